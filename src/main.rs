@@ -1,0 +1,3 @@
+//! The `tiershift` command.
+
+fn main() {}

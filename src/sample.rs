@@ -1,0 +1,110 @@
+//! One reading of the machine at one moment.
+//!
+//! What a machine does not have, or a trace does not tell, is `None`, never zero. The managed models'
+//! *own* use is kept apart from everybody *else's*: a replay under another policy keeps the others' use
+//! and computes its own anew.
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Bytes, Celsius, Percent};
+
+/// A reading of the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Main memory. "Used" is what cannot be had without swapping: total less available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Space>,
+    /// Swap space, all of it others' unless the probe can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Space>,
+    /// Share of all processors that was busy since the last reading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Rate>,
+    /// Run-queue length averaged over a minute, in thousandths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_milli: Option<u32>,
+    /// Pressure-stall information.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<Pressure>,
+    /// The hottest processor sensor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_temperature: Option<Celsius>,
+    /// One reading for each GPU, in the machine's order. Empty where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuSample>,
+}
+
+/// A resource that is filled: memory, video memory, swap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Space {
+    /// How much there is.
+    #[serde(rename = "total_bytes")]
+    pub total: Bytes,
+    /// What everybody else uses.
+    #[serde(rename = "others_bytes")]
+    pub others: Bytes,
+    /// What the managed models use.
+    #[serde(rename = "own_bytes")]
+    pub own: Bytes,
+}
+
+impl Space {
+    /// Returns everybody's use. May exceed the total: that is an overcommitted machine.
+    pub fn used(&self) -> Bytes {
+        self.others + self.own
+    }
+
+    /// Returns what is left; zero when overcommitted.
+    pub fn free(&self) -> Bytes {
+        self.total - self.used()
+    }
+}
+
+/// A resource that is consumed at a rate: processor time, GPU time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// What everybody else takes.
+    #[serde(rename = "others_milli_percent")]
+    pub others: Percent,
+    /// What the managed models take.
+    #[serde(rename = "own_milli_percent")]
+    pub own: Percent,
+}
+
+impl Rate {
+    /// Returns everybody's use.
+    pub fn used(&self) -> Percent {
+        self.others + self.own
+    }
+}
+
+/// Share of the last ten seconds in which some, or all, tasks waited for a resource (Linux PSI `avg10`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pressure {
+    /// Some task waited for memory.
+    #[serde(rename = "memory_some_milli_percent")]
+    pub memory_some: Percent,
+    /// Every task waited for memory: the machine thrashes.
+    #[serde(rename = "memory_full_milli_percent")]
+    pub memory_full: Percent,
+    /// Some task waited for a processor.
+    #[serde(rename = "cpu_some_milli_percent")]
+    pub cpu_some: Percent,
+    /// Some task waited for storage.
+    #[serde(rename = "io_some_milli_percent")]
+    pub io_some: Percent,
+}
+
+/// A reading of one GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuSample {
+    /// Video memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vram: Option<Space>,
+    /// Share of the time in which a kernel ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilization: Option<Rate>,
+    /// Temperature of the chip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<Celsius>,
+}
