@@ -90,7 +90,12 @@ pub enum Output {
         /// How.
         end: End,
     },
-    /// A switch of models is complete, or was given up.
+    /// Requests are served from this rung from now on; none while a switch has nothing to serve with.
+    Serving {
+        /// The rung.
+        rung: Rung,
+    },
+    /// A switch of models is complete, or was given up (then `to` is `from`).
     Switched {
         /// The rung before.
         from: Rung,

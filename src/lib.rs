@@ -2,12 +2,15 @@
 
 pub mod backend;
 pub mod catalog;
+pub mod controller;
 pub mod event;
 pub mod hardware;
+pub mod manager;
 pub mod probe;
 pub mod request;
 pub mod rng;
 pub mod sample;
+pub mod scaler;
 pub mod settings;
 pub mod summary;
 pub mod time;

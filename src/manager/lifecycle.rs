@@ -1,0 +1,126 @@
+//! What each state of a model does with each thing that can happen to it.
+
+/// Where a model is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Lifecycle {
+    /// Not loaded.
+    #[default]
+    Absent,
+    /// The backend was told to load it.
+    Loading,
+    /// It can serve.
+    Ready,
+    /// It finishes what runs and takes nothing new.
+    Draining,
+    /// The backend was told to unload it.
+    Unloading,
+    /// It did not load, or died; it rests until its retry.
+    Failed,
+}
+
+/// What can happen to a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Happening {
+    /// We told the backend to load it.
+    Load,
+    /// The backend says that it is loaded.
+    Loaded,
+    /// The backend says that it did not load.
+    LoadFailed,
+    /// We want it to finish and go.
+    Drain,
+    /// We want it back before it has gone.
+    Resume,
+    /// We told the backend to unload it.
+    Unload,
+    /// The backend says that it has gone.
+    Unloaded,
+    /// The backend says that it died.
+    Crashed,
+    /// Its rest is over.
+    Retry,
+}
+
+impl Lifecycle {
+    /// Returns the state after a happening. A real server may answer late, twice or not at all: what its answers
+    /// cannot change, stays. `None` marks what only we could do, and never do.
+    pub(crate) fn after(self, happening: Happening) -> Option<Self> {
+        use Happening as H;
+        let next = match (self, happening) {
+            (Self::Absent, H::Load) => Self::Loading,
+            (Self::Absent, H::Loaded | H::LoadFailed | H::Unloaded | H::Crashed | H::Retry) => {
+                Self::Absent
+            }
+            (Self::Absent, H::Drain | H::Resume | H::Unload) => return None,
+
+            (Self::Loading, H::Loaded) => Self::Ready,
+            (Self::Loading, H::LoadFailed | H::Crashed) => Self::Failed,
+            // Half loaded is as good as gone: nothing runs on it, so there is nothing to drain.
+            (Self::Loading, H::Unload) => Self::Unloading,
+            (Self::Loading, H::Unloaded) => Self::Absent,
+            (Self::Loading, H::Load | H::Drain | H::Resume | H::Retry) => return None,
+
+            (Self::Ready, H::Drain) => Self::Draining,
+            (Self::Ready, H::Crashed) => Self::Failed,
+            (Self::Ready, H::Unloaded) => Self::Absent,
+            (Self::Ready, H::Loaded | H::LoadFailed) => Self::Ready,
+            (Self::Ready, H::Load | H::Resume | H::Unload | H::Retry) => return None,
+
+            (Self::Draining, H::Resume) => Self::Ready,
+            (Self::Draining, H::Unload) => Self::Unloading,
+            (Self::Draining, H::Unloaded) => Self::Absent,
+            (Self::Draining, H::Crashed) => Self::Failed,
+            (Self::Draining, H::Loaded | H::LoadFailed | H::Drain) => Self::Draining,
+            (Self::Draining, H::Load | H::Retry) => return None,
+
+            // A crash while unloading is an unload; so is a load that fails because it was interrupted.
+            (Self::Unloading, H::Unloaded | H::Crashed | H::LoadFailed) => Self::Absent,
+            (Self::Unloading, H::Loaded | H::Unload) => Self::Unloading,
+            (Self::Unloading, H::Load | H::Drain | H::Resume | H::Retry) => return None,
+
+            (Self::Failed, H::Retry) => Self::Absent,
+            (Self::Failed, H::Loaded | H::LoadFailed | H::Unloaded | H::Crashed) => Self::Failed,
+            (Self::Failed, H::Load | H::Drain | H::Resume | H::Unload) => return None,
+        };
+        Some(next)
+    }
+
+    /// Returns whether it holds memory.
+    pub(crate) fn is_resident(self) -> bool {
+        match self {
+            Self::Loading | Self::Ready | Self::Draining | Self::Unloading => true,
+            Self::Absent | Self::Failed => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_life_goes_round() {
+        use Happening as H;
+        use Lifecycle::{Absent, Draining, Loading, Ready, Unloading};
+        let life = [H::Load, H::Loaded, H::Drain, H::Resume, H::Drain, H::Unload, H::Unloaded];
+        let mut state = Absent;
+        let mut seen = Vec::new();
+        for happening in life {
+            state = state.after(happening).unwrap();
+            seen.push(state);
+        }
+        assert_eq!(seen, [Loading, Ready, Draining, Ready, Draining, Unloading, Absent]);
+    }
+
+    #[test]
+    fn no_answer_of_a_server_is_without_a_transition() {
+        use Lifecycle::{Absent, Draining, Failed, Loading, Ready, Unloading};
+        for state in [Absent, Loading, Ready, Draining, Unloading, Failed] {
+            for answer in
+                [Happening::Loaded, Happening::LoadFailed, Happening::Unloaded, Happening::Crashed]
+            {
+                assert!(state.after(answer).is_some(), "{state:?} has no answer to {answer:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Every gate of the next upgrade, spelled out for `explain`.
+//!
+//! Derived from what the last sample left in the policy; asking changes nothing.
+
+use crate::catalog::Rung;
+use crate::event::{Gate, GateName, Measure};
+use crate::scaler::Standing;
+use crate::scaler::proactive::Proactive;
+use crate::settings::Resource;
+use crate::time::{Timestamp, nanos};
+
+impl Proactive {
+    pub(super) fn gates(&self, now: Timestamp, standing: &Standing) -> Vec<Gate> {
+        let raw = self.settings.raw();
+        let next = Rung(standing.rung.0 + 1);
+        let mut gates = Vec::with_capacity(10);
+        let mut push = |name, open, value, limit| gates.push(Gate { name, open, value, limit });
+        if let Some(at) = self.last.at {
+            let (age, limit) = (now.since(at), raw.stale_after.0);
+            push(GateName::Fresh, age <= limit, span(age), span(limit));
+        }
+        let busy = u32::from(standing.switching);
+        push(GateName::Idle, busy == 0, Measure::Count(busy), Measure::Count(0));
+        for (resource, share) in Resource::ALL.into_iter().zip(self.last.shares) {
+            let line = self.upgrade_line_of(resource);
+            if let Some(used) = share {
+                let (value, limit) = (Measure::MilliPercent(used), Measure::MilliPercent(line));
+                push(GateName::UpgradeLine(resource), used < line, value, limit);
+            }
+        }
+        if standing.rung >= self.ladder.top() {
+            return gates;
+        }
+        let state = &self.rungs[usize::from(next.0)];
+        if let Some(projection) = state.projection {
+            let (value, limit) =
+                (Measure::Bytes(projection.projected), Measure::Bytes(projection.limit));
+            push(GateName::Projection(projection.resource), projection.fits(), value, limit);
+        }
+        if let Some(change) = standing.last_change {
+            let (since, limit) = (now.since(change.at), self.cooldown(change));
+            push(GateName::Cooldown, since >= limit, span(since), span(limit));
+        }
+        let (good_for, window) = (
+            state.fits_since.map(|since| now.since(since)).unwrap_or_default(),
+            raw.stabilization.0,
+        );
+        push(
+            GateName::Window,
+            good_for >= window && state.fits_since.is_some(),
+            span(good_for),
+            span(window),
+        );
+        if let Some(until) = self.backoff_until(next) {
+            let remaining = until.since(now);
+            push(GateName::Backoff, remaining.is_zero(), span(remaining), Measure::Nanos(0));
+        }
+        if let Some((predicted, limit)) = self.service.would_be_slow(standing.rung, next) {
+            push(GateName::Latency, false, span(predicted), span(limit));
+        }
+        gates
+    }
+}
+
+fn span(span: std::time::Duration) -> Measure {
+    Measure::Nanos(nanos(span))
+}

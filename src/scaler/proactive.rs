@@ -1,0 +1,525 @@
+//! The proactive policy.
+//!
+//! Every sample passes the same questions in the same order, safety first: is a space resource over its
+//! line; will it be before we could step down; has a rate been high for long; is service bad; and only then,
+//! is there room above. An upgrade needs every gate open *and* the space after the switch projected below
+//! the line that would undo it: no decision may create its own reversal.
+
+use std::time::Duration;
+
+use crate::catalog::{Catalog, Rung};
+use crate::event::{Action, Reason, Urgency};
+use crate::sample::Sample;
+use crate::scaler::backoff::Backoff;
+use crate::scaler::forecast::Trend;
+use crate::scaler::performance::{Performance, Service};
+use crate::scaler::projection::{Growth, Ladder, Projection, shares};
+use crate::scaler::sustained::Sustained;
+use crate::scaler::{Change, Standing};
+use crate::settings::{Resource, Settings};
+use crate::time::Timestamp;
+use crate::units::{Bytes, Percent};
+
+/// The state of the proactive policy.
+#[derive(Clone, Debug)]
+pub struct Proactive {
+    pub(super) settings: Settings,
+    pub(super) ladder: Ladder,
+    pub(super) rungs: Vec<RungState>,
+    /// The time a step down takes at worst: drain and unload of anything, load of the rung below.
+    lead: Duration,
+    rhythm: Rhythm,
+    memory_trend: Trend,
+    vram_trend: Trend,
+    cpu: Sustained,
+    gpu: Sustained,
+    pressure: Sustained,
+    pub(super) service: Service,
+    settle: Settle,
+    /// The change that the last sample saw, to notice a new one.
+    seen_change: Option<Change>,
+    /// The rung that `seen_change` led to.
+    seen_rung: Rung,
+    pub(super) last: LastSample,
+}
+
+/// What is remembered of one rung.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RungState {
+    /// Since when it has fitted without a break.
+    pub(super) fits_since: Option<Timestamp>,
+    /// The scarcest space with it loaded, by the last sample.
+    pub(super) projection: Option<Projection>,
+    pub(super) backoff: Backoff,
+    /// When it began to serve, if it serves.
+    entered: Option<Timestamp>,
+}
+
+/// What the gates are derived from: the facts of the last sample.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LastSample {
+    pub(super) at: Option<Timestamp>,
+    /// Use of each constrained resource, by `Resource::ALL`.
+    pub(super) shares: [Option<Percent>; Resource::ALL.len()],
+}
+
+impl Proactive {
+    pub(super) fn new(settings: &Settings, catalog: &Catalog) -> Self {
+        let raw = settings.raw();
+        let switch_time = catalog
+            .models()
+            .iter()
+            .map(|model| model.unload + model.load_cold)
+            .max()
+            .expect("a catalog has at least one model");
+        Self {
+            ladder: Ladder::new(settings, catalog),
+            rungs: vec![RungState::default(); usize::from(catalog.top().0) + 1],
+            lead: switch_time + raw.sampling_interval.0,
+            rhythm: Rhythm::default(),
+            memory_trend: Trend::new(raw.trend_half_life.0),
+            vram_trend: Trend::new(raw.trend_half_life.0),
+            cpu: Sustained::default(),
+            gpu: Sustained::default(),
+            pressure: Sustained::default(),
+            service: Service::new(settings, catalog),
+            settle: Settle::default(),
+            seen_change: None,
+            seen_rung: Rung::NONE,
+            last: LastSample::default(),
+            settings: settings.clone(),
+        }
+    }
+
+    pub(super) fn observe(
+        &mut self,
+        now: Timestamp,
+        sample: &Sample,
+        standing: &Standing,
+    ) -> (Action, Reason) {
+        self.learn(now, sample, standing);
+        if sample.memory.is_none() && sample.gpus.is_empty() {
+            return hold(Reason::NoData);
+        }
+        if let Some(answer) = self.relieve_space(sample, standing) {
+            return answer;
+        }
+        if standing.switching {
+            return hold(Reason::Switching);
+        }
+        if let Some(answer) = self.foresee(sample, standing) {
+            return answer;
+        }
+        if let Some(answer) = self.relieve_rates(now, sample, standing) {
+            return answer;
+        }
+        if let Some(reason) = self.service.complaint(now, standing.rung)
+            && standing.rung > LOWEST_LOADED
+        {
+            let to = Rung(standing.rung.0 - 1);
+            self.mark_undone(now, standing.rung);
+            self.service.forget(standing.rung);
+            return (Action::Downgrade { to, urgency: Urgency::Graceful }, reason);
+        }
+        self.consider_upgrade(now, standing)
+    }
+
+    pub(super) fn observe_missing(&mut self, now: Timestamp) -> Reason {
+        // What was not seen was not good: every window starts over.
+        for rung in &mut self.rungs {
+            rung.fits_since = None;
+        }
+        match self.last.at {
+            Some(at) => Reason::Stale { age: now.since(at) },
+            None => Reason::NoData,
+        }
+    }
+
+    pub(super) fn record(&mut self, now: Timestamp, performance: &Performance) {
+        self.service.record(now, performance);
+    }
+
+    pub(super) fn record_broken(&mut self, now: Timestamp, rung: Rung) {
+        self.mark_undone(now, rung);
+    }
+
+    /// Updates every estimator with the sample, decision or not.
+    fn learn(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
+        if self.rhythm.is_gap(now, self.settings.raw().stale_after.0) {
+            self.memory_trend.reset();
+            self.vram_trend.reset();
+            for rung in &mut self.rungs {
+                rung.fits_since = None;
+            }
+        }
+        self.notice_change(now, standing);
+        if let Some(space) = &sample.memory {
+            self.memory_trend.observe(now, space.others);
+        }
+        if let Some(others) = sample.gpus.iter().filter_map(|gpu| gpu.vram).map(|v| v.others).max()
+        {
+            self.vram_trend.observe(now, others);
+        }
+        let used = sample.memory.map_or(Bytes::ZERO, |space| space.used());
+        let vram = sample.gpus.iter().filter_map(|gpu| gpu.vram).map(|v| v.used()).sum();
+        let raw = self.settings.raw();
+        let share =
+            sample.memory.map_or(Bytes::ZERO, |space| space.total.share(raw.settle_share.0));
+        self.settle.observe(now, used, vram, raw.settle_tolerance.0.max(share));
+        self.judge_rungs(now, sample, standing);
+    }
+
+    /// Starts the settle rule and the rung's clock when a switch has completed since the last sample.
+    fn notice_change(&mut self, now: Timestamp, standing: &Standing) {
+        let raw = self.settings.raw();
+        if standing.last_change != self.seen_change {
+            self.settle = Settle::until(now + raw.settle_limit.0);
+            self.service.forget(self.seen_rung);
+            self.rungs[usize::from(self.seen_rung.0)].entered = None;
+            self.rungs[usize::from(standing.rung.0)].entered =
+                standing.last_change.filter(|change| change.up).map(|change| change.at);
+            self.seen_change = standing.last_change;
+            self.seen_rung = standing.rung;
+        }
+        if !standing.switching {
+            let window = raw.reversal_window.0;
+            self.rungs[usize::from(standing.rung.0)].backoff.heal(now, window);
+        }
+    }
+
+    /// Notes for each rung above since when it has fitted, and the facts that the gates are derived from.
+    fn judge_rungs(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
+        let raw = self.settings.raw();
+        let upgrade_line = self.settings.upgrade_line();
+        let mut shares_now = [None; Resource::ALL.len()];
+        let mut below_line = true;
+        for (resource, share) in shares(&self.settings, sample) {
+            let slot = &mut shares_now[resource as usize];
+            *slot = (*slot).max(Some(share));
+            below_line &= share < upgrade_line;
+        }
+        if let Some(pressure) =
+            sample.pressure.filter(|_| self.settings.constrains(Resource::Pressure))
+        {
+            shares_now[Resource::Pressure as usize] = Some(pressure.memory_some);
+            below_line &= pressure.memory_some < PRESSURE_UPGRADE_LINE;
+        }
+        let growth = Growth {
+            memory: self.memory_trend.growth(raw.forecast_horizon.0),
+            vram: self.vram_trend.growth(raw.forecast_horizon.0),
+        };
+        self.last = LastSample { at: Some(now), shares: shares_now };
+        let limit = |total| self.settings.upgrade_limit(total);
+        for rung in standing.rung.0 + 1..=self.ladder.top().0 {
+            let state = &mut self.rungs[usize::from(rung)];
+            state.projection = self.ladder.project(sample, Rung(rung), growth, limit);
+            if below_line && state.projection.is_some_and(|projection| projection.fits()) {
+                state.fits_since.get_or_insert(now);
+            } else {
+                state.fits_since = None;
+            }
+        }
+    }
+
+    /// Steps down at once when a space resource is over its line. While a switch is under way, own use in
+    /// passing is ours to know: then only others' use plus the rung that the switch leads to counts.
+    fn relieve_space(&mut self, sample: &Sample, standing: &Standing) -> Option<(Action, Reason)> {
+        let limit = |total| self.settings.degrade_limit(total);
+        let over = if standing.switching || !self.settle.is_settled() {
+            let after = self.ladder.project(sample, standing.rung, Growth::default(), limit)?;
+            (!after.fits()).then_some((after, Bytes::MAX))
+        } else {
+            self.ladder.overrun(sample, limit)
+        };
+        let (over, total) = over?;
+        let reason = Reason::AboveDegradeLine {
+            resource: over.resource,
+            used: over.projected,
+            limit: over.limit,
+        };
+        if standing.rung == Rung::NONE {
+            return Some(hold(reason));
+        }
+        let to = self.highest_fitting_below(sample, standing.rung);
+        let critical = over.projected >= total.share(CRITICAL_SHARE);
+        let urgency = if critical { Urgency::Critical } else { Urgency::Immediate };
+        let at = self.last.at.expect("the sample was noted before it was judged");
+        self.mark_if_undone(at, standing.rung);
+        Some((Action::Downgrade { to, urgency }, reason))
+    }
+
+    /// Steps down early when a confident rise would fill a resource before a step down were complete.
+    fn foresee(&mut self, sample: &Sample, standing: &Standing) -> Option<(Action, Reason)> {
+        let space = sample.memory.filter(|_| self.settings.constrains(Resource::Memory))?;
+        if standing.rung == Rung::NONE
+            || Percent::of(space.used(), space.total) < self.settings.preventive_line()
+            || !self.settle.is_settled()
+        {
+            return None;
+        }
+        let slope = self.memory_trend.slope();
+        if slope <= 0.0 {
+            return None;
+        }
+        let full_in = crate::time::from_secs_f64(space.free().get() as f64 / slope);
+        if full_in >= self.lead {
+            return None;
+        }
+        let at = self.last.at.expect("the sample was noted before it was judged");
+        self.mark_if_undone(at, standing.rung);
+        let to = self.highest_fitting_below(sample, standing.rung);
+        let reason = Reason::Exhaustion { resource: Resource::Memory, full_in, lead: self.lead };
+        Some((Action::Downgrade { to, urgency: Urgency::Graceful }, reason))
+    }
+
+    /// Steps one rung down when a rate resource has been high for long and does not fall. Never to none: an
+    /// idle small model takes no processor time.
+    fn relieve_rates(
+        &mut self,
+        now: Timestamp,
+        sample: &Sample,
+        standing: &Standing,
+    ) -> Option<(Action, Reason)> {
+        let raw = self.settings.raw();
+        let line = raw.degrade_line.0;
+        let gpu =
+            sample.gpus.iter().filter_map(|gpu| gpu.utilization).map(|rate| rate.others).max();
+        let watched = [
+            (Resource::Cpu, sample.cpu.map(|rate| rate.others), line),
+            (Resource::Gpu, gpu, line),
+            (Resource::Pressure, sample.pressure.map(|p| p.memory_some), PRESSURE_DEGRADE_LINE),
+        ];
+        let mut found = None;
+        for (resource, used, line) in watched {
+            let Some(used) = used.filter(|_| self.settings.constrains(resource)) else { continue };
+            let watch = match resource {
+                Resource::Cpu => &mut self.cpu,
+                Resource::Gpu => &mut self.gpu,
+                Resource::Pressure | Resource::Memory | Resource::Vram => &mut self.pressure,
+            };
+            let high_for = watch.observe(now, used, line);
+            if high_for >= raw.rate_sustained.0
+                && !high_for.is_zero()
+                && !watch.is_falling(raw.rate_fall_share.0)
+            {
+                found = found.or(Some(Reason::SustainedLoad { resource, used, line, high_for }));
+            }
+        }
+        let reason = found?;
+        if standing.rung <= LOWEST_LOADED {
+            return Some(hold(reason));
+        }
+        for watch in [&mut self.cpu, &mut self.gpu, &mut self.pressure] {
+            watch.reset();
+        }
+        self.mark_if_undone(now, standing.rung);
+        let to = Rung(standing.rung.0 - 1);
+        Some((Action::Downgrade { to, urgency: Urgency::Graceful }, reason))
+    }
+
+    /// Goes up to the highest rung that fits, once that has been so for long enough.
+    ///
+    /// While a higher rung fits but has not waited long enough, a lower one is not taken in its stead: it
+    /// would be a switch for a few minutes. With nothing loaded anything is better, so there it is.
+    fn consider_upgrade(&self, now: Timestamp, standing: &Standing) -> (Action, Reason) {
+        if standing.rung >= self.ladder.top() {
+            return hold(Reason::AtTop);
+        }
+        if !self.settle.is_settled()
+            && let Some(change) = standing.last_change
+        {
+            return hold(Reason::Settling { since: now.since(change.at) });
+        }
+        if let Some(remaining) = self.cooldown_remaining(now, standing) {
+            return hold(Reason::Cooldown { remaining });
+        }
+        let mut waiting = None;
+        for rung in (standing.rung.0 + 1..=self.ladder.top().0).rev() {
+            let to = Rung(rung);
+            let Some(fits_since) = self.rungs[usize::from(rung)].fits_since else { continue };
+            if let Some((predicted, limit)) = self.service.would_be_slow(standing.rung, to) {
+                waiting = waiting.or(Some(Reason::WouldBeSlow { to, predicted, limit }));
+                continue;
+            }
+            if let Some(remaining) = self.backoff_remaining(now, to) {
+                waiting = waiting.or(Some(Reason::Backoff { to, remaining }));
+                continue;
+            }
+            let good_for = now.since(fits_since);
+            let window = self.settings.raw().stabilization.0;
+            if good_for < window {
+                let remaining = window.checked_sub(good_for).unwrap_or_default();
+                waiting = waiting.or(Some(Reason::Window { to, remaining }));
+                if standing.rung == Rung::NONE { continue } else { break }
+            }
+            return self.room(to, good_for);
+        }
+        hold(waiting.unwrap_or_else(|| self.obstacle(standing)))
+    }
+
+    /// Returns the upgrade to a rung that has passed every gate.
+    fn room(&self, to: Rung, good_for: Duration) -> (Action, Reason) {
+        let Projection { resource, projected, limit } = self.rungs[usize::from(to.0)]
+            .projection
+            .expect("a rung fits only where its space was projected");
+        let reason = Reason::Room { resource, projected, limit, good_for };
+        (Action::Upgrade { to }, reason)
+    }
+
+    /// Returns what keeps the next rung from fitting.
+    fn obstacle(&self, standing: &Standing) -> Reason {
+        for (resource, share) in Resource::ALL.into_iter().zip(self.last.shares) {
+            let line = self.upgrade_line_of(resource);
+            if let Some(used) = share.filter(|&used| used >= line) {
+                return Reason::AboveUpgradeLine { resource, used, line };
+            }
+        }
+        let to = Rung(standing.rung.0 + 1);
+        match self.rungs[usize::from(to.0)].projection {
+            Some(Projection { resource, projected, limit }) => {
+                Reason::WouldNotFit { to, resource, projected, limit }
+            }
+            None => Reason::NoData,
+        }
+    }
+
+    pub(super) fn upgrade_line_of(&self, resource: Resource) -> Percent {
+        match resource {
+            Resource::Pressure => PRESSURE_UPGRADE_LINE,
+            Resource::Memory | Resource::Vram | Resource::Cpu | Resource::Gpu => {
+                self.settings.upgrade_line()
+            }
+        }
+    }
+
+    /// Returns how long after the last change an upgrade must wait: the stabilization window after an upgrade;
+    /// after a downgrade the reversal window too, because going back sooner would *be* a reversal.
+    pub(super) fn cooldown(&self, change: Change) -> Duration {
+        let raw = self.settings.raw();
+        if change.up { raw.stabilization.0 } else { raw.stabilization.0.max(raw.reversal_window.0) }
+    }
+
+    fn cooldown_remaining(&self, now: Timestamp, standing: &Standing) -> Option<Duration> {
+        let change = standing.last_change?;
+        self.cooldown(change).checked_sub(now.since(change.at)).filter(|left| !left.is_zero())
+    }
+
+    pub(super) fn backoff_until(&self, rung: Rung) -> Option<Timestamp> {
+        let raw = self.settings.raw();
+        let base = raw.stabilization.0.max(raw.reversal_window.0);
+        self.rungs[usize::from(rung.0)].backoff.until(base, raw.backoff_limit.0)
+    }
+
+    fn backoff_remaining(&self, now: Timestamp, rung: Rung) -> Option<Duration> {
+        self.backoff_until(rung).filter(|&until| until > now).map(|until| until.since(now))
+    }
+
+    /// Returns the highest rung below `rung` that fits with the margin or, where none does, without it.
+    fn highest_fitting_below(&self, sample: &Sample, rung: Rung) -> Rung {
+        let fitting = |limit: &dyn Fn(Bytes) -> Bytes| {
+            (1..rung.0).rev().map(Rung).find(|&lower| {
+                self.ladder
+                    .project(sample, lower, Growth::default(), limit)
+                    .is_none_or(|projection| projection.fits())
+            })
+        };
+        fitting(&|total| self.settings.upgrade_limit(total))
+            .or_else(|| fitting(&|total| self.settings.degrade_limit(total)))
+            .unwrap_or(Rung::NONE)
+    }
+
+    fn mark_if_undone(&mut self, now: Timestamp, rung: Rung) {
+        let window = self.settings.raw().reversal_window.0;
+        if self.rungs[usize::from(rung.0)]
+            .entered
+            .is_some_and(|entered| now.since(entered) < window)
+        {
+            self.mark_undone(now, rung);
+        }
+    }
+
+    fn mark_undone(&mut self, now: Timestamp, rung: Rung) {
+        let raw = self.settings.raw();
+        let base = raw.stabilization.0.max(raw.reversal_window.0);
+        let limit = raw.backoff_limit.0;
+        // What a lower rung was turned out of, a higher one would be too.
+        for state in &mut self.rungs[usize::from(rung.0)..] {
+            state.backoff.fail(now, base, limit);
+        }
+    }
+}
+
+/// How regularly samples come, so that a gap is known in a trace of any interval.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rhythm {
+    last: Option<Timestamp>,
+    usual: Duration,
+}
+
+impl Rhythm {
+    /// Notes a sample and returns whether it came after a gap: later than `stale_after`, and later than three
+    /// usual intervals.
+    fn is_gap(&mut self, now: Timestamp, stale_after: Duration) -> bool {
+        let Some(last) = self.last.replace(now) else { return false };
+        let interval = now.since(last);
+        if self.usual.is_zero() {
+            self.usual = interval;
+            return false;
+        }
+        let gap = interval > stale_after && interval > self.usual * GAP_INTERVALS;
+        // The usual interval moves an eighth of the way, and a gap at most doubles it: one outage does not make
+        // outages usual, a lasting change of rhythm soon does.
+        let step = interval.min(self.usual * 2);
+        self.usual = (self.usual * 7 + step) / 8;
+        gap
+    }
+}
+
+/// Waits after a change until two consecutive readings agree (after unslothai/unsloth#5693), within a bound.
+#[derive(Clone, Copy, Debug, Default)]
+struct Settle {
+    previous: Option<(Bytes, Bytes)>,
+    /// The bound, while readings have not settled.
+    unsettled_until: Option<Timestamp>,
+}
+
+impl Settle {
+    fn until(bound: Timestamp) -> Self {
+        Self { previous: None, unsettled_until: Some(bound) }
+    }
+
+    fn observe(&mut self, now: Timestamp, used: Bytes, vram: Bytes, allowed: Bytes) {
+        let Some(bound) = self.unsettled_until else { return };
+        let agrees = self.previous.is_some_and(|(used_before, vram_before)| {
+            used.abs_diff(used_before) <= allowed && vram.abs_diff(vram_before) <= allowed
+        });
+        if agrees || now >= bound {
+            self.unsettled_until = None;
+        }
+        self.previous = Some((used, vram));
+    }
+
+    fn is_settled(&self) -> bool {
+        self.unsettled_until.is_none()
+    }
+}
+
+fn hold(reason: Reason) -> (Action, Reason) {
+    (Action::Hold, reason)
+}
+
+/// Rates step down no further than this.
+const LOWEST_LOADED: Rung = Rung(1);
+
+/// A resource this full is critical: running tasks get the shorter deadline. Chosen; at 97 % of 16 GiB,
+/// 0.5 GiB is left.
+const CRITICAL_SHARE: Percent = Percent::new(97);
+
+/// Pressure at which systemd-oomd begins to kill, over `rate-sustained` (systemd's `DefaultMemoryPressureLimit`).
+const PRESSURE_DEGRADE_LINE: Percent = Percent::new(60);
+
+/// Pressure under which there is room: a tenth of the time. Chosen; see scenario pressure-blocks-upgrade.
+const PRESSURE_UPGRADE_LINE: Percent = Percent::new(10);
+
+/// An interval this many times the usual one is a gap. Three lets two readings in a row be lost.
+const GAP_INTERVALS: u32 = 3;
