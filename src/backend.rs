@@ -1,13 +1,12 @@
 //! Runs models: a simulated server or a real one, behind one trait.
 
 use crate::event::{Command, Outcome};
-use crate::request::Request;
 use crate::time::Timestamp;
 
 /// Runs models. Every command is answered by an outcome, sooner or later, or never where the server hangs.
 pub trait Backend {
-    /// Hands over a command. `request` is given with [`Command::Start`] and with nothing else.
-    fn submit(&mut self, now: Timestamp, command: &Command, request: Option<&Request>);
+    /// Hands over a command. A request that is started by it is one that this backend's world handed in.
+    fn submit(&mut self, now: Timestamp, command: &Command);
 
     /// Returns the next outcome that has happened by `now`.
     fn poll(&mut self, now: Timestamp) -> Option<Outcome>;

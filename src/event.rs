@@ -14,8 +14,9 @@ use crate::settings::Resource;
 use crate::time::{Timestamp, duration_ns};
 use crate::units::{Bytes, Percent};
 
-/// One line of an event log.
+/// One line of an event log: `{"seq":0,"at_ns":0,"input":{..}}` or the same with `"output"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Line")]
 pub struct Record {
     /// Counts from zero without gaps.
     pub seq: u64,
@@ -25,6 +26,32 @@ pub struct Record {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
+}
+
+/// The form that a line is read through. `flatten` would read the same lines, but takes unknown keys, and
+/// takes its time.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    seq: u64,
+    at_ns: Timestamp,
+    input: Option<Input>,
+    output: Option<Output>,
+}
+
+impl TryFrom<Line> for Record {
+    type Error = &'static str;
+
+    fn try_from(line: Line) -> Result<Self, Self::Error> {
+        let event = match (line.input, line.output) {
+            (Some(input), None) => Event::Input(input),
+            (None, Some(output)) => Event::Output(output),
+            (Some(_), Some(_)) | (None, None) => {
+                return Err("a record has either \"input\" or \"output\"");
+            }
+        };
+        Ok(Self { seq: line.seq, at: line.at_ns, event })
+    }
 }
 
 /// What happened.

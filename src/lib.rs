@@ -3,10 +3,13 @@
 pub mod backend;
 pub mod catalog;
 pub mod controller;
+pub mod driver;
 pub mod event;
 pub mod hardware;
+pub mod log;
 pub mod manager;
 pub mod probe;
+pub mod report;
 pub mod request;
 pub mod rng;
 pub mod sample;

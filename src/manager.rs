@@ -137,7 +137,8 @@ impl Manager {
     /// Takes a sample's spaces.
     pub fn handle_sample(&mut self, now: Timestamp, sample: &Sample, out: &mut VecDeque<Output>) {
         self.room.observe(sample);
-        if self.switch.is_some() {
+        // Requests that were held back for want of a fresh sample can start as well.
+        if self.switch.is_some() || self.queue.len() > 0 {
             self.advance(now, out);
         }
     }

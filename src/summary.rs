@@ -1,9 +1,14 @@
-//! What a run came to, in numbers: the shape of `summary.json`.
+//! What a run came to, in numbers: the shape of `summary.json`, and the [`Fold`] that counts it.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::catalog::Rung;
 use crate::time::Timestamp;
+
+mod fold;
+mod latency;
+
+pub use fold::{Account, Fold};
 
 /// The figures of a run. Counts are exact; seconds and fractions are rounded to six decimals when written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -16,6 +21,7 @@ pub struct Summary {
     /// Name of the policy that decided.
     pub policy: String,
     /// Length of the run in virtual seconds.
+    #[serde(serialize_with = "six_decimals")]
     pub seconds: f64,
     /// Readings of the machine that the controller was given.
     pub samples: u64,
@@ -29,32 +35,40 @@ pub struct Summary {
     pub upgrades: u64,
     /// Switches downwards.
     pub downgrades: u64,
-    /// Changes undone within the reversal window: A to B, then back to A or beyond.
+    /// Switches that go the other way than the one before them and complete less than the reversal window after it.
     pub reversals: u64,
-    /// Most switches in any 60 minutes.
+    /// Most switches in any 60 minutes, the last moment not counted in.
     pub switches_per_hour_peak: u64,
-    /// Models loaded and dropped before they served anything.
+    /// Models loaded, or half loaded, and dropped before they served anything. In a run without requests,
+    /// where no model serves anything, loads that were dropped within the reversal window. What is dropped
+    /// because the run is shut down is not wasted.
     pub wasted_loads: u64,
     /// Loads begun.
     pub loads: u64,
     /// Loads that failed.
     pub failed_loads: u64,
-    /// Time spent loading models.
+    /// Time spent loading models, failed and abandoned loads included.
+    #[serde(serialize_with = "six_decimals")]
     pub reload_seconds: f64,
     /// Shortest time between two completed switches; absent with fewer than two.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "six_decimals_or_none")]
     pub shortest_dwell_seconds: Option<f64>,
     /// Time with any space resource above the degrade line.
+    #[serde(serialize_with = "six_decimals")]
     pub seconds_above_degrade_line: f64,
     /// Time with memory use above the machine's memory.
+    #[serde(serialize_with = "six_decimals")]
     pub seconds_over_memory: f64,
     /// The part of it that a policy which reacts to each sample at once could not have avoided either.
+    #[serde(serialize_with = "six_decimals")]
     pub seconds_over_memory_unavoidable: f64,
     /// Times memory and swap were both exhausted.
     pub out_of_memory_events: u64,
-    /// Quality of the serving model, averaged over time; nothing loaded counts zero.
+    /// Quality of the serving model, averaged over time. Nothing that is ready counts zero: so does the time
+    /// between the unloading of one model and the readiness of the next.
+    #[serde(serialize_with = "six_decimals")]
     pub quality_served_fraction: f64,
-    /// Seconds served from each rung, by tier name in ladder order, `none` first.
+    /// Seconds in which a model of each rung served, by tier name in ladder order, `none` first.
     pub tier_seconds: Vec<TierSeconds>,
     /// What became of the requests.
     pub requests: RequestCounts,
@@ -64,18 +78,28 @@ pub struct Summary {
     /// Time from arrival to the first token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_token_ms: Option<Percentiles>,
-    /// Share of ended requests that were done.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Share of ended requests that were done. A client that hung up does not count against it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "six_decimals_or_none")]
     pub availability: Option<f64>,
-    /// Rung at the end.
+    /// Tier that serves at the end.
     pub final_tier: String,
     /// Broken invariants. Not empty means a defect of tiershift.
     pub violations: Vec<String>,
     /// What a reader should know about the input.
     pub warnings: Vec<String>,
-    /// The serving rung over time: each change with its moment, beginning at zero.
+    /// The rung over time: each completed switch with its moment, after the rung at zero.
     #[serde(skip)]
     pub timeline: Vec<(Timestamp, Rung)>,
+}
+
+impl Summary {
+    /// Returns the bytes of `summary.json`.
+    pub fn to_json(&self) -> String {
+        let mut json =
+            serde_json::to_string_pretty(self).expect("plain data with text keys is always JSON");
+        json.push('\n');
+        json
+    }
 }
 
 /// Time on one rung.
@@ -84,6 +108,7 @@ pub struct TierSeconds {
     /// Name of the tier.
     pub tier: String,
     /// Seconds served from it.
+    #[serde(serialize_with = "six_decimals")]
     pub seconds: f64,
 }
 
@@ -110,9 +135,27 @@ pub struct RequestCounts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Percentiles {
     /// Median.
+    #[serde(serialize_with = "six_decimals")]
     pub p50: f64,
     /// 95th percentile.
+    #[serde(serialize_with = "six_decimals")]
     pub p95: f64,
     /// 99th percentile.
+    #[serde(serialize_with = "six_decimals")]
     pub p99: f64,
 }
+
+/// Seconds and shares are written to the millionth: what lies below is rounding, not measurement.
+fn six_decimals<S: Serializer>(value: &f64, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_f64((value * 1e6).round() / 1e6)
+}
+
+fn six_decimals_or_none<S: Serializer>(value: &Option<f64>, out: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => six_decimals(value, out),
+        None => out.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! The one loop that closes probe, controller and backend. The same code drives the simulation and the machine.
+//!
+//! At each moment things are handed to the controller one at a time and in a fixed order: what the backend
+//! answered, then a due sample, then what users did, then a time-out. Every output is carried out before the next
+//! input is taken. The worlds differ in who waits, and in nothing else.
+
+use crate::backend::Backend;
+use crate::controller::Controller;
+use crate::event::{Input, Output};
+use crate::probe::Probe;
+use crate::request::{End, RequestId};
+use crate::time::{Clock, Timestamp};
+
+/// Everything outside the controller.
+pub trait World: Clock + Probe + Backend {
+    /// Returns when the next reading is due; `None` when there will be no more.
+    fn next_sample(&self) -> Option<Timestamp>;
+
+    /// Returns when the next request, hang-up or instruction comes, if that is known.
+    fn next_input(&self) -> Option<Timestamp>;
+
+    /// Takes out the next request, hang-up or instruction that has come by `now`.
+    fn poll_input(&mut self, now: Timestamp) -> Option<Input>;
+
+    /// Learns that a request has ended.
+    fn ended(&mut self, now: Timestamp, request: RequestId, end: &End);
+}
+
+/// Something that passed between the controller and its world.
+#[derive(Clone, Copy, Debug)]
+pub enum Passed<'a> {
+    /// The controller was told this.
+    Input(&'a Input),
+    /// The controller answered this.
+    Output(&'a Output),
+}
+
+/// Runs until `until`, or until nothing is left to happen. `observe` sees everything in order.
+///
+/// # Errors
+/// When more happens at one moment than can be meant.
+pub fn run<W: World>(
+    controller: &mut Controller,
+    world: &mut W,
+    until: Timestamp,
+    mut observe: impl FnMut(Timestamp, Passed<'_>),
+) -> Result<Timestamp, Livelock> {
+    let mut now = world.now();
+    let mut crowd = Crowd { at: now, events: 0 };
+    loop {
+        let due = [
+            world.next_sample(),
+            world.next_input(),
+            world.next_wakeup(),
+            controller.poll_timeout(),
+        ];
+        let Some(due) = due.into_iter().flatten().min().filter(|&due| due <= until) else { break };
+        now = world.wait_until(due.max(now));
+        while let Some(outcome) = world.poll(now) {
+            crowd.count(now)?;
+            feed(controller, world, now, &Input::Outcome(outcome), &mut observe);
+        }
+        if world.next_sample().is_some_and(|due| due <= now) {
+            crowd.count(now)?;
+            feed_sample(controller, world, now, &mut observe);
+        }
+        while let Some(input) = world.poll_input(now) {
+            crowd.count(now)?;
+            if matches!(input, Input::Request(_)) && controller.wants_sample(now, true) {
+                feed_sample(controller, world, now, &mut observe);
+            }
+            feed(controller, world, now, &input, &mut observe);
+        }
+        if controller.poll_timeout().is_some_and(|due| due <= now) {
+            crowd.count(now)?;
+            feed(controller, world, now, &Input::Timeout, &mut observe);
+        }
+        if controller.wants_sample(now, false) {
+            crowd.count(now)?;
+            feed_sample(controller, world, now, &mut observe);
+        }
+    }
+    if until != Timestamp::MAX {
+        now = world.wait_until(until.max(now));
+    }
+    Ok(now)
+}
+
+fn feed_sample<W: World>(
+    controller: &mut Controller,
+    world: &mut W,
+    now: Timestamp,
+    observe: &mut impl FnMut(Timestamp, Passed<'_>),
+) {
+    let input = match world.sample(now) {
+        Ok(sample) => Input::Sample(sample),
+        Err(error) => Input::SampleMissing { error: error.to_string() },
+    };
+    feed(controller, world, now, &input, observe);
+}
+
+fn feed<W: World>(
+    controller: &mut Controller,
+    world: &mut W,
+    now: Timestamp,
+    input: &Input,
+    observe: &mut impl FnMut(Timestamp, Passed<'_>),
+) {
+    observe(now, Passed::Input(input));
+    controller.handle(now, input);
+    while let Some(output) = controller.poll_output() {
+        observe(now, Passed::Output(&output));
+        match &output {
+            Output::Command(command) => world.submit(now, command),
+            Output::Ended { request, end } => world.ended(now, *request, end),
+            Output::Decision(_)
+            | Output::Accepted { .. }
+            | Output::Serving { .. }
+            | Output::Switched { .. }
+            | Output::Notice(_) => {}
+        }
+    }
+}
+
+/// Counts what happens at one moment, to tell a livelock from a busy one.
+struct Crowd {
+    at: Timestamp,
+    events: u32,
+}
+
+impl Crowd {
+    fn count(&mut self, now: Timestamp) -> Result<(), Livelock> {
+        if now != self.at {
+            *self = Self { at: now, events: 0 };
+        }
+        self.events += 1;
+        if self.events > MOST_EVENTS_AT_ONCE { Err(Livelock { at: now }) } else { Ok(()) }
+    }
+}
+
+/// Too much happened at one moment.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "more than {MOST_EVENTS_AT_ONCE} inputs at {} s of the run: a livelock, or a workload that puts all its requests at one moment",
+    at.as_secs_f64()
+)]
+pub struct Livelock {
+    at: Timestamp,
+}
+
+/// The bound on inputs at one moment (invariant L4). A burst of 100,000 requests at once is a workload; ten
+/// times that is a mistake.
+const MOST_EVENTS_AT_ONCE: u32 = 1_000_000;

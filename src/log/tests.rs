@@ -1,0 +1,335 @@
+use std::io::Write;
+use std::time::Duration;
+
+use super::*;
+use crate::catalog::{ModelId, Rung};
+use crate::event::{
+    Action, Command, Decision, Event, Gate, GateName, Input, Measure, Notice, Outcome, Output,
+    Reason, Record, Urgency, Verdict,
+};
+use crate::request::{CancelledBy, End, Rejection, Request, RequestId, Target, Task};
+use crate::sample::{GpuSample, Pressure, Rate, Sample, Space};
+use crate::settings::Resource;
+use crate::time::Timestamp;
+use crate::units::{Bytes, Celsius, Percent};
+
+fn header(level: LogLevel) -> Header {
+    let catalog = Catalog::relative_to(Bytes::from_gib(16));
+    Header {
+        version: LogVersion::CURRENT,
+        level,
+        name: "hand-made".to_owned(),
+        policy: "proactive".to_owned(),
+        hardware_tier: HardwareTier::MidRange,
+        machine: Machine { memory: Bytes::from_gib(16), cpus: 8, ..Machine::default() },
+        seed: 7,
+        sources: vec![Source { name: "a.csv".to_owned(), digest: "00".to_owned() }],
+        settings: RawSettings::default(),
+        catalog: RawCatalog::from(&catalog),
+        started_at: None,
+        fingerprint: String::new(),
+    }
+}
+
+fn sample(others_gib: u64) -> Event {
+    let total = Bytes::from_gib(16);
+    Event::Input(Input::Sample(Sample {
+        memory: Some(Space { total, others: Bytes::from_gib(others_gib), own: Bytes::ZERO }),
+        ..Sample::default()
+    }))
+}
+
+fn decision(action: Action, reason: Reason) -> Event {
+    Event::Output(Output::Decision(Decision { action, rung: Rung(1), reason, gates: vec![] }))
+}
+
+fn numbered(events: Vec<(u64, Event)>) -> Vec<Record> {
+    let number = |(seq, (secs, event))| Record { seq, at: Timestamp::from_secs(secs), event };
+    (0..).zip(events).map(number).collect()
+}
+
+fn write(level: LogLevel, records: &[Record]) -> Vec<u8> {
+    let mut log = LogWriter::new(Vec::new(), header(level)).unwrap();
+    for record in records {
+        log.write(record).unwrap();
+    }
+    log.finish_into().unwrap().0
+}
+
+fn read(bytes: &[u8]) -> Result<(Vec<Record>, LogEnd), LogError> {
+    let mut log = LogReader::new("a.jsonl", std::io::Cursor::new(bytes.to_vec()))?;
+    let records = log.by_ref().collect::<Result<_, _>>()?;
+    Ok((records, log.end().unwrap().clone()))
+}
+
+/// One record of every shape that there is.
+fn every_shape() -> Vec<Record> {
+    let model = || ModelId::from("small");
+    let request = RequestId(3);
+    let second = Duration::from_secs(1);
+    let outcome = |outcome| Event::Input(Input::Outcome(outcome));
+    let output = Event::Output;
+    let ended = |end| Event::Output(Output::Ended { request, end });
+    let hold = |reason| decision(Action::Hold, reason);
+    let (resource, used, line) = (Resource::Memory, Percent::new(91), Percent::new(90));
+    let (projected, limit, to) = (Bytes::from_gib(9), Bytes::from_gib(13), Rung(2));
+    let rate = Rate { others: Percent::new(20), own: Percent::new(5) };
+    let space = Space { total: limit, others: projected, own: Bytes::ZERO };
+    numbered(
+        [
+            Event::Input(Input::Sample(Sample {
+                memory: Some(space),
+                swap: Some(space),
+                cpu: Some(rate),
+                load_milli: Some(1500),
+                pressure: Some(Pressure { memory_some: Percent::new(1), ..Pressure::default() }),
+                cpu_temperature: Some(Celsius::from_milli(-5)),
+                gpus: vec![
+                    GpuSample::default(),
+                    GpuSample {
+                        vram: Some(space),
+                        utilization: Some(rate),
+                        temperature: Some(Celsius::from_milli(70_500)),
+                    },
+                ],
+            })),
+            Event::Input(Input::Sample(Sample::default())),
+            Event::Input(Input::SampleMissing {
+                error: "no\nreading \"at all\" \u{1f600}".to_owned(),
+            }),
+            Event::Input(Input::Request(Request::chat(3, 10, 20))),
+            Event::Input(Input::Request(Request {
+                task: Task::Code,
+                target: Target::Tier("large".to_owned()),
+                priority: 255,
+                patience: Some(second),
+                ..Request::chat(u64::MAX, u32::MAX, 0)
+            })),
+            Event::Input(Input::Cancel { request }),
+            outcome(Outcome::Loaded { model: model() }),
+            outcome(Outcome::LoadFailed { model: model(), error: String::new() }),
+            outcome(Outcome::Unloaded { model: model() }),
+            outcome(Outcome::Crashed { model: model(), error: "signal 9".to_owned() }),
+            outcome(Outcome::Done { request, first_token: second, output_tokens: 20 }),
+            outcome(Outcome::Failed { request, error: "500".to_owned() }),
+            outcome(Outcome::Cancelled { request }),
+            Event::Input(Input::Timeout),
+            Event::Input(Input::Switch { tier: "none".to_owned() }),
+            Event::Input(Input::Shutdown),
+            output(Output::Command(Command::Load { model: model(), gpu: Some(1) })),
+            output(Output::Command(Command::Load { model: model(), gpu: None })),
+            output(Output::Command(Command::Unload { model: model() })),
+            output(Output::Command(Command::Start { request, model: model() })),
+            output(Output::Command(Command::Cancel { request })),
+            output(Output::Accepted { request, verdict: Verdict::Proceed }),
+            output(Output::Accepted { request, verdict: Verdict::ProceedSmaller { rung: to } }),
+            output(Output::Accepted { request, verdict: Verdict::Queue }),
+            ended(End::Done {
+                model: model(),
+                first_token: second,
+                latency: second,
+                output_tokens: 1,
+            }),
+            ended(End::Failed { error: "500".to_owned() }),
+            ended(End::Cancelled { by: CancelledBy::DrainDeadline }),
+            ended(End::Rejected { reason: Rejection::QueueFull, retry_after: Some(second) }),
+            ended(End::Rejected { reason: Rejection::Unservable, retry_after: None }),
+            output(Output::Switched { from: Rung::NONE, to, took: second }),
+            output(Output::Notice(Notice::Degraded {
+                from: to,
+                to: Rung(1),
+                reason: Reason::Asked,
+            })),
+            output(Output::Notice(Notice::LongOnSmallest { for_: second, reason: Reason::NoData })),
+            decision(
+                Action::Upgrade { to },
+                Reason::Room { resource, projected, limit, good_for: second },
+            ),
+            decision(
+                Action::Downgrade { to, urgency: Urgency::Critical },
+                Reason::AboveDegradeLine { resource, used: projected, limit },
+            ),
+            hold(Reason::Stale { age: second }),
+            hold(Reason::Switching),
+            hold(Reason::Settling { since: second }),
+            hold(Reason::AtTop),
+            hold(Reason::Fixed),
+            hold(Reason::Window { to, remaining: second }),
+            hold(Reason::Cooldown { remaining: second }),
+            hold(Reason::Backoff { to, remaining: second }),
+            hold(Reason::AboveUpgradeLine { resource, used, line }),
+            hold(Reason::WouldNotFit { to, resource, projected, limit }),
+            hold(Reason::WouldBeSlow { to, predicted: second, limit: second }),
+            hold(Reason::SustainedLoad { resource, used, line, high_for: second }),
+            hold(Reason::Exhaustion { resource, full_in: second, lead: second }),
+            hold(Reason::Slow { measured: second, limit: second }),
+            hold(Reason::Failing { failures: 3 }),
+            output(Output::Decision(Decision {
+                action: Action::Hold,
+                rung: to,
+                reason: Reason::NoData,
+                gates: vec![
+                    Gate {
+                        name: GateName::Projection(Resource::Vram),
+                        open: true,
+                        value: Measure::Bytes(projected),
+                        limit: Measure::Bytes(limit),
+                    },
+                    Gate {
+                        name: GateName::Latency,
+                        open: false,
+                        value: Measure::Nanos(u64::MAX),
+                        limit: Measure::Count(2),
+                    },
+                    Gate {
+                        name: GateName::UpgradeLine(Resource::Cpu),
+                        open: true,
+                        value: Measure::MilliPercent(used),
+                        limit: Measure::MilliPercent(line),
+                    },
+                ],
+            })),
+        ]
+        .into_iter()
+        .map(|event| (1, event))
+        .collect(),
+    )
+}
+
+#[test]
+fn every_record_survives_the_log() {
+    let records = every_shape();
+    let (back, end) = read(&write(LogLevel::Full, &records)).unwrap();
+    assert_eq!(back, records);
+    assert!(matches!(end, LogEnd::Closed { records: n, .. } if n == records.len() as u64));
+}
+
+#[test]
+fn a_log_reads_as_text() {
+    insta::assert_snapshot!(String::from_utf8(write(LogLevel::Full, &every_shape())).unwrap());
+}
+
+#[test]
+fn any_changed_byte_is_noticed() {
+    let bytes = write(LogLevel::Full, &every_shape()[..12]);
+    for place in 0..bytes.len() {
+        for flip in [0x01, 0x20, 0x80] {
+            let mut changed = bytes.clone();
+            changed[place] ^= flip;
+            let got = read(&changed);
+            assert!(
+                !matches!(got, Ok((_, LogEnd::Closed { .. }))),
+                "byte {place} xor {flip:#x} was not noticed"
+            );
+        }
+    }
+}
+
+#[test]
+fn any_removed_byte_is_noticed() {
+    let bytes = write(LogLevel::Full, &every_shape()[..12]);
+    for place in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed.remove(place);
+        assert!(!matches!(read(&changed), Ok((_, LogEnd::Closed { .. }))), "byte {place}");
+    }
+}
+
+#[test]
+fn a_log_that_was_cut_off_is_torn_and_never_a_different_log() {
+    let records = &every_shape()[..12];
+    let bytes = write(LogLevel::Full, records);
+    let first = bytes.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+    for length in first..bytes.len() {
+        let (back, end) = read(&bytes[..length]).unwrap();
+        assert!(matches!(end, LogEnd::Torn { .. }), "cut at {length}: {end:?}");
+        assert_eq!(back, records[..back.len()], "cut at {length}");
+    }
+}
+
+#[test]
+fn refusals_say_where_and_what_to_do() {
+    let bytes = write(LogLevel::Full, &every_shape()[..6]);
+    let text = String::from_utf8(bytes).unwrap();
+    let refused = |text: &str| read(text.as_bytes()).unwrap_err().to_string();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let refusals = [
+        refused(""),
+        refused("memory,cpu\n1,2\n"),
+        refused("\u{0}\u{1}\u{2}"),
+        refused(&text.replacen("log\":1", "log\":2", 1)),
+        refused(&text.replacen("log\":1", "log\":0", 1)),
+        refused(&text.replacen("\"seed\":7", "\"seed\":8", 1)),
+        refused(&text.replacen("\"seed\":7", "\"sead\":7", 1)),
+        refused(&text.replacen(
+            "\"at_ns\":1000000000,\"input\"",
+            "\"at_ns\":1000000000,\"inpu\"",
+            1,
+        )),
+        refused(&text.replacen("\"prompt_tokens\":10", "\"prompt_tokens\":11", 1)),
+        refused(&[&lines[..3], &lines[4..]].concat().concat()),
+        refused(&text.replacen("\"seq\":4,\"at_ns\":1000000000", "\"seq\":4,\"at_ns\":5", 1)),
+        refused(&format!("{text}\n")),
+    ];
+    insta::assert_snapshot!(refusals.join("\n"));
+}
+
+#[test]
+fn compressed_logs_are_read_by_their_first_bytes() {
+    let records = every_shape();
+    let bytes = write(LogLevel::Full, &records);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&bytes).unwrap();
+    let want = read(&bytes).unwrap();
+    assert_eq!(read(&gzip.finish().unwrap()).unwrap(), want);
+    assert_eq!(read(&zstd::encode_all(&bytes[..], 1).unwrap()).unwrap(), want);
+}
+
+#[test]
+fn a_log_of_changes_keeps_what_changed_and_a_sample_a_minute() {
+    let window = |secs| {
+        let remaining = Duration::from_secs(secs);
+        decision(Action::Hold, Reason::Window { to: Rung(2), remaining })
+    };
+    let mut events = Vec::new();
+    for secs in (0..120).step_by(10) {
+        events.push((secs, sample(secs)));
+        events.push((
+            secs,
+            if secs < 90 { window(90 - secs) } else { decision(Action::Hold, Reason::AtTop) },
+        ));
+        events.push((secs, Event::Input(Input::Timeout)));
+    }
+    events.push((121, Event::Input(Input::SampleMissing { error: "x".to_owned() })));
+    events.push((122, Event::Input(Input::SampleMissing { error: "x".to_owned() })));
+    let (back, _) = read(&write(LogLevel::Changes, &numbered(events))).unwrap();
+    let got: Vec<(u64, u64)> =
+        back.iter().map(|record| (record.seq, record.at.as_nanos() / 1_000_000_000)).collect();
+    // 0: first sample, first decision; 60: a minute after; 90: the reason changes; 121: the first of two.
+    assert_eq!(got, [(0, 0), (1, 0), (18, 60), (27, 90), (28, 90), (36, 121)]);
+}
+
+#[test]
+fn with_the_log_off_nothing_is_written() {
+    assert_eq!(write(LogLevel::Off, &every_shape()), b"");
+}
+
+#[test]
+fn the_fingerprint_depends_on_what_determines_a_run_and_on_nothing_else() {
+    let base = header(LogLevel::Full);
+    let with = |change: fn(&mut Header)| {
+        let mut header = base.clone();
+        change(&mut header);
+        header.fingerprint() == base.fingerprint()
+    };
+    assert!(with(|h| h.started_at = Some("2026-11-23T17:00:00Z".to_owned())));
+    assert!(with(|h| h.level = LogLevel::Changes));
+    assert!(with(|h| h.sources[0].name = "b.csv".to_owned()));
+    assert!(with(|h| h.name = "other".to_owned()));
+    assert!(!with(|h| h.seed = 8));
+    assert!(!with(|h| h.machine.cpus = 9));
+    assert!(!with(|h| h.sources[0].digest = "01".to_owned()));
+    assert!(!with(|h| h.settings.performance_minimum = 11));
+    assert!(!with(|h| h.catalog.models[0].slots = 3));
+    assert!(!with(|h| h.hardware_tier = HardwareTier::LowEnd));
+}

@@ -1,0 +1,1 @@
+//! Readers of runs: figures and logs in, bytes out.

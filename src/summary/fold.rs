@@ -1,0 +1,419 @@
+//! Reduces a run, event by event, to its figures.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::catalog::{Catalog, ModelId, Rung};
+use crate::event::{Command, Event, Input, Outcome, Output, Record};
+use crate::request::{CancelledBy, End};
+use crate::sample::{Sample, Space};
+use crate::settings::{Resource, Settings};
+use crate::summary::latency::Spans;
+use crate::summary::{RequestCounts, Summary, TierSeconds};
+use crate::time::{Timestamp, nanos};
+use crate::units::Bytes;
+
+/// Counts a run's figures while it runs, or while its log is read: the same either way.
+///
+/// Each event costs a few comparisons. Memory is constant but for the timeline, which takes 16 bytes a
+/// switch. Nothing is counted twice when samples are handed over by [`Fold::count_sample`] alone: a driver
+/// without a log calls [`Fold::input`] and [`Fold::output`] for everything else.
+#[derive(Clone, Debug)]
+pub struct Fold {
+    catalog: Catalog,
+    reversal_window: Duration,
+    judge: Option<Settings>,
+    summary: Summary,
+    /// One state for each model, in the catalog's order.
+    models: Vec<Life>,
+    /// Where the last switch led.
+    rung: Rung,
+    /// The rung that a ready model serves from, and its quality in thousandths of a percent.
+    serving: (Rung, u32),
+    /// The moment up to which the time on `serving` is counted.
+    counted_to: Timestamp,
+    /// Time on each rung in nanoseconds, rung 0 first.
+    rung_nanos: Vec<u64>,
+    /// Quality times time.
+    quality_nanos: u128,
+    last_switch: Option<(Timestamp, bool)>,
+    shortest_dwell: Option<Duration>,
+    /// The switches of the last hour.
+    hour: VecDeque<Timestamp>,
+    load_nanos: u64,
+    /// Loads that were dropped before they served, and those of them that were dropped soon.
+    unserved: u64,
+    unserved_soon: u64,
+    shutting_down: bool,
+    client_cancels: u64,
+    latency: Spans,
+    first_token: Spans,
+    strain: Strain,
+    account: Option<Account>,
+}
+
+/// What a model is doing, as far as its commands and outcomes tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Absent,
+    Loading {
+        since: Timestamp,
+    },
+    Ready {
+        since: Timestamp,
+        served: bool,
+    },
+    /// Told to unload: while it was loading since a moment, or ready and idle since one, or neither.
+    Leaving {
+        loading: Option<Timestamp>,
+        unserved_since: Option<Timestamp>,
+    },
+}
+
+/// Time under memory pressure, as the samples show it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Strain {
+    since: Timestamp,
+    above: bool,
+    over: bool,
+    unavoidable: bool,
+    exhausted: bool,
+    above_nanos: u64,
+    over_nanos: u64,
+    unavoidable_nanos: u64,
+    exhaustions: u64,
+}
+
+/// Time under memory pressure, as the simulated machine counted it. It knows what happened between samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Time with any space resource above the degrade line.
+    pub above_degrade_line: Duration,
+    /// Time with memory use above the machine's memory.
+    pub over_memory: Duration,
+    /// The part of it that a policy which reacts to each sample at once could not have avoided either.
+    pub over_memory_unavoidable: Duration,
+    /// Times memory and swap were both exhausted.
+    pub out_of_memory_events: u64,
+}
+
+impl Fold {
+    /// Begins at zero with nothing loaded.
+    pub fn new(catalog: &Catalog, reversal_window: Duration) -> Self {
+        Self {
+            reversal_window,
+            judge: None,
+            summary: Summary {
+                timeline: vec![(Timestamp::ZERO, Rung::NONE)],
+                ..Summary::default()
+            },
+            models: vec![Life::Absent; catalog.models().len()],
+            rung: Rung::NONE,
+            serving: (Rung::NONE, 0),
+            counted_to: Timestamp::ZERO,
+            rung_nanos: vec![0; usize::from(catalog.top().0) + 1],
+            quality_nanos: 0,
+            last_switch: None,
+            shortest_dwell: None,
+            hour: VecDeque::new(),
+            load_nanos: 0,
+            unserved: 0,
+            unserved_soon: 0,
+            shutting_down: false,
+            client_cancels: 0,
+            latency: Spans::default(),
+            first_token: Spans::default(),
+            strain: Strain::default(),
+            account: None,
+            catalog: catalog.clone(),
+        }
+    }
+
+    /// Counts time above the lines from the samples, each of which holds until the next, however late that
+    /// is. Without this, and without an [`Account`], those figures are zero.
+    #[must_use]
+    pub fn judging_samples(mut self, settings: &Settings) -> Self {
+        self.judge = Some(settings.clone());
+        self
+    }
+
+    /// Puts the simulated machine's account in the place of what the samples show.
+    pub fn set_account(&mut self, account: Account) {
+        self.account = Some(account);
+    }
+
+    /// Counts a line of a log.
+    pub fn observe(&mut self, record: &Record) {
+        match &record.event {
+            Event::Input(input) => self.input(record.at, input),
+            Event::Output(output) => self.output(record.at, output),
+        }
+    }
+
+    /// Counts a sample without looking at it.
+    pub fn count_sample(&mut self) {
+        self.summary.samples += 1;
+    }
+
+    /// Counts something that the controller was told.
+    pub fn input(&mut self, now: Timestamp, input: &Input) {
+        match input {
+            Input::Sample(sample) => {
+                self.summary.samples += 1;
+                if let Some(settings) = &self.judge {
+                    self.strain.advance(now);
+                    self.strain.judge(settings, sample);
+                }
+            }
+            Input::SampleMissing { .. } => self.summary.samples_missing += 1,
+            Input::Request(_) => self.summary.requests.arrived += 1,
+            Input::Outcome(outcome) => self.outcome(now, outcome),
+            Input::Shutdown => self.shutting_down = true,
+            Input::Cancel { .. } | Input::Timeout | Input::Switch { .. } => {}
+        }
+    }
+
+    /// Counts something that the controller answered.
+    pub fn output(&mut self, now: Timestamp, output: &Output) {
+        match output {
+            Output::Command(command) => self.command(now, command),
+            Output::Accepted { .. } => self.summary.requests.accepted += 1,
+            Output::Ended { end, .. } => self.ended(end),
+            Output::Switched { from, to, .. } => self.switched(now, *from, *to),
+            Output::Decision(_) | Output::Notice(_) => {}
+        }
+    }
+
+    fn command(&mut self, now: Timestamp, command: &Command) {
+        match command {
+            Command::Load { model, .. } => {
+                self.summary.loads += 1;
+                self.enter(now, model, Life::Loading { since: now });
+            }
+            Command::Unload { model } => {
+                let leaving = match self.life(model) {
+                    Life::Loading { since } => {
+                        Life::Leaving { loading: Some(since), unserved_since: None }
+                    }
+                    Life::Ready { since, served: false } => {
+                        Life::Leaving { loading: None, unserved_since: Some(since) }
+                    }
+                    Life::Ready { served: true, .. } | Life::Absent => {
+                        Life::Leaving { loading: None, unserved_since: None }
+                    }
+                    leaving @ Life::Leaving { .. } => leaving,
+                };
+                self.enter(now, model, leaving);
+            }
+            Command::Start { model, .. } => {
+                if let Life::Ready { since, .. } = self.life(model) {
+                    self.enter(now, model, Life::Ready { since, served: true });
+                }
+            }
+            Command::Cancel { .. } => {}
+        }
+    }
+
+    fn outcome(&mut self, now: Timestamp, outcome: &Outcome) {
+        match outcome {
+            Outcome::Loaded { model } => {
+                if let Life::Loading { since } = self.life(model) {
+                    self.load_nanos += nanos(now.since(since));
+                    self.enter(now, model, Life::Ready { since: now, served: false });
+                }
+            }
+            Outcome::LoadFailed { model, .. } => {
+                self.summary.failed_loads += 1;
+                if let Life::Loading { since } | Life::Leaving { loading: Some(since), .. } =
+                    self.life(model)
+                {
+                    self.load_nanos += nanos(now.since(since));
+                }
+                self.enter(now, model, Life::Absent);
+            }
+            Outcome::Unloaded { model } | Outcome::Crashed { model, .. } => {
+                match self.life(model) {
+                    Life::Leaving { loading: Some(since), .. } | Life::Loading { since } => {
+                        self.load_nanos += nanos(now.since(since));
+                        self.drop_unserved(Duration::ZERO);
+                    }
+                    Life::Leaving { unserved_since: Some(since), .. }
+                    | Life::Ready { since, served: false } => self.drop_unserved(now.since(since)),
+                    Life::Leaving { loading: None, unserved_since: None }
+                    | Life::Ready { served: true, .. }
+                    | Life::Absent => {}
+                }
+                self.enter(now, model, Life::Absent);
+            }
+            Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => {}
+        }
+    }
+
+    fn drop_unserved(&mut self, age: Duration) {
+        if !self.shutting_down {
+            self.unserved += 1;
+            self.unserved_soon += u64::from(age < self.reversal_window);
+        }
+    }
+
+    fn ended(&mut self, end: &End) {
+        let requests = &mut self.summary.requests;
+        match end {
+            End::Done { first_token, latency, .. } => {
+                requests.done += 1;
+                self.latency.add(*latency);
+                self.first_token.add(*first_token);
+            }
+            End::Failed { .. } => requests.failed += 1,
+            End::Cancelled { by } => {
+                requests.cancelled += 1;
+                self.client_cancels += u64::from(*by == CancelledBy::Client);
+            }
+            End::Rejected { .. } => requests.rejected += 1,
+        }
+    }
+
+    fn switched(&mut self, now: Timestamp, from: Rung, to: Rung) {
+        if from != to {
+            let up = to > from;
+            self.summary.switches += 1;
+            *(if up { &mut self.summary.upgrades } else { &mut self.summary.downgrades }) += 1;
+            if let Some((last, last_up)) = self.last_switch {
+                let dwell = now.since(last);
+                let reverses = up != last_up && dwell < self.reversal_window;
+                self.summary.reversals += u64::from(reverses);
+                self.shortest_dwell = Some(self.shortest_dwell.map_or(dwell, |d| d.min(dwell)));
+            }
+            self.last_switch = Some((now, up));
+            while self.hour.front().is_some_and(|&first| now.since(first) >= HOUR) {
+                self.hour.pop_front();
+            }
+            self.hour.push_back(now);
+            let peak = &mut self.summary.switches_per_hour_peak;
+            *peak = (*peak).max(self.hour.len() as u64);
+            self.summary.timeline.push((now, to));
+        }
+        self.rung = to;
+        self.find_serving(now);
+    }
+
+    fn place(&self, model: &ModelId) -> Option<usize> {
+        self.catalog.models().iter().position(|known| known.id == *model)
+    }
+
+    fn life(&self, model: &ModelId) -> Life {
+        self.place(model).map_or(Life::Absent, |place| self.models[place])
+    }
+
+    fn enter(&mut self, now: Timestamp, model: &ModelId, life: Life) {
+        if let Some(place) = self.place(model) {
+            self.models[place] = life;
+            self.find_serving(now);
+        }
+    }
+
+    /// Counts the time up to now, and looks which model serves from now on: the best ready one of the rung
+    /// that the last switch led to.
+    fn find_serving(&mut self, now: Timestamp) {
+        self.count_time(now);
+        let tier = self.catalog.tier_name(self.rung);
+        let ready = |&(model, life): &(&crate::catalog::Model, &Life)| {
+            model.tier == tier && matches!(life, Life::Ready { .. })
+        };
+        let models = self.catalog.models().iter().zip(&self.models);
+        let best = models.filter(ready).map(|(model, _)| model.quality.milli()).max();
+        self.serving = best.map_or((Rung::NONE, 0), |quality| (self.rung, quality));
+    }
+
+    fn count_time(&mut self, now: Timestamp) {
+        let span = nanos(now.since(self.counted_to));
+        let (rung, quality) = self.serving;
+        self.rung_nanos[usize::from(rung.0)] += span;
+        self.quality_nanos += u128::from(quality) * u128::from(span);
+        self.counted_to = self.counted_to.max(now);
+    }
+
+    /// Returns the figures of the run, which ended at `end`.
+    ///
+    /// What the fold cannot know is left empty: fingerprint, digest, policy, rejected rows, violations,
+    /// warnings.
+    pub fn finish(mut self, end: Timestamp) -> Summary {
+        self.count_time(end);
+        self.strain.advance(end);
+        // A load that the end interrupts has cost its time, too.
+        for life in &self.models {
+            if let Life::Loading { since } | Life::Leaving { loading: Some(since), .. } = life {
+                self.load_nanos += nanos(end.since(*since));
+            }
+        }
+        let account = self.account.unwrap_or_else(|| self.strain.account());
+        let mut summary = self.summary;
+        let requests = &mut summary.requests;
+        let ended = requests.done + requests.failed + requests.rejected + requests.cancelled;
+        requests.open = requests.arrived.saturating_sub(ended);
+        let counted = ended - self.client_cancels;
+        summary.availability = (counted > 0).then(|| requests.done as f64 / counted as f64);
+        let none_arrived = *requests == RequestCounts::default();
+        summary.wasted_loads = if none_arrived { self.unserved_soon } else { self.unserved };
+        summary.seconds = seconds(end.as_nanos());
+        summary.reload_seconds = seconds(self.load_nanos);
+        summary.shortest_dwell_seconds = self.shortest_dwell.map(|dwell| dwell.as_secs_f64());
+        summary.seconds_above_degrade_line = account.above_degrade_line.as_secs_f64();
+        summary.seconds_over_memory = account.over_memory.as_secs_f64();
+        summary.seconds_over_memory_unavoidable = account.over_memory_unavoidable.as_secs_f64();
+        summary.out_of_memory_events = account.out_of_memory_events;
+        if end > Timestamp::ZERO {
+            let best = u128::from(crate::units::Percent::ONE_HUNDRED.milli());
+            let all = u128::from(end.as_nanos()) * best;
+            summary.quality_served_fraction = self.quality_nanos as f64 / all as f64;
+        }
+        let tier = |(rung, &nanos): (u8, &u64)| TierSeconds {
+            tier: self.catalog.tier_name(Rung(rung)).to_owned(),
+            seconds: seconds(nanos),
+        };
+        summary.tier_seconds = (0..).zip(&self.rung_nanos).map(tier).collect();
+        summary.latency_ms = self.latency.percentiles();
+        summary.first_token_ms = self.first_token.percentiles();
+        summary.final_tier = self.catalog.tier_name(self.serving.0).to_owned();
+        summary
+    }
+}
+
+impl Strain {
+    fn advance(&mut self, now: Timestamp) {
+        let span = nanos(now.since(self.since));
+        self.above_nanos += if self.above { span } else { 0 };
+        self.over_nanos += if self.over { span } else { 0 };
+        self.unavoidable_nanos += if self.unavoidable { span } else { 0 };
+        self.since = self.since.max(now);
+    }
+
+    fn judge(&mut self, settings: &Settings, sample: &Sample) {
+        let above = |space: &Space| space.used() > settings.degrade_limit(space.total);
+        let memory = settings.constrains(Resource::Memory);
+        let vram = settings.constrains(Resource::Vram);
+        self.above = memory && sample.memory.as_ref().is_some_and(above)
+            || vram && sample.gpus.iter().filter_map(|gpu| gpu.vram.as_ref()).any(above);
+        self.over = sample.memory.is_some_and(|space| space.used() > space.total);
+        self.unavoidable = sample.memory.is_some_and(|space| space.others > space.total);
+        let no_swap = sample.swap.is_none_or(|swap| swap.free() == Bytes::ZERO);
+        let exhausted = self.over && no_swap;
+        self.exhaustions += u64::from(exhausted && !self.exhausted);
+        self.exhausted = exhausted;
+    }
+
+    fn account(&self) -> Account {
+        Account {
+            above_degrade_line: Duration::from_nanos(self.above_nanos),
+            over_memory: Duration::from_nanos(self.over_nanos),
+            over_memory_unavoidable: Duration::from_nanos(self.unavoidable_nanos),
+            out_of_memory_events: self.exhaustions,
+        }
+    }
+}
+
+fn seconds(nanos: u64) -> f64 {
+    Timestamp::from_nanos(nanos).as_secs_f64()
+}
+
+const HOUR: Duration = Duration::from_hours(1);
