@@ -166,6 +166,7 @@ impl Thinning {
                 Output::Command(_)
                 | Output::Accepted { .. }
                 | Output::Ended { .. }
+                | Output::Serving { .. }
                 | Output::Switched { .. }
                 | Output::Notice(_),
             ) => Keep::Yes,

@@ -179,6 +179,7 @@ impl Fold {
             Output::Command(command) => self.command(now, command),
             Output::Accepted { .. } => self.summary.requests.accepted += 1,
             Output::Ended { end, .. } => self.ended(end),
+            Output::Serving { rung } => self.serve_from(now, *rung),
             Output::Switched { from, to, .. } => self.switched(now, *from, *to),
             Output::Decision(_) | Output::Notice(_) => {}
         }
@@ -188,7 +189,7 @@ impl Fold {
         match command {
             Command::Load { model, .. } => {
                 self.summary.loads += 1;
-                self.enter(now, model, Life::Loading { since: now });
+                self.enter(model, Life::Loading { since: now });
             }
             Command::Unload { model } => {
                 let leaving = match self.life(model) {
@@ -203,11 +204,11 @@ impl Fold {
                     }
                     leaving @ Life::Leaving { .. } => leaving,
                 };
-                self.enter(now, model, leaving);
+                self.enter(model, leaving);
             }
             Command::Start { model, .. } => {
                 if let Life::Ready { since, .. } = self.life(model) {
-                    self.enter(now, model, Life::Ready { since, served: true });
+                    self.enter(model, Life::Ready { since, served: true });
                 }
             }
             Command::Cancel { .. } => {}
@@ -219,7 +220,7 @@ impl Fold {
             Outcome::Loaded { model } => {
                 if let Life::Loading { since } = self.life(model) {
                     self.load_nanos += nanos(now.since(since));
-                    self.enter(now, model, Life::Ready { since: now, served: false });
+                    self.enter(model, Life::Ready { since: now, served: false });
                 }
             }
             Outcome::LoadFailed { model, .. } => {
@@ -229,7 +230,7 @@ impl Fold {
                 {
                     self.load_nanos += nanos(now.since(since));
                 }
-                self.enter(now, model, Life::Absent);
+                self.enter(model, Life::Absent);
             }
             Outcome::Unloaded { model } | Outcome::Crashed { model, .. } => {
                 match self.life(model) {
@@ -243,7 +244,7 @@ impl Fold {
                     | Life::Ready { served: true, .. }
                     | Life::Absent => {}
                 }
-                self.enter(now, model, Life::Absent);
+                self.enter(model, Life::Absent);
             }
             Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => {}
         }
@@ -291,10 +292,15 @@ impl Fold {
             self.hour.push_back(now);
             let peak = &mut self.summary.switches_per_hour_peak;
             *peak = (*peak).max(self.hour.len() as u64);
-            self.summary.timeline.push((now, to));
         }
         self.rung = to;
-        self.find_serving(now);
+    }
+
+    fn serve_from(&mut self, now: Timestamp, rung: Rung) {
+        self.count_time(now);
+        let quality = self.catalog.primary(rung).map_or(0, |model| model.quality.milli());
+        self.serving = (rung, quality);
+        self.summary.timeline.push((now, rung));
     }
 
     fn place(&self, model: &ModelId) -> Option<usize> {
@@ -305,24 +311,10 @@ impl Fold {
         self.place(model).map_or(Life::Absent, |place| self.models[place])
     }
 
-    fn enter(&mut self, now: Timestamp, model: &ModelId, life: Life) {
+    fn enter(&mut self, model: &ModelId, life: Life) {
         if let Some(place) = self.place(model) {
             self.models[place] = life;
-            self.find_serving(now);
         }
-    }
-
-    /// Counts the time up to now, and looks which model serves from now on: the best ready one of the rung
-    /// that the last switch led to.
-    fn find_serving(&mut self, now: Timestamp) {
-        self.count_time(now);
-        let tier = self.catalog.tier_name(self.rung);
-        let ready = |&(model, life): &(&crate::catalog::Model, &Life)| {
-            model.tier == tier && matches!(life, Life::Ready { .. })
-        };
-        let models = self.catalog.models().iter().zip(&self.models);
-        let best = models.filter(ready).map(|(model, _)| model.quality.milli()).max();
-        self.serving = best.map_or((Rung::NONE, 0), |quality| (self.rung, quality));
     }
 
     fn count_time(&mut self, now: Timestamp) {

@@ -59,6 +59,10 @@ impl Hand {
         self.output(Output::Switched { from: Rung(from), to: Rung(to), took })
     }
 
+    fn serving(&mut self, rung: u8) -> &mut Self {
+        self.output(Output::Serving { rung: Rung(rung) })
+    }
+
     fn request(&mut self, id: u64) -> &mut Self {
         let request = RequestId(id);
         self.input(Input::Request(Request::chat(id, 10, 10)))
@@ -89,15 +93,15 @@ fn done(first_token: u64, latency: u64) -> End {
 }
 
 #[test]
-fn quality_and_tier_time_are_those_of_the_ready_model() {
+fn quality_and_tier_time_are_those_of_the_serving_model() {
     let mut run = Hand::new();
     // Small is ready from 10 to 100; the switch to large breaks before it makes: 20 s without a model.
-    run.at(0).load("small").at(10).loaded("small").switched(0, 1);
-    run.at(100).unload("small").at(101).unloaded("small").load("large");
-    run.at(120).loaded("large").switched(1, 3);
+    run.at(0).load("small").at(10).loaded("small").serving(1).switched(0, 1);
+    run.at(100).serving(0).unload("small").at(101).unloaded("small").load("large");
+    run.at(120).loaded("large").serving(3).switched(1, 3);
     // Medium is ready beside it from 180, and serves from 190 on.
     run.at(170).load("medium").at(180).loaded("medium");
-    run.at(190).switched(3, 2).unload("large").at(191).unloaded("large");
+    run.at(190).serving(2).switched(3, 2).unload("large").at(191).unloaded("large");
     let got = run.finish(200);
     let tiers: Vec<(&str, f64)> =
         got.tier_seconds.iter().map(|time| (time.tier.as_str(), time.seconds)).collect();
@@ -109,7 +113,7 @@ fn quality_and_tier_time_are_those_of_the_ready_model() {
     assert_eq!((got.switches, got.upgrades, got.downgrades), (3, 2, 1));
     let times: Vec<(u64, u8)> =
         got.timeline.iter().map(|(at, rung)| (at.as_nanos() / 1_000_000_000, rung.0)).collect();
-    assert_eq!(times, [(0, 0), (10, 1), (120, 3), (190, 2)]);
+    assert_eq!(times, [(0, 0), (10, 1), (100, 0), (120, 3), (190, 2)]);
 }
 
 #[test]
@@ -169,11 +173,11 @@ fn a_load_is_wasted_when_it_is_dropped_before_it_served() {
 #[test]
 fn a_crash_ends_serving_and_a_reload_resumes_it() {
     let mut run = Hand::new();
-    run.at(0).load("large").loaded("large").switched(0, 3);
+    run.at(0).load("large").loaded("large").serving(3).switched(0, 3);
     let crash = Outcome::Crashed { model: "large".into(), error: String::new() };
-    run.at(50).input(Input::Outcome(crash)).load("large");
+    run.at(50).input(Input::Outcome(crash)).serving(0).load("large");
     let failed = Outcome::LoadFailed { model: "large".into(), error: String::new() };
-    run.at(60).input(Input::Outcome(failed)).load("large").at(70).loaded("large");
+    run.at(60).input(Input::Outcome(failed)).load("large").at(70).loaded("large").serving(3);
     let got = run.finish(100);
     assert_eq!(got.quality_served_fraction, 0.8);
     assert_eq!((got.loads, got.failed_loads, got.reload_seconds), (3, 1, 20.0));
@@ -234,7 +238,14 @@ fn time_above_the_lines_is_held_from_sample_to_sample() {
 #[test]
 fn the_summary_is_written_in_stable_order_with_six_decimals() {
     let mut run = Hand::new();
-    run.at(0).load("small").at(1).loaded("small").switched(0, 1).request(1).start(1, "small");
+    run.at(0)
+        .load("small")
+        .at(1)
+        .loaded("small")
+        .serving(1)
+        .switched(0, 1)
+        .request(1)
+        .start(1, "small");
     run.ended(1, done(100, 1234));
     insta::assert_snapshot!(run.finish(3).to_json());
 }
