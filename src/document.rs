@@ -1,0 +1,287 @@
+//! TOML files that people write: one way to read them, one way to say what is wrong with them.
+//!
+//! Every refusal names the file, line and column, shows the line with a mark under the place, and says what
+//! to do. An unknown word is answered with the nearest known one.
+
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use serde::de::DeserializeOwned;
+
+/// Why a document was refused, ready to print: several lines that show the place.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{rendered}")]
+pub struct DocumentError {
+    rendered: String,
+}
+
+/// A document's text and the name that errors print, usually its path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Document<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+/// Keys that a table accepts beside those that the parser lists. A table that is read in two steps (common
+/// keys, then those of its kind) only ever lists the second.
+pub(crate) type CommonKeys<'a> = &'a [(&'a str, &'a [&'a str])];
+
+impl<'a> Document<'a> {
+    pub(crate) fn new(name: &'a str, text: &'a str) -> Self {
+        Self { name, text }
+    }
+
+    /// Reads the document as a `T`.
+    ///
+    /// # Errors
+    /// What is no TOML, or no `T`, with its place.
+    pub(crate) fn read<T: DeserializeOwned>(
+        &self,
+        common: CommonKeys<'_>,
+    ) -> Result<T, DocumentError> {
+        toml::from_str(self.text).map_err(|error| self.explain(&error, common))
+    }
+
+    /// Refuses what parses but cannot be meant. The mark stands under `key` of the table at `table`, or
+    /// under the table's head where the key is not written.
+    pub(crate) fn refuse(
+        &self,
+        table: Range<usize>,
+        key: &str,
+        title: &str,
+        remedy: &str,
+    ) -> DocumentError {
+        let extent = self.extent(&table);
+        let place = self.key_place(&extent, key).unwrap_or_else(|| self.first_line(&extent));
+        self.render(title, place, None, Some(remedy))
+    }
+
+    /// Refuses the document as a whole, or a top-level key of it.
+    pub(crate) fn refuse_key(&self, key: &str, title: &str, remedy: &str) -> DocumentError {
+        let head = 0..self.text.find("\n[").unwrap_or(self.text.len());
+        let place = self
+            .key_place(&head, key)
+            .or_else(|| self.table_place(key))
+            .unwrap_or_else(|| self.first_line(&(0..self.text.len())));
+        self.render(title, place, None, Some(remedy))
+    }
+
+    /// Refuses a key of the table of this name.
+    pub(crate) fn refuse_in(
+        &self,
+        table: &str,
+        key: &str,
+        title: &str,
+        remedy: &str,
+    ) -> DocumentError {
+        match self.table_place(table) {
+            Some(place) => self.refuse(place, key, title, remedy),
+            None => self.refuse_key(table, title, remedy),
+        }
+    }
+
+    /// Refuses the table of this name whose text has a value that is quoted so. The title is the whole story.
+    pub(crate) fn refuse_value(&self, table: &str, value: &str, title: &str) -> DocumentError {
+        let quoted = format!("\"{value}\"");
+        let all = 0..self.text.len();
+        let place = (!value.is_empty())
+            .then(|| self.places(&all, &quoted).last())
+            .flatten()
+            .or_else(|| self.table_place(table))
+            .unwrap_or_else(|| self.first_line(&all));
+        self.render(title, place, None, None)
+    }
+
+    fn explain(&self, error: &toml::de::Error, common: CommonKeys<'_>) -> DocumentError {
+        let message = error.message().trim_end();
+        let span = error.span().unwrap_or(0..0);
+        let extent = self.extent(&span);
+        if let Some((word, rest)) = backticked_after(message, "unknown field ") {
+            let mut known = backticked(rest);
+            known.extend(common_keys(common, self.section(span.start)));
+            let place = self.key_place(&extent, word).unwrap_or(span);
+            return self.unknown("key", word, place, known);
+        }
+        if let Some((word, rest)) = backticked_after(message, "unknown variant ") {
+            let place = self.word_place(&extent, word).unwrap_or(span);
+            return self.unknown("value", word, place, backticked(rest));
+        }
+        if let Some((word, _)) = backticked_after(message, "missing field ") {
+            let title = format!("key `{word}` is missing");
+            let place = self.first_line(&extent);
+            return self.render(&title, place, None, Some(&format!("add `{word} = ...` here")));
+        }
+        let place = quoted(message)
+            .and_then(|word| self.word_place(&extent, word))
+            .unwrap_or_else(|| self.first_line(&span));
+        self.render(&lower_first(message), place, None, None)
+    }
+
+    fn unknown(
+        &self,
+        what: &str,
+        word: &str,
+        place: Range<usize>,
+        mut known: Vec<&str>,
+    ) -> DocumentError {
+        known.sort_unstable();
+        known.dedup();
+        let title = format!("unknown {what} `{word}`");
+        let label = nearest(word, &known).map(|near| format!("did you mean `{near}`?"));
+        let remedy = match known.is_empty() {
+            true => format!("nothing may stand here: remove `{word}`"),
+            false => format!("known here: {}", known.join(", ")),
+        };
+        self.render(&title, place, label.as_deref(), Some(&remedy))
+    }
+
+    fn render(
+        &self,
+        title: &str,
+        place: Range<usize>,
+        label: Option<&str>,
+        remedy: Option<&str>,
+    ) -> DocumentError {
+        let end = place.end.min(self.text.len());
+        let mut mark = AnnotationKind::Primary.span(place.start.min(end)..end);
+        if let Some(label) = label {
+            mark = mark.label(label);
+        }
+        let mut group = Level::ERROR
+            .primary_title(title)
+            .element(Snippet::source(self.text).path(self.name).annotation(mark));
+        if let Some(remedy) = remedy {
+            group = group.element(Level::HELP.message(remedy));
+        }
+        let rendered = Renderer::plain().render(&[group]);
+        DocumentError { rendered: rendered.trim_end().to_owned() }
+    }
+
+    /// Returns the text that belongs to a span: where the span is a table's header, the table's body too.
+    fn extent(&self, span: &Range<usize>) -> Range<usize> {
+        let start = span.start.min(self.text.len());
+        let is_header = self.text[start..].starts_with('[')
+            && self.text[..start]
+                .lines()
+                .next_back()
+                .is_none_or(|line| line.trim().is_empty() || self.text[..start].ends_with('\n'));
+        if !is_header {
+            return start..span.end.clamp(start, self.text.len());
+        }
+        let body = start + self.text[start..].find('\n').unwrap_or(self.text.len() - start);
+        let end = self.text[body..].find("\n[").map_or(self.text.len(), |next| body + next);
+        start..end.max(span.end.min(self.text.len()))
+    }
+
+    /// Returns the name of the table whose header stands last before `at`.
+    fn section(&self, at: usize) -> &'a str {
+        let at = at.min(self.text.len());
+        let line_end = self.text[at..].find('\n').map_or(self.text.len(), |next| at + next);
+        self.text[..line_end]
+            .lines()
+            .rev()
+            .find(|line| line.starts_with('['))
+            .map_or("", |line| line.split(']').next().unwrap_or("").trim_start_matches('[').trim())
+    }
+
+    fn table_place(&self, name: &str) -> Option<Range<usize>> {
+        [format!("[[{name}]]"), format!("[{name}]")].iter().find_map(|header| {
+            let start = self.text.find(header.as_str())?;
+            Some(start..start + header.len())
+        })
+    }
+
+    /// Returns where `key` stands before an equals sign.
+    fn key_place(&self, extent: &Range<usize>, key: &str) -> Option<Range<usize>> {
+        self.places(extent, key)
+            .find(|place| self.text[place.end..].trim_start_matches([' ', '"']).starts_with('='))
+    }
+
+    /// Returns where `word` stands, as a value if it does so anywhere.
+    fn word_place(&self, extent: &Range<usize>, word: &str) -> Option<Range<usize>> {
+        let is_key = |place: &Range<usize>| self.text[place.end..].trim_start().starts_with('=');
+        self.places(extent, word)
+            .find(|place| !is_key(place))
+            .or_else(|| self.places(extent, word).next())
+    }
+
+    fn places(&self, extent: &Range<usize>, word: &str) -> impl Iterator<Item = Range<usize>> {
+        let is_part = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+        let text = &self.text[extent.clone()];
+        let word_is_part = word.chars().all(is_part);
+        let found: Vec<_> = text
+            .match_indices(word)
+            .filter(|(start, _)| {
+                let before = text[..*start].chars().next_back();
+                let after = text[start + word.len()..].chars().next();
+                let comment =
+                    text[..*start].rfind('\n').map_or(&text[..*start], |nl| &text[nl..*start]);
+                let whole =
+                    !word_is_part || !(before.is_some_and(is_part) || after.is_some_and(is_part));
+                !word.is_empty() && whole && !comment.contains('#')
+            })
+            .map(|(start, _)| extent.start + start..extent.start + start + word.len())
+            .collect();
+        found.into_iter()
+    }
+
+    /// Returns the part of a span that stands on its first line, so that a mark never covers a page.
+    fn first_line(&self, span: &Range<usize>) -> Range<usize> {
+        let start = span.start.min(self.text.len());
+        let end = span.end.clamp(start, self.text.len());
+        start..self.text[start..end].find('\n').map_or(end, |nl| start + nl)
+    }
+}
+
+/// Returns the candidate that differs from `word` in the fewest letters, if few enough; the first of equals.
+/// `candidates` are in sorted order.
+pub(crate) fn nearest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
+    let allowed = (word.chars().count() / 3).max(1);
+    candidates
+        .iter()
+        .map(|candidate| (strsim::osa_distance(word, candidate), *candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Returns "did you mean" for a name that is not among the known ones, and the known ones.
+pub(crate) fn suggestion<'c>(word: &str, known: impl IntoIterator<Item = &'c str>) -> String {
+    let mut known: Vec<&str> = known.into_iter().collect();
+    known.sort_unstable();
+    known.dedup();
+    match nearest(word, &known) {
+        Some(near) => format!("did you mean `{near}`? known: {}", known.join(", ")),
+        None => format!("known: {}", known.join(", ")),
+    }
+}
+
+fn common_keys<'c>(common: CommonKeys<'c>, section: &str) -> Vec<&'c str> {
+    let of_section = common.iter().filter(|(name, _)| *name == section);
+    of_section.flat_map(|(_, keys)| keys.iter().copied()).collect()
+}
+
+/// Splits "PREFIX`word`REST" into word and rest.
+fn backticked_after<'m>(message: &'m str, prefix: &str) -> Option<(&'m str, &'m str)> {
+    message.strip_prefix(prefix)?.strip_prefix('`')?.split_once('`')
+}
+
+/// Returns every word that stands between backticks.
+fn backticked(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// Returns the first quoted value that a message names.
+fn quoted(message: &str) -> Option<&str> {
+    let start = message.find(['"', '`'])?;
+    let quote = message[start..].chars().next()?;
+    message[start + 1..].split(quote).next().filter(|word| !word.is_empty())
+}
+
+fn lower_first(message: &str) -> String {
+    let mut letters = message.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => "this is not what was expected".to_owned(),
+    }
+}

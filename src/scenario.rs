@@ -1,0 +1,182 @@
+//! Scripted situations: a machine, its models, what others use, what users ask, what goes wrong, and what must
+//! come of it.
+//!
+//! A scenario is one TOML file in `scenarios/`. [`RawScenario`] is that file; [`Scenario`] is its checked form.
+//! Every part that is random draws from streams of the scenario's seed, so that the same file gives the same
+//! run everywhere.
+
+pub mod background;
+pub mod expect;
+pub mod fault;
+mod file;
+pub mod physics;
+pub mod workload;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::catalog::{Catalog, RawCatalog};
+use crate::document::{Document, DocumentError};
+use crate::hardware::Machine;
+use crate::rng::Seed;
+use crate::settings::RawSettings;
+use crate::time::Timestamp;
+
+pub use background::Background;
+pub use expect::{Baseline, Checker, Expect, Unmet};
+pub use fault::{Fault, FaultKind};
+pub use file::{RawAction, RawMachine, RawScenario};
+pub use physics::Physics;
+pub use workload::{Arrival, Workload, Workloads};
+
+/// A scripted situation, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// The file's name without its extension.
+    pub name: String,
+    /// What must happen and why: the `description` key, or the comment at the head of the file.
+    pub description: String,
+    /// What the machine has.
+    pub machine: Machine,
+    /// The models.
+    pub catalog: Catalog,
+    /// The policy's settings, valid for this machine.
+    pub settings: RawSettings,
+    /// What all randomness is grown from.
+    pub seed: Seed,
+    /// How long the run lasts.
+    pub duration: Duration,
+    /// What everybody else uses.
+    pub background: Background,
+    /// What users ask for. See [`Workloads`].
+    pub workloads: Vec<Workload>,
+    /// What goes wrong, in the order of the file.
+    pub faults: Vec<Fault>,
+    /// How the machine behaves.
+    pub physics: Physics,
+    /// What is done to the controller, in order of time.
+    pub actions: Vec<Action>,
+    /// What must come of the run.
+    pub expect: Expect,
+    /// A policy that must not meet the expectations.
+    pub baseline: Option<Baseline>,
+    /// Digest of everything that the file says and of the traces that it names; comments do not count.
+    pub digest: String,
+}
+
+/// Something that is done to the controller at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// The moment.
+    pub at: Timestamp,
+    /// What is done.
+    pub kind: ActionKind,
+}
+
+/// What is done to the controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActionKind {
+    /// Someone asks for this tier, past the scaler; `none` unloads.
+    Switch(String),
+    /// The run is told to stop: finish what runs, unload.
+    Shutdown,
+}
+
+impl Scenario {
+    /// Returns the same situation with other luck.
+    #[must_use]
+    pub fn with_seed(mut self, seed: Seed) -> Self {
+        self.seed = seed;
+        self.background.set_seed(seed);
+        self
+    }
+
+    /// Returns the arrivals of all workloads.
+    pub fn arrivals(&self) -> Workloads {
+        Workloads::new(&self.workloads, self.seed)
+    }
+}
+
+/// Reads and checks a scenario file. Files that it names are looked for beside it.
+///
+/// # Errors
+/// What cannot be read, is no TOML, or cannot be meant; with its place and a remedy.
+pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
+    let name = path.display().to_string();
+    let bytes =
+        fs::read(path).map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?;
+    let text = String::from_utf8(bytes).map_err(|error| ScenarioError::NotText {
+        path: path.to_owned(),
+        offset: error.utf8_error().valid_up_to(),
+    })?;
+    parse(&text, &name, path.parent().unwrap_or(Path::new("")))
+}
+
+/// Checks a scenario's text. `name` is what errors print, and its file stem names the scenario; files that it
+/// names are looked for in `base_dir`.
+///
+/// # Errors
+/// See [`load`].
+pub fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario, ScenarioError> {
+    file::parse(text, name, base_dir)
+}
+
+/// Checks a catalog file's text.
+///
+/// # Errors
+/// What is no TOML or no catalog, with its place and a remedy.
+pub fn parse_catalog(text: &str, name: &str) -> Result<Catalog, DocumentError> {
+    let document = Document::new(name, text);
+    let raw: RawCatalog = document.read(&[])?;
+    file::check_models(&document, raw.models)
+}
+
+/// Reads a policy file's text. Whether its lines suit a machine is checked by `Settings::new`.
+///
+/// # Errors
+/// What is no TOML or no policy, with its place and a remedy.
+pub fn parse_settings(text: &str, name: &str) -> Result<RawSettings, DocumentError> {
+    Document::new(name, text).read(&[])
+}
+
+/// Returns the JSON Schema of a scenario file.
+pub fn schema() -> String {
+    schema_text::<RawScenario>()
+}
+
+/// Returns the JSON Schema of a catalog file.
+pub fn catalog_schema() -> String {
+    schema_text::<RawCatalog>()
+}
+
+/// Returns the JSON Schema of a policy file.
+pub fn policy_schema() -> String {
+    schema_text::<RawSettings>()
+}
+
+fn schema_text<T: schemars::JsonSchema>() -> String {
+    let schema = schemars::schema_for!(T);
+    let mut text = serde_json::to_string_pretty(&schema).expect("a schema is plain JSON");
+    text.push('\n');
+    text
+}
+
+/// Why a scenario was refused.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum ScenarioError {
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error(
+        "{path}: byte {offset} begins what is no UTF-8 text: is this a scenario file?",
+        path = path.display()
+    )]
+    NotText { path: PathBuf, offset: usize },
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! What everybody else uses over time: shapes and traces that add up.
+//!
+//! Every shape is a closed form in time: what it gives at a moment does not depend on when, or how often, it
+//! was asked before. What is random is drawn from a stream of its own for each cell of time.
+
+mod shape;
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use shape::{Amount, RawShape};
+
+use crate::hardware::Machine;
+use crate::rng::Seed;
+use crate::sample::{GpuSample, Pressure, Rate, Sample, Space};
+use crate::time::{SpanText, Timestamp};
+use crate::units::{Bytes, Percent};
+
+/// What everybody else uses over time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Background {
+    machine: Machine,
+    seed: Seed,
+    layers: Vec<Layer>,
+}
+
+/// One `[[background]]` table, checked: where it adds, and what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// What it adds to; every resource that the trace has, where `None`.
+    pub resource: Option<OthersUse>,
+    /// The GPU, for video memory and GPU time.
+    pub gpu: u8,
+    /// Begins here.
+    pub at: Timestamp,
+    /// Ends just before this.
+    pub until: Timestamp,
+    /// What it adds over time.
+    pub shape: RawShape,
+    /// The readings of a trace shape.
+    pub series: Option<Arc<Series>>,
+}
+
+/// One `[[background]]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct RawBackground {
+    /// What is used. Must be given, except for a trace: without it a trace brings all that it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<OthersUse>,
+    /// The GPU, for `vram` and `gpu`. Default 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<u8>,
+    /// When it begins. Default: at the start. Before it the shape adds nothing; a step and a ramp add `from`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<SpanText>,
+    /// When it ends. Default: with the run. After it the shape adds nothing; a step adds `from` again, a ramp
+    /// stays at `to`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<SpanText>,
+    /// What it adds over time.
+    #[serde(flatten)]
+    pub shape: RawShape,
+}
+
+/// The keys of [`RawBackground`] itself.
+pub(super) const COMMON_KEYS: &[&str] = &["resource", "gpu", "at", "until", "shape"];
+
+/// What others can use.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum OthersUse {
+    /// Main memory: an amount, or a share of the machine's.
+    Memory,
+    /// Swap space: an amount, or a share of the machine's.
+    Swap,
+    /// Video memory: an amount, or a share of the GPU's.
+    Vram,
+    /// Processor time: a share.
+    Cpu,
+    /// GPU time: a share.
+    Gpu,
+    /// Time in which some task waited for memory: a share.
+    Pressure,
+}
+
+/// The readings of a trace, in order of time; not empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    readings: Vec<(Timestamp, Sample)>,
+    /// The mean gap between readings: how long the last one is held before a trace begins again.
+    step: std::time::Duration,
+}
+
+impl Background {
+    /// Returns the use that the layers add up to on this machine.
+    pub fn new(machine: Machine, layers: Vec<Layer>, seed: Seed) -> Self {
+        Self { machine, seed, layers }
+    }
+
+    /// Draws what is random from another seed.
+    pub fn set_seed(&mut self, seed: Seed) {
+        self.seed = seed;
+    }
+
+    /// Returns the layers, in the order of the file.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Returns a reading of the machine without the managed models: own use is zero.
+    ///
+    /// Memory, swap and video memory are told wherever the machine has them. Processor, GPU time and pressure
+    /// are told only where a layer adds to them: a scenario that does not speak of them does not constrain
+    /// on them.
+    pub fn sample(&mut self, now: Timestamp) -> Sample {
+        let mut sums = Sums::new(self.machine.gpus.len());
+        for (place, layer) in self.layers.iter().enumerate() {
+            layer.add(&mut sums, &self.machine, self.seed, place, now);
+        }
+        sums.into_sample(&self.machine)
+    }
+}
+
+impl Layer {
+    fn add(&self, sums: &mut Sums, machine: &Machine, seed: Seed, place: usize, now: Timestamp) {
+        if let (RawShape::Trace(play), Some(series)) = (&self.shape, &self.series) {
+            // A trace tells a rate for as long as the run lasts, also before it begins.
+            let reading = (self.at..self.until)
+                .contains(&now)
+                .then(|| play.reading(series, now.since(self.at)))
+                .flatten();
+            let told = reading.unwrap_or_else(|| series.first());
+            let weight = if reading.is_some() { play.scale.0.fraction() } else { 0.0 };
+            sums.add_reading(told, machine, self.resource, play.relative, weight);
+            return;
+        }
+        let Some(resource) = self.resource else { return };
+        let total = match resource {
+            OthersUse::Memory => Some(machine.memory),
+            OthersUse::Swap => Some(machine.swap),
+            OthersUse::Vram => machine.gpus.get(usize::from(self.gpu)).copied(),
+            OthersUse::Cpu | OthersUse::Gpu | OthersUse::Pressure => None,
+        };
+        let value = self.shape.value(self.at, self.until, now, total, seed, place);
+        sums.add(resource, usize::from(self.gpu), value);
+    }
+}
+
+impl Series {
+    /// Returns a series of readings in order of time.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn new(readings: Vec<(Timestamp, Sample)>) -> Self {
+        assert!(!readings.is_empty(), "a trace shape without readings was refused before");
+        let began = readings[0].0;
+        let spans = u32::try_from(readings.len() - 1).unwrap_or(u32::MAX).max(1);
+        let step = readings[readings.len() - 1].0.since(began) / spans;
+        let readings =
+            readings.into_iter().map(|(at, s)| (Timestamp::ZERO + at.since(began), s)).collect();
+        Self { readings, step: step.max(std::time::Duration::from_nanos(1)) }
+    }
+
+    fn first(&self) -> &Sample {
+        &self.readings[0].1
+    }
+
+    /// Returns how long the series lasts, the last reading held for one step.
+    pub(super) fn length(&self) -> std::time::Duration {
+        self.readings[self.readings.len() - 1].0.since(Timestamp::ZERO) + self.step
+    }
+
+    /// Returns the last reading that is not later than `into` the series.
+    pub(super) fn at(&self, into: std::time::Duration) -> &Sample {
+        let moment = Timestamp::ZERO + into;
+        let after = self.readings.partition_point(|(at, _)| *at <= moment);
+        &self.readings[after.saturating_sub(1)].1
+    }
+}
+
+/// What has been added up so far, in bytes and in thousandths of a percent. Signed: a shape may take away.
+struct Sums {
+    memory: f64,
+    swap: f64,
+    vram: Vec<f64>,
+    cpu: Option<f64>,
+    gpu: Vec<Option<f64>>,
+    pressure: Option<[f64; 4]>,
+}
+
+impl Sums {
+    fn new(gpus: usize) -> Self {
+        Self {
+            memory: 0.0,
+            swap: 0.0,
+            vram: vec![0.0; gpus],
+            cpu: None,
+            gpu: vec![None; gpus],
+            pressure: None,
+        }
+    }
+
+    fn add(&mut self, resource: OthersUse, gpu: usize, value: f64) {
+        match resource {
+            OthersUse::Memory => self.memory += value,
+            OthersUse::Swap => self.swap += value,
+            OthersUse::Vram => {
+                if let Some(sum) = self.vram.get_mut(gpu) {
+                    *sum += value;
+                }
+            }
+            OthersUse::Cpu => *self.cpu.get_or_insert(0.0) += value,
+            OthersUse::Gpu => {
+                if let Some(sum) = self.gpu.get_mut(gpu) {
+                    *sum.get_or_insert(0.0) += value;
+                }
+            }
+            OthersUse::Pressure => self.pressure.get_or_insert([0.0; 4])[0] += value,
+        }
+    }
+
+    /// Adds a reading's others' use; its own use was that of other models than ours.
+    fn add_reading(
+        &mut self,
+        reading: &Sample,
+        machine: &Machine,
+        only: Option<OthersUse>,
+        relative: bool,
+        weight: f64,
+    ) {
+        let wanted = |resource| only.is_none_or(|only| only == resource);
+        let space = |space: &Space, total: Bytes| {
+            let others = space.others.get() as f64 * weight;
+            match relative && space.total != Bytes::ZERO {
+                true => others / space.total.get() as f64 * total.get() as f64,
+                false => others,
+            }
+        };
+        let rate = |rate: &Rate| f64::from(rate.others.milli()) * weight;
+        if let Some(memory) = reading.memory.as_ref().filter(|_| wanted(OthersUse::Memory)) {
+            self.add(OthersUse::Memory, 0, space(memory, machine.memory));
+        }
+        if let Some(swap) = reading.swap.as_ref().filter(|_| wanted(OthersUse::Swap)) {
+            self.add(OthersUse::Swap, 0, space(swap, machine.swap));
+        }
+        if let Some(cpu) = reading.cpu.as_ref().filter(|_| wanted(OthersUse::Cpu)) {
+            self.add(OthersUse::Cpu, 0, rate(cpu));
+        }
+        for (i, (gpu, &total)) in reading.gpus.iter().zip(&machine.gpus).enumerate() {
+            if let Some(vram) = gpu.vram.as_ref().filter(|_| wanted(OthersUse::Vram)) {
+                self.add(OthersUse::Vram, i, space(vram, total));
+            }
+            if let Some(use_) = gpu.utilization.as_ref().filter(|_| wanted(OthersUse::Gpu)) {
+                self.add(OthersUse::Gpu, i, rate(use_));
+            }
+        }
+        if let Some(p) = reading.pressure.as_ref().filter(|_| wanted(OthersUse::Pressure)) {
+            let sums = self.pressure.get_or_insert([0.0; 4]);
+            let kinds = [p.memory_some, p.memory_full, p.cpu_some, p.io_some];
+            for (sum, kind) in sums.iter_mut().zip(kinds) {
+                *sum += f64::from(kind.milli()) * weight;
+            }
+        }
+    }
+
+    fn into_sample(self, machine: &Machine) -> Sample {
+        // `as` saturates: what was taken below zero is nothing.
+        let space = |total, sum: f64| Space {
+            total,
+            others: Bytes::new(sum.round() as u64),
+            own: Bytes::ZERO,
+        };
+        let share = |sum: f64| {
+            let milli = sum.round().clamp(0.0, f64::from(Percent::ONE_HUNDRED.milli()));
+            Percent::from_milli(milli as u32)
+        };
+        let rate = |sum| Rate { others: share(sum), own: Percent::ZERO };
+        let gpus = machine.gpus.iter().zip(self.vram.iter().zip(&self.gpu));
+        Sample {
+            memory: Some(space(machine.memory, self.memory)),
+            swap: (machine.swap != Bytes::ZERO).then(|| space(machine.swap, self.swap)),
+            cpu: self.cpu.map(rate),
+            pressure: self.pressure.map(|[memory_some, memory_full, cpu_some, io_some]| Pressure {
+                memory_some: share(memory_some),
+                memory_full: share(memory_full),
+                cpu_some: share(cpu_some),
+                io_some: share(io_some),
+            }),
+            gpus: gpus
+                .map(|(&total, (&vram, &busy))| GpuSample {
+                    vram: Some(space(total, vram)),
+                    utilization: busy.map(rate),
+                    temperature: None,
+                })
+                .collect(),
+            ..Sample::default()
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The words in which a scenario speaks of events.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{Catalog, ModelId, Rung};
+use crate::document::suggestion;
+use crate::event::{Action, Command, Event, Input, Notice, Outcome, Output, Reason, Verdict};
+use crate::request::{CancelledBy, End, Rejection, RequestId};
+use crate::units::human;
+
+/// An event, or a class of events: a kind, and after a colon what it is about. Without the colon: any.
+///
+/// | pattern | event |
+/// | --- | --- |
+/// | `upgrade[:tier]`, `downgrade[:tier]` | the scaler decides to go to that tier |
+/// | `because[:reason]` | the scaler decides to change, for that reason |
+/// | `hold[:reason]` | the scaler decides to stay, for that reason |
+/// | `switched[:tier]` | that tier serves from now on |
+/// | `gave-up[:tier]` | a switch was given up, and that tier still serves |
+/// | `load[:model]`, `unload[:model]` | the backend is told to |
+/// | `loaded[:model]`, `load-failed[:model]`, `unloaded[:model]`, `crash[:model]` | the backend says so |
+/// | `request[:#id]`, `hang-up[:#id]` | a client asks, hangs up |
+/// | `accepted[:#id]` | a request is taken on |
+/// | `queued[:#id]`, `smaller[:#id]` | it must wait; a smaller model than it asked for will serve it |
+/// | `start[:#id or model]`, `cancel[:#id]` | the backend is told to run, to stop a request |
+/// | `done[:#id or model]`, `failed[:#id]` | a request ended so |
+/// | `cancelled[:#id or who]` | the same; who is `client`, `drain-deadline` or `shutdown` |
+/// | `rejected[:#id or reason]` | the same; the reason is `queue-full`, `deadline`, `unservable`, ... |
+/// | `notice[:kind]` | the user is told; the kind is `degraded` or `long-on-smallest` |
+/// | `sample-missing` | the machine could not be read |
+/// | `asked[:tier]`, `shutdown` | someone asks for a tier; the run is told to stop |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    /// What happens.
+    pub kind: PatternKind,
+    /// What it is about; anything where `None`.
+    pub about: Option<String>,
+}
+
+macro_rules! pattern_kinds {
+    ($($variant:ident = $name:literal: $doc:literal),+ $(,)?) => {
+        /// What happens. See [`Pattern`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum PatternKind {
+            $(#[doc = $doc] $variant,)+
+        }
+
+        impl PatternKind {
+            /// Every kind, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Returns the word that files use.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+pattern_kinds! {
+    Upgrade = "upgrade": "The scaler decides to go up.",
+    Downgrade = "downgrade": "The scaler decides to go down.",
+    Because = "because": "The scaler decides to change, for a reason.",
+    Hold = "hold": "The scaler decides to stay, for a reason.",
+    Switched = "switched": "Another tier serves from now on.",
+    GaveUp = "gave-up": "A switch was given up.",
+    Load = "load": "The backend is told to load.",
+    Unload = "unload": "The backend is told to unload.",
+    Loaded = "loaded": "A model is ready.",
+    LoadFailed = "load-failed": "A model did not load.",
+    Unloaded = "unloaded": "A model is gone.",
+    Crash = "crash": "A model's process died.",
+    Request = "request": "A client asks.",
+    HangUp = "hang-up": "A client hangs up.",
+    Accepted = "accepted": "A request is taken on.",
+    Queued = "queued": "A request is taken on and must wait.",
+    Smaller = "smaller": "A request is taken on by a smaller model than it asked for.",
+    Start = "start": "The backend is told to run a request.",
+    Cancel = "cancel": "The backend is told to stop a request.",
+    Done = "done": "A request is complete.",
+    Failed = "failed": "A request broke.",
+    Cancelled = "cancelled": "A request was stopped.",
+    Rejected = "rejected": "A request was refused.",
+    Notice = "notice": "The user is told.",
+    SampleMissing = "sample-missing": "The machine could not be read.",
+    Asked = "asked": "Someone asks for a tier.",
+    Shutdown = "shutdown": "The run is told to stop.",
+}
+
+impl Pattern {
+    /// Returns whether the event is of this kind and about this.
+    pub fn matches(&self, event: &Event, catalog: &Catalog) -> bool {
+        let tier = |rung: Rung| self.is_about(catalog.tier_name(rung));
+        let model = |model: &ModelId| self.is_about(model.as_str());
+        let id = |id: RequestId| self.about.as_ref().is_none_or(|about| *about == id.to_string());
+        let word = |word: &str| self.is_about(word);
+        match (self.kind, event) {
+            (kind, Event::Output(Output::Decision(decision))) => match (kind, decision.action) {
+                (PatternKind::Upgrade, Action::Upgrade { to }) => tier(to),
+                (PatternKind::Downgrade, Action::Downgrade { to, .. }) => tier(to),
+                (PatternKind::Because, Action::Upgrade { .. } | Action::Downgrade { .. })
+                | (PatternKind::Hold, Action::Hold) => word(reason_name(&decision.reason)),
+                _ => false,
+            },
+            (PatternKind::Switched, Event::Output(Output::Switched { from, to, .. })) => {
+                from != to && tier(*to)
+            }
+            (PatternKind::GaveUp, Event::Output(Output::Switched { from, to, .. })) => {
+                from == to && tier(*to)
+            }
+            (kind, Event::Output(Output::Command(command))) => match (kind, command) {
+                (PatternKind::Load, Command::Load { model: m, .. })
+                | (PatternKind::Unload, Command::Unload { model: m }) => model(m),
+                (PatternKind::Start, Command::Start { request, model: m }) => {
+                    id(*request) || model(m)
+                }
+                (PatternKind::Cancel, Command::Cancel { request }) => id(*request),
+                _ => false,
+            },
+            (kind, Event::Input(Input::Outcome(outcome))) => match (kind, outcome) {
+                (PatternKind::Loaded, Outcome::Loaded { model: m })
+                | (PatternKind::LoadFailed, Outcome::LoadFailed { model: m, .. })
+                | (PatternKind::Unloaded, Outcome::Unloaded { model: m })
+                | (PatternKind::Crash, Outcome::Crashed { model: m, .. }) => model(m),
+                _ => false,
+            },
+            (kind, Event::Output(Output::Accepted { request, verdict })) => match (kind, verdict) {
+                (PatternKind::Accepted, _)
+                | (PatternKind::Queued, Verdict::Queue)
+                | (PatternKind::Smaller, Verdict::ProceedSmaller { .. }) => id(*request),
+                _ => false,
+            },
+            (kind, Event::Output(Output::Ended { request, end })) => match (kind, end) {
+                (PatternKind::Done, End::Done { model: m, .. }) => id(*request) || model(m),
+                (PatternKind::Failed, End::Failed { .. }) => id(*request),
+                (PatternKind::Cancelled, End::Cancelled { by }) => {
+                    id(*request) || word(canceller_name(*by))
+                }
+                (PatternKind::Rejected, End::Rejected { reason, .. }) => {
+                    id(*request) || word(rejection_name(*reason))
+                }
+                _ => false,
+            },
+            (PatternKind::Notice, Event::Output(Output::Notice(notice))) => {
+                word(notice_name(notice))
+            }
+            (PatternKind::Request, Event::Input(Input::Request(request))) => id(request.id),
+            (PatternKind::HangUp, Event::Input(Input::Cancel { request })) => id(*request),
+            (PatternKind::SampleMissing, Event::Input(Input::SampleMissing { .. }))
+            | (PatternKind::Shutdown, Event::Input(Input::Shutdown)) => true,
+            (PatternKind::Asked, Event::Input(Input::Switch { tier })) => word(tier),
+            _ => false,
+        }
+    }
+
+    fn is_about(&self, word: &str) -> bool {
+        self.about.as_ref().is_none_or(|about| about == word)
+    }
+
+    /// Returns what is wrong with the part after the colon, given the models that there are.
+    pub(in crate::scenario) fn mistake(&self, catalog: &Catalog) -> Option<String> {
+        let about = self.about.as_deref()?;
+        let mut known: Vec<&str> = match self.kind {
+            PatternKind::Upgrade
+            | PatternKind::Downgrade
+            | PatternKind::Switched
+            | PatternKind::GaveUp
+            | PatternKind::Asked => {
+                let tiers = catalog.rungs_up().map(|rung| catalog.tier_name(rung));
+                tiers.chain(["none"]).collect()
+            }
+            PatternKind::Load
+            | PatternKind::Unload
+            | PatternKind::Loaded
+            | PatternKind::LoadFailed
+            | PatternKind::Unloaded
+            | PatternKind::Crash
+            | PatternKind::Start
+            | PatternKind::Done => catalog.models().iter().map(|m| m.id.as_str()).collect(),
+            PatternKind::Because | PatternKind::Hold => REASONS.to_vec(),
+            PatternKind::Cancelled => CANCELLERS.iter().map(|by| canceller_name(*by)).collect(),
+            PatternKind::Rejected => REJECTIONS.iter().map(|r| rejection_name(*r)).collect(),
+            PatternKind::Notice => vec!["degraded", "long-on-smallest"],
+            PatternKind::Request
+            | PatternKind::HangUp
+            | PatternKind::Accepted
+            | PatternKind::Queued
+            | PatternKind::Smaller
+            | PatternKind::Cancel
+            | PatternKind::Failed => Vec::new(),
+            PatternKind::SampleMissing | PatternKind::Shutdown => {
+                return Some(format!("nothing can follow `{}`", self.kind.name()));
+            }
+        };
+        let takes_id = known.is_empty()
+            || matches!(
+                self.kind,
+                PatternKind::Start
+                    | PatternKind::Done
+                    | PatternKind::Cancelled
+                    | PatternKind::Rejected
+            );
+        let is_id = about.strip_prefix('#').is_some_and(|id| id.parse::<u64>().is_ok());
+        if known.contains(&about) || (takes_id && is_id) {
+            return None;
+        }
+        if takes_id {
+            known.push("#1");
+        }
+        Some(format!(
+            "`{}` is never about `{about}`; {}",
+            self.kind.name(),
+            suggestion(about, known)
+        ))
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.name())?;
+        match &self.about {
+            Some(about) => write!(f, ":{about}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, about) = match text.split_once(':') {
+            Some((name, about)) => (name.trim(), Some(about.trim().to_owned())),
+            None => (text.trim(), None),
+        };
+        let kind = PatternKind::ALL.iter().copied().find(|kind| kind.name() == name);
+        let names = PatternKind::ALL.iter().map(|kind| kind.name());
+        let kind =
+            kind.ok_or_else(|| format!("\"{text}\" is no event: {}", suggestion(name, names)))?;
+        Ok(Self { kind, about })
+    }
+}
+
+impl Serialize for Pattern {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        human::serialize(self, out)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        human::deserialize(input)
+    }
+}
+
+impl JsonSchema for Pattern {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Pattern".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let names: Vec<&str> = PatternKind::ALL.iter().map(|kind| kind.name()).collect();
+        schemars::json_schema!({
+            "type": "string",
+            "description": "An event: a kind, and after a colon what it is about.",
+            "pattern": format!("^({})(:.+)?$", names.join("|")),
+            "examples": ["upgrade:large", "done:#3", "rejected:queue-full"]
+        })
+    }
+}
+
+fn reason_name(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::NoData => "no-data",
+        Reason::Stale { .. } => "stale",
+        Reason::Switching => "switching",
+        Reason::Settling { .. } => "settling",
+        Reason::AtTop => "at-top",
+        Reason::Fixed => "fixed",
+        Reason::Window { .. } => "window",
+        Reason::Cooldown { .. } => "cooldown",
+        Reason::Backoff { .. } => "backoff",
+        Reason::AboveUpgradeLine { .. } => "above-upgrade-line",
+        Reason::WouldNotFit { .. } => "would-not-fit",
+        Reason::WouldBeSlow { .. } => "would-be-slow",
+        Reason::Room { .. } => "room",
+        Reason::AboveDegradeLine { .. } => "above-degrade-line",
+        Reason::SustainedLoad { .. } => "sustained-load",
+        Reason::Exhaustion { .. } => "exhaustion",
+        Reason::Slow { .. } => "slow",
+        Reason::Failing { .. } => "failing",
+        Reason::Asked => "asked",
+    }
+}
+
+const REASONS: [&str; 19] = [
+    "no-data",
+    "stale",
+    "switching",
+    "settling",
+    "at-top",
+    "fixed",
+    "window",
+    "cooldown",
+    "backoff",
+    "above-upgrade-line",
+    "would-not-fit",
+    "would-be-slow",
+    "room",
+    "above-degrade-line",
+    "sustained-load",
+    "exhaustion",
+    "slow",
+    "failing",
+    "asked",
+];
+
+fn notice_name(notice: &Notice) -> &'static str {
+    match notice {
+        Notice::Degraded { .. } => "degraded",
+        Notice::LongOnSmallest { .. } => "long-on-smallest",
+    }
+}
+
+fn canceller_name(by: CancelledBy) -> &'static str {
+    match by {
+        CancelledBy::Client => "client",
+        CancelledBy::DrainDeadline => "drain-deadline",
+        CancelledBy::Shutdown => "shutdown",
+    }
+}
+
+const CANCELLERS: [CancelledBy; 3] =
+    [CancelledBy::Client, CancelledBy::DrainDeadline, CancelledBy::Shutdown];
+
+fn rejection_name(reason: Rejection) -> &'static str {
+    match reason {
+        Rejection::QueueFull => "queue-full",
+        Rejection::Deadline => "deadline",
+        Rejection::Unservable => "unservable",
+        Rejection::UnknownTarget => "unknown-target",
+        Rejection::ShuttingDown => "shutting-down",
+    }
+}
+
+const REJECTIONS: [Rejection; 5] = [
+    Rejection::QueueFull,
+    Rejection::Deadline,
+    Rejection::Unservable,
+    Rejection::UnknownTarget,
+    Rejection::ShuttingDown,
+];
