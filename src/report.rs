@@ -1,1 +1,14 @@
-//! Readers of runs: figures and logs in, bytes out.
+//! Readers of runs: records and figures in, bytes out.
+//!
+//! Nothing here decides, measures or recomputes: each report prints the reasons and numbers that the run
+//! left behind. Nothing here opens a file either: every function returns bytes, the same for the same run.
+
+pub mod decisions;
+pub mod junit;
+pub mod plot;
+pub mod text;
+pub mod words;
+
+pub use decisions::DecisionsCsv;
+pub use plot::PlotData;
+pub use text::text_summary;

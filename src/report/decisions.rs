@@ -1,0 +1,232 @@
+//! `decisions.csv`: one row for each decision that changes something, and one for each completed switch.
+//!
+//! | column | meaning |
+//! | --- | --- |
+//! | `at_s` | seconds since the run began, exact to the nanosecond |
+//! | `event` | `decision` when a change was decided, `switched` when it was complete |
+//! | `from`, `to` | tiers before and after |
+//! | `action` | `upgrade` or `downgrade` |
+//! | `urgency` | of a downgrade: `graceful`, `immediate` or `critical` |
+//! | `reason` | the kind of reason, as the log spells it |
+//! | `resource` | the resource that the reason names |
+//! | `value`, `limit`, `unit` | the reason's number, what it was held against, and their unit: `bytes`, `percent`, `s` or `count` |
+//! | `for_s` | how long the condition had lasted (`decision`), or how long the switch took (`switched`) |
+//! | `text` | the reason in words |
+//!
+//! What a row does not have is empty.
+
+use std::time::Duration;
+
+use crate::catalog::{Catalog, Rung};
+use crate::event::{Action, Decision, Event, Output, Reason, Record};
+use crate::report::words;
+use crate::settings::Resource;
+use crate::time::Timestamp;
+use crate::units::{Bytes, Percent};
+
+/// Builds `decisions.csv` while records go by. Keeps one row a change and nothing else.
+#[derive(Debug)]
+pub struct DecisionsCsv {
+    catalog: Catalog,
+    rows: csv::Writer<Vec<u8>>,
+}
+
+impl DecisionsCsv {
+    /// Begins with the header row.
+    pub fn new(catalog: &Catalog) -> Self {
+        let mut csv = Self { catalog: catalog.clone(), rows: csv::Writer::from_writer(Vec::new()) };
+        csv.write(COLUMNS.map(str::to_owned));
+        csv
+    }
+
+    /// Writes the record's row, if it has one.
+    pub fn observe(&mut self, record: &Record) {
+        if let Event::Output(output) = &record.event {
+            self.output(record.at, output);
+        }
+    }
+
+    /// Writes the output's row, if it has one.
+    pub fn output(&mut self, now: Timestamp, output: &Output) {
+        match output {
+            Output::Decision(decision) => self.decision(now, decision),
+            Output::Switched { from, to, took } if from != to => {
+                let action = if to > from { "upgrade" } else { "downgrade" };
+                let row = Row { event: "switched", action, from: *from, to: *to, urgency: "" };
+                self.row(now, &row, None, Numbers { for_: Some(*took), ..Numbers::default() });
+            }
+            Output::Switched { .. }
+            | Output::Command(_)
+            | Output::Accepted { .. }
+            | Output::Ended { .. }
+            | Output::Notice(_) => {}
+        }
+    }
+
+    /// Returns the bytes of the file.
+    pub fn finish(self) -> Vec<u8> {
+        self.rows.into_inner().expect("writing to memory cannot fail")
+    }
+
+    fn decision(&mut self, now: Timestamp, decision: &Decision) {
+        let (action, to, urgency) = match decision.action {
+            Action::Hold => return,
+            Action::Upgrade { to } => ("upgrade", to, ""),
+            Action::Downgrade { to, urgency } => ("downgrade", to, words::urgency(urgency)),
+        };
+        let row = Row { event: "decision", action, from: decision.rung, to, urgency };
+        self.row(now, &row, Some(&decision.reason), Numbers::of(&decision.reason));
+    }
+
+    fn row(&mut self, now: Timestamp, row: &Row, reason: Option<&Reason>, numbers: Numbers) {
+        let [value, limit, unit] = match numbers.compared {
+            Some(Compared::Bytes(value, limit)) => {
+                [value.get().to_string(), limit.get().to_string(), "bytes".to_owned()]
+            }
+            Some(Compared::Share(value, limit)) => {
+                let number = |share: Percent| share.to_string().trim_end_matches('%').to_owned();
+                [number(value), number(limit), "percent".to_owned()]
+            }
+            Some(Compared::Spans(value, limit)) => [seconds(value), seconds(limit), "s".to_owned()],
+            Some(Compared::Count(count)) => [count.to_string(), String::new(), "count".to_owned()],
+            None => [const { String::new() }; 3],
+        };
+        self.write([
+            seconds(now.since(Timestamp::ZERO)),
+            row.event.to_owned(),
+            self.catalog.tier_name(row.from).to_owned(),
+            self.catalog.tier_name(row.to).to_owned(),
+            row.action.to_owned(),
+            row.urgency.to_owned(),
+            reason.map(words::reason_kind).unwrap_or_default().to_owned(),
+            numbers.resource.map(Resource::name).unwrap_or_default().to_owned(),
+            value,
+            limit,
+            unit,
+            numbers.for_.map(seconds).unwrap_or_default(),
+            reason.map(|reason| words::reason(reason, &self.catalog)).unwrap_or_default(),
+        ]);
+    }
+
+    fn write(&mut self, row: [String; COLUMNS.len()]) {
+        self.rows.write_record(row).expect("writing to memory cannot fail");
+    }
+}
+
+struct Row {
+    event: &'static str,
+    action: &'static str,
+    from: Rung,
+    to: Rung,
+    urgency: &'static str,
+}
+
+/// The numbers of a reason.
+#[derive(Clone, Copy, Debug, Default)]
+struct Numbers {
+    resource: Option<Resource>,
+    compared: Option<Compared>,
+    for_: Option<Duration>,
+}
+
+/// What was found, and what it was held against.
+#[derive(Clone, Copy, Debug)]
+enum Compared {
+    Bytes(Bytes, Bytes),
+    Share(Percent, Percent),
+    Spans(Duration, Duration),
+    Count(u32),
+}
+
+impl Numbers {
+    fn of(reason: &Reason) -> Self {
+        let of = |resource, compared, for_| Self { resource, compared: Some(compared), for_ };
+        match *reason {
+            Reason::Room { resource, projected, limit, good_for } => {
+                of(Some(resource), Compared::Bytes(projected, limit), Some(good_for))
+            }
+            Reason::WouldNotFit { resource, projected, limit, .. } => {
+                of(Some(resource), Compared::Bytes(projected, limit), None)
+            }
+            Reason::AboveDegradeLine { resource, used, limit } => {
+                of(Some(resource), Compared::Bytes(used, limit), None)
+            }
+            Reason::AboveUpgradeLine { resource, used, line } => {
+                of(Some(resource), Compared::Share(used, line), None)
+            }
+            Reason::SustainedLoad { resource, used, line, high_for } => {
+                of(Some(resource), Compared::Share(used, line), Some(high_for))
+            }
+            Reason::Exhaustion { resource, full_in, lead } => {
+                of(Some(resource), Compared::Spans(full_in, lead), None)
+            }
+            Reason::WouldBeSlow { predicted, limit, .. } => {
+                of(None, Compared::Spans(predicted, limit), None)
+            }
+            Reason::Slow { measured, limit } => of(None, Compared::Spans(measured, limit), None),
+            Reason::Failing { failures } => of(None, Compared::Count(failures), None),
+            Reason::Stale { age: span }
+            | Reason::Settling { since: span }
+            | Reason::Window { remaining: span, .. }
+            | Reason::Cooldown { remaining: span }
+            | Reason::Backoff { remaining: span, .. } => {
+                Self { for_: Some(span), ..Self::default() }
+            }
+            Reason::NoData | Reason::Switching | Reason::AtTop | Reason::Fixed | Reason::Asked => {
+                Self::default()
+            }
+        }
+    }
+}
+
+/// Returns seconds with as many decimals as are exact.
+fn seconds(span: Duration) -> String {
+    match span.subsec_nanos() {
+        0 => span.as_secs().to_string(),
+        nanos => {
+            let decimals = format!("{nanos:09}");
+            format!("{}.{}", span.as_secs(), decimals.trim_end_matches('0'))
+        }
+    }
+}
+
+const COLUMNS: [&str; 13] = [
+    "at_s", "event", "from", "to", "action", "urgency", "reason", "resource", "value", "limit",
+    "unit", "for_s", "text",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Urgency;
+
+    #[test]
+    fn a_row_a_change_and_none_for_a_hold() {
+        let mut csv = DecisionsCsv::new(&Catalog::relative_to(Bytes::from_gib(16)));
+        let mut decide = |millis, rung, action, reason| {
+            let decision = Decision { action, rung: Rung(rung), reason, gates: vec![] };
+            csv.output(Timestamp::from_millis(millis), &Output::Decision(decision));
+        };
+        let resource = Resource::Memory;
+        let up = Action::Upgrade { to: Rung(3) };
+        let down = |urgency| Action::Downgrade { to: Rung(1), urgency };
+        let [projected, limit] = [9, 13].map(Bytes::from_gib);
+        let [short, long] = [2500, 300_000].map(Duration::from_millis);
+        let [used, line] = [97_250, 90_000].map(Percent::from_milli);
+        decide(0, 0, Action::Hold, Reason::NoData);
+        decide(300_001, 0, up, Reason::Room { resource, projected, limit, good_for: long });
+        let reason = Reason::AboveDegradeLine { resource, used: limit, limit: projected };
+        decide(400_000, 3, down(Urgency::Immediate), reason);
+        let reason = Reason::SustainedLoad { resource: Resource::Cpu, used, line, high_for: long };
+        decide(500_000, 3, down(Urgency::Graceful), reason);
+        let reason = Reason::Exhaustion { resource, full_in: short, lead: long };
+        decide(500_001, 3, down(Urgency::Critical), reason);
+        decide(500_002, 3, down(Urgency::Graceful), Reason::Slow { measured: long, limit: short });
+        decide(500_003, 3, down(Urgency::Graceful), Reason::Failing { failures: 3 });
+        decide(500_004, 3, down(Urgency::Graceful), Reason::Asked);
+        let switched = |from, to| Output::Switched { from: Rung(from), to: Rung(to), took: short };
+        csv.output(Timestamp::from_secs(600), &switched(3, 1));
+        csv.output(Timestamp::from_secs(601), &switched(1, 1));
+        insta::assert_snapshot!(String::from_utf8(csv.finish()).unwrap());
+    }
+}

@@ -1,0 +1,170 @@
+//! A run's figures as a short table for people.
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+use crate::report::words;
+use crate::summary::{Percentiles, Summary};
+use crate::time;
+
+/// Returns the figures that matter at first look, one a line, without colours.
+pub fn text_summary(summary: &Summary) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    for (name, value) in rows(summary) {
+        table.add_row([name.to_owned(), value]);
+    }
+    if let Some(names) = table.column_mut(0) {
+        names.set_padding((0, 2));
+    }
+    let mut text = String::new();
+    for line in table.lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    for violation in &summary.violations {
+        text.push_str(&format!("violation: {violation}\n"));
+    }
+    for warning in &summary.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    text
+}
+
+fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
+    let mut samples = format!("{}", summary.samples);
+    for (count, what) in
+        [(summary.samples_missing, "missing"), (summary.rejected_rows, "rows rejected")]
+    {
+        if count > 0 {
+            samples.push_str(&format!(", {count} {what}"));
+        }
+    }
+    let mut rows = vec![
+        ("policy", summary.policy.clone()),
+        ("time", words::span(time::from_secs_f64(summary.seconds))),
+        ("samples", samples),
+        (
+            "switches",
+            format!(
+                "{} ({} up, {} down), {} reversals, at most {} an hour",
+                summary.switches,
+                summary.upgrades,
+                summary.downgrades,
+                summary.reversals,
+                summary.switches_per_hour_peak
+            ),
+        ),
+        (
+            "loads",
+            format!(
+                "{} ({} wasted, {} failed), {} loading",
+                summary.loads,
+                summary.wasted_loads,
+                summary.failed_loads,
+                words::span(time::from_secs_f64(summary.reload_seconds))
+            ),
+        ),
+        ("quality served", format!("{:.3}", summary.quality_served_fraction)),
+        ("tiers", tiers(summary)),
+        ("above degrade line", span(summary.seconds_above_degrade_line)),
+        (
+            "over memory",
+            format!(
+                "{} ({} unavoidable), {} out of memory",
+                span(summary.seconds_over_memory),
+                span(summary.seconds_over_memory_unavoidable),
+                summary.out_of_memory_events
+            ),
+        ),
+    ];
+    let requests = &summary.requests;
+    if requests.arrived > 0 {
+        let availability =
+            summary.availability.map(|share| format!(", {:.2}% available", share * 100.0));
+        rows.push((
+            "requests",
+            format!(
+                "{} arrived: {} done, {} failed, {} rejected, {} cancelled, {} open{}",
+                requests.arrived,
+                requests.done,
+                requests.failed,
+                requests.rejected,
+                requests.cancelled,
+                requests.open,
+                availability.unwrap_or_default()
+            ),
+        ));
+    }
+    for (name, spans) in [("latency", summary.latency_ms), ("first token", summary.first_token_ms)]
+    {
+        if let Some(spans) = spans {
+            rows.push((name, percentiles(&spans)));
+        }
+    }
+    rows.push(("fingerprint", summary.fingerprint.clone()));
+    if let Some(digest) = &summary.log_digest {
+        rows.push(("log digest", digest.clone()));
+    }
+    rows
+}
+
+fn tiers(summary: &Summary) -> String {
+    let share = |seconds: f64| match summary.seconds {
+        all if all > 0.0 => seconds / all * 100.0,
+        _ => 0.0,
+    };
+    let tiers = summary.tier_seconds.iter().filter(|time| time.seconds > 0.0);
+    tiers
+        .map(|time| format!("{} {:.1}%", time.tier, share(time.seconds)))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn percentiles(spans: &Percentiles) -> String {
+    let text = |millis: f64| words::span(time::from_secs_f64(millis / 1000.0));
+    format!("p50 {}, p95 {}, p99 {}", text(spans.p50), text(spans.p95), text(spans.p99))
+}
+
+fn span(seconds: f64) -> String {
+    if seconds == 0.0 { "0s".to_owned() } else { words::span(time::from_secs_f64(seconds)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::summary::{RequestCounts, TierSeconds};
+
+    #[test]
+    fn the_figures_fit_on_a_screen() {
+        let tier = |tier: &str, seconds| TierSeconds { tier: tier.to_owned(), seconds };
+        let summary = Summary {
+            fingerprint: "00ff".to_owned(),
+            log_digest: Some("ff00".to_owned()),
+            policy: "proactive".to_owned(),
+            seconds: 99_360.0,
+            samples: 49_680,
+            rejected_rows: 12,
+            switches: 6,
+            upgrades: 4,
+            downgrades: 2,
+            switches_per_hour_peak: 1,
+            loads: 6,
+            reload_seconds: 31.5,
+            seconds_over_memory: 12.25,
+            quality_served_fraction: 0.75432,
+            tier_seconds: vec![tier("none", 99.36), tier("small", 0.0), tier("large", 99_260.64)],
+            requests: RequestCounts {
+                arrived: 100,
+                accepted: 99,
+                done: 98,
+                rejected: 2,
+                ..RequestCounts::default()
+            },
+            latency_ms: Some(Percentiles { p50: 950.0, p95: 12_000.0, p99: 61_000.0 }),
+            availability: Some(0.98),
+            warnings: vec!["12 rows rejected: not a number".to_owned()],
+            ..Summary::default()
+        };
+        insta::assert_snapshot!(text_summary(&summary));
+    }
+}
