@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod event;
 pub mod hardware;
 pub mod probe;
+pub mod record;
 pub mod request;
 pub mod rng;
 pub mod sample;
