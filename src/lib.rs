@@ -11,6 +11,7 @@ pub mod log;
 pub mod manager;
 pub mod probe;
 pub mod report;
+pub mod record;
 pub mod request;
 pub mod rng;
 pub mod sample;

@@ -1,5 +1,26 @@
 //! Reads the machine: live, simulated or replayed, behind one trait.
 
+#[cfg(all(feature = "live", target_os = "linux"))]
+mod amd;
+#[cfg(all(feature = "live", target_os = "linux"))]
+mod cgroup;
+#[cfg(all(feature = "live", target_os = "linux"))]
+mod linux;
+#[cfg(feature = "live")]
+mod nvidia;
+#[cfg(all(feature = "live", target_os = "linux"))]
+mod own;
+#[cfg(all(feature = "live", any(not(target_os = "linux"), test)))]
+mod portable;
+#[cfg(all(feature = "live", target_os = "linux"))]
+mod pressure;
+#[cfg(all(feature = "live", target_os = "linux"))]
+mod procfs;
+#[cfg(feature = "live")]
+pub mod system;
+#[cfg(all(feature = "live", target_os = "linux"))]
+mod thermal;
+
 use crate::sample::Sample;
 use crate::time::Timestamp;
 
