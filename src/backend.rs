@@ -1,5 +1,7 @@
 //! Runs models: a simulated server or a real one, behind one trait.
 
+pub mod simulated;
+
 use crate::event::{Command, Outcome};
 use crate::time::Timestamp;
 

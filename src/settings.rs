@@ -214,6 +214,18 @@ impl Default for RawManagerSettings {
     }
 }
 
+impl PolicyName {
+    /// Returns the name that settings and reports use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Proactive => "proactive",
+            Self::Projecting => "projecting",
+            Self::Original => "original",
+            Self::Fixed => "fixed",
+        }
+    }
+}
+
 impl Resource {
     /// Every resource, in the order in which decisions look at them.
     pub const ALL: [Self; 5] = [Self::Memory, Self::Vram, Self::Cpu, Self::Gpu, Self::Pressure];

@@ -135,16 +135,18 @@ impl SimulatedServer {
 
     /// Returns our own share of the processors: all that others leave while something runs on them.
     pub fn cpu_own(&self) -> Percent {
-        let runs = self.catalog.models().iter().zip(&self.instances).any(|(model, instance)| {
-            model.vram == Bytes::ZERO && !instance.active.is_empty()
-        });
+        let runs = self
+            .catalog
+            .models()
+            .iter()
+            .zip(&self.instances)
+            .any(|(model, instance)| model.vram == Bytes::ZERO && !instance.active.is_empty());
         if runs { Percent::ONE_HUNDRED - self.surroundings.cpu_others } else { Percent::ZERO }
     }
 
     /// Returns our own share of a GPU.
     pub fn gpu_own(&self, gpu: u8) -> Percent {
-        let runs =
-            self.instances.iter().any(|i| i.gpu == Some(gpu) && !i.active.is_empty());
+        let runs = self.instances.iter().any(|i| i.gpu == Some(gpu) && !i.active.is_empty());
         if runs { Percent::ONE_HUNDRED - self.surroundings.gpu_others } else { Percent::ZERO }
     }
 
@@ -158,7 +160,8 @@ impl SimulatedServer {
             }
             let error = "the model's process died".to_owned();
             for active in std::mem::take(&mut self.instances[index].active) {
-                self.outcomes.push_back(Outcome::Failed { request: active.id, error: error.clone() });
+                self.outcomes
+                    .push_back(Outcome::Failed { request: active.id, error: error.clone() });
             }
             self.release(now, index);
             self.outcomes.push_back(Outcome::Crashed { model: id, error });
@@ -348,7 +351,8 @@ impl SimulatedServer {
 
     /// Returns the end of the window in which the server says nothing, if one is open.
     fn hangs_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let hang = |fault: &&Fault| matches!(fault.kind, FaultKind::BackendHang) && fault.is_open(now);
+        let hang =
+            |fault: &&Fault| matches!(fault.kind, FaultKind::BackendHang) && fault.is_open(now);
         self.faults.iter().filter(hang).map(|fault| fault.until).max()
     }
 

@@ -58,6 +58,7 @@ impl DecisionsCsv {
             Output::Switched { .. }
             | Output::Command(_)
             | Output::Accepted { .. }
+            | Output::Serving { .. }
             | Output::Ended { .. }
             | Output::Notice(_) => {}
         }

@@ -34,9 +34,13 @@ pub(super) struct Instance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
     Absent,
-    Loading { fails: bool },
+    Loading {
+        fails: bool,
+    },
     /// Half loaded, and silent until it is unloaded.
-    Stuck { share: Percent },
+    Stuck {
+        share: Percent,
+    },
     Ready,
     Unloading,
 }
@@ -92,7 +96,10 @@ impl Instance {
             Presence::Absent => return None,
             Presence::Loading { .. } => footprint.ram += model.load_transient,
             Presence::Stuck { share } => {
-                footprint = Footprint { ram: footprint.ram.share(share), vram: footprint.vram.share(share) };
+                footprint = Footprint {
+                    ram: footprint.ram.share(share),
+                    vram: footprint.vram.share(share),
+                };
             }
             Presence::Ready | Presence::Unloading => {}
         }
@@ -126,7 +133,8 @@ impl Instance {
                     return true;
                 }
             }
-            let first_token = active.first_token.map_or(Duration::ZERO, |at| at.since(active.started));
+            let first_token =
+                active.first_token.map_or(Duration::ZERO, |at| at.since(active.started));
             let (request, output_tokens) = (active.id, active.output_tokens);
             done.push(Outcome::Done { request, first_token, output_tokens });
             false
@@ -140,7 +148,8 @@ impl Instance {
             return;
         }
         let share = speed * side_by_side(self.active.len().max(1));
-        let next = self.active.iter().map(|active| active.left.max(0.0) / (active.rate(model) * share));
+        let next =
+            self.active.iter().map(|active| active.left.max(0.0) / (active.rate(model) * share));
         let next = next.min_by(f64::total_cmp);
         // Rounded up, so that at the appointed moment the stage is over.
         self.due = next.map(|seconds| now + crate::time::from_secs_f64(seconds) + ROUNDING);
@@ -162,8 +171,11 @@ impl Active {
 
     /// Returns tokens per second alone on the machine, in the stage that it is in.
     fn rate(&self, model: &Model) -> f64 {
-        let rate =
-            if self.first_token.is_none() { model.prefill_per_second } else { model.decode_per_second };
+        let rate = if self.first_token.is_none() {
+            model.prefill_per_second
+        } else {
+            model.decode_per_second
+        };
         rate * self.speed
     }
 
@@ -172,7 +184,9 @@ impl Active {
         let left = self.left.max(0.0) as u64;
         match self.first_token {
             None => u64::from(self.prompt_tokens).saturating_sub(left),
-            Some(_) => u64::from(self.prompt_tokens) + u64::from(self.output_tokens).saturating_sub(left),
+            Some(_) => {
+                u64::from(self.prompt_tokens) + u64::from(self.output_tokens).saturating_sub(left)
+            }
         }
     }
 }

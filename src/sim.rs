@@ -1,0 +1,134 @@
+//! A run in virtual time: from a situation to a summary, with every event handed on in order.
+//!
+//! [`Situation`] is all that determines a run; [`simulate`] plays it through the one driver with the shipped
+//! controller, keeps the [`Fold`] of figures, and lets an independent checker watch the invariants.
+
+mod account;
+mod checker;
+mod others;
+pub mod queue;
+mod world;
+
+use std::time::Duration;
+
+use crate::catalog::Catalog;
+use crate::controller::{Controller, ControllerError, Detail};
+use crate::driver::{self, Livelock, Passed};
+use crate::event::{Event, Record};
+use crate::hardware::Machine;
+use crate::rng::Seed;
+use crate::scenario::{Action, Fault, Physics, Scenario, Workload};
+use crate::settings::{RawSettings, Settings, SettingsError};
+use crate::sim::checker::Checker;
+use crate::sim::world::SimulatedWorld;
+use crate::summary::{Fold, Summary};
+use crate::time::Timestamp;
+
+pub use crate::sim::others::{Others, Reading};
+
+/// Everything that determines a run.
+pub struct Situation {
+    /// What the machine has.
+    pub machine: Machine,
+    /// The models.
+    pub catalog: Catalog,
+    /// The policy.
+    pub settings: RawSettings,
+    /// What all randomness is grown from.
+    pub seed: Seed,
+    /// How the machine behaves.
+    pub physics: Physics,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// What is done to the controller.
+    pub actions: Vec<Action>,
+    /// What users ask for.
+    pub workloads: Vec<Workload>,
+    /// What everybody else uses, and when the machine is read.
+    pub others: Others,
+    /// How long the run lasts; `None` runs until nothing is left to happen.
+    pub duration: Option<Duration>,
+}
+
+impl Situation {
+    /// Returns the situation that a scenario describes.
+    pub fn of_scenario(scenario: &Scenario) -> Self {
+        Self {
+            machine: scenario.machine.clone(),
+            catalog: scenario.catalog.clone(),
+            settings: scenario.settings.clone(),
+            seed: scenario.seed,
+            physics: scenario.physics.clone(),
+            faults: scenario.faults.clone(),
+            actions: scenario.actions.clone(),
+            workloads: scenario.workloads.clone(),
+            others: Others::scripted(
+                scenario.background.clone(),
+                scenario.settings.sampling_interval.0,
+            ),
+            duration: Some(scenario.duration),
+        }
+    }
+}
+
+/// Plays a situation. Each record is handed to `observe` when there is one; without, and with
+/// [`Detail::Silent`], a run costs no more than its decisions.
+///
+/// # Errors
+/// Settings that do not suit the machine or the catalog; a trace that breaks off; a livelock.
+pub fn simulate(
+    situation: Situation,
+    detail: Detail,
+    mut observe: Option<&mut dyn FnMut(&Record)>,
+) -> Result<Summary, SimulationError> {
+    let settings = Settings::new(situation.settings.clone(), situation.machine.tier())?;
+    let catalog = situation.catalog.clone();
+    let mut controller = Controller::new(&settings, &catalog, detail)?;
+    let mut fold = Fold::new(&catalog, settings.raw().reversal_window.0);
+    let mut checker = Checker::new(&settings, &catalog);
+    let until = situation.duration.map_or(Timestamp::MAX, |span| Timestamp::ZERO + span);
+    let mut world = SimulatedWorld::new(situation, &settings);
+    let mut seq = 0;
+    let end = driver::run(&mut controller, &mut world, until, |now, passed| {
+        match passed {
+            Passed::Input(input) => {
+                fold.input(now, input);
+                checker.input(now, input);
+            }
+            Passed::Output(output) => {
+                fold.output(now, output);
+                checker.output(now, output);
+            }
+        }
+        if let Some(observe) = &mut observe {
+            let event = match passed {
+                Passed::Input(input) => Event::Input(input.clone()),
+                Passed::Output(output) => Event::Output(output.clone()),
+            };
+            observe(&Record { seq, at: now, event });
+        }
+        seq += 1;
+    })?;
+    if let Some(error) = world.take_error() {
+        return Err(SimulationError::Trace(error));
+    }
+    fold.set_account(world.account());
+    let mut summary = fold.finish(end);
+    summary.policy = settings.raw().policy.name().to_owned();
+    summary.violations = checker.finish(end);
+    Ok(summary)
+}
+
+/// Why a run could not be played to its end.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum SimulationError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
+    #[error(transparent)]
+    Livelock(#[from] Livelock),
+    #[error("{0}")]
+    Trace(String),
+}

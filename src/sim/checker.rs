@@ -1,0 +1,479 @@
+//! Watches the invariants of DESIGN from outside: it sees only what passes between controller and world.
+//!
+//! The manager checks before it commands; this checks again after, from its own book-keeping. A violation is a
+//! defect of tiershift, never of the scenario. The rules about *good* decisions hold for our policy only; the
+//! baselines are there to break them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::catalog::{Catalog, ModelId};
+use crate::event::{Action, Command, Decision, Input, Outcome, Output, Reason};
+use crate::request::{End, RequestId};
+use crate::sample::{Sample, Space};
+use crate::settings::{PolicyName, Resource, Settings};
+use crate::time::Timestamp;
+use crate::units::{Bytes, Percent};
+
+/// The checker.
+pub(super) struct Checker {
+    settings: Settings,
+    catalog: Catalog,
+    is_ours: bool,
+    now: Timestamp,
+    sample: Option<(Timestamp, Sample)>,
+    models: BTreeMap<ModelId, Seen>,
+    requests: BTreeMap<RequestId, Standing>,
+    last_change: Option<Timestamp>,
+    /// Since when, and for how many samples, space has been over its limit without anything being done.
+    over: Option<(Timestamp, u32)>,
+    stopping: bool,
+    violations: Vec<String>,
+    uncounted: u64,
+}
+
+/// What the checker knows of a model.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    state: State,
+    gpu: Option<u8>,
+    running: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Absent,
+    Loading,
+    Ready,
+    Unloading,
+}
+
+/// What the checker knows of a request that has not ended.
+#[derive(Clone, Debug)]
+struct Standing {
+    arrived: Timestamp,
+    patience: Duration,
+    on: Option<ModelId>,
+}
+
+impl Checker {
+    pub(super) fn new(settings: &Settings, catalog: &Catalog) -> Self {
+        Self {
+            settings: settings.clone(),
+            catalog: catalog.clone(),
+            is_ours: settings.raw().policy == PolicyName::Proactive,
+            now: Timestamp::ZERO,
+            sample: None,
+            models: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            last_change: None,
+            over: None,
+            stopping: false,
+            violations: Vec::new(),
+            uncounted: 0,
+        }
+    }
+
+    pub(super) fn input(&mut self, now: Timestamp, input: &Input) {
+        if now < self.now {
+            self.report("S7", format!("time ran back from {} s", self.now.as_secs_f64()));
+        }
+        self.now = now;
+        match input {
+            Input::Sample(sample) => {
+                match &mut self.sample {
+                    Some((at, known)) => {
+                        *at = now;
+                        known.clone_from(sample);
+                    }
+                    None => self.sample = Some((now, sample.clone())),
+                }
+                self.check_relief();
+            }
+            Input::Request(request) => {
+                let patience = request.patience.unwrap_or(self.settings.raw().manager.patience.0);
+                let standing = Standing { arrived: now, patience, on: None };
+                if self.requests.insert(request.id, standing).is_some() {
+                    self.report("S2", format!("request {} arrived twice", request.id));
+                }
+            }
+            Input::Outcome(outcome) => self.outcome(outcome),
+            Input::Shutdown => self.stopping = true,
+            Input::SampleMissing { .. }
+            | Input::Cancel { .. }
+            | Input::Timeout
+            | Input::Switch { .. } => {}
+        }
+    }
+
+    pub(super) fn output(&mut self, now: Timestamp, output: &Output) {
+        match output {
+            Output::Command(command) => self.command(command),
+            Output::Decision(decision) => self.decision(decision),
+            Output::Ended { request, end } => self.ended(now, *request, end),
+            Output::Switched { from, to, .. } => {
+                if from != to {
+                    self.last_change = Some(now);
+                }
+            }
+            Output::Accepted { .. } | Output::Serving { .. } | Output::Notice(_) => {}
+        }
+    }
+
+    /// Returns what was broken, in order; the first [`MOST_REPORTED`] in full.
+    pub(super) fn finish(mut self, end: Timestamp) -> Vec<String> {
+        self.now = end;
+        let late: Vec<RequestId> = self
+            .requests
+            .iter()
+            .filter(|(_, standing)| {
+                standing.on.is_none() && end.since(standing.arrived) > standing.patience
+            })
+            .map(|(&id, _)| id)
+            .collect();
+        for id in late {
+            self.report(
+                "L1",
+                format!("request {id} was neither started nor refused within its patience"),
+            );
+        }
+        if self.uncounted > 0 {
+            self.violations.push(format!("and {} more", self.uncounted));
+        }
+        self.violations
+    }
+
+    fn command(&mut self, command: &Command) {
+        match command {
+            Command::Load { model, gpu } => {
+                self.check_load(model, *gpu);
+                let seen = self.models.entry(model.clone()).or_default();
+                *seen = Seen { state: State::Loading, gpu: *gpu, running: 0 };
+            }
+            Command::Unload { model } => {
+                let seen = self.models.entry(model.clone()).or_default();
+                let running = seen.running;
+                seen.state = State::Unloading;
+                self.over = None;
+                if running > 0 {
+                    self.report(
+                        "S6",
+                        format!("{model} was unloaded under {running} running requests"),
+                    );
+                }
+            }
+            Command::Start { request, model } => {
+                let state = self.models.get(model).map_or(State::Absent, |seen| seen.state);
+                if state != State::Ready {
+                    self.report(
+                        "S1",
+                        format!("request {request} was started on {model}, which is {state:?}"),
+                    );
+                }
+                self.models.entry(model.clone()).or_default().running += 1;
+                match self.requests.get_mut(request) {
+                    Some(standing) => standing.on = Some(model.clone()),
+                    None => self
+                        .report("S2", format!("request {request} was started and had not arrived")),
+                }
+            }
+            Command::Cancel { .. } => {}
+        }
+    }
+
+    fn outcome(&mut self, outcome: &Outcome) {
+        let (model, state) = match outcome {
+            Outcome::Loaded { model } => (model, State::Ready),
+            Outcome::LoadFailed { model, .. }
+            | Outcome::Unloaded { model }
+            | Outcome::Crashed { model, .. } => (model, State::Absent),
+            Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => return,
+        };
+        let seen = self.models.entry(model.clone()).or_default();
+        // A load that completes after its unload was commanded is still on its way out.
+        if !(state == State::Ready && seen.state == State::Unloading) {
+            seen.state = state;
+        }
+    }
+
+    fn ended(&mut self, now: Timestamp, request: RequestId, end: &End) {
+        let Some(standing) = self.requests.remove(&request) else {
+            self.report("S2", format!("request {request} ended again, or never arrived"));
+            return;
+        };
+        if let Some(model) = standing.on {
+            let seen = self.models.entry(model).or_default();
+            seen.running = seen.running.saturating_sub(1);
+        } else if matches!(end, End::Rejected { .. })
+            && now.since(standing.arrived) > standing.patience + SLACK
+        {
+            self.report("L1", format!("request {request} was refused after its patience was over"));
+        }
+    }
+
+    /// S3 and S4: what a load would lead to.
+    fn check_load(&mut self, model: &ModelId, gpu: Option<u8>) {
+        let Some((_, sample)) = &self.sample else { return };
+        let Some(wanted) = self.catalog.model(model) else {
+            self.report("S4", format!("{model} was loaded and is not in the catalog"));
+            return;
+        };
+        let mut ram = wanted.footprint().ram + wanted.load_transient;
+        let mut vram = wanted.footprint().vram;
+        let mut loading = false;
+        for (id, seen) in &self.models {
+            let Some(resident) = self.catalog.model(id).filter(|_| seen.state != State::Absent)
+            else {
+                continue;
+            };
+            loading |= seen.state == State::Loading;
+            ram += resident.footprint().ram;
+            if seen.gpu == gpu {
+                vram += resident.footprint().vram;
+            }
+        }
+        let over = |space: &Space, own: Bytes| space.others + own > space.total;
+        let memory_over = sample.memory.is_some_and(|space| over(&space, ram))
+            && self.settings.constrains(Resource::Memory);
+        let vram_over = gpu
+            .and_then(|gpu| sample.gpus.get(usize::from(gpu))?.vram)
+            .is_some_and(|space| over(&space, vram) && self.settings.constrains(Resource::Vram));
+        if loading && (memory_over || vram_over) {
+            self.report(
+                "S3",
+                format!("{model} was loaded beside another load, and both do not fit"),
+            );
+        }
+        if self.is_ours && (memory_over || vram_over) {
+            self.report(
+                "S4",
+                format!("loading {model} takes the projected use over the machine's memory"),
+            );
+        }
+    }
+
+    /// S5: what an upgrade must not be.
+    fn decision(&mut self, decision: &Decision) {
+        let Action::Upgrade { .. } = decision.action else {
+            if let Action::Downgrade { .. } = decision.action {
+                self.over = None;
+            }
+            return;
+        };
+        if !self.is_ours || matches!(decision.reason, Reason::Asked) {
+            return;
+        }
+        let window = self.settings.raw().stabilization.0;
+        if let Some(last) = self.last_change
+            && self.now.since(last) < window
+        {
+            self.report("S5", "an upgrade inside the stabilization window".to_owned());
+        }
+        let Some((at, sample)) = &self.sample else {
+            self.report("S5", "an upgrade without a sample".to_owned());
+            return;
+        };
+        let line = self.settings.upgrade_line();
+        let high =
+            sample.memory.is_some_and(|space| Percent::of(space.used(), space.total) >= line);
+        if *at != self.now {
+            self.report("S5", "an upgrade on a sample that is not the latest".to_owned());
+        } else if high && self.settings.constrains(Resource::Memory) {
+            self.report("S5", format!("an upgrade with memory above {line}"));
+        }
+    }
+
+    /// L2: pressure that is ours to relieve leads to a step down.
+    fn check_relief(&mut self) {
+        if !self.is_ours || self.stopping || !self.settings.constrains(Resource::Memory) {
+            return;
+        }
+        let Some((_, Sample { memory: Some(memory), .. })) = &self.sample else { return };
+        let limit = self.settings.degrade_limit(memory.total);
+        let resident = self.models.values().any(|seen| seen.state == State::Ready);
+        let leaving = self.models.values().any(|seen| seen.state == State::Unloading);
+        let busy = self.models.values().any(|seen| seen.running > 0);
+        if memory.used() <= limit || memory.own == Bytes::ZERO || !resident || leaving || busy {
+            self.over = None;
+            return;
+        }
+        let (since, samples) = self.over.map_or((self.now, 1), |(since, n)| (since, n + 1));
+        self.over = Some((since, samples));
+        let bound =
+            self.settings.raw().settle_limit.0 + self.settings.raw().sampling_interval.0 * 2;
+        if samples > RELIEF_SAMPLES && self.now.since(since) > bound {
+            self.over = None;
+            self.report("L2", format!("memory above its limit for {bound:?} and nothing was done"));
+        }
+    }
+
+    fn report(&mut self, rule: &str, what: String) {
+        if self.violations.len() < MOST_REPORTED {
+            self.violations.push(format!("{rule} at {} s: {what}", self.now.as_secs_f64()));
+        } else {
+            self.uncounted += 1;
+        }
+    }
+}
+
+/// Violations that are told in full; one is enough to fail a run, and thousands fill a memory.
+const MOST_REPORTED: usize = 20;
+
+/// A deadline is met at the input after it.
+const SLACK: Duration = Duration::from_millis(1);
+
+/// Readings over the limit before relief is overdue: one to see it, one in which a switch completes, one to settle.
+const RELIEF_SAMPLES: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Rung;
+    use crate::event::Urgency;
+    use crate::hardware::HardwareTier;
+    use crate::request::Request;
+    use crate::settings::RawSettings;
+
+    fn checker() -> Checker {
+        let settings = Settings::new(RawSettings::default(), HardwareTier::MidRange).unwrap();
+        Checker::new(&settings, &Catalog::relative_to(Bytes::from_gib(16)))
+    }
+
+    fn memory(others: u64, own: u64) -> Input {
+        let [total, others, own] = [16, others, own].map(Bytes::from_gib);
+        Input::Sample(Sample { memory: Some(Space { total, others, own }), ..Sample::default() })
+    }
+
+    #[track_caller]
+    fn check(watch: impl FnOnce(&mut Checker), want: &[&str]) {
+        let mut checker = checker();
+        watch(&mut checker);
+        let got = checker.finish(Timestamp::from_secs(1000));
+        let rules: Vec<&str> = got.iter().map(|text| text.split(' ').next().unwrap()).collect();
+        assert_eq!(rules, want, "{got:?}");
+    }
+
+    #[test]
+    fn each_rule_has_a_run_that_breaks_it() {
+        let zero = Timestamp::ZERO;
+        let at = Timestamp::from_secs;
+        let load = |model: &str| Output::Command(Command::Load { model: model.into(), gpu: None });
+        let unload = |model: &str| Output::Command(Command::Unload { model: model.into() });
+        let loaded = |model: &str| Input::Outcome(Outcome::Loaded { model: model.into() });
+        let start = |id, model: &str| {
+            Output::Command(Command::Start { request: RequestId(id), model: model.into() })
+        };
+        let failed = |id| Output::Ended {
+            request: RequestId(id),
+            end: End::Failed { error: String::new() },
+        };
+        let upgrade = |reason| {
+            Output::Decision(Decision {
+                action: Action::Upgrade { to: Rung(2) },
+                rung: Rung(1),
+                reason,
+                gates: Vec::new(),
+            })
+        };
+        check(
+            |c| {
+                c.input(zero, &Input::Request(Request::chat(1, 1, 1)));
+                c.output(zero, &start(1, "small"));
+            },
+            &["S1"],
+        );
+        check(
+            |c| {
+                c.input(zero, &Input::Request(Request::chat(1, 1, 1)));
+                c.output(zero, &failed(1));
+                c.output(zero, &failed(1));
+            },
+            &["S2"],
+        );
+        check(
+            |c| {
+                c.input(zero, &memory(4, 0));
+                c.output(zero, &load("large"));
+                c.output(zero, &load("medium"));
+            },
+            &["S3", "S4"],
+        );
+        check(
+            |c| {
+                c.input(zero, &memory(10, 0));
+                c.output(zero, &load("large"));
+            },
+            &["S4"],
+        );
+        check(
+            |c| {
+                c.input(zero, &memory(14, 0));
+                c.output(zero, &upgrade(Reason::NoData));
+            },
+            &["S5"],
+        );
+        check(
+            |c| {
+                c.input(zero, &memory(4, 0));
+                c.output(zero, &load("small"));
+                c.input(zero, &loaded("small"));
+                c.input(zero, &Input::Request(Request::chat(1, 1, 1)));
+                c.output(zero, &start(1, "small"));
+                c.output(zero, &unload("small"));
+            },
+            &["S6"],
+        );
+        check(
+            |c| {
+                c.input(at(5), &memory(4, 0));
+                c.input(at(4), &memory(4, 0));
+            },
+            &["S7"],
+        );
+        check(|c| c.input(zero, &Input::Request(Request::chat(1, 1, 1))), &["L1"]);
+        check(
+            |c| {
+                c.output(zero, &load("large"));
+                c.input(zero, &loaded("large"));
+                for second in 0..20 {
+                    c.input(at(second), &memory(7, 9));
+                }
+            },
+            &["L2"],
+        );
+    }
+
+    #[test]
+    fn a_run_as_it_should_be_breaks_nothing() {
+        check(
+            |c| {
+                let at = Timestamp::from_secs;
+                c.input(at(0), &memory(4, 0));
+                let load = Command::Load { model: "large".into(), gpu: None };
+                c.output(at(0), &Output::Command(load));
+                c.input(at(5), &Input::Outcome(Outcome::Loaded { model: "large".into() }));
+                for second in 10..20 {
+                    c.input(at(second), &memory(7, 9));
+                    if second == 11 {
+                        c.output(
+                            at(second),
+                            &Output::Decision(Decision {
+                                action: Action::Downgrade {
+                                    to: Rung(1),
+                                    urgency: Urgency::Immediate,
+                                },
+                                rung: Rung(3),
+                                reason: Reason::NoData,
+                                gates: Vec::new(),
+                            }),
+                        );
+                        let model = "large".into();
+                        c.output(at(second), &Output::Command(Command::Unload { model }));
+                    }
+                }
+            },
+            &[],
+        );
+    }
+}

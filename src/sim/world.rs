@@ -1,0 +1,294 @@
+//! The simulated machine: others' use, our models' memory, faults, users, and a clock that jumps.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::backend::Backend;
+use crate::backend::simulated::{SimulatedServer, Surroundings};
+use crate::driver::World;
+use crate::event::{Command, Input, Outcome};
+use crate::probe::{Probe, ProbeError};
+use crate::request::{End, RequestId};
+use crate::rng::Stream;
+use crate::sample::{GpuSample, Rate, Sample};
+use crate::scenario::{Action, ActionKind, Arrival, Fault, FaultKind, Workloads};
+use crate::settings::{Resource, Settings};
+use crate::sim::Situation;
+use crate::sim::account::Pressure;
+use crate::sim::others::Others;
+use crate::sim::queue::EventQueue;
+use crate::summary::Account;
+use crate::time::{Clock, Timestamp};
+use crate::units::{Bytes, Percent};
+
+/// The world of a simulated run.
+pub(super) struct SimulatedWorld {
+    now: Timestamp,
+    others: Others,
+    /// Others' use as it is now; own use is zero in it.
+    reading: Sample,
+    /// Everybody's use as it is now: what the account is kept from.
+    truth: Sample,
+    next_sample: Option<Timestamp>,
+    server: SimulatedServer,
+    users: Workloads,
+    actions: VecDeque<Action>,
+    moments: EventQueue<Moment>,
+    faults: Vec<Fault>,
+    fault_stream: Stream,
+    frozen: Option<Sample>,
+    pressure: Pressure,
+}
+
+/// A fault that happens at a moment.
+#[derive(Clone, Debug)]
+enum Moment {
+    Crash(Option<String>),
+    Suspend(Duration),
+}
+
+impl SimulatedWorld {
+    pub(super) fn new(situation: Situation, settings: &Settings) -> Self {
+        let Situation { catalog, seed, physics, faults, actions, workloads, others, .. } =
+            situation;
+        let unload = catalog.models().iter().map(|model| model.unload).max().unwrap_or_default();
+        let server = SimulatedServer::new(&catalog, &physics, &faults, seed);
+        let mut moments = EventQueue::default();
+        for fault in &faults {
+            match &fault.kind {
+                FaultKind::Crash { model } => moments.push(fault.at, Moment::Crash(model.clone())),
+                FaultKind::Suspend { asleep } => moments.push(fault.at, Moment::Suspend(asleep.0)),
+                _ => {}
+            }
+        }
+        Self {
+            now: Timestamp::ZERO,
+            next_sample: others.first_due(),
+            others,
+            reading: Sample::default(),
+            truth: Sample::default(),
+            server,
+            users: Workloads::new(&workloads, seed),
+            actions: actions.into(),
+            moments,
+            fault_stream: seed.stream("probe.fault"),
+            faults,
+            frozen: None,
+            pressure: Pressure::new(settings, unload + physics.release_lag_max),
+        }
+    }
+
+    pub(super) fn account(&self) -> Account {
+        self.pressure.account()
+    }
+
+    /// Returns why the recording broke off, if it did.
+    pub(super) fn take_error(&mut self) -> Option<String> {
+        self.others.take_error()
+    }
+
+    /// Brings others' use, the truth and the server's surroundings up to now.
+    fn refresh(&mut self) {
+        self.others.read(self.now, &mut self.reading);
+        self.update_truth();
+        let busiest = self
+            .reading
+            .gpus
+            .iter()
+            .filter_map(|gpu| gpu.utilization)
+            .map(|rate| rate.others)
+            .max();
+        let memory = self.truth.memory.unwrap_or_default();
+        let vram = self.truth.gpus.iter().filter_map(|gpu| gpu.vram);
+        let surroundings = Surroundings {
+            cpu_others: self.reading.cpu.map_or(Percent::ZERO, |rate| rate.others),
+            gpu_others: busiest.unwrap_or_default(),
+            swapping: memory.total > Bytes::ZERO && memory.used() > memory.total,
+            free_memory: memory.free(),
+            memory_used: Percent::of(memory.used(), memory.total),
+            vram_used: vram
+                .map(|space| Percent::of(space.used(), space.total))
+                .max()
+                .unwrap_or_default(),
+        };
+        self.server.set_surroundings(self.now, surroundings);
+    }
+
+    /// Adds our own use, and what was grabbed at the moment of a load, to others'.
+    fn update_truth(&mut self) {
+        let (now, server) = (self.now, &self.server);
+        self.truth.clone_from(&self.reading);
+        if let Some(memory) = &mut self.truth.memory {
+            memory.own = server.ram(now);
+            memory.others += server.grabbed(None);
+        }
+        if let Some(cpu) = &mut self.truth.cpu {
+            cpu.own = server.cpu_own();
+        }
+        for (gpu, sample) in (0..=u8::MAX).zip(&mut self.truth.gpus) {
+            let GpuSample { vram, utilization, .. } = sample;
+            if let Some(vram) = vram {
+                vram.own = server.vram(now, gpu);
+                vram.others += server.grabbed(Some(gpu));
+            }
+            if let Some(Rate { own, .. }) = utilization {
+                *own = server.gpu_own(gpu);
+            }
+        }
+    }
+
+    fn has_fault(&mut self, is_kind: impl Fn(&FaultKind) -> bool) -> Option<FaultKind> {
+        for fault in &self.faults {
+            let certain = fault.probability >= Percent::ONE_HUNDRED;
+            if is_kind(&fault.kind)
+                && fault.is_open(self.now)
+                && (certain || self.fault_stream.happens(fault.probability.fraction()))
+            {
+                return Some(fault.kind.clone());
+            }
+        }
+        None
+    }
+
+    /// Lets the faults happen whose moment has come.
+    fn pass_moments(&mut self) {
+        while let Some((_, moment)) = self.moments.pop(self.now) {
+            match moment {
+                Moment::Crash(model) => self.server.crash(self.now, model.as_deref()),
+                Moment::Suspend(asleep) => {
+                    // Nothing runs meanwhile, nothing is counted, and the clock has jumped.
+                    self.server.sleep(asleep);
+                    self.now += asleep;
+                }
+            }
+        }
+    }
+}
+
+impl Clock for SimulatedWorld {
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    fn wait_until(&mut self, deadline: Timestamp) -> Timestamp {
+        if deadline > self.now {
+            self.pressure.count(self.now, deadline, &self.truth);
+            self.now = deadline;
+        }
+        self.pass_moments();
+        self.now
+    }
+}
+
+impl Probe for SimulatedWorld {
+    fn sample(&mut self, now: Timestamp) -> Result<Sample, ProbeError> {
+        if self.next_sample.is_some_and(|due| due <= now) {
+            self.refresh();
+            self.next_sample = self.others.due_after(now);
+        } else {
+            self.refresh();
+        }
+        if self.faults.is_empty() {
+            return Ok(self.truth.clone());
+        }
+        if self.has_fault(|kind| matches!(kind, FaultKind::ProbeGap)).is_some() {
+            return Err(ProbeError("the probe did not answer".to_owned()));
+        }
+        if self.has_fault(|kind| matches!(kind, FaultKind::ProbeStale)).is_some() {
+            return Ok(self.frozen.get_or_insert(self.truth.clone()).clone());
+        }
+        self.frozen = Some(self.truth.clone());
+        let mut sample = self.truth.clone();
+        if let Some(FaultKind::ProbeWrong { resource, factor }) =
+            self.has_fault(|kind| matches!(kind, FaultKind::ProbeWrong { .. }))
+        {
+            misread(&mut sample, resource, factor);
+        }
+        Ok(sample)
+    }
+}
+
+impl Backend for SimulatedWorld {
+    fn submit(&mut self, now: Timestamp, command: &Command) {
+        self.refresh();
+        self.server.submit(now, command);
+        self.update_truth();
+    }
+
+    fn poll(&mut self, now: Timestamp) -> Option<Outcome> {
+        let outcome = self.server.poll(now);
+        self.update_truth();
+        outcome
+    }
+
+    fn next_wakeup(&self) -> Option<Timestamp> {
+        [self.server.next_change(self.now), self.moments.next_at()].into_iter().flatten().min()
+    }
+}
+
+impl World for SimulatedWorld {
+    fn next_sample(&self) -> Option<Timestamp> {
+        self.next_sample
+    }
+
+    fn next_input(&self) -> Option<Timestamp> {
+        let action = self.actions.front().map(|action| action.at);
+        [self.users.next_at(), action].into_iter().flatten().min()
+    }
+
+    fn poll_input(&mut self, now: Timestamp) -> Option<Input> {
+        if self.actions.front().is_some_and(|action| action.at <= now) {
+            let action = self.actions.pop_front()?;
+            return Some(match action.kind {
+                ActionKind::Switch(tier) => Input::Switch { tier },
+                ActionKind::Shutdown => Input::Shutdown,
+            });
+        }
+        match self.users.pop(now)? {
+            Arrival::Request(request) => {
+                self.server.announce(&request);
+                Some(Input::Request(request))
+            }
+            Arrival::HangUp(request) => Some(Input::Cancel { request }),
+        }
+    }
+
+    fn ended(&mut self, now: Timestamp, request: RequestId, _: &End) {
+        self.server.forget(request);
+        self.users.ended(now, request);
+    }
+}
+
+/// Multiplies what a broken probe says of others' use.
+fn misread(sample: &mut Sample, resource: Resource, factor: f64) {
+    // `as` saturates.
+    let bytes = |amount: Bytes| Bytes::new((amount.get() as f64 * factor) as u64);
+    let share = |share: Percent| Percent::from_milli((f64::from(share.milli()) * factor) as u32);
+    match resource {
+        Resource::Memory => {
+            if let Some(memory) = &mut sample.memory {
+                memory.others = bytes(memory.others);
+            }
+        }
+        Resource::Vram => {
+            for vram in sample.gpus.iter_mut().filter_map(|gpu| gpu.vram.as_mut()) {
+                vram.others = bytes(vram.others);
+            }
+        }
+        Resource::Cpu => {
+            if let Some(cpu) = &mut sample.cpu {
+                cpu.others = share(cpu.others);
+            }
+        }
+        Resource::Gpu => {
+            for rate in sample.gpus.iter_mut().filter_map(|gpu| gpu.utilization.as_mut()) {
+                rate.others = share(rate.others);
+            }
+        }
+        Resource::Pressure => {
+            if let Some(pressure) = &mut sample.pressure {
+                pressure.memory_some = share(pressure.memory_some);
+            }
+        }
+    }
+}
