@@ -21,4 +21,5 @@ pub mod settings;
 pub mod sim;
 pub mod summary;
 pub mod time;
+pub mod trace;
 pub mod units;
