@@ -4,10 +4,15 @@
 //! ones after it. Every row is handed over before the next wait, so that a kill loses at most one.
 
 use std::io;
+use std::path::PathBuf;
 #[cfg(feature = "live")]
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+mod file;
+
+pub use file::RecordingFile;
 
 use crate::probe::Probe;
 use crate::sample::Sample;
@@ -48,6 +53,21 @@ pub enum RecordError {
     Interval {
         /// The interval asked for.
         interval: Duration,
+    },
+    /// The file is there already.
+    #[error("`{}` exists: record to another name, or say `--force` to begin it anew", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be created.
+    #[error("`{}` cannot be created: record to a folder that exists and may be written", path.display())]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// Why, as the system says it.
+        #[source]
+        source: io::Error,
     },
     /// The writer refused a row.
     #[error(

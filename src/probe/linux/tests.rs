@@ -36,9 +36,8 @@ fn process(spent: u64) -> String {
 
 #[test]
 fn own_memory_is_kept_apart_from_others() {
-    let rollup = "Pss: 1 kB\nPss_Anon: 1048576 kB\nPss_File: 2097152 kB\nSwapPss: 262144 kB\n";
-    let (_folder, mut host) =
-        machine(&[("proc/meminfo", MEMINFO), ("proc/7/smaps_rollup", rollup)]);
+    let status = "RssAnon: 1048576 kB\nRssFile: 2097152 kB\nVmSwap: 262144 kB\n";
+    let (_folder, mut host) = machine(&[("proc/meminfo", MEMINFO), ("proc/7/status", status)]);
     let reading = host.read(Timestamp::ZERO, &BTreeSet::from([7]));
     let memory = reading.memory.unwrap();
     // 6 GiB is used, 1 of it by the model, whose 2 GiB of mapped weights are page cache besides.
