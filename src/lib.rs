@@ -11,6 +11,7 @@ pub mod log;
 pub mod manager;
 pub mod probe;
 pub mod record;
+pub mod replay;
 pub mod report;
 pub mod request;
 pub mod rng;

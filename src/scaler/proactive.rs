@@ -346,7 +346,7 @@ impl Proactive {
                 continue;
             }
             let good_for = now.since(fits_since);
-            let window = self.settings.raw().stabilization.0;
+            let window = self.window(standing);
             if good_for < window {
                 let remaining = window.checked_sub(good_for).unwrap_or_default();
                 waiting = waiting.or(Some(Reason::Window { to, remaining }));
@@ -389,6 +389,16 @@ impl Proactive {
             Resource::Memory | Resource::Vram | Resource::Cpu | Resource::Gpu => {
                 self.settings.upgrade_line()
             }
+        }
+    }
+
+    /// Returns how long a rung must have fitted. The first load of a run replaces nothing and undoes nothing: it
+    /// need not wait.
+    pub(super) fn window(&self, standing: &Standing) -> Duration {
+        if standing.rung == Rung::NONE && standing.last_change.is_none() {
+            Duration::ZERO
+        } else {
+            self.settings.raw().stabilization.0
         }
     }
 

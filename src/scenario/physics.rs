@@ -76,6 +76,12 @@ impl Default for RawPhysics {
     }
 }
 
+impl Default for Physics {
+    fn default() -> Self {
+        RawPhysics::default().check().expect("the defaults are checked by a test of every scenario")
+    }
+}
+
 impl RawPhysics {
     /// Returns the checked form, or the key that cannot be meant and what it must be.
     pub(super) fn check(&self) -> Result<Physics, (&'static str, &'static str)> {
