@@ -106,6 +106,11 @@ impl Format {
         }
     }
 
+    /// Returns whether a file that begins so shows this format's signs.
+    pub(crate) fn is_recognised_in(&self, head: &[u8]) -> bool {
+        self.fits(String::from_utf8_lossy(head).trim_start_matches('\u{feff}'))
+    }
+
     fn fits(&self, head: &str) -> bool {
         match self {
             Self::NativeResource => head.starts_with(RESOURCE_MAGIC),
@@ -345,7 +350,9 @@ impl Mapping {
         }
         let layout = raw.layout;
         if (layout.shape == Shape::Json) != layout.records.is_some() {
-            return Err(refuse("`records` belongs to shape \"json\" and is needed there".to_owned()));
+            return Err(refuse(
+                "`records` belongs to shape \"json\" and is needed there".to_owned(),
+            ));
         }
         if let Some(label) = &layout.encoding
             && encoding_rs::Encoding::for_label(label.as_bytes()).is_none()

@@ -102,7 +102,12 @@ impl Records {
     pub fn gpu(&self) -> Option<usize> {
         let name = self.mapping.gpu.as_ref()?.index.as_ref()?;
         let at = self.mapping.columns.iter().position(|column| column == name)?;
-        self.cells[at].text.trim().parse().ok().filter(|_| self.cells[at].presence == Presence::Text)
+        self.cells[at]
+            .text
+            .trim()
+            .parse()
+            .ok()
+            .filter(|_| self.cells[at].presence == Presence::Text)
     }
 
     /// Hands each native column that the record gives to `set`, with the byte of its first cell.
@@ -220,7 +225,8 @@ impl Records {
             text.push_str(&self.cells[at].text);
         }
         let order = std::iter::once(self.form).chain(0..time.forms.len());
-        let parsed = order.map(|form| (form, time.forms[form].parse(&text))).find(|p| p.1.is_some());
+        let parsed =
+            order.map(|form| (form, time.forms[form].parse(&text))).find(|p| p.1.is_some());
         let mut at = parsed.and_then(|(form, at)| {
             self.form = form;
             at
@@ -232,7 +238,11 @@ impl Records {
         if at.is_none() {
             let place = Place { line, column: self.cells[time.columns[0]].column.max(1) };
             defects.note(DefectKind::UnreadableTime, place, || {
-                format!("\"{}\" is no time of the form that {} has", quoted(&text), self.mapping.name)
+                format!(
+                    "\"{}\" is no time of the form that {} has",
+                    quoted(&text),
+                    self.mapping.name
+                )
             })?;
         }
         Ok(at)
@@ -253,6 +263,21 @@ impl Records {
                 continue;
             };
             let text = text.trim_start_matches('\u{feff}');
+            // A run of NUL is a hole: the machine stopped before the file system wrote what was there.
+            let (text, hole) = match text.split_once('\0') {
+                Some((before, _)) => (before, true),
+                None => (text, false),
+            };
+            if hole {
+                let place = Place { line: number, column: text.len() as u64 + 1 };
+                defects.note(DefectKind::UnreadableRow, place, || {
+                    "NUL bytes: what stood here and in the rest of the line is lost".to_owned()
+                })?;
+                // The part of a row before a hole may end inside a number; a header's names are still good.
+                if self.header.is_some() {
+                    continue;
+                }
+            }
             if layout.comment.as_ref().is_some_and(|mark| text.starts_with(mark.as_str())) {
                 continue;
             }
