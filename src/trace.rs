@@ -13,6 +13,7 @@ use std::path::Path;
 use crate::hardware::Machine;
 use crate::trace::column::Assembler;
 use crate::trace::source::Source;
+use crate::units::Bytes;
 
 mod column;
 mod convert;
@@ -27,6 +28,8 @@ mod threaded;
 
 #[cfg(test)]
 mod public_data;
+#[cfg(test)]
+mod tests;
 
 pub use convert::{Conversion, convert, convert_to};
 pub use defects::{Defect, DefectKind, Defects};
@@ -66,12 +69,19 @@ impl ReadOptions {
         if head.is_empty() {
             return Err(TraceError::Empty { name });
         }
-        refuse_binary(head, &name)?;
+        let binary = binary(head);
         let marked = head.starts_with(b"\xef\xbb\xbf");
         let format = match &self.format {
-            Some(format) => format.clone(),
-            None => recognise(head).map_err(|error| error.in_file(&name))?,
+            Some(format) => Ok(format.clone()),
+            None => recognise(head).map_err(|error| error.in_file(&name)),
         };
+        // A log may have a hole of NUL; what carries a known format's words is no binary data.
+        if let Some(what) = binary
+            && !format.as_ref().is_ok_and(|format| format.is_recognised_in(head))
+        {
+            return Err(TraceError::Binary { name, what });
+        }
+        let format = format?;
         if marked {
             // A mark that says "UTF-8" is no part of the first cell.
             source.skip(3);
@@ -107,9 +117,12 @@ impl Header {
     }
 
     fn finish(&mut self, assembler: &Assembler) {
+        let machine = &assembler.machine;
+        let no_memory = machine.memory == Bytes::ZERO;
+        let no_vram = machine.gpus.iter().all(|gpu| *gpu == Bytes::ZERO);
         for (lacks, what) in [
-            (assembler.memory_without_total, "memory"),
-            (assembler.vram_without_total, "video memory"),
+            (assembler.memory_without_total && no_memory, "memory"),
+            (assembler.vram_without_total && no_vram, "video memory"),
         ] {
             let note = format!(
                 "the trace gives the {what} in use but not how much there is, so that {what} is left out: \
@@ -130,17 +143,17 @@ pub fn digest(path: &Path) -> Result<blake3::Hash, TraceError> {
     Source::open(path)?.drain()
 }
 
-fn refuse_binary(head: &[u8], name: &str) -> Result<(), TraceError> {
-    let what = if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
-        "UTF-16, as PowerShell writes it: save it as UTF-8"
+/// Returns what a file is that is no text, and what to do about it.
+fn binary(head: &[u8]) -> Option<&'static str> {
+    if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
+        Some("UTF-16, as PowerShell writes it: save it as UTF-8")
     } else if head.starts_with(b"PK\x03\x04") {
-        "a ZIP archive: unpack it"
+        Some("a ZIP archive: unpack it")
     } else if head.contains(&0) {
-        "binary data: give a trace as text, or text packed with gzip or Zstandard"
+        Some("binary data: give a trace as text, or text packed with gzip or Zstandard")
     } else {
-        return Ok(());
-    };
-    Err(TraceError::Binary { name: name.to_owned(), what })
+        None
+    }
 }
 
 /// Why a trace cannot be read or written.

@@ -230,8 +230,9 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
         if (least..=most).contains(&value) {
             return Ok(Some(value));
         }
-        self.note(slot, DefectKind::ImpossibleValue, || {
-            format!("{what} cannot be {value}: it lies between {least} and {most}")
+        self.note(slot, DefectKind::ImpossibleValue, || match most {
+            i64::MAX => format!("{what} cannot be {value}: it is at least {least}"),
+            _ => format!("{what} cannot be {value}: it lies between {least} and {most}"),
         })?;
         Ok(None)
     }

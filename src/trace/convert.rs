@@ -74,7 +74,7 @@ pub fn convert_to(
             let mut writer =
                 NativeWriter::new(Unflushed(&mut output), &machine, &about).map_err(refuse)?;
             while let Some(at) = reader.next_into(&mut sample)? {
-                writer.write(at, &sample, machine.cpus).map_err(refuse)?;
+                writer.write(at, &sample).map_err(refuse)?;
             }
             output.flush().map_err(refuse)?;
             let (header, defects) = (reader.header().clone(), reader.defects().clone());

@@ -106,6 +106,11 @@ impl Format {
         }
     }
 
+    /// Returns whether a file that begins so shows this format's signs.
+    pub(crate) fn is_recognised_in(&self, head: &[u8]) -> bool {
+        self.fits(String::from_utf8_lossy(head).trim_start_matches('\u{feff}'))
+    }
+
     fn fits(&self, head: &str) -> bool {
         match self {
             Self::NativeResource => head.starts_with(RESOURCE_MAGIC),

@@ -18,11 +18,15 @@ pub(crate) const REQUEST_MAGIC: &str = "# tiershift request trace ";
 /// The version that is written, and the newest that is read. 1: the first.
 pub(crate) const VERSION: u32 = 1;
 
-/// The preamble of a native file: the magic line, then `# key: value` lines, in order.
-pub(crate) fn read_preamble(
-    source: &mut Source,
-    magic: &str,
-) -> Result<(Vec<(String, String)>, Vec<String>), TraceError> {
+/// What comes before the rows of a native file.
+pub(crate) struct Preamble {
+    /// The `# key: value` lines, in order.
+    pub about: Vec<(String, String)>,
+    pub columns: Vec<String>,
+}
+
+/// Reads the magic line, the `#` lines and the header.
+pub(crate) fn read_preamble(source: &mut Source, magic: &str) -> Result<Preamble, TraceError> {
     let name = source.name().to_owned();
     let mut about = Vec::new();
     while let Some(line) = source.line()? {
@@ -48,7 +52,8 @@ pub(crate) fn read_preamble(
             }
         } else if !text.trim().is_empty() {
             let columns = text.trim_start_matches('\u{feff}');
-            return Ok((about, columns.split(',').map(|c| c.trim().to_owned()).collect()));
+            let columns = columns.split(',').map(|c| c.trim().to_owned()).collect();
+            return Ok(Preamble { about, columns });
         }
     }
     Err(TraceError::NoRows { name, rejected: "it has no header line".to_owned() })
@@ -157,12 +162,13 @@ impl NativeRows {
 pub struct NativeWriter<W: Write> {
     output: W,
     gpus: usize,
+    cpus: u32,
     row: Vec<u8>,
 }
 
 impl<W: Write> NativeWriter<W> {
     /// Writes the preamble and the header. `about` becomes `# key: value` lines, in its order; `machine` says
-    /// how many GPUs there are columns for.
+    /// how many GPUs there are columns for, and the processors.
     ///
     /// # Errors
     /// What the output says.
@@ -183,14 +189,14 @@ impl<W: Write> NativeWriter<W> {
         head.push('\n');
         output.write_all(head.as_bytes())?;
         output.flush()?;
-        Ok(Self { output, gpus: machine.gpus.len(), row: Vec::new() })
+        Ok(Self { output, gpus: machine.gpus.len(), cpus: machine.cpus, row: Vec::new() })
     }
 
     /// Writes a row. GPUs beyond those of the header's machine are an error, never dropped.
     ///
     /// # Errors
     /// What the output says.
-    pub fn write(&mut self, at: Timestamp, sample: &Sample, cpus: u32) -> std::io::Result<()> {
+    pub fn write(&mut self, at: Timestamp, sample: &Sample) -> std::io::Result<()> {
         if sample.gpus.len() > self.gpus {
             let reason = format!(
                 "the sample has {} GPUs, the header {}: begin a new trace",
@@ -220,7 +226,7 @@ impl<W: Write> NativeWriter<W> {
         });
         self.cells(&pressure)?;
         self.celsius(sample.cpu_temperature)?;
-        self.cells(&[swap_own, (cpus > 0).then_some(u64::from(cpus))])?;
+        self.cells(&[swap_own, (self.cpus > 0).then_some(u64::from(self.cpus))])?;
         for gpu in 0..self.gpus {
             let gpu = sample.gpus.get(gpu).copied().unwrap_or(GpuSample::default());
             self.cells(&space(gpu.vram))?;

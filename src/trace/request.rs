@@ -14,7 +14,7 @@ use crate::trace::defects::{DefectKind, Defects, Place};
 use crate::trace::import::record::{Records, quoted};
 use crate::trace::import::table::{self, Cell};
 use crate::trace::import::{Format, Kind};
-use crate::trace::native::{REQUEST_MAGIC, VERSION, read_preamble};
+use crate::trace::native::{Preamble, REQUEST_MAGIC, VERSION, read_preamble};
 use crate::trace::pace::{Pace, Step};
 use crate::trace::source::{Progress, Source};
 use crate::trace::{Header, ReadOptions, TraceError};
@@ -81,7 +81,7 @@ impl RequestReader {
                 Rows::Mapped { records, sorted }
             }
             Format::NativeResource | Format::NativeRequest => {
-                let (about, columns) = read_preamble(&mut source, REQUEST_MAGIC)?;
+                let Preamble { about, columns } = read_preamble(&mut source, REQUEST_MAGIC)?;
                 header.read_about(about);
                 Rows::Native(NativeRequests::new(&source, &columns)?)
             }

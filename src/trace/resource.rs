@@ -11,7 +11,7 @@ use crate::trace::column::{self, Assembler, MAX_GPUS, Slots};
 use crate::trace::defects::{DefectKind, Defects, Place};
 use crate::trace::import::record::Records;
 use crate::trace::import::{Format, Kind, Mapping};
-use crate::trace::native::{NativeRows, RESOURCE_MAGIC, read_preamble};
+use crate::trace::native::{NativeRows, Preamble, RESOURCE_MAGIC, read_preamble};
 use crate::trace::pace::{Pace, Step};
 use crate::trace::source::{Progress, Source};
 use crate::trace::{Header, ReadOptions, TraceError};
@@ -69,7 +69,7 @@ impl ResourceReader {
                 Rows::Mapped(Box::new(MappedRows::new(mapping)))
             }
             Format::NativeResource | Format::NativeRequest => {
-                let (about, columns) = read_preamble(&mut source, RESOURCE_MAGIC)?;
+                let Preamble { about, columns } = read_preamble(&mut source, RESOURCE_MAGIC)?;
                 let rows = NativeRows::new(&source, &columns)?;
                 header.read_about(about);
                 if let Some(cpus) = header.value("cpus").and_then(|cpus| cpus.parse().ok()) {
@@ -221,6 +221,8 @@ struct MappedRows {
     ready: Sweep,
     /// The sweep that is being put together.
     next: Option<Sweep>,
+    /// GPUs that any row spoke of: each sample has a place for all of them.
+    gpus: usize,
 }
 
 /// Several rows that are one reading.
@@ -240,7 +242,7 @@ impl MappedRows {
         let records = Records::new(Arc::clone(&mapping));
         let place = Place { line: 0, column: 0 };
         let ready = Sweep { at: 0, place, gpu: 0, slots: Slots::for_gpus(0), columns: Vec::new() };
-        Self { mapping, records, ready, next: None }
+        Self { mapping, records, ready, next: None, gpus: 0 }
     }
 
     /// Leaves the next sweep in `ready`.
@@ -265,16 +267,18 @@ impl MappedRows {
             if joins && let Some(sweep) = &mut self.next {
                 sweep.gpu = gpu;
                 sweep.take(&self.records, record.place.line, gpu, defects)?;
+                self.gpus = self.gpus.max(sweep.slots.gpus());
                 continue;
             }
             let mut sweep = Sweep {
                 at: record.at,
                 place: record.place,
                 gpu,
-                slots: Slots::for_gpus(0),
+                slots: Slots::for_gpus(self.gpus),
                 columns: Vec::new(),
             };
             sweep.take(&self.records, record.place.line, gpu, defects)?;
+            self.gpus = self.gpus.max(sweep.slots.gpus());
             if let Some(done) = self.next.replace(sweep) {
                 self.ready = done;
                 break;

@@ -18,6 +18,8 @@ pub(crate) struct Source {
     /// The last line that was handed out, or that `byte` has entered.
     line: u64,
     ended: bool,
+    /// Why the input cannot be read on. Told only after everything before it was handed out.
+    failure: Option<(io::ErrorKind, String)>,
     hasher: blake3::Hasher,
     progress: Progress,
 }
@@ -82,6 +84,7 @@ impl Source {
             end: 0,
             line: 0,
             ended: false,
+            failure: None,
             hasher: blake3::Hasher::new(),
             progress,
         })
@@ -116,7 +119,11 @@ impl Source {
     /// Returns up to [`HEAD_BYTES`] of what comes next without taking it.
     pub fn head(&mut self) -> Result<&[u8], TraceError> {
         while !self.ended && self.end - self.start < HEAD_BYTES {
-            self.fill()?;
+            match self.fill() {
+                // What is there may be read before the error is met again.
+                Err(_) if self.end > self.start => break,
+                other => other?,
+            }
         }
         Ok(&self.buffer[self.start..self.end.min(self.start + HEAD_BYTES)])
     }
@@ -184,25 +191,24 @@ impl Source {
         if self.end == self.buffer.len() {
             self.buffer.resize(self.buffer.len() * 2, 0);
         }
-        let count = loop {
+        if self.failure.is_none() {
             match self.input.read(&mut self.buffer[self.end..]) {
+                Ok(0) => self.ended = true,
+                Ok(count) => {
+                    self.hasher.update(&self.buffer[self.end..self.end + count]);
+                    self.end += count;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
+                Err(error) => self.failure = Some((error.kind(), error.to_string())),
             }
-        };
-        let (name, line) = (self.name.clone(), self.line + 1);
-        match count {
-            Ok(0) => self.ended = true,
-            Ok(count) => {
-                self.hasher.update(&self.buffer[self.end..self.end + count]);
-                self.end += count;
-            }
-            Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(TraceError::Truncated { name, line, source });
-            }
-            Err(source) => return Err(TraceError::Read { name, line, source }),
         }
-        Ok(())
+        let Some((kind, text)) = &self.failure else { return Ok(()) };
+        let source = io::Error::new(*kind, text.clone());
+        let (name, line) = (self.name.clone(), self.line + 1);
+        Err(match kind {
+            io::ErrorKind::UnexpectedEof => TraceError::Truncated { name, line, source },
+            _ => TraceError::Read { name, line, source },
+        })
     }
 }
 

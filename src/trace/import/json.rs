@@ -110,6 +110,10 @@ impl Scanner {
             self.expect = if is_object { Expect::KeyOrClose } else { Expect::ValueOrClose };
             return Ok(());
         }
+        if !matches!(byte, b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') {
+            let what = format!("unexpected `{}` in JSON", byte.escape_ascii());
+            return Err(self.refuse(source, &what));
+        }
         let mut skipped = Vec::new();
         self.capture(source, byte, &mut skipped)?;
         self.after_value();
@@ -264,7 +268,7 @@ mod tests {
     #[test]
     fn broken_json_is_refused_with_its_place() {
         let cut =
-            "test:1:12: the file ends inside a JSON value: it is cut off, fetch or record it again";
+            "test:1:13: the file ends inside a JSON value: it is cut off, fetch or record it again";
         check("/*", r#"[{"a": 1},  "#, &[r#"{"a": 1}"#, cut]);
         check("/*", "{\n]", &["test:2:1: unexpected `]` in JSON"]);
         check("/*", "}", &["test:1:1: unexpected `}` in JSON"]);

@@ -263,6 +263,21 @@ impl Records {
                 continue;
             };
             let text = text.trim_start_matches('\u{feff}');
+            // A run of NUL is a hole: the machine stopped before the file system wrote what was there.
+            let (text, hole) = match text.split_once('\0') {
+                Some((before, _)) => (before, true),
+                None => (text, false),
+            };
+            if hole {
+                let place = Place { line: number, column: text.len() as u64 + 1 };
+                defects.note(DefectKind::UnreadableRow, place, || {
+                    "NUL bytes: what stood here and in the rest of the line is lost".to_owned()
+                })?;
+                // The part of a row before a hole may end inside a number; a header's names are still good.
+                if self.header.is_some() {
+                    continue;
+                }
+            }
             if layout.comment.as_ref().is_some_and(|mark| text.starts_with(mark.as_str())) {
                 continue;
             }

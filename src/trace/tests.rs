@@ -1,0 +1,599 @@
+//! What every reader must do, on small invented files.
+
+use std::fmt::Write as _;
+use std::io::{Cursor, Read, Write as _};
+
+use proptest::prelude::*;
+
+use crate::hardware::Machine;
+use crate::request::{Request, Target, Task};
+use crate::sample::{GpuSample, Pressure, Rate, Sample, Space};
+use crate::time::Timestamp;
+use crate::trace::{
+    DefectKind, Format, Kind, Mapping, NativeWriter, ReadOptions, RequestReader, RequestWriter,
+    ResourceReader, ThreadedReader, TraceError, convert, recognise,
+};
+use crate::units::{Bytes, Celsius, Percent};
+
+fn open(text: impl Into<Vec<u8>>, options: &ReadOptions) -> Result<ResourceReader, TraceError> {
+    ResourceReader::from_reader(Cursor::new(text.into()), "file", options)
+}
+
+/// Reads a trace to its end and writes down everything that comes out.
+fn render(text: &[u8], options: &ReadOptions) -> String {
+    let mut out = String::new();
+    let mut body = || -> Result<(), TraceError> {
+        let format = options.format.clone().or_else(|| recognise(text).ok());
+        let defects = if format.is_none_or(|format| format.kind() == Kind::Resource) {
+            let mut reader = open(text, options)?;
+            while let Some((at, sample)) = reader.next()? {
+                let sample = serde_json::to_string(&sample).unwrap().replace('"', "");
+                writeln!(out, "{:>9.3} {sample}", at.as_secs_f64()).unwrap();
+            }
+            let header = reader.header();
+            writeln!(out, "{} {:?}", header.format, header.started_at).unwrap();
+            for note in &header.notes {
+                writeln!(out, "note: {note}").unwrap();
+            }
+            reader.defects().clone()
+        } else {
+            let input = Cursor::new(text.to_vec());
+            let mut reader = RequestReader::from_reader(input, "file", options)?;
+            while let Some((at, request)) = reader.next()? {
+                let request = serde_json::to_string(&request).unwrap().replace('"', "");
+                writeln!(out, "{:>9.3} {request}", at.as_secs_f64()).unwrap();
+            }
+            let (format, unsorted) = (&reader.header().format, reader.out_of_order());
+            writeln!(out, "{format}, {unsorted} out of order").unwrap();
+            reader.defects().clone()
+        };
+        for defect in defects.first() {
+            writeln!(out, "{} {}", defect.kind, defects.describe(defect)).unwrap();
+        }
+        Ok(())
+    };
+    if let Err(error) = body() {
+        writeln!(out, "error: {error}").unwrap();
+    }
+    out
+}
+
+const FORMATS: [(&str, &str); 19] = [
+    (
+        "native resource",
+        "# tiershift resource trace 1\n# started_at: 2026-01-02T03:04:05Z\n# cpus: 4\n\
+         at_ns,memory_total_bytes,memory_others_bytes,memory_own_bytes,cpu_others_milli_percent,\
+         gpu0_vram_total_bytes,gpu0_vram_others_bytes,gpu0_temperature_milli_celsius\n\
+         5000000000,1000,400,100,12500,2000,50,-3000\n7000000000,1000,400,,,,,\n",
+    ),
+    (
+        "native requests",
+        "# tiershift request trace 1\nat_ns,prompt_tokens,output_tokens,task,target,priority,patience_ns\n\
+         0,10,20,,,,\n0,11,21,code,tier:small,3,5000000000\n1000000000,12,22,,model:a:b,,\n",
+    ),
+    (
+        "pmrep with a blank first row, available memory and processors",
+        "Time,\"hinv.ncpu\",\"mem.physmem\",\"mem.util.available\",\"mem.util.swapTotal\",\"mem.util.swapFree\",\
+         \"kernel.all.cpu.user\",\"kernel.all.cpu.nice\",\"kernel.all.cpu.sys\",\"kernel.all.load-1 minute\"\n\
+         2020-01-01T00:00:00Z,2,1000,,,,,,,\n\
+         2020-01-01T00:00:00Z,2,1000,400,100,90,,,,0.5\n\
+         2020-01-01T00:00:10Z,2,1000,300,100,90,200.5,0,99.5,0.75\n\
+         2020-01-01T00:00:20Z,2,1000,300,100,90,2600,0,99.5,0.75\n\
+         2020-01-01T00:00:30Z,2,1000,300,100,90,-2600,0,99.5,0.75\n",
+    ),
+    (
+        "pmrep of an old kernel, without processors",
+        "Time,\"mem.util.free\",\"mem.util.used\",\"mem.util.cached\",\"mem.util.bufmem\",\"kernel.all.cpu.user\",\
+         \"kernel.all.cpu.nice\",\"kernel.all.cpu.sys\",\"kernel.all.cpu.idle\",\"kernel.all.cpu.wait.total\"\n\
+         2020-01-01T00:00:00Z,200,800,300,100,100,50,50,700,100\n",
+    ),
+    (
+        "pmrep with a GPU",
+        "Time,\"nvidia.temperature-gpu0\",\"nvidia.gpuactive-gpu0\",\"nvidia.memused-gpu0\",\"nvidia.memtotal-gpu0\"\n\
+         2025-07-23T14:02:23Z,57,45,100,1000\n",
+    ),
+    (
+        "gwa-t-12: seconds called ms, memory above 100 %, no memory at all",
+        "Timestamp [ms];\tCPU cores;\tCPU usage [MHZ];\tCPU usage [%];\tMemory capacity provisioned [KB];\t\
+         Memory usage [KB]\n1372629804;\t4;\t9.5;\t1.25;\t1.6E3;\t400.5\n1372630104;\t4;\t9;\t50;\t1600;\t1601\n\
+         1372630104;\t4;\t9;\t50;\t1600;\t1\n1372629904;\t4;\t9;\t50;\t1600;\t1\n1372630404;\t0;\t0;\t0;\t0;\t0\n",
+    ),
+    (
+        "afterburner, restarted with other sensors",
+        "00, 30-07-2021 15:43:29, Hardware monitoring log v1.6 \n01, 30-07-2021 15:43:29, A GPU\n\
+         02, 30-07-2021 15:43:29, GPU temperature     ,GPU usage           ,Memory usage        ,RAM usage \n\
+         03, 30-07-2021 15:43:29, 0                   ,x\n\
+         80, 30-07-2021 15:43:30, 61.000              ,4.000               ,512.000             ,2048.000 \n\
+         80, 30-07-2021 15:43:31, N/A                 ,5.000               ,512.000             ,2048.000 \n\
+         80, 30-07-2021 15:43:32, 60\n99, what, is, this\n\
+         02, 30-07-2021 15:43:40, GPU usage           ,CPU usage \n\
+         80, 30-07-2021 15:43:40, 7.000               ,9.000 \n",
+    ),
+    (
+        "gpu-z with a doubled name and a hole after the header",
+        "        Date        , GPU Clock [MHz] , GPU Temperature [\u{b0}C] , Memory Used [MB] , GPU Load [%] , \
+         GPU Load [%] , System Memory Used [MB] ,\0\0\0\n\
+         2021-08-02 23:28:33 ,   914.5   ,   67.0   ,   1697   ,   16   ,  99  ,  11515   ,\n\
+         2021-08-02 23:28:34 ,   914.5   ,    -     ,   1697   ,   16   ,  99  ,  11515   ,\n",
+    ),
+    (
+        "nvidia-smi, two GPUs, units in the cells, header again",
+        "timestamp, index, utilization.gpu [%], memory.used [MiB], memory.total [MiB], temperature.gpu\n\
+         2023/06/22 18:53:36.635, 0, 16 %, 754 MiB, 8192 MiB, 50\n\
+         2023/06/22 18:53:36.637, 1, 17 %, 755 MiB, 8192 MiB, 51\n\
+         timestamp, index, utilization.gpu [%], memory.used [MiB], memory.total [MiB], temperature.gpu\n\
+         2023/06/22 18:53:37.635, 0, [N/A], 0.75 GiB, 8192 MiB, 52\n\
+         2023/06/22 18:53:37.639, 1, 18 W, 757 MiB, 8192 MiB, 53\n",
+    ),
+    (
+        "nvidia-smi's epoch",
+        "timestamp,gpu_utilization,memory_used,memory_total\n1746556382.8348258,0, 5, 15360\n",
+    ),
+    (
+        "nvidia-smi without a header, two GPUs",
+        "2025/09/08 14:14:37.120, 1, 11409\n2025/09/08 14:14:37.121, 2, 10851\n2025/09/08 14:14:38.123, 3, 11409\n",
+    ),
+    (
+        "sadf -j",
+        "{\"sysstat\": {\"hosts\": [{\"nodename\": \"x\", \"statistics\": [\n\
+         {\"timestamp\": {\"date\": \"2020-05-31\", \"time\": \"09:13:52\"}, \"cpu-load\": [{\"cpu\": \"all\", \
+         \"user\": 11.5, \"nice\": 0.0, \"system\": 3.5}], \"memory\": {\"memused\": 300, \"memused-percent\": 30.00}, \
+         \"queue\": {\"ldavg-1\": 2.71}},\n\
+         {\"timestamp\": {\"date\": \"2020-05-31\", \"time\": \"09:13:57\"}, \"queue\": {\"ldavg-1\": 2.75,}},\n\
+         {\"timestamp\": {\"date\": \"2020-05-31\", \"time\": \"09:14:02\"}, \"queue\": {\"ldavg-1\": 2.5}}\n]}]}}\n",
+    ),
+    (
+        "burstgpt gpu log",
+        "{\"0\": {\"monitor_id\": 0, \"record_time\": 14604572.627870236, \"GPU_used_mem\": 3, \"GPU_total_mem\": 4, \
+         \"GPU_utilization\": 0, \"GPU_temperature\": 38}, \"1\": {\"monitor_id\": 1, \"record_time\": \
+         14604573.127870236, \"GPU_used_mem\": 3, \"GPU_total_mem\": 4, \"GPU_utilization\": 70, \"GPU_temperature\": null}}",
+    ),
+    (
+        "nab",
+        "timestamp,value\n2014-02-14 14:30:00,6.456\n2014-02-14 14:35:00,NaN\n2014-02-14 14:40:00,101\n",
+    ),
+    (
+        "azure, no final newline",
+        "TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:17:03.9799600,4808,10\r\n2023-11-16 18:17:04.0319600,3180,8",
+    ),
+    (
+        "mooncake",
+        "{\"timestamp\": 0, \"input_length\": 6758, \"output_length\": 500, \"hash_ids\": [0]}\n\
+         {\"timestamp\": 3000, \"input_length\": -1, \"output_length\": 500}\n{\"timestamp\": 3000, \"in\n\
+         {\"timestamp\": 3000, \"input_length\": 7, \"output_length\": 5}\n",
+    ),
+    (
+        "burstgpt detail log in order of completion",
+        "{\"4\": {\"event_id\": 4, \"sampled_in_num\": 40, \"sampled_out_len\": 4, \"total_chunk_time\": 0.5, \
+         \"record_time\": 12.5}, \"1\": {\"event_id\": 1, \"sampled_in_num\": 10, \"sampled_out_len\": 1, \
+         \"total_chunk_time\": 3.25, \"record_time\": 14.0}}",
+    ),
+    (
+        "inferencex",
+        "start_time_ms,relative_time_sec,input_num_tokens,output_num_tokens\n3220530490.5,0.002,3,12\n3220530488.5,0,71,134\n",
+    ),
+    (
+        "vllm bench",
+        "{\"request_id\": \"bench-0\", \"input_toks\": 2358, \"output_toks\": 531, \"arrival_time\": 1777142838.338653}\n\
+         {\"request_id\": \"bench-1\", \"input_toks\": 1034, \"output_toks\": 769, \"arrival_time\": 1777142838.6237123}\n",
+    ),
+];
+
+#[test]
+fn every_format_is_recognised_and_read() {
+    let mut out = String::new();
+    for (title, text) in FORMATS {
+        writeln!(out, "== {title}\n{}", render(text.as_bytes(), &ReadOptions::default())).unwrap();
+    }
+    insta::assert_snapshot!(out);
+}
+
+#[test]
+fn every_defect_is_counted_with_its_place() {
+    const HEAD: &str = "# tiershift resource trace 1\nat_ns,memory_total_bytes,memory_others_bytes,cpu_others_milli_percent\n";
+    let mut out = String::new();
+    for (title, rows) in [
+        ("width", "0,9,5,1\n1,9,5\n2,9,5,1,1\n3,9,5,1\n"),
+        ("time", "0,9,5,1\nx,9,5,1\n,9,5,1\n-1,9,5,1\n99999999999999999999,9,5,1\n1,9,5,1\n"),
+        ("order", "5,9,5,1\n3,9,5,1\n5,9,5,1\n6,9,5,1\n"),
+        ("jump", "5,9,5,1\n99999999999999999,9,5,1\n6,9,5,1\n"),
+        ("blank", "0,,,\n1,9,5,1\n\n2,9,,\n3,9,5,1\n"),
+        ("words", "0,9,NaN,1\n1,9,five,1\n2,9,inf,1\n3,9,\"5\",1\n4,9,5.5,1\n5,9, 5 ,1\n"),
+        ("impossible", "0,9,-5,1\n1,9,5,-1\n2,9,5,100501\n3,0,0,1\n4,99999999999999999999,1,1\n"),
+        ("over", "0,9,10,100500\n"),
+        ("gap", "0,9,5,1\n1,9,5,1\n2,9,5,1\n5,9,5,1\n9,9,5,1\n"),
+        ("cut off", "0,9,5,1\n1,9,5,1"),
+        ("carriage returns", "0,9,5,1\r\n1,9,5,1\r\n"),
+        ("not UTF-8", "0,9,\u{fffd},1\n"),
+        ("nothing usable", "0,,,\n"),
+        ("nothing", ""),
+    ] {
+        let text = format!("{HEAD}{rows}");
+        writeln!(out, "== {title}\n{}", render(text.as_bytes(), &ReadOptions::default())).unwrap();
+        let strict = ReadOptions { strict: true, ..ReadOptions::default() };
+        if let Some(refused) =
+            render(text.as_bytes(), &strict).lines().find(|l| l.starts_with("error"))
+        {
+            writeln!(out, "strict {refused}\n").unwrap();
+        }
+    }
+    insta::assert_snapshot!(out);
+}
+
+#[test]
+fn bad_files_are_refused_with_place_and_remedy() {
+    let long = "x".repeat(3 << 20);
+    let native = "# tiershift resource trace 1\n";
+    let mut out = String::new();
+    for (title, text) in [
+        ("empty", ""),
+        ("unknown", "hello, world\n"),
+        ("binary", "\u{7f}ELF\0\0\0"),
+        ("zip", "PK\u{3}\u{4}"),
+        ("newer", "# tiershift resource trace 2\nat_ns\n0\n"),
+        ("no version", "# tiershift resource trace one\nat_ns\n0\n"),
+        ("no header", native),
+        ("no time", &format!("{native}memory_total_bytes\n1\n")),
+        ("unknown column", &format!("{native}at_ns,memory_totel_bytes\n0,1\n")),
+        ("column twice", &format!("{native}at_ns,load_milli,load_milli\n0,1,1\n")),
+        ("too many GPUs", &format!("{native}at_ns,gpu64_vram_own_bytes\n0,1\n")),
+        ("one endless line", &format!("{native}at_ns,load_milli\n0,1\n{long}")),
+        ("missing columns", "TIMESTAMP,ContextTokens,GeneratedTokensX\n1,2,3\n"),
+        ("json cut off", "{\"0\": {\"monitor_id\": 0, \"record_time\": 1, \"GPU_used_mem\""),
+    ] {
+        writeln!(out, "== {title}\n{}", render(text.as_bytes(), &ReadOptions::default())).unwrap();
+    }
+    let wrong = RequestReader::from_reader(Cursor::new(native), "file", &ReadOptions::default());
+    writeln!(out, "== wrong kind\nerror: {}", wrong.err().unwrap()).unwrap();
+    writeln!(out, "== unknown name\nerror: {}", Format::named("pmreb").unwrap_err()).unwrap();
+    let utf16 = render(b"\xff\xfet\0i\0", &ReadOptions::default());
+    writeln!(out, "== utf-16\n{utf16}").unwrap();
+    insta::assert_snapshot!(out);
+}
+
+#[test]
+fn a_wrong_mapping_is_refused_by_name() {
+    let good = "name = \"mine\"\nabout = \"x\"\nkind = \"resource\"\n[layout]\nshape = \"table\"\n[time]\ncolumns = [\"t\"]\n\
+                forms = [\"seconds\"]\n[[field]]\nto = \"load_milli\"\nunit = \"1\"\nplus = [\"l\"]\n";
+    assert!(Mapping::parse("good.toml", good).is_ok());
+    let mut out = String::new();
+    for (from, to) in [
+        ("shape = \"table\"", "shape = \"tabel\""),
+        ("shape = \"table\"", "shape = \"json\""),
+        ("shape = \"table\"", "shape = \"table\"\nencoding = \"klingon\""),
+        ("about = \"x\"", "abut = \"x\""),
+        ("\"seconds\"", "\"fortnights\""),
+        ("\"load_milli\"", "\"load\""),
+        ("unit = \"1\"", "unit = \"GiB\""),
+        ("unit = \"1\"", "unit = \"parsec\""),
+        ("plus = [\"l\"]", "plus = []"),
+        ("plus = [\"l\"]", "plus = [\"l\"]\nscale = inf"),
+        ("columns = [\"t\"]", "columns = []"),
+        ("columns = [\"t\"]", "columns = [\"t\"]\nsorted = false"),
+    ] {
+        let error = Mapping::parse("bad.toml", &good.replacen(from, to, 1)).unwrap_err();
+        writeln!(out, "{}\n", error.to_string().trim_end()).unwrap();
+    }
+    insta::assert_snapshot!(out);
+}
+
+#[test]
+fn a_users_own_mapping_reads_a_file_that_nobody_knows() {
+    let mapping = "name = \"cpu-stats\"\nabout = \"time and processor use\"\nkind = \"resource\"\n\
+                   [layout]\nshape = \"table\"\ncolumns = [\"time\", \"cpu\"]\nseparator = \";\"\ncomment = \"//\"\n\
+                   [time]\ncolumns = [\"time\"]\nforms = [\"%d.%m.%Y %H:%M\"]\nshortest-gap-seconds = 3600\n\
+                   [[field]]\nto = \"cpu_others_milli_percent\"\nunit = \"fraction\"\nplus = [\"cpu\"]\n";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cpu-stats.toml");
+    std::fs::write(&path, mapping).unwrap();
+    let format = Format::named(path.to_str().unwrap()).unwrap();
+    let options = ReadOptions { format: Some(format), ..ReadOptions::default() };
+    let text = "// mine\n08.09.2025 14:14;0.25\n08.09.2025 14:15;0.5\n08.09.2025 14:50;0.75\n";
+    let mut reader = open(text, &options).unwrap();
+    let mut seen = Vec::new();
+    while let Some((at, sample)) = reader.next().unwrap() {
+        seen.push((at.as_secs_f64(), sample.cpu.unwrap().others.milli()));
+    }
+    assert_eq!(seen, [(0.0, 25_000), (60.0, 50_000), (2160.0, 75_000)]);
+    assert_eq!(reader.defects().total(), 0, "{:?}", reader.defects());
+}
+
+#[test]
+fn totals_that_the_file_lacks_are_taken_from_the_options() {
+    let text = FORMATS.iter().find(|(title, _)| title.starts_with("gpu-z")).unwrap().1;
+    let machine = Machine {
+        memory: Bytes::from_gib(16),
+        gpus: vec![Bytes::from_gib(8)],
+        ..Machine::default()
+    };
+    let options = ReadOptions { machine: Some(machine.clone()), ..ReadOptions::default() };
+    let mut reader = open(text, &options).unwrap();
+    let (_, sample) = reader.next().unwrap().unwrap();
+    assert_eq!(sample.memory.unwrap().total, Bytes::from_gib(16));
+    assert_eq!(sample.gpus[0].vram.unwrap().total, Bytes::from_gib(8));
+    assert_eq!(reader.machine(), &machine);
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(text).unwrap();
+    packer.finish().unwrap()
+}
+
+#[test]
+fn packed_traces_are_the_same_traces_and_cut_ones_are_refused() {
+    let text = long_trace();
+    let plain = read_all(text.clone()).unwrap();
+    for (packed, name) in [(gzip(&text), "gzip"), (zstd::encode_all(&text[..], 1).unwrap(), "zstd")]
+    {
+        assert_eq!(read_all(packed.clone()).unwrap(), plain, "{name}");
+        for keep in [packed.len() / 2, packed.len() - 1, 5] {
+            let error = read_all(packed[..keep].to_vec()).unwrap_err();
+            assert!(error.contains("cut off: fetch or record"), "{name}: {error}");
+        }
+    }
+    let two_members = [gzip(&text[..500]), gzip(&text[500..])].concat();
+    assert_eq!(read_all(two_members).unwrap(), plain);
+}
+
+fn long_trace() -> Vec<u8> {
+    let mut text = "# tiershift resource trace 1\nat_ns,load_milli\n".to_owned();
+    for row in 0..5000_u64 {
+        writeln!(text, "{},{}", row * 1000, row * row % 977).unwrap();
+    }
+    text.into_bytes()
+}
+
+type Everything = (Vec<(Timestamp, Sample)>, String);
+
+fn read_all(bytes: Vec<u8>) -> Result<Everything, String> {
+    let mut reader = open(bytes, &ReadOptions::default()).map_err(|error| error.to_string())?;
+    let mut samples = Vec::new();
+    while let Some(next) = reader.next().map_err(|error| error.to_string())? {
+        samples.push(next);
+    }
+    Ok((samples, reader.digest().unwrap().to_string()))
+}
+
+#[test]
+fn reading_on_a_thread_gives_the_same_samples_in_the_same_order() {
+    let (want, digest) = read_all(long_trace()).unwrap();
+    let mut reader = ThreadedReader::start(open(long_trace(), &ReadOptions::default()).unwrap());
+    let mut got = Vec::new();
+    while let Some((at, sample)) = reader.next().unwrap() {
+        got.push((at, sample.clone()));
+    }
+    assert_eq!(got, want);
+    assert_eq!(reader.reader().unwrap().digest().unwrap().to_string(), digest);
+    assert_eq!(reader.next().unwrap(), None);
+}
+
+#[test]
+fn an_error_on_the_thread_arrives_after_the_samples_before_it() {
+    let packed = gzip(&long_trace());
+    let cut = packed[..packed.len() / 2].to_vec();
+    let mut reader = ThreadedReader::start(open(cut, &ReadOptions::default()).unwrap());
+    let mut count = 0;
+    let error = loop {
+        match reader.next() {
+            Ok(Some(_)) => count += 1,
+            Ok(None) => panic!("a cut file has no end"),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(count > 1000, "{count}");
+    assert!(error.contains("cut off"), "{error}");
+}
+
+#[test]
+fn a_reader_that_is_dropped_early_leaves_no_thread_waiting() {
+    let mut reader = ThreadedReader::start(open(Endless::text(), &ReadOptions::default()).unwrap());
+    assert!(reader.next().unwrap().is_some());
+    drop(reader);
+}
+
+/// A trace of many times the read-ahead.
+struct Endless;
+
+impl Endless {
+    fn text() -> Vec<u8> {
+        let head = b"# tiershift resource trace 1\nat_ns,load_milli\n";
+        let rows = (0..200_000_u64).flat_map(|row| format!("{row},1\n").into_bytes());
+        head.iter().copied().chain(rows).collect()
+    }
+}
+
+#[test]
+fn a_stream_without_line_ends_is_refused_in_bounded_memory() {
+    let head = Cursor::new("# tiershift resource trace 1\nat_ns\n").chain(std::io::repeat(b'1'));
+    let mut reader = ResourceReader::from_reader(head, "pipe", &ReadOptions::default()).unwrap();
+    let error = reader.next().unwrap_err().to_string();
+    assert!(error.starts_with("pipe:3:1: this line is longer than 1 MiB"), "{error}");
+}
+
+#[test]
+fn a_conversion_reads_back_as_the_same_samples_and_is_whole_or_absent() {
+    let folder = tempfile::tempdir().unwrap();
+    for (title, text) in FORMATS {
+        let from = folder.path().join("from");
+        let (to, again) = (folder.path().join("to.csv"), folder.path().join("again.csv"));
+        std::fs::write(&from, text).unwrap();
+        let options = ReadOptions::default();
+        let done = convert(&from, &to, &options).unwrap();
+        assert!(done.rows > 0, "{title}");
+        let lines = |text: &str| -> Vec<String> {
+            let rendered = render(text.as_bytes(), &options);
+            rendered.lines().filter(|line| line.starts_with(' ')).map(str::to_owned).collect()
+        };
+        let written = std::fs::read_to_string(&to).unwrap();
+        assert_eq!(lines(&written), lines(text), "{title}");
+        convert(&to, &again, &options).unwrap();
+        assert_eq!(std::fs::read_to_string(&again).unwrap(), written, "{title}");
+    }
+    std::fs::write(folder.path().join("from"), "no trace").unwrap();
+    let to = folder.path().join("never.csv");
+    assert!(convert(&folder.path().join("from"), &to, &ReadOptions::default()).is_err());
+    let absent = folder.path().join("no-such-folder").join("to.csv");
+    std::fs::write(folder.path().join("from"), FORMATS[0].1).unwrap();
+    let error = convert(&folder.path().join("from"), &absent, &ReadOptions::default()).unwrap_err();
+    assert!(matches!(error, TraceError::Write { .. }), "{error}");
+    let mut left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["again.csv", "from", "to.csv"]);
+}
+
+#[test]
+fn the_presets_have_distinct_names_that_find_them() {
+    for format in Format::known() {
+        assert_eq!(Format::named(format.name()).unwrap(), format);
+    }
+}
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    (0..=i64::MAX as u64).prop_map(Bytes::new)
+}
+
+fn space() -> impl Strategy<Value = Option<Space>> {
+    let space = (bytes(), bytes(), bytes()).prop_map(|(total, others, own)| Space {
+        total: total.max(Bytes::new(1)),
+        others,
+        own,
+    });
+    prop::option::of(space)
+}
+
+fn percent() -> impl Strategy<Value = Percent> {
+    (0..50_000_u32).prop_map(Percent::from_milli)
+}
+
+fn rate() -> impl Strategy<Value = Option<Rate>> {
+    prop::option::of((percent(), percent()).prop_map(|(others, own)| Rate { others, own }))
+}
+
+fn celsius() -> impl Strategy<Value = Option<Celsius>> {
+    prop::option::of((-60_000..=250_000).prop_map(Celsius::from_milli))
+}
+
+fn sample() -> impl Strategy<Value = Sample> {
+    let pressure = (percent(), percent(), percent(), percent());
+    let pressure = pressure.prop_map(|(memory_some, memory_full, cpu_some, io_some)| Pressure {
+        memory_some,
+        memory_full,
+        cpu_some,
+        io_some,
+    });
+    let gpu = (space(), rate(), celsius());
+    let gpu = gpu.prop_map(|(vram, utilization, temperature)| GpuSample {
+        vram,
+        utilization,
+        temperature,
+    });
+    let gpus = prop::collection::vec(gpu, 2..=2);
+    let rest = (any::<u32>(), prop::option::of(pressure), celsius(), gpus);
+    (space(), space(), rate(), rest).prop_map(|(memory, swap, cpu, rest)| {
+        let (load, pressure, cpu_temperature, gpus) = rest;
+        // The load is always there, so that no row is blank.
+        Sample { memory, swap, cpu, load_milli: Some(load), pressure, cpu_temperature, gpus }
+    })
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let task = prop::sample::select(vec![Task::Chat, Task::Code, Task::Vision, Task::Embedding]);
+    let target = prop_oneof![
+        Just(Target::Auto),
+        "[a-z][a-z:. -]*[a-z]".prop_map(Target::Tier),
+        "[a-z0-9:./-]+".prop_map(|id| Target::Model(id.as_str().into())),
+    ];
+    let patience = prop::option::of(any::<u64>().prop_map(std::time::Duration::from_nanos));
+    (0..1_u32 << 24, 0..1_u32 << 24, task, target, any::<u8>(), patience).prop_map(
+        |(prompt, output, task, target, priority, patience)| Request {
+            task,
+            target,
+            priority,
+            patience,
+            ..Request::chat(0, prompt, output)
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_the_native_writer_writes_the_reader_reads(
+        rows in prop::collection::vec((1..1_u64 << 40, sample()), 1..20),
+    ) {
+        let machine = Machine { gpus: vec![Bytes::ZERO; 2], ..Machine::default() };
+        let mut writer = NativeWriter::new(Vec::new(), &machine, &[]).unwrap();
+        let mut at = 0;
+        let mut want = Vec::new();
+        for (step, sample) in rows {
+            let moment = Timestamp::from_nanos(at);
+            writer.write(moment, &sample).unwrap();
+            want.push((moment, sample));
+            at += step;
+        }
+        let (got, _) = read_all(writer.into_inner()).unwrap();
+        prop_assert_eq!(got, want);
+    }
+
+    #[test]
+    fn what_the_request_writer_writes_the_reader_reads(
+        rows in prop::collection::vec((0..1_u64 << 40, request()), 1..20),
+    ) {
+        let mut writer = RequestWriter::new(Vec::new(), &[]).unwrap();
+        let mut at = 0;
+        let mut want = Vec::new();
+        for (id, (step, request)) in rows.into_iter().enumerate() {
+            let moment = Timestamp::from_nanos(at);
+            let request = Request { id: crate::request::RequestId(id as u64), ..request };
+            writer.write(moment, &request).unwrap();
+            want.push((moment, request));
+            at += step;
+        }
+        let input = Cursor::new(writer.into_inner());
+        let mut reader =
+            RequestReader::from_reader(input, "file", &ReadOptions::default()).unwrap();
+        let mut got = Vec::new();
+        while let Some(next) = reader.next().unwrap() {
+            got.push(next);
+        }
+        prop_assert_eq!(reader.defects().total(), reader.defects().count(DefectKind::Gap));
+        prop_assert_eq!(got, want);
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic_or_hang(noise in prop::collection::vec(any::<u8>(), 0..400)) {
+        render(&noise, &ReadOptions::default());
+        for format in Format::known() {
+            render(&noise, &ReadOptions { format: Some(format), ..ReadOptions::default() });
+        }
+    }
+
+    #[test]
+    fn no_damage_to_a_trace_makes_a_reader_panic_or_hang(
+        which in 0..FORMATS.len(),
+        hits in prop::collection::vec((any::<prop::sample::Index>(), damage()), 1..6),
+    ) {
+        let mut text = FORMATS[which].1.as_bytes().to_vec();
+        for (place, put) in hits {
+            let at = place.index(text.len());
+            let end = (at + 1).min(text.len());
+            text.splice(at..end, put.bytes());
+        }
+        render(&text, &ReadOptions::default());
+        render(&text, &ReadOptions { strict: true, ..ReadOptions::default() });
+    }
+}
+
+fn damage() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[0-9eE.,;:{}\\[\\]\"\\\\ \n-]{0,6}",
+        Just("NaN".to_owned()),
+        Just("1e308".to_owned()),
+        Just("-9223372036854775808".to_owned()),
+        Just("9".repeat(60)),
+        Just("\0\u{b0}".to_owned()),
+    ]
+}
