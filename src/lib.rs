@@ -12,4 +12,5 @@ pub mod sample;
 pub mod settings;
 pub mod summary;
 pub mod time;
+pub mod trace;
 pub mod units;
