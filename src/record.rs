@@ -4,19 +4,22 @@
 //! ones after it. Every row is handed over before the next wait, so that a kill loses at most one.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 #[cfg(feature = "live")]
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-mod file;
-
-pub use file::RecordingFile;
-
+use crate::hardware::Machine;
 use crate::probe::Probe;
 use crate::sample::Sample;
 use crate::time::{Clock, Timestamp, nanos, span_text};
+use crate::trace::NativeWriter;
+use crate::units::Bytes;
+
+mod file;
+
+pub use file::RecordingFile;
 
 /// How often to read, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +84,15 @@ pub enum RecordError {
         #[source]
         source: io::Error,
     },
+    /// The end of the file did not reach the disk.
+    #[error("the last rows of `{}` may not be on the disk: see whether it is full or gone", path.display())]
+    Finish {
+        /// The file.
+        path: PathBuf,
+        /// Why, as the system says it.
+        #[source]
+        source: io::Error,
+    },
     /// The machine tells nothing.
     #[error("nothing can be recorded: {0}")]
     Probe(String),
@@ -129,6 +141,83 @@ pub fn record(
         due = next;
     }
     Ok(recorded)
+}
+
+/// Where a recording goes.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordTarget<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// Whether to begin an existing file anew.
+    pub overwrite: bool,
+    /// The machine that is recorded.
+    pub machine: &'a Machine,
+    /// What the file says about itself; see [`about`].
+    pub about: &'a [(String, String)],
+}
+
+/// Records as [`record`] does, into a native trace. A recording without a row leaves no file.
+///
+/// # Errors
+/// As [`record`], and where the file cannot be created or finished.
+pub fn record_to_file(
+    target: RecordTarget<'_>,
+    options: RecordOptions,
+    probe: &mut dyn Probe,
+    clock: &mut dyn Clock,
+    stop: &AtomicBool,
+    mut progress: impl FnMut(&Recorded),
+) -> Result<Recorded, RecordError> {
+    let RecordTarget { path, overwrite, machine, about } = target;
+    let begun = |source| RecordError::Write { recorded: Recorded::default(), source };
+    let file = RecordingFile::create(path, overwrite)?;
+    let mut writer = NativeWriter::new(file, machine, about).map_err(begun)?;
+    let mut rows = 0;
+    let write = |at: Timestamp, sample: &Sample| writer.write(at, sample, machine.cpus);
+    let heard = |recorded: &Recorded| {
+        rows = recorded.samples;
+        progress(recorded);
+    };
+    let recorded = record(options, probe, clock, write, stop, heard);
+    let file = writer.into_inner();
+    if rows == 0 {
+        // That there is nothing to keep is told by the recording's own error, or its count.
+        let _ = file.discard();
+        return recorded;
+    }
+    file.finish().map_err(|source| RecordError::Finish { path: path.to_path_buf(), source })?;
+    recorded
+}
+
+/// Returns what a recording that begins now says about itself: when, of what machine, and by what.
+pub fn about(options: RecordOptions, machine: &Machine) -> Vec<(String, String)> {
+    let seconds = jiff::Timestamp::now().as_second();
+    let started_at = jiff::Timestamp::from_second(seconds).unwrap_or_default();
+    let interval = span_text(options.interval);
+    let version = env!("CARGO_PKG_VERSION");
+    let line = |key: &str, value: String| (key.to_owned(), value);
+    vec![
+        line("started_at", started_at.to_string()),
+        line("machine", machine_text(machine)),
+        line("made_by", format!("tiershift {version} record --interval {interval}")),
+    ]
+}
+
+/// Describes a machine without its name, which is nobody's business.
+fn machine_text(machine: &Machine) -> String {
+    let swap = match machine.swap {
+        Bytes::ZERO => "no swap".to_owned(),
+        swap => format!("{:.1} GiB swap", swap.as_gib()),
+    };
+    let gpus = match machine.gpus.as_slice() {
+        [] => "no GPU".to_owned(),
+        gpus => {
+            let each: Vec<String> = gpus.iter().map(|v| format!("{:.1} GiB", v.as_gib())).collect();
+            format!("video memory {}", each.join(" + "))
+        }
+    };
+    let memory = machine.memory.as_gib();
+    format!("{} processors, {memory:.1} GiB memory, {swap}, {gpus}", machine.cpus)
 }
 
 /// Makes Ctrl-C and SIGTERM set `stop`. A second one ends the program at once, for the case that

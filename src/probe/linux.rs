@@ -162,8 +162,16 @@ impl Host {
         let quota = self.quota(ticks.cpus);
         let quota_used_ns = quota.as_ref().and_then(|quota| quota.used_ns);
         let own = own::ticks(&self.root, family);
+        if let (Some(quota), None) = (&quota, quota_used_ns) {
+            let source = quota.source.display();
+            return Err(format!("{source}: the time used of this quota cannot be read"));
+        }
         let reading = CpuBefore { at: Some(now), ticks, own, quota_used_ns };
-        let Some(before) = &self.before else {
+        // Under a quota, time is compared with time; the reading made at the start has none.
+        let comparable = |before: &&CpuBefore| {
+            quota.is_none() || (before.at.is_some() && before.quota_used_ns.is_some())
+        };
+        let Some(before) = self.before.as_ref().filter(comparable) else {
             self.before = Some(reading);
             return Err(NEEDS_TWO.to_owned());
         };

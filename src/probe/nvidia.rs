@@ -86,7 +86,7 @@ impl Nvidia {
             utilization_percent: device.utilization_rates().ok().map(|rates| rates.gpu),
             temperature_celsius: device.temperature(TemperatureSensor::Gpu).ok(),
             processes: lists.into_iter().flatten().flatten().map(|info| process(&info)).collect(),
-            process_utilization: shares.map(|shares| shares.iter().map(utilization).collect()),
+            process_utilization: shares.map(|shares| newest_of_each(&shares)),
         })
     }
 }
@@ -123,10 +123,11 @@ fn vram(reading: &Reading, family: &BTreeSet<u32>) -> Option<Space> {
 
 /// Where the driver does not tell processes apart, a GPU on which only own processes run is all own.
 fn utilization_rate(reading: &Reading, family: &BTreeSet<u32>) -> Option<Rate> {
-    let used = Percent::new(reading.utilization_percent?);
+    let used = Percent::new(reading.utilization_percent.filter(|percent| *percent <= 100)?);
     let own = match &reading.process_utilization {
         Some(shares) => {
-            let own = shares.iter().filter(|(pid, _)| family.contains(pid));
+            // Some drivers tell uninitialised shares of processes that have just begun.
+            let own = shares.iter().filter(|(pid, share)| *share <= 100 && family.contains(pid));
             own.map(|(_, share)| Percent::new(*share)).fold(Percent::ZERO, std::ops::Add::add)
         }
         None if reading.processes.is_empty() => Percent::ZERO,
@@ -145,8 +146,16 @@ fn process(info: &ProcessInfo) -> (u32, Option<u64>) {
     (info.pid, bytes)
 }
 
-fn utilization(sample: &ProcessUtilizationSample) -> (u32, u32) {
-    (sample.pid, sample.sm_util)
+/// The driver may tell several moments of one process; a share is one moment's.
+fn newest_of_each(samples: &[ProcessUtilizationSample]) -> Vec<(u32, u32)> {
+    let mut newest: BTreeMap<u32, &ProcessUtilizationSample> = BTreeMap::new();
+    for sample in samples {
+        let known = newest.entry(sample.pid).or_insert(sample);
+        if sample.timestamp > known.timestamp {
+            *known = sample;
+        }
+    }
+    newest.into_values().map(|sample| (sample.pid, sample.sm_util)).collect()
 }
 
 /// Where the library lies when the loader does not find `libnvidia-ml.so.1` (or `nvml.dll`): a system
@@ -198,8 +207,24 @@ mod tests {
         assert_eq!(split(&untold, &[7]), (70, 0), "8 may have done all of it");
         assert_eq!(split(&untold, &[7, 8]), (0, 70));
         assert_eq!(split(&Reading { processes: vec![], ..untold }, &[7]), (70, 0));
+        let garbage = Reading { process_utilization: Some(vec![(7, u32::MAX)]), ..reading() };
+        assert_eq!(split(&garbage, &[7]), (70, 0));
         let over = Reading { process_utilization: Some(vec![(7, 90)]), ..reading() };
         assert_eq!(split(&over, &[7]), (0, 70), "a part is never more than the whole");
+    }
+
+    #[test]
+    fn the_newest_share_of_each_process_counts() {
+        let sample = |pid, timestamp, sm_util| ProcessUtilizationSample {
+            pid,
+            timestamp,
+            sm_util,
+            mem_util: 0,
+            enc_util: 0,
+            dec_util: 0,
+        };
+        let samples = [sample(8, 3, 1), sample(7, 2, 40), sample(7, 5, 60), sample(7, 4, 50)];
+        assert_eq!(newest_of_each(&samples), [(7, 60), (8, 1)]);
     }
 
     #[test]

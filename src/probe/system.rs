@@ -4,6 +4,7 @@
 //! information, GPUs) is absent from the sample, and [`SystemProbe::describe`] says why.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -84,6 +85,26 @@ pub struct Description {
     pub findings: Vec<Finding>,
     /// The sample that the findings were made from.
     pub sample: Sample,
+}
+
+impl fmt::Display for Description {
+    /// Prints a line for each thing: what was seen and where, or what was not and why.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.findings.iter().map(|finding| finding.subject.len()).max().unwrap_or(0);
+        for Finding { subject, outcome } in &self.findings {
+            match outcome {
+                FindingOutcome::Seen { value, source } => {
+                    writeln!(f, "{subject:width$}  {value}  [{source}]")?;
+                }
+                FindingOutcome::NotSeen { reason } => {
+                    writeln!(f, "{subject:width$}  not seen: {reason}")?;
+                }
+            }
+        }
+        let (tier, lines) = (self.tier.name(), self.tier.lines());
+        write!(f, "{:width$}  {tier}: upgrade below {}, ", "hardware tier", lines.upgrade)?;
+        writeln!(f, "step down early above {}", lines.preventive)
+    }
 }
 
 /// One thing that was looked for.

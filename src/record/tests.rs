@@ -33,7 +33,7 @@ impl Probe for SlowProbe {
         self.readings += 1;
         let millis = cost.map_err(|why| ProbeError(why.to_owned()))?;
         self.clock.0.set(self.clock.0.get() + millis * 1_000_000);
-        Ok(Sample::default())
+        Ok(Sample { load_milli: Some(500), ..Sample::default() })
     }
 }
 
@@ -149,4 +149,49 @@ fn the_last_moment_that_time_can_tell_ends_no_recording_early() {
     let progress = |recorded: &Recorded| stop.store(recorded.samples == 5, Ordering::Relaxed);
     let recorded = record(options, &mut probe, &mut clock, |_, _| Ok(()), &stop, progress).unwrap();
     assert_eq!(recorded.samples, 5);
+}
+
+fn to_file(
+    path: &Path,
+    overwrite: bool,
+    costs: &[Result<u64, &'static str>],
+) -> Result<Recorded, RecordError> {
+    let machine = Machine { memory: Bytes::from_gib(8), cpus: 4, ..Machine::default() };
+    let options = seconds(2, 4);
+    let about = about(options, &machine);
+    let target = RecordTarget { path, overwrite, machine: &machine, about: &about };
+    let mut clock = SharedClock::default();
+    let mut probe = SlowProbe { clock: clock.clone(), costs: costs.to_vec(), readings: 0 };
+    let stop = AtomicBool::new(false);
+    record_to_file(target, options, &mut probe, &mut clock, &stop, |_| ())
+}
+
+#[test]
+fn a_recording_is_a_trace_that_reads_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.csv");
+    let first = to_file(&path, false, &[]).unwrap();
+    assert_eq!(first.samples, 3);
+    assert!(matches!(to_file(&path, false, &[]), Err(RecordError::Exists { .. })));
+    to_file(&path, true, &[]).unwrap();
+
+    let options = crate::trace::ReadOptions { strict: true, ..Default::default() };
+    let mut reader = crate::trace::ResourceReader::open(&path, &options).unwrap();
+    let mut sample = Sample::default();
+    let mut moments = Vec::new();
+    while let Some(at) = reader.next_into(&mut sample).unwrap() {
+        moments.push(at);
+    }
+    assert_eq!(moments, [Timestamp::ZERO, Timestamp::from_secs(2), Timestamp::from_secs(4)]);
+    let header = reader.header();
+    assert!(header.started_at.is_some());
+    assert_eq!(header.value("machine"), Some("4 processors, 8.0 GiB memory, no swap, no GPU"));
+}
+
+#[test]
+fn a_recording_without_a_row_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.csv");
+    assert!(to_file(&path, false, &[Err("no /proc")]).is_err());
+    assert!(!path.exists());
 }

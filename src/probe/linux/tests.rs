@@ -110,15 +110,14 @@ fn inside_a_container_the_limit_is_the_machine() {
     assert!(host.sources().limit.unwrap().ends_with("/sys/fs/cgroup/memory.max"));
 
     // Half a processor for two seconds is one second; a quarter of it was used, on an idle host.
-    let after = [("proc/stat", &*stat(0, 400)), ("sys/fs/cgroup/cpu.stat", "usage_usec 1250000\n")];
-    write(folder.path(), &after);
-    let _ = host.read(Timestamp::from_secs(2), &nobody());
-    write(
-        folder.path(),
-        &[("proc/stat", &stat(0, 800)), ("sys/fs/cgroup/cpu.stat", "usage_usec 1500000\n")],
-    );
-    let rate = host.read(Timestamp::from_secs(4), &nobody()).cpu.unwrap();
+    let (stat, usage) = (stat(0, 400), "usage_usec 1250000\n");
+    write(folder.path(), &[("proc/stat", &stat), ("sys/fs/cgroup/cpu.stat", usage)]);
+    let rate = host.read(Timestamp::from_secs(2), &nobody()).cpu.unwrap();
     assert_eq!(rate.others, Percent::new(25));
+
+    std::fs::remove_file(folder.path().join("sys/fs/cgroup/cpu.stat")).unwrap();
+    let error = host.read(Timestamp::from_secs(4), &nobody()).cpu.unwrap_err();
+    assert_eq!(error, "/sys/fs/cgroup/cpu.max: the time used of this quota cannot be read");
 }
 
 #[test]

@@ -74,6 +74,7 @@ fn the_description_names_what_was_seen_where_and_what_was_not_and_why() {
     let folder = tree(&MACHINE);
     let description = SystemProbe::under(folder.path()).describe(&mut clock()).unwrap();
     insta::assert_json_snapshot!(description);
+    insta::assert_snapshot!(description.to_string());
 }
 
 #[test]

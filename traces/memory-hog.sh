@@ -1,0 +1,10 @@
+#!/bin/sh
+# The load of memory-hog.csv: five times to 90 % of the memory and back, slowly and at once.
+# Usage: sh traces/memory-hog.sh path/to/hog                (cargo build --example hog)
+hog=${1:-target/debug/examples/hog}
+
+sleep 20
+for ramp in 60s 10s 30s 2s 45s; do
+    "$hog" 23GiB "$ramp" 65s 90%
+    sleep 10
+done
