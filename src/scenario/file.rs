@@ -133,10 +133,10 @@ pub(super) fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario,
     let check = Check { document, raw: &raw, base_dir };
     let mut digest = blake3::Hasher::new_derive_key("tiershift 2026-11 digest of a scenario");
     digest.update(raw.to_toml().expect("what was read can be written").as_bytes());
-    let duration = check.duration()?;
     let machine = check.machine()?;
-    let catalog = check.catalog(&machine, &mut digest)?;
     let settings = check.settings(&machine)?;
+    let duration = check.duration()?;
+    let catalog = check.catalog(&machine, &mut digest)?;
     let seed = Seed(raw.seed);
     let layers = raw
         .backgrounds
@@ -576,7 +576,7 @@ fn usual_cpus() -> u32 {
 
 const REMEDY: &str = "`tiershift schema` lists every key with its meaning";
 
-/// Seventy hours a week of use for ten years is more than any question needs; nanoseconds reach 584 years.
+/// More than any question about a machine needs, and far from the 584 years that nanoseconds reach.
 const LONGEST_RUN: Duration = Duration::from_hours(10 * 366 * 24);
 
 /// At ten million a second, more would take longer than a minute.

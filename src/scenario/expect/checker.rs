@@ -171,6 +171,7 @@ impl<'e> Checker<'e> {
         check(unmet, "failed", want.failed.as_ref(), got.requests.failed);
         check(unmet, "cancelled", want.cancelled.as_ref(), got.requests.cancelled);
         check(unmet, "rejected", want.rejected.as_ref(), got.requests.rejected);
+        check(unmet, "open", want.open.as_ref(), got.requests.open);
         let millis = |ms: f64| Shown(ms, span_text(crate::time::from_secs_f64(ms / 1000.0)));
         let latency = |pick: fn(&crate::summary::Percentiles) -> f64| {
             got.latency_ms.as_ref().map(|points| millis(pick(points)))
