@@ -13,4 +13,5 @@ pub mod scenario;
 pub mod settings;
 pub mod summary;
 pub mod time;
+pub mod trace;
 pub mod units;

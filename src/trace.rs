@@ -1,0 +1,313 @@
+//! Recorded series: resource traces (samples of a machine) and request traces (arrivals).
+//!
+//! [`ResourceReader`] and [`RequestReader`] stream any format, plain or packed with gzip or Zstandard, in
+//! constant memory, and count whatever is wrong with it. The format is recognised by the file's first lines
+//! ([`recognise`]); public formats are described by mapping files ([`import`](mod@import)). [`NativeWriter`] writes our own,
+//! [`convert`] brings anything to it. Times are relative to the first accepted row.
+//!
+#![doc = include_str!("trace/columns.md")]
+
+use std::io;
+use std::path::Path;
+
+use crate::hardware::Machine;
+use crate::trace::column::Assembler;
+use crate::trace::source::Source;
+
+mod column;
+mod convert;
+mod defects;
+pub mod import;
+mod native;
+mod pace;
+mod request;
+mod resource;
+mod source;
+mod threaded;
+
+#[cfg(test)]
+mod public_data;
+
+pub use convert::{Conversion, convert, convert_to};
+pub use defects::{Defect, DefectKind, Defects};
+pub use import::{Format, Kind, Mapping, recognise};
+pub use native::NativeWriter;
+pub use request::{RequestReader, RequestWriter};
+pub use resource::ResourceReader;
+pub use source::Progress;
+pub use threaded::ThreadedReader;
+
+/// How a trace is to be read.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// What the file is; recognised where this is `None`.
+    pub format: Option<Format>,
+    /// Whether the first defect is an error.
+    pub strict: bool,
+    /// Totals for a file that gives a use without its total (GPU-Z, Afterburner). What the file says itself
+    /// goes before.
+    pub machine: Option<Machine>,
+}
+
+impl ReadOptions {
+    fn format_of(&self, source: &mut Source, wanted: Kind) -> Result<Format, TraceError> {
+        let format = self.any_format_of(source)?;
+        let name = source.name().to_owned();
+        if format.kind() == wanted {
+            return Ok(format);
+        }
+        let (format, about) = (format.name().to_owned(), format.about().to_owned());
+        Err(TraceError::WrongKind { name, format, about, wanted })
+    }
+
+    fn any_format_of(&self, source: &mut Source) -> Result<Format, TraceError> {
+        let name = source.name().to_owned();
+        let head = source.head()?;
+        if head.is_empty() {
+            return Err(TraceError::Empty { name });
+        }
+        refuse_binary(head, &name)?;
+        let marked = head.starts_with(b"\xef\xbb\xbf");
+        let format = match &self.format {
+            Some(format) => format.clone(),
+            None => recognise(head).map_err(|error| error.in_file(&name))?,
+        };
+        if marked {
+            // A mark that says "UTF-8" is no part of the first cell.
+            source.skip(3);
+        }
+        Ok(format)
+    }
+}
+
+/// What a trace says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Name of the format.
+    pub format: String,
+    /// The `# key: value` lines of a native trace, in their order.
+    pub about: Vec<(String, String)>,
+    /// The moment of the first sample, where the trace's clock is a calendar's. Times without an offset are
+    /// taken as UTC.
+    pub started_at: Option<jiff::Timestamp>,
+    /// What a user should know about the trace: assumptions of its mapping, readings that could not be used.
+    /// Complete at the end.
+    pub notes: Vec<String>,
+}
+
+impl Header {
+    /// Returns the value of a `# key: value` line.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.about.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
+    }
+
+    fn read_about(&mut self, about: Vec<(String, String)>) {
+        self.about = about;
+        self.started_at = self.value("started_at").and_then(|text| text.parse().ok());
+    }
+
+    fn finish(&mut self, assembler: &Assembler) {
+        for (lacks, what) in [
+            (assembler.memory_without_total, "memory"),
+            (assembler.vram_without_total, "video memory"),
+        ] {
+            let note = format!(
+                "the trace gives the {what} in use but not how much there is, so that {what} is left out: \
+                 tell the machine's total"
+            );
+            if lacks && !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+    }
+}
+
+/// Returns the digest of a trace's bytes, unpacked: a trace and its `.gz` are the same trace.
+///
+/// # Errors
+/// Where the file cannot be read to its end.
+pub fn digest(path: &Path) -> Result<blake3::Hash, TraceError> {
+    Source::open(path)?.drain()
+}
+
+fn refuse_binary(head: &[u8], name: &str) -> Result<(), TraceError> {
+    let what = if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
+        "UTF-16, as PowerShell writes it: save it as UTF-8"
+    } else if head.starts_with(b"PK\x03\x04") {
+        "a ZIP archive: unpack it"
+    } else if head.contains(&0) {
+        "binary data: give a trace as text, or text packed with gzip or Zstandard"
+    } else {
+        return Ok(());
+    };
+    Err(TraceError::Binary { name: name.to_owned(), what })
+}
+
+/// Why a trace cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// The file cannot be opened.
+    #[error("cannot open {name}: check the path")]
+    Open {
+        /// The file.
+        name: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The file cannot be read on.
+    #[error("{name}:{line}: cannot be read from here on")]
+    Read {
+        /// The file.
+        name: String,
+        /// The line that was not reached.
+        line: u64,
+        /// What the system or the decompressor says.
+        #[source]
+        source: io::Error,
+    },
+    /// The packed data ends too early.
+    #[error("{name}:{line}: the packed data ends here, cut off: fetch or record the file again")]
+    Truncated {
+        /// The file.
+        name: String,
+        /// The line that is not complete.
+        line: u64,
+        /// What the decompressor says.
+        #[source]
+        source: io::Error,
+    },
+    /// There is nothing in the file.
+    #[error("{name} is empty: record or fetch it again")]
+    Empty {
+        /// The file.
+        name: String,
+    },
+    /// The file is no text.
+    #[error("{name} is {what}")]
+    Binary {
+        /// The file.
+        name: String,
+        /// What it is and what to do.
+        what: &'static str,
+    },
+    /// The format is not recognised.
+    #[error(
+        "{name} is of no format that is known (resources: {resources}; requests: {requests}): name the format, \
+         or describe it in a mapping file"
+    )]
+    UnknownFormat {
+        /// The file.
+        name: String,
+        /// Formats of resource traces.
+        resources: String,
+        /// Formats of request traces.
+        requests: String,
+    },
+    /// There is no format of that name.
+    #[error("unknown format `{name}`: use one of {known}, or the path of a mapping file (.toml)")]
+    UnknownFormatName {
+        /// What was asked for.
+        name: String,
+        /// The formats, sorted.
+        known: String,
+    },
+    /// The file holds the other sort of trace.
+    #[error("{name} is {format} ({about}): {} is wanted here", match wanted {
+        Kind::Resource => "a resource trace",
+        Kind::Request => "a request trace",
+    })]
+    WrongKind {
+        /// The file.
+        name: String,
+        /// Its format.
+        format: String,
+        /// What that is.
+        about: String,
+        /// What was wanted.
+        wanted: Kind,
+    },
+    /// The file was written by a newer tiershift.
+    #[error(
+        "{name}:1: the trace has version {version}, this tiershift reads up to {newest}: install a newer one"
+    )]
+    NewerVersion {
+        /// The file.
+        name: String,
+        /// Its version.
+        version: u32,
+        /// The newest that is read.
+        newest: u32,
+    },
+    /// The file cannot be understood from some place on.
+    #[error("{name}:{line}:{column}: {reason}")]
+    Malformed {
+        /// The file.
+        name: String,
+        /// Line, from one.
+        line: u64,
+        /// Byte of the line, from one.
+        column: u64,
+        /// What was found and what is wanted.
+        reason: String,
+    },
+    /// A mapping file is wrong.
+    #[error("the mapping {name} is wrong: {reason}")]
+    Mapping {
+        /// The file.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There was a defect, and none is allowed.
+    #[error("{name}:{line}:{column}: {kind}: {reason} (strict reading allows no defect)")]
+    Strict {
+        /// The file.
+        name: String,
+        /// Line, from one.
+        line: u64,
+        /// Byte of the line, from one.
+        column: u64,
+        /// What sort of defect.
+        kind: DefectKind,
+        /// What was found and what is wanted.
+        reason: String,
+    },
+    /// No row could be used.
+    #[error("{name} has no row that can be used: {rejected}")]
+    NoRows {
+        /// The file.
+        name: String,
+        /// Why not.
+        rejected: String,
+    },
+    /// Arrivals that must be sorted are too many to hold.
+    #[error("{name} has more than {limit} requests that are out of order: sort and split it first")]
+    TooManyToSort {
+        /// The file.
+        name: String,
+        /// How many may be.
+        limit: usize,
+    },
+    /// The output cannot be written.
+    #[error("cannot write {name}: check the folder and the space left")]
+    Write {
+        /// The file.
+        name: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl TraceError {
+    /// Puts in the file that only the caller knows.
+    fn in_file(self, file: &str) -> Self {
+        match self {
+            Self::UnknownFormat { resources, requests, .. } => {
+                Self::UnknownFormat { name: file.to_owned(), resources, requests }
+            }
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The columns of a native resource trace, and the one place where a row's numbers become a sample.
+//!
+//! Every format is first brought to these columns (integers in the units of their names), so that every
+//! check is made once, here, whatever the file was.
+
+use crate::hardware::Machine;
+use crate::sample::{GpuSample, Pressure, Rate, Sample, Space};
+use crate::trace::TraceError;
+use crate::trace::defects::{DefectKind, Defects, Place};
+use crate::units::{Bytes, Celsius, Percent};
+
+/// What a column counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quantity {
+    Bytes,
+    MilliPercent,
+    MilliCelsius,
+    /// Thousandths of one.
+    Milli,
+    Count,
+}
+
+/// The columns that are not a GPU's, in the order in which they are written.
+pub(crate) const BASE: [(&str, Quantity); 15] = [
+    ("memory_total_bytes", Quantity::Bytes),
+    ("memory_others_bytes", Quantity::Bytes),
+    ("memory_own_bytes", Quantity::Bytes),
+    ("swap_total_bytes", Quantity::Bytes),
+    ("swap_others_bytes", Quantity::Bytes),
+    ("cpu_others_milli_percent", Quantity::MilliPercent),
+    ("cpu_own_milli_percent", Quantity::MilliPercent),
+    ("load_milli", Quantity::Milli),
+    ("pressure_memory_some_milli_percent", Quantity::MilliPercent),
+    ("pressure_memory_full_milli_percent", Quantity::MilliPercent),
+    ("pressure_cpu_some_milli_percent", Quantity::MilliPercent),
+    ("pressure_io_some_milli_percent", Quantity::MilliPercent),
+    ("cpu_temperature_milli_celsius", Quantity::MilliCelsius),
+    ("swap_own_bytes", Quantity::Bytes),
+    ("cpus", Quantity::Count),
+];
+
+/// The columns of each GPU, after `gpu0_`, `gpu1_` and so on.
+pub(crate) const GPU: [(&str, Quantity); 6] = [
+    ("vram_total_bytes", Quantity::Bytes),
+    ("vram_others_bytes", Quantity::Bytes),
+    ("vram_own_bytes", Quantity::Bytes),
+    ("utilization_others_milli_percent", Quantity::MilliPercent),
+    ("utilization_own_milli_percent", Quantity::MilliPercent),
+    ("temperature_milli_celsius", Quantity::MilliCelsius),
+];
+
+const MEMORY: usize = 0;
+const SWAP: usize = 3;
+const CPU: usize = 5;
+const LOAD: usize = 7;
+const PRESSURE: usize = 8;
+const CPU_TEMPERATURE: usize = 12;
+const SWAP_OWN: usize = 13;
+const CPUS: usize = 14;
+
+/// Returns the slot of the column called `name`, with what it counts.
+pub(crate) fn slot(name: &str) -> Option<(usize, Quantity)> {
+    if let Some(at) = BASE.iter().position(|(known, _)| *known == name) {
+        return Some((at, BASE[at].1));
+    }
+    let (gpu, rest) = name.strip_prefix("gpu")?.split_once('_')?;
+    let gpu: usize = gpu.parse().ok().filter(|&gpu| gpu < MAX_GPUS)?;
+    let at = GPU.iter().position(|(known, _)| *known == rest)?;
+    Some((gpu_slot(gpu) + at, GPU[at].1))
+}
+
+/// Returns the first slot of a GPU.
+pub(crate) fn gpu_slot(gpu: usize) -> usize {
+    BASE.len() + gpu * GPU.len()
+}
+
+/// Returns every column name for a machine of `gpus` GPUs.
+pub(crate) fn names(gpus: usize) -> Vec<String> {
+    let base = BASE.iter().map(|(name, _)| (*name).to_owned());
+    let gpu = |gpu| GPU.iter().map(move |(name, _)| format!("gpu{gpu}_{name}"));
+    base.chain((0..gpus).flat_map(gpu)).collect()
+}
+
+/// One row's numbers, by slot.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slots(pub Vec<Option<i64>>);
+
+impl Slots {
+    pub fn for_gpus(gpus: usize) -> Self {
+        Self(vec![None; gpu_slot(gpus)])
+    }
+
+    #[inline]
+    pub fn clear(&mut self) {
+        self.0.fill(None);
+    }
+
+    /// Sets a slot, making room for its GPU.
+    pub fn set(&mut self, slot: usize, value: i64) {
+        if slot >= self.0.len() {
+            let gpus = (slot - BASE.len()) / GPU.len() + 1;
+            self.0.resize(gpu_slot(gpus), None);
+        }
+        self.0[slot] = Some(value);
+    }
+
+    pub fn gpus(&self) -> usize {
+        (self.0.len() - BASE.len()) / GPU.len()
+    }
+}
+
+/// Turns rows into samples and remembers what they tell of the machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Assembler {
+    /// What the reader was told, for files that give a use without its total.
+    told: Machine,
+    /// What the file itself says; grows with the rows.
+    pub machine: Machine,
+    /// Whether memory use was seen that no total belongs to; the same for video memory.
+    pub memory_without_total: bool,
+    pub vram_without_total: bool,
+}
+
+impl Assembler {
+    pub fn new(told: Option<Machine>) -> Self {
+        let told = told.unwrap_or_default();
+        Self {
+            machine: told.clone(),
+            told,
+            memory_without_total: false,
+            vram_without_total: false,
+        }
+    }
+
+    /// Turns a row into a sample. `column_of` finds the byte of a slot's cell, for a defect's place.
+    /// Returns whether the row told anything.
+    #[inline]
+    pub fn assemble(
+        &mut self,
+        slots: &Slots,
+        line: u64,
+        column_of: impl Fn(usize) -> u64,
+        defects: &mut Defects,
+        sample: &mut Sample,
+    ) -> Result<bool, TraceError> {
+        let mut row = Row { slots: &slots.0, line, column_of, defects };
+        if let Some(cpus) = row.get(CPUS) {
+            self.machine.cpus = u32::try_from(cpus).unwrap_or_default();
+        }
+        sample.memory = row.space(MEMORY, MEMORY + 2, self.told.memory, "memory")?;
+        self.memory_without_total |= sample.memory.is_none() && row.lacks_total(MEMORY);
+        sample.swap = row.space(SWAP, SWAP_OWN, self.told.swap, "swap")?;
+        sample.cpu = row.rate(CPU, "processor use")?;
+        sample.load_milli = match row.get(LOAD) {
+            Some(load) => row.within(LOAD, load, 0, i64::from(u32::MAX), "load")?,
+            None => None,
+        }
+        .and_then(|load| u32::try_from(load).ok());
+        sample.pressure = row.pressure()?;
+        sample.cpu_temperature = row.celsius(CPU_TEMPERATURE)?;
+        let gpus = slots.gpus();
+        sample.gpus.resize(gpus, GpuSample::default());
+        for (gpu, reading) in sample.gpus.iter_mut().enumerate() {
+            let first = gpu_slot(gpu);
+            let told = self.told.gpus.get(gpu).copied().unwrap_or_default();
+            reading.vram = row.space(first, first + 2, told, "video memory")?;
+            self.vram_without_total |= reading.vram.is_none() && row.lacks_total(first);
+            reading.utilization = row.rate(first + 3, "GPU use")?;
+            reading.temperature = row.celsius(first + 5)?;
+        }
+        Ok(sample.memory.is_some()
+            || sample.swap.is_some()
+            || sample.cpu.is_some()
+            || sample.load_milli.is_some()
+            || sample.pressure.is_some()
+            || sample.cpu_temperature.is_some()
+            || sample.gpus.iter().any(|gpu| *gpu != GpuSample::default()))
+    }
+
+    /// Learns the machine's totals from a sample.
+    pub fn learn(&mut self, sample: &Sample) {
+        let known = |space: Option<Space>, so_far: Bytes| match space {
+            Some(space) if so_far == Bytes::ZERO => space.total,
+            _ => so_far,
+        };
+        self.machine.memory = known(sample.memory, self.machine.memory);
+        self.machine.swap = known(sample.swap, self.machine.swap);
+        for (gpu, reading) in sample.gpus.iter().enumerate() {
+            if self.machine.gpus.len() <= gpu {
+                self.machine.gpus.push(Bytes::ZERO);
+            }
+            self.machine.gpus[gpu] = known(reading.vram, self.machine.gpus[gpu]);
+        }
+    }
+}
+
+/// A row while it is judged.
+struct Row<'a, F> {
+    slots: &'a [Option<i64>],
+    line: u64,
+    column_of: F,
+    defects: &'a mut Defects,
+}
+
+impl<F: Fn(usize) -> u64> Row<'_, F> {
+    #[inline]
+    fn get(&self, slot: usize) -> Option<i64> {
+        self.slots[slot]
+    }
+
+    fn lacks_total(&self, first: usize) -> bool {
+        self.get(first).is_none() && self.get(first + 1).is_some()
+    }
+
+    #[cold]
+    fn note(
+        &mut self,
+        slot: usize,
+        kind: DefectKind,
+        reason: impl FnOnce() -> String,
+    ) -> Result<(), TraceError> {
+        let place = Place { line: self.line, column: (self.column_of)(slot) };
+        self.defects.note(kind, place, reason)
+    }
+
+    #[inline]
+    fn within(
+        &mut self,
+        slot: usize,
+        value: i64,
+        least: i64,
+        most: i64,
+        what: &str,
+    ) -> Result<Option<i64>, TraceError> {
+        if (least..=most).contains(&value) {
+            return Ok(Some(value));
+        }
+        self.note(slot, DefectKind::ImpossibleValue, || {
+            format!("{what} cannot be {value}: it lies between {least} and {most}")
+        })?;
+        Ok(None)
+    }
+
+    /// Reads a resource that is filled: total, others' use and own use.
+    #[inline]
+    fn space(
+        &mut self,
+        first: usize,
+        own: usize,
+        told: Bytes,
+        what: &str,
+    ) -> Result<Option<Space>, TraceError> {
+        let Some(others) = self.get(first + 1) else { return Ok(None) };
+        let Some(others) = self.within(first + 1, others, 0, i64::MAX, what)? else {
+            return Ok(None);
+        };
+        let own = match self.get(own) {
+            Some(value) => self.within(own, value, 0, i64::MAX, what)?,
+            None => None,
+        };
+        let total = match self.get(first) {
+            Some(total) => {
+                // No swap is an ordinary thing; no memory is not.
+                let least = i64::from(first != SWAP);
+                self.within(first, total, least, i64::MAX, what)?
+            }
+            None => i64::try_from(told.get()).ok().filter(|&told| told > 0),
+        };
+        let Some(total) = total else { return Ok(None) };
+        let bytes = |value: i64| Bytes::new(value.unsigned_abs());
+        let space =
+            Space { total: bytes(total), others: bytes(others), own: bytes(own.unwrap_or(0)) };
+        if space.used() > space.total {
+            self.note(first + 1, DefectKind::OverTotal, || {
+                format!("{} of {what} in use, of {}", space.used(), space.total)
+            })?;
+        }
+        Ok(Some(space))
+    }
+
+    /// Reads a resource that is consumed: others' use and own use.
+    #[inline]
+    fn rate(&mut self, first: usize, what: &str) -> Result<Option<Rate>, TraceError> {
+        let (others, own) = (self.get(first), self.get(first + 1));
+        let Some(reading) = others.or(own) else { return Ok(None) };
+        let (others, own) = if others.is_some() { (reading, own.unwrap_or(0)) } else { (0, reading) };
+        let used = others.saturating_add(own);
+        if others < 0 || own < 0 || used > HIGHEST_RATE {
+            self.note(first, DefectKind::ImpossibleValue, || {
+                format!("{what} cannot be {} %", used as f64 / 1000.0)
+            })?;
+            return Ok(None);
+        }
+        Ok(Some(Rate { others: milli(others), own: milli(own) }))
+    }
+
+    #[inline]
+    fn pressure(&mut self) -> Result<Option<Pressure>, TraceError> {
+        let mut seen = [None; 4];
+        for (at, value) in seen.iter_mut().enumerate() {
+            let slot = PRESSURE + at;
+            if let Some(reading) = self.get(slot) {
+                *value = self.within(slot, reading, 0, HIGHEST_RATE, "pressure")?;
+            }
+        }
+        if seen == [None; 4] {
+            return Ok(None);
+        }
+        let [memory_some, memory_full, cpu_some, io_some] =
+            seen.map(|value| milli(value.unwrap_or(0)));
+        Ok(Some(Pressure { memory_some, memory_full, cpu_some, io_some }))
+    }
+
+    #[inline]
+    fn celsius(&mut self, slot: usize) -> Result<Option<Celsius>, TraceError> {
+        let Some(value) = self.get(slot) else { return Ok(None) };
+        let value = self.within(slot, value, COLDEST, HOTTEST, "a temperature")?;
+        Ok(value.and_then(|milli| i32::try_from(milli).ok()).map(Celsius::from_milli))
+    }
+}
+
+fn milli(value: i64) -> Percent {
+    Percent::from_milli(u32::try_from(value).unwrap_or(u32::MAX))
+}
+
+/// GPUs that a trace may have. Chosen: four times the largest machine sold (DGX, 16).
+pub(crate) const MAX_GPUS: usize = 64;
+/// A rate above this cannot be. Half a percent is left for counters that are read at slightly different times
+/// (0.2 % in the pmrep archives).
+const HIGHEST_RATE: i64 = 100_500;
+/// Chosen: no sensor in a running computer shows less (an unplugged one shows -128 °C), or more.
+const COLDEST: i64 = -60_000;
+const HOTTEST: i64 = 250_000;

@@ -1,0 +1,121 @@
+//! Any trace, rewritten as a native one.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use crate::trace::defects::Defects;
+use crate::trace::import::Kind;
+use crate::trace::native::NativeWriter;
+use crate::trace::request::{RequestReader, RequestWriter};
+use crate::trace::resource::ResourceReader;
+use crate::trace::source::Source;
+use crate::trace::{Header, ReadOptions, TraceError};
+
+/// What a conversion came to.
+#[derive(Clone, Debug)]
+pub struct Conversion {
+    /// Samples or requests written.
+    pub rows: u64,
+    /// What the trace says about itself.
+    pub header: Header,
+    /// What was wrong with it.
+    pub defects: Defects,
+}
+
+/// Converts the trace `from` into a native one at `to`. The result is written beside and then renamed, so that
+/// `to` is whole or not there.
+///
+/// # Errors
+/// Where `from` cannot be read or `to` cannot be written.
+pub fn convert(from: &Path, to: &Path, options: &ReadOptions) -> Result<Conversion, TraceError> {
+    let refuse = |source: io::Error| TraceError::Write { name: to.display().to_string(), source };
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let mut beside = tempfile::NamedTempFile::new_in(folder).map_err(refuse)?;
+    let done = convert_to(from, beside.as_file_mut(), options).map_err(|error| match error {
+        TraceError::Write { source, .. } => refuse(source),
+        other => other,
+    })?;
+    beside.as_file().sync_all().map_err(refuse)?;
+    beside.persist(to).map_err(|error| refuse(error.error))?;
+    Ok(done)
+}
+
+/// Converts the trace `from` and writes it to `output`.
+///
+/// # Errors
+/// As [`convert`].
+pub fn convert_to(
+    from: &Path,
+    output: impl Write,
+    options: &ReadOptions,
+) -> Result<Conversion, TraceError> {
+    let refuse = |source| TraceError::Write { name: "the output".to_owned(), source };
+    let mut output = BufWriter::new(output);
+    let mut options = options.clone();
+    let format = match options.format.take() {
+        Some(format) => format,
+        None => {
+            // The head decides which reader it takes; the reader then refuses what is empty or binary.
+            options.any_format_of(&mut Source::open(from)?)?
+        }
+    };
+    let kind = format.kind();
+    options.format = Some(format);
+    match kind {
+        Kind::Resource => {
+            // The number of GPUs is only known at the end: the file is read twice, and never held.
+            let mut counted = ResourceReader::open(from, &options)?;
+            let mut sample = crate::sample::Sample::default();
+            while counted.next_into(&mut sample)?.is_some() {}
+            let machine = counted.machine().clone();
+            let about = about(counted.header());
+            let mut reader = ResourceReader::open(from, &options)?;
+            let mut writer =
+                NativeWriter::new(Unflushed(&mut output), &machine, &about).map_err(refuse)?;
+            while let Some(at) = reader.next_into(&mut sample)? {
+                writer.write(at, &sample, machine.cpus).map_err(refuse)?;
+            }
+            output.flush().map_err(refuse)?;
+            let (header, defects) = (reader.header().clone(), reader.defects().clone());
+            Ok(Conversion { rows: reader.samples(), header, defects })
+        }
+        Kind::Request => {
+            let mut reader = RequestReader::open(from, &options)?;
+            let mut next = reader.next()?;
+            let about = about(reader.header());
+            let mut writer = RequestWriter::new(&mut output, &about).map_err(refuse)?;
+            while let Some((at, request)) = next {
+                writer.write(at, &request).map_err(refuse)?;
+                next = reader.next()?;
+            }
+            output.flush().map_err(refuse)?;
+            let (header, defects) = (reader.header().clone(), reader.defects().clone());
+            Ok(Conversion { rows: reader.requests(), header, defects })
+        }
+    }
+}
+
+/// The lines about a trace: a native one keeps its own.
+fn about(header: &Header) -> Vec<(String, String)> {
+    if !header.about.is_empty() {
+        return header.about.clone();
+    }
+    let mut about = vec![("made_by".to_owned(), format!("imported from {}", header.format))];
+    about.extend(header.started_at.map(|at| ("started_at".to_owned(), at.to_string())));
+    about.extend(header.notes.iter().map(|note| ("note".to_owned(), note.clone())));
+    about
+}
+
+/// A recording flushes each row; a conversion is renamed when it is whole, and need not.
+struct Unflushed<W>(W);
+
+impl<W: Write> Write for Unflushed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! What was wrong in a file, counted by kind and kept in full for the first few.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::trace::TraceError;
+
+/// Everything that was wrong in a file so far. Nothing is dropped without being counted here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Defects {
+    name: String,
+    strict: bool,
+    counts: [u64; DefectKind::ALL.len()],
+    first: Vec<Defect>,
+}
+
+impl Defects {
+    pub(crate) fn new(name: &str, strict: bool) -> Self {
+        Self { name: name.to_owned(), strict, counts: Default::default(), first: Vec::new() }
+    }
+
+    /// Returns how often `kind` was met.
+    pub fn count(&self, kind: DefectKind) -> u64 {
+        self.counts[kind as usize]
+    }
+
+    /// Returns the rows that gave no sample or request.
+    pub fn rejected_rows(&self) -> u64 {
+        self.iter().filter(|(kind, _)| kind.rejects_row()).map(|(_, count)| count).sum()
+    }
+
+    /// Returns the defects of every kind together.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Returns the kinds that were met with their counts, in the order of [`DefectKind::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = (DefectKind, u64)> {
+        DefectKind::ALL.into_iter().zip(self.counts).filter(|&(_, count)| count > 0)
+    }
+
+    /// Returns the first defects in full, in the order of the file; at most [`Defects::KEPT`].
+    pub fn first(&self) -> &[Defect] {
+        &self.first
+    }
+
+    /// Returns a sentence for each kind that was met, with its first place: what a summary warns of.
+    pub fn warnings(&self) -> Vec<String> {
+        self.iter()
+            .map(|(kind, count)| {
+                let example = self.first.iter().find(|defect| defect.kind == kind);
+                let example = example.map(|defect| format!(", first at {}", self.describe(defect)));
+                format!("{count} x {kind} ({}){}", kind.effect(), example.unwrap_or_default())
+            })
+            .collect()
+    }
+
+    /// Returns a defect as `file:line:column: reason`.
+    pub fn describe(&self, defect: &Defect) -> String {
+        format!("{}:{}:{}: {}", self.name, defect.line, defect.column, defect.reason)
+    }
+
+    /// Counts a defect. The reason is only put into words where it is kept.
+    pub(crate) fn note(
+        &mut self,
+        kind: DefectKind,
+        place: Place,
+        reason: impl FnOnce() -> String,
+    ) -> Result<(), TraceError> {
+        self.counts[kind as usize] += 1;
+        if !self.strict && self.first.len() >= Self::KEPT {
+            return Ok(());
+        }
+        let Place { line, column } = place;
+        let defect = Defect { kind, line, column, reason: reason() };
+        if self.strict {
+            let reason = defect.reason.clone();
+            self.first.push(defect);
+            return Err(TraceError::Strict { name: self.name.clone(), line, column, kind, reason });
+        }
+        self.first.push(defect);
+        Ok(())
+    }
+
+    /// How many defects are kept in full. Chosen: what a person reads before going to the file itself.
+    pub const KEPT: usize = 20;
+}
+
+/// One thing that was wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Defect {
+    /// What sort of thing.
+    pub kind: DefectKind,
+    /// Line of the file, from one, after decompression.
+    pub line: u64,
+    /// Byte of that line, from one.
+    pub column: u64,
+    /// What was found and what was wanted.
+    pub reason: String,
+}
+
+/// A place in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub line: u64,
+    pub column: u64,
+}
+
+/// A sort of defect, and with it what happens to the row or cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DefectKind {
+    /// A line that does not have the shape of a row.
+    UnreadableRow,
+    /// A row whose time cannot be read.
+    UnreadableTime,
+    /// A row that says nothing but the time.
+    BlankRow,
+    /// The header once more, in the middle of the file.
+    RepeatedHeader,
+    /// A row that is older than the one before.
+    BackwardTime,
+    /// A row with the time of the one before.
+    DuplicateTime,
+    /// A cell that is not a number.
+    UnreadableCell,
+    /// A number that cannot be: negative, infinite, a rate above 100 %.
+    ImpossibleValue,
+    /// More in use than there is.
+    OverTotal,
+    /// A silence much longer than the usual interval.
+    Gap,
+}
+
+impl DefectKind {
+    /// Every kind, in the order in which counts are printed.
+    pub const ALL: [Self; 10] = [
+        Self::UnreadableRow,
+        Self::UnreadableTime,
+        Self::BlankRow,
+        Self::RepeatedHeader,
+        Self::BackwardTime,
+        Self::DuplicateTime,
+        Self::UnreadableCell,
+        Self::ImpossibleValue,
+        Self::OverTotal,
+        Self::Gap,
+    ];
+
+    /// Returns whether a row of this kind gives no sample.
+    pub fn rejects_row(self) -> bool {
+        match self {
+            Self::UnreadableRow
+            | Self::UnreadableTime
+            | Self::BlankRow
+            | Self::RepeatedHeader
+            | Self::BackwardTime
+            | Self::DuplicateTime => true,
+            Self::UnreadableCell | Self::ImpossibleValue | Self::OverTotal | Self::Gap => false,
+        }
+    }
+
+    /// Returns what is done about it.
+    pub fn effect(self) -> &'static str {
+        match self {
+            Self::UnreadableCell | Self::ImpossibleValue => "the cell counts as missing",
+            Self::OverTotal | Self::Gap => "kept as it is",
+            _ => "the row is rejected",
+        }
+    }
+
+    /// Returns the name that files and reports use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnreadableRow => "unreadable-row",
+            Self::UnreadableTime => "unreadable-time",
+            Self::BlankRow => "blank-row",
+            Self::RepeatedHeader => "repeated-header",
+            Self::BackwardTime => "backward-time",
+            Self::DuplicateTime => "duplicate-time",
+            Self::UnreadableCell => "unreadable-cell",
+            Self::ImpossibleValue => "impossible-value",
+            Self::OverTotal => "over-total",
+            Self::Gap => "gap",
+        }
+    }
+}
+
+impl fmt::Display for DefectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

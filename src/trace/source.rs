@@ -1,0 +1,243 @@
+//! The bytes of a trace: opened, decompressed, hashed and cut into lines in constant memory.
+
+use std::fs::File;
+use std::io::{self, BufRead, Cursor, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::trace::TraceError;
+
+/// A trace's bytes after decompression, read forwards once.
+pub(crate) struct Source {
+    name: String,
+    input: Box<dyn Read + Send>,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// The last line that was handed out, or that `byte` has entered.
+    line: u64,
+    ended: bool,
+    hasher: blake3::Hasher,
+    progress: Progress,
+}
+
+/// How far a reader has come, in bytes of the file as it is stored. May be asked from another thread.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    read: Arc<AtomicU64>,
+    total: Option<u64>,
+}
+
+impl Progress {
+    /// Returns the bytes read so far.
+    pub fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// Returns the size of the file; `None` for a pipe.
+    pub fn total(&self) -> Option<u64> {
+        self.total
+    }
+}
+
+/// A line without its end.
+pub(crate) struct Line<'a> {
+    pub bytes: &'a [u8],
+    pub number: u64,
+    /// Whether a line end followed; the last line of a file that was cut off has none.
+    pub ended: bool,
+}
+
+impl Source {
+    pub fn open(path: &Path) -> Result<Self, TraceError> {
+        let name = path.display().to_string();
+        let refuse = |source| TraceError::Open { name: name.clone(), source };
+        let file = File::open(path).map_err(refuse)?;
+        let about = file.metadata().map_err(refuse)?;
+        if about.is_dir() {
+            return Err(refuse(io::Error::other("it is a folder")));
+        }
+        let total = about.is_file().then_some(about.len());
+        Self::new(file, &name, total)
+    }
+
+    pub fn new(
+        input: impl Read + Send + 'static,
+        name: &str,
+        total: Option<u64>,
+    ) -> Result<Self, TraceError> {
+        let progress = Progress { read: Arc::default(), total };
+        let counted = Counted { input, read: Arc::clone(&progress.read) };
+        let input = decompress(counted)
+            .map_err(|source| TraceError::Read { name: name.to_owned(), line: 1, source })?;
+        Ok(Self {
+            name: name.to_owned(),
+            input,
+            buffer: vec![0; BUFFER_BYTES],
+            start: 0,
+            end: 0,
+            line: 0,
+            ended: false,
+            hasher: blake3::Hasher::new(),
+            progress,
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    pub fn line_number(&self) -> u64 {
+        self.line
+    }
+
+    /// Returns the digest of all bytes; `None` before the end was reached.
+    pub fn digest(&self) -> Option<blake3::Hash> {
+        self.ended.then(|| self.hasher.finalize())
+    }
+
+    /// Reads to the end and returns the digest.
+    pub fn drain(mut self) -> Result<blake3::Hash, TraceError> {
+        while !self.ended {
+            self.start = self.end;
+            self.fill()?;
+        }
+        Ok(self.hasher.finalize())
+    }
+
+    /// Returns up to [`HEAD_BYTES`] of what comes next without taking it.
+    pub fn head(&mut self) -> Result<&[u8], TraceError> {
+        while !self.ended && self.end - self.start < HEAD_BYTES {
+            self.fill()?;
+        }
+        Ok(&self.buffer[self.start..self.end.min(self.start + HEAD_BYTES)])
+    }
+
+    /// Takes `count` bytes that `head` has shown.
+    pub fn skip(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+    }
+
+    /// Takes the next line; `None` at the end.
+    pub fn line(&mut self) -> Result<Option<Line<'_>>, TraceError> {
+        let mut searched = 0;
+        let (length, ended) = loop {
+            let pending = &self.buffer[self.start..self.end];
+            // `skip_until` is the standard library's way to its vectorised search for a byte.
+            let step = (&pending[searched..]).skip_until(b'\n').unwrap_or_default();
+            if step > 0 && pending[searched + step - 1] == b'\n' {
+                break (searched + step - 1, true);
+            }
+            searched = pending.len();
+            if self.ended {
+                if searched == 0 {
+                    return Ok(None);
+                }
+                break (searched, false);
+            }
+            if searched > LINE_LIMIT {
+                return Err(self.malformed(self.line + 1, 1, LINE_TOO_LONG));
+            }
+            self.fill()?;
+        };
+        let from = self.start;
+        self.start = (from + length + 1).min(self.end);
+        self.line += 1;
+        let bytes = &self.buffer[from..from + length];
+        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        Ok(Some(Line { bytes, number: self.line, ended }))
+    }
+
+    /// Takes the next byte; `None` at the end. Not to be mixed with `line` within one line.
+    pub fn byte(&mut self) -> Result<Option<u8>, TraceError> {
+        self.line = self.line.max(1);
+        while self.start == self.end {
+            if self.ended {
+                return Ok(None);
+            }
+            self.fill()?;
+        }
+        let byte = self.buffer[self.start];
+        self.start += 1;
+        self.line += u64::from(byte == b'\n');
+        Ok(Some(byte))
+    }
+
+    pub fn malformed(&self, line: u64, column: u64, reason: impl Into<String>) -> TraceError {
+        TraceError::Malformed { name: self.name.clone(), line, column, reason: reason.into() }
+    }
+
+    fn fill(&mut self) -> Result<(), TraceError> {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.buffer.len() {
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+        let count = loop {
+            match self.input.read(&mut self.buffer[self.end..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        let (name, line) = (self.name.clone(), self.line + 1);
+        match count {
+            Ok(0) => self.ended = true,
+            Ok(count) => {
+                self.hasher.update(&self.buffer[self.end..self.end + count]);
+                self.end += count;
+            }
+            Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(TraceError::Truncated { name, line, source });
+            }
+            Err(source) => return Err(TraceError::Read { name, line, source }),
+        }
+        Ok(())
+    }
+}
+
+/// Returns a reader of what is inside, by the first bytes: an extension may lie.
+fn decompress(mut input: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
+    let mut magic = Vec::with_capacity(4);
+    input.by_ref().take(4).read_to_end(&mut magic)?;
+    let (gzip, zstandard) =
+        (magic.starts_with(&[0x1f, 0x8b]), magic == [0x28, 0xb5, 0x2f, 0xfd]);
+    let whole = Cursor::new(magic).chain(input);
+    Ok(if gzip {
+        Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(whole)))
+    } else if zstandard {
+        Box::new(zstd::stream::read::Decoder::new(whole)?)
+    } else {
+        Box::new(whole)
+    })
+}
+
+struct Counted<R> {
+    input: R,
+    read: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(into)?;
+        self.read.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+/// What recognition may look at. Chosen: an Afterburner header of 100 sensors takes 15 KiB.
+pub(crate) const HEAD_BYTES: usize = 32 << 10;
+/// The longest line, and the longest JSON record. Chosen: fifty times the longest seen (20 KiB, sadf with all
+/// processors), and small enough that a file without line ends is refused at once.
+pub(crate) const LINE_LIMIT: usize = 1 << 20;
+pub(crate) const LINE_TOO_LONG: &str =
+    "this line is longer than 1 MiB, so this is no trace: give a file with one row a line";
+/// Read at once. Chosen: larger reads were not faster.
+const BUFFER_BYTES: usize = 256 << 10;
