@@ -136,6 +136,7 @@ fn bad_files_are_refused_with_place_and_remedy() {
         ("policy = \"original\"", "policy = \"orignal\""),
         ("stabilization", "stabilisation"),
         ("{ at = \"1h\", tier", "{ at = \"1h\", teir"),
+        ("period = \"1h\"\n", ""),
         // Values that are none.
         ("from = \"3GiB\"", "from = \"3 parsecs\""),
         ("from = \"3GiB\"", "from = 3"),
@@ -172,8 +173,7 @@ fn bad_files_are_refused_with_place_and_remedy() {
         ("load:large", "shutdown:large"),
         ("fails = [\"switches\"]", "fails = [\"switchs\"]"),
         ("fails = [\"switches\"]", "fails = []"),
-        // Files and models.
-        ("seed = 7", "seed = 7\ncatalog = \"nowhere.toml\""),
+        // Models.
         (
             "[policy]",
             "[[model]]\nid = \"a\"\ntier = \"s\"\nquality = \"0%\"\nram = \"1GiB\"\nload-warm = \"1s\"\nload-cold = \"3s\"\nprefill-tokens-per-second = 100.0\ndecode-tokens-per-second = 10.0\n[policy]",

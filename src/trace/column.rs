@@ -124,12 +124,7 @@ pub(crate) struct Assembler {
 impl Assembler {
     pub fn new(told: Option<Machine>) -> Self {
         let told = told.unwrap_or_default();
-        Self {
-            machine: told.clone(),
-            told,
-            memory_without_total: false,
-            vram_without_total: false,
-        }
+        Self { machine: told.clone(), told, memory_without_total: false, vram_without_total: false }
     }
 
     /// Turns a row into a sample. `column_of` finds the byte of a slot's cell, for a defect's place.
@@ -283,7 +278,8 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
     fn rate(&mut self, first: usize, what: &str) -> Result<Option<Rate>, TraceError> {
         let (others, own) = (self.get(first), self.get(first + 1));
         let Some(reading) = others.or(own) else { return Ok(None) };
-        let (others, own) = if others.is_some() { (reading, own.unwrap_or(0)) } else { (0, reading) };
+        let (others, own) =
+            if others.is_some() { (reading, own.unwrap_or(0)) } else { (0, reading) };
         let used = others.saturating_add(own);
         if others < 0 || own < 0 || used > HIGHEST_RATE {
             self.note(first, DefectKind::ImpossibleValue, || {

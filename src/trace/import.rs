@@ -345,7 +345,9 @@ impl Mapping {
         }
         let layout = raw.layout;
         if (layout.shape == Shape::Json) != layout.records.is_some() {
-            return Err(refuse("`records` belongs to shape \"json\" and is needed there".to_owned()));
+            return Err(refuse(
+                "`records` belongs to shape \"json\" and is needed there".to_owned(),
+            ));
         }
         if let Some(label) = &layout.encoding
             && encoding_rs::Encoding::for_label(label.as_bytes()).is_none()

@@ -202,7 +202,9 @@ impl<W: Write> NativeWriter<W> {
         self.row.clear();
         write!(self.row, "{}", at.as_nanos())?;
         let space = |space: Option<Space>| {
-            space.map_or([None; 3], |s| [Some(s.total.get()), Some(s.others.get()), Some(s.own.get())])
+            space.map_or([None; 3], |s| {
+                [Some(s.total.get()), Some(s.others.get()), Some(s.own.get())]
+            })
         };
         let rate = |rate: Option<Rate>| {
             rate.map_or([None; 2], |r| [r.others, r.own].map(|p| Some(u64::from(p.milli()))))

@@ -4,7 +4,9 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::trace::{Defects, Kind, ReadOptions, RequestReader, ResourceReader, TraceError, recognise};
+use crate::trace::{
+    Defects, Kind, ReadOptions, RequestReader, ResourceReader, TraceError, recognise,
+};
 
 /// Returns the folder of public traces.
 pub(crate) fn folder() -> Option<PathBuf> {

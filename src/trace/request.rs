@@ -113,7 +113,10 @@ impl RequestReader {
                         empty if empty.is_empty() => "it has no rows".to_owned(),
                         warnings => warnings.join("; "),
                     };
-                    return Err(TraceError::NoRows { name: self.source.name().to_owned(), rejected });
+                    return Err(TraceError::NoRows {
+                        name: self.source.name().to_owned(),
+                        rejected,
+                    });
                 }
                 return Ok(None);
             };
@@ -162,7 +165,8 @@ impl RequestReader {
                 }
                 all.push(arrival);
             }
-            self.out_of_order = all.windows(2).filter(|pair| pair[1].at < pair[0].at).count() as u64;
+            self.out_of_order =
+                all.windows(2).filter(|pair| pair[1].at < pair[0].at).count() as u64;
             // Stable: equal times stay in the order of the file.
             all.sort_by_key(|arrival| arrival.at);
             self.sorted = Some(all.into());
@@ -276,7 +280,11 @@ impl NativeRequests {
         }
         for (name, column) in &Column::ALL[..3] {
             if !columns.contains(column) {
-                return Err(source.malformed(line, 1, format!("the header has no column `{name}`")));
+                return Err(source.malformed(
+                    line,
+                    1,
+                    format!("the header has no column `{name}`"),
+                ));
             }
         }
         Ok(Self { columns })
@@ -413,7 +421,8 @@ impl<W: Write> RequestWriter<W> {
     /// # Errors
     /// What the output says; also for a target whose name would break the row.
     pub fn write(&mut self, at: Timestamp, request: &Request) -> std::io::Result<()> {
-        let task = TASKS.iter().find(|(_, task)| *task == request.task).map_or("", |(name, _)| name);
+        let task =
+            TASKS.iter().find(|(_, task)| *task == request.task).map_or("", |(name, _)| name);
         let target = match &request.target {
             Target::Auto => String::new(),
             Target::Tier(name) => format!("tier:{name}"),

@@ -87,7 +87,10 @@ impl ResourceReader {
     ///
     /// # Errors
     /// Where the file cannot be read on, or holds no sample at all; with `strict`, at the first defect.
-    #[expect(clippy::should_implement_trait, reason = "an iterator's item could not be borrowed or fail once")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator's item could not be borrowed or fail once"
+    )]
     pub fn next(&mut self) -> Result<Option<(Timestamp, Sample)>, TraceError> {
         let mut sample = Sample::default();
         Ok(self.next_into(&mut sample)?.map(|at| (at, sample)))
@@ -164,7 +167,8 @@ impl ResourceReader {
                 let Some(line) = source.line()? else { return Ok(None) };
                 let Some(at) = rows.parse(&line, defects)? else { continue };
                 let byte_of = |slot| rows.byte_of(line.bytes, slot);
-                let told = assembler.assemble(&rows.slots, line.number, byte_of, defects, sample)?;
+                let told =
+                    assembler.assemble(&rows.slots, line.number, byte_of, defects, sample)?;
                 return Ok(Some((at, Place { line: line.number, column: 1 }, told)));
             },
             Rows::Mapped(rows) => {
@@ -235,8 +239,7 @@ impl MappedRows {
     fn new(mapping: Arc<Mapping>) -> Self {
         let records = Records::new(Arc::clone(&mapping));
         let place = Place { line: 0, column: 0 };
-        let ready =
-            Sweep { at: 0, place, gpu: 0, slots: Slots::for_gpus(0), columns: Vec::new() };
+        let ready = Sweep { at: 0, place, gpu: 0, slots: Slots::for_gpus(0), columns: Vec::new() };
         Self { mapping, records, ready, next: None }
     }
 

@@ -69,8 +69,11 @@ impl Source {
     ) -> Result<Self, TraceError> {
         let progress = Progress { read: Arc::default(), total };
         let counted = Counted { input, read: Arc::clone(&progress.read) };
-        let input = decompress(counted)
-            .map_err(|source| TraceError::Read { name: name.to_owned(), line: 1, source })?;
+        let input = decompress(counted).map_err(|source| TraceError::Read {
+            name: name.to_owned(),
+            line: 1,
+            source,
+        })?;
         Ok(Self {
             name: name.to_owned(),
             input,
@@ -207,8 +210,7 @@ impl Source {
 fn decompress(mut input: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
     let mut magic = Vec::with_capacity(4);
     input.by_ref().take(4).read_to_end(&mut magic)?;
-    let (gzip, zstandard) =
-        (magic.starts_with(&[0x1f, 0x8b]), magic == [0x28, 0xb5, 0x2f, 0xfd]);
+    let (gzip, zstandard) = (magic.starts_with(&[0x1f, 0x8b]), magic == [0x28, 0xb5, 0x2f, 0xfd]);
     let whole = Cursor::new(magic).chain(input);
     Ok(if gzip {
         Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(whole)))

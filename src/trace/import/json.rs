@@ -263,7 +263,8 @@ mod tests {
 
     #[test]
     fn broken_json_is_refused_with_its_place() {
-        let cut = "test:1:12: the file ends inside a JSON value: it is cut off, fetch or record it again";
+        let cut =
+            "test:1:12: the file ends inside a JSON value: it is cut off, fetch or record it again";
         check("/*", r#"[{"a": 1},  "#, &[r#"{"a": 1}"#, cut]);
         check("/*", "{\n]", &["test:2:1: unexpected `]` in JSON"]);
         check("/*", "}", &["test:1:1: unexpected `}` in JSON"]);

@@ -102,7 +102,12 @@ impl Records {
     pub fn gpu(&self) -> Option<usize> {
         let name = self.mapping.gpu.as_ref()?.index.as_ref()?;
         let at = self.mapping.columns.iter().position(|column| column == name)?;
-        self.cells[at].text.trim().parse().ok().filter(|_| self.cells[at].presence == Presence::Text)
+        self.cells[at]
+            .text
+            .trim()
+            .parse()
+            .ok()
+            .filter(|_| self.cells[at].presence == Presence::Text)
     }
 
     /// Hands each native column that the record gives to `set`, with the byte of its first cell.
@@ -220,7 +225,8 @@ impl Records {
             text.push_str(&self.cells[at].text);
         }
         let order = std::iter::once(self.form).chain(0..time.forms.len());
-        let parsed = order.map(|form| (form, time.forms[form].parse(&text))).find(|p| p.1.is_some());
+        let parsed =
+            order.map(|form| (form, time.forms[form].parse(&text))).find(|p| p.1.is_some());
         let mut at = parsed.and_then(|(form, at)| {
             self.form = form;
             at
@@ -232,7 +238,11 @@ impl Records {
         if at.is_none() {
             let place = Place { line, column: self.cells[time.columns[0]].column.max(1) };
             defects.note(DefectKind::UnreadableTime, place, || {
-                format!("\"{}\" is no time of the form that {} has", quoted(&text), self.mapping.name)
+                format!(
+                    "\"{}\" is no time of the form that {} has",
+                    quoted(&text),
+                    self.mapping.name
+                )
             })?;
         }
         Ok(at)
