@@ -186,7 +186,9 @@ impl<'a> Document<'a> {
 
     fn table_place(&self, name: &str) -> Option<Range<usize>> {
         [format!("[[{name}]]"), format!("[{name}]")].iter().find_map(|header| {
-            let start = self.text.find(header.as_str())?;
+            let at_line_start =
+                |&(start, _): &(usize, &str)| start == 0 || self.text[..start].ends_with('\n');
+            let (start, _) = self.text.match_indices(header.as_str()).find(at_line_start)?;
             Some(start..start + header.len())
         })
     }

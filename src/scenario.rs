@@ -6,10 +6,12 @@
 //! run everywhere.
 
 pub mod background;
+mod check;
 pub mod expect;
 pub mod fault;
 mod file;
 pub mod physics;
+mod recorded;
 pub mod workload;
 
 use std::fs;
@@ -62,6 +64,8 @@ pub struct Scenario {
     pub expect: Expect,
     /// A policy that must not meet the expectations.
     pub baseline: Option<Baseline>,
+    /// What a reader should know about the traces that the file names: rows that were refused, gaps.
+    pub warnings: Vec<String>,
     /// Digest of everything that the file says and of the traces that it names; comments do not count.
     pub digest: String,
 }
@@ -120,7 +124,7 @@ pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
 /// # Errors
 /// See [`load`].
 pub fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario, ScenarioError> {
-    file::parse(text, name, base_dir)
+    check::parse(text, name, base_dir)
 }
 
 /// Checks a catalog file's text.
@@ -130,7 +134,7 @@ pub fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario, Scenar
 pub fn parse_catalog(text: &str, name: &str) -> Result<Catalog, DocumentError> {
     let document = Document::new(name, text);
     let raw: RawCatalog = document.read(&[])?;
-    file::check_models(&document, raw.models)
+    check::check_models(&document, raw.models)
 }
 
 /// Reads a policy file's text. Whether its lines suit a machine is checked by `Settings::new`.

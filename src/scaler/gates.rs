@@ -43,7 +43,7 @@ impl Proactive {
         }
         let (good_for, window) = (
             state.fits_since.map(|since| now.since(since)).unwrap_or_default(),
-            raw.stabilization.0,
+            self.window(standing),
         );
         push(
             GateName::Window,

@@ -50,7 +50,7 @@ pub struct RawBackground {
     /// What is used. Must be given, except for a trace: without it a trace brings all that it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<OthersUse>,
-    /// The GPU, for `vram` and `gpu`. Default 0.
+    /// The GPU, for `vram` and `gpu`. Default 0. Not for a trace, whose GPUs are the machine's, one by one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<u8>,
     /// When it begins. Default: at the start. Before it the shape adds nothing; a step and a ramp add `from`.
@@ -164,6 +164,20 @@ impl Series {
         let readings =
             readings.into_iter().map(|(at, s)| (Timestamp::ZERO + at.since(began), s)).collect();
         Self { readings, step: step.max(std::time::Duration::from_nanos(1)) }
+    }
+
+    /// Returns whether any reading tells of a resource; of any resource, where `None`.
+    pub(super) fn tells(&self, resource: Option<OthersUse>) -> bool {
+        let tells = |sample: &Sample| match resource {
+            None => *sample != Sample::default(),
+            Some(OthersUse::Memory) => sample.memory.is_some(),
+            Some(OthersUse::Swap) => sample.swap.is_some(),
+            Some(OthersUse::Cpu) => sample.cpu.is_some(),
+            Some(OthersUse::Pressure) => sample.pressure.is_some(),
+            Some(OthersUse::Vram) => sample.gpus.iter().any(|gpu| gpu.vram.is_some()),
+            Some(OthersUse::Gpu) => sample.gpus.iter().any(|gpu| gpu.utilization.is_some()),
+        };
+        self.readings.iter().any(|(_, sample)| tells(sample))
     }
 
     fn first(&self) -> &Sample {

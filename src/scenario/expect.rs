@@ -84,6 +84,9 @@ pub struct Expect {
     /// Requests refused, at once or after waiting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rejected: Option<Bound<u64>>,
+    /// Requests that had not ended when the run did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open: Option<Bound<u64>>,
     /// Median time from arrival to the last token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_p50: Option<Bound<SpanText>>,
@@ -330,6 +333,7 @@ impl Expect {
             ("failed", &self.failed),
             ("cancelled", &self.cancelled),
             ("rejected", &self.rejected),
+            ("open", &self.open),
         ];
         let seconds = [
             ("seconds-above-degrade-line", &self.seconds_above_degrade_line),

@@ -36,3 +36,148 @@ fn every_committed_scenario_survives_being_written() {
         assert_eq!(again, raw, "{}\n{written}", path.display());
     }
 }
+
+/// Returns what a person sees when `change` is made to a good file: the text before the arrow becomes the text
+/// after it.
+fn refused((from, to): (&str, &str)) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    let text = GOOD.replacen(from, to, 1);
+    match parse(&text, "scenarios/bad.toml", Path::new("")) {
+        Ok(_) => panic!("accepted with {to}"),
+        Err(error) => format!("{from:?} -> {to:?}\n{error}\n"),
+    }
+}
+
+const GOOD: &str = r#"# A good file.
+duration = "2h"
+seed = 7
+
+[machine]
+memory = "16GiB"
+gpus = ["8GiB"]
+
+[policy]
+stabilization = "5m"
+
+[physics]
+load-jitter = 0.0
+
+[[background]]
+resource = "memory"
+shape = "sine"
+from = "3GiB"
+to = "6GiB"
+period = "1h"
+
+[[background]]
+resource = "cpu"
+shape = "burst"
+to = "90%"
+period = "1m"
+length = "2s"
+
+[[workload]]
+kind = "poisson"
+rate = "6/min"
+prompt-tokens = { median = 400, shape = 0.8 }
+priority = 1
+
+[[fault]]
+kind = "load-fail"
+model = "large"
+count = 2
+
+[[fault]]
+kind = "crash"
+at = "1h"
+
+[[action]]
+at = "10m"
+switch = "small"
+
+[expect]
+switches = { max = 3 }
+final-tier = "medium"
+tier-at = [{ at = "1h", tier = "medium" }]
+order = ["upgrade:medium", "done:#1"]
+never = ["load:large"]
+
+[baseline]
+policy = "original"
+fails = ["switches"]
+"#;
+
+#[test]
+fn a_good_file_is_accepted() {
+    let scenario = parse(GOOD, "scenarios/good.toml", Path::new("")).unwrap();
+    assert_eq!((scenario.name.as_str(), scenario.description.as_str()), ("good", "A good file."));
+}
+
+#[test]
+fn bad_files_are_refused_with_place_and_remedy() {
+    let cases = [
+        // The text of the file.
+        ("memory = \"16GiB\"", "memory = \"16GiB"),
+        ("[machine]", "[machine"),
+        ("seed = 7", "seed = 7\nseed = 8"),
+        ("seed = 7", "seed = -7"),
+        ("duration = \"2h\"", ""),
+        // Unknown words.
+        ("duration", "duratoin"),
+        ("[machine]", "[machin]"),
+        ("[[background]]", "[[backgrond]]"),
+        ("resource = \"memory\"", "resorce = \"memory\""),
+        ("resource = \"memory\"", "resource = \"memroy\""),
+        ("period = \"1h\"", "priod = \"1h\""),
+        ("shape = \"sine\"", "shape = \"sin\""),
+        ("priority", "priorty"),
+        ("kind = \"poisson\"", "kind = \"poison\""),
+        ("kind = \"load-fail\"", "kind = \"load-fial\""),
+        ("policy = \"original\"", "policy = \"orignal\""),
+        ("stabilization", "stabilisation"),
+        ("{ at = \"1h\", tier", "{ at = \"1h\", teir"),
+        ("period = \"1h\"\n", ""),
+        // Values that are none.
+        ("from = \"3GiB\"", "from = \"3 parsecs\""),
+        ("from = \"3GiB\"", "from = 3"),
+        ("rate = \"6/min\"", "rate = \"6/fortnight\""),
+        ("prompt-tokens = { median = 400, shape = 0.8 }", "prompt-tokens = \"many\""),
+        ("switches = { max = 3 }", "switches = \"few\""),
+        ("never = [\"load:large\"]", "never = [\"lod:large\"]"),
+        // Values that cannot be meant.
+        ("memory = \"16GiB\"", "memory = \"0GiB\""),
+        ("duration = \"2h\"", "duration = \"0s\""),
+        ("duration = \"2h\"", "duration = \"90y\""),
+        ("stabilization = \"5m\"", "sampling-interval = \"1ns\""),
+        ("stabilization = \"5m\"", "sampling-interval = \"0s\""),
+        ("stabilization = \"5m\"", "degrade-line = \"70%\""),
+        ("load-jitter = 0.0", "load-jitter = nan"),
+        ("to = \"90%\"", "to = \"9GiB\""),
+        ("length = \"2s\"", "length = \"2m\""),
+        ("period = \"1h\"", "period = \"0s\""),
+        ("resource = \"cpu\"", "resource = \"vram\"\ngpu = 1"),
+        ("resource = \"cpu\"", "resource = \"swap\""),
+        ("resource = \"cpu\"", ""),
+        ("resource = \"cpu\"", "resource = \"cpu\"\nat = \"3h\""),
+        ("rate = \"6/min\"", "rate = \"0/min\""),
+        ("rate = \"6/min\"", "rate = \"1e9/s\""),
+        ("median = 400", "median = 0"),
+        ("model = \"large\"", "model = \"lagre\""),
+        ("at = \"1h\"\n\n[[action]]", "at = \"1h\"\nuntil = \"2h\"\n\n[[action]]"),
+        ("switch = \"small\"", "switch = \"tiny\""),
+        ("switch = \"small\"", "switch = \"small\"\nshutdown = true"),
+        ("switches = { max = 3 }", "switches = { min = 4, max = 3 }"),
+        ("final-tier = \"medium\"", "final-tier = \"mediun\""),
+        ("at = \"1h\", tier", "at = \"3h\", tier"),
+        ("done:#1", "done:first"),
+        ("load:large", "shutdown:large"),
+        ("fails = [\"switches\"]", "fails = [\"switchs\"]"),
+        ("fails = [\"switches\"]", "fails = []"),
+        // Models.
+        (
+            "[policy]",
+            "[[model]]\nid = \"a\"\ntier = \"s\"\nquality = \"0%\"\nram = \"1GiB\"\nload-warm = \"1s\"\nload-cold = \"3s\"\nprefill-tokens-per-second = 100.0\ndecode-tokens-per-second = 10.0\n[policy]",
+        ),
+    ];
+    insta::assert_snapshot!(cases.map(refused).join("\n"));
+}

@@ -10,6 +10,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(super) use arrivals::lap;
 pub use arrivals::{Arrival, Workloads};
 
 use crate::request::{Target, Task};

@@ -188,38 +188,52 @@ impl RawShape {
         &self,
         is_space: bool,
     ) -> Option<(&'static str, &'static str)> {
-        let (amounts, period): (Vec<(&'static str, &Amount)>, Option<(&'static str, Duration)>) =
-            match self {
-                Self::Constant { level } => (vec![("level", level)], None),
-                Self::Step { from, to } | Self::Ramp { from, to } => {
-                    (vec![("from", from), ("to", to)], None)
-                }
-                Self::Saw { from, to, period } | Self::Sine { from, to, period } => {
-                    (vec![("from", from), ("to", to)], Some(("period", period.0)))
-                }
-                Self::Burst { from, to, period, length, chance } => {
-                    if length > period || length.0.is_zero() {
-                        return Some(("length", "more than nothing and no longer than `period`"));
-                    }
-                    if chance.0 > Percent::ONE_HUNDRED {
-                        return Some(("chance", "at most 100%"));
-                    }
-                    (vec![("from", from), ("to", to)], Some(("period", period.0)))
-                }
-                Self::Leak { per_minute, to } => {
-                    let cap = to.as_ref().map(|to| ("to", to));
-                    ([Some(("per-minute", per_minute)), cap].into_iter().flatten().collect(), None)
-                }
-                Self::Noise { amplitude, every } => {
-                    (vec![("amplitude", amplitude)], Some(("every", every.0)))
-                }
-                Self::Trace(_) => (Vec::new(), None),
-            };
-        if let Some((key, _)) = period.filter(|(_, period)| period.is_zero()) {
+        if let Some((key, _)) = self.period().filter(|(_, period)| period.is_zero()) {
             return Some((key, "more than nothing"));
         }
-        let bad = amounts.into_iter().find(|(_, amount)| !amount.suits(is_space))?;
-        Some((bad.0, "a share such as \"30%\": the resource is a rate, not an amount"))
+        if let Self::Burst { period, length, chance, .. } = self {
+            if length > period || length.0.is_zero() {
+                return Some(("length", "more than nothing and no longer than `period`"));
+            }
+            if chance.0 > Percent::ONE_HUNDRED {
+                return Some(("chance", "at most 100%"));
+            }
+        }
+        let (key, _) = self.amounts().into_iter().find(|(_, amount)| !amount.suits(is_space))?;
+        Some((key, "a share such as \"30%\": the resource is a rate, not an amount"))
+    }
+
+    /// Returns every amount with its key.
+    fn amounts(&self) -> Vec<(&'static str, Amount)> {
+        match self {
+            Self::Constant { level } => vec![("level", *level)],
+            Self::Step { from, to }
+            | Self::Ramp { from, to }
+            | Self::Saw { from, to, .. }
+            | Self::Sine { from, to, .. }
+            | Self::Burst { from, to, .. } => vec![("from", *from), ("to", *to)],
+            Self::Leak { per_minute, to: Some(to) } => {
+                vec![("per-minute", *per_minute), ("to", *to)]
+            }
+            Self::Leak { per_minute, to: None } => vec![("per-minute", *per_minute)],
+            Self::Noise { amplitude, .. } => vec![("amplitude", *amplitude)],
+            Self::Trace(_) => Vec::new(),
+        }
+    }
+
+    /// Returns the length of what repeats, with its key.
+    fn period(&self) -> Option<(&'static str, Duration)> {
+        match self {
+            Self::Saw { period, .. } | Self::Sine { period, .. } | Self::Burst { period, .. } => {
+                Some(("period", period.0))
+            }
+            Self::Noise { every, .. } => Some(("every", every.0)),
+            Self::Constant { .. }
+            | Self::Step { .. }
+            | Self::Ramp { .. }
+            | Self::Leak { .. }
+            | Self::Trace(_) => None,
+        }
     }
 }
 

@@ -93,12 +93,12 @@ impl<'e> Checker<'e> {
 
     fn compare_figures(&self, got: &Summary, unmet: &mut Vec<Unmet>) {
         let want = self.expect;
-        check(unmet, "switches", want.switches.as_ref(), got.switches);
-        check(unmet, "upgrades", want.upgrades.as_ref(), got.upgrades);
-        check(unmet, "downgrades", want.downgrades.as_ref(), got.downgrades);
-        check(unmet, "reversals", want.reversals.as_ref(), got.reversals);
+        check(unmet, "switches", want.switches.as_ref(), &got.switches);
+        check(unmet, "upgrades", want.upgrades.as_ref(), &got.upgrades);
+        check(unmet, "downgrades", want.downgrades.as_ref(), &got.downgrades);
+        check(unmet, "reversals", want.reversals.as_ref(), &got.reversals);
         let per_hour = want.switches_per_hour.as_ref();
-        check(unmet, "switches-per-hour", per_hour, got.switches_per_hour_peak);
+        check(unmet, "switches-per-hour", per_hour, &got.switches_per_hour_peak);
         let flaps = got.reversals + got.wasted_loads;
         if let Some(budget) = want.flap_budget.filter(|budget| flaps > *budget) {
             unmet.push(Unmet {
@@ -110,18 +110,18 @@ impl<'e> Checker<'e> {
                 want: format!("at most {budget}"),
             });
         }
-        check(unmet, "wasted-loads", want.wasted_loads.as_ref(), got.wasted_loads);
-        check(unmet, "loads", want.loads.as_ref(), got.loads);
-        check(unmet, "failed-loads", want.failed_loads.as_ref(), got.failed_loads);
+        check(unmet, "wasted-loads", want.wasted_loads.as_ref(), &got.wasted_loads);
+        check(unmet, "loads", want.loads.as_ref(), &got.loads);
+        check(unmet, "failed-loads", want.failed_loads.as_ref(), &got.failed_loads);
         let above = want.seconds_above_degrade_line.as_ref();
-        check(unmet, "seconds-above-degrade-line", above, got.seconds_above_degrade_line);
+        check(unmet, "seconds-above-degrade-line", above, &got.seconds_above_degrade_line);
         let over = want.seconds_over_memory.as_ref();
-        check(unmet, "seconds-over-memory", over, got.seconds_over_memory);
+        check(unmet, "seconds-over-memory", over, &got.seconds_over_memory);
         let avoidable = got.seconds_over_memory - got.seconds_over_memory_unavoidable;
         let over = want.seconds_over_memory_avoidable.as_ref();
-        check(unmet, "seconds-over-memory-avoidable", over, avoidable.max(0.0));
+        check(unmet, "seconds-over-memory-avoidable", over, &avoidable.max(0.0));
         let events = want.out_of_memory_events.as_ref();
-        check(unmet, "out-of-memory-events", events, got.out_of_memory_events);
+        check(unmet, "out-of-memory-events", events, &got.out_of_memory_events);
     }
 
     fn compare_tiers(&self, got: &Summary, unmet: &mut Vec<Unmet>) {
@@ -166,11 +166,12 @@ impl<'e> Checker<'e> {
 
     fn compare_requests(&self, got: &Summary, unmet: &mut Vec<Unmet>) {
         let want = self.expect;
-        check(unmet, "arrived", want.arrived.as_ref(), got.requests.arrived);
-        check(unmet, "done", want.done.as_ref(), got.requests.done);
-        check(unmet, "failed", want.failed.as_ref(), got.requests.failed);
-        check(unmet, "cancelled", want.cancelled.as_ref(), got.requests.cancelled);
-        check(unmet, "rejected", want.rejected.as_ref(), got.requests.rejected);
+        check(unmet, "arrived", want.arrived.as_ref(), &got.requests.arrived);
+        check(unmet, "done", want.done.as_ref(), &got.requests.done);
+        check(unmet, "failed", want.failed.as_ref(), &got.requests.failed);
+        check(unmet, "cancelled", want.cancelled.as_ref(), &got.requests.cancelled);
+        check(unmet, "rejected", want.rejected.as_ref(), &got.requests.rejected);
+        check(unmet, "open", want.open.as_ref(), &got.requests.open);
         let millis = |ms: f64| Shown(ms, span_text(crate::time::from_secs_f64(ms / 1000.0)));
         let latency = |pick: fn(&crate::summary::Percentiles) -> f64| {
             got.latency_ms.as_ref().map(|points| millis(pick(points)))
@@ -238,7 +239,7 @@ fn check<T: Figure, G: Figure>(
     unmet: &mut Vec<Unmet>,
     expectation: &'static str,
     want: Option<&Bound<T>>,
-    got: G,
+    got: &G,
 ) {
     check_some(unmet, expectation, want, Some(Shown(got.figure(), got.shown())));
 }

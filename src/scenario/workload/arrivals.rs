@@ -201,12 +201,9 @@ impl Source {
             }
             Arrivals::Trace { repeat, speed, .. } => {
                 let recorded = spec.recorded.clone().unwrap_or_default();
-                let last = recorded.last().map_or(Duration::ZERO, |r| r.at.since(Timestamp::ZERO));
-                let gaps = u32::try_from(recorded.len().saturating_sub(1)).unwrap_or(u32::MAX);
-                let lap = last + (last / gaps.max(1)).max(SHORTEST_LAP);
                 Timing::Trace {
+                    lap: repeat.then(|| lap(&recorded)),
                     recorded,
-                    lap: repeat.then_some(lap),
                     speed: *speed,
                     began: spec.at,
                     index: 0,
@@ -331,6 +328,13 @@ fn thinned(
         }
     }
     None
+}
+
+/// Returns how long a trace lasts until it begins again: its own length and one mean gap.
+pub(in crate::scenario) fn lap(recorded: &[Recorded]) -> Duration {
+    let last = recorded.last().map_or(Duration::ZERO, |request| request.at.since(Timestamp::ZERO));
+    let gaps = u32::try_from(recorded.len().saturating_sub(1)).unwrap_or(u32::MAX).max(1);
+    last + (last / gaps).max(SHORTEST_LAP)
 }
 
 fn scaled(span: Duration, speed: f64) -> Duration {
