@@ -105,8 +105,8 @@ impl Sheet {
             summary.reversals,
             summary.wasted_loads,
             summary.quality_served_fraction,
-            words::span(time::from_secs_f64(summary.seconds_over_memory)),
-            words::span(time::from_secs_f64(summary.seconds)),
+            words::seconds(summary.seconds_over_memory),
+            words::seconds(summary.seconds),
         );
         let width = WIDTH - LEFT - 20;
         let heading = fit(title, TITLE_SIZE, width);
@@ -120,7 +120,7 @@ impl Sheet {
         let top = self.bottom + HEAD;
         let area = Area { left: LEFT, top, right: WIDTH - RIGHT, bottom: top + height };
         self.drawing.rect(area, PAPER);
-        let line = top - HEAD / 2 + 1;
+        let line = top - 11;
         self.drawing.text(title, (area.left, line), Anchor::Start, TEXT, BLACK);
         let mut right = area.right;
         for key in keys.iter().rev() {
@@ -155,7 +155,7 @@ impl Sheet {
     fn lines(&mut self, area: Area, lines: &[(i32, Dash, Ink, String)]) {
         let mut lines: Vec<_> = lines.iter().filter(|line| line.0 >= area.top).collect();
         lines.sort_by_key(|line| line.0);
-        let mut free = area.top - HEAD;
+        let mut free = area.top - 12;
         for (y, dash, ink, text) in lines {
             self.drawing.horizontal(*y, area.left, area.right, *dash, *ink);
             let place = (*y).max(free);
@@ -176,7 +176,7 @@ impl Sheet {
             self.drawing.text(label, (x, y), Anchor::Middle, SMALL, DARK);
         }
         let caption = self.axis.caption;
-        self.drawing.text(caption, (WIDTH - RIGHT + 8, y), Anchor::Start, SMALL, DARK);
+        self.drawing.text(caption, (WIDTH - RIGHT + 24, y), Anchor::Start, SMALL, DARK);
         self.bottom += 26;
     }
 
@@ -195,13 +195,8 @@ struct Key {
 /// How a key shows what it means.
 enum Mark {
     Fill(Ink),
-    /// A value that is mostly a line.
     Line(Ink),
-    Hatch {
-        ground: Ink,
-        stroke: Ink,
-        rising: bool,
-    },
+    Hatch { ground: Ink, stroke: Ink, rising: bool },
 }
 
 impl Mark {
@@ -225,7 +220,7 @@ const WIDTH: i32 = 1400;
 const LEFT: i32 = 86;
 const RIGHT: i32 = 154;
 /// Room for a panel's title above it.
-const HEAD: i32 = 24;
+const HEAD: i32 = 30;
 const TITLE_SIZE: i32 = 18;
 const TEXT: i32 = 13;
 const SMALL: i32 = 11;

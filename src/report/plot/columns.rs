@@ -18,17 +18,29 @@ pub(super) struct Cell {
     pub(super) min: u64,
     pub(super) max: u64,
     pub(super) last: u64,
+    sum: u64,
+    count: u64,
 }
 
 impl Cell {
-    const EMPTY: Self = Self { min: u64::MAX, max: 0, last: 0 };
+    const EMPTY: Self = Self { min: u64::MAX, max: 0, last: 0, sum: 0, count: 0 };
 
     fn is_empty(&self) -> bool {
         self.min > self.max
     }
 
-    fn hold(value: u64) -> Self {
-        Self { min: value, max: value, last: value }
+    /// Returns the mean of the values, each counted once.
+    pub(super) fn mean(&self) -> u64 {
+        self.sum / self.count.max(1)
+    }
+
+    /// Returns the cell with its edge drawn out to the value before it, so that steps are connected.
+    pub(super) fn connected(self, before: u64) -> Self {
+        Self { min: self.min.min(before), max: self.max.max(before), ..self }
+    }
+
+    pub(super) fn hold(value: u64) -> Self {
+        Self { min: value, max: value, last: value, sum: value, count: 1 }
     }
 
     /// Takes in what happened after this cell.
@@ -36,7 +48,13 @@ impl Cell {
         if later.is_empty() {
             return self;
         }
-        Self { min: self.min.min(later.min), max: self.max.max(later.max), last: later.last }
+        Self {
+            min: self.min.min(later.min),
+            max: self.max.max(later.max),
+            last: later.last,
+            sum: self.sum.saturating_add(later.sum),
+            count: self.count + later.count,
+        }
     }
 }
 
@@ -86,7 +104,7 @@ impl Columns {
             match cell {
                 Some(cell) => {
                     if let Some(value) = value {
-                        *cell = Cell::hold(value).join(*cell);
+                        *cell = cell.connected(value);
                     }
                     value = Some(cell.last);
                 }

@@ -1,6 +1,6 @@
 //! What a plot needs of a run, gathered event by event in bounded memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::catalog::{Catalog, ModelId, Rung};
@@ -39,6 +39,8 @@ pub struct PlotData {
     last_switch: Option<(Timestamp, bool)>,
     /// Since when a model is loading, draining or unloading.
     busy: BTreeMap<ModelId, (Phase, Timestamp)>,
+    /// The models that are ready and not told to unload.
+    ready: BTreeSet<ModelId>,
     /// The wait that the last decision told of.
     waiting: Option<(Wait, Timestamp)>,
     pub(super) in_flight: Columns,
@@ -137,6 +139,7 @@ impl PlotData {
             pending: None,
             last_switch: None,
             busy: BTreeMap::new(),
+            ready: BTreeSet::new(),
             waiting: None,
             in_flight: Columns::default(),
             queued: Columns::default(),
@@ -266,9 +269,13 @@ impl PlotData {
         });
         self.pending = self.changes.len().checked_sub(1);
         // The model that served drains from now until it is told to unload.
-        if let Some(model) = self.catalog.primary(decision.rung) {
-            let id = model.id.clone();
-            self.busy.entry(id).or_insert((Phase::Draining, now));
+        self.drain(now, decision.rung);
+    }
+
+    /// Whatever is ready on this rung has begun to drain.
+    fn drain(&mut self, now: Timestamp, rung: Rung) {
+        for model in self.ready.iter().filter(|model| self.catalog.rung_of(model) == Some(rung)) {
+            self.busy.entry(model.clone()).or_insert((Phase::Draining, now));
         }
     }
 
@@ -329,7 +336,10 @@ impl PlotData {
                 self.busy.retain(|_, (phase, _)| *phase != Phase::Draining);
                 self.enter(now, model, Some(Phase::Loading));
             }
-            Command::Unload { model } => self.enter(now, model, Some(Phase::Unloading)),
+            Command::Unload { model } => {
+                self.ready.remove(model);
+                self.enter(now, model, Some(Phase::Unloading));
+            }
             Command::Start { request, .. } => {
                 let was = self.open.insert(*request, true);
                 self.running += u64::from(was != Some(true));
@@ -344,14 +354,17 @@ impl PlotData {
             Outcome::Loaded { model } => {
                 self.enter(now, model, None);
                 let leaving = self.pending.and_then(|place| self.changes.get(place));
-                if let Some(old) = leaving.and_then(|change| self.catalog.primary(change.from)) {
-                    let old = old.id.clone();
-                    self.busy.entry(old).or_insert((Phase::Draining, now));
+                if let Some(from) = leaving.map(|change| change.from) {
+                    self.drain(now, from);
                 }
+                self.ready.insert(model.clone());
             }
             Outcome::LoadFailed { model, .. }
             | Outcome::Unloaded { model }
-            | Outcome::Crashed { model, .. } => self.enter(now, model, None),
+            | Outcome::Crashed { model, .. } => {
+                self.ready.remove(model);
+                self.enter(now, model, None);
+            }
             Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => {}
         }
     }

@@ -173,10 +173,9 @@ impl Drawing {
     /// Draws everything, each logical pixel as `scale` by `scale` pixels of the backend. `cells` says that
     /// the backend paints cells of pixels (a bitmap) and not areas between coordinates (SVG).
     pub(super) fn draw<B: DrawingBackend>(&self, backend: &mut B, scale: i32, cells: bool) {
-        let edge = i32::from(cells);
         let rect = |backend: &mut B, area: Area, ink: Ink| {
             let upper_left = (area.left * scale, area.top * scale);
-            let lower_right = (area.right * scale - edge, area.bottom * scale - edge);
+            let lower_right = (area.right * scale, area.bottom * scale);
             keep(backend.draw_rect(upper_left, lower_right, &ink.color(), true));
         };
         let sheet = Area { left: 0, top: 0, right: self.width, bottom: self.height };
@@ -200,7 +199,7 @@ impl Drawing {
                     for step in 0..(to.0 - from.0) * scale {
                         let x = from.0 * scale + step;
                         let y = from.1 * scale + step * rise - i32::from(rise < 0);
-                        keep(backend.draw_rect((x, y), (x, y), &ink.color(), true));
+                        keep(backend.draw_rect((x, y), (x + 1, y + 1), &ink.color(), true));
                     }
                 }
                 Shape::Stroke { from, to, ink } => {

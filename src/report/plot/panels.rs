@@ -2,10 +2,11 @@
 
 use crate::report::plot::columns::{Cell, Columns};
 use crate::report::plot::data::{PlotData, RateSeries, SpaceSeries};
-use crate::report::plot::drawing::{Area, Dash, Ink};
+use crate::report::plot::drawing::{Anchor, Area, Dash, Ink};
 use crate::report::plot::{
     BLACK, BLUE, GREEN, Key, Mark, ORANGE, PURPLE, RED, SKY, SMALL, Sheet, axis,
 };
+use crate::report::words;
 use crate::settings::Resource;
 use crate::time::Timestamp;
 use crate::units::Percent;
@@ -53,8 +54,8 @@ fn space(sheet: &mut Sheet, data: &PlotData, title: &str, series: &SpaceSeries, 
     value_ticks(sheet, area, step, |value| y.at((value * unit as f64) as u64));
     let used = series.used.held(sheet.scale, &data.gaps);
     let others = series.others.held(sheet.scale, &data.gaps);
-    fill(sheet, y, &used, OWN);
-    fill(sheet, y, &others, OTHERS);
+    fill(sheet, y, &used, |cell| cell.max, OWN);
+    fill(sheet, y, &others, |cell| cell.max, OTHERS);
     gaps(sheet, data, area);
     // Projections are made now and then; a column between two of them shows none.
     stroke(sheet, y, &series.projected.points(sheet.scale), 3, PURPLE);
@@ -65,17 +66,22 @@ fn space(sheet: &mut Sheet, data: &PlotData, title: &str, series: &SpaceSeries, 
         vec![(y.at(series.total.get()), Dash::Solid, BLACK, format!("all {total:.1} GiB"))];
     if judged {
         let limit = settings.degrade_limit(series.total);
-        let degrade = format!("degrade {}", percent(Percent::of(limit, series.total)));
+        let degrade = format!("degrade {}", words::percent(Percent::of(limit, series.total)));
         lines.push((y.at(limit.get()), Dash::Dashed, RED, degrade));
         let preventive = settings.preventive_line();
         lines.push((
             share(preventive),
             Dash::Dotted,
             ORANGE,
-            format!("preventive {}", percent(preventive)),
+            format!("preventive {}", words::percent(preventive)),
         ));
         let upgrade = settings.upgrade_line();
-        lines.push((share(upgrade), Dash::DashDot, GREEN, format!("upgrade {}", percent(upgrade))));
+        lines.push((
+            share(upgrade),
+            Dash::DashDot,
+            GREEN,
+            format!("upgrade {}", words::percent(upgrade)),
+        ));
     }
     sheet.lines(area, &lines);
     sheet.frame(area);
@@ -106,28 +112,42 @@ fn rate(sheet: &mut Sheet, data: &PlotData, title: &str, series: &RateSeries, ju
     let keys = [
         Key { mark: Mark::Fill(OTHERS), text: "others" },
         Key { mark: Mark::Fill(OWN), text: "models" },
-        Key { mark: Mark::Line(BLUE), text: "all use" },
+        Key { mark: Mark::Fill(RANGE), text: "range of all use" },
+        Key { mark: Mark::Line(BLUE), text: "mean of all use" },
     ];
     let area = sheet.panel(title, 84, if split { &keys } else { &keys[2..] });
     let whole = u64::from(Percent::ONE_HUNDRED.milli());
     let y = Vertical { area, most: whole.max(series.used.max()) * 21 / 20 };
     let most = y.most as f64 / 1000.0;
-    let step = if most <= 110.0 { 50.0 } else { axis::value_step(most) };
+    let step = if most <= 120.0 { 50.0 } else { axis::value_step(most) };
     value_ticks(sheet, area, step, |value| y.at((value * 1000.0) as u64));
     let used = series.used.held(sheet.scale, &data.gaps);
     if split {
-        fill(sheet, y, &used, OWN);
-        fill(sheet, y, &series.others.held(sheet.scale, &data.gaps), OTHERS);
+        fill(sheet, y, &used, Cell::mean, OWN);
+        let others = series.others.held(sheet.scale, &data.gaps);
+        fill(sheet, y, &others, Cell::mean, OTHERS);
     }
+    // Rates jump between samples: areas and lines show means, and the range lies pale over them.
+    stroke(sheet, y, &used, 0, RANGE);
     gaps(sheet, data, area);
-    stroke(sheet, y, &used, 1, BLUE);
+    stroke(sheet, y, &flat(&used, Cell::mean), 1, BLUE);
     let mut lines = Vec::new();
     if judged {
         let degrade = data.settings.raw().degrade_line.0;
         let upgrade = data.settings.upgrade_line();
         let line = |line: Percent| y.at(u64::from(line.milli()));
-        lines.push((line(degrade), Dash::Dashed, RED, format!("degrade {}", percent(degrade))));
-        lines.push((line(upgrade), Dash::DashDot, GREEN, format!("upgrade {}", percent(upgrade))));
+        lines.push((
+            line(degrade),
+            Dash::Dashed,
+            RED,
+            format!("degrade {}", words::percent(degrade)),
+        ));
+        lines.push((
+            line(upgrade),
+            Dash::DashDot,
+            GREEN,
+            format!("upgrade {}", words::percent(upgrade)),
+        ));
     }
     sheet.lines(area, &lines);
     sheet.frame(area);
@@ -138,8 +158,8 @@ pub(super) fn requests(sheet: &mut Sheet, data: &PlotData) {
         return;
     }
     let keys = [
-        Key { mark: Mark::Fill(ORANGE), text: "waiting" },
-        Key { mark: Mark::Line(BLUE), text: "running" },
+        Key { mark: Mark::Fill(ORANGE), text: "waiting, at most" },
+        Key { mark: Mark::Line(BLUE), text: "running, at most" },
     ];
     let area = sheet.panel("requests", 84, &keys);
     let y =
@@ -147,8 +167,9 @@ pub(super) fn requests(sheet: &mut Sheet, data: &PlotData) {
     let step = axis::value_step(y.most as f64).max(1.0);
     value_ticks(sheet, area, step, |value| y.at(value as u64));
     let queued = data.queued.held(sheet.scale, &[]);
-    fill(sheet, y, &queued, ORANGE);
-    stroke(sheet, y, &data.in_flight.held(sheet.scale, &[]), 1, BLUE);
+    fill(sheet, y, &queued, |cell| cell.max, ORANGE);
+    let running = data.in_flight.held(sheet.scale, &[]);
+    stroke(sheet, y, &flat(&running, |cell| cell.max), 2, BLUE);
     sheet.frame(area);
 }
 
@@ -176,8 +197,11 @@ pub(super) fn latency(sheet: &mut Sheet, data: &PlotData) {
     loop {
         let height = y(micros);
         if (area.top..=area.bottom).contains(&height) {
-            let label = crate::report::words::span(std::time::Duration::from_micros(micros));
-            let label = if micros < 1000 { format!("{micros}µs") } else { label };
+            let label = match micros {
+                ..1000 => format!("{micros} µs"),
+                1000..1_000_000 => format!("{} ms", micros / 1000),
+                _ => format!("{} s", micros / 1_000_000),
+            };
             sheet.drawing.horizontal(height, area.left, area.right, Dash::Solid, super::GRID);
             sheet.value_label(area, height, &label);
         }
@@ -236,9 +260,9 @@ fn value_ticks(sheet: &mut Sheet, area: Area, step: f64, y: impl Fn(f64) -> i32)
     }
 }
 
-/// Fills from the bottom of the panel to the largest value of each column.
-fn fill(sheet: &mut Sheet, y: Vertical, cells: &[Option<Cell>], ink: Ink) {
-    let column = |cell: &Option<Cell>| cell.map(|cell| (y.at(cell.max), y.area.bottom));
+/// Fills from the bottom of the panel to a value of each column.
+fn fill(sheet: &mut Sheet, y: Vertical, cells: &[Option<Cell>], of: fn(&Cell) -> u64, ink: Ink) {
+    let column = |cell: &Option<Cell>| cell.map(|cell| (y.at(of(&cell)), y.area.bottom));
     let columns: Vec<_> = cells.iter().map(column).collect();
     sheet.drawing.band(y.area.left, &columns, ink);
 }
@@ -255,6 +279,18 @@ fn stroke(sheet: &mut Sheet, y: Vertical, cells: &[Option<Cell>], width: i32, in
     sheet.drawing.band(y.area.left, &columns, ink);
 }
 
+/// Takes one value of each column, and connects it to the one before.
+fn flat(cells: &[Option<Cell>], of: fn(&Cell) -> u64) -> Vec<Option<Cell>> {
+    let mut before = None;
+    let mut out = Vec::with_capacity(cells.len());
+    for cell in cells {
+        let value = cell.map(|cell| of(&cell));
+        out.push(value.map(|value| Cell::hold(value).connected(before.unwrap_or(value))));
+        before = value;
+    }
+    out
+}
+
 fn gaps(sheet: &mut Sheet, data: &PlotData, area: Area) {
     for &(from, to) in &data.gaps {
         let [left, right] = [from, to].map(|at: Timestamp| sheet.x(at));
@@ -263,18 +299,13 @@ fn gaps(sheet: &mut Sheet, data: &PlotData, area: Area) {
             sheet.drawing.hatch(hole, true, super::FRAME.pale(40));
             if right - left > 60 {
                 let middle = ((left + right) / 2, (area.top + area.bottom) / 2);
-                let anchor = crate::report::plot::drawing::Anchor::Middle;
-                sheet.drawing.text("no samples", middle, anchor, SMALL, super::DARK);
+                sheet.drawing.text("no samples", middle, Anchor::Middle, SMALL, super::DARK);
             }
         }
     }
 }
 
-fn percent(share: Percent) -> String {
-    let value = share.as_f64();
-    if value == value.round() { format!("{value:.0}%") } else { format!("{value:.1}%") }
-}
-
 const OTHERS: Ink = Ink((205, 205, 205), 100);
+const RANGE: Ink = Ink(BLUE.0, 30);
 /// Sky blue on white paper.
 const OWN: Ink = Ink((158, 212, 243), 100);

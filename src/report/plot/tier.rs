@@ -92,7 +92,10 @@ fn phases(sheet: &mut Sheet, data: &PlotData, rows: Rows) {
         let bar = Area { left, top: top + 3, right: right.max(left + 2), bottom: bottom - 2 };
         let (ground, stroke, rising) = phase_inks(phase);
         sheet.drawing.rect(bar, ground);
-        sheet.drawing.hatch(bar, rising, stroke);
+        // In a narrow bar, strokes would only darken it, and make a long run's file large.
+        if bar.right - bar.left >= 8 {
+            sheet.drawing.hatch(bar, rising, stroke);
+        }
     }
 }
 
@@ -132,7 +135,8 @@ fn marks(sheet: &mut Sheet, data: &PlotData, area: Area) {
         data.changes.iter().map(|change| (sheet.x(change.at), Kind::of(change))).collect();
     drawn.sort_unstable();
     drawn.dedup();
-    for &(x, kind) in &drawn {
+    // Where there are many, lines would hide the steps that they lead to.
+    for &(x, kind) in drawn.iter().filter(|_| drawn.len() <= MOST_LINES) {
         if kind == Kind::Reversal {
             sheet.drawing.vertical(x, lane, area.bottom, PURPLE.pale(60));
         } else {
@@ -149,7 +153,7 @@ fn marks(sheet: &mut Sheet, data: &PlotData, area: Area) {
         let half = text_width(&text, SMALL) / 2;
         if x - half > free {
             sheet.drawing.text(&text, (x, area.top + 8), Anchor::Middle, SMALL, BLACK);
-            free = x + half + 2;
+            free = x + half + 6;
         }
     }
 }
@@ -280,6 +284,7 @@ fn phase_inks(phase: Phase) -> (Ink, Ink, bool) {
 
 /// The lane of the marks and their numbers.
 const LANE: i32 = 36;
+const MOST_LINES: usize = 80;
 const LEGEND_ROW: i32 = 18;
 /// More reasons than this make a page, not a legend.
 const EXPLAINED: usize = 24;
