@@ -1,3 +1,246 @@
-//! x
-/// x
-pub struct PlotData;
+//! The decision plot: what the machine went through, what was decided, and why, on one time axis.
+//!
+//! From top to bottom: each space resource with its lines and what upgrades would have brought it to; the
+//! rates; the tier with loading, draining and unloading, waits and every change; requests; latency. A panel
+//! without data is left out. Colours are those of Okabe and Ito, which colour-blind people tell apart; nothing
+//! is told by colour alone.
+//!
+//! ```text
+//! records --> PlotData (bounded memory) --> Drawing (shapes in whole pixels) --> SVG | PNG
+//! ```
+
+mod axis;
+mod columns;
+mod data;
+mod drawing;
+mod panels;
+mod tier;
+
+use plotters::backend::SVGBackend;
+
+use crate::report::plot::columns::Scale;
+use crate::report::plot::drawing::{Anchor, Area, Dash, Drawing, Ink, fit};
+use crate::report::words;
+use crate::summary::Summary;
+use crate::time;
+
+pub use data::PlotData;
+
+/// Returns the plot as SVG. `title` says what was run: the scenario's or the trace's name.
+pub fn svg(title: &str, data: &PlotData, summary: &Summary) -> String {
+    let drawing = draw(title, data, summary);
+    let mut text = String::new();
+    let size = (drawing.width.unsigned_abs(), drawing.height.unsigned_abs());
+    drawing.draw(&mut SVGBackend::with_string(&mut text, size), 1, false);
+    text
+}
+
+/// Returns the plot as PNG, with two pixels where the SVG has one.
+#[cfg(feature = "png")]
+pub fn png(title: &str, data: &PlotData, summary: &Summary) -> Vec<u8> {
+    let drawing = draw(title, data, summary);
+    let size = [drawing.width, drawing.height].map(|side| side.unsigned_abs() * PNG_SCALE);
+    let mut pixels = vec![0xff; size[0] as usize * size[1] as usize * 3];
+    let mut bitmap = plotters::backend::BitMapBackend::with_buffer(&mut pixels, size.into());
+    drawing.draw(&mut bitmap, PNG_SCALE as i32, true);
+    drop(bitmap);
+    encode(&pixels, size)
+}
+
+#[cfg(feature = "png")]
+fn encode(pixels: &[u8], [width, height]: [u32; 2]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut encoder = png::Encoder::new(&mut out, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Best);
+    let mut writer = encoder.write_header().expect("the size is not zero");
+    writer.write_image_data(pixels).expect("the buffer has the size of the picture");
+    writer.finish().expect("writing to memory cannot fail");
+    out
+}
+
+/// Puts the panels below one another.
+fn draw(title: &str, data: &PlotData, summary: &Summary) -> Drawing {
+    let mut sheet = Sheet::new(data);
+    sheet.title(title, summary);
+    panels::memory(&mut sheet, data);
+    panels::video_memory(&mut sheet, data);
+    panels::rates(&mut sheet, data);
+    tier::panel(&mut sheet, data);
+    panels::requests(&mut sheet, data);
+    panels::latency(&mut sheet, data);
+    sheet.time_labels();
+    tier::legend(&mut sheet, data);
+    sheet.finish()
+}
+
+/// A drawing under way: panels are added at the bottom.
+struct Sheet {
+    drawing: Drawing,
+    axis: axis::TimeAxis,
+    scale: Scale,
+    bottom: i32,
+    /// The panels drawn so far; the grid goes through all of them.
+    panels: Vec<Area>,
+}
+
+impl Sheet {
+    fn new(data: &PlotData) -> Self {
+        let pixels = (WIDTH - LEFT - RIGHT) as usize;
+        Self {
+            drawing: Drawing::new(WIDTH),
+            axis: axis::time_axis(data.end),
+            scale: Scale { end: data.end, pixels, holds_to_end: true },
+            bottom: 0,
+            panels: Vec::new(),
+        }
+    }
+
+    fn title(&mut self, title: &str, summary: &Summary) {
+        let line = format!(
+            "policy {}   ·   {} switches, {} reversals, {} wasted loads   ·   quality served {:.3}   ·   {} over memory   ·   {}",
+            summary.policy,
+            summary.switches,
+            summary.reversals,
+            summary.wasted_loads,
+            summary.quality_served_fraction,
+            words::seconds(summary.seconds_over_memory),
+            words::seconds(summary.seconds),
+        );
+        let width = WIDTH - LEFT - 20;
+        let heading = fit(title, TITLE_SIZE, width);
+        self.drawing.text(&heading, (LEFT, 24), Anchor::Start, TITLE_SIZE, BLACK);
+        self.drawing.text(&fit(&line, TEXT, width), (LEFT, 48), Anchor::Start, TEXT, DARK);
+        self.bottom = 62;
+    }
+
+    /// Adds a panel with its title, and above its right end what its inks mean.
+    fn panel(&mut self, title: &str, height: i32, keys: &[Key]) -> Area {
+        let top = self.bottom + HEAD;
+        let area = Area { left: LEFT, top, right: WIDTH - RIGHT, bottom: top + height };
+        self.drawing.rect(area, PAPER);
+        let line = top - 11;
+        self.drawing.text(title, (area.left, line), Anchor::Start, TEXT, BLACK);
+        let mut right = area.right;
+        for key in keys.iter().rev() {
+            right -= drawing::text_width(key.text, SMALL);
+            self.drawing.text(key.text, (right, line), Anchor::Start, SMALL, DARK);
+            right -= 24;
+            let swatch = Area { left: right, top: line - 5, right: right + 18, bottom: line + 5 };
+            key.mark.draw(&mut self.drawing, swatch);
+            right -= 16;
+        }
+        for (at, _) in &self.axis.ticks {
+            let x = area.left + self.scale.pixel(*at) as i32;
+            self.drawing.vertical(x, area.top, area.bottom, GRID);
+        }
+        self.bottom = area.bottom;
+        self.panels.push(area);
+        area
+    }
+
+    /// Returns the place of a moment.
+    fn x(&self, at: time::Timestamp) -> i32 {
+        LEFT + self.scale.pixel(at) as i32
+    }
+
+    /// Writes a value beside its tick.
+    fn value_label(&mut self, area: Area, y: i32, text: &str) {
+        self.drawing.horizontal(y, area.left - 4, area.left, Dash::Solid, DARK);
+        self.drawing.text(text, (area.left - 8, y), Anchor::End, SMALL, DARK);
+    }
+
+    /// Draws lines across a panel and names them at its right edge, each name a line apart from the next.
+    fn lines(&mut self, area: Area, lines: &[(i32, Dash, Ink, String)]) {
+        let mut lines: Vec<_> = lines.iter().filter(|line| line.0 >= area.top).collect();
+        lines.sort_by_key(|line| line.0);
+        let mut free = area.top - 12;
+        for (y, dash, ink, text) in lines {
+            self.drawing.horizontal(*y, area.left, area.right, *dash, *ink);
+            let place = (*y).max(free);
+            self.drawing.text(text, (area.right + 8, place), Anchor::Start, SMALL, *ink);
+            free = place + SMALL + 2;
+        }
+    }
+
+    fn frame(&mut self, area: Area) {
+        self.drawing.frame(area, FRAME);
+    }
+
+    fn time_labels(&mut self) {
+        let y = self.bottom + 14;
+        for (at, label) in &self.axis.ticks {
+            let x = LEFT + self.scale.pixel(*at) as i32;
+            self.drawing.vertical(x, self.bottom, self.bottom + 5, DARK);
+            self.drawing.text(label, (x, y), Anchor::Middle, SMALL, DARK);
+        }
+        let caption = self.axis.caption;
+        self.drawing.text(caption, (WIDTH - RIGHT + 24, y), Anchor::Start, SMALL, DARK);
+        self.bottom += 26;
+    }
+
+    fn finish(mut self) -> Drawing {
+        self.drawing.height = self.bottom + 12;
+        self.drawing
+    }
+}
+
+/// What an ink of a panel means.
+struct Key {
+    mark: Mark,
+    text: &'static str,
+}
+
+/// How a key shows what it means.
+enum Mark {
+    Fill(Ink),
+    Line(Ink),
+    Hatch { ground: Ink, stroke: Ink, rising: bool },
+}
+
+impl Mark {
+    fn draw(&self, drawing: &mut Drawing, area: Area) {
+        match *self {
+            Self::Fill(ink) => drawing.rect(area, ink),
+            Self::Line(ink) => {
+                let middle = (area.top + area.bottom) / 2;
+                drawing.rect(Area { top: middle - 1, bottom: middle + 1, ..area }, ink);
+            }
+            Self::Hatch { ground, stroke, rising } => {
+                drawing.rect(area, ground);
+                drawing.hatch(area, rising, stroke);
+            }
+        }
+    }
+}
+
+const WIDTH: i32 = 1400;
+/// Room for values on the left, and for the names of lines on the right.
+const LEFT: i32 = 86;
+const RIGHT: i32 = 154;
+/// Room for a panel's title above it.
+const HEAD: i32 = 30;
+const TITLE_SIZE: i32 = 18;
+const TEXT: i32 = 13;
+const SMALL: i32 = 11;
+#[cfg(feature = "png")]
+const PNG_SCALE: u32 = 2;
+
+const BLACK: Ink = Ink((0, 0, 0), 100);
+const DARK: Ink = Ink((70, 70, 70), 100);
+const FRAME: Ink = Ink((140, 140, 140), 100);
+const GRID: Ink = Ink((228, 228, 228), 100);
+const PAPER: Ink = Ink((250, 250, 250), 100);
+const WHITE: Ink = Ink((255, 255, 255), 100);
+// Okabe and Ito, Color Universal Design, 2008.
+const ORANGE: Ink = Ink((230, 159, 0), 100);
+const SKY: Ink = Ink((86, 180, 233), 100);
+const GREEN: Ink = Ink((0, 158, 115), 100);
+const YELLOW: Ink = Ink((240, 228, 66), 100);
+const BLUE: Ink = Ink((0, 114, 178), 100);
+const RED: Ink = Ink((213, 94, 0), 100);
+const PURPLE: Ink = Ink((204, 121, 167), 100);
+
+#[cfg(test)]
+mod tests;

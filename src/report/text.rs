@@ -4,7 +4,6 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::report::words;
 use crate::summary::{Percentiles, Summary};
-use crate::time;
 
 /// Returns the figures that matter at first look, one a line, without colours.
 pub fn text_summary(summary: &Summary) -> String {
@@ -41,7 +40,7 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
     }
     let mut rows = vec![
         ("policy", summary.policy.clone()),
-        ("time", words::span(time::from_secs_f64(summary.seconds))),
+        ("time", words::seconds(summary.seconds)),
         ("samples", samples),
         (
             "switches",
@@ -61,18 +60,18 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
                 summary.loads,
                 summary.wasted_loads,
                 summary.failed_loads,
-                words::span(time::from_secs_f64(summary.reload_seconds))
+                words::seconds(summary.reload_seconds)
             ),
         ),
         ("quality served", format!("{:.3}", summary.quality_served_fraction)),
         ("tiers", tiers(summary)),
-        ("above degrade line", span(summary.seconds_above_degrade_line)),
+        ("above degrade line", words::seconds(summary.seconds_above_degrade_line)),
         (
             "over memory",
             format!(
                 "{} ({} unavoidable), {} out of memory",
-                span(summary.seconds_over_memory),
-                span(summary.seconds_over_memory_unavoidable),
+                words::seconds(summary.seconds_over_memory),
+                words::seconds(summary.seconds_over_memory_unavoidable),
                 summary.out_of_memory_events
             ),
         ),
@@ -121,12 +120,8 @@ fn tiers(summary: &Summary) -> String {
 }
 
 fn percentiles(spans: &Percentiles) -> String {
-    let text = |millis: f64| words::span(time::from_secs_f64(millis / 1000.0));
+    let text = |millis: f64| words::seconds(millis / 1000.0);
     format!("p50 {}, p95 {}, p99 {}", text(spans.p50), text(spans.p95), text(spans.p99))
-}
-
-fn span(seconds: f64) -> String {
-    if seconds == 0.0 { "0s".to_owned() } else { words::span(time::from_secs_f64(seconds)) }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
 use crate::event::{Action, GateName, Measure, Notice, Reason, Urgency};
+use crate::time;
 use crate::units::{Bytes, Percent};
 
 /// Returns a reason with its numbers, as a clause: `memory 14.9 GiB is above 14.4 GiB`.
@@ -181,6 +182,11 @@ pub fn span(span: Duration) -> String {
     }
 }
 
+/// Returns seconds as a span, for people.
+pub fn seconds(seconds: f64) -> String {
+    if seconds == 0.0 { "0s".to_owned() } else { span(time::from_secs_f64(seconds)) }
+}
+
 fn two(large: u128, large_unit: &str, small: u128, small_unit: &str) -> String {
     match small {
         0 => format!("{large}{large_unit}"),
@@ -202,7 +208,8 @@ pub fn bytes(amount: Bytes) -> String {
 
 /// Returns a share to a tenth of a percent, for people.
 pub fn percent(share: Percent) -> String {
-    format!("{:.1}%", share.as_f64())
+    let text = format!("{:.1}", share.as_f64());
+    format!("{}%", text.trim_end_matches(".0"))
 }
 
 #[cfg(test)]

@@ -1,0 +1,319 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::*;
+use crate::catalog::{Catalog, Rung};
+use crate::event::{Action, Command, Decision, Input, Outcome, Output, Reason, Urgency, Verdict};
+use crate::hardware::HardwareTier;
+use crate::request::{End, Request, RequestId};
+use crate::sample::{Pressure, Rate, Sample, Space};
+use crate::settings::{RawSettings, Resource, Settings};
+use crate::summary::Fold;
+use crate::time::Timestamp;
+use crate::units::{Bytes, Percent};
+
+/// A made-up run: others' memory from a formula, and a rule that is careful or hasty.
+struct Play {
+    data: PlotData,
+    fold: Fold,
+    catalog: Catalog,
+    now: Timestamp,
+    rung: Rung,
+    good_since: Option<Timestamp>,
+    busy_until: Timestamp,
+    planned: VecDeque<(Timestamp, Planned)>,
+    request: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Planned {
+    Unload(Rung),
+    Unloaded(Rung),
+    Load(Rung),
+    Loaded(Rung),
+    Switched(Rung, Rung, Duration),
+    Start(u64),
+    End(u64, Duration),
+}
+
+impl Play {
+    fn new() -> Self {
+        let catalog = Catalog::relative_to(TOTAL);
+        let settings = Settings::new(RawSettings::default(), HardwareTier::MidRange).unwrap();
+        Self {
+            data: PlotData::new(&catalog, &settings),
+            fold: Fold::new(&catalog, Duration::from_mins(15)).judging_samples(&settings),
+            catalog,
+            now: Timestamp::ZERO,
+            rung: Rung::NONE,
+            good_since: None,
+            busy_until: Timestamp::ZERO,
+            planned: VecDeque::new(),
+            request: 0,
+        }
+    }
+
+    fn input(&mut self, input: &Input) {
+        self.data.input(self.now, input);
+        self.fold.input(self.now, input);
+    }
+
+    fn output(&mut self, output: &Output) {
+        self.data.output(self.now, output);
+        self.fold.output(self.now, output);
+    }
+
+    fn footprint(&self, rung: Rung) -> Bytes {
+        self.catalog.primary(rung).map_or(Bytes::ZERO, |model| model.ram)
+    }
+
+    fn plan(&mut self, after: Duration, planned: Planned) {
+        self.planned.push_back((self.now + after, planned));
+    }
+
+    fn carry_out(&mut self, until: Timestamp) {
+        self.planned.make_contiguous().sort_by_key(|(at, _)| *at);
+        while self.planned.front().is_some_and(|(at, _)| *at <= until) {
+            let (at, planned) = self.planned.pop_front().unwrap();
+            self.now = at;
+            let model = |rung| self.catalog.primary(rung).unwrap().id.clone();
+            match planned {
+                Planned::Unload(rung) => {
+                    self.output(&Output::Command(Command::Unload { model: model(rung) }));
+                }
+                Planned::Unloaded(rung) => {
+                    self.input(&Input::Outcome(Outcome::Unloaded { model: model(rung) }));
+                }
+                Planned::Load(rung) => {
+                    let model = model(rung);
+                    self.output(&Output::Command(Command::Load { model, gpu: None }));
+                }
+                Planned::Loaded(rung) => {
+                    self.input(&Input::Outcome(Outcome::Loaded { model: model(rung) }));
+                }
+                Planned::Switched(from, to, took) => {
+                    self.output(&Output::Switched { from, to, took });
+                }
+                Planned::Start(id) => {
+                    let model = model(self.rung.max(Rung(1)));
+                    let request = RequestId(id);
+                    self.output(&Output::Command(Command::Start { request, model }));
+                }
+                Planned::End(id, latency) => {
+                    let model = model(self.rung.max(Rung(1)));
+                    let request = RequestId(id);
+                    let first_token = latency / 4;
+                    let end = End::Done { model, first_token, latency, output_tokens: 10 };
+                    self.output(&Output::Ended { request, end });
+                }
+            }
+        }
+        self.now = until;
+    }
+
+    fn switch(&mut self, to: Rung, action: Action, reason: Reason, drain: Duration) {
+        let from = self.rung;
+        let gates = Vec::new();
+        self.output(&Output::Decision(Decision { action, rung: from, reason, gates }));
+        let second = Duration::from_secs(1);
+        let mut after = drain;
+        if from > Rung::NONE {
+            self.plan(after, Planned::Unload(from));
+            after += second;
+            self.plan(after, Planned::Unloaded(from));
+        }
+        if to > Rung::NONE {
+            self.plan(after, Planned::Load(to));
+            after += second * 8;
+            self.plan(after, Planned::Loaded(to));
+        }
+        self.plan(after, Planned::Switched(from, to, after));
+        self.rung = to;
+        self.busy_until = self.now + after;
+        self.good_since = None;
+    }
+
+    /// Steps down when use is above 90 %, and up after `window` in which the next rung fits under `limit`.
+    fn decide(&mut self, others: Bytes, window: Duration, limit: Percent) {
+        let resource = Resource::Memory;
+        let degrade = TOTAL.share(Percent::new(90));
+        let used = others + self.footprint(self.rung);
+        let hold = |reason, rung| {
+            Output::Decision(Decision { action: Action::Hold, rung, reason, gates: vec![] })
+        };
+        if self.now < self.busy_until {
+            return self.output(&hold(Reason::Switching, self.rung));
+        }
+        if used > degrade && self.rung > Rung::NONE {
+            let to = Rung(self.rung.0 - 1);
+            let action = Action::Downgrade { to, urgency: Urgency::Immediate };
+            let reason = Reason::AboveDegradeLine { resource, used, limit: degrade };
+            return self.switch(to, action, reason, Duration::from_secs(6));
+        }
+        if self.rung == self.catalog.top() {
+            return self.output(&hold(Reason::AtTop, self.rung));
+        }
+        let to = Rung(self.rung.0 + 1);
+        let (projected, limit) = (others + self.footprint(to), TOTAL.share(limit));
+        if projected > limit {
+            self.good_since = None;
+            return self
+                .output(&hold(Reason::WouldNotFit { to, resource, projected, limit }, self.rung));
+        }
+        let good_for = self.now.since(*self.good_since.get_or_insert(self.now));
+        if good_for < window {
+            let remaining = window - good_for;
+            return self.output(&hold(Reason::Window { to, remaining }, self.rung));
+        }
+        let reason = Reason::Room { resource, projected, limit, good_for };
+        self.switch(to, Action::Upgrade { to }, reason, Duration::ZERO);
+    }
+}
+
+/// What a run looks like.
+struct Script {
+    seconds: u64,
+    step: u64,
+    /// Others' use in MiB at a second.
+    others: fn(u64) -> u64,
+    window: Duration,
+    limit: Percent,
+    /// Seconds between requests.
+    requests: Option<u64>,
+}
+
+fn play(script: &Script) -> (PlotData, Summary) {
+    let mut run = Play::new();
+    let noise = |n: u64| n.wrapping_mul(6_364_136_223_846_793_005).rotate_left(23) >> 40;
+    for second in (0..=script.seconds).step_by(script.step as usize) {
+        let at = Timestamp::from_secs(second);
+        run.carry_out(at);
+        let others = Bytes::from_mib((script.others)(second) + noise(second) % 200);
+        let own = run.footprint(run.rung);
+        let busy =
+            noise(second + 1) % 30_000 + if noise(second / 600) % 5 == 0 { 60_000 } else { 0 };
+        let others_cpu = Percent::from_milli(busy as u32);
+        let own_cpu = Percent::from_milli(if script.requests.is_some() { 15_000 } else { 0 });
+        let gap = (script.seconds / 2..script.seconds / 2 + script.seconds / 30).contains(&second);
+        if gap && script.seconds < 1000 {
+            run.input(&Input::SampleMissing { error: "not there".to_owned() });
+            continue;
+        }
+        run.input(&Input::Sample(Sample {
+            memory: Some(Space { total: TOTAL, others, own }),
+            cpu: Some(Rate { others: others_cpu, own: own_cpu }),
+            pressure: script.requests.map(|_| Pressure {
+                memory_some: Percent::from_milli((noise(second / 100) % 20_000) as u32),
+                ..Pressure::default()
+            }),
+            ..Sample::default()
+        }));
+        run.decide(others, script.window, script.limit);
+        if script.requests.is_some_and(|every| second % every < script.step)
+            && run.rung > Rung::NONE
+        {
+            run.request += 1;
+            let id = run.request;
+            run.input(&Input::Request(Request::chat(id, 100, 100)));
+            let verdict = Verdict::Proceed;
+            run.output(&Output::Accepted { request: RequestId(id), verdict });
+            let wait = Duration::from_millis(noise(id) % 9000);
+            let latency = wait + Duration::from_millis(800 + noise(id + 7) % 20_000);
+            run.plan(wait, Planned::Start(id));
+            run.plan(latency, Planned::End(id, latency));
+        }
+    }
+    let end = Timestamp::from_secs(script.seconds);
+    run.carry_out(end);
+    run.data.finish(end);
+    let mut summary = run.fold.finish(end);
+    summary.policy = "made up".to_owned();
+    (run.data, summary)
+}
+
+fn scripts() -> Vec<(&'static str, Script)> {
+    let window = Duration::from_mins(5);
+    let limit = Percent::new(85);
+    vec![
+        (
+            "ten minutes, one switch",
+            Script { seconds: 600, step: 2, others: |_| 9000, window, limit, requests: Some(7) },
+        ),
+        (
+            "ten minutes, a sudden loss",
+            Script {
+                seconds: 900,
+                step: 2,
+                others: |s| if (500..700).contains(&s) { 14_500 } else { 3000 },
+                window: Duration::from_secs(30),
+                limit,
+                requests: Some(4),
+            },
+        ),
+        (
+            "27 hours, six switches",
+            Script {
+                seconds: 99_360,
+                step: 10,
+                others: |s| match s {
+                    0..40_000 => 3000 + s / 20,
+                    40_000..60_000 => 9000,
+                    60_000..61_000 => 14_900,
+                    _ => 4000,
+                },
+                window,
+                limit,
+                requests: None,
+            },
+        ),
+        (
+            "27 hours, hasty: some 200 switches",
+            Script {
+                seconds: 99_360,
+                step: 10,
+                others: |s| 3000 + 4 * (s % 3600).abs_diff(1800),
+                window: Duration::from_secs(60),
+                limit: Percent::new(94),
+                requests: Some(60),
+            },
+        ),
+        (
+            "thirty days",
+            Script {
+                seconds: 30 * 86_400,
+                step: 60,
+                others: |s| 2500 + (s % 86_400).abs_diff(43_200) / 5 + s / 2000,
+                window,
+                limit,
+                requests: Some(600),
+            },
+        ),
+    ]
+}
+
+/// Run with `TIERSHIFT_PLOTS=folder` to look at the pictures.
+#[test]
+fn plots_are_the_same_bytes_twice_and_hold_only_whole_coordinates() {
+    for (name, script) in scripts() {
+        let (data, summary) = play(&script);
+        let picture = svg(name, &data, &summary);
+        let again = play(&script);
+        assert!(picture == svg(name, &again.0, &again.1), "{name}");
+        assert!(picture.len() < 700_000, "{name}: {} bytes", picture.len());
+        for points in picture.split("points=\"").skip(1) {
+            let (points, _) = points.split_once('"').unwrap();
+            let whole = |point: &str| point.is_empty() || point.parse::<i32>().is_ok();
+            assert!(points.split([',', ' ']).all(whole), "{points}");
+        }
+        #[cfg(feature = "png")]
+        let bitmap = png(name, &data, &summary);
+        if let Ok(folder) = std::env::var("TIERSHIFT_PLOTS") {
+            let file = std::path::Path::new(&folder).join(name.replace([' ', ',', ':'], "_"));
+            std::fs::write(file.with_extension("svg"), &picture).unwrap();
+            #[cfg(feature = "png")]
+            std::fs::write(file.with_extension("png"), &bitmap).unwrap();
+        }
+    }
+}
+
+const TOTAL: Bytes = Bytes::from_gib(16);
