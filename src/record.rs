@@ -173,7 +173,7 @@ pub fn record_to_file(
     let file = RecordingFile::create(path, overwrite)?;
     let mut writer = NativeWriter::new(file, machine, about).map_err(begun)?;
     let mut rows = 0;
-    let write = |at: Timestamp, sample: &Sample| writer.write(at, sample, machine.cpus);
+    let write = |at: Timestamp, sample: &Sample| writer.write(at, sample);
     let heard = |recorded: &Recorded| {
         rows = recorded.samples;
         progress(recorded);

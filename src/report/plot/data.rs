@@ -193,6 +193,7 @@ impl PlotData {
                     self.latency.add(now, *latency);
                 }
             }
+            Output::Serving { rung } => self.rung.add(now, u64::from(rung.0)),
             Output::Switched { from, to, took } => self.switched(now, *from, *to, *took),
             Output::Notice(_) => {}
         }
@@ -302,7 +303,6 @@ impl PlotData {
         self.busy.retain(|model, (phase, _)| {
             *phase != Phase::Draining || catalog.rung_of(model) != Some(to)
         });
-        self.rung.add(now, u64::from(to.0));
         let decided = self.pending.take();
         if from == to {
             return;

@@ -1,0 +1,116 @@
+//! The command line: raw arguments become a checked plan, the plan a call. One file a verb.
+
+mod artifacts;
+mod check;
+mod common;
+mod diff;
+mod explain;
+mod files;
+mod import;
+#[cfg(feature = "live")]
+mod live;
+mod plot;
+mod replay;
+mod run;
+mod verify;
+
+use std::process::ExitCode;
+
+use anstream::eprintln;
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// What a verb came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Done; where something was checked, it passed.
+    Done,
+    /// A check failed.
+    Failed,
+}
+
+/// Decides which size of a local language model a machine should run right now, and proves the decision.
+#[derive(Debug, Parser)]
+#[command(name = "tiershift", version, max_term_width = 110)]
+#[command(after_help = "Exit codes: 0 done, 1 a check failed, 2 could not run.\n\n\
+Examples:\n  \
+tiershift replay traces/models-come-and-go.csv --out out/first\n  \
+tiershift run scenarios/no-projection.toml\n  \
+tiershift check\n  \
+tiershift explain out/first/events.jsonl --at 5m")]
+struct Cli {
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Replay recorded traces through the controller
+    Replay(replay::Arguments),
+    /// Run scenarios
+    Run(run::Arguments),
+    /// Check scenarios: expectations, golden stories, and every run twice
+    Check(check::Arguments),
+    /// Record this machine into a trace
+    #[cfg(feature = "live")]
+    Record(live::RecordArguments),
+    /// Convert a public format into a native trace
+    Import(import::Arguments),
+    /// Draw the decision plot of an event log
+    Plot(plot::Arguments),
+    /// Tell why a log's decisions were taken, with every gate
+    Explain(explain::Arguments),
+    /// Find where two logs part, and why
+    Diff(diff::Arguments),
+    /// Feed a log's inputs to the controller again and compare what it answers
+    Verify(verify::Arguments),
+    /// Show what of this machine can be read, and its hardware tier
+    #[cfg(feature = "live")]
+    Hardware(live::HardwareArguments),
+    /// Print the JSON Schema of a file format, for editors
+    Schema(files::SchemaArguments),
+    /// Print a shell's completion script
+    Completions(files::CompletionArguments),
+}
+
+/// Runs the command line and returns what the process exits with.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.json;
+    let result = match &cli.verb {
+        Verb::Replay(arguments) => replay::run(arguments, json),
+        Verb::Run(arguments) => run::run(arguments, json),
+        Verb::Check(arguments) => check::run(arguments, json),
+        #[cfg(feature = "live")]
+        Verb::Record(arguments) => live::record(arguments, json),
+        Verb::Import(arguments) => import::run(arguments, json),
+        Verb::Plot(arguments) => plot::run(arguments, json),
+        Verb::Explain(arguments) => explain::run(arguments, json),
+        Verb::Diff(arguments) => diff::run(arguments, json),
+        Verb::Verify(arguments) => verify::run(arguments, json),
+        #[cfg(feature = "live")]
+        Verb::Hardware(arguments) => live::hardware(arguments, json),
+        Verb::Schema(arguments) => files::schema(arguments),
+        Verb::Completions(arguments) => files::completions(arguments, &mut Cli::command()),
+    };
+    match result {
+        Ok(Verdict::Done) => ExitCode::SUCCESS,
+        Ok(Verdict::Failed) => ExitCode::from(1),
+        Err(error) => {
+            // A reader that closed the pipe has what it wanted.
+            if error.chain().any(is_broken_pipe) {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

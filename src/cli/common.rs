@@ -1,0 +1,110 @@
+//! What several verbs share: settings and catalogs by name or file, printing, progress.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::catalog::Catalog;
+use crate::scenario;
+use crate::settings::{PolicyName, RawSettings, Resource};
+use crate::time::{Clock, SystemClock, Timestamp};
+
+/// Returns the settings that `--policy` names: a policy, or a file.
+pub(super) fn settings(policy: Option<&str>) -> Result<RawSettings> {
+    let Some(policy) = policy else { return Ok(RawSettings::default()) };
+    if let Some(settings) = named_settings(policy) {
+        return Ok(settings);
+    }
+    if !policy.contains(['.', '/', '\\']) {
+        let known: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
+        let suggestion = crate::document::suggestion(policy, known.iter().copied());
+        anyhow::bail!(
+            "unknown policy `{policy}`{suggestion}; policies are {}, or give a policy file",
+            known.join(", ")
+        );
+    }
+    let text = fs::read_to_string(policy).with_context(|| format!("cannot read `{policy}`"))?;
+    Ok(scenario::parse_settings(&text, policy)?)
+}
+
+fn named_settings(name: &str) -> Option<RawSettings> {
+    let (_, (policy, constrain)) = NAMED.iter().find(|(known, _)| *known == name)?;
+    Some(RawSettings {
+        policy: *policy,
+        constrain: constrain.to_vec(),
+        ..RawSettings::default()
+    })
+}
+
+/// The policies that a name stands for.
+const NAMED: [(&str, (PolicyName, &[Resource])); 5] = [
+    ("proactive", (PolicyName::Proactive, &Resource::ALL)),
+    ("memory-only", (PolicyName::Proactive, &[Resource::Memory])),
+    ("projecting", (PolicyName::Projecting, &Resource::ALL)),
+    ("original", (PolicyName::Original, &Resource::ALL)),
+    ("fixed", (PolicyName::Fixed, &Resource::ALL)),
+];
+
+/// Reads and checks a catalog file.
+pub(super) fn catalog(path: &Path) -> Result<Catalog> {
+    let name = path.display().to_string();
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read `{name}`"))?;
+    Ok(scenario::parse_catalog(&text, &name)?)
+}
+
+/// Prints to standard output, without colours where it is no terminal.
+pub(super) fn print(text: &str) -> Result<()> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Prints a value as JSON.
+pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+/// A progress bar that shows itself after a second, on a terminal only.
+pub(super) struct Progress {
+    bar: ProgressBar,
+    clock: SystemClock,
+    shown: bool,
+}
+
+impl Progress {
+    pub(super) fn new(what: &str, total: Option<u64>) -> Self {
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+        let template = match total {
+            Some(_) => "{msg} [{bar:40}] {percent:>3} %, {eta} left",
+            None => "{msg} {spinner} {human_pos}",
+        };
+        let style = ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("=> ");
+        Self {
+            bar: bar.with_style(style).with_message(what.to_owned()),
+            clock: SystemClock::start(),
+            shown: false,
+        }
+    }
+
+    pub(super) fn set(&mut self, done: u64) {
+        if !self.shown && self.clock.now() > Timestamp::from_secs(1) {
+            self.shown = true;
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.set_position(done);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

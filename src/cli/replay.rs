@@ -1,0 +1,258 @@
+//! `tiershift replay`: recorded traces through the controller.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use rayon::prelude::*;
+
+use crate::catalog::{Catalog, RawCatalog};
+use crate::cli::artifacts::Artifacts;
+use crate::cli::{Verdict, common};
+use crate::controller::Detail;
+use crate::event::Record;
+use crate::hardware::Machine;
+use crate::log::{Header, LogLevel, LogVersion, Source};
+use crate::replay::{Recording, recorded_workload};
+use crate::report::text_summary;
+use crate::rng::Seed;
+use crate::scenario::Physics;
+use crate::settings::RawSettings;
+use crate::sim::simulate;
+use crate::summary::Summary;
+use crate::trace::{Format, ReadOptions, Requests};
+use crate::units::Bytes;
+
+/// Replay recorded traces
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+tiershift replay traces/models-come-and-go.csv --out out/first\n  \
+tiershift replay host.csv --policy original --json\n  \
+tiershift replay gpu.csv --format nvidia-smi --memory 32GiB --requests azure.csv")]
+pub(super) struct Arguments {
+    /// Resource traces; the format is recognised (see `tiershift import --list`)
+    #[arg(required = true, value_name = "TRACE")]
+    traces: Vec<PathBuf>,
+    /// A request trace to serve meanwhile
+    #[arg(long, value_name = "FILE")]
+    requests: Option<PathBuf>,
+    /// Repeat the request trace for as long as the resource trace lasts
+    #[arg(long, requires = "requests")]
+    loop_requests: bool,
+    /// The models; without it, three of 12.5, 31.25 and 56.25 % of the machine's memory
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
+    /// proactive, memory-only, projecting, original, fixed, or a policy file
+    #[arg(long, value_name = "NAME|FILE")]
+    policy: Option<String>,
+    /// The traces' format: a preset's name or a mapping file
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// The machine's memory, for a trace that does not tell it
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Bytes>,
+    /// The video memory of the machine's GPUs, for a trace that does not tell it
+    #[arg(long, value_name = "SIZE,..", value_delimiter = ',')]
+    vram: Vec<Bytes>,
+    /// Where to write summary, decisions, event log and plots; with several traces, a folder each in it
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// What the event log holds
+    #[arg(long, value_enum, default_value = "full")]
+    log: Level,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Refuse a trace with any defect
+    #[arg(long)]
+    strict: bool,
+    /// Traces to replay side by side; results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: u16,
+}
+
+/// [`LogLevel`] as an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Level {
+    /// Everything; verify needs it
+    Full,
+    /// What changed
+    Changes,
+    /// No log
+    Off,
+}
+
+impl From<Level> for LogLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Full => Self::Full,
+            Level::Changes => Self::Changes,
+            Level::Off => Self::Off,
+        }
+    }
+}
+
+/// A replay, checked.
+struct Plan<'a> {
+    trace: &'a Path,
+    out: Option<PathBuf>,
+    arguments: &'a Arguments,
+    options: ReadOptions,
+    settings: RawSettings,
+    catalog: Option<Catalog>,
+    requests: Option<(Requests, Source)>,
+}
+
+pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+    let plans = plan(arguments)?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(arguments.jobs)).build()?;
+    let summaries: Vec<Result<Summary>> = pool.install(|| plans.par_iter().map(replay).collect());
+    let summaries: Vec<Summary> = summaries.into_iter().collect::<Result<_>>()?;
+    if json {
+        match summaries.as_slice() {
+            [one] => common::print(&one.to_json())?,
+            many => common::print_json(&many)?,
+        }
+    } else {
+        for (plan, summary) in plans.iter().zip(&summaries) {
+            common::print(&format!("{}\n{}", plan.trace.display(), text_summary(summary)))?;
+            if let Some(out) = &plan.out {
+                common::print(&format!("written to {}\n", out.display()))?;
+            }
+        }
+    }
+    let is_sound = summaries.iter().all(|summary| summary.violations.is_empty());
+    Ok(if is_sound { Verdict::Done } else { Verdict::Failed })
+}
+
+fn plan(arguments: &Arguments) -> Result<Vec<Plan<'_>>> {
+    let format = arguments.format.as_deref().map(Format::named).transpose()?;
+    let told = (arguments.memory.is_some() || !arguments.vram.is_empty()).then(|| Machine {
+        memory: arguments.memory.unwrap_or(Bytes::ZERO),
+        gpus: arguments.vram.clone(),
+        ..Machine::default()
+    });
+    let options = ReadOptions { format, strict: arguments.strict, machine: told };
+    let settings = common::settings(arguments.policy.as_deref())?;
+    let catalog = arguments.catalog.as_deref().map(common::catalog).transpose()?;
+    let requests = match &arguments.requests {
+        None => None,
+        Some(path) => {
+            let read = ReadOptions { strict: arguments.strict, ..ReadOptions::default() };
+            let requests = Requests::read(path, &read)?;
+            Some((requests, source(path)?))
+        }
+    };
+    let mut names = BTreeSet::new();
+    let mut plans = Vec::new();
+    for trace in &arguments.traces {
+        let out = match &arguments.out {
+            Some(out) if arguments.traces.len() > 1 => {
+                let name = file_name(trace);
+                let folder = out.join(name.split('.').next().unwrap_or(&name));
+                anyhow::ensure!(
+                    names.insert(folder.clone()),
+                    "two traces would both be written to `{}`: replay them one by one",
+                    folder.display()
+                );
+                Some(folder)
+            }
+            out => out.clone(),
+        };
+        plans.push(Plan {
+            trace,
+            out,
+            arguments,
+            options: options.clone(),
+            settings: settings.clone(),
+            catalog: catalog.clone(),
+            requests: requests.clone(),
+        });
+    }
+    Ok(plans)
+}
+
+fn replay(plan: &Plan<'_>) -> Result<Summary> {
+    let Plan { trace, arguments, .. } = plan;
+    let recording = Recording::open(trace, &plan.options)?;
+    let machine = recording.machine().clone();
+    let catalog = match &plan.catalog {
+        Some(catalog) => catalog.clone(),
+        None => {
+            anyhow::ensure!(
+                machine.memory > Bytes::ZERO,
+                "{}: the trace does not tell how much memory the machine has: give --memory, or a --catalog",
+                trace.display()
+            );
+            Catalog::relative_to(machine.memory)
+        }
+    };
+    let seed = Seed(arguments.seed);
+    let workloads: Vec<_> =
+        plan.requests.iter().map(|(requests, _)| recorded_workload(requests, arguments.loop_requests)).collect();
+    let level = LogLevel::from(arguments.log);
+    let header = Header {
+        version: LogVersion::CURRENT,
+        level,
+        name: file_name(trace),
+        policy: plan.settings.policy.name().to_owned(),
+        hardware_tier: machine.tier(),
+        machine,
+        seed: arguments.seed,
+        sources: std::iter::once(source(trace))
+            .chain(plan.requests.iter().map(|(_, source)| Ok(source.clone())))
+            .collect::<Result<_>>()?,
+        settings: plan.settings.clone(),
+        catalog: RawCatalog::from(&catalog),
+        started_at: None,
+        fingerprint: String::new(),
+    }
+    .seal();
+    let mut progress = common::Progress::new(&header.name, recording.progress().total());
+    let watch = recording.clone();
+    let situation = recording
+        .watched(move |_| progress.set(watch.progress().read()))
+        .situation(catalog, plan.settings.clone(), Physics::default(), workloads, seed);
+    let mut summary = match &plan.out {
+        Some(out) => {
+            let mut artifacts = Artifacts::create(out, &header, level)?;
+            let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
+            let mut observe = |record: &Record| artifacts.observe(record);
+            let mut summary = simulate(situation, detail, Some(&mut observe))
+                .with_context(|| trace.display().to_string())?;
+            complete(&mut summary, &header, &recording, plan);
+            artifacts.finish(&mut summary)?;
+            summary
+        }
+        None => simulate(situation, Detail::Silent, None)
+            .with_context(|| trace.display().to_string())?,
+    };
+    complete(&mut summary, &header, &recording, plan);
+    Ok(summary)
+}
+
+/// Adds what only the reader knows.
+fn complete(summary: &mut Summary, header: &Header, recording: &Recording, plan: &Plan<'_>) {
+    let defects = recording.defects();
+    summary.fingerprint.clone_from(&header.fingerprint);
+    summary.rejected_rows = defects.rejected_rows();
+    summary.warnings = defects.warnings();
+    if let Some((requests, _)) = &plan.requests {
+        summary.rejected_rows += requests.defects.rejected_rows();
+        summary.warnings.extend(requests.defects.warnings());
+    }
+    if !recording.tells_space() {
+        summary.warnings.push(
+            "the trace tells the use of no memory and no video memory: nothing can be loaded".to_owned(),
+        );
+    }
+}
+
+fn source(path: &Path) -> Result<Source> {
+    Ok(Source { name: file_name(path), digest: crate::trace::digest(path)?.to_hex().to_string() })
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
