@@ -99,11 +99,11 @@ impl Sheet {
 
     fn title(&mut self, title: &str, summary: &Summary) {
         let line = format!(
-            "policy {}   ·   {} switches, {} reversals, {} wasted loads   ·   quality served {:.3}   ·   {} over memory   ·   {}",
+            "policy {}   ·   {}, {}, {}   ·   quality served {:.3}   ·   {} over memory   ·   {}",
             summary.policy,
-            summary.switches,
-            summary.reversals,
-            summary.wasted_loads,
+            words::count(summary.switches, "switch"),
+            words::count(summary.reversals, "reversal"),
+            words::count(summary.wasted_loads, "wasted load"),
             summary.quality_served_fraction,
             words::seconds(summary.seconds_over_memory),
             words::seconds(summary.seconds),
