@@ -222,7 +222,7 @@ const RIGHT: i32 = 154;
 /// Room for a panel's title above it.
 const HEAD: i32 = 30;
 const TITLE_SIZE: i32 = 18;
-const TEXT: i32 = 13;
+const TEXT: i32 = 14;
 const SMALL: i32 = 11;
 #[cfg(feature = "png")]
 const PNG_SCALE: u32 = 2;

@@ -276,7 +276,9 @@ fn stroke(sheet: &mut Sheet, y: Vertical, cells: &[Option<Cell>], width: i32, in
     let column = |cell: &Option<Cell>| {
         cell.map(|cell| {
             let (top, bottom) = (y.at(cell.max) - width / 2, y.at(cell.min) + (width + 1) / 2);
-            (top.max(y.area.top), bottom.min(y.area.bottom))
+            // A line at zero is seen, too.
+            let bottom = bottom.min(y.area.bottom);
+            (top.min(bottom - width).max(y.area.top), bottom)
         })
     };
     let columns: Vec<_> = cells.iter().map(column).collect();
