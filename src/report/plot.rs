@@ -99,11 +99,11 @@ impl Sheet {
 
     fn title(&mut self, title: &str, summary: &Summary) {
         let line = format!(
-            "policy {}   ·   {} switches, {} reversals, {} wasted loads   ·   quality served {:.3}   ·   {} over memory   ·   {}",
+            "policy {}   ·   {}, {}, {}   ·   quality served {:.3}   ·   {} over memory   ·   {}",
             summary.policy,
-            summary.switches,
-            summary.reversals,
-            summary.wasted_loads,
+            words::count(summary.switches, "switch"),
+            words::count(summary.reversals, "reversal"),
+            words::count(summary.wasted_loads, "wasted load"),
             summary.quality_served_fraction,
             words::seconds(summary.seconds_over_memory),
             words::seconds(summary.seconds),
@@ -222,7 +222,7 @@ const RIGHT: i32 = 154;
 /// Room for a panel's title above it.
 const HEAD: i32 = 30;
 const TITLE_SIZE: i32 = 18;
-const TEXT: i32 = 13;
+const TEXT: i32 = 14;
 const SMALL: i32 = 11;
 #[cfg(feature = "png")]
 const PNG_SCALE: u32 = 2;

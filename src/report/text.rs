@@ -45,11 +45,11 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
         (
             "switches",
             format!(
-                "{} ({} up, {} down), {} reversals, at most {} an hour",
+                "{} ({} up, {} down), {}, at most {} an hour",
                 summary.switches,
                 summary.upgrades,
                 summary.downgrades,
-                summary.reversals,
+                words::count(summary.reversals, "reversal"),
                 summary.switches_per_hour_peak
             ),
         ),

@@ -187,6 +187,15 @@ pub fn seconds(seconds: f64) -> String {
     if seconds == 0.0 { "0s".to_owned() } else { span(time::from_secs_f64(seconds)) }
 }
 
+/// Returns a count of things: `1 switch`, `2 switches`, `0 loads`.
+pub fn count(count: u64, one: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        _ if one.ends_with("ch") => format!("{count} {one}es"),
+        _ => format!("{count} {one}s"),
+    }
+}
+
 fn two(large: u128, large_unit: &str, small: u128, small_unit: &str) -> String {
     match small {
         0 => format!("{large}{large_unit}"),

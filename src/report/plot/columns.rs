@@ -10,6 +10,8 @@ pub(super) struct Columns {
     shift: u32,
     /// Cell `i` holds what happened from `i << shift` on.
     cells: Vec<Cell>,
+    /// A step's last value and its moment.
+    standing: Option<(Timestamp, u64)>,
 }
 
 /// What happened in a column of time. Empty while `min > max`.
@@ -29,9 +31,9 @@ impl Cell {
         self.min > self.max
     }
 
-    /// Returns the mean of the values, each counted once.
+    /// Returns the mean of the values, each counted once, or over time where they were steps.
     pub(super) fn mean(&self) -> u64 {
-        self.sum / self.count.max(1)
+        self.sum.checked_div(self.count).unwrap_or(self.last)
     }
 
     /// Returns the cell with its edge drawn out to the value before it, so that steps are connected.
@@ -60,22 +62,51 @@ impl Cell {
 
 impl Default for Columns {
     fn default() -> Self {
-        Self { shift: FINEST, cells: Vec::new() }
+        Self { shift: FINEST, cells: Vec::new(), standing: None }
     }
 }
 
 impl Columns {
-    pub(super) fn add(&mut self, at: Timestamp, value: u64) {
-        let mut place = at.as_nanos() >> self.shift;
-        while place >= MOST_CELLS {
-            self.halve();
-            place = at.as_nanos() >> self.shift;
+    /// Adds a value that stands until the next one: means are then over time, and not over values.
+    pub(super) fn step(&mut self, at: Timestamp, value: u64) {
+        if let Some((since, before)) = self.standing {
+            self.reach(at);
+            let mut from = since.as_nanos();
+            while from < at.as_nanos() {
+                let next = cell_start((from >> self.shift) + 1, self.shift);
+                let to = next.min(at).as_nanos();
+                // In microseconds, a thousand requests fit for five centuries.
+                let weight = (to - from) / 1000;
+                let cell = Cell { sum: before * weight, count: weight, ..Cell::hold(before) };
+                self.put((from >> self.shift) as usize, cell);
+                from = to;
+            }
         }
-        let place = place as usize;
+        self.standing = Some((at, value));
+        self.reach(at);
+        self.put(
+            (at.as_nanos() >> self.shift) as usize,
+            Cell { sum: 0, count: 0, ..Cell::hold(value) },
+        );
+    }
+
+    pub(super) fn add(&mut self, at: Timestamp, value: u64) {
+        self.reach(at);
+        self.put((at.as_nanos() >> self.shift) as usize, Cell::hold(value));
+    }
+
+    /// Makes the cells wide enough for a moment.
+    fn reach(&mut self, at: Timestamp) {
+        while at.as_nanos() >> self.shift >= MOST_CELLS {
+            self.halve();
+        }
+    }
+
+    fn put(&mut self, place: usize, cell: Cell) {
         if self.cells.len() <= place {
             self.cells.resize(place + 1, Cell::EMPTY);
         }
-        self.cells[place] = self.cells[place].join(Cell::hold(value));
+        self.cells[place] = self.cells[place].join(cell);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -97,7 +128,7 @@ impl Columns {
         let mut out = self.points(scale);
         let mut value = None;
         let last = self.cells.len() as u64;
-        let stop = scale.pixel(Timestamp::from_nanos(last << self.shift));
+        let stop = scale.pixel(cell_start(last, self.shift));
         let gap =
             |x: usize| gaps.iter().any(|&(from, to)| scale.pixel(from) < x && x < scale.pixel(to));
         for (x, cell) in out.iter_mut().enumerate() {
@@ -121,7 +152,7 @@ impl Columns {
         let mut out: Vec<Option<Cell>> = vec![None; scale.pixels];
         for (place, cell) in (0u64..).zip(&self.cells) {
             if !cell.is_empty() {
-                let x = scale.pixel(Timestamp::from_nanos(place << self.shift));
+                let x = scale.pixel(cell_start(place, self.shift));
                 let joined = out[x].map_or(*cell, |earlier| earlier.join(*cell));
                 out[x] = Some(joined);
             }
@@ -207,7 +238,7 @@ impl SpanColumns {
     pub(super) fn blocks(&self, scale: Scale) -> Vec<(usize, usize, u64, u64)> {
         let block = |(place, cell): (u64, &SpanCell)| {
             let median = cell.median()?;
-            let edge = |place: u64| scale.pixel(Timestamp::from_nanos(place << self.shift));
+            let edge = |place: u64| scale.pixel(cell_start(place, self.shift));
             // The middle of a class may lie above its largest member.
             Some((edge(place), edge(place + 1), median.min(cell.max), cell.max))
         };
@@ -232,6 +263,12 @@ impl SpanCell {
         })?;
         Some(middle_of(class))
     }
+}
+
+/// Returns the moment at which a cell begins; the end of time for one behind the last.
+fn cell_start(place: u64, shift: u32) -> Timestamp {
+    let nanos = u128::from(place) << shift;
+    Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 /// Sizes below 8 are classes of their own; above, each octave has eight.
@@ -279,6 +316,18 @@ mod tests {
         let peak = held.iter().position(|cell| cell.unwrap().max == 999).unwrap();
         assert!(peak.abs_diff(scale.pixel(Timestamp::from_secs(1_400_002))) <= 1, "{peak}");
         assert!(held[..999].iter().all(|cell| cell.unwrap().min == 100), "and so does a trough");
+    }
+
+    #[test]
+    fn the_mean_of_steps_is_over_time() {
+        let mut columns = Columns::default();
+        for (secs, value) in [(0, 0), (10, 6), (11, 0), (40, 2), (99, 2)] {
+            columns.step(Timestamp::from_secs(secs), value * 1000);
+        }
+        let scale = Scale { end: Timestamp::from_secs(99), pixels: 1, holds_to_end: true };
+        let cell = columns.points(scale)[0].unwrap();
+        // (1 s x 6 + 59 s x 2) / 99 s
+        assert_eq!((cell.mean(), cell.max), (1252, 6000));
     }
 
     #[test]

@@ -181,7 +181,8 @@ impl PlotData {
             Output::Decision(decision) => self.decision(now, decision),
             Output::Command(command) => self.command(now, command),
             Output::Accepted { request, .. } => {
-                self.open.insert(*request, false);
+                let was = self.open.insert(*request, false);
+                self.running -= u64::from(was == Some(true));
                 self.count_requests(now);
             }
             Output::Ended { request, end } => {
@@ -206,6 +207,9 @@ impl PlotData {
             self.add_phase(phase, &model, since, self.end);
         }
         self.note_wait(self.end, None);
+        if !self.in_flight.is_empty() {
+            self.count_requests(self.end);
+        }
         if let Some(since) = self.sampling.missing_since.take() {
             self.gaps.push((since, self.end));
         }
@@ -386,8 +390,12 @@ impl PlotData {
     }
 
     fn count_requests(&mut self, now: Timestamp) {
-        self.in_flight.add(now, self.running);
-        self.queued.add(now, self.open.len() as u64 - self.running);
+        if self.in_flight.is_empty() {
+            self.in_flight.step(Timestamp::ZERO, 0);
+            self.queued.step(Timestamp::ZERO, 0);
+        }
+        self.in_flight.step(now, self.running * REQUEST);
+        self.queued.step(now, (self.open.len() as u64 - self.running) * REQUEST);
     }
 }
 
@@ -470,6 +478,8 @@ impl<K: Copy + Ord> Stretches<K> {
     }
 }
 
+/// Requests are counted in thousandths, so that their mean is not rounded to whole ones.
+pub(super) const REQUEST: u64 = 1000;
 /// Plots show the first GPUs of a machine; more would make a picture that nobody can read.
 const MOST_GPUS: usize = 4;
 const MOST_GAPS: usize = 512;

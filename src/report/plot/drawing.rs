@@ -74,7 +74,7 @@ pub(super) enum Dash {
     Solid,
     Dashed,
     Dotted,
-    DashDot,
+    Mixed,
 }
 
 impl Dash {
@@ -84,7 +84,7 @@ impl Dash {
             Self::Solid => &[i32::MAX / 4],
             Self::Dashed => &[8, 5],
             Self::Dotted => &[2, 4],
-            Self::DashDot => &[10, 4, 2, 4],
+            Self::Mixed => &[10, 4, 2, 4],
         }
     }
 }
@@ -211,8 +211,16 @@ impl Drawing {
                     keep(backend.fill_polygon(points, &ink.color()));
                 }
                 Shape::Text { text, at, anchor, size, ink } => {
-                    let style = text_style(*size * scale, *ink, *anchor);
-                    keep(backend.draw_text(text, &style, (at.0 * scale, at.1 * scale)));
+                    let pixels = f64::from(*size * scale);
+                    // SVG is drawn at 1/1.24 of the size given, and centred on the height of an x. A bitmap is
+                    // drawn at the size over ascent and descent (1.164 em in this font), and centred too high.
+                    let (given, lower) = if cells {
+                        (pixels * 1.164, *size * scale * 4 / 25)
+                    } else {
+                        (pixels * 1.24, 0)
+                    };
+                    let style = text_style(given, *ink, *anchor);
+                    keep(backend.draw_text(text, &style, (at.0 * scale, at.1 * scale + lower)));
                 }
             }
         }
@@ -239,7 +247,7 @@ impl Ink {
 
 /// Returns the width of a text in logical pixels.
 pub(super) fn text_width(text: &str, size: i32) -> i32 {
-    let font = font(size);
+    let font = font(f64::from(size) * 1.164);
     let ((left, _), (right, _)) = font.layout_box(text).expect("the font is part of the program");
     right - left
 }
@@ -284,7 +292,7 @@ fn outline(x: i32, columns: &[(i32, i32)], scale: i32) -> Vec<(i32, i32)> {
     points
 }
 
-fn text_style(size: i32, ink: Ink, anchor: Anchor) -> TextStyle<'static> {
+fn text_style(size: f64, ink: Ink, anchor: Anchor) -> TextStyle<'static> {
     let horizontal = match anchor {
         Anchor::Start => HPos::Left,
         Anchor::Middle => HPos::Center,
@@ -297,14 +305,13 @@ fn text_style(size: i32, ink: Ink, anchor: Anchor) -> TextStyle<'static> {
     }
 }
 
-fn font(size: i32) -> FontDesc<'static> {
+fn font(size: f64) -> FontDesc<'static> {
     static REGISTERED: std::sync::Once = std::sync::Once::new();
     REGISTERED.call_once(|| {
         let font = plotters::style::register_font(FONT_NAME, FontStyle::Normal, FONT);
         assert!(font.is_ok(), "the font that is part of the program can be read");
     });
-    // The library draws at 1/1.24 of the size that it is given.
-    FontDesc::new(FontFamily::Name(FONT_NAME), f64::from(size) * 1.24, FontStyle::Normal)
+    FontDesc::new(FontFamily::Name(FONT_NAME), size, FontStyle::Normal)
 }
 
 fn keep<E: std::fmt::Debug>(drawn: Result<(), E>) {

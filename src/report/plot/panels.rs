@@ -1,7 +1,7 @@
 //! The panels that show measurements: space, rates, requests, latency.
 
 use crate::report::plot::columns::{Cell, Columns};
-use crate::report::plot::data::{PlotData, RateSeries, SpaceSeries};
+use crate::report::plot::data::{PlotData, REQUEST, RateSeries, SpaceSeries};
 use crate::report::plot::drawing::{Anchor, Area, Dash, Ink};
 use crate::report::plot::{
     BLACK, BLUE, GREEN, Key, Mark, ORANGE, PURPLE, RED, SKY, SMALL, Sheet, axis,
@@ -57,8 +57,8 @@ fn space(sheet: &mut Sheet, data: &PlotData, title: &str, series: &SpaceSeries, 
     fill(sheet, y, &used, |cell| cell.max, OWN);
     fill(sheet, y, &others, |cell| cell.max, OTHERS);
     gaps(sheet, data, area);
-    // Projections are made now and then; a column between two of them shows none.
-    stroke(sheet, y, &series.projected.points(sheet.scale), 3, PURPLE);
+    let projected = bridged(series.projected.points(sheet.scale));
+    stroke(sheet, y, &projected, 3, PURPLE);
     stroke(sheet, y, &used, 2, BLUE);
     let settings = &data.settings;
     let share = |line: Percent| y.at(series.total.share(line).get());
@@ -78,7 +78,7 @@ fn space(sheet: &mut Sheet, data: &PlotData, title: &str, series: &SpaceSeries, 
         let upgrade = settings.upgrade_line();
         lines.push((
             share(upgrade),
-            Dash::DashDot,
+            Dash::Mixed,
             GREEN,
             format!("upgrade {}", words::percent(upgrade)),
         ));
@@ -144,7 +144,7 @@ fn rate(sheet: &mut Sheet, data: &PlotData, title: &str, series: &RateSeries, ju
         ));
         lines.push((
             line(upgrade),
-            Dash::DashDot,
+            Dash::Mixed,
             GREEN,
             format!("upgrade {}", words::percent(upgrade)),
         ));
@@ -158,18 +158,22 @@ pub(super) fn requests(sheet: &mut Sheet, data: &PlotData) {
         return;
     }
     let keys = [
-        Key { mark: Mark::Fill(ORANGE), text: "waiting, at most" },
-        Key { mark: Mark::Line(BLUE), text: "running, at most" },
+        Key { mark: Mark::Fill(ORANGE), text: "waiting" },
+        Key { mark: Mark::Line(BLUE), text: "running" },
+        Key { mark: Mark::Line(ORANGE.pale(50)), text: "most waiting" },
+        Key { mark: Mark::Line(BLUE.pale(40)), text: "most running" },
     ];
     let area = sheet.panel("requests", 84, &keys);
-    let y =
-        Vertical { area, most: data.in_flight.max().max(data.queued.max()).max(1) * 21 / 20 + 1 };
-    let step = axis::value_step(y.most as f64).max(1.0);
-    value_ticks(sheet, area, step, |value| y.at(value as u64));
+    let most = data.in_flight.max().max(data.queued.max()).max(REQUEST);
+    let y = Vertical { area, most: most * 11 / 10 };
+    let step = axis::value_step(y.most as f64 / REQUEST as f64).max(1.0);
+    value_ticks(sheet, area, step, |value| y.at(value as u64 * REQUEST));
     let queued = data.queued.held(sheet.scale, &[]);
-    fill(sheet, y, &queued, |cell| cell.max, ORANGE);
+    fill(sheet, y, &queued, Cell::mean, ORANGE);
+    stroke(sheet, y, &flat(&queued, |cell| cell.max), 1, ORANGE.pale(50));
     let running = data.in_flight.held(sheet.scale, &[]);
-    stroke(sheet, y, &flat(&running, |cell| cell.max), 2, BLUE);
+    stroke(sheet, y, &flat(&running, |cell| cell.max), 1, BLUE.pale(40));
+    stroke(sheet, y, &flat(&running, Cell::mean), 1, BLUE);
     sheet.frame(area);
 }
 
@@ -272,11 +276,28 @@ fn stroke(sheet: &mut Sheet, y: Vertical, cells: &[Option<Cell>], width: i32, in
     let column = |cell: &Option<Cell>| {
         cell.map(|cell| {
             let (top, bottom) = (y.at(cell.max) - width / 2, y.at(cell.min) + (width + 1) / 2);
-            (top.max(y.area.top), bottom.min(y.area.bottom))
+            // A line at zero is seen, too.
+            let bottom = bottom.min(y.area.bottom);
+            (top.min(bottom - width).max(y.area.top), bottom)
         })
     };
     let columns: Vec<_> = cells.iter().map(column).collect();
     sheet.drawing.band(y.area.left, &columns, ink);
+}
+
+/// Holds values over the few columns to the next one: in a short run, samples are some columns apart.
+fn bridged(mut cells: Vec<Option<Cell>>) -> Vec<Option<Cell>> {
+    let mut last: Option<(usize, Cell)> = None;
+    for place in 0..cells.len() {
+        let Some(cell) = cells[place] else { continue };
+        if let Some((before, held)) = last
+            && place - before <= 8
+        {
+            cells[before + 1..place].fill(Some(Cell::hold(held.last)));
+        }
+        last = Some((place, cell));
+    }
+    cells
 }
 
 /// Takes one value of each column, and connects it to the one before.

@@ -307,6 +307,8 @@ fn plots_are_the_same_bytes_twice_and_hold_only_whole_coordinates() {
         }
         #[cfg(feature = "png")]
         let bitmap = png(name, &data, &summary);
+        #[cfg(feature = "png")]
+        assert!(bitmap == png(name, &data, &summary), "{name}");
         if let Ok(folder) = std::env::var("TIERSHIFT_PLOTS") {
             let file = std::path::Path::new(&folder).join(name.replace([' ', ',', ':'], "_"));
             std::fs::write(file.with_extension("svg"), &picture).unwrap();
@@ -314,6 +316,70 @@ fn plots_are_the_same_bytes_twice_and_hold_only_whole_coordinates() {
             std::fs::write(file.with_extension("png"), &bitmap).unwrap();
         }
     }
+}
+
+#[test]
+fn an_svg_is_text_that_can_be_reviewed() {
+    let mut run = Play::new();
+    let degrade = Reason::AboveDegradeLine {
+        resource: Resource::Memory,
+        used: Bytes::from_gib(15),
+        limit: Bytes::from_gib(14),
+    };
+    for (second, own) in [(0, 2), (60, 5), (120, 2)] {
+        run.now = Timestamp::from_secs(second);
+        let memory = Space { total: TOTAL, others: Bytes::from_gib(8), own: Bytes::from_gib(own) };
+        run.input(&Input::Sample(Sample { memory: Some(memory), ..Sample::default() }));
+    }
+    run.rung = Rung(2);
+    let action = Action::Downgrade { to: Rung(1), urgency: Urgency::Critical };
+    run.switch(Rung(1), action, degrade, Duration::ZERO);
+    let end = Timestamp::from_secs(180);
+    run.carry_out(end);
+    run.data.finish(end);
+    insta::assert_snapshot!(svg("a < b & \"c\"", &run.data, &run.fold.finish(end)));
+}
+
+#[test]
+fn nothing_and_everything_at_once_can_be_drawn() {
+    let empty = Play::new();
+    let picture = svg("", &empty.data, &empty.fold.finish(Timestamp::ZERO));
+    assert!(picture.contains("No change was decided."));
+
+    let mut run = Play::new();
+    let most = Space { total: Bytes::MAX, others: Bytes::MAX, own: Bytes::MAX };
+    let rate = Rate { others: Percent::from_milli(u32::MAX), own: Percent::ONE_HUNDRED };
+    let gpu =
+        crate::sample::GpuSample { vram: Some(most), utilization: Some(rate), temperature: None };
+    let sample =
+        Sample { memory: Some(most), cpu: Some(rate), gpus: vec![gpu; 9], ..Sample::default() };
+    for now in [Timestamp::ZERO, Timestamp::from_nanos(1), Timestamp::MAX] {
+        run.now = now;
+        run.input(&Input::Sample(sample.clone()));
+        let reason = Reason::WouldNotFit {
+            to: Rung(200),
+            resource: Resource::Vram,
+            projected: Bytes::MAX,
+            limit: Bytes::ZERO,
+        };
+        let action = Action::Upgrade { to: Rung(200) };
+        run.output(&Output::Decision(Decision { action, rung: Rung(99), reason, gates: vec![] }));
+        let took = Duration::MAX;
+        run.output(&Output::Switched { from: Rung(200), to: Rung(255), took });
+        let request = RequestId(1);
+        for _ in 0..2 {
+            run.output(&Output::Accepted { request, verdict: Verdict::Queue });
+            run.output(&Output::Command(Command::Start { request, model: "small".into() }));
+        }
+        let latency = Duration::MAX;
+        let end = End::Done { model: "?".into(), first_token: latency, latency, output_tokens: 0 };
+        run.output(&Output::Ended { request, end });
+    }
+    run.data.finish(Timestamp::MAX);
+    let summary = run.fold.finish(Timestamp::MAX);
+    assert!(svg("", &run.data, &summary).len() < 1_000_000);
+    #[cfg(feature = "png")]
+    assert!(png("", &run.data, &summary).starts_with(b"\x89PNG"));
 }
 
 const TOTAL: Bytes = Bytes::from_gib(16);

@@ -256,7 +256,7 @@ fn describe(change: &Change, data: &PlotData) -> String {
         None => "given up".to_owned(),
     };
     format!(
-        "{}  {} → {}{}: {} ({end})",
+        "{} · {} → {}{}: {} ({end})",
         words::span(change.at.since(Timestamp::ZERO)),
         name(change.from),
         name(change.to),
