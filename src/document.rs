@@ -80,16 +80,40 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Refuses the table of this name whose text has a value that is quoted so. The title is the whole story.
-    pub(crate) fn refuse_value(&self, table: &str, value: &str, title: &str) -> DocumentError {
+    /// Refuses a key of that table of this name whose `id` key has this value; its `id` where it has no such key.
+    /// The title is the whole story.
+    pub(crate) fn refuse_entry(
+        &self,
+        table: &str,
+        (id, value): (&str, &str),
+        key: &str,
+        title: &str,
+    ) -> DocumentError {
+        let header = format!("[[{table}]]");
         let quoted = format!("\"{value}\"");
-        let all = 0..self.text.len();
-        let place = (!value.is_empty())
-            .then(|| self.places(&all, &quoted).last())
-            .flatten()
-            .or_else(|| self.table_place(table))
-            .unwrap_or_else(|| self.first_line(&all));
-        self.render(title, place, None, None)
+        let tables = self.text.match_indices(header.as_str());
+        let places = tables.filter_map(|(start, _)| {
+            let extent = self.extent(&(start..start + header.len()));
+            let id_place = self.key_place(&extent, id)?;
+            let line = self.first_line(&(id_place.start..extent.end));
+            let is_it = self.text[line].contains(&quoted);
+            is_it.then(|| self.key_place(&extent, key).unwrap_or(id_place))
+        });
+        let place = places.last().or_else(|| self.table_place(table));
+        self.render(
+            title,
+            place.unwrap_or_else(|| self.first_line(&(0..self.text.len()))),
+            None,
+            None,
+        )
+    }
+
+    /// Refuses the table of this name, at the first of its keys that the title speaks of.
+    pub(crate) fn refuse_table(&self, table: &str, title: &str, remedy: &str) -> DocumentError {
+        let extent = self.table_place(table).map_or(0..0, |place| self.extent(&place));
+        let mut words = title.split([' ', ',', ':']);
+        let key = words.find(|word| self.key_place(&extent, word).is_some()).unwrap_or(table);
+        self.refuse_in(table, key, title, remedy)
     }
 
     fn explain(&self, error: &toml::de::Error, common: CommonKeys<'_>) -> DocumentError {

@@ -316,3 +316,204 @@ impl Sums {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn background(tables: &str) -> Background {
+        background_in(tables, Path::new(""))
+    }
+
+    use std::path::Path;
+
+    fn background_in(tables: &str, folder: &Path) -> Background {
+        let text = format!(
+            "duration = \"2h\"\n[machine]\nmemory = \"16GiB\"\nswap = \"4GiB\"\ngpus = [\"8GiB\"]\n{tables}"
+        );
+        super::super::parse(&text, "shapes.toml", folder)
+            .unwrap_or_else(|error| panic!("{error}"))
+            .background
+    }
+
+    /// Checks a shape's memory use, in MiB, at moments given in seconds.
+    #[track_caller]
+    fn check(shape: &str, want: &[(u64, u64)]) {
+        let mut others = background(&format!("[[background]]\nresource = \"memory\"\n{shape}"));
+        for &(second, mib) in want {
+            let got = others.sample(Timestamp::from_secs(second)).memory.unwrap().others;
+            assert_eq!(got, Bytes::from_mib(mib), "{shape} at {second} s");
+        }
+    }
+
+    #[test]
+    fn shapes_have_the_values_of_their_closed_forms() {
+        check("shape = \"constant\"\nlevel = \"25%\"", &[(0, 4096), (7200, 4096), (9999, 4096)]);
+        check(
+            "shape = \"constant\"\nlevel = \"1GiB\"\nat = \"10s\"\nuntil = \"20s\"",
+            &[(9, 0), (10, 1024), (19, 1024), (20, 0)],
+        );
+        check(
+            "shape = \"step\"\nfrom = \"1GiB\"\nto = \"2GiB\"\nat = \"10s\"\nuntil = \"20s\"",
+            &[(0, 1024), (9, 1024), (10, 2048), (20, 1024)],
+        );
+        check(
+            "shape = \"ramp\"\nfrom = \"1GiB\"\nto = \"2GiB\"\nat = \"100s\"\nuntil = \"200s\"",
+            &[(0, 1024), (100, 1024), (150, 1536), (200, 2048), (300, 2048)],
+        );
+        // Without an end, the run's end: two hours.
+        check("shape = \"ramp\"\nto = \"2GiB\"", &[(0, 0), (3600, 1024), (7200, 2048)]);
+        check(
+            "shape = \"saw\"\nto = \"1GiB\"\nperiod = \"100s\"",
+            &[(0, 0), (50, 512), (75, 768), (100, 0), (150, 512)],
+        );
+        check(
+            "shape = \"sine\"\nfrom = \"3GiB\"\nto = \"6GiB\"\nperiod = \"1h\"",
+            &[(0, 3072), (900, 4608), (1800, 6144), (2700, 4608), (3600, 3072)],
+        );
+        check(
+            "shape = \"leak\"\nper-minute = \"60MiB\"\nto = \"1GiB\"\nat = \"60s\"\nuntil = \"2000s\"",
+            &[(59, 0), (60, 0), (61, 1), (120, 60), (1999, 1024), (2000, 0)],
+        );
+    }
+
+    #[test]
+    fn shapes_add_up_and_never_below_nothing() {
+        let mut others = background(
+            "[[background]]\nresource = \"memory\"\nshape = \"constant\"\nlevel = \"1GiB\"\n\
+             [[background]]\nresource = \"memory\"\nshape = \"constant\"\nlevel = \"2GiB\"\n\
+             [[background]]\nresource = \"swap\"\nshape = \"constant\"\nlevel = \"50%\"\n\
+             [[background]]\nresource = \"vram\"\nshape = \"noise\"\namplitude = \"1GiB\"\n\
+             [[background]]\nresource = \"gpu\"\nshape = \"constant\"\nlevel = \"70%\"\n\
+             [[background]]\nresource = \"gpu\"\nshape = \"constant\"\nlevel = \"70%\"",
+        );
+        let mut least = Bytes::MAX;
+        for second in 0..1000 {
+            let sample = others.sample(Timestamp::from_secs(second));
+            assert_eq!(sample.memory.unwrap().others, Bytes::from_gib(3));
+            assert_eq!(sample.swap.unwrap().others, Bytes::from_gib(2));
+            assert_eq!(sample.gpus[0].utilization.unwrap().others, Percent::ONE_HUNDRED);
+            assert_eq!(sample.cpu, None, "nothing speaks of the processor");
+            least = least.min(sample.gpus[0].vram.unwrap().others);
+        }
+        assert_eq!(least, Bytes::ZERO, "half of the noise is below nothing");
+    }
+
+    #[test]
+    fn what_is_random_does_not_depend_on_when_it_is_asked() {
+        let tables = "[[background]]\nresource = \"memory\"\nshape = \"burst\"\nfrom = \"1GiB\"\nto = \"2GiB\"\n\
+             period = \"1m\"\nlength = \"5s\"\nchance = \"50%\"\n\
+             [[background]]\nresource = \"memory\"\nshape = \"noise\"\namplitude = \"500MiB\"";
+        let at = |others: &mut Background, second| others.sample(Timestamp::from_secs(second));
+        let mut forwards = background(tables);
+        let every: Vec<Sample> = (0..7200).map(|second| at(&mut forwards, second)).collect();
+        let mut backwards = background(tables);
+        for second in (0..7200).rev().step_by(7) {
+            assert_eq!(at(&mut backwards, second), every[second as usize], "at {second} s");
+        }
+        backwards.set_seed(Seed(2));
+        assert_ne!(at(&mut backwards, 100), every[100], "another seed is other luck");
+    }
+
+    #[test]
+    fn a_burst_comes_once_in_each_period_with_its_chance() {
+        let seconds_high = |chance: &str| {
+            let mut others = background(&format!(
+                "[[background]]\nresource = \"cpu\"\nshape = \"burst\"\nto = \"80%\"\nperiod = \"1m\"\n\
+                 length = \"5s\"\nchance = \"{chance}\""
+            ));
+            let high = |second: &u64| {
+                let cpu = others.sample(Timestamp::from_secs(*second)).cpu.unwrap().others;
+                assert!([Percent::ZERO, Percent::new(80)].contains(&cpu));
+                cpu > Percent::ZERO
+            };
+            (0..7200).filter(high).count()
+        };
+        assert_eq!(seconds_high("100%"), 120 * 5);
+        let half = seconds_high("50%");
+        assert!((200..400).contains(&half), "{half} of 600 seconds");
+        assert_eq!(seconds_high("0%"), 0);
+    }
+
+    #[test]
+    fn noise_fills_its_amplitude_evenly() {
+        let mut others = background(
+            "[[background]]\nresource = \"memory\"\nshape = \"constant\"\nlevel = \"8GiB\"\n\
+             [[background]]\nresource = \"memory\"\nshape = \"noise\"\namplitude = \"1GiB\"",
+        );
+        // At the nodes, where the value is drawn and not between two that are.
+        let drawn: Vec<f64> = (0..720)
+            .map(|cell| others.sample(Timestamp::from_secs(cell * 10)).memory.unwrap().others)
+            .map(|use_| use_.as_gib() - 8.0)
+            .collect();
+        assert!(drawn.iter().all(|value| (-1.0..=1.0).contains(value)));
+        let mean = drawn.iter().sum::<f64>() / drawn.len() as f64;
+        let variance = drawn.iter().map(|value| value * value).sum::<f64>() / drawn.len() as f64;
+        assert!(mean.abs() < 0.07, "mean {mean}");
+        assert!((variance - 1.0 / 3.0).abs() < 0.04, "variance {variance}, want a third");
+    }
+
+    #[test]
+    fn a_trace_is_held_between_readings_scaled_and_begun_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let reading = |second, gib| {
+            let memory = Space {
+                total: Bytes::from_gib(8),
+                others: Bytes::from_gib(gib),
+                own: Bytes::from_gib(1),
+            };
+            (Timestamp::from_secs(second), Sample { memory: Some(memory), ..Sample::default() })
+        };
+        let readings = vec![reading(0, 1), reading(10, 2), reading(20, 3)];
+        let machine = Machine { memory: Bytes::from_gib(8), ..Machine::default() };
+        let path = folder.path().join("short.csv");
+        write_trace(&path, &machine, &readings);
+        let check = |options: &str, want: &[(u64, u64)]| {
+            let tables =
+                format!("[[background]]\nshape = \"trace\"\nfile = \"short.csv\"\n{options}");
+            let mut others = background_in(&tables, folder.path());
+            for &(second, gib) in want {
+                let got = others.sample(Timestamp::from_secs(second)).memory.unwrap();
+                assert_eq!(got.others, Bytes::from_gib(gib), "{options} at {second} s");
+                assert_eq!(got.own, Bytes::ZERO, "their own models were not ours");
+            }
+        };
+        check("", &[(0, 1), (9, 1), (10, 2), (19, 2), (20, 3), (7000, 3)]);
+        check("loop = true", &[(29, 3), (30, 1), (40, 2), (62, 1)]);
+        check("offset = \"12s\"", &[(0, 2), (8, 3)]);
+        check("scale = \"200%\"", &[(0, 2), (10, 4)]);
+        check("relative = true", &[(0, 2), (10, 4)]);
+        check("at = \"5s\"\nuntil = \"20s\"", &[(4, 0), (5, 1), (15, 2), (20, 0)]);
+        let tables =
+            "[[background]]\nshape = \"trace\"\nfile = \"short.csv\"\nresource = \"cpu\"\n";
+        let text = format!("duration = \"1m\"\n[machine]\nmemory = \"16GiB\"\n{tables}");
+        let error = super::super::parse(&text, "x.toml", folder.path()).unwrap_err().to_string();
+        assert!(error.contains("`resource` must be something that the trace tells"), "{error}");
+    }
+
+    fn write_trace(path: &Path, machine: &Machine, readings: &[(Timestamp, Sample)]) {
+        let file = std::fs::File::create(path).unwrap();
+        let mut writer = crate::trace::NativeWriter::new(file, machine, &[]).unwrap();
+        for (at, sample) in readings {
+            writer.write(*at, sample, 0).unwrap();
+        }
+        drop(writer.into_inner());
+    }
+
+    #[test]
+    fn a_trace_that_is_not_there_is_refused_with_its_place() {
+        let text = "duration = \"1m\"\n[machine]\nmemory = \"16GiB\"\n[[background]]\nshape = \"trace\"\nfile = \"no.csv\"";
+        let error = super::super::parse(text, "x.toml", Path::new("")).unwrap_err().to_string();
+        assert!(error.contains("x.toml:6:1") && error.contains("cannot open no.csv"), "{error}");
+    }
+
+    #[test]
+    fn a_reading_in_ten_years_is_as_good_as_the_first() {
+        let mut series = Series::new(vec![(Timestamp::ZERO, Sample::default())]);
+        assert_eq!(series.length(), Duration::from_nanos(1), "one reading lasts a moment");
+        series.step = Duration::from_secs(1);
+        assert_eq!(*series.at(Duration::from_secs(315_000_000)), Sample::default());
+    }
+}

@@ -80,15 +80,16 @@ pub(super) fn check_models(
     models: Vec<RawModel>,
 ) -> Result<Catalog, DocumentError> {
     let refuse = |error: CatalogError| {
-        let model = match &error {
-            CatalogError::Twice { model }
-            | CatalogError::UnknownFallback { model, .. }
-            | CatalogError::Cycle { model, .. }
-            | CatalogError::Field { model, .. } => model.as_str(),
-            CatalogError::Scattered { tier } => tier.as_str(),
-            CatalogError::Empty | CatalogError::TooManyTiers { .. } => "",
+        let (entry, key) = match &error {
+            CatalogError::Twice { model } => (("id", model.as_str()), "id"),
+            CatalogError::UnknownFallback { model, .. } | CatalogError::Cycle { model, .. } => {
+                (("id", model.as_str()), "fallbacks")
+            }
+            CatalogError::Field { model, field, .. } => (("id", model.as_str()), *field),
+            CatalogError::Scattered { tier } => (("tier", tier.as_str()), "tier"),
+            CatalogError::Empty | CatalogError::TooManyTiers { .. } => (("id", ""), "id"),
         };
-        document.refuse_value("model", model, &error.to_string())
+        document.refuse_entry("model", entry, key, &error.to_string())
     };
     let models: Vec<Model> =
         models.into_iter().map(Model::try_from).collect::<Result<_, _>>().map_err(refuse)?;
@@ -170,7 +171,7 @@ impl Check<'_> {
         let settings = self.raw.policy.clone();
         Settings::new(settings.clone(), machine.tier()).map_err(|error| {
             let remedy = format!("the machine is {}", machine.tier().name());
-            self.document.refuse_key("policy", &error.to_string(), &remedy)
+            self.document.refuse_table("policy", &error.to_string(), &remedy)
         })?;
         Ok(settings)
     }

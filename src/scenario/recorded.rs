@@ -46,11 +46,7 @@ pub(super) fn request_trace(path: &Path) -> Result<Loaded<Arc<[Recorded]>>, Stri
                 path.display()
             ));
         }
-        recorded.push(Recorded {
-            at,
-            prompt_tokens: request.prompt_tokens,
-            output_tokens: request.output_tokens,
-        });
+        recorded.push(Recorded { at, request });
     }
     let digest = reader.digest().expect("the trace was read to its end");
     let warnings = warnings(path, reader.defects(), &reader.header().notes);
@@ -75,5 +71,5 @@ fn warnings(path: &Path, defects: &Defects, notes: &[String]) -> Vec<String> {
 /// Ten days at one reading a second; a reading takes up to 400 bytes.
 const MOST_READINGS: usize = 1_000_000;
 
-/// A request takes 16 bytes; the longest public trace has ten million.
-const MOST_REQUESTS: usize = 50_000_000;
+/// Half a year at one request a second; a request takes some 80 bytes.
+const MOST_REQUESTS: usize = 10_000_000;

@@ -151,6 +151,7 @@ fn bad_files_are_refused_with_place_and_remedy() {
         ("stabilization = \"5m\"", "sampling-interval = \"1ns\""),
         ("stabilization = \"5m\"", "sampling-interval = \"0s\""),
         ("stabilization = \"5m\"", "degrade-line = \"70%\""),
+        ("stabilization = \"5m\"", "stabilization = \"5m\"\nupgrade-line = \"95%\""),
         ("load-jitter = 0.0", "load-jitter = nan"),
         ("to = \"90%\"", "to = \"9GiB\""),
         ("length = \"2s\"", "length = \"2m\""),
@@ -180,4 +181,105 @@ fn bad_files_are_refused_with_place_and_remedy() {
         ),
     ];
     insta::assert_snapshot!(cases.map(refused).join("\n"));
+}
+
+/// Returns the property names of a definition, those of its variants and of what it is flattened into included.
+fn properties(schema: &serde_json::Value, into: &mut std::collections::BTreeSet<String>) {
+    if let Some(own) = schema.get("properties").and_then(|own| own.as_object()) {
+        into.extend(own.keys().cloned());
+    }
+    for part in ["oneOf", "anyOf", "allOf"] {
+        let parts = schema.get(part).and_then(|parts| parts.as_array());
+        parts.into_iter().flatten().for_each(|part| properties(part, into));
+    }
+}
+
+#[test]
+fn the_schema_knows_every_key_that_the_files_use() {
+    let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
+    let of = |definition: &str| {
+        let mut names = std::collections::BTreeSet::new();
+        let schema = match definition {
+            "" => &schema,
+            name => &schema["$defs"][name],
+        };
+        properties(schema, &mut names);
+        names
+    };
+    let tables = [
+        ("background", "RawBackground", background::COMMON_KEYS),
+        ("workload", "RawWorkload", workload::COMMON_KEYS),
+        ("fault", "RawFault", fault::COMMON_KEYS),
+    ];
+    for path in committed() {
+        let table: toml::Table = fs::read_to_string(&path).unwrap().parse().unwrap();
+        for (key, value) in &table {
+            assert!(of("").contains(key), "{key}");
+            let Some((_, definition, _)) = tables.iter().find(|(name, ..)| name == key) else {
+                continue;
+            };
+            let known = of(definition);
+            for entry in value.as_array().unwrap() {
+                for key in entry.as_table().unwrap().keys() {
+                    assert!(known.contains(key), "{definition} {key}");
+                }
+            }
+        }
+    }
+    for (_, definition, common) in tables {
+        let known = of(definition);
+        assert!(common.iter().all(|key| known.contains(*key)), "{definition}: {known:?}");
+    }
+    for text in [catalog_schema(), policy_schema()] {
+        assert!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()["properties"].is_object()
+        );
+    }
+}
+
+#[test]
+fn comments_and_order_of_keys_do_not_change_the_digest_but_values_do() {
+    let digest = |text: &str| parse(text, "d.toml", Path::new("")).unwrap().digest;
+    let want = digest(GOOD);
+    assert_eq!(digest(&GOOD.replace("# A good file.", "# Another comment.")), want);
+    let swapped = GOOD.replace("duration = \"2h\"\nseed = 7", "seed = 7\nduration = \"120m\"");
+    assert_eq!(digest(&swapped), want);
+    assert_ne!(digest(&GOOD.replace("seed = 7", "seed = 8")), want);
+    assert_ne!(digest(&GOOD.replace("6/min", "7/min")), want);
+}
+
+#[test]
+fn what_is_no_text_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("binary.toml");
+    fs::write(&path, b"seed = 7\n\xff\xfe\x00").unwrap();
+    let error = load(&path).unwrap_err().to_string();
+    assert!(
+        error.ends_with("byte 9 begins what is no UTF-8 text: is this a scenario file?"),
+        "{error}"
+    );
+    let error = load(&folder.path().join("nowhere.toml")).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read "), "{error}");
+    let text = "duration = \"1m\"\ncatalog = \"no.toml\"\n[machine]\nmemory = \"16GiB\"";
+    let error = parse(text, "x.toml", folder.path()).unwrap_err().to_string();
+    assert!(error.contains("x.toml:2:1") && error.contains("cannot read the catalog"), "{error}");
+}
+
+#[test]
+fn catalogs_and_policies_are_refused_with_the_same_care() {
+    let catalog = fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/catalogs/gpu.toml"),
+    )
+    .unwrap();
+    assert_eq!(parse_catalog(&catalog, "gpu.toml").unwrap().models().len(), 3);
+    let refused = [
+        parse_catalog(&catalog.replacen("vram", "vrma", 1), "gpu.toml").unwrap_err(),
+        parse_catalog(&catalog.replacen("quality = \"75%\"", "quality = \"175%\"", 1), "gpu.toml")
+            .unwrap_err(),
+        parse_catalog(&catalog.replacen("id = \"large\"", "id = \"small\"", 1), "gpu.toml")
+            .unwrap_err(),
+        parse_settings("degrade-lien = \"90%\"", "policy.toml").unwrap_err(),
+        parse_settings("[manager]\nat-drain-deadline = \"cancle\"", "policy.toml").unwrap_err(),
+    ];
+    insta::assert_snapshot!(refused.map(|error| error.to_string()).join("\n\n"));
 }

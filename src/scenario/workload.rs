@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use arrivals::lap;
 pub use arrivals::{Arrival, Workloads};
 
-use crate::request::{Target, Task};
+use crate::request::{Request, Target, Task};
 use crate::rng::Stream;
 use crate::time::{SpanText, Timestamp};
 use crate::units::{Percent, PercentText, human};
@@ -48,14 +48,12 @@ pub struct Workload {
 }
 
 /// One request of a recorded trace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
     /// When it arrived, counted from the trace's first.
     pub at: Timestamp,
-    /// Length of its prompt.
-    pub prompt_tokens: u32,
-    /// Length of its reply.
-    pub output_tokens: u32,
+    /// What was asked. Its id is the trace's, not the run's.
+    pub request: Request,
 }
 
 /// One `[[workload]]` table.
@@ -159,7 +157,8 @@ pub enum Arrivals {
         /// The moments, counted from `at`.
         times: Vec<SpanText>,
     },
-    /// As recorded in a request trace.
+    /// As recorded in a request trace. What the table says of task, tier, model, priority and patience goes
+    /// before what the trace says.
     Trace {
         /// The trace, relative to the scenario's file.
         file: String,

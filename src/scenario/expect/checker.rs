@@ -258,3 +258,285 @@ fn check_some<T: Figure>(
 }
 
 const NO_TIER: &str = "none";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::catalog::{ModelId, Rung};
+    use crate::event::{
+        Action, Command, Decision, Input, Notice, Outcome, Reason, Urgency, Verdict,
+    };
+    use crate::request::{CancelledBy, End, Rejection, Request, RequestId};
+    use crate::summary::{Percentiles, RequestCounts};
+    use crate::units::Bytes;
+
+    fn expect(text: &str) -> Expect {
+        toml::from_str(text).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Returns what is unmet when these events happen at these seconds and the summary says this.
+    fn unmet(text: &str, events: &[(u64, Event)], summary: &Summary) -> Vec<String> {
+        let expect = expect(text);
+        let catalog = Catalog::relative_to(Bytes::from_gib(16));
+        let mut checker = expect.checker();
+        for (seq, (second, event)) in (0..).zip(events) {
+            let record = Record { seq, at: Timestamp::from_secs(*second), event: event.clone() };
+            checker.observe(&record, &catalog);
+        }
+        checker.finish(summary).iter().map(ToString::to_string).collect()
+    }
+
+    fn decide(action: Action, reason: Reason) -> Event {
+        Event::Output(Output::Decision(Decision {
+            action,
+            rung: Rung(2),
+            reason,
+            gates: Vec::new(),
+        }))
+    }
+
+    fn down(to: u8) -> Event {
+        let action = Action::Downgrade { to: Rung(to), urgency: Urgency::Immediate };
+        decide(action, Reason::Failing { failures: 3 })
+    }
+
+    fn switched(from: u8, to: u8) -> Event {
+        Event::Output(Output::Switched {
+            from: Rung(from),
+            to: Rung(to),
+            took: Duration::from_secs(1),
+        })
+    }
+
+    fn ended(id: u64, end: End) -> Event {
+        Event::Output(Output::Ended { request: RequestId(id), end })
+    }
+
+    fn done(id: u64, model: &str) -> Event {
+        ended(
+            id,
+            End::Done {
+                model: ModelId::from(model),
+                first_token: Duration::ZERO,
+                latency: Duration::ZERO,
+                output_tokens: 1,
+            },
+        )
+    }
+
+    fn command(command: Command) -> Event {
+        Event::Output(Output::Command(command))
+    }
+
+    fn outcome(outcome: Outcome) -> Event {
+        Event::Input(Input::Outcome(outcome))
+    }
+
+    #[test]
+    fn each_figure_is_held_against_its_bound() {
+        let summary = Summary {
+            switches: 7,
+            reversals: 2,
+            wasted_loads: 1,
+            seconds_over_memory: 12.0,
+            seconds_over_memory_unavoidable: 10.0,
+            quality_served_fraction: 0.75,
+            requests: RequestCounts { done: 98, rejected: 2, ..RequestCounts::default() },
+            latency_ms: Some(Percentiles { p50: 900.0, p95: 2500.0, p99: 4000.0 }),
+            availability: Some(0.98),
+            final_tier: "medium".to_owned(),
+            ..Summary::default()
+        };
+        let check = |text: &str, want: &[&str]| assert_eq!(unmet(text, &[], &summary), want);
+        check("switches = 7", &[]);
+        check("switches = 3", &["switches: got 7, want 3"]);
+        check("switches = { max = 3 }", &["switches: got 7, want at most 3"]);
+        check("switches = { min = 8 }", &["switches: got 7, want at least 8"]);
+        check("switches = { min = 7, max = 7 }", &[]);
+        check("switches = { min = 1, max = 3 }", &["switches: got 7, want 1 to 3"]);
+        check("upgrades = 0\ndowngrades = 0\nloads = 0\nfailed-loads = 0", &[]);
+        check("flap-budget = 3", &[]);
+        check(
+            "flap-budget = 2",
+            &["flap-budget: got 3 (2 reversals, 1 wasted loads), want at most 2"],
+        );
+        check("seconds-over-memory = 0.0", &["seconds-over-memory: got 12, want 0"]);
+        check("seconds-over-memory-avoidable = { max = 2.0 }", &[]);
+        check(
+            "seconds-over-memory-avoidable = { max = 1.5 }",
+            &["seconds-over-memory-avoidable: got 2, want at most 1.5"],
+        );
+        check("rejected = 0\ndone = { min = 98 }", &["rejected: got 2, want 0"]);
+        check("latency-p50 = { max = \"1s\" }\nlatency-p99 = { max = \"4s\" }", &[]);
+        check("latency-p95 = { max = \"2s\" }", &["latency-p95: got 2s 500ms, want at most 2s"]);
+        check(
+            "first-token-p95 = { max = \"2s\" }",
+            &["first-token-p95: got no request that tells, want at most 2s"],
+        );
+        check("availability = { min = \"98%\" }\nquality = { min = \"75%\", max = \"80%\" }", &[]);
+        check(
+            "availability = { min = \"99%\" }",
+            &["availability: got 98.000%, want at least 99%"],
+        );
+        check("quality = { min = \"76%\" }", &["quality: got 75.000%, want at least 76%"]);
+        check("final-tier = \"large\"", &["final-tier: got medium, want large"]);
+    }
+
+    #[test]
+    fn a_broken_invariant_is_unmet_whatever_was_expected() {
+        let summary = Summary { violations: vec!["S3 at 5s".to_owned()], ..Summary::default() };
+        assert_eq!(
+            unmet("", &[], &summary),
+            ["violations: got 1 broken, the first: S3 at 5s, want 0"]
+        );
+    }
+
+    #[test]
+    fn tiers_are_those_that_served_at_the_moment() {
+        let events = [(5, switched(0, 2)), (100, switched(2, 2)), (200, switched(2, 1))];
+        let check = |text: &str, want: &[&str]| {
+            assert_eq!(unmet(text, &events, &Summary::default()), want, "{text}");
+        };
+        check(
+            "tier-at = [{ at = \"4s\", tier = \"none\" }, { at = \"5s\", tier = \"medium\" }]",
+            &[],
+        );
+        check(
+            "tier-at = [{ at = \"150s\", tier = \"medium\" }, { at = \"1h\", tier = \"small\" }]",
+            &[],
+        );
+        check(
+            "tier-at = [{ at = \"199s\", tier = \"small\" }]",
+            &["tier-at: got medium, want small at 3m 19s"],
+        );
+        check("tier-within = [{ tier = \"small\", from = \"100s\", within = \"100s\" }]", &[]);
+        check("tier-within = [{ tier = \"medium\", from = \"100s\", within = \"1s\" }]", &[]);
+        check(
+            "tier-within = [{ tier = \"small\", from = \"1s\", within = \"198s\" }]",
+            &["tier-within: got none, then medium, want small within 3m 18s from 1s"],
+        );
+    }
+
+    #[test]
+    fn events_must_happen_in_their_order() {
+        let events = [
+            (1, down(1)),
+            (2, done(3, "large")),
+            (3, command(Command::Unload { model: ModelId::from("large") })),
+            (4, switched(3, 1)),
+        ];
+        let check = |text: &str, want: &[&str]| {
+            assert_eq!(unmet(text, &events, &Summary::default()), want, "{text}");
+        };
+        check(
+            "order = [\"downgrade:small\", \"done:#3\", \"unload:large\", \"switched:small\"]",
+            &[],
+        );
+        check("order = [\"downgrade\", \"switched\"]", &[]);
+        check(
+            "order = [\"unload:large\", \"done:#3\"]",
+            &[
+                "order: got `done:#3` did not happen after `unload:large`, want unload:large, then done:#3",
+            ],
+        );
+        check("order = [\"upgrade\"]", &["order: got `upgrade` did not happen, want upgrade"]);
+        check(
+            "order = [\"done\", \"done\"]",
+            &["order: got `done` did not happen after `done`, want done, then done"],
+        );
+    }
+
+    #[test]
+    fn what_must_never_happen_and_how_often_what_may() {
+        let events = [(1, down(1)), (60, down(1)), (120, down(0))];
+        let check = |text: &str, want: &[&str]| {
+            assert_eq!(unmet(text, &events, &Summary::default()), want, "{text}");
+        };
+        check("never = [\"upgrade\", \"downgrade:medium\", \"because:slow\"]", &[]);
+        check(
+            "never = [\"downgrade:none\"]",
+            &["never: got `downgrade:none` at 2m (record 2), want never `downgrade:none`"],
+        );
+        check("events = [{ event = \"downgrade\" }]", &[]);
+        check(
+            "events = [{ event = \"downgrade\", from = \"1s\", until = \"60s\", count = 1 }]",
+            &[],
+        );
+        check(
+            "events = [{ event = \"downgrade\", from = \"60s\", count = 3 }]",
+            &["events: got 2, want 3 times `downgrade` from 1m"],
+        );
+        check(
+            "events = [{ event = \"upgrade\", until = \"60s\" }]",
+            &["events: got 0, want at least 1 times `upgrade` until 1m"],
+        );
+    }
+
+    #[test]
+    fn every_pattern_knows_its_event_and_no_other() {
+        let large = ModelId::from("large");
+        let id = RequestId(4);
+        let error = String::new;
+        let rejected = End::Rejected { reason: Rejection::QueueFull, retry_after: None };
+        let cancelled = End::Cancelled { by: CancelledBy::Client };
+        let up = decide(Action::Upgrade { to: Rung(3) }, Reason::Asked);
+        let degraded = Notice::Degraded { from: Rung(3), to: Rung(2), reason: Reason::Asked };
+        let accepted = |verdict| Event::Output(Output::Accepted { request: id, verdict });
+        let table: Vec<(Event, &[&str])> = vec![
+            (up, &["upgrade:large", "because:asked"]),
+            (down(0), &["downgrade:none", "because:failing"]),
+            (decide(Action::Hold, Reason::AtTop), &["hold:at-top"]),
+            (switched(1, 3), &["switched:large"]),
+            (switched(2, 2), &["gave-up:medium"]),
+            (command(Command::Load { model: large.clone(), gpu: None }), &["load:large"]),
+            (command(Command::Unload { model: large.clone() }), &["unload:large"]),
+            (
+                command(Command::Start { request: id, model: large.clone() }),
+                &["start:#4", "start:large"],
+            ),
+            (command(Command::Cancel { request: id }), &["cancel:#4"]),
+            (outcome(Outcome::Loaded { model: large.clone() }), &["loaded:large"]),
+            (
+                outcome(Outcome::LoadFailed { model: large.clone(), error: error() }),
+                &["load-failed:large"],
+            ),
+            (outcome(Outcome::Unloaded { model: large.clone() }), &["unloaded:large"]),
+            (outcome(Outcome::Crashed { model: large, error: error() }), &["crash:large"]),
+            (Event::Input(Input::Request(Request::chat(4, 1, 1))), &["request:#4"]),
+            (Event::Input(Input::Cancel { request: id }), &["hang-up:#4"]),
+            (accepted(Verdict::Proceed), &["accepted:#4"]),
+            (accepted(Verdict::Queue), &["accepted:#4", "queued:#4"]),
+            (accepted(Verdict::ProceedSmaller { rung: Rung(1) }), &["accepted:#4", "smaller:#4"]),
+            (done(4, "large"), &["done:#4", "done:large"]),
+            (ended(4, End::Failed { error: error() }), &["failed:#4"]),
+            (ended(4, cancelled), &["cancelled:#4", "cancelled:client"]),
+            (ended(4, rejected), &["rejected:#4", "rejected:queue-full"]),
+            (Event::Output(Output::Notice(degraded)), &["notice:degraded"]),
+            (Event::Input(Input::SampleMissing { error: error() }), &["sample-missing"]),
+            (Event::Input(Input::Switch { tier: "small".to_owned() }), &["asked:small"]),
+            (Event::Input(Input::Shutdown), &["shutdown"]),
+            (Event::Input(Input::Timeout), &[]),
+        ];
+        let catalog = Catalog::relative_to(Bytes::from_gib(16));
+        let all: std::collections::BTreeSet<&str> =
+            table.iter().flat_map(|(_, patterns)| patterns.iter().copied()).collect();
+        let kinds: std::collections::BTreeSet<&str> =
+            all.iter().map(|pattern| pattern.split(':').next().unwrap()).collect();
+        assert_eq!(kinds.len(), super::super::PatternKind::ALL.len(), "every kind is in the table");
+        for (event, patterns) in &table {
+            for pattern in &all {
+                let parsed: super::super::Pattern = pattern.parse().unwrap();
+                assert_eq!(parsed.mistake(&catalog), None, "{pattern}");
+                let want = patterns.contains(pattern);
+                assert_eq!(parsed.matches(event, &catalog), want, "{pattern} and {event:?}");
+                let kind: super::super::Pattern =
+                    pattern.split(':').next().unwrap().parse().unwrap();
+                let of_kind =
+                    patterns.iter().any(|p| p.split(':').next() == pattern.split(':').next());
+                assert_eq!(kind.matches(event, &catalog), of_kind, "{kind} and {event:?}");
+            }
+        }
+    }
+}

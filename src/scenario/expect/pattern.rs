@@ -353,3 +353,32 @@ const REJECTIONS: [Rejection; 5] = [
     Rejection::UnknownTarget,
     Rejection::ShuttingDown,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the names that serde knows, in its order, from what it says about one that it does not.
+    fn variants<T: serde::de::DeserializeOwned>() -> Vec<String> {
+        let error = serde_json::from_str::<T>("\"no such thing\"").err().unwrap().to_string();
+        error.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_names_are_those_of_the_event_log() {
+        assert_eq!(variants::<Reason>(), REASONS);
+        assert_eq!(variants::<Rejection>(), REJECTIONS.map(rejection_name));
+        assert_eq!(variants::<CancelledBy>(), CANCELLERS.map(canceller_name));
+        assert_eq!(variants::<Notice>(), ["degraded", "long-on-smallest"]);
+    }
+
+    #[test]
+    fn every_kind_survives_being_written() {
+        for kind in PatternKind::ALL {
+            for about in [None, Some("large".to_owned())] {
+                let pattern = Pattern { kind: *kind, about };
+                assert_eq!(pattern.to_string().parse(), Ok(pattern));
+            }
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Arrivals, Rate, Recorded, Workload};
-use crate::request::{Request, RequestId};
+use crate::request::{Request, RequestId, Target, Task};
 use crate::rng::{Seed, Stream};
 use crate::time::{Timestamp, from_secs_f64, nanos};
 
@@ -159,6 +159,37 @@ impl Workloads {
     }
 }
 
+impl Workload {
+    /// Returns a request of this workload, its lengths drawn.
+    fn draw(&self, id: RequestId, sizes: &mut Stream) -> Request {
+        Request {
+            id,
+            prompt_tokens: self.prompt_tokens.draw(sizes),
+            output_tokens: self.output_tokens.draw(sizes),
+            task: self.task,
+            target: self.target.clone(),
+            priority: self.priority,
+            patience: self.patience,
+        }
+    }
+
+    /// Returns a recorded request; what the workload says goes before what the trace says.
+    fn replay(&self, id: RequestId, recorded: &Request) -> Request {
+        let mut request = Request { id, ..recorded.clone() };
+        if self.task != Task::default() {
+            request.task = self.task;
+        }
+        if self.target != Target::default() {
+            request.target = self.target.clone();
+        }
+        if self.priority != 0 {
+            request.priority = self.priority;
+        }
+        request.patience = self.patience.or(request.patience);
+        request
+    }
+}
+
 impl Source {
     fn new(spec: &Workload, place: usize, seed: Seed) -> Self {
         let label = |purpose: &str| format!("workload.{place}.{purpose}");
@@ -225,21 +256,19 @@ impl Source {
     fn take(&mut self, id: RequestId) -> (Request, Option<usize>) {
         let at = self.next.expect("only a source with an arrival is asked for it");
         let mut user = None;
-        let (prompt_tokens, output_tokens) = match &mut self.timing {
+        let request = match &mut self.timing {
             Timing::ClosedLoop { users, due, .. } => {
                 let Reverse((_, place)) = due.pop().expect("the next arrival is on the heap");
                 user = Some(place);
-                let sizes = &mut users[place].sizes;
-                (self.spec.prompt_tokens.draw(sizes), self.spec.output_tokens.draw(sizes))
+                self.spec.draw(id, &mut users[place].sizes)
             }
             Timing::Trace { recorded, index, .. } => {
-                let request = recorded[*index];
-                (request.prompt_tokens, request.output_tokens)
+                self.spec.replay(id, &recorded[*index].request)
             }
-            _ => (
-                self.spec.prompt_tokens.draw(&mut self.sizes),
-                self.spec.output_tokens.draw(&mut self.sizes),
-            ),
+            Timing::Poisson { .. }
+            | Timing::Burst { .. }
+            | Timing::DayNight { .. }
+            | Timing::Fixed { .. } => self.spec.draw(id, &mut self.sizes),
         };
         match &mut self.timing {
             Timing::Fixed { index, .. } | Timing::Trace { index, .. } => *index += 1,
@@ -247,15 +276,6 @@ impl Source {
             Timing::Poisson { .. } | Timing::DayNight { .. } | Timing::ClosedLoop { .. } => {}
         }
         self.advance(at);
-        let request = Request {
-            id,
-            prompt_tokens,
-            output_tokens,
-            task: self.spec.task,
-            target: self.spec.target.clone(),
-            priority: self.spec.priority,
-            patience: self.spec.patience,
-        };
         (request, user)
     }
 
@@ -346,3 +366,210 @@ fn scaled(span: Duration, speed: f64) -> Duration {
 
 /// A trace of one request, looped, must not stand still.
 const SHORTEST_LAP: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::scenario::Scenario;
+
+    fn scenario(tables: &str) -> Scenario {
+        let text = format!("duration = \"24h\"\n[machine]\nmemory = \"16GiB\"\n{tables}");
+        crate::scenario::parse(&text, "w.toml", Path::new("")).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Returns all arrivals with their moments; every request ends `served` after it came.
+    fn all(tables: &str, served: Duration) -> Vec<(Timestamp, Arrival)> {
+        let mut workloads = scenario(tables).arrivals();
+        let mut ends: VecDeque<(Timestamp, RequestId)> = VecDeque::new();
+        let mut seen = Vec::new();
+        loop {
+            let next = workloads.next_at();
+            let end = ends.front().copied();
+            match (next, end) {
+                (_, Some((at, id))) if next.is_none_or(|next| at <= next) => {
+                    ends.pop_front();
+                    workloads.ended(at, id);
+                }
+                (Some(at), _) => {
+                    assert!(seen.last().is_none_or(|(last, _)| *last <= at), "time runs forwards");
+                    let arrival = workloads.pop(at).expect("it is due");
+                    if let Arrival::Request(request) = &arrival {
+                        ends.push_back((at + served, request.id));
+                    }
+                    seen.push((at, arrival));
+                }
+                (None, None) => return seen,
+                (None, Some(_)) => unreachable!("an end is taken when nothing else comes"),
+            }
+        }
+    }
+
+    fn times(tables: &str) -> Vec<f64> {
+        all(tables, Duration::from_secs(1)).iter().map(|(at, _)| at.as_secs_f64()).collect()
+    }
+
+    #[test]
+    fn poisson_arrivals_have_their_rate_and_no_memory() {
+        let times = times("[[workload]]\nkind = \"poisson\"\nrate = \"6/min\"");
+        assert!((times.len() as f64 / 8640.0 - 1.0).abs() < 0.03, "{} arrivals", times.len());
+        let gaps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        let squares = gaps.iter().map(|gap| gap * gap).sum::<f64>() / gaps.len() as f64;
+        let spread = libm::sqrt(squares - mean * mean) / mean;
+        assert!((spread - 1.0).abs() < 0.04, "coefficient of variation {spread}, want 1");
+    }
+
+    #[test]
+    fn day_and_night_have_their_own_rates() {
+        let times = times("[[workload]]\nkind = \"day-night\"\nnight = \"10/h\"\nday = \"600/h\"");
+        let within = |from: f64, to: f64| {
+            times.iter().filter(|at| (from * 3600.0..to * 3600.0).contains(*at)).count() as f64
+        };
+        let all = 24.0 * 305.0;
+        assert!((times.len() as f64 / all - 1.0).abs() < 0.04, "{} of {all}", times.len());
+        // One hour around noon, and one after midnight, by the integral of the cosine.
+        assert!((within(11.5, 12.5) / 598.6 - 1.0).abs() < 0.12, "{} at noon", within(11.5, 12.5));
+        assert!((5.0..25.0).contains(&within(0.0, 1.0)), "{} at night", within(0.0, 1.0));
+    }
+
+    #[test]
+    fn bursts_come_at_once_or_spread() {
+        let table = "[[workload]]\nkind = \"burst\"\ncount = 3\nevery = \"10h\"\nat = \"1h\"";
+        assert_eq!(times(table), [1, 1, 1, 11, 11, 11, 21, 21, 21].map(|h| f64::from(h * 3600)));
+        let spread = times(&format!("{table}\nspread = \"1m\""));
+        assert_eq!(spread.len(), 9);
+        assert!(spread[..3].iter().all(|at| (3600.0..=3660.0).contains(at)), "{spread:?}");
+        assert!(spread[0] < spread[2], "{spread:?}");
+    }
+
+    #[test]
+    fn fixed_arrivals_are_sorted_and_cut_at_the_window() {
+        let table = "[[workload]]\nkind = \"fixed\"\ntimes = [\"9s\", \"1s\", \"20s\"]\nat = \"5s\"\nuntil = \"20s\"";
+        assert_eq!(times(table), [6.0, 14.0]);
+    }
+
+    #[test]
+    fn users_of_a_closed_loop_wait_for_their_reply() {
+        let table = "[[workload]]\nkind = \"closed-loop\"\nusers = 3\nthink = \"50s\"";
+        for (served, want) in [(10, 3.0 * 86400.0 / 60.0), (450, 3.0 * 86400.0 / 500.0)] {
+            let seen = all(table, Duration::from_secs(served));
+            let got = seen.len() as f64;
+            assert!((got / want - 1.0).abs() < 0.07, "{got} requests at {served} s, want {want}");
+        }
+        let mut workloads = scenario(table).arrivals();
+        let mut open = 0;
+        while let Some(at) = workloads.next_at() {
+            workloads.pop(at);
+            open += 1;
+        }
+        assert_eq!(open, 3, "without an end nobody asks twice");
+    }
+
+    #[test]
+    fn clients_hang_up_once_and_only_on_what_has_not_ended() {
+        let table = "[[workload]]\nkind = \"poisson\"\nrate = \"6/min\"\ncancel = \"50%\"\ncancel-after = \"2s\"";
+        let hang_ups = |served| {
+            let seen = all(table, Duration::from_secs(served));
+            let hung: Vec<RequestId> = seen
+                .iter()
+                .filter_map(|(_, arrival)| match arrival {
+                    Arrival::HangUp(id) => Some(*id),
+                    Arrival::Request(_) => None,
+                })
+                .collect();
+            assert_eq!(hung.iter().collect::<BTreeSet<_>>().len(), hung.len());
+            hung.len() as f64 / (seen.len() - hung.len()) as f64
+        };
+        let share = hang_ups(5);
+        assert!((share - 0.5).abs() < 0.02, "{share} hang up");
+        assert!(hang_ups(1) == 0.0, "replies after a second leave nobody waiting");
+    }
+
+    #[test]
+    fn the_order_is_total_and_ids_count_from_one() {
+        let tables = "[[workload]]\nkind = \"fixed\"\ntimes = [\"1s\", \"1s\"]\nprompt-tokens = 11\ncancel = \"100%\"\n\
+             [[workload]]\nkind = \"fixed\"\ntimes = [\"1s\", \"3s\"]\nprompt-tokens = 22";
+        let seen = all(tables, Duration::from_secs(60));
+        let told: Vec<String> = seen
+            .iter()
+            .map(|(at, arrival)| match arrival {
+                Arrival::Request(r) => {
+                    format!("{} {} of {}", at.as_secs_f64(), r.id, r.prompt_tokens)
+                }
+                Arrival::HangUp(id) => format!("{} hangs up {id}", at.as_secs_f64()),
+            })
+            .collect();
+        let want = [
+            "1 #1 of 11",
+            "1 #2 of 11",
+            "1 #3 of 22",
+            "3 hangs up #1",
+            "3 hangs up #2",
+            "3 #4 of 22",
+        ];
+        assert_eq!(told, want);
+    }
+
+    #[test]
+    fn another_workload_moves_no_arrival_of_the_first() {
+        let one = "[[workload]]\nkind = \"poisson\"\nrate = \"1/min\"\nprompt-tokens = [1, 100]";
+        let two = format!(
+            "{one}\n[[workload]]\nkind = \"poisson\"\nrate = \"1/min\"\nprompt-tokens = 999"
+        );
+        let strip = |seen: Vec<(Timestamp, Arrival)>| -> Vec<(Timestamp, u32)> {
+            let requests = seen.into_iter().filter_map(|(at, arrival)| match arrival {
+                Arrival::Request(request) => Some((at, request.prompt_tokens)),
+                Arrival::HangUp(_) => None,
+            });
+            requests.filter(|(_, prompt)| *prompt != 999).collect()
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!(strip(all(one, second)), strip(all(&two, second)));
+    }
+
+    #[test]
+    fn lengths_follow_their_distribution() {
+        let table = "[[workload]]\nkind = \"poisson\"\nrate = \"6/min\"\nprompt-tokens = { median = 400, shape = 0.8, max = 3000 }\noutput-tokens = [10, 20]";
+        let mut prompts = Vec::new();
+        for (_, arrival) in all(table, Duration::from_secs(1)) {
+            let Arrival::Request(request) = arrival else { panic!("nobody hangs up") };
+            assert!((10..=20).contains(&request.output_tokens));
+            prompts.push(request.prompt_tokens);
+        }
+        prompts.sort_unstable();
+        let median = f64::from(prompts[prompts.len() / 2]);
+        assert!((median / 400.0 - 1.0).abs() < 0.04, "median {median}");
+        assert_eq!(prompts.last(), Some(&3000));
+    }
+
+    #[test]
+    fn a_trace_is_repeated_after_one_mean_gap_and_at_its_speed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(folder.path().join("asks.csv")).unwrap();
+        let mut writer = crate::trace::RequestWriter::new(file, &[]).unwrap();
+        for (second, prompt) in [(0, 5), (10, 6), (20, 7)] {
+            let request = Request::chat(second, prompt, 3);
+            writer.write(Timestamp::from_secs(second), &request).unwrap();
+        }
+        drop(writer.into_inner());
+        let check = |options: &str, want: &[(f64, u32)]| {
+            let text = format!(
+                "duration = \"60s\"\n[machine]\nmemory = \"16GiB\"\n[[workload]]\nkind = \"trace\"\nfile = \"asks.csv\"\n{options}"
+            );
+            let scenario = crate::scenario::parse(&text, "w.toml", folder.path()).unwrap();
+            let mut workloads = scenario.arrivals();
+            let mut got = Vec::new();
+            while let Some(at) = workloads.next_at() {
+                if let Some(Arrival::Request(request)) = workloads.pop(at) {
+                    got.push((at.as_secs_f64(), request.prompt_tokens));
+                }
+            }
+            assert_eq!(got, want, "{options}");
+        };
+        check("", &[(0.0, 5), (10.0, 6), (20.0, 7)]);
+        check("speed = 2.0\nat = \"5s\"", &[(5.0, 5), (10.0, 6), (15.0, 7)]);
+        check("loop = true", &[(0.0, 5), (10.0, 6), (20.0, 7), (30.0, 5), (40.0, 6), (50.0, 7)]);
+    }
+}
