@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod catalog;
+pub mod cli;
 pub mod controller;
 pub mod document;
 pub mod driver;
@@ -20,7 +21,9 @@ pub mod scaler;
 pub mod scenario;
 pub mod settings;
 pub mod sim;
+pub mod suite;
 pub mod summary;
 pub mod time;
 pub mod trace;
 pub mod units;
+pub mod verify;

@@ -31,7 +31,7 @@ pub use expect::{Baseline, Checker, Expect, Unmet};
 pub use fault::{Fault, FaultKind};
 pub use file::{RawAction, RawMachine, RawScenario};
 pub use physics::Physics;
-pub use workload::{Arrival, Workload, Workloads};
+pub use workload::{Arrival, Recorded as RecordedRequest, Workload, Workloads};
 
 /// A scripted situation, checked.
 #[derive(Clone, Debug, PartialEq)]

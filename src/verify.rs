@@ -85,7 +85,9 @@ pub enum VerifyError {
     Difference { line: u64, logged: Box<Record>, ours: Option<Box<Output>> },
     #[error("the log ends, and the controller still answers {}", json(output))]
     Missing { output: Box<Output> },
-    #[error("the log was not closed after its {records} records: what is there agrees, but nothing proves it unchanged")]
+    #[error(
+        "the log was not closed after its {records} records: what is there agrees, but nothing proves it unchanged"
+    )]
     Torn { records: u64 },
 }
 

@@ -35,7 +35,10 @@ impl Artifacts {
             _ => Path::new("."),
         };
         let unwritable = || {
-            format!("cannot write `{}`: give --out a folder that can be created and written", folder.display())
+            format!(
+                "cannot write `{}`: give --out a folder that can be created and written",
+                folder.display()
+            )
         };
         fs::create_dir_all(parent).with_context(unwritable)?;
         if folder.exists() && !folder.is_dir() {

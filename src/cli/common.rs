@@ -32,11 +32,7 @@ pub(super) fn settings(policy: Option<&str>) -> Result<RawSettings> {
 
 fn named_settings(name: &str) -> Option<RawSettings> {
     let (_, (policy, constrain)) = NAMED.iter().find(|(known, _)| *known == name)?;
-    Some(RawSettings {
-        policy: *policy,
-        constrain: constrain.to_vec(),
-        ..RawSettings::default()
-    })
+    Some(RawSettings { policy: *policy, constrain: constrain.to_vec(), ..RawSettings::default() })
 }
 
 /// The policies that a name stands for.

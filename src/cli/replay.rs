@@ -14,14 +14,13 @@ use crate::controller::Detail;
 use crate::event::Record;
 use crate::hardware::Machine;
 use crate::log::{Header, LogLevel, LogVersion, Source};
-use crate::replay::{Recording, recorded_workload};
+use crate::replay::{Recording, Requests};
 use crate::report::text_summary;
 use crate::rng::Seed;
-use crate::scenario::Physics;
 use crate::settings::RawSettings;
 use crate::sim::simulate;
 use crate::summary::Summary;
-use crate::trace::{Format, ReadOptions, Requests};
+use crate::trace::{Format, ReadOptions};
 use crate::units::Bytes;
 
 /// Replay recorded traces
@@ -189,8 +188,8 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
         }
     };
     let seed = Seed(arguments.seed);
-    let workloads: Vec<_> =
-        plan.requests.iter().map(|(requests, _)| recorded_workload(requests, arguments.loop_requests)).collect();
+    let repeat = arguments.loop_requests;
+    let workloads = plan.requests.iter().map(|(requests, _)| requests.workload(repeat)).collect();
     let level = LogLevel::from(arguments.log);
     let header = Header {
         version: LogVersion::CURRENT,
@@ -209,11 +208,10 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
         fingerprint: String::new(),
     }
     .seal();
-    let mut progress = common::Progress::new(&header.name, recording.progress().total());
-    let watch = recording.clone();
-    let situation = recording
-        .watched(move |_| progress.set(watch.progress().read()))
-        .situation(catalog, plan.settings.clone(), Physics::default(), workloads, seed);
+    let read = recording.progress();
+    let mut progress = common::Progress::new(&header.name, read.total());
+    let watch = move || progress.set(read.read());
+    let situation = recording.situation(catalog, plan.settings.clone(), workloads, seed, watch);
     let mut summary = match &plan.out {
         Some(out) => {
             let mut artifacts = Artifacts::create(out, &header, level)?;
@@ -234,17 +232,20 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
 
 /// Adds what only the reader knows.
 fn complete(summary: &mut Summary, header: &Header, recording: &Recording, plan: &Plan<'_>) {
-    let defects = recording.defects();
     summary.fingerprint.clone_from(&header.fingerprint);
-    summary.rejected_rows = defects.rejected_rows();
-    summary.warnings = defects.warnings();
+    summary.warnings = recording.notes().to_vec();
+    if let Some(defects) = recording.defects() {
+        summary.rejected_rows = defects.rejected_rows();
+        summary.warnings.extend(defects.warnings());
+    }
     if let Some((requests, _)) = &plan.requests {
-        summary.rejected_rows += requests.defects.rejected_rows();
-        summary.warnings.extend(requests.defects.warnings());
+        summary.rejected_rows += requests.defects().rejected_rows();
+        summary.warnings.extend(requests.defects().warnings());
     }
     if !recording.tells_space() {
         summary.warnings.push(
-            "the trace tells the use of no memory and no video memory: nothing can be loaded".to_owned(),
+            "the trace tells the use of no memory and no video memory: nothing can be loaded"
+                .to_owned(),
         );
     }
 }
@@ -254,5 +255,6 @@ fn source(path: &Path) -> Result<Source> {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+    path.file_name()
+        .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }

@@ -56,6 +56,27 @@ pub struct Recorded {
     pub request: Request,
 }
 
+impl Workload {
+    /// Returns the workload that plays recorded requests, once or again and again.
+    pub fn of_recorded(recorded: Arc<[Recorded]>, repeat: bool) -> Self {
+        Self {
+            arrivals: Arrivals::Trace { file: String::new(), repeat, speed: as_recorded() },
+            // A trace brings its own lengths.
+            prompt_tokens: Tokens::Fixed(1),
+            output_tokens: Tokens::Fixed(1),
+            task: Task::default(),
+            target: Target::default(),
+            priority: 0,
+            patience: None,
+            cancel: Percent::ZERO,
+            cancel_after: Duration::ZERO,
+            at: Timestamp::ZERO,
+            until: Timestamp::MAX,
+            recorded: Some(recorded),
+        }
+    }
+}
+
 /// One `[[workload]]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

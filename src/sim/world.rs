@@ -233,7 +233,9 @@ impl World for SimulatedWorld {
 
     fn next_input(&self) -> Option<Timestamp> {
         let action = self.actions.front().map(|action| action.at);
-        [self.users.next_at(), action].into_iter().flatten().min()
+        // A replay lasts as long as its recording: what has begun is finished, nothing new comes.
+        let arrival = if self.next_sample.is_some() { self.users.next_at() } else { None };
+        [arrival, action].into_iter().flatten().min()
     }
 
     fn poll_input(&mut self, now: Timestamp) -> Option<Input> {

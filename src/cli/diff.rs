@@ -1,0 +1,147 @@
+//! `tiershift diff`: where two logs part, and why.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::cli::{Verdict, common};
+use crate::event::{Event, Output, Record};
+use crate::log::{Header, LogReader};
+use crate::report::words;
+
+/// Find where two logs part, and why
+#[derive(Debug, Args)]
+#[command(after_help = "Exits with 1 when the logs differ.\n\nExamples:\n  \
+tiershift diff out/first/events.jsonl out/second/events.jsonl")]
+pub(super) struct Arguments {
+    /// One log
+    #[arg(value_name = "LOG")]
+    left: PathBuf,
+    /// The other
+    #[arg(value_name = "LOG")]
+    right: PathBuf,
+}
+
+/// What a comparison came to.
+#[derive(serde::Serialize)]
+struct Difference {
+    /// What the headers do not share.
+    header: Vec<String>,
+    /// Records that are the same before the logs part.
+    same_records: u64,
+    left: Option<Record>,
+    right: Option<Record>,
+    why: Option<&'static str>,
+}
+
+pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+    let mut left = LogReader::open(&arguments.left)?;
+    let mut right = LogReader::open(&arguments.right)?;
+    let catalog = left.header().checked_catalog()?;
+    let mut difference = Difference {
+        header: compare_headers(left.header(), right.header())?,
+        same_records: 0,
+        left: None,
+        right: None,
+        why: None,
+    };
+    loop {
+        let pair = (left.next().transpose()?, right.next().transpose()?);
+        match pair {
+            (None, None) => break,
+            (Some(a), Some(b)) if a.at == b.at && a.event == b.event => {
+                difference.same_records += 1
+            }
+            (a, b) => {
+                difference.why = Some(why(a.as_ref(), b.as_ref()));
+                (difference.left, difference.right) = (a, b);
+                break;
+            }
+        }
+    }
+    let differs = difference.why.is_some();
+    if json {
+        common::print_json(&difference)?;
+    } else {
+        for line in &difference.header {
+            common::print(line)?;
+        }
+        let Some(why) = difference.why else {
+            common::print(&format!("the same {} records", difference.same_records))?;
+            return Ok(Verdict::Done);
+        };
+        common::print(&format!("the same for {} records, then {why}", difference.same_records))?;
+        for (side, record) in [("left ", &difference.left), ("right", &difference.right)] {
+            let told = record.as_ref().map_or_else(
+                || "(the log ends)".to_owned(),
+                |record| {
+                    let at = words::seconds(record.at.as_secs_f64());
+                    let what = match &record.event {
+                        Event::Output(Output::Decision(decision)) => format!(
+                            "{} on {}: {}",
+                            words::action(decision.action, &catalog),
+                            catalog.tier_name(decision.rung),
+                            words::reason(&decision.reason, &catalog)
+                        ),
+                        event => serde_json::to_string(event).unwrap_or_default(),
+                    };
+                    format!("{at}  {what}")
+                },
+            );
+            common::print(&format!("{side}  {told}"))?;
+        }
+    }
+    Ok(if differs { Verdict::Failed } else { Verdict::Done })
+}
+
+/// Returns what the headers do not share, key by key.
+fn compare_headers(left: &Header, right: &Header) -> Result<Vec<String>> {
+    let (left, right) = (serde_json::to_value(left)?, serde_json::to_value(right)?);
+    let mut lines = Vec::new();
+    compare("", &left, &right, &mut lines);
+    Ok(lines)
+}
+
+fn compare(
+    path: &str,
+    left: &serde_json::Value,
+    right: &serde_json::Value,
+    lines: &mut Vec<String>,
+) {
+    use serde_json::Value;
+    match (left, right) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let missing = Value::Null;
+                compare(
+                    &path,
+                    a.get(key).unwrap_or(&missing),
+                    b.get(key).unwrap_or(&missing),
+                    lines,
+                );
+            }
+        }
+        _ if left == right || path == "fingerprint" => {}
+        _ => lines.push(format!("header {path}: left {left}, right {right}")),
+    }
+}
+
+/// Returns why two logs part, by the kind of what differs.
+fn why(left: Option<&Record>, right: Option<&Record>) -> &'static str {
+    match (left.map(|record| &record.event), right.map(|record| &record.event)) {
+        (None, _) | (_, None) => "one of them ends",
+        (Some(Event::Input(_)), Some(Event::Input(_))) => {
+            "their worlds differ: the controller was told different things"
+        }
+        (Some(Event::Output(Output::Decision(_))), Some(Event::Output(Output::Decision(_)))) => {
+            "the controller decided differently on the same inputs: another policy, setting or version"
+        }
+        (Some(Event::Output(_)), Some(Event::Output(_))) => {
+            "the controller answered differently on the same inputs"
+        }
+        (Some(_), Some(_)) => "one of them answers where the other is told something",
+    }
+}

@@ -1,0 +1,56 @@
+//! `tiershift schema` and `tiershift completions`: files for other programs.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::cli::{Verdict, common};
+use crate::scenario;
+
+/// Print the JSON Schema of a file format, for editors
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  tiershift schema scenario > scenario.schema.json")]
+pub(super) struct SchemaArguments {
+    /// Which file
+    #[arg(value_enum, default_value = "scenario")]
+    file: File,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum File {
+    /// scenarios/*.toml
+    Scenario,
+    /// A catalog of models
+    Catalog,
+    /// A policy file
+    Policy,
+}
+
+/// Print a shell's completion script
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tiershift completions bash > ~/.local/share/bash-completion/completions/tiershift"
+)]
+pub(super) struct CompletionArguments {
+    /// The shell
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
+}
+
+pub(super) fn schema(arguments: &SchemaArguments) -> Result<Verdict> {
+    common::print(&match arguments.file {
+        File::Scenario => scenario::schema(),
+        File::Catalog => scenario::catalog_schema(),
+        File::Policy => scenario::policy_schema(),
+    })?;
+    Ok(Verdict::Done)
+}
+
+pub(super) fn completions(
+    arguments: &CompletionArguments,
+    command: &mut clap::Command,
+) -> Result<Verdict> {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, command, "tiershift", &mut script);
+    common::print(&String::from_utf8(script)?)?;
+    Ok(Verdict::Done)
+}

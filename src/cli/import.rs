@@ -1,0 +1,100 @@
+//! `tiershift import`: a public format becomes a native trace.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::cli::{Verdict, common};
+use crate::hardware::Machine;
+use crate::trace::{Format, ReadOptions, convert};
+use crate::units::Bytes;
+
+/// Convert a public format into a native trace
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+tiershift import --list\n  \
+tiershift import host.csv traces/host.csv\n  \
+tiershift import games.hml traces/games.csv --memory 16GiB --vram 8GiB")]
+pub(super) struct Arguments {
+    /// The file to read
+    #[arg(required_unless_present = "list", value_name = "FROM")]
+    from: Option<PathBuf>,
+    /// The native trace to write
+    #[arg(required_unless_present = "list", value_name = "TO")]
+    to: Option<PathBuf>,
+    /// List the formats
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    list: bool,
+    /// The format: a preset's name or a mapping file; recognised without it
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// The machine's memory, where the file does not tell it
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Bytes>,
+    /// The video memory of the machine's GPUs, where the file does not tell it
+    #[arg(long, value_name = "SIZE,..", value_delimiter = ',')]
+    vram: Vec<Bytes>,
+    /// Refuse a file with any defect
+    #[arg(long)]
+    strict: bool,
+}
+
+/// What an import came to.
+#[derive(serde::Serialize)]
+struct Imported {
+    format: String,
+    rows: u64,
+    rejected_rows: u64,
+    warnings: Vec<String>,
+}
+
+pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+    let (Some(from), Some(to)) = (&arguments.from, &arguments.to) else {
+        return list(json);
+    };
+    let told = (arguments.memory.is_some() || !arguments.vram.is_empty()).then(|| Machine {
+        memory: arguments.memory.unwrap_or(Bytes::ZERO),
+        gpus: arguments.vram.clone(),
+        ..Machine::default()
+    });
+    let format = arguments.format.as_deref().map(Format::named).transpose()?;
+    let options = ReadOptions { format, strict: arguments.strict, machine: told };
+    let done = convert(from, to, &options)?;
+    let mut warnings = done.header.notes.clone();
+    warnings.extend(done.defects.warnings());
+    let imported = Imported {
+        format: done.header.format.clone(),
+        rows: done.rows,
+        rejected_rows: done.defects.rejected_rows(),
+        warnings,
+    };
+    if json {
+        common::print_json(&imported)?;
+        return Ok(Verdict::Done);
+    }
+    common::print(&format!(
+        "{} rows of {} written to {}, {} rejected",
+        imported.rows,
+        imported.format,
+        to.display(),
+        imported.rejected_rows
+    ))?;
+    for warning in &imported.warnings {
+        common::print(&format!("  {warning}"))?;
+    }
+    Ok(Verdict::Done)
+}
+
+fn list(json: bool) -> Result<Verdict> {
+    let formats = Format::known();
+    if json {
+        let names: Vec<_> = formats.iter().map(|format| (format.name(), format.about())).collect();
+        common::print_json(&names)?;
+        return Ok(Verdict::Done);
+    }
+    for format in &formats {
+        common::print(&format!("{:18} {}", format.name(), format.about()))?;
+    }
+    Ok(Verdict::Done)
+}

@@ -1,0 +1,67 @@
+//! `tiershift plot`: an event log becomes a picture.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::cli::{Verdict, common};
+use crate::log::LogReader;
+use crate::report::{PlotData, plot};
+use crate::summary::{Fold, Summary};
+use crate::time::Timestamp;
+
+/// Draw the decision plot of an event log
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  tiershift plot out/first/events.jsonl --out first.png")]
+pub(super) struct Arguments {
+    /// The event log; plain, .gz or .zst
+    #[arg(value_name = "LOG")]
+    log: PathBuf,
+    /// Where to write it; the name's end says SVG or PNG
+    #[arg(long, short, default_value = "decisions.svg", value_name = "FILE")]
+    out: PathBuf,
+}
+
+pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+    let mut log = LogReader::open(&arguments.log)?;
+    let header = log.header().clone();
+    let settings = header.checked_settings()?;
+    let catalog = header.checked_catalog()?;
+    let mut data = PlotData::new(&catalog, &settings);
+    let mut fold = Fold::new(&catalog, settings.raw().reversal_window.0).judging_samples(&settings);
+    let mut end = Timestamp::ZERO;
+    for record in &mut log {
+        let record = record?;
+        end = record.at;
+        data.observe(&record);
+        fold.observe(&record);
+    }
+    data.finish(end);
+    let mut summary = fold.finish(end);
+    summary.policy.clone_from(&header.policy);
+    let picture = draw(arguments, &header.name, &data, &summary)?;
+    let folder = arguments.out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(std::path::Path::new("."));
+    let unwritable = || format!("cannot write `{}`", arguments.out.display());
+    let beside = tempfile::NamedTempFile::new_in(folder).with_context(unwritable)?;
+    fs::write(beside.path(), picture).with_context(unwritable)?;
+    beside.persist(&arguments.out).with_context(unwritable)?;
+    if json {
+        common::print(&summary.to_json())?;
+    } else {
+        common::print(&format!("written to {}", arguments.out.display()))?;
+    }
+    Ok(Verdict::Done)
+}
+
+fn draw(arguments: &Arguments, title: &str, data: &PlotData, summary: &Summary) -> Result<Vec<u8>> {
+    let kind = arguments.out.extension().map(|end| end.to_string_lossy().to_ascii_lowercase());
+    match kind.as_deref() {
+        Some("svg") => Ok(plot::svg(title, data, summary).into_bytes()),
+        #[cfg(feature = "png")]
+        Some("png") => Ok(plot::png(title, data, summary)),
+        _ => anyhow::bail!("`{}` must end in .svg or .png", arguments.out.display()),
+    }
+}

@@ -1,0 +1,139 @@
+//! `tiershift run`: scenarios through the controller, with their expectations.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::catalog::RawCatalog;
+use crate::cli::artifacts::Artifacts;
+use crate::cli::replay::Level;
+use crate::cli::{Verdict, common};
+use crate::controller::Detail;
+use crate::event::Record;
+use crate::log::{Header, LogLevel, LogVersion, Source};
+use crate::report::text_summary;
+use crate::rng::Seed;
+use crate::scenario::{self, Scenario};
+use crate::sim::{Situation, simulate};
+use crate::summary::Summary;
+
+/// Run scenarios
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+tiershift run scenarios/no-projection.toml --out out/loop\n  \
+tiershift run scenarios/no-projection.toml --policy original")]
+pub(super) struct Arguments {
+    /// Scenario files
+    #[arg(required = true, value_name = "SCENARIO")]
+    scenarios: Vec<PathBuf>,
+    /// Another policy than the scenario's: proactive, memory-only, projecting, original, fixed, or a policy file
+    #[arg(long, value_name = "NAME|FILE")]
+    policy: Option<String>,
+    /// Another seed than the scenario's
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Where to write summary, decisions, event log and plots; with several scenarios, a folder each in it
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// What the event log holds
+    #[arg(long, value_enum, default_value = "full")]
+    log: Level,
+}
+
+pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+    let mut verdict = Verdict::Done;
+    let mut summaries = Vec::new();
+    for path in &arguments.scenarios {
+        let scenario = prepare(arguments, path)?;
+        let out = arguments.out.as_ref().map(|out| {
+            if arguments.scenarios.len() > 1 { out.join(&scenario.name) } else { out.clone() }
+        });
+        let (summary, unmet) = play(&scenario, out.as_deref(), arguments.log.into())
+            .with_context(|| path.display().to_string())?;
+        if !unmet.is_empty() {
+            verdict = Verdict::Failed;
+        }
+        if !json {
+            common::print(&format!("{}\n{}", path.display(), text_summary(&summary)))?;
+            for unmet in &unmet {
+                common::print(&format!("not as expected: {unmet}"))?;
+            }
+            if let Some(out) = &out {
+                common::print(&format!("written to {}\n", out.display()))?;
+            }
+        }
+        summaries.push(summary);
+    }
+    if json {
+        match summaries.as_slice() {
+            [one] => common::print(&one.to_json())?,
+            many => common::print_json(&many)?,
+        }
+    }
+    Ok(verdict)
+}
+
+fn prepare(arguments: &Arguments, path: &Path) -> Result<Scenario> {
+    let mut scenario = scenario::load(path)?;
+    if let Some(policy) = &arguments.policy {
+        let settings = common::settings(Some(policy))?;
+        // The scenario's settings stay; another policy takes them as it finds them.
+        scenario.settings.policy = settings.policy;
+        if policy.contains('.') || policy == "memory-only" {
+            scenario.settings = settings;
+        }
+    }
+    Ok(match arguments.seed {
+        Some(seed) => scenario.with_seed(Seed(seed)),
+        None => scenario,
+    })
+}
+
+/// Runs a scenario and returns its figures and what was not as expected.
+fn play(
+    scenario: &Scenario,
+    out: Option<&Path>,
+    level: LogLevel,
+) -> Result<(Summary, Vec<String>)> {
+    let header = header(scenario, level);
+    let mut artifacts = out.map(|out| Artifacts::create(out, &header, level)).transpose()?;
+    let mut checker = scenario.expect.checker();
+    let mut observe = |record: &Record| {
+        checker.observe(record, &scenario.catalog);
+        if let Some(artifacts) = &mut artifacts {
+            artifacts.observe(record);
+        }
+    };
+    let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
+    let mut summary = simulate(Situation::of_scenario(scenario), detail, Some(&mut observe))?;
+    summary.fingerprint.clone_from(&header.fingerprint);
+    summary.warnings.clone_from(&scenario.warnings);
+    if let Some(artifacts) = artifacts {
+        artifacts.finish(&mut summary)?;
+    }
+    let unmet = checker.finish(&summary).iter().map(ToString::to_string).collect();
+    Ok((summary, unmet))
+}
+
+/// Returns the header of a scenario's event log.
+pub(super) fn header(scenario: &Scenario, level: LogLevel) -> Header {
+    Header {
+        version: LogVersion::CURRENT,
+        level,
+        name: scenario.name.clone(),
+        policy: scenario.settings.policy.name().to_owned(),
+        hardware_tier: scenario.machine.tier(),
+        machine: scenario.machine.clone(),
+        seed: scenario.seed.0,
+        sources: vec![Source {
+            name: format!("{}.toml", scenario.name),
+            digest: scenario.digest.clone(),
+        }],
+        settings: scenario.settings.clone(),
+        catalog: RawCatalog::from(&scenario.catalog),
+        started_at: None,
+        fingerprint: String::new(),
+    }
+    .seal()
+}
