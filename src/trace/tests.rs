@@ -278,6 +278,13 @@ fn a_wrong_mapping_is_refused_by_name() {
 }
 
 #[test]
+fn the_mapping_in_the_documentation_is_one() {
+    let text = include_str!("import/mapping.md");
+    let mapping = text.split("```").nth(1).unwrap().trim_start_matches("toml");
+    assert!(Mapping::parse("mapping.md", mapping).is_ok());
+}
+
+#[test]
 fn a_users_own_mapping_reads_a_file_that_nobody_knows() {
     let mapping = "name = \"cpu-stats\"\nabout = \"time and processor use\"\nkind = \"resource\"\n\
                    [layout]\nshape = \"table\"\ncolumns = [\"time\", \"cpu\"]\nseparator = \";\"\ncomment = \"//\"\n\
