@@ -85,6 +85,9 @@ pub enum FaultKind {
     },
     /// Somebody else takes memory at the moment a load begins: a game, a browser. Occasion: each load.
     OutsideGrab {
+        /// The model whose load it meets. Default: any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
         /// `memory` or `vram`. Default `memory`.
         #[serde(default = "memory")]
         resource: Resource,
@@ -202,6 +205,7 @@ impl FaultKind {
             | Self::LoadFail { model, .. }
             | Self::LoadHalf { model, .. }
             | Self::UnloadLies { model, .. }
+            | Self::OutsideGrab { model, .. }
             | Self::Crash { model }
             | Self::Leak { model, .. } => model.as_deref(),
             Self::ProbeGap
@@ -209,7 +213,6 @@ impl FaultKind {
             | Self::ProbeWrong { .. }
             | Self::Suspend { .. }
             | Self::ReleaseLag { .. }
-            | Self::OutsideGrab { .. }
             | Self::BackendHang
             | Self::StickySlow { .. } => None,
         }
