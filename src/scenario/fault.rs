@@ -33,6 +33,8 @@ impl Fault {
 /// One `[[fault]]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+// Serde refuses unknown keys in the flattened part; an editor needs to be told.
+#[schemars(extend("unevaluatedProperties" = false))]
 pub struct RawFault {
     /// When it begins. Default: at the start.
     #[serde(skip_serializing_if = "Option::is_none")]

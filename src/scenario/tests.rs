@@ -229,6 +229,8 @@ fn the_schema_knows_every_key_that_the_files_use() {
     for (_, definition, common) in tables {
         let known = of(definition);
         assert!(common.iter().all(|key| known.contains(*key)), "{definition}: {known:?}");
+        let closed = &schema["$defs"][definition]["unevaluatedProperties"];
+        assert_eq!(closed, false, "an editor marks unknown keys of {definition}");
     }
     for text in [catalog_schema(), policy_schema()] {
         assert!(
