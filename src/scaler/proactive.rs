@@ -121,6 +121,9 @@ impl Proactive {
             let lasted = entered.map_or(Duration::ZERO, |entered| now.since(entered));
             self.mark_undone(now, standing.rung, lasted);
             self.service.forget(standing.rung);
+            if let Reason::Slow { measured, .. } = reason {
+                self.service.remember_slow(now, standing.rung, measured);
+            }
             return (Action::Downgrade { to, urgency: Urgency::Graceful }, reason);
         }
         self.consider_upgrade(now, standing)
@@ -158,9 +161,8 @@ impl Proactive {
         if let Some(space) = &sample.memory {
             self.memory_trend.observe(now, space.others);
         }
-        if let Some(others) = sample.gpus.iter().filter_map(|gpu| gpu.vram).map(|v| v.others).max()
-        {
-            self.vram_trend.observe(now, others);
+        if let Some(vram) = self.ladder.our_gpu(sample).and_then(|gpu| gpu.vram) {
+            self.vram_trend.observe(now, vram.others);
         }
         let used = sample.memory.map_or(Bytes::ZERO, |space| space.used());
         let vram = sample.gpus.iter().filter_map(|gpu| gpu.vram).map(|v| v.used()).sum();
@@ -195,7 +197,7 @@ impl Proactive {
         let upgrade_line = self.settings.upgrade_line();
         let mut shares_now = [None; Resource::ALL.len()];
         let mut below_line = true;
-        for (resource, share) in shares(&self.settings, sample) {
+        for (resource, share) in shares(&self.settings, sample, self.ladder.our_gpu(sample)) {
             let slot = &mut shares_now[resource as usize];
             *slot = (*slot).max(Some(share));
             below_line &= share < upgrade_line;
@@ -206,10 +208,16 @@ impl Proactive {
             shares_now[Resource::Pressure as usize] = Some(pressure.memory_some);
             below_line &= pressure.memory_some < PRESSURE_UPGRADE_LINE;
         }
-        let growth = Growth {
+        let mut growth = Growth {
             memory: self.memory_trend.growth(raw.forecast_horizon.0),
             vram: self.vram_trend.growth(raw.forecast_horizon.0),
         };
+        if standing.rung == Rung::NONE {
+            // Own memory with nothing loaded is memory that has not come back: it is in the way like any other.
+            growth.memory += sample.memory.map_or(Bytes::ZERO, |space| space.own);
+            let vram = self.ladder.our_gpu(sample).and_then(|gpu| gpu.vram);
+            growth.vram += vram.map_or(Bytes::ZERO, |space| space.own);
+        }
         self.last = LastSample { at: Some(now), shares: shares_now };
         // A rung that serves, or stands below one that does, begins anew when it is above again.
         for state in &mut self.rungs[..=usize::from(standing.rung.0)] {
@@ -289,11 +297,10 @@ impl Proactive {
     ) -> Option<(Action, Reason)> {
         let raw = self.settings.raw();
         let line = raw.degrade_line.0;
-        let gpu =
-            sample.gpus.iter().filter_map(|gpu| gpu.utilization).map(|rate| rate.others).max();
+        let gpu = self.ladder.our_gpu(sample).and_then(|gpu| gpu.utilization);
         let watched = [
             (Resource::Cpu, sample.cpu.map(|rate| rate.others), line),
-            (Resource::Gpu, gpu, line),
+            (Resource::Gpu, gpu.map(|rate| rate.others), line),
             (Resource::Pressure, sample.pressure.map(|p| p.memory_some), PRESSURE_DEGRADE_LINE),
         ];
         let mut found = None;
@@ -343,7 +350,7 @@ impl Proactive {
         for rung in (standing.rung.0 + 1..=self.ladder.top().0).rev() {
             let to = Rung(rung);
             let Some(fits_since) = self.rungs[usize::from(rung)].fits_since else { continue };
-            if let Some((predicted, limit)) = self.service.would_be_slow(standing.rung, to) {
+            if let Some((predicted, limit)) = self.service.would_be_slow(now, standing.rung, to) {
                 waiting = waiting.or(Some(Reason::WouldBeSlow { to, predicted, limit }));
                 continue;
             }
@@ -410,14 +417,22 @@ impl Proactive {
 
     /// Returns how long after the last change an upgrade must wait: the stabilization window after an upgrade;
     /// after a downgrade the reversal window too, because going back sooner would *be* a reversal.
-    pub(super) fn cooldown(&self, change: Change) -> Duration {
+    ///
+    /// With nothing loaded nobody is served, and the window is enough.
+    pub(super) fn cooldown(&self, change: Change, standing: &Standing) -> Duration {
         let raw = self.settings.raw();
-        if change.up { raw.stabilization.0 } else { raw.stabilization.0.max(raw.reversal_window.0) }
+        if change.up || standing.rung == Rung::NONE {
+            raw.stabilization.0
+        } else {
+            raw.stabilization.0.max(raw.reversal_window.0)
+        }
     }
 
     fn cooldown_remaining(&self, now: Timestamp, standing: &Standing) -> Option<Duration> {
         let change = standing.last_change?;
-        self.cooldown(change).checked_sub(now.since(change.at)).filter(|left| !left.is_zero())
+        self.cooldown(change, standing)
+            .checked_sub(now.since(change.at))
+            .filter(|left| !left.is_zero())
     }
 
     /// Returns how long a rung that had to be left must have been good again.
