@@ -206,7 +206,7 @@ impl Proactive {
             sample.pressure.filter(|_| self.settings.constrains(Resource::Pressure))
         {
             shares_now[Resource::Pressure as usize] = Some(pressure.memory_some);
-            below_line &= pressure.memory_some < PRESSURE_UPGRADE_LINE;
+            below_line &= pressure.memory_some < raw.pressure_upgrade_line.0;
         }
         let mut growth = Growth {
             memory: self.memory_trend.growth(raw.forecast_horizon.0),
@@ -228,7 +228,11 @@ impl Proactive {
         for rung in standing.rung.0 + 1..=self.ladder.top().0 {
             let state = &mut self.rungs[usize::from(rung)];
             state.projection = self.ladder.project(sample, Rung(rung), growth, limit);
-            if below_line && state.projection.is_some_and(|projection| projection.fits()) {
+            // With nothing loaded, the smallest model needs room and no more: a busy processor makes it slow, which
+            // is better than none.
+            if (below_line || is_rescue(standing, Rung(rung)))
+                && state.projection.is_some_and(|projection| projection.fits())
+            {
                 state.fits_since.get_or_insert(now);
             } else {
                 state.fits_since = None;
@@ -301,7 +305,11 @@ impl Proactive {
         let watched = [
             (Resource::Cpu, sample.cpu.map(|rate| rate.others), line),
             (Resource::Gpu, gpu.map(|rate| rate.others), line),
-            (Resource::Pressure, sample.pressure.map(|p| p.memory_some), PRESSURE_DEGRADE_LINE),
+            (
+                Resource::Pressure,
+                sample.pressure.map(|p| p.memory_some),
+                raw.pressure_degrade_line.0,
+            ),
         ];
         let mut found = None;
         for (resource, used, line) in watched {
@@ -320,8 +328,10 @@ impl Proactive {
             }
         }
         let reason = found?;
-        if standing.rung <= LOWEST_LOADED {
-            return Some(hold(reason));
+        match standing.rung {
+            Rung::NONE => return None,
+            LOWEST_LOADED => return Some(hold(reason)),
+            _ => {}
         }
         for watch in [&mut self.cpu, &mut self.gpu, &mut self.pressure] {
             watch.reset();
@@ -355,9 +365,7 @@ impl Proactive {
                 continue;
             }
             let good_for = now.since(fits_since);
-            // With nothing loaded nobody is served: the smallest model is tried again whatever was learned.
-            let is_rescue = standing.rung == Rung::NONE && to == LOWEST_LOADED;
-            let backoff = self.backoff_wait(to).filter(|_| !is_rescue);
+            let backoff = self.backoff_wait(to, standing);
             if let Some(remaining) = backoff.and_then(|wait| self.backoff_remaining(now, to, wait))
             {
                 waiting = waiting.or(Some(Reason::Backoff { to, remaining }));
@@ -402,7 +410,7 @@ impl Proactive {
 
     pub(super) fn upgrade_line_of(&self, resource: Resource) -> Percent {
         match resource {
-            Resource::Pressure => PRESSURE_UPGRADE_LINE,
+            Resource::Pressure => self.settings.raw().pressure_upgrade_line.0,
             Resource::Memory | Resource::Vram | Resource::Cpu | Resource::Gpu => {
                 self.settings.upgrade_line()
             }
@@ -435,9 +443,12 @@ impl Proactive {
             .filter(|left| !left.is_zero())
     }
 
-    /// Returns how long a rung that had to be left must have been good again.
-    pub(super) fn backoff_wait(&self, rung: Rung) -> Option<Duration> {
-        self.rungs[usize::from(rung.0)].backoff.wait(self.backoff_bounds())
+    /// Returns how long a rung that had to be left must have been good again. With nothing loaded nobody is
+    /// served: what was learned holds the smallest model back no longer than a reversal would last.
+    pub(super) fn backoff_wait(&self, rung: Rung, standing: &Standing) -> Option<Duration> {
+        let wait = self.rungs[usize::from(rung.0)].backoff.wait(self.backoff_bounds())?;
+        let most = self.settings.raw().reversal_window.0;
+        Some(if is_rescue(standing, rung) { wait.min(most) } else { wait })
     }
 
     /// Returns what is left of a rung's learned wait: counted from its last mistake, and from the moment since
@@ -557,6 +568,11 @@ fn is_first_load(standing: &Standing) -> bool {
     standing.rung == Rung::NONE && standing.last_change.is_none()
 }
 
+/// Returns whether loading `rung` would end a time without any model.
+fn is_rescue(standing: &Standing, rung: Rung) -> bool {
+    standing.rung == Rung::NONE && rung == LOWEST_LOADED
+}
+
 fn hold(reason: Reason) -> (Action, Reason) {
     (Action::Hold, reason)
 }
@@ -567,12 +583,6 @@ const LOWEST_LOADED: Rung = Rung(1);
 /// A resource this full is critical: running tasks get the shorter deadline. Chosen; at 97 % of 16 GiB,
 /// 0.5 GiB is left.
 const CRITICAL_SHARE: Percent = Percent::new(97);
-
-/// Pressure at which systemd-oomd begins to kill, over `rate-sustained` (systemd's `DefaultMemoryPressureLimit`).
-const PRESSURE_DEGRADE_LINE: Percent = Percent::new(60);
-
-/// Pressure under which there is room: a tenth of the time. Chosen; see scenario pressure-blocks-upgrade.
-const PRESSURE_UPGRADE_LINE: Percent = Percent::new(10);
 
 /// An interval this many times the usual one is a gap. Three lets two readings in a row be lost.
 const GAP_INTERVALS: u32 = 3;
