@@ -444,11 +444,10 @@ impl Proactive {
     }
 
     /// Returns how long a rung that had to be left must have been good again. With nothing loaded nobody is
-    /// served: what was learned holds the smallest model back no longer than a reversal would last.
+    /// served, and the smallest model is tried again whatever was learned.
     pub(super) fn backoff_wait(&self, rung: Rung, standing: &Standing) -> Option<Duration> {
-        let wait = self.rungs[usize::from(rung.0)].backoff.wait(self.backoff_bounds())?;
-        let most = self.settings.raw().reversal_window.0;
-        Some(if is_rescue(standing, rung) { wait.min(most) } else { wait })
+        let learned = &self.rungs[usize::from(rung.0)].backoff;
+        learned.wait(self.backoff_bounds()).filter(|_| !is_rescue(standing, rung))
     }
 
     /// Returns what is left of a rung's learned wait: counted from its last mistake, and from the moment since
