@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::catalog::{Catalog, Rung};
 use crate::event::{Action, Reason, Urgency};
 use crate::sample::Sample;
-use crate::scaler::backoff::Backoff;
+use crate::scaler::backoff::{Backoff, Bounds};
 use crate::scaler::forecast::Trend;
 use crate::scaler::performance::{Performance, Service};
 use crate::scaler::projection::{Growth, Ladder, Projection, shares};
@@ -117,8 +117,13 @@ impl Proactive {
             && standing.rung > LOWEST_LOADED
         {
             let to = Rung(standing.rung.0 - 1);
-            self.mark_undone(now, standing.rung);
+            let entered = self.rungs[usize::from(standing.rung.0)].entered;
+            let lasted = entered.map_or(Duration::ZERO, |entered| now.since(entered));
+            self.mark_undone(now, standing.rung, lasted);
             self.service.forget(standing.rung);
+            if let Reason::Slow { measured, .. } = reason {
+                self.service.remember_slow(now, standing.rung, measured);
+            }
             return (Action::Downgrade { to, urgency: Urgency::Graceful }, reason);
         }
         self.consider_upgrade(now, standing)
@@ -140,7 +145,7 @@ impl Proactive {
     }
 
     pub(super) fn record_broken(&mut self, now: Timestamp, rung: Rung) {
-        self.mark_undone(now, rung);
+        self.mark_undone(now, rung, Duration::ZERO);
     }
 
     /// Updates every estimator with the sample, decision or not.
@@ -156,9 +161,8 @@ impl Proactive {
         if let Some(space) = &sample.memory {
             self.memory_trend.observe(now, space.others);
         }
-        if let Some(others) = sample.gpus.iter().filter_map(|gpu| gpu.vram).map(|v| v.others).max()
-        {
-            self.vram_trend.observe(now, others);
+        if let Some(vram) = self.ladder.our_gpu(sample).and_then(|gpu| gpu.vram) {
+            self.vram_trend.observe(now, vram.others);
         }
         let used = sample.memory.map_or(Bytes::ZERO, |space| space.used());
         let vram = sample.gpus.iter().filter_map(|gpu| gpu.vram).map(|v| v.used()).sum();
@@ -182,8 +186,8 @@ impl Proactive {
             self.seen_rung = standing.rung;
         }
         if !standing.switching {
-            let window = raw.reversal_window.0;
-            self.rungs[usize::from(standing.rung.0)].backoff.heal(now, window);
+            let good = raw.mistake_window.0;
+            self.rungs[usize::from(standing.rung.0)].backoff.heal(now, good);
         }
     }
 
@@ -193,7 +197,7 @@ impl Proactive {
         let upgrade_line = self.settings.upgrade_line();
         let mut shares_now = [None; Resource::ALL.len()];
         let mut below_line = true;
-        for (resource, share) in shares(&self.settings, sample) {
+        for (resource, share) in shares(&self.settings, sample, self.ladder.our_gpu(sample)) {
             let slot = &mut shares_now[resource as usize];
             *slot = (*slot).max(Some(share));
             below_line &= share < upgrade_line;
@@ -204,12 +208,23 @@ impl Proactive {
             shares_now[Resource::Pressure as usize] = Some(pressure.memory_some);
             below_line &= pressure.memory_some < PRESSURE_UPGRADE_LINE;
         }
-        let growth = Growth {
+        let mut growth = Growth {
             memory: self.memory_trend.growth(raw.forecast_horizon.0),
             vram: self.vram_trend.growth(raw.forecast_horizon.0),
         };
+        if standing.rung == Rung::NONE {
+            // Own memory with nothing loaded is memory that has not come back: it is in the way like any other.
+            growth.memory += sample.memory.map_or(Bytes::ZERO, |space| space.own);
+            let vram = self.ladder.our_gpu(sample).and_then(|gpu| gpu.vram);
+            growth.vram += vram.map_or(Bytes::ZERO, |space| space.own);
+        }
         self.last = LastSample { at: Some(now), shares: shares_now };
-        let limit = |total| self.settings.upgrade_limit(total);
+        // A rung that serves, or stands below one that does, begins anew when it is above again.
+        for state in &mut self.rungs[..=usize::from(standing.rung.0)] {
+            state.fits_since = None;
+        }
+        let settings = &self.settings;
+        let limit = |total| room_limit(settings, total, standing);
         for rung in standing.rung.0 + 1..=self.ladder.top().0 {
             let state = &mut self.rungs[usize::from(rung)];
             state.projection = self.ladder.project(sample, Rung(rung), growth, limit);
@@ -282,11 +297,10 @@ impl Proactive {
     ) -> Option<(Action, Reason)> {
         let raw = self.settings.raw();
         let line = raw.degrade_line.0;
-        let gpu =
-            sample.gpus.iter().filter_map(|gpu| gpu.utilization).map(|rate| rate.others).max();
+        let gpu = self.ladder.our_gpu(sample).and_then(|gpu| gpu.utilization);
         let watched = [
             (Resource::Cpu, sample.cpu.map(|rate| rate.others), line),
-            (Resource::Gpu, gpu, line),
+            (Resource::Gpu, gpu.map(|rate| rate.others), line),
             (Resource::Pressure, sample.pressure.map(|p| p.memory_some), PRESSURE_DEGRADE_LINE),
         ];
         let mut found = None;
@@ -312,7 +326,6 @@ impl Proactive {
         for watch in [&mut self.cpu, &mut self.gpu, &mut self.pressure] {
             watch.reset();
         }
-        self.mark_if_undone(now, standing.rung);
         let to = Rung(standing.rung.0 - 1);
         Some((Action::Downgrade { to, urgency: Urgency::Graceful }, reason))
     }
@@ -337,15 +350,19 @@ impl Proactive {
         for rung in (standing.rung.0 + 1..=self.ladder.top().0).rev() {
             let to = Rung(rung);
             let Some(fits_since) = self.rungs[usize::from(rung)].fits_since else { continue };
-            if let Some((predicted, limit)) = self.service.would_be_slow(standing.rung, to) {
+            if let Some((predicted, limit)) = self.service.would_be_slow(now, standing.rung, to) {
                 waiting = waiting.or(Some(Reason::WouldBeSlow { to, predicted, limit }));
                 continue;
             }
-            if let Some(remaining) = self.backoff_remaining(now, to) {
+            let good_for = now.since(fits_since);
+            // With nothing loaded nobody is served: the smallest model is tried again whatever was learned.
+            let is_rescue = standing.rung == Rung::NONE && to == LOWEST_LOADED;
+            let backoff = self.backoff_wait(to).filter(|_| !is_rescue);
+            if let Some(remaining) = backoff.and_then(|wait| self.backoff_remaining(now, to, wait))
+            {
                 waiting = waiting.or(Some(Reason::Backoff { to, remaining }));
                 continue;
             }
-            let good_for = now.since(fits_since);
             let window = self.window(standing);
             if good_for < window {
                 let remaining = window.checked_sub(good_for).unwrap_or_default();
@@ -395,33 +412,50 @@ impl Proactive {
     /// Returns how long a rung must have fitted. The first load of a run replaces nothing and undoes nothing: it
     /// need not wait.
     pub(super) fn window(&self, standing: &Standing) -> Duration {
-        if standing.rung == Rung::NONE && standing.last_change.is_none() {
-            Duration::ZERO
-        } else {
-            self.settings.raw().stabilization.0
-        }
+        if is_first_load(standing) { Duration::ZERO } else { self.settings.raw().stabilization.0 }
     }
 
     /// Returns how long after the last change an upgrade must wait: the stabilization window after an upgrade;
     /// after a downgrade the reversal window too, because going back sooner would *be* a reversal.
-    pub(super) fn cooldown(&self, change: Change) -> Duration {
+    ///
+    /// With nothing loaded nobody is served, and the window is enough.
+    pub(super) fn cooldown(&self, change: Change, standing: &Standing) -> Duration {
         let raw = self.settings.raw();
-        if change.up { raw.stabilization.0 } else { raw.stabilization.0.max(raw.reversal_window.0) }
+        if change.up || standing.rung == Rung::NONE {
+            raw.stabilization.0
+        } else {
+            raw.stabilization.0.max(raw.reversal_window.0)
+        }
     }
 
     fn cooldown_remaining(&self, now: Timestamp, standing: &Standing) -> Option<Duration> {
         let change = standing.last_change?;
-        self.cooldown(change).checked_sub(now.since(change.at)).filter(|left| !left.is_zero())
+        self.cooldown(change, standing)
+            .checked_sub(now.since(change.at))
+            .filter(|left| !left.is_zero())
     }
 
-    pub(super) fn backoff_until(&self, rung: Rung) -> Option<Timestamp> {
+    /// Returns how long a rung that had to be left must have been good again.
+    pub(super) fn backoff_wait(&self, rung: Rung) -> Option<Duration> {
+        self.rungs[usize::from(rung.0)].backoff.wait(self.backoff_bounds())
+    }
+
+    /// Returns what is left of a rung's learned wait: counted from its last mistake, and from the moment since
+    /// which it has fitted without a break.
+    pub(super) fn backoff_remaining(
+        &self,
+        now: Timestamp,
+        rung: Rung,
+        wait: Duration,
+    ) -> Option<Duration> {
+        let state = &self.rungs[usize::from(rung.0)];
+        let since = state.fits_since.unwrap_or(now).max(state.backoff.since());
+        wait.checked_sub(now.since(since)).filter(|left| !left.is_zero())
+    }
+
+    fn backoff_bounds(&self) -> Bounds {
         let raw = self.settings.raw();
-        let base = raw.stabilization.0.max(raw.reversal_window.0);
-        self.rungs[usize::from(rung.0)].backoff.until(base, raw.backoff_limit.0)
-    }
-
-    fn backoff_remaining(&self, now: Timestamp, rung: Rung) -> Option<Duration> {
-        self.backoff_until(rung).filter(|&until| until > now).map(|until| until.since(now))
+        Bounds { least: raw.stabilization.0, most: raw.backoff_limit.0 }
     }
 
     /// Returns the highest rung below `rung` that fits with the margin or, where none does, without it.
@@ -438,23 +472,20 @@ impl Proactive {
             .unwrap_or(Rung::NONE)
     }
 
+    /// Learns from a forced step down, where the rung was entered so recently that entering it was a mistake.
     fn mark_if_undone(&mut self, now: Timestamp, rung: Rung) {
-        let window = self.settings.raw().reversal_window.0;
-        if self.rungs[usize::from(rung.0)]
-            .entered
-            .is_some_and(|entered| now.since(entered) < window)
-        {
-            self.mark_undone(now, rung);
+        let Some(entered) = self.rungs[usize::from(rung.0)].entered else { return };
+        let lasted = now.since(entered);
+        if lasted < self.settings.raw().mistake_window.0 {
+            self.mark_undone(now, rung, lasted);
         }
     }
 
-    fn mark_undone(&mut self, now: Timestamp, rung: Rung) {
-        let raw = self.settings.raw();
-        let base = raw.stabilization.0.max(raw.reversal_window.0);
-        let limit = raw.backoff_limit.0;
+    fn mark_undone(&mut self, now: Timestamp, rung: Rung, lasted: Duration) {
+        let bounds = self.backoff_bounds();
         // What a lower rung was turned out of, a higher one would be too.
         for state in &mut self.rungs[usize::from(rung.0)..] {
-            state.backoff.fail(now, base, limit);
+            state.backoff.fail(now, lasted, bounds);
         }
     }
 }
@@ -512,6 +543,18 @@ impl Settle {
     fn is_settled(&self) -> bool {
         self.unsettled_until.is_none()
     }
+}
+
+/// Returns the most that may be projected after an upgrade. The first load of a run is decided on a single
+/// reading, so it must stay under the upgrade line too.
+fn room_limit(settings: &Settings, total: Bytes, standing: &Standing) -> Bytes {
+    let limit = settings.upgrade_limit(total);
+    if is_first_load(standing) { limit.min(total.share(settings.upgrade_line())) } else { limit }
+}
+
+/// Returns whether nothing has been loaded yet in this run.
+fn is_first_load(standing: &Standing) -> bool {
+    standing.rung == Rung::NONE && standing.last_change.is_none()
 }
 
 fn hold(reason: Reason) -> (Action, Reason) {
