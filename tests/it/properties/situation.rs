@@ -21,7 +21,7 @@ pub(super) struct Invented {
     /// Others' use: resource, minute from, minutes, share of the resource.
     others: Vec<(&'static str, u32, u32, u32)>,
     workloads: Vec<String>,
-    faults: Vec<String>,
+    faults: Vec<Fault>,
     actions: Vec<(u32, Option<usize>)>,
 }
 
@@ -36,6 +36,16 @@ struct Model {
     transient_percent: u32,
     speed: u32,
     falls_back: bool,
+}
+
+/// Something that goes wrong; times in seconds.
+#[derive(Clone, Debug)]
+struct Fault {
+    /// The kind with its closing quote, and what else it needs.
+    kind: &'static str,
+    at: u32,
+    length: u32,
+    probability: u32,
 }
 
 impl fmt::Display for Invented {
@@ -78,7 +88,7 @@ impl fmt::Display for Invented {
             writeln!(f, "\n[[workload]]\n{workload}")?;
         }
         for fault in &self.faults {
-            writeln!(f, "\n[[fault]]\n{fault}")?;
+            fault.write(f, self.minutes)?;
         }
         for (minute, model) in &self.actions {
             writeln!(f, "\n[[action]]\nat = \"{}m\"", minute % self.minutes)?;
@@ -123,6 +133,17 @@ impl Model {
             writeln!(f, "fallbacks = [\"m{}\"]", place - 1)?;
         }
         Ok(())
+    }
+}
+
+impl Fault {
+    fn write(&self, f: &mut fmt::Formatter<'_>, minutes: u32) -> fmt::Result {
+        let at = self.at % (60 * minutes);
+        writeln!(f, "\n[[fault]]\nkind = \"{}\nat = \"{at}s\"", self.kind)?;
+        if !self.kind.starts_with("suspend") && !self.kind.starts_with("crash") {
+            writeln!(f, "until = \"{}s\"", at + self.length)?;
+        }
+        writeln!(f, "probability = \"{}%\"", self.probability)
     }
 }
 
@@ -272,7 +293,7 @@ fn workload() -> impl Strategy<Value = String> {
     )
 }
 
-fn fault() -> impl Strategy<Value = String> {
+fn fault() -> impl Strategy<Value = Fault> {
     let window = (0_u32..1500, 1_u32..600);
     let kinds = select(vec![
         "probe-gap\"",
@@ -291,10 +312,10 @@ fn fault() -> impl Strategy<Value = String> {
         "suspend\"\nasleep = \"10m\"",
         "crash\"",
     ]);
-    (kinds, window, 1_u32..=100).prop_map(|(kind, (at, length), probability)| {
-        let is_moment = kind.starts_with("suspend") || kind.starts_with("crash");
-        let until =
-            if is_moment { String::new() } else { format!("\nuntil = \"{}s\"", at + length) };
-        format!("kind = \"{kind}\nat = \"{at}s\"{until}\nprobability = \"{probability}%\"")
+    (kinds, window, 1_u32..=100).prop_map(|(kind, (at, length), probability)| Fault {
+        kind,
+        at,
+        length,
+        probability,
     })
 }
