@@ -157,6 +157,15 @@ impl Controller {
         self.last_sample = Some(now);
         self.manager.handle_sample(now, sample, &mut self.out);
         let standing = self.standing();
+        if self.manager.is_stopping() {
+            self.say(Decision {
+                action: Action::Hold,
+                rung: standing.rung,
+                reason: Reason::Stopping,
+                gates: Vec::new(),
+            });
+            return;
+        }
         let mut decision = self.scaler.observe(now, sample, &standing);
         if let Some(start) = self.start.take()
             && self.manager.has_room_for(start)

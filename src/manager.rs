@@ -112,6 +112,11 @@ impl Manager {
         self.switch.is_some()
     }
 
+    /// Returns whether it was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     /// Returns when the last switch was complete, and whether it went up.
     pub fn last_change(&self) -> Option<(Timestamp, bool)> {
         self.last_change
