@@ -148,12 +148,17 @@ impl Controller {
     }
 
     fn handle_sample(&mut self, now: Timestamp, sample: &Sample) {
+        if !sample.is_plausible() {
+            // A unit mistaken is no shortage: what cannot be is not known.
+            let decision = self.scaler.observe_missing(now, &self.standing());
+            self.say(decision);
+            return;
+        }
         self.last_sample = Some(now);
         self.manager.handle_sample(now, sample, &mut self.out);
         let standing = self.standing();
         let mut decision = self.scaler.observe(now, sample, &standing);
         if let Some(start) = self.start.take()
-            && matches!(decision.action, Action::Hold)
             && self.manager.has_room_for(start)
         {
             decision.action = Action::Upgrade { to: start };

@@ -34,6 +34,19 @@ pub struct Sample {
     pub gpus: Vec<GpuSample>,
 }
 
+impl Sample {
+    /// Returns whether it can be: no space is used for several times what there is. An overcommitted machine shows
+    /// somewhat more than all; a unit mistaken shows a thousand times as much.
+    pub fn is_plausible(&self) -> bool {
+        let spaces = self.memory.iter().chain(self.gpus.iter().filter_map(|gpu| gpu.vram.as_ref()));
+        spaces.into_iter().all(|space| space.used() <= space.total.saturating_mul(MOST_OVERCOMMIT))
+    }
+}
+
+/// Public traces of virtual machines show up to 1.1 times the memory; a factor of 1000 or 1024 is a mistake of
+/// units, and four is far from both.
+const MOST_OVERCOMMIT: u64 = 4;
+
 /// A resource that is filled: memory, video memory, swap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Space {

@@ -54,11 +54,17 @@ pub struct RawSettings {
     pub settle_share: PercentText,
     /// Judge again after this even when readings have not settled. Default `5s` (Ollama's recovery time-out).
     pub settle_limit: SpanText,
-    /// The longest wait that learned back-off may reach. Default `4h`. Zero turns back-off off.
+    /// The longest wait that learned back-off may reach. Default `2h` (chosen on the same
+    /// trace). Zero turns back-off off.
     pub backoff_limit: SpanText,
-    /// An upgrade that is undone sooner than this counts as a mistake and doubles the wait. Default `15m`, the
-    /// window in which reports count a reversal. The same good time on a model halves the wait again.
+    /// A change that is undone sooner than this is a reversal; after a downgrade, upgrades wait as long. Default
+    /// `15m` (chosen: the time after which users no longer call it flapping). Shorter comes back sooner.
     pub reversal_window: SpanText,
+    /// An upgrade that had to be undone sooner than this was a mistake: the rung must next fit for twice as long
+    /// as it lasted, and at least twice as long as the last time. The same good time on a rung forgives one.
+    /// Default `45m` (chosen: longer costs quality on a month of a data-centre host's memory, 2013-8/420 of GWA-T-12,
+    /// shorter adds switches; see scenario no-projection, whose others come and go within the hour).
+    pub mistake_window: SpanText,
     /// How far ahead others' use is forecast before an upgrade. Default `5m`: what the next window will hold.
     pub forecast_horizon: SpanText,
     /// Age at which a reading counts half in the trend. Default `2m`. Shorter follows noise; longer, history.
@@ -180,8 +186,9 @@ impl Default for RawSettings {
             settle_tolerance: BytesText(Bytes::from_mib(256)),
             settle_share: PercentText(Percent::new(2)),
             settle_limit: SpanText(Duration::from_secs(5)),
-            backoff_limit: SpanText(Duration::from_hours(4)),
+            backoff_limit: SpanText(Duration::from_hours(2)),
             reversal_window: SpanText(Duration::from_mins(15)),
+            mistake_window: SpanText(Duration::from_mins(45)),
             forecast_horizon: SpanText(Duration::from_mins(5)),
             trend_half_life: SpanText(Duration::from_mins(2)),
             rate_sustained: SpanText(Duration::from_secs(30)),

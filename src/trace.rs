@@ -27,6 +27,8 @@ mod source;
 mod threaded;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod public_data;
 #[cfg(test)]
 mod tests;

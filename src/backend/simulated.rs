@@ -211,7 +211,7 @@ impl SimulatedServer {
         if let Some(FaultKind::LoadSlow { factor, .. }) = self.strikes(now, name, is_load_slow) {
             takes = crate::time::from_secs_f64(takes.as_secs_f64() * factor);
         }
-        if let Some(FaultKind::OutsideGrab { resource, gpu, amount, hold }) =
+        if let Some(FaultKind::OutsideGrab { resource, gpu, amount, hold, .. }) =
             self.strikes(now, name, is_grab)
         {
             let (footprint, on) = match resource {

@@ -104,15 +104,17 @@ impl Host {
         let limit = |limits: &[Limit]| {
             cgroup::tightest(machine, limits).map(|limit| limit.source.display().to_string())
         };
-        let with = |base: &str, limit: Option<String>| match limit {
-            Some(file) => format!("{base}, limited by {file}"),
-            None => base.to_owned(),
-        };
         HostSources {
-            memory: with("/proc/meminfo", limit(&self.memory_limits())),
-            swap: "/proc/meminfo".to_owned(),
-            cpu: with("/proc/stat", self.quota(online).map(|q| q.source.display().to_string())),
-            load: "/proc/loadavg".to_owned(),
+            memory: match limit(&self.memory_limits()) {
+                Some(file) => format!("{MEMINFO}, limited by {file}"),
+                None => MEMINFO.to_owned(),
+            },
+            swap: MEMINFO.to_owned(),
+            cpu: match self.quota(online) {
+                Some(quota) => format!("the time used of {}", quota.source.display()),
+                None => STAT.to_owned(),
+            },
+            load: LOADAVG.to_owned(),
             pressure: self.pressure_files().source(),
             cpu_temperature: self.sensors.source().unwrap_or_default(),
             limit: match &self.cgroups {

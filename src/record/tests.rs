@@ -195,3 +195,32 @@ fn a_recording_without_a_row_leaves_no_file() {
     assert!(to_file(&path, false, &[Err("no /proc")]).is_err());
     assert!(!path.exists());
 }
+
+#[test]
+fn every_committed_recording_reads_without_a_defect_and_is_explained() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("traces");
+    let explained = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let options = crate::trace::ReadOptions { strict: true, ..Default::default() };
+    let mut seen = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "csv") {
+            continue;
+        }
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let mut reader = crate::trace::ResourceReader::open(&path, &options).unwrap();
+        let mut sample = Sample::default();
+        let mut rows = 0;
+        while reader.next_into(&mut sample).unwrap().is_some() {
+            assert!(sample.memory.is_some(), "{name}: row {rows} has no memory");
+            rows += 1;
+        }
+        assert!(rows > 200, "{name}: {rows} rows are no recording");
+        assert!(
+            explained.contains(&format!("`{name}`")),
+            "traces/README.md does not tell of {name}"
+        );
+        seen += 1;
+    }
+    assert!(seen >= 4, "only {seen} recordings under traces/");
+}

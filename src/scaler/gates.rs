@@ -51,9 +51,10 @@ impl Proactive {
             span(good_for),
             span(window),
         );
-        if let Some(until) = self.backoff_until(next) {
-            let remaining = until.since(now);
-            push(GateName::Backoff, remaining.is_zero(), span(remaining), Measure::Nanos(0));
+        if let Some(wait) = self.backoff_wait(next) {
+            let remaining = self.backoff_remaining(now, next, wait).unwrap_or_default();
+            let waited = wait.checked_sub(remaining).unwrap_or_default();
+            push(GateName::Backoff, remaining.is_zero(), span(waited), span(wait));
         }
         if let Some((predicted, limit)) = self.service.would_be_slow(standing.rung, next) {
             push(GateName::Latency, false, span(predicted), span(limit));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::catalog::{Catalog, Rung};
 use crate::event::{Action, Reason, Urgency};
 use crate::sample::Sample;
-use crate::scaler::backoff::Backoff;
+use crate::scaler::backoff::{Backoff, Bounds};
 use crate::scaler::forecast::Trend;
 use crate::scaler::performance::{Performance, Service};
 use crate::scaler::projection::{Growth, Ladder, Projection, shares};
@@ -117,7 +117,9 @@ impl Proactive {
             && standing.rung > LOWEST_LOADED
         {
             let to = Rung(standing.rung.0 - 1);
-            self.mark_undone(now, standing.rung);
+            let entered = self.rungs[usize::from(standing.rung.0)].entered;
+            let lasted = entered.map_or(Duration::ZERO, |entered| now.since(entered));
+            self.mark_undone(now, standing.rung, lasted);
             self.service.forget(standing.rung);
             return (Action::Downgrade { to, urgency: Urgency::Graceful }, reason);
         }
@@ -140,7 +142,7 @@ impl Proactive {
     }
 
     pub(super) fn record_broken(&mut self, now: Timestamp, rung: Rung) {
-        self.mark_undone(now, rung);
+        self.mark_undone(now, rung, Duration::ZERO);
     }
 
     /// Updates every estimator with the sample, decision or not.
@@ -182,8 +184,8 @@ impl Proactive {
             self.seen_rung = standing.rung;
         }
         if !standing.switching {
-            let window = raw.reversal_window.0;
-            self.rungs[usize::from(standing.rung.0)].backoff.heal(now, window);
+            let good = raw.mistake_window.0;
+            self.rungs[usize::from(standing.rung.0)].backoff.heal(now, good);
         }
     }
 
@@ -209,7 +211,12 @@ impl Proactive {
             vram: self.vram_trend.growth(raw.forecast_horizon.0),
         };
         self.last = LastSample { at: Some(now), shares: shares_now };
-        let limit = |total| self.settings.upgrade_limit(total);
+        // A rung that serves, or stands below one that does, begins anew when it is above again.
+        for state in &mut self.rungs[..=usize::from(standing.rung.0)] {
+            state.fits_since = None;
+        }
+        let settings = &self.settings;
+        let limit = |total| room_limit(settings, total, standing);
         for rung in standing.rung.0 + 1..=self.ladder.top().0 {
             let state = &mut self.rungs[usize::from(rung)];
             state.projection = self.ladder.project(sample, Rung(rung), growth, limit);
@@ -312,7 +319,6 @@ impl Proactive {
         for watch in [&mut self.cpu, &mut self.gpu, &mut self.pressure] {
             watch.reset();
         }
-        self.mark_if_undone(now, standing.rung);
         let to = Rung(standing.rung.0 - 1);
         Some((Action::Downgrade { to, urgency: Urgency::Graceful }, reason))
     }
@@ -341,11 +347,15 @@ impl Proactive {
                 waiting = waiting.or(Some(Reason::WouldBeSlow { to, predicted, limit }));
                 continue;
             }
-            if let Some(remaining) = self.backoff_remaining(now, to) {
+            let good_for = now.since(fits_since);
+            // With nothing loaded nobody is served: the smallest model is tried again whatever was learned.
+            let is_rescue = standing.rung == Rung::NONE && to == LOWEST_LOADED;
+            let backoff = self.backoff_wait(to).filter(|_| !is_rescue);
+            if let Some(remaining) = backoff.and_then(|wait| self.backoff_remaining(now, to, wait))
+            {
                 waiting = waiting.or(Some(Reason::Backoff { to, remaining }));
                 continue;
             }
-            let good_for = now.since(fits_since);
             let window = self.window(standing);
             if good_for < window {
                 let remaining = window.checked_sub(good_for).unwrap_or_default();
@@ -395,11 +405,7 @@ impl Proactive {
     /// Returns how long a rung must have fitted. The first load of a run replaces nothing and undoes nothing: it
     /// need not wait.
     pub(super) fn window(&self, standing: &Standing) -> Duration {
-        if standing.rung == Rung::NONE && standing.last_change.is_none() {
-            Duration::ZERO
-        } else {
-            self.settings.raw().stabilization.0
-        }
+        if is_first_load(standing) { Duration::ZERO } else { self.settings.raw().stabilization.0 }
     }
 
     /// Returns how long after the last change an upgrade must wait: the stabilization window after an upgrade;
@@ -414,14 +420,27 @@ impl Proactive {
         self.cooldown(change).checked_sub(now.since(change.at)).filter(|left| !left.is_zero())
     }
 
-    pub(super) fn backoff_until(&self, rung: Rung) -> Option<Timestamp> {
-        let raw = self.settings.raw();
-        let base = raw.stabilization.0.max(raw.reversal_window.0);
-        self.rungs[usize::from(rung.0)].backoff.until(base, raw.backoff_limit.0)
+    /// Returns how long a rung that had to be left must have been good again.
+    pub(super) fn backoff_wait(&self, rung: Rung) -> Option<Duration> {
+        self.rungs[usize::from(rung.0)].backoff.wait(self.backoff_bounds())
     }
 
-    fn backoff_remaining(&self, now: Timestamp, rung: Rung) -> Option<Duration> {
-        self.backoff_until(rung).filter(|&until| until > now).map(|until| until.since(now))
+    /// Returns what is left of a rung's learned wait: counted from its last mistake, and from the moment since
+    /// which it has fitted without a break.
+    pub(super) fn backoff_remaining(
+        &self,
+        now: Timestamp,
+        rung: Rung,
+        wait: Duration,
+    ) -> Option<Duration> {
+        let state = &self.rungs[usize::from(rung.0)];
+        let since = state.fits_since.unwrap_or(now).max(state.backoff.since());
+        wait.checked_sub(now.since(since)).filter(|left| !left.is_zero())
+    }
+
+    fn backoff_bounds(&self) -> Bounds {
+        let raw = self.settings.raw();
+        Bounds { least: raw.stabilization.0, most: raw.backoff_limit.0 }
     }
 
     /// Returns the highest rung below `rung` that fits with the margin or, where none does, without it.
@@ -438,23 +457,20 @@ impl Proactive {
             .unwrap_or(Rung::NONE)
     }
 
+    /// Learns from a forced step down, where the rung was entered so recently that entering it was a mistake.
     fn mark_if_undone(&mut self, now: Timestamp, rung: Rung) {
-        let window = self.settings.raw().reversal_window.0;
-        if self.rungs[usize::from(rung.0)]
-            .entered
-            .is_some_and(|entered| now.since(entered) < window)
-        {
-            self.mark_undone(now, rung);
+        let Some(entered) = self.rungs[usize::from(rung.0)].entered else { return };
+        let lasted = now.since(entered);
+        if lasted < self.settings.raw().mistake_window.0 {
+            self.mark_undone(now, rung, lasted);
         }
     }
 
-    fn mark_undone(&mut self, now: Timestamp, rung: Rung) {
-        let raw = self.settings.raw();
-        let base = raw.stabilization.0.max(raw.reversal_window.0);
-        let limit = raw.backoff_limit.0;
+    fn mark_undone(&mut self, now: Timestamp, rung: Rung, lasted: Duration) {
+        let bounds = self.backoff_bounds();
         // What a lower rung was turned out of, a higher one would be too.
         for state in &mut self.rungs[usize::from(rung.0)..] {
-            state.backoff.fail(now, base, limit);
+            state.backoff.fail(now, lasted, bounds);
         }
     }
 }
@@ -514,6 +530,18 @@ impl Settle {
     fn is_settled(&self) -> bool {
         self.unsettled_until.is_none()
     }
+}
+
+/// Returns the most that may be projected after an upgrade. The first load of a run is decided on a single
+/// reading, so it must stay under the upgrade line too.
+fn room_limit(settings: &Settings, total: Bytes, standing: &Standing) -> Bytes {
+    let limit = settings.upgrade_limit(total);
+    if is_first_load(standing) { limit.min(total.share(settings.upgrade_line())) } else { limit }
+}
+
+/// Returns whether nothing has been loaded yet in this run.
+fn is_first_load(standing: &Standing) -> bool {
+    standing.rung == Rung::NONE && standing.last_change.is_none()
 }
 
 fn hold(reason: Reason) -> (Action, Reason) {

@@ -46,6 +46,8 @@ pub struct Layer {
 /// One `[[background]]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+// Serde refuses unknown keys in the flattened part; an editor needs to be told.
+#[schemars(extend("unevaluatedProperties" = false))]
 pub struct RawBackground {
     /// What is used. Must be given, except for a trace: without it a trace brings all that it has.
     #[serde(skip_serializing_if = "Option::is_none")]

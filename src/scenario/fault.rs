@@ -33,6 +33,8 @@ impl Fault {
 /// One `[[fault]]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+// Serde refuses unknown keys in the flattened part; an editor needs to be told.
+#[schemars(extend("unevaluatedProperties" = false))]
 pub struct RawFault {
     /// When it begins. Default: at the start.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,6 +87,9 @@ pub enum FaultKind {
     },
     /// Somebody else takes memory at the moment a load begins: a game, a browser. Occasion: each load.
     OutsideGrab {
+        /// The model whose load it meets. Default: any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
         /// `memory` or `vram`. Default `memory`.
         #[serde(default = "memory")]
         resource: Resource,
@@ -202,6 +207,7 @@ impl FaultKind {
             | Self::LoadFail { model, .. }
             | Self::LoadHalf { model, .. }
             | Self::UnloadLies { model, .. }
+            | Self::OutsideGrab { model, .. }
             | Self::Crash { model }
             | Self::Leak { model, .. } => model.as_deref(),
             Self::ProbeGap
@@ -209,7 +215,6 @@ impl FaultKind {
             | Self::ProbeWrong { .. }
             | Self::Suspend { .. }
             | Self::ReleaseLag { .. }
-            | Self::OutsideGrab { .. }
             | Self::BackendHang
             | Self::StickySlow { .. } => None,
         }

@@ -229,6 +229,8 @@ fn the_schema_knows_every_key_that_the_files_use() {
     for (_, definition, common) in tables {
         let known = of(definition);
         assert!(common.iter().all(|key| known.contains(*key)), "{definition}: {known:?}");
+        let closed = &schema["$defs"][definition]["unevaluatedProperties"];
+        assert_eq!(closed, false, "an editor marks unknown keys of {definition}");
     }
     for text in [catalog_schema(), policy_schema()] {
         assert!(
@@ -282,4 +284,23 @@ fn catalogs_and_policies_are_refused_with_the_same_care() {
         parse_settings("[manager]\nat-drain-deadline = \"cancle\"", "policy.toml").unwrap_err(),
     ];
     insta::assert_snapshot!(refused.map(|error| error.to_string()).join("\n\n"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_damaged_file_is_refused_or_accepted_but_never_a_panic(
+        damage in proptest::collection::vec((0usize..GOOD.len(), 0usize..12, "[a-z0-9\\[\\]\"'=.#%\n é🦀-]{0,6}"), 1..4)
+    ) {
+        let mut text = GOOD.to_owned();
+        for (start, length, instead) in damage {
+            let boundary = |at: usize| (at.min(text.len())..=text.len()).find(|i| text.is_char_boundary(*i));
+            let start = boundary(start).unwrap();
+            let end = boundary(start + length).unwrap();
+            text.replace_range(start..end, &instead);
+        }
+        if let Err(error) = parse(&text, "damaged.toml", Path::new("")) {
+            let error = error.to_string();
+            proptest::prop_assert!(error.contains("damaged.toml:"), "{}\n{}", error, text);
+        }
+    }
 }

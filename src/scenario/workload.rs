@@ -80,6 +80,8 @@ impl Workload {
 /// One `[[workload]]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+// Serde refuses unknown keys in the flattened part; an editor needs to be told.
+#[schemars(extend("unevaluatedProperties" = false))]
 pub struct RawWorkload {
     /// Length of the prompts. Default 500. Not for a trace.
     #[serde(skip_serializing_if = "Option::is_none")]

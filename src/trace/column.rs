@@ -119,12 +119,20 @@ pub(crate) struct Assembler {
     /// Whether memory use was seen that no total belongs to; the same for video memory.
     pub memory_without_total: bool,
     pub vram_without_total: bool,
+    /// Whether every total of the machine is known.
+    settled: bool,
 }
 
 impl Assembler {
     pub fn new(told: Option<Machine>) -> Self {
         let told = told.unwrap_or_default();
-        Self { machine: told.clone(), told, memory_without_total: false, vram_without_total: false }
+        Self {
+            machine: told.clone(),
+            told,
+            memory_without_total: false,
+            vram_without_total: false,
+            settled: false,
+        }
     }
 
     /// Turns a row into a sample. `column_of` finds the byte of a slot's cell, for a defect's place.
@@ -173,7 +181,14 @@ impl Assembler {
     }
 
     /// Learns the machine's totals from a sample.
+    #[inline]
     pub fn learn(&mut self, sample: &Sample) {
+        if !self.settled || sample.gpus.len() > self.machine.gpus.len() {
+            self.learn_totals(sample);
+        }
+    }
+
+    fn learn_totals(&mut self, sample: &Sample) {
         let known = |space: Option<Space>, so_far: Bytes| match space {
             Some(space) if so_far == Bytes::ZERO => space.total,
             _ => so_far,
@@ -186,6 +201,8 @@ impl Assembler {
             }
             self.machine.gpus[gpu] = known(reading.vram, self.machine.gpus[gpu]);
         }
+        let Machine { memory, swap, gpus, .. } = &self.machine;
+        self.settled = !gpus.iter().chain([memory, swap]).any(|total| *total == Bytes::ZERO);
     }
 }
 
@@ -240,6 +257,25 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
     /// Reads a resource that is filled: total, others' use and own use.
     #[inline]
     fn space(
+        &mut self,
+        first: usize,
+        own: usize,
+        told: Bytes,
+        what: &str,
+    ) -> Result<Option<Space>, TraceError> {
+        let bytes = |value: i64| Bytes::new(value.unsigned_abs());
+        // What every sound row is, before anything is weighed.
+        if let (Some(total), Some(others)) = (self.get(first), self.get(first + 1)) {
+            let own = self.get(own).unwrap_or(0);
+            if total > 0 && others >= 0 && own >= 0 && others.saturating_add(own) <= total {
+                let (total, others, own) = (bytes(total), bytes(others), bytes(own));
+                return Ok(Some(Space { total, others, own }));
+            }
+        }
+        self.weigh_space(first, own, told, what)
+    }
+
+    fn weigh_space(
         &mut self,
         first: usize,
         own: usize,

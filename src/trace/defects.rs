@@ -40,17 +40,24 @@ impl Defects {
         DefectKind::ALL.into_iter().zip(self.counts).filter(|&(_, count)| count > 0)
     }
 
-    /// Returns the first defects in full, in the order of the file; at most [`Defects::KEPT`].
+    /// Returns the first [`Defects::KEPT`] defects in full, and the first of each kind, in the order of the file.
     pub fn first(&self) -> &[Defect] {
         &self.first
     }
 
-    /// Returns a sentence for each kind that was met, with its first place: what a summary warns of.
+    /// Returns a sentence for each kind that was met, with its first place: what a summary warns of. Only the
+    /// file's name is in it, without its folder: a summary is the same wherever the file lies.
     pub fn warnings(&self) -> Vec<String> {
         self.iter()
             .map(|(kind, count)| {
                 let example = self.first.iter().find(|defect| defect.kind == kind);
-                let example = example.map(|defect| format!(", first at {}", self.describe(defect)));
+                let file = self.name.rsplit(['/', '\\']).next().unwrap_or_default();
+                let example = example.map(|defect| {
+                    format!(
+                        ", first at {file}:{}:{}: {}",
+                        defect.line, defect.column, defect.reason
+                    )
+                });
                 format!("{count} x {kind} ({}){}", kind.effect(), example.unwrap_or_default())
             })
             .collect()
@@ -69,17 +76,16 @@ impl Defects {
         reason: impl FnOnce() -> String,
     ) -> Result<(), TraceError> {
         self.counts[kind as usize] += 1;
-        if !self.strict && self.first.len() >= Self::KEPT {
+        let is_first_of_kind = self.counts[kind as usize] == 1;
+        if !self.strict && !is_first_of_kind && self.first.len() >= Self::KEPT {
             return Ok(());
         }
         let Place { line, column } = place;
-        let defect = Defect { kind, line, column, reason: reason() };
+        let reason = reason();
+        self.first.push(Defect { kind, line, column, reason: reason.clone() });
         if self.strict {
-            let reason = defect.reason.clone();
-            self.first.push(defect);
             return Err(TraceError::Strict { name: self.name.clone(), line, column, kind, reason });
         }
-        self.first.push(defect);
         Ok(())
     }
 

@@ -4,6 +4,8 @@
 //! (`[layout]`), how its time is written (`[time]`), which of its columns make which column of a native trace
 //! (`[[field]]`), and by which words the format is recognised (`[recognise]`). One importer reads them all;
 //! there is no code for any single format.
+//!
+#![doc = include_str!("import/mapping.md")]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -105,6 +105,44 @@ impl NativeRows {
         line: &Line<'_>,
         defects: &mut Defects,
     ) -> Result<Option<i64>, TraceError> {
+        match self.parse_plain(line) {
+            Some(time) => Ok(Some(time)),
+            None => self.parse_carefully(line, defects),
+        }
+    }
+
+    /// Parses a line of nothing but digits and commas; `None` where there is anything else to look at.
+    fn parse_plain(&mut self, line: &Line<'_>) -> Option<i64> {
+        let (wide, slots) = (line.wide, &mut self.slots.0[..]);
+        let (last, before) = self.columns.split_last()?;
+        let mut at = 0;
+        let mut time = None;
+        for slot in before {
+            let (value, end) = plain_number(wide, at)?;
+            // The line's end is no digit and no comma, so that this never leaves the line.
+            if wide.get(end) != Some(&b',') {
+                return None;
+            }
+            match slot {
+                Some(slot) => slots[*slot] = value,
+                None => time = value,
+            }
+            at = end + 1;
+        }
+        let (value, end) = plain_number(wide, at)?;
+        match last {
+            Some(slot) => slots[*slot] = value,
+            None => time = value,
+        }
+        if end == line.bytes.len() && line.ended { time } else { None }
+    }
+
+    #[cold]
+    fn parse_carefully(
+        &mut self,
+        line: &Line<'_>,
+        defects: &mut Defects,
+    ) -> Result<Option<i64>, TraceError> {
         self.slots.clear();
         let number = line.number;
         if !line.ended {
@@ -120,7 +158,7 @@ impl NativeRows {
         let last = self.columns.len() - 1;
         for (index, &slot) in self.columns.iter().enumerate() {
             let begin = at;
-            let cell = number_at(bytes, &mut at);
+            let cell = cell_at(bytes, &mut at);
             let place = Place { line: number, column: begin as u64 + 1 };
             if (at == bytes.len()) != (index == last) {
                 return refuse_width(bytes, self.columns.len(), place, defects);
@@ -271,38 +309,57 @@ enum Cell {
     Other,
 }
 
-/// Reads the whole number that begins at `at` and moves `at` to the comma, or the end, behind it.
-#[inline]
-fn number_at(bytes: &[u8], at: &mut usize) -> Cell {
-    let begin = *at;
-    let negative = bytes.get(begin) == Some(&b'-');
-    let digits = begin + usize::from(negative);
-    let mut here = digits;
-    let mut value: u64 = 0;
-    while let Some(&byte) = bytes.get(here) {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            break;
+/// Reads the digits that begin at `at`, none to eighteen, and returns their number (`None` for no digit) and
+/// where they end. Returns nothing where there are more, or too few bytes left to look at eight at once.
+#[inline(always)]
+fn plain_number(wide: &[u8], at: usize) -> Option<(Option<i64>, usize)> {
+    let (mut length, mut value) = leading_digits(word_at(wide, at)?);
+    if length == 8 {
+        let (more, part) = leading_digits(word_at(wide, at + 8)?);
+        value = value * TEN_TO[more] + part;
+        length += more;
+        if more == 8 {
+            let (more, part) = leading_digits(word_at(wide, at + 16)?);
+            // Eighteen digits fit into 63 bits; a nineteenth might not.
+            if more > 2 {
+                return None;
+            }
+            value = value * TEN_TO[more] + part;
+            length += more;
         }
-        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
-        here += 1;
     }
-    let clean = here == bytes.len() || bytes[here] == b',';
-    let count = here - digits;
-    // Eighteen digits fit into 63 bits; a nineteenth might not, and is left to the careful way.
-    if clean && (1..=18).contains(&count) {
-        *at = here;
-        let value = value as i64;
-        return Cell::Number(if negative { -value } else { value });
-    }
-    if clean && here == begin {
-        return Cell::Missing;
-    }
-    careful_number_at(bytes, at)
+    Some(((length > 0).then_some(value as i64), at + length))
 }
 
-#[cold]
-fn careful_number_at(bytes: &[u8], at: &mut usize) -> Cell {
+#[inline(always)]
+fn word_at(wide: &[u8], at: usize) -> Option<u64> {
+    let eight = wide.get(at..at + 8)?;
+    Some(u64::from_le_bytes(eight.try_into().expect("the range is eight bytes long")))
+}
+
+/// Returns how many of the eight characters of a word, from its lowest byte, are digits, and their number.
+/// A loop over the digits of each cell costs a mispredicted branch for each; this costs three
+/// multiplications, and took the reader from 0.56 to 0.84 times the speed of `csv`'s byte records.
+///
+/// # Source
+/// D. Lemire, "Quickly parsing eight digits" (2018): neighbours are joined in pairs, fours and eights.
+#[inline(always)]
+fn leading_digits(word: u64) -> (usize, u64) {
+    let nibbles = word ^ (ONES * 0x30);
+    // A digit is 0..=9 here and stays below 16 with six added; a carry only reaches later characters.
+    let others = (nibbles.wrapping_add(ONES * 0x06) | nibbles) & (ONES * 0xf0);
+    let length = (others.trailing_zeros() / 8) as usize;
+    // Shifting in zeros from below puts zeros before the number. In two steps, for 64 is no legal shift.
+    let rest = 4 * (8 - length as u32);
+    let digits = (nibbles << rest) << rest;
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
+    let eight = fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff;
+    (length, eight)
+}
+
+/// Reads the cell that begins at `at` and moves `at` to the comma, or the end, behind it.
+fn cell_at(bytes: &[u8], at: &mut usize) -> Cell {
     let begin = *at;
     let length = bytes[begin.min(bytes.len())..].iter().position(|byte| *byte == b',');
     *at = length.map_or(bytes.len(), |length| begin + length);
@@ -353,5 +410,45 @@ fn unknown_column(name: &str) -> String {
     format!("unknown column `{name}`, did you mean `{near}`?")
 }
 
+/// One in each byte.
+const ONES: u64 = 0x0101_0101_0101_0101;
+const TEN_TO: [u64; 9] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 /// How much of a bad cell is quoted back.
 pub(crate) const QUOTED_BYTES: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_read_eight_at_a_time_as_one_at_a_time() {
+        for (text, want) in [
+            ("12345678", (8, 12_345_678)),
+            ("00000000", (8, 0)),
+            ("99999999", (8, 99_999_999)),
+            ("1,345678", (1, 1)),
+            ("1234567,", (7, 1_234_567)),
+            (",1234567", (0, 0)),
+            ("12/34567", (2, 12)),
+            ("12:34567", (2, 12)),
+            ("123\u{7f}4567", (3, 123)),
+            ("12\u{ff}3456", (2, 12)),
+        ] {
+            let word = u64::from_le_bytes(text.as_bytes()[..8].try_into().unwrap());
+            assert_eq!(leading_digits(word), want, "{text}");
+        }
+        for byte in 0..=u8::MAX {
+            for place in 0..8 {
+                let mut bytes = *b"98765432";
+                bytes[place] = byte;
+                let length = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+                let number = bytes[..length].iter().fold(0, |n, b| n * 10 + u64::from(b - b'0'));
+                assert_eq!(
+                    leading_digits(u64::from_le_bytes(bytes)),
+                    (length, number),
+                    "{bytes:?}"
+                );
+            }
+        }
+    }
+}

@@ -46,6 +46,8 @@ impl Progress {
 /// A line without its end.
 pub(crate) struct Line<'a> {
     pub bytes: &'a [u8],
+    /// The line and whatever of the file is in the buffer behind it, for readers of several bytes at once.
+    pub wide: &'a [u8],
     pub number: u64,
     /// Whether a line end followed; the last line of a file that was cut off has none.
     pub ended: bool,
@@ -160,7 +162,8 @@ impl Source {
         self.line += 1;
         let bytes = &self.buffer[from..from + length];
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-        Ok(Some(Line { bytes, number: self.line, ended }))
+        let wide = &self.buffer[from..self.end];
+        Ok(Some(Line { bytes, wide, number: self.line, ended }))
     }
 
     /// Takes the next byte; `None` at the end. Not to be mixed with `line` within one line.

@@ -251,7 +251,7 @@ fn scripts() -> Vec<(&'static str, Script)> {
             },
         ),
         (
-            "27 hours, six switches",
+            "27 hours, nine switches",
             Script {
                 seconds: 99_360,
                 step: 10,
@@ -267,7 +267,7 @@ fn scripts() -> Vec<(&'static str, Script)> {
             },
         ),
         (
-            "27 hours, hasty: some 200 switches",
+            "27 hours, hasty: hundreds of switches",
             Script {
                 seconds: 99_360,
                 step: 10,
