@@ -264,6 +264,8 @@ pub struct Settings {
     raw: RawSettings,
     upgrade_line: Percent,
     preventive_line: Percent,
+    /// Which resources constrain decisions, by `Resource::ALL`: asked several times for every sample.
+    constrained: [bool; Resource::ALL.len()],
 }
 
 impl Settings {
@@ -314,7 +316,8 @@ impl Settings {
         if raw.failure_limit == 0 || raw.manager.load_attempts == 0 {
             return Err(SettingsError::Zero { key: "failure-limit or manager.load-attempts" });
         }
-        Ok(Self { raw, upgrade_line, preventive_line })
+        let constrained = Resource::ALL.map(|resource| raw.constrain.contains(&resource));
+        Ok(Self { raw, upgrade_line, preventive_line, constrained })
     }
 
     /// Returns the settings as written, for what needs no resolving.
@@ -346,7 +349,7 @@ impl Settings {
 
     /// Returns whether a resource constrains decisions.
     pub fn constrains(&self, resource: Resource) -> bool {
-        self.raw.constrain.contains(&resource)
+        self.constrained[resource as usize]
     }
 }
 

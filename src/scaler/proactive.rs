@@ -17,7 +17,7 @@ use crate::scaler::projection::{Growth, Ladder, Projection, shares};
 use crate::scaler::sustained::Sustained;
 use crate::scaler::{Change, Standing};
 use crate::settings::{Resource, Settings};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, nanos};
 use crate::units::{Bytes, Percent};
 
 /// The state of the proactive policy.
@@ -504,7 +504,8 @@ impl Proactive {
 #[derive(Clone, Copy, Debug, Default)]
 struct Rhythm {
     last: Option<Timestamp>,
-    usual: Duration,
+    /// The usual interval [ns]; zero while none is known.
+    usual: u64,
 }
 
 impl Rhythm {
@@ -512,16 +513,17 @@ impl Rhythm {
     /// usual intervals.
     fn is_gap(&mut self, now: Timestamp, stale_after: Duration) -> bool {
         let Some(last) = self.last.replace(now) else { return false };
-        let interval = now.since(last);
-        if self.usual.is_zero() {
+        let interval = nanos(now.since(last));
+        if self.usual == 0 {
             self.usual = interval;
             return false;
         }
-        let gap = interval > stale_after && interval > self.usual * GAP_INTERVALS;
+        let gap =
+            interval > nanos(stale_after) && interval > self.usual.saturating_mul(GAP_INTERVALS);
         // The usual interval moves an eighth of the way, and a gap at most doubles it: one outage does not make
         // outages usual, a lasting change of rhythm soon does.
-        let step = interval.min(self.usual * 2);
-        self.usual = (self.usual * 7 + step) / 8;
+        let step = interval.min(self.usual.saturating_mul(2));
+        self.usual = self.usual.saturating_mul(7).saturating_add(step) / 8;
         gap
     }
 }
@@ -584,4 +586,4 @@ const LOWEST_LOADED: Rung = Rung(1);
 const CRITICAL_SHARE: Percent = Percent::new(97);
 
 /// An interval this many times the usual one is a gap. Three lets two readings in a row be lost.
-const GAP_INTERVALS: u32 = 3;
+const GAP_INTERVALS: u64 = 3;
