@@ -75,7 +75,14 @@ pub struct RawSettings {
     /// A rate that has fallen to less than this share of its recent mean is falling, and degrades nothing.
     /// Default `85%` (oomd's `fast_fall_ratio`).
     pub rate_fall_share: PercentText,
-    /// Degrade when replies to this share of requests take longer than `latency-limit`. Not set: no limit.
+    /// Degrade when some task waits for memory for this share of the time, over `rate-sustained`. Default `60%`
+    /// (systemd-oomd's `DefaultMemoryPressureLimit`).
+    pub pressure_degrade_line: PercentText,
+    /// Upgrade only while memory pressure is below this. Default `10%` (chosen: a healthy machine shows none, and a
+    /// load of its own makes some).
+    pub pressure_upgrade_line: PercentText,
+    /// Degrade when the 95th percentile of replies takes longer than this, from start to last token. Not set: no
+    /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_limit: Option<SpanText>,
     /// The same for the time to the first token.
@@ -193,6 +200,8 @@ impl Default for RawSettings {
             trend_half_life: SpanText(Duration::from_mins(2)),
             rate_sustained: SpanText(Duration::from_secs(30)),
             rate_fall_share: PercentText(Percent::new(85)),
+            pressure_degrade_line: PercentText(Percent::new(60)),
+            pressure_upgrade_line: PercentText(Percent::new(10)),
             latency_limit: None,
             first_token_limit: None,
             performance_window: SpanText(Duration::from_mins(5)),
@@ -255,6 +264,8 @@ pub struct Settings {
     raw: RawSettings,
     upgrade_line: Percent,
     preventive_line: Percent,
+    /// Which resources constrain decisions, by `Resource::ALL`: asked several times for every sample.
+    constrained: [bool; Resource::ALL.len()],
 }
 
 impl Settings {
@@ -305,7 +316,8 @@ impl Settings {
         if raw.failure_limit == 0 || raw.manager.load_attempts == 0 {
             return Err(SettingsError::Zero { key: "failure-limit or manager.load-attempts" });
         }
-        Ok(Self { raw, upgrade_line, preventive_line })
+        let constrained = Resource::ALL.map(|resource| raw.constrain.contains(&resource));
+        Ok(Self { raw, upgrade_line, preventive_line, constrained })
     }
 
     /// Returns the settings as written, for what needs no resolving.
@@ -337,7 +349,7 @@ impl Settings {
 
     /// Returns whether a resource constrains decisions.
     pub fn constrains(&self, resource: Resource) -> bool {
-        self.raw.constrain.contains(&resource)
+        self.constrained[resource as usize]
     }
 }
 

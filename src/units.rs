@@ -56,6 +56,10 @@ impl Bytes {
 
     /// Returns `share` of this amount, rounded down.
     pub fn share(self, share: Percent) -> Self {
+        // 128-bit division is a call; up to 184 TB of whole shares it is not needed.
+        if let Some(scaled) = self.0.checked_mul(u64::from(share.0)) {
+            return Self(scaled / u64::from(Percent::ONE_HUNDRED.0));
+        }
         let scaled = u128::from(self.0) * u128::from(share.0) / u128::from(Percent::ONE_HUNDRED.0);
         Self(u64::try_from(scaled).unwrap_or(u64::MAX))
     }

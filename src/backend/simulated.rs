@@ -37,6 +37,8 @@ pub struct SimulatedServer {
     requests: BTreeMap<RequestId, (u32, u32)>,
     outcomes: VecDeque<Outcome>,
     surroundings: Surroundings,
+    /// Whether what our models hold or take may have changed since someone last asked.
+    changed: bool,
     load_stream: Stream,
     speed_stream: Stream,
     lag_stream: Stream,
@@ -75,6 +77,7 @@ impl SimulatedServer {
             requests: BTreeMap::new(),
             outcomes: VecDeque::new(),
             surroundings: Surroundings::default(),
+            changed: true,
             load_stream: seed.stream("server.load"),
             speed_stream: seed.stream("server.speed"),
             lag_stream: seed.stream("server.release-lag"),
@@ -102,6 +105,12 @@ impl SimulatedServer {
         if surroundings == self.surroundings {
             return;
         }
+        // Where nothing runs there is nothing to move on, and no appointment that a speed could change.
+        if !self.is_busy() {
+            self.surroundings = surroundings;
+            return;
+        }
+        self.changed = true;
         for index in 0..self.instances.len() {
             self.progress(now, index);
         }
@@ -109,6 +118,12 @@ impl SimulatedServer {
         for index in 0..self.instances.len() {
             self.reschedule(now, index);
         }
+    }
+
+    /// Returns whether what our models hold or take may have changed since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        let leaks = self.instances.iter().any(|instance| instance.leak.is_some());
+        std::mem::take(&mut self.changed) || leaks
     }
 
     /// Returns the main memory that our models hold, what lingers included.
@@ -152,6 +167,7 @@ impl SimulatedServer {
 
     /// Kills a model's process, or every one.
     pub fn crash(&mut self, now: Timestamp, model: Option<&str>) {
+        self.changed = true;
         for index in 0..self.instances.len() {
             let id = self.catalog.models()[index].id.clone();
             let meant = model.is_none_or(|name| name == id.as_str());
@@ -365,6 +381,7 @@ impl SimulatedServer {
         if self.instances[index].due.is_none_or(|due| due > now) {
             return;
         }
+        self.changed = true;
         self.instances[index].due = None;
         let model = self.catalog.models()[index].id.clone();
         match self.instances[index].presence {
@@ -404,6 +421,7 @@ impl SimulatedServer {
 
 impl Backend for SimulatedServer {
     fn submit(&mut self, now: Timestamp, command: &Command) {
+        self.changed = true;
         match command {
             Command::Load { model, gpu } => {
                 if let Some(index) = self.place(model) {
@@ -421,8 +439,11 @@ impl Backend for SimulatedServer {
     }
 
     fn poll(&mut self, now: Timestamp) -> Option<Outcome> {
-        self.lingering.retain(|&(until, ..)| until > now);
-        self.grabs.retain(|&(until, ..)| until > now);
+        if !(self.lingering.is_empty() && self.grabs.is_empty()) {
+            self.changed = true;
+            self.lingering.retain(|&(until, ..)| until > now);
+            self.grabs.retain(|&(until, ..)| until > now);
+        }
         for index in 0..self.instances.len() {
             self.come_due(now, index);
         }

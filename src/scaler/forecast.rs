@@ -14,8 +14,9 @@ use crate::units::Bytes;
 pub(crate) struct Trend {
     half_life: f64,
     last: Option<Timestamp>,
-    /// The last interval and its decay: sampling is mostly regular, and `exp2` is the costly part.
-    decay: (u64, f64),
+    /// The last interval [ns], the same in seconds, and its decay: sampling is mostly regular, and `exp2` is the
+    /// costly part.
+    step: (u64, f64, f64),
     // Weighted sums over readings at age `t <= 0` [s] and amount `x` [bytes, relative to `origin`].
     weight: f64,
     t: f64,
@@ -31,7 +32,7 @@ impl Trend {
         Self {
             half_life: half_life.as_secs_f64(),
             last: None,
-            decay: (0, 1.0),
+            step: (0, 0.0, 1.0),
             weight: 0.0,
             t: 0.0,
             tt: 0.0,
@@ -86,12 +87,11 @@ impl Trend {
     }
 
     fn age_by(&mut self, nanos: u64) {
-        if self.decay.0 != nanos {
+        if self.step.0 != nanos {
             let seconds = Duration::from_nanos(nanos).as_secs_f64();
-            self.decay = (nanos, libm::exp2(-seconds / self.half_life));
+            self.step = (nanos, seconds, libm::exp2(-seconds / self.half_life));
         }
-        let dt = Duration::from_nanos(nanos).as_secs_f64();
-        let decay = self.decay.1;
+        let (_, dt, decay) = self.step;
         // Every reading grows older by dt: t -> t - dt, and lighter by the decay.
         self.tt = decay * (self.tt - 2.0 * dt * self.t + dt * dt * self.weight);
         self.tx = decay * (self.tx - dt * self.x);

@@ -51,7 +51,7 @@ impl Proactive {
             span(good_for),
             span(window),
         );
-        if let Some(wait) = self.backoff_wait(next) {
+        if let Some(wait) = self.backoff_wait(next, standing) {
             let remaining = self.backoff_remaining(now, next, wait).unwrap_or_default();
             let waited = wait.checked_sub(remaining).unwrap_or_default();
             push(GateName::Backoff, remaining.is_zero(), span(waited), span(wait));

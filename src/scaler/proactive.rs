@@ -17,7 +17,7 @@ use crate::scaler::projection::{Growth, Ladder, Projection, shares};
 use crate::scaler::sustained::Sustained;
 use crate::scaler::{Change, Standing};
 use crate::settings::{Resource, Settings};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, nanos};
 use crate::units::{Bytes, Percent};
 
 /// The state of the proactive policy.
@@ -206,7 +206,7 @@ impl Proactive {
             sample.pressure.filter(|_| self.settings.constrains(Resource::Pressure))
         {
             shares_now[Resource::Pressure as usize] = Some(pressure.memory_some);
-            below_line &= pressure.memory_some < PRESSURE_UPGRADE_LINE;
+            below_line &= pressure.memory_some < raw.pressure_upgrade_line.0;
         }
         let mut growth = Growth {
             memory: self.memory_trend.growth(raw.forecast_horizon.0),
@@ -228,7 +228,11 @@ impl Proactive {
         for rung in standing.rung.0 + 1..=self.ladder.top().0 {
             let state = &mut self.rungs[usize::from(rung)];
             state.projection = self.ladder.project(sample, Rung(rung), growth, limit);
-            if below_line && state.projection.is_some_and(|projection| projection.fits()) {
+            // With nothing loaded, the smallest model needs room and no more: a busy processor makes it slow, which
+            // is better than none.
+            if (below_line || is_rescue(standing, Rung(rung)))
+                && state.projection.is_some_and(|projection| projection.fits())
+            {
                 state.fits_since.get_or_insert(now);
             } else {
                 state.fits_since = None;
@@ -301,7 +305,11 @@ impl Proactive {
         let watched = [
             (Resource::Cpu, sample.cpu.map(|rate| rate.others), line),
             (Resource::Gpu, gpu.map(|rate| rate.others), line),
-            (Resource::Pressure, sample.pressure.map(|p| p.memory_some), PRESSURE_DEGRADE_LINE),
+            (
+                Resource::Pressure,
+                sample.pressure.map(|p| p.memory_some),
+                raw.pressure_degrade_line.0,
+            ),
         ];
         let mut found = None;
         for (resource, used, line) in watched {
@@ -320,8 +328,10 @@ impl Proactive {
             }
         }
         let reason = found?;
-        if standing.rung <= LOWEST_LOADED {
-            return Some(hold(reason));
+        match standing.rung {
+            Rung::NONE => return None,
+            LOWEST_LOADED => return Some(hold(reason)),
+            _ => {}
         }
         for watch in [&mut self.cpu, &mut self.gpu, &mut self.pressure] {
             watch.reset();
@@ -355,9 +365,7 @@ impl Proactive {
                 continue;
             }
             let good_for = now.since(fits_since);
-            // With nothing loaded nobody is served: the smallest model is tried again whatever was learned.
-            let is_rescue = standing.rung == Rung::NONE && to == LOWEST_LOADED;
-            let backoff = self.backoff_wait(to).filter(|_| !is_rescue);
+            let backoff = self.backoff_wait(to, standing);
             if let Some(remaining) = backoff.and_then(|wait| self.backoff_remaining(now, to, wait))
             {
                 waiting = waiting.or(Some(Reason::Backoff { to, remaining }));
@@ -402,7 +410,7 @@ impl Proactive {
 
     pub(super) fn upgrade_line_of(&self, resource: Resource) -> Percent {
         match resource {
-            Resource::Pressure => PRESSURE_UPGRADE_LINE,
+            Resource::Pressure => self.settings.raw().pressure_upgrade_line.0,
             Resource::Memory | Resource::Vram | Resource::Cpu | Resource::Gpu => {
                 self.settings.upgrade_line()
             }
@@ -435,9 +443,11 @@ impl Proactive {
             .filter(|left| !left.is_zero())
     }
 
-    /// Returns how long a rung that had to be left must have been good again.
-    pub(super) fn backoff_wait(&self, rung: Rung) -> Option<Duration> {
-        self.rungs[usize::from(rung.0)].backoff.wait(self.backoff_bounds())
+    /// Returns how long a rung that had to be left must have been good again. With nothing loaded nobody is
+    /// served, and the smallest model is tried again whatever was learned.
+    pub(super) fn backoff_wait(&self, rung: Rung, standing: &Standing) -> Option<Duration> {
+        let learned = &self.rungs[usize::from(rung.0)].backoff;
+        learned.wait(self.backoff_bounds()).filter(|_| !is_rescue(standing, rung))
     }
 
     /// Returns what is left of a rung's learned wait: counted from its last mistake, and from the moment since
@@ -494,7 +504,8 @@ impl Proactive {
 #[derive(Clone, Copy, Debug, Default)]
 struct Rhythm {
     last: Option<Timestamp>,
-    usual: Duration,
+    /// The usual interval [ns]; zero while none is known.
+    usual: u64,
 }
 
 impl Rhythm {
@@ -502,16 +513,17 @@ impl Rhythm {
     /// usual intervals.
     fn is_gap(&mut self, now: Timestamp, stale_after: Duration) -> bool {
         let Some(last) = self.last.replace(now) else { return false };
-        let interval = now.since(last);
-        if self.usual.is_zero() {
+        let interval = nanos(now.since(last));
+        if self.usual == 0 {
             self.usual = interval;
             return false;
         }
-        let gap = interval > stale_after && interval > self.usual * GAP_INTERVALS;
+        let gap =
+            interval > nanos(stale_after) && interval > self.usual.saturating_mul(GAP_INTERVALS);
         // The usual interval moves an eighth of the way, and a gap at most doubles it: one outage does not make
         // outages usual, a lasting change of rhythm soon does.
-        let step = interval.min(self.usual * 2);
-        self.usual = (self.usual * 7 + step) / 8;
+        let step = interval.min(self.usual.saturating_mul(2));
+        self.usual = self.usual.saturating_mul(7).saturating_add(step) / 8;
         gap
     }
 }
@@ -557,6 +569,11 @@ fn is_first_load(standing: &Standing) -> bool {
     standing.rung == Rung::NONE && standing.last_change.is_none()
 }
 
+/// Returns whether loading `rung` would end a time without any model.
+fn is_rescue(standing: &Standing, rung: Rung) -> bool {
+    standing.rung == Rung::NONE && rung == LOWEST_LOADED
+}
+
 fn hold(reason: Reason) -> (Action, Reason) {
     (Action::Hold, reason)
 }
@@ -568,11 +585,5 @@ const LOWEST_LOADED: Rung = Rung(1);
 /// 0.5 GiB is left.
 const CRITICAL_SHARE: Percent = Percent::new(97);
 
-/// Pressure at which systemd-oomd begins to kill, over `rate-sustained` (systemd's `DefaultMemoryPressureLimit`).
-const PRESSURE_DEGRADE_LINE: Percent = Percent::new(60);
-
-/// Pressure under which there is room: a tenth of the time. Chosen; see scenario pressure-blocks-upgrade.
-const PRESSURE_UPGRADE_LINE: Percent = Percent::new(10);
-
 /// An interval this many times the usual one is a gap. Three lets two readings in a row be lost.
-const GAP_INTERVALS: u32 = 3;
+const GAP_INTERVALS: u64 = 3;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::catalog::{Catalog, ModelId};
 use crate::event::{Action, Command, Decision, Input, Outcome, Output, Reason};
 use crate::request::{End, RequestId};
-use crate::sample::{Sample, Space};
+use crate::sample::Space;
 use crate::settings::{PolicyName, Resource, Settings};
 use crate::time::Timestamp;
 use crate::units::{Bytes, Percent};
@@ -21,7 +21,7 @@ pub(super) struct Checker {
     catalog: Catalog,
     is_ours: bool,
     now: Timestamp,
-    sample: Option<(Timestamp, Sample)>,
+    sample: Option<Spaces>,
     models: BTreeMap<ModelId, Seen>,
     requests: BTreeMap<RequestId, Standing>,
     last_change: Option<Timestamp>,
@@ -30,6 +30,15 @@ pub(super) struct Checker {
     stopping: bool,
     violations: Vec<String>,
     uncounted: u64,
+}
+
+/// What the checker keeps of the last sample: copied for every sample of every run, and so no more than it looks at.
+#[derive(Clone, Debug, Default)]
+struct Spaces {
+    at: Timestamp,
+    memory: Option<Space>,
+    /// One for each GPU.
+    vram: Vec<Option<Space>>,
 }
 
 /// What the checker knows of a model.
@@ -82,14 +91,12 @@ impl Checker {
         self.now = now;
         match input {
             Input::Sample(sample) => {
-                match &mut self.sample {
-                    Some((at, known)) => {
-                        *at = now;
-                        known.clone_from(sample);
-                    }
-                    None => self.sample = Some((now, sample.clone())),
-                }
-                self.check_relief();
+                let known = self.sample.get_or_insert_default();
+                known.at = now;
+                known.memory = sample.memory;
+                known.vram.clear();
+                known.vram.extend(sample.gpus.iter().map(|gpu| gpu.vram));
+                self.check_relief(sample.memory);
             }
             Input::Request(request) => {
                 let patience = request.patience.unwrap_or(self.settings.raw().manager.patience.0);
@@ -214,7 +221,7 @@ impl Checker {
 
     /// S3 and S4: what a load would lead to.
     fn check_load(&mut self, model: &ModelId, gpu: Option<u8>) {
-        let Some((_, sample)) = &self.sample else { return };
+        let Some(sample) = &self.sample else { return };
         let Some(wanted) = self.catalog.model(model) else {
             self.report("S4", format!("{model} was loaded and is not in the catalog"));
             return;
@@ -237,7 +244,7 @@ impl Checker {
         let memory_over = sample.memory.is_some_and(|space| over(&space, ram))
             && self.settings.constrains(Resource::Memory);
         let vram_over = gpu
-            .and_then(|gpu| sample.gpus.get(usize::from(gpu))?.vram)
+            .and_then(|gpu| *sample.vram.get(usize::from(gpu))?)
             .is_some_and(|space| over(&space, vram) && self.settings.constrains(Resource::Vram));
         if loading && (memory_over || vram_over) {
             self.report(
@@ -270,14 +277,14 @@ impl Checker {
         {
             self.report("S5", "an upgrade inside the stabilization window".to_owned());
         }
-        let Some((at, sample)) = &self.sample else {
+        let Some(sample) = &self.sample else {
             self.report("S5", "an upgrade without a sample".to_owned());
             return;
         };
         let line = self.settings.upgrade_line();
         let high =
             sample.memory.is_some_and(|space| Percent::of(space.used(), space.total) >= line);
-        if *at != self.now {
+        if sample.at != self.now {
             self.report("S5", "an upgrade on a sample that is not the latest".to_owned());
         } else if high && self.settings.constrains(Resource::Memory) {
             self.report("S5", format!("an upgrade with memory above {line}"));
@@ -285,16 +292,21 @@ impl Checker {
     }
 
     /// L2: pressure that is ours to relieve leads to a step down.
-    fn check_relief(&mut self) {
+    fn check_relief(&mut self, memory: Option<Space>) {
         if !self.is_ours || self.stopping || !self.settings.constrains(Resource::Memory) {
             return;
         }
-        let Some((_, Sample { memory: Some(memory), .. })) = &self.sample else { return };
+        let Some(memory) = memory else { return };
         let limit = self.settings.degrade_limit(memory.total);
+        // Most samples end here, before anything is looked up.
+        if memory.used() <= limit || memory.own == Bytes::ZERO {
+            self.over = None;
+            return;
+        }
         let resident = self.models.values().any(|seen| seen.state == State::Ready);
         let leaving = self.models.values().any(|seen| seen.state == State::Unloading);
         let busy = self.models.values().any(|seen| seen.running > 0);
-        if memory.used() <= limit || memory.own == Bytes::ZERO || !resident || leaving || busy {
+        if !resident || leaving || busy {
             self.over = None;
             return;
         }
@@ -333,6 +345,7 @@ mod tests {
     use crate::event::Urgency;
     use crate::hardware::HardwareTier;
     use crate::request::Request;
+    use crate::sample::Sample;
     use crate::settings::RawSettings;
 
     fn checker() -> Checker {

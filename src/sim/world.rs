@@ -182,11 +182,9 @@ impl Clock for SimulatedWorld {
 
 impl Probe for SimulatedWorld {
     fn sample(&mut self, now: Timestamp) -> Result<Sample, ProbeError> {
+        self.refresh();
         if self.next_sample.is_some_and(|due| due <= now) {
-            self.refresh();
             self.next_sample = self.others.due_after(now);
-        } else {
-            self.refresh();
         }
         if self.faults.is_empty() {
             return Ok(self.truth.clone());
@@ -217,7 +215,9 @@ impl Backend for SimulatedWorld {
 
     fn poll(&mut self, now: Timestamp) -> Option<Outcome> {
         let outcome = self.server.poll(now);
-        self.update_truth();
+        if self.server.take_changed() {
+            self.update_truth();
+        }
         outcome
     }
 

@@ -1,0 +1,111 @@
+//! Replay of a gigabyte of native CSV by the command, beside the `csv` crate's byte records.
+
+use std::fs::File;
+use std::hint::black_box;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tiershift::time::{Clock, SystemClock};
+use tiershift::trace::NativeWriter;
+
+use crate::inputs::{Day, machine};
+use crate::table::{Row, Table, duel};
+
+pub fn measure(table: &mut Table) {
+    let folder = tempfile::tempdir().expect("there is a folder for temporary files");
+    let path = folder.path().join("day.csv");
+    let bytes = write(&path);
+    let mut peak_kib = 0;
+    let ours = || peak_kib = peak_kib.max(replay(&path));
+    let (took, peer) = duel(ROUNDS, ours, || read(&path));
+    table.push(Row {
+        what: format!("`tiershift replay` of a native CSV of {:.2} GB", bytes as f64 / 1e9),
+        figure: format!(
+            "{:.2} s ({:.0} MB/s), {} MiB of memory at most",
+            took.as_secs_f64(),
+            bytes as f64 / took.as_secs_f64() / 1e6,
+            peak_kib / 1024
+        ),
+        limit: "1.5 times the peer, 64 MiB",
+        peer: format!("`csv` byte records ({:.2} s)", peer.as_secs_f64()),
+        ratio: took.as_secs_f64() / peer.as_secs_f64(),
+    });
+}
+
+/// Writes the file and returns its size.
+fn write(path: &Path) -> u64 {
+    let file = Unflushed(BufWriter::new(File::create(path).expect("the folder is ours")));
+    let mut trace = NativeWriter::new(file, &machine(), &[]).expect("the disk takes it");
+    let written = || std::fs::metadata(path).expect("the file is ours").len();
+    let mut days = Day::new(true).play(u64::MAX);
+    while written() < FILE_BYTES {
+        for (at, sample) in days.by_ref().take(10_000) {
+            trace.write(at, &sample).expect("the disk takes it");
+        }
+    }
+    trace.into_inner().0.flush().expect("the disk takes it");
+    written()
+}
+
+/// A recorder's rows go to the file at once; a gigabyte of them shall not.
+struct Unflushed(BufWriter<File>);
+
+impl Write for Unflushed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn read(path: &Path) {
+    let mut reader =
+        csv::ReaderBuilder::new().comment(Some(b'#')).from_path(path).expect("the file is ours");
+    let mut record = csv::ByteRecord::new();
+    let mut rows = 0_u64;
+    while reader.read_byte_record(&mut record).expect("the file is whole") {
+        rows += 1;
+        black_box(&record);
+    }
+    assert!(rows > 0);
+}
+
+/// Replays the file and returns the most memory the process held [KiB]; zero where the system does not tell.
+fn replay(path: &Path) -> u64 {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tiershift"))
+        .arg("replay")
+        .arg(path)
+        .args(["--log", "off", "--json"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the command was built for this");
+    let mut clock = SystemClock::start();
+    let mut peak = 0;
+    let status = loop {
+        peak = peak.max(high_water_kib(child.id()).unwrap_or(0));
+        if let Some(status) = child.try_wait().expect("the child is ours") {
+            break status;
+        }
+        let now = clock.now();
+        clock.wait_until(now + LOOK_EVERY);
+    };
+    assert!(status.success(), "the replay failed");
+    peak
+}
+
+/// Reads the peak that Linux keeps for a process.
+fn high_water_kib(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches("kB").trim().parse().ok()
+}
+
+const FILE_BYTES: u64 = 1_000_000_000;
+const ROUNDS: u32 = 3;
+/// The peak only grows; this is how much of the end may be missed, and of the time be added.
+const LOOK_EVERY: Duration = Duration::from_millis(5);

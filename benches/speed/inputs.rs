@@ -1,0 +1,101 @@
+//! What is replayed: a made-up day of a workstation, the same every time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tiershift::catalog::Catalog;
+use tiershift::hardware::Machine;
+use tiershift::rng::Seed;
+use tiershift::sample::{Rate, Sample, Space};
+use tiershift::scenario::{Physics, Workload};
+use tiershift::settings::RawSettings;
+use tiershift::sim::{Others, Situation};
+use tiershift::time::Timestamp;
+use tiershift::units::{Bytes, Percent};
+
+/// A day read every two seconds, in memory; it may be played again and again.
+#[derive(Clone)]
+pub struct Day {
+    samples: Arc<[(Timestamp, Sample)]>,
+}
+
+impl Day {
+    /// Makes up a day: others' memory wanders between 2 and 14 of 32 GiB with a step now and then, the
+    /// processors are busy in spells. `jitter` moves each reading by up to a tenth of the interval, as a real
+    /// recorder's timer does.
+    pub fn new(jitter: bool) -> Self {
+        let mut walk = Seed(1).stream("bench.memory");
+        let mut spell = Seed(1).stream("bench.cpu");
+        let mut timer = Seed(1).stream("bench.timer");
+        let (mut memory, mut goal, mut busy) = (6.0, 6.0, false);
+        let samples = (0..SAMPLES_A_DAY).map(|index| {
+            if walk.happens(1.0 / 900.0) {
+                goal = 2.0 + 12.0 * walk.unit();
+            }
+            memory += (goal - memory) * 0.02 + walk.normal(0.0, 0.01);
+            if spell.happens(1.0 / 120.0) {
+                busy = !busy;
+            }
+            let cpu = if busy { 60.0 } else { 8.0 } + 25.0 * spell.unit();
+            let late = if jitter { timer.below(200_000_000) } else { 0 };
+            let at = Timestamp::from_nanos(index * INTERVAL_NS + late);
+            (at, sample(memory, cpu))
+        });
+        Self { samples: samples.collect() }
+    }
+
+    /// Returns `count` readings, day after day.
+    pub fn play(&self, count: u64) -> impl Iterator<Item = (Timestamp, Sample)> + 'static {
+        let samples = Arc::clone(&self.samples);
+        let (mut index, mut began) = (0, Duration::ZERO);
+        (0..count).map(move |_| {
+            if index == samples.len() {
+                index = 0;
+                began += Duration::from_hours(24);
+            }
+            let (at, sample) = &samples[index];
+            index += 1;
+            (*at + began, sample.clone())
+        })
+    }
+}
+
+fn sample(memory_gib: f64, cpu_percent: f64) -> Sample {
+    // `as` saturates; what matters is that it is the same every time.
+    let others = Bytes::new((memory_gib * (1u64 << 30) as f64) as u64);
+    let rate = Percent::from_milli((cpu_percent * 1000.0) as u32);
+    Sample {
+        memory: Some(Space { total: machine().memory, others, own: Bytes::ZERO }),
+        swap: Some(Space { total: Bytes::from_gib(8), others: Bytes::ZERO, own: Bytes::ZERO }),
+        cpu: Some(Rate { others: rate, own: Percent::ZERO }),
+        load_milli: Some(rate.milli() / 8),
+        ..Sample::default()
+    }
+}
+
+pub fn machine() -> Machine {
+    Machine { memory: Bytes::from_gib(32), swap: Bytes::from_gib(8), cpus: 8, gpus: Vec::new() }
+}
+
+/// Returns a replay of these readings under the shipped policy, with the models that `replay` assumes.
+pub fn situation(
+    readings: impl Iterator<Item = (Timestamp, Sample)> + 'static,
+    workloads: Vec<Workload>,
+) -> Situation {
+    Situation {
+        catalog: Catalog::relative_to(machine().memory),
+        machine: machine(),
+        settings: RawSettings::default(),
+        seed: Seed(1),
+        physics: Physics::default(),
+        faults: Vec::new(),
+        actions: Vec::new(),
+        workloads,
+        others: Others::recorded(readings.map(Ok)),
+        duration: None,
+    }
+}
+
+pub const SAMPLES_A_DAY: u64 = 24 * 3600 * 1_000_000_000 / INTERVAL_NS;
+
+const INTERVAL_NS: u64 = 2_000_000_000;

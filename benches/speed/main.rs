@@ -1,0 +1,41 @@
+//! The speed figures of the README, each beside a peer that is measured in the same run: `cargo bench`.
+//!
+//! Times are the best of a few rounds in which ours and the peer take turns, because a shared machine is noisy
+//! upwards only. Nothing here passes or fails: a limit is printed beside its figure, for people to compare.
+//! `cargo bench -- memory requests` measures those two sections only.
+
+mod csv_file;
+mod inputs;
+mod requests;
+mod samples;
+mod suite;
+mod table;
+
+use table::Table;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo test --benches` runs this without the word: then there is nothing to do.
+    if !words.iter().any(|word| word == "--bench") {
+        println!("measured by `cargo bench`");
+        return;
+    }
+    let wanted: Vec<&str> =
+        words.iter().map(String::as_str).filter(|word| !word.starts_with('-')).collect();
+    let mut table = Table::default();
+    for (name, measure) in SECTIONS {
+        if wanted.is_empty() || wanted.contains(&name) {
+            eprintln!("measuring {name}");
+            measure(&mut table);
+        }
+    }
+    print!("{}", table.to_markdown());
+}
+
+/// What is measured, by the name that an argument may give.
+const SECTIONS: [(&str, fn(&mut Table)); 4] = [
+    ("csv", csv_file::measure),
+    ("memory", samples::measure),
+    ("requests", requests::measure),
+    ("check", suite::measure),
+];

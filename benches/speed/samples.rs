@@ -1,0 +1,118 @@
+//! Replay from memory through the whole controller, and what the event log adds to it.
+
+use std::hint::black_box;
+use std::io;
+use std::time::Duration;
+
+use tiershift::catalog::{Catalog, RawCatalog};
+use tiershift::controller::Detail;
+use tiershift::event::Record;
+use tiershift::log::{Header, LogLevel, LogVersion, LogWriter};
+use tiershift::settings::RawSettings;
+use tiershift::sim::simulate;
+
+use crate::inputs::{Day, machine, situation};
+use crate::table::{Row, Table, duel};
+
+pub fn measure(table: &mut Table) {
+    for (jitter, timer) in [(false, "on the second"), (true, "by a timer that jitters")] {
+        let day = Day::new(jitter);
+        let (ours, peer) = duel(ROUNDS, || silent(&day, SAMPLES), || draw(&day, SAMPLES));
+        table.push(Row {
+            what: format!("replay from memory, read {timer}, log off"),
+            figure: format!(
+                "{:.1} million samples/s ({})",
+                per_second(SAMPLES, ours) / 1e6,
+                each(SAMPLES, ours)
+            ),
+            limit: "10 million samples/s",
+            peer: format!("drawing the samples only ({})", each(SAMPLES, peer)),
+            ratio: ours.as_secs_f64() / peer.as_secs_f64(),
+        });
+    }
+    let day = Day::new(false);
+    for (level, name) in [(LogLevel::Changes, "changes"), (LogLevel::Full, "full")] {
+        let mut bytes = 0;
+        let (ours, peer) =
+            duel(ROUNDS, || bytes = logged(&day, LOGGED, level), || silent(&day, LOGGED));
+        table.push(Row {
+            what: format!("the same with the {name} log"),
+            figure: format!(
+                "{:.2} million samples/s ({}, {} bytes of log a sample)",
+                per_second(LOGGED, ours) / 1e6,
+                each(LOGGED, ours),
+                bytes / LOGGED
+            ),
+            limit: "",
+            peer: format!("log off ({})", each(LOGGED, peer)),
+            ratio: ours.as_secs_f64() / peer.as_secs_f64(),
+        });
+    }
+}
+
+fn draw(day: &Day, count: u64) {
+    for reading in day.play(count) {
+        black_box(&reading);
+    }
+}
+
+fn silent(day: &Day, count: u64) {
+    let summary = simulate(situation(day.play(count), Vec::new()), Detail::Silent, None)
+        .expect("the day is a valid trace");
+    assert!(summary.switches > 0, "a day without a switch measures too little");
+    assert_eq!((summary.samples, summary.violations.len()), (count, 0));
+}
+
+/// Returns the bytes of the log, which goes nowhere.
+fn logged(day: &Day, count: u64, level: LogLevel) -> u64 {
+    let header = Header {
+        version: LogVersion::CURRENT,
+        level,
+        name: "bench".to_owned(),
+        policy: "proactive".to_owned(),
+        hardware_tier: machine().tier(),
+        machine: machine(),
+        seed: 1,
+        sources: Vec::new(),
+        settings: RawSettings::default(),
+        catalog: RawCatalog::from(&Catalog::relative_to(machine().memory)),
+        started_at: None,
+        fingerprint: String::new(),
+    };
+    let mut log = LogWriter::new(Sink::default(), header).expect("the sink takes all");
+    let mut observe = |record: &Record| log.write(record).expect("the sink takes all");
+    let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
+    simulate(situation(day.play(count), Vec::new()), detail, Some(&mut observe))
+        .expect("the day is a valid trace");
+    log.finish_into().expect("the sink takes all").0.bytes
+}
+
+/// Counts what it is given.
+#[derive(Default)]
+struct Sink {
+    bytes: u64,
+}
+
+impl io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn per_second(count: u64, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}
+
+fn each(count: u64, took: Duration) -> String {
+    format!("{:.0} ns each", took.as_secs_f64() * 1e9 / count as f64)
+}
+
+const SAMPLES: u64 = 5_000_000;
+/// The full log is slow.
+const LOGGED: u64 = 200_000;
+const ROUNDS: u32 = 5;
