@@ -33,7 +33,7 @@ const LAYERS: [Layer; 9] = [
     },
     Layer {
         name: "files",
-        modules: &["trace", "scenario", "log", "summary", "document"],
+        modules: &["trace", "scenario", "log", "summary", "document", "whole_file"],
         may_import: &["words", "facts"],
         never: &[],
     },
