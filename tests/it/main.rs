@@ -3,6 +3,7 @@
 mod cli;
 mod determinism;
 mod properties;
+mod reports;
 mod scenarios;
 mod support;
 mod tidy;

@@ -92,6 +92,7 @@ impl Play {
                     self.input(&Input::Outcome(Outcome::Loaded { model: model(rung) }));
                 }
                 Planned::Switched(from, to, took) => {
+                    self.output(&Output::Serving { rung: to });
                     self.output(&Output::Switched { from, to, took });
                 }
                 Planned::Start(id) => {
