@@ -36,7 +36,8 @@ pub struct Summary {
     pub upgrades: u64,
     /// Switches downwards.
     pub downgrades: u64,
-    /// Switches that go the other way than the one before them and complete less than the reversal window after it.
+    /// Switches that undo the one before them, back to where it began or beyond, and complete less than the reversal
+    /// window after it.
     pub reversals: u64,
     /// Most switches in any 60 minutes, the last moment not counted in.
     pub switches_per_hour_peak: u64,

@@ -117,7 +117,7 @@ fn quality_and_tier_time_are_those_of_the_serving_model() {
 }
 
 #[test]
-fn a_reversal_undoes_the_direction_within_the_window() {
+fn a_reversal_returns_to_where_the_switch_before_it_began_or_beyond_within_the_window() {
     #[track_caller]
     fn check(switches: &[(u64, u8, u8)], want: u64) {
         let mut run = Hand::new();
@@ -129,8 +129,11 @@ fn a_reversal_undoes_the_direction_within_the_window() {
     check(&[(0, 0, 1), (100, 1, 2), (200, 2, 3)], 0);
     check(&[(0, 0, 1), (899, 1, 0)], 1);
     check(&[(0, 0, 1), (900, 1, 0)], 0);
-    check(&[(0, 0, 2), (10, 2, 1), (20, 1, 2), (30, 2, 3)], 2);
-    check(&[(0, 0, 2), (10, 2, 2), (20, 2, 1)], 1);
+    check(&[(0, 0, 2), (10, 2, 1)], 0);
+    check(&[(0, 0, 2), (10, 2, 1), (20, 1, 2), (30, 2, 3)], 1);
+    check(&[(0, 1, 2), (10, 2, 0)], 1);
+    check(&[(0, 2, 1), (10, 1, 3)], 1);
+    check(&[(0, 0, 2), (10, 2, 2), (20, 2, 0)], 1);
 }
 
 #[test]
