@@ -32,8 +32,11 @@ fn main() {
     print!("{}", table.to_markdown());
 }
 
+/// A name, and what measures it.
+type Section = (&'static str, fn(&mut Table));
+
 /// What is measured, by the name that an argument may give.
-const SECTIONS: [(&str, fn(&mut Table)); 4] = [
+const SECTIONS: [Section; 4] = [
     ("csv", csv_file::measure),
     ("memory", samples::measure),
     ("requests", requests::measure),

@@ -1,5 +1,7 @@
 //! The integration tests, in one binary: the code's rules, the command line, determinism, properties, scenarios.
 
+#![expect(clippy::unwrap_used, reason = "what helps a test is a test too")]
+
 mod cli;
 mod determinism;
 mod properties;
