@@ -33,9 +33,12 @@ fn main() {
 }
 
 /// What is measured, by the name that an argument may give.
-const SECTIONS: [(&str, fn(&mut Table)); 4] = [
+const SECTIONS: [(&str, Section); 5] = [
     ("csv", csv_file::measure),
     ("memory", samples::measure),
+    ("log", samples::measure_logs),
     ("requests", requests::measure),
     ("check", suite::measure),
 ];
+
+type Section = fn(&mut Table);
