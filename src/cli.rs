@@ -103,7 +103,9 @@ pub fn run() -> ExitCode {
             if error.chain().any(is_broken_pipe) {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("error: {error:#}");
+            let message = format!("{error:#}");
+            // A document's refusal shows the place, and begins with the word already.
+            eprintln!("error: {}", message.strip_prefix("error: ").unwrap_or(&message));
             ExitCode::from(2)
         }
     }

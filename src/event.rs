@@ -304,6 +304,8 @@ pub enum Reason {
     AtTop,
     /// Hold: the policy never leaves its rung.
     Fixed,
+    /// Hold: the run is being stopped.
+    Stopping,
     /// Hold: a higher rung fits, but has not done so for long enough.
     Window {
         /// The rung.

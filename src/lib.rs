@@ -1,4 +1,66 @@
-//! tiershift decides which size of a local language model a machine should run right now.
+//! tiershift decides which size of a local language model a machine should run right now, and proves the decision.
+//!
+//! One pure [`Controller`](controller::Controller) (scaler + manager) is driven by two worlds: a simulated one on
+//! a virtual clock, and the real one. It cannot tell which world it is in. Everything that it was told and everything
+//! that it answered is an event log, and an event log can be verified, compared, explained and plotted.
+//!
+//! ```text
+//! scenario, trace, the machine --> probe --Sample--> controller [ scaler --Decision--> manager ] --Command--> backend
+//!                                                        ^                                                    |
+//! users ------------------------------Request------------+<----------------------Outcome---------------------+
+//!                                            (the loop is closed only in the driver)
+//! ```
+//!
+//! # What is not here
+//! - The scaler knows no backend, the manager no scaler, and neither a clock: time is an argument.
+//! - Nothing that reaches a log depends on the wall clock, on thread order, on a hash map's order or on the platform's
+//!   mathematics. The same inputs give the same bytes.
+//! - Reports decide nothing and recompute nothing: they print the reasons that the run left behind.
+//!
+//! # Example
+//! A machine of 16 GiB whose other programs take 4 GiB, and 8 GiB from the 25th minute on. The controller loads
+//! the medium model at once, the large one after five good minutes, and steps down when the memory is wanted.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tiershift::catalog::Catalog;
+//! use tiershift::controller::Detail;
+//! use tiershift::hardware::Machine;
+//! use tiershift::rng::Seed;
+//! use tiershift::sample::{Sample, Space};
+//! use tiershift::scenario::Physics;
+//! use tiershift::settings::RawSettings;
+//! use tiershift::sim::{Others, Situation, simulate};
+//! use tiershift::time::Timestamp;
+//! use tiershift::units::Bytes;
+//!
+//! let total = Bytes::from_gib(16);
+//! let readings = (0..900).map(move |i| {
+//!     let at = Timestamp::from_secs(2 * i);
+//!     let others = Bytes::from_gib(if at < Timestamp::from_secs(1500) { 4 } else { 8 });
+//!     let memory = Some(Space { total, others, own: Bytes::ZERO });
+//!     Ok((at, Sample { memory, ..Sample::default() }))
+//! });
+//! let summary = simulate(
+//!     Situation {
+//!         machine: Machine { memory: total, cpus: 8, ..Machine::default() },
+//!         catalog: Catalog::relative_to(total),
+//!         settings: RawSettings::default(),
+//!         seed: Seed(1),
+//!         physics: Physics::default(),
+//!         faults: vec![],
+//!         actions: vec![],
+//!         workloads: vec![],
+//!         others: Others::recorded(readings),
+//!         duration: Some(Duration::from_mins(30)),
+//!     },
+//!     Detail::Silent,
+//!     None,
+//! )?;
+//! assert_eq!((summary.upgrades, summary.downgrades, summary.reversals), (2, 1, 0));
+//! assert!(summary.violations.is_empty());
+//! # Ok::<(), tiershift::sim::SimulationError>(())
+//! ```
 
 pub mod backend;
 pub mod catalog;
@@ -27,3 +89,4 @@ pub mod time;
 pub mod trace;
 pub mod units;
 pub mod verify;
+pub mod whole_file;

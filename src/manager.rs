@@ -112,6 +112,11 @@ impl Manager {
         self.switch.is_some()
     }
 
+    /// Returns whether it was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     /// Returns when the last switch was complete, and whether it went up.
     pub fn last_change(&self) -> Option<(Timestamp, bool)> {
         self.last_change
@@ -223,7 +228,7 @@ impl Manager {
         self.advance(now, out);
     }
 
-    /// Stops: refuses what waits, finishes what runs within the critical drain deadline, unloads.
+    /// Stops: refuses what waits, finishes what runs within the drain deadline, cancels what is left, unloads.
     pub fn handle_shutdown(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         self.stopping = true;
         self.refuse_all(out);
@@ -233,7 +238,7 @@ impl Manager {
             to: Rung::NONE,
             goal: None,
             began: now,
-            urgency: Urgency::Critical,
+            urgency: Urgency::Graceful,
             reason: Reason::Asked,
             waiting_for_room: None,
         });
@@ -322,7 +327,7 @@ impl Manager {
         let model = &self.catalog.models()[goal];
         let resident = self.resident_footprint();
         let limit = |total| self.settings.degrade_limit(total);
-        match self.room.gpu_for(model, Some(resident), limit) {
+        match self.room.gpu_for(model, Some(&resident), limit) {
             Ok(gpu) => {
                 self.load(now, goal, gpu, out);
                 return false;
@@ -343,10 +348,11 @@ impl Manager {
             switch.waiting_for_room = Some(RoomWait { since, next_look });
             return false;
         }
-        match self.room.gpu_for(model, None, |total| total) {
+        match self.room.gpu_for(model, Some(&resident), |total| total) {
             Ok(gpu) => self.load(now, goal, gpu, out),
             Err(_) => {
-                // The machine has changed under the switch: stay with nothing until the scaler sees room.
+                // The memory has not come back, whatever the server said, or somebody took it: stay with nothing
+                // until the scaler sees room.
                 switch.to = Rung::NONE;
                 switch.goal = None;
                 return true;
@@ -462,11 +468,16 @@ impl Manager {
         switch.to = to;
     }
 
-    /// Returns what to serve with instead of a model that does not load: what is ready now, then its fallbacks, then
-    /// the best lower rung that has not failed as often.
+    /// Returns what to serve with instead of a model that does not load: its first fallback that has not failed as
+    /// often and fits, then what is ready now, then the best such lower rung.
     fn stand_in_for(&self, failed: usize) -> Option<usize> {
         let manager = &self.settings.raw().manager;
-        let is_sound = |&index: &usize| self.slots[index].failures < manager.load_attempts;
+        let is_sound = |&index: &usize| {
+            let model = &self.catalog.models()[index];
+            let limit = |total| self.settings.degrade_limit(total);
+            self.slots[index].failures < manager.load_attempts
+                && self.room.gpu_for(model, None, limit).is_ok()
+        };
         let alive = |state| matches!(state, Lifecycle::Ready | Lifecycle::Draining);
         let ready = (0..self.slots.len()).find(|&i| alive(self.slots[i].state));
         let fallbacks = self.catalog.models()[failed].fallbacks.iter();
@@ -475,7 +486,7 @@ impl Manager {
             let model = self.catalog.primary(Rung(rung))?;
             Some(self.index_of(model.id.as_str())).filter(is_sound)
         });
-        ready.or_else(|| fallbacks.next()).or_else(|| lower.next())
+        fallbacks.next().or(ready).or_else(|| lower.next())
     }
 
     /// Begins to bring back a model that died while it served.

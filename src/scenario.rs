@@ -171,7 +171,7 @@ fn schema_text<T: schemars::JsonSchema>() -> String {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum ScenarioError {
-    #[error("cannot read {path}: {source}", path = path.display())]
+    #[error("cannot read `{path}`: check the path", path = path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error(
         "{path}: byte {offset} begins what is no UTF-8 text: is this a scenario file?",

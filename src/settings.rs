@@ -75,7 +75,14 @@ pub struct RawSettings {
     /// A rate that has fallen to less than this share of its recent mean is falling, and degrades nothing.
     /// Default `85%` (oomd's `fast_fall_ratio`).
     pub rate_fall_share: PercentText,
-    /// Degrade when replies to this share of requests take longer than `latency-limit`. Not set: no limit.
+    /// Degrade when some task waits for memory for this share of the time, over `rate-sustained`. Default `60%`
+    /// (systemd-oomd's `DefaultMemoryPressureLimit`).
+    pub pressure_degrade_line: PercentText,
+    /// Upgrade only while memory pressure is below this. Default `10%` (chosen: a healthy machine shows none, and a
+    /// load of its own makes some).
+    pub pressure_upgrade_line: PercentText,
+    /// Degrade when the 95th percentile of replies takes longer than this, from start to last token. Not set: no
+    /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_limit: Option<SpanText>,
     /// The same for the time to the first token.
@@ -193,6 +200,8 @@ impl Default for RawSettings {
             trend_half_life: SpanText(Duration::from_mins(2)),
             rate_sustained: SpanText(Duration::from_secs(30)),
             rate_fall_share: PercentText(Percent::new(85)),
+            pressure_degrade_line: PercentText(Percent::new(60)),
+            pressure_upgrade_line: PercentText(Percent::new(10)),
             latency_limit: None,
             first_token_limit: None,
             performance_window: SpanText(Duration::from_mins(5)),

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::controller::Detail;
@@ -16,6 +16,7 @@ use crate::scenario::{self, Scenario, ScenarioError};
 use crate::settings::PolicyName;
 use crate::sim::{SimulationError, Situation, simulate};
 use crate::summary::Summary;
+use crate::whole_file::WholeFile;
 
 /// What became of one scenario.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -129,11 +130,12 @@ fn play(scenario: &Scenario, header: &Header) -> Result<Played, SuiteError> {
         }
     };
     let situation = Situation::of_scenario(scenario);
-    let mut summary = simulate(situation, Detail::Full, Some(&mut observe))?;
+    let summary = simulate(situation, Detail::Full, Some(&mut observe))?;
     let digest = log.finish().expect(sunk).unwrap_or_default();
-    summary.fingerprint.clone_from(&header.fingerprint);
-    summary.log_digest = Some(digest.clone());
     story.push_str(&summary.to_json());
+    // Last, so that what differs in substance is met first.
+    writeln!(story, "\nfingerprint {}\nfull log {digest}", header.fingerprint)
+        .expect("a string takes all");
     let unmet = checker.finish(&summary);
     Ok(Played {
         unmet_keys: unmet.iter().map(|unmet| unmet.expectation).collect(),
@@ -238,10 +240,9 @@ fn write_golden(path: &Path, story: &str) -> Result<(), SuiteError> {
     let refuse = |source| SuiteError::Golden { path: path.to_owned(), source };
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(refuse)?;
-    let beside = tempfile::NamedTempFile::new_in(folder).map_err(refuse)?;
-    fs::write(beside.path(), story).map_err(refuse)?;
-    beside.persist(path).map_err(|error| refuse(error.error))?;
-    Ok(())
+    let mut file = WholeFile::create(path).map_err(refuse)?;
+    file.write_all(story.as_bytes()).map_err(refuse)?;
+    file.finish().map_err(refuse)
 }
 
 /// Why a suite could not be run.

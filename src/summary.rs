@@ -8,6 +8,7 @@ use crate::time::Timestamp;
 mod fold;
 mod latency;
 
+pub(crate) use fold::undoes;
 pub use fold::{Account, Fold};
 
 /// The figures of a run. Counts are exact; seconds and fractions are rounded to six decimals when written.

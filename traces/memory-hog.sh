@@ -1,5 +1,5 @@
 #!/bin/sh
-# The load of memory-hog.csv: five times to 90 % of the memory and back, slowly and at once.
+# The load of memory-hog.csv: five times to about 90 % of the memory and back, slowly and at once.
 # Usage: sh traces/memory-hog.sh path/to/hog                (cargo build --example hog)
 hog=${1:-target/debug/examples/hog}
 

@@ -21,10 +21,7 @@ pub(super) fn settings(policy: Option<&str>) -> Result<RawSettings> {
     if !policy.contains(['.', '/', '\\']) {
         let known: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
         let suggestion = crate::document::suggestion(policy, known.iter().copied());
-        anyhow::bail!(
-            "unknown policy `{policy}`{suggestion}; policies are {}, or give a policy file",
-            known.join(", ")
-        );
+        anyhow::bail!("unknown policy `{policy}`: {suggestion}, or give a policy file");
     }
     let text = fs::read_to_string(policy).with_context(|| format!("cannot read `{policy}`"))?;
     Ok(scenario::parse_settings(&text, policy)?)

@@ -53,6 +53,14 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let (Some(from), Some(to)) = (&arguments.from, &arguments.to) else {
         return list(json);
     };
+    let is_itself = |to: std::io::Result<PathBuf>| {
+        to.is_ok_and(|to| from.canonicalize().is_ok_and(|from| from == to))
+    };
+    anyhow::ensure!(
+        !is_itself(to.canonicalize()),
+        "`{}` would be written over itself: give the native trace another name",
+        from.display()
+    );
     let told = (arguments.memory.is_some() || !arguments.vram.is_empty()).then(|| Machine {
         memory: arguments.memory.unwrap_or(Bytes::ZERO),
         gpus: arguments.vram.clone(),

@@ -74,8 +74,10 @@ pub(super) fn record(arguments: &RecordArguments, json: bool) -> Result<Verdict>
         machine: &machine,
         about: &about,
     };
-    let total =
-        options.duration.map(|span| (span.as_nanos() / options.interval.as_nanos()) as u64 + 1);
+    // An interval of nothing is refused where it is used.
+    let readings =
+        |span: std::time::Duration| span.as_nanos().checked_div(options.interval.as_nanos());
+    let total = options.duration.and_then(readings).map(|readings| readings as u64 + 1);
     let mut progress = common::Progress::new("recording", total);
     let mut clock = SystemClock::start();
     let recorded =

@@ -1,6 +1,6 @@
 //! `tiershift plot`: an event log becomes a picture.
 
-use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -11,6 +11,7 @@ use crate::log::LogReader;
 use crate::report::{PlotData, plot};
 use crate::summary::{Fold, Summary};
 use crate::time::Timestamp;
+use crate::whole_file::WholeFile;
 
 /// Draw the decision plot of an event log
 #[derive(Debug, Args)]
@@ -42,12 +43,10 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let mut summary = fold.finish(end);
     summary.policy.clone_from(&header.policy);
     let picture = draw(arguments, &header.name, &data, &summary)?;
-    let folder = arguments.out.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(std::path::Path::new("."));
     let unwritable = || format!("cannot write `{}`", arguments.out.display());
-    let beside = tempfile::NamedTempFile::new_in(folder).with_context(unwritable)?;
-    fs::write(beside.path(), picture).with_context(unwritable)?;
-    beside.persist(&arguments.out).with_context(unwritable)?;
+    let mut file = WholeFile::create(&arguments.out).with_context(unwritable)?;
+    file.write_all(&picture).with_context(unwritable)?;
+    file.finish().with_context(unwritable)?;
     if json {
         common::print(&summary.to_json())?;
     } else {

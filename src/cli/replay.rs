@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use rayon::prelude::*;
 
@@ -18,7 +18,7 @@ use crate::replay::{Recording, Requests};
 use crate::report::text_summary;
 use crate::rng::Seed;
 use crate::settings::RawSettings;
-use crate::sim::simulate;
+use crate::sim::{SimulationError, simulate};
 use crate::summary::Summary;
 use crate::trace::{Format, ReadOptions};
 use crate::units::Bytes;
@@ -222,7 +222,7 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
             let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
             let mut observe = |record: &Record| artifacts.observe(record);
             let mut summary = simulate(situation, detail, Some(&mut observe))
-                .with_context(|| trace.display().to_string())?;
+                .map_err(|error| in_trace(error, trace))?;
             take_digest(&mut header, &recording);
             complete(&mut summary, &header, &recording, plan);
             artifacts.finish(&mut summary)?;
@@ -230,7 +230,7 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
         }
         None => {
             let mut summary = simulate(situation, Detail::Silent, None)
-                .with_context(|| trace.display().to_string())?;
+                .map_err(|error| in_trace(error, trace))?;
             take_digest(&mut header, &recording);
             complete(&mut summary, &header, &recording, plan);
             summary
@@ -247,6 +247,13 @@ fn take_digest(header: &mut Header, recording: &Recording) {
         source.digest = digest.to_hex().to_string();
         header.fingerprint = header.fingerprint();
     }
+}
+
+/// Says which trace an error is about, where it does not say so itself.
+fn in_trace(error: SimulationError, trace: &Path) -> anyhow::Error {
+    let names_its_place = matches!(error, SimulationError::Trace(_));
+    let error = anyhow::Error::from(error);
+    if names_its_place { error } else { error.context(trace.display().to_string()) }
 }
 
 /// Adds what only the reader knows.

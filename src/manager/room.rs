@@ -51,7 +51,7 @@ impl Room {
     pub(crate) fn gpu_for(
         &self,
         model: &Model,
-        resident: Option<Resident>,
+        resident: Option<&Resident>,
         limit_of: impl Fn(Bytes) -> Bytes,
     ) -> Result<Option<u8>, Short> {
         let need = model.footprint();
@@ -59,7 +59,7 @@ impl Room {
             space.others + resident.map_or(Bytes::ZERO, |grown| space.own.max(grown))
         };
         if let Some(memory) = &self.memory {
-            let own = resident.as_ref().map(|resident| resident.ram);
+            let own = resident.map(|resident| resident.ram);
             let after = taken(memory, own) + need.ram + model.load_transient;
             if after > limit_of(memory.total) {
                 return Err(Short);
@@ -73,8 +73,7 @@ impl Room {
             .iter()
             .enumerate()
             .filter_map(|(gpu, space)| {
-                let own =
-                    resident.as_ref().map(|r| r.vram.get(gpu).copied().unwrap_or(Bytes::ZERO));
+                let own = resident.map(|r| r.vram.get(gpu).copied().unwrap_or(Bytes::ZERO));
                 let after = taken(space, own) + need.vram;
                 let limit = limit_of(space.total);
                 (after <= limit).then_some((limit - after, gpu))
@@ -115,8 +114,8 @@ mod tests {
         let catalog = Catalog::relative_to(gib(16));
         let large = &catalog.models()[2];
         let all = |total| total;
-        assert_eq!(room(2, 0, &[]).gpu_for(large, Some(Resident::default()), all), Ok(None));
-        assert_eq!(room(2, 9, &[]).gpu_for(large, Some(Resident::default()), all), Err(Short));
+        assert_eq!(room(2, 0, &[]).gpu_for(large, Some(&Resident::default()), all), Ok(None));
+        assert_eq!(room(2, 9, &[]).gpu_for(large, Some(&Resident::default()), all), Err(Short));
         assert_eq!(room(2, 9, &[]).gpu_for(large, None, all), Ok(None));
     }
 

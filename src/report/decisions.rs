@@ -173,9 +173,12 @@ impl Numbers {
             | Reason::Backoff { remaining: span, .. } => {
                 Self { for_: Some(span), ..Self::default() }
             }
-            Reason::NoData | Reason::Switching | Reason::AtTop | Reason::Fixed | Reason::Asked => {
-                Self::default()
-            }
+            Reason::NoData
+            | Reason::Switching
+            | Reason::AtTop
+            | Reason::Fixed
+            | Reason::Stopping
+            | Reason::Asked => Self::default(),
         }
     }
 }

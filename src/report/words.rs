@@ -19,6 +19,7 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
         }
         Reason::AtTop => "the highest tier serves".to_owned(),
         Reason::Fixed => "the policy stays on its tier".to_owned(),
+        Reason::Stopping => "the run is being stopped".to_owned(),
         Reason::Window { to, remaining } => {
             format!("{} fits, and must do so for {} more", tier(to), span(*remaining))
         }
@@ -84,6 +85,7 @@ pub fn reason_kind(reason: &Reason) -> &'static str {
         Reason::Settling { .. } => "settling",
         Reason::AtTop => "at-top",
         Reason::Fixed => "fixed",
+        Reason::Stopping => "stopping",
         Reason::Window { .. } => "window",
         Reason::Cooldown { .. } => "cooldown",
         Reason::Backoff { .. } => "backoff",

@@ -115,10 +115,9 @@ impl Original {
         sample: &Sample,
         standing: &Standing,
     ) -> (Action, Reason) {
-        if standing.switching {
-            return (Action::Hold, Reason::Switching);
-        }
-        let Some((resource, used)) = shares(&self.settings, sample).max_by_key(|&(_, share)| share)
+        // Its GPU readings are another of its defects: no threshold looks at them.
+        let Some((resource, used)) =
+            shares(&self.settings, sample, None).max_by_key(|&(_, share)| share)
         else {
             return (Action::Hold, Reason::NoData);
         };

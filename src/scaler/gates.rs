@@ -38,7 +38,7 @@ impl Proactive {
             push(GateName::Projection(projection.resource), projection.fits(), value, limit);
         }
         if let Some(change) = standing.last_change {
-            let (since, limit) = (now.since(change.at), self.cooldown(change));
+            let (since, limit) = (now.since(change.at), self.cooldown(change, standing));
             push(GateName::Cooldown, since >= limit, span(since), span(limit));
         }
         let (good_for, window) = (
@@ -51,12 +51,12 @@ impl Proactive {
             span(good_for),
             span(window),
         );
-        if let Some(wait) = self.backoff_wait(next) {
+        if let Some(wait) = self.backoff_wait(next, standing) {
             let remaining = self.backoff_remaining(now, next, wait).unwrap_or_default();
             let waited = wait.checked_sub(remaining).unwrap_or_default();
             push(GateName::Backoff, remaining.is_zero(), span(waited), span(wait));
         }
-        if let Some((predicted, limit)) = self.service.would_be_slow(standing.rung, next) {
+        if let Some((predicted, limit)) = self.service.would_be_slow(now, standing.rung, next) {
             push(GateName::Latency, false, span(predicted), span(limit));
         }
         gates

@@ -35,6 +35,8 @@ pub(crate) struct Service {
     window: Duration,
     minimum: usize,
     failure_limit: u32,
+    /// How long a rung that was slow is remembered as slow.
+    memory: Duration,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -43,6 +45,8 @@ struct RungService {
     replies: VecDeque<(Timestamp, ReplyTimes)>,
     failures_in_a_row: u32,
     decode_per_second: f64,
+    /// When it was left for being slow, and how slow it was.
+    left_slow: Option<(Timestamp, Duration)>,
 }
 
 impl Service {
@@ -60,6 +64,7 @@ impl Service {
             window: raw.performance_window.0,
             minimum: raw.performance_minimum as usize,
             failure_limit: raw.failure_limit,
+            memory: raw.backoff_limit.0,
         }
     }
 
@@ -98,15 +103,31 @@ impl Service {
         })
     }
 
-    /// Returns the latency predicted for `to` where it would break the limit: the present rung's 95th
-    /// percentile, scaled by the decode speeds of the catalog.
-    pub(crate) fn would_be_slow(&self, from: Rung, to: Rung) -> Option<(Duration, Duration)> {
+    /// Returns the latency predicted for `to` where it would break the limit: what it was when it was left for being
+    /// slow, while that is remembered; else the present rung's 95th percentile, scaled by the decode speeds of
+    /// the catalog.
+    pub(crate) fn would_be_slow(
+        &self,
+        now: Timestamp,
+        from: Rung,
+        to: Rung,
+    ) -> Option<(Duration, Duration)> {
         let limit = self.latency_limit?;
+        if let Some((left, measured)) = self.rungs[usize::from(to.0)].left_slow
+            && now.since(left) < self.memory
+        {
+            return Some((measured, limit));
+        }
         let (here, there) = (&self.rungs[usize::from(from.0)], &self.rungs[usize::from(to.0)]);
         let measured = here.p95(self.minimum, |reply| reply.latency)?;
         let slower = here.decode_per_second / there.decode_per_second;
         let predicted = crate::time::from_secs_f64(measured.as_secs_f64() * slower);
         (predicted > limit).then_some((predicted, limit))
+    }
+
+    /// Remembers that a rung is left for being slow.
+    pub(crate) fn remember_slow(&mut self, now: Timestamp, rung: Rung, measured: Duration) {
+        self.rungs[usize::from(rung.0)].left_slow = Some((now, measured));
     }
 
     /// Forgets what was seen of a rung: it was left, and the next try begins afresh.
@@ -199,8 +220,9 @@ mod tests {
         for second in 0..20 {
             service.record(Timestamp::from_secs(second), &reply(1, 4));
         }
-        assert_eq!(service.would_be_slow(Rung(1), Rung(2)), None);
-        let (predicted, _) = service.would_be_slow(Rung(1), Rung(3)).unwrap();
+        assert_eq!(service.would_be_slow(Timestamp::from_secs(20), Rung(1), Rung(2)), None);
+        let (predicted, _) =
+            service.would_be_slow(Timestamp::from_secs(20), Rung(1), Rung(3)).unwrap();
         assert_eq!(predicted.as_secs(), 18);
     }
 }

@@ -121,6 +121,9 @@ impl Proactive {
             let lasted = entered.map_or(Duration::ZERO, |entered| now.since(entered));
             self.mark_undone(now, standing.rung, lasted);
             self.service.forget(standing.rung);
+            if let Reason::Slow { measured, .. } = reason {
+                self.service.remember_slow(now, standing.rung, measured);
+            }
             return (Action::Downgrade { to, urgency: Urgency::Graceful }, reason);
         }
         self.consider_upgrade(now, standing)
@@ -158,16 +161,17 @@ impl Proactive {
         if let Some(space) = &sample.memory {
             self.memory_trend.observe(now, space.others);
         }
-        if let Some(others) = sample.gpus.iter().filter_map(|gpu| gpu.vram).map(|v| v.others).max()
-        {
-            self.vram_trend.observe(now, others);
+        if let Some(vram) = self.ladder.our_gpu(sample).and_then(|gpu| gpu.vram) {
+            self.vram_trend.observe(now, vram.others);
         }
-        let used = sample.memory.map_or(Bytes::ZERO, |space| space.used());
-        let vram = sample.gpus.iter().filter_map(|gpu| gpu.vram).map(|v| v.used()).sum();
-        let raw = self.settings.raw();
-        let share =
-            sample.memory.map_or(Bytes::ZERO, |space| space.total.share(raw.settle_share.0));
-        self.settle.observe(now, used, vram, raw.settle_tolerance.0.max(share));
+        if !self.settle.is_settled() {
+            let used = sample.memory.map_or(Bytes::ZERO, |space| space.used());
+            let vram = sample.gpus.iter().filter_map(|gpu| gpu.vram).map(|v| v.used()).sum();
+            let raw = self.settings.raw();
+            let share =
+                sample.memory.map_or(Bytes::ZERO, |space| space.total.share(raw.settle_share.0));
+            self.settle.observe(now, used, vram, raw.settle_tolerance.0.max(share));
+        }
         self.judge_rungs(now, sample, standing);
     }
 
@@ -195,7 +199,7 @@ impl Proactive {
         let upgrade_line = self.settings.upgrade_line();
         let mut shares_now = [None; Resource::ALL.len()];
         let mut below_line = true;
-        for (resource, share) in shares(&self.settings, sample) {
+        for (resource, share) in shares(&self.settings, sample, self.ladder.our_gpu(sample)) {
             let slot = &mut shares_now[resource as usize];
             *slot = (*slot).max(Some(share));
             below_line &= share < upgrade_line;
@@ -204,23 +208,36 @@ impl Proactive {
             sample.pressure.filter(|_| self.settings.constrains(Resource::Pressure))
         {
             shares_now[Resource::Pressure as usize] = Some(pressure.memory_some);
-            below_line &= pressure.memory_some < PRESSURE_UPGRADE_LINE;
+            below_line &= pressure.memory_some < raw.pressure_upgrade_line.0;
         }
-        let growth = Growth {
-            memory: self.memory_trend.growth(raw.forecast_horizon.0),
-            vram: self.vram_trend.growth(raw.forecast_horizon.0),
-        };
         self.last = LastSample { at: Some(now), shares: shares_now };
         // A rung that serves, or stands below one that does, begins anew when it is above again.
         for state in &mut self.rungs[..=usize::from(standing.rung.0)] {
             state.fits_since = None;
+        }
+        if standing.rung >= self.ladder.top() {
+            return;
+        }
+        let mut growth = Growth {
+            memory: self.memory_trend.growth(raw.forecast_horizon.0),
+            vram: self.vram_trend.growth(raw.forecast_horizon.0),
+        };
+        if standing.rung == Rung::NONE {
+            // Own memory with nothing loaded is memory that has not come back: it is in the way like any other.
+            growth.memory += sample.memory.map_or(Bytes::ZERO, |space| space.own);
+            let vram = self.ladder.our_gpu(sample).and_then(|gpu| gpu.vram);
+            growth.vram += vram.map_or(Bytes::ZERO, |space| space.own);
         }
         let settings = &self.settings;
         let limit = |total| room_limit(settings, total, standing);
         for rung in standing.rung.0 + 1..=self.ladder.top().0 {
             let state = &mut self.rungs[usize::from(rung)];
             state.projection = self.ladder.project(sample, Rung(rung), growth, limit);
-            if below_line && state.projection.is_some_and(|projection| projection.fits()) {
+            // With nothing loaded, the smallest model needs room and no more: a busy processor makes it slow, which
+            // is better than none.
+            if (below_line || is_rescue(standing, Rung(rung)))
+                && state.projection.is_some_and(|projection| projection.fits())
+            {
                 state.fits_since.get_or_insert(now);
             } else {
                 state.fits_since = None;
@@ -289,12 +306,15 @@ impl Proactive {
     ) -> Option<(Action, Reason)> {
         let raw = self.settings.raw();
         let line = raw.degrade_line.0;
-        let gpu =
-            sample.gpus.iter().filter_map(|gpu| gpu.utilization).map(|rate| rate.others).max();
+        let gpu = self.ladder.our_gpu(sample).and_then(|gpu| gpu.utilization);
         let watched = [
             (Resource::Cpu, sample.cpu.map(|rate| rate.others), line),
-            (Resource::Gpu, gpu, line),
-            (Resource::Pressure, sample.pressure.map(|p| p.memory_some), PRESSURE_DEGRADE_LINE),
+            (Resource::Gpu, gpu.map(|rate| rate.others), line),
+            (
+                Resource::Pressure,
+                sample.pressure.map(|p| p.memory_some),
+                raw.pressure_degrade_line.0,
+            ),
         ];
         let mut found = None;
         for (resource, used, line) in watched {
@@ -313,8 +333,10 @@ impl Proactive {
             }
         }
         let reason = found?;
-        if standing.rung <= LOWEST_LOADED {
-            return Some(hold(reason));
+        match standing.rung {
+            Rung::NONE => return None,
+            LOWEST_LOADED => return Some(hold(reason)),
+            _ => {}
         }
         for watch in [&mut self.cpu, &mut self.gpu, &mut self.pressure] {
             watch.reset();
@@ -343,14 +365,12 @@ impl Proactive {
         for rung in (standing.rung.0 + 1..=self.ladder.top().0).rev() {
             let to = Rung(rung);
             let Some(fits_since) = self.rungs[usize::from(rung)].fits_since else { continue };
-            if let Some((predicted, limit)) = self.service.would_be_slow(standing.rung, to) {
+            if let Some((predicted, limit)) = self.service.would_be_slow(now, standing.rung, to) {
                 waiting = waiting.or(Some(Reason::WouldBeSlow { to, predicted, limit }));
                 continue;
             }
             let good_for = now.since(fits_since);
-            // With nothing loaded nobody is served: the smallest model is tried again whatever was learned.
-            let is_rescue = standing.rung == Rung::NONE && to == LOWEST_LOADED;
-            let backoff = self.backoff_wait(to).filter(|_| !is_rescue);
+            let backoff = self.backoff_wait(to, standing);
             if let Some(remaining) = backoff.and_then(|wait| self.backoff_remaining(now, to, wait))
             {
                 waiting = waiting.or(Some(Reason::Backoff { to, remaining }));
@@ -395,7 +415,7 @@ impl Proactive {
 
     pub(super) fn upgrade_line_of(&self, resource: Resource) -> Percent {
         match resource {
-            Resource::Pressure => PRESSURE_UPGRADE_LINE,
+            Resource::Pressure => self.settings.raw().pressure_upgrade_line.0,
             Resource::Memory | Resource::Vram | Resource::Cpu | Resource::Gpu => {
                 self.settings.upgrade_line()
             }
@@ -410,19 +430,29 @@ impl Proactive {
 
     /// Returns how long after the last change an upgrade must wait: the stabilization window after an upgrade;
     /// after a downgrade the reversal window too, because going back sooner would *be* a reversal.
-    pub(super) fn cooldown(&self, change: Change) -> Duration {
+    ///
+    /// With nothing loaded nobody is served, and the window is enough.
+    pub(super) fn cooldown(&self, change: Change, standing: &Standing) -> Duration {
         let raw = self.settings.raw();
-        if change.up { raw.stabilization.0 } else { raw.stabilization.0.max(raw.reversal_window.0) }
+        if change.up || standing.rung == Rung::NONE {
+            raw.stabilization.0
+        } else {
+            raw.stabilization.0.max(raw.reversal_window.0)
+        }
     }
 
     fn cooldown_remaining(&self, now: Timestamp, standing: &Standing) -> Option<Duration> {
         let change = standing.last_change?;
-        self.cooldown(change).checked_sub(now.since(change.at)).filter(|left| !left.is_zero())
+        self.cooldown(change, standing)
+            .checked_sub(now.since(change.at))
+            .filter(|left| !left.is_zero())
     }
 
-    /// Returns how long a rung that had to be left must have been good again.
-    pub(super) fn backoff_wait(&self, rung: Rung) -> Option<Duration> {
-        self.rungs[usize::from(rung.0)].backoff.wait(self.backoff_bounds())
+    /// Returns how long a rung that had to be left must have been good again. With nothing loaded nobody is
+    /// served, and the smallest model is tried again whatever was learned.
+    pub(super) fn backoff_wait(&self, rung: Rung, standing: &Standing) -> Option<Duration> {
+        let learned = &self.rungs[usize::from(rung.0)].backoff;
+        learned.wait(self.backoff_bounds()).filter(|_| !is_rescue(standing, rung))
     }
 
     /// Returns what is left of a rung's learned wait: counted from its last mistake, and from the moment since
@@ -488,7 +518,7 @@ impl Rhythm {
     /// usual intervals.
     fn is_gap(&mut self, now: Timestamp, stale_after: Duration) -> bool {
         let Some(last) = self.last.replace(now) else { return false };
-        let interval = nanos(now.since(last));
+        let interval = now.as_nanos().saturating_sub(last.as_nanos());
         if self.usual == 0 {
             self.usual = interval;
             return false;
@@ -544,6 +574,11 @@ fn is_first_load(standing: &Standing) -> bool {
     standing.rung == Rung::NONE && standing.last_change.is_none()
 }
 
+/// Returns whether loading `rung` would end a time without any model.
+fn is_rescue(standing: &Standing, rung: Rung) -> bool {
+    standing.rung == Rung::NONE && rung == LOWEST_LOADED
+}
+
 fn hold(reason: Reason) -> (Action, Reason) {
     (Action::Hold, reason)
 }
@@ -554,12 +589,6 @@ const LOWEST_LOADED: Rung = Rung(1);
 /// A resource this full is critical: running tasks get the shorter deadline. Chosen; at 97 % of 16 GiB,
 /// 0.5 GiB is left.
 const CRITICAL_SHARE: Percent = Percent::new(97);
-
-/// Pressure at which systemd-oomd begins to kill, over `rate-sustained` (systemd's `DefaultMemoryPressureLimit`).
-const PRESSURE_DEGRADE_LINE: Percent = Percent::new(60);
-
-/// Pressure under which there is room: a tenth of the time. Chosen; see scenario pressure-blocks-upgrade.
-const PRESSURE_UPGRADE_LINE: Percent = Percent::new(10);
 
 /// An interval this many times the usual one is a gap. Three lets two readings in a row be lost.
 const GAP_INTERVALS: u64 = 3;

@@ -4,7 +4,7 @@
 //! projected use = others' use + what a forecast adds + the new model's footprint + its load transient.
 
 use crate::catalog::{Catalog, Rung};
-use crate::sample::{Sample, Space};
+use crate::sample::{GpuSample, Sample, Space};
 use crate::settings::{Resource, Settings};
 use crate::units::{Bytes, Percent};
 
@@ -60,6 +60,20 @@ impl Ladder {
 
     pub(crate) fn top(&self) -> Rung {
         Rung(u8::try_from(self.rungs.len() - 1).expect("a catalog has at most 32 rungs"))
+    }
+
+    /// Returns the GPU whose load concerns us: the one that holds the most of ours or, while we hold nothing, the one
+    /// with the most room. `None` where no model of the catalog goes to a GPU.
+    pub(crate) fn our_gpu<'s>(&self, sample: &'s Sample) -> Option<&'s GpuSample> {
+        if sample.gpus.is_empty() || self.rungs.iter().all(|need| need.vram == Bytes::ZERO) {
+            return None;
+        }
+        let rank = |gpu: &&GpuSample| {
+            let space = gpu.vram.unwrap_or_default();
+            (space.own, space.free())
+        };
+        // The first among equals, as placement has it.
+        sample.gpus.iter().rev().max_by_key(rank)
     }
 
     /// Returns the scarcest space with `rung` loaded and nothing else of ours, held against `limit_of(total)`;
@@ -120,20 +134,19 @@ impl Ladder {
     }
 }
 
-/// Returns the share of each constrained resource that is in use, space first.
+/// Returns the share of each constrained resource that is in use, space first; of the GPUs, `gpu` alone counts.
 pub(crate) fn shares<'a>(
     settings: &'a Settings,
     sample: &'a Sample,
+    gpu: Option<&'a GpuSample>,
 ) -> impl Iterator<Item = (Resource, Percent)> + 'a {
-    let memory =
-        sample.memory.map(|space| (Resource::Memory, Percent::of(space.used(), space.total)));
+    let share = |space: Space| Percent::of(space.used(), space.total);
+    let memory = sample.memory.map(|space| (Resource::Memory, share(space)));
     let cpu = sample.cpu.map(|rate| (Resource::Cpu, rate.others));
-    let gpus = sample.gpus.iter().flat_map(|gpu| {
-        let vram = gpu.vram.map(|space| (Resource::Vram, Percent::of(space.used(), space.total)));
-        let busy = gpu.utilization.map(|rate| (Resource::Gpu, rate.others));
-        vram.into_iter().chain(busy)
-    });
-    memory.into_iter().chain(cpu).chain(gpus).filter(|&(resource, _)| settings.constrains(resource))
+    let vram = gpu.and_then(|gpu| gpu.vram).map(|space| (Resource::Vram, share(space)));
+    let busy = gpu.and_then(|gpu| gpu.utilization).map(|rate| (Resource::Gpu, rate.others));
+    let all = [memory, cpu, vram, busy].into_iter().flatten();
+    all.filter(|&(resource, _)| settings.constrains(resource))
 }
 
 fn scarcer(a: Projection, b: Projection) -> Projection {

@@ -31,6 +31,7 @@ pub(super) fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario,
     let settings = check.settings(&machine)?;
     let duration = check.duration()?;
     let catalog = check.catalog(&machine, &mut digest)?;
+    check.named_tiers(&catalog)?;
     let seed = Seed(raw.seed);
     let mut layers: Vec<Layer> = raw
         .backgrounds
@@ -174,6 +175,20 @@ impl Check<'_> {
             self.document.refuse_table("policy", &error.to_string(), &remedy)
         })?;
         Ok(settings)
+    }
+
+    /// Checks the tiers that the policy names, which only the catalog can tell.
+    fn named_tiers(&self, catalog: &Catalog) -> Result<(), DocumentError> {
+        let manager = &self.raw.policy.manager;
+        for (key, tier) in [("start", &manager.start), ("pin", &manager.pin)] {
+            let Some(tier) = tier else { continue };
+            if tier != "none" && catalog.rung_of_tier(tier).is_none() {
+                let title = format!("`{key}` names the tier \"{tier}\", which the catalog has not");
+                let known = known_tiers(tier, catalog);
+                return Err(self.document.refuse_in("policy.manager", key, &title, &known));
+            }
+        }
+        Ok(())
     }
 
     fn background(

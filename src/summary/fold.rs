@@ -36,7 +36,8 @@ pub struct Fold {
     rung_nanos: Vec<u64>,
     /// Quality times time.
     quality_nanos: u128,
-    last_switch: Option<(Timestamp, bool)>,
+    /// When the last switch was complete, from where and to where.
+    last_switch: Option<(Timestamp, Rung, Rung)>,
     shortest_dwell: Option<Duration>,
     /// The switches of the last hour.
     hour: VecDeque<Timestamp>,
@@ -95,6 +96,11 @@ pub struct Account {
     pub over_memory_unavoidable: Duration,
     /// Times memory and swap were both exhausted.
     pub out_of_memory_events: u64,
+}
+
+/// Returns whether a change to `to` undoes the change before it: back to where that came from, or beyond.
+pub(crate) fn undoes(came_from: Rung, went_to: Rung, to: Rung) -> bool {
+    if went_to > came_from { to <= came_from } else { to >= came_from }
 }
 
 impl Fold {
@@ -279,13 +285,13 @@ impl Fold {
             let up = to > from;
             self.summary.switches += 1;
             *(if up { &mut self.summary.upgrades } else { &mut self.summary.downgrades }) += 1;
-            if let Some((last, last_up)) = self.last_switch {
+            if let Some((last, came_from, went_to)) = self.last_switch {
                 let dwell = now.since(last);
-                let reverses = up != last_up && dwell < self.reversal_window;
+                let reverses = undoes(came_from, went_to, to) && dwell < self.reversal_window;
                 self.summary.reversals += u64::from(reverses);
                 self.shortest_dwell = Some(self.shortest_dwell.map_or(dwell, |d| d.min(dwell)));
             }
-            self.last_switch = Some((now, up));
+            self.last_switch = Some((now, from, to));
             while self.hour.front().is_some_and(|&first| now.since(first) >= HOUR) {
                 self.hour.pop_front();
             }

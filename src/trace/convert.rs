@@ -10,6 +10,7 @@ use crate::trace::request::{RequestReader, RequestWriter};
 use crate::trace::resource::ResourceReader;
 use crate::trace::source::Source;
 use crate::trace::{Header, ReadOptions, TraceError};
+use crate::whole_file::WholeFile;
 
 /// What a conversion came to.
 #[derive(Clone, Debug)]
@@ -29,15 +30,12 @@ pub struct Conversion {
 /// Where `from` cannot be read or `to` cannot be written.
 pub fn convert(from: &Path, to: &Path, options: &ReadOptions) -> Result<Conversion, TraceError> {
     let refuse = |source: io::Error| TraceError::Write { name: to.display().to_string(), source };
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    let mut beside = tempfile::NamedTempFile::new_in(folder).map_err(refuse)?;
-    let done = convert_to(from, beside.as_file_mut(), options).map_err(|error| match error {
+    let mut file = WholeFile::create(to).map_err(refuse)?;
+    let done = convert_to(from, &mut file, options).map_err(|error| match error {
         TraceError::Write { source, .. } => refuse(source),
         other => other,
     })?;
-    beside.as_file().sync_all().map_err(refuse)?;
-    beside.persist(to).map_err(|error| refuse(error.error))?;
+    file.finish().map_err(refuse)?;
     Ok(done)
 }
 

@@ -88,7 +88,13 @@ fn space(sheet: &mut Sheet, data: &PlotData, title: &str, series: &SpaceSeries, 
 }
 
 pub(super) fn rates(sheet: &mut Sheet, data: &PlotData) {
-    let judged = |resource| data.settings.constrains(resource);
+    let usual = (data.settings.raw().degrade_line.0, data.settings.upgrade_line());
+    let raw = data.settings.raw();
+    let pressed = (raw.pressure_degrade_line.0, raw.pressure_upgrade_line.0);
+    let judged = |resource| {
+        let lines = if resource == Resource::Pressure { pressed } else { usual };
+        data.settings.constrains(resource).then_some(lines)
+    };
     rate(sheet, data, "processor (%)", &data.cpu, judged(Resource::Cpu));
     for (number, gpu) in data.gpus.iter().enumerate() {
         let title = match data.gpus.len() {
@@ -104,7 +110,14 @@ pub(super) fn rates(sheet: &mut Sheet, data: &PlotData) {
     }
 }
 
-fn rate(sheet: &mut Sheet, data: &PlotData, title: &str, series: &RateSeries, judged: bool) {
+/// Draws a rate; `judged` are the lines, degrade and upgrade, that it is held against.
+fn rate(
+    sheet: &mut Sheet,
+    data: &PlotData,
+    title: &str,
+    series: &RateSeries,
+    judged: Option<(Percent, Percent)>,
+) {
     if series.used.is_empty() {
         return;
     }
@@ -132,9 +145,7 @@ fn rate(sheet: &mut Sheet, data: &PlotData, title: &str, series: &RateSeries, ju
     gaps(sheet, data, area);
     stroke(sheet, y, &flat(&used, Cell::mean), 1, BLUE);
     let mut lines = Vec::new();
-    if judged {
-        let degrade = data.settings.raw().degrade_line.0;
-        let upgrade = data.settings.upgrade_line();
+    if let Some((degrade, upgrade)) = judged {
         let line = |line: Percent| y.at(u64::from(line.milli()));
         lines.push((
             line(degrade),

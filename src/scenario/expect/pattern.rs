@@ -280,6 +280,7 @@ fn reason_name(reason: &Reason) -> &'static str {
         Reason::Settling { .. } => "settling",
         Reason::AtTop => "at-top",
         Reason::Fixed => "fixed",
+        Reason::Stopping => "stopping",
         Reason::Window { .. } => "window",
         Reason::Cooldown { .. } => "cooldown",
         Reason::Backoff { .. } => "backoff",

@@ -1,0 +1,168 @@
+//! The same inputs give the same bytes, and a log of which one byte was changed proves nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use snapbox::Data;
+use tiershift::log::LogReader;
+use tiershift::rng::Seed;
+use tiershift::verify::verify;
+
+use crate::support::{contents, files, root, run_in, short, trace};
+
+/// Runs a line in a folder and returns the files of its `--out` folder.
+#[track_caller]
+fn written_by(folder: &Path, line: &str, out: &str) -> BTreeMap<String, Vec<u8>> {
+    let ran = run_in(folder, &format!("{line} --out {out}"));
+    assert_ne!(ran.code, 2, "tiershift {line}: {}", ran.err);
+    contents(&folder.join(out))
+}
+
+#[track_caller]
+fn assert_same(left: &BTreeMap<String, Vec<u8>>, right: &BTreeMap<String, Vec<u8>>, what: &str) {
+    assert_eq!(
+        left.keys().collect::<Vec<_>>(),
+        right.keys().collect::<Vec<_>>(),
+        "{what}: other files"
+    );
+    for (name, bytes) in left {
+        let other = &right[name];
+        let place = bytes.iter().zip(other).position(|(a, b)| a != b);
+        assert!(bytes == other, "{what}: {name} differs, first at byte {place:?}");
+    }
+}
+
+/// Names of the files that every run leaves.
+fn five_files() -> Vec<&'static str> {
+    let mut names = vec!["decisions.csv", "decisions.svg", "events.jsonl", "summary.json"];
+    if cfg!(feature = "png") {
+        names.insert(1, "decisions.png");
+    }
+    names
+}
+
+#[test]
+fn replays_of_the_recorded_traces_are_the_same_bytes_with_any_number_of_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut traces: Vec<String> = files(&root().join("traces"))
+        .iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "csv"))
+        .map(|path| path.display().to_string())
+        .collect();
+    assert!(!traces.is_empty(), "there are recordings in traces/");
+    let mut stream = Seed(7).stream("invented trace");
+    let others: Vec<f64> = (0..90).map(|_| 2.0 + 11.0 * stream.unit()).collect();
+    let invented = folder.path().join("invented.csv");
+    fs::write(&invented, trace(&others)).unwrap();
+    traces.push(invented.display().to_string());
+    let line = format!("replay {}", traces.join(" "));
+    let one = written_by(folder.path(), &format!("{line} --jobs 1"), "one");
+    let two = written_by(folder.path(), &format!("{line} --jobs 2"), "two");
+    let again = written_by(folder.path(), &format!("{line} --jobs 2"), "again");
+    assert_eq!(one.len(), traces.len() * five_files().len(), "{:?}", one.keys());
+    assert_same(&one, &two, "jobs 1 and 2");
+    assert_same(&two, &again, "jobs 2, twice");
+}
+
+#[test]
+fn runs_of_a_scenario_are_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["mixed-workload", "two-gpus", "backend-crash", "probe-gap"] {
+        let line = format!("run {}/{name}.toml", root().join("scenarios").display());
+        let one = written_by(folder.path(), &line, &format!("{name}-one"));
+        let two = written_by(folder.path(), &line, &format!("{name}-two"));
+        assert_eq!(one.keys().collect::<Vec<_>>(), five_files(), "{name}");
+        assert_same(&one, &two, name);
+        let other = written_by(folder.path(), &format!("{line} --seed 99"), "other-seed");
+        assert!(one["events.jsonl"] != other["events.jsonl"], "{name}: the seed changes nothing");
+    }
+}
+
+#[test]
+fn checks_say_the_same_with_any_number_of_jobs() {
+    let names = ["stable", "sudden-loss", "priorities", "suspend"];
+    let paths = names.map(|name| format!("scenarios/{name}.toml")).join(" ");
+    let one = run_in(root(), &format!("check {paths} --jobs 1"));
+    let two = run_in(root(), &format!("check {paths} --jobs 2"));
+    assert_eq!((one.code, one.out), (two.code, two.out));
+}
+
+/// The bytes must not depend on the build profile or the platform: CI runs this in both profiles.
+#[test]
+fn the_files_of_a_run_are_the_bytes_that_were_reviewed() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = root().join("tests/it/golden/everything.toml");
+    let written = written_by(folder.path(), &format!("run {}", scenario.display()), "out");
+    assert_eq!(written.keys().collect::<Vec<_>>(), five_files());
+    let mut digests = String::new();
+    for (name, bytes) in written.iter().filter(|(name, _)| *name != "decisions.png") {
+        writeln!(digests, "{} {name}", blake3::hash(bytes)).unwrap();
+    }
+    // Packing a picture is up to a library; what is in it is ours.
+    let golden = root().join("tests/it/golden/everything.digests");
+    snapbox::Assert::new()
+        .action_env(snapbox::assert::DEFAULT_ACTION_ENV)
+        .eq(digests, Data::read_from(&golden, None).raw());
+}
+
+#[test]
+fn every_log_in_the_tree_verifies() {
+    let is_log = |name: &str| {
+        name.ends_with("events.jsonl")
+            || name.ends_with("events.jsonl.gz")
+            || name.ends_with("events.jsonl.zst")
+    };
+    for path in files(root()).iter().filter(|path| is_log(&short(path))) {
+        let verified = LogReader::open(path).map_err(Into::into).and_then(verify);
+        assert!(verified.is_ok(), "{}: {}", short(path), verified.unwrap_err());
+    }
+}
+
+#[test]
+fn a_log_with_one_changed_byte_is_not_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("short.csv"), trace(&[4.0, 4.0, 4.0, 4.0, 13.0, 4.0])).unwrap();
+    run_in(folder.path(), "replay short.csv --out short").exits(0);
+    let log = fs::read(folder.path().join("short/events.jsonl")).unwrap();
+    let judge = |log: Vec<u8>| {
+        LogReader::new("log", std::io::Cursor::new(log)).map_err(Into::into).and_then(verify)
+    };
+    judge(log.clone()).expect("the log as it was written");
+    let trailer = log[..log.len() - 1].iter().rposition(|&byte| byte == b'\n').unwrap();
+    let mut stream = Seed(1).stream("places");
+    let anywhere = (0..100).map(|_| stream.below(log.len() as u64) as usize).collect::<Vec<_>>();
+    // Each byte of the trailer, the line ends before and after it, the first bytes, and anywhere.
+    let places = (trailer..log.len()).chain(0..20).chain(anywhere);
+    for place in places {
+        for bit in [0, 1, 5] {
+            let mut changed = log.clone();
+            changed[place] ^= 1 << bit;
+            let line = changed[..place].iter().filter(|&&byte| byte == b'\n').count() + 1;
+            let text = format!(
+                "byte {place} (line {line}): {:?} was {:?}",
+                changed[place] as char, log[place] as char
+            );
+            assert!(judge(changed).is_err(), "{text}");
+        }
+    }
+    for end in [0, 1, trailer, trailer + 1, trailer + 10, log.len() - 2, log.len() - 1] {
+        assert!(judge(log[..end].to_vec()).is_err(), "cut off after {end} of {} bytes", log.len());
+    }
+    let doubled = [log.as_slice(), log.as_slice()].concat();
+    assert!(judge(doubled).is_err(), "the log twice in one file");
+}
+
+#[test]
+fn a_changed_byte_is_told_with_its_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("short.csv"), trace(&[4.0, 4.0])).unwrap();
+    run_in(folder.path(), "replay short.csv --out short").exits(0);
+    run_in(folder.path(), "verify short/events.jsonl").exits(0);
+    let path = folder.path().join("short/events.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("\"seq\":3,", "\"seq\":4,", 1)).unwrap();
+    let ran = run_in(folder.path(), "verify short/events.jsonl").exits(1);
+    assert!(ran.out.contains("NOT verified"), "{}", ran.out);
+}

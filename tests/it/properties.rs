@@ -1,0 +1,167 @@
+//! Invented situations by the hundred: whatever happens, no invariant breaks, every request ends at most once, the
+//! same situation gives the same events, and the log of it proves itself.
+//!
+//! A situation is a scenario's text, so that a failure prints, already made small, what can be put into a file
+//! and run. `TIERSHIFT_PROPERTY_SEED` looks elsewhere; without it the same situations are tried every time.
+
+mod situation;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use tiershift::controller::Detail;
+use tiershift::event::{Event, Input, Output, Record};
+use tiershift::log::{LogReader, LogWriter};
+use tiershift::request::RequestId;
+use tiershift::scenario::{self, FaultKind, Scenario};
+use tiershift::sim::{Situation, simulate};
+use tiershift::summary::Summary;
+use tiershift::verify::verify;
+
+use crate::support::header;
+use situation::{Invented, invented};
+
+#[test]
+fn no_invented_situation_breaks_an_invariant() {
+    try_all(0, |scenario| {
+        let played = play(scenario)?;
+        let mut violations = played.summary.violations;
+        let has =
+            |is_kind: fn(&FaultKind) -> bool| scenario.faults.iter().any(|f| is_kind(&f.kind));
+        // What the checker cannot see: that the machine slept, when nothing can be answered in time; and that
+        // the controller did not believe a reading of more memory than there is.
+        if has(|kind| matches!(kind, FaultKind::Suspend { .. })) {
+            violations.retain(|violation| violation.starts_with('S'));
+        }
+        if has(|kind| matches!(kind, FaultKind::ProbeWrong { .. })) {
+            violations.retain(|violation| !violation.starts_with("L2 "));
+        }
+        if violations.is_empty() { Ok(()) } else { Err(violations.join("\n")) }
+    });
+}
+
+#[test]
+fn requests_end_once_or_are_still_open_and_the_counts_agree() {
+    try_all(1, |scenario| requests_add_up(&play(scenario)?));
+}
+
+#[test]
+fn the_same_situation_gives_the_same_log_and_the_log_proves_itself() {
+    try_all(2, |scenario| {
+        let (first, second) = (play(scenario)?, play(scenario)?);
+        if first.log != second.log {
+            return Err("two runs differ".to_owned());
+        }
+        if first.summary != second.summary {
+            return Err("two summaries differ".to_owned());
+        }
+        let log = std::io::Cursor::new(first.log);
+        let log = LogReader::new("log", log).map_err(|error| error.to_string())?;
+        let verified = verify(log).map_err(|error| error.to_string())?;
+        if verified.records != first.records.len() as u64 {
+            return Err(format!("{} of {} records", verified.records, first.records.len()));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_once_failed_stays_right() {
+    for (name, text) in REGRESSIONS {
+        let scenario = scenario::parse(text, name, Path::new("")).unwrap();
+        let played = play(&scenario).unwrap();
+        assert_eq!(played.summary.violations, Vec::<String>::new(), "{name}");
+        requests_add_up(&played).unwrap_or_else(|why| panic!("{name}: {why}"));
+    }
+}
+
+/// A run with everything that came out of it.
+struct Played {
+    summary: Summary,
+    records: Vec<Record>,
+    log: Vec<u8>,
+}
+
+fn play(scenario: &Scenario) -> Result<Played, String> {
+    let mut log = LogWriter::new(Vec::new(), header(scenario)).map_err(|e| e.to_string())?;
+    let mut records = Vec::new();
+    let mut observe = |record: &Record| {
+        log.write(record).expect("a vector takes all");
+        records.push(record.clone());
+    };
+    let situation = Situation::of_scenario(scenario);
+    let summary =
+        simulate(situation, Detail::Full, Some(&mut observe)).map_err(|e| e.to_string())?;
+    let (log, _) = log.finish_into().map_err(|e| e.to_string())?;
+    Ok(Played { summary, records, log })
+}
+
+/// Counts requests by what passed between controller and world, and holds the summary against it.
+fn requests_add_up(played: &Played) -> Result<(), String> {
+    let mut ends: BTreeMap<RequestId, u32> = BTreeMap::new();
+    let mut last = None;
+    for record in &played.records {
+        if last.is_some_and(|last| last >= (record.at, record.seq)) {
+            return Err(format!("record {} is not after the one before it", record.seq));
+        }
+        last = Some((record.at, record.seq));
+        match &record.event {
+            Event::Input(Input::Request(request)) => {
+                ends.insert(request.id, 0);
+            }
+            Event::Output(Output::Ended { request, .. }) => match ends.get_mut(request) {
+                Some(count) => *count += 1,
+                None => return Err(format!("request {request} ended and had not arrived")),
+            },
+            _ => {}
+        }
+    }
+    if let Some((request, count)) = ends.iter().find(|(_, count)| **count > 1) {
+        return Err(format!("request {request} ended {count} times"));
+    }
+    let ended = ends.values().filter(|count| **count == 1).count() as u64;
+    let counts = played.summary.requests;
+    let told = counts.done + counts.failed + counts.rejected + counts.cancelled;
+    let arrived = ends.len() as u64;
+    if (counts.arrived, told, counts.open) != (arrived, ended, arrived - ended) {
+        return Err(format!("the summary says {counts:?}; {arrived} arrived, {ended} ended"));
+    }
+    Ok(())
+}
+
+/// Tries a property on as many situations as fit into some seconds; prints the smallest that fails.
+#[track_caller]
+fn try_all(stream: u8, property: impl Fn(&Scenario) -> Result<(), String>) {
+    let mut seed = [stream; 32];
+    if let Ok(other) = std::env::var("TIERSHIFT_PROPERTY_SEED") {
+        let other: u64 = other.parse().expect("TIERSHIFT_PROPERTY_SEED is a number");
+        seed[..8].copy_from_slice(&other.to_le_bytes());
+    }
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let config = Config {
+        cases: cases.unwrap_or(CASES),
+        failure_persistence: None,
+        max_shrink_iters: 4000,
+        ..Config::default()
+    };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let outcome =
+        TestRunner::new_with_rng(config, rng).run(&invented().boxed(), |invented: Invented| {
+            let text = invented.to_string();
+            let scenario = scenario::parse(&text, "invented.toml", Path::new(""))
+                .map_err(|error| TestCaseError::fail(error.to_string()))?;
+            property(&scenario).map_err(TestCaseError::fail)
+        });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
+
+/// Situations for each property.
+const CASES: u32 = 200;
+
+/// Situations that once failed, made small.
+const REGRESSIONS: &[(&str, &str)] =
+    &[("nothing-but-time.toml", "duration = \"1m\"\n[machine]\nmemory = \"4GiB\"\n")];

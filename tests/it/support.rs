@@ -1,0 +1,138 @@
+//! What the tests share: the project's files, and the command.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use snapbox::cmd::{Command, cargo_bin};
+use tiershift::catalog::RawCatalog;
+use tiershift::log::{Header, LogLevel, LogVersion};
+use tiershift::scenario::Scenario;
+
+/// Returns the project's folder.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Returns every file of the project below `folder`, in order of name. What is built, and what a person keeps for
+/// themselves, is no part of it.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for entry in entries {
+        let name = entry.file_name().unwrap().to_string_lossy().into_owned();
+        if entry.is_dir() {
+            if !NOT_OURS.contains(&name.as_str()) {
+                found.extend(files(&entry));
+            }
+        } else if name != ".git" {
+            found.push(entry);
+        }
+    }
+    found
+}
+
+/// Returns a path as the project's files name it.
+pub(crate) fn short(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).to_string_lossy().replace('\\', "/")
+}
+
+/// Returns the command, to be run in the project's folder.
+pub(crate) fn tiershift() -> Command {
+    Command::new(cargo_bin!("tiershift"))
+        .current_dir(root())
+        .stdin("")
+        .env_remove("CLICOLOR_FORCE")
+        .env_remove("COLUMNS")
+}
+
+/// Folders that git ignores, and git's own.
+const NOT_OURS: [&str; 4] = [".git", "target", "out", "proptest-regressions"];
+
+/// What a run of the command came to.
+pub(crate) struct Ran {
+    pub(crate) line: String,
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    /// Asserts the exit code.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        let Self { line, out, err, .. } = &self;
+        assert_eq!(self.code, code, "tiershift {line}\nstdout: {out}\nstderr: {err}");
+        self
+    }
+
+    /// Returns standard output as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out)
+            .unwrap_or_else(|error| panic!("tiershift {}: {error}\n{}", self.line, self.out))
+    }
+}
+
+/// Runs the command in `folder` with arguments that hold no spaces.
+pub(crate) fn run_in(folder: &Path, line: &str) -> Ran {
+    let output = tiershift().current_dir(folder).args(line.split_whitespace()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is text");
+    Ran {
+        line: line.to_owned(),
+        code: output.status.code().expect("no signal ended it"),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
+}
+
+/// Returns every file below a folder with its bytes, by name.
+pub(crate) fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    files(folder)
+        .into_iter()
+        .map(|path| {
+            let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+            (name, fs::read(&path).unwrap())
+        })
+        .collect()
+}
+
+/// Returns a native resource trace of a machine with 16 GiB, of which others hold `others` GiB in turn, each for a
+/// minute.
+pub(crate) fn trace(others: &[f64]) -> String {
+    let mut text = "# tiershift resource trace 1\n\
+        at_ns,memory_total_bytes,memory_others_bytes,memory_own_bytes,cpu_others_milli_percent\n"
+        .to_owned();
+    for (minute, gib) in others.iter().enumerate() {
+        for second in (0..60).step_by(2) {
+            let at = (minute as u64 * 60 + second) * 1_000_000_000;
+            let bytes = (gib * GIB) as u64;
+            writeln!(text, "{at},{},{bytes},0,5000", 16 * GIB as u64).unwrap();
+        }
+    }
+    text
+}
+
+const GIB: f64 = 1_073_741_824.0;
+
+/// Returns the header of the full log of a scenario's run.
+pub(crate) fn header(scenario: &Scenario) -> Header {
+    Header {
+        version: LogVersion::CURRENT,
+        level: LogLevel::Full,
+        name: scenario.name.clone(),
+        policy: scenario.settings.policy.name().to_owned(),
+        hardware_tier: scenario.machine.tier(),
+        machine: scenario.machine.clone(),
+        seed: scenario.seed.0,
+        sources: Vec::new(),
+        settings: scenario.settings.clone(),
+        catalog: RawCatalog::from(&scenario.catalog),
+        started_at: None,
+        fingerprint: String::new(),
+    }
+    .seal()
+}
