@@ -68,6 +68,11 @@ impl Recording {
         self.progress.clone()
     }
 
+    /// Returns the digest of the trace's bytes, unpacked; `None` before the run is over.
+    pub fn digest(&self) -> Option<blake3::Hash> {
+        self.reader.borrow().reader().and_then(ResourceReader::digest)
+    }
+
     /// Returns the defects of the trace; `None` before the run is over.
     pub fn defects(&self) -> Option<Defects> {
         self.reader.borrow().reader().map(|reader| reader.defects().clone())

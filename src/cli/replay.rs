@@ -191,7 +191,11 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     let repeat = arguments.loop_requests;
     let workloads = plan.requests.iter().map(|(requests, _)| requests.workload(repeat)).collect();
     let level = LogLevel::from(arguments.log);
-    let header = Header {
+    // A log begins with the digest of the trace; without one, the digest is taken while the trace is read.
+    let is_logged = plan.out.is_some() && level != LogLevel::Off;
+    let digest =
+        if is_logged { crate::trace::digest(trace)?.to_hex().to_string() } else { String::new() };
+    let mut header = Header {
         version: LogVersion::CURRENT,
         level,
         name: file_name(trace),
@@ -199,9 +203,9 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
         hardware_tier: machine.tier(),
         machine,
         seed: arguments.seed,
-        sources: std::iter::once(source(trace))
-            .chain(plan.requests.iter().map(|(_, source)| Ok(source.clone())))
-            .collect::<Result<_>>()?,
+        sources: std::iter::once(Source { name: file_name(trace), digest })
+            .chain(plan.requests.iter().map(|(_, source)| source.clone()))
+            .collect(),
         settings: plan.settings.clone(),
         catalog: RawCatalog::from(&catalog),
         started_at: None,
@@ -212,23 +216,37 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     let mut progress = common::Progress::new(&header.name, read.total());
     let watch = move || progress.set(read.read());
     let situation = recording.situation(catalog, plan.settings.clone(), workloads, seed, watch);
-    let mut summary = match &plan.out {
+    let summary = match &plan.out {
         Some(out) => {
             let mut artifacts = Artifacts::create(out, &header, level)?;
             let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
             let mut observe = |record: &Record| artifacts.observe(record);
             let mut summary = simulate(situation, detail, Some(&mut observe))
                 .map_err(|error| in_trace(error, trace))?;
+            take_digest(&mut header, &recording);
             complete(&mut summary, &header, &recording, plan);
             artifacts.finish(&mut summary)?;
             summary
         }
         None => {
-            simulate(situation, Detail::Silent, None).map_err(|error| in_trace(error, trace))?
+            let mut summary = simulate(situation, Detail::Silent, None)
+                .map_err(|error| in_trace(error, trace))?;
+            take_digest(&mut header, &recording);
+            complete(&mut summary, &header, &recording, plan);
+            summary
         }
     };
-    complete(&mut summary, &header, &recording, plan);
     Ok(summary)
+}
+
+/// Puts the digest of the trace, now that it is read to its end, into a header that was made without it.
+fn take_digest(header: &mut Header, recording: &Recording) {
+    if let (Some(source), Some(digest)) = (header.sources.first_mut(), recording.digest())
+        && source.digest.is_empty()
+    {
+        source.digest = digest.to_hex().to_string();
+        header.fingerprint = header.fingerprint();
+    }
 }
 
 /// Says which trace an error is about, where it does not say so itself.
