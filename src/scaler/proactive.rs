@@ -199,11 +199,14 @@ impl Proactive {
         let upgrade_line = self.settings.upgrade_line();
         let mut shares_now = [None; Resource::ALL.len()];
         let mut below_line = true;
-        for (resource, share) in shares(&self.settings, sample, self.ladder.our_gpu(sample)) {
-            let slot = &mut shares_now[resource as usize];
-            *slot = (*slot).max(Some(share));
-            below_line &= share < upgrade_line;
-        }
+        // Not a loop: a chain of iterators runs through itself faster than it hands out.
+        shares(&self.settings, sample, self.ladder.our_gpu(sample)).for_each(
+            |(resource, share)| {
+                let slot = &mut shares_now[resource as usize];
+                *slot = (*slot).max(Some(share));
+                below_line &= share < upgrade_line;
+            },
+        );
         if let Some(pressure) =
             sample.pressure.filter(|_| self.settings.constrains(Resource::Pressure))
         {
