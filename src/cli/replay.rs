@@ -12,7 +12,6 @@ use crate::cli::artifacts::Artifacts;
 use crate::cli::{Verdict, common};
 use crate::controller::Detail;
 use crate::event::Record;
-use crate::hardware::Machine;
 use crate::log::{Header, LogLevel, LogVersion, Source};
 use crate::replay::{Recording, Requests};
 use crate::report::text_summary;
@@ -49,12 +48,8 @@ pub(super) struct Arguments {
     /// The traces' format: a preset's name or a mapping file
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// The machine's memory, for a trace that does not tell it
-    #[arg(long, value_name = "SIZE")]
-    memory: Option<Bytes>,
-    /// The video memory of the machine's GPUs, for a trace that does not tell it
-    #[arg(long, value_name = "SIZE,..", value_delimiter = ',')]
-    vram: Vec<Bytes>,
+    #[command(flatten)]
+    totals: common::Totals,
     /// Where to write summary, decisions, event log and plots; with several traces, a folder each in it
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -128,12 +123,8 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
 
 fn plan(arguments: &Arguments) -> Result<Vec<Plan<'_>>> {
     let format = arguments.format.as_deref().map(Format::named).transpose()?;
-    let told = (arguments.memory.is_some() || !arguments.vram.is_empty()).then(|| Machine {
-        memory: arguments.memory.unwrap_or(Bytes::ZERO),
-        gpus: arguments.vram.clone(),
-        ..Machine::default()
-    });
-    let options = ReadOptions { format, strict: arguments.strict, machine: told };
+    let options =
+        ReadOptions { format, strict: arguments.strict, machine: arguments.totals.machine() };
     let settings =
         arguments.policy.as_deref().map(|policy| common::settings(Some(policy))).transpose()?;
     let catalog = arguments.catalog.as_deref().map(common::catalog).transpose()?;
