@@ -189,17 +189,19 @@ impl Assembler {
     }
 
     fn learn_totals(&mut self, sample: &Sample) {
-        let known = |space: Option<Space>, so_far: Bytes| match space {
-            Some(space) if so_far == Bytes::ZERO => space.total,
+        // What the file says goes before what was told; what it says first, before what it says later.
+        let known = |space: Option<Space>, so_far: Bytes, told: Bytes| match space {
+            Some(space) if so_far == Bytes::ZERO || so_far == told => space.total,
             _ => so_far,
         };
-        self.machine.memory = known(sample.memory, self.machine.memory);
-        self.machine.swap = known(sample.swap, self.machine.swap);
+        self.machine.memory = known(sample.memory, self.machine.memory, self.told.memory);
+        self.machine.swap = known(sample.swap, self.machine.swap, self.told.swap);
         for (gpu, reading) in sample.gpus.iter().enumerate() {
             if self.machine.gpus.len() <= gpu {
                 self.machine.gpus.push(Bytes::ZERO);
             }
-            self.machine.gpus[gpu] = known(reading.vram, self.machine.gpus[gpu]);
+            let told = self.told.gpus.get(gpu).copied().unwrap_or_default();
+            self.machine.gpus[gpu] = known(reading.vram, self.machine.gpus[gpu], told);
         }
         let Machine { memory, swap, gpus, .. } = &self.machine;
         self.settled = !gpus.iter().chain([memory, swap]).any(|total| *total == Bytes::ZERO);

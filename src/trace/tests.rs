@@ -453,3 +453,14 @@ fn the_presets_have_distinct_names_that_find_them() {
         assert_eq!(Format::named(format.name()).unwrap(), format);
     }
 }
+
+#[test]
+fn what_the_file_says_of_the_machine_goes_before_what_was_told() {
+    let told = Machine { memory: Bytes::from_gib(16), ..Machine::default() };
+    let options = ReadOptions { machine: Some(told), ..ReadOptions::default() };
+    let text = "# tiershift resource trace 1\nat_ns,memory_total_bytes,memory_others_bytes\n\
+                0,8589934592,1\n1000000000,8589934592,2\n";
+    let mut reader = open(text, &options).unwrap();
+    reader.next().unwrap();
+    assert_eq!(reader.machine().memory, Bytes::from_gib(8));
+}
