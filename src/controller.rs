@@ -137,9 +137,13 @@ impl Controller {
     /// Returns whether a fresh sample would change what happens next: a request is about to be judged on a stale
     /// one, or a switch waits for memory to come back. Asking has no effect.
     pub fn wants_sample(&self, now: Timestamp, request_waits: bool) -> bool {
+        let waits_for_room = self.manager.waits_for_room();
+        if !(request_waits || waits_for_room) {
+            return false;
+        }
         let age = self.last_sample.map_or(Duration::MAX, |at| now.since(at));
         (request_waits && age > self.stale_after)
-            || (self.manager.waits_for_room() && age >= crate::manager::ROOM_POLL)
+            || (waits_for_room && age >= crate::manager::ROOM_POLL)
     }
 
     /// Returns the rung that serves or that a switch under way leads to.

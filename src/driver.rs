@@ -9,7 +9,7 @@ use crate::controller::Controller;
 use crate::event::{Input, Output};
 use crate::probe::Probe;
 use crate::request::{End, RequestId};
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, Timestamp, earliest};
 
 /// Everything outside the controller.
 pub trait World: Clock + Probe + Backend {
@@ -48,13 +48,13 @@ pub fn run<W: World>(
     let mut now = world.now();
     let mut crowd = Crowd { at: now, events: 0 };
     loop {
-        let due = [
+        let due = earliest([
             world.next_sample(),
             world.next_input(),
             world.next_wakeup(),
             controller.poll_timeout(),
-        ];
-        let Some(due) = due.into_iter().flatten().min().filter(|&due| due <= until) else { break };
+        ]);
+        let Some(due) = due.filter(|&due| due <= until) else { break };
         now = world.wait_until(due.max(now));
         while let Some(outcome) = world.poll(now) {
             crowd.count(now)?;

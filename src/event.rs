@@ -431,6 +431,34 @@ pub enum Reason {
     Asked,
 }
 
+impl Reason {
+    /// Returns the kind as the log spells it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NoData => "no-data",
+            Self::Stale { .. } => "stale",
+            Self::Switching => "switching",
+            Self::Settling { .. } => "settling",
+            Self::AtTop => "at-top",
+            Self::Fixed => "fixed",
+            Self::Stopping => "stopping",
+            Self::Window { .. } => "window",
+            Self::Cooldown { .. } => "cooldown",
+            Self::Backoff { .. } => "backoff",
+            Self::AboveUpgradeLine { .. } => "above-upgrade-line",
+            Self::WouldNotFit { .. } => "would-not-fit",
+            Self::WouldBeSlow { .. } => "would-be-slow",
+            Self::Room { .. } => "room",
+            Self::AboveDegradeLine { .. } => "above-degrade-line",
+            Self::SustainedLoad { .. } => "sustained-load",
+            Self::Exhaustion { .. } => "exhaustion",
+            Self::Slow { .. } => "slow",
+            Self::Failing { .. } => "failing",
+            Self::Asked => "asked",
+        }
+    }
+}
+
 /// One condition that an upgrade must pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gate {

@@ -21,7 +21,7 @@ use crate::manager::serving::Running;
 use crate::request::{CancelledBy, RequestId};
 use crate::sample::Sample;
 use crate::settings::{AtDrainDeadline, Settings};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, earliest};
 
 pub use crate::manager::serving::Service;
 
@@ -247,10 +247,10 @@ impl Manager {
 
     /// Returns the next moment at which `handle_timeout` has something to do.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        let slots = self.slots.iter().filter_map(|slot| slot.deadline).min();
+        let slots = self.slots.iter().fold(None, |first, slot| earliest([first, slot.deadline]));
         let wait = self.switch.and_then(|switch| switch.waiting_for_room);
         let room = wait.map(|wait| wait.next_look);
-        [slots, room, self.queue.next_deadline()].into_iter().flatten().min()
+        earliest([slots, room, self.queue.next_deadline()])
     }
 
     /// Takes the next step of the switch, if there is one, then starts what can start.

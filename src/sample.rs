@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::{Bytes, Celsius, Percent};
 
 /// A reading of the machine.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// Main memory. "Used" is what cannot be had without swapping: total less available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,6 +46,27 @@ impl Sample {
 /// Public traces of virtual machines show up to 1.1 times the memory; a factor of 1000 or 1024 is a mistake of
 /// units, and four is far from both.
 const MOST_OVERCOMMIT: u64 = 4;
+
+impl Clone for Sample {
+    fn clone(&self) -> Self {
+        let Self { memory, swap, cpu, load_milli, pressure, cpu_temperature, ref gpus } = *self;
+        let gpus = gpus.clone();
+        Self { memory, swap, cpu, load_milli, pressure, cpu_temperature, gpus }
+    }
+
+    /// Copies without an allocation where there is room for the GPUs already; what is derived would allocate. A
+    /// replay copies each sample several times.
+    fn clone_from(&mut self, from: &Self) {
+        let Self { memory, swap, cpu, load_milli, pressure, cpu_temperature, gpus } = from;
+        self.memory = *memory;
+        self.swap = *swap;
+        self.cpu = *cpu;
+        self.load_milli = *load_milli;
+        self.pressure = *pressure;
+        self.cpu_temperature = *cpu_temperature;
+        self.gpus.clone_from(gpus);
+    }
+}
 
 /// A resource that is filled: memory, video memory, swap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -32,13 +32,13 @@ fn main() {
     print!("{}", table.to_markdown());
 }
 
-/// A name, and what measures it.
-type Section = (&'static str, fn(&mut Table));
-
 /// What is measured, by the name that an argument may give.
-const SECTIONS: [Section; 4] = [
+const SECTIONS: [(&str, Section); 5] = [
     ("csv", csv_file::measure),
     ("memory", samples::measure),
+    ("log", samples::measure_logs),
     ("requests", requests::measure),
     ("check", suite::measure),
 ];
+
+type Section = fn(&mut Table);

@@ -30,13 +30,17 @@ pub fn measure(table: &mut Table) {
             ratio: ours.as_secs_f64() / peer.as_secs_f64(),
         });
     }
+}
+
+/// What the event log adds; it goes nowhere, so that no disk is measured.
+pub fn measure_logs(table: &mut Table) {
     let day = Day::new(false);
     for (level, name) in [(LogLevel::Changes, "changes"), (LogLevel::Full, "full")] {
         let mut bytes = 0;
         let (ours, peer) =
             duel(ROUNDS, || bytes = logged(&day, LOGGED, level), || silent(&day, LOGGED));
         table.push(Row {
-            what: format!("the same with the {name} log"),
+            what: format!("replay from memory with the {name} log"),
             figure: format!(
                 "{:.2} million samples/s ({}, {} bytes of log a sample)",
                 per_second(LOGGED, ours) / 1e6,
@@ -60,7 +64,8 @@ fn silent(day: &Day, count: u64) {
     let summary = simulate(situation(day.play(count), Vec::new()), Detail::Silent, None)
         .expect("the day is a valid trace");
     assert!(summary.switches > 0, "a day without a switch measures too little");
-    assert_eq!((summary.samples, summary.violations.len()), (count, 0));
+    // A switch reads the machine a few times more.
+    assert!(summary.samples >= count && summary.violations.is_empty(), "{:?}", summary.violations);
 }
 
 /// Returns the bytes of the log, which goes nowhere.

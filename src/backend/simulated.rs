@@ -18,7 +18,7 @@ use crate::request::{Request, RequestId};
 use crate::rng::{Seed, Stream};
 use crate::scenario::{Fault, FaultKind, Physics};
 use crate::settings::Resource;
-use crate::time::{Timestamp, nanos};
+use crate::time::{Timestamp, earliest, nanos};
 use crate::units::{Bytes, Percent};
 
 /// The simulated server.
@@ -120,10 +120,17 @@ impl SimulatedServer {
         }
     }
 
-    /// Returns whether what our models hold or take may have changed since the last call.
+    /// Returns whether what our models hold or take may have changed since [`SimulatedServer::take_changed`].
+    pub fn has_changed(&self) -> bool {
+        // A leak grows by itself.
+        self.changed || self.instances.iter().any(|instance| instance.leak.is_some())
+    }
+
+    /// Returns what [`SimulatedServer::has_changed`] does, and begins anew.
     pub fn take_changed(&mut self) -> bool {
-        let leaks = self.instances.iter().any(|instance| instance.leak.is_some());
-        std::mem::take(&mut self.changed) || leaks
+        let changed = self.has_changed();
+        self.changed = false;
+        changed
     }
 
     /// Returns the main memory that our models hold, what lingers included.
@@ -454,10 +461,11 @@ impl Backend for SimulatedServer {
     }
 
     fn next_wakeup(&self) -> Option<Timestamp> {
-        let dues = self.instances.iter().filter_map(|instance| instance.due);
-        let memory = self.lingering.iter().chain(&self.grabs).map(|&(until, ..)| until);
+        let due = self.instances.iter().fold(None, |first, one| earliest([first, one.due]));
+        let late = self.lingering.iter().map(|&(until, ..)| until).min();
+        let grabbed = self.grabs.iter().map(|&(until, ..)| until).min();
         let pending = (!self.outcomes.is_empty()).then_some(Timestamp::ZERO);
-        dues.chain(memory).chain(pending).min()
+        earliest([due, late, grabbed, pending])
     }
 }
 

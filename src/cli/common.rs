@@ -8,9 +8,11 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::catalog::Catalog;
+use crate::hardware::Machine;
 use crate::scenario;
 use crate::settings::{PolicyName, RawSettings, Resource};
 use crate::time::{Clock, SystemClock, Timestamp};
+use crate::units::Bytes;
 
 /// Returns the settings that `--policy` names: a policy, or a file.
 pub(super) fn settings(policy: Option<&str>) -> Result<RawSettings> {
@@ -40,6 +42,28 @@ const NAMED: [(&str, (PolicyName, &[Resource])); 5] = [
     ("original", (PolicyName::Original, &Resource::ALL)),
     ("fixed", (PolicyName::Fixed, &Resource::ALL)),
 ];
+
+/// What the machine has, for a file that does not tell it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Totals {
+    /// The machine's memory, for a file that does not tell it
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Bytes>,
+    /// The video memory of the machine's GPUs, for a file that does not tell it
+    #[arg(long, value_name = "SIZE,..", value_delimiter = ',')]
+    vram: Vec<Bytes>,
+}
+
+impl Totals {
+    /// Returns the machine, where anything was told.
+    pub(super) fn machine(&self) -> Option<Machine> {
+        (self.memory.is_some() || !self.vram.is_empty()).then(|| Machine {
+            memory: self.memory.unwrap_or(Bytes::ZERO),
+            gpus: self.vram.clone(),
+            ..Machine::default()
+        })
+    }
+}
 
 /// Reads and checks a catalog file.
 pub(super) fn catalog(path: &Path) -> Result<Catalog> {

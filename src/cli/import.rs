@@ -6,9 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::cli::{Verdict, common};
-use crate::hardware::Machine;
 use crate::trace::{Format, ReadOptions, convert};
-use crate::units::Bytes;
 
 /// Convert a public format into a native trace
 #[derive(Debug, Args)]
@@ -29,12 +27,8 @@ pub(super) struct Arguments {
     /// The format: a preset's name or a mapping file; recognised without it
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// The machine's memory, where the file does not tell it
-    #[arg(long, value_name = "SIZE")]
-    memory: Option<Bytes>,
-    /// The video memory of the machine's GPUs, where the file does not tell it
-    #[arg(long, value_name = "SIZE,..", value_delimiter = ',')]
-    vram: Vec<Bytes>,
+    #[command(flatten)]
+    totals: common::Totals,
     /// Refuse a file with any defect
     #[arg(long)]
     strict: bool,
@@ -61,13 +55,9 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         "`{}` would be written over itself: give the native trace another name",
         from.display()
     );
-    let told = (arguments.memory.is_some() || !arguments.vram.is_empty()).then(|| Machine {
-        memory: arguments.memory.unwrap_or(Bytes::ZERO),
-        gpus: arguments.vram.clone(),
-        ..Machine::default()
-    });
     let format = arguments.format.as_deref().map(Format::named).transpose()?;
-    let options = ReadOptions { format, strict: arguments.strict, machine: told };
+    let options =
+        ReadOptions { format, strict: arguments.strict, machine: arguments.totals.machine() };
     let done = convert(from, to, &options)?;
     let mut warnings = done.header.notes.clone();
     warnings.extend(done.defects.warnings());

@@ -99,7 +99,7 @@ impl DecisionsCsv {
             self.catalog.tier_name(row.to).to_owned(),
             row.action.to_owned(),
             row.urgency.to_owned(),
-            reason.map(words::reason_kind).unwrap_or_default().to_owned(),
+            reason.map(Reason::kind).unwrap_or_default().to_owned(),
             numbers.resource.map(Resource::name).unwrap_or_default().to_owned(),
             value,
             limit,

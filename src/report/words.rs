@@ -76,32 +76,6 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
     }
 }
 
-/// Returns the kind of a reason as the log spells it.
-pub fn reason_kind(reason: &Reason) -> &'static str {
-    match reason {
-        Reason::NoData => "no-data",
-        Reason::Stale { .. } => "stale",
-        Reason::Switching => "switching",
-        Reason::Settling { .. } => "settling",
-        Reason::AtTop => "at-top",
-        Reason::Fixed => "fixed",
-        Reason::Stopping => "stopping",
-        Reason::Window { .. } => "window",
-        Reason::Cooldown { .. } => "cooldown",
-        Reason::Backoff { .. } => "backoff",
-        Reason::AboveUpgradeLine { .. } => "above-upgrade-line",
-        Reason::WouldNotFit { .. } => "would-not-fit",
-        Reason::WouldBeSlow { .. } => "would-be-slow",
-        Reason::Room { .. } => "room",
-        Reason::AboveDegradeLine { .. } => "above-degrade-line",
-        Reason::SustainedLoad { .. } => "sustained-load",
-        Reason::Exhaustion { .. } => "exhaustion",
-        Reason::Slow { .. } => "slow",
-        Reason::Failing { .. } => "failing",
-        Reason::Asked => "asked",
-    }
-}
-
 /// Returns an action: `hold`, `upgrade to large`, `downgrade to small (immediate)`.
 pub fn action(action: Action, catalog: &Catalog) -> String {
     match action {

@@ -72,7 +72,7 @@ impl Trend {
         if spread <= 0.0 {
             return 0.0;
         }
-        let joint = self.tx - self.t * self.x / self.weight;
+        let joint = self.joint();
         let slope = joint / spread;
         let scatter = (self.xx - self.x * self.x / self.weight - slope * joint).max(0.0);
         // Standard error of the slope: sqrt(scatter / (n - 2) / spread); compared in squares.
@@ -82,8 +82,17 @@ impl Trend {
 
     /// Returns the amount by which use will grow within `horizon`; zero when it is not rising.
     pub(crate) fn growth(&self, horizon: Duration) -> Bytes {
+        // The usual answer, without the divisions that find out by how much: what falls does not grow.
+        if self.weight < LEAST_WEIGHT || self.joint() <= 0.0 {
+            return Bytes::ZERO;
+        }
         // `as` saturates; a negative slope becomes zero.
         Bytes::new((self.slope() * horizon.as_secs_f64()) as u64)
+    }
+
+    /// Returns the sum whose sign is the slope's.
+    fn joint(&self) -> f64 {
+        self.tx - self.t * self.x / self.weight
     }
 
     fn age_by(&mut self, nanos: u64) {

@@ -164,12 +164,14 @@ impl Proactive {
         if let Some(vram) = self.ladder.our_gpu(sample).and_then(|gpu| gpu.vram) {
             self.vram_trend.observe(now, vram.others);
         }
-        let used = sample.memory.map_or(Bytes::ZERO, |space| space.used());
-        let vram = sample.gpus.iter().filter_map(|gpu| gpu.vram).map(|v| v.used()).sum();
-        let raw = self.settings.raw();
-        let share =
-            sample.memory.map_or(Bytes::ZERO, |space| space.total.share(raw.settle_share.0));
-        self.settle.observe(now, used, vram, raw.settle_tolerance.0.max(share));
+        if !self.settle.is_settled() {
+            let used = sample.memory.map_or(Bytes::ZERO, |space| space.used());
+            let vram = sample.gpus.iter().filter_map(|gpu| gpu.vram).map(|v| v.used()).sum();
+            let raw = self.settings.raw();
+            let share =
+                sample.memory.map_or(Bytes::ZERO, |space| space.total.share(raw.settle_share.0));
+            self.settle.observe(now, used, vram, raw.settle_tolerance.0.max(share));
+        }
         self.judge_rungs(now, sample, standing);
     }
 
@@ -197,16 +199,27 @@ impl Proactive {
         let upgrade_line = self.settings.upgrade_line();
         let mut shares_now = [None; Resource::ALL.len()];
         let mut below_line = true;
-        for (resource, share) in shares(&self.settings, sample, self.ladder.our_gpu(sample)) {
-            let slot = &mut shares_now[resource as usize];
-            *slot = (*slot).max(Some(share));
-            below_line &= share < upgrade_line;
-        }
+        // Not a loop: a chain of iterators runs through itself faster than it hands out.
+        shares(&self.settings, sample, self.ladder.our_gpu(sample)).for_each(
+            |(resource, share)| {
+                let slot = &mut shares_now[resource as usize];
+                *slot = (*slot).max(Some(share));
+                below_line &= share < upgrade_line;
+            },
+        );
         if let Some(pressure) =
             sample.pressure.filter(|_| self.settings.constrains(Resource::Pressure))
         {
             shares_now[Resource::Pressure as usize] = Some(pressure.memory_some);
             below_line &= pressure.memory_some < raw.pressure_upgrade_line.0;
+        }
+        self.last = LastSample { at: Some(now), shares: shares_now };
+        // A rung that serves, or stands below one that does, begins anew when it is above again.
+        for state in &mut self.rungs[..=usize::from(standing.rung.0)] {
+            state.fits_since = None;
+        }
+        if standing.rung >= self.ladder.top() {
+            return;
         }
         let mut growth = Growth {
             memory: self.memory_trend.growth(raw.forecast_horizon.0),
@@ -217,11 +230,6 @@ impl Proactive {
             growth.memory += sample.memory.map_or(Bytes::ZERO, |space| space.own);
             let vram = self.ladder.our_gpu(sample).and_then(|gpu| gpu.vram);
             growth.vram += vram.map_or(Bytes::ZERO, |space| space.own);
-        }
-        self.last = LastSample { at: Some(now), shares: shares_now };
-        // A rung that serves, or stands below one that does, begins anew when it is above again.
-        for state in &mut self.rungs[..=usize::from(standing.rung.0)] {
-            state.fits_since = None;
         }
         let settings = &self.settings;
         let limit = |total| room_limit(settings, total, standing);
@@ -513,7 +521,7 @@ impl Rhythm {
     /// usual intervals.
     fn is_gap(&mut self, now: Timestamp, stale_after: Duration) -> bool {
         let Some(last) = self.last.replace(now) else { return false };
-        let interval = nanos(now.since(last));
+        let interval = now.as_nanos().saturating_sub(last.as_nanos());
         if self.usual == 0 {
             self.usual = interval;
             return false;

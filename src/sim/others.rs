@@ -67,11 +67,11 @@ impl Others {
             Self::Scripted { background, .. } => *sample = background.sample(now),
             Self::Recorded { .. } => {
                 while let Self::Recorded { next, .. } = self
-                    && next.as_ref().is_some_and(|(at, _)| *at <= now)
+                    && let Some((at, reading)) = next
+                    && *at <= now
                 {
-                    if let Some((_, reading)) = next.take() {
-                        *sample = reading;
-                    }
+                    std::mem::swap(sample, reading);
+                    *next = None;
                     self.pull();
                 }
             }

@@ -18,7 +18,7 @@ use crate::sim::account::Pressure;
 use crate::sim::others::Others;
 use crate::sim::queue::EventQueue;
 use crate::summary::Account;
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, Timestamp, earliest};
 use crate::units::{Bytes, Percent};
 
 /// The world of a simulated run.
@@ -31,6 +31,7 @@ pub(super) struct SimulatedWorld {
     truth: Sample,
     next_sample: Option<Timestamp>,
     server: SimulatedServer,
+    own: OwnUse,
     users: Workloads,
     actions: VecDeque<Action>,
     moments: EventQueue<Moment>,
@@ -38,6 +39,17 @@ pub(super) struct SimulatedWorld {
     fault_stream: Stream,
     frozen: Option<Sample>,
     pressure: Pressure,
+}
+
+/// What the server holds and takes, kept until it changes: most samples find it as the one before did.
+#[derive(Clone, Debug, Default)]
+struct OwnUse {
+    ram: Bytes,
+    /// What was grabbed at the moment of a load.
+    grabbed: Bytes,
+    cpu: Percent,
+    /// Video memory held, video memory grabbed, and use of each GPU of the reading.
+    gpus: Vec<(Bytes, Bytes, Percent)>,
 }
 
 /// A fault that happens at a moment.
@@ -68,6 +80,7 @@ impl SimulatedWorld {
             reading: Sample::default(),
             truth: Sample::default(),
             server,
+            own: OwnUse::default(),
             users: Workloads::new(&workloads, seed),
             actions: actions.into(),
             moments,
@@ -116,25 +129,38 @@ impl SimulatedWorld {
 
     /// Adds our own use, and what was grabbed at the moment of a load, to others'.
     fn update_truth(&mut self) {
-        let (now, server) = (self.now, &self.server);
+        if self.server.take_changed() || self.own.gpus.len() != self.reading.gpus.len() {
+            self.update_own();
+        }
+        let own = &self.own;
         self.truth.clone_from(&self.reading);
         if let Some(memory) = &mut self.truth.memory {
-            memory.own = server.ram(now);
-            memory.others += server.grabbed(None);
+            memory.own = own.ram;
+            memory.others += own.grabbed;
         }
         if let Some(cpu) = &mut self.truth.cpu {
-            cpu.own = server.cpu_own();
+            cpu.own = own.cpu;
         }
-        for (gpu, sample) in (0..=u8::MAX).zip(&mut self.truth.gpus) {
+        for (sample, (held, grabbed, used)) in self.truth.gpus.iter_mut().zip(&own.gpus) {
             let GpuSample { vram, utilization, .. } = sample;
             if let Some(vram) = vram {
-                vram.own = server.vram(now, gpu);
-                vram.others += server.grabbed(Some(gpu));
+                vram.own = *held;
+                vram.others += *grabbed;
             }
             if let Some(Rate { own, .. }) = utilization {
-                *own = server.gpu_own(gpu);
+                *own = *used;
             }
         }
+    }
+
+    fn update_own(&mut self) {
+        let (now, server) = (self.now, &self.server);
+        let gpu = |gpu| (server.vram(now, gpu), server.grabbed(Some(gpu)), server.gpu_own(gpu));
+        self.own.ram = server.ram(now);
+        self.own.grabbed = server.grabbed(None);
+        self.own.cpu = server.cpu_own();
+        self.own.gpus.clear();
+        self.own.gpus.extend((0..=u8::MAX).take(self.reading.gpus.len()).map(gpu));
     }
 
     fn has_fault(&mut self, is_kind: impl Fn(&FaultKind) -> bool) -> Option<FaultKind> {
@@ -215,14 +241,14 @@ impl Backend for SimulatedWorld {
 
     fn poll(&mut self, now: Timestamp) -> Option<Outcome> {
         let outcome = self.server.poll(now);
-        if self.server.take_changed() {
+        if self.server.has_changed() {
             self.update_truth();
         }
         outcome
     }
 
     fn next_wakeup(&self) -> Option<Timestamp> {
-        [self.server.next_change(self.now), self.moments.next_at()].into_iter().flatten().min()
+        earliest([self.server.next_change(self.now), self.moments.next_at()])
     }
 }
 
@@ -235,7 +261,7 @@ impl World for SimulatedWorld {
         let action = self.actions.front().map(|action| action.at);
         // A replay lasts as long as its recording: what has begun is finished, nothing new comes.
         let arrival = if self.next_sample.is_some() { self.users.next_at() } else { None };
-        [arrival, action].into_iter().flatten().min()
+        earliest([arrival, action])
     }
 
     fn poll_input(&mut self, now: Timestamp) -> Option<Input> {

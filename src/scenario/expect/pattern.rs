@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Catalog, ModelId, Rung};
 use crate::document::suggestion;
-use crate::event::{Action, Command, Event, Input, Notice, Outcome, Output, Reason, Verdict};
+use crate::event::{Action, Command, Event, Input, Notice, Outcome, Output, Verdict};
 use crate::request::{CancelledBy, End, Rejection, RequestId};
 use crate::units::human;
 
@@ -103,7 +103,7 @@ impl Pattern {
                 (PatternKind::Upgrade, Action::Upgrade { to }) => tier(to),
                 (PatternKind::Downgrade, Action::Downgrade { to, .. }) => tier(to),
                 (PatternKind::Because, Action::Upgrade { .. } | Action::Downgrade { .. })
-                | (PatternKind::Hold, Action::Hold) => word(reason_name(&decision.reason)),
+                | (PatternKind::Hold, Action::Hold) => word(decision.reason.kind()),
                 _ => false,
             },
             (PatternKind::Switched, Event::Output(Output::Switched { from, to, .. })) => {
@@ -272,31 +272,6 @@ impl JsonSchema for Pattern {
     }
 }
 
-fn reason_name(reason: &Reason) -> &'static str {
-    match reason {
-        Reason::NoData => "no-data",
-        Reason::Stale { .. } => "stale",
-        Reason::Switching => "switching",
-        Reason::Settling { .. } => "settling",
-        Reason::AtTop => "at-top",
-        Reason::Fixed => "fixed",
-        Reason::Stopping => "stopping",
-        Reason::Window { .. } => "window",
-        Reason::Cooldown { .. } => "cooldown",
-        Reason::Backoff { .. } => "backoff",
-        Reason::AboveUpgradeLine { .. } => "above-upgrade-line",
-        Reason::WouldNotFit { .. } => "would-not-fit",
-        Reason::WouldBeSlow { .. } => "would-be-slow",
-        Reason::Room { .. } => "room",
-        Reason::AboveDegradeLine { .. } => "above-degrade-line",
-        Reason::SustainedLoad { .. } => "sustained-load",
-        Reason::Exhaustion { .. } => "exhaustion",
-        Reason::Slow { .. } => "slow",
-        Reason::Failing { .. } => "failing",
-        Reason::Asked => "asked",
-    }
-}
-
 const REASONS: [&str; 20] = [
     "no-data",
     "stale",
@@ -359,6 +334,7 @@ const REJECTIONS: [Rejection; 5] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Reason;
 
     /// Returns the names that serde knows, in its order, from what it says about one that it does not.
     fn variants<T: serde::de::DeserializeOwned>() -> Vec<String> {
