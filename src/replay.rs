@@ -1,49 +1,131 @@
-//! From a recorded trace to a situation that can be simulated: others' use from the recording, own use from the
-//! simulated backend.
+//! From a recording to a situation that can be simulated: others' use from the recording, own use from the
+//! simulated backend. A recording is a resource trace or an event log, which is one too.
 
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, CatalogError};
+use crate::event::{Event, Input, Record};
 use crate::hardware::Machine;
+use crate::log::{LogError, LogLevel, LogReader};
 use crate::rng::Seed;
 use crate::sample::Sample;
 use crate::scenario::{Physics, RecordedRequest, Workload};
 use crate::settings::RawSettings;
-use crate::sim::{Others, Situation};
+use crate::sim::{Others, Reading, Situation};
 use crate::time::Timestamp;
 use crate::trace::{
     Defects, Progress, ReadOptions, RequestReader, ResourceReader, ThreadedReader, TraceError,
 };
 
-/// A resource trace that is being replayed. It is read by a thread of its own, in order; what is known of its
-/// defects is complete when the run is over.
+/// A recording that is being replayed. What is known of its defects is complete when the run is over.
 #[derive(Clone)]
 pub struct Recording {
-    reader: Rc<RefCell<ThreadedReader>>,
+    reader: Rc<RefCell<Reader>>,
     first: Option<(Timestamp, Sample)>,
     machine: Machine,
     notes: Vec<String>,
-    progress: Progress,
+    progress: Option<Progress>,
+    origin: Option<Origin>,
+}
+
+/// What reads it.
+enum Reader {
+    /// A trace, read by a thread of its own, in order.
+    Trace(ThreadedReader),
+    /// An event log.
+    Log(Box<LogReader>),
+}
+
+/// The run that an event log is of: what a replay takes over where it is not told otherwise.
+#[derive(Clone)]
+pub struct Origin {
+    /// The log's policy.
+    pub settings: RawSettings,
+    /// The log's models.
+    pub catalog: Catalog,
+    /// The log's requests.
+    pub requests: Requests,
+}
+
+impl Reader {
+    fn next(&mut self) -> Option<Reading> {
+        match self {
+            Self::Trace(reader) => {
+                let next = reader.next().map_err(|error| error.to_string()).transpose()?;
+                Some(next.map(|(at, sample)| (at, sample.clone())))
+            }
+            Self::Log(reader) => reader.by_ref().find_map(|record| match record {
+                Ok(Record { at, event: Event::Input(Input::Sample(sample)), .. }) => {
+                    Some(Ok((at, sample)))
+                }
+                Ok(_) => None,
+                Err(error) => Some(Err(error.to_string())),
+            }),
+        }
+    }
 }
 
 impl Recording {
-    /// Opens a trace and reads its first sample, which tells the machine.
+    /// Opens a trace or an event log and reads its first sample. Which of them it is, is seen from its first bytes.
     ///
     /// # Errors
     /// What the reader refuses.
-    pub fn open(path: &Path, options: &ReadOptions) -> Result<Self, TraceError> {
+    pub fn open(path: &Path, options: &ReadOptions) -> Result<Self, RecordingError> {
+        match LogReader::open(path) {
+            Ok(log) => Self::of_log(path, log),
+            // A line that no log can begin with: whether it is a trace, and what is wrong with it, its reader says.
+            Err(
+                LogError::NotALog { .. }
+                | LogError::Empty { .. }
+                | LogError::LongLine { .. }
+                | LogError::Read { .. },
+            ) => Self::of_trace(path, options),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn of_trace(path: &Path, options: &ReadOptions) -> Result<Self, RecordingError> {
         let mut reader = ResourceReader::open(path, options)?;
         let first = reader.next()?;
         Ok(Self {
             first,
             machine: reader.machine().clone(),
             notes: reader.header().notes.clone(),
-            progress: reader.progress(),
-            reader: Rc::new(RefCell::new(ThreadedReader::start(reader))),
+            progress: Some(reader.progress()),
+            origin: None,
+            reader: Rc::new(RefCell::new(Reader::Trace(ThreadedReader::start(reader)))),
         })
+    }
+
+    fn of_log(path: &Path, log: LogReader) -> Result<Self, RecordingError> {
+        let header = log.header().clone();
+        let origin = Origin {
+            settings: header.settings.clone(),
+            catalog: header.checked_catalog().map_err(RecordingError::Catalog)?,
+            requests: Requests::of_log(path)?,
+        };
+        let mut notes = Vec::new();
+        if header.level != LogLevel::Full {
+            notes.push("the log holds changes only: samples between them are missing".to_owned());
+        }
+        let mut reader = Reader::Log(Box::new(log));
+        let first = reader.next().transpose().map_err(RecordingError::Cut)?;
+        Ok(Self {
+            first,
+            machine: header.machine,
+            notes,
+            progress: None,
+            origin: Some(origin),
+            reader: Rc::new(RefCell::new(reader)),
+        })
+    }
+
+    /// Returns the run that it is a log of; `None` for a trace.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     /// Returns what the trace tells of the machine.
@@ -63,19 +145,25 @@ impl Recording {
         })
     }
 
-    /// Returns a view of how far the trace has been read.
-    pub fn progress(&self) -> Progress {
+    /// Returns a view of how far a trace has been read.
+    pub fn progress(&self) -> Option<Progress> {
         self.progress.clone()
     }
 
-    /// Returns the digest of the trace's bytes, unpacked; `None` before the run is over.
+    /// Returns the digest of a trace's bytes, unpacked; `None` before the run is over.
     pub fn digest(&self) -> Option<blake3::Hash> {
-        self.reader.borrow().reader().and_then(ResourceReader::digest)
+        match &*self.reader.borrow() {
+            Reader::Trace(reader) => reader.reader().and_then(ResourceReader::digest),
+            Reader::Log(_) => None,
+        }
     }
 
-    /// Returns the defects of the trace; `None` before the run is over.
+    /// Returns the defects of a trace; `None` before the run is over. A log with a defect is refused.
     pub fn defects(&self) -> Option<Defects> {
-        self.reader.borrow().reader().map(|reader| reader.defects().clone())
+        match &*self.reader.borrow() {
+            Reader::Trace(reader) => reader.reader().map(|reader| reader.defects().clone()),
+            Reader::Log(_) => None,
+        }
     }
 
     /// Returns the situation in which `catalog`'s models meet the recorded others. `watch` is called now and
@@ -95,9 +183,7 @@ impl Recording {
             if read.is_multiple_of(WATCH_EVERY) {
                 watch();
             }
-            let mut reader = reader.borrow_mut();
-            let next = reader.next().map_err(|error| error.to_string()).transpose()?;
-            Some(next.map(|(at, sample)| (at, sample.clone())))
+            reader.borrow_mut().next()
         });
         let readings = self.first.clone().into_iter().map(Ok).chain(rest);
         Situation {
@@ -119,7 +205,8 @@ impl Recording {
 #[derive(Clone, Debug)]
 pub struct Requests {
     recorded: Arc<[RecordedRequest]>,
-    defects: Defects,
+    warnings: Vec<String>,
+    rejected_rows: u64,
 }
 
 impl Requests {
@@ -133,18 +220,61 @@ impl Requests {
         while let Some((at, request)) = reader.next()? {
             recorded.push(RecordedRequest { at, request });
         }
-        Ok(Self { recorded: recorded.into(), defects: reader.defects().clone() })
+        let defects = reader.defects();
+        Ok(Self {
+            recorded: recorded.into(),
+            warnings: defects.warnings(),
+            rejected_rows: defects.rejected_rows(),
+        })
     }
 
-    /// Returns what was wrong with the file.
-    pub fn defects(&self) -> &Defects {
-        &self.defects
+    /// Collects the requests of an event log. Clients that hung up are taken for patient ones.
+    fn of_log(path: &Path) -> Result<Self, RecordingError> {
+        let mut recorded = Vec::new();
+        let mut hung_up = 0;
+        for record in LogReader::open(path)? {
+            let record = record?;
+            match record.event {
+                Event::Input(Input::Request(request)) => {
+                    recorded.push(RecordedRequest { at: record.at, request });
+                }
+                Event::Input(Input::Cancel { .. }) => hung_up += 1,
+                _ => {}
+            }
+        }
+        let warning = format!("{hung_up} clients hung up in the log; in the replay they wait");
+        let warnings = if hung_up > 0 { vec![warning] } else { Vec::new() };
+        Ok(Self { recorded: recorded.into(), warnings, rejected_rows: 0 })
+    }
+
+    /// Returns what a user should know about the file.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Returns the rows that were refused.
+    pub fn rejected_rows(&self) -> u64 {
+        self.rejected_rows
     }
 
     /// Returns the workload that plays them, once or again and again.
     pub fn workload(&self, repeat: bool) -> Workload {
         Workload::of_recorded(Arc::clone(&self.recorded), repeat)
     }
+}
+
+/// Why a recording was refused.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum RecordingError {
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("the log's catalog does not hold: {0}")]
+    Catalog(CatalogError),
+    #[error("{0}")]
+    Cut(String),
 }
 
 /// Samples between two looks at the progress: some milliseconds' work.

@@ -1,6 +1,6 @@
 //! Turns samples and performance into decisions. Pure: the scaler knows no clock, no backend and no request.
 //!
-//! [`Scaler`] is a closed set of policies: ours ([`Proactive`]) and the baselines that it is judged
+//! [`Scaler`] is a closed set of policies: ours (`Proactive`) and the baselines that it is judged
 //! against. All see the same [`Standing`] and answer with the same [`Decision`].
 
 mod backoff;

@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 mod fold;
 mod latency;
 
-pub(crate) use fold::undoes;
+pub(crate) use fold::Reversals;
 pub use fold::{Account, Fold};
 
 /// The figures of a run. Counts are exact; seconds and fractions are rounded to six decimals when written.
@@ -36,7 +36,8 @@ pub struct Summary {
     pub upgrades: u64,
     /// Switches downwards.
     pub downgrades: u64,
-    /// Switches that go the other way than the one before them and complete less than the reversal window after it.
+    /// Switches that go the other way than the one before them and complete less than the reversal window after it; the
+    /// first load of a run has none before it.
     pub reversals: u64,
     /// Most switches in any 60 minutes, the last moment not counted in.
     pub switches_per_hour_peak: u64,

@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         match pair {
             (None, None) => break,
             (Some(a), Some(b)) if a.at == b.at && a.event == b.event => {
-                difference.same_records += 1
+                difference.same_records += 1;
             }
             (a, b) => {
                 difference.why = Some(why(a.as_ref(), b.as_ref()));

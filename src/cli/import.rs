@@ -102,7 +102,7 @@ fn list(json: bool) -> Result<Verdict> {
         return Ok(Verdict::Done);
     }
     for format in &formats {
-        common::print(&format!("{:18} {}", format.name(), format.about()))?;
+        common::print(&format!("{:20} {}", format.name(), format.about()))?;
     }
     Ok(Verdict::Done)
 }

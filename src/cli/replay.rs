@@ -28,9 +28,10 @@ use crate::units::Bytes;
 #[command(after_help = "Examples:\n  \
 tiershift replay traces/models-come-and-go.csv --out out/first\n  \
 tiershift replay host.csv --policy original --json\n  \
-tiershift replay gpu.csv --format nvidia-smi --memory 32GiB --requests azure.csv")]
+tiershift replay gpu.csv --format nvidia-smi --memory 32GiB --requests azure.csv\n  \
+tiershift replay out/first/events.jsonl --policy projecting --out out/other")]
 pub(super) struct Arguments {
-    /// Resource traces; the format is recognised (see `tiershift import --list`)
+    /// Resource traces, whose format is recognised (see `tiershift import --list`), or event logs
     #[arg(required = true, value_name = "TRACE")]
     traces: Vec<PathBuf>,
     /// A request trace to serve meanwhile
@@ -98,7 +99,7 @@ struct Plan<'a> {
     out: Option<PathBuf>,
     arguments: &'a Arguments,
     options: ReadOptions,
-    settings: RawSettings,
+    settings: Option<RawSettings>,
     catalog: Option<Catalog>,
     requests: Option<(Requests, Source)>,
 }
@@ -133,7 +134,8 @@ fn plan(arguments: &Arguments) -> Result<Vec<Plan<'_>>> {
         ..Machine::default()
     });
     let options = ReadOptions { format, strict: arguments.strict, machine: told };
-    let settings = common::settings(arguments.policy.as_deref())?;
+    let settings =
+        arguments.policy.as_deref().map(|policy| common::settings(Some(policy))).transpose()?;
     let catalog = arguments.catalog.as_deref().map(common::catalog).transpose()?;
     let requests = match &arguments.requests {
         None => None,
@@ -176,7 +178,10 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     let Plan { trace, arguments, .. } = plan;
     let recording = Recording::open(trace, &plan.options)?;
     let machine = recording.machine().clone();
-    let catalog = match &plan.catalog {
+    let origin = recording.origin();
+    let settings =
+        plan.settings.clone().or_else(|| Some(origin?.settings.clone())).unwrap_or_default();
+    let catalog = match plan.catalog.as_ref().or(origin.map(|origin| &origin.catalog)) {
         Some(catalog) => catalog.clone(),
         None => {
             anyhow::ensure!(
@@ -189,33 +194,37 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     };
     let seed = Seed(arguments.seed);
     let repeat = arguments.loop_requests;
-    let workloads = plan.requests.iter().map(|(requests, _)| requests.workload(repeat)).collect();
+    // A log brings its own requests; a trace that is named goes before them.
+    let requests = plan.requests.as_ref().map(|(requests, _)| requests);
+    let requests = requests.or(origin.map(|origin| &origin.requests));
+    let workloads = requests.iter().map(|requests| requests.workload(repeat)).collect();
     let level = LogLevel::from(arguments.log);
     // A log begins with the digest of the trace; without one, the digest is taken while the trace is read.
-    let is_logged = plan.out.is_some() && level != LogLevel::Off;
+    let is_logged = (plan.out.is_some() && level != LogLevel::Off) || origin.is_some();
     let digest =
         if is_logged { crate::trace::digest(trace)?.to_hex().to_string() } else { String::new() };
     let mut header = Header {
         version: LogVersion::CURRENT,
         level,
         name: file_name(trace),
-        policy: plan.settings.policy.name().to_owned(),
+        policy: settings.policy.name().to_owned(),
         hardware_tier: machine.tier(),
         machine,
         seed: arguments.seed,
         sources: std::iter::once(Source { name: file_name(trace), digest })
             .chain(plan.requests.iter().map(|(_, source)| source.clone()))
             .collect(),
-        settings: plan.settings.clone(),
+        settings: settings.clone(),
         catalog: RawCatalog::from(&catalog),
         started_at: None,
         fingerprint: String::new(),
     }
     .seal();
     let read = recording.progress();
-    let mut progress = common::Progress::new(&header.name, read.total());
-    let watch = move || progress.set(read.read());
-    let situation = recording.situation(catalog, plan.settings.clone(), workloads, seed, watch);
+    let mut progress =
+        common::Progress::new(&header.name, read.as_ref().and_then(crate::trace::Progress::total));
+    let watch = move || progress.set(read.as_ref().map_or(0, crate::trace::Progress::read));
+    let situation = recording.situation(catalog, settings, workloads, seed, watch);
     let summary = match &plan.out {
         Some(out) => {
             let mut artifacts = Artifacts::create(out, &header, level)?;
@@ -264,9 +273,10 @@ fn complete(summary: &mut Summary, header: &Header, recording: &Recording, plan:
         summary.rejected_rows = defects.rejected_rows();
         summary.warnings.extend(defects.warnings());
     }
-    if let Some((requests, _)) = &plan.requests {
-        summary.rejected_rows += requests.defects().rejected_rows();
-        summary.warnings.extend(requests.defects().warnings());
+    let requests = plan.requests.as_ref().map(|(requests, _)| requests);
+    if let Some(requests) = requests.or(recording.origin().map(|origin| &origin.requests)) {
+        summary.rejected_rows += requests.rejected_rows();
+        summary.warnings.extend(requests.warnings().iter().cloned());
     }
     if !recording.tells_space() {
         summary.warnings.push(

@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
                     "{log}: verified, {decisions} decisions of {records} records came out again from {inputs} inputs"
                 ))?,
                 (None, Some(difference)) => {
-                    common::print(&format!("{log}: NOT verified: {difference}"))?
+                    common::print(&format!("{log}: NOT verified: {difference}"))?;
                 }
                 (None, None) => {}
             }

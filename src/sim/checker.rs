@@ -320,8 +320,9 @@ impl Checker {
         }
     }
 
-    fn report(&mut self, rule: &str, what: String) {
+    fn report(&mut self, rule: &str, what: impl Into<String>) {
         if self.violations.len() < MOST_REPORTED {
+            let what = what.into();
             self.violations.push(format!("{rule} at {} s: {what}", self.now.as_secs_f64()));
         } else {
             self.uncounted += 1;

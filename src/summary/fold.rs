@@ -36,8 +36,8 @@ pub struct Fold {
     rung_nanos: Vec<u64>,
     /// Quality times time.
     quality_nanos: u128,
-    /// When the last switch was complete, from where and to where.
-    last_switch: Option<(Timestamp, Rung, Rung)>,
+    last_switch: Option<Timestamp>,
+    reversals: Reversals,
     shortest_dwell: Option<Duration>,
     /// The switches of the last hour.
     hour: VecDeque<Timestamp>,
@@ -98,9 +98,26 @@ pub struct Account {
     pub out_of_memory_events: u64,
 }
 
-/// Returns whether a change to `to` undoes the change before it: back to where that came from, or beyond.
-pub(crate) fn undoes(came_from: Rung, went_to: Rung, to: Rung) -> bool {
-    if went_to > came_from { to <= came_from } else { to >= came_from }
+/// Tells reversals: switches that go the other way than the one before them, soon after it.
+///
+/// The first load of a run has nothing before it that it could change, so that no switch reverses it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reversals {
+    /// When the last switch was complete, and whether it went up.
+    last: Option<(Timestamp, bool)>,
+    loaded: bool,
+}
+
+impl Reversals {
+    /// Takes a completed switch and returns whether it is a reversal.
+    pub(crate) fn note(&mut self, now: Timestamp, from: Rung, to: Rung, window: Duration) -> bool {
+        let up = to > from;
+        let reverses =
+            self.last.is_some_and(|(last, was_up)| up != was_up && now.since(last) < window);
+        let is_first_load = !std::mem::replace(&mut self.loaded, true) && from == Rung::NONE;
+        self.last = (!is_first_load).then_some((now, up));
+        reverses
+    }
 }
 
 impl Fold {
@@ -120,6 +137,7 @@ impl Fold {
             rung_nanos: vec![0; usize::from(catalog.top().0) + 1],
             quality_nanos: 0,
             last_switch: None,
+            reversals: Reversals::default(),
             shortest_dwell: None,
             hour: VecDeque::new(),
             load_nanos: 0,
@@ -285,13 +303,13 @@ impl Fold {
             let up = to > from;
             self.summary.switches += 1;
             *(if up { &mut self.summary.upgrades } else { &mut self.summary.downgrades }) += 1;
-            if let Some((last, came_from, went_to)) = self.last_switch {
+            let reverses = self.reversals.note(now, from, to, self.reversal_window);
+            self.summary.reversals += u64::from(reverses);
+            if let Some(last) = self.last_switch {
                 let dwell = now.since(last);
-                let reverses = undoes(came_from, went_to, to) && dwell < self.reversal_window;
-                self.summary.reversals += u64::from(reverses);
                 self.shortest_dwell = Some(self.shortest_dwell.map_or(dwell, |d| d.min(dwell)));
             }
-            self.last_switch = Some((now, from, to));
+            self.last_switch = Some(now);
             while self.hour.front().is_some_and(|&first| now.since(first) >= HOUR) {
                 self.hour.pop_front();
             }

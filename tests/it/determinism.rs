@@ -166,3 +166,21 @@ fn a_changed_byte_is_told_with_its_exit_code() {
     let ran = run_in(folder.path(), "verify short/events.jsonl").exits(1);
     assert!(ran.out.contains("NOT verified"), "{}", ran.out);
 }
+
+#[test]
+fn an_event_log_is_a_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = root().join("scenarios/mixed-workload.toml");
+    let line = format!("run {} --out run --json", scenario.display());
+    let run = run_in(folder.path(), &line).exits(0).json();
+    let replayed = run_in(folder.path(), "replay run/events.jsonl --json").exits(0).json();
+    for figure in ["samples", "switches", "upgrades", "requests", "quality_served_fraction"] {
+        assert_eq!(replayed[figure], run[figure], "{figure}");
+    }
+    let other =
+        run_in(folder.path(), "replay run/events.jsonl --policy original --json").exits(0).json();
+    assert_ne!(
+        other["switches"], run["switches"],
+        "another policy on the same log decides otherwise"
+    );
+}

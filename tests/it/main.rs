@@ -1,8 +1,11 @@
 //! The integration tests, in one binary: the code's rules, the command line, determinism, properties, scenarios.
 
+#![expect(clippy::unwrap_used, reason = "what helps a test is a test too")]
+
 mod cli;
 mod determinism;
 mod properties;
+mod reports;
 mod scenarios;
 mod support;
 mod tidy;

@@ -12,7 +12,7 @@ use crate::report::plot::columns::{Columns, SpanColumns};
 use crate::request::{End, RequestId};
 use crate::sample::{Rate, Sample, Space};
 use crate::settings::{Resource, Settings};
-use crate::summary::undoes;
+use crate::summary::Reversals;
 use crate::time::{Timestamp, nanos};
 use crate::units::Bytes;
 
@@ -37,7 +37,7 @@ pub struct PlotData {
     pub(super) unmarked: u64,
     /// Where the last change that is not complete stands in `changes`.
     pending: Option<usize>,
-    last_switch: Option<(Timestamp, Rung, Rung)>,
+    reversals: Reversals,
     /// Since when a model is loading, draining or unloading.
     busy: BTreeMap<ModelId, (Phase, Timestamp)>,
     /// The models that are ready and not told to unload.
@@ -138,7 +138,7 @@ impl PlotData {
             changes: Vec::new(),
             unmarked: 0,
             pending: None,
-            last_switch: None,
+            reversals: Reversals::default(),
             busy: BTreeMap::new(),
             ready: BTreeSet::new(),
             waiting: None,
@@ -313,10 +313,7 @@ impl PlotData {
             return;
         }
         let window = self.settings.raw().reversal_window.0;
-        let reversal = self.last_switch.is_some_and(|(last, came_from, went_to)| {
-            undoes(came_from, went_to, to) && now.since(last) < window
-        });
-        self.last_switch = Some((now, from, to));
+        let reversal = self.reversals.note(now, from, to, window);
         match decided.and_then(|place| self.changes.get_mut(place)) {
             Some(change) if change.to == to && change.took.is_none() => {
                 change.took = Some(took);

@@ -79,7 +79,9 @@ impl Play {
             let model = |rung| self.catalog.primary(rung).unwrap().id.clone();
             match planned {
                 Planned::Unload(rung) => {
-                    self.output(&Output::Command(Command::Unload { model: model(rung) }));
+                    let model = model(rung);
+                    self.output(&Output::Serving { rung: Rung::NONE });
+                    self.output(&Output::Command(Command::Unload { model }));
                 }
                 Planned::Unloaded(rung) => {
                     self.input(&Input::Outcome(Outcome::Unloaded { model: model(rung) }));
@@ -90,8 +92,10 @@ impl Play {
                 }
                 Planned::Loaded(rung) => {
                     self.input(&Input::Outcome(Outcome::Loaded { model: model(rung) }));
+                    self.output(&Output::Serving { rung });
                 }
                 Planned::Switched(from, to, took) => {
+                    self.output(&Output::Serving { rung: to });
                     self.output(&Output::Switched { from, to, took });
                 }
                 Planned::Start(id) => {

@@ -297,13 +297,14 @@ fn reason_name(reason: &Reason) -> &'static str {
     }
 }
 
-const REASONS: [&str; 19] = [
+const REASONS: [&str; 20] = [
     "no-data",
     "stale",
     "switching",
     "settling",
     "at-top",
     "fixed",
+    "stopping",
     "window",
     "cooldown",
     "backoff",

@@ -1,0 +1,44 @@
+//! The committed reports come out again, byte for byte.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::{root, tiershift};
+
+/// Runs the command of a report into a folder of its own and compares every file.
+#[track_caller]
+fn check(folder: &str, arguments: &[&str], want_code: i32) {
+    let out = tempfile::tempdir().unwrap();
+    let again = out.path().join(folder);
+    let done =
+        tiershift().args(arguments).arg("--out").arg(&again).current_dir(root()).output().unwrap();
+    assert_eq!(done.status.code(), Some(want_code), "{}", String::from_utf8_lossy(&done.stderr));
+    let committed = root().join("reports").join(folder);
+    assert_eq!(names(&committed), names(&again), "the files of {folder}");
+    for name in names(&committed) {
+        let same = fs::read(committed.join(&name)).unwrap() == fs::read(again.join(&name)).unwrap();
+        assert!(same, "reports/{folder}/{name} did not come out again: see reports/README.md");
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn replays_come_out_again() {
+    check("memory-hog", &["replay", "traces/memory-hog.csv"], 0);
+    check("models-come-and-go", &["replay", "traces/models-come-and-go.csv", "--log", "off"], 0);
+}
+
+#[test]
+fn scenario_runs_come_out_again() {
+    check("no-projection", &["run", "scenarios/no-projection.toml", "--log", "off"], 0);
+    check("day-night", &["run", "scenarios/day-night.toml", "--log", "off"], 0);
+    let original = ["run", "scenarios/no-projection.toml", "--policy", "original", "--log", "off"];
+    check("no-projection-original", &original, 1);
+}
