@@ -48,6 +48,7 @@ impl Sample {
 const MOST_OVERCOMMIT: u64 = 4;
 
 impl Clone for Sample {
+    #[inline]
     fn clone(&self) -> Self {
         let Self { memory, swap, cpu, load_milli, pressure, cpu_temperature, ref gpus } = *self;
         let gpus = gpus.clone();
@@ -56,6 +57,7 @@ impl Clone for Sample {
 
     /// Copies without an allocation where there is room for the GPUs already; what is derived would allocate. A
     /// replay copies each sample several times.
+    #[inline]
     fn clone_from(&mut self, from: &Self) {
         let Self { memory, swap, cpu, load_milli, pressure, cpu_temperature, gpus } = from;
         self.memory = *memory;

@@ -16,7 +16,7 @@ use tiershift::time::Timestamp;
 use tiershift::trace::ReadOptions;
 
 use crate::inputs::{Day, SAMPLES_A_DAY, machine, situation};
-use crate::table::{Row, Table, duel};
+use crate::table::{Row, Table, duel_alone};
 
 pub fn measure(table: &mut Table) {
     let (name, workload) = match recorded() {
@@ -36,7 +36,7 @@ pub fn measure(table: &mut Table) {
             assert_eq!(summary.violations, Vec::<String>::new());
             counts = summary.requests;
         };
-        let (took, peer) = duel(ROUNDS, ours, || draw(&workload));
+        let (took, peer) = duel_alone(ROUNDS, ours, || draw(&workload));
         let RequestCounts { arrived, done, .. } = counts;
         table.push(Row {
             what: format!("a day of {arrived} requests ({name}), {done} done at {on}, log off"),

@@ -12,12 +12,12 @@ use tiershift::settings::RawSettings;
 use tiershift::sim::simulate;
 
 use crate::inputs::{Day, machine, situation};
-use crate::table::{Row, Table, duel};
+use crate::table::{Row, Table, duel_alone};
 
 pub fn measure(table: &mut Table) {
     for (jitter, timer) in [(false, "on the second"), (true, "by a timer that jitters")] {
         let day = Day::new(jitter);
-        let (ours, peer) = duel(ROUNDS, || silent(&day, SAMPLES), || draw(&day, SAMPLES));
+        let (ours, peer) = duel_alone(ROUNDS, || silent(&day, SAMPLES), || draw(&day, SAMPLES));
         table.push(Row {
             what: format!("replay from memory, read {timer}, log off"),
             figure: format!(
@@ -38,7 +38,7 @@ pub fn measure_logs(table: &mut Table) {
     for (level, name) in [(LogLevel::Changes, "changes"), (LogLevel::Full, "full")] {
         let mut bytes = 0;
         let (ours, peer) =
-            duel(ROUNDS, || bytes = logged(&day, LOGGED, level), || silent(&day, LOGGED));
+            duel_alone(ROUNDS, || bytes = logged(&day, LOGGED, level), || silent(&day, LOGGED));
         table.push(Row {
             what: format!("replay from memory with the {name} log"),
             figure: format!(
