@@ -9,6 +9,7 @@ use crate::controller::Controller;
 use crate::event::{Input, Output};
 use crate::probe::Probe;
 use crate::request::{End, RequestId};
+use crate::sample::Sample;
 use crate::time::{Clock, Timestamp, earliest};
 
 /// Everything outside the controller.
@@ -46,6 +47,8 @@ pub fn run<W: World>(
     mut observe: impl FnMut(Timestamp, Passed<'_>),
 ) -> Result<Timestamp, Livelock> {
     let mut now = world.now();
+    // One sample, filled anew each time.
+    let mut reading = Input::Sample(Sample::default());
     let mut crowd = Crowd { at: now, events: 0 };
     loop {
         let due = earliest([
@@ -62,12 +65,12 @@ pub fn run<W: World>(
         }
         if world.next_sample().is_some_and(|due| due <= now) {
             crowd.count(now)?;
-            feed_sample(controller, world, now, &mut observe);
+            feed_sample(controller, world, now, &mut reading, &mut observe);
         }
         while let Some(input) = world.poll_input(now) {
             crowd.count(now)?;
             if matches!(input, Input::Request(_)) && controller.wants_sample(now, true) {
-                feed_sample(controller, world, now, &mut observe);
+                feed_sample(controller, world, now, &mut reading, &mut observe);
             }
             feed(controller, world, now, &input, &mut observe);
         }
@@ -77,7 +80,7 @@ pub fn run<W: World>(
         }
         if controller.wants_sample(now, false) {
             crowd.count(now)?;
-            feed_sample(controller, world, now, &mut observe);
+            feed_sample(controller, world, now, &mut reading, &mut observe);
         }
     }
     if until != Timestamp::MAX {
@@ -90,13 +93,17 @@ fn feed_sample<W: World>(
     controller: &mut Controller,
     world: &mut W,
     now: Timestamp,
+    reading: &mut Input,
     observe: &mut impl FnMut(Timestamp, Passed<'_>),
 ) {
-    let input = match world.sample(now) {
-        Ok(sample) => Input::Sample(sample),
-        Err(error) => Input::SampleMissing { error: error.to_string() },
-    };
-    feed(controller, world, now, &input, observe);
+    let Input::Sample(sample) = reading else { return };
+    match world.sample_into(now, sample) {
+        Ok(()) => feed(controller, world, now, reading, observe),
+        Err(error) => {
+            let missing = Input::SampleMissing { error: error.to_string() };
+            feed(controller, world, now, &missing, observe);
+        }
+    }
 }
 
 fn feed<W: World>(

@@ -100,6 +100,14 @@ impl SimulatedServer {
         self.instances.iter().any(|instance| !instance.active.is_empty())
     }
 
+    /// Returns whether it works on anything that surroundings change: a request, or a load, whose end depends on how
+    /// tight memory is then.
+    pub fn is_working(&self) -> bool {
+        self.instances.iter().any(|instance| {
+            !instance.active.is_empty() || matches!(instance.presence, Presence::Loading { .. })
+        })
+    }
+
     /// Learns of new surroundings; speeds change from `now` on.
     pub fn set_surroundings(&mut self, now: Timestamp, surroundings: Surroundings) {
         if surroundings == self.surroundings {

@@ -100,6 +100,17 @@ impl SimulatedWorld {
         self.others.take_error()
     }
 
+    /// Brings others' use and the truth up to now, and the server's surroundings where it works: one at rest is told
+    /// of them when it is given something to do.
+    fn look(&mut self) {
+        if self.server.is_working() {
+            self.refresh();
+        } else {
+            self.others.read(self.now, &mut self.reading);
+            self.update_truth();
+        }
+    }
+
     /// Brings others' use, the truth and the server's surroundings up to now.
     fn refresh(&mut self) {
         self.others.read(self.now, &mut self.reading);
@@ -208,27 +219,34 @@ impl Clock for SimulatedWorld {
 
 impl Probe for SimulatedWorld {
     fn sample(&mut self, now: Timestamp) -> Result<Sample, ProbeError> {
-        self.refresh();
+        let mut sample = Sample::default();
+        self.sample_into(now, &mut sample)?;
+        Ok(sample)
+    }
+
+    fn sample_into(&mut self, now: Timestamp, sample: &mut Sample) -> Result<(), ProbeError> {
+        self.look();
         if self.next_sample.is_some_and(|due| due <= now) {
             self.next_sample = self.others.due_after(now);
         }
+        sample.clone_from(&self.truth);
         if self.faults.is_empty() {
-            return Ok(self.truth.clone());
+            return Ok(());
         }
         if self.has_fault(|kind| matches!(kind, FaultKind::ProbeGap)).is_some() {
             return Err(ProbeError("the probe did not answer".to_owned()));
         }
         if self.has_fault(|kind| matches!(kind, FaultKind::ProbeStale)).is_some() {
-            return Ok(self.frozen.get_or_insert(self.truth.clone()).clone());
+            sample.clone_from(self.frozen.get_or_insert(self.truth.clone()));
+            return Ok(());
         }
         self.frozen = Some(self.truth.clone());
-        let mut sample = self.truth.clone();
         if let Some(FaultKind::ProbeWrong { resource, factor }) =
             self.has_fault(|kind| matches!(kind, FaultKind::ProbeWrong { .. }))
         {
-            misread(&mut sample, resource, factor);
+            misread(sample, resource, factor);
         }
-        Ok(sample)
+        Ok(())
     }
 }
 
