@@ -142,6 +142,7 @@ impl Manager {
     /// Takes a sample's spaces.
     pub fn handle_sample(&mut self, now: Timestamp, sample: &Sample, out: &mut VecDeque<Output>) {
         self.room.observe(sample);
+        self.give_up_a_load_that_others_crowd_out();
         // Requests that were held back for want of a fresh sample can start as well.
         if self.switch.is_some() || self.queue.len() > 0 {
             self.advance(now, out);
@@ -466,6 +467,22 @@ impl Manager {
         let switch = self.switch.as_mut().expect("its goal has just been read");
         switch.goal = stand_in;
         switch.to = to;
+    }
+
+    /// Gives up a load beside the model that serves, when others take the room that both were found to fit in. The one
+    /// that serves stays; whether it can is then judged as at any other time.
+    fn give_up_a_load_that_others_crowd_out(&mut self) {
+        let Some(Switch { goal: Some(goal), .. }) = self.switch else { return };
+        let Some(serving) = self.serving.filter(|&serving| serving != goal) else { return };
+        if self.slots[goal].state != Lifecycle::Loading || !self.room.is_over(&self.settings) {
+            return;
+        }
+        self.broken.push(self.rung_of(goal));
+        let to = self.rung_of(serving);
+        if let Some(switch) = &mut self.switch {
+            switch.goal = Some(serving);
+            switch.to = to;
+        }
     }
 
     /// Returns what to serve with instead of a model that does not load: its first fallback that has not failed as

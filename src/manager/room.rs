@@ -2,6 +2,7 @@
 
 use crate::catalog::{Footprint, Model};
 use crate::sample::{Sample, Space};
+use crate::settings::{Resource, Settings};
 use crate::units::Bytes;
 
 /// The spaces of the last sample.
@@ -39,6 +40,15 @@ impl Room {
         self.memory = sample.memory;
         self.vram.clear();
         self.vram.extend(sample.gpus.iter().map(|gpu| gpu.vram.unwrap_or_default()));
+    }
+
+    /// Returns whether a constrained space that we hold some of is used beyond its degrade limit.
+    pub(crate) fn is_over(&self, settings: &Settings) -> bool {
+        let over = |space: &Space| {
+            space.own > Bytes::ZERO && space.used() > settings.degrade_limit(space.total)
+        };
+        (settings.constrains(Resource::Memory) && self.memory.iter().any(over))
+            || (settings.constrains(Resource::Vram) && self.vram.iter().any(over))
     }
 
     /// Returns the GPU to load `model` on (`None`: the processor).

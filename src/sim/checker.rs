@@ -21,6 +21,8 @@ pub(super) struct Checker {
     catalog: Catalog,
     is_ours: bool,
     now: Timestamp,
+    /// The moment of the inputs before those of now.
+    before: Timestamp,
     sample: Option<Spaces>,
     models: BTreeMap<ModelId, Seen>,
     requests: BTreeMap<RequestId, Standing>,
@@ -73,6 +75,7 @@ impl Checker {
             catalog: catalog.clone(),
             is_ours: settings.raw().policy == PolicyName::Proactive,
             now: Timestamp::ZERO,
+            before: Timestamp::ZERO,
             sample: None,
             models: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -88,8 +91,13 @@ impl Checker {
         if now < self.now {
             self.report("S7", format!("time ran back from {} s", self.now.as_secs_f64()));
         }
+        if now > self.now {
+            self.before = self.now;
+        }
         self.now = now;
         match input {
+            // What cannot be is no reading.
+            Input::Sample(sample) if !sample.is_plausible() => {}
             Input::Sample(sample) => {
                 let known = self.sample.get_or_insert_default();
                 known.at = now;
@@ -214,6 +222,8 @@ impl Checker {
             seen.running = seen.running.saturating_sub(1);
         } else if matches!(end, End::Rejected { .. })
             && now.since(standing.arrived) > standing.patience + SLACK
+            // A clock that has jumped leaves no earlier moment to refuse it at.
+            && self.before.since(standing.arrived) > standing.patience
         {
             self.report("L1", format!("request {request} was refused after its patience was over"));
         }

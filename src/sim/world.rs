@@ -66,7 +66,13 @@ impl SimulatedWorld {
         let unload = catalog.models().iter().map(|model| model.unload).max().unwrap_or_default();
         let server = SimulatedServer::new(&catalog, &physics, &faults, seed);
         let mut moments = EventQueue::default();
+        let mut luck = seed.stream("moment.fault");
         for fault in &faults {
+            if fault.probability < Percent::ONE_HUNDRED
+                && !luck.happens(fault.probability.fraction())
+            {
+                continue;
+            }
             match &fault.kind {
                 FaultKind::Crash { model } => moments.push(fault.at, Moment::Crash(model.clone())),
                 FaultKind::Suspend { asleep } => moments.push(fault.at, Moment::Suspend(asleep.0)),
