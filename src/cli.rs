@@ -91,7 +91,7 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "live")]
         Verb::Record(arguments) => live::record(arguments, json),
         #[cfg(feature = "serve")]
-        Verb::Serve(arguments) => serve::run(arguments),
+        Verb::Serve(arguments) => serve::run(arguments, json),
         Verb::Import(arguments) => import::run(arguments, json),
         Verb::Plot(arguments) => plot::run(arguments, json),
         Verb::Explain(arguments) => explain::run(arguments, json),

@@ -207,6 +207,7 @@ fn client() -> Result<reqwest::Client, LiveError> {
         // The models' ports are on this machine, whatever the environment says of proxies.
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_CONNECTION)
         .read_timeout(SILENCE)
         .build()
         .map_err(LiveError::Client)
@@ -328,6 +329,9 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Chosen: a server of this machine accepts at once, or is stuck.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// llama-server closes a connection that was idle for 5 s: ours are gone before, so that no request meets that moment.
+const IDLE_CONNECTION: Duration = Duration::from_secs(2);
 
 /// Chosen: a whole reply of a slow model on a slow machine may take minutes in which nothing is heard of it.
 const SILENCE: Duration = Duration::from_secs(600);

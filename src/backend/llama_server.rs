@@ -48,8 +48,11 @@ pub struct Hearers {
     /// There is an outcome to poll.
     pub wake: Arc<dyn Fn() + Send + Sync>,
     /// A model's process ended unasked; these were its last words.
-    pub last_words: Arc<dyn Fn(&ModelId, &str) + Send + Sync>,
+    pub last_words: Arc<LastWords>,
 }
+
+/// Hears which model's process ended, and the last lines that it wrote.
+pub type LastWords = dyn Fn(&ModelId, &str) + Send + Sync;
 
 /// What every watching task needs.
 #[derive(Clone)]
@@ -187,16 +190,16 @@ impl Watch {
                 };
                 if let Some(status) = crashed {
                     let error = format!("its process ended ({})", how(status));
-                    self.pass_on_last_words().await;
-                    return self.tools.tell(Outcome::Crashed { model, error });
+                    self.tools.tell(Outcome::Crashed { model, error });
+                    return self.pass_on_last_words().await;
                 }
                 None
             }
         };
         if let Some(status) = ended {
             let error = format!("its process ended before it was ready ({})", how(status));
-            self.pass_on_last_words().await;
-            return self.tools.tell(Outcome::LoadFailed { model, error });
+            self.tools.tell(Outcome::LoadFailed { model, error });
+            return self.pass_on_last_words().await;
         }
         terminate(&mut self.child).await;
         self.tools.tell(Outcome::Unloaded { model });

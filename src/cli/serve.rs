@@ -45,7 +45,7 @@ pub(super) struct Arguments {
     log: Option<PathBuf>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<Verdict> {
+pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let folder = Folder::open(&arguments.models)?;
     let catalog = match &arguments.catalog {
         Some(path) => common::catalog(path)?,
@@ -59,16 +59,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<Verdict> {
         settings: common::settings(arguments.policy.as_deref())?,
         log: arguments.log.clone(),
     };
-    let hear: Hear = Arc::new(|told| tell(&told));
+    let hear: Hear = Arc::new(move |told| tell(&told, json));
     live::serve(plan, &hear)?;
     Ok(Verdict::Done)
 }
 
-fn tell(told: &Told<'_>) {
+fn tell(told: &Told<'_>, json: bool) {
     match told {
         Told::Listening(address) => {
             // Whoever started us without a terminal may have stopped listening; that is no reason to stop serving.
-            let _ = common::print(&format!("serving on http://{address}"));
+            let _ = if json {
+                common::print_json(&serde_json::json!({"url": format!("http://{address}")}))
+            } else {
+                common::print(&format!("serving on http://{address}"))
+            };
         }
         Told::LastWords { model, words } => {
             eprintln!("llama-server of `{model}` ended unasked; its last words:");

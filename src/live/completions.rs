@@ -41,7 +41,7 @@ async fn complete(app: &App, path: &str, body: Body) -> Result<Response, Refusal
         end = seat.end() => return Err(Refusal::from(&end?)),
     };
     let Ok(answer) = answer else {
-        seat.failed("llama-server does not answer");
+        seat.lost("llama-server does not answer").await;
         return Err(Refusal::model_failed());
     };
     let kind = answer.headers().get(CONTENT_TYPE).cloned();
@@ -105,17 +105,20 @@ impl Relay {
         match chunk {
             Ok(Some(bytes)) => {
                 self.tally.feed(self.clock.now().since(Timestamp::ZERO), &bytes);
+                if self.tally.is_done() {
+                    // Said at once: a client that has read this hangs up, and has lost nothing by it.
+                    let first_token = self.tally.first_token().unwrap_or_default();
+                    self.seat.done(first_token, self.tally.tokens());
+                }
                 Some(bytes)
             }
-            Ok(None) if self.tally.is_done() => {
+            Ok(None) | Err(_) if self.tally.is_done() => {
                 self.is_over = true;
-                let first_token = self.tally.first_token().unwrap_or_default();
-                self.seat.done(first_token, self.tally.tokens());
                 None
             }
             Ok(None) | Err(_) => {
                 self.is_over = true;
-                self.seat.failed("llama-server broke off its reply");
+                self.seat.lost("llama-server broke off its reply").await;
                 Some(Refusal::model_failed().event().into())
             }
         }
@@ -131,11 +134,11 @@ impl Relay {
             };
             match chunk {
                 Ok(Some(bytes)) if whole.len() + bytes.len() <= LONGEST_REPLY => {
-                    whole.extend(bytes)
+                    whole.extend(bytes);
                 }
                 Ok(None) => break,
                 Ok(Some(_)) | Err(_) => {
-                    self.seat.failed("llama-server broke off its reply");
+                    self.seat.lost("llama-server broke off its reply").await;
                     return Err(Refusal::model_failed());
                 }
             }

@@ -92,8 +92,17 @@ impl Seat {
         self.report(Outcome::Done { request: self.id, first_token, output_tokens });
     }
 
+    /// The model's server answered, and it was no reply.
     pub(super) fn failed(&mut self, error: &str) {
         self.report(Outcome::Failed { request: self.id, error: error.to_owned() });
+    }
+
+    /// The connection to the model's server broke. Where that is because its process died, this waits until the
+    /// controller knows: a client that is told earlier would be served by a dead model next.
+    pub(super) async fn lost(&mut self, error: &str) {
+        if tokio::time::timeout(DEATH_NOTICE, self.end()).await.is_err() {
+            self.failed(error);
+        }
     }
 
     /// The request itself was wrong: that says nothing about the model.
@@ -116,3 +125,6 @@ impl Drop for Seat {
         }
     }
 }
+
+/// Chosen: a process that died is seen dead in milliseconds, on a busy machine too.
+const DEATH_NOTICE: Duration = Duration::from_millis(500);

@@ -171,7 +171,7 @@ impl Probe for LiveWorld {
     fn sample(&mut self, now: Timestamp) -> Result<Sample, ProbeError> {
         if self.next_sample <= now {
             // A fixed grid, unless a moment of it was missed: a machine that slept is read once.
-            self.next_sample = self.next_sample + self.interval;
+            self.next_sample += self.interval;
             if self.next_sample <= now {
                 self.next_sample = now + self.interval;
             }

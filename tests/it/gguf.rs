@@ -18,24 +18,12 @@ pub(crate) struct Shape {
 }
 
 /// A file of 20 MB: about 500 tokens a second on two processors.
-pub(crate) const TINY: Shape = Shape {
-    width: 256,
-    feed_forward: 1024,
-    layers: 17,
-    heads: 8,
-    kv_heads: 4,
-    vocabulary: 4096,
-};
+pub(crate) const TINY: Shape =
+    Shape { width: 256, feed_forward: 1024, layers: 17, heads: 8, kv_heads: 4, vocabulary: 4096 };
 
 /// A file of 153 MB: about 60 tokens a second on two processors.
-pub(crate) const SMALL: Shape = Shape {
-    width: 768,
-    feed_forward: 2304,
-    layers: 19,
-    heads: 12,
-    kv_heads: 4,
-    vocabulary: 8192,
-};
+pub(crate) const SMALL: Shape =
+    Shape { width: 768, feed_forward: 2304, layers: 19, heads: 12, kv_heads: 4, vocabulary: 8192 };
 
 /// Writes a model of this shape.
 pub(crate) fn write(path: &Path, shape: Shape) -> io::Result<()> {
@@ -127,10 +115,7 @@ fn tensors(shape: Shape, first_word: usize) -> Vec<Tensor> {
         matrix("token_embd", vocabulary, width, 1.0),
         matrix("output_norm", 1, width, 1.0),
         // Zero rows are never the best: words only, valid UTF-8, and no end before the tokens asked for.
-        Tensor {
-            zero_rows: first_word as u32,
-            ..matrix("output", vocabulary, width, 3.0 * inner)
-        },
+        Tensor { zero_rows: first_word as u32, ..matrix("output", vocabulary, width, 3.0 * inner) },
     ];
     for layer in 0..layers {
         let matrix = |name: &str, rows, columns, deviation| {
@@ -172,7 +157,8 @@ fn vocabulary(size: usize) -> Vocabulary {
     let first_word = tokens.len();
     let mut seen = BTreeSet::new();
     let mut random = Random(7);
-    let onsets = ["b", "c", "d", "f", "g", "l", "m", "n", "p", "r", "s", "t", "v", "br", "st", "tr"];
+    let onsets =
+        ["b", "c", "d", "f", "g", "l", "m", "n", "p", "r", "s", "t", "v", "br", "st", "tr"];
     let vowels = ["a", "e", "i", "o", "u", "ai", "ou", "ea"];
     let codas = ["", "n", "r", "s", "l", "t", "m", "nd"];
     while tokens.len() < size {
@@ -217,7 +203,13 @@ impl Metadata {
         put_text(self.key(key, STRING), value);
     }
 
-    fn list<T>(&mut self, key: &str, kind: u32, items: &[T], put: impl Fn(&mut Vec<u8>, usize, &T)) {
+    fn list<T>(
+        &mut self,
+        key: &str,
+        kind: u32,
+        items: &[T],
+        put: impl Fn(&mut Vec<u8>, usize, &T),
+    ) {
         let bytes = self.key(key, ARRAY);
         put_u32(bytes, kind);
         put_u64(bytes, items.len() as u64);

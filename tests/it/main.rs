@@ -2,7 +2,11 @@
 
 mod cli;
 mod determinism;
+#[cfg(all(feature = "serve", target_os = "linux"))]
+mod gguf;
 mod properties;
 mod scenarios;
+#[cfg(all(feature = "serve", target_os = "linux"))]
+mod serve;
 mod support;
 mod tidy;
