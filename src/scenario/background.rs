@@ -499,7 +499,7 @@ mod tests {
         let file = std::fs::File::create(path).unwrap();
         let mut writer = crate::trace::NativeWriter::new(file, machine, &[]).unwrap();
         for (at, sample) in readings {
-            writer.write(*at, sample, 0).unwrap();
+            writer.write(*at, sample).unwrap();
         }
         drop(writer.into_inner());
     }
