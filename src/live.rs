@@ -46,6 +46,7 @@ use crate::live::recorder::Recorder;
 use crate::live::world::{LiveWorld, Parts};
 use crate::log::{Header, LogLevel, LogVersion};
 use crate::probe::system::SystemProbe;
+use crate::record;
 use crate::settings::{RawSettings, Settings, SettingsError};
 use crate::time::Clock;
 
@@ -214,7 +215,6 @@ fn client() -> Result<reqwest::Client, LiveError> {
 }
 
 fn header(plan: &Plan, machine: &Machine) -> Header {
-    let seconds = jiff::Timestamp::now().as_second();
     Header {
         version: LogVersion::CURRENT,
         level: LogLevel::Full,
@@ -226,7 +226,7 @@ fn header(plan: &Plan, machine: &Machine) -> Header {
         sources: Vec::new(),
         settings: plan.settings.clone(),
         catalog: RawCatalog::from(&plan.catalog),
-        started_at: jiff::Timestamp::from_second(seconds).ok().map(|at| at.to_string()),
+        started_at: Some(record::date()),
         fingerprint: String::new(),
     }
 }
