@@ -1,5 +1,7 @@
 //! Runs models: a simulated server or a real one, behind one trait.
 
+#[cfg(feature = "serve")]
+pub mod llama_server;
 pub mod simulated;
 
 use crate::event::{Command, Outcome};

@@ -68,6 +68,8 @@ pub struct Model {
     pub tier: String,
     /// How good its replies are, as a share of the best model's.
     pub quality: Percent,
+    /// Name of its file in the folder of models, where it is not the id with `.gguf`.
+    pub file: Option<String>,
     /// Main memory of the weights and the server, without the KV cache.
     pub ram: Bytes,
     /// Video memory of the weights, without the KV cache. Zero: the model runs on the processor.
@@ -108,6 +110,36 @@ pub struct Footprint {
 }
 
 impl Model {
+    /// Returns a model on the processor of which nothing but its size is known.
+    ///
+    /// # Source
+    /// Decoding reads every weight once a token at 20 GB/s (two channels of DDR4, half their peak), a load
+    /// reads the file at 1.1 GB/s cold (19.1 GB in 17 s, gpumod's benchmark report of 2026-02-07) and at 3.4 GB/s warm
+    /// (3.38 GB in 1.0 s, llama-server measured on 2026-11-23).
+    pub fn of_size(id: &str, tier: &str, quality: Percent, ram: Bytes) -> Self {
+        let gigabytes = ram.get() as f64 / 1e9;
+        Self {
+            id: id.into(),
+            tier: tier.to_owned(),
+            quality,
+            file: None,
+            ram,
+            vram: Bytes::ZERO,
+            kv_per_token: Bytes::ZERO,
+            context_tokens: default_context(),
+            slots: default_slots(),
+            load_transient: Bytes::ZERO,
+            load_warm: crate::time::from_secs_f64(gigabytes / 3.4),
+            load_cold: crate::time::from_secs_f64(gigabytes / 1.1),
+            unload: DEFAULT_UNLOAD,
+            load_timeout: DEFAULT_LOAD_TIMEOUT,
+            prefill_per_second: 200.0 / gigabytes.max(0.001),
+            decode_per_second: 20.0 / gigabytes.max(0.001),
+            tasks: DEFAULT_TASKS.to_vec(),
+            fallbacks: Vec::new(),
+        }
+    }
+
     /// Returns the memory with every slot's context full: weights + KV per token x context x slots.
     pub fn footprint(&self) -> Footprint {
         self.footprint_with(u64::from(self.context_tokens) * u64::from(self.slots))
@@ -134,33 +166,11 @@ impl Catalog {
     /// 56.25 % of it.
     ///
     /// # Source
-    /// 2, 5 and 9 GiB on the 16 GiB host of the original specification. Speeds follow from the size:
-    /// decoding reads every weight once a token at 20 GB/s (two channels of DDR4, half their peak), a load
-    /// reads the file at 1.1 GB/s cold (19.1 GB in 17 s, gpumod's benchmark report of 2026-02-07) and at 3.4 GB/s warm
-    /// (3.38 GB in 1.0 s, llama-server measured on 2026-11-23).
+    /// 2, 5 and 9 GiB on the 16 GiB host of the original specification. Speeds are [`Model::of_size`]'s.
     pub fn relative_to(memory: Bytes) -> Self {
-        let rung = |tier: &str, size_milli, quality| {
+        let rung = |tier, size_milli, quality| {
             let ram = memory.share(Percent::from_milli(size_milli));
-            let gigabytes = ram.get() as f64 / 1e9;
-            Model {
-                id: tier.into(),
-                tier: tier.to_owned(),
-                quality: Percent::new(quality),
-                ram,
-                vram: Bytes::ZERO,
-                kv_per_token: Bytes::ZERO,
-                context_tokens: 8192,
-                slots: 2,
-                load_transient: Bytes::ZERO,
-                load_warm: crate::time::from_secs_f64(gigabytes / 3.4),
-                load_cold: crate::time::from_secs_f64(gigabytes / 1.1),
-                unload: DEFAULT_UNLOAD,
-                load_timeout: DEFAULT_LOAD_TIMEOUT,
-                prefill_per_second: 200.0 / gigabytes.max(0.001),
-                decode_per_second: 20.0 / gigabytes.max(0.001),
-                tasks: DEFAULT_TASKS.to_vec(),
-                fallbacks: Vec::new(),
-            }
+            Model::of_size(tier, tier, Percent::new(quality), ram)
         };
         Self::new(vec![
             rung("small", 12_500, 50),
@@ -295,6 +305,9 @@ pub struct RawModel {
     pub tier: String,
     /// Quality as a share of the best model's.
     pub quality: PercentText,
+    /// Name of its file in the folder of models, for a real server; the id with `.gguf` where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Main memory without the KV cache.
     pub ram: BytesText,
     /// Video memory without the KV cache.
@@ -374,6 +387,7 @@ impl TryFrom<RawModel> for Model {
         Ok(Self {
             tier: raw.tier,
             quality: raw.quality.0,
+            file: raw.file,
             ram: raw.ram.0,
             vram: raw.vram.0,
             kv_per_token: raw.kv_per_token.0,
@@ -399,6 +413,7 @@ impl From<&Catalog> for RawCatalog {
             id: model.id.to_string(),
             tier: model.tier.clone(),
             quality: PercentText(model.quality),
+            file: model.file.clone(),
             ram: BytesText(model.ram),
             vram: BytesText(model.vram),
             kv_per_token: BytesText(model.kv_per_token),

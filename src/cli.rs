@@ -12,6 +12,8 @@ mod live;
 mod plot;
 mod replay;
 mod run;
+#[cfg(feature = "serve")]
+mod serve;
 mod verify;
 
 use std::process::ExitCode;
@@ -56,6 +58,9 @@ enum Verb {
     /// Record this machine into a trace
     #[cfg(feature = "live")]
     Record(live::RecordArguments),
+    /// Serve the best model that this machine can carry, through llama-server
+    #[cfg(feature = "serve")]
+    Serve(serve::Arguments),
     /// Convert a public format into a native trace
     Import(import::Arguments),
     /// Draw the decision plot of an event log
@@ -85,6 +90,8 @@ pub fn run() -> ExitCode {
         Verb::Check(arguments) => check::run(arguments, json),
         #[cfg(feature = "live")]
         Verb::Record(arguments) => live::record(arguments, json),
+        #[cfg(feature = "serve")]
+        Verb::Serve(arguments) => serve::run(arguments, json),
         Verb::Import(arguments) => import::run(arguments, json),
         Verb::Plot(arguments) => plot::run(arguments, json),
         Verb::Explain(arguments) => explain::run(arguments, json),

@@ -70,6 +70,8 @@ pub mod document;
 pub mod driver;
 pub mod event;
 pub mod hardware;
+#[cfg(feature = "serve")]
+pub mod live;
 pub mod log;
 pub mod manager;
 pub mod probe;

@@ -191,16 +191,20 @@ pub fn record_to_file(
 
 /// Returns what a recording that begins now says about itself: when, of what machine, and by what.
 pub fn about(options: RecordOptions, machine: &Machine) -> Vec<(String, String)> {
-    let seconds = jiff::Timestamp::now().as_second();
-    let started_at = jiff::Timestamp::from_second(seconds).unwrap_or_default();
     let interval = span_text(options.interval);
     let version = env!("CARGO_PKG_VERSION");
     let line = |key: &str, value: String| (key.to_owned(), value);
     vec![
-        line("started_at", started_at.to_string()),
+        line("started_at", date()),
         line("machine", machine_text(machine)),
         line("made_by", format!("tiershift {version} record --interval {interval}")),
     ]
+}
+
+/// Returns the date, to the second, for the head of a recording.
+pub fn date() -> String {
+    let seconds = jiff::Timestamp::now().as_second();
+    jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string()
 }
 
 /// Describes a machine without its name, which is nobody's business.

@@ -121,7 +121,9 @@ impl Manager {
         out.push_back(Output::Ended { request: id, end });
         if self.slots[running.model].state == Lifecycle::Draining || self.switch.is_some() {
             self.advance(now, out);
-        } else {
+        } else if !matches!(outcome, Outcome::Failed { .. }) {
+            // A failure may be the first word of a model's death: what waits is not started on it before the next
+            // word, at the latest the next sample.
             self.start_waiting(now, out);
         }
         service

@@ -56,7 +56,7 @@ fn help_is_as_it_was_reviewed() {
         let ran = run_in(root(), &format!("{verb} --help")).exits(0);
         let name = if verb.is_empty() { "tiershift" } else { verb };
         // The list of verbs depends on what the command was built with.
-        if verb.is_empty() && !cfg!(feature = "live") {
+        if verb.is_empty() && !cfg!(feature = "serve") {
             continue;
         }
         let path = root().join(format!("tests/it/help/{name}.txt"));
@@ -406,10 +406,12 @@ const VERBS: &[&str] = &[
     "record",
     #[cfg(feature = "live")]
     "hardware",
+    #[cfg(feature = "serve")]
+    "serve",
 ];
 
 /// The same with every feature.
-const ALL_VERBS: usize = 13;
+const ALL_VERBS: usize = 14;
 
 /// What `summary.json` must have.
 const FIGURES: [&str; 26] = [

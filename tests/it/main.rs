@@ -4,8 +4,12 @@
 
 mod cli;
 mod determinism;
+#[cfg(all(feature = "serve", target_os = "linux"))]
+mod gguf;
 mod properties;
 mod reports;
 mod scenarios;
+#[cfg(all(feature = "serve", target_os = "linux"))]
+mod serve;
 mod support;
 mod tidy;

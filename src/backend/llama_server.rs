@@ -1,0 +1,305 @@
+//! Runs each model in a `llama-server` process of its own, which is started to load it and stopped to unload it.
+//!
+//! A process is watched by a task that does nothing but report. Left alone on purpose: time-outs of loads and
+//! draining, which are the manager's, and requests, which go to [`LlamaServer::port`] straight.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, Command as Process};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::backend::Backend;
+use crate::catalog::ModelId;
+use crate::event::{Command, Outcome};
+use crate::time::Timestamp;
+
+/// What starts the processes.
+pub struct LlamaServer {
+    program: PathBuf,
+    launches: BTreeMap<ModelId, Launch>,
+    tools: Tools,
+    /// The processes that are there, from the command to load to the report of their end.
+    running: BTreeMap<ModelId, Running>,
+    reports: mpsc::Receiver<Outcome>,
+}
+
+/// What is needed to start a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// Its file.
+    pub file: PathBuf,
+    /// Context of one slot.
+    pub context_tokens: u32,
+    /// Requests side by side.
+    pub slots: u32,
+}
+
+/// Who is told what comes between two calls.
+#[derive(Clone)]
+pub struct Hearers {
+    /// There is an outcome to poll.
+    pub wake: Arc<dyn Fn() + Send + Sync>,
+    /// A model's process ended unasked; these were its last words.
+    pub last_words: Arc<LastWords>,
+}
+
+/// Hears which model's process ended, and the last lines that it wrote.
+pub type LastWords = dyn Fn(&ModelId, &str) + Send + Sync;
+
+/// What every watching task needs.
+#[derive(Clone)]
+struct Tools {
+    runtime: Handle,
+    client: reqwest::Client,
+    report: mpsc::Sender<Outcome>,
+    hearers: Hearers,
+}
+
+struct Running {
+    pid: Option<u32>,
+    port: u16,
+    /// Taken once it was told to stop.
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl LlamaServer {
+    /// Prepares to run these models with this program. Nothing is started yet.
+    pub fn new(
+        program: PathBuf,
+        launches: BTreeMap<ModelId, Launch>,
+        runtime: Handle,
+        client: reqwest::Client,
+        hearers: Hearers,
+    ) -> Self {
+        let (report, reports) = mpsc::channel();
+        let tools = Tools { runtime, client, report, hearers };
+        Self { program, launches, tools, running: BTreeMap::new(), reports }
+    }
+
+    /// Returns the loopback port on which a model's process answers, once it was told to load.
+    pub fn port(&self, model: &ModelId) -> Option<u16> {
+        self.running.get(model).map(|process| process.port)
+    }
+
+    /// Returns the ids of the processes that are there.
+    pub fn pids(&self) -> impl Iterator<Item = u32> {
+        self.running.values().filter_map(|process| process.pid)
+    }
+
+    /// Returns whether no process is left.
+    pub fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    fn load(&mut self, model: &ModelId) {
+        if let Err(error) = self.start(model) {
+            self.tools.tell(Outcome::LoadFailed { model: model.clone(), error });
+        }
+    }
+
+    fn start(&mut self, model: &ModelId) -> Result<(), String> {
+        let launch = self.launches.get(model).ok_or("no file is known for it")?;
+        if self.running.contains_key(model) {
+            return Err("its last process has not ended".to_owned());
+        }
+        let port = free_port().map_err(|error| format!("no free port: {error}"))?;
+        let _inside = self.tools.runtime.enter();
+        let mut child = command(&self.program, model, launch, port)
+            .spawn()
+            .map_err(|error| format!("llama-server does not start: {}", error.kind()))?;
+        let (stop, stopped) = oneshot::channel();
+        self.running.insert(model.clone(), Running { pid: child.id(), port, stop: Some(stop) });
+        let words = child.stderr.take().map(|pipe| tokio::spawn(last_words(pipe)));
+        let watch = Watch { model: model.clone(), child, words, tools: self.tools.clone() };
+        tokio::spawn(watch.run(port, stopped));
+        Ok(())
+    }
+
+    fn unload(&mut self, model: &ModelId) {
+        match self.running.get_mut(model) {
+            // Asked again: the answer is on its way.
+            Some(process) => drop(process.stop.take().map(|stop| stop.send(()))),
+            None => self.tools.tell(Outcome::Unloaded { model: model.clone() }),
+        }
+    }
+}
+
+impl Backend for LlamaServer {
+    fn submit(&mut self, _: Timestamp, command: &Command) {
+        match command {
+            Command::Load { model, .. } => self.load(model),
+            Command::Unload { model } => self.unload(model),
+            // These are between a client and the model's port.
+            Command::Start { .. } | Command::Cancel { .. } => {}
+        }
+    }
+
+    fn poll(&mut self, _: Timestamp) -> Option<Outcome> {
+        let outcome = self.reports.try_recv().ok()?;
+        if let Outcome::LoadFailed { model, .. }
+        | Outcome::Unloaded { model }
+        | Outcome::Crashed { model, .. } = &outcome
+        {
+            self.running.remove(model);
+        }
+        Some(outcome)
+    }
+
+    /// Nothing is known beforehand: `wake` is called instead.
+    fn next_wakeup(&self) -> Option<Timestamp> {
+        None
+    }
+}
+
+impl Tools {
+    fn tell(&self, outcome: Outcome) {
+        // Nobody listens any more when the daemon has ended.
+        let _ = self.report.send(outcome);
+        (self.hearers.wake)();
+    }
+}
+
+/// Watches one process from its start to its end.
+struct Watch {
+    model: ModelId,
+    child: Child,
+    words: Option<JoinHandle<String>>,
+    tools: Tools,
+}
+
+impl Watch {
+    async fn run(mut self, port: u16, mut stopped: oneshot::Receiver<()>) {
+        let model = self.model.clone();
+        let is_ready = until_ready(&self.tools.client, port);
+        let ended = tokio::select! {
+            status = self.child.wait() => Some(status),
+            _ = &mut stopped => None,
+            () = is_ready => {
+                self.tools.tell(Outcome::Loaded { model: model.clone() });
+                let crashed = tokio::select! {
+                    status = self.child.wait() => Some(status),
+                    _ = &mut stopped => None,
+                };
+                if let Some(status) = crashed {
+                    let error = format!("its process ended ({})", how(status));
+                    self.tools.tell(Outcome::Crashed { model, error });
+                    return self.pass_on_last_words().await;
+                }
+                None
+            }
+        };
+        if let Some(status) = ended {
+            let error = format!("its process ended before it was ready ({})", how(status));
+            self.tools.tell(Outcome::LoadFailed { model, error });
+            return self.pass_on_last_words().await;
+        }
+        terminate(&mut self.child).await;
+        self.tools.tell(Outcome::Unloaded { model });
+    }
+
+    async fn pass_on_last_words(&mut self) {
+        let Some(words) = self.words.take() else { return };
+        if let Ok(Ok(words)) = tokio::time::timeout(LAST_WORDS_TIMEOUT, words).await {
+            (self.tools.hearers.last_words)(&self.model, &words);
+        }
+    }
+}
+
+fn command(program: &PathBuf, model: &ModelId, launch: &Launch, port: u16) -> Process {
+    let context = u64::from(launch.context_tokens) * u64::from(launch.slots);
+    let mut command = Process::new(program);
+    command
+        .arg("--model")
+        .arg(&launch.file)
+        .args(["--alias", model.as_str(), "--host", "127.0.0.1", "--port", &port.to_string()])
+        .args(["--ctx-size", &context.to_string(), "--parallel", &launch.slots.to_string()])
+        .args(["--no-webui", "--offline"])
+        // Without memory mapping, a model's memory is seen to come and go. Builds of 2026 and older ones call it
+        // differently; what a build does not know in the environment it ignores, on the command line it refuses.
+        .env("LLAMA_ARG_LOAD_MODE", "none")
+        .env("LLAMA_ARG_NO_MMAP", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    // Ctrl-C in a terminal goes to a whole group: running streams shall not end by it.
+    #[cfg(unix)]
+    command.process_group(0);
+    command
+}
+
+/// Returns a port that was free a moment ago. Where another program takes it first, the load fails and is tried
+/// again.
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Returns once the server says that it is ready: 503 while it loads, then 200.
+async fn until_ready(client: &reqwest::Client, port: u16) {
+    let url = format!("http://127.0.0.1:{port}/health");
+    loop {
+        let answer = client.get(&url).timeout(HEALTH_TIMEOUT).send().await;
+        if answer.is_ok_and(|answer| answer.status().is_success()) {
+            return;
+        }
+        tokio::time::sleep(HEALTH_POLL).await;
+    }
+}
+
+/// Ends a process and waits for its end.
+async fn terminate(child: &mut Child) {
+    #[cfg(unix)]
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+        use rustix::process::{Pid, Signal, kill_process};
+        // It has not been waited for, so its id is still its own.
+        if let Some(pid) = Pid::from_raw(pid) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        if tokio::time::timeout(STOP_TIMEOUT, child.wait()).await.is_ok() {
+            return;
+        }
+    }
+    let _ = child.kill().await;
+}
+
+/// Reads what a process says until it ends, and returns the last lines.
+async fn last_words(pipe: ChildStderr) -> String {
+    let mut lines = VecDeque::new();
+    let mut pipe = BufReader::new(pipe);
+    let mut line = Vec::new();
+    while pipe.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+        if lines.len() == LAST_LINES {
+            lines.pop_front();
+        }
+        lines.push_back(String::from_utf8_lossy(&line).into_owned());
+        line.clear();
+    }
+    lines.into_iter().collect()
+}
+
+fn how(status: std::io::Result<ExitStatus>) -> String {
+    status.map_or_else(|error| error.kind().to_string(), |status| status.to_string())
+}
+
+/// A tiny model loads in 65 ms and is seen ready soon after.
+const HEALTH_POLL: Duration = Duration::from_millis(20);
+
+/// Chosen: a server that loads answers in milliseconds; one that does not is asked again.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// llama-server's own stop time-out in router mode. Idle servers of 3.4 GB took 140 ms (measured 2026-11-23).
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Chosen: the pipe closes with the process, unless a grandchild holds it.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Chosen: the reason for a failed load stands in the last five lines.
+const LAST_LINES: usize = 12;

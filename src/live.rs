@@ -1,0 +1,337 @@
+//! The daemon: the same controller and the same driver as in a simulation, on the real machine with real models.
+//!
+//! ```text
+//! clients --HTTP--> http --Message--> world --Input--> controller --Command--> world --> llama-server processes
+//!     ^                                                    |                     |               ^
+//!     |                                                    +--> recorder, board  +-- Started --> |
+//!     +---------------------- completions <-------- bytes of the reply ---------------------------+
+//! ```
+//!
+//! One thread owns the controller. Everybody else sends it messages, and the moment at which it takes one is the
+//! message's time, so that the log of a live run is a total order and `verify` plays it again.
+
+mod board;
+mod completions;
+mod folder;
+mod gguf;
+mod http;
+mod message;
+mod recorder;
+mod refusal;
+mod tally;
+mod wish;
+mod world;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+
+use crate::backend::llama_server::{Hearers, LlamaServer};
+use crate::catalog::{Catalog, ModelId, RawCatalog};
+use crate::controller::{Controller, ControllerError, Detail};
+use crate::driver::{self, Livelock};
+use crate::hardware::Machine;
+use crate::live::board::{Board, Recording};
+use crate::live::http::App;
+use crate::live::message::Message;
+use crate::live::recorder::Recorder;
+use crate::live::world::{LiveWorld, Parts};
+use crate::log::{Header, LogLevel, LogVersion};
+use crate::probe::system::SystemProbe;
+use crate::record;
+use crate::settings::{RawSettings, Settings, SettingsError};
+use crate::time::Clock;
+
+pub use crate::live::folder::{Folder, FolderError};
+
+/// What is to be served.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where to listen: on loopback only. Port 0 takes any that is free.
+    pub address: SocketAddr,
+    /// The `llama-server` program.
+    pub program: PathBuf,
+    /// The model files.
+    pub folder: Folder,
+    /// The ladder; each of its models has a file in the folder.
+    pub catalog: Catalog,
+    /// The policy.
+    pub settings: RawSettings,
+    /// Where to write the event log, if anywhere. An existing file is refused.
+    pub log: Option<PathBuf>,
+}
+
+/// What a running daemon has to say to whoever started it.
+#[derive(Clone, Debug)]
+pub enum Told<'a> {
+    /// It answers at this address.
+    Listening(SocketAddr),
+    /// A model's process ended unasked.
+    LastWords {
+        /// The model.
+        model: &'a ModelId,
+        /// The last lines that the process wrote.
+        words: &'a str,
+    },
+    /// The log cannot be written any further. Serving goes on.
+    RecordingStopped {
+        /// Why.
+        error: &'a str,
+    },
+    /// It was told to stop, and finishes what runs.
+    Stopping,
+}
+
+/// Hears what the daemon says, from any thread.
+pub type Hear = Arc<dyn Fn(Told<'_>) + Send + Sync>;
+
+/// Serves until SIGTERM or Ctrl-C, and then until what runs has finished. A second signal ends it at once.
+///
+/// # Errors
+/// What makes it impossible to begin: an address that is not loopback or is taken, a program that does not run,
+/// settings and catalogs that cannot be. Once it serves, only a livelock.
+pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
+    if !plan.address.ip().is_loopback() {
+        return Err(LiveError::NotLoopback { address: plan.address });
+    }
+    check_program(&plan)?;
+    let mut probe = SystemProbe::new();
+    let machine = probe.machine();
+    let settings = Settings::new(plan.settings.clone(), machine.tier())?;
+    let controller = Controller::new(&settings, &plan.catalog, Detail::Full)?;
+    let launches = plan.folder.launches(&plan.catalog)?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(LiveError::Runtime)?;
+    let client = client()?;
+    let listener = runtime
+        .block_on(TcpListener::bind(plan.address))
+        .and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) =
+        listener.map_err(|source| LiveError::Listen { address: plan.address, source })?;
+    let recorder = match &plan.log {
+        Some(path) => Recorder::create(path, header(&plan, &machine))
+            .map_err(|source| LiveError::Log { path: path.clone(), source })?,
+        None => Recorder::off(),
+    };
+    let (to, inbox) = mpsc::channel();
+    let backend = LlamaServer::new(
+        plan.program,
+        launches,
+        runtime.handle().clone(),
+        client.clone(),
+        hearers(&to, hear),
+    );
+    let recording = if plan.log.is_some() { Recording::On } else { Recording::Off };
+    let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone(), recording)));
+    let app = Arc::new(App::new(to.clone(), plan.catalog.clone(), client, Arc::clone(&board)));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = runtime.spawn(http::serve(listener, app, async {
+        // Sent, or dropped where the controller broke off.
+        let _ = stopped.await;
+    }));
+    listen_for_signals(&runtime, to, hear)?;
+    hear(Told::Listening(address));
+    let interval = plan.settings.sampling_interval.0;
+    let world = LiveWorld::new(Parts { probe, backend, catalog: plan.catalog, interval, inbox });
+    let ran = control(controller, world, recorder, &board, hear);
+    let _ = stop.send(());
+    // Answers that are written already reach their clients; nothing else is waited for.
+    let _ = runtime.block_on(async { tokio::time::timeout(GOODBYE, server).await });
+    // What is left of the models' processes is killed with their tasks.
+    runtime.shutdown_timeout(GOODBYE);
+    ran.map_err(LiveError::from)
+}
+
+/// Drives the controller until the world is over, and closes the log.
+fn control(
+    mut controller: Controller,
+    mut world: LiveWorld,
+    mut recorder: Recorder,
+    board: &Mutex<Board>,
+    hear: &Hear,
+) -> Result<(), Livelock> {
+    let board = || board.lock().unwrap_or_else(PoisonError::into_inner);
+    let note = |written: io::Result<()>| {
+        if let Err(error) = written {
+            let error = error.to_string();
+            hear(Told::RecordingStopped { error: &error });
+            board().recording_stopped(error);
+        }
+    };
+    while !world.is_over() {
+        // The driver is left now and then, to look whether all is over and to hand the log to the system.
+        let until = world.now() + SLICE;
+        driver::run(&mut controller, &mut world, until, |now, passed| {
+            note(recorder.record(now, passed));
+            board().see(now, passed);
+        })?;
+        note(recorder.flush());
+    }
+    note(recorder.close());
+    Ok(())
+}
+
+fn hearers(to: &Sender<Message>, hear: &Hear) -> Hearers {
+    let (to, hear) = (to.clone(), Arc::clone(hear));
+    Hearers {
+        wake: Arc::new(move || {
+            // Nobody listens any more when the daemon has ended.
+            let _ = to.send(Message::Wake);
+        }),
+        last_words: Arc::new(move |model, words| hear(Told::LastWords { model, words })),
+    }
+}
+
+/// Sees that the program runs at all: a wrong path is told now, and not as a load that fails again and again.
+fn check_program(plan: &Plan) -> Result<(), LiveError> {
+    let mut command = Command::new(&plan.program);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let ran = command.status().and_then(|status| {
+        if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
+    });
+    ran.map_err(|source| LiveError::Program { program: plan.program.clone(), source })
+}
+
+fn client() -> Result<reqwest::Client, LiveError> {
+    reqwest::Client::builder()
+        // The models' ports are on this machine, whatever the environment says of proxies.
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_CONNECTION)
+        .read_timeout(SILENCE)
+        .build()
+        .map_err(LiveError::Client)
+}
+
+fn header(plan: &Plan, machine: &Machine) -> Header {
+    Header {
+        version: LogVersion::CURRENT,
+        level: LogLevel::Full,
+        name: "live".to_owned(),
+        policy: plan.settings.policy.name().to_owned(),
+        hardware_tier: machine.tier(),
+        machine: machine.clone(),
+        seed: 0,
+        sources: Vec::new(),
+        settings: plan.settings.clone(),
+        catalog: RawCatalog::from(&plan.catalog),
+        started_at: Some(record::date()),
+        fingerprint: String::new(),
+    }
+}
+
+/// Turns the first signal into a shutdown, and the second into an end.
+fn listen_for_signals(
+    runtime: &Runtime,
+    to: Sender<Message>,
+    hear: &Hear,
+) -> Result<(), LiveError> {
+    let _inside = runtime.enter();
+    let mut signals = Signals::new().map_err(LiveError::Runtime)?;
+    let hear = Arc::clone(hear);
+    runtime.spawn(async move {
+        signals.next().await;
+        hear(Told::Stopping);
+        let _ = to.send(Message::Shutdown);
+        signals.next().await;
+        let _ = to.send(Message::Abort);
+    });
+    Ok(())
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Why the daemon could not begin, or had to end.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum LiveError {
+    #[error(
+        "{address} is not on this machine alone: only loopback addresses are served, such as 127.0.0.1"
+    )]
+    NotLoopback { address: SocketAddr },
+    #[error("cannot listen on {address}: take another port with --port")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("`{}` does not run: name a llama-server with --llama-server, scripts/get-llama-server.sh gets one", program.display())]
+    Program { program: PathBuf, source: io::Error },
+    #[error("cannot write the log `{}`: name a file that is not there yet", path.display())]
+    Log { path: PathBuf, source: io::Error },
+    #[error("the system gives no threads or signals")]
+    Runtime(#[source] io::Error),
+    #[error("cannot make connections")]
+    Client(#[source] reqwest::Error),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
+    #[error(transparent)]
+    Livelock(#[from] Livelock),
+}
+
+/// Chosen: the HTTP side waits for sockets; the models do the work.
+const WORKERS: usize = 2;
+
+/// Chosen: a killed daemon loses at most this much of its log, and a stopped one ends this soon after its last model.
+const SLICE: Duration = Duration::from_millis(250);
+
+/// Chosen: for what is already on its way when all is over.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Chosen: a server of this machine accepts at once, or is stuck.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// llama-server closes a connection that was idle for 5 s: ours are gone before, so that no request meets that moment.
+const IDLE_CONNECTION: Duration = Duration::from_secs(2);
+
+/// Chosen: a whole reply of a slow model on a slow machine may take minutes in which nothing is heard of it.
+const SILENCE: Duration = Duration::from_secs(600);

@@ -1,0 +1,201 @@
+//! What the daemon shows of itself: kept from what passes between the controller and its world, read by `/status`.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::catalog::{Catalog, Rung};
+use crate::driver::Passed;
+use crate::event::{Action, Command, Decision, Gate, Input, Notice, Output};
+use crate::request::{End, RequestId};
+use crate::sample::Sample;
+use crate::time::Timestamp;
+
+/// The state of a live run.
+#[derive(Debug)]
+pub(super) struct Board {
+    catalog: Catalog,
+    now: Timestamp,
+    serving: Rung,
+    is_stopping: bool,
+    sample: Option<Sample>,
+    decision: Option<Decision>,
+    last_change: Option<Change>,
+    switches: u64,
+    notice: Option<Notice>,
+    waiting: BTreeSet<RequestId>,
+    running: BTreeSet<RequestId>,
+    done: u64,
+    failed: u64,
+    cancelled: u64,
+    rejected: u64,
+    recording: Recording,
+}
+
+/// Whether a log is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Recording {
+    /// None was asked for.
+    Off,
+    /// It is.
+    On,
+    /// It could not be written any further.
+    Stopped {
+        /// Why.
+        error: String,
+    },
+}
+
+/// A decision that changed something.
+#[derive(Clone, Debug, Serialize)]
+struct Change {
+    #[serde(rename = "at_ns")]
+    at: Timestamp,
+    decision: Decision,
+}
+
+/// The answer of `/status`.
+#[derive(Debug, Serialize)]
+pub(super) struct Status<'a> {
+    /// Since the start.
+    uptime_ns: Timestamp,
+    /// What serves.
+    tier: &'a str,
+    model: Option<&'a str>,
+    rung: Rung,
+    top_rung: Rung,
+    is_stopping: bool,
+    /// The last reading.
+    resources: Option<&'a Sample>,
+    /// What was decided on it, with every gate of the next upgrade.
+    decision: Option<&'a Decision>,
+    /// The gates that keep the next rung from being loaded now.
+    why_not_higher: Vec<&'a Gate>,
+    last_change: Option<&'a Change>,
+    switches: u64,
+    notice: Option<Notice>,
+    requests: Requests,
+    recording: &'a Recording,
+}
+
+#[derive(Debug, Serialize)]
+struct Requests {
+    waiting: usize,
+    running: usize,
+    done: u64,
+    failed: u64,
+    cancelled: u64,
+    rejected: u64,
+}
+
+impl Board {
+    pub(super) fn new(catalog: Catalog, recording: Recording) -> Self {
+        Self {
+            catalog,
+            now: Timestamp::ZERO,
+            serving: Rung::NONE,
+            is_stopping: false,
+            sample: None,
+            decision: None,
+            last_change: None,
+            switches: 0,
+            notice: None,
+            waiting: BTreeSet::new(),
+            running: BTreeSet::new(),
+            done: 0,
+            failed: 0,
+            cancelled: 0,
+            rejected: 0,
+            recording,
+        }
+    }
+
+    /// Takes note of what passed.
+    pub(super) fn see(&mut self, now: Timestamp, passed: Passed<'_>) {
+        self.now = now;
+        match passed {
+            Passed::Input(Input::Sample(sample)) => self.sample = Some(sample.clone()),
+            Passed::Input(Input::Shutdown) => self.is_stopping = true,
+            Passed::Input(
+                Input::SampleMissing { .. }
+                | Input::Request(_)
+                | Input::Cancel { .. }
+                | Input::Outcome(_)
+                | Input::Timeout
+                | Input::Switch { .. },
+            ) => {}
+            Passed::Output(output) => self.see_output(now, output),
+        }
+    }
+
+    fn see_output(&mut self, now: Timestamp, output: &Output) {
+        match output {
+            Output::Decision(decision) => {
+                if decision.action != Action::Hold {
+                    self.last_change = Some(Change { at: now, decision: decision.clone() });
+                }
+                self.decision = Some(decision.clone());
+            }
+            Output::Accepted { request, .. } => drop(self.waiting.insert(*request)),
+            Output::Command(Command::Start { request, .. }) => {
+                self.waiting.remove(request);
+                self.running.insert(*request);
+            }
+            Output::Command(
+                Command::Load { .. } | Command::Unload { .. } | Command::Cancel { .. },
+            ) => {}
+            Output::Ended { request, end } => {
+                self.waiting.remove(request);
+                self.running.remove(request);
+                *match end {
+                    End::Done { .. } => &mut self.done,
+                    End::Failed { .. } => &mut self.failed,
+                    End::Cancelled { .. } => &mut self.cancelled,
+                    End::Rejected { .. } => &mut self.rejected,
+                } += 1;
+            }
+            Output::Serving { rung } => self.serving = *rung,
+            Output::Switched { from, to, .. } => self.switches += u64::from(from != to),
+            Output::Notice(notice) => self.notice = Some(*notice),
+        }
+    }
+
+    /// The recording has stopped.
+    pub(super) fn recording_stopped(&mut self, error: String) {
+        self.recording = Recording::Stopped { error };
+    }
+
+    /// Returns the rung that serves.
+    pub(super) fn serving(&self) -> Rung {
+        self.serving
+    }
+
+    /// Returns the answer of `/status`.
+    pub(super) fn status(&self) -> Status<'_> {
+        let gates = self.decision.iter().flat_map(|decision| &decision.gates);
+        Status {
+            uptime_ns: self.now,
+            tier: self.catalog.tier_name(self.serving),
+            model: self.catalog.primary(self.serving).map(|model| model.id.as_str()),
+            rung: self.serving,
+            top_rung: self.catalog.top(),
+            is_stopping: self.is_stopping,
+            resources: self.sample.as_ref(),
+            decision: self.decision.as_ref(),
+            why_not_higher: gates.filter(|gate| !gate.open).collect(),
+            last_change: self.last_change.as_ref(),
+            switches: self.switches,
+            notice: self.notice,
+            requests: Requests {
+                waiting: self.waiting.len(),
+                running: self.running.len(),
+                done: self.done,
+                failed: self.failed,
+                cancelled: self.cancelled,
+                rejected: self.rejected,
+            },
+            recording: &self.recording,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Completions: a request takes its place with the controller, waits for its start, and is then a connection between
+//! its client and the model's own port. Bytes pass through as they are.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::live::http::App;
+use crate::live::message::{Seat, Started};
+use crate::live::refusal::Refusal;
+use crate::live::tally::{Tally, figures};
+use crate::live::wish::Wish;
+use crate::time::{Clock, SystemClock, Timestamp};
+
+/// `POST /v1/chat/completions`.
+pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Response {
+    complete(&app, "/v1/chat/completions", body).await.unwrap_or_else(Refusal::into_response)
+}
+
+/// `POST /v1/completions`.
+pub(super) async fn text(State(app): State<Arc<App>>, body: Body) -> Response {
+    complete(&app, "/v1/completions", body).await.unwrap_or_else(Refusal::into_response)
+}
+
+async fn complete(app: &App, path: &str, body: Body) -> Result<Response, Refusal> {
+    let place = Arc::clone(&app.places).try_acquire_owned().map_err(|_| Refusal::busy())?;
+    let body = app.read(body).await?;
+    let request = Wish::read(&body)?.request(app.next_request(), &app.catalog);
+    let mut seat = Seat::take(&app.to, request)?;
+    let started = seat.start().await?.map_err(|end| Refusal::from(&end))?;
+    let clock = SystemClock::start();
+    let url = format!("http://127.0.0.1:{}{path}", started.port);
+    let sent = app.client.post(url).header(CONTENT_TYPE, "application/json").body(body).send();
+    let answer = tokio::select! {
+        answer = sent => answer,
+        end = seat.end() => return Err(Refusal::from(&end?)),
+    };
+    let Ok(answer) = answer else {
+        seat.lost("llama-server does not answer").await;
+        return Err(Refusal::model_failed());
+    };
+    let kind = answer.headers().get(CONTENT_TYPE).cloned();
+    let is_stream =
+        kind.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let status = answer.status();
+    let relay =
+        Relay { answer, seat, tally: Tally::default(), clock, is_over: false, _place: place };
+    let body = if is_stream && status.is_success() {
+        Body::from_stream(futures_util::stream::unfold(relay, |mut relay| async move {
+            relay.next().await.map(|bytes| (Ok::<_, std::convert::Infallible>(bytes), relay))
+        }))
+    } else {
+        Body::from(relay.whole(status).await?)
+    };
+    Ok(respond(status, kind, &started, body))
+}
+
+fn respond(
+    status: StatusCode,
+    kind: Option<HeaderValue>,
+    started: &Started,
+    body: Body,
+) -> Response {
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, kind.unwrap_or(HeaderValue::from_static("application/json")));
+    for (name, value) in [(MODEL, started.model.as_str()), (TIER, &started.tier)] {
+        // A name that no header can hold is left out.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}
+
+/// A reply on its way. Dropped before its end, it closes the model's connection and says that the client hung up.
+struct Relay {
+    answer: reqwest::Response,
+    seat: Seat,
+    tally: Tally,
+    clock: SystemClock,
+    is_over: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Relay {
+    /// Returns the next bytes of a stream; a stream that breaks off ends with an event that says so.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.is_over {
+            return None;
+        }
+        let chunk = tokio::select! {
+            chunk = self.answer.chunk() => chunk,
+            end = self.seat.end() => {
+                self.is_over = true;
+                let refusal = end.map_or_else(Refusal::from, |end| Refusal::from(&end));
+                return Some(refusal.event().into());
+            }
+        };
+        match chunk {
+            Ok(Some(bytes)) => {
+                self.tally.feed(self.clock.now().since(Timestamp::ZERO), &bytes);
+                if self.tally.is_done() {
+                    // Said at once: a client that has read this hangs up, and has lost nothing by it.
+                    let first_token = self.tally.first_token().unwrap_or_default();
+                    self.seat.done(first_token, self.tally.tokens());
+                }
+                Some(bytes)
+            }
+            Ok(None) | Err(_) if self.tally.is_done() => {
+                self.is_over = true;
+                None
+            }
+            Ok(None) | Err(_) => {
+                self.is_over = true;
+                self.seat.lost("llama-server broke off its reply").await;
+                Some(Refusal::model_failed().event().into())
+            }
+        }
+    }
+
+    /// Returns a reply that comes in one piece.
+    async fn whole(mut self, status: StatusCode) -> Result<Vec<u8>, Refusal> {
+        let mut whole = Vec::new();
+        loop {
+            let chunk = tokio::select! {
+                chunk = self.answer.chunk() => chunk,
+                end = self.seat.end() => return Err(Refusal::from(&end?)),
+            };
+            match chunk {
+                Ok(Some(bytes)) if whole.len() + bytes.len() <= LONGEST_REPLY => {
+                    whole.extend(bytes);
+                }
+                Ok(None) => break,
+                Ok(Some(_)) | Err(_) => {
+                    self.seat.lost("llama-server broke off its reply").await;
+                    return Err(Refusal::model_failed());
+                }
+            }
+        }
+        if status.is_client_error() {
+            self.seat.refused();
+        } else if status.is_success() {
+            let took = self.clock.now().since(Timestamp::ZERO);
+            let (tokens, first_token) = figures(&whole).unwrap_or_default();
+            self.seat.done(first_token.unwrap_or(took), tokens);
+        } else {
+            self.seat.failed(&format!("llama-server answered {}", status.as_u16()));
+            return Err(Refusal::model_failed());
+        }
+        Ok(whole)
+    }
+}
+
+/// What served a reply.
+const MODEL: HeaderName = HeaderName::from_static("x-tiershift-model");
+const TIER: HeaderName = HeaderName::from_static("x-tiershift-tier");
+
+/// Chosen: a thousand times the longest reply that we have seen.
+const LONGEST_REPLY: usize = 32 << 20;

@@ -1,0 +1,256 @@
+//! A folder of model files: a catalog made from it, and the only place from which a model is loaded.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::backend::llama_server::Launch;
+use crate::catalog::{Catalog, CatalogError, Model, ModelId};
+use crate::live::gguf::Dimensions;
+use crate::units::{Bytes, Percent};
+
+/// The model files of a folder.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// By name.
+    files: BTreeMap<String, Bytes>,
+}
+
+impl Folder {
+    /// Looks into a folder.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        let refuse = |source| FolderError::Read { path: path.to_owned(), source };
+        // The model's process gets whole paths, wherever it runs.
+        let path = fs::canonicalize(path).map_err(refuse)?;
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(&path).map_err(refuse)? {
+            let entry = entry.map_err(refuse)?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if !name.ends_with(".gguf") {
+                continue;
+            }
+            let about = fs::metadata(entry.path()).map_err(refuse)?;
+            if about.is_file() {
+                files.insert(name, Bytes::new(about.len()));
+            }
+        }
+        Ok(Self { path, files })
+    }
+
+    /// Returns a ladder of the folder's models, the largest on top: `small`, `medium` and `large` where there are
+    /// three at most, else tiers named after their files.
+    ///
+    /// A model's memory is its file, its KV cache for two full slots, and what the server needs beside them.
+    ///
+    /// # Errors
+    /// A folder without a model, or with one that cannot be read.
+    pub fn catalog(&self) -> Result<Catalog, FolderError> {
+        let mut files: Vec<(&String, Bytes)> = self
+            .files
+            .iter()
+            .filter(|(name, _)| !is_part(name))
+            .map(|(name, _)| (name, self.size(name)))
+            .collect();
+        if files.is_empty() {
+            return Err(FolderError::Empty { path: self.path.clone() });
+        }
+        files.sort_by_key(|&(name, size)| (size, name));
+        let count = files.len();
+        let models = files.into_iter().enumerate().map(|(place, (name, size))| {
+            let stem = name.trim_end_matches(".gguf");
+            let tier = if count <= USUAL_TIERS.len() { USUAL_TIERS[place] } else { stem };
+            self.model(name, stem, tier, quality(place, count), size)
+        });
+        Ok(Catalog::new(models.collect::<Result<_, _>>()?)?)
+    }
+
+    /// Returns the size of a model's file, or of all pieces of a split one.
+    fn size(&self, name: &str) -> Bytes {
+        let pieces = self.files.iter().filter(|(other, _)| {
+            *other == name || split_stem(name).is_some_and(|stem| split_stem(other) == Some(stem))
+        });
+        pieces.map(|(_, &size)| size).sum()
+    }
+
+    fn model(
+        &self,
+        name: &str,
+        id: &str,
+        tier: &str,
+        quality: Percent,
+        size: Bytes,
+    ) -> Result<Model, FolderError> {
+        let dimensions = Dimensions::read(&self.path.join(name))
+            .map_err(|source| FolderError::Model { file: name.to_owned(), source })?;
+        let trained = dimensions.context_tokens.and_then(|tokens| u32::try_from(tokens).ok());
+        let scores = LOGITS_PER_WORD.saturating_mul(dimensions.vocabulary.unwrap_or_default());
+        let mut model = Model::of_size(id, tier, quality, size + SERVER + scores);
+        model.file = Some(name.to_owned());
+        model.kv_per_token = dimensions.kv_per_token().unwrap_or(USUAL_KV_PER_TOKEN);
+        model.context_tokens =
+            trained.map_or(model.context_tokens, |trained| trained.clamp(1, model.context_tokens));
+        Ok(model)
+    }
+
+    /// Returns how to start each of a catalog's models.
+    ///
+    /// # Errors
+    /// A model whose file is not in the folder, whose name could be taken for an option or for two names, or which
+    /// wants a GPU.
+    pub fn launches(&self, catalog: &Catalog) -> Result<BTreeMap<ModelId, Launch>, FolderError> {
+        catalog.models().iter().map(|model| Ok((model.id.clone(), self.launch(model)?))).collect()
+    }
+
+    fn launch(&self, model: &Model) -> Result<Launch, FolderError> {
+        let id = model.id.as_str();
+        if id.starts_with('-') || id.contains(|c: char| c == ',' || c.is_control()) {
+            return Err(FolderError::Name { model: model.id.clone() });
+        }
+        if model.vram > Bytes::ZERO {
+            return Err(FolderError::Gpu { model: model.id.clone() });
+        }
+        let file = model.file.clone().unwrap_or_else(|| format!("{id}.gguf"));
+        // Looked up, so that no name is ever a path.
+        if !self.files.contains_key(&file) {
+            return Err(FolderError::Missing { model: model.id.clone(), file });
+        }
+        Ok(Launch {
+            file: self.path.join(file),
+            context_tokens: model.context_tokens,
+            slots: model.slots,
+        })
+    }
+}
+
+/// Returns whether a file is a part of a model only: a later piece of a split one, or an image projector.
+fn is_part(name: &str) -> bool {
+    name.contains("mmproj") || (split_stem(name).is_some() && !name.contains("-00001-of-"))
+}
+
+/// Returns the model's name, for a piece such as `name-00002-of-00005.gguf`.
+fn split_stem(name: &str) -> Option<&str> {
+    let (before, _) = name.rsplit_once("-of-")?;
+    let (stem, number) = before.rsplit_once('-')?;
+    (number.len() == 5 && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(stem)
+}
+
+/// Returns qualities from a half for the smallest to all for the largest, evenly.
+fn quality(place: usize, count: usize) -> Percent {
+    let steps = count.saturating_sub(1).max(1);
+    let from_top = count - 1 - place;
+    // A folder of files does not reach the bound of a `u32`.
+    let below = u32::try_from(50_000 * from_top / steps).unwrap_or(50_000);
+    Percent::from_milli(100_000 - below)
+}
+
+/// Why a folder cannot be served from.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum FolderError {
+    #[error("cannot read the folder of models `{}`", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("`{}` has no model: put .gguf files there", path.display())]
+    Empty { path: PathBuf },
+    #[error("cannot read the model `{file}`: remove or replace it")]
+    Model { file: String, source: io::Error },
+    #[error(
+        "model \"{model}\" needs `{file}` in the folder of models: put it there, or name another with `file`"
+    )]
+    Missing { model: ModelId, file: String },
+    #[error("model \"{model}\" cannot be served by this name: use no comma and no leading `-`")]
+    Name { model: ModelId },
+    #[error("model \"{model}\" has vram: models are served from main memory only, so far")]
+    Gpu { model: ModelId },
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+/// The tiers of up to three models.
+const USUAL_TIERS: [&str; 3] = ["small", "medium", "large"];
+
+/// llama-server without a model takes 19 MiB, and its buffers beside weights, cache and logits stayed under 30 MiB
+/// with models of 20 to 630 MB (measured 2026-11-23).
+const SERVER: Bytes = Bytes::from_mib(64);
+
+/// Logits of a batch of 512 tokens, llama-server's default, as 32-bit numbers, for each word of the vocabulary.
+const LOGITS_PER_WORD: Bytes = Bytes::from_kib(2);
+
+/// Where a file does not tell: the cache of an 8B model of the Llama 3 family.
+const USUAL_KV_PER_TOKEN: Bytes = Bytes::from_kib(128);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of this size that says nothing about its model.
+    fn put(folder: &Path, name: &str, size: usize) {
+        let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+        bytes.resize(size.max(24), 0);
+        fs::write(folder.join(name), bytes).unwrap();
+    }
+
+    fn folder(names: &[&str]) -> (tempfile::TempDir, Folder) {
+        let place = tempfile::tempdir().unwrap();
+        for (size, name) in names.iter().enumerate() {
+            put(place.path(), name, 100 - size);
+        }
+        let folder = Folder::open(place.path()).unwrap();
+        (place, folder)
+    }
+
+    #[test]
+    fn a_folder_is_a_ladder_in_order_of_size() {
+        let tiers = |names: &[&str]| -> Vec<(String, String, u32)> {
+            let (_place, folder) = folder(names);
+            let models = folder.catalog().unwrap();
+            let each = models.models().iter();
+            each.map(|it| (it.id.to_string(), it.tier.clone(), it.quality.milli())).collect()
+        };
+        let row = |id: &str, tier: &str, milli| (id.to_owned(), tier.to_owned(), milli);
+        assert_eq!(tiers(&["a.gguf"]), [row("a", "small", 100_000)]);
+        assert_eq!(
+            tiers(&["b.gguf", "a.gguf", "notes.txt", "mmproj-b.gguf"]),
+            [row("a", "small", 50_000), row("b", "medium", 100_000)]
+        );
+        let four = tiers(&[
+            "d.gguf",
+            "c.gguf",
+            "b.gguf",
+            "a-00001-of-00002.gguf",
+            "a-00002-of-00002.gguf",
+        ]);
+        // All pieces of a split model count: together they are the largest.
+        assert_eq!(four[0], row("b", "b", 50_000));
+        assert_eq!(four[3], row("a-00001-of-00002", "a-00001-of-00002", 100_000));
+    }
+
+    #[test]
+    fn a_model_is_started_from_the_folder_or_not_at_all() {
+        let (place, folder) = folder(&["a.gguf"]);
+        let refusal = |id: &str, file: Option<&str>, vram| {
+            let mut model = Model::of_size(id, "t", Percent::new(50), Bytes::from_gib(1));
+            model.file = file.map(str::to_owned);
+            model.vram = vram;
+            let catalog = Catalog::new(vec![model]).unwrap();
+            folder.launches(&catalog).map_err(|error| error.to_string())
+        };
+        let launches = refusal("a", None, Bytes::ZERO).unwrap();
+        let want = place.path().canonicalize().unwrap().join("a.gguf");
+        assert_eq!(launches[&ModelId::from("a")].file, want);
+        for (id, file, vram) in [
+            ("b", None, 0),
+            ("b", Some("../a.gguf"), 0),
+            ("../a", None, 0),
+            ("--api-key", Some("a.gguf"), 0),
+            ("a,b", Some("a.gguf"), 0),
+            ("a", None, 1),
+        ] {
+            refusal(id, file, Bytes::new(vram)).unwrap_err();
+        }
+    }
+}

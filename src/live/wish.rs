@@ -1,0 +1,83 @@
+//! What a client asks for, read from its body: sizes and the target, never the words.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::catalog::{Catalog, ModelId};
+use crate::live::refusal::Refusal;
+use crate::request::{Request, RequestId, Target};
+
+/// The parts of a completion request that matter here. The body goes on to the model as it came.
+#[derive(Debug, Deserialize)]
+pub(super) struct Wish<'a> {
+    model: Option<String>,
+    max_tokens: Option<u32>,
+    max_completion_tokens: Option<u32>,
+    #[serde(borrow)]
+    prompt: Option<&'a RawValue>,
+    #[serde(borrow)]
+    messages: Option<&'a RawValue>,
+}
+
+impl<'a> Wish<'a> {
+    pub(super) fn read(body: &'a [u8]) -> Result<Self, Refusal> {
+        serde_json::from_slice(body).map_err(|error| {
+            // The place, not the words: they are the client's.
+            let (line, column) = (error.line(), error.column());
+            Refusal::bad_request(format!("the body is not a request at {line}:{column}"))
+        })
+    }
+
+    /// Returns the request as the controller sees it. The prompt's length is estimated: see [`BYTES_PER_TOKEN`].
+    pub(super) fn request(&self, id: RequestId, catalog: &Catalog) -> Request {
+        let texts = [self.prompt, self.messages];
+        let bytes: usize = texts.into_iter().flatten().map(|text| text.get().len()).sum();
+        let prompt_tokens = u32::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX).max(1);
+        let output_tokens = self.max_completion_tokens.or(self.max_tokens);
+        let target = match self.model.as_deref() {
+            None | Some("" | "auto") => Target::Auto,
+            Some(name) if catalog.rung_of_tier(name).is_some() => Target::Tier(name.to_owned()),
+            Some(name) => Target::Model(ModelId::from(name)),
+        };
+        Request {
+            target,
+            ..Request::chat(id.0, prompt_tokens, output_tokens.unwrap_or(USUAL_OUTPUT_TOKENS))
+        }
+    }
+}
+
+/// English text has about four bytes a token with the tokenizers of current models. Nothing but admission depends on
+/// it: the model counts for itself.
+const BYTES_PER_TOKEN: usize = 4;
+
+/// Chosen: what a reply is taken for that names no limit. The model's context is its only real one.
+const USUAL_OUTPUT_TOKENS: u32 = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Bytes;
+
+    #[test]
+    fn a_body_tells_sizes_and_target() {
+        let catalog = Catalog::relative_to(Bytes::from_gib(16));
+        let tier = |name: &str| Target::Tier(name.to_owned());
+        let cases = [
+            (r#"{"prompt":"12345678901234"}"#, 4, 256, Target::Auto),
+            (r#"{"prompt":"","max_tokens":7,"model":"auto"}"#, 1, 7, Target::Auto),
+            (r#"{"messages":[],"max_completion_tokens":9,"model":"small"}"#, 1, 9, tier("small")),
+            (r#"{"model":"other"}"#, 1, 256, Target::Model("other".into())),
+        ];
+        for (body, prompt, output, target) in cases {
+            let request = Wish::read(body.as_bytes()).unwrap().request(RequestId(1), &catalog);
+            assert_eq!((request.prompt_tokens, request.output_tokens), (prompt, output), "{body}");
+            assert_eq!(request.target, target, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_does_not_repeat_the_words() {
+        let refusal = Wish::read(br#"{"prompt": secret}"#).unwrap_err();
+        assert!(!refusal.body().to_string().contains("secret"), "{refusal:?}");
+    }
+}

@@ -1,0 +1,238 @@
+//! The real machine: its clock, its probe, its model servers, and whoever sends messages to it.
+//!
+//! Everything comes in through one channel, and the moment at which the controller's thread takes a message out
+//! is the moment at which it happened: the log is a total order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use crate::backend::Backend;
+use crate::backend::llama_server::LlamaServer;
+use crate::catalog::{Catalog, ModelId};
+use crate::driver::World;
+use crate::event::{Command, Input, Outcome};
+use crate::live::message::{Message, Started, Ticket};
+use crate::probe::system::{OwnProcesses, SystemProbe};
+use crate::probe::{Probe, ProbeError};
+use crate::request::{End, RequestId};
+use crate::sample::Sample;
+use crate::time::{Clock, SystemClock, Timestamp};
+
+/// The world of a live run.
+pub(super) struct LiveWorld {
+    clock: SystemClock,
+    probe: SystemProbe,
+    backend: LlamaServer,
+    catalog: Catalog,
+    interval: Duration,
+    next_sample: Timestamp,
+    inbox: Receiver<Message>,
+    inputs: VecDeque<Input>,
+    outcomes: VecDeque<Outcome>,
+    /// The requests that have not ended.
+    tickets: BTreeMap<RequestId, Ticket>,
+    /// Those that run. What is said of any other is late news.
+    running: BTreeMap<RequestId, ModelId>,
+    /// Set while the backend may have something to say.
+    is_woken: bool,
+    is_stopping: bool,
+    is_aborted: bool,
+}
+
+/// What a live world is made of.
+pub(super) struct Parts {
+    pub(super) probe: SystemProbe,
+    pub(super) backend: LlamaServer,
+    pub(super) catalog: Catalog,
+    pub(super) interval: Duration,
+    pub(super) inbox: Receiver<Message>,
+}
+
+impl LiveWorld {
+    /// Begins a run: its clock starts now.
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { probe, backend, catalog, interval, inbox } = parts;
+        Self {
+            clock: SystemClock::start(),
+            probe,
+            backend,
+            catalog,
+            interval,
+            next_sample: Timestamp::ZERO,
+            inbox,
+            inputs: VecDeque::new(),
+            outcomes: VecDeque::new(),
+            tickets: BTreeMap::new(),
+            running: BTreeMap::new(),
+            is_woken: false,
+            is_stopping: false,
+            is_aborted: false,
+        }
+    }
+
+    /// Returns whether it was told to stop and nothing is left to do, or was told to stop at once.
+    pub(super) fn is_over(&self) -> bool {
+        let is_idle = self.inputs.is_empty()
+            && self.outcomes.is_empty()
+            && self.tickets.is_empty()
+            && self.backend.is_empty();
+        self.is_aborted || (self.is_stopping && is_idle)
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Request(request, ticket) => {
+                self.tickets.insert(request.id, ticket);
+                self.inputs.push_back(Input::Request(request));
+            }
+            Message::HangUp(request) => {
+                if self.tickets.contains_key(&request) {
+                    self.inputs.push_back(Input::Cancel { request });
+                }
+            }
+            Message::Outcome(outcome) => self.take_outcome(outcome),
+            Message::Switch(tier) => self.inputs.push_back(Input::Switch { tier }),
+            Message::Wake => self.is_woken = true,
+            Message::Shutdown => {
+                if !std::mem::replace(&mut self.is_stopping, true) {
+                    self.inputs.push_back(Input::Shutdown);
+                }
+            }
+            Message::Abort => self.is_aborted = true,
+        }
+    }
+
+    fn take_outcome(&mut self, outcome: Outcome) {
+        let runs = match &outcome {
+            Outcome::Done { request, .. }
+            | Outcome::Failed { request, .. }
+            | Outcome::Cancelled { request } => self.running.remove(request).is_some(),
+            Outcome::Crashed { model, .. } => {
+                let died: Vec<RequestId> = self
+                    .running
+                    .iter()
+                    .filter_map(|(&request, on)| (on == model).then_some(request))
+                    .collect();
+                for request in died {
+                    let error = "the model's process ended".to_owned();
+                    self.take_outcome(Outcome::Failed { request, error });
+                }
+                true
+            }
+            Outcome::Loaded { .. } | Outcome::LoadFailed { .. } | Outcome::Unloaded { .. } => true,
+        };
+        if runs {
+            self.outcomes.push_back(outcome);
+        }
+    }
+
+    fn start(&mut self, request: RequestId, model: &ModelId) {
+        self.running.insert(request, model.clone());
+        let Some(port) = self.backend.port(model) else {
+            let error = "the model's process has ended".to_owned();
+            return self.take_outcome(Outcome::Failed { request, error });
+        };
+        let rung = self.catalog.rung_of(model).unwrap_or_default();
+        let tier = self.catalog.tier_name(rung).to_owned();
+        let started = Started { port, model: model.clone(), tier };
+        if let Some(start) = self.tickets.get_mut(&request).and_then(|it| it.started.take()) {
+            // A client that is gone has told so, or is about to.
+            let _ = start.send(started);
+        }
+    }
+
+    fn tell_probe(&mut self) {
+        self.probe.set_own_processes(OwnProcesses::new(self.backend.pids()));
+    }
+}
+
+impl Clock for LiveWorld {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Returns early when a message has come.
+    fn wait_until(&mut self, deadline: Timestamp) -> Timestamp {
+        let has_news = self.is_woken || !self.inputs.is_empty() || !self.outcomes.is_empty();
+        let span = if has_news { Duration::ZERO } else { deadline.since(self.clock.now()) };
+        if let Ok(message) = self.inbox.recv_timeout(span) {
+            self.take(message);
+            for _ in 1..MOST_MESSAGES_AT_ONCE {
+                let Ok(message) = self.inbox.try_recv() else { break };
+                self.take(message);
+            }
+        }
+        self.clock.now()
+    }
+}
+
+impl Probe for LiveWorld {
+    fn sample(&mut self, now: Timestamp) -> Result<Sample, ProbeError> {
+        if self.next_sample <= now {
+            // A fixed grid, unless a moment of it was missed: a machine that slept is read once.
+            self.next_sample += self.interval;
+            if self.next_sample <= now {
+                self.next_sample = now + self.interval;
+            }
+        }
+        self.probe.sample(now)
+    }
+}
+
+impl Backend for LiveWorld {
+    fn submit(&mut self, now: Timestamp, command: &Command) {
+        match command {
+            Command::Load { .. } | Command::Unload { .. } => {
+                self.backend.submit(now, command);
+                self.tell_probe();
+            }
+            Command::Start { request, model } => self.start(*request, model),
+            // Its connection is closed when its client hears the end, which follows.
+            Command::Cancel { request } => {
+                self.take_outcome(Outcome::Cancelled { request: *request });
+            }
+        }
+    }
+
+    fn poll(&mut self, now: Timestamp) -> Option<Outcome> {
+        if self.outcomes.is_empty() && self.is_woken {
+            match self.backend.poll(now) {
+                Some(outcome) => {
+                    self.take_outcome(outcome);
+                    self.tell_probe();
+                }
+                None => self.is_woken = false,
+            }
+        }
+        self.outcomes.pop_front()
+    }
+
+    fn next_wakeup(&self) -> Option<Timestamp> {
+        (self.is_woken || !self.outcomes.is_empty()).then(|| self.clock.now())
+    }
+}
+
+impl World for LiveWorld {
+    fn next_sample(&self) -> Option<Timestamp> {
+        Some(self.next_sample)
+    }
+
+    fn next_input(&self) -> Option<Timestamp> {
+        (!self.inputs.is_empty()).then(|| self.clock.now())
+    }
+
+    fn poll_input(&mut self, _: Timestamp) -> Option<Input> {
+        self.inputs.pop_front()
+    }
+
+    fn ended(&mut self, _: Timestamp, request: RequestId, end: &End) {
+        self.running.remove(&request);
+        if let Some(ticket) = self.tickets.remove(&request) {
+            let _ = ticket.ended.send(end.clone());
+        }
+    }
+}
+
+/// Chosen: what waits in the channel is handed over together, but a flood does not keep the rest waiting.
+const MOST_MESSAGES_AT_ONCE: usize = 1024;
