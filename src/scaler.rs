@@ -12,7 +12,7 @@ mod proactive;
 mod projection;
 mod sustained;
 
-use crate::catalog::{Catalog, ModelId, Rung};
+use crate::catalog::{Catalog, Rung};
 use crate::event::{Action, Decision, Gate, Reason};
 use crate::sample::Sample;
 use crate::scaler::baseline::{Fixed, Original, Projecting};
@@ -115,9 +115,4 @@ impl Scaler {
 /// Returns the rung that a policy starts from by its settings, if they name one.
 fn named_rung(catalog: &Catalog, tier: Option<&String>) -> Option<Rung> {
     tier.and_then(|tier| catalog.rung_of_tier(tier))
-}
-
-/// Returns the names of a rung's model, for callers that hold a rung.
-pub fn model_of(catalog: &Catalog, rung: Rung) -> Option<&ModelId> {
-    catalog.primary(rung).map(|model| &model.id)
 }
