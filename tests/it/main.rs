@@ -5,11 +5,9 @@
 mod cli;
 mod determinism;
 #[cfg(all(feature = "serve", target_os = "linux"))]
-mod gguf;
+mod live;
 mod properties;
 mod reports;
 mod scenarios;
-#[cfg(all(feature = "serve", target_os = "linux"))]
-mod serve;
 mod support;
 mod tidy;

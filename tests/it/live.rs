@@ -1,0 +1,5 @@
+//! The live side, with a real model server and real sockets on loopback.
+
+mod daemon;
+mod gguf;
+mod serve;

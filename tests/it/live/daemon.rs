@@ -1,0 +1,207 @@
+//! What the tests of the live side share: the real engine, the daemon as a process, and its clients.
+//!
+//! The engine is `$TIERSHIFT_LLAMA_SERVER`, or what `scripts/get-llama-server.sh` brings. Where neither is to be had,
+//! the test says so by name and is skipped.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tiershift::time::{Clock, SystemClock, Timestamp};
+
+use crate::support::root;
+
+/// Windows of a second, and a machine of which any part may be used: what others do on it does not matter here.
+pub(super) const POLICY: &str = r#"
+sampling-interval = "100ms"
+stabilization = "1s"
+trend-half-life = "1s"
+forecast-horizon = "1s"
+upgrade-line = "97%"
+preventive-line = "98%"
+degrade-line = "99%"
+hysteresis-margin = "0%"
+free-floor-share = "0%"
+constrain = ["memory"]
+[manager]
+start = "small"
+switch-cooldown = "0s"
+load-retry = "200ms"
+"#;
+
+/// Returns a llama-server that runs, or says which test is skipped for want of it.
+pub(super) fn engine(test: &str) -> Option<PathBuf> {
+    if let Some(given) = std::env::var_os("TIERSHIFT_LLAMA_SERVER") {
+        return Some(given.into());
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("llama-server");
+    let script = root().join("scripts/get-llama-server.sh");
+    let got = Command::new("bash").arg(script).arg(&folder).stdin(Stdio::null()).output();
+    match got {
+        Ok(output) if output.status.success() => Some(folder.join("llama-server")),
+        Ok(output) => {
+            let why = String::from_utf8_lossy(&output.stderr).into_owned();
+            eprintln!("SKIPPED {test}: no llama-server is to be had here: {why}");
+            None
+        }
+        Err(error) => {
+            eprintln!("SKIPPED {test}: no llama-server is to be had here: {error}");
+            None
+        }
+    }
+}
+
+pub(super) fn chat(words: &str, tokens: u32) -> String {
+    format!(
+        "{{\"messages\":[{{\"role\":\"user\",\"content\":\"{words}\"}}],\"stream\":true,\"max_tokens\":{tokens}}}"
+    )
+}
+
+/// The daemon. Dropped, it is killed: a failed test leaves nothing behind but what this very test is about.
+pub(super) struct Daemon {
+    pub(super) child: Child,
+    pub(super) port: u16,
+}
+
+impl Daemon {
+    pub(super) fn start(engine: &Path, folder: &Path) -> Self {
+        let mut child = Command::new(snapbox::cmd::cargo_bin!("tiershift"))
+            .current_dir(folder)
+            .args(["serve", "--port", "0", "--models", "models", "--policy", "policy.toml"])
+            .args(["--log", "log.jsonl", "--llama-server"])
+            .arg(engine)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
+        Self { child, port: port.unwrap_or_else(|| panic!("it says where it listens: {line}")) }
+    }
+
+    pub(super) fn send(&self, request: &str) -> Connection {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        Connection { stream, read: String::new() }
+    }
+
+    pub(super) fn send_post(&self, path: &str, body: &str) -> Connection {
+        let length = body.len();
+        self.send(&format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost:{}\r\nContent-Type: application/json\r\n\
+             Connection: close\r\nContent-Length: {length}\r\n\r\n{body}",
+            self.port
+        ))
+    }
+
+    pub(super) fn ask(&self, body: &str) -> Connection {
+        self.send_post("/v1/chat/completions", body)
+    }
+
+    pub(super) fn post(&self, path: &str, body: &str) -> String {
+        self.send_post(path, body).rest()
+    }
+
+    pub(super) fn get(&self, path: &str) -> String {
+        let port = self.port;
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
+        self.send(&head).rest()
+    }
+
+    /// Waits until the status is as wanted.
+    #[track_caller]
+    pub(super) fn wait_for(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
+        let mut clock = SystemClock::start();
+        loop {
+            let status = json(&self.get("/status"));
+            if is_so(&status) {
+                return;
+            }
+            assert!(clock.now() < Timestamp::ZERO + PATIENCE, "{what} does not come: {status:#}");
+            clock.wait_until(clock.now() + POLL);
+        }
+    }
+
+    /// Waits for the end.
+    pub(super) fn wait(&mut self) -> Option<i32> {
+        let mut clock = SystemClock::start();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(clock.now() < Timestamp::ZERO + PATIENCE, "the daemon does not end");
+            clock.wait_until(clock.now() + POLL);
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            for child in children(self.child.id()) {
+                signal("KILL", child);
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+pub(super) struct Connection {
+    stream: TcpStream,
+    read: String,
+}
+
+impl Connection {
+    /// Reads until `text` has come.
+    pub(super) fn until(&mut self, text: &str) {
+        let mut bytes = [0; 4096];
+        while !self.read.contains(text) {
+            let read = self.stream.read(&mut bytes).unwrap();
+            assert!(read > 0, "it ends before {text:?}: {}", self.read);
+            self.read.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+        }
+    }
+
+    /// Reads to the end, and returns everything.
+    pub(super) fn rest(mut self) -> String {
+        self.stream.read_to_string(&mut self.read).unwrap();
+        self.read
+    }
+}
+
+#[track_caller]
+pub(super) fn json(reply: &str) -> Value {
+    let (_, body) = reply.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no body: {reply}"));
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {reply}"))
+}
+
+pub(super) fn signal(name: &str, pid: u32) {
+    let line = format!("kill -{name} {pid}");
+    assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success(), "{line}");
+}
+
+/// Returns the processes whose parent is `pid`.
+pub(super) fn children(pid: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.filter(|id: &u32| {
+        // "id (name) state parent ..": the name may hold anything.
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
+        after.split(' ').nth(1).is_some_and(|parent| parent == pid.to_string())
+    })
+    .collect()
+}
+
+/// How long anything may take on a machine that is busy with something else.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(super) const POLL: Duration = Duration::from_millis(50);

@@ -1,0 +1,113 @@
+//! The daemon from end to end: a real llama-server, real models, real sockets on loopback.
+
+use std::fs;
+use std::path::Path;
+
+use crate::live::daemon::{Daemon, POLICY, chat, children, engine, json, signal};
+use crate::live::gguf;
+use crate::support::run_in;
+
+#[test]
+fn a_daemon_serves_scales_records_and_leaves_nothing_behind() {
+    let Some(engine) = engine("a_daemon_serves_scales_records_and_leaves_nothing_behind") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let models = folder.path().join("models");
+    fs::create_dir(&models).unwrap();
+    gguf::write(&models.join("a.gguf"), gguf::TINY).unwrap();
+    gguf::write(&models.join("b.gguf"), gguf::SMALL).unwrap();
+    fs::write(folder.path().join("policy.toml"), POLICY).unwrap();
+    let mut daemon = Daemon::start(&engine, folder.path());
+
+    // A request waits for the first model, and is then streamed.
+    let stream = daemon.ask(&chat("the cat", 8)).rest();
+    assert!(stream.contains("x-tiershift-model: a\r\n"), "{stream}");
+    assert!(stream.contains("x-tiershift-tier: small\r\n"), "{stream}");
+    assert!(stream.contains("content-type: text/event-stream\r\n"), "{stream}");
+    assert!(stream.matches("\"content\":\" ").count() == 8, "{stream}");
+    assert!(stream.contains("data: [DONE]"), "{stream}");
+
+    // The window is over: it goes up by itself.
+    daemon.wait_for("the upgrade", |status| status["tier"] == "medium");
+
+    // A switch cuts no stream, and the next request is served by the other model.
+    let mut stream = daemon.ask(&chat("the dog", 40));
+    stream.until("data: ");
+    let asked = daemon.post("/switch", "{\"tier\":\"small\"}");
+    assert!(asked.starts_with("HTTP/1.1 202 "), "{asked}");
+    let stream = stream.rest();
+    assert!(stream.contains("x-tiershift-tier: medium\r\n"), "{stream}");
+    assert!(stream.contains("data: [DONE]") && !stream.contains("\"error\""), "{stream}");
+    daemon.wait_for("the downgrade", |status| status["tier"] == "small");
+    let whole = daemon.post("/v1/completions", "{\"prompt\":\"a bird\",\"max_tokens\":3}");
+    assert!(whole.contains("x-tiershift-tier: small\r\n"), "{whole}");
+    assert_eq!(json(&whole)["usage"]["completion_tokens"], 3, "{whole}");
+
+    // A client that hangs up gives its place back.
+    let mut stream = daemon.ask(&chat("the fish", 3000));
+    stream.until("data: ");
+    drop(stream);
+    daemon.wait_for("the hang-up", |status| {
+        status["requests"]["cancelled"] == 1 && status["requests"]["running"] == 0
+    });
+
+    // A model that dies ends its stream with an error; the next request works.
+    let mut stream = daemon.ask(&chat("the wolf", 3000));
+    stream.until("data: ");
+    for child in children(daemon.child.id()) {
+        signal("KILL", child);
+    }
+    let stream = stream.rest();
+    assert!(stream.contains("\"code\":\"model_failed\""), "{stream}");
+    let stream = daemon.ask(&chat("the fox", 2)).rest();
+    assert!(stream.contains("data: [DONE]"), "{stream}");
+
+    // What is refused, is refused in OpenAI's form.
+    let unknown = daemon.post("/v1/completions", "{\"prompt\":\"\",\"model\":\"c\"}");
+    assert!(unknown.starts_with("HTTP/1.1 404 "), "{unknown}");
+    assert_eq!(json(&unknown)["error"]["code"], "model_not_found");
+    let mistaken = daemon.post("/v1/completions", "{\"max_tokens\":1}");
+    assert!(mistaken.starts_with("HTTP/1.1 4"), "the server's own answer: {mistaken}");
+    let foreign = daemon
+        .send("GET /status HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+        .rest();
+    assert!(foreign.starts_with("HTTP/1.1 403 "), "{foreign}");
+    let listed = json(&daemon.get("/v1/models"));
+    let ids: Vec<_> = listed["data"].as_array().unwrap().iter().map(|it| &it["id"]).collect();
+    assert_eq!(ids, ["auto", "a", "b"]);
+
+    // Told to stop, it finishes what runs.
+    let mut stream = daemon.ask(&chat("the end", 30));
+    stream.until("data: ");
+    let left = children(daemon.child.id());
+    assert!(!left.is_empty(), "a model runs");
+    signal("TERM", daemon.child.id());
+    let stream = stream.rest();
+    assert!(stream.contains("data: [DONE]"), "{stream}");
+    let code = daemon.wait();
+    assert_eq!(code, Some(0));
+    for pid in left {
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is left behind");
+    }
+
+    // What it did can be done again from its log, which holds no word of anybody.
+    let verified = run_in(folder.path(), "verify log.jsonl").exits(0);
+    assert!(verified.out.contains("verified"), "{}", verified.out);
+    let log = fs::read_to_string(folder.path().join("log.jsonl")).unwrap();
+    for word in ["the cat", "a bird", "the end"] {
+        assert!(!log.contains(word), "the log holds \"{word}\"");
+    }
+    let place = folder.path().to_string_lossy().into_owned();
+    assert!(!log.contains(&place), "the log tells of this machine's folders");
+}
+
+#[test]
+fn a_daemon_is_refused_where_it_could_be_reached_from_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    gguf::write(&folder.path().join("a.gguf"), gguf::TINY).unwrap();
+    let refused = run_in(folder.path(), "serve --models . --host 0.0.0.0").exits(2);
+    assert!(refused.err.contains("only loopback addresses are served"), "{}", refused.err);
+    let refused = run_in(folder.path(), "serve --models . --llama-server ./none").exits(2);
+    assert!(refused.err.contains("`./none` does not run"), "{}", refused.err);
+}
