@@ -40,6 +40,20 @@ pub struct Launch {
     pub context_tokens: u32,
     /// Requests side by side.
     pub slots: u32,
+    /// Whether it turns texts into vectors too.
+    pub embeddings: Embeddings,
+}
+
+/// How a model turns texts into vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Embeddings {
+    /// It does not.
+    None,
+    /// As its file says.
+    AsTrained,
+    /// As the mean over its tokens: its file does not say, and a build of 2026 without a word of it ends its process
+    /// at the next completion (seen on 2026-11-24).
+    Mean,
 }
 
 /// Who is told what comes between two calls.
@@ -230,6 +244,11 @@ fn command(program: &PathBuf, model: &ModelId, launch: &Launch, port: u16) -> Pr
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
+    match launch.embeddings {
+        Embeddings::None => {}
+        Embeddings::AsTrained => drop(command.arg("--embeddings")),
+        Embeddings::Mean => drop(command.args(["--embeddings", "--pooling", "mean"])),
+    }
     // Ctrl-C in a terminal goes to a whole group: running streams shall not end by it.
     #[cfg(unix)]
     command.process_group(0);

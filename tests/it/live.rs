@@ -3,3 +3,4 @@
 mod daemon;
 mod gguf;
 mod serve;
+mod serving;

@@ -69,11 +69,17 @@ pub(super) struct Daemon {
 
 impl Daemon {
     pub(super) fn start(engine: &Path, folder: &Path) -> Self {
+        Self::start_with(engine, folder, &[])
+    }
+
+    /// Starts it with more options.
+    pub(super) fn start_with(engine: &Path, folder: &Path, options: &[&str]) -> Self {
         let mut child = Command::new(snapbox::cmd::cargo_bin!("tiershift"))
             .current_dir(folder)
             .args(["serve", "--port", "0", "--models", "models", "--policy", "policy.toml"])
             .args(["--log", "log.jsonl", "--llama-server"])
             .arg(engine)
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
