@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
-use crate::event::{Action, Command, Notice, Outcome, Output, Reason, Urgency};
+use crate::event::{Action, Adopted, Command, Notice, Outcome, Output, Reason, Urgency};
 use crate::manager::lifecycle::{Happening, Lifecycle};
 use crate::manager::queue::Queue;
 use crate::manager::room::Room;
@@ -213,6 +213,43 @@ impl Manager {
             self.serve_from(None, out);
             self.recover(now, index);
         }
+        self.advance(now, out);
+    }
+
+    /// Takes over what is loaded already: the best of it serves, no higher than `highest`, and the rest goes.
+    pub fn handle_adoption(
+        &mut self,
+        now: Timestamp,
+        models: &[Adopted],
+        highest: Option<Rung>,
+        out: &mut VecDeque<Output>,
+    ) {
+        for Adopted { model, gpu } in models {
+            // A server may have models that we do not manage; they are no concern of ours.
+            if self.catalog.model(model).is_some() {
+                let index = self.index_of(model.as_str());
+                self.pass(index, Happening::Adopted);
+                self.slots[index].gpu = *gpu;
+            }
+        }
+        // A decision that came first knows better what to do with them.
+        if self.stopping || self.serving.is_some() || self.switch.is_some() {
+            return;
+        }
+        let goal = (0..self.slots.len())
+            .filter(|&index| self.slots[index].state == Lifecycle::Ready)
+            .filter(|&index| highest.is_none_or(|highest| self.rung_of(index) <= highest))
+            // The highest rung; the first of its models among several.
+            .max_by_key(|&index| (self.rung_of(index), std::cmp::Reverse(index)));
+        self.switch = Some(Switch {
+            from: self.rung,
+            to: goal.map_or(Rung::NONE, |goal| self.rung_of(goal)),
+            goal,
+            began: now,
+            urgency: Urgency::Graceful,
+            reason: Reason::Asked,
+            waiting_for_room: None,
+        });
         self.advance(now, out);
     }
 

@@ -1,5 +1,6 @@
 //! The live side, with a real model server and real sockets on loopback.
 
+mod adoption;
 mod daemon;
 mod gguf;
 mod serve;
