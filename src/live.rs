@@ -12,6 +12,7 @@
 
 mod board;
 mod completions;
+mod config;
 mod folder;
 mod gguf;
 mod http;
@@ -51,6 +52,9 @@ use crate::record;
 use crate::settings::{RawSettings, Settings, SettingsError};
 use crate::time::Clock;
 
+pub use crate::live::config::{
+    ConfigError, RawConfig, RawListen, RawModels, RawServer, schema as config_schema,
+};
 pub use crate::live::folder::{Folder, FolderError};
 
 /// What is to be served.

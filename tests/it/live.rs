@@ -3,4 +3,7 @@
 mod adoption;
 mod daemon;
 mod gguf;
+mod hog;
+mod pressure;
 mod serve;
+mod story;
