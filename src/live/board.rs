@@ -124,6 +124,7 @@ impl Board {
                 | Input::Cancel { .. }
                 | Input::Outcome(_)
                 | Input::Timeout
+                | Input::Adopt { .. }
                 | Input::Switch { .. },
             ) => {}
             Passed::Output(output) => self.see_output(now, output),

@@ -1,7 +1,7 @@
 //! A folder of model files: a catalog made from it, and the only place from which a model is loaded.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,26 @@ impl Folder {
             }
         }
         Ok(Self { path, files })
+    }
+
+    /// Returns where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Claims the folder for one daemon, for as long as what is returned lives; `None` where the file system knows no
+    /// locks. The system takes a claim back from a daemon that dies.
+    ///
+    /// # Errors
+    /// Where another daemon serves from it.
+    pub(super) fn claim(&self) -> Result<Option<File>, FolderError> {
+        let folder = File::open(&self.path)
+            .map_err(|source| FolderError::Read { path: self.path.clone(), source })?;
+        match folder.try_lock() {
+            Ok(()) => Ok(Some(folder)),
+            Err(TryLockError::WouldBlock) => Err(FolderError::Claimed { path: self.path.clone() }),
+            Err(TryLockError::Error(_)) => Ok(None),
+        }
     }
 
     /// Returns a ladder of the folder's models, the largest on top: `small`, `medium` and `large` where there are
@@ -167,6 +187,8 @@ fn quality(place: usize, count: usize) -> Percent {
 pub enum FolderError {
     #[error("cannot read the folder of models `{}`", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("another daemon serves from `{}`: stop it, or give each a folder of its own", path.display())]
+    Claimed { path: PathBuf },
     #[error("`{}` has no model: put .gguf files there", path.display())]
     Empty { path: PathBuf },
     #[error("cannot read the model `{file}`: remove or replace it")]

@@ -45,7 +45,9 @@ fn folder(policy: &str) -> tempfile::TempDir {
 }
 
 fn start(engine: &Path, folder: &Path) -> Daemon {
-    Daemon::start_with(engine, folder, &["--catalog", "catalog.toml"])
+    let engine = engine.to_str().unwrap();
+    let models = ["--models", "models", "--catalog", "catalog.toml"];
+    Daemon::start_with(folder, &[models.as_slice(), &["--llama-server", engine]].concat())
 }
 
 #[test]
