@@ -4,6 +4,7 @@ mod adoption;
 mod daemon;
 mod gguf;
 mod hog;
+mod load;
 mod pressure;
 mod serve;
 mod serving;
