@@ -48,6 +48,20 @@ pub struct Launch {
     pub context_tokens: u32,
     /// Requests side by side.
     pub slots: u32,
+    /// Whether it turns texts into vectors too.
+    pub embeddings: Embeddings,
+}
+
+/// How a model turns texts into vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Embeddings {
+    /// It does not.
+    None,
+    /// As its file says.
+    AsTrained,
+    /// As the mean over its tokens: its file does not say, and a build of 2026 without a word of it ends its process
+    /// at the next completion (seen on 2026-11-24).
+    Mean,
 }
 
 /// Who is told what comes between two calls.
@@ -383,6 +397,12 @@ fn arguments(model: &ModelId, launch: &Launch, port: u16) -> Vec<OsString> {
         ["--no-webui", "--offline"],
     ];
     all.extend(rest.as_flattened().iter().map(OsString::from));
+    let embeddings: &[&str] = match launch.embeddings {
+        Embeddings::None => &[],
+        Embeddings::AsTrained => &["--embeddings"],
+        Embeddings::Mean => &["--embeddings", "--pooling", "mean"],
+    };
+    all.extend(embeddings.iter().map(OsString::from));
     all
 }
 

@@ -5,9 +5,10 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::backend::llama_server::Launch;
+use crate::backend::llama_server::{Embeddings, Launch};
 use crate::catalog::{Catalog, CatalogError, Model, ModelId};
 use crate::live::gguf::Dimensions;
+use crate::request::Task;
 use crate::units::{Bytes, Percent};
 
 /// The model files of a folder.
@@ -105,8 +106,7 @@ impl Folder {
         quality: Percent,
         size: Bytes,
     ) -> Result<Model, FolderError> {
-        let dimensions = Dimensions::read(&self.path.join(name))
-            .map_err(|source| FolderError::Model { file: name.to_owned(), source })?;
+        let dimensions = self.dimensions(name)?;
         let trained = dimensions.context_tokens.and_then(|tokens| u32::try_from(tokens).ok());
         let scores = LOGITS_PER_WORD.saturating_mul(dimensions.vocabulary.unwrap_or_default());
         let mut model = Model::of_size(id, tier, quality, size + SERVER + scores);
@@ -139,11 +139,24 @@ impl Folder {
         if !self.files.contains_key(&file) {
             return Err(FolderError::Missing { model: model.id.clone(), file });
         }
+        let embeddings =
+            if model.can(Task::Embedding) { self.embeddings(&file)? } else { Embeddings::None };
         Ok(Launch {
             file: self.path.join(file),
             context_tokens: model.context_tokens,
             slots: model.slots,
+            embeddings,
         })
+    }
+
+    fn embeddings(&self, name: &str) -> Result<Embeddings, FolderError> {
+        let dimensions = self.dimensions(name)?;
+        Ok(if dimensions.has_pooling() { Embeddings::AsTrained } else { Embeddings::Mean })
+    }
+
+    fn dimensions(&self, name: &str) -> Result<Dimensions, FolderError> {
+        Dimensions::read(&self.path.join(name))
+            .map_err(|source| FolderError::Model { file: name.to_owned(), source })
     }
 }
 

@@ -6,4 +6,5 @@ mod gguf;
 mod hog;
 mod pressure;
 mod serve;
+mod serving;
 mod story;
