@@ -16,9 +16,12 @@ mod config;
 mod folder;
 mod gguf;
 mod http;
+mod ladder;
 mod message;
 mod recorder;
 mod refusal;
+mod server;
+mod source;
 mod tally;
 mod wish;
 mod world;
@@ -26,7 +29,6 @@ mod world;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,7 +37,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-use crate::backend::llama_server::{Hearers, LlamaServer};
+use crate::backend::llama_server::Hearers;
 use crate::catalog::{Catalog, ModelId, RawCatalog};
 use crate::controller::{Controller, ControllerError, Detail};
 use crate::driver::{self, Livelock};
@@ -45,6 +47,7 @@ use crate::live::board::{Board, Recording};
 use crate::live::http::App;
 use crate::live::message::Message;
 use crate::live::recorder::Recorder;
+use crate::live::source::Started;
 use crate::live::world::{LiveWorld, Parts};
 use crate::log::{Header, LogLevel, LogVersion};
 use crate::probe::system::SystemProbe;
@@ -56,17 +59,17 @@ pub use crate::live::config::{
     ConfigError, RawConfig, RawListen, RawModels, RawServer, schema as config_schema,
 };
 pub use crate::live::folder::{Folder, FolderError};
+pub use crate::live::server::{RemoteServer, ServerError};
+pub use crate::live::source::{Source, SourceError};
 
 /// What is to be served.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where to listen: on loopback only. Port 0 takes any that is free.
     pub address: SocketAddr,
-    /// The `llama-server` program.
-    pub program: PathBuf,
-    /// The model files.
-    pub folder: Folder,
-    /// The ladder; each of its models has a file in the folder.
+    /// What runs the models.
+    pub source: Source,
+    /// The ladder; the source has each of its models.
     pub catalog: Catalog,
     /// The policy.
     pub settings: RawSettings,
@@ -112,14 +115,10 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     if !plan.address.ip().is_loopback() {
         return Err(LiveError::NotLoopback { address: plan.address });
     }
-    check_program(&plan)?;
     let mut probe = SystemProbe::new();
     let machine = probe.machine();
     let settings = Settings::new(plan.settings.clone(), machine.tier())?;
     let controller = Controller::new(&settings, &plan.catalog, Detail::Full)?;
-    let launches = plan.folder.launches(&plan.catalog)?;
-    // Held to the end.
-    let claim = plan.folder.claim()?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -131,24 +130,19 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
         .and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) =
         listener.map_err(|source| LiveError::Listen { address: plan.address, source })?;
-    let recorder = match &plan.log {
-        Some(path) => Recorder::create(path, header(&plan, &machine))
-            .map_err(|source| LiveError::Log { path: path.clone(), source })?,
-        None => Recorder::off(),
-    };
     let (to, inbox) = mpsc::channel();
-    let mut backend = LlamaServer::new(
-        plan.program,
-        plan.folder.path().to_owned(),
-        launches,
-        runtime.handle().clone(),
-        client.clone(),
-        hearers(&to, hear),
-    );
-    let adopted = if claim.is_some() { backend.adopt() } else { Vec::new() };
+    let header = header(&plan, &machine);
+    let tools = (runtime.handle().clone(), client.clone(), hearers(&to, hear));
+    // Its claim is held to the end.
+    let Started { backend, adopted, claim: _claim } = plan.source.start(&plan.catalog, tools)?;
     for Adopted { model, .. } in &adopted {
         hear(Told::Adopted { model });
     }
+    let recorder = match &plan.log {
+        Some(path) => Recorder::create(path, header)
+            .map_err(|source| LiveError::Log { path: path.clone(), source })?,
+        None => Recorder::off(),
+    };
     let recording = if plan.log.is_some() { Recording::On } else { Recording::Off };
     let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone(), recording)));
     let app = Arc::new(App::new(to.clone(), plan.catalog.clone(), client, Arc::clone(&board)));
@@ -195,6 +189,7 @@ fn control(
             board().see(now, passed);
         })?;
         note(recorder.flush());
+        board().learn_own_sources(world.own_sources());
     }
     note(recorder.close());
     Ok(())
@@ -209,16 +204,6 @@ fn hearers(to: &Sender<Message>, hear: &Hear) -> Hearers {
         }),
         last_words: Arc::new(move |model, words| hear(Told::LastWords { model, words })),
     }
-}
-
-/// Sees that the program runs at all: a wrong path is told now, and not as a load that fails again and again.
-fn check_program(plan: &Plan) -> Result<(), LiveError> {
-    let mut command = Command::new(&plan.program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let ran = command.status().and_then(|status| {
-        if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
-    });
-    ran.map_err(|source| LiveError::Program { program: plan.program.clone(), source })
 }
 
 fn client() -> Result<reqwest::Client, LiveError> {
@@ -318,8 +303,6 @@ pub enum LiveError {
     NotLoopback { address: SocketAddr },
     #[error("cannot listen on {address}: take another port with --port")]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("`{}` does not run: name a llama-server with --llama-server, scripts/get-llama-server.sh gets one", program.display())]
-    Program { program: PathBuf, source: io::Error },
     #[error("cannot write the log `{}`: name a file that is not there yet", path.display())]
     Log { path: PathBuf, source: io::Error },
     #[error("the system gives no threads or signals")]
@@ -327,7 +310,7 @@ pub enum LiveError {
     #[error("cannot make connections")]
     Client(#[source] reqwest::Error),
     #[error(transparent)]
-    Folder(#[from] FolderError),
+    Source(#[from] SourceError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]

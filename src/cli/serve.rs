@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::cli::{Verdict, common};
-use crate::live::{self, Folder, Hear, Plan, RawConfig, RawListen, Told};
+use crate::live::{self, Folder, Hear, Plan, RawConfig, RawListen, RemoteServer, Source, Told};
 use crate::probe::system::SystemProbe;
 
 /// Serve the best model that this machine can carry, through llama-server
@@ -18,6 +18,7 @@ use crate::probe::system::SystemProbe;
     after_help = "Stops on Ctrl-C or SIGTERM: takes nothing new, finishes what runs, unloads. A second one ends it at \
 once.\n\nExamples:\n  \
 tiershift serve --models ~/models\n  \
+tiershift serve --server http://127.0.0.1:11434\n  \
 tiershift serve --example-config > serve.toml\n  \
 tiershift serve --config serve.toml\n  \
 tiershift serve --llama-server ./llama/llama-server --models ~/models --log today.jsonl\n  \
@@ -34,6 +35,10 @@ pub(super) struct Arguments {
     /// The llama-server program [default: llama-server]
     #[arg(long, value_name = "PROGRAM")]
     llama_server: Option<PathBuf>,
+    /// A model server that runs already, such as http://127.0.0.1:11434, instead of processes of our own:
+    /// llama-server in router mode, Ollama, LM Studio, llama-swap, or anything with OpenAI's API
+    #[arg(long, value_name = "URL", conflicts_with_all = ["models", "llama_server"])]
+    server: Option<String>,
     /// The folder of the .gguf files
     #[arg(long, value_name = "FOLDER")]
     models: Option<PathBuf>,
@@ -68,18 +73,26 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
 fn plan(arguments: &Arguments) -> Result<Plan> {
     let config = config(arguments)?;
     let RawListen { host, port } = config.listen;
-    let folder = config.models.folder.context(
-        "no models are named: say --models FOLDER, or give `folder` in [models] of the config",
-    )?;
-    let folder = Folder::open(&folder)?;
-    let catalog = match &config.models.catalog {
-        Some(path) => common::catalog(path)?,
-        None => folder.catalog()?,
+    let catalog = config.models.catalog.as_deref().map(common::catalog).transpose()?;
+    let (source, catalog) = match &config.server.url {
+        Some(url) => {
+            let server = RemoteServer::find(url)?;
+            eprintln!("{} answers at {url}", server.name());
+            let catalog = catalog.map_or_else(|| server.catalog(), Ok)?;
+            (Source::Server(server), catalog)
+        }
+        None => {
+            let folder = config.models.folder.context(
+                "no models are named: say --models FOLDER or --server URL, or give `folder` in [models] of the config",
+            )?;
+            let folder = Folder::open(&folder)?;
+            let catalog = catalog.map_or_else(|| folder.catalog(), Ok)?;
+            (Source::Processes { program: config.server.llama_server, folder }, catalog)
+        }
     };
     Ok(Plan {
         address: SocketAddr::new(host, port),
-        program: config.server.llama_server,
-        folder,
+        source,
         catalog,
         settings: config.policy,
         log: arguments.log.clone(),
@@ -98,6 +111,10 @@ fn config(arguments: &Arguments) -> Result<RawConfig> {
     set(&mut config.listen.host, arguments.host);
     set(&mut config.listen.port, arguments.port);
     set(&mut config.server.llama_server, arguments.llama_server.clone());
+    if arguments.models.is_some() || arguments.llama_server.is_some() {
+        config.server.url = None;
+    }
+    config.server.url = arguments.server.clone().or(config.server.url);
     config.models.folder = arguments.models.clone().or(config.models.folder);
     config.models.catalog = arguments.catalog.clone().or(config.models.catalog);
     Ok(config)
@@ -120,7 +137,7 @@ fn tell(told: &Told<'_>, json: bool) {
             };
         }
         Told::Adopted { model } => {
-            eprintln!("`{model}` was left loaded by an earlier run and serves on");
+            eprintln!("`{model}` is loaded already and is taken over");
         }
         Told::LastWords { model, words } => {
             eprintln!("llama-server of `{model}` ended unasked; its last words:");

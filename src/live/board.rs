@@ -1,9 +1,10 @@
 //! What the daemon shows of itself: kept from what passes between the controller and its world, read by `/status`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::backend::remote::OwnSource;
 use crate::catalog::{Catalog, ModelId, Rung};
 use crate::driver::Passed;
 use crate::event::{Action, Command, Decision, Gate, Input, Notice, Output};
@@ -31,6 +32,7 @@ pub(super) struct Board {
     cancelled: u64,
     rejected: u64,
     recording: Recording,
+    own_sources: Vec<(ModelId, OwnSource)>,
 }
 
 /// Whether a log is written.
@@ -78,6 +80,8 @@ pub(super) struct Status<'a> {
     notice: Option<Notice>,
     requests: Requests,
     recording: &'a Recording,
+    /// Who says what each loaded model uses.
+    own_use_from: BTreeMap<&'a str, OwnSource>,
 }
 
 #[derive(Debug, Serialize)]
@@ -109,6 +113,7 @@ impl Board {
             cancelled: 0,
             rejected: 0,
             recording,
+            own_sources: Vec::new(),
         }
     }
 
@@ -163,6 +168,11 @@ impl Board {
         }
     }
 
+    /// Takes note of where each loaded model's own use is taken from.
+    pub(super) fn learn_own_sources(&mut self, sources: Vec<(ModelId, OwnSource)>) {
+        self.own_sources = sources;
+    }
+
     /// The recording has stopped.
     pub(super) fn recording_stopped(&mut self, error: String) {
         self.recording = Recording::Stopped { error };
@@ -211,6 +221,7 @@ impl Board {
                 rejected: self.rejected,
             },
             recording: &self.recording,
+            own_use_from: self.own_sources.iter().map(|(id, from)| (id.as_str(), *from)).collect(),
         }
     }
 }
