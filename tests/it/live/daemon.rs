@@ -92,10 +92,7 @@ impl Daemon {
     }
 
     pub(super) fn send(&self, request: &str) -> Connection {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        Connection { stream, read: String::new() }
+        Connection::open(self.port, request).unwrap()
     }
 
     pub(super) fn send_post(&self, path: &str, body: &str) -> Connection {
@@ -170,6 +167,14 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Sends a request.
+    pub(super) fn open(port: u16, request: &str) -> std::io::Result<Self> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(request.as_bytes())?;
+        Ok(Self { stream, read: String::new() })
+    }
+
     /// Reads until `text` has come.
     pub(super) fn until(&mut self, text: &str) {
         let mut bytes = [0; 4096];
