@@ -231,6 +231,7 @@ fn header(plan: &Plan, machine: &Machine) -> Header {
         settings: plan.settings.clone(),
         catalog: RawCatalog::from(&plan.catalog),
         started_at: Some(record::date()),
+        segment: None,
         fingerprint: String::new(),
     }
 }

@@ -82,6 +82,7 @@ fn logged(day: &Day, count: u64, level: LogLevel) -> u64 {
         settings: RawSettings::default(),
         catalog: RawCatalog::from(&Catalog::relative_to(machine().memory)),
         started_at: None,
+        segment: None,
         fingerprint: String::new(),
     };
     let mut log = LogWriter::new(Sink::default(), header).expect("the sink takes all");
