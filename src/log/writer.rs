@@ -90,6 +90,11 @@ impl<W: Write> LogWriter<W> {
         Ok((self.out, Some(trailer.end.digest)))
     }
 
+    /// Returns the digest of every byte written so far: the last line's, if it were written now.
+    pub fn digest(&self) -> String {
+        self.digest.finalize().to_hex().to_string()
+    }
+
     /// Returns the bytes written so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
