@@ -2,4 +2,7 @@
 
 mod daemon;
 mod gguf;
+mod hog;
+mod pressure;
 mod serve;
+mod story;
