@@ -4,5 +4,6 @@ mod daemon;
 mod gguf;
 mod hog;
 mod pressure;
+mod recording;
 mod serve;
 mod story;

@@ -69,7 +69,7 @@ pub(super) struct Daemon {
 
 impl Daemon {
     pub(super) fn start(engine: &Path, folder: &Path) -> Self {
-        let mut child = Command::new(snapbox::cmd::cargo_bin!("tiershift"))
+        let child = Command::new(snapbox::cmd::cargo_bin!("tiershift"))
             .current_dir(folder)
             .args(["serve", "--port", "0", "--models", "models", "--policy", "policy.toml"])
             .args(["--log", "log.jsonl", "--llama-server"])
@@ -78,6 +78,11 @@ impl Daemon {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        Self::of(child)
+    }
+
+    /// Takes over a daemon whose standard output is piped, as soon as it listens.
+    pub(super) fn of(mut child: Child) -> Self {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
