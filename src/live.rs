@@ -39,6 +39,7 @@ use crate::backend::llama_server::{Hearers, LlamaServer};
 use crate::catalog::{Catalog, ModelId, RawCatalog};
 use crate::controller::{Controller, ControllerError, Detail};
 use crate::driver::{self, Livelock};
+use crate::event::Adopted;
 use crate::hardware::Machine;
 use crate::live::board::Board;
 use crate::live::http::App;
@@ -79,6 +80,11 @@ pub struct Plan {
 pub enum Told<'a> {
     /// It answers at this address.
     Listening(SocketAddr),
+    /// A model that an earlier daemon left loaded serves on.
+    Adopted {
+        /// The model.
+        model: &'a ModelId,
+    },
     /// A model's process ended unasked.
     LastWords {
         /// The model.
@@ -113,6 +119,8 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     let settings = Settings::new(plan.settings.clone(), machine.tier())?;
     let controller = Controller::new(&settings, &plan.catalog, Detail::Full)?;
     let launches = plan.folder.launches(&plan.catalog)?;
+    // Held to the end.
+    let claim = plan.folder.claim()?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -127,13 +135,18 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone())));
     let recorder = recorder(&plan, &machine, &board, hear)?;
     let (to, inbox) = mpsc::channel();
-    let backend = LlamaServer::new(
+    let mut backend = LlamaServer::new(
         plan.program,
+        plan.folder.path().to_owned(),
         launches,
         runtime.handle().clone(),
         client.clone(),
         hearers(&to, hear),
     );
+    let adopted = if claim.is_some() { backend.adopt() } else { Vec::new() };
+    for Adopted { model, .. } in &adopted {
+        hear(Told::Adopted { model });
+    }
     let app = Arc::new(App::new(to.clone(), plan.catalog.clone(), client, Arc::clone(&board)));
     let (stop, stopped) = oneshot::channel::<()>();
     let server = runtime.spawn(http::serve(listener, app, async {
@@ -143,7 +156,8 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     listen_for_signals(&runtime, to, hear)?;
     hear(Told::Listening(address));
     let interval = plan.settings.sampling_interval.0;
-    let world = LiveWorld::new(Parts { probe, backend, catalog: plan.catalog, interval, inbox });
+    let catalog = plan.catalog;
+    let world = LiveWorld::new(Parts { probe, backend, catalog, interval, inbox, adopted });
     let ran = control(controller, world, recorder, &board);
     let _ = stop.send(());
     // Answers that are written already reach their clients; nothing else is waited for.

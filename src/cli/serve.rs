@@ -120,6 +120,9 @@ fn tell(told: &Told<'_>, json: bool) {
                 common::print(&format!("serving on http://{address}"))
             };
         }
+        Told::Adopted { model } => {
+            eprintln!("`{model}` was left loaded by an earlier run and serves on");
+        }
         Told::LastWords { model, words } => {
             eprintln!("llama-server of `{model}` ended unasked; its last words:");
             for line in words.lines() {

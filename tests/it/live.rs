@@ -1,9 +1,11 @@
 //! The live side, with a real model server and real sockets on loopback.
 
+mod adoption;
 mod daemon;
 mod gguf;
 mod hog;
 mod pressure;
 mod recording;
 mod serve;
+mod serving;
 mod story;

@@ -37,7 +37,7 @@ fn start(engine: &Path, folder: &Path, before: &str) -> Daemon {
         .stderr(fs::File::create(folder.join("stderr.txt")).unwrap())
         .spawn()
         .unwrap();
-    Daemon::of(child)
+    Daemon::of(child, folder)
 }
 
 fn newest_run(folder: &Path) -> PathBuf {

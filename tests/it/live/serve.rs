@@ -3,9 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use tiershift::log::{runs, segments};
-
-use crate::live::daemon::{Daemon, POLICY, chat, children, engine, json, signal};
+use crate::live::daemon::{Daemon, POLICY, chat, children, engine, json, log_text, signal};
 use crate::live::gguf;
 use crate::support::run_in;
 
@@ -96,11 +94,7 @@ fn a_daemon_serves_scales_records_and_leaves_nothing_behind() {
     // What it did can be done again from its log, which holds no word of anybody.
     let verified = run_in(folder.path(), "verify log.jsonl").exits(0);
     assert!(verified.out.contains("verified"), "{}", verified.out);
-    let run = runs(&folder.path().join("log.jsonl")).unwrap().pop().unwrap();
-    let segments = segments(&run).unwrap();
-    let unpack = |path: &Path| zstd::decode_all(fs::File::open(path).unwrap()).unwrap();
-    let log: Vec<u8> = segments.iter().flat_map(|segment| unpack(&segment.path)).collect();
-    let log = String::from_utf8(log).unwrap();
+    let log = log_text(&folder.path().join("log.jsonl"));
     for word in ["the cat", "a bird", "the end"] {
         assert!(!log.contains(word), "the log holds \"{word}\"");
     }
