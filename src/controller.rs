@@ -184,7 +184,9 @@ impl Controller {
         self.suggest_if_long_on_smallest(now, &decision);
         let (action, reason) = (decision.action, decision.reason);
         self.say(decision);
-        self.manager.handle_decision(now, action, reason, &mut self.out);
+        if action != Action::Hold {
+            self.manager.handle_decision(now, action, reason, &mut self.out);
+        }
         self.note_broken(now);
     }
 
@@ -258,6 +260,9 @@ impl Controller {
     }
 
     fn note_broken(&mut self, now: Timestamp) {
+        if !self.manager.has_broken() {
+            return;
+        }
         for rung in self.manager.take_broken() {
             self.scaler.record_broken(now, rung);
         }

@@ -134,6 +134,11 @@ impl Manager {
         })
     }
 
+    /// Returns whether a rung failed since [`Manager::take_broken`] was last called.
+    pub fn has_broken(&self) -> bool {
+        !self.broken.is_empty()
+    }
+
     /// Takes out the rungs that failed since the last call.
     pub fn take_broken(&mut self) -> Vec<Rung> {
         std::mem::take(&mut self.broken)

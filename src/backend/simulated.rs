@@ -39,6 +39,9 @@ pub struct SimulatedServer {
     surroundings: Surroundings,
     /// Whether what our models hold or take may have changed since someone last asked.
     changed: bool,
+    /// The earliest moment at which there is something to say or memory to free; [`Timestamp::ZERO`] while something
+    /// waits to be said. Kept, because it is asked for at every step and changes with few of them.
+    next: Option<Timestamp>,
     load_stream: Stream,
     speed_stream: Stream,
     lag_stream: Stream,
@@ -78,6 +81,7 @@ impl SimulatedServer {
             outcomes: VecDeque::new(),
             surroundings: Surroundings::default(),
             changed: true,
+            next: None,
             load_stream: seed.stream("server.load"),
             speed_stream: seed.stream("server.speed"),
             lag_stream: seed.stream("server.release-lag"),
@@ -126,6 +130,7 @@ impl SimulatedServer {
         for index in 0..self.instances.len() {
             self.reschedule(now, index);
         }
+        self.look_ahead();
     }
 
     /// Returns whether what our models hold or take may have changed since [`SimulatedServer::take_changed`].
@@ -197,6 +202,7 @@ impl SimulatedServer {
             self.release(now, index);
             self.outcomes.push_back(Outcome::Crashed { model: id, error });
         }
+        self.look_ahead();
     }
 
     /// Shifts every appointment by a sleep: while the machine sleeps nothing runs, and nothing is late.
@@ -207,6 +213,7 @@ impl SimulatedServer {
         for (until, ..) in self.lingering.iter_mut().chain(&mut self.grabs) {
             *until += span;
         }
+        self.look_ahead();
     }
 
     fn held(&self, now: Timestamp) -> impl Iterator<Item = (Footprint, Option<u8>)> + '_ {
@@ -451,9 +458,13 @@ impl Backend for SimulatedServer {
             Command::Start { request, model } => self.start(now, *request, model),
             Command::Cancel { request } => self.cancel(now, *request),
         }
+        self.look_ahead();
     }
 
     fn poll(&mut self, now: Timestamp) -> Option<Outcome> {
+        if self.next.is_none_or(|next| next > now) {
+            return None;
+        }
         if !(self.lingering.is_empty() && self.grabs.is_empty()) {
             self.changed = true;
             self.lingering.retain(|&(until, ..)| until > now);
@@ -462,25 +473,29 @@ impl Backend for SimulatedServer {
         for index in 0..self.instances.len() {
             self.come_due(now, index);
         }
-        if self.hangs_until(now).is_some() {
-            return None;
-        }
-        self.outcomes.pop_front()
+        let hangs = self.hangs_until(now).is_some();
+        let outcome = if hangs { None } else { self.outcomes.pop_front() };
+        self.look_ahead();
+        outcome
     }
 
     fn next_wakeup(&self) -> Option<Timestamp> {
-        let due = self.instances.iter().fold(None, |first, one| earliest([first, one.due]));
-        let late = self.lingering.iter().map(|&(until, ..)| until).min();
-        let grabbed = self.grabs.iter().map(|&(until, ..)| until).min();
-        let pending = (!self.outcomes.is_empty()).then_some(Timestamp::ZERO);
-        earliest([due, late, grabbed, pending])
+        self.next
     }
 }
 
 impl SimulatedServer {
+    fn look_ahead(&mut self) {
+        let due = self.instances.iter().fold(None, |first, one| earliest([first, one.due]));
+        let late = self.lingering.iter().map(|&(until, ..)| until).min();
+        let grabbed = self.grabs.iter().map(|&(until, ..)| until).min();
+        let pending = (!self.outcomes.is_empty()).then_some(Timestamp::ZERO);
+        self.next = earliest([due, late, grabbed, pending]);
+    }
+
     /// Returns the next moment at which the server has something to say or its memory changes.
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
-        let next = self.next_wakeup()?.max(now);
+        let next = self.next?.max(now);
         // A server that hangs says what it has when the hang is over; memory still changes meanwhile.
         match self.hangs_until(now) {
             Some(until) if next <= now => {

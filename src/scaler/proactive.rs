@@ -79,9 +79,9 @@ impl Proactive {
             rhythm: Rhythm::default(),
             memory_trend: Trend::new(raw.trend_half_life.0),
             vram_trend: Trend::new(raw.trend_half_life.0),
-            cpu: Sustained::default(),
-            gpu: Sustained::default(),
-            pressure: Sustained::default(),
+            cpu: Sustained::new(settings, Resource::Cpu, raw.degrade_line.0),
+            gpu: Sustained::new(settings, Resource::Gpu, raw.degrade_line.0),
+            pressure: Sustained::new(settings, Resource::Pressure, raw.pressure_degrade_line.0),
             service: Service::new(settings, catalog),
             settle: Settle::default(),
             seen_change: None,
@@ -110,7 +110,7 @@ impl Proactive {
         if let Some(answer) = self.foresee(sample, standing) {
             return answer;
         }
-        if let Some(answer) = self.relieve_rates(now, sample, standing) {
+        if let Some(answer) = self.relieve_rates(now, standing) {
             return answer;
         }
         if let Some(reason) = self.service.complaint(now, standing.rung)
@@ -196,24 +196,8 @@ impl Proactive {
     /// Notes for each rung above since when it has fitted, and the facts that the gates are derived from.
     fn judge_rungs(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
         let raw = self.settings.raw();
-        let upgrade_line = self.settings.upgrade_line();
-        let mut shares_now = [None; Resource::ALL.len()];
-        let mut below_line = true;
-        // Not a loop: a chain of iterators runs through itself faster than it hands out.
-        shares(&self.settings, sample, self.ladder.our_gpu(sample)).for_each(
-            |(resource, share)| {
-                let slot = &mut shares_now[resource as usize];
-                *slot = (*slot).max(Some(share));
-                below_line &= share < upgrade_line;
-            },
-        );
-        if let Some(pressure) =
-            sample.pressure.filter(|_| self.settings.constrains(Resource::Pressure))
-        {
-            shares_now[Resource::Pressure as usize] = Some(pressure.memory_some);
-            below_line &= pressure.memory_some < raw.pressure_upgrade_line.0;
-        }
-        self.last = LastSample { at: Some(now), shares: shares_now };
+        let shares = shares(&self.settings, sample, self.ladder.our_gpu(sample));
+        self.last = LastSample { at: Some(now), shares };
         // A rung that serves, or stands below one that does, begins anew when it is above again.
         for state in &mut self.rungs[..=usize::from(standing.rung.0)] {
             state.fits_since = None;
@@ -231,6 +215,7 @@ impl Proactive {
             let vram = self.ladder.our_gpu(sample).and_then(|gpu| gpu.vram);
             growth.vram += vram.map_or(Bytes::ZERO, |space| space.own);
         }
+        let below_line = self.first_above_upgrade_line().is_none();
         let settings = &self.settings;
         let limit = |total| room_limit(settings, total, standing);
         for rung in standing.rung.0 + 1..=self.ladder.top().0 {
@@ -277,9 +262,10 @@ impl Proactive {
 
     /// Steps down early when a confident rise would fill a resource before a step down were complete.
     fn foresee(&mut self, sample: &Sample, standing: &Standing) -> Option<(Action, Reason)> {
-        let space = sample.memory.filter(|_| self.settings.constrains(Resource::Memory))?;
+        let used = self.last.shares[Resource::Memory as usize]?;
+        let space = sample.memory?;
         if standing.rung == Rung::NONE
-            || Percent::of(space.used(), space.total) < self.settings.preventive_line()
+            || used < self.settings.preventive_line()
             || !self.settle.is_settled()
         {
             return None;
@@ -301,41 +287,12 @@ impl Proactive {
 
     /// Steps one rung down when a rate resource has been high for long and does not fall. Never to none: an
     /// idle small model takes no processor time.
-    fn relieve_rates(
-        &mut self,
-        now: Timestamp,
-        sample: &Sample,
-        standing: &Standing,
-    ) -> Option<(Action, Reason)> {
-        let raw = self.settings.raw();
-        let line = raw.degrade_line.0;
-        let gpu = self.ladder.our_gpu(sample).and_then(|gpu| gpu.utilization);
-        let watched = [
-            (Resource::Cpu, sample.cpu.map(|rate| rate.others), line),
-            (Resource::Gpu, gpu.map(|rate| rate.others), line),
-            (
-                Resource::Pressure,
-                sample.pressure.map(|p| p.memory_some),
-                raw.pressure_degrade_line.0,
-            ),
-        ];
-        let mut found = None;
-        for (resource, used, line) in watched {
-            let Some(used) = used.filter(|_| self.settings.constrains(resource)) else { continue };
-            let watch = match resource {
-                Resource::Cpu => &mut self.cpu,
-                Resource::Gpu => &mut self.gpu,
-                Resource::Pressure | Resource::Memory | Resource::Vram => &mut self.pressure,
-            };
-            let high_for = watch.observe(now, used, line);
-            if high_for >= raw.rate_sustained.0
-                && !high_for.is_zero()
-                && !watch.is_falling(raw.rate_fall_share.0)
-            {
-                found = found.or(Some(Reason::SustainedLoad { resource, used, line, high_for }));
-            }
-        }
-        let reason = found?;
+    fn relieve_rates(&mut self, now: Timestamp, standing: &Standing) -> Option<(Action, Reason)> {
+        let used = |resource: Resource| self.last.shares[resource as usize];
+        let cpu = self.cpu.observe(now, used(Resource::Cpu));
+        let gpu = self.gpu.observe(now, used(Resource::Gpu));
+        let pressure = self.pressure.observe(now, used(Resource::Pressure));
+        let reason = cpu.or(gpu).or(pressure)?;
         match standing.rung {
             Rung::NONE => return None,
             LOWEST_LOADED => return Some(hold(reason)),
@@ -401,11 +358,8 @@ impl Proactive {
 
     /// Returns what keeps the next rung from fitting.
     fn obstacle(&self, standing: &Standing) -> Reason {
-        for (resource, share) in Resource::ALL.into_iter().zip(self.last.shares) {
-            let line = self.upgrade_line_of(resource);
-            if let Some(used) = share.filter(|&used| used >= line) {
-                return Reason::AboveUpgradeLine { resource, used, line };
-            }
+        if let Some((resource, used, line)) = self.first_above_upgrade_line() {
+            return Reason::AboveUpgradeLine { resource, used, line };
         }
         let to = Rung(standing.rung.0 + 1);
         match self.rungs[usize::from(to.0)].projection {
@@ -414,6 +368,17 @@ impl Proactive {
             }
             None => Reason::NoData,
         }
+    }
+
+    /// Returns the first constrained resource that is used too much for an upgrade, its use, and its line.
+    fn first_above_upgrade_line(&self) -> Option<(Resource, Percent, Percent)> {
+        for resource in Resource::ALL {
+            let line = self.upgrade_line_of(resource);
+            if let Some(used) = self.last.shares[resource as usize].filter(|&used| used >= line) {
+                return Some((resource, used, line));
+            }
+        }
+        None
     }
 
     pub(super) fn upgrade_line_of(&self, resource: Resource) -> Percent {

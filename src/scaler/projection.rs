@@ -134,19 +134,21 @@ impl Ladder {
     }
 }
 
-/// Returns the share of each constrained resource that is in use, space first; of the GPUs, `gpu` alone counts.
-pub(crate) fn shares<'a>(
-    settings: &'a Settings,
-    sample: &'a Sample,
-    gpu: Option<&'a GpuSample>,
-) -> impl Iterator<Item = (Resource, Percent)> + 'a {
+/// Returns the share of each constrained resource that is in use, by `Resource::ALL`; of the GPUs, `gpu` alone counts.
+pub(crate) fn shares(
+    settings: &Settings,
+    sample: &Sample,
+    gpu: Option<&GpuSample>,
+) -> [Option<Percent>; Resource::ALL.len()] {
     let share = |space: Space| Percent::of(space.used(), space.total);
-    let memory = sample.memory.map(|space| (Resource::Memory, share(space)));
-    let cpu = sample.cpu.map(|rate| (Resource::Cpu, rate.others));
-    let vram = gpu.and_then(|gpu| gpu.vram).map(|space| (Resource::Vram, share(space)));
-    let busy = gpu.and_then(|gpu| gpu.utilization).map(|rate| (Resource::Gpu, rate.others));
-    let all = [memory, cpu, vram, busy].into_iter().flatten();
-    all.filter(|&(resource, _)| settings.constrains(resource))
+    let keep = |resource, used: Option<Percent>| used.filter(|_| settings.constrains(resource));
+    [
+        keep(Resource::Memory, sample.memory.map(share)),
+        keep(Resource::Vram, gpu.and_then(|gpu| gpu.vram).map(share)),
+        keep(Resource::Cpu, sample.cpu.map(|rate| rate.others)),
+        keep(Resource::Gpu, gpu.and_then(|gpu| gpu.utilization).map(|rate| rate.others)),
+        keep(Resource::Pressure, sample.pressure.map(|pressure| pressure.memory_some)),
+    ]
 }
 
 fn scarcer(a: Projection, b: Projection) -> Projection {
