@@ -259,23 +259,26 @@ impl Controller {
         }
     }
 
+    #[inline]
     fn note_broken(&mut self, now: Timestamp) {
-        if !self.manager.has_broken() {
-            return;
-        }
-        for rung in self.manager.take_broken() {
-            self.scaler.record_broken(now, rung);
+        if self.manager.has_broken() {
+            for rung in self.manager.take_broken() {
+                self.scaler.record_broken(now, rung);
+            }
         }
     }
 
+    #[inline]
     fn say(&mut self, decision: Decision) {
         let is_hold = decision.action == Action::Hold;
+        if is_hold && self.detail == Detail::Silent {
+            return;
+        }
         let kind = |reason: &Reason| std::mem::discriminant(reason);
         let is_news = self.last_hold.as_ref().map(kind) != Some(kind(&decision.reason));
         let said = match self.detail {
-            Detail::Full => true,
+            Detail::Full | Detail::Silent => true,
             Detail::Changes => !is_hold || is_news,
-            Detail::Silent => !is_hold,
         };
         self.last_hold = is_hold.then_some(decision.reason);
         if said {

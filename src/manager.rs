@@ -145,11 +145,12 @@ impl Manager {
     }
 
     /// Takes a sample's spaces.
+    #[inline]
     pub fn handle_sample(&mut self, now: Timestamp, sample: &Sample, out: &mut VecDeque<Output>) {
         self.room.observe(sample);
-        self.give_up_a_load_that_others_crowd_out();
         // Requests that were held back for want of a fresh sample can start as well.
         if self.switch.is_some() || self.queue.len() > 0 {
+            self.give_up_a_load_that_others_crowd_out();
             self.advance(now, out);
         }
     }

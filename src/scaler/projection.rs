@@ -14,6 +14,8 @@ pub(crate) struct Ladder {
     rungs: Vec<Need>,
     constrain_memory: bool,
     constrain_vram: bool,
+    /// Whether any rung takes video memory.
+    uses_vram: bool,
 }
 
 /// What one rung takes: its footprint with a full KV cache, and the load transient on top.
@@ -51,10 +53,13 @@ impl Ladder {
             let footprint = model.footprint();
             Need { ram: footprint.ram + model.load_transient, vram: footprint.vram }
         };
+        let rungs: Vec<Need> =
+            std::iter::once(Need::default()).chain(catalog.rungs_up().map(need)).collect();
         Self {
-            rungs: std::iter::once(Need::default()).chain(catalog.rungs_up().map(need)).collect(),
             constrain_memory: settings.constrains(Resource::Memory),
             constrain_vram: settings.constrains(Resource::Vram),
+            uses_vram: rungs.iter().any(|need| need.vram > Bytes::ZERO),
+            rungs,
         }
     }
 
@@ -65,7 +70,7 @@ impl Ladder {
     /// Returns the GPU whose load concerns us: the one that holds the most of ours or, while we hold nothing, the one
     /// with the most room. `None` where no model of the catalog goes to a GPU.
     pub(crate) fn our_gpu<'s>(&self, sample: &'s Sample) -> Option<&'s GpuSample> {
-        if sample.gpus.is_empty() || self.rungs.iter().all(|need| need.vram == Bytes::ZERO) {
+        if sample.gpus.is_empty() || !self.uses_vram {
             return None;
         }
         let rank = |gpu: &&GpuSample| {

@@ -18,7 +18,7 @@ pub struct Others {
     /// What holds now, and beside it what comes next in a recording: the two take turns, so that none is moved.
     samples: [Sample; 2],
     /// Which of them holds now.
-    now: usize,
+    now: bool,
 }
 
 enum Source {
@@ -60,7 +60,7 @@ impl Others {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, samples: Default::default(), now: 0 }
+        Self { source, samples: Default::default(), now: false }
     }
 
     /// Returns when the machine is first read.
@@ -84,25 +84,25 @@ impl Others {
 
     /// Returns what holds now. Own use in a recording is left as it is: a replay puts its own in that place.
     pub(super) fn sample(&self) -> &Sample {
-        &self.samples[self.now]
+        &self.samples[usize::from(self.now)]
     }
 
     /// Returns what holds now, to put our own use into it.
     pub(super) fn sample_mut(&mut self) -> &mut Sample {
-        &mut self.samples[self.now]
+        &mut self.samples[usize::from(self.now)]
     }
 
     /// Moves on to what holds at `now`, and returns whether that is another reading than before.
     pub(super) fn read(&mut self, now: Timestamp) -> bool {
         if let Source::Scripted { background, .. } = &mut self.source {
-            self.samples[self.now] = background.sample(now);
+            self.samples[usize::from(self.now)] = background.sample(now);
             return true;
         }
         let mut is_new = false;
         while let Source::Recorded { due: Some(due), .. } = &self.source
             && *due <= now
         {
-            self.now ^= 1;
+            self.now = !self.now;
             self.pull();
             is_new = true;
         }
@@ -118,7 +118,7 @@ impl Others {
 
     fn pull(&mut self) {
         let Source::Recorded { read_next, due, error } = &mut self.source else { return };
-        *due = match read_next(&mut self.samples[self.now ^ 1]) {
+        *due = match read_next(&mut self.samples[usize::from(!self.now)]) {
             Some(Ok(at)) => Some(at),
             Some(Err(why)) => {
                 *error = Some(why);

@@ -174,26 +174,27 @@ impl Fold {
         }
     }
 
-    /// Counts a sample without looking at it.
-    pub fn count_sample(&mut self) {
-        self.summary.samples += 1;
+    /// Counts something that the controller was told.
+    #[inline]
+    pub fn input(&mut self, now: Timestamp, input: &Input) {
+        if let Input::Sample(sample) = input {
+            self.summary.samples += 1;
+            if let Some(settings) = &self.judge {
+                self.strain.advance(now);
+                self.strain.judge(settings, sample);
+            }
+        } else {
+            self.other_input(now, input);
+        }
     }
 
-    /// Counts something that the controller was told.
-    pub fn input(&mut self, now: Timestamp, input: &Input) {
+    fn other_input(&mut self, now: Timestamp, input: &Input) {
         match input {
-            Input::Sample(sample) => {
-                self.summary.samples += 1;
-                if let Some(settings) = &self.judge {
-                    self.strain.advance(now);
-                    self.strain.judge(settings, sample);
-                }
-            }
             Input::SampleMissing { .. } => self.summary.samples_missing += 1,
             Input::Request(_) => self.summary.requests.arrived += 1,
             Input::Outcome(outcome) => self.outcome(now, outcome),
             Input::Shutdown => self.shutting_down = true,
-            Input::Cancel { .. } | Input::Timeout | Input::Switch { .. } => {}
+            Input::Sample(_) | Input::Cancel { .. } | Input::Timeout | Input::Switch { .. } => {}
         }
     }
 
