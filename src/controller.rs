@@ -45,6 +45,8 @@ pub struct Controller {
     suggested: bool,
     /// The last moment handed in: time never runs backwards.
     now: Timestamp,
+    /// When the manager wants a time-out: asked for more often than it changes.
+    timeout: Option<Timestamp>,
     out: VecDeque<Output>,
 }
 
@@ -87,6 +89,7 @@ impl Controller {
             smallest_since: None,
             suggested: false,
             now: Timestamp::ZERO,
+            timeout: None,
             out: VecDeque::new(),
         })
     }
@@ -104,7 +107,9 @@ impl Controller {
         assert!(now >= self.now, "time never runs backwards");
         self.now = now;
         match input {
-            Input::Sample(sample) => self.handle_sample(now, sample),
+            // Most samples change nothing: then the manager wants what it wanted before.
+            Input::Sample(sample) if !self.handle_sample(now, sample) => return,
+            Input::Sample(_) => {}
             Input::SampleMissing { .. } => {
                 let decision = self.scaler.observe_missing(now, &self.standing());
                 self.say(decision);
@@ -122,6 +127,7 @@ impl Controller {
             Input::Switch { tier } => self.handle_switch(now, tier),
             Input::Shutdown => self.manager.handle_shutdown(now, &mut self.out),
         }
+        self.timeout = self.manager.next_timeout();
     }
 
     /// Returns the next output of the last input.
@@ -131,7 +137,7 @@ impl Controller {
 
     /// Returns the moment at which [`Input::Timeout`] is wanted, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        self.manager.next_timeout()
+        self.timeout
     }
 
     /// Returns whether a fresh sample would change what happens next: a request is about to be judged on a stale
@@ -151,15 +157,16 @@ impl Controller {
         self.manager.rung()
     }
 
-    fn handle_sample(&mut self, now: Timestamp, sample: &Sample) {
+    /// Returns whether the manager may have moved on.
+    fn handle_sample(&mut self, now: Timestamp, sample: &Sample) -> bool {
         if !sample.is_plausible() {
             // A unit mistaken is no shortage: what cannot be is not known.
             let decision = self.scaler.observe_missing(now, &self.standing());
             self.say(decision);
-            return;
+            return false;
         }
         self.last_sample = Some(now);
-        self.manager.handle_sample(now, sample, &mut self.out);
+        let moved = self.manager.handle_sample(now, sample, &mut self.out);
         let standing = self.standing();
         if self.manager.is_stopping() {
             self.say(Decision {
@@ -168,7 +175,7 @@ impl Controller {
                 reason: Reason::Stopping,
                 gates: Vec::new(),
             });
-            return;
+            return moved;
         }
         let mut decision = self.scaler.observe(now, sample, &standing);
         if let Some(start) = self.start.take()
@@ -188,6 +195,7 @@ impl Controller {
             self.manager.handle_decision(now, action, reason, &mut self.out);
         }
         self.note_broken(now);
+        moved || action != Action::Hold
     }
 
     fn handle_outcome(&mut self, now: Timestamp, outcome: &Outcome) {

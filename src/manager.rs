@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
 use crate::event::{Action, Command, Notice, Outcome, Output, Reason, Urgency};
-use crate::manager::lifecycle::{Happening, Lifecycle};
+use crate::manager::lifecycle::{Happening, Lifecycle, Slot};
 use crate::manager::queue::Queue;
 use crate::manager::room::Room;
 use crate::manager::serving::Running;
@@ -46,19 +46,6 @@ pub struct Manager {
     stopping: bool,
     /// Rungs that failed since the controller last asked.
     broken: Vec<Rung>,
-}
-
-/// One model's life.
-#[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    state: Lifecycle,
-    /// When the present state gives up: load or unload time-out, drain deadline, end of a failure's rest.
-    deadline: Option<Timestamp>,
-    gpu: Option<u8>,
-    /// Failed loads in a row.
-    failures: u32,
-    /// Requests that run on it.
-    running: u32,
 }
 
 /// A switch under way.
@@ -144,15 +131,22 @@ impl Manager {
         std::mem::take(&mut self.broken)
     }
 
-    /// Takes a sample's spaces.
+    /// Takes a sample's spaces, and returns whether that may have moved anything on.
     #[inline]
-    pub fn handle_sample(&mut self, now: Timestamp, sample: &Sample, out: &mut VecDeque<Output>) {
+    pub fn handle_sample(
+        &mut self,
+        now: Timestamp,
+        sample: &Sample,
+        out: &mut VecDeque<Output>,
+    ) -> bool {
         self.room.observe(sample);
-        // Requests that were held back for want of a fresh sample can start as well.
-        if self.switch.is_some() || self.queue.len() > 0 {
-            self.give_up_a_load_that_others_crowd_out();
-            self.advance(now, out);
+        if self.switch.is_none() && self.queue.len() == 0 {
+            return false;
         }
+        self.give_up_a_load_that_others_crowd_out();
+        // Requests that were held back for want of a fresh sample can start as well.
+        self.advance(now, out);
+        true
     }
 
     /// Takes a decision to change. A hold is nothing to the manager.

@@ -16,8 +16,7 @@ use crate::units::Bytes;
 /// Counts a run's figures while it runs, or while its log is read: the same either way.
 ///
 /// Each event costs a few comparisons. Memory is constant but for the timeline, which takes 16 bytes a
-/// switch. Nothing is counted twice when samples are handed over by [`Fold::count_sample`] alone: a driver
-/// without a log calls [`Fold::input`] and [`Fold::output`] for everything else.
+/// switch.
 #[derive(Clone, Debug)]
 pub struct Fold {
     catalog: Catalog,
