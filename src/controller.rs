@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
-use crate::event::{Action, Decision, Input, Notice, Outcome, Output, Reason, Urgency, Verdict};
+use crate::event::{
+    Action, Adopted, Decision, Input, Notice, Outcome, Output, Reason, Urgency, Verdict,
+};
 use crate::manager::{Manager, Service};
 use crate::sample::Sample;
 use crate::scaler::{Change, Performance, ReplyTimes, Scaler, Standing};
@@ -124,6 +126,7 @@ impl Controller {
                 self.manager.handle_timeout(now, &mut self.out);
                 self.note_broken(now);
             }
+            Input::Adopt { models } => self.handle_adoption(now, models),
             Input::Switch { tier } => self.handle_switch(now, tier),
             Input::Shutdown => self.manager.handle_shutdown(now, &mut self.out),
         }
@@ -206,6 +209,12 @@ impl Controller {
             self.scaler.record(now, &Performance { rung, reply });
         }
         self.note_broken(now);
+    }
+
+    /// Goes on from what an earlier run left loaded: nothing is loaded twice, and no start-up tier is gone to.
+    fn handle_adoption(&mut self, now: Timestamp, models: &[Adopted]) {
+        self.start = None;
+        self.manager.handle_adoption(now, models, self.pinned, &mut self.out);
     }
 
     /// Brings a tier up or down because someone asked; refused, with the reason, where it does not fit.
@@ -310,4 +319,59 @@ pub struct ControllerError {
     key: &'static str,
     tier: String,
     known: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Command;
+    use crate::hardware::HardwareTier;
+    use crate::settings::RawSettings;
+    use crate::units::Bytes;
+
+    /// Returns what a controller does about models that are there when it begins.
+    fn adopt(settings: &RawSettings, models: &[&str]) -> Vec<Output> {
+        let settings = Settings::new(settings.clone(), HardwareTier::MidRange).unwrap();
+        let catalog = Catalog::relative_to(Bytes::from_gib(16));
+        let mut controller = Controller::new(&settings, &catalog, Detail::Changes).unwrap();
+        let models =
+            models.iter().map(|&model| Adopted { model: model.into(), gpu: None }).collect();
+        controller.handle(Timestamp::ZERO, &Input::Adopt { models });
+        std::iter::from_fn(|| controller.poll_output()).collect()
+    }
+
+    fn unload(model: &str) -> Output {
+        Output::Command(Command::Unload { model: model.into() })
+    }
+
+    fn switched(to: u8) -> Output {
+        Output::Switched { from: Rung::NONE, to: Rung(to), took: Duration::ZERO }
+    }
+
+    fn serving(rung: u8) -> Output {
+        Output::Serving { rung: Rung(rung) }
+    }
+
+    #[test]
+    fn what_is_loaded_already_serves_and_is_not_loaded_again() {
+        let mut settings = RawSettings::default();
+        settings.manager.start = Some("small".to_owned());
+        assert_eq!(adopt(&settings, &["medium"]), [serving(2), switched(2)]);
+    }
+
+    #[test]
+    fn of_several_the_best_serves_and_the_rest_goes() {
+        let settings = RawSettings::default();
+        let outputs = adopt(&settings, &["large", "small", "unknown"]);
+        assert_eq!(outputs, [serving(3), unload("small")]);
+        assert_eq!(adopt(&settings, &["unknown"]), [switched(0)]);
+    }
+
+    #[test]
+    fn what_is_above_the_pinned_tier_goes() {
+        let mut settings = RawSettings::default();
+        settings.manager.pin = Some("medium".to_owned());
+        assert_eq!(adopt(&settings, &["large"]), [unload("large")]);
+        assert_eq!(adopt(&settings, &["large", "medium"]), [serving(2), unload("large")]);
+    }
 }

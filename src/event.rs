@@ -86,6 +86,11 @@ pub enum Input {
     Outcome(Outcome),
     /// The moment named by `poll_timeout` has come.
     Timeout,
+    /// A live run begins, and its backend has these loaded already: left by an earlier run, or by others.
+    Adopt {
+        /// The models that can serve now, in order of their names.
+        models: Vec<Adopted>,
+    },
     /// Someone asks for a tier, past the scaler.
     Switch {
         /// The tier; `none` unloads.
@@ -93,6 +98,16 @@ pub enum Input {
     },
     /// Stop: accept nothing, finish what runs, unload.
     Shutdown,
+}
+
+/// A model that is loaded and was not loaded by this run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Adopted {
+    /// The model.
+    pub model: ModelId,
+    /// The GPU that it is on; `None` for the processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<u8>,
 }
 
 /// What the controller answers.

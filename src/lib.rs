@@ -92,3 +92,4 @@ pub mod trace;
 pub mod units;
 pub mod verify;
 pub mod whole_file;
+pub mod words;

@@ -12,6 +12,7 @@
 
 mod board;
 mod completions;
+mod config;
 mod folder;
 mod gguf;
 mod http;
@@ -38,6 +39,7 @@ use crate::backend::llama_server::{Hearers, LlamaServer};
 use crate::catalog::{Catalog, ModelId, RawCatalog};
 use crate::controller::{Controller, ControllerError, Detail};
 use crate::driver::{self, Livelock};
+use crate::event::Adopted;
 use crate::hardware::Machine;
 use crate::live::board::{Board, Recording};
 use crate::live::http::App;
@@ -50,6 +52,9 @@ use crate::record;
 use crate::settings::{RawSettings, Settings, SettingsError};
 use crate::time::Clock;
 
+pub use crate::live::config::{
+    ConfigError, RawConfig, RawListen, RawModels, RawServer, schema as config_schema,
+};
 pub use crate::live::folder::{Folder, FolderError};
 
 /// What is to be served.
@@ -74,6 +79,11 @@ pub struct Plan {
 pub enum Told<'a> {
     /// It answers at this address.
     Listening(SocketAddr),
+    /// A model that an earlier daemon left loaded serves on.
+    Adopted {
+        /// The model.
+        model: &'a ModelId,
+    },
     /// A model's process ended unasked.
     LastWords {
         /// The model.
@@ -108,6 +118,8 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     let settings = Settings::new(plan.settings.clone(), machine.tier())?;
     let controller = Controller::new(&settings, &plan.catalog, Detail::Full)?;
     let launches = plan.folder.launches(&plan.catalog)?;
+    // Held to the end.
+    let claim = plan.folder.claim()?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -125,13 +137,18 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
         None => Recorder::off(),
     };
     let (to, inbox) = mpsc::channel();
-    let backend = LlamaServer::new(
+    let mut backend = LlamaServer::new(
         plan.program,
+        plan.folder.path().to_owned(),
         launches,
         runtime.handle().clone(),
         client.clone(),
         hearers(&to, hear),
     );
+    let adopted = if claim.is_some() { backend.adopt() } else { Vec::new() };
+    for Adopted { model, .. } in &adopted {
+        hear(Told::Adopted { model });
+    }
     let recording = if plan.log.is_some() { Recording::On } else { Recording::Off };
     let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone(), recording)));
     let app = Arc::new(App::new(to.clone(), plan.catalog.clone(), client, Arc::clone(&board)));
@@ -143,7 +160,8 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     listen_for_signals(&runtime, to, hear)?;
     hear(Told::Listening(address));
     let interval = plan.settings.sampling_interval.0;
-    let world = LiveWorld::new(Parts { probe, backend, catalog: plan.catalog, interval, inbox });
+    let catalog = plan.catalog;
+    let world = LiveWorld::new(Parts { probe, backend, catalog, interval, inbox, adopted });
     let ran = control(controller, world, recorder, &board, hear);
     let _ = stop.send(());
     // Answers that are written already reach their clients; nothing else is waited for.

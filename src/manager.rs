@@ -4,6 +4,7 @@
 //! `advance`, looks at where every model is and takes the next step towards the goal. It is called after every
 //! input, so a switch has no script that could be lost half way. Left alone on purpose: which rung is right.
 
+mod failure;
 mod lifecycle;
 mod queue;
 mod room;
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
-use crate::event::{Action, Command, Notice, Outcome, Output, Reason, Urgency};
+use crate::event::{Action, Adopted, Command, Notice, Outcome, Output, Reason, Urgency};
 use crate::manager::lifecycle::{Happening, Lifecycle, Slot};
 use crate::manager::queue::Queue;
 use crate::manager::room::Room;
@@ -213,6 +214,43 @@ impl Manager {
             self.serve_from(None, out);
             self.recover(now, index);
         }
+        self.advance(now, out);
+    }
+
+    /// Takes over what is loaded already: the best of it serves, no higher than `highest`, and the rest goes.
+    pub fn handle_adoption(
+        &mut self,
+        now: Timestamp,
+        models: &[Adopted],
+        highest: Option<Rung>,
+        out: &mut VecDeque<Output>,
+    ) {
+        for Adopted { model, gpu } in models {
+            // A server may have models that we do not manage; they are no concern of ours.
+            if self.catalog.model(model).is_some() {
+                let index = self.index_of(model.as_str());
+                self.pass(index, Happening::Adopted);
+                self.slots[index].gpu = *gpu;
+            }
+        }
+        // A decision that came first knows better what to do with them.
+        if self.stopping || self.serving.is_some() || self.switch.is_some() {
+            return;
+        }
+        let goal = (0..self.slots.len())
+            .filter(|&index| self.slots[index].state == Lifecycle::Ready)
+            .filter(|&index| highest.is_none_or(|highest| self.rung_of(index) <= highest))
+            // The highest rung; the first of its models among several.
+            .max_by_key(|&index| (self.rung_of(index), std::cmp::Reverse(index)));
+        self.switch = Some(Switch {
+            from: self.rung,
+            to: goal.map_or(Rung::NONE, |goal| self.rung_of(goal)),
+            goal,
+            began: now,
+            urgency: Urgency::Graceful,
+            reason: Reason::Asked,
+            waiting_for_room: None,
+        });
         self.advance(now, out);
     }
 
@@ -446,89 +484,6 @@ impl Manager {
         }
     }
 
-    /// Counts a failure of a model, and looks for another goal when it was the goal once too often.
-    fn note_failure(&mut self, now: Timestamp, index: usize) {
-        let manager = &self.settings.raw().manager;
-        let slot = &mut self.slots[index];
-        slot.failures += 1;
-        let doublings = (slot.failures - 1).min(MOST_RETRY_DOUBLINGS);
-        slot.deadline = Some(now + manager.load_retry.0.saturating_mul(1 << doublings));
-        if slot.failures < manager.load_attempts {
-            return;
-        }
-        let rung = self.rung_of(index);
-        self.broken.push(rung);
-        let Some(goal) = self.switch.and_then(|switch| switch.goal).filter(|&goal| goal == index)
-        else {
-            return;
-        };
-        let stand_in = self.stand_in_for(goal);
-        let to = stand_in.map_or(Rung::NONE, |index| self.rung_of(index));
-        let switch = self.switch.as_mut().expect("its goal has just been read");
-        switch.goal = stand_in;
-        switch.to = to;
-    }
-
-    /// Gives up a load beside the model that serves, when others take the room that both were found to fit in. The one
-    /// that serves stays; whether it can is then judged as at any other time.
-    fn give_up_a_load_that_others_crowd_out(&mut self) {
-        let Some(Switch { goal: Some(goal), .. }) = self.switch else { return };
-        let Some(serving) = self.serving.filter(|&serving| serving != goal) else { return };
-        if self.slots[goal].state != Lifecycle::Loading || !self.room.is_over(&self.settings) {
-            return;
-        }
-        self.broken.push(self.rung_of(goal));
-        let to = self.rung_of(serving);
-        if let Some(switch) = &mut self.switch {
-            switch.goal = Some(serving);
-            switch.to = to;
-        }
-    }
-
-    /// Returns what to serve with instead of a model that does not load: its first fallback that has not failed as
-    /// often and fits, then what is ready now, then the best such lower rung.
-    fn stand_in_for(&self, failed: usize) -> Option<usize> {
-        let manager = &self.settings.raw().manager;
-        let is_sound = |&index: &usize| {
-            let model = &self.catalog.models()[index];
-            let limit = |total| self.settings.degrade_limit(total);
-            self.slots[index].failures < manager.load_attempts
-                && self.room.gpu_for(model, None, limit).is_ok()
-        };
-        let alive = |state| matches!(state, Lifecycle::Ready | Lifecycle::Draining);
-        let ready = (0..self.slots.len()).find(|&i| alive(self.slots[i].state));
-        let fallbacks = self.catalog.models()[failed].fallbacks.iter();
-        let mut fallbacks = fallbacks.map(|id| self.index_of(id.as_str())).filter(is_sound);
-        let mut lower = (1..self.rung_of(failed).0).rev().filter_map(|rung| {
-            let model = self.catalog.primary(Rung(rung))?;
-            Some(self.index_of(model.id.as_str())).filter(is_sound)
-        });
-        fallbacks.next().or(ready).or_else(|| lower.next())
-    }
-
-    /// Begins to bring back a model that died while it served.
-    fn recover(&mut self, now: Timestamp, index: usize) {
-        if self.switch.is_some() || self.stopping {
-            return;
-        }
-        let goal = if self.slots[index].failures < self.settings.raw().manager.load_attempts {
-            Some(index)
-        } else {
-            self.stand_in_for(index)
-        };
-        let to = goal.map_or(Rung::NONE, |goal| self.rung_of(goal));
-        let reason = Reason::Failing { failures: self.slots[index].failures };
-        self.switch = Some(Switch {
-            from: self.rung,
-            to,
-            goal,
-            began: now,
-            urgency: Urgency::Immediate,
-            reason,
-            waiting_for_room: None,
-        });
-    }
-
     fn complete(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         let switch = self.switch.take().expect("only a switch completes");
         let Switch { from, to, began, reason, .. } = switch;
@@ -590,9 +545,6 @@ pub(crate) const ROOM_POLL: Duration = Duration::from_millis(250);
 
 /// An unload that is not answered within this is asked for again (llama-server's stop time-out is 10 s).
 const UNLOAD_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Failed loads wait at most 32 times the first wait.
-const MOST_RETRY_DOUBLINGS: u32 = 5;
 
 /// No switch takes more steps at one moment; reaching it leaves the rest to the next input.
 const MOST_STEPS: u32 = 8;

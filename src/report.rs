@@ -7,7 +7,6 @@ pub mod decisions;
 pub mod junit;
 pub mod plot;
 pub mod text;
-pub mod words;
 
 pub use decisions::DecisionsCsv;
 pub use plot::PlotData;

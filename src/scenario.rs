@@ -160,7 +160,8 @@ pub fn policy_schema() -> String {
     schema_text::<RawSettings>()
 }
 
-fn schema_text<T: schemars::JsonSchema>() -> String {
+/// Returns the JSON Schema of a file that is read as a `T`.
+pub(crate) fn schema_text<T: schemars::JsonSchema>() -> String {
     let schema = schemars::schema_for!(T);
     let mut text = serde_json::to_string_pretty(&schema).expect("a schema is plain JSON");
     text.push('\n');

@@ -3,27 +3,35 @@
 //! A process is watched by a task that does nothing but report. Left alone on purpose: time-outs of loads and
 //! draining, which are the manager's, and requests, which go to [`LlamaServer::port`] straight.
 
+#[cfg(target_os = "linux")]
+mod left;
+
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+#[cfg(unix)]
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, ChildStderr, Command as Process};
+use tokio::process::{Child, ChildStderr, Command as Spawn};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::backend::Backend;
 use crate::catalog::ModelId;
-use crate::event::{Command, Outcome};
+use crate::event::{Adopted, Command, Outcome};
 use crate::time::Timestamp;
 
 /// What starts the processes.
 pub struct LlamaServer {
     program: PathBuf,
+    /// The folder of the models, which marks our processes as ours.
+    home: PathBuf,
     launches: BTreeMap<ModelId, Launch>,
     tools: Tools,
     /// The processes that are there, from the command to load to the report of their end.
@@ -40,6 +48,20 @@ pub struct Launch {
     pub context_tokens: u32,
     /// Requests side by side.
     pub slots: u32,
+    /// Whether it turns texts into vectors too.
+    pub embeddings: Embeddings,
+}
+
+/// How a model turns texts into vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Embeddings {
+    /// It does not.
+    None,
+    /// As its file says.
+    AsTrained,
+    /// As the mean over its tokens: its file does not say, and a build of 2026 without a word of it ends its process
+    /// at the next completion (seen on 2026-11-24).
+    Mean,
 }
 
 /// Who is told what comes between two calls.
@@ -74,6 +96,7 @@ impl LlamaServer {
     /// Prepares to run these models with this program. Nothing is started yet.
     pub fn new(
         program: PathBuf,
+        home: PathBuf,
         launches: BTreeMap<ModelId, Launch>,
         runtime: Handle,
         client: reqwest::Client,
@@ -81,7 +104,7 @@ impl LlamaServer {
     ) -> Self {
         let (report, reports) = mpsc::channel();
         let tools = Tools { runtime, client, report, hearers };
-        Self { program, launches, tools, running: BTreeMap::new(), reports }
+        Self { program, home, launches, tools, running: BTreeMap::new(), reports }
     }
 
     /// Returns the loopback port on which a model's process answers, once it was told to load.
@@ -112,15 +135,89 @@ impl LlamaServer {
         }
         let port = free_port().map_err(|error| format!("no free port: {error}"))?;
         let _inside = self.tools.runtime.enter();
-        let mut child = command(&self.program, model, launch, port)
+        let mut child = self
+            .command(&arguments(model, launch, port))
             .spawn()
             .map_err(|error| format!("llama-server does not start: {}", error.kind()))?;
-        let (stop, stopped) = oneshot::channel();
-        self.running.insert(model.clone(), Running { pid: child.id(), port, stop: Some(stop) });
+        let pid = child.id();
         let words = child.stderr.take().map(|pipe| tokio::spawn(last_words(pipe)));
-        let watch = Watch { model: model.clone(), child, words, tools: self.tools.clone() };
-        tokio::spawn(watch.run(port, stopped));
+        let (watch, stopped) = self.watch(model, pid, port, Process::Child(child), words);
+        tokio::spawn(watch.load(port, stopped));
         Ok(())
+    }
+
+    /// Takes over the processes that an earlier daemon left for the same folder, and returns their models. One that
+    /// is not ready to serve, or that would be started otherwise today, is ended, and its end is waited for.
+    ///
+    /// To be called before anything else, by the only daemon that serves from this folder.
+    #[cfg(target_os = "linux")]
+    pub fn adopt(&mut self) -> Vec<Adopted> {
+        let runtime = self.tools.runtime.clone();
+        let _inside = runtime.enter();
+        let mut unwanted = tokio::task::JoinSet::new();
+        for left in left::Left::find(MARK, self.home.as_os_str()) {
+            // The mark alone may have been handed down to anything.
+            let Some((model, port)) = names(&left) else { continue };
+            let is_as_today = self
+                .launches
+                .get(&model)
+                .is_some_and(|launch| left.arguments == arguments(&model, launch, port));
+            let ready = tokio::time::timeout(HEALTH_TIMEOUT, is_ready(&self.tools.client, port));
+            if is_as_today
+                && !self.running.contains_key(&model)
+                && runtime.block_on(ready) == Ok(true)
+            {
+                let pid = left.pid;
+                let (watch, stopped) =
+                    self.watch(&model, Some(pid), port, Process::Left(left), None);
+                tokio::spawn(watch.keep(stopped));
+            } else {
+                // Whoever it answered died with its daemon: there is nothing to be finished.
+                left.signal(Signal::KILL);
+                let mut left = left;
+                unwanted.spawn(async move { left.wait().await });
+            }
+        }
+        runtime.block_on(unwanted.join_all());
+        self.running.keys().map(|model| Adopted { model: model.clone(), gpu: None }).collect()
+    }
+
+    /// Returns nothing: only on Linux is it known what an earlier daemon left.
+    #[cfg(not(target_os = "linux"))]
+    pub fn adopt(&mut self) -> Vec<Adopted> {
+        Vec::new()
+    }
+
+    fn watch(
+        &mut self,
+        model: &ModelId,
+        pid: Option<u32>,
+        port: u16,
+        process: Process,
+        words: Option<JoinHandle<String>>,
+    ) -> (Watch, oneshot::Receiver<()>) {
+        let (stop, stopped) = oneshot::channel();
+        self.running.insert(model.clone(), Running { pid, port, stop: Some(stop) });
+        (Watch { model: model.clone(), process, words, tools: self.tools.clone() }, stopped)
+    }
+
+    fn command(&self, arguments: &[OsString]) -> Spawn {
+        let mut command = Spawn::new(&self.program);
+        command
+            .args(arguments)
+            .env(MARK, &self.home)
+            // Without memory mapping, a model's memory is seen to come and go. Builds of 2026 and older ones call it
+            // differently; what a build does not know in the environment it ignores, on the command line it refuses.
+            .env("LLAMA_ARG_LOAD_MODE", "none")
+            .env("LLAMA_ARG_NO_MMAP", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        // Ctrl-C in a terminal goes to a whole group: running streams shall not end by it.
+        #[cfg(unix)]
+        command.process_group(0);
+        command
     }
 
     fn unload(&mut self, model: &ModelId) {
@@ -167,42 +264,111 @@ impl Tools {
     }
 }
 
-/// Watches one process from its start to its end.
+/// A model's process.
+enum Process {
+    /// We started it.
+    Child(Child),
+    /// An earlier daemon did.
+    #[cfg(target_os = "linux")]
+    Left(left::Left),
+}
+
+impl Process {
+    /// Waits for its end, and returns how it ended.
+    async fn wait(&mut self) -> String {
+        match self {
+            Self::Child(child) => child
+                .wait()
+                .await
+                .map_or_else(|error| error.kind().to_string(), |status| status.to_string()),
+            #[cfg(target_os = "linux")]
+            Self::Left(left) => {
+                left.wait().await;
+                "another's child, so nobody says how".to_owned()
+            }
+        }
+    }
+
+    /// Ends it and waits for its end.
+    async fn terminate(&mut self) {
+        #[cfg(unix)]
+        {
+            self.signal(Signal::TERM);
+            if tokio::time::timeout(STOP_TIMEOUT, self.wait()).await.is_ok() {
+                return;
+            }
+            self.signal(Signal::KILL);
+        }
+        #[cfg(not(unix))]
+        if let Self::Child(child) = self {
+            // An error says that it has ended.
+            let _ = child.start_kill();
+        }
+        self.wait().await;
+    }
+
+    #[cfg(unix)]
+    fn signal(&self, signal: Signal) {
+        match self {
+            Self::Child(child) => {
+                let pid =
+                    child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+                // It has not been waited for, so its id is still its own.
+                if let Some(pid) = pid {
+                    let _ = kill_process(pid, signal);
+                }
+            }
+            #[cfg(target_os = "linux")]
+            Self::Left(left) => left.signal(signal),
+        }
+    }
+}
+
+/// Watches one process to its end.
 struct Watch {
     model: ModelId,
-    child: Child,
+    process: Process,
     words: Option<JoinHandle<String>>,
     tools: Tools,
 }
 
 impl Watch {
-    async fn run(mut self, port: u16, mut stopped: oneshot::Receiver<()>) {
-        let model = self.model.clone();
-        let is_ready = until_ready(&self.tools.client, port);
+    /// From the start of a process.
+    async fn load(mut self, port: u16, mut stopped: oneshot::Receiver<()>) {
         let ended = tokio::select! {
-            status = self.child.wait() => Some(status),
+            how = self.process.wait() => Some(how),
             _ = &mut stopped => None,
-            () = is_ready => {
-                self.tools.tell(Outcome::Loaded { model: model.clone() });
-                let crashed = tokio::select! {
-                    status = self.child.wait() => Some(status),
-                    _ = &mut stopped => None,
-                };
-                if let Some(status) = crashed {
-                    let error = format!("its process ended ({})", how(status));
-                    self.tools.tell(Outcome::Crashed { model, error });
-                    return self.pass_on_last_words().await;
-                }
-                None
+            () = until_ready(&self.tools.client, port) => {
+                self.tools.tell(Outcome::Loaded { model: self.model.clone() });
+                return self.keep(stopped).await;
             }
         };
-        if let Some(status) = ended {
-            let error = format!("its process ended before it was ready ({})", how(status));
+        let model = self.model.clone();
+        if let Some(how) = ended {
+            let error = format!("its process ended before it was ready ({how})");
             self.tools.tell(Outcome::LoadFailed { model, error });
             return self.pass_on_last_words().await;
         }
-        terminate(&mut self.child).await;
-        self.tools.tell(Outcome::Unloaded { model });
+        self.unload().await;
+    }
+
+    /// From the moment at which it can serve.
+    async fn keep(mut self, stopped: oneshot::Receiver<()>) {
+        let crashed = tokio::select! {
+            how = self.process.wait() => Some(how),
+            _ = stopped => None,
+        };
+        if let Some(how) = crashed {
+            let error = format!("its process ended ({how})");
+            self.tools.tell(Outcome::Crashed { model: self.model.clone(), error });
+            return self.pass_on_last_words().await;
+        }
+        self.unload().await;
+    }
+
+    async fn unload(mut self) {
+        self.process.terminate().await;
+        self.tools.tell(Outcome::Unloaded { model: self.model });
     }
 
     async fn pass_on_last_words(&mut self) {
@@ -213,27 +379,33 @@ impl Watch {
     }
 }
 
-fn command(program: &PathBuf, model: &ModelId, launch: &Launch, port: u16) -> Process {
+/// Returns what a model's process is started with.
+fn arguments(model: &ModelId, launch: &Launch, port: u16) -> Vec<OsString> {
     let context = u64::from(launch.context_tokens) * u64::from(launch.slots);
-    let mut command = Process::new(program);
-    command
-        .arg("--model")
-        .arg(&launch.file)
-        .args(["--alias", model.as_str(), "--host", "127.0.0.1", "--port", &port.to_string()])
-        .args(["--ctx-size", &context.to_string(), "--parallel", &launch.slots.to_string()])
-        .args(["--no-webui", "--offline"])
-        // Without memory mapping, a model's memory is seen to come and go. Builds of 2026 and older ones call it
-        // differently; what a build does not know in the environment it ignores, on the command line it refuses.
-        .env("LLAMA_ARG_LOAD_MODE", "none")
-        .env("LLAMA_ARG_NO_MMAP", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    // Ctrl-C in a terminal goes to a whole group: running streams shall not end by it.
-    #[cfg(unix)]
-    command.process_group(0);
-    command
+    let mut all: Vec<OsString> = vec!["--model".into(), launch.file.clone().into()];
+    let rest = [
+        ["--alias", model.as_str()],
+        ["--host", "127.0.0.1"],
+        ["--port", &port.to_string()],
+        ["--ctx-size", &context.to_string()],
+        ["--parallel", &launch.slots.to_string()],
+        ["--no-webui", "--offline"],
+    ];
+    all.extend(rest.as_flattened().iter().map(OsString::from));
+    let embeddings: &[&str] = match launch.embeddings {
+        Embeddings::None => &[],
+        Embeddings::AsTrained => &["--embeddings"],
+        Embeddings::Mean => &["--embeddings", "--pooling", "mean"],
+    };
+    all.extend(embeddings.iter().map(OsString::from));
+    all
+}
+
+/// Returns the model and the port that a process was started with; `None` for what we have not started.
+#[cfg(target_os = "linux")]
+fn names(left: &left::Left) -> Option<(ModelId, u16)> {
+    let port = left.option("--port")?.to_str()?.parse().ok()?;
+    Some((ModelId::from(left.option("--alias")?.to_str()?), port))
 }
 
 /// Returns a port that was free a moment ago. Where another program takes it first, the load fails and is tried
@@ -242,32 +414,18 @@ fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Returns once the server says that it is ready: 503 while it loads, then 200.
+/// Returns once the server says that it is ready.
 async fn until_ready(client: &reqwest::Client, port: u16) {
-    let url = format!("http://127.0.0.1:{port}/health");
-    loop {
-        let answer = client.get(&url).timeout(HEALTH_TIMEOUT).send().await;
-        if answer.is_ok_and(|answer| answer.status().is_success()) {
-            return;
-        }
+    while !is_ready(client, port).await {
         tokio::time::sleep(HEALTH_POLL).await;
     }
 }
 
-/// Ends a process and waits for its end.
-async fn terminate(child: &mut Child) {
-    #[cfg(unix)]
-    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-        use rustix::process::{Pid, Signal, kill_process};
-        // It has not been waited for, so its id is still its own.
-        if let Some(pid) = Pid::from_raw(pid) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        if tokio::time::timeout(STOP_TIMEOUT, child.wait()).await.is_ok() {
-            return;
-        }
-    }
-    let _ = child.kill().await;
+/// Asks a server whether it is ready: 503 while it loads, then 200.
+async fn is_ready(client: &reqwest::Client, port: u16) -> bool {
+    let url = format!("http://127.0.0.1:{port}/health");
+    let answer = client.get(url).timeout(HEALTH_TIMEOUT).send().await;
+    answer.is_ok_and(|answer| answer.status().is_success())
 }
 
 /// Reads what a process says until it ends, and returns the last lines.
@@ -285,9 +443,8 @@ async fn last_words(pipe: ChildStderr) -> String {
     lines.into_iter().collect()
 }
 
-fn how(status: std::io::Result<ExitStatus>) -> String {
-    status.map_or_else(|error| error.kind().to_string(), |status| status.to_string())
-}
+/// The variable in which a process of ours carries the folder that it serves from.
+const MARK: &str = "TIERSHIFT_SERVES_FROM";
 
 /// A tiny model loads in 65 ms and is seen ready soon after.
 const HEALTH_POLL: Duration = Duration::from_millis(20);

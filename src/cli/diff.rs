@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::{Verdict, common};
 use crate::event::{Event, Output, Record};
 use crate::log::{Header, LogReader};
-use crate::report::words;
+use crate::words;
 
 /// Find where two logs part, and why
 #[derive(Debug, Args)]

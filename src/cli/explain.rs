@@ -8,8 +8,8 @@ use clap::Args;
 use crate::cli::{Verdict, common};
 use crate::event::{Action, Decision, Event, Gate, Measure, Output};
 use crate::log::LogReader;
-use crate::report::words;
 use crate::time::{SpanText, Timestamp};
+use crate::words;
 
 /// Tell why a log's decisions were taken, with every gate
 #[derive(Debug, Args)]

@@ -23,6 +23,9 @@ enum File {
     Catalog,
     /// A policy file
     Policy,
+    /// The config file of `tiershift serve`
+    #[cfg(feature = "serve")]
+    Serve,
 }
 
 /// Print a shell's completion script
@@ -41,6 +44,8 @@ pub(super) fn schema(arguments: &SchemaArguments) -> Result<Verdict> {
         File::Scenario => scenario::schema(),
         File::Catalog => scenario::catalog_schema(),
         File::Policy => scenario::policy_schema(),
+        #[cfg(feature = "serve")]
+        File::Serve => crate::live::config_schema(),
     })?;
     Ok(Verdict::Done)
 }

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anstream::eprintln;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::cli::{Verdict, common};
-use crate::live::{self, Folder, Hear, Plan, Told};
+use crate::live::{self, Folder, Hear, Plan, RawConfig, RawListen, Told};
+use crate::probe::system::SystemProbe;
 
 /// Serve the best model that this machine can carry, through llama-server
 #[derive(Debug, Args)]
@@ -17,51 +18,95 @@ use crate::live::{self, Folder, Hear, Plan, Told};
     after_help = "Stops on Ctrl-C or SIGTERM: takes nothing new, finishes what runs, unloads. A second one ends it at \
 once.\n\nExamples:\n  \
 tiershift serve --models ~/models\n  \
+tiershift serve --example-config > serve.toml\n  \
+tiershift serve --config serve.toml\n  \
 tiershift serve --llama-server ./llama/llama-server --models ~/models --log today.jsonl\n  \
 curl localhost:8484/v1/chat/completions -d '{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'\n  \
 curl localhost:8484/status"
 )]
 pub(super) struct Arguments {
-    /// The llama-server program
-    #[arg(long, value_name = "PROGRAM", default_value = "llama-server")]
-    llama_server: PathBuf,
+    /// A config file; the options below go before what it says
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print a commented config file that says what holds without one
+    #[arg(long, exclusive = true)]
+    example_config: bool,
+    /// The llama-server program [default: llama-server]
+    #[arg(long, value_name = "PROGRAM")]
+    llama_server: Option<PathBuf>,
     /// The folder of the .gguf files
     #[arg(long, value_name = "FOLDER")]
-    models: PathBuf,
+    models: Option<PathBuf>,
     /// A catalog that says more of these files; without it they are ranked by size
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
     /// A policy's name or file
     #[arg(long, value_name = "POLICY")]
     policy: Option<String>,
-    /// The port to listen on; 0 takes any that is free
-    #[arg(long, default_value_t = 8484)]
-    port: u16,
-    /// The address to listen on; loopback only
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
-    host: IpAddr,
+    /// The port to listen on; 0 takes any that is free [default: 8484]
+    #[arg(long)]
+    port: Option<u16>,
+    /// The address to listen on; loopback only [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<IpAddr>,
     /// Write the event log of the run; the file must not exist
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
-    let folder = Folder::open(&arguments.models)?;
-    let catalog = match &arguments.catalog {
+    if arguments.example_config {
+        common::print(RawConfig::EXAMPLE)?;
+        return Ok(Verdict::Done);
+    }
+    let hear: Hear = Arc::new(move |told| tell(&told, json));
+    live::serve(plan(arguments)?, &hear)?;
+    Ok(Verdict::Done)
+}
+
+/// Returns what the config file and the options come to.
+fn plan(arguments: &Arguments) -> Result<Plan> {
+    let config = config(arguments)?;
+    let RawListen { host, port } = config.listen;
+    let folder = config.models.folder.context(
+        "no models are named: say --models FOLDER, or give `folder` in [models] of the config",
+    )?;
+    let folder = Folder::open(&folder)?;
+    let catalog = match &config.models.catalog {
         Some(path) => common::catalog(path)?,
         None => folder.catalog()?,
     };
-    let plan = Plan {
-        address: SocketAddr::new(arguments.host, arguments.port),
-        program: arguments.llama_server.clone(),
+    Ok(Plan {
+        address: SocketAddr::new(host, port),
+        program: config.server.llama_server,
         folder,
         catalog,
-        settings: common::settings(arguments.policy.as_deref())?,
+        settings: config.policy,
         log: arguments.log.clone(),
+    })
+}
+
+/// Returns the config, in which the options stand where there are any.
+fn config(arguments: &Arguments) -> Result<RawConfig> {
+    let mut config = match &arguments.config {
+        Some(path) => RawConfig::read(path, SystemProbe::new().machine().tier())?,
+        None => RawConfig::default(),
     };
-    let hear: Hear = Arc::new(move |told| tell(&told, json));
-    live::serve(plan, &hear)?;
-    Ok(Verdict::Done)
+    if let Some(policy) = &arguments.policy {
+        config.policy = common::settings(Some(policy))?;
+    }
+    set(&mut config.listen.host, arguments.host);
+    set(&mut config.listen.port, arguments.port);
+    set(&mut config.server.llama_server, arguments.llama_server.clone());
+    config.models.folder = arguments.models.clone().or(config.models.folder);
+    config.models.catalog = arguments.catalog.clone().or(config.models.catalog);
+    Ok(config)
+}
+
+fn set<T>(key: &mut T, option: Option<T>) {
+    if let Some(value) = option {
+        *key = value;
+    }
 }
 
 fn tell(told: &Told<'_>, json: bool) {
@@ -73,6 +118,9 @@ fn tell(told: &Told<'_>, json: bool) {
             } else {
                 common::print(&format!("serving on http://{address}"))
             };
+        }
+        Told::Adopted { model } => {
+            eprintln!("`{model}` was left loaded by an earlier run and serves on");
         }
         Told::LastWords { model, words } => {
             eprintln!("llama-server of `{model}` ended unasked; its last words:");

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::catalog::{Catalog, Rung};
+use crate::catalog::{Catalog, ModelId, Rung};
 use crate::driver::Passed;
 use crate::event::{Action, Command, Decision, Gate, Input, Notice, Output};
-use crate::request::{End, RequestId};
+use crate::request::{End, RequestId, Target};
 use crate::sample::Sample;
 use crate::time::Timestamp;
+use crate::words;
 
 /// The state of a live run.
 #[derive(Debug)]
@@ -123,6 +124,7 @@ impl Board {
                 | Input::Cancel { .. }
                 | Input::Outcome(_)
                 | Input::Timeout
+                | Input::Adopt { .. }
                 | Input::Switch { .. },
             ) => {}
             Passed::Output(output) => self.see_output(now, output),
@@ -169,6 +171,19 @@ impl Board {
     /// Returns the rung that serves.
     pub(super) fn serving(&self) -> Rung {
         self.serving
+    }
+
+    /// Returns why `model` serves what was asked as `target`, where the best of the ladder, or what was named, stands
+    /// higher: the reason of the last decision, as the log spells it and in words.
+    pub(super) fn degraded_because(&self, target: &Target, model: &ModelId) -> Option<String> {
+        let asked = match target {
+            Target::Auto => Some(self.catalog.top()),
+            Target::Tier(tier) => self.catalog.rung_of_tier(tier),
+            Target::Model(id) => self.catalog.rung_of(id),
+        };
+        let reason = self.decision.as_ref()?.reason;
+        (self.catalog.rung_of(model)? < asked?)
+            .then(|| format!("{}: {}", reason.kind(), words::reason(&reason, &self.catalog)))
     }
 
     /// Returns the answer of `/status`.

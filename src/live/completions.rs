@@ -1,4 +1,4 @@
-//! Completions: a request takes its place with the controller, waits for its start, and is then a connection between
+//! Completions and embeddings: a request takes its place with the controller, waits for its start, and is then a connection between
 //! its client and the model's own port. Bytes pass through as they are.
 
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -15,24 +15,39 @@ use crate::live::message::{Seat, Started};
 use crate::live::refusal::Refusal;
 use crate::live::tally::{Tally, figures};
 use crate::live::wish::Wish;
+use crate::request::Task;
 use crate::time::{Clock, SystemClock, Timestamp};
 
 /// `POST /v1/chat/completions`.
 pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Response {
-    complete(&app, "/v1/chat/completions", body).await.unwrap_or_else(Refusal::into_response)
+    let path = "/v1/chat/completions";
+    pass_on(&app, path, Task::Chat, body).await.unwrap_or_else(Refusal::into_response)
 }
 
 /// `POST /v1/completions`.
 pub(super) async fn text(State(app): State<Arc<App>>, body: Body) -> Response {
-    complete(&app, "/v1/completions", body).await.unwrap_or_else(Refusal::into_response)
+    let path = "/v1/completions";
+    pass_on(&app, path, Task::Chat, body).await.unwrap_or_else(Refusal::into_response)
 }
 
-async fn complete(app: &App, path: &str, body: Body) -> Result<Response, Refusal> {
+/// `POST /v1/embeddings`: from the models that list the task only. The vectors of two models say nothing to each other,
+/// and the header tells which one made them.
+pub(super) async fn embeddings(State(app): State<Arc<App>>, body: Body) -> Response {
+    if !app.catalog.models().iter().any(|model| model.can(Task::Embedding)) {
+        return Refusal::no_embeddings().into_response();
+    }
+    let path = "/v1/embeddings";
+    pass_on(&app, path, Task::Embedding, body).await.unwrap_or_else(Refusal::into_response)
+}
+
+async fn pass_on(app: &App, path: &str, task: Task, body: Body) -> Result<Response, Refusal> {
     let place = Arc::clone(&app.places).try_acquire_owned().map_err(|_| Refusal::busy())?;
     let body = app.read(body).await?;
-    let request = Wish::read(&body)?.request(app.next_request(), &app.catalog);
+    let request = Wish::read(&body)?.request(app.next_request(), task, &app.catalog);
+    let target = request.target.clone();
     let mut seat = Seat::take(&app.to, request)?;
     let started = seat.start().await?.map_err(|end| Refusal::from(&end))?;
+    let because = app.board().degraded_because(&target, &started.model);
     let clock = SystemClock::start();
     let url = format!("http://127.0.0.1:{}{path}", started.port);
     let sent = app.client.post(url).header(CONTENT_TYPE, "application/json").body(body).send();
@@ -57,25 +72,25 @@ async fn complete(app: &App, path: &str, body: Body) -> Result<Response, Refusal
     } else {
         Body::from(relay.whole(status).await?)
     };
-    Ok(respond(status, kind, &started, body))
-}
-
-fn respond(
-    status: StatusCode,
-    kind: Option<HeaderValue>,
-    started: &Started,
-    body: Body,
-) -> Response {
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, kind.unwrap_or(HeaderValue::from_static("application/json")));
-    for (name, value) in [(MODEL, started.model.as_str()), (TIER, &started.tier)] {
+    say_what_served(headers, &started, because.as_deref());
+    Ok(response)
+}
+
+fn say_what_served(headers: &mut HeaderMap, started: &Started, because: Option<&str>) {
+    let told = [
+        (MODEL, Some(started.model.as_str())),
+        (TIER, Some(started.tier.as_str())),
+        (DEGRADED_BECAUSE, because),
+    ];
+    for (name, value) in told {
         // A name that no header can hold is left out.
-        if let Ok(value) = HeaderValue::from_str(value) {
+        if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
             headers.insert(name, value);
         }
     }
-    response
 }
 
 /// A reply on its way. Dropped before its end, it closes the model's connection and says that the client hung up.
@@ -149,6 +164,9 @@ impl Relay {
             let took = self.clock.now().since(Timestamp::ZERO);
             let (tokens, first_token) = figures(&whole).unwrap_or_default();
             self.seat.done(first_token.unwrap_or(took), tokens);
+        } else if String::from_utf8_lossy(&whole).contains(TOO_LARGE) {
+            self.seat.refused();
+            return Err(Refusal::too_large());
         } else {
             self.seat.failed(&format!("llama-server answered {}", status.as_u16()));
             return Err(Refusal::model_failed());
@@ -157,9 +175,14 @@ impl Relay {
     }
 }
 
-/// What served a reply.
+/// What served a reply, and why nothing better.
 const MODEL: HeaderName = HeaderName::from_static("x-tiershift-model");
 const TIER: HeaderName = HeaderName::from_static("x-tiershift-tier");
+const DEGRADED_BECAUSE: HeaderName = HeaderName::from_static("x-tiershift-degraded-because");
+
+/// In the answer to an input longer than the server's batch, status 500, although nothing is wrong with the server (seen
+/// on 2026-11-24).
+const TOO_LARGE: &str = "is too large to process";
 
 /// Chosen: a thousand times the longest reply that we have seen.
 const LONGEST_REPLY: usize = 32 << 20;

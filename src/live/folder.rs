@@ -1,13 +1,14 @@
 //! A folder of model files: a catalog made from it, and the only place from which a model is loaded.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::backend::llama_server::Launch;
+use crate::backend::llama_server::{Embeddings, Launch};
 use crate::catalog::{Catalog, CatalogError, Model, ModelId};
 use crate::live::gguf::Dimensions;
+use crate::request::Task;
 use crate::units::{Bytes, Percent};
 
 /// The model files of a folder.
@@ -40,6 +41,26 @@ impl Folder {
             }
         }
         Ok(Self { path, files })
+    }
+
+    /// Returns where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Claims the folder for one daemon, for as long as what is returned lives; `None` where the file system knows no
+    /// locks. The system takes a claim back from a daemon that dies.
+    ///
+    /// # Errors
+    /// Where another daemon serves from it.
+    pub(super) fn claim(&self) -> Result<Option<File>, FolderError> {
+        let folder = File::open(&self.path)
+            .map_err(|source| FolderError::Read { path: self.path.clone(), source })?;
+        match folder.try_lock() {
+            Ok(()) => Ok(Some(folder)),
+            Err(TryLockError::WouldBlock) => Err(FolderError::Claimed { path: self.path.clone() }),
+            Err(TryLockError::Error(_)) => Ok(None),
+        }
     }
 
     /// Returns a ladder of the folder's models, the largest on top: `small`, `medium` and `large` where there are
@@ -85,8 +106,7 @@ impl Folder {
         quality: Percent,
         size: Bytes,
     ) -> Result<Model, FolderError> {
-        let dimensions = Dimensions::read(&self.path.join(name))
-            .map_err(|source| FolderError::Model { file: name.to_owned(), source })?;
+        let dimensions = self.dimensions(name)?;
         let trained = dimensions.context_tokens.and_then(|tokens| u32::try_from(tokens).ok());
         let scores = LOGITS_PER_WORD.saturating_mul(dimensions.vocabulary.unwrap_or_default());
         let mut model = Model::of_size(id, tier, quality, size + SERVER + scores);
@@ -119,11 +139,24 @@ impl Folder {
         if !self.files.contains_key(&file) {
             return Err(FolderError::Missing { model: model.id.clone(), file });
         }
+        let embeddings =
+            if model.can(Task::Embedding) { self.embeddings(&file)? } else { Embeddings::None };
         Ok(Launch {
             file: self.path.join(file),
             context_tokens: model.context_tokens,
             slots: model.slots,
+            embeddings,
         })
+    }
+
+    fn embeddings(&self, name: &str) -> Result<Embeddings, FolderError> {
+        let dimensions = self.dimensions(name)?;
+        Ok(if dimensions.has_pooling() { Embeddings::AsTrained } else { Embeddings::Mean })
+    }
+
+    fn dimensions(&self, name: &str) -> Result<Dimensions, FolderError> {
+        Dimensions::read(&self.path.join(name))
+            .map_err(|source| FolderError::Model { file: name.to_owned(), source })
     }
 }
 
@@ -154,6 +187,8 @@ fn quality(place: usize, count: usize) -> Percent {
 pub enum FolderError {
     #[error("cannot read the folder of models `{}`", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("another daemon serves from `{}`: stop it, or give each a folder of its own", path.display())]
+    Claimed { path: PathBuf },
     #[error("`{}` has no model: put .gguf files there", path.display())]
     Empty { path: PathBuf },
     #[error("cannot read the model `{file}`: remove or replace it")]

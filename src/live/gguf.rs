@@ -20,6 +20,7 @@ pub(super) struct Dimensions {
     kv_heads: Option<u64>,
     key_width: Option<u64>,
     value_width: Option<u64>,
+    pooling: Option<u64>,
 }
 
 impl Dimensions {
@@ -62,9 +63,15 @@ impl Dimensions {
             "attention.head_count_kv" => &mut self.kv_heads,
             "attention.key_length" => &mut self.key_width,
             "attention.value_length" => &mut self.value_width,
+            "pooling_type" => &mut self.pooling,
             _ => return,
         };
         *field = value;
+    }
+
+    /// Returns whether the model was made to turn a whole text into one vector.
+    pub(super) fn has_pooling(&self) -> bool {
+        self.pooling.is_some_and(|kind| kind != NO_POOLING)
     }
 
     /// Returns the KV cache of one token in 16-bit numbers, llama-server's default; `None` where the file does not
@@ -144,6 +151,9 @@ fn broken(why: &'static str) -> io::Error {
 
 const STRING: u64 = 8;
 const ARRAY: u64 = 9;
+
+/// The kind of pooling that keeps a vector for each token.
+const NO_POOLING: u64 = 0;
 
 /// Chosen: chat templates have some kilobytes.
 const LONGEST_TEXT: u64 = 16 << 20;

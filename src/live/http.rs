@@ -66,7 +66,7 @@ impl App {
         read.await.map_err(too_slow)?.map_err(too_long)
     }
 
-    fn board(&self) -> MutexGuard<'_, Board> {
+    pub(super) fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,6 +84,7 @@ fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(completions::chat))
         .route("/v1/completions", post(completions::text))
+        .route("/v1/embeddings", post(completions::embeddings))
         .route("/v1/models", get(models))
         .route("/status", get(status))
         .route("/healthz", get(healthz))

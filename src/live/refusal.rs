@@ -41,6 +41,19 @@ impl Refusal {
             .retry_after(SOON)
     }
 
+    /// Nothing of the catalog turns texts into vectors.
+    pub(super) fn no_embeddings() -> Self {
+        let message =
+            "no model here makes embeddings: give one of the catalog the task \"embedding\"";
+        Self::new(StatusCode::NOT_IMPLEMENTED, "no_embeddings", message)
+    }
+
+    /// The model takes texts of this length in pieces only, and this one may not be cut.
+    pub(super) fn too_large() -> Self {
+        let message = "the input is longer than the model's server takes at once: cut it";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "input_too_large", message)
+    }
+
     fn retry_after(self, span: Duration) -> Self {
         Self { retry_after: Some(span), ..self }
     }

@@ -5,9 +5,9 @@ use serde_json::value::RawValue;
 
 use crate::catalog::{Catalog, ModelId};
 use crate::live::refusal::Refusal;
-use crate::request::{Request, RequestId, Target};
+use crate::request::{Request, RequestId, Target, Task};
 
-/// The parts of a completion request that matter here. The body goes on to the model as it came.
+/// The parts of a request that matter here. The body goes on to the model as it came.
 #[derive(Debug, Deserialize)]
 pub(super) struct Wish<'a> {
     model: Option<String>,
@@ -17,6 +17,8 @@ pub(super) struct Wish<'a> {
     prompt: Option<&'a RawValue>,
     #[serde(borrow)]
     messages: Option<&'a RawValue>,
+    #[serde(borrow)]
+    input: Option<&'a RawValue>,
 }
 
 impl<'a> Wish<'a> {
@@ -29,20 +31,22 @@ impl<'a> Wish<'a> {
     }
 
     /// Returns the request as the controller sees it. The prompt's length is estimated: see [`BYTES_PER_TOKEN`].
-    pub(super) fn request(&self, id: RequestId, catalog: &Catalog) -> Request {
-        let texts = [self.prompt, self.messages];
+    pub(super) fn request(&self, id: RequestId, task: Task, catalog: &Catalog) -> Request {
+        let texts = [self.prompt, self.messages, self.input];
         let bytes: usize = texts.into_iter().flatten().map(|text| text.get().len()).sum();
         let prompt_tokens = u32::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX).max(1);
-        let output_tokens = self.max_completion_tokens.or(self.max_tokens);
+        let output_tokens = match task {
+            Task::Embedding => 0,
+            Task::Chat | Task::Code | Task::Vision => {
+                self.max_completion_tokens.or(self.max_tokens).unwrap_or(USUAL_OUTPUT_TOKENS)
+            }
+        };
         let target = match self.model.as_deref() {
             None | Some("" | "auto") => Target::Auto,
             Some(name) if catalog.rung_of_tier(name).is_some() => Target::Tier(name.to_owned()),
             Some(name) => Target::Model(ModelId::from(name)),
         };
-        Request {
-            target,
-            ..Request::chat(id.0, prompt_tokens, output_tokens.unwrap_or(USUAL_OUTPUT_TOKENS))
-        }
+        Request { task, target, ..Request::chat(id.0, prompt_tokens, output_tokens) }
     }
 }
 
@@ -63,13 +67,27 @@ mod tests {
         let catalog = Catalog::relative_to(Bytes::from_gib(16));
         let tier = |name: &str| Target::Tier(name.to_owned());
         let cases = [
-            (r#"{"prompt":"12345678901234"}"#, 4, 256, Target::Auto),
-            (r#"{"prompt":"","max_tokens":7,"model":"auto"}"#, 1, 7, Target::Auto),
-            (r#"{"messages":[],"max_completion_tokens":9,"model":"small"}"#, 1, 9, tier("small")),
-            (r#"{"model":"other"}"#, 1, 256, Target::Model("other".into())),
+            (Task::Chat, r#"{"prompt":"12345678901234"}"#, 4, 256, Target::Auto),
+            (Task::Chat, r#"{"prompt":"","max_tokens":7,"model":"auto"}"#, 1, 7, Target::Auto),
+            (
+                Task::Chat,
+                r#"{"messages":[],"max_completion_tokens":9,"model":"small"}"#,
+                1,
+                9,
+                tier("small"),
+            ),
+            (Task::Chat, r#"{"model":"other"}"#, 1, 256, Target::Model("other".into())),
+            (
+                Task::Embedding,
+                r#"{"input":["1234567","12345"],"max_tokens":7}"#,
+                4,
+                0,
+                Target::Auto,
+            ),
         ];
-        for (body, prompt, output, target) in cases {
-            let request = Wish::read(body.as_bytes()).unwrap().request(RequestId(1), &catalog);
+        for (task, body, prompt, output, target) in cases {
+            let wish = Wish::read(body.as_bytes()).unwrap();
+            let request = wish.request(RequestId(1), task, &catalog);
             assert_eq!((request.prompt_tokens, request.output_tokens), (prompt, output), "{body}");
             assert_eq!(request.target, target, "{body}");
         }

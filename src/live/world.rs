@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::backend::llama_server::LlamaServer;
 use crate::catalog::{Catalog, ModelId};
 use crate::driver::World;
-use crate::event::{Command, Input, Outcome};
+use crate::event::{Adopted, Command, Input, Outcome};
 use crate::live::message::{Message, Started, Ticket};
 use crate::probe::system::{OwnProcesses, SystemProbe};
 use crate::probe::{Probe, ProbeError};
@@ -47,13 +47,16 @@ pub(super) struct Parts {
     pub(super) catalog: Catalog,
     pub(super) interval: Duration,
     pub(super) inbox: Receiver<Message>,
+    /// What the backend has loaded already.
+    pub(super) adopted: Vec<Adopted>,
 }
 
 impl LiveWorld {
     /// Begins a run: its clock starts now.
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { probe, backend, catalog, interval, inbox } = parts;
-        Self {
+        let Parts { probe, backend, catalog, interval, inbox, adopted } = parts;
+        let adoption = (!adopted.is_empty()).then_some(Input::Adopt { models: adopted });
+        let mut world = Self {
             clock: SystemClock::start(),
             probe,
             backend,
@@ -61,14 +64,16 @@ impl LiveWorld {
             interval,
             next_sample: Timestamp::ZERO,
             inbox,
-            inputs: VecDeque::new(),
+            inputs: adoption.into_iter().collect(),
             outcomes: VecDeque::new(),
             tickets: BTreeMap::new(),
             running: BTreeMap::new(),
             is_woken: false,
             is_stopping: false,
             is_aborted: false,
-        }
+        };
+        world.tell_probe();
+        world
     }
 
     /// Returns whether it was told to stop and nothing is left to do, or was told to stop at once.
@@ -214,8 +219,10 @@ impl Backend for LiveWorld {
 }
 
 impl World for LiveWorld {
+    /// Nothing is decided on a sample before it is known what is loaded already.
     fn next_sample(&self) -> Option<Timestamp> {
-        Some(self.next_sample)
+        let adopts = matches!(self.inputs.front(), Some(Input::Adopt { .. }));
+        (!adopts).then_some(self.next_sample)
     }
 
     fn next_input(&self) -> Option<Timestamp> {

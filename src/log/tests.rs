@@ -4,8 +4,8 @@ use std::time::Duration;
 use super::*;
 use crate::catalog::{ModelId, Rung};
 use crate::event::{
-    Action, Command, Decision, Event, Gate, GateName, Input, Measure, Notice, Outcome, Output,
-    Reason, Record, Urgency, Verdict,
+    Action, Adopted, Command, Decision, Event, Gate, GateName, Input, Measure, Notice, Outcome,
+    Output, Reason, Record, Urgency, Verdict,
 };
 use crate::request::{CancelledBy, End, Rejection, Request, RequestId, Target, Task};
 use crate::sample::{GpuSample, Pressure, Rate, Sample, Space};
@@ -114,6 +114,12 @@ fn every_shape() -> Vec<Record> {
             outcome(Outcome::Failed { request, error: "500".to_owned() }),
             outcome(Outcome::Cancelled { request }),
             Event::Input(Input::Timeout),
+            Event::Input(Input::Adopt {
+                models: vec![
+                    Adopted { model: "large".into(), gpu: Some(1) },
+                    Adopted { model: model(), gpu: None },
+                ],
+            }),
             Event::Input(Input::Switch { tier: "none".to_owned() }),
             Event::Input(Input::Shutdown),
             output(Output::Command(Command::Load { model: model(), gpu: Some(1) })),

@@ -159,6 +159,7 @@ impl Thinning {
                 Input::Request(_)
                 | Input::Cancel { .. }
                 | Input::Outcome(_)
+                | Input::Adopt { .. }
                 | Input::Switch { .. }
                 | Input::Shutdown,
             )

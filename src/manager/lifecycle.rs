@@ -54,6 +54,8 @@ pub(crate) enum Happening {
     Crashed,
     /// Its rest is over.
     Retry,
+    /// It was there before us.
+    Adopted,
 }
 
 impl Lifecycle {
@@ -63,6 +65,7 @@ impl Lifecycle {
         use Happening as H;
         let next = match (self, happening) {
             (Self::Absent, H::Load) => Self::Loading,
+            (Self::Absent, H::Adopted) => Self::Ready,
             (Self::Absent, H::Loaded | H::LoadFailed | H::Unloaded | H::Crashed | H::Retry) => {
                 Self::Absent
             }
@@ -73,28 +76,31 @@ impl Lifecycle {
             // Half loaded is as good as gone: nothing runs on it, so there is nothing to drain.
             (Self::Loading, H::Unload) => Self::Unloading,
             (Self::Loading, H::Unloaded) => Self::Absent,
+            (Self::Loading, H::Adopted) => Self::Loading,
             (Self::Loading, H::Load | H::Drain | H::Resume | H::Retry) => return None,
 
             (Self::Ready, H::Drain) => Self::Draining,
             (Self::Ready, H::Crashed) => Self::Failed,
             (Self::Ready, H::Unloaded) => Self::Absent,
-            (Self::Ready, H::Loaded | H::LoadFailed) => Self::Ready,
+            (Self::Ready, H::Loaded | H::LoadFailed | H::Adopted) => Self::Ready,
             (Self::Ready, H::Load | H::Resume | H::Unload | H::Retry) => return None,
 
             (Self::Draining, H::Resume) => Self::Ready,
             (Self::Draining, H::Unload) => Self::Unloading,
             (Self::Draining, H::Unloaded) => Self::Absent,
             (Self::Draining, H::Crashed) => Self::Failed,
-            (Self::Draining, H::Loaded | H::LoadFailed | H::Drain) => Self::Draining,
+            (Self::Draining, H::Loaded | H::LoadFailed | H::Drain | H::Adopted) => Self::Draining,
             (Self::Draining, H::Load | H::Retry) => return None,
 
             // A crash while unloading is an unload; so is a load that fails because it was interrupted.
             (Self::Unloading, H::Unloaded | H::Crashed | H::LoadFailed) => Self::Absent,
-            (Self::Unloading, H::Loaded | H::Unload) => Self::Unloading,
+            (Self::Unloading, H::Loaded | H::Unload | H::Adopted) => Self::Unloading,
             (Self::Unloading, H::Load | H::Drain | H::Resume | H::Retry) => return None,
 
             (Self::Failed, H::Retry) => Self::Absent,
-            (Self::Failed, H::Loaded | H::LoadFailed | H::Unloaded | H::Crashed) => Self::Failed,
+            (Self::Failed, H::Loaded | H::LoadFailed | H::Unloaded | H::Crashed | H::Adopted) => {
+                Self::Failed
+            }
             (Self::Failed, H::Load | H::Drain | H::Resume | H::Unload) => return None,
         };
         Some(next)
@@ -136,6 +142,15 @@ mod tests {
             {
                 assert!(state.after(answer).is_some(), "{state:?} has no answer to {answer:?}");
             }
+        }
+    }
+
+    #[test]
+    fn only_what_is_absent_is_adopted() {
+        use Lifecycle::{Absent, Draining, Failed, Loading, Ready, Unloading};
+        assert_eq!(Absent.after(Happening::Adopted), Some(Ready));
+        for state in [Loading, Ready, Draining, Unloading, Failed] {
+            assert_eq!(state.after(Happening::Adopted), Some(state));
         }
     }
 }

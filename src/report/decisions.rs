@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
 use crate::event::{Action, Decision, Event, Output, Reason, Record};
-use crate::report::words;
 use crate::settings::Resource;
 use crate::time::Timestamp;
 use crate::units::{Bytes, Percent};
+use crate::words;
 
 /// Builds `decisions.csv` while records go by. Keeps one row a change and nothing else.
 #[derive(Debug)]

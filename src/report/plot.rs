@@ -20,9 +20,9 @@ use plotters::backend::SVGBackend;
 
 use crate::report::plot::columns::Scale;
 use crate::report::plot::drawing::{Anchor, Area, Dash, Drawing, Ink, fit};
-use crate::report::words;
 use crate::summary::Summary;
 use crate::time;
+use crate::words;
 
 pub use data::PlotData;
 

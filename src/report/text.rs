@@ -2,8 +2,8 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::report::words;
 use crate::summary::{Percentiles, Summary};
+use crate::words;
 
 /// Returns the figures that matter at first look, one a line, without colours.
 pub fn text_summary(summary: &Summary) -> String {

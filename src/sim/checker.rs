@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::catalog::{Catalog, ModelId};
-use crate::event::{Action, Command, Decision, Input, Outcome, Output, Reason};
+use crate::event::{Action, Adopted, Command, Decision, Input, Outcome, Output, Reason};
 use crate::request::{End, RequestId};
 use crate::sample::Space;
 use crate::settings::{PolicyName, Resource, Settings};
@@ -114,6 +114,12 @@ impl Checker {
                 }
             }
             Input::Outcome(outcome) => self.outcome(outcome),
+            Input::Adopt { models } => {
+                for Adopted { model, gpu } in models {
+                    let seen = Seen { state: State::Ready, gpu: *gpu, running: 0 };
+                    self.models.insert(model.clone(), seen);
+                }
+            }
             Input::Shutdown => self.stopping = true,
             Input::SampleMissing { .. }
             | Input::Cancel { .. }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::catalog::{Catalog, ModelId, Rung};
-use crate::event::{Command, Event, Input, Outcome, Output, Record};
+use crate::event::{Adopted, Command, Event, Input, Outcome, Output, Record};
 use crate::request::{CancelledBy, End};
 use crate::sample::{Sample, Space};
 use crate::settings::{Resource, Settings};
@@ -192,6 +192,12 @@ impl Fold {
             Input::SampleMissing { .. } => self.summary.samples_missing += 1,
             Input::Request(_) => self.summary.requests.arrived += 1,
             Input::Outcome(outcome) => self.outcome(now, outcome),
+            Input::Adopt { models } => {
+                for Adopted { model, .. } in models {
+                    // Loading it was no cost of this run, whatever becomes of it.
+                    self.enter(model, Life::Ready { since: now, served: true });
+                }
+            }
             Input::Shutdown => self.shutting_down = true,
             Input::Sample(_) | Input::Cancel { .. } | Input::Timeout | Input::Switch { .. } => {}
         }

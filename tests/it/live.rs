@@ -1,5 +1,10 @@
 //! The live side, with a real model server and real sockets on loopback.
 
+mod adoption;
 mod daemon;
 mod gguf;
+mod hog;
+mod pressure;
 mod serve;
+mod serving;
+mod story;

@@ -21,7 +21,7 @@ const LAYERS: [Layer; 9] = [
     Layer { name: "words", modules: &["units", "time", "rng"], may_import: &[], never: &[] },
     Layer {
         name: "facts",
-        modules: &["sample", "catalog", "hardware", "request", "event", "settings"],
+        modules: &["sample", "catalog", "hardware", "request", "event", "settings", "words"],
         may_import: &["words"],
         never: &["rng"],
     },

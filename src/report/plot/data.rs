@@ -167,6 +167,9 @@ impl PlotData {
                 self.sampling.missing_since = self.sampling.missing_since.or(Some(now));
             }
             Input::Outcome(outcome) => self.outcome(now, outcome),
+            Input::Adopt { models } => {
+                self.ready.extend(models.iter().map(|adopted| adopted.model.clone()));
+            }
             Input::Request(_)
             | Input::Cancel { .. }
             | Input::Timeout

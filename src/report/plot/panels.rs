@@ -6,10 +6,10 @@ use crate::report::plot::drawing::{Anchor, Area, Dash, Ink};
 use crate::report::plot::{
     BLACK, BLUE, GREEN, Key, Mark, ORANGE, PURPLE, RED, SKY, SMALL, Sheet, axis,
 };
-use crate::report::words;
 use crate::settings::Resource;
 use crate::time::Timestamp;
 use crate::units::Percent;
+use crate::words;
 
 pub(super) fn memory(sheet: &mut Sheet, data: &PlotData) {
     let judged = data.settings.constrains(Resource::Memory);

@@ -7,8 +7,8 @@ use crate::report::plot::{
     BLACK, BLUE, DARK, FRAME, GREEN, GRID, Key, LEFT, Mark, ORANGE, PURPLE, RED, SKY, SMALL, Sheet,
     TEXT, WHITE, WIDTH, YELLOW,
 };
-use crate::report::words;
 use crate::time::Timestamp;
+use crate::words;
 
 pub(super) fn panel(sheet: &mut Sheet, data: &PlotData) {
     let mut keys: Vec<Key> = Vec::new();

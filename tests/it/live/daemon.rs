@@ -65,15 +65,21 @@ pub(super) fn chat(words: &str, tokens: u32) -> String {
 pub(super) struct Daemon {
     pub(super) child: Child,
     pub(super) port: u16,
+    folder: PathBuf,
 }
 
 impl Daemon {
     pub(super) fn start(engine: &Path, folder: &Path) -> Self {
+        let engine = engine.to_str().unwrap();
+        let arguments = ["--models", "models", "--log", "log.jsonl", "--llama-server", engine];
+        Self::start_with(folder, &arguments)
+    }
+
+    pub(super) fn start_with(folder: &Path, arguments: &[&str]) -> Self {
         let mut child = Command::new(snapbox::cmd::cargo_bin!("tiershift"))
             .current_dir(folder)
-            .args(["serve", "--port", "0", "--models", "models", "--policy", "policy.toml"])
-            .args(["--log", "log.jsonl", "--llama-server"])
-            .arg(engine)
+            .args(["serve", "--port", "0", "--policy", "policy.toml"])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -81,7 +87,8 @@ impl Daemon {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
-        Self { child, port: port.unwrap_or_else(|| panic!("it says where it listens: {line}")) }
+        let port = port.unwrap_or_else(|| panic!("it says where it listens: {line}"));
+        Self { child, port, folder: folder.to_owned() }
     }
 
     pub(super) fn send(&self, request: &str) -> Connection {
@@ -151,6 +158,9 @@ impl Drop for Daemon {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+        for left in servers_of(&self.folder) {
+            signal("KILL", left);
+        }
     }
 }
 
@@ -197,6 +207,19 @@ pub(super) fn children(pid: u32) -> Vec<u32> {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
         let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
         after.split(' ').nth(1).is_some_and(|parent| parent == pid.to_string())
+    })
+    .collect()
+}
+
+/// Returns the processes that serve a model of this folder, whoever started them.
+pub(super) fn servers_of(folder: &Path) -> Vec<u32> {
+    let models = format!("{}/", folder.canonicalize().unwrap().display());
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.filter(|id: &u32| {
+        let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        line.contains("--model\0") && line.contains(&models)
     })
     .collect()
 }

@@ -1,4 +1,4 @@
-//! Decisions and reasons in few words, the same in every report.
+//! Decisions and reasons in few words, the same in every report, header and page.
 
 use std::time::Duration;
 

@@ -1,0 +1,94 @@
+//! Processes that an earlier daemon left behind: killed, it could not stop them.
+//!
+//! Each of our processes carries the folder that it serves from in its environment, from its first instant and for as
+//! long as it lives. So nothing is written down that could be torn or out of date, and what the kernel says of a
+//! process is all that is believed. One daemon at a time serves from a folder, which its caller sees to: what carries
+//! the mark when a daemon begins, is nobody's.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::sync::watch;
+
+/// A process that is not our child. Its descriptor means it and no other, though its id may become another's.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) pid: u32,
+    /// What it was started with, without the program's name.
+    pub(super) arguments: Vec<OsString>,
+    descriptor: Arc<OwnedFd>,
+    /// Closed with its end.
+    alive: watch::Receiver<()>,
+}
+
+impl Left {
+    /// Returns the processes that carry `value` in the variable `key`, in order of their ids.
+    pub(super) fn find(key: &str, value: &OsStr) -> Vec<Self> {
+        let mut mark = OsString::from(format!("{key}="));
+        mark.push(value);
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let mut pids: Vec<u32> =
+            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        pids.sort_unstable();
+        pids.into_iter()
+            .filter(|&pid| carries(pid, &mark))
+            .filter_map(|pid| Self::open(pid, &mark).ok())
+            .collect()
+    }
+
+    fn open(pid: u32, mark: &OsStr) -> io::Result<Self> {
+        let id = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+        let descriptor = Arc::new(pidfd_open(id, PidfdFlags::empty())?);
+        // Read again: before it was held, the id may have passed on to another process.
+        if !carries(pid, mark) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let arguments = words(&format!("/proc/{pid}/cmdline"))?.into_iter().skip(1).collect();
+        let (ended, alive) = watch::channel(());
+        let watched = Arc::clone(&descriptor);
+        // There are as many as models at most, and a thread that is never joined delays nobody's end. Tokio waits
+        // for a descriptor in unsafe code only.
+        std::thread::Builder::new().name("left".to_owned()).spawn(move || {
+            // A process's descriptor becomes readable with its end.
+            let mut ready = [PollFd::new(&*watched, PollFlags::IN)];
+            while poll(&mut ready, None).is_err_and(|error| error == rustix::io::Errno::INTR) {}
+            drop(ended);
+        })?;
+        Ok(Self { pid, arguments, descriptor, alive })
+    }
+
+    /// Returns the value of an option that it was started with.
+    pub(super) fn option(&self, name: &str) -> Option<&OsStr> {
+        let place = self.arguments.iter().position(|argument| argument == name)?;
+        self.arguments.get(place + 1).map(OsString::as_os_str)
+    }
+
+    /// Returns once it has ended.
+    pub(super) async fn wait(&mut self) {
+        // Nothing is ever sent: an error is the end.
+        let _ = self.alive.changed().await;
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        // One that has ended meanwhile is what was wanted.
+        let _ = pidfd_send_signal(&self.descriptor, signal);
+    }
+}
+
+/// Returns whether a process has this in its environment. That of other users' processes cannot be read.
+fn carries(pid: u32, mark: &OsStr) -> bool {
+    words(&format!("/proc/{pid}/environ")).is_ok_and(|words| words.iter().any(|word| word == mark))
+}
+
+/// Reads a file of words that each end with a zero.
+fn words(path: &str) -> io::Result<Vec<OsString>> {
+    let bytes = fs::read(path)?;
+    let words = bytes.split(|&byte| byte == 0).map(|word| OsString::from_vec(word.to_vec()));
+    Ok(words.filter(|word| !word.is_empty()).collect())
+}

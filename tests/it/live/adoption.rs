@@ -1,0 +1,147 @@
+//! A daemon that is killed leaves its models behind; the next one takes them over.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::live::daemon::{Daemon, POLICY, chat, engine, servers_of, signal};
+use crate::live::gguf;
+use crate::support::run_in;
+
+/// A folder with two models and a policy.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let models = folder.path().join("models");
+    fs::create_dir(&models).unwrap();
+    gguf::write(&models.join("a.gguf"), gguf::TINY).unwrap();
+    gguf::write(&models.join("b.gguf"), gguf::SMALL).unwrap();
+    fs::write(folder.path().join("policy.toml"), POLICY).unwrap();
+    folder
+}
+
+fn daemon(engine: &Path, folder: &Path, log: &str) -> Daemon {
+    let engine = engine.to_str().unwrap();
+    Daemon::start_with(folder, &["--models", "models", "--log", log, "--llama-server", engine])
+}
+
+/// Kills a daemon, which can do nothing about it, and returns what it leaves behind.
+fn kill(mut daemon: Daemon, folder: &Path) -> Vec<u32> {
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    let left = servers_of(folder);
+    // What it left shall live: its guard is not to end it.
+    std::mem::forget(daemon);
+    left
+}
+
+/// Ends a daemon as a user does, sees that nothing is left, and returns its log, which proves itself.
+#[track_caller]
+fn stop(mut daemon: Daemon, folder: &Path, log: &str) -> String {
+    signal("TERM", daemon.child.id());
+    assert_eq!(daemon.wait(), Some(0));
+    assert_eq!(servers_of(folder), Vec::<u32>::new());
+    let verified = run_in(folder, &format!("verify {log}")).exits(0);
+    assert!(verified.out.contains("verified"), "{}", verified.out);
+    fs::read_to_string(folder.join(log)).unwrap()
+}
+
+#[test]
+fn a_killed_daemons_model_is_served_by_the_next_one_without_a_load() {
+    let name = "a_killed_daemons_model_is_served_by_the_next_one_without_a_load";
+    let Some(engine) = engine(name) else { return };
+    let folder = folder();
+    let folder = folder.path();
+    let first = daemon(&engine, folder, "first.jsonl");
+    first.wait_for("the upgrade", |status| status["tier"] == "medium" && status["switches"] == 2);
+    let mut stream = first.ask(&chat("the cat", 3000));
+    stream.until("data: ");
+    let left = kill(first, folder);
+    assert_eq!(left.len(), 1, "the model outlives its daemon");
+
+    let second = daemon(&engine, folder, "second.jsonl");
+    let served = second.ask(&chat("the dog", 4)).rest();
+    assert!(served.contains("x-tiershift-model: b\r\n"), "{served}");
+    assert!(served.contains("data: [DONE]"), "{served}");
+    assert_eq!(servers_of(folder), left, "it is the same process");
+
+    // What was adopted is watched like any other: its death is seen, and it is loaded again.
+    signal("KILL", left[0]);
+    second.wait_for("its death", |_| {
+        let now = servers_of(folder);
+        !now.is_empty() && now != left
+    });
+    let served = second.ask(&chat("the fox", 4)).rest();
+    assert!(served.contains("data: [DONE]"), "{served}");
+
+    let log = stop(second, folder, "second.jsonl");
+    assert!(log.contains(r#""input":{"adopt":{"models":[{"model":"b"}]}}"#), "{log}");
+    let crash = log.find(r#""crashed""#).expect("its end is in the log");
+    assert!(!log[..crash].contains(r#""load""#), "nothing was loaded before it");
+}
+
+#[test]
+fn what_a_daemon_left_half_loaded_is_ended_and_the_rest_adopted() {
+    let name = "what_a_daemon_left_half_loaded_is_ended_and_the_rest_adopted";
+    let Some(engine) = engine(name) else { return };
+    let folder = folder();
+    let folder = folder.path();
+    let patient = POLICY.replace("stabilization = \"1s\"", "stabilization = \"1h\"");
+    fs::write(folder.join("policy.toml"), patient).unwrap();
+    let first = daemon(&engine, folder, "first.jsonl");
+    first.wait_for("the first model", |status| status["tier"] == "small");
+    let small = servers_of(folder);
+    // From here on the second model is a pipe that nobody writes to: a load that begins and never ends.
+    let (model, aside) = (folder.join("models/b.gguf"), folder.join("aside"));
+    fs::rename(&model, &aside).unwrap();
+    assert!(Command::new("mkfifo").arg(&model).status().unwrap().success());
+    first.post("/switch", "{\"tier\":\"medium\"}");
+    first.wait_for("the half load", |_| servers_of(folder).len() == 2);
+    let left = kill(first, folder);
+    assert_eq!(left.len(), 2, "both processes outlive their daemon");
+
+    fs::rename(&aside, &model).unwrap();
+    fs::write(folder.join("policy.toml"), POLICY).unwrap();
+    let second = daemon(&engine, folder, "second.jsonl");
+    assert_eq!(servers_of(folder), small, "the half loaded one is gone, the other one serves on");
+    let served = second.ask(&chat("the dog", 4)).rest();
+    assert!(served.contains("x-tiershift-model: a\r\n"), "{served}");
+    second.wait_for("the switch, done again", |status| {
+        status["tier"] == "medium" && status["switches"] == 2
+    });
+    let log = stop(second, folder, "second.jsonl");
+    assert!(log.contains(r#""input":{"adopt":{"models":[{"model":"a"}]}}"#), "{log}");
+}
+
+#[test]
+fn a_model_that_would_be_started_otherwise_today_is_not_adopted() {
+    let name = "a_model_that_would_be_started_otherwise_today_is_not_adopted";
+    let Some(engine) = engine(name) else { return };
+    let folder = folder();
+    let folder = folder.path();
+    let first = daemon(&engine, folder, "first.jsonl");
+    first.wait_for("a model", |status| status["tier"] != "none");
+    // A process that merely inherited the mark is none of ours.
+    let models = folder.join("models").canonicalize().unwrap();
+    let mut bystander = Command::new("sleep")
+        .arg("1000")
+        .env("TIERSHIFT_SERVES_FROM", &models)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    kill(first, folder);
+    fs::rename(models.join("b.gguf"), models.join("c.gguf")).unwrap();
+    fs::rename(models.join("a.gguf"), models.join("d.gguf")).unwrap();
+    let second = daemon(&engine, folder, "second.jsonl");
+    assert!(servers_of(folder).len() <= 1, "what the first one left has gone");
+    second.wait_for("a model of today", |status| status["tier"] != "none");
+    let is_running = bystander.try_wait().unwrap().is_none();
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+    assert!(is_running, "it is left alone");
+
+    // One daemon serves from a folder.
+    let another = run_in(folder, "serve --port 0 --models models --llama-server true").exits(2);
+    assert!(another.err.contains("another daemon serves from"), "{}", another.err);
+    let log = stop(second, folder, "second.jsonl");
+    assert!(!log.contains("adopt"), "{log}");
+}

@@ -1,0 +1,121 @@
+//! What a client is told about its reply: who served it, why nothing better, and when to come back.
+
+use std::fs;
+use std::path::Path;
+
+use crate::live::daemon::{Daemon, POLICY, chat, engine, json};
+use crate::live::gguf;
+
+/// Two models, of which the small one makes embeddings too.
+const CATALOG: &str = r#"
+[[model]]
+id = "a"
+tier = "small"
+quality = "50%"
+ram = "100MiB"
+context-tokens = 4096
+load-warm = "100ms"
+load-cold = "1s"
+prefill-tokens-per-second = 1000
+decode-tokens-per-second = 500
+tasks = ["chat", "embedding"]
+
+[[model]]
+id = "b"
+tier = "large"
+quality = "100%"
+ram = "300MiB"
+context-tokens = 4096
+load-warm = "200ms"
+load-cold = "1s"
+prefill-tokens-per-second = 200
+decode-tokens-per-second = 50
+"#;
+
+/// Prepares a folder that a daemon with [`CATALOG`] runs in.
+fn folder(policy: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let models = folder.path().join("models");
+    fs::create_dir(&models).unwrap();
+    gguf::write(&models.join("a.gguf"), gguf::TINY).unwrap();
+    gguf::write(&models.join("b.gguf"), gguf::SMALL).unwrap();
+    fs::write(folder.path().join("catalog.toml"), CATALOG).unwrap();
+    fs::write(folder.path().join("policy.toml"), policy).unwrap();
+    folder
+}
+
+fn start(engine: &Path, folder: &Path) -> Daemon {
+    let engine = engine.to_str().unwrap();
+    let models = ["--models", "models", "--catalog", "catalog.toml"];
+    Daemon::start_with(folder, &[models.as_slice(), &["--llama-server", engine]].concat())
+}
+
+#[test]
+fn a_reply_tells_what_made_it_and_why_nothing_better_did() {
+    let Some(engine) = engine("a_reply_tells_what_made_it_and_why_nothing_better_did") else {
+        return;
+    };
+    let folder = folder(&POLICY.replace("start = \"small\"", "pin = \"small\""));
+    let daemon = start(&engine, folder.path());
+
+    // Embeddings come from a model that makes them, beside completions of the same process.
+    let vectors = daemon.post("/v1/embeddings", "{\"input\":[\"the cat\",\"a bird\"]}");
+    assert!(vectors.contains("x-tiershift-model: a\r\n"), "{vectors}");
+    let vectors = json(&vectors);
+    let lengths: Vec<_> =
+        (0..2).map(|i| vectors["data"][i]["embedding"].as_array().map(Vec::len)).collect();
+    assert_eq!(lengths, [Some(256), Some(256)], "as many numbers as the model is wide");
+    let reply = daemon.ask(&chat("the cat", 3)).rest();
+    assert!(reply.contains("data: [DONE]"), "{reply}");
+
+    // Whoever gets less than there is, or than was asked for, is told why; whoever gets what was asked for is not.
+    assert!(reply.contains("x-tiershift-degraded-because: fixed: "), "{reply}");
+    let text = |model: &str| format!("{{\"prompt\":\"x\",\"max_tokens\":1,\"model\":\"{model}\"}}");
+    for (model, is_told) in
+        [("auto", true), ("large", true), ("b", true), ("small", false), ("a", false)]
+    {
+        let reply = daemon.post("/v1/completions", &text(model));
+        assert!(reply.contains("x-tiershift-tier: small\r\n"), "{model}: {reply}");
+        assert_eq!(reply.contains("x-tiershift-degraded-because: "), is_told, "{model}: {reply}");
+    }
+
+    // What is too long for a vector is the client's to mend, and no failure of the model.
+    let long =
+        daemon.post("/v1/embeddings", &format!("{{\"input\":\"{}\"}}", "the cat ".repeat(400)));
+    assert!(long.starts_with("HTTP/1.1 413 "), "{long}");
+    assert_eq!(json(&long)["error"]["code"], "input_too_large");
+    assert_eq!(json(&daemon.get("/status"))["requests"]["failed"], 0);
+}
+
+#[test]
+fn a_client_that_is_not_served_is_told_when_to_come_back() {
+    let Some(engine) = engine("a_client_that_is_not_served_is_told_when_to_come_back") else {
+        return;
+    };
+    // Two run side by side; nothing may wait.
+    let folder = folder(&format!("{POLICY}queue-limit = 0\n"));
+    let daemon = start(&engine, folder.path());
+    daemon.wait_for("a model", |status| status["tier"] != "none");
+    let mut streams: Vec<_> = (0..2).map(|_| daemon.ask(&chat("the cat", 3000))).collect();
+    for stream in &mut streams {
+        stream.until("data: ");
+    }
+    let refused = daemon.ask(&chat("the dog", 3)).rest();
+    assert!(refused.starts_with("HTTP/1.1 429 "), "{refused}");
+    assert!(refused.contains("retry-after: "), "{refused}");
+    assert_eq!(json(&refused)["error"]["code"], "queue_full");
+    drop(streams);
+    daemon.wait_for("free slots", |status| status["requests"]["running"] == 0);
+    let served = daemon.ask(&chat("the dog", 3)).rest();
+    assert!(served.contains("data: [DONE]"), "{served}");
+}
+
+#[test]
+fn embeddings_are_refused_where_no_model_makes_them() {
+    let Some(engine) = engine("embeddings_are_refused_where_no_model_makes_them") else { return };
+    let folder = folder(POLICY);
+    let daemon = Daemon::start(&engine, folder.path());
+    let refused = daemon.post("/v1/embeddings", "{\"input\":\"the cat\"}");
+    assert!(refused.starts_with("HTTP/1.1 501 "), "{refused}");
+    assert_eq!(json(&refused)["error"]["code"], "no_embeddings");
+}
