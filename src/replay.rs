@@ -54,21 +54,29 @@ pub struct Origin {
 }
 
 impl Reader {
-    fn next(&mut self) -> Option<Reading> {
+    /// Puts the next sample into `sample`, whose own memory may be taken for a later one.
+    fn next_into(&mut self, sample: &mut Sample) -> Option<Result<Timestamp, String>> {
         match self {
             Self::Trace(reader) => {
-                let next = reader.next().map_err(|error| error.to_string()).transpose()?;
-                Some(next.map(|(at, sample)| (at, sample.clone())))
+                reader.next_into(sample).map_err(|error| error.to_string()).transpose()
             }
-            Self::Log(reader) => reader.by_ref().find_map(|record| match record {
-                Ok(Record { at, event: Event::Input(Input::Sample(sample)), .. }) => {
-                    Some(Ok((at, sample)))
-                }
-                Ok(_) => None,
-                Err(error) => Some(Err(error.to_string())),
-            }),
+            Self::Log(reader) => {
+                let next = next_of_log(reader)?;
+                Some(next.map(|(at, next)| {
+                    *sample = next;
+                    at
+                }))
+            }
         }
     }
+}
+
+fn next_of_log(reader: &mut Take<LogReader>) -> Option<Reading> {
+    reader.find_map(|record| match record {
+        Ok(Record { at, event: Event::Input(Input::Sample(sample)), .. }) => Some(Ok((at, sample))),
+        Ok(_) => None,
+        Err(error) => Some(Err(error.to_string())),
+    })
 }
 
 impl Recording {
@@ -125,8 +133,9 @@ impl Recording {
             notes.push(format!("the log begins at record {first}: what was before it is missing"));
         }
         let records = usize::try_from(whole.records()).unwrap_or(usize::MAX);
-        let mut reader = Reader::Log(Box::new(log.take(records)));
-        let first = reader.next().transpose().map_err(RecordingError::Cut)?;
+        let mut log = log.take(records);
+        let first = next_of_log(&mut log).transpose().map_err(RecordingError::Cut)?;
+        let reader = Reader::Log(Box::new(log));
         Ok(Self {
             first,
             machine: header.machine,
@@ -192,15 +201,19 @@ impl Recording {
         mut watch: impl FnMut() + 'static,
     ) -> Situation {
         let reader = Rc::clone(&self.reader);
+        let mut first = self.first.clone();
         let mut read = 0_u64;
-        let rest = std::iter::from_fn(move || {
+        let read_next = move |sample: &mut Sample| {
+            if let Some((at, reading)) = first.take() {
+                *sample = reading;
+                return Some(Ok(at));
+            }
             read += 1;
             if read.is_multiple_of(WATCH_EVERY) {
                 watch();
             }
-            reader.borrow_mut().next()
-        });
-        let readings = self.first.clone().into_iter().map(Ok).chain(rest);
+            reader.borrow_mut().next_into(sample)
+        };
         Situation {
             machine: self.machine.clone(),
             catalog,
@@ -210,7 +223,7 @@ impl Recording {
             faults: Vec::new(),
             actions: Vec::new(),
             workloads,
-            others: Others::recorded(readings),
+            others: Others::recorded_in_place(Box::new(read_next)),
             duration: None,
         }
     }
