@@ -21,7 +21,7 @@ tiershift serve --models ~/models\n  \
 tiershift serve --server http://127.0.0.1:11434\n  \
 tiershift serve --example-config > serve.toml\n  \
 tiershift serve --config serve.toml\n  \
-tiershift serve --llama-server ./llama/llama-server --models ~/models --log today.jsonl\n  \
+tiershift serve --llama-server ./llama/llama-server --models ~/models --log recordings\n  \
 curl localhost:8484/v1/chat/completions -d '{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'\n  \
 curl localhost:8484/status"
 )]
@@ -54,8 +54,8 @@ pub(super) struct Arguments {
     /// The address to listen on; loopback only [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS")]
     host: Option<IpAddr>,
-    /// Write the event log of the run; the file must not exist
-    #[arg(long, value_name = "FILE")]
+    /// Record what the controller is told and answers into this folder; each run gets a folder in it
+    #[arg(long, value_name = "FOLDER")]
     log: Option<PathBuf>,
 }
 
@@ -95,7 +95,7 @@ fn plan(arguments: &Arguments) -> Result<Plan> {
         source,
         catalog,
         settings: config.policy,
-        log: arguments.log.clone(),
+        log: config.log.plan(),
     })
 }
 
@@ -117,6 +117,7 @@ fn config(arguments: &Arguments) -> Result<RawConfig> {
     config.server.url = arguments.server.clone().or(config.server.url);
     config.models.folder = arguments.models.clone().or(config.models.folder);
     config.models.catalog = arguments.catalog.clone().or(config.models.catalog);
+    config.log.folder = arguments.log.clone().or(config.log.folder);
     Ok(config)
 }
 
@@ -146,7 +147,7 @@ fn tell(told: &Told<'_>, json: bool) {
             }
         }
         Told::RecordingStopped { error } => {
-            eprintln!("error: the log cannot be written any further, serving goes on: {error}");
+            eprintln!("error: the recording has stopped, serving goes on: {error}");
         }
         Told::Stopping => eprintln!("stopping: finishing what runs"),
     }

@@ -42,17 +42,18 @@ pub(super) struct Started {
 impl Source {
     /// Prepares to run a catalog's models.
     pub(super) fn start(
-        self,
+        &self,
         catalog: &Catalog,
         tools: (Handle, reqwest::Client, Hearers),
     ) -> Result<Started, SourceError> {
         let (runtime, client, hearers) = tools;
         match self {
             Self::Processes { program, folder } => {
-                check_program(&program)?;
+                check_program(program)?;
                 let launches = folder.launches(catalog)?;
                 let claim = folder.claim()?;
                 let home = folder.path().to_owned();
+                let program = program.clone();
                 let mut server =
                     LlamaServer::new(program, home, launches, runtime, client, hearers);
                 let adopted = if claim.is_some() { server.adopt() } else { Vec::new() };
@@ -60,7 +61,7 @@ impl Source {
             }
             Self::Server(RemoteServer { server, listed, .. }) => {
                 let server = server.with_client(client);
-                let mut server = Remote::new(server, &listed, catalog, runtime, hearers)?;
+                let mut server = Remote::new(server, listed, catalog, runtime, hearers)?;
                 let adopted = server.adopt()?;
                 Ok(Started { backend: LiveBackend::Remote(server), adopted, claim: None })
             }

@@ -5,6 +5,7 @@ mod daemon;
 mod gguf;
 mod hog;
 mod pressure;
+mod recording;
 mod router;
 mod serve;
 mod serving;

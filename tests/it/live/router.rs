@@ -124,7 +124,7 @@ fn a_daemon_runs_on_a_router_and_takes_over_what_it_has_loaded() {
 
     // Its catalog comes from the files that the router names; what is loaded is not loaded again.
     let url = router.url();
-    let mut daemon = Daemon::start_with(folder.path(), &["--server", &url, "--log", "log.jsonl"]);
+    let mut daemon = Daemon::start_with(folder.path(), &["--server", &url, "--log", "log"]);
     let served = daemon.ask(&chat("the cat", 4)).rest();
     assert!(served.contains("x-tiershift-model: a\r\n"), "{served}");
     assert!(served.contains("data: [DONE]"), "{served}");
@@ -160,6 +160,6 @@ fn a_daemon_runs_on_a_router_and_takes_over_what_it_has_loaded() {
     assert_eq!(daemon.wait(), Some(0));
     assert_eq!(router.model("a").0, "unloaded");
     assert_eq!(router.model("b").0, "unloaded");
-    let verified = run_in(folder.path(), "verify log.jsonl").exits(0);
+    let verified = run_in(folder.path(), "verify log").exits(0);
     assert!(verified.out.contains("verified"), "{}", verified.out);
 }
