@@ -5,6 +5,7 @@ mod daemon;
 mod gguf;
 mod hog;
 mod pressure;
+mod security;
 mod serve;
 mod serving;
 mod story;
