@@ -44,11 +44,11 @@ use crate::driver::{self, Livelock};
 use crate::event::Adopted;
 use crate::hardware::Machine;
 use crate::live::access::Door;
-use crate::live::board::{Board, Recording};
+use crate::live::board::Board;
 use crate::live::connections::Limits;
 use crate::live::http::App;
 use crate::live::message::Message;
-use crate::live::recorder::Recorder;
+use crate::live::recorder::{HearRecording, Recorder, Recording};
 use crate::live::world::{LiveWorld, Parts};
 use crate::log::{Header, LogLevel, LogVersion};
 use crate::probe::system::SystemProbe;
@@ -58,9 +58,10 @@ use crate::time::Clock;
 
 pub use crate::live::access::{Access, Token, TokenError};
 pub use crate::live::config::{
-    ConfigError, RawConfig, RawListen, RawModels, RawServer, schema as config_schema,
+    ConfigError, RawConfig, RawListen, RawLog, RawModels, RawServer, schema as config_schema,
 };
 pub use crate::live::folder::{Folder, FolderError};
+pub use crate::live::recorder::LogPlan;
 
 /// What is to be served.
 #[derive(Clone, Debug)]
@@ -77,8 +78,8 @@ pub struct Plan {
     pub catalog: Catalog,
     /// The policy.
     pub settings: RawSettings,
-    /// Where to write the event log, if anywhere. An existing file is refused.
-    pub log: Option<PathBuf>,
+    /// Where to record the run, if anywhere.
+    pub log: Option<LogPlan>,
 }
 
 /// What a running daemon has to say to whoever started it.
@@ -138,11 +139,8 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
         .and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) =
         listener.map_err(|source| LiveError::Listen { address: plan.address, source })?;
-    let recorder = match &plan.log {
-        Some(path) => Recorder::create(path, header(&plan, &machine))
-            .map_err(|source| LiveError::Log { path: path.clone(), source })?,
-        None => Recorder::off(),
-    };
+    let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone())));
+    let recorder = recorder(&plan, &machine, &board, hear)?;
     let (to, inbox) = mpsc::channel();
     let mut backend = LlamaServer::new(
         plan.program,
@@ -156,8 +154,6 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     for Adopted { model, .. } in &adopted {
         hear(Told::Adopted { model });
     }
-    let recording = if plan.log.is_some() { Recording::On } else { Recording::Off };
-    let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone(), recording)));
     let app = Arc::new(App::new(to.clone(), plan.catalog.clone(), client, Arc::clone(&board)));
     let (stop, stopped) = oneshot::channel::<()>();
     let router = http::router(app, Door::new(plan.access, address.ip()));
@@ -170,7 +166,7 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     let interval = plan.settings.sampling_interval.0;
     let catalog = plan.catalog;
     let world = LiveWorld::new(Parts { probe, backend, catalog, interval, inbox, adopted });
-    let ran = control(controller, world, recorder, &board, hear);
+    let ran = control(controller, world, recorder, &board);
     let _ = stop.send(());
     // Answers that are written already reach their clients; nothing else is waited for.
     let _ = runtime.block_on(async { tokio::time::timeout(GOODBYE, server).await });
@@ -185,27 +181,47 @@ fn control(
     mut world: LiveWorld,
     mut recorder: Recorder,
     board: &Mutex<Board>,
-    hear: &Hear,
 ) -> Result<(), Livelock> {
-    let board = || board.lock().unwrap_or_else(PoisonError::into_inner);
-    let note = |written: io::Result<()>| {
-        if let Err(error) = written {
-            let error = error.to_string();
-            hear(Told::RecordingStopped { error: &error });
-            board().recording_stopped(error);
-        }
-    };
     while !world.is_over() {
-        // The driver is left now and then, to look whether all is over and to hand the log to the system.
+        // The driver is left now and then, to look whether all is over.
         let until = world.now() + SLICE;
         driver::run(&mut controller, &mut world, until, |now, passed| {
-            note(recorder.record(now, passed));
-            board().see(now, passed);
+            recorder.record(now, passed);
+            board.lock().unwrap_or_else(PoisonError::into_inner).see(now, passed);
         })?;
-        note(recorder.flush());
     }
-    note(recorder.close());
+    recorder.close();
     Ok(())
+}
+
+/// Begins the recording. A disk that is full or may only be read keeps nobody from being served; a folder that cannot
+/// be meant is refused.
+fn recorder(
+    plan: &Plan,
+    machine: &Machine,
+    board: &Arc<Mutex<Board>>,
+    hear: &Hear,
+) -> Result<Recorder, LiveError> {
+    let Some(log) = &plan.log else { return Ok(Recorder::off()) };
+    let (board, hear) = (Arc::clone(board), Arc::clone(hear));
+    let tell: HearRecording = Arc::new(move |recording| {
+        if let Recording::Stopped { error } = &recording {
+            hear(Told::RecordingStopped { error });
+        }
+        board.lock().unwrap_or_else(PoisonError::into_inner).set_recording(recording);
+    });
+    match Recorder::begin(log.clone(), header(plan, machine), Arc::clone(&tell)) {
+        Err(error) if is_disk_trouble(&error) => {
+            tell(Recording::Stopped { error: error.to_string() });
+            Ok(Recorder::off())
+        }
+        begun => begun.map_err(|source| LiveError::Log { folder: log.folder.clone(), source }),
+    }
+}
+
+fn is_disk_trouble(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | ReadOnlyFilesystem | QuotaExceeded)
 }
 
 fn hearers(to: &Sender<Message>, hear: &Hear) -> Hearers {
@@ -234,7 +250,9 @@ fn client() -> Result<reqwest::Client, LiveError> {
         // The models' ports are on this machine, whatever the environment says of proxies.
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(IDLE_CONNECTION)
+        // A connection is used once: llama-server closes some after a stream, and a request that is sent into one then
+        // fails (measured 2026-11-24: 1 of 24 at eight at once). A new one on loopback takes a tenth of a millisecond.
+        .pool_max_idle_per_host(0)
         .read_timeout(SILENCE)
         .build()
         .map_err(LiveError::Client)
@@ -253,6 +271,7 @@ fn header(plan: &Plan, machine: &Machine) -> Header {
         settings: plan.settings.clone(),
         catalog: RawCatalog::from(&plan.catalog),
         started_at: Some(record::date()),
+        segment: None,
         fingerprint: String::new(),
     }
 }
@@ -328,8 +347,8 @@ pub enum LiveError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("`{}` does not run: name a llama-server with --llama-server, scripts/get-llama-server.sh gets one", program.display())]
     Program { program: PathBuf, source: io::Error },
-    #[error("cannot write the log `{}`: name a file that is not there yet", path.display())]
-    Log { path: PathBuf, source: io::Error },
+    #[error("cannot record into `{}`: name a folder of its own that may be written", folder.display())]
+    Log { folder: PathBuf, source: io::Error },
     #[error("the system gives no threads or signals")]
     Runtime(#[source] io::Error),
     #[error("cannot make connections")]
@@ -347,7 +366,7 @@ pub enum LiveError {
 /// Chosen: the HTTP side waits for sockets; the models do the work.
 const WORKERS: usize = 2;
 
-/// Chosen: a killed daemon loses at most this much of its log, and a stopped one ends this soon after its last model.
+/// Chosen: a stopped daemon ends this soon after its last model.
 const SLICE: Duration = Duration::from_millis(250);
 
 /// Chosen: for what is already on its way when all is over.
@@ -355,9 +374,6 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Chosen: a server of this machine accepts at once, or is stuck.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// llama-server closes a connection that was idle for 5 s: ours are gone before, so that no request meets that moment.
-const IDLE_CONNECTION: Duration = Duration::from_secs(2);
 
 /// Chosen: a whole reply of a slow model on a slow machine may take minutes in which nothing is heard of it.
 const SILENCE: Duration = Duration::from_secs(600);

@@ -21,7 +21,7 @@ once.\n\nExamples:\n  \
 tiershift serve --models ~/models\n  \
 tiershift serve --example-config > serve.toml\n  \
 tiershift serve --config serve.toml\n  \
-tiershift serve --llama-server ./llama/llama-server --models ~/models --log today.jsonl\n  \
+tiershift serve --llama-server ./llama/llama-server --models ~/models --log recordings\n  \
 curl localhost:8484/v1/chat/completions -d '{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'\n  \
 curl localhost:8484/status"
 )]
@@ -55,8 +55,8 @@ pub(super) struct Arguments {
     /// A name that clients call this machine by, besides its addresses and localhost; may be repeated
     #[arg(long = "allow-host", value_name = "NAME")]
     allowed_hosts: Vec<String>,
-    /// Write the event log of the run; the file must not exist
-    #[arg(long, value_name = "FILE")]
+    /// Record what the controller is told and answers into this folder; each run gets a folder in it
+    #[arg(long, value_name = "FOLDER")]
     log: Option<PathBuf>,
 }
 
@@ -91,7 +91,7 @@ fn plan(arguments: &Arguments) -> Result<Plan> {
         folder,
         catalog,
         settings: config.policy,
-        log: arguments.log.clone(),
+        log: config.log.plan(),
     })
 }
 
@@ -114,6 +114,7 @@ fn config(arguments: &Arguments) -> Result<RawConfig> {
     set(&mut config.server.llama_server, arguments.llama_server.clone());
     config.models.folder = arguments.models.clone().or(config.models.folder);
     config.models.catalog = arguments.catalog.clone().or(config.models.catalog);
+    config.log.folder = arguments.log.clone().or(config.log.folder);
     Ok(config)
 }
 
@@ -143,7 +144,7 @@ fn tell(told: &Told<'_>, json: bool) {
             }
         }
         Told::RecordingStopped { error } => {
-            eprintln!("error: the log cannot be written any further, serving goes on: {error}");
+            eprintln!("error: the recording has stopped, serving goes on: {error}");
         }
         Told::Stopping => eprintln!("stopping: finishing what runs"),
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::catalog::{Catalog, ModelId, Rung};
 use crate::driver::Passed;
 use crate::event::{Action, Command, Decision, Gate, Input, Notice, Output};
+use crate::live::recorder::Recording;
 use crate::request::{End, RequestId, Target};
 use crate::sample::Sample;
 use crate::time::Timestamp;
@@ -31,21 +32,6 @@ pub(super) struct Board {
     cancelled: u64,
     rejected: u64,
     recording: Recording,
-}
-
-/// Whether a log is written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Recording {
-    /// None was asked for.
-    Off,
-    /// It is.
-    On,
-    /// It could not be written any further.
-    Stopped {
-        /// Why.
-        error: String,
-    },
 }
 
 /// A decision that changed something.
@@ -91,7 +77,7 @@ struct Requests {
 }
 
 impl Board {
-    pub(super) fn new(catalog: Catalog, recording: Recording) -> Self {
+    pub(super) fn new(catalog: Catalog) -> Self {
         Self {
             catalog,
             now: Timestamp::ZERO,
@@ -108,7 +94,7 @@ impl Board {
             failed: 0,
             cancelled: 0,
             rejected: 0,
-            recording,
+            recording: Recording::Off,
         }
     }
 
@@ -163,9 +149,11 @@ impl Board {
         }
     }
 
-    /// The recording has stopped.
-    pub(super) fn recording_stopped(&mut self, error: String) {
-        self.recording = Recording::Stopped { error };
+    /// Takes note of how the recording goes. Once stopped, it stays so.
+    pub(super) fn set_recording(&mut self, recording: Recording) {
+        if !matches!(self.recording, Recording::Stopped { .. }) {
+            self.recording = recording;
+        }
     }
 
     /// Returns the rung that serves.

@@ -5,6 +5,7 @@ mod daemon;
 mod gguf;
 mod hog;
 mod pressure;
+mod recording;
 mod security;
 mod serve;
 mod serving;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::live::daemon::{Daemon, POLICY, chat, engine, servers_of, signal};
+use crate::live::daemon::{Daemon, POLICY, chat, engine, log_text, servers_of, signal};
 use crate::live::gguf;
 use crate::support::run_in;
 
@@ -42,7 +42,7 @@ fn stop(mut daemon: Daemon, folder: &Path, log: &str) -> String {
     assert_eq!(servers_of(folder), Vec::<u32>::new());
     let verified = run_in(folder, &format!("verify {log}")).exits(0);
     assert!(verified.out.contains("verified"), "{}", verified.out);
-    fs::read_to_string(folder.join(log)).unwrap()
+    log_text(&folder.join(log))
 }
 
 #[test]

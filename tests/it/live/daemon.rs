@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use tiershift::log::{runs, segments};
 use tiershift::time::{Clock, SystemClock, Timestamp};
 
 use crate::support::root;
@@ -76,7 +77,7 @@ impl Daemon {
     }
 
     pub(super) fn start_with(folder: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(snapbox::cmd::cargo_bin!("tiershift"))
+        let child = Command::new(snapbox::cmd::cargo_bin!("tiershift"))
             .current_dir(folder)
             .args(["serve", "--port", "0", "--policy", "policy.toml"])
             .args(arguments)
@@ -84,6 +85,11 @@ impl Daemon {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        Self::of(child, folder)
+    }
+
+    /// Takes over a daemon whose standard output is piped, as soon as it listens.
+    pub(super) fn of(mut child: Child, folder: &Path) -> Self {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
@@ -185,6 +191,14 @@ impl Connection {
         self.stream.read_to_string(&mut self.read).unwrap();
         self.read
     }
+}
+
+/// Returns the text of the newest log that a daemon recorded and closed.
+pub(super) fn log_text(recordings: &Path) -> String {
+    let run = runs(recordings).unwrap().pop().unwrap();
+    let unpack = |path: &Path| zstd::decode_all(fs::File::open(path).unwrap()).unwrap();
+    let bytes = segments(&run).unwrap().iter().flat_map(|it| unpack(&it.path)).collect();
+    String::from_utf8(bytes).unwrap()
 }
 
 #[track_caller]

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::live::daemon::{Connection, Daemon, POLICY, chat, engine, json};
 use crate::live::gguf;
+use crate::support::files;
 
 const TOKEN: &str = "c0ffee-and-some-more-letters";
 
@@ -18,7 +19,7 @@ fn start(engine: &Path, folder: &Path) -> Daemon {
     fs::write(folder.join("policy.toml"), POLICY).unwrap();
     fs::write(folder.join("token"), format!("{TOKEN}\n")).unwrap();
     let engine = engine.to_str().unwrap();
-    let models = ["--models", "models", "--log", "log.jsonl", "--llama-server", engine];
+    let models = ["--models", "models", "--log", "recordings", "--llama-server", engine];
     let open = ["--host", "0.0.0.0", "--token-file", "token", "--allow-host", "box.lan"];
     Daemon::start_with(folder, &[models, open].concat())
 }
@@ -97,7 +98,12 @@ fn strangers_are_kept_out_and_hostile_clients_keep_nobody_waiting() {
     drop(idle);
 
     // The token is nowhere.
-    let log = fs::read_to_string(folder.path().join("log.jsonl")).unwrap();
+    let segments = files(&folder.path().join("recordings"));
+    assert!(!segments.is_empty(), "the run is recorded");
+    let log: String = segments
+        .iter()
+        .map(|path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned())
+        .collect();
     let status = get(&daemon, "/status", &format!("Host: localhost\r\n{shown}"));
     let id = daemon.child.id();
     let arguments = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap();
