@@ -10,9 +10,11 @@
 //! One thread owns the controller. Everybody else sends it messages, and the moment at which it takes one is the
 //! message's time, so that the log of a live run is a total order and `verify` plays it again.
 
+mod access;
 mod board;
 mod completions;
 mod config;
+mod connections;
 mod folder;
 mod gguf;
 mod http;
@@ -43,7 +45,9 @@ use crate::controller::{Controller, ControllerError, Detail};
 use crate::driver::{self, Livelock};
 use crate::event::Adopted;
 use crate::hardware::Machine;
+use crate::live::access::Door;
 use crate::live::board::Board;
+use crate::live::connections::Limits;
 use crate::live::http::App;
 use crate::live::message::Message;
 use crate::live::recorder::{HearRecording, Recorder, Recording};
@@ -55,6 +59,7 @@ use crate::record;
 use crate::settings::{RawSettings, Settings, SettingsError};
 use crate::time::Clock;
 
+pub use crate::live::access::{Access, Token, TokenError};
 pub use crate::live::config::{
     ConfigError, RawConfig, RawListen, RawLog, RawModels, RawServer, schema as config_schema,
 };
@@ -66,8 +71,10 @@ pub use crate::live::source::{Source, SourceError};
 /// What is to be served.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where to listen: on loopback only. Port 0 takes any that is free.
+    /// Where to listen: on loopback, or elsewhere with a token. Port 0 takes any that is free.
     pub address: SocketAddr,
+    /// Who is let in.
+    pub access: Access,
     /// What runs the models.
     pub source: Source,
     /// The ladder; the source has each of its models.
@@ -110,11 +117,11 @@ pub type Hear = Arc<dyn Fn(Told<'_>) + Send + Sync>;
 /// Serves until SIGTERM or Ctrl-C, and then until what runs has finished. A second signal ends it at once.
 ///
 /// # Errors
-/// What makes it impossible to begin: an address that is not loopback or is taken, a program that does not run,
+/// What makes it impossible to begin: an address that is taken, or that others reach without a token, a program that does not run,
 /// settings and catalogs that cannot be. Once it serves, only a livelock.
 pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
-    if !plan.address.ip().is_loopback() {
-        return Err(LiveError::NotLoopback { address: plan.address });
+    if !plan.address.ip().is_loopback() && plan.access.token.is_none() {
+        return Err(LiveError::NoToken { address: plan.address });
     }
     let mut probe = SystemProbe::new();
     let machine = probe.machine();
@@ -142,7 +149,8 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     let recorder = recorder(&plan, &machine, &board, hear)?;
     let app = Arc::new(App::new(to.clone(), plan.catalog.clone(), client, Arc::clone(&board)));
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = runtime.spawn(http::serve(listener, app, async {
+    let router = http::router(app, Door::new(plan.access, address.ip()));
+    let server = runtime.spawn(connections::serve(listener, router, Limits::USUAL, async {
         // Sent, or dropped where the controller broke off.
         let _ = stopped.await;
     }));
@@ -317,9 +325,9 @@ impl Signals {
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum LiveError {
     #[error(
-        "{address} is not on this machine alone: only loopback addresses are served, such as 127.0.0.1"
+        "{address} can be reached from elsewhere: give a token with --token-file or --token-env, or listen on a loopback address such as 127.0.0.1"
     )]
-    NotLoopback { address: SocketAddr },
+    NoToken { address: SocketAddr },
     #[error("cannot listen on {address}: take another port with --port")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot record into `{}`: name a folder of its own that may be written", folder.display())]

@@ -8,8 +8,11 @@ use anstream::eprintln;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::cli::{Verdict, common};
-use crate::live::{self, Folder, Hear, Plan, RawConfig, RawListen, RemoteServer, Source, Told};
+use crate::cli::token::TokenArguments;
+use crate::cli::{Verdict, common, token};
+use crate::live::{
+    self, Access, Folder, Hear, Plan, RawConfig, RawListen, RemoteServer, Source, Token, Told,
+};
 use crate::probe::system::SystemProbe;
 
 /// Serve the best model that this machine can carry, through llama-server
@@ -51,9 +54,14 @@ pub(super) struct Arguments {
     /// The port to listen on; 0 takes any that is free [default: 8484]
     #[arg(long)]
     port: Option<u16>,
-    /// The address to listen on; loopback only [default: 127.0.0.1]
+    /// The address to listen on; one that can be reached from elsewhere needs a token [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS")]
     host: Option<IpAddr>,
+    #[command(flatten)]
+    token: TokenArguments,
+    /// A name that clients call this machine by, besides its addresses and localhost; may be repeated
+    #[arg(long = "allow-host", value_name = "NAME")]
+    allowed_hosts: Vec<String>,
     /// Record what the controller is told and answers into this folder; each run gets a folder in it
     #[arg(long, value_name = "FOLDER")]
     log: Option<PathBuf>,
@@ -72,7 +80,9 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
 /// Returns what the config file and the options come to.
 fn plan(arguments: &Arguments) -> Result<Plan> {
     let config = config(arguments)?;
-    let RawListen { host, port } = config.listen;
+    let RawListen { host, port, token_file, token_env, allowed_hosts } = config.listen;
+    let token = token::read(token_file.as_deref(), token_env.as_deref())?;
+    let token = token.map(|text| Token::new(&text)).transpose()?;
     let catalog = config.models.catalog.as_deref().map(common::catalog).transpose()?;
     let (source, catalog) = match &config.server.url {
         Some(url) => {
@@ -92,6 +102,7 @@ fn plan(arguments: &Arguments) -> Result<Plan> {
     };
     Ok(Plan {
         address: SocketAddr::new(host, port),
+        access: Access { token, hosts: allowed_hosts },
         source,
         catalog,
         settings: config.policy,
@@ -110,6 +121,11 @@ fn config(arguments: &Arguments) -> Result<RawConfig> {
     }
     set(&mut config.listen.host, arguments.host);
     set(&mut config.listen.port, arguments.port);
+    if arguments.token.token_file.is_some() || arguments.token.token_env.is_some() {
+        config.listen.token_file = arguments.token.token_file.clone();
+        config.listen.token_env = arguments.token.token_env.clone();
+    }
+    config.listen.allowed_hosts.extend(arguments.allowed_hosts.iter().cloned());
     set(&mut config.server.llama_server, arguments.llama_server.clone());
     if arguments.models.is_some() || arguments.llama_server.is_some() {
         config.server.url = None;

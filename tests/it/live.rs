@@ -7,6 +7,7 @@ mod hog;
 mod pressure;
 mod recording;
 mod router;
+mod security;
 mod serve;
 mod serving;
 mod story;

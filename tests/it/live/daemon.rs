@@ -168,7 +168,7 @@ impl Drop for Daemon {
 }
 
 pub(super) struct Connection {
-    stream: TcpStream,
+    pub(super) stream: TcpStream,
     read: String,
 }
 
