@@ -16,6 +16,8 @@ mod replay;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(feature = "serve")]
+mod token;
 mod verify;
 
 use std::process::ExitCode;

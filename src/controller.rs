@@ -47,6 +47,8 @@ pub struct Controller {
     suggested: bool,
     /// The last moment handed in: time never runs backwards.
     now: Timestamp,
+    /// When the manager wants a time-out: asked for more often than it changes.
+    timeout: Option<Timestamp>,
     out: VecDeque<Output>,
 }
 
@@ -89,6 +91,7 @@ impl Controller {
             smallest_since: None,
             suggested: false,
             now: Timestamp::ZERO,
+            timeout: None,
             out: VecDeque::new(),
         })
     }
@@ -106,7 +109,9 @@ impl Controller {
         assert!(now >= self.now, "time never runs backwards");
         self.now = now;
         match input {
-            Input::Sample(sample) => self.handle_sample(now, sample),
+            // Most samples change nothing: then the manager wants what it wanted before.
+            Input::Sample(sample) if !self.handle_sample(now, sample) => return,
+            Input::Sample(_) => {}
             Input::SampleMissing { .. } => {
                 let decision = self.scaler.observe_missing(now, &self.standing());
                 self.say(decision);
@@ -125,6 +130,7 @@ impl Controller {
             Input::Switch { tier } => self.handle_switch(now, tier),
             Input::Shutdown => self.manager.handle_shutdown(now, &mut self.out),
         }
+        self.timeout = self.manager.next_timeout();
     }
 
     /// Returns the next output of the last input.
@@ -134,7 +140,7 @@ impl Controller {
 
     /// Returns the moment at which [`Input::Timeout`] is wanted, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        self.manager.next_timeout()
+        self.timeout
     }
 
     /// Returns whether a fresh sample would change what happens next: a request is about to be judged on a stale
@@ -154,15 +160,16 @@ impl Controller {
         self.manager.rung()
     }
 
-    fn handle_sample(&mut self, now: Timestamp, sample: &Sample) {
+    /// Returns whether the manager may have moved on.
+    fn handle_sample(&mut self, now: Timestamp, sample: &Sample) -> bool {
         if !sample.is_plausible() {
             // A unit mistaken is no shortage: what cannot be is not known.
             let decision = self.scaler.observe_missing(now, &self.standing());
             self.say(decision);
-            return;
+            return false;
         }
         self.last_sample = Some(now);
-        self.manager.handle_sample(now, sample, &mut self.out);
+        let moved = self.manager.handle_sample(now, sample, &mut self.out);
         let standing = self.standing();
         if self.manager.is_stopping() {
             self.say(Decision {
@@ -171,7 +178,7 @@ impl Controller {
                 reason: Reason::Stopping,
                 gates: Vec::new(),
             });
-            return;
+            return moved;
         }
         let mut decision = self.scaler.observe(now, sample, &standing);
         if let Some(start) = self.start.take()
@@ -187,8 +194,11 @@ impl Controller {
         self.suggest_if_long_on_smallest(now, &decision);
         let (action, reason) = (decision.action, decision.reason);
         self.say(decision);
-        self.manager.handle_decision(now, action, reason, &mut self.out);
+        if action != Action::Hold {
+            self.manager.handle_decision(now, action, reason, &mut self.out);
+        }
         self.note_broken(now);
+        moved || action != Action::Hold
     }
 
     fn handle_outcome(&mut self, now: Timestamp, outcome: &Outcome) {
@@ -266,20 +276,26 @@ impl Controller {
         }
     }
 
+    #[inline]
     fn note_broken(&mut self, now: Timestamp) {
-        for rung in self.manager.take_broken() {
-            self.scaler.record_broken(now, rung);
+        if self.manager.has_broken() {
+            for rung in self.manager.take_broken() {
+                self.scaler.record_broken(now, rung);
+            }
         }
     }
 
+    #[inline]
     fn say(&mut self, decision: Decision) {
         let is_hold = decision.action == Action::Hold;
+        if is_hold && self.detail == Detail::Silent {
+            return;
+        }
         let kind = |reason: &Reason| std::mem::discriminant(reason);
         let is_news = self.last_hold.as_ref().map(kind) != Some(kind(&decision.reason));
         let said = match self.detail {
-            Detail::Full => true,
+            Detail::Full | Detail::Silent => true,
             Detail::Changes => !is_hold || is_news,
-            Detail::Silent => !is_hold,
         };
         self.last_hold = is_hold.then_some(decision.reason);
         if said {

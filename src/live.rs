@@ -10,16 +10,21 @@
 //! One thread owns the controller. Everybody else sends it messages, and the moment at which it takes one is the
 //! message's time, so that the log of a live run is a total order and `verify` plays it again.
 
+mod access;
 mod board;
 mod calibrate;
 mod completions;
 mod config;
+mod connections;
 mod folder;
 mod gguf;
 mod http;
+mod ladder;
 mod message;
 mod recorder;
 mod refusal;
+mod server;
+mod source;
 mod tally;
 mod wish;
 mod world;
@@ -27,7 +32,6 @@ mod world;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,16 +40,19 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-use crate::backend::llama_server::{Hearers, LlamaServer};
+use crate::backend::llama_server::Hearers;
 use crate::catalog::{Catalog, ModelId, RawCatalog};
 use crate::controller::{Controller, ControllerError, Detail};
 use crate::driver::{self, Livelock};
 use crate::event::Adopted;
 use crate::hardware::Machine;
-use crate::live::board::{Board, Recording};
+use crate::live::access::Door;
+use crate::live::board::Board;
+use crate::live::connections::Limits;
 use crate::live::http::App;
 use crate::live::message::Message;
-use crate::live::recorder::Recorder;
+use crate::live::recorder::{HearRecording, Recorder, Recording};
+use crate::live::source::Started;
 use crate::live::world::{LiveWorld, Parts};
 use crate::log::{Header, LogLevel, LogVersion};
 use crate::probe::system::SystemProbe;
@@ -53,27 +60,31 @@ use crate::record;
 use crate::settings::{RawSettings, Settings, SettingsError};
 use crate::time::Clock;
 
+pub use crate::live::access::{Access, Token, TokenError};
 pub use crate::live::calibrate::{CalibrationError, CalibrationPlan, CalibrationStep, calibrate};
 pub use crate::live::config::{
-    ConfigError, RawConfig, RawListen, RawModels, RawServer, schema as config_schema,
+    ConfigError, RawConfig, RawListen, RawLog, RawModels, RawServer, schema as config_schema,
 };
 pub use crate::live::folder::{Folder, FolderError};
+pub use crate::live::recorder::LogPlan;
+pub use crate::live::server::{RemoteServer, ServerError};
+pub use crate::live::source::{Source, SourceError};
 
 /// What is to be served.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where to listen: on loopback only. Port 0 takes any that is free.
+    /// Where to listen: on loopback, or elsewhere with a token. Port 0 takes any that is free.
     pub address: SocketAddr,
-    /// The `llama-server` program.
-    pub program: PathBuf,
-    /// The model files.
-    pub folder: Folder,
-    /// The ladder; each of its models has a file in the folder.
+    /// Who is let in.
+    pub access: Access,
+    /// What runs the models.
+    pub source: Source,
+    /// The ladder; the source has each of its models.
     pub catalog: Catalog,
     /// The policy.
     pub settings: RawSettings,
-    /// Where to write the event log, if anywhere. An existing file is refused.
-    pub log: Option<PathBuf>,
+    /// Where to record the run, if anywhere.
+    pub log: Option<LogPlan>,
 }
 
 /// What a running daemon has to say to whoever started it.
@@ -108,20 +119,16 @@ pub type Hear = Arc<dyn Fn(Told<'_>) + Send + Sync>;
 /// Serves until SIGTERM or Ctrl-C, and then until what runs has finished. A second signal ends it at once.
 ///
 /// # Errors
-/// What makes it impossible to begin: an address that is not loopback or is taken, a program that does not run,
+/// What makes it impossible to begin: an address that is taken, or that others reach without a token, a program that does not run,
 /// settings and catalogs that cannot be. Once it serves, only a livelock.
 pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
-    if !plan.address.ip().is_loopback() {
-        return Err(LiveError::NotLoopback { address: plan.address });
+    if !plan.address.ip().is_loopback() && plan.access.token.is_none() {
+        return Err(LiveError::NoToken { address: plan.address });
     }
-    check_program(&plan)?;
     let mut probe = SystemProbe::new();
     let machine = probe.machine();
     let settings = Settings::new(plan.settings.clone(), machine.tier())?;
     let controller = Controller::new(&settings, &plan.catalog, Detail::Full)?;
-    let launches = plan.folder.launches(&plan.catalog)?;
-    // Held to the end.
-    let claim = plan.folder.claim()?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -133,29 +140,19 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
         .and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) =
         listener.map_err(|source| LiveError::Listen { address: plan.address, source })?;
-    let recorder = match &plan.log {
-        Some(path) => Recorder::create(path, header(&plan, &machine))
-            .map_err(|source| LiveError::Log { path: path.clone(), source })?,
-        None => Recorder::off(),
-    };
+    let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone())));
     let (to, inbox) = mpsc::channel();
-    let mut backend = LlamaServer::new(
-        plan.program,
-        plan.folder.path().to_owned(),
-        launches,
-        runtime.handle().clone(),
-        client.clone(),
-        hearers(&to, hear),
-    );
-    let adopted = if claim.is_some() { backend.adopt() } else { Vec::new() };
+    let tools = (runtime.handle().clone(), client.clone(), hearers(&to, hear));
+    // Its claim is held to the end.
+    let Started { backend, adopted, claim: _claim } = plan.source.start(&plan.catalog, tools)?;
     for Adopted { model, .. } in &adopted {
         hear(Told::Adopted { model });
     }
-    let recording = if plan.log.is_some() { Recording::On } else { Recording::Off };
-    let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone(), recording)));
+    let recorder = recorder(&plan, &machine, &board, hear)?;
     let app = Arc::new(App::new(to.clone(), plan.catalog.clone(), client, Arc::clone(&board)));
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = runtime.spawn(http::serve(listener, app, async {
+    let router = http::router(app, Door::new(plan.access, address.ip()));
+    let server = runtime.spawn(connections::serve(listener, router, Limits::USUAL, async {
         // Sent, or dropped where the controller broke off.
         let _ = stopped.await;
     }));
@@ -164,7 +161,7 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     let interval = plan.settings.sampling_interval.0;
     let catalog = plan.catalog;
     let world = LiveWorld::new(Parts { probe, backend, catalog, interval, inbox, adopted });
-    let ran = control(controller, world, recorder, &board, hear);
+    let ran = control(controller, world, recorder, &board);
     let _ = stop.send(());
     // Answers that are written already reach their clients; nothing else is waited for.
     let _ = runtime.block_on(async { tokio::time::timeout(GOODBYE, server).await });
@@ -179,27 +176,49 @@ fn control(
     mut world: LiveWorld,
     mut recorder: Recorder,
     board: &Mutex<Board>,
-    hear: &Hear,
 ) -> Result<(), Livelock> {
-    let board = || board.lock().unwrap_or_else(PoisonError::into_inner);
-    let note = |written: io::Result<()>| {
-        if let Err(error) = written {
-            let error = error.to_string();
-            hear(Told::RecordingStopped { error: &error });
-            board().recording_stopped(error);
-        }
-    };
     while !world.is_over() {
-        // The driver is left now and then, to look whether all is over and to hand the log to the system.
+        // The driver is left now and then, to look whether all is over.
         let until = world.now() + SLICE;
         driver::run(&mut controller, &mut world, until, |now, passed| {
-            note(recorder.record(now, passed));
-            board().see(now, passed);
+            recorder.record(now, passed);
+            board.lock().unwrap_or_else(PoisonError::into_inner).see(now, passed);
         })?;
-        note(recorder.flush());
+        let sources = world.own_sources();
+        board.lock().unwrap_or_else(PoisonError::into_inner).learn_own_sources(sources);
     }
-    note(recorder.close());
+    recorder.close();
     Ok(())
+}
+
+/// Begins the recording. A disk that is full or may only be read keeps nobody from being served; a folder that cannot
+/// be meant is refused.
+fn recorder(
+    plan: &Plan,
+    machine: &Machine,
+    board: &Arc<Mutex<Board>>,
+    hear: &Hear,
+) -> Result<Recorder, LiveError> {
+    let Some(log) = &plan.log else { return Ok(Recorder::off()) };
+    let (board, hear) = (Arc::clone(board), Arc::clone(hear));
+    let tell: HearRecording = Arc::new(move |recording| {
+        if let Recording::Stopped { error } = &recording {
+            hear(Told::RecordingStopped { error });
+        }
+        board.lock().unwrap_or_else(PoisonError::into_inner).set_recording(recording);
+    });
+    match Recorder::begin(log.clone(), header(plan, machine), Arc::clone(&tell)) {
+        Err(error) if is_disk_trouble(&error) => {
+            tell(Recording::Stopped { error: error.to_string() });
+            Ok(Recorder::off())
+        }
+        begun => begun.map_err(|source| LiveError::Log { folder: log.folder.clone(), source }),
+    }
+}
+
+fn is_disk_trouble(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | ReadOnlyFilesystem | QuotaExceeded)
 }
 
 fn hearers(to: &Sender<Message>, hear: &Hear) -> Hearers {
@@ -213,23 +232,13 @@ fn hearers(to: &Sender<Message>, hear: &Hear) -> Hearers {
     }
 }
 
-/// Sees that the program runs at all: a wrong path is told now, and not as a load that fails again and again.
-fn check_program(plan: &Plan) -> Result<(), LiveError> {
-    let mut command = Command::new(&plan.program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let ran = command.status().and_then(|status| {
-        if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
-    });
-    ran.map_err(|source| LiveError::Program { program: plan.program.clone(), source })
-}
-
 fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
         // The models' ports are on this machine, whatever the environment says of proxies.
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
-        // llama-server closes a connection after the second streamed reply, whatever its headers promise, and a request
-        // that meets that moment is lost (build 11669, measured 2026-11-24). A new connection takes 0.1 ms.
+        // A connection is used once: llama-server closes some after a stream, and a request that is sent into one then
+        // fails (measured 2026-11-24: 1 of 24 at eight at once). A new one on loopback takes a tenth of a millisecond.
         .pool_max_idle_per_host(0)
         .read_timeout(SILENCE)
         .build()
@@ -248,6 +257,7 @@ fn header(plan: &Plan, machine: &Machine) -> Header {
         settings: plan.settings.clone(),
         catalog: RawCatalog::from(&plan.catalog),
         started_at: Some(record::date()),
+        segment: None,
         fingerprint: String::new(),
     }
 }
@@ -316,21 +326,19 @@ impl Signals {
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum LiveError {
     #[error(
-        "{address} is not on this machine alone: only loopback addresses are served, such as 127.0.0.1"
+        "{address} can be reached from elsewhere: give a token with --token-file or --token-env, or listen on a loopback address such as 127.0.0.1"
     )]
-    NotLoopback { address: SocketAddr },
+    NoToken { address: SocketAddr },
     #[error("cannot listen on {address}: take another port with --port")]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("`{}` does not run: name a llama-server with --llama-server, scripts/get-llama-server.sh gets one", program.display())]
-    Program { program: PathBuf, source: io::Error },
-    #[error("cannot write the log `{}`: name a file that is not there yet", path.display())]
-    Log { path: PathBuf, source: io::Error },
+    #[error("cannot record into `{}`: name a folder of its own that may be written", folder.display())]
+    Log { folder: PathBuf, source: io::Error },
     #[error("the system gives no threads or signals")]
     Runtime(#[source] io::Error),
     #[error("cannot make connections")]
     Client(#[source] reqwest::Error),
     #[error(transparent)]
-    Folder(#[from] FolderError),
+    Source(#[from] SourceError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
@@ -342,7 +350,7 @@ pub enum LiveError {
 /// Chosen: the HTTP side waits for sockets; the models do the work.
 const WORKERS: usize = 2;
 
-/// Chosen: a killed daemon loses at most this much of its log, and a stopped one ends this soon after its last model.
+/// Chosen: a stopped daemon ends this soon after its last model.
 const SLICE: Duration = Duration::from_millis(250);
 
 /// Chosen: for what is already on its way when all is over.

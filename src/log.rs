@@ -7,8 +7,9 @@
 //! {"end":{"records":2,"digest":"<blake3 of every byte above>"}}
 //! ```
 //!
-//! A file that ends without the last line was torn: its writer was stopped. A file of which any byte was
-//! changed is refused, with the line where that can be told. Reading takes plain, gzip and zstd files.
+//! A file that ends without the last line was torn: its writer was stopped, or still writes. A file of which any byte
+//! was changed is refused, with the line where that can be told. Reading takes plain, gzip and zstd files, and the
+//! segments of a log that is written in pieces ([`segments`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -17,9 +18,11 @@ use crate::hardware::{HardwareTier, Machine};
 use crate::settings::{RawSettings, Settings, SettingsError};
 
 mod reader;
+mod segments;
 mod writer;
 
 pub use reader::{LogEnd, LogError, LogReader};
+pub use segments::{Segment, SegmentFile, pack, runs, segment_name, segments};
 pub use writer::LogWriter;
 
 /// The version of the log's format.
@@ -93,6 +96,9 @@ pub struct Header {
     /// When the run began; live runs only, so that all others are the same bytes every time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
+    /// The place in a log of several segments; absent in the first of them, and in a log of one file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<Segment>,
     /// Digest of everything above that determines the run; filled in by [`Header::seal`].
     pub fingerprint: String,
 }
@@ -109,8 +115,8 @@ pub struct Source {
 
 impl Header {
     /// Returns the digest of everything that determines the run: format, settings, hardware tier, machine, catalog,
-    /// seed and the bytes of the sources. The names of run, policy and files, the level of the log and the
-    /// moment of the start determine nothing, and are left out.
+    /// seed and the bytes of the sources. The names of run, policy and files, the level of the log, the moment of the
+    /// start and the place among segments determine nothing, and are left out.
     pub fn fingerprint(&self) -> String {
         /// The canonical form: these fields, in this order, as compact JSON.
         #[derive(Serialize)]

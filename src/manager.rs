@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
 use crate::event::{Action, Adopted, Command, Notice, Outcome, Output, Reason, Urgency};
-use crate::manager::lifecycle::{Happening, Lifecycle};
+use crate::manager::lifecycle::{Happening, Lifecycle, Slot};
 use crate::manager::queue::Queue;
 use crate::manager::room::Room;
 use crate::manager::serving::Running;
@@ -47,19 +47,6 @@ pub struct Manager {
     stopping: bool,
     /// Rungs that failed since the controller last asked.
     broken: Vec<Rung>,
-}
-
-/// One model's life.
-#[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    state: Lifecycle,
-    /// When the present state gives up: load or unload time-out, drain deadline, end of a failure's rest.
-    deadline: Option<Timestamp>,
-    gpu: Option<u8>,
-    /// Failed loads in a row.
-    failures: u32,
-    /// Requests that run on it.
-    running: u32,
 }
 
 /// A switch under way.
@@ -135,19 +122,32 @@ impl Manager {
         })
     }
 
+    /// Returns whether a rung failed since [`Manager::take_broken`] was last called.
+    pub fn has_broken(&self) -> bool {
+        !self.broken.is_empty()
+    }
+
     /// Takes out the rungs that failed since the last call.
     pub fn take_broken(&mut self) -> Vec<Rung> {
         std::mem::take(&mut self.broken)
     }
 
-    /// Takes a sample's spaces.
-    pub fn handle_sample(&mut self, now: Timestamp, sample: &Sample, out: &mut VecDeque<Output>) {
+    /// Takes a sample's spaces, and returns whether that may have moved anything on.
+    #[inline]
+    pub fn handle_sample(
+        &mut self,
+        now: Timestamp,
+        sample: &Sample,
+        out: &mut VecDeque<Output>,
+    ) -> bool {
         self.room.observe(sample);
+        if self.switch.is_none() && self.queue.len() == 0 {
+            return false;
+        }
         self.give_up_a_load_that_others_crowd_out();
         // Requests that were held back for want of a fresh sample can start as well.
-        if self.switch.is_some() || self.queue.len() > 0 {
-            self.advance(now, out);
-        }
+        self.advance(now, out);
+        true
     }
 
     /// Takes a decision to change. A hold is nothing to the manager.

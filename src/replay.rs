@@ -2,6 +2,7 @@
 //! simulated backend. A recording is a resource trace or an event log, which is one too.
 
 use std::cell::RefCell;
+use std::iter::Take;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use crate::catalog::{Catalog, CatalogError};
 use crate::event::{Event, Input, Record};
 use crate::hardware::Machine;
-use crate::log::{LogError, LogLevel, LogReader};
+use crate::log::{LogEnd, LogError, LogLevel, LogReader};
 use crate::rng::Seed;
 use crate::sample::Sample;
 use crate::scenario::{Physics, RecordedRequest, Workload};
@@ -29,14 +30,16 @@ pub struct Recording {
     notes: Vec<String>,
     progress: Option<Progress>,
     origin: Option<Origin>,
+    /// Of a log; that of a trace is known at its end.
+    digest: Option<blake3::Hash>,
 }
 
 /// What reads it.
 enum Reader {
     /// A trace, read by a thread of its own, in order.
     Trace(ThreadedReader),
-    /// An event log.
-    Log(Box<LogReader>),
+    /// An event log, as far as it went when its requests were read: it may still be written.
+    Log(Box<Take<LogReader>>),
 }
 
 /// The run that an event log is of: what a replay takes over where it is not told otherwise.
@@ -51,21 +54,29 @@ pub struct Origin {
 }
 
 impl Reader {
-    fn next(&mut self) -> Option<Reading> {
+    /// Puts the next sample into `sample`, whose own memory may be taken for a later one.
+    fn next_into(&mut self, sample: &mut Sample) -> Option<Result<Timestamp, String>> {
         match self {
             Self::Trace(reader) => {
-                let next = reader.next().map_err(|error| error.to_string()).transpose()?;
-                Some(next.map(|(at, sample)| (at, sample.clone())))
+                reader.next_into(sample).map_err(|error| error.to_string()).transpose()
             }
-            Self::Log(reader) => reader.by_ref().find_map(|record| match record {
-                Ok(Record { at, event: Event::Input(Input::Sample(sample)), .. }) => {
-                    Some(Ok((at, sample)))
-                }
-                Ok(_) => None,
-                Err(error) => Some(Err(error.to_string())),
-            }),
+            Self::Log(reader) => {
+                let next = next_of_log(reader)?;
+                Some(next.map(|(at, next)| {
+                    *sample = next;
+                    at
+                }))
+            }
         }
     }
+}
+
+fn next_of_log(reader: &mut Take<LogReader>) -> Option<Reading> {
+    reader.find_map(|record| match record {
+        Ok(Record { at, event: Event::Input(Input::Sample(sample)), .. }) => Some(Ok((at, sample))),
+        Ok(_) => None,
+        Err(error) => Some(Err(error.to_string())),
+    })
 }
 
 impl Recording {
@@ -81,6 +92,7 @@ impl Recording {
                 LogError::NotALog { .. }
                 | LogError::Empty { .. }
                 | LogError::LongLine { .. }
+                | LogError::Open { .. }
                 | LogError::Read { .. },
             ) => Self::of_trace(path, options),
             Err(error) => Err(error.into()),
@@ -96,29 +108,41 @@ impl Recording {
             notes: reader.header().notes.clone(),
             progress: Some(reader.progress()),
             origin: None,
+            digest: None,
             reader: Rc::new(RefCell::new(Reader::Trace(ThreadedReader::start(reader)))),
         })
     }
 
     fn of_log(path: &Path, log: LogReader) -> Result<Self, RecordingError> {
         let header = log.header().clone();
+        let mut whole = LogReader::open(path)?;
         let origin = Origin {
             settings: header.settings.clone(),
             catalog: header.checked_catalog().map_err(RecordingError::Catalog)?,
-            requests: Requests::of_log(path)?,
+            requests: Requests::of_log(&mut whole)?,
         };
         let mut notes = Vec::new();
         if header.level != LogLevel::Full {
             notes.push("the log holds changes only: samples between them are missing".to_owned());
         }
-        let mut reader = Reader::Log(Box::new(log));
-        let first = reader.next().transpose().map_err(RecordingError::Cut)?;
+        if let Some(LogEnd::Torn { records, .. }) = whole.end() {
+            notes.push(format!("the log was not closed: its {records} whole records are replayed"));
+        }
+        if let Some(segment) = &header.segment {
+            let first = segment.first_seq;
+            notes.push(format!("the log begins at record {first}: what was before it is missing"));
+        }
+        let records = usize::try_from(whole.records()).unwrap_or(usize::MAX);
+        let mut log = log.take(records);
+        let first = next_of_log(&mut log).transpose().map_err(RecordingError::Cut)?;
+        let reader = Reader::Log(Box::new(log));
         Ok(Self {
             first,
             machine: header.machine,
             notes,
             progress: None,
             origin: Some(origin),
+            digest: Some(whole.digest()),
             reader: Rc::new(RefCell::new(reader)),
         })
     }
@@ -150,11 +174,11 @@ impl Recording {
         self.progress.clone()
     }
 
-    /// Returns the digest of a trace's bytes, unpacked; `None` before the run is over.
+    /// Returns the digest of the recording's bytes, unpacked; of a trace, `None` before the run is over.
     pub fn digest(&self) -> Option<blake3::Hash> {
         match &*self.reader.borrow() {
             Reader::Trace(reader) => reader.reader().and_then(ResourceReader::digest),
-            Reader::Log(_) => None,
+            Reader::Log(_) => self.digest,
         }
     }
 
@@ -177,15 +201,19 @@ impl Recording {
         mut watch: impl FnMut() + 'static,
     ) -> Situation {
         let reader = Rc::clone(&self.reader);
+        let mut first = self.first.clone();
         let mut read = 0_u64;
-        let rest = std::iter::from_fn(move || {
+        let read_next = move |sample: &mut Sample| {
+            if let Some((at, reading)) = first.take() {
+                *sample = reading;
+                return Some(Ok(at));
+            }
             read += 1;
             if read.is_multiple_of(WATCH_EVERY) {
                 watch();
             }
-            reader.borrow_mut().next()
-        });
-        let readings = self.first.clone().into_iter().map(Ok).chain(rest);
+            reader.borrow_mut().next_into(sample)
+        };
         Situation {
             machine: self.machine.clone(),
             catalog,
@@ -195,7 +223,7 @@ impl Recording {
             faults: Vec::new(),
             actions: Vec::new(),
             workloads,
-            others: Others::recorded(readings),
+            others: Others::recorded_in_place(Box::new(read_next)),
             duration: None,
         }
     }
@@ -229,10 +257,10 @@ impl Requests {
     }
 
     /// Collects the requests of an event log. Clients that hung up are taken for patient ones.
-    fn of_log(path: &Path) -> Result<Self, RecordingError> {
+    fn of_log(log: &mut LogReader) -> Result<Self, RecordingError> {
         let mut recorded = Vec::new();
         let mut hung_up = 0;
-        for record in LogReader::open(path)? {
+        for record in log {
             let record = record?;
             match record.event {
                 Event::Input(Input::Request(request)) => {

@@ -118,18 +118,15 @@ pub const fn nanos(span: Duration) -> u64 {
     if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
 }
 
-/// Returns the earliest of the moments that there are. An iterator would say the same, several times slower, in a
-/// place that every step of a run passes.
+/// Returns the earliest of the moments that there are; [`Timestamp::MAX`] is never. Without a branch, in a place that
+/// every step of a run passes.
+#[inline]
 pub(crate) fn earliest<const N: usize>(moments: [Option<Timestamp>; N]) -> Option<Timestamp> {
-    let mut first = None;
+    let mut first = Timestamp::MAX;
     for moment in moments {
-        first = match (first, moment) {
-            (Some(first), Some(moment)) if moment < first => Some(moment),
-            (None, moment) => moment,
-            (Some(_), _) => first,
-        };
+        first = first.min(moment.unwrap_or(Timestamp::MAX));
     }
-    first
+    (first < Timestamp::MAX).then_some(first)
 }
 
 /// Returns a span of `seconds`, rounded to the nanosecond; zero for what is negative or not a number,

@@ -27,18 +27,20 @@ pub fn verify(mut log: LogReader) -> Result<Verified, VerifyError> {
     if header.level != LogLevel::Full {
         return Err(VerifyError::NotFull);
     }
+    if let Some(segment) = &header.segment {
+        return Err(VerifyError::BeginsLate { first_seq: segment.first_seq });
+    }
     let settings = header.checked_settings()?;
     let catalog = header.checked_catalog()?;
     let mut controller = Controller::new(&settings, &catalog, Detail::Full)?;
     let mut done = Verified::default();
     while let Some(record) = log.next() {
-        let line = log.line();
         let record = record?;
         done.records += 1;
         match &record.event {
             Event::Input(input) => {
                 if let Some(output) = controller.poll_output() {
-                    return Err(difference(line, &record, Some(output)));
+                    return Err(difference(&log, &record, Some(output)));
                 }
                 done.inputs += 1;
                 controller.handle(record.at, input);
@@ -47,7 +49,7 @@ pub fn verify(mut log: LogReader) -> Result<Verified, VerifyError> {
                 done.decisions += u64::from(matches!(logged, Output::Decision(_)));
                 let ours = controller.poll_output();
                 if ours.as_ref() != Some(logged) {
-                    return Err(difference(line, &record, ours));
+                    return Err(difference(&log, &record, ours));
                 }
             }
         }
@@ -57,13 +59,17 @@ pub fn verify(mut log: LogReader) -> Result<Verified, VerifyError> {
             None => Ok(done),
             Some(output) => Err(VerifyError::Missing { output: Box::new(output) }),
         },
-        Some(LogEnd::Torn { records, .. }) => Err(VerifyError::Torn { records: *records }),
-        None => Err(VerifyError::Torn { records: done.records }),
+        Some(&LogEnd::Torn { left_out, .. }) => Err(VerifyError::Torn { done, left_out }),
+        None => Err(VerifyError::Torn { done, left_out: 0 }),
     }
 }
 
-fn difference(line: u64, record: &Record, ours: Option<Output>) -> VerifyError {
-    VerifyError::Difference { line, logged: Box::new(record.clone()), ours: ours.map(Box::new) }
+fn difference(log: &LogReader, record: &Record, ours: Option<Output>) -> VerifyError {
+    VerifyError::Difference {
+        place: log.place(),
+        logged: Box::new(record.clone()),
+        ours: ours.map(Box::new),
+    }
 }
 
 /// Why a log was not verified.
@@ -80,15 +86,25 @@ pub enum VerifyError {
     Catalog(#[from] CatalogError),
     #[error(transparent)]
     Controller(#[from] ControllerError),
-    #[error("line {line}, at {} s: the log has {}, the controller answers {}",
+    #[error("{place}, at {} s: the log has {}, the controller answers {}",
         logged.at.as_secs_f64(), json(&logged.event), ours.as_ref().map_or("nothing".to_owned(), |ours| json(&ours)))]
-    Difference { line: u64, logged: Box<Record>, ours: Option<Box<Output>> },
+    Difference { place: String, logged: Box<Record>, ours: Option<Box<Output>> },
     #[error("the log ends, and the controller still answers {}", json(output))]
     Missing { output: Box<Output> },
     #[error(
-        "the log was not closed after its {records} records: what is there agrees, but nothing proves it unchanged"
+        "the log was not closed after its {} records{}: what is there agrees, but nothing proves the last segment unchanged; \
+         its writer was stopped, or still writes", done.records, half_line(*left_out)
     )]
-    Torn { records: u64 },
+    Torn { done: Verified, left_out: u64 },
+    #[error(
+        "the log begins at record {first_seq}, without the state that its controller had there: the segments before \
+         it are needed, and a full folder of recordings drops the oldest"
+    )]
+    BeginsLate { first_seq: u64 },
+}
+
+fn half_line(bytes: u64) -> String {
+    if bytes == 0 { String::new() } else { format!(" and {bytes} bytes of a half written one") }
 }
 
 fn json(value: &impl serde::Serialize) -> String {

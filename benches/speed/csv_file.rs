@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use tiershift::sample::Sample;
 use tiershift::time::{Clock, SystemClock};
 use tiershift::trace::NativeWriter;
 
@@ -39,9 +40,11 @@ fn write(path: &Path) -> u64 {
     let file = Unflushed(BufWriter::new(File::create(path).expect("the folder is ours")));
     let mut trace = NativeWriter::new(file, &machine(), &[]).expect("the disk takes it");
     let written = || std::fs::metadata(path).expect("the file is ours").len();
-    let mut days = Day::new(true).play(u64::MAX);
+    let mut read_next = Day::new(true).play(u64::MAX);
+    let mut sample = Sample::default();
     while written() < FILE_BYTES {
-        for (at, sample) in days.by_ref().take(10_000) {
+        for _ in 0..10_000 {
+            let at = read_next(&mut sample).expect("days without end");
             trace.write(at, &sample).expect("the disk takes it");
         }
     }

@@ -44,19 +44,21 @@ impl Day {
         Self { samples: samples.collect() }
     }
 
-    /// Returns `count` readings, day after day.
-    pub fn play(&self, count: u64) -> impl Iterator<Item = (Timestamp, Sample)> + 'static {
+    /// Returns what fills in `count` readings, day after day.
+    pub fn play(&self, count: u64) -> impl FnMut(&mut Sample) -> Option<Timestamp> + 'static {
         let samples = Arc::clone(&self.samples);
-        let (mut index, mut began) = (0, Duration::ZERO);
-        (0..count).map(move |_| {
+        let (mut left, mut index, mut began) = (count, 0, Duration::ZERO);
+        move |into| {
+            left = left.checked_sub(1)?;
             if index == samples.len() {
                 index = 0;
                 began += Duration::from_hours(24);
             }
             let (at, sample) = &samples[index];
             index += 1;
-            (*at + began, sample.clone())
-        })
+            into.clone_from(sample);
+            Some(*at + began)
+        }
     }
 }
 
@@ -79,7 +81,7 @@ pub fn machine() -> Machine {
 
 /// Returns a replay of these readings under the shipped policy, with the models that `replay` assumes.
 pub fn situation(
-    readings: impl Iterator<Item = (Timestamp, Sample)> + 'static,
+    mut read_next: impl FnMut(&mut Sample) -> Option<Timestamp> + 'static,
     workloads: Vec<Workload>,
 ) -> Situation {
     Situation {
@@ -91,7 +93,7 @@ pub fn situation(
         faults: Vec::new(),
         actions: Vec::new(),
         workloads,
-        others: Others::recorded(readings.map(Ok)),
+        others: Others::recorded_in_place(Box::new(move |into| read_next(into).map(Ok))),
         duration: None,
     }
 }

@@ -8,6 +8,7 @@ use tiershift::catalog::{Catalog, RawCatalog};
 use tiershift::controller::Detail;
 use tiershift::event::Record;
 use tiershift::log::{Header, LogLevel, LogVersion, LogWriter};
+use tiershift::sample::Sample;
 use tiershift::settings::RawSettings;
 use tiershift::sim::simulate;
 
@@ -55,8 +56,10 @@ pub fn measure_logs(table: &mut Table) {
 }
 
 fn draw(day: &Day, count: u64) {
-    for reading in day.play(count) {
-        black_box(&reading);
+    let mut read_next = day.play(count);
+    let mut sample = Sample::default();
+    while read_next(&mut sample).is_some() {
+        black_box(&sample);
     }
 }
 
@@ -82,6 +85,7 @@ fn logged(day: &Day, count: u64, level: LogLevel) -> u64 {
         settings: RawSettings::default(),
         catalog: RawCatalog::from(&Catalog::relative_to(machine().memory)),
         started_at: None,
+        segment: None,
         fingerprint: String::new(),
     };
     let mut log = LogWriter::new(Sink::default(), header).expect("the sink takes all");

@@ -39,6 +39,13 @@ pub struct SimulatedServer {
     surroundings: Surroundings,
     /// Whether what our models hold or take may have changed since someone last asked.
     changed: bool,
+    /// The earliest moment at which there is something to say or memory to free; [`Timestamp::ZERO`] while something
+    /// waits to be said. Kept, because it is asked for at every step and changes with few of them.
+    next: Option<Timestamp>,
+    /// Whether it works on anything that surroundings change; kept for the same reason.
+    working: bool,
+    /// Whether a leak grows by itself; kept for the same reason.
+    leaking: bool,
     load_stream: Stream,
     speed_stream: Stream,
     lag_stream: Stream,
@@ -78,6 +85,9 @@ impl SimulatedServer {
             outcomes: VecDeque::new(),
             surroundings: Surroundings::default(),
             changed: true,
+            next: None,
+            working: false,
+            leaking: false,
             load_stream: seed.stream("server.load"),
             speed_stream: seed.stream("server.speed"),
             lag_stream: seed.stream("server.release-lag"),
@@ -103,9 +113,7 @@ impl SimulatedServer {
     /// Returns whether it works on anything that surroundings change: a request, or a load, whose end depends on how
     /// tight memory is then.
     pub fn is_working(&self) -> bool {
-        self.instances.iter().any(|instance| {
-            !instance.active.is_empty() || matches!(instance.presence, Presence::Loading { .. })
-        })
+        self.working
     }
 
     /// Learns of new surroundings; speeds change from `now` on.
@@ -126,12 +134,12 @@ impl SimulatedServer {
         for index in 0..self.instances.len() {
             self.reschedule(now, index);
         }
+        self.look_ahead();
     }
 
     /// Returns whether what our models hold or take may have changed since [`SimulatedServer::take_changed`].
     pub fn has_changed(&self) -> bool {
-        // A leak grows by itself.
-        self.changed || self.instances.iter().any(|instance| instance.leak.is_some())
+        self.changed || self.leaking
     }
 
     /// Returns what [`SimulatedServer::has_changed`] does, and begins anew.
@@ -197,6 +205,7 @@ impl SimulatedServer {
             self.release(now, index);
             self.outcomes.push_back(Outcome::Crashed { model: id, error });
         }
+        self.look_ahead();
     }
 
     /// Shifts every appointment by a sleep: while the machine sleeps nothing runs, and nothing is late.
@@ -207,6 +216,7 @@ impl SimulatedServer {
         for (until, ..) in self.lingering.iter_mut().chain(&mut self.grabs) {
             *until += span;
         }
+        self.look_ahead();
     }
 
     fn held(&self, now: Timestamp) -> impl Iterator<Item = (Footprint, Option<u8>)> + '_ {
@@ -451,9 +461,21 @@ impl Backend for SimulatedServer {
             Command::Start { request, model } => self.start(now, *request, model),
             Command::Cancel { request } => self.cancel(now, *request),
         }
+        self.look_ahead();
     }
 
+    #[inline]
     fn poll(&mut self, now: Timestamp) -> Option<Outcome> {
+        if self.next.is_some_and(|next| next <= now) { self.poll_due(now) } else { None }
+    }
+
+    fn next_wakeup(&self) -> Option<Timestamp> {
+        self.next
+    }
+}
+
+impl SimulatedServer {
+    fn poll_due(&mut self, now: Timestamp) -> Option<Outcome> {
         if !(self.lingering.is_empty() && self.grabs.is_empty()) {
             self.changed = true;
             self.lingering.retain(|&(until, ..)| until > now);
@@ -462,25 +484,29 @@ impl Backend for SimulatedServer {
         for index in 0..self.instances.len() {
             self.come_due(now, index);
         }
-        if self.hangs_until(now).is_some() {
-            return None;
-        }
-        self.outcomes.pop_front()
+        let hangs = self.hangs_until(now).is_some();
+        let outcome = if hangs { None } else { self.outcomes.pop_front() };
+        self.look_ahead();
+        outcome
     }
 
-    fn next_wakeup(&self) -> Option<Timestamp> {
+    /// Brings what is kept for every step up to date: called by whatever changes an instance.
+    fn look_ahead(&mut self) {
         let due = self.instances.iter().fold(None, |first, one| earliest([first, one.due]));
         let late = self.lingering.iter().map(|&(until, ..)| until).min();
         let grabbed = self.grabs.iter().map(|&(until, ..)| until).min();
         let pending = (!self.outcomes.is_empty()).then_some(Timestamp::ZERO);
-        earliest([due, late, grabbed, pending])
+        self.next = earliest([due, late, grabbed, pending]);
+        self.working = self.instances.iter().any(|instance| {
+            !instance.active.is_empty() || matches!(instance.presence, Presence::Loading { .. })
+        });
+        self.leaking = self.instances.iter().any(|instance| instance.leak.is_some());
     }
-}
 
-impl SimulatedServer {
     /// Returns the next moment at which the server has something to say or its memory changes.
+    #[inline]
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
-        let next = self.next_wakeup()?.max(now);
+        let next = self.next?.max(now);
         // A server that hangs says what it has when the hang is over; memory still changes meanwhile.
         match self.hangs_until(now) {
             Some(until) if next <= now => {

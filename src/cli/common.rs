@@ -4,11 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use anstream::eprintln;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::catalog::Catalog;
 use crate::hardware::Machine;
+use crate::log::{LogEnd, LogReader};
 use crate::scenario;
 use crate::settings::{PolicyName, RawSettings, Resource};
 use crate::time::{Clock, SystemClock, Timestamp};
@@ -70,6 +72,17 @@ pub(super) fn catalog(path: &Path) -> Result<Catalog> {
     let name = path.display().to_string();
     let text = fs::read_to_string(path).with_context(|| format!("cannot read `{name}`"))?;
     Ok(scenario::parse_catalog(&text, &name)?)
+}
+
+/// Says so where a log that was read was not closed: what comes of it goes only so far.
+pub(super) fn note_end(path: &Path, log: &LogReader) {
+    if let Some(LogEnd::Torn { records, left_out }) = log.end() {
+        let path = path.display();
+        eprintln!(
+            "note: {path} was not closed after its {records} records ({left_out} bytes of a half written one are left out): \
+             its writer was stopped, or still writes"
+        );
+    }
 }
 
 /// Prints to standard output, without colours where it is no terminal.

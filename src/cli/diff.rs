@@ -60,6 +60,8 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
             }
         }
     }
+    common::note_end(&arguments.left, &left);
+    common::note_end(&arguments.right, &right);
     let differs = difference.why.is_some();
     if json {
         common::print_json(&difference)?;

@@ -17,7 +17,7 @@ use crate::words;
 tiershift explain out/first/events.jsonl\n  \
 tiershift explain out/first/events.jsonl --at 1h30m")]
 pub(super) struct Arguments {
-    /// The event log; gates are in logs written with `--log full`
+    /// The event log, or a folder of its segments; gates are in logs written with `--log full`
     #[arg(value_name = "LOG")]
     log: PathBuf,
     /// The moment: the last decision up to it is explained. Without it, every change, and the last decision
@@ -58,6 +58,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
             last = Some(Told { at_ns: record.at, decision });
         }
     }
+    common::note_end(&arguments.log, &log);
     let Some(last) = last else {
         anyhow::bail!("{}: there is no decision up to that moment", arguments.log.display());
     };

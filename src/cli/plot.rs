@@ -17,7 +17,7 @@ use crate::whole_file::WholeFile;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  tiershift plot out/first/events.jsonl --out first.png")]
 pub(super) struct Arguments {
-    /// The event log; plain, .gz or .zst
+    /// The event log; plain, .gz or .zst, or a folder of its segments
     #[arg(value_name = "LOG")]
     log: PathBuf,
     /// Where to write it; the name's end says SVG or PNG
@@ -39,6 +39,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         data.observe(&record);
         fold.observe(&record);
     }
+    common::note_end(&arguments.log, &log);
     data.finish(end);
     let mut summary = fold.finish(end);
     summary.policy.clone_from(&header.policy);

@@ -191,9 +191,12 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     let workloads = requests.iter().map(|requests| requests.workload(repeat)).collect();
     let level = LogLevel::from(arguments.log);
     // A log begins with the digest of the trace; without one, the digest is taken while the trace is read.
-    let is_logged = (plan.out.is_some() && level != LogLevel::Off) || origin.is_some();
-    let digest =
-        if is_logged { crate::trace::digest(trace)?.to_hex().to_string() } else { String::new() };
+    let is_logged = plan.out.is_some() && level != LogLevel::Off;
+    let digest = match recording.digest() {
+        Some(digest) => digest.to_hex().to_string(),
+        None if is_logged => crate::trace::digest(trace)?.to_hex().to_string(),
+        None => String::new(),
+    };
     let mut header = Header {
         version: LogVersion::CURRENT,
         level,
@@ -208,6 +211,7 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
         settings: settings.clone(),
         catalog: RawCatalog::from(&catalog),
         started_at: None,
+        segment: None,
         fingerprint: String::new(),
     }
     .seal();

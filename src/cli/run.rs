@@ -133,6 +133,7 @@ pub(super) fn header(scenario: &Scenario, level: LogLevel) -> Header {
         settings: scenario.settings.clone(),
         catalog: RawCatalog::from(&scenario.catalog),
         started_at: None,
+        segment: None,
         fingerprint: String::new(),
     }
     .seal()

@@ -8,8 +8,11 @@ use anstream::eprintln;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::cli::{Verdict, common};
-use crate::live::{self, Folder, Hear, Plan, RawConfig, RawListen, Told};
+use crate::cli::token::TokenArguments;
+use crate::cli::{Verdict, common, token};
+use crate::live::{
+    self, Access, Folder, Hear, Plan, RawConfig, RawListen, RemoteServer, Source, Token, Told,
+};
 use crate::probe::system::SystemProbe;
 
 /// Serve the best model that this machine can carry, through llama-server
@@ -18,9 +21,10 @@ use crate::probe::system::SystemProbe;
     after_help = "Stops on Ctrl-C or SIGTERM: takes nothing new, finishes what runs, unloads. A second one ends it at \
 once.\n\nExamples:\n  \
 tiershift serve --models ~/models\n  \
+tiershift serve --server http://127.0.0.1:11434\n  \
 tiershift serve --example-config > serve.toml\n  \
 tiershift serve --config serve.toml\n  \
-tiershift serve --llama-server ./llama/llama-server --models ~/models --log today.jsonl\n  \
+tiershift serve --llama-server ./llama/llama-server --models ~/models --log recordings\n  \
 curl localhost:8484/v1/chat/completions -d '{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'\n  \
 curl localhost:8484/status"
 )]
@@ -34,6 +38,10 @@ pub(super) struct Arguments {
     /// The llama-server program [default: llama-server]
     #[arg(long, value_name = "PROGRAM")]
     llama_server: Option<PathBuf>,
+    /// A model server that runs already, such as http://127.0.0.1:11434, instead of processes of our own:
+    /// llama-server in router mode, Ollama, LM Studio, llama-swap, or anything with OpenAI's API
+    #[arg(long, value_name = "URL", conflicts_with_all = ["models", "llama_server"])]
+    server: Option<String>,
     /// The folder of the .gguf files
     #[arg(long, value_name = "FOLDER")]
     models: Option<PathBuf>,
@@ -46,11 +54,16 @@ pub(super) struct Arguments {
     /// The port to listen on; 0 takes any that is free [default: 8484]
     #[arg(long)]
     port: Option<u16>,
-    /// The address to listen on; loopback only [default: 127.0.0.1]
+    /// The address to listen on; one that can be reached from elsewhere needs a token [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS")]
     host: Option<IpAddr>,
-    /// Write the event log of the run; the file must not exist
-    #[arg(long, value_name = "FILE")]
+    #[command(flatten)]
+    token: TokenArguments,
+    /// A name that clients call this machine by, besides its addresses and localhost; may be repeated
+    #[arg(long = "allow-host", value_name = "NAME")]
+    allowed_hosts: Vec<String>,
+    /// Record what the controller is told and answers into this folder; each run gets a folder in it
+    #[arg(long, value_name = "FOLDER")]
     log: Option<PathBuf>,
 }
 
@@ -67,22 +80,33 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
 /// Returns what the config file and the options come to.
 fn plan(arguments: &Arguments) -> Result<Plan> {
     let config = config(arguments)?;
-    let RawListen { host, port } = config.listen;
-    let folder = config.models.folder.context(
-        "no models are named: say --models FOLDER, or give `folder` in [models] of the config",
-    )?;
-    let folder = Folder::open(&folder)?;
-    let catalog = match &config.models.catalog {
-        Some(path) => common::catalog(path)?,
-        None => folder.catalog()?,
+    let RawListen { host, port, token_file, token_env, allowed_hosts } = config.listen;
+    let token = token::read(token_file.as_deref(), token_env.as_deref())?;
+    let token = token.map(|text| Token::new(&text)).transpose()?;
+    let catalog = config.models.catalog.as_deref().map(common::catalog).transpose()?;
+    let (source, catalog) = match &config.server.url {
+        Some(url) => {
+            let server = RemoteServer::find(url)?;
+            eprintln!("{} answers at {url}", server.name());
+            let catalog = catalog.map_or_else(|| server.catalog(), Ok)?;
+            (Source::Server(server), catalog)
+        }
+        None => {
+            let folder = config.models.folder.context(
+                "no models are named: say --models FOLDER or --server URL, or give `folder` in [models] of the config",
+            )?;
+            let folder = Folder::open(&folder)?;
+            let catalog = catalog.map_or_else(|| folder.catalog(), Ok)?;
+            (Source::Processes { program: config.server.llama_server, folder }, catalog)
+        }
     };
     Ok(Plan {
         address: SocketAddr::new(host, port),
-        program: config.server.llama_server,
-        folder,
+        access: Access { token, hosts: allowed_hosts },
+        source,
         catalog,
         settings: config.policy,
-        log: arguments.log.clone(),
+        log: config.log.plan(),
     })
 }
 
@@ -97,9 +121,19 @@ fn config(arguments: &Arguments) -> Result<RawConfig> {
     }
     set(&mut config.listen.host, arguments.host);
     set(&mut config.listen.port, arguments.port);
+    if arguments.token.token_file.is_some() || arguments.token.token_env.is_some() {
+        config.listen.token_file = arguments.token.token_file.clone();
+        config.listen.token_env = arguments.token.token_env.clone();
+    }
+    config.listen.allowed_hosts.extend(arguments.allowed_hosts.iter().cloned());
     set(&mut config.server.llama_server, arguments.llama_server.clone());
+    if arguments.models.is_some() || arguments.llama_server.is_some() {
+        config.server.url = None;
+    }
+    config.server.url = arguments.server.clone().or(config.server.url);
     config.models.folder = arguments.models.clone().or(config.models.folder);
     config.models.catalog = arguments.catalog.clone().or(config.models.catalog);
+    config.log.folder = arguments.log.clone().or(config.log.folder);
     Ok(config)
 }
 
@@ -120,7 +154,7 @@ fn tell(told: &Told<'_>, json: bool) {
             };
         }
         Told::Adopted { model } => {
-            eprintln!("`{model}` was left loaded by an earlier run and serves on");
+            eprintln!("`{model}` is loaded already and is taken over");
         }
         Told::LastWords { model, words } => {
             eprintln!("llama-server of `{model}` ended unasked; its last words:");
@@ -129,7 +163,7 @@ fn tell(told: &Told<'_>, json: bool) {
             }
         }
         Told::RecordingStopped { error } => {
-            eprintln!("error: the log cannot be written any further, serving goes on: {error}");
+            eprintln!("error: the recording has stopped, serving goes on: {error}");
         }
         Told::Stopping => eprintln!("stopping: finishing what runs"),
     }

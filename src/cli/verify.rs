@@ -1,21 +1,26 @@
 //! `tiershift verify`: the same inputs, the same answers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 
 use crate::cli::{Verdict, common};
-use crate::log::LogReader;
+use crate::log::{LogError, LogReader};
 use crate::verify::{Verified, VerifyError, verify};
 
 /// Feed a log's inputs to the controller again and compare what it answers
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tiershift verify out/first/events.jsonl")]
+#[command(after_help = "Examples:\n  \
+tiershift verify out/first/events.jsonl\n  \
+tiershift verify recordings --unclosed")]
 pub(super) struct Arguments {
-    /// Event logs, written with `--log full`; plain, .gz or .zst
+    /// Event logs, written with `--log full`; plain, .gz or .zst, or folders of segments
     #[arg(required = true, value_name = "LOG")]
     logs: Vec<PathBuf>,
+    /// Take a log that is still written, or whose writer was stopped, as far as it goes
+    #[arg(long)]
+    unclosed: bool,
 }
 
 /// One line of the answer.
@@ -23,35 +28,53 @@ pub(super) struct Arguments {
 struct Row {
     log: String,
     verified: Option<Verified>,
+    /// Why it was not verified, or how far only.
     difference: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let mut rows = Vec::new();
     for path in &arguments.logs {
-        let log = path.display().to_string();
-        let (verified, difference) =
-            match LogReader::open(path).map_err(VerifyError::from).and_then(verify) {
-                Ok(verified) => (Some(verified), None),
-                // A log that cannot be read was not verified either; what is wrong with it is told.
-                Err(error) => (None, Some(error.to_string())),
-            };
+        let row = row(path, arguments.unclosed)?;
         if !json {
-            match (&verified, &difference) {
-                (Some(Verified { records, inputs, decisions }), _) => common::print(&format!(
-                    "{log}: verified, {decisions} decisions of {records} records came out again from {inputs} inputs"
-                ))?,
-                (None, Some(difference)) => {
-                    common::print(&format!("{log}: NOT verified: {difference}"))?;
-                }
-                (None, None) => {}
-            }
+            common::print(&line(&row))?;
         }
-        rows.push(Row { log, verified, difference });
+        rows.push(row);
     }
     if json {
         common::print_json(&rows)?;
     }
     let all = rows.iter().all(|row| row.verified.is_some());
     Ok(if all { Verdict::Done } else { Verdict::Failed })
+}
+
+fn row(path: &Path, unclosed: bool) -> Result<Row> {
+    let log = path.display().to_string();
+    let (verified, difference) = match LogReader::open(path)
+        .map_err(VerifyError::from)
+        .and_then(verify)
+    {
+        Ok(verified) => (Some(verified), None),
+        Err(VerifyError::Log(error @ (LogError::Open { .. } | LogError::NoSegments { .. }))) => {
+            return Err(error.into());
+        }
+        Err(error @ VerifyError::Torn { done, .. }) if unclosed => {
+            (Some(done), Some(error.to_string()))
+        }
+        // A log that cannot be read was not verified either; what is wrong with it is told.
+        Err(error) => (None, Some(error.to_string())),
+    };
+    Ok(Row { log, verified, difference })
+}
+
+fn line(Row { log, verified, difference }: &Row) -> String {
+    let difference = difference.as_deref().unwrap_or_default();
+    let Some(Verified { records, inputs, decisions }) = verified else {
+        return format!("{log}: NOT verified: {difference}");
+    };
+    let far = if difference.is_empty() { "verified" } else { "verified as far as it goes" };
+    let line = format!(
+        "{log}: {far}, {decisions} decisions of {records} records came out again from {inputs} inputs"
+    );
+    if difference.is_empty() { line } else { format!("{line}; {difference}") }
 }

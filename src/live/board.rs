@@ -1,12 +1,14 @@
 //! What the daemon shows of itself: kept from what passes between the controller and its world, read by `/status`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::backend::remote::OwnSource;
 use crate::catalog::{Catalog, ModelId, Rung};
 use crate::driver::Passed;
 use crate::event::{Action, Command, Decision, Gate, Input, Notice, Output};
+use crate::live::recorder::Recording;
 use crate::request::{End, RequestId, Target};
 use crate::sample::Sample;
 use crate::time::Timestamp;
@@ -31,21 +33,7 @@ pub(super) struct Board {
     cancelled: u64,
     rejected: u64,
     recording: Recording,
-}
-
-/// Whether a log is written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Recording {
-    /// None was asked for.
-    Off,
-    /// It is.
-    On,
-    /// It could not be written any further.
-    Stopped {
-        /// Why.
-        error: String,
-    },
+    own_sources: Vec<(ModelId, OwnSource)>,
 }
 
 /// A decision that changed something.
@@ -78,6 +66,8 @@ pub(super) struct Status<'a> {
     notice: Option<Notice>,
     requests: Requests,
     recording: &'a Recording,
+    /// Who says what each loaded model uses.
+    own_use_from: BTreeMap<&'a str, OwnSource>,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,7 +81,7 @@ struct Requests {
 }
 
 impl Board {
-    pub(super) fn new(catalog: Catalog, recording: Recording) -> Self {
+    pub(super) fn new(catalog: Catalog) -> Self {
         Self {
             catalog,
             now: Timestamp::ZERO,
@@ -108,7 +98,8 @@ impl Board {
             failed: 0,
             cancelled: 0,
             rejected: 0,
-            recording,
+            recording: Recording::Off,
+            own_sources: Vec::new(),
         }
     }
 
@@ -163,9 +154,16 @@ impl Board {
         }
     }
 
-    /// The recording has stopped.
-    pub(super) fn recording_stopped(&mut self, error: String) {
-        self.recording = Recording::Stopped { error };
+    /// Takes note of where each loaded model's own use is taken from.
+    pub(super) fn learn_own_sources(&mut self, sources: Vec<(ModelId, OwnSource)>) {
+        self.own_sources = sources;
+    }
+
+    /// Takes note of how the recording goes. Once stopped, it stays so.
+    pub(super) fn set_recording(&mut self, recording: Recording) {
+        if !matches!(self.recording, Recording::Stopped { .. }) {
+            self.recording = recording;
+        }
     }
 
     /// Returns the rung that serves.
@@ -211,6 +209,7 @@ impl Board {
                 rejected: self.rejected,
             },
             recording: &self.recording,
+            own_use_from: self.own_sources.iter().map(|(id, from)| (id.as_str(), *from)).collect(),
         }
     }
 }

@@ -6,13 +6,17 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{Document, DocumentError};
 use crate::hardware::HardwareTier;
+use crate::live::recorder::LogPlan;
 use crate::settings::{RawSettings, Settings};
+use crate::time::SpanText;
+use crate::units::{Bytes, BytesText};
 
 /// The config file of `tiershift serve`. Every key is optional.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,16 +30,26 @@ pub struct RawConfig {
     pub models: RawModels,
     /// The policy's settings, as in a policy file.
     pub policy: RawSettings,
+    /// The flight recorder.
+    pub log: RawLog,
 }
 
 /// The `[listen]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RawListen {
-    /// The address. Default `127.0.0.1`; loopback only.
+    /// The address. Default `127.0.0.1`; where it can be reached from elsewhere, a token is needed.
     pub host: IpAddr,
     /// The port. Default 8484; 0 takes any that is free.
     pub port: u16,
+    /// A file that holds the token which every client must show. Default: no token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// The environment variable that holds it. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_env: Option<String>,
+    /// Names that clients call this machine by, besides its addresses and `localhost`. Default: none.
+    pub allowed_hosts: Vec<String>,
 }
 
 /// The `[server]` table.
@@ -45,6 +59,9 @@ pub struct RawServer {
     /// The llama-server program. Default `llama-server`: a name is looked for in `$PATH`, anything with a slash is a
     /// path.
     pub llama_server: PathBuf,
+    /// The address of a model server that runs already and is used instead. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// The `[models]` table.
@@ -59,15 +76,74 @@ pub struct RawModels {
     pub catalog: Option<PathBuf>,
 }
 
+/// The `[log]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RawLog {
+    /// The folder of recordings; each run gets a folder in it. Default: nothing is recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// A segment that has reached this, unpacked, is finished and packed. Default `16MiB`: about six hours of a daemon
+    /// that is asked little. Smaller packs worse; larger leaves more unpacked.
+    pub segment_size: BytesText,
+    /// So is one of this age. Default `24h`.
+    pub segment_age: SpanText,
+    /// What all recordings may take on the disk; the oldest segments go. Default `1GiB`. A run of which the first
+    /// segment is gone can still be read and replayed, but no longer be verified.
+    pub total_size: BytesText,
+}
+
+impl Default for RawLog {
+    fn default() -> Self {
+        Self {
+            folder: None,
+            segment_size: BytesText(Bytes::from_mib(16)),
+            segment_age: SpanText(Duration::from_hours(24)),
+            total_size: BytesText(Bytes::from_gib(1)),
+        }
+    }
+}
+
+impl RawLog {
+    /// Returns the key whose value cannot be meant, and what it must be.
+    fn mistake(&self) -> Option<(&'static str, &'static str)> {
+        let Self { segment_size, segment_age, total_size, .. } = self;
+        if segment_size.0 < SMALLEST_SEGMENT || segment_size.0 > LARGEST_SEGMENT {
+            return Some(("segment-size", "from 16KiB to 1GiB"));
+        }
+        if segment_age.0 < SHORTEST_SEGMENT {
+            return Some(("segment-age", "at least 1s"));
+        }
+        let least = segment_size.0.get().saturating_mul(SEGMENTS_KEPT);
+        (total_size.0.get() < least).then_some(("total-size", "at least four segments"))
+    }
+
+    /// Returns where to record, if anywhere.
+    pub fn plan(&self) -> Option<LogPlan> {
+        Some(LogPlan {
+            folder: self.folder.clone()?,
+            segment_size: self.segment_size.0,
+            segment_age: self.segment_age.0,
+            total_size: self.total_size.0,
+        })
+    }
+}
+
 impl Default for RawListen {
     fn default() -> Self {
-        Self { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 8484 }
+        Self {
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 8484,
+            token_file: None,
+            token_env: None,
+            allowed_hosts: Vec::new(),
+        }
     }
 }
 
 impl Default for RawServer {
     fn default() -> Self {
-        Self { llama_server: PathBuf::from("llama-server") }
+        Self { llama_server: PathBuf::from("llama-server"), url: None }
     }
 }
 
@@ -94,6 +170,10 @@ impl RawConfig {
         let remedy = format!("the machine is {}", tier.name());
         Settings::new(config.policy.clone(), tier)
             .map_err(|error| document.refuse_table("policy", &error.to_string(), &remedy))?;
+        if let Some((key, want)) = config.log.mistake() {
+            let title = format!("`{key}` must be {want}");
+            return Err(document.refuse_in("log", key, &title, "leave it out for the default"));
+        }
         Ok(config)
     }
 
@@ -103,7 +183,13 @@ impl RawConfig {
         if program.components().count() > 1 {
             *program = folder.join(&program);
         }
-        for path in [&mut self.models.folder, &mut self.models.catalog].into_iter().flatten() {
+        let paths = [
+            &mut self.models.folder,
+            &mut self.models.catalog,
+            &mut self.listen.token_file,
+            &mut self.log.folder,
+        ];
+        for path in paths.into_iter().flatten() {
             *path = folder.join(&path);
         }
     }
@@ -123,6 +209,18 @@ pub enum ConfigError {
     #[error(transparent)]
     Document(#[from] DocumentError),
 }
+
+/// Chosen: a few seconds of a busy log; each segment has a header of some kilobytes.
+const SMALLEST_SEGMENT: Bytes = Bytes::from_kib(16);
+
+/// Chosen: packed in a few seconds.
+const LARGEST_SEGMENT: Bytes = Bytes::from_gib(1);
+
+/// Chosen: packing shall not be all that is done.
+const SHORTEST_SEGMENT: Duration = Duration::from_secs(1);
+
+/// Chosen: the one that is written, the one that is packed beside its packed form, and one to look at.
+const SEGMENTS_KEPT: u64 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -162,6 +260,8 @@ mod tests {
             ("[listen]\nhost = \"here\"\n", "serve.toml:2:", "IP address"),
             ("[modles]\n", "serve.toml:1:", "did you mean `models`?"),
             ("[policy]\ndegrade-line = \"120%\"\n", "serve.toml:2:1", "at most 100%"),
+            ("[log]\nsegment-size = \"1KiB\"\n", "serve.toml:2:1", "from 16KiB to 1GiB"),
+            ("[log]\ntotal-size = \"20MiB\"\n", "serve.toml:2:1", "at least four segments"),
             ("[policy.manager]\nqueue-limt = 1\n", "serve.toml:2:1", "did you mean `queue-limit`?"),
         ];
         for (text, place, remedy) in cases {

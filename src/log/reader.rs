@@ -7,20 +7,29 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::event::Record;
-use crate::log::{Header, LogLevel, LogVersion, Trailer};
+use crate::log::segments::Rest;
+use crate::log::{Header, LogLevel, LogVersion, Segment, Trailer};
 use crate::time::Timestamp;
 
 /// Reads a log's records in order, in constant memory. After the last one, [`LogReader::end`] tells how
 /// the log ended.
 pub struct LogReader {
+    /// Of the segment that is read; there is one only, unless it is of a folder of them.
     name: String,
     input: Box<dyn BufRead + Send>,
+    /// Of the first segment.
     header: Header,
     line: Vec<u8>,
+    /// Lines and records of this segment.
     lines: u64,
+    in_segment: u64,
+    /// Records of all segments.
     records: u64,
     last: Option<(u64, Timestamp)>,
+    /// Of this segment, and of everything.
     digest: blake3::Hasher,
+    content: blake3::Hasher,
+    rest: Option<Rest>,
     end: Option<LogEnd>,
 }
 
@@ -31,10 +40,11 @@ pub enum LogEnd {
     Closed {
         /// Records read.
         records: u64,
-        /// blake3 of every byte above the last line.
+        /// blake3 of every byte above the last line, of the last segment where there are several.
         digest: String,
     },
-    /// Its writer was stopped. What was read is good as far as it goes, but nothing proves it unchanged.
+    /// Its writer was stopped, or still writes. What was read is good as far as it goes, but nothing proves the last
+    /// segment unchanged.
     Torn {
         /// Records read.
         records: u64,
@@ -44,18 +54,23 @@ pub enum LogEnd {
 }
 
 impl LogReader {
-    /// Opens a log: plain, gzip or zstd, told apart by its first bytes.
+    /// Opens a log: plain, gzip or zstd, told apart by its first bytes. A folder of segments, or one of them, is read
+    /// from there to the last; a folder of recordings stands for its newest.
     ///
     /// # Errors
     /// What cannot be read, is no log, or is of a newer version.
     pub fn open(path: &Path) -> Result<Self, LogError> {
+        let (rest, path) = match path.is_dir() {
+            true => {
+                let (rest, first) = Rest::first_of(path)?;
+                (Some(rest), first)
+            }
+            false => (Rest::after(path), path.to_owned()),
+        };
         let name = path.display().to_string();
-        let file = File::open(path).map_err(|source| LogError::Read {
-            name: name.clone(),
-            line: 1,
-            source,
-        })?;
-        Self::new(&name, file)
+        let file =
+            File::open(&path).map_err(|source| LogError::Open { name: name.clone(), source })?;
+        Ok(Self { rest, ..Self::new(&name, file)? })
     }
 
     /// Reads a log from anything. `name` stands for the file in errors.
@@ -63,18 +78,22 @@ impl LogReader {
     /// # Errors
     /// What cannot be read, is no log, or is of a newer version.
     pub fn new(name: &str, input: impl Read + Send + 'static) -> Result<Self, LogError> {
-        let name = name.to_owned();
-        let fail = |source| LogError::Read { name: name.clone(), line: 1, source };
-        let mut input = unpack(input).map_err(fail)?;
-        let mut line = Vec::new();
-        read_line(&mut input, &mut line).map_err(|error| error.at(&name, 1))?;
-        if line.is_empty() {
-            return Err(LogError::Empty { name });
-        }
-        let header = read_header(&name, &line)?;
-        let mut digest = blake3::Hasher::new();
-        digest.update(&line);
-        Ok(Self { name, input, header, line, lines: 1, records: 0, last: None, digest, end: None })
+        let Begun { input, header, line } = Begun::read(name, input)?;
+        let digest = hash_of(&line);
+        Ok(Self {
+            name: name.to_owned(),
+            input,
+            header,
+            line,
+            lines: 1,
+            in_segment: 0,
+            records: 0,
+            last: None,
+            content: digest.clone(),
+            digest,
+            rest: None,
+            end: None,
+        })
     }
 
     /// Returns what the run was made from.
@@ -87,33 +106,59 @@ impl LogReader {
         self.end.as_ref()
     }
 
-    /// Returns the number of the line that was read last, counted from one.
-    pub fn line(&self) -> u64 {
-        self.lines
+    /// Returns the records read so far.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Returns the digest of all whole lines that were read so far, unpacked: of all bytes of a log that was read to
+    /// its end and is closed.
+    pub fn digest(&self) -> blake3::Hash {
+        self.content.finalize()
+    }
+
+    /// Returns the place of the line that was read last: the file's name, and the line counted from one.
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.name, self.lines)
     }
 
     fn read_next(&mut self) -> Result<Option<Record>, LogError> {
-        let line = self.lines + 1;
-        read_line(&mut self.input, &mut self.line).map_err(|error| error.at(&self.name, line))?;
-        if self.line.is_empty() {
-            self.end = Some(LogEnd::Torn { records: self.records, left_out: 0 });
-            return Ok(None);
+        loop {
+            let line = self.lines + 1;
+            let is_cut = match read_line(&mut self.input, &mut self.line) {
+                Ok(()) => false,
+                Err(LineError::Cut) => true,
+                Err(error) => return Err(error.at(&self.name, line)),
+            };
+            if is_cut || self.line.is_empty() {
+                self.tear();
+                return Ok(None);
+            }
+            self.lines = line;
+            if self.line.starts_with(TRAILER_STARTS) {
+                match self.read_trailer()? {
+                    Goes::On => continue,
+                    Goes::NoFurther => return Ok(None),
+                }
+            }
+            if self.line.last() != Some(&b'\n') {
+                self.tear();
+                return Ok(None);
+            }
+            let record = read_record(self.header.version, &self.line)
+                .map_err(|source| LogError::Record { name: self.name.clone(), line, source })?;
+            self.check_order(&record)?;
+            self.digest.update(&self.line);
+            self.content.update(&self.line);
+            self.records += 1;
+            self.in_segment += 1;
+            return Ok(Some(record));
         }
-        self.lines = line;
-        if self.line.starts_with(TRAILER_STARTS) {
-            return self.read_trailer().map(|()| None);
-        }
-        if self.line.last() != Some(&b'\n') {
-            self.end =
-                Some(LogEnd::Torn { records: self.records, left_out: self.line.len() as u64 });
-            return Ok(None);
-        }
-        let record = read_record(self.header.version, &self.line)
-            .map_err(|source| LogError::Record { name: self.name.clone(), line, source })?;
-        self.check_order(&record)?;
-        self.digest.update(&self.line);
-        self.records += 1;
-        Ok(Some(record))
+    }
+
+    fn tear(&mut self) {
+        let left_out = self.line.len() as u64;
+        self.end = Some(LogEnd::Torn { records: self.records, left_out });
     }
 
     fn check_order(&mut self, record: &Record) -> Result<(), LogError> {
@@ -124,10 +169,11 @@ impl LogReader {
         {
             return Err(LogError::Backwards { name: name.clone(), line });
         }
+        let first = self.header.segment.as_ref().map_or(0, |segment| segment.first_seq);
         let in_order = match self.last {
             Some((seq, _)) if full => record.seq == seq.saturating_add(1),
             Some((seq, _)) => record.seq > seq,
-            None => !full || record.seq == 0,
+            None => !full || record.seq == first,
         };
         if !in_order {
             return Err(LogError::Sequence { name: name.clone(), line, seq: record.seq });
@@ -137,24 +183,93 @@ impl LogReader {
     }
 
     /// The last line must be what the writer would write after these bytes, byte for byte.
-    fn read_trailer(&mut self) -> Result<(), LogError> {
-        let want = Trailer::new(self.records, &self.digest);
+    fn read_trailer(&mut self) -> Result<Goes, LogError> {
+        let want = Trailer::new(self.in_segment, &self.digest);
         let want_line = want.to_line();
         if self.line != want_line {
             if want_line.starts_with(&self.line) {
-                let left_out = self.line.len() as u64;
-                self.end = Some(LogEnd::Torn { records: self.records, left_out });
-                return Ok(());
+                self.tear();
+                return Ok(Goes::NoFurther);
             }
             return Err(LogError::Changed { name: self.name.clone(), line: self.lines });
         }
-        read_line(&mut self.input, &mut self.line)
-            .map_err(|error| error.at(&self.name, self.lines + 1))?;
+        self.content.update(&self.line);
+        match read_line(&mut self.input, &mut self.line) {
+            // What is cut off here is the packer's own: every line is there.
+            Ok(()) | Err(LineError::Cut) => {}
+            Err(error) => return Err(error.at(&self.name, self.lines + 1)),
+        }
         if !self.line.is_empty() {
             return Err(LogError::AfterTheEnd { name: self.name.clone(), line: self.lines + 1 });
         }
-        self.end = Some(LogEnd::Closed { records: self.records, digest: want.end.digest });
-        Ok(())
+        self.begin_next(want.end.digest)
+    }
+
+    /// Goes over to the next segment, if there is one.
+    fn begin_next(&mut self, after: String) -> Result<Goes, LogError> {
+        let next = match &mut self.rest {
+            Some(rest) => rest.next()?.map(|(name, file)| (name, file, rest.number())),
+            None => None,
+        };
+        let Some((name, file, number)) = next else {
+            self.end = Some(LogEnd::Closed { records: self.records, digest: after });
+            return Ok(Goes::NoFurther);
+        };
+        let Begun { input, header, line } = match Begun::read(&name, file) {
+            Ok(begun) => begun,
+            // It was begun, and its first line was not written to its end.
+            Err(LogError::Empty { .. } | LogError::Cut { .. }) => {
+                self.line.clear();
+                self.tear();
+                return Ok(Goes::NoFurther);
+            }
+            Err(error) => return Err(error),
+        };
+        let first_seq = self.last.map_or(0, |(seq, _)| seq.saturating_add(1));
+        let want =
+            Header { segment: Some(Segment { number, first_seq, after }), ..self.header.clone() };
+        if header != want {
+            return Err(LogError::NotNext { name });
+        }
+        self.digest = hash_of(&line);
+        self.content.update(&line);
+        (self.name, self.input, self.line) = (name, input, line);
+        (self.lines, self.in_segment) = (1, 0);
+        Ok(Goes::On)
+    }
+}
+
+/// Whether there is more to read.
+enum Goes {
+    On,
+    NoFurther,
+}
+
+/// A file of which the first line was read.
+struct Begun {
+    input: Box<dyn BufRead + Send>,
+    header: Header,
+    line: Vec<u8>,
+}
+
+impl Begun {
+    fn read(name: &str, input: impl Read + Send + 'static) -> Result<Self, LogError> {
+        let cut = || LogError::Cut { name: name.to_owned() };
+        let mut input = match unpack(input) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(cut()),
+            unpacked => unpacked.map_err(|source| LineError::Read(source).at(name, 1))?,
+        };
+        let mut line = Vec::new();
+        read_line(&mut input, &mut line).map_err(|error| error.at(name, 1))?;
+        if line.is_empty() {
+            return Err(LogError::Empty { name: name.to_owned() });
+        }
+        let begins = HEADER_STARTS.len().min(line.len());
+        if line.last() != Some(&b'\n') && line[..begins] == HEADER_STARTS[..begins] {
+            return Err(cut());
+        }
+        let header = read_header(name, &line)?;
+        Ok(Self { input, header, line })
     }
 }
 
@@ -223,9 +338,25 @@ pub enum LogError {
     LongLine { name: String, line: u64 },
     #[error("{name}:{line}: the file cannot be read")]
     Read { name: String, line: u64, source: io::Error },
+    #[error("cannot open {name}: check the path")]
+    Open { name: String, source: io::Error },
+    #[error("{name}: the file is cut off within its first line: nothing of it can be read")]
+    Cut { name: String },
+    #[error("{name} is a folder without the segments of a log, such as 000001.jsonl: give a log")]
+    NoSegments { name: String },
+    #[error(
+        "{name}: segment {number} is missing, and {later} is there: bring it back, or give {later}"
+    )]
+    Gap { name: String, number: u32, later: u32 },
+    #[error(
+        "{name}:1: this is not the segment that follows the one before it: one was changed or exchanged"
+    )]
+    NotNext { name: String },
 }
 
 enum LineError {
+    /// Packed data ends in the middle.
+    Cut,
     Long,
     Read(io::Error),
 }
@@ -234,6 +365,7 @@ impl LineError {
     fn at(self, name: &str, line: u64) -> LogError {
         let name = name.to_owned();
         match self {
+            Self::Cut => LogError::Cut { name },
             Self::Long => LogError::LongLine { name, line },
             Self::Read(source) => LogError::Read { name, line, source },
         }
@@ -244,8 +376,17 @@ impl LineError {
 /// length is bounded.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> Result<(), LineError> {
     line.clear();
-    input.take(LONGEST_LINE).read_until(b'\n', line).map_err(LineError::Read)?;
+    input.take(LONGEST_LINE).read_until(b'\n', line).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => LineError::Cut,
+        _ => LineError::Read(error),
+    })?;
     if line.len() as u64 == LONGEST_LINE { Err(LineError::Long) } else { Ok(()) }
+}
+
+fn hash_of(line: &[u8]) -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(line);
+    hasher
 }
 
 fn read_header(name: &str, line: &[u8]) -> Result<Header, LogError> {
@@ -282,7 +423,8 @@ fn unpack(input: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Sen
     let start = input.fill_buf()?;
     Ok(if start.starts_with(&GZIP_MAGIC) {
         Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(input)))
-    } else if start.starts_with(&ZSTD_MAGIC) {
+    } else if start.starts_with(&ZSTD_MAGIC) || (!start.is_empty() && ZSTD_MAGIC.starts_with(start))
+    {
         Box::new(BufReader::with_capacity(BUFFER, zstd::Decoder::with_buffer(input)?))
     } else {
         Box::new(input)
@@ -293,6 +435,7 @@ fn unpack(input: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Sen
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// RFC 8878, section 3.1.1.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const HEADER_STARTS: &[u8] = b"{\"tiershift_log\":";
 const TRAILER_STARTS: &[u8] = b"{\"end\":";
 /// A header with 32 tiers of models takes some 20 KiB, an error of a model server perhaps more.
 const LONGEST_LINE: u64 = 16 << 20;

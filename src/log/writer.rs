@@ -16,6 +16,7 @@ pub struct LogWriter<W> {
     line: Vec<u8>,
     digest: blake3::Hasher,
     records: u64,
+    bytes: u64,
 }
 
 impl<W: Write> LogWriter<W> {
@@ -32,6 +33,7 @@ impl<W: Write> LogWriter<W> {
             line: Vec::new(),
             digest: blake3::Hasher::new(),
             records: 0,
+            bytes: 0,
         };
         if !log.off {
             log.write_line(&header.seal())?;
@@ -88,6 +90,16 @@ impl<W: Write> LogWriter<W> {
         Ok((self.out, Some(trailer.end.digest)))
     }
 
+    /// Returns the digest of every byte written so far: the last line's, if it were written now.
+    pub fn digest(&self) -> String {
+        self.digest.finalize().to_hex().to_string()
+    }
+
+    /// Returns the bytes written so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Hands what was written to the file, so that a kill loses nothing of it.
     ///
     /// # Errors
@@ -106,6 +118,7 @@ impl<W: Write> LogWriter<W> {
         serde_json::to_writer(&mut self.line, line)?;
         self.line.push(b'\n');
         self.digest.update(&self.line);
+        self.bytes += self.line.len() as u64;
         self.out.write_all(&self.line)
     }
 }

@@ -1,5 +1,7 @@
 //! What each state of a model does with each thing that can happen to it.
 
+use crate::time::Timestamp;
+
 /// Where a model is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Lifecycle {
@@ -16,6 +18,19 @@ pub(crate) enum Lifecycle {
     Unloading,
     /// It did not load, or died; it rests until its retry.
     Failed,
+}
+
+/// One model's life.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Slot {
+    pub(crate) state: Lifecycle,
+    /// When the present state gives up: load or unload time-out, drain deadline, end of a failure's rest.
+    pub(crate) deadline: Option<Timestamp>,
+    pub(crate) gpu: Option<u8>,
+    /// Failed loads in a row.
+    pub(crate) failures: u32,
+    /// Requests that run on it.
+    pub(crate) running: u32,
 }
 
 /// What can happen to a model.

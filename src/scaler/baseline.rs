@@ -115,9 +115,12 @@ impl Original {
         sample: &Sample,
         standing: &Standing,
     ) -> (Action, Reason) {
-        // Its GPU readings are another of its defects: no threshold looks at them.
-        let Some((resource, used)) =
-            shares(&self.settings, sample, None).max_by_key(|&(_, share)| share)
+        // Its GPU readings are another of its defects: no threshold looks at them. Pressure it does not read.
+        let shares = Resource::ALL.into_iter().zip(shares(&self.settings, sample, None));
+        let known = shares.filter_map(|(resource, share)| Some((resource, share?)));
+        let Some((resource, used)) = known
+            .filter(|&(resource, _)| resource != Resource::Pressure)
+            .max_by_key(|&(_, share)| share)
         else {
             return (Action::Hold, Reason::NoData);
         };

@@ -79,9 +79,9 @@ impl Proactive {
             rhythm: Rhythm::default(),
             memory_trend: Trend::new(raw.trend_half_life.0),
             vram_trend: Trend::new(raw.trend_half_life.0),
-            cpu: Sustained::default(),
-            gpu: Sustained::default(),
-            pressure: Sustained::default(),
+            cpu: Sustained::new(settings, Resource::Cpu, raw.degrade_line.0),
+            gpu: Sustained::new(settings, Resource::Gpu, raw.degrade_line.0),
+            pressure: Sustained::new(settings, Resource::Pressure, raw.pressure_degrade_line.0),
             service: Service::new(settings, catalog),
             settle: Settle::default(),
             seen_change: None,
@@ -101,30 +101,24 @@ impl Proactive {
         if sample.memory.is_none() && sample.gpus.is_empty() {
             return hold(Reason::NoData);
         }
-        if let Some(answer) = self.relieve_space(sample, standing) {
-            return answer;
+        if let Some((over, total)) = self.overrun(sample, standing) {
+            return self.relieve_space(over, total, sample, standing);
         }
         if standing.switching {
             return hold(Reason::Switching);
         }
-        if let Some(answer) = self.foresee(sample, standing) {
-            return answer;
+        if let Some(full_in) = self.full_soon(sample, standing) {
+            return self.step_down_early(full_in, sample, standing);
         }
-        if let Some(answer) = self.relieve_rates(now, sample, standing) {
-            return answer;
+        if let Some(reason) = self.strain(now)
+            && standing.rung != Rung::NONE
+        {
+            return self.relieve_rates(reason, standing);
         }
         if let Some(reason) = self.service.complaint(now, standing.rung)
             && standing.rung > LOWEST_LOADED
         {
-            let to = Rung(standing.rung.0 - 1);
-            let entered = self.rungs[usize::from(standing.rung.0)].entered;
-            let lasted = entered.map_or(Duration::ZERO, |entered| now.since(entered));
-            self.mark_undone(now, standing.rung, lasted);
-            self.service.forget(standing.rung);
-            if let Reason::Slow { measured, .. } = reason {
-                self.service.remember_slow(now, standing.rung, measured);
-            }
-            return (Action::Downgrade { to, urgency: Urgency::Graceful }, reason);
+            return self.relieve_service(now, reason, standing);
         }
         self.consider_upgrade(now, standing)
     }
@@ -196,24 +190,8 @@ impl Proactive {
     /// Notes for each rung above since when it has fitted, and the facts that the gates are derived from.
     fn judge_rungs(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
         let raw = self.settings.raw();
-        let upgrade_line = self.settings.upgrade_line();
-        let mut shares_now = [None; Resource::ALL.len()];
-        let mut below_line = true;
-        // Not a loop: a chain of iterators runs through itself faster than it hands out.
-        shares(&self.settings, sample, self.ladder.our_gpu(sample)).for_each(
-            |(resource, share)| {
-                let slot = &mut shares_now[resource as usize];
-                *slot = (*slot).max(Some(share));
-                below_line &= share < upgrade_line;
-            },
-        );
-        if let Some(pressure) =
-            sample.pressure.filter(|_| self.settings.constrains(Resource::Pressure))
-        {
-            shares_now[Resource::Pressure as usize] = Some(pressure.memory_some);
-            below_line &= pressure.memory_some < raw.pressure_upgrade_line.0;
-        }
-        self.last = LastSample { at: Some(now), shares: shares_now };
+        let shares = shares(&self.settings, sample, self.ladder.our_gpu(sample));
+        self.last = LastSample { at: Some(now), shares };
         // A rung that serves, or stands below one that does, begins anew when it is above again.
         for state in &mut self.rungs[..=usize::from(standing.rung.0)] {
             state.fits_since = None;
@@ -231,6 +209,7 @@ impl Proactive {
             let vram = self.ladder.our_gpu(sample).and_then(|gpu| gpu.vram);
             growth.vram += vram.map_or(Bytes::ZERO, |space| space.own);
         }
+        let below_line = self.first_above_upgrade_line().is_none();
         let settings = &self.settings;
         let limit = |total| room_limit(settings, total, standing);
         for rung in standing.rung.0 + 1..=self.ladder.top().0 {
@@ -248,38 +227,47 @@ impl Proactive {
         }
     }
 
-    /// Steps down at once when a space resource is over its line. While a switch is under way, own use in
-    /// passing is ours to know: then only others' use plus the rung that the switch leads to counts.
-    fn relieve_space(&mut self, sample: &Sample, standing: &Standing) -> Option<(Action, Reason)> {
+    /// Returns the space resource that is over its line, and how much of it there is. While a switch is under way, own
+    /// use in passing is ours to know: then only others' use plus the rung that the switch leads to counts.
+    fn overrun(&self, sample: &Sample, standing: &Standing) -> Option<(Projection, Bytes)> {
         let limit = |total| self.settings.degrade_limit(total);
-        let over = if standing.switching || !self.settle.is_settled() {
+        if standing.switching || !self.settle.is_settled() {
             let after = self.ladder.project(sample, standing.rung, Growth::default(), limit)?;
             (!after.fits()).then_some((after, Bytes::MAX))
         } else {
             self.ladder.overrun(sample, limit)
-        };
-        let (over, total) = over?;
+        }
+    }
+
+    /// Steps down at once.
+    #[cold]
+    fn relieve_space(
+        &mut self,
+        over: Projection,
+        total: Bytes,
+        sample: &Sample,
+        standing: &Standing,
+    ) -> (Action, Reason) {
         let reason = Reason::AboveDegradeLine {
             resource: over.resource,
             used: over.projected,
             limit: over.limit,
         };
         if standing.rung == Rung::NONE {
-            return Some(hold(reason));
+            return hold(reason);
         }
         let to = self.highest_fitting_below(sample, standing.rung);
         let critical = over.projected >= total.share(CRITICAL_SHARE);
         let urgency = if critical { Urgency::Critical } else { Urgency::Immediate };
-        let at = self.last.at.expect("the sample was noted before it was judged");
-        self.mark_if_undone(at, standing.rung);
-        Some((Action::Downgrade { to, urgency }, reason))
+        self.mark_if_undone(standing.rung);
+        (Action::Downgrade { to, urgency }, reason)
     }
 
-    /// Steps down early when a confident rise would fill a resource before a step down were complete.
-    fn foresee(&mut self, sample: &Sample, standing: &Standing) -> Option<(Action, Reason)> {
-        let space = sample.memory.filter(|_| self.settings.constrains(Resource::Memory))?;
+    /// Returns how soon a confident rise would fill the memory, if that is before a step down were complete.
+    fn full_soon(&self, sample: &Sample, standing: &Standing) -> Option<Duration> {
+        let used = self.last.shares[Resource::Memory as usize]?;
         if standing.rung == Rung::NONE
-            || Percent::of(space.used(), space.total) < self.settings.preventive_line()
+            || used < self.settings.preventive_line()
             || !self.settle.is_settled()
         {
             return None;
@@ -288,64 +276,62 @@ impl Proactive {
         if slope <= 0.0 {
             return None;
         }
-        let full_in = crate::time::from_secs_f64(space.free().get() as f64 / slope);
-        if full_in >= self.lead {
-            return None;
-        }
-        let at = self.last.at.expect("the sample was noted before it was judged");
-        self.mark_if_undone(at, standing.rung);
-        let to = self.highest_fitting_below(sample, standing.rung);
-        let reason = Reason::Exhaustion { resource: Resource::Memory, full_in, lead: self.lead };
-        Some((Action::Downgrade { to, urgency: Urgency::Graceful }, reason))
+        let full_in = crate::time::from_secs_f64(sample.memory?.free().get() as f64 / slope);
+        (full_in < self.lead).then_some(full_in)
     }
 
-    /// Steps one rung down when a rate resource has been high for long and does not fall. Never to none: an
-    /// idle small model takes no processor time.
-    fn relieve_rates(
+    #[cold]
+    fn step_down_early(
         &mut self,
-        now: Timestamp,
+        full_in: Duration,
         sample: &Sample,
         standing: &Standing,
-    ) -> Option<(Action, Reason)> {
-        let raw = self.settings.raw();
-        let line = raw.degrade_line.0;
-        let gpu = self.ladder.our_gpu(sample).and_then(|gpu| gpu.utilization);
-        let watched = [
-            (Resource::Cpu, sample.cpu.map(|rate| rate.others), line),
-            (Resource::Gpu, gpu.map(|rate| rate.others), line),
-            (
-                Resource::Pressure,
-                sample.pressure.map(|p| p.memory_some),
-                raw.pressure_degrade_line.0,
-            ),
-        ];
-        let mut found = None;
-        for (resource, used, line) in watched {
-            let Some(used) = used.filter(|_| self.settings.constrains(resource)) else { continue };
-            let watch = match resource {
-                Resource::Cpu => &mut self.cpu,
-                Resource::Gpu => &mut self.gpu,
-                Resource::Pressure | Resource::Memory | Resource::Vram => &mut self.pressure,
-            };
-            let high_for = watch.observe(now, used, line);
-            if high_for >= raw.rate_sustained.0
-                && !high_for.is_zero()
-                && !watch.is_falling(raw.rate_fall_share.0)
-            {
-                found = found.or(Some(Reason::SustainedLoad { resource, used, line, high_for }));
-            }
-        }
-        let reason = found?;
-        match standing.rung {
-            Rung::NONE => return None,
-            LOWEST_LOADED => return Some(hold(reason)),
-            _ => {}
+    ) -> (Action, Reason) {
+        self.mark_if_undone(standing.rung);
+        let to = self.highest_fitting_below(sample, standing.rung);
+        let reason = Reason::Exhaustion { resource: Resource::Memory, full_in, lead: self.lead };
+        (Action::Downgrade { to, urgency: Urgency::Graceful }, reason)
+    }
+
+    /// Returns the rate that has been high for long and does not fall, if there is one.
+    fn strain(&mut self, now: Timestamp) -> Option<Reason> {
+        let used = |resource: Resource| self.last.shares[resource as usize];
+        let cpu = self.cpu.observe(now, used(Resource::Cpu));
+        let gpu = self.gpu.observe(now, used(Resource::Gpu));
+        let pressure = self.pressure.observe(now, used(Resource::Pressure));
+        cpu.or(gpu).or(pressure)
+    }
+
+    /// Steps one rung down, never to none: an idle small model takes no processor time.
+    #[cold]
+    fn relieve_rates(&mut self, reason: Reason, standing: &Standing) -> (Action, Reason) {
+        if standing.rung == LOWEST_LOADED {
+            return hold(reason);
         }
         for watch in [&mut self.cpu, &mut self.gpu, &mut self.pressure] {
             watch.reset();
         }
         let to = Rung(standing.rung.0 - 1);
-        Some((Action::Downgrade { to, urgency: Urgency::Graceful }, reason))
+        (Action::Downgrade { to, urgency: Urgency::Graceful }, reason)
+    }
+
+    /// Steps one rung down, and remembers what was bad about the one it leaves.
+    #[cold]
+    fn relieve_service(
+        &mut self,
+        now: Timestamp,
+        reason: Reason,
+        standing: &Standing,
+    ) -> (Action, Reason) {
+        let entered = self.rungs[usize::from(standing.rung.0)].entered;
+        let lasted = entered.map_or(Duration::ZERO, |entered| now.since(entered));
+        self.mark_undone(now, standing.rung, lasted);
+        self.service.forget(standing.rung);
+        if let Reason::Slow { measured, .. } = reason {
+            self.service.remember_slow(now, standing.rung, measured);
+        }
+        let to = Rung(standing.rung.0 - 1);
+        (Action::Downgrade { to, urgency: Urgency::Graceful }, reason)
     }
 
     /// Goes up to the highest rung that fits, once that has been so for long enough.
@@ -401,11 +387,8 @@ impl Proactive {
 
     /// Returns what keeps the next rung from fitting.
     fn obstacle(&self, standing: &Standing) -> Reason {
-        for (resource, share) in Resource::ALL.into_iter().zip(self.last.shares) {
-            let line = self.upgrade_line_of(resource);
-            if let Some(used) = share.filter(|&used| used >= line) {
-                return Reason::AboveUpgradeLine { resource, used, line };
-            }
+        if let Some((resource, used, line)) = self.first_above_upgrade_line() {
+            return Reason::AboveUpgradeLine { resource, used, line };
         }
         let to = Rung(standing.rung.0 + 1);
         match self.rungs[usize::from(to.0)].projection {
@@ -414,6 +397,17 @@ impl Proactive {
             }
             None => Reason::NoData,
         }
+    }
+
+    /// Returns the first constrained resource that is used too much for an upgrade, its use, and its line.
+    fn first_above_upgrade_line(&self) -> Option<(Resource, Percent, Percent)> {
+        for resource in Resource::ALL {
+            let line = self.upgrade_line_of(resource);
+            if let Some(used) = self.last.shares[resource as usize].filter(|&used| used >= line) {
+                return Some((resource, used, line));
+            }
+        }
+        None
     }
 
     pub(super) fn upgrade_line_of(&self, resource: Resource) -> Percent {
@@ -491,8 +485,9 @@ impl Proactive {
     }
 
     /// Learns from a forced step down, where the rung was entered so recently that entering it was a mistake.
-    fn mark_if_undone(&mut self, now: Timestamp, rung: Rung) {
+    fn mark_if_undone(&mut self, rung: Rung) {
         let Some(entered) = self.rungs[usize::from(rung.0)].entered else { return };
+        let now = self.last.at.expect("the sample was noted before it was judged");
         let lasted = now.since(entered);
         if lasted < self.settings.raw().mistake_window.0 {
             self.mark_undone(now, rung, lasted);

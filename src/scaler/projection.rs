@@ -14,6 +14,8 @@ pub(crate) struct Ladder {
     rungs: Vec<Need>,
     constrain_memory: bool,
     constrain_vram: bool,
+    /// Whether any rung takes video memory.
+    uses_vram: bool,
 }
 
 /// What one rung takes: its footprint with a full KV cache, and the load transient on top.
@@ -51,10 +53,13 @@ impl Ladder {
             let footprint = model.footprint();
             Need { ram: footprint.ram + model.load_transient, vram: footprint.vram }
         };
+        let rungs: Vec<Need> =
+            std::iter::once(Need::default()).chain(catalog.rungs_up().map(need)).collect();
         Self {
-            rungs: std::iter::once(Need::default()).chain(catalog.rungs_up().map(need)).collect(),
             constrain_memory: settings.constrains(Resource::Memory),
             constrain_vram: settings.constrains(Resource::Vram),
+            uses_vram: rungs.iter().any(|need| need.vram > Bytes::ZERO),
+            rungs,
         }
     }
 
@@ -65,7 +70,7 @@ impl Ladder {
     /// Returns the GPU whose load concerns us: the one that holds the most of ours or, while we hold nothing, the one
     /// with the most room. `None` where no model of the catalog goes to a GPU.
     pub(crate) fn our_gpu<'s>(&self, sample: &'s Sample) -> Option<&'s GpuSample> {
-        if sample.gpus.is_empty() || self.rungs.iter().all(|need| need.vram == Bytes::ZERO) {
+        if sample.gpus.is_empty() || !self.uses_vram {
             return None;
         }
         let rank = |gpu: &&GpuSample| {
@@ -134,19 +139,21 @@ impl Ladder {
     }
 }
 
-/// Returns the share of each constrained resource that is in use, space first; of the GPUs, `gpu` alone counts.
-pub(crate) fn shares<'a>(
-    settings: &'a Settings,
-    sample: &'a Sample,
-    gpu: Option<&'a GpuSample>,
-) -> impl Iterator<Item = (Resource, Percent)> + 'a {
+/// Returns the share of each constrained resource that is in use, by `Resource::ALL`; of the GPUs, `gpu` alone counts.
+pub(crate) fn shares(
+    settings: &Settings,
+    sample: &Sample,
+    gpu: Option<&GpuSample>,
+) -> [Option<Percent>; Resource::ALL.len()] {
     let share = |space: Space| Percent::of(space.used(), space.total);
-    let memory = sample.memory.map(|space| (Resource::Memory, share(space)));
-    let cpu = sample.cpu.map(|rate| (Resource::Cpu, rate.others));
-    let vram = gpu.and_then(|gpu| gpu.vram).map(|space| (Resource::Vram, share(space)));
-    let busy = gpu.and_then(|gpu| gpu.utilization).map(|rate| (Resource::Gpu, rate.others));
-    let all = [memory, cpu, vram, busy].into_iter().flatten();
-    all.filter(|&(resource, _)| settings.constrains(resource))
+    let keep = |resource, used: Option<Percent>| used.filter(|_| settings.constrains(resource));
+    [
+        keep(Resource::Memory, sample.memory.map(share)),
+        keep(Resource::Vram, gpu.and_then(|gpu| gpu.vram).map(share)),
+        keep(Resource::Cpu, sample.cpu.map(|rate| rate.others)),
+        keep(Resource::Gpu, gpu.and_then(|gpu| gpu.utilization).map(|rate| rate.others)),
+        keep(Resource::Pressure, sample.pressure.map(|pressure| pressure.memory_some)),
+    ]
 }
 
 fn scarcer(a: Projection, b: Projection) -> Projection {

@@ -9,22 +9,27 @@ use crate::time::Timestamp;
 /// A reading of a recorded trace, or why there are no more.
 pub type Reading = Result<(Timestamp, Sample), String>;
 
+/// Fills a sample with the next reading of a recording and returns when it was taken, or why there are no more.
+pub type ReadNext = Box<dyn FnMut(&mut Sample) -> Option<Result<Timestamp, String>>>;
+
 /// A source of others' use.
-pub enum Others {
+pub struct Others {
+    source: Source,
+    /// What holds now, and beside it what comes next in a recording: the two take turns, so that none is moved.
+    samples: [Sample; 2],
+    /// Which of them holds now.
+    now: bool,
+}
+
+enum Source {
     /// A scripted background, read on a regular grid.
-    Scripted {
-        /// The background.
-        background: Background,
-        /// The grid.
-        interval: Duration,
-    },
+    Scripted { background: Background, interval: Duration },
     /// A recording, read at its own times; between two readings the first one holds.
     Recorded {
-        /// The readings that are still to come.
-        readings: Box<dyn Iterator<Item = Reading>>,
-        /// The next of them.
-        next: Option<(Timestamp, Sample)>,
-        /// Why they broke off.
+        read_next: ReadNext,
+        /// When the next reading was taken, if there is one.
+        due: Option<Timestamp>,
+        /// Why there are no more.
         error: Option<String>,
     },
 }
@@ -32,66 +37,94 @@ pub enum Others {
 impl Others {
     /// Returns a script.
     pub fn scripted(background: Background, interval: Duration) -> Self {
-        Self::Scripted { background, interval }
+        Self::of(Source::Scripted { background, interval })
     }
 
     /// Returns a recording.
-    pub fn recorded(readings: impl Iterator<Item = Reading> + 'static) -> Self {
-        let mut others = Self::Recorded { readings: Box::new(readings), next: None, error: None };
+    pub fn recorded(mut readings: impl Iterator<Item = Reading> + 'static) -> Self {
+        Self::recorded_in_place(Box::new(move |sample| {
+            let (at, reading) = match readings.next()? {
+                Ok(reading) => reading,
+                Err(error) => return Some(Err(error)),
+            };
+            *sample = reading;
+            Some(Ok(at))
+        }))
+    }
+
+    /// Returns a recording whose readings are written over each other: what they hold on the heap is allocated once.
+    pub fn recorded_in_place(read_next: ReadNext) -> Self {
+        let mut others = Self::of(Source::Recorded { read_next, due: None, error: None });
         others.pull();
         others
     }
 
+    fn of(source: Source) -> Self {
+        Self { source, samples: Default::default(), now: false }
+    }
+
     /// Returns when the machine is first read.
     pub(super) fn first_due(&self) -> Option<Timestamp> {
-        match self {
-            Self::Scripted { .. } => Some(Timestamp::ZERO),
-            Self::Recorded { next, .. } => next.as_ref().map(|(at, _)| *at),
+        match self.source {
+            Source::Scripted { .. } => Some(Timestamp::ZERO),
+            Source::Recorded { due, .. } => due,
         }
     }
 
     /// Returns when the machine is read after a reading at `now`: the next point of the grid, or the next row.
     pub(super) fn due_after(&self, now: Timestamp) -> Option<Timestamp> {
-        match self {
-            Self::Scripted { interval, .. } => {
-                let interval = crate::time::nanos(*interval);
+        match self.source {
+            Source::Scripted { interval, .. } => {
+                let interval = crate::time::nanos(interval);
                 Some(Timestamp::from_nanos((now.as_nanos() / interval + 1) * interval))
             }
-            Self::Recorded { next, .. } => next.as_ref().map(|(at, _)| *at),
+            Source::Recorded { due, .. } => due,
         }
     }
 
-    /// Brings `sample` up to what holds at `now`. Own use in a recording is left out: a replay has its own.
-    pub(super) fn read(&mut self, now: Timestamp, sample: &mut Sample) {
-        match self {
-            Self::Scripted { background, .. } => *sample = background.sample(now),
-            Self::Recorded { .. } => {
-                while let Self::Recorded { next, .. } = self
-                    && let Some((at, reading)) = next
-                    && *at <= now
-                {
-                    std::mem::swap(sample, reading);
-                    *next = None;
-                    self.pull();
-                }
-            }
+    /// Returns what holds now. Own use in a recording is left as it is: a replay puts its own in that place.
+    pub(super) fn sample(&self) -> &Sample {
+        &self.samples[usize::from(self.now)]
+    }
+
+    /// Returns what holds now, to put our own use into it.
+    pub(super) fn sample_mut(&mut self) -> &mut Sample {
+        &mut self.samples[usize::from(self.now)]
+    }
+
+    /// Moves on to what holds at `now`, and returns whether that is another reading than before.
+    pub(super) fn read(&mut self, now: Timestamp) -> bool {
+        if let Source::Scripted { background, .. } = &mut self.source {
+            self.samples[usize::from(self.now)] = background.sample(now);
+            return true;
         }
+        let mut is_new = false;
+        while let Source::Recorded { due: Some(due), .. } = &self.source
+            && *due <= now
+        {
+            self.now = !self.now;
+            self.pull();
+            is_new = true;
+        }
+        is_new
     }
 
     pub(super) fn take_error(&mut self) -> Option<String> {
-        match self {
-            Self::Scripted { .. } => None,
-            Self::Recorded { error, .. } => error.take(),
+        match &mut self.source {
+            Source::Scripted { .. } => None,
+            Source::Recorded { error, .. } => error.take(),
         }
     }
 
     fn pull(&mut self) {
-        if let Self::Recorded { readings, next, error } = self {
-            match readings.next() {
-                Some(Ok(reading)) => *next = Some(reading),
-                Some(Err(why)) => *error = Some(why),
-                None => {}
+        let Source::Recorded { read_next, due, error } = &mut self.source else { return };
+        *due = match read_next(&mut self.samples[usize::from(!self.now)]) {
+            Some(Ok(at)) => Some(at),
+            Some(Err(why)) => {
+                *error = Some(why);
+                None
             }
-        }
+            None => None,
+        };
     }
 }

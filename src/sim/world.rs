@@ -10,7 +10,7 @@ use crate::event::{Command, Input, Outcome};
 use crate::probe::{Probe, ProbeError};
 use crate::request::{End, RequestId};
 use crate::rng::Stream;
-use crate::sample::{GpuSample, Rate, Sample};
+use crate::sample::{Rate, Sample};
 use crate::scenario::{Action, ActionKind, Arrival, Fault, FaultKind, Workloads};
 use crate::settings::{Resource, Settings};
 use crate::sim::Situation;
@@ -24,11 +24,8 @@ use crate::units::{Bytes, Percent};
 /// The world of a simulated run.
 pub(super) struct SimulatedWorld {
     now: Timestamp,
+    /// Everybody's use as it is now: others', with `own` put into it.
     others: Others,
-    /// Others' use as it is now; own use is zero in it.
-    reading: Sample,
-    /// Everybody's use as it is now: what the account is kept from.
-    truth: Sample,
     next_sample: Option<Timestamp>,
     server: SimulatedServer,
     own: OwnUse,
@@ -45,11 +42,45 @@ pub(super) struct SimulatedWorld {
 #[derive(Clone, Debug, Default)]
 struct OwnUse {
     ram: Bytes,
-    /// What was grabbed at the moment of a load.
+    /// What was grabbed at the moment of a load, on top of others' use.
     grabbed: Bytes,
     cpu: Percent,
-    /// Video memory held, video memory grabbed, and use of each GPU of the reading.
+    /// Video memory held, video memory grabbed, and use of each GPU of the machine.
     gpus: Vec<(Bytes, Bytes, Percent)>,
+}
+
+impl OwnUse {
+    /// Puts it into a sample of others' use.
+    fn put_into(&self, sample: &mut Sample) {
+        if let Some(memory) = &mut sample.memory {
+            memory.own = self.ram;
+            memory.others += self.grabbed;
+        }
+        if let Some(cpu) = &mut sample.cpu {
+            cpu.own = self.cpu;
+        }
+        for (gpu, (held, grabbed, used)) in sample.gpus.iter_mut().zip(&self.gpus) {
+            if let Some(vram) = &mut gpu.vram {
+                vram.own = *held;
+                vram.others += *grabbed;
+            }
+            if let Some(Rate { own, .. }) = &mut gpu.utilization {
+                *own = *used;
+            }
+        }
+    }
+
+    /// Takes what was grabbed out of a sample that it was put into.
+    fn take_out_of(&self, sample: &mut Sample) {
+        if let Some(memory) = &mut sample.memory {
+            memory.others = memory.others - self.grabbed;
+        }
+        for (gpu, (_, grabbed, _)) in sample.gpus.iter_mut().zip(&self.gpus) {
+            if let Some(vram) = &mut gpu.vram {
+                vram.others = vram.others - *grabbed;
+            }
+        }
+    }
 }
 
 /// A fault that happens at a moment.
@@ -83,8 +114,6 @@ impl SimulatedWorld {
             now: Timestamp::ZERO,
             next_sample: others.first_due(),
             others,
-            reading: Sample::default(),
-            truth: Sample::default(),
             server,
             own: OwnUse::default(),
             users: Workloads::new(&workloads, seed),
@@ -106,32 +135,36 @@ impl SimulatedWorld {
         self.others.take_error()
     }
 
-    /// Brings others' use and the truth up to now, and the server's surroundings where it works: one at rest is told
-    /// of them when it is given something to do.
+    /// Returns everybody's use as it is now: what the account is kept from.
+    fn truth(&self) -> &Sample {
+        self.others.sample()
+    }
+
+    /// Brings the truth up to now, and the server's surroundings where it works: one at rest is told of them when it
+    /// is given something to do.
     fn look(&mut self) {
+        let is_new = self.others.read(self.now);
+        self.update_truth(is_new);
         if self.server.is_working() {
-            self.refresh();
-        } else {
-            self.others.read(self.now, &mut self.reading);
-            self.update_truth();
+            self.tell_surroundings();
         }
     }
 
-    /// Brings others' use, the truth and the server's surroundings up to now.
+    /// Brings the truth and the server's surroundings up to now.
     fn refresh(&mut self) {
-        self.others.read(self.now, &mut self.reading);
-        self.update_truth();
-        let busiest = self
-            .reading
-            .gpus
-            .iter()
-            .filter_map(|gpu| gpu.utilization)
-            .map(|rate| rate.others)
-            .max();
-        let memory = self.truth.memory.unwrap_or_default();
-        let vram = self.truth.gpus.iter().filter_map(|gpu| gpu.vram);
+        let is_new = self.others.read(self.now);
+        self.update_truth(is_new);
+        self.tell_surroundings();
+    }
+
+    fn tell_surroundings(&mut self) {
+        let truth = self.others.sample();
+        let busiest =
+            truth.gpus.iter().filter_map(|gpu| gpu.utilization).map(|rate| rate.others).max();
+        let memory = truth.memory.unwrap_or_default();
+        let vram = truth.gpus.iter().filter_map(|gpu| gpu.vram);
         let surroundings = Surroundings {
-            cpu_others: self.reading.cpu.map_or(Percent::ZERO, |rate| rate.others),
+            cpu_others: truth.cpu.map_or(Percent::ZERO, |rate| rate.others),
             gpu_others: busiest.unwrap_or_default(),
             swapping: memory.total > Bytes::ZERO && memory.used() > memory.total,
             free_memory: memory.free(),
@@ -144,29 +177,18 @@ impl SimulatedWorld {
         self.server.set_surroundings(self.now, surroundings);
     }
 
-    /// Adds our own use, and what was grabbed at the moment of a load, to others'.
-    fn update_truth(&mut self) {
-        if self.server.take_changed() || self.own.gpus.len() != self.reading.gpus.len() {
+    /// Puts our own use into the truth, if either is another than before.
+    fn update_truth(&mut self, is_new: bool) {
+        let has_changed =
+            self.server.take_changed() || self.own.gpus.len() != self.truth().gpus.len();
+        if has_changed && !is_new {
+            self.own.take_out_of(self.others.sample_mut());
+        }
+        if has_changed {
             self.update_own();
         }
-        let own = &self.own;
-        self.truth.clone_from(&self.reading);
-        if let Some(memory) = &mut self.truth.memory {
-            memory.own = own.ram;
-            memory.others += own.grabbed;
-        }
-        if let Some(cpu) = &mut self.truth.cpu {
-            cpu.own = own.cpu;
-        }
-        for (sample, (held, grabbed, used)) in self.truth.gpus.iter_mut().zip(&own.gpus) {
-            let GpuSample { vram, utilization, .. } = sample;
-            if let Some(vram) = vram {
-                vram.own = *held;
-                vram.others += *grabbed;
-            }
-            if let Some(Rate { own, .. }) = utilization {
-                *own = *used;
-            }
+        if has_changed || is_new {
+            self.own.put_into(self.others.sample_mut());
         }
     }
 
@@ -177,7 +199,7 @@ impl SimulatedWorld {
         self.own.grabbed = server.grabbed(None);
         self.own.cpu = server.cpu_own();
         self.own.gpus.clear();
-        self.own.gpus.extend((0..=u8::MAX).take(self.reading.gpus.len()).map(gpu));
+        self.own.gpus.extend((0..=u8::MAX).take(self.others.sample().gpus.len()).map(gpu));
     }
 
     fn has_fault(&mut self, is_kind: impl Fn(&FaultKind) -> bool) -> Option<FaultKind> {
@@ -215,7 +237,7 @@ impl Clock for SimulatedWorld {
 
     fn wait_until(&mut self, deadline: Timestamp) -> Timestamp {
         if deadline > self.now {
-            self.pressure.count(self.now, deadline, &self.truth);
+            self.pressure.count(self.now, deadline, self.others.sample());
             self.now = deadline;
         }
         self.pass_moments();
@@ -235,7 +257,7 @@ impl Probe for SimulatedWorld {
         if self.next_sample.is_some_and(|due| due <= now) {
             self.next_sample = self.others.due_after(now);
         }
-        sample.clone_from(&self.truth);
+        sample.clone_from(self.truth());
         if self.faults.is_empty() {
             return Ok(());
         }
@@ -243,10 +265,10 @@ impl Probe for SimulatedWorld {
             return Err(ProbeError("the probe did not answer".to_owned()));
         }
         if self.has_fault(|kind| matches!(kind, FaultKind::ProbeStale)).is_some() {
-            sample.clone_from(self.frozen.get_or_insert(self.truth.clone()));
+            sample.clone_from(self.frozen.get_or_insert_with(|| self.others.sample().clone()));
             return Ok(());
         }
-        self.frozen = Some(self.truth.clone());
+        self.frozen = Some(self.truth().clone());
         if let Some(FaultKind::ProbeWrong { resource, factor }) =
             self.has_fault(|kind| matches!(kind, FaultKind::ProbeWrong { .. }))
         {
@@ -260,14 +282,12 @@ impl Backend for SimulatedWorld {
     fn submit(&mut self, now: Timestamp, command: &Command) {
         self.refresh();
         self.server.submit(now, command);
-        self.update_truth();
+        self.update_truth(false);
     }
 
     fn poll(&mut self, now: Timestamp) -> Option<Outcome> {
         let outcome = self.server.poll(now);
-        if self.server.has_changed() {
-            self.update_truth();
-        }
+        self.update_truth(false);
         outcome
     }
 

@@ -16,8 +16,7 @@ use crate::units::Bytes;
 /// Counts a run's figures while it runs, or while its log is read: the same either way.
 ///
 /// Each event costs a few comparisons. Memory is constant but for the timeline, which takes 16 bytes a
-/// switch. Nothing is counted twice when samples are handed over by [`Fold::count_sample`] alone: a driver
-/// without a log calls [`Fold::input`] and [`Fold::output`] for everything else.
+/// switch.
 #[derive(Clone, Debug)]
 pub struct Fold {
     catalog: Catalog,
@@ -174,21 +173,22 @@ impl Fold {
         }
     }
 
-    /// Counts a sample without looking at it.
-    pub fn count_sample(&mut self) {
-        self.summary.samples += 1;
+    /// Counts something that the controller was told.
+    #[inline]
+    pub fn input(&mut self, now: Timestamp, input: &Input) {
+        if let Input::Sample(sample) = input {
+            self.summary.samples += 1;
+            if let Some(settings) = &self.judge {
+                self.strain.advance(now);
+                self.strain.judge(settings, sample);
+            }
+        } else {
+            self.other_input(now, input);
+        }
     }
 
-    /// Counts something that the controller was told.
-    pub fn input(&mut self, now: Timestamp, input: &Input) {
+    fn other_input(&mut self, now: Timestamp, input: &Input) {
         match input {
-            Input::Sample(sample) => {
-                self.summary.samples += 1;
-                if let Some(settings) = &self.judge {
-                    self.strain.advance(now);
-                    self.strain.judge(settings, sample);
-                }
-            }
             Input::SampleMissing { .. } => self.summary.samples_missing += 1,
             Input::Request(_) => self.summary.requests.arrived += 1,
             Input::Outcome(outcome) => self.outcome(now, outcome),
@@ -199,7 +199,7 @@ impl Fold {
                 }
             }
             Input::Shutdown => self.shutting_down = true,
-            Input::Cancel { .. } | Input::Timeout | Input::Switch { .. } => {}
+            Input::Sample(_) | Input::Cancel { .. } | Input::Timeout | Input::Switch { .. } => {}
         }
     }
 

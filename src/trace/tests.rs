@@ -364,12 +364,13 @@ fn reading_on_a_thread_gives_the_same_samples_in_the_same_order() {
     let (want, digest) = read_all(long_trace()).unwrap();
     let mut reader = ThreadedReader::start(open(long_trace(), &ReadOptions::default()).unwrap());
     let mut got = Vec::new();
-    while let Some((at, sample)) = reader.next().unwrap() {
+    let mut sample = Sample::default();
+    while let Some(at) = reader.next_into(&mut sample).unwrap() {
         got.push((at, sample.clone()));
     }
     assert_eq!(got, want);
     assert_eq!(reader.reader().unwrap().digest().unwrap().to_string(), digest);
-    assert_eq!(reader.next().unwrap(), None);
+    assert_eq!(reader.next_into(&mut sample).unwrap(), None);
 }
 
 #[test]
@@ -379,7 +380,7 @@ fn an_error_on_the_thread_arrives_after_the_samples_before_it() {
     let mut reader = ThreadedReader::start(open(cut, &ReadOptions::default()).unwrap());
     let mut count = 0;
     let error = loop {
-        match reader.next() {
+        match reader.next_into(&mut Sample::default()) {
             Ok(Some(_)) => count += 1,
             Ok(None) => panic!("a cut file has no end"),
             Err(error) => break error.to_string(),
@@ -392,7 +393,7 @@ fn an_error_on_the_thread_arrives_after_the_samples_before_it() {
 #[test]
 fn a_reader_that_is_dropped_early_leaves_no_thread_waiting() {
     let mut reader = ThreadedReader::start(open(Endless::text(), &ReadOptions::default()).unwrap());
-    assert!(reader.next().unwrap().is_some());
+    assert!(reader.next_into(&mut Sample::default()).unwrap().is_some());
     drop(reader);
 }
 

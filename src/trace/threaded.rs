@@ -42,12 +42,12 @@ impl ThreadedReader {
         Self { full, spent, batch, filled: 0, at: 0, ended: false, worker, reader: None }
     }
 
-    /// Returns the next sample and its time; `None` at the end.
+    /// Puts the next sample into `sample` and returns its time; `None` at the end. What `sample` held is reused for a
+    /// later one.
     ///
     /// # Errors
     /// As [`ResourceReader::next`], once the samples before the error are taken.
-    #[expect(clippy::should_implement_trait, reason = "an iterator's item could not be borrowed")]
-    pub fn next(&mut self) -> Result<Option<(Timestamp, &Sample)>, TraceError> {
+    pub fn next_into(&mut self, sample: &mut Sample) -> Result<Option<Timestamp>, TraceError> {
         while self.at == self.filled {
             if self.ended {
                 return Ok(None);
@@ -67,9 +67,10 @@ impl ThreadedReader {
                 Err(_) => self.rethrow(),
             }
         }
-        let (at, sample) = &self.batch[self.at];
+        let (at, next) = &mut self.batch[self.at];
         self.at += 1;
-        Ok(Some((*at, sample)))
+        std::mem::swap(sample, next);
+        Ok(Some(*at))
     }
 
     /// Returns the reader with its defects, machine and digest; `None` before the end or an error.

@@ -203,6 +203,8 @@ fn exit_codes_tell_done_failed_and_could_not() {
         ("check nowhere", 2),
         ("verify good/events.jsonl", 0),
         ("verify torn.jsonl", 1),
+        ("verify torn.jsonl --unclosed", 0),
+        ("verify nowhere", 2),
         ("verify changes/events.jsonl", 1),
         ("verify good.csv", 1),
         ("diff good/events.jsonl good/events.jsonl", 0),
@@ -408,6 +410,8 @@ const VERBS: &[&str] = &[
     "hardware",
     #[cfg(feature = "serve")]
     "serve",
+    #[cfg(feature = "serve")]
+    "calibrate",
 ];
 
 /// The same with every feature.
@@ -506,7 +510,9 @@ const REFUSALS: &[(&str, &[&str])] = &[
     ("plot good/events.jsonl --out x.bmp", &["`x.bmp` must end in .svg or .png"]),
     // Logs.
     ("plot good.csv --out x.svg", &["good.csv:1", "no event log", "give an events.jsonl"]),
-    ("plot nowhere --out x.svg", &["nowhere", "cannot be read"]),
+    ("plot nowhere --out x.svg", &["cannot open nowhere", "check the path"]),
+    ("verify nowhere", &["cannot open nowhere", "check the path"]),
+    ("verify empty-folder", &["empty-folder", "folder"]),
     ("explain good.csv", &["good.csv:1", "no event log"]),
     ("explain good/events.jsonl --at soon", &["--at", "1h 30m"]),
     ("diff good/events.jsonl binary.csv", &["binary.csv:1", "no event log"]),

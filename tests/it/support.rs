@@ -132,6 +132,7 @@ pub(crate) fn header(scenario: &Scenario) -> Header {
         settings: scenario.settings.clone(),
         catalog: RawCatalog::from(&scenario.catalog),
         started_at: None,
+        segment: None,
         fingerprint: String::new(),
     }
     .seal()

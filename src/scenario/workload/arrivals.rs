@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Arrivals, Rate, Recorded, Workload};
 use crate::request::{Request, RequestId, Target, Task};
 use crate::rng::{Seed, Stream};
-use crate::time::{Timestamp, from_secs_f64, nanos};
+use crate::time::{Timestamp, earliest, from_secs_f64, nanos};
 
 /// All workloads of a scenario, as one stream of arrivals.
 ///
@@ -105,14 +105,20 @@ impl Workloads {
     }
 
     /// Returns when the next arrival is due; `None` when none will come unless a request ends.
+    #[inline]
     pub fn next_at(&self) -> Option<Timestamp> {
         let hang_up = self.hang_ups.peek().map(|Reverse((at, _))| *at);
-        self.sources.iter().filter_map(|source| source.next).chain(hang_up).min()
+        self.sources.iter().fold(hang_up, |first, source| earliest([first, source.next]))
     }
 
     /// Returns the next arrival that is due by `now`.
+    #[inline]
     pub fn pop(&mut self, now: Timestamp) -> Option<Arrival> {
         let at = self.next_at().filter(|at| *at <= now)?;
+        self.pop_due(at)
+    }
+
+    fn pop_due(&mut self, at: Timestamp) -> Option<Arrival> {
         if let Some(&Reverse((due, id))) = self.hang_ups.peek()
             && due == at
         {

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::Value;
+use tiershift::log::{runs, segments};
 use tiershift::time::{Clock, SystemClock, Timestamp};
 
 use crate::support::root;
@@ -80,7 +81,7 @@ impl Daemon {
     }
 
     pub(super) fn start_with(folder: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(snapbox::cmd::cargo_bin!("tiershift"))
+        let child = Command::new(snapbox::cmd::cargo_bin!("tiershift"))
             .current_dir(folder)
             .args(["serve", "--port", "0", "--policy", "policy.toml"])
             .args(arguments)
@@ -88,6 +89,11 @@ impl Daemon {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        Self::of(child, folder)
+    }
+
+    /// Takes over a daemon whose standard output is piped, as soon as it listens.
+    pub(super) fn of(mut child: Child, folder: &Path) -> Self {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
@@ -96,10 +102,7 @@ impl Daemon {
     }
 
     pub(super) fn send(&self, request: &str) -> Connection {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        Connection { stream, read: String::new() }
+        Connection::open(self.port, request).unwrap()
     }
 
     pub(super) fn send_post(&self, path: &str, body: &str) -> Connection {
@@ -169,11 +172,19 @@ impl Drop for Daemon {
 }
 
 pub(super) struct Connection {
-    stream: TcpStream,
+    pub(super) stream: TcpStream,
     read: String,
 }
 
 impl Connection {
+    /// Sends a request.
+    pub(super) fn open(port: u16, request: &str) -> std::io::Result<Self> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(request.as_bytes())?;
+        Ok(Self { stream, read: String::new() })
+    }
+
     /// Reads until `text` has come.
     pub(super) fn until(&mut self, text: &str) {
         let mut bytes = [0; 4096];
@@ -189,6 +200,14 @@ impl Connection {
         self.stream.read_to_string(&mut self.read).unwrap();
         self.read
     }
+}
+
+/// Returns the text of the newest log that a daemon recorded and closed.
+pub(super) fn log_text(recordings: &Path) -> String {
+    let run = runs(recordings).unwrap().pop().unwrap();
+    let unpack = |path: &Path| zstd::decode_all(fs::File::open(path).unwrap()).unwrap();
+    let bytes = segments(&run).unwrap().iter().flat_map(|it| unpack(&it.path)).collect();
+    String::from_utf8(bytes).unwrap()
 }
 
 #[track_caller]

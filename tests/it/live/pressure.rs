@@ -10,7 +10,7 @@ use crate::live::daemon::{Daemon, chat, engine, signal};
 use crate::live::gguf;
 use crate::live::hog::{Hog, space};
 use crate::live::story::Story;
-use crate::support::run_in;
+use crate::support::{contents, run_in};
 
 const NAME: &str = "a_hog_takes_one_tier_and_gives_it_back";
 
@@ -126,8 +126,10 @@ switch-cooldown = "0s"
 fn keep(folder: &std::path::Path) {
     if let Some(out) = std::env::var_os("TIERSHIFT_KEEP") {
         run_in(folder, "plot log.jsonl --out log.png").exits(0);
-        for name in ["log.jsonl", "log.png"] {
-            fs::copy(folder.join(name), std::path::Path::new(&out).join(name)).unwrap();
+        for name in contents(folder).keys().filter(|name| name.starts_with("log.")) {
+            let place = std::path::Path::new(&out).join(name);
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::copy(folder.join(name), place).unwrap();
         }
     }
 }

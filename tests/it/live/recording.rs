@@ -1,0 +1,164 @@
+//! The flight recorder of a real daemon: rotated under load, read while it is written, killed, out of room.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tiershift::event::{Event, Input};
+use tiershift::log::{LogReader, runs, segments};
+use tiershift::time::Timestamp;
+
+use crate::live::daemon::{Daemon, POLICY, chat, children, engine, json, signal};
+use crate::live::gguf;
+use crate::support::{contents, run_in};
+
+/// A folder with one model, and a config that fills a segment in a second.
+fn workshop(segment_size: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("models")).unwrap();
+    gguf::place(&folder.path().join("models"), "a", gguf::TINY);
+    let policy = POLICY.replace("\"100ms\"", "\"20ms\"").replace("[manager]", "[policy.manager]");
+    let log = format!("[log]\nfolder = \"recordings\"\nsegment-size = \"{segment_size}\"\n");
+    let config = format!("[models]\nfolder = \"models\"\n{log}[policy]\n{policy}");
+    fs::write(folder.path().join("serve.toml"), config).unwrap();
+    folder
+}
+
+/// Starts a daemon from a shell, after what the shell is told.
+fn start(engine: &Path, folder: &Path, before: &str) -> Daemon {
+    let program = snapbox::cmd::cargo_bin!("tiershift").display();
+    let line = format!("{before} exec '{program}' serve --config serve.toml --port 0");
+    let child = Command::new("sh")
+        .args(["-c", &format!("{line} --llama-server '{}'", engine.display())])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(fs::File::create(folder.join("stderr.txt")).unwrap())
+        .spawn()
+        .unwrap();
+    Daemon::of(child, folder)
+}
+
+fn newest_run(folder: &Path) -> PathBuf {
+    runs(&folder.join("recordings")).unwrap().pop().unwrap()
+}
+
+fn stop(mut daemon: Daemon) {
+    signal("TERM", daemon.child.id());
+    assert_eq!(daemon.wait(), Some(0));
+}
+
+#[test]
+fn a_recording_is_rotated_under_load_and_read_while_it_is_written() {
+    let Some(engine) = engine("a_recording_is_rotated_under_load_and_read_while_it_is_written")
+    else {
+        return;
+    };
+    let folder = workshop("16KiB");
+    let folder = folder.path();
+    let daemon = start(&engine, folder, "");
+    let is_at = |segment: u64| {
+        move |status: &serde_json::Value| {
+            status["recording"]["on"]["segment"].as_u64().is_some_and(|at| at >= segment)
+        }
+    };
+    for segment in [2, 4, 6] {
+        let streams: Vec<_> = (0..8).map(|_| daemon.ask(&chat("the cat", 20))).collect();
+        // Every reader goes as far as it can, and says that it did not see the end.
+        let verified = run_in(folder, "verify recordings --unclosed").exits(0);
+        assert!(verified.out.contains("verified as far as it goes"), "{}", verified.out);
+        run_in(folder, "verify recordings").exits(1);
+        for line in ["explain recordings", "plot recordings --out now.svg"] {
+            let read = run_in(folder, line).exits(0);
+            assert!(read.err.contains("note: recordings was not closed"), "{line}: {}", read.err);
+        }
+        let replayed = run_in(folder, "replay recordings --policy projecting --json").json();
+        assert!(replayed["warnings"].to_string().contains("was not closed"), "{replayed}");
+        for stream in streams {
+            let stream = stream.rest();
+            assert!(stream.contains("data: [DONE]"), "{stream}");
+        }
+        daemon.wait_for("the next segment", is_at(segment));
+    }
+    stop(daemon);
+    let run = newest_run(folder);
+    let found = segments(&run).unwrap();
+    assert!(found.len() >= 6, "{found:?}");
+    assert!(found.iter().all(|it| it.path.extension().is_some_and(|end| end == "zst")));
+    // One log, from the folder of all, of the run, or its first file.
+    let first = found[0].path.strip_prefix(folder).unwrap().display().to_string();
+    let run = run.strip_prefix(folder).unwrap().display().to_string();
+    let verified = run_in(folder, &format!("verify recordings {run} {first}")).exits(0);
+    assert_eq!(verified.out.matches(": verified, ").count(), 3, "{}", verified.out);
+    let same = run_in(folder, &format!("diff recordings {first}")).exits(0);
+    assert!(same.err.is_empty(), "{}", same.err);
+    // What begins late says so.
+    let third = found[2].path.strip_prefix(folder).unwrap().display().to_string();
+    let late = run_in(folder, &format!("verify {third}")).exits(1);
+    assert!(late.out.contains("the log begins at record"), "{}", late.out);
+    run_in(folder, &format!("explain {third}")).exits(0);
+}
+
+#[test]
+fn a_daemon_that_is_killed_leaves_its_recording_and_the_next_one_lets_it_be() {
+    let Some(engine) =
+        engine("a_daemon_that_is_killed_leaves_its_recording_and_the_next_one_lets_it_be")
+    else {
+        return;
+    };
+    let folder = workshop("16KiB");
+    let folder = folder.path();
+    let mut before = Vec::new();
+    // Killed while it writes, rotates and packs, wherever it is.
+    for segment in [1, 2, 3] {
+        let daemon = start(&engine, folder, "");
+        assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
+        daemon.wait_for("the segment", |status| {
+            status["recording"]["on"]["segment"].as_u64() >= Some(segment)
+        });
+        let streams: Vec<_> = (0..8).map(|_| daemon.ask(&chat("the dog", 500))).collect();
+        let uptime = json(&daemon.get("/status"))["uptime_ns"].as_u64().unwrap();
+        let models = children(daemon.child.id());
+        signal("KILL", daemon.child.id());
+        models.into_iter().for_each(|pid| signal("KILL", pid));
+        drop((daemon, streams));
+
+        let run = newest_run(folder);
+        let name = run.strip_prefix(folder).unwrap().display().to_string();
+        let verified = run_in(folder, &format!("verify --unclosed {name}")).exits(0);
+        assert!(verified.out.contains("was not closed"), "{}", verified.out);
+        let last = LogReader::open(&run).unwrap().map(Result::unwrap).last().unwrap();
+        let lost = Timestamp::from_nanos(uptime).since(last.at);
+        assert!(lost < Duration::from_secs(1), "{lost:?} are lost");
+        before.push((run.clone(), contents(&run)));
+    }
+    for (run, files) in before {
+        assert!(contents(&run) == files, "{} was changed", run.display());
+    }
+}
+
+#[test]
+fn a_disk_without_room_stops_the_recording_and_not_the_serving() {
+    let Some(engine) = engine("a_disk_without_room_stops_the_recording_and_not_the_serving") else {
+        return;
+    };
+    let folder = workshop("16MiB");
+    let folder = folder.path();
+    // No file may be longer than this; a write past it fails as on a full disk.
+    let daemon = start(&engine, folder, "trap '' XFSZ; ulimit -f 64;");
+    daemon.wait_for("the end of the recording", |status| {
+        status["recording"]["stopped"]["error"].is_string()
+    });
+    for _ in 0..3 {
+        assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
+    }
+    stop(daemon);
+    let said = fs::read_to_string(folder.join("stderr.txt")).unwrap();
+    assert!(said.contains("error: the recording has stopped, serving goes on"), "{said}");
+    run_in(folder, "verify recordings --unclosed").exits(0);
+    let log = LogReader::open(&folder.join("recordings")).unwrap();
+    let samples =
+        log.map(Result::unwrap).filter(|it| matches!(it.event, Event::Input(Input::Sample(_))));
+    assert!(samples.count() > 1, "what was written before is there");
+}
