@@ -1,6 +1,7 @@
 //! The live side, with a real model server and real sockets on loopback.
 
 mod adoption;
+mod backends;
 mod daemon;
 mod gguf;
 mod hog;
@@ -10,4 +11,5 @@ mod router;
 mod security;
 mod serve;
 mod serving;
+mod standin;
 mod story;
