@@ -345,7 +345,7 @@ fn an_unload_of_the_router_is_asked_for_when_no_slot_works() {
     let mut rig = Rig::router(&engine, &[]);
     // Behaviour 1: the router would let the stream fall silent, and cut it after 10 s.
     rig.loads("a");
-    let stream = rig.stream("a", 400);
+    let stream = rig.stream("a", 60);
     rig.unload("a");
     let stream = stream.rest();
     assert!(stream.contains("[DONE]"), "nobody's stream was cut: {stream}");
@@ -392,7 +392,7 @@ fn ollama_keeps_what_somebody_else_would_let_go_and_finishes_what_runs() {
     let Host::StandIn(server) = &rig.host else { unreachable!("it was made so above") };
     post(server.port, "/api/generate", r#"{"model":"a","keep_alive":300}"#).rest();
     poll("our word", || server.keep_alive("a") == -1);
-    let stream = rig.stream("a", 400);
+    let stream = rig.stream("a", 60);
     rig.unload("a");
     assert!(stream.rest().contains("[DONE]"), "it was not cut");
     rig.comes(&Outcome::Unloaded { model: "a".into() });
