@@ -12,6 +12,7 @@
 
 mod access;
 mod board;
+mod calibrate;
 mod completions;
 mod config;
 mod connections;
@@ -60,6 +61,7 @@ use crate::settings::{RawSettings, Settings, SettingsError};
 use crate::time::Clock;
 
 pub use crate::live::access::{Access, Token, TokenError};
+pub use crate::live::calibrate::{CalibrationError, CalibrationPlan, CalibrationStep, calibrate};
 pub use crate::live::config::{
     ConfigError, RawConfig, RawListen, RawLog, RawModels, RawServer, schema as config_schema,
 };
@@ -132,7 +134,7 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
         .enable_all()
         .build()
         .map_err(LiveError::Runtime)?;
-    let client = client()?;
+    let client = client().map_err(LiveError::Client)?;
     let listener = runtime
         .block_on(TcpListener::bind(plan.address))
         .and_then(|listener| Ok((listener.local_addr()?, listener)));
@@ -230,7 +232,7 @@ fn hearers(to: &Sender<Message>, hear: &Hear) -> Hearers {
     }
 }
 
-fn client() -> Result<reqwest::Client, LiveError> {
+fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
         // The models' ports are on this machine, whatever the environment says of proxies.
         .no_proxy()
@@ -240,7 +242,6 @@ fn client() -> Result<reqwest::Client, LiveError> {
         .pool_max_idle_per_host(0)
         .read_timeout(SILENCE)
         .build()
-        .map_err(LiveError::Client)
 }
 
 fn header(plan: &Plan, machine: &Machine) -> Header {

@@ -2,9 +2,11 @@
 
 mod adoption;
 mod backends;
+mod calibrate;
 mod daemon;
 mod gguf;
 mod hog;
+mod load;
 mod pressure;
 mod recording;
 mod router;

@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -39,6 +40,9 @@ pub(super) fn engine(test: &str) -> Option<PathBuf> {
     if let Some(given) = std::env::var_os("TIERSHIFT_LLAMA_SERVER") {
         return Some(given.into());
     }
+    // One test brings it, the others wait.
+    static BRINGING: Mutex<()> = Mutex::new(());
+    let _bringing = BRINGING.lock();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("llama-server");
     let script = root().join("scripts/get-llama-server.sh");
     let got = Command::new("bash").arg(script).arg(&folder).stdin(Stdio::null()).output();
