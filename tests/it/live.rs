@@ -1,6 +1,7 @@
 //! The live side, with a real model server and real sockets on loopback.
 
 mod adoption;
+mod backends;
 mod calibrate;
 mod daemon;
 mod gguf;
@@ -12,4 +13,5 @@ mod router;
 mod security;
 mod serve;
 mod serving;
+mod standin;
 mod story;
