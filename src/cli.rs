@@ -15,6 +15,8 @@ mod run;
 #[cfg(feature = "serve")]
 mod serve;
 #[cfg(feature = "serve")]
+mod status;
+#[cfg(feature = "serve")]
 mod token;
 mod verify;
 
@@ -63,6 +65,9 @@ enum Verb {
     /// Serve the best model that this machine can carry, through llama-server
     #[cfg(feature = "serve")]
     Serve(serve::Arguments),
+    /// Show what a running daemon serves, why nothing higher, and what happened last
+    #[cfg(feature = "serve")]
+    Status(status::Arguments),
     /// Convert a public format into a native trace
     Import(import::Arguments),
     /// Draw the decision plot of an event log
@@ -94,6 +99,8 @@ pub fn run() -> ExitCode {
         Verb::Record(arguments) => live::record(arguments, json),
         #[cfg(feature = "serve")]
         Verb::Serve(arguments) => serve::run(arguments, json),
+        #[cfg(feature = "serve")]
+        Verb::Status(arguments) => status::run(arguments, json),
         Verb::Import(arguments) => import::run(arguments, json),
         Verb::Plot(arguments) => plot::run(arguments, json),
         Verb::Explain(arguments) => explain::run(arguments, json),

@@ -1,6 +1,7 @@
 //! The live side, with a real model server and real sockets on loopback.
 
 mod adoption;
+mod browser;
 mod daemon;
 mod gguf;
 mod hog;
@@ -10,3 +11,4 @@ mod security;
 mod serve;
 mod serving;
 mod story;
+mod watching;
