@@ -23,7 +23,7 @@ function span(seconds) {
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   if (seconds < 59.5) return `${Math.round(seconds)} s`;
   if (seconds < 3570) return `${Math.round(seconds / 60)} min`;
-  return `${(seconds / 3600).toFixed(1)} h`;
+  return `${(seconds / 3600).toFixed(1).replace(".0", "")} h`;
 }
 
 const seconds = (nanos) => nanos / 1e9;
@@ -154,10 +154,11 @@ function showPlot() {
   });
   svg.append(draw("path", { class: "step", d: step || "M0 0" }), draw("path", { class: "use", d: use || "M0 0" }));
   svg.append(draw("text", { x: left + 4, y: low + 12 }, "memory in use, by everybody"));
-  for (let part = 0; part <= 3; part += width < 480 ? 3 : 1) {
-    const back = (range() / 3) * (3 - part);
-    const anchor = part === 0 ? "start" : part === 3 ? "end" : "middle";
-    svg.append(draw("text", { x: left + ((right - left) / 3) * part, y: height - 6, "text-anchor": anchor }, back ? `−${span(back)}` : "now"));
+  const parts = { 300: 5, 900: 3, 3600: 4 }[range()];
+  for (let part = 0; part <= parts; part += width < 480 ? parts : 1) {
+    const back = (range() / parts) * (parts - part);
+    const anchor = part === 0 ? "start" : part === parts ? "end" : "middle";
+    svg.append(draw("text", { x: left + ((right - left) / parts) * part, y: height - 6, "text-anchor": anchor }, back ? `−${span(back)}` : "now"));
   }
   const chosen = cursor === null ? seen.length - 1 : Math.min(cursor, seen.length - 1);
   const point = seen[chosen];
