@@ -1,6 +1,8 @@
 //! The command line: raw arguments become a checked plan, the plan a call. One file a verb.
 
 mod artifacts;
+#[cfg(feature = "serve")]
+mod calibrate;
 mod check;
 mod common;
 mod diff;
@@ -68,6 +70,9 @@ enum Verb {
     /// Show what a running daemon serves, why nothing higher, and what happened last
     #[cfg(feature = "serve")]
     Status(status::Arguments),
+    /// Measure the models of a folder on this machine, and write a catalog of them
+    #[cfg(feature = "serve")]
+    Calibrate(calibrate::Arguments),
     /// Convert a public format into a native trace
     Import(import::Arguments),
     /// Draw the decision plot of an event log
@@ -101,6 +106,8 @@ pub fn run() -> ExitCode {
         Verb::Serve(arguments) => serve::run(arguments, json),
         #[cfg(feature = "serve")]
         Verb::Status(arguments) => status::run(arguments, json),
+        #[cfg(feature = "serve")]
+        Verb::Calibrate(arguments) => calibrate::run(arguments, json),
         Verb::Import(arguments) => import::run(arguments, json),
         Verb::Plot(arguments) => plot::run(arguments, json),
         Verb::Explain(arguments) => explain::run(arguments, json),

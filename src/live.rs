@@ -13,6 +13,7 @@
 mod access;
 mod ask;
 mod board;
+mod calibrate;
 mod completions;
 mod config;
 mod connections;
@@ -20,10 +21,13 @@ mod events;
 mod folder;
 mod gguf;
 mod http;
+mod ladder;
 mod message;
 mod page;
 mod recorder;
 mod refusal;
+mod server;
+mod source;
 mod tally;
 mod wish;
 mod world;
@@ -31,7 +35,6 @@ mod world;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,7 +43,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-use crate::backend::llama_server::{Hearers, LlamaServer};
+use crate::backend::llama_server::Hearers;
 use crate::catalog::{Catalog, ModelId, RawCatalog};
 use crate::controller::{Controller, ControllerError, Detail};
 use crate::driver::{self, Livelock};
@@ -52,6 +55,7 @@ use crate::live::connections::Limits;
 use crate::live::http::App;
 use crate::live::message::Message;
 use crate::live::recorder::{HearRecording, Recorder, Recording};
+use crate::live::source::Started;
 use crate::live::world::{LiveWorld, Parts};
 use crate::log::{Header, LogLevel, LogVersion};
 use crate::probe::system::SystemProbe;
@@ -61,11 +65,14 @@ use crate::time::Clock;
 
 pub use crate::live::access::{Access, Token, TokenError};
 pub use crate::live::ask::{AskError, fetch_status};
+pub use crate::live::calibrate::{CalibrationError, CalibrationPlan, CalibrationStep, calibrate};
 pub use crate::live::config::{
     ConfigError, RawConfig, RawListen, RawLog, RawModels, RawServer, schema as config_schema,
 };
 pub use crate::live::folder::{Folder, FolderError};
 pub use crate::live::recorder::LogPlan;
+pub use crate::live::server::{RemoteServer, ServerError};
+pub use crate::live::source::{Source, SourceError};
 
 /// What is to be served.
 #[derive(Clone, Debug)]
@@ -74,11 +81,9 @@ pub struct Plan {
     pub address: SocketAddr,
     /// Who is let in.
     pub access: Access,
-    /// The `llama-server` program.
-    pub program: PathBuf,
-    /// The model files.
-    pub folder: Folder,
-    /// The ladder; each of its models has a file in the folder.
+    /// What runs the models.
+    pub source: Source,
+    /// The ladder; the source has each of its models.
     pub catalog: Catalog,
     /// The policy.
     pub settings: RawSettings,
@@ -124,40 +129,30 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     if !plan.address.ip().is_loopback() && plan.access.token.is_none() {
         return Err(LiveError::NoToken { address: plan.address });
     }
-    check_program(&plan)?;
     let mut probe = SystemProbe::new();
     let machine = probe.machine();
     let settings = Settings::new(plan.settings.clone(), machine.tier())?;
     let controller = Controller::new(&settings, &plan.catalog, Detail::Full)?;
-    let launches = plan.folder.launches(&plan.catalog)?;
-    // Held to the end.
-    let claim = plan.folder.claim()?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
         .build()
         .map_err(LiveError::Runtime)?;
-    let client = client()?;
+    let client = client().map_err(LiveError::Client)?;
     let listener = runtime
         .block_on(TcpListener::bind(plan.address))
         .and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) =
         listener.map_err(|source| LiveError::Listen { address: plan.address, source })?;
     let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone(), settings)));
-    let recorder = recorder(&plan, &machine, &board, hear)?;
     let (to, inbox) = mpsc::channel();
-    let mut backend = LlamaServer::new(
-        plan.program,
-        plan.folder.path().to_owned(),
-        launches,
-        runtime.handle().clone(),
-        client.clone(),
-        hearers(&to, hear),
-    );
-    let adopted = if claim.is_some() { backend.adopt() } else { Vec::new() };
+    let tools = (runtime.handle().clone(), client.clone(), hearers(&to, hear));
+    // Its claim is held to the end.
+    let Started { backend, adopted, claim: _claim } = plan.source.start(&plan.catalog, tools)?;
     for Adopted { model, .. } in &adopted {
         hear(Told::Adopted { model });
     }
+    let recorder = recorder(&plan, &machine, &board, hear)?;
     let app = Arc::new(App::new(to.clone(), plan.catalog.clone(), client, Arc::clone(&board)));
     let (stop, stopped) = oneshot::channel::<()>();
     let router = http::router(app, Door::new(plan.access, address.ip()));
@@ -194,6 +189,8 @@ fn control(
             recorder.record(now, passed);
             board.lock().unwrap_or_else(PoisonError::into_inner).see(now, passed);
         })?;
+        let sources = world.own_sources();
+        board.lock().unwrap_or_else(PoisonError::into_inner).learn_own_sources(sources);
     }
     recorder.close();
     Ok(())
@@ -240,17 +237,7 @@ fn hearers(to: &Sender<Message>, hear: &Hear) -> Hearers {
     }
 }
 
-/// Sees that the program runs at all: a wrong path is told now, and not as a load that fails again and again.
-fn check_program(plan: &Plan) -> Result<(), LiveError> {
-    let mut command = Command::new(&plan.program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let ran = command.status().and_then(|status| {
-        if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
-    });
-    ran.map_err(|source| LiveError::Program { program: plan.program.clone(), source })
-}
-
-fn client() -> Result<reqwest::Client, LiveError> {
+fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
         // The models' ports are on this machine, whatever the environment says of proxies.
         .no_proxy()
@@ -260,7 +247,6 @@ fn client() -> Result<reqwest::Client, LiveError> {
         .pool_max_idle_per_host(0)
         .read_timeout(SILENCE)
         .build()
-        .map_err(LiveError::Client)
 }
 
 fn header(plan: &Plan, machine: &Machine) -> Header {
@@ -350,8 +336,6 @@ pub enum LiveError {
     NoToken { address: SocketAddr },
     #[error("cannot listen on {address}: take another port with --port")]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("`{}` does not run: name a llama-server with --llama-server, scripts/get-llama-server.sh gets one", program.display())]
-    Program { program: PathBuf, source: io::Error },
     #[error("cannot record into `{}`: name a folder of its own that may be written", folder.display())]
     Log { folder: PathBuf, source: io::Error },
     #[error("the system gives no threads or signals")]
@@ -359,7 +343,7 @@ pub enum LiveError {
     #[error("cannot make connections")]
     Client(#[source] reqwest::Error),
     #[error(transparent)]
-    Folder(#[from] FolderError),
+    Source(#[from] SourceError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]

@@ -10,7 +10,9 @@ use clap::Args;
 
 use crate::cli::token::TokenArguments;
 use crate::cli::{Verdict, common, token};
-use crate::live::{self, Access, Folder, Hear, Plan, RawConfig, RawListen, Token, Told};
+use crate::live::{
+    self, Access, Folder, Hear, Plan, RawConfig, RawListen, RemoteServer, Source, Token, Told,
+};
 use crate::probe::system::SystemProbe;
 
 /// Serve the best model that this machine can carry, through llama-server
@@ -19,6 +21,7 @@ use crate::probe::system::SystemProbe;
     after_help = "Stops on Ctrl-C or SIGTERM: takes nothing new, finishes what runs, unloads. A second one ends it at \
 once.\n\nExamples:\n  \
 tiershift serve --models ~/models\n  \
+tiershift serve --server http://127.0.0.1:11434\n  \
 tiershift serve --example-config > serve.toml\n  \
 tiershift serve --config serve.toml\n  \
 tiershift serve --llama-server ./llama/llama-server --models ~/models --log recordings\n  \
@@ -35,6 +38,10 @@ pub(super) struct Arguments {
     /// The llama-server program [default: llama-server]
     #[arg(long, value_name = "PROGRAM")]
     llama_server: Option<PathBuf>,
+    /// A model server that runs already, such as http://127.0.0.1:11434, instead of processes of our own:
+    /// llama-server in router mode, Ollama, LM Studio, llama-swap, or anything with OpenAI's API
+    #[arg(long, value_name = "URL", conflicts_with_all = ["models", "llama_server"])]
+    server: Option<String>,
     /// The folder of the .gguf files
     #[arg(long, value_name = "FOLDER")]
     models: Option<PathBuf>,
@@ -76,19 +83,27 @@ fn plan(arguments: &Arguments) -> Result<Plan> {
     let RawListen { host, port, token_file, token_env, allowed_hosts } = config.listen;
     let token = token::read(token_file.as_deref(), token_env.as_deref())?;
     let token = token.map(|text| Token::new(&text)).transpose()?;
-    let folder = config.models.folder.context(
-        "no models are named: say --models FOLDER, or give `folder` in [models] of the config",
-    )?;
-    let folder = Folder::open(&folder)?;
-    let catalog = match &config.models.catalog {
-        Some(path) => common::catalog(path)?,
-        None => folder.catalog()?,
+    let catalog = config.models.catalog.as_deref().map(common::catalog).transpose()?;
+    let (source, catalog) = match &config.server.url {
+        Some(url) => {
+            let server = RemoteServer::find(url)?;
+            eprintln!("{} answers at {url}", server.name());
+            let catalog = catalog.map_or_else(|| server.catalog(), Ok)?;
+            (Source::Server(server), catalog)
+        }
+        None => {
+            let folder = config.models.folder.context(
+                "no models are named: say --models FOLDER or --server URL, or give `folder` in [models] of the config",
+            )?;
+            let folder = Folder::open(&folder)?;
+            let catalog = catalog.map_or_else(|| folder.catalog(), Ok)?;
+            (Source::Processes { program: config.server.llama_server, folder }, catalog)
+        }
     };
     Ok(Plan {
         address: SocketAddr::new(host, port),
         access: Access { token, hosts: allowed_hosts },
-        program: config.server.llama_server,
-        folder,
+        source,
         catalog,
         settings: config.policy,
         log: config.log.plan(),
@@ -112,6 +127,10 @@ fn config(arguments: &Arguments) -> Result<RawConfig> {
     }
     config.listen.allowed_hosts.extend(arguments.allowed_hosts.iter().cloned());
     set(&mut config.server.llama_server, arguments.llama_server.clone());
+    if arguments.models.is_some() || arguments.llama_server.is_some() {
+        config.server.url = None;
+    }
+    config.server.url = arguments.server.clone().or(config.server.url);
     config.models.folder = arguments.models.clone().or(config.models.folder);
     config.models.catalog = arguments.catalog.clone().or(config.models.catalog);
     config.log.folder = arguments.log.clone().or(config.log.folder);
@@ -135,7 +154,7 @@ fn tell(told: &Told<'_>, json: bool) {
             };
         }
         Told::Adopted { model } => {
-            eprintln!("`{model}` was left loaded by an earlier run and serves on");
+            eprintln!("`{model}` is loaded already and is taken over");
         }
         Told::LastWords { model, words } => {
             eprintln!("llama-server of `{model}` ended unasked; its last words:");

@@ -5,11 +5,12 @@ mod figures;
 mod history;
 mod metrics;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::backend::remote::OwnSource;
 use crate::catalog::{Catalog, ModelId, Rung};
 use crate::driver::Passed;
 use crate::event::{Action, Command, Decision, Gate, Input, Notice, Outcome, Output, Reason};
@@ -51,6 +52,7 @@ pub(super) struct Board {
     last_told: Option<(std::mem::Discriminant<Action>, std::mem::Discriminant<Reason>)>,
     /// Tells watchers that there is something new; gone when the daemon ends.
     news: Option<watch::Sender<()>>,
+    own_sources: Vec<(ModelId, OwnSource)>,
 }
 
 /// A decision that changed something.
@@ -93,6 +95,8 @@ pub(super) struct Status<'a> {
     notice: Option<Notice>,
     requests: Requests,
     recording: &'a Recording,
+    /// Who says what each loaded model uses.
+    own_use_from: BTreeMap<&'a str, OwnSource>,
 }
 
 /// A resource's use, and the lines that decide on it.
@@ -166,6 +170,7 @@ impl Board {
             history: History::default(),
             last_told: None,
             news: Some(watch::channel(()).0),
+            own_sources: Vec::new(),
         }
     }
 
@@ -367,6 +372,11 @@ impl Board {
         }
     }
 
+    /// Takes note of where each loaded model's own use is taken from.
+    pub(super) fn learn_own_sources(&mut self, sources: Vec<(ModelId, OwnSource)>) {
+        self.own_sources = sources;
+    }
+
     /// Takes note of how the recording goes. Once stopped, it stays so.
     pub(super) fn set_recording(&mut self, recording: Recording) {
         if !matches!(self.recording, Recording::Stopped { .. }) {
@@ -477,6 +487,7 @@ impl Board {
                 rejected: self.rejected,
             },
             recording: &self.recording,
+            own_use_from: self.own_sources.iter().map(|(id, from)| (id.as_str(), *from)).collect(),
         }
     }
 }

@@ -59,6 +59,9 @@ pub struct RawServer {
     /// The llama-server program. Default `llama-server`: a name is looked for in `$PATH`, anything with a slash is a
     /// path.
     pub llama_server: PathBuf,
+    /// The address of a model server that runs already and is used instead. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// The `[models]` table.
@@ -140,7 +143,7 @@ impl Default for RawListen {
 
 impl Default for RawServer {
     fn default() -> Self {
-        Self { llama_server: PathBuf::from("llama-server") }
+        Self { llama_server: PathBuf::from("llama-server"), url: None }
     }
 }
 

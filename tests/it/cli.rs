@@ -412,10 +412,12 @@ const VERBS: &[&str] = &[
     "serve",
     #[cfg(feature = "serve")]
     "status",
+    #[cfg(feature = "serve")]
+    "calibrate",
 ];
 
 /// The same with every feature.
-const ALL_VERBS: usize = 15;
+const ALL_VERBS: usize = 16;
 
 /// What `summary.json` must have.
 const FIGURES: [&str; 26] = [

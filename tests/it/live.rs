@@ -2,11 +2,14 @@
 
 mod adoption;
 mod browser;
+mod calibrate;
 mod daemon;
 mod gguf;
 mod hog;
+mod load;
 mod pressure;
 mod recording;
+mod router;
 mod security;
 mod serve;
 mod serving;
