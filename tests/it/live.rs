@@ -1,6 +1,7 @@
 //! The live side, with a real model server and real sockets on loopback.
 
 mod adoption;
+mod backends;
 mod browser;
 mod calibrate;
 mod daemon;
@@ -13,5 +14,6 @@ mod router;
 mod security;
 mod serve;
 mod serving;
+mod standin;
 mod story;
 mod watching;
