@@ -19,11 +19,13 @@ use tiershift::verify::verify;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: &[Target] = &[
     ("resource_trace", resource_trace),
     ("request_trace", request_trace),
     ("event_log", event_log),
     ("documents", documents),
+    #[cfg(feature = "serve")]
+    ("server_answers", server_answers),
 ];
 
 /// Reads a resource trace of any format, writes it as a native one and reads that.
@@ -102,4 +104,16 @@ pub fn documents(bytes: &[u8]) {
     let _ = scenario::parse_catalog(text, "fuzz");
     let _ = scenario::parse_settings(text, "fuzz");
     let _ = Mapping::parse("fuzz", text);
+}
+
+/// Reads what model servers answer, each kind of server's: a list of models, a zero byte, and what is loaded.
+#[cfg(feature = "serve")]
+pub fn server_answers(bytes: &[u8]) {
+    use tiershift::backend::remote::server::Kind;
+
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (list, loaded) = text.split_once('\0').unwrap_or((text, text));
+    for kind in [Kind::Router, Kind::Ollama, Kind::LmStudio, Kind::LlamaSwap, Kind::Plain] {
+        let _ = kind.entries(list, loaded);
+    }
 }

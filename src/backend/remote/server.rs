@@ -45,6 +45,31 @@ impl Kind {
             Self::Plain => "an OpenAI-compatible server",
         }
     }
+
+    /// Returns the paths of the list of its models and, where that is told apart, of what is loaded.
+    fn lists(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Router => ("/models", None),
+            Self::Ollama => ("/api/tags", Some("/api/ps")),
+            Self::LmStudio => ("/api/v1/models", None),
+            Self::LlamaSwap => ("/v1/models", Some("/running")),
+            Self::Plain => ("/v1/models", None),
+        }
+    }
+
+    /// Reads its models, in its order, from what it answered at those paths.
+    ///
+    /// # Errors
+    /// What this server would not say.
+    pub fn entries(self, list: &str, loaded: &str) -> Result<Vec<Entry>, Trouble> {
+        match self {
+            Self::Router => Ok(read::<router::Models>(list)?.entries()),
+            Self::Ollama => Ok(read::<ollama::Tags>(list)?.entries(&read(loaded)?)),
+            Self::LmStudio => Ok(read::<lm_studio::Models>(list)?.entries()),
+            Self::LlamaSwap => Ok(read::<llama_swap::Running>(loaded)?.entries(&read(list)?)),
+            Self::Plain => Ok(read::<plain::Models>(list)?.entries()),
+        }
+    }
 }
 
 /// A model as its server tells of it.
@@ -139,22 +164,13 @@ impl Server {
 
     /// Returns the models that it has, in its order.
     pub async fn list(&self) -> Result<Vec<Entry>, Trouble> {
-        let wire = &self.wire;
-        match self.kind {
-            Kind::Router => Ok(wire.ask::<router::Models>("/models").await?.entries()),
-            Kind::Ollama => {
-                let tags: ollama::Tags = wire.ask("/api/tags").await?;
-                let loaded: ollama::Loaded = wire.ask("/api/ps").await?;
-                Ok(tags.entries(&loaded))
-            }
-            Kind::LmStudio => Ok(wire.ask::<lm_studio::Models>("/api/v1/models").await?.entries()),
-            Kind::LlamaSwap => {
-                let models: plain::Models = wire.ask("/v1/models").await?;
-                let running: llama_swap::Running = wire.ask("/running").await?;
-                Ok(running.entries(&models))
-            }
-            Kind::Plain => Ok(wire.ask::<plain::Models>("/v1/models").await?.entries()),
-        }
+        let (list, loaded) = self.kind.lists();
+        let list = self.wire.text(list).await??;
+        let loaded = match loaded {
+            Some(path) => self.wire.text(path).await??,
+            None => String::new(),
+        };
+        self.kind.entries(&list, &loaded)
     }
 
     /// Returns what is known of one model now.
@@ -239,6 +255,10 @@ impl Server {
     }
 }
 
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, Trouble> {
+    serde_json::from_str(text).map_err(|_| Trouble::Unclear)
+}
+
 /// Talks to a server.
 #[derive(Clone, Debug)]
 pub(super) struct Wire {
@@ -255,7 +275,7 @@ impl Wire {
     /// As `ask`, with what is not there or not understood apart from a server that is not there.
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Result<T, Trouble>, Trouble> {
         let text = self.text(path).await?;
-        Ok(text.and_then(|text| serde_json::from_str(&text).map_err(|_| Trouble::Unclear)))
+        Ok(text.and_then(|text| read(&text)))
     }
 
     async fn text(&self, path: &str) -> Result<Result<String, Trouble>, Trouble> {
