@@ -2,6 +2,7 @@
 
 mod adoption;
 mod backends;
+mod browser;
 mod calibrate;
 mod daemon;
 mod gguf;
@@ -15,3 +16,4 @@ mod serve;
 mod serving;
 mod standin;
 mod story;
+mod watching;
