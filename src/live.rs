@@ -11,6 +11,7 @@
 //! message's time, so that the log of a live run is a total order and `verify` plays it again.
 
 mod board;
+mod compare;
 mod completions;
 mod config;
 mod folder;
@@ -19,6 +20,7 @@ mod http;
 mod message;
 mod recorder;
 mod refusal;
+mod shadow;
 mod tally;
 mod wish;
 mod world;
@@ -45,6 +47,7 @@ use crate::live::board::Board;
 use crate::live::http::App;
 use crate::live::message::Message;
 use crate::live::recorder::{HearRecording, Recorder, Recording};
+use crate::live::shadow::{HearShadow, Shadow, ShadowPlan};
 use crate::live::world::{LiveWorld, Parts};
 use crate::log::{Header, LogLevel, LogVersion};
 use crate::probe::system::SystemProbe;
@@ -52,6 +55,7 @@ use crate::record;
 use crate::settings::{RawSettings, Settings, SettingsError};
 use crate::time::Clock;
 
+pub use crate::live::compare::{Cost, Difference, Saved, ShadowReport, ShadowState};
 pub use crate::live::config::{
     ConfigError, RawConfig, RawListen, RawLog, RawModels, RawServer, schema as config_schema,
 };
@@ -73,6 +77,8 @@ pub struct Plan {
     pub settings: RawSettings,
     /// Where to record the run, if anywhere.
     pub log: Option<LogPlan>,
+    /// A policy that is played beside it, without effect.
+    pub shadow: Option<RawSettings>,
 }
 
 /// What a running daemon has to say to whoever started it.
@@ -97,6 +103,8 @@ pub enum Told<'a> {
         /// Why.
         error: &'a str,
     },
+    /// How the shadow policy compared, at the end.
+    Shadow(&'a ShadowReport),
     /// It was told to stop, and finishes what runs.
     Stopping,
 }
@@ -133,6 +141,7 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     let (address, listener) =
         listener.map_err(|source| LiveError::Listen { address: plan.address, source })?;
     let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone())));
+    let shadow = shadow(&plan, &machine, &board)?;
     let recorder = recorder(&plan, &machine, &board, hear)?;
     let (to, inbox) = mpsc::channel();
     let mut backend = LlamaServer::new(
@@ -158,7 +167,10 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     let interval = plan.settings.sampling_interval.0;
     let catalog = plan.catalog;
     let world = LiveWorld::new(Parts { probe, backend, catalog, interval, inbox, adopted });
-    let ran = control(controller, world, recorder, &board);
+    let ran = control(controller, world, recorder, shadow, &board);
+    if let Some(report) = board.lock().unwrap_or_else(PoisonError::into_inner).shadow() {
+        hear(Told::Shadow(report));
+    }
     let _ = stop.send(());
     // Answers that are written already reach their clients; nothing else is waited for.
     let _ = runtime.block_on(async { tokio::time::timeout(GOODBYE, server).await });
@@ -172,6 +184,7 @@ fn control(
     mut controller: Controller,
     mut world: LiveWorld,
     mut recorder: Recorder,
+    mut shadow: Shadow,
     board: &Mutex<Board>,
 ) -> Result<(), Livelock> {
     while !world.is_over() {
@@ -179,11 +192,31 @@ fn control(
         let until = world.now() + SLICE;
         driver::run(&mut controller, &mut world, until, |now, passed| {
             recorder.record(now, passed);
+            shadow.see(now, passed);
             board.lock().unwrap_or_else(PoisonError::into_inner).see(now, passed);
         })?;
     }
     recorder.close();
+    shadow.close();
     Ok(())
+}
+
+/// Begins the shadow, if one is wanted.
+fn shadow(plan: &Plan, machine: &Machine, board: &Arc<Mutex<Board>>) -> Result<Shadow, LiveError> {
+    let Some(shadow) = &plan.shadow else { return Ok(Shadow::off()) };
+    let settings = Settings::new(shadow.clone(), machine.tier()).map_err(LiveError::Shadow)?;
+    Controller::new(&settings, &plan.catalog, Detail::Changes)?;
+    let plan = ShadowPlan {
+        machine: machine.clone(),
+        catalog: plan.catalog.clone(),
+        real: plan.settings.clone(),
+        shadow: shadow.clone(),
+    };
+    let board = Arc::clone(board);
+    let hear: HearShadow = Arc::new(move |report| {
+        board.lock().unwrap_or_else(PoisonError::into_inner).set_shadow(report);
+    });
+    Shadow::begin(plan, hear).map_err(LiveError::Runtime)
 }
 
 /// Begins the recording. A disk that is full or may only be read keeps nobody from being served; a folder that cannot
@@ -347,6 +380,8 @@ pub enum LiveError {
     Client(#[source] reqwest::Error),
     #[error(transparent)]
     Folder(#[from] FolderError),
+    #[error("the shadow's policy does not suit this machine: {0}")]
+    Shadow(#[source] SettingsError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]

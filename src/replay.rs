@@ -13,7 +13,7 @@ use crate::hardware::Machine;
 use crate::log::{LogEnd, LogError, LogLevel, LogReader};
 use crate::rng::Seed;
 use crate::sample::Sample;
-use crate::scenario::{Physics, RecordedRequest, Workload};
+use crate::scenario::{RecordedRequest, Workload};
 use crate::settings::RawSettings;
 use crate::sim::{Others, Reading, Situation};
 use crate::time::Timestamp;
@@ -214,18 +214,9 @@ impl Recording {
             }
             reader.borrow_mut().next_into(sample)
         };
-        Situation {
-            machine: self.machine.clone(),
-            catalog,
-            settings,
-            seed,
-            physics: Physics::default(),
-            faults: Vec::new(),
-            actions: Vec::new(),
-            workloads,
-            others: Others::recorded_in_place(Box::new(read_next)),
-            duration: None,
-        }
+        let others = Others::recorded_in_place(Box::new(read_next));
+        let machine = self.machine.clone();
+        Situation { workloads, ..Situation::of_recording(machine, catalog, settings, seed, others) }
     }
 }
 

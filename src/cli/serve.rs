@@ -9,8 +9,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::cli::{Verdict, common};
-use crate::live::{self, Folder, Hear, Plan, RawConfig, RawListen, Told};
+use crate::live::{
+    self, Folder, Hear, Plan, RawConfig, RawListen, ShadowReport, ShadowState, Told,
+};
 use crate::probe::system::SystemProbe;
+use crate::words;
 
 /// Serve the best model that this machine can carry, through llama-server
 #[derive(Debug, Args)]
@@ -52,6 +55,9 @@ pub(super) struct Arguments {
     /// Record what the controller is told and answers into this folder; each run gets a folder in it
     #[arg(long, value_name = "FOLDER")]
     log: Option<PathBuf>,
+    /// A policy's name or file, to be played beside the first without effect, and compared
+    #[arg(long, value_name = "POLICY")]
+    shadow: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
@@ -83,6 +89,7 @@ fn plan(arguments: &Arguments) -> Result<Plan> {
         catalog,
         settings: config.policy,
         log: config.log.plan(),
+        shadow: config.shadow,
     })
 }
 
@@ -100,6 +107,9 @@ fn config(arguments: &Arguments) -> Result<RawConfig> {
     set(&mut config.server.llama_server, arguments.llama_server.clone());
     config.models.folder = arguments.models.clone().or(config.models.folder);
     config.models.catalog = arguments.catalog.clone().or(config.models.catalog);
+    if let Some(shadow) = &arguments.shadow {
+        config.shadow = Some(common::settings(Some(shadow))?);
+    }
     config.log.folder = arguments.log.clone().or(config.log.folder);
     Ok(config)
 }
@@ -132,6 +142,40 @@ fn tell(told: &Told<'_>, json: bool) {
         Told::RecordingStopped { error } => {
             eprintln!("error: the recording has stopped, serving goes on: {error}");
         }
+        Told::Shadow(report) => {
+            // As above.
+            let _ =
+                if json { common::print_json(report) } else { common::print(&compared(report)) };
+        }
         Told::Stopping => eprintln!("stopping: finishing what runs"),
     }
+}
+
+/// Returns how the shadow compared, in a few lines.
+fn compared(report: &ShadowReport) -> String {
+    let ShadowReport { shadow, real_cost, shadow_cost, .. } = report;
+    let state = match &report.state {
+        ShadowState::Running | ShadowState::Ended => String::new(),
+        ShadowState::FellBehind => " (it fell behind, and was left there)".to_owned(),
+        ShadowState::Failed { error } => format!(" (it broke off: {error})"),
+    };
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["", "switches", "reversals", "reloads", "above the line", "quality"]);
+    for (name, cost) in [(&report.policy, real_cost), (shadow, shadow_cost)] {
+        table.add_row([
+            name.clone(),
+            cost.switches.to_string(),
+            cost.reversals.to_string(),
+            words::seconds(cost.reload_seconds),
+            words::seconds(cost.seconds_above_degrade_line),
+            format!("{:.3}", cost.quality_served_fraction),
+        ]);
+    }
+    format!(
+        "shadow {shadow}: the same tier for {:.1} % of {}, {} differences{state}; what it would have cost is simulated\n{table}",
+        report.agreement * 100.0,
+        words::seconds(report.compared_seconds),
+        report.differences
+    )
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::catalog::{Catalog, ModelId, Rung};
 use crate::driver::Passed;
 use crate::event::{Action, Command, Decision, Gate, Input, Notice, Output};
+use crate::live::compare::ShadowReport;
 use crate::live::recorder::Recording;
 use crate::request::{End, RequestId, Target};
 use crate::sample::Sample;
@@ -32,6 +33,7 @@ pub(super) struct Board {
     cancelled: u64,
     rejected: u64,
     recording: Recording,
+    shadow: Option<ShadowReport>,
 }
 
 /// A decision that changed something.
@@ -64,6 +66,8 @@ pub(super) struct Status<'a> {
     notice: Option<Notice>,
     requests: Requests,
     recording: &'a Recording,
+    /// How the shadow policy compares, where there is one.
+    shadow: Option<&'a ShadowReport>,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,6 +99,7 @@ impl Board {
             cancelled: 0,
             rejected: 0,
             recording: Recording::Off,
+            shadow: None,
         }
     }
 
@@ -156,6 +161,16 @@ impl Board {
         }
     }
 
+    /// Takes note of how the shadow compares.
+    pub(super) fn set_shadow(&mut self, report: ShadowReport) {
+        self.shadow = Some(report);
+    }
+
+    /// Returns how the shadow compares, where there is one.
+    pub(super) fn shadow(&self) -> Option<&ShadowReport> {
+        self.shadow.as_ref()
+    }
+
     /// Returns the rung that serves.
     pub(super) fn serving(&self) -> Rung {
         self.serving
@@ -199,6 +214,7 @@ impl Board {
                 rejected: self.rejected,
             },
             recording: &self.recording,
+            shadow: self.shadow.as_ref(),
         }
     }
 }

@@ -32,6 +32,9 @@ pub struct RawConfig {
     pub policy: RawSettings,
     /// The flight recorder.
     pub log: RawLog,
+    /// A policy that is played beside the first on the same inputs, without effect. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<RawSettings>,
 }
 
 /// The `[listen]` table.
@@ -151,8 +154,13 @@ impl RawConfig {
         let document = Document::new(name, text);
         let config: Self = document.read(&[])?;
         let remedy = format!("the machine is {}", tier.name());
-        Settings::new(config.policy.clone(), tier)
-            .map_err(|error| document.refuse_table("policy", &error.to_string(), &remedy))?;
+        for (table, settings) in
+            [("policy", Some(&config.policy)), ("shadow", config.shadow.as_ref())]
+        {
+            let Some(settings) = settings else { continue };
+            Settings::new(settings.clone(), tier)
+                .map_err(|error| document.refuse_table(table, &error.to_string(), &remedy))?;
+        }
         if let Some((key, want)) = config.log.mistake() {
             let title = format!("`{key}` must be {want}");
             return Err(document.refuse_in("log", key, &title, "leave it out for the default"));
@@ -221,13 +229,14 @@ mod tests {
             !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '-')
         };
         let lines = RawConfig::EXAMPLE.lines().map(|line| match line.strip_prefix("# ") {
-            Some(rest) if is_key(rest) => rest,
+            Some(rest) if is_key(rest) || rest.starts_with('[') => rest,
             Some(_) | None => line,
         });
         let whole = lines.collect::<Vec<_>>().join("\n");
         let config = parse(&whole).unwrap();
         assert_eq!(config.models.catalog, Some(PathBuf::from("catalog.toml")));
         assert_eq!(config.policy.manager.start.as_deref(), Some("small"));
+        assert!(config.shadow.is_some());
         assert!(!whole.contains("\n# upgrade-line"), "every key was put in:\n{whole}");
     }
 
@@ -238,6 +247,7 @@ mod tests {
             ("[listen]\nhost = \"here\"\n", "serve.toml:2:", "IP address"),
             ("[modles]\n", "serve.toml:1:", "did you mean `models`?"),
             ("[policy]\ndegrade-line = \"120%\"\n", "serve.toml:2:1", "at most 100%"),
+            ("[shadow]\ndegrade-line = \"120%\"\n", "serve.toml:2:1", "at most 100%"),
             ("[log]\nsegment-size = \"1KiB\"\n", "serve.toml:2:1", "from 16KiB to 1GiB"),
             ("[log]\ntotal-size = \"20MiB\"\n", "serve.toml:2:1", "at least four segments"),
             ("[policy.manager]\nqueue-limt = 1\n", "serve.toml:2:1", "did you mean `queue-limit`?"),

@@ -8,4 +8,5 @@ mod pressure;
 mod recording;
 mod serve;
 mod serving;
+mod shadow;
 mod story;
