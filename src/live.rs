@@ -21,6 +21,7 @@ mod message;
 mod recorder;
 mod refusal;
 mod shadow;
+mod signals;
 mod tally;
 mod wish;
 mod world;
@@ -34,7 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
 use crate::backend::llama_server::{Hearers, LlamaServer};
@@ -48,6 +49,7 @@ use crate::live::http::App;
 use crate::live::message::Message;
 use crate::live::recorder::{HearRecording, Recorder, Recording};
 use crate::live::shadow::{HearShadow, Shadow, ShadowPlan};
+use crate::live::signals::Reloader;
 use crate::live::world::{LiveWorld, Parts};
 use crate::log::{Header, LogLevel, LogVersion};
 use crate::probe::system::SystemProbe;
@@ -61,6 +63,7 @@ pub use crate::live::config::{
 };
 pub use crate::live::folder::{Folder, FolderError};
 pub use crate::live::recorder::LogPlan;
+pub use crate::live::signals::Reload;
 
 /// What is to be served.
 #[derive(Clone, Debug)]
@@ -105,6 +108,13 @@ pub enum Told<'a> {
     },
     /// How the shadow policy compared, at the end.
     Shadow(&'a ShadowReport),
+    /// The config was read again, and its policy holds from now on.
+    Reloaded,
+    /// The config was read again, and everything stays as it is.
+    NotReloaded {
+        /// Why.
+        error: &'a str,
+    },
     /// It was told to stop, and finishes what runs.
     Stopping,
 }
@@ -112,20 +122,23 @@ pub enum Told<'a> {
 /// Hears what the daemon says, from any thread.
 pub type Hear = Arc<dyn Fn(Told<'_>) + Send + Sync>;
 
-/// Serves until SIGTERM or Ctrl-C, and then until what runs has finished. A second signal ends it at once.
+/// Serves until SIGTERM or Ctrl-C, and then until what runs has finished. A second signal ends it at once. SIGHUP
+/// takes what `reload` comes to, where only the policy's settings have changed.
 ///
 /// # Errors
 /// What makes it impossible to begin: an address that is not loopback or is taken, a program that does not run,
 /// settings and catalogs that cannot be. Once it serves, only a livelock.
-pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
+pub fn serve(plan: Plan, reload: Reload, hear: &Hear) -> Result<(), LiveError> {
     if !plan.address.ip().is_loopback() {
         return Err(LiveError::NotLoopback { address: plan.address });
     }
     check_program(&plan)?;
+    let running = plan.clone();
     let mut probe = SystemProbe::new();
     let machine = probe.machine();
     let settings = Settings::new(plan.settings.clone(), machine.tier())?;
     let controller = Controller::new(&settings, &plan.catalog, Detail::Full)?;
+    let reloader = Reloader { running, tier: machine.tier(), reload };
     let launches = plan.folder.launches(&plan.catalog)?;
     // Held to the end.
     let claim = plan.folder.claim()?;
@@ -162,7 +175,7 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
         // Sent, or dropped where the controller broke off.
         let _ = stopped.await;
     }));
-    listen_for_signals(&runtime, to, hear)?;
+    signals::listen(&runtime, to, hear, reloader)?;
     hear(Told::Listening(address));
     let interval = plan.settings.sampling_interval.0;
     let catalog = plan.catalog;
@@ -298,65 +311,6 @@ fn header(plan: &Plan, machine: &Machine) -> Header {
         started_at: Some(record::date()),
         segment: None,
         fingerprint: String::new(),
-    }
-}
-
-/// Turns the first signal into a shutdown, and the second into an end.
-fn listen_for_signals(
-    runtime: &Runtime,
-    to: Sender<Message>,
-    hear: &Hear,
-) -> Result<(), LiveError> {
-    let _inside = runtime.enter();
-    let mut signals = Signals::new().map_err(LiveError::Runtime)?;
-    let hear = Arc::clone(hear);
-    runtime.spawn(async move {
-        signals.next().await;
-        hear(Told::Stopping);
-        let _ = to.send(Message::Shutdown);
-        signals.next().await;
-        let _ = to.send(Message::Abort);
-    });
-    Ok(())
-}
-
-#[cfg(unix)]
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn next(&mut self) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
     }
 }
 

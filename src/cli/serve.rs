@@ -16,10 +16,10 @@ use crate::probe::system::SystemProbe;
 use crate::words;
 
 /// Serve the best model that this machine can carry, through llama-server
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Stops on Ctrl-C or SIGTERM: takes nothing new, finishes what runs, unloads. A second one ends it at \
-once.\n\nExamples:\n  \
+once. SIGHUP reads the config again.\n\nExamples:\n  \
 tiershift serve --models ~/models\n  \
 tiershift serve --example-config > serve.toml\n  \
 tiershift serve --config serve.toml\n  \
@@ -66,7 +66,9 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         return Ok(Verdict::Done);
     }
     let hear: Hear = Arc::new(move |told| tell(&told, json));
-    live::serve(plan(arguments)?, &hear)?;
+    let again = arguments.clone();
+    let reload = move || plan(&again).map_err(|error| format!("{error:#}"));
+    live::serve(plan(arguments)?, Arc::new(reload), &hear)?;
     Ok(Verdict::Done)
 }
 
@@ -146,6 +148,10 @@ fn tell(told: &Told<'_>, json: bool) {
             // As above.
             let _ =
                 if json { common::print_json(report) } else { common::print(&compared(report)) };
+        }
+        Told::Reloaded => eprintln!("the config was read again: its policy holds from now on"),
+        Told::NotReloaded { error } => {
+            eprintln!("error: the config was read again, and everything stays as it is: {error}");
         }
         Told::Stopping => eprintln!("stopping: finishing what runs"),
     }

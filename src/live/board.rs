@@ -116,6 +116,7 @@ impl Board {
                 | Input::Outcome(_)
                 | Input::Timeout
                 | Input::Adopt { .. }
+                | Input::Settings(_)
                 | Input::Switch { .. },
             ) => {}
             Passed::Output(output) => self.see_output(now, output),

@@ -121,6 +121,8 @@ impl Checker {
                 }
             }
             Input::Shutdown => self.stopping = true,
+            // A simulation keeps to its settings.
+            Input::Settings(_) => {}
             Input::SampleMissing { .. }
             | Input::Cancel { .. }
             | Input::Timeout

@@ -6,6 +6,7 @@ mod gguf;
 mod hog;
 mod pressure;
 mod recording;
+mod reload;
 mod serve;
 mod serving;
 mod shadow;

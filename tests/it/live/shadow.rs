@@ -51,7 +51,10 @@ fn a_shadow_is_the_replay_of_the_log_fed_while_it_is_written() {
     assert_eq!(report["state"], "ended", "{report:#}");
     let last = &report["last_difference"];
     assert_eq!((&last["real"][0], &last["shadow"][0]), (&"medium".into(), &"small".into()));
-    assert!(last["shadow"][1]["window"].is_object(), "it says why it stays: {last:#}");
+    assert!(
+        last["shadow"][1].to_string().contains("remaining_ns"),
+        "it says why it stays: {last:#}"
+    );
     assert_eq!(report["saved"]["switches"], 1, "{report:#}");
     assert!(report["saved"]["quality_gained"].as_f64() < Some(0.0), "{report:#}");
     let agreement = report["agreement"].as_f64().unwrap();
