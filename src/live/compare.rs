@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::Serialize;
 
 use crate::catalog::{Catalog, Rung};
-use crate::event::{Action, Event, Output, Reason};
+use crate::event::{Action, Event, Input, Output, Reason};
 use crate::hardware::Machine;
 use crate::settings::{RawSettings, Settings, SettingsError};
 use crate::summary::{Fold, Summary};
@@ -22,6 +22,7 @@ pub(super) struct Comparison {
     /// Up to where both are known.
     now: Timestamp,
     agreed_nanos: u64,
+    is_over: bool,
     /// Whether the two are on, or on their way to, different tiers.
     differ: bool,
     differences: u64,
@@ -150,6 +151,7 @@ impl Comparison {
             ahead: VecDeque::new(),
             now: Timestamp::ZERO,
             agreed_nanos: 0,
+            is_over: false,
             differ: false,
             differences: 0,
             last: None,
@@ -166,18 +168,27 @@ impl Comparison {
     /// Takes something that the shadow was told or answered, after everything that the real one did before.
     pub(super) fn take_shadow(&mut self, at: Timestamp, event: &Event) {
         while let Some((at, event)) = self.ahead.pop_front_if(|(real, _)| *real <= at) {
-            self.advance(at);
-            self.real.take(at, &event);
+            self.take_in_turn(at, &event);
         }
-        self.advance(at);
-        self.shadow.take(at, event);
+        if !self.is_over {
+            self.advance(at);
+            self.shadow.take(at, event);
+        }
+    }
+
+    /// Takes what the real side did, up to where it is told to stop: the shadow is not.
+    fn take_in_turn(&mut self, at: Timestamp, event: &Event) {
+        self.is_over |= matches!(event, Event::Input(Input::Shutdown));
+        if !self.is_over {
+            self.advance(at);
+            self.real.take(at, event);
+        }
     }
 
     /// Takes what the real side did after the shadow's last word.
     pub(super) fn finish(&mut self) {
         for (at, event) in std::mem::take(&mut self.ahead) {
-            self.advance(at);
-            self.real.take(at, &event);
+            self.take_in_turn(at, &event);
         }
     }
 
