@@ -1,7 +1,13 @@
 //! Runs models: a simulated server or a real one, behind one trait.
 
 #[cfg(feature = "serve")]
+pub mod live;
+#[cfg(feature = "serve")]
 pub mod llama_server;
+#[cfg(feature = "serve")]
+pub mod place;
+#[cfg(feature = "serve")]
+pub mod remote;
 pub mod simulated;
 
 use crate::event::{Command, Outcome};

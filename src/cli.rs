@@ -1,6 +1,8 @@
 //! The command line: raw arguments become a checked plan, the plan a call. One file a verb.
 
 mod artifacts;
+#[cfg(feature = "serve")]
+mod calibrate;
 mod check;
 mod common;
 mod diff;
@@ -14,6 +16,8 @@ mod replay;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(feature = "serve")]
+mod token;
 mod verify;
 
 use std::process::ExitCode;
@@ -61,6 +65,9 @@ enum Verb {
     /// Serve the best model that this machine can carry, through llama-server
     #[cfg(feature = "serve")]
     Serve(serve::Arguments),
+    /// Measure the models of a folder on this machine, and write a catalog of them
+    #[cfg(feature = "serve")]
+    Calibrate(calibrate::Arguments),
     /// Convert a public format into a native trace
     Import(import::Arguments),
     /// Draw the decision plot of an event log
@@ -92,6 +99,8 @@ pub fn run() -> ExitCode {
         Verb::Record(arguments) => live::record(arguments, json),
         #[cfg(feature = "serve")]
         Verb::Serve(arguments) => serve::run(arguments, json),
+        #[cfg(feature = "serve")]
+        Verb::Calibrate(arguments) => calibrate::run(arguments, json),
         Verb::Import(arguments) => import::run(arguments, json),
         Verb::Plot(arguments) => plot::run(arguments, json),
         Verb::Explain(arguments) => explain::run(arguments, json),

@@ -63,6 +63,7 @@
 //! ```
 
 pub mod backend;
+pub mod calibration;
 pub mod catalog;
 pub mod cli;
 pub mod controller;

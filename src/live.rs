@@ -10,18 +10,24 @@
 //! One thread owns the controller. Everybody else sends it messages, and the moment at which it takes one is the
 //! message's time, so that the log of a live run is a total order and `verify` plays it again.
 
+mod access;
 mod board;
+mod calibrate;
 mod compare;
 mod completions;
 mod config;
+mod connections;
 mod folder;
 mod gguf;
 mod http;
+mod ladder;
 mod message;
 mod recorder;
 mod refusal;
+mod server;
 mod shadow;
 mod signals;
+mod source;
 mod tally;
 mod wish;
 mod world;
@@ -29,7 +35,6 @@ mod world;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -38,18 +43,21 @@ use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-use crate::backend::llama_server::{Hearers, LlamaServer};
+use crate::backend::llama_server::Hearers;
 use crate::catalog::{Catalog, ModelId, RawCatalog};
 use crate::controller::{Controller, ControllerError, Detail};
 use crate::driver::{self, Livelock};
 use crate::event::Adopted;
 use crate::hardware::Machine;
+use crate::live::access::Door;
 use crate::live::board::Board;
+use crate::live::connections::Limits;
 use crate::live::http::App;
 use crate::live::message::Message;
 use crate::live::recorder::{HearRecording, Recorder, Recording};
 use crate::live::shadow::{HearShadow, Shadow, ShadowPlan};
 use crate::live::signals::Reloader;
+use crate::live::source::Started;
 use crate::live::world::{LiveWorld, Parts};
 use crate::log::{Header, LogLevel, LogVersion};
 use crate::probe::system::SystemProbe;
@@ -57,24 +65,28 @@ use crate::record;
 use crate::settings::{RawSettings, Settings, SettingsError};
 use crate::time::Clock;
 
+pub use crate::live::access::{Access, Token, TokenError};
+pub use crate::live::calibrate::{CalibrationError, CalibrationPlan, CalibrationStep, calibrate};
 pub use crate::live::compare::{Cost, Difference, Saved, ShadowReport, ShadowState};
 pub use crate::live::config::{
     ConfigError, RawConfig, RawListen, RawLog, RawModels, RawServer, schema as config_schema,
 };
 pub use crate::live::folder::{Folder, FolderError};
 pub use crate::live::recorder::LogPlan;
+pub use crate::live::server::{RemoteServer, ServerError};
 pub use crate::live::signals::Reload;
+pub use crate::live::source::{Source, SourceError};
 
 /// What is to be served.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where to listen: on loopback only. Port 0 takes any that is free.
+    /// Where to listen: on loopback, or elsewhere with a token. Port 0 takes any that is free.
     pub address: SocketAddr,
-    /// The `llama-server` program.
-    pub program: PathBuf,
-    /// The model files.
-    pub folder: Folder,
-    /// The ladder; each of its models has a file in the folder.
+    /// Who is let in.
+    pub access: Access,
+    /// What runs the models.
+    pub source: Source,
+    /// The ladder; the source has each of its models.
     pub catalog: Catalog,
     /// The policy.
     pub settings: RawSettings,
@@ -126,28 +138,23 @@ pub type Hear = Arc<dyn Fn(Told<'_>) + Send + Sync>;
 /// takes what `reload` comes to, where only the policy's settings have changed.
 ///
 /// # Errors
-/// What makes it impossible to begin: an address that is not loopback or is taken, a program that does not run,
+/// What makes it impossible to begin: an address that is taken, or that others reach without a token, a program that does not run,
 /// settings and catalogs that cannot be. Once it serves, only a livelock.
 pub fn serve(plan: Plan, reload: Reload, hear: &Hear) -> Result<(), LiveError> {
-    if !plan.address.ip().is_loopback() {
-        return Err(LiveError::NotLoopback { address: plan.address });
+    if !plan.address.ip().is_loopback() && plan.access.token.is_none() {
+        return Err(LiveError::NoToken { address: plan.address });
     }
-    check_program(&plan)?;
-    let running = plan.clone();
     let mut probe = SystemProbe::new();
     let machine = probe.machine();
     let settings = Settings::new(plan.settings.clone(), machine.tier())?;
     let controller = Controller::new(&settings, &plan.catalog, Detail::Full)?;
-    let reloader = Reloader { running, tier: machine.tier(), reload };
-    let launches = plan.folder.launches(&plan.catalog)?;
-    // Held to the end.
-    let claim = plan.folder.claim()?;
+    let reloader = Reloader { reload, tier: machine.tier(), catalog: plan.catalog.clone() };
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
         .build()
         .map_err(LiveError::Runtime)?;
-    let client = client()?;
+    let client = client().map_err(LiveError::Client)?;
     let listener = runtime
         .block_on(TcpListener::bind(plan.address))
         .and_then(|listener| Ok((listener.local_addr()?, listener)));
@@ -155,23 +162,18 @@ pub fn serve(plan: Plan, reload: Reload, hear: &Hear) -> Result<(), LiveError> {
         listener.map_err(|source| LiveError::Listen { address: plan.address, source })?;
     let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone())));
     let shadow = shadow(&plan, &machine, &board)?;
-    let recorder = recorder(&plan, &machine, &board, hear)?;
     let (to, inbox) = mpsc::channel();
-    let mut backend = LlamaServer::new(
-        plan.program,
-        plan.folder.path().to_owned(),
-        launches,
-        runtime.handle().clone(),
-        client.clone(),
-        hearers(&to, hear),
-    );
-    let adopted = if claim.is_some() { backend.adopt() } else { Vec::new() };
+    let tools = (runtime.handle().clone(), client.clone(), hearers(&to, hear));
+    // Its claim is held to the end.
+    let Started { backend, adopted, claim: _claim } = plan.source.start(&plan.catalog, tools)?;
     for Adopted { model, .. } in &adopted {
         hear(Told::Adopted { model });
     }
+    let recorder = recorder(&plan, &machine, &board, hear)?;
     let app = Arc::new(App::new(to.clone(), plan.catalog.clone(), client, Arc::clone(&board)));
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = runtime.spawn(http::serve(listener, app, async {
+    let router = http::router(app, Door::new(plan.access, address.ip()));
+    let server = runtime.spawn(connections::serve(listener, router, Limits::USUAL, async {
         // Sent, or dropped where the controller broke off.
         let _ = stopped.await;
     }));
@@ -208,6 +210,8 @@ fn control(
             shadow.see(now, passed);
             board.lock().unwrap_or_else(PoisonError::into_inner).see(now, passed);
         })?;
+        let sources = world.own_sources();
+        board.lock().unwrap_or_else(PoisonError::into_inner).learn_own_sources(sources);
     }
     recorder.close();
     shadow.close();
@@ -273,17 +277,7 @@ fn hearers(to: &Sender<Message>, hear: &Hear) -> Hearers {
     }
 }
 
-/// Sees that the program runs at all: a wrong path is told now, and not as a load that fails again and again.
-fn check_program(plan: &Plan) -> Result<(), LiveError> {
-    let mut command = Command::new(&plan.program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let ran = command.status().and_then(|status| {
-        if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
-    });
-    ran.map_err(|source| LiveError::Program { program: plan.program.clone(), source })
-}
-
-fn client() -> Result<reqwest::Client, LiveError> {
+fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
         // The models' ports are on this machine, whatever the environment says of proxies.
         .no_proxy()
@@ -293,7 +287,6 @@ fn client() -> Result<reqwest::Client, LiveError> {
         .pool_max_idle_per_host(0)
         .read_timeout(SILENCE)
         .build()
-        .map_err(LiveError::Client)
 }
 
 fn header(plan: &Plan, machine: &Machine) -> Header {
@@ -319,23 +312,21 @@ fn header(plan: &Plan, machine: &Machine) -> Header {
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum LiveError {
     #[error(
-        "{address} is not on this machine alone: only loopback addresses are served, such as 127.0.0.1"
+        "{address} can be reached from elsewhere: give a token with --token-file or --token-env, or listen on a loopback address such as 127.0.0.1"
     )]
-    NotLoopback { address: SocketAddr },
+    NoToken { address: SocketAddr },
     #[error("cannot listen on {address}: take another port with --port")]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("`{}` does not run: name a llama-server with --llama-server, scripts/get-llama-server.sh gets one", program.display())]
-    Program { program: PathBuf, source: io::Error },
     #[error("cannot record into `{}`: name a folder of its own that may be written", folder.display())]
     Log { folder: PathBuf, source: io::Error },
     #[error("the system gives no threads or signals")]
     Runtime(#[source] io::Error),
     #[error("cannot make connections")]
     Client(#[source] reqwest::Error),
-    #[error(transparent)]
-    Folder(#[from] FolderError),
     #[error("the shadow's policy does not suit this machine: {0}")]
     Shadow(#[source] SettingsError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]

@@ -117,6 +117,11 @@ impl LlamaServer {
         self.running.values().filter_map(|process| process.pid)
     }
 
+    /// Returns the models whose processes are there.
+    pub fn models(&self) -> impl Iterator<Item = &ModelId> {
+        self.running.keys()
+    }
+
     /// Returns whether no process is left.
     pub fn is_empty(&self) -> bool {
         self.running.is_empty()

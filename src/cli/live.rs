@@ -41,7 +41,7 @@ pub(super) struct RecordArguments {
     force: bool,
 }
 
-fn span(text: &str) -> Result<SpanText, String> {
+pub(super) fn span(text: &str) -> Result<SpanText, String> {
     let quoted = serde_json::to_string(text).map_err(|error| error.to_string())?;
     serde_json::from_str(&quoted)
         .map_err(|_| format!("\"{text}\" is not a span such as \"500ms\", \"2s\" or \"10m\""))

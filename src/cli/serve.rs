@@ -8,9 +8,11 @@ use anstream::eprintln;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::cli::{Verdict, common};
+use crate::cli::token::TokenArguments;
+use crate::cli::{Verdict, common, token};
 use crate::live::{
-    self, Folder, Hear, Plan, RawConfig, RawListen, ShadowReport, ShadowState, Told,
+    self, Access, Folder, Hear, Plan, RawConfig, RawListen, Reload, RemoteServer, ShadowReport,
+    ShadowState, Source, Token, Told,
 };
 use crate::probe::system::SystemProbe;
 use crate::words;
@@ -21,6 +23,7 @@ use crate::words;
     after_help = "Stops on Ctrl-C or SIGTERM: takes nothing new, finishes what runs, unloads. A second one ends it at \
 once. SIGHUP reads the config again.\n\nExamples:\n  \
 tiershift serve --models ~/models\n  \
+tiershift serve --server http://127.0.0.1:11434\n  \
 tiershift serve --example-config > serve.toml\n  \
 tiershift serve --config serve.toml\n  \
 tiershift serve --llama-server ./llama/llama-server --models ~/models --log recordings\n  \
@@ -37,6 +40,10 @@ pub(super) struct Arguments {
     /// The llama-server program [default: llama-server]
     #[arg(long, value_name = "PROGRAM")]
     llama_server: Option<PathBuf>,
+    /// A model server that runs already, such as http://127.0.0.1:11434, instead of processes of our own:
+    /// llama-server in router mode, Ollama, LM Studio, llama-swap, or anything with OpenAI's API
+    #[arg(long, value_name = "URL", conflicts_with_all = ["models", "llama_server"])]
+    server: Option<String>,
     /// The folder of the .gguf files
     #[arg(long, value_name = "FOLDER")]
     models: Option<PathBuf>,
@@ -49,9 +56,14 @@ pub(super) struct Arguments {
     /// The port to listen on; 0 takes any that is free [default: 8484]
     #[arg(long)]
     port: Option<u16>,
-    /// The address to listen on; loopback only [default: 127.0.0.1]
+    /// The address to listen on; one that can be reached from elsewhere needs a token [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS")]
     host: Option<IpAddr>,
+    #[command(flatten)]
+    token: TokenArguments,
+    /// A name that clients call this machine by, besides its addresses and localhost; may be repeated
+    #[arg(long = "allow-host", value_name = "NAME")]
+    allowed_hosts: Vec<String>,
     /// Record what the controller is told and answers into this folder; each run gets a folder in it
     #[arg(long, value_name = "FOLDER")]
     log: Option<PathBuf>,
@@ -66,28 +78,40 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         return Ok(Verdict::Done);
     }
     let hear: Hear = Arc::new(move |told| tell(&told, json));
+    let running = config(arguments)?;
     let again = arguments.clone();
-    let reload = move || plan(&again).map_err(|error| format!("{error:#}"));
-    live::serve(plan(arguments)?, Arc::new(reload), &hear)?;
+    let read = Arc::new(move || config(&again).map_err(|error| format!("{error:#}")));
+    let plan = plan(running.clone())?;
+    live::serve(plan, Reload { running, read }, &hear)?;
     Ok(Verdict::Done)
 }
 
-/// Returns what the config file and the options come to.
-fn plan(arguments: &Arguments) -> Result<Plan> {
-    let config = config(arguments)?;
-    let RawListen { host, port } = config.listen;
-    let folder = config.models.folder.context(
-        "no models are named: say --models FOLDER, or give `folder` in [models] of the config",
-    )?;
-    let folder = Folder::open(&folder)?;
-    let catalog = match &config.models.catalog {
-        Some(path) => common::catalog(path)?,
-        None => folder.catalog()?,
+/// Returns what a config comes to.
+fn plan(config: RawConfig) -> Result<Plan> {
+    let RawListen { host, port, token_file, token_env, allowed_hosts } = config.listen;
+    let token = token::read(token_file.as_deref(), token_env.as_deref())?;
+    let token = token.map(|text| Token::new(&text)).transpose()?;
+    let catalog = config.models.catalog.as_deref().map(common::catalog).transpose()?;
+    let (source, catalog) = match &config.server.url {
+        Some(url) => {
+            let server = RemoteServer::find(url)?;
+            eprintln!("{} answers at {url}", server.name());
+            let catalog = catalog.map_or_else(|| server.catalog(), Ok)?;
+            (Source::Server(server), catalog)
+        }
+        None => {
+            let folder = config.models.folder.context(
+                "no models are named: say --models FOLDER or --server URL, or give `folder` in [models] of the config",
+            )?;
+            let folder = Folder::open(&folder)?;
+            let catalog = catalog.map_or_else(|| folder.catalog(), Ok)?;
+            (Source::Processes { program: config.server.llama_server, folder }, catalog)
+        }
     };
     Ok(Plan {
         address: SocketAddr::new(host, port),
-        program: config.server.llama_server,
-        folder,
+        access: Access { token, hosts: allowed_hosts },
+        source,
         catalog,
         settings: config.policy,
         log: config.log.plan(),
@@ -106,7 +130,16 @@ fn config(arguments: &Arguments) -> Result<RawConfig> {
     }
     set(&mut config.listen.host, arguments.host);
     set(&mut config.listen.port, arguments.port);
+    if arguments.token.token_file.is_some() || arguments.token.token_env.is_some() {
+        config.listen.token_file = arguments.token.token_file.clone();
+        config.listen.token_env = arguments.token.token_env.clone();
+    }
+    config.listen.allowed_hosts.extend(arguments.allowed_hosts.iter().cloned());
     set(&mut config.server.llama_server, arguments.llama_server.clone());
+    if arguments.models.is_some() || arguments.llama_server.is_some() {
+        config.server.url = None;
+    }
+    config.server.url = arguments.server.clone().or(config.server.url);
     config.models.folder = arguments.models.clone().or(config.models.folder);
     config.models.catalog = arguments.catalog.clone().or(config.models.catalog);
     if let Some(shadow) = &arguments.shadow {
@@ -133,7 +166,7 @@ fn tell(told: &Told<'_>, json: bool) {
             };
         }
         Told::Adopted { model } => {
-            eprintln!("`{model}` was left loaded by an earlier run and serves on");
+            eprintln!("`{model}` is loaded already and is taken over");
         }
         Told::LastWords { model, words } => {
             eprintln!("llama-server of `{model}` ended unasked; its last words:");

@@ -1,9 +1,10 @@
 //! What the daemon shows of itself: kept from what passes between the controller and its world, read by `/status`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::backend::remote::OwnSource;
 use crate::catalog::{Catalog, ModelId, Rung};
 use crate::driver::Passed;
 use crate::event::{Action, Command, Decision, Gate, Input, Notice, Output};
@@ -34,6 +35,7 @@ pub(super) struct Board {
     rejected: u64,
     recording: Recording,
     shadow: Option<ShadowReport>,
+    own_sources: Vec<(ModelId, OwnSource)>,
 }
 
 /// A decision that changed something.
@@ -68,6 +70,8 @@ pub(super) struct Status<'a> {
     recording: &'a Recording,
     /// How the shadow policy compares, where there is one.
     shadow: Option<&'a ShadowReport>,
+    /// Who says what each loaded model uses.
+    own_use_from: BTreeMap<&'a str, OwnSource>,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,6 +104,7 @@ impl Board {
             rejected: 0,
             recording: Recording::Off,
             shadow: None,
+            own_sources: Vec::new(),
         }
     }
 
@@ -153,6 +158,11 @@ impl Board {
             Output::Switched { from, to, .. } => self.switches += u64::from(from != to),
             Output::Notice(notice) => self.notice = Some(*notice),
         }
+    }
+
+    /// Takes note of where each loaded model's own use is taken from.
+    pub(super) fn learn_own_sources(&mut self, sources: Vec<(ModelId, OwnSource)>) {
+        self.own_sources = sources;
     }
 
     /// Takes note of how the recording goes. Once stopped, it stays so.
@@ -216,6 +226,7 @@ impl Board {
             },
             recording: &self.recording,
             shadow: self.shadow.as_ref(),
+            own_use_from: self.own_sources.iter().map(|(id, from)| (id.as_str(), *from)).collect(),
         }
     }
 }

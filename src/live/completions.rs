@@ -8,7 +8,6 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::live::http::App;
 use crate::live::message::{Seat, Started};
@@ -41,15 +40,15 @@ pub(super) async fn embeddings(State(app): State<Arc<App>>, body: Body) -> Respo
 }
 
 async fn pass_on(app: &App, path: &str, task: Task, body: Body) -> Result<Response, Refusal> {
-    let place = Arc::clone(&app.places).try_acquire_owned().map_err(|_| Refusal::busy())?;
     let body = app.read(body).await?;
-    let request = Wish::read(&body)?.request(app.next_request(), task, &app.catalog);
+    let request = Wish::read(&body.bytes)?.request(app.next_request(), task, &app.catalog);
     let target = request.target.clone();
     let mut seat = Seat::take(&app.to, request)?;
     let started = seat.start().await?.map_err(|end| Refusal::from(&end))?;
     let because = app.board().degraded_because(&target, &started.model);
     let clock = SystemClock::start();
-    let url = format!("http://127.0.0.1:{}{path}", started.port);
+    let url = started.place.url(path);
+    let body = started.place.body(&body.bytes).map_or(body.bytes.clone(), Bytes::from);
     let sent = app.client.post(url).header(CONTENT_TYPE, "application/json").body(body).send();
     let answer = tokio::select! {
         answer = sent => answer,
@@ -63,8 +62,7 @@ async fn pass_on(app: &App, path: &str, task: Task, body: Body) -> Result<Respon
     let is_stream =
         kind.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     let status = answer.status();
-    let relay =
-        Relay { answer, seat, tally: Tally::default(), clock, is_over: false, _place: place };
+    let relay = Relay { answer, seat, tally: Tally::default(), clock, is_over: false };
     let body = if is_stream && status.is_success() {
         Body::from_stream(futures_util::stream::unfold(relay, |mut relay| async move {
             relay.next().await.map(|bytes| (Ok::<_, std::convert::Infallible>(bytes), relay))
@@ -100,7 +98,6 @@ struct Relay {
     tally: Tally,
     clock: SystemClock,
     is_over: bool,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Relay {

@@ -41,10 +41,18 @@ pub struct RawConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RawListen {
-    /// The address. Default `127.0.0.1`; loopback only.
+    /// The address. Default `127.0.0.1`; where it can be reached from elsewhere, a token is needed.
     pub host: IpAddr,
     /// The port. Default 8484; 0 takes any that is free.
     pub port: u16,
+    /// A file that holds the token which every client must show. Default: no token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// The environment variable that holds it. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_env: Option<String>,
+    /// Names that clients call this machine by, besides its addresses and `localhost`. Default: none.
+    pub allowed_hosts: Vec<String>,
 }
 
 /// The `[server]` table.
@@ -54,6 +62,9 @@ pub struct RawServer {
     /// The llama-server program. Default `llama-server`: a name is looked for in `$PATH`, anything with a slash is a
     /// path.
     pub llama_server: PathBuf,
+    /// The address of a model server that runs already and is used instead. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// The `[models]` table.
@@ -123,13 +134,19 @@ impl RawLog {
 
 impl Default for RawListen {
     fn default() -> Self {
-        Self { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 8484 }
+        Self {
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 8484,
+            token_file: None,
+            token_env: None,
+            allowed_hosts: Vec::new(),
+        }
     }
 }
 
 impl Default for RawServer {
     fn default() -> Self {
-        Self { llama_server: PathBuf::from("llama-server") }
+        Self { llama_server: PathBuf::from("llama-server"), url: None }
     }
 }
 
@@ -174,7 +191,12 @@ impl RawConfig {
         if program.components().count() > 1 {
             *program = folder.join(&program);
         }
-        let paths = [&mut self.models.folder, &mut self.models.catalog, &mut self.log.folder];
+        let paths = [
+            &mut self.models.folder,
+            &mut self.models.catalog,
+            &mut self.listen.token_file,
+            &mut self.log.folder,
+        ];
         for path in paths.into_iter().flatten() {
             *path = folder.join(&path);
         }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use crate::backend::llama_server::{Embeddings, Launch};
 use crate::catalog::{Catalog, CatalogError, Model, ModelId};
 use crate::live::gguf::Dimensions;
+use crate::live::ladder::Step;
 use crate::request::Task;
-use crate::units::{Bytes, Percent};
+use crate::units::Bytes;
 
 /// The model files of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,8 +85,7 @@ impl Folder {
         let count = files.len();
         let models = files.into_iter().enumerate().map(|(place, (name, size))| {
             let stem = name.trim_end_matches(".gguf");
-            let tier = if count <= USUAL_TIERS.len() { USUAL_TIERS[place] } else { stem };
-            self.model(name, stem, tier, quality(place, count), size)
+            self.model(name, stem, Step { place, count }, size)
         });
         Ok(Catalog::new(models.collect::<Result<_, _>>()?)?)
     }
@@ -98,22 +98,9 @@ impl Folder {
         pieces.map(|(_, &size)| size).sum()
     }
 
-    fn model(
-        &self,
-        name: &str,
-        id: &str,
-        tier: &str,
-        quality: Percent,
-        size: Bytes,
-    ) -> Result<Model, FolderError> {
-        let dimensions = self.dimensions(name)?;
-        let trained = dimensions.context_tokens.and_then(|tokens| u32::try_from(tokens).ok());
-        let scores = LOGITS_PER_WORD.saturating_mul(dimensions.vocabulary.unwrap_or_default());
-        let mut model = Model::of_size(id, tier, quality, size + SERVER + scores);
+    fn model(&self, name: &str, id: &str, step: Step, size: Bytes) -> Result<Model, FolderError> {
+        let mut model = step.model(id, size, &self.dimensions(name)?);
         model.file = Some(name.to_owned());
-        model.kv_per_token = dimensions.kv_per_token().unwrap_or(USUAL_KV_PER_TOKEN);
-        model.context_tokens =
-            trained.map_or(model.context_tokens, |trained| trained.clamp(1, model.context_tokens));
         Ok(model)
     }
 
@@ -172,15 +159,6 @@ fn split_stem(name: &str) -> Option<&str> {
     (number.len() == 5 && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(stem)
 }
 
-/// Returns qualities from a half for the smallest to all for the largest, evenly.
-fn quality(place: usize, count: usize) -> Percent {
-    let steps = count.saturating_sub(1).max(1);
-    let from_top = count - 1 - place;
-    // A folder of files does not reach the bound of a `u32`.
-    let below = u32::try_from(50_000 * from_top / steps).unwrap_or(50_000);
-    Percent::from_milli(100_000 - below)
-}
-
 /// Why a folder cannot be served from.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
@@ -205,22 +183,10 @@ pub enum FolderError {
     Catalog(#[from] CatalogError),
 }
 
-/// The tiers of up to three models.
-const USUAL_TIERS: [&str; 3] = ["small", "medium", "large"];
-
-/// llama-server without a model takes 19 MiB, and its buffers beside weights, cache and logits stayed under 30 MiB
-/// with models of 20 to 630 MB (measured 2026-11-23).
-const SERVER: Bytes = Bytes::from_mib(64);
-
-/// Logits of a batch of 512 tokens, llama-server's default, as 32-bit numbers, for each word of the vocabulary.
-const LOGITS_PER_WORD: Bytes = Bytes::from_kib(2);
-
-/// Where a file does not tell: the cache of an 8B model of the Llama 3 family.
-const USUAL_KV_PER_TOKEN: Bytes = Bytes::from_kib(128);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::Percent;
 
     /// A file of this size that says nothing about its model.
     fn put(folder: &Path, name: &str, size: usize) {

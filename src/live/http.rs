@@ -1,26 +1,27 @@
-//! The HTTP side: on loopback only, for programs of this machine only. It sends messages to the controller's
+//! The HTTP side. It sends messages to the controller's
 //! thread, reads the board, and decides nothing.
 
-use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::catalog::Catalog;
+use crate::live::access::{self, Door};
 use crate::live::board::Board;
 use crate::live::completions;
 use crate::live::message::{Gone, Message};
@@ -32,8 +33,8 @@ pub(super) struct App {
     pub(super) to: Sender<Message>,
     pub(super) catalog: Catalog,
     pub(super) client: reqwest::Client,
-    /// Completions that may be under way or wait at once.
-    pub(super) places: Arc<Semaphore>,
+    /// What bodies may still take, in bytes.
+    bodies: Arc<Semaphore>,
     board: Arc<Mutex<Board>>,
     next_id: AtomicU64,
 }
@@ -45,8 +46,8 @@ impl App {
         client: reqwest::Client,
         board: Arc<Mutex<Board>>,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(MOST_CLIENTS));
-        Self { to, catalog, client, places, board, next_id: AtomicU64::new(0) }
+        let bodies = Arc::new(Semaphore::new(MOST_BODIES));
+        Self { to, catalog, client, bodies, board, next_id: AtomicU64::new(0) }
     }
 
     pub(super) fn next_request(&self) -> RequestId {
@@ -54,16 +55,40 @@ impl App {
     }
 
     /// Reads a body to its end, if it is neither too long nor too slow.
-    pub(super) async fn read(&self, body: Body) -> Result<Bytes, Refusal> {
-        let read = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, LONGEST_BODY));
+    pub(super) async fn read(&self, body: Body) -> Result<Whole, Refusal> {
         let too_slow = |_| {
             Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body came too slowly")
         };
-        let too_long = |_| {
+        tokio::time::timeout(BODY_TIMEOUT, self.read_whole(body)).await.map_err(too_slow)?
+    }
+
+    async fn read_whole(&self, mut body: Body) -> Result<Whole, Refusal> {
+        let too_long = || {
             let message = format!("a body has at most {LONGEST_BODY} bytes");
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
         };
-        read.await.map_err(too_slow)?.map_err(too_long)
+        if body.size_hint().lower() > LONGEST_BODY as u64 {
+            return Err(too_long());
+        }
+        let mut bytes = Vec::new();
+        let mut room: Option<OwnedSemaphorePermit> = None;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Refusal::bad_request("the body broke off"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if bytes.len() + data.len() > LONGEST_BODY {
+                return Err(too_long());
+            }
+            // Only what has come is counted: to announce much takes nothing from anybody.
+            let count = u32::try_from(data.len()).map_err(|_| too_long())?;
+            let more = Arc::clone(&self.bodies).try_acquire_many_owned(count);
+            let more = more.map_err(|_| Refusal::busy())?;
+            match &mut room {
+                Some(room) => room.merge(more),
+                None => room = Some(more),
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(Whole { bytes: bytes.into(), _room: room })
     }
 
     pub(super) fn board(&self) -> MutexGuard<'_, Board> {
@@ -71,16 +96,14 @@ impl App {
     }
 }
 
-/// Serves until `stop`, and then finishes what is under way.
-pub(super) async fn serve(
-    listener: TcpListener,
-    app: Arc<App>,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    axum::serve(listener, router(app)).with_graceful_shutdown(stop).await
+/// A body, and the room that it takes.
+pub(super) struct Whole {
+    pub(super) bytes: Bytes,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
-fn router(app: Arc<App>) -> Router {
+/// Returns what answers whom the door lets in.
+pub(super) fn router(app: Arc<App>, door: Door) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(completions::chat))
         .route("/v1/completions", post(completions::text))
@@ -90,7 +113,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(healthz))
         .route("/switch", post(switch))
         .fallback(|uri: Uri| async move { not_found(&uri) })
-        .layer(middleware::from_fn(only_this_machine))
+        .layer(middleware::from_fn_with_state(Arc::new(door), access::let_in))
         .with_state(app)
 }
 
@@ -148,7 +171,7 @@ async fn switch(
         return Err(Refusal::bad_request("the content type must be application/json"));
     }
     let body = app.read(body).await?;
-    let Switch { tier } = serde_json::from_slice(&body)
+    let Switch { tier } = serde_json::from_slice(&body.bytes)
         .map_err(|_| Refusal::bad_request("the body must be {\"tier\": \"..\"}"))?;
     if tier != "none" && app.catalog.rung_of_tier(&tier).is_none() {
         let known: Vec<&str> =
@@ -160,59 +183,11 @@ async fn switch(
     Ok((StatusCode::ACCEPTED, Json(json!({"asked": tier}))))
 }
 
-/// Lets in what names this machine: a page from elsewhere whose name was pointed at it does not.
-async fn only_this_machine(request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    // HTTP/1.1 has a Host always.
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let origin = headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-    let is_near = host.is_some_and(names_loopback)
-        && origin.is_none_or(|origin| {
-            origin.split_once("://").is_some_and(|(_, host)| names_loopback(host))
-        });
-    if is_near {
-        return next.run(request).await;
-    }
-    let message = "this daemon answers programs of its own machine, by 127.0.0.1 or localhost";
-    Refusal::new(StatusCode::FORBIDDEN, "foreign_host", message).into_response()
-}
-
-/// Returns whether `host`, with or without a port, is this machine's own name for itself.
-fn names_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((name, port)) if port.is_empty() || port.starts_with(':') => name,
-            Some(_) | None => return false,
-        },
-        None => host.split_once(':').map_or(host, |(name, _)| name),
-    };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 /// Chosen: as llama.cpp's own pages and most proxies.
 const LONGEST_BODY: usize = 10 << 20;
 
 /// Chosen: programs of this machine send a body in milliseconds.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Chosen: sixteen times what waits by default, and few enough for the memory of their bodies.
-const MOST_CLIENTS: usize = 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_names_are_let_in() {
-        for host in ["localhost", "LOCALHOST:1", "127.0.0.1:8484", "127.8.8.8", "[::1]:80", "[::1]"]
-        {
-            assert!(names_loopback(host), "{host}");
-        }
-        for host in
-            ["", "evil.example", "localhost.evil.example", "10.0.0.1", "[::1", "[::1]x", "[::2]:1"]
-        {
-            assert!(!names_loopback(host), "{host}");
-        }
-    }
-}
+/// Chosen: what all bodies that are being read or wait for a model may take of the memory that models are for.
+const MOST_BODIES: usize = 128 << 20;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::backend::place::Place;
 use crate::catalog::ModelId;
 use crate::event::Outcome;
 use crate::request::{End, Request, RequestId};
@@ -34,7 +35,7 @@ pub(super) enum Message {
 /// Where a request can be run.
 #[derive(Clone, Debug)]
 pub(super) struct Started {
-    pub(super) port: u16,
+    pub(super) place: Place,
     pub(super) model: ModelId,
     pub(super) tier: String,
 }

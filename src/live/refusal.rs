@@ -29,9 +29,9 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     }
 
-    /// More is asked at once than is ever let in.
+    /// More is said at once than is ever kept.
     pub(super) fn busy() -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_clients", "too many requests at once")
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_clients", "too much is asked at once")
             .retry_after(SOON)
     }
 

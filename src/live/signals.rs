@@ -6,14 +6,21 @@ use std::sync::mpsc::Sender;
 
 use tokio::runtime::Runtime;
 
+use crate::catalog::Catalog;
 use crate::controller::{Controller, Detail};
 use crate::hardware::HardwareTier;
 use crate::live::message::Message;
-use crate::live::{Hear, LiveError, Plan, Told};
+use crate::live::{Hear, LiveError, RawConfig, Told};
 use crate::settings::{RawSettings, Settings};
 
-/// Reads the config again, and returns what it comes to now.
-pub type Reload = Arc<dyn Fn() -> Result<Plan, String> + Send + Sync>;
+/// How to read the config again.
+#[derive(Clone)]
+pub struct Reload {
+    /// What it comes to now, with the options of the command line.
+    pub running: RawConfig,
+    /// Reads it, with the same options.
+    pub read: Arc<dyn Fn() -> Result<RawConfig, String> + Send + Sync>,
+}
 
 /// Listens from now on.
 pub(super) fn listen(
@@ -37,33 +44,34 @@ pub(super) fn listen(
 
 /// Compares what a config comes to now with what it came to.
 pub(super) struct Reloader {
-    pub(super) running: Plan,
-    pub(super) tier: HardwareTier,
     pub(super) reload: Reload,
+    pub(super) tier: HardwareTier,
+    pub(super) catalog: Catalog,
 }
 
 impl Reloader {
     /// Returns the policy's settings as they are now, where nothing else has changed and they hold.
     fn read(&mut self) -> Result<RawSettings, String> {
-        let Plan { address, program, folder, catalog, settings, log, shadow } = (self.reload)()?;
-        let running = &mut self.running;
+        let RawConfig { listen, server, models, policy, log, shadow } = (self.reload.read)()?;
+        let running = &mut self.reload.running;
         let fixed = [
-            ("listen", address == running.address),
-            ("server", program == running.program),
-            ("models", folder == running.folder && catalog == running.catalog),
+            ("listen", listen == running.listen),
+            ("server", server == running.server),
+            ("models", models == running.models),
             ("log", log == running.log),
             ("shadow", shadow == running.shadow),
         ];
         let changed: Vec<&str> =
-            fixed.into_iter().filter_map(|(part, same)| (!same).then_some(part)).collect();
+            fixed.into_iter().filter_map(|(table, same)| (!same).then_some(table)).collect();
         if !changed.is_empty() {
-            let parts = changed.join(", ");
-            return Err(format!("{parts} cannot change while it runs: restart it for that"));
+            let tables = changed.join(", ");
+            return Err(format!("{tables} cannot change while it runs: restart it for that"));
         }
-        let checked = Settings::new(settings.clone(), self.tier).map_err(|e| e.to_string())?;
-        Controller::new(&checked, &catalog, Detail::Full).map_err(|error| error.to_string())?;
-        running.settings = settings.clone();
-        Ok(settings)
+        let checked =
+            Settings::new(policy.clone(), self.tier).map_err(|error| error.to_string())?;
+        Controller::new(&checked, &self.catalog, Detail::Full).map_err(|e| e.to_string())?;
+        running.policy = policy.clone();
+        Ok(policy)
     }
 }
 

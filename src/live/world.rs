@@ -8,8 +8,9 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::backend::llama_server::LlamaServer;
-use crate::catalog::{Catalog, ModelId};
+use crate::backend::live::LiveBackend;
+use crate::backend::remote::OwnSource;
+use crate::catalog::{Catalog, Footprint, ModelId};
 use crate::driver::World;
 use crate::event::{Adopted, Command, Input, Outcome};
 use crate::live::message::{Message, Started, Ticket};
@@ -23,7 +24,7 @@ use crate::time::{Clock, SystemClock, Timestamp};
 pub(super) struct LiveWorld {
     clock: SystemClock,
     probe: SystemProbe,
-    backend: LlamaServer,
+    backend: LiveBackend,
     catalog: Catalog,
     interval: Duration,
     next_sample: Timestamp,
@@ -43,7 +44,7 @@ pub(super) struct LiveWorld {
 /// What a live world is made of.
 pub(super) struct Parts {
     pub(super) probe: SystemProbe,
-    pub(super) backend: LlamaServer,
+    pub(super) backend: LiveBackend,
     pub(super) catalog: Catalog,
     pub(super) interval: Duration,
     pub(super) inbox: Receiver<Message>,
@@ -138,17 +139,22 @@ impl LiveWorld {
 
     fn start(&mut self, request: RequestId, model: &ModelId) {
         self.running.insert(request, model.clone());
-        let Some(port) = self.backend.port(model) else {
+        let Some(place) = self.backend.place(model) else {
             let error = "the model's process has ended".to_owned();
             return self.take_outcome(Outcome::Failed { request, error });
         };
         let rung = self.catalog.rung_of(model).unwrap_or_default();
         let tier = self.catalog.tier_name(rung).to_owned();
-        let started = Started { port, model: model.clone(), tier };
+        let started = Started { place, model: model.clone(), tier };
         if let Some(start) = self.tickets.get_mut(&request).and_then(|it| it.started.take()) {
             // A client that is gone has told so, or is about to.
             let _ = start.send(started);
         }
+    }
+
+    /// Returns where each loaded model's own use is taken from.
+    pub(super) fn own_sources(&self) -> Vec<(ModelId, OwnSource)> {
+        self.backend.own_sources()
     }
 
     fn tell_probe(&mut self) {
@@ -185,7 +191,9 @@ impl Probe for LiveWorld {
                 self.next_sample = now + self.interval;
             }
         }
-        self.probe.sample(now)
+        let mut sample = self.probe.sample(now)?;
+        attribute(&mut sample, self.backend.figures());
+        Ok(sample)
     }
 }
 
@@ -207,12 +215,10 @@ impl Backend for LiveWorld {
     fn poll(&mut self, now: Timestamp) -> Option<Outcome> {
         if self.outcomes.is_empty() && self.is_woken {
             match self.backend.poll(now) {
-                Some(outcome) => {
-                    self.take_outcome(outcome);
-                    self.tell_probe();
-                }
+                Some(outcome) => self.take_outcome(outcome),
                 None => self.is_woken = false,
             }
+            self.tell_probe();
         }
         self.outcomes.pop_front()
     }
@@ -241,6 +247,19 @@ impl World for LiveWorld {
         self.running.remove(&request);
         if let Some(ticket) = self.tickets.remove(&request) {
             let _ = ticket.ended.send(end.clone());
+        }
+    }
+}
+
+/// Takes off others' use what our models use by a figure: the probe sees no process of theirs.
+fn attribute(sample: &mut Sample, figures: Footprint) {
+    let vram = sample.gpus.first_mut().and_then(|gpu| gpu.vram.as_mut());
+    for (space, figure) in [(sample.memory.as_mut(), figures.ram), (vram, figures.vram)] {
+        if let Some(space) = space {
+            // No more than there is: a figure is no reading.
+            let own = figure.min(space.others);
+            space.others = space.others - own;
+            space.own += own;
         }
     }
 }

@@ -10,6 +10,7 @@
 //! ```
 
 mod axis;
+pub mod calibration;
 mod columns;
 mod data;
 mod drawing;
@@ -28,17 +29,24 @@ pub use data::PlotData;
 
 /// Returns the plot as SVG. `title` says what was run: the scenario's or the trace's name.
 pub fn svg(title: &str, data: &PlotData, summary: &Summary) -> String {
-    let drawing = draw(title, data, summary);
+    to_svg(&draw(title, data, summary))
+}
+
+/// Returns the plot as PNG, with two pixels where the SVG has one.
+#[cfg(feature = "png")]
+pub fn png(title: &str, data: &PlotData, summary: &Summary) -> Vec<u8> {
+    to_png(&draw(title, data, summary))
+}
+
+fn to_svg(drawing: &Drawing) -> String {
     let mut text = String::new();
     let size = (drawing.width.unsigned_abs(), drawing.height.unsigned_abs());
     drawing.draw(&mut SVGBackend::with_string(&mut text, size), 1, false);
     text
 }
 
-/// Returns the plot as PNG, with two pixels where the SVG has one.
 #[cfg(feature = "png")]
-pub fn png(title: &str, data: &PlotData, summary: &Summary) -> Vec<u8> {
-    let drawing = draw(title, data, summary);
+fn to_png(drawing: &Drawing) -> Vec<u8> {
     let size = [drawing.width, drawing.height].map(|side| side.unsigned_abs() * PNG_SCALE);
     let mut pixels = vec![0xff; size[0] as usize * size[1] as usize * 3];
     let mut bitmap = plotters::backend::BitMapBackend::with_buffer(&mut pixels, size.into());

@@ -410,10 +410,12 @@ const VERBS: &[&str] = &[
     "hardware",
     #[cfg(feature = "serve")]
     "serve",
+    #[cfg(feature = "serve")]
+    "calibrate",
 ];
 
 /// The same with every feature.
-const ALL_VERBS: usize = 14;
+const ALL_VERBS: usize = 15;
 
 /// What `summary.json` must have.
 const FIGURES: [&str; 26] = [

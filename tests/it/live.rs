@@ -1,12 +1,16 @@
 //! The live side, with a real model server and real sockets on loopback.
 
 mod adoption;
+mod calibrate;
 mod daemon;
 mod gguf;
 mod hog;
+mod load;
 mod pressure;
 mod recording;
 mod reload;
+mod router;
+mod security;
 mod serve;
 mod serving;
 mod shadow;

@@ -21,7 +21,16 @@ const LAYERS: [Layer; 9] = [
     Layer { name: "words", modules: &["units", "time", "rng"], may_import: &[], never: &[] },
     Layer {
         name: "facts",
-        modules: &["sample", "catalog", "hardware", "request", "event", "settings", "words"],
+        modules: &[
+            "sample",
+            "catalog",
+            "calibration",
+            "hardware",
+            "request",
+            "event",
+            "settings",
+            "words",
+        ],
         may_import: &["words"],
         never: &["rng"],
     },

@@ -51,14 +51,14 @@ fn a_killed_daemons_model_is_served_by_the_next_one_without_a_load() {
     let Some(engine) = engine(name) else { return };
     let folder = folder();
     let folder = folder.path();
-    let first = daemon(&engine, folder, "first.jsonl");
+    let first = daemon(&engine, folder, "first");
     first.wait_for("the upgrade", |status| status["tier"] == "medium" && status["switches"] == 2);
     let mut stream = first.ask(&chat("the cat", 3000));
     stream.until("data: ");
     let left = kill(first, folder);
     assert_eq!(left.len(), 1, "the model outlives its daemon");
 
-    let second = daemon(&engine, folder, "second.jsonl");
+    let second = daemon(&engine, folder, "second");
     let served = second.ask(&chat("the dog", 4)).rest();
     assert!(served.contains("x-tiershift-model: b\r\n"), "{served}");
     assert!(served.contains("data: [DONE]"), "{served}");
@@ -73,7 +73,7 @@ fn a_killed_daemons_model_is_served_by_the_next_one_without_a_load() {
     let served = second.ask(&chat("the fox", 4)).rest();
     assert!(served.contains("data: [DONE]"), "{served}");
 
-    let log = stop(second, folder, "second.jsonl");
+    let log = stop(second, folder, "second");
     assert!(log.contains(r#""input":{"adopt":{"models":[{"model":"b"}]}}"#), "{log}");
     let crash = log.find(r#""crashed""#).expect("its end is in the log");
     assert!(!log[..crash].contains(r#""load""#), "nothing was loaded before it");
@@ -87,7 +87,7 @@ fn what_a_daemon_left_half_loaded_is_ended_and_the_rest_adopted() {
     let folder = folder.path();
     let patient = POLICY.replace("stabilization = \"1s\"", "stabilization = \"1h\"");
     fs::write(folder.join("policy.toml"), patient).unwrap();
-    let first = daemon(&engine, folder, "first.jsonl");
+    let first = daemon(&engine, folder, "first");
     first.wait_for("the first model", |status| status["tier"] == "small");
     let small = servers_of(folder);
     // From here on the second model is a pipe that nobody writes to: a load that begins and never ends.
@@ -101,14 +101,14 @@ fn what_a_daemon_left_half_loaded_is_ended_and_the_rest_adopted() {
 
     fs::rename(&aside, &model).unwrap();
     fs::write(folder.join("policy.toml"), POLICY).unwrap();
-    let second = daemon(&engine, folder, "second.jsonl");
+    let second = daemon(&engine, folder, "second");
     assert_eq!(servers_of(folder), small, "the half loaded one is gone, the other one serves on");
     let served = second.ask(&chat("the dog", 4)).rest();
     assert!(served.contains("x-tiershift-model: a\r\n"), "{served}");
     second.wait_for("the switch, done again", |status| {
         status["tier"] == "medium" && status["switches"] == 2
     });
-    let log = stop(second, folder, "second.jsonl");
+    let log = stop(second, folder, "second");
     assert!(log.contains(r#""input":{"adopt":{"models":[{"model":"a"}]}}"#), "{log}");
 }
 
@@ -118,7 +118,7 @@ fn a_model_that_would_be_started_otherwise_today_is_not_adopted() {
     let Some(engine) = engine(name) else { return };
     let folder = folder();
     let folder = folder.path();
-    let first = daemon(&engine, folder, "first.jsonl");
+    let first = daemon(&engine, folder, "first");
     first.wait_for("a model", |status| status["tier"] != "none");
     // A process that merely inherited the mark is none of ours.
     let models = folder.join("models").canonicalize().unwrap();
@@ -131,7 +131,7 @@ fn a_model_that_would_be_started_otherwise_today_is_not_adopted() {
     kill(first, folder);
     fs::rename(models.join("b.gguf"), models.join("c.gguf")).unwrap();
     fs::rename(models.join("a.gguf"), models.join("d.gguf")).unwrap();
-    let second = daemon(&engine, folder, "second.jsonl");
+    let second = daemon(&engine, folder, "second");
     assert!(servers_of(folder).len() <= 1, "what the first one left has gone");
     second.wait_for("a model of today", |status| status["tier"] != "none");
     let is_running = bystander.try_wait().unwrap().is_none();
@@ -142,6 +142,6 @@ fn a_model_that_would_be_started_otherwise_today_is_not_adopted() {
     // One daemon serves from a folder.
     let another = run_in(folder, "serve --port 0 --models models --llama-server true").exits(2);
     assert!(another.err.contains("another daemon serves from"), "{}", another.err);
-    let log = stop(second, folder, "second.jsonl");
+    let log = stop(second, folder, "second");
     assert!(!log.contains("adopt"), "{log}");
 }

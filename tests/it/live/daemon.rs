@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -39,6 +40,9 @@ pub(super) fn engine(test: &str) -> Option<PathBuf> {
     if let Some(given) = std::env::var_os("TIERSHIFT_LLAMA_SERVER") {
         return Some(given.into());
     }
+    // One test brings it, the others wait.
+    static BRINGING: Mutex<()> = Mutex::new(());
+    let _bringing = BRINGING.lock();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("llama-server");
     let script = root().join("scripts/get-llama-server.sh");
     let got = Command::new("bash").arg(script).arg(&folder).stdin(Stdio::null()).output();
@@ -110,10 +114,7 @@ impl Daemon {
     }
 
     pub(super) fn send(&self, request: &str) -> Connection {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        Connection { stream, read: String::new() }
+        Connection::open(self.port, request).unwrap()
     }
 
     pub(super) fn send_post(&self, path: &str, body: &str) -> Connection {
@@ -183,11 +184,19 @@ impl Drop for Daemon {
 }
 
 pub(super) struct Connection {
-    stream: TcpStream,
+    pub(super) stream: TcpStream,
     read: String,
 }
 
 impl Connection {
+    /// Sends a request.
+    pub(super) fn open(port: u16, request: &str) -> std::io::Result<Self> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(request.as_bytes())?;
+        Ok(Self { stream, read: String::new() })
+    }
+
     /// Reads until `text` has come.
     pub(super) fn until(&mut self, text: &str) {
         let mut bytes = [0; 4096];

@@ -17,6 +17,10 @@ pub(crate) struct Shape {
     vocabulary: u32,
 }
 
+/// A file of 0.2 MB, where only the server matters: loaded in 35 ms, thousands of tokens a second.
+pub(crate) const NANO: Shape =
+    Shape { width: 64, feed_forward: 192, layers: 2, heads: 4, kv_heads: 2, vocabulary: 512 };
+
 /// A file of 20 MB: about 500 tokens a second on two processors.
 pub(crate) const TINY: Shape =
     Shape { width: 256, feed_forward: 1024, layers: 17, heads: 8, kv_heads: 4, vocabulary: 4096 };

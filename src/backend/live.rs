@@ -1,0 +1,88 @@
+//! The backends of a real machine: processes of our own, or a server that somebody else started.
+
+use crate::backend::Backend;
+use crate::backend::llama_server::LlamaServer;
+use crate::backend::place::Place;
+use crate::backend::remote::{OwnSource, Remote};
+use crate::catalog::{Footprint, ModelId};
+use crate::event::{Command, Outcome};
+use crate::time::Timestamp;
+
+/// What runs the models of a live run.
+pub enum LiveBackend {
+    /// Processes of our own.
+    Processes(LlamaServer),
+    /// Somebody else's server.
+    Remote(Remote),
+}
+
+impl LiveBackend {
+    /// Returns where requests for a model are sent, once it was told to load.
+    pub fn place(&self, model: &ModelId) -> Option<Place> {
+        match self {
+            Self::Processes(server) => {
+                server.port(model).map(|port| Place::new(&format!("http://127.0.0.1:{port}")))
+            }
+            Self::Remote(server) => server.place(model),
+        }
+    }
+
+    /// Returns the ids of the processes that models run in, as far as they are known.
+    pub fn pids(&self) -> Vec<u32> {
+        match self {
+            Self::Processes(server) => server.pids().collect(),
+            Self::Remote(server) => server.pids().collect(),
+        }
+    }
+
+    /// Returns what the models use of which no process is known.
+    pub fn figures(&self) -> Footprint {
+        match self {
+            Self::Processes(_) => Footprint::default(),
+            Self::Remote(server) => server.figures(),
+        }
+    }
+
+    /// Returns where each loaded model's own use is taken from.
+    pub fn own_sources(&self) -> Vec<(ModelId, OwnSource)> {
+        match self {
+            Self::Processes(server) => {
+                server.models().map(|model| (model.clone(), OwnSource::Processes)).collect()
+            }
+            Self::Remote(server) => {
+                server.own_sources().map(|(model, source)| (model.clone(), source)).collect()
+            }
+        }
+    }
+
+    /// Returns whether no model is left.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Processes(server) => server.is_empty(),
+            Self::Remote(server) => server.is_empty(),
+        }
+    }
+}
+
+impl Backend for LiveBackend {
+    fn submit(&mut self, now: Timestamp, command: &Command) {
+        match self {
+            Self::Processes(server) => server.submit(now, command),
+            Self::Remote(server) => server.submit(now, command),
+        }
+    }
+
+    fn poll(&mut self, now: Timestamp) -> Option<Outcome> {
+        match self {
+            Self::Processes(server) => server.poll(now),
+            Self::Remote(server) => server.poll(now),
+        }
+    }
+
+    fn next_wakeup(&self) -> Option<Timestamp> {
+        match self {
+            Self::Processes(server) => server.next_wakeup(),
+            Self::Remote(server) => server.next_wakeup(),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! LM Studio, from version 0.4: before, its HTTP interface could neither load nor unload.
+//!
+//! # Source
+//! Its documents, at c6854fba of 2026-04-29. What a manager must know of it:
+//!
+//! - A load is answered when it is done, and cannot be called back: one that is no longer wanted is waited for and
+//!   then dropped, for its memory is taken all the while.
+//! - A request that names a model which is not loaded loads it, and may drop another for it. Ours name loaded ones.
+//! - It tells the size of a model's file and nothing of its memory.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::backend::remote::server::{Entry, Presence, Trouble, Wire};
+use crate::units::Bytes;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Models {
+    models: Vec<Model>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Model {
+    #[serde(rename = "type", default)]
+    kind: String,
+    key: String,
+    size_bytes: Option<u64>,
+    #[serde(default)]
+    loaded_instances: Vec<Instance>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Instance {
+    id: String,
+}
+
+impl Models {
+    pub(super) fn entries(self) -> Vec<Entry> {
+        let entry = |model: Model| Entry {
+            presence: if model.loaded_instances.is_empty() {
+                Presence::Absent
+            } else {
+                Presence::Ready
+            },
+            name: model.key,
+            size: model.size_bytes.map(Bytes::new),
+            ..Entry::default()
+        };
+        self.models.into_iter().filter(|model| model.kind != "embedding").map(entry).collect()
+    }
+}
+
+pub(super) async fn load(wire: &Wire, name: &str) -> Result<(), Trouble> {
+    wire.post("/api/v1/models/load", &json!({ "model": name })).await.map(drop)
+}
+
+/// Drops every instance of a model.
+pub(super) async fn unload(wire: &Wire, name: &str) -> Result<(), Trouble> {
+    let models: Models = wire.ask("/api/v1/models").await?;
+    let model = models.models.into_iter().find(|model| model.key == name);
+    for Instance { id } in model.into_iter().flat_map(|model| model.loaded_instances) {
+        wire.post("/api/v1/models/unload", &json!({ "instance_id": id })).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_with_an_instance_is_loaded() {
+        let list = r#"{"models":[
+            {"type":"llm","key":"google/gemma","size_bytes":17990911801,"loaded_instances":[{"id":"x","config":{}}]},
+            {"type":"embedding","key":"e","size_bytes":1},{"type":"llm","key":"b","loaded_instances":[]}]}"#;
+        let entries = serde_json::from_str::<Models>(list).unwrap().entries();
+        assert_eq!(entries.len(), 2);
+        assert_eq!((entries[0].presence, entries[1].presence), (Presence::Ready, Presence::Absent));
+        assert_eq!(entries[0].size, Some(Bytes::new(17_990_911_801)));
+        let unknown_path = r#"{"error":"Unexpected endpoint or method. (GET /api/v1/models)"}"#;
+        assert!(serde_json::from_str::<Models>(unknown_path).is_err());
+    }
+}

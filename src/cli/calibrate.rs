@@ -1,0 +1,99 @@
+//! `tiershift calibrate`: what the models of a folder need and do on this machine.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::calibration::Calibration;
+use crate::cli::{Verdict, common, live as arguments};
+use crate::live::{CalibrationPlan, Folder, calibrate};
+use crate::record;
+use crate::report::plot::calibration as plot;
+use crate::time::SpanText;
+use crate::whole_file::WholeFile;
+
+/// Measure the models of a folder on this machine, and write a catalog of them
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Nothing else should run meanwhile. Stops on Ctrl-C or SIGTERM, and then writes nothing. A plot is \
+written beside the catalog.\n\nExamples:\n  \
+tiershift calibrate --models ~/models --out measured.toml\n  \
+tiershift serve --models ~/models --catalog measured.toml\n  \
+tiershift replay traces/models-come-and-go.csv --catalog measured.toml"
+)]
+pub(super) struct Arguments {
+    /// The llama-server program
+    #[arg(long, value_name = "PROGRAM", default_value = "llama-server")]
+    llama_server: PathBuf,
+    /// The folder of the .gguf files
+    #[arg(long, value_name = "FOLDER")]
+    models: PathBuf,
+    /// A catalog with names, tiers, context and slots; without it the files are ranked by size
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
+    /// The catalog to write; the plot has its name with .svg and .png
+    #[arg(long, value_name = "FILE", default_value = "measured.toml")]
+    out: PathBuf,
+    /// How often each thing is measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeats: u32,
+    /// Give up after this
+    #[arg(long, default_value = "30m", value_parser = arguments::span)]
+    limit: SpanText,
+}
+
+pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+    let folder = Folder::open(&arguments.models)?;
+    let catalog = match &arguments.catalog {
+        Some(path) => common::catalog(path)?,
+        None => folder.catalog()?,
+    };
+    let plan = CalibrationPlan {
+        program: arguments.llama_server.clone(),
+        folder,
+        catalog,
+        repeats: arguments.repeats,
+        limit: arguments.limit.0,
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    record::stop_on_signals(&stop)?;
+    let mut progress = None;
+    let calibration = calibrate(&plan, &stop, |step| {
+        progress
+            .get_or_insert_with(|| common::Progress::new("measuring", Some(step.of)))
+            .set(step.done);
+    })?;
+    drop(progress);
+    let catalog = calibration.to_toml()?;
+    write(&arguments.out, catalog.as_bytes())?;
+    let picture = arguments.out.with_extension("svg");
+    write(&picture, plot::svg(&calibration).as_bytes())?;
+    #[cfg(feature = "png")]
+    write(&arguments.out.with_extension("png"), &plot::png(&calibration))?;
+    if json {
+        common::print_json(&Output { physics: calibration.physics(), calibration: &calibration })?;
+    } else {
+        let (out, picture) = (arguments.out.display(), picture.display());
+        common::print(&format!("{catalog}\nwritten to {out}, the plot to {picture}"))?;
+    }
+    Ok(Verdict::Done)
+}
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Output<'a> {
+    #[serde(flatten)]
+    calibration: &'a Calibration,
+    physics: Option<crate::calibration::Physics>,
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let unwritable = || format!("cannot write `{}`", path.display());
+    let mut file = WholeFile::create(path).with_context(unwritable)?;
+    file.write_all(bytes).with_context(unwritable)?;
+    file.finish().with_context(unwritable)
+}

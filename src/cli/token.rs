@@ -1,0 +1,32 @@
+//! The token of a daemon: out of a file or an environment variable. On the command line everybody could read it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+/// Where a token is.
+#[derive(Clone, Debug, Args)]
+pub(super) struct TokenArguments {
+    /// A file that holds the token
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// The environment variable that holds the token
+    #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
+    pub(super) token_env: Option<String>,
+}
+
+/// Reads the token, if there is one. What is wrong with it is told without it.
+pub(super) fn read(file: Option<&Path>, variable: Option<&str>) -> Result<Option<String>> {
+    let text = match (file, variable) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => bail!("two tokens are named, in a file and in a variable: name one"),
+        (Some(path), None) => fs::read_to_string(path)
+            .with_context(|| format!("cannot read the token in `{}`", path.display()))?,
+        (None, Some(name)) => std::env::var(name).with_context(|| {
+            format!("no token is in the environment variable `{name}`: set it, or use a file")
+        })?,
+    };
+    Ok(Some(text.trim().to_owned()))
+}

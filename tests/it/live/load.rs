@@ -1,0 +1,260 @@
+//! Many clients, some of which leave; many switches; servers that are killed: every request ends once, and nothing
+//! is left behind.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tiershift::rng::Seed;
+use tiershift::time::{Clock, SystemClock, Timestamp};
+
+use crate::live::daemon::{Daemon, PATIENCE, POLICY, POLL, chat, children, engine, signal};
+use crate::live::gguf;
+use crate::live::story::Story;
+use crate::support::run_in;
+
+#[test]
+fn two_hundred_clients_end_once_each_also_those_that_hang_up() {
+    let name = "two_hundred_clients_end_once_each_also_those_that_hang_up";
+    let Some(engine) = engine(name) else { return };
+    let place = Place::new(&["a"], "stabilization = \"1s\"", "queue-limit = 256\n");
+    let mut daemon = place.start(&engine);
+    warm_up(&daemon);
+    let before = Footprint::of(daemon.child.id());
+    std::thread::scope(|threads| {
+        for client in 0..CLIENTS {
+            let daemon = &daemon;
+            threads.spawn(move || match client % 40 {
+                // Five in a hundred hang up: half of them in the middle of a stream, half while they wait.
+                0 => daemon.ask(&chat("the cat", 3000)).until("data: "),
+                20 => {
+                    let waits = daemon.ask(&chat("the cat", 3000));
+                    daemon.wait_for("a queue", |status| status["requests"]["waiting"] != 0);
+                    drop(waits);
+                }
+                _ => {
+                    let reply = daemon.ask(&chat("the cat", 6)).rest();
+                    assert_eq!(Reply::of(&reply), Reply::Done, "{reply}");
+                    assert_eq!(reply.matches("\"content\":\" ").count(), 6, "{reply}");
+                }
+            });
+        }
+    });
+    let (done, hung_up) = (CLIENTS * 38 / 40, CLIENTS * 2 / 40);
+    daemon.wait_for("the end of all", |status| {
+        let requests = &status["requests"];
+        requests["waiting"] == 0 && requests["running"] == 0
+    });
+    before.wait_for(daemon.child.id());
+    let story = place.stop(&mut daemon);
+    assert_eq!(story.ends(), [done + WARM_UP, 0, hung_up, 0]);
+}
+
+#[test]
+fn a_hundred_switches_under_load_lose_no_request_and_leave_nothing() {
+    let name = "a_hundred_switches_under_load_lose_no_request_and_leave_nothing";
+    let Some(engine) = engine(name) else { return };
+    // Up by command only.
+    let place = Place::new(&["a", "b"], "stabilization = \"1h\"", "");
+    let mut daemon = place.start(&engine);
+    warm_up(&daemon);
+    let (is_over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut before = None;
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let reply = daemon.ask(&chat("the dog", 5)).rest();
+                    assert_eq!(Reply::of(&reply), Reply::Done, "{reply}");
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let _stop = StopOnDrop(&is_over);
+        for turn in 0..SWITCHES {
+            let tier = if turn % 2 == 0 { "medium" } else { "small" };
+            let asked = daemon.post("/switch", &format!("{{\"tier\":\"{tier}\"}}"));
+            assert!(asked.starts_with("HTTP/1.1 202 "), "{asked}");
+            // The first load is one, too.
+            daemon
+                .wait_for(tier, |status| status["tier"] == tier && status["switches"] == turn + 2);
+            if turn == SWITCHES / 10 {
+                before = Some(Footprint::of(daemon.child.id()));
+            }
+        }
+    });
+    daemon.wait_for("the end of all", |status| status["requests"]["running"] == 0);
+    before.expect("it was taken after the tenth").wait_for(daemon.child.id());
+    let story = place.stop(&mut daemon);
+    // The first load and the unload at the stop come on top.
+    assert_eq!(story.switches.len(), SWITCHES + 2, "{:?}", story.switches);
+    assert!(story.switches[1..=SWITCHES].iter().all(|(from, to)| from != "none" && to != "none"));
+    let answered = answered.into_inner() + WARM_UP;
+    assert!(answered > SWITCHES, "the load was none: {answered} replies");
+    assert_eq!(story.ends(), [answered, 0, 0, 0]);
+}
+
+#[test]
+fn a_server_that_is_killed_ends_its_streams_with_an_error_and_nothing_else() {
+    let name = "a_server_that_is_killed_ends_its_streams_with_an_error_and_nothing_else";
+    let Some(engine) = engine(name) else { return };
+    let place = Place::new(&["a"], "stabilization = \"1s\"", "");
+    let mut daemon = place.start(&engine);
+    warm_up(&daemon);
+    let is_over = AtomicBool::new(false);
+    let counts = [const { AtomicUsize::new(0) }; 2];
+    std::thread::scope(|threads| {
+        for _ in 0..6 {
+            threads.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let reply = daemon.ask(&chat("the wolf", 1000)).rest();
+                    counts[Reply::of(&reply) as usize].fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let _stop = StopOnDrop(&is_over);
+        let mut random = Seed(1).stream("kill");
+        let mut clock = SystemClock::start();
+        for _ in 0..KILLS {
+            daemon.wait_for("a request", |status| status["requests"]["running"] != 0);
+            clock.wait_until(clock.now() + Duration::from_millis(random.below(400)));
+            for child in children(daemon.child.id()) {
+                signal("KILL", child);
+            }
+        }
+    });
+    daemon.wait_for("the end of all", |status| {
+        status["requests"]["running"] == 0 && status["requests"]["waiting"] == 0
+    });
+    let story = place.stop(&mut daemon);
+    let [done, failed] = counts.map(AtomicUsize::into_inner);
+    assert!(failed >= KILLS, "of {KILLS} servers with something to do, {failed} left an error");
+    assert!(done > 0, "it works between two deaths");
+    // What the clients saw is what the log says.
+    assert_eq!(story.ends(), [done + WARM_UP, failed, 0, 0]);
+}
+
+/// What a client was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reply {
+    Done,
+    Failed,
+}
+
+impl Reply {
+    #[track_caller]
+    fn of(reply: &str) -> Self {
+        let ends = reply.matches("data: [DONE]").count();
+        let errors = reply.matches("\"code\":\"model_failed\"").count();
+        match (ends, errors) {
+            (1, 0) => Self::Done,
+            (0, 1) => Self::Failed,
+            (_, _) => panic!("neither an end nor an error, or several: {reply}"),
+        }
+    }
+}
+
+/// A folder to serve from.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new(models: &[&str], window: &str, manager: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("models");
+        fs::create_dir(&place).unwrap();
+        for name in models {
+            gguf::place(&place, name, gguf::NANO);
+        }
+        let policy = POLICY.replace("stabilization = \"1s\"", window) + manager;
+        fs::write(folder.path().join("policy.toml"), policy).unwrap();
+        Self(folder)
+    }
+
+    fn start(&self, engine: &Path) -> Daemon {
+        Daemon::start(engine, self.0.path())
+    }
+
+    /// Stops the daemon, and reads what it wrote.
+    #[track_caller]
+    fn stop(&self, daemon: &mut Daemon) -> Story {
+        let left = children(daemon.child.id());
+        signal("TERM", daemon.child.id());
+        assert_eq!(daemon.wait(), Some(0));
+        for pid in left {
+            assert!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is left behind");
+        }
+        run_in(self.0.path(), "verify log.jsonl").exits(0);
+        Story::read(&self.0.path().join("log.jsonl"))
+    }
+}
+
+/// Serves some requests side by side, so that what a daemon needs once is there.
+#[track_caller]
+fn warm_up(daemon: &Daemon) {
+    std::thread::scope(|threads| {
+        for _ in 0..WARM_UP {
+            threads.spawn(|| daemon.ask(&chat("the fox", 2)).rest());
+        }
+    });
+}
+
+/// What a process holds of the machine.
+#[derive(Debug)]
+struct Footprint {
+    resident_kib: u64,
+    descriptors: usize,
+    threads: usize,
+    children: usize,
+}
+
+impl Footprint {
+    fn of(pid: u32) -> Self {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let count = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().count();
+        Self {
+            resident_kib: resident
+                .and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
+                .expect("a process has a size"),
+            descriptors: count("fd"),
+            threads: count("task"),
+            children: children(pid).len(),
+        }
+    }
+
+    /// Waits until a process holds no more than this again, and [`SPARE_KIB`].
+    #[track_caller]
+    fn wait_for(&self, pid: u32) {
+        let mut clock = SystemClock::start();
+        loop {
+            let now = Self::of(pid);
+            if now.resident_kib <= self.resident_kib + SPARE_KIB
+                && now.descriptors <= self.descriptors
+                && now.threads <= self.threads
+                && now.children <= self.children
+            {
+                return;
+            }
+            assert!(clock.now() < Timestamp::ZERO + PATIENCE, "before {self:?}, now {now:?}");
+            clock.wait_until(clock.now() + POLL);
+        }
+    }
+}
+
+/// Lets the clients end where the test fails, too.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+const CLIENTS: usize = 200;
+const SWITCHES: usize = 100;
+const KILLS: usize = 10;
+const WARM_UP: usize = 8;
+
+/// What the allocator keeps for the next crowd. Chosen: a leak of 64 KiB a client or switch is more.
+const SPARE_KIB: u64 = 6 << 10;
