@@ -86,8 +86,9 @@ pub struct RawLog {
     /// The folder of recordings; each run gets a folder in it. Default: nothing is recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folder: Option<PathBuf>,
-    /// A segment that has reached this, unpacked, is finished and packed. Default `16MiB`: about six hours of a daemon
-    /// that is asked little. Smaller packs worse; larger leaves more unpacked.
+    /// A segment that has reached this, unpacked, is finished and packed. Default `16MiB`: half a day of a daemon that is
+    /// asked little (measured 2026-11-24: 0.7 KB a sample with one resource, packed to 4 %). Smaller packs worse; larger
+    /// leaves more unpacked.
     pub segment_size: BytesText,
     /// So is one of this age. Default `24h`.
     pub segment_age: SpanText,
