@@ -1,6 +1,8 @@
 //! The live side, with a real model server and real sockets on loopback.
 
 mod adoption;
+mod backends;
+mod browser;
 mod calibrate;
 mod daemon;
 mod gguf;
@@ -14,4 +16,6 @@ mod security;
 mod serve;
 mod serving;
 mod shadow;
+mod standin;
 mod story;
+mod watching;
