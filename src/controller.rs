@@ -14,7 +14,7 @@ use crate::event::{
 use crate::manager::{Manager, Service};
 use crate::sample::Sample;
 use crate::scaler::{Change, Performance, ReplyTimes, Scaler, Standing};
-use crate::settings::Settings;
+use crate::settings::{RawSettings, Settings};
 use crate::time::Timestamp;
 
 /// How much the controller says about its decisions. Changes are always said.
@@ -35,6 +35,7 @@ pub struct Controller {
     scaler: Scaler,
     manager: Manager,
     catalog: Catalog,
+    settings: Settings,
     detail: Detail,
     pinned: Option<Rung>,
     start: Option<Rung>,
@@ -81,6 +82,7 @@ impl Controller {
             scaler: Scaler::new(settings, catalog),
             manager: Manager::new(settings, catalog),
             catalog: catalog.clone(),
+            settings: settings.clone(),
             detail,
             pinned: rung("manager.pin", manager.pin.as_ref())?,
             start: rung("manager.start", manager.start.as_ref())?,
@@ -127,6 +129,7 @@ impl Controller {
                 self.note_broken(now);
             }
             Input::Adopt { models } => self.handle_adoption(now, models),
+            Input::Settings(raw) => self.handle_settings(raw),
             Input::Switch { tier } => self.handle_switch(now, tier),
             Input::Shutdown => self.manager.handle_shutdown(now, &mut self.out),
         }
@@ -215,6 +218,19 @@ impl Controller {
     fn handle_adoption(&mut self, now: Timestamp, models: &[Adopted]) {
         self.start = None;
         self.manager.handle_adoption(now, models, self.pinned, &mut self.out);
+    }
+
+    /// Goes on under other settings. What does not hold was refused by whoever sent it; in a log that someone edited,
+    /// it changes nothing.
+    fn handle_settings(&mut self, raw: &RawSettings) {
+        let Ok(settings) = self.settings.with(raw.clone()) else { return };
+        let Ok(fresh) = Self::new(&settings, &self.catalog, self.detail) else { return };
+        self.manager.set_settings(&settings);
+        self.settings = settings;
+        self.scaler = fresh.scaler;
+        self.pinned = fresh.pinned;
+        self.stale_after = fresh.stale_after;
+        self.suggestion_after = fresh.suggestion_after;
     }
 
     /// Brings a tier up or down because someone asked; refused, with the reason, where it does not fit.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::{ModelId, Rung};
 use crate::request::{End, Request, RequestId};
 use crate::sample::Sample;
-use crate::settings::Resource;
+use crate::settings::{RawSettings, Resource};
 use crate::time::{Timestamp, duration_ns};
 use crate::units::{Bytes, Percent};
 
@@ -91,6 +91,8 @@ pub enum Input {
         /// The models that can serve now, in order of their names.
         models: Vec<Adopted>,
     },
+    /// The policy's settings are these from now on. What the scaler had learned is forgotten; the models stay.
+    Settings(Box<RawSettings>),
     /// Someone asks for a tier, past the scaler.
     Switch {
         /// The tier; `none` unloads.

@@ -14,6 +14,7 @@ mod access;
 mod ask;
 mod board;
 mod calibrate;
+mod compare;
 mod completions;
 mod config;
 mod connections;
@@ -27,6 +28,8 @@ mod page;
 mod recorder;
 mod refusal;
 mod server;
+mod shadow;
+mod signals;
 mod source;
 mod tally;
 mod wish;
@@ -40,7 +43,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
 use crate::backend::llama_server::Hearers;
@@ -55,6 +58,8 @@ use crate::live::connections::Limits;
 use crate::live::http::App;
 use crate::live::message::Message;
 use crate::live::recorder::{HearRecording, Recorder, Recording};
+use crate::live::shadow::{HearShadow, Shadow, ShadowPlan};
+use crate::live::signals::Reloader;
 use crate::live::source::Started;
 use crate::live::world::{LiveWorld, Parts};
 use crate::log::{Header, LogLevel, LogVersion};
@@ -66,12 +71,14 @@ use crate::time::Clock;
 pub use crate::live::access::{Access, Token, TokenError};
 pub use crate::live::ask::{AskError, fetch_status};
 pub use crate::live::calibrate::{CalibrationError, CalibrationPlan, CalibrationStep, calibrate};
+pub use crate::live::compare::{Cost, Difference, Saved, ShadowReport, ShadowState};
 pub use crate::live::config::{
     ConfigError, RawConfig, RawListen, RawLog, RawModels, RawServer, schema as config_schema,
 };
 pub use crate::live::folder::{Folder, FolderError};
 pub use crate::live::recorder::LogPlan;
 pub use crate::live::server::{RemoteServer, ServerError};
+pub use crate::live::signals::Reload;
 pub use crate::live::source::{Source, SourceError};
 
 /// What is to be served.
@@ -89,6 +96,8 @@ pub struct Plan {
     pub settings: RawSettings,
     /// Where to record the run, if anywhere.
     pub log: Option<LogPlan>,
+    /// A policy that is played beside it, without effect.
+    pub shadow: Option<RawSettings>,
 }
 
 /// What a running daemon has to say to whoever started it.
@@ -113,6 +122,15 @@ pub enum Told<'a> {
         /// Why.
         error: &'a str,
     },
+    /// How the shadow policy compared, at the end.
+    Shadow(&'a ShadowReport),
+    /// The config was read again, and its policy holds from now on.
+    Reloaded,
+    /// The config was read again, and everything stays as it is.
+    NotReloaded {
+        /// Why.
+        error: &'a str,
+    },
     /// It was told to stop, and finishes what runs.
     Stopping,
 }
@@ -120,12 +138,13 @@ pub enum Told<'a> {
 /// Hears what the daemon says, from any thread.
 pub type Hear = Arc<dyn Fn(Told<'_>) + Send + Sync>;
 
-/// Serves until SIGTERM or Ctrl-C, and then until what runs has finished. A second signal ends it at once.
+/// Serves until SIGTERM or Ctrl-C, and then until what runs has finished. A second signal ends it at once. SIGHUP
+/// takes what `reload` comes to, where only the policy's settings have changed.
 ///
 /// # Errors
 /// What makes it impossible to begin: an address that is taken, or that others reach without a token, a program that does not run,
 /// settings and catalogs that cannot be. Once it serves, only a livelock.
-pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
+pub fn serve(plan: Plan, reload: Reload, hear: &Hear) -> Result<(), LiveError> {
     if !plan.address.ip().is_loopback() && plan.access.token.is_none() {
         return Err(LiveError::NoToken { address: plan.address });
     }
@@ -133,6 +152,7 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     let machine = probe.machine();
     let settings = Settings::new(plan.settings.clone(), machine.tier())?;
     let controller = Controller::new(&settings, &plan.catalog, Detail::Full)?;
+    let reloader = Reloader { reload, tier: machine.tier(), catalog: plan.catalog.clone() };
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -145,6 +165,7 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     let (address, listener) =
         listener.map_err(|source| LiveError::Listen { address: plan.address, source })?;
     let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone(), settings)));
+    let shadow = shadow(&plan, &machine, &board)?;
     let (to, inbox) = mpsc::channel();
     let tools = (runtime.handle().clone(), client.clone(), hearers(&to, hear));
     // Its claim is held to the end.
@@ -160,12 +181,16 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
         // Sent, or dropped where the controller broke off.
         let _ = stopped.await;
     }));
-    listen_for_signals(&runtime, to, hear)?;
+    signals::listen(&runtime, to, hear, reloader)?;
     hear(Told::Listening(address));
     let interval = plan.settings.sampling_interval.0;
     let catalog = plan.catalog;
     let world = LiveWorld::new(Parts { probe, backend, catalog, interval, inbox, adopted });
-    let ran = control(controller, world, recorder, &board);
+    let ran = control(controller, world, recorder, shadow, &board);
+    let report = board.lock().unwrap_or_else(PoisonError::into_inner).shadow().cloned();
+    if let Some(report) = &report {
+        hear(Told::Shadow(report));
+    }
     board.lock().unwrap_or_else(PoisonError::into_inner).close();
     let _ = stop.send(());
     // Answers that are written already reach their clients; nothing else is waited for.
@@ -180,6 +205,7 @@ fn control(
     mut controller: Controller,
     mut world: LiveWorld,
     mut recorder: Recorder,
+    mut shadow: Shadow,
     board: &Mutex<Board>,
 ) -> Result<(), Livelock> {
     while !world.is_over() {
@@ -187,13 +213,33 @@ fn control(
         let until = world.now() + SLICE;
         driver::run(&mut controller, &mut world, until, |now, passed| {
             recorder.record(now, passed);
+            shadow.see(now, passed);
             board.lock().unwrap_or_else(PoisonError::into_inner).see(now, passed);
         })?;
         let sources = world.own_sources();
         board.lock().unwrap_or_else(PoisonError::into_inner).learn_own_sources(sources);
     }
     recorder.close();
+    shadow.close();
     Ok(())
+}
+
+/// Begins the shadow, if one is wanted.
+fn shadow(plan: &Plan, machine: &Machine, board: &Arc<Mutex<Board>>) -> Result<Shadow, LiveError> {
+    let Some(shadow) = &plan.shadow else { return Ok(Shadow::off()) };
+    let settings = Settings::new(shadow.clone(), machine.tier()).map_err(LiveError::Shadow)?;
+    Controller::new(&settings, &plan.catalog, Detail::Changes)?;
+    let plan = ShadowPlan {
+        machine: machine.clone(),
+        catalog: plan.catalog.clone(),
+        real: plan.settings.clone(),
+        shadow: shadow.clone(),
+    };
+    let board = Arc::clone(board);
+    let hear: HearShadow = Arc::new(move |report| {
+        board.lock().unwrap_or_else(PoisonError::into_inner).set_shadow(report);
+    });
+    Shadow::begin(plan, hear).map_err(LiveError::Runtime)
 }
 
 /// Begins the recording. A disk that is full or may only be read keeps nobody from being served; a folder that cannot
@@ -267,65 +313,6 @@ fn header(plan: &Plan, machine: &Machine) -> Header {
     }
 }
 
-/// Turns the first signal into a shutdown, and the second into an end.
-fn listen_for_signals(
-    runtime: &Runtime,
-    to: Sender<Message>,
-    hear: &Hear,
-) -> Result<(), LiveError> {
-    let _inside = runtime.enter();
-    let mut signals = Signals::new().map_err(LiveError::Runtime)?;
-    let hear = Arc::clone(hear);
-    runtime.spawn(async move {
-        signals.next().await;
-        hear(Told::Stopping);
-        let _ = to.send(Message::Shutdown);
-        signals.next().await;
-        let _ = to.send(Message::Abort);
-    });
-    Ok(())
-}
-
-#[cfg(unix)]
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn next(&mut self) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
 /// Why the daemon could not begin, or had to end.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
@@ -342,6 +329,8 @@ pub enum LiveError {
     Runtime(#[source] io::Error),
     #[error("cannot make connections")]
     Client(#[source] reqwest::Error),
+    #[error("the shadow's policy does not suit this machine: {0}")]
+    Shadow(#[source] SettingsError),
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]

@@ -90,6 +90,11 @@ impl Manager {
         }
     }
 
+    /// Goes on under other settings, from where it is.
+    pub fn set_settings(&mut self, settings: &Settings) {
+        self.settings = settings.clone();
+    }
+
     /// Returns the rung that serves or that a switch under way leads to.
     pub fn rung(&self) -> Rung {
         self.switch.map_or(self.rung, |switch| switch.to)

@@ -13,7 +13,7 @@ use crate::hardware::Machine;
 use crate::log::{LogEnd, LogError, LogLevel, LogReader};
 use crate::rng::Seed;
 use crate::sample::Sample;
-use crate::scenario::{Physics, RecordedRequest, Workload};
+use crate::scenario::{RecordedRequest, Workload};
 use crate::settings::RawSettings;
 use crate::sim::{Others, Reading, Situation};
 use crate::time::Timestamp;
@@ -214,18 +214,9 @@ impl Recording {
             }
             reader.borrow_mut().next_into(sample)
         };
-        Situation {
-            machine: self.machine.clone(),
-            catalog,
-            settings,
-            seed,
-            physics: Physics::default(),
-            faults: Vec::new(),
-            actions: Vec::new(),
-            workloads,
-            others: Others::recorded_in_place(Box::new(read_next)),
-            duration: None,
-        }
+        let others = Others::recorded_in_place(Box::new(read_next));
+        let machine = self.machine.clone();
+        Situation { workloads, ..Situation::of_recording(machine, catalog, settings, seed, others) }
     }
 }
 
@@ -259,7 +250,7 @@ impl Requests {
     /// Collects the requests of an event log. Clients that hung up are taken for patient ones.
     fn of_log(log: &mut LogReader) -> Result<Self, RecordingError> {
         let mut recorded = Vec::new();
-        let mut hung_up = 0;
+        let (mut hung_up, mut reloads) = (0, 0);
         for record in log {
             let record = record?;
             match record.event {
@@ -267,11 +258,18 @@ impl Requests {
                     recorded.push(RecordedRequest { at: record.at, request });
                 }
                 Event::Input(Input::Cancel { .. }) => hung_up += 1,
+                Event::Input(Input::Settings(_)) => reloads += 1,
                 _ => {}
             }
         }
-        let warning = format!("{hung_up} clients hung up in the log; in the replay they wait");
-        let warnings = if hung_up > 0 { vec![warning] } else { Vec::new() };
+        let mut warnings = Vec::new();
+        if hung_up > 0 {
+            warnings.push(format!("{hung_up} clients hung up in the log; in the replay they wait"));
+        }
+        if reloads > 0 {
+            let kept = "the replay keeps to one";
+            warnings.push(format!("the log's settings were changed {reloads} times; {kept}"));
+        }
         Ok(Self { recorded: recorded.into(), warnings, rejected_rows: 0 })
     }
 

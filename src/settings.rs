@@ -262,6 +262,7 @@ impl Resource {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     raw: RawSettings,
+    tier: HardwareTier,
     upgrade_line: Percent,
     preventive_line: Percent,
     /// Which resources constrain decisions, by `Resource::ALL`: asked several times for every sample.
@@ -317,7 +318,15 @@ impl Settings {
             return Err(SettingsError::Zero { key: "failure-limit or manager.load-attempts" });
         }
         let constrained = Resource::ALL.map(|resource| raw.constrain.contains(&resource));
-        Ok(Self { raw, upgrade_line, preventive_line, constrained })
+        Ok(Self { raw, tier, upgrade_line, preventive_line, constrained })
+    }
+
+    /// Checks other settings for the same machine.
+    ///
+    /// # Errors
+    /// As [`Settings::new`].
+    pub fn with(&self, raw: RawSettings) -> Result<Self, SettingsError> {
+        Self::new(raw, self.tier)
     }
 
     /// Returns the settings as written, for what needs no resolving.

@@ -25,7 +25,7 @@ use crate::sim::world::SimulatedWorld;
 use crate::summary::{Fold, Summary};
 use crate::time::Timestamp;
 
-pub use crate::sim::others::{Others, Reading};
+pub use crate::sim::others::{Comings, Others, Reading};
 
 /// Everything that determines a run.
 pub struct Situation {
@@ -68,6 +68,30 @@ impl Situation {
                 scenario.settings.sampling_interval.0,
             ),
             duration: Some(scenario.duration),
+        }
+    }
+}
+
+impl Situation {
+    /// Returns the situation of a recording that is played again: the machine as it is, and nothing goes wrong.
+    pub fn of_recording(
+        machine: Machine,
+        catalog: Catalog,
+        settings: RawSettings,
+        seed: Seed,
+        others: Others,
+    ) -> Self {
+        Self {
+            machine,
+            catalog,
+            settings,
+            seed,
+            physics: Physics::default(),
+            faults: Vec::new(),
+            actions: Vec::new(),
+            workloads: Vec::new(),
+            others,
+            duration: None,
         }
     }
 }

@@ -179,7 +179,9 @@ fn is_told(event: &Event) -> bool {
                 | Outcome::Crashed { .. } => true,
                 Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => false,
             },
-            Input::Adopt { .. } | Input::Switch { .. } | Input::Shutdown => true,
+            Input::Adopt { .. } | Input::Settings(_) | Input::Switch { .. } | Input::Shutdown => {
+                true
+            }
             Input::Sample(_)
             | Input::SampleMissing { .. }
             | Input::Request(_)

@@ -154,12 +154,20 @@ impl Serialize for SpanText {
 impl<'de> Deserialize<'de> for SpanText {
     fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let text = String::deserialize(input)?;
-        SpanParser::new().parse_unsigned_duration(&text).map(Self).map_err(|_| {
+        parse_span(&text).map(Self).ok_or_else(|| {
             serde::de::Error::custom(format!(
                 "\"{text}\" is not a span such as \"5m\", \"1h 30m\" or \"500ms\""
             ))
         })
     }
+}
+
+/// Reads a span. A day is 24 hours here, which a calendar would not promise, so that its parser does not take it.
+fn parse_span(text: &str) -> Option<Duration> {
+    let parse = |text: &str| SpanParser::new().parse_unsigned_duration(text).ok();
+    let Some((days, rest)) = text.split_once('d') else { return parse(text) };
+    let days = Duration::from_secs(days.trim().parse::<u64>().ok()?.checked_mul(86_400)?);
+    if rest.trim().is_empty() { Some(days) } else { days.checked_add(parse(rest.trim_start())?) }
 }
 
 impl JsonSchema for SpanText {
@@ -229,6 +237,19 @@ mod tests {
             let json = serde_json::to_string(&SpanText(Duration::from_nanos(nanos))).unwrap();
             let back: SpanText = serde_json::from_str(&json).unwrap();
             assert_eq!(back.0, Duration::from_nanos(nanos), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_day_is_24_hours() {
+        let hours = |hours| Some(Duration::from_hours(hours));
+        for (text, want) in
+            [("1d", hours(24)), ("2 d", hours(48)), ("1d 12h", hours(36)), ("1d12h", hours(36))]
+        {
+            assert_eq!(parse_span(text), want, "{text}");
+        }
+        for text in ["d", "1.5d", "-1d", "1d 1d", "99999999999999999999d", "1d soon"] {
+            assert_eq!(parse_span(text), None, "{text}");
         }
     }
 

@@ -46,8 +46,9 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
             format!("{} would take {} a reply, limit {}", tier(to), span(*predicted), span(*limit))
         }
         Reason::Room { resource, projected, limit, good_for } => format!(
-            "fits for {}: {} would be {}, limit {}",
-            span(*good_for),
+            "fits{}: {} would be {}, limit {}",
+            // A first load waits for nothing.
+            if good_for.is_zero() { String::new() } else { format!(" for {}", span(*good_for)) },
             resource.name(),
             bytes(*projected),
             bytes(*limit)

@@ -11,15 +11,17 @@ use clap::Args;
 use crate::cli::token::TokenArguments;
 use crate::cli::{Verdict, common, token};
 use crate::live::{
-    self, Access, Folder, Hear, Plan, RawConfig, RawListen, RemoteServer, Source, Token, Told,
+    self, Access, Folder, Hear, Plan, RawConfig, RawListen, Reload, RemoteServer, ShadowReport,
+    ShadowState, Source, Token, Told,
 };
 use crate::probe::system::SystemProbe;
+use crate::words;
 
 /// Serve the best model that this machine can carry, through llama-server
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Stops on Ctrl-C or SIGTERM: takes nothing new, finishes what runs, unloads. A second one ends it at \
-once.\n\nExamples:\n  \
+once. SIGHUP reads the config again.\n\nExamples:\n  \
 tiershift serve --models ~/models\n  \
 tiershift serve --server http://127.0.0.1:11434\n  \
 tiershift serve --example-config > serve.toml\n  \
@@ -65,6 +67,9 @@ pub(super) struct Arguments {
     /// Record what the controller is told and answers into this folder; each run gets a folder in it
     #[arg(long, value_name = "FOLDER")]
     log: Option<PathBuf>,
+    /// A policy's name or file, to be played beside the first without effect, and compared
+    #[arg(long, value_name = "POLICY")]
+    shadow: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
@@ -73,13 +78,16 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         return Ok(Verdict::Done);
     }
     let hear: Hear = Arc::new(move |told| tell(&told, json));
-    live::serve(plan(arguments)?, &hear)?;
+    let running = config(arguments)?;
+    let again = arguments.clone();
+    let read = Arc::new(move || config(&again).map_err(|error| format!("{error:#}")));
+    let plan = plan(running.clone())?;
+    live::serve(plan, Reload { running, read }, &hear)?;
     Ok(Verdict::Done)
 }
 
-/// Returns what the config file and the options come to.
-fn plan(arguments: &Arguments) -> Result<Plan> {
-    let config = config(arguments)?;
+/// Returns what a config comes to.
+fn plan(config: RawConfig) -> Result<Plan> {
     let RawListen { host, port, token_file, token_env, allowed_hosts } = config.listen;
     let token = token::read(token_file.as_deref(), token_env.as_deref())?;
     let token = token.map(|text| Token::new(&text)).transpose()?;
@@ -107,6 +115,7 @@ fn plan(arguments: &Arguments) -> Result<Plan> {
         catalog,
         settings: config.policy,
         log: config.log.plan(),
+        shadow: config.shadow,
     })
 }
 
@@ -133,6 +142,9 @@ fn config(arguments: &Arguments) -> Result<RawConfig> {
     config.server.url = arguments.server.clone().or(config.server.url);
     config.models.folder = arguments.models.clone().or(config.models.folder);
     config.models.catalog = arguments.catalog.clone().or(config.models.catalog);
+    if let Some(shadow) = &arguments.shadow {
+        config.shadow = Some(common::settings(Some(shadow))?);
+    }
     config.log.folder = arguments.log.clone().or(config.log.folder);
     Ok(config)
 }
@@ -165,6 +177,44 @@ fn tell(told: &Told<'_>, json: bool) {
         Told::RecordingStopped { error } => {
             eprintln!("error: the recording has stopped, serving goes on: {error}");
         }
+        Told::Shadow(report) => {
+            // As above.
+            let _ =
+                if json { common::print_json(report) } else { common::print(&compared(report)) };
+        }
+        Told::Reloaded => eprintln!("the config was read again: its policy holds from now on"),
+        Told::NotReloaded { error } => {
+            eprintln!("error: the config was read again, and everything stays as it is: {error}");
+        }
         Told::Stopping => eprintln!("stopping: finishing what runs"),
     }
+}
+
+/// Returns how the shadow compared, in a few lines.
+fn compared(report: &ShadowReport) -> String {
+    let ShadowReport { shadow, real_cost, shadow_cost, .. } = report;
+    let state = match &report.state {
+        ShadowState::Running | ShadowState::Ended => String::new(),
+        ShadowState::FellBehind => " (it fell behind, and was left there)".to_owned(),
+        ShadowState::Failed { error } => format!(" (it broke off: {error})"),
+    };
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["", "switches", "reversals", "reloads", "above the line", "quality"]);
+    for (name, cost) in [(&report.policy, real_cost), (shadow, shadow_cost)] {
+        table.add_row([
+            name.clone(),
+            cost.switches.to_string(),
+            cost.reversals.to_string(),
+            words::seconds(cost.reload_seconds),
+            words::seconds(cost.seconds_above_degrade_line),
+            format!("{:.3}", cost.quality_served_fraction),
+        ]);
+    }
+    format!(
+        "shadow {shadow}: the same tier for {:.1} % of {}, {} differences{state}; what it would have cost is simulated\n{table}",
+        report.agreement * 100.0,
+        words::seconds(report.compared_seconds),
+        report.differences
+    )
 }

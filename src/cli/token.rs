@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 /// Where a token is.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct TokenArguments {
     /// A file that holds the token
     #[arg(long, value_name = "FILE")]

@@ -16,6 +16,7 @@ use crate::driver::Passed;
 use crate::event::{Action, Command, Decision, Gate, Input, Notice, Outcome, Output, Reason};
 use crate::live::board::figures::Figures;
 use crate::live::board::history::{Entry, Latencies, Point, Reply};
+use crate::live::compare::ShadowReport;
 use crate::live::recorder::Recording;
 use crate::request::{End, RequestId, Target};
 use crate::sample::{Rate, Sample, Space};
@@ -46,6 +47,7 @@ pub(super) struct Board {
     cancelled: u64,
     rejected: u64,
     recording: Recording,
+    shadow: Option<ShadowReport>,
     figures: Figures,
     history: History,
     /// What the last decision in the history was, without its numbers.
@@ -95,6 +97,8 @@ pub(super) struct Status<'a> {
     notice: Option<Notice>,
     requests: Requests,
     recording: &'a Recording,
+    /// How the shadow policy compares, where there is one.
+    shadow: Option<&'a ShadowReport>,
     /// Who says what each loaded model uses.
     own_use_from: BTreeMap<&'a str, OwnSource>,
 }
@@ -166,6 +170,7 @@ impl Board {
             cancelled: 0,
             rejected: 0,
             recording: Recording::Off,
+            shadow: None,
             figures: Figures::default(),
             history: History::default(),
             last_told: None,
@@ -184,6 +189,11 @@ impl Board {
             }
             Passed::Input(Input::SampleMissing { .. }) => self.figures.missing_samples += 1,
             Passed::Input(Input::Outcome(outcome)) => self.see_outcome(now, outcome),
+            Passed::Input(Input::Settings(raw)) => {
+                if let Ok(settings) = self.settings.with((**raw).clone()) {
+                    self.settings = settings;
+                }
+            }
             Passed::Input(Input::Shutdown) => self.is_stopping = true,
             Passed::Input(
                 Input::Request(_)
@@ -384,6 +394,16 @@ impl Board {
         }
     }
 
+    /// Takes note of how the shadow compares.
+    pub(super) fn set_shadow(&mut self, report: ShadowReport) {
+        self.shadow = Some(report);
+    }
+
+    /// Returns how the shadow compares, where there is one.
+    pub(super) fn shadow(&self) -> Option<&ShadowReport> {
+        self.shadow.as_ref()
+    }
+
     /// Returns the rung that serves.
     pub(super) fn serving(&self) -> Rung {
         self.serving
@@ -487,6 +507,7 @@ impl Board {
                 rejected: self.rejected,
             },
             recording: &self.recording,
+            shadow: self.shadow.as_ref(),
             own_use_from: self.own_sources.iter().map(|(id, from)| (id.as_str(), *from)).collect(),
         }
     }

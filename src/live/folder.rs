@@ -13,7 +13,7 @@ use crate::request::Task;
 use crate::units::Bytes;
 
 /// The model files of a folder.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
     path: PathBuf,
     /// By name.

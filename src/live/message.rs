@@ -9,6 +9,7 @@ use crate::backend::place::Place;
 use crate::catalog::ModelId;
 use crate::event::Outcome;
 use crate::request::{End, Request, RequestId};
+use crate::settings::RawSettings;
 
 /// What the controller's thread is told.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(super) enum Message {
     HangUp(RequestId),
     /// A running request came to this.
     Outcome(Outcome),
+    /// The policy's settings are these from now on.
+    Settings(Box<RawSettings>),
     /// Someone asks for a tier.
     Switch(String),
     /// The backend has something to say.

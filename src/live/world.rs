@@ -98,6 +98,10 @@ impl LiveWorld {
                 }
             }
             Message::Outcome(outcome) => self.take_outcome(outcome),
+            Message::Settings(settings) => {
+                self.interval = settings.sampling_interval.0;
+                self.inputs.push_back(Input::Settings(settings));
+            }
             Message::Switch(tier) => self.inputs.push_back(Input::Switch { tier }),
             Message::Wake => self.is_woken = true,
             Message::Shutdown => {

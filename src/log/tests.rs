@@ -121,6 +121,7 @@ fn every_shape() -> Vec<Record> {
                     Adopted { model: model(), gpu: None },
                 ],
             }),
+            Event::Input(Input::Settings(Box::default())),
             Event::Input(Input::Switch { tier: "none".to_owned() }),
             Event::Input(Input::Shutdown),
             output(Output::Command(Command::Load { model: model(), gpu: Some(1) })),

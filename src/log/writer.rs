@@ -173,6 +173,7 @@ impl Thinning {
                 | Input::Cancel { .. }
                 | Input::Outcome(_)
                 | Input::Adopt { .. }
+                | Input::Settings(_)
                 | Input::Switch { .. }
                 | Input::Shutdown,
             )

@@ -140,7 +140,8 @@ impl Checker {
                 self.recovery.serves(self.catalog.top());
             }
             Input::SampleMissing { .. } | Input::Switch { .. } => self.recovery.disturb(),
-            Input::Cancel { .. } | Input::Timeout => {}
+            // A simulation keeps to its settings.
+            Input::Cancel { .. } | Input::Timeout | Input::Settings(_) => {}
         }
     }
 

@@ -1,9 +1,13 @@
 //! What everybody else uses: a script, or a recording.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Duration;
 
+use crate::request::{Request, RequestId};
 use crate::sample::Sample;
-use crate::scenario::Background;
+use crate::scenario::{Background, RecordedRequest};
 use crate::time::Timestamp;
 
 /// A reading of a recorded trace, or why there are no more.
@@ -19,7 +23,14 @@ pub struct Others {
     samples: [Sample; 2],
     /// Which of them holds now.
     now: bool,
+    /// Requests that come with the readings, and how many were taken.
+    requests: Option<Comings>,
+    taken: u64,
 }
+
+/// Requests that come with the readings of a recording that is still made: whoever brings a reading has put those
+/// before it in.
+pub type Comings = Rc<RefCell<VecDeque<RecordedRequest>>>;
 
 enum Source {
     /// A scripted background, read on a regular grid.
@@ -59,8 +70,28 @@ impl Others {
         others
     }
 
+    /// Lets requests come with the readings, as a workload of these requests would.
+    #[must_use]
+    pub fn with_requests(mut self, requests: Comings) -> Self {
+        self.requests = Some(requests);
+        self
+    }
+
     fn of(source: Source) -> Self {
-        Self { source, samples: Default::default(), now: false }
+        Self { source, samples: Default::default(), now: false, requests: None, taken: 0 }
+    }
+
+    /// Returns when the next request comes with the readings.
+    #[inline]
+    pub(super) fn next_request(&self) -> Option<Timestamp> {
+        self.requests.as_ref()?.borrow().front().map(|next| next.at)
+    }
+
+    /// Takes out the next request that has come by `now`, numbered from one.
+    pub(super) fn pop_request(&mut self, now: Timestamp) -> Option<Request> {
+        let next = self.requests.as_ref()?.borrow_mut().pop_front_if(|next| next.at <= now)?;
+        self.taken += 1;
+        Some(Request { id: RequestId(self.taken), ..next.request })
     }
 
     /// Returns when the machine is first read.

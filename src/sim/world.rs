@@ -304,8 +304,11 @@ impl World for SimulatedWorld {
     fn next_input(&self) -> Option<Timestamp> {
         let action = self.actions.front().map(|action| action.at);
         // A replay lasts as long as its recording: what has begun is finished, nothing new comes.
-        let arrival = if self.next_sample.is_some() { self.users.next_at() } else { None };
-        earliest([arrival, action])
+        let [arrival, coming] = match self.next_sample {
+            Some(_) => [self.users.next_at(), self.others.next_request()],
+            None => [None, None],
+        };
+        earliest([arrival, coming, action])
     }
 
     fn poll_input(&mut self, now: Timestamp) -> Option<Input> {
@@ -316,7 +319,11 @@ impl World for SimulatedWorld {
                 ActionKind::Shutdown => Input::Shutdown,
             });
         }
-        match self.users.pop(now)? {
+        let arrival = match self.users.pop(now) {
+            Some(arrival) => arrival,
+            None => Arrival::Request(self.others.pop_request(now)?),
+        };
+        match arrival {
             Arrival::Request(request) => {
                 self.server.announce(&request);
                 Some(Input::Request(request))

@@ -198,6 +198,12 @@ impl Fold {
                     self.enter(model, Life::Ready { since: now, served: true });
                 }
             }
+            Input::Settings(raw) => {
+                let judge = self.judge.as_ref();
+                if let Some(settings) = judge.and_then(|judge| judge.with((**raw).clone()).ok()) {
+                    self.judge = Some(settings);
+                }
+            }
             Input::Shutdown => self.shutting_down = true,
             Input::Sample(_) | Input::Cancel { .. } | Input::Timeout | Input::Switch { .. } => {}
         }

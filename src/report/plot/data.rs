@@ -173,6 +173,7 @@ impl PlotData {
             Input::Request(_)
             | Input::Cancel { .. }
             | Input::Timeout
+            | Input::Settings(_)
             | Input::Switch { .. }
             | Input::Shutdown => {}
         }

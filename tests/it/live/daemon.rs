@@ -92,6 +92,18 @@ impl Daemon {
         Self::of(child, folder)
     }
 
+    /// The same for one that says it in JSON. Returns what else it will say, too.
+    pub(super) fn of_json(mut child: Child, folder: &Path) -> (Self, impl Read) {
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut said = String::new();
+        while !said.trim_end().ends_with('}') {
+            assert!(out.read_line(&mut said).unwrap() > 0, "it says where it listens: {said}");
+        }
+        let url = serde_json::from_str::<Value>(&said).unwrap()["url"].clone();
+        let port = url.as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+        (Self { child, port, folder: folder.to_owned() }, out)
+    }
+
     /// Takes over a daemon whose standard output is piped, as soon as it listens.
     pub(super) fn of(mut child: Child, folder: &Path) -> Self {
         let mut line = String::new();
