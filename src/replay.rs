@@ -13,7 +13,7 @@ use crate::hardware::Machine;
 use crate::log::{LogEnd, LogError, LogLevel, LogReader};
 use crate::rng::Seed;
 use crate::sample::Sample;
-use crate::scenario::{Physics, RecordedRequest, Workload};
+use crate::scenario::{Action, ActionKind, Physics, RecordedRequest, Workload};
 use crate::settings::RawSettings;
 use crate::sim::{Others, Reading, Situation};
 use crate::time::Timestamp;
@@ -51,6 +51,8 @@ pub struct Origin {
     pub catalog: Catalog,
     /// The log's requests.
     pub requests: Requests,
+    /// What people asked the controller for, past the scaler: the tiers of the log's switches.
+    pub actions: Vec<Action>,
 }
 
 impl Reader {
@@ -116,10 +118,12 @@ impl Recording {
     fn of_log(path: &Path, log: LogReader) -> Result<Self, RecordingError> {
         let header = log.header().clone();
         let mut whole = LogReader::open(path)?;
+        let (requests, actions) = Requests::of_log(&mut whole)?;
         let origin = Origin {
             settings: header.settings.clone(),
             catalog: header.checked_catalog().map_err(RecordingError::Catalog)?,
-            requests: Requests::of_log(&mut whole)?,
+            requests,
+            actions,
         };
         let mut notes = Vec::new();
         if header.level != LogLevel::Full {
@@ -221,7 +225,7 @@ impl Recording {
             seed,
             physics: Physics::default(),
             faults: Vec::new(),
-            actions: Vec::new(),
+            actions: self.origin.iter().flat_map(|origin| origin.actions.clone()).collect(),
             workloads,
             others: Others::recorded_in_place(Box::new(read_next)),
             duration: None,
@@ -256,9 +260,11 @@ impl Requests {
         })
     }
 
-    /// Collects the requests of an event log. Clients that hung up are taken for patient ones.
-    fn of_log(log: &mut LogReader) -> Result<Self, RecordingError> {
+    /// Collects the requests of an event log, and the tiers that were asked for. Clients that hung up are taken for
+    /// patient ones.
+    fn of_log(log: &mut LogReader) -> Result<(Self, Vec<Action>), RecordingError> {
         let mut recorded = Vec::new();
+        let mut actions = Vec::new();
         let mut hung_up = 0;
         for record in log {
             let record = record?;
@@ -266,13 +272,16 @@ impl Requests {
                 Event::Input(Input::Request(request)) => {
                     recorded.push(RecordedRequest { at: record.at, request });
                 }
+                Event::Input(Input::Switch { tier }) => {
+                    actions.push(Action { at: record.at, kind: ActionKind::Switch(tier) });
+                }
                 Event::Input(Input::Cancel { .. }) => hung_up += 1,
                 _ => {}
             }
         }
         let warning = format!("{hung_up} clients hung up in the log; in the replay they wait");
         let warnings = if hung_up > 0 { vec![warning] } else { Vec::new() };
-        Ok(Self { recorded: recorded.into(), warnings, rejected_rows: 0 })
+        Ok((Self { recorded: recorded.into(), warnings, rejected_rows: 0 }, actions))
     }
 
     /// Returns what a user should know about the file.

@@ -3,6 +3,7 @@
 mod adoption;
 mod calibrate;
 mod daemon;
+mod fidelity;
 mod gguf;
 mod hog;
 mod load;
