@@ -20,6 +20,7 @@ use tiershift::sim::simulate;
 use tiershift::summary::{Fold, Percentiles, Summary};
 use tiershift::time::Timestamp;
 use tiershift::trace::ReadOptions;
+use tiershift::units::Percent;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -85,6 +86,7 @@ fn simulated(log: &Path, catalog: &Catalog) -> Result<(Vec<Rung>, Summary), Box<
         load_jitter: 0.0,
         speed_jitter: 0.0,
         page_cache_warm: true,
+        cpu_contention: FAIR_SHARE,
         ..Physics::default()
     };
     let mut switches = Vec::new();
@@ -113,3 +115,6 @@ fn print_spans(name: &str, live: Option<&Percentiles>, simulated: Option<&Percen
         println!("{name:24} {live:>9.1} ms {simulated:>9.1} ms {error:>+7.1} %");
     }
 }
+
+/// What a scheduler takes from us for others who want all of the processors, too.
+const FAIR_SHARE: Percent = Percent::new(50);

@@ -25,7 +25,7 @@ fn a_live_run_and_its_simulation_switch_alike() {
     // Up by command only.
     let policy = POLICY.replace("stabilization = \"1s\"", "stabilization = \"1h\"");
     fs::write(folder.path().join("policy.toml"), policy).unwrap();
-    let line = format!("calibrate --llama-server {} --models models --repeats 1", engine.display());
+    let line = format!("calibrate --llama-server {} --models models", engine.display());
     run_in(folder.path(), &line).exits(0);
 
     let mut daemon = Daemon::start(&engine, folder.path());
