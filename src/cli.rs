@@ -17,6 +17,8 @@ mod run;
 #[cfg(feature = "serve")]
 mod serve;
 #[cfg(feature = "serve")]
+mod status;
+#[cfg(feature = "serve")]
 mod token;
 mod verify;
 
@@ -65,6 +67,9 @@ enum Verb {
     /// Serve the best model that this machine can carry, through llama-server
     #[cfg(feature = "serve")]
     Serve(serve::Arguments),
+    /// Show what a running daemon serves, why nothing higher, and what happened last
+    #[cfg(feature = "serve")]
+    Status(status::Arguments),
     /// Measure the models of a folder on this machine, and write a catalog of them
     #[cfg(feature = "serve")]
     Calibrate(calibrate::Arguments),
@@ -99,6 +104,8 @@ pub fn run() -> ExitCode {
         Verb::Record(arguments) => live::record(arguments, json),
         #[cfg(feature = "serve")]
         Verb::Serve(arguments) => serve::run(arguments, json),
+        #[cfg(feature = "serve")]
+        Verb::Status(arguments) => status::run(arguments, json),
         #[cfg(feature = "serve")]
         Verb::Calibrate(arguments) => calibrate::run(arguments, json),
         Verb::Import(arguments) => import::run(arguments, json),

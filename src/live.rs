@@ -11,16 +11,19 @@
 //! message's time, so that the log of a live run is a total order and `verify` plays it again.
 
 mod access;
+mod ask;
 mod board;
 mod calibrate;
 mod completions;
 mod config;
 mod connections;
+mod events;
 mod folder;
 mod gguf;
 mod http;
 mod ladder;
 mod message;
+mod page;
 mod recorder;
 mod refusal;
 mod server;
@@ -61,6 +64,7 @@ use crate::settings::{RawSettings, Settings, SettingsError};
 use crate::time::Clock;
 
 pub use crate::live::access::{Access, Token, TokenError};
+pub use crate::live::ask::{AskError, fetch_status};
 pub use crate::live::calibrate::{CalibrationError, CalibrationPlan, CalibrationStep, calibrate};
 pub use crate::live::config::{
     ConfigError, RawConfig, RawListen, RawLog, RawModels, RawServer, schema as config_schema,
@@ -140,7 +144,7 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
         .and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) =
         listener.map_err(|source| LiveError::Listen { address: plan.address, source })?;
-    let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone())));
+    let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone(), settings)));
     let (to, inbox) = mpsc::channel();
     let tools = (runtime.handle().clone(), client.clone(), hearers(&to, hear));
     // Its claim is held to the end.
@@ -162,6 +166,7 @@ pub fn serve(plan: Plan, hear: &Hear) -> Result<(), LiveError> {
     let catalog = plan.catalog;
     let world = LiveWorld::new(Parts { probe, backend, catalog, interval, inbox, adopted });
     let ran = control(controller, world, recorder, &board);
+    board.lock().unwrap_or_else(PoisonError::into_inner).close();
     let _ = stop.send(());
     // Answers that are written already reach their clients; nothing else is waited for.
     let _ = runtime.block_on(async { tokio::time::timeout(GOODBYE, server).await });

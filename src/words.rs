@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
-use crate::event::{Action, GateName, Measure, Notice, Reason, Urgency};
+use crate::event::{Action, Gate, GateName, Measure, Notice, Reason, Urgency};
 use crate::time;
 use crate::units::{Bytes, Percent};
 
@@ -108,6 +108,20 @@ pub fn gate(name: GateName) -> String {
         GateName::Projection(resource) => format!("projection of {}", resource.name()),
         GateName::Latency => "latency".to_owned(),
     }
+}
+
+/// Returns a gate with its numbers, as a clause: `window is 48s, at least 5m`.
+pub fn gate_found(gate: &Gate) -> String {
+    let bound = match gate.name {
+        GateName::Cooldown | GateName::Window | GateName::Backoff => "at least",
+        GateName::Fresh
+        | GateName::Idle
+        | GateName::UpgradeLine(_)
+        | GateName::Projection(_)
+        | GateName::Latency => "at most",
+    };
+    let (value, limit) = (measure(gate.value), measure(gate.limit));
+    format!("{} is {value}, {bound} {limit}", self::gate(gate.name))
 }
 
 /// Returns a gate's number with its unit.

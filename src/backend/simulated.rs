@@ -448,16 +448,17 @@ impl Backend for SimulatedServer {
     fn submit(&mut self, now: Timestamp, command: &Command) {
         self.changed = true;
         match command {
-            Command::Load { model, gpu } => {
-                if let Some(index) = self.place(model) {
-                    self.load(now, index, *gpu);
+            Command::Load { model, gpu } => match self.place(model) {
+                Some(index) => self.load(now, index, *gpu),
+                None => {
+                    let (model, error) = (model.clone(), "no such model".to_owned());
+                    self.outcomes.push_back(Outcome::LoadFailed { model, error });
                 }
-            }
-            Command::Unload { model } => {
-                if let Some(index) = self.place(model) {
-                    self.unload(now, index);
-                }
-            }
+            },
+            Command::Unload { model } => match self.place(model) {
+                Some(index) => self.unload(now, index),
+                None => self.outcomes.push_back(Outcome::Unloaded { model: model.clone() }),
+            },
             Command::Start { request, model } => self.start(now, *request, model),
             Command::Cancel { request } => self.cancel(now, *request),
         }

@@ -23,9 +23,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::catalog::Catalog;
 use crate::live::access::{self, Door};
 use crate::live::board::Board;
-use crate::live::completions;
 use crate::live::message::{Gone, Message};
 use crate::live::refusal::Refusal;
+use crate::live::{completions, events, page};
 use crate::request::RequestId;
 
 /// What every handler needs.
@@ -35,6 +35,8 @@ pub(super) struct App {
     pub(super) client: reqwest::Client,
     /// What bodies may still take, in bytes.
     bodies: Arc<Semaphore>,
+    /// Pages that may still be opened.
+    pub(super) watchers: Arc<Semaphore>,
     board: Arc<Mutex<Board>>,
     next_id: AtomicU64,
 }
@@ -47,7 +49,8 @@ impl App {
         board: Arc<Mutex<Board>>,
     ) -> Self {
         let bodies = Arc::new(Semaphore::new(MOST_BODIES));
-        Self { to, catalog, client, bodies, board, next_id: AtomicU64::new(0) }
+        let watchers = Arc::new(Semaphore::new(MOST_WATCHERS));
+        Self { to, catalog, client, bodies, watchers, board, next_id: AtomicU64::new(0) }
     }
 
     pub(super) fn next_request(&self) -> RequestId {
@@ -109,6 +112,11 @@ pub(super) fn router(app: Arc<App>, door: Door) -> Router {
         .route("/v1/completions", post(completions::text))
         .route("/v1/embeddings", post(completions::embeddings))
         .route("/v1/models", get(models))
+        .route("/", get(page::html))
+        .route("/page.css", get(page::css))
+        .route("/page.js", get(page::js))
+        .route("/events", get(events::events))
+        .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/healthz", get(healthz))
         .route("/switch", post(switch))
@@ -143,6 +151,11 @@ async fn status(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "status", error.to_string())
     })?;
     Ok(([(CONTENT_TYPE, "application/json")], status).into_response())
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.board().metrics())
+        .into_response()
 }
 
 /// The daemon is there. Whether a model is, `/status` tells.
@@ -191,3 +204,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Chosen: what all bodies that are being read or wait for a model may take of the memory that models are for.
 const MOST_BODIES: usize = 128 << 20;
+
+/// Chosen: a person has a few pages open, and each is sent a kilobyte or two four times a second at most.
+const MOST_WATCHERS: usize = 32;

@@ -411,11 +411,13 @@ const VERBS: &[&str] = &[
     #[cfg(feature = "serve")]
     "serve",
     #[cfg(feature = "serve")]
+    "status",
+    #[cfg(feature = "serve")]
     "calibrate",
 ];
 
 /// The same with every feature.
-const ALL_VERBS: usize = 15;
+const ALL_VERBS: usize = 16;
 
 /// What `summary.json` must have.
 const FIGURES: [&str; 26] = [

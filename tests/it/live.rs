@@ -1,6 +1,8 @@
 //! The live side, with a real model server and real sockets on loopback.
 
 mod adoption;
+mod backends;
+mod browser;
 mod calibrate;
 mod daemon;
 mod fidelity;
@@ -13,4 +15,6 @@ mod router;
 mod security;
 mod serve;
 mod serving;
+mod standin;
 mod story;
+mod watching;

@@ -32,6 +32,17 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
+fn nothing_lies_among_the_reports_that_is_not_told_of() {
+    let told = fs::read_to_string(root().join("reports/README.md")).unwrap();
+    for name in names(&root().join("reports")) {
+        assert!(name == "README.md" || told.contains(&format!("`{name}`")), "reports/{name}");
+    }
+    // The only one that does not come out again: a photograph, so to speak.
+    let pictures = names(&root().join("reports")).into_iter().filter(|name| name.contains('.'));
+    assert_eq!(pictures.collect::<Vec<_>>(), ["README.md", "page.png"]);
+}
+
+#[test]
 fn replays_come_out_again() {
     check("memory-hog", &["replay", "traces/memory-hog.csv"], 0);
     check("models-come-and-go", &["replay", "traces/models-come-and-go.csv", "--log", "off"], 0);

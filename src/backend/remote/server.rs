@@ -215,8 +215,9 @@ impl Server {
     /// Returns whether a load that is under way can be ended by an unload.
     pub(super) fn can_call_back(&self) -> bool {
         match self.kind {
-            Kind::Router | Kind::LlamaSwap | Kind::Plain => true,
-            Kind::Ollama | Kind::LmStudio => false,
+            Kind::LlamaSwap | Kind::Plain => true,
+            // The router answers at once; an unload that came before its load would miss it.
+            Kind::Router | Kind::Ollama | Kind::LmStudio => false,
         }
     }
 

@@ -77,7 +77,8 @@ fn strangers_are_kept_out_and_hostile_clients_keep_nobody_waiting() {
     assert!(asks_first.starts_with("HTTP/1.1 405 "), "{asks_first}");
     assert!(!asks_first.to_lowercase().contains("access-control-"), "{asks_first}");
 
-    // Two thousand that say nothing.
+    // One whose body never comes to its end, and two thousand that say nothing.
+    let slow = post(&daemon, "Content-Length: 100\r\n", "{\"prompt\"");
     let idle: Vec<TcpStream> =
         (0..2000).map(|_| TcpStream::connect(("127.0.0.1", daemon.port)).unwrap()).collect();
     // Bodies: announced too long, sent too long without a length, cut off, no JSON, rubbish after a request.
@@ -96,6 +97,8 @@ fn strangers_are_kept_out_and_hostile_clients_keep_nobody_waiting() {
     let reply = post(&daemon, &length, &body).rest();
     assert!(reply.contains("data: [DONE]"), "{reply}");
     drop(idle);
+    let slow = slow.rest();
+    assert!(slow.starts_with("HTTP/1.1 408 "), "{slow}");
 
     // The token is nowhere.
     let segments = files(&folder.path().join("recordings"));

@@ -68,6 +68,8 @@ fn a_reply_tells_what_made_it_and_why_nothing_better_did() {
     let reply = daemon.ask(&chat("the cat", 3)).rest();
     assert!(reply.contains("data: [DONE]"), "{reply}");
 
+    daemon.wait_for("the reason", |status| status["decision"]["reason"] == "fixed");
+    let reply = daemon.ask(&chat("the cat", 3)).rest();
     // Whoever gets less than there is, or than was asked for, is told why; whoever gets what was asked for is not.
     assert!(reply.contains("x-tiershift-degraded-because: fixed: "), "{reply}");
     let text = |model: &str| format!("{{\"prompt\":\"x\",\"max_tokens\":1,\"model\":\"{model}\"}}");

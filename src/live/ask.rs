@@ -1,0 +1,59 @@
+//! Asks a daemon that runs: what `tiershift status` is made of.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use serde_json::Value;
+use tokio::runtime::Builder;
+
+/// Returns the answer of `/status` of the daemon at `url`.
+///
+/// # Errors
+/// Where none answers, or not as one of ours, or where it wants a token that was not given.
+pub fn fetch_status(url: &str, token: Option<&str>) -> Result<Value, AskError> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(AskError::Runtime)?;
+    runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build();
+        let mut request = client
+            .map_err(|source| AskError::Nobody { url: url.to_owned(), source })?
+            .get(format!("{}/status", url.trim_end_matches('/')));
+        if let Some(token) = token {
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                .map_err(|_| AskError::Token { url: url.to_owned() })?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        let nobody = |source| AskError::Nobody { url: url.to_owned(), source };
+        let answer = request.send().await.map_err(nobody)?;
+        match answer.status() {
+            StatusCode::OK => answer
+                .json()
+                .await
+                .map_err(|source| AskError::Stranger { url: url.to_owned(), source }),
+            StatusCode::UNAUTHORIZED => Err(AskError::Token { url: url.to_owned() }),
+            status => Err(AskError::Refused { url: url.to_owned(), status }),
+        }
+    })
+}
+
+/// Why a daemon's status is not to be had.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum AskError {
+    #[error(
+        "no daemon answers at {url}: start one with `tiershift serve`, or name another with --url"
+    )]
+    Nobody { url: String, source: reqwest::Error },
+    #[error("what answers at {url} is no tiershift: name another address with --url")]
+    Stranger { url: String, source: reqwest::Error },
+    #[error("the daemon at {url} wants its token: give it with --token-file or --token-env")]
+    Token { url: String },
+    #[error("the daemon at {url} answers {status}: call it by a name that it knows")]
+    Refused { url: String, status: StatusCode },
+    #[error("the system gives no threads")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// Chosen: a daemon of this machine answers in milliseconds, one elsewhere in less than this, or not at all.
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,443 @@
+//! The same test bodies against every backend: the simulated one, our own processes, the real router, and the stand-ins
+//! for Ollama, LM Studio and llama-swap. Then what each server does that a manager must know, and servers that break.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use tiershift::backend::Backend;
+use tiershift::backend::live::LiveBackend;
+use tiershift::backend::llama_server::{Hearers, LlamaServer};
+use tiershift::backend::remote::Remote;
+use tiershift::backend::remote::server::{Kind, Server};
+use tiershift::backend::simulated::SimulatedServer;
+use tiershift::catalog::ModelId;
+use tiershift::event::{Command, Outcome};
+use tiershift::live::Folder;
+use tiershift::rng::Seed;
+use tiershift::scenario::Physics;
+use tiershift::time::{Clock, SystemClock, Timestamp};
+use tokio::runtime::Runtime;
+
+use crate::live::daemon::{Connection, PATIENCE, children, engine, signal};
+use crate::live::gguf;
+use crate::live::router::{Router, poll};
+use crate::live::standin::{Fault, StandIn};
+
+/// What runs the models of a test.
+enum Host {
+    Simulated,
+    Processes,
+    Router(Router),
+    StandIn(StandIn),
+}
+
+/// A backend with whatever runs its models.
+struct Rig {
+    backend: Box<dyn Backend>,
+    live: bool,
+    host: Host,
+    woken: Receiver<()>,
+    clock: SystemClock,
+    /// Of the simulated backend.
+    now: Timestamp,
+    runtime: Option<Runtime>,
+    folder: tempfile::TempDir,
+}
+
+/// A folder with two models, and one that breaks off.
+fn folder() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let models = folder.path().join("models");
+    fs::create_dir(&models).unwrap();
+    gguf::write(&models.join("a.gguf"), gguf::TINY).unwrap();
+    gguf::write(&models.join("b.gguf"), gguf::SMALL).unwrap();
+    let whole = fs::read(models.join("a.gguf")).unwrap();
+    fs::write(models.join("broken.gguf"), &whole[..whole.len() / 2]).unwrap();
+    (folder, models)
+}
+
+impl Rig {
+    fn simulated() -> Self {
+        let (folder, models) = folder();
+        let catalog = Folder::open(&models).unwrap().catalog().unwrap();
+        let physics = Physics::default();
+        let backend = Box::new(SimulatedServer::new(&catalog, &physics, &[], Seed(1)));
+        Self::new(backend, Host::Simulated, mpsc::channel().1, None, folder)
+    }
+
+    fn processes(engine: &Path) -> Self {
+        let (folder, models) = folder();
+        let (runtime, client, hearers, woken) = tools();
+        let models = Folder::open(&models).unwrap();
+        let launches = models.launches(&models.catalog().unwrap()).unwrap();
+        let home = folder.path().to_owned();
+        let handle = runtime.handle().clone();
+        let server = LlamaServer::new(engine.to_owned(), home, launches, handle, client, hearers);
+        let backend = Box::new(LiveBackend::Processes(server));
+        Self::new(backend, Host::Processes, woken, Some(runtime), folder)
+    }
+
+    fn router(engine: &Path, options: &[&str]) -> Self {
+        let (folder, models) = folder();
+        let router = Router::start(engine, &models, options);
+        let url = router.url();
+        Self::remote(Kind::Router, &url, Host::Router(router), runtime(), folder)
+    }
+
+    fn stand_in(kind: Kind, engine: &Path) -> Self {
+        let (folder, models) = folder();
+        let runtime = runtime();
+        let server = StandIn::start(kind, engine.to_owned(), models);
+        let url = server.url();
+        Self::remote(kind, &url, Host::StandIn(server), runtime, folder)
+    }
+
+    fn remote(
+        kind: Kind,
+        url: &str,
+        host: Host,
+        runtime: Runtime,
+        folder: tempfile::TempDir,
+    ) -> Self {
+        let (client, hearers, woken) = hearers();
+        let (server, listed) = runtime.block_on(async {
+            let server = Server::recognise(client, &url.parse().unwrap()).await.unwrap();
+            let listed = server.list().await.unwrap();
+            (server, listed)
+        });
+        assert_eq!(server.kind(), kind, "it is recognised from its answers");
+        let catalog = Folder::open(&folder.path().join("models")).unwrap().catalog().unwrap();
+        let handle = runtime.handle().clone();
+        let backend = Remote::new(server, &listed, &catalog, handle, hearers).unwrap();
+        let backend = Box::new(LiveBackend::Remote(backend));
+        Self::new(backend, host, woken, Some(runtime), folder)
+    }
+
+    fn new(
+        backend: Box<dyn Backend>,
+        host: Host,
+        woken: Receiver<()>,
+        runtime: Option<Runtime>,
+        folder: tempfile::TempDir,
+    ) -> Self {
+        Self {
+            backend,
+            live: runtime.is_some(),
+            host,
+            woken,
+            clock: SystemClock::start(),
+            now: Timestamp::ZERO,
+            runtime,
+            folder,
+        }
+    }
+
+    fn load(&mut self, model: &str) {
+        self.backend.submit(self.now, &Command::Load { model: model.into(), gpu: None });
+    }
+
+    fn unload(&mut self, model: &str) {
+        self.backend.submit(self.now, &Command::Unload { model: model.into() });
+    }
+
+    /// Returns the next outcome that comes within `span`.
+    fn within(&mut self, span: Duration) -> Option<Outcome> {
+        let until = self.clock.now() + span;
+        loop {
+            if let Some(outcome) = self.backend.poll(self.now) {
+                return Some(outcome);
+            }
+            if self.live {
+                let left = until.since(self.clock.now());
+                if left.is_zero() {
+                    return None;
+                }
+                let _ = self.woken.recv_timeout(left);
+            } else {
+                self.now = self.backend.next_wakeup()?;
+            }
+        }
+    }
+
+    #[track_caller]
+    fn outcome(&mut self) -> Outcome {
+        self.within(PATIENCE).expect("every command is answered")
+    }
+
+    #[track_caller]
+    fn comes(&mut self, want: &Outcome) {
+        assert_eq!(self.outcome(), *want);
+    }
+
+    #[track_caller]
+    fn loads(&mut self, model: &str) {
+        self.load(model);
+        self.comes(&Outcome::Loaded { model: model.into() });
+    }
+
+    #[track_caller]
+    fn unloads(&mut self, model: &str) {
+        self.unload(model);
+        self.comes(&Outcome::Unloaded { model: model.into() });
+    }
+
+    #[track_caller]
+    fn fails_to_load(&mut self, model: &str) -> String {
+        self.load(model);
+        match self.outcome() {
+            Outcome::LoadFailed { model: told, error } if told.as_str() == model => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Ends a model's process from outside.
+    fn crash(&self, model: &str) {
+        match &self.host {
+            Host::Simulated => panic!("it is told so by its own method"),
+            Host::Processes => {
+                let mine = children(std::process::id());
+                let is_it = |pid: &&u32| {
+                    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                    let (line, home) = (String::from_utf8_lossy(&line), self.folder.path());
+                    line.contains(&format!("{}/models/{model}.gguf", home.display()))
+                };
+                signal("KILL", *mine.iter().find(is_it).expect("it runs"));
+            }
+            Host::Router(router) => signal("KILL", router.process(model)),
+            Host::StandIn(server) => server.crash(model),
+        }
+    }
+
+    /// Begins a long reply of a model, past the backend's manager.
+    fn stream(&self, model: &str, tokens: u32) -> Connection {
+        let port = match &self.host {
+            Host::Router(router) => router.port,
+            Host::StandIn(server) => server.port,
+            Host::Simulated | Host::Processes => panic!("it has no port for all models"),
+        };
+        let body = format!(
+            "{{\"model\":\"{model}\",\"prompt\":\"the cat\",\"stream\":true,\"max_tokens\":{tokens}}}"
+        );
+        let mut stream = post(port, "/v1/completions", &body);
+        stream.until("data: ");
+        stream
+    }
+}
+
+fn post(port: u16, path: &str, body: &str) -> Connection {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    Connection::open(port, &head).unwrap()
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn hearers() -> (reqwest::Client, Hearers, Receiver<()>) {
+    let (wake, woken) = mpsc::channel();
+    let wake = Arc::new(move || {
+        // A test that has ended listens no more.
+        let _ = wake.send(());
+    });
+    let hearers = Hearers { wake, last_words: Arc::new(|_: &ModelId, _: &str| {}) };
+    (reqwest::Client::builder().no_proxy().build().unwrap(), hearers, woken)
+}
+
+fn tools() -> (Runtime, reqwest::Client, Hearers, Receiver<()>) {
+    let (client, hearers, woken) = hearers();
+    (runtime(), client, hearers, woken)
+}
+
+/// What every backend does. Whether it can be killed from outside, and says so, its rig knows.
+fn conforms(rig: &mut Rig) {
+    rig.loads("a");
+    rig.loads("b");
+    rig.unloads("a");
+    // What is not there is unloaded.
+    rig.unloads("a");
+    rig.fails_to_load("nothing");
+    // Told to go while it loads: whatever it says on the way, the last word is that it has gone.
+    rig.load("a");
+    rig.unload("a");
+    loop {
+        match rig.outcome() {
+            Outcome::Unloaded { model } if model.as_str() == "a" => break,
+            Outcome::Loaded { model } if model.as_str() == "a" => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    rig.loads("a");
+    if rig.live {
+        rig.fails_to_load("broken");
+        rig.crash("b");
+        // Not every server tells a crash from an end that was wanted.
+        match rig.outcome() {
+            Outcome::Crashed { model, .. } | Outcome::Unloaded { model } => {
+                assert_eq!(model.as_str(), "b");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(rig.within(TWO_LOOKS), None, "an end is told once");
+        rig.loads("b");
+    }
+    rig.unloads("b");
+    rig.unloads("a");
+    assert_eq!(rig.within(TWO_LOOKS), None);
+}
+
+#[test]
+fn the_simulated_backend_conforms() {
+    conforms(&mut Rig::simulated());
+}
+
+#[test]
+fn our_own_processes_conform() {
+    let Some(engine) = engine("our_own_processes_conform") else { return };
+    conforms(&mut Rig::processes(&engine));
+}
+
+#[test]
+fn the_router_conforms() {
+    let Some(engine) = engine("the_router_conforms") else { return };
+    conforms(&mut Rig::router(&engine, &[]));
+}
+
+#[test]
+fn a_stand_in_for_ollama_conforms() {
+    let Some(engine) = engine("a_stand_in_for_ollama_conforms") else { return };
+    conforms(&mut Rig::stand_in(Kind::Ollama, &engine));
+}
+
+#[test]
+fn a_stand_in_for_lm_studio_conforms() {
+    let Some(engine) = engine("a_stand_in_for_lm_studio_conforms") else { return };
+    conforms(&mut Rig::stand_in(Kind::LmStudio, &engine));
+}
+
+#[test]
+fn a_stand_in_for_llama_swap_conforms() {
+    let Some(engine) = engine("a_stand_in_for_llama_swap_conforms") else { return };
+    conforms(&mut Rig::stand_in(Kind::LlamaSwap, &engine));
+}
+
+#[test]
+fn a_plain_server_is_taken_as_it_is() {
+    let Some(engine) = engine("a_plain_server_is_taken_as_it_is") else { return };
+    let mut rig = Rig::stand_in(Kind::Plain, &engine);
+    rig.loads("a");
+    rig.unloads("a");
+    assert!(rig.stream("a", 4).rest().contains("[DONE]"), "it serves what it served before");
+    rig.fails_to_load("nothing");
+}
+
+#[test]
+fn an_unload_of_the_router_is_asked_for_when_no_slot_works() {
+    let Some(engine) = engine("an_unload_of_the_router_is_asked_for_when_no_slot_works") else {
+        return;
+    };
+    let mut rig = Rig::router(&engine, &[]);
+    // Behaviour 1: the router would let the stream fall silent, and cut it after 10 s.
+    rig.loads("a");
+    let stream = rig.stream("a", 60);
+    rig.unload("a");
+    let stream = stream.rest();
+    assert!(stream.contains("[DONE]"), "nobody's stream was cut: {stream}");
+    rig.comes(&Outcome::Unloaded { model: "a".into() });
+    // Behaviour 2: a client that hung up keeps its slot for a moment, and an unload then may take 10 s.
+    rig.loads("a");
+    drop(rig.stream("a", 3000));
+    rig.unloads("a");
+    // Behaviour 4: what an unload interrupts is called failed, and is not: the next load works.
+    rig.load("b");
+    rig.unloads("b");
+    rig.loads("b");
+    // Behaviour 3, of the router: told to stop, it takes its models with it, and this is told once.
+    let Host::Router(router) = &rig.host else { unreachable!("it was made so above") };
+    let model = router.process("b");
+    signal("TERM", router.child.id());
+    poll("the end of the model", || !Path::new(&format!("/proc/{model}")).exists());
+    let Outcome::Crashed { model, .. } = rig.outcome() else { panic!("its server is gone") };
+    assert_eq!(model.as_str(), "b");
+    assert_eq!(rig.fails_to_load("a"), "the server is not there");
+}
+
+#[test]
+fn what_the_router_drops_for_want_of_places_is_told_as_gone() {
+    let Some(engine) = engine("what_the_router_drops_for_want_of_places_is_told_as_gone") else {
+        return;
+    };
+    let mut rig = Rig::router(&engine, &["--models-max", "1"]);
+    rig.loads("a");
+    rig.load("b");
+    // In whichever order they come.
+    let mut told = [rig.outcome(), rig.outcome()];
+    told.sort_by_key(|outcome| matches!(outcome, Outcome::Unloaded { .. }));
+    let (a, b) = (ModelId::from("a"), ModelId::from("b"));
+    assert_eq!(told, [Outcome::Loaded { model: b }, Outcome::Unloaded { model: a }]);
+}
+
+#[test]
+fn ollama_keeps_what_somebody_else_would_let_go_and_finishes_what_runs() {
+    let name = "ollama_keeps_what_somebody_else_would_let_go_and_finishes_what_runs";
+    let Some(engine) = engine(name) else { return };
+    let mut rig = Rig::stand_in(Kind::Ollama, &engine);
+    rig.loads("a");
+    let Host::StandIn(server) = &rig.host else { unreachable!("it was made so above") };
+    post(server.port, "/api/generate", r#"{"model":"a","keep_alive":300}"#).rest();
+    poll("our word", || server.keep_alive("a") == -1);
+    let stream = rig.stream("a", 60);
+    rig.unload("a");
+    assert!(stream.rest().contains("[DONE]"), "it was not cut");
+    rig.comes(&Outcome::Unloaded { model: "a".into() });
+}
+
+#[test]
+fn servers_that_break_are_told_from_models_that_do() {
+    let Some(engine) = engine("servers_that_break_are_told_from_models_that_do") else { return };
+    for kind in [Kind::Ollama, Kind::LmStudio, Kind::LlamaSwap] {
+        let mut rig = Rig::stand_in(kind, &engine);
+        let break_by = |rig: &Rig, fault| match &rig.host {
+            Host::StandIn(server) => server.break_by(fault),
+            _ => unreachable!("it was made so above"),
+        };
+        break_by(&rig, Fault::Full);
+        assert_eq!(rig.fails_to_load("a"), "the server answered 503", "{kind:?}");
+        break_by(&rig, Fault::Breaks);
+        assert_eq!(rig.fails_to_load("a"), "the server answered 500", "{kind:?}");
+        break_by(&rig, Fault::Hangs);
+        assert_eq!(rig.fails_to_load("a"), "the server does not answer", "{kind:?}");
+        break_by(&rig, Fault::None);
+        rig.loads("a");
+        // It hangs for a moment, which is no end, and then for good.
+        break_by(&rig, Fault::Hangs);
+        assert_eq!(rig.within(TWO_LOOKS), None, "{kind:?}");
+        let Outcome::Crashed { error, .. } = rig.outcome() else { panic!("it hangs: {kind:?}") };
+        assert_eq!(error, "the server does not answer", "{kind:?}");
+        break_by(&rig, Fault::None);
+        // What it has still is found so, and not loaded twice.
+        rig.loads("a");
+        let Host::StandIn(server) = &mut rig.host else { unreachable!("it was made so above") };
+        server.end();
+        let Outcome::Crashed { error, .. } = rig.outcome() else { panic!("it is gone: {kind:?}") };
+        assert_eq!(error, "the server is not there", "{kind:?}");
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // What runs on it ends with it, not with the test's process.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// As long as a keeper looks twice.
+const TWO_LOOKS: Duration = Duration::from_millis(1200);

@@ -1,0 +1,170 @@
+//! What shows the daemon: `/metrics`, `tiershift status`, and the page in a real browser.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::live::browser::Browser;
+use crate::live::daemon::{Daemon, POLICY, chat, engine, signal};
+use crate::live::gguf;
+use crate::support::run_in;
+
+fn start(engine: &Path, folder: &Path) -> Daemon {
+    let models = folder.join("models");
+    fs::create_dir(&models).unwrap();
+    gguf::write(&models.join("a.gguf"), gguf::TINY).unwrap();
+    gguf::write(&models.join("b.gguf"), gguf::SMALL).unwrap();
+    fs::write(folder.join("policy.toml"), POLICY).unwrap();
+    Daemon::start(engine, folder)
+}
+
+#[test]
+fn figures_and_status_tell_what_happened() {
+    let Some(engine) = engine("figures_and_status_tell_what_happened") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = start(&engine, folder.path());
+    daemon.wait_for("the upgrade", |status| status["tier"] == "medium");
+    for _ in 0..3 {
+        assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
+    }
+    daemon.wait_for("the ends", |status| status["requests"]["done"] == 3);
+    let answer = daemon.get("/metrics");
+    assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
+    let (_, text) = answer.split_once("\r\n\r\n").unwrap();
+    let values = samples(text);
+    assert_eq!(values["tiershift_requests_total{end=\"done\"}"], 3.0);
+    assert_eq!(values["tiershift_output_tokens_total"], 12.0);
+    assert_eq!(values["tiershift_serving_rung"], 2.0);
+    assert_eq!(values["tiershift_switches_total{direction=\"up\"}"], 2.0, "none, small, medium");
+    assert_eq!(values["tiershift_model_serving{tier=\"medium\",model=\"b\"}"], 1.0);
+    assert_eq!(values["tiershift_request_duration_seconds_count"], 3.0);
+    assert_eq!(values["tiershift_request_duration_seconds_bucket{le=\"+Inf\"}"], 3.0);
+    let own = values["tiershift_memory_used_bytes{owner=\"own\"}"];
+    assert!(own > 100e6, "the model's memory is its own: {own}");
+    let used = values["tiershift_resource_used_ratio{resource=\"memory\"}"];
+    assert!((0.0..=1.0).contains(&used), "{used}");
+
+    let url = format!("http://127.0.0.1:{}", daemon.port);
+    let told = run_in(folder.path(), &format!("status --url {url}")).exits(0).out;
+    for text in ["medium (b)", "the highest tier serves", "3 done", "recording", "memory"] {
+        assert!(told.contains(text), "{text} in {told}");
+    }
+    let json = run_in(folder.path(), &format!("--json status --url {url}")).exits(0).out;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["tier"], "medium");
+    drop(daemon);
+    let nobody = run_in(folder.path(), &format!("status --url {url}")).exits(2).err;
+    assert!(nobody.contains("no daemon answers") && nobody.contains("tiershift serve"), "{nobody}");
+}
+
+/// Reads Prometheus' text format, and holds it to its rules.
+#[track_caller]
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let mut kinds = BTreeMap::new();
+    let mut helped = None;
+    let mut values = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            helped = help.split_once(' ').map(|(name, _)| name);
+            continue;
+        }
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            assert_eq!(helped, Some(name), "HELP before TYPE: {line}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            assert!(kinds.insert(name, kind).is_none(), "told once: {line}");
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let name = series.split('{').next().unwrap();
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let is_histogram = base.is_some_and(|base| kinds.get(base) == Some(&"histogram"));
+        assert!(is_histogram || kinds.contains_key(name), "it has a TYPE: {line}");
+        let is_new = values.insert(series.to_owned(), value.parse().unwrap()).is_none();
+        assert!(is_new, "one value a series: {line}");
+    }
+    values
+}
+
+#[test]
+fn the_page_shows_what_the_daemon_does() {
+    let test = "the_page_shows_what_the_daemon_does";
+    let (Some(engine), Some(browser)) = (engine(test), Browser::start(test)) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = start(&engine, folder.path());
+    daemon.wait_for("the upgrade", |status| status["tier"] == "medium");
+    let origin = format!("http://127.0.0.1:{}", daemon.port);
+    browser.open(&format!("{origin}/"));
+    let text_is = |id: &str, text: &str| {
+        format!("return document.getElementById('{id}').textContent.includes('{text}')")
+    };
+    browser.wait_for("the tier", &text_is("tier", "medium"));
+    browser.wait_for("the connection", &text_is("link", "live"));
+    browser.wait_for("its reason", &text_is("why", "the highest tier serves"));
+    browser.wait_for("what was before the page", &text_is("decisions", "small with a"));
+
+    // What the daemon does is seen without a reload.
+    assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
+    browser.wait_for("the request", &text_is("requests", "done1"));
+    daemon.post("/switch", "{\"tier\":\"small\"}");
+    browser.wait_for("the tier", &text_is("tier", "small"));
+    browser.wait_for("the decision", &text_is("decisions", "to small: someone asked for it"));
+    browser.wait_for("the gates", "return document.querySelectorAll('#why li').length > 0");
+
+    // Every control is reached with the keyboard, and says what it is.
+    browser.run("document.body.focus()");
+    let mut reached = Vec::new();
+    for _ in 0..8 {
+        browser.press(TAB);
+        let id =
+            browser.run("return document.activeElement.id || document.activeElement.name || ''");
+        let id = id.as_str().unwrap().to_owned();
+        if !id.is_empty() {
+            let name = browser.focused_name();
+            assert!(!name.is_empty(), "{id} has no name");
+        }
+        if id == "plot" {
+            browser.press(LEFT);
+            browser.wait_for("the moment before", &text_is("moment", " ago: "));
+        }
+        reached.push(id);
+    }
+    for id in ["range", "plot", "decisions"] {
+        assert!(reached.iter().any(|it| it == id), "{id} is not reached: {reached:?}");
+    }
+
+    // On a narrow screen nothing stands out at the side.
+    browser.set_width(360);
+    let wide = "return [...document.querySelectorAll('body *')].filter((e) => !e.closest('.skip') && \
+                e.getBoundingClientRect().right > 360.5).map((e) => e.outerHTML.slice(0, 80))";
+    browser
+        .wait_for("a narrow plot", "return document.querySelector('#plot svg').clientWidth < 360");
+    assert_eq!(browser.run(wide), serde_json::json!([]));
+    let overflows = "return document.documentElement.scrollWidth > innerWidth";
+    assert_eq!(browser.run(overflows), false);
+
+    // Nothing was fetched from elsewhere, and the browser had nothing to complain of.
+    let mut fetched = Vec::new();
+    for entry in browser.log("performance") {
+        let message: serde_json::Value =
+            serde_json::from_str(entry["message"].as_str().unwrap()).unwrap();
+        if message["message"]["method"] == "Network.requestWillBeSent" {
+            let url = &message["message"]["params"]["request"]["url"];
+            fetched.push(url.as_str().unwrap().to_owned());
+        }
+    }
+    // Its first page is the browser's own, which comes out of the browser.
+    fetched.retain(|url| !url.starts_with("data:") && !url.starts_with("chrome:"));
+    assert!(fetched.iter().any(|url| url.ends_with("/events")), "{fetched:?}");
+    assert!(fetched.iter().all(|url| url.starts_with(&origin)), "{fetched:?}");
+    let complaints = browser.log("browser");
+    assert!(complaints.is_empty(), "{complaints:?}");
+
+    // The daemon's end is seen too, and an open page does not keep it from ending.
+    signal("TERM", daemon.child.id());
+    assert_eq!(daemon.wait(), Some(0));
+    browser.wait_for("the end", &text_is("link", "connection lost"));
+}
+
+/// Keys, as WebDriver numbers them.
+const TAB: char = '\u{e004}';
+const LEFT: char = '\u{e012}';
