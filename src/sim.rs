@@ -7,6 +7,7 @@ mod account;
 mod checker;
 mod others;
 pub mod queue;
+mod recovery;
 mod world;
 
 use std::time::Duration;

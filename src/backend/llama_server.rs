@@ -88,6 +88,7 @@ struct Tools {
 struct Running {
     pid: Option<u32>,
     port: u16,
+    gpu: Option<u8>,
     /// Taken once it was told to stop.
     stop: Option<oneshot::Sender<()>>,
 }
@@ -127,13 +128,13 @@ impl LlamaServer {
         self.running.is_empty()
     }
 
-    fn load(&mut self, model: &ModelId) {
-        if let Err(error) = self.start(model) {
+    fn load(&mut self, model: &ModelId, gpu: Option<u8>) {
+        if let Err(error) = self.start(model, gpu) {
             self.tools.tell(Outcome::LoadFailed { model: model.clone(), error });
         }
     }
 
-    fn start(&mut self, model: &ModelId) -> Result<(), String> {
+    fn start(&mut self, model: &ModelId, gpu: Option<u8>) -> Result<(), String> {
         let launch = self.launches.get(model).ok_or("no file is known for it")?;
         if self.running.contains_key(model) {
             return Err("its last process has not ended".to_owned());
@@ -141,12 +142,12 @@ impl LlamaServer {
         let port = free_port().map_err(|error| format!("no free port: {error}"))?;
         let _inside = self.tools.runtime.enter();
         let mut child = self
-            .command(&arguments(model, launch, port))
+            .command(&arguments(model, launch, port, gpu))
             .spawn()
             .map_err(|error| format!("llama-server does not start: {}", error.kind()))?;
-        let pid = child.id();
+        let running = Running { pid: child.id(), port, gpu, stop: None };
         let words = child.stderr.take().map(|pipe| tokio::spawn(last_words(pipe)));
-        let (watch, stopped) = self.watch(model, pid, port, Process::Child(child), words);
+        let (watch, stopped) = self.watch(model, running, Process::Child(child), words);
         tokio::spawn(watch.load(port, stopped));
         Ok(())
     }
@@ -162,19 +163,18 @@ impl LlamaServer {
         let mut unwanted = tokio::task::JoinSet::new();
         for left in left::Left::find(MARK, self.home.as_os_str()) {
             // The mark alone may have been handed down to anything.
-            let Some((model, port)) = names(&left) else { continue };
+            let Some((model, port, gpu)) = names(&left) else { continue };
             let is_as_today = self
                 .launches
                 .get(&model)
-                .is_some_and(|launch| left.arguments == arguments(&model, launch, port));
+                .is_some_and(|launch| left.arguments == arguments(&model, launch, port, gpu));
             let ready = tokio::time::timeout(HEALTH_TIMEOUT, is_ready(&self.tools.client, port));
             if is_as_today
                 && !self.running.contains_key(&model)
                 && runtime.block_on(ready) == Ok(true)
             {
-                let pid = left.pid;
-                let (watch, stopped) =
-                    self.watch(&model, Some(pid), port, Process::Left(left), None);
+                let running = Running { pid: Some(left.pid), port, gpu, stop: None };
+                let (watch, stopped) = self.watch(&model, running, Process::Left(left), None);
                 tokio::spawn(watch.keep(stopped));
             } else {
                 // Whoever it answered died with its daemon: there is nothing to be finished.
@@ -184,7 +184,10 @@ impl LlamaServer {
             }
         }
         runtime.block_on(unwanted.join_all());
-        self.running.keys().map(|model| Adopted { model: model.clone(), gpu: None }).collect()
+        self.running
+            .iter()
+            .map(|(model, running)| Adopted { model: model.clone(), gpu: running.gpu })
+            .collect()
     }
 
     /// Returns nothing: only on Linux is it known what an earlier daemon left.
@@ -196,13 +199,13 @@ impl LlamaServer {
     fn watch(
         &mut self,
         model: &ModelId,
-        pid: Option<u32>,
-        port: u16,
+        mut running: Running,
         process: Process,
         words: Option<JoinHandle<String>>,
     ) -> (Watch, oneshot::Receiver<()>) {
         let (stop, stopped) = oneshot::channel();
-        self.running.insert(model.clone(), Running { pid, port, stop: Some(stop) });
+        running.stop = Some(stop);
+        self.running.insert(model.clone(), running);
         (Watch { model: model.clone(), process, words, tools: self.tools.clone() }, stopped)
     }
 
@@ -215,6 +218,8 @@ impl LlamaServer {
             // differently; what a build does not know in the environment it ignores, on the command line it refuses.
             .env("LLAMA_ARG_LOAD_MODE", "none")
             .env("LLAMA_ARG_NO_MMAP", "1")
+            // NVML counts GPUs in this order, CUDA by itself the fastest first.
+            .env("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -237,7 +242,7 @@ impl LlamaServer {
 impl Backend for LlamaServer {
     fn submit(&mut self, _: Timestamp, command: &Command) {
         match command {
-            Command::Load { model, .. } => self.load(model),
+            Command::Load { model, gpu } => self.load(model, *gpu),
             Command::Unload { model } => self.unload(model),
             // These are between a client and the model's port.
             Command::Start { .. } | Command::Cancel { .. } => {}
@@ -385,7 +390,7 @@ impl Watch {
 }
 
 /// Returns what a model's process is started with.
-fn arguments(model: &ModelId, launch: &Launch, port: u16) -> Vec<OsString> {
+fn arguments(model: &ModelId, launch: &Launch, port: u16, gpu: Option<u8>) -> Vec<OsString> {
     let context = u64::from(launch.context_tokens) * u64::from(launch.slots);
     let mut all: Vec<OsString> = vec!["--model".into(), launch.file.clone().into()];
     let rest = [
@@ -397,6 +402,13 @@ fn arguments(model: &ModelId, launch: &Launch, port: u16) -> Vec<OsString> {
         ["--no-webui", "--offline"],
     ];
     all.extend(rest.as_flattened().iter().map(OsString::from));
+    // Not said, a build for GPUs puts there what fits, whatever was planned for.
+    let main_gpu = gpu.unwrap_or_default().to_string();
+    let placement: &[&str] = match gpu {
+        None => &["--n-gpu-layers", "0"],
+        Some(_) => &["--n-gpu-layers", ALL_LAYERS, "--split-mode", "none", "--main-gpu", &main_gpu],
+    };
+    all.extend(placement.iter().map(OsString::from));
     let embeddings: &[&str] = match launch.embeddings {
         Embeddings::None => &[],
         Embeddings::AsTrained => &["--embeddings"],
@@ -406,11 +418,12 @@ fn arguments(model: &ModelId, launch: &Launch, port: u16) -> Vec<OsString> {
     all
 }
 
-/// Returns the model and the port that a process was started with; `None` for what we have not started.
+/// Returns the model, the port and the GPU that a process was started with; `None` for what we have not started.
 #[cfg(target_os = "linux")]
-fn names(left: &left::Left) -> Option<(ModelId, u16)> {
+fn names(left: &left::Left) -> Option<(ModelId, u16, Option<u8>)> {
     let port = left.option("--port")?.to_str()?.parse().ok()?;
-    Some((ModelId::from(left.option("--alias")?.to_str()?), port))
+    let gpu = left.option("--main-gpu").and_then(|gpu| gpu.to_str()?.parse().ok());
+    Some((ModelId::from(left.option("--alias")?.to_str()?), port, gpu))
 }
 
 /// Returns a port that was free a moment ago. Where another program takes it first, the load fails and is tried
@@ -448,6 +461,9 @@ async fn last_words(pipe: ChildStderr) -> String {
     lines.into_iter().collect()
 }
 
+/// More layers than any model has.
+const ALL_LAYERS: &str = "999";
+
 /// The variable in which a process of ours carries the folder that it serves from.
 const MARK: &str = "TIERSHIFT_SERVES_FROM";
 
@@ -465,3 +481,27 @@ const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Chosen: the reason for a failed load stands in the last five lines.
 const LAST_LINES: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_goes_to_its_gpu_whole_or_not_at_all() {
+        let launch = Launch {
+            file: PathBuf::from("/m/a.gguf"),
+            context_tokens: 1024,
+            slots: 2,
+            embeddings: Embeddings::None,
+        };
+        let words = |gpu| {
+            let all = arguments(&ModelId::from("a"), &launch, 7, gpu);
+            all.into_iter().map(|word| word.into_string().unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        assert!(
+            words(None)
+                .ends_with("--ctx-size 2048 --parallel 2 --no-webui --offline --n-gpu-layers 0")
+        );
+        assert!(words(Some(1)).ends_with("--n-gpu-layers 999 --split-mode none --main-gpu 1"));
+    }
+}

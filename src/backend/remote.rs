@@ -392,6 +392,13 @@ impl Keeper {
 
     async fn unload(&self) {
         if !self.server.keeps_all() {
+            let idle = async {
+                while self.server.is_busy(&self.name).await {
+                    tokio::time::sleep(LOAD_POLL).await;
+                }
+            };
+            // Our own requests have ended; somebody else's are not waited for without end.
+            let _ = tokio::time::timeout(BUSY_LIMIT, idle).await;
             let gone = tokio::time::timeout(UNLOAD_PATIENCE, self.until_gone());
             if gone.await.is_err() {
                 let words = "its server was asked to unload it and has not, so its memory counts as others' now";
@@ -402,13 +409,6 @@ impl Keeper {
     }
 
     async fn until_gone(&self) {
-        let idle = async {
-            while self.server.is_busy(&self.name).await {
-                tokio::time::sleep(LOAD_POLL).await;
-            }
-        };
-        // Our own requests have ended; somebody else's are not waited for without end.
-        let _ = tokio::time::timeout(BUSY_LIMIT, idle).await;
         loop {
             let asked = tokio::time::timeout(UNLOAD_AGAIN, self.server.unload(&self.name)).await;
             if asked == Ok(Err(Trouble::Away)) {
@@ -473,8 +473,8 @@ const MOST_UNANSWERED: u32 = 4;
 /// Chosen: what is on its way at our start has 10 s to arrive.
 const LOOKS_BEFORE_ADOPTION: u32 = 20;
 
-/// The router's own stop time-out, after which it cuts requests itself.
-const BUSY_LIMIT: Duration = Duration::from_secs(10);
+/// The manager's own drain deadline, by default.
+const BUSY_LIMIT: Duration = Duration::from_mins(2);
 
 /// Chosen: an unload that has not helped in 5 s is asked for again.
 const UNLOAD_AGAIN: Duration = Duration::from_secs(5);

@@ -107,8 +107,7 @@ impl Folder {
     /// Returns how to start each of a catalog's models.
     ///
     /// # Errors
-    /// A model whose file is not in the folder, whose name could be taken for an option or for two names, or which
-    /// wants a GPU.
+    /// A model whose file is not in the folder, whose name could be taken for an option or for two names.
     pub fn launches(&self, catalog: &Catalog) -> Result<BTreeMap<ModelId, Launch>, FolderError> {
         catalog.models().iter().map(|model| Ok((model.id.clone(), self.launch(model)?))).collect()
     }
@@ -117,9 +116,6 @@ impl Folder {
         let id = model.id.as_str();
         if id.starts_with('-') || id.contains(|c: char| c == ',' || c.is_control()) {
             return Err(FolderError::Name { model: model.id.clone() });
-        }
-        if model.vram > Bytes::ZERO {
-            return Err(FolderError::Gpu { model: model.id.clone() });
         }
         let file = model.file.clone().unwrap_or_else(|| format!("{id}.gguf"));
         // Looked up, so that no name is ever a path.
@@ -177,8 +173,6 @@ pub enum FolderError {
     Missing { model: ModelId, file: String },
     #[error("model \"{model}\" cannot be served by this name: use no comma and no leading `-`")]
     Name { model: ModelId },
-    #[error("model \"{model}\" has vram: models are served from main memory only, so far")]
-    Gpu { model: ModelId },
     #[error(transparent)]
     Catalog(#[from] CatalogError),
 }
@@ -233,25 +227,23 @@ mod tests {
     #[test]
     fn a_model_is_started_from_the_folder_or_not_at_all() {
         let (place, folder) = folder(&["a.gguf"]);
-        let refusal = |id: &str, file: Option<&str>, vram| {
+        let refusal = |id: &str, file: Option<&str>| {
             let mut model = Model::of_size(id, "t", Percent::new(50), Bytes::from_gib(1));
             model.file = file.map(str::to_owned);
-            model.vram = vram;
             let catalog = Catalog::new(vec![model]).unwrap();
             folder.launches(&catalog).map_err(|error| error.to_string())
         };
-        let launches = refusal("a", None, Bytes::ZERO).unwrap();
+        let launches = refusal("a", None).unwrap();
         let want = place.path().canonicalize().unwrap().join("a.gguf");
         assert_eq!(launches[&ModelId::from("a")].file, want);
-        for (id, file, vram) in [
-            ("b", None, 0),
-            ("b", Some("../a.gguf"), 0),
-            ("../a", None, 0),
-            ("--api-key", Some("a.gguf"), 0),
-            ("a,b", Some("a.gguf"), 0),
-            ("a", None, 1),
+        for (id, file) in [
+            ("b", None),
+            ("b", Some("../a.gguf")),
+            ("../a", None),
+            ("--api-key", Some("a.gguf")),
+            ("a,b", Some("a.gguf")),
         ] {
-            refusal(id, file, Bytes::new(vram)).unwrap_err();
+            refusal(id, file).unwrap_err();
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::event::{Action, Adopted, Command, Decision, Input, Outcome, Output, R
 use crate::request::{End, RequestId};
 use crate::sample::Space;
 use crate::settings::{PolicyName, Resource, Settings};
+use crate::sim::recovery::Recovery;
 use crate::time::Timestamp;
 use crate::units::{Bytes, Percent};
 
@@ -29,6 +30,7 @@ pub(super) struct Checker {
     last_change: Option<Timestamp>,
     /// Since when, and for how many samples, space has been over its limit without anything being done.
     over: Option<(Timestamp, u32)>,
+    recovery: Recovery,
     stopping: bool,
     violations: Vec<String>,
     uncounted: u64,
@@ -70,10 +72,12 @@ struct Standing {
 
 impl Checker {
     pub(super) fn new(settings: &Settings, catalog: &Catalog) -> Self {
+        let is_ours = settings.raw().policy == PolicyName::Proactive;
         Self {
             settings: settings.clone(),
             catalog: catalog.clone(),
-            is_ours: settings.raw().policy == PolicyName::Proactive,
+            is_ours,
+            recovery: Recovery::new(settings, catalog, is_ours),
             now: Timestamp::ZERO,
             before: Timestamp::ZERO,
             sample: None,
@@ -97,7 +101,7 @@ impl Checker {
         self.now = now;
         match input {
             // What cannot be is no reading.
-            Input::Sample(sample) if !sample.is_plausible() => {}
+            Input::Sample(sample) if !sample.is_plausible() => self.recovery.disturb(),
             Input::Sample(sample) => {
                 let known = self.sample.get_or_insert_default();
                 known.at = now;
@@ -105,6 +109,12 @@ impl Checker {
                 known.vram.clear();
                 known.vram.extend(sample.gpus.iter().map(|gpu| gpu.vram));
                 self.check_relief(sample.memory);
+                if let Some((rung, lasted)) = self.recovery.observe(now, sample) {
+                    let tier = self.catalog.tier_name(rung);
+                    let what =
+                        format!("{tier} had room for {} s and was not loaded", lasted.as_secs());
+                    self.report("L3", what);
+                }
             }
             Input::Request(request) => {
                 let patience = request.patience.unwrap_or(self.settings.raw().manager.patience.0);
@@ -113,18 +123,24 @@ impl Checker {
                     self.report("S2", format!("request {} arrived twice", request.id));
                 }
             }
-            Input::Outcome(outcome) => self.outcome(outcome),
+            Input::Outcome(outcome) => {
+                if let Outcome::LoadFailed { .. } | Outcome::Crashed { .. } = outcome {
+                    self.recovery.disturb();
+                }
+                self.outcome(outcome);
+            }
             Input::Adopt { models } => {
                 for Adopted { model, gpu } in models {
                     let seen = Seen { state: State::Ready, gpu: *gpu, running: 0 };
                     self.models.insert(model.clone(), seen);
                 }
             }
-            Input::Shutdown => self.stopping = true,
-            Input::SampleMissing { .. }
-            | Input::Cancel { .. }
-            | Input::Timeout
-            | Input::Switch { .. } => {}
+            Input::Shutdown => {
+                self.stopping = true;
+                self.recovery.serves(self.catalog.top());
+            }
+            Input::SampleMissing { .. } | Input::Switch { .. } => self.recovery.disturb(),
+            Input::Cancel { .. } | Input::Timeout => {}
         }
     }
 
@@ -138,7 +154,8 @@ impl Checker {
                     self.last_change = Some(now);
                 }
             }
-            Output::Accepted { .. } | Output::Serving { .. } | Output::Notice(_) => {}
+            Output::Serving { rung } => self.recovery.serves(*rung),
+            Output::Accepted { .. } | Output::Notice(_) => {}
         }
     }
 
@@ -168,6 +185,7 @@ impl Checker {
     fn command(&mut self, command: &Command) {
         match command {
             Command::Load { model, gpu } => {
+                self.recovery.disturb();
                 self.check_load(model, *gpu);
                 let seen = self.models.entry(model.clone()).or_default();
                 *seen = Seen { state: State::Loading, gpu: *gpu, running: 0 };
@@ -471,6 +489,16 @@ mod tests {
                 }
             },
             &["L2"],
+        );
+        check(
+            |c| {
+                c.output(zero, &Output::Serving { rung: Rung(1) });
+                // Back-off may ask for two hours, the reversal window for a quarter more, and a little is for the rest.
+                for step in 0..(140 * 60 / 2) {
+                    c.input(at(step * 2), &memory(4, 2));
+                }
+            },
+            &["L3"],
         );
     }
 

@@ -50,7 +50,8 @@ pub(crate) fn tiershift() -> Command {
 }
 
 /// Folders that git ignores, and git's own.
-const NOT_OURS: [&str; 4] = [".git", "target", "out", "proptest-regressions"];
+const NOT_OURS: [&str; 6] =
+    [".git", "target", "out", "proptest-regressions", "corpus", "artifacts"];
 
 /// What a run of the command came to.
 pub(crate) struct Ran {

@@ -4,7 +4,7 @@
 //! Measured with build 11669 on 2026-11-23. What a manager must know of it:
 //!
 //! 1. An unload does not wait for requests: they fall silent, and are cut after its stop time-out. So it is asked for
-//!    when no slot works any more.
+//!    when no slot works any more, or for too long.
 //! 2. A client that hangs up frees its slot some 0.6 s later, and an unload before that may take those 10 s: the same
 //!    wait is enough.
 //! 3. A single server that is told to stop waits for its clients; ours have ended by then (`llama_server`).
