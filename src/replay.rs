@@ -13,7 +13,7 @@ use crate::hardware::Machine;
 use crate::log::{LogEnd, LogError, LogLevel, LogReader};
 use crate::rng::Seed;
 use crate::sample::Sample;
-use crate::scenario::{RecordedRequest, Workload};
+use crate::scenario::{Action, ActionKind, RecordedRequest, Workload};
 use crate::settings::RawSettings;
 use crate::sim::{Others, Reading, Situation};
 use crate::time::Timestamp;
@@ -51,6 +51,8 @@ pub struct Origin {
     pub catalog: Catalog,
     /// The log's requests.
     pub requests: Requests,
+    /// What people asked the controller for, past the scaler: the tiers of the log's switches.
+    pub actions: Vec<Action>,
 }
 
 impl Reader {
@@ -116,10 +118,12 @@ impl Recording {
     fn of_log(path: &Path, log: LogReader) -> Result<Self, RecordingError> {
         let header = log.header().clone();
         let mut whole = LogReader::open(path)?;
+        let (requests, actions) = Requests::of_log(&mut whole)?;
         let origin = Origin {
             settings: header.settings.clone(),
             catalog: header.checked_catalog().map_err(RecordingError::Catalog)?,
-            requests: Requests::of_log(&mut whole)?,
+            requests,
+            actions,
         };
         let mut notes = Vec::new();
         if header.level != LogLevel::Full {
@@ -216,7 +220,9 @@ impl Recording {
         };
         let others = Others::recorded_in_place(Box::new(read_next));
         let machine = self.machine.clone();
-        Situation { workloads, ..Situation::of_recording(machine, catalog, settings, seed, others) }
+        let actions = self.origin.iter().flat_map(|origin| origin.actions.clone()).collect();
+        let recorded = Situation::of_recording(machine, catalog, settings, seed, others);
+        Situation { actions, workloads, ..recorded }
     }
 }
 
@@ -247,15 +253,20 @@ impl Requests {
         })
     }
 
-    /// Collects the requests of an event log. Clients that hung up are taken for patient ones.
-    fn of_log(log: &mut LogReader) -> Result<Self, RecordingError> {
+    /// Collects the requests of an event log, and the tiers that were asked for. Clients that hung up are taken for
+    /// patient ones.
+    fn of_log(log: &mut LogReader) -> Result<(Self, Vec<Action>), RecordingError> {
         let mut recorded = Vec::new();
+        let mut actions = Vec::new();
         let (mut hung_up, mut reloads) = (0, 0);
         for record in log {
             let record = record?;
             match record.event {
                 Event::Input(Input::Request(request)) => {
                     recorded.push(RecordedRequest { at: record.at, request });
+                }
+                Event::Input(Input::Switch { tier }) => {
+                    actions.push(Action { at: record.at, kind: ActionKind::Switch(tier) });
                 }
                 Event::Input(Input::Cancel { .. }) => hung_up += 1,
                 Event::Input(Input::Settings(_)) => reloads += 1,
@@ -270,7 +281,7 @@ impl Requests {
             let kept = "the replay keeps to one";
             warnings.push(format!("the log's settings were changed {reloads} times; {kept}"));
         }
-        Ok(Self { recorded: recorded.into(), warnings, rejected_rows: 0 })
+        Ok((Self { recorded: recorded.into(), warnings, rejected_rows: 0 }, actions))
     }
 
     /// Returns what a user should know about the file.

@@ -1,7 +1,7 @@
 //! A second policy on the same inputs, without effect: what it would have made of the day.
 //!
-//! It is the replay of the log, fed while the log is written: others' use and the requests as they come, own use from
-//! the simulated backend. `replay LOG --policy OTHER` comes to the same afterwards. It runs on a thread of its own,
+//! It is the replay of the log, fed while the log is written: others' use, requests and tiers that are asked for as they
+//! come, own use from the simulated backend. `replay LOG --policy OTHER` comes to the same afterwards. It runs on a thread of its own,
 //! always one reading behind, and where it cannot keep up it ends and says so: the serving never waits for it.
 
 use std::cell::RefCell;
@@ -18,7 +18,6 @@ use crate::hardware::Machine;
 use crate::live::compare::{Comparison, ShadowReport, ShadowState};
 use crate::rng::Seed;
 use crate::sample::Sample;
-use crate::scenario::RecordedRequest;
 use crate::settings::RawSettings;
 use crate::sim::{Comings, Others, Situation, simulate};
 use crate::time::Timestamp;
@@ -127,8 +126,8 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, hear: &HearShadow
                         hear(compared.borrow().report());
                         return Some(Ok(at));
                     }
-                    Event::Input(Input::Request(request)) => {
-                        comings.borrow_mut().push_back(RecordedRequest { at, request });
+                    Event::Input(input @ (Input::Request(_) | Input::Switch { .. })) => {
+                        comings.borrow_mut().push_back((at, input));
                     }
                     Event::Input(_) | Event::Output(_) => {}
                 }
@@ -137,7 +136,7 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, hear: &HearShadow
             None
         }
     };
-    let others = Others::recorded_in_place(Box::new(read_next)).with_requests(comings);
+    let others = Others::recorded_in_place(Box::new(read_next)).with_comings(comings);
     let situation = Situation::of_recording(machine, catalog, shadow, REPLAYS_SEED, others);
     let played = simulate(
         situation,

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::request::{Request, RequestId};
+use crate::event::Input;
+use crate::request::RequestId;
 use crate::sample::Sample;
-use crate::scenario::{Background, RecordedRequest};
+use crate::scenario::Background;
 use crate::time::Timestamp;
 
 /// A reading of a recorded trace, or why there are no more.
@@ -23,14 +24,14 @@ pub struct Others {
     samples: [Sample; 2],
     /// Which of them holds now.
     now: bool,
-    /// Requests that come with the readings, and how many were taken.
-    requests: Option<Comings>,
+    /// What comes with the readings, and how many requests of it were taken.
+    comings: Option<Comings>,
     taken: u64,
 }
 
-/// Requests that come with the readings of a recording that is still made: whoever brings a reading has put those
-/// before it in.
-pub type Comings = Rc<RefCell<VecDeque<RecordedRequest>>>;
+/// Requests and instructions that come with the readings of a recording that is still made: whoever brings a reading
+/// has put those before it in.
+pub type Comings = Rc<RefCell<VecDeque<(Timestamp, Input)>>>;
 
 enum Source {
     /// A scripted background, read on a regular grid.
@@ -70,28 +71,32 @@ impl Others {
         others
     }
 
-    /// Lets requests come with the readings, as a workload of these requests would.
+    /// Lets requests and instructions come with the readings, as a workload of these requests would.
     #[must_use]
-    pub fn with_requests(mut self, requests: Comings) -> Self {
-        self.requests = Some(requests);
+    pub fn with_comings(mut self, comings: Comings) -> Self {
+        self.comings = Some(comings);
         self
     }
 
     fn of(source: Source) -> Self {
-        Self { source, samples: Default::default(), now: false, requests: None, taken: 0 }
+        Self { source, samples: Default::default(), now: false, comings: None, taken: 0 }
     }
 
-    /// Returns when the next request comes with the readings.
+    /// Returns when the next request or instruction comes with the readings.
     #[inline]
-    pub(super) fn next_request(&self) -> Option<Timestamp> {
-        self.requests.as_ref()?.borrow().front().map(|next| next.at)
+    pub(super) fn next_coming(&self) -> Option<Timestamp> {
+        self.comings.as_ref()?.borrow().front().map(|&(at, _)| at)
     }
 
-    /// Takes out the next request that has come by `now`, numbered from one.
-    pub(super) fn pop_request(&mut self, now: Timestamp) -> Option<Request> {
-        let next = self.requests.as_ref()?.borrow_mut().pop_front_if(|next| next.at <= now)?;
-        self.taken += 1;
-        Some(Request { id: RequestId(self.taken), ..next.request })
+    /// Takes out the next request or instruction that has come by `now`; requests are numbered from one.
+    pub(super) fn pop_coming(&mut self, now: Timestamp) -> Option<Input> {
+        let (_, mut input) =
+            self.comings.as_ref()?.borrow_mut().pop_front_if(|&mut (at, _)| at <= now)?;
+        if let Input::Request(request) = &mut input {
+            self.taken += 1;
+            request.id = RequestId(self.taken);
+        }
+        Some(input)
     }
 
     /// Returns when the machine is first read.

@@ -305,7 +305,7 @@ impl World for SimulatedWorld {
         let action = self.actions.front().map(|action| action.at);
         // A replay lasts as long as its recording: what has begun is finished, nothing new comes.
         let [arrival, coming] = match self.next_sample {
-            Some(_) => [self.users.next_at(), self.others.next_request()],
+            Some(_) => [self.users.next_at(), self.others.next_coming()],
             None => [None, None],
         };
         earliest([arrival, coming, action])
@@ -319,17 +319,15 @@ impl World for SimulatedWorld {
                 ActionKind::Shutdown => Input::Shutdown,
             });
         }
-        let arrival = match self.users.pop(now) {
-            Some(arrival) => arrival,
-            None => Arrival::Request(self.others.pop_request(now)?),
+        let input = match self.users.pop(now) {
+            Some(Arrival::Request(request)) => Input::Request(request),
+            Some(Arrival::HangUp(request)) => Input::Cancel { request },
+            None => self.others.pop_coming(now)?,
         };
-        match arrival {
-            Arrival::Request(request) => {
-                self.server.announce(&request);
-                Some(Input::Request(request))
-            }
-            Arrival::HangUp(request) => Some(Input::Cancel { request }),
+        if let Input::Request(request) = &input {
+            self.server.announce(request);
         }
+        Some(input)
     }
 
     fn ended(&mut self, now: Timestamp, request: RequestId, _: &End) {

@@ -5,6 +5,7 @@ mod backends;
 mod browser;
 mod calibrate;
 mod daemon;
+mod fidelity;
 mod gguf;
 mod hog;
 mod load;

@@ -1,0 +1,120 @@
+//! Plays a live log again in the simulator, and prints both side by side: `sim_against_live LOG CATALOG`.
+//!
+//! LOG was written by `tiershift serve --log`, CATALOG by `tiershift calibrate`. The requests, the tiers that were
+//! asked for and the others' use come from the log; loads and replies take what the catalog says. Model files are in
+//! the page cache, as they are when the daemon has run before.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tiershift::catalog::{Catalog, Rung};
+use tiershift::controller::Detail;
+use tiershift::event::{Event, Output, Record};
+use tiershift::log::LogReader;
+use tiershift::replay::Recording;
+use tiershift::rng::Seed;
+use tiershift::scenario::{self, Physics};
+use tiershift::sim::simulate;
+use tiershift::summary::{Fold, Percentiles, Summary};
+use tiershift::time::Timestamp;
+use tiershift::trace::ReadOptions;
+use tiershift::units::Percent;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [log, catalog] = words.as_slice() else {
+        eprintln!("usage: sim_against_live LOG CATALOG");
+        return ExitCode::from(2);
+    };
+    match compare(Path::new(log), Path::new(catalog)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Prints both runs, and returns whether they switched alike.
+pub fn compare(log: &Path, catalog: &Path) -> Result<bool, Box<dyn Error>> {
+    let name = catalog.display().to_string();
+    let catalog = scenario::parse_catalog(&std::fs::read_to_string(catalog)?, &name)?;
+    let (live_switches, live) = live(log)?;
+    let (sim_switches, sim) = simulated(log, &catalog)?;
+    println!("{:24} {:>12} {:>12} {:>9}", "", "live", "simulated", "error");
+    print_spans("latency", live.latency_ms.as_ref(), sim.latency_ms.as_ref());
+    print_spans("first token", live.first_token_ms.as_ref(), sim.first_token_ms.as_ref());
+    let tiers = |rungs: &[Rung]| {
+        rungs.iter().map(|rung| catalog.tier_name(*rung)).collect::<Vec<_>>().join(" ")
+    };
+    println!("switches, live:      {}", tiers(&live_switches));
+    println!("switches, simulated: {}", tiers(&sim_switches));
+    Ok(live_switches == sim_switches)
+}
+
+fn live(log: &Path) -> Result<(Vec<Rung>, Summary), Box<dyn Error>> {
+    let mut reader = LogReader::open(log)?;
+    let settings = reader.header().checked_settings()?;
+    let catalog = reader.header().checked_catalog()?;
+    let mut fold = Fold::new(&catalog, settings.raw().reversal_window.0);
+    let (mut switches, mut end) = (Vec::new(), Timestamp::ZERO);
+    for record in &mut reader {
+        let record = record?;
+        end = record.at;
+        fold.observe(&record);
+        switches.extend(switched(&record));
+    }
+    // Told to stop, it unloads; a replay is not told.
+    if switches.last() == Some(&Rung::NONE) {
+        switches.pop();
+    }
+    Ok((switches, fold.finish(end)))
+}
+
+fn simulated(log: &Path, catalog: &Catalog) -> Result<(Vec<Rung>, Summary), Box<dyn Error>> {
+    let recording = Recording::open(log, &ReadOptions::default())?;
+    let origin = recording.origin().ok_or("it is no event log")?;
+    let workloads = vec![origin.requests.workload(false)];
+    let settings = origin.settings.clone();
+    let mut situation = recording.situation(catalog.clone(), settings, workloads, Seed(1), || {});
+    situation.physics = Physics {
+        release_lag_min: Duration::ZERO,
+        release_lag_max: Duration::ZERO,
+        load_jitter: 0.0,
+        speed_jitter: 0.0,
+        page_cache_warm: true,
+        cpu_contention: FAIR_SHARE,
+        ..Physics::default()
+    };
+    let mut switches = Vec::new();
+    let mut observe = |record: &Record| switches.extend(switched(record));
+    let summary = simulate(situation, Detail::Changes, Some(&mut observe))?;
+    Ok((switches, summary))
+}
+
+fn switched(record: &Record) -> Option<Rung> {
+    match &record.event {
+        Event::Output(Output::Switched { from, to, .. }) if from != to => Some(*to),
+        Event::Output(_) | Event::Input(_) => None,
+    }
+}
+
+fn print_spans(name: &str, live: Option<&Percentiles>, simulated: Option<&Percentiles>) {
+    let (Some(live), Some(simulated)) = (live, simulated) else { return };
+    let rows = [
+        ("p50", live.p50, simulated.p50),
+        ("p95", live.p95, simulated.p95),
+        ("p99", live.p99, simulated.p99),
+    ];
+    for (place, live, simulated) in rows {
+        let error = (simulated / live - 1.0) * 100.0;
+        let name = format!("{name} {place}");
+        println!("{name:24} {live:>9.1} ms {simulated:>9.1} ms {error:>+7.1} %");
+    }
+}
+
+/// What a scheduler takes from us for others who want all of the processors, too.
+const FAIR_SHARE: Percent = Percent::new(50);
