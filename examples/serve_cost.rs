@@ -29,12 +29,14 @@ fn main() -> ExitCode {
 }
 
 fn measure(tiershift: &str, engine: &str, models: &str) -> Result<(), Box<dyn Error>> {
-    let folder = tempfile_folder()?;
-    let daemon = Daemon::start(tiershift, engine, models, &folder)?;
+    let folder = tempfile::tempdir()?;
+    let daemon = Daemon::start(tiershift, engine, models, folder.path())?;
     // The first request waits for the model.
     ask(daemon.port)?;
     let direct = engine_port(daemon.child.id())?;
-    println!("{:28} {:>10} {:>10} {:>12}", "", "bare p50", "p50", "bare p99, p99");
+    println!(
+        "completions of one token: p50 and p99 bare, then through the daemon, then what that adds"
+    );
     for clients in [1, 50] {
         let (mut bare, mut through) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
@@ -47,11 +49,10 @@ fn measure(tiershift: &str, engine: &str, models: &str) -> Result<(), Box<dyn Er
         });
         let millis = |span: Duration| span.as_secs_f64() * 1000.0;
         println!(
-            "{clients:3} clients {:16} {:>7.2} ms {:>7.2} ms {:>7.2} ms {:>7.2} ms   added {:+.2} ms, {:+.2} ms",
-            "",
+            "{clients:3} clients: {:.2} and {:.2} ms, {:.2} and {:.2} ms, {:+.2} and {:+.2} ms",
             millis(bare[0]),
-            millis(through[0]),
             millis(bare[1]),
+            millis(through[0]),
             millis(through[1]),
             millis(through[0]) - millis(bare[0]),
             millis(through[1]) - millis(bare[1]),
@@ -121,7 +122,7 @@ impl Daemon {
     ) -> Result<Self, Box<dyn Error>> {
         let mut child = Command::new(tiershift)
             .args(["serve", "--port", "0", "--models", models, "--llama-server", engine, "--log"])
-            .arg(folder.join("log.jsonl"))
+            .arg(folder.join("recordings"))
             .stdout(Stdio::piped())
             .spawn()?;
         let mut line = String::new();
@@ -174,13 +175,6 @@ fn resident_mib(pid: u32) -> Result<f64, Box<dyn Error>> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no size")?;
     let kib: f64 = line.split_ascii_whitespace().next().ok_or("no size")?.parse()?;
     Ok(kib / 1024.0)
-}
-
-/// A folder for the log, which goes with the system's other temporary files.
-fn tempfile_folder() -> std::io::Result<std::path::PathBuf> {
-    let folder = std::env::temp_dir().join(format!("tiershift-serve-cost-{}", std::process::id()));
-    fs::create_dir_all(&folder)?;
-    Ok(folder)
 }
 
 /// Chosen: direct and through the daemon in turns, so that whatever else the machine does meets both.

@@ -30,13 +30,13 @@ pub struct Measured {
     pub model: Model,
     /// Its name.
     pub id: String,
-    /// From the command to ready, the file read from storage [s]; or why that could not be had.
+    /// From the command to ready, the file read from storage, in seconds; or why that could not be had.
     pub load_cold: Result<Figure, String>,
-    /// The same with the file in the page cache [s].
+    /// The same with the file in the page cache, in seconds.
     pub load_warm: Figure,
-    /// From the command to the end of the process [s].
+    /// From the command to the end of the process, in seconds.
     pub unload: Figure,
-    /// From the end of the process until its memory was free [s]; empty where it was not seen.
+    /// From the end of the process until its memory was free, in seconds; empty where it was not seen.
     pub release_lag: Option<Figure>,
     /// Memory at several sizes of context, ascending.
     pub footprints: Vec<Held>,
