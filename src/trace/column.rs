@@ -277,6 +277,7 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
         self.weigh_space(first, own, told, what)
     }
 
+    #[inline(never)]
     fn weigh_space(
         &mut self,
         first: usize,

@@ -102,7 +102,7 @@ impl ResourceReader {
     /// As [`ResourceReader::next`]. What `sample` holds after an error or at the end means nothing.
     pub fn next_into(&mut self, sample: &mut Sample) -> Result<Option<Timestamp>, TraceError> {
         loop {
-            let Some((at, place, told)) = self.next_row(sample)? else {
+            let Some((at, place)) = self.next_row(sample)? else {
                 if self.samples == 0 {
                     let name = self.source.name().to_owned();
                     let rejected = match self.defects.warnings() {
@@ -114,12 +114,6 @@ impl ResourceReader {
                 self.header.finish(&self.assembler);
                 return Ok(None);
             };
-            if !told {
-                self.defects.note(DefectKind::BlankRow, place, || {
-                    "the row says nothing but the time".to_owned()
-                })?;
-                continue;
-            }
             let at = match self.pace.step(at) {
                 Step::Forward(at) => at,
                 Step::ForwardAfterGap(at, nanos) => {
@@ -159,25 +153,35 @@ impl ResourceReader {
         }
     }
 
-    /// Takes a row's time, place and sample, and whether it told anything.
-    fn next_row(&mut self, sample: &mut Sample) -> Result<Option<(i64, Place, bool)>, TraceError> {
+    /// Takes the time, place and sample of the next row that tells anything.
+    fn next_row(&mut self, sample: &mut Sample) -> Result<Option<(i64, Place)>, TraceError> {
         let Self { source, rows, assembler, defects, .. } = self;
-        match rows {
-            Rows::Native(rows) => loop {
-                let Some(line) = source.line()? else { return Ok(None) };
-                let Some(at) = rows.parse(&line, defects)? else { continue };
-                let byte_of = |slot| rows.byte_of(line.bytes, slot);
-                let told =
-                    assembler.assemble(&rows.slots, line.number, byte_of, defects, sample)?;
-                return Ok(Some((at, Place { line: line.number, column: 1 }, told)));
-            },
-            Rows::Mapped(rows) => {
-                let Some((at, place)) = rows.next_sweep(source, defects)? else { return Ok(None) };
-                let byte_of = |slot: usize| rows.ready.columns.get(slot).copied().unwrap_or(1);
-                let told =
-                    assembler.assemble(&rows.ready.slots, place.line, byte_of, defects, sample)?;
-                Ok(Some((at, place, told)))
+        loop {
+            let (at, place, told) = match rows {
+                Rows::Native(rows) => {
+                    let Some(line) = source.line()? else { return Ok(None) };
+                    let Some(at) = rows.parse(&line, defects)? else { continue };
+                    let byte_of = |slot| rows.byte_of(line.bytes, slot);
+                    let told =
+                        assembler.assemble(&rows.slots, line.number, byte_of, defects, sample)?;
+                    (at, Place { line: line.number, column: 1 }, told)
+                }
+                Rows::Mapped(rows) => {
+                    let Some((at, place)) = rows.next_sweep(source, defects)? else {
+                        return Ok(None);
+                    };
+                    let Sweep { slots, columns, .. } = &rows.ready;
+                    let byte_of = |slot: usize| columns.get(slot).copied().unwrap_or(1);
+                    let told = assembler.assemble(slots, place.line, byte_of, defects, sample)?;
+                    (at, place, told)
+                }
+            };
+            if told {
+                return Ok(Some((at, place)));
             }
+            defects.note(DefectKind::BlankRow, place, || {
+                "the row says nothing but the time".to_owned()
+            })?;
         }
     }
 

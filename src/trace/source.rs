@@ -49,8 +49,13 @@ pub(crate) struct Line<'a> {
     /// The line and whatever of the file is in the buffer behind it, for readers of several bytes at once.
     pub wide: &'a [u8],
     pub number: u64,
-    /// Whether a line end followed; the last line of a file that was cut off has none.
-    pub ended: bool,
+}
+
+impl Line<'_> {
+    /// Returns whether a line end followed; the last line of a file that was cut off has none.
+    pub fn has_ended(&self) -> bool {
+        self.wide.len() > self.bytes.len()
+    }
 }
 
 impl Source {
@@ -138,19 +143,19 @@ impl Source {
     /// Takes the next line; `None` at the end.
     pub fn line(&mut self) -> Result<Option<Line<'_>>, TraceError> {
         let mut searched = 0;
-        let (length, ended) = loop {
+        let length = loop {
             let pending = &self.buffer[self.start..self.end];
             // `skip_until` is the standard library's way to its vectorised search for a byte.
             let step = (&pending[searched..]).skip_until(b'\n').unwrap_or_default();
             if step > 0 && pending[searched + step - 1] == b'\n' {
-                break (searched + step - 1, true);
+                break searched + step - 1;
             }
             searched = pending.len();
             if self.ended {
                 if searched == 0 {
                     return Ok(None);
                 }
-                break (searched, false);
+                break searched;
             }
             if searched > LINE_LIMIT {
                 return Err(self.malformed(self.line + 1, 1, LINE_TOO_LONG));
@@ -163,7 +168,7 @@ impl Source {
         let bytes = &self.buffer[from..from + length];
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
         let wide = &self.buffer[from..self.end];
-        Ok(Some(Line { bytes, wide, number: self.line, ended }))
+        Ok(Some(Line { bytes, wide, number: self.line }))
     }
 
     /// Takes the next byte; `None` at the end. Not to be mixed with `line` within one line.

@@ -67,9 +67,9 @@ impl ThreadedReader {
                 Err(_) => self.rethrow(),
             }
         }
-        let (at, next) = &mut self.batch[self.at];
+        let (at, next) = &self.batch[self.at];
         self.at += 1;
-        std::mem::swap(sample, next);
+        sample.clone_from(next);
         Ok(Some(*at))
     }
 
@@ -125,4 +125,4 @@ fn read_all(
 /// Samples handed over at once. Chosen: 1024 samples are 300 KiB, and the hand-over costs under 1 ns each.
 const BATCH: usize = 1024;
 /// Batches the thread may be ahead.
-const BATCHES_AHEAD: usize = 4;
+const BATCHES_AHEAD: usize = 16;
