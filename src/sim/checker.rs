@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::catalog::{Catalog, ModelId};
+use crate::catalog::{Catalog, ModelId, Rung};
 use crate::event::{Action, Adopted, Command, Decision, Input, Outcome, Output, Reason};
 use crate::request::{End, RequestId};
 use crate::sample::Space;
@@ -24,7 +24,7 @@ pub(super) struct Checker {
     now: Timestamp,
     /// The moment of the inputs before those of now.
     before: Timestamp,
-    sample: Option<Spaces>,
+    sample: Option<Reading>,
     models: BTreeMap<ModelId, Seen>,
     requests: BTreeMap<RequestId, Standing>,
     last_change: Option<Timestamp>,
@@ -38,11 +38,22 @@ pub(super) struct Checker {
 
 /// What the checker keeps of the last sample: copied for every sample of every run, and so no more than it looks at.
 #[derive(Clone, Debug, Default)]
-struct Spaces {
+struct Reading {
     at: Timestamp,
     memory: Option<Space>,
     /// One for each GPU.
     vram: Vec<Option<Space>>,
+    /// Others' use of the processors.
+    cpu: Option<Percent>,
+}
+
+impl Reading {
+    /// Returns the constrained spaces that hold something of ours.
+    fn ours(&self, settings: &Settings) -> impl Iterator<Item = &Space> {
+        let memory = self.memory.iter().filter(|_| settings.constrains(Resource::Memory));
+        let vram = self.vram.iter().flatten().filter(|_| settings.constrains(Resource::Vram));
+        memory.chain(vram).filter(|space| space.own > Bytes::ZERO)
+    }
 }
 
 /// What the checker knows of a model.
@@ -108,7 +119,8 @@ impl Checker {
                 known.memory = sample.memory;
                 known.vram.clear();
                 known.vram.extend(sample.gpus.iter().map(|gpu| gpu.vram));
-                self.check_relief(sample.memory);
+                known.cpu = sample.cpu.map(|rate| rate.others);
+                self.check_relief();
                 if let Some((rung, lasted)) = self.recovery.observe(now, sample) {
                     let tier = self.catalog.tier_name(rung);
                     let what =
@@ -297,7 +309,7 @@ impl Checker {
 
     /// S5: what an upgrade must not be.
     fn decision(&mut self, decision: &Decision) {
-        let Action::Upgrade { .. } = decision.action else {
+        let Action::Upgrade { to } = decision.action else {
             if let Action::Downgrade { .. } = decision.action {
                 self.over = None;
             }
@@ -316,25 +328,38 @@ impl Checker {
             self.report("S5", "an upgrade without a sample".to_owned());
             return;
         };
-        let line = self.settings.upgrade_line();
-        let high =
-            sample.memory.is_some_and(|space| Percent::of(space.used(), space.total) >= line);
         if sample.at != self.now {
             self.report("S5", "an upgrade on a sample that is not the latest".to_owned());
-        } else if high && self.settings.constrains(Resource::Memory) {
-            self.report("S5", format!("an upgrade with memory above {line}"));
+            return;
+        }
+        let line = self.settings.upgrade_line();
+        let is_high = |space: &Space| Percent::of(space.used(), space.total) >= line;
+        let memory = sample.memory.filter(|_| self.settings.constrains(Resource::Memory));
+        // With nothing loaded, the smallest model is let in however busy the processors are.
+        let is_rescue = decision.rung == Rung::NONE && to == Rung(1);
+        let cpu = sample.cpu.filter(|_| self.settings.constrains(Resource::Cpu) && !is_rescue);
+        let high = if memory.iter().any(is_high) {
+            Some("memory")
+        } else if sample.ours(&self.settings).any(is_high) {
+            Some("video memory")
+        } else if cpu.is_some_and(|others| others >= line) {
+            Some("processor use")
+        } else {
+            None
+        };
+        if let Some(what) = high {
+            self.report("S5", format!("an upgrade with {what} above {line}"));
         }
     }
 
     /// L2: pressure that is ours to relieve leads to a step down.
-    fn check_relief(&mut self, memory: Option<Space>) {
-        if !self.is_ours || self.stopping || !self.settings.constrains(Resource::Memory) {
+    fn check_relief(&mut self) {
+        let Some(sample) = self.sample.as_ref().filter(|_| self.is_ours && !self.stopping) else {
             return;
-        }
-        let Some(memory) = memory else { return };
-        let limit = self.settings.degrade_limit(memory.total);
+        };
+        let limit = |space: &Space| self.settings.degrade_limit(space.total);
         // Most samples end here, before anything is looked up.
-        if memory.used() <= limit || memory.own == Bytes::ZERO {
+        if !sample.ours(&self.settings).any(|space| space.used() > limit(space)) {
             self.over = None;
             return;
         }
@@ -351,7 +376,7 @@ impl Checker {
             self.settings.raw().settle_limit.0 + self.settings.raw().sampling_interval.0 * 2;
         if samples > RELIEF_SAMPLES && self.now.since(since) > bound {
             self.over = None;
-            self.report("L2", format!("memory above its limit for {bound:?} and nothing was done"));
+            self.report("L2", format!("space above its limit for {bound:?} and nothing was done"));
         }
     }
 
@@ -377,11 +402,10 @@ const RELIEF_SAMPLES: u32 = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Rung;
     use crate::event::Urgency;
     use crate::hardware::HardwareTier;
     use crate::request::Request;
-    use crate::sample::Sample;
+    use crate::sample::{GpuSample, Rate, Sample};
     use crate::settings::RawSettings;
 
     fn checker() -> Checker {
@@ -392,6 +416,16 @@ mod tests {
     fn memory(others: u64, own: u64) -> Input {
         let [total, others, own] = [16, others, own].map(Bytes::from_gib);
         Input::Sample(Sample { memory: Some(Space { total, others, own }), ..Sample::default() })
+    }
+
+    fn busy(cpu: u32, vram_own: u64) -> Input {
+        let [total, others, own] = [16, 4, vram_own].map(Bytes::from_gib);
+        let vram = Some(Space { total, others, own });
+        Input::Sample(Sample {
+            cpu: Some(Rate { others: Percent::new(cpu), own: Percent::ZERO }),
+            gpus: vec![GpuSample { vram, ..GpuSample::default() }],
+            ..Sample::default()
+        })
     }
 
     #[track_caller]
@@ -462,6 +496,15 @@ mod tests {
             },
             &["S5"],
         );
+        for reading in [busy(95, 2), busy(5, 10)] {
+            check(
+                |c| {
+                    c.input(zero, &reading);
+                    c.output(zero, &upgrade(Reason::NoData));
+                },
+                &["S5"],
+            );
+        }
         check(
             |c| {
                 c.input(zero, &memory(4, 0));
@@ -481,16 +524,18 @@ mod tests {
             &["S7"],
         );
         check(|c| c.input(zero, &Input::Request(Request::chat(1, 1, 1))), &["L1"]);
-        check(
-            |c| {
-                c.output(zero, &load("large"));
-                c.input(zero, &loaded("large"));
-                for second in 0..20 {
-                    c.input(at(second), &memory(7, 9));
-                }
-            },
-            &["L2"],
-        );
+        for reading in [memory(7, 9), busy(5, 12)] {
+            check(
+                |c| {
+                    c.output(zero, &load("large"));
+                    c.input(zero, &loaded("large"));
+                    for second in 0..20 {
+                        c.input(at(second), &reading);
+                    }
+                },
+                &["L2"],
+            );
+        }
         check(
             |c| {
                 c.output(zero, &Output::Serving { rung: Rung(1) });
