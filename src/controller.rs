@@ -175,12 +175,7 @@ impl Controller {
         let moved = self.manager.handle_sample(now, sample, &mut self.out);
         let standing = self.standing();
         if self.manager.is_stopping() {
-            self.say(Decision {
-                action: Action::Hold,
-                rung: standing.rung,
-                reason: Reason::Stopping,
-                gates: Vec::new(),
-            });
+            self.say(Decision::new(standing.rung, Action::Hold, Reason::Stopping));
             return moved;
         }
         let mut decision = self.scaler.observe(now, sample, &standing);
@@ -195,13 +190,16 @@ impl Controller {
             decision.gates = self.scaler.gates(now, &standing);
         }
         self.suggest_if_long_on_smallest(now, &decision);
-        let (action, reason) = (decision.action, decision.reason);
-        self.say(decision);
-        if action != Action::Hold {
+        let is_change = decision.action != Action::Hold;
+        if is_change {
+            let (action, reason) = (decision.action, decision.reason);
+            self.say(decision);
             self.manager.handle_decision(now, action, reason, &mut self.out);
+        } else {
+            self.say(decision);
         }
         self.note_broken(now);
-        moved || action != Action::Hold
+        moved || is_change
     }
 
     fn handle_outcome(&mut self, now: Timestamp, outcome: &Outcome) {
@@ -242,7 +240,7 @@ impl Controller {
             Some(to) if to < rung => Action::Downgrade { to, urgency: Urgency::Graceful },
             Some(_) | None => Action::Hold,
         };
-        self.say(Decision { action, rung, reason: Reason::Asked, gates: Vec::new() });
+        self.say(Decision::new(rung, action, Reason::Asked));
         self.manager.handle_decision(now, action, Reason::Asked, &mut self.out);
     }
 

@@ -265,6 +265,13 @@ pub struct Decision {
     pub gates: Vec<Gate>,
 }
 
+impl Decision {
+    /// Returns a decision on `rung`, without gates.
+    pub(crate) fn new(rung: Rung, action: Action, reason: Reason) -> Self {
+        Self { action, rung, reason, gates: Vec::new() }
+    }
+}
+
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -13,7 +13,7 @@ mod projection;
 mod sustained;
 
 use crate::catalog::{Catalog, Rung};
-use crate::event::{Action, Decision, Gate, Reason};
+use crate::event::{Action, Decision, Gate, Reason, Urgency};
 use crate::sample::Sample;
 use crate::scaler::baseline::{Fixed, Original, Projecting};
 use crate::scaler::proactive::Proactive;
@@ -46,6 +46,23 @@ pub struct Standing {
     pub last_change: Option<Change>,
 }
 
+impl Standing {
+    /// Returns the decision to stay.
+    fn hold(&self, reason: Reason) -> Decision {
+        Decision::new(self.rung, Action::Hold, reason)
+    }
+
+    /// Returns the decision to go up.
+    fn up(&self, to: Rung, reason: Reason) -> Decision {
+        Decision::new(self.rung, Action::Upgrade { to }, reason)
+    }
+
+    /// Returns the decision to go down.
+    fn down(&self, to: Rung, urgency: Urgency, reason: Reason) -> Decision {
+        Decision::new(self.rung, Action::Downgrade { to, urgency }, reason)
+    }
+}
+
 /// A completed switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -68,13 +85,12 @@ impl Scaler {
 
     /// Takes a sample and decides.
     pub fn observe(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) -> Decision {
-        let (action, reason) = match self {
+        match self {
             Self::Proactive(policy) => policy.observe(now, sample, standing),
             Self::Projecting(policy) => policy.observe(now, sample, standing),
             Self::Original(policy) => policy.observe(now, sample, standing),
             Self::Fixed(policy) => policy.observe(sample, standing),
-        };
-        Decision { action, rung: standing.rung, reason, gates: Vec::new() }
+        }
     }
 
     /// Decides without a sample: a hold, whose reason says how old the last one is.
@@ -83,7 +99,7 @@ impl Scaler {
             Self::Proactive(policy) => policy.observe_missing(now),
             Self::Projecting(_) | Self::Original(_) | Self::Fixed(_) => Reason::NoData,
         };
-        Decision { action: Action::Hold, rung: standing.rung, reason, gates: Vec::new() }
+        standing.hold(reason)
     }
 
     /// Takes the end of a request on `rung`.

@@ -1,7 +1,7 @@
 //! The policies that ours is judged against. They are models of ideas, not copies of anybody's code.
 
 use crate::catalog::{Catalog, Rung};
-use crate::event::{Action, Reason, Urgency};
+use crate::event::{Decision, Reason, Urgency};
 use crate::sample::Sample;
 use crate::scaler::projection::{Growth, Ladder, shares};
 use crate::scaler::{Standing, named_rung};
@@ -30,7 +30,7 @@ impl Projecting {
         now: Timestamp,
         sample: &Sample,
         standing: &Standing,
-    ) -> (Action, Reason) {
+    ) -> Decision {
         let up = |total| self.settings.upgrade_limit(total);
         let down = |total| self.settings.degrade_limit(total);
         for rung in 1..=self.ladder.top().0 {
@@ -42,7 +42,7 @@ impl Projecting {
             *since = fits.then(|| since.unwrap_or(now));
         }
         if standing.switching {
-            return (Action::Hold, Reason::Switching);
+            return standing.hold(Reason::Switching);
         }
         if let Some((over, _)) = self.ladder.overrun(sample, down) {
             let reason = Reason::AboveDegradeLine {
@@ -54,10 +54,10 @@ impl Projecting {
                 self.ladder.project(sample, lower, Growth::default(), up).is_none_or(|p| p.fits())
             });
             return match standing.rung {
-                Rung::NONE => (Action::Hold, reason),
+                Rung::NONE => standing.hold(reason),
                 _ => {
                     let to = to.unwrap_or(Rung::NONE);
-                    (Action::Downgrade { to, urgency: Urgency::Immediate }, reason)
+                    standing.down(to, Urgency::Immediate, reason)
                 }
             };
         }
@@ -78,10 +78,10 @@ impl Projecting {
                     limit: next.limit,
                     good_for: now.since(since),
                 };
-                return (Action::Upgrade { to: Rung(rung) }, reason);
+                return standing.up(Rung(rung), reason);
             }
         }
-        (Action::Hold, Reason::AtTop)
+        standing.hold(Reason::AtTop)
     }
 }
 
@@ -114,7 +114,7 @@ impl Original {
         now: Timestamp,
         sample: &Sample,
         standing: &Standing,
-    ) -> (Action, Reason) {
+    ) -> Decision {
         // Its GPU readings are another of its defects: no threshold looks at them. Pressure it does not read.
         let shares = Resource::ALL.into_iter().zip(shares(&self.settings, sample, None));
         let known = shares.filter_map(|(resource, share)| Some((resource, share?)));
@@ -122,13 +122,13 @@ impl Original {
             .filter(|&(resource, _)| resource != Resource::Pressure)
             .max_by_key(|&(_, share)| share)
         else {
-            return (Action::Hold, Reason::NoData);
+            return standing.hold(Reason::NoData);
         };
         let (up, down) = (ORIGINAL_UPGRADE_LINE, ORIGINAL_DEGRADE_LINE);
         if standing.rung == Rung::NONE {
             // The original always has a model loaded.
             let reason = Reason::AboveUpgradeLine { resource, used, line: up };
-            return (Action::Upgrade { to: self.start }, reason);
+            return standing.up(self.start, reason);
         }
         if used < up {
             self.good_since.get_or_insert(now);
@@ -144,7 +144,7 @@ impl Original {
                 high_for: std::time::Duration::ZERO,
             };
             let to = Rung(standing.rung.0 - 1);
-            return (Action::Downgrade { to, urgency: Urgency::Immediate }, reason);
+            return standing.down(to, Urgency::Immediate, reason);
         }
         let window = self.settings.raw().stabilization.0;
         if let Some(since) = self.good_since
@@ -160,9 +160,9 @@ impl Original {
                 limit: space.total.share(up),
                 good_for: now.since(since),
             };
-            return (Action::Upgrade { to: Rung(standing.rung.0 + 1) }, reason);
+            return standing.up(Rung(standing.rung.0 + 1), reason);
         }
-        (Action::Hold, Reason::AboveUpgradeLine { resource, used, line: up })
+        standing.hold(Reason::AboveUpgradeLine { resource, used, line: up })
     }
 }
 
@@ -179,9 +179,9 @@ impl Fixed {
         Self { rung }
     }
 
-    pub(super) fn observe(&mut self, sample: &Sample, standing: &Standing) -> (Action, Reason) {
+    pub(super) fn observe(&mut self, sample: &Sample, standing: &Standing) -> Decision {
         if standing.switching || standing.rung == self.rung {
-            return (Action::Hold, Reason::Fixed);
+            return standing.hold(Reason::Fixed);
         }
         let space = sample.memory.unwrap_or_default();
         let reason = Reason::Room {
@@ -190,7 +190,7 @@ impl Fixed {
             limit: Bytes::MAX,
             good_for: std::time::Duration::ZERO,
         };
-        (Action::Upgrade { to: self.rung }, reason)
+        standing.up(self.rung, reason)
     }
 }
 

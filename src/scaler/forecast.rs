@@ -4,19 +4,20 @@
 //! per sample. Each reading costs a handful of multiplications and no memory. A slope counts only when it
 //! stands clear of its own uncertainty, so that noise is never taken for a trend.
 
+use std::f64::consts::LN_2;
 use std::time::Duration;
 
-use crate::time::Timestamp;
+use crate::time::{NANOS_PER_SECOND, Timestamp};
 use crate::units::Bytes;
 
 /// Exponentially weighted linear regression of an amount over time.
 #[derive(Clone, Debug)]
 pub(crate) struct Trend {
-    half_life: f64,
+    /// What a weight loses [1/s]: ln 2 / half-life.
+    rate: f64,
     last: Option<Timestamp>,
-    /// The last interval [ns], the same in seconds, and its decay: sampling is mostly regular, and `exp2` is the
-    /// costly part.
-    step: (u64, f64, f64),
+    /// An interval [s] and its exact decay: sampling is mostly regular, and `exp` is the costly part.
+    usual: (f64, f64),
     // Weighted sums over readings at age `t <= 0` [s] and amount `x` [bytes, relative to `origin`].
     weight: f64,
     t: f64,
@@ -30,9 +31,9 @@ pub(crate) struct Trend {
 impl Trend {
     pub(crate) fn new(half_life: Duration) -> Self {
         Self {
-            half_life: half_life.as_secs_f64(),
+            rate: LN_2 / half_life.as_secs_f64(),
             last: None,
-            step: (0, 0.0, 1.0),
+            usual: (0.0, 1.0),
             weight: 0.0,
             t: 0.0,
             tt: 0.0,
@@ -60,7 +61,7 @@ impl Trend {
 
     /// Forgets everything: after a gap, the past says nothing about the slope.
     pub(crate) fn reset(&mut self) {
-        *self = Self { half_life: self.half_life, ..Self::new(Duration::ZERO) };
+        *self = Self { rate: self.rate, usual: self.usual, ..Self::new(Duration::ZERO) };
     }
 
     /// Returns the growth per second [bytes/s] where it is significant, else zero.
@@ -96,11 +97,8 @@ impl Trend {
     }
 
     fn age_by(&mut self, nanos: u64) {
-        if self.step.0 != nanos {
-            let seconds = Duration::from_nanos(nanos).as_secs_f64();
-            self.step = (nanos, seconds, libm::exp2(-seconds / self.half_life));
-        }
-        let (_, dt, decay) = self.step;
+        let dt = nanos as f64 / NANOS_PER_SECOND as f64;
+        let decay = self.decay(dt);
         // Every reading grows older by dt: t -> t - dt, and lighter by the decay.
         self.tt = decay * (self.tt - 2.0 * dt * self.t + dt * dt * self.weight);
         self.tx = decay * (self.tx - dt * self.x);
@@ -109,7 +107,22 @@ impl Trend {
         self.x *= decay;
         self.xx *= decay;
     }
+
+    /// Returns what is left of a weight after `dt` [s]: near the usual interval, by the first terms of the series there.
+    fn decay(&mut self, dt: f64) -> f64 {
+        let (usual, exact) = self.usual;
+        let apart = (dt - usual) * self.rate;
+        if apart.abs() < SERIES_HOLDS {
+            return exact * (1.0 - apart + apart * apart / 2.0);
+        }
+        let exact = libm::exp(-dt * self.rate);
+        self.usual = (dt, exact);
+        exact
+    }
 }
+
+/// The third term of the series, left out, is a sixth of the cube of this: below two in ten million of a weight.
+const SERIES_HOLDS: f64 = 0.01;
 
 /// Readings' worth of weight before a slope is believed: two are always a perfect line; three leave one
 /// degree of freedom.

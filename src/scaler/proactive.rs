@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
-use crate::event::{Action, Reason, Urgency};
-use crate::sample::Sample;
+use crate::event::{Decision, Reason, Urgency};
+use crate::sample::{Sample, Space};
 use crate::scaler::backoff::{Backoff, Bounds};
 use crate::scaler::forecast::Trend;
 use crate::scaler::performance::{Performance, Service};
@@ -30,7 +30,9 @@ pub struct Proactive {
     lead: Duration,
     rhythm: Rhythm,
     memory_trend: Trend,
+    /// Of the GPU whose load concerns us.
     vram_trend: Trend,
+    trended_gpu: Option<usize>,
     cpu: Sustained,
     gpu: Sustained,
     pressure: Sustained,
@@ -79,6 +81,7 @@ impl Proactive {
             rhythm: Rhythm::default(),
             memory_trend: Trend::new(raw.trend_half_life.0),
             vram_trend: Trend::new(raw.trend_half_life.0),
+            trended_gpu: None,
             cpu: Sustained::new(settings, Resource::Cpu, raw.degrade_line.0),
             gpu: Sustained::new(settings, Resource::Gpu, raw.degrade_line.0),
             pressure: Sustained::new(settings, Resource::Pressure, raw.pressure_degrade_line.0),
@@ -96,19 +99,19 @@ impl Proactive {
         now: Timestamp,
         sample: &Sample,
         standing: &Standing,
-    ) -> (Action, Reason) {
+    ) -> Decision {
         self.learn(now, sample, standing);
         if sample.memory.is_none() && sample.gpus.is_empty() {
-            return hold(Reason::NoData);
+            return standing.hold(Reason::NoData);
         }
         if let Some((over, total)) = self.overrun(sample, standing) {
             return self.relieve_space(over, total, sample, standing);
         }
         if standing.switching {
-            return hold(Reason::Switching);
+            return standing.hold(Reason::Switching);
         }
-        if let Some(full_in) = self.full_soon(sample, standing) {
-            return self.step_down_early(full_in, sample, standing);
+        if let Some((resource, full_in)) = self.full_soon(sample, standing) {
+            return self.step_down_early(resource, full_in, sample, standing);
         }
         if let Some(reason) = self.strain(now)
             && standing.rung != Rung::NONE
@@ -155,7 +158,13 @@ impl Proactive {
         if let Some(space) = &sample.memory {
             self.memory_trend.observe(now, space.others);
         }
-        if let Some(vram) = self.ladder.our_gpu(sample).and_then(|gpu| gpu.vram) {
+        if let Some((index, gpu)) = self.ladder.our_gpu(sample)
+            && let Some(vram) = gpu.vram
+        {
+            // Another GPU's use is another series.
+            if self.trended_gpu.replace(index) != Some(index) {
+                self.vram_trend.reset();
+            }
             self.vram_trend.observe(now, vram.others);
         }
         if !self.settle.is_settled() {
@@ -190,7 +199,8 @@ impl Proactive {
     /// Notes for each rung above since when it has fitted, and the facts that the gates are derived from.
     fn judge_rungs(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
         let raw = self.settings.raw();
-        let shares = shares(&self.settings, sample, self.ladder.our_gpu(sample));
+        let our_gpu = self.ladder.our_gpu(sample).map(|(_, gpu)| gpu);
+        let shares = shares(&self.settings, sample, our_gpu);
         self.last = LastSample { at: Some(now), shares };
         // A rung that serves, or stands below one that does, begins anew when it is above again.
         for state in &mut self.rungs[..=usize::from(standing.rung.0)] {
@@ -206,8 +216,7 @@ impl Proactive {
         if standing.rung == Rung::NONE {
             // Own memory with nothing loaded is memory that has not come back: it is in the way like any other.
             growth.memory += sample.memory.map_or(Bytes::ZERO, |space| space.own);
-            let vram = self.ladder.our_gpu(sample).and_then(|gpu| gpu.vram);
-            growth.vram += vram.map_or(Bytes::ZERO, |space| space.own);
+            growth.vram += self.ladder.our_vram(sample).map_or(Bytes::ZERO, |space| space.own);
         }
         let below_line = self.first_above_upgrade_line().is_none();
         let settings = &self.settings;
@@ -247,50 +256,55 @@ impl Proactive {
         total: Bytes,
         sample: &Sample,
         standing: &Standing,
-    ) -> (Action, Reason) {
+    ) -> Decision {
         let reason = Reason::AboveDegradeLine {
             resource: over.resource,
             used: over.projected,
             limit: over.limit,
         };
         if standing.rung == Rung::NONE {
-            return hold(reason);
+            return standing.hold(reason);
         }
         let to = self.highest_fitting_below(sample, standing.rung);
         let critical = over.projected >= total.share(CRITICAL_SHARE);
         let urgency = if critical { Urgency::Critical } else { Urgency::Immediate };
         self.mark_if_undone(standing.rung);
-        (Action::Downgrade { to, urgency }, reason)
+        standing.down(to, urgency, reason)
     }
 
-    /// Returns how soon a confident rise would fill the memory, if that is before a step down were complete.
-    fn full_soon(&self, sample: &Sample, standing: &Standing) -> Option<Duration> {
-        let used = self.last.shares[Resource::Memory as usize]?;
-        if standing.rung == Rung::NONE
-            || used < self.settings.preventive_line()
-            || !self.settle.is_settled()
-        {
+    /// Returns the space that a confident rise would fill before a step down were complete, and how soon.
+    fn full_soon(&self, sample: &Sample, standing: &Standing) -> Option<(Resource, Duration)> {
+        if standing.rung == Rung::NONE || !self.settle.is_settled() {
             return None;
         }
-        let slope = self.memory_trend.slope();
-        if slope <= 0.0 {
-            return None;
-        }
-        let full_in = crate::time::from_secs_f64(sample.memory?.free().get() as f64 / slope);
-        (full_in < self.lead).then_some(full_in)
+        let full_in = |resource: Resource, space: Option<Space>, trend: &Trend| {
+            let used = self.last.shares[resource as usize]?;
+            if used < self.settings.preventive_line() {
+                return None;
+            }
+            let slope = trend.slope();
+            if slope <= 0.0 {
+                return None;
+            }
+            let full_in = crate::time::from_secs_f64(space?.free().get() as f64 / slope);
+            (full_in < self.lead).then_some((resource, full_in))
+        };
+        full_in(Resource::Memory, sample.memory, &self.memory_trend)
+            .or_else(|| full_in(Resource::Vram, self.ladder.our_vram(sample), &self.vram_trend))
     }
 
     #[cold]
     fn step_down_early(
         &mut self,
+        resource: Resource,
         full_in: Duration,
         sample: &Sample,
         standing: &Standing,
-    ) -> (Action, Reason) {
+    ) -> Decision {
         self.mark_if_undone(standing.rung);
         let to = self.highest_fitting_below(sample, standing.rung);
-        let reason = Reason::Exhaustion { resource: Resource::Memory, full_in, lead: self.lead };
-        (Action::Downgrade { to, urgency: Urgency::Graceful }, reason)
+        let reason = Reason::Exhaustion { resource, full_in, lead: self.lead };
+        standing.down(to, Urgency::Graceful, reason)
     }
 
     /// Returns the rate that has been high for long and does not fall, if there is one.
@@ -304,25 +318,20 @@ impl Proactive {
 
     /// Steps one rung down, never to none: an idle small model takes no processor time.
     #[cold]
-    fn relieve_rates(&mut self, reason: Reason, standing: &Standing) -> (Action, Reason) {
+    fn relieve_rates(&mut self, reason: Reason, standing: &Standing) -> Decision {
         if standing.rung == LOWEST_LOADED {
-            return hold(reason);
+            return standing.hold(reason);
         }
         for watch in [&mut self.cpu, &mut self.gpu, &mut self.pressure] {
             watch.reset();
         }
         let to = Rung(standing.rung.0 - 1);
-        (Action::Downgrade { to, urgency: Urgency::Graceful }, reason)
+        standing.down(to, Urgency::Graceful, reason)
     }
 
     /// Steps one rung down, and remembers what was bad about the one it leaves.
     #[cold]
-    fn relieve_service(
-        &mut self,
-        now: Timestamp,
-        reason: Reason,
-        standing: &Standing,
-    ) -> (Action, Reason) {
+    fn relieve_service(&mut self, now: Timestamp, reason: Reason, standing: &Standing) -> Decision {
         let entered = self.rungs[usize::from(standing.rung.0)].entered;
         let lasted = entered.map_or(Duration::ZERO, |entered| now.since(entered));
         self.mark_undone(now, standing.rung, lasted);
@@ -331,24 +340,24 @@ impl Proactive {
             self.service.remember_slow(now, standing.rung, measured);
         }
         let to = Rung(standing.rung.0 - 1);
-        (Action::Downgrade { to, urgency: Urgency::Graceful }, reason)
+        standing.down(to, Urgency::Graceful, reason)
     }
 
     /// Goes up to the highest rung that fits, once that has been so for long enough.
     ///
     /// While a higher rung fits but has not waited long enough, a lower one is not taken in its stead: it
     /// would be a switch for a few minutes. With nothing loaded anything is better, so there it is.
-    fn consider_upgrade(&self, now: Timestamp, standing: &Standing) -> (Action, Reason) {
+    fn consider_upgrade(&self, now: Timestamp, standing: &Standing) -> Decision {
         if standing.rung >= self.ladder.top() {
-            return hold(Reason::AtTop);
+            return standing.hold(Reason::AtTop);
         }
         if !self.settle.is_settled()
             && let Some(change) = standing.last_change
         {
-            return hold(Reason::Settling { since: now.since(change.at) });
+            return standing.hold(Reason::Settling { since: now.since(change.at) });
         }
         if let Some(remaining) = self.cooldown_remaining(now, standing) {
-            return hold(Reason::Cooldown { remaining });
+            return standing.hold(Reason::Cooldown { remaining });
         }
         let mut waiting = None;
         for rung in (standing.rung.0 + 1..=self.ladder.top().0).rev() {
@@ -371,18 +380,18 @@ impl Proactive {
                 waiting = waiting.or(Some(Reason::Window { to, remaining }));
                 if standing.rung == Rung::NONE { continue } else { break }
             }
-            return self.room(to, good_for);
+            return self.room(to, good_for, standing);
         }
-        hold(waiting.unwrap_or_else(|| self.obstacle(standing)))
+        standing.hold(waiting.unwrap_or_else(|| self.obstacle(standing)))
     }
 
     /// Returns the upgrade to a rung that has passed every gate.
-    fn room(&self, to: Rung, good_for: Duration) -> (Action, Reason) {
+    fn room(&self, to: Rung, good_for: Duration, standing: &Standing) -> Decision {
         let Projection { resource, projected, limit } = self.rungs[usize::from(to.0)]
             .projection
             .expect("a rung fits only where its space was projected");
         let reason = Reason::Room { resource, projected, limit, good_for };
-        (Action::Upgrade { to }, reason)
+        standing.up(to, reason)
     }
 
     /// Returns what keeps the next rung from fitting.
@@ -575,10 +584,6 @@ fn is_first_load(standing: &Standing) -> bool {
 /// Returns whether loading `rung` would end a time without any model.
 fn is_rescue(standing: &Standing, rung: Rung) -> bool {
     standing.rung == Rung::NONE && rung == LOWEST_LOADED
-}
-
-fn hold(reason: Reason) -> (Action, Reason) {
-    (Action::Hold, reason)
 }
 
 /// Rates step down no further than this.

@@ -67,18 +67,23 @@ impl Ladder {
         Rung(u8::try_from(self.rungs.len() - 1).expect("a catalog has at most 32 rungs"))
     }
 
-    /// Returns the GPU whose load concerns us: the one that holds the most of ours or, while we hold nothing, the one
-    /// with the most room. `None` where no model of the catalog goes to a GPU.
-    pub(crate) fn our_gpu<'s>(&self, sample: &'s Sample) -> Option<&'s GpuSample> {
+    /// Returns the GPU whose load concerns us, with its number: the one that holds the most of ours or, while we hold
+    /// nothing, the one with the most room. `None` where no model of the catalog goes to a GPU.
+    pub(crate) fn our_gpu<'s>(&self, sample: &'s Sample) -> Option<(usize, &'s GpuSample)> {
         if sample.gpus.is_empty() || !self.uses_vram {
             return None;
         }
-        let rank = |gpu: &&GpuSample| {
+        let rank = |(_, gpu): &(usize, &GpuSample)| {
             let space = gpu.vram.unwrap_or_default();
             (space.own, space.free())
         };
         // The first among equals, as placement has it.
-        sample.gpus.iter().rev().max_by_key(rank)
+        sample.gpus.iter().enumerate().rev().max_by_key(rank)
+    }
+
+    /// Returns the video memory of the GPU whose load concerns us.
+    pub(crate) fn our_vram(&self, sample: &Sample) -> Option<Space> {
+        self.our_gpu(sample).and_then(|(_, gpu)| gpu.vram)
     }
 
     /// Returns the scarcest space with `rung` loaded and nothing else of ours, held against `limit_of(total)`;
