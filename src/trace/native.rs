@@ -99,52 +99,45 @@ impl NativeRows {
         Ok(Self { columns: slots, slots: Slots::for_gpus(gpus) })
     }
 
-    /// Parses a line into the slots and returns its time, or `None` where the row was refused.
-    pub fn parse(
-        &mut self,
-        line: &Line<'_>,
-        defects: &mut Defects,
-    ) -> Result<Option<i64>, TraceError> {
-        match self.parse_plain(line) {
-            Some(time) => Ok(Some(time)),
-            None => self.parse_carefully(line, defects),
-        }
-    }
-
-    /// Parses a line of nothing but digits and commas; `None` where there is anything else to look at.
+    /// Parses a line of nothing but digits and commas, with which `ahead` begins, into the slots. Returns its time and
+    /// its length; `None` where there is anything else to look at, or the line may go on behind `ahead`.
     ///
     /// Where the cells end is found out first, so that no cell waits for the one before it.
-    fn parse_plain(&mut self, line: &Line<'_>) -> Option<i64> {
-        let (wide, slots) = (line.wide, &mut self.slots.0[..]);
-        let (mut ends, mut block) = (Ends::of(wide, 0)?, 0);
-        let (mut at, mut time) = (0, None);
-        for slot in &self.columns {
-            while ends.0 == 0 {
-                block += BLOCK;
-                ends = Ends::of(wide, block)?;
+    #[inline]
+    pub fn parse_plain(&mut self, ahead: &[u8]) -> Option<(i64, usize)> {
+        let slots = &mut self.slots.0[..];
+        let mut ends = Ends::of(ahead);
+        let (mut at, mut time, mut length) = (0, None, 0);
+        let last = self.columns.len() - 1;
+        for (index, slot) in self.columns.iter().enumerate() {
+            let mut end = ends.next()?;
+            if ahead[end] != if index == last { b'\n' } else { b',' } {
+                return None;
             }
-            // Of the line's end, what it had before a line feed is no part.
-            let end = (block + ends.pop()).min(line.bytes.len());
-            let value = plain_number(wide, at, end)?;
+            length = end;
+            if index == last && end > at && ahead[end - 1] == b'\r' {
+                end -= 1;
+            }
+            let value = plain_number(ahead, at, end)?;
             match slot {
                 Some(slot) => slots[*slot] = value,
                 None => time = value,
             }
             at = end + 1;
         }
-        // The last column's cell must end where the line does.
-        if at == line.bytes.len() + 1 && line.has_ended() { time } else { None }
+        time.map(|time| (time, length))
     }
 
+    /// Parses any line into the slots and returns its time, or `None` where the row was refused.
     #[cold]
-    fn parse_carefully(
+    pub fn parse_carefully(
         &mut self,
         line: &Line<'_>,
         defects: &mut Defects,
     ) -> Result<Option<i64>, TraceError> {
         self.slots.clear();
         let number = line.number;
-        if !line.has_ended() {
+        if !line.ended {
             let place = Place { line: number, column: line.bytes.len() as u64 + 1 };
             defects.note(DefectKind::UnreadableRow, place, || {
                 "the last line is cut off: a row ends with a line end".to_owned()
@@ -308,31 +301,39 @@ enum Cell {
     Other,
 }
 
-/// Where commas and line ends stand in a block: a bit for each byte, from the lowest.
-#[derive(Clone, Copy)]
-struct Ends(u64);
+/// Finds where cells end: at commas and line ends, a block at a time.
+struct Ends<'a> {
+    ahead: &'a [u8],
+    /// Where the next block begins.
+    next: usize,
+    /// A bit for each byte of the block before it that is an end and was not taken out, from the lowest.
+    marks: u64,
+}
 
-impl Ends {
-    /// Looks at the block that begins at `at`; `None` where too few bytes are left.
+impl<'a> Ends<'a> {
     #[inline(always)]
-    fn of(wide: &[u8], at: usize) -> Option<Self> {
-        let block: &[u8; BLOCK] = wide.get(at..at + BLOCK)?.try_into().ok()?;
-        let mut ends = 0;
-        for (index, eight) in block.chunks_exact(8).enumerate() {
-            let word = u64::from_le_bytes(eight.try_into().expect("a chunk has eight bytes"));
-            let marks = equal_bytes(word, b',') | equal_bytes(word, b'\n');
-            // Gathers the highest bit of each byte into the highest byte, in order.
-            ends |= ((marks >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * index);
-        }
-        Some(Self(ends))
+    fn of(ahead: &'a [u8]) -> Self {
+        Self { ahead, next: 0, marks: 0 }
     }
 
-    /// Takes out the first.
+    /// Takes out the first; `None` where too few bytes are left to look at a block.
     #[inline(always)]
-    fn pop(&mut self) -> usize {
-        let first = self.0.trailing_zeros() as usize;
-        self.0 &= self.0 - 1;
-        first
+    fn next(&mut self) -> Option<usize> {
+        while self.marks == 0 {
+            let block: &[u8; BLOCK] =
+                self.ahead.get(self.next..self.next + BLOCK)?.try_into().ok()?;
+            for (index, eight) in block.chunks_exact(8).enumerate() {
+                let word = u64::from_le_bytes(eight.try_into().expect("a chunk has eight bytes"));
+                let found = equal_bytes(word, b',') | equal_bytes(word, b'\n');
+                // Gathers the highest bit of each byte into the highest byte, in order.
+                self.marks |=
+                    ((found >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * index);
+            }
+            self.next += BLOCK;
+        }
+        let first = self.marks.trailing_zeros() as usize;
+        self.marks &= self.marks - 1;
+        Some(self.next - BLOCK + first)
     }
 }
 
@@ -350,20 +351,20 @@ fn equal_bytes(word: u64, wanted: u8) -> u64 {
 /// Reads the digits from `at` to `end`: `Some(None)` for none. Returns nothing where there is anything else among
 /// them, there are more than eighteen, or too few bytes left to look at eight at once.
 #[inline(always)]
-fn plain_number(wide: &[u8], at: usize, end: usize) -> Option<Option<i64>> {
-    let length = end.checked_sub(at)?;
+fn plain_number(ahead: &[u8], at: usize, end: usize) -> Option<Option<i64>> {
+    let length = end - at;
     let value = match length {
         0 => return Some(None),
-        1..=8 => digits(word_at(wide, at)?, length)?,
+        1..=8 => digits(word_at(ahead, at)?, length)?,
         9..=16 => {
-            let (first, rest) = (word_at(wide, at)?, word_at(wide, at + 8)?);
+            let (first, rest) = (word_at(ahead, at)?, word_at(ahead, at + 8)?);
             digits(first, 8)? * TEN_TO[length - 8] + digits(rest, length - 8)?
         }
         // A time after 115 days. Eighteen digits fit into 63 bits; a nineteenth might not.
         17..=18 => {
-            let (first, then) = (word_at(wide, at)?, word_at(wide, at + 8)?);
+            let (first, then) = (word_at(ahead, at)?, word_at(ahead, at + 8)?);
             let sixteen = digits(first, 8)? * TEN_TO[8] + digits(then, 8)?;
-            sixteen * TEN_TO[length - 16] + digits(word_at(wide, at + 16)?, length - 16)?
+            sixteen * TEN_TO[length - 16] + digits(word_at(ahead, at + 16)?, length - 16)?
         }
         _ => return None,
     };
@@ -371,8 +372,8 @@ fn plain_number(wide: &[u8], at: usize, end: usize) -> Option<Option<i64>> {
 }
 
 #[inline(always)]
-fn word_at(wide: &[u8], at: usize) -> Option<u64> {
-    let eight = wide.get(at..at + 8)?;
+fn word_at(ahead: &[u8], at: usize) -> Option<u64> {
+    let eight = ahead.get(at..at + 8)?;
     Some(u64::from_le_bytes(eight.try_into().expect("the range is eight bytes long")))
 }
 
@@ -480,12 +481,16 @@ mod tests {
     /// Parses a line of three columns, of which the second is the time, the quick way and the careful way.
     #[track_caller]
     fn check(text: &str, want: Option<[Option<i64>; 2]>) {
-        let wide = format!("{text}\n{}", "1,2,3\n".repeat(20));
+        let ahead = format!("{text}\n{}", "1,2,3\n".repeat(20));
         let bytes = text.strip_suffix('\r').unwrap_or(text).as_bytes();
-        let line = Line { bytes, wide: wide.as_bytes(), number: 1 };
+        let line = Line { bytes, number: 1, ended: true };
         let slots = Slots::for_gpus(0);
         let mut rows = NativeRows { columns: vec![Some(1), None, Some(0)], slots };
-        let quick = rows.parse_plain(&line).map(|time| (time, rows.slots.0.clone()));
+        let quick = rows.parse_plain(ahead.as_bytes());
+        let quick = quick.map(|(time, length)| {
+            assert_eq!(length, text.len());
+            (time, rows.slots.0.clone())
+        });
         let told = |slots: &[Option<i64>]| [slots[1], slots[0]];
         assert_eq!(quick.as_ref().map(|(_, slots)| told(slots)), want, "{text:?}");
         let careful = rows.parse_carefully(&line, &mut Defects::new("test", false)).unwrap();

@@ -301,7 +301,7 @@ impl NativeRequests {
                 defects.note(DefectKind::UnreadableRow, here, || "not UTF-8".to_owned())?;
                 continue;
             };
-            if !line.has_ended() {
+            if !line.ended {
                 defects.note(DefectKind::UnreadableRow, here, || {
                     "the last line is cut off: a row ends with a line end".to_owned()
                 })?;

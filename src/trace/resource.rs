@@ -159,8 +159,13 @@ impl ResourceReader {
         loop {
             let (at, place, told) = match rows {
                 Rows::Native(rows) => {
-                    let Some(line) = source.line()? else { return Ok(None) };
-                    let Some(at) = rows.parse(&line, defects)? else { continue };
+                    let (line, at) = if let Some((at, length)) = rows.parse_plain(source.ahead()) {
+                        (source.take(length, true), at)
+                    } else {
+                        let Some(line) = source.line()? else { return Ok(None) };
+                        let Some(at) = rows.parse_carefully(&line, defects)? else { continue };
+                        (line, at)
+                    };
                     let byte_of = |slot| rows.byte_of(line.bytes, slot);
                     let told =
                         assembler.assemble(&rows.slots, line.number, byte_of, defects, sample)?;

@@ -46,16 +46,9 @@ impl Progress {
 /// A line without its end.
 pub(crate) struct Line<'a> {
     pub bytes: &'a [u8],
-    /// The line and whatever of the file is in the buffer behind it, for readers of several bytes at once.
-    pub wide: &'a [u8],
     pub number: u64,
-}
-
-impl Line<'_> {
-    /// Returns whether a line end followed; the last line of a file that was cut off has none.
-    pub fn has_ended(&self) -> bool {
-        self.wide.len() > self.bytes.len()
-    }
+    /// Whether a line end followed; the last line of a file that was cut off has none.
+    pub ended: bool,
 }
 
 impl Source {
@@ -143,32 +136,40 @@ impl Source {
     /// Takes the next line; `None` at the end.
     pub fn line(&mut self) -> Result<Option<Line<'_>>, TraceError> {
         let mut searched = 0;
-        let length = loop {
+        let (length, ended) = loop {
             let pending = &self.buffer[self.start..self.end];
             // `skip_until` is the standard library's way to its vectorised search for a byte.
             let step = (&pending[searched..]).skip_until(b'\n').unwrap_or_default();
             if step > 0 && pending[searched + step - 1] == b'\n' {
-                break searched + step - 1;
+                break (searched + step - 1, true);
             }
             searched = pending.len();
             if self.ended {
                 if searched == 0 {
                     return Ok(None);
                 }
-                break searched;
+                break (searched, false);
             }
             if searched > LINE_LIMIT {
                 return Err(self.malformed(self.line + 1, 1, LINE_TOO_LONG));
             }
             self.fill()?;
         };
+        Ok(Some(self.take(length, ended)))
+    }
+
+    /// Returns what is in the buffer already.
+    pub fn ahead(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Takes a line of so many bytes, which are in the buffer, and its end, if there is one.
+    pub fn take(&mut self, length: usize, ended: bool) -> Line<'_> {
         let from = self.start;
         self.start = (from + length + 1).min(self.end);
         self.line += 1;
         let bytes = &self.buffer[from..from + length];
-        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-        let wide = &self.buffer[from..self.end];
-        Ok(Some(Line { bytes, wide, number: self.line }))
+        Line { bytes: bytes.strip_suffix(b"\r").unwrap_or(bytes), number: self.line, ended }
     }
 
     /// Takes the next byte; `None` at the end. Not to be mixed with `line` within one line.
