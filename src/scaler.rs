@@ -10,6 +10,7 @@ mod gates;
 mod performance;
 mod proactive;
 mod projection;
+mod settle;
 mod sustained;
 
 use crate::catalog::{Catalog, Rung};

@@ -14,6 +14,7 @@ use crate::scaler::backoff::{Backoff, Bounds};
 use crate::scaler::forecast::Trend;
 use crate::scaler::performance::{Performance, Service};
 use crate::scaler::projection::{Growth, Ladder, Projection, shares};
+use crate::scaler::settle::Settle;
 use crate::scaler::sustained::Sustained;
 use crate::scaler::{Change, Standing};
 use crate::settings::{Resource, Settings};
@@ -86,7 +87,7 @@ impl Proactive {
             gpu: Sustained::new(settings, Resource::Gpu, raw.degrade_line.0),
             pressure: Sustained::new(settings, Resource::Pressure, raw.pressure_degrade_line.0),
             service: Service::new(settings, catalog),
-            settle: Settle::default(),
+            settle: Settle::new(settings),
             seen_change: None,
             seen_rung: Rung::NONE,
             last: LastSample::default(),
@@ -167,14 +168,7 @@ impl Proactive {
             }
             self.vram_trend.observe(now, vram.others);
         }
-        if !self.settle.is_settled() {
-            let used = sample.memory.map_or(Bytes::ZERO, |space| space.used());
-            let vram = sample.gpus.iter().filter_map(|gpu| gpu.vram).map(|v| v.used()).sum();
-            let raw = self.settings.raw();
-            let share =
-                sample.memory.map_or(Bytes::ZERO, |space| space.total.share(raw.settle_share.0));
-            self.settle.observe(now, used, vram, raw.settle_tolerance.0.max(share));
-        }
+        self.settle.observe(now, sample);
         self.judge_rungs(now, sample, standing);
     }
 
@@ -182,7 +176,7 @@ impl Proactive {
     fn notice_change(&mut self, now: Timestamp, standing: &Standing) {
         let raw = self.settings.raw();
         if standing.last_change != self.seen_change {
-            self.settle = Settle::until(now + raw.settle_limit.0);
+            self.settle.begin(now);
             self.service.forget(self.seen_rung);
             self.rungs[usize::from(self.seen_rung.0)].entered = None;
             self.rungs[usize::from(standing.rung.0)].entered =
@@ -218,17 +212,22 @@ impl Proactive {
             growth.memory += sample.memory.map_or(Bytes::ZERO, |space| space.own);
             growth.vram += self.ladder.our_vram(sample).map_or(Bytes::ZERO, |space| space.own);
         }
-        let below_line = self.first_above_upgrade_line().is_none();
+        let above = self.first_above_upgrade_line().map(|(resource, ..)| resource);
         let settings = &self.settings;
         let limit = |total| room_limit(settings, total, standing);
         for rung in standing.rung.0 + 1..=self.ladder.top().0 {
             let state = &mut self.rungs[usize::from(rung)];
             state.projection = self.ladder.project(sample, Rung(rung), growth, limit);
             // With nothing loaded, the smallest model needs room and no more: a busy processor makes it slow, which
-            // is better than none.
-            if (below_line || is_rescue(standing, Rung(rung)))
-                && state.projection.is_some_and(|projection| projection.fits())
-            {
+            // is better than none. Spaces come first among the resources.
+            let is_let_in = match above {
+                None => true,
+                Some(Resource::Memory | Resource::Vram) => false,
+                Some(Resource::Cpu | Resource::Gpu | Resource::Pressure) => {
+                    is_rescue(standing, Rung(rung))
+                }
+            };
+            if is_let_in && state.projection.is_some_and(|projection| projection.fits()) {
                 state.fits_since.get_or_insert(now);
             } else {
                 state.fits_since = None;
@@ -537,35 +536,6 @@ impl Rhythm {
         let step = interval.min(self.usual.saturating_mul(2));
         self.usual = self.usual.saturating_mul(7).saturating_add(step) / 8;
         gap
-    }
-}
-
-/// Waits after a change until two consecutive readings agree (after unslothai/unsloth#5693), within a bound.
-#[derive(Clone, Copy, Debug, Default)]
-struct Settle {
-    previous: Option<(Bytes, Bytes)>,
-    /// The bound, while readings have not settled.
-    unsettled_until: Option<Timestamp>,
-}
-
-impl Settle {
-    fn until(bound: Timestamp) -> Self {
-        Self { previous: None, unsettled_until: Some(bound) }
-    }
-
-    fn observe(&mut self, now: Timestamp, used: Bytes, vram: Bytes, allowed: Bytes) {
-        let Some(bound) = self.unsettled_until else { return };
-        let agrees = self.previous.is_some_and(|(used_before, vram_before)| {
-            used.abs_diff(used_before) <= allowed && vram.abs_diff(vram_before) <= allowed
-        });
-        if agrees || now >= bound {
-            self.unsettled_until = None;
-        }
-        self.previous = Some((used, vram));
-    }
-
-    fn is_settled(&self) -> bool {
-        self.unsettled_until.is_none()
     }
 }
 

@@ -48,11 +48,11 @@ struct Reading {
 }
 
 impl Reading {
-    /// Returns the constrained spaces that hold something of ours.
-    fn ours(&self, settings: &Settings) -> impl Iterator<Item = &Space> {
-        let memory = self.memory.iter().filter(|_| settings.constrains(Resource::Memory));
-        let vram = self.vram.iter().flatten().filter(|_| settings.constrains(Resource::Vram));
-        memory.chain(vram).filter(|space| space.own > Bytes::ZERO)
+    /// Returns whether a constrained space that holds something of ours is as `test` says. Asked for every sample.
+    fn any_of_ours(&self, settings: &Settings, test: impl Fn(&Space) -> bool) -> bool {
+        let is_so = |space: &Space| space.own > Bytes::ZERO && test(space);
+        (settings.constrains(Resource::Memory) && self.memory.as_ref().is_some_and(is_so))
+            || (settings.constrains(Resource::Vram) && self.vram.iter().flatten().any(is_so))
     }
 }
 
@@ -340,7 +340,7 @@ impl Checker {
         let cpu = sample.cpu.filter(|_| self.settings.constrains(Resource::Cpu) && !is_rescue);
         let high = if memory.iter().any(is_high) {
             Some("memory")
-        } else if sample.ours(&self.settings).any(is_high) {
+        } else if sample.any_of_ours(&self.settings, is_high) {
             Some("video memory")
         } else if cpu.is_some_and(|others| others >= line) {
             Some("processor use")
@@ -359,7 +359,7 @@ impl Checker {
         };
         let limit = |space: &Space| self.settings.degrade_limit(space.total);
         // Most samples end here, before anything is looked up.
-        if !sample.ours(&self.settings).any(|space| space.used() > limit(space)) {
+        if !sample.any_of_ours(&self.settings, |space| space.used() > limit(space)) {
             self.over = None;
             return;
         }
