@@ -175,7 +175,7 @@ impl LlamaServer {
             {
                 let running = Running { pid: Some(left.pid), port, gpu, stop: None };
                 let (watch, stopped) = self.watch(&model, running, Process::Left(left), None);
-                tokio::spawn(watch.keep(stopped));
+                tokio::spawn(watch.keep(port, stopped));
             } else {
                 // Whoever it answered died with its daemon: there is nothing to be finished.
                 left.signal(Signal::KILL);
@@ -307,14 +307,20 @@ impl Process {
             if tokio::time::timeout(STOP_TIMEOUT, self.wait()).await.is_ok() {
                 return;
             }
-            self.signal(Signal::KILL);
         }
+        self.kill();
+        self.wait().await;
+    }
+
+    /// Ends it at once, whatever it does.
+    fn kill(&mut self) {
+        #[cfg(unix)]
+        self.signal(Signal::KILL);
         #[cfg(not(unix))]
         if let Self::Child(child) = self {
             // An error says that it has ended.
             let _ = child.start_kill();
         }
-        self.wait().await;
     }
 
     #[cfg(unix)]
@@ -330,6 +336,16 @@ impl Process {
             }
             #[cfg(target_os = "linux")]
             Self::Left(left) => left.signal(signal),
+        }
+    }
+}
+
+/// As a child, one that was taken over ends at the latest with whoever watches it.
+#[cfg(target_os = "linux")]
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Self::Left(left) = self {
+            left.signal(Signal::KILL);
         }
     }
 }
@@ -350,7 +366,7 @@ impl Watch {
             _ = &mut stopped => None,
             () = until_ready(&self.tools.client, port) => {
                 self.tools.tell(Outcome::Loaded { model: self.model.clone() });
-                return self.keep(stopped).await;
+                return self.keep(port, stopped).await;
             }
         };
         let model = self.model.clone();
@@ -363,17 +379,19 @@ impl Watch {
     }
 
     /// From the moment at which it can serve.
-    async fn keep(mut self, stopped: oneshot::Receiver<()>) {
-        let crashed = tokio::select! {
-            how = self.process.wait() => Some(how),
-            _ = stopped => None,
+    async fn keep(mut self, port: u16, stopped: oneshot::Receiver<()>) {
+        let error = tokio::select! {
+            how = self.process.wait() => format!("its process ended ({how})"),
+            () = until_silent(&self.tools.client, port) => {
+                self.process.kill();
+                // What waits for a device cannot even be killed; its memory then counts as others'.
+                let _ = tokio::time::timeout(STOP_TIMEOUT, self.process.wait()).await;
+                "its process hung, and was ended".to_owned()
+            }
+            _ = stopped => return self.unload().await,
         };
-        if let Some(how) = crashed {
-            let error = format!("its process ended ({how})");
-            self.tools.tell(Outcome::Crashed { model: self.model.clone(), error });
-            return self.pass_on_last_words().await;
-        }
-        self.unload().await;
+        self.tools.tell(Outcome::Crashed { model: self.model.clone(), error });
+        self.pass_on_last_words().await;
     }
 
     async fn unload(mut self) {
@@ -446,6 +464,17 @@ async fn is_ready(client: &reqwest::Client, port: u16) -> bool {
     answer.is_ok_and(|answer| answer.status().is_success())
 }
 
+/// Returns once a server has not answered several times in a row. Whatever it answers, it is there.
+async fn until_silent(client: &reqwest::Client, port: u16) {
+    let url = format!("http://127.0.0.1:{port}/health");
+    let mut unanswered = 0;
+    while unanswered < MOST_UNANSWERED {
+        tokio::time::sleep(LOOK_PAUSE).await;
+        let answer = client.get(&url).timeout(LOOK_TIMEOUT).send().await;
+        unanswered = if answer.is_ok() { 0 } else { unanswered + 1 };
+    }
+}
+
 /// Reads what a process says until it ends, and returns the last lines.
 async fn last_words(pipe: ChildStderr) -> String {
     let mut lines = VecDeque::new();
@@ -472,6 +501,12 @@ const HEALTH_POLL: Duration = Duration::from_millis(20);
 
 /// Chosen: a server that loads answers in milliseconds; one that does not is asked again.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Chosen: a server that works answers this in a millisecond, whatever its model does (measured 2026-11-25), and is asked
+/// seldom. One that is silent three times, for 15 to 30 s, is stopped or dead-locked, or of no use to anybody.
+const LOOK_PAUSE: Duration = Duration::from_secs(5);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+const MOST_UNANSWERED: u32 = 3;
 
 /// llama-server's own stop time-out in router mode. Idle servers of 3.4 GB took 140 ms (measured 2026-11-23).
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
