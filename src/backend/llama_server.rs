@@ -1,7 +1,7 @@
 //! Runs each model in a `llama-server` process of its own, which is started to load it and stopped to unload it.
 //!
 //! A process is watched by a task that does nothing but report. Left alone on purpose: time-outs of loads and
-//! draining, which are the manager's, and requests, which go to [`LlamaServer::port`] straight.
+//! draining, which are the manager's, and requests, which go to [`LlamaServer::place`] straight.
 
 #[cfg(target_os = "linux")]
 mod left;
@@ -23,6 +23,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::backend::Backend;
+use crate::backend::key::Key;
+use crate::backend::place::Place;
 use crate::catalog::ModelId;
 use crate::event::{Adopted, Command, Outcome};
 use crate::time::Timestamp;
@@ -88,6 +90,7 @@ struct Tools {
 struct Running {
     pid: Option<u32>,
     port: u16,
+    key: Key,
     gpu: Option<u8>,
     /// Taken once it was told to stop.
     stop: Option<oneshot::Sender<()>>,
@@ -108,9 +111,10 @@ impl LlamaServer {
         Self { program, home, launches, tools, running: BTreeMap::new(), reports }
     }
 
-    /// Returns the loopback port on which a model's process answers, once it was told to load.
-    pub fn port(&self, model: &ModelId) -> Option<u16> {
-        self.running.get(model).map(|process| process.port)
+    /// Returns where a model's process answers, once it was told to load.
+    pub fn place(&self, model: &ModelId) -> Option<Place> {
+        let Running { port, key, .. } = self.running.get(model)?;
+        Some(Place::new(&format!("http://127.0.0.1:{port}")).with_key(key.clone()))
     }
 
     /// Returns the ids of the processes that are there.
@@ -140,12 +144,14 @@ impl LlamaServer {
             return Err("its last process has not ended".to_owned());
         }
         let port = free_port().map_err(|error| format!("no free port: {error}"))?;
+        let key = Key::new().map_err(|error| format!("no key for it: {error}"))?;
         let _inside = self.tools.runtime.enter();
         let mut child = self
             .command(&arguments(model, launch, port, gpu))
+            .env(Key::VARIABLE, key.as_str())
             .spawn()
             .map_err(|error| format!("llama-server does not start: {}", error.kind()))?;
-        let running = Running { pid: child.id(), port, gpu, stop: None };
+        let running = Running { pid: child.id(), port, key, gpu, stop: None };
         let words = child.stderr.take().map(|pipe| tokio::spawn(last_words(pipe)));
         let (watch, stopped) = self.watch(model, running, Process::Child(child), words);
         tokio::spawn(watch.load(port, stopped));
@@ -169,11 +175,13 @@ impl LlamaServer {
                 .get(&model)
                 .is_some_and(|launch| left.arguments == arguments(&model, launch, port, gpu));
             let ready = tokio::time::timeout(HEALTH_TIMEOUT, is_ready(&self.tools.client, port));
-            if is_as_today
+            let key = left.variable(Key::VARIABLE).and_then(|value| Key::of(&value));
+            if let Some(key) = key
+                && is_as_today
                 && !self.running.contains_key(&model)
                 && runtime.block_on(ready) == Ok(true)
             {
-                let running = Running { pid: Some(left.pid), port, gpu, stop: None };
+                let running = Running { pid: Some(left.pid), port, key, gpu, stop: None };
                 let (watch, stopped) = self.watch(&model, running, Process::Left(left), None);
                 tokio::spawn(watch.keep(port, stopped));
             } else {

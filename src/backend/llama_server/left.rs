@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -67,6 +67,15 @@ impl Left {
     pub(super) fn option(&self, name: &str) -> Option<&OsStr> {
         let place = self.arguments.iter().position(|argument| argument == name)?;
         self.arguments.get(place + 1).map(OsString::as_os_str)
+    }
+
+    /// Returns what a variable of its environment holds.
+    pub(super) fn variable(&self, name: &str) -> Option<OsString> {
+        let all = words(&format!("/proc/{}/environ", self.pid)).ok()?;
+        let values = all
+            .iter()
+            .filter_map(|word| word.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+        values.map(|value| OsStr::from_bytes(value).to_owned()).next()
     }
 
     /// Returns once it has ended.
