@@ -150,7 +150,12 @@ impl Line {
             (_, _) => String::new(),
         };
         let (used, own) = (self.used_milli_percent, self.own_milli_percent);
-        let used = format!("{amount}{} ({} ours)", words::percent(used), words::percent(own));
+        // Whose the pressure is, nobody knows.
+        let ours = match self.name.as_str() {
+            "pressure" => String::new(),
+            _ => format!(" ({} ours)", words::percent(own)),
+        };
+        let used = format!("{amount}{}{ours}", words::percent(used));
         if !self.constrains {
             return format!("{used}; not looked at");
         }
