@@ -1,7 +1,6 @@
 //! What a model's process asks of whoever talks to it. It answers on loopback, to every page in a browser there
 //! (llama-server lets all origins read) and every user of the machine; with a key, to its daemon only.
 
-use std::ffi::OsStr;
 use std::fmt;
 
 /// A key, made for one process. It goes there in the environment, which no other user reads, and never into a log.
@@ -21,8 +20,9 @@ impl Key {
     }
 
     /// Takes the one that an earlier daemon made.
-    pub(super) fn of(value: &OsStr) -> Option<Self> {
-        value.to_str().filter(|text| text.len() == 2 * LENGTH).map(|text| Self(text.to_owned()))
+    #[cfg(target_os = "linux")]
+    pub(super) fn of(text: String) -> Option<Self> {
+        (text.len() == 2 * LENGTH).then_some(Self(text))
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -50,7 +50,10 @@ mod tests {
         assert_eq!(one.as_str().len(), 64);
         assert!(one.as_str().bytes().all(|byte| byte.is_ascii_hexdigit()));
         assert!(!format!("{one:?}").contains(one.as_str()));
-        assert_eq!(Key::of(OsStr::new(one.as_str())), Some(one));
-        assert_eq!(Key::of(OsStr::new("short")), None);
+        #[cfg(target_os = "linux")]
+        {
+            assert_eq!(Key::of(one.as_str().to_owned()), Some(one));
+            assert_eq!(Key::of("short".to_owned()), None);
+        }
     }
 }

@@ -175,7 +175,7 @@ impl LlamaServer {
                 .get(&model)
                 .is_some_and(|launch| left.arguments == arguments(&model, launch, port, gpu));
             let ready = tokio::time::timeout(HEALTH_TIMEOUT, is_ready(&self.tools.client, port));
-            let key = left.variable(Key::VARIABLE).and_then(|value| Key::of(&value));
+            let key = left.variable(Key::VARIABLE).and_then(Key::of);
             if let Some(key) = key
                 && is_as_today
                 && !self.running.contains_key(&model)

@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -70,12 +70,10 @@ impl Left {
     }
 
     /// Returns what a variable of its environment holds.
-    pub(super) fn variable(&self, name: &str) -> Option<OsString> {
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
         let all = words(&format!("/proc/{}/environ", self.pid)).ok()?;
-        let values = all
-            .iter()
-            .filter_map(|word| word.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
-        values.map(|value| OsStr::from_bytes(value).to_owned()).next()
+        let mut values = all.iter().filter_map(|word| word.to_str()?.strip_prefix(name));
+        values.find_map(|value| value.strip_prefix('=').map(str::to_owned))
     }
 
     /// Returns once it has ended.
