@@ -1,6 +1,8 @@
 //! Runs models: a simulated server or a real one, behind one trait.
 
 #[cfg(feature = "serve")]
+mod key;
+#[cfg(feature = "serve")]
 pub mod live;
 #[cfg(feature = "serve")]
 pub mod llama_server;

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! One thread owns the controller. Everybody else sends it messages, and the moment at which it takes one is the
-//! message's time, so that the log of a live run is a total order and `verify` plays it again.
+//! message's time, so that the log of a live run is a total order and `verify` plays it again. It waits for nobody but
+//! the probe's thread, and for that one not long.
 
 mod access;
 mod ask;
@@ -27,6 +28,7 @@ mod message;
 mod page;
 mod recorder;
 mod refusal;
+mod sampler;
 mod server;
 mod shadow;
 mod signals;
@@ -58,6 +60,7 @@ use crate::live::connections::Limits;
 use crate::live::http::App;
 use crate::live::message::Message;
 use crate::live::recorder::{HearRecording, Recorder, Recording};
+use crate::live::sampler::Sampler;
 use crate::live::shadow::{HearShadow, Shadow, ShadowPlan};
 use crate::live::signals::Reloader;
 use crate::live::source::Started;
@@ -185,7 +188,8 @@ pub fn serve(plan: Plan, reload: Reload, hear: &Hear) -> Result<(), LiveError> {
     hear(Told::Listening(address));
     let interval = plan.settings.sampling_interval.0;
     let catalog = plan.catalog;
-    let world = LiveWorld::new(Parts { probe, backend, catalog, interval, inbox, adopted });
+    let sampler = Sampler::of_machine(probe).map_err(LiveError::Runtime)?;
+    let world = LiveWorld::new(Parts { sampler, backend, catalog, interval, inbox, adopted });
     let ran = control(controller, world, recorder, shadow, &board);
     let report = board.lock().unwrap_or_else(PoisonError::into_inner).shadow().cloned();
     if let Some(report) = &report {

@@ -1,5 +1,7 @@
 // Shows what /events tells. It decides and computes nothing about the machine: words and lines come from the daemon.
-const MOST_POINTS = 1800, MOST_ENTRIES = 200, MOST_REPLIES = 200, POINT_DISTANCE_NS = 1.9e9;
+// Where the plot begins and ends, in pixels from its sides.
+const LEFT = 64, RIGHT = 8;
+const MOST_POINTS = 1800, MOST_ENTRIES = 200, MOST_REPLIES = 200, POINT_DISTANCE_NS = 1.9e9, RETRY_MS = 5000;
 const byId = (id) => document.getElementById(id);
 let status = null, points = [], entries = [], replies = [], cursor = null;
 
@@ -18,22 +20,25 @@ function draw(name, attributes, text) {
   return element;
 }
 
+// A number and its unit stay on one line.
+const unit = (number, name) => `${number}\u00a0${name}`;
+
 function span(seconds) {
-  if (seconds < 0.0995) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
-  if (seconds < 59.5) return `${Math.round(seconds)} s`;
-  if (seconds < 3570) return `${Math.round(seconds / 60)} min`;
-  return `${(seconds / 3600).toFixed(1).replace(".0", "")} h`;
+  if (seconds < 0.0995) return unit(Math.round(seconds * 1000), "ms");
+  if (seconds < 9.95) return unit(seconds.toFixed(1), "s");
+  if (seconds < 59.5) return unit(Math.round(seconds), "s");
+  if (seconds < 3570) return unit(Math.round(seconds / 60), "min");
+  return unit((seconds / 3600).toFixed(1).replace(".0", ""), "h");
 }
 
 const seconds = (nanos) => nanos / 1e9;
-const percent = (milli) => `${(milli / 1000).toFixed(milli < 9950 ? 1 : 0)} %`;
+const percent = (milli) => unit((milli / 1000).toFixed(milli < 9950 ? 1 : 0), "%");
 const ago = (nanos) => `${span(Math.max(0, seconds(status.uptime_ns - nanos)))} ago`;
 const tierName = (rung) => status.tiers[rung] ?? String(rung);
 
 function size(bytes) {
   const gib = bytes / 2 ** 30;
-  return gib >= 1 || bytes === 0 ? `${gib.toFixed(1)} GiB` : `${Math.round(gib * 1024)} MiB`;
+  return gib >= 1 || bytes === 0 ? unit(gib.toFixed(1), "GiB") : unit(Math.round(gib * 1024), "MiB");
 }
 
 function showNow() {
@@ -53,19 +58,24 @@ function showResources() {
   byId("resources").replaceChildren(...status.lines.map((line) => {
     const amount = line.total_bytes === null ? percent(line.used_milli_percent)
       : `${size(line.used_bytes)} of ${size(line.total_bytes)} (${percent(line.used_milli_percent)})`;
-    const limits = `ours ${percent(line.own_milli_percent)}; lines at ${percent(line.upgrade_line_milli_percent)} and ` +
-      `${percent(line.degrade_line_milli_percent)}${line.constrains ? "" : "; not constrained"}`;
+    // Whose the pressure is, nobody knows.
+    const ours = line.resource === "pressure" ? "" : `ours ${percent(line.own_milli_percent)}; `;
+    const limits = ours + (line.constrains
+      ? `lines at ${percent(line.upgrade_line_milli_percent)} and ${percent(line.degrade_line_milli_percent)}` : "not looked at");
     const bar = make("div", { class: "bar", role: "img", "aria-label": `${line.name}: ${amount}, ${limits}` });
-    const part = (name, left, width) => {
+    const mark = (name, left) => {
       const piece = make("i", { class: name });
       piece.style.left = `${Math.min(100, left / 1000)}%`;
-      piece.style.width = `${Math.min(100, width / 1000)}%`;
       bar.append(piece);
+      return piece;
     };
+    const part = (name, left, width) => { mark(name, left).style.width = `${Math.min(100, width / 1000)}%`; };
     part("own", 0, line.own_milli_percent);
     part("others", line.own_milli_percent, line.used_milli_percent - line.own_milli_percent);
-    part("upgrade", line.upgrade_line_milli_percent, 0);
-    part("degrade", line.degrade_line_milli_percent, 0);
+    if (line.constrains) {
+      mark("upgrade-line", line.upgrade_line_milli_percent);
+      mark("degrade-line", line.degrade_line_milli_percent);
+    }
     const name = make("div", { class: "name" }, make("b", {}, line.name), make("span", {}, amount));
     return make("li", {}, name, bar, make("div", { class: "when" }, limits));
   }));
@@ -89,8 +99,8 @@ function showRequests() {
   const l = status.latencies;
   const time = (nanos) => (l.replies === 0 ? "–" : span(seconds(nanos)));
   showPairs("latency", [
-    ["first token, median", time(l.first_token_p50_ns)], ["first token, 95 %", time(l.first_token_p95_ns)],
-    ["whole reply, median", time(l.latency_p50_ns)], ["whole reply, 95 %", time(l.latency_p95_ns)],
+    ["first token, median", time(l.first_token_p50_ns)], ["first token, 95\u00a0%", time(l.first_token_p95_ns)],
+    ["whole reply, median", time(l.latency_p50_ns)], ["whole reply, 95\u00a0%", time(l.latency_p95_ns)],
   ]);
   const width = Math.max(240, byId("replies").clientWidth), height = 90, top = 8, bottom = 72;
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img",
@@ -123,7 +133,7 @@ function shown() {
 
 function showPlot() {
   const width = Math.max(280, byId("plot").clientWidth);
-  const left = 64, right = width - 8, top = 10, middle = 90, low = 112, bottom = 200, height = 222;
+  const left = LEFT, right = width - RIGHT, top = 10, middle = 90, low = 116, bottom = 204, height = 226;
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
   const now = status.uptime_ns, length = range() * 1e9;
   const x = (at) => Math.max(left, right - (right - left) * ((now - at) / length));
@@ -153,7 +163,7 @@ function showPlot() {
     if (share !== null) use += `${use ? "L" : "M"}${at} ${useY(share).toFixed(1)}`;
   });
   svg.append(draw("path", { class: "step", d: step || "M0 0" }), draw("path", { class: "use", d: use || "M0 0" }));
-  svg.append(draw("text", { x: left + 4, y: low + 12 }, "memory in use, by everybody"));
+  svg.append(draw("text", { x: left + 4, y: low - 5 }, "memory in use, by everybody"));
   const parts = { 300: 5, 900: 3, 3600: 4 }[range()];
   for (let part = 0; part <= parts; part += width < 480 ? parts : 1) {
     const back = (range() / parts) * (parts - part);
@@ -182,8 +192,10 @@ function show() {
   showPlot();
   showDecisions();
   showRequests();
-  const recording = status.recording === "off" ? "no recording" : status.recording.on ? `recording ${status.recording.on.run}` :
-    "recording stopped: see the daemon's output";
+  const { on, stopped } = status.recording;
+  const recording = on ? `recording ${on.run}` : stopped ? "recording stopped" : "no recording";
+  byId("alarm").hidden = !stopped;
+  byId("alarm").textContent = stopped ? `The recording has stopped, serving goes on: ${stopped.error}` : "";
   byId("about").textContent = `tiershift ${status.version}, up ${span(seconds(status.uptime_ns))}, ${status.switches} switches, ${recording}`;
 }
 
@@ -199,23 +211,34 @@ function take(news) {
   }
   entries = keep(entries, news.entries, MOST_ENTRIES);
   replies = keep(replies, news.replies, MOST_REPLIES);
-  byId("link").textContent = status.is_stopping ? "stopping" : "live";
-  byId("link").classList.toggle("lost", status.is_stopping);
+  say(status.is_stopping ? "stopping" : "live", status.is_stopping);
+  document.body.classList.remove("lost");
   show();
 }
 
-const source = new EventSource("/events");
-source.addEventListener("history", (event) => {
-  const history = JSON.parse(event.data);
-  points = history.points;
-  entries = history.entries;
-  replies = history.replies;
-});
-source.addEventListener("status", (event) => take(JSON.parse(event.data)));
-source.addEventListener("error", () => {
-  byId("link").textContent = "connection lost, trying again";
-  byId("link").classList.add("lost");
-});
+function say(text, isTrouble) {
+  byId("link").textContent = text;
+  byId("link").classList.toggle("lost", isTrouble);
+}
+
+function connect() {
+  const source = new EventSource("/events");
+  source.addEventListener("history", (event) => {
+    const history = JSON.parse(event.data);
+    points = history.points;
+    entries = history.entries;
+    replies = history.replies;
+  });
+  source.addEventListener("status", (event) => take(JSON.parse(event.data)));
+  source.addEventListener("error", () => {
+    say("connection lost, trying again", true);
+    document.body.classList.add("lost");
+    // A browser gives up after a refusal, such as that of a daemon with too many pages open.
+    if (source.readyState === EventSource.CLOSED) setTimeout(connect, RETRY_MS);
+  });
+}
+
+connect();
 
 byId("range").addEventListener("change", () => { cursor = null; show(); });
 byId("plot").addEventListener("keydown", (event) => {
@@ -228,5 +251,19 @@ byId("plot").addEventListener("keydown", (event) => {
   event.preventDefault();
   showPlot();
 });
-byId("plot").addEventListener("blur", () => { cursor = null; showPlot(); });
+function leavePlot() {
+  cursor = null;
+  if (status !== null) showPlot();
+}
+
+byId("plot").addEventListener("blur", leavePlot);
+byId("plot").addEventListener("pointerleave", leavePlot);
+byId("plot").addEventListener("pointermove", (event) => {
+  if (status === null) return;
+  const { left, width } = byId("plot").getBoundingClientRect();
+  const share = (event.clientX - left - LEFT) / (width - LEFT - RIGHT);
+  const at = status.uptime_ns - range() * 1e9 * (1 - share);
+  cursor = Math.max(0, shown().findLastIndex((point) => point.at_ns <= at));
+  showPlot();
+});
 window.addEventListener("resize", show);

@@ -20,9 +20,7 @@ impl LiveBackend {
     /// Returns where requests for a model are sent, once it was told to load.
     pub fn place(&self, model: &ModelId) -> Option<Place> {
         match self {
-            Self::Processes(server) => {
-                server.port(model).map(|port| Place::new(&format!("http://127.0.0.1:{port}")))
-            }
+            Self::Processes(server) => server.place(model),
             Self::Remote(server) => server.place(model),
         }
     }

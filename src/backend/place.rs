@@ -1,8 +1,10 @@
-//! Where a request is sent, and what is changed in its body on the way.
+//! Where a request is sent, with which key, and what is changed in its body on the way.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::{RawValue, to_raw_value};
+
+use crate::backend::key::Key;
 
 /// A model's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,12 +14,13 @@ pub struct Place {
     /// What the model is called there; `None` where only one is.
     name: Option<String>,
     field: Option<(&'static str, i64)>,
+    key: Option<Key>,
 }
 
 impl Place {
     /// Takes a server's address, without a slash at its end.
     pub(super) fn new(base: &str) -> Self {
-        Self { base: base.to_owned(), query: "", name: None, field: None }
+        Self { base: base.to_owned(), query: "", name: None, field: None, key: None }
     }
 
     pub(super) fn named(self, name: &str) -> Self {
@@ -32,8 +35,20 @@ impl Place {
         Self { field: Some((key, value)), ..self }
     }
 
-    /// Returns the address of a path, which begins with a slash.
-    pub fn url(&self, path: &str) -> String {
+    pub(super) fn with_key(self, key: Key) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// Begins a request to a path, which begins with a slash.
+    pub fn post(&self, client: &reqwest::Client, path: &str) -> reqwest::RequestBuilder {
+        let request = client.post(self.url(path));
+        match &self.key {
+            Some(key) => request.bearer_auth(key.as_str()),
+            None => request,
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
         format!("{}{path}{}", self.base, self.query)
     }
 

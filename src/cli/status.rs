@@ -66,6 +66,7 @@ struct Line {
     degrade_line_milli_percent: Percent,
     used_bytes: Option<Bytes>,
     total_bytes: Option<Bytes>,
+    constrains: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -148,10 +149,18 @@ impl Line {
             }
             (_, _) => String::new(),
         };
+        let (used, own) = (self.used_milli_percent, self.own_milli_percent);
+        // Whose the pressure is, nobody knows.
+        let ours = match self.name.as_str() {
+            "pressure" => String::new(),
+            _ => format!(" ({} ours)", words::percent(own)),
+        };
+        let used = format!("{amount}{}{ours}", words::percent(used));
+        if !self.constrains {
+            return format!("{used}; not looked at");
+        }
         format!(
-            "{amount}{} ({} ours); upgrade below {}, degrade above {}",
-            words::percent(self.used_milli_percent),
-            words::percent(self.own_milli_percent),
+            "{used}; upgrade below {}, degrade above {}",
             words::percent(self.upgrade_line_milli_percent),
             words::percent(self.degrade_line_milli_percent)
         )
@@ -182,7 +191,11 @@ mod tests {
             "lines": [{
                 "name": "memory", "used_milli_percent": 50_000, "own_milli_percent": 1500,
                 "upgrade_line_milli_percent": 80_000, "degrade_line_milli_percent": 90_000,
-                "used_bytes": 1_u64 << 33, "total_bytes": 1_u64 << 34,
+                "used_bytes": 1_u64 << 33, "total_bytes": 1_u64 << 34, "constrains": true,
+            }, {
+                "name": "cpu", "used_milli_percent": 95_000, "own_milli_percent": 0,
+                "upgrade_line_milli_percent": 80_000, "degrade_line_milli_percent": 90_000,
+                "used_bytes": null, "total_bytes": null, "constrains": false,
             }],
             "words": {
                 "decision": "hold: medium fits, and must do so for 12s more",
@@ -201,6 +214,7 @@ mod tests {
         why not higher  window is 48s, at least 1m
                         cooldown is 5s, at least 30s
         memory          8.00 GiB of 16.0 GiB, 50% (1.5% ours); upgrade below 80%, degrade above 90%
+        cpu             95% (0% ours); not looked at
         requests        1 running, 0 waiting; ended: 2 done, 0 failed, 0 cancelled, 0 rejected
         recording       2026-11-24
         last            1m ago, serving: small

@@ -13,7 +13,9 @@ use tokio::sync::watch;
 use crate::backend::remote::OwnSource;
 use crate::catalog::{Catalog, ModelId, Rung};
 use crate::driver::Passed;
-use crate::event::{Action, Command, Decision, Gate, Input, Notice, Outcome, Output, Reason};
+use crate::event::{
+    Action, Command, Decision, Gate, GateName, Input, Measure, Notice, Outcome, Output, Reason,
+};
 use crate::live::board::figures::Figures;
 use crate::live::board::history::{Entry, Latencies, Point, Reply};
 use crate::live::compare::ShadowReport;
@@ -459,22 +461,29 @@ impl Board {
         })
     }
 
+    /// Returns the gates that keep the next rung from being loaded now. A window of no length is closed by another gate
+    /// only, and has nothing to add.
+    fn closed_gates(&self) -> impl Iterator<Item = &Gate> {
+        let gates = self.decision.iter().flat_map(|decision| &decision.gates);
+        gates.filter(|gate| {
+            !gate.open && (gate.name, gate.limit) != (GateName::Window, Measure::Nanos(0))
+        })
+    }
+
     fn words(&self) -> Words {
         let said = |decision: &Decision| {
             let action = words::action(decision.action, &self.catalog);
             format!("{action}: {}", words::reason(&decision.reason, &self.catalog))
         };
-        let gates = self.decision.iter().flat_map(|decision| &decision.gates);
         Words {
             decision: self.decision.as_ref().map(said),
-            why_not_higher: gates.filter(|gate| !gate.open).map(words::gate_found).collect(),
+            why_not_higher: self.closed_gates().map(words::gate_found).collect(),
             notice: self.notice().map(|notice| words::notice(&notice, &self.catalog)),
         }
     }
 
     /// Returns the answer of `/status`.
     pub(super) fn status(&self) -> Status<'_> {
-        let gates = self.decision.iter().flat_map(|decision| &decision.gates);
         let all = self.history.entries_since(Mark::default()).collect::<Vec<_>>();
         Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -494,7 +503,7 @@ impl Board {
             is_stopping: self.is_stopping,
             resources: self.sample.as_ref(),
             decision: self.decision.as_ref(),
-            why_not_higher: gates.filter(|gate| !gate.open).collect(),
+            why_not_higher: self.closed_gates().collect(),
             last_change: self.last_change.as_ref(),
             switches: self.switches,
             notice: self.notice(),

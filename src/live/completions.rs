@@ -47,9 +47,13 @@ async fn pass_on(app: &App, path: &str, task: Task, body: Body) -> Result<Respon
     let started = seat.start().await?.map_err(|end| Refusal::from(&end))?;
     let because = app.board().degraded_because(&target, &started.model);
     let clock = SystemClock::start();
-    let url = started.place.url(path);
     let body = started.place.body(&body.bytes).map_or(body.bytes.clone(), Bytes::from);
-    let sent = app.client.post(url).header(CONTENT_TYPE, "application/json").body(body).send();
+    let sent = started
+        .place
+        .post(&app.client, path)
+        .header(CONTENT_TYPE, "application/json")
+        .body(body)
+        .send();
     let answer = tokio::select! {
         answer = sent => answer,
         end = seat.end() => return Err(Refusal::from(&end?)),

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -112,6 +113,7 @@ pub(super) fn router(app: Arc<App>, door: Door) -> Router {
         .route("/v1/completions", post(completions::text))
         .route("/v1/embeddings", post(completions::embeddings))
         .route("/v1/models", get(models))
+        .route("/v1/models/{*id}", get(model))
         .route("/", get(page::html))
         .route("/page.css", get(page::css))
         .route("/page.js", get(page::js))
@@ -121,6 +123,10 @@ pub(super) fn router(app: Arc<App>, door: Door) -> Router {
         .route("/healthz", get(healthz))
         .route("/switch", post(switch))
         .fallback(|uri: Uri| async move { not_found(&uri) })
+        .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
+            let message = format!("{} takes no {method}", uri.path());
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+        })
         .layer(middleware::from_fn_with_state(Arc::new(door), access::let_in))
         .with_state(app)
 }
@@ -130,6 +136,21 @@ fn not_found(uri: &Uri) -> Refusal {
 }
 
 async fn models(State(app): State<Arc<App>>) -> Json<Value> {
+    Json(json!({"object": "list", "data": entries(&app)}))
+}
+
+/// One of them. A server's name for a model may have slashes in it.
+async fn model(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let unknown = || Refusal::unknown_model();
+    let Path(id) = id.map_err(|_| unknown())?;
+    entries(&app).into_iter().find(|entry| entry["id"] == id).map(Json).ok_or_else(unknown)
+}
+
+/// Returns what there is to be asked for: whatever serves, and each model.
+fn entries(app: &App) -> Vec<Value> {
     let serving = app.board().serving();
     let entry = |id: &str, tier: Option<&str>, serves: bool| {
         json!({
@@ -142,8 +163,7 @@ async fn models(State(app): State<Arc<App>>) -> Json<Value> {
         let is_primary = app.catalog.primary(serving).is_some_and(|it| it.id == model.id);
         entry(model.id.as_str(), Some(&model.tier), is_primary)
     });
-    let data: Vec<Value> = std::iter::once(auto).chain(each).collect();
-    Json(json!({"object": "list", "data": data}))
+    std::iter::once(auto).chain(each).collect()
 }
 
 async fn status(State(app): State<Arc<App>>) -> Result<Response, Refusal> {

@@ -41,6 +41,12 @@ impl Refusal {
             .retry_after(SOON)
     }
 
+    /// Nothing of the catalog is called so.
+    pub(super) fn unknown_model() -> Self {
+        let message = "no such model or tier: /v1/models lists them, \"auto\" takes what serves";
+        Self::new(StatusCode::NOT_FOUND, "model_not_found", message)
+    }
+
     /// Nothing of the catalog turns texts into vectors.
     pub(super) fn no_embeddings() -> Self {
         let message =
@@ -106,11 +112,7 @@ impl From<&End> for Refusal {
                         "context_length_exceeded",
                         "no model here holds a prompt and a reply of this length",
                     ),
-                    Rejection::UnknownTarget => Self::new(
-                        StatusCode::NOT_FOUND,
-                        "model_not_found",
-                        "no such model or tier: /v1/models lists them, \"auto\" takes what serves",
-                    ),
+                    Rejection::UnknownTarget => Self::unknown_model(),
                     Rejection::ShuttingDown => Self::shutting_down(),
                 }
             }

@@ -1,6 +1,7 @@
 //! What a client asks for, read from its body: sizes and the target, never the words.
 
 use serde::Deserialize;
+use serde_json::Number;
 use serde_json::value::RawValue;
 
 use crate::catalog::{Catalog, ModelId};
@@ -11,8 +12,8 @@ use crate::request::{Request, RequestId, Target, Task};
 #[derive(Debug, Deserialize)]
 pub(super) struct Wish<'a> {
     model: Option<String>,
-    max_tokens: Option<u32>,
-    max_completion_tokens: Option<u32>,
+    max_tokens: Option<Number>,
+    max_completion_tokens: Option<Number>,
     #[serde(borrow)]
     prompt: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -26,7 +27,8 @@ impl<'a> Wish<'a> {
         serde_json::from_slice(body).map_err(|error| {
             // The place, not the words: they are the client's.
             let (line, column) = (error.line(), error.column());
-            Refusal::bad_request(format!("the body is not a request at {line}:{column}"))
+            let place = format!("{line}:{column}");
+            Refusal::bad_request(format!("the body is no JSON, or not what is meant, at {place}"))
         })
     }
 
@@ -38,7 +40,10 @@ impl<'a> Wish<'a> {
         let output_tokens = match task {
             Task::Embedding => 0,
             Task::Chat | Task::Code | Task::Vision => {
-                self.max_completion_tokens.or(self.max_tokens).unwrap_or(USUAL_OUTPUT_TOKENS)
+                let limits = [&self.max_completion_tokens, &self.max_tokens];
+                // What is no count is llama-server's -1, for no limit, or its to refuse.
+                let limit = limits.into_iter().flatten().find_map(Number::as_u64);
+                limit.map_or(USUAL_OUTPUT_TOKENS, |limit| u32::try_from(limit).unwrap_or(u32::MAX))
             }
         };
         let target = match self.model.as_deref() {
@@ -77,6 +82,10 @@ mod tests {
                 tier("small"),
             ),
             (Task::Chat, r#"{"model":"other"}"#, 1, 256, Target::Model("other".into())),
+            (Task::Chat, r#"{"max_tokens":-1}"#, 1, 256, Target::Auto),
+            (Task::Chat, r#"{"max_completion_tokens":null,"max_tokens":9}"#, 1, 9, Target::Auto),
+            (Task::Chat, r#"{"max_tokens":1e300}"#, 1, 256, Target::Auto),
+            (Task::Chat, r#"{"max_tokens":99999999999}"#, 1, u32::MAX, Target::Auto),
             (
                 Task::Embedding,
                 r#"{"input":["1234567","12345"],"max_tokens":7}"#,

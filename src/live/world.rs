@@ -14,7 +14,8 @@ use crate::catalog::{Catalog, Footprint, ModelId};
 use crate::driver::World;
 use crate::event::{Adopted, Command, Input, Outcome};
 use crate::live::message::{Message, Started, Ticket};
-use crate::probe::system::{OwnProcesses, SystemProbe};
+use crate::live::sampler::Sampler;
+use crate::probe::system::OwnProcesses;
 use crate::probe::{Probe, ProbeError};
 use crate::request::{End, RequestId};
 use crate::sample::Sample;
@@ -23,7 +24,7 @@ use crate::time::{Clock, SystemClock, Timestamp};
 /// The world of a live run.
 pub(super) struct LiveWorld {
     clock: SystemClock,
-    probe: SystemProbe,
+    sampler: Sampler,
     backend: LiveBackend,
     catalog: Catalog,
     interval: Duration,
@@ -43,7 +44,7 @@ pub(super) struct LiveWorld {
 
 /// What a live world is made of.
 pub(super) struct Parts {
-    pub(super) probe: SystemProbe,
+    pub(super) sampler: Sampler,
     pub(super) backend: LiveBackend,
     pub(super) catalog: Catalog,
     pub(super) interval: Duration,
@@ -55,11 +56,11 @@ pub(super) struct Parts {
 impl LiveWorld {
     /// Begins a run: its clock starts now.
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { probe, backend, catalog, interval, inbox, adopted } = parts;
+        let Parts { sampler, backend, catalog, interval, inbox, adopted } = parts;
         let adoption = (!adopted.is_empty()).then_some(Input::Adopt { models: adopted });
         let mut world = Self {
             clock: SystemClock::start(),
-            probe,
+            sampler,
             backend,
             catalog,
             interval,
@@ -158,7 +159,7 @@ impl LiveWorld {
     }
 
     fn tell_probe(&mut self) {
-        self.probe.set_own_processes(OwnProcesses::new(self.backend.pids()));
+        self.sampler.set_own_processes(OwnProcesses::new(self.backend.pids()));
     }
 }
 
@@ -191,7 +192,7 @@ impl Probe for LiveWorld {
                 self.next_sample = now + self.interval;
             }
         }
-        let mut sample = self.probe.sample(now)?;
+        let mut sample = self.sampler.sample(now)?;
         attribute(&mut sample, self.backend.figures());
         Ok(sample)
     }

@@ -7,6 +7,7 @@ mod calibrate;
 mod daemon;
 mod fidelity;
 mod gguf;
+mod hang;
 mod hog;
 mod load;
 mod pressure;

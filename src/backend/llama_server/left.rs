@@ -69,6 +69,13 @@ impl Left {
         self.arguments.get(place + 1).map(OsString::as_os_str)
     }
 
+    /// Returns what a variable of its environment holds.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        let all = words(&format!("/proc/{}/environ", self.pid)).ok()?;
+        let mut values = all.iter().filter_map(|word| word.to_str()?.strip_prefix(name));
+        values.find_map(|value| value.strip_prefix('=').map(str::to_owned))
+    }
+
     /// Returns once it has ended.
     pub(super) async fn wait(&mut self) {
         // Nothing is ever sent: an error is the end.

@@ -7,6 +7,7 @@ use crate::live::board::figures::Histogram;
 use crate::live::board::{Board, Line};
 use crate::live::recorder::Recording;
 use crate::sample::Space;
+use crate::units::Percent;
 
 impl Board {
     /// Returns the answer of `/metrics`.
@@ -50,23 +51,27 @@ impl Board {
 
     fn put_resources(&self, page: &mut Page) {
         let lines = self.lines();
-        let mut gauge = |name, help, value: fn(&Line) -> f64| {
+        let mut gauge = |name, help, value: fn(&Line) -> Option<Percent>| {
             page.begin(name, "gauge", help);
             for line in &lines {
-                page.put(name, &[("resource", &line.name)], value(line));
+                if let Some(share) = value(line) {
+                    page.put(name, &[("resource", &line.name)], share.fraction());
+                }
             }
         };
-        gauge("tiershift_resource_used_ratio", "Share in use, by everybody.", |line| {
-            line.used.fraction()
+        let help = "Share in use, by everybody.";
+        gauge("tiershift_resource_used_ratio", help, |line| Some(line.used));
+        let help = "Share in use, by the models.";
+        gauge("tiershift_resource_own_ratio", help, |line| Some(line.own));
+        let help =
+            "No upgrade above this. Not there for a resource that the policy does not look at.";
+        gauge("tiershift_resource_upgrade_line_ratio", help, |line| {
+            line.constrains.then_some(line.upgrade_line)
         });
-        gauge("tiershift_resource_own_ratio", "Share in use, by the models.", |line| {
-            line.own.fraction()
-        });
-        gauge("tiershift_resource_upgrade_line_ratio", "No upgrade above this.", |line| {
-            line.upgrade_line.fraction()
-        });
-        gauge("tiershift_resource_degrade_line_ratio", "A step down above this.", |line| {
-            line.degrade_line.fraction()
+        let help =
+            "A step down above this. Not there for a resource that the policy does not look at.";
+        gauge("tiershift_resource_degrade_line_ratio", help, |line| {
+            line.constrains.then_some(line.degrade_line)
         });
         let Some(sample) = &self.sample else { return };
         let name = "tiershift_memory_used_bytes";
@@ -80,6 +85,13 @@ impl Board {
         page.begin(name, "gauge", "Video memory in use, by GPU and owner.");
         for (number, gpu) in sample.gpus.iter().enumerate() {
             put_space(page, name, &[("gpu", &number.to_string())], gpu.vram);
+        }
+        let name = "tiershift_vram_total_bytes";
+        page.begin(name, "gauge", "Video memory of each GPU.");
+        for (number, gpu) in sample.gpus.iter().enumerate() {
+            if let Some(vram) = gpu.vram {
+                page.put(name, &[("gpu", &number.to_string())], vram.total.get());
+            }
         }
         if let Some(memory) = sample.memory {
             let help = "Main memory of the machine.";

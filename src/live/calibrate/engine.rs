@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::backend::Backend;
 use crate::backend::llama_server::{Hearers, Launch, LlamaServer};
+use crate::backend::place::Place;
 use crate::catalog::{Model, ModelId};
 use crate::event::{Command, Outcome};
 use crate::live::calibrate::{Bounds, CalibrationError, CalibrationPlan};
@@ -42,7 +43,7 @@ pub(super) struct Loaded {
     server: LlamaServer,
     news: Receiver<()>,
     pid: u32,
-    url: String,
+    place: Place,
     /// What the process read from storage, and what it had to read; where that can be known.
     read: Option<(Bytes, Bytes)>,
 }
@@ -148,10 +149,9 @@ impl<'a> Engine<'a> {
             None => return Err(refuse("it takes longer than its load-timeout".to_owned())),
         }
         let pid = server.pids().next().ok_or_else(|| refuse("it has no process".to_owned()))?;
-        let port = server.port(&model.id).ok_or_else(|| refuse("it has no port".to_owned()))?;
-        let url = format!("http://127.0.0.1:{port}/completion");
+        let place = server.place(&model.id).ok_or_else(|| refuse("it has no port".to_owned()))?;
         let model = model.id.clone();
-        Ok(Loaded { took, context_tokens, model, server, news, pid, url, read: None })
+        Ok(Loaded { took, context_tokens, model, server, news, pid, place, read: None })
     }
 
     /// Stops a model, and watches its memory come back.
@@ -229,7 +229,7 @@ impl<'a> Engine<'a> {
             "prompt": word.repeat(words as usize), "n_predict": tokens, "ignore_eos": true,
             "temperature": 0, "cache_prompt": false,
         });
-        let answer = self.client.post(&loaded.url).json(&body).send().await;
+        let answer = loaded.place.post(&self.client, "/completion").json(&body).send().await;
         let answer = answer.and_then(reqwest::Response::error_for_status);
         let told = |error: reqwest::Error| error.without_url().to_string();
         let Answer { timings } = answer.map_err(told)?.json().await.map_err(told)?;

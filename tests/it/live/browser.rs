@@ -94,6 +94,13 @@ impl Browser {
         self.command("/actions", &json!({"actions": [keyboard]}));
     }
 
+    /// Moves the pointer to a place on the screen, from its upper left.
+    pub(super) fn point_at(&self, x: u64, y: u64) {
+        let moves = json!([{"type": "pointerMove", "duration": 0, "x": x, "y": y}]);
+        let mouse = json!({"type": "pointer", "id": "mouse", "actions": moves});
+        self.command("/actions", &json!({"actions": [mouse]}));
+    }
+
     pub(super) fn set_width(&self, width: u32) {
         let size = json!({"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false});
         let command = json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": size});

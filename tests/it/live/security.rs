@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
-use crate::live::daemon::{Connection, Daemon, POLICY, chat, engine, json};
+use crate::live::daemon::{Connection, Daemon, POLICY, chat, engine, json, servers_of};
 use crate::live::gguf;
 use crate::support::files;
 
@@ -100,7 +100,21 @@ fn strangers_are_kept_out_and_hostile_clients_keep_nobody_waiting() {
     let slow = slow.rest();
     assert!(slow.starts_with("HTTP/1.1 408 "), "{slow}");
 
-    // The token is nowhere.
+    // The model's own port, which every page and user of this machine can reach, opens to its daemon only.
+    let model = servers_of(folder.path())[0];
+    let line = fs::read_to_string(format!("/proc/{model}/cmdline")).unwrap();
+    let port = line.split('\0').skip_while(|word| *word != "--port").nth(1).unwrap();
+    for path in ["/slots", "/props", "/v1/models"] {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let answer = Connection::open(port.parse().unwrap(), &head).unwrap().rest();
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{path}: {answer}");
+    }
+    let environment = fs::read_to_string(format!("/proc/{model}/environ")).unwrap();
+    let key = environment.split('\0').find_map(|word| word.strip_prefix("LLAMA_API_KEY="));
+    let key = key.expect("it has a key");
+    assert!(!line.contains(key), "the key is in the arguments");
+
+    // Neither is anywhere.
     let segments = files(&folder.path().join("recordings"));
     assert!(!segments.is_empty(), "the run is recorded");
     let log: String = segments
@@ -111,7 +125,7 @@ fn strangers_are_kept_out_and_hostile_clients_keep_nobody_waiting() {
     let id = daemon.child.id();
     let arguments = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap();
     for text in [&log, &status, &arguments] {
-        assert!(!text.contains("c0ffee"), "{text}");
+        assert!(!text.contains("c0ffee") && !text.contains(key), "{text}");
     }
     assert_eq!(json(&status)["requests"]["done"], 1);
 }

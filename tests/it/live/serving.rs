@@ -121,3 +121,76 @@ fn embeddings_are_refused_where_no_model_makes_them() {
     assert!(refused.starts_with("HTTP/1.1 501 "), "{refused}");
     assert_eq!(json(&refused)["error"]["code"], "no_embeddings");
 }
+
+#[test]
+fn whatever_is_asked_is_answered_as_openai_would() {
+    let Some(engine) = engine("whatever_is_asked_is_answered_as_openai_would") else { return };
+    let folder = folder(&POLICY.replace("start = \"small\"", "pin = \"small\""));
+    let daemon = start(&engine, folder.path());
+    daemon.wait_for("a model", |status| status["tier"] == "small");
+
+    // What is no request, is refused in OpenAI's form, and its words are not repeated.
+    let names = [
+        "../../etc/passwd",
+        "a\\u0000",
+        "\u{6a21}\u{578b} \\r\\nX-Evil: 1",
+        "--api-key",
+        "A",
+        &"x".repeat(100_000),
+    ];
+    let mut asked: Vec<(String, u16, &str)> = names
+        .iter()
+        .map(|name| (format!("{{\"messages\":[],\"model\":\"{name}\"}}"), 404, "model_not_found"))
+        .collect();
+    let deep = "[".repeat(100_000);
+    for body in ["", "{", "[1]", "secret", "{\"model\":5}", "{\"max_tokens\":\"secret\"}", &deep] {
+        asked.push((body.to_owned(), 400, "invalid_request"));
+    }
+    let long = "secret ".repeat(100_000);
+    asked.push((format!("{{\"prompt\":\"{long}\"}}"), 400, "context_length_exceeded"));
+    for path in ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"] {
+        for (body, status, code) in &asked {
+            let told: String = body.chars().take(80).collect();
+            let answer = daemon.post(path, body);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{told}: {answer}");
+            assert!(!answer.contains("secret") && !answer.contains("passwd"), "{told}: {answer}");
+            assert_eq!(json(&answer)["error"]["code"], *code, "{told}");
+        }
+    }
+    for (line, status, code) in [
+        ("GET /v1/chat/completions", "405", "method_not_allowed"),
+        ("DELETE /v1/models", "405", "method_not_allowed"),
+        ("GET /v1/models/none", "404", "model_not_found"),
+        ("GET /v1/models/%ff", "404", "model_not_found"),
+        ("GET /v1/models/..%2f..%2fetc%2fpasswd", "404", "model_not_found"),
+        ("GET /v1/../../etc/passwd", "404", "not_found"),
+    ] {
+        let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let answer = daemon.send(&head).rest();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+        assert_eq!(json(&answer)["error"]["code"], code, "{line}");
+    }
+    // The server's own words where it knows better: it is no failure of the model.
+    let refused = daemon.post("/v1/chat/completions", "{\"max_tokens\":2}");
+    assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
+    assert!(json(&refused)["error"]["message"].as_str().unwrap().contains("messages"), "{refused}");
+
+    // The rest of what OpenAI's clients ask for.
+    assert_eq!(json(&daemon.get("/v1/models/a"))["tiershift"]["tier"], "small");
+    let said = "\"messages\":[{\"role\":\"user\",\"content\":\"the cat\"}]";
+    let two = daemon
+        .post("/v1/chat/completions", &format!("{{{said},\"n\":2,\"max_completion_tokens\":3}}"));
+    assert_eq!(json(&two)["choices"].as_array().map(Vec::len), Some(2), "{two}");
+    let usage = "\"stream\":true,\"stream_options\":{\"include_usage\":true},\"max_tokens\":3";
+    let counted = daemon.ask(&format!("{{{said},{usage}}}")).rest();
+    assert!(counted.contains("\"usage\":{\"completion_tokens\":3,"), "{counted}");
+    assert!(counted.contains("data: [DONE]"), "{counted}");
+    // No limit, as llama-server's clients say it.
+    let mut endless = daemon.ask(&format!("{{{said},\"stream\":true,\"max_tokens\":-1}}"));
+    endless.until("data: ");
+    drop(endless);
+    daemon.wait_for("the ends", |status| {
+        let requests = &status["requests"];
+        requests["running"] == 0 && requests["done"] == 2 && requests["failed"] == 0
+    });
+}

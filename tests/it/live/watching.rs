@@ -132,6 +132,16 @@ fn the_page_shows_what_the_daemon_does() {
         assert!(reached.iter().any(|it| it == id), "{id} is not reached: {reached:?}");
     }
 
+    // With a pointer, too.
+    browser.run("document.activeElement.blur(); document.getElementById('plot').scrollIntoView()");
+    let place = "const box = document.getElementById('plot').getBoundingClientRect(); \
+                 return [box.left + box.width / 2, box.top + 50].map(Math.round)";
+    let place = browser.run(place);
+    browser.point_at(place[0].as_u64().unwrap(), place[1].as_u64().unwrap());
+    browser.wait_for("the moment before", &text_is("moment", " ago: "));
+    browser.point_at(1, 1);
+    browser.wait_for("the present", &text_is("moment", "now: "));
+
     // On a narrow screen nothing stands out at the side.
     browser.set_width(360);
     let wide = "return [...document.querySelectorAll('body *')].filter((e) => !e.closest('.skip') && \
@@ -153,7 +163,7 @@ fn the_page_shows_what_the_daemon_does() {
         }
     }
     // Its first page is the browser's own, which comes out of the browser.
-    fetched.retain(|url| !url.starts_with("data:") && !url.starts_with("chrome:"));
+    fetched.retain(|url| !url.starts_with("data:") && !url.starts_with("chrome"));
     assert!(fetched.iter().any(|url| url.ends_with("/events")), "{fetched:?}");
     assert!(fetched.iter().all(|url| url.starts_with(&origin)), "{fetched:?}");
     let complaints = browser.log("browser");
@@ -163,6 +173,10 @@ fn the_page_shows_what_the_daemon_does() {
     signal("TERM", daemon.child.id());
     assert_eq!(daemon.wait(), Some(0));
     browser.wait_for("the end", &text_is("link", "connection lost"));
+    assert_eq!(
+        browser.run("return getComputedStyle(document.querySelector('main')).opacity"),
+        "0.6"
+    );
 }
 
 /// Keys, as WebDriver numbers them.

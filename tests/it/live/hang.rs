@@ -1,0 +1,203 @@
+//! What hangs: a GPU's driver, and model servers that are there and do nothing any more.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::live::daemon::{Daemon, POLICY, chat, engine, log_text, servers_of, signal};
+use crate::live::gguf;
+use crate::support::run_in;
+
+/// A GPU driver's library for a machine without a GPU. While the file HANG is there, it answers nothing.
+const DRIVER: &str = r"
+#include <unistd.h>
+int nvmlInit_v2(void) { return 0; }
+int nvmlShutdown(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) {
+  while (access(HANG, F_OK) == 0) usleep(10000);
+  *count = 0;
+  return 0;
+}
+";
+
+/// Builds the library where a daemon finds it, or says which test is skipped for want of a compiler.
+fn driver(test: &str, folder: &Path) -> Option<()> {
+    fs::write(folder.join("driver.c"), DRIVER).unwrap();
+    let hang = format!("-DHANG=\"{}\"", folder.join("hang").display());
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o", "libnvidia-ml.so", "driver.c", &hang])
+        .current_dir(folder)
+        .status();
+    if let Err(error) = &built {
+        eprintln!("SKIPPED {test}: no C compiler is to be had here: {error}");
+        return None;
+    }
+    assert!(built.unwrap().success(), "the library does not build");
+    Some(())
+}
+
+#[test]
+fn a_gpu_driver_that_hangs_stops_no_reply() {
+    let name = "a_gpu_driver_that_hangs_stops_no_reply";
+    let Some(engine) = engine(name) else { return };
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    if driver(name, folder).is_none() {
+        return;
+    }
+    fs::create_dir(folder.join("models")).unwrap();
+    gguf::place(&folder.join("models"), "a", gguf::TINY);
+    // A reading is good for longer than this takes, so that requests need no new one.
+    fs::write(folder.join("policy.toml"), format!("stale-after = \"5m\"\n{POLICY}")).unwrap();
+    let child = Command::new(snapbox::cmd::cargo_bin!("tiershift"))
+        .current_dir(folder)
+        .args(["serve", "--port", "0", "--policy", "policy.toml", "--models", "models"])
+        .args(["--log", "log.jsonl", "--llama-server"])
+        .arg(&engine)
+        .env("LD_LIBRARY_PATH", folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut daemon = Daemon::of(child, folder);
+    daemon.wait_for("a model", |status| status["tier"] == "small");
+    let is_stale = |status: &serde_json::Value| status["decision"]["reason"]["stale"].is_object();
+    for _ in 0..2 {
+        fs::write(folder.join("hang"), "").unwrap();
+        daemon.wait_for("the missing reading", is_stale);
+        for _ in 0..3 {
+            let reply = daemon.ask(&chat("the cat", 4)).rest();
+            assert!(reply.contains("data: [DONE]"), "{reply}");
+        }
+        fs::remove_file(folder.join("hang")).unwrap();
+        daemon.wait_for("a reading", |status| !is_stale(status));
+    }
+    // It ends in good order, too.
+    fs::write(folder.join("hang"), "").unwrap();
+    daemon.wait_for("the missing reading", is_stale);
+    signal("TERM", daemon.child.id());
+    assert_eq!(daemon.wait(), Some(0));
+    run_in(folder, "verify log.jsonl").exits(0);
+    let log = log_text(&folder.join("log.jsonl"));
+    for error in ["no reading came within 1s", "a reading has hung for "] {
+        assert!(log.contains(error), "the log does not say \"{error}\"");
+    }
+}
+
+/// Two models, of which the larger one is soon given up when it does not load.
+const CATALOG: &str = r#"
+[[model]]
+id = "a"
+tier = "small"
+quality = "50%"
+ram = "100MiB"
+context-tokens = 4096
+load-warm = "100ms"
+load-cold = "1s"
+prefill-tokens-per-second = 1000
+decode-tokens-per-second = 500
+
+[[model]]
+id = "b"
+tier = "medium"
+quality = "100%"
+ram = "300MiB"
+context-tokens = 4096
+load-warm = "200ms"
+load-cold = "1s"
+load-timeout = "5s"
+prefill-tokens-per-second = 200
+decode-tokens-per-second = 50
+"#;
+
+/// A daemon that goes up by command only.
+fn start(engine: &Path, folder: &Path) -> Daemon {
+    fs::create_dir(folder.join("models")).unwrap();
+    gguf::place(&folder.join("models"), "a", gguf::TINY);
+    gguf::place(&folder.join("models"), "b", gguf::TINY);
+    let policy = POLICY.replace("stabilization = \"1s\"", "stabilization = \"1h\"");
+    fs::write(folder.join("policy.toml"), policy).unwrap();
+    fs::write(folder.join("catalog.toml"), CATALOG).unwrap();
+    let engine = engine.to_str().unwrap();
+    let models = ["--models", "models", "--catalog", "catalog.toml", "--log", "log.jsonl"];
+    let daemon = Daemon::start_with(folder, &[&models[..], &["--llama-server", engine]].concat());
+    daemon.wait_for("the first model", |status| status["tier"] == "small");
+    daemon
+}
+
+fn is_there(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+#[test]
+fn a_server_that_hangs_is_ended_and_another_takes_its_place() {
+    let name = "a_server_that_hangs_is_ended_and_another_takes_its_place";
+    let Some(engine) = engine(name) else { return };
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    let mut daemon = start(&engine, folder);
+    // With a stream, which ends with an error, and a request that waits, which is served after it.
+    let mut streams: Vec<_> = (0..2).map(|_| daemon.ask(&chat("the cat", 3000))).collect();
+    for stream in &mut streams {
+        stream.until("data: ");
+    }
+    let waits = daemon.ask(&chat("the dog", 4));
+    let hung = servers_of(folder)[0];
+    signal("STOP", hung);
+    for stream in streams {
+        let stream = stream.rest();
+        assert!(stream.contains("\"code\":\"model_failed\""), "{stream}");
+    }
+    let served = waits.rest();
+    assert!(served.contains("data: [DONE]"), "{served}");
+    assert!(!is_there(hung), "the process that hung is left behind");
+
+    // Told to stop while its model hangs, the daemon ends, and so does the model.
+    let hung = servers_of(folder)[0];
+    signal("STOP", hung);
+    signal("TERM", daemon.child.id());
+    assert_eq!(daemon.wait(), Some(0));
+    assert!(!is_there(hung), "the process that hung is left behind");
+    run_in(folder, "verify log.jsonl").exits(0);
+    let log = log_text(&folder.join("log.jsonl"));
+    assert_eq!(log.matches("its process hung, and was ended").count(), 1, "{log}");
+}
+
+#[test]
+fn a_server_that_hangs_on_its_way_in_or_out_stops_no_reply() {
+    let name = "a_server_that_hangs_on_its_way_in_or_out_stops_no_reply";
+    let Some(engine) = engine(name) else { return };
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    let mut daemon = start(&engine, folder);
+    let small = servers_of(folder);
+    // A pipe that nobody writes to: a load that begins and never ends.
+    let (model, aside) = (folder.join("models/b.gguf"), folder.join("aside"));
+    fs::rename(&model, &aside).unwrap();
+    assert!(Command::new("mkfifo").arg(&model).status().unwrap().success());
+    daemon.post("/switch", "{\"tier\":\"medium\"}");
+    daemon.wait_for("the load", |_| servers_of(folder).len() == 2);
+    let half = servers_of(folder).into_iter().find(|pid| !small.contains(pid)).unwrap();
+    signal("STOP", half);
+    let served = daemon.ask(&chat("the cat", 4)).rest();
+    assert!(served.contains("x-tiershift-tier: small\r\n"), "{served}");
+    daemon.wait_for("the end of the half load", |_| !is_there(half));
+    fs::remove_file(&model).unwrap();
+    fs::rename(&aside, &model).unwrap();
+
+    // The other way: it is to go, and does not.
+    let tier = |tier: &'static str| move |status: &serde_json::Value| status["tier"] == tier;
+    let is_on_b =
+        |_: &serde_json::Value| matches!(servers_of(folder)[..], [pid] if pid != small[0]);
+    signal("STOP", small[0]);
+    daemon.post("/switch", "{\"tier\":\"medium\"}");
+    daemon.wait_for("the other model", tier("medium"));
+    let served = daemon.ask(&chat("the dog", 4)).rest();
+    assert!(served.contains("x-tiershift-tier: medium\r\n"), "{served}");
+    daemon.wait_for("the end of the first", is_on_b);
+    let served = daemon.ask(&chat("the fox", 4)).rest();
+    assert!(served.contains("data: [DONE]"), "{served}");
+    signal("TERM", daemon.child.id());
+    assert_eq!(daemon.wait(), Some(0));
+    run_in(folder, "verify log.jsonl").exits(0);
+}
