@@ -32,9 +32,9 @@ fn write_all(folder: &Path) -> io::Result<()> {
         let path = folder.join(name);
         if !path.exists() {
             // Whole or not there: a model server must not meet half of one.
-            let whole = tempfile::NamedTempFile::new_in(folder)?;
-            gguf::write(whole.path(), shape)?;
-            whole.persist(&path)?;
+            let half = path.with_extension("half");
+            gguf::write(&half, shape)?;
+            fs::rename(half, &path)?;
         }
         println!("{:4} MB  {}", fs::metadata(&path)?.len() / 1_000_000, path.display());
     }

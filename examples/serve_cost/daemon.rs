@@ -37,6 +37,9 @@ impl Daemon {
             .arg("--models")
             .arg(tools.models)
             .args(arguments)
+            // It waits for its threads in turns of a loop, so that two of them on a busy machine answer in seconds
+            // what one answers in milliseconds; and it is not what is measured.
+            .env("LLAMA_ARG_THREADS", "1")
             .stdout(Stdio::piped())
             .spawn()?;
         let mut line = String::new();
