@@ -1,7 +1,8 @@
 //! Writes three model files to try the daemon with, for who has none: `random_models FOLDER`.
 //!
 //! They are real: a model server loads them with its ordinary loader and answers at the speed of real models of their
-//! size. Their weights are random, so they talk nonsense. A file that is there already is left as it is.
+//! size. Their weights are random, so they talk nonsense. A file that is there already is left as it is. Needs nothing
+//! but the standard library, so that `rustc` builds it in seconds: Cargo would build the tests' dependencies first.
 
 use std::fs;
 use std::io;
