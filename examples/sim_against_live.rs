@@ -1,13 +1,12 @@
 //! Plays a live log again in the simulator, and prints both side by side: `sim_against_live LOG CATALOG`.
 //!
 //! LOG was written by `tiershift serve --log`, CATALOG by `tiershift calibrate`. The requests, the tiers that were
-//! asked for and the others' use come from the log; loads and replies take what the catalog says. Model files are in
-//! the page cache, as they are when the daemon has run before.
+//! asked for and the others' use come from the log; loads and replies take what the catalog says, and what its comments
+//! say of the machine. Model files are in the page cache, as they are when the daemon has run before.
 
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use tiershift::catalog::{Catalog, Rung};
 use tiershift::controller::Detail;
@@ -15,12 +14,12 @@ use tiershift::event::{Event, Output, Record};
 use tiershift::log::LogReader;
 use tiershift::replay::Recording;
 use tiershift::rng::Seed;
+use tiershift::scenario::physics::RawPhysics;
 use tiershift::scenario::{self, Physics};
 use tiershift::sim::simulate;
 use tiershift::summary::{Fold, Percentiles, Summary};
 use tiershift::time::Timestamp;
 use tiershift::trace::ReadOptions;
-use tiershift::units::Percent;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -41,9 +40,11 @@ fn main() -> ExitCode {
 /// Prints both runs, and returns whether they switched alike.
 pub fn compare(log: &Path, catalog: &Path) -> Result<bool, Box<dyn Error>> {
     let name = catalog.display().to_string();
-    let catalog = scenario::parse_catalog(&std::fs::read_to_string(catalog)?, &name)?;
+    let text = std::fs::read_to_string(catalog)?;
+    let physics = physics(&text)?;
+    let catalog = scenario::parse_catalog(&text, &name)?;
     let (live_switches, live) = live(log)?;
-    let (sim_switches, sim) = simulated(log, &catalog)?;
+    let (sim_switches, sim) = simulated(log, &catalog, physics)?;
     println!("{:24} {:>12} {:>12} {:>9}", "", "live", "simulated", "error");
     print_spans("latency", live.latency_ms.as_ref(), sim.latency_ms.as_ref());
     print_spans("first token", live.first_token_ms.as_ref(), sim.first_token_ms.as_ref());
@@ -74,21 +75,32 @@ fn live(log: &Path) -> Result<(Vec<Rung>, Summary), Box<dyn Error>> {
     Ok((switches, fold.finish(end)))
 }
 
-fn simulated(log: &Path, catalog: &Catalog) -> Result<(Vec<Rung>, Summary), Box<dyn Error>> {
+/// Returns the machine as a catalog's comments tell of it: their `[physics]` table is one of a scenario.
+fn physics(catalog: &str) -> Result<Physics, Box<dyn Error>> {
+    let comments = catalog.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
+    let keys: Vec<&str> = comments.skip_while(|line| *line != "[physics]").skip(1).collect();
+    if keys.is_empty() {
+        return Err(
+            "the catalog says nothing of the machine: make it with tiershift calibrate".into()
+        );
+    }
+    let told: RawPhysics = toml::from_str(&keys.join("\n"))?;
+    let measured =
+        RawPhysics { load_jitter: 0.0, speed_jitter: 0.0, page_cache_warm: true, ..told };
+    Ok(measured.check().map_err(|(key, want)| format!("`{key}` must be {want}"))?)
+}
+
+fn simulated(
+    log: &Path,
+    catalog: &Catalog,
+    physics: Physics,
+) -> Result<(Vec<Rung>, Summary), Box<dyn Error>> {
     let recording = Recording::open(log, &ReadOptions::default())?;
     let origin = recording.origin().ok_or("it is no event log")?;
     let workloads = vec![origin.requests.workload(false)];
     let settings = origin.settings.clone();
     let mut situation = recording.situation(catalog.clone(), settings, workloads, Seed(1), || {});
-    situation.physics = Physics {
-        release_lag_min: Duration::ZERO,
-        release_lag_max: Duration::ZERO,
-        load_jitter: 0.0,
-        speed_jitter: 0.0,
-        page_cache_warm: true,
-        cpu_contention: FAIR_SHARE,
-        ..Physics::default()
-    };
+    situation.physics = physics;
     let mut switches = Vec::new();
     let mut observe = |record: &Record| switches.extend(switched(record));
     let summary = simulate(situation, Detail::Changes, Some(&mut observe))?;
@@ -115,6 +127,3 @@ fn print_spans(name: &str, live: Option<&Percentiles>, simulated: Option<&Percen
         println!("{name:24} {live:>9.1} ms {simulated:>9.1} ms {error:>+7.1} %");
     }
 }
-
-/// What a scheduler takes from us for others who want all of the processors, too.
-const FAIR_SHARE: Percent = Percent::new(50);

@@ -273,8 +273,7 @@ impl Calibration {
             let _ = writeln!(
                 text,
                 "#\n# For a scenario on this machine:\n# [physics]\n# release-lag-min = \"{:.0}ms\"\n\
-                 # release-lag-max = \"{:.0}ms\"\n# cpu-contention = \"{:.0}%\"\n#\n# A second request side by side adds \
-                 {:.0}% to the throughput of one; the simulator takes 50%.",
+                 # release-lag-max = \"{:.0}ms\"\n# cpu-contention = \"{:.0}%\"\n# batch-gain = \"{:.0}%\"",
                 millis(physics.release_lag_min).floor(),
                 millis(physics.release_lag_max).ceil(),
                 physics.cpu_contention * 100.0,

@@ -360,7 +360,8 @@ impl SimulatedServer {
         };
         let left = 1.0 - others.fraction().min(1.0) * contention.fraction();
         let swapping = if around.swapping { self.physics.swapping_speed.fraction() } else { 1.0 };
-        left.max(LEAST_SPEED) * swapping * self.instances[index].stickiness
+        let one = left.max(LEAST_SPEED) * swapping * self.instances[index].stickiness;
+        one * side_by_side(self.instances[index].active.len().max(1), self.physics.batch_gain)
     }
 
     /// Returns the first fault of a kind that is open, about this model, and strikes on this occasion.
@@ -550,6 +551,12 @@ fn is_unload_lie(kind: &FaultKind) -> bool {
 
 fn is_sticky(kind: &FaultKind) -> bool {
     matches!(kind, FaultKind::StickySlow { .. })
+}
+
+/// Returns the part of its speed that each of `count` requests keeps.
+fn side_by_side(count: usize, gain: Percent) -> f64 {
+    let count = count as f64;
+    (1.0 + gain.fraction() * (count - 1.0)) / count
 }
 
 /// However busy the others are, a scheduler gives everyone a share: one of twenty equal tasks.

@@ -1,8 +1,8 @@
 //! The flight recorder: every input and output of the controller goes into an event log, and no more than the sizes
 //! and times of requests with them. What it cannot write stops the recording, never the serving.
 //!
-//! A thread of its own writes, so that a slow disk holds nobody up. What it was handed is with the system as soon as
-//! it has nothing else to do: a daemon that is killed loses what it was about to write. A finished segment is on the
+//! A thread of its own writes, so that a slow disk holds nobody up. It wakes for many records at once, which costs a
+//! busy daemon a third of what waking for each does: one that is killed loses what came in the last moment. A finished segment is on the
 //! disk before its unpacked form goes; of the segment that is written, a power cut takes what the system has not
 //! written by itself (half a minute on Linux).
 
@@ -19,7 +19,7 @@ use crate::driver::Passed;
 use crate::event::{Event, Record};
 use crate::live::recorder::run::Run;
 use crate::log::Header;
-use crate::time::Timestamp;
+use crate::time::{Clock, SystemClock, Timestamp};
 use crate::units::Bytes;
 
 /// Where a run is recorded, and how much is kept.
@@ -129,7 +129,9 @@ impl Recorder {
 
 /// Writes what comes until nobody sends any more, and closes the log.
 fn write(mut run: Run, inbox: &Receiver<Record>) -> io::Result<()> {
+    let mut clock = SystemClock::start();
     while let Ok(record) = inbox.recv() {
+        clock.wait_until(clock.now() + GATHER);
         run.write(&record)?;
         for record in inbox.try_iter() {
             run.write(&record)?;
@@ -141,6 +143,10 @@ fn write(mut run: Run, inbox: &Receiver<Record>) -> io::Result<()> {
 
 /// Chosen: some seconds of the busiest log, and at most a few tens of megabytes.
 const MOST_UNWRITTEN: usize = 1 << 14;
+
+/// How long a record may wait for others. Chosen: with the time to write, far less than the second that a kill may
+/// cost.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// Chosen: a segment of the usual size is packed in a tenth of it.
 const LAST_WORDS: Duration = Duration::from_secs(10);

@@ -32,6 +32,11 @@ pub struct RawPhysics {
     pub cpu_contention: PercentText,
     /// The same for a GPU. Default `100%` (time slices).
     pub gpu_contention: PercentText,
+    /// What each further request on a model adds to the throughput of one. Default `50%` (chosen: between none, a
+    /// processor that is busy with one request, and all, a GPU that reads its weights once for all; `tiershift calibrate`
+    /// measures it).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_gain: Option<PercentText>,
     /// Speed that is left once memory is full and the machine swaps. Default `18%` (9.58 to 1.73 tokens/s,
     /// Hermes #108783).
     pub swapping_speed: PercentText,
@@ -56,6 +61,8 @@ pub struct Physics {
     pub cpu_contention: Percent,
     /// Part of others' GPU use that is taken from tokens.
     pub gpu_contention: Percent,
+    /// What each further request on a model adds to the throughput of one.
+    pub batch_gain: Percent,
     /// Speed that is left once memory is full.
     pub swapping_speed: Percent,
 }
@@ -71,6 +78,7 @@ impl Default for RawPhysics {
             page_cache_share: PercentText(Percent::new(80)),
             cpu_contention: PercentText(Percent::new(100)),
             gpu_contention: PercentText(Percent::new(100)),
+            batch_gain: None,
             swapping_speed: PercentText(Percent::new(18)),
         }
     }
@@ -83,8 +91,11 @@ impl Default for Physics {
 }
 
 impl RawPhysics {
-    /// Returns the checked form, or the key that cannot be meant and what it must be.
-    pub(super) fn check(&self) -> Result<Physics, (&'static str, &'static str)> {
+    /// Returns the checked form.
+    ///
+    /// # Errors
+    /// The key that cannot be meant, and what it must be.
+    pub fn check(&self) -> Result<Physics, (&'static str, &'static str)> {
         if self.release_lag_min > self.release_lag_max {
             return Err(("release-lag-max", "no shorter than `release-lag-min`"));
         }
@@ -98,6 +109,7 @@ impl RawPhysics {
             ("page-cache-share", self.page_cache_share),
             ("cpu-contention", self.cpu_contention),
             ("gpu-contention", self.gpu_contention),
+            ("batch-gain", self.batch_gain()),
             ("swapping-speed", self.swapping_speed),
         ];
         for (key, share) in shares {
@@ -117,10 +129,18 @@ impl RawPhysics {
             page_cache_share: self.page_cache_share.0,
             cpu_contention: self.cpu_contention.0,
             gpu_contention: self.gpu_contention.0,
+            batch_gain: self.batch_gain().0,
             swapping_speed: self.swapping_speed.0,
         })
     }
+
+    fn batch_gain(&self) -> PercentText {
+        self.batch_gain.unwrap_or(USUAL_BATCH_GAIN)
+    }
 }
+
+/// See [`RawPhysics::batch_gain`].
+const USUAL_BATCH_GAIN: PercentText = PercentText(Percent::new(50));
 
 /// A log-normal factor of shape 2 is above 50 in one draw of forty: beyond it nothing is a machine any more.
 const LARGEST_JITTER: f64 = 2.0;

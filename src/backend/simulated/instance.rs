@@ -112,7 +112,7 @@ impl Instance {
         Some(footprint)
     }
 
-    /// Works on the requests up to `now` and returns the outcomes of those that are done, in order of start.
+    /// Works on the requests up to `now`, each at this part of its own speed, and returns the outcomes of those that are done, in order of start.
     pub(super) fn progress(&mut self, now: Timestamp, model: &Model, speed: f64) -> Vec<Outcome> {
         let worked = now.since(self.progressed_to).as_secs_f64();
         self.progressed_to = now;
@@ -120,9 +120,8 @@ impl Instance {
         if self.active.is_empty() {
             return done;
         }
-        let share = speed * side_by_side(self.active.len());
         self.active.retain_mut(|active| {
-            active.left -= worked * active.rate(model) * share;
+            active.left -= worked * active.rate(model) * speed;
             if active.left > DONE {
                 return true;
             }
@@ -147,9 +146,8 @@ impl Instance {
         if self.presence != Presence::Ready {
             return;
         }
-        let share = speed * side_by_side(self.active.len().max(1));
         let next =
-            self.active.iter().map(|active| active.left.max(0.0) / (active.rate(model) * share));
+            self.active.iter().map(|active| active.left.max(0.0) / (active.rate(model) * speed));
         let next = next.min_by(f64::total_cmp);
         // Rounded up, so that at the appointed moment the stage is over.
         self.due = next.map(|seconds| now + crate::time::from_secs_f64(seconds) + ROUNDING);
@@ -190,16 +188,6 @@ impl Active {
         }
     }
 }
-
-/// Returns the part of its speed that each of `count` requests keeps.
-fn side_by_side(count: usize) -> f64 {
-    let count = count as f64;
-    (1.0 + BATCH_GAIN * (count - 1.0)) / count
-}
-
-/// What each further request adds to the throughput of one. Chosen, not measured: between none, a processor
-/// that is busy with one request, and one, a GPU that reads its weights once for all.
-const BATCH_GAIN: f64 = 0.5;
 
 /// Less than this of a token is rounding.
 const DONE: f64 = 1e-6;

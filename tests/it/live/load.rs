@@ -14,6 +14,14 @@ use crate::live::gguf;
 use crate::live::story::Story;
 use crate::support::run_in;
 
+// What the hour of switches is measured with: `serve_cost .. soak 1h 10s`, of which the hundred switches here are the
+// shortened form.
+#[path = "../../../examples/serve_cost/footprint.rs"]
+#[expect(dead_code, reason = "a table of an hour is printed in MiB")]
+mod footprint;
+
+use crate::live::load::footprint::Footprint;
+
 #[test]
 fn two_hundred_clients_end_once_each_also_those_that_hang_up() {
     let name = "two_hundred_clients_end_once_each_also_those_that_hang_up";
@@ -21,7 +29,7 @@ fn two_hundred_clients_end_once_each_also_those_that_hang_up() {
     let place = Place::new(&["a"], "stabilization = \"1s\"", "queue-limit = 256\n");
     let mut daemon = place.start(&engine);
     warm_up(&daemon);
-    let before = Footprint::of(daemon.child.id());
+    let before = Footprint::of(daemon.child.id()).unwrap();
     std::thread::scope(|threads| {
         for client in 0..CLIENTS {
             let daemon = &daemon;
@@ -46,7 +54,7 @@ fn two_hundred_clients_end_once_each_also_those_that_hang_up() {
         let requests = &status["requests"];
         requests["waiting"] == 0 && requests["running"] == 0
     });
-    before.wait_for(daemon.child.id());
+    wait_for(&before, daemon.child.id());
     let story = place.stop(&mut daemon);
     assert_eq!(story.ends(), [done + WARM_UP, 0, hung_up, 0]);
 }
@@ -80,12 +88,13 @@ fn a_hundred_switches_under_load_lose_no_request_and_leave_nothing() {
             daemon
                 .wait_for(tier, |status| status["tier"] == tier && status["switches"] == turn + 2);
             if turn == SWITCHES / 10 {
-                before = Some(Footprint::of(daemon.child.id()));
+                before = Some(Footprint::of(daemon.child.id()).unwrap());
             }
         }
     });
     daemon.wait_for("the end of all", |status| status["requests"]["running"] == 0);
-    before.expect("it was taken after the tenth").wait_for(daemon.child.id());
+    let before = before.expect("it was taken after the tenth");
+    wait_for(&before, daemon.child.id());
     let story = place.stop(&mut daemon);
     // The first load and the unload at the stop come on top.
     assert_eq!(story.switches.len(), SWITCHES + 2, "{:?}", story.switches);
@@ -199,46 +208,21 @@ fn warm_up(daemon: &Daemon) {
     });
 }
 
-/// What a process holds of the machine.
-#[derive(Debug)]
-struct Footprint {
-    resident_kib: u64,
-    descriptors: usize,
-    threads: usize,
-    children: usize,
-}
-
-impl Footprint {
-    fn of(pid: u32) -> Self {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let count = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().count();
-        Self {
-            resident_kib: resident
-                .and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
-                .expect("a process has a size"),
-            descriptors: count("fd"),
-            threads: count("task"),
-            children: children(pid).len(),
+/// Waits until a process holds no more than it did before, and [`SPARE_KIB`].
+#[track_caller]
+fn wait_for(before: &Footprint, pid: u32) {
+    let mut clock = SystemClock::start();
+    loop {
+        let now = Footprint::of(pid).unwrap();
+        if now.resident_kib <= before.resident_kib + SPARE_KIB
+            && now.descriptors <= before.descriptors
+            && now.threads <= before.threads
+            && now.children <= before.children
+        {
+            return;
         }
-    }
-
-    /// Waits until a process holds no more than this again, and [`SPARE_KIB`].
-    #[track_caller]
-    fn wait_for(&self, pid: u32) {
-        let mut clock = SystemClock::start();
-        loop {
-            let now = Self::of(pid);
-            if now.resident_kib <= self.resident_kib + SPARE_KIB
-                && now.descriptors <= self.descriptors
-                && now.threads <= self.threads
-                && now.children <= self.children
-            {
-                return;
-            }
-            assert!(clock.now() < Timestamp::ZERO + PATIENCE, "before {self:?}, now {now:?}");
-            clock.wait_until(clock.now() + POLL);
-        }
+        assert!(clock.now() < Timestamp::ZERO + PATIENCE, "before {before:?}, now {now:?}");
+        clock.wait_until(clock.now() + POLL);
     }
 }
 

@@ -1,0 +1,160 @@
+//! Hours of switches: whether a daemon grows.
+
+use std::error::Error;
+use std::fs;
+use std::io::Read;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use tiershift::time::{Clock, SystemClock, Timestamp};
+
+use crate::daemon::{Daemon, Tools, ask, send};
+use crate::footprint::Footprint;
+
+/// Switches a daemon between its two smallest tiers, once in each `period` until `span` is over, asking it all the
+/// while. Prints what the daemon holds at regular moments, and returns whether it did not grow. What it recorded is
+/// verified at the end.
+///
+/// # Errors
+/// A daemon that does not do what it is told.
+pub(crate) fn soak(
+    tools: Tools<'_>,
+    span: Duration,
+    period: Duration,
+) -> Result<bool, Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("serve.toml"), CONFIG)?;
+    let arguments = ["--config", "serve.toml", "--log", "recordings"];
+    let daemon = Daemon::start(tools, folder.path(), &arguments)?;
+    let turns = (span.as_nanos() / period.as_nanos().max(1)).max(4);
+    let mut clock = SystemClock::start();
+    let mut readings = Vec::new();
+    println!("    time  switches  resident   descriptors  threads  servers");
+    for turn in 0..turns {
+        let next = clock.now() + period;
+        let tier = if turn % 2 == 0 { "medium" } else { "small" };
+        ask(daemon.port, "/switch", Some(&format!("{{\"tier\":\"{tier}\"}}")))?;
+        // These are served before, during and after it.
+        for _ in 0..REQUESTS {
+            let reply = ask(daemon.port, "/v1/completions", Some(&completion(WORDS)))?;
+            if !reply.contains("data: [DONE]") {
+                return Err(reply.into());
+            }
+        }
+        hang_up(daemon.port)?;
+        ask(daemon.port, "/metrics", None)?;
+        wait_for(&daemon, tier, &mut clock)?;
+        clock.wait_until(next);
+        let footprint = Footprint::of(daemon.pid())?;
+        readings.push(footprint);
+        if (turn + 1) * PARTS / turns > turn * PARTS / turns {
+            println!(
+                "{:6.0} s  {:8}  {:5.1} MiB  {:11}  {:7}  {:7}",
+                clock.now().since(Timestamp::ZERO).as_secs_f64(),
+                turn + 1,
+                footprint.resident_mib(),
+                footprint.descriptors,
+                footprint.threads,
+                footprint.children,
+            );
+        }
+    }
+    drop(daemon);
+    let verified = Command::new(tools.tiershift)
+        .args(["verify"])
+        .arg(folder.path().join("recordings"))
+        .status()?;
+    Ok(judge(&readings) && verified.success())
+}
+
+/// Returns whether what was held in the last quarter is no more than what was held in the second: in the first,
+/// everything that a daemon needs once comes to be.
+fn judge(readings: &[Footprint]) -> bool {
+    let quarter = readings.len() / 4;
+    let [early, late] = [&readings[quarter..2 * quarter], &readings[3 * quarter..]];
+    let resident = |of: &[Footprint]| {
+        let mut sizes: Vec<u64> = of.iter().map(|footprint| footprint.resident_kib).collect();
+        sizes.sort_unstable();
+        sizes[sizes.len() / 2]
+    };
+    let most = |of: &[Footprint], what: fn(&Footprint) -> usize| of.iter().map(what).max();
+    let counts: [(&str, fn(&Footprint) -> usize); 3] = [
+        ("descriptors", |footprint| footprint.descriptors),
+        ("threads", |footprint| footprint.threads),
+        ("servers", |footprint| footprint.children),
+    ];
+    let [before, after] = [early, late].map(resident);
+    println!("second quarter and last: resident {before} and {after} KiB (medians)");
+    let mut is_steady = after <= before + SPARE_KIB;
+    for (name, what) in counts {
+        let [before, after] = [early, late].map(|of| most(of, what).unwrap_or_default());
+        println!("second quarter and last: {name} {before} and {after} (most)");
+        is_steady &= after <= before;
+    }
+    println!("{}", if is_steady { "it does not grow" } else { "IT GROWS" });
+    is_steady
+}
+
+/// Leaves in the middle of a reply.
+fn hang_up(port: u16) -> Result<(), Box<dyn Error>> {
+    let mut stream = send(port, "/v1/completions", Some(&completion(3000)))?;
+    let mut bytes = [0; 1024];
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).contains("data: ") {
+        let count = stream.read(&mut bytes)?;
+        if count == 0 {
+            return Err(String::from_utf8_lossy(&read).into());
+        }
+        read.extend(&bytes[..count]);
+    }
+    Ok(())
+}
+
+fn completion(tokens: u32) -> String {
+    format!("{{\"prompt\":\"the cat\",\"stream\":true,\"max_tokens\":{tokens}}}")
+}
+
+/// Waits until a tier serves and nothing else runs.
+fn wait_for(daemon: &Daemon, tier: &str, clock: &mut SystemClock) -> Result<(), Box<dyn Error>> {
+    let end = clock.now() + PATIENCE;
+    loop {
+        let reply = ask(daemon.port, "/status", None)?;
+        let body = reply.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let status: Value = serde_json::from_str(body)?;
+        if status["tier"] == tier && status["requests"]["running"] == 0 {
+            return Ok(());
+        }
+        if clock.now() > end {
+            return Err(format!("no switch to {tier}: {status:#}").into());
+        }
+        clock.wait_until(clock.now() + POLL);
+    }
+}
+
+/// Up and down by command only; segments of which many are finished and packed in an hour.
+const CONFIG: &str = r#"
+[policy]
+stabilization = "24h"
+constrain = ["memory"]
+[policy.manager]
+start = "small"
+switch-cooldown = "0s"
+[log]
+segment-size = "256KiB"
+"#;
+
+/// In each turn; one more is left in the middle.
+const REQUESTS: usize = 3;
+const WORDS: u32 = 8;
+
+/// How many lines are printed.
+const PARTS: u128 = 20;
+
+/// What the allocator may move by. Chosen: in an hour with a switch every 10 s a leak of 6 KiB a switch is more.
+const SPARE_KIB: u64 = 1 << 10;
+
+/// Chosen: how long a switch may take on a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const POLL: Duration = Duration::from_millis(100);
