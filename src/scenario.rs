@@ -14,7 +14,6 @@ pub mod physics;
 mod recorded;
 pub mod workload;
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +24,7 @@ use crate::hardware::Machine;
 use crate::rng::Seed;
 use crate::settings::RawSettings;
 use crate::time::Timestamp;
+use crate::whole_file::read_small;
 
 pub use background::Background;
 pub use expect::{Baseline, Checker, Expect, Unmet};
@@ -110,7 +110,7 @@ impl Scenario {
 pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
     let name = path.display().to_string();
     let bytes =
-        fs::read(path).map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?;
+        read_small(path).map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?;
     let text = String::from_utf8(bytes).map_err(|error| ScenarioError::NotText {
         path: path.to_owned(),
         offset: error.utf8_error().valid_up_to(),

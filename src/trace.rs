@@ -221,11 +221,11 @@ pub enum TraceError {
         requests: String,
     },
     /// There is no format of that name.
-    #[error("unknown format `{name}`: use one of {known}, or the path of a mapping file (.toml)")]
+    #[error("unknown format `{name}`: {known}, or the path of a mapping file (.toml)")]
     UnknownFormatName {
         /// What was asked for.
         name: String,
-        /// The formats, sorted.
+        /// The nearest format, and all of them, sorted.
         known: String,
     },
     /// The file holds the other sort of trace.

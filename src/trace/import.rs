@@ -21,6 +21,7 @@ use crate::trace::import::raw::{RawGpu, RawLayout, RawMapping, Shape};
 use crate::trace::import::template::Template;
 use crate::trace::native::{REQUEST_MAGIC, RESOURCE_MAGIC};
 use crate::trace::request;
+use crate::whole_file::read_small_text;
 
 pub(crate) mod json;
 pub(crate) mod number;
@@ -70,9 +71,8 @@ impl Format {
         }
         let known = Self::known();
         known.iter().find(|format| format.name() == name).cloned().ok_or_else(|| {
-            let mut names: Vec<_> = known.iter().map(Self::name).collect();
-            names.sort_unstable();
-            TraceError::UnknownFormatName { name: name.to_owned(), known: names.join(", ") }
+            let known = document::suggestion(name, known.iter().map(Self::name));
+            TraceError::UnknownFormatName { name: name.to_owned(), known }
         })
     }
 
@@ -82,7 +82,7 @@ impl Format {
     /// Where the file cannot be read or is no mapping.
     pub fn from_file(path: &Path) -> Result<Self, TraceError> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
+        let text = read_small_text(path)
             .map_err(|source| TraceError::Open { name: name.clone(), source })?;
         Ok(Self::Mapped(Arc::new(Mapping::parse(&name, &text)?)))
     }
