@@ -27,6 +27,9 @@ use std::process::ExitCode;
 use anstream::eprintln;
 use clap::{CommandFactory, Parser, Subcommand};
 
+#[cfg(all(unix, feature = "live"))]
+use crate::whole_file::unfinished;
+
 /// What a verb came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
@@ -96,6 +99,7 @@ enum Verb {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.json;
+    leave_nothing_behind(&cli.verb);
     let result = match &cli.verb {
         Verb::Replay(arguments) => replay::run(arguments, json),
         Verb::Run(arguments) => run::run(arguments, json),
@@ -133,6 +137,34 @@ pub fn run() -> ExitCode {
         }
     }
 }
+
+/// Takes half written files away when a signal ends the process. Verbs that finish in good order hear signals
+/// themselves.
+#[cfg(all(unix, feature = "live"))]
+fn leave_nothing_behind(verb: &Verb) {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::low_level::emulate_default_handler;
+
+    match verb {
+        Verb::Record(_) => return,
+        #[cfg(feature = "serve")]
+        Verb::Serve(_) | Verb::Calibrate(_) => return,
+        _ => {}
+    }
+    // Without the handler a signal still ends the process; it only leaves more behind.
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]) else {
+        return;
+    };
+    std::thread::spawn(move || {
+        for signal in &mut signals {
+            unfinished::remove_all();
+            let _ = emulate_default_handler(signal);
+        }
+    });
+}
+
+#[cfg(not(all(unix, feature = "live")))]
+fn leave_nothing_behind(_verb: &Verb) {}
 
 fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause

@@ -14,17 +14,17 @@ pub mod physics;
 mod recorded;
 pub mod workload;
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::catalog::{Catalog, RawCatalog};
-use crate::document::{Document, DocumentError};
+use crate::document::{self, Document, DocumentError};
 use crate::hardware::Machine;
 use crate::rng::Seed;
 use crate::settings::RawSettings;
 use crate::time::Timestamp;
+use crate::whole_file::read_small;
 
 pub use background::Background;
 pub use expect::{Baseline, Checker, Expect, Unmet};
@@ -110,7 +110,7 @@ impl Scenario {
 pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
     let name = path.display().to_string();
     let bytes =
-        fs::read(path).map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?;
+        read_small(path).map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?;
     let text = String::from_utf8(bytes).map_err(|error| ScenarioError::NotText {
         path: path.to_owned(),
         offset: error.utf8_error().valid_up_to(),
@@ -147,25 +147,17 @@ pub fn parse_settings(text: &str, name: &str) -> Result<RawSettings, DocumentErr
 
 /// Returns the JSON Schema of a scenario file.
 pub fn schema() -> String {
-    schema_text::<RawScenario>()
+    document::schema_text::<RawScenario>()
 }
 
 /// Returns the JSON Schema of a catalog file.
 pub fn catalog_schema() -> String {
-    schema_text::<RawCatalog>()
+    document::schema_text::<RawCatalog>()
 }
 
 /// Returns the JSON Schema of a policy file.
 pub fn policy_schema() -> String {
-    schema_text::<RawSettings>()
-}
-
-/// Returns the JSON Schema of a file that is read as a `T`.
-pub(crate) fn schema_text<T: schemars::JsonSchema>() -> String {
-    let schema = schemars::schema_for!(T);
-    let mut text = serde_json::to_string_pretty(&schema).expect("a schema is plain JSON");
-    text.push('\n');
-    text
+    document::schema_text::<RawSettings>()
 }
 
 /// Why a scenario was refused.

@@ -175,7 +175,12 @@ impl JsonSchema for SpanText {
         "SpanText".into()
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "examples": ["5m", "1h 30m", "500ms"] })
+        schemars::json_schema!({
+            "type": "string",
+            // What people write; the reader takes more ways to write a unit.
+            "pattern": "^([0-9]+(\\.[0-9]+)? *(d|h|hours?|m|min|mins|minutes?|s|sec|secs|seconds?|ms|us|µs|ns)[ ,]*)+$",
+            "examples": ["5m", "1h 30m", "500ms"]
+        })
     }
 }
 

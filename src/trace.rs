@@ -10,6 +10,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::document::DocumentError;
 use crate::hardware::Machine;
 use crate::trace::column::Assembler;
 use crate::trace::source::Source;
@@ -220,11 +221,11 @@ pub enum TraceError {
         requests: String,
     },
     /// There is no format of that name.
-    #[error("unknown format `{name}`: use one of {known}, or the path of a mapping file (.toml)")]
+    #[error("unknown format `{name}`: {known}, or the path of a mapping file (.toml)")]
     UnknownFormatName {
         /// What was asked for.
         name: String,
-        /// The formats, sorted.
+        /// The nearest format, and all of them, sorted.
         known: String,
     },
     /// The file holds the other sort of trace.
@@ -267,13 +268,8 @@ pub enum TraceError {
         reason: String,
     },
     /// A mapping file is wrong.
-    #[error("the mapping {name} is wrong: {reason}")]
-    Mapping {
-        /// The file.
-        name: String,
-        /// What is wrong.
-        reason: String,
-    },
+    #[error(transparent)]
+    Mapping(#[from] DocumentError),
     /// There was a defect, and none is allowed.
     #[error("{name}:{line}:{column}: {kind}: {reason} (strict reading allows no defect)")]
     Strict {

@@ -30,9 +30,11 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
             format!("{} was undone before: wait {} more", tier(to), span(*remaining))
         }
         Reason::AboveUpgradeLine { resource, used, line } => format!(
-            "{} {} is above the upgrade line {}",
+            "{} {} is {} the upgrade line {}",
             resource.name(),
             percent(*used),
+            // The original tells no other reason, also where it only waits.
+            if used > line { "above" } else { "not above" },
             percent(*line)
         ),
         Reason::WouldNotFit { to, resource, projected, limit } => format!(
@@ -57,11 +59,12 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
             format!("{} {} is above {}", resource.name(), bytes(*used), bytes(*limit))
         }
         Reason::SustainedLoad { resource, used, line, high_for } => format!(
-            "{} {} is above {} for {}",
+            "{} {} is above {}{}",
             resource.name(),
             percent(*used),
             percent(*line),
-            span(*high_for)
+            // The original waits for nothing.
+            if high_for.is_zero() { String::new() } else { format!(" for {}", span(*high_for)) }
         ),
         Reason::Exhaustion { resource, full_in, lead } => format!(
             "{} is full in {}, a step down takes {}",
@@ -157,6 +160,7 @@ pub fn span(span: Duration) -> String {
     let millis = span.as_millis();
     let secs = (millis + 500) / 1000;
     match millis {
+        0 if span.is_zero() => "0s".to_owned(),
         0..1000 => format!("{millis}ms"),
         1000..9950 => {
             let tenths = (millis + 50) / 100;
@@ -175,7 +179,7 @@ pub fn span(span: Duration) -> String {
 
 /// Returns seconds as a span, for people.
 pub fn seconds(seconds: f64) -> String {
-    if seconds == 0.0 { "0s".to_owned() } else { span(time::from_secs_f64(seconds)) }
+    span(time::from_secs_f64(seconds))
 }
 
 /// Returns a count of things: `1 switch`, `2 switches`, `0 loads`.
@@ -233,6 +237,6 @@ mod tests {
             2_600_000_000,
         ];
         let got = spans.map(|millis| span(Duration::from_millis(millis))).join(", ");
-        assert_eq!(got, "0ms, 350ms, 1s, 1.3s, 9.9s, 10s, 59s, 1m, 5m 3s, 1h, 27h 36m, 30d 2h");
+        assert_eq!(got, "0s, 350ms, 1s, 1.3s, 9.9s, 10s, 59s, 1m, 5m 3s, 1h, 27h 36m, 30d 2h");
     }
 }

@@ -4,7 +4,7 @@
 //! interrupted run leaves what was there before.
 
 use std::fs::{self, File};
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -15,16 +15,18 @@ use crate::log::{Header, LogLevel, LogWriter};
 use crate::report::{DecisionsCsv, PlotData, plot};
 use crate::summary::Summary;
 use crate::time::{Timestamp, from_secs_f64};
+use crate::whole_file::unfinished::Unfinished;
 
 /// The files of a run, while it lasts.
 pub(super) struct Artifacts {
     folder: PathBuf,
     beside: TempDir,
+    unfinished: Unfinished,
     title: String,
     log: Option<LogWriter<BufWriter<File>>>,
     decisions: DecisionsCsv,
     plot: PlotData,
-    failure: Option<std::io::Error>,
+    failure: Option<io::Error>,
 }
 
 impl Artifacts {
@@ -44,10 +46,15 @@ impl Artifacts {
         if folder.exists() && !folder.is_dir() {
             anyhow::bail!("`{}` is a file: give --out a folder", folder.display());
         }
-        let beside = tempfile::Builder::new()
-            .prefix(".tiershift-")
-            .tempdir_in(parent)
-            .with_context(unwritable)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".tiershift-");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // It may become the folder itself: anybody's whom the umask lets.
+            builder.permissions(fs::Permissions::from_mode(0o777));
+        }
+        let beside = builder.tempdir_in(parent).with_context(unwritable)?;
         let log = if level == LogLevel::Off {
             None
         } else {
@@ -59,6 +66,7 @@ impl Artifacts {
         let catalog = header.checked_catalog()?;
         Ok(Self {
             folder: folder.to_owned(),
+            unfinished: Unfinished::new(beside.path()),
             beside,
             title: header.name.clone(),
             log,
@@ -97,16 +105,38 @@ impl Artifacts {
         write("decisions.svg", plot::svg(&self.title, &self.plot, summary).as_bytes())?;
         #[cfg(feature = "png")]
         write("decisions.png", &plot::png(&self.title, &self.plot, summary))?;
-        fs::create_dir_all(&self.folder).with_context(failed)?;
-        let mut entries: Vec<_> =
-            fs::read_dir(self.beside.path()).with_context(failed)?.collect::<Result<_, _>>()?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            fs::rename(entry.path(), self.folder.join(entry.file_name())).with_context(failed)?;
-        }
+        publish(&self.beside, &self.folder).with_context(failed)?;
+        drop(self.unfinished);
         Ok(())
     }
 }
 
+/// Puts the files in their place: all at once where there was no folder, else one after the other. Of an older
+/// run, nothing is left beside them.
+fn publish(beside: &TempDir, folder: &Path) -> io::Result<()> {
+    let beside = beside.path();
+    // Fails where the folder is there and holds anything.
+    if fs::rename(beside, folder).is_ok() {
+        return Ok(());
+    }
+    fs::create_dir_all(folder)?;
+    // Two runs into one folder take turns, so that its files are of one of them. Not every system locks folders.
+    let turn = File::open(folder).ok();
+    if let Some(turn) = &turn {
+        let _ = turn.lock();
+    }
+    for name in NAMES {
+        let from = beside.join(name);
+        if from.exists() {
+            fs::rename(from, folder.join(name))?;
+        } else if folder.join(name).exists() {
+            fs::remove_file(folder.join(name))?;
+        }
+    }
+    Ok(())
+}
+
 /// Name of the event log in the folder.
 const LOG: &str = "events.jsonl";
+/// Everything that a run writes. The summary comes last: it names the digest of the log beside it.
+const NAMES: [&str; 5] = [LOG, "decisions.csv", "decisions.svg", "decisions.png", "summary.json"];

@@ -1,6 +1,6 @@
 //! `tiershift check`: the regression suite.
 
-use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -11,6 +11,7 @@ use crate::cli::{Verdict, common};
 use crate::log::LogLevel;
 use crate::report::junit::{Case, junit};
 use crate::suite::{self, Checked};
+use crate::whole_file::WholeFile;
 
 /// Check scenarios: expectations, golden stories, and every run twice
 #[derive(Debug, Args)]
@@ -56,7 +57,11 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
             .iter()
             .map(|one| Case { name: one.name.clone(), failures: one.failures.clone() })
             .collect();
-        fs::write(path, junit("scenarios", &cases))
+        WholeFile::create(path)
+            .and_then(|mut file| {
+                file.write_all(junit("scenarios", &cases).as_bytes())?;
+                file.finish()
+            })
             .with_context(|| format!("cannot write `{}`", path.display()))?;
     }
     if json {

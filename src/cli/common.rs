@@ -1,6 +1,5 @@
 //! What several verbs share: settings and catalogs by name or file, printing, progress.
 
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 
@@ -15,6 +14,7 @@ use crate::scenario;
 use crate::settings::{PolicyName, RawSettings, Resource};
 use crate::time::{Clock, SystemClock, Timestamp};
 use crate::units::Bytes;
+use crate::whole_file::read_small_text;
 
 /// Returns the settings that `--policy` names: a policy, or a file.
 pub(super) fn settings(policy: Option<&str>) -> Result<RawSettings> {
@@ -27,7 +27,8 @@ pub(super) fn settings(policy: Option<&str>) -> Result<RawSettings> {
         let suggestion = crate::document::suggestion(policy, known.iter().copied());
         anyhow::bail!("unknown policy `{policy}`: {suggestion}, or give a policy file");
     }
-    let text = fs::read_to_string(policy).with_context(|| format!("cannot read `{policy}`"))?;
+    let text =
+        read_small_text(Path::new(policy)).with_context(|| format!("cannot read `{policy}`"))?;
     Ok(scenario::parse_settings(&text, policy)?)
 }
 
@@ -70,7 +71,7 @@ impl Totals {
 /// Reads and checks a catalog file.
 pub(super) fn catalog(path: &Path) -> Result<Catalog> {
     let name = path.display().to_string();
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read `{name}`"))?;
+    let text = read_small_text(path).with_context(|| format!("cannot read `{name}`"))?;
     Ok(scenario::parse_catalog(&text, &name)?)
 }
 

@@ -70,10 +70,16 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
             common::print(line)?;
         }
         let Some(why) = difference.why else {
-            common::print(&format!("the same {} records", difference.same_records))?;
+            common::print(&format!(
+                "the same: {}",
+                words::count(difference.same_records, "record")
+            ))?;
             return Ok(Verdict::Done);
         };
-        common::print(&format!("the same for {} records, then {why}", difference.same_records))?;
+        common::print(&format!(
+            "the same for {}, then {why}",
+            words::count(difference.same_records, "record")
+        ))?;
         for (side, record) in [("left ", &difference.left), ("right", &difference.right)] {
             let told = record.as_ref().map_or_else(
                 || "(the log ends)".to_owned(),

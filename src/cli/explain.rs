@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::cli::{Verdict, common};
 use crate::event::{Action, Decision, Event, Gate, Measure, Output};
-use crate::log::LogReader;
+use crate::log::{LogLevel, LogReader};
 use crate::time::{SpanText, Timestamp};
 use crate::words;
 
@@ -85,7 +85,12 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     }
     common::print(&line(&last))?;
     if last.decision.gates.is_empty() {
-        common::print("no gates are in this log: write it with `--log full`")?;
+        common::print(match log.header().level {
+            LogLevel::Full => "no gate was weighed for this decision",
+            LogLevel::Changes | LogLevel::Off => {
+                "no gates are in this log: write it with `--log full`"
+            }
+        })?;
     } else {
         common::print(&gates(&last.decision.gates))?;
     }

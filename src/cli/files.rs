@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::{Verdict, common};
 use crate::scenario;
+use crate::trace::import;
 
 /// Print the JSON Schema of a file format, for editors
 #[derive(Debug, Args)]
@@ -23,6 +24,8 @@ enum File {
     Catalog,
     /// A policy file
     Policy,
+    /// A mapping of a public format
+    Mapping,
     /// The config file of `tiershift serve`
     #[cfg(feature = "serve")]
     Serve,
@@ -44,6 +47,7 @@ pub(super) fn schema(arguments: &SchemaArguments) -> Result<Verdict> {
         File::Scenario => scenario::schema(),
         File::Catalog => scenario::catalog_schema(),
         File::Policy => scenario::policy_schema(),
+        File::Mapping => import::schema(),
         #[cfg(feature = "serve")]
         File::Serve => crate::live::config_schema(),
     })?;

@@ -10,7 +10,8 @@ use clap::Args;
 use crate::cli::{Verdict, common};
 use crate::probe::system::{OwnProcesses, SystemProbe};
 use crate::record::{self, RecordOptions, RecordTarget};
-use crate::time::{SpanText, SystemClock, span_text};
+use crate::time::{SpanText, SystemClock};
+use crate::words;
 
 /// Show what of this machine can be read, and its hardware tier
 #[derive(Debug, Args)]
@@ -89,9 +90,9 @@ pub(super) fn record(arguments: &RecordArguments, json: bool) -> Result<Verdict>
         common::print_json(&recorded)?;
     } else {
         common::print(&format!(
-            "{} samples over {} written to {}; {} missed, {} failed",
-            recorded.samples,
-            span_text(recorded.span),
+            "{} over {} written to {}; {} missed, {} failed",
+            words::count(recorded.samples, "sample"),
+            words::span(recorded.span),
             arguments.file.display(),
             recorded.missed,
             recorded.failed

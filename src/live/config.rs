@@ -206,7 +206,7 @@ impl RawConfig {
 
 /// Returns the JSON Schema of a config file.
 pub fn schema() -> String {
-    crate::scenario::schema_text::<RawConfig>()
+    crate::document::schema_text::<RawConfig>()
 }
 
 /// Why a config file was refused.

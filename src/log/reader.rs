@@ -1,6 +1,5 @@
 //! Reads an event log line by line, and tells at the end whether it is whole.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use crate::event::Record;
 use crate::log::segments::Rest;
 use crate::log::{Header, LogLevel, LogVersion, Segment, Trailer};
 use crate::time::Timestamp;
+use crate::whole_file::open_again;
 
 /// Reads a log's records in order, in constant memory. After the last one, [`LogReader::end`] tells how
 /// the log ended.
@@ -69,7 +69,7 @@ impl LogReader {
         };
         let name = path.display().to_string();
         let file =
-            File::open(&path).map_err(|source| LogError::Open { name: name.clone(), source })?;
+            open_again(&path).map_err(|source| LogError::Open { name: name.clone(), source })?;
         Ok(Self { rest, ..Self::new(&name, file)? })
     }
 

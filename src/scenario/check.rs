@@ -20,6 +20,7 @@ use crate::rng::Seed;
 use crate::settings::{RawSettings, Settings};
 use crate::time::{SpanText, Timestamp};
 use crate::units::{Bytes, Percent};
+use crate::whole_file::read_small_text;
 
 pub(super) fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario, ScenarioError> {
     let document = Document::new(name, text);
@@ -157,7 +158,7 @@ impl Check<'_> {
             }
             (Some(file), true) => {
                 let path = self.base_dir.join(file);
-                let text = std::fs::read_to_string(&path).map_err(|error| {
+                let text = read_small_text(&path).map_err(|error| {
                     let title = format!("cannot read the catalog {}: {error}", path.display());
                     let remedy = "name a file beside the scenario, or `relative`";
                     self.document.refuse_key("catalog", &title, remedy)

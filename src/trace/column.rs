@@ -20,6 +20,17 @@ pub(crate) enum Quantity {
     Count,
 }
 
+impl Quantity {
+    /// Returns whether a value can be one at all, whatever it is a value of.
+    pub fn may_be(self, value: f64) -> bool {
+        match self {
+            Self::MilliPercent => (0.0..=HIGHEST_RATE as f64).contains(&value),
+            Self::MilliCelsius => (COLDEST as f64..=HOTTEST as f64).contains(&value),
+            Self::Bytes | Self::Milli | Self::Count => value >= 0.0,
+        }
+    }
+}
+
 /// The columns that are not a GPU's, in the order in which they are written.
 pub(crate) const BASE: [(&str, Quantity); 15] = [
     ("memory_total_bytes", Quantity::Bytes),
@@ -67,6 +78,14 @@ pub(crate) fn slot(name: &str) -> Option<(usize, Quantity)> {
     let gpu: usize = gpu.parse().ok().filter(|&gpu| gpu < MAX_GPUS)?;
     let at = GPU.iter().position(|(known, _)| *known == rest)?;
     Some((gpu_slot(gpu) + at, GPU[at].1))
+}
+
+/// Returns the name of a slot's column.
+pub(crate) fn name_of(slot: usize) -> String {
+    match slot.checked_sub(BASE.len()) {
+        None => BASE[slot].0.to_owned(),
+        Some(at) => format!("gpu{}_{}", at / GPU.len(), GPU[at % GPU.len()].0),
+    }
 }
 
 /// Returns the first slot of a GPU.
@@ -336,7 +355,17 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
         for (at, value) in seen.iter_mut().enumerate() {
             let slot = PRESSURE + at;
             if let Some(reading) = self.get(slot) {
-                *value = self.within(slot, reading, 0, HIGHEST_RATE, "pressure")?;
+                *value = self.within(
+                    slot,
+                    reading,
+                    0,
+                    HIGHEST_RATE,
+                    "pressure in thousandths of a percent",
+                )?;
+                // A part that was told and cannot be is not zero: the whole is unknown.
+                if value.is_none() {
+                    return Ok(None);
+                }
             }
         }
         if seen == [None; 4] {
@@ -350,7 +379,8 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
     #[inline]
     fn celsius(&mut self, slot: usize) -> Result<Option<Celsius>, TraceError> {
         let Some(value) = self.get(slot) else { return Ok(None) };
-        let value = self.within(slot, value, COLDEST, HOTTEST, "a temperature")?;
+        let value =
+            self.within(slot, value, COLDEST, HOTTEST, "a temperature in thousandths of a degree")?;
         Ok(value.and_then(|milli| i32::try_from(milli).ok()).map(Celsius::from_milli))
     }
 }

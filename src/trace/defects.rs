@@ -89,6 +89,12 @@ impl Defects {
         Ok(())
     }
 
+    /// Makes the error for what no reading survives.
+    pub(crate) fn refuse(&self, place: Place, reason: String) -> TraceError {
+        let Place { line, column } = place;
+        TraceError::Malformed { name: self.name.clone(), line, column, reason }
+    }
+
     /// How many defects are kept in full. Chosen: what a person reads before going to the file itself.
     pub const KEPT: usize = 20;
 }

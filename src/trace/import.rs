@@ -10,18 +10,25 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::document::{self, Document};
 use crate::trace::TraceError;
 use crate::trace::column::{self, Quantity};
 use crate::trace::import::number::{TimeForm, Unit};
+use crate::trace::import::raw::{RawGpu, RawLayout, RawMapping, Shape};
+use crate::trace::import::template::Template;
 use crate::trace::native::{REQUEST_MAGIC, RESOURCE_MAGIC};
 use crate::trace::request;
+use crate::whole_file::read_small_text;
 
 pub(crate) mod json;
 pub(crate) mod number;
+pub(crate) mod raw;
 pub(crate) mod record;
 pub(crate) mod table;
+pub(crate) mod template;
 
 /// What a file is: a native trace, or one that a mapping describes.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +42,7 @@ pub enum Format {
 }
 
 /// What a trace holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Samples of a machine.
@@ -64,9 +71,8 @@ impl Format {
         }
         let known = Self::known();
         known.iter().find(|format| format.name() == name).cloned().ok_or_else(|| {
-            let mut names: Vec<_> = known.iter().map(Self::name).collect();
-            names.sort_unstable();
-            TraceError::UnknownFormatName { name: name.to_owned(), known: names.join(", ") }
+            let known = document::suggestion(name, known.iter().map(Self::name));
+            TraceError::UnknownFormatName { name: name.to_owned(), known }
         })
     }
 
@@ -76,7 +82,7 @@ impl Format {
     /// Where the file cannot be read or is no mapping.
     pub fn from_file(path: &Path) -> Result<Self, TraceError> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
+        let text = read_small_text(path)
             .map_err(|source| TraceError::Open { name: name.clone(), source })?;
         Ok(Self::Mapped(Arc::new(Mapping::parse(&name, &text)?)))
     }
@@ -152,6 +158,9 @@ pub struct Mapping {
     pub(crate) kind: Kind,
     recognise: Vec<Vec<String>>,
     pub(crate) layout: RawLayout,
+    /// Columns that say whether a row counts, with what they must hold.
+    pub(crate) only: Vec<(usize, Vec<String>)>,
+    pub(crate) text: Text,
     pub(crate) time: Time,
     pub(crate) fields: Vec<Field>,
     /// Every column that the time or a field reads, once each.
@@ -159,6 +168,14 @@ pub struct Mapping {
     pub(crate) gpu: Option<RawGpu>,
     /// What a user should know about traces of this format.
     pub(crate) notes: Vec<String>,
+}
+
+/// The lines of a text, ready to be cut. Empty for the other shapes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Text {
+    pub rows: Vec<Template>,
+    pub told: Vec<Template>,
+    pub skip: Vec<Template>,
 }
 
 /// How time is written. Columns are indices into the mapping's.
@@ -179,117 +196,11 @@ pub(crate) struct Field {
     pub quantity: Quantity,
     pub unit: Unit,
     pub scale: f64,
+    /// Whether the file does not say that this is what its column holds.
+    pub assumed: bool,
     pub plus: Vec<usize>,
     pub minus: Vec<usize>,
     pub over: Vec<usize>,
-}
-
-/// The file as written.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct RawMapping {
-    name: String,
-    about: String,
-    kind: Kind,
-    #[serde(default)]
-    notes: Vec<String>,
-    #[serde(default)]
-    recognise: RawRecognise,
-    layout: RawLayout,
-    time: RawTime,
-    gpu: Option<RawGpu>,
-    #[serde(default)]
-    field: Vec<RawField>,
-}
-
-/// By which words the format is known: all words of any one list must be in the head of the file.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct RawRecognise {
-    any: Vec<Vec<String>>,
-}
-
-/// How the file is cut into records and cells.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct RawLayout {
-    pub shape: Shape,
-    /// Between the cells of a table; spaces and tabs around a cell do not count.
-    #[serde(default = "comma")]
-    pub separator: char,
-    /// Lines that begin so are skipped.
-    pub comment: Option<String>,
-    /// Names for the columns of a table that has no header.
-    pub columns: Option<Vec<String>>,
-    /// The first cell tells what a line is.
-    pub tag: Option<RawTag>,
-    /// Where the records are in a JSON file: a path with `*` for every key or index.
-    pub records: Option<String>,
-    /// Encoding of lines that are not UTF-8.
-    pub encoding: Option<String>,
-    /// What stands for "no value", beside an empty cell.
-    #[serde(default)]
-    pub missing: Vec<String>,
-}
-
-/// The shapes a file may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Shape {
-    Table,
-    JsonLines,
-    Json,
-}
-
-/// What the first cell of a line says.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct RawTag {
-    pub header: String,
-    pub sample: String,
-    #[serde(default)]
-    pub ignore: Vec<String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct RawTime {
-    /// Joined by a space where there are several.
-    columns: Vec<String>,
-    /// Seconds to take off: for logs that write the end.
-    minus: Option<String>,
-    forms: Vec<String>,
-    #[serde(default = "yes")]
-    wall_clock: bool,
-    #[serde(default = "yes")]
-    sorted: bool,
-    /// A silence up to this many seconds is no gap.
-    #[serde(default)]
-    shortest_gap_seconds: u64,
-}
-
-/// Rows that are one machine's GPUs, one after the other.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct RawGpu {
-    /// The column with the GPU's number. Without it, rows count up within the sweep.
-    pub index: Option<String>,
-    /// Rows of one sweep are at most this far apart.
-    pub sweep_milliseconds: u32,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct RawField {
-    to: String,
-    unit: String,
-    #[serde(default = "one")]
-    scale: f64,
-    plus: Vec<String>,
-    #[serde(default)]
-    minus: Vec<String>,
-    #[serde(default)]
-    over: Vec<String>,
 }
 
 impl Mapping {
@@ -298,8 +209,10 @@ impl Mapping {
     /// # Errors
     /// Where it is not TOML, has an unknown key, or names what does not exist.
     pub fn parse(name: &str, text: &str) -> Result<Self, TraceError> {
-        let refuse = |reason: String| TraceError::Mapping { name: name.to_owned(), reason };
-        let raw: RawMapping = toml::from_str(text).map_err(|error| refuse(error.to_string()))?;
+        let document = Document::new(name, text);
+        let raw: RawMapping = document.read(&[])?;
+        let refuse =
+            |table: &str, key: &str, reason: &str| document.refuse_in(table, key, reason, REMEDY);
         let mut columns = Vec::new();
         let mut index = |column: &String| {
             columns.iter().position(|known| known == column).unwrap_or_else(|| {
@@ -307,59 +220,73 @@ impl Mapping {
                 columns.len() - 1
             })
         };
-        let forms: Result<_, _> = raw.time.forms.iter().map(|form| form.parse()).collect();
+        let forms: Result<_, String> = raw.time.forms.iter().map(|form| form.parse()).collect();
         let time = Time {
             columns: raw.time.columns.iter().map(&mut index).collect(),
             minus: raw.time.minus.as_ref().map(&mut index),
-            forms: forms.map_err(refuse)?,
+            forms: forms.map_err(|reason| refuse("time", "forms", &reason))?,
             wall_clock: raw.time.wall_clock,
             sorted: raw.time.sorted,
             shortest_gap_ns: raw.time.shortest_gap_seconds.saturating_mul(1_000_000_000),
         };
         if time.columns.is_empty() || time.forms.is_empty() {
-            return Err(refuse("`time` needs a column and a form".to_owned()));
+            return Err(refuse("time", "columns", "`time` needs a column and a form").into());
         }
         if !time.sorted && raw.kind == Kind::Resource {
-            return Err(refuse("only requests may be out of order".to_owned()));
+            return Err(refuse("time", "sorted", "only requests may be out of order").into());
         }
         let mut fields = Vec::new();
         for field in &raw.field {
+            let refuse = |key: &str, reason: &str| {
+                document.refuse_entry("field", ("to", &field.to), key, reason)
+            };
             let slot = match raw.kind {
                 Kind::Resource => column::slot(&field.to),
                 Kind::Request => request::slot(&field.to),
             };
             let Some((slot, quantity)) = slot else {
-                let reason = format!("`to = \"{}\"` is no column of a native trace", field.to);
-                return Err(refuse(reason));
+                let known = match raw.kind {
+                    Kind::Resource => column::names(1),
+                    Kind::Request => request::SLOTS.map(str::to_owned).to_vec(),
+                };
+                let nearest = document::suggestion(&field.to, known.iter().map(String::as_str));
+                let reason = format!("`{}` is no column of a native trace: {nearest}", field.to);
+                return Err(refuse("to", &reason).into());
             };
-            let unit: Unit = field.unit.parse().map_err(refuse)?;
+            let unit: Unit =
+                field.unit.parse().map_err(|reason: String| refuse("unit", &reason))?;
             if unit.factor(quantity).is_none() {
                 let reason = format!("`{}` cannot be measured in \"{}\"", field.to, field.unit);
-                return Err(refuse(reason));
+                return Err(refuse("unit", &reason).into());
             }
             if !field.scale.is_finite() || field.plus.is_empty() {
-                return Err(refuse(format!("`{}` needs a column and a finite scale", field.to)));
+                let reason = format!("`{}` needs a column and a finite scale", field.to);
+                return Err(refuse("plus", &reason).into());
             }
             let mut all = |names: &[String]| names.iter().map(&mut index).collect();
             let (plus, minus, over) = (all(&field.plus), all(&field.minus), all(&field.over));
-            fields.push(Field { slot, quantity, unit, scale: field.scale, plus, minus, over });
+            let (scale, assumed) = (field.scale, field.assumed);
+            fields.push(Field { slot, quantity, unit, scale, assumed, plus, minus, over });
         }
         if fields.is_empty() {
-            return Err(refuse("a mapping needs at least one [[field]]".to_owned()));
+            return Err(document.refuse_key("field", "a mapping needs a [[field]]", REMEDY).into());
         }
         if let Some(column) = raw.gpu.as_ref().and_then(|gpu| gpu.index.as_ref()) {
             index(column);
         }
         let layout = raw.layout;
+        let only = layout.only.iter().map(|(column, is)| (index(column), is.clone())).collect();
+        let text = Text::parse(&layout, &mut columns)
+            .map_err(|(key, reason)| refuse("layout", key, &reason))?;
         if (layout.shape == Shape::Json) != layout.records.is_some() {
-            return Err(refuse(
-                "`records` belongs to shape \"json\" and is needed there".to_owned(),
-            ));
+            let reason = "`records` belongs to shape \"json\" and is needed there";
+            return Err(refuse("layout", "shape", reason).into());
         }
         if let Some(label) = &layout.encoding
             && encoding_rs::Encoding::for_label(label.as_bytes()).is_none()
         {
-            return Err(refuse(format!("unknown encoding \"{label}\", try \"latin1\"")));
+            let reason = format!("unknown encoding \"{label}\", try \"latin1\"");
+            return Err(refuse("layout", "encoding", &reason).into());
         }
         Ok(Self {
             name: raw.name,
@@ -367,12 +294,20 @@ impl Mapping {
             kind: raw.kind,
             recognise: raw.recognise.any,
             layout,
+            only,
+            text,
             time,
             fields,
             columns,
             gpu: raw.gpu,
             notes: raw.notes,
         })
+    }
+
+    /// Returns where a column of a text is among the mapping's.
+    pub(crate) fn column(&self, name: &str) -> usize {
+        let at = self.columns.iter().position(|column| column == name);
+        at.expect("each cell of a template is a column")
     }
 
     fn fits(&self, head: &str) -> bool {
@@ -385,16 +320,44 @@ impl Mapping {
     }
 }
 
-fn comma() -> char {
-    ','
+impl Text {
+    /// Checks the templates of a text, and adds to `columns` what nobody else wants of their cells.
+    /// A refusal names the key of `[layout]` that it is about.
+    fn parse(
+        layout: &RawLayout,
+        columns: &mut Vec<String>,
+    ) -> Result<Self, (&'static str, String)> {
+        let all = |key, texts: &[String]| -> Result<Vec<_>, _> {
+            let each = texts.iter().map(|text| Template::parse(text));
+            each.collect::<Result<_, _>>().map_err(|reason| (key, reason))
+        };
+        let rows = all("rows", &layout.rows)?;
+        let (told, skip) = (all("told", &layout.told)?, all("skip", &layout.skip)?);
+        if (layout.shape == Shape::Text) == rows.is_empty() {
+            let reason = "`rows` belongs to shape \"text\" and is needed there";
+            return Err(("shape", reason.to_owned()));
+        }
+        let named: Vec<_> = rows.iter().chain(&told).flat_map(Template::names).collect();
+        if let Some(column) = columns.iter().find(|column| !named.contains(&column.as_str()))
+            && !rows.is_empty()
+        {
+            let reason = format!("no template has a cell `{column}`: write {{{column}}} into one");
+            return Err(("rows", reason));
+        }
+        for name in named {
+            if !columns.iter().any(|column| column == name) {
+                columns.push(name.to_owned());
+            }
+        }
+        Ok(Self { rows, told, skip })
+    }
 }
 
-fn yes() -> bool {
-    true
-}
+const REMEDY: &str = "`tiershift schema mapping` tells what may stand here";
 
-fn one() -> f64 {
-    1.0
+/// Returns the JSON Schema of a mapping file.
+pub fn schema() -> String {
+    document::schema_text::<RawMapping>()
 }
 
 macro_rules! presets {
@@ -404,7 +367,7 @@ macro_rules! presets {
 }
 
 /// The built-in mappings, in the order in which they are tried: the more particular first.
-const PRESETS: [(&str, &str); 14] = presets![
+const PRESETS: [(&str, &str); 19] = presets![
     "pmrep",
     "gwa-t-12",
     "afterburner",
@@ -412,7 +375,12 @@ const PRESETS: [(&str, &str); 14] = presets![
     "nvidia-smi",
     "nvidia-smi-headless",
     "sadf-json",
+    "sadf-d",
     "burstgpt-gpu",
+    "nezha-pod",
+    "exathlon",
+    "mem2log",
+    "psi2log",
     "nab",
     "azure-llm",
     "mooncake",

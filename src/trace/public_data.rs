@@ -29,6 +29,9 @@ fn every_public_trace_that_fits_is_read_and_its_defects_are_counted() {
         "msi_afterburner",
         "nvidia_smi_csv",
         "gpuz_logs",
+        "exathlon_spark",
+        "nezha_k8s",
+        "hakavlad_memory_pressure",
         "burstgpt_vllm_rtx/gpu_log",
         "burstgpt_vllm_rtx/detail_log",
         "nab/realAWSCloudwatch",
@@ -46,6 +49,9 @@ fn every_public_trace_that_fits_is_read_and_its_defects_are_counted() {
             let line = match describe(&file) {
                 Ok(line) => line,
                 Err(TraceError::UnknownFormat { .. }) => "no known format".to_owned(),
+                Err(error @ TraceError::Malformed { .. }) => {
+                    error.to_string().replace(&format!("{}/", folder.display()), "refused: ")
+                }
                 Err(error) => panic!("{error}"),
             };
             writeln!(table, "{name}: {line}").unwrap();

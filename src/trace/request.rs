@@ -452,12 +452,11 @@ impl<W: Write> RequestWriter<W> {
 
 /// Returns the slot of a request's column, for mapping files.
 pub(crate) fn slot(name: &str) -> Option<(usize, Quantity)> {
-    match name {
-        "prompt_tokens" => Some((0, Quantity::Count)),
-        "output_tokens" => Some((1, Quantity::Count)),
-        _ => None,
-    }
+    SLOTS.iter().position(|known| *known == name).map(|slot| (slot, Quantity::Count))
 }
+
+/// The columns that a mapping may give, in the order of their slots.
+pub(crate) const SLOTS: [&str; 2] = ["prompt_tokens", "output_tokens"];
 
 fn check(tokens: i64, place: Place, defects: &mut Defects) -> Result<Option<u32>, TraceError> {
     match u32::try_from(tokens) {

@@ -1,12 +1,12 @@
 //! The bytes of a trace: opened, decompressed, hashed and cut into lines in constant memory.
 
-use std::fs::File;
 use std::io::{self, BufRead, Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::trace::TraceError;
+use crate::whole_file::open_again;
 
 /// A trace's bytes after decompression, read forwards once.
 pub(crate) struct Source {
@@ -37,7 +37,7 @@ impl Progress {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Returns the size of the file; `None` for a pipe.
+    /// Returns the size of the file; `None` for what is none.
     pub fn total(&self) -> Option<u64> {
         self.total
     }
@@ -55,13 +55,9 @@ impl Source {
     pub fn open(path: &Path) -> Result<Self, TraceError> {
         let name = path.display().to_string();
         let refuse = |source| TraceError::Open { name: name.clone(), source };
-        let file = File::open(path).map_err(refuse)?;
-        let about = file.metadata().map_err(refuse)?;
-        if about.is_dir() {
-            return Err(refuse(io::Error::other("it is a folder")));
-        }
-        let total = about.is_file().then_some(about.len());
-        Self::new(file, &name, total)
+        let file = open_again(path).map_err(refuse)?;
+        let total = file.metadata().map_err(refuse)?.len();
+        Self::new(file, &name, Some(total))
     }
 
     pub fn new(

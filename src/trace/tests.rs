@@ -55,7 +55,7 @@ pub(super) fn render(text: &[u8], options: &ReadOptions) -> String {
     out
 }
 
-pub(super) const FORMATS: [(&str, &str); 19] = [
+pub(super) const FORMATS: [(&str, &str); 26] = [
     (
         "native resource",
         "# tiershift resource trace 1\n# started_at: 2026-01-02T03:04:05Z\n# cpus: 4\n\
@@ -140,6 +140,65 @@ pub(super) const FORMATS: [(&str, &str); 19] = [
          {\"timestamp\": {\"date\": \"2020-05-31\", \"time\": \"09:14:02\"}, \"queue\": {\"ldavg-1\": 2.5}}\n]}]}}\n",
     ),
     (
+        "sadf -d, all processors and one of them, a restart, then the next table",
+        "# hostname;interval;timestamp;CPU;%user;%nice;%system;%iowait;%steal;%idle\n\
+         x;5;2020-05-31 09:13:52 UTC;-1;11.50;0.50;3.50;0.00;0.00;84.50\n\
+         x;5;2020-05-31 09:13:52 UTC;0;99.00;0.00;1.00;0.00;0.00;0.00\n\
+         x;-1;2020-05-31 09:13:55 UTC;LINUX-RESTART\t(8 CPU)\n\
+         x;5;2020-05-31 09:13:57 UTC;-1;12.50;0.00;3.50;0.00;0.00;84.00\n\
+         # hostname;interval;timestamp;kbmemfree;kbavail;kbmemused;%memused\n\
+         x;5;2020-05-31 09:13:52 UTC;600;650;300;30.00\n",
+    ),
+    (
+        "sadf -d of memory",
+        "# hostname;interval;timestamp;kbmemfree;kbavail;kbmemused;%memused;kbswpfree;kbswpused\n\
+         x;5;2020-05-31 09:13:52 UTC;600;650;300;30.00;90;10\nx;5;2020-05-31 09:13:57 UTC;500;550;400;40.00;80;20\n",
+    ),
+    (
+        "nezha pod, restarted with an older clock",
+        "Time,TimeStamp,PodName,CpuUsageRate(%),MemoryUsage(Mi),MemoryUsageRate(%)\n\
+         2022-08-22 03:51:19.6 +0000 UTC m=+0.11,1661140279,a-1,5.5,64,50\n\
+         2022-08-22 03:52:19.6 +0000 UTC m=+60.1,1661140339,a-1,150,32,25\n\
+         2022-08-22 03:50:19.6 +0000 UTC m=+0.11,1661140219,a-2,5.5,64,50\n\
+         2022-08-22 03:53:19.6 +0000 UTC m=+120,1661140399,a-1,6,0,0\n",
+    ),
+    (
+        "exathlon, two nodes, -1 where nothing was read",
+        "t,node6_CPU_ALL_CPUs,node6_CPU_ALL_Sys%,node6_CPU_ALL_User%,node6_MEM_buffers,node6_MEM_cached,\
+         node6_MEM_memfree,node6_MEM_memtotal,node6_MEM_swapfree,node6_MEM_swaptotal,node7_CPU_ALL_CPUs,\
+         node7_CPU_ALL_Sys%,node7_CPU_ALL_User%,node7_MEM_memtotal\n\
+         1525405459,32.0,1.5,5.25,3.5,100.5,600,1000,0.0,0.0,16,50,50,2000\n\
+         1525405460,32.0,-1,-1,3.5,100.5,500,1000,0.0,0.0,16,50,50,2000\n",
+    ),
+    (
+        "mem2log, mode 1, with a torn line",
+        "2021-06-06 16:00:47,470: Starting mem2log with interval 1.0s, mode: 1\n\
+         2021-06-06 16:00:47,473: MemTotal: 1000.5, SwapTotal: 100.4\n2021-06-06 16:00:47,473: --\n\
+         2021-06-06 16:00:47,473: MA is MemAvailable, MF is MemFree, A is Anon\n\
+         2021-06-06 16:00:47,474: MA=700=70% MF=650 A=9 F=9 AF=9 IF=9 D=0 C=9 SF=100 SU=0 \n\
+         2021-06-06 16:00:48,475: MA=400=40% MF=35\n\
+         2021-06-06 16:00:49,475: MA=100=10% MF=50 A=9 F=9 AF=9 IF=9 D=0 C=9 SF=40 SU=60 \n\
+         2021-06-06 16:00:50,123: Got the SIGINT signal\n2021-06-06 16:00:50,123:   SU:  min 0.0, max 60.0\n\
+         2021-06-06 16:00:50,123: Exit.\n",
+    ),
+    (
+        "mem2log, mode 2",
+        "2021-06-06 16:00:47,470: Starting mem2log with interval 1.0s, mode: 2\n\
+         2021-06-06 16:00:47,473: MemTotal: 1000.5, SwapTotal: 0.0\n\
+         2021-06-06 16:00:47,474: MA=700 MF=650 BU=8 CA=9 SL=9 SF=0 SU=0 DI=0 WR=0 CF=9 SH=9 SL=9 SR=9\n",
+    ),
+    (
+        "psi2log, mode 0 and its head",
+        "2021-06-06 16:00:49,404: Starting psi2log, target: SYSTEM_WIDE, mode: 0, interval: 2 sec\n\
+         2021-06-06 16:00:49,405:      cpu      ||               io              ||            memory\n\
+         2021-06-06 16:00:49,405: ============= || ============================= || =======\n\
+         2021-06-06 16:00:49,405:      some     ||      some     |      full     ||      some     |      full     \n\
+         2021-06-06 16:00:49,405:  avg10  avg60 ||  avg10  avg60 |  avg10  avg60 ||  avg10  avg60 |  avg10  avg60\n\
+         2021-06-06 16:00:49,406:   1.00   1.25 ||   2.50   1.00 |   2.00   0.90 ||   7.50   0.72 |   6.25   0.72\n\
+         2021-06-06 16:00:51,406:   1.00   1.25 ||   2.50   1.00 |   2.00   0.90 || 750.00   0.72 |   6.25   0.72\n\
+         2021-06-06 16:00:53,406: some memory   39.66   9.76  26.20\n",
+    ),
+    (
         "burstgpt gpu log",
         "{\"0\": {\"monitor_id\": 0, \"record_time\": 14604572.627870236, \"GPU_used_mem\": 3, \"GPU_total_mem\": 4, \
          \"GPU_utilization\": 0, \"GPU_temperature\": 38}, \"1\": {\"monitor_id\": 1, \"record_time\": \
@@ -147,7 +206,7 @@ pub(super) const FORMATS: [(&str, &str); 19] = [
     ),
     (
         "nab",
-        "timestamp,value\n2014-02-14 14:30:00,6.456\n2014-02-14 14:35:00,NaN\n2014-02-14 14:40:00,101\n",
+        "timestamp,value\n2014-02-14 14:30:00,6.456\n2014-02-14 14:35:00,NaN\n2014-02-14 14:40:00,99.5\n",
     ),
     (
         "azure, no final newline",
@@ -236,6 +295,10 @@ fn bad_files_are_refused_with_place_and_remedy() {
         ("too many GPUs", &format!("{native}at_ns,gpu64_vram_own_bytes\n0,1\n")),
         ("one endless line", &format!("{native}at_ns,load_milli\n0,1\n{long}")),
         ("missing columns", "TIMESTAMP,ContextTokens,GeneratedTokensX\n1,2,3\n"),
+        (
+            "no processor use",
+            "timestamp,value\n2014-04-10 00:04:00,94.0\n2014-04-10 00:09:00,187.0\n",
+        ),
         ("json cut off", "{\"0\": {\"monitor_id\": 0, \"record_time\": 1, \"GPU_used_mem\""),
     ] {
         writeln!(out, "== {title}\n{}", render(text.as_bytes(), &ReadOptions::default())).unwrap();
@@ -265,6 +328,10 @@ fn a_wrong_mapping_is_refused_by_name() {
         ("unit = \"1\"", "unit = \"parsec\""),
         ("plus = [\"l\"]", "plus = []"),
         ("plus = [\"l\"]", "plus = [\"l\"]\nscale = inf"),
+        ("shape = \"table\"", "shape = \"text\""),
+        ("shape = \"table\"", "shape = \"text\"\nrows = [\"{t} {l\"]"),
+        ("shape = \"table\"", "shape = \"text\"\nrows = [\"{t}{l}\"]"),
+        ("shape = \"table\"", "shape = \"text\"\nrows = [\"{t} {load}\"]"),
         ("columns = [\"t\"]", "columns = []"),
         ("columns = [\"t\"]", "columns = [\"t\"]\nsorted = false"),
     ] {
@@ -275,10 +342,14 @@ fn a_wrong_mapping_is_refused_by_name() {
 }
 
 #[test]
-fn the_mapping_in_the_documentation_is_one() {
+fn the_documentation_has_a_mapping_that_is_one_and_every_preset() {
     let text = include_str!("import/mapping.md");
     let mapping = text.split("```").nth(1).unwrap().trim_start_matches("toml");
     assert!(Mapping::parse("mapping.md", mapping).is_ok());
+    for format in Format::known().iter().filter(|format| matches!(format, Format::Mapped(_))) {
+        let row = format!("| `{}` | {} |", format.name(), format.about());
+        assert!(text.contains(&row), "mapping.md lacks: {row}");
+    }
 }
 
 #[test]

@@ -189,6 +189,37 @@ fn a_run_in_a_folder_of_an_earlier_run_replaces_its_files_and_leaves_no_others()
         .filter(|name| name.starts_with('.'))
         .collect();
     assert!(beside.is_empty(), "left beside: {beside:?}");
+
+    run_in(folder.path(), "run plain.toml --out good --log off").exits(0);
+    assert!(!contents(&good).contains_key("events.jsonl"), "an older run's log beside the summary");
+}
+
+#[cfg(all(unix, feature = "live"))]
+#[test]
+fn a_run_that_is_stopped_by_a_signal_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = "duration = \"20000h\"\n[machine]\nmemory = \"16GiB\"\n";
+    fs::write(folder.path().join("long.toml"), scenario).unwrap();
+    let left = || {
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != "long.toml").collect::<Vec<_>>()
+    };
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_tiershift"))
+        .args(["run", "long.toml", "--out", "out"])
+        .current_dir(folder.path())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // What is begun beside the folder is what must go.
+    while left().is_empty() {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended before it could be stopped");
+        std::thread::yield_now();
+    }
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(left(), Vec::<String>::new());
 }
 
 #[test]

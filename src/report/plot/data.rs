@@ -74,6 +74,8 @@ pub(super) struct RateSeries {
 pub(super) struct GpuSeries {
     pub(super) vram: SpaceSeries,
     pub(super) utilization: RateSeries,
+    /// The last reading of its memory.
+    last: Space,
 }
 
 /// What a model is doing that takes time.
@@ -237,16 +239,17 @@ impl PlotData {
         }
         for (series, gpu) in self.gpus.iter_mut().zip(&sample.gpus) {
             series.vram.add(now, gpu.vram.as_ref());
+            series.last = gpu.vram.unwrap_or(series.last);
             series.utilization.add(now, gpu.utilization.as_ref());
         }
     }
 
     fn decision(&mut self, now: Timestamp, decision: &Decision) {
         match decision.reason {
-            Reason::Room { resource, projected, .. }
-            | Reason::WouldNotFit { resource, projected, .. } => {
+            Reason::Room { resource, projected, limit, .. }
+            | Reason::WouldNotFit { resource, projected, limit, .. } => {
                 let series = match resource {
-                    Resource::Vram => self.gpus.first_mut().map(|gpu| &mut gpu.vram),
+                    Resource::Vram => self.gpu_of(limit).map(|gpu| &mut gpu.vram),
                     Resource::Memory => Some(&mut self.memory),
                     Resource::Cpu | Resource::Gpu | Resource::Pressure => None,
                 };
@@ -280,6 +283,13 @@ impl PlotData {
         self.pending = self.changes.len().checked_sub(1);
         // The model that served drains from now until it is told to unload.
         self.drain(now, decision.rung);
+    }
+
+    /// Returns the GPU that a projection speaks of, which names its limit only: of those that could have such a
+    /// limit, the one with the most room beside the others' use, as placement takes it.
+    fn gpu_of(&mut self, limit: Bytes) -> Option<&mut GpuSeries> {
+        let large_enough = self.gpus.iter_mut().filter(|gpu| gpu.last.total >= limit);
+        large_enough.max_by_key(|gpu| gpu.last.total - gpu.last.others)
     }
 
     /// Whatever is ready on this rung has begun to drain.

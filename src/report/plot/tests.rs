@@ -345,6 +345,33 @@ fn an_svg_is_text_that_can_be_reviewed() {
 }
 
 #[test]
+fn what_is_projected_stands_at_the_gpu_that_the_model_would_go_to() {
+    let gib = Bytes::from_gib;
+    let space = |total, others| {
+        let vram = Some(Space { total: gib(total), others: gib(others), own: Bytes::ZERO });
+        crate::sample::GpuSample { vram, ..Default::default() }
+    };
+    for (gpus, limit, want) in [
+        (vec![space(12, 1), space(24, 5)], 20, [false, true]),
+        (vec![space(24, 5), space(12, 1)], 20, [true, false]),
+        (vec![space(24, 20), space(24, 5)], 20, [false, true]),
+        (vec![space(24, 20), space(12, 1)], 10, [false, true]),
+        (vec![space(12, 1), space(12, 1)], 20, [false, false]),
+    ] {
+        let mut run = Play::new();
+        run.input(&Input::Sample(Sample { gpus, ..Sample::default() }));
+        let (to, resource) = (Rung(1), Resource::Vram);
+        let reason = Reason::WouldNotFit { to, resource, projected: gib(23), limit: gib(limit) };
+        let action = Action::Hold;
+        run.output(&Output::Decision(Decision { action, rung: Rung(0), reason, gates: vec![] }));
+        run.data.finish(Timestamp::from_secs(1));
+        let got: Vec<bool> =
+            run.data.gpus.iter().map(|gpu| !gpu.vram.projected.is_empty()).collect();
+        assert_eq!(got, want, "limit {limit}");
+    }
+}
+
+#[test]
 fn nothing_and_everything_at_once_can_be_drawn() {
     let empty = Play::new();
     let picture = svg("", &empty.data, &empty.fold.finish(Timestamp::ZERO));

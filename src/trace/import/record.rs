@@ -5,12 +5,14 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use crate::trace::TraceError;
-use crate::trace::column::Slots;
+use crate::trace::column::{self, Slots};
 use crate::trace::defects::{DefectKind, Defects, Place};
 use crate::trace::import::json::Scanner;
 use crate::trace::import::number::{self, Unit};
+use crate::trace::import::raw::Shape;
 use crate::trace::import::table::{self, Cell};
-use crate::trace::import::{Field, Mapping, Shape};
+use crate::trace::import::template::Template;
+use crate::trace::import::{Field, Mapping};
 use crate::trace::native::QUOTED_BYTES;
 use crate::trace::source::Source;
 
@@ -83,6 +85,7 @@ impl Records {
         loop {
             let line = match self.mapping.layout.shape {
                 Shape::Table => self.next_row(source, defects)?,
+                Shape::Text => self.next_text(source, defects)?,
                 Shape::JsonLines | Shape::Json => self.next_value(source, defects)?,
             };
             let Some(place) = line else {
@@ -164,6 +167,17 @@ impl Records {
             value /= divisor;
         }
         let value = value.round();
+        if field.assumed && !field.quantity.may_be(value) {
+            let column = &self.mapping.columns[field.plus[0]];
+            let reason = format!(
+                "`{column}` was taken as `{}`, for {} does not say what it is, and {} cannot be: describe the file \
+                 in a mapping of your own",
+                column::name_of(field.slot),
+                self.mapping.name,
+                self.cells[field.plus[0]].text
+            );
+            return Err(defects.refuse(place, reason));
+        }
         // 2^62: well inside an i64, so that the cast is exact, and four million terabytes.
         if value.abs() <= 4_611_686_018_427_387_904.0 {
             return Ok(Some(value as i64));
@@ -259,7 +273,7 @@ impl Records {
             let number = line.number;
             let here = Place { line: number, column: 1 };
             let Some(text) = table::decode(line.bytes, layout.encoding.as_deref()) else {
-                defects.note(DefectKind::UnreadableRow, here, || "not UTF-8".to_owned())?;
+                defects.note(DefectKind::UnreadableRow, here, || NOT_UTF_8.to_owned())?;
                 continue;
             };
             let text = text.trim_start_matches('\u{feff}');
@@ -290,7 +304,7 @@ impl Records {
             let is_header = match &layout.tag {
                 Some(tag) if layout_ignores(&tag.ignore, first.text) => continue,
                 Some(tag) if first.text == tag.header => true,
-                Some(tag) if first.text == tag.sample => false,
+                Some(tag) if tag.sample.as_ref().is_none_or(|sample| first.text == sample) => false,
                 Some(_) => {
                     defects.note(DefectKind::UnreadableRow, here, || {
                         format!("a line of an unknown sort, \"{}\"", quoted(first.text))
@@ -336,12 +350,72 @@ impl Records {
                     &layout.missing,
                 );
             }
+            if !self.counts() {
+                continue;
+            }
             if let Some(&time) = mapping.time.columns.first() {
                 column = self.cells[time].column.max(column);
             }
             return Ok(Some(Place { line: number, column }));
         }
         Ok(None)
+    }
+
+    /// Whether the present row is one of those that the mapping wants.
+    fn counts(&self) -> bool {
+        self.mapping.only.iter().all(|(at, wanted)| {
+            let cell = &self.cells[*at];
+            cell.presence == Presence::NoColumn || wanted.contains(&cell.text)
+        })
+    }
+
+    fn next_text(
+        &mut self,
+        source: &mut Source,
+        defects: &mut Defects,
+    ) -> Result<Option<Place>, TraceError> {
+        let mapping = Arc::clone(&self.mapping);
+        let lines = &mapping.text;
+        while let Some(line) = source.line()? {
+            let place = Place { line: line.number, column: 1 };
+            let Some(text) = table::decode(line.bytes, mapping.layout.encoding.as_deref()) else {
+                defects.note(DefectKind::UnreadableRow, place, || NOT_UTF_8.to_owned())?;
+                continue;
+            };
+            let text = text.trim_start_matches('\u{feff}');
+            if lines.skip.iter().any(|template| template.cut(text, |_, _| {}))
+                || self.take_text(&lines.told, text)
+            {
+                continue;
+            }
+            // What another sort of row has said is no part of this one.
+            for name in lines.rows.iter().flat_map(Template::names) {
+                self.cells[mapping.column(name)].set(None, &[]);
+            }
+            if self.take_text(&lines.rows, text) {
+                if self.counts() {
+                    return Ok(Some(place));
+                }
+            } else if text.trim().is_empty() {
+                defects.note(DefectKind::BlankRow, place, || "an empty line".to_owned())?;
+            } else {
+                defects.note(DefectKind::UnreadableRow, place, || {
+                    format!("\"{}\" is no line that {} has", quoted(text), mapping.name)
+                })?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the cells of a line that fits one of the templates. What an earlier line told stays.
+    fn take_text(&mut self, templates: &[Template], text: &str) -> bool {
+        let Self { mapping, cells, .. } = self;
+        templates.iter().any(|template| {
+            template.cut(text, |name, cell| {
+                let cell = Some((cell.text, cell.column));
+                cells[mapping.column(name)].set(cell, &mapping.layout.missing);
+            })
+        })
     }
 
     fn next_value(
@@ -449,6 +523,8 @@ impl Found {
         }
     }
 }
+
+const NOT_UTF_8: &str = "not UTF-8";
 
 fn layout_ignores(ignored: &[String], tag: &str) -> bool {
     ignored.iter().any(|known| known == tag)

@@ -59,10 +59,13 @@ pub(crate) fn cells<'a>(line: &'a str, separator: char, into: &mut Vec<Cell<'a>>
 }
 
 /// Finds a mapping's column in a header: `#3` is the third; else the whole name, then the name without a
-/// unit in brackets. The first of several equal names counts.
+/// unit in brackets, and `*name` is one that ends so. The first of several counts.
 pub(crate) fn find(header: &[Cell<'_>], name: &str) -> Option<usize> {
     if let Some(position) = name.strip_prefix('#').and_then(|digits| digits.parse::<usize>().ok()) {
         return position.checked_sub(1);
+    }
+    if let Some(end) = name.strip_prefix('*') {
+        return header.iter().position(|cell| cell.text.ends_with(end));
     }
     let exact = header.iter().position(|cell| cell.text == name);
     exact.or_else(|| header.iter().position(|cell| bare(cell.text) == name))
@@ -108,6 +111,8 @@ mod tests {
         assert_eq!(find(&header, "use"), Some(3));
         assert_eq!(find(&header[..3], "use"), Some(1));
         assert_eq!(find(&header, "#2"), Some(1));
+        assert_eq!(find(&header, "*e [MiB]"), Some(2));
+        assert_eq!(find(&header, "*e"), Some(0));
         assert_eq!(find(&header, "none"), None);
         assert_eq!(unit_of("use [MiB]"), Some("MiB"));
     }

@@ -1,0 +1,174 @@
+//! Lines of plain text, cut by a template: `{time}: MA={available}={} MF={}`.
+//!
+//! Words stand for themselves, a blank for any run of blanks, `{name}` for a cell and `{}` for one that nobody
+//! wants. A cell ends where the text behind it is found first. There are no classes and no alternatives: what a
+//! regular expression could say beyond this, no log that we have met needs.
+
+use crate::trace::import::table::Cell;
+
+/// A template, ready to cut lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Template(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Words(String),
+    /// A cell's name; empty where it is skipped.
+    Cell(String),
+}
+
+impl Template {
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// Where a brace stands alone, or two cells touch: nothing would tell where the first one ends.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((words, behind)) = rest.split_once('{') {
+            let Some((name, after)) = behind.split_once('}') else {
+                return Err(format!("a brace of the template \"{text}\" is not closed"));
+            };
+            if !words.is_empty() {
+                parts.push(Part::Words(words.to_owned()));
+            } else if matches!(parts.last(), Some(Part::Cell(_))) {
+                return Err(format!(
+                    "two cells of the template \"{text}\" touch: put what is between them"
+                ));
+            }
+            parts.push(Part::Cell(name.to_owned()));
+            rest = after;
+        }
+        if rest.contains('}') {
+            return Err(format!("a brace of the template \"{text}\" is not opened"));
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Words(rest.to_owned()));
+        }
+        Ok(Self(parts))
+    }
+
+    /// Returns the names of its cells.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Cell(name) if !name.is_empty() => Some(name.as_str()),
+            Part::Cell(_) | Part::Words(_) => None,
+        })
+    }
+
+    /// Cuts a line, and hands over each cell that has a name. Returns whether the line fits; where it does not,
+    /// nothing is handed over.
+    pub fn cut<'a>(&self, line: &'a str, mut set: impl FnMut(&str, Cell<'a>)) -> bool {
+        let line = line.trim_end();
+        let mut found = Vec::with_capacity(self.0.len());
+        let mut at = 0;
+        let mut open: Option<&str> = None;
+        for part in &self.0 {
+            match part {
+                Part::Cell(name) => open = Some(name),
+                Part::Words(words) => {
+                    let place = match open {
+                        None => starts_at(line, at, words).map(|end| (at, end)),
+                        Some(_) => find(line, at, words),
+                    };
+                    let Some((begin, end)) = place else { return false };
+                    if let Some(name) = open.take() {
+                        found.push((name, at, begin));
+                    }
+                    at = end;
+                }
+            }
+        }
+        match open {
+            Some(name) => found.push((name, at, line.len())),
+            None if at < line.len() => return false,
+            None => {}
+        }
+        for (name, begin, end) in found {
+            if !name.is_empty() {
+                let raw = &line[begin..end];
+                let blanks = raw.len() - raw.trim_start().len();
+                set(name, Cell { column: (begin + blanks) as u64 + 1, text: raw.trim() });
+            }
+        }
+        true
+    }
+}
+
+/// Finds the first place from `from` on where `words` stand, and returns its beginning and end.
+fn find(line: &str, from: usize, words: &str) -> Option<(usize, usize)> {
+    let places = line[from..].char_indices().map(|(at, _)| from + at);
+    places.into_iter().find_map(|at| Some((at, starts_at(line, at, words)?)))
+}
+
+/// Returns where `words` end that stand at `at`.
+fn starts_at(line: &str, at: usize, words: &str) -> Option<usize> {
+    let mut rest = &line[at..];
+    for word in words.split_inclusive(' ') {
+        let (solid, blank) = match word.strip_suffix(' ') {
+            Some(solid) => (solid, true),
+            None => (word, false),
+        };
+        rest = rest.strip_prefix(solid)?;
+        if blank {
+            let behind = rest.trim_start();
+            // A line's trailing blanks were cut off: the blanks of the template count as met there.
+            if behind.len() == rest.len() && !rest.is_empty() {
+                return None;
+            }
+            rest = behind;
+        }
+    }
+    Some(line.len() - rest.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(template: &str, line: &str, want: Option<&[(&str, u64, &str)]>) {
+        let mut got = Vec::new();
+        let fits = Template::parse(template)
+            .unwrap()
+            .cut(line, |name, cell| got.push((name.to_owned(), cell.column, cell.text)));
+        let got: Vec<_> =
+            got.iter().map(|(n, column, text)| (n.as_str(), *column, *text)).collect();
+        assert_eq!(fits.then_some(got.as_slice()), want, "{template:?} over {line:?}");
+    }
+
+    #[test]
+    fn a_line_is_cut_where_the_words_of_the_template_stand() {
+        check(
+            "{t}: MA={a}={} SU={s}",
+            "9,5: MA=7=76% MF=1 SU=0 ",
+            Some(&[("t", 1, "9,5"), ("a", 9, "7"), ("s", 23, "0")]),
+        );
+        check(
+            "{t}: {a} | {b} {}",
+            "1:   2.5 |   3   4 | 5",
+            Some(&[("t", 1, "1"), ("a", 6, "2.5"), ("b", 14, "3")]),
+        );
+        check("{}--{}", "1: -- | --", Some(&[]));
+        check("Exit.", "Exit.", Some(&[]));
+        check("{t}: é{a}", "1: é°2", Some(&[("t", 1, "1"), ("a", 6, "°2")]));
+    }
+
+    #[test]
+    fn a_line_that_does_not_fit_gives_nothing() {
+        check("{t}: MA={a} SU={s}", "9: MA=7 MF=1", None);
+        check("Exit.", "Exit. 1", None);
+        check("{t} end", "1 end of it", None);
+        check("a b", "ab", None);
+        check("a", "", None);
+    }
+
+    #[test]
+    fn a_template_that_could_not_be_cut_is_refused() {
+        for wrong in ["{a", "a}", "{a}{b}", "{a}{}"] {
+            assert!(Template::parse(wrong).is_err(), "{wrong}");
+        }
+        let template = Template::parse("{a} {} {b}").unwrap();
+        assert_eq!(template.names().collect::<Vec<_>>(), ["a", "b"]);
+    }
+}
