@@ -253,6 +253,16 @@ fn exit_codes_tell_done_failed_and_could_not() {
 }
 
 #[test]
+fn a_scenario_whose_baseline_meets_it_too_is_refused_as_toothless() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = "duration = \"10m\"\n[machine]\nmemory = \"16GiB\"\n[expect]\nreversals = 0\n\
+        [baseline]\npolicy = \"original\"\nfails = [\"reversals\"]\n";
+    fs::write(folder.path().join("toothless.toml"), scenario).unwrap();
+    let ran = run_in(folder.path(), "check toothless.toml --bless").exits(1);
+    assert!(ran.out.contains("the scenario has no teeth: the baseline original"), "{}", ran.out);
+}
+
+#[test]
 fn a_blessed_scenario_passes_until_its_story_changes() {
     let folder = workshop();
     run_in(folder.path(), "check plain.toml").exits(1);
