@@ -17,10 +17,17 @@ pub(crate) struct Tools<'a> {
     pub(crate) models: &'a Path,
 }
 
+/// Something on loopback that completes: a daemon, or a model's own server, which wants a key.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    port: u16,
+    key: Option<String>,
+}
+
 /// A daemon that runs. Dropped, it is told to stop, and waited for.
 pub(crate) struct Daemon {
     child: Child,
-    pub(crate) port: u16,
+    pub(crate) server: Server,
 }
 
 impl Daemon {
@@ -46,22 +53,26 @@ impl Daemon {
         let out = child.stdout.take().ok_or("it has an output")?;
         BufReader::new(out).read_line(&mut line)?;
         let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
-        Ok(Self { child, port: port.ok_or("it says where it listens")? })
+        let port = port.ok_or("it says where it listens")?;
+        Ok(Self { child, server: Server { port, key: None } })
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Returns the port of the model's server that it has started.
-    pub(crate) fn engine_port(&self) -> Result<u16, Box<dyn Error>> {
+    /// Returns the model's server that it has started. What that needs to know stands with its process.
+    pub(crate) fn engine(&self) -> Result<Server, Box<dyn Error>> {
         for id in children(self.pid()) {
             let line = fs::read_to_string(format!("/proc/{id}/cmdline"))?;
             let mut arguments = line.split('\0');
             if arguments.any(|word| word == "--port")
                 && let Some(port) = arguments.next()
             {
-                return Ok(port.parse()?);
+                let variables = fs::read_to_string(format!("/proc/{id}/environ"))?;
+                let mut variables = variables.split('\0');
+                let key = variables.find_map(|word| word.strip_prefix("LLAMA_API_KEY="));
+                return Ok(Server { port: port.parse()?, key: key.map(str::to_owned) });
             }
         }
         Err("it has no model".into())
@@ -76,28 +87,33 @@ impl Drop for Daemon {
     }
 }
 
-/// Sends a request and returns the reply, head and body.
-///
-/// # Errors
-/// A connection that breaks, and a reply that is no success.
-pub(crate) fn ask(port: u16, path: &str, body: Option<&str>) -> Result<String, Box<dyn Error>> {
-    let mut reply = String::new();
-    send(port, path, body)?.read_to_string(&mut reply)?;
-    if reply.starts_with("HTTP/1.1 20") { Ok(reply) } else { Err(reply.into()) }
-}
-
-/// Sends a request: a body is posted.
-pub(crate) fn send(port: u16, path: &str, body: Option<&str>) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_nodelay(true)?;
-    let head = "HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n";
-    match body {
-        Some(body) => write!(
-            stream,
-            "POST {path} {head}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )?,
-        None => write!(stream, "GET {path} {head}\r\n")?,
+impl Server {
+    /// Sends a request and returns the reply, head and body.
+    ///
+    /// # Errors
+    /// A connection that breaks, and a reply that is no success.
+    pub(crate) fn ask(&self, path: &str, body: Option<&str>) -> Result<String, Box<dyn Error>> {
+        let mut reply = String::new();
+        self.send(path, body)?.read_to_string(&mut reply)?;
+        if reply.starts_with("HTTP/1.1 20") { Ok(reply) } else { Err(reply.into()) }
     }
-    Ok(stream)
+
+    /// Sends a request: a body is posted.
+    pub(crate) fn send(&self, path: &str, body: Option<&str>) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_nodelay(true)?;
+        let mut head = "HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n".to_owned();
+        if let Some(key) = &self.key {
+            head += &format!("Authorization: Bearer {key}\r\n");
+        }
+        match body {
+            Some(body) => write!(
+                stream,
+                "POST {path} {head}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )?,
+            None => write!(stream, "GET {path} {head}\r\n")?,
+        }
+        Ok(stream)
+    }
 }

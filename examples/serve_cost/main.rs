@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tiershift::time::{Clock, SpanText, SystemClock};
 
-use crate::daemon::{Daemon, Tools, ask};
+use crate::daemon::{Daemon, Server, Tools};
 use crate::footprint::Footprint;
 
 mod daemon;
@@ -82,17 +82,19 @@ fn measure(recorded: Tools<'_>, plain: Tools<'_>) -> Result<(), Box<dyn Error>> 
     let plain = Daemon::start(plain, folder.path(), &[])?;
     // The first request waits for the model.
     for daemon in [&recorded, &plain] {
-        reply(daemon.port)?;
+        reply(&daemon.server)?;
     }
-    let direct = recorded.engine_port()?;
+    let direct = recorded.engine()?;
     println!(
         "completions of one token, each client now bare, now through the daemon, p50 and p99:"
     );
     for (clients, pace) in [(1, Duration::ZERO), (CLIENTS, PACE)] {
-        let [bare, through] = paced([direct, recorded.port], clients, pace)?.map(|mut spans| {
-            spans.sort();
-            [50, 99].map(|percent| spans[(spans.len() - 1) * percent / 100].as_secs_f64() * 1000.0)
-        });
+        let [bare, through] =
+            paced([&direct, &recorded.server], clients, pace)?.map(|mut spans| {
+                spans.sort();
+                [50, 99]
+                    .map(|percent| spans[(spans.len() - 1) * percent / 100].as_secs_f64() * 1000.0)
+            });
         println!(
             "{clients:3} clients: {:.2} and {:.2} ms, {:.2} and {:.2} ms, {:+.2} and {:+.2} ms",
             bare[0],
@@ -103,7 +105,7 @@ fn measure(recorded: Tools<'_>, plain: Tools<'_>) -> Result<(), Box<dyn Error>> 
             through[1] - bare[1],
         );
     }
-    compare_throughput(direct, &plain, &recorded)?;
+    compare_throughput(&direct, &plain, &recorded)?;
     let pid = recorded.pid();
     let mut clock = SystemClock::start();
     let before = ticks(pid)?;
@@ -119,7 +121,11 @@ fn measure(recorded: Tools<'_>, plain: Tools<'_>) -> Result<(), Box<dyn Error>> 
 ///
 /// At a pace that leaves the machine time: where clients ask as fast as they can, each reply waits for all the others,
 /// and what is measured is the throughput.
-fn paced(ports: [u16; 2], clients: usize, pace: Duration) -> Result<[Vec<Duration>; 2], String> {
+fn paced(
+    servers: [&Server; 2],
+    clients: usize,
+    pace: Duration,
+) -> Result<[Vec<Duration>; 2], String> {
     std::thread::scope(|threads| {
         let each = (0..clients).map(|client| {
             threads.spawn(move || -> Result<[Vec<Duration>; 2], String> {
@@ -131,7 +137,7 @@ fn paced(ports: [u16; 2], clients: usize, pace: Duration) -> Result<[Vec<Duratio
                     next += pace;
                     // Half of the clients begin with the one, half with the other.
                     let which = (turn + client) % 2;
-                    spans[which].push(reply(ports[which]).map_err(|error| error.to_string())?);
+                    spans[which].push(reply(servers[which]).map_err(|error| error.to_string())?);
                 }
                 Ok(spans)
             })
@@ -148,11 +154,11 @@ fn paced(ports: [u16; 2], clients: usize, pace: Duration) -> Result<[Vec<Duratio
 
 /// Prints how many requests a second are served bare, without a recorder, and with one.
 fn compare_throughput(
-    direct: u16,
+    direct: &Server,
     plain: &Daemon,
     recorded: &Daemon,
 ) -> Result<(), Box<dyn Error>> {
-    let ports = [direct, plain.port, recorded.port];
+    let servers = [direct, &plain.server, &recorded.server];
     let pids = [plain.pid(), recorded.pid()];
     let mut spent = [Duration::ZERO; 3];
     let mut rounds = Vec::new();
@@ -163,7 +169,7 @@ fn compare_throughput(
         // Another one goes first each time.
         for which in [turn % 3, (turn + 1) % 3, (turn + 2) % 3] {
             let begin = clock.now();
-            crowd(ports[which])?;
+            crowd(servers[which])?;
             took[which] = clock.now().since(begin);
             spent[which] += took[which];
         }
@@ -190,12 +196,12 @@ fn compare_throughput(
 }
 
 /// Sends a round of requests, from all clients at once.
-fn crowd(port: u16) -> Result<(), String> {
+fn crowd(server: &Server) -> Result<(), String> {
     std::thread::scope(|threads| {
         let each = (0..CLIENTS).map(|_| {
             threads.spawn(move || {
                 (0..REQUESTS / CLIENTS)
-                    .try_for_each(|_| reply(port).map(|_| ()).map_err(|error| error.to_string()))
+                    .try_for_each(|_| reply(server).map(|_| ()).map_err(|error| error.to_string()))
             })
         });
         let each: Vec<_> = each.collect();
@@ -204,10 +210,10 @@ fn crowd(port: u16) -> Result<(), String> {
 }
 
 /// Returns how long a reply takes.
-fn reply(port: u16) -> Result<Duration, Box<dyn Error>> {
+fn reply(server: &Server) -> Result<Duration, Box<dyn Error>> {
     let clock = SystemClock::start();
     let begin = clock.now();
-    ask(port, "/v1/completions", Some(r#"{"prompt":"a","max_tokens":1}"#))?;
+    server.ask("/v1/completions", Some(r#"{"prompt":"a","max_tokens":1}"#))?;
     Ok(clock.now().since(begin))
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tiershift::time::{Clock, SystemClock, Timestamp};
 
-use crate::daemon::{Daemon, Tools, ask, send};
+use crate::daemon::{Daemon, Server, Tools};
 use crate::footprint::Footprint;
 
 /// Switches a daemon between its two smallest tiers, once in each `period` until `span` is over, asking it all the
@@ -34,16 +34,16 @@ pub(crate) fn soak(
     for turn in 0..turns {
         let next = clock.now() + period;
         let tier = if turn % 2 == 0 { "medium" } else { "small" };
-        ask(daemon.port, "/switch", Some(&format!("{{\"tier\":\"{tier}\"}}")))?;
+        daemon.server.ask("/switch", Some(&format!("{{\"tier\":\"{tier}\"}}")))?;
         // These are served before, during and after it.
         for _ in 0..REQUESTS {
-            let reply = ask(daemon.port, "/v1/completions", Some(&completion(WORDS)))?;
+            let reply = daemon.server.ask("/v1/completions", Some(&completion(WORDS)))?;
             if !reply.contains("data: [DONE]") {
                 return Err(reply.into());
             }
         }
-        hang_up(daemon.port)?;
-        ask(daemon.port, "/metrics", None)?;
+        hang_up(&daemon.server)?;
+        daemon.server.ask("/metrics", None)?;
         wait_for(&daemon, tier, &mut clock)?;
         clock.wait_until(next);
         let footprint = Footprint::of(daemon.pid())?;
@@ -93,8 +93,8 @@ fn judge(readings: &[Footprint]) -> bool {
 }
 
 /// Leaves in the middle of a reply.
-fn hang_up(port: u16) -> Result<(), Box<dyn Error>> {
-    let mut stream = send(port, "/v1/completions", Some(&completion(3000)))?;
+fn hang_up(server: &Server) -> Result<(), Box<dyn Error>> {
+    let mut stream = server.send("/v1/completions", Some(&completion(3000)))?;
     let mut bytes = [0; 1024];
     let mut read = Vec::new();
     while !String::from_utf8_lossy(&read).contains("data: ") {
@@ -115,7 +115,7 @@ fn completion(tokens: u32) -> String {
 fn wait_for(daemon: &Daemon, tier: &str, clock: &mut SystemClock) -> Result<(), Box<dyn Error>> {
     let end = clock.now() + PATIENCE;
     loop {
-        let reply = ask(daemon.port, "/status", None)?;
+        let reply = daemon.server.ask("/status", None)?;
         let body = reply.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         let status: Value = serde_json::from_str(body)?;
         if status["tier"] == tier && status["requests"]["running"] == 0 {
