@@ -3,9 +3,12 @@
 use std::error::Error;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tiershift::time::{Clock, SystemClock, Timestamp};
 
 use crate::footprint::children;
 
@@ -31,27 +34,46 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a daemon in a folder, and waits until it listens.
+    /// Starts a daemon with models of its own in a folder, and waits until it listens.
     pub(crate) fn start(
         tools: Tools<'_>,
         folder: &Path,
         arguments: &[&str],
     ) -> Result<Self, Box<dyn Error>> {
-        let mut child = Command::new(tools.tiershift)
+        let mut command = Command::new(tools.tiershift);
+        command.arg("serve").arg("--llama-server").arg(tools.engine);
+        command.arg("--models").arg(tools.models).args(arguments);
+        Self::spawn(command, folder)
+    }
+
+    /// Starts a daemon that completes with another server's model.
+    pub(crate) fn before(
+        tools: Tools<'_>,
+        server: &Server,
+        folder: &Path,
+        arguments: &[&str],
+    ) -> Result<Self, Box<dyn Error>> {
+        let mut command = Command::new(tools.tiershift);
+        command.args(["serve", "--server", &format!("http://127.0.0.1:{}", server.port)]);
+        command.args(arguments);
+        Self::spawn(command, folder)
+    }
+
+    fn spawn(mut command: Command, folder: &Path) -> Result<Self, Box<dyn Error>> {
+        let mut child = command
+            .args(["--port", "0"])
             .current_dir(folder)
-            .args(["serve", "--port", "0", "--llama-server"])
-            .arg(tools.engine)
-            .arg("--models")
-            .arg(tools.models)
-            .args(arguments)
-            // It waits for its threads in turns of a loop, so that two of them on a busy machine answer in seconds
-            // what one answers in milliseconds; and it is not what is measured.
-            .env("LLAMA_ARG_THREADS", "1")
+            .env(THREADS.0, THREADS.1)
             .stdout(Stdio::piped())
             .spawn()?;
+        let mut out = BufReader::new(child.stdout.take().ok_or("it has an output")?);
         let mut line = String::new();
-        let out = child.stdout.take().ok_or("it has an output")?;
-        BufReader::new(out).read_line(&mut line)?;
+        while !line.starts_with("serving on ") {
+            line.clear();
+            if out.read_line(&mut line)? == 0 {
+                return Err("it does not say where it listens".into());
+            }
+        }
         let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
         let port = port.ok_or("it says where it listens")?;
         Ok(Self { child, server: Server { port, key: None } })
@@ -76,6 +98,44 @@ impl Daemon {
             }
         }
         Err("it has no model".into())
+    }
+}
+
+/// A model's server that is nobody's. Dropped, it is killed.
+pub(crate) struct Engine {
+    child: Child,
+    pub(crate) server: Server,
+}
+
+impl Engine {
+    /// Starts one with the only model of the folder, and waits until it completes.
+    pub(crate) fn start(tools: Tools<'_>) -> Result<Self, Box<dyn Error>> {
+        let model = fs::read_dir(tools.models)?.next().ok_or("there is a model")??.path();
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let child = Command::new(tools.engine)
+            .args(["--host", "127.0.0.1", "--parallel", "4", "--port", &port.to_string()])
+            .arg("--model")
+            .arg(model)
+            .env(THREADS.0, THREADS.1)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let engine = Self { child, server: Server { port, key: None } };
+        let mut clock = SystemClock::start();
+        while engine.server.ask("/health", None).is_err() {
+            if clock.now() > Timestamp::ZERO + LOAD_TIMEOUT {
+                return Err("the model does not load".into());
+            }
+            clock.wait_until(clock.now() + Duration::from_millis(50));
+        }
+        Ok(engine)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -117,3 +177,9 @@ impl Server {
         Ok(stream)
     }
 }
+
+/// llama-server's threads wait for each other in turns of a loop, so that two of them on a busy machine answer in seconds
+/// what one answers in milliseconds; and it is not what is measured.
+const THREADS: (&str, &str) = ("LLAMA_ARG_THREADS", "1");
+
+const LOAD_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,9 +1,9 @@
 //! What `tiershift serve` costs: `serve_cost TIERSHIFT LLAMA_SERVER MODELS [soak SPAN PERIOD]`.
 //!
 //! Uses the smallest models of a folder: a tiny one shows the most. Starts a daemon and asks it and its own model's
-//! server in turns: the same process replies both times, so that the difference is the daemon's. Then the server, a
-//! daemon without a recorder and one with take turns; then the daemon rests. `soak 1h 10s` does something else: an hour with a switch
-//! every ten seconds, after which the daemon must be no larger. Linux only.
+//! server in turns: the same process replies both times, so that the difference is the daemon's. Then the daemon rests; then
+//! a server, a daemon before it and one that records before it take turns. `soak 1h 10s` does something else: an
+//! hour with a switch every ten seconds, after which the daemon must be no larger. Linux only.
 
 use std::error::Error;
 use std::fs;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tiershift::time::{Clock, SpanText, SystemClock};
 
-use crate::daemon::{Daemon, Server, Tools};
+use crate::daemon::{Daemon, Engine, Server, Tools};
 use crate::footprint::Footprint;
 
 mod daemon;
@@ -43,8 +43,9 @@ fn run(words: &[String]) -> Result<bool, Box<dyn Error>> {
     let tools = |models| Tools { tiershift: &tiershift, engine: &engine, models };
     match mode {
         [] => {
-            let [recorded, plain] = [smallest(&models, 1)?, smallest(&models, 1)?];
-            measure(tools(recorded.path()), tools(plain.path()))?;
+            let smallest = smallest(&models, 1)?;
+            measure_replies(tools(smallest.path()))?;
+            measure_recorder(tools(smallest.path()))?;
             Ok(true)
         }
         [mode, span, period] if mode == "soak" => {
@@ -76,25 +77,21 @@ fn smallest(models: &Path, count: usize) -> Result<tempfile::TempDir, Box<dyn Er
     Ok(folder)
 }
 
-fn measure(recorded: Tools<'_>, plain: Tools<'_>) -> Result<(), Box<dyn Error>> {
+/// Prints what a daemon that records adds to a reply, and what it takes when it rests.
+fn measure_replies(tools: Tools<'_>) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
-    let recorded = Daemon::start(recorded, folder.path(), &["--log", "recordings"])?;
-    let plain = Daemon::start(plain, folder.path(), &[])?;
+    let daemon = Daemon::start(tools, folder.path(), &["--log", "recordings"])?;
     // The first request waits for the model.
-    for daemon in [&recorded, &plain] {
-        reply(&daemon.server)?;
-    }
-    let direct = recorded.engine()?;
+    reply(&daemon.server)?;
+    let engine = daemon.engine()?;
     println!(
         "completions of one token, each client now bare, now through the daemon, p50 and p99:"
     );
     for (clients, pace) in [(1, Duration::ZERO), (CLIENTS, PACE)] {
-        let [bare, through] =
-            paced([&direct, &recorded.server], clients, pace)?.map(|mut spans| {
-                spans.sort();
-                [50, 99]
-                    .map(|percent| spans[(spans.len() - 1) * percent / 100].as_secs_f64() * 1000.0)
-            });
+        let [bare, through] = paced([&engine, &daemon.server], clients, pace)?.map(|mut spans| {
+            spans.sort();
+            [50, 99].map(|percent| spans[(spans.len() - 1) * percent / 100].as_secs_f64() * 1000.0)
+        });
         println!(
             "{clients:3} clients: {:.2} and {:.2} ms, {:.2} and {:.2} ms, {:+.2} and {:+.2} ms",
             bare[0],
@@ -105,8 +102,7 @@ fn measure(recorded: Tools<'_>, plain: Tools<'_>) -> Result<(), Box<dyn Error>> 
             through[1] - bare[1],
         );
     }
-    compare_throughput(&direct, &plain, &recorded)?;
-    let pid = recorded.pid();
+    let pid = daemon.pid();
     let mut clock = SystemClock::start();
     let before = ticks(pid)?;
     clock.wait_until(clock.now() + REST);
@@ -152,13 +148,14 @@ fn paced(
     })
 }
 
-/// Prints how many requests a second are served bare, without a recorder, and with one.
-fn compare_throughput(
-    direct: &Server,
-    plain: &Daemon,
-    recorded: &Daemon,
-) -> Result<(), Box<dyn Error>> {
-    let servers = [direct, &plain.server, &recorded.server];
+/// Prints how many requests a second a server completes bare, through a daemon without a recorder, and through one with.
+fn measure_recorder(tools: Tools<'_>) -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    // One server for all: two of the same model differ by several percent.
+    let engine = Engine::start(tools)?;
+    let plain = Daemon::before(tools, &engine.server, folder.path(), &[])?;
+    let recorded = Daemon::before(tools, &engine.server, folder.path(), &["--log", "recordings"])?;
+    let servers = [&engine.server, &plain.server, &recorded.server];
     let pids = [plain.pid(), recorded.pid()];
     let mut spent = [Duration::ZERO; 3];
     let mut rounds = Vec::new();
