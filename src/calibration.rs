@@ -46,8 +46,36 @@ pub struct Measured {
     pub load_transient: Bytes,
     /// Prompt tokens a second.
     pub prefill: Speeds,
-    /// Reply tokens a second.
+    /// Reply tokens a second, behind little context.
     pub decode: Speeds,
+    /// The same alone, behind little context and behind more.
+    pub decode_behind: [Decoding; 2],
+}
+
+/// How fast a reply was behind some context.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Decoding {
+    /// The prompt and half of the reply.
+    pub context_tokens: f64,
+    /// Reply tokens a second.
+    pub tokens_per_second: f64,
+}
+
+impl Decoding {
+    /// Returns the tokens a second with no context, and the context behind which they are half as many, by the line
+    /// through the time of a token behind `little` and behind `much`.
+    fn line_through([little, much]: [Self; 2]) -> (f64, Option<u32>) {
+        let seconds = |it: Self| 1.0 / it.tokens_per_second;
+        let apart = much.context_tokens - little.context_tokens;
+        let slope = (seconds(much) - seconds(little)) / apart;
+        let at_none = seconds(little) - slope * little.context_tokens;
+        // Noise, where the model is so large that context does not tell.
+        if !(apart > 0.0 && slope > 0.0 && at_none > 0.0) {
+            return (little.tokens_per_second, None);
+        }
+        // `as` saturates.
+        (1.0 / at_none, Some((at_none / slope).max(1.0) as u32))
+    }
 }
 
 /// Memory that a model's process held.
@@ -168,7 +196,7 @@ impl Measured {
         let mut model = self.model.clone();
         // Rounded up to what a person can read: a catalog may promise a little too much, never too little.
         let kib = |bytes: Bytes| Bytes::from_kib(bytes.get().div_ceil(1 << 10));
-        let speed = |figure: Figure| (figure.median * 10.0).round().max(1.0) / 10.0;
+        let speed = |per_second: f64| (per_second * 10.0).round().max(1.0) / 10.0;
         model.ram = kib(self.fit.weights + self.fit.residual);
         model.kv_per_token = self.fit.kv_per_token;
         model.load_transient = kib(self.load_transient);
@@ -180,8 +208,9 @@ impl Measured {
         }
         .max(model.load_warm);
         model.unload = self.unload.span();
-        model.prefill_per_second = speed(self.prefill.alone);
-        model.decode_per_second = speed(self.decode.alone);
+        model.prefill_per_second = speed(self.prefill.alone.median);
+        let (at_none, halves_at) = Decoding::line_through(self.decode_behind);
+        (model.decode_per_second, model.decode_halves_at) = (speed(at_none), halves_at);
         let catalog = Catalog::new(vec![Model { fallbacks: Vec::new(), ..model }]).ok()?;
         let mut raw = RawCatalog::from(&catalog).models.pop()?;
         raw.fallbacks = self.model.fallbacks.iter().map(ToString::to_string).collect();
@@ -219,6 +248,10 @@ impl Measured {
                 speeds.alone, speeds.with_neighbour.median
             ));
         }
+        let [little, much] = self.decode_behind.map(|it| {
+            format!("{:.1} behind {:.0} tokens", it.tokens_per_second, it.context_tokens)
+        });
+        lines.push(format!("decode-halves-at-tokens: by the line through {little} and {much}"));
         lines
     }
 }
@@ -332,6 +365,12 @@ pub(crate) mod tests {
             load_transient: Bytes::from_kib(5),
             prefill: speeds(250.0),
             decode: speeds(20.0),
+            decode_behind: [(10.0, 20.0), (110.0, 10.0)].map(
+                |(context_tokens, tokens_per_second)| Decoding {
+                    context_tokens,
+                    tokens_per_second,
+                },
+            ),
         };
         let machine = Machine { memory: Bytes::from_gib(16), cpus: 4, ..Machine::default() };
         Calibration { machine, engine: "a server".to_owned(), models: vec![measured] }
@@ -361,9 +400,22 @@ pub(crate) mod tests {
         let catalog = Catalog::try_from(toml::from_str::<RawCatalog>(&text).unwrap()).unwrap();
         let model = &catalog.models()[0];
         assert_eq!(model.footprint_with(1024).ram, Bytes::from_mib(664), "{text}");
-        assert_eq!((model.prefill_per_second, model.decode_per_second), (250.0, 20.0));
+        // 50 ms behind 10 tokens, 100 ms behind 110: 45 ms with none, 90 ms behind 90.
+        assert_eq!((model.prefill_per_second, model.decode_per_second), (250.0, 22.2));
+        assert_eq!(model.decode_halves_at, Some(90));
         assert_eq!(model.load_warm, Duration::from_millis(250));
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn context_that_does_not_tell_costs_nothing() {
+        let [little, much] =
+            [(10.0, 20.0), (110.0, 20.1)].map(|(context_tokens, tokens_per_second)| Decoding {
+                context_tokens,
+                tokens_per_second,
+            });
+        assert_eq!(Decoding::line_through([little, much]), (20.0, None));
+        assert_eq!(Decoding::line_through([little, little]), (20.0, None));
     }
 
     #[test]

@@ -92,8 +92,10 @@ pub struct Model {
     pub load_timeout: Duration,
     /// Prompt tokens a second, alone on the machine.
     pub prefill_per_second: f64,
-    /// Reply tokens a second, alone on the machine.
+    /// Reply tokens a second, alone on the machine, with no context.
     pub decode_per_second: f64,
+    /// The context behind which decoding is half as fast [tokens]; where there is none, context costs nothing.
+    pub decode_halves_at: Option<u32>,
     /// Kinds of work it can do, in order.
     pub tasks: Vec<Task>,
     /// Models to try, in this order, when it does not load. No cycles.
@@ -135,6 +137,7 @@ impl Model {
             load_timeout: DEFAULT_LOAD_TIMEOUT,
             prefill_per_second: 200.0 / gigabytes.max(0.001),
             decode_per_second: 20.0 / gigabytes.max(0.001),
+            decode_halves_at: None,
             tasks: DEFAULT_TASKS.to_vec(),
             fallbacks: Vec::new(),
         }
@@ -337,8 +340,12 @@ pub struct RawModel {
     pub load_timeout: SpanText,
     /// Prompt tokens a second.
     pub prefill_tokens_per_second: f64,
-    /// Reply tokens a second.
+    /// Reply tokens a second, with no context.
     pub decode_tokens_per_second: f64,
+    /// The context behind which a reply's tokens take twice as long: attention looks at all of it. Without this, context costs
+    /// nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode_halves_at_tokens: Option<u32>,
     /// Kinds of work; chat and code where none are given.
     #[serde(default = "default_tasks")]
     pub tasks: Vec<Task>,
@@ -384,6 +391,9 @@ impl TryFrom<RawModel> for Model {
                 ));
             }
         }
+        if raw.decode_halves_at_tokens == Some(0) {
+            return Err(refuse("decode-halves-at-tokens", "at least one token"));
+        }
         Ok(Self {
             tier: raw.tier,
             quality: raw.quality.0,
@@ -400,6 +410,7 @@ impl TryFrom<RawModel> for Model {
             load_timeout: raw.load_timeout.0,
             prefill_per_second: raw.prefill_tokens_per_second,
             decode_per_second: raw.decode_tokens_per_second,
+            decode_halves_at: raw.decode_halves_at_tokens,
             tasks: raw.tasks,
             fallbacks: raw.fallbacks.iter().map(|name| name.as_str().into()).collect(),
             id,
@@ -426,6 +437,7 @@ impl From<&Catalog> for RawCatalog {
             load_timeout: SpanText(model.load_timeout),
             prefill_tokens_per_second: model.prefill_per_second,
             decode_tokens_per_second: model.decode_per_second,
+            decode_halves_at_tokens: model.decode_halves_at,
             tasks: model.tasks.clone(),
             fallbacks: model.fallbacks.iter().map(ModelId::to_string).collect(),
         };

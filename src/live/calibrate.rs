@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::calibration::{Calibration, Figure, Fit, Held, Measured, Speeds};
+use crate::calibration::{Calibration, Decoding, Figure, Fit, Held, Measured, Speeds};
 use crate::catalog::{Catalog, CatalogError, Model};
 use crate::live::calibrate::engine::{Engine, Loaded, Rates};
 use crate::live::calibrate::neighbour::Neighbour;
@@ -121,7 +121,7 @@ fn measure(
         lag.extend(gone.lag.map(|lag| lag.as_secs_f64()));
         step();
     }
-    let (prefill, decode) = speeds.expect("there is a last turn");
+    let (prefill, decode, decode_behind) = speeds.expect("there is a last turn");
     Ok(Measured {
         id: model.id.to_string(),
         model: model.clone(),
@@ -137,6 +137,7 @@ fn measure(
         load_transient: transient,
         prefill,
         decode,
+        decode_behind,
     })
 }
 
@@ -153,25 +154,28 @@ fn measure_speeds(
     model: &Model,
     repeats: u32,
     step: &mut impl FnMut(),
-) -> Result<(Speeds, Speeds), CalibrationError> {
+) -> Result<(Speeds, Speeds, [Decoding; 2]), CalibrationError> {
     let words = prompt_words(loaded.context_tokens);
-    let mut alone = Vec::new();
-    let mut beside = Vec::new();
-    let mut disturbed = Vec::new();
-    // In turns, so that whatever else the machine does meets all three alike.
+    // Behind a long prompt, and behind a short one.
+    let (mut long, mut alone) = (Vec::new(), Vec::new());
+    let (mut beside, mut disturbed) = (Vec::new(), Vec::new());
+    // In turns, so that whatever else the machine does meets all alike.
     for _ in 0..repeats {
-        alone.push(engine.ask(loaded, words, REPLY_TOKENS)?);
+        let behind = engine.ask(loaded, words, REPLY_TOKENS)?;
+        long.push(behind);
+        alone.push(Rates { prefill: behind.prefill, ..engine.ask(loaded, 1, REPLY_TOKENS)? });
         step();
         if model.slots > 1 {
             // Apart: a prompt that is read beside a reply holds it up, and would be counted as slow decoding.
             let prefill = engine.ask_two(loaded, words, 1)?;
             let decode = engine.ask_two(loaded, 1, REPLY_TOKENS)?;
             let both = prefill.iter().zip(decode);
-            beside.extend(both.map(|(one, other)| Rates { decode: other.decode, ..*one }));
+            beside.extend(both.map(|(one, other)| Rates { prefill: one.prefill, ..other }));
         }
         step();
         let neighbour = Neighbour::start();
-        disturbed.push(engine.ask(loaded, words, REPLY_TOKENS)?);
+        let prefill = engine.ask(loaded, words, 1)?.prefill;
+        disturbed.push(Rates { prefill, ..engine.ask(loaded, 1, REPLY_TOKENS)? });
         drop(neighbour);
         step();
     }
@@ -183,8 +187,16 @@ fn measure_speeds(
             with_neighbour: figure(&disturbed)?,
         })
     };
+    let decoding = |rates: &[Rates]| {
+        let median = |of: fn(&Rates) -> f64| some(&rates.iter().map(of).collect::<Vec<_>>()).median;
+        Decoding {
+            context_tokens: median(|rates| rates.context),
+            tokens_per_second: median(|rates| rates.decode),
+        }
+    };
     let measured = speeds(|rates| rates.prefill).zip(speeds(|rates| rates.decode));
-    Ok(measured.expect("each was measured at least once"))
+    let (prefill, decode) = measured.expect("each was measured at least once");
+    Ok((prefill, decode, [decoding(&alone), decoding(&long)]))
 }
 
 fn some(measurements: &[f64]) -> Figure {

@@ -172,7 +172,10 @@ impl Active {
         let rate = if self.first_token.is_none() {
             model.prefill_per_second
         } else {
-            model.decode_per_second
+            // Behind the prompt and, in the mean, half of the reply.
+            let context = f64::from(self.prompt_tokens) + f64::from(self.output_tokens) / 2.0;
+            let slower = model.decode_halves_at.map_or(0.0, |half| context / f64::from(half));
+            model.decode_per_second / (1.0 + slower)
         };
         rate * self.speed
     }

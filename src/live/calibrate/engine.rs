@@ -60,6 +60,8 @@ pub(super) struct Gone {
 pub(super) struct Rates {
     pub(super) prefill: f64,
     pub(super) decode: f64,
+    /// The prompt and half of the reply [tokens].
+    pub(super) context: f64,
 }
 
 impl<'a> Engine<'a> {
@@ -233,7 +235,11 @@ impl<'a> Engine<'a> {
         let answer = answer.and_then(reqwest::Response::error_for_status);
         let told = |error: reqwest::Error| error.without_url().to_string();
         let Answer { timings } = answer.map_err(told)?.json().await.map_err(told)?;
-        Ok(Rates { prefill: timings.prompt_per_second, decode: timings.predicted_per_second })
+        Ok(Rates {
+            prefill: timings.prompt_per_second,
+            decode: timings.predicted_per_second,
+            context: timings.prompt_n + timings.predicted_n / 2.0,
+        })
     }
 
     /// Runs a request until it is answered, or the work is to end.
@@ -301,7 +307,9 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct Timings {
+    prompt_n: f64,
     prompt_per_second: f64,
+    predicted_n: f64,
     predicted_per_second: f64,
 }
 
