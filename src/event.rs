@@ -296,9 +296,9 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Urgency {
-    /// A slow reply, a forecast: finish running tasks under the usual deadline.
+    /// A slow reply, a busy processor: finish running tasks under the usual deadline.
     Graceful,
-    /// Above the degrade line: at once, running tasks finish first.
+    /// Above the degrade line, or full before a step down were complete: at once, running tasks finish first.
     Immediate,
     /// The machine has next to nothing left: the shorter drain deadline holds.
     Critical,

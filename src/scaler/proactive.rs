@@ -303,7 +303,7 @@ impl Proactive {
         self.mark_if_undone(standing.rung);
         let to = self.highest_fitting_below(sample, standing.rung);
         let reason = Reason::Exhaustion { resource, full_in, lead: self.lead };
-        standing.down(to, Urgency::Graceful, reason)
+        standing.down(to, Urgency::Immediate, reason)
     }
 
     /// Returns the rate that has been high for long and does not fall, if there is one.
