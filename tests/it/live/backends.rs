@@ -21,7 +21,8 @@ use tiershift::scenario::Physics;
 use tiershift::time::{Clock, SystemClock, Timestamp};
 use tokio::runtime::Runtime;
 
-use crate::live::daemon::{Connection, PATIENCE, children, engine, signal};
+use crate::live::daemon::{Connection, PATIENCE, engine, signal};
+use crate::live::footprint::children;
 use crate::live::gguf;
 use crate::live::router::{Router, poll};
 use crate::live::standin::{Fault, StandIn};

@@ -8,7 +8,8 @@ use snapbox::cmd::cargo_bin;
 use tiershift::scenario;
 use tiershift::time::{Clock, SystemClock, Timestamp};
 
-use crate::live::daemon::{PATIENCE, POLL, children, engine, signal};
+use crate::live::daemon::{PATIENCE, POLL, engine, signal};
+use crate::live::footprint::children;
 use crate::live::gguf;
 use crate::support::run_in;
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tiershift::log::{runs, segments};
 use tiershift::time::{Clock, SystemClock, Timestamp};
 
+use crate::live::footprint::children;
 use crate::support::root;
 
 /// Windows of a second, and a machine of which any part may be used: what others do on it does not matter here.
@@ -231,19 +232,6 @@ pub(super) fn json(reply: &str) -> Value {
 pub(super) fn signal(name: &str, pid: u32) {
     let line = format!("kill -{name} {pid}");
     assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success(), "{line}");
-}
-
-/// Returns the processes whose parent is `pid`.
-pub(super) fn children(pid: u32) -> Vec<u32> {
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    ids.filter(|id: &u32| {
-        // "id (name) state parent ..": the name may hold anything.
-        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-        let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
-        after.split(' ').nth(1).is_some_and(|parent| parent == pid.to_string())
-    })
-    .collect()
 }
 
 /// Returns the processes that serve a model of this folder, whoever started them.

@@ -9,18 +9,11 @@ use std::time::Duration;
 use tiershift::rng::Seed;
 use tiershift::time::{Clock, SystemClock, Timestamp};
 
-use crate::live::daemon::{Daemon, PATIENCE, POLICY, POLL, chat, children, engine, signal};
+use crate::live::daemon::{Daemon, PATIENCE, POLICY, POLL, chat, engine, signal};
+use crate::live::footprint::{Footprint, children};
 use crate::live::gguf;
 use crate::live::story::Story;
 use crate::support::run_in;
-
-// What the hour of switches is measured with: `serve_cost .. soak 1h 10s`, of which the hundred switches here are the
-// shortened form.
-#[path = "../../../examples/serve_cost/footprint.rs"]
-#[expect(dead_code, reason = "a table of an hour is printed in MiB")]
-mod footprint;
-
-use crate::live::load::footprint::Footprint;
 
 #[test]
 fn two_hundred_clients_end_once_each_also_those_that_hang_up() {

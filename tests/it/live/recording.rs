@@ -9,7 +9,8 @@ use tiershift::event::{Event, Input};
 use tiershift::log::{LogReader, runs, segments};
 use tiershift::time::Timestamp;
 
-use crate::live::daemon::{Daemon, POLICY, chat, children, engine, json, signal};
+use crate::live::daemon::{Daemon, POLICY, chat, engine, json, signal};
+use crate::live::footprint::children;
 use crate::live::gguf;
 use crate::support::{contents, run_in};
 

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::live::daemon::{Daemon, POLICY, chat, children, engine, json, log_text, signal};
+use crate::live::daemon::{Daemon, POLICY, chat, engine, json, log_text, signal};
+use crate::live::footprint::children;
 use crate::live::gguf;
 use crate::support::run_in;
 
