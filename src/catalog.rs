@@ -94,7 +94,7 @@ pub struct Model {
     pub prefill_per_second: f64,
     /// Reply tokens a second, alone on the machine, with no context.
     pub decode_per_second: f64,
-    /// The context behind which decoding is half as fast [tokens]; where there is none, context costs nothing.
+    /// The tokens of context behind which decoding is half as fast; where this is absent, context costs nothing.
     pub decode_halves_at: Option<u32>,
     /// Kinds of work it can do, in order.
     pub tasks: Vec<Task>,
