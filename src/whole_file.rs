@@ -46,8 +46,8 @@ impl WholeFile {
             // A temporary file is its owner's alone; this one is to be anybody's whom the umask lets.
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
-        let beside = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
-        let unfinished = Unfinished::new(beside.path());
+        let folder = folder.unwrap_or(Path::new("."));
+        let (beside, unfinished) = Unfinished::create(|| builder.tempfile_in(folder))?;
         Ok(Self { place, written: Written::Beside(beside, unfinished) })
     }
 

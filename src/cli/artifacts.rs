@@ -54,7 +54,8 @@ impl Artifacts {
             // It may become the folder itself: anybody's whom the umask lets.
             builder.permissions(fs::Permissions::from_mode(0o777));
         }
-        let beside = builder.tempdir_in(parent).with_context(unwritable)?;
+        let (beside, unfinished) =
+            Unfinished::create(|| builder.tempdir_in(parent)).with_context(unwritable)?;
         let log = if level == LogLevel::Off {
             None
         } else {
@@ -66,7 +67,7 @@ impl Artifacts {
         let catalog = header.checked_catalog()?;
         Ok(Self {
             folder: folder.to_owned(),
-            unfinished: Unfinished::new(beside.path()),
+            unfinished,
             beside,
             title: header.name.clone(),
             log,

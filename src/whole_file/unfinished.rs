@@ -2,6 +2,7 @@
 //! would leave every half written file behind. The one thing here that is global, because a signal is.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,9 +11,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(crate) struct Unfinished(PathBuf);
 
 impl Unfinished {
-    pub(crate) fn new(path: &Path) -> Self {
-        all().insert(path.to_owned());
-        Self(path.to_owned())
+    /// Creates a file or folder that is known from its first moment: a signal waits until it is.
+    pub(crate) fn create<T: AsRef<Path>>(
+        create: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<(T, Self)> {
+        let mut all = all();
+        let created = create()?;
+        all.insert(created.as_ref().to_owned());
+        let path = created.as_ref().to_owned();
+        Ok((created, Self(path)))
     }
 }
 
@@ -22,17 +29,28 @@ impl Drop for Unfinished {
     }
 }
 
-/// Takes all of it away: the process ends.
+/// Takes all of it away, and lets nothing new begin: the process ends.
 #[cfg_attr(not(all(unix, feature = "live")), expect(dead_code, reason = "nothing hears signals"))]
 pub(crate) fn remove_all() {
-    for path in std::mem::take(&mut *all()) {
-        // Nothing can be done about what does not go.
-        let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
+    let mut all = all();
+    for path in std::mem::take(&mut *all) {
+        // Whoever writes into a folder goes on: what comes while it is emptied is taken away by the next try. Nothing
+        // can be done about what does not go at all.
+        for _ in 0..MOST_TRIES {
+            let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
+            if !path.exists() {
+                break;
+            }
+        }
     }
+    std::mem::forget(all);
 }
 
 fn all() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Chosen: a run writes five files, each of which may come between.
+const MOST_TRIES: u32 = 10;
 
 static ALL: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
