@@ -34,6 +34,11 @@ fn kill(mut daemon: Daemon, folder: &Path) -> Vec<u32> {
     left
 }
 
+/// Returns whether a process waits for somebody to open the other end of a pipe, by the name that Linux has for it.
+fn waits_at_a_pipe(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|place| place == "wait_for_partner")
+}
+
 /// Ends a daemon as a user does, sees that nothing is left, and returns its log, which proves itself.
 #[track_caller]
 fn stop(mut daemon: Daemon, folder: &Path, log: &str) -> String {
@@ -95,7 +100,8 @@ fn what_a_daemon_left_half_loaded_is_ended_and_the_rest_adopted() {
     fs::rename(&model, &aside).unwrap();
     assert!(Command::new("mkfifo").arg(&model).status().unwrap().success());
     first.post("/switch", "{\"tier\":\"medium\"}");
-    first.wait_for("the half load", |_| servers_of(folder).len() == 2);
+    // Until it waits there it writes what it does, and would end with whoever hears it.
+    first.wait_for("the half load", |_| servers_of(folder).into_iter().any(waits_at_a_pipe));
     let left = kill(first, folder);
     assert_eq!(left.len(), 2, "both processes outlive their daemon");
 

@@ -1,7 +1,8 @@
 //! What the tests of the live side share: the real engine, the daemon as a process, and its clients.
 //!
 //! The engine is `$TIERSHIFT_LLAMA_SERVER`, or what `scripts/get-llama-server.sh` brings. Where neither is to be had,
-//! the test says so by name and is skipped.
+//! the test says so by name and is skipped. It computes with one thread: several wait for each other at every token, on
+//! a machine that has other things to do for as long as the slowest of them is kept off it (seen: seconds a token).
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -34,31 +35,51 @@ constrain = ["memory"]
 start = "small"
 switch-cooldown = "0s"
 load-retry = "200ms"
+patience = "2m"
 "#;
 
 /// Returns a llama-server that runs, or says which test is skipped for want of it.
 pub(super) fn engine(test: &str) -> Option<PathBuf> {
-    if let Some(given) = std::env::var_os("TIERSHIFT_LLAMA_SERVER") {
-        return Some(given.into());
-    }
     // One test brings it, the others wait.
     static BRINGING: Mutex<()> = Mutex::new(());
     let _bringing = BRINGING.lock();
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("llama-server");
-    let script = root().join("scripts/get-llama-server.sh");
-    let got = Command::new("bash").arg(script).arg(&folder).stdin(Stdio::null()).output();
-    match got {
-        Ok(output) if output.status.success() => Some(folder.join("llama-server")),
-        Ok(output) => {
-            let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let program = match std::env::var_os("TIERSHIFT_LLAMA_SERVER") {
+        Some(given) => Ok(given.into()),
+        None => bring(&target.join("llama-server")),
+    };
+    match program {
+        Ok(program) => Some(with_one_thread(&program, target)),
+        Err(why) => {
             eprintln!("SKIPPED {test}: no llama-server is to be had here: {why}");
             None
         }
-        Err(error) => {
-            eprintln!("SKIPPED {test}: no llama-server is to be had here: {error}");
-            None
-        }
     }
+}
+
+/// Returns the llama-server of a folder, which is filled once.
+fn bring(folder: &Path) -> Result<PathBuf, String> {
+    let script = root().join("scripts/get-llama-server.sh");
+    let got = Command::new("bash").arg(script).arg(folder).stdin(Stdio::null()).output();
+    let output = got.map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    Ok(folder.join("llama-server"))
+}
+
+/// Returns a script that becomes the program. A shell writes it: a file that we have open for writing while a thread
+/// of ours starts a process cannot be executed.
+fn with_one_thread(program: &Path, folder: &Path) -> PathBuf {
+    let script = folder.join("llama-server-with-one-thread");
+    let write = r#"
+        printf '#!/bin/sh\nLLAMA_ARG_THREADS=1 exec "%s" "$@"\n' "$1" > "$2.new"
+        chmod +x "$2.new"
+        mv "$2.new" "$2"
+    "#;
+    let written = Command::new("sh").args(["-ec", write, "sh"]).arg(program).arg(&script).status();
+    assert!(written.unwrap().success());
+    script
 }
 
 pub(super) fn chat(words: &str, tokens: u32) -> String {
