@@ -44,12 +44,34 @@ pub struct Measured {
     pub fit: Fit,
     /// Memory at its highest while loading, above what is held in the end.
     pub load_transient: Bytes,
-    /// Prompt tokens a second.
+    /// Prompt tokens a second, of a long prompt.
     pub prefill: Speeds,
+    /// The time to the first token alone, of a short prompt and of a long one.
+    pub first_token: [FirstToken; 2],
     /// Reply tokens a second, behind little context.
     pub decode: Speeds,
     /// The same alone, behind little context and behind more.
     pub decode_behind: [Decoding; 2],
+}
+
+/// How soon a reply began.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct FirstToken {
+    /// The prompt.
+    pub prompt_tokens: f64,
+    /// From the request to the first token.
+    pub seconds: f64,
+}
+
+impl FirstToken {
+    /// Returns the seconds that a request takes whatever its prompt, and the prompt tokens a second beyond them.
+    fn line_through([short, long]: [Self; 2]) -> (f64, f64) {
+        let point = |it: Self| (it.prompt_tokens, it.seconds);
+        match line_through(point(short), point(long)) {
+            Some((overhead, each)) => (overhead, 1.0 / each),
+            None => (0.0, long.prompt_tokens / long.seconds),
+        }
+    }
 }
 
 /// How fast a reply was behind some context.
@@ -65,17 +87,23 @@ impl Decoding {
     /// Returns the tokens a second with no context, and the context behind which they are half as many, by the line
     /// through the time of a token behind `little` and behind `much`.
     fn line_through([little, much]: [Self; 2]) -> (f64, Option<u32>) {
-        let seconds = |it: Self| 1.0 / it.tokens_per_second;
-        let apart = much.context_tokens - little.context_tokens;
-        let slope = (seconds(much) - seconds(little)) / apart;
-        let at_none = seconds(little) - slope * little.context_tokens;
-        // Noise, where the model is so large that context does not tell.
-        if !(apart > 0.0 && slope > 0.0 && at_none > 0.0) {
-            return (little.tokens_per_second, None);
+        let point = |it: Self| (it.context_tokens, 1.0 / it.tokens_per_second);
+        match line_through(point(little), point(much)) {
+            // `as` saturates.
+            Some((at_none, each)) => (1.0 / at_none, Some((at_none / each).max(1.0) as u32)),
+            // Noise, where the model is so large that context does not tell.
+            None => (little.tokens_per_second, None),
         }
-        // `as` saturates.
-        (1.0 / at_none, Some((at_none / slope).max(1.0) as u32))
     }
+}
+
+/// Returns the seconds at no tokens, and those that each token adds, by the line through two measurements (tokens,
+/// seconds). `None` where that line says what cannot be: a token that takes no time, or less than none.
+fn line_through(few: (f64, f64), many: (f64, f64)) -> Option<(f64, f64)> {
+    let apart = many.0 - few.0;
+    let each = (many.1 - few.1) / apart;
+    let at_none = few.1 - each * few.0;
+    (apart > 0.0 && each > 0.0 && at_none > 0.0).then_some((at_none, each))
 }
 
 /// Memory that a model's process held.
@@ -208,7 +236,9 @@ impl Measured {
         }
         .max(model.load_warm);
         model.unload = self.unload.span();
-        model.prefill_per_second = speed(self.prefill.alone.median);
+        let (overhead, prefill) = FirstToken::line_through(self.first_token);
+        model.request_overhead = from_secs_f64((overhead * 1e6).round() / 1e6);
+        model.prefill_per_second = speed(prefill);
         let (at_none, halves_at) = Decoding::line_through(self.decode_behind);
         (model.decode_per_second, model.decode_halves_at) = (speed(at_none), halves_at);
         let catalog = Catalog::new(vec![Model { fallbacks: Vec::new(), ..model }]).ok()?;
@@ -248,6 +278,12 @@ impl Measured {
                 speeds.alone, speeds.with_neighbour.median
             ));
         }
+        let [short, long] = self
+            .first_token
+            .map(|it| format!("{:.1} ms of {:.0} tokens", it.seconds * 1000.0, it.prompt_tokens));
+        lines.push(format!(
+            "request-overhead, prefill-tokens-per-second: by the line through first tokens after {short} and {long}"
+        ));
         let [little, much] = self.decode_behind.map(|it| {
             format!("{:.1} behind {:.0} tokens", it.tokens_per_second, it.context_tokens)
         });
@@ -364,6 +400,8 @@ pub(crate) mod tests {
             footprints: footprints.to_vec(),
             load_transient: Bytes::from_kib(5),
             prefill: speeds(250.0),
+            first_token: [(10.0, 0.045), (100.0, 0.405)]
+                .map(|(prompt_tokens, seconds)| FirstToken { prompt_tokens, seconds }),
             decode: speeds(20.0),
             decode_behind: [(10.0, 20.0), (110.0, 10.0)].map(
                 |(context_tokens, tokens_per_second)| Decoding {
@@ -400,6 +438,8 @@ pub(crate) mod tests {
         let catalog = Catalog::try_from(toml::from_str::<RawCatalog>(&text).unwrap()).unwrap();
         let model = &catalog.models()[0];
         assert_eq!(model.footprint_with(1024).ram, Bytes::from_mib(664), "{text}");
+        // 45 ms for 10 tokens and 405 ms for 100: 4 ms for each, and 5 ms whatever they are.
+        assert_eq!(model.request_overhead, Duration::from_millis(5));
         // 50 ms behind 10 tokens, 100 ms behind 110: 45 ms with none, 90 ms behind 90.
         assert_eq!((model.prefill_per_second, model.decode_per_second), (250.0, 22.2));
         assert_eq!(model.decode_halves_at, Some(90));
@@ -416,6 +456,15 @@ pub(crate) mod tests {
             });
         assert_eq!(Decoding::line_through([little, much]), (20.0, None));
         assert_eq!(Decoding::line_through([little, little]), (20.0, None));
+    }
+
+    #[test]
+    fn first_tokens_that_make_no_sense_are_taken_for_prompt_alone() {
+        let first = |prompt_tokens, seconds| FirstToken { prompt_tokens, seconds };
+        // The short prompt took longer; and so little that less than nothing would be left for the request.
+        for short in [first(4.0, 0.9), first(4.0, 0.01)] {
+            assert_eq!(FirstToken::line_through([short, first(100.0, 0.5)]), (0.0, 200.0));
+        }
     }
 
     #[test]

@@ -90,6 +90,8 @@ pub struct Model {
     pub unload: Duration,
     /// A load that takes longer has failed.
     pub load_timeout: Duration,
+    /// What a request takes before its prompt is read and its reply begins, however short they are.
+    pub request_overhead: Duration,
     /// Prompt tokens a second, alone on the machine.
     pub prefill_per_second: f64,
     /// Reply tokens a second, alone on the machine, with no context.
@@ -135,6 +137,7 @@ impl Model {
             load_cold: crate::time::from_secs_f64(gigabytes / 1.1),
             unload: DEFAULT_UNLOAD,
             load_timeout: DEFAULT_LOAD_TIMEOUT,
+            request_overhead: Duration::ZERO,
             prefill_per_second: 200.0 / gigabytes.max(0.001),
             decode_per_second: 20.0 / gigabytes.max(0.001),
             decode_halves_at: None,
@@ -338,6 +341,9 @@ pub struct RawModel {
     /// A load that takes longer has failed.
     #[serde(default = "default_load_timeout")]
     pub load_timeout: SpanText,
+    /// What a request takes on top of its tokens, before the first one of its reply. Default `0s`.
+    #[serde(default = "no_time", skip_serializing_if = "is_no_time")]
+    pub request_overhead: SpanText,
     /// Prompt tokens a second.
     pub prefill_tokens_per_second: f64,
     /// Reply tokens a second, with no context.
@@ -408,6 +414,7 @@ impl TryFrom<RawModel> for Model {
             load_cold: raw.load_cold.0,
             unload: raw.unload.0,
             load_timeout: raw.load_timeout.0,
+            request_overhead: raw.request_overhead.0,
             prefill_per_second: raw.prefill_tokens_per_second,
             decode_per_second: raw.decode_tokens_per_second,
             decode_halves_at: raw.decode_halves_at_tokens,
@@ -435,6 +442,7 @@ impl From<&Catalog> for RawCatalog {
             load_cold: SpanText(model.load_cold),
             unload: SpanText(model.unload),
             load_timeout: SpanText(model.load_timeout),
+            request_overhead: SpanText(model.request_overhead),
             prefill_tokens_per_second: model.prefill_per_second,
             decode_tokens_per_second: model.decode_per_second,
             decode_halves_at_tokens: model.decode_halves_at,
@@ -473,6 +481,14 @@ fn no_bytes() -> BytesText {
 
 fn is_no_bytes(amount: &BytesText) -> bool {
     amount.0 == Bytes::ZERO
+}
+
+fn no_time() -> SpanText {
+    SpanText(Duration::ZERO)
+}
+
+fn is_no_time(span: &SpanText) -> bool {
+    span.0.is_zero()
 }
 
 fn default_context() -> u32 {

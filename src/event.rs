@@ -219,6 +219,10 @@ pub enum Outcome {
         /// From the start command to the first token.
         #[serde(rename = "first_token_ns", with = "duration_ns")]
         first_token: Duration,
+        /// Tokens of the prompt that the server read, by its own count and without those that it had cached; absent
+        /// where it says nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prompt_tokens: Option<u32>,
         /// Tokens of the reply.
         output_tokens: u32,
     },

@@ -2,15 +2,17 @@
 //! simulated backend. A recording is a resource trace or an event log, which is one too.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::iter::Take;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, CatalogError};
-use crate::event::{Event, Input, Record};
+use crate::event::{Event, Input, Outcome, Record};
 use crate::hardware::Machine;
 use crate::log::{LogEnd, LogError, LogLevel, LogReader};
+use crate::request::Request;
 use crate::rng::Seed;
 use crate::sample::Sample;
 use crate::scenario::{Action, ActionKind, RecordedRequest, Workload};
@@ -253,17 +255,34 @@ impl Requests {
         })
     }
 
-    /// Collects the requests of an event log, and the tiers that were asked for. Clients that hung up are taken for
-    /// patient ones.
-    fn of_log(log: &mut LogReader) -> Result<(Self, Vec<Action>), RecordingError> {
-        let mut recorded = Vec::new();
+    /// Collects the requests of an event log, and the tiers that were asked for. Where a request was served, its prompt
+    /// and reply are as long as the server counted them; on the way in they are guesses and limits. Clients that hung up
+    /// are taken for patient ones.
+    fn of_log(
+        log: impl Iterator<Item = Result<Record, LogError>>,
+    ) -> Result<(Self, Vec<Action>), LogError> {
+        let mut recorded: Vec<RecordedRequest> = Vec::new();
+        let mut places = BTreeMap::new();
         let mut actions = Vec::new();
         let (mut hung_up, mut reloads) = (0, 0);
         for record in log {
             let record = record?;
             match record.event {
                 Event::Input(Input::Request(request)) => {
+                    places.insert(request.id, recorded.len());
                     recorded.push(RecordedRequest { at: record.at, request });
+                }
+                Event::Input(Input::Outcome(Outcome::Done {
+                    request,
+                    prompt_tokens,
+                    output_tokens,
+                    ..
+                })) => {
+                    if let Some(place) = places.remove(&request) {
+                        let counted: &mut Request = &mut recorded[place].request;
+                        counted.prompt_tokens = prompt_tokens.unwrap_or(counted.prompt_tokens);
+                        counted.output_tokens = output_tokens;
+                    }
                 }
                 Event::Input(Input::Switch { tier }) => {
                     actions.push(Action { at: record.at, kind: ActionKind::Switch(tier) });
@@ -316,3 +335,32 @@ pub enum RecordingError {
 
 /// Samples between two looks at the progress: some milliseconds' work.
 const WATCH_EVERY: u64 = 1 << 14;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_request_of_a_log_is_as_long_as_the_server_counted() {
+        let done = |request, prompt_tokens, output_tokens| {
+            let first_token = Duration::ZERO;
+            Input::Outcome(Outcome::Done { request, first_token, prompt_tokens, output_tokens })
+        };
+        let [counted, uncounted, unserved] = [1, 2, 3].map(|id| Request::chat(id, 100, 256));
+        let ids = [counted.id, uncounted.id];
+        let mut inputs = [counted, uncounted, unserved].map(Input::Request).to_vec();
+        inputs.extend([done(ids[1], None, 9), done(ids[0], Some(40), 7)]);
+        // Servers may answer twice; the first answer is the one that ended the request.
+        inputs.push(done(ids[0], Some(1), 1));
+        let records = (0..).zip(inputs).map(|(seq, input)| {
+            Ok(Record { seq, at: Timestamp::ZERO, event: Event::Input(input) })
+        });
+        let (requests, _) = Requests::of_log(records).unwrap();
+        let sizes = requests
+            .recorded
+            .iter()
+            .map(|it| (it.request.id.0, it.request.prompt_tokens, it.request.output_tokens));
+        assert_eq!(sizes.collect::<Vec<_>>(), [(1, 40, 7), (2, 100, 9), (3, 100, 256)]);
+    }
+}

@@ -305,7 +305,7 @@ impl SimulatedServer {
 
     fn start(&mut self, now: Timestamp, id: RequestId, model: &ModelId) {
         let Some(index) = self.place(model) else { return };
-        let Some(&(prompt, output)) = self.requests.get(&id) else {
+        let Some(&tokens) = self.requests.get(&id) else {
             let error = "the request is not known".to_owned();
             self.outcomes.push_back(Outcome::Failed { request: id, error });
             return;
@@ -318,7 +318,8 @@ impl SimulatedServer {
         self.progress(now, index);
         let shape = self.physics.speed_jitter;
         let speed = if shape == 0.0 { 1.0 } else { self.speed_stream.log_normal(1.0, shape) };
-        self.instances[index].active.push(Active::new(id, prompt, output, now, speed));
+        let active = Active::new(id, tokens, &self.catalog.models()[index], now, speed);
+        self.instances[index].active.push(active);
         self.reschedule(now, index);
     }
 

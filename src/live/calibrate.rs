@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::calibration::{Calibration, Decoding, Figure, Fit, Held, Measured, Speeds};
+use crate::calibration::{Calibration, Decoding, Figure, FirstToken, Fit, Held, Measured, Speeds};
 use crate::catalog::{Catalog, CatalogError, Model};
-use crate::live::calibrate::engine::{Engine, Loaded, Rates};
+use crate::live::calibrate::engine::{Engine, Loaded, Reply};
 use crate::live::calibrate::neighbour::Neighbour;
 use crate::live::{Folder, FolderError};
 use crate::probe::system::SystemProbe;
@@ -121,7 +121,8 @@ fn measure(
         lag.extend(gone.lag.map(|lag| lag.as_secs_f64()));
         step();
     }
-    let (prefill, decode, decode_behind) = speeds.expect("there is a last turn");
+    let Asked { prefill, first_token, decode, decode_behind } =
+        speeds.expect("there is a last turn");
     Ok(Measured {
         id: model.id.to_string(),
         model: model.clone(),
@@ -136,6 +137,7 @@ fn measure(
         footprints,
         load_transient: transient,
         prefill,
+        first_token,
         decode,
         decode_behind,
     })
@@ -148,55 +150,67 @@ fn held(engine: &Engine<'_>, model: &Model, loaded: &Loaded) -> Result<Held, Cal
     Ok(Held { tokens, resident: engine.resident(loaded)? })
 }
 
+/// What requests took.
+struct Asked {
+    prefill: Speeds,
+    first_token: [FirstToken; 2],
+    decode: Speeds,
+    decode_behind: [Decoding; 2],
+}
+
 fn measure_speeds(
     engine: &Engine<'_>,
     loaded: &Loaded,
     model: &Model,
     repeats: u32,
     step: &mut impl FnMut(),
-) -> Result<(Speeds, Speeds, [Decoding; 2]), CalibrationError> {
+) -> Result<Asked, CalibrationError> {
     let words = prompt_words(loaded.context_tokens);
-    // Behind a long prompt, and behind a short one.
-    let (mut long, mut alone) = (Vec::new(), Vec::new());
-    let (mut beside, mut disturbed) = (Vec::new(), Vec::new());
+    // A short prompt and a long one: alone, side by side, and beside a busy program.
+    let (mut short, mut long) = ([const { Vec::new() }; 3], [const { Vec::new() }; 3]);
     // In turns, so that whatever else the machine does meets all alike.
     for _ in 0..repeats {
-        let behind = engine.ask(loaded, words, REPLY_TOKENS)?;
-        long.push(behind);
-        alone.push(Rates { prefill: behind.prefill, ..engine.ask(loaded, 1, REPLY_TOKENS)? });
+        long[0].push(engine.ask(loaded, words, REPLY_TOKENS)?);
+        short[0].push(engine.ask(loaded, 1, REPLY_TOKENS)?);
         step();
         if model.slots > 1 {
             // Apart: a prompt that is read beside a reply holds it up, and would be counted as slow decoding.
-            let prefill = engine.ask_two(loaded, words, 1)?;
-            let decode = engine.ask_two(loaded, 1, REPLY_TOKENS)?;
-            let both = prefill.iter().zip(decode);
-            beside.extend(both.map(|(one, other)| Rates { prefill: one.prefill, ..other }));
+            long[1].extend(engine.ask_two(loaded, words, 1)?);
+            short[1].extend(engine.ask_two(loaded, 1, REPLY_TOKENS)?);
         }
         step();
         let neighbour = Neighbour::start();
-        let prefill = engine.ask(loaded, words, 1)?.prefill;
-        disturbed.push(Rates { prefill, ..engine.ask(loaded, 1, REPLY_TOKENS)? });
+        long[2].push(engine.ask(loaded, words, 1)?);
+        short[2].push(engine.ask(loaded, 1, REPLY_TOKENS)?);
         drop(neighbour);
         step();
     }
-    let speeds = |of: fn(&Rates) -> f64| {
-        let figure = |rates: &[Rates]| Figure::of(&rates.iter().map(of).collect::<Vec<_>>());
-        Some(Speeds {
-            alone: figure(&alone)?,
-            side_by_side: figure(&beside),
-            with_neighbour: figure(&disturbed)?,
-        })
-    };
-    let decoding = |rates: &[Rates]| {
-        let median = |of: fn(&Rates) -> f64| some(&rates.iter().map(of).collect::<Vec<_>>()).median;
-        Decoding {
-            context_tokens: median(|rates| rates.context),
-            tokens_per_second: median(|rates| rates.decode),
-        }
-    };
-    let measured = speeds(|rates| rates.prefill).zip(speeds(|rates| rates.decode));
-    let (prefill, decode) = measured.expect("each was measured at least once");
-    Ok((prefill, decode, [decoding(&alone), decoding(&long)]))
+    Ok(Asked {
+        prefill: speeds(&long, Reply::prefill),
+        first_token: [&short[0], &long[0]].map(|replies| FirstToken {
+            prompt_tokens: median(replies, |it| it.prompt_tokens),
+            seconds: median(replies, |it| it.first_token),
+        }),
+        decode: speeds(&short, Reply::decode),
+        decode_behind: [&short[0], &long[0]].map(|replies| Decoding {
+            context_tokens: median(replies, Reply::context),
+            tokens_per_second: median(replies, Reply::decode),
+        }),
+    })
+}
+
+/// Returns the speeds of replies alone, side by side (where there were any) and beside a busy program.
+fn speeds([alone, beside, disturbed]: &[Vec<Reply>; 3], of: fn(&Reply) -> f64) -> Speeds {
+    let all = |replies: &[Reply]| replies.iter().map(of).collect::<Vec<_>>();
+    Speeds {
+        alone: some(&all(alone)),
+        side_by_side: Figure::of(&all(beside)),
+        with_neighbour: some(&all(disturbed)),
+    }
+}
+
+fn median(replies: &[Reply], of: fn(&Reply) -> f64) -> f64 {
+    some(&replies.iter().map(of).collect::<Vec<_>>()).median
 }
 
 fn some(measurements: &[f64]) -> Figure {

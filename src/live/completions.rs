@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use crate::live::http::App;
 use crate::live::message::{Seat, Started};
 use crate::live::refusal::Refusal;
-use crate::live::tally::{Tally, figures};
+use crate::live::tally::{Count, Tally};
 use crate::live::wish::Wish;
 use crate::request::Task;
 use crate::time::{Clock, SystemClock, Timestamp};
@@ -124,7 +124,7 @@ impl Relay {
                 if self.tally.is_done() {
                     // Said at once: a client that has read this hangs up, and has lost nothing by it.
                     let first_token = self.tally.first_token().unwrap_or_default();
-                    self.seat.done(first_token, self.tally.tokens());
+                    self.seat.done(first_token, self.tally.count());
                 }
                 Some(bytes)
             }
@@ -163,8 +163,8 @@ impl Relay {
             self.seat.refused();
         } else if status.is_success() {
             let took = self.clock.now().since(Timestamp::ZERO);
-            let (tokens, first_token) = figures(&whole).unwrap_or_default();
-            self.seat.done(first_token.unwrap_or(took), tokens);
+            let count = Count::read(&whole);
+            self.seat.done(count.first_token.unwrap_or(took), count);
         } else if String::from_utf8_lossy(&whole).contains(TOO_LARGE) {
             self.seat.refused();
             return Err(Refusal::too_large());

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::backend::place::Place;
 use crate::catalog::ModelId;
 use crate::event::Outcome;
+use crate::live::tally::Count;
 use crate::request::{End, Request, RequestId};
 use crate::settings::RawSettings;
 
@@ -92,8 +93,12 @@ impl Seat {
         end
     }
 
-    pub(super) fn done(&mut self, first_token: Duration, output_tokens: u32) {
-        self.report(Outcome::Done { request: self.id, first_token, output_tokens });
+    /// The reply is complete: its first token came after `first_token`, and this is what the server counted.
+    pub(super) fn done(&mut self, first_token: Duration, count: Count) {
+        let Count { prompt_tokens, output_tokens, .. } = count;
+        let output_tokens = output_tokens.unwrap_or_default();
+        let request = self.id;
+        self.report(Outcome::Done { request, first_token, prompt_tokens, output_tokens });
     }
 
     /// The model's server answered, and it was no reply.

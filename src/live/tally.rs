@@ -9,10 +9,21 @@ use serde::Deserialize;
 pub(super) struct Tally {
     line: Vec<u8>,
     events: u32,
-    counted: Option<u32>,
+    counted: Count,
     first_token: Option<Duration>,
+    last_token: Option<Duration>,
     is_done: bool,
     has_error: bool,
+}
+
+/// What a server says that it did for a reply, as far as it says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    /// Tokens of the prompt that it read: not those that it had cached.
+    pub(super) prompt_tokens: Option<u32>,
+    pub(super) output_tokens: Option<u32>,
+    /// How long it read.
+    pub(super) first_token: Option<Duration>,
 }
 
 /// The figures that llama-server and OpenAI put beside a reply.
@@ -24,13 +35,53 @@ struct Figures {
 
 #[derive(Debug, Deserialize)]
 struct Usage {
+    prompt_tokens: Option<u32>,
+    prompt_tokens_details: Option<PromptDetails>,
     completion_tokens: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
+struct PromptDetails {
+    cached_tokens: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
 struct Timings {
+    prompt_n: Option<u32>,
     predicted_n: Option<u32>,
     prompt_ms: Option<f64>,
+}
+
+impl Count {
+    /// Reads the figures in a JSON object; where there are none, nothing is known.
+    pub(super) fn read(json: &[u8]) -> Self {
+        let Ok(Figures { usage, timings }) = serde_json::from_slice(json) else {
+            return Self::default();
+        };
+        let read_of = |usage: &Usage| {
+            let cached = usage.prompt_tokens_details.as_ref().and_then(|it| it.cached_tokens);
+            Some(usage.prompt_tokens?.saturating_sub(cached.unwrap_or_default()))
+        };
+        let (usage, timings) = (usage.as_ref(), timings.as_ref());
+        Self {
+            prompt_tokens: timings.and_then(|it| it.prompt_n).or(usage.and_then(read_of)),
+            output_tokens: usage
+                .and_then(|it| it.completion_tokens)
+                .or(timings.and_then(|it| it.predicted_n)),
+            first_token: timings
+                .and_then(|it| it.prompt_ms)
+                .map(|ms| crate::time::from_secs_f64(ms / 1000.0)),
+        }
+    }
+
+    /// Returns this, and what only `earlier` told.
+    fn or(self, earlier: Self) -> Self {
+        Self {
+            prompt_tokens: self.prompt_tokens.or(earlier.prompt_tokens),
+            output_tokens: self.output_tokens.or(earlier.output_tokens),
+            first_token: self.first_token.or(earlier.first_token),
+        }
+    }
 }
 
 impl Tally {
@@ -63,11 +114,12 @@ impl Tally {
         }
         self.events += 1;
         self.first_token.get_or_insert(after);
+        self.last_token = Some(after);
         let has_figures = [b"\"usage\"".as_slice(), b"\"timings\""]
             .iter()
             .any(|key| data.windows(key.len()).any(|window| window == *key));
-        if has_figures && let Some((tokens, _)) = figures(data) {
-            self.counted = Some(tokens);
+        if has_figures {
+            self.counted = Count::read(data).or(self.counted);
         }
     }
 
@@ -76,24 +128,21 @@ impl Tally {
         self.is_done && !self.has_error
     }
 
-    /// Returns the tokens of the reply: the server's count, or the events where it gave none.
-    pub(super) fn tokens(&self) -> u32 {
-        self.counted.unwrap_or(self.events)
+    /// Returns the server's count, with the events as tokens of the reply where it gave none.
+    pub(super) fn count(&self) -> Count {
+        let output_tokens = self.counted.output_tokens.or(Some(self.events));
+        Count { output_tokens, ..self.counted }
     }
 
     /// Returns when the first token came.
     pub(super) fn first_token(&self) -> Option<Duration> {
         self.first_token
     }
-}
 
-/// Returns the tokens of a reply and the time to its first, from the figures in a JSON object.
-pub(super) fn figures(json: &[u8]) -> Option<(u32, Option<Duration>)> {
-    let Figures { usage, timings } = serde_json::from_slice(json).ok()?;
-    let used = usage.and_then(|usage| usage.completion_tokens);
-    let (predicted, prompt_ms) = timings.map_or((None, None), |it| (it.predicted_n, it.prompt_ms));
-    let first_token = prompt_ms.map(|ms| crate::time::from_secs_f64(ms / 1000.0));
-    Some((used.or(predicted)?, first_token))
+    /// Returns when the last token came, or the figures behind it.
+    pub(super) fn last_token(&self) -> Option<Duration> {
+        self.last_token
+    }
 }
 
 /// Chosen: an event of a completion has some hundred bytes. What is longer is passed on, and not looked at.
@@ -111,7 +160,8 @@ mod tests {
             for (place, bytes) in stream.as_bytes().chunks(size).enumerate() {
                 tally.feed(Duration::from_millis(place as u64), bytes);
             }
-            assert_eq!((tally.tokens(), tally.is_done()), (tokens, is_done), "{size}: {stream}");
+            let counted = (tally.count().output_tokens, tally.is_done());
+            assert_eq!(counted, (Some(tokens), is_done), "{size}: {stream}");
         }
     }
 
@@ -130,9 +180,32 @@ mod tests {
 
     #[test]
     fn a_whole_reply_tells_its_figures() {
-        let reply = br#"{"usage":{"completion_tokens":3},"timings":{"prompt_ms":2.0}}"#;
-        assert_eq!(figures(reply), Some((3, Some(Duration::from_millis(2)))));
-        assert_eq!(figures(b"{}"), None);
-        assert_eq!(figures(b"proxy error"), None);
+        let cases = [
+            (
+                r#"{"usage":{"completion_tokens":3,"prompt_tokens":9},"timings":{"prompt_n":7,"prompt_ms":2.0}}"#,
+                (Some(7), Some(3), Some(Duration::from_millis(2))),
+            ),
+            (
+                r#"{"usage":{"prompt_tokens":9,"prompt_tokens_details":{"cached_tokens":4}}}"#,
+                (Some(5), None, None),
+            ),
+            (r#"{"timings":{"predicted_n":5}}"#, (None, Some(5), None)),
+            ("{}", (None, None, None)),
+            ("proxy error", (None, None, None)),
+        ];
+        for (reply, (prompt_tokens, output_tokens, first_token)) in cases {
+            let count = Count { prompt_tokens, output_tokens, first_token };
+            assert_eq!(Count::read(reply.as_bytes()), count, "{reply}");
+        }
+    }
+
+    #[test]
+    fn what_one_event_tells_the_next_does_not_take_back() {
+        let mut tally = Tally::default();
+        let stream = "data: {\"timings\":{\"prompt_n\":7,\"predicted_n\":2}}\n\n\
+                      data: {\"usage\":{\"completion_tokens\":3}}\n\ndata: [DONE]\n\n";
+        tally.feed(Duration::ZERO, stream.as_bytes());
+        let count = tally.count();
+        assert_eq!((count.prompt_tokens, count.output_tokens), (Some(7), Some(3)));
     }
 }

@@ -56,7 +56,7 @@ impl<'a> Wish<'a> {
 }
 
 /// English text has about four bytes a token with the tokenizers of current models. Nothing but admission depends on
-/// it: the model counts for itself.
+/// it: the model counts for itself, and its count goes into the log.
 const BYTES_PER_TOKEN: usize = 4;
 
 /// Chosen: what a reply is taken for that names no limit. The model's context is its only real one.

@@ -51,7 +51,7 @@ pub(super) struct Active {
     pub(super) id: RequestId,
     started: Timestamp,
     first_token: Option<Timestamp>,
-    /// Tokens left of the stage that it is in: the prompt, then the reply.
+    /// Tokens left of the stage that it is in: the prompt, with what a request takes on top of it, then the reply.
     left: f64,
     prompt_tokens: u32,
     output_tokens: u32,
@@ -135,7 +135,7 @@ impl Instance {
             let first_token =
                 active.first_token.map_or(Duration::ZERO, |at| at.since(active.started));
             let (request, output_tokens) = (active.id, active.output_tokens);
-            done.push(Outcome::Done { request, first_token, output_tokens });
+            done.push(Outcome::Done { request, first_token, prompt_tokens: None, output_tokens });
             false
         });
         done
@@ -155,12 +155,19 @@ impl Instance {
 }
 
 impl Active {
-    pub(super) fn new(id: RequestId, prompt: u32, output: u32, now: Timestamp, speed: f64) -> Self {
+    pub(super) fn new(
+        id: RequestId,
+        (prompt, output): (u32, u32),
+        model: &Model,
+        now: Timestamp,
+        speed: f64,
+    ) -> Self {
+        let overhead = model.request_overhead.as_secs_f64() * model.prefill_per_second;
         Self {
             id,
             started: now,
             first_token: None,
-            left: f64::from(prompt),
+            left: f64::from(prompt) + overhead,
             prompt_tokens: prompt,
             output_tokens: output,
             speed,
@@ -197,3 +204,35 @@ const DONE: f64 = 1e-6;
 
 /// Appointments are rounded to the nanosecond; one more makes sure that the stage is over.
 const ROUNDING: Duration = Duration::from_nanos(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_takes_its_overhead_its_prompt_and_its_tokens_behind_their_context() {
+        let model = Model {
+            request_overhead: Duration::from_millis(50),
+            prefill_per_second: 100.0,
+            decode_per_second: 10.0,
+            decode_halves_at: Some(100),
+            ..Model::of_size("a", "small", Percent::new(50), Bytes::from_gib(1))
+        };
+        let mut instance = Instance { presence: Presence::Ready, ..Instance::new(true) };
+        let id = RequestId(1);
+        instance.active.push(Active::new(id, (90, 20), &model, Timestamp::ZERO, 1.0));
+        instance.reschedule(Timestamp::ZERO, &model, 1.0);
+        // 50 ms, and 90 tokens of 10 ms each.
+        let first = Timestamp::ZERO + Duration::from_millis(950) + ROUNDING;
+        assert_eq!(instance.due, Some(first));
+        assert!(instance.progress(first, &model, 1.0).is_empty());
+        instance.reschedule(first, &model, 1.0);
+        // 20 tokens of 100 ms each, behind 90 and half of 20: each takes twice as long.
+        let last = first + Duration::from_secs(4) + ROUNDING;
+        assert_eq!(instance.due, Some(last));
+        let first_token = first.since(Timestamp::ZERO);
+        let done =
+            Outcome::Done { request: id, first_token, prompt_tokens: None, output_tokens: 20 };
+        assert_eq!(instance.progress(last, &model, 1.0), [done]);
+    }
+}

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
@@ -18,6 +17,7 @@ use crate::backend::place::Place;
 use crate::catalog::{Model, ModelId};
 use crate::event::{Command, Outcome};
 use crate::live::calibrate::{Bounds, CalibrationError, CalibrationPlan};
+use crate::live::tally::{Count, Tally};
 use crate::probe::Probe;
 use crate::probe::system::{OwnProcesses, SystemProbe};
 use crate::sample::Space;
@@ -55,13 +55,32 @@ pub(super) struct Gone {
     pub(super) lag: Option<Duration>,
 }
 
-/// Tokens a second of one request, by the server's own figures.
+/// One request as its client saw it: with all that the server does beside computing.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rates {
-    pub(super) prefill: f64,
-    pub(super) decode: f64,
-    /// The prompt and half of the reply [tokens].
-    pub(super) context: f64,
+pub(super) struct Reply {
+    pub(super) prompt_tokens: f64,
+    /// From the request to the first token [s].
+    pub(super) first_token: f64,
+    output_tokens: f64,
+    /// From the first token to the last [s].
+    rest: f64,
+}
+
+impl Reply {
+    /// Returns prompt tokens a second.
+    pub(super) fn prefill(&self) -> f64 {
+        self.prompt_tokens / self.first_token
+    }
+
+    /// Returns reply tokens a second after the first.
+    pub(super) fn decode(&self) -> f64 {
+        (self.output_tokens - 1.0) / self.rest
+    }
+
+    /// Returns what the reply's tokens had before them in the mean: the prompt and half of the reply.
+    pub(super) fn context(&self) -> f64 {
+        self.prompt_tokens + self.output_tokens / 2.0
+    }
 }
 
 impl<'a> Engine<'a> {
@@ -185,7 +204,7 @@ impl<'a> Engine<'a> {
         loaded: &Loaded,
         words: u32,
         tokens: u32,
-    ) -> Result<Rates, CalibrationError> {
+    ) -> Result<Reply, CalibrationError> {
         self.within(loaded, self.request(loaded, "the cat ", words, tokens))
     }
 
@@ -195,7 +214,7 @@ impl<'a> Engine<'a> {
         loaded: &Loaded,
         words: u32,
         tokens: u32,
-    ) -> Result<[Rates; 2], CalibrationError> {
+    ) -> Result<[Reply; 2], CalibrationError> {
         let both = async {
             let first = self.request(loaded, "the cat ", words, tokens);
             let second = self.request(loaded, "the dog ", words, tokens);
@@ -226,19 +245,34 @@ impl<'a> Engine<'a> {
         word: &str,
         words: u32,
         tokens: u32,
-    ) -> Result<Rates, String> {
+    ) -> Result<Reply, String> {
         let body = json!({
-            "prompt": word.repeat(words as usize), "n_predict": tokens, "ignore_eos": true,
-            "temperature": 0, "cache_prompt": false,
+            "prompt": word.repeat(words as usize), "max_tokens": tokens, "ignore_eos": true,
+            "temperature": 0, "cache_prompt": false, "stream": true,
         });
-        let answer = loaded.place.post(&self.client, "/completion").json(&body).send().await;
-        let answer = answer.and_then(reqwest::Response::error_for_status);
         let told = |error: reqwest::Error| error.without_url().to_string();
-        let Answer { timings } = answer.map_err(told)?.json().await.map_err(told)?;
-        Ok(Rates {
-            prefill: timings.prompt_per_second,
-            decode: timings.predicted_per_second,
-            context: timings.prompt_n + timings.predicted_n / 2.0,
+        let clock = SystemClock::start();
+        let answer = loaded.place.post(&self.client, "/v1/completions").json(&body).send().await;
+        let mut answer = answer.and_then(reqwest::Response::error_for_status).map_err(told)?;
+        let mut tally = Tally::default();
+        while let Some(bytes) = answer.chunk().await.map_err(told)? {
+            tally.feed(clock.now().since(Timestamp::ZERO), &bytes);
+        }
+        let Count { prompt_tokens: Some(prompt), output_tokens: Some(output), .. } = tally.count()
+        else {
+            return Err("it does not count its tokens".to_owned());
+        };
+        let (Some(first), Some(last), true) =
+            (tally.first_token(), tally.last_token(), tally.is_done())
+        else {
+            return Err("its reply breaks off".to_owned());
+        };
+        Ok(Reply {
+            prompt_tokens: prompt.into(),
+            first_token: first.as_secs_f64(),
+            output_tokens: output.into(),
+            // Read at one go, they took at least what a clock can tell.
+            rest: last.saturating_sub(first).max(CLOCK_TICK).as_secs_f64(),
         })
     }
 
@@ -300,19 +334,6 @@ impl Loaded {
     }
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    timings: Timings,
-}
-
-#[derive(Deserialize)]
-struct Timings {
-    prompt_n: f64,
-    prompt_per_second: f64,
-    predicted_n: f64,
-    predicted_per_second: f64,
-}
-
 /// Asks the kernel to forget a file, and returns whether it heard.
 fn forget(file: &Path) -> bool {
     #[cfg(target_os = "linux")]
@@ -342,6 +363,8 @@ fn space(probe: &mut SystemProbe, own: Option<u32>) -> Option<Space> {
     probe.set_own_processes(OwnProcesses::new(own));
     probe.sample(SystemClock::start().now()).ok()?.memory
 }
+
+const CLOCK_TICK: Duration = Duration::from_nanos(1);
 
 /// Chosen: how long Ctrl-C may take to be noticed.
 const LOOK_UP: Duration = Duration::from_millis(100);

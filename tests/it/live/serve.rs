@@ -99,6 +99,7 @@ fn a_daemon_serves_scales_records_and_leaves_nothing_behind() {
     for word in ["the cat", "a bird", "the end"] {
         assert!(!log.contains(word), "the log holds \"{word}\"");
     }
+    assert!(log.contains("\"prompt_tokens\":"), "the log has the server's counts: {log}");
     let place = folder.path().to_string_lossy().into_owned();
     assert!(!log.contains(&place), "the log tells of this machine's folders");
 }
