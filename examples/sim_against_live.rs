@@ -97,7 +97,7 @@ fn simulated(
 ) -> Result<(Vec<Rung>, Summary), Box<dyn Error>> {
     let recording = Recording::open(log, &ReadOptions::default())?;
     let origin = recording.origin().ok_or("it is no event log")?;
-    let workloads = vec![origin.requests.workload(false)];
+    let workloads = vec![origin.requests.as_counted().workload(false)];
     let settings = origin.settings.clone();
     let mut situation = recording.situation(catalog.clone(), settings, workloads, Seed(1), || {});
     situation.physics = physics;

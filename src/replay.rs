@@ -12,7 +12,6 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::event::{Event, Input, Outcome, Record};
 use crate::hardware::Machine;
 use crate::log::{LogEnd, LogError, LogLevel, LogReader};
-use crate::request::Request;
 use crate::rng::Seed;
 use crate::sample::Sample;
 use crate::scenario::{Action, ActionKind, RecordedRequest, Workload};
@@ -232,8 +231,19 @@ impl Recording {
 #[derive(Clone, Debug)]
 pub struct Requests {
     recorded: Arc<[RecordedRequest]>,
+    /// Of a log, what its server counted.
+    counts: Vec<Count>,
     warnings: Vec<String>,
     rejected_rows: u64,
+}
+
+/// How long a request turned out to be.
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    /// Its place among the recorded.
+    place: usize,
+    prompt_tokens: Option<u32>,
+    output_tokens: u32,
 }
 
 impl Requests {
@@ -250,18 +260,18 @@ impl Requests {
         let defects = reader.defects();
         Ok(Self {
             recorded: recorded.into(),
+            counts: Vec::new(),
             warnings: defects.warnings(),
             rejected_rows: defects.rejected_rows(),
         })
     }
 
-    /// Collects the requests of an event log, and the tiers that were asked for. Where a request was served, its prompt
-    /// and reply are as long as the server counted them; on the way in they are guesses and limits. Clients that hung up
-    /// are taken for patient ones.
+    /// Collects the requests of an event log, and the tiers that were asked for. Clients that hung up are taken for
+    /// patient ones.
     fn of_log(
         log: impl Iterator<Item = Result<Record, LogError>>,
     ) -> Result<(Self, Vec<Action>), LogError> {
-        let mut recorded: Vec<RecordedRequest> = Vec::new();
+        let (mut recorded, mut counts) = (Vec::new(), Vec::new());
         let mut places = BTreeMap::new();
         let mut actions = Vec::new();
         let (mut hung_up, mut reloads) = (0, 0);
@@ -279,9 +289,7 @@ impl Requests {
                     ..
                 })) => {
                     if let Some(place) = places.remove(&request) {
-                        let counted: &mut Request = &mut recorded[place].request;
-                        counted.prompt_tokens = prompt_tokens.unwrap_or(counted.prompt_tokens);
-                        counted.output_tokens = output_tokens;
+                        counts.push(Count { place, prompt_tokens, output_tokens });
                     }
                 }
                 Event::Input(Input::Switch { tier }) => {
@@ -300,7 +308,20 @@ impl Requests {
             let kept = "the replay keeps to one";
             warnings.push(format!("the log's settings were changed {reloads} times; {kept}"));
         }
-        Ok((Self { recorded: recorded.into(), warnings, rejected_rows: 0 }, actions))
+        Ok((Self { recorded: recorded.into(), counts, warnings, rejected_rows: 0 }, actions))
+    }
+
+    /// Returns the same with prompts and replies as long as the log's server counted them, where it did. As they were
+    /// asked for, a prompt is an estimate and a reply the most that was wanted.
+    #[must_use]
+    pub fn as_counted(&self) -> Self {
+        let mut recorded = self.recorded.to_vec();
+        for Count { place, prompt_tokens, output_tokens } in &self.counts {
+            let request = &mut recorded[*place].request;
+            request.prompt_tokens = prompt_tokens.unwrap_or(request.prompt_tokens);
+            request.output_tokens = *output_tokens;
+        }
+        Self { recorded: recorded.into(), ..self.clone() }
     }
 
     /// Returns what a user should know about the file.
@@ -341,6 +362,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    use crate::request::Request;
+
     #[test]
     fn a_request_of_a_log_is_as_long_as_the_server_counted() {
         let done = |request, prompt_tokens, output_tokens| {
@@ -357,10 +380,11 @@ mod tests {
             Ok(Record { seq, at: Timestamp::ZERO, event: Event::Input(input) })
         });
         let (requests, _) = Requests::of_log(records).unwrap();
-        let sizes = requests
-            .recorded
-            .iter()
-            .map(|it| (it.request.id.0, it.request.prompt_tokens, it.request.output_tokens));
-        assert_eq!(sizes.collect::<Vec<_>>(), [(1, 40, 7), (2, 100, 9), (3, 100, 256)]);
+        let sizes = |requests: &Requests| {
+            let size = |request: &Request| (request.prompt_tokens, request.output_tokens);
+            requests.recorded.iter().map(|it| size(&it.request)).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(&requests), [(100, 256); 3]);
+        assert_eq!(sizes(&requests.as_counted()), [(40, 7), (100, 9), (100, 256)]);
     }
 }

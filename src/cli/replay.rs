@@ -39,6 +39,9 @@ pub(super) struct Arguments {
     /// Repeat the request trace for as long as the resource trace lasts
     #[arg(long, requires = "requests")]
     loop_requests: bool,
+    /// Take a log's prompts and replies to be as long as its server counted, not as they were asked for
+    #[arg(long, conflicts_with = "requests")]
+    counted: bool,
     /// The models; without it, three of 12.5, 31.25 and 56.25 % of the machine's memory
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
@@ -186,8 +189,9 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     let seed = Seed(arguments.seed);
     let repeat = arguments.loop_requests;
     // A log brings its own requests; a trace that is named goes before them.
+    let counted = origin.filter(|_| arguments.counted).map(|origin| origin.requests.as_counted());
     let requests = plan.requests.as_ref().map(|(requests, _)| requests);
-    let requests = requests.or(origin.map(|origin| &origin.requests));
+    let requests = requests.or(counted.as_ref()).or(origin.map(|origin| &origin.requests));
     let workloads = requests.iter().map(|requests| requests.workload(repeat)).collect();
     let level = LogLevel::from(arguments.log);
     // A log begins with the digest of the trace; without one, the digest is taken while the trace is read.

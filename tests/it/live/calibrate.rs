@@ -65,7 +65,7 @@ fn a_calibration_that_is_stopped_leaves_nothing() {
     let mut child = std::process::Command::new(cargo_bin!("tiershift"))
         .current_dir(folder.path())
         .args(["calibrate", "--models", "models", "--llama-server"])
-        .arg(&engine)
+        .arg(&*engine)
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();

@@ -7,9 +7,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -38,8 +39,41 @@ load-retry = "200ms"
 patience = "2m"
 "#;
 
+/// A llama-server that runs, for as long as its test does.
+pub(super) struct Engine {
+    program: PathBuf,
+    _place: Place,
+}
+
+/// Whether other tests with an engine run beside this one.
+enum Place {
+    Beside { _others: RwLockReadGuard<'static, ()> },
+    Alone { _others: RwLockWriteGuard<'static, ()> },
+}
+
+static TESTS: RwLock<()> = RwLock::new(());
+
+impl Deref for Engine {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.program
+    }
+}
+
 /// Returns a llama-server that runs, or says which test is skipped for want of it.
-pub(super) fn engine(test: &str) -> Option<PathBuf> {
+pub(super) fn engine(test: &str) -> Option<Engine> {
+    let others = TESTS.read().unwrap_or_else(PoisonError::into_inner);
+    Some(Engine { program: program(test)?, _place: Place::Beside { _others: others } })
+}
+
+/// Returns the same for a test to which other tests' models would be other programs' memory.
+pub(super) fn engine_alone(test: &str) -> Option<Engine> {
+    let others = TESTS.write().unwrap_or_else(PoisonError::into_inner);
+    Some(Engine { program: program(test)?, _place: Place::Alone { _others: others } })
+}
+
+fn program(test: &str) -> Option<PathBuf> {
     // One test brings it, the others wait.
     static BRINGING: Mutex<()> = Mutex::new(());
     let _bringing = BRINGING.lock();

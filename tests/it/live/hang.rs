@@ -54,7 +54,7 @@ fn a_gpu_driver_that_hangs_stops_no_reply() {
         .current_dir(folder)
         .args(["serve", "--port", "0", "--policy", "policy.toml", "--models", "models"])
         .args(["--log", "log.jsonl", "--llama-server"])
-        .arg(&engine)
+        .arg(&*engine)
         .env("LD_LIBRARY_PATH", folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

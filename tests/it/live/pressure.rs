@@ -6,7 +6,7 @@ use tiershift::live::Folder;
 use tiershift::probe::system::SystemProbe;
 use tiershift::units::{Bytes, Percent};
 
-use crate::live::daemon::{Daemon, chat, engine, signal};
+use crate::live::daemon::{Daemon, chat, engine_alone, signal};
 use crate::live::gguf;
 use crate::live::hog::{Hog, space};
 use crate::live::story::Story;
@@ -16,7 +16,7 @@ const NAME: &str = "a_hog_takes_one_tier_and_gives_it_back";
 
 #[test]
 fn a_hog_takes_one_tier_and_gives_it_back() {
-    let Some(engine) = engine(NAME) else { return };
+    let Some(engine) = engine_alone(NAME) else { return };
     let folder = tempfile::tempdir().unwrap();
     let models = folder.path().join("models");
     fs::create_dir(&models).unwrap();

@@ -48,7 +48,7 @@ fn a_policy_is_reloaded_and_whatever_else_changed_is_refused() {
     let child = Command::new(snapbox::cmd::cargo_bin!("tiershift"))
         .current_dir(folder)
         .args(["serve", "--config", "serve.toml", "--port", "0", "--llama-server"])
-        .arg(&engine)
+        .arg(&*engine)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(fs::File::create(folder.join("stderr.txt")).unwrap())

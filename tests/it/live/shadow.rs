@@ -29,7 +29,7 @@ fn a_shadow_is_the_replay_of_the_log_fed_while_it_is_written() {
         .current_dir(folder)
         .args(arguments.split(' '))
         .arg("--llama-server")
-        .arg(&engine)
+        .arg(&*engine)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
