@@ -111,11 +111,24 @@ pub struct Source {
     pub name: String,
     /// blake3 of its bytes.
     pub digest: String,
+    /// How it was played, where that was not as it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub played: Option<Played>,
+}
+
+/// How the requests of a file were played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Played {
+    /// Again and again.
+    Repeated,
+    /// With prompts and replies as long as a server counted them.
+    AsCounted,
 }
 
 impl Header {
     /// Returns the digest of everything that determines the run: format, settings, hardware tier, machine, catalog,
-    /// seed and the bytes of the sources. The names of run, policy and files, the level of the log, the moment of the
+    /// seed, the bytes of the sources and how they were played. The names of run, policy and files, the level of the log, the moment of the
     /// start and the place among segments determine nothing, and are left out.
     pub fn fingerprint(&self) -> String {
         /// The canonical form: these fields, in this order, as compact JSON.
@@ -126,6 +139,8 @@ impl Header {
             machine: &'a Machine,
             seed: u64,
             sources: Vec<&'a str>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            played: Vec<Played>,
             settings: &'a RawSettings,
             catalog: &'a RawCatalog,
         }
@@ -135,6 +150,7 @@ impl Header {
             machine: &self.machine,
             seed: self.seed,
             sources: self.sources.iter().map(|source| source.digest.as_str()).collect(),
+            played: self.sources.iter().filter_map(|source| source.played).collect(),
             settings: &self.settings,
             catalog: &self.catalog,
         };

@@ -12,7 +12,7 @@ use crate::cli::artifacts::Artifacts;
 use crate::cli::{Verdict, common};
 use crate::controller::Detail;
 use crate::event::Record;
-use crate::log::{Header, LogLevel, LogVersion, Source};
+use crate::log::{Header, LogLevel, LogVersion, Played, Source};
 use crate::replay::{Recording, Requests};
 use crate::report::text_summary;
 use crate::rng::Seed;
@@ -136,7 +136,8 @@ fn plan(arguments: &Arguments) -> Result<Vec<Plan<'_>>> {
         Some(path) => {
             let read = ReadOptions { strict: arguments.strict, ..ReadOptions::default() };
             let requests = Requests::read(path, &read)?;
-            Some((requests, source(path)?))
+            let played = arguments.loop_requests.then_some(Played::Repeated);
+            Some((requests, Source { played, ..source(path)? }))
         }
     };
     let mut names = BTreeSet::new();
@@ -189,7 +190,13 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     let seed = Seed(arguments.seed);
     let repeat = arguments.loop_requests;
     // A log brings its own requests; a trace that is named goes before them.
+    anyhow::ensure!(
+        origin.is_some() || !arguments.counted,
+        "{}: --counted is for event logs: no server counted anything in a trace",
+        trace.display()
+    );
     let counted = origin.filter(|_| arguments.counted).map(|origin| origin.requests.as_counted());
+    let played = arguments.counted.then_some(Played::AsCounted);
     let requests = plan.requests.as_ref().map(|(requests, _)| requests);
     let requests = requests.or(counted.as_ref()).or(origin.map(|origin| &origin.requests));
     let workloads = requests.iter().map(|requests| requests.workload(repeat)).collect();
@@ -209,7 +216,7 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
         hardware_tier: machine.tier(),
         machine,
         seed: arguments.seed,
-        sources: std::iter::once(Source { name: file_name(trace), digest })
+        sources: std::iter::once(Source { name: file_name(trace), digest, played })
             .chain(plan.requests.iter().map(|(_, source)| source.clone()))
             .collect(),
         settings: settings.clone(),
@@ -286,7 +293,8 @@ fn complete(summary: &mut Summary, header: &Header, recording: &Recording, plan:
 }
 
 fn source(path: &Path) -> Result<Source> {
-    Ok(Source { name: file_name(path), digest: crate::trace::digest(path)?.to_hex().to_string() })
+    let digest = crate::trace::digest(path)?.to_hex().to_string();
+    Ok(Source { name: file_name(path), digest, played: None })
 }
 
 fn file_name(path: &Path) -> String {

@@ -129,6 +129,7 @@ pub(super) fn header(scenario: &Scenario, level: LogLevel) -> Header {
         sources: vec![Source {
             name: format!("{}.toml", scenario.name),
             digest: scenario.digest.clone(),
+            played: None,
         }],
         settings: scenario.settings.clone(),
         catalog: RawCatalog::from(&scenario.catalog),

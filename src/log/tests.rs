@@ -23,7 +23,7 @@ fn header(level: LogLevel) -> Header {
         hardware_tier: HardwareTier::MidRange,
         machine: Machine { memory: Bytes::from_gib(16), cpus: 8, ..Machine::default() },
         seed: 7,
-        sources: vec![Source { name: "a.csv".to_owned(), digest: "00".to_owned() }],
+        sources: vec![Source { name: "a.csv".to_owned(), digest: "00".to_owned(), played: None }],
         settings: RawSettings::default(),
         catalog: RawCatalog::from(&catalog),
         started_at: None,
@@ -450,6 +450,7 @@ fn the_fingerprint_depends_on_what_determines_a_run_and_on_nothing_else() {
     assert!(!with(|h| h.seed = 8));
     assert!(!with(|h| h.machine.cpus = 9));
     assert!(!with(|h| h.sources[0].digest = "01".to_owned()));
+    assert!(!with(|h| h.sources[0].played = Some(Played::Repeated)));
     assert!(!with(|h| h.settings.performance_minimum = 11));
     assert!(!with(|h| h.catalog.models[0].slots = 3));
     assert!(!with(|h| h.hardware_tier = HardwareTier::LowEnd));

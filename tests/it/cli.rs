@@ -503,6 +503,7 @@ const REFUSALS: &[(&str, &[&str])] = &[
     ("replay newer.csv --out new", &["newer.csv:1", "version 2", "install a newer one"]),
     ("replay good.csv --out new --requests good.csv", &["good.csv", "a request trace is wanted"]),
     ("replay requests.csv --out new", &["requests.csv", "a resource trace is wanted"]),
+    ("replay good.csv --counted", &["good.csv", "--counted is for event logs"]),
     ("replay good.csv good.csv --out new", &["two traces", "one by one"]),
     ("import empty.csv new.csv", &["empty.csv is empty"]),
     ("import good.csv good.csv", &["written over itself", "another name"]),

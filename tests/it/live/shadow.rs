@@ -62,6 +62,7 @@ fn a_shadow_is_the_replay_of_the_log_fed_while_it_is_written() {
 
     let line = "replay recordings --policy shadow.toml --json";
     let (mut replayed, mut summary) = (run_in(folder, line).json(), report["summary"].clone());
+    let fingerprint = replayed["fingerprint"].clone();
     for summary in [&mut replayed, &mut summary] {
         // What only a reader of files knows.
         for key in ["fingerprint", "warnings", "rejected_rows"] {
@@ -70,6 +71,11 @@ fn a_shadow_is_the_replay_of_the_log_fed_while_it_is_written() {
     }
     assert_eq!(summary, replayed);
     assert_eq!(summary["requests"]["done"], 5);
+    // With the server's counts it is another run.
+    let counted = run_in(folder, "replay recordings --policy shadow.toml --counted --json").json();
+    assert_eq!(counted["requests"]["done"], 5);
+    assert_ne!(counted["fingerprint"], fingerprint);
+    assert_ne!(counted["first_token_ms"], replayed["first_token_ms"]);
     // It had no effect: the log is the real policy's.
     run_in(folder, "verify recordings").exits(0);
 }
