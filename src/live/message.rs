@@ -135,5 +135,6 @@ impl Drop for Seat {
     }
 }
 
-/// Chosen: a process that died is seen dead in milliseconds, on a busy machine too.
-const DEATH_NOTICE: Duration = Duration::from_millis(500);
+/// Chosen: a process of ours that died is seen dead in milliseconds, a model of another's server at the next look, of which
+/// there is one every 500 ms; three of them fit in. A client that is told earlier asks again, and is sent to a dead model.
+const DEATH_NOTICE: Duration = Duration::from_millis(1500);
