@@ -28,6 +28,7 @@ mod message;
 mod page;
 mod recorder;
 mod refusal;
+mod returning;
 mod sampler;
 mod server;
 mod shadow;

@@ -14,6 +14,7 @@ use crate::catalog::{Catalog, Footprint, ModelId};
 use crate::driver::World;
 use crate::event::{Adopted, Command, Input, Outcome};
 use crate::live::message::{Message, Started, Ticket};
+use crate::live::returning::Returning;
 use crate::live::sampler::Sampler;
 use crate::probe::system::OwnProcesses;
 use crate::probe::{Probe, ProbeError};
@@ -25,6 +26,7 @@ use crate::time::{Clock, SystemClock, Timestamp};
 pub(super) struct LiveWorld {
     clock: SystemClock,
     sampler: Sampler,
+    returning: Returning,
     backend: LiveBackend,
     catalog: Catalog,
     interval: Duration,
@@ -61,6 +63,7 @@ impl LiveWorld {
         let mut world = Self {
             clock: SystemClock::start(),
             sampler,
+            returning: Returning::default(),
             backend,
             catalog,
             interval,
@@ -194,6 +197,9 @@ impl Probe for LiveWorld {
         }
         let mut sample = self.sampler.sample(now)?;
         attribute(&mut sample, self.backend.figures());
+        if let Some(memory) = &mut sample.memory {
+            self.returning.count(now, memory);
+        }
         Ok(sample)
     }
 }

@@ -69,6 +69,7 @@ fn a_hog_takes_one_tier_and_gives_it_back() {
     assert_eq!(daemon.wait(), Some(0));
     drop(hog);
 
+    keep(folder.path());
     let story = Story::read(&folder.path().join("log.jsonl"));
     let switches: Vec<_> = story.switches.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
     assert_eq!(
@@ -89,7 +90,6 @@ fn a_hog_takes_one_tier_and_gives_it_back() {
     for shown in ["large", "medium", "memory"] {
         assert!(plot.contains(shown), "the plot shows no \"{shown}\"");
     }
-    keep(folder.path());
 }
 
 /// Windows of a second, and the lines at what the test says.
