@@ -46,7 +46,7 @@ impl Returning {
 }
 
 /// Chosen: beyond the latest release that was seen anywhere, 1.5 s for video memory.
-const LONGEST_LAG: Duration = Duration::from_secs(2);
+pub(super) const LONGEST_LAG: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

@@ -17,6 +17,7 @@ use crate::backend::place::Place;
 use crate::catalog::{Model, ModelId};
 use crate::event::{Command, Outcome};
 use crate::live::calibrate::{Bounds, CalibrationError, CalibrationPlan};
+use crate::live::returning::LONGEST_LAG;
 use crate::live::tally::{Count, Tally};
 use crate::probe::Probe;
 use crate::probe::system::{OwnProcesses, SystemProbe};
@@ -374,9 +375,6 @@ const UNLOAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Memory is back when this share of it is: other programs move a little meanwhile.
 const RETURNED: crate::units::Percent = crate::units::Percent::new(90);
-
-/// Chosen: beyond the latest release that was seen anywhere, 1.5 s for video memory.
-const LONGEST_LAG: Duration = Duration::from_secs(2);
 
 /// Chosen: a twentieth of what the daemon could notice.
 const LAG_POLL: Duration = Duration::from_millis(5);
