@@ -8,8 +8,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tiershift::time::{Clock, SpanText, SystemClock, Timestamp};
-use tiershift::units::{Bytes, Percent};
+use tiershift::probe::clock::SystemClock;
+use tiershift_core::time::{Clock, SpanText, Timestamp};
+use tiershift_core::units::{Bytes, Percent};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

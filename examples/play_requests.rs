@@ -12,10 +12,11 @@ use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tiershift::request::Request;
-use tiershift::rng::{Seed, Stream};
-use tiershift::time::{Clock, SpanText, SystemClock, Timestamp};
+use tiershift::probe::clock::SystemClock;
+use tiershift::sim::rng::{Seed, Stream};
 use tiershift::trace::{ReadOptions, RequestReader};
+use tiershift_core::request::Request;
+use tiershift_core::time::{Clock, SpanText, Timestamp};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -8,18 +8,18 @@ use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
 
-use tiershift::catalog::{Catalog, Rung};
-use tiershift::controller::Detail;
-use tiershift::event::{Event, Output, Record};
 use tiershift::log::LogReader;
-use tiershift::replay::Recording;
-use tiershift::rng::Seed;
-use tiershift::scenario::physics::RawPhysics;
-use tiershift::scenario::{self, Physics};
+use tiershift::scenario;
+use tiershift::sim::physics::{Physics, RawPhysics};
+use tiershift::sim::rng::Seed;
 use tiershift::sim::simulate;
+use tiershift::study::replay::Recording;
 use tiershift::summary::{Fold, Percentiles, Summary};
-use tiershift::time::Timestamp;
 use tiershift::trace::ReadOptions;
+use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::controller::Detail;
+use tiershift_core::event::{Event, Output, Record};
+use tiershift_core::time::Timestamp;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

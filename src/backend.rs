@@ -1,28 +1,15 @@
-//! Runs models: a simulated server or a real one, behind one trait.
+//! Real model servers, behind the core's [`Backend`](tiershift_core::backend::Backend): processes of our own, or a
+//! server that somebody else started.
 
-#[cfg(feature = "serve")]
+pub(crate) mod http;
 mod key;
-#[cfg(feature = "serve")]
 pub mod live;
-#[cfg(feature = "serve")]
 pub mod llama_server;
-#[cfg(feature = "serve")]
 pub mod place;
-#[cfg(feature = "serve")]
 pub mod remote;
-pub mod simulated;
+pub(crate) mod stream_usage;
 
-use crate::event::{Command, Outcome};
-use crate::time::Timestamp;
+use std::time::Duration;
 
-/// Runs models. Every command is answered by an outcome, sooner or later, or never where the server hangs.
-pub trait Backend {
-    /// Hands over a command. A request that is started by it is one that this backend's world handed in.
-    fn submit(&mut self, now: Timestamp, command: &Command);
-
-    /// Returns the next outcome that has happened by `now`.
-    fn poll(&mut self, now: Timestamp) -> Option<Outcome>;
-
-    /// Returns the moment at which `poll` will have something to say, if nothing else happens.
-    fn next_wakeup(&self) -> Option<Timestamp>;
-}
+/// Chosen: beyond the latest release that was seen anywhere, 1.5 s for video memory.
+pub(crate) const LONGEST_LAG: Duration = Duration::from_secs(2);

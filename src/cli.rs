@@ -8,9 +8,9 @@ mod common;
 mod diff;
 mod explain;
 mod files;
-mod import;
 #[cfg(feature = "live")]
-mod live;
+mod hardware;
+mod import;
 mod plot;
 mod replay;
 mod run;
@@ -28,7 +28,7 @@ use anstream::eprintln;
 use clap::{CommandFactory, Parser, Subcommand};
 
 #[cfg(all(unix, feature = "live"))]
-use crate::whole_file::unfinished;
+use crate::files::whole_file::unfinished;
 
 /// What a verb came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ enum Verb {
     Check(check::Arguments),
     /// Record this machine into a trace
     #[cfg(feature = "live")]
-    Record(live::RecordArguments),
+    Record(hardware::RecordArguments),
     /// Serve the best model that this machine can carry, through llama-server
     #[cfg(feature = "serve")]
     Serve(serve::Arguments),
@@ -88,7 +88,7 @@ enum Verb {
     Verify(verify::Arguments),
     /// Show what of this machine can be read, and its hardware tier
     #[cfg(feature = "live")]
-    Hardware(live::HardwareArguments),
+    Hardware(hardware::HardwareArguments),
     /// Print the JSON Schema of a file format, for editors
     Schema(files::SchemaArguments),
     /// Print a shell's completion script
@@ -105,7 +105,7 @@ pub fn run() -> ExitCode {
         Verb::Run(arguments) => run::run(arguments, json),
         Verb::Check(arguments) => check::run(arguments, json),
         #[cfg(feature = "live")]
-        Verb::Record(arguments) => live::record(arguments, json),
+        Verb::Record(arguments) => hardware::record(arguments, json),
         #[cfg(feature = "serve")]
         Verb::Serve(arguments) => serve::run(arguments, json),
         #[cfg(feature = "serve")]
@@ -118,7 +118,7 @@ pub fn run() -> ExitCode {
         Verb::Diff(arguments) => diff::run(arguments, json),
         Verb::Verify(arguments) => verify::run(arguments, json),
         #[cfg(feature = "live")]
-        Verb::Hardware(arguments) => live::hardware(arguments, json),
+        Verb::Hardware(arguments) => hardware::hardware(arguments, json),
         Verb::Schema(arguments) => files::schema(arguments),
         Verb::Completions(arguments) => files::completions(arguments, &mut Cli::command()),
     };

@@ -62,35 +62,22 @@
 //! # Ok::<(), tiershift::sim::SimulationError>(())
 //! ```
 
-pub mod backend;
-pub mod calibration;
-pub mod catalog;
-pub mod cli;
-pub mod controller;
-pub mod document;
-pub mod driver;
-pub mod event;
-pub mod hardware;
+pub use tiershift_core as core;
+
 #[cfg(feature = "serve")]
-pub mod live;
+pub mod backend;
+pub mod cli;
+pub mod files;
+#[cfg(feature = "serve")]
+pub mod inventory;
 pub mod log;
-pub mod manager;
+pub mod measure;
 pub mod probe;
-pub mod record;
-pub mod replay;
 pub mod report;
-pub mod request;
-pub mod rng;
-pub mod sample;
-pub mod scaler;
 pub mod scenario;
-pub mod settings;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod sim;
-pub mod suite;
+pub mod study;
 pub mod summary;
-pub mod time;
 pub mod trace;
-pub mod units;
-pub mod verify;
-pub mod whole_file;
-pub mod words;

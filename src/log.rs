@@ -12,10 +12,9 @@
 //! segments of a log that is written in pieces ([`segments`]).
 
 use serde::{Deserialize, Serialize};
-
-use crate::catalog::{Catalog, CatalogError, RawCatalog};
-use crate::hardware::{HardwareTier, Machine};
-use crate::settings::{RawSettings, Settings, SettingsError};
+use tiershift_core::catalog::{Catalog, CatalogError, RawCatalog};
+use tiershift_core::machine::{HardwareTier, Machine};
+use tiershift_core::settings::{RawSettings, Settings, SettingsError};
 
 mod reader;
 mod segments;

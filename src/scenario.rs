@@ -5,33 +5,31 @@
 //! Every part that is random draws from streams of the scenario's seed, so that the same file gives the same
 //! run everywhere.
 
-pub mod background;
 mod check;
 pub mod expect;
-pub mod fault;
 mod file;
-pub mod physics;
 mod recorded;
-pub mod workload;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::catalog::{Catalog, RawCatalog};
-use crate::document::{self, Document, DocumentError};
-use crate::hardware::Machine;
-use crate::rng::Seed;
-use crate::settings::RawSettings;
-use crate::time::Timestamp;
-use crate::whole_file::read_small;
+use tiershift_core::catalog::{Catalog, RawCatalog};
+use tiershift_core::machine::Machine;
+use tiershift_core::settings::RawSettings;
 
-pub use background::Background;
+use crate::files::document::{self, Document, DocumentError};
+use crate::files::whole_file::read_small;
+use crate::sim::action::Action;
+use crate::sim::background::Background;
+use crate::sim::fault::Fault;
+use crate::sim::physics::Physics;
+use crate::sim::rng::Seed;
+use crate::sim::workload::{Workload, Workloads};
+use crate::sim::{Others, Situation};
+
 pub use expect::{Baseline, Checker, Expect, Unmet};
-pub use fault::{Fault, FaultKind};
 pub use file::{RawAction, RawMachine, RawScenario};
-pub use physics::Physics;
-pub use workload::{Arrival, Recorded as RecordedRequest, Workload, Workloads};
 
 /// A scripted situation, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,24 +68,6 @@ pub struct Scenario {
     pub digest: String,
 }
 
-/// Something that is done to the controller at a moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Action {
-    /// The moment.
-    pub at: Timestamp,
-    /// What is done.
-    pub kind: ActionKind,
-}
-
-/// What is done to the controller.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ActionKind {
-    /// Someone asks for this tier, past the scaler; `none` unloads.
-    Switch(String),
-    /// The run is told to stop: finish what runs, unload.
-    Shutdown,
-}
-
 impl Scenario {
     /// Returns the same situation with other luck.
     #[must_use]
@@ -95,6 +75,22 @@ impl Scenario {
         self.seed = seed;
         self.background.set_seed(seed);
         self
+    }
+
+    /// Returns what determines its run.
+    pub fn situation(&self) -> Situation {
+        Situation {
+            machine: self.machine.clone(),
+            catalog: self.catalog.clone(),
+            settings: self.settings.clone(),
+            seed: self.seed,
+            physics: self.physics.clone(),
+            faults: self.faults.clone(),
+            actions: self.actions.clone(),
+            workloads: self.workloads.clone(),
+            others: Others::scripted(self.background.clone(), self.settings.sampling_interval.0),
+            duration: Some(self.duration),
+        }
     }
 
     /// Returns the arrivals of all workloads.

@@ -4,26 +4,37 @@
 //! controller, keeps the [`Fold`] of figures, and lets an independent checker watch the invariants.
 
 mod account;
+pub mod action;
+pub mod background;
 mod checker;
+pub mod fault;
 mod others;
+pub mod physics;
 pub mod queue;
 mod recovery;
+pub mod rng;
+pub mod server;
+pub mod workload;
 mod world;
 
 use std::time::Duration;
 
-use crate::catalog::Catalog;
-use crate::controller::{Controller, ControllerError, Detail};
-use crate::driver::{self, Livelock, Passed};
-use crate::event::{Event, Record};
-use crate::hardware::Machine;
-use crate::rng::Seed;
-use crate::scenario::{Action, Fault, Physics, Scenario, Workload};
-use crate::settings::{RawSettings, Settings, SettingsError};
+use tiershift_core::catalog::Catalog;
+use tiershift_core::controller::{Controller, ControllerError, Detail};
+use tiershift_core::driver::{self, Livelock, Passed};
+use tiershift_core::event::{Event, Record};
+use tiershift_core::machine::Machine;
+use tiershift_core::settings::{RawSettings, Settings, SettingsError};
+use tiershift_core::time::Timestamp;
+
+use crate::sim::action::Action;
 use crate::sim::checker::Checker;
+use crate::sim::fault::Fault;
+use crate::sim::physics::Physics;
+use crate::sim::rng::Seed;
+use crate::sim::workload::Workload;
 use crate::sim::world::SimulatedWorld;
 use crate::summary::{Fold, Summary};
-use crate::time::Timestamp;
 
 pub use crate::sim::others::{Comings, Others, Reading};
 
@@ -49,27 +60,6 @@ pub struct Situation {
     pub others: Others,
     /// How long the run lasts; `None` runs until nothing is left to happen.
     pub duration: Option<Duration>,
-}
-
-impl Situation {
-    /// Returns the situation that a scenario describes.
-    pub fn of_scenario(scenario: &Scenario) -> Self {
-        Self {
-            machine: scenario.machine.clone(),
-            catalog: scenario.catalog.clone(),
-            settings: scenario.settings.clone(),
-            seed: scenario.seed,
-            physics: scenario.physics.clone(),
-            faults: scenario.faults.clone(),
-            actions: scenario.actions.clone(),
-            workloads: scenario.workloads.clone(),
-            others: Others::scripted(
-                scenario.background.clone(),
-                scenario.settings.sampling_interval.0,
-            ),
-            duration: Some(scenario.duration),
-        }
-    }
 }
 
 impl Situation {

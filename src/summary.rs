@@ -1,9 +1,8 @@
 //! What a run came to, in numbers: the shape of `summary.json`, and the [`Fold`] that counts it.
 
 use serde::{Serialize, Serializer};
-
-use crate::catalog::Rung;
-use crate::time::Timestamp;
+use tiershift_core::catalog::Rung;
+use tiershift_core::time::Timestamp;
 
 mod fold;
 mod latency;

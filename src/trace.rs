@@ -10,11 +10,12 @@
 use std::io;
 use std::path::Path;
 
-use crate::document::DocumentError;
-use crate::hardware::Machine;
+use tiershift_core::machine::Machine;
+use tiershift_core::units::Bytes;
+
+use crate::files::document::DocumentError;
 use crate::trace::column::Assembler;
 use crate::trace::source::Source;
-use crate::units::Bytes;
 
 mod column;
 mod convert;

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tiershift::sample::Sample;
-use tiershift::time::{Clock, SystemClock};
+use tiershift::probe::clock::SystemClock;
 use tiershift::trace::NativeWriter;
+use tiershift_core::sample::Sample;
+use tiershift_core::time::Clock;
 
 use crate::inputs::{Day, machine};
 use crate::table::{Row, Table, duel};

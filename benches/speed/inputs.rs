@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tiershift::catalog::Catalog;
-use tiershift::hardware::Machine;
-use tiershift::rng::Seed;
-use tiershift::sample::{Rate, Sample, Space};
-use tiershift::scenario::{Physics, Workload};
-use tiershift::settings::RawSettings;
+use tiershift::sim::physics::Physics;
+use tiershift::sim::rng::Seed;
+use tiershift::sim::workload::Workload;
 use tiershift::sim::{Others, Situation};
-use tiershift::time::Timestamp;
-use tiershift::units::{Bytes, Percent};
+use tiershift_core::catalog::Catalog;
+use tiershift_core::machine::Machine;
+use tiershift_core::sample::{Rate, Sample, Space};
+use tiershift_core::settings::RawSettings;
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::{Bytes, Percent};
 
 /// A day read every two seconds, in memory; it may be played again and again.
 #[derive(Clone)]

@@ -4,16 +4,17 @@
 use std::hint::black_box;
 use std::path::Path;
 
-use tiershift::catalog::{Catalog, Model};
-use tiershift::controller::Detail;
-use tiershift::replay::Requests;
-use tiershift::request::Task;
-use tiershift::rng::Seed;
-use tiershift::scenario::{Workload, Workloads, parse};
+use tiershift::scenario::parse;
+use tiershift::sim::rng::Seed;
+use tiershift::sim::workload::{Workload, Workloads};
 use tiershift::sim::{Situation, simulate};
+use tiershift::study::replay::Requests;
 use tiershift::summary::RequestCounts;
-use tiershift::time::Timestamp;
 use tiershift::trace::ReadOptions;
+use tiershift_core::catalog::Catalog;
+use tiershift_core::controller::Detail;
+use tiershift_core::model::{Model, Task};
+use tiershift_core::time::Timestamp;
 
 use crate::inputs::{Day, SAMPLES_A_DAY, machine, situation};
 use crate::table::{Row, Table, duel_alone};

@@ -4,13 +4,13 @@ use std::hint::black_box;
 use std::io;
 use std::time::Duration;
 
-use tiershift::catalog::{Catalog, RawCatalog};
-use tiershift::controller::Detail;
-use tiershift::event::Record;
 use tiershift::log::{Header, LogLevel, LogVersion, LogWriter};
-use tiershift::sample::Sample;
-use tiershift::settings::RawSettings;
 use tiershift::sim::simulate;
+use tiershift_core::catalog::{Catalog, RawCatalog};
+use tiershift_core::controller::Detail;
+use tiershift_core::event::Record;
+use tiershift_core::sample::Sample;
+use tiershift_core::settings::RawSettings;
 
 use crate::inputs::{Day, machine, situation};
 use crate::table::{Row, Table, duel_alone};

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use tiershift::controller::Detail;
 use tiershift::scenario;
-use tiershift::sim::{Situation, simulate};
-use tiershift::suite::scenario_files;
+use tiershift::sim::simulate;
+use tiershift::study::suite::scenario_files;
+use tiershift_core::controller::Detail;
 
 use crate::table::{Row, Table, duel};
 
@@ -38,7 +38,7 @@ fn check(folder: &Path) {
 fn play_once(files: &[PathBuf]) {
     for file in files {
         let scenario = scenario::load(file).expect("the suite's scenarios are valid");
-        simulate(Situation::of_scenario(&scenario), Detail::Silent, None)
+        simulate(scenario.situation(), Detail::Silent, None)
             .expect("the suite's scenarios can be run");
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tiershift::time::{Clock, SystemClock, Timestamp};
+use tiershift::probe::clock::SystemClock;
+use tiershift_core::time::{Clock, Timestamp};
 
 /// The rows so far.
 #[derive(Default)]

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use tiershift::time::{Clock, SystemClock, Timestamp};
+use tiershift::probe::clock::SystemClock;
+use tiershift_core::time::{Clock, Timestamp};
 
 use crate::footprint::children;
 

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tiershift::time::{Clock, SpanText, SystemClock};
+use tiershift::probe::clock::SystemClock;
+use tiershift_core::time::{Clock, SpanText};
 
 use crate::daemon::{Daemon, Engine, Server, Tools};
 use crate::footprint::Footprint;

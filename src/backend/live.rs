@@ -1,12 +1,13 @@
 //! The backends of a real machine: processes of our own, or a server that somebody else started.
 
-use crate::backend::Backend;
+use tiershift_core::backend::Backend;
+use tiershift_core::event::{Command, Outcome};
+use tiershift_core::model::{Footprint, ModelId};
+use tiershift_core::time::Timestamp;
+
 use crate::backend::llama_server::LlamaServer;
 use crate::backend::place::Place;
 use crate::backend::remote::{OwnSource, Remote};
-use crate::catalog::{Footprint, ModelId};
-use crate::event::{Command, Outcome};
-use crate::time::Timestamp;
 
 /// What runs the models of a live run.
 pub enum LiveBackend {

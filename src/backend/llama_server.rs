@@ -16,18 +16,18 @@ use std::time::Duration;
 
 #[cfg(unix)]
 use rustix::process::{Pid, Signal, kill_process};
+use tiershift_core::backend::Backend;
+use tiershift_core::event::{Adopted, Command, Outcome};
+use tiershift_core::model::ModelId;
+use tiershift_core::time::Timestamp;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command as Spawn};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::backend::Backend;
 use crate::backend::key::Key;
 use crate::backend::place::Place;
-use crate::catalog::ModelId;
-use crate::event::{Adopted, Command, Outcome};
-use crate::time::Timestamp;
 
 /// What starts the processes.
 pub struct LlamaServer {

@@ -17,17 +17,18 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use serde::Serialize;
+use tiershift_core::backend::Backend;
+use tiershift_core::catalog::Catalog;
+use tiershift_core::event::{Adopted, Command, Outcome};
+use tiershift_core::model::{Footprint, Model, ModelId};
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::backend::Backend;
 use crate::backend::llama_server::Hearers;
 use crate::backend::place::Place;
 use crate::backend::remote::server::{Entry, Kind, Presence, Server, Trouble};
-use crate::catalog::{Catalog, Footprint, Model, ModelId};
-use crate::event::{Adopted, Command, Outcome};
-use crate::time::Timestamp;
-use crate::units::Bytes;
 
 /// Models in a server that is not ours.
 pub struct Remote {

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
+use tiershift_core::event::Record;
+use tiershift_core::time::{Timestamp, from_secs_f64};
 
-use crate::event::Record;
+use crate::files::whole_file::unfinished::Unfinished;
 use crate::log::{Header, LogLevel, LogWriter};
 use crate::report::{DecisionsCsv, PlotData, plot};
 use crate::summary::Summary;
-use crate::time::{Timestamp, from_secs_f64};
-use crate::whole_file::unfinished::Unfinished;
 
 /// The files of a run, while it lasts.
 pub(super) struct Artifacts {

@@ -7,14 +7,15 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use tiershift_core::time::SpanText;
 
-use crate::calibration::Calibration;
-use crate::cli::{Verdict, common, live as arguments};
-use crate::live::{CalibrationPlan, Folder, calibrate};
-use crate::record;
+use crate::cli::{Verdict, common, hardware as arguments};
+use crate::files::whole_file::WholeFile;
+use crate::inventory::folder::Folder;
+use crate::measure::calibrate::{CalibrationPlan, calibrate};
+use crate::measure::calibration::Calibration;
+use crate::measure::record;
 use crate::report::plot::calibration as plot;
-use crate::time::SpanText;
-use crate::whole_file::WholeFile;
 
 /// Measure the models of a folder on this machine, and write a catalog of them
 #[derive(Debug, Args)]
@@ -88,7 +89,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
 struct Output<'a> {
     #[serde(flatten)]
     calibration: &'a Calibration,
-    physics: Option<crate::calibration::Physics>,
+    physics: Option<crate::measure::calibration::Physics>,
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

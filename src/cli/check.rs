@@ -8,10 +8,10 @@ use clap::Args;
 use rayon::prelude::*;
 
 use crate::cli::{Verdict, common};
+use crate::files::whole_file::WholeFile;
 use crate::log::LogLevel;
 use crate::report::junit::{Case, junit};
-use crate::suite::{self, Checked};
-use crate::whole_file::WholeFile;
+use crate::study::suite::{self, Checked};
 
 /// Check scenarios: expectations, golden stories, and every run twice
 #[derive(Debug, Args)]

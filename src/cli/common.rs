@@ -6,15 +6,17 @@ use std::path::Path;
 use anstream::eprintln;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tiershift_core::catalog::Catalog;
+use tiershift_core::machine::Machine;
+use tiershift_core::sample::Resource;
+use tiershift_core::settings::{PolicyName, RawSettings};
+use tiershift_core::time::{Clock, Timestamp};
+use tiershift_core::units::Bytes;
 
-use crate::catalog::Catalog;
-use crate::hardware::Machine;
+use crate::files::whole_file::read_small_text;
 use crate::log::{LogEnd, LogReader};
+use crate::probe::clock::SystemClock;
 use crate::scenario;
-use crate::settings::{PolicyName, RawSettings, Resource};
-use crate::time::{Clock, SystemClock, Timestamp};
-use crate::units::Bytes;
-use crate::whole_file::read_small_text;
 
 /// Returns the settings that `--policy` names: a policy, or a file.
 pub(super) fn settings(policy: Option<&str>) -> Result<RawSettings> {
@@ -24,7 +26,7 @@ pub(super) fn settings(policy: Option<&str>) -> Result<RawSettings> {
     }
     if !policy.contains(['.', '/', '\\']) {
         let known: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
-        let suggestion = crate::document::suggestion(policy, known.iter().copied());
+        let suggestion = crate::files::document::suggestion(policy, known.iter().copied());
         anyhow::bail!("unknown policy `{policy}`: {suggestion}, or give a policy file");
     }
     let text =

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use tiershift_core::event::{Event, Output, Record};
+use tiershift_core::text;
 
 use crate::cli::{Verdict, common};
-use crate::event::{Event, Output, Record};
 use crate::log::{Header, LogReader};
-use crate::words;
 
 /// Find where two logs part, and why
 #[derive(Debug, Args)]
@@ -72,25 +72,25 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         let Some(why) = difference.why else {
             common::print(&format!(
                 "the same: {}",
-                words::count(difference.same_records, "record")
+                text::count(difference.same_records, "record")
             ))?;
             return Ok(Verdict::Done);
         };
         common::print(&format!(
             "the same for {}, then {why}",
-            words::count(difference.same_records, "record")
+            text::count(difference.same_records, "record")
         ))?;
         for (side, record) in [("left ", &difference.left), ("right", &difference.right)] {
             let told = record.as_ref().map_or_else(
                 || "(the log ends)".to_owned(),
                 |record| {
-                    let at = words::seconds(record.at.as_secs_f64());
+                    let at = text::seconds(record.at.as_secs_f64());
                     let what = match &record.event {
                         Event::Output(Output::Decision(decision)) => format!(
                             "{} on {}: {}",
-                            words::action(decision.action, &catalog),
+                            text::action(decision.action, &catalog),
                             catalog.tier_name(decision.rung),
-                            words::reason(&decision.reason, &catalog)
+                            text::reason(&decision.reason, &catalog)
                         ),
                         event => serde_json::to_string(event).unwrap_or_default(),
                     };

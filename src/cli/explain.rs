@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use tiershift_core::decision::{Action, Decision, Gate, Measure};
+use tiershift_core::event::{Event, Output};
+use tiershift_core::text;
+use tiershift_core::time::{SpanText, Timestamp};
 
 use crate::cli::{Verdict, common};
-use crate::event::{Action, Decision, Event, Gate, Measure, Output};
 use crate::log::{LogLevel, LogReader};
-use crate::time::{SpanText, Timestamp};
-use crate::words;
 
 /// Tell why a log's decisions were taken, with every gate
 #[derive(Debug, Args)]
@@ -71,10 +72,10 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         let decision = &told.decision;
         format!(
             "{:>12}  {} on {}: {}",
-            words::seconds(told.at_ns.as_secs_f64()),
-            words::action(decision.action, &catalog),
+            text::seconds(told.at_ns.as_secs_f64()),
+            text::action(decision.action, &catalog),
             catalog.tier_name(decision.rung),
-            words::reason(&decision.reason, &catalog)
+            text::reason(&decision.reason, &catalog)
         )
     };
     for change in &changes {
@@ -105,10 +106,10 @@ fn gates(gates: &[Gate]) -> String {
     for gate in gates {
         let state = if gate.open { "open" } else { "SHUT" };
         table.add_row([
-            words::gate(gate.name),
+            text::gate(gate.name),
             state.to_owned(),
-            words::measure(gate.value),
-            words::measure(gate.limit),
+            text::measure(gate.value),
+            text::measure(gate.limit),
             distance(gate),
         ]);
     }
@@ -117,20 +118,20 @@ fn gates(gates: &[Gate]) -> String {
 
 /// Returns how far the value is from its limit.
 fn distance(gate: &Gate) -> String {
-    use crate::units::{Bytes, Percent};
+    use tiershift_core::units::{Bytes, Percent};
     match (gate.value, gate.limit) {
         (Measure::Bytes(value), Measure::Bytes(limit)) => {
-            words::measure(Measure::Bytes(Bytes::abs_diff(value, limit)))
+            text::measure(Measure::Bytes(Bytes::abs_diff(value, limit)))
         }
         (Measure::MilliPercent(value), Measure::MilliPercent(limit)) => {
             let apart = value.milli().abs_diff(limit.milli());
-            words::measure(Measure::MilliPercent(Percent::from_milli(apart)))
+            text::measure(Measure::MilliPercent(Percent::from_milli(apart)))
         }
         (Measure::Nanos(value), Measure::Nanos(limit)) => {
-            words::measure(Measure::Nanos(value.abs_diff(limit)))
+            text::measure(Measure::Nanos(value.abs_diff(limit)))
         }
         (Measure::Count(value), Measure::Count(limit)) => {
-            words::measure(Measure::Count(value.abs_diff(limit)))
+            text::measure(Measure::Count(value.abs_diff(limit)))
         }
         _ => String::new(),
     }

@@ -49,7 +49,7 @@ pub(super) fn schema(arguments: &SchemaArguments) -> Result<Verdict> {
         File::Policy => scenario::policy_schema(),
         File::Mapping => import::schema(),
         #[cfg(feature = "serve")]
-        File::Serve => crate::live::config_schema(),
+        File::Serve => crate::serve::config_schema(),
     })?;
     Ok(Verdict::Done)
 }

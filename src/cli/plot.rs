@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use tiershift_core::time::Timestamp;
 
 use crate::cli::{Verdict, common};
+use crate::files::whole_file::WholeFile;
 use crate::log::LogReader;
 use crate::report::{PlotData, plot};
 use crate::summary::{Fold, Summary};
-use crate::time::Timestamp;
-use crate::whole_file::WholeFile;
 
 /// Draw the decision plot of an event log
 #[derive(Debug, Args)]

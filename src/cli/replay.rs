@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use rayon::prelude::*;
+use tiershift_core::catalog::{Catalog, RawCatalog};
+use tiershift_core::controller::Detail;
+use tiershift_core::event::Record;
+use tiershift_core::settings::RawSettings;
+use tiershift_core::units::Bytes;
 
-use crate::catalog::{Catalog, RawCatalog};
 use crate::cli::artifacts::Artifacts;
 use crate::cli::{Verdict, common};
-use crate::controller::Detail;
-use crate::event::Record;
 use crate::log::{Header, LogLevel, LogVersion, Played, Source};
-use crate::replay::{Recording, Requests};
 use crate::report::text_summary;
-use crate::rng::Seed;
-use crate::settings::RawSettings;
+use crate::sim::rng::Seed;
 use crate::sim::{SimulationError, simulate};
+use crate::study::replay::{Recording, Requests};
 use crate::summary::Summary;
 use crate::trace::{Format, ReadOptions};
-use crate::units::Bytes;
 
 /// Replay recorded traces
 #[derive(Debug, Args)]

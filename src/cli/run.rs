@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use tiershift_core::catalog::RawCatalog;
+use tiershift_core::controller::Detail;
+use tiershift_core::event::Record;
 
-use crate::catalog::RawCatalog;
 use crate::cli::artifacts::Artifacts;
 use crate::cli::replay::Level;
 use crate::cli::{Verdict, common};
-use crate::controller::Detail;
-use crate::event::Record;
 use crate::log::{Header, LogLevel, LogVersion, Source};
 use crate::report::text_summary;
-use crate::rng::Seed;
 use crate::scenario::{self, Scenario};
-use crate::sim::{Situation, simulate};
+use crate::sim::rng::Seed;
+use crate::sim::simulate;
 use crate::summary::Summary;
 
 /// Run scenarios
@@ -106,7 +106,7 @@ fn play(
         }
     };
     let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
-    let mut summary = simulate(Situation::of_scenario(scenario), detail, Some(&mut observe))?;
+    let mut summary = simulate(scenario.situation(), detail, Some(&mut observe))?;
     summary.fingerprint.clone_from(&header.fingerprint);
     summary.warnings.clone_from(&scenario.warnings);
     if let Some(artifacts) = artifacts {

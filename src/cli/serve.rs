@@ -7,15 +7,17 @@ use std::sync::Arc;
 use anstream::eprintln;
 use anyhow::{Context, Result};
 use clap::Args;
+use tiershift_core::text;
 
-use crate::cli::token::TokenArguments;
-use crate::cli::{Verdict, common, token};
-use crate::live::{
-    self, Access, Folder, Hear, Plan, RawConfig, RawListen, Reload, RemoteServer, ShadowReport,
-    ShadowState, Source, Token, Told,
-};
+use crate::cli::token::{self, TokenArguments};
+use crate::cli::{Verdict, common};
+use crate::inventory::folder::Folder;
+use crate::inventory::listing::RemoteServer;
 use crate::probe::system::SystemProbe;
-use crate::words;
+use crate::serve::{
+    self, Access, Hear, Plan, RawConfig, RawListen, Reload, ShadowReport, ShadowState, Source,
+    Token, Told,
+};
 
 /// Serve the best model that this machine can carry, through llama-server
 #[derive(Clone, Debug, Args)]
@@ -82,7 +84,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let again = arguments.clone();
     let read = Arc::new(move || config(&again).map_err(|error| format!("{error:#}")));
     let plan = plan(running.clone())?;
-    live::serve(plan, Reload { running, read }, &hear)?;
+    serve::serve(plan, Reload { running, read }, &hear)?;
     Ok(Verdict::Done)
 }
 
@@ -206,15 +208,15 @@ fn compared(report: &ShadowReport) -> String {
             name.clone(),
             cost.switches.to_string(),
             cost.reversals.to_string(),
-            words::seconds(cost.reload_seconds),
-            words::seconds(cost.seconds_above_degrade_line),
+            text::seconds(cost.reload_seconds),
+            text::seconds(cost.seconds_above_degrade_line),
             format!("{:.3}", cost.quality_served_fraction),
         ]);
     }
     format!(
         "shadow {shadow}: the same tier for {:.1} % of {}, {} differences{state}; what it would have cost is simulated\n{table}",
         report.agreement * 100.0,
-        words::seconds(report.compared_seconds),
+        text::seconds(report.compared_seconds),
         report.differences
     )
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Deserialize;
+use tiershift_core::text;
+use tiershift_core::units::{Bytes, Percent};
 
-use crate::cli::token::TokenArguments;
-use crate::cli::{Verdict, common, token};
-use crate::live;
-use crate::units::{Bytes, Percent};
-use crate::words;
+use crate::cli::token::{self, TokenArguments};
+use crate::cli::{Verdict, common};
+use crate::serve;
 
 /// Show what a running daemon serves, why nothing higher, and what happened last
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let TokenArguments { token_file, token_env } = &arguments.token;
     let token = token::read(token_file.as_deref(), token_env.as_deref())?;
-    let status = live::fetch_status(&arguments.url, token.as_deref())?;
+    let status = serve::fetch_status(&arguments.url, token.as_deref())?;
     if json {
         common::print_json(&status)?;
         return Ok(Verdict::Done);
@@ -122,12 +122,9 @@ impl Status {
         rows.push(("recording", recording));
         for entry in &self.last {
             let ago = Duration::from_nanos(self.uptime_ns.saturating_sub(entry.at_ns));
-            rows.push((
-                "last",
-                format!("{} ago, {}: {}", words::span(ago), entry.kind, entry.text),
-            ));
+            rows.push(("last", format!("{} ago, {}: {}", text::span(ago), entry.kind, entry.text)));
         }
-        let up = words::span(Duration::from_nanos(self.uptime_ns));
+        let up = text::span(Duration::from_nanos(self.uptime_ns));
         rows.push(("daemon", format!("tiershift {}, up {up}", self.version)));
         table(&rows)
     }
@@ -145,7 +142,7 @@ impl Line {
     fn text(&self) -> String {
         let amount = match (self.used_bytes, self.total_bytes) {
             (Some(used), Some(total)) => {
-                format!("{} of {}, ", words::bytes(used), words::bytes(total))
+                format!("{} of {}, ", text::bytes(used), text::bytes(total))
             }
             (_, _) => String::new(),
         };
@@ -153,16 +150,16 @@ impl Line {
         // Whose the pressure is, nobody knows.
         let ours = match self.name.as_str() {
             "pressure" => String::new(),
-            _ => format!(" ({} ours)", words::percent(own)),
+            _ => format!(" ({} ours)", text::percent(own)),
         };
-        let used = format!("{amount}{}{ours}", words::percent(used));
+        let used = format!("{amount}{}{ours}", text::percent(used));
         if !self.constrains {
             return format!("{used}; not looked at");
         }
         format!(
             "{used}; upgrade below {}, degrade above {}",
-            words::percent(self.upgrade_line_milli_percent),
-            words::percent(self.degrade_line_milli_percent)
+            text::percent(self.upgrade_line_milli_percent),
+            text::percent(self.degrade_line_milli_percent)
         )
     }
 }

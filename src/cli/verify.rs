@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::cli::{Verdict, common};
 use crate::log::{LogError, LogReader};
-use crate::verify::{Verified, VerifyError, verify};
+use crate::study::verify::{Verified, VerifyError, verify};
 
 /// Feed a log's inputs to the controller again and compare what it answers
 #[derive(Debug, Args)]

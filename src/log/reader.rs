@@ -4,12 +4,12 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde::Deserialize;
+use tiershift_core::event::Record;
+use tiershift_core::time::Timestamp;
 
-use crate::event::Record;
+use crate::files::whole_file::open_again;
 use crate::log::segments::Rest;
 use crate::log::{Header, LogLevel, LogVersion, Segment, Trailer};
-use crate::time::Timestamp;
-use crate::whole_file::open_again;
 
 /// Reads a log's records in order, in constant memory. After the last one, [`LogReader::end`] tells how
 /// the log ended.

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::whole_file::WholeFile;
 use crate::log::LogError;
-use crate::whole_file::WholeFile;
 
 /// A segment's place in its log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,17 +1,18 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::*;
-use crate::catalog::{ModelId, Rung};
-use crate::event::{
-    Action, Adopted, Command, Decision, Event, Gate, GateName, Input, Measure, Notice, Outcome,
-    Output, Reason, Record, Urgency, Verdict,
+use tiershift_core::catalog::Rung;
+use tiershift_core::decision::{Action, Decision, Gate, GateName, Measure, Reason, Urgency};
+use tiershift_core::event::{
+    Adopted, Command, Event, Input, Notice, Outcome, Output, Record, Verdict,
 };
-use crate::request::{CancelledBy, End, Rejection, Request, RequestId, Target, Task};
-use crate::sample::{GpuSample, Pressure, Rate, Sample, Space};
-use crate::settings::Resource;
-use crate::time::Timestamp;
-use crate::units::{Bytes, Celsius, Percent};
+use tiershift_core::model::{ModelId, Task};
+use tiershift_core::request::{CancelledBy, End, Rejection, Request, RequestId, Target};
+use tiershift_core::sample::{GpuSample, Pressure, Rate, Resource, Sample, Space};
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::{Bytes, Celsius, Percent};
+
+use super::*;
 
 fn header(level: LogLevel) -> Header {
     let catalog = Catalog::relative_to(Bytes::from_gib(16));

@@ -3,9 +3,11 @@
 use std::io::{self, Write};
 use std::mem::{Discriminant, discriminant};
 
-use crate::event::{Action, Event, Input, Output, Reason, Record};
+use tiershift_core::decision::{Action, Reason};
+use tiershift_core::event::{Event, Input, Output, Record};
+use tiershift_core::time::Timestamp;
+
 use crate::log::{Header, LogLevel, SAMPLE_SPACING, Trailer};
-use crate::time::Timestamp;
 
 /// Writes a log line by line. [`LogWriter::finish`] writes the last one: without it the log counts as torn.
 #[derive(Debug)]

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use tiershift_core::sample::{GpuSample, Rate, Space};
+use tiershift_core::units::{Bytes, Percent};
+
 use crate::probe::procfs::{Root, kib};
 use crate::probe::thermal;
-use crate::sample::{GpuSample, Rate, Space};
-use crate::units::{Bytes, Percent};
 
 /// One AMD GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,8 +112,9 @@ const AMD: &str = "0x1002";
 
 #[cfg(test)]
 mod tests {
+    use tiershift_core::units::Celsius;
+
     use super::*;
-    use crate::units::Celsius;
 
     fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
         let folder = tempfile::tempdir().unwrap();

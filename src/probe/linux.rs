@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use tiershift_core::sample::{Pressure, Rate, Space};
+use tiershift_core::time::{Timestamp, nanos};
+use tiershift_core::units::{Bytes, Percent};
+
 use crate::probe::cgroup::{self, Cgroups, Limit, Quota};
 use crate::probe::own::{self, ProcessTicks};
 use crate::probe::pressure::PressureFiles;
 use crate::probe::procfs::{self, CpuTicks, Room, Root, Unread};
 use crate::probe::system::{HostReading, HostSources};
 use crate::probe::thermal::Sensors;
-use crate::sample::{Pressure, Rate, Space};
-use crate::time::{Timestamp, nanos};
-use crate::units::{Bytes, Percent};
 
 /// A Linux machine.
 #[derive(Debug)]

@@ -11,9 +11,8 @@ use nvml_wrapper::Nvml;
 use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::struct_wrappers::device::{ProcessInfo, ProcessUtilizationSample};
-
-use crate::sample::{GpuSample, Rate, Space};
-use crate::units::{Bytes, Celsius, Percent};
+use tiershift_core::sample::{GpuSample, Rate, Space};
+use tiershift_core::units::{Bytes, Celsius, Percent};
 
 /// The loaded library and what has to be remembered between readings.
 #[derive(Debug)]

@@ -6,11 +6,11 @@
 use std::collections::BTreeSet;
 
 use sysinfo::{Components, MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+use tiershift_core::sample::{Rate, Space};
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::{Bytes, Celsius, Percent};
 
 use crate::probe::system::{HostReading, HostSources};
-use crate::sample::{Rate, Space};
-use crate::time::Timestamp;
-use crate::units::{Bytes, Celsius, Percent};
 
 /// A machine as `sysinfo` shows it.
 #[derive(Debug)]

@@ -4,9 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
+use tiershift_core::sample::Pressure;
+use tiershift_core::units::Percent;
+
 use crate::probe::procfs::{Root, Unread};
-use crate::sample::Pressure;
-use crate::units::Percent;
 
 /// Where the three files lie: for the whole machine, or for one control group.
 #[derive(Clone, Debug, PartialEq, Eq)]

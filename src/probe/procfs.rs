@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::units::{Bytes, Percent};
+use tiershift_core::units::{Bytes, Percent};
 
 /// The folder that holds `proc` and `sys`; `/` on a machine, a temporary folder in a test.
 #[derive(Clone, Debug)]

@@ -8,8 +8,12 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
+use tiershift_core::machine::{HardwareTier, Machine};
+use tiershift_core::probe::{Probe, ProbeError};
+use tiershift_core::sample::{GpuSample, Pressure, Rate, Sample, Space};
+use tiershift_core::time::{Clock, Timestamp};
+use tiershift_core::units::{Bytes, Celsius};
 
-use crate::hardware::{HardwareTier, Machine};
 #[cfg(target_os = "linux")]
 use crate::probe::amd::Card;
 #[cfg(target_os = "linux")]
@@ -17,10 +21,6 @@ use crate::probe::linux::Host;
 use crate::probe::nvidia::{self, Nvidia};
 #[cfg(not(target_os = "linux"))]
 use crate::probe::portable::Host;
-use crate::probe::{Probe, ProbeError};
-use crate::sample::{GpuSample, Pressure, Rate, Sample, Space};
-use crate::time::{Clock, Timestamp};
-use crate::units::{Bytes, Celsius};
 
 /// Reads this machine.
 #[derive(Debug)]
@@ -324,7 +324,7 @@ fn space_text(space: &Space) -> String {
 }
 
 fn rate_text(rate: &Rate) -> String {
-    let [others, own] = [rate.others, rate.own].map(crate::units::Percent::as_f64);
+    let [others, own] = [rate.others, rate.own].map(tiershift_core::units::Percent::as_f64);
     format!("others use {others:.1} %, own models {own:.1} %")
 }
 

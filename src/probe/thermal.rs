@@ -4,8 +4,9 @@
 
 use std::path::PathBuf;
 
+use tiershift_core::units::Celsius;
+
 use crate::probe::procfs::Root;
-use crate::units::Celsius;
 
 /// The files that tell the processor's temperature, found once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -17,12 +17,13 @@
 
 use std::time::Duration;
 
-use crate::catalog::{Catalog, Rung};
-use crate::event::{Action, Decision, Event, Output, Reason, Record};
-use crate::settings::Resource;
-use crate::time::Timestamp;
-use crate::units::{Bytes, Percent};
-use crate::words;
+use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::decision::{Action, Decision, Reason};
+use tiershift_core::event::{Event, Output, Record};
+use tiershift_core::sample::Resource;
+use tiershift_core::text;
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::{Bytes, Percent};
 
 /// Builds `decisions.csv` while records go by. Keeps one row a change and nothing else.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl DecisionsCsv {
         let (action, to, urgency) = match decision.action {
             Action::Hold => return,
             Action::Upgrade { to } => ("upgrade", to, ""),
-            Action::Downgrade { to, urgency } => ("downgrade", to, words::urgency(urgency)),
+            Action::Downgrade { to, urgency } => ("downgrade", to, text::urgency(urgency)),
         };
         let row = Row { event: "decision", action, from: decision.rung, to, urgency };
         self.row(now, &row, Some(&decision.reason), Numbers::of(&decision.reason));
@@ -105,7 +106,7 @@ impl DecisionsCsv {
             limit,
             unit,
             numbers.for_.map(seconds).unwrap_or_default(),
-            reason.map(|reason| words::reason(reason, &self.catalog)).unwrap_or_default(),
+            reason.map(|reason| text::reason(reason, &self.catalog)).unwrap_or_default(),
         ]);
     }
 
@@ -201,8 +202,9 @@ const COLUMNS: [&str; 13] = [
 
 #[cfg(test)]
 mod tests {
+    use tiershift_core::decision::Urgency;
+
     use super::*;
-    use crate::event::Urgency;
 
     #[test]
     fn a_row_a_change_and_none_for_a_hold() {

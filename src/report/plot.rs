@@ -18,12 +18,11 @@ mod panels;
 mod tier;
 
 use plotters::backend::SVGBackend;
+use tiershift_core::{text, time};
 
 use crate::report::plot::columns::Scale;
 use crate::report::plot::drawing::{Anchor, Area, Dash, Drawing, Ink, fit};
 use crate::summary::Summary;
-use crate::time;
-use crate::words;
 
 pub use data::PlotData;
 
@@ -109,12 +108,12 @@ impl Sheet {
         let line = format!(
             "policy {}   ·   {}, {}, {}   ·   quality served {:.3}   ·   {} over memory   ·   {}",
             summary.policy,
-            words::count(summary.switches, "switch"),
-            words::count(summary.reversals, "reversal"),
-            words::count(summary.wasted_loads, "wasted load"),
+            text::count(summary.switches, "switch"),
+            text::count(summary.reversals, "reversal"),
+            text::count(summary.wasted_loads, "wasted load"),
             summary.quality_served_fraction,
-            words::seconds(summary.seconds_over_memory),
-            words::seconds(summary.seconds),
+            text::seconds(summary.seconds_over_memory),
+            text::seconds(summary.seconds),
         );
         let width = WIDTH - LEFT - 20;
         let heading = fit(title, TITLE_SIZE, width);

@@ -1,9 +1,9 @@
 //! A run's figures as a short table for people.
 
 use comfy_table::{ContentArrangement, Table, presets};
+use tiershift_core::text;
 
 use crate::summary::{Percentiles, Summary};
-use crate::words;
 
 /// Returns the figures that matter at first look, one a line, without colours.
 pub fn text_summary(summary: &Summary) -> String {
@@ -40,7 +40,7 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
     }
     let mut rows = vec![
         ("policy", summary.policy.clone()),
-        ("time", words::seconds(summary.seconds)),
+        ("time", text::seconds(summary.seconds)),
         ("samples", samples),
         (
             "switches",
@@ -49,7 +49,7 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
                 summary.switches,
                 summary.upgrades,
                 summary.downgrades,
-                words::count(summary.reversals, "reversal"),
+                text::count(summary.reversals, "reversal"),
                 summary.switches_per_hour_peak
             ),
         ),
@@ -60,18 +60,18 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
                 summary.loads,
                 summary.wasted_loads,
                 summary.failed_loads,
-                words::seconds(summary.reload_seconds)
+                text::seconds(summary.reload_seconds)
             ),
         ),
         ("quality served", format!("{:.3}", summary.quality_served_fraction)),
         ("tiers", tiers(summary)),
-        ("above degrade line", words::seconds(summary.seconds_above_degrade_line)),
+        ("above degrade line", text::seconds(summary.seconds_above_degrade_line)),
         (
             "over memory",
             format!(
                 "{} ({} unavoidable), {} out of memory",
-                words::seconds(summary.seconds_over_memory),
-                words::seconds(summary.seconds_over_memory_unavoidable),
+                text::seconds(summary.seconds_over_memory),
+                text::seconds(summary.seconds_over_memory_unavoidable),
                 summary.out_of_memory_events
             ),
         ),
@@ -120,7 +120,7 @@ fn tiers(summary: &Summary) -> String {
 }
 
 fn percentiles(spans: &Percentiles) -> String {
-    let text = |millis: f64| words::seconds(millis / 1000.0);
+    let text = |millis: f64| text::seconds(millis / 1000.0);
     format!("p50 {}, p95 {}, p99 {}", text(spans.p50), text(spans.p95), text(spans.p99))
 }
 

@@ -5,22 +5,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tiershift_core::catalog::{Catalog, CatalogError};
+use tiershift_core::machine::Machine;
+use tiershift_core::model::{Model, ModelError, ModelId, RawModel};
+use tiershift_core::request::Target;
+use tiershift_core::settings::{RawSettings, Settings};
+use tiershift_core::time::{SpanText, Timestamp};
+use tiershift_core::units::{Bytes, Percent};
 use toml::Spanned;
 
-use super::background::{Background, Layer, OthersUse, RawBackground, RawShape};
-use super::fault::{Fault, RawFault};
-use super::file::{RawAction, RawScenario, read};
-use super::workload::{self, Arrivals, RawWorkload, Tokens, Workload};
-use super::{Action, ActionKind, Scenario, ScenarioError, recorded};
-use crate::catalog::{Catalog, CatalogError, Model, ModelId, RawModel};
-use crate::document::{Document, DocumentError, suggestion};
-use crate::hardware::Machine;
-use crate::request::Target;
-use crate::rng::Seed;
-use crate::settings::{RawSettings, Settings};
-use crate::time::{SpanText, Timestamp};
-use crate::units::{Bytes, Percent};
-use crate::whole_file::read_small_text;
+use crate::files::document::{Document, DocumentError, suggestion};
+use crate::files::whole_file::read_small_text;
+use crate::scenario::file::{RawAction, RawScenario, read};
+use crate::scenario::{Scenario, ScenarioError, recorded};
+use crate::sim::action::{Action, ActionKind};
+use crate::sim::background::{Background, Layer, OthersUse, RawBackground, RawShape};
+use crate::sim::fault::{Fault, RawFault};
+use crate::sim::rng::Seed;
+use crate::sim::workload::{self, Arrivals, RawWorkload, Tokens, Workload};
 
 pub(super) fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario, ScenarioError> {
     let document = Document::new(name, text);
@@ -87,14 +89,14 @@ pub(super) fn check_models(
             CatalogError::UnknownFallback { model, .. } | CatalogError::Cycle { model, .. } => {
                 (("id", model.as_str()), "fallbacks")
             }
-            CatalogError::Field { model, field, .. } => (("id", model.as_str()), *field),
+            CatalogError::Model(ModelError { model, field, .. }) => (("id", model.as_str()), *field),
             CatalogError::Scattered { tier } => (("tier", tier.as_str()), "tier"),
             CatalogError::Empty | CatalogError::TooManyTiers { .. } => (("id", ""), "id"),
         };
         document.refuse_entry("model", entry, key, &error.to_string())
     };
     let models: Vec<Model> =
-        models.into_iter().map(Model::try_from).collect::<Result<_, _>>().map_err(refuse)?;
+        models.into_iter().map(Model::try_from).collect::<Result<_, _>>().map_err(|error| refuse(error.into()))?;
     Catalog::new(models).map_err(refuse)
 }
 

@@ -7,12 +7,11 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tiershift_core::time::{SpanText, span_text};
+use tiershift_core::units::PercentText;
 
 pub use checker::{Checker, Unmet};
 pub use pattern::{Pattern, PatternKind};
-
-use crate::time::{SpanText, span_text};
-use crate::units::PercentText;
 
 /// The `[expect]` table. What is not given is not checked, but for the invariants: no run may break one.
 ///
@@ -183,7 +182,7 @@ pub struct Range<T> {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Baseline {
     /// The policy.
-    pub policy: crate::settings::PolicyName,
+    pub policy: tiershift_core::settings::PolicyName,
     /// Keys of `[expect]` that it must violate, each of them.
     pub fails: Vec<String>,
 }

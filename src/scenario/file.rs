@@ -2,18 +2,18 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tiershift_core::model::RawModel;
+use tiershift_core::settings::RawSettings;
+use tiershift_core::time::SpanText;
+use tiershift_core::units::BytesText;
 use toml::Spanned;
 
-use super::background::{self, RawBackground};
-use super::expect::{Baseline, Expect};
-use super::fault::{self, RawFault};
-use super::physics::RawPhysics;
-use super::workload::{self, RawWorkload};
-use crate::catalog::RawModel;
-use crate::document::{Document, DocumentError};
-use crate::settings::RawSettings;
-use crate::time::SpanText;
-use crate::units::BytesText;
+use crate::files::document::{Document, DocumentError};
+use crate::scenario::expect::{Baseline, Expect};
+use crate::sim::background::{self, RawBackground};
+use crate::sim::fault::{self, RawFault};
+use crate::sim::physics::RawPhysics;
+use crate::sim::workload::{self, RawWorkload};
 
 /// A scenario file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -5,9 +5,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::background::Series;
-use super::workload::Recorded;
-use crate::hardware::Machine;
+use tiershift_core::machine::Machine;
+
+use crate::sim::background::Series;
+use crate::sim::workload::Recorded;
 use crate::trace::{Defects, ReadOptions, RequestReader, ResourceReader, TraceError};
 
 /// A trace in memory, the digest of its bytes, and what a reader should know about it.

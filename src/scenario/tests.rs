@@ -1,8 +1,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::file::read;
 use super::*;
+use crate::scenario::file::read;
 
 /// Returns every committed scenario, in order of its name.
 fn committed() -> Vec<PathBuf> {
@@ -208,9 +208,9 @@ fn the_schema_knows_every_key_that_the_files_use() {
         names
     };
     let tables = [
-        ("background", "RawBackground", background::COMMON_KEYS),
-        ("workload", "RawWorkload", workload::COMMON_KEYS),
-        ("fault", "RawFault", fault::COMMON_KEYS),
+        ("background", "RawBackground", crate::sim::background::COMMON_KEYS),
+        ("workload", "RawWorkload", crate::sim::workload::COMMON_KEYS),
+        ("fault", "RawFault", crate::sim::fault::COMMON_KEYS),
     ];
     for path in committed() {
         let table: toml::Table = fs::read_to_string(&path).unwrap().parse().unwrap();

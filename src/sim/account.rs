@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use crate::sample::{Sample, Space};
-use crate::settings::{Resource, Settings};
+use tiershift_core::sample::{Resource, Sample, Space};
+use tiershift_core::settings::Settings;
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::Bytes;
+
 use crate::summary::Account;
-use crate::time::Timestamp;
-use crate::units::Bytes;
 
 /// The running account.
 #[derive(Clone, Debug)]
@@ -78,9 +79,10 @@ impl Pressure {
 
 #[cfg(test)]
 mod tests {
+    use tiershift_core::machine::HardwareTier;
+    use tiershift_core::settings::RawSettings;
+
     use super::*;
-    use crate::hardware::HardwareTier;
-    use crate::settings::RawSettings;
 
     /// Plays (seconds, others, own) on a 16 GiB machine with one second's reaction, and returns seconds
     /// above the line, over memory, unavoidable, and exhaustions.

@@ -7,14 +7,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::catalog::{Catalog, ModelId, Rung};
-use crate::event::{Action, Adopted, Command, Decision, Input, Outcome, Output, Reason};
-use crate::request::{End, RequestId};
-use crate::sample::Space;
-use crate::settings::{PolicyName, Resource, Settings};
+use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::decision::{Action, Decision, Reason};
+use tiershift_core::event::{Adopted, Command, Input, Outcome, Output};
+use tiershift_core::model::ModelId;
+use tiershift_core::request::{End, RequestId};
+use tiershift_core::sample::{Resource, Space};
+use tiershift_core::settings::{PolicyName, Settings};
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::{Bytes, Percent};
+
 use crate::sim::recovery::Recovery;
-use crate::time::Timestamp;
-use crate::units::{Bytes, Percent};
 
 /// The checker.
 pub(super) struct Checker {
@@ -401,12 +404,13 @@ const RELIEF_SAMPLES: u32 = 4;
 
 #[cfg(test)]
 mod tests {
+    use tiershift_core::decision::Urgency;
+    use tiershift_core::machine::HardwareTier;
+    use tiershift_core::request::Request;
+    use tiershift_core::sample::{GpuSample, Rate, Sample};
+    use tiershift_core::settings::RawSettings;
+
     use super::*;
-    use crate::event::Urgency;
-    use crate::hardware::HardwareTier;
-    use crate::request::Request;
-    use crate::sample::{GpuSample, Rate, Sample};
-    use crate::settings::RawSettings;
 
     fn checker() -> Checker {
         let settings = Settings::new(RawSettings::default(), HardwareTier::MidRange).unwrap();

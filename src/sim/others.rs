@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::event::Input;
-use crate::request::RequestId;
-use crate::sample::Sample;
-use crate::scenario::Background;
-use crate::time::Timestamp;
+use tiershift_core::event::Input;
+use tiershift_core::request::RequestId;
+use tiershift_core::sample::Sample;
+use tiershift_core::time::Timestamp;
+
+use crate::sim::background::Background;
 
 /// A reading of a recorded trace, or why there are no more.
 pub type Reading = Result<(Timestamp, Sample), String>;
@@ -111,7 +112,7 @@ impl Others {
     pub(super) fn due_after(&self, now: Timestamp) -> Option<Timestamp> {
         match self.source {
             Source::Scripted { interval, .. } => {
-                let interval = crate::time::nanos(interval);
+                let interval = tiershift_core::time::nanos(interval);
                 Some(Timestamp::from_nanos((now.as_nanos() / interval + 1) * interval))
             }
             Source::Recorded { due, .. } => due,

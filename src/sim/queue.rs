@@ -3,7 +3,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use crate::time::Timestamp;
+use tiershift_core::time::Timestamp;
 
 /// A queue of future happenings.
 #[derive(Clone, Debug)]

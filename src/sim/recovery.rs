@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
-use crate::catalog::{Catalog, Rung};
-use crate::sample::{Sample, Space};
-use crate::settings::{Resource, Settings};
-use crate::time::Timestamp;
-use crate::units::{Bytes, Percent};
+use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::sample::{Resource, Sample, Space};
+use tiershift_core::settings::Settings;
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::{Bytes, Percent};
 
 /// Watches for room that is not taken.
 #[derive(Clone, Debug)]

@@ -3,23 +3,26 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::backend::Backend;
-use crate::backend::simulated::{SimulatedServer, Surroundings};
-use crate::driver::World;
-use crate::event::{Command, Input, Outcome};
-use crate::probe::{Probe, ProbeError};
-use crate::request::{End, RequestId};
-use crate::rng::Stream;
-use crate::sample::{Rate, Sample};
-use crate::scenario::{Action, ActionKind, Arrival, Fault, FaultKind, Workloads};
-use crate::settings::{Resource, Settings};
+use tiershift_core::backend::Backend;
+use tiershift_core::driver::World;
+use tiershift_core::event::{Command, Input, Outcome};
+use tiershift_core::probe::{Probe, ProbeError};
+use tiershift_core::request::{End, RequestId};
+use tiershift_core::sample::{Rate, Resource, Sample};
+use tiershift_core::settings::Settings;
+use tiershift_core::time::{Clock, Timestamp, earliest};
+use tiershift_core::units::{Bytes, Percent};
+
 use crate::sim::Situation;
 use crate::sim::account::Pressure;
+use crate::sim::action::{Action, ActionKind};
+use crate::sim::fault::{Fault, FaultKind};
 use crate::sim::others::Others;
 use crate::sim::queue::EventQueue;
+use crate::sim::rng::Stream;
+use crate::sim::server::{SimulatedServer, Surroundings};
+use crate::sim::workload::{Arrival, Workloads};
 use crate::summary::Account;
-use crate::time::{Clock, Timestamp, earliest};
-use crate::units::{Bytes, Percent};
 
 /// The world of a simulated run.
 pub(super) struct SimulatedWorld {

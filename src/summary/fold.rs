@@ -3,15 +3,17 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::catalog::{Catalog, ModelId, Rung};
-use crate::event::{Adopted, Command, Event, Input, Outcome, Output, Record};
-use crate::request::{CancelledBy, End};
-use crate::sample::{Sample, Space};
-use crate::settings::{Resource, Settings};
+use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::event::{Adopted, Command, Event, Input, Outcome, Output, Record};
+use tiershift_core::model::ModelId;
+use tiershift_core::request::{CancelledBy, End};
+use tiershift_core::sample::{Resource, Sample, Space};
+use tiershift_core::settings::Settings;
+use tiershift_core::time::{Timestamp, nanos};
+use tiershift_core::units::Bytes;
+
 use crate::summary::latency::Spans;
 use crate::summary::{RequestCounts, Summary, TierSeconds};
-use crate::time::{Timestamp, nanos};
-use crate::units::Bytes;
 
 /// Counts a run's figures while it runs, or while its log is read: the same either way.
 ///
@@ -391,7 +393,7 @@ impl Fold {
         summary.seconds_over_memory_unavoidable = account.over_memory_unavoidable.as_secs_f64();
         summary.out_of_memory_events = account.out_of_memory_events;
         if end > Timestamp::ZERO {
-            let best = u128::from(crate::units::Percent::ONE_HUNDRED.milli());
+            let best = u128::from(tiershift_core::units::Percent::ONE_HUNDRED.milli());
             let all = u128::from(end.as_nanos()) * best;
             summary.quality_served_fraction = self.quality_nanos as f64 / all as f64;
         }

@@ -1,13 +1,15 @@
 use std::time::Duration;
 
+use tiershift_core::catalog::Catalog;
+use tiershift_core::event::{Command, Event, Input, Outcome, Output, Record, Verdict};
+use tiershift_core::machine::HardwareTier;
+use tiershift_core::model::ModelId;
+use tiershift_core::request::{CancelledBy, End, Rejection, Request, RequestId};
+use tiershift_core::sample::{Sample, Space};
+use tiershift_core::settings::{RawSettings, Settings};
+use tiershift_core::units::Bytes;
+
 use super::*;
-use crate::catalog::{Catalog, ModelId};
-use crate::event::{Command, Event, Input, Outcome, Output, Record, Verdict};
-use crate::hardware::HardwareTier;
-use crate::request::{CancelledBy, End, Rejection, Request, RequestId};
-use crate::sample::{Sample, Space};
-use crate::settings::{RawSettings, Settings};
-use crate::units::Bytes;
 
 const WINDOW: Duration = Duration::from_mins(15);
 

@@ -3,11 +3,12 @@
 //! Every format is first brought to these columns (integers in the units of their names), so that every
 //! check is made once, here, whatever the file was.
 
-use crate::hardware::Machine;
-use crate::sample::{GpuSample, Pressure, Rate, Sample, Space};
+use tiershift_core::machine::Machine;
+use tiershift_core::sample::{GpuSample, Pressure, Rate, Sample, Space};
+use tiershift_core::units::{Bytes, Celsius, Percent};
+
 use crate::trace::TraceError;
 use crate::trace::defects::{DefectKind, Defects, Place};
-use crate::units::{Bytes, Celsius, Percent};
 
 /// What a column counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

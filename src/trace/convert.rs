@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use crate::files::whole_file::WholeFile;
 use crate::trace::defects::Defects;
 use crate::trace::import::Kind;
 use crate::trace::native::NativeWriter;
@@ -10,7 +11,6 @@ use crate::trace::request::{RequestReader, RequestWriter};
 use crate::trace::resource::ResourceReader;
 use crate::trace::source::Source;
 use crate::trace::{Header, ReadOptions, TraceError};
-use crate::whole_file::WholeFile;
 
 /// What a conversion came to.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ pub fn convert_to(
         Kind::Resource => {
             // The number of GPUs is only known at the end: the file is read twice, and never held.
             let mut counted = ResourceReader::open(from, &options)?;
-            let mut sample = crate::sample::Sample::default();
+            let mut sample = tiershift_core::sample::Sample::default();
             while counted.next_into(&mut sample)?.is_some() {}
             let machine = counted.machine().clone();
             let about = about(counted.header());

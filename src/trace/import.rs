@@ -13,15 +13,14 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::document::{self, Document};
-use crate::trace::TraceError;
+use crate::files::document::{self, Document};
+use crate::files::whole_file::read_small_text;
 use crate::trace::column::{self, Quantity};
 use crate::trace::import::number::{TimeForm, Unit};
 use crate::trace::import::raw::{RawGpu, RawLayout, RawMapping, Shape};
 use crate::trace::import::template::Template;
 use crate::trace::native::{REQUEST_MAGIC, RESOURCE_MAGIC};
-use crate::trace::request;
-use crate::whole_file::read_small_text;
+use crate::trace::{TraceError, request};
 
 pub(crate) mod json;
 pub(crate) mod number;

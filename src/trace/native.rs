@@ -2,14 +2,15 @@
 
 use std::io::Write;
 
-use crate::hardware::Machine;
-use crate::sample::{GpuSample, Rate, Sample, Space};
-use crate::time::Timestamp;
+use tiershift_core::machine::Machine;
+use tiershift_core::sample::{GpuSample, Rate, Sample, Space};
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::Celsius;
+
 use crate::trace::TraceError;
 use crate::trace::column::{self, Slots};
 use crate::trace::defects::{DefectKind, Defects, Place};
 use crate::trace::source::{Line, Source};
-use crate::units::Celsius;
 
 /// First line of a native resource trace, before the version.
 pub(crate) const RESOURCE_MAGIC: &str = "# tiershift resource trace ";

@@ -1,6 +1,6 @@
 //! Time in a trace: made relative to the first row, and watched for steps back, repeats and gaps.
 
-use crate::time::Timestamp;
+use tiershift_core::time::Timestamp;
 
 /// Follows the times of a trace.
 #[derive(Clone, Debug)]

@@ -3,14 +3,15 @@
 use std::io::Cursor;
 
 use proptest::prelude::*;
+use tiershift_core::machine::Machine;
+use tiershift_core::model::Task;
+use tiershift_core::request::{Request, RequestId, Target};
+use tiershift_core::sample::{GpuSample, Pressure, Rate, Sample, Space};
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::{Bytes, Celsius, Percent};
 
-use crate::hardware::Machine;
-use crate::request::{Request, RequestId, Target, Task};
-use crate::sample::{GpuSample, Pressure, Rate, Sample, Space};
-use crate::time::Timestamp;
 use crate::trace::tests::{FORMATS, read_all, render};
 use crate::trace::{DefectKind, Format, NativeWriter, ReadOptions, RequestReader, RequestWriter};
-use crate::units::{Bytes, Celsius, Percent};
 
 fn bytes() -> impl Strategy<Value = Bytes> {
     (0..=i64::MAX as u64).prop_map(Bytes::new)

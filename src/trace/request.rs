@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::catalog::ModelId;
-use crate::request::{Request, RequestId, Target, Task};
-use crate::time::{Timestamp, nanos};
+use tiershift_core::model::{ModelId, Task};
+use tiershift_core::request::{Request, RequestId, Target};
+use tiershift_core::time::{Timestamp, nanos};
+
 use crate::trace::column::Quantity;
 use crate::trace::defects::{DefectKind, Defects, Place};
 use crate::trace::import::record::{Records, quoted};

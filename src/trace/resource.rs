@@ -4,9 +4,10 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::hardware::Machine;
-use crate::sample::Sample;
-use crate::time::Timestamp;
+use tiershift_core::machine::Machine;
+use tiershift_core::sample::Sample;
+use tiershift_core::time::Timestamp;
+
 use crate::trace::column::{self, Assembler, MAX_GPUS, Slots};
 use crate::trace::defects::{DefectKind, Defects, Place};
 use crate::trace::import::record::Records;

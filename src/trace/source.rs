@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::files::whole_file::open_again;
 use crate::trace::TraceError;
-use crate::whole_file::open_again;
 
 /// A trace's bytes after decompression, read forwards once.
 pub(crate) struct Source {

@@ -3,14 +3,15 @@
 use std::fmt::Write as _;
 use std::io::{Cursor, Read, Write as _};
 
-use crate::hardware::Machine;
-use crate::sample::Sample;
-use crate::time::Timestamp;
+use tiershift_core::machine::Machine;
+use tiershift_core::sample::Sample;
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::Bytes;
+
 use crate::trace::{
     Format, Kind, Mapping, ReadOptions, RequestReader, ResourceReader, ThreadedReader, TraceError,
     convert, recognise,
 };
-use crate::units::Bytes;
 
 fn open(text: impl Into<Vec<u8>>, options: &ReadOptions) -> Result<ResourceReader, TraceError> {
     ResourceReader::from_reader(Cursor::new(text.into()), "file", options)

@@ -4,8 +4,9 @@
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
-use crate::sample::Sample;
-use crate::time::Timestamp;
+use tiershift_core::sample::Sample;
+use tiershift_core::time::Timestamp;
+
 use crate::trace::TraceError;
 use crate::trace::resource::ResourceReader;
 

@@ -7,13 +7,13 @@ use std::io::Cursor;
 use std::path::Path;
 
 use tiershift::log::LogReader;
-use tiershift::sample::Sample;
 use tiershift::scenario;
-use tiershift::time::Timestamp;
+use tiershift::study::verify::verify;
 use tiershift::trace::{
     Mapping, NativeWriter, ReadOptions, RequestReader, RequestWriter, ResourceReader,
 };
-use tiershift::verify::verify;
+use tiershift_core::sample::Sample;
+use tiershift_core::time::Timestamp;
 
 /// A target: its name, which is its folder of findings, and what it does.
 pub type Target = (&'static str, fn(&[u8]));

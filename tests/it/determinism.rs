@@ -7,8 +7,8 @@ use std::path::Path;
 
 use snapbox::Data;
 use tiershift::log::LogReader;
-use tiershift::rng::Seed;
-use tiershift::verify::verify;
+use tiershift::sim::rng::Seed;
+use tiershift::study::verify::verify;
 
 use crate::support::{contents, files, root, run_in, short, trace};
 

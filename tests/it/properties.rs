@@ -11,17 +11,17 @@ use std::path::Path;
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
-use tiershift::controller::Detail;
-use tiershift::event::{Event, Input, Output, Record};
+use situation::{Invented, invented};
 use tiershift::log::{LogReader, LogWriter};
-use tiershift::request::RequestId;
 use tiershift::scenario::{self, Scenario};
-use tiershift::sim::{Situation, simulate};
+use tiershift::sim::simulate;
+use tiershift::study::verify::verify;
 use tiershift::summary::Summary;
-use tiershift::verify::verify;
+use tiershift_core::controller::Detail;
+use tiershift_core::event::{Event, Input, Output, Record};
+use tiershift_core::request::RequestId;
 
 use crate::support::header;
-use situation::{Invented, invented};
 
 #[test]
 fn no_invented_situation_breaks_an_invariant() {
@@ -81,7 +81,7 @@ fn play(scenario: &Scenario) -> Result<Played, String> {
         log.write(record).expect("a vector takes all");
         records.push(record.clone());
     };
-    let situation = Situation::of_scenario(scenario);
+    let situation = scenario.situation();
     let summary =
         simulate(situation, Detail::Full, Some(&mut observe)).map_err(|e| e.to_string())?;
     let (log, _) = log.finish_into().map_err(|e| e.to_string())?;

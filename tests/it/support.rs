@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use snapbox::cmd::{Command, cargo_bin};
-use tiershift::catalog::RawCatalog;
 use tiershift::log::{Header, LogLevel, LogVersion};
 use tiershift::scenario::Scenario;
+use tiershift_core::catalog::RawCatalog;
 
 /// Returns the project's folder.
 pub(crate) fn root() -> &'static Path {

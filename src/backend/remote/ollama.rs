@@ -12,10 +12,10 @@
 
 use serde::Deserialize;
 use serde_json::json;
+use tiershift_core::model::Footprint;
+use tiershift_core::units::Bytes;
 
 use crate::backend::remote::server::{Entry, Presence, Trouble, Wire};
-use crate::catalog::Footprint;
-use crate::units::Bytes;
 
 /// What it says at its root.
 pub(super) const GREETING: &str = "Ollama is running";

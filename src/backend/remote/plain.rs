@@ -1,9 +1,9 @@
 //! Any server with OpenAI's API. It lists and completes; what it lists is taken as loaded, for as long as it lists it.
 
 use serde::Deserialize;
+use tiershift_core::units::Bytes;
 
 use crate::backend::remote::server::{Entry, Presence};
-use crate::units::Bytes;
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Models {

@@ -18,9 +18,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::json;
+use tiershift_core::units::Bytes;
 
 use crate::backend::remote::server::{Entry, Presence, Trouble, Wire};
-use crate::units::Bytes;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Props {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use reqwest::{StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tiershift_core::model::Footprint;
+use tiershift_core::units::Bytes;
 
 use crate::backend::place::Place;
 use crate::backend::remote::{llama_swap, lm_studio, ollama, plain, router};
-use crate::catalog::Footprint;
-use crate::units::Bytes;
 
 /// A server that was recognised.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! Ticks that people can read.
 
-use crate::time::Timestamp;
+use tiershift_core::time::Timestamp;
 
 /// Ticks on the time axis.
 #[derive(Clone, Debug, PartialEq, Eq)]

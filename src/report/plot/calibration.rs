@@ -1,6 +1,6 @@
 //! The plot of a calibration: memory over context with the line through it, times and speeds with their spread.
 
-use crate::calibration::{Calibration, Figure, Measured, Speeds};
+use crate::measure::calibration::{Calibration, Figure, Measured, Speeds};
 use crate::report::plot::drawing::{Anchor, Area, Dash, Drawing, Ink};
 use crate::report::plot::{
     BLACK, BLUE, DARK, FRAME, GREEN, GRID, ORANGE, PAPER, PURPLE, RED, SKY, SMALL, TEXT,
@@ -159,7 +159,7 @@ const INKS: [Ink; 6] = [BLUE, ORANGE, GREEN, PURPLE, RED, SKY];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calibration::tests::measured;
+    use crate::measure::calibration::tests::measured;
 
     #[test]
     fn every_figure_stands_beside_its_bar() {

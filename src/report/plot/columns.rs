@@ -1,6 +1,6 @@
 //! Down-sampling in which peaks survive: the smallest, the largest and the last value of each column of time.
 
-use crate::time::{Timestamp, nanos};
+use tiershift_core::time::{Timestamp, nanos};
 
 /// A series of any length in at most [`MOST_CELLS`] cells of equal width. The width doubles when the cells do
 /// not suffice, so that a month costs what ten minutes cost.

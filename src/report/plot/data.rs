@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::catalog::{Catalog, ModelId, Rung};
-use crate::event::{
-    Action, Command, Decision, Event, Input, Outcome, Output, Reason, Record, Urgency,
-};
+use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::decision::{Action, Decision, Reason, Urgency};
+use tiershift_core::event::{Command, Event, Input, Outcome, Output, Record};
+use tiershift_core::model::ModelId;
+use tiershift_core::request::{End, RequestId};
+use tiershift_core::sample::{Rate, Resource, Sample, Space};
+use tiershift_core::settings::Settings;
+use tiershift_core::time::{Timestamp, nanos};
+use tiershift_core::units::Bytes;
+
 use crate::log::SAMPLE_SPACING;
 use crate::report::plot::columns::{Columns, SpanColumns};
-use crate::request::{End, RequestId};
-use crate::sample::{Rate, Sample, Space};
-use crate::settings::{Resource, Settings};
 use crate::summary::Reversals;
-use crate::time::{Timestamp, nanos};
-use crate::units::Bytes;
 
 /// Gathers what a plot shows while records go by. Some megabytes at most, however long the run.
 #[derive(Clone, Debug)]

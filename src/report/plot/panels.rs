@@ -1,15 +1,16 @@
 //! The panels that show measurements: space, rates, requests, latency.
 
+use tiershift_core::sample::Resource;
+use tiershift_core::text;
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::Percent;
+
 use crate::report::plot::columns::{Cell, Columns};
 use crate::report::plot::data::{PlotData, REQUEST, RateSeries, SpaceSeries};
 use crate::report::plot::drawing::{Anchor, Area, Dash, Ink};
 use crate::report::plot::{
     BLACK, BLUE, GREEN, Key, Mark, ORANGE, PURPLE, RED, SKY, SMALL, Sheet, axis,
 };
-use crate::settings::Resource;
-use crate::time::Timestamp;
-use crate::units::Percent;
-use crate::words;
 
 pub(super) fn memory(sheet: &mut Sheet, data: &PlotData) {
     let judged = data.settings.constrains(Resource::Memory);
@@ -66,21 +67,21 @@ fn space(sheet: &mut Sheet, data: &PlotData, title: &str, series: &SpaceSeries, 
         vec![(y.at(series.total.get()), Dash::Solid, BLACK, format!("all {total:.1} GiB"))];
     if judged {
         let limit = settings.degrade_limit(series.total);
-        let degrade = format!("degrade {}", words::percent(Percent::of(limit, series.total)));
+        let degrade = format!("degrade {}", text::percent(Percent::of(limit, series.total)));
         lines.push((y.at(limit.get()), Dash::Dashed, RED, degrade));
         let preventive = settings.preventive_line();
         lines.push((
             share(preventive),
             Dash::Dotted,
             ORANGE,
-            format!("preventive {}", words::percent(preventive)),
+            format!("preventive {}", text::percent(preventive)),
         ));
         let upgrade = settings.upgrade_line();
         lines.push((
             share(upgrade),
             Dash::Mixed,
             GREEN,
-            format!("upgrade {}", words::percent(upgrade)),
+            format!("upgrade {}", text::percent(upgrade)),
         ));
     }
     sheet.lines(area, &lines);
@@ -151,13 +152,13 @@ fn rate(
             line(degrade),
             Dash::Dashed,
             RED,
-            format!("degrade {}", words::percent(degrade)),
+            format!("degrade {}", text::percent(degrade)),
         ));
         lines.push((
             line(upgrade),
             Dash::Mixed,
             GREEN,
-            format!("upgrade {}", words::percent(upgrade)),
+            format!("upgrade {}", text::percent(upgrade)),
         ));
     }
     sheet.lines(area, &lines);

@@ -1,16 +1,18 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::decision::{Action, Decision, Reason, Urgency};
+use tiershift_core::event::{Command, Input, Outcome, Output, Verdict};
+use tiershift_core::machine::HardwareTier;
+use tiershift_core::request::{End, Request, RequestId};
+use tiershift_core::sample::{Pressure, Rate, Resource, Sample, Space};
+use tiershift_core::settings::{RawSettings, Settings};
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::{Bytes, Percent};
+
 use super::*;
-use crate::catalog::{Catalog, Rung};
-use crate::event::{Action, Command, Decision, Input, Outcome, Output, Reason, Urgency, Verdict};
-use crate::hardware::HardwareTier;
-use crate::request::{End, Request, RequestId};
-use crate::sample::{Pressure, Rate, Sample, Space};
-use crate::settings::{RawSettings, Resource, Settings};
 use crate::summary::Fold;
-use crate::time::Timestamp;
-use crate::units::{Bytes, Percent};
 
 /// A made-up run: others' memory from a formula, and a rule that is careful or hasty.
 struct Play {
@@ -349,7 +351,7 @@ fn what_is_projected_stands_at_the_gpu_that_the_model_would_go_to() {
     let gib = Bytes::from_gib;
     let space = |total, others| {
         let vram = Some(Space { total: gib(total), others: gib(others), own: Bytes::ZERO });
-        crate::sample::GpuSample { vram, ..Default::default() }
+        tiershift_core::sample::GpuSample { vram, ..Default::default() }
     };
     for (gpus, limit, want) in [
         (vec![space(12, 1), space(24, 5)], 20, [false, true]),
@@ -380,8 +382,11 @@ fn nothing_and_everything_at_once_can_be_drawn() {
     let mut run = Play::new();
     let most = Space { total: Bytes::MAX, others: Bytes::MAX, own: Bytes::MAX };
     let rate = Rate { others: Percent::from_milli(u32::MAX), own: Percent::ONE_HUNDRED };
-    let gpu =
-        crate::sample::GpuSample { vram: Some(most), utilization: Some(rate), temperature: None };
+    let gpu = tiershift_core::sample::GpuSample {
+        vram: Some(most),
+        utilization: Some(rate),
+        temperature: None,
+    };
     let sample =
         Sample { memory: Some(most), cpu: Some(rate), gpus: vec![gpu; 9], ..Sample::default() };
     for now in [Timestamp::ZERO, Timestamp::from_nanos(1), Timestamp::MAX] {

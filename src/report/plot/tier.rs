@@ -1,14 +1,15 @@
 //! The tier over time, with every change and its reason.
 
-use crate::catalog::Rung;
+use tiershift_core::catalog::Rung;
+use tiershift_core::text;
+use tiershift_core::time::Timestamp;
+
 use crate::report::plot::data::{Change, Phase, PlotData, Wait};
 use crate::report::plot::drawing::{Anchor, Area, Dash, Ink, fit, text_width};
 use crate::report::plot::{
     BLACK, BLUE, DARK, FRAME, GREEN, GRID, Key, LEFT, Mark, ORANGE, PURPLE, RED, SKY, SMALL, Sheet,
     TEXT, WHITE, WIDTH, YELLOW,
 };
-use crate::time::Timestamp;
-use crate::words;
 
 pub(super) fn panel(sheet: &mut Sheet, data: &PlotData) {
     let mut keys: Vec<Key> = Vec::new();
@@ -247,17 +248,17 @@ pub(super) fn legend(sheet: &mut Sheet, data: &PlotData) {
 fn describe(change: &Change, data: &PlotData) -> String {
     let name = |rung| data.catalog.tier_name(rung);
     let reason = match &change.reason {
-        Some(reason) => words::reason(reason, &data.catalog),
+        Some(reason) => text::reason(reason, &data.catalog),
         None => "without a decision: a crash, a failed load or a fallback".to_owned(),
     };
-    let urgency = change.urgency.map(|urgency| format!(", {}", words::urgency(urgency)));
+    let urgency = change.urgency.map(|urgency| format!(", {}", text::urgency(urgency)));
     let end = match change.took {
-        Some(took) => format!("took {}", words::span(took)),
+        Some(took) => format!("took {}", text::span(took)),
         None => "given up".to_owned(),
     };
     format!(
         "{} · {} → {}{}: {} ({end})",
-        words::span(change.at.since(Timestamp::ZERO)),
+        text::span(change.at.since(Timestamp::ZERO)),
         name(change.from),
         name(change.to),
         urgency.unwrap_or_default(),

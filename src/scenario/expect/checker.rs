@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use tiershift_core::catalog::Catalog;
+use tiershift_core::event::{Event, Output, Record};
+use tiershift_core::time::{Timestamp, span_text};
+
 use super::{Bound, Expect, Figure};
-use crate::catalog::Catalog;
-use crate::event::{Event, Output, Record};
 use crate::summary::Summary;
-use crate::time::{Timestamp, span_text};
 
 /// Watches a run's records, in order, and compares its summary at the end.
 ///
@@ -172,7 +173,8 @@ impl<'e> Checker<'e> {
         check(unmet, "cancelled", want.cancelled.as_ref(), &got.requests.cancelled);
         check(unmet, "rejected", want.rejected.as_ref(), &got.requests.rejected);
         check(unmet, "open", want.open.as_ref(), &got.requests.open);
-        let millis = |ms: f64| Shown(ms, span_text(crate::time::from_secs_f64(ms / 1000.0)));
+        let millis =
+            |ms: f64| Shown(ms, span_text(tiershift_core::time::from_secs_f64(ms / 1000.0)));
         let latency = |pick: fn(&crate::summary::Percentiles) -> f64| {
             got.latency_ms.as_ref().map(|points| millis(pick(points)))
         };
@@ -263,14 +265,15 @@ const NO_TIER: &str = "none";
 mod tests {
     use std::time::Duration;
 
+    use tiershift_core::catalog::Rung;
+    use tiershift_core::decision::{Action, Decision, Reason, Urgency};
+    use tiershift_core::event::{Command, Input, Notice, Outcome, Verdict};
+    use tiershift_core::model::ModelId;
+    use tiershift_core::request::{CancelledBy, End, Rejection, Request, RequestId};
+    use tiershift_core::units::Bytes;
+
     use super::*;
-    use crate::catalog::{ModelId, Rung};
-    use crate::event::{
-        Action, Command, Decision, Input, Notice, Outcome, Reason, Urgency, Verdict,
-    };
-    use crate::request::{CancelledBy, End, Rejection, Request, RequestId};
     use crate::summary::{Percentiles, RequestCounts};
-    use crate::units::Bytes;
 
     fn expect(text: &str) -> Expect {
         toml::from_str(text).unwrap_or_else(|error| panic!("{error}"))

@@ -5,12 +5,14 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::decision::Action;
+use tiershift_core::event::{Command, Event, Input, Notice, Outcome, Output, Verdict};
+use tiershift_core::model::ModelId;
+use tiershift_core::request::{CancelledBy, End, Rejection, RequestId};
+use tiershift_core::units::human;
 
-use crate::catalog::{Catalog, ModelId, Rung};
-use crate::document::suggestion;
-use crate::event::{Action, Command, Event, Input, Notice, Outcome, Output, Verdict};
-use crate::request::{CancelledBy, End, Rejection, RequestId};
-use crate::units::human;
+use crate::files::document::suggestion;
 
 /// An event, or a class of events: a kind, and after a colon what it is about. Without the colon: any.
 ///
@@ -162,7 +164,7 @@ impl Pattern {
     }
 
     /// Returns what is wrong with the part after the colon, given the models that there are.
-    pub(in crate::scenario) fn mistake(&self, catalog: &Catalog) -> Option<String> {
+    pub(crate) fn mistake(&self, catalog: &Catalog) -> Option<String> {
         let about = self.about.as_deref()?;
         let mut known: Vec<&str> = match self.kind {
             PatternKind::Upgrade
@@ -333,8 +335,9 @@ const REJECTIONS: [Rejection; 5] = [
 
 #[cfg(test)]
 mod tests {
+    use tiershift_core::decision::Reason;
+
     use super::*;
-    use crate::event::Reason;
 
     /// Returns the names that serde knows, in its order, from what it says about one that it does not.
     fn variants<T: serde::de::DeserializeOwned>() -> Vec<String> {

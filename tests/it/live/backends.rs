@@ -7,18 +7,19 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use tiershift::backend::Backend;
 use tiershift::backend::live::LiveBackend;
 use tiershift::backend::llama_server::{Hearers, LlamaServer};
 use tiershift::backend::remote::Remote;
 use tiershift::backend::remote::server::{Kind, Server};
-use tiershift::backend::simulated::SimulatedServer;
-use tiershift::catalog::ModelId;
-use tiershift::event::{Command, Outcome};
-use tiershift::live::Folder;
-use tiershift::rng::Seed;
-use tiershift::scenario::Physics;
-use tiershift::time::{Clock, SystemClock, Timestamp};
+use tiershift::inventory::folder::Folder;
+use tiershift::probe::clock::SystemClock;
+use tiershift::sim::physics::Physics;
+use tiershift::sim::rng::Seed;
+use tiershift::sim::server::SimulatedServer;
+use tiershift_core::backend::Backend;
+use tiershift_core::event::{Command, Outcome};
+use tiershift_core::model::ModelId;
+use tiershift_core::time::{Clock, Timestamp};
 use tokio::runtime::Runtime;
 
 use crate::live::daemon::{Connection, PATIENCE, engine, signal};

@@ -7,7 +7,8 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use tiershift::time::{Clock, SystemClock, Timestamp};
+use tiershift::probe::clock::SystemClock;
+use tiershift_core::time::{Clock, Timestamp};
 
 use crate::live::daemon::{PATIENCE, POLL};
 

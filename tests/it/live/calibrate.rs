@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 use snapbox::cmd::cargo_bin;
+use tiershift::probe::clock::SystemClock;
 use tiershift::scenario;
-use tiershift::time::{Clock, SystemClock, Timestamp};
+use tiershift_core::time::{Clock, Timestamp};
 
 use crate::live::daemon::{PATIENCE, POLL, engine, signal};
 use crate::live::footprint::children;

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tiershift::log::{runs, segments};
-use tiershift::time::{Clock, SystemClock, Timestamp};
+use tiershift::probe::clock::SystemClock;
+use tiershift_core::time::{Clock, Timestamp};
 
 use crate::live::footprint::children;
 use crate::support::root;

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use tiershift::time::{Clock, SystemClock};
+use tiershift::probe::clock::SystemClock;
+use tiershift_core::time::Clock;
 
 use crate::live::daemon::{Daemon, POLICY, chat, engine, signal};
 use crate::live::gguf;

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tiershift::probe::Probe;
+use tiershift::probe::clock::SystemClock;
 use tiershift::probe::system::{OwnProcesses, SystemProbe};
-use tiershift::sample::Space;
-use tiershift::time::{Clock, SystemClock, Timestamp};
-use tiershift::units::Bytes;
+use tiershift_core::probe::Probe;
+use tiershift_core::sample::Space;
+use tiershift_core::time::{Clock, Timestamp};
+use tiershift_core::units::Bytes;
 
 use crate::live::daemon::{PATIENCE, POLL};
 

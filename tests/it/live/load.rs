@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tiershift::rng::Seed;
-use tiershift::time::{Clock, SystemClock, Timestamp};
+use tiershift::probe::clock::SystemClock;
+use tiershift::sim::rng::Seed;
+use tiershift_core::time::{Clock, Timestamp};
 
 use crate::live::daemon::{Daemon, PATIENCE, POLICY, POLL, chat, engine, signal};
 use crate::live::footprint::{Footprint, children};

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use tiershift::live::Folder;
+use tiershift::inventory::folder::Folder;
 use tiershift::probe::system::SystemProbe;
-use tiershift::units::{Bytes, Percent};
+use tiershift_core::units::{Bytes, Percent};
 
 use crate::live::daemon::{Daemon, chat, engine_alone, signal};
 use crate::live::gguf;

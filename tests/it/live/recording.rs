@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tiershift::event::{Event, Input};
 use tiershift::log::{LogReader, runs, segments};
-use tiershift::time::Timestamp;
+use tiershift_core::event::{Event, Input};
+use tiershift_core::time::Timestamp;
 
 use crate::live::daemon::{Daemon, POLICY, chat, engine, json, signal};
 use crate::live::footprint::children;

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use tiershift::time::{Clock, SystemClock, Timestamp};
+use tiershift::probe::clock::SystemClock;
+use tiershift_core::time::{Clock, Timestamp};
 
 use crate::live::daemon::{Connection, Daemon, PATIENCE, POLICY, POLL, chat, engine, json, signal};
 use crate::live::gguf;

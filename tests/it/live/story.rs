@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tiershift::event::{Event, Input, Output};
 use tiershift::log::{LogEnd, LogReader};
-use tiershift::request::{End, RequestId};
+use tiershift_core::event::{Event, Input, Output};
+use tiershift_core::request::{End, RequestId};
 
 /// The switches and the requests of a run.
 #[derive(Debug, Default)]

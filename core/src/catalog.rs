@@ -1,0 +1,261 @@
+//! The models that may be run, and the ladder that they form.
+//!
+//! A catalog file is TOML with one `[[model]]` table a model; [`RawCatalog`] is that file, [`Catalog`]
+//! the checked ladder. Rung 0 is always *none*: nothing loaded.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Model, ModelError, ModelId, RawModel};
+use crate::units::{Bytes, Percent};
+
+/// A place on the ladder, counted from [`Rung::NONE`] upwards.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Rung(pub u8);
+
+impl Rung {
+    /// The lowest rung: nothing is loaded.
+    pub const NONE: Self = Self(0);
+}
+
+/// The checked ladder: rungs in ascending quality, one primary model a rung.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Catalog {
+    /// In ascending order of (quality, id); not empty.
+    models: Vec<Model>,
+    /// `rungs[r - 1]` is the index of rung `r`'s primary model.
+    rungs: Vec<usize>,
+}
+
+impl Catalog {
+    /// Returns the ladder for a machine of which nothing but its memory is known: models of 12.5, 31.25 and
+    /// 56.25 % of it.
+    ///
+    /// # Source
+    /// 2, 5 and 9 GiB on the 16 GiB host of the original specification. Speeds are [`Model::of_size`]'s.
+    pub fn relative_to(memory: Bytes) -> Self {
+        let rung = |tier, size_milli, quality| {
+            let ram = memory.share(Percent::from_milli(size_milli));
+            Model::of_size(tier, tier, Percent::new(quality), ram)
+        };
+        Self::new(vec![
+            rung("small", 12_500, 50),
+            rung("medium", 31_250, 75),
+            rung("large", 56_250, 100),
+        ])
+        .expect("the built-in ladder keeps the rules of a catalog")
+    }
+
+    /// Checks models and builds their ladder.
+    ///
+    /// # Errors
+    /// What a catalog must not have: no model, a name twice, a tier whose models are not neighbours in
+    /// quality, an unknown or cyclic fallback, more than 32 tiers.
+    pub fn new(mut models: Vec<Model>) -> Result<Self, CatalogError> {
+        if models.is_empty() {
+            return Err(CatalogError::Empty);
+        }
+        models.sort_by(|a, b| (a.quality, &a.id).cmp(&(b.quality, &b.id)));
+        for (i, model) in models.iter().enumerate() {
+            if models[..i].iter().any(|earlier| earlier.id == model.id) {
+                return Err(CatalogError::Twice { model: model.id.clone() });
+            }
+        }
+        let mut rungs: Vec<usize> = Vec::new();
+        for (i, model) in models.iter().enumerate() {
+            match rungs.last() {
+                Some(&last) if models[last].tier == model.tier => {}
+                _ if rungs.iter().any(|&r| models[r].tier == model.tier) => {
+                    return Err(CatalogError::Scattered { tier: model.tier.clone() });
+                }
+                _ => rungs.push(i),
+            }
+        }
+        if rungs.len() > MAX_RUNGS {
+            return Err(CatalogError::TooManyTiers { tiers: rungs.len() });
+        }
+        let catalog = Self { models, rungs };
+        catalog.check_fallbacks()?;
+        Ok(catalog)
+    }
+
+    /// Returns the highest rung.
+    pub fn top(&self) -> Rung {
+        Rung(u8::try_from(self.rungs.len()).expect("a catalog has at most 32 rungs"))
+    }
+
+    /// Returns the primary model of a rung; `None` for rung 0 and above the top.
+    pub fn primary(&self, rung: Rung) -> Option<&Model> {
+        let place = usize::from(rung.0).checked_sub(1)?;
+        self.rungs.get(place).map(|&i| &self.models[i])
+    }
+
+    /// Returns the name of a rung's tier; `none` for rung 0.
+    pub fn tier_name(&self, rung: Rung) -> &str {
+        self.primary(rung).map_or("none", |model| &model.tier)
+    }
+
+    /// Returns the rung of the tier of this name.
+    pub fn rung_of_tier(&self, tier: &str) -> Option<Rung> {
+        self.rungs_up().find(|&rung| self.tier_name(rung) == tier)
+    }
+
+    /// Returns the rung that a model stands on.
+    pub fn rung_of(&self, id: &ModelId) -> Option<Rung> {
+        self.rung_of_tier(&self.model(id)?.tier)
+    }
+
+    /// Returns the model of this name.
+    pub fn model(&self, id: &ModelId) -> Option<&Model> {
+        self.models.iter().find(|model| model.id == *id)
+    }
+
+    /// Returns all models in ascending order of (quality, id); not empty.
+    pub fn models(&self) -> &[Model] {
+        &self.models
+    }
+
+    /// Returns the rungs that hold a model, ascending.
+    pub fn rungs_up(&self) -> impl DoubleEndedIterator<Item = Rung> + use<> {
+        (1..=self.top().0).map(Rung)
+    }
+
+    fn check_fallbacks(&self) -> Result<(), CatalogError> {
+        for model in &self.models {
+            for fallback in &model.fallbacks {
+                if self.model(fallback).is_none() {
+                    return Err(CatalogError::UnknownFallback {
+                        model: model.id.clone(),
+                        fallback: fallback.clone(),
+                    });
+                }
+            }
+            let mut reached = vec![&model.id];
+            let mut next = 0;
+            while next < reached.len() {
+                let from = self.model(reached[next]).expect("fallbacks were looked up above");
+                for fallback in &from.fallbacks {
+                    if *fallback == model.id {
+                        return Err(CatalogError::Cycle {
+                            model: model.id.clone(),
+                            through: from.id.clone(),
+                        });
+                    }
+                    if !reached.contains(&fallback) {
+                        reached.push(fallback);
+                    }
+                }
+                next += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A catalog file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RawCatalog {
+    /// The models, in any order.
+    #[serde(rename = "model")]
+    pub models: Vec<RawModel>,
+}
+
+impl TryFrom<RawCatalog> for Catalog {
+    type Error = CatalogError;
+
+    fn try_from(raw: RawCatalog) -> Result<Self, CatalogError> {
+        Self::new(raw.models.into_iter().map(Model::try_from).collect::<Result<_, _>>()?)
+    }
+}
+
+impl From<&Catalog> for RawCatalog {
+    fn from(catalog: &Catalog) -> Self {
+        Self { models: catalog.models.iter().map(RawModel::from).collect() }
+    }
+}
+
+/// Why a catalog was refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum CatalogError {
+    #[error("the catalog has no model: give at least one [[model]]")]
+    Empty,
+    #[error("model \"{model}\" is listed twice: rename or remove one")]
+    Twice { model: ModelId },
+    #[error(
+        "the models of tier \"{tier}\" are not neighbours in quality: a tier is one rung of the ladder"
+    )]
+    Scattered { tier: String },
+    #[error("{tiers} tiers are more than the {MAX_RUNGS} that a ladder may have")]
+    TooManyTiers { tiers: usize },
+    #[error("model \"{model}\" falls back to \"{fallback}\", which is not in the catalog")]
+    UnknownFallback { model: ModelId, fallback: ModelId },
+    #[error("the fallbacks of \"{model}\" lead back to it through \"{through}\": break the circle")]
+    Cycle { model: ModelId, through: ModelId },
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// The ladder's bound: more rungs than any catalog that we have seen, few enough for fixed arrays.
+pub const MAX_RUNGS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(id: &str, tier: &str, quality: u32, fallbacks: &[&str]) -> Model {
+        let template = Catalog::relative_to(Bytes::from_gib(16));
+        Model {
+            id: id.into(),
+            tier: tier.to_owned(),
+            quality: Percent::new(quality),
+            fallbacks: fallbacks.iter().map(|&name| name.into()).collect(),
+            ..template.models[0].clone()
+        }
+    }
+
+    #[test]
+    fn the_built_in_ladder_is_the_specifications_on_16_gib() {
+        let catalog = Catalog::relative_to(Bytes::from_gib(16));
+        let sizes: Vec<Bytes> =
+            catalog.models().iter().map(|model| model.footprint().ram).collect();
+        assert_eq!(sizes, [Bytes::from_gib(2), Bytes::from_gib(5), Bytes::from_gib(9)]);
+        assert_eq!(catalog.top(), Rung(3));
+        assert_eq!(catalog.tier_name(Rung::NONE), "none");
+    }
+
+    #[test]
+    fn a_catalog_survives_its_file_form() {
+        let catalog = Catalog::relative_to(Bytes::from_gib(16));
+        let file = toml::to_string(&RawCatalog::from(&catalog)).unwrap();
+        let raw: RawCatalog = toml::from_str(&file).unwrap();
+        assert_eq!(Catalog::try_from(raw).unwrap(), catalog, "{file}");
+    }
+
+    #[test]
+    fn bad_catalogs_are_refused_by_name() {
+        let refused = |models| Catalog::new(models).unwrap_err().to_string();
+        insta::assert_snapshot!(
+            [
+                refused(vec![]),
+                refused(vec![model("a", "s", 10, &[]), model("a", "m", 20, &[])]),
+                refused(vec![
+                    model("a", "s", 10, &[]),
+                    model("b", "m", 20, &[]),
+                    model("c", "s", 30, &[])
+                ]),
+                refused(vec![model("a", "s", 10, &["z"])]),
+                refused(vec![
+                    model("a", "s", 10, &["b"]),
+                    model("b", "m", 20, &["c"]),
+                    model("c", "l", 30, &["a"])
+                ]),
+            ]
+            .join("\n")
+        );
+    }
+}

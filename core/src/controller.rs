@@ -1,0 +1,390 @@
+//! Scaler and manager behind one interface: inputs in, outputs out, and nothing else.
+//!
+//! Feed one [`Input`] with [`Controller::handle`], drain [`Controller::poll_output`], then feed the next. No
+//! clock, no I/O, no thread, no randomness: the same inputs give the same outputs, which is what `verify`
+//! checks of every log.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::catalog::{Catalog, Rung};
+use crate::decision::{Action, Decision, Reason, Urgency};
+use crate::event::{Adopted, Input, Notice, Outcome, Output, Verdict};
+use crate::manager::{Manager, Service};
+use crate::policy::{Change, Performance, ReplyTimes, Scaler, Standing};
+use crate::sample::Sample;
+use crate::settings::{RawSettings, Settings};
+use crate::time::Timestamp;
+
+/// How much the controller says about its decisions. Changes are always said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Every hold with every gate.
+    Full,
+    /// A hold when its reason is of another kind than the last.
+    #[default]
+    Changes,
+    /// No hold.
+    Silent,
+}
+
+/// The controller.
+#[derive(Clone, Debug)]
+pub struct Controller {
+    scaler: Scaler,
+    manager: Manager,
+    catalog: Catalog,
+    settings: Settings,
+    detail: Detail,
+    pinned: Option<Rung>,
+    start: Option<Rung>,
+    stale_after: Duration,
+    suggestion_after: Duration,
+    last_sample: Option<Timestamp>,
+    last_hold: Option<Reason>,
+    /// Since when the smallest tier, or nothing, has served; and whether the user was told what would help.
+    smallest_since: Option<Timestamp>,
+    suggested: bool,
+    /// The last moment handed in: time never runs backwards.
+    now: Timestamp,
+    /// When the manager wants a time-out: asked for more often than it changes.
+    timeout: Option<Timestamp>,
+    out: VecDeque<Output>,
+}
+
+impl Controller {
+    /// Builds a controller with nothing loaded.
+    ///
+    /// # Errors
+    /// When the settings name a tier that the catalog does not have.
+    pub fn new(
+        settings: &Settings,
+        catalog: &Catalog,
+        detail: Detail,
+    ) -> Result<Self, ControllerError> {
+        let rung = |key, tier: Option<&String>| {
+            let find = |tier: &String| {
+                let unknown = || ControllerError {
+                    key,
+                    tier: tier.clone(),
+                    known: catalog
+                        .rungs_up()
+                        .map(|rung| catalog.tier_name(rung).to_owned())
+                        .collect(),
+                };
+                catalog.rung_of_tier(tier).ok_or_else(unknown)
+            };
+            tier.map(find).transpose()
+        };
+        let manager = &settings.raw().manager;
+        Ok(Self {
+            scaler: Scaler::new(settings, catalog),
+            manager: Manager::new(settings, catalog),
+            catalog: catalog.clone(),
+            settings: settings.clone(),
+            detail,
+            pinned: rung("manager.pin", manager.pin.as_ref())?,
+            start: rung("manager.start", manager.start.as_ref())?,
+            stale_after: settings.raw().stale_after.0,
+            suggestion_after: settings.raw().suggestion_after.0,
+            last_sample: None,
+            last_hold: None,
+            smallest_since: None,
+            suggested: false,
+            now: Timestamp::ZERO,
+            timeout: None,
+            out: VecDeque::new(),
+        })
+    }
+
+    /// Takes one input.
+    ///
+    /// # Panics
+    /// When the outputs of the last input were not drained, or when time runs backwards: both are errors
+    /// of the driver.
+    pub fn handle(&mut self, now: Timestamp, input: &Input) {
+        assert!(
+            self.out.is_empty(),
+            "the outputs of an input are drained before the next is handed in"
+        );
+        assert!(now >= self.now, "time never runs backwards");
+        self.now = now;
+        match input {
+            // Most samples change nothing: then the manager wants what it wanted before.
+            Input::Sample(sample) if !self.handle_sample(now, sample) => return,
+            Input::Sample(_) => {}
+            Input::SampleMissing { .. } => {
+                let decision = self.scaler.observe_missing(now, &self.standing());
+                self.say(decision);
+            }
+            Input::Request(request) => {
+                let verdict = self.preflight(now);
+                self.manager.handle_request(now, request, verdict, &mut self.out);
+            }
+            Input::Cancel { request } => self.manager.handle_cancel(*request, &mut self.out),
+            Input::Outcome(outcome) => self.handle_outcome(now, outcome),
+            Input::Timeout => {
+                self.manager.handle_timeout(now, &mut self.out);
+                self.note_broken(now);
+            }
+            Input::Adopt { models } => self.handle_adoption(now, models),
+            Input::Settings(raw) => self.handle_settings(raw),
+            Input::Switch { tier } => self.handle_switch(now, tier),
+            Input::Shutdown => self.manager.handle_shutdown(now, &mut self.out),
+        }
+        self.timeout = self.manager.next_timeout();
+    }
+
+    /// Returns the next output of the last input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// Returns the moment at which [`Input::Timeout`] is wanted, if nothing else happens.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.timeout
+    }
+
+    /// Returns whether a fresh sample would change what happens next: a request is about to be judged on a stale
+    /// one, or a switch waits for memory to come back. Asking has no effect.
+    pub fn wants_sample(&self, now: Timestamp, request_waits: bool) -> bool {
+        let waits_for_room = self.manager.waits_for_room();
+        if !(request_waits || waits_for_room) {
+            return false;
+        }
+        let age = self.last_sample.map_or(Duration::MAX, |at| now.since(at));
+        (request_waits && age > self.stale_after)
+            || (waits_for_room && age >= crate::manager::ROOM_POLL)
+    }
+
+    /// Returns the rung that serves or that a switch under way leads to.
+    pub fn rung(&self) -> Rung {
+        self.manager.rung()
+    }
+
+    /// Returns whether the manager may have moved on.
+    fn handle_sample(&mut self, now: Timestamp, sample: &Sample) -> bool {
+        if !sample.is_plausible() {
+            // A unit mistaken is no shortage: what cannot be is not known.
+            let decision = self.scaler.observe_missing(now, &self.standing());
+            self.say(decision);
+            return false;
+        }
+        self.last_sample = Some(now);
+        let moved = self.manager.handle_sample(now, sample, &mut self.out);
+        let standing = self.standing();
+        if self.manager.is_stopping() {
+            self.say(Decision::new(standing.rung, Action::Hold, Reason::Stopping));
+            return moved;
+        }
+        let mut decision = self.scaler.observe(now, sample, &standing);
+        if let Some(start) = self.start.take()
+            && self.manager.has_room_for(start)
+        {
+            decision.action = Action::Upgrade { to: start };
+            decision.reason = Reason::Asked;
+        }
+        self.apply_pin(&mut decision);
+        if self.detail == Detail::Full {
+            decision.gates = self.scaler.gates(now, &standing);
+        }
+        self.suggest_if_long_on_smallest(now, &decision);
+        let is_change = decision.action != Action::Hold;
+        if is_change {
+            let (action, reason) = (decision.action, decision.reason);
+            self.say(decision);
+            self.manager.handle_decision(now, action, reason, &mut self.out);
+        } else {
+            self.say(decision);
+        }
+        self.note_broken(now);
+        moved || is_change
+    }
+
+    fn handle_outcome(&mut self, now: Timestamp, outcome: &Outcome) {
+        self.manager.handle_model_outcome(now, outcome, &mut self.out);
+        let service = self.manager.handle_request_outcome(now, outcome, &mut self.out);
+        if let Some(Service { rung, reply }) = service {
+            let reply = reply.map(|(first_token, latency)| ReplyTimes { first_token, latency });
+            self.scaler.record(now, &Performance { rung, reply });
+        }
+        self.note_broken(now);
+    }
+
+    /// Goes on from what an earlier run left loaded: nothing is loaded twice, and no start-up tier is gone to.
+    fn handle_adoption(&mut self, now: Timestamp, models: &[Adopted]) {
+        self.start = None;
+        self.manager.handle_adoption(now, models, self.pinned, &mut self.out);
+    }
+
+    /// Goes on under other settings. What does not hold was refused by whoever sent it; in a log that someone edited,
+    /// it changes nothing.
+    fn handle_settings(&mut self, raw: &RawSettings) {
+        let Ok(settings) = self.settings.with(raw.clone()) else { return };
+        let Ok(fresh) = Self::new(&settings, &self.catalog, self.detail) else { return };
+        self.manager.set_settings(&settings);
+        self.settings = settings;
+        self.scaler = fresh.scaler;
+        self.pinned = fresh.pinned;
+        self.stale_after = fresh.stale_after;
+        self.suggestion_after = fresh.suggestion_after;
+    }
+
+    /// Brings a tier up or down because someone asked; refused, with the reason, where it does not fit.
+    fn handle_switch(&mut self, now: Timestamp, tier: &str) {
+        let rung = self.manager.rung();
+        let to = if tier == "none" { Some(Rung::NONE) } else { self.catalog.rung_of_tier(tier) };
+        let action = match to {
+            Some(to) if to > rung && self.manager.has_room_for(to) => Action::Upgrade { to },
+            Some(to) if to < rung => Action::Downgrade { to, urgency: Urgency::Graceful },
+            Some(_) | None => Action::Hold,
+        };
+        self.say(Decision::new(rung, action, Reason::Asked));
+        self.manager.handle_decision(now, action, Reason::Asked, &mut self.out);
+    }
+
+    /// The check before a request: with nothing fresh known, only waiting is safe.
+    fn preflight(&self, now: Timestamp) -> Verdict {
+        let fresh = self.last_sample.is_some_and(|at| now.since(at) <= self.stale_after);
+        if fresh { Verdict::Proceed } else { Verdict::Queue }
+    }
+
+    /// Keeps to the pinned tier: no upgrade past it, no downgrade from it but for want of space.
+    fn apply_pin(&self, decision: &mut Decision) {
+        let Some(pinned) = self.pinned else { return };
+        let forbidden = match decision.action {
+            Action::Hold => false,
+            Action::Upgrade { to } => {
+                if to > pinned && decision.rung < pinned && self.manager.has_room_for(pinned) {
+                    decision.action = Action::Upgrade { to: pinned };
+                    return;
+                }
+                to > pinned
+            }
+            Action::Downgrade { to, .. } => {
+                let for_space = matches!(
+                    decision.reason,
+                    Reason::AboveDegradeLine { .. } | Reason::Exhaustion { .. }
+                );
+                to < pinned && !for_space
+            }
+        };
+        if forbidden {
+            decision.action = Action::Hold;
+            decision.reason = Reason::Fixed;
+        }
+    }
+
+    fn suggest_if_long_on_smallest(&mut self, now: Timestamp, decision: &Decision) {
+        if decision.rung > Rung(1) {
+            self.smallest_since = None;
+            self.suggested = false;
+            return;
+        }
+        let since = *self.smallest_since.get_or_insert(now);
+        if !self.suggested && now.since(since) >= self.suggestion_after {
+            self.suggested = true;
+            let notice = Notice::LongOnSmallest { for_: now.since(since), reason: decision.reason };
+            self.out.push_back(Output::Notice(notice));
+        }
+    }
+
+    #[inline]
+    fn note_broken(&mut self, now: Timestamp) {
+        if self.manager.has_broken() {
+            for rung in self.manager.take_broken() {
+                self.scaler.record_broken(now, rung);
+            }
+        }
+    }
+
+    #[inline]
+    fn say(&mut self, decision: Decision) {
+        let is_hold = decision.action == Action::Hold;
+        if is_hold && self.detail == Detail::Silent {
+            return;
+        }
+        let kind = |reason: &Reason| std::mem::discriminant(reason);
+        let is_news = self.last_hold.as_ref().map(kind) != Some(kind(&decision.reason));
+        let said = match self.detail {
+            Detail::Full | Detail::Silent => true,
+            Detail::Changes => !is_hold || is_news,
+        };
+        self.last_hold = is_hold.then_some(decision.reason);
+        if said {
+            self.out.push_back(Output::Decision(decision));
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            rung: self.manager.rung(),
+            switching: self.manager.is_switching(),
+            last_change: self.manager.last_change().map(|(at, up)| Change { at, up }),
+        }
+    }
+}
+
+/// A tier that the settings name and the catalog does not have.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{key} names tier \"{tier}\", which the catalog does not have; it has {}", known.join(", "))]
+pub struct ControllerError {
+    key: &'static str,
+    tier: String,
+    known: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Command;
+    use crate::machine::HardwareTier;
+    use crate::settings::RawSettings;
+    use crate::units::Bytes;
+
+    /// Returns what a controller does about models that are there when it begins.
+    fn adopt(settings: &RawSettings, models: &[&str]) -> Vec<Output> {
+        let settings = Settings::new(settings.clone(), HardwareTier::MidRange).unwrap();
+        let catalog = Catalog::relative_to(Bytes::from_gib(16));
+        let mut controller = Controller::new(&settings, &catalog, Detail::Changes).unwrap();
+        let models =
+            models.iter().map(|&model| Adopted { model: model.into(), gpu: None }).collect();
+        controller.handle(Timestamp::ZERO, &Input::Adopt { models });
+        std::iter::from_fn(|| controller.poll_output()).collect()
+    }
+
+    fn unload(model: &str) -> Output {
+        Output::Command(Command::Unload { model: model.into() })
+    }
+
+    fn switched(to: u8) -> Output {
+        Output::Switched { from: Rung::NONE, to: Rung(to), took: Duration::ZERO }
+    }
+
+    fn serving(rung: u8) -> Output {
+        Output::Serving { rung: Rung(rung) }
+    }
+
+    #[test]
+    fn what_is_loaded_already_serves_and_is_not_loaded_again() {
+        let mut settings = RawSettings::default();
+        settings.manager.start = Some("small".to_owned());
+        assert_eq!(adopt(&settings, &["medium"]), [serving(2), switched(2)]);
+    }
+
+    #[test]
+    fn of_several_the_best_serves_and_the_rest_goes() {
+        let settings = RawSettings::default();
+        let outputs = adopt(&settings, &["large", "small", "unknown"]);
+        assert_eq!(outputs, [serving(3), unload("small")]);
+        assert_eq!(adopt(&settings, &["unknown"]), [switched(0)]);
+    }
+
+    #[test]
+    fn what_is_above_the_pinned_tier_goes() {
+        let mut settings = RawSettings::default();
+        settings.manager.pin = Some("medium".to_owned());
+        assert_eq!(adopt(&settings, &["large"]), [unload("large")]);
+        assert_eq!(adopt(&settings, &["large", "medium"]), [serving(2), unload("large")]);
+    }
+}

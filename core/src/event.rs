@@ -1,0 +1,280 @@
+//! Everything the controller is told and everything it answers: plain data, in one total order.
+//!
+//! A [`Record`] is one line of an event log. Inputs are facts from the world; outputs are decisions,
+//! commands and the ends of requests. Feeding a log's inputs to a new controller must give its outputs.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::Rung;
+use crate::decision::{Decision, Reason};
+use crate::model::ModelId;
+use crate::request::{End, Request, RequestId};
+use crate::sample::Sample;
+use crate::settings::RawSettings;
+use crate::time::{Timestamp, duration_ns};
+
+/// One line of an event log: `{"seq":0,"at_ns":0,"input":{..}}` or the same with `"output"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Line")]
+pub struct Record {
+    /// Counts from zero without gaps.
+    pub seq: u64,
+    /// When it happened. Never before the record above it.
+    #[serde(rename = "at_ns")]
+    pub at: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// The form that a line is read through. `flatten` would read the same lines, but takes unknown keys, and
+/// takes its time.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    seq: u64,
+    at_ns: Timestamp,
+    input: Option<Input>,
+    output: Option<Output>,
+}
+
+impl TryFrom<Line> for Record {
+    type Error = &'static str;
+
+    fn try_from(line: Line) -> Result<Self, Self::Error> {
+        let event = match (line.input, line.output) {
+            (Some(input), None) => Event::Input(input),
+            (None, Some(output)) => Event::Output(output),
+            (Some(_), Some(_)) | (None, None) => {
+                return Err("a record has either \"input\" or \"output\"");
+            }
+        };
+        Ok(Self { seq: line.seq, at: line.at_ns, event })
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// The controller was told something.
+    Input(Input),
+    /// The controller answered something.
+    Output(Output),
+}
+
+/// What the controller is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Input {
+    /// The machine was read.
+    Sample(Sample),
+    /// The machine could not be read.
+    SampleMissing {
+        /// Why not.
+        error: String,
+    },
+    /// A request arrived.
+    Request(Request),
+    /// A client hung up.
+    Cancel {
+        /// Its request.
+        request: RequestId,
+    },
+    /// The backend answered.
+    Outcome(Outcome),
+    /// The moment named by `poll_timeout` has come.
+    Timeout,
+    /// A live run begins, and its backend has these loaded already: left by an earlier run, or by others.
+    Adopt {
+        /// The models that can serve now, in order of their names.
+        models: Vec<Adopted>,
+    },
+    /// The policy's settings are these from now on. What the scaler had learned is forgotten; the models stay.
+    Settings(Box<RawSettings>),
+    /// Someone asks for a tier, past the scaler.
+    Switch {
+        /// The tier; `none` unloads.
+        tier: String,
+    },
+    /// Stop: accept nothing, finish what runs, unload.
+    Shutdown,
+}
+
+/// A model that is loaded and was not loaded by this run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Adopted {
+    /// The model.
+    pub model: ModelId,
+    /// The GPU that it is on; `None` for the processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<u8>,
+}
+
+/// What the controller answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Output {
+    /// The scaler decided. In a log that holds changes only, a hold is written when its reason changes.
+    Decision(Decision),
+    /// The backend shall do something.
+    Command(Command),
+    /// A request was accepted: it runs or waits.
+    Accepted {
+        /// The request.
+        request: RequestId,
+        /// What the pre-flight check said.
+        verdict: Verdict,
+    },
+    /// A request ended.
+    Ended {
+        /// The request.
+        request: RequestId,
+        /// How.
+        end: End,
+    },
+    /// Requests are served from this rung from now on; none while a switch has nothing to serve with.
+    Serving {
+        /// The rung.
+        rung: Rung,
+    },
+    /// A switch of models is complete, or was given up (then `to` is `from`).
+    Switched {
+        /// The rung before.
+        from: Rung,
+        /// The rung that serves now.
+        to: Rung,
+        /// From the decision to this moment.
+        #[serde(rename = "took_ns", with = "duration_ns")]
+        took: Duration,
+    },
+    /// The user shall be told.
+    Notice(Notice),
+}
+
+/// What the backend is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// Load a model.
+    Load {
+        /// The model.
+        model: ModelId,
+        /// The GPU to put it on; `None` runs it on the processor.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpu: Option<u8>,
+    },
+    /// Unload a model, loaded or half loaded.
+    Unload {
+        /// The model.
+        model: ModelId,
+    },
+    /// Run a request on a loaded model.
+    Start {
+        /// The request.
+        request: RequestId,
+        /// The model.
+        model: ModelId,
+    },
+    /// Stop a running request.
+    Cancel {
+        /// The request.
+        request: RequestId,
+    },
+}
+
+/// What the backend answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// A model is ready.
+    Loaded {
+        /// The model.
+        model: ModelId,
+    },
+    /// A model did not load; nothing of it is left.
+    LoadFailed {
+        /// The model.
+        model: ModelId,
+        /// What the server said.
+        error: String,
+    },
+    /// A model is gone. Its memory may come back a little later.
+    Unloaded {
+        /// The model.
+        model: ModelId,
+    },
+    /// A model's process died. Its requests fail with it, each by an outcome of its own before this one.
+    Crashed {
+        /// The model.
+        model: ModelId,
+        /// What is known.
+        error: String,
+    },
+    /// A request is complete.
+    Done {
+        /// The request.
+        request: RequestId,
+        /// From the start command to the first token.
+        #[serde(rename = "first_token_ns", with = "duration_ns")]
+        first_token: Duration,
+        /// Tokens of the prompt that the server read, by its own count and without those that it had cached; absent
+        /// where it says nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prompt_tokens: Option<u32>,
+        /// Tokens of the reply.
+        output_tokens: u32,
+    },
+    /// A request broke.
+    Failed {
+        /// The request.
+        request: RequestId,
+        /// What the server said.
+        error: String,
+    },
+    /// A request was stopped as commanded.
+    Cancelled {
+        /// The request.
+        request: RequestId,
+    },
+}
+
+/// What the pre-flight check says about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Start it on the model that serves.
+    Proceed,
+    /// Start it on a smaller model than it asked for.
+    ProceedSmaller {
+        /// That model's rung.
+        rung: Rung,
+    },
+    /// Let it wait.
+    Queue,
+}
+
+/// What the user is told. Upgrades are not: nobody is disturbed by good news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Notice {
+    /// A smaller model serves from now on.
+    Degraded {
+        /// The rung before.
+        from: Rung,
+        /// The rung that serves now.
+        to: Rung,
+        /// Why.
+        reason: Reason,
+    },
+    /// The smallest tier has served for a long time; this is what stands in the way of the next.
+    LongOnSmallest {
+        /// How long.
+        #[serde(rename = "for_ns", with = "duration_ns")]
+        for_: Duration,
+        /// What stood in the way last.
+        reason: Reason,
+    },
+}

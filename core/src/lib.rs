@@ -1,0 +1,26 @@
+//! The deciding half of tiershift, pure: facts, policies, model manager, controller, and the loop that drives them.
+//!
+//! One [`Controller`](controller::Controller) takes one input at a time and answers with outputs. [`driver::run`] closes
+//! the loop over a [`World`](driver::World), simulated or real.
+//!
+//! # What is not here
+//! No I/O, no clock, no randomness, no thread: time is an argument, and whatever acts on the machine is behind the
+//! traits of a world. The same inputs give the same outputs on every platform.
+
+pub mod backend;
+pub mod catalog;
+pub mod controller;
+pub mod decision;
+pub mod driver;
+pub mod event;
+pub mod machine;
+pub mod manager;
+pub mod model;
+pub mod policy;
+pub mod probe;
+pub mod request;
+pub mod sample;
+pub mod settings;
+pub mod text;
+pub mod time;
+pub mod units;

@@ -1,0 +1,359 @@
+//! One model that may be run: what it is called, what it needs, how fast it is and what it can do.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::SpanText;
+use crate::units::{Bytes, BytesText, Percent, PercentText};
+
+/// Names a model. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ModelId(Arc<str>);
+
+impl From<&str> for ModelId {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl fmt::Display for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl ModelId {
+    /// Returns the name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One model, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// Unique in the catalog.
+    pub id: ModelId,
+    /// The rung's name: `small`, `medium`, `large` or any other word.
+    pub tier: String,
+    /// How good its replies are, as a share of the best model's.
+    pub quality: Percent,
+    /// Name of its file in the folder of models, where it is not the id with `.gguf`.
+    pub file: Option<String>,
+    /// Main memory of the weights and the server, without the KV cache.
+    pub ram: Bytes,
+    /// Video memory of the weights, without the KV cache. Zero: the model runs on the processor.
+    pub vram: Bytes,
+    /// KV cache for one token of context, in video memory where the model has any, else in main memory.
+    pub kv_per_token: Bytes,
+    /// Context that one slot can hold.
+    pub context_tokens: u32,
+    /// Requests that can run side by side.
+    pub slots: u32,
+    /// Main memory taken while loading, on top of the footprint.
+    pub load_transient: Bytes,
+    /// Time to load when the file is in the page cache.
+    pub load_warm: Duration,
+    /// Time to load when it is not.
+    pub load_cold: Duration,
+    /// Time to unload.
+    pub unload: Duration,
+    /// A load that takes longer has failed.
+    pub load_timeout: Duration,
+    /// What a request takes before its prompt is read and its reply begins, however short they are.
+    pub request_overhead: Duration,
+    /// Prompt tokens a second, alone on the machine.
+    pub prefill_per_second: f64,
+    /// Reply tokens a second, alone on the machine, with no context.
+    pub decode_per_second: f64,
+    /// The tokens of context behind which decoding is half as fast; where this is absent, context costs nothing.
+    pub decode_halves_at: Option<u32>,
+    /// Kinds of work it can do, in order.
+    pub tasks: Vec<Task>,
+    /// Models to try, in this order, when it does not load. No cycles.
+    pub fallbacks: Vec<ModelId>,
+}
+
+/// Memory that a loaded model holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Footprint {
+    /// Main memory.
+    pub ram: Bytes,
+    /// Video memory, on one GPU.
+    pub vram: Bytes,
+}
+
+impl Model {
+    /// Returns a model on the processor of which nothing but its size is known.
+    ///
+    /// # Source
+    /// Decoding reads every weight once a token at 20 GB/s (two channels of DDR4, half their peak), a load
+    /// reads the file at 1.1 GB/s cold (19.1 GB in 17 s, gpumod's benchmark report of 2026-02-07) and at 3.4 GB/s warm
+    /// (3.38 GB in 1.0 s, llama-server measured on 2026-11-23).
+    pub fn of_size(id: &str, tier: &str, quality: Percent, ram: Bytes) -> Self {
+        let gigabytes = ram.get() as f64 / 1e9;
+        Self {
+            id: id.into(),
+            tier: tier.to_owned(),
+            quality,
+            file: None,
+            ram,
+            vram: Bytes::ZERO,
+            kv_per_token: Bytes::ZERO,
+            context_tokens: default_context(),
+            slots: default_slots(),
+            load_transient: Bytes::ZERO,
+            load_warm: crate::time::from_secs_f64(gigabytes / 3.4),
+            load_cold: crate::time::from_secs_f64(gigabytes / 1.1),
+            unload: DEFAULT_UNLOAD,
+            load_timeout: DEFAULT_LOAD_TIMEOUT,
+            request_overhead: Duration::ZERO,
+            prefill_per_second: 200.0 / gigabytes.max(0.001),
+            decode_per_second: 20.0 / gigabytes.max(0.001),
+            decode_halves_at: None,
+            tasks: DEFAULT_TASKS.to_vec(),
+            fallbacks: Vec::new(),
+        }
+    }
+
+    /// Returns the memory with every slot's context full: weights + KV per token x context x slots.
+    pub fn footprint(&self) -> Footprint {
+        self.footprint_with(u64::from(self.context_tokens) * u64::from(self.slots))
+    }
+
+    /// Returns the memory with `tokens` tokens in the KV cache.
+    pub fn footprint_with(&self, tokens: u64) -> Footprint {
+        let kv = self.kv_per_token.saturating_mul(tokens);
+        if self.vram == Bytes::ZERO {
+            Footprint { ram: self.ram + kv, vram: Bytes::ZERO }
+        } else {
+            Footprint { ram: self.ram, vram: self.vram + kv }
+        }
+    }
+
+    /// Returns whether it can do this kind of work.
+    pub fn can(&self, task: Task) -> bool {
+        self.tasks.contains(&task)
+    }
+}
+
+/// A kind of work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// Conversation; every model can.
+    #[default]
+    Chat,
+    /// Writing programs.
+    Code,
+    /// Looking at pictures.
+    Vision,
+    /// Turning text into vectors.
+    Embedding,
+}
+
+/// One `[[model]]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RawModel {
+    /// Unique name.
+    pub id: String,
+    /// Name of the rung.
+    pub tier: String,
+    /// Quality as a share of the best model's.
+    pub quality: PercentText,
+    /// Name of its file in the folder of models, for a real server; the id with `.gguf` where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Main memory without the KV cache.
+    pub ram: BytesText,
+    /// Video memory without the KV cache.
+    #[serde(default = "no_bytes", skip_serializing_if = "is_no_bytes")]
+    pub vram: BytesText,
+    /// KV cache for one token.
+    #[serde(default = "no_bytes", skip_serializing_if = "is_no_bytes")]
+    pub kv_per_token: BytesText,
+    /// Context of one slot.
+    #[serde(default = "default_context")]
+    pub context_tokens: u32,
+    /// Requests side by side.
+    #[serde(default = "default_slots")]
+    pub slots: u32,
+    /// Extra main memory while loading.
+    #[serde(default = "no_bytes", skip_serializing_if = "is_no_bytes")]
+    pub load_transient: BytesText,
+    /// Time to load from the page cache.
+    pub load_warm: SpanText,
+    /// Time to load from storage.
+    pub load_cold: SpanText,
+    /// Time to unload.
+    #[serde(default = "default_unload")]
+    pub unload: SpanText,
+    /// A load that takes longer has failed.
+    #[serde(default = "default_load_timeout")]
+    pub load_timeout: SpanText,
+    /// What a request takes on top of its tokens, before the first one of its reply. Default `0s`.
+    #[serde(default = "no_time", skip_serializing_if = "is_no_time")]
+    pub request_overhead: SpanText,
+    /// Prompt tokens a second.
+    pub prefill_tokens_per_second: f64,
+    /// Reply tokens a second, with no context.
+    pub decode_tokens_per_second: f64,
+    /// The context behind which a reply's tokens take twice as long: attention looks at all of it. Without this, context costs
+    /// nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode_halves_at_tokens: Option<u32>,
+    /// Kinds of work; chat and code where none are given.
+    #[serde(default = "default_tasks")]
+    pub tasks: Vec<Task>,
+    /// Models to try when it does not load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<String>,
+}
+
+impl TryFrom<RawModel> for Model {
+    type Error = ModelError;
+
+    fn try_from(raw: RawModel) -> Result<Self, ModelError> {
+        let id = ModelId::from(raw.id.as_str());
+        let refuse = |field, want| ModelError { model: id.clone(), field, want };
+        if raw.id.is_empty() {
+            return Err(refuse("id", "a name"));
+        }
+        if raw.tier.is_empty() || raw.tier == "none" {
+            return Err(refuse("tier", "a name other than \"none\", which is the empty rung"));
+        }
+        if raw.ram.0 == Bytes::ZERO && raw.vram.0 == Bytes::ZERO {
+            return Err(refuse("ram", "more than nothing, in ram or in vram"));
+        }
+        if raw.slots == 0 || raw.context_tokens == 0 {
+            return Err(refuse("slots", "at least one slot and one token of context"));
+        }
+        if raw.quality.0 > Percent::ONE_HUNDRED || raw.quality.0 == Percent::ZERO {
+            return Err(refuse("quality", "more than 0% and at most 100%"));
+        }
+        for speed in [raw.prefill_tokens_per_second, raw.decode_tokens_per_second] {
+            if !(speed.is_finite() && speed > 0.0) {
+                return Err(refuse(
+                    "prefill- and decode-tokens-per-second",
+                    "finite numbers above zero",
+                ));
+            }
+        }
+        if raw.decode_halves_at_tokens == Some(0) {
+            return Err(refuse("decode-halves-at-tokens", "at least one token"));
+        }
+        Ok(Self {
+            tier: raw.tier,
+            quality: raw.quality.0,
+            file: raw.file,
+            ram: raw.ram.0,
+            vram: raw.vram.0,
+            kv_per_token: raw.kv_per_token.0,
+            context_tokens: raw.context_tokens,
+            slots: raw.slots,
+            load_transient: raw.load_transient.0,
+            load_warm: raw.load_warm.0,
+            load_cold: raw.load_cold.0,
+            unload: raw.unload.0,
+            load_timeout: raw.load_timeout.0,
+            request_overhead: raw.request_overhead.0,
+            prefill_per_second: raw.prefill_tokens_per_second,
+            decode_per_second: raw.decode_tokens_per_second,
+            decode_halves_at: raw.decode_halves_at_tokens,
+            tasks: raw.tasks,
+            fallbacks: raw.fallbacks.iter().map(|name| name.as_str().into()).collect(),
+            id,
+        })
+    }
+}
+
+impl From<&Model> for RawModel {
+    fn from(model: &Model) -> Self {
+        Self {
+            id: model.id.to_string(),
+            tier: model.tier.clone(),
+            quality: PercentText(model.quality),
+            file: model.file.clone(),
+            ram: BytesText(model.ram),
+            vram: BytesText(model.vram),
+            kv_per_token: BytesText(model.kv_per_token),
+            context_tokens: model.context_tokens,
+            slots: model.slots,
+            load_transient: BytesText(model.load_transient),
+            load_warm: SpanText(model.load_warm),
+            load_cold: SpanText(model.load_cold),
+            unload: SpanText(model.unload),
+            load_timeout: SpanText(model.load_timeout),
+            request_overhead: SpanText(model.request_overhead),
+            prefill_tokens_per_second: model.prefill_per_second,
+            decode_tokens_per_second: model.decode_per_second,
+            decode_halves_at_tokens: model.decode_halves_at,
+            tasks: model.tasks.clone(),
+            fallbacks: model.fallbacks.iter().map(ModelId::to_string).collect(),
+        }
+    }
+}
+
+/// Why a model's table was refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("model \"{model}\": {field} must be {want}")]
+pub struct ModelError {
+    /// The model.
+    pub model: ModelId,
+    /// The key that is wrong.
+    pub field: &'static str,
+    /// What it must be.
+    pub want: &'static str,
+}
+
+fn no_bytes() -> BytesText {
+    BytesText(Bytes::ZERO)
+}
+
+fn is_no_bytes(amount: &BytesText) -> bool {
+    amount.0 == Bytes::ZERO
+}
+
+fn no_time() -> SpanText {
+    SpanText(Duration::ZERO)
+}
+
+fn is_no_time(span: &SpanText) -> bool {
+    span.0.is_zero()
+}
+
+fn default_context() -> u32 {
+    8192
+}
+
+fn default_slots() -> u32 {
+    2
+}
+
+fn default_unload() -> SpanText {
+    SpanText(DEFAULT_UNLOAD)
+}
+
+fn default_load_timeout() -> SpanText {
+    SpanText(DEFAULT_LOAD_TIMEOUT)
+}
+
+fn default_tasks() -> Vec<Task> {
+    DEFAULT_TASKS.to_vec()
+}
+
+/// llama-server exits 30 to 140 ms after SIGTERM with 3.4 GB loaded (measured 2026-11-23).
+const DEFAULT_UNLOAD: Duration = Duration::from_millis(100);
+
+/// Twice the slowest cold load in our notes (54 s for 20 GB).
+const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What a model can do where its table does not say.
+const DEFAULT_TASKS: [Task; 2] = [Task::Chat, Task::Code];

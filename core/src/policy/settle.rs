@@ -1,0 +1,111 @@
+//! Waits after a change until readings have come to rest, so that freed memory which arrives late does not cause a
+//! second step down.
+
+use std::time::Duration;
+
+use crate::sample::Sample;
+use crate::settings::Settings;
+use crate::time::Timestamp;
+use crate::units::{Bytes, Percent};
+
+/// Knows whether two consecutive readings of each space agree since the last change (after unslothai/unsloth#5693).
+#[derive(Clone, Debug)]
+pub(crate) struct Settle {
+    /// Readings agree within this or within `share` of the space, whichever is more.
+    tolerance: Bytes,
+    share: Percent,
+    /// No wait is longer.
+    limit: Duration,
+    /// Use of each space at the last reading since the change: memory, then each GPU's.
+    previous: Vec<Bytes>,
+    /// The bound, while readings have not settled.
+    unsettled_until: Option<Timestamp>,
+}
+
+impl Settle {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let raw = settings.raw();
+        Self {
+            tolerance: raw.settle_tolerance.0,
+            share: raw.settle_share.0,
+            limit: raw.settle_limit.0,
+            previous: Vec::new(),
+            unsettled_until: None,
+        }
+    }
+
+    /// Begins to wait: something has changed.
+    pub(crate) fn begin(&mut self, now: Timestamp) {
+        self.previous.clear();
+        self.unsettled_until = Some(now + self.limit);
+    }
+
+    /// Takes a reading.
+    pub(crate) fn observe(&mut self, now: Timestamp, sample: &Sample) {
+        let Some(bound) = self.unsettled_until else { return };
+        let vram = sample.gpus.iter().filter_map(|gpu| gpu.vram.as_ref());
+        let mut agree = !self.previous.is_empty();
+        for (index, space) in sample.memory.iter().chain(vram).enumerate() {
+            let used = space.used();
+            let allowed = self.tolerance.max(space.total.share(self.share));
+            match self.previous.get_mut(index) {
+                Some(before) => agree &= used.abs_diff(std::mem::replace(before, used)) <= allowed,
+                None => {
+                    self.previous.push(used);
+                    agree = false;
+                }
+            }
+        }
+        if agree || now >= bound {
+            self.unsettled_until = None;
+        }
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.unsettled_until.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::HardwareTier;
+    use crate::sample::{GpuSample, Space};
+    use crate::settings::RawSettings;
+
+    /// Reads (memory used, video memory used on each of two GPUs) [MiB] every second after a change at zero, and returns
+    /// the second at which readings have settled.
+    fn settled_at(readings: &[(u64, u64, u64)]) -> Option<u64> {
+        let settings = Settings::new(RawSettings::default(), HardwareTier::MidRange).unwrap();
+        let mut settle = Settle::new(&settings);
+        settle.begin(Timestamp::ZERO);
+        let space = |used| {
+            let [total, others, own] = [16 * 1024, used, 0].map(Bytes::from_mib);
+            Some(Space { total, others, own })
+        };
+        (1..).zip(readings).find_map(|(second, &(memory, first, second_gpu))| {
+            let gpu = |used| GpuSample { vram: space(used), ..GpuSample::default() };
+            let gpus = vec![gpu(first), gpu(second_gpu)];
+            let sample = Sample { memory: space(memory), gpus, ..Sample::default() };
+            settle.observe(Timestamp::from_secs(second), &sample);
+            settle.is_settled().then_some(second)
+        })
+    }
+
+    #[test]
+    fn two_readings_that_agree_have_settled() {
+        assert_eq!(settled_at(&[(9000, 0, 0), (9100, 0, 0)]), Some(2));
+        assert_eq!(settled_at(&[(9000, 0, 0), (7000, 0, 0), (4000, 0, 0), (4000, 0, 0)]), Some(4));
+    }
+
+    #[test]
+    fn each_space_must_agree_whatever_their_sum() {
+        assert_eq!(settled_at(&[(9, 8000, 0), (9, 4000, 4000), (9, 4000, 4000)]), Some(3));
+    }
+
+    #[test]
+    fn what_never_rests_is_waited_for_until_the_bound() {
+        let restless: Vec<_> = (0..9).map(|step| (1000 * step, 0, 0)).collect();
+        assert_eq!(settled_at(&restless), Some(5));
+    }
+}

@@ -1,0 +1,155 @@
+//! What users ask of a model, and how it ends.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ModelId, Task};
+use crate::time::duration_ns;
+
+/// One request, as the controller sees it: sizes and wishes, never the words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Unique in a run.
+    pub id: RequestId,
+    /// Length of the prompt.
+    pub prompt_tokens: u32,
+    /// Length of the reply; in a live run the most that was asked for.
+    pub output_tokens: u32,
+    /// What kind of work it is; a model must list it among its capabilities.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub task: Task,
+    /// What the user asked to be served by.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub target: Target,
+    /// Higher goes first; equals go in order of arrival.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub priority: u8,
+    /// How long it may wait before it starts; the manager's setting where it has no wish of its own.
+    #[serde(
+        default,
+        rename = "patience_ns",
+        with = "duration_ns::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub patience: Option<Duration>,
+}
+
+impl Request {
+    /// Returns an ordinary chat request.
+    pub fn chat(id: u64, prompt_tokens: u32, output_tokens: u32) -> Self {
+        Self {
+            id: RequestId(id),
+            prompt_tokens,
+            output_tokens,
+            task: Task::Chat,
+            target: Target::Auto,
+            priority: 0,
+            patience: None,
+        }
+    }
+
+    /// Returns the tokens that the request holds in the KV cache when it ends.
+    pub fn context_tokens(&self) -> u32 {
+        self.prompt_tokens.saturating_add(self.output_tokens)
+    }
+}
+
+/// Names a request within a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RequestId(pub u64);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// What a request asks to be served by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// Whatever the controller keeps loaded.
+    #[default]
+    Auto,
+    /// The tier of this name or, where that does not fit, the best below it.
+    Tier(String),
+    /// The model of this id: a wish to the controller, not an order past it.
+    Model(ModelId),
+}
+
+/// How an accepted request ended. Each ends exactly once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// The reply is complete.
+    Done {
+        /// What served it.
+        model: ModelId,
+        /// From arrival to the first token.
+        #[serde(rename = "first_token_ns", with = "duration_ns")]
+        first_token: Duration,
+        /// From arrival to the last token.
+        #[serde(rename = "latency_ns", with = "duration_ns")]
+        latency: Duration,
+        /// Tokens of the reply.
+        output_tokens: u32,
+    },
+    /// The model or its server broke.
+    Failed {
+        /// What the server said.
+        error: String,
+    },
+    /// The user hung up, or a drain deadline passed under `cancel`.
+    Cancelled {
+        /// Who ended it.
+        by: CancelledBy,
+    },
+    /// It was not served.
+    Rejected {
+        /// Why not.
+        reason: Rejection,
+        /// When to try again.
+        #[serde(
+            default,
+            rename = "retry_after_ns",
+            with = "duration_ns::option",
+            skip_serializing_if = "Option::is_none"
+        )]
+        retry_after: Option<Duration>,
+    },
+}
+
+/// Who ended a running request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CancelledBy {
+    /// The client hung up.
+    Client,
+    /// The drain deadline passed and the setting says `cancel`.
+    DrainDeadline,
+    /// The daemon stops.
+    Shutdown,
+}
+
+/// Why a request was not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rejection {
+    /// The queue is at its limit.
+    QueueFull,
+    /// It waited longer than its patience.
+    Deadline,
+    /// No model that fits can do this task or hold this context.
+    Unservable,
+    /// No such tier or model.
+    UnknownTarget,
+    /// The daemon stops.
+    ShuttingDown,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -1,0 +1,397 @@
+//! Everything about a policy that a person may set.
+//!
+//! [`RawSettings`] is the file (TOML, human units, unknown keys refused); [`Settings`] is the checked form
+//! that the deciders are built from. Each field of the raw form documents meaning, default, source and
+//! what a wrong value costs. An event log's header carries the raw form, complete.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::HardwareTier;
+use crate::sample::Resource;
+use crate::time::SpanText;
+use crate::units::{Bytes, BytesText, Percent, PercentText};
+
+/// A policy file. Every key is optional.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RawSettings {
+    /// Which scaler decides. Default `proactive`.
+    pub policy: PolicyName,
+    /// How often a live or simulated machine is read (a recorded trace brings its own times). Default `2s`
+    /// (original specification). Shorter costs processor time; longer reacts later.
+    pub sampling_interval: SpanText,
+    /// A sample older than this gates no upgrade, and a request's pre-flight asks for a new one. Default `10s`
+    /// (five missed readings); three usual intervals where a trace is coarser.
+    pub stale_after: SpanText,
+    /// The space and rate resources that constrain decisions. Default: all that the machine reports.
+    pub constrain: Vec<Resource>,
+    /// Upgrade only while every constrained resource is below this. Default by hardware tier: 75, 80 or 85 %.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade_line: Option<PercentText>,
+    /// Above this, a confident rise towards exhaustion steps down early. Default by hardware tier: 80, 85, 90 %.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preventive_line: Option<PercentText>,
+    /// Degrade above this. Default `90%` (original specification). Lower leaves memory idle; higher leaves less
+    /// time before the machine swaps.
+    pub degrade_line: PercentText,
+    /// Degrade when less memory than this is free. Default `1GiB` (original specification).
+    pub free_floor: BytesText,
+    /// The floor's bound as a share of the resource. Default `10%`: on a machine of less than 10 GiB the floor
+    /// alone would otherwise outrank the degrade line and leave the machine idle.
+    pub free_floor_share: PercentText,
+    /// How far below the degrade line the use after an upgrade must be projected. Default `5%` (original
+    /// specification, which never reads it). Lower risks an upgrade that is undone; higher forgoes quality.
+    pub hysteresis_margin: PercentText,
+    /// How long conditions must stay good, and how long after the last change, before an upgrade. Default `5m`
+    /// (original specification; Kubernetes' HPA uses the same 300 s).
+    pub stabilization: SpanText,
+    /// Two readings that differ by less than this, or by less than `settle-share`, have settled. Default
+    /// `256MiB` (unslothai/unsloth#5693).
+    pub settle_tolerance: BytesText,
+    /// See `settle-tolerance`. Default `2%` (same source).
+    pub settle_share: PercentText,
+    /// Judge again after this even when readings have not settled. Default `5s` (Ollama's recovery time-out).
+    pub settle_limit: SpanText,
+    /// The longest wait that learned back-off may reach. Default `2h` (chosen on the same
+    /// trace). Zero turns back-off off.
+    pub backoff_limit: SpanText,
+    /// A change that is undone sooner than this is a reversal; after a downgrade, upgrades wait as long. Default
+    /// `15m` (chosen: the time after which users no longer call it flapping). Shorter comes back sooner.
+    pub reversal_window: SpanText,
+    /// An upgrade that had to be undone sooner than this was a mistake: the rung must next fit for twice as long
+    /// as it lasted, and at least twice as long as the last time. The same good time on a rung forgives one.
+    /// Default `45m` (chosen: longer costs quality on a month of a data-centre host's memory, 2013-8/420 of GWA-T-12,
+    /// shorter adds switches; see scenario no-projection, whose others come and go within the hour).
+    pub mistake_window: SpanText,
+    /// How far ahead others' use is forecast before an upgrade. Default `5m`: what the next window will hold.
+    pub forecast_horizon: SpanText,
+    /// Age at which a reading counts half in the trend. Default `2m`. Shorter follows noise; longer, history.
+    pub trend_half_life: SpanText,
+    /// A rate resource must stay high for this long to degrade. Default `30s` (systemd-oomd's pressure
+    /// duration). A spike of one reading is never an emergency.
+    pub rate_sustained: SpanText,
+    /// A rate that has fallen to less than this share of its recent mean is falling, and degrades nothing.
+    /// Default `85%` (oomd's `fast_fall_ratio`).
+    pub rate_fall_share: PercentText,
+    /// Degrade when some task waits for memory for this share of the time, over `rate-sustained`. Default `60%`
+    /// (systemd-oomd's `DefaultMemoryPressureLimit`).
+    pub pressure_degrade_line: PercentText,
+    /// Upgrade only while memory pressure is below this. Default `10%` (chosen: a healthy machine shows none, and a
+    /// load of its own makes some).
+    pub pressure_upgrade_line: PercentText,
+    /// Degrade when the 95th percentile of replies takes longer than this, from start to last token. Not set: no
+    /// limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_limit: Option<SpanText>,
+    /// The same for the time to the first token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_token_limit: Option<SpanText>,
+    /// Replies that count towards the limits. Default `5m`.
+    pub performance_window: SpanText,
+    /// Fewest replies in the window that say anything. Default 10.
+    pub performance_minimum: u32,
+    /// Step down after this many failures in a row. Default 3 (original specification).
+    pub failure_limit: u32,
+    /// After this long on the smallest tier, suggest what would help. Default `24h` (original specification).
+    pub suggestion_after: SpanText,
+    /// What the manager does.
+    pub manager: RawManagerSettings,
+}
+
+/// The manager's part of a policy file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RawManagerSettings {
+    /// Tier to load at the start. Default: the best that fits, as an upgrade.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+    /// Tier to keep whatever the scaler says, short of a shortage of memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
+    /// How long running tasks may take to finish before a switch. Default `2m`.
+    pub drain_deadline: SpanText,
+    /// The same under a critical shortage. Default `10s`.
+    pub critical_drain_deadline: SpanText,
+    /// What to do with tasks that still run then. Default `wait`.
+    pub at_drain_deadline: AtDrainDeadline,
+    /// Requests that may wait. Default 64. One more is answered queue-full.
+    pub queue_limit: u32,
+    /// How long a request may wait to start. Default `60s`.
+    pub patience: SpanText,
+    /// Wait after a failed load; doubles with each further failure up to 32 times. Default `10s`.
+    pub load_retry: SpanText,
+    /// Failed loads of a model in a row after which its fallbacks are tried. Default 2.
+    pub load_attempts: u32,
+    /// Shortest time between two switches that no shortage forces. Default `30s`.
+    pub switch_cooldown: SpanText,
+}
+
+/// A scaler by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicyName {
+    /// Ours.
+    #[default]
+    Proactive,
+    /// A baseline in 20 lines: take the highest rung whose projected use stays under the lines.
+    Projecting,
+    /// A baseline: a model of the original Python implementation, its defects included.
+    Original,
+    /// Stays on the tier named by `manager.start`.
+    Fixed,
+}
+
+/// What to do with tasks that still run when a drain deadline passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum AtDrainDeadline {
+    /// Let them finish.
+    #[default]
+    Wait,
+    /// Cancel them.
+    Cancel,
+}
+
+impl Default for RawSettings {
+    fn default() -> Self {
+        Self {
+            policy: PolicyName::Proactive,
+            sampling_interval: SpanText(Duration::from_secs(2)),
+            stale_after: SpanText(Duration::from_secs(10)),
+            constrain: Resource::ALL.to_vec(),
+            upgrade_line: None,
+            preventive_line: None,
+            degrade_line: PercentText(Percent::new(90)),
+            free_floor: BytesText(Bytes::from_gib(1)),
+            free_floor_share: PercentText(Percent::new(10)),
+            hysteresis_margin: PercentText(Percent::new(5)),
+            stabilization: SpanText(Duration::from_mins(5)),
+            settle_tolerance: BytesText(Bytes::from_mib(256)),
+            settle_share: PercentText(Percent::new(2)),
+            settle_limit: SpanText(Duration::from_secs(5)),
+            backoff_limit: SpanText(Duration::from_hours(2)),
+            reversal_window: SpanText(Duration::from_mins(15)),
+            mistake_window: SpanText(Duration::from_mins(45)),
+            forecast_horizon: SpanText(Duration::from_mins(5)),
+            trend_half_life: SpanText(Duration::from_mins(2)),
+            rate_sustained: SpanText(Duration::from_secs(30)),
+            rate_fall_share: PercentText(Percent::new(85)),
+            pressure_degrade_line: PercentText(Percent::new(60)),
+            pressure_upgrade_line: PercentText(Percent::new(10)),
+            latency_limit: None,
+            first_token_limit: None,
+            performance_window: SpanText(Duration::from_mins(5)),
+            performance_minimum: 10,
+            failure_limit: 3,
+            suggestion_after: SpanText(Duration::from_hours(24)),
+            manager: RawManagerSettings::default(),
+        }
+    }
+}
+
+impl Default for RawManagerSettings {
+    fn default() -> Self {
+        Self {
+            start: None,
+            pin: None,
+            drain_deadline: SpanText(Duration::from_mins(2)),
+            critical_drain_deadline: SpanText(Duration::from_secs(10)),
+            at_drain_deadline: AtDrainDeadline::Wait,
+            queue_limit: 64,
+            patience: SpanText(Duration::from_mins(1)),
+            load_retry: SpanText(Duration::from_secs(10)),
+            load_attempts: 2,
+            switch_cooldown: SpanText(Duration::from_secs(30)),
+        }
+    }
+}
+
+impl PolicyName {
+    /// Returns the name that settings and reports use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Proactive => "proactive",
+            Self::Projecting => "projecting",
+            Self::Original => "original",
+            Self::Fixed => "fixed",
+        }
+    }
+}
+
+/// Checked settings, complete: every line is resolved for the machine's hardware tier.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    raw: RawSettings,
+    tier: HardwareTier,
+    upgrade_line: Percent,
+    preventive_line: Percent,
+    /// Which resources constrain decisions, by `Resource::ALL`: asked several times for every sample.
+    constrained: [bool; Resource::ALL.len()],
+}
+
+impl Settings {
+    /// Checks settings for a machine of this hardware tier.
+    ///
+    /// # Errors
+    /// Lines in the wrong order, shares above 100 %, a zero where something must pass.
+    pub fn new(raw: RawSettings, tier: HardwareTier) -> Result<Self, SettingsError> {
+        let lines = tier.lines();
+        let upgrade_line = raw.upgrade_line.map_or(lines.upgrade, |line| line.0);
+        let preventive_line = raw.preventive_line.map_or(lines.preventive, |line| line.0);
+        let degrade_line = raw.degrade_line.0;
+        if degrade_line > Percent::ONE_HUNDRED {
+            return Err(SettingsError::DegradeLine { degrade_line });
+        }
+        if !(upgrade_line < preventive_line && preventive_line <= degrade_line) {
+            return Err(SettingsError::Lines { upgrade_line, preventive_line, degrade_line });
+        }
+        if raw.hysteresis_margin.0 >= degrade_line {
+            return Err(SettingsError::Margin { margin: raw.hysteresis_margin.0, degrade_line });
+        }
+        let shares = [
+            ("free-floor-share", raw.free_floor_share.0),
+            ("settle-share", raw.settle_share.0),
+            ("rate-fall-share", raw.rate_fall_share.0),
+        ];
+        for (key, share) in shares {
+            if share > Percent::ONE_HUNDRED {
+                return Err(SettingsError::Share { key, share });
+            }
+        }
+        let spans = [
+            ("sampling-interval", raw.sampling_interval),
+            ("stale-after", raw.stale_after),
+            ("trend-half-life", raw.trend_half_life),
+            ("performance-window", raw.performance_window),
+            ("manager.patience", raw.manager.patience),
+            ("manager.load-retry", raw.manager.load_retry),
+        ];
+        for (key, span) in spans {
+            if span.0.is_zero() {
+                return Err(SettingsError::Zero { key });
+            }
+            if span.0 > LONGEST_SPAN {
+                return Err(SettingsError::Long { key });
+            }
+        }
+        if raw.failure_limit == 0 || raw.manager.load_attempts == 0 {
+            return Err(SettingsError::Zero { key: "failure-limit or manager.load-attempts" });
+        }
+        let constrained = Resource::ALL.map(|resource| raw.constrain.contains(&resource));
+        Ok(Self { raw, tier, upgrade_line, preventive_line, constrained })
+    }
+
+    /// Checks other settings for the same machine.
+    ///
+    /// # Errors
+    /// As [`Settings::new`].
+    pub fn with(&self, raw: RawSettings) -> Result<Self, SettingsError> {
+        Self::new(raw, self.tier)
+    }
+
+    /// Returns the settings as written, for what needs no resolving.
+    pub fn raw(&self) -> &RawSettings {
+        &self.raw
+    }
+
+    /// Returns the line below which every constrained resource must be for an upgrade.
+    pub fn upgrade_line(&self) -> Percent {
+        self.upgrade_line
+    }
+
+    /// Returns the line above which a confident rise steps down early.
+    pub fn preventive_line(&self) -> Percent {
+        self.preventive_line
+    }
+
+    /// Returns the most of a space resource that may be used: the degrade line, or less where the free
+    /// floor asks for more room.
+    pub fn degrade_limit(&self, total: Bytes) -> Bytes {
+        let floor = self.raw.free_floor.0.min(total.share(self.raw.free_floor_share.0));
+        total.share(self.raw.degrade_line.0).min(total - floor)
+    }
+
+    /// Returns the most of a space resource that may be *projected* to be used after an upgrade.
+    pub fn upgrade_limit(&self, total: Bytes) -> Bytes {
+        self.degrade_limit(total) - total.share(self.raw.hysteresis_margin.0)
+    }
+
+    /// Returns whether a resource constrains decisions.
+    pub fn constrains(&self, resource: Resource) -> bool {
+        self.constrained[resource as usize]
+    }
+}
+
+/// Why settings were refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum SettingsError {
+    #[error("degrade-line is {degrade_line}, more than the whole machine: give at most 100%")]
+    DegradeLine { degrade_line: Percent },
+    #[error(
+        "the lines must rise: upgrade-line {upgrade_line} < preventive-line {preventive_line} <= degrade-line {degrade_line} does not hold"
+    )]
+    Lines { upgrade_line: Percent, preventive_line: Percent, degrade_line: Percent },
+    #[error("hysteresis-margin {margin} leaves nothing below degrade-line {degrade_line}")]
+    Margin { margin: Percent, degrade_line: Percent },
+    #[error("{key} is {share}: give at most 100%")]
+    Share { key: &'static str, share: Percent },
+    #[error("{key} must be more than zero")]
+    Zero { key: &'static str },
+    #[error("{key} is longer than a year")]
+    Long { key: &'static str },
+}
+
+/// No setting means more than a year; anything longer is a mistake of units.
+const LONGEST_SPAN: Duration = Duration::from_hours(366 * 24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut RawSettings), want: Result<(), &str>) {
+        let mut raw = RawSettings::default();
+        change(&mut raw);
+        let got = Settings::new(raw, HardwareTier::MidRange).map(drop).map_err(|e| e.to_string());
+        assert_eq!(got, want.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn lines_must_rise() {
+        check(|_| {}, Ok(()));
+        check(
+            |raw| raw.upgrade_line = Some(PercentText(Percent::new(95))),
+            Err(
+                "the lines must rise: upgrade-line 95% < preventive-line 85% <= degrade-line 90% does not hold",
+            ),
+        );
+        check(
+            |raw| raw.hysteresis_margin = PercentText(Percent::new(90)),
+            Err("hysteresis-margin 90% leaves nothing below degrade-line 90%"),
+        );
+        check(
+            |raw| raw.sampling_interval = SpanText(Duration::ZERO),
+            Err("sampling-interval must be more than zero"),
+        );
+    }
+
+    #[test]
+    fn settings_survive_their_file_form() {
+        let file = toml::to_string(&RawSettings::default()).unwrap();
+        assert_eq!(toml::from_str::<RawSettings>(&file).unwrap(), RawSettings::default(), "{file}");
+    }
+
+    #[test]
+    fn the_floor_binds_only_where_the_line_leaves_less() {
+        let settings = Settings::new(RawSettings::default(), HardwareTier::MidRange).unwrap();
+        assert_eq!(settings.degrade_limit(Bytes::from_gib(20)), Bytes::from_gib(18));
+        assert_eq!(settings.degrade_limit(Bytes::from_mib(1000)), Bytes::from_mib(900));
+    }
+}

@@ -1,0 +1,243 @@
+//! Decisions and reasons in few words, the same in every report, header and page.
+
+use std::time::Duration;
+
+use crate::catalog::{Catalog, Rung};
+use crate::decision::{Action, Gate, GateName, Measure, Reason, Urgency};
+use crate::event::Notice;
+use crate::time;
+use crate::units::{Bytes, Percent};
+
+/// Returns a reason with its numbers, as a clause: `memory 14.9 GiB is above 14.4 GiB`.
+pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
+    let tier = |rung: &Rung| catalog.tier_name(*rung);
+    match reason {
+        Reason::NoData => "no reading yet".to_owned(),
+        Reason::Stale { age } => format!("the last reading is {} old", span(*age)),
+        Reason::Switching => "a switch is under way".to_owned(),
+        Reason::Settling { since } => {
+            format!("readings still settle, {} after the switch", span(*since))
+        }
+        Reason::AtTop => "the highest tier serves".to_owned(),
+        Reason::Fixed => "the policy stays on its tier".to_owned(),
+        Reason::Stopping => "the run is being stopped".to_owned(),
+        Reason::Window { to, remaining } => {
+            format!("{} fits, and must do so for {} more", tier(to), span(*remaining))
+        }
+        Reason::Cooldown { remaining } => {
+            format!("{} too soon after the last change", span(*remaining))
+        }
+        Reason::Backoff { to, remaining } => {
+            format!("{} was undone before: wait {} more", tier(to), span(*remaining))
+        }
+        Reason::AboveUpgradeLine { resource, used, line } => format!(
+            "{} {} is {} the upgrade line {}",
+            resource.name(),
+            percent(*used),
+            // The original tells no other reason, also where it only waits.
+            if used > line { "above" } else { "not above" },
+            percent(*line)
+        ),
+        Reason::WouldNotFit { to, resource, projected, limit } => format!(
+            "{} would take {} to {}, limit {}",
+            tier(to),
+            resource.name(),
+            bytes(*projected),
+            bytes(*limit)
+        ),
+        Reason::WouldBeSlow { to, predicted, limit } => {
+            format!("{} would take {} a reply, limit {}", tier(to), span(*predicted), span(*limit))
+        }
+        Reason::Room { resource, projected, limit, good_for } => format!(
+            "fits{}: {} would be {}, limit {}",
+            // A first load waits for nothing.
+            if good_for.is_zero() { String::new() } else { format!(" for {}", span(*good_for)) },
+            resource.name(),
+            bytes(*projected),
+            bytes(*limit)
+        ),
+        Reason::AboveDegradeLine { resource, used, limit } => {
+            format!("{} {} is above {}", resource.name(), bytes(*used), bytes(*limit))
+        }
+        Reason::SustainedLoad { resource, used, line, high_for } => format!(
+            "{} {} is above {}{}",
+            resource.name(),
+            percent(*used),
+            percent(*line),
+            // The original waits for nothing.
+            if high_for.is_zero() { String::new() } else { format!(" for {}", span(*high_for)) }
+        ),
+        Reason::Exhaustion { resource, full_in, lead } => format!(
+            "{} is full in {}, a step down takes {}",
+            resource.name(),
+            span(*full_in),
+            span(*lead)
+        ),
+        Reason::Slow { measured, limit } => {
+            format!("95% of replies take up to {}, limit {}", span(*measured), span(*limit))
+        }
+        Reason::Failing { failures } => format!("{failures} failures in a row"),
+        Reason::Asked => "someone asked for it".to_owned(),
+    }
+}
+
+/// Returns an action: `hold`, `upgrade to large`, `downgrade to small (immediate)`.
+pub fn action(action: Action, catalog: &Catalog) -> String {
+    match action {
+        Action::Hold => "hold".to_owned(),
+        Action::Upgrade { to } => format!("upgrade to {}", catalog.tier_name(to)),
+        Action::Downgrade { to, urgency } => {
+            format!("downgrade to {} ({})", catalog.tier_name(to), self::urgency(urgency))
+        }
+    }
+}
+
+/// Returns the name of an urgency.
+pub fn urgency(urgency: Urgency) -> &'static str {
+    match urgency {
+        Urgency::Graceful => "graceful",
+        Urgency::Immediate => "immediate",
+        Urgency::Critical => "critical",
+    }
+}
+
+/// Returns what a gate looks at: `fresh`, `projection of memory`.
+pub fn gate(name: GateName) -> String {
+    match name {
+        GateName::Fresh => "fresh".to_owned(),
+        GateName::Idle => "idle".to_owned(),
+        GateName::Cooldown => "cooldown".to_owned(),
+        GateName::Window => "window".to_owned(),
+        GateName::Backoff => "backoff".to_owned(),
+        GateName::UpgradeLine(resource) => format!("upgrade line of {}", resource.name()),
+        GateName::Projection(resource) => format!("projection of {}", resource.name()),
+        GateName::Latency => "latency".to_owned(),
+    }
+}
+
+/// Returns a gate with its numbers, as a clause: `window is 48s, at least 5m`.
+pub fn gate_found(gate: &Gate) -> String {
+    let bound = match gate.name {
+        GateName::Cooldown | GateName::Window | GateName::Backoff => "at least",
+        GateName::Fresh
+        | GateName::Idle
+        | GateName::UpgradeLine(_)
+        | GateName::Projection(_)
+        | GateName::Latency => "at most",
+    };
+    let (value, limit) = (measure(gate.value), measure(gate.limit));
+    format!("{} is {value}, {bound} {limit}", self::gate(gate.name))
+}
+
+/// Returns a gate's number with its unit.
+pub fn measure(measure: Measure) -> String {
+    match measure {
+        Measure::Bytes(amount) => bytes(amount),
+        Measure::MilliPercent(share) => percent(share),
+        Measure::Nanos(nanos) => span(Duration::from_nanos(nanos)),
+        Measure::Count(count) => count.to_string(),
+    }
+}
+
+/// Returns a notice as a sentence for the user.
+pub fn notice(notice: &Notice, catalog: &Catalog) -> String {
+    match notice {
+        Notice::Degraded { from, to, reason } => format!(
+            "{} serves in the place of {}: {}",
+            catalog.tier_name(*to),
+            catalog.tier_name(*from),
+            self::reason(reason, catalog)
+        ),
+        Notice::LongOnSmallest { for_, reason } => format!(
+            "the smallest tier has served for {}; what stands in the way of the next: {}",
+            span(*for_),
+            self::reason(reason, catalog)
+        ),
+    }
+}
+
+/// Returns a span to two or three digits, for people: `350ms`, `1.2s`, `12s`, `5m 3s`, `27h 36m`, `30d 2h`.
+pub fn span(span: Duration) -> String {
+    let millis = span.as_millis();
+    let secs = (millis + 500) / 1000;
+    match millis {
+        0 if span.is_zero() => "0s".to_owned(),
+        0..1000 => format!("{millis}ms"),
+        1000..9950 => {
+            let tenths = (millis + 50) / 100;
+            if tenths.is_multiple_of(10) {
+                format!("{}s", tenths / 10)
+            } else {
+                format!("{}.{}s", tenths / 10, tenths % 10)
+            }
+        }
+        _ if secs < 60 => format!("{secs}s"),
+        _ if secs < 3600 => two(secs / 60, "m", secs % 60, "s"),
+        _ if secs < 2 * 86_400 => two(secs / 3600, "h", secs % 3600 / 60, "m"),
+        _ => two(secs / 86_400, "d", secs % 86_400 / 3600, "h"),
+    }
+}
+
+/// Returns seconds as a span, for people.
+pub fn seconds(seconds: f64) -> String {
+    span(time::from_secs_f64(seconds))
+}
+
+/// Returns a count of things: `1 switch`, `2 switches`, `0 loads`.
+pub fn count(count: u64, one: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        _ if one.ends_with("ch") => format!("{count} {one}es"),
+        _ => format!("{count} {one}s"),
+    }
+}
+
+fn two(large: u128, large_unit: &str, small: u128, small_unit: &str) -> String {
+    match small {
+        0 => format!("{large}{large_unit}"),
+        _ => format!("{large}{large_unit} {small}{small_unit}"),
+    }
+}
+
+/// Returns an amount of memory to three digits or so, for people: `9.31 GiB`, `512 MiB`.
+pub fn bytes(amount: Bytes) -> String {
+    let gib = amount.as_gib();
+    if gib >= 10.0 {
+        format!("{gib:.1} GiB")
+    } else if gib >= 1.0 || amount == Bytes::ZERO {
+        format!("{gib:.2} GiB")
+    } else {
+        format!("{:.0} MiB", gib * 1024.0)
+    }
+}
+
+/// Returns a share to a tenth of a percent, for people.
+pub fn percent(share: Percent) -> String {
+    let text = format!("{:.1}", share.as_f64());
+    format!("{}%", text.trim_end_matches(".0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_short_and_never_lose_a_unit() {
+        let spans = [
+            0,
+            350,
+            1000,
+            1250,
+            9949,
+            9950,
+            59_499,
+            59_500,
+            303_000,
+            3_600_000,
+            99_360_000,
+            2_600_000_000,
+        ];
+        let got = spans.map(|millis| span(Duration::from_millis(millis))).join(", ");
+        assert_eq!(got, "0s, 350ms, 1s, 1.3s, 9.9s, 10s, 59s, 1m, 5m 3s, 1h, 27h 36m, 30d 2h");
+    }
+}

@@ -1,0 +1,246 @@
+//! Moments and clocks.
+//!
+//! Time is an argument everywhere: the deciders are told `now` and own no clock. The one place that
+//! reads the machine's clock is [`SystemClock`]; the one place that waits is its `wait_until`.
+
+use std::ops::{Add, AddAssign, Sub};
+use std::time::Duration;
+
+use jiff::fmt::friendly::{SpanParser, SpanPrinter};
+use serde::{Deserialize, Serialize};
+
+/// A moment, in nanoseconds since the run began. Reaches 584 years, so that no run wraps it.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The moment the run began.
+    pub const ZERO: Self = Self(0);
+    /// The last moment; stands for "never" in a deadline.
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// Returns the moment `nanos` nanoseconds after the run began.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Returns the moment `millis` milliseconds after the run began.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis.saturating_mul(NANOS_PER_SECOND / 1000))
+    }
+
+    /// Returns the moment `seconds` seconds after the run began.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(seconds.saturating_mul(NANOS_PER_SECOND))
+    }
+
+    /// Returns the nanoseconds since the run began.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the seconds since the run began.
+    pub fn as_secs_f64(self) -> f64 {
+        self.0 as f64 / NANOS_PER_SECOND as f64
+    }
+
+    /// Returns how long ago `earlier` was; zero where it is not earlier.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+    /// Saturates at [`Timestamp::MAX`]: a deadline too far to write down is never reached.
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(span)))
+    }
+}
+
+impl AddAssign<Duration> for Timestamp {
+    fn add_assign(&mut self, span: Duration) {
+        *self = *self + span;
+    }
+}
+
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+    /// Saturates at [`Timestamp::ZERO`].
+    fn sub(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(span)))
+    }
+}
+
+/// Tells time and waits. The simulated clock jumps; the system clock sleeps.
+pub trait Clock {
+    /// Returns the present moment.
+    fn now(&self) -> Timestamp;
+
+    /// Waits until `deadline` and returns the moment reached, which may be later, or earlier where
+    /// something woke the clock.
+    fn wait_until(&mut self, deadline: Timestamp) -> Timestamp;
+}
+
+/// Returns the whole nanoseconds of `span`, saturating at 584 years.
+pub const fn nanos(span: Duration) -> u64 {
+    let nanos = span.as_nanos();
+    if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
+}
+
+/// Returns the earliest of the moments that there are; [`Timestamp::MAX`] is never. Without a branch, in a place that
+/// every step of a run passes.
+#[inline]
+pub fn earliest<const N: usize>(moments: [Option<Timestamp>; N]) -> Option<Timestamp> {
+    let mut first = Timestamp::MAX;
+    for moment in moments {
+        first = first.min(moment.unwrap_or(Timestamp::MAX));
+    }
+    (first < Timestamp::MAX).then_some(first)
+}
+
+/// Returns a span of `seconds`, rounded to the nanosecond; zero for what is negative or not a number,
+/// the longest span for what does not fit.
+pub fn from_secs_f64(seconds: f64) -> Duration {
+    // `as` saturates, and takes NaN to zero.
+    Duration::from_nanos((seconds * NANOS_PER_SECOND as f64).round() as u64)
+}
+
+/// Returns a span as people write it: `5m`, `1h 30m`, `500ms`.
+pub fn span_text(span: Duration) -> String {
+    SpanPrinter::new().unsigned_duration_to_string(&span)
+}
+
+/// A span as a settings file has it: `"5m"`, `"1h 30m"`, `"500ms"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SpanText(pub Duration);
+
+impl Serialize for SpanText {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(&span_text(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for SpanText {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(input)?;
+        parse_span(&text).map(Self).ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "\"{text}\" is not a span such as \"5m\", \"1h 30m\" or \"500ms\""
+            ))
+        })
+    }
+}
+
+/// Reads a span. A day is 24 hours here, which a calendar would not promise, so that its parser does not take it.
+fn parse_span(text: &str) -> Option<Duration> {
+    let parse = |text: &str| SpanParser::new().parse_unsigned_duration(text).ok();
+    let Some((days, rest)) = text.split_once('d') else { return parse(text) };
+    let days = Duration::from_secs(days.trim().parse::<u64>().ok()?.checked_mul(86_400)?);
+    if rest.trim().is_empty() { Some(days) } else { days.checked_add(parse(rest.trim_start())?) }
+}
+
+#[cfg(feature = "schema")]
+
+impl schemars::JsonSchema for SpanText {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SpanText".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            // What people write; the reader takes more ways to write a unit.
+            "pattern": "^([0-9]+(\\.[0-9]+)? *(d|h|hours?|m|min|mins|minutes?|s|sec|secs|seconds?|ms|us|µs|ns)[ ,]*)+$",
+            "examples": ["5m", "1h 30m", "500ms"]
+        })
+    }
+}
+
+/// Writes a span as integer nanoseconds, for fields whose name ends in `_ns`.
+pub mod duration_ns {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes the nanoseconds.
+    pub fn serialize<S: Serializer>(span: &Duration, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_u64(super::nanos(*span))
+    }
+
+    /// Reads the nanoseconds.
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
+        u64::deserialize(input).map(Duration::from_nanos)
+    }
+
+    /// The same for a span that may be absent.
+    pub mod option {
+        use super::{Deserialize, Deserializer, Duration, Serializer};
+
+        /// Writes the nanoseconds or nothing.
+        pub fn serialize<S: Serializer>(
+            span: &Option<Duration>,
+            out: S,
+        ) -> Result<S::Ok, S::Error> {
+            match span {
+                Some(span) => out.serialize_some(&crate::time::nanos(*span)),
+                None => out.serialize_none(),
+            }
+        }
+
+        /// Reads the nanoseconds or nothing.
+        pub fn deserialize<'de, D: Deserializer<'de>>(
+            input: D,
+        ) -> Result<Option<Duration>, D::Error> {
+            Ok(Option::<u64>::deserialize(input)?.map(Duration::from_nanos))
+        }
+    }
+}
+
+/// Nanoseconds in a second.
+pub const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_long_run_wraps_nothing() {
+        let later = Timestamp::ZERO + Duration::from_secs(400 * 86_400);
+        assert_eq!(later.since(Timestamp::from_secs(86_400)), Duration::from_secs(399 * 86_400));
+    }
+
+    #[test]
+    fn spans_print_and_parse_to_the_same_value() {
+        for nanos in [0, 1, 1_000_000, 1_500_000_000, 300_000_000_000, 86_400_000_000_000] {
+            let json = serde_json::to_string(&SpanText(Duration::from_nanos(nanos))).unwrap();
+            let back: SpanText = serde_json::from_str(&json).unwrap();
+            assert_eq!(back.0, Duration::from_nanos(nanos), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_day_is_24_hours() {
+        let hours = |hours| Some(Duration::from_hours(hours));
+        for (text, want) in
+            [("1d", hours(24)), ("2 d", hours(48)), ("1d 12h", hours(36)), ("1d12h", hours(36))]
+        {
+            assert_eq!(parse_span(text), want, "{text}");
+        }
+        for text in ["d", "1.5d", "-1d", "1d 1d", "99999999999999999999d", "1d soon"] {
+            assert_eq!(parse_span(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_ends_saturate() {
+        assert_eq!(Timestamp::MAX + Duration::MAX, Timestamp::MAX);
+        assert_eq!(Timestamp::ZERO - Duration::from_secs(1), Timestamp::ZERO);
+        assert_eq!(Timestamp::ZERO.since(Timestamp::MAX), Duration::ZERO);
+        assert_eq!(from_secs_f64(f64::NAN), Duration::ZERO);
+        assert_eq!(from_secs_f64(-1.0), Duration::ZERO);
+        assert_eq!(from_secs_f64(f64::INFINITY), Duration::from_nanos(u64::MAX));
+    }
+}

@@ -1,0 +1,6 @@
+//! What is measured of this machine: readings into a trace, and what its models need and do.
+
+#[cfg(feature = "serve")]
+pub mod calibrate;
+pub mod calibration;
+pub mod record;

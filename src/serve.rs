@@ -1,0 +1,329 @@
+//! The daemon: the same controller and the same driver as in a simulation, on the real machine with real models.
+//!
+//! ```text
+//! clients --HTTP--> http --Message--> world --Input--> controller --Command--> world --> llama-server processes
+//!     ^                                                    |                     |               ^
+//!     |                                                    +--> recorder, board  +-- Started --> |
+//!     +---------------------- completions <-------- bytes of the reply ---------------------------+
+//! ```
+//!
+//! One thread owns the controller. Everybody else sends it messages, and the moment at which it takes one is the
+//! message's time, so that the log of a live run is a total order and `verify` plays it again. It waits for nobody but
+//! the probe's thread, and for that one not long.
+
+mod board;
+mod client;
+mod config;
+mod http;
+mod message;
+mod recorder;
+mod release_lag;
+mod sampler;
+mod shadow;
+mod signals;
+mod source;
+mod world;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tiershift_core::catalog::{Catalog, RawCatalog};
+use tiershift_core::controller::{Controller, ControllerError, Detail};
+use tiershift_core::driver::{self, Livelock};
+use tiershift_core::event::Adopted;
+use tiershift_core::machine::Machine;
+use tiershift_core::model::ModelId;
+use tiershift_core::settings::{RawSettings, Settings, SettingsError};
+use tiershift_core::time::Clock;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+
+use crate::backend::http::http_client;
+use crate::backend::llama_server::Hearers;
+use crate::log::{Header, LogLevel, LogVersion};
+use crate::measure::record;
+use crate::probe::system::SystemProbe;
+use crate::serve::board::Board;
+use crate::serve::http::App;
+use crate::serve::http::access::Door;
+use crate::serve::http::connections::{self, Limits};
+use crate::serve::message::Message;
+use crate::serve::recorder::{HearRecording, Recorder, Recording};
+use crate::serve::sampler::Sampler;
+use crate::serve::shadow::{HearShadow, Shadow, ShadowPlan};
+use crate::serve::signals::Reloader;
+use crate::serve::source::Started;
+use crate::serve::world::{LiveWorld, Parts};
+
+pub use crate::serve::client::{AskError, fetch_status};
+pub use crate::serve::config::{
+    ConfigError, RawConfig, RawListen, RawLog, RawModels, RawServer, schema as config_schema,
+};
+pub use crate::serve::http::access::{Access, Token, TokenError};
+pub use crate::serve::recorder::LogPlan;
+pub use crate::serve::shadow::compare::{Cost, Difference, Saved, ShadowReport, ShadowState};
+pub use crate::serve::signals::Reload;
+pub use crate::serve::source::{Source, SourceError};
+
+/// What is to be served.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where to listen: on loopback, or elsewhere with a token. Port 0 takes any that is free.
+    pub address: SocketAddr,
+    /// Who is let in.
+    pub access: Access,
+    /// What runs the models.
+    pub source: Source,
+    /// The ladder; the source has each of its models.
+    pub catalog: Catalog,
+    /// The policy.
+    pub settings: RawSettings,
+    /// Where to record the run, if anywhere.
+    pub log: Option<LogPlan>,
+    /// A policy that is played beside it, without effect.
+    pub shadow: Option<RawSettings>,
+}
+
+/// What a running daemon has to say to whoever started it.
+#[derive(Clone, Debug)]
+pub enum Told<'a> {
+    /// It answers at this address.
+    Listening(SocketAddr),
+    /// A model that an earlier daemon left loaded serves on.
+    Adopted {
+        /// The model.
+        model: &'a ModelId,
+    },
+    /// A model's process ended unasked.
+    LastWords {
+        /// The model.
+        model: &'a ModelId,
+        /// The last lines that the process wrote.
+        words: &'a str,
+    },
+    /// The log cannot be written any further. Serving goes on.
+    RecordingStopped {
+        /// Why.
+        error: &'a str,
+    },
+    /// How the shadow policy compared, at the end.
+    Shadow(&'a ShadowReport),
+    /// The config was read again, and its policy holds from now on.
+    Reloaded,
+    /// The config was read again, and everything stays as it is.
+    NotReloaded {
+        /// Why.
+        error: &'a str,
+    },
+    /// It was told to stop, and finishes what runs.
+    Stopping,
+}
+
+/// Hears what the daemon says, from any thread.
+pub type Hear = Arc<dyn Fn(Told<'_>) + Send + Sync>;
+
+/// Serves until SIGTERM or Ctrl-C, and then until what runs has finished. A second signal ends it at once. SIGHUP
+/// takes what `reload` comes to, where only the policy's settings have changed.
+///
+/// # Errors
+/// What makes it impossible to begin: an address that is taken, or that others reach without a token, a program that does not run,
+/// settings and catalogs that cannot be. Once it serves, only a livelock.
+pub fn serve(plan: Plan, reload: Reload, hear: &Hear) -> Result<(), LiveError> {
+    if !plan.address.ip().is_loopback() && plan.access.token.is_none() {
+        return Err(LiveError::NoToken { address: plan.address });
+    }
+    let mut probe = SystemProbe::new();
+    let machine = probe.machine();
+    let settings = Settings::new(plan.settings.clone(), machine.tier())?;
+    let controller = Controller::new(&settings, &plan.catalog, Detail::Full)?;
+    let reloader = Reloader { reload, tier: machine.tier(), catalog: plan.catalog.clone() };
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(LiveError::Runtime)?;
+    let client = http_client().map_err(LiveError::Client)?;
+    let listener = runtime
+        .block_on(TcpListener::bind(plan.address))
+        .and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) =
+        listener.map_err(|source| LiveError::Listen { address: plan.address, source })?;
+    let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone(), settings)));
+    let shadow = shadow(&plan, &machine, &board)?;
+    let (to, inbox) = mpsc::channel();
+    let tools = (runtime.handle().clone(), client.clone(), hearers(&to, hear));
+    // Its claim is held to the end.
+    let Started { backend, adopted, claim: _claim } = plan.source.start(&plan.catalog, tools)?;
+    for Adopted { model, .. } in &adopted {
+        hear(Told::Adopted { model });
+    }
+    let recorder = recorder(&plan, &machine, &board, hear)?;
+    let app = Arc::new(App::new(to.clone(), plan.catalog.clone(), client, Arc::clone(&board)));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let router = http::router(app, Door::new(plan.access, address.ip()));
+    let server = runtime.spawn(connections::serve(listener, router, Limits::USUAL, async {
+        // Sent, or dropped where the controller broke off.
+        let _ = stopped.await;
+    }));
+    signals::listen(&runtime, to, hear, reloader)?;
+    hear(Told::Listening(address));
+    let interval = plan.settings.sampling_interval.0;
+    let catalog = plan.catalog;
+    let sampler = Sampler::of_machine(probe).map_err(LiveError::Runtime)?;
+    let world = LiveWorld::new(Parts { sampler, backend, catalog, interval, inbox, adopted });
+    let ran = control(controller, world, recorder, shadow, &board);
+    let report = board.lock().unwrap_or_else(PoisonError::into_inner).shadow().cloned();
+    if let Some(report) = &report {
+        hear(Told::Shadow(report));
+    }
+    board.lock().unwrap_or_else(PoisonError::into_inner).close();
+    let _ = stop.send(());
+    // Answers that are written already reach their clients; nothing else is waited for.
+    let _ = runtime.block_on(async { tokio::time::timeout(GOODBYE, server).await });
+    // What is left of the models' processes is killed with their tasks.
+    runtime.shutdown_timeout(GOODBYE);
+    ran.map_err(LiveError::from)
+}
+
+/// Drives the controller until the world is over, and closes the log.
+fn control(
+    mut controller: Controller,
+    mut world: LiveWorld,
+    mut recorder: Recorder,
+    mut shadow: Shadow,
+    board: &Mutex<Board>,
+) -> Result<(), Livelock> {
+    while !world.is_over() {
+        // The driver is left now and then, to look whether all is over.
+        let until = world.now() + SLICE;
+        driver::run(&mut controller, &mut world, until, |now, passed| {
+            recorder.record(now, passed);
+            shadow.see(now, passed);
+            board.lock().unwrap_or_else(PoisonError::into_inner).see(now, passed);
+        })?;
+        let sources = world.own_sources();
+        board.lock().unwrap_or_else(PoisonError::into_inner).learn_own_sources(sources);
+    }
+    recorder.close();
+    shadow.close();
+    Ok(())
+}
+
+/// Begins the shadow, if one is wanted.
+fn shadow(plan: &Plan, machine: &Machine, board: &Arc<Mutex<Board>>) -> Result<Shadow, LiveError> {
+    let Some(shadow) = &plan.shadow else { return Ok(Shadow::off()) };
+    let settings = Settings::new(shadow.clone(), machine.tier()).map_err(LiveError::Shadow)?;
+    Controller::new(&settings, &plan.catalog, Detail::Changes)?;
+    let plan = ShadowPlan {
+        machine: machine.clone(),
+        catalog: plan.catalog.clone(),
+        real: plan.settings.clone(),
+        shadow: shadow.clone(),
+    };
+    let board = Arc::clone(board);
+    let hear: HearShadow = Arc::new(move |report| {
+        board.lock().unwrap_or_else(PoisonError::into_inner).set_shadow(report);
+    });
+    Shadow::begin(plan, hear).map_err(LiveError::Runtime)
+}
+
+/// Begins the recording. A disk that is full or may only be read keeps nobody from being served; a folder that cannot
+/// be meant is refused.
+fn recorder(
+    plan: &Plan,
+    machine: &Machine,
+    board: &Arc<Mutex<Board>>,
+    hear: &Hear,
+) -> Result<Recorder, LiveError> {
+    let Some(log) = &plan.log else { return Ok(Recorder::off()) };
+    let (board, hear) = (Arc::clone(board), Arc::clone(hear));
+    let tell: HearRecording = Arc::new(move |recording| {
+        if let Recording::Stopped { error } = &recording {
+            hear(Told::RecordingStopped { error });
+        }
+        board.lock().unwrap_or_else(PoisonError::into_inner).set_recording(recording);
+    });
+    match Recorder::begin(log.clone(), header(plan, machine), Arc::clone(&tell)) {
+        Err(error) if is_disk_trouble(&error) => {
+            tell(Recording::Stopped { error: error.to_string() });
+            Ok(Recorder::off())
+        }
+        begun => begun.map_err(|source| LiveError::Log { folder: log.folder.clone(), source }),
+    }
+}
+
+fn is_disk_trouble(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | ReadOnlyFilesystem | QuotaExceeded)
+}
+
+fn hearers(to: &Sender<Message>, hear: &Hear) -> Hearers {
+    let (to, hear) = (to.clone(), Arc::clone(hear));
+    Hearers {
+        wake: Arc::new(move || {
+            // Nobody listens any more when the daemon has ended.
+            let _ = to.send(Message::Wake);
+        }),
+        last_words: Arc::new(move |model, words| hear(Told::LastWords { model, words })),
+    }
+}
+
+fn header(plan: &Plan, machine: &Machine) -> Header {
+    Header {
+        version: LogVersion::CURRENT,
+        level: LogLevel::Full,
+        name: "live".to_owned(),
+        policy: plan.settings.policy.name().to_owned(),
+        hardware_tier: machine.tier(),
+        machine: machine.clone(),
+        seed: 0,
+        sources: Vec::new(),
+        settings: plan.settings.clone(),
+        catalog: RawCatalog::from(&plan.catalog),
+        started_at: Some(record::date()),
+        segment: None,
+        fingerprint: String::new(),
+    }
+}
+
+/// Why the daemon could not begin, or had to end.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum LiveError {
+    #[error(
+        "{address} can be reached from elsewhere: give a token with --token-file or --token-env, or listen on a loopback address such as 127.0.0.1"
+    )]
+    NoToken { address: SocketAddr },
+    #[error("cannot listen on {address}: take another port with --port")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot record into `{}`: name a folder of its own that may be written", folder.display())]
+    Log { folder: PathBuf, source: io::Error },
+    #[error("the system gives no threads or signals")]
+    Runtime(#[source] io::Error),
+    #[error("cannot make connections")]
+    Client(#[source] reqwest::Error),
+    #[error("the shadow's policy does not suit this machine: {0}")]
+    Shadow(#[source] SettingsError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
+    #[error(transparent)]
+    Livelock(#[from] Livelock),
+}
+
+/// Chosen: the HTTP side waits for sockets; the models do the work.
+const WORKERS: usize = 2;
+
+/// Chosen: a stopped daemon ends this soon after its last model.
+const SLICE: Duration = Duration::from_millis(250);
+
+/// Chosen: for what is already on its way when all is over.
+const GOODBYE: Duration = Duration::from_secs(2);

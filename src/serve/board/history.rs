@@ -1,0 +1,201 @@
+//! What the page shows of the past: bounded, and thinned where it is long.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::Serialize;
+use tiershift_core::catalog::Rung;
+use tiershift_core::time::{Timestamp, duration_ns};
+use tiershift_core::units::Percent;
+
+/// The past of a live run, as far back as it is kept.
+#[derive(Debug, Default, Serialize)]
+pub(in crate::serve) struct History {
+    /// In order of time.
+    points: VecDeque<Point>,
+    /// In order of time.
+    entries: VecDeque<Entry>,
+    /// In the order in which they ended.
+    replies: VecDeque<Reply>,
+    #[serde(skip)]
+    end: Mark,
+}
+
+/// A place in the past: how many entries and replies were before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::serve) struct Mark {
+    entries: u64,
+    replies: u64,
+}
+
+/// Where things stood at a moment.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Point {
+    #[serde(rename = "at_ns")]
+    pub(super) at: Timestamp,
+    pub(super) rung: Rung,
+    /// Use of each resource, in the order of [`Resource::ALL`](tiershift_core::sample::Resource::ALL).
+    #[serde(rename = "shares_milli_percent")]
+    pub(super) shares: Vec<Option<Percent>>,
+}
+
+/// Something that a person wants to have been told.
+#[derive(Clone, Debug, Serialize)]
+pub(in crate::serve) struct Entry {
+    #[serde(rename = "at_ns")]
+    at: Timestamp,
+    kind: &'static str,
+    text: String,
+}
+
+/// One request that was served.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Reply {
+    #[serde(rename = "at_ns")]
+    pub(super) at: Timestamp,
+    #[serde(rename = "first_token_ns", with = "duration_ns")]
+    pub(super) first_token: Duration,
+    #[serde(rename = "latency_ns", with = "duration_ns")]
+    pub(super) latency: Duration,
+}
+
+/// The times of the last replies.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub(in crate::serve) struct Latencies {
+    replies: usize,
+    #[serde(rename = "first_token_p50_ns", with = "duration_ns")]
+    first_token_p50: Duration,
+    #[serde(rename = "first_token_p95_ns", with = "duration_ns")]
+    first_token_p95: Duration,
+    #[serde(rename = "latency_p50_ns", with = "duration_ns")]
+    latency_p50: Duration,
+    #[serde(rename = "latency_p95_ns", with = "duration_ns")]
+    latency_p95: Duration,
+}
+
+impl History {
+    /// Takes note of a point, unless it says what the last one said a moment ago.
+    pub(super) fn note_point(&mut self, point: Point) {
+        if let Some(last) = self.points.back()
+            && last.rung == point.rung
+            && point.at.since(last.at) < POINT_DISTANCE
+        {
+            return;
+        }
+        push(&mut self.points, point, MOST_POINTS);
+    }
+
+    pub(super) fn note(&mut self, at: Timestamp, kind: &'static str, text: String) {
+        self.end.entries += 1;
+        push(&mut self.entries, Entry { at, kind, text }, MOST_ENTRIES);
+    }
+
+    pub(super) fn note_reply(&mut self, reply: Reply) {
+        self.end.replies += 1;
+        push(&mut self.replies, reply, MOST_REPLIES);
+    }
+
+    /// Returns the place where what comes next will stand.
+    pub(in crate::serve) fn end(&self) -> Mark {
+        self.end
+    }
+
+    /// Returns the entries since a place, as far as they are kept.
+    pub(super) fn entries_since(&self, mark: Mark) -> impl Iterator<Item = &Entry> {
+        last(&self.entries, self.end.entries - mark.entries)
+    }
+
+    /// Returns the replies since a place, as far as they are kept.
+    pub(super) fn replies_since(&self, mark: Mark) -> impl Iterator<Item = &Reply> {
+        last(&self.replies, self.end.replies - mark.replies)
+    }
+
+    pub(super) fn latencies(&self) -> Latencies {
+        if self.replies.is_empty() {
+            return Latencies::default();
+        }
+        let sorted = |time: fn(&Reply) -> Duration| {
+            let mut times: Vec<Duration> = self.replies.iter().map(time).collect();
+            times.sort_unstable();
+            times
+        };
+        // The nearest rank.
+        let at = |times: &[Duration], percent: usize| {
+            times[(times.len() * percent).div_ceil(100).saturating_sub(1)]
+        };
+        let (first, whole) = (sorted(|reply| reply.first_token), sorted(|reply| reply.latency));
+        Latencies {
+            replies: first.len(),
+            first_token_p50: at(&first, 50),
+            first_token_p95: at(&first, 95),
+            latency_p50: at(&whole, 50),
+            latency_p95: at(&whole, 95),
+        }
+    }
+}
+
+fn last<T>(queue: &VecDeque<T>, count: u64) -> impl Iterator<Item = &T> {
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    queue.iter().skip(queue.len().saturating_sub(count))
+}
+
+fn push<T>(queue: &mut VecDeque<T>, value: T, most: usize) {
+    if queue.len() == most {
+        queue.pop_front();
+    }
+    queue.push_back(value);
+}
+
+/// Chosen: an hour of a daemon that reads its machine every 2 s, which is the default.
+const MOST_POINTS: usize = 1800;
+
+/// See [`MOST_POINTS`].
+const POINT_DISTANCE: Duration = Duration::from_millis(1900);
+
+/// Chosen: a screen holds thirty.
+const MOST_ENTRIES: usize = 200;
+
+/// Chosen: enough for a 95th percentile that ten replies are beyond.
+const MOST_REPLIES: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_past_is_bounded_and_thinned() {
+        let mut history = History::default();
+        for second in 0..10_000 {
+            let at = Timestamp::from_secs(second);
+            // Every hundredth second another rung: that is never left out.
+            let rung = Rung(u8::from(second % 100 == 0));
+            history.note_point(Point { at, rung, shares: Vec::new() });
+            history.note(at, "decision", String::new());
+        }
+        assert_eq!(history.points.len(), MOST_POINTS);
+        assert_eq!(history.entries.len(), MOST_ENTRIES);
+        let apart = |from: usize| history.points[from + 1].at.since(history.points[from].at);
+        assert!((0..MOST_POINTS - 1).all(|from| apart(from) <= Duration::from_secs(2)));
+        assert!(history.points.iter().any(|point| point.rung == Rung(1)));
+        let mark = history.end();
+        history.note(Timestamp::from_secs(10_000), "decision", "last".to_owned());
+        let since: Vec<_> = history.entries_since(mark).map(|entry| entry.text.as_str()).collect();
+        assert_eq!(since, ["last"]);
+        assert_eq!(history.entries_since(Mark::default()).count(), MOST_ENTRIES);
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_last_replies() {
+        let mut history = History::default();
+        assert_eq!(history.latencies(), Latencies::default());
+        for millis in 1..=300 {
+            let span = Duration::from_millis(millis);
+            let reply = Reply { at: Timestamp::ZERO, first_token: span, latency: span * 2 };
+            history.note_reply(reply);
+        }
+        let latencies = history.latencies();
+        assert_eq!(latencies.replies, 200);
+        assert_eq!(latencies.first_token_p50, Duration::from_millis(200));
+        assert_eq!(latencies.latency_p95, Duration::from_millis(580));
+    }
+}

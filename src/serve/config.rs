@@ -1,0 +1,295 @@
+//! The daemon's config file. Every key is optional, and options of the command line go before it.
+//!
+//! [`RawConfig`] is the file; what it comes to with the options is a [`Plan`](crate::serve::Plan).
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tiershift_core::machine::HardwareTier;
+use tiershift_core::settings::{RawSettings, Settings};
+use tiershift_core::time::SpanText;
+use tiershift_core::units::{Bytes, BytesText};
+
+use crate::files::document::{Document, DocumentError};
+use crate::serve::recorder::LogPlan;
+
+/// The config file of `tiershift serve`. Every key is optional.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RawConfig {
+    /// Where to listen.
+    pub listen: RawListen,
+    /// What runs the models.
+    pub server: RawServer,
+    /// The models.
+    pub models: RawModels,
+    /// The policy's settings, as in a policy file.
+    pub policy: RawSettings,
+    /// The flight recorder.
+    pub log: RawLog,
+    /// A policy that is played beside the first on the same inputs, without effect. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<RawSettings>,
+}
+
+/// The `[listen]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RawListen {
+    /// The address. Default `127.0.0.1`; where it can be reached from elsewhere, a token is needed.
+    pub host: IpAddr,
+    /// The port. Default 8484; 0 takes any that is free.
+    pub port: u16,
+    /// A file that holds the token which every client must show. Default: no token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// The environment variable that holds it. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_env: Option<String>,
+    /// Names that clients call this machine by, besides its addresses and `localhost`. Default: none.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// The `[server]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RawServer {
+    /// The llama-server program. Default `llama-server`: a name is looked for in `$PATH`, anything with a slash is a
+    /// path.
+    pub llama_server: PathBuf,
+    /// The address of a model server that runs already and is used instead. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// The `[models]` table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RawModels {
+    /// The folder of the `.gguf` files. Here or on the command line, it must be given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// A catalog that says more of these files. Default: they are ranked by size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<PathBuf>,
+}
+
+/// The `[log]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RawLog {
+    /// The folder of recordings; each run gets a folder in it. Default: nothing is recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// A segment that has reached this, unpacked, is finished and packed. Default `16MiB`: half a day of a daemon that is
+    /// asked little (measured 2026-11-24: 0.7 KB a sample with one resource, packed to 4 %). Smaller packs worse; larger
+    /// leaves more unpacked.
+    pub segment_size: BytesText,
+    /// So is one of this age. Default `24h`.
+    pub segment_age: SpanText,
+    /// What all recordings may take on the disk; the oldest segments go. Default `1GiB`. A run of which the first
+    /// segment is gone can still be read and replayed, but no longer be verified.
+    pub total_size: BytesText,
+}
+
+impl Default for RawLog {
+    fn default() -> Self {
+        Self {
+            folder: None,
+            segment_size: BytesText(Bytes::from_mib(16)),
+            segment_age: SpanText(Duration::from_hours(24)),
+            total_size: BytesText(Bytes::from_gib(1)),
+        }
+    }
+}
+
+impl RawLog {
+    /// Returns the key whose value cannot be meant, and what it must be.
+    fn mistake(&self) -> Option<(&'static str, &'static str)> {
+        let Self { segment_size, segment_age, total_size, .. } = self;
+        if segment_size.0 < SMALLEST_SEGMENT || segment_size.0 > LARGEST_SEGMENT {
+            return Some(("segment-size", "from 16KiB to 1GiB"));
+        }
+        if segment_age.0 < SHORTEST_SEGMENT {
+            return Some(("segment-age", "at least 1s"));
+        }
+        let least = segment_size.0.get().saturating_mul(SEGMENTS_KEPT);
+        (total_size.0.get() < least).then_some(("total-size", "at least four segments"))
+    }
+
+    /// Returns where to record, if anywhere.
+    pub fn plan(&self) -> Option<LogPlan> {
+        Some(LogPlan {
+            folder: self.folder.clone()?,
+            segment_size: self.segment_size.0,
+            segment_age: self.segment_age.0,
+            total_size: self.total_size.0,
+        })
+    }
+}
+
+impl Default for RawListen {
+    fn default() -> Self {
+        Self {
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 8484,
+            token_file: None,
+            token_env: None,
+            allowed_hosts: Vec::new(),
+        }
+    }
+}
+
+impl Default for RawServer {
+    fn default() -> Self {
+        Self { llama_server: PathBuf::from("llama-server"), url: None }
+    }
+}
+
+impl RawConfig {
+    /// A commented config file, which says what holds without one.
+    pub const EXAMPLE: &str = include_str!("../../assets/serve.toml");
+
+    /// Reads a config file for a machine of this hardware tier. Paths in it are taken from the file's folder.
+    ///
+    /// # Errors
+    /// What cannot be read, is no TOML, or cannot be meant; with its place and a remedy.
+    pub fn read(path: &Path, tier: HardwareTier) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let name = path.display().to_string();
+        let mut config = Self::parse(&text, &name, tier)?;
+        config.resolve(path.parent().unwrap_or(Path::new("")));
+        Ok(config)
+    }
+
+    fn parse(text: &str, name: &str, tier: HardwareTier) -> Result<Self, DocumentError> {
+        let document = Document::new(name, text);
+        let config: Self = document.read(&[])?;
+        let remedy = format!("the machine is {}", tier.name());
+        for (table, settings) in
+            [("policy", Some(&config.policy)), ("shadow", config.shadow.as_ref())]
+        {
+            let Some(settings) = settings else { continue };
+            Settings::new(settings.clone(), tier)
+                .map_err(|error| document.refuse_table(table, &error.to_string(), &remedy))?;
+        }
+        if let Some((key, want)) = config.log.mistake() {
+            let title = format!("`{key}` must be {want}");
+            return Err(document.refuse_in("log", key, &title, "leave it out for the default"));
+        }
+        Ok(config)
+    }
+
+    fn resolve(&mut self, folder: &Path) {
+        let program = &mut self.server.llama_server;
+        // A bare name is one of $PATH.
+        if program.components().count() > 1 {
+            *program = folder.join(&program);
+        }
+        let paths = [
+            &mut self.models.folder,
+            &mut self.models.catalog,
+            &mut self.listen.token_file,
+            &mut self.log.folder,
+        ];
+        for path in paths.into_iter().flatten() {
+            *path = folder.join(&path);
+        }
+    }
+}
+
+/// Returns the JSON Schema of a config file.
+pub fn schema() -> String {
+    crate::files::document::schema_text::<RawConfig>()
+}
+
+/// Why a config file was refused.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum ConfigError {
+    #[error("cannot read the config `{}`: check the path", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+}
+
+/// Chosen: a few seconds of a busy log; each segment has a header of some kilobytes.
+const SMALLEST_SEGMENT: Bytes = Bytes::from_kib(16);
+
+/// Chosen: packed in a few seconds.
+const LARGEST_SEGMENT: Bytes = Bytes::from_gib(1);
+
+/// Chosen: packing shall not be all that is done.
+const SHORTEST_SEGMENT: Duration = Duration::from_secs(1);
+
+/// Chosen: the one that is written, the one that is packed beside its packed form, and one to look at.
+const SEGMENTS_KEPT: u64 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<RawConfig, String> {
+        RawConfig::parse(text, "serve.toml", HardwareTier::MidRange).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_example_says_what_holds_without_it() {
+        assert_eq!(parse(RawConfig::EXAMPLE).unwrap(), RawConfig::default());
+    }
+
+    #[test]
+    fn what_the_example_leaves_out_can_be_put_in() {
+        // A comment of which the rest is a key with its value.
+        let is_key = |line: &str| {
+            let key = line.split_once(" = ").map_or("", |(key, _)| key);
+            !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+        };
+        let lines = RawConfig::EXAMPLE.lines().map(|line| match line.strip_prefix("# ") {
+            Some(rest) if is_key(rest) || rest.starts_with('[') => rest,
+            Some(_) | None => line,
+        });
+        let whole = lines.collect::<Vec<_>>().join("\n");
+        let config = parse(&whole).unwrap();
+        assert_eq!(config.models.catalog, Some(PathBuf::from("catalog.toml")));
+        assert_eq!(config.policy.manager.start.as_deref(), Some("small"));
+        assert!(config.shadow.is_some());
+        assert!(!whole.contains("\n# upgrade-line"), "every key was put in:\n{whole}");
+    }
+
+    #[test]
+    fn a_mistake_is_shown_with_its_place_and_a_remedy() {
+        let cases = [
+            ("[listen]\nprot = 1\n", "serve.toml:2:1", "did you mean `port`?"),
+            ("[listen]\nhost = \"here\"\n", "serve.toml:2:", "IP address"),
+            ("[modles]\n", "serve.toml:1:", "did you mean `models`?"),
+            ("[policy]\ndegrade-line = \"120%\"\n", "serve.toml:2:1", "at most 100%"),
+            ("[shadow]\ndegrade-line = \"120%\"\n", "serve.toml:2:1", "at most 100%"),
+            ("[log]\nsegment-size = \"1KiB\"\n", "serve.toml:2:1", "from 16KiB to 1GiB"),
+            ("[log]\ntotal-size = \"20MiB\"\n", "serve.toml:2:1", "at least four segments"),
+            ("[policy.manager]\nqueue-limt = 1\n", "serve.toml:2:1", "did you mean `queue-limit`?"),
+        ];
+        for (text, place, remedy) in cases {
+            let refused = parse(text).unwrap_err();
+            assert!(refused.contains(place) && refused.contains(remedy), "{text}\n{refused}");
+        }
+    }
+
+    #[test]
+    fn paths_are_taken_from_the_folder_of_the_file() {
+        let mut config =
+            parse("[models]\nfolder = \"models\"\ncatalog = \"/etc/catalog.toml\"\n").unwrap();
+        config.resolve(Path::new("conf"));
+        assert_eq!(config.models.folder, Some(PathBuf::from("conf/models")));
+        assert_eq!(config.models.catalog, Some(PathBuf::from("/etc/catalog.toml")));
+        assert_eq!(config.server.llama_server, PathBuf::from("llama-server"));
+        config.server.llama_server = PathBuf::from("./llama-server");
+        config.resolve(Path::new("conf"));
+        assert_eq!(config.server.llama_server, PathBuf::from("conf/./llama-server"));
+    }
+}

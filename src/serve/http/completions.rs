@@ -1,0 +1,190 @@
+//! Completions and embeddings: a request takes its place with the controller, waits for its start, and is then a connection between
+//! its client and the model's own port. Bytes pass through as they are.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tiershift_core::model::Task;
+use tiershift_core::time::{Clock, Timestamp};
+
+use crate::backend::stream_usage::{Count, Tally};
+use crate::probe::clock::SystemClock;
+use crate::serve::http::App;
+use crate::serve::http::refusal::Refusal;
+use crate::serve::http::wish::Wish;
+use crate::serve::message::{Seat, Started};
+
+/// `POST /v1/chat/completions`.
+pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Response {
+    let path = "/v1/chat/completions";
+    pass_on(&app, path, Task::Chat, body).await.unwrap_or_else(Refusal::into_response)
+}
+
+/// `POST /v1/completions`.
+pub(super) async fn text(State(app): State<Arc<App>>, body: Body) -> Response {
+    let path = "/v1/completions";
+    pass_on(&app, path, Task::Chat, body).await.unwrap_or_else(Refusal::into_response)
+}
+
+/// `POST /v1/embeddings`: from the models that list the task only. The vectors of two models say nothing to each other,
+/// and the header tells which one made them.
+pub(super) async fn embeddings(State(app): State<Arc<App>>, body: Body) -> Response {
+    if !app.catalog.models().iter().any(|model| model.can(Task::Embedding)) {
+        return Refusal::no_embeddings().into_response();
+    }
+    let path = "/v1/embeddings";
+    pass_on(&app, path, Task::Embedding, body).await.unwrap_or_else(Refusal::into_response)
+}
+
+async fn pass_on(app: &App, path: &str, task: Task, body: Body) -> Result<Response, Refusal> {
+    let body = app.read(body).await?;
+    let request = Wish::read(&body.bytes)?.request(app.next_request(), task, &app.catalog);
+    let target = request.target.clone();
+    let mut seat = Seat::take(&app.to, request)?;
+    let started = seat.start().await?.map_err(|end| Refusal::from(&end))?;
+    let because = app.board().degraded_because(&target, &started.model);
+    let clock = SystemClock::start();
+    let body = started.place.body(&body.bytes).map_or(body.bytes.clone(), Bytes::from);
+    let sent = started
+        .place
+        .post(&app.client, path)
+        .header(CONTENT_TYPE, "application/json")
+        .body(body)
+        .send();
+    let answer = tokio::select! {
+        answer = sent => answer,
+        end = seat.end() => return Err(Refusal::from(&end?)),
+    };
+    let Ok(answer) = answer else {
+        seat.lost("llama-server does not answer").await;
+        return Err(Refusal::model_failed());
+    };
+    let kind = answer.headers().get(CONTENT_TYPE).cloned();
+    let is_stream =
+        kind.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let status = answer.status();
+    let relay = Relay { answer, seat, tally: Tally::default(), clock, is_over: false };
+    let body = if is_stream && status.is_success() {
+        Body::from_stream(futures_util::stream::unfold(relay, |mut relay| async move {
+            relay.next().await.map(|bytes| (Ok::<_, std::convert::Infallible>(bytes), relay))
+        }))
+    } else {
+        Body::from(relay.whole(status).await?)
+    };
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, kind.unwrap_or(HeaderValue::from_static("application/json")));
+    say_what_served(headers, &started, because.as_deref());
+    Ok(response)
+}
+
+fn say_what_served(headers: &mut HeaderMap, started: &Started, because: Option<&str>) {
+    let told = [
+        (MODEL, Some(started.model.as_str())),
+        (TIER, Some(started.tier.as_str())),
+        (DEGRADED_BECAUSE, because),
+    ];
+    for (name, value) in told {
+        // A name that no header can hold is left out.
+        if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// A reply on its way. Dropped before its end, it closes the model's connection and says that the client hung up.
+struct Relay {
+    answer: reqwest::Response,
+    seat: Seat,
+    tally: Tally,
+    clock: SystemClock,
+    is_over: bool,
+}
+
+impl Relay {
+    /// Returns the next bytes of a stream; a stream that breaks off ends with an event that says so.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.is_over {
+            return None;
+        }
+        let chunk = tokio::select! {
+            chunk = self.answer.chunk() => chunk,
+            end = self.seat.end() => {
+                self.is_over = true;
+                let refusal = end.map_or_else(Refusal::from, |end| Refusal::from(&end));
+                return Some(refusal.event().into());
+            }
+        };
+        match chunk {
+            Ok(Some(bytes)) => {
+                self.tally.feed(self.clock.now().since(Timestamp::ZERO), &bytes);
+                if self.tally.is_done() {
+                    // Said at once: a client that has read this hangs up, and has lost nothing by it.
+                    let first_token = self.tally.first_token().unwrap_or_default();
+                    self.seat.done(first_token, self.tally.count());
+                }
+                Some(bytes)
+            }
+            Ok(None) | Err(_) if self.tally.is_done() => {
+                self.is_over = true;
+                None
+            }
+            Ok(None) | Err(_) => {
+                self.is_over = true;
+                self.seat.lost("llama-server broke off its reply").await;
+                Some(Refusal::model_failed().event().into())
+            }
+        }
+    }
+
+    /// Returns a reply that comes in one piece.
+    async fn whole(mut self, status: StatusCode) -> Result<Vec<u8>, Refusal> {
+        let mut whole = Vec::new();
+        loop {
+            let chunk = tokio::select! {
+                chunk = self.answer.chunk() => chunk,
+                end = self.seat.end() => return Err(Refusal::from(&end?)),
+            };
+            match chunk {
+                Ok(Some(bytes)) if whole.len() + bytes.len() <= LONGEST_REPLY => {
+                    whole.extend(bytes);
+                }
+                Ok(None) => break,
+                Ok(Some(_)) | Err(_) => {
+                    self.seat.lost("llama-server broke off its reply").await;
+                    return Err(Refusal::model_failed());
+                }
+            }
+        }
+        if status.is_client_error() {
+            self.seat.refused();
+        } else if status.is_success() {
+            let took = self.clock.now().since(Timestamp::ZERO);
+            let count = Count::read(&whole);
+            self.seat.done(count.first_token.unwrap_or(took), count);
+        } else if String::from_utf8_lossy(&whole).contains(TOO_LARGE) {
+            self.seat.refused();
+            return Err(Refusal::too_large());
+        } else {
+            self.seat.failed(&format!("llama-server answered {}", status.as_u16()));
+            return Err(Refusal::model_failed());
+        }
+        Ok(whole)
+    }
+}
+
+/// What served a reply, and why nothing better.
+const MODEL: HeaderName = HeaderName::from_static("x-tiershift-model");
+const TIER: HeaderName = HeaderName::from_static("x-tiershift-tier");
+const DEGRADED_BECAUSE: HeaderName = HeaderName::from_static("x-tiershift-degraded-because");
+
+/// In the answer to an input longer than the server's batch, status 500, although nothing is wrong with the server (seen
+/// on 2026-11-24).
+const TOO_LARGE: &str = "is too large to process";
+
+/// Chosen: a thousand times the longest reply that we have seen.
+const LONGEST_REPLY: usize = 32 << 20;

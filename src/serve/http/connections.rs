@@ -1,0 +1,221 @@
+//! Connections: how many there may be, how long a client may take to say what it wants, and how long it may leave an
+//! answer unread.
+//!
+//! Nobody keeps a place by doing nothing: where all are taken, the connection that has been idle longest is closed.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_io_timeout::TimeoutStream;
+
+/// What a client may do.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::serve) struct Limits {
+    /// Connections at once.
+    pub(in crate::serve) most: usize,
+    /// From the last answer, or the start, to the end of the next head.
+    pub(in crate::serve) head: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    pub(in crate::serve) unread: Duration,
+}
+
+impl Limits {
+    /// For programs and people.
+    pub(in crate::serve) const USUAL: Self =
+        Self { most: MOST_CONNECTIONS, head: HEAD_TIMEOUT, unread: UNREAD_TIMEOUT };
+}
+
+/// Serves until `stop`, and then finishes what is under way.
+pub(in crate::serve) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) {
+    let guests = Arc::new(Guests::new(limits.most));
+    let ending = GracefulShutdown::new();
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            // The client is gone already, or there is no descriptor left.
+            guests.make_room();
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        match Guests::admit(&guests) {
+            Some(guest) => {
+                drop(tokio::spawn(guest.attend(stream, router.clone(), limits, ending.watcher())));
+            }
+            // Everybody is being served: whoever comes now is told so, if that can be done at once.
+            None => drop(stream.try_write(FULL)),
+        }
+    }
+    drop(listener);
+    ending.shutdown().await;
+}
+
+/// Who is connected.
+#[derive(Debug)]
+struct Guests {
+    most: usize,
+    places: Mutex<BTreeMap<u64, Arc<Place>>>,
+    /// Counts what happens, so that one can tell what happened first.
+    events: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Place {
+    /// The event since which nothing is asked for; [`BUSY`] while something is.
+    idle_since: AtomicU64,
+    closed: Notify,
+}
+
+impl Guests {
+    fn new(most: usize) -> Self {
+        Self { most, places: Mutex::default(), events: AtomicU64::new(0) }
+    }
+
+    /// Gives a place, if need be that of another.
+    fn admit(guests: &Arc<Self>) -> Option<Guest> {
+        if guests.places().len() >= guests.most && !guests.make_room() {
+            return None;
+        }
+        let id = guests.next_event();
+        let place = Arc::new(Place { idle_since: AtomicU64::new(id), closed: Notify::new() });
+        guests.places().insert(id, Arc::clone(&place));
+        Some(Guest { id, place, guests: Arc::clone(guests) })
+    }
+
+    /// Closes the connection that has been idle longest, if one is.
+    fn make_room(&self) -> bool {
+        let mut places = self.places();
+        let idlest = places
+            .iter()
+            .map(|(&id, place)| (place.idle_since.load(Ordering::Relaxed), id))
+            .filter(|&(since, _)| since != BUSY)
+            .min();
+        let place = idlest.and_then(|(_, id)| places.remove(&id));
+        place.inspect(|place| place.closed.notify_one()).is_some()
+    }
+
+    fn next_event(&self) -> u64 {
+        self.events.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn places(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Place>>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection. Dropped, it gives its place back.
+struct Guest {
+    id: u64,
+    place: Arc<Place>,
+    guests: Arc<Guests>,
+}
+
+impl Guest {
+    async fn attend(self, stream: TcpStream, router: Router, limits: Limits, ending: Watcher) {
+        // Tokens are small and shall not wait for one another. Where it cannot be had, they do.
+        let _ = stream.set_nodelay(true);
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(limits.unread));
+        let router = TowerToHyperService::new(router);
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            let stay = self.stay();
+            let answer = router.call(request);
+            async move {
+                // The stay ends with the last of the body.
+                let hold = |body: Body| {
+                    Body::new(body.map_frame(move |frame| {
+                        let _ = &stay;
+                        frame
+                    }))
+                };
+                answer.await.map(|response| response.map(hold))
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head)
+            .max_headers(MOST_HEADERS)
+            .max_buf_size(LONGEST_HEAD)
+            .serve_connection(TokioIo::new(Box::pin(stream)), service);
+        tokio::select! {
+            // How a connection ends is its client's affair.
+            _ = ending.watch(connection) => {}
+            () = self.place.closed.notified() => {}
+        }
+    }
+
+    fn stay(&self) -> Stay {
+        self.place.idle_since.store(BUSY, Ordering::Relaxed);
+        Stay { place: Arc::clone(&self.place), guests: Arc::clone(&self.guests) }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.guests.places().remove(&self.id);
+    }
+}
+
+/// The time from a request to the end of its answer.
+struct Stay {
+    place: Arc<Place>,
+    guests: Arc<Guests>,
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.place.idle_since.store(self.guests.next_event(), Ordering::Relaxed);
+    }
+}
+
+/// No event has this number.
+const BUSY: u64 = u64::MAX;
+
+/// Chosen: half of the descriptors that a process has by default, for each may need one to a model's server.
+const MOST_CONNECTIONS: usize = 512;
+
+/// Chosen: a program sends a head in one piece, and a person's browser does. The clients of OpenAI's libraries drop an
+/// idle connection after 5 s.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Chosen: a laptop whose wireless network is away for a moment comes back in this time.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Chosen: ten times what a browser sends.
+const MOST_HEADERS: usize = 64;
+
+/// Chosen: as above; also what is written ahead of a slow reader.
+const LONGEST_HEAD: usize = 32 << 10;
+
+/// Chosen: descriptors come back when connections end, not at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a client is told while everybody else is being served.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
+Content-Length: 0\r\n\r\n";
+
+#[cfg(test)]
+mod tests;

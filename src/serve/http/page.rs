@@ -1,0 +1,39 @@
+//! The page at `/`: three files of our own. Nothing comes from elsewhere, and a policy holds the browser to it.
+
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::response::IntoResponse;
+
+/// `GET /`.
+pub(super) async fn html() -> impl IntoResponse {
+    file("text/html; charset=utf-8", include_str!("../../../assets/page/index.html"))
+}
+
+/// `GET /page.css`.
+pub(super) async fn css() -> impl IntoResponse {
+    file("text/css; charset=utf-8", include_str!("../../../assets/page/page.css"))
+}
+
+/// `GET /page.js`.
+pub(super) async fn js() -> impl IntoResponse {
+    file("text/javascript; charset=utf-8", include_str!("../../../assets/page/page.js"))
+}
+
+fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    let about: [(HeaderName, &str); 6] = [
+        (CONTENT_TYPE, kind),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (REFERRER_POLICY, "no-referrer"),
+        // A new version's page is another one.
+        (CACHE_CONTROL, "no-cache"),
+    ];
+    (about, text)
+}
+
+/// Scripts and styles from files of ours only, none within the page; no forms, no frames, nothing from elsewhere.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

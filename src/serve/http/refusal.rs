@@ -1,0 +1,179 @@
+//! What a client is told that is not served: OpenAI's error form, and when to come back.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tiershift_core::request::{CancelledBy, End, Rejection};
+
+use crate::serve::message::Gone;
+
+/// Why a client is not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::serve) struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after: None }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+    }
+
+    /// More is said at once than is ever kept.
+    pub(super) fn busy() -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_clients", "too much is asked at once")
+            .retry_after(SOON)
+    }
+
+    /// The model's server broke off, or never answered.
+    pub(super) fn model_failed() -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "model_failed", "the model's server failed; try again")
+            .retry_after(SOON)
+    }
+
+    /// Nothing of the catalog is called so.
+    pub(super) fn unknown_model() -> Self {
+        let message = "no such model or tier: /v1/models lists them, \"auto\" takes what serves";
+        Self::new(StatusCode::NOT_FOUND, "model_not_found", message)
+    }
+
+    /// Nothing of the catalog turns texts into vectors.
+    pub(super) fn no_embeddings() -> Self {
+        let message =
+            "no model here makes embeddings: give one of the catalog the task \"embedding\"";
+        Self::new(StatusCode::NOT_IMPLEMENTED, "no_embeddings", message)
+    }
+
+    /// The model takes texts of this length in pieces only, and this one may not be cut.
+    pub(super) fn too_large() -> Self {
+        let message = "the input is longer than the model's server takes at once: cut it";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "input_too_large", message)
+    }
+
+    fn retry_after(self, span: Duration) -> Self {
+        Self { retry_after: Some(span), ..self }
+    }
+
+    fn shutting_down() -> Self {
+        let message = "the daemon is shutting down";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message).retry_after(RESTART)
+    }
+
+    /// Returns the error as OpenAI writes it.
+    pub(super) fn body(&self) -> Value {
+        let kind =
+            if self.status.is_server_error() { "server_error" } else { "invalid_request_error" };
+        json!({"error": {
+            "message": self.message, "type": kind, "param": null, "code": self.code,
+        }})
+    }
+
+    /// Returns the error as the last event of a stream, wherever the stream broke off.
+    pub(super) fn event(&self) -> String {
+        format!("\n\ndata: {}\n\n", self.body())
+    }
+}
+
+impl From<Gone> for Refusal {
+    fn from(_: Gone) -> Self {
+        Self::shutting_down()
+    }
+}
+
+impl From<&End> for Refusal {
+    fn from(end: &End) -> Self {
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        match end {
+            End::Rejected { reason, retry_after } => {
+                let after = retry_after.unwrap_or(SOON);
+                match reason {
+                    Rejection::QueueFull => Self::new(
+                        StatusCode::TOO_MANY_REQUESTS,
+                        "queue_full",
+                        "as many requests wait as may",
+                    )
+                    .retry_after(after),
+                    Rejection::Deadline => {
+                        let message = "no model could begin in time";
+                        Self::new(unavailable, "deadline", message).retry_after(after)
+                    }
+                    Rejection::Unservable => Self::new(
+                        StatusCode::BAD_REQUEST,
+                        "context_length_exceeded",
+                        "no model here holds a prompt and a reply of this length",
+                    ),
+                    Rejection::UnknownTarget => Self::unknown_model(),
+                    Rejection::ShuttingDown => Self::shutting_down(),
+                }
+            }
+            End::Failed { .. } => Self::model_failed(),
+            End::Cancelled { by: CancelledBy::Shutdown } => Self::shutting_down(),
+            End::Cancelled { by: CancelledBy::DrainDeadline } => {
+                let message = "the model had to make room; try again";
+                Self::new(unavailable, "switching", message).retry_after(SOON)
+            }
+            // These two are known to the client before they are known here.
+            End::Cancelled { by: CancelledBy::Client } | End::Done { .. } => {
+                Self::new(unavailable, "ended", "the request has ended").retry_after(SOON)
+            }
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        if let Some(span) = self.retry_after {
+            // Whole seconds, and never too early.
+            let seconds = span.as_millis().div_ceil(1000).max(1) as u64;
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// Chosen: a client that is told nothing better asks again in a second.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Chosen: how long a restart takes, with a model to load.
+const RESTART: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_without_service_says_what_and_when_to_come_back() {
+        let retry_after = Some(Duration::from_millis(1200));
+        let rejected = |reason| End::Rejected { reason, retry_after };
+        let cancelled = |by| End::Cancelled { by };
+        let cases = [
+            (rejected(Rejection::QueueFull), 429, "queue_full", Some("2")),
+            (rejected(Rejection::Deadline), 503, "deadline", Some("2")),
+            (rejected(Rejection::Unservable), 400, "context_length_exceeded", None),
+            (rejected(Rejection::UnknownTarget), 404, "model_not_found", None),
+            (rejected(Rejection::ShuttingDown), 503, "shutting_down", Some("10")),
+            (cancelled(CancelledBy::Shutdown), 503, "shutting_down", Some("10")),
+            (cancelled(CancelledBy::DrainDeadline), 503, "switching", Some("1")),
+            (End::Failed { error: String::new() }, 502, "model_failed", Some("1")),
+        ];
+        for (end, status, code, retry) in cases {
+            let refusal = Refusal::from(&end);
+            assert_eq!(refusal.body()["error"]["code"], code, "{end:?}");
+            let response = refusal.into_response();
+            assert_eq!(response.status().as_u16(), status, "{end:?}");
+            let told = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap());
+            assert_eq!(told, retry, "{end:?}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What the HTTP side and the controller's thread say to each other. Data and one-time answers; no state is shared.
+
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use tiershift_core::event::Outcome;
+use tiershift_core::model::ModelId;
+use tiershift_core::request::{End, Request, RequestId};
+use tiershift_core::settings::RawSettings;
+use tokio::sync::oneshot;
+
+use crate::backend::place::Place;
+use crate::backend::stream_usage::Count;
+
+/// What the controller's thread is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// A client asks for something.
+    Request(Request, Ticket),
+    /// A client hung up.
+    HangUp(RequestId),
+    /// A running request came to this.
+    Outcome(Outcome),
+    /// The policy's settings are these from now on.
+    Settings(Box<RawSettings>),
+    /// Someone asks for a tier.
+    Switch(String),
+    /// The backend has something to say.
+    Wake,
+    /// Stop: finish what runs.
+    Shutdown,
+    /// Stop at once.
+    Abort,
+}
+
+/// Where a request can be run.
+#[derive(Clone, Debug)]
+pub(super) struct Started {
+    pub(super) place: Place,
+    pub(super) model: ModelId,
+    pub(super) tier: String,
+}
+
+/// The world's half of a request's place: how its client hears of it.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    /// Taken by the start.
+    pub(super) started: Option<oneshot::Sender<Started>>,
+    pub(super) ended: oneshot::Sender<End>,
+}
+
+/// The client's half. Dropped before the end, it tells that the client hung up.
+#[derive(Debug)]
+pub(super) struct Seat {
+    id: RequestId,
+    to: Sender<Message>,
+    started: oneshot::Receiver<Started>,
+    ended: oneshot::Receiver<End>,
+    is_over: bool,
+}
+
+/// The controller's thread is gone: the daemon has ended.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+impl Seat {
+    /// Hands a request in.
+    pub(super) fn take(to: &Sender<Message>, request: Request) -> Result<Self, Gone> {
+        let id = request.id;
+        let (start, started) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let ticket = Ticket { started: Some(start), ended: end };
+        to.send(Message::Request(request, ticket)).map_err(|_| Gone)?;
+        Ok(Self { id, to: to.clone(), started, ended, is_over: false })
+    }
+
+    /// Waits for the start, or for the end of a request that is not started.
+    pub(super) async fn start(&mut self) -> Result<Result<Started, End>, Gone> {
+        match (&mut self.started).await {
+            Ok(started) => Ok(Ok(started)),
+            // The other half was dropped with the end.
+            Err(_) => self.end().await.map(Err),
+        }
+    }
+
+    /// Waits for an end that the controller decides. Called again after it, it would never return.
+    pub(super) async fn end(&mut self) -> Result<End, Gone> {
+        if self.is_over {
+            return std::future::pending().await;
+        }
+        let end = (&mut self.ended).await.map_err(|_| Gone);
+        self.is_over = true;
+        end
+    }
+
+    /// The reply is complete: its first token came after `first_token`, and this is what the server counted.
+    pub(super) fn done(&mut self, first_token: Duration, count: Count) {
+        let Count { prompt_tokens, output_tokens, .. } = count;
+        let output_tokens = output_tokens.unwrap_or_default();
+        let request = self.id;
+        self.report(Outcome::Done { request, first_token, prompt_tokens, output_tokens });
+    }
+
+    /// The model's server answered, and it was no reply.
+    pub(super) fn failed(&mut self, error: &str) {
+        self.report(Outcome::Failed { request: self.id, error: error.to_owned() });
+    }
+
+    /// The connection to the model's server broke. Where that is because its process died, this waits until the
+    /// controller knows: a client that is told earlier would be served by a dead model next.
+    pub(super) async fn lost(&mut self, error: &str) {
+        if tokio::time::timeout(DEATH_NOTICE, self.end()).await.is_err() {
+            self.failed(error);
+        }
+    }
+
+    /// The request itself was wrong: that says nothing about the model.
+    pub(super) fn refused(&mut self) {
+        self.report(Outcome::Cancelled { request: self.id });
+    }
+
+    fn report(&mut self, outcome: Outcome) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            // Nobody listens any more when the daemon has ended.
+            let _ = self.to.send(Message::Outcome(outcome));
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let _ = self.to.send(Message::HangUp(self.id));
+        }
+    }
+}
+
+/// Chosen: a process of ours that died is seen dead in milliseconds, a model of another's server at the next look, of which
+/// there is one every 500 ms; three of them fit in. A client that is told earlier asks again, and is sent to a dead model.
+const DEATH_NOTICE: Duration = Duration::from_millis(1500);

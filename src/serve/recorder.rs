@@ -1,0 +1,153 @@
+//! The flight recorder: every input and output of the controller goes into an event log, and no more than the sizes
+//! and times of requests with them. What it cannot write stops the recording, never the serving.
+//!
+//! A thread of its own writes, so that a slow disk holds nobody up. It does not wake for each record of a busy daemon,
+//! but for those of a moment together: one that is killed loses what came in the last moment. A finished segment is on the
+//! disk before its unpacked form goes; of the segment that is written, a power cut takes what the system has not
+//! written by itself (half a minute on Linux).
+
+mod run;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tiershift_core::driver::Passed;
+use tiershift_core::event::{Event, Record};
+use tiershift_core::time::{Clock, Timestamp};
+use tiershift_core::units::Bytes;
+
+use crate::log::Header;
+use crate::probe::clock::SystemClock;
+use crate::serve::recorder::run::Run;
+
+/// Where a run is recorded, and how much is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPlan {
+    /// The folder of recordings. Each run gets a folder in it.
+    pub folder: std::path::PathBuf,
+    /// A segment that has reached this is finished.
+    pub segment_size: Bytes,
+    /// So is one that has reached this age.
+    pub segment_age: Duration,
+    /// More than this is not kept: the oldest segments go.
+    pub total_size: Bytes,
+}
+
+/// Whether a log is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Recording {
+    /// None was asked for.
+    Off,
+    /// It is.
+    On {
+        /// The name of the run's folder.
+        run: String,
+        /// The segment that is written.
+        segment: u32,
+        /// What all finished segments take on the disk, those of older runs too.
+        kept_bytes: u64,
+        /// Old segments that had to go since the start.
+        dropped_segments: u64,
+    },
+    /// It could not be written any further.
+    Stopped {
+        /// Why.
+        error: String,
+    },
+}
+
+/// Hears how the recording goes, from any thread.
+pub(super) type HearRecording = Arc<dyn Fn(Recording) + Send + Sync>;
+
+/// The controller's end of the recorder.
+pub(super) struct Recorder {
+    to: Option<SyncSender<Record>>,
+    /// Hung up when everything is written.
+    written: Receiver<()>,
+    seq: u64,
+    hear: HearRecording,
+}
+
+impl Recorder {
+    /// Begins a recording. An older one is never written over, nor written on.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written, or another daemon records into it.
+    pub(super) fn begin(plan: LogPlan, header: Header, hear: HearRecording) -> io::Result<Self> {
+        let run = Run::begin(plan, header, Arc::clone(&hear))?;
+        let (to, inbox) = mpsc::sync_channel(MOST_UNWRITTEN);
+        let (writes, written) = mpsc::channel();
+        let tell = Arc::clone(&hear);
+        std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
+            if let Err(error) = write(run, &inbox) {
+                tell(Recording::Stopped { error: error.to_string() });
+            }
+            drop(writes);
+        })?;
+        Ok(Self { to: Some(to), written, seq: 0, hear })
+    }
+
+    /// Records nothing.
+    pub(super) fn off() -> Self {
+        Self { to: None, written: mpsc::channel().1, seq: 0, hear: Arc::new(|_| {}) }
+    }
+
+    /// Takes what passed.
+    pub(super) fn record(&mut self, at: Timestamp, passed: Passed<'_>) {
+        let Some(to) = &self.to else { return };
+        let event = match passed {
+            Passed::Input(input) => Event::Input(input.clone()),
+            Passed::Output(output) => Event::Output(output.clone()),
+        };
+        let sent = to.try_send(Record { seq: self.seq, at, event });
+        self.seq += 1;
+        match sent {
+            Ok(()) => {}
+            // A record that is left out would make a log that cannot be verified.
+            Err(TrySendError::Full(_)) => {
+                self.to = None;
+                let error = format!("the disk is too slow: {MOST_UNWRITTEN} records wait for it");
+                (self.hear)(Recording::Stopped { error });
+            }
+            // It has said why.
+            Err(TrySendError::Disconnected(_)) => self.to = None,
+        }
+    }
+
+    /// Closes the log, without which it counts as torn; a disk that hangs is not waited for long.
+    pub(super) fn close(self) {
+        drop(self.to);
+        if self.written.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
+            let error = "the log could not be closed: the disk hangs".to_owned();
+            (self.hear)(Recording::Stopped { error });
+        }
+    }
+}
+
+/// Writes what comes until nobody sends any more, and closes the log.
+fn write(mut run: Run, inbox: &Receiver<Record>) -> io::Result<()> {
+    let mut clock = SystemClock::start();
+    while let Ok(record) = inbox.recv() {
+        run.write(&record)?;
+        for record in inbox.try_iter() {
+            run.write(&record)?;
+        }
+        run.flush()?;
+        clock.wait_until(clock.now() + GATHER);
+    }
+    run.close()
+}
+
+/// Chosen: some seconds of the busiest log, and at most a few tens of megabytes.
+const MOST_UNWRITTEN: usize = 1 << 14;
+
+/// How long a record may wait for others, where one was written just before. Chosen: fifty wakes a second at most, and
+/// with the time to write far less than the second that a kill may cost.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Chosen: a segment of the usual size is packed in a tenth of it.
+const LAST_WORDS: Duration = Duration::from_secs(10);

@@ -1,0 +1,335 @@
+//! The recording of one run: segments in a folder of its own, packed when they are finished, the oldest of all runs
+//! dropped when there are too many.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use tiershift_core::event::{Event, Record};
+use tiershift_core::time::Timestamp;
+
+use crate::log::{self, Header, LogWriter, Segment, segment_name};
+use crate::measure::record;
+use crate::serve::recorder::{HearRecording, LogPlan, Recording};
+
+/// A recording that is being written.
+pub(super) struct Run {
+    plan: LogPlan,
+    folder: PathBuf,
+    header: Header,
+    hear: HearRecording,
+    segment: LogWriter<BufWriter<File>>,
+    number: u32,
+    began: Timestamp,
+    is_empty: bool,
+    /// Packs the segment before this one, and drops what is too much.
+    packer: Option<JoinHandle<u64>>,
+    dropped: u64,
+    /// Held while the run lasts.
+    _lock: File,
+}
+
+impl Run {
+    /// Begins a recording in a new folder.
+    pub(super) fn begin(plan: LogPlan, header: Header, hear: HearRecording) -> io::Result<Self> {
+        fs::create_dir_all(&plan.folder)?;
+        let lock = lock(&plan.folder)?;
+        let folder = new_folder(&plan.folder)?;
+        let segment = create(&folder, 1, header.clone())?;
+        let mut run = Self {
+            plan,
+            folder,
+            header,
+            hear,
+            segment,
+            number: 1,
+            began: Timestamp::ZERO,
+            is_empty: true,
+            packer: None,
+            dropped: 0,
+            _lock: lock,
+        };
+        run.segment.flush()?;
+        // Older runs may have left too much, or a segment that was not packed.
+        run.start_packer(None)?;
+        Ok(run)
+    }
+
+    /// Writes a record, into the next segment where this one is full.
+    pub(super) fn write(&mut self, record: &Record) -> io::Result<()> {
+        let is_full = self.segment.bytes() >= self.plan.segment_size.get()
+            || record.at.since(self.began) >= self.plan.segment_age;
+        // A segment begins with an input, so that what it brought about stands with it.
+        if is_full && !self.is_empty && matches!(record.event, Event::Input(_)) {
+            self.rotate(record)?;
+        }
+        self.is_empty = false;
+        self.segment.write(record)
+    }
+
+    /// Hands what was written to the system.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.segment.flush()
+    }
+
+    /// Closes the log and packs its last segment.
+    pub(super) fn close(mut self) -> io::Result<()> {
+        self.join_packer();
+        self.segment.finish()?;
+        // Where it cannot be packed, it is whole as it is.
+        let _ = log::pack(&self.folder.join(segment_name(self.number)));
+        Ok(())
+    }
+
+    fn rotate(&mut self, first: &Record) -> io::Result<()> {
+        let number = self.number + 1;
+        let place = Segment { number, first_seq: first.seq, after: self.segment.digest() };
+        let header = Header { segment: Some(place), ..self.header.clone() };
+        let next = create(&self.folder, number, header)?;
+        // Nothing of the next is handed to the system before the last of this one.
+        std::mem::replace(&mut self.segment, next).finish()?;
+        let finished = self.folder.join(segment_name(self.number));
+        (self.number, self.began) = (number, first.at);
+        self.start_packer(Some(finished))
+    }
+
+    fn start_packer(&mut self, finished: Option<PathBuf>) -> io::Result<()> {
+        self.join_packer();
+        let (plan, hear) = (self.plan.clone(), self.hear.clone());
+        let open = self.folder.join(segment_name(self.number));
+        let (segment, before) = (self.number, self.dropped);
+        let run = self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let pack = move || {
+            // Where it cannot be packed, it is whole as it is.
+            let _ = finished.map(|finished| log::pack(&finished));
+            let room = plan.total_size - plan.segment_size;
+            let Kept { bytes, dropped } = keep_newest(&plan.folder, &open, room.get());
+            hear(Recording::On {
+                run,
+                segment,
+                kept_bytes: bytes,
+                dropped_segments: before + dropped,
+            });
+            dropped
+        };
+        self.packer = Some(std::thread::Builder::new().name("packer".to_owned()).spawn(pack)?);
+        Ok(())
+    }
+
+    fn join_packer(&mut self) {
+        if let Some(packer) = self.packer.take() {
+            self.dropped += packer.join().unwrap_or_default();
+        }
+    }
+}
+
+/// What a folder of recordings holds, and what it had to let go.
+#[derive(Debug, PartialEq, Eq)]
+struct Kept {
+    bytes: u64,
+    dropped: u64,
+}
+
+/// Drops the oldest finished segments until the others take no more than `room`. What cannot be read or dropped is
+/// left.
+fn keep_newest(recordings: &Path, open: &Path, room: u64) -> Kept {
+    let runs = log::runs(recordings).unwrap_or_default();
+    let segments = runs.iter().flat_map(|run| log::segments(run).unwrap_or_default());
+    let finished: Vec<_> = segments.filter(|segment| segment.path != open).collect();
+    let mut kept = Kept { bytes: finished.iter().map(|segment| segment.bytes).sum(), dropped: 0 };
+    for segment in finished {
+        if kept.bytes <= room {
+            break;
+        }
+        if fs::remove_file(&segment.path).is_ok() {
+            kept.bytes -= segment.bytes;
+            kept.dropped += 1;
+        }
+    }
+    for run in runs {
+        // One that still holds anything stays.
+        let _ = fs::remove_dir(run);
+    }
+    kept
+}
+
+/// Keeps other daemons out of a folder of recordings, for as long as the file is held.
+fn lock(folder: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).append(true).open(folder.join(".lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let why = "another daemon records into this folder: name another";
+            Err(io::Error::new(io::ErrorKind::WouldBlock, why))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Makes a folder that is named after the moment.
+fn new_folder(recordings: &Path) -> io::Result<PathBuf> {
+    let name: String = record::date().chars().filter(|c| !matches!(c, '-' | ':')).collect();
+    for again in 1..=MOST_RUNS_A_SECOND {
+        let folder = match again {
+            1 => recordings.join(&name),
+            _ => recordings.join(format!("{name}-{again}")),
+        };
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| folder),
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::AlreadyExists))
+}
+
+fn create(folder: &Path, number: u32, header: Header) -> io::Result<LogWriter<BufWriter<File>>> {
+    let path = folder.join(segment_name(number));
+    let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    LogWriter::new(BufWriter::new(file), header)
+}
+
+/// Chosen: a daemon that is started again and again within a second does not work anyway.
+const MOST_RUNS_A_SECOND: u32 = 9;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use tiershift_core::catalog::{Catalog, RawCatalog};
+    use tiershift_core::event::Input;
+    use tiershift_core::machine::{HardwareTier, Machine};
+    use tiershift_core::settings::RawSettings;
+    use tiershift_core::units::Bytes;
+
+    use super::*;
+    use crate::log::{LogEnd, LogLevel, LogReader, LogVersion};
+
+    fn header() -> Header {
+        let machine = Machine { memory: Bytes::from_gib(16), cpus: 8, ..Machine::default() };
+        Header {
+            version: LogVersion::CURRENT,
+            level: LogLevel::Full,
+            name: "test".to_owned(),
+            policy: "proactive".to_owned(),
+            hardware_tier: HardwareTier::MidRange,
+            seed: 0,
+            sources: Vec::new(),
+            settings: RawSettings::default(),
+            catalog: RawCatalog::from(&Catalog::relative_to(machine.memory)),
+            machine,
+            started_at: None,
+            segment: None,
+            fingerprint: String::new(),
+        }
+        .seal()
+    }
+
+    fn plan(folder: &Path) -> LogPlan {
+        LogPlan {
+            folder: folder.to_owned(),
+            segment_size: Bytes::new(8 << 10),
+            segment_age: Duration::from_secs(100),
+            total_size: Bytes::from_gib(1),
+        }
+    }
+
+    fn record(seq: u64, secs: u64) -> Record {
+        let event = Event::Input(Input::SampleMissing { error: "x".repeat(1000) });
+        Record { seq, at: Timestamp::from_secs(secs), event }
+    }
+
+    type Heard = Arc<Mutex<Vec<Recording>>>;
+
+    fn begin(plan: LogPlan) -> (Run, Heard) {
+        let heard = Heard::default();
+        let hears = Arc::clone(&heard);
+        let run = Run::begin(plan, header(), Arc::new(move |it| hears.lock().unwrap().push(it)));
+        (run.unwrap(), heard)
+    }
+
+    #[test]
+    fn a_run_is_one_log_in_segments_of_bounded_size_and_age() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut run, _) = begin(plan(folder.path()));
+        for seq in 0..50 {
+            run.write(&record(seq, seq)).unwrap();
+        }
+        // Nothing for long: the next begins a new segment.
+        run.write(&record(50, 1000)).unwrap();
+        let place = run.folder.clone();
+        let last = run.number;
+        run.close().unwrap();
+        let found = log::segments(&place).unwrap();
+        assert!(found.len() == last as usize && last > 5, "{found:?}");
+        assert!(found.iter().all(|it| it.path.extension().is_some_and(|end| end == "zst")));
+        let mut log = LogReader::open(folder.path()).unwrap();
+        assert_eq!(
+            log.by_ref().map(|it| it.unwrap().seq).collect::<Vec<_>>(),
+            (0..=50).collect::<Vec<_>>()
+        );
+        assert!(matches!(log.end(), Some(LogEnd::Closed { records: 51, .. })));
+    }
+
+    #[test]
+    fn readers_see_what_is_flushed_while_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut run, _) = begin(plan(folder.path()));
+        for seq in 0..30 {
+            run.write(&record(seq, seq)).unwrap();
+            run.flush().unwrap();
+            let mut log = LogReader::open(folder.path()).unwrap();
+            assert_eq!(log.by_ref().map(Result::unwrap).count() as u64, seq + 1);
+            assert_eq!(log.end(), Some(&LogEnd::Torn { records: seq + 1, left_out: 0 }));
+        }
+    }
+
+    #[test]
+    fn the_oldest_segments_go_and_it_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut run, _) = begin(plan(folder.path()));
+        for seq in 0..30 {
+            run.write(&record(seq, seq)).unwrap();
+        }
+        let old = run.folder.clone();
+        run.close().unwrap();
+        let old_segments = log::segments(&old).unwrap().len() as u64;
+        // Of an old run nothing is left, and of this one the newest.
+        let room = Bytes::new(3 << 10);
+        let tight =
+            LogPlan { total_size: plan(folder.path()).segment_size + room, ..plan(folder.path()) };
+        let (mut run, heard) = begin(tight);
+        assert_ne!(run.folder, old, "a run never writes on in an older one's folder");
+        for seq in 0..200 {
+            run.write(&record(seq, seq)).unwrap();
+        }
+        let place = run.folder.clone();
+        run.close().unwrap();
+        assert!(!old.exists(), "{:?}", log::segments(&old));
+        let left = log::segments(&place).unwrap();
+        assert!(left[0].number > 1 && left.len() > 1, "{left:?}");
+        // The last was open when the others were looked at.
+        let finished: u64 = left[..left.len() - 1].iter().map(|it| it.bytes).sum();
+        assert!(finished <= room.get(), "{left:?}");
+        let heard = heard.lock().unwrap();
+        let Some(Recording::On { dropped_segments, segment, .. }) = heard.last() else {
+            panic!("{heard:?}")
+        };
+        let gone = old_segments + u64::from(segment - 1) - (left.len() as u64 - 1);
+        assert_eq!(*dropped_segments, gone);
+        let log = LogReader::open(folder.path()).unwrap();
+        assert!(log.header().segment.as_ref().is_some_and(|it| it.first_seq > 0));
+        assert!(log.map(Result::unwrap).last().is_some_and(|it| it.seq == 199));
+    }
+
+    #[test]
+    fn two_daemons_do_not_record_into_one_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let (run, _) = begin(plan(folder.path()));
+        let second = Run::begin(plan(folder.path()), header(), Arc::new(|_| {}));
+        assert!(second.is_err_and(|error| error.to_string().contains("another daemon")));
+        drop(run);
+        begin(plan(folder.path()));
+    }
+}

@@ -1,0 +1,191 @@
+//! The probe on a thread of its own: a driver that hangs, or a machine that swaps, keeps the controller's thread for a
+//! bounded time only.
+//!
+//! One question at a time. What is answered late belongs to a moment that is over: it is thrown away, and until it
+//! has come, the probe is not asked again.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::time::Duration;
+
+use tiershift_core::probe::{Probe, ProbeError};
+use tiershift_core::sample::Sample;
+use tiershift_core::time::Timestamp;
+
+use crate::probe::system::{OwnProcesses, SystemProbe};
+
+/// The controller's end of the probe.
+pub(super) struct Sampler {
+    questions: SyncSender<Question>,
+    answers: Receiver<Result<Sample, ProbeError>>,
+    patience: Duration,
+    /// Goes along with the next question, and so is never overtaken by one.
+    own: OwnProcesses,
+    /// When the question was asked that has no answer yet.
+    unanswered: Option<Timestamp>,
+}
+
+struct Question {
+    now: Timestamp,
+    own: OwnProcesses,
+}
+
+impl Sampler {
+    /// Begins to read this machine.
+    ///
+    /// # Errors
+    /// Where the system gives no thread.
+    pub(super) fn of_machine(mut probe: SystemProbe) -> io::Result<Self> {
+        Self::begin(PATIENCE, move |now, own| {
+            probe.set_own_processes(own);
+            probe.sample(now)
+        })
+    }
+
+    fn begin(
+        patience: Duration,
+        mut read: impl FnMut(Timestamp, OwnProcesses) -> Result<Sample, ProbeError> + Send + 'static,
+    ) -> io::Result<Self> {
+        let (questions, asked) = mpsc::sync_channel::<Question>(1);
+        let (answer, answers) = mpsc::sync_channel(1);
+        std::thread::Builder::new().name("probe".to_owned()).spawn(move || {
+            while let Ok(Question { now, own }) = asked.recv() {
+                if answer.send(read(now, own)).is_err() {
+                    // Nobody asks any more.
+                    break;
+                }
+            }
+        })?;
+        let own = OwnProcesses::default();
+        Ok(Self { questions, answers, patience, own, unanswered: None })
+    }
+
+    /// Says which processes the managed models run in, from the next sample on.
+    pub(super) fn set_own_processes(&mut self, own: OwnProcesses) {
+        self.own = own;
+    }
+}
+
+impl Probe for Sampler {
+    fn sample(&mut self, now: Timestamp) -> Result<Sample, ProbeError> {
+        let gone = || ProbeError("the thread that reads the machine has ended".to_owned());
+        if let Some(since) = self.unanswered {
+            match self.answers.try_recv() {
+                Ok(_) => self.unanswered = None,
+                Err(TryRecvError::Empty) => {
+                    let span = now.since(since).as_secs();
+                    return Err(ProbeError(format!("a reading has hung for {span} s")));
+                }
+                Err(TryRecvError::Disconnected) => return Err(gone()),
+            }
+        }
+        let question = Question { now, own: self.own.clone() };
+        self.questions.send(question).map_err(|_| gone())?;
+        match self.answers.recv_timeout(self.patience) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Timeout) => {
+                self.unanswered = Some(now);
+                Err(ProbeError(format!("no reading came within {:?}", self.patience)))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(gone()),
+        }
+    }
+}
+
+/// Chosen: half of the usual time between two readings. A reading takes a millisecond or two (measured 2026-11-25), and
+/// much longer where the machine swaps, which is when it is needed most. Whoever wants the controller waits for it, once
+/// each time that the probe hangs.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use tiershift_core::time::Clock;
+
+    use super::*;
+    use crate::probe::clock::SystemClock;
+
+    /// A probe whose readings say which question they answer, and which processes were named with it.
+    struct Rig {
+        sampler: Sampler,
+        asked: Receiver<(u32, OwnProcesses)>,
+        /// Lets one reading go.
+        go: mpsc::Sender<()>,
+    }
+
+    impl Rig {
+        fn new(patience: Duration) -> Self {
+            let (tell, asked) = mpsc::channel();
+            let (go, gate) = mpsc::channel();
+            let mut number = 0;
+            let read = move |_, own| {
+                number += 1;
+                tell.send((number, own)).unwrap();
+                gate.recv().unwrap();
+                Ok(Sample { load_milli: Some(number), ..Sample::default() })
+            };
+            Self { sampler: Sampler::begin(patience, read).unwrap(), asked, go }
+        }
+
+        fn sample(&mut self, second: u64) -> Result<Option<u32>, String> {
+            let sample = self.sampler.sample(Timestamp::from_secs(second));
+            sample.map(|sample| sample.load_milli).map_err(|error| error.to_string())
+        }
+    }
+
+    #[test]
+    fn a_probe_that_hangs_is_waited_for_once_and_read_again_when_it_has_answered() {
+        let patience = Duration::from_millis(50);
+        let mut rig = Rig::new(patience);
+        let clock = SystemClock::start();
+        assert_eq!(rig.sample(2), Err("no reading came within 50ms".to_owned()));
+        let waited = clock.now().since(Timestamp::ZERO);
+        assert!(waited >= patience && waited < LONG, "{waited:?}");
+        // While it hangs it is neither asked nor waited for.
+        for second in 4..1000 {
+            let error = format!("a reading has hung for {} s", second - 2);
+            assert_eq!(rig.sample(second), Err(error));
+        }
+        let waited = clock.now().since(Timestamp::ZERO);
+        assert!(waited < patience * 900, "each was waited for: {waited:?}");
+        assert_eq!(rig.asked.try_iter().count(), 1);
+
+        // The late answer answers nothing; the next question has one of its own.
+        rig.go.send(()).unwrap();
+        rig.go.send(()).unwrap();
+        let mut second = 1000;
+        let answer = loop {
+            match rig.sample(second) {
+                Ok(answer) => break answer,
+                Err(error) => assert!(error.starts_with("a reading has hung"), "{error}"),
+            }
+            second += 1;
+            assert!(clock.now().since(Timestamp::ZERO) < LONG, "readings do not resume");
+        };
+        assert_eq!(answer, Some(2));
+    }
+
+    #[test]
+    fn a_question_carries_the_own_processes_of_its_moment() {
+        let mut rig = Rig::new(LONG);
+        for pid in [7, 8] {
+            rig.go.send(()).unwrap();
+            rig.sampler.set_own_processes(OwnProcesses::new([0]));
+            rig.sampler.set_own_processes(OwnProcesses::new([pid]));
+            rig.sample(u64::from(pid)).unwrap();
+            assert_eq!(rig.asked.try_recv().unwrap().1, OwnProcesses::new([pid]));
+        }
+    }
+
+    #[test]
+    fn a_probe_that_breaks_is_an_error_and_no_wait() {
+        let read = |_, _| panic!("the test's probe breaks");
+        let mut sampler = Sampler::begin(LONG, read).unwrap();
+        for second in [1, 2] {
+            let error = sampler.sample(Timestamp::from_secs(second)).unwrap_err();
+            assert_eq!(error.to_string(), "the thread that reads the machine has ended");
+        }
+    }
+
+    /// Longer than anything here takes.
+    const LONG: Duration = Duration::from_secs(30);
+}

@@ -1,0 +1,166 @@
+//! A second policy on the same inputs, without effect: what it would have made of the day.
+//!
+//! It is the replay of the log, fed while the log is written: others' use, requests and tiers that are asked for as they
+//! come, own use from the simulated backend. `replay LOG --policy OTHER` comes to the same afterwards. It runs on a thread of its own,
+//! always one reading behind, and where it cannot keep up it ends and says so: the serving never waits for it.
+
+pub(super) mod compare;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::time::Duration;
+
+use tiershift_core::catalog::Catalog;
+use tiershift_core::controller::Detail;
+use tiershift_core::decision::Decision;
+use tiershift_core::driver::Passed;
+use tiershift_core::event::{Event, Input, Output};
+use tiershift_core::machine::Machine;
+use tiershift_core::sample::Sample;
+use tiershift_core::settings::RawSettings;
+use tiershift_core::time::Timestamp;
+
+use crate::serve::shadow::compare::{Comparison, ShadowReport, ShadowState};
+use crate::sim::rng::Seed;
+use crate::sim::{Comings, Others, Situation, simulate};
+
+/// What a shadow is made of.
+pub(super) struct ShadowPlan {
+    pub(super) machine: Machine,
+    pub(super) catalog: Catalog,
+    /// Of the policy that has the effect.
+    pub(super) real: RawSettings,
+    /// Of the one that has none.
+    pub(super) shadow: RawSettings,
+}
+
+/// Hears how the two compare, from any thread.
+pub(super) type HearShadow = Arc<dyn Fn(ShadowReport) + Send + Sync>;
+
+/// The controller's end of the shadow.
+pub(super) struct Shadow {
+    to: Option<SyncSender<(Timestamp, Event)>>,
+    ended: Receiver<()>,
+}
+
+impl Shadow {
+    /// Begins a run of the other policy at the beginning of this one.
+    pub(super) fn begin(plan: ShadowPlan, hear: HearShadow) -> std::io::Result<Self> {
+        let (to, inbox) = mpsc::sync_channel(MOST_BEHIND);
+        let (ends, ended) = mpsc::channel();
+        std::thread::Builder::new().name("shadow".to_owned()).spawn(move || {
+            play(plan, inbox, &hear);
+            drop(ends);
+        })?;
+        Ok(Self { to: Some(to), ended })
+    }
+
+    /// There is none.
+    pub(super) fn off() -> Self {
+        Self { to: None, ended: mpsc::channel().1 }
+    }
+
+    /// Takes what passed.
+    pub(super) fn see(&mut self, at: Timestamp, passed: Passed<'_>) {
+        let Some(to) = &self.to else { return };
+        let event = match passed {
+            Passed::Input(Input::Timeout) => return,
+            Passed::Input(input) => Event::Input(input.clone()),
+            // Nobody looks at the gates here.
+            Passed::Output(Output::Decision(decision)) => {
+                Event::Output(Output::Decision(Decision {
+                    gates: Vec::new(),
+                    action: decision.action,
+                    ..*decision
+                }))
+            }
+            Passed::Output(output) => Event::Output(output.clone()),
+        };
+        match to.try_send((at, event)) {
+            Ok(()) => {}
+            // Hung up in the middle, the run ends where it is: its state tells that the last word is missing.
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.to = None,
+        }
+    }
+
+    /// Lets it finish what has begun, and hears the last of it.
+    pub(super) fn close(mut self) {
+        if let Some(to) = self.to.take() {
+            // The last word: what ends without it fell behind.
+            let _ = to.try_send((Timestamp::MAX, Event::Input(Input::Shutdown)));
+        }
+        // A run that does not end in this time is left alone: what it said last stands.
+        let _ = self.ended.recv_timeout(LAST_WORDS);
+    }
+}
+
+/// Plays the other policy for as long as anything comes.
+fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, hear: &HearShadow) {
+    let ShadowPlan { machine, catalog, real, shadow } = plan;
+    let compared = Comparison::new(&machine, &catalog, &real, &shadow);
+    let compared = match compared {
+        Ok(compared) => Rc::new(RefCell::new(compared)),
+        // Checked before it was begun.
+        Err(_) => return,
+    };
+    let comings = Comings::default();
+    let read_next = {
+        let (compared, comings, hear) =
+            (Rc::clone(&compared), Rc::clone(&comings), Arc::clone(hear));
+        let mut is_over = false;
+        move |sample: &mut Sample| {
+            if is_over {
+                return None;
+            }
+            loop {
+                let Ok((at, event)) = inbox.recv() else {
+                    compared.borrow_mut().state = ShadowState::FellBehind;
+                    break;
+                };
+                if at == Timestamp::MAX {
+                    compared.borrow_mut().state = ShadowState::Ended;
+                    break;
+                }
+                compared.borrow_mut().take_real(at, &event);
+                match event {
+                    Event::Input(Input::Sample(reading)) => {
+                        *sample = reading;
+                        hear(compared.borrow().report());
+                        return Some(Ok(at));
+                    }
+                    Event::Input(input @ (Input::Request(_) | Input::Switch { .. })) => {
+                        comings.borrow_mut().push_back((at, input));
+                    }
+                    Event::Input(_) | Event::Output(_) => {}
+                }
+            }
+            is_over = true;
+            None
+        }
+    };
+    let others = Others::recorded_in_place(Box::new(read_next)).with_comings(comings);
+    let situation = Situation::of_recording(machine, catalog, shadow, REPLAYS_SEED, others);
+    let played = simulate(
+        situation,
+        Detail::Changes,
+        Some(&mut |record| compared.borrow_mut().take_shadow(record.at, &record.event)),
+    );
+    let mut compared = compared.borrow_mut();
+    compared.finish();
+    match played {
+        Ok(summary) => compared.summary = Some(summary),
+        Err(error) => compared.state = ShadowState::Failed { error: error.to_string() },
+    }
+    hear(compared.report());
+}
+
+/// What `replay` takes where it is not told otherwise.
+const REPLAYS_SEED: Seed = Seed(1);
+
+/// Chosen: a minute of a busy daemon, and some tens of megabytes.
+const MOST_BEHIND: usize = 1 << 16;
+
+/// Chosen: a day of a simulation takes a tenth of a second, and a minute's rest is what is left at most.
+const LAST_WORDS: Duration = Duration::from_secs(5);

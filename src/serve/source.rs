@@ -1,0 +1,94 @@
+//! What runs the models of a daemon: processes of its own, or a server that somebody else started.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tiershift_core::catalog::Catalog;
+use tiershift_core::event::Adopted;
+use tokio::runtime::Handle;
+
+use crate::backend::live::LiveBackend;
+use crate::backend::llama_server::{Hearers, LlamaServer};
+use crate::backend::remote::server::Trouble;
+use crate::backend::remote::{Remote, Unlisted};
+use crate::inventory::folder::{Folder, FolderError};
+use crate::inventory::listing::RemoteServer;
+
+/// What runs the models.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A process of our own for each.
+    Processes {
+        /// The `llama-server` program.
+        program: PathBuf,
+        /// The model files.
+        folder: Folder,
+    },
+    /// A server that somebody else started.
+    Server(RemoteServer),
+}
+
+/// A backend that is ready for its first command.
+pub(super) struct Started {
+    pub(super) backend: LiveBackend,
+    /// What it has loaded already.
+    pub(super) adopted: Vec<Adopted>,
+    /// Held for as long as the daemon serves.
+    pub(super) claim: Option<File>,
+}
+
+impl Source {
+    /// Prepares to run a catalog's models.
+    pub(super) fn start(
+        &self,
+        catalog: &Catalog,
+        tools: (Handle, reqwest::Client, Hearers),
+    ) -> Result<Started, SourceError> {
+        let (runtime, client, hearers) = tools;
+        match self {
+            Self::Processes { program, folder } => {
+                check_program(program)?;
+                let launches = folder.launches(catalog)?;
+                let claim = folder.claim()?;
+                let home = folder.path().to_owned();
+                let program = program.clone();
+                let mut server =
+                    LlamaServer::new(program, home, launches, runtime, client, hearers);
+                let adopted = if claim.is_some() { server.adopt() } else { Vec::new() };
+                Ok(Started { backend: LiveBackend::Processes(server), adopted, claim })
+            }
+            Self::Server(RemoteServer { server, listed, .. }) => {
+                let server = server.with_client(client);
+                let mut server = Remote::new(server, listed, catalog, runtime, hearers)?;
+                let adopted = server.adopt()?;
+                Ok(Started { backend: LiveBackend::Remote(server), adopted, claim: None })
+            }
+        }
+    }
+}
+
+/// Sees that the program runs at all: a wrong path is told now, and not as a load that fails again and again.
+fn check_program(program: &Path) -> Result<(), SourceError> {
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let ran = command.status().and_then(|status| {
+        if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
+    });
+    ran.map_err(|source| SourceError::Program { program: program.to_owned(), source })
+}
+
+/// Why models cannot be run.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum SourceError {
+    #[error("`{}` does not run: name a llama-server with --llama-server, scripts/get-llama-server.sh gets one", program.display())]
+    Program { program: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error("{0}: correct the catalog, or add the model to the server")]
+    Unlisted(#[from] Unlisted),
+    #[error("the server has gone again: start it, or check the address")]
+    Server(#[from] Trouble),
+}

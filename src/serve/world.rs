@@ -1,0 +1,278 @@
+//! The real machine: its clock, its probe, its model servers, and whoever sends messages to it.
+//!
+//! Everything comes in through one channel, and the moment at which the controller's thread takes a message out
+//! is the moment at which it happened: the log is a total order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use tiershift_core::backend::Backend;
+use tiershift_core::catalog::Catalog;
+use tiershift_core::driver::World;
+use tiershift_core::event::{Adopted, Command, Input, Outcome};
+use tiershift_core::model::{Footprint, ModelId};
+use tiershift_core::probe::{Probe, ProbeError};
+use tiershift_core::request::{End, RequestId};
+use tiershift_core::sample::Sample;
+use tiershift_core::time::{Clock, Timestamp};
+
+use crate::backend::live::LiveBackend;
+use crate::backend::remote::OwnSource;
+use crate::probe::clock::SystemClock;
+use crate::probe::system::OwnProcesses;
+use crate::serve::message::{Message, Started, Ticket};
+use crate::serve::release_lag::Returning;
+use crate::serve::sampler::Sampler;
+
+/// The world of a live run.
+pub(super) struct LiveWorld {
+    clock: SystemClock,
+    sampler: Sampler,
+    returning: Returning,
+    backend: LiveBackend,
+    catalog: Catalog,
+    interval: Duration,
+    next_sample: Timestamp,
+    inbox: Receiver<Message>,
+    inputs: VecDeque<Input>,
+    outcomes: VecDeque<Outcome>,
+    /// The requests that have not ended.
+    tickets: BTreeMap<RequestId, Ticket>,
+    /// Those that run. What is said of any other is late news.
+    running: BTreeMap<RequestId, ModelId>,
+    /// Set while the backend may have something to say.
+    is_woken: bool,
+    is_stopping: bool,
+    is_aborted: bool,
+}
+
+/// What a live world is made of.
+pub(super) struct Parts {
+    pub(super) sampler: Sampler,
+    pub(super) backend: LiveBackend,
+    pub(super) catalog: Catalog,
+    pub(super) interval: Duration,
+    pub(super) inbox: Receiver<Message>,
+    /// What the backend has loaded already.
+    pub(super) adopted: Vec<Adopted>,
+}
+
+impl LiveWorld {
+    /// Begins a run: its clock starts now.
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { sampler, backend, catalog, interval, inbox, adopted } = parts;
+        let adoption = (!adopted.is_empty()).then_some(Input::Adopt { models: adopted });
+        let mut world = Self {
+            clock: SystemClock::start(),
+            sampler,
+            returning: Returning::default(),
+            backend,
+            catalog,
+            interval,
+            next_sample: Timestamp::ZERO,
+            inbox,
+            inputs: adoption.into_iter().collect(),
+            outcomes: VecDeque::new(),
+            tickets: BTreeMap::new(),
+            running: BTreeMap::new(),
+            is_woken: false,
+            is_stopping: false,
+            is_aborted: false,
+        };
+        world.tell_probe();
+        world
+    }
+
+    /// Returns whether it was told to stop and nothing is left to do, or was told to stop at once.
+    pub(super) fn is_over(&self) -> bool {
+        let is_idle = self.inputs.is_empty()
+            && self.outcomes.is_empty()
+            && self.tickets.is_empty()
+            && self.backend.is_empty();
+        self.is_aborted || (self.is_stopping && is_idle)
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Request(request, ticket) => {
+                self.tickets.insert(request.id, ticket);
+                self.inputs.push_back(Input::Request(request));
+            }
+            Message::HangUp(request) => {
+                if self.tickets.contains_key(&request) {
+                    self.inputs.push_back(Input::Cancel { request });
+                }
+            }
+            Message::Outcome(outcome) => self.take_outcome(outcome),
+            Message::Settings(settings) => {
+                self.interval = settings.sampling_interval.0;
+                self.inputs.push_back(Input::Settings(settings));
+            }
+            Message::Switch(tier) => self.inputs.push_back(Input::Switch { tier }),
+            Message::Wake => self.is_woken = true,
+            Message::Shutdown => {
+                if !std::mem::replace(&mut self.is_stopping, true) {
+                    self.inputs.push_back(Input::Shutdown);
+                }
+            }
+            Message::Abort => self.is_aborted = true,
+        }
+    }
+
+    fn take_outcome(&mut self, outcome: Outcome) {
+        let runs = match &outcome {
+            Outcome::Done { request, .. }
+            | Outcome::Failed { request, .. }
+            | Outcome::Cancelled { request } => self.running.remove(request).is_some(),
+            Outcome::Crashed { model, .. } => {
+                let died: Vec<RequestId> = self
+                    .running
+                    .iter()
+                    .filter_map(|(&request, on)| (on == model).then_some(request))
+                    .collect();
+                for request in died {
+                    let error = "the model's process ended".to_owned();
+                    self.take_outcome(Outcome::Failed { request, error });
+                }
+                true
+            }
+            Outcome::Loaded { .. } | Outcome::LoadFailed { .. } | Outcome::Unloaded { .. } => true,
+        };
+        if runs {
+            self.outcomes.push_back(outcome);
+        }
+    }
+
+    fn start(&mut self, request: RequestId, model: &ModelId) {
+        self.running.insert(request, model.clone());
+        let Some(place) = self.backend.place(model) else {
+            let error = "the model's process has ended".to_owned();
+            return self.take_outcome(Outcome::Failed { request, error });
+        };
+        let rung = self.catalog.rung_of(model).unwrap_or_default();
+        let tier = self.catalog.tier_name(rung).to_owned();
+        let started = Started { place, model: model.clone(), tier };
+        if let Some(start) = self.tickets.get_mut(&request).and_then(|it| it.started.take()) {
+            // A client that is gone has told so, or is about to.
+            let _ = start.send(started);
+        }
+    }
+
+    /// Returns where each loaded model's own use is taken from.
+    pub(super) fn own_sources(&self) -> Vec<(ModelId, OwnSource)> {
+        self.backend.own_sources()
+    }
+
+    fn tell_probe(&mut self) {
+        self.sampler.set_own_processes(OwnProcesses::new(self.backend.pids()));
+    }
+}
+
+impl Clock for LiveWorld {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Returns early when a message has come.
+    fn wait_until(&mut self, deadline: Timestamp) -> Timestamp {
+        let has_news = self.is_woken || !self.inputs.is_empty() || !self.outcomes.is_empty();
+        let span = if has_news { Duration::ZERO } else { deadline.since(self.clock.now()) };
+        if let Ok(message) = self.inbox.recv_timeout(span) {
+            self.take(message);
+            for _ in 1..MOST_MESSAGES_AT_ONCE {
+                let Ok(message) = self.inbox.try_recv() else { break };
+                self.take(message);
+            }
+        }
+        self.clock.now()
+    }
+}
+
+impl Probe for LiveWorld {
+    fn sample(&mut self, now: Timestamp) -> Result<Sample, ProbeError> {
+        if self.next_sample <= now {
+            // A fixed grid, unless a moment of it was missed: a machine that slept is read once.
+            self.next_sample += self.interval;
+            if self.next_sample <= now {
+                self.next_sample = now + self.interval;
+            }
+        }
+        let mut sample = self.sampler.sample(now)?;
+        attribute(&mut sample, self.backend.figures());
+        if let Some(memory) = &mut sample.memory {
+            self.returning.count(now, memory);
+        }
+        Ok(sample)
+    }
+}
+
+impl Backend for LiveWorld {
+    fn submit(&mut self, now: Timestamp, command: &Command) {
+        match command {
+            Command::Load { .. } | Command::Unload { .. } => {
+                self.backend.submit(now, command);
+                self.tell_probe();
+            }
+            Command::Start { request, model } => self.start(*request, model),
+            // Its connection is closed when its client hears the end, which follows.
+            Command::Cancel { request } => {
+                self.take_outcome(Outcome::Cancelled { request: *request });
+            }
+        }
+    }
+
+    fn poll(&mut self, now: Timestamp) -> Option<Outcome> {
+        if self.outcomes.is_empty() && self.is_woken {
+            match self.backend.poll(now) {
+                Some(outcome) => self.take_outcome(outcome),
+                None => self.is_woken = false,
+            }
+            self.tell_probe();
+        }
+        self.outcomes.pop_front()
+    }
+
+    fn next_wakeup(&self) -> Option<Timestamp> {
+        (self.is_woken || !self.outcomes.is_empty()).then(|| self.clock.now())
+    }
+}
+
+impl World for LiveWorld {
+    /// Nothing is decided on a sample before it is known what is loaded already.
+    fn next_sample(&self) -> Option<Timestamp> {
+        let adopts = matches!(self.inputs.front(), Some(Input::Adopt { .. }));
+        (!adopts).then_some(self.next_sample)
+    }
+
+    fn next_input(&self) -> Option<Timestamp> {
+        (!self.inputs.is_empty()).then(|| self.clock.now())
+    }
+
+    fn poll_input(&mut self, _: Timestamp) -> Option<Input> {
+        self.inputs.pop_front()
+    }
+
+    fn ended(&mut self, _: Timestamp, request: RequestId, end: &End) {
+        self.running.remove(&request);
+        if let Some(ticket) = self.tickets.remove(&request) {
+            let _ = ticket.ended.send(end.clone());
+        }
+    }
+}
+
+/// Takes off others' use what our models use by a figure: the probe sees no process of theirs.
+fn attribute(sample: &mut Sample, figures: Footprint) {
+    let vram = sample.gpus.first_mut().and_then(|gpu| gpu.vram.as_mut());
+    for (space, figure) in [(sample.memory.as_mut(), figures.ram), (vram, figures.vram)] {
+        if let Some(space) = space {
+            // No more than there is: a figure is no reading.
+            let own = figure.min(space.others);
+            space.others = space.others - own;
+            space.own += own;
+        }
+    }
+}
+
+/// Chosen: what waits in the channel is handed over together, but a flood does not keep the rest waiting.
+const MOST_MESSAGES_AT_ONCE: usize = 1024;

@@ -1,0 +1,21 @@
+//! What is done to the controller during a run, past its policy.
+
+use tiershift_core::time::Timestamp;
+
+/// Something that is done to the controller at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// The moment.
+    pub at: Timestamp,
+    /// What is done.
+    pub kind: ActionKind,
+}
+
+/// What is done to the controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActionKind {
+    /// Someone asks for this tier, past the scaler; `none` unloads.
+    Switch(String),
+    /// The run is told to stop: finish what runs, unload.
+    Shutdown,
+}

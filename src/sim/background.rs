@@ -1,0 +1,521 @@
+//! What everybody else uses over time: shapes and traces that add up.
+//!
+//! Every shape is a closed form in time: what it gives at a moment does not depend on when, or how often, it
+//! was asked before. What is random is drawn from a stream of its own for each cell of time.
+
+mod shape;
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tiershift_core::machine::Machine;
+use tiershift_core::sample::{GpuSample, Pressure, Rate, Sample, Space};
+use tiershift_core::time::{SpanText, Timestamp};
+use tiershift_core::units::{Bytes, Percent};
+
+use crate::sim::rng::Seed;
+
+pub use shape::{Amount, RawShape};
+
+/// What everybody else uses over time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Background {
+    machine: Machine,
+    seed: Seed,
+    layers: Vec<Layer>,
+}
+
+/// One `[[background]]` table, checked: where it adds, and what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// What it adds to; every resource that the trace has, where `None`.
+    pub resource: Option<OthersUse>,
+    /// The GPU, for video memory and GPU time.
+    pub gpu: u8,
+    /// Begins here.
+    pub at: Timestamp,
+    /// Ends just before this.
+    pub until: Timestamp,
+    /// What it adds over time.
+    pub shape: RawShape,
+    /// The readings of a trace shape.
+    pub series: Option<Arc<Series>>,
+}
+
+/// One `[[background]]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+// Serde refuses unknown keys in the flattened part; an editor needs to be told.
+#[schemars(extend("unevaluatedProperties" = false))]
+pub struct RawBackground {
+    /// What is used. Must be given, except for a trace: without it a trace brings all that it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<OthersUse>,
+    /// The GPU, for `vram` and `gpu`. Default 0. Not for a trace, whose GPUs are the machine's, one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<u8>,
+    /// When it begins. Default: at the start. Before it the shape adds nothing; a step and a ramp add `from`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<SpanText>,
+    /// When it ends. Default: with the run. After it the shape adds nothing; a step adds `from` again, a ramp
+    /// stays at `to`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<SpanText>,
+    /// What it adds over time.
+    #[serde(flatten)]
+    pub shape: RawShape,
+}
+
+/// The keys of [`RawBackground`] itself.
+pub(crate) const COMMON_KEYS: &[&str] = &["resource", "gpu", "at", "until", "shape"];
+
+/// What others can use.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum OthersUse {
+    /// Main memory: an amount, or a share of the machine's.
+    Memory,
+    /// Swap space: an amount, or a share of the machine's.
+    Swap,
+    /// Video memory: an amount, or a share of the GPU's.
+    Vram,
+    /// Processor time: a share.
+    Cpu,
+    /// GPU time: a share.
+    Gpu,
+    /// Time in which some task waited for memory: a share.
+    Pressure,
+}
+
+/// The readings of a trace, in order of time; not empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    readings: Vec<(Timestamp, Sample)>,
+    /// The mean gap between readings: how long the last one is held before a trace begins again.
+    step: std::time::Duration,
+}
+
+impl Background {
+    /// Returns the use that the layers add up to on this machine.
+    pub fn new(machine: Machine, layers: Vec<Layer>, seed: Seed) -> Self {
+        Self { machine, seed, layers }
+    }
+
+    /// Draws what is random from another seed.
+    pub fn set_seed(&mut self, seed: Seed) {
+        self.seed = seed;
+    }
+
+    /// Returns the layers, in the order of the file.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Returns a reading of the machine without the managed models: own use is zero.
+    ///
+    /// Memory, swap and video memory are told wherever the machine has them. Processor, GPU time and pressure
+    /// are told only where a layer adds to them: a scenario that does not speak of them does not constrain
+    /// on them.
+    pub fn sample(&mut self, now: Timestamp) -> Sample {
+        let mut sums = Sums::new(self.machine.gpus.len());
+        for (place, layer) in self.layers.iter().enumerate() {
+            layer.add(&mut sums, &self.machine, self.seed, place, now);
+        }
+        sums.into_sample(&self.machine)
+    }
+}
+
+impl Layer {
+    fn add(&self, sums: &mut Sums, machine: &Machine, seed: Seed, place: usize, now: Timestamp) {
+        if let (RawShape::Trace(play), Some(series)) = (&self.shape, &self.series) {
+            // A trace tells a rate for as long as the run lasts, also before it begins.
+            let reading = (self.at..self.until)
+                .contains(&now)
+                .then(|| play.reading(series, now.since(self.at)))
+                .flatten();
+            let told = reading.unwrap_or_else(|| series.first());
+            let weight = if reading.is_some() { play.scale.0.fraction() } else { 0.0 };
+            sums.add_reading(told, machine, self.resource, play.relative, weight);
+            return;
+        }
+        let Some(resource) = self.resource else { return };
+        let total = match resource {
+            OthersUse::Memory => Some(machine.memory),
+            OthersUse::Swap => Some(machine.swap),
+            OthersUse::Vram => machine.gpus.get(usize::from(self.gpu)).copied(),
+            OthersUse::Cpu | OthersUse::Gpu | OthersUse::Pressure => None,
+        };
+        let value = self.shape.value(self.at, self.until, now, total, seed, place);
+        sums.add(resource, usize::from(self.gpu), value);
+    }
+}
+
+impl Series {
+    /// Returns a series of readings in order of time.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn new(readings: Vec<(Timestamp, Sample)>) -> Self {
+        assert!(!readings.is_empty(), "a trace shape without readings was refused before");
+        let began = readings[0].0;
+        let spans = u32::try_from(readings.len() - 1).unwrap_or(u32::MAX).max(1);
+        let step = readings[readings.len() - 1].0.since(began) / spans;
+        let readings =
+            readings.into_iter().map(|(at, s)| (Timestamp::ZERO + at.since(began), s)).collect();
+        Self { readings, step: step.max(std::time::Duration::from_nanos(1)) }
+    }
+
+    /// Returns whether any reading tells of a resource; of any resource, where `None`.
+    pub(crate) fn tells(&self, resource: Option<OthersUse>) -> bool {
+        let tells = |sample: &Sample| match resource {
+            None => *sample != Sample::default(),
+            Some(OthersUse::Memory) => sample.memory.is_some(),
+            Some(OthersUse::Swap) => sample.swap.is_some(),
+            Some(OthersUse::Cpu) => sample.cpu.is_some(),
+            Some(OthersUse::Pressure) => sample.pressure.is_some(),
+            Some(OthersUse::Vram) => sample.gpus.iter().any(|gpu| gpu.vram.is_some()),
+            Some(OthersUse::Gpu) => sample.gpus.iter().any(|gpu| gpu.utilization.is_some()),
+        };
+        self.readings.iter().any(|(_, sample)| tells(sample))
+    }
+
+    fn first(&self) -> &Sample {
+        &self.readings[0].1
+    }
+
+    /// Returns how long the series lasts, the last reading held for one step.
+    pub(super) fn length(&self) -> std::time::Duration {
+        self.readings[self.readings.len() - 1].0.since(Timestamp::ZERO) + self.step
+    }
+
+    /// Returns the last reading that is not later than `into` the series.
+    pub(super) fn at(&self, into: std::time::Duration) -> &Sample {
+        let moment = Timestamp::ZERO + into;
+        let after = self.readings.partition_point(|(at, _)| *at <= moment);
+        &self.readings[after.saturating_sub(1)].1
+    }
+}
+
+/// What has been added up so far, in bytes and in thousandths of a percent. Signed: a shape may take away.
+struct Sums {
+    memory: f64,
+    swap: f64,
+    vram: Vec<f64>,
+    cpu: Option<f64>,
+    gpu: Vec<Option<f64>>,
+    pressure: Option<[f64; 4]>,
+}
+
+impl Sums {
+    fn new(gpus: usize) -> Self {
+        Self {
+            memory: 0.0,
+            swap: 0.0,
+            vram: vec![0.0; gpus],
+            cpu: None,
+            gpu: vec![None; gpus],
+            pressure: None,
+        }
+    }
+
+    fn add(&mut self, resource: OthersUse, gpu: usize, value: f64) {
+        match resource {
+            OthersUse::Memory => self.memory += value,
+            OthersUse::Swap => self.swap += value,
+            OthersUse::Vram => {
+                if let Some(sum) = self.vram.get_mut(gpu) {
+                    *sum += value;
+                }
+            }
+            OthersUse::Cpu => *self.cpu.get_or_insert(0.0) += value,
+            OthersUse::Gpu => {
+                if let Some(sum) = self.gpu.get_mut(gpu) {
+                    *sum.get_or_insert(0.0) += value;
+                }
+            }
+            OthersUse::Pressure => self.pressure.get_or_insert([0.0; 4])[0] += value,
+        }
+    }
+
+    /// Adds a reading's others' use; its own use was that of other models than ours.
+    fn add_reading(
+        &mut self,
+        reading: &Sample,
+        machine: &Machine,
+        only: Option<OthersUse>,
+        relative: bool,
+        weight: f64,
+    ) {
+        let wanted = |resource| only.is_none_or(|only| only == resource);
+        let space = |space: &Space, total: Bytes| {
+            let others = space.others.get() as f64 * weight;
+            match relative && space.total != Bytes::ZERO {
+                true => others / space.total.get() as f64 * total.get() as f64,
+                false => others,
+            }
+        };
+        let rate = |rate: &Rate| f64::from(rate.others.milli()) * weight;
+        if let Some(memory) = reading.memory.as_ref().filter(|_| wanted(OthersUse::Memory)) {
+            self.add(OthersUse::Memory, 0, space(memory, machine.memory));
+        }
+        if let Some(swap) = reading.swap.as_ref().filter(|_| wanted(OthersUse::Swap)) {
+            self.add(OthersUse::Swap, 0, space(swap, machine.swap));
+        }
+        if let Some(cpu) = reading.cpu.as_ref().filter(|_| wanted(OthersUse::Cpu)) {
+            self.add(OthersUse::Cpu, 0, rate(cpu));
+        }
+        for (i, (gpu, &total)) in reading.gpus.iter().zip(&machine.gpus).enumerate() {
+            if let Some(vram) = gpu.vram.as_ref().filter(|_| wanted(OthersUse::Vram)) {
+                self.add(OthersUse::Vram, i, space(vram, total));
+            }
+            if let Some(use_) = gpu.utilization.as_ref().filter(|_| wanted(OthersUse::Gpu)) {
+                self.add(OthersUse::Gpu, i, rate(use_));
+            }
+        }
+        if let Some(p) = reading.pressure.as_ref().filter(|_| wanted(OthersUse::Pressure)) {
+            let sums = self.pressure.get_or_insert([0.0; 4]);
+            let kinds = [p.memory_some, p.memory_full, p.cpu_some, p.io_some];
+            for (sum, kind) in sums.iter_mut().zip(kinds) {
+                *sum += f64::from(kind.milli()) * weight;
+            }
+        }
+    }
+
+    fn into_sample(self, machine: &Machine) -> Sample {
+        // `as` saturates: what was taken below zero is nothing.
+        let space = |total, sum: f64| Space {
+            total,
+            others: Bytes::new(sum.round() as u64),
+            own: Bytes::ZERO,
+        };
+        let share = |sum: f64| {
+            let milli = sum.round().clamp(0.0, f64::from(Percent::ONE_HUNDRED.milli()));
+            Percent::from_milli(milli as u32)
+        };
+        let rate = |sum| Rate { others: share(sum), own: Percent::ZERO };
+        let gpus = machine.gpus.iter().zip(self.vram.iter().zip(&self.gpu));
+        Sample {
+            memory: Some(space(machine.memory, self.memory)),
+            swap: (machine.swap != Bytes::ZERO).then(|| space(machine.swap, self.swap)),
+            cpu: self.cpu.map(rate),
+            pressure: self.pressure.map(|[memory_some, memory_full, cpu_some, io_some]| Pressure {
+                memory_some: share(memory_some),
+                memory_full: share(memory_full),
+                cpu_some: share(cpu_some),
+                io_some: share(io_some),
+            }),
+            gpus: gpus
+                .map(|(&total, (&vram, &busy))| GpuSample {
+                    vram: Some(space(total, vram)),
+                    utilization: busy.map(rate),
+                    temperature: None,
+                })
+                .collect(),
+            ..Sample::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn background(tables: &str) -> Background {
+        background_in(tables, Path::new(""))
+    }
+
+    use std::path::Path;
+
+    fn background_in(tables: &str, folder: &Path) -> Background {
+        let text = format!(
+            "duration = \"2h\"\n[machine]\nmemory = \"16GiB\"\nswap = \"4GiB\"\ngpus = [\"8GiB\"]\n{tables}"
+        );
+        crate::scenario::parse(&text, "shapes.toml", folder)
+            .unwrap_or_else(|error| panic!("{error}"))
+            .background
+    }
+
+    /// Checks a shape's memory use, in MiB, at moments given in seconds.
+    #[track_caller]
+    fn check(shape: &str, want: &[(u64, u64)]) {
+        let mut others = background(&format!("[[background]]\nresource = \"memory\"\n{shape}"));
+        for &(second, mib) in want {
+            let got = others.sample(Timestamp::from_secs(second)).memory.unwrap().others;
+            assert_eq!(got, Bytes::from_mib(mib), "{shape} at {second} s");
+        }
+    }
+
+    #[test]
+    fn shapes_have_the_values_of_their_closed_forms() {
+        check("shape = \"constant\"\nlevel = \"25%\"", &[(0, 4096), (7200, 4096), (9999, 4096)]);
+        check(
+            "shape = \"constant\"\nlevel = \"1GiB\"\nat = \"10s\"\nuntil = \"20s\"",
+            &[(9, 0), (10, 1024), (19, 1024), (20, 0)],
+        );
+        check(
+            "shape = \"step\"\nfrom = \"1GiB\"\nto = \"2GiB\"\nat = \"10s\"\nuntil = \"20s\"",
+            &[(0, 1024), (9, 1024), (10, 2048), (20, 1024)],
+        );
+        check(
+            "shape = \"ramp\"\nfrom = \"1GiB\"\nto = \"2GiB\"\nat = \"100s\"\nuntil = \"200s\"",
+            &[(0, 1024), (100, 1024), (150, 1536), (200, 2048), (300, 2048)],
+        );
+        // Without an end, the run's end: two hours.
+        check("shape = \"ramp\"\nto = \"2GiB\"", &[(0, 0), (3600, 1024), (7200, 2048)]);
+        check(
+            "shape = \"saw\"\nto = \"1GiB\"\nperiod = \"100s\"",
+            &[(0, 0), (50, 512), (75, 768), (100, 0), (150, 512)],
+        );
+        check(
+            "shape = \"sine\"\nfrom = \"3GiB\"\nto = \"6GiB\"\nperiod = \"1h\"",
+            &[(0, 3072), (900, 4608), (1800, 6144), (2700, 4608), (3600, 3072)],
+        );
+        check(
+            "shape = \"leak\"\nper-minute = \"60MiB\"\nto = \"1GiB\"\nat = \"60s\"\nuntil = \"2000s\"",
+            &[(59, 0), (60, 0), (61, 1), (120, 60), (1999, 1024), (2000, 0)],
+        );
+    }
+
+    #[test]
+    fn shapes_add_up_and_never_below_nothing() {
+        let mut others = background(
+            "[[background]]\nresource = \"memory\"\nshape = \"constant\"\nlevel = \"1GiB\"\n\
+             [[background]]\nresource = \"memory\"\nshape = \"constant\"\nlevel = \"2GiB\"\n\
+             [[background]]\nresource = \"swap\"\nshape = \"constant\"\nlevel = \"50%\"\n\
+             [[background]]\nresource = \"vram\"\nshape = \"noise\"\namplitude = \"1GiB\"\n\
+             [[background]]\nresource = \"gpu\"\nshape = \"constant\"\nlevel = \"70%\"\n\
+             [[background]]\nresource = \"gpu\"\nshape = \"constant\"\nlevel = \"70%\"",
+        );
+        let mut least = Bytes::MAX;
+        for second in 0..1000 {
+            let sample = others.sample(Timestamp::from_secs(second));
+            assert_eq!(sample.memory.unwrap().others, Bytes::from_gib(3));
+            assert_eq!(sample.swap.unwrap().others, Bytes::from_gib(2));
+            assert_eq!(sample.gpus[0].utilization.unwrap().others, Percent::ONE_HUNDRED);
+            assert_eq!(sample.cpu, None, "nothing speaks of the processor");
+            least = least.min(sample.gpus[0].vram.unwrap().others);
+        }
+        assert_eq!(least, Bytes::ZERO, "half of the noise is below nothing");
+    }
+
+    #[test]
+    fn what_is_random_does_not_depend_on_when_it_is_asked() {
+        let tables = "[[background]]\nresource = \"memory\"\nshape = \"burst\"\nfrom = \"1GiB\"\nto = \"2GiB\"\n\
+             period = \"1m\"\nlength = \"5s\"\nchance = \"50%\"\n\
+             [[background]]\nresource = \"memory\"\nshape = \"noise\"\namplitude = \"500MiB\"";
+        let at = |others: &mut Background, second| others.sample(Timestamp::from_secs(second));
+        let mut forwards = background(tables);
+        let every: Vec<Sample> = (0..7200).map(|second| at(&mut forwards, second)).collect();
+        let mut backwards = background(tables);
+        for second in (0..7200).rev().step_by(7) {
+            assert_eq!(at(&mut backwards, second), every[second as usize], "at {second} s");
+        }
+        backwards.set_seed(Seed(2));
+        assert_ne!(at(&mut backwards, 100), every[100], "another seed is other luck");
+    }
+
+    #[test]
+    fn a_burst_comes_once_in_each_period_with_its_chance() {
+        let seconds_high = |chance: &str| {
+            let mut others = background(&format!(
+                "[[background]]\nresource = \"cpu\"\nshape = \"burst\"\nto = \"80%\"\nperiod = \"1m\"\n\
+                 length = \"5s\"\nchance = \"{chance}\""
+            ));
+            let high = |second: &u64| {
+                let cpu = others.sample(Timestamp::from_secs(*second)).cpu.unwrap().others;
+                assert!([Percent::ZERO, Percent::new(80)].contains(&cpu));
+                cpu > Percent::ZERO
+            };
+            (0..7200).filter(high).count()
+        };
+        assert_eq!(seconds_high("100%"), 120 * 5);
+        let half = seconds_high("50%");
+        assert!((200..400).contains(&half), "{half} of 600 seconds");
+        assert_eq!(seconds_high("0%"), 0);
+    }
+
+    #[test]
+    fn noise_fills_its_amplitude_evenly() {
+        let mut others = background(
+            "[[background]]\nresource = \"memory\"\nshape = \"constant\"\nlevel = \"8GiB\"\n\
+             [[background]]\nresource = \"memory\"\nshape = \"noise\"\namplitude = \"1GiB\"",
+        );
+        // At the nodes, where the value is drawn and not between two that are.
+        let drawn: Vec<f64> = (0..720)
+            .map(|cell| others.sample(Timestamp::from_secs(cell * 10)).memory.unwrap().others)
+            .map(|use_| use_.as_gib() - 8.0)
+            .collect();
+        assert!(drawn.iter().all(|value| (-1.0..=1.0).contains(value)));
+        let mean = drawn.iter().sum::<f64>() / drawn.len() as f64;
+        let variance = drawn.iter().map(|value| value * value).sum::<f64>() / drawn.len() as f64;
+        assert!(mean.abs() < 0.07, "mean {mean}");
+        assert!((variance - 1.0 / 3.0).abs() < 0.04, "variance {variance}, want a third");
+    }
+
+    #[test]
+    fn a_trace_is_held_between_readings_scaled_and_begun_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let reading = |second, gib| {
+            let memory = Space {
+                total: Bytes::from_gib(8),
+                others: Bytes::from_gib(gib),
+                own: Bytes::from_gib(1),
+            };
+            (Timestamp::from_secs(second), Sample { memory: Some(memory), ..Sample::default() })
+        };
+        let readings = vec![reading(0, 1), reading(10, 2), reading(20, 3)];
+        let machine = Machine { memory: Bytes::from_gib(8), ..Machine::default() };
+        let path = folder.path().join("short.csv");
+        write_trace(&path, &machine, &readings);
+        let check = |options: &str, want: &[(u64, u64)]| {
+            let tables =
+                format!("[[background]]\nshape = \"trace\"\nfile = \"short.csv\"\n{options}");
+            let mut others = background_in(&tables, folder.path());
+            for &(second, gib) in want {
+                let got = others.sample(Timestamp::from_secs(second)).memory.unwrap();
+                assert_eq!(got.others, Bytes::from_gib(gib), "{options} at {second} s");
+                assert_eq!(got.own, Bytes::ZERO, "their own models were not ours");
+            }
+        };
+        check("", &[(0, 1), (9, 1), (10, 2), (19, 2), (20, 3), (7000, 3)]);
+        check("loop = true", &[(29, 3), (30, 1), (40, 2), (62, 1)]);
+        check("offset = \"12s\"", &[(0, 2), (8, 3)]);
+        check("scale = \"200%\"", &[(0, 2), (10, 4)]);
+        check("relative = true", &[(0, 2), (10, 4)]);
+        check("at = \"5s\"\nuntil = \"20s\"", &[(4, 0), (5, 1), (15, 2), (20, 0)]);
+        let tables =
+            "[[background]]\nshape = \"trace\"\nfile = \"short.csv\"\nresource = \"cpu\"\n";
+        let text = format!("duration = \"1m\"\n[machine]\nmemory = \"16GiB\"\n{tables}");
+        let error = crate::scenario::parse(&text, "x.toml", folder.path()).unwrap_err().to_string();
+        assert!(error.contains("`resource` must be something that the trace tells"), "{error}");
+    }
+
+    fn write_trace(path: &Path, machine: &Machine, readings: &[(Timestamp, Sample)]) {
+        let file = std::fs::File::create(path).unwrap();
+        let mut writer = crate::trace::NativeWriter::new(file, machine, &[]).unwrap();
+        for (at, sample) in readings {
+            writer.write(*at, sample).unwrap();
+        }
+        drop(writer.into_inner());
+    }
+
+    #[test]
+    fn a_trace_that_is_not_there_is_refused_with_its_place() {
+        let text = "duration = \"1m\"\n[machine]\nmemory = \"16GiB\"\n[[background]]\nshape = \"trace\"\nfile = \"no.csv\"";
+        let error = crate::scenario::parse(text, "x.toml", Path::new("")).unwrap_err().to_string();
+        assert!(error.contains("x.toml:6:1") && error.contains("cannot open no.csv"), "{error}");
+    }
+
+    #[test]
+    fn a_reading_in_ten_years_is_as_good_as_the_first() {
+        let mut series = Series::new(vec![(Timestamp::ZERO, Sample::default())]);
+        assert_eq!(series.length(), Duration::from_nanos(1), "one reading lasts a moment");
+        series.step = Duration::from_secs(1);
+        assert_eq!(*series.at(Duration::from_secs(315_000_000)), Sample::default());
+    }
+}

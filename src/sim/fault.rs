@@ -1,0 +1,303 @@
+//! What goes wrong: data only. The simulated machine and backend act on it.
+//!
+//! # Source
+//! The faults are those of a local machine that peers' users report; each kind cites one.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tiershift_core::sample::Resource;
+use tiershift_core::time::{SpanText, Timestamp};
+use tiershift_core::units::{Bytes, BytesText, Percent, PercentText};
+
+/// Something that goes wrong in a window of time, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    /// From this moment on; for [`FaultKind::Suspend`], [`FaultKind::Crash`] the moment itself.
+    pub at: Timestamp,
+    /// Until just before this moment; the run's end where the file gives none.
+    pub until: Timestamp,
+    /// How probable it is at each occasion (a reading, a load, an unload, a moment).
+    pub probability: Percent,
+    /// What goes wrong.
+    pub kind: FaultKind,
+}
+
+impl Fault {
+    /// Returns whether the window is open.
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        (self.at..self.until).contains(&now)
+    }
+}
+
+/// One `[[fault]]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+// Serde refuses unknown keys in the flattened part; an editor needs to be told.
+#[schemars(extend("unevaluatedProperties" = false))]
+pub struct RawFault {
+    /// When it begins. Default: at the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<SpanText>,
+    /// When it ends. Default: with the run. Not for `suspend` and `crash`, which are moments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<SpanText>,
+    /// How probable it is at each occasion. Default `100%`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probability: Option<PercentText>,
+    /// What goes wrong.
+    #[serde(flatten)]
+    pub kind: FaultKind,
+}
+
+/// The keys of [`RawFault`] itself.
+pub(crate) const COMMON_KEYS: &[&str] = &["at", "until", "probability", "kind"];
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[serde(deny_unknown_fields)]
+pub enum FaultKind {
+    /// The machine cannot be read. Occasion: each reading.
+    ProbeGap,
+    /// Readings repeat the last one before the fault: a frozen sensor. Occasion: each reading.
+    ProbeStale,
+    /// Readings of one resource are wrong by a factor: a unit mistaken (Lemonade #2648). Occasion: each
+    /// reading.
+    ProbeWrong {
+        /// The resource that is misread. Default `memory`.
+        #[serde(default = "memory")]
+        resource: Resource,
+        /// What others' use is multiplied by. No default; 1024 and 0.0009765625 are the usual mistakes.
+        factor: f64,
+    },
+    /// The machine sleeps: nothing happens, then the clock has jumped. Occasion: the moment `at`.
+    Suspend {
+        /// How far the clock jumps. No default.
+        asleep: SpanText,
+    },
+    /// Freed memory comes back late, in place of `physics.release-lag`. Occasion: each unload.
+    ReleaseLag {
+        /// Shortest delay. Default `500ms`.
+        #[serde(default = "short_lag")]
+        min: SpanText,
+        /// Longest delay. Default `5s` (Ollama's time-out for the recovery of video memory).
+        #[serde(default = "long_lag")]
+        max: SpanText,
+    },
+    /// Somebody else takes memory at the moment a load begins: a game, a browser. Occasion: each load.
+    OutsideGrab {
+        /// The model whose load it meets. Default: any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// `memory` or `vram`. Default `memory`.
+        #[serde(default = "memory")]
+        resource: Resource,
+        /// The GPU whose memory is taken. Default 0.
+        #[serde(default)]
+        gpu: u8,
+        /// How much is taken. No default.
+        amount: BytesText,
+        /// How long it is held. Default `2m`.
+        #[serde(default = "default_hold")]
+        hold: SpanText,
+    },
+    /// Loads take longer: a cold page cache, a busy disk (16 s warm, 30 to 90 s cold for 22 GB,
+    /// talos-argocd-proxmox#1312). Occasion: each load.
+    LoadSlow {
+        /// The model. Default: any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// What the load time is multiplied by. Default 4.
+        #[serde(default = "default_slowness")]
+        factor: f64,
+    },
+    /// Loads fail after half their time. Occasion: each load.
+    LoadFail {
+        /// The model. Default: any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// Only the first so many loads in the window. Default: all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        count: Option<u32>,
+    },
+    /// Loads stop half way, hold their memory and say nothing until they are unloaded. Occasion: each load.
+    LoadHalf {
+        /// The model. Default: any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// Only the first so many loads in the window. Default: all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        count: Option<u32>,
+        /// The part of the footprint that is held. Default `50%`.
+        #[serde(default = "half")]
+        share: PercentText,
+    },
+    /// The backend says "unloaded" at once and keeps the memory (Ollama #14364). Occasion: each unload.
+    UnloadLies {
+        /// The model. Default: any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// How long the memory stays taken. Default `2m`.
+        #[serde(default = "default_hold")]
+        hold: SpanText,
+    },
+    /// The backend answers nothing in the window; what it has to say comes out at its end. A window up to
+    /// the run's end is a backend that hangs for good.
+    BackendHang,
+    /// A model's process dies with what runs on it. Occasion: the moment `at`.
+    Crash {
+        /// The model. Default: every loaded model.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+    },
+    /// A loaded model's memory grows until it is unloaded. Occasion: each load.
+    Leak {
+        /// The model. Default: any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// Growth in a minute. No default.
+        per_minute: BytesText,
+    },
+    /// A model that is loaded while memory is short stays slow until it is loaded again, even when the
+    /// shortage is over (50.9 to 19.7 tokens/s, Hermes #116078; LM Studio #1923). Occasion: each load.
+    StickySlow {
+        /// `memory` or `vram`. Default `vram`.
+        #[serde(default = "vram")]
+        resource: Resource,
+        /// Use of the resource at the end of the load above which it stays slow. Default `90%`.
+        #[serde(default = "tight")]
+        above: PercentText,
+        /// What its speed is multiplied by. Default 0.39 (19.7 of 50.9 tokens/s).
+        #[serde(default = "sticky_speed")]
+        factor: f64,
+    },
+}
+
+impl FaultKind {
+    /// Returns the name that files use.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ProbeGap => "probe-gap",
+            Self::ProbeStale => "probe-stale",
+            Self::ProbeWrong { .. } => "probe-wrong",
+            Self::Suspend { .. } => "suspend",
+            Self::ReleaseLag { .. } => "release-lag",
+            Self::OutsideGrab { .. } => "outside-grab",
+            Self::LoadSlow { .. } => "load-slow",
+            Self::LoadFail { .. } => "load-fail",
+            Self::LoadHalf { .. } => "load-half",
+            Self::UnloadLies { .. } => "unload-lies",
+            Self::BackendHang => "backend-hang",
+            Self::Crash { .. } => "crash",
+            Self::Leak { .. } => "leak",
+            Self::StickySlow { .. } => "sticky-slow",
+        }
+    }
+
+    /// Returns whether it happens at a moment and not in a window.
+    pub fn is_moment(&self) -> bool {
+        matches!(self, Self::Suspend { .. } | Self::Crash { .. })
+    }
+
+    /// Returns the model that it is about, where it is about one.
+    pub fn model(&self) -> Option<&str> {
+        match self {
+            Self::LoadSlow { model, .. }
+            | Self::LoadFail { model, .. }
+            | Self::LoadHalf { model, .. }
+            | Self::UnloadLies { model, .. }
+            | Self::OutsideGrab { model, .. }
+            | Self::Crash { model }
+            | Self::Leak { model, .. } => model.as_deref(),
+            Self::ProbeGap
+            | Self::ProbeStale
+            | Self::ProbeWrong { .. }
+            | Self::Suspend { .. }
+            | Self::ReleaseLag { .. }
+            | Self::BackendHang
+            | Self::StickySlow { .. } => None,
+        }
+    }
+
+    /// Returns the GPU that it is about, where it is about one.
+    pub fn gpu(&self) -> Option<u8> {
+        match self {
+            Self::OutsideGrab { resource: Resource::Vram, gpu, .. } => Some(*gpu),
+            _ => None,
+        }
+    }
+
+    /// Returns the key whose value cannot be meant, and what it must be.
+    pub(crate) fn mistake(&self) -> Option<(&'static str, &'static str)> {
+        let is_space = |resource: &Resource| matches!(resource, Resource::Memory | Resource::Vram);
+        match self {
+            Self::ProbeWrong { factor, .. }
+            | Self::LoadSlow { factor, .. }
+            | Self::StickySlow { factor, .. }
+                if !(factor.is_finite() && *factor > 0.0 && *factor <= LARGEST_FACTOR) =>
+            {
+                Some(("factor", "a number above zero and at most 1000000"))
+            }
+            Self::OutsideGrab { resource, .. } | Self::StickySlow { resource, .. }
+                if !is_space(resource) =>
+            {
+                Some(("resource", "`memory` or `vram`, which can be taken"))
+            }
+            Self::OutsideGrab { amount, .. } if amount.0 == Bytes::ZERO => {
+                Some(("amount", "more than nothing"))
+            }
+            Self::Leak { per_minute, .. } if per_minute.0 == Bytes::ZERO => {
+                Some(("per-minute", "more than nothing"))
+            }
+            Self::ReleaseLag { min, max } if min > max => Some(("max", "no shorter than `min`")),
+            Self::LoadHalf { share, .. } if share.0 > Percent::ONE_HUNDRED => {
+                Some(("share", "at most 100%"))
+            }
+            Self::Suspend { asleep } if asleep.0.is_zero() => Some(("asleep", "more than nothing")),
+            Self::LoadFail { count: Some(0), .. } | Self::LoadHalf { count: Some(0), .. } => {
+                Some(("count", "at least 1"))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn memory() -> Resource {
+    Resource::Memory
+}
+
+fn vram() -> Resource {
+    Resource::Vram
+}
+
+fn short_lag() -> SpanText {
+    SpanText(std::time::Duration::from_millis(500))
+}
+
+fn long_lag() -> SpanText {
+    SpanText(std::time::Duration::from_secs(5))
+}
+
+fn default_hold() -> SpanText {
+    SpanText(std::time::Duration::from_mins(2))
+}
+
+fn default_slowness() -> f64 {
+    4.0
+}
+
+fn half() -> PercentText {
+    PercentText(Percent::new(50))
+}
+
+fn tight() -> PercentText {
+    PercentText(Percent::new(90))
+}
+
+fn sticky_speed() -> f64 {
+    0.39
+}
+
+/// Chosen: larger than any mistake of units between neighbours (1024), small enough that products of byte
+/// counts stay exact.
+const LARGEST_FACTOR: f64 = 1e6;

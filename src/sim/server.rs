@@ -1,0 +1,567 @@
+//! A model server that exists in virtual time only: loads, unloads, prefills and decodes at catalog speeds.
+//!
+//! Requests on one model share it: each further one slows the others, but less than in proportion, as
+//! batching does. Others' use of the processor or GPU slows all; full memory slows them to a crawl. Faults are
+//! acted on here, so that the controller meets them as it would meet a real server's: through outcomes, or
+//! through their absence.
+
+mod instance;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use tiershift_core::backend::Backend;
+use tiershift_core::catalog::Catalog;
+use tiershift_core::event::{Command, Outcome};
+use tiershift_core::model::{Footprint, Model, ModelId};
+use tiershift_core::request::{Request, RequestId};
+use tiershift_core::sample::Resource;
+use tiershift_core::time::{Timestamp, earliest, nanos};
+use tiershift_core::units::{Bytes, Percent};
+
+use crate::sim::fault::{Fault, FaultKind};
+use crate::sim::physics::Physics;
+use crate::sim::rng::{Seed, Stream};
+use crate::sim::server::instance::{Active, Instance, Presence};
+
+/// The simulated server.
+#[derive(Clone, Debug)]
+pub struct SimulatedServer {
+    catalog: Catalog,
+    physics: Physics,
+    faults: Vec<Fault>,
+    /// Occasions on which each fault has struck, for those that strike a number of times.
+    struck: Vec<u32>,
+    instances: Vec<Instance>,
+    /// Memory of what has gone and is not back yet: until when, how much, on which GPU.
+    lingering: Vec<(Timestamp, Footprint, Option<u8>)>,
+    /// Memory taken by outside programs at the moment of a load.
+    grabs: Vec<(Timestamp, Footprint, Option<u8>)>,
+    requests: BTreeMap<RequestId, (u32, u32)>,
+    outcomes: VecDeque<Outcome>,
+    surroundings: Surroundings,
+    /// Whether what our models hold or take may have changed since someone last asked.
+    changed: bool,
+    /// The earliest moment at which there is something to say or memory to free; [`Timestamp::ZERO`] while something
+    /// waits to be said. Kept, because it is asked for at every step and changes with few of them.
+    next: Option<Timestamp>,
+    /// Whether it works on anything that surroundings change; kept for the same reason.
+    working: bool,
+    /// Whether a leak grows by itself; kept for the same reason.
+    leaking: bool,
+    load_stream: Stream,
+    speed_stream: Stream,
+    lag_stream: Stream,
+    fault_stream: Stream,
+}
+
+/// What the rest of the machine does to tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Others' use of the processors.
+    pub cpu_others: Percent,
+    /// Others' use of the busiest GPU.
+    pub gpu_others: Percent,
+    /// Memory is full: the machine swaps.
+    pub swapping: bool,
+    /// Memory that nobody uses, which caches model files.
+    pub free_memory: Bytes,
+    /// Use of memory and of video memory, for what depends on how tight they are.
+    pub memory_used: Percent,
+    /// See `memory_used`.
+    pub vram_used: Percent,
+}
+
+impl SimulatedServer {
+    /// Builds a server with nothing loaded.
+    pub fn new(catalog: &Catalog, physics: &Physics, faults: &[Fault], seed: Seed) -> Self {
+        let instance = |_: &Model| Instance::new(physics.page_cache_warm);
+        Self {
+            instances: catalog.models().iter().map(instance).collect(),
+            catalog: catalog.clone(),
+            physics: physics.clone(),
+            struck: vec![0; faults.len()],
+            faults: faults.to_vec(),
+            lingering: Vec::new(),
+            grabs: Vec::new(),
+            requests: BTreeMap::new(),
+            outcomes: VecDeque::new(),
+            surroundings: Surroundings::default(),
+            changed: true,
+            next: None,
+            working: false,
+            leaking: false,
+            load_stream: seed.stream("server.load"),
+            speed_stream: seed.stream("server.speed"),
+            lag_stream: seed.stream("server.release-lag"),
+            fault_stream: seed.stream("server.fault"),
+        }
+    }
+
+    /// Learns of a request, so that a start command can name it.
+    pub fn announce(&mut self, request: &Request) {
+        self.requests.insert(request.id, (request.prompt_tokens, request.output_tokens));
+    }
+
+    /// Forgets a request that has ended.
+    pub fn forget(&mut self, request: RequestId) {
+        self.requests.remove(&request);
+    }
+
+    /// Returns whether something runs, so that surroundings matter.
+    pub fn is_busy(&self) -> bool {
+        self.instances.iter().any(|instance| !instance.active.is_empty())
+    }
+
+    /// Returns whether it works on anything that surroundings change: a request, or a load, whose end depends on how
+    /// tight memory is then.
+    pub fn is_working(&self) -> bool {
+        self.working
+    }
+
+    /// Learns of new surroundings; speeds change from `now` on.
+    pub fn set_surroundings(&mut self, now: Timestamp, surroundings: Surroundings) {
+        if surroundings == self.surroundings {
+            return;
+        }
+        // Where nothing runs there is nothing to move on, and no appointment that a speed could change.
+        if !self.is_busy() {
+            self.surroundings = surroundings;
+            return;
+        }
+        self.changed = true;
+        for index in 0..self.instances.len() {
+            self.progress(now, index);
+        }
+        self.surroundings = surroundings;
+        for index in 0..self.instances.len() {
+            self.reschedule(now, index);
+        }
+        self.look_ahead();
+    }
+
+    /// Returns whether what our models hold or take may have changed since [`SimulatedServer::take_changed`].
+    pub fn has_changed(&self) -> bool {
+        self.changed || self.leaking
+    }
+
+    /// Returns what [`SimulatedServer::has_changed`] does, and begins anew.
+    pub fn take_changed(&mut self) -> bool {
+        let changed = self.has_changed();
+        self.changed = false;
+        changed
+    }
+
+    /// Returns the main memory that our models hold, what lingers included.
+    pub fn ram(&self, now: Timestamp) -> Bytes {
+        let resident: Bytes = self.held(now).map(|(footprint, _)| footprint.ram).sum();
+        let late: Bytes = self.lingering.iter().map(|(_, footprint, _)| footprint.ram).sum();
+        resident + late
+    }
+
+    /// Returns the video memory that our models hold on a GPU.
+    pub fn vram(&self, now: Timestamp, gpu: u8) -> Bytes {
+        let here = |on: Option<u8>| on == Some(gpu);
+        let resident: Bytes = self.held(now).filter(|&(_, on)| here(on)).map(|(f, _)| f.vram).sum();
+        let late: Bytes =
+            self.lingering.iter().filter(|&&(_, _, on)| here(on)).map(|(_, f, _)| f.vram).sum();
+        resident + late
+    }
+
+    /// Returns what outside programs took at the moment of a load, on top of the background.
+    pub fn grabbed(&self, gpu: Option<u8>) -> Bytes {
+        let taken = self.grabs.iter().filter(|&&(_, _, on)| on == gpu);
+        taken.map(|(_, f, _)| if gpu.is_some() { f.vram } else { f.ram }).sum()
+    }
+
+    /// Returns our own share of the processors: all that others leave while something runs on them.
+    pub fn cpu_own(&self) -> Percent {
+        let runs = self
+            .catalog
+            .models()
+            .iter()
+            .zip(&self.instances)
+            .any(|(model, instance)| model.vram == Bytes::ZERO && !instance.active.is_empty());
+        if runs { Percent::ONE_HUNDRED - self.surroundings.cpu_others } else { Percent::ZERO }
+    }
+
+    /// Returns our own share of a GPU.
+    pub fn gpu_own(&self, gpu: u8) -> Percent {
+        let runs = self.instances.iter().any(|i| i.gpu == Some(gpu) && !i.active.is_empty());
+        if runs { Percent::ONE_HUNDRED - self.surroundings.gpu_others } else { Percent::ZERO }
+    }
+
+    /// Kills a model's process, or every one.
+    pub fn crash(&mut self, now: Timestamp, model: Option<&str>) {
+        self.changed = true;
+        for index in 0..self.instances.len() {
+            let id = self.catalog.models()[index].id.clone();
+            let meant = model.is_none_or(|name| name == id.as_str());
+            if !meant || self.instances[index].presence == Presence::Absent {
+                continue;
+            }
+            let error = "the model's process died".to_owned();
+            for active in std::mem::take(&mut self.instances[index].active) {
+                self.outcomes
+                    .push_back(Outcome::Failed { request: active.id, error: error.clone() });
+            }
+            self.release(now, index);
+            self.outcomes.push_back(Outcome::Crashed { model: id, error });
+        }
+        self.look_ahead();
+    }
+
+    /// Shifts every appointment by a sleep: while the machine sleeps nothing runs, and nothing is late.
+    pub fn sleep(&mut self, span: Duration) {
+        for instance in &mut self.instances {
+            instance.shift(span);
+        }
+        for (until, ..) in self.lingering.iter_mut().chain(&mut self.grabs) {
+            *until += span;
+        }
+        self.look_ahead();
+    }
+
+    fn held(&self, now: Timestamp) -> impl Iterator<Item = (Footprint, Option<u8>)> + '_ {
+        self.catalog.models().iter().zip(&self.instances).filter_map(move |(model, instance)| {
+            instance.holds(model, now).map(|footprint| (footprint, instance.gpu))
+        })
+    }
+
+    fn load(&mut self, now: Timestamp, index: usize, gpu: Option<u8>) {
+        let model = self.catalog.models()[index].clone();
+        let name = model.id.as_str();
+        let cacheable = self.surroundings.free_memory.share(self.physics.page_cache_share);
+        let instance = &self.instances[index];
+        let warm = instance.cached && (instance.warm_start || cacheable >= model.footprint().ram);
+        let usual = if warm { model.load_warm } else { model.load_cold };
+        let mut takes = self.load_stream.jitter(usual, self.physics.load_jitter);
+        if let Some(FaultKind::LoadSlow { factor, .. }) = self.strikes(now, name, is_load_slow) {
+            takes = tiershift_core::time::from_secs_f64(takes.as_secs_f64() * factor);
+        }
+        if let Some(FaultKind::OutsideGrab { resource, gpu, amount, hold, .. }) =
+            self.strikes(now, name, is_grab)
+        {
+            let (footprint, on) = match resource {
+                Resource::Vram => (Footprint { ram: Bytes::ZERO, vram: amount.0 }, Some(gpu)),
+                Resource::Memory | Resource::Cpu | Resource::Gpu | Resource::Pressure => {
+                    (Footprint { ram: amount.0, vram: Bytes::ZERO }, None)
+                }
+            };
+            self.grabs.push((now + hold.0, footprint, on));
+        }
+        let half = self.strikes(now, name, is_load_half);
+        let fails = self.strikes(now, name, is_load_fail).is_some();
+        let leak = match self.strikes(now, name, is_leak) {
+            Some(FaultKind::Leak { per_minute, .. }) => Some(per_minute.0),
+            _ => None,
+        };
+        let instance = &mut self.instances[index];
+        instance.gpu = gpu;
+        instance.leak = leak;
+        instance.since = now;
+        instance.cached = true;
+        instance.presence = Presence::Loading { fails };
+        instance.due = Some(if fails { now + takes / 2 } else { now + takes });
+        if let Some(FaultKind::LoadHalf { share, .. }) = half {
+            instance.presence = Presence::Stuck { share: share.0 };
+            instance.due = None;
+        }
+    }
+
+    fn unload(&mut self, now: Timestamp, index: usize) {
+        let model = &self.catalog.models()[index];
+        let instance = &mut self.instances[index];
+        match instance.presence {
+            Presence::Absent => {
+                let model = model.id.clone();
+                self.outcomes.push_back(Outcome::Unloaded { model });
+            }
+            Presence::Loading { .. } | Presence::Stuck { .. } | Presence::Ready => {
+                instance.presence = Presence::Unloading;
+                instance.due = Some(now + model.unload);
+            }
+            Presence::Unloading => {}
+        }
+    }
+
+    /// Lets a model's memory go, late.
+    fn release(&mut self, now: Timestamp, index: usize) {
+        let model = self.catalog.models()[index].clone();
+        let held = self.instances[index].holds(&model, now).unwrap_or_default();
+        let gpu = self.instances[index].gpu;
+        let (least, most) = match self.strikes(now, model.id.as_str(), is_release_lag) {
+            Some(FaultKind::ReleaseLag { min, max }) => (min.0, max.0),
+            _ => (self.physics.release_lag_min, self.physics.release_lag_max),
+        };
+        let spread = nanos(most.saturating_sub(least));
+        let lag = least + Duration::from_nanos(self.lag_stream.below(spread.saturating_add(1)));
+        let lag = match self.strikes(now, model.id.as_str(), is_unload_lie) {
+            Some(FaultKind::UnloadLies { hold, .. }) => hold.0,
+            _ => lag,
+        };
+        if !lag.is_zero() {
+            self.lingering.push((now + lag, held, gpu));
+        }
+        self.instances[index].clear();
+    }
+
+    fn start(&mut self, now: Timestamp, id: RequestId, model: &ModelId) {
+        let Some(index) = self.place(model) else { return };
+        let Some(&tokens) = self.requests.get(&id) else {
+            let error = "the request is not known".to_owned();
+            self.outcomes.push_back(Outcome::Failed { request: id, error });
+            return;
+        };
+        if self.instances[index].presence != Presence::Ready {
+            let error = format!("model \"{model}\" is not loaded");
+            self.outcomes.push_back(Outcome::Failed { request: id, error });
+            return;
+        }
+        self.progress(now, index);
+        let shape = self.physics.speed_jitter;
+        let speed = if shape == 0.0 { 1.0 } else { self.speed_stream.log_normal(1.0, shape) };
+        let active = Active::new(id, tokens, &self.catalog.models()[index], now, speed);
+        self.instances[index].active.push(active);
+        self.reschedule(now, index);
+    }
+
+    fn cancel(&mut self, now: Timestamp, id: RequestId) {
+        for index in 0..self.instances.len() {
+            if let Some(place) = self.instances[index].active.iter().position(|a| a.id == id) {
+                self.progress(now, index);
+                self.instances[index].active.remove(place);
+                self.outcomes.push_back(Outcome::Cancelled { request: id });
+                self.reschedule(now, index);
+                return;
+            }
+        }
+        // It has ended already, and its outcome is on the way.
+    }
+
+    /// Moves the requests of a model on to `now`.
+    fn progress(&mut self, now: Timestamp, index: usize) {
+        let model = &self.catalog.models()[index];
+        let speed = self.speed_of(index);
+        for done in self.instances[index].progress(now, model, speed) {
+            self.outcomes.push_back(done);
+        }
+    }
+
+    fn reschedule(&mut self, now: Timestamp, index: usize) {
+        let speed = self.speed_of(index);
+        let model = &self.catalog.models()[index];
+        self.instances[index].reschedule(now, model, speed);
+    }
+
+    /// Returns the part of its catalog speed at which a model runs its requests side by side.
+    fn speed_of(&self, index: usize) -> f64 {
+        let around = &self.surroundings;
+        let (others, contention) = if self.instances[index].gpu.is_some() {
+            (around.gpu_others, self.physics.gpu_contention)
+        } else {
+            (around.cpu_others, self.physics.cpu_contention)
+        };
+        let left = 1.0 - others.fraction().min(1.0) * contention.fraction();
+        let swapping = if around.swapping { self.physics.swapping_speed.fraction() } else { 1.0 };
+        let one = left.max(LEAST_SPEED) * swapping * self.instances[index].stickiness;
+        one * side_by_side(self.instances[index].active.len().max(1), self.physics.batch_gain)
+    }
+
+    /// Returns the first fault of a kind that is open, about this model, and strikes on this occasion.
+    fn strikes(
+        &mut self,
+        now: Timestamp,
+        model: &str,
+        is_kind: fn(&FaultKind) -> bool,
+    ) -> Option<FaultKind> {
+        for (fault, struck) in self.faults.iter().zip(&mut self.struck) {
+            let about = fault.kind.model().is_none_or(|name| name == model);
+            if !(is_kind(&fault.kind) && about && fault.is_open(now)) {
+                continue;
+            }
+            let count = match fault.kind {
+                FaultKind::LoadFail { count, .. } | FaultKind::LoadHalf { count, .. } => count,
+                _ => None,
+            };
+            let certain = fault.probability >= Percent::ONE_HUNDRED;
+            if count.is_none_or(|count| *struck < count)
+                && (certain || self.fault_stream.happens(fault.probability.fraction()))
+            {
+                *struck += 1;
+                return Some(fault.kind.clone());
+            }
+        }
+        None
+    }
+
+    /// Returns the end of the window in which the server says nothing, if one is open.
+    fn hangs_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let hang =
+            |fault: &&Fault| matches!(fault.kind, FaultKind::BackendHang) && fault.is_open(now);
+        self.faults.iter().filter(hang).map(|fault| fault.until).max()
+    }
+
+    fn place(&self, model: &ModelId) -> Option<usize> {
+        self.catalog.models().iter().position(|known| known.id == *model)
+    }
+
+    /// Lets happen what is due for a model.
+    fn come_due(&mut self, now: Timestamp, index: usize) {
+        if self.instances[index].due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.changed = true;
+        self.instances[index].due = None;
+        let model = self.catalog.models()[index].id.clone();
+        match self.instances[index].presence {
+            Presence::Loading { fails: true } => {
+                self.release(now, index);
+                let error = "the model did not load".to_owned();
+                self.outcomes.push_back(Outcome::LoadFailed { model, error });
+            }
+            Presence::Loading { fails: false } => {
+                self.instances[index].presence = Presence::Ready;
+                self.instances[index].stickiness = self.stickiness(now, model.as_str());
+                self.outcomes.push_back(Outcome::Loaded { model });
+            }
+            Presence::Unloading => {
+                self.release(now, index);
+                self.outcomes.push_back(Outcome::Unloaded { model });
+            }
+            Presence::Ready => {
+                self.progress(now, index);
+                self.reschedule(now, index);
+            }
+            Presence::Absent | Presence::Stuck { .. } => {}
+        }
+    }
+
+    fn stickiness(&mut self, now: Timestamp, model: &str) -> f64 {
+        let (memory, vram) = (self.surroundings.memory_used, self.surroundings.vram_used);
+        match self.strikes(now, model, is_sticky) {
+            Some(FaultKind::StickySlow { resource, above, factor }) => {
+                let used = if resource == Resource::Vram { vram } else { memory };
+                if used > above.0 { factor } else { 1.0 }
+            }
+            _ => 1.0,
+        }
+    }
+}
+
+impl Backend for SimulatedServer {
+    fn submit(&mut self, now: Timestamp, command: &Command) {
+        self.changed = true;
+        match command {
+            Command::Load { model, gpu } => match self.place(model) {
+                Some(index) => self.load(now, index, *gpu),
+                None => {
+                    let (model, error) = (model.clone(), "no such model".to_owned());
+                    self.outcomes.push_back(Outcome::LoadFailed { model, error });
+                }
+            },
+            Command::Unload { model } => match self.place(model) {
+                Some(index) => self.unload(now, index),
+                None => self.outcomes.push_back(Outcome::Unloaded { model: model.clone() }),
+            },
+            Command::Start { request, model } => self.start(now, *request, model),
+            Command::Cancel { request } => self.cancel(now, *request),
+        }
+        self.look_ahead();
+    }
+
+    #[inline]
+    fn poll(&mut self, now: Timestamp) -> Option<Outcome> {
+        if self.next.is_some_and(|next| next <= now) { self.poll_due(now) } else { None }
+    }
+
+    fn next_wakeup(&self) -> Option<Timestamp> {
+        self.next
+    }
+}
+
+impl SimulatedServer {
+    fn poll_due(&mut self, now: Timestamp) -> Option<Outcome> {
+        if !(self.lingering.is_empty() && self.grabs.is_empty()) {
+            self.changed = true;
+            self.lingering.retain(|&(until, ..)| until > now);
+            self.grabs.retain(|&(until, ..)| until > now);
+        }
+        for index in 0..self.instances.len() {
+            self.come_due(now, index);
+        }
+        let hangs = self.hangs_until(now).is_some();
+        let outcome = if hangs { None } else { self.outcomes.pop_front() };
+        self.look_ahead();
+        outcome
+    }
+
+    /// Brings what is kept for every step up to date: called by whatever changes an instance.
+    fn look_ahead(&mut self) {
+        let due = self.instances.iter().fold(None, |first, one| earliest([first, one.due]));
+        let late = self.lingering.iter().map(|&(until, ..)| until).min();
+        let grabbed = self.grabs.iter().map(|&(until, ..)| until).min();
+        let pending = (!self.outcomes.is_empty()).then_some(Timestamp::ZERO);
+        self.next = earliest([due, late, grabbed, pending]);
+        self.working = self.instances.iter().any(|instance| {
+            !instance.active.is_empty() || matches!(instance.presence, Presence::Loading { .. })
+        });
+        self.leaking = self.instances.iter().any(|instance| instance.leak.is_some());
+    }
+
+    /// Returns the next moment at which the server has something to say or its memory changes.
+    #[inline]
+    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        let next = self.next?.max(now);
+        // A server that hangs says what it has when the hang is over; memory still changes meanwhile.
+        match self.hangs_until(now) {
+            Some(until) if next <= now => {
+                let dues = self.instances.iter().filter_map(|instance| instance.due);
+                let memory = self.lingering.iter().chain(&self.grabs).map(|&(until, ..)| until);
+                Some(dues.chain(memory).filter(|&at| at > now).min().unwrap_or(until).min(until))
+            }
+            _ => Some(next),
+        }
+    }
+}
+
+fn is_load_slow(kind: &FaultKind) -> bool {
+    matches!(kind, FaultKind::LoadSlow { .. })
+}
+
+fn is_grab(kind: &FaultKind) -> bool {
+    matches!(kind, FaultKind::OutsideGrab { .. })
+}
+
+fn is_load_half(kind: &FaultKind) -> bool {
+    matches!(kind, FaultKind::LoadHalf { .. })
+}
+
+fn is_load_fail(kind: &FaultKind) -> bool {
+    matches!(kind, FaultKind::LoadFail { .. })
+}
+
+fn is_leak(kind: &FaultKind) -> bool {
+    matches!(kind, FaultKind::Leak { .. })
+}
+
+fn is_release_lag(kind: &FaultKind) -> bool {
+    matches!(kind, FaultKind::ReleaseLag { .. })
+}
+
+fn is_unload_lie(kind: &FaultKind) -> bool {
+    matches!(kind, FaultKind::UnloadLies { .. })
+}
+
+fn is_sticky(kind: &FaultKind) -> bool {
+    matches!(kind, FaultKind::StickySlow { .. })
+}
+
+/// Returns the part of its speed that each of `count` requests keeps.
+fn side_by_side(count: usize, gain: Percent) -> f64 {
+    let count = count as f64;
+    (1.0 + gain.fraction() * (count - 1.0)) / count
+}
+
+/// However busy the others are, a scheduler gives everyone a share: one of twenty equal tasks.
+const LEAST_SPEED: f64 = 0.05;

@@ -1,0 +1,239 @@
+//! One model on the simulated server, and the requests that it works on.
+
+use std::time::Duration;
+
+use tiershift_core::event::Outcome;
+use tiershift_core::model::{Footprint, Model};
+use tiershift_core::request::RequestId;
+use tiershift_core::time::{Timestamp, nanos};
+use tiershift_core::units::{Bytes, Percent};
+
+/// One model.
+#[derive(Clone, Debug)]
+pub(super) struct Instance {
+    pub(super) presence: Presence,
+    /// When the presence changes, or the next request reaches its next stage.
+    pub(super) due: Option<Timestamp>,
+    pub(super) gpu: Option<u8>,
+    /// Requests in the order in which they were started.
+    pub(super) active: Vec<Active>,
+    /// Whether the file has been read before, and so may be cached.
+    pub(super) cached: bool,
+    /// Whether the scenario says that files are cached from the start, whatever the free memory.
+    pub(super) warm_start: bool,
+    /// Growth in a minute, while a leak lasts.
+    pub(super) leak: Option<Bytes>,
+    /// Part of its speed that a bad placement leaves.
+    pub(super) stickiness: f64,
+    /// When it began to load.
+    pub(super) since: Timestamp,
+    progressed_to: Timestamp,
+}
+
+/// Where a model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    Absent,
+    Loading {
+        fails: bool,
+    },
+    /// Half loaded, and silent until it is unloaded.
+    Stuck {
+        share: Percent,
+    },
+    Ready,
+    Unloading,
+}
+
+/// A request that is worked on.
+#[derive(Clone, Debug)]
+pub(super) struct Active {
+    pub(super) id: RequestId,
+    started: Timestamp,
+    first_token: Option<Timestamp>,
+    /// Tokens left of the stage that it is in: the prompt, with what a request takes on top of it, then the reply.
+    left: f64,
+    prompt_tokens: u32,
+    output_tokens: u32,
+    /// This request's factor on every speed.
+    speed: f64,
+}
+
+impl Instance {
+    pub(super) fn new(warm: bool) -> Self {
+        Self {
+            presence: Presence::Absent,
+            due: None,
+            gpu: None,
+            active: Vec::new(),
+            cached: warm,
+            warm_start: warm,
+            leak: None,
+            stickiness: 1.0,
+            since: Timestamp::ZERO,
+            progressed_to: Timestamp::ZERO,
+        }
+    }
+
+    /// Goes back to absent; the file stays cached.
+    pub(super) fn clear(&mut self) {
+        *self = Self { cached: self.cached, warm_start: self.warm_start, ..Self::new(false) };
+    }
+
+    pub(super) fn shift(&mut self, span: Duration) {
+        if let Some(due) = &mut self.due {
+            *due += span;
+        }
+        self.progressed_to += span;
+    }
+
+    /// Returns the memory that it holds; `None` when absent. A load holds all of it from its first moment,
+    /// the transient on top.
+    pub(super) fn holds(&self, model: &Model, now: Timestamp) -> Option<Footprint> {
+        let tokens = self.active.iter().map(Active::held_tokens).sum();
+        let mut footprint = model.footprint_with(tokens);
+        match self.presence {
+            Presence::Absent => return None,
+            Presence::Loading { .. } => footprint.ram += model.load_transient,
+            Presence::Stuck { share } => {
+                footprint = Footprint {
+                    ram: footprint.ram.share(share),
+                    vram: footprint.vram.share(share),
+                };
+            }
+            Presence::Ready | Presence::Unloading => {}
+        }
+        if let Some(per_minute) = self.leak {
+            let grown = u128::from(per_minute.get()) * u128::from(nanos(now.since(self.since)))
+                / u128::from(nanos(Duration::from_mins(1)));
+            let grown = Bytes::new(u64::try_from(grown).unwrap_or(u64::MAX));
+            if model.vram == Bytes::ZERO { footprint.ram += grown } else { footprint.vram += grown }
+        }
+        Some(footprint)
+    }
+
+    /// Works on the requests up to `now`, each at this part of its own speed, and returns the outcomes of those that are done, in order of start.
+    pub(super) fn progress(&mut self, now: Timestamp, model: &Model, speed: f64) -> Vec<Outcome> {
+        let worked = now.since(self.progressed_to).as_secs_f64();
+        self.progressed_to = now;
+        let mut done = Vec::new();
+        if self.active.is_empty() {
+            return done;
+        }
+        self.active.retain_mut(|active| {
+            active.left -= worked * active.rate(model) * speed;
+            if active.left > DONE {
+                return true;
+            }
+            if active.first_token.is_none() {
+                active.first_token = Some(now);
+                active.left = f64::from(active.output_tokens);
+                if active.output_tokens > 0 {
+                    return true;
+                }
+            }
+            let first_token =
+                active.first_token.map_or(Duration::ZERO, |at| at.since(active.started));
+            let (request, output_tokens) = (active.id, active.output_tokens);
+            done.push(Outcome::Done { request, first_token, prompt_tokens: None, output_tokens });
+            false
+        });
+        done
+    }
+
+    /// Sets the moment at which the next request reaches its next stage.
+    pub(super) fn reschedule(&mut self, now: Timestamp, model: &Model, speed: f64) {
+        if self.presence != Presence::Ready {
+            return;
+        }
+        let next =
+            self.active.iter().map(|active| active.left.max(0.0) / (active.rate(model) * speed));
+        let next = next.min_by(f64::total_cmp);
+        // Rounded up, so that at the appointed moment the stage is over.
+        self.due =
+            next.map(|seconds| now + tiershift_core::time::from_secs_f64(seconds) + ROUNDING);
+    }
+}
+
+impl Active {
+    pub(super) fn new(
+        id: RequestId,
+        (prompt, output): (u32, u32),
+        model: &Model,
+        now: Timestamp,
+        speed: f64,
+    ) -> Self {
+        let overhead = model.request_overhead.as_secs_f64() * model.prefill_per_second;
+        Self {
+            id,
+            started: now,
+            first_token: None,
+            left: f64::from(prompt) + overhead,
+            prompt_tokens: prompt,
+            output_tokens: output,
+            speed,
+        }
+    }
+
+    /// Returns tokens per second alone on the machine, in the stage that it is in.
+    fn rate(&self, model: &Model) -> f64 {
+        let rate = if self.first_token.is_none() {
+            model.prefill_per_second
+        } else {
+            // Behind the prompt and, in the mean, half of the reply.
+            let context = f64::from(self.prompt_tokens) + f64::from(self.output_tokens) / 2.0;
+            let slower = model.decode_halves_at.map_or(0.0, |half| context / f64::from(half));
+            model.decode_per_second / (1.0 + slower)
+        };
+        rate * self.speed
+    }
+
+    /// Returns the tokens in the KV cache: what is left of the present stage is not there yet.
+    fn held_tokens(&self) -> u64 {
+        let left = self.left.max(0.0) as u64;
+        match self.first_token {
+            None => u64::from(self.prompt_tokens).saturating_sub(left),
+            Some(_) => {
+                u64::from(self.prompt_tokens) + u64::from(self.output_tokens).saturating_sub(left)
+            }
+        }
+    }
+}
+
+/// Less than this of a token is rounding.
+const DONE: f64 = 1e-6;
+
+/// Appointments are rounded to the nanosecond; one more makes sure that the stage is over.
+const ROUNDING: Duration = Duration::from_nanos(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_takes_its_overhead_its_prompt_and_its_tokens_behind_their_context() {
+        let model = Model {
+            request_overhead: Duration::from_millis(50),
+            prefill_per_second: 100.0,
+            decode_per_second: 10.0,
+            decode_halves_at: Some(100),
+            ..Model::of_size("a", "small", Percent::new(50), Bytes::from_gib(1))
+        };
+        let mut instance = Instance { presence: Presence::Ready, ..Instance::new(true) };
+        let id = RequestId(1);
+        instance.active.push(Active::new(id, (90, 20), &model, Timestamp::ZERO, 1.0));
+        instance.reschedule(Timestamp::ZERO, &model, 1.0);
+        // 50 ms, and 90 tokens of 10 ms each.
+        let first = Timestamp::ZERO + Duration::from_millis(950) + ROUNDING;
+        assert_eq!(instance.due, Some(first));
+        assert!(instance.progress(first, &model, 1.0).is_empty());
+        instance.reschedule(first, &model, 1.0);
+        // 20 tokens of 100 ms each, behind 90 and half of 20: each takes twice as long.
+        let last = first + Duration::from_secs(4) + ROUNDING;
+        assert_eq!(instance.due, Some(last));
+        let first_token = first.since(Timestamp::ZERO);
+        let done =
+            Outcome::Done { request: id, first_token, prompt_tokens: None, output_tokens: 20 };
+        assert_eq!(instance.progress(last, &model, 1.0), [done]);
+    }
+}

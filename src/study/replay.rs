@@ -1,0 +1,393 @@
+//! From a recording to a situation that can be simulated: others' use from the recording, own use from the
+//! simulated backend. A recording is a resource trace or an event log, which is one too.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::iter::Take;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tiershift_core::catalog::{Catalog, CatalogError};
+use tiershift_core::event::{Event, Input, Outcome, Record};
+use tiershift_core::machine::Machine;
+use tiershift_core::sample::Sample;
+use tiershift_core::settings::RawSettings;
+use tiershift_core::time::Timestamp;
+
+use crate::log::{LogEnd, LogError, LogLevel, LogReader};
+use crate::sim::action::{Action, ActionKind};
+use crate::sim::rng::Seed;
+use crate::sim::workload::{Recorded, Workload};
+use crate::sim::{Others, Reading, Situation};
+use crate::trace::{
+    Defects, Progress, ReadOptions, RequestReader, ResourceReader, ThreadedReader, TraceError,
+};
+
+/// A recording that is being replayed. What is known of its defects is complete when the run is over.
+#[derive(Clone)]
+pub struct Recording {
+    reader: Rc<RefCell<Reader>>,
+    first: Option<(Timestamp, Sample)>,
+    machine: Machine,
+    notes: Vec<String>,
+    progress: Option<Progress>,
+    origin: Option<Origin>,
+    /// Of a log; that of a trace is known at its end.
+    digest: Option<blake3::Hash>,
+}
+
+/// What reads it.
+enum Reader {
+    /// A trace, read by a thread of its own, in order.
+    Trace(ThreadedReader),
+    /// An event log, as far as it went when its requests were read: it may still be written.
+    Log(Box<Take<LogReader>>),
+}
+
+/// The run that an event log is of: what a replay takes over where it is not told otherwise.
+#[derive(Clone)]
+pub struct Origin {
+    /// The log's policy.
+    pub settings: RawSettings,
+    /// The log's models.
+    pub catalog: Catalog,
+    /// The log's requests.
+    pub requests: Requests,
+    /// What people asked the controller for, past the scaler: the tiers of the log's switches.
+    pub actions: Vec<Action>,
+}
+
+impl Reader {
+    /// Puts the next sample into `sample`, whose own memory may be taken for a later one.
+    fn next_into(&mut self, sample: &mut Sample) -> Option<Result<Timestamp, String>> {
+        match self {
+            Self::Trace(reader) => {
+                reader.next_into(sample).map_err(|error| error.to_string()).transpose()
+            }
+            Self::Log(reader) => {
+                let next = next_of_log(reader)?;
+                Some(next.map(|(at, next)| {
+                    *sample = next;
+                    at
+                }))
+            }
+        }
+    }
+}
+
+fn next_of_log(reader: &mut Take<LogReader>) -> Option<Reading> {
+    reader.find_map(|record| match record {
+        Ok(Record { at, event: Event::Input(Input::Sample(sample)), .. }) => Some(Ok((at, sample))),
+        Ok(_) => None,
+        Err(error) => Some(Err(error.to_string())),
+    })
+}
+
+impl Recording {
+    /// Opens a trace or an event log and reads its first sample. Which of them it is, is seen from its first bytes.
+    ///
+    /// # Errors
+    /// What the reader refuses.
+    pub fn open(path: &Path, options: &ReadOptions) -> Result<Self, RecordingError> {
+        match LogReader::open(path) {
+            Ok(log) => Self::of_log(path, log),
+            // A line that no log can begin with: whether it is a trace, and what is wrong with it, its reader says.
+            Err(
+                LogError::NotALog { .. }
+                | LogError::Empty { .. }
+                | LogError::LongLine { .. }
+                | LogError::Open { .. }
+                | LogError::Read { .. },
+            ) => Self::of_trace(path, options),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn of_trace(path: &Path, options: &ReadOptions) -> Result<Self, RecordingError> {
+        let mut reader = ResourceReader::open(path, options)?;
+        let first = reader.next()?;
+        Ok(Self {
+            first,
+            machine: reader.machine().clone(),
+            notes: reader.header().notes.clone(),
+            progress: Some(reader.progress()),
+            origin: None,
+            digest: None,
+            reader: Rc::new(RefCell::new(Reader::Trace(ThreadedReader::start(reader)))),
+        })
+    }
+
+    fn of_log(path: &Path, log: LogReader) -> Result<Self, RecordingError> {
+        let header = log.header().clone();
+        let mut whole = LogReader::open(path)?;
+        let (requests, actions) = Requests::of_log(&mut whole)?;
+        let origin = Origin {
+            settings: header.settings.clone(),
+            catalog: header.checked_catalog().map_err(RecordingError::Catalog)?,
+            requests,
+            actions,
+        };
+        let mut notes = Vec::new();
+        if header.level != LogLevel::Full {
+            notes.push("the log holds changes only: samples between them are missing".to_owned());
+        }
+        if let Some(LogEnd::Torn { records, .. }) = whole.end() {
+            notes.push(format!("the log was not closed: its {records} whole records are replayed"));
+        }
+        if let Some(segment) = &header.segment {
+            let first = segment.first_seq;
+            notes.push(format!("the log begins at record {first}: what was before it is missing"));
+        }
+        let records = usize::try_from(whole.records()).unwrap_or(usize::MAX);
+        let mut log = log.take(records);
+        let first = next_of_log(&mut log).transpose().map_err(RecordingError::Cut)?;
+        let reader = Reader::Log(Box::new(log));
+        Ok(Self {
+            first,
+            machine: header.machine,
+            notes,
+            progress: None,
+            origin: Some(origin),
+            digest: Some(whole.digest()),
+            reader: Rc::new(RefCell::new(reader)),
+        })
+    }
+
+    /// Returns the run that it is a log of; `None` for a trace.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
+
+    /// Returns what the trace tells of the machine.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Returns what a user should know about how the trace is read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Returns whether the trace tells the use of memory or video memory, without which nothing is loaded.
+    pub fn tells_space(&self) -> bool {
+        self.first.as_ref().is_some_and(|(_, sample)| {
+            sample.memory.is_some() || sample.gpus.iter().any(|gpu| gpu.vram.is_some())
+        })
+    }
+
+    /// Returns a view of how far a trace has been read.
+    pub fn progress(&self) -> Option<Progress> {
+        self.progress.clone()
+    }
+
+    /// Returns the digest of the recording's bytes, unpacked; of a trace, `None` before the run is over.
+    pub fn digest(&self) -> Option<blake3::Hash> {
+        match &*self.reader.borrow() {
+            Reader::Trace(reader) => reader.reader().and_then(ResourceReader::digest),
+            Reader::Log(_) => self.digest,
+        }
+    }
+
+    /// Returns the defects of a trace; `None` before the run is over. A log with a defect is refused.
+    pub fn defects(&self) -> Option<Defects> {
+        match &*self.reader.borrow() {
+            Reader::Trace(reader) => reader.reader().map(|reader| reader.defects().clone()),
+            Reader::Log(_) => None,
+        }
+    }
+
+    /// Returns the situation in which `catalog`'s models meet the recorded others. `watch` is called now and
+    /// then while the trace is read.
+    pub fn situation(
+        &self,
+        catalog: Catalog,
+        settings: RawSettings,
+        workloads: Vec<Workload>,
+        seed: Seed,
+        mut watch: impl FnMut() + 'static,
+    ) -> Situation {
+        let reader = Rc::clone(&self.reader);
+        let mut first = self.first.clone();
+        let mut read = 0_u64;
+        let read_next = move |sample: &mut Sample| {
+            if let Some((at, reading)) = first.take() {
+                *sample = reading;
+                return Some(Ok(at));
+            }
+            read += 1;
+            if read.is_multiple_of(WATCH_EVERY) {
+                watch();
+            }
+            reader.borrow_mut().next_into(sample)
+        };
+        let others = Others::recorded_in_place(Box::new(read_next));
+        let machine = self.machine.clone();
+        let actions = self.origin.iter().flat_map(|origin| origin.actions.clone()).collect();
+        let recorded = Situation::of_recording(machine, catalog, settings, seed, others);
+        Situation { actions, workloads, ..recorded }
+    }
+}
+
+/// A request trace in memory.
+#[derive(Clone, Debug)]
+pub struct Requests {
+    recorded: Arc<[Recorded]>,
+    /// Of a log, what its server counted.
+    counts: Vec<Count>,
+    warnings: Vec<String>,
+    rejected_rows: u64,
+}
+
+/// How long a request turned out to be.
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    /// Its place among the recorded.
+    place: usize,
+    prompt_tokens: Option<u32>,
+    output_tokens: u32,
+}
+
+impl Requests {
+    /// Reads a request trace.
+    ///
+    /// # Errors
+    /// What the reader refuses.
+    pub fn read(path: &Path, options: &ReadOptions) -> Result<Self, TraceError> {
+        let mut reader = RequestReader::open(path, options)?;
+        let mut recorded = Vec::new();
+        while let Some((at, request)) = reader.next()? {
+            recorded.push(Recorded { at, request });
+        }
+        let defects = reader.defects();
+        Ok(Self {
+            recorded: recorded.into(),
+            counts: Vec::new(),
+            warnings: defects.warnings(),
+            rejected_rows: defects.rejected_rows(),
+        })
+    }
+
+    /// Collects the requests of an event log, and the tiers that were asked for. Clients that hung up are taken for
+    /// patient ones.
+    fn of_log(
+        log: impl Iterator<Item = Result<Record, LogError>>,
+    ) -> Result<(Self, Vec<Action>), LogError> {
+        let (mut recorded, mut counts) = (Vec::new(), Vec::new());
+        let mut places = BTreeMap::new();
+        let mut actions = Vec::new();
+        let (mut hung_up, mut reloads) = (0, 0);
+        for record in log {
+            let record = record?;
+            match record.event {
+                Event::Input(Input::Request(request)) => {
+                    places.insert(request.id, recorded.len());
+                    recorded.push(Recorded { at: record.at, request });
+                }
+                Event::Input(Input::Outcome(Outcome::Done {
+                    request,
+                    prompt_tokens,
+                    output_tokens,
+                    ..
+                })) => {
+                    if let Some(place) = places.remove(&request) {
+                        counts.push(Count { place, prompt_tokens, output_tokens });
+                    }
+                }
+                Event::Input(Input::Switch { tier }) => {
+                    actions.push(Action { at: record.at, kind: ActionKind::Switch(tier) });
+                }
+                Event::Input(Input::Cancel { .. }) => hung_up += 1,
+                Event::Input(Input::Settings(_)) => reloads += 1,
+                _ => {}
+            }
+        }
+        let mut warnings = Vec::new();
+        if hung_up > 0 {
+            warnings.push(format!("{hung_up} clients hung up in the log; in the replay they wait"));
+        }
+        if reloads > 0 {
+            let kept = "the replay keeps to one";
+            warnings.push(format!("the log's settings were changed {reloads} times; {kept}"));
+        }
+        Ok((Self { recorded: recorded.into(), counts, warnings, rejected_rows: 0 }, actions))
+    }
+
+    /// Returns the same with prompts and replies as long as the log's server counted them, where it did. As they were
+    /// asked for, a prompt is an estimate and a reply the most that was wanted.
+    #[must_use]
+    pub fn as_counted(&self) -> Self {
+        let mut recorded = self.recorded.to_vec();
+        for Count { place, prompt_tokens, output_tokens } in &self.counts {
+            let request = &mut recorded[*place].request;
+            request.prompt_tokens = prompt_tokens.unwrap_or(request.prompt_tokens);
+            request.output_tokens = *output_tokens;
+        }
+        Self { recorded: recorded.into(), ..self.clone() }
+    }
+
+    /// Returns what a user should know about the file.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Returns the rows that were refused.
+    pub fn rejected_rows(&self) -> u64 {
+        self.rejected_rows
+    }
+
+    /// Returns the workload that plays them, once or again and again.
+    pub fn workload(&self, repeat: bool) -> Workload {
+        Workload::of_recorded(Arc::clone(&self.recorded), repeat)
+    }
+}
+
+/// Why a recording was refused.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum RecordingError {
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("the log's catalog does not hold: {0}")]
+    Catalog(CatalogError),
+    #[error("{0}")]
+    Cut(String),
+}
+
+/// Samples between two looks at the progress: some milliseconds' work.
+const WATCH_EVERY: u64 = 1 << 14;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tiershift_core::request::Request;
+
+    use super::*;
+
+    #[test]
+    fn a_request_of_a_log_is_as_long_as_the_server_counted() {
+        let done = |request, prompt_tokens, output_tokens| {
+            let first_token = Duration::ZERO;
+            Input::Outcome(Outcome::Done { request, first_token, prompt_tokens, output_tokens })
+        };
+        let [counted, uncounted, unserved] = [1, 2, 3].map(|id| Request::chat(id, 100, 256));
+        let ids = [counted.id, uncounted.id];
+        let mut inputs = [counted, uncounted, unserved].map(Input::Request).to_vec();
+        inputs.extend([done(ids[1], None, 9), done(ids[0], Some(40), 7)]);
+        // Servers may answer twice; the first answer is the one that ended the request.
+        inputs.push(done(ids[0], Some(1), 1));
+        let records = (0..).zip(inputs).map(|(seq, input)| {
+            Ok(Record { seq, at: Timestamp::ZERO, event: Event::Input(input) })
+        });
+        let (requests, _) = Requests::of_log(records).unwrap();
+        let sizes = |requests: &Requests| {
+            let size = |request: &Request| (request.prompt_tokens, request.output_tokens);
+            requests.recorded.iter().map(|it| size(&it.request)).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(&requests), [(100, 256); 3]);
+        assert_eq!(sizes(&requests.as_counted()), [(40, 7), (100, 9), (100, 256)]);
+    }
+}

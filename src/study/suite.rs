@@ -1,0 +1,267 @@
+//! The regression suite: every scenario meets its expectations, tells the same story as last time, runs to the same
+//! bytes twice, and is failed by the baseline that it exists to catch.
+//!
+//! A *story* is a run's golden record, short enough to review as text: what changed, the figures, and the digest
+//! of the full event log, so that nothing can differ unseen.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use tiershift_core::controller::Detail;
+use tiershift_core::decision::Action;
+use tiershift_core::event::{Event, Input, Outcome, Output, Record};
+use tiershift_core::settings::PolicyName;
+
+use crate::files::whole_file::WholeFile;
+use crate::log::{Header, LogWriter};
+use crate::scenario::{self, Scenario, ScenarioError};
+use crate::sim::{SimulationError, simulate};
+use crate::summary::Summary;
+
+/// What became of one scenario.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Checked {
+    /// The scenario's name.
+    pub name: String,
+    /// What was not as it must be. Empty: it passed.
+    pub failures: Vec<String>,
+    /// Whether the golden story was written anew.
+    pub blessed: bool,
+}
+
+/// Checks the scenario of a file. With `bless`, its golden story is written instead of compared.
+///
+/// # Errors
+/// When the scenario cannot be read or run at all, or the golden story cannot be read or written.
+pub fn check(
+    path: &Path,
+    bless: bool,
+    header: impl Fn(&Scenario) -> Header,
+) -> Result<Checked, SuiteError> {
+    let scenario = scenario::load(path)?;
+    let mut failures = Vec::new();
+    let first = play(&scenario, &header(&scenario))?;
+    let second = play(&scenario, &header(&scenario))?;
+    failures.extend(first.unmet.iter().cloned());
+    if first.digest != second.digest {
+        let place = first_difference(&first.story, &second.story);
+        failures.push(format!(
+            "two runs differ: {}",
+            place.unwrap_or_else(|| "in their full logs only".to_owned())
+        ));
+    }
+    failures.extend(toothless(&scenario, &header)?);
+    let golden = golden_path(path, &scenario.name);
+    let mut blessed = false;
+    let known = match fs::read_to_string(&golden) {
+        Ok(known) => Some(known),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(SuiteError::Golden { path: golden, source }),
+    };
+    if known.as_ref() != Some(&first.story) {
+        if bless {
+            write_golden(&golden, &first.story)?;
+            blessed = true;
+        } else {
+            let place = match &known {
+                None => "there is no golden story yet".to_owned(),
+                Some(known) => first_difference(known, &first.story).unwrap_or_default(),
+            };
+            failures.push(format!(
+                "{}: {place}\n  if the new story is right: tiershift check {} --bless",
+                golden.display(),
+                path.display()
+            ));
+        }
+    }
+    Ok(Checked { name: scenario.name, failures, blessed })
+}
+
+/// Returns the scenario files that paths stand for: files as they are, folders as their `*.toml`, in order of name.
+///
+/// # Errors
+/// When a path does not exist, or a folder holds no scenario.
+pub fn scenario_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, SuiteError> {
+    let mut files = Vec::new();
+    for path in paths {
+        let refuse = |source| SuiteError::List { path: path.clone(), source };
+        if !path.is_dir() {
+            fs::metadata(path).map_err(refuse)?;
+            files.push(path.clone());
+            continue;
+        }
+        let entries: Vec<PathBuf> = fs::read_dir(path)
+            .map_err(refuse)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()
+            .map_err(refuse)?;
+        let mut found: Vec<PathBuf> = entries
+            .into_iter()
+            .filter(|file| file.extension().is_some_and(|e| e == "toml"))
+            .collect();
+        if found.is_empty() {
+            return Err(SuiteError::Empty { path: path.clone() });
+        }
+        found.sort();
+        files.extend(found);
+    }
+    Ok(files)
+}
+
+/// One run of a scenario.
+struct Played {
+    summary: Summary,
+    unmet: Vec<String>,
+    unmet_keys: Vec<&'static str>,
+    story: String,
+    digest: String,
+}
+
+fn play(scenario: &Scenario, header: &Header) -> Result<Played, SuiteError> {
+    let sunk = "a log into nothing cannot fail";
+    let mut log = LogWriter::new(io::sink(), header.clone()).expect(sunk);
+    let mut checker = scenario.expect.checker();
+    let mut story = String::new();
+    let mut observe = |record: &Record| {
+        log.write(record).expect(sunk);
+        checker.observe(record, &scenario.catalog);
+        if is_told(&record.event) {
+            tell(&mut story, record);
+        }
+    };
+    let situation = scenario.situation();
+    let summary = simulate(situation, Detail::Full, Some(&mut observe))?;
+    let digest = log.finish().expect(sunk).unwrap_or_default();
+    story.push_str(&summary.to_json());
+    // Last, so that what differs in substance is met first.
+    writeln!(story, "\nfingerprint {}\nfull log {digest}", header.fingerprint)
+        .expect("a string takes all");
+    let unmet = checker.finish(&summary);
+    Ok(Played {
+        unmet_keys: unmet.iter().map(|unmet| unmet.expectation).collect(),
+        unmet: unmet.iter().map(ToString::to_string).collect(),
+        summary,
+        story,
+        digest,
+    })
+}
+
+/// Returns what the baseline meets although the scenario says that it must not.
+fn toothless(
+    scenario: &Scenario,
+    header: impl Fn(&Scenario) -> Header,
+) -> Result<Vec<String>, SuiteError> {
+    let Some(baseline) = &scenario.baseline else { return Ok(Vec::new()) };
+    let mut other = scenario.clone();
+    other.settings.policy = baseline.policy;
+    let played = play(&other, &header(&other))?;
+    let met = baseline.fails.iter().filter(|key| !played.unmet_keys.contains(&key.as_str()));
+    Ok(met
+        .map(|key| {
+            format!(
+                "the scenario has no teeth: the baseline {} meets `{key}` too ({} switches, {} reversals)",
+                PolicyName::name(baseline.policy),
+                played.summary.switches,
+                played.summary.reversals
+            )
+        })
+        .collect())
+}
+
+/// Returns whether an event belongs to the story: what changed, and nothing of single requests.
+fn is_told(event: &Event) -> bool {
+    match event {
+        Event::Input(input) => match input {
+            Input::Outcome(outcome) => match outcome {
+                Outcome::Loaded { .. }
+                | Outcome::LoadFailed { .. }
+                | Outcome::Unloaded { .. }
+                | Outcome::Crashed { .. } => true,
+                Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => false,
+            },
+            Input::Adopt { .. } | Input::Settings(_) | Input::Switch { .. } | Input::Shutdown => {
+                true
+            }
+            Input::Sample(_)
+            | Input::SampleMissing { .. }
+            | Input::Request(_)
+            | Input::Cancel { .. }
+            | Input::Timeout => false,
+        },
+        Event::Output(output) => match output {
+            Output::Decision(decision) => decision.action != Action::Hold,
+            Output::Command(command) => {
+                use tiershift_core::event::Command;
+                matches!(command, Command::Load { .. } | Command::Unload { .. })
+            }
+            Output::Serving { .. } | Output::Switched { .. } | Output::Notice(_) => true,
+            Output::Accepted { .. } | Output::Ended { .. } => false,
+        },
+    }
+}
+
+/// Writes one line: the moment and the event. Gates are left to the full log.
+fn tell(story: &mut String, record: &Record) {
+    let event = match &record.event {
+        Event::Output(Output::Decision(decision)) => {
+            let decision =
+                tiershift_core::decision::Decision { gates: Vec::new(), ..decision.clone() };
+            Event::Output(Output::Decision(decision))
+        }
+        other => other.clone(),
+    };
+    let json = serde_json::to_string(&event).expect("events are plain data");
+    writeln!(story, "{:.6} {json}", record.at.as_secs_f64()).expect("a string takes all");
+}
+
+/// Returns the first line in which two stories differ, as got and want.
+fn first_difference(want: &str, got: &str) -> Option<String> {
+    let mut lines = (want.lines(), got.lines());
+    let mut number = 0;
+    loop {
+        number += 1;
+        match (lines.0.next(), lines.1.next()) {
+            (None, None) => return None,
+            (want, got) if want == got => {}
+            (want, got) => {
+                let shown = |line: Option<&str>| line.unwrap_or("(the end)").to_owned();
+                return Some(format!(
+                    "line {number} differs\n  want {}\n  got  {}",
+                    shown(want),
+                    shown(got)
+                ));
+            }
+        }
+    }
+}
+
+fn golden_path(scenario: &Path, name: &str) -> PathBuf {
+    scenario.parent().unwrap_or(Path::new("")).join("golden").join(format!("{name}.txt"))
+}
+
+fn write_golden(path: &Path, story: &str) -> Result<(), SuiteError> {
+    let refuse = |source| SuiteError::Golden { path: path.to_owned(), source };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(refuse)?;
+    let mut file = WholeFile::create(path).map_err(refuse)?;
+    file.write_all(story.as_bytes()).map_err(refuse)?;
+    file.finish().map_err(refuse)
+}
+
+/// Why a suite could not be run.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum SuiteError {
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    #[error(transparent)]
+    Simulation(#[from] SimulationError),
+    #[error("cannot list `{}`: give scenario files or folders of them", path.display())]
+    List { path: PathBuf, source: io::Error },
+    #[error("`{}` holds no scenario (*.toml)", path.display())]
+    Empty { path: PathBuf },
+    #[error("the golden story `{}` cannot be read or written", path.display())]
+    Golden { path: PathBuf, source: io::Error },
+}

@@ -1,0 +1,113 @@
+//! Feeds a log's inputs to a new controller, and holds its outputs against the log's: same decisions, or the
+//! first difference. This is what makes a log evidence.
+
+use tiershift_core::catalog::CatalogError;
+use tiershift_core::controller::{Controller, ControllerError, Detail};
+use tiershift_core::event::{Event, Output, Record};
+use tiershift_core::settings::SettingsError;
+
+use crate::log::{LogEnd, LogError, LogLevel, LogReader};
+
+/// What a verified log holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Verified {
+    /// Records compared.
+    pub records: u64,
+    /// Inputs fed.
+    pub inputs: u64,
+    /// Decisions that came out again.
+    pub decisions: u64,
+}
+
+/// Verifies a log to its end.
+///
+/// # Errors
+/// Everything but a whole log whose outputs come out again: see [`VerifyError`].
+pub fn verify(mut log: LogReader) -> Result<Verified, VerifyError> {
+    let header = log.header();
+    if header.level != LogLevel::Full {
+        return Err(VerifyError::NotFull);
+    }
+    if let Some(segment) = &header.segment {
+        return Err(VerifyError::BeginsLate { first_seq: segment.first_seq });
+    }
+    let settings = header.checked_settings()?;
+    let catalog = header.checked_catalog()?;
+    let mut controller = Controller::new(&settings, &catalog, Detail::Full)?;
+    let mut done = Verified::default();
+    while let Some(record) = log.next() {
+        let record = record?;
+        done.records += 1;
+        match &record.event {
+            Event::Input(input) => {
+                if let Some(output) = controller.poll_output() {
+                    return Err(difference(&log, &record, Some(output)));
+                }
+                done.inputs += 1;
+                controller.handle(record.at, input);
+            }
+            Event::Output(logged) => {
+                done.decisions += u64::from(matches!(logged, Output::Decision(_)));
+                let ours = controller.poll_output();
+                if ours.as_ref() != Some(logged) {
+                    return Err(difference(&log, &record, ours));
+                }
+            }
+        }
+    }
+    match log.end() {
+        Some(LogEnd::Closed { .. }) => match controller.poll_output() {
+            None => Ok(done),
+            Some(output) => Err(VerifyError::Missing { output: Box::new(output) }),
+        },
+        Some(&LogEnd::Torn { left_out, .. }) => Err(VerifyError::Torn { done, left_out }),
+        None => Err(VerifyError::Torn { done, left_out: 0 }),
+    }
+}
+
+fn difference(log: &LogReader, record: &Record, ours: Option<Output>) -> VerifyError {
+    VerifyError::Difference {
+        place: log.place(),
+        logged: Box::new(record.clone()),
+        ours: ours.map(Box::new),
+    }
+}
+
+/// Why a log was not verified.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum VerifyError {
+    #[error("the log holds changes only: verify needs one that was written with `--log full`")]
+    NotFull,
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("the log's settings do not hold: {0}")]
+    Settings(#[from] SettingsError),
+    #[error("the log's catalog does not hold: {0}")]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
+    #[error("{place}, at {} s: the log has {}, the controller answers {}",
+        logged.at.as_secs_f64(), json(&logged.event), ours.as_ref().map_or("nothing".to_owned(), |ours| json(&ours)))]
+    Difference { place: String, logged: Box<Record>, ours: Option<Box<Output>> },
+    #[error("the log ends, and the controller still answers {}", json(output))]
+    Missing { output: Box<Output> },
+    #[error(
+        "the log was not closed after its {} records{}: what is there agrees, but nothing proves the last segment unchanged; \
+         its writer was stopped, or still writes", done.records, half_line(*left_out)
+    )]
+    Torn { done: Verified, left_out: u64 },
+    #[error(
+        "the log begins at record {first_seq}, without the state that its controller had there: the segments before \
+         it are needed, and a full folder of recordings drops the oldest"
+    )]
+    BeginsLate { first_seq: u64 },
+}
+
+fn half_line(bytes: u64) -> String {
+    if bytes == 0 { String::new() } else { format!(" and {bytes} bytes of a half written one") }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|error| error.to_string())
+}
