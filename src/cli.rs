@@ -86,7 +86,7 @@ enum Verb {
     Diff(diff::Arguments),
     /// Feed a log's inputs to the controller again and compare what it answers
     Verify(verify::Arguments),
-    /// Show what of this machine can be read, and its hardware tier
+    /// Show what of this machine can be read, and its machine class
     #[cfg(feature = "live")]
     Hardware(hardware::HardwareArguments),
     /// Print the JSON Schema of a file format, for editors

@@ -13,7 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 use tiershift_core::catalog::{Catalog, CatalogError, RawCatalog};
-use tiershift_core::machine::{HardwareTier, Machine};
+use tiershift_core::machine::{Machine, MachineClass};
 use tiershift_core::settings::{RawSettings, Settings, SettingsError};
 
 mod reader;
@@ -80,7 +80,7 @@ pub struct Header {
     /// What people call the policy.
     pub policy: String,
     /// The class of machine that the settings were resolved for.
-    pub hardware_tier: HardwareTier,
+    pub machine_class: MachineClass,
     /// The machine.
     pub machine: Machine,
     /// The seed of every random stream.
@@ -126,7 +126,7 @@ pub enum Played {
 }
 
 impl Header {
-    /// Returns the digest of everything that determines the run: format, settings, hardware tier, machine, catalog,
+    /// Returns the digest of everything that determines the run: format, settings, machine class, machine, catalog,
     /// seed, the bytes of the sources and how they were played. The names of run, policy and files, the level of the log, the moment of the
     /// start and the place among segments determine nothing, and are left out.
     pub fn fingerprint(&self) -> String {
@@ -134,7 +134,7 @@ impl Header {
         #[derive(Serialize)]
         struct Determinants<'a> {
             tiershift_log: LogVersion,
-            hardware_tier: HardwareTier,
+            machine_class: MachineClass,
             machine: &'a Machine,
             seed: u64,
             sources: Vec<&'a str>,
@@ -145,7 +145,7 @@ impl Header {
         }
         let determinants = Determinants {
             tiershift_log: self.version,
-            hardware_tier: self.hardware_tier,
+            machine_class: self.machine_class,
             machine: &self.machine,
             seed: self.seed,
             sources: self.sources.iter().map(|source| source.digest.as_str()).collect(),
@@ -170,7 +170,7 @@ impl Header {
     /// # Errors
     /// Where a person edited the log into settings that cannot be.
     pub fn checked_settings(&self) -> Result<Settings, SettingsError> {
-        Settings::new(self.settings.clone(), self.hardware_tier)
+        Settings::new(self.settings.clone(), self.machine_class)
     }
 
     /// Returns the checked catalog.

@@ -44,18 +44,18 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
 use crate::backend::http::http_client;
-use crate::backend::llama_server::Hearers;
+use crate::backend::llama_server::Callbacks;
 use crate::log::{Header, LogLevel, LogVersion};
 use crate::measure::record;
 use crate::probe::system::SystemProbe;
 use crate::serve::board::Board;
 use crate::serve::http::App;
-use crate::serve::http::access::Door;
+use crate::serve::http::access::AccessPolicy;
 use crate::serve::http::connections::{self, Limits};
 use crate::serve::message::Message;
-use crate::serve::recorder::{HearRecording, Recorder, Recording};
+use crate::serve::recorder::{NotifyRecording, Recorder, Recording};
 use crate::serve::sampler::Sampler;
-use crate::serve::shadow::{HearShadow, Shadow, ShadowPlan};
+use crate::serve::shadow::{NotifyShadow, Shadow, ShadowPlan};
 use crate::serve::signals::Reloader;
 use crate::serve::source::Started;
 use crate::serve::world::{LiveWorld, Parts};
@@ -91,7 +91,7 @@ pub struct Plan {
 
 /// What a running daemon has to say to whoever started it.
 #[derive(Clone, Debug)]
-pub enum Told<'a> {
+pub enum DaemonEvent<'a> {
     /// It answers at this address.
     Listening(SocketAddr),
     /// A model that an earlier daemon left loaded serves on.
@@ -100,7 +100,7 @@ pub enum Told<'a> {
         model: &'a ModelId,
     },
     /// A model's process ended unasked.
-    LastWords {
+    ExitMessage {
         /// The model.
         model: &'a ModelId,
         /// The last lines that the process wrote.
@@ -125,7 +125,7 @@ pub enum Told<'a> {
 }
 
 /// Hears what the daemon says, from any thread.
-pub type Hear = Arc<dyn Fn(Told<'_>) + Send + Sync>;
+pub type Notify = Arc<dyn Fn(DaemonEvent<'_>) + Send + Sync>;
 
 /// Serves until SIGTERM or Ctrl-C, and then until what runs has finished. A second signal ends it at once. SIGHUP
 /// takes what `reload` comes to, where only the policy's settings have changed.
@@ -133,15 +133,15 @@ pub type Hear = Arc<dyn Fn(Told<'_>) + Send + Sync>;
 /// # Errors
 /// What makes it impossible to begin: an address that is taken, or that others reach without a token, a program that does not run,
 /// settings and catalogs that cannot be. Once it serves, only a livelock.
-pub fn serve(plan: Plan, reload: Reload, hear: &Hear) -> Result<(), LiveError> {
+pub fn serve(plan: Plan, reload: Reload, notify: &Notify) -> Result<(), LiveError> {
     if !plan.address.ip().is_loopback() && plan.access.token.is_none() {
         return Err(LiveError::NoToken { address: plan.address });
     }
     let mut probe = SystemProbe::new();
     let machine = probe.machine();
-    let settings = Settings::new(plan.settings.clone(), machine.tier())?;
+    let settings = Settings::new(plan.settings.clone(), machine.class())?;
     let controller = Controller::new(&settings, &plan.catalog, Detail::Full)?;
-    let reloader = Reloader { reload, tier: machine.tier(), catalog: plan.catalog.clone() };
+    let reloader = Reloader { reload, tier: machine.class(), catalog: plan.catalog.clone() };
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -156,22 +156,22 @@ pub fn serve(plan: Plan, reload: Reload, hear: &Hear) -> Result<(), LiveError> {
     let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone(), settings)));
     let shadow = shadow(&plan, &machine, &board)?;
     let (to, inbox) = mpsc::channel();
-    let tools = (runtime.handle().clone(), client.clone(), hearers(&to, hear));
+    let tools = (runtime.handle().clone(), client.clone(), callbacks(&to, notify));
     // Its claim is held to the end.
     let Started { backend, adopted, claim: _claim } = plan.source.start(&plan.catalog, tools)?;
     for Adopted { model, .. } in &adopted {
-        hear(Told::Adopted { model });
+        notify(DaemonEvent::Adopted { model });
     }
-    let recorder = recorder(&plan, &machine, &board, hear)?;
+    let recorder = recorder(&plan, &machine, &board, notify)?;
     let app = Arc::new(App::new(to.clone(), plan.catalog.clone(), client, Arc::clone(&board)));
     let (stop, stopped) = oneshot::channel::<()>();
-    let router = http::router(app, Door::new(plan.access, address.ip()));
+    let router = http::router(app, AccessPolicy::new(plan.access, address.ip()));
     let server = runtime.spawn(connections::serve(listener, router, Limits::USUAL, async {
         // Sent, or dropped where the controller broke off.
         let _ = stopped.await;
     }));
-    signals::listen(&runtime, to, hear, reloader)?;
-    hear(Told::Listening(address));
+    signals::listen(&runtime, to, notify, reloader)?;
+    notify(DaemonEvent::Listening(address));
     let interval = plan.settings.sampling_interval.0;
     let catalog = plan.catalog;
     let sampler = Sampler::of_machine(probe).map_err(LiveError::Runtime)?;
@@ -179,7 +179,7 @@ pub fn serve(plan: Plan, reload: Reload, hear: &Hear) -> Result<(), LiveError> {
     let ran = control(controller, world, recorder, shadow, &board);
     let report = board.lock().unwrap_or_else(PoisonError::into_inner).shadow().cloned();
     if let Some(report) = &report {
-        hear(Told::Shadow(report));
+        notify(DaemonEvent::Shadow(report));
     }
     board.lock().unwrap_or_else(PoisonError::into_inner).close();
     let _ = stop.send(());
@@ -217,7 +217,7 @@ fn control(
 /// Begins the shadow, if one is wanted.
 fn shadow(plan: &Plan, machine: &Machine, board: &Arc<Mutex<Board>>) -> Result<Shadow, LiveError> {
     let Some(shadow) = &plan.shadow else { return Ok(Shadow::off()) };
-    let settings = Settings::new(shadow.clone(), machine.tier()).map_err(LiveError::Shadow)?;
+    let settings = Settings::new(shadow.clone(), machine.class()).map_err(LiveError::Shadow)?;
     Controller::new(&settings, &plan.catalog, Detail::Changes)?;
     let plan = ShadowPlan {
         machine: machine.clone(),
@@ -226,10 +226,10 @@ fn shadow(plan: &Plan, machine: &Machine, board: &Arc<Mutex<Board>>) -> Result<S
         shadow: shadow.clone(),
     };
     let board = Arc::clone(board);
-    let hear: HearShadow = Arc::new(move |report| {
+    let notify: NotifyShadow = Arc::new(move |report| {
         board.lock().unwrap_or_else(PoisonError::into_inner).set_shadow(report);
     });
-    Shadow::begin(plan, hear).map_err(LiveError::Runtime)
+    Shadow::begin(plan, notify).map_err(LiveError::Runtime)
 }
 
 /// Begins the recording. A disk that is full or may only be read keeps nobody from being served; a folder that cannot
@@ -238,13 +238,13 @@ fn recorder(
     plan: &Plan,
     machine: &Machine,
     board: &Arc<Mutex<Board>>,
-    hear: &Hear,
+    notify: &Notify,
 ) -> Result<Recorder, LiveError> {
     let Some(log) = &plan.log else { return Ok(Recorder::off()) };
-    let (board, hear) = (Arc::clone(board), Arc::clone(hear));
-    let tell: HearRecording = Arc::new(move |recording| {
+    let (board, notify) = (Arc::clone(board), Arc::clone(notify));
+    let tell: NotifyRecording = Arc::new(move |recording| {
         if let Recording::Stopped { error } = &recording {
-            hear(Told::RecordingStopped { error });
+            notify(DaemonEvent::RecordingStopped { error });
         }
         board.lock().unwrap_or_else(PoisonError::into_inner).set_recording(recording);
     });
@@ -262,14 +262,16 @@ fn is_disk_trouble(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | ReadOnlyFilesystem | QuotaExceeded)
 }
 
-fn hearers(to: &Sender<Message>, hear: &Hear) -> Hearers {
-    let (to, hear) = (to.clone(), Arc::clone(hear));
-    Hearers {
+fn callbacks(to: &Sender<Message>, notify: &Notify) -> Callbacks {
+    let (to, notify) = (to.clone(), Arc::clone(notify));
+    Callbacks {
         wake: Arc::new(move || {
             // Nobody listens any more when the daemon has ended.
             let _ = to.send(Message::Wake);
         }),
-        last_words: Arc::new(move |model, words| hear(Told::LastWords { model, words })),
+        exit_message: Arc::new(move |model, words| {
+            notify(DaemonEvent::ExitMessage { model, words })
+        }),
     }
 }
 
@@ -279,7 +281,7 @@ fn header(plan: &Plan, machine: &Machine) -> Header {
         level: LogLevel::Full,
         name: "live".to_owned(),
         policy: plan.settings.policy.name().to_owned(),
-        hardware_tier: machine.tier(),
+        machine_class: machine.class(),
         machine: machine.clone(),
         seed: 0,
         sources: Vec::new(),

@@ -36,7 +36,7 @@ use crate::sim::workload::Workload;
 use crate::sim::world::SimulatedWorld;
 use crate::summary::{Fold, Summary};
 
-pub use crate::sim::others::{Comings, Others, Reading};
+pub use crate::sim::others::{Others, Reading, ScheduledInputs};
 
 /// Everything that determines a run.
 pub struct Situation {
@@ -96,7 +96,7 @@ pub fn simulate(
     detail: Detail,
     mut observe: Option<&mut dyn FnMut(&Record)>,
 ) -> Result<Summary, SimulationError> {
-    let settings = Settings::new(situation.settings.clone(), situation.machine.tier())?;
+    let settings = Settings::new(situation.settings.clone(), situation.machine.class())?;
     let catalog = situation.catalog.clone();
     let mut controller = Controller::new(&settings, &catalog, detail)?;
     let mut fold = Fold::new(&catalog, settings.raw().reversal_window.0);

@@ -78,7 +78,7 @@ fn logged(day: &Day, count: u64, level: LogLevel) -> u64 {
         level,
         name: "bench".to_owned(),
         policy: "proactive".to_owned(),
-        hardware_tier: machine().tier(),
+        machine_class: machine().class(),
         machine: machine(),
         seed: 1,
         sources: Vec::new(),

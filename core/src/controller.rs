@@ -338,13 +338,13 @@ pub struct ControllerError {
 mod tests {
     use super::*;
     use crate::event::Command;
-    use crate::machine::HardwareTier;
+    use crate::machine::MachineClass;
     use crate::settings::RawSettings;
     use crate::units::Bytes;
 
     /// Returns what a controller does about models that are there when it begins.
     fn adopt(settings: &RawSettings, models: &[&str]) -> Vec<Output> {
-        let settings = Settings::new(settings.clone(), HardwareTier::MidRange).unwrap();
+        let settings = Settings::new(settings.clone(), MachineClass::MidRange).unwrap();
         let catalog = Catalog::relative_to(Bytes::from_gib(16));
         let mut controller = Controller::new(&settings, &catalog, Detail::Changes).unwrap();
         let models =

@@ -49,7 +49,7 @@ pub fn run<W: World>(
     let mut now = world.now();
     // One sample, filled anew each time.
     let mut reading = Input::Sample(Sample::default());
-    let mut crowd = Crowd { at: now, events: 0 };
+    let mut crowd = EventBudget { at: now, events: 0 };
     loop {
         let due = earliest([
             world.next_sample(),
@@ -130,12 +130,12 @@ fn feed<W: World>(
 }
 
 /// Counts what happens at one moment, to tell a livelock from a busy one.
-struct Crowd {
+struct EventBudget {
     at: Timestamp,
     events: u32,
 }
 
-impl Crowd {
+impl EventBudget {
     fn count(&mut self, now: Timestamp) -> Result<(), Livelock> {
         if now != self.at {
             *self = Self { at: now, events: 0 };

@@ -23,14 +23,14 @@ pub struct Machine {
 
 impl Machine {
     /// Returns the class of this machine.
-    pub fn tier(&self) -> HardwareTier {
+    pub fn class(&self) -> MachineClass {
         let vram = self.gpus.iter().copied().max().unwrap_or(Bytes::ZERO);
         if self.memory >= HIGH_END_MEMORY || vram >= HIGH_END_VRAM {
-            HardwareTier::HighEnd
+            MachineClass::HighEnd
         } else if self.memory >= MID_RANGE_MEMORY || vram >= MID_RANGE_VRAM {
-            HardwareTier::MidRange
+            MachineClass::MidRange
         } else {
-            HardwareTier::LowEnd
+            MachineClass::LowEnd
         }
     }
 }
@@ -38,7 +38,7 @@ impl Machine {
 /// A class of machine. It sets the default lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum HardwareTier {
+pub enum MachineClass {
     /// A small laptop or virtual machine.
     LowEnd,
     /// An ordinary desktop.
@@ -48,7 +48,7 @@ pub enum HardwareTier {
     HighEnd,
 }
 
-/// The lines that a hardware tier starts from.
+/// The lines that a machine class starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lines {
     /// Upgrade only below this.
@@ -57,7 +57,7 @@ pub struct Lines {
     pub preventive: Percent,
 }
 
-impl HardwareTier {
+impl MachineClass {
     /// Returns the default lines.
     ///
     /// # Source
@@ -98,12 +98,12 @@ mod tests {
     fn the_larger_of_memory_and_video_memory_makes_the_class() {
         let class = |memory, gpus: &[u64]| {
             let gpus = gpus.iter().copied().map(Bytes::from_gib).collect();
-            Machine { memory: Bytes::from_gib(memory), gpus, ..Machine::default() }.tier()
+            Machine { memory: Bytes::from_gib(memory), gpus, ..Machine::default() }.class()
         };
-        assert_eq!(class(8, &[]), HardwareTier::LowEnd);
-        assert_eq!(class(16, &[]), HardwareTier::MidRange);
-        assert_eq!(class(8, &[8]), HardwareTier::MidRange);
-        assert_eq!(class(16, &[24]), HardwareTier::HighEnd);
-        assert_eq!(class(31, &[]), HardwareTier::HighEnd);
+        assert_eq!(class(8, &[]), MachineClass::LowEnd);
+        assert_eq!(class(16, &[]), MachineClass::MidRange);
+        assert_eq!(class(8, &[8]), MachineClass::MidRange);
+        assert_eq!(class(16, &[24]), MachineClass::HighEnd);
+        assert_eq!(class(31, &[]), MachineClass::HighEnd);
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Action, Reason, Urgency};
 use crate::event::{Adopted, Command, Notice, Outcome, Output};
-use crate::manager::lifecycle::{Happening, Lifecycle, Slot};
+use crate::manager::lifecycle::{Lifecycle, Slot, Trigger};
 use crate::manager::queue::Queue;
 use crate::manager::room::Room;
 use crate::manager::serving::Running;
@@ -193,10 +193,10 @@ impl Manager {
         out: &mut VecDeque<Output>,
     ) {
         let (model, happening) = match outcome {
-            Outcome::Loaded { model } => (model, Happening::Loaded),
-            Outcome::LoadFailed { model, .. } => (model, Happening::LoadFailed),
-            Outcome::Unloaded { model } => (model, Happening::Unloaded),
-            Outcome::Crashed { model, .. } => (model, Happening::Crashed),
+            Outcome::Loaded { model } => (model, Trigger::Loaded),
+            Outcome::LoadFailed { model, .. } => (model, Trigger::LoadFailed),
+            Outcome::Unloaded { model } => (model, Trigger::Unloaded),
+            Outcome::Crashed { model, .. } => (model, Trigger::Crashed),
             Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => return,
         };
         // A server may know models that we do not manage; they are no concern of ours.
@@ -235,7 +235,7 @@ impl Manager {
             // A server may have models that we do not manage; they are no concern of ours.
             if self.catalog.model(model).is_some() {
                 let index = self.index_of(model.as_str());
-                self.pass(index, Happening::Adopted);
+                self.pass(index, Trigger::Adopted);
                 self.slots[index].gpu = *gpu;
             }
         }
@@ -317,7 +317,7 @@ impl Manager {
     /// Empties every slot. Returns whether another step can follow at once.
     fn advance_to_nothing(&mut self, now: Timestamp, out: &mut VecDeque<Output>) -> bool {
         self.serve_from(None, out);
-        self.send_off_all_but(now, None, out);
+        self.drain_all_except(now, None, out);
         if self.slots.iter().any(|slot| slot.state.is_resident()) {
             return false;
         }
@@ -330,7 +330,7 @@ impl Manager {
         match self.slots[goal].state {
             Lifecycle::Ready => {
                 self.serve_from(Some(goal), out);
-                self.send_off_all_but(now, Some(goal), out);
+                self.drain_all_except(now, Some(goal), out);
                 let others_gone = self
                     .slots
                     .iter()
@@ -343,7 +343,7 @@ impl Manager {
             }
             // Wanted again before it had gone: nothing is loaded twice, nothing waits for its end.
             Lifecycle::Draining => {
-                self.pass(goal, Happening::Resume);
+                self.pass(goal, Trigger::Resume);
                 self.slots[goal].deadline = None;
                 true
             }
@@ -379,7 +379,7 @@ impl Manager {
             }
             Err(_) if self.slots.iter().any(|slot| slot.state.is_resident()) => {
                 self.serve_from(None, out);
-                self.send_off_all_but(now, None, out);
+                self.drain_all_except(now, None, out);
                 return false;
             }
             Err(_) => {}
@@ -414,12 +414,12 @@ impl Manager {
         self.slots[index].gpu = gpu;
         self.slots[index].deadline = Some(now + model.load_timeout);
         let command = Command::Load { model: model.id.clone(), gpu };
-        self.pass(index, Happening::Load);
+        self.pass(index, Trigger::Load);
         out.push_back(Output::Command(command));
     }
 
     /// Drains and unloads every model but `keep`.
-    fn send_off_all_but(
+    fn drain_all_except(
         &mut self,
         now: Timestamp,
         keep: Option<usize>,
@@ -431,7 +431,7 @@ impl Manager {
             }
             match self.slots[index].state {
                 Lifecycle::Ready => {
-                    self.pass(index, Happening::Drain);
+                    self.pass(index, Trigger::Drain);
                     self.slots[index].deadline = Some(now + self.drain_deadline());
                     self.unload_if_idle(now, index, out);
                 }
@@ -457,7 +457,7 @@ impl Manager {
     }
 
     fn unload(&mut self, now: Timestamp, index: usize, out: &mut VecDeque<Output>) {
-        self.pass(index, Happening::Unload);
+        self.pass(index, Trigger::Unload);
         self.slots[index].deadline = Some(now + UNLOAD_TIMEOUT);
         let model = self.catalog.models()[index].id.clone();
         out.push_back(Output::Command(Command::Unload { model }));
@@ -485,7 +485,7 @@ impl Manager {
             }
             // No answer to an unload: ask again; until it answers, its memory counts as taken.
             Lifecycle::Unloading => self.unload(now, index, out),
-            Lifecycle::Failed => self.pass(index, Happening::Retry),
+            Lifecycle::Failed => self.pass(index, Trigger::Retry),
             Lifecycle::Absent | Lifecycle::Ready => {}
         }
     }
@@ -522,7 +522,7 @@ impl Manager {
         resident
     }
 
-    fn pass(&mut self, index: usize, happening: Happening) {
+    fn pass(&mut self, index: usize, happening: Trigger) {
         let state = self.slots[index].state;
         let next = state.after(happening);
         assert!(

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::machine::HardwareTier;
+use crate::machine::MachineClass;
 use crate::sample::Resource;
 use crate::time::SpanText;
 use crate::units::{Bytes, BytesText, Percent, PercentText};
@@ -28,10 +28,10 @@ pub struct RawSettings {
     pub stale_after: SpanText,
     /// The space and rate resources that constrain decisions. Default: all that the machine reports.
     pub constrain: Vec<Resource>,
-    /// Upgrade only while every constrained resource is below this. Default by hardware tier: 75, 80 or 85 %.
+    /// Upgrade only while every constrained resource is below this. Default by machine class: 75, 80 or 85 %.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade_line: Option<PercentText>,
-    /// Above this, a confident rise towards exhaustion steps down early. Default by hardware tier: 80, 85, 90 %.
+    /// Above this, a confident rise towards exhaustion steps down early. Default by machine class: 80, 85, 90 %.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preventive_line: Option<PercentText>,
     /// Degrade above this. Default `90%` (original specification). Lower leaves memory idle; higher leaves less
@@ -224,11 +224,11 @@ impl PolicyName {
     }
 }
 
-/// Checked settings, complete: every line is resolved for the machine's hardware tier.
+/// Checked settings, complete: every line is resolved for the machine's machine class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     raw: RawSettings,
-    tier: HardwareTier,
+    tier: MachineClass,
     upgrade_line: Percent,
     preventive_line: Percent,
     /// Which resources constrain decisions, by `Resource::ALL`: asked several times for every sample.
@@ -236,11 +236,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Checks settings for a machine of this hardware tier.
+    /// Checks settings for a machine of this machine class.
     ///
     /// # Errors
     /// Lines in the wrong order, shares above 100 %, a zero where something must pass.
-    pub fn new(raw: RawSettings, tier: HardwareTier) -> Result<Self, SettingsError> {
+    pub fn new(raw: RawSettings, tier: MachineClass) -> Result<Self, SettingsError> {
         let lines = tier.lines();
         let upgrade_line = raw.upgrade_line.map_or(lines.upgrade, |line| line.0);
         let preventive_line = raw.preventive_line.map_or(lines.preventive, |line| line.0);
@@ -359,7 +359,7 @@ mod tests {
     fn check(change: impl FnOnce(&mut RawSettings), want: Result<(), &str>) {
         let mut raw = RawSettings::default();
         change(&mut raw);
-        let got = Settings::new(raw, HardwareTier::MidRange).map(drop).map_err(|e| e.to_string());
+        let got = Settings::new(raw, MachineClass::MidRange).map(drop).map_err(|e| e.to_string());
         assert_eq!(got, want.map_err(str::to_owned));
     }
 
@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn the_floor_binds_only_where_the_line_leaves_less() {
-        let settings = Settings::new(RawSettings::default(), HardwareTier::MidRange).unwrap();
+        let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
         assert_eq!(settings.degrade_limit(Bytes::from_gib(20)), Bytes::from_gib(18));
         assert_eq!(settings.degrade_limit(Bytes::from_mib(1000)), Bytes::from_mib(900));
     }

@@ -68,15 +68,15 @@ pub enum Embeddings {
 
 /// Who is told what comes between two calls.
 #[derive(Clone)]
-pub struct Hearers {
+pub struct Callbacks {
     /// There is an outcome to poll.
     pub wake: Arc<dyn Fn() + Send + Sync>,
     /// A model's process ended unasked; these were its last words.
-    pub last_words: Arc<LastWords>,
+    pub exit_message: Arc<ExitMessage>,
 }
 
 /// Hears which model's process ended, and the last lines that it wrote.
-pub type LastWords = dyn Fn(&ModelId, &str) + Send + Sync;
+pub type ExitMessage = dyn Fn(&ModelId, &str) + Send + Sync;
 
 /// What every watching task needs.
 #[derive(Clone)]
@@ -84,7 +84,7 @@ struct Tools {
     runtime: Handle,
     client: reqwest::Client,
     report: mpsc::Sender<Outcome>,
-    hearers: Hearers,
+    callbacks: Callbacks,
 }
 
 struct Running {
@@ -104,10 +104,10 @@ impl LlamaServer {
         launches: BTreeMap<ModelId, Launch>,
         runtime: Handle,
         client: reqwest::Client,
-        hearers: Hearers,
+        callbacks: Callbacks,
     ) -> Self {
         let (report, reports) = mpsc::channel();
-        let tools = Tools { runtime, client, report, hearers };
+        let tools = Tools { runtime, client, report, callbacks };
         Self { program, home, launches, tools, running: BTreeMap::new(), reports }
     }
 
@@ -152,7 +152,7 @@ impl LlamaServer {
             .spawn()
             .map_err(|error| format!("llama-server does not start: {}", error.kind()))?;
         let running = Running { pid: child.id(), port, key, gpu, stop: None };
-        let words = child.stderr.take().map(|pipe| tokio::spawn(last_words(pipe)));
+        let words = child.stderr.take().map(|pipe| tokio::spawn(exit_message(pipe)));
         let (watch, stopped) = self.watch(model, running, Process::Child(child), words);
         tokio::spawn(watch.load(port, stopped));
         Ok(())
@@ -278,7 +278,7 @@ impl Tools {
     fn tell(&self, outcome: Outcome) {
         // Nobody listens any more when the daemon has ended.
         let _ = self.report.send(outcome);
-        (self.hearers.wake)();
+        (self.callbacks.wake)();
     }
 }
 
@@ -410,7 +410,7 @@ impl Watch {
     async fn pass_on_last_words(&mut self) {
         let Some(words) = self.words.take() else { return };
         if let Ok(Ok(words)) = tokio::time::timeout(LAST_WORDS_TIMEOUT, words).await {
-            (self.tools.hearers.last_words)(&self.model, &words);
+            (self.tools.callbacks.exit_message)(&self.model, &words);
         }
     }
 }
@@ -484,7 +484,7 @@ async fn until_silent(client: &reqwest::Client, port: u16) {
 }
 
 /// Reads what a process says until it ends, and returns the last lines.
-async fn last_words(pipe: ChildStderr) -> String {
+async fn exit_message(pipe: ChildStderr) -> String {
     let mut lines = VecDeque::new();
     let mut pipe = BufReader::new(pipe);
     let mut line = Vec::new();

@@ -26,9 +26,9 @@ use tiershift_core::units::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::backend::llama_server::Hearers;
+use crate::backend::llama_server::Callbacks;
 use crate::backend::place::Place;
-use crate::backend::remote::server::{Entry, Kind, Presence, Server, Trouble};
+use crate::backend::remote::server::{Entry, Kind, Presence, Server, ServerError};
 
 /// Models in a server that is not ours.
 pub struct Remote {
@@ -87,7 +87,7 @@ enum Report {
 struct Tools {
     runtime: Handle,
     report: mpsc::Sender<Report>,
-    hearers: Hearers,
+    callbacks: Callbacks,
 }
 
 impl Remote {
@@ -100,7 +100,7 @@ impl Remote {
         listed: &[Entry],
         catalog: &Catalog,
         runtime: Handle,
-        hearers: Hearers,
+        callbacks: Callbacks,
     ) -> Result<Self, Unlisted> {
         let known = |model: &Model| {
             let latest = format!("{}:latest", model.id);
@@ -117,7 +117,7 @@ impl Remote {
         };
         let models = catalog.models().iter().map(known).collect::<Result<_, _>>()?;
         let (report, reports) = mpsc::channel();
-        let tools = Tools { runtime, report, hearers };
+        let tools = Tools { runtime, report, callbacks };
         Ok(Self { server: Arc::new(server), models, tools, held: BTreeMap::new(), reports })
     }
 
@@ -172,7 +172,7 @@ impl Remote {
     ///
     /// # Errors
     /// Where the server does not tell.
-    pub fn adopt(&mut self) -> Result<Vec<Adopted>, Trouble> {
+    pub fn adopt(&mut self) -> Result<Vec<Adopted>, ServerError> {
         let runtime = self.tools.runtime.clone();
         for entry in runtime.block_on(self.list_at_rest())? {
             let mut known = self.models.iter();
@@ -195,7 +195,7 @@ impl Remote {
     }
 
     /// Returns what the server lists when nothing of it is on its way in or out, which is waited for a little.
-    async fn list_at_rest(&self) -> Result<Vec<Entry>, Trouble> {
+    async fn list_at_rest(&self) -> Result<Vec<Entry>, ServerError> {
         let mut looks = 0;
         loop {
             let entries = self.server.list().await?;
@@ -287,7 +287,7 @@ impl Tools {
     fn report(&self, report: Report) {
         // Nobody listens any more when the daemon has ended.
         let _ = self.report.send(report);
-        (self.hearers.wake)();
+        (self.callbacks.wake)();
     }
 }
 
@@ -311,7 +311,7 @@ impl Keeper {
                 answer = &mut asked => answer,
                 _ = &mut stopped => {
                     // What cannot be called back takes its memory all the same, and is dropped when it is there.
-                    if !self.server.can_call_back() {
+                    if !self.server.can_cancel_load() {
                         let _ = tokio::time::timeout(UNLOAD_PATIENCE, asked).await;
                     }
                     return self.unload().await;
@@ -344,7 +344,7 @@ impl Keeper {
                             .tell(Outcome::LoadFailed { model: self.model.clone(), error });
                     }
                 },
-                Err(trouble @ Trouble::Away) => return self.load_failed(&trouble),
+                Err(trouble @ ServerError::Away) => return self.load_failed(&trouble),
                 // Whether it takes too long, the manager says.
                 Err(_) => {}
             }
@@ -381,7 +381,7 @@ impl Keeper {
                 }
                 Err(trouble) => {
                     unanswered += 1;
-                    if trouble != Trouble::Away && unanswered < MOST_UNANSWERED {
+                    if trouble != ServerError::Away && unanswered < MOST_UNANSWERED {
                         continue;
                     }
                     trouble.to_string()
@@ -392,7 +392,7 @@ impl Keeper {
     }
 
     async fn unload(&self) {
-        if !self.server.keeps_all() {
+        if !self.server.never_unloads() {
             let idle = async {
                 while self.server.is_busy(&self.name).await {
                     tokio::time::sleep(LOAD_POLL).await;
@@ -403,7 +403,7 @@ impl Keeper {
             let gone = tokio::time::timeout(UNLOAD_PATIENCE, self.until_gone());
             if gone.await.is_err() {
                 let words = "its server was asked to unload it and has not, so its memory counts as others' now";
-                (self.tools.hearers.last_words)(&self.model, words);
+                (self.tools.callbacks.exit_message)(&self.model, words);
             }
         }
         self.tools.tell(Outcome::Unloaded { model: self.model.clone() });
@@ -412,22 +412,22 @@ impl Keeper {
     async fn until_gone(&self) {
         loop {
             let asked = tokio::time::timeout(UNLOAD_AGAIN, self.server.unload(&self.name)).await;
-            if asked == Ok(Err(Trouble::Away)) {
+            if asked == Ok(Err(ServerError::Away)) {
                 return;
             }
             for _ in 0..LOOKS_TO_GO {
                 match self.server.look(&self.name).await {
                     Ok(Entry { presence: Presence::Absent | Presence::Failed, .. })
-                    | Err(Trouble::Away) => return,
+                    | Err(ServerError::Away) => return,
                     Ok(_) | Err(_) => tokio::time::sleep(LOAD_POLL).await,
                 }
             }
         }
     }
 
-    fn load_failed(&self, trouble: &Trouble) {
-        if let Trouble::Refused { words, .. } = trouble {
-            (self.tools.hearers.last_words)(&self.model, words);
+    fn load_failed(&self, trouble: &ServerError) {
+        if let ServerError::Refused { words, .. } = trouble {
+            (self.tools.callbacks.exit_message)(&self.model, words);
         }
         let (model, error) = (self.model.clone(), trouble.to_string());
         self.tools.tell(Outcome::LoadFailed { model, error });

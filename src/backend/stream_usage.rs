@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// What is known of a stream of server-sent events so far.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct StreamUsage {
     line: Vec<u8>,
     events: u32,
     counted: Count,
@@ -84,7 +84,7 @@ impl Count {
     }
 }
 
-impl Tally {
+impl StreamUsage {
     /// Takes the next bytes, which came `after` the start.
     pub(crate) fn feed(&mut self, after: Duration, bytes: &[u8]) {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
@@ -156,7 +156,7 @@ mod tests {
     fn check(stream: &str, tokens: u32, is_done: bool) {
         // Wherever the network cuts it, it is the same stream.
         for size in [1, 7, stream.len()] {
-            let mut tally = Tally::default();
+            let mut tally = StreamUsage::default();
             for (place, bytes) in stream.as_bytes().chunks(size).enumerate() {
                 tally.feed(Duration::from_millis(place as u64), bytes);
             }
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_one_event_tells_the_next_does_not_take_back() {
-        let mut tally = Tally::default();
+        let mut tally = StreamUsage::default();
         let stream = "data: {\"timings\":{\"prompt_n\":7,\"predicted_n\":2}}\n\n\
                       data: {\"usage\":{\"completion_tokens\":3}}\n\ndata: [DONE]\n\n";
         tally.feed(Duration::ZERO, stream.as_bytes());

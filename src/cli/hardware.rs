@@ -14,7 +14,7 @@ use crate::measure::record::{self, RecordOptions, RecordTarget};
 use crate::probe::clock::SystemClock;
 use crate::probe::system::{OwnProcesses, SystemProbe};
 
-/// Show what of this machine can be read, and its hardware tier
+/// Show what of this machine can be read, and its machine class
 #[derive(Debug, Args)]
 pub(super) struct HardwareArguments {}
 

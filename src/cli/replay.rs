@@ -213,7 +213,7 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
         level,
         name: file_name(trace),
         policy: settings.policy.name().to_owned(),
-        hardware_tier: machine.tier(),
+        machine_class: machine.class(),
         machine,
         seed: arguments.seed,
         sources: std::iter::once(Source { name: file_name(trace), digest, played })

@@ -123,7 +123,7 @@ pub(super) fn header(scenario: &Scenario, level: LogLevel) -> Header {
         level,
         name: scenario.name.clone(),
         policy: scenario.settings.policy.name().to_owned(),
-        hardware_tier: scenario.machine.tier(),
+        machine_class: scenario.machine.class(),
         machine: scenario.machine.clone(),
         seed: scenario.seed.0,
         sources: vec![Source {

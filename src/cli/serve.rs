@@ -15,8 +15,8 @@ use crate::inventory::folder::Folder;
 use crate::inventory::listing::RemoteServer;
 use crate::probe::system::SystemProbe;
 use crate::serve::{
-    self, Access, Hear, Plan, RawConfig, RawListen, Reload, ShadowReport, ShadowState, Source,
-    Token, Told,
+    self, Access, DaemonEvent, Notify, Plan, RawConfig, RawListen, Reload, ShadowReport,
+    ShadowState, Source, Token,
 };
 
 /// Serve the best model that this machine can carry, through llama-server
@@ -79,12 +79,12 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         common::print(RawConfig::EXAMPLE)?;
         return Ok(Verdict::Done);
     }
-    let hear: Hear = Arc::new(move |told| tell(&told, json));
+    let notify: Notify = Arc::new(move |told| tell(&told, json));
     let running = config(arguments)?;
     let again = arguments.clone();
     let read = Arc::new(move || config(&again).map_err(|error| format!("{error:#}")));
     let plan = plan(running.clone())?;
-    serve::serve(plan, Reload { running, read }, &hear)?;
+    serve::serve(plan, Reload { running, read }, &notify)?;
     Ok(Verdict::Done)
 }
 
@@ -124,7 +124,7 @@ fn plan(config: RawConfig) -> Result<Plan> {
 /// Returns the config, in which the options stand where there are any.
 fn config(arguments: &Arguments) -> Result<RawConfig> {
     let mut config = match &arguments.config {
-        Some(path) => RawConfig::read(path, SystemProbe::new().machine().tier())?,
+        Some(path) => RawConfig::read(path, SystemProbe::new().machine().class())?,
         None => RawConfig::default(),
     };
     if let Some(policy) = &arguments.policy {
@@ -157,9 +157,9 @@ fn set<T>(key: &mut T, option: Option<T>) {
     }
 }
 
-fn tell(told: &Told<'_>, json: bool) {
+fn tell(told: &DaemonEvent<'_>, json: bool) {
     match told {
-        Told::Listening(address) => {
+        DaemonEvent::Listening(address) => {
             // Whoever started us without a terminal may have stopped listening; that is no reason to stop serving.
             let _ = if json {
                 common::print_json(&serde_json::json!({"url": format!("http://{address}")}))
@@ -167,28 +167,30 @@ fn tell(told: &Told<'_>, json: bool) {
                 common::print(&format!("serving on http://{address}"))
             };
         }
-        Told::Adopted { model } => {
+        DaemonEvent::Adopted { model } => {
             eprintln!("`{model}` is loaded already and is taken over");
         }
-        Told::LastWords { model, words } => {
+        DaemonEvent::ExitMessage { model, words } => {
             eprintln!("llama-server of `{model}` ended unasked; its last words:");
             for line in words.lines() {
                 eprintln!("  {line}");
             }
         }
-        Told::RecordingStopped { error } => {
+        DaemonEvent::RecordingStopped { error } => {
             eprintln!("error: the recording has stopped, serving goes on: {error}");
         }
-        Told::Shadow(report) => {
+        DaemonEvent::Shadow(report) => {
             // As above.
             let _ =
                 if json { common::print_json(report) } else { common::print(&compared(report)) };
         }
-        Told::Reloaded => eprintln!("the config was read again: its policy holds from now on"),
-        Told::NotReloaded { error } => {
+        DaemonEvent::Reloaded => {
+            eprintln!("the config was read again: its policy holds from now on")
+        }
+        DaemonEvent::NotReloaded { error } => {
             eprintln!("error: the config was read again, and everything stays as it is: {error}");
         }
-        Told::Stopping => eprintln!("stopping: finishing what runs"),
+        DaemonEvent::Stopping => eprintln!("stopping: finishing what runs"),
     }
 }
 

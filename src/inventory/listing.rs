@@ -7,7 +7,7 @@ use reqwest::Url;
 use tiershift_core::catalog::{Catalog, CatalogError};
 use tiershift_core::units::Bytes;
 
-use crate::backend::remote::server::{Entry, Server, Trouble};
+use crate::backend::remote::server::{Entry, Server, ServerError};
 use crate::inventory::gguf::Dimensions;
 use crate::inventory::guess::Step;
 
@@ -24,8 +24,8 @@ impl RemoteServer {
     ///
     /// # Errors
     /// An address that is not on this machine, or where nothing that is known answers.
-    pub fn find(url: &str) -> Result<Self, ServerError> {
-        let refuse = || ServerError::Url { url: url.to_owned() };
+    pub fn find(url: &str) -> Result<Self, ListingError> {
+        let refuse = || ListingError::Url { url: url.to_owned() };
         let parsed = Url::parse(url).map_err(|_| refuse())?;
         let is_near = parsed.host_str().is_some_and(|host| {
             host == "localhost"
@@ -40,15 +40,15 @@ impl RemoteServer {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(ServerError::Runtime)?;
+            .map_err(ListingError::Runtime)?;
         let found = runtime.block_on(async {
-            let client = crate::backend::http::http_client().map_err(|_| Trouble::Away)?;
+            let client = crate::backend::http::http_client().map_err(|_| ServerError::Away)?;
             let server = Server::recognise(client, &parsed).await?;
             let listed = server.list().await?;
             Ok((server, listed))
         });
         let (server, listed) =
-            found.map_err(|source| ServerError::Trouble { url: url.to_owned(), source })?;
+            found.map_err(|source| ListingError::ServerError { url: url.to_owned(), source })?;
         Ok(Self { server, listed, url: url.to_owned() })
     }
 
@@ -61,13 +61,13 @@ impl RemoteServer {
     ///
     /// # Errors
     /// Where it has none, or does not tell the size of one.
-    pub fn catalog(&self) -> Result<Catalog, ServerError> {
+    pub fn catalog(&self) -> Result<Catalog, ListingError> {
         let mut sizes = self
             .listed
             .iter()
             .map(|entry| match size(entry) {
                 Some(size) => Ok((size, entry)),
-                None => Err(ServerError::NoSize {
+                None => Err(ListingError::NoSize {
                     server: self.name(),
                     url: self.url.clone(),
                     model: entry.name.clone(),
@@ -93,13 +93,13 @@ fn size(entry: &Entry) -> Option<Bytes> {
 /// Why a server cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
-pub enum ServerError {
+pub enum ListingError {
     #[error(
         "`{url}` is not the address of a server on this machine: give one such as http://127.0.0.1:11434"
     )]
     Url { url: String },
     #[error("no model server is found at {url}: start it, or check the address")]
-    Trouble { url: String, source: Trouble },
+    ServerError { url: String, source: ServerError },
     #[error(
         "{server} at {url} does not tell the size of \"{model}\": say more of its models with --catalog"
     )]

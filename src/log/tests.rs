@@ -21,7 +21,7 @@ fn header(level: LogLevel) -> Header {
         level,
         name: "hand-made".to_owned(),
         policy: "proactive".to_owned(),
-        hardware_tier: HardwareTier::MidRange,
+        machine_class: MachineClass::MidRange,
         machine: Machine { memory: Bytes::from_gib(16), cpus: 8, ..Machine::default() },
         seed: 7,
         sources: vec![Source { name: "a.csv".to_owned(), digest: "00".to_owned(), played: None }],
@@ -454,5 +454,5 @@ fn the_fingerprint_depends_on_what_determines_a_run_and_on_nothing_else() {
     assert!(!with(|h| h.sources[0].played = Some(Played::Repeated)));
     assert!(!with(|h| h.settings.performance_minimum = 11));
     assert!(!with(|h| h.catalog.models[0].slots = 3));
-    assert!(!with(|h| h.hardware_tier = HardwareTier::LowEnd));
+    assert!(!with(|h| h.machine_class = MachineClass::LowEnd));
 }

@@ -4,8 +4,8 @@
 //! context, each with its memory; then the speed of a request alone, of two side by side, and of one beside a program
 //! that keeps half of the processors busy. Models are started and stopped as the daemon does it.
 
+mod busy_load;
 mod engine;
-mod neighbour;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,8 +18,8 @@ use tiershift_core::time::{Clock, Timestamp};
 use tiershift_core::units::Bytes;
 
 use crate::inventory::folder::{Folder, FolderError};
+use crate::measure::calibrate::busy_load::BusyLoad;
 use crate::measure::calibrate::engine::{Engine, Loaded, Reply};
-use crate::measure::calibrate::neighbour::Neighbour;
 use crate::measure::calibration::{
     Calibration, Decoding, Figure, FirstToken, Fit, Held, Measured, Speeds,
 };
@@ -183,7 +183,7 @@ fn measure_speeds(
             short[1].extend(engine.ask_two(loaded, 1, REPLY_TOKENS)?);
         }
         step();
-        let neighbour = Neighbour::start();
+        let neighbour = BusyLoad::start();
         long[2].push(engine.ask(loaded, words, 1)?);
         short[2].push(engine.ask(loaded, 1, REPLY_TOKENS)?);
         drop(neighbour);

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
-use tiershift_core::machine::{HardwareTier, Machine};
+use tiershift_core::machine::{Machine, MachineClass};
 use tiershift_core::probe::{Probe, ProbeError};
 use tiershift_core::sample::{GpuSample, Pressure, Rate, Sample, Space};
 use tiershift_core::time::{Clock, Timestamp};
@@ -80,7 +80,7 @@ pub struct Description {
     /// What the machine has.
     pub machine: Machine,
     /// Which class of machine that is.
-    pub tier: HardwareTier,
+    pub tier: MachineClass,
     /// Each thing looked for, in a fixed order.
     pub findings: Vec<Finding>,
     /// The sample that the findings were made from.
@@ -102,7 +102,7 @@ impl fmt::Display for Description {
             }
         }
         let (tier, lines) = (self.tier.name(), self.tier.lines());
-        write!(f, "{:width$}  {tier}: upgrade below {}, ", "hardware tier", lines.upgrade)?;
+        write!(f, "{:width$}  {tier}: upgrade below {}, ", "machine class", lines.upgrade)?;
         writeln!(f, "step down early above {}", lines.preventive)
     }
 }
@@ -186,7 +186,7 @@ impl SystemProbe {
         findings.extend(self.gpu_findings(&gpus));
         let machine = self.machine_with(&gpus);
         let sample = assemble(host, gpus)?;
-        Ok(Description { tier: machine.tier(), machine, findings, sample })
+        Ok(Description { tier: machine.class(), machine, findings, sample })
     }
 
     fn machine_with(&self, gpus: &[GpuSample]) -> Machine {

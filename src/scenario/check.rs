@@ -89,14 +89,19 @@ pub(super) fn check_models(
             CatalogError::UnknownFallback { model, .. } | CatalogError::Cycle { model, .. } => {
                 (("id", model.as_str()), "fallbacks")
             }
-            CatalogError::Model(ModelError { model, field, .. }) => (("id", model.as_str()), *field),
+            CatalogError::Model(ModelError { model, field, .. }) => {
+                (("id", model.as_str()), *field)
+            }
             CatalogError::Scattered { tier } => (("tier", tier.as_str()), "tier"),
             CatalogError::Empty | CatalogError::TooManyTiers { .. } => (("id", ""), "id"),
         };
         document.refuse_entry("model", entry, key, &error.to_string())
     };
-    let models: Vec<Model> =
-        models.into_iter().map(Model::try_from).collect::<Result<_, _>>().map_err(|error| refuse(error.into()))?;
+    let models: Vec<Model> = models
+        .into_iter()
+        .map(Model::try_from)
+        .collect::<Result<_, _>>()
+        .map_err(|error| refuse(error.into()))?;
     Catalog::new(models).map_err(refuse)
 }
 
@@ -173,8 +178,8 @@ impl Check<'_> {
 
     fn settings(&self, machine: &Machine) -> Result<RawSettings, DocumentError> {
         let settings = self.raw.policy.clone();
-        Settings::new(settings.clone(), machine.tier()).map_err(|error| {
-            let remedy = format!("the machine is {}", machine.tier().name());
+        Settings::new(settings.clone(), machine.class()).map_err(|error| {
+            let remedy = format!("the machine is {}", machine.class().name());
             self.document.refuse_table("policy", &error.to_string(), &remedy)
         })?;
         Ok(settings)

@@ -9,7 +9,7 @@ use std::{fs, io};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tiershift_core::machine::HardwareTier;
+use tiershift_core::machine::MachineClass;
 use tiershift_core::settings::{RawSettings, Settings};
 use tiershift_core::time::SpanText;
 use tiershift_core::units::{Bytes, BytesText};
@@ -154,11 +154,11 @@ impl RawConfig {
     /// A commented config file, which says what holds without one.
     pub const EXAMPLE: &str = include_str!("../../assets/serve.toml");
 
-    /// Reads a config file for a machine of this hardware tier. Paths in it are taken from the file's folder.
+    /// Reads a config file for a machine of this machine class. Paths in it are taken from the file's folder.
     ///
     /// # Errors
     /// What cannot be read, is no TOML, or cannot be meant; with its place and a remedy.
-    pub fn read(path: &Path, tier: HardwareTier) -> Result<Self, ConfigError> {
+    pub fn read(path: &Path, tier: MachineClass) -> Result<Self, ConfigError> {
         let text = fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let name = path.display().to_string();
@@ -167,7 +167,7 @@ impl RawConfig {
         Ok(config)
     }
 
-    fn parse(text: &str, name: &str, tier: HardwareTier) -> Result<Self, DocumentError> {
+    fn parse(text: &str, name: &str, tier: MachineClass) -> Result<Self, DocumentError> {
         let document = Document::new(name, text);
         let config: Self = document.read(&[])?;
         let remedy = format!("the machine is {}", tier.name());
@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<RawConfig, String> {
-        RawConfig::parse(text, "serve.toml", HardwareTier::MidRange).map_err(|e| e.to_string())
+        RawConfig::parse(text, "serve.toml", MachineClass::MidRange).map_err(|e| e.to_string())
     }
 
     #[test]

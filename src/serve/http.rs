@@ -2,12 +2,12 @@
 //! thread, reads the board, and decides nothing.
 
 pub(super) mod access;
+mod completion_body;
 mod completions;
 pub(super) mod connections;
 mod events;
 mod page;
 pub(super) mod refusal;
-mod wish;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -31,7 +31,7 @@ use tiershift_core::request::RequestId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::serve::board::Board;
-use crate::serve::http::access::Door;
+use crate::serve::http::access::AccessPolicy;
 use crate::serve::http::refusal::Refusal;
 use crate::serve::message::{Gone, Message};
 
@@ -65,14 +65,14 @@ impl App {
     }
 
     /// Reads a body to its end, if it is neither too long nor too slow.
-    pub(super) async fn read(&self, body: Body) -> Result<Whole, Refusal> {
+    pub(super) async fn read(&self, body: Body) -> Result<BufferedBody, Refusal> {
         let too_slow = |_| {
             Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body came too slowly")
         };
         tokio::time::timeout(BODY_TIMEOUT, self.read_whole(body)).await.map_err(too_slow)?
     }
 
-    async fn read_whole(&self, mut body: Body) -> Result<Whole, Refusal> {
+    async fn read_whole(&self, mut body: Body) -> Result<BufferedBody, Refusal> {
         let too_long = || {
             let message = format!("a body has at most {LONGEST_BODY} bytes");
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
@@ -98,7 +98,7 @@ impl App {
             }
             bytes.extend_from_slice(&data);
         }
-        Ok(Whole { bytes: bytes.into(), _room: room })
+        Ok(BufferedBody { bytes: bytes.into(), _room: room })
     }
 
     pub(super) fn board(&self) -> MutexGuard<'_, Board> {
@@ -107,13 +107,13 @@ impl App {
 }
 
 /// A body, and the room that it takes.
-pub(super) struct Whole {
+pub(super) struct BufferedBody {
     pub(super) bytes: Bytes,
     _room: Option<OwnedSemaphorePermit>,
 }
 
 /// Returns what answers whom the door lets in.
-pub(super) fn router(app: Arc<App>, door: Door) -> Router {
+pub(super) fn router(app: Arc<App>, door: AccessPolicy) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(completions::chat))
         .route("/v1/completions", post(completions::text))

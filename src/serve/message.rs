@@ -16,7 +16,7 @@ use crate::backend::stream_usage::Count;
 #[derive(Debug)]
 pub(super) enum Message {
     /// A client asks for something.
-    Request(Request, Ticket),
+    Request(Request, ReplyHandle),
     /// A client hung up.
     HangUp(RequestId),
     /// A running request came to this.
@@ -43,7 +43,7 @@ pub(super) struct Started {
 
 /// The world's half of a request's place: how its client hears of it.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct ReplyHandle {
     /// Taken by the start.
     pub(super) started: Option<oneshot::Sender<Started>>,
     pub(super) ended: oneshot::Sender<End>,
@@ -51,7 +51,7 @@ pub(super) struct Ticket {
 
 /// The client's half. Dropped before the end, it tells that the client hung up.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct PendingRequest {
     id: RequestId,
     to: Sender<Message>,
     started: oneshot::Receiver<Started>,
@@ -63,13 +63,13 @@ pub(super) struct Seat {
 #[derive(Debug)]
 pub(super) struct Gone;
 
-impl Seat {
+impl PendingRequest {
     /// Hands a request in.
     pub(super) fn take(to: &Sender<Message>, request: Request) -> Result<Self, Gone> {
         let id = request.id;
         let (start, started) = oneshot::channel();
         let (end, ended) = oneshot::channel();
-        let ticket = Ticket { started: Some(start), ended: end };
+        let ticket = ReplyHandle { started: Some(start), ended: end };
         to.send(Message::Request(request, ticket)).map_err(|_| Gone)?;
         Ok(Self { id, to: to.clone(), started, ended, is_over: false })
     }
@@ -127,7 +127,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
         if !self.is_over {
             let _ = self.to.send(Message::HangUp(self.id));

@@ -61,7 +61,7 @@ pub(super) enum Recording {
 }
 
 /// Hears how the recording goes, from any thread.
-pub(super) type HearRecording = Arc<dyn Fn(Recording) + Send + Sync>;
+pub(super) type NotifyRecording = Arc<dyn Fn(Recording) + Send + Sync>;
 
 /// The controller's end of the recorder.
 pub(super) struct Recorder {
@@ -69,7 +69,7 @@ pub(super) struct Recorder {
     /// Hung up when everything is written.
     written: Receiver<()>,
     seq: u64,
-    hear: HearRecording,
+    notify: NotifyRecording,
 }
 
 impl Recorder {
@@ -77,23 +77,27 @@ impl Recorder {
     ///
     /// # Errors
     /// Where the folder cannot be written, or another daemon records into it.
-    pub(super) fn begin(plan: LogPlan, header: Header, hear: HearRecording) -> io::Result<Self> {
-        let run = Run::begin(plan, header, Arc::clone(&hear))?;
+    pub(super) fn begin(
+        plan: LogPlan,
+        header: Header,
+        notify: NotifyRecording,
+    ) -> io::Result<Self> {
+        let run = Run::begin(plan, header, Arc::clone(&notify))?;
         let (to, inbox) = mpsc::sync_channel(MOST_UNWRITTEN);
         let (writes, written) = mpsc::channel();
-        let tell = Arc::clone(&hear);
+        let tell = Arc::clone(&notify);
         std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
             if let Err(error) = write(run, &inbox) {
                 tell(Recording::Stopped { error: error.to_string() });
             }
             drop(writes);
         })?;
-        Ok(Self { to: Some(to), written, seq: 0, hear })
+        Ok(Self { to: Some(to), written, seq: 0, notify })
     }
 
     /// Records nothing.
     pub(super) fn off() -> Self {
-        Self { to: None, written: mpsc::channel().1, seq: 0, hear: Arc::new(|_| {}) }
+        Self { to: None, written: mpsc::channel().1, seq: 0, notify: Arc::new(|_| {}) }
     }
 
     /// Takes what passed.
@@ -111,7 +115,7 @@ impl Recorder {
             Err(TrySendError::Full(_)) => {
                 self.to = None;
                 let error = format!("the disk is too slow: {MOST_UNWRITTEN} records wait for it");
-                (self.hear)(Recording::Stopped { error });
+                (self.notify)(Recording::Stopped { error });
             }
             // It has said why.
             Err(TrySendError::Disconnected(_)) => self.to = None,
@@ -123,7 +127,7 @@ impl Recorder {
         drop(self.to);
         if self.written.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
             let error = "the log could not be closed: the disk hangs".to_owned();
-            (self.hear)(Recording::Stopped { error });
+            (self.notify)(Recording::Stopped { error });
         }
     }
 }

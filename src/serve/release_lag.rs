@@ -12,7 +12,7 @@ use crate::backend::LONGEST_LAG;
 
 /// What is on its way back.
 #[derive(Debug, Default)]
-pub(super) struct Returning {
+pub(super) struct ReleaseLag {
     /// Our models' use, as it was last read.
     own: Bytes,
     /// Others' use before our models' fell.
@@ -23,7 +23,7 @@ pub(super) struct Returning {
     until: Timestamp,
 }
 
-impl Returning {
+impl ReleaseLag {
     /// Takes a reading, and counts in it as ours what is on its way back.
     pub(super) fn count(&mut self, now: Timestamp, space: &mut Space) {
         let fell = self.own - space.own;
@@ -53,11 +53,11 @@ mod tests {
 
     /// Feeds readings of (milliseconds, others, own), and returns what is made of them, in MiB.
     fn counted<const N: usize>(readings: [(u64, u64, u64); N]) -> [(u64, u64); N] {
-        let mut returning = Returning::default();
+        let mut lag = ReleaseLag::default();
         readings.map(|(millis, others, own)| {
             let [total, others, own] = [16_384, others, own].map(Bytes::from_mib);
             let mut space = Space { total, others, own };
-            returning.count(Timestamp::ZERO + Duration::from_millis(millis), &mut space);
+            lag.count(Timestamp::ZERO + Duration::from_millis(millis), &mut space);
             (space.others.get() >> 20, space.own.get() >> 20)
         })
     }

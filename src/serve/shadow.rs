@@ -24,7 +24,7 @@ use tiershift_core::time::Timestamp;
 
 use crate::serve::shadow::compare::{Comparison, ShadowReport, ShadowState};
 use crate::sim::rng::Seed;
-use crate::sim::{Comings, Others, Situation, simulate};
+use crate::sim::{Others, ScheduledInputs, Situation, simulate};
 
 /// What a shadow is made of.
 pub(super) struct ShadowPlan {
@@ -37,7 +37,7 @@ pub(super) struct ShadowPlan {
 }
 
 /// Hears how the two compare, from any thread.
-pub(super) type HearShadow = Arc<dyn Fn(ShadowReport) + Send + Sync>;
+pub(super) type NotifyShadow = Arc<dyn Fn(ShadowReport) + Send + Sync>;
 
 /// The controller's end of the shadow.
 pub(super) struct Shadow {
@@ -47,11 +47,11 @@ pub(super) struct Shadow {
 
 impl Shadow {
     /// Begins a run of the other policy at the beginning of this one.
-    pub(super) fn begin(plan: ShadowPlan, hear: HearShadow) -> std::io::Result<Self> {
+    pub(super) fn begin(plan: ShadowPlan, notify: NotifyShadow) -> std::io::Result<Self> {
         let (to, inbox) = mpsc::sync_channel(MOST_BEHIND);
         let (ends, ended) = mpsc::channel();
         std::thread::Builder::new().name("shadow".to_owned()).spawn(move || {
-            play(plan, inbox, &hear);
+            play(plan, inbox, &notify);
             drop(ends);
         })?;
         Ok(Self { to: Some(to), ended })
@@ -97,7 +97,7 @@ impl Shadow {
 }
 
 /// Plays the other policy for as long as anything comes.
-fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, hear: &HearShadow) {
+fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifyShadow) {
     let ShadowPlan { machine, catalog, real, shadow } = plan;
     let compared = Comparison::new(&machine, &catalog, &real, &shadow);
     let compared = match compared {
@@ -105,10 +105,10 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, hear: &HearShadow
         // Checked before it was begun.
         Err(_) => return,
     };
-    let comings = Comings::default();
+    let scheduled = ScheduledInputs::default();
     let read_next = {
-        let (compared, comings, hear) =
-            (Rc::clone(&compared), Rc::clone(&comings), Arc::clone(hear));
+        let (compared, scheduled, notify) =
+            (Rc::clone(&compared), Rc::clone(&scheduled), Arc::clone(notify));
         let mut is_over = false;
         move |sample: &mut Sample| {
             if is_over {
@@ -127,11 +127,11 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, hear: &HearShadow
                 match event {
                     Event::Input(Input::Sample(reading)) => {
                         *sample = reading;
-                        hear(compared.borrow().report());
+                        notify(compared.borrow().report());
                         return Some(Ok(at));
                     }
                     Event::Input(input @ (Input::Request(_) | Input::Switch { .. })) => {
-                        comings.borrow_mut().push_back((at, input));
+                        scheduled.borrow_mut().push_back((at, input));
                     }
                     Event::Input(_) | Event::Output(_) => {}
                 }
@@ -140,7 +140,7 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, hear: &HearShadow
             None
         }
     };
-    let others = Others::recorded_in_place(Box::new(read_next)).with_comings(comings);
+    let others = Others::recorded_in_place(Box::new(read_next)).with_comings(scheduled);
     let situation = Situation::of_recording(machine, catalog, shadow, REPLAYS_SEED, others);
     let played = simulate(
         situation,
@@ -153,7 +153,7 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, hear: &HearShadow
         Ok(summary) => compared.summary = Some(summary),
         Err(error) => compared.state = ShadowState::Failed { error: error.to_string() },
     }
-    hear(compared.report());
+    notify(compared.report());
 }
 
 /// What `replay` takes where it is not told otherwise.

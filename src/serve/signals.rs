@@ -6,12 +6,12 @@ use std::sync::mpsc::Sender;
 
 use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::{Controller, Detail};
-use tiershift_core::machine::HardwareTier;
+use tiershift_core::machine::MachineClass;
 use tiershift_core::settings::{RawSettings, Settings};
 use tokio::runtime::Runtime;
 
 use crate::serve::message::Message;
-use crate::serve::{Hear, LiveError, RawConfig, Told};
+use crate::serve::{DaemonEvent, LiveError, Notify, RawConfig};
 
 /// How to read the config again.
 #[derive(Clone)]
@@ -26,26 +26,26 @@ pub struct Reload {
 pub(super) fn listen(
     runtime: &Runtime,
     to: Sender<Message>,
-    hear: &Hear,
+    notify: &Notify,
     reloader: Reloader,
 ) -> Result<(), LiveError> {
     let _inside = runtime.enter();
     let mut stops = Stops::new().map_err(LiveError::Runtime)?;
-    let (stop_hear, stop_to) = (Arc::clone(hear), to.clone());
+    let (stop_notify, stop_to) = (Arc::clone(notify), to.clone());
     runtime.spawn(async move {
         stops.next().await;
-        stop_hear(Told::Stopping);
+        stop_notify(DaemonEvent::Stopping);
         let _ = stop_to.send(Message::Shutdown);
         stops.next().await;
         let _ = stop_to.send(Message::Abort);
     });
-    reload_on_hangup(runtime, to, hear, reloader)
+    reload_on_hangup(runtime, to, notify, reloader)
 }
 
 /// Compares what a config comes to now with what it came to.
 pub(super) struct Reloader {
     pub(super) reload: Reload,
-    pub(super) tier: HardwareTier,
+    pub(super) tier: MachineClass,
     pub(super) catalog: Catalog,
 }
 
@@ -79,21 +79,21 @@ impl Reloader {
 fn reload_on_hangup(
     runtime: &Runtime,
     to: Sender<Message>,
-    hear: &Hear,
+    notify: &Notify,
     mut reloader: Reloader,
 ) -> Result<(), LiveError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hangups = signal(SignalKind::hangup()).map_err(LiveError::Runtime)?;
-    let hear = Arc::clone(hear);
+    let notify = Arc::clone(notify);
     runtime.spawn(async move {
         while hangups.recv().await.is_some() {
             // Files of a few kilobytes, now and then.
             match reloader.read() {
                 Ok(settings) => {
                     let _ = to.send(Message::Settings(Box::new(settings)));
-                    hear(Told::Reloaded);
+                    notify(DaemonEvent::Reloaded);
                 }
-                Err(error) => hear(Told::NotReloaded { error: &error }),
+                Err(error) => notify(DaemonEvent::NotReloaded { error: &error }),
             }
         }
     });
@@ -104,7 +104,7 @@ fn reload_on_hangup(
 fn reload_on_hangup(
     _: &Runtime,
     _: Sender<Message>,
-    _: &Hear,
+    _: &Notify,
     _: Reloader,
 ) -> Result<(), LiveError> {
     Ok(())

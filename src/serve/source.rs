@@ -10,8 +10,8 @@ use tiershift_core::event::Adopted;
 use tokio::runtime::Handle;
 
 use crate::backend::live::LiveBackend;
-use crate::backend::llama_server::{Hearers, LlamaServer};
-use crate::backend::remote::server::Trouble;
+use crate::backend::llama_server::{Callbacks, LlamaServer};
+use crate::backend::remote::server::ServerError;
 use crate::backend::remote::{Remote, Unlisted};
 use crate::inventory::folder::{Folder, FolderError};
 use crate::inventory::listing::RemoteServer;
@@ -44,9 +44,9 @@ impl Source {
     pub(super) fn start(
         &self,
         catalog: &Catalog,
-        tools: (Handle, reqwest::Client, Hearers),
+        tools: (Handle, reqwest::Client, Callbacks),
     ) -> Result<Started, SourceError> {
-        let (runtime, client, hearers) = tools;
+        let (runtime, client, callbacks) = tools;
         match self {
             Self::Processes { program, folder } => {
                 check_program(program)?;
@@ -55,13 +55,13 @@ impl Source {
                 let home = folder.path().to_owned();
                 let program = program.clone();
                 let mut server =
-                    LlamaServer::new(program, home, launches, runtime, client, hearers);
+                    LlamaServer::new(program, home, launches, runtime, client, callbacks);
                 let adopted = if claim.is_some() { server.adopt() } else { Vec::new() };
                 Ok(Started { backend: LiveBackend::Processes(server), adopted, claim })
             }
             Self::Server(RemoteServer { server, listed, .. }) => {
                 let server = server.with_client(client);
-                let mut server = Remote::new(server, listed, catalog, runtime, hearers)?;
+                let mut server = Remote::new(server, listed, catalog, runtime, callbacks)?;
                 let adopted = server.adopt()?;
                 Ok(Started { backend: LiveBackend::Remote(server), adopted, claim: None })
             }
@@ -90,5 +90,5 @@ pub enum SourceError {
     #[error("{0}: correct the catalog, or add the model to the server")]
     Unlisted(#[from] Unlisted),
     #[error("the server has gone again: start it, or check the address")]
-    Server(#[from] Trouble),
+    Server(#[from] ServerError),
 }

@@ -21,15 +21,15 @@ use crate::backend::live::LiveBackend;
 use crate::backend::remote::OwnSource;
 use crate::probe::clock::SystemClock;
 use crate::probe::system::OwnProcesses;
-use crate::serve::message::{Message, Started, Ticket};
-use crate::serve::release_lag::Returning;
+use crate::serve::message::{Message, ReplyHandle, Started};
+use crate::serve::release_lag::ReleaseLag;
 use crate::serve::sampler::Sampler;
 
 /// The world of a live run.
 pub(super) struct LiveWorld {
     clock: SystemClock,
     sampler: Sampler,
-    returning: Returning,
+    lag: ReleaseLag,
     backend: LiveBackend,
     catalog: Catalog,
     interval: Duration,
@@ -38,7 +38,7 @@ pub(super) struct LiveWorld {
     inputs: VecDeque<Input>,
     outcomes: VecDeque<Outcome>,
     /// The requests that have not ended.
-    tickets: BTreeMap<RequestId, Ticket>,
+    tickets: BTreeMap<RequestId, ReplyHandle>,
     /// Those that run. What is said of any other is late news.
     running: BTreeMap<RequestId, ModelId>,
     /// Set while the backend may have something to say.
@@ -66,7 +66,7 @@ impl LiveWorld {
         let mut world = Self {
             clock: SystemClock::start(),
             sampler,
-            returning: Returning::default(),
+            lag: ReleaseLag::default(),
             backend,
             catalog,
             interval,
@@ -201,7 +201,7 @@ impl Probe for LiveWorld {
         let mut sample = self.sampler.sample(now)?;
         attribute(&mut sample, self.backend.figures());
         if let Some(memory) = &mut sample.memory {
-            self.returning.count(now, memory);
+            self.lag.count(now, memory);
         }
         Ok(sample)
     }

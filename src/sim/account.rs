@@ -79,7 +79,7 @@ impl Pressure {
 
 #[cfg(test)]
 mod tests {
-    use tiershift_core::machine::HardwareTier;
+    use tiershift_core::machine::MachineClass;
     use tiershift_core::settings::RawSettings;
 
     use super::*;
@@ -87,7 +87,7 @@ mod tests {
     /// Plays (seconds, others, own) on a 16 GiB machine with one second's reaction, and returns seconds
     /// above the line, over memory, unavoidable, and exhaustions.
     fn play(steps: &[(u64, u64, u64)]) -> (u64, u64, u64, u64) {
-        let settings = Settings::new(RawSettings::default(), HardwareTier::MidRange).unwrap();
+        let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
         let mut pressure = Pressure::new(&settings, Duration::from_secs(1));
         for (i, &(at, others, own)) in steps.iter().enumerate() {
             let to = steps.get(i + 1).map_or(at + 10, |next| next.0);

@@ -405,7 +405,7 @@ const RELIEF_SAMPLES: u32 = 4;
 #[cfg(test)]
 mod tests {
     use tiershift_core::decision::Urgency;
-    use tiershift_core::machine::HardwareTier;
+    use tiershift_core::machine::MachineClass;
     use tiershift_core::request::Request;
     use tiershift_core::sample::{GpuSample, Rate, Sample};
     use tiershift_core::settings::RawSettings;
@@ -413,7 +413,7 @@ mod tests {
     use super::*;
 
     fn checker() -> Checker {
-        let settings = Settings::new(RawSettings::default(), HardwareTier::MidRange).unwrap();
+        let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
         Checker::new(&settings, &Catalog::relative_to(Bytes::from_gib(16)))
     }
 

@@ -26,13 +26,13 @@ pub struct Others {
     /// Which of them holds now.
     now: bool,
     /// What comes with the readings, and how many requests of it were taken.
-    comings: Option<Comings>,
+    scheduled: Option<ScheduledInputs>,
     taken: u64,
 }
 
 /// Requests and instructions that come with the readings of a recording that is still made: whoever brings a reading
 /// has put those before it in.
-pub type Comings = Rc<RefCell<VecDeque<(Timestamp, Input)>>>;
+pub type ScheduledInputs = Rc<RefCell<VecDeque<(Timestamp, Input)>>>;
 
 enum Source {
     /// A scripted background, read on a regular grid.
@@ -74,25 +74,25 @@ impl Others {
 
     /// Lets requests and instructions come with the readings, as a workload of these requests would.
     #[must_use]
-    pub fn with_comings(mut self, comings: Comings) -> Self {
-        self.comings = Some(comings);
+    pub fn with_comings(mut self, scheduled: ScheduledInputs) -> Self {
+        self.scheduled = Some(scheduled);
         self
     }
 
     fn of(source: Source) -> Self {
-        Self { source, samples: Default::default(), now: false, comings: None, taken: 0 }
+        Self { source, samples: Default::default(), now: false, scheduled: None, taken: 0 }
     }
 
     /// Returns when the next request or instruction comes with the readings.
     #[inline]
     pub(super) fn next_coming(&self) -> Option<Timestamp> {
-        self.comings.as_ref()?.borrow().front().map(|&(at, _)| at)
+        self.scheduled.as_ref()?.borrow().front().map(|&(at, _)| at)
     }
 
     /// Takes out the next request or instruction that has come by `now`; requests are numbered from one.
     pub(super) fn pop_coming(&mut self, now: Timestamp) -> Option<Input> {
         let (_, mut input) =
-            self.comings.as_ref()?.borrow_mut().pop_front_if(|&mut (at, _)| at <= now)?;
+            self.scheduled.as_ref()?.borrow_mut().pop_front_if(|&mut (at, _)| at <= now)?;
         if let Input::Request(request) = &mut input {
             self.taken += 1;
             request.id = RequestId(self.taken);

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tiershift_core::catalog::Catalog;
 use tiershift_core::event::{Command, Event, Input, Outcome, Output, Record, Verdict};
-use tiershift_core::machine::HardwareTier;
+use tiershift_core::machine::MachineClass;
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{CancelledBy, End, Rejection, Request, RequestId};
 use tiershift_core::sample::{Sample, Space};
@@ -217,7 +217,7 @@ fn requests_are_counted_once_by_their_end() {
 
 #[test]
 fn time_above_the_lines_is_held_from_sample_to_sample() {
-    let settings = Settings::new(RawSettings::default(), HardwareTier::MidRange).unwrap();
+    let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
     let mut run = Hand::new();
     run.fold = run.fold.judging_samples(&settings);
     // Of 20 GiB, the degrade limit is 18.

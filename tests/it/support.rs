@@ -126,7 +126,7 @@ pub(crate) fn header(scenario: &Scenario) -> Header {
         level: LogLevel::Full,
         name: scenario.name.clone(),
         policy: scenario.settings.policy.name().to_owned(),
-        hardware_tier: scenario.machine.tier(),
+        machine_class: scenario.machine.class(),
         machine: scenario.machine.clone(),
         seed: scenario.seed.0,
         sources: Vec::new(),

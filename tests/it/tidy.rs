@@ -1,132 +1,123 @@
 //! Rules about the code, held by reading it. Each rule is a function from text to findings, tested on small texts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::support::{files, root, short};
 
-/// A layer: who lives there, and what they may import besides each other.
-struct Layer {
-    name: &'static str,
-    modules: &'static [&'static str],
-    /// Layers whose modules may be imported.
-    may_import: &'static [&'static str],
-    /// Modules that may not, although their layer may.
-    never: &'static [&'static str],
+/// The floors of a crate, from the lowest up: a module may import what is below it, never what is beside or above it.
+type Floors = Vec<Vec<String>>;
+
+/// Returns the floors of a crate as ARCHITECTURE.md has them, its highest first: rows of `| crate | floor | modules |`.
+fn floors(architecture: &str, krate: &str) -> Floors {
+    let modules = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    let mut floors: Floors = architecture
+        .lines()
+        .filter_map(|line| {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            (cells.len() >= 5 && cells[1] == krate).then(|| modules(cells[3]))
+        })
+        .collect();
+    floors.reverse();
+    floors
 }
 
-/// Who may import whom. See ARCHITECTURE.
-const LAYERS: [Layer; 9] = [
-    Layer { name: "words", modules: &["units", "time", "rng"], may_import: &[], never: &[] },
-    Layer {
-        name: "facts",
-        modules: &[
-            "sample",
-            "catalog",
-            "calibration",
-            "hardware",
-            "request",
-            "event",
-            "settings",
-            "words",
-        ],
-        may_import: &["words"],
-        never: &["rng"],
-    },
-    Layer {
-        name: "deciders",
-        modules: &["scaler", "manager", "controller"],
-        may_import: &["words", "facts"],
-        never: &["rng"],
-    },
-    Layer {
-        name: "files",
-        modules: &["trace", "scenario", "log", "summary", "document", "whole_file"],
-        may_import: &["words", "facts"],
-        never: &[],
-    },
-    Layer {
-        name: "edges",
-        modules: &["probe", "backend"],
-        may_import: &["words", "facts", "files"],
-        never: &[],
-    },
-    // Reads the machine into a trace: a loop like the driver's, without a controller.
-    Layer {
-        name: "loops",
-        modules: &["driver", "sim", "live", "record"],
-        may_import: &["words", "facts", "deciders", "files", "edges"],
-        never: &[],
-    },
-    // What is done with whole runs: set one up from a recording, check it against its story, play it again.
-    Layer {
-        name: "studies",
-        modules: &["replay", "suite", "verify", "study"],
-        may_import: &["words", "facts", "deciders", "files", "edges", "loops"],
-        never: &[],
-    },
-    Layer {
-        name: "readers",
-        modules: &["report"],
-        may_import: &["words", "facts", "files", "studies"],
-        never: &["rng", "scenario"],
-    },
-    Layer {
-        name: "entry",
-        modules: &["cli", "main", "lib"],
-        may_import: &[
-            "words", "facts", "deciders", "files", "edges", "loops", "studies", "readers",
-        ],
-        never: &[],
-    },
-];
-
-/// Pairs of one layer that must not know each other.
-const STRANGERS: [(&str, &str); 2] = [("scaler", "manager"), ("manager", "scaler")];
-
-/// Returns the imports of a module that its layer forbids.
-fn forbidden_imports(module: &str, code: &str) -> Vec<String> {
-    let Some(layer) = LAYERS.iter().find(|layer| layer.modules.contains(&module)) else {
-        return vec![format!("module `{module}` is in no layer: give it one in tests/it/tidy.rs")];
+/// Returns the imports of a module that its floor forbids.
+fn forbidden_imports(floors: &Floors, module: &str, code: &str) -> Vec<String> {
+    let floor = |module: &str| {
+        floors.iter().position(|floor| floor.iter().any(|neighbour| neighbour == module))
     };
-    let mut findings = Vec::new();
-    for target in imports(code) {
-        if target == module {
+    let Some(own) = floor(module) else {
+        return vec![format!("module `{module}` is on no floor: give it one in ARCHITECTURE.md")];
+    };
+    let targets = imports(code).into_iter().filter(|target| target != module);
+    targets
+        .filter_map(|target| match floor(&target) {
+            None => Some(format!("imports `{target}`, which is on no floor")),
+            Some(other) if other >= own => {
+                Some(format!("`{module}` imports `{target}`, which is not below it"))
+            }
+            Some(_) => None,
+        })
+        .collect()
+}
+
+/// Returns the files that are imported by a file, or by what it imports.
+fn reached_from<'a>(
+    imports: &'a BTreeMap<String, BTreeSet<String>>,
+    start: &'a str,
+) -> BTreeSet<&'a str> {
+    let mut reached = BTreeSet::new();
+    let mut next = vec![start];
+    while let Some(file) = next.pop() {
+        let targets = imports.get(file).into_iter().flatten().map(String::as_str);
+        next.extend(targets.filter(|target| reached.insert(*target)));
+    }
+    reached
+}
+
+/// Returns a crate's circles of files that import each other. A file and the root file of a module that it belongs to
+/// are one thing: each knows the other.
+fn circles(imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<BTreeSet<&str>> {
+    let reached: BTreeMap<&str, BTreeSet<&str>> =
+        imports.keys().map(|file| (file.as_str(), reached_from(imports, file))).collect();
+    let circle = |file: &str| -> BTreeSet<&str> {
+        let back = |other: &&&str| reached.get(**other).is_some_and(|from| from.contains(file));
+        reached[file].iter().filter(back).copied().collect()
+    };
+    let circles: BTreeSet<BTreeSet<&str>> = imports.keys().map(|file| circle(file)).collect();
+    circles.into_iter().filter(|circle| !circle.is_empty()).collect()
+}
+
+/// Returns which files of a crate each file imports, by their paths below `src`, without those that it belongs to.
+fn imports_of_files(sources: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
+    let name = |source: &Source| source.below.with_extension("").display().to_string();
+    let names: BTreeSet<String> = sources.iter().map(name).collect();
+    let file_of = |path: &str| {
+        let parts: Vec<&str> = path.split("::").collect();
+        (1..=parts.len()).rev().map(|n| parts[..n].join("/")).find(|name| names.contains(name))
+    };
+    let is_one =
+        |a: &str, b: &str| a.starts_with(&format!("{b}/")) || b.starts_with(&format!("{a}/"));
+    sources
+        .iter()
+        .filter(|source| !source.is_test)
+        .map(|source| {
+            let own = name(source);
+            let code = without_comments_and_tests(&source.text);
+            let targets = paths(&code).iter().filter_map(|path| file_of(path)).collect::<Vec<_>>();
+            let targets = targets.into_iter().filter(|other| *other != own && !is_one(&own, other));
+            (own.clone(), targets.collect())
+        })
+        .collect()
+}
+
+/// Returns the paths of ours that code names, without `crate::`; of `crate::x::{y, z}`, each.
+fn paths(code: &str) -> BTreeSet<String> {
+    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let mut found = BTreeSet::new();
+    for (place, prefix) in code.match_indices("crate::") {
+        if code[..place].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$') {
             continue;
         }
-        let Some(home) = LAYERS.iter().find(|layer| layer.modules.contains(&target.as_str()))
-        else {
-            findings.push(format!("imports `{target}`, which is in no layer"));
-            continue;
-        };
-        let is_near = home.name == layer.name || layer.may_import.contains(&home.name);
-        let is_stranger = STRANGERS.contains(&(module, &target));
-        if !is_near || is_stranger || layer.never.contains(&target.as_str()) {
-            findings.push(format!("{} `{module}` imports {} `{target}`", layer.name, home.name));
+        let rest = &code[place + prefix.len()..];
+        let path: String = rest.chars().take_while(|c| is_path(*c)).collect();
+        match rest[path.len()..].strip_prefix('{') {
+            Some(group) => {
+                let group = &group[..group.find('}').unwrap_or(group.len())];
+                let names = group.split(',').map(first_word).filter(|name| !name.is_empty());
+                found.extend(names.map(|name| format!("{path}{name}")));
+            }
+            None => _ = found.insert(path),
         }
     }
-    findings
+    found
 }
 
 /// Returns the modules of ours that code names: `crate::x` wherever it stands, and each of `crate::{x, y}`.
 fn imports(code: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for (place, prefix) in code.match_indices("crate::") {
-        let is_word_end =
-            code[..place].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$');
-        let rest = &code[place + prefix.len()..];
-        if is_word_end {
-            continue;
-        }
-        if let Some(group) = rest.strip_prefix('{') {
-            let group = &group[..group.find("};").unwrap_or(group.len())];
-            found.extend(group.split(',').map(first_word).filter(|word| !word.is_empty()));
-        } else {
-            found.insert(first_word(rest));
-        }
-    }
-    found
+    paths(code).iter().map(|path| first_word(path)).collect()
 }
 
 fn first_word(text: &str) -> String {
@@ -199,17 +190,30 @@ fn test_modules(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// A file of the library, with what is needed to judge it.
+/// A file of one of the crates, with what is needed to judge it.
 struct Source {
     name: String,
-    /// The module of the crate that it belongs to.
-    module: String,
+    krate: &'static str,
+    /// Its path below the crate's `src`.
+    below: PathBuf,
     text: String,
     is_test: bool,
 }
 
+impl Source {
+    /// The module of the crate that it belongs to.
+    fn module(&self) -> String {
+        let first = self.below.components().next().unwrap();
+        Path::new(first.as_os_str()).with_extension("").display().to_string()
+    }
+}
+
 fn sources() -> Vec<Source> {
-    let src = root().join("src");
+    CRATES.iter().flat_map(|&(krate, src)| sources_of(krate, src)).collect()
+}
+
+fn sources_of(krate: &'static str, src: &str) -> Vec<Source> {
+    let src = root().join(src);
     let paths: Vec<_> = files(&src)
         .into_iter()
         .filter(|path| path.extension().is_some_and(|e| e == "rs"))
@@ -220,20 +224,15 @@ fn sources() -> Vec<Source> {
             tests.insert(path.with_extension("").join(module).with_extension("rs"));
         }
     }
-    assert!(paths.len() > 50, "the sources were not found: {}", paths.len());
-    paths
-        .iter()
-        .map(|path| {
-            let below = path.strip_prefix(&src).unwrap();
-            let first = below.components().next().unwrap();
-            Source {
-                name: short(path),
-                module: Path::new(first.as_os_str()).with_extension("").display().to_string(),
-                text: fs::read_to_string(path).unwrap(),
-                is_test: tests.contains(path),
-            }
-        })
-        .collect()
+    assert!(paths.len() > 20, "the sources of {krate} were not found: {}", paths.len());
+    let source = |path: &PathBuf| Source {
+        name: short(path),
+        krate,
+        below: path.strip_prefix(&src).unwrap().to_owned(),
+        text: fs::read_to_string(path).unwrap(),
+        is_test: tests.contains(path),
+    };
+    paths.iter().map(source).collect()
 }
 
 #[track_caller]
@@ -248,13 +247,39 @@ fn check_sources(rule: impl Fn(&Source) -> Vec<String>) {
 }
 
 #[test]
-fn layers_import_downwards_only() {
+fn modules_import_from_lower_floors_only() {
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     check_sources(|source| {
-        if source.is_test {
+        let module = source.module();
+        if source.is_test || ["lib", "main"].contains(&module.as_str()) {
             return Vec::new();
         }
-        forbidden_imports(&source.module, &without_comments_and_tests(&source.text))
+        let floors = floors(&architecture, source.krate);
+        forbidden_imports(&floors, &module, &without_comments_and_tests(&source.text))
     });
+}
+
+#[test]
+fn every_module_on_a_floor_exists() {
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for (krate, src) in CRATES {
+        let there: BTreeSet<String> = sources_of(krate, src)
+            .iter()
+            .map(Source::module)
+            .filter(|m| m != "lib" && m != "main")
+            .collect();
+        let floors = floors(&architecture, krate);
+        let named: BTreeSet<String> = floors.into_iter().flatten().collect();
+        assert_eq!(named, there, "modules of {krate} in ARCHITECTURE.md, and in {src}");
+    }
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    for (krate, src) in CRATES {
+        let imports = imports_of_files(&sources_of(krate, src));
+        assert_eq!(circles(&imports), Vec::<BTreeSet<&str>>::new(), "{krate}");
+    }
 }
 
 #[test]
@@ -280,7 +305,7 @@ fn nothing_is_left_unfinished_or_silenced() {
 
 #[test]
 fn every_case_of_the_lifecycle_is_written() {
-    let path = root().join("src/manager/lifecycle.rs");
+    let path = root().join("core/src/manager/lifecycle.rs");
     let code = without_comments_and_tests(&fs::read_to_string(path).unwrap());
     assert!(code.contains("match "), "the lifecycle has moved: tell this test where");
     assert!(!has_catch_all_arm(&code));
@@ -388,37 +413,38 @@ fn every_trace_says_how_it_was_made() {
 }
 
 #[test]
-fn the_rule_of_layers_finds_what_it_forbids() {
+fn the_rule_of_floors_finds_what_it_forbids() {
+    let table =
+        "| c | top | `policy` `manager` |\n| c | bottom | `time` `units` |\n| d | x | `rng` |";
+    let floors = floors(table, "c");
+    assert_eq!(floors, [["time", "units"], ["policy", "manager"]]);
     let check = |module: &str, code: &str, want: &[&str]| {
-        let got = forbidden_imports(module, &without_comments_and_tests(code));
+        let got = forbidden_imports(&floors, module, &without_comments_and_tests(code));
         assert_eq!(got, want, "{module}: {code}");
     };
-    check("scaler", "use crate::time::Timestamp;\nuse crate::event::Decision;\n", &[]);
-    check(
-        "scaler",
-        "use crate::manager::Manager;\n",
-        &["deciders `scaler` imports deciders `manager`"],
-    );
-    check("scaler", "let x = crate::rng::Seed(1);\n", &["deciders `scaler` imports words `rng`"]);
-    check("scaler", "// use crate::sim::World;\n/// [`crate::sim`]\n", &[]);
-    check("scaler", "#[cfg(test)]\nmod tests {\n    use crate::rng::Seed;\n}\n", &[]);
-    check(
-        "units",
-        "use crate::{\n    time,\n    sample::Sample,\n};\n",
-        &["words `units` imports facts `sample`"],
-    );
-    check(
-        "report",
-        "use crate::controller::Controller;",
-        &["readers `report` imports deciders `controller`"],
-    );
-    check(
-        "probe",
-        "pub(crate) use crate::scaler::X;",
-        &["edges `probe` imports deciders `scaler`"],
-    );
-    check("sim", "use crate::nowhere::X;", &["imports `nowhere`, which is in no layer"]);
-    check("novelty", "", &["module `novelty` is in no layer: give it one in tests/it/tidy.rs"]);
+    check("policy", "use crate::time::Timestamp;\nuse crate::policy::Gate;\n", &[]);
+    let beside = "`policy` imports `manager`, which is not below it";
+    check("policy", "use crate::manager::Manager;\n", &[beside]);
+    check("policy", "let x = crate::rng::Seed(1);\n", &["imports `rng`, which is on no floor"]);
+    check("policy", "// use crate::manager::World;\n/// [`crate::manager`]\n", &[]);
+    check("policy", "#[cfg(test)]\nmod tests {\n    use crate::manager::Manager;\n}\n", &[]);
+    let above = "`units` imports `policy`, which is not below it";
+    check("units", "use crate::{\n    units,\n    policy::Policy,\n};\n", &[above]);
+    check("units", "pub(crate) use crate::policy::X;", &[above]);
+    check("novelty", "", &["module `novelty` is on no floor: give it one in ARCHITECTURE.md"]);
+}
+
+#[test]
+fn the_rule_of_circles_finds_them_whatever_their_length() {
+    let check = |arrows: &[(&str, &[&str])], want: &[&[&str]]| {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let imports = arrows.iter().map(|&(from, to)| (from.to_owned(), owned(to))).collect();
+        let want: Vec<BTreeSet<&str>> = want.iter().map(|c| c.iter().copied().collect()).collect();
+        assert_eq!(circles(&imports), want, "{arrows:?}");
+    };
+    check(&[("a", &["b"]), ("b", &["c"]), ("c", &[])], &[]);
+    check(&[("a", &["b"]), ("b", &["a"])], &[&["a", "b"]]);
+    check(&[("a", &["b"]), ("b", &["c"]), ("c", &["a"]), ("d", &["a"])], &[&["a", "b", "c"]]);
 }
 
 #[test]
@@ -482,7 +508,10 @@ const NOT_REPEATABLE: [&str; 13] = [
 
 /// The places that read a clock: the one that all are told the time by, and the date at the head of a recording.
 const CLOCKS: [(&str, &str); 2] =
-    [("src/time.rs", "Instant::now"), ("src/record.rs", "Timestamp::now")];
+    [("src/probe/clock.rs", "Instant::now"), ("src/measure/record.rs", "Timestamp::now")];
+
+/// The crates that are published, and where their code is.
+const CRATES: [(&str, &str); 2] = [("core", "core/src"), ("tiershift", "src")];
 
 const UNFINISHED: [&str; 3] = ["todo!", "unimplemented!", "dbg!"];
 

@@ -35,7 +35,7 @@ pub(crate) struct Slot {
 
 /// What can happen to a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Happening {
+pub(crate) enum Trigger {
     /// We told the backend to load it.
     Load,
     /// The backend says that it is loaded.
@@ -61,8 +61,8 @@ pub(crate) enum Happening {
 impl Lifecycle {
     /// Returns the state after a happening. A real server may answer late, twice or not at all: what its answers
     /// cannot change, stays. `None` marks what only we could do, and never do.
-    pub(crate) fn after(self, happening: Happening) -> Option<Self> {
-        use Happening as H;
+    pub(crate) fn after(self, happening: Trigger) -> Option<Self> {
+        use Trigger as H;
         let next = match (self, happening) {
             (Self::Absent, H::Load) => Self::Loading,
             (Self::Absent, H::Adopted) => Self::Ready,
@@ -121,8 +121,8 @@ mod tests {
 
     #[test]
     fn the_usual_life_goes_round() {
-        use Happening as H;
         use Lifecycle::{Absent, Draining, Loading, Ready, Unloading};
+        use Trigger as H;
         let life = [H::Load, H::Loaded, H::Drain, H::Resume, H::Drain, H::Unload, H::Unloaded];
         let mut state = Absent;
         let mut seen = Vec::new();
@@ -138,7 +138,7 @@ mod tests {
         use Lifecycle::{Absent, Draining, Failed, Loading, Ready, Unloading};
         for state in [Absent, Loading, Ready, Draining, Unloading, Failed] {
             for answer in
-                [Happening::Loaded, Happening::LoadFailed, Happening::Unloaded, Happening::Crashed]
+                [Trigger::Loaded, Trigger::LoadFailed, Trigger::Unloaded, Trigger::Crashed]
             {
                 assert!(state.after(answer).is_some(), "{state:?} has no answer to {answer:?}");
             }
@@ -148,9 +148,9 @@ mod tests {
     #[test]
     fn only_what_is_absent_is_adopted() {
         use Lifecycle::{Absent, Draining, Failed, Loading, Ready, Unloading};
-        assert_eq!(Absent.after(Happening::Adopted), Some(Ready));
+        assert_eq!(Absent.after(Trigger::Adopted), Some(Ready));
         for state in [Loading, Ready, Draining, Unloading, Failed] {
-            assert_eq!(state.after(Happening::Adopted), Some(state));
+            assert_eq!(state.after(Trigger::Adopted), Some(state));
         }
     }
 }

@@ -165,7 +165,7 @@ const MOST_REPLIES: usize = 512;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::HardwareTier;
+    use crate::machine::MachineClass;
     use crate::settings::RawSettings;
     use crate::time::SpanText;
     use crate::units::Bytes;
@@ -173,7 +173,7 @@ mod tests {
     fn service(latency_limit: Option<Duration>) -> Service {
         let raw =
             RawSettings { latency_limit: latency_limit.map(SpanText), ..RawSettings::default() };
-        let settings = Settings::new(raw, HardwareTier::MidRange).unwrap();
+        let settings = Settings::new(raw, MachineClass::MidRange).unwrap();
         Service::new(&settings, &Catalog::relative_to(Bytes::from_gib(16)))
     }
 

@@ -69,14 +69,14 @@ impl Settle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::HardwareTier;
+    use crate::machine::MachineClass;
     use crate::sample::{GpuSample, Space};
     use crate::settings::RawSettings;
 
     /// Reads (memory used, video memory used on each of two GPUs) [MiB] every second after a change at zero, and returns
     /// the second at which readings have settled.
     fn settled_at(readings: &[(u64, u64, u64)]) -> Option<u64> {
-        let settings = Settings::new(RawSettings::default(), HardwareTier::MidRange).unwrap();
+        let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
         let mut settle = Settle::new(&settings);
         settle.begin(Timestamp::ZERO);
         let space = |used| {

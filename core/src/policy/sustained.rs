@@ -80,11 +80,11 @@ impl Sustained {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::HardwareTier;
+    use crate::machine::MachineClass;
     use crate::settings::RawSettings;
 
     fn watch(line: u32) -> Sustained {
-        let settings = Settings::new(RawSettings::default(), HardwareTier::MidRange).unwrap();
+        let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
         Sustained::new(&settings, Resource::Cpu, Percent::new(line))
     }
 

@@ -12,7 +12,7 @@
 use serde::Deserialize;
 
 use crate::backend::remote::plain;
-use crate::backend::remote::server::{Entry, Presence, Trouble, Wire};
+use crate::backend::remote::server::{Entry, Presence, ServerClient, ServerError};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Running {
@@ -48,11 +48,11 @@ impl Running {
     }
 }
 
-pub(super) async fn load(wire: &Wire, name: &str) -> Result<(), Trouble> {
+pub(super) async fn load(wire: &ServerClient, name: &str) -> Result<(), ServerError> {
     wire.get_slowly(&["upstream", name, "health"]).await
 }
 
-pub(super) async fn unload(wire: &Wire, name: &str) -> Result<(), Trouble> {
+pub(super) async fn unload(wire: &ServerClient, name: &str) -> Result<(), ServerError> {
     wire.post_to("api/models/unload", name).await
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tiershift_core::units::Bytes;
 
-use crate::backend::remote::server::{Entry, Presence, Trouble, Wire};
+use crate::backend::remote::server::{Entry, Presence, ServerClient, ServerError};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Models {
@@ -50,12 +50,12 @@ impl Models {
     }
 }
 
-pub(super) async fn load(wire: &Wire, name: &str) -> Result<(), Trouble> {
+pub(super) async fn load(wire: &ServerClient, name: &str) -> Result<(), ServerError> {
     wire.post("/api/v1/models/load", &json!({ "model": name })).await.map(drop)
 }
 
 /// Drops every instance of a model.
-pub(super) async fn unload(wire: &Wire, name: &str) -> Result<(), Trouble> {
+pub(super) async fn unload(wire: &ServerClient, name: &str) -> Result<(), ServerError> {
     let models: Models = wire.ask("/api/v1/models").await?;
     let model = models.models.into_iter().find(|model| model.key == name);
     for Instance { id } in model.into_iter().flat_map(|model| model.loaded_instances) {

@@ -15,7 +15,7 @@ use serde_json::json;
 use tiershift_core::model::Footprint;
 use tiershift_core::units::Bytes;
 
-use crate::backend::remote::server::{Entry, Presence, Trouble, Wire};
+use crate::backend::remote::server::{Entry, Presence, ServerClient, ServerError};
 
 /// What it says at its root.
 pub(super) const GREETING: &str = "Ollama is running";
@@ -87,7 +87,7 @@ impl Running {
 }
 
 /// Loads a model for this time after its last request, in seconds, or drops it. A load is answered when it is done.
-pub(super) async fn keep(wire: &Wire, name: &str, seconds: i64) -> Result<(), Trouble> {
+pub(super) async fn keep(wire: &ServerClient, name: &str, seconds: i64) -> Result<(), ServerError> {
     wire.post("/api/generate", &json!({"model": name, "keep_alive": seconds})).await.map(drop)
 }
 

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tiershift_core::units::Bytes;
 
-use crate::backend::remote::server::{Entry, Presence, Trouble, Wire};
+use crate::backend::remote::server::{Entry, Presence, ServerClient, ServerError};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Props {
@@ -91,24 +91,24 @@ fn option<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
     arguments.get(place + 1).map(String::as_str)
 }
 
-pub(super) async fn load(wire: &Wire, name: &str) -> Result<(), Trouble> {
+pub(super) async fn load(wire: &ServerClient, name: &str) -> Result<(), ServerError> {
     ask(wire, "/models/load", name, "already running").await
 }
 
-pub(super) async fn unload(wire: &Wire, name: &str) -> Result<(), Trouble> {
+pub(super) async fn unload(wire: &ServerClient, name: &str) -> Result<(), ServerError> {
     ask(wire, "/models/unload", name, "not running").await
 }
 
 /// What is so already is no error.
-async fn ask(wire: &Wire, path: &str, name: &str, is_so: &str) -> Result<(), Trouble> {
+async fn ask(wire: &ServerClient, path: &str, name: &str, is_so: &str) -> Result<(), ServerError> {
     match wire.post(path, &json!({ "model": name })).await {
-        Err(Trouble::Refused { code: 400, words }) if words.contains(is_so) => Ok(()),
+        Err(ServerError::Refused { code: 400, words }) if words.contains(is_so) => Ok(()),
         told => told.map(drop),
     }
 }
 
 /// A router that was started without slots tells nothing; then only our own requests are known to have ended.
-pub(super) async fn is_busy(wire: &Wire, name: &str) -> bool {
+pub(super) async fn is_busy(wire: &ServerClient, name: &str) -> bool {
     #[derive(Deserialize)]
     struct Slot {
         #[serde(default)]
@@ -117,7 +117,7 @@ pub(super) async fn is_busy(wire: &Wire, name: &str) -> bool {
     let query = reqwest::Url::parse_with_params("http://localhost/slots", [("model", name)]);
     let Ok(url) = query else { return false };
     let path = format!("/slots?{}", url.query().unwrap_or_default());
-    let slots: Result<Vec<Slot>, Trouble> = wire.ask(&path).await;
+    let slots: Result<Vec<Slot>, ServerError> = wire.ask(&path).await;
     slots.is_ok_and(|slots| slots.iter().any(|slot| slot.is_processing))
 }
 

@@ -16,7 +16,7 @@ use crate::backend::remote::{llama_swap, lm_studio, ollama, plain, router};
 #[derive(Clone, Debug)]
 pub struct Server {
     kind: Kind,
-    wire: Wire,
+    wire: ServerClient,
 }
 
 /// The servers that are known.
@@ -61,7 +61,7 @@ impl Kind {
     ///
     /// # Errors
     /// What this server would not say.
-    pub fn entries(self, list: &str, loaded: &str) -> Result<Vec<Entry>, Trouble> {
+    pub fn entries(self, list: &str, loaded: &str) -> Result<Vec<Entry>, ServerError> {
         match self {
             Self::Router => Ok(read::<router::Models>(list)?.entries()),
             Self::Ollama => Ok(read::<ollama::Tags>(list)?.entries(&read(loaded)?)),
@@ -107,7 +107,7 @@ pub enum Presence {
 
 /// Why a server did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Trouble {
+pub enum ServerError {
     /// Nobody listens there.
     #[error("the server is not there")]
     Away,
@@ -132,8 +132,8 @@ impl Server {
     ///
     /// # Errors
     /// Where nothing answers, or nothing that is known.
-    pub async fn recognise(client: reqwest::Client, url: &Url) -> Result<Self, Trouble> {
-        let wire = Wire { client, base: url.clone() };
+    pub async fn recognise(client: reqwest::Client, url: &Url) -> Result<Self, ServerError> {
+        let wire = ServerClient { client, base: url.clone() };
         // In this order, and by what stands in the body: LM Studio answers 200 to any path (its bug tracker, 1680),
         // and both Ollama and llama-swap have /api/version.
         let kind = if wire.get::<lm_studio::Models>("/api/v1/models").await?.is_ok() {
@@ -159,11 +159,11 @@ impl Server {
     /// Returns the same server, asked through another client.
     #[must_use]
     pub fn with_client(&self, client: reqwest::Client) -> Self {
-        Self { kind: self.kind, wire: Wire { client, base: self.wire.base.clone() } }
+        Self { kind: self.kind, wire: ServerClient { client, base: self.wire.base.clone() } }
     }
 
     /// Returns the models that it has, in its order.
-    pub async fn list(&self) -> Result<Vec<Entry>, Trouble> {
+    pub async fn list(&self) -> Result<Vec<Entry>, ServerError> {
         let (list, loaded) = self.kind.lists();
         let list = self.wire.text(list).await??;
         let loaded = match loaded {
@@ -174,7 +174,7 @@ impl Server {
     }
 
     /// Returns what is known of one model now.
-    pub(super) async fn look(&self, name: &str) -> Result<Entry, Trouble> {
+    pub(super) async fn look(&self, name: &str) -> Result<Entry, ServerError> {
         let wire = &self.wire;
         let entries = match self.kind {
             Kind::Ollama => wire.ask::<ollama::Loaded>("/api/ps").await?.entries(),
@@ -189,7 +189,7 @@ impl Server {
     }
 
     /// Asks for a model. Where the server can be asked no otherwise, this returns when it is loaded.
-    pub(super) async fn load(&self, name: &str) -> Result<(), Trouble> {
+    pub(super) async fn load(&self, name: &str) -> Result<(), ServerError> {
         match self.kind {
             Kind::Router => router::load(&self.wire, name).await,
             Kind::Ollama => ollama::keep(&self.wire, name, ollama::FOR_EVER).await,
@@ -201,7 +201,7 @@ impl Server {
     }
 
     /// Asks to drop a model. Whether it has gone, a look tells.
-    pub(super) async fn unload(&self, name: &str) -> Result<(), Trouble> {
+    pub(super) async fn unload(&self, name: &str) -> Result<(), ServerError> {
         match self.kind {
             Kind::Router => router::unload(&self.wire, name).await,
             Kind::Ollama => ollama::keep(&self.wire, name, ollama::NO_LONGER).await,
@@ -229,7 +229,7 @@ impl Server {
     }
 
     /// Returns whether a load that is under way can be ended by an unload.
-    pub(super) fn can_call_back(&self) -> bool {
+    pub(super) fn can_cancel_load(&self) -> bool {
         match self.kind {
             Kind::LlamaSwap | Kind::Plain => true,
             // The router answers at once; an unload that came before its load would miss it.
@@ -238,7 +238,7 @@ impl Server {
     }
 
     /// Returns whether a model stays whatever it is told.
-    pub(super) fn keeps_all(&self) -> bool {
+    pub(super) fn never_unloads(&self) -> bool {
         self.kind == Kind::Plain
     }
 
@@ -255,39 +255,42 @@ impl Server {
     }
 }
 
-fn read<T: DeserializeOwned>(text: &str) -> Result<T, Trouble> {
-    serde_json::from_str(text).map_err(|_| Trouble::Unclear)
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, ServerError> {
+    serde_json::from_str(text).map_err(|_| ServerError::Unclear)
 }
 
 /// Talks to a server.
 #[derive(Clone, Debug)]
-pub(super) struct Wire {
+pub(super) struct ServerClient {
     client: reqwest::Client,
     base: Url,
 }
 
-impl Wire {
+impl ServerClient {
     /// Returns what is found at a path.
-    pub(super) async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
+    pub(super) async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, ServerError> {
         self.get(path).await?
     }
 
     /// As `ask`, with what is not there or not understood apart from a server that is not there.
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Result<T, Trouble>, Trouble> {
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<Result<T, ServerError>, ServerError> {
         let text = self.text(path).await?;
         Ok(text.and_then(|text| read(&text)))
     }
 
-    async fn text(&self, path: &str) -> Result<Result<String, Trouble>, Trouble> {
+    async fn text(&self, path: &str) -> Result<Result<String, ServerError>, ServerError> {
         let request = self.client.get(self.at(path)).timeout(LOOK_TIMEOUT);
         match answer(request).await {
-            Err(trouble @ (Trouble::Away | Trouble::Silent)) => Err(trouble),
+            Err(trouble @ (ServerError::Away | ServerError::Silent)) => Err(trouble),
             told => Ok(told),
         }
     }
 
     /// Asks with no other limit than the client's own: the answer may be a whole load away.
-    pub(super) async fn get_slowly(&self, segments: &[&str]) -> Result<(), Trouble> {
+    pub(super) async fn get_slowly(&self, segments: &[&str]) -> Result<(), ServerError> {
         let mut url = self.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             // A name is one segment, whatever stands in it.
@@ -300,19 +303,20 @@ impl Wire {
     ///
     /// # Errors
     /// An answer with an "error" in it is one, whatever its status.
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Trouble> {
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, ServerError> {
         let text = answer(self.client.post(self.at(path)).json(body)).await?;
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
         match answer.get("error") {
-            Some(error) => {
-                Err(Trouble::Refused { code: StatusCode::OK.as_u16(), words: error.to_string() })
-            }
+            Some(error) => Err(ServerError::Refused {
+                code: StatusCode::OK.as_u16(),
+                words: error.to_string(),
+            }),
             None => Ok(answer),
         }
     }
 
     /// Posts to a path whose last part is a name.
-    pub(super) async fn post_to(&self, path: &str, name: &str) -> Result<(), Trouble> {
+    pub(super) async fn post_to(&self, path: &str, name: &str) -> Result<(), ServerError> {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path.split('/')).push(name);
@@ -325,16 +329,16 @@ impl Wire {
     }
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> Result<String, Trouble> {
+async fn answer(request: reqwest::RequestBuilder) -> Result<String, ServerError> {
     let of = |error: &reqwest::Error| {
-        if error.is_timeout() { Trouble::Silent } else { Trouble::Away }
+        if error.is_timeout() { ServerError::Silent } else { ServerError::Away }
     };
     let mut answer = request.send().await.map_err(|error| of(&error))?;
     let status = answer.status();
     let mut bytes = Vec::new();
     while let Some(part) = answer.chunk().await.map_err(|error| of(&error))? {
         if bytes.len() + part.len() > LONGEST_ANSWER {
-            return Err(Trouble::Unclear);
+            return Err(ServerError::Unclear);
         }
         bytes.extend(part);
     }
@@ -342,7 +346,7 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<String, Trouble> {
     if status.is_success() {
         Ok(text)
     } else {
-        Err(Trouble::Refused {
+        Err(ServerError::Refused {
             code: status.as_u16(),
             words: text.chars().take(MOST_WORDS).collect(),
         })

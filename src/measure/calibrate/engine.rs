@@ -19,9 +19,9 @@ use tiershift_core::units::Bytes;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::backend::LONGEST_LAG;
-use crate::backend::llama_server::{Hearers, Launch, LlamaServer};
+use crate::backend::llama_server::{Callbacks, Launch, LlamaServer};
 use crate::backend::place::Place;
-use crate::backend::stream_usage::{Count, Tally};
+use crate::backend::stream_usage::{Count, StreamUsage};
 use crate::measure::calibrate::{Bounds, CalibrationError, CalibrationPlan};
 use crate::probe::clock::SystemClock;
 use crate::probe::system::{OwnProcesses, SystemProbe};
@@ -145,12 +145,12 @@ impl<'a> Engine<'a> {
         self.bounds.check()?;
         let launch = Launch { context_tokens, ..self.launches[&model.id].clone() };
         let (wake, news) = mpsc::channel();
-        let hearers = Hearers {
+        let callbacks = Callbacks {
             wake: Arc::new(move || {
                 // Nobody listens any more when the model is let go.
                 let _ = wake.send(());
             }),
-            last_words: Arc::new(|_, _| {}),
+            exit_message: Arc::new(|_, _| {}),
         };
         let mut server = LlamaServer::new(
             self.program.clone(),
@@ -158,7 +158,7 @@ impl<'a> Engine<'a> {
             BTreeMap::from([(model.id.clone(), launch)]),
             self.runtime.handle().clone(),
             self.client.clone(),
-            hearers,
+            callbacks,
         );
         let clock = SystemClock::start();
         server.submit(clock.now(), &Command::Load { model: model.id.clone(), gpu: None });
@@ -256,7 +256,7 @@ impl<'a> Engine<'a> {
         let clock = SystemClock::start();
         let answer = loaded.place.post(&self.client, "/v1/completions").json(&body).send().await;
         let mut answer = answer.and_then(reqwest::Response::error_for_status).map_err(told)?;
-        let mut tally = Tally::default();
+        let mut tally = StreamUsage::default();
         while let Some(bytes) = answer.chunk().await.map_err(told)? {
             tally.feed(clock.now().since(Timestamp::ZERO), &bytes);
         }

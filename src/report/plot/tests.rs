@@ -4,7 +4,7 @@ use std::time::Duration;
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason, Urgency};
 use tiershift_core::event::{Command, Input, Outcome, Output, Verdict};
-use tiershift_core::machine::HardwareTier;
+use tiershift_core::machine::MachineClass;
 use tiershift_core::request::{End, Request, RequestId};
 use tiershift_core::sample::{Pressure, Rate, Resource, Sample, Space};
 use tiershift_core::settings::{RawSettings, Settings};
@@ -41,7 +41,7 @@ enum Planned {
 impl Play {
     fn new() -> Self {
         let catalog = Catalog::relative_to(TOTAL);
-        let settings = Settings::new(RawSettings::default(), HardwareTier::MidRange).unwrap();
+        let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
         Self {
             data: PlotData::new(&catalog, &settings),
             fold: Fold::new(&catalog, Duration::from_mins(15)).judging_samples(&settings),

@@ -62,13 +62,13 @@ pub struct TokenError;
 
 /// The one at the door.
 #[derive(Debug)]
-pub(in crate::serve) struct Door {
+pub(in crate::serve) struct AccessPolicy {
     access: Access,
     /// Whether others than this machine can reach us.
     is_open: bool,
 }
 
-impl Door {
+impl AccessPolicy {
     pub(in crate::serve) fn new(access: Access, address: IpAddr) -> Self {
         Self { access, is_open: !address.is_loopback() }
     }
@@ -109,7 +109,7 @@ impl Door {
 
 /// Lets a request in, or says why not.
 pub(in crate::serve) async fn let_in(
-    State(door): State<Arc<Door>>,
+    State(door): State<Arc<AccessPolicy>>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -172,14 +172,14 @@ mod tests {
 
     const TOKEN: &str = "0123456789abcdef";
 
-    fn door(address: &str, token: Option<&str>, hosts: &[&str]) -> Door {
+    fn door(address: &str, token: Option<&str>, hosts: &[&str]) -> AccessPolicy {
         let token = token.map(|token| Token::new(token).unwrap());
         let hosts = hosts.iter().map(|&host| host.to_owned()).collect();
-        Door::new(Access { token, hosts }, address.parse().unwrap())
+        AccessPolicy::new(Access { token, hosts }, address.parse().unwrap())
     }
 
     #[track_caller]
-    fn check(door: &Door, path: &str, headers: &[(&'static str, &str)], want: Option<u16>) {
+    fn check(door: &AccessPolicy, path: &str, headers: &[(&'static str, &str)], want: Option<u16>) {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());

@@ -11,12 +11,12 @@ use axum::response::{IntoResponse, Response};
 use tiershift_core::model::Task;
 use tiershift_core::time::{Clock, Timestamp};
 
-use crate::backend::stream_usage::{Count, Tally};
+use crate::backend::stream_usage::{Count, StreamUsage};
 use crate::probe::clock::SystemClock;
 use crate::serve::http::App;
+use crate::serve::http::completion_body::CompletionBody;
 use crate::serve::http::refusal::Refusal;
-use crate::serve::http::wish::Wish;
-use crate::serve::message::{Seat, Started};
+use crate::serve::message::{PendingRequest, Started};
 
 /// `POST /v1/chat/completions`.
 pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Response {
@@ -42,9 +42,10 @@ pub(super) async fn embeddings(State(app): State<Arc<App>>, body: Body) -> Respo
 
 async fn pass_on(app: &App, path: &str, task: Task, body: Body) -> Result<Response, Refusal> {
     let body = app.read(body).await?;
-    let request = Wish::read(&body.bytes)?.request(app.next_request(), task, &app.catalog);
+    let request =
+        CompletionBody::read(&body.bytes)?.request(app.next_request(), task, &app.catalog);
     let target = request.target.clone();
-    let mut seat = Seat::take(&app.to, request)?;
+    let mut seat = PendingRequest::take(&app.to, request)?;
     let started = seat.start().await?.map_err(|end| Refusal::from(&end))?;
     let because = app.board().degraded_because(&target, &started.model);
     let clock = SystemClock::start();
@@ -67,7 +68,7 @@ async fn pass_on(app: &App, path: &str, task: Task, body: Body) -> Result<Respon
     let is_stream =
         kind.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     let status = answer.status();
-    let relay = Relay { answer, seat, tally: Tally::default(), clock, is_over: false };
+    let relay = Relay { answer, seat, tally: StreamUsage::default(), clock, is_over: false };
     let body = if is_stream && status.is_success() {
         Body::from_stream(futures_util::stream::unfold(relay, |mut relay| async move {
             relay.next().await.map(|bytes| (Ok::<_, std::convert::Infallible>(bytes), relay))
@@ -99,8 +100,8 @@ fn say_what_served(headers: &mut HeaderMap, started: &Started, because: Option<&
 /// A reply on its way. Dropped before its end, it closes the model's connection and says that the client hung up.
 struct Relay {
     answer: reqwest::Response,
-    seat: Seat,
-    tally: Tally,
+    seat: PendingRequest,
+    tally: StreamUsage,
     clock: SystemClock,
     is_over: bool,
 }

@@ -11,14 +11,14 @@ use tiershift_core::time::Timestamp;
 
 use crate::log::{self, Header, LogWriter, Segment, segment_name};
 use crate::measure::record;
-use crate::serve::recorder::{HearRecording, LogPlan, Recording};
+use crate::serve::recorder::{LogPlan, NotifyRecording, Recording};
 
 /// A recording that is being written.
 pub(super) struct Run {
     plan: LogPlan,
     folder: PathBuf,
     header: Header,
-    hear: HearRecording,
+    notify: NotifyRecording,
     segment: LogWriter<BufWriter<File>>,
     number: u32,
     began: Timestamp,
@@ -32,7 +32,11 @@ pub(super) struct Run {
 
 impl Run {
     /// Begins a recording in a new folder.
-    pub(super) fn begin(plan: LogPlan, header: Header, hear: HearRecording) -> io::Result<Self> {
+    pub(super) fn begin(
+        plan: LogPlan,
+        header: Header,
+        notify: NotifyRecording,
+    ) -> io::Result<Self> {
         fs::create_dir_all(&plan.folder)?;
         let lock = lock(&plan.folder)?;
         let folder = new_folder(&plan.folder)?;
@@ -41,7 +45,7 @@ impl Run {
             plan,
             folder,
             header,
-            hear,
+            notify,
             segment,
             number: 1,
             began: Timestamp::ZERO,
@@ -96,7 +100,7 @@ impl Run {
 
     fn start_packer(&mut self, finished: Option<PathBuf>) -> io::Result<()> {
         self.join_packer();
-        let (plan, hear) = (self.plan.clone(), self.hear.clone());
+        let (plan, notify) = (self.plan.clone(), self.notify.clone());
         let open = self.folder.join(segment_name(self.number));
         let (segment, before) = (self.number, self.dropped);
         let run = self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -105,7 +109,7 @@ impl Run {
             let _ = finished.map(|finished| log::pack(&finished));
             let room = plan.total_size - plan.segment_size;
             let Kept { bytes, dropped } = keep_newest(&plan.folder, &open, room.get());
-            hear(Recording::On {
+            notify(Recording::On {
                 run,
                 segment,
                 kept_bytes: bytes,
@@ -199,7 +203,7 @@ mod tests {
 
     use tiershift_core::catalog::{Catalog, RawCatalog};
     use tiershift_core::event::Input;
-    use tiershift_core::machine::{HardwareTier, Machine};
+    use tiershift_core::machine::{Machine, MachineClass};
     use tiershift_core::settings::RawSettings;
     use tiershift_core::units::Bytes;
 
@@ -213,7 +217,7 @@ mod tests {
             level: LogLevel::Full,
             name: "test".to_owned(),
             policy: "proactive".to_owned(),
-            hardware_tier: HardwareTier::MidRange,
+            machine_class: MachineClass::MidRange,
             seed: 0,
             sources: Vec::new(),
             settings: RawSettings::default(),

@@ -137,7 +137,7 @@ impl Comparison {
         shadow: &RawSettings,
     ) -> Result<Self, SettingsError> {
         // Both are judged by the lines that hold.
-        let judge = Settings::new(real.clone(), machine.tier())?;
+        let judge = Settings::new(real.clone(), machine.class())?;
         let side = || Side {
             fold: Fold::new(catalog, real.reversal_window.0).judging_samples(&judge),
             serving: Rung::NONE,

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use tiershift::backend::live::LiveBackend;
-use tiershift::backend::llama_server::{Hearers, LlamaServer};
+use tiershift::backend::llama_server::{Callbacks, LlamaServer};
 use tiershift::backend::remote::Remote;
 use tiershift::backend::remote::server::{Kind, Server};
 use tiershift::inventory::folder::Folder;
@@ -242,17 +242,17 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-fn hearers() -> (reqwest::Client, Hearers, Receiver<()>) {
+fn hearers() -> (reqwest::Client, Callbacks, Receiver<()>) {
     let (wake, woken) = mpsc::channel();
     let wake = Arc::new(move || {
         // A test that has ended listens no more.
         let _ = wake.send(());
     });
-    let hearers = Hearers { wake, last_words: Arc::new(|_: &ModelId, _: &str| {}) };
+    let hearers = Callbacks { wake, exit_message: Arc::new(|_: &ModelId, _: &str| {}) };
     (reqwest::Client::builder().no_proxy().build().unwrap(), hearers, woken)
 }
 
-fn tools() -> (Runtime, reqwest::Client, Hearers, Receiver<()>) {
+fn tools() -> (Runtime, reqwest::Client, Callbacks, Receiver<()>) {
     let (client, hearers, woken) = hearers();
     (runtime(), client, hearers, woken)
 }

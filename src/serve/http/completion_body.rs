@@ -11,7 +11,7 @@ use crate::serve::http::refusal::Refusal;
 
 /// The parts of a request that matter here. The body goes on to the model as it came.
 #[derive(Debug, Deserialize)]
-pub(super) struct Wish<'a> {
+pub(super) struct CompletionBody<'a> {
     model: Option<String>,
     max_tokens: Option<Number>,
     max_completion_tokens: Option<Number>,
@@ -23,7 +23,7 @@ pub(super) struct Wish<'a> {
     input: Option<&'a RawValue>,
 }
 
-impl<'a> Wish<'a> {
+impl<'a> CompletionBody<'a> {
     pub(super) fn read(body: &'a [u8]) -> Result<Self, Refusal> {
         serde_json::from_slice(body).map_err(|error| {
             // The place, not the words: they are the client's.
@@ -97,7 +97,7 @@ mod tests {
             ),
         ];
         for (task, body, prompt, output, target) in cases {
-            let wish = Wish::read(body.as_bytes()).unwrap();
+            let wish = CompletionBody::read(body.as_bytes()).unwrap();
             let request = wish.request(RequestId(1), task, &catalog);
             assert_eq!((request.prompt_tokens, request.output_tokens), (prompt, output), "{body}");
             assert_eq!(request.target, target, "{body}");
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_refusal_does_not_repeat_the_words() {
-        let refusal = Wish::read(br#"{"prompt": secret}"#).unwrap_err();
+        let refusal = CompletionBody::read(br#"{"prompt": secret}"#).unwrap_err();
         assert!(!refusal.body().to_string().contains("secret"), "{refusal:?}");
     }
 }

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 /// Threads that compute until this is dropped.
-pub(super) struct Neighbour {
+pub(super) struct BusyLoad {
     is_over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Neighbour {
+impl BusyLoad {
     /// Keeps half of the processors busy, one at least: see [`crate::measure::calibration::BUSY_NEIGHBOUR`].
     pub(super) fn start() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -29,7 +29,7 @@ impl Neighbour {
     }
 }
 
-impl Drop for Neighbour {
+impl Drop for BusyLoad {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
