@@ -8,22 +8,22 @@
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
-use crate::decision::{Decision, Reason, Urgency};
+use crate::decision::{Decision, Gate, Reason, Urgency};
 use crate::policy::backoff::{Backoff, Bounds};
 use crate::policy::forecast::Trend;
 use crate::policy::performance::{Performance, Service};
 use crate::policy::projection::{Growth, Ladder, Projection, shares};
 use crate::policy::settle::Settle;
 use crate::policy::sustained::Sustained;
-use crate::policy::{Change, Standing};
+use crate::policy::{Change, Observation, Policy, Standing};
 use crate::sample::{Resource, Sample, Space};
 use crate::settings::Settings;
 use crate::time::{Timestamp, nanos};
 use crate::units::{Bytes, Percent};
 
 /// The state of the proactive policy.
-#[derive(Clone, Debug)]
-pub struct Proactive {
+#[derive(Debug)]
+pub(super) struct Proactive {
     pub(super) settings: Settings,
     pub(super) ladder: Ladder,
     pub(super) rungs: Vec<RungState>,
@@ -94,13 +94,11 @@ impl Proactive {
             settings: settings.clone(),
         }
     }
+}
 
-    pub(super) fn observe(
-        &mut self,
-        now: Timestamp,
-        sample: &Sample,
-        standing: &Standing,
-    ) -> Decision {
+impl Policy for Proactive {
+    fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
+        let Observation { sample, standing } = *seen;
         self.learn(now, sample, standing);
         if sample.memory.is_none() && sample.gpus.is_empty() {
             return standing.hold(Reason::NoData);
@@ -127,25 +125,31 @@ impl Proactive {
         self.consider_upgrade(now, standing)
     }
 
-    pub(super) fn observe_missing(&mut self, now: Timestamp) -> Reason {
+    fn missing(&mut self, now: Timestamp, standing: &Standing) -> Decision {
         // What was not seen was not good: every window starts over.
         for rung in &mut self.rungs {
             rung.fits_since = None;
         }
-        match self.last.at {
+        standing.hold(match self.last.at {
             Some(at) => Reason::Stale { age: now.since(at) },
             None => Reason::NoData,
-        }
+        })
     }
 
-    pub(super) fn record(&mut self, now: Timestamp, performance: &Performance) {
+    fn served(&mut self, now: Timestamp, performance: &Performance) {
         self.service.record(now, performance);
     }
 
-    pub(super) fn record_broken(&mut self, now: Timestamp, rung: Rung) {
+    fn broke(&mut self, now: Timestamp, rung: Rung) {
         self.mark_undone(now, rung, Duration::ZERO);
     }
 
+    fn gates(&self, now: Timestamp, standing: &Standing) -> Vec<Gate> {
+        self.spell_out_gates(now, standing)
+    }
+}
+
+impl Proactive {
     /// Updates every estimator with the sample, decision or not.
     fn learn(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
         if self.rhythm.is_gap(now, self.settings.raw().stale_after.0) {
