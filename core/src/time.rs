@@ -3,11 +3,15 @@
 //! Time is an argument everywhere: the deciders are told `now` and own no clock. The one place that
 //! reads the machine's clock is [`SystemClock`]; the one place that waits is its `wait_until`.
 
+use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
+use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::fmt::friendly::{SpanParser, SpanPrinter};
 use serde::{Deserialize, Serialize};
+
+use crate::units::{UnitError, human};
 
 /// A moment, in nanoseconds since the run began. Reaches 584 years, so that no run wraps it.
 #[derive(
@@ -118,20 +122,32 @@ pub fn span_text(span: Duration) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SpanText(pub Duration);
 
+impl fmt::Display for SpanText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&span_text(self.0))
+    }
+}
+
+impl FromStr for SpanText {
+    type Err = UnitError;
+
+    /// Parses numbers with units, from days to nanoseconds: `5m`, `1h 30m`, `1.5s`, `2d`. A number without a unit is
+    /// refused, and so is a negative span.
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let want = "a span such as \"5m\", \"1h 30m\" or \"500ms\"";
+        parse_span(text).map(Self).ok_or_else(|| UnitError { text: text.to_owned(), want })
+    }
+}
+
 impl Serialize for SpanText {
     fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_str(&span_text(self.0))
+        human::serialize(self, out)
     }
 }
 
 impl<'de> Deserialize<'de> for SpanText {
     fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(input)?;
-        parse_span(&text).map(Self).ok_or_else(|| {
-            serde::de::Error::custom(format!(
-                "\"{text}\" is not a span such as \"5m\", \"1h 30m\" or \"500ms\""
-            ))
-        })
+        human::deserialize(input)
     }
 }
 
@@ -144,7 +160,6 @@ fn parse_span(text: &str) -> Option<Duration> {
 }
 
 #[cfg(feature = "schema")]
-
 impl schemars::JsonSchema for SpanText {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "SpanText".into()
@@ -215,22 +230,51 @@ mod tests {
     #[test]
     fn spans_print_and_parse_to_the_same_value() {
         for nanos in [0, 1, 1_000_000, 1_500_000_000, 300_000_000_000, 86_400_000_000_000] {
-            let json = serde_json::to_string(&SpanText(Duration::from_nanos(nanos))).unwrap();
-            let back: SpanText = serde_json::from_str(&json).unwrap();
-            assert_eq!(back.0, Duration::from_nanos(nanos), "{json}");
+            let span = SpanText(Duration::from_nanos(nanos));
+            assert_eq!(span.to_string().parse(), Ok(span), "{span}");
+            let json = serde_json::to_string(&span).unwrap();
+            assert_eq!(serde_json::from_str::<SpanText>(&json).unwrap(), span, "{json}");
         }
     }
 
     #[test]
-    fn a_day_is_24_hours() {
-        let hours = |hours| Some(Duration::from_hours(hours));
-        for (text, want) in
-            [("1d", hours(24)), ("2 d", hours(48)), ("1d 12h", hours(36)), ("1d12h", hours(36))]
-        {
-            assert_eq!(parse_span(text), want, "{text}");
+    fn a_span_is_numbers_with_units_and_a_day_is_24_hours() {
+        for (text, millis) in [
+            ("5m", 300_000),
+            ("1h 30m", 5_400_000),
+            ("1h30m", 5_400_000),
+            ("500ms", 500),
+            ("1.5s", 1500),
+            ("0s", 0),
+            ("1d", 86_400_000),
+            ("2 d", 172_800_000),
+            ("1d 12h", 129_600_000),
+            ("1d12h", 129_600_000),
+        ] {
+            assert_eq!(text.parse(), Ok(SpanText(Duration::from_millis(millis))), "{text}");
         }
-        for text in ["d", "1.5d", "-1d", "1d 1d", "99999999999999999999d", "1d soon"] {
-            assert_eq!(parse_span(text), None, "{text}");
+    }
+
+    #[test]
+    fn what_is_not_a_span_is_refused_with_examples() {
+        for text in [
+            "",
+            "soon",
+            "5",
+            "m",
+            "-5m",
+            "5m \"",
+            "90y",
+            "d",
+            "1.5d",
+            "-1d",
+            "1d 1d",
+            "99999999999999999999d",
+            "1d soon",
+        ] {
+            let error = text.parse::<SpanText>().unwrap_err().to_string();
+            let want = format!("\"{text}\" is not a span such as \"5m\", \"1h 30m\" or \"500ms\"");
+            assert_eq!(error, want);
         }
     }
 
