@@ -79,6 +79,77 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
+/// How regularly moments follow one another: the one rule for what a gap is, whatever the interval.
+///
+/// What is usual is estimated in one of two ways. A *mean* is for deciding as samples come: it moves an eighth of the
+/// way with each interval, and a gap at most doubles it, so that one outage does not make outages usual and a lasting
+/// change of rhythm soon does. A *median* is for judging a file: a few odd intervals do not move it at all.
+#[derive(Clone, Debug)]
+pub struct Rhythm {
+    last: Option<Timestamp>,
+    /// The usual interval [ns]; zero while none is known.
+    usual: u64,
+    /// What a median is of.
+    recent: Option<Box<Recent>>,
+}
+
+impl Rhythm {
+    /// Takes the usual interval for a running mean.
+    pub const fn of_mean() -> Self {
+        Self { last: None, usual: 0, recent: None }
+    }
+
+    /// Takes the usual interval for the median of the last 64.
+    pub fn of_median() -> Self {
+        let recent = Recent { intervals: [0; WINDOW], seen: 0 };
+        Self { recent: Some(Box::new(recent)), ..Self::of_mean() }
+    }
+
+    /// Adds a moment, and returns the interval before it where that was a gap: longer than `factor` usual intervals,
+    /// and longer than `shortest`.
+    pub fn gap_before(
+        &mut self,
+        now: Timestamp,
+        factor: u64,
+        shortest: Duration,
+    ) -> Option<Duration> {
+        let interval = now.since(self.last.replace(now)?);
+        let (length, usual) = (nanos(interval), self.usual);
+        self.usual = match &mut self.recent {
+            Some(recent) => recent.median_with(length).unwrap_or(usual),
+            None if usual == 0 => length,
+            None => {
+                let step = length.min(usual.saturating_mul(2));
+                usual.saturating_mul(7).saturating_add(step) / 8
+            }
+        };
+        let is_gap = usual > 0 && interval > shortest && length > usual.saturating_mul(factor);
+        is_gap.then_some(interval)
+    }
+}
+
+/// The last intervals [ns], a ring.
+#[derive(Clone, Debug)]
+struct Recent {
+    intervals: [u64; WINDOW],
+    seen: usize,
+}
+
+impl Recent {
+    /// Adds an interval, and returns the median where it is taken anew: at 1, 2, 4 .. 64 intervals, then at every 64th.
+    fn median_with(&mut self, interval: u64) -> Option<u64> {
+        self.intervals[self.seen % WINDOW] = interval;
+        self.seen += 1;
+        let is_due =
+            self.seen.is_multiple_of(WINDOW) || (self.seen < WINDOW && self.seen.is_power_of_two());
+        is_due.then(|| {
+            let mut sorted = self.intervals;
+            let sorted = &mut sorted[..self.seen.min(WINDOW)];
+            *sorted.select_nth_unstable((sorted.len() - 1) / 2).1
+        })
+    }
+}
+
 /// Tells time and waits. The simulated clock jumps; the system clock sleeps.
 pub trait Clock {
     /// Returns the present moment.
@@ -214,6 +285,9 @@ pub mod duration_ns {
     }
 }
 
+/// Intervals of a median. Chosen: 64 follows a change of sampling within an hour of minutes, and costs 3 ns each.
+const WINDOW: usize = 64;
+
 /// Nanoseconds in a second.
 pub const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -276,6 +350,36 @@ mod tests {
             let want = format!("\"{text}\" is not a span such as \"5m\", \"1h 30m\" or \"500ms\"");
             assert_eq!(error, want);
         }
+    }
+
+    /// Returns the gaps among intervals of so many seconds, in seconds.
+    fn gaps(mut rhythm: Rhythm, seconds: &[u64]) -> Vec<u64> {
+        let mut now = Timestamp::from_secs(7);
+        let shortest = Duration::from_secs(5);
+        assert_eq!(rhythm.gap_before(now, 3, shortest), None, "nothing came before the first");
+        let gaps = seconds.iter().filter_map(|&seconds| {
+            now += Duration::from_secs(seconds);
+            rhythm.gap_before(now, 3, shortest).map(|gap| gap.as_secs())
+        });
+        gaps.collect()
+    }
+
+    #[test]
+    fn a_gap_is_longer_than_usual_and_longer_than_the_shortest() {
+        for rhythm in [Rhythm::of_mean(), Rhythm::of_median()] {
+            // Five seconds are five usual intervals, but not longer than the shortest gap.
+            assert_eq!(gaps(rhythm.clone(), &[1, 1, 1, 5, 1, 6, 1, 1]), [6]);
+            assert_eq!(gaps(rhythm.clone(), &[60, 60, 180, 60, 60, 240, 60]), [240]);
+            assert_eq!(gaps(rhythm, &[600, 600, 600]), [0; 0]);
+        }
+    }
+
+    #[test]
+    fn a_mean_follows_a_new_rhythm_and_a_median_is_not_moved_by_a_few_odd_intervals() {
+        let slower = [[10; 8], [100; 8], [100; 8]].concat();
+        assert_eq!(gaps(Rhythm::of_mean(), &slower).len(), 10);
+        let bursts = [[100, 1, 1, 100]; 32].concat();
+        assert_eq!(gaps(Rhythm::of_median(), &bursts).len(), 1);
     }
 
     #[test]
