@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use tiershift_core::sample::{GpuSample, Rate, Space};
 use tiershift_core::units::{Bytes, Percent};
 
-use crate::probe::procfs::{Root, kib};
-use crate::probe::thermal;
+use crate::probe::linux::procfs::{Root, kib};
+use crate::probe::linux::thermal;
 
 /// One AMD GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tiershift_core::units::Bytes;
 
-use crate::probe::procfs::{Room, Root, Unread};
+use crate::probe::linux::procfs::{Room, Root, Unread};
 
 /// The control groups that this process is in, from its own up to the top that can be seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

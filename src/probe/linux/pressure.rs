@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tiershift_core::sample::Pressure;
 use tiershift_core::units::Percent;
 
-use crate::probe::procfs::{Root, Unread};
+use crate::probe::linux::procfs::{Root, Unread};
 
 /// Where the three files lie: for the whole machine, or for one control group.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use tiershift_core::units::Celsius;
 
-use crate::probe::procfs::Root;
+use crate::probe::linux::procfs::Root;
 
 /// The files that tell the processor's temperature, found once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

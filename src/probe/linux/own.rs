@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tiershift_core::units::Bytes;
 
-use crate::probe::procfs::{Root, kib};
+use crate::probe::linux::procfs::{Root, kib};
 
 /// Returns `pids` and all their living descendants.
 pub(crate) fn family(root: &Root, pids: &BTreeSet<u32>) -> BTreeSet<u32> {

@@ -6,9 +6,9 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::backend::key::Key;
 
-/// A model's address.
+/// The address of a model's server, and what is added to each request there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Endpoint {
     base: String,
     query: &'static str,
     /// What the model is called there; `None` where only one is.
@@ -17,7 +17,7 @@ pub struct Place {
     key: Option<Key>,
 }
 
-impl Place {
+impl Endpoint {
     /// Takes a server's address, without a slash at its end.
     pub(super) fn new(base: &str) -> Self {
         Self { base: base.to_owned(), query: "", name: None, field: None, key: None }
@@ -71,12 +71,13 @@ mod tests {
 
     #[test]
     fn only_the_model_is_changed_in_a_body() {
-        let place = Place::new("http://127.0.0.1:1").named("b\"x").with_field("keep_alive", -1);
-        let body = place.body(br#"{"n":1.50, "model":"auto","prompt":"a\u0041 b"}"#).unwrap();
+        let endpoint =
+            Endpoint::new("http://127.0.0.1:1").named("b\"x").with_field("keep_alive", -1);
+        let body = endpoint.body(br#"{"n":1.50, "model":"auto","prompt":"a\u0041 b"}"#).unwrap();
         let text = r#"{"keep_alive":-1,"model":"b\"x","n":1.50,"prompt":"a\u0041 b"}"#;
         assert_eq!(String::from_utf8(body).unwrap(), text);
-        assert_eq!(place.body(b"[]"), None);
-        assert_eq!(Place::new("http://127.0.0.1:1").body(b"{}"), None);
-        assert_eq!(place.with_query("?a=b").url("/v1/x"), "http://127.0.0.1:1/v1/x?a=b");
+        assert_eq!(endpoint.body(b"[]"), None);
+        assert_eq!(Endpoint::new("http://127.0.0.1:1").body(b"{}"), None);
+        assert_eq!(endpoint.with_query("?a=b").url("/v1/x"), "http://127.0.0.1:1/v1/x?a=b");
     }
 }
