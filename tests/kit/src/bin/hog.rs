@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tiershift::probe::clock::SystemClock;
-use tiershift_core::time::{Clock, SpanText, Timestamp};
+use tiershift_core::time::{Clock, Timestamp};
 use tiershift_core::units::{Bytes, Percent};
+use tiershift_testkit::wait::span;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -103,11 +104,6 @@ fn room(ceiling: Percent) -> Room {
         (false, true) => Room::Full,
         (false, false) => Room::ForOne,
     }
-}
-
-fn span(text: &str) -> Option<Duration> {
-    let quoted = format!("\"{text}\"");
-    serde_json::from_str::<SpanText>(&quoted).ok().map(|span| span.0)
 }
 
 /// Large enough that the allocator maps and unmaps each chunk by itself.
