@@ -55,7 +55,7 @@
 //!         duration: Some(Duration::from_mins(30)),
 //!     },
 //!     Detail::Silent,
-//!     None,
+//!     &mut [],
 //! )?;
 //! assert_eq!((summary.upgrades, summary.downgrades, summary.reversals), (2, 1, 0));
 //! assert!(summary.violations.is_empty());

@@ -34,11 +34,11 @@ use std::time::Duration;
 use tiershift_core::catalog::{Catalog, RawCatalog};
 use tiershift_core::controller::{Controller, ControllerError, Detail};
 use tiershift_core::driver::{self, Livelock};
-use tiershift_core::event::Adopted;
+use tiershift_core::event::{Adopted, EventRef, Observe};
 use tiershift_core::machine::Machine;
 use tiershift_core::model::ModelId;
 use tiershift_core::settings::{RawSettings, Settings, SettingsError};
-use tiershift_core::time::Clock;
+use tiershift_core::time::{Clock, Timestamp};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -201,17 +201,24 @@ fn control(
     while !world.is_over() {
         // The driver is left now and then, to look whether all is over.
         let until = world.now() + SLICE;
-        driver::run(&mut controller, &mut world, until, |now, passed| {
-            recorder.record(now, passed);
-            shadow.see(now, passed);
-            board.lock().unwrap_or_else(PoisonError::into_inner).see(now, passed);
-        })?;
+        let mut page = OnBoard(board);
+        let mut observers: [&mut dyn Observe; 3] = [&mut recorder, &mut shadow, &mut page];
+        driver::run(&mut controller, &mut world, until, &mut observers[..])?;
         let sources = world.own_sources();
         board.lock().unwrap_or_else(PoisonError::into_inner).learn_own_sources(sources);
     }
     recorder.close();
     shadow.close();
     Ok(())
+}
+
+/// The board, as an observer of the run.
+struct OnBoard<'a>(&'a Mutex<Board>);
+
+impl Observe for OnBoard<'_> {
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).observe(at, event);
+    }
 }
 
 /// Begins the shadow, if one is wanted.

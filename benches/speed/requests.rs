@@ -33,7 +33,8 @@ pub fn measure(table: &mut Table) {
                 catalog: catalog.clone(),
                 ..situation(day.play(SAMPLES_A_DAY), vec![workload.clone()])
             };
-            let summary = simulate(situation, Detail::Silent, None).expect("the day can be played");
+            let summary =
+                simulate(situation, Detail::Silent, &mut []).expect("the day can be played");
             assert_eq!(summary.violations, Vec::<String>::new());
             counts = summary.requests;
         };

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
-use tiershift_core::event::Record;
+use tiershift_core::event::{EventRef, Observe};
 use tiershift_core::time::{Timestamp, from_secs_f64};
 
 use crate::files::whole_file::unfinished::Unfinished;
@@ -26,7 +26,16 @@ pub(super) struct Artifacts {
     log: Option<LogWriter<BufWriter<File>>>,
     decisions: DecisionsCsv,
     plot: PlotData,
-    failure: Option<io::Error>,
+}
+
+impl Observe for Artifacts {
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        self.decisions.observe(at, event);
+        self.plot.observe(at, event);
+        if let Some(log) = &mut self.log {
+            log.observe(at, event);
+        }
+    }
 }
 
 impl Artifacts {
@@ -73,27 +82,12 @@ impl Artifacts {
             log,
             decisions: DecisionsCsv::new(&catalog),
             plot: PlotData::new(&catalog, &settings),
-            failure: None,
         })
-    }
-
-    /// Takes the next record.
-    pub(super) fn observe(&mut self, record: &Record) {
-        self.decisions.observe(record);
-        self.plot.observe(record);
-        if let Some(log) = &mut self.log
-            && self.failure.is_none()
-        {
-            self.failure = log.write(record).err();
-        }
     }
 
     /// Writes what is left and puts every file in its place. Notes the log's digest in the summary.
     pub(super) fn finish(mut self, summary: &mut Summary) -> Result<()> {
         let failed = || format!("cannot write into `{}`", self.folder.display());
-        if let Some(error) = self.failure.take() {
-            return Err(error).with_context(failed);
-        }
         if let Some(log) = self.log.take() {
             summary.log_digest = log.finish().with_context(failed)?;
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use tiershift_core::event::Observe;
 use tiershift_core::time::Timestamp;
 
 use crate::cli::{Verdict, common};
@@ -36,8 +37,8 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     for record in &mut log {
         let record = record?;
         end = record.at;
-        data.observe(&record);
-        fold.observe(&record);
+        data.observe(record.at, record.event.as_ref());
+        fold.observe(record.at, record.event.as_ref());
     }
     common::note_end(&arguments.log, &log);
     data.finish(end);

@@ -8,7 +8,7 @@ use clap::Args;
 use rayon::prelude::*;
 use tiershift_core::catalog::{Catalog, RawCatalog};
 use tiershift_core::controller::Detail;
-use tiershift_core::event::Record;
+use tiershift_core::event::Observe;
 use tiershift_core::settings::RawSettings;
 use tiershift_core::units::Bytes;
 
@@ -231,26 +231,24 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
         common::Progress::new(&header.name, read.as_ref().and_then(crate::trace::Progress::total));
     let watch = move || progress.set(read.as_ref().map_or(0, crate::trace::Progress::read));
     let situation = recording.situation(catalog, settings, workloads, seed, watch);
-    let summary = match &plan.out {
-        Some(out) => {
-            let mut artifacts = Artifacts::create(out, &header, level)?;
-            let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
-            let mut observe = |record: &Record| artifacts.observe(record);
-            let mut summary = simulate(situation, detail, Some(&mut observe))
-                .map_err(|error| in_trace(error, trace))?;
-            take_digest(&mut header, &recording);
-            complete(&mut summary, &header, &recording, plan);
-            artifacts.finish(&mut summary)?;
-            summary
-        }
-        None => {
-            let mut summary = simulate(situation, Detail::Silent, None)
-                .map_err(|error| in_trace(error, trace))?;
-            take_digest(&mut header, &recording);
-            complete(&mut summary, &header, &recording, plan);
-            summary
-        }
+    let mut artifacts =
+        plan.out.as_ref().map(|out| Artifacts::create(out, &header, level)).transpose()?;
+    let detail = match (&artifacts, level) {
+        (None, _) => Detail::Silent,
+        (Some(_), LogLevel::Full) => Detail::Full,
+        (Some(_), LogLevel::Changes | LogLevel::Off) => Detail::Changes,
     };
+    let observers: &mut [&mut dyn Observe] = match &mut artifacts {
+        Some(artifacts) => &mut [artifacts],
+        None => &mut [],
+    };
+    let mut summary =
+        simulate(situation, detail, observers).map_err(|error| in_trace(error, trace))?;
+    take_digest(&mut header, &recording);
+    complete(&mut summary, &header, &recording, plan);
+    if let Some(artifacts) = artifacts {
+        artifacts.finish(&mut summary)?;
+    }
     Ok(summary)
 }
 

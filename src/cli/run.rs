@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::catalog::RawCatalog;
 use tiershift_core::controller::Detail;
-use tiershift_core::event::Record;
 
 use crate::cli::artifacts::Artifacts;
 use crate::cli::replay::Level;
@@ -98,15 +97,9 @@ fn play(
 ) -> Result<(Summary, Vec<String>)> {
     let header = header(scenario, level);
     let mut artifacts = out.map(|out| Artifacts::create(out, &header, level)).transpose()?;
-    let mut checker = scenario.expect.checker();
-    let mut observe = |record: &Record| {
-        checker.observe(record, &scenario.catalog);
-        if let Some(artifacts) = &mut artifacts {
-            artifacts.observe(record);
-        }
-    };
+    let mut checker = scenario.expect.checker(&scenario.catalog);
     let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
-    let mut summary = simulate(scenario.situation(), detail, Some(&mut observe))?;
+    let mut summary = simulate(scenario.situation(), detail, &mut [&mut checker, &mut artifacts])?;
     summary.fingerprint.clone_from(&header.fingerprint);
     summary.warnings.clone_from(&scenario.warnings);
     if let Some(artifacts) = artifacts {

@@ -53,7 +53,7 @@ fn numbered(events: Vec<(u64, Event)>) -> Vec<Record> {
 fn write(level: LogLevel, records: &[Record]) -> Vec<u8> {
     let mut log = LogWriter::new(Vec::new(), header(level)).unwrap();
     for record in records {
-        log.write(record).unwrap();
+        log.write(record.at, record.event.as_ref()).unwrap();
     }
     log.finish_into().unwrap().0
 }
@@ -331,7 +331,9 @@ fn write_segments(folder: &std::path::Path, records: &[Record]) -> u32 {
         let segment = after.take().map(|after| Segment { number, first_seq: part[0].seq, after });
         let head = Header { segment, ..header(LogLevel::Full) };
         let mut log = LogWriter::new(Vec::new(), head).unwrap();
-        part.iter().for_each(|record| log.write(record).unwrap());
+        for record in part {
+            log.write(record.at, record.event.as_ref()).unwrap();
+        }
         let (bytes, digest) = log.finish_into().unwrap();
         std::fs::write(folder.join(segment_name(number)), bytes).unwrap();
         after = digest;

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason};
-use tiershift_core::event::{Event, Output, Record};
+use tiershift_core::event::{EventRef, Observe, Output};
 use tiershift_core::sample::Resource;
 use tiershift_core::text;
 use tiershift_core::time::Timestamp;
@@ -32,6 +32,15 @@ pub struct DecisionsCsv {
     rows: csv::Writer<Vec<u8>>,
 }
 
+impl Observe for DecisionsCsv {
+    /// Writes the event's row, if it has one.
+    fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
+        if let EventRef::Output(output) = event {
+            self.output(now, output);
+        }
+    }
+}
+
 impl DecisionsCsv {
     /// Begins with the header row.
     pub fn new(catalog: &Catalog) -> Self {
@@ -40,15 +49,7 @@ impl DecisionsCsv {
         csv
     }
 
-    /// Writes the record's row, if it has one.
-    pub fn observe(&mut self, record: &Record) {
-        if let Event::Output(output) = &record.event {
-            self.output(record.at, output);
-        }
-    }
-
-    /// Writes the output's row, if it has one.
-    pub fn output(&mut self, now: Timestamp, output: &Output) {
+    fn output(&mut self, now: Timestamp, output: &Output) {
         match output {
             Output::Decision(decision) => self.decision(now, decision),
             Output::Switched { from, to, took } if from != to => {

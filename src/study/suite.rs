@@ -10,9 +10,10 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use tiershift_core::controller::Detail;
-use tiershift_core::decision::Action;
-use tiershift_core::event::{Event, Input, Outcome, Output, Record};
+use tiershift_core::decision::{Action, Decision};
+use tiershift_core::event::{Command, EventRef, Input, Observe, Outcome, Output};
 use tiershift_core::settings::PolicyName;
+use tiershift_core::time::Timestamp;
 
 use crate::files::whole_file::WholeFile;
 use crate::log::{Header, LogWriter};
@@ -122,17 +123,11 @@ struct Played {
 fn play(scenario: &Scenario, header: &Header) -> Result<Played, SuiteError> {
     let sunk = "a log into nothing cannot fail";
     let mut log = LogWriter::new(io::sink(), header.clone()).expect(sunk);
-    let mut checker = scenario.expect.checker();
-    let mut story = String::new();
-    let mut observe = |record: &Record| {
-        log.write(record).expect(sunk);
-        checker.observe(record, &scenario.catalog);
-        if is_told(&record.event) {
-            tell(&mut story, record);
-        }
-    };
-    let situation = scenario.situation();
-    let summary = simulate(situation, Detail::Full, Some(&mut observe))?;
+    let mut checker = scenario.expect.checker(&scenario.catalog);
+    let mut story = Story::default();
+    let observers: &mut [&mut dyn Observe] = &mut [&mut log, &mut checker, &mut story];
+    let summary = simulate(scenario.situation(), Detail::Full, observers)?;
+    let Story(mut story) = story;
     let digest = log.finish().expect(sunk).unwrap_or_default();
     story.push_str(&summary.to_json());
     // Last, so that what differs in substance is met first.
@@ -170,10 +165,34 @@ fn toothless(
         .collect())
 }
 
+/// A run's story, as it grows.
+#[derive(Default)]
+struct Story(String);
+
+impl Observe for Story {
+    /// Writes one line: the moment and the event. Gates are left to the full log.
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        if !belongs(event) {
+            return;
+        }
+        let without_gates;
+        let event = match event {
+            EventRef::Output(Output::Decision(decision)) => {
+                let decision = Decision { gates: Vec::new(), ..decision.clone() };
+                without_gates = Output::Decision(decision);
+                EventRef::Output(&without_gates)
+            }
+            other => other,
+        };
+        let json = serde_json::to_string(&event).expect("events are plain data");
+        writeln!(self.0, "{:.6} {json}", at.as_secs_f64()).expect("a string takes all");
+    }
+}
+
 /// Returns whether an event belongs to the story: what changed, and nothing of single requests.
-fn is_told(event: &Event) -> bool {
+fn belongs(event: EventRef<'_>) -> bool {
     match event {
-        Event::Input(input) => match input {
+        EventRef::Input(input) => match input {
             Input::Outcome(outcome) => match outcome {
                 Outcome::Loaded { .. }
                 | Outcome::LoadFailed { .. }
@@ -190,30 +209,15 @@ fn is_told(event: &Event) -> bool {
             | Input::Cancel { .. }
             | Input::Timeout => false,
         },
-        Event::Output(output) => match output {
+        EventRef::Output(output) => match output {
             Output::Decision(decision) => decision.action != Action::Hold,
             Output::Command(command) => {
-                use tiershift_core::event::Command;
                 matches!(command, Command::Load { .. } | Command::Unload { .. })
             }
             Output::Serving { .. } | Output::Switched { .. } | Output::Notice(_) => true,
             Output::Accepted { .. } | Output::Ended { .. } => false,
         },
     }
-}
-
-/// Writes one line: the moment and the event. Gates are left to the full log.
-fn tell(story: &mut String, record: &Record) {
-    let event = match &record.event {
-        Event::Output(Output::Decision(decision)) => {
-            let decision =
-                tiershift_core::decision::Decision { gates: Vec::new(), ..decision.clone() };
-            Event::Output(Output::Decision(decision))
-        }
-        other => other.clone(),
-    };
-    let json = serde_json::to_string(&event).expect("events are plain data");
-    writeln!(story, "{:.6} {json}", record.at.as_secs_f64()).expect("a string takes all");
 }
 
 /// Returns the first line in which two stories differ, as got and want.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use tiershift_core::catalog::Catalog;
-use tiershift_core::event::{Command, Event, Input, Outcome, Output, Record, Verdict};
+use tiershift_core::event::{Command, EventRef, Input, Observe, Outcome, Output, Verdict};
 use tiershift_core::machine::MachineClass;
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{CancelledBy, End, Rejection, Request, RequestId};
@@ -31,12 +31,12 @@ impl Hand {
     }
 
     fn input(&mut self, input: Input) -> &mut Self {
-        self.fold.observe(&Record { seq: 0, at: self.now, event: Event::Input(input) });
+        self.fold.observe(self.now, EventRef::Input(&input));
         self
     }
 
     fn output(&mut self, output: Output) -> &mut Self {
-        self.fold.observe(&Record { seq: 0, at: self.now, event: Event::Output(output) });
+        self.fold.observe(self.now, EventRef::Output(&output));
         self
     }
 

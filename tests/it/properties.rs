@@ -76,14 +76,9 @@ struct Played {
 
 fn play(scenario: &Scenario) -> Result<Played, String> {
     let mut log = LogWriter::new(Vec::new(), header(scenario)).map_err(|e| e.to_string())?;
-    let mut records = Vec::new();
-    let mut observe = |record: &Record| {
-        log.write(record).expect("a vector takes all");
-        records.push(record.clone());
-    };
-    let situation = scenario.situation();
-    let summary =
-        simulate(situation, Detail::Full, Some(&mut observe)).map_err(|e| e.to_string())?;
+    let mut records: Vec<Record> = Vec::new();
+    let summary = simulate(scenario.situation(), Detail::Full, &mut [&mut log, &mut records])
+        .map_err(|e| e.to_string())?;
     let (log, _) = log.finish_into().map_err(|e| e.to_string())?;
     Ok(Played { summary, records, log })
 }

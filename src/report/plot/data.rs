@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason, Urgency};
-use tiershift_core::event::{Command, Event, Input, Outcome, Output, Record};
+use tiershift_core::event::{Command, EventRef, Input, Observe, Outcome, Output};
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{End, RequestId};
 use tiershift_core::sample::{Rate, Resource, Sample, Space};
@@ -120,6 +120,16 @@ struct Sampling {
     intervals: u32,
 }
 
+impl Observe for PlotData {
+    #[inline]
+    fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
+        match event {
+            EventRef::Input(input) => self.input(now, input),
+            EventRef::Output(output) => self.output(now, output),
+        }
+    }
+}
+
 impl PlotData {
     /// Begins at zero with nothing loaded.
     pub fn new(catalog: &Catalog, settings: &Settings) -> Self {
@@ -153,16 +163,8 @@ impl PlotData {
         }
     }
 
-    /// Takes in a line of a log.
-    pub fn observe(&mut self, record: &Record) {
-        match &record.event {
-            Event::Input(input) => self.input(record.at, input),
-            Event::Output(output) => self.output(record.at, output),
-        }
-    }
-
     /// Takes in something that the controller was told.
-    pub fn input(&mut self, now: Timestamp, input: &Input) {
+    fn input(&mut self, now: Timestamp, input: &Input) {
         self.end = self.end.max(now);
         match input {
             Input::Sample(sample) => self.sample(now, sample),
@@ -183,7 +185,7 @@ impl PlotData {
     }
 
     /// Takes in something that the controller answered.
-    pub fn output(&mut self, now: Timestamp, output: &Output) {
+    fn output(&mut self, now: Timestamp, output: &Output) {
         self.end = self.end.max(now);
         match output {
             Output::Decision(decision) => self.decision(now, decision),

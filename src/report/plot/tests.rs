@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason, Urgency};
-use tiershift_core::event::{Command, Input, Outcome, Output, Verdict};
+use tiershift_core::event::{Command, EventRef, Input, Observe, Outcome, Output, Verdict};
 use tiershift_core::machine::MachineClass;
 use tiershift_core::request::{End, Request, RequestId};
 use tiershift_core::sample::{Pressure, Rate, Resource, Sample, Space};
@@ -56,13 +56,13 @@ impl Play {
     }
 
     fn input(&mut self, input: &Input) {
-        self.data.input(self.now, input);
-        self.fold.input(self.now, input);
+        self.data.observe(self.now, EventRef::Input(input));
+        self.fold.observe(self.now, EventRef::Input(input));
     }
 
     fn output(&mut self, output: &Output) {
-        self.data.output(self.now, output);
-        self.fold.output(self.now, output);
+        self.data.observe(self.now, EventRef::Output(output));
+        self.fold.observe(self.now, EventRef::Output(output));
     }
 
     fn footprint(&self, rung: Rung) -> Bytes {

@@ -17,7 +17,7 @@ use tiershift::summary::{Fold, Percentiles, Summary};
 use tiershift::trace::ReadOptions;
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::controller::Detail;
-use tiershift_core::event::{Event, Output, Record};
+use tiershift_core::event::{Event, Observe, Output, Record};
 use tiershift_core::time::Timestamp;
 
 /// Plays the log of a daemon again with the catalog of a calibration, prints both runs side by side, and returns whether
@@ -52,7 +52,7 @@ fn live(log: &Path) -> Result<(Vec<Rung>, Summary), Box<dyn Error>> {
     for record in &mut reader {
         let record = record?;
         end = record.at;
-        fold.observe(&record);
+        fold.observe(record.at, record.event.as_ref());
         switches.extend(switched(&record));
     }
     // Told to stop, it unloads; a replay is not told.
@@ -88,10 +88,9 @@ fn simulated(
     let settings = origin.settings.clone();
     let mut situation = recording.situation(catalog.clone(), settings, workloads, Seed(1), || {});
     situation.physics = physics;
-    let mut switches = Vec::new();
-    let mut observe = |record: &Record| switches.extend(switched(record));
-    let summary = simulate(situation, Detail::Changes, Some(&mut observe))?;
-    Ok((switches, summary))
+    let mut records: Vec<Record> = Vec::new();
+    let summary = simulate(situation, Detail::Changes, &mut [&mut records])?;
+    Ok((records.iter().filter_map(switched).collect(), summary))
 }
 
 fn switched(record: &Record) -> Option<Rung> {
