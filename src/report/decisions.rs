@@ -178,6 +178,7 @@ const COLUMNS: [&str; 13] = [
 
 #[cfg(test)]
 mod tests {
+    use tiershift_core::catalog::LadderId;
     use tiershift_core::decision::{Action, Decision, Urgency};
     use tiershift_core::event::{EventRef, Observe, Output};
 
@@ -209,7 +210,12 @@ mod tests {
         decide(500_002, 3, down(Urgency::Graceful), Reason::Slow { measured: long, limit: short });
         decide(500_003, 3, down(Urgency::Graceful), Reason::Failing { failures: 3 });
         decide(500_004, 3, down(Urgency::Graceful), Reason::Asked);
-        let switched = |from, to| Output::Switched { from: Rung(from), to: Rung(to), took: short };
+        let switched = |from, to| Output::Switched {
+            ladder: LadderId::FIRST,
+            from: Rung(from),
+            to: Rung(to),
+            took: short,
+        };
         timeline.observe(Timestamp::from_secs(600), EventRef::Output(&switched(3, 1)));
         timeline.observe(Timestamp::from_secs(601), EventRef::Output(&switched(1, 1)));
         insta::assert_snapshot!(String::from_utf8(csv(&timeline)).unwrap());

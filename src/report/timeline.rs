@@ -188,11 +188,11 @@ impl Timeline {
                     self.latency.add(now, *latency);
                 }
             }
-            Output::Serving { rung } => {
+            Output::Serving { rung, .. } => {
                 self.serving = *rung;
                 self.rung.add(now, u64::from(rung.0));
             }
-            Output::Switched { from, to, took } => self.switched(now, *from, *to, *took),
+            Output::Switched { from, to, took, .. } => self.switched(now, *from, *to, *took),
             Output::Notice(_) => {}
         }
     }
