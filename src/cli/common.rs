@@ -14,9 +14,9 @@ use tiershift_core::time::{Clock, Timestamp};
 use tiershift_core::units::Bytes;
 
 use crate::files::whole_file::read_small_text;
+use crate::files::{catalog, policy};
 use crate::log::{LogEnd, LogReader};
 use crate::probe::clock::SystemClock;
-use crate::scenario;
 
 /// Returns the settings that `--policy` names: a policy, or a file.
 pub(super) fn settings(policy: Option<&str>) -> Result<RawSettings> {
@@ -31,7 +31,7 @@ pub(super) fn settings(policy: Option<&str>) -> Result<RawSettings> {
     }
     let text =
         read_small_text(Path::new(policy)).with_context(|| format!("cannot read `{policy}`"))?;
-    Ok(scenario::parse_settings(&text, policy)?)
+    Ok(policy::parse(&text, policy)?)
 }
 
 fn named_settings(name: &str) -> Option<RawSettings> {
@@ -74,7 +74,7 @@ impl Totals {
 pub(super) fn catalog(path: &Path) -> Result<Catalog> {
     let name = path.display().to_string();
     let text = read_small_text(path).with_context(|| format!("cannot read `{name}`"))?;
-    Ok(scenario::parse_catalog(&text, &name)?)
+    Ok(catalog::parse(&text, &name)?)
 }
 
 /// Says so where a log that was read was not closed: what comes of it goes only so far.
