@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use rayon::prelude::*;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::Detail;
 use tiershift_core::event::Observe;
@@ -18,6 +17,7 @@ use crate::cli::{Verdict, common};
 use crate::log::{Header, LogLevel, Played, Source, digest_text};
 use crate::report::text_summary;
 use crate::sim::{SimulationError, simulate};
+use crate::study::pool;
 use crate::study::replay::{Recording, Requests};
 use crate::summary::Summary;
 use crate::trace::{Format, ReadOptions};
@@ -111,8 +111,7 @@ struct NamedRequests {
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let plans = plan(arguments)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(arguments.jobs)).build()?;
-    let summaries: Vec<Result<Summary>> = pool.install(|| plans.par_iter().map(replay).collect());
+    let summaries = pool::map(arguments.jobs, &plans, replay)?;
     let summaries: Vec<Summary> = summaries.into_iter().collect::<Result<_>>()?;
     if json {
         match summaries.as_slice() {
