@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use rayon::prelude::*;
+use tiershift_core::policy::Registry;
 
 use crate::cli::{Verdict, common};
 use crate::files::whole_file::WholeFile;
@@ -34,13 +35,13 @@ pub(super) struct Arguments {
     jobs: Option<u16>,
 }
 
-pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let files = suite::scenario_files(&arguments.paths)?;
     let threads = arguments.jobs.map_or(0, usize::from);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let check = |path: &PathBuf| {
         let header = |scenario: &_| crate::cli::run::header(scenario, LogLevel::Full);
-        match suite::check(path, arguments.bless, header) {
+        match suite::check(path, arguments.bless, policies, header) {
             Ok(checked) => checked,
             // One broken file does not keep the others from being checked.
             Err(error) => Checked {

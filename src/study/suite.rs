@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tiershift_core::controller::Detail;
 use tiershift_core::decision::{Action, Decision};
 use tiershift_core::event::{Command, EventRef, Input, Observe, Outcome, Output};
-use tiershift_core::settings::PolicyName;
+use tiershift_core::policy::Registry;
 use tiershift_core::time::Timestamp;
 
 use crate::files::whole_file::WholeFile;
@@ -39,12 +39,13 @@ pub struct Checked {
 pub fn check(
     path: &Path,
     bless: bool,
+    policies: &Registry,
     header: impl Fn(&Scenario) -> Header,
 ) -> Result<Checked, SuiteError> {
-    let scenario = scenario::load(path)?;
+    let scenario = scenario::load(path, policies)?;
     let mut failures = Vec::new();
-    let first = play(&scenario, &header(&scenario))?;
-    let second = play(&scenario, &header(&scenario))?;
+    let first = play(&scenario, &header(&scenario), policies)?;
+    let second = play(&scenario, &header(&scenario), policies)?;
     failures.extend(first.unmet.iter().cloned());
     if first.digest != second.digest {
         let place = first_difference(&first.story, &second.story);
@@ -53,7 +54,7 @@ pub fn check(
             place.unwrap_or_else(|| "in their full logs only".to_owned())
         ));
     }
-    failures.extend(toothless(&scenario, &header)?);
+    failures.extend(toothless(&scenario, policies, &header)?);
     let golden = golden_path(path, &scenario.name);
     let mut blessed = false;
     let known = match fs::read_to_string(&golden) {
@@ -120,13 +121,13 @@ struct Played {
     digest: String,
 }
 
-fn play(scenario: &Scenario, header: &Header) -> Result<Played, SuiteError> {
+fn play(scenario: &Scenario, header: &Header, policies: &Registry) -> Result<Played, SuiteError> {
     let sunk = "a log into nothing cannot fail";
     let mut log = LogWriter::new(io::sink(), header.clone()).expect(sunk);
     let mut checker = scenario.expect.checker(&scenario.catalog);
     let mut story = Story::default();
     let observers: &mut [&mut dyn Observe] = &mut [&mut log, &mut checker, &mut story];
-    let summary = simulate(scenario.situation(), Detail::Full, observers)?;
+    let summary = simulate(scenario.situation(), policies, Detail::Full, observers)?;
     let Story(mut story) = story;
     let digest = log.finish().expect(sunk).unwrap_or_default();
     story.push_str(&summary.to_json());
@@ -146,18 +147,19 @@ fn play(scenario: &Scenario, header: &Header) -> Result<Played, SuiteError> {
 /// Returns what the baseline meets although the scenario says that it must not.
 fn toothless(
     scenario: &Scenario,
+    policies: &Registry,
     header: impl Fn(&Scenario) -> Header,
 ) -> Result<Vec<String>, SuiteError> {
     let Some(baseline) = &scenario.baseline else { return Ok(Vec::new()) };
     let mut other = scenario.clone();
-    other.settings.policy = baseline.policy;
-    let played = play(&other, &header(&other))?;
+    other.settings.set_policy(baseline.policy.clone());
+    let played = play(&other, &header(&other), policies)?;
     let met = baseline.fails.iter().filter(|key| !played.unmet_keys.contains(&key.as_str()));
     Ok(met
         .map(|key| {
             format!(
                 "the scenario has no teeth: the baseline {} meets `{key}` too ({} switches, {} reversals)",
-                PolicyName::name(baseline.policy),
+                baseline.policy.name(),
                 played.summary.switches,
                 played.summary.reversals
             )

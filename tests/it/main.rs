@@ -7,6 +7,7 @@ mod determinism;
 mod fuzz;
 #[cfg(all(feature = "serve", target_os = "linux"))]
 mod live;
+mod policies;
 mod properties;
 mod reports;
 mod scenarios;

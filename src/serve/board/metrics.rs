@@ -105,7 +105,7 @@ impl Board {
         let name = "tiershift_decisions_total";
         page.begin(name, "counter", "Decisions by action and reason.");
         for ((action, reason), count) in &figures.decisions {
-            page.put(name, &[("action", action), ("reason", reason)], count);
+            page.put(name, &[("action", action), ("reason", reason.as_str())], count);
         }
         let name = "tiershift_switches_total";
         page.begin(name, "counter", "Completed switches of models.");
@@ -136,7 +136,7 @@ impl Board {
         let name = "tiershift_rejections_total";
         page.begin(name, "counter", "Requests that were not served, by reason.");
         for (reason, count) in &figures.rejections {
-            page.put(name, &[("reason", reason)], count);
+            page.put(name, &[("reason", reason.as_str())], count);
         }
         let help = "Tokens of all complete replies.";
         page.one("tiershift_output_tokens_total", "counter", help, figures.output_tokens);
