@@ -4,12 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use tiershift::log::{LogReader, LogWriter};
+use tiershift::log::{LogLevel, LogReader, LogWriter};
 use tiershift::scenario::{self, Scenario};
-use tiershift::sim::rng::Seed;
 use tiershift::sim::{Others, Situation, simulate};
 use tiershift::study::verify::verify;
-use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::catalog::Rung;
 use tiershift_core::controller::Detail;
 use tiershift_core::decision::{Code, Decision, Measure, Reason, Urgency};
 use tiershift_core::event::Observe;
@@ -17,10 +16,11 @@ use tiershift_core::machine::Machine;
 use tiershift_core::policy::{Constructor, Observation, Policy, Promises, Registry, Standing};
 use tiershift_core::sample::{Resource, Sample, Space};
 use tiershift_core::settings::RawSettings;
+use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 use tiershift_core::units::{Bytes, Percent};
 
-use crate::support::{header, run_in};
+use crate::support::run_in;
 
 /// Keeps the highest tier while less than a share of the memory is used, by whomever; the smallest, otherwise.
 #[derive(Debug)]
@@ -92,15 +92,15 @@ fn a_policy_from_outside_runs_with_its_options_and_its_log_verifies() {
     let played = |share: u32| {
         let policy = format!("policy = \"threshold\"\noptions = {{ share-percent = {share} }}");
         let scenario = parse(&policy, "low-use", &policies).unwrap();
-        let mut log = LogWriter::new(Vec::new(), header(&scenario)).unwrap();
-        let mut expected = scenario.expect.checker(&scenario.catalog);
+        let mut log = LogWriter::new(Vec::new(), scenario.header(LogLevel::Full)).unwrap();
+        let mut expected = scenario.expect.checker(&scenario.setup.catalog);
         let observers: &mut [&mut dyn Observe] = &mut [&mut log, &mut expected];
         let situation = scenario.situation();
         let summary = simulate(situation, &policies, Detail::Full, observers).unwrap();
         assert!(expected.finish(&summary).is_empty());
         assert_eq!(summary.violations, Vec::<String>::new());
         assert_eq!(summary.policy, "threshold");
-        let (log, _) = log.finish_into().unwrap();
+        let (log, _) = log.finish_into(&[scenario.digest.clone()]).unwrap();
         let read = || LogReader::new("log", std::io::Cursor::new(log.clone())).unwrap();
         assert!(verify(read(), &policies).unwrap().decisions > 500);
         let error = verify(read(), &Registry::built_in()).unwrap_err().to_string();
@@ -164,15 +164,9 @@ fn broken(constructor: Constructor, others: &'static [u64]) -> Vec<String> {
         let memory = Some(Space { total, others, own: Bytes::ZERO });
         Ok((Timestamp::from_secs(2 * index as u64), Sample { memory, ..Sample::default() }))
     });
-    let mut settings = RawSettings::default();
-    settings.set_policy("scripted".parse().unwrap());
-    let situation = Situation::of_recording(
-        Machine { memory: total, cpus: 8, ..Machine::default() },
-        Catalog::relative_to(total),
-        settings,
-        Seed(1),
-        Others::recorded(samples),
-    );
+    let mut setup = Setup::of_machine(Machine { memory: total, cpus: 8, ..Machine::default() });
+    setup.settings.set_policy("scripted".parse().unwrap());
+    let situation = Situation::of_recording(setup, Others::recorded(samples));
     let summary = simulate(situation, &policies, Detail::Silent, &mut []).unwrap();
     let rule = |violation: &String| violation.split(' ').next().unwrap().to_owned();
     let mut rules: Vec<String> = summary.violations.iter().map(rule).collect();

@@ -18,7 +18,7 @@ use crate::policy::sustained::Sustained;
 use crate::policy::{Change, Observation, Policy, Promises, Standing};
 use crate::sample::{Resource, Sample, Space};
 use crate::settings::Settings;
-use crate::time::{Timestamp, nanos};
+use crate::time::{Rhythm, Timestamp};
 use crate::units::{Bytes, Percent};
 
 /// The state of the proactive policy.
@@ -88,7 +88,7 @@ impl Proactive {
             ladder: Footprints::new(settings, catalog),
             rungs: vec![RungState::default(); usize::from(catalog.top().0) + 1],
             lead: switch_time + raw.sampling_interval.0,
-            rhythm: Rhythm::default(),
+            rhythm: Rhythm::of_mean(),
             memory_trend: Trend::new(raw.trend_half_life.0),
             vram_trend: Trend::new(raw.trend_half_life.0),
             trended_gpu: None,
@@ -178,7 +178,8 @@ impl Policy for Proactive {
 impl Proactive {
     /// Updates every estimator with the sample, decision or not.
     fn learn(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
-        if self.rhythm.is_gap(now, self.settings.raw().stale_after.0) {
+        let stale_after = self.settings.raw().stale_after.0;
+        if self.rhythm.gap_before(now, GAP_FACTOR, stale_after).is_some() {
             self.memory_trend.reset();
             self.vram_trend.reset();
             for rung in &mut self.rungs {
@@ -545,34 +546,6 @@ impl Proactive {
     }
 }
 
-/// How regularly samples come, so that a gap is known in a trace of any interval.
-#[derive(Clone, Copy, Debug, Default)]
-struct Rhythm {
-    last: Option<Timestamp>,
-    /// The usual interval [ns]; zero while none is known.
-    usual: u64,
-}
-
-impl Rhythm {
-    /// Notes a sample and returns whether it came after a gap: later than `stale_after`, and later than three
-    /// usual intervals.
-    fn is_gap(&mut self, now: Timestamp, stale_after: Duration) -> bool {
-        let Some(last) = self.last.replace(now) else { return false };
-        let interval = now.as_nanos().saturating_sub(last.as_nanos());
-        if self.usual == 0 {
-            self.usual = interval;
-            return false;
-        }
-        let gap =
-            interval > nanos(stale_after) && interval > self.usual.saturating_mul(GAP_INTERVALS);
-        // The usual interval moves an eighth of the way, and a gap at most doubles it: one outage does not make
-        // outages usual, a lasting change of rhythm soon does.
-        let step = interval.min(self.usual.saturating_mul(2));
-        self.usual = self.usual.saturating_mul(7).saturating_add(step) / 8;
-        gap
-    }
-}
-
 /// Returns the most that may be projected after an upgrade. The first load of a run is decided on a single
 /// reading, so it must stay under the upgrade line too.
 fn room_limit(settings: &Settings, total: Bytes, standing: &Standing) -> Bytes {
@@ -598,4 +571,4 @@ const LOWEST_LOADED: Rung = Rung(1);
 const CRITICAL_SHARE: Percent = Percent::new(97);
 
 /// An interval this many times the usual one is a gap. Three lets two readings in a row be lost.
-const GAP_INTERVALS: u64 = 3;
+const GAP_FACTOR: u64 = 3;

@@ -136,7 +136,7 @@ impl Board {
         let name = "tiershift_rejections_total";
         page.begin(name, "counter", "Requests that were not served, by reason.");
         for (reason, count) in &figures.rejections {
-            page.put(name, &[("reason", reason.as_str())], count);
+            page.put(name, &[("reason", reason)], count);
         }
         let help = "Tokens of all complete replies.";
         page.one("tiershift_output_tokens_total", "counter", help, figures.output_tokens);
