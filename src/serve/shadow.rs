@@ -17,6 +17,7 @@ use tiershift_core::controller::Detail;
 use tiershift_core::decision::Decision;
 use tiershift_core::event::{Event, EventRef, Input, Observe, Output};
 use tiershift_core::machine::Machine;
+use tiershift_core::policy::Registry;
 use tiershift_core::sample::Sample;
 use tiershift_core::settings::RawSettings;
 use tiershift_core::setup::Setup;
@@ -33,6 +34,7 @@ pub(super) struct ShadowPlan {
     pub(super) real: RawSettings,
     /// Of the one that has none.
     pub(super) shadow: RawSettings,
+    pub(super) policies: Registry,
 }
 
 /// Hears how the two compare, from any thread.
@@ -106,7 +108,7 @@ impl Observe for ShadowSide {
 
 /// Plays the other policy for as long as anything comes.
 fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifyShadow) {
-    let ShadowPlan { machine, catalog, real, shadow } = plan;
+    let ShadowPlan { machine, catalog, real, shadow, policies } = plan;
     let compared = Comparison::new(&machine, &catalog, &real, &shadow);
     let compared = match compared {
         Ok(compared) => Rc::new(RefCell::new(compared)),
@@ -152,7 +154,7 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
     let setup = Setup { machine, catalog, settings: shadow, seed: REPLAYS_SEED };
     let situation = Situation::of_recording(setup, others);
     let mut side = ShadowSide(Rc::clone(&compared));
-    let played = simulate(situation, Detail::Changes, &mut [&mut side]);
+    let played = simulate(situation, &policies, Detail::Changes, &mut [&mut side]);
     let mut compared = compared.borrow_mut();
     compared.finish();
     match played {
