@@ -8,7 +8,7 @@ pub mod action;
 pub mod background;
 mod checker;
 pub mod fault;
-mod others;
+mod ground;
 pub mod physics;
 pub mod queue;
 mod recovery;
@@ -35,7 +35,7 @@ use crate::sim::workload::Workload;
 use crate::sim::world::SimulatedWorld;
 use crate::summary::{Fold, Summary};
 
-pub use crate::sim::others::{Others, Reading, ScheduledInputs};
+pub use crate::sim::ground::{Ground, ReadError, RecordedSample, ScheduledInputs};
 
 /// Everything that determines a run.
 pub struct Situation {
@@ -50,21 +50,21 @@ pub struct Situation {
     /// What users ask for.
     pub workloads: Vec<Workload>,
     /// What everybody else uses, and when the machine is read.
-    pub others: Others,
+    pub ground: Ground,
     /// How long the run lasts; `None` runs until nothing is left to happen.
     pub duration: Option<Duration>,
 }
 
 impl Situation {
     /// Returns the situation of a recording that is played again: the machine as it is, and nothing goes wrong.
-    pub fn of_recording(setup: Setup, others: Others) -> Self {
+    pub fn of_recording(setup: Setup, ground: Ground) -> Self {
         Self {
             setup,
             physics: Physics::default(),
             faults: Vec::new(),
             actions: Vec::new(),
             workloads: Vec::new(),
-            others,
+            ground,
             duration: None,
         }
     }
@@ -128,6 +128,6 @@ pub enum SimulationError {
     Controller(#[from] ControllerError),
     #[error(transparent)]
     Livelock(#[from] Livelock),
-    #[error("{0}")]
-    Trace(String),
+    #[error(transparent)]
+    Trace(ReadError),
 }

@@ -252,11 +252,12 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     Ok(summary)
 }
 
-/// Says which trace an error is about, where it does not say so itself.
+/// Says which trace an error is about. What its reader refuses names the file already, with the line.
 fn in_trace(error: SimulationError, trace: &Path) -> anyhow::Error {
-    let names_its_place = matches!(error, SimulationError::Trace(_));
-    let error = anyhow::Error::from(error);
-    if names_its_place { error } else { error.context(trace.display().to_string()) }
+    match error {
+        SimulationError::Trace(refused) => anyhow::Error::from_boxed(refused),
+        other => anyhow::Error::from(other).context(trace.display().to_string()),
+    }
 }
 
 /// Adds what only the reader knows.

@@ -24,7 +24,7 @@ use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
 use crate::serve::shadow::compare::{Comparison, ShadowReport, ShadowState};
-use crate::sim::{Others, ScheduledInputs, Situation, simulate};
+use crate::sim::{Ground, ScheduledInputs, Situation, simulate};
 
 /// What a shadow is made of.
 pub(super) struct ShadowPlan {
@@ -122,7 +122,7 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
         let mut is_over = false;
         move |sample: &mut Sample| {
             if is_over {
-                return None;
+                return Ok(None);
             }
             loop {
                 let Ok((at, event)) = inbox.recv() else {
@@ -138,7 +138,7 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
                     Event::Input(Input::Sample(reading)) => {
                         *sample = reading;
                         notify(compared.borrow().report());
-                        return Some(Ok(at));
+                        return Ok(Some(at));
                     }
                     Event::Input(input @ (Input::Request(_) | Input::Switch { .. })) => {
                         scheduled.borrow_mut().push_back((at, input));
@@ -147,12 +147,12 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
                 }
             }
             is_over = true;
-            None
+            Ok(None)
         }
     };
-    let others = Others::recorded_in_place(Box::new(read_next)).with_comings(scheduled);
+    let ground = Ground::recorded_in_place(Box::new(read_next)).with_scheduled(scheduled);
     let setup = Setup { machine, catalog, settings: shadow, seed: REPLAYS_SEED };
-    let situation = Situation::of_recording(setup, others);
+    let situation = Situation::of_recording(setup, ground);
     let mut side = ShadowSide(Rc::clone(&compared));
     let played = simulate(situation, &policies, Detail::Changes, &mut [&mut side]);
     let mut compared = compared.borrow_mut();
