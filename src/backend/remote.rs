@@ -19,7 +19,7 @@ use std::pin::pin;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tiershift_core::backend::Backend;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::event::{Adopted, Command, Outcome};
@@ -70,7 +70,7 @@ enum OwnUse {
 }
 
 /// Where the figure of a model's own use comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OwnSource {
     /// The system, of the processes that the model runs in.

@@ -11,7 +11,7 @@ pub(super) mod refusal;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -30,7 +30,7 @@ use tiershift_core::catalog::Catalog;
 use tiershift_core::request::RequestId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::serve::board::Board;
+use crate::serve::board::{Board, SharedBoard};
 use crate::serve::http::access::AccessPolicy;
 use crate::serve::http::refusal::Refusal;
 use crate::serve::message::{Gone, Message};
@@ -44,7 +44,7 @@ pub(super) struct App {
     bodies: Arc<Semaphore>,
     /// Pages that may still be opened.
     pub(super) watchers: Arc<Semaphore>,
-    board: Arc<Mutex<Board>>,
+    board: SharedBoard,
     next_id: AtomicU64,
 }
 
@@ -53,7 +53,7 @@ impl App {
         to: Sender<Message>,
         catalog: Catalog,
         client: reqwest::Client,
-        board: Arc<Mutex<Board>>,
+        board: SharedBoard,
     ) -> Self {
         let bodies = Arc::new(Semaphore::new(MOST_BODIES));
         let watchers = Arc::new(Semaphore::new(MOST_WATCHERS));
@@ -102,7 +102,7 @@ impl App {
     }
 
     pub(super) fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+        self.board.lock()
     }
 }
 

@@ -11,7 +11,8 @@ use tiershift_core::time::Timestamp;
 
 use crate::log::{self, Header, LogWriter, Segment, segment_name};
 use crate::measure::record;
-use crate::serve::recorder::{LogPlan, NotifyRecording, Recording};
+use crate::serve::recorder::{LogPlan, NotifyRecording};
+use crate::serve::status::Recording;
 
 /// A recording that is being written.
 pub(super) struct Run {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Reason};
 use tiershift_core::event::{Event, EventRef, Input, Observe, Output};
@@ -43,7 +43,7 @@ struct Side {
 }
 
 /// How the shadow fares.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShadowState {
     /// It keeps up.
@@ -60,7 +60,7 @@ pub enum ShadowState {
 }
 
 /// A moment at which the two parted.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// When.
     #[serde(rename = "at_ns")]
@@ -72,7 +72,7 @@ pub struct Difference {
 }
 
 /// How a shadow compares with what has the effect.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShadowReport {
     /// The policy that has the effect.
     pub policy: String,
@@ -102,7 +102,7 @@ pub struct ShadowReport {
 }
 
 /// What a policy costs.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// Completed changes of tier.
     pub switches: u64,
@@ -117,7 +117,7 @@ pub struct Cost {
 }
 
 /// What one policy costs less than another.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
     /// Completed changes of tier.
     pub switches: i64,
