@@ -41,8 +41,8 @@ impl Plan {
         };
         Some(Self {
             size: size.parse().ok()?,
-            ramp: span(ramp)?,
-            life: span(life)?,
+            ramp: ramp.parse::<SpanText>().ok()?.0,
+            life: life.parse::<SpanText>().ok()?.0,
             ceiling: ceiling.map_or(Some(Percent::new(90)), |ceiling| ceiling.parse().ok())?,
         })
     }
@@ -103,11 +103,6 @@ fn room(ceiling: Percent) -> Room {
         (false, true) => Room::Full,
         (false, false) => Room::ForOne,
     }
-}
-
-fn span(text: &str) -> Option<Duration> {
-    let quoted = format!("\"{text}\"");
-    serde_json::from_str::<SpanText>(&quoted).ok().map(|span| span.0)
 }
 
 /// Large enough that the allocator maps and unmaps each chunk by itself.

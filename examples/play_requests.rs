@@ -62,7 +62,7 @@ fn run(words: &[String]) -> Result<(), Box<dyn Error>> {
 /// Reads `medium@60s`.
 fn moment(word: &str) -> Option<(Timestamp, &'static str, String)> {
     let (tier, at) = word.split_once('@')?;
-    let at = serde_json::from_str::<SpanText>(&format!("\"{at}\"")).ok()?.0;
+    let at = at.parse::<SpanText>().ok()?.0;
     Some((Timestamp::ZERO + at, "/switch", format!("{{\"tier\":\"{tier}\"}}")))
 }
 

@@ -11,7 +11,6 @@ use std::process::ExitCode;
 use tiershift::log::LogReader;
 use tiershift::scenario;
 use tiershift::sim::physics::{Physics, RawPhysics};
-use tiershift::sim::rng::Seed;
 use tiershift::sim::simulate;
 use tiershift::study::replay::Recording;
 use tiershift::summary::{Fold, Percentiles, Summary};
@@ -19,6 +18,7 @@ use tiershift::trace::ReadOptions;
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::controller::Detail;
 use tiershift_core::event::{Event, Observe, Output, Record};
+use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
 fn main() -> ExitCode {
@@ -98,8 +98,8 @@ fn simulated(
     let recording = Recording::open(log, &ReadOptions::default())?;
     let origin = recording.origin().ok_or("it is no event log")?;
     let workloads = vec![origin.requests.as_counted().workload(false)];
-    let settings = origin.settings.clone();
-    let mut situation = recording.situation(catalog.clone(), settings, workloads, Seed(1), || {});
+    let setup = Setup { catalog: catalog.clone(), seed: 1, ..origin.setup.clone() };
+    let mut situation = recording.situation(setup, workloads, || {});
     situation.physics = physics;
     let mut records: Vec<Record> = Vec::new();
     let summary = simulate(situation, Detail::Changes, &mut [&mut records])?;

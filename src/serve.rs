@@ -32,13 +32,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
-use tiershift_core::catalog::{Catalog, RawCatalog};
+use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::{Controller, ControllerError, Detail};
 use tiershift_core::driver::{self, Livelock};
 use tiershift_core::event::{Adopted, Observe};
 use tiershift_core::machine::Machine;
 use tiershift_core::model::ModelId;
 use tiershift_core::settings::{RawSettings, Settings, SettingsError};
+use tiershift_core::setup::Setup;
 use tiershift_core::time::Clock;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -46,7 +47,7 @@ use tokio::sync::oneshot;
 
 use crate::backend::http::http_client;
 use crate::backend::llama_server::Callbacks;
-use crate::log::{Header, LogLevel, LogVersion};
+use crate::log::{Header, LogLevel};
 use crate::measure::record;
 use crate::probe::system::SystemProbe;
 use crate::serve::board::SharedBoard;
@@ -277,21 +278,14 @@ fn callbacks(to: &Sender<Message>, notify: &Notify) -> Callbacks {
 }
 
 fn header(plan: &Plan, machine: &Machine) -> Header {
-    Header {
-        version: LogVersion::CURRENT,
-        level: LogLevel::Full,
-        name: "live".to_owned(),
-        policy: plan.settings.policy.name().to_owned(),
-        machine_class: machine.class(),
+    let setup = Setup {
         machine: machine.clone(),
-        seed: 0,
-        sources: Vec::new(),
+        catalog: plan.catalog.clone(),
         settings: plan.settings.clone(),
-        catalog: RawCatalog::from(&plan.catalog),
-        started_at: Some(record::date()),
-        segment: None,
-        fingerprint: String::new(),
-    }
+        seed: 0,
+    };
+    let started_at = Some(record::date());
+    Header { started_at, ..Header::of(&setup, LogLevel::Full, "live", Vec::new()) }
 }
 
 /// Why the daemon could not begin, or had to end.

@@ -19,19 +19,17 @@ mod world;
 
 use std::time::Duration;
 
-use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::{Controller, ControllerError, Detail};
 use tiershift_core::driver::{self, Livelock};
 use tiershift_core::event::{EventRef, Observe};
-use tiershift_core::machine::Machine;
-use tiershift_core::settings::{RawSettings, Settings, SettingsError};
+use tiershift_core::settings::SettingsError;
+use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
 use crate::sim::action::Action;
 use crate::sim::checker::Checker;
 use crate::sim::fault::Fault;
 use crate::sim::physics::Physics;
-use crate::sim::rng::Seed;
 use crate::sim::workload::Workload;
 use crate::sim::world::SimulatedWorld;
 use crate::summary::{Fold, Summary};
@@ -40,14 +38,8 @@ pub use crate::sim::others::{Others, Reading, ScheduledInputs};
 
 /// Everything that determines a run.
 pub struct Situation {
-    /// What the machine has.
-    pub machine: Machine,
-    /// The models.
-    pub catalog: Catalog,
-    /// The policy.
-    pub settings: RawSettings,
-    /// What all randomness is grown from.
-    pub seed: Seed,
+    /// The machine, the models, the policy and the seed.
+    pub setup: Setup,
     /// How the machine behaves.
     pub physics: Physics,
     /// What goes wrong.
@@ -64,18 +56,9 @@ pub struct Situation {
 
 impl Situation {
     /// Returns the situation of a recording that is played again: the machine as it is, and nothing goes wrong.
-    pub fn of_recording(
-        machine: Machine,
-        catalog: Catalog,
-        settings: RawSettings,
-        seed: Seed,
-        others: Others,
-    ) -> Self {
+    pub fn of_recording(setup: Setup, others: Others) -> Self {
         Self {
-            machine,
-            catalog,
-            settings,
-            seed,
+            setup,
             physics: Physics::default(),
             faults: Vec::new(),
             actions: Vec::new(),
@@ -95,8 +78,8 @@ pub fn simulate(
     detail: Detail,
     observers: &mut [&mut dyn Observe],
 ) -> Result<Summary, SimulationError> {
-    let settings = Settings::new(situation.settings.clone(), situation.machine.class())?;
-    let catalog = situation.catalog.clone();
+    let settings = situation.setup.checked_settings()?;
+    let catalog = situation.setup.catalog.clone();
     let mut controller = Controller::new(&settings, &catalog, detail)?;
     let until = situation.duration.map_or(Timestamp::MAX, |span| Timestamp::ZERO + span);
     let mut stands = Stands {

@@ -3,6 +3,8 @@
 //! A catalog file is TOML with one `[[model]]` table a model; [`RawCatalog`] is that file, [`Catalog`]
 //! the checked ladder. Rung 0 is always *none*: nothing loaded.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Model, ModelError, ModelId, RawModel};
@@ -20,13 +22,13 @@ impl Rung {
     pub const NONE: Self = Self(0);
 }
 
-/// The checked ladder: rungs in ascending quality, one primary model a rung.
+/// The checked ladder: rungs in ascending quality, one primary model a rung. Cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Catalog {
     /// In ascending order of (quality, id); not empty.
-    models: Vec<Model>,
+    models: Arc<[Model]>,
     /// `rungs[r - 1]` is the index of rung `r`'s primary model.
-    rungs: Vec<usize>,
+    rungs: Arc<[usize]>,
 }
 
 impl Catalog {
@@ -76,7 +78,7 @@ impl Catalog {
         if rungs.len() > MAX_RUNGS {
             return Err(CatalogError::TooManyTiers { tiers: rungs.len() });
         }
-        let catalog = Self { models, rungs };
+        let catalog = Self { models: models.into(), rungs: rungs.into() };
         catalog.check_fallbacks()?;
         Ok(catalog)
     }
@@ -123,7 +125,7 @@ impl Catalog {
     }
 
     fn check_fallbacks(&self) -> Result<(), CatalogError> {
-        for model in &self.models {
+        for model in self.models.iter() {
             for fallback in &model.fallbacks {
                 if self.model(fallback).is_none() {
                     return Err(CatalogError::UnknownFallback {

@@ -1,4 +1,4 @@
-//! Owns the models' lives, the queue, and the switch from one model to another. Pure: it knows no scaler.
+//! Owns the models' lives, the queue, and the switch from one model to another. Pure: it knows no policy.
 //!
 //! Told a decision, it brings the world to it, whatever happens on the way: one private function,
 //! `advance`, looks at where every model is and takes the next step towards the goal. It is called after every
@@ -397,7 +397,7 @@ impl Manager {
             Ok(gpu) => self.load(now, goal, gpu, out),
             Err(_) => {
                 // The memory has not come back, whatever the server said, or somebody took it: stay with nothing
-                // until the scaler sees room.
+                // until the policy sees room.
                 switch.to = Rung::NONE;
                 switch.goal = None;
                 return true;

@@ -50,7 +50,7 @@ fn run(words: &[String]) -> Result<bool, Box<dyn Error>> {
             Ok(true)
         }
         [mode, span, period] if mode == "soak" => {
-            let (span, period) = (duration(span).ok_or(usage)?, duration(period).ok_or(usage)?);
+            let (SpanText(span), SpanText(period)) = (span.parse()?, period.parse()?);
             soak::soak(tools(smallest(&models, 2)?.path()), span, period)
         }
         _ => Err(usage.into()),
@@ -220,11 +220,6 @@ fn ticks(pid: u32) -> Result<u64, Box<dyn Error>> {
     let after = stat.rsplit_once(") ").ok_or("a process has a name")?.1;
     let numbers = after.split(' ').skip(11).take(2).map(str::parse::<u64>);
     Ok(numbers.collect::<Result<Vec<_>, _>>()?.into_iter().sum())
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    let quoted = format!("\"{text}\"");
-    serde_json::from_str::<SpanText>(&quoted).ok().map(|span| span.0)
 }
 
 /// Of each: fifty above the 99th percentile.

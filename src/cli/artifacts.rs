@@ -86,10 +86,11 @@ impl Artifacts {
     }
 
     /// Writes what is left and puts every file in its place. Notes the log's digest in the summary.
-    pub(super) fn finish(mut self, summary: &mut Summary) -> Result<()> {
+    /// `sources` are the digests of the header's sources.
+    pub(super) fn finish(mut self, summary: &mut Summary, sources: &[String]) -> Result<()> {
         let failed = || format!("cannot write into `{}`", self.folder.display());
         if let Some(log) = self.log.take() {
-            summary.log_digest = log.finish().with_context(failed)?;
+            summary.log_digest = log.finish(sources).with_context(failed)?;
         }
         self.plot.finish(Timestamp::ZERO + from_secs_f64(summary.seconds));
         let write = |name: &str, bytes: &[u8]| {

@@ -9,7 +9,6 @@ use rayon::prelude::*;
 
 use crate::cli::{Verdict, common};
 use crate::files::whole_file::WholeFile;
-use crate::log::LogLevel;
 use crate::report::junit::{Case, junit};
 use crate::study::suite::{self, Checked};
 
@@ -39,8 +38,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let threads = arguments.jobs.map_or(0, usize::from);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let check = |path: &PathBuf| {
-        let header = |scenario: &_| crate::cli::run::header(scenario, LogLevel::Full);
-        match suite::check(path, arguments.bless, header) {
+        match suite::check(path, arguments.bless) {
             Ok(checked) => checked,
             // One broken file does not keep the others from being checked.
             Err(error) => Checked {

@@ -22,8 +22,8 @@ pub(super) struct Arguments {
     #[arg(value_name = "LOG")]
     log: PathBuf,
     /// The moment: the last decision up to it is explained. Without it, every change, and the last decision
-    #[arg(long, value_name = "SPAN", value_parser = span)]
-    at: Option<std::time::Duration>,
+    #[arg(long, value_name = "SPAN")]
+    at: Option<SpanText>,
 }
 
 /// A decision with its moment.
@@ -33,17 +33,10 @@ struct Told {
     decision: Decision,
 }
 
-fn span(text: &str) -> Result<std::time::Duration, String> {
-    let quoted = serde_json::to_string(text).map_err(|error| error.to_string())?;
-    serde_json::from_str::<SpanText>(&quoted)
-        .map(|span| span.0)
-        .map_err(|_| format!("\"{text}\" is not a span such as \"90s\", \"5m\" or \"1h 30m\""))
-}
-
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let mut log = LogReader::open(&arguments.log)?;
     let catalog = log.header().checked_catalog()?;
-    let until = arguments.at.map_or(Timestamp::MAX, |at| Timestamp::ZERO + at);
+    let until = arguments.at.map_or(Timestamp::MAX, |at| Timestamp::ZERO + at.0);
     let mut changes = Vec::new();
     let mut last = None;
     for record in &mut log {

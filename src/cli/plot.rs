@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     common::note_end(&arguments.log, &log);
     data.finish(end);
     let mut summary = fold.finish(end);
-    summary.policy.clone_from(&header.policy);
+    summary.policy = header.settings.policy.name().to_owned();
     let picture = draw(arguments, &header.name, &data, &summary)?;
     let unwritable = || format!("cannot write `{}`", arguments.out.display());
     let mut file = WholeFile::create(&arguments.out).with_context(unwritable)?;

@@ -8,12 +8,14 @@ use tiershift_core::decision::{Action, Reason};
 use tiershift_core::event::{EventRef, Input, Observe, Output, Record};
 use tiershift_core::time::Timestamp;
 
-use crate::log::{Header, LogLevel, SAMPLE_SPACING, Trailer};
+use crate::log::trailer::Trailer;
+use crate::log::{Header, LogLevel, SAMPLE_SPACING, digest_text};
 
 /// Writes a log line by line. [`LogWriter::finish`] writes the last one: without it the log counts as torn.
 #[derive(Debug)]
 pub struct LogWriter<W> {
     out: W,
+    header: Header,
     thinning: Option<Thinning>,
     off: bool,
     line: Vec<u8>,
@@ -41,19 +43,22 @@ impl<W: Write> LogWriter<W> {
     /// Whatever `out` says.
     pub fn new(out: W, header: Header) -> io::Result<Self> {
         let level = header.level;
+        let seq = header.segment.as_ref().map_or(0, |segment| segment.first_seq);
         let mut log = Self {
             out,
+            header: header.seal(),
             thinning: (level == LogLevel::Changes).then(Thinning::default),
             off: level == LogLevel::Off,
             line: Vec::new(),
             digest: blake3::Hasher::new(),
-            seq: header.segment.as_ref().map_or(0, |segment| segment.first_seq),
+            seq,
             records: 0,
             bytes: 0,
             failure: None,
         };
         if !log.off {
-            log.write_line(&header.seal())?;
+            let header = log.header.clone();
+            log.write_line(&header)?;
         }
         Ok(log)
     }
@@ -91,26 +96,27 @@ impl<W: Write> LogWriter<W> {
         }
     }
 
-    /// Writes the last line and returns the digest of every byte above it; `None` where the log is off.
+    /// Writes the last line and returns the digest of every byte above it; `None` where the log is off. `sources` are the
+    /// digests of the header's sources, now that they are read.
     ///
     /// # Errors
     /// Whatever `out` says.
-    pub fn finish(self) -> io::Result<Option<String>> {
-        Ok(self.finish_into()?.1)
+    pub fn finish(self, sources: &[String]) -> io::Result<Option<String>> {
+        Ok(self.finish_into(sources)?.1)
     }
 
     /// Does what [`LogWriter::finish`] does, and returns what was written into, too.
     ///
     /// # Errors
     /// Whatever it says.
-    pub fn finish_into(mut self) -> io::Result<(W, Option<String>)> {
+    pub fn finish_into(mut self, sources: &[String]) -> io::Result<(W, Option<String>)> {
         if let Some(error) = self.failure {
             return Err(error);
         }
         if self.off {
             return Ok((self.out, None));
         }
-        let trailer = Trailer::new(self.records, &self.digest);
+        let trailer = Trailer::new(&self.header, self.records, sources, &self.digest);
         self.out.write_all(&trailer.to_line())?;
         self.out.flush()?;
         Ok((self.out, Some(trailer.end.digest)))
@@ -118,7 +124,7 @@ impl<W: Write> LogWriter<W> {
 
     /// Returns the digest of every byte written so far: the last line's, if it were written now.
     pub fn digest(&self) -> String {
-        self.digest.finalize().to_hex().to_string()
+        digest_text(self.digest.finalize())
     }
 
     /// Returns the sequence number of the next event.

@@ -19,10 +19,10 @@ use tiershift_core::event::{Event, EventRef, Input, Observe, Output};
 use tiershift_core::machine::Machine;
 use tiershift_core::sample::Sample;
 use tiershift_core::settings::RawSettings;
+use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
 use crate::serve::shadow::compare::{Comparison, ShadowReport, ShadowState};
-use crate::sim::rng::Seed;
 use crate::sim::{Others, ScheduledInputs, Situation, simulate};
 
 /// What a shadow is made of.
@@ -149,7 +149,8 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
         }
     };
     let others = Others::recorded_in_place(Box::new(read_next)).with_comings(scheduled);
-    let situation = Situation::of_recording(machine, catalog, shadow, REPLAYS_SEED, others);
+    let setup = Setup { machine, catalog, settings: shadow, seed: REPLAYS_SEED };
+    let situation = Situation::of_recording(setup, others);
     let mut side = ShadowSide(Rc::clone(&compared));
     let played = simulate(situation, Detail::Changes, &mut [&mut side]);
     let mut compared = compared.borrow_mut();
@@ -162,7 +163,7 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
 }
 
 /// What `replay` takes where it is not told otherwise.
-const REPLAYS_SEED: Seed = Seed(1);
+const REPLAYS_SEED: u64 = 1;
 
 /// Chosen: a minute of a busy daemon, and some tens of megabytes.
 const MOST_BEHIND: usize = 1 << 16;

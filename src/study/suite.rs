@@ -16,7 +16,7 @@ use tiershift_core::settings::PolicyName;
 use tiershift_core::time::Timestamp;
 
 use crate::files::whole_file::WholeFile;
-use crate::log::{Header, LogWriter};
+use crate::log::{LogLevel, LogWriter};
 use crate::scenario::{self, Scenario, ScenarioError};
 use crate::sim::{SimulationError, simulate};
 use crate::summary::Summary;
@@ -36,15 +36,11 @@ pub struct Checked {
 ///
 /// # Errors
 /// When the scenario cannot be read or run at all, or the golden story cannot be read or written.
-pub fn check(
-    path: &Path,
-    bless: bool,
-    header: impl Fn(&Scenario) -> Header,
-) -> Result<Checked, SuiteError> {
+pub fn check(path: &Path, bless: bool) -> Result<Checked, SuiteError> {
     let scenario = scenario::load(path)?;
     let mut failures = Vec::new();
-    let first = play(&scenario, &header(&scenario))?;
-    let second = play(&scenario, &header(&scenario))?;
+    let first = play(&scenario)?;
+    let second = play(&scenario)?;
     failures.extend(first.unmet.iter().cloned());
     if first.digest != second.digest {
         let place = first_difference(&first.story, &second.story);
@@ -53,7 +49,7 @@ pub fn check(
             place.unwrap_or_else(|| "in their full logs only".to_owned())
         ));
     }
-    failures.extend(toothless(&scenario, &header)?);
+    failures.extend(toothless(&scenario)?);
     let golden = golden_path(path, &scenario.name);
     let mut blessed = false;
     let known = match fs::read_to_string(&golden) {
@@ -120,18 +116,20 @@ struct Played {
     digest: String,
 }
 
-fn play(scenario: &Scenario, header: &Header) -> Result<Played, SuiteError> {
+fn play(scenario: &Scenario) -> Result<Played, SuiteError> {
+    let header = scenario.header(LogLevel::Full);
+    let sources = [scenario.digest.clone()];
     let sunk = "a log into nothing cannot fail";
     let mut log = LogWriter::new(io::sink(), header.clone()).expect(sunk);
-    let mut checker = scenario.expect.checker(&scenario.catalog);
+    let mut checker = scenario.expect.checker(&scenario.setup.catalog);
     let mut story = Story::default();
     let observers: &mut [&mut dyn Observe] = &mut [&mut log, &mut checker, &mut story];
     let summary = simulate(scenario.situation(), Detail::Full, observers)?;
     let Story(mut story) = story;
-    let digest = log.finish().expect(sunk).unwrap_or_default();
+    let digest = log.finish(&sources).expect(sunk).unwrap_or_default();
     story.push_str(&summary.to_json());
     // Last, so that what differs in substance is met first.
-    writeln!(story, "\nfingerprint {}\nfull log {digest}", header.fingerprint)
+    writeln!(story, "\nfingerprint {}\nfull log {digest}", header.fingerprint(&sources))
         .expect("a string takes all");
     let unmet = checker.finish(&summary);
     Ok(Played {
@@ -144,14 +142,11 @@ fn play(scenario: &Scenario, header: &Header) -> Result<Played, SuiteError> {
 }
 
 /// Returns what the baseline meets although the scenario says that it must not.
-fn toothless(
-    scenario: &Scenario,
-    header: impl Fn(&Scenario) -> Header,
-) -> Result<Vec<String>, SuiteError> {
+fn toothless(scenario: &Scenario) -> Result<Vec<String>, SuiteError> {
     let Some(baseline) = &scenario.baseline else { return Ok(Vec::new()) };
     let mut other = scenario.clone();
-    other.settings.policy = baseline.policy;
-    let played = play(&other, &header(&other))?;
+    other.setup.settings.policy = baseline.policy;
+    let played = play(&other)?;
     let met = baseline.fails.iter().filter(|key| !played.unmet_keys.contains(&key.as_str()));
     Ok(met
         .map(|key| {

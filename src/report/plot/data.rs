@@ -10,7 +10,7 @@ use tiershift_core::model::ModelId;
 use tiershift_core::request::{End, RequestId};
 use tiershift_core::sample::{Rate, Resource, Sample, Space};
 use tiershift_core::settings::Settings;
-use tiershift_core::time::{Timestamp, nanos};
+use tiershift_core::time::{Rhythm, Timestamp};
 use tiershift_core::units::Bytes;
 
 use crate::log::SAMPLE_SPACING;
@@ -29,7 +29,9 @@ pub struct PlotData {
     pub(super) gpus: Vec<GpuSeries>,
     /// Times without samples, in order.
     pub(super) gaps: Vec<(Timestamp, Timestamp)>,
-    sampling: Sampling,
+    rhythm: Rhythm,
+    /// Since when samples were due and did not come.
+    missing_since: Option<Timestamp>,
     pub(super) rung: Columns,
     pub(super) phases: Stretches<Phase>,
     pub(super) waits: Stretches<Wait>,
@@ -110,16 +112,6 @@ pub(super) struct Change {
     pub(super) reversal: bool,
 }
 
-/// Notices gaps between samples.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sampling {
-    last: Option<Timestamp>,
-    missing_since: Option<Timestamp>,
-    /// The usual interval in nanoseconds, a running mean.
-    usual: u64,
-    intervals: u32,
-}
-
 impl Observe for PlotData {
     #[inline]
     fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
@@ -144,7 +136,8 @@ impl PlotData {
             pressure: Columns::default(),
             gpus: Vec::new(),
             gaps: Vec::new(),
-            sampling: Sampling::default(),
+            rhythm: Rhythm::of_mean(),
+            missing_since: None,
             rung,
             phases: Stretches::default(),
             waits: Stretches::default(),
@@ -169,7 +162,7 @@ impl PlotData {
         match input {
             Input::Sample(sample) => self.sample(now, sample),
             Input::SampleMissing { .. } => {
-                self.sampling.missing_since = self.sampling.missing_since.or(Some(now));
+                self.missing_since = self.missing_since.or(Some(now));
             }
             Input::Outcome(outcome) => self.outcome(now, outcome),
             Input::Adopt { models } => {
@@ -220,16 +213,19 @@ impl PlotData {
         if !self.in_flight.is_empty() {
             self.count_requests(self.end);
         }
-        if let Some(since) = self.sampling.missing_since.take() {
+        if let Some(since) = self.missing_since.take() {
             self.gaps.push((since, self.end));
         }
     }
 
     fn sample(&mut self, now: Timestamp, sample: &Sample) {
-        if let Some(gap) = self.sampling.note(now)
+        // A thinned out log has a sample a minute, and more of them where decisions change.
+        let silence = self.rhythm.gap_before(now, GAP_FACTOR, SAMPLE_SPACING * 2);
+        let since = self.missing_since.take().or(silence.map(|silence| now - silence));
+        if let Some(since) = since
             && self.gaps.len() < MOST_GAPS
         {
-            self.gaps.push(gap);
+            self.gaps.push((since, now));
         }
         self.memory.add(now, sample.memory.as_ref());
         self.cpu.add(now, sample.cpu.as_ref());
@@ -433,25 +429,6 @@ impl RateSeries {
     }
 }
 
-impl Sampling {
-    /// Returns the gap that this sample ends, if it ends one.
-    fn note(&mut self, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
-        let last = self.last.replace(now);
-        let missing = self.missing_since.take();
-        let last = last?;
-        let interval = nanos(now.since(last));
-        let usual = self.usual;
-        self.intervals = self.intervals.saturating_add(1);
-        self.usual = if self.intervals == 1 { interval } else { usual - usual / 8 + interval / 8 };
-        if let Some(since) = missing {
-            return Some((since, now));
-        }
-        // A thinned out log has a sample a minute, and more of them where decisions change.
-        let long = interval / 10 > usual && interval > nanos(SAMPLE_SPACING * 2);
-        (long && self.intervals > 8).then_some((last, now))
-    }
-}
-
 /// Stretches of time, each of a kind and on a rung, in order of their ends. When there are too many, those of
 /// one kind that all but touch become one.
 #[derive(Clone, Debug)]
@@ -497,6 +474,8 @@ impl<K: Copy + Ord> Stretches<K> {
 pub(super) const REQUEST: u64 = 1000;
 /// Plots show the first GPUs of a machine; more would make a picture that nobody can read.
 const MOST_GPUS: usize = 4;
+/// A silence of so many usual intervals is shown. Chosen: it is wider than the line between two samples.
+const GAP_FACTOR: u64 = 10;
 const MOST_GAPS: usize = 512;
 /// Marks closer than a pixel cannot be told apart; a month of the worst policy that we know has 3,415.
 const MOST_CHANGES: usize = 8192;
@@ -520,7 +499,7 @@ mod tests {
         }
         assert!(stretches.list.len() <= MOST_STRETCHES);
         let covered: u64 =
-            stretches.list.iter().map(|&(_, _, from, to)| nanos(to.since(from))).sum();
+            stretches.list.iter().map(|&(_, _, from, to)| to.since(from).as_nanos() as u64).sum();
         assert!(covered >= 200_000 * 5_000_000_000);
         assert_eq!(stretches.list.iter().map(|stretch| stretch.2).min(), Some(Timestamp::ZERO));
     }

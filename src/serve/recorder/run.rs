@@ -81,7 +81,7 @@ impl Run {
     /// Closes the log and packs its last segment.
     pub(super) fn close(mut self) -> io::Result<()> {
         self.join_packer();
-        self.segment.finish()?;
+        self.segment.finish(&[])?;
         // Where it cannot be packed, it is whole as it is.
         let _ = log::pack(&self.folder.join(segment_name(self.number)));
         Ok(())
@@ -94,7 +94,7 @@ impl Run {
         let header = Header { segment: Some(place), ..self.header.clone() };
         let next = create(&self.folder, number, header)?;
         // Nothing of the next is handed to the system before the last of this one.
-        std::mem::replace(&mut self.segment, next).finish()?;
+        std::mem::replace(&mut self.segment, next).finish(&[])?;
         let finished = self.folder.join(segment_name(self.number));
         (self.number, self.began) = (number, now);
         self.start_packer(Some(finished))
@@ -203,33 +203,18 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use tiershift_core::catalog::{Catalog, RawCatalog};
     use tiershift_core::event::Input;
-    use tiershift_core::machine::{Machine, MachineClass};
-    use tiershift_core::settings::RawSettings;
+    use tiershift_core::machine::Machine;
+    use tiershift_core::setup::Setup;
     use tiershift_core::units::Bytes;
 
     use super::*;
-    use crate::log::{LogEnd, LogLevel, LogReader, LogVersion};
+    use crate::log::{LogEnd, LogLevel, LogReader};
 
     fn header() -> Header {
-        let machine = Machine { memory: Bytes::from_gib(16), cpus: 8, ..Machine::default() };
-        Header {
-            version: LogVersion::CURRENT,
-            level: LogLevel::Full,
-            name: "test".to_owned(),
-            policy: "proactive".to_owned(),
-            machine_class: MachineClass::MidRange,
-            seed: 0,
-            sources: Vec::new(),
-            settings: RawSettings::default(),
-            catalog: RawCatalog::from(&Catalog::relative_to(machine.memory)),
-            machine,
-            started_at: None,
-            segment: None,
-            fingerprint: String::new(),
-        }
-        .seal()
+        let memory = Bytes::from_gib(16);
+        let setup = Setup::of_machine(Machine { memory, ..Machine::default() });
+        Header::of(&setup, LogLevel::Full, "live", Vec::new())
     }
 
     fn plan(folder: &Path) -> LogPlan {

@@ -1,0 +1,9 @@
+//! The deciders from outside: each rule of policy, manager, controller and driver as a short story.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test is a test too")]
+
+mod driver;
+mod manager;
+mod policy;
+mod requests;
+mod rig;

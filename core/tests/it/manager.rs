@@ -1,0 +1,487 @@
+//! The rules by which models come, serve, fail and go. Most stories ask for a tier, so that no policy has a say.
+
+use tiershift_core::event::Input;
+use tiershift_core::sample::{GpuSample, Space};
+use tiershift_core::units::Bytes;
+
+use crate::rig::{Rig, gib, minutes, rig, rig_with_models, seconds};
+
+/// Returns a bench on which a model has served for a minute beside others that use so many GiB.
+fn rested(settings: &str, model: &str, others: f64) -> Rig {
+    let mut rig = rig(settings).serving(model);
+    rig.samples(others, minutes(1));
+    rig.check(&[]);
+    rig
+}
+
+// Switches.
+
+#[test]
+fn where_both_fit_the_new_model_loads_before_the_old_one_goes() {
+    let mut rig = rested("", "small", 4.0);
+    rig.switch("medium");
+    rig.check(&["up to medium: asked", "load medium"]);
+    rig.after(seconds(3));
+    rig.loaded("medium");
+    rig.check(&["serve medium", "unload small"]);
+    rig.after(seconds(1));
+    rig.unloaded("small");
+    rig.check(&["small to medium in 4s"]);
+}
+
+#[test]
+fn where_they_do_not_both_fit_the_old_model_goes_first() {
+    let mut rig = rested("", "medium", 2.0);
+    rig.switch("large");
+    rig.check(&["up to large: asked", "serve none", "unload medium"]);
+    rig.unloaded("medium");
+    rig.check(&[]);
+    // Its memory still shows until the next sample.
+    rig.after(seconds(1));
+    rig.sample_now(2.0);
+    rig.check(&["load large"]);
+    rig.loaded("large");
+    rig.check(&["serve large", "medium to large in 1s"]);
+}
+
+#[test]
+fn freed_memory_is_looked_for_four_times_a_second() {
+    let mut rig = rested("", "medium", 2.0);
+    rig.switch("large");
+    rig.unloaded("medium");
+    assert_eq!(rig.wakes_in(), Some(seconds(1) / 4));
+    rig.after(seconds(1) / 4);
+    assert_eq!(rig.wakes_in(), Some(seconds(1) / 4));
+}
+
+#[test]
+fn memory_that_does_not_come_back_is_waited_for_until_the_settle_limit() {
+    // 4 GiB of others', 9 that do not come back and 2 for "small" go over the line, but into the machine.
+    let mut rig = rested("", "large", 4.0);
+    rig.switch("small");
+    rig.late = gib(9.0);
+    rig.unloaded("large");
+    rig.outputs();
+    rig.samples(4.0, seconds(4));
+    rig.check(&[]);
+    rig.after(seconds(1));
+    rig.check(&["load small"]);
+}
+
+#[test]
+fn what_does_not_fit_the_machine_at_all_is_given_up_at_the_settle_limit() {
+    let mut rig = rested("", "large", 4.0);
+    rig.switch("small");
+    rig.late = gib(11.0);
+    rig.unloaded("large");
+    rig.outputs();
+    rig.samples(4.0, seconds(4));
+    rig.after(seconds(1));
+    rig.check(&["large to none in 5s", "notice large to none: asked"]);
+}
+
+#[test]
+fn a_switch_that_no_shortage_forces_comes_no_sooner_than_the_cooldown_after_the_last() {
+    let mut rig = rig("").serving("small");
+    rig.samples(4.0, seconds(28));
+    rig.switch("medium");
+    rig.check(&["up to medium: asked"]);
+    rig.sample(4.0);
+    rig.switch("medium");
+    rig.check(&["up to medium: asked", "load medium"]);
+}
+
+#[test]
+fn a_shortage_does_not_wait_for_the_cooldown() {
+    let mut rig = rig("").serving("large");
+    rig.sample(2.0);
+    rig.sample(6.0);
+    rig.check(&["down to medium, Immediate: above-degrade-line", "serve none", "unload large"]);
+}
+
+#[test]
+fn a_tier_that_is_unknown_or_does_not_fit_is_refused() {
+    let mut rig = rested("", "small", 6.0);
+    for tier in ["large", "small", "huge"] {
+        rig.switch(tier);
+        rig.check_hold_kind("asked");
+        rig.check(&[]);
+    }
+    rig.switch("none");
+    rig.obey();
+    rig.check(&[
+        "down to none, Graceful: asked",
+        "serve none",
+        "unload small",
+        "small to none in 0s",
+        "notice small to none: asked",
+    ]);
+}
+
+#[test]
+fn two_models_never_load_at_once() {
+    let mut rig = rested("", "small", 1.0);
+    rig.switch("large");
+    rig.after(seconds(1));
+    rig.switch("medium");
+    rig.check(&[
+        "up to large: asked",
+        "load large",
+        "down to medium, Graceful: asked",
+        "unload large",
+    ]);
+    rig.unloaded("large");
+    rig.check(&["load medium"]);
+}
+
+#[test]
+fn a_load_that_is_no_longer_wanted_is_ended_and_what_serves_stays() {
+    let mut rig = rested("", "small", 1.0);
+    rig.switch("large");
+    rig.switch("small");
+    rig.obey();
+    rig.check(&[
+        "up to large: asked",
+        "load large",
+        "down to small, Graceful: asked",
+        "unload large",
+        "small to small in 0s",
+    ]);
+}
+
+#[test]
+fn a_model_that_is_wanted_again_before_it_has_gone_is_not_loaded_twice() {
+    let mut rig = rested("", "medium", 2.0);
+    rig.request(1);
+    rig.outputs();
+    rig.switch("small");
+    rig.loaded("small");
+    rig.check(&["down to small, Graceful: asked", "load small", "serve small"]);
+    rig.switch("medium");
+    rig.obey();
+    rig.check(&["up to medium: asked", "serve medium", "unload small", "medium to medium in 0s"]);
+}
+
+#[test]
+fn a_load_that_others_crowd_out_is_given_up_and_what_serves_stays() {
+    let mut rig = rested("", "small", 4.0);
+    rig.switch("medium");
+    rig.outputs();
+    // "small" and the half of "medium" that is loaded are over the line with these.
+    rig.late = gib(3.0);
+    rig.sample(9.5);
+    rig.obey();
+    rig.check(&["unload medium", "small to small in 2s"]);
+}
+
+#[test]
+fn a_model_goes_to_the_gpu_with_the_most_room() {
+    let vram = |id: &str| format!("vram = \"{}GiB\"", if id == "small" { 2 } else { 5 });
+    let placed = |others: [f64; 2]| {
+        let mut rig = rig_with_models("", vram);
+        let total = Bytes::from_gib(12);
+        let gpu = |others| GpuSample {
+            vram: Some(Space { total, others: gib(others), own: Bytes::ZERO }),
+            ..GpuSample::default()
+        };
+        rig.rest.gpus = others.map(gpu).to_vec();
+        rig.sample(2.0);
+        rig.outputs().pop().unwrap()
+    };
+    assert_eq!(placed([4.0, 1.0]), "load large on gpu 1");
+    assert_eq!(placed([1.0, 4.0]), "load large on gpu 0");
+    assert_eq!(placed([1.0, 1.0]), "load large on gpu 0");
+}
+
+// Adoption.
+
+#[test]
+fn what_is_loaded_already_serves_and_the_start_tier_is_forgotten() {
+    let mut rig = rig("manager.start = 'small'");
+    rig.adopt(&["medium"]);
+    rig.check(&["serve medium", "none to medium in 0s"]);
+    rig.samples(2.0, minutes(1));
+    rig.check(&[]);
+}
+
+#[test]
+fn of_several_models_the_best_serves_and_the_rest_goes() {
+    let mut rig = rig("");
+    rig.adopt(&["large", "small", "unknown"]);
+    rig.obey();
+    rig.check(&["serve large", "unload small", "none to large in 0s"]);
+}
+
+#[test]
+fn what_is_above_the_pinned_tier_is_not_kept() {
+    let mut rig = rig("manager.pin = 'medium'");
+    rig.adopt(&["large", "medium"]);
+    rig.obey();
+    rig.check(&["serve medium", "unload large", "none to medium in 0s"]);
+}
+
+// Failures.
+
+#[test]
+fn a_failed_load_rests_before_it_is_tried_again() {
+    let mut rig = rested("", "small", 1.0);
+    rig.switch("medium");
+    rig.load_failed("medium");
+    rig.outputs();
+    rig.after(seconds(9));
+    rig.check(&[]);
+    rig.after(seconds(1));
+    rig.check(&["load medium"]);
+    rig.obey();
+    rig.check(&["serve medium", "unload small", "small to medium in 10s"]);
+}
+
+#[test]
+fn the_rest_doubles_with_each_failure_up_to_32_times() {
+    let mut rig = rested("manager.load-attempts = 99", "small", 1.0);
+    rig.switch("medium");
+    for want in [10, 20, 40, 80, 160, 320, 320] {
+        rig.outputs();
+        rig.load_failed("medium");
+        assert_eq!(rig.wakes_in(), Some(seconds(want)));
+        rig.after(seconds(want));
+        rig.check(&["load medium"]);
+    }
+}
+
+#[test]
+fn a_load_that_succeeds_forgives_the_failures_before_it() {
+    let mut rig = rested("", "small", 1.0);
+    for _ in 0..3 {
+        rig.switch("medium");
+        rig.load_failed("medium");
+        rig.after(seconds(10));
+        rig.obey();
+        assert_eq!(rig.outputs().last().unwrap(), "small to medium in 10s");
+        rig.samples(1.0, seconds(30));
+        rig.switch("small");
+        rig.complete(1.0);
+        rig.samples(1.0, seconds(30));
+        rig.outputs();
+    }
+}
+
+#[test]
+fn a_load_without_an_answer_has_failed_at_its_time_out() {
+    let timeout = |_: &str| "load-timeout = \"20s\"".to_owned();
+    let mut rig = rig_with_models("", timeout).serving("small");
+    rig.samples(1.0, minutes(1));
+    rig.switch("medium");
+    rig.outputs();
+    rig.after(seconds(19));
+    rig.check(&[]);
+    rig.after(seconds(1));
+    rig.check(&["unload medium"]);
+    rig.unloaded("medium");
+    rig.check(&["load medium"]);
+}
+
+#[test]
+fn an_unload_without_an_answer_is_asked_for_again() {
+    let mut rig = rested("", "small", 1.0);
+    rig.switch("none");
+    rig.outputs();
+    for _ in 0..3 {
+        rig.after(seconds(14));
+        rig.check(&[]);
+        rig.after(seconds(1));
+        rig.check(&["unload small"]);
+    }
+}
+
+#[track_caller]
+fn check_stand_in(fallbacks: &str, serving: Option<&str>, want: &[&str]) {
+    let fallback = |id: &str| if id == "large" { fallbacks.to_owned() } else { String::new() };
+    let mut rig = rig_with_models("", fallback);
+    if let Some(model) = serving {
+        rig = rig.serving(model);
+    }
+    rig.samples(1.0, seconds(30));
+    rig.switch("large");
+    rig.load_failed("large");
+    rig.after(seconds(10));
+    rig.outputs();
+    rig.load_failed("large");
+    rig.check(want);
+}
+
+#[test]
+fn a_model_that_does_not_load_is_stood_in_for() {
+    // By its fallbacks first, then by what serves, then by the best below.
+    check_stand_in("fallbacks = [\"small\"]", None, &["load small"]);
+    check_stand_in("fallbacks = [\"medium\", \"small\"]", Some("small"), &["load medium"]);
+    check_stand_in("", Some("small"), &["small to small in 10s"]);
+    check_stand_in("", None, &["load medium"]);
+}
+
+#[test]
+fn a_stand_in_that_does_not_load_either_is_stood_in_for() {
+    let mut rig = rig("manager.load-attempts = 1");
+    rig.sample(2.0);
+    for model in ["large", "medium", "small"] {
+        rig.load_failed(model);
+    }
+    rig.check(&[
+        "up to large: room",
+        "load large",
+        "load medium",
+        "load small",
+        "none to none in 0s",
+    ]);
+}
+
+#[test]
+fn a_model_that_dies_while_it_serves_is_brought_back() {
+    let mut rig = rested("", "medium", 1.0);
+    rig.crashed("medium");
+    rig.check(&["serve none"]);
+    rig.after(seconds(9));
+    rig.check(&[]);
+    rig.after(seconds(1));
+    rig.check(&["load medium"]);
+    rig.loaded("medium");
+    rig.check(&["serve medium", "medium to medium in 10s"]);
+}
+
+#[test]
+fn a_model_that_dies_once_too_often_is_stood_in_for() {
+    let mut rig = rested("manager.load-attempts = 1", "medium", 1.0);
+    rig.crashed("medium");
+    rig.check(&["serve none", "load small"]);
+    rig.loaded("small");
+    rig.check(&["serve small", "medium to small in 0s", "notice medium to small: failing"]);
+}
+
+#[test]
+fn a_model_that_dies_while_it_drains_is_gone() {
+    let mut rig = rested("", "medium", 1.0);
+    rig.request(1);
+    rig.switch("small");
+    rig.loaded("small");
+    rig.outputs();
+    rig.failed(1);
+    rig.check(&["#1 failed", "unload medium"]);
+    rig.crashed("medium");
+    rig.check(&["medium to small in 0s", "notice medium to small: asked"]);
+}
+
+#[test]
+fn answers_about_models_that_are_not_managed_change_nothing() {
+    let mut rig = rested("", "medium", 1.0);
+    rig.loaded("somebody-elses");
+    rig.crashed("somebody-elses");
+    rig.loaded("large");
+    rig.unloaded("small");
+    rig.check(&[]);
+}
+
+// Draining.
+
+/// Returns a bench on which "medium" serves a request and is asked to give way to "small", which has loaded.
+fn draining(settings: &str) -> Rig {
+    let mut rig = rested(settings, "medium", 1.0);
+    rig.request(1);
+    rig.switch("small");
+    rig.loaded("small");
+    rig.check(&[
+        "accept #1",
+        "start #1 on medium",
+        "down to small, Graceful: asked",
+        "load small",
+        "serve small",
+    ]);
+    rig
+}
+
+#[test]
+fn a_model_goes_when_its_last_request_has_ended() {
+    let mut rig = draining("");
+    rig.after(seconds(7));
+    rig.done(1);
+    rig.check(&["#1 done by medium in 7s", "unload medium"]);
+}
+
+#[test]
+fn what_still_runs_at_the_drain_deadline_is_waited_for() {
+    let mut rig = draining("");
+    rig.after(minutes(60));
+    rig.check(&[]);
+    rig.done(1);
+    rig.check(&["#1 done by medium in 1h", "unload medium"]);
+}
+
+#[test]
+fn what_still_runs_at_the_drain_deadline_is_cancelled_where_the_settings_say_so() {
+    let mut rig = draining("manager.at-drain-deadline = 'cancel'");
+    rig.after(minutes(2) - seconds(1));
+    rig.check(&[]);
+    rig.after(seconds(1));
+    rig.check(&["cancel #1"]);
+    rig.cancelled(1);
+    rig.check(&["#1 cancelled by DrainDeadline", "unload medium"]);
+}
+
+#[test]
+fn under_a_critical_shortage_the_shorter_drain_deadline_counts() {
+    let mut rig = rested("manager.at-drain-deadline = 'cancel'", "medium", 1.0);
+    rig.request(1);
+    rig.outputs();
+    rig.sample(15.5);
+    rig.check(&["down to none, Critical: above-degrade-line", "serve none"]);
+    rig.after(seconds(9));
+    rig.check(&[]);
+    rig.after(seconds(1));
+    rig.check(&["cancel #1"]);
+}
+
+// Shutdown and settings.
+
+#[test]
+fn a_shutdown_refuses_what_waits_finishes_what_runs_and_unloads() {
+    let mut rig = rested("", "medium", 1.0);
+    for id in 1..=3 {
+        rig.request(id);
+    }
+    rig.outputs();
+    rig.feed(&Input::Shutdown);
+    rig.check(&["#3 ShuttingDown", "serve none"]);
+    rig.request(4);
+    rig.check(&["#4 ShuttingDown"]);
+    rig.done(1);
+    rig.check(&["#1 done by medium in 0s"]);
+    rig.after(minutes(2));
+    rig.check(&["cancel #2"]);
+    rig.cancelled(2);
+    rig.unloaded("medium");
+    rig.check(&["#2 cancelled by Shutdown", "unload medium", "medium to none in 2m"]);
+    rig.samples(1.0, minutes(60));
+    rig.check_hold_kind("stopping");
+    rig.switch("small");
+    rig.check(&["up to small: asked"]);
+}
+
+#[test]
+fn new_settings_apply_at_once_and_the_models_stay() {
+    let mut rig = rested("", "medium", 2.0);
+    rig.set("manager.pin = 'medium'");
+    rig.samples(2.0, minutes(60));
+    rig.check_hold_kind("fixed");
+    rig.set("stabilization = '1m'");
+    assert_eq!(rig.change_after(2.0), minutes(1));
+    rig.check(&["up to large: room", "serve none", "unload medium"]);
+}
+
+#[test]
+fn invalid_settings_change_nothing() {
+    let mut rig = rested("", "medium", 2.0);
+    rig.set("manager.pin = 'huge'\nstabilization = '1m'");
+    rig.set("degrade-line = '10%'\nstabilization = '1m'");
+    rig.change_after(2.0);
+    // Five minutes after the first sample.
+    assert_eq!(rig.now.as_secs_f64(), 302.0);
+}

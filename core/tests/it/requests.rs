@@ -1,0 +1,264 @@
+//! The rules by which requests are let in, wait, run and end: each exactly once.
+
+use tiershift_core::event::Input;
+use tiershift_core::model::Task;
+use tiershift_core::request::{Request, RequestId, Target};
+
+use crate::rig::{Rig, minutes, rig, rig_with_models, seconds};
+
+/// Returns a bench on which "medium" serves, whose two slots requests 1 and 2 have taken.
+fn full(settings: &str) -> Rig {
+    let mut rig = rig(settings).serving("medium");
+    rig.sample(1.0);
+    rig.request(1);
+    rig.request(2);
+    rig.check(&["accept #1", "start #1 on medium", "accept #2", "start #2 on medium"]);
+    rig
+}
+
+fn with_priority(id: u64, priority: u8) -> Request {
+    Request { priority, ..Request::chat(id, 10, 10) }
+}
+
+#[test]
+fn what_waits_starts_in_order_of_priority_then_of_arrival() {
+    let mut rig = full("");
+    for (id, priority) in [(3, 0), (4, 5), (5, 0), (6, 5)] {
+        rig.ask(with_priority(id, priority));
+    }
+    rig.check(&["queue #3", "queue #4", "queue #5", "queue #6"]);
+    let mut started = Vec::new();
+    for id in [1, 2, 4, 6] {
+        rig.done(id);
+        started.extend(rig.outputs().pop());
+    }
+    assert_eq!(
+        started,
+        ["start #4 on medium", "start #6 on medium", "start #3 on medium", "start #5 on medium"]
+    );
+}
+
+#[test]
+fn one_more_than_the_queue_holds_is_refused() {
+    let mut rig = full("manager.queue-limit = 2");
+    for id in 3..=5 {
+        rig.request(id);
+    }
+    rig.check(&["queue #3", "queue #4", "#5 QueueFull, again in 1s"]);
+}
+
+#[test]
+fn what_can_start_at_once_needs_no_place_in_the_queue() {
+    let mut rig = rig("manager.queue-limit = 0").serving("medium");
+    rig.sample(1.0);
+    for id in 1..=3 {
+        rig.request(id);
+    }
+    let lines = rig.outputs();
+    assert_eq!(lines[..2], ["accept #1", "start #1 on medium"]);
+    assert_eq!(lines[4], "#3 QueueFull, again in 1s");
+}
+
+#[test]
+fn a_request_waits_as_long_as_its_patience_and_no_longer() {
+    let mut rig = full("");
+    rig.request(3);
+    rig.ask(Request { patience: Some(seconds(5)), ..Request::chat(4, 10, 10) });
+    rig.outputs();
+    rig.after(seconds(4));
+    rig.check(&[]);
+    rig.after(seconds(1));
+    rig.check(&["#4 Deadline, again in 1s"]);
+    rig.after(seconds(54));
+    rig.check(&[]);
+    rig.after(seconds(1));
+    rig.check(&["#3 Deadline, again in 1s"]);
+}
+
+#[test]
+fn when_to_come_back_grows_with_the_queue_and_with_how_long_requests_take() {
+    let mut rig = full("manager.queue-limit = 3");
+    rig.after(seconds(80));
+    rig.done(1);
+    rig.done(2);
+    // The mean is moved an eighth of the way by each: 80 / 8, then (7 * 10 + 80) / 8.
+    rig.sample(1.0);
+    for id in 3..=8 {
+        rig.request(id);
+    }
+    // Three wait, two side by side: the next but one turn.
+    assert_eq!(rig.outputs().pop().unwrap(), "#8 QueueFull, again in 37s 500ms");
+}
+
+#[test]
+fn while_nothing_serves_the_usual_patience_is_when_to_come_back() {
+    let mut rig = rig("manager.queue-limit = 0\nmanager.patience = '20s'");
+    rig.sample(16.0);
+    rig.request(1);
+    rig.check(&["#1 QueueFull, again in 20s"]);
+}
+
+#[test]
+fn a_request_on_a_stale_reading_waits_for_the_next() {
+    let mut rig = rig("").serving("medium");
+    rig.sample(1.0);
+    rig.after(seconds(10));
+    rig.request(1);
+    rig.check(&["accept #1", "start #1 on medium"]);
+    rig.after(seconds(1));
+    rig.request(2);
+    rig.check(&["queue #2"]);
+    rig.sample(1.0);
+    rig.check(&["start #2 on medium"]);
+}
+
+#[test]
+fn requests_wait_while_a_switch_has_nothing_to_serve_with() {
+    let mut rig = rig("").serving("medium");
+    rig.samples(2.0, minutes(1));
+    rig.switch("large");
+    rig.outputs();
+    rig.request(1);
+    rig.check(&["queue #1"]);
+    rig.complete(2.0);
+    rig.check(&["load large", "serve large", "medium to large in 2s", "start #1 on large"]);
+}
+
+#[test]
+fn requests_go_on_while_another_model_loads_beside() {
+    let mut rig = rig("").serving("small");
+    rig.samples(1.0, minutes(1));
+    rig.switch("medium");
+    rig.request(1);
+    rig.loaded("medium");
+    rig.request(2);
+    rig.check(&[
+        "up to medium: asked",
+        "load medium",
+        "accept #1",
+        "start #1 on small",
+        "serve medium",
+        "accept #2",
+        "start #2 on medium",
+    ]);
+}
+
+#[test]
+fn a_wish_for_more_is_served_by_what_there_is_and_says_so() {
+    let mut rig = rig("").serving("medium");
+    rig.sample(1.0);
+    let wish = |id, target| Request { target, ..Request::chat(id, 10, 10) };
+    rig.ask(wish(1, Target::Tier("large".to_owned())));
+    rig.ask(wish(2, Target::Model("small".into())));
+    rig.ask(wish(3, Target::Tier("huge".to_owned())));
+    rig.check(&[
+        "accept #1 on medium",
+        "start #1 on medium",
+        "accept #2",
+        "start #2 on medium",
+        "#3 UnknownTarget",
+    ]);
+}
+
+#[test]
+fn what_no_model_can_do_or_hold_is_refused_and_what_a_larger_one_can_waits() {
+    let tasks = |id: &str| match id {
+        "large" => "tasks = [\"chat\", \"vision\"]".to_owned(),
+        _ => "tasks = [\"chat\"]\ncontext-tokens = 100".to_owned(),
+    };
+    let mut rig = rig_with_models("", tasks).serving("medium");
+    rig.sample(1.0);
+    rig.ask(Request { task: Task::Embedding, ..Request::chat(1, 10, 10) });
+    rig.ask(Request::chat(2, 8192, 1));
+    rig.ask(Request { task: Task::Vision, ..Request::chat(3, 10, 10) });
+    rig.ask(Request::chat(4, 91, 10));
+    rig.ask(Request::chat(5, 90, 10));
+    rig.check(&[
+        "#1 Unservable",
+        "#2 Unservable",
+        "queue #3",
+        "queue #4",
+        "accept #5",
+        "start #5 on medium",
+    ]);
+}
+
+#[test]
+fn a_client_that_hangs_up_ends_its_request_wherever_it_is() {
+    let mut rig = full("");
+    rig.request(3);
+    rig.outputs();
+    rig.hang_up(3);
+    rig.check(&["#3 cancelled by Client"]);
+    rig.hang_up(1);
+    rig.hang_up(1);
+    rig.check(&["cancel #1"]);
+    rig.cancelled(1);
+    rig.check(&["#1 cancelled by Client"]);
+    // After its end, and for one that never was.
+    rig.hang_up(1);
+    rig.hang_up(99);
+    rig.check(&[]);
+}
+
+#[test]
+fn a_request_ends_once_whatever_the_server_says_later() {
+    let mut rig = full("");
+    rig.done(1);
+    rig.check(&["#1 done by medium in 0s"]);
+    rig.done(1);
+    rig.failed(1);
+    rig.cancelled(1);
+    rig.done(99);
+    rig.check(&[]);
+}
+
+#[test]
+fn after_a_failure_nothing_is_started_before_the_servers_next_word() {
+    let mut rig = full("");
+    rig.request(3);
+    rig.outputs();
+    rig.failed(1);
+    rig.check(&["#1 failed"]);
+    rig.sample(1.0);
+    rig.check(&["start #3 on medium"]);
+}
+
+#[test]
+fn what_waits_outlives_the_model_and_runs_on_the_next() {
+    let mut rig = full("");
+    rig.request(3);
+    rig.outputs();
+    rig.failed(1);
+    rig.failed(2);
+    rig.crashed("medium");
+    rig.after(seconds(10));
+    rig.loaded("medium");
+    rig.check(&[
+        "#1 failed",
+        "#2 failed",
+        "serve none",
+        "load medium",
+        "serve medium",
+        "medium to medium in 10s",
+        "start #3 on medium",
+    ]);
+}
+
+#[test]
+fn the_time_that_a_request_waited_is_a_part_of_its_latency() {
+    let mut rig = full("");
+    rig.request(3);
+    rig.outputs();
+    rig.after(seconds(5));
+    rig.done(1);
+    rig.after(seconds(7));
+    rig.done(3);
+    rig.check(&["#1 done by medium in 5s", "start #3 on medium", "#3 done by medium in 12s"]);
+}
+
+impl Rig {
+    fn hang_up(&mut self, request: u64) {
+        self.feed(&Input::Cancel { request: RequestId(request) });
+    }
+}

@@ -1,0 +1,353 @@
+//! A controller on a test bench: the test plays clock, machine and model server by hand.
+//!
+//! What the controller answers is kept as short lines ("load large", "up to medium"), so that a story reads as one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tiershift_core::catalog::{Catalog, RawCatalog};
+use tiershift_core::controller::{Controller, Detail};
+use tiershift_core::decision::{Action, Decision, Reason};
+use tiershift_core::event::{Adopted, Command, Input, Notice, Outcome, Output, Verdict};
+use tiershift_core::machine::MachineClass;
+use tiershift_core::model::ModelId;
+use tiershift_core::request::{End, Request, RequestId};
+use tiershift_core::sample::{Sample, Space};
+use tiershift_core::settings::{RawSettings, Settings};
+use tiershift_core::time::{Timestamp, span_text};
+use tiershift_core::units::Bytes;
+
+/// The bench: a machine with 16 GiB, on which "small", "medium" and "large" take 2, 5 and 9 GiB unless the test has
+/// a catalog of its own. The degrade line is then at 14.4 GiB, and an upgrade is let in up to 13.6 GiB.
+pub(crate) struct Rig {
+    pub(crate) now: Timestamp,
+    /// What every sample shows besides main memory; `own` use of video memory is filled in.
+    pub(crate) rest: Sample,
+    /// Own memory that every sample shows on top of the loaded models'.
+    pub(crate) late: Bytes,
+    controller: Controller,
+    catalog: Catalog,
+    /// Models that hold memory, by what was answered, and their GPUs.
+    loaded: BTreeMap<ModelId, Option<u8>>,
+    /// Loads and unloads that were not answered, one for each model.
+    unanswered: BTreeMap<ModelId, Command>,
+    /// Since they were last taken.
+    lines: Vec<String>,
+    decision: Option<Decision>,
+}
+
+/// Returns a controller with settings as a policy file has them.
+pub(crate) fn controller(settings: &str, catalog: &Catalog, detail: Detail) -> Controller {
+    let raw: RawSettings = toml::from_str(settings).unwrap();
+    let settings = Settings::new(raw, MachineClass::MidRange).unwrap();
+    Controller::new(&settings, catalog, detail).unwrap()
+}
+
+/// Returns a bench with settings as a policy file has them.
+pub(crate) fn rig(settings: &str) -> Rig {
+    Rig::new(settings, Catalog::relative_to(Bytes::from_gib(16)))
+}
+
+/// Returns a bench on which "small", "medium" and "large" have what `change` adds to their tables.
+pub(crate) fn rig_with_models(settings: &str, change: impl Fn(&str) -> String) -> Rig {
+    let model = |(id, gib, quality): (&str, u32, u32)| {
+        format!(
+            "[[model]]\nid = \"{id}\"\ntier = \"{id}\"\nquality = \"{quality}%\"\nram = \"{gib}GiB\"\n\
+             load-warm = \"1s\"\nload-cold = \"2s\"\nprefill-tokens-per-second = 100.0\n\
+             decode-tokens-per-second = {}.0\n{}\n",
+            36 / gib,
+            change(id)
+        )
+    };
+    let models = [("small", 2, 50), ("medium", 5, 75), ("large", 9, 100)].map(model);
+    let catalog: RawCatalog = toml::from_str(&models.concat()).unwrap();
+    Rig::new(settings, Catalog::try_from(catalog).unwrap())
+}
+
+impl Rig {
+    pub(crate) fn new(settings: &str, catalog: Catalog) -> Self {
+        Self {
+            now: Timestamp::ZERO,
+            rest: Sample::default(),
+            late: Bytes::ZERO,
+            controller: controller(settings, &catalog, Detail::Full),
+            catalog,
+            loaded: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
+            lines: Vec::new(),
+            decision: None,
+        }
+    }
+
+    /// Begins with a model that is loaded and serves.
+    pub(crate) fn serving(mut self, model: &str) -> Self {
+        self.adopt(&[model]);
+        self.lines.clear();
+        self
+    }
+
+    /// Lets time pass; time-outs come when they are due.
+    pub(crate) fn after(&mut self, span: Duration) {
+        let until = self.now + span;
+        while let Some(due) = self.controller.poll_timeout().filter(|&due| due <= until) {
+            self.now = self.now.max(due);
+            self.feed(&Input::Timeout);
+        }
+        self.now = until;
+    }
+
+    /// Reads the machine two seconds later. `others` use so many GiB of its memory, and the loaded models
+    /// their footprint.
+    pub(crate) fn sample(&mut self, others: f64) {
+        self.after(INTERVAL);
+        self.sample_now(others);
+    }
+
+    /// Reads the machine at this moment.
+    pub(crate) fn sample_now(&mut self, others: f64) {
+        let mut sample = self.rest.clone();
+        let mut own = self.late;
+        for (model, gpu) in &self.loaded {
+            let footprint = self.catalog.model(model).unwrap().footprint();
+            own += footprint.ram;
+            if let Some(vram) = gpu.and_then(|gpu| sample.gpus[usize::from(gpu)].vram.as_mut()) {
+                vram.own += footprint.vram;
+            }
+        }
+        sample.memory = Some(Space { total: Bytes::from_gib(16), others: gib(others), own });
+        self.feed(&Input::Sample(sample));
+    }
+
+    /// Reads the machine for a while.
+    pub(crate) fn samples(&mut self, others: f64, span: Duration) {
+        let until = self.now + span;
+        while self.now < until {
+            self.sample(others);
+        }
+    }
+
+    /// Reads the machine until a change is decided, and returns how long after the first of these samples that was.
+    #[track_caller]
+    pub(crate) fn change_after(&mut self, others: f64) -> Duration {
+        let first = self.now + INTERVAL;
+        for _ in 0..50_000 {
+            self.sample(others);
+            if self.decision().action != Action::Hold {
+                return self.now.since(first);
+            }
+        }
+        panic!("nothing was changed in a day: {:?}", self.decision());
+    }
+
+    /// Finds models that are loaded already.
+    pub(crate) fn adopt(&mut self, models: &[&str]) {
+        let models: Vec<Adopted> =
+            models.iter().map(|&model| Adopted { model: model.into(), gpu: None }).collect();
+        self.loaded.extend(models.iter().map(|adopted| (adopted.model.clone(), adopted.gpu)));
+        self.feed(&Input::Adopt { models });
+    }
+
+    pub(crate) fn loaded(&mut self, model: &str) {
+        let model = ModelId::from(model);
+        let gpu = match self.unanswered.remove(&model) {
+            Some(Command::Load { gpu, .. }) => gpu,
+            _ => None,
+        };
+        self.loaded.insert(model.clone(), gpu);
+        self.outcome(Outcome::Loaded { model });
+    }
+
+    pub(crate) fn load_failed(&mut self, model: &str) {
+        let model = self.gone(model);
+        self.outcome(Outcome::LoadFailed { model, error: "no".to_owned() });
+    }
+
+    pub(crate) fn unloaded(&mut self, model: &str) {
+        let model = self.gone(model);
+        self.outcome(Outcome::Unloaded { model });
+    }
+
+    pub(crate) fn crashed(&mut self, model: &str) {
+        let model = self.gone(model);
+        self.outcome(Outcome::Crashed { model, error: "no".to_owned() });
+    }
+
+    fn gone(&mut self, model: &str) -> ModelId {
+        let model = ModelId::from(model);
+        self.loaded.remove(&model);
+        self.unanswered.remove(&model);
+        model
+    }
+
+    /// Completes a request, whose first token came right away.
+    pub(crate) fn done(&mut self, request: u64) {
+        let first_token = Duration::ZERO;
+        let request = RequestId(request);
+        let (prompt_tokens, output_tokens) = (None, 1);
+        self.outcome(Outcome::Done { request, first_token, prompt_tokens, output_tokens });
+    }
+
+    pub(crate) fn failed(&mut self, request: u64) {
+        self.outcome(Outcome::Failed { request: RequestId(request), error: "no".to_owned() });
+    }
+
+    /// Stops a request as was commanded.
+    pub(crate) fn cancelled(&mut self, request: u64) {
+        self.outcome(Outcome::Cancelled { request: RequestId(request) });
+    }
+
+    pub(crate) fn outcome(&mut self, outcome: Outcome) {
+        self.feed(&Input::Outcome(outcome));
+    }
+
+    /// Hands in a request for a short chat.
+    pub(crate) fn request(&mut self, id: u64) {
+        self.ask(Request::chat(id, 10, 10));
+    }
+
+    pub(crate) fn ask(&mut self, request: Request) {
+        self.feed(&Input::Request(request));
+    }
+
+    /// Asks for a tier past the policy.
+    pub(crate) fn switch(&mut self, tier: &str) {
+        self.feed(&Input::Switch { tier: tier.to_owned() });
+    }
+
+    /// Changes the settings.
+    pub(crate) fn set(&mut self, settings: &str) {
+        self.feed(&Input::Settings(Box::new(toml::from_str(settings).unwrap())));
+    }
+
+    /// Answers every load and unload as a good server does, the same moment, until none is left.
+    pub(crate) fn obey(&mut self) {
+        while let Some((model, command)) = self.unanswered.first_key_value() {
+            let (model, is_load) = (model.to_string(), matches!(command, Command::Load { .. }));
+            if is_load { self.loaded(&model) } else { self.unloaded(&model) }
+        }
+    }
+
+    /// Lets a switch go through: a good server answers, and samples show that memory came back.
+    pub(crate) fn complete(&mut self, others: f64) {
+        self.obey();
+        while self.controller.wants_sample(Timestamp::MAX, false) {
+            self.sample(others);
+            self.obey();
+        }
+    }
+
+    pub(crate) fn feed(&mut self, input: &Input) {
+        self.controller.handle(self.now, input);
+        while let Some(output) = self.controller.poll_output() {
+            if let Output::Decision(decision) = &output {
+                self.decision = Some(decision.clone());
+            }
+            if let Output::Command(
+                command @ (Command::Load { model, .. } | Command::Unload { model }),
+            ) = &output
+            {
+                self.unanswered.insert(model.clone(), command.clone());
+            }
+            self.lines.extend(self.line(&output));
+        }
+    }
+
+    /// Takes out what the controller has answered since this was last called. Holds are left out.
+    pub(crate) fn outputs(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.lines)
+    }
+
+    /// Checks and takes out what the controller has answered since the last time. Holds are left out.
+    #[track_caller]
+    pub(crate) fn check(&mut self, want: &[&str]) {
+        assert_eq!(self.outputs(), want, "at {} s", self.now.as_secs_f64());
+    }
+
+    /// Returns the last decision.
+    pub(crate) fn decision(&self) -> &Decision {
+        self.decision.as_ref().expect("a sample was read")
+    }
+
+    /// Checks the reason of the last decision, which was to hold.
+    #[track_caller]
+    pub(crate) fn check_hold(&self, want: Reason) {
+        let Decision { action, reason, .. } = self.decision();
+        assert_eq!((*action, *reason), (Action::Hold, want), "at {} s", self.now.as_secs_f64());
+    }
+
+    /// Checks what kind of reason the last decision had, and that it was to hold.
+    #[track_caller]
+    pub(crate) fn check_hold_kind(&self, want: &str) {
+        let Decision { action, reason, .. } = self.decision();
+        assert_eq!((*action, reason.kind()), (Action::Hold, want), "{reason:?}");
+    }
+
+    /// Returns when the controller wants to be woken, from now on.
+    pub(crate) fn wakes_in(&self) -> Option<Duration> {
+        self.controller.poll_timeout().map(|at| at.since(self.now))
+    }
+
+    /// Returns an output as a line; `None` for a decision to hold.
+    fn line(&self, output: &Output) -> Option<String> {
+        let tier = |rung| self.catalog.tier_name(rung);
+        Some(match output {
+            Output::Decision(decision) => match decision.action {
+                Action::Hold => return None,
+                Action::Upgrade { to } => format!("up to {}: {}", tier(to), decision.reason.kind()),
+                Action::Downgrade { to, urgency } => {
+                    format!("down to {}, {urgency:?}: {}", tier(to), decision.reason.kind())
+                }
+            },
+            Output::Command(Command::Load { model, gpu: None }) => format!("load {model}"),
+            Output::Command(Command::Load { model, gpu: Some(gpu) }) => {
+                format!("load {model} on gpu {gpu}")
+            }
+            Output::Command(Command::Unload { model }) => format!("unload {model}"),
+            Output::Command(Command::Start { request, model }) => {
+                format!("start {request} on {model}")
+            }
+            Output::Command(Command::Cancel { request }) => format!("cancel {request}"),
+            Output::Accepted { request, verdict } => match verdict {
+                Verdict::Proceed => format!("accept {request}"),
+                Verdict::ProceedSmaller { rung } => format!("accept {request} on {}", tier(*rung)),
+                Verdict::Queue => format!("queue {request}"),
+            },
+            Output::Ended { request, end } => match end {
+                End::Done { model, latency, .. } => {
+                    format!("{request} done by {model} in {}", span_text(*latency))
+                }
+                End::Failed { .. } => format!("{request} failed"),
+                End::Cancelled { by } => format!("{request} cancelled by {by:?}"),
+                End::Rejected { reason, retry_after: None } => format!("{request} {reason:?}"),
+                End::Rejected { reason, retry_after: Some(span) } => {
+                    format!("{request} {reason:?}, again in {}", span_text(*span))
+                }
+            },
+            Output::Serving { rung } => format!("serve {}", tier(*rung)),
+            Output::Switched { from, to, took } => {
+                format!("{} to {} in {}", tier(*from), tier(*to), span_text(*took))
+            }
+            Output::Notice(Notice::Degraded { from, to, reason }) => {
+                format!("notice {} to {}: {}", tier(*from), tier(*to), reason.kind())
+            }
+            Output::Notice(Notice::LongOnSmallest { for_, reason }) => {
+                format!("notice smallest for {}: {}", span_text(*for_), reason.kind())
+            }
+        })
+    }
+}
+
+pub(crate) fn gib(count: f64) -> Bytes {
+    Bytes::from_mib((count * 1024.0) as u64)
+}
+
+pub(crate) const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+pub(crate) const fn minutes(count: u64) -> Duration {
+    Duration::from_mins(count)
+}
+
+/// Between two samples: the default of `sampling-interval`.
+const INTERVAL: Duration = seconds(2);
