@@ -45,8 +45,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
+use crate::backend::callbacks::Callbacks;
 use crate::backend::http::http_client;
-use crate::backend::llama_server::Callbacks;
 use crate::log::{Header, LogLevel};
 use crate::measure::record;
 use crate::probe::system::SystemProbe;
@@ -94,7 +94,7 @@ pub struct Plan {
     pub shadow: Option<RawSettings>,
 }
 
-/// What a running daemon has to say to whoever started it.
+/// What a running daemon reports to whoever started it.
 #[derive(Clone, Debug)]
 pub enum DaemonEvent<'a> {
     /// It answers at this address.
@@ -104,11 +104,11 @@ pub enum DaemonEvent<'a> {
         /// The model.
         model: &'a ModelId,
     },
-    /// A model's process ended unasked.
+    /// A model ended unasked or did not load.
     ExitMessage {
         /// The model.
         model: &'a ModelId,
-        /// The last lines that the process wrote.
+        /// What its process or its server said last.
         words: &'a str,
     },
     /// The log cannot be written any further. Serving goes on.
@@ -125,28 +125,33 @@ pub enum DaemonEvent<'a> {
         /// Why.
         error: &'a str,
     },
-    /// It was told to stop, and finishes what runs.
+    /// It is stopping: it finishes what runs.
     Stopping,
 }
 
-/// Hears what the daemon says, from any thread.
+/// Called with what the daemon reports, from any thread.
 pub type Notify = Arc<dyn Fn(DaemonEvent<'_>) + Send + Sync>;
 
-/// Serves until SIGTERM or Ctrl-C, and then until what runs has finished. A second signal ends it at once. SIGHUP
-/// takes what `reload` comes to, where only the policy's settings have changed.
+/// Serves on the machine that `probe` samples until SIGTERM or Ctrl-C, and then until what runs has finished. A second
+/// signal ends it at once. SIGHUP takes what `reload` comes to, where only the policy's settings have changed.
 ///
 /// # Errors
 /// What makes it impossible to begin: an address that is taken, or that others reach without a token, a program that does not run,
 /// settings and catalogs that cannot be. Once it serves, only a livelock.
-pub fn serve(plan: Plan, reload: Reload, notify: &Notify) -> Result<(), LiveError> {
+pub fn serve(
+    plan: Plan,
+    mut probe: SystemProbe,
+    reload: Reload,
+    notify: &Notify,
+) -> Result<(), LiveError> {
     if !plan.address.ip().is_loopback() && plan.access.token.is_none() {
         return Err(LiveError::NoToken { address: plan.address });
     }
-    let mut probe = SystemProbe::new();
     let machine = probe.machine();
     let settings = Settings::new(plan.settings.clone(), machine.class())?;
     let controller = Controller::new(&settings, &plan.catalog, Detail::Full)?;
-    let reloader = Reloader { reload, tier: machine.class(), catalog: plan.catalog.clone() };
+    let reloader =
+        Reloader { reload, machine_class: machine.class(), catalog: plan.catalog.clone() };
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()

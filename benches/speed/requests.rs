@@ -6,8 +6,8 @@ use std::path::Path;
 
 use tiershift::scenario::parse;
 use tiershift::sim::rng::Seed;
-use tiershift::sim::workload::{Workload, Workloads};
 use tiershift::sim::simulate;
+use tiershift::sim::workload::{Workload, Workloads};
 use tiershift::study::replay::Requests;
 use tiershift::summary::RequestCounts;
 use tiershift::trace::ReadOptions;

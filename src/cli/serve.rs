@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anstream::eprintln;
 use anyhow::{Context, Result};
 use clap::Args;
+use tiershift_core::machine::MachineClass;
 use tiershift_core::text;
 
 use crate::cli::token::{self, TokenArguments};
@@ -79,12 +80,14 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         common::print(RawConfig::EXAMPLE)?;
         return Ok(Verdict::Done);
     }
-    let notify: Notify = Arc::new(move |told| tell(&told, json));
-    let running = config(arguments)?;
+    let notify: Notify = Arc::new(move |event| report(&event, json));
+    let mut probe = SystemProbe::new();
+    let class = probe.machine().class();
+    let running = config(arguments, class)?;
     let again = arguments.clone();
-    let read = Arc::new(move || config(&again).map_err(|error| format!("{error:#}")));
+    let read = Arc::new(move || config(&again, class).map_err(|error| format!("{error:#}")));
     let plan = plan(running.clone())?;
-    serve::serve(plan, Reload { running, read }, &notify)?;
+    serve::serve(plan, probe, Reload { running, read }, &notify)?;
     Ok(Verdict::Done)
 }
 
@@ -122,9 +125,9 @@ fn plan(config: RawConfig) -> Result<Plan> {
 }
 
 /// Returns the config, in which the options stand where there are any.
-fn config(arguments: &Arguments) -> Result<RawConfig> {
+fn config(arguments: &Arguments, class: MachineClass) -> Result<RawConfig> {
     let mut config = match &arguments.config {
-        Some(path) => RawConfig::read(path, SystemProbe::new().machine().class())?,
+        Some(path) => RawConfig::read(path, class)?,
         None => RawConfig::default(),
     };
     if let Some(policy) = &arguments.policy {
@@ -157,8 +160,8 @@ fn set<T>(key: &mut T, option: Option<T>) {
     }
 }
 
-fn tell(told: &DaemonEvent<'_>, json: bool) {
-    match told {
+fn report(event: &DaemonEvent<'_>, json: bool) {
+    match event {
         DaemonEvent::Listening(address) => {
             // Whoever started us without a terminal may have stopped listening; that is no reason to stop serving.
             let _ = if json {
@@ -171,7 +174,7 @@ fn tell(told: &DaemonEvent<'_>, json: bool) {
             eprintln!("`{model}` is loaded already and is taken over");
         }
         DaemonEvent::ExitMessage { model, words } => {
-            eprintln!("llama-server of `{model}` ended unasked; its last words:");
+            eprintln!("`{model}` has ended or did not load; its model server said:");
             for line in words.lines() {
                 eprintln!("  {line}");
             }

@@ -20,9 +20,9 @@ use tiershift_core::units::Bytes;
 use crate::inventory::folder::{Folder, FolderError};
 use crate::measure::calibrate::busy_load::BusyLoad;
 use crate::measure::calibrate::engine::{Engine, Loaded, Reply};
-use crate::measure::calibration::{
-    Calibration, Decoding, Figure, FirstToken, Fit, Held, Measured, Speeds,
-};
+use crate::measure::calibration::{Calibration, Measured, Speeds};
+use crate::measure::figure::Figure;
+use crate::measure::fit::{Decoding, FirstToken, Fit, Held};
 use crate::probe::clock::SystemClock;
 use crate::probe::system::SystemProbe;
 

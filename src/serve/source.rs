@@ -9,8 +9,9 @@ use tiershift_core::catalog::Catalog;
 use tiershift_core::event::Adopted;
 use tokio::runtime::Handle;
 
+use crate::backend::callbacks::Callbacks;
 use crate::backend::live::LiveBackend;
-use crate::backend::llama_server::{Callbacks, LlamaServer};
+use crate::backend::llama_server::LlamaServer;
 use crate::backend::remote::client::ServerError;
 use crate::backend::remote::{Remote, Unlisted};
 use crate::inventory::folder::{Folder, FolderError};

@@ -132,7 +132,7 @@ impl LiveWorld {
                     .filter_map(|(&request, on)| (on == model).then_some(request))
                     .collect();
                 for request in died {
-                    let error = "the model's process ended".to_owned();
+                    let error = "the model crashed".to_owned();
                     self.take_outcome(Outcome::Failed { request, error });
                 }
                 true
@@ -147,7 +147,7 @@ impl LiveWorld {
     fn start(&mut self, request: RequestId, model: &ModelId) {
         self.running.insert(request, model.clone());
         let Some(endpoint) = self.backend.endpoint(model) else {
-            let error = "the model's process has ended".to_owned();
+            let error = "the model is no longer loaded".to_owned();
             return self.take_outcome(Outcome::Failed { request, error });
         };
         let rung = self.catalog.rung_of(model).unwrap_or_default();

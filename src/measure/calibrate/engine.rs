@@ -19,8 +19,10 @@ use tiershift_core::units::Bytes;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::backend::LONGEST_LAG;
+use crate::backend::callbacks::Callbacks;
 use crate::backend::endpoint::Endpoint;
-use crate::backend::llama_server::{Callbacks, Launch, LlamaServer};
+use crate::backend::llama_server::LlamaServer;
+use crate::backend::llama_server::launch::Launch;
 use crate::backend::stream_usage::{Count, StreamUsage};
 use crate::measure::calibrate::{Bounds, CalibrationError, CalibrationPlan};
 use crate::probe::clock::SystemClock;
