@@ -7,9 +7,9 @@
 //!     +---------------------- completions <-------- bytes of the reply ---------------------------+
 //! ```
 //!
-//! One thread owns the controller. Everybody else sends it messages, and the moment at which it takes one is the
-//! message's time, so that the log of a live run is a total order and `verify` plays it again. It waits for nobody but
-//! the probe's thread, and for that one not long.
+//! One thread owns the controller. Everybody else sends it messages, and the moment at which it receives one is the
+//! message's time, so that the log of a live run is a total order and `verify` plays it again. It waits for the probe's
+//! thread only, and for that one not long.
 
 mod board;
 mod client;
@@ -51,8 +51,8 @@ use crate::log::{Header, LogLevel};
 use crate::measure::record;
 use crate::probe::system::SystemProbe;
 use crate::serve::board::SharedBoard;
-use crate::serve::http::App;
 use crate::serve::http::access::AccessPolicy;
+use crate::serve::http::app::App;
 use crate::serve::http::connections::{self, Limits};
 use crate::serve::message::Message;
 use crate::serve::recorder::{NotifyRecording, Recorder};
@@ -239,8 +239,8 @@ fn shadow(plan: &Plan, machine: &Machine, board: &SharedBoard) -> Result<Shadow,
     Shadow::begin(plan, notify).map_err(LiveError::Runtime)
 }
 
-/// Begins the recording. A disk that is full or may only be read keeps nobody from being served; a folder that cannot
-/// be meant is refused.
+/// Begins the recording. A disk that is full or read-only keeps nobody from being served; a folder that cannot be
+/// used is refused.
 fn recorder(
     plan: &Plan,
     machine: &Machine,
@@ -249,22 +249,22 @@ fn recorder(
 ) -> Result<Recorder, LiveError> {
     let Some(log) = &plan.log else { return Ok(Recorder::off()) };
     let (board, notify) = (board.clone(), Arc::clone(notify));
-    let tell: NotifyRecording = Arc::new(move |recording| {
+    let notify_recording: NotifyRecording = Arc::new(move |recording| {
         if let Recording::Stopped { error } = &recording {
             notify(DaemonEvent::RecordingStopped { error });
         }
         board.lock().set_recording(recording);
     });
-    match Recorder::begin(log.clone(), header(plan, machine), Arc::clone(&tell)) {
-        Err(error) if is_disk_trouble(&error) => {
-            tell(Recording::Stopped { error: error.to_string() });
+    match Recorder::begin(log.clone(), header(plan, machine), Arc::clone(&notify_recording)) {
+        Err(error) if is_disk_error(&error) => {
+            notify_recording(Recording::Stopped { error: error.to_string() });
             Ok(Recorder::off())
         }
         begun => begun.map_err(|source| LiveError::Log { folder: log.folder.clone(), source }),
     }
 }
 
-fn is_disk_trouble(error: &io::Error) -> bool {
+fn is_disk_error(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     matches!(error.kind(), StorageFull | ReadOnlyFilesystem | QuotaExceeded)
 }

@@ -88,7 +88,7 @@ impl Decoding {
         match line_through(point(little), point(much)) {
             // `as` saturates.
             Some((at_none, each)) => (1.0 / at_none, Some((at_none / each).max(1.0) as u32)),
-            // Noise, where the model is so large that context does not tell.
+            // Noise, where the model is so large that context has no effect.
             None => (little.tokens_per_second, None),
         }
     }

@@ -59,10 +59,10 @@ impl Recorder {
         let run = Run::begin(plan, header, Arc::clone(&notify))?;
         let (to, inbox) = mpsc::sync_channel(MOST_UNWRITTEN);
         let (writes, written) = mpsc::channel();
-        let tell = Arc::clone(&notify);
+        let on_stop = Arc::clone(&notify);
         std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
             if let Err(error) = write(run, &inbox) {
-                tell(Recording::Stopped { error: error.to_string() });
+                on_stop(Recording::Stopped { error: error.to_string() });
             }
             drop(writes);
         })?;

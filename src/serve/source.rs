@@ -70,7 +70,7 @@ impl Source {
     }
 }
 
-/// Sees that the program runs at all: a wrong path is told now, and not as a load that fails again and again.
+/// Checks that the program runs at all: a wrong path is reported now, and not as a load that fails again and again.
 fn check_program(program: &Path) -> Result<(), SourceError> {
     let mut command = Command::new(program);
     command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -208,7 +208,7 @@ impl Keeper {
 /// A small model loads in a router in 75 ms (measured 2026-11-23).
 const LOAD_POLL: Duration = Duration::from_millis(50);
 
-/// Chosen: an end that nobody told of is seen this soon, for a thousandth of a processor.
+/// Chosen: an end that nobody reported is seen this soon, for a thousandth of a processor.
 pub(super) const WATCH_POLL: Duration = Duration::from_millis(500);
 
 /// A router says that it loads a model some milliseconds after it was asked, and that a file is broken within 1.5 s

@@ -14,7 +14,7 @@ use tiershift_core::time::{Clock, Timestamp};
 use crate::backend::endpoint::Changes;
 use crate::backend::stream_usage::{Count, StreamUsage};
 use crate::probe::clock::SystemClock;
-use crate::serve::http::App;
+use crate::serve::http::app::App;
 use crate::serve::http::completion_body::CompletionBody;
 use crate::serve::http::refusal::Refusal;
 use crate::serve::message::{PendingRequest, Started};
@@ -42,7 +42,7 @@ pub(super) async fn embeddings(State(app): State<Arc<App>>, body: Body) -> Respo
 }
 
 async fn pass_on(app: &App, path: &str, task: Task, body: Body) -> Result<Response, Refusal> {
-    let body = app.read(body).await?;
+    let body = app.bodies.read(body).await?;
     let completion = CompletionBody::read(&body.bytes)?;
     let request = completion.request(app.next_request(), task, &app.catalog);
     let target = request.target.clone();

@@ -161,12 +161,12 @@ impl Comparison {
         })
     }
 
-    /// Takes something that the real controller was told or answered.
+    /// Observes an input or output of the real controller.
     pub(super) fn observe_real(&mut self, at: Timestamp, event: &Event) {
         self.ahead.push_back((at, event.clone()));
     }
 
-    /// Takes something that the shadow was told or answered, after everything that the real one did before.
+    /// Observes an input or output of the shadow, after everything that the real one did before.
     pub(super) fn observe_shadow(&mut self, at: Timestamp, event: EventRef<'_>) {
         while let Some((at, event)) = self.ahead.pop_front_if(|(real, _)| *real <= at) {
             self.observe_in_turn(at, &event);
@@ -177,7 +177,7 @@ impl Comparison {
         }
     }
 
-    /// Takes what the real side did, up to where it is told to stop: the shadow is not.
+    /// Observes what the real side did, up to where it is asked to stop: the shadow is not.
     fn observe_in_turn(&mut self, at: Timestamp, event: &Event) {
         self.is_over |= matches!(event, Event::Input(Input::Shutdown));
         if !self.is_over {
@@ -186,7 +186,7 @@ impl Comparison {
         }
     }
 
-    /// Takes what the real side did after the shadow's last word.
+    /// Observes what the real side did after the shadow's end.
     pub(super) fn finish(&mut self) {
         for (at, event) in std::mem::take(&mut self.ahead) {
             self.observe_in_turn(at, &event);
@@ -200,8 +200,8 @@ impl Comparison {
         }
         let differ = self.real.goal != self.shadow.goal;
         if differ && !self.differ {
-            let tell = |side: &Side| (self.catalog.tier_name(side.goal).to_owned(), side.reason);
-            let (real, shadow) = (tell(&self.real), tell(&self.shadow));
+            let about = |side: &Side| (self.catalog.tier_name(side.goal).to_owned(), side.reason);
+            let (real, shadow) = (about(&self.real), about(&self.shadow));
             self.last = Some(Difference { at: self.now, real, shadow });
             self.differences += 1;
         }
