@@ -1,16 +1,14 @@
-//! Writes three model files to try the daemon with, for who has none: `random_models FOLDER`.
+//! Writes three model files to try the daemon with, for users who have no models yet: `random_models FOLDER`.
 //!
 //! They are real: a model server loads them with its ordinary loader and answers at the speed of real models of their
-//! size. Their weights are random, so they talk nonsense. A file that is there already is left as it is. Needs nothing
-//! but the standard library, so that `rustc` builds it in seconds: Cargo would build the tests' dependencies first.
+//! size. Their weights are random, so they talk nonsense. A file that exists already is left as it is.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-#[expect(dead_code, reason = "the tests need smaller ones, too")]
-mod gguf;
+use tiershift_testkit::gguf;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

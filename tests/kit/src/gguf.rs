@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// The size of a model.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
+pub struct Shape {
     width: u32,
     feed_forward: u32,
     layers: u32,
@@ -19,29 +19,32 @@ pub(crate) struct Shape {
 
 impl Shape {
     /// Returns the length of the vectors between its layers, which tells the shapes apart.
-    pub(crate) const fn width(self) -> u32 {
+    pub const fn width(self) -> u32 {
         self.width
     }
 }
 
 /// A file of 0.2 MB, where only the server matters: loaded in 35 ms, thousands of tokens a second.
-pub(crate) const NANO: Shape =
+pub const NANO: Shape =
     Shape { width: 64, feed_forward: 192, layers: 2, heads: 4, kv_heads: 2, vocabulary: 512 };
 
 /// A file of 20 MB: about 500 tokens a second on two processors.
-pub(crate) const TINY: Shape =
+pub const TINY: Shape =
     Shape { width: 256, feed_forward: 1024, layers: 17, heads: 8, kv_heads: 4, vocabulary: 4096 };
 
 /// A file of 153 MB: about 60 tokens a second on two processors.
-pub(crate) const SMALL: Shape =
+pub const SMALL: Shape =
     Shape { width: 768, feed_forward: 2304, layers: 19, heads: 12, kv_heads: 4, vocabulary: 8192 };
 
 /// A file of 629 MB: about 20 tokens a second on two processors.
-pub(crate) const MEDIUM: Shape =
+pub const MEDIUM: Shape =
     Shape { width: 1536, feed_forward: 4608, layers: 20, heads: 16, kv_heads: 8, vocabulary: 8192 };
 
 /// Writes a model of this shape.
-pub(crate) fn write(path: &Path, shape: Shape) -> io::Result<()> {
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write(path: &Path, shape: Shape) -> io::Result<()> {
     let words = vocabulary(shape.vocabulary as usize);
     let metadata = metadata(shape, &words);
     let tensors = tensors(shape, words.first_word);

@@ -2,32 +2,31 @@
 
 use std::error::Error;
 use std::fs;
-use std::io::Read;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
 use tiershift::probe::clock::SystemClock;
 use tiershift_core::time::{Clock, Timestamp};
+use tiershift_testkit::process::Footprint;
 
-use crate::daemon::{Daemon, Server, Tools};
-use crate::footprint::Footprint;
+use crate::Tools;
 
-/// Switches a daemon between its two smallest tiers, once in each `period` until `span` is over, asking it all the
-/// while. Prints what the daemon holds at regular moments, and returns whether it did not grow. What it recorded is
+/// Switches a daemon in a folder with `models` between its two smallest tiers, once in each `period` until `span` is
+/// over, asking it all the while. Prints what the daemon holds at regular moments, and returns whether it did not grow. What it recorded is
 /// verified at the end.
 ///
 /// # Errors
-/// A daemon that does not do what it is told.
+/// A folder that cannot be written to, and a process that cannot be looked at.
 pub(crate) fn soak(
     tools: Tools<'_>,
+    folder: &Path,
     span: Duration,
     period: Duration,
 ) -> Result<bool, Box<dyn Error>> {
-    let folder = tempfile::tempdir()?;
-    fs::write(folder.path().join("serve.toml"), CONFIG)?;
-    let arguments = ["--config", "serve.toml", "--log", "recordings"];
-    let daemon = Daemon::start(tools, folder.path(), &arguments)?;
+    fs::write(folder.join("serve.toml"), CONFIG)?;
+    let arguments = "--config serve.toml --log recordings";
+    let mut daemon = tools.daemon(folder).arguments(arguments).start();
     let turns = (span.as_nanos() / period.as_nanos().max(1)).max(4);
     let mut clock = SystemClock::start();
     let mut readings = Vec::new();
@@ -35,19 +34,21 @@ pub(crate) fn soak(
     for turn in 0..turns {
         let next = clock.now() + period;
         let tier = if turn % 2 == 0 { "medium" } else { "small" };
-        daemon.server.ask("/switch", Some(&format!("{{\"tier\":\"{tier}\"}}")))?;
+        daemon.post("/switch", &format!("{{\"tier\":\"{tier}\"}}"));
         // These are served before, during and after it.
         for _ in 0..REQUESTS {
-            let reply = daemon.server.ask("/v1/completions", Some(&completion(WORDS)))?;
+            let reply = daemon.post("/v1/completions", &completion(WORDS));
             if !reply.contains("data: [DONE]") {
                 return Err(reply.into());
             }
         }
-        hang_up(&daemon.server)?;
-        daemon.server.ask("/metrics", None)?;
-        wait_for(&daemon, tier, &mut clock)?;
+        // One leaves in the middle of a reply.
+        daemon.send_post("/v1/completions", &completion(3000)).until("data: ");
+        daemon.get("/metrics");
+        daemon
+            .wait_for(tier, |status| status["tier"] == tier && status["requests"]["running"] == 0);
         clock.wait_until(next);
-        let footprint = Footprint::of(daemon.pid())?;
+        let footprint = Footprint::of(daemon.child.id())?;
         readings.push(footprint);
         if (turn + 1) * PARTS / turns > turn * PARTS / turns {
             println!(
@@ -61,11 +62,9 @@ pub(crate) fn soak(
             );
         }
     }
-    drop(daemon);
-    let verified = Command::new(tools.tiershift)
-        .args(["verify"])
-        .arg(folder.path().join("recordings"))
-        .status()?;
+    daemon.stop();
+    let verified =
+        Command::new(tools.tiershift).args(["verify"]).arg(folder.join("recordings")).status()?;
     Ok(judge(&readings) && verified.success())
 }
 
@@ -93,40 +92,8 @@ fn judge(readings: &[Footprint]) -> bool {
     is_steady
 }
 
-/// Leaves in the middle of a reply.
-fn hang_up(server: &Server) -> Result<(), Box<dyn Error>> {
-    let mut stream = server.send("/v1/completions", Some(&completion(3000)))?;
-    let mut bytes = [0; 1024];
-    let mut read = Vec::new();
-    while !String::from_utf8_lossy(&read).contains("data: ") {
-        let count = stream.read(&mut bytes)?;
-        if count == 0 {
-            return Err(String::from_utf8_lossy(&read).into());
-        }
-        read.extend(&bytes[..count]);
-    }
-    Ok(())
-}
-
 fn completion(tokens: u32) -> String {
     format!("{{\"prompt\":\"the cat\",\"stream\":true,\"max_tokens\":{tokens}}}")
-}
-
-/// Waits until a tier serves and nothing else runs.
-fn wait_for(daemon: &Daemon, tier: &str, clock: &mut SystemClock) -> Result<(), Box<dyn Error>> {
-    let end = clock.now() + PATIENCE;
-    loop {
-        let reply = daemon.server.ask("/status", None)?;
-        let body = reply.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        let status: Value = serde_json::from_str(body)?;
-        if status["tier"] == tier && status["requests"]["running"] == 0 {
-            return Ok(());
-        }
-        if clock.now() > end {
-            return Err(format!("no switch to {tier}: {status:#}").into());
-        }
-        clock.wait_until(clock.now() + POLL);
-    }
 }
 
 /// Up and down by command only; segments of which many are finished and packed in an hour.
@@ -150,8 +117,3 @@ const PARTS: u128 = 20;
 
 /// What the allocator may move by. Chosen: in an hour with a switch every 10 s a leak of 6 KiB a switch is more.
 const SPARE_KIB: u64 = 1 << 10;
-
-/// Chosen: how long a switch may take on a machine that is busy with something else.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-const POLL: Duration = Duration::from_millis(100);

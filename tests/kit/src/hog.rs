@@ -7,34 +7,34 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tiershift::probe::clock::SystemClock;
-use tiershift::probe::system::{OwnProcesses, SystemProbe};
-use tiershift_core::probe::Probe;
-use tiershift_core::sample::Space;
-use tiershift_core::time::{Clock, Timestamp};
+use tiershift_core::time::Clock;
 use tiershift_core::units::Bytes;
 
-use crate::live::daemon::{PATIENCE, POLL};
+use crate::wait::wait_for;
 
 /// Takes memory and gives it back. Dropped, it gives all back.
-pub(super) struct Hog {
+#[derive(Debug)]
+pub struct Hog {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     /// One at a time on a machine: two would each take the other's memory for the level.
     _alone: File,
 }
 
+#[derive(Debug)]
 struct Shared {
     /// Where the others' use is to be [bytes].
     level: AtomicU64,
     others: AtomicU64,
     /// Whose processes are not the others.
-    own: Mutex<OwnProcesses>,
+    own: Mutex<Vec<u32>>,
     is_over: AtomicBool,
 }
 
 impl Hog {
-    /// Begins with nothing.
-    pub(super) fn start() -> Self {
+    /// Begins with nothing. `others` measures how much of the memory belongs to others than these processes and their
+    /// descendants.
+    pub fn start(others: impl FnMut(&[u32]) -> Bytes + Send + 'static) -> Self {
         let alone = File::create(std::env::temp_dir().join("tiershift-hog.lock")).unwrap();
         alone.lock().unwrap();
         let shared = Arc::new(Shared {
@@ -45,26 +45,25 @@ impl Hog {
         });
         let thread = std::thread::spawn({
             let shared = Arc::clone(&shared);
-            move || shared.run()
+            move || shared.run(others)
         });
         Self { shared, thread: Some(thread), _alone: alone }
     }
 
     /// Says whose memory is not the others': this process's and its descendants'.
-    pub(super) fn spare(&self, pid: u32) {
-        *self.shared.own.lock().unwrap_or_else(PoisonError::into_inner) = OwnProcesses::new([pid]);
+    pub fn spare(&self, pid: u32) {
+        *self.shared.own.lock().unwrap_or_else(PoisonError::into_inner) = vec![pid];
     }
 
     /// Goes to a level, and waits until it is there.
     #[track_caller]
-    pub(super) fn hold(&self, level: Bytes) {
+    pub fn hold(&self, level: Bytes) {
         self.shared.level.store(level.get(), Ordering::Relaxed);
-        let mut clock = SystemClock::start();
-        let others = || Bytes::new(self.shared.others.load(Ordering::Relaxed));
-        while others().abs_diff(level) > CHUNK + CHUNK {
-            assert!(clock.now() < Timestamp::ZERO + PATIENCE, "{} is not {level}", others());
-            clock.wait_until(clock.now() + POLL);
-        }
+        wait_for(|| {
+            let others = Bytes::new(self.shared.others.load(Ordering::Relaxed));
+            let is_there = others.abs_diff(level) <= CHUNK + CHUNK;
+            if is_there { Ok(()) } else { Err(format!("others use {others} and not {level}")) }
+        });
     }
 }
 
@@ -76,14 +75,12 @@ impl Drop for Hog {
 }
 
 impl Shared {
-    fn run(&self) {
-        let mut probe = SystemProbe::new();
+    fn run(&self, mut measure: impl FnMut(&[u32]) -> Bytes) {
         let mut clock = SystemClock::start();
         let mut held: Vec<Vec<u8>> = Vec::new();
         while !self.is_over.load(Ordering::Relaxed) {
-            probe
-                .set_own_processes(self.own.lock().unwrap_or_else(PoisonError::into_inner).clone());
-            let others = space(&mut probe).others;
+            let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let others = measure(&own);
             self.others.store(others.get(), Ordering::Relaxed);
             let level = Bytes::new(self.level.load(Ordering::Relaxed));
             if others + CHUNK <= level {
@@ -94,12 +91,6 @@ impl Shared {
             }
         }
     }
-}
-
-/// Returns the machine's memory now.
-pub(super) fn space(probe: &mut SystemProbe) -> Space {
-    let sample = probe.sample(SystemClock::start().now()).unwrap();
-    sample.memory.expect("Linux tells of its memory")
 }
 
 /// Large enough that the allocator maps and unmaps each by itself.

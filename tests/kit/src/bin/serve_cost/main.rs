@@ -14,13 +14,32 @@ use std::time::Duration;
 
 use tiershift::probe::clock::SystemClock;
 use tiershift_core::time::{Clock, SpanText};
+use tiershift_testkit::daemon::{Builder, Daemon};
+use tiershift_testkit::engine::LlamaServer;
+use tiershift_testkit::process::{Footprint, children};
+use tiershift_testkit::server::Server;
 
-use crate::daemon::{Daemon, Engine, Server, Tools};
-use crate::footprint::Footprint;
-
-mod daemon;
-mod footprint;
 mod soak;
+
+/// The programs to measure with.
+#[derive(Clone, Copy, Debug)]
+struct Tools<'a> {
+    tiershift: &'a Path,
+    engine: &'a Path,
+}
+
+impl Tools<'_> {
+    /// Returns how to start a daemon in a folder with `models`.
+    fn daemon(&self, folder: &Path) -> Builder {
+        self.plain_daemon(folder).engine(self.engine).arguments("--models models")
+    }
+
+    /// llama-server's threads wait for each other in turns of a loop, so that two of them on a busy machine answer in
+    /// seconds what one answers in milliseconds; and it is not what is measured.
+    fn plain_daemon(&self, folder: &Path) -> Builder {
+        Daemon::builder(self.tiershift, folder).variable("LLAMA_ARG_THREADS", "1")
+    }
+}
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -41,23 +60,22 @@ fn run(words: &[String]) -> Result<bool, Box<dyn Error>> {
         Path::new(word).canonicalize().map_err(|error| format!("`{word}`: {error}"))
     };
     let [tiershift, engine, models] = [path(tiershift)?, path(engine)?, path(models)?];
-    let tools = |models| Tools { tiershift: &tiershift, engine: &engine, models };
+    let tools = Tools { tiershift: &tiershift, engine: &engine };
     match mode {
         [] => {
-            let smallest = smallest(&models, 1)?;
-            measure_replies(tools(smallest.path()))?;
-            measure_recorder(tools(smallest.path()))?;
+            measure_replies(tools, smallest(&models, 1)?.path())?;
+            measure_recorder(tools, smallest(&models, 1)?.path())?;
             Ok(true)
         }
-        [mode, span, period] if mode == "soak" => {
-            let (SpanText(span), SpanText(period)) = (span.parse()?, period.parse()?);
-            soak::soak(tools(smallest(&models, 2)?.path()), span, period)
+        [mode, total, period] if mode == "soak" => {
+            let (SpanText(total), SpanText(period)) = (total.parse()?, period.parse()?);
+            soak::soak(tools, smallest(&models, 2)?.path(), total, period)
         }
         _ => Err(usage.into()),
     }
 }
 
-/// Returns a folder with links to the smallest models of another: a daemon of its own can serve from it.
+/// Returns a folder to serve from: its `models` are links to the smallest models of another.
 fn smallest(models: &Path, count: usize) -> Result<tempfile::TempDir, Box<dyn Error>> {
     let mut found: Vec<(u64, PathBuf)> = Vec::new();
     for entry in fs::read_dir(models)? {
@@ -71,25 +89,25 @@ fn smallest(models: &Path, count: usize) -> Result<tempfile::TempDir, Box<dyn Er
         return Err(format!("`{}` has {} models of {count}", models.display(), found.len()).into());
     }
     let folder = tempfile::tempdir()?;
+    fs::create_dir(folder.path().join("models"))?;
     for (_, path) in found.iter().take(count) {
         let name = path.file_name().ok_or("a file has a name")?;
-        symlink(path, folder.path().join(name))?;
+        symlink(path, folder.path().join("models").join(name))?;
     }
     Ok(folder)
 }
 
 /// Prints what a daemon that records adds to a reply, and what it takes when it rests.
-fn measure_replies(tools: Tools<'_>) -> Result<(), Box<dyn Error>> {
-    let folder = tempfile::tempdir()?;
-    let daemon = Daemon::start(tools, folder.path(), &["--log", "recordings"])?;
+fn measure_replies(tools: Tools<'_>, folder: &Path) -> Result<(), Box<dyn Error>> {
+    let daemon = tools.daemon(folder).arguments("--log recordings").start();
     // The first request waits for the model.
-    reply(&daemon.server)?;
-    let engine = daemon.engine()?;
+    reply(&daemon)?;
+    let engine = model_server(daemon.child.id())?;
     println!(
         "completions of one token, each client now bare, now through the daemon, p50 and p99:"
     );
     for (clients, pace) in [(1, Duration::ZERO), (CLIENTS, PACE)] {
-        let [bare, through] = paced([&engine, &daemon.server], clients, pace)?.map(|mut spans| {
+        let [bare, through] = paced([&engine, &daemon], clients, pace)?.map(|mut spans| {
             spans.sort();
             [50, 99].map(|percent| spans[(spans.len() - 1) * percent / 100].as_secs_f64() * 1000.0)
         });
@@ -103,7 +121,7 @@ fn measure_replies(tools: Tools<'_>) -> Result<(), Box<dyn Error>> {
             through[1] - bare[1],
         );
     }
-    let pid = daemon.pid();
+    let pid = daemon.child.id();
     let mut clock = SystemClock::start();
     let before = ticks(pid)?;
     clock.wait_until(clock.now() + REST);
@@ -150,14 +168,17 @@ fn paced(
 }
 
 /// Prints how many requests a second a server completes bare, through a daemon without a recorder, and through one with.
-fn measure_recorder(tools: Tools<'_>) -> Result<(), Box<dyn Error>> {
-    let folder = tempfile::tempdir()?;
+fn measure_recorder(tools: Tools<'_>, folder: &Path) -> Result<(), Box<dyn Error>> {
     // One server for all: two of the same model differ by several percent.
-    let engine = Engine::start(tools)?;
-    let plain = Daemon::before(tools, &engine.server, folder.path(), &[])?;
-    let recorded = Daemon::before(tools, &engine.server, folder.path(), &["--log", "recordings"])?;
-    let servers = [&engine.server, &plain.server, &recorded.server];
-    let pids = [plain.pid(), recorded.pid()];
+    let model = fs::read_dir(folder.join("models"))?.next().ok_or("there is a model")??.path();
+    let model = model.to_str().ok_or("a path in UTF-8")?;
+    let engine = LlamaServer::start(tools.engine, &["--parallel", "4", "--model", model]);
+    let plain = tools.plain_daemon(folder).arguments(&format!("--server {}", engine.url()));
+    let plain = plain.start();
+    let recorded = tools.plain_daemon(folder).arguments(&format!("--server {}", engine.url()));
+    let recorded = recorded.arguments("--log recordings").start();
+    let servers: [&Server; 3] = [&engine, &plain, &recorded];
+    let pids = [plain.child.id(), recorded.child.id()];
     let mut spent = [Duration::ZERO; 3];
     let mut rounds = Vec::new();
     let before = [ticks(pids[0])?, ticks(pids[1])?];
@@ -211,8 +232,23 @@ fn crowd(server: &Server) -> Result<(), String> {
 fn reply(server: &Server) -> Result<Duration, Box<dyn Error>> {
     let clock = SystemClock::start();
     let begin = clock.now();
-    server.ask("/v1/completions", Some(r#"{"prompt":"a","max_tokens":1}"#))?;
-    Ok(clock.now().since(begin))
+    let reply = server.post("/v1/completions", r#"{"prompt":"a","max_tokens":1}"#);
+    let span = clock.now().since(begin);
+    if reply.starts_with("HTTP/1.1 200 ") { Ok(span) } else { Err(reply.into()) }
+}
+
+/// Returns the server of the model that a daemon has started. What its clients need to know stands with its process.
+fn model_server(daemon: u32) -> Result<Server, Box<dyn Error>> {
+    for id in children(daemon) {
+        let line = fs::read_to_string(format!("/proc/{id}/cmdline"))?;
+        if let Some(port) = line.split('\0').skip_while(|word| *word != "--port").nth(1) {
+            let variables = fs::read_to_string(format!("/proc/{id}/environ"))?;
+            let mut variables = variables.split('\0');
+            let key = variables.find_map(|word| word.strip_prefix("LLAMA_API_KEY="));
+            return Ok(Server { port: port.parse()?, key: key.map(str::to_owned) });
+        }
+    }
+    Err("it has no model".into())
 }
 
 fn ticks(pid: u32) -> Result<u64, Box<dyn Error>> {

@@ -1,12 +1,11 @@
-//! Plays a live log again in the simulator, and prints both side by side: `sim_against_live LOG CATALOG`.
+//! The simulator against the machine: a live log is played again with what was measured.
 //!
-//! LOG was written by `tiershift serve --log`, CATALOG by `tiershift calibrate`. The requests, the tiers that were
-//! asked for and the others' use come from the log; loads and replies take what the catalog says, and what its comments
-//! say of the machine. Model files are in the page cache, as they are when the daemon has run before.
+//! The requests, the tiers that were asked for and the others' use come from the log; loads and replies take what the
+//! catalog says, and what its comments say of the machine. Model files are in the page cache, as they are when the daemon
+//! has run before.
 
 use std::error::Error;
 use std::path::Path;
-use std::process::ExitCode;
 
 use tiershift::log::LogReader;
 use tiershift::scenario;
@@ -21,23 +20,11 @@ use tiershift_core::event::{Event, Observe, Output, Record};
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
-fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let [log, catalog] = words.as_slice() else {
-        eprintln!("usage: sim_against_live LOG CATALOG");
-        return ExitCode::from(2);
-    };
-    match compare(Path::new(log), Path::new(catalog)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-/// Prints both runs, and returns whether they switched alike.
+/// Plays the log of a daemon again with the catalog of a calibration, prints both runs side by side, and returns whether
+/// they switched alike.
+///
+/// # Errors
+/// Files that cannot be read, and a catalog that was not made by `tiershift calibrate`.
 pub fn compare(log: &Path, catalog: &Path) -> Result<bool, Box<dyn Error>> {
     let name = catalog.display().to_string();
     let text = std::fs::read_to_string(catalog)?;

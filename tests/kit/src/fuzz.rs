@@ -1,4 +1,5 @@
-//! What is done with hostile bytes: the fuzz targets run it on what they invent, `tests/it/fuzz.rs` on what they found.
+//! What is done with hostile bytes: the fuzz targets (`fuzz/`) run it on what they invent, `tests/it/fuzz.rs` on what they
+//! found.
 //!
 //! Nothing may panic, hang or take memory without bound. What is read must also make sense: moments in order, and the
 //! same again when it is written and read.
