@@ -17,6 +17,23 @@ use crate::units::{Bytes, Percent};
 #[serde(transparent)]
 pub struct Rung(pub u8);
 
+/// Names a ladder of a run. There is one today; a log of several would name each.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct LadderId(pub u8);
+
+impl LadderId {
+    /// The one that a run has, where it has one only. Logs leave it out.
+    pub const FIRST: Self = Self(0);
+
+    /// Returns whether it is the first.
+    pub fn is_first(&self) -> bool {
+        *self == Self::FIRST
+    }
+}
+
 impl Rung {
     /// The lowest rung: nothing is loaded.
     pub const NONE: Self = Self(0);

@@ -337,6 +337,7 @@ pub struct ControllerError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::LadderId;
     use crate::event::Command;
     use crate::machine::MachineClass;
     use crate::settings::RawSettings;
@@ -358,11 +359,16 @@ mod tests {
     }
 
     fn switched(to: u8) -> Output {
-        Output::Switched { from: Rung::NONE, to: Rung(to), took: Duration::ZERO }
+        Output::Switched {
+            ladder: LadderId::FIRST,
+            from: Rung::NONE,
+            to: Rung(to),
+            took: Duration::ZERO,
+        }
     }
 
     fn serving(rung: u8) -> Output {
-        Output::Serving { rung: Rung(rung) }
+        Output::Serving { ladder: LadderId::FIRST, rung: Rung(rung) }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::Rung;
+use crate::catalog::{LadderId, Rung};
 use crate::decision::{Decision, Reason};
 use crate::model::ModelId;
 use crate::request::{End, Request, RequestId};
@@ -207,11 +207,17 @@ pub enum Output {
     },
     /// Requests are served from this rung from now on; none while a switch has nothing to serve with.
     Serving {
+        /// The ladder that the rung is of.
+        #[serde(default, skip_serializing_if = "LadderId::is_first")]
+        ladder: LadderId,
         /// The rung.
         rung: Rung,
     },
     /// A switch of models is complete, or was given up (then `to` is `from`).
     Switched {
+        /// The ladder that the rungs are of.
+        #[serde(default, skip_serializing_if = "LadderId::is_first")]
+        ladder: LadderId,
         /// The rung before.
         from: Rung,
         /// The rung that serves now.

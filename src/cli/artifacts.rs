@@ -14,7 +14,7 @@ use tiershift_core::time::{Timestamp, from_secs_f64};
 
 use crate::files::whole_file::unfinished::Unfinished;
 use crate::log::{Header, LogLevel, LogWriter};
-use crate::report::{DecisionsCsv, PlotData, plot};
+use crate::report::{PlotData, decisions, plot};
 use crate::summary::Summary;
 
 /// The files of a run, while it lasts.
@@ -24,13 +24,11 @@ pub(super) struct Artifacts {
     unfinished: Unfinished,
     title: String,
     log: Option<LogWriter<BufWriter<File>>>,
-    decisions: DecisionsCsv,
     plot: PlotData,
 }
 
 impl Observe for Artifacts {
     fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
-        self.decisions.observe(at, event);
         self.plot.observe(at, event);
         if let Some(log) = &mut self.log {
             log.observe(at, event);
@@ -80,7 +78,6 @@ impl Artifacts {
             beside,
             title: header.name.clone(),
             log,
-            decisions: DecisionsCsv::new(&catalog),
             plot: PlotData::new(&catalog, &settings),
         })
     }
@@ -97,7 +94,7 @@ impl Artifacts {
             fs::write(self.beside.path().join(name), bytes).with_context(failed)
         };
         write("summary.json", summary.to_json().as_bytes())?;
-        write("decisions.csv", &self.decisions.finish())?;
+        write("decisions.csv", &decisions::csv(self.plot.timeline()))?;
         write("decisions.svg", plot::svg(&self.title, &self.plot, summary).as_bytes())?;
         #[cfg(feature = "png")]
         write("decisions.png", &plot::png(&self.title, &self.plot, summary))?;

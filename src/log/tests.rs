@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use tiershift_core::catalog::Rung;
+use tiershift_core::catalog::{LadderId, Rung};
 use tiershift_core::decision::{Action, Decision, Gate, GateName, Measure, Reason, Urgency};
 use tiershift_core::event::{
     Adopted, Command, Event, Input, Notice, Outcome, Output, Record, Verdict,
@@ -149,7 +149,12 @@ fn every_shape() -> Vec<Record> {
             ended(End::Cancelled { by: CancelledBy::DrainDeadline }),
             ended(End::Rejected { reason: Rejection::QueueFull, retry_after: Some(second) }),
             ended(End::Rejected { reason: Rejection::Unservable, retry_after: None }),
-            output(Output::Switched { from: Rung::NONE, to, took: second }),
+            output(Output::Switched {
+                ladder: LadderId::FIRST,
+                from: Rung::NONE,
+                to,
+                took: second,
+            }),
             output(Output::Notice(Notice::Degraded {
                 from: to,
                 to: Rung(1),

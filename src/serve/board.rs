@@ -363,7 +363,7 @@ impl Board {
                     End::Rejected { .. } => &mut self.rejected,
                 } += 1;
             }
-            Output::Serving { rung } => {
+            Output::Serving { rung, .. } => {
                 self.serving = *rung;
                 let text = match self.catalog.primary(*rung) {
                     Some(model) => format!("{} with {}", model.tier, model.id),

@@ -180,7 +180,7 @@ impl Checker {
                     self.last_change = Some(now);
                 }
             }
-            Output::Serving { rung } => self.recovery.serves(*rung),
+            Output::Serving { rung, .. } => self.recovery.serves(*rung),
             Output::Accepted { .. } | Output::Notice(_) => {}
         }
     }
@@ -414,6 +414,7 @@ const RELIEF_SAMPLES: u32 = 4;
 
 #[cfg(test)]
 mod tests {
+    use tiershift_core::catalog::LadderId;
     use tiershift_core::decision::Urgency;
     use tiershift_core::machine::MachineClass;
     use tiershift_core::request::Request;
@@ -552,7 +553,7 @@ mod tests {
         }
         check(
             |c| {
-                c.output(zero, &Output::Serving { rung: Rung(1) });
+                c.output(zero, &Output::Serving { ladder: LadderId::FIRST, rung: Rung(1) });
                 // Back-off may ask for two hours, the reversal window for a quarter more, and a little is for the rest.
                 for step in 0..(140 * 60 / 2) {
                     c.input(at(step * 2), &memory(4, 2));

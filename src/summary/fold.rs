@@ -219,7 +219,7 @@ impl Fold {
             Output::Command(command) => self.command(now, command),
             Output::Accepted { .. } => self.summary.requests.accepted += 1,
             Output::Ended { end, .. } => self.ended(end),
-            Output::Serving { rung } => self.serve_from(now, *rung),
+            Output::Serving { rung, .. } => self.serve_from(now, *rung),
             Output::Switched { from, to, .. } => self.switched(now, *from, *to),
             Output::Decision(_) | Output::Notice(_) => {}
         }

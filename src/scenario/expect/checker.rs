@@ -270,7 +270,7 @@ const NO_TIER: &str = "none";
 mod tests {
     use std::time::Duration;
 
-    use tiershift_core::catalog::Rung;
+    use tiershift_core::catalog::{LadderId, Rung};
     use tiershift_core::decision::{Action, Decision, Reason, Urgency};
     use tiershift_core::event::{Command, Event, Input, Notice, Outcome, Verdict};
     use tiershift_core::model::ModelId;
@@ -311,6 +311,7 @@ mod tests {
 
     fn switched(from: u8, to: u8) -> Event {
         Event::Output(Output::Switched {
+            ladder: LadderId::FIRST,
             from: Rung(from),
             to: Rung(to),
             took: Duration::from_secs(1),

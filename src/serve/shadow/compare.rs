@@ -245,7 +245,7 @@ impl Observe for Side {
                     Action::Upgrade { to } | Action::Downgrade { to, .. } => self.goal = to,
                 }
             }
-            Output::Serving { rung } => self.serving = *rung,
+            Output::Serving { rung, .. } => self.serving = *rung,
             // A switch may come to something else than was decided.
             Output::Switched { to, .. } => self.goal = *to,
             Output::Command(_)

@@ -5,7 +5,7 @@ use tiershift_core::time::{Timestamp, nanos};
 /// A series of any length in at most [`MOST_CELLS`] cells of equal width. The width doubles when the cells do
 /// not suffice, so that a month costs what ten minutes cost.
 #[derive(Clone, Debug)]
-pub(super) struct Columns {
+pub(in crate::report) struct Columns {
     /// A cell is `2^shift` ns wide.
     shift: u32,
     /// Cell `i` holds what happened from `i << shift` on.
@@ -16,10 +16,10 @@ pub(super) struct Columns {
 
 /// What happened in a column of time. Empty while `min > max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cell {
-    pub(super) min: u64,
-    pub(super) max: u64,
-    pub(super) last: u64,
+pub(in crate::report) struct Cell {
+    pub(in crate::report) min: u64,
+    pub(in crate::report) max: u64,
+    pub(in crate::report) last: u64,
     sum: u64,
     count: u64,
 }
@@ -32,16 +32,16 @@ impl Cell {
     }
 
     /// Returns the mean of the values, each counted once, or over time where they were steps.
-    pub(super) fn mean(&self) -> u64 {
+    pub(in crate::report) fn mean(&self) -> u64 {
         self.sum.checked_div(self.count).unwrap_or(self.last)
     }
 
     /// Returns the cell with its edge drawn out to the value before it, so that steps are connected.
-    pub(super) fn connected(self, before: u64) -> Self {
+    pub(in crate::report) fn connected(self, before: u64) -> Self {
         Self { min: self.min.min(before), max: self.max.max(before), ..self }
     }
 
-    pub(super) fn hold(value: u64) -> Self {
+    pub(in crate::report) fn hold(value: u64) -> Self {
         Self { min: value, max: value, last: value, sum: value, count: 1 }
     }
 
@@ -68,7 +68,7 @@ impl Default for Columns {
 
 impl Columns {
     /// Adds a value that stands until the next one: means are then over time, and not over values.
-    pub(super) fn step(&mut self, at: Timestamp, value: u64) {
+    pub(in crate::report) fn step(&mut self, at: Timestamp, value: u64) {
         if let Some((since, before)) = self.standing {
             self.reach(at);
             let mut from = since.as_nanos();
@@ -90,7 +90,7 @@ impl Columns {
         );
     }
 
-    pub(super) fn add(&mut self, at: Timestamp, value: u64) {
+    pub(in crate::report) fn add(&mut self, at: Timestamp, value: u64) {
         self.reach(at);
         self.put((at.as_nanos() >> self.shift) as usize, Cell::hold(value));
     }
@@ -109,11 +109,11 @@ impl Columns {
         self.cells[place] = self.cells[place].join(cell);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::report) fn is_empty(&self) -> bool {
         self.cells.is_empty()
     }
 
-    pub(super) fn max(&self) -> u64 {
+    pub(in crate::report) fn max(&self) -> u64 {
         self.cells.iter().map(|cell| cell.max).max().unwrap_or(0)
     }
 
@@ -124,7 +124,11 @@ impl Columns {
     }
 
     /// Returns what each of `scale.pixels` columns shows, each value held until the next, but not through a gap.
-    pub(super) fn held(&self, scale: Scale, gaps: &[(Timestamp, Timestamp)]) -> Vec<Option<Cell>> {
+    pub(in crate::report) fn held(
+        &self,
+        scale: Scale,
+        gaps: &[(Timestamp, Timestamp)],
+    ) -> Vec<Option<Cell>> {
         let mut out = self.points(scale);
         let mut value = None;
         let last = self.cells.len() as u64;
@@ -148,7 +152,7 @@ impl Columns {
     }
 
     /// Returns what happened in each of `scale.pixels` columns, and nothing between.
-    pub(super) fn points(&self, scale: Scale) -> Vec<Option<Cell>> {
+    pub(in crate::report) fn points(&self, scale: Scale) -> Vec<Option<Cell>> {
         let mut out: Vec<Option<Cell>> = vec![None; scale.pixels];
         for (place, cell) in (0u64..).zip(&self.cells) {
             if !cell.is_empty() {
@@ -163,18 +167,18 @@ impl Columns {
 
 /// How time becomes columns of pixels.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scale {
+pub(in crate::report) struct Scale {
     /// The last moment on the axis.
-    pub(super) end: Timestamp,
+    pub(in crate::report) end: Timestamp,
     /// Columns.
-    pub(super) pixels: usize,
+    pub(in crate::report) pixels: usize,
     /// Whether the last value holds to the end of the axis.
-    pub(super) holds_to_end: bool,
+    pub(in crate::report) holds_to_end: bool,
 }
 
 impl Scale {
     /// Returns the column of a moment; what lies behind the end is in the last one.
-    pub(super) fn pixel(self, at: Timestamp) -> usize {
+    pub(in crate::report) fn pixel(self, at: Timestamp) -> usize {
         let end = u128::from(self.end.as_nanos().max(1));
         let x = u128::from(at.as_nanos()) * (self.pixels as u128 - 1) / end;
         (x as usize).min(self.pixels - 1)
@@ -183,7 +187,7 @@ impl Scale {
 
 /// Latencies a column: the median to an eighth of an octave, the largest exactly.
 #[derive(Clone, Debug)]
-pub(super) struct SpanColumns {
+pub(in crate::report) struct SpanColumns {
     shift: u32,
     cells: Vec<SpanCell>,
 }
@@ -202,7 +206,7 @@ impl Default for SpanColumns {
 }
 
 impl SpanColumns {
-    pub(super) fn add(&mut self, at: Timestamp, span: std::time::Duration) {
+    pub(in crate::report) fn add(&mut self, at: Timestamp, span: std::time::Duration) {
         while at.as_nanos() >> self.shift >= MOST_SPAN_CELLS {
             self.halve();
         }
@@ -215,7 +219,7 @@ impl SpanColumns {
         self.cells[place].max = self.cells[place].max.max(micros);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::report) fn is_empty(&self) -> bool {
         self.cells.is_empty()
     }
 
@@ -235,7 +239,7 @@ impl SpanColumns {
     }
 
     /// Returns (first column, last column, median, maximum) in microseconds of each cell that is not empty.
-    pub(super) fn blocks(&self, scale: Scale) -> Vec<(usize, usize, u64, u64)> {
+    pub(in crate::report) fn blocks(&self, scale: Scale) -> Vec<(usize, usize, u64, u64)> {
         let block = |(place, cell): (u64, &SpanCell)| {
             let median = cell.median()?;
             let edge = |place: u64| scale.pixel(cell_start(place, self.shift));
