@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tiershift_core::policy::Registry;
 use tiershift_core::setup::Setup;
 
 use crate::files::document::DocumentError;
@@ -102,7 +103,7 @@ impl Scenario {
 ///
 /// # Errors
 /// What cannot be read, is no TOML, or cannot be meant; with its place and a remedy.
-pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
+pub fn load(path: &Path, policies: &Registry) -> Result<Scenario, ScenarioError> {
     let name = path.display().to_string();
     let bytes =
         read_small(path).map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?;
@@ -110,7 +111,7 @@ pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
         path: path.to_owned(),
         offset: error.utf8_error().valid_up_to(),
     })?;
-    parse(&text, &name, path.parent().unwrap_or(Path::new("")))
+    parse(&text, &name, path.parent().unwrap_or(Path::new("")), policies)
 }
 
 /// Checks a scenario's text. `name` is what errors print, and its file stem names the scenario; files that it
@@ -118,8 +119,13 @@ pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
 ///
 /// # Errors
 /// See [`load`].
-pub fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario, ScenarioError> {
-    check::parse(text, name, base_dir)
+pub fn parse(
+    text: &str,
+    name: &str,
+    base_dir: &Path,
+    policies: &Registry,
+) -> Result<Scenario, ScenarioError> {
+    check::parse(text, name, base_dir, policies)
 }
 
 /// Returns the JSON Schema of a scenario file.

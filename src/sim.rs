@@ -22,6 +22,7 @@ use std::time::Duration;
 use tiershift_core::controller::{Controller, ControllerError, Detail};
 use tiershift_core::driver::{self, Livelock};
 use tiershift_core::event::{EventRef, Observe};
+use tiershift_core::policy::Registry;
 use tiershift_core::settings::SettingsError;
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
@@ -69,22 +70,23 @@ impl Situation {
     }
 }
 
-/// Plays a situation before observers. Without any, and with [`Detail::Silent`], a run costs no more than its decisions.
+/// Plays a situation before observers, under the policy that its settings name. Without any, and with [`Detail::Silent`], a run costs no more than its decisions.
 ///
 /// # Errors
-/// Settings that do not suit the machine or the catalog; a trace that breaks off; a livelock.
+/// A policy that is unknown; settings that do not suit the machine or the catalog; a trace that breaks off; a livelock.
 pub fn simulate(
     situation: Situation,
+    policies: &Registry,
     detail: Detail,
     observers: &mut [&mut dyn Observe],
 ) -> Result<Summary, SimulationError> {
     let settings = situation.setup.checked_settings()?;
     let catalog = situation.setup.catalog.clone();
-    let mut controller = Controller::new(&settings, &catalog, detail)?;
+    let mut controller = Controller::new(&settings, &catalog, detail, policies)?;
     let until = situation.duration.map_or(Timestamp::MAX, |span| Timestamp::ZERO + span);
     let mut stands = Stands {
         fold: Fold::new(&catalog, settings.raw().reversal_window.0),
-        checker: Checker::new(&settings, &catalog),
+        checker: Checker::new(&settings, &catalog, controller.promises()),
         observers,
     };
     let mut world = SimulatedWorld::new(situation, &settings);

@@ -1,5 +1,6 @@
 //! Policy files: the settings of the policy and the manager.
 
+use tiershift_core::policy::Registry;
 use tiershift_core::settings::RawSettings;
 
 use crate::files::document::{Document, DocumentError};
@@ -9,9 +10,12 @@ use crate::files::schema;
 /// [`Settings::new`](tiershift_core::settings::Settings::new).
 ///
 /// # Errors
-/// What is not TOML or not a policy, with its position and a remedy.
-pub fn parse(text: &str, name: &str) -> Result<RawSettings, DocumentError> {
-    Document::new(name, text).read(&[])
+/// What is not TOML or not a policy that there is, with its position and a remedy.
+pub fn parse(text: &str, name: &str, policies: &Registry) -> Result<RawSettings, DocumentError> {
+    let document = Document::new(name, text);
+    let settings: RawSettings = document.read(&[])?;
+    document.check_policy(None, &settings.policy, policies)?;
+    Ok(settings)
 }
 
 /// Returns the JSON Schema of a policy file.

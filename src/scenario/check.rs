@@ -5,8 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use tiershift_core::catalog::Catalog;
+use tiershift_core::decision::Code;
 use tiershift_core::machine::Machine;
 use tiershift_core::model::ModelId;
+use tiershift_core::policy::Registry;
 use tiershift_core::request::Target;
 use tiershift_core::settings::{RawSettings, Settings};
 use tiershift_core::setup::Setup;
@@ -27,10 +29,15 @@ use crate::sim::workload::{Arrivals, RawWorkload, Tokens, Workload};
 
 mod traces;
 
-pub(super) fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario, ScenarioError> {
+pub(super) fn parse(
+    text: &str,
+    name: &str,
+    base_dir: &Path,
+    policies: &Registry,
+) -> Result<Scenario, ScenarioError> {
     let document = Document::new(name, text);
     let raw = read(&document)?;
-    let check = Check { document, raw: &raw, base_dir };
+    let check = Check { document, raw: &raw, base_dir, policies };
     let mut digest = blake3::Hasher::new_derive_key("tiershift 2026-11 digest of a scenario");
     digest.update(raw.to_toml().expect("what was read can be written").as_bytes());
     let machine = check.machine()?;
@@ -38,6 +45,7 @@ pub(super) fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario,
     let duration = check.duration()?;
     let catalog = check.catalog(&machine, &mut digest)?;
     check.named_tiers(&catalog)?;
+    let codes = check.policy(&settings, &machine, &catalog)?;
     let seed = Seed(raw.seed);
     let mut layers: Vec<Layer> = raw
         .backgrounds
@@ -57,7 +65,7 @@ pub(super) fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario,
     actions.sort_by_key(|action| action.at);
     let physics =
         raw.physics.check().map_err(|(key, want)| check.refuse_in("physics", key, want))?;
-    check.expect(&catalog)?;
+    check.expect(&catalog, codes)?;
     check.baseline()?;
     Ok(Scenario {
         name: Path::new(name)
@@ -82,6 +90,7 @@ struct Check<'a> {
     document: Document<'a>,
     raw: &'a RawScenario,
     base_dir: &'a Path,
+    policies: &'a Registry,
 }
 
 impl Check<'_> {
@@ -156,6 +165,22 @@ impl Check<'_> {
             self.document.refuse_table("policy", &error.to_string(), &remedy)
         })?;
         Ok(settings)
+    }
+
+    /// Builds the policy as the run will, which checks its own options, and returns the codes of its own reasons.
+    fn policy(
+        &self,
+        raw: &RawSettings,
+        machine: &Machine,
+        catalog: &Catalog,
+    ) -> Result<&'static [Code], DocumentError> {
+        self.document.check_policy(Some("policy"), &raw.policy, self.policies)?;
+        let settings = Settings::new(raw.clone(), machine.class());
+        let settings = settings.expect("these settings have been checked for this machine");
+        self.policies.build(&settings, catalog).map(|policy| policy.codes()).map_err(|error| {
+            let remedy = format!("this is the policy `{}`", raw.policy.name());
+            self.document.refuse_in("policy.options", "options", &error.to_string(), &remedy)
+        })
     }
 
     /// Checks the tiers that the policy names, which only the catalog can tell.
@@ -349,7 +374,7 @@ impl Check<'_> {
         Ok(Action { at, kind })
     }
 
-    fn expect(&self, catalog: &Catalog) -> Result<(), DocumentError> {
+    fn expect(&self, catalog: &Catalog, codes: &[Code]) -> Result<(), DocumentError> {
         let expect = &self.raw.expect;
         let refuse = |key: &str, title: &str, remedy: &str| {
             Err(self.document.refuse_in("expect", key, title, remedy))
@@ -365,7 +390,7 @@ impl Check<'_> {
             }
         }
         for (key, pattern) in expect.patterns() {
-            if let Some(mistake) = pattern.mistake(catalog) {
+            if let Some(mistake) = pattern.mistake(catalog, codes) {
                 let title = format!("`{pattern}` can never happen");
                 return refuse(key, &title, &mistake);
             }
@@ -381,6 +406,7 @@ impl Check<'_> {
 
     fn baseline(&self) -> Result<(), DocumentError> {
         let Some(baseline) = &self.raw.baseline else { return Ok(()) };
+        self.document.check_policy(Some("baseline"), &baseline.policy, self.policies)?;
         let keys = self.raw.expect.keys();
         let unknown = baseline.fails.iter().find(|key| !keys.contains(key));
         let (title, remedy) = match unknown {
