@@ -35,11 +35,48 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Returns the spaces in which a model can be that were read: main memory, then the video memory of each GPU, in
+    /// order. Swap is none of them.
+    #[inline]
+    pub fn spaces(&self) -> impl Iterator<Item = (ResourceKey, &Space)> {
+        let vram = ResourceKey::of_gpus(Resource::Vram).zip(&self.gpus);
+        let vram = vram.filter_map(|(key, gpu)| Some((key, gpu.vram.as_ref()?)));
+        self.memory.iter().map(|space| (ResourceKey::MEMORY, space)).chain(vram)
+    }
+
+    /// As [`Sample::spaces`], to change them.
+    pub fn spaces_mut(&mut self) -> impl Iterator<Item = (ResourceKey, &mut Space)> {
+        let vram = ResourceKey::of_gpus(Resource::Vram).zip(&mut self.gpus);
+        let vram = vram.filter_map(|(key, gpu)| Some((key, gpu.vram.as_mut()?)));
+        self.memory.iter_mut().map(|space| (ResourceKey::MEMORY, space)).chain(vram)
+    }
+
+    /// Returns the rates that were read: processor time, then the time of each GPU, in order. Pressure is nobody's own,
+    /// and none of them.
+    #[inline]
+    pub fn rates(&self) -> impl Iterator<Item = (ResourceKey, &Rate)> {
+        let gpus = ResourceKey::of_gpus(Resource::Gpu).zip(&self.gpus);
+        let gpus = gpus.filter_map(|(key, gpu)| Some((key, gpu.utilization.as_ref()?)));
+        self.cpu.iter().map(|rate| (ResourceKey::CPU, rate)).chain(gpus)
+    }
+
+    /// As [`Sample::rates`], to change them.
+    pub fn rates_mut(&mut self) -> impl Iterator<Item = (ResourceKey, &mut Rate)> {
+        let gpus = ResourceKey::of_gpus(Resource::Gpu).zip(&mut self.gpus);
+        let gpus = gpus.filter_map(|(key, gpu)| Some((key, gpu.utilization.as_mut()?)));
+        self.cpu.iter_mut().map(|rate| (ResourceKey::CPU, rate)).chain(gpus)
+    }
+
+    /// Returns one space, where it was read.
+    pub fn space(&self, key: ResourceKey) -> Option<&Space> {
+        self.spaces().find_map(|(known, space)| (known == key).then_some(space))
+    }
+
     /// Returns whether it can be: no space is used for several times what there is. An overcommitted machine shows
     /// somewhat more than all; a unit mistaken shows a thousand times as much.
     pub fn is_plausible(&self) -> bool {
-        let spaces = self.memory.iter().chain(self.gpus.iter().filter_map(|gpu| gpu.vram.as_ref()));
-        spaces.into_iter().all(|space| space.used() <= space.total.saturating_mul(MOST_OVERCOMMIT))
+        let most = |space: &Space| space.total.saturating_mul(MOST_OVERCOMMIT);
+        self.spaces().all(|(_, space)| space.used() <= most(space))
     }
 }
 
@@ -148,6 +185,28 @@ pub struct GpuSample {
     pub temperature: Option<Celsius>,
 }
 
+/// One resource of a machine: its kind and, of what each GPU has, the GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceKey {
+    /// Its kind.
+    pub resource: Resource,
+    /// The GPU, in the machine's order from zero.
+    pub gpu: Option<u8>,
+}
+
+impl ResourceKey {
+    /// Main memory.
+    pub const MEMORY: Self = Self { resource: Resource::Memory, gpu: None };
+    /// Processor time.
+    pub const CPU: Self = Self { resource: Resource::Cpu, gpu: None };
+
+    /// Returns the keys of what each GPU has, in order.
+    #[inline]
+    fn of_gpus(resource: Resource) -> impl Iterator<Item = Self> {
+        (0..=u8::MAX).map(move |gpu| Self { resource, gpu: Some(gpu) })
+    }
+}
+
 /// A resource that can constrain a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -178,5 +237,43 @@ impl Resource {
             Self::Gpu => "gpu",
             Self::Pressure => "pressure",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Sample {
+        let space = |gib| Some(Space { total: Bytes::from_gib(gib), ..Space::default() });
+        let rate = |percent| Some(Rate { others: Percent::new(percent), ..Rate::default() });
+        let silent = GpuSample::default();
+        let gpu = GpuSample { vram: space(24), utilization: rate(30), ..silent };
+        Sample { memory: space(64), cpu: rate(10), gpus: vec![silent, gpu], ..Sample::default() }
+    }
+
+    #[test]
+    fn what_was_not_read_of_a_gpu_moves_no_other_gpu_to_its_number() {
+        let sample = machine();
+        let second = |resource| ResourceKey { resource, gpu: Some(1) };
+        let spaces: Vec<_> = sample.spaces().map(|(key, space)| (key, space.total)).collect();
+        let memory = (ResourceKey::MEMORY, Bytes::from_gib(64));
+        assert_eq!(spaces, [memory, (second(Resource::Vram), Bytes::from_gib(24))]);
+        let rates: Vec<_> = sample.rates().map(|(key, rate)| (key, rate.others)).collect();
+        let cpu = (ResourceKey::CPU, Percent::new(10));
+        assert_eq!(rates, [cpu, (second(Resource::Gpu), Percent::new(30))]);
+        assert_eq!(sample.space(ResourceKey { gpu: Some(0), ..second(Resource::Vram) }), None);
+        assert_eq!(sample.space(second(Resource::Vram)), sample.gpus[1].vram.as_ref());
+    }
+
+    #[test]
+    fn a_sample_is_plausible_where_every_space_is() {
+        let mut sample = machine();
+        assert!(sample.is_plausible());
+        for (key, space) in sample.spaces_mut().filter(|(key, _)| key.gpu.is_some()) {
+            space.own = space.total.saturating_mul(1000);
+            assert_eq!(key.gpu, Some(1));
+        }
+        assert!(!sample.is_plausible());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tiershift_core::sample::{Resource, Sample, Space};
+use tiershift_core::sample::{ResourceKey, Sample, Space};
 use tiershift_core::settings::Settings;
 use tiershift_core::time::Timestamp;
 use tiershift_core::units::Bytes;
@@ -48,11 +48,8 @@ impl Pressure {
     pub(super) fn count(&mut self, from: Timestamp, to: Timestamp, truth: &Sample) {
         let span = to.since(from);
         let above = |space: &Space| space.used() > self.settings.degrade_limit(space.total);
-        let memory = truth.memory.filter(|_| self.settings.constrains(Resource::Memory));
-        let mut vram = truth.gpus.iter().filter_map(|gpu| gpu.vram);
-        if memory.is_some_and(|space| above(&space))
-            || (self.settings.constrains(Resource::Vram) && vram.any(|space| above(&space)))
-        {
+        let constrains = |key: ResourceKey| self.settings.constrains(key.resource);
+        if truth.spaces().any(|(key, space)| constrains(key) && above(space)) {
             self.account.above_degrade_line += span;
         }
         let Some(memory) = &truth.memory else { return };

@@ -74,34 +74,6 @@ impl Stream {
         median * libm::exp(self.normal(0.0, shape))
     }
 
-    /// Returns a draw from the Pareto distribution: never below `least`, tail exponent `shape`.
-    pub fn pareto(&mut self, least: f64, shape: f64) -> f64 {
-        least * libm::exp(-libm::log1p(-self.unit()) / shape)
-    }
-
-    /// Returns a draw from the Poisson distribution of the given mean.
-    ///
-    /// Large means are halved until Knuth's product fits a float; the work is linear in the mean, which is
-    /// small wherever the simulator asks (arrivals in one step).
-    pub fn poisson(&mut self, mean: f64) -> u64 {
-        if mean > KNUTH_LIMIT {
-            return self.poisson(mean / 2.0) + self.poisson(mean / 2.0);
-        }
-        let floor = libm::exp(-mean);
-        let mut count = 0;
-        let mut product = 1.0 - self.unit();
-        while product > floor {
-            count += 1;
-            product *= 1.0 - self.unit();
-        }
-        count
-    }
-
-    /// Returns a span drawn from the exponential distribution of the given mean.
-    pub fn exponential_span(&mut self, mean: Duration) -> Duration {
-        time::from_secs_f64(self.exponential(mean.as_secs_f64()))
-    }
-
     /// Returns `span` times a log-normal factor of median one.
     pub fn jitter(&mut self, span: Duration, shape: f64) -> Duration {
         if shape == 0.0 {
@@ -114,13 +86,9 @@ impl Stream {
 /// 2^-53: the spacing of the floats just below one.
 const SPACING: f64 = 1.0 / (1u64 << 53) as f64;
 
-/// Mean past which `exp(-mean)` loses so many digits that Knuth's method drifts; exp(-500) is still a
-/// normal float, and 30 keeps the product's rounding error below 1e-14.
-const KNUTH_LIMIT: f64 = 30.0;
-
 #[cfg(test)]
 mod tests {
-    use statrs::distribution::{ContinuousCDF, Exp, LogNormal, Normal, Pareto};
+    use statrs::distribution::{ContinuousCDF, Exp, LogNormal, Normal};
 
     use super::*;
 
@@ -141,9 +109,6 @@ mod tests {
                     stream.exponential(2.0),
                     stream.normal(1.0, 3.0),
                     stream.log_normal(1.0, 0.5),
-                    stream.pareto(1.0, 1.5),
-                    stream.poisson(4.0) as f64,
-                    stream.poisson(200.0) as f64,
                     stream.below(1000) as f64,
                 ]
             })
@@ -195,21 +160,6 @@ mod tests {
         check_fit(|| s.normal(1.0, 3.0), |x| textbook.cdf(x));
         let textbook = LogNormal::new(0.0, 0.5).unwrap();
         check_fit(|| s.log_normal(1.0, 0.5), |x| textbook.cdf(x));
-        let textbook = Pareto::new(1.0, 1.5).unwrap();
-        check_fit(|| s.pareto(1.0, 1.5), |x| textbook.cdf(x));
-    }
-
-    #[test]
-    fn poisson_has_its_mean_and_its_variance() {
-        let mut s = Seed(3).stream("poisson");
-        for mean in [0.3, 4.0, 200.0] {
-            let draws: Vec<f64> = (0..20_000).map(|_| s.poisson(mean) as f64).collect();
-            let average = draws.iter().sum::<f64>() / draws.len() as f64;
-            let variance = draws.iter().map(|d| (d - average) * (d - average)).sum::<f64>()
-                / draws.len() as f64;
-            assert!((average / mean - 1.0).abs() < 0.03, "mean {average}, want {mean}");
-            assert!((variance / mean - 1.0).abs() < 0.05, "variance {variance}, want {mean}");
-        }
     }
 
     #[test]

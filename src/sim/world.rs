@@ -8,7 +8,7 @@ use tiershift_core::driver::World;
 use tiershift_core::event::{Command, Input, Outcome};
 use tiershift_core::probe::{Probe, ProbeError};
 use tiershift_core::request::{End, RequestId};
-use tiershift_core::sample::{Rate, Resource, Sample};
+use tiershift_core::sample::{Rate, Resource, ResourceKey, Sample};
 use tiershift_core::settings::Settings;
 use tiershift_core::time::{Clock, Timestamp, earliest};
 use tiershift_core::units::{Bytes, Percent};
@@ -344,31 +344,14 @@ fn misread(sample: &mut Sample, resource: Resource, factor: f64) {
     // `as` saturates.
     let bytes = |amount: Bytes| Bytes::new((amount.get() as f64 * factor) as u64);
     let share = |share: Percent| Percent::from_milli((f64::from(share.milli()) * factor) as u32);
-    match resource {
-        Resource::Memory => {
-            if let Some(memory) = &mut sample.memory {
-                memory.others = bytes(memory.others);
-            }
-        }
-        Resource::Vram => {
-            for vram in sample.gpus.iter_mut().filter_map(|gpu| gpu.vram.as_mut()) {
-                vram.others = bytes(vram.others);
-            }
-        }
-        Resource::Cpu => {
-            if let Some(cpu) = &mut sample.cpu {
-                cpu.others = share(cpu.others);
-            }
-        }
-        Resource::Gpu => {
-            for rate in sample.gpus.iter_mut().filter_map(|gpu| gpu.utilization.as_mut()) {
-                rate.others = share(rate.others);
-            }
-        }
-        Resource::Pressure => {
-            if let Some(pressure) = &mut sample.pressure {
-                pressure.memory_some = share(pressure.memory_some);
-            }
-        }
+    let is_it = |key: ResourceKey| key.resource == resource;
+    for (_, space) in sample.spaces_mut().filter(|(key, _)| is_it(*key)) {
+        space.others = bytes(space.others);
+    }
+    for (_, rate) in sample.rates_mut().filter(|(key, _)| is_it(*key)) {
+        rate.others = share(rate.others);
+    }
+    if let (Resource::Pressure, Some(pressure)) = (resource, &mut sample.pressure) {
+        pressure.memory_some = share(pressure.memory_some);
     }
 }

@@ -168,9 +168,7 @@ impl Recording {
 
     /// Returns whether the trace tells the use of memory or video memory, without which nothing is loaded.
     pub fn tells_space(&self) -> bool {
-        self.first.as_ref().is_some_and(|(_, sample)| {
-            sample.memory.is_some() || sample.gpus.iter().any(|gpu| gpu.vram.is_some())
-        })
+        self.first.as_ref().is_some_and(|(_, sample)| sample.spaces().next().is_some())
     }
 
     /// Returns a view of how far a trace has been read.

@@ -7,7 +7,7 @@ use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::event::{Adopted, Command, EventRef, Input, Observe, Outcome, Output};
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{CancelledBy, End};
-use tiershift_core::sample::{Resource, Sample, Space};
+use tiershift_core::sample::{Sample, Space};
 use tiershift_core::settings::Settings;
 use tiershift_core::time::{Timestamp, nanos};
 use tiershift_core::units::Bytes;
@@ -422,10 +422,8 @@ impl Strain {
 
     fn judge(&mut self, settings: &Settings, sample: &Sample) {
         let above = |space: &Space| space.used() > settings.degrade_limit(space.total);
-        let memory = settings.constrains(Resource::Memory);
-        let vram = settings.constrains(Resource::Vram);
-        self.above = memory && sample.memory.as_ref().is_some_and(above)
-            || vram && sample.gpus.iter().filter_map(|gpu| gpu.vram.as_ref()).any(above);
+        let mut spaces = sample.spaces();
+        self.above = spaces.any(|(key, space)| settings.constrains(key.resource) && above(space));
         self.over = sample.memory.is_some_and(|space| space.used() > space.total);
         self.unavoidable = sample.memory.is_some_and(|space| space.others > space.total);
         let no_swap = sample.swap.is_none_or(|swap| swap.free() == Bytes::ZERO);

@@ -362,12 +362,12 @@ pub fn schema() -> String {
 
 macro_rules! presets {
     ($($name:literal),* $(,)?) => {
-        [$(($name, include_str!(concat!("import/presets/", $name, ".toml")))),*]
+        &[$(($name, include_str!(concat!("import/presets/", $name, ".toml")))),*]
     };
 }
 
 /// The built-in mappings, in the order in which they are tried: the more particular first.
-const PRESETS: [(&str, &str); 19] = presets![
+const PRESETS: &[(&str, &str)] = presets![
     "pmrep",
     "gwa-t-12",
     "afterburner",

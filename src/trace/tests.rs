@@ -343,17 +343,6 @@ fn a_wrong_mapping_is_refused_by_name() {
 }
 
 #[test]
-fn the_documentation_has_a_mapping_that_is_one_and_every_preset() {
-    let text = include_str!("import/mapping.md");
-    let mapping = text.split("```").nth(1).unwrap().trim_start_matches("toml");
-    assert!(Mapping::parse("mapping.md", mapping).is_ok());
-    for format in Format::known().iter().filter(|format| matches!(format, Format::Mapped(_))) {
-        let row = format!("| `{}` | {} |", format.name(), format.about());
-        assert!(text.contains(&row), "mapping.md lacks: {row}");
-    }
-}
-
-#[test]
 fn a_users_own_mapping_reads_a_file_that_nobody_knows() {
     let mapping = "name = \"cpu-stats\"\nabout = \"time and processor use\"\nkind = \"resource\"\n\
                    [layout]\nshape = \"table\"\ncolumns = [\"time\", \"cpu\"]\nseparator = \";\"\ncomment = \"//\"\n\

@@ -43,9 +43,8 @@ impl Settle {
     /// Takes a reading.
     pub(crate) fn observe(&mut self, now: Timestamp, sample: &Sample) {
         let Some(bound) = self.unsettled_until else { return };
-        let vram = sample.gpus.iter().filter_map(|gpu| gpu.vram.as_ref());
         let mut agree = !self.previous.is_empty();
-        for (index, space) in sample.memory.iter().chain(vram).enumerate() {
+        for (index, (_, space)) in sample.spaces().enumerate() {
             let used = space.used();
             let allowed = self.tolerance.max(space.total.share(self.share));
             match self.previous.get_mut(index) {

@@ -1,6 +1,6 @@
 //! How much of each resource is in use, with the lines that decide on it, from the last sample.
 
-use tiershift_core::sample::{Rate, Resource, Space};
+use tiershift_core::sample::{Rate, Resource, ResourceKey, Space};
 use tiershift_core::units::Percent;
 
 use crate::serve::board::Board;
@@ -11,23 +11,15 @@ impl Board {
     /// Returns the use of each resource in the last sample, in the order of [`Resource::ALL`].
     pub(super) fn resource_use(&self) -> Vec<ResourceUse> {
         let Some(sample) = &self.sample else { return Vec::new() };
-        let number = |resource: Resource, index: usize| match sample.gpus.len() {
-            0 | 1 => resource.name().to_owned(),
-            _ => format!("{}-{index}", resource.name()),
+        let name = |key: ResourceKey| match key.gpu.filter(|_| sample.gpus.len() > 1) {
+            Some(gpu) => format!("{}-{gpu}", key.resource.name()),
+            None => key.resource.name().to_owned(),
         };
-        let mut all = Vec::new();
-        all.extend(sample.memory.map(|memory| {
-            self.use_of_space(Resource::Memory, Resource::Memory.name().to_owned(), memory)
-        }));
-        for (index, gpu) in sample.gpus.iter().enumerate() {
-            let name = number(Resource::Vram, index);
-            all.extend(gpu.vram.map(|vram| self.use_of_space(Resource::Vram, name, vram)));
-        }
-        all.extend(sample.cpu.map(|cpu| self.use_of_rate(Resource::Cpu, "cpu".to_owned(), cpu)));
-        for (index, gpu) in sample.gpus.iter().enumerate() {
-            let name = number(Resource::Gpu, index);
-            all.extend(gpu.utilization.map(|rate| self.use_of_rate(Resource::Gpu, name, rate)));
-        }
+        let spaces = sample.spaces();
+        let spaces = spaces.map(|(key, &space)| self.use_of_space(key.resource, name(key), space));
+        let rates = sample.rates();
+        let rates = rates.map(|(key, &rate)| self.use_of_rate(key.resource, name(key), rate));
+        let mut all: Vec<_> = spaces.chain(rates).collect();
         all.extend(sample.pressure.map(|pressure| {
             let rate = Rate { others: pressure.memory_some, own: Percent::default() };
             self.use_of_rate(Resource::Pressure, Resource::Pressure.name().to_owned(), rate)
