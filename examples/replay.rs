@@ -14,6 +14,7 @@ use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::Detail;
 use tiershift_core::decision::Action;
 use tiershift_core::event::{EventRef, Observe, Output};
+use tiershift_core::policy::Registry;
 use tiershift_core::setup::Setup;
 use tiershift_core::text;
 use tiershift_core::time::Timestamp;
@@ -50,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let no_requests = vec![];
     let nobody_watches = || {};
     let situation = recording.situation(setup, no_requests, nobody_watches);
-    let summary = simulate(situation, Detail::Changes, &mut [&mut changes])?;
+    let summary = simulate(situation, &Registry::built_in(), Detail::Changes, &mut [&mut changes])?;
 
     println!("{} decisions to change, {} switches", changes.count, summary.switches);
     println!("{:.0} s over the machine's memory", summary.seconds_over_memory);

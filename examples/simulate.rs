@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use tiershift::sim::physics::Physics;
 use tiershift::sim::workload::{Recorded, Workload};
-use tiershift::sim::{Others, Situation, simulate};
+use tiershift::sim::{Ground, Situation, simulate};
 use tiershift_core::controller::Detail;
 use tiershift_core::machine::Machine;
+use tiershift_core::policy::Registry;
 use tiershift_core::request::Request;
 use tiershift_core::sample::{Sample, Space};
 use tiershift_core::setup::Setup;
@@ -42,10 +43,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         faults: vec![],
         actions: vec![],
         workloads: vec![Workload::of_recorded(requests.collect(), false)],
-        others: Others::recorded(samples),
+        ground: Ground::recorded(samples),
         duration: Some(Duration::from_hours(1)),
     };
-    let summary = simulate(situation, Detail::Silent, &mut [])?;
+    let summary = simulate(situation, &Registry::built_in(), Detail::Silent, &mut [])?;
 
     println!("{} up, {} down, {} undone", summary.upgrades, summary.downgrades, summary.reversals);
     for tier in &summary.tier_seconds {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tiershift_core::decision::{Action, Decision};
+use tiershift_core::decision::{Action, Code, Decision};
 use tiershift_core::event::Outcome;
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{End, Rejection};
@@ -12,7 +12,7 @@ use tiershift_core::request::{End, Rejection};
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     /// By action and reason.
-    pub(super) decisions: BTreeMap<(&'static str, &'static str), u64>,
+    pub(super) decisions: BTreeMap<(&'static str, Code), u64>,
     /// By model and what became of it.
     pub(super) models: BTreeMap<(ModelId, &'static str), u64>,
     /// By reason.
@@ -26,16 +26,16 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    pub(super) fn note_decision(&mut self, decision: &Decision) {
+    pub(super) fn count_decision(&mut self, decision: &Decision) {
         let action = match decision.action {
             Action::Hold => "hold",
             Action::Upgrade { .. } => "upgrade",
             Action::Downgrade { .. } => "downgrade",
         };
-        *self.decisions.entry((action, decision.reason.kind())).or_default() += 1;
+        *self.decisions.entry((action, decision.reason.code())).or_default() += 1;
     }
 
-    pub(super) fn note_outcome(&mut self, outcome: &Outcome) {
+    pub(super) fn count_outcome(&mut self, outcome: &Outcome) {
         let (model, became) = match outcome {
             Outcome::Loaded { model } => (model, "loaded"),
             Outcome::LoadFailed { model, .. } => (model, "load-failed"),
@@ -46,12 +46,12 @@ impl Figures {
         *self.models.entry((model.clone(), became)).or_default() += 1;
     }
 
-    pub(super) fn note_end(&mut self, end: &End) {
+    pub(super) fn count_end(&mut self, end: &End) {
         match end {
             End::Done { first_token, latency, output_tokens, .. } => {
                 self.output_tokens += u64::from(*output_tokens);
-                self.first_token.note(*first_token);
-                self.latency.note(*latency);
+                self.first_token.count_span(*first_token);
+                self.latency.count_span(*latency);
             }
             End::Rejected { reason, .. } => {
                 let reason = match reason {
@@ -76,7 +76,7 @@ pub(super) struct Histogram {
 }
 
 impl Histogram {
-    fn note(&mut self, span: Duration) {
+    fn count_span(&mut self, span: Duration) {
         self.counts[BOUNDS.partition_point(|&bound| bound < span)] += 1;
         self.sum += span;
     }
