@@ -1,11 +1,11 @@
 //! Real model servers, behind the core's [`Backend`](tiershift_core::backend::Backend): processes of our own, or a
 //! server that somebody else started.
 
+pub mod endpoint;
 pub(crate) mod http;
 mod key;
 pub mod live;
 pub mod llama_server;
-pub mod place;
 pub mod remote;
 pub(crate) mod stream_usage;
 

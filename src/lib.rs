@@ -1,6 +1,6 @@
 //! tiershift decides which size of a local language model a machine should run right now, and proves the decision.
 //!
-//! One pure [`Controller`](controller::Controller) (scaler + manager) is driven by two worlds: a simulated one on
+//! One pure [`Controller`](tiershift_core::controller::Controller) (scaler + manager) is driven by two worlds: a simulated one on
 //! a virtual clock, and the real one. It cannot tell which world it is in. Everything that it was told and everything
 //! that it answered is an event log, and an event log can be verified, compared, explained and plotted.
 //!
@@ -23,16 +23,13 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use tiershift::catalog::Catalog;
-//! use tiershift::controller::Detail;
-//! use tiershift::hardware::Machine;
-//! use tiershift::rng::Seed;
-//! use tiershift::sample::{Sample, Space};
-//! use tiershift::scenario::Physics;
-//! use tiershift::settings::RawSettings;
+//! use tiershift::core::controller::Detail;
+//! use tiershift::core::machine::Machine;
+//! use tiershift::core::sample::{Sample, Space};
+//! use tiershift::core::setup::Setup;
+//! use tiershift::core::time::Timestamp;
+//! use tiershift::core::units::Bytes;
 //! use tiershift::sim::{Others, Situation, simulate};
-//! use tiershift::time::Timestamp;
-//! use tiershift::units::Bytes;
 //!
 //! let total = Bytes::from_gib(16);
 //! let readings = (0..900).map(move |i| {
@@ -41,22 +38,12 @@
 //!     let memory = Some(Space { total, others, own: Bytes::ZERO });
 //!     Ok((at, Sample { memory, ..Sample::default() }))
 //! });
-//! let summary = simulate(
-//!     Situation {
-//!         machine: Machine { memory: total, cpus: 8, ..Machine::default() },
-//!         catalog: Catalog::relative_to(total),
-//!         settings: RawSettings::default(),
-//!         seed: Seed(1),
-//!         physics: Physics::default(),
-//!         faults: vec![],
-//!         actions: vec![],
-//!         workloads: vec![],
-//!         others: Others::recorded(readings),
-//!         duration: Some(Duration::from_mins(30)),
-//!     },
-//!     Detail::Silent,
-//!     None,
-//! )?;
+//! let setup = Setup::of_machine(Machine { memory: total, cpus: 8, ..Machine::default() });
+//! let situation = Situation {
+//!     duration: Some(Duration::from_mins(30)),
+//!     ..Situation::of_recording(setup, Others::recorded(readings))
+//! };
+//! let summary = simulate(situation, Detail::Silent, &mut [])?;
 //! assert_eq!((summary.upgrades, summary.downgrades, summary.reversals), (2, 1, 0));
 //! assert!(summary.violations.is_empty());
 //! # Ok::<(), tiershift::sim::SimulationError>(())

@@ -1,25 +1,26 @@
 //! The event log: every input and output of the controller, in order, as JSON Lines.
 //!
 //! ```text
-//! {"tiershift_log":1,"level":"full","name":"..","policy":"proactive",..,"fingerprint":"<blake3>"}
+//! {"tiershift_log":2,"level":"full","name":"..","machine":{..},..,"setup_digest":"<blake3>"}
 //! {"seq":0,"at_ns":0,"input":{"sample":{"memory":{"total_bytes":..,"others_bytes":..,"own_bytes":0}}}}
 //! {"seq":1,"at_ns":0,"output":{"decision":{"action":"hold","rung":0,"reason":"no-data"}}}
-//! {"end":{"records":2,"digest":"<blake3 of every byte above>"}}
+//! {"end":{"records":2,"sources":["<blake3 of a file>"],"fingerprint":"<blake3>","digest":"<blake3 of every byte above>"}}
 //! ```
 //!
 //! A file that ends without the last line was torn: its writer was stopped, or still writes. A file of which any byte
 //! was changed is refused, with the line where that can be told. Reading takes plain, gzip and zstd files, and the
 //! segments of a log that is written in pieces ([`segments`]).
 
-use serde::{Deserialize, Serialize};
-use tiershift_core::catalog::{Catalog, CatalogError, RawCatalog};
-use tiershift_core::machine::{Machine, MachineClass};
-use tiershift_core::settings::{RawSettings, Settings, SettingsError};
-
+mod header;
 mod reader;
 mod segments;
+mod trailer;
+mod version_1;
 mod writer;
 
+use serde::{Deserialize, Serialize};
+
+pub use header::{Header, Played, Source, digest_text};
 pub use reader::{LogEnd, LogError, LogReader};
 pub use segments::{Segment, SegmentFile, pack, runs, segment_name, segments};
 pub use writer::LogWriter;
@@ -33,11 +34,14 @@ impl LogVersion {
     /// The version that is written.
     ///
     /// # Changelog
-    /// - 1 (2026-11): the first.
+    /// - 2 (2026-11): the first that we promise to keep. The digests of the sources are in the last line, so that a
+    ///   replay reads its file once, and the fingerprint with them. The header no longer says what follows from the
+    ///   rest: policy and machine class. A replay has the moment at which its recording began. Reasons name the GPU.
+    /// - 1 (2026-11): the first. It is read, plotted and replayed, but not verified: its reasons say less.
     ///
     /// A newer version is refused. An older one is read: whoever raises this number writes what changed here,
-    /// and an arm in `reader::read_header` and `reader::read_record` that brings the older form up to date.
-    pub const CURRENT: Self = Self(1);
+    /// and a module beside `version_1` that brings the older form up to date.
+    pub const CURRENT: Self = Self(2);
 }
 
 /// How much of a run its log holds.
@@ -65,151 +69,6 @@ pub enum LogLevel {
 
 /// In a log of changes, a sample is written at least this often, where there is one. A month takes 43,200.
 pub const SAMPLE_SPACING: std::time::Duration = std::time::Duration::from_mins(1);
-
-/// The first line: what the run was made from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Header {
-    /// The format of the lines below.
-    #[serde(rename = "tiershift_log")]
-    pub version: LogVersion,
-    /// What was left out.
-    pub level: LogLevel,
-    /// What people call this run: the scenario's or the trace's name.
-    pub name: String,
-    /// What people call the policy.
-    pub policy: String,
-    /// The class of machine that the settings were resolved for.
-    pub machine_class: MachineClass,
-    /// The machine.
-    pub machine: Machine,
-    /// The seed of every random stream.
-    pub seed: u64,
-    /// The files that were read, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sources: Vec<Source>,
-    /// The policy's settings, complete.
-    pub settings: RawSettings,
-    /// The ladder.
-    pub catalog: RawCatalog,
-    /// When the run began; live runs only, so that all others are the same bytes every time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<String>,
-    /// The place in a log of several segments; absent in the first of them, and in a log of one file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub segment: Option<Segment>,
-    /// Digest of everything above that determines the run; filled in by [`Header::seal`].
-    pub fingerprint: String,
-}
-
-/// A file that a run was made from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Source {
-    /// Name of the file, without its folder: a log tells nothing about the machine that wrote it.
-    pub name: String,
-    /// blake3 of its bytes.
-    pub digest: String,
-    /// How it was played, where that was not as it stands.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub played: Option<Played>,
-}
-
-/// How the requests of a file were played.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Played {
-    /// Again and again.
-    Repeated,
-    /// With prompts and replies as long as a server counted them.
-    AsCounted,
-}
-
-impl Header {
-    /// Returns the digest of everything that determines the run: format, settings, machine class, machine, catalog,
-    /// seed, the bytes of the sources and how they were played. The names of run, policy and files, the level of the log, the moment of the
-    /// start and the place among segments determine nothing, and are left out.
-    pub fn fingerprint(&self) -> String {
-        /// The canonical form: these fields, in this order, as compact JSON.
-        #[derive(Serialize)]
-        struct Determinants<'a> {
-            tiershift_log: LogVersion,
-            machine_class: MachineClass,
-            machine: &'a Machine,
-            seed: u64,
-            sources: Vec<&'a str>,
-            #[serde(skip_serializing_if = "Vec::is_empty")]
-            played: Vec<Played>,
-            settings: &'a RawSettings,
-            catalog: &'a RawCatalog,
-        }
-        let determinants = Determinants {
-            tiershift_log: self.version,
-            machine_class: self.machine_class,
-            machine: &self.machine,
-            seed: self.seed,
-            sources: self.sources.iter().map(|source| source.digest.as_str()).collect(),
-            played: self.sources.iter().filter_map(|source| source.played).collect(),
-            settings: &self.settings,
-            catalog: &self.catalog,
-        };
-        let canonical =
-            serde_json::to_vec(&determinants).expect("plain data with text keys is always JSON");
-        blake3::hash(&canonical).to_hex().to_string()
-    }
-
-    /// Fills in the fingerprint.
-    #[must_use]
-    pub fn seal(mut self) -> Self {
-        self.fingerprint = self.fingerprint();
-        self
-    }
-
-    /// Returns the checked settings.
-    ///
-    /// # Errors
-    /// Where a person edited the log into settings that cannot be.
-    pub fn checked_settings(&self) -> Result<Settings, SettingsError> {
-        Settings::new(self.settings.clone(), self.machine_class)
-    }
-
-    /// Returns the checked catalog.
-    ///
-    /// # Errors
-    /// Where a person edited the log into a catalog that cannot be.
-    pub fn checked_catalog(&self) -> Result<Catalog, CatalogError> {
-        Catalog::try_from(self.catalog.clone())
-    }
-}
-
-/// The last line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Trailer {
-    end: TrailerEnd,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TrailerEnd {
-    /// Lines between the first and this one.
-    records: u64,
-    /// blake3 of every byte above this line.
-    digest: String,
-}
-
-impl Trailer {
-    fn new(records: u64, digest: &blake3::Hasher) -> Self {
-        let digest = digest.finalize().to_hex().to_string();
-        Self { end: TrailerEnd { records, digest } }
-    }
-
-    fn to_line(&self) -> Vec<u8> {
-        let mut line = serde_json::to_vec(self).expect("plain data with text keys is always JSON");
-        line.push(b'\n');
-        line
-    }
-}
 
 #[cfg(test)]
 mod tests;

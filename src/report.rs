@@ -7,7 +7,7 @@ pub mod decisions;
 pub mod junit;
 pub mod plot;
 pub mod text;
+pub mod timeline;
 
-pub use decisions::DecisionsCsv;
 pub use plot::PlotData;
 pub use text::text_summary;

@@ -15,11 +15,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, RawCatalog};
-use tiershift_core::machine::Machine;
 use tiershift_core::settings::RawSettings;
+use tiershift_core::setup::Setup;
 
 use crate::files::document::{self, Document, DocumentError};
 use crate::files::whole_file::read_small;
+use crate::log::{Header, LogLevel, Source};
 use crate::sim::action::Action;
 use crate::sim::background::Background;
 use crate::sim::fault::Fault;
@@ -38,14 +39,8 @@ pub struct Scenario {
     pub name: String,
     /// What must happen and why: the `description` key, or the comment at the head of the file.
     pub description: String,
-    /// What the machine has.
-    pub machine: Machine,
-    /// The models.
-    pub catalog: Catalog,
-    /// The policy's settings, valid for this machine.
-    pub settings: RawSettings,
-    /// What all randomness is grown from.
-    pub seed: Seed,
+    /// The machine, the models, the policy, valid for this machine, and the seed.
+    pub setup: Setup,
     /// How long the run lasts.
     pub duration: Duration,
     /// What everybody else uses.
@@ -72,7 +67,7 @@ impl Scenario {
     /// Returns the same situation with other luck.
     #[must_use]
     pub fn with_seed(mut self, seed: Seed) -> Self {
-        self.seed = seed;
+        self.setup.seed = seed.0;
         self.background.set_seed(seed);
         self
     }
@@ -80,22 +75,28 @@ impl Scenario {
     /// Returns what determines its run.
     pub fn situation(&self) -> Situation {
         Situation {
-            machine: self.machine.clone(),
-            catalog: self.catalog.clone(),
-            settings: self.settings.clone(),
-            seed: self.seed,
+            setup: self.setup.clone(),
             physics: self.physics.clone(),
             faults: self.faults.clone(),
             actions: self.actions.clone(),
             workloads: self.workloads.clone(),
-            others: Others::scripted(self.background.clone(), self.settings.sampling_interval.0),
+            others: Others::scripted(
+                self.background.clone(),
+                self.setup.settings.sampling_interval.0,
+            ),
             duration: Some(self.duration),
         }
     }
 
+    /// Returns the header of its run's log, whose one source is the scenario: [`Scenario::digest`].
+    pub fn header(&self, level: LogLevel) -> Header {
+        let source = Source { name: format!("{}.toml", self.name), played: None };
+        Header::of(&self.setup, level, &self.name, vec![source])
+    }
+
     /// Returns the arrivals of all workloads.
     pub fn arrivals(&self) -> Workloads {
-        Workloads::new(&self.workloads, self.seed)
+        Workloads::new(&self.workloads, Seed(self.setup.seed))
     }
 }
 

@@ -31,21 +31,22 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tiershift_core::catalog::{Catalog, RawCatalog};
+use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::{Controller, ControllerError, Detail};
 use tiershift_core::driver::{self, Livelock};
-use tiershift_core::event::Adopted;
+use tiershift_core::event::{Adopted, EventRef, Observe};
 use tiershift_core::machine::Machine;
 use tiershift_core::model::ModelId;
 use tiershift_core::settings::{RawSettings, Settings, SettingsError};
-use tiershift_core::time::Clock;
+use tiershift_core::setup::Setup;
+use tiershift_core::time::{Clock, Timestamp};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
 use crate::backend::http::http_client;
 use crate::backend::llama_server::Callbacks;
-use crate::log::{Header, LogLevel, LogVersion};
+use crate::log::{Header, LogLevel};
 use crate::measure::record;
 use crate::probe::system::SystemProbe;
 use crate::serve::board::Board;
@@ -201,17 +202,24 @@ fn control(
     while !world.is_over() {
         // The driver is left now and then, to look whether all is over.
         let until = world.now() + SLICE;
-        driver::run(&mut controller, &mut world, until, |now, passed| {
-            recorder.record(now, passed);
-            shadow.see(now, passed);
-            board.lock().unwrap_or_else(PoisonError::into_inner).see(now, passed);
-        })?;
+        let mut page = OnBoard(board);
+        let mut observers: [&mut dyn Observe; 3] = [&mut recorder, &mut shadow, &mut page];
+        driver::run(&mut controller, &mut world, until, &mut observers[..])?;
         let sources = world.own_sources();
         board.lock().unwrap_or_else(PoisonError::into_inner).learn_own_sources(sources);
     }
     recorder.close();
     shadow.close();
     Ok(())
+}
+
+/// The board, as an observer of the run.
+struct OnBoard<'a>(&'a Mutex<Board>);
+
+impl Observe for OnBoard<'_> {
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).observe(at, event);
+    }
 }
 
 /// Begins the shadow, if one is wanted.
@@ -276,21 +284,14 @@ fn callbacks(to: &Sender<Message>, notify: &Notify) -> Callbacks {
 }
 
 fn header(plan: &Plan, machine: &Machine) -> Header {
-    Header {
-        version: LogVersion::CURRENT,
-        level: LogLevel::Full,
-        name: "live".to_owned(),
-        policy: plan.settings.policy.name().to_owned(),
-        machine_class: machine.class(),
+    let setup = Setup {
         machine: machine.clone(),
-        seed: 0,
-        sources: Vec::new(),
+        catalog: plan.catalog.clone(),
         settings: plan.settings.clone(),
-        catalog: RawCatalog::from(&plan.catalog),
-        started_at: Some(record::date()),
-        segment: None,
-        fingerprint: String::new(),
-    }
+        seed: 0,
+    };
+    let started_at = Some(record::date());
+    Header { started_at, ..Header::of(&setup, LogLevel::Full, "live", Vec::new()) }
 }
 
 /// Why the daemon could not begin, or had to end.

@@ -19,19 +19,17 @@ mod world;
 
 use std::time::Duration;
 
-use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::{Controller, ControllerError, Detail};
-use tiershift_core::driver::{self, Livelock, Passed};
-use tiershift_core::event::{Event, Record};
-use tiershift_core::machine::Machine;
-use tiershift_core::settings::{RawSettings, Settings, SettingsError};
+use tiershift_core::driver::{self, Livelock};
+use tiershift_core::event::{EventRef, Observe};
+use tiershift_core::settings::SettingsError;
+use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
 use crate::sim::action::Action;
 use crate::sim::checker::Checker;
 use crate::sim::fault::Fault;
 use crate::sim::physics::Physics;
-use crate::sim::rng::Seed;
 use crate::sim::workload::Workload;
 use crate::sim::world::SimulatedWorld;
 use crate::summary::{Fold, Summary};
@@ -40,14 +38,8 @@ pub use crate::sim::others::{Others, Reading, ScheduledInputs};
 
 /// Everything that determines a run.
 pub struct Situation {
-    /// What the machine has.
-    pub machine: Machine,
-    /// The models.
-    pub catalog: Catalog,
-    /// The policy.
-    pub settings: RawSettings,
-    /// What all randomness is grown from.
-    pub seed: Seed,
+    /// The machine, the models, the policy and the seed.
+    pub setup: Setup,
     /// How the machine behaves.
     pub physics: Physics,
     /// What goes wrong.
@@ -64,18 +56,9 @@ pub struct Situation {
 
 impl Situation {
     /// Returns the situation of a recording that is played again: the machine as it is, and nothing goes wrong.
-    pub fn of_recording(
-        machine: Machine,
-        catalog: Catalog,
-        settings: RawSettings,
-        seed: Seed,
-        others: Others,
-    ) -> Self {
+    pub fn of_recording(setup: Setup, others: Others) -> Self {
         Self {
-            machine,
-            catalog,
-            settings,
-            seed,
+            setup,
             physics: Physics::default(),
             faults: Vec::new(),
             actions: Vec::new(),
@@ -86,52 +69,51 @@ impl Situation {
     }
 }
 
-/// Plays a situation. Each record is handed to `observe` when there is one; without, and with
-/// [`Detail::Silent`], a run costs no more than its decisions.
+/// Plays a situation before observers. Without any, and with [`Detail::Silent`], a run costs no more than its decisions.
 ///
 /// # Errors
 /// Settings that do not suit the machine or the catalog; a trace that breaks off; a livelock.
 pub fn simulate(
     situation: Situation,
     detail: Detail,
-    mut observe: Option<&mut dyn FnMut(&Record)>,
+    observers: &mut [&mut dyn Observe],
 ) -> Result<Summary, SimulationError> {
-    let settings = Settings::new(situation.settings.clone(), situation.machine.class())?;
-    let catalog = situation.catalog.clone();
+    let settings = situation.setup.checked_settings()?;
+    let catalog = situation.setup.catalog.clone();
     let mut controller = Controller::new(&settings, &catalog, detail)?;
-    let mut fold = Fold::new(&catalog, settings.raw().reversal_window.0);
-    let mut checker = Checker::new(&settings, &catalog);
     let until = situation.duration.map_or(Timestamp::MAX, |span| Timestamp::ZERO + span);
+    let mut stands = Stands {
+        fold: Fold::new(&catalog, settings.raw().reversal_window.0),
+        checker: Checker::new(&settings, &catalog),
+        observers,
+    };
     let mut world = SimulatedWorld::new(situation, &settings);
-    let mut seq = 0;
-    let end = driver::run(&mut controller, &mut world, until, |now, passed| {
-        match passed {
-            Passed::Input(input) => {
-                fold.input(now, input);
-                checker.input(now, input);
-            }
-            Passed::Output(output) => {
-                fold.output(now, output);
-                checker.output(now, output);
-            }
-        }
-        if let Some(observe) = &mut observe {
-            let event = match passed {
-                Passed::Input(input) => Event::Input(input.clone()),
-                Passed::Output(output) => Event::Output(output.clone()),
-            };
-            observe(&Record { seq, at: now, event });
-        }
-        seq += 1;
-    })?;
+    let end = driver::run(&mut controller, &mut world, until, &mut stands)?;
     if let Some(error) = world.take_error() {
         return Err(SimulationError::Trace(error));
     }
+    let Stands { mut fold, checker, .. } = stands;
     fold.set_account(world.account());
     let mut summary = fold.finish(end);
     summary.policy = settings.raw().policy.name().to_owned();
     summary.violations = checker.finish(end);
     Ok(summary)
+}
+
+/// Everybody who observes a simulated run.
+struct Stands<'a, 'o> {
+    fold: Fold,
+    checker: Checker,
+    observers: &'a mut [&'o mut dyn Observe],
+}
+
+impl Observe for Stands<'_, '_> {
+    #[inline]
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        self.fold.observe(at, event);
+        self.checker.observe(at, event);
+        self.observers.observe(at, event);
+    }
 }
 
 /// Why a run could not be played to its end.

@@ -8,7 +8,6 @@
 #![doc = include_str!("trace/columns.md")]
 
 use std::io;
-use std::path::Path;
 
 use tiershift_core::machine::Machine;
 use tiershift_core::units::Bytes;
@@ -137,14 +136,6 @@ impl Header {
             }
         }
     }
-}
-
-/// Returns the digest of a trace's bytes, unpacked: a trace and its `.gz` are the same trace.
-///
-/// # Errors
-/// Where the file cannot be read to its end.
-pub fn digest(path: &Path) -> Result<blake3::Hash, TraceError> {
-    Source::open(path)?.drain()
 }
 
 /// Returns what a file is that is no text, and what to do about it.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The load of memory-hog.csv: five times to about 90 % of the memory and back, slowly and at once.
-# Usage: sh traces/memory-hog.sh path/to/hog                (cargo build --example hog)
-hog=${1:-target/debug/examples/hog}
+# Usage: sh traces/memory-hog.sh path/to/hog                (cargo build -p tiershift-testkit --bin hog)
+hog=${1:-target/debug/hog}
 
 sleep 20
 for ramp in 60s 10s 30s 2s 45s; do

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The load of models-come-and-go.csv: eleven model-sized processes over 26 minutes.
-# Usage: sh traces/models-come-and-go.sh path/to/hog        (cargo build --example hog)
-hog=${1:-target/debug/examples/hog}
+# Usage: sh traces/models-come-and-go.sh path/to/hog        (cargo build -p tiershift-testkit --bin hog)
+hog=${1:-target/debug/hog}
 
 model() { # starts at second $1: a model of size $2, loaded within $3, gone $4 after its start
     (sleep "$1" && exec "$hog" "$2" "$3" "$4" 91%) &

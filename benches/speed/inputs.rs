@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tiershift::sim::physics::Physics;
 use tiershift::sim::rng::Seed;
 use tiershift::sim::workload::Workload;
 use tiershift::sim::{Others, Situation};
-use tiershift_core::catalog::Catalog;
 use tiershift_core::machine::Machine;
 use tiershift_core::sample::{Rate, Sample, Space};
-use tiershift_core::settings::RawSettings;
+use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 use tiershift_core::units::{Bytes, Percent};
 
@@ -85,18 +83,8 @@ pub fn situation(
     mut read_next: impl FnMut(&mut Sample) -> Option<Timestamp> + 'static,
     workloads: Vec<Workload>,
 ) -> Situation {
-    Situation {
-        catalog: Catalog::relative_to(machine().memory),
-        machine: machine(),
-        settings: RawSettings::default(),
-        seed: Seed(1),
-        physics: Physics::default(),
-        faults: Vec::new(),
-        actions: Vec::new(),
-        workloads,
-        others: Others::recorded_in_place(Box::new(move |into| read_next(into).map(Ok))),
-        duration: None,
-    }
+    let others = Others::recorded_in_place(Box::new(move |into| read_next(into).map(Ok)));
+    Situation { workloads, ..Situation::of_recording(Setup::of_machine(machine()), others) }
 }
 
 pub const SAMPLES_A_DAY: u64 = 24 * 3600 * 1_000_000_000 / INTERVAL_NS;

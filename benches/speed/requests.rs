@@ -6,8 +6,8 @@ use std::path::Path;
 
 use tiershift::scenario::parse;
 use tiershift::sim::rng::Seed;
+use tiershift::sim::simulate;
 use tiershift::sim::workload::{Workload, Workloads};
-use tiershift::sim::{Situation, simulate};
 use tiershift::study::replay::Requests;
 use tiershift::summary::RequestCounts;
 use tiershift::trace::ReadOptions;
@@ -29,11 +29,10 @@ pub fn measure(table: &mut Table) {
     for (catalog, on) in [(fast(&usual), "a server's speeds"), (usual, "a desktop's speeds")] {
         let mut counts = RequestCounts::default();
         let ours = || {
-            let situation = Situation {
-                catalog: catalog.clone(),
-                ..situation(day.play(SAMPLES_A_DAY), vec![workload.clone()])
-            };
-            let summary = simulate(situation, Detail::Silent, None).expect("the day can be played");
+            let mut situation = situation(day.play(SAMPLES_A_DAY), vec![workload.clone()]);
+            situation.setup.catalog = catalog.clone();
+            let summary =
+                simulate(situation, Detail::Silent, &mut []).expect("the day can be played");
             assert_eq!(summary.violations, Vec::<String>::new());
             counts = summary.requests;
         };

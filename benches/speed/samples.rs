@@ -4,13 +4,11 @@ use std::hint::black_box;
 use std::io;
 use std::time::Duration;
 
-use tiershift::log::{Header, LogLevel, LogVersion, LogWriter};
+use tiershift::log::{Header, LogLevel, LogWriter};
 use tiershift::sim::simulate;
-use tiershift_core::catalog::{Catalog, RawCatalog};
 use tiershift_core::controller::Detail;
-use tiershift_core::event::Record;
 use tiershift_core::sample::Sample;
-use tiershift_core::settings::RawSettings;
+use tiershift_core::setup::Setup;
 
 use crate::inputs::{Day, machine, situation};
 use crate::table::{Row, Table, duel_alone};
@@ -64,7 +62,7 @@ fn draw(day: &Day, count: u64) {
 }
 
 fn silent(day: &Day, count: u64) {
-    let summary = simulate(situation(day.play(count), Vec::new()), Detail::Silent, None)
+    let summary = simulate(situation(day.play(count), Vec::new()), Detail::Silent, &mut [])
         .expect("the day is a valid trace");
     assert!(summary.switches > 0, "a day without a switch measures too little");
     // A switch reads the machine a few times more.
@@ -73,27 +71,12 @@ fn silent(day: &Day, count: u64) {
 
 /// Returns the bytes of the log, which goes nowhere.
 fn logged(day: &Day, count: u64, level: LogLevel) -> u64 {
-    let header = Header {
-        version: LogVersion::CURRENT,
-        level,
-        name: "bench".to_owned(),
-        policy: "proactive".to_owned(),
-        machine_class: machine().class(),
-        machine: machine(),
-        seed: 1,
-        sources: Vec::new(),
-        settings: RawSettings::default(),
-        catalog: RawCatalog::from(&Catalog::relative_to(machine().memory)),
-        started_at: None,
-        segment: None,
-        fingerprint: String::new(),
-    };
+    let header = Header::of(&Setup::of_machine(machine()), level, "bench", Vec::new());
     let mut log = LogWriter::new(Sink::default(), header).expect("the sink takes all");
-    let mut observe = |record: &Record| log.write(record).expect("the sink takes all");
     let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
-    simulate(situation(day.play(count), Vec::new()), detail, Some(&mut observe))
+    simulate(situation(day.play(count), Vec::new()), detail, &mut [&mut log])
         .expect("the day is a valid trace");
-    log.finish_into().expect("the sink takes all").0.bytes
+    log.finish_into(&[]).expect("the sink takes all").0.bytes
 }
 
 /// Counts what it is given.

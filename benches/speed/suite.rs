@@ -38,7 +38,7 @@ fn check(folder: &Path) {
 fn play_once(files: &[PathBuf]) {
     for file in files {
         let scenario = scenario::load(file).expect("the suite's scenarios are valid");
-        simulate(scenario.situation(), Detail::Silent, None)
+        simulate(scenario.situation(), Detail::Silent, &mut [])
             .expect("the suite's scenarios can be run");
     }
 }

@@ -3,6 +3,8 @@
 //! A catalog file is TOML with one `[[model]]` table a model; [`RawCatalog`] is that file, [`Catalog`]
 //! the checked ladder. Rung 0 is always *none*: nothing loaded.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Model, ModelError, ModelId, RawModel};
@@ -15,18 +17,35 @@ use crate::units::{Bytes, Percent};
 #[serde(transparent)]
 pub struct Rung(pub u8);
 
+/// Names a ladder of a run. There is one today; a log of several would name each.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct LadderId(pub u8);
+
+impl LadderId {
+    /// The one that a run has, where it has one only. Logs leave it out.
+    pub const FIRST: Self = Self(0);
+
+    /// Returns whether it is the first.
+    pub fn is_first(&self) -> bool {
+        *self == Self::FIRST
+    }
+}
+
 impl Rung {
     /// The lowest rung: nothing is loaded.
     pub const NONE: Self = Self(0);
 }
 
-/// The checked ladder: rungs in ascending quality, one primary model a rung.
+/// The checked ladder: rungs in ascending quality, one primary model a rung. Cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Catalog {
     /// In ascending order of (quality, id); not empty.
-    models: Vec<Model>,
+    models: Arc<[Model]>,
     /// `rungs[r - 1]` is the index of rung `r`'s primary model.
-    rungs: Vec<usize>,
+    rungs: Arc<[usize]>,
 }
 
 impl Catalog {
@@ -76,7 +95,7 @@ impl Catalog {
         if rungs.len() > MAX_RUNGS {
             return Err(CatalogError::TooManyTiers { tiers: rungs.len() });
         }
-        let catalog = Self { models, rungs };
+        let catalog = Self { models: models.into(), rungs: rungs.into() };
         catalog.check_fallbacks()?;
         Ok(catalog)
     }
@@ -123,7 +142,7 @@ impl Catalog {
     }
 
     fn check_fallbacks(&self) -> Result<(), CatalogError> {
-        for model in &self.models {
+        for model in self.models.iter() {
             for fallback in &model.fallbacks {
                 if self.model(fallback).is_none() {
                     return Err(CatalogError::UnknownFallback {

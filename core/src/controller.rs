@@ -1,4 +1,4 @@
-//! Scaler and manager behind one interface: inputs in, outputs out, and nothing else.
+//! Policy and manager behind one interface: inputs in, outputs out, and nothing else.
 //!
 //! Feed one [`Input`] with [`Controller::handle`], drain [`Controller::poll_output`], then feed the next. No
 //! clock, no I/O, no thread, no randomness: the same inputs give the same outputs, which is what `verify`
@@ -11,7 +11,7 @@ use crate::catalog::{Catalog, Rung};
 use crate::decision::{Action, Decision, Reason, Urgency};
 use crate::event::{Adopted, Input, Notice, Outcome, Output, Verdict};
 use crate::manager::{Manager, Service};
-use crate::policy::{Change, Performance, ReplyTimes, Scaler, Standing};
+use crate::policy::{self, Change, Observation, Performance, Policy, ReplyTimes, Standing};
 use crate::sample::Sample;
 use crate::settings::{RawSettings, Settings};
 use crate::time::Timestamp;
@@ -29,9 +29,9 @@ pub enum Detail {
 }
 
 /// The controller.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Controller {
-    scaler: Scaler,
+    policy: Box<dyn Policy>,
     manager: Manager,
     catalog: Catalog,
     settings: Settings,
@@ -78,7 +78,7 @@ impl Controller {
         };
         let manager = &settings.raw().manager;
         Ok(Self {
-            scaler: Scaler::new(settings, catalog),
+            policy: policy::of(settings, catalog),
             manager: Manager::new(settings, catalog),
             catalog: catalog.clone(),
             settings: settings.clone(),
@@ -114,7 +114,7 @@ impl Controller {
             Input::Sample(sample) if !self.handle_sample(now, sample) => return,
             Input::Sample(_) => {}
             Input::SampleMissing { .. } => {
-                let decision = self.scaler.observe_missing(now, &self.standing());
+                let decision = self.policy.missing(now, &self.standing());
                 self.say(decision);
             }
             Input::Request(request) => {
@@ -166,7 +166,7 @@ impl Controller {
     fn handle_sample(&mut self, now: Timestamp, sample: &Sample) -> bool {
         if !sample.is_plausible() {
             // A unit mistaken is no shortage: what cannot be is not known.
-            let decision = self.scaler.observe_missing(now, &self.standing());
+            let decision = self.policy.missing(now, &self.standing());
             self.say(decision);
             return false;
         }
@@ -177,7 +177,7 @@ impl Controller {
             self.say(Decision::new(standing.rung, Action::Hold, Reason::Stopping));
             return moved;
         }
-        let mut decision = self.scaler.observe(now, sample, &standing);
+        let mut decision = self.policy.observe(now, &Observation::new(sample, &standing));
         if let Some(start) = self.start.take()
             && self.manager.has_room_for(start)
         {
@@ -186,7 +186,7 @@ impl Controller {
         }
         self.apply_pin(&mut decision);
         if self.detail == Detail::Full {
-            decision.gates = self.scaler.gates(now, &standing);
+            decision.gates = self.policy.gates(now, &standing);
         }
         self.suggest_if_long_on_smallest(now, &decision);
         let is_change = decision.action != Action::Hold;
@@ -206,7 +206,7 @@ impl Controller {
         let service = self.manager.handle_request_outcome(now, outcome, &mut self.out);
         if let Some(Service { rung, reply }) = service {
             let reply = reply.map(|(first_token, latency)| ReplyTimes { first_token, latency });
-            self.scaler.record(now, &Performance { rung, reply });
+            self.policy.served(now, &Performance { rung, reply });
         }
         self.note_broken(now);
     }
@@ -224,7 +224,7 @@ impl Controller {
         let Ok(fresh) = Self::new(&settings, &self.catalog, self.detail) else { return };
         self.manager.set_settings(&settings);
         self.settings = settings;
-        self.scaler = fresh.scaler;
+        self.policy = fresh.policy;
         self.pinned = fresh.pinned;
         self.stale_after = fresh.stale_after;
         self.suggestion_after = fresh.suggestion_after;
@@ -293,7 +293,7 @@ impl Controller {
     fn note_broken(&mut self, now: Timestamp) {
         if self.manager.has_broken() {
             for rung in self.manager.take_broken() {
-                self.scaler.record_broken(now, rung);
+                self.policy.broke(now, rung);
             }
         }
     }
@@ -337,6 +337,7 @@ pub struct ControllerError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::LadderId;
     use crate::event::Command;
     use crate::machine::MachineClass;
     use crate::settings::RawSettings;
@@ -358,11 +359,16 @@ mod tests {
     }
 
     fn switched(to: u8) -> Output {
-        Output::Switched { from: Rung::NONE, to: Rung(to), took: Duration::ZERO }
+        Output::Switched {
+            ladder: LadderId::FIRST,
+            from: Rung::NONE,
+            to: Rung(to),
+            took: Duration::ZERO,
+        }
     }
 
     fn serving(rung: u8) -> Output {
-        Output::Serving { rung: Rung(rung) }
+        Output::Serving { ladder: LadderId::FIRST, rung: Rung(rung) }
     }
 
     #[test]

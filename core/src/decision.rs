@@ -9,7 +9,7 @@ use crate::sample::Resource;
 use crate::time::duration_ns;
 use crate::units::{Bytes, Percent};
 
-/// What the scaler wants, and why. A hold carries its reason too.
+/// What the policy wants, and why. A hold carries its reason too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// What to do.
@@ -25,7 +25,7 @@ pub struct Decision {
 
 impl Decision {
     /// Returns a decision on `rung`, without gates.
-    pub(crate) fn new(rung: Rung, action: Action, reason: Reason) -> Self {
+    pub fn new(rung: Rung, action: Action, reason: Reason) -> Self {
         Self { action, rung, reason, gates: Vec::new() }
     }
 }
@@ -62,7 +62,7 @@ pub enum Urgency {
     Critical,
 }
 
-/// Why the scaler decided as it did, with the numbers that it decided on.
+/// Why the policy decided as it did, with the numbers that it decided on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {

@@ -6,7 +6,7 @@
 
 use crate::backend::Backend;
 use crate::controller::Controller;
-use crate::event::{Input, Output};
+use crate::event::{EventRef, Input, Observe, Output};
 use crate::probe::Probe;
 use crate::request::{End, RequestId};
 use crate::sample::Sample;
@@ -27,16 +27,7 @@ pub trait World: Clock + Probe + Backend {
     fn ended(&mut self, now: Timestamp, request: RequestId, end: &End);
 }
 
-/// Something that passed between the controller and its world.
-#[derive(Clone, Copy, Debug)]
-pub enum Passed<'a> {
-    /// The controller was told this.
-    Input(&'a Input),
-    /// The controller answered this.
-    Output(&'a Output),
-}
-
-/// Runs until `until`, or until nothing is left to happen. `observe` sees everything in order.
+/// Runs until `until`, or until nothing is left to happen. `observer` observes everything in order.
 ///
 /// # Errors
 /// When more happens at one moment than can be meant.
@@ -44,7 +35,7 @@ pub fn run<W: World>(
     controller: &mut Controller,
     world: &mut W,
     until: Timestamp,
-    mut observe: impl FnMut(Timestamp, Passed<'_>),
+    observer: &mut (impl Observe + ?Sized),
 ) -> Result<Timestamp, Livelock> {
     let mut now = world.now();
     // One sample, filled anew each time.
@@ -61,26 +52,26 @@ pub fn run<W: World>(
         now = world.wait_until(due.max(now));
         while let Some(outcome) = world.poll(now) {
             crowd.count(now)?;
-            feed(controller, world, now, &Input::Outcome(outcome), &mut observe);
+            feed(controller, world, now, &Input::Outcome(outcome), observer);
         }
         if world.next_sample().is_some_and(|due| due <= now) {
             crowd.count(now)?;
-            feed_sample(controller, world, now, &mut reading, &mut observe);
+            feed_sample(controller, world, now, &mut reading, observer);
         }
         while let Some(input) = world.poll_input(now) {
             crowd.count(now)?;
             if matches!(input, Input::Request(_)) && controller.wants_sample(now, true) {
-                feed_sample(controller, world, now, &mut reading, &mut observe);
+                feed_sample(controller, world, now, &mut reading, observer);
             }
-            feed(controller, world, now, &input, &mut observe);
+            feed(controller, world, now, &input, observer);
         }
         if controller.poll_timeout().is_some_and(|due| due <= now) {
             crowd.count(now)?;
-            feed(controller, world, now, &Input::Timeout, &mut observe);
+            feed(controller, world, now, &Input::Timeout, observer);
         }
         if controller.wants_sample(now, false) {
             crowd.count(now)?;
-            feed_sample(controller, world, now, &mut reading, &mut observe);
+            feed_sample(controller, world, now, &mut reading, observer);
         }
     }
     if until != Timestamp::MAX {
@@ -94,14 +85,14 @@ fn feed_sample<W: World>(
     world: &mut W,
     now: Timestamp,
     reading: &mut Input,
-    observe: &mut impl FnMut(Timestamp, Passed<'_>),
+    observer: &mut (impl Observe + ?Sized),
 ) {
     let Input::Sample(sample) = reading else { return };
     match world.sample_into(now, sample) {
-        Ok(()) => feed(controller, world, now, reading, observe),
+        Ok(()) => feed(controller, world, now, reading, observer),
         Err(error) => {
             let missing = Input::SampleMissing { error: error.to_string() };
-            feed(controller, world, now, &missing, observe);
+            feed(controller, world, now, &missing, observer);
         }
     }
 }
@@ -111,12 +102,12 @@ fn feed<W: World>(
     world: &mut W,
     now: Timestamp,
     input: &Input,
-    observe: &mut impl FnMut(Timestamp, Passed<'_>),
+    observer: &mut (impl Observe + ?Sized),
 ) {
-    observe(now, Passed::Input(input));
+    observer.observe(now, EventRef::Input(input));
     controller.handle(now, input);
     while let Some(output) = controller.poll_output() {
-        observe(now, Passed::Output(&output));
+        observer.observe(now, EventRef::Output(&output));
         match &output {
             Output::Command(command) => world.submit(now, command),
             Output::Ended { request, end } => world.ended(now, *request, end),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::Rung;
+use crate::catalog::{LadderId, Rung};
 use crate::decision::{Decision, Reason};
 use crate::model::ModelId;
 use crate::request::{End, Request, RequestId};
@@ -63,6 +63,76 @@ pub enum Event {
     Input(Input),
     /// The controller answered something.
     Output(Output),
+}
+
+impl Event {
+    /// Returns the event as it is handed to observers.
+    pub fn as_ref(&self) -> EventRef<'_> {
+        match self {
+            Self::Input(input) => EventRef::Input(input),
+            Self::Output(output) => EventRef::Output(output),
+        }
+    }
+}
+
+/// An [`Event`] that belongs to somebody else: what passes between the controller and its world.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventRef<'a> {
+    /// What the controller received.
+    Input(&'a Input),
+    /// What the controller answered.
+    Output(&'a Output),
+}
+
+impl EventRef<'_> {
+    /// Returns an event of its own.
+    pub fn to_owned(self) -> Event {
+        match self {
+            Self::Input(input) => Event::Input(input.clone()),
+            Self::Output(output) => Event::Output(output.clone()),
+        }
+    }
+}
+
+/// Observes a run, event by event in order. The one way in which logs, figures, plots, checkers and pages follow a run,
+/// while it lasts or out of its log.
+pub trait Observe {
+    /// Observes the next event. `at` is never before the last one's.
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>);
+}
+
+impl<T: Observe + ?Sized> Observe for &mut T {
+    #[inline]
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        (**self).observe(at, event);
+    }
+}
+
+/// Somebody, or nobody.
+impl<T: Observe> Observe for Option<T> {
+    #[inline]
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        if let Some(observer) = self {
+            observer.observe(at, event);
+        }
+    }
+}
+
+/// Keeps a run whole, numbered from where it stands.
+impl Observe for Vec<Record> {
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        self.push(Record { seq: self.len() as u64, at, event: event.to_owned() });
+    }
+}
+
+impl<T: Observe> Observe for [T] {
+    #[inline]
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        for observer in self {
+            observer.observe(at, event);
+        }
+    }
 }
 
 /// What the controller is told.
@@ -137,11 +207,17 @@ pub enum Output {
     },
     /// Requests are served from this rung from now on; none while a switch has nothing to serve with.
     Serving {
+        /// The ladder that the rung is of.
+        #[serde(default, skip_serializing_if = "LadderId::is_first")]
+        ladder: LadderId,
         /// The rung.
         rung: Rung,
     },
     /// A switch of models is complete, or was given up (then `to` is `from`).
     Switched {
+        /// The ladder that the rungs are of.
+        #[serde(default, skip_serializing_if = "LadderId::is_first")]
+        ladder: LadderId,
         /// The rung before.
         from: Rung,
         /// The rung that serves now.

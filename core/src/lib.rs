@@ -21,6 +21,7 @@ pub mod probe;
 pub mod request;
 pub mod sample;
 pub mod settings;
+pub mod setup;
 pub mod text;
 pub mod time;
 pub mod units;

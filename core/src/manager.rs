@@ -1,4 +1,4 @@
-//! Owns the models' lives, the queue, and the switch from one model to another. Pure: it knows no scaler.
+//! Owns the models' lives, the queue, and the switch from one model to another. Pure: it knows no policy.
 //!
 //! Told a decision, it brings the world to it, whatever happens on the way: one private function,
 //! `advance`, looks at where every model is and takes the next step towards the goal. It is called after every
@@ -13,7 +13,7 @@ mod serving;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::catalog::{Catalog, Rung};
+use crate::catalog::{Catalog, LadderId, Rung};
 use crate::decision::{Action, Reason, Urgency};
 use crate::event::{Adopted, Command, Notice, Outcome, Output};
 use crate::manager::lifecycle::{Lifecycle, Slot, Trigger};
@@ -397,7 +397,7 @@ impl Manager {
             Ok(gpu) => self.load(now, goal, gpu, out),
             Err(_) => {
                 // The memory has not come back, whatever the server said, or somebody took it: stay with nothing
-                // until the scaler sees room.
+                // until the policy sees room.
                 switch.to = Rung::NONE;
                 switch.goal = None;
                 return true;
@@ -497,7 +497,12 @@ impl Manager {
         if from != to {
             self.last_change = Some((now, to > from));
         }
-        out.push_back(Output::Switched { from, to, took: now.since(began) });
+        out.push_back(Output::Switched {
+            ladder: LadderId::FIRST,
+            from,
+            to,
+            took: now.since(began),
+        });
         if to < from && !self.stopping {
             out.push_back(Output::Notice(Notice::Degraded { from, to, reason }));
         }
@@ -509,7 +514,7 @@ impl Manager {
         }
         self.serving = model;
         let rung = model.map_or(Rung::NONE, |index| self.rung_of(index));
-        out.push_back(Output::Serving { rung });
+        out.push_back(Output::Serving { ladder: LadderId::FIRST, rung });
     }
 
     fn resident_footprint(&self) -> room::Resident {

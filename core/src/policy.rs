@@ -1,7 +1,7 @@
-//! Turns samples and performance into decisions. Pure: the scaler knows no clock, no backend and no request.
+//! Turns samples and performance into decisions. Pure: a policy knows no clock, no backend and no request.
 //!
-//! [`Scaler`] is a closed set of policies: ours (`Proactive`) and the baselines that it is judged
-//! against. All see the same [`Standing`] and answer with the same [`Decision`].
+//! [`Policy`] is open: the four that are built in and anybody else's see the same [`Observation`] and answer with the
+//! same [`Decision`].
 
 mod backoff;
 mod baseline;
@@ -13,6 +13,8 @@ mod projection;
 mod settle;
 mod sustained;
 
+use std::fmt::Debug;
+
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Action, Decision, Gate, Reason, Urgency};
 use crate::policy::baseline::{Fixed, Original, Projecting};
@@ -23,21 +25,49 @@ use crate::time::Timestamp;
 
 pub use crate::policy::performance::{Performance, ReplyTimes};
 
-/// A policy.
-#[derive(Clone, Debug)]
-pub enum Scaler {
-    /// Ours.
-    Proactive(Box<Proactive>),
-    /// The 20-line baseline that projects.
-    Projecting(Projecting),
-    /// A model of the original implementation.
-    Original(Original),
-    /// Stays where it was put.
-    Fixed(Fixed),
+/// Decides from samples which rung should serve. It is asked once for every sample, and the same calls must give the
+/// same answers: no clock, no I/O, no randomness of its own.
+pub trait Policy: Send + Debug {
+    /// Decides with a sample. While [`Standing::switching`] is set, a downgrade replaces the switch under way.
+    fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision;
+
+    /// Decides where the machine could not be read.
+    fn missing(&mut self, _now: Timestamp, standing: &Standing) -> Decision {
+        standing.hold(Reason::NoData)
+    }
+
+    /// Takes the end of a request.
+    fn served(&mut self, _now: Timestamp, _performance: &Performance) {}
+
+    /// Takes the news that a model of `rung` did not load or died, so that it is not tried again at once.
+    fn broke(&mut self, _now: Timestamp, _rung: Rung) {}
+
+    /// Returns every gate of the next upgrade as of the last sample, for `explain`.
+    fn gates(&self, _now: Timestamp, _standing: &Standing) -> Vec<Gate> {
+        Vec::new()
+    }
 }
 
-/// What the controller tells the scaler about the managed models.
+/// What a policy sees when it decides.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Observation<'a> {
+    /// The machine, as it was read at this moment.
+    pub sample: &'a Sample,
+    /// Where the managed models stand.
+    pub standing: &'a Standing,
+}
+
+impl<'a> Observation<'a> {
+    /// Returns what a policy is shown of this sample, for tests of a policy.
+    pub fn new(sample: &'a Sample, standing: &'a Standing) -> Self {
+        Self { sample, standing }
+    }
+}
+
+/// Where the managed models stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Standing {
     /// The rung that serves, or that a switch under way leads to.
     pub rung: Rung,
@@ -48,18 +78,23 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// Returns that `rung` serves and that no switch is under way or was before.
+    pub fn at(rung: Rung) -> Self {
+        Self { rung, ..Self::default() }
+    }
+
     /// Returns the decision to stay.
-    fn hold(&self, reason: Reason) -> Decision {
+    pub fn hold(&self, reason: Reason) -> Decision {
         Decision::new(self.rung, Action::Hold, reason)
     }
 
     /// Returns the decision to go up.
-    fn up(&self, to: Rung, reason: Reason) -> Decision {
+    pub fn up(&self, to: Rung, reason: Reason) -> Decision {
         Decision::new(self.rung, Action::Upgrade { to }, reason)
     }
 
     /// Returns the decision to go down.
-    fn down(&self, to: Rung, urgency: Urgency, reason: Reason) -> Decision {
+    pub fn down(&self, to: Rung, urgency: Urgency, reason: Reason) -> Decision {
         Decision::new(self.rung, Action::Downgrade { to, urgency }, reason)
     }
 }
@@ -73,59 +108,13 @@ pub struct Change {
     pub up: bool,
 }
 
-impl Scaler {
-    /// Builds the policy that the settings name.
-    pub fn new(settings: &Settings, catalog: &Catalog) -> Self {
-        match settings.raw().policy {
-            PolicyName::Proactive => Self::Proactive(Box::new(Proactive::new(settings, catalog))),
-            PolicyName::Projecting => Self::Projecting(Projecting::new(settings, catalog)),
-            PolicyName::Original => Self::Original(Original::new(settings, catalog)),
-            PolicyName::Fixed => Self::Fixed(Fixed::new(settings, catalog)),
-        }
-    }
-
-    /// Takes a sample and decides.
-    pub fn observe(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) -> Decision {
-        match self {
-            Self::Proactive(policy) => policy.observe(now, sample, standing),
-            Self::Projecting(policy) => policy.observe(now, sample, standing),
-            Self::Original(policy) => policy.observe(now, sample, standing),
-            Self::Fixed(policy) => policy.observe(sample, standing),
-        }
-    }
-
-    /// Decides without a sample: a hold, whose reason says how old the last one is.
-    pub fn observe_missing(&mut self, now: Timestamp, standing: &Standing) -> Decision {
-        let reason = match self {
-            Self::Proactive(policy) => policy.observe_missing(now),
-            Self::Projecting(_) | Self::Original(_) | Self::Fixed(_) => Reason::NoData,
-        };
-        standing.hold(reason)
-    }
-
-    /// Takes the end of a request on `rung`.
-    pub fn record(&mut self, now: Timestamp, performance: &Performance) {
-        match self {
-            Self::Proactive(policy) => policy.record(now, performance),
-            // The baselines record nothing; the original's never-read metrics are one of its defects.
-            Self::Projecting(_) | Self::Original(_) | Self::Fixed(_) => {}
-        }
-    }
-
-    /// Takes the news that a model of `rung` did not load or died, so that it is not tried again at once.
-    pub fn record_broken(&mut self, now: Timestamp, rung: Rung) {
-        match self {
-            Self::Proactive(policy) => policy.record_broken(now, rung),
-            Self::Projecting(_) | Self::Original(_) | Self::Fixed(_) => {}
-        }
-    }
-
-    /// Returns every gate of the next upgrade as of the last sample. Has no effect.
-    pub fn gates(&self, now: Timestamp, standing: &Standing) -> Vec<Gate> {
-        match self {
-            Self::Proactive(policy) => policy.gates(now, standing),
-            Self::Projecting(_) | Self::Original(_) | Self::Fixed(_) => Vec::new(),
-        }
+/// Builds the policy that the settings name.
+pub(crate) fn of(settings: &Settings, catalog: &Catalog) -> Box<dyn Policy> {
+    match settings.raw().policy {
+        PolicyName::Proactive => Box::new(Proactive::new(settings, catalog)),
+        PolicyName::Projecting => Box::new(Projecting::new(settings, catalog)),
+        PolicyName::Original => Box::new(Original::new(settings, catalog)),
+        PolicyName::Fixed => Box::new(Fixed::new(settings, catalog)),
     }
 }
 

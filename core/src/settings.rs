@@ -18,7 +18,7 @@ use crate::units::{Bytes, BytesText, Percent, PercentText};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RawSettings {
-    /// Which scaler decides. Default `proactive`.
+    /// Which policy decides. Default `proactive`.
     pub policy: PolicyName,
     /// How often a live or simulated machine is read (a recorded trace brings its own times). Default `2s`
     /// (original specification). Shorter costs processor time; longer reacts later.
@@ -109,7 +109,7 @@ pub struct RawManagerSettings {
     /// Tier to load at the start. Default: the best that fits, as an upgrade.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<String>,
-    /// Tier to keep whatever the scaler says, short of a shortage of memory.
+    /// Tier to keep whatever the policy says, short of a shortage of memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pin: Option<String>,
     /// How long running tasks may take to finish before a switch. Default `2m`.
@@ -130,7 +130,7 @@ pub struct RawManagerSettings {
     pub switch_cooldown: SpanText,
 }
 
-/// A scaler by name.
+/// A policy by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]

@@ -3,11 +3,15 @@
 //! Time is an argument everywhere: the deciders are told `now` and own no clock. The one place that
 //! reads the machine's clock is [`SystemClock`]; the one place that waits is its `wait_until`.
 
+use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
+use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::fmt::friendly::{SpanParser, SpanPrinter};
 use serde::{Deserialize, Serialize};
+
+use crate::units::{UnitError, human};
 
 /// A moment, in nanoseconds since the run began. Reaches 584 years, so that no run wraps it.
 #[derive(
@@ -75,6 +79,77 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
+/// How regularly moments follow one another: the one rule for what a gap is, whatever the interval.
+///
+/// What is usual is estimated in one of two ways. A *mean* is for deciding as samples come: it moves an eighth of the
+/// way with each interval, and a gap at most doubles it, so that one outage does not make outages usual and a lasting
+/// change of rhythm soon does. A *median* is for judging a file: a few odd intervals do not move it at all.
+#[derive(Clone, Debug)]
+pub struct Rhythm {
+    last: Option<Timestamp>,
+    /// The usual interval [ns]; zero while none is known.
+    usual: u64,
+    /// What a median is of.
+    recent: Option<Box<Recent>>,
+}
+
+impl Rhythm {
+    /// Takes the usual interval for a running mean.
+    pub const fn of_mean() -> Self {
+        Self { last: None, usual: 0, recent: None }
+    }
+
+    /// Takes the usual interval for the median of the last 64.
+    pub fn of_median() -> Self {
+        let recent = Recent { intervals: [0; WINDOW], seen: 0 };
+        Self { recent: Some(Box::new(recent)), ..Self::of_mean() }
+    }
+
+    /// Adds a moment, and returns the interval before it where that was a gap: longer than `factor` usual intervals,
+    /// and longer than `shortest`.
+    pub fn gap_before(
+        &mut self,
+        now: Timestamp,
+        factor: u64,
+        shortest: Duration,
+    ) -> Option<Duration> {
+        let interval = now.since(self.last.replace(now)?);
+        let (length, usual) = (nanos(interval), self.usual);
+        self.usual = match &mut self.recent {
+            Some(recent) => recent.median_with(length).unwrap_or(usual),
+            None if usual == 0 => length,
+            None => {
+                let step = length.min(usual.saturating_mul(2));
+                usual.saturating_mul(7).saturating_add(step) / 8
+            }
+        };
+        let is_gap = usual > 0 && interval > shortest && length > usual.saturating_mul(factor);
+        is_gap.then_some(interval)
+    }
+}
+
+/// The last intervals [ns], a ring.
+#[derive(Clone, Debug)]
+struct Recent {
+    intervals: [u64; WINDOW],
+    seen: usize,
+}
+
+impl Recent {
+    /// Adds an interval, and returns the median where it is taken anew: at 1, 2, 4 .. 64 intervals, then at every 64th.
+    fn median_with(&mut self, interval: u64) -> Option<u64> {
+        self.intervals[self.seen % WINDOW] = interval;
+        self.seen += 1;
+        let is_due =
+            self.seen.is_multiple_of(WINDOW) || (self.seen < WINDOW && self.seen.is_power_of_two());
+        is_due.then(|| {
+            let mut sorted = self.intervals;
+            let sorted = &mut sorted[..self.seen.min(WINDOW)];
+            *sorted.select_nth_unstable((sorted.len() - 1) / 2).1
+        })
+    }
+}
+
 /// Tells time and waits. The simulated clock jumps; the system clock sleeps.
 pub trait Clock {
     /// Returns the present moment.
@@ -118,20 +193,32 @@ pub fn span_text(span: Duration) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SpanText(pub Duration);
 
+impl fmt::Display for SpanText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&span_text(self.0))
+    }
+}
+
+impl FromStr for SpanText {
+    type Err = UnitError;
+
+    /// Parses numbers with units, from days to nanoseconds: `5m`, `1h 30m`, `1.5s`, `2d`. A number without a unit is
+    /// refused, and so is a negative span.
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let want = "a span such as \"5m\", \"1h 30m\" or \"500ms\"";
+        parse_span(text).map(Self).ok_or_else(|| UnitError { text: text.to_owned(), want })
+    }
+}
+
 impl Serialize for SpanText {
     fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_str(&span_text(self.0))
+        human::serialize(self, out)
     }
 }
 
 impl<'de> Deserialize<'de> for SpanText {
     fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(input)?;
-        parse_span(&text).map(Self).ok_or_else(|| {
-            serde::de::Error::custom(format!(
-                "\"{text}\" is not a span such as \"5m\", \"1h 30m\" or \"500ms\""
-            ))
-        })
+        human::deserialize(input)
     }
 }
 
@@ -144,7 +231,6 @@ fn parse_span(text: &str) -> Option<Duration> {
 }
 
 #[cfg(feature = "schema")]
-
 impl schemars::JsonSchema for SpanText {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "SpanText".into()
@@ -199,6 +285,9 @@ pub mod duration_ns {
     }
 }
 
+/// Intervals of a median. Chosen: 64 follows a change of sampling within an hour of minutes, and costs 3 ns each.
+const WINDOW: usize = 64;
+
 /// Nanoseconds in a second.
 pub const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -215,23 +304,82 @@ mod tests {
     #[test]
     fn spans_print_and_parse_to_the_same_value() {
         for nanos in [0, 1, 1_000_000, 1_500_000_000, 300_000_000_000, 86_400_000_000_000] {
-            let json = serde_json::to_string(&SpanText(Duration::from_nanos(nanos))).unwrap();
-            let back: SpanText = serde_json::from_str(&json).unwrap();
-            assert_eq!(back.0, Duration::from_nanos(nanos), "{json}");
+            let span = SpanText(Duration::from_nanos(nanos));
+            assert_eq!(span.to_string().parse(), Ok(span), "{span}");
+            let json = serde_json::to_string(&span).unwrap();
+            assert_eq!(serde_json::from_str::<SpanText>(&json).unwrap(), span, "{json}");
         }
     }
 
     #[test]
-    fn a_day_is_24_hours() {
-        let hours = |hours| Some(Duration::from_hours(hours));
-        for (text, want) in
-            [("1d", hours(24)), ("2 d", hours(48)), ("1d 12h", hours(36)), ("1d12h", hours(36))]
-        {
-            assert_eq!(parse_span(text), want, "{text}");
+    fn a_span_is_numbers_with_units_and_a_day_is_24_hours() {
+        for (text, millis) in [
+            ("5m", 300_000),
+            ("1h 30m", 5_400_000),
+            ("1h30m", 5_400_000),
+            ("500ms", 500),
+            ("1.5s", 1500),
+            ("0s", 0),
+            ("1d", 86_400_000),
+            ("2 d", 172_800_000),
+            ("1d 12h", 129_600_000),
+            ("1d12h", 129_600_000),
+        ] {
+            assert_eq!(text.parse(), Ok(SpanText(Duration::from_millis(millis))), "{text}");
         }
-        for text in ["d", "1.5d", "-1d", "1d 1d", "99999999999999999999d", "1d soon"] {
-            assert_eq!(parse_span(text), None, "{text}");
+    }
+
+    #[test]
+    fn what_is_not_a_span_is_refused_with_examples() {
+        for text in [
+            "",
+            "soon",
+            "5",
+            "m",
+            "-5m",
+            "5m \"",
+            "90y",
+            "d",
+            "1.5d",
+            "-1d",
+            "1d 1d",
+            "99999999999999999999d",
+            "1d soon",
+        ] {
+            let error = text.parse::<SpanText>().unwrap_err().to_string();
+            let want = format!("\"{text}\" is not a span such as \"5m\", \"1h 30m\" or \"500ms\"");
+            assert_eq!(error, want);
         }
+    }
+
+    /// Returns the gaps among intervals of so many seconds, in seconds.
+    fn gaps(mut rhythm: Rhythm, seconds: &[u64]) -> Vec<u64> {
+        let mut now = Timestamp::from_secs(7);
+        let shortest = Duration::from_secs(5);
+        assert_eq!(rhythm.gap_before(now, 3, shortest), None, "nothing came before the first");
+        let gaps = seconds.iter().filter_map(|&seconds| {
+            now += Duration::from_secs(seconds);
+            rhythm.gap_before(now, 3, shortest).map(|gap| gap.as_secs())
+        });
+        gaps.collect()
+    }
+
+    #[test]
+    fn a_gap_is_longer_than_usual_and_longer_than_the_shortest() {
+        for rhythm in [Rhythm::of_mean(), Rhythm::of_median()] {
+            // Five seconds are five usual intervals, but not longer than the shortest gap.
+            assert_eq!(gaps(rhythm.clone(), &[1, 1, 1, 5, 1, 6, 1, 1]), [6]);
+            assert_eq!(gaps(rhythm.clone(), &[60, 60, 180, 60, 60, 240, 60]), [240]);
+            assert_eq!(gaps(rhythm, &[600, 600, 600]), [0; 0]);
+        }
+    }
+
+    #[test]
+    fn a_mean_follows_a_new_rhythm_and_a_median_is_not_moved_by_a_few_odd_intervals() {
+        let slower = [[10; 8], [100; 8], [100; 8]].concat();
+        assert_eq!(gaps(Rhythm::of_mean(), &slower).len(), 10);
+        let bursts = [[100, 1, 1, 100]; 32].concat();
+        assert_eq!(gaps(Rhythm::of_median(), &bursts).len(), 1);
     }
 
     #[test]

@@ -273,8 +273,8 @@ impl fmt::Display for Celsius {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("\"{text}\" is not {want}")]
 pub struct UnitError {
-    text: String,
-    want: &'static str,
+    pub(crate) text: String,
+    pub(crate) want: &'static str,
 }
 
 /// Reads and writes a quantity as people write it, for `#[serde(with = "human")]` in settings files.

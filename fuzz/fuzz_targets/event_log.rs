@@ -1,6 +1,3 @@
 #![no_main]
 
-#[path = "../../tests/fuzz/harness.rs"]
-mod harness;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| harness::event_log(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tiershift_testkit::fuzz::event_log(bytes));

@@ -5,8 +5,8 @@ use tiershift_core::event::{Command, Outcome};
 use tiershift_core::model::{Footprint, ModelId};
 use tiershift_core::time::Timestamp;
 
+use crate::backend::endpoint::Endpoint;
 use crate::backend::llama_server::LlamaServer;
-use crate::backend::place::Place;
 use crate::backend::remote::{OwnSource, Remote};
 
 /// What runs the models of a live run.
@@ -19,10 +19,10 @@ pub enum LiveBackend {
 
 impl LiveBackend {
     /// Returns where requests for a model are sent, once it was told to load.
-    pub fn place(&self, model: &ModelId) -> Option<Place> {
+    pub fn endpoint(&self, model: &ModelId) -> Option<Endpoint> {
         match self {
-            Self::Processes(server) => server.place(model),
-            Self::Remote(server) => server.place(model),
+            Self::Processes(server) => server.endpoint(model),
+            Self::Remote(server) => server.endpoint(model),
         }
     }
 

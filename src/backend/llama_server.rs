@@ -1,7 +1,7 @@
 //! Runs each model in a `llama-server` process of its own, which is started to load it and stopped to unload it.
 //!
 //! A process is watched by a task that does nothing but report. Left alone on purpose: time-outs of loads and
-//! draining, which are the manager's, and requests, which go to [`LlamaServer::place`] straight.
+//! draining, which are the manager's, and requests, which go to [`LlamaServer::endpoint`] straight.
 
 #[cfg(target_os = "linux")]
 mod left;
@@ -26,8 +26,8 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::backend::endpoint::Endpoint;
 use crate::backend::key::Key;
-use crate::backend::place::Place;
 
 /// What starts the processes.
 pub struct LlamaServer {
@@ -112,9 +112,9 @@ impl LlamaServer {
     }
 
     /// Returns where a model's process answers, once it was told to load.
-    pub fn place(&self, model: &ModelId) -> Option<Place> {
+    pub fn endpoint(&self, model: &ModelId) -> Option<Endpoint> {
         let Running { port, key, .. } = self.running.get(model)?;
-        Some(Place::new(&format!("http://127.0.0.1:{port}")).with_key(key.clone()))
+        Some(Endpoint::new(&format!("http://127.0.0.1:{port}")).with_key(key.clone()))
     }
 
     /// Returns the ids of the processes that are there.

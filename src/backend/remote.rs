@@ -3,11 +3,14 @@
 //! Each model is kept by a task that asks, looks whether it has come to be so, and reports. What differs from server
 //! to server is in [`server`] and the modules of its kinds. Left alone on purpose: whatever else the server runs.
 
+pub mod client;
+pub mod entry;
 mod llama_swap;
 mod lm_studio;
 mod ollama;
 mod plain;
 mod processes;
+mod protocol;
 mod router;
 pub mod server;
 
@@ -26,9 +29,11 @@ use tiershift_core::units::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::backend::endpoint::Endpoint;
 use crate::backend::llama_server::Callbacks;
-use crate::backend::place::Place;
-use crate::backend::remote::server::{Entry, Kind, Presence, Server, ServerError};
+use crate::backend::remote::client::ServerError;
+use crate::backend::remote::entry::{Entry, Presence};
+use crate::backend::remote::server::Server;
 
 /// Models in a server that is not ours.
 pub struct Remote {
@@ -103,11 +108,7 @@ impl Remote {
         callbacks: Callbacks,
     ) -> Result<Self, Unlisted> {
         let known = |model: &Model| {
-            let latest = format!("{}:latest", model.id);
-            let is_it = |entry: &&Entry| {
-                entry.name == model.id.as_str()
-                    || (server.kind() == Kind::Ollama && entry.name == latest)
-            };
+            let is_it = |entry: &&Entry| server.calls(model.id.as_str(), &entry.name);
             let entry = listed.iter().find(is_it).ok_or_else(|| Unlisted {
                 model: model.id.clone(),
                 listed: listed.iter().map(|entry| entry.name.clone()).collect(),
@@ -122,9 +123,9 @@ impl Remote {
     }
 
     /// Returns where requests for a model are sent, once it was told to load.
-    pub fn place(&self, model: &ModelId) -> Option<Place> {
+    pub fn endpoint(&self, model: &ModelId) -> Option<Endpoint> {
         let known = self.models.get(model).filter(|_| self.held.contains_key(model))?;
-        Some(self.server.place(&known.name))
+        Some(self.server.endpoint(&known.name))
     }
 
     /// Returns the ids of the processes that models are known to run in.
@@ -302,8 +303,8 @@ struct Keeper {
 impl Keeper {
     async fn load(self, mut stopped: oneshot::Receiver<()>) {
         // A load may be answered after minutes; whether the server is there at all is known sooner.
-        if let Err(trouble) = self.server.look(&self.name).await {
-            return self.load_failed(&trouble);
+        if let Err(error) = self.server.look(&self.name).await {
+            return self.load_failed(&error);
         }
         let answer = {
             let mut asked = pin!(self.server.load(&self.name));
@@ -318,8 +319,8 @@ impl Keeper {
                 }
             }
         };
-        if let Err(trouble) = answer {
-            return self.load_failed(&trouble);
+        if let Err(error) = answer {
+            return self.load_failed(&error);
         }
         let (mut has_begun, mut looks) = (false, 0);
         loop {
@@ -344,7 +345,7 @@ impl Keeper {
                             .tell(Outcome::LoadFailed { model: self.model.clone(), error });
                     }
                 },
-                Err(trouble @ ServerError::Away) => return self.load_failed(&trouble),
+                Err(error @ ServerError::Away) => return self.load_failed(&error),
                 // Whether it takes too long, the manager says.
                 Err(_) => {}
             }
@@ -370,7 +371,7 @@ impl Keeper {
                     unanswered = 0;
                     match entry.presence {
                         Presence::Ready if entry.expires => {
-                            self.server.keep(&self.name).await;
+                            self.server.renew(&self.name).await;
                             continue;
                         }
                         Presence::Ready | Presence::Loading => continue,
@@ -379,12 +380,12 @@ impl Keeper {
                         Presence::Absent => return self.tools.tell(Outcome::Unloaded { model }),
                     }
                 }
-                Err(trouble) => {
+                Err(error) => {
                     unanswered += 1;
-                    if trouble != ServerError::Away && unanswered < MOST_UNANSWERED {
+                    if error != ServerError::Away && unanswered < MOST_UNANSWERED {
                         continue;
                     }
-                    trouble.to_string()
+                    error.to_string()
                 }
             };
             return self.tools.tell(Outcome::Crashed { model, error: crashed });
@@ -425,22 +426,16 @@ impl Keeper {
         }
     }
 
-    fn load_failed(&self, trouble: &ServerError) {
-        if let ServerError::Refused { words, .. } = trouble {
+    fn load_failed(&self, error: &ServerError) {
+        if let ServerError::Refused { words, .. } = error {
             (self.tools.callbacks.exit_message)(&self.model, words);
         }
-        let (model, error) = (self.model.clone(), trouble.to_string());
+        let (model, error) = (self.model.clone(), error.to_string());
         self.tools.tell(Outcome::LoadFailed { model, error });
     }
 
     fn note_own(&self, entry: &Entry) {
-        let pids = match self.server.kind() {
-            Kind::Router | Kind::LlamaSwap => {
-                entry.port.map(processes::of_port).unwrap_or_default()
-            }
-            Kind::Ollama => processes::of_ollama(),
-            Kind::LmStudio | Kind::Plain => BTreeSet::new(),
-        };
+        let pids = self.server.processes(entry);
         let own = match entry.used {
             _ if !pids.is_empty() => OwnUse::Processes(pids),
             Some(used) => OwnUse::Server(used),

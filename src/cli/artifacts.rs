@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
-use tiershift_core::event::Record;
+use tiershift_core::event::{EventRef, Observe};
 use tiershift_core::time::{Timestamp, from_secs_f64};
 
 use crate::files::whole_file::unfinished::Unfinished;
 use crate::log::{Header, LogLevel, LogWriter};
-use crate::report::{DecisionsCsv, PlotData, plot};
+use crate::report::{PlotData, decisions, plot};
 use crate::summary::Summary;
 
 /// The files of a run, while it lasts.
@@ -24,9 +24,16 @@ pub(super) struct Artifacts {
     unfinished: Unfinished,
     title: String,
     log: Option<LogWriter<BufWriter<File>>>,
-    decisions: DecisionsCsv,
     plot: PlotData,
-    failure: Option<io::Error>,
+}
+
+impl Observe for Artifacts {
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        self.plot.observe(at, event);
+        if let Some(log) = &mut self.log {
+            log.observe(at, event);
+        }
+    }
 }
 
 impl Artifacts {
@@ -71,38 +78,23 @@ impl Artifacts {
             beside,
             title: header.name.clone(),
             log,
-            decisions: DecisionsCsv::new(&catalog),
             plot: PlotData::new(&catalog, &settings),
-            failure: None,
         })
     }
 
-    /// Takes the next record.
-    pub(super) fn observe(&mut self, record: &Record) {
-        self.decisions.observe(record);
-        self.plot.observe(record);
-        if let Some(log) = &mut self.log
-            && self.failure.is_none()
-        {
-            self.failure = log.write(record).err();
-        }
-    }
-
     /// Writes what is left and puts every file in its place. Notes the log's digest in the summary.
-    pub(super) fn finish(mut self, summary: &mut Summary) -> Result<()> {
+    /// `sources` are the digests of the header's sources.
+    pub(super) fn finish(mut self, summary: &mut Summary, sources: &[String]) -> Result<()> {
         let failed = || format!("cannot write into `{}`", self.folder.display());
-        if let Some(error) = self.failure.take() {
-            return Err(error).with_context(failed);
-        }
         if let Some(log) = self.log.take() {
-            summary.log_digest = log.finish().with_context(failed)?;
+            summary.log_digest = log.finish(sources).with_context(failed)?;
         }
         self.plot.finish(Timestamp::ZERO + from_secs_f64(summary.seconds));
         let write = |name: &str, bytes: &[u8]| {
             fs::write(self.beside.path().join(name), bytes).with_context(failed)
         };
         write("summary.json", summary.to_json().as_bytes())?;
-        write("decisions.csv", &self.decisions.finish())?;
+        write("decisions.csv", &decisions::csv(self.plot.timeline()))?;
         write("decisions.svg", plot::svg(&self.title, &self.plot, summary).as_bytes())?;
         #[cfg(feature = "png")]
         write("decisions.png", &plot::png(&self.title, &self.plot, summary))?;

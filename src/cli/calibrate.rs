@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::time::SpanText;
 
-use crate::cli::{Verdict, common, hardware as arguments};
+use crate::cli::{Verdict, common};
 use crate::files::whole_file::WholeFile;
 use crate::inventory::folder::Folder;
 use crate::measure::calibrate::{CalibrationPlan, calibrate};
@@ -43,7 +43,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     repeats: u32,
     /// Give up after this
-    #[arg(long, default_value = "30m", value_parser = arguments::span)]
+    #[arg(long, default_value = "30m")]
     limit: SpanText,
 }
 

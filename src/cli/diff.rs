@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use tiershift_core::event::{Event, Output, Record};
+use tiershift_core::event::{Event, Observe, Output, Record};
 use tiershift_core::text;
 
 use crate::cli::{Verdict, common};
 use crate::log::{Header, LogReader};
+use crate::report::timeline::Timeline;
 
 /// Find where two logs part, and why
 #[derive(Debug, Args)]
@@ -46,11 +47,14 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         right: None,
         why: None,
     };
+    let window = left.header().checked_settings()?.raw().reversal_window.0;
+    let mut timeline = Timeline::new(&catalog, window);
     loop {
         let pair = (left.next().transpose()?, right.next().transpose()?);
         match pair {
             (None, None) => break,
             (Some(a), Some(b)) if a.at == b.at && a.event == b.event => {
+                timeline.observe(a.at, a.event.as_ref());
                 difference.same_records += 1;
             }
             (a, b) => {
@@ -77,8 +81,9 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
             return Ok(Verdict::Done);
         };
         common::print(&format!(
-            "the same for {}, then {why}",
-            text::count(difference.same_records, "record")
+            "the same for {}, {} serving, then {why}",
+            text::count(difference.same_records, "record"),
+            catalog.tier_name(timeline.serving())
         ))?;
         for (side, record) in [("left ", &difference.left), ("right", &difference.right)] {
             let told = record.as_ref().map_or_else(
@@ -132,7 +137,7 @@ fn compare(
                 );
             }
         }
-        _ if left == right || path == "fingerprint" => {}
+        _ if left == right || path == "setup_digest" => {}
         _ => lines.push(format!("header {path}: left {left}, right {right}")),
     }
 }

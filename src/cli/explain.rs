@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use tiershift_core::decision::{Action, Decision, Gate, Measure};
-use tiershift_core::event::{Event, Output};
+use tiershift_core::catalog::Catalog;
+use tiershift_core::decision::{Decision, Gate, Measure};
+use tiershift_core::event::{Event, Observe, Output};
 use tiershift_core::text;
 use tiershift_core::time::{SpanText, Timestamp};
 
 use crate::cli::{Verdict, common};
 use crate::log::{LogLevel, LogReader};
+use crate::report::timeline::{Change, Timeline};
 
 /// Tell why a log's decisions were taken, with every gate
 #[derive(Debug, Args)]
@@ -22,80 +24,76 @@ pub(super) struct Arguments {
     #[arg(value_name = "LOG")]
     log: PathBuf,
     /// The moment: the last decision up to it is explained. Without it, every change, and the last decision
-    #[arg(long, value_name = "SPAN", value_parser = span)]
-    at: Option<std::time::Duration>,
+    #[arg(long, value_name = "SPAN")]
+    at: Option<SpanText>,
 }
 
-/// A decision with its moment.
+/// What a log's decisions were, up to a moment.
 #[derive(serde::Serialize)]
-struct Told {
+struct Explained<'a> {
+    /// Every change, and how it went; none where a moment was given.
+    changes: &'a [Change],
+    /// When the last decision was taken.
     at_ns: Timestamp,
     decision: Decision,
-}
-
-fn span(text: &str) -> Result<std::time::Duration, String> {
-    let quoted = serde_json::to_string(text).map_err(|error| error.to_string())?;
-    serde_json::from_str::<SpanText>(&quoted)
-        .map(|span| span.0)
-        .map_err(|_| format!("\"{text}\" is not a span such as \"90s\", \"5m\" or \"1h 30m\""))
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let mut log = LogReader::open(&arguments.log)?;
     let catalog = log.header().checked_catalog()?;
-    let until = arguments.at.map_or(Timestamp::MAX, |at| Timestamp::ZERO + at);
-    let mut changes = Vec::new();
+    let window = log.header().checked_settings()?.raw().reversal_window.0;
+    let until = arguments.at.map_or(Timestamp::MAX, |at| Timestamp::ZERO + at.0);
+    let mut timeline = Timeline::new(&catalog, window);
     let mut last = None;
     for record in &mut log {
         let record = record?;
         if record.at > until {
             break;
         }
+        timeline.observe(record.at, record.event.as_ref());
         if let Event::Output(Output::Decision(decision)) = record.event {
-            let is_change = decision.action != Action::Hold;
-            if is_change && arguments.at.is_none() {
-                changes.push(Told { at_ns: record.at, decision: decision.clone() });
-            }
-            last = Some(Told { at_ns: record.at, decision });
+            last = Some((record.at, decision));
         }
     }
     common::note_end(&arguments.log, &log);
-    let Some(last) = last else {
+    let Some((at_ns, decision)) = last else {
         anyhow::bail!("{}: there is no decision up to that moment", arguments.log.display());
     };
+    let changes = if arguments.at.is_none() { timeline.changes() } else { &[] };
     if json {
-        changes.push(last);
-        common::print_json(&changes)?;
+        common::print_json(&Explained { changes, at_ns, decision })?;
         return Ok(Verdict::Done);
     }
-    let line = |told: &Told| {
-        let decision = &told.decision;
-        format!(
-            "{:>12}  {} on {}: {}",
-            text::seconds(told.at_ns.as_secs_f64()),
-            text::action(decision.action, &catalog),
-            catalog.tier_name(decision.rung),
-            text::reason(&decision.reason, &catalog)
-        )
-    };
-    for change in &changes {
-        common::print(&line(change))?;
+    for change in changes {
+        common::print(&change_line(change, &catalog))?;
     }
     if !changes.is_empty() {
         common::print("the last decision:")?;
     }
-    common::print(&line(&last))?;
-    if last.decision.gates.is_empty() {
+    common::print(&format!(
+        "{:>12}  {} on {}: {}",
+        text::seconds(at_ns.as_secs_f64()),
+        text::action(decision.action, &catalog),
+        catalog.tier_name(decision.rung),
+        text::reason(&decision.reason, &catalog)
+    ))?;
+    if decision.gates.is_empty() {
         common::print(match log.header().level {
-            LogLevel::Full => "no gate was weighed for this decision",
+            LogLevel::Full => "this decision did not evaluate any gates",
             LogLevel::Changes | LogLevel::Off => {
                 "no gates are in this log: write it with `--log full`"
             }
         })?;
     } else {
-        common::print(&gates(&last.decision.gates))?;
+        common::print(&gates(&decision.gates))?;
     }
     Ok(Verdict::Done)
+}
+
+/// Returns a change as a line: when, what, why, and how it went.
+fn change_line(change: &Change, catalog: &Catalog) -> String {
+    let at = text::seconds(change.at.as_secs_f64());
+    format!("{at:>12}  {}", change.text(catalog))
 }
 
 /// Returns the gates as a table: name, state, value, limit, distance.
@@ -104,7 +102,7 @@ fn gates(gates: &[Gate]) -> String {
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["gate", "", "value", "limit", "distance"]);
     for gate in gates {
-        let state = if gate.open { "open" } else { "SHUT" };
+        let state = if gate.open { "open" } else { "closed" };
         table.add_row([
             text::gate(gate.name),
             state.to_owned(),

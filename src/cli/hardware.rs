@@ -30,10 +30,10 @@ pub(super) struct RecordArguments {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// From one reading to the next
-    #[arg(long, default_value = "2s", value_parser = span)]
+    #[arg(long, default_value = "2s")]
     interval: SpanText,
     /// How long; until stopped without it
-    #[arg(long, value_parser = span)]
+    #[arg(long)]
     duration: Option<SpanText>,
     /// Processes (with their children) whose use is counted as the models' own
     #[arg(long = "own-pid", value_name = "PID")]
@@ -41,12 +41,6 @@ pub(super) struct RecordArguments {
     /// Overwrite the file
     #[arg(long)]
     force: bool,
-}
-
-pub(super) fn span(text: &str) -> Result<SpanText, String> {
-    let quoted = serde_json::to_string(text).map_err(|error| error.to_string())?;
-    serde_json::from_str(&quoted)
-        .map_err(|_| format!("\"{text}\" is not a span such as \"500ms\", \"2s\" or \"10m\""))
 }
 
 pub(super) fn hardware(_: &HardwareArguments, json: bool) -> Result<Verdict> {

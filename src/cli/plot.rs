@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use tiershift_core::event::Observe;
 use tiershift_core::time::Timestamp;
 
 use crate::cli::{Verdict, common};
@@ -36,13 +37,13 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     for record in &mut log {
         let record = record?;
         end = record.at;
-        data.observe(&record);
-        fold.observe(&record);
+        data.observe(record.at, record.event.as_ref());
+        fold.observe(record.at, record.event.as_ref());
     }
     common::note_end(&arguments.log, &log);
     data.finish(end);
     let mut summary = fold.finish(end);
-    summary.policy.clone_from(&header.policy);
+    summary.policy = header.settings.policy.name().to_owned();
     let picture = draw(arguments, &header.name, &data, &summary)?;
     let unwritable = || format!("cannot write `{}`", arguments.out.display());
     let mut file = WholeFile::create(&arguments.out).with_context(unwritable)?;

@@ -5,19 +5,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use rayon::prelude::*;
-use tiershift_core::catalog::{Catalog, RawCatalog};
+use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::Detail;
-use tiershift_core::event::Record;
+use tiershift_core::event::Observe;
 use tiershift_core::settings::RawSettings;
+use tiershift_core::setup::Setup;
 use tiershift_core::units::Bytes;
 
 use crate::cli::artifacts::Artifacts;
 use crate::cli::{Verdict, common};
-use crate::log::{Header, LogLevel, LogVersion, Played, Source};
+use crate::log::{Header, LogLevel, Played, Source, digest_text};
 use crate::report::text_summary;
-use crate::sim::rng::Seed;
 use crate::sim::{SimulationError, simulate};
+use crate::study::pool;
 use crate::study::replay::{Recording, Requests};
 use crate::summary::Summary;
 use crate::trace::{Format, ReadOptions};
@@ -99,13 +99,19 @@ struct Plan<'a> {
     options: ReadOptions,
     settings: Option<RawSettings>,
     catalog: Option<Catalog>,
-    requests: Option<(Requests, Source)>,
+    requests: Option<NamedRequests>,
+}
+
+/// The requests of a file that was named.
+#[derive(Clone)]
+struct NamedRequests {
+    content: Requests,
+    source: Source,
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let plans = plan(arguments)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(arguments.jobs)).build()?;
-    let summaries: Vec<Result<Summary>> = pool.install(|| plans.par_iter().map(replay).collect());
+    let summaries = pool::map(arguments.jobs, &plans, replay)?;
     let summaries: Vec<Summary> = summaries.into_iter().collect::<Result<_>>()?;
     if json {
         match summaries.as_slice() {
@@ -137,7 +143,8 @@ fn plan(arguments: &Arguments) -> Result<Vec<Plan<'_>>> {
             let read = ReadOptions { strict: arguments.strict, ..ReadOptions::default() };
             let requests = Requests::read(path, &read)?;
             let played = arguments.loop_requests.then_some(Played::Repeated);
-            Some((requests, Source { played, ..source(path)? }))
+            let source = Source { name: file_name(path), played };
+            Some(NamedRequests { content: requests, source })
         }
     };
     let mut names = BTreeSet::new();
@@ -174,9 +181,12 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     let recording = Recording::open(trace, &plan.options)?;
     let machine = recording.machine().clone();
     let origin = recording.origin();
-    let settings =
-        plan.settings.clone().or_else(|| Some(origin?.settings.clone())).unwrap_or_default();
-    let catalog = match plan.catalog.as_ref().or(origin.map(|origin| &origin.catalog)) {
+    let settings = match (&plan.settings, origin) {
+        (Some(settings), _) => settings.clone(),
+        (None, Some(origin)) => origin.setup.settings.clone(),
+        (None, None) => RawSettings::default(),
+    };
+    let catalog = match plan.catalog.as_ref().or(origin.map(|origin| &origin.setup.catalog)) {
         Some(catalog) => catalog.clone(),
         None => {
             anyhow::ensure!(
@@ -187,7 +197,7 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
             Catalog::relative_to(machine.memory)
         }
     };
-    let seed = Seed(arguments.seed);
+    let setup = Setup { machine, catalog, settings, seed: arguments.seed };
     let repeat = arguments.loop_requests;
     // A log brings its own requests; a trace that is named goes before them.
     anyhow::ensure!(
@@ -197,71 +207,45 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     );
     let counted = origin.filter(|_| arguments.counted).map(|origin| origin.requests.as_counted());
     let played = arguments.counted.then_some(Played::AsCounted);
-    let requests = plan.requests.as_ref().map(|(requests, _)| requests);
+    let requests = plan.requests.as_ref().map(|requests| &requests.content);
     let requests = requests.or(counted.as_ref()).or(origin.map(|origin| &origin.requests));
     let workloads = requests.iter().map(|requests| requests.workload(repeat)).collect();
     let level = LogLevel::from(arguments.log);
-    // A log begins with the digest of the trace; without one, the digest is taken while the trace is read.
-    let is_logged = plan.out.is_some() && level != LogLevel::Off;
-    let digest = match recording.digest() {
-        Some(digest) => digest.to_hex().to_string(),
-        None if is_logged => crate::trace::digest(trace)?.to_hex().to_string(),
-        None => String::new(),
+    let sources = std::iter::once(Source { name: file_name(trace), played })
+        .chain(plan.requests.as_ref().map(|requests| requests.source.clone()))
+        .collect();
+    let header = Header {
+        started_at: recording.started_at().map(str::to_owned),
+        ..Header::of(&setup, level, &file_name(trace), sources)
     };
-    let mut header = Header {
-        version: LogVersion::CURRENT,
-        level,
-        name: file_name(trace),
-        policy: settings.policy.name().to_owned(),
-        machine_class: machine.class(),
-        machine,
-        seed: arguments.seed,
-        sources: std::iter::once(Source { name: file_name(trace), digest, played })
-            .chain(plan.requests.iter().map(|(_, source)| source.clone()))
-            .collect(),
-        settings: settings.clone(),
-        catalog: RawCatalog::from(&catalog),
-        started_at: None,
-        segment: None,
-        fingerprint: String::new(),
-    }
-    .seal();
     let read = recording.progress();
     let mut progress =
         common::Progress::new(&header.name, read.as_ref().and_then(crate::trace::Progress::total));
     let watch = move || progress.set(read.as_ref().map_or(0, crate::trace::Progress::read));
-    let situation = recording.situation(catalog, settings, workloads, seed, watch);
-    let summary = match &plan.out {
-        Some(out) => {
-            let mut artifacts = Artifacts::create(out, &header, level)?;
-            let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
-            let mut observe = |record: &Record| artifacts.observe(record);
-            let mut summary = simulate(situation, detail, Some(&mut observe))
-                .map_err(|error| in_trace(error, trace))?;
-            take_digest(&mut header, &recording);
-            complete(&mut summary, &header, &recording, plan);
-            artifacts.finish(&mut summary)?;
-            summary
-        }
-        None => {
-            let mut summary = simulate(situation, Detail::Silent, None)
-                .map_err(|error| in_trace(error, trace))?;
-            take_digest(&mut header, &recording);
-            complete(&mut summary, &header, &recording, plan);
-            summary
-        }
+    let situation = recording.situation(setup, workloads, watch);
+    let mut artifacts =
+        plan.out.as_ref().map(|out| Artifacts::create(out, &header, level)).transpose()?;
+    let detail = match (&artifacts, level) {
+        (None, _) => Detail::Silent,
+        (Some(_), LogLevel::Full) => Detail::Full,
+        (Some(_), LogLevel::Changes | LogLevel::Off) => Detail::Changes,
     };
-    Ok(summary)
-}
-
-/// Puts the digest of the trace, now that it is read to its end, into a header that was made without it.
-fn take_digest(header: &mut Header, recording: &Recording) {
-    if let (Some(source), Some(digest)) = (header.sources.first_mut(), recording.digest())
-        && source.digest.is_empty()
-    {
-        source.digest = digest.to_hex().to_string();
-        header.fingerprint = header.fingerprint();
+    let observers: &mut [&mut dyn Observe] = match &mut artifacts {
+        Some(artifacts) => &mut [artifacts],
+        None => &mut [],
+    };
+    let mut summary =
+        simulate(situation, detail, observers).map_err(|error| in_trace(error, trace))?;
+    // Whatever was read was read to its end.
+    let requests = plan.requests.as_ref().and_then(|requests| requests.content.digest());
+    let digests: Vec<String> =
+        recording.digest().into_iter().chain(requests).map(digest_text).collect();
+    summary.fingerprint = header.fingerprint(&digests);
+    complete(&mut summary, &recording, plan);
+    if let Some(artifacts) = artifacts {
+        artifacts.finish(&mut summary, &digests)?;
     }
+    Ok(summary)
 }
 
 /// Says which trace an error is about, where it does not say so itself.
@@ -272,14 +256,13 @@ fn in_trace(error: SimulationError, trace: &Path) -> anyhow::Error {
 }
 
 /// Adds what only the reader knows.
-fn complete(summary: &mut Summary, header: &Header, recording: &Recording, plan: &Plan<'_>) {
-    summary.fingerprint.clone_from(&header.fingerprint);
+fn complete(summary: &mut Summary, recording: &Recording, plan: &Plan<'_>) {
     summary.warnings = recording.notes().to_vec();
     if let Some(defects) = recording.defects() {
         summary.rejected_rows = defects.rejected_rows();
         summary.warnings.extend(defects.warnings());
     }
-    let requests = plan.requests.as_ref().map(|(requests, _)| requests);
+    let requests = plan.requests.as_ref().map(|requests| &requests.content);
     if let Some(requests) = requests.or(recording.origin().map(|origin| &origin.requests)) {
         summary.rejected_rows += requests.rejected_rows();
         summary.warnings.extend(requests.warnings().iter().cloned());
@@ -290,11 +273,6 @@ fn complete(summary: &mut Summary, header: &Header, recording: &Recording, plan:
                 .to_owned(),
         );
     }
-}
-
-fn source(path: &Path) -> Result<Source> {
-    let digest = crate::trace::digest(path)?.to_hex().to_string();
-    Ok(Source { name: file_name(path), digest, played: None })
 }
 
 fn file_name(path: &Path) -> String {

@@ -4,14 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use tiershift_core::catalog::RawCatalog;
 use tiershift_core::controller::Detail;
-use tiershift_core::event::Record;
 
 use crate::cli::artifacts::Artifacts;
 use crate::cli::replay::Level;
 use crate::cli::{Verdict, common};
-use crate::log::{Header, LogLevel, LogVersion, Source};
+use crate::log::LogLevel;
 use crate::report::text_summary;
 use crate::scenario::{self, Scenario};
 use crate::sim::rng::Seed;
@@ -79,9 +77,9 @@ fn prepare(arguments: &Arguments, path: &Path) -> Result<Scenario> {
     if let Some(policy) = &arguments.policy {
         let settings = common::settings(Some(policy))?;
         // The scenario's settings stay; another policy takes them as it finds them.
-        scenario.settings.policy = settings.policy;
+        scenario.setup.settings.policy = settings.policy;
         if policy.contains('.') || policy == "memory-only" {
-            scenario.settings = settings;
+            scenario.setup.settings = settings;
         }
     }
     Ok(match arguments.seed {
@@ -96,46 +94,17 @@ fn play(
     out: Option<&Path>,
     level: LogLevel,
 ) -> Result<(Summary, Vec<String>)> {
-    let header = header(scenario, level);
+    let header = scenario.header(level);
+    let sources = [scenario.digest.clone()];
     let mut artifacts = out.map(|out| Artifacts::create(out, &header, level)).transpose()?;
-    let mut checker = scenario.expect.checker();
-    let mut observe = |record: &Record| {
-        checker.observe(record, &scenario.catalog);
-        if let Some(artifacts) = &mut artifacts {
-            artifacts.observe(record);
-        }
-    };
+    let mut checker = scenario.expect.checker(&scenario.setup.catalog);
     let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
-    let mut summary = simulate(scenario.situation(), detail, Some(&mut observe))?;
-    summary.fingerprint.clone_from(&header.fingerprint);
+    let mut summary = simulate(scenario.situation(), detail, &mut [&mut checker, &mut artifacts])?;
+    summary.fingerprint = header.fingerprint(&sources);
     summary.warnings.clone_from(&scenario.warnings);
     if let Some(artifacts) = artifacts {
-        artifacts.finish(&mut summary)?;
+        artifacts.finish(&mut summary, &sources)?;
     }
     let unmet = checker.finish(&summary).iter().map(ToString::to_string).collect();
     Ok((summary, unmet))
-}
-
-/// Returns the header of a scenario's event log.
-pub(super) fn header(scenario: &Scenario, level: LogLevel) -> Header {
-    Header {
-        version: LogVersion::CURRENT,
-        level,
-        name: scenario.name.clone(),
-        policy: scenario.settings.policy.name().to_owned(),
-        machine_class: scenario.machine.class(),
-        machine: scenario.machine.clone(),
-        seed: scenario.seed.0,
-        sources: vec![Source {
-            name: format!("{}.toml", scenario.name),
-            digest: scenario.digest.clone(),
-            played: None,
-        }],
-        settings: scenario.settings.clone(),
-        catalog: RawCatalog::from(&scenario.catalog),
-        started_at: None,
-        segment: None,
-        fingerprint: String::new(),
-    }
-    .seal()
 }

@@ -7,7 +7,9 @@ use reqwest::Url;
 use tiershift_core::catalog::{Catalog, CatalogError};
 use tiershift_core::units::Bytes;
 
-use crate::backend::remote::server::{Entry, Server, ServerError};
+use crate::backend::remote::client::ServerError;
+use crate::backend::remote::entry::Entry;
+use crate::backend::remote::server::Server;
 use crate::inventory::gguf::Dimensions;
 use crate::inventory::guess::Step;
 

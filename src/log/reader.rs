@@ -9,7 +9,8 @@ use tiershift_core::time::Timestamp;
 
 use crate::files::whole_file::open_again;
 use crate::log::segments::Rest;
-use crate::log::{Header, LogLevel, LogVersion, Segment, Trailer};
+use crate::log::trailer::{self, Trailer};
+use crate::log::{Header, LogLevel, LogVersion, Segment, header, version_1};
 
 /// Reads a log's records in order, in constant memory. After the last one, [`LogReader::end`] tells how
 /// the log ended.
@@ -30,6 +31,7 @@ pub struct LogReader {
     digest: blake3::Hasher,
     content: blake3::Hasher,
     rest: Option<Rest>,
+    fingerprint: Option<String>,
     end: Option<LogEnd>,
 }
 
@@ -92,6 +94,7 @@ impl LogReader {
             content: digest.clone(),
             digest,
             rest: None,
+            fingerprint: None,
             end: None,
         })
     }
@@ -104,6 +107,11 @@ impl LogReader {
     /// Returns how the log ended; `None` until its last record was read, and after an error.
     pub fn end(&self) -> Option<&LogEnd> {
         self.end.as_ref()
+    }
+
+    /// Returns the fingerprint of the run, once its log was read to a whole end.
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.fingerprint.as_deref()
     }
 
     /// Returns the records read so far.
@@ -135,7 +143,7 @@ impl LogReader {
                 return Ok(None);
             }
             self.lines = line;
-            if self.line.starts_with(TRAILER_STARTS) {
+            if self.line.starts_with(trailer::STARTS) {
                 match self.read_trailer()? {
                     Goes::On => continue,
                     Goes::NoFurther => return Ok(None),
@@ -145,8 +153,11 @@ impl LogReader {
                 self.tear();
                 return Ok(None);
             }
-            let record = read_record(self.header.version, &self.line)
-                .map_err(|source| LogError::Record { name: self.name.clone(), line, source })?;
+            let record = serde_json::from_slice(&self.line).map_err(|source| LogError::Record {
+                name: self.name.clone(),
+                line,
+                source,
+            })?;
             self.check_order(&record)?;
             self.digest.update(&self.line);
             self.content.update(&self.line);
@@ -184,15 +195,18 @@ impl LogReader {
 
     /// The last line must be what the writer would write after these bytes, byte for byte.
     fn read_trailer(&mut self) -> Result<Goes, LogError> {
-        let want = Trailer::new(self.in_segment, &self.digest);
-        let want_line = want.to_line();
-        if self.line != want_line {
-            if want_line.starts_with(&self.line) {
-                self.tear();
-                return Ok(Goes::NoFurther);
-            }
-            return Err(LogError::Changed { name: self.name.clone(), line: self.lines });
+        let changed = || LogError::Changed { name: self.name.clone(), line: self.lines };
+        if self.line.last() != Some(&b'\n') {
+            self.tear();
+            return Ok(Goes::NoFurther);
         }
+        let found: Trailer = serde_json::from_slice(&self.line).map_err(|_| changed())?;
+        let sources = found.end.sources;
+        let want = Trailer::new(&self.header, self.in_segment, &sources, &self.digest);
+        if self.line != want.to_line() {
+            return Err(changed());
+        }
+        self.fingerprint = Some(self.header.fingerprint(&sources));
         self.content.update(&self.line);
         match read_line(&mut self.input, &mut self.line) {
             // What is cut off here is the packer's own: every line is there.
@@ -399,22 +413,17 @@ fn read_header(name: &str, line: &[u8]) -> Result<Header, LogError> {
     let version = serde_json::from_slice::<Versioned>(line)
         .map_err(|_| LogError::NotALog { name: name() })?
         .tiershift_log;
-    let header: Header = match version.0 {
-        1 => serde_json::from_slice(line)
-            .map_err(|source| LogError::Header { name: name(), source })?,
+    let read = match version.0 {
+        1 => version_1::read,
+        2 => header::read,
         0 => return Err(LogError::NoSuchVersion { name: name(), found: 0 }),
         found => return Err(LogError::Newer { name: name(), found }),
     };
-    if header.fingerprint != header.fingerprint() {
-        return Err(LogError::Fingerprint { name: name() });
-    }
-    Ok(header)
-}
-
-fn read_record(version: LogVersion, line: &[u8]) -> Result<Record, serde_json::Error> {
-    match version.0 {
-        1 => serde_json::from_slice(line),
-        other => unreachable!("the header of version {other} was refused"),
+    // What is not text was cut or changed, as what is not JSON.
+    let line = String::from_utf8_lossy(line);
+    match read(&line).map_err(|source| LogError::Header { name: name(), source })? {
+        Some(header) => Ok(header),
+        None => Err(LogError::Fingerprint { name: name() }),
     }
 }
 
@@ -436,7 +445,6 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// RFC 8878, section 3.1.1.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const HEADER_STARTS: &[u8] = b"{\"tiershift_log\":";
-const TRAILER_STARTS: &[u8] = b"{\"end\":";
 /// A header with 32 tiers of models takes some 20 KiB, an error of a model server perhaps more.
 const LONGEST_LINE: u64 = 16 << 20;
 const BUFFER: usize = 64 << 10;

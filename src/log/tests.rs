@@ -1,36 +1,31 @@
 use std::io::Write;
 use std::time::Duration;
 
-use tiershift_core::catalog::Rung;
+use tiershift_core::catalog::{LadderId, Rung};
 use tiershift_core::decision::{Action, Decision, Gate, GateName, Measure, Reason, Urgency};
 use tiershift_core::event::{
     Adopted, Command, Event, Input, Notice, Outcome, Output, Record, Verdict,
 };
+use tiershift_core::machine::Machine;
 use tiershift_core::model::{ModelId, Task};
 use tiershift_core::request::{CancelledBy, End, Rejection, Request, RequestId, Target};
 use tiershift_core::sample::{GpuSample, Pressure, Rate, Resource, Sample, Space};
+use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 use tiershift_core::units::{Bytes, Celsius, Percent};
 
 use super::*;
 
 fn header(level: LogLevel) -> Header {
-    let catalog = Catalog::relative_to(Bytes::from_gib(16));
-    Header {
-        version: LogVersion::CURRENT,
-        level,
-        name: "hand-made".to_owned(),
-        policy: "proactive".to_owned(),
-        machine_class: MachineClass::MidRange,
-        machine: Machine { memory: Bytes::from_gib(16), cpus: 8, ..Machine::default() },
-        seed: 7,
-        sources: vec![Source { name: "a.csv".to_owned(), digest: "00".to_owned(), played: None }],
-        settings: RawSettings::default(),
-        catalog: RawCatalog::from(&catalog),
-        started_at: None,
-        segment: None,
-        fingerprint: String::new(),
-    }
+    let memory = Bytes::from_gib(16);
+    let setup = Setup::of_machine(Machine { memory, cpus: 8, ..Machine::default() });
+    let source = Source { name: "a.csv".to_owned(), played: None };
+    Header::of(&setup, level, "hand-made", vec![source])
+}
+
+/// The digests of the header's sources.
+fn sources() -> [String; 1] {
+    ["00".to_owned()]
 }
 
 fn sample(others_gib: u64) -> Event {
@@ -53,9 +48,9 @@ fn numbered(events: Vec<(u64, Event)>) -> Vec<Record> {
 fn write(level: LogLevel, records: &[Record]) -> Vec<u8> {
     let mut log = LogWriter::new(Vec::new(), header(level)).unwrap();
     for record in records {
-        log.write(record).unwrap();
+        log.write(record.at, record.event.as_ref()).unwrap();
     }
-    log.finish_into().unwrap().0
+    log.finish_into(&sources()).unwrap().0
 }
 
 fn read(bytes: &[u8]) -> Result<(Vec<Record>, LogEnd), LogError> {
@@ -154,7 +149,12 @@ fn every_shape() -> Vec<Record> {
             ended(End::Cancelled { by: CancelledBy::DrainDeadline }),
             ended(End::Rejected { reason: Rejection::QueueFull, retry_after: Some(second) }),
             ended(End::Rejected { reason: Rejection::Unservable, retry_after: None }),
-            output(Output::Switched { from: Rung::NONE, to, took: second }),
+            output(Output::Switched {
+                ladder: LadderId::FIRST,
+                from: Rung::NONE,
+                to,
+                took: second,
+            }),
             output(Output::Notice(Notice::Degraded {
                 from: to,
                 to: Rung(1),
@@ -331,8 +331,10 @@ fn write_segments(folder: &std::path::Path, records: &[Record]) -> u32 {
         let segment = after.take().map(|after| Segment { number, first_seq: part[0].seq, after });
         let head = Header { segment, ..header(LogLevel::Full) };
         let mut log = LogWriter::new(Vec::new(), head).unwrap();
-        part.iter().for_each(|record| log.write(record).unwrap());
-        let (bytes, digest) = log.finish_into().unwrap();
+        for record in part {
+            log.write(record.at, record.event.as_ref()).unwrap();
+        }
+        let (bytes, digest) = log.finish_into(&sources()).unwrap();
         std::fs::write(folder.join(segment_name(number)), bytes).unwrap();
         after = digest;
     }
@@ -442,17 +444,16 @@ fn the_fingerprint_depends_on_what_determines_a_run_and_on_nothing_else() {
     let with = |change: fn(&mut Header)| {
         let mut header = base.clone();
         change(&mut header);
-        header.fingerprint() == base.fingerprint()
+        header.seal().fingerprint(&sources()) == base.fingerprint(&sources())
     };
+    assert_ne!(base.fingerprint(&["01".to_owned()]), base.fingerprint(&sources()));
     assert!(with(|h| h.started_at = Some("2026-11-23T17:00:00Z".to_owned())));
     assert!(with(|h| h.level = LogLevel::Changes));
     assert!(with(|h| h.sources[0].name = "b.csv".to_owned()));
     assert!(with(|h| h.name = "other".to_owned()));
     assert!(!with(|h| h.seed = 8));
     assert!(!with(|h| h.machine.cpus = 9));
-    assert!(!with(|h| h.sources[0].digest = "01".to_owned()));
     assert!(!with(|h| h.sources[0].played = Some(Played::Repeated)));
     assert!(!with(|h| h.settings.performance_minimum = 11));
     assert!(!with(|h| h.catalog.models[0].slots = 3));
-    assert!(!with(|h| h.machine_class = MachineClass::LowEnd));
 }

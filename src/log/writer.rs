@@ -3,22 +3,37 @@
 use std::io::{self, Write};
 use std::mem::{Discriminant, discriminant};
 
+use serde::Serialize;
 use tiershift_core::decision::{Action, Reason};
-use tiershift_core::event::{Event, Input, Output, Record};
+use tiershift_core::event::{EventRef, Input, Observe, Output, Record};
 use tiershift_core::time::Timestamp;
 
-use crate::log::{Header, LogLevel, SAMPLE_SPACING, Trailer};
+use crate::log::trailer::Trailer;
+use crate::log::{Header, LogLevel, SAMPLE_SPACING, digest_text};
 
 /// Writes a log line by line. [`LogWriter::finish`] writes the last one: without it the log counts as torn.
 #[derive(Debug)]
 pub struct LogWriter<W> {
     out: W,
+    header: Header,
     thinning: Option<Thinning>,
     off: bool,
     line: Vec<u8>,
     digest: blake3::Hasher,
+    /// Of the next event.
+    seq: u64,
     records: u64,
     bytes: u64,
+    failure: Option<io::Error>,
+}
+
+/// A line of a log.
+#[derive(Serialize)]
+struct Line<'a> {
+    seq: u64,
+    at_ns: Timestamp,
+    #[serde(flatten)]
+    event: EventRef<'a>,
 }
 
 impl<W: Write> LogWriter<W> {
@@ -28,65 +43,80 @@ impl<W: Write> LogWriter<W> {
     /// Whatever `out` says.
     pub fn new(out: W, header: Header) -> io::Result<Self> {
         let level = header.level;
+        let seq = header.segment.as_ref().map_or(0, |segment| segment.first_seq);
         let mut log = Self {
             out,
+            header: header.seal(),
             thinning: (level == LogLevel::Changes).then(Thinning::default),
             off: level == LogLevel::Off,
             line: Vec::new(),
             digest: blake3::Hasher::new(),
+            seq,
             records: 0,
             bytes: 0,
+            failure: None,
         };
         if !log.off {
-            log.write_line(&header.seal())?;
+            let header = log.header.clone();
+            log.write_line(&header)?;
         }
         Ok(log)
     }
 
-    /// Writes a record, if the log's level wants it.
+    /// Writes the next event, if the log's level wants it.
     ///
     /// # Errors
     /// Whatever `out` says.
-    pub fn write(&mut self, record: &Record) -> io::Result<()> {
+    pub fn write(&mut self, at: Timestamp, event: EventRef<'_>) -> io::Result<()> {
+        let line = Line { seq: self.seq, at_ns: at, event };
+        self.seq += 1;
         if self.off {
             return Ok(());
         }
         let Some(mut thinning) = self.thinning.take() else {
-            return self.write_record(record);
+            return self.write_record(&line);
         };
-        let verdict = thinning.judge(record);
+        let verdict = thinning.judge(&line);
         let mut written = Ok(());
         if verdict == Keep::WithSample
             && let Some(sample) = thinning.sample.take()
         {
             thinning.last_sample = Some(sample.at);
-            written = self.write_record(&sample);
+            written = self.write_record(&Line {
+                seq: sample.seq,
+                at_ns: sample.at,
+                event: sample.event.as_ref(),
+            });
         }
         self.thinning = Some(thinning);
         written?;
         match verdict {
             Keep::No => Ok(()),
-            Keep::Yes | Keep::WithSample => self.write_record(record),
+            Keep::Yes | Keep::WithSample => self.write_record(&line),
         }
     }
 
-    /// Writes the last line and returns the digest of every byte above it; `None` where the log is off.
+    /// Writes the last line and returns the digest of every byte above it; `None` where the log is off. `sources` are the
+    /// digests of the header's sources, now that they are read.
     ///
     /// # Errors
     /// Whatever `out` says.
-    pub fn finish(self) -> io::Result<Option<String>> {
-        Ok(self.finish_into()?.1)
+    pub fn finish(self, sources: &[String]) -> io::Result<Option<String>> {
+        Ok(self.finish_into(sources)?.1)
     }
 
     /// Does what [`LogWriter::finish`] does, and returns what was written into, too.
     ///
     /// # Errors
     /// Whatever it says.
-    pub fn finish_into(mut self) -> io::Result<(W, Option<String>)> {
+    pub fn finish_into(mut self, sources: &[String]) -> io::Result<(W, Option<String>)> {
+        if let Some(error) = self.failure {
+            return Err(error);
+        }
         if self.off {
             return Ok((self.out, None));
         }
-        let trailer = Trailer::new(self.records, &self.digest);
+        let trailer = Trailer::new(&self.header, self.records, sources, &self.digest);
         self.out.write_all(&trailer.to_line())?;
         self.out.flush()?;
         Ok((self.out, Some(trailer.end.digest)))
@@ -94,7 +124,12 @@ impl<W: Write> LogWriter<W> {
 
     /// Returns the digest of every byte written so far: the last line's, if it were written now.
     pub fn digest(&self) -> String {
-        self.digest.finalize().to_hex().to_string()
+        digest_text(self.digest.finalize())
+    }
+
+    /// Returns the sequence number of the next event.
+    pub fn next_seq(&self) -> u64 {
+        self.seq
     }
 
     /// Returns the bytes written so far.
@@ -110,18 +145,27 @@ impl<W: Write> LogWriter<W> {
         self.out.flush()
     }
 
-    fn write_record(&mut self, record: &Record) -> io::Result<()> {
+    fn write_record(&mut self, record: &Line<'_>) -> io::Result<()> {
         self.records += 1;
         self.write_line(record)
     }
 
-    fn write_line(&mut self, line: &impl serde::Serialize) -> io::Result<()> {
+    fn write_line(&mut self, line: &impl Serialize) -> io::Result<()> {
         self.line.clear();
         serde_json::to_writer(&mut self.line, line)?;
         self.line.push(b'\n');
         self.digest.update(&self.line);
         self.bytes += self.line.len() as u64;
         self.out.write_all(&self.line)
+    }
+}
+
+/// What cannot be written is returned by [`LogWriter::finish`]; nothing is written after it.
+impl<W: Write> Observe for LogWriter<W> {
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        if self.failure.is_none() {
+            self.failure = self.write(at, event).err();
+        }
     }
 }
 
@@ -146,31 +190,32 @@ enum Keep {
 }
 
 impl Thinning {
-    fn judge(&mut self, record: &Record) -> Keep {
-        match &record.event {
-            Event::Input(Input::Sample(_)) => {
+    fn judge(&mut self, line: &Line<'_>) -> Keep {
+        match line.event {
+            EventRef::Input(Input::Sample(_)) => {
                 self.missing = false;
                 let due =
-                    self.last_sample.is_none_or(|last| record.at.since(last) >= SAMPLE_SPACING);
+                    self.last_sample.is_none_or(|last| line.at_ns.since(last) >= SAMPLE_SPACING);
                 if due {
-                    self.last_sample = Some(record.at);
+                    self.last_sample = Some(line.at_ns);
                     self.sample = None;
                     return Keep::Yes;
                 }
-                self.sample = Some(record.clone());
+                self.sample =
+                    Some(Record { seq: line.seq, at: line.at_ns, event: line.event.to_owned() });
                 Keep::No
             }
-            Event::Input(Input::SampleMissing { .. }) => {
+            EventRef::Input(Input::SampleMissing { .. }) => {
                 let first = !std::mem::replace(&mut self.missing, true);
                 if first { Keep::Yes } else { Keep::No }
             }
-            Event::Input(Input::Timeout) => Keep::No,
-            Event::Output(Output::Decision(decision)) => {
+            EventRef::Input(Input::Timeout) => Keep::No,
+            EventRef::Output(Output::Decision(decision)) => {
                 let kind = (discriminant(&decision.action), discriminant(&decision.reason));
                 let same = self.last.replace(kind) == Some(kind);
                 if decision.action == Action::Hold && same { Keep::No } else { Keep::WithSample }
             }
-            Event::Input(
+            EventRef::Input(
                 Input::Request(_)
                 | Input::Cancel { .. }
                 | Input::Outcome(_)
@@ -179,7 +224,7 @@ impl Thinning {
                 | Input::Switch { .. }
                 | Input::Shutdown,
             )
-            | Event::Output(
+            | EventRef::Output(
                 Output::Command(_)
                 | Output::Accepted { .. }
                 | Output::Ended { .. }

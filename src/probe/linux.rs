@@ -1,18 +1,26 @@
 //! Reads a Linux machine, or the container that stands for one, from `/proc` and `/sys`.
 
+mod amd;
+mod cgroup;
+mod own;
+mod pressure;
+mod procfs;
+mod thermal;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use tiershift_core::sample::{Pressure, Rate, Space};
+use tiershift_core::sample::{GpuSample, Pressure, Rate, Space};
 use tiershift_core::time::{Timestamp, nanos};
 use tiershift_core::units::{Bytes, Percent};
 
-use crate::probe::cgroup::{self, Cgroups, Limit, Quota};
-use crate::probe::own::{self, ProcessTicks};
-use crate::probe::pressure::PressureFiles;
-use crate::probe::procfs::{self, CpuTicks, Room, Root, Unread};
-use crate::probe::system::{HostReading, HostSources};
-use crate::probe::thermal::Sensors;
+use crate::probe::host::{HostReading, HostSources};
+use crate::probe::linux::amd::Card;
+use crate::probe::linux::cgroup::{Cgroups, Limit, Quota};
+use crate::probe::linux::own::ProcessTicks;
+use crate::probe::linux::pressure::PressureFiles;
+use crate::probe::linux::procfs::{CpuTicks, Room, Root, Unread};
+use crate::probe::linux::thermal::Sensors;
 
 /// A Linux machine.
 #[derive(Debug)]
@@ -20,6 +28,7 @@ pub(crate) struct Host {
     root: Root,
     cgroups: Result<Cgroups, Unread>,
     sensors: Sensors,
+    cards: Vec<Card>,
     before: Option<CpuBefore>,
     rate: Option<Rate>,
 }
@@ -40,7 +49,8 @@ impl Host {
         let root = Root::new(root);
         let cgroups = Cgroups::discover(&root);
         let sensors = Sensors::discover(&root);
-        let mut host = Self { root, cgroups, sensors, before: None, rate: None };
+        let cards = Card::discover(&root);
+        let mut host = Self { root, cgroups, sensors, cards, before: None, rate: None };
         host.before = host.ticks().ok().map(|ticks| CpuBefore {
             at: None,
             ticks,
@@ -48,11 +58,6 @@ impl Host {
             quota_used_ns: None,
         });
         host
-    }
-
-    /// Returns the root that the machine is read under.
-    pub(crate) fn root(&self) -> &Root {
-        &self.root
     }
 
     /// Returns the own processes with their descendants.
@@ -84,6 +89,19 @@ impl Host {
                 "no processor sensor under /sys/class/hwmon or /sys/class/thermal".to_owned()
             }),
         }
+    }
+
+    /// Reads the GPUs that the kernel shows: AMD's.
+    pub(crate) fn gpus(&self, family: &BTreeSet<u32>) -> Vec<GpuSample> {
+        self.cards.iter().map(|card| card.read(&self.root, family)).collect()
+    }
+
+    /// Returns where each of them is read, or why there are none.
+    pub(crate) fn gpu_sources(&self) -> Result<Vec<String>, &'static str> {
+        if self.cards.is_empty() {
+            return Err("no amdgpu device under /sys/class/drm");
+        }
+        Ok(self.cards.iter().map(Card::source).collect())
     }
 
     /// Returns the size of main memory and swap, and the number of processors.

@@ -6,11 +6,11 @@
 use std::collections::BTreeSet;
 
 use sysinfo::{Components, MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
-use tiershift_core::sample::{Rate, Space};
+use tiershift_core::sample::{GpuSample, Rate, Space};
 use tiershift_core::time::Timestamp;
 use tiershift_core::units::{Bytes, Celsius, Percent};
 
-use crate::probe::system::{HostReading, HostSources};
+use crate::probe::host::{HostReading, HostSources};
 
 /// A machine as `sysinfo` shows it.
 #[derive(Debug)]
@@ -61,9 +61,19 @@ impl Host {
             swap: swap(system),
             cpu: self.rate.ok_or_else(|| "a rate needs two readings".to_owned()),
             load_milli: load_milli(),
-            pressure: Err("only Linux tells pressure".to_owned()),
+            pressure: Err("only Linux reports pressure".to_owned()),
             cpu_temperature,
         }
+    }
+
+    /// Returns nothing: `sysinfo` knows no GPUs.
+    pub(crate) fn gpus(&self, _: &BTreeSet<u32>) -> Vec<GpuSample> {
+        Vec::new()
+    }
+
+    /// Returns why there are none.
+    pub(crate) fn gpu_sources(&self) -> Result<Vec<String>, &'static str> {
+        Err("only Linux shows them in files")
     }
 
     /// Returns the size of main memory and swap, and the number of processors.
@@ -132,7 +142,7 @@ fn own(system: &mut System, family: &BTreeSet<u32>) -> (Bytes, f64) {
 fn memory(system: &System, resident: Bytes) -> Result<Space, String> {
     let total = Bytes::new(system.total_memory());
     if total == Bytes::ZERO {
-        return Err("the system does not tell its memory".to_owned());
+        return Err("the system does not report its memory".to_owned());
     }
     let used = total - Bytes::new(system.available_memory());
     let own = resident.min(used);
@@ -156,7 +166,7 @@ fn rate(system: &System, own_of_one_cpu: f64) -> Option<Rate> {
 
 fn load_milli() -> Result<u32, String> {
     let load = System::load_average().map_err(|error| error.to_string())?.one;
-    Percent::from_f64(load).map(Percent::milli).ok_or_else(|| "the load is no number".to_owned())
+    Percent::from_f64(load).map(Percent::milli).ok_or_else(|| "the load is not a number".to_owned())
 }
 
 /// Parts of the names that `sysinfo` gives processor sensors on macOS, Windows and FreeBSD.
@@ -184,6 +194,7 @@ mod tests {
         assert!(space.used() > Bytes::ZERO && space.used() < space.total, "{space:?}");
         assert!(reading.cpu.is_err(), "one reading gives no rate");
         assert!(portable.sources().limit.is_err(), "control groups are Linux's");
+        assert!(portable.gpus(&BTreeSet::new()).is_empty() && portable.gpu_sources().is_err());
     }
 
     #[test]

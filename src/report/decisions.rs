@@ -18,66 +18,43 @@
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
-use tiershift_core::decision::{Action, Decision, Reason};
-use tiershift_core::event::{Event, Output, Record};
+use tiershift_core::decision::Reason;
 use tiershift_core::sample::Resource;
 use tiershift_core::text;
 use tiershift_core::time::Timestamp;
 use tiershift_core::units::{Bytes, Percent};
 
-/// Builds `decisions.csv` while records go by. Keeps one row a change and nothing else.
-#[derive(Debug)]
-pub struct DecisionsCsv {
-    catalog: Catalog,
+use crate::report::timeline::{Change, Completion, Timeline};
+
+/// Returns `decisions.csv`: the changes of a run, each with how it went.
+pub fn csv(timeline: &Timeline) -> Vec<u8> {
+    let rows = csv::Writer::from_writer(Vec::new());
+    let mut table = Table { catalog: &timeline.catalog, rows };
+    table.write(COLUMNS.map(str::to_owned));
+    for change in timeline.changes() {
+        table.change(change);
+    }
+    table.rows.into_inner().expect("writing to memory cannot fail")
+}
+
+struct Table<'a> {
+    catalog: &'a Catalog,
     rows: csv::Writer<Vec<u8>>,
 }
 
-impl DecisionsCsv {
-    /// Begins with the header row.
-    pub fn new(catalog: &Catalog) -> Self {
-        let mut csv = Self { catalog: catalog.clone(), rows: csv::Writer::from_writer(Vec::new()) };
-        csv.write(COLUMNS.map(str::to_owned));
-        csv
-    }
-
-    /// Writes the record's row, if it has one.
-    pub fn observe(&mut self, record: &Record) {
-        if let Event::Output(output) = &record.event {
-            self.output(record.at, output);
+impl Table<'_> {
+    /// Writes a row for the decision, and one for the switch that completes it.
+    fn change(&mut self, change: &Change) {
+        let Change { at, from, to, reason, urgency, completed, .. } = change;
+        if let Some(reason) = reason {
+            let urgency = urgency.map(text::urgency).unwrap_or_default();
+            let row = Row { event: "decision", from: *from, to: *to, urgency };
+            self.row(*at, &row, Some(reason), Numbers::of(reason));
         }
-    }
-
-    /// Writes the output's row, if it has one.
-    pub fn output(&mut self, now: Timestamp, output: &Output) {
-        match output {
-            Output::Decision(decision) => self.decision(now, decision),
-            Output::Switched { from, to, took } if from != to => {
-                let action = if to > from { "upgrade" } else { "downgrade" };
-                let row = Row { event: "switched", action, from: *from, to: *to, urgency: "" };
-                self.row(now, &row, None, Numbers { for_: Some(*took), ..Numbers::default() });
-            }
-            Output::Switched { .. }
-            | Output::Command(_)
-            | Output::Accepted { .. }
-            | Output::Serving { .. }
-            | Output::Ended { .. }
-            | Output::Notice(_) => {}
+        if let Some(Completion { at, from, took }) = completed {
+            let row = Row { event: "switched", from: *from, to: *to, urgency: "" };
+            self.row(*at, &row, None, Numbers { for_: Some(*took), ..Numbers::default() });
         }
-    }
-
-    /// Returns the bytes of the file.
-    pub fn finish(self) -> Vec<u8> {
-        self.rows.into_inner().expect("writing to memory cannot fail")
-    }
-
-    fn decision(&mut self, now: Timestamp, decision: &Decision) {
-        let (action, to, urgency) = match decision.action {
-            Action::Hold => return,
-            Action::Upgrade { to } => ("upgrade", to, ""),
-            Action::Downgrade { to, urgency } => ("downgrade", to, text::urgency(urgency)),
-        };
-        let row = Row { event: "decision", action, from: decision.rung, to, urgency };
-        self.row(now, &row, Some(&decision.reason), Numbers::of(&decision.reason));
     }
 
     fn row(&mut self, now: Timestamp, row: &Row, reason: Option<&Reason>, numbers: Numbers) {
@@ -98,7 +75,7 @@ impl DecisionsCsv {
             row.event.to_owned(),
             self.catalog.tier_name(row.from).to_owned(),
             self.catalog.tier_name(row.to).to_owned(),
-            row.action.to_owned(),
+            if row.to > row.from { "upgrade" } else { "downgrade" }.to_owned(),
             row.urgency.to_owned(),
             reason.map(Reason::kind).unwrap_or_default().to_owned(),
             numbers.resource.map(Resource::name).unwrap_or_default().to_owned(),
@@ -117,7 +94,6 @@ impl DecisionsCsv {
 
 struct Row {
     event: &'static str,
-    action: &'static str,
     from: Rung,
     to: Rung,
     urgency: &'static str,
@@ -202,16 +178,20 @@ const COLUMNS: [&str; 13] = [
 
 #[cfg(test)]
 mod tests {
-    use tiershift_core::decision::Urgency;
+    use tiershift_core::catalog::LadderId;
+    use tiershift_core::decision::{Action, Decision, Urgency};
+    use tiershift_core::event::{EventRef, Observe, Output};
 
     use super::*;
 
     #[test]
     fn a_row_a_change_and_none_for_a_hold() {
-        let mut csv = DecisionsCsv::new(&Catalog::relative_to(Bytes::from_gib(16)));
+        let catalog = Catalog::relative_to(Bytes::from_gib(16));
+        let mut timeline = Timeline::new(&catalog, Duration::from_mins(15));
         let mut decide = |millis, rung, action, reason| {
             let decision = Decision { action, rung: Rung(rung), reason, gates: vec![] };
-            csv.output(Timestamp::from_millis(millis), &Output::Decision(decision));
+            let output = Output::Decision(decision);
+            timeline.observe(Timestamp::from_millis(millis), EventRef::Output(&output));
         };
         let resource = Resource::Memory;
         let up = Action::Upgrade { to: Rung(3) };
@@ -230,9 +210,14 @@ mod tests {
         decide(500_002, 3, down(Urgency::Graceful), Reason::Slow { measured: long, limit: short });
         decide(500_003, 3, down(Urgency::Graceful), Reason::Failing { failures: 3 });
         decide(500_004, 3, down(Urgency::Graceful), Reason::Asked);
-        let switched = |from, to| Output::Switched { from: Rung(from), to: Rung(to), took: short };
-        csv.output(Timestamp::from_secs(600), &switched(3, 1));
-        csv.output(Timestamp::from_secs(601), &switched(1, 1));
-        insta::assert_snapshot!(String::from_utf8(csv.finish()).unwrap());
+        let switched = |from, to| Output::Switched {
+            ladder: LadderId::FIRST,
+            from: Rung(from),
+            to: Rung(to),
+            took: short,
+        };
+        timeline.observe(Timestamp::from_secs(600), EventRef::Output(&switched(3, 1)));
+        timeline.observe(Timestamp::from_secs(601), EventRef::Output(&switched(1, 1)));
+        insta::assert_snapshot!(String::from_utf8(csv(&timeline)).unwrap());
     }
 }

@@ -11,7 +11,6 @@
 
 mod axis;
 pub mod calibration;
-mod columns;
 mod data;
 mod drawing;
 mod panels;
@@ -20,8 +19,8 @@ mod tier;
 use plotters::backend::SVGBackend;
 use tiershift_core::{text, time};
 
-use crate::report::plot::columns::Scale;
 use crate::report::plot::drawing::{Anchor, Area, Dash, Drawing, Ink, fit};
+use crate::report::timeline::columns::Scale;
 use crate::summary::Summary;
 
 pub use data::PlotData;
@@ -97,8 +96,8 @@ impl Sheet {
         let pixels = (WIDTH - LEFT - RIGHT) as usize;
         Self {
             drawing: Drawing::new(WIDTH),
-            axis: axis::time_axis(data.end),
-            scale: Scale { end: data.end, pixels, holds_to_end: true },
+            axis: axis::time_axis(data.timeline.end),
+            scale: Scale { end: data.timeline.end, pixels, holds_to_end: true },
             bottom: 0,
             panels: Vec::new(),
         }

@@ -10,6 +10,7 @@ use tiershift_core::machine::Machine;
 use tiershift_core::model::{Model, ModelError, ModelId, RawModel};
 use tiershift_core::request::Target;
 use tiershift_core::settings::{RawSettings, Settings};
+use tiershift_core::setup::Setup;
 use tiershift_core::time::{SpanText, Timestamp};
 use tiershift_core::units::{Bytes, Percent};
 use toml::Spanned;
@@ -62,10 +63,7 @@ pub(super) fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario,
             .map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned()),
         description: raw.description.clone().unwrap_or_else(|| head_comment(text)),
         background: Background::new(machine.clone(), layers, seed),
-        machine,
-        catalog,
-        settings,
-        seed,
+        setup: Setup { machine, catalog, settings, seed: raw.seed },
         duration,
         workloads,
         faults,

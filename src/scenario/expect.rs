@@ -7,6 +7,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tiershift_core::catalog::Catalog;
 use tiershift_core::time::{SpanText, span_text};
 use tiershift_core::units::PercentText;
 
@@ -279,9 +280,9 @@ impl<T: Figure> fmt::Display for Bound<T> {
 }
 
 impl Expect {
-    /// Returns a checker that is fed the run's records and then its summary.
-    pub fn checker(&self) -> Checker<'_> {
-        Checker::new(self)
+    /// Returns a checker that observes the run and is then given its summary.
+    pub fn checker<'e>(&'e self, catalog: &'e Catalog) -> Checker<'e> {
+        Checker::new(self, catalog)
     }
 
     /// Returns the keys that are given, in the order of the documentation.

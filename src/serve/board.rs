@@ -10,8 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Gate, GateName, Measure, Reason};
-use tiershift_core::driver::Passed;
-use tiershift_core::event::{Command, Input, Notice, Outcome, Output};
+use tiershift_core::event::{Command, EventRef, Input, Notice, Observe, Outcome, Output};
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{End, RequestId, Target};
 use tiershift_core::sample::{Rate, Resource, Sample, Space};
@@ -152,6 +151,37 @@ struct Requests {
     rejected: u64,
 }
 
+impl Observe for Board {
+    fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
+        self.now = now;
+        match event {
+            EventRef::Input(Input::Sample(sample)) => {
+                self.sample = Some(sample.clone());
+                self.note_point();
+            }
+            EventRef::Input(Input::SampleMissing { .. }) => self.figures.missing_samples += 1,
+            EventRef::Input(Input::Outcome(outcome)) => self.see_outcome(now, outcome),
+            EventRef::Input(Input::Settings(raw)) => {
+                if let Ok(settings) = self.settings.with((**raw).clone()) {
+                    self.settings = settings;
+                }
+            }
+            EventRef::Input(Input::Shutdown) => self.is_stopping = true,
+            EventRef::Input(
+                Input::Request(_)
+                | Input::Cancel { .. }
+                | Input::Timeout
+                | Input::Adopt { .. }
+                | Input::Switch { .. },
+            ) => {}
+            EventRef::Output(output) => self.see_output(now, output),
+        }
+        if let Some(news) = &self.news {
+            news.send_replace(());
+        }
+    }
+}
+
 impl Board {
     pub(super) fn new(catalog: Catalog, settings: Settings) -> Self {
         Self {
@@ -178,36 +208,6 @@ impl Board {
             last_told: None,
             news: Some(watch::channel(()).0),
             own_sources: Vec::new(),
-        }
-    }
-
-    /// Takes note of what passed.
-    pub(super) fn see(&mut self, now: Timestamp, passed: Passed<'_>) {
-        self.now = now;
-        match passed {
-            Passed::Input(Input::Sample(sample)) => {
-                self.sample = Some(sample.clone());
-                self.note_point();
-            }
-            Passed::Input(Input::SampleMissing { .. }) => self.figures.missing_samples += 1,
-            Passed::Input(Input::Outcome(outcome)) => self.see_outcome(now, outcome),
-            Passed::Input(Input::Settings(raw)) => {
-                if let Ok(settings) = self.settings.with((**raw).clone()) {
-                    self.settings = settings;
-                }
-            }
-            Passed::Input(Input::Shutdown) => self.is_stopping = true,
-            Passed::Input(
-                Input::Request(_)
-                | Input::Cancel { .. }
-                | Input::Timeout
-                | Input::Adopt { .. }
-                | Input::Switch { .. },
-            ) => {}
-            Passed::Output(output) => self.see_output(now, output),
-        }
-        if let Some(news) = &self.news {
-            news.send_replace(());
         }
     }
 
@@ -363,7 +363,7 @@ impl Board {
                     End::Rejected { .. } => &mut self.rejected,
                 } += 1;
             }
-            Output::Serving { rung } => {
+            Output::Serving { rung, .. } => {
                 self.serving = *rung;
                 let text = match self.catalog.primary(*rung) {
                     Some(model) => format!("{} with {}", model.tier, model.id),

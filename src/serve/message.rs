@@ -9,7 +9,7 @@ use tiershift_core::request::{End, Request, RequestId};
 use tiershift_core::settings::RawSettings;
 use tokio::sync::oneshot;
 
-use crate::backend::place::Place;
+use crate::backend::endpoint::Endpoint;
 use crate::backend::stream_usage::Count;
 
 /// What the controller's thread is told.
@@ -36,7 +36,7 @@ pub(super) enum Message {
 /// Where a request can be run.
 #[derive(Clone, Debug)]
 pub(super) struct Started {
-    pub(super) place: Place,
+    pub(super) endpoint: Endpoint,
     pub(super) model: ModelId,
     pub(super) tier: String,
 }

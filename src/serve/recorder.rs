@@ -14,8 +14,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError
 use std::time::Duration;
 
 use serde::Serialize;
-use tiershift_core::driver::Passed;
-use tiershift_core::event::{Event, Record};
+use tiershift_core::event::{Event, EventRef, Observe};
 use tiershift_core::time::{Clock, Timestamp};
 use tiershift_core::units::Bytes;
 
@@ -65,10 +64,9 @@ pub(super) type NotifyRecording = Arc<dyn Fn(Recording) + Send + Sync>;
 
 /// The controller's end of the recorder.
 pub(super) struct Recorder {
-    to: Option<SyncSender<Record>>,
+    to: Option<SyncSender<(Timestamp, Event)>>,
     /// Hung up when everything is written.
     written: Receiver<()>,
-    seq: u64,
     notify: NotifyRecording,
 }
 
@@ -92,34 +90,12 @@ impl Recorder {
             }
             drop(writes);
         })?;
-        Ok(Self { to: Some(to), written, seq: 0, notify })
+        Ok(Self { to: Some(to), written, notify })
     }
 
     /// Records nothing.
     pub(super) fn off() -> Self {
-        Self { to: None, written: mpsc::channel().1, seq: 0, notify: Arc::new(|_| {}) }
-    }
-
-    /// Takes what passed.
-    pub(super) fn record(&mut self, at: Timestamp, passed: Passed<'_>) {
-        let Some(to) = &self.to else { return };
-        let event = match passed {
-            Passed::Input(input) => Event::Input(input.clone()),
-            Passed::Output(output) => Event::Output(output.clone()),
-        };
-        let sent = to.try_send(Record { seq: self.seq, at, event });
-        self.seq += 1;
-        match sent {
-            Ok(()) => {}
-            // A record that is left out would make a log that cannot be verified.
-            Err(TrySendError::Full(_)) => {
-                self.to = None;
-                let error = format!("the disk is too slow: {MOST_UNWRITTEN} records wait for it");
-                (self.notify)(Recording::Stopped { error });
-            }
-            // It has said why.
-            Err(TrySendError::Disconnected(_)) => self.to = None,
-        }
+        Self { to: None, written: mpsc::channel().1, notify: Arc::new(|_| {}) }
     }
 
     /// Closes the log, without which it counts as torn; a disk that hangs is not waited for long.
@@ -132,13 +108,30 @@ impl Recorder {
     }
 }
 
+impl Observe for Recorder {
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        let Some(to) = &self.to else { return };
+        match to.try_send((at, event.to_owned())) {
+            Ok(()) => {}
+            // A record that is left out would make a log that cannot be verified.
+            Err(TrySendError::Full(_)) => {
+                self.to = None;
+                let error = format!("the disk is too slow: {MOST_UNWRITTEN} records wait for it");
+                (self.notify)(Recording::Stopped { error });
+            }
+            // It has said why.
+            Err(TrySendError::Disconnected(_)) => self.to = None,
+        }
+    }
+}
+
 /// Writes what comes until nobody sends any more, and closes the log.
-fn write(mut run: Run, inbox: &Receiver<Record>) -> io::Result<()> {
+fn write(mut run: Run, inbox: &Receiver<(Timestamp, Event)>) -> io::Result<()> {
     let mut clock = SystemClock::start();
-    while let Ok(record) = inbox.recv() {
-        run.write(&record)?;
-        for record in inbox.try_iter() {
-            run.write(&record)?;
+    while let Ok((at, event)) = inbox.recv() {
+        run.write(at, &event)?;
+        for (at, event) in inbox.try_iter() {
+            run.write(at, &event)?;
         }
         run.flush()?;
         clock.wait_until(clock.now() + GATHER);

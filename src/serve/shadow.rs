@@ -15,15 +15,14 @@ use std::time::Duration;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::Detail;
 use tiershift_core::decision::Decision;
-use tiershift_core::driver::Passed;
-use tiershift_core::event::{Event, Input, Output};
+use tiershift_core::event::{Event, EventRef, Input, Observe, Output};
 use tiershift_core::machine::Machine;
 use tiershift_core::sample::Sample;
 use tiershift_core::settings::RawSettings;
+use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
 use crate::serve::shadow::compare::{Comparison, ShadowReport, ShadowState};
-use crate::sim::rng::Seed;
 use crate::sim::{Others, ScheduledInputs, Situation, simulate};
 
 /// What a shadow is made of.
@@ -62,29 +61,6 @@ impl Shadow {
         Self { to: None, ended: mpsc::channel().1 }
     }
 
-    /// Takes what passed.
-    pub(super) fn see(&mut self, at: Timestamp, passed: Passed<'_>) {
-        let Some(to) = &self.to else { return };
-        let event = match passed {
-            Passed::Input(Input::Timeout) => return,
-            Passed::Input(input) => Event::Input(input.clone()),
-            // Nobody looks at the gates here.
-            Passed::Output(Output::Decision(decision)) => {
-                Event::Output(Output::Decision(Decision {
-                    gates: Vec::new(),
-                    action: decision.action,
-                    ..*decision
-                }))
-            }
-            Passed::Output(output) => Event::Output(output.clone()),
-        };
-        match to.try_send((at, event)) {
-            Ok(()) => {}
-            // Hung up in the middle, the run ends where it is: its state tells that the last word is missing.
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.to = None,
-        }
-    }
-
     /// Lets it finish what has begun, and hears the last of it.
     pub(super) fn close(mut self) {
         if let Some(to) = self.to.take() {
@@ -93,6 +69,38 @@ impl Shadow {
         }
         // A run that does not end in this time is left alone: what it said last stands.
         let _ = self.ended.recv_timeout(LAST_WORDS);
+    }
+}
+
+impl Observe for Shadow {
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        let Some(to) = &self.to else { return };
+        let event = match event {
+            EventRef::Input(Input::Timeout) => return,
+            // Nobody looks at the gates here.
+            EventRef::Output(Output::Decision(decision)) => {
+                Event::Output(Output::Decision(Decision {
+                    gates: Vec::new(),
+                    action: decision.action,
+                    ..*decision
+                }))
+            }
+            other => other.to_owned(),
+        };
+        match to.try_send((at, event)) {
+            Ok(()) => {}
+            // Hung up in the middle, the run ends where it is: its state tells that the last word is missing.
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.to = None,
+        }
+    }
+}
+
+/// The shadow's own side of the comparison.
+struct ShadowSide(Rc<RefCell<Comparison>>);
+
+impl Observe for ShadowSide {
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        self.0.borrow_mut().observe_shadow(at, event);
     }
 }
 
@@ -123,7 +131,7 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
                     compared.borrow_mut().state = ShadowState::Ended;
                     break;
                 }
-                compared.borrow_mut().take_real(at, &event);
+                compared.borrow_mut().observe_real(at, &event);
                 match event {
                     Event::Input(Input::Sample(reading)) => {
                         *sample = reading;
@@ -141,12 +149,10 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
         }
     };
     let others = Others::recorded_in_place(Box::new(read_next)).with_comings(scheduled);
-    let situation = Situation::of_recording(machine, catalog, shadow, REPLAYS_SEED, others);
-    let played = simulate(
-        situation,
-        Detail::Changes,
-        Some(&mut |record| compared.borrow_mut().take_shadow(record.at, &record.event)),
-    );
+    let setup = Setup { machine, catalog, settings: shadow, seed: REPLAYS_SEED };
+    let situation = Situation::of_recording(setup, others);
+    let mut side = ShadowSide(Rc::clone(&compared));
+    let played = simulate(situation, Detail::Changes, &mut [&mut side]);
     let mut compared = compared.borrow_mut();
     compared.finish();
     match played {
@@ -157,7 +163,7 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
 }
 
 /// What `replay` takes where it is not told otherwise.
-const REPLAYS_SEED: Seed = Seed(1);
+const REPLAYS_SEED: u64 = 1;
 
 /// Chosen: a minute of a busy daemon, and some tens of megabytes.
 const MOST_BEHIND: usize = 1 << 16;

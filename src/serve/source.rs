@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use crate::backend::live::LiveBackend;
 use crate::backend::llama_server::{Callbacks, LlamaServer};
-use crate::backend::remote::server::ServerError;
+use crate::backend::remote::client::ServerError;
 use crate::backend::remote::{Remote, Unlisted};
 use crate::inventory::folder::{Folder, FolderError};
 use crate::inventory::listing::RemoteServer;

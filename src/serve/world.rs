@@ -146,13 +146,13 @@ impl LiveWorld {
 
     fn start(&mut self, request: RequestId, model: &ModelId) {
         self.running.insert(request, model.clone());
-        let Some(place) = self.backend.place(model) else {
+        let Some(endpoint) = self.backend.endpoint(model) else {
             let error = "the model's process has ended".to_owned();
             return self.take_outcome(Outcome::Failed { request, error });
         };
         let rung = self.catalog.rung_of(model).unwrap_or_default();
         let tier = self.catalog.tier_name(rung).to_owned();
-        let started = Started { place, model: model.clone(), tier };
+        let started = Started { endpoint, model: model.clone(), tier };
         if let Some(start) = self.tickets.get_mut(&request).and_then(|it| it.started.take()) {
             // A client that is gone has told so, or is about to.
             let _ = start.send(started);

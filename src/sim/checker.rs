@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason};
-use tiershift_core::event::{Adopted, Command, Input, Outcome, Output};
+use tiershift_core::event::{Adopted, Command, EventRef, Input, Observe, Outcome, Output};
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{End, RequestId};
 use tiershift_core::sample::{Resource, Space};
@@ -84,6 +84,16 @@ struct Standing {
     on: Option<ModelId>,
 }
 
+impl Observe for Checker {
+    #[inline]
+    fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
+        match event {
+            EventRef::Input(input) => self.input(now, input),
+            EventRef::Output(output) => self.output(now, output),
+        }
+    }
+}
+
 impl Checker {
     pub(super) fn new(settings: &Settings, catalog: &Catalog) -> Self {
         let is_ours = settings.raw().policy == PolicyName::Proactive;
@@ -105,7 +115,7 @@ impl Checker {
         }
     }
 
-    pub(super) fn input(&mut self, now: Timestamp, input: &Input) {
+    fn input(&mut self, now: Timestamp, input: &Input) {
         if now < self.now {
             self.report("S7", format!("time ran back from {} s", self.now.as_secs_f64()));
         }
@@ -160,7 +170,7 @@ impl Checker {
         }
     }
 
-    pub(super) fn output(&mut self, now: Timestamp, output: &Output) {
+    fn output(&mut self, now: Timestamp, output: &Output) {
         match output {
             Output::Command(command) => self.command(command),
             Output::Decision(decision) => self.decision(decision),
@@ -170,7 +180,7 @@ impl Checker {
                     self.last_change = Some(now);
                 }
             }
-            Output::Serving { rung } => self.recovery.serves(*rung),
+            Output::Serving { rung, .. } => self.recovery.serves(*rung),
             Output::Accepted { .. } | Output::Notice(_) => {}
         }
     }
@@ -404,6 +414,7 @@ const RELIEF_SAMPLES: u32 = 4;
 
 #[cfg(test)]
 mod tests {
+    use tiershift_core::catalog::LadderId;
     use tiershift_core::decision::Urgency;
     use tiershift_core::machine::MachineClass;
     use tiershift_core::request::Request;
@@ -542,7 +553,7 @@ mod tests {
         }
         check(
             |c| {
-                c.output(zero, &Output::Serving { rung: Rung(1) });
+                c.output(zero, &Output::Serving { ladder: LadderId::FIRST, rung: Rung(1) });
                 // Back-off may ask for two hours, the reversal window for a quarter more, and a little is for the rest.
                 for step in 0..(140 * 60 / 2) {
                     c.input(at(step * 2), &memory(4, 2));

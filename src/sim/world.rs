@@ -19,7 +19,7 @@ use crate::sim::action::{Action, ActionKind};
 use crate::sim::fault::{Fault, FaultKind};
 use crate::sim::others::Others;
 use crate::sim::queue::EventQueue;
-use crate::sim::rng::Stream;
+use crate::sim::rng::{Seed, Stream};
 use crate::sim::server::{SimulatedServer, Surroundings};
 use crate::sim::workload::{Arrival, Workloads};
 use crate::summary::Account;
@@ -95,8 +95,8 @@ enum Moment {
 
 impl SimulatedWorld {
     pub(super) fn new(situation: Situation, settings: &Settings) -> Self {
-        let Situation { catalog, seed, physics, faults, actions, workloads, others, .. } =
-            situation;
+        let Situation { setup, physics, faults, actions, workloads, others, .. } = situation;
+        let (catalog, seed) = (setup.catalog, Seed(setup.seed));
         let unload = catalog.models().iter().map(|model| model.unload).max().unwrap_or_default();
         let server = SimulatedServer::new(&catalog, &physics, &faults, seed);
         let mut moments = EventQueue::default();

@@ -8,16 +8,15 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tiershift_core::catalog::{Catalog, CatalogError};
+use tiershift_core::catalog::CatalogError;
 use tiershift_core::event::{Event, Input, Outcome, Record};
 use tiershift_core::machine::Machine;
 use tiershift_core::sample::Sample;
-use tiershift_core::settings::RawSettings;
+use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
 use crate::log::{LogEnd, LogError, LogLevel, LogReader};
 use crate::sim::action::{Action, ActionKind};
-use crate::sim::rng::Seed;
 use crate::sim::workload::{Recorded, Workload};
 use crate::sim::{Others, Reading, Situation};
 use crate::trace::{
@@ -31,6 +30,7 @@ pub struct Recording {
     first: Option<(Timestamp, Sample)>,
     machine: Machine,
     notes: Vec<String>,
+    started_at: Option<String>,
     progress: Option<Progress>,
     origin: Option<Origin>,
     /// Of a log; that of a trace is known at its end.
@@ -48,10 +48,8 @@ enum Reader {
 /// The run that an event log is of: what a replay takes over where it is not told otherwise.
 #[derive(Clone)]
 pub struct Origin {
-    /// The log's policy.
-    pub settings: RawSettings,
-    /// The log's models.
-    pub catalog: Catalog,
+    /// The log's machine, models, policy and seed.
+    pub setup: Setup,
     /// The log's requests.
     pub requests: Requests,
     /// What people asked the controller for, past the scaler: the tiers of the log's switches.
@@ -111,6 +109,7 @@ impl Recording {
             first,
             machine: reader.machine().clone(),
             notes: reader.header().notes.clone(),
+            started_at: reader.header().started_at.map(|at| at.to_string()),
             progress: Some(reader.progress()),
             origin: None,
             digest: None,
@@ -122,12 +121,8 @@ impl Recording {
         let header = log.header().clone();
         let mut whole = LogReader::open(path)?;
         let (requests, actions) = Requests::of_log(&mut whole)?;
-        let origin = Origin {
-            settings: header.settings.clone(),
-            catalog: header.checked_catalog().map_err(RecordingError::Catalog)?,
-            requests,
-            actions,
-        };
+        let origin =
+            Origin { setup: header.setup().map_err(RecordingError::Catalog)?, requests, actions };
         let mut notes = Vec::new();
         if header.level != LogLevel::Full {
             notes.push("the log holds changes only: samples between them are missing".to_owned());
@@ -147,6 +142,7 @@ impl Recording {
             first,
             machine: header.machine,
             notes,
+            started_at: header.started_at,
             progress: None,
             origin: Some(origin),
             digest: Some(whole.digest()),
@@ -162,6 +158,11 @@ impl Recording {
     /// Returns what the trace tells of the machine.
     pub fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// Returns when the recording began, where it says so.
+    pub fn started_at(&self) -> Option<&str> {
+        self.started_at.as_deref()
     }
 
     /// Returns what a user should know about how the trace is read.
@@ -197,14 +198,12 @@ impl Recording {
         }
     }
 
-    /// Returns the situation in which `catalog`'s models meet the recorded others. `watch` is called now and
+    /// Returns the situation in which a setup meets the recorded others. `watch` is called now and
     /// then while the trace is read.
     pub fn situation(
         &self,
-        catalog: Catalog,
-        settings: RawSettings,
+        setup: Setup,
         workloads: Vec<Workload>,
-        seed: Seed,
         mut watch: impl FnMut() + 'static,
     ) -> Situation {
         let reader = Rc::clone(&self.reader);
@@ -222,9 +221,8 @@ impl Recording {
             reader.borrow_mut().next_into(sample)
         };
         let others = Others::recorded_in_place(Box::new(read_next));
-        let machine = self.machine.clone();
         let actions = self.origin.iter().flat_map(|origin| origin.actions.clone()).collect();
-        let recorded = Situation::of_recording(machine, catalog, settings, seed, others);
+        let recorded = Situation::of_recording(setup, others);
         Situation { actions, workloads, ..recorded }
     }
 }
@@ -237,6 +235,8 @@ pub struct Requests {
     counts: Vec<Count>,
     warnings: Vec<String>,
     rejected_rows: u64,
+    /// Of a request trace's bytes.
+    digest: Option<blake3::Hash>,
 }
 
 /// How long a request turned out to be.
@@ -265,6 +265,7 @@ impl Requests {
             counts: Vec::new(),
             warnings: defects.warnings(),
             rejected_rows: defects.rejected_rows(),
+            digest: reader.digest(),
         })
     }
 
@@ -310,7 +311,8 @@ impl Requests {
             let kept = "the replay keeps to one";
             warnings.push(format!("the log's settings were changed {reloads} times; {kept}"));
         }
-        Ok((Self { recorded: recorded.into(), counts, warnings, rejected_rows: 0 }, actions))
+        let recorded = recorded.into();
+        Ok((Self { recorded, counts, warnings, rejected_rows: 0, digest: None }, actions))
     }
 
     /// Returns the same with prompts and replies as long as the log's server counted them, where it did. As they were
@@ -329,6 +331,11 @@ impl Requests {
     /// Returns what a user should know about the file.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Returns the digest of a request trace's bytes, unpacked; `None` for those of a log.
+    pub fn digest(&self) -> Option<blake3::Hash> {
+        self.digest
     }
 
     /// Returns the rows that were refused.

@@ -10,12 +10,13 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use tiershift_core::controller::Detail;
-use tiershift_core::decision::Action;
-use tiershift_core::event::{Event, Input, Outcome, Output, Record};
+use tiershift_core::decision::{Action, Decision};
+use tiershift_core::event::{Command, EventRef, Input, Observe, Outcome, Output};
 use tiershift_core::settings::PolicyName;
+use tiershift_core::time::Timestamp;
 
 use crate::files::whole_file::WholeFile;
-use crate::log::{Header, LogWriter};
+use crate::log::{LogLevel, LogWriter};
 use crate::scenario::{self, Scenario, ScenarioError};
 use crate::sim::{SimulationError, simulate};
 use crate::summary::Summary;
@@ -35,15 +36,11 @@ pub struct Checked {
 ///
 /// # Errors
 /// When the scenario cannot be read or run at all, or the golden story cannot be read or written.
-pub fn check(
-    path: &Path,
-    bless: bool,
-    header: impl Fn(&Scenario) -> Header,
-) -> Result<Checked, SuiteError> {
+pub fn check(path: &Path, bless: bool) -> Result<Checked, SuiteError> {
     let scenario = scenario::load(path)?;
     let mut failures = Vec::new();
-    let first = play(&scenario, &header(&scenario))?;
-    let second = play(&scenario, &header(&scenario))?;
+    let first = play(&scenario)?;
+    let second = play(&scenario)?;
     failures.extend(first.unmet.iter().cloned());
     if first.digest != second.digest {
         let place = first_difference(&first.story, &second.story);
@@ -52,7 +49,7 @@ pub fn check(
             place.unwrap_or_else(|| "in their full logs only".to_owned())
         ));
     }
-    failures.extend(toothless(&scenario, &header)?);
+    failures.extend(toothless(&scenario)?);
     let golden = golden_path(path, &scenario.name);
     let mut blessed = false;
     let known = match fs::read_to_string(&golden) {
@@ -119,24 +116,20 @@ struct Played {
     digest: String,
 }
 
-fn play(scenario: &Scenario, header: &Header) -> Result<Played, SuiteError> {
+fn play(scenario: &Scenario) -> Result<Played, SuiteError> {
+    let header = scenario.header(LogLevel::Full);
+    let sources = [scenario.digest.clone()];
     let sunk = "a log into nothing cannot fail";
     let mut log = LogWriter::new(io::sink(), header.clone()).expect(sunk);
-    let mut checker = scenario.expect.checker();
-    let mut story = String::new();
-    let mut observe = |record: &Record| {
-        log.write(record).expect(sunk);
-        checker.observe(record, &scenario.catalog);
-        if is_told(&record.event) {
-            tell(&mut story, record);
-        }
-    };
-    let situation = scenario.situation();
-    let summary = simulate(situation, Detail::Full, Some(&mut observe))?;
-    let digest = log.finish().expect(sunk).unwrap_or_default();
+    let mut checker = scenario.expect.checker(&scenario.setup.catalog);
+    let mut story = Story::default();
+    let observers: &mut [&mut dyn Observe] = &mut [&mut log, &mut checker, &mut story];
+    let summary = simulate(scenario.situation(), Detail::Full, observers)?;
+    let Story(mut story) = story;
+    let digest = log.finish(&sources).expect(sunk).unwrap_or_default();
     story.push_str(&summary.to_json());
     // Last, so that what differs in substance is met first.
-    writeln!(story, "\nfingerprint {}\nfull log {digest}", header.fingerprint)
+    writeln!(story, "\nfingerprint {}\nfull log {digest}", header.fingerprint(&sources))
         .expect("a string takes all");
     let unmet = checker.finish(&summary);
     Ok(Played {
@@ -149,14 +142,11 @@ fn play(scenario: &Scenario, header: &Header) -> Result<Played, SuiteError> {
 }
 
 /// Returns what the baseline meets although the scenario says that it must not.
-fn toothless(
-    scenario: &Scenario,
-    header: impl Fn(&Scenario) -> Header,
-) -> Result<Vec<String>, SuiteError> {
+fn toothless(scenario: &Scenario) -> Result<Vec<String>, SuiteError> {
     let Some(baseline) = &scenario.baseline else { return Ok(Vec::new()) };
     let mut other = scenario.clone();
-    other.settings.policy = baseline.policy;
-    let played = play(&other, &header(&other))?;
+    other.setup.settings.policy = baseline.policy;
+    let played = play(&other)?;
     let met = baseline.fails.iter().filter(|key| !played.unmet_keys.contains(&key.as_str()));
     Ok(met
         .map(|key| {
@@ -170,10 +160,34 @@ fn toothless(
         .collect())
 }
 
+/// A run's story, as it grows.
+#[derive(Default)]
+struct Story(String);
+
+impl Observe for Story {
+    /// Writes one line: the moment and the event. Gates are left to the full log.
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        if !belongs(event) {
+            return;
+        }
+        let without_gates;
+        let event = match event {
+            EventRef::Output(Output::Decision(decision)) => {
+                let decision = Decision { gates: Vec::new(), ..decision.clone() };
+                without_gates = Output::Decision(decision);
+                EventRef::Output(&without_gates)
+            }
+            other => other,
+        };
+        let json = serde_json::to_string(&event).expect("events are plain data");
+        writeln!(self.0, "{:.6} {json}", at.as_secs_f64()).expect("a string takes all");
+    }
+}
+
 /// Returns whether an event belongs to the story: what changed, and nothing of single requests.
-fn is_told(event: &Event) -> bool {
+fn belongs(event: EventRef<'_>) -> bool {
     match event {
-        Event::Input(input) => match input {
+        EventRef::Input(input) => match input {
             Input::Outcome(outcome) => match outcome {
                 Outcome::Loaded { .. }
                 | Outcome::LoadFailed { .. }
@@ -190,30 +204,15 @@ fn is_told(event: &Event) -> bool {
             | Input::Cancel { .. }
             | Input::Timeout => false,
         },
-        Event::Output(output) => match output {
+        EventRef::Output(output) => match output {
             Output::Decision(decision) => decision.action != Action::Hold,
             Output::Command(command) => {
-                use tiershift_core::event::Command;
                 matches!(command, Command::Load { .. } | Command::Unload { .. })
             }
             Output::Serving { .. } | Output::Switched { .. } | Output::Notice(_) => true,
             Output::Accepted { .. } | Output::Ended { .. } => false,
         },
     }
-}
-
-/// Writes one line: the moment and the event. Gates are left to the full log.
-fn tell(story: &mut String, record: &Record) {
-    let event = match &record.event {
-        Event::Output(Output::Decision(decision)) => {
-            let decision =
-                tiershift_core::decision::Decision { gates: Vec::new(), ..decision.clone() };
-            Event::Output(Output::Decision(decision))
-        }
-        other => other.clone(),
-    };
-    let json = serde_json::to_string(&event).expect("events are plain data");
-    writeln!(story, "{:.6} {json}", record.at.as_secs_f64()).expect("a string takes all");
 }
 
 /// Returns the first line in which two stories differ, as got and want.

@@ -6,7 +6,7 @@ use tiershift_core::controller::{Controller, ControllerError, Detail};
 use tiershift_core::event::{Event, Output, Record};
 use tiershift_core::settings::SettingsError;
 
-use crate::log::{LogEnd, LogError, LogLevel, LogReader};
+use crate::log::{LogEnd, LogError, LogLevel, LogReader, LogVersion};
 
 /// What a verified log holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -30,6 +30,9 @@ pub fn verify(mut log: LogReader) -> Result<Verified, VerifyError> {
     }
     if let Some(segment) = &header.segment {
         return Err(VerifyError::BeginsLate { first_seq: segment.first_seq });
+    }
+    if header.version != LogVersion::CURRENT {
+        return Err(VerifyError::Older { found: header.version.0 });
     }
     let settings = header.checked_settings()?;
     let catalog = header.checked_catalog()?;
@@ -79,6 +82,11 @@ fn difference(log: &LogReader, record: &Record, ours: Option<Output>) -> VerifyE
 pub enum VerifyError {
     #[error("the log holds changes only: verify needs one that was written with `--log full`")]
     NotFull,
+    #[error(
+        "the log is of format {found}, whose reasons say less than those of format {}: it can be explained, plotted and replayed, \
+         but verified only by the tiershift that wrote it", LogVersion::CURRENT.0
+    )]
+    Older { found: u32 },
     #[error(transparent)]
     Log(#[from] LogError),
     #[error("the log's settings do not hold: {0}")]

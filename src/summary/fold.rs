@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
-use tiershift_core::event::{Adopted, Command, Event, Input, Outcome, Output, Record};
+use tiershift_core::event::{Adopted, Command, EventRef, Input, Observe, Outcome, Output};
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{CancelledBy, End};
 use tiershift_core::sample::{Resource, Sample, Space};
@@ -121,6 +121,16 @@ impl Reversals {
     }
 }
 
+impl Observe for Fold {
+    #[inline]
+    fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
+        match event {
+            EventRef::Input(input) => self.input(now, input),
+            EventRef::Output(output) => self.output(now, output),
+        }
+    }
+}
+
 impl Fold {
     /// Begins at zero with nothing loaded.
     pub fn new(catalog: &Catalog, reversal_window: Duration) -> Self {
@@ -167,17 +177,9 @@ impl Fold {
         self.account = Some(account);
     }
 
-    /// Counts a line of a log.
-    pub fn observe(&mut self, record: &Record) {
-        match &record.event {
-            Event::Input(input) => self.input(record.at, input),
-            Event::Output(output) => self.output(record.at, output),
-        }
-    }
-
     /// Counts something that the controller was told.
     #[inline]
-    pub fn input(&mut self, now: Timestamp, input: &Input) {
+    fn input(&mut self, now: Timestamp, input: &Input) {
         if let Input::Sample(sample) = input {
             self.summary.samples += 1;
             if let Some(settings) = &self.judge {
@@ -212,12 +214,12 @@ impl Fold {
     }
 
     /// Counts something that the controller answered.
-    pub fn output(&mut self, now: Timestamp, output: &Output) {
+    fn output(&mut self, now: Timestamp, output: &Output) {
         match output {
             Output::Command(command) => self.command(now, command),
             Output::Accepted { .. } => self.summary.requests.accepted += 1,
             Output::Ended { end, .. } => self.ended(end),
-            Output::Serving { rung } => self.serve_from(now, *rung),
+            Output::Serving { rung, .. } => self.serve_from(now, *rung),
             Output::Switched { from, to, .. } => self.switched(now, *from, *to),
             Output::Decision(_) | Output::Notice(_) => {}
         }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use tiershift_core::catalog::Catalog;
-use tiershift_core::event::{Command, Event, Input, Outcome, Output, Record, Verdict};
+use tiershift_core::catalog::{Catalog, LadderId};
+use tiershift_core::event::{Command, EventRef, Input, Observe, Outcome, Output, Verdict};
 use tiershift_core::machine::MachineClass;
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{CancelledBy, End, Rejection, Request, RequestId};
@@ -31,12 +31,12 @@ impl Hand {
     }
 
     fn input(&mut self, input: Input) -> &mut Self {
-        self.fold.observe(&Record { seq: 0, at: self.now, event: Event::Input(input) });
+        self.fold.observe(self.now, EventRef::Input(&input));
         self
     }
 
     fn output(&mut self, output: Output) -> &mut Self {
-        self.fold.observe(&Record { seq: 0, at: self.now, event: Event::Output(output) });
+        self.fold.observe(self.now, EventRef::Output(&output));
         self
     }
 
@@ -58,11 +58,16 @@ impl Hand {
 
     fn switched(&mut self, from: u8, to: u8) -> &mut Self {
         let took = Duration::ZERO;
-        self.output(Output::Switched { from: Rung(from), to: Rung(to), took })
+        self.output(Output::Switched {
+            ladder: LadderId::FIRST,
+            from: Rung(from),
+            to: Rung(to),
+            took,
+        })
     }
 
     fn serving(&mut self, rung: u8) -> &mut Self {
-        self.output(Output::Serving { rung: Rung(rung) })
+        self.output(Output::Serving { ladder: LadderId::FIRST, rung: Rung(rung) })
     }
 
     fn request(&mut self, id: u64) -> &mut Self {

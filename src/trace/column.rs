@@ -1,4 +1,4 @@
-//! The columns of a native resource trace, and the one place where a row's numbers become a sample.
+//! The columns of native traces, and the one place where a row's numbers become a sample.
 //!
 //! Every format is first brought to these columns (integers in the units of their names), so that every
 //! check is made once, here, whatever the file was.
@@ -61,6 +61,10 @@ pub(crate) const GPU: [(&str, Quantity); 6] = [
     ("temperature_milli_celsius", Quantity::MilliCelsius),
 ];
 
+/// The columns of a request trace that a mapping may give, in the order of their slots.
+pub(crate) const REQUEST: [(&str, Quantity); 2] =
+    [("prompt_tokens", Quantity::Count), ("output_tokens", Quantity::Count)];
+
 const MEMORY: usize = 0;
 const SWAP: usize = 3;
 const CPU: usize = 5;
@@ -79,6 +83,12 @@ pub(crate) fn slot(name: &str) -> Option<(usize, Quantity)> {
     let gpu: usize = gpu.parse().ok().filter(|&gpu| gpu < MAX_GPUS)?;
     let at = GPU.iter().position(|(known, _)| *known == rest)?;
     Some((gpu_slot(gpu) + at, GPU[at].1))
+}
+
+/// Returns the slot of a request trace's column called `name`, with what it counts.
+pub(crate) fn request_slot(name: &str) -> Option<(usize, Quantity)> {
+    let at = REQUEST.iter().position(|(known, _)| *known == name)?;
+    Some((at, REQUEST[at].1))
 }
 
 /// Returns the name of a slot's column.

@@ -15,12 +15,12 @@ use serde::Deserialize;
 
 use crate::files::document::{self, Document};
 use crate::files::whole_file::read_small_text;
+use crate::trace::TraceError;
 use crate::trace::column::{self, Quantity};
 use crate::trace::import::number::{TimeForm, Unit};
 use crate::trace::import::raw::{RawGpu, RawLayout, RawMapping, Shape};
 use crate::trace::import::template::Template;
 use crate::trace::native::{REQUEST_MAGIC, RESOURCE_MAGIC};
-use crate::trace::{TraceError, request};
 
 pub(crate) mod json;
 pub(crate) mod number;
@@ -241,12 +241,12 @@ impl Mapping {
             };
             let slot = match raw.kind {
                 Kind::Resource => column::slot(&field.to),
-                Kind::Request => request::slot(&field.to),
+                Kind::Request => column::request_slot(&field.to),
             };
             let Some((slot, quantity)) = slot else {
                 let known = match raw.kind {
                     Kind::Resource => column::names(1),
-                    Kind::Request => request::SLOTS.map(str::to_owned).to_vec(),
+                    Kind::Request => column::REQUEST.map(|(name, _)| name.to_owned()).to_vec(),
                 };
                 let nearest = document::suggestion(&field.to, known.iter().map(String::as_str));
                 let reason = format!("`{}` is no column of a native trace: {nearest}", field.to);

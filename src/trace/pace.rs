@@ -1,19 +1,17 @@
 //! Time in a trace: made relative to the first row, and watched for steps back, repeats and gaps.
 
-use tiershift_core::time::Timestamp;
+use std::time::Duration;
+
+use tiershift_core::time::{Rhythm, Timestamp};
 
 /// Follows the times of a trace.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     first: Option<i64>,
     last: i64,
-    /// The last intervals, a ring.
-    intervals: [u64; WINDOW],
-    seen: usize,
-    /// Median of the ring when it was last taken.
-    median: u64,
+    rhythm: Rhythm,
     /// A silence up to this long is never a gap.
-    shortest_gap: u64,
+    shortest_gap: Duration,
 }
 
 /// How a row's time stands to the one before.
@@ -32,7 +30,8 @@ pub(crate) enum Step {
 
 impl Pace {
     pub fn new(shortest_gap: u64) -> Self {
-        Self { first: None, last: 0, intervals: [0; WINDOW], seen: 0, median: 0, shortest_gap }
+        let shortest_gap = Duration::from_nanos(shortest_gap);
+        Self { first: None, last: 0, rhythm: Rhythm::of_median(), shortest_gap }
     }
 
     /// Judges a row's time, in nanoseconds on the file's own scale. Only a step forward moves the pace.
@@ -40,6 +39,7 @@ impl Pace {
     pub fn step(&mut self, at: i64) -> Step {
         let Some(first) = self.first else {
             (self.first, self.last) = (Some(at), at);
+            self.rhythm.gap_before(Timestamp::ZERO, GAP_FACTOR, self.shortest_gap);
             return Step::Forward(Timestamp::ZERO);
         };
         let interval = at.abs_diff(self.last);
@@ -54,17 +54,10 @@ impl Pace {
             return Step::TooFar(interval);
         }
         self.last = at;
-        let limit = self.median.saturating_mul(GAP_FACTOR).max(self.shortest_gap);
-        let gap = self.seen > 0 && interval > limit;
-        self.intervals[self.seen % WINDOW] = interval;
-        self.seen += 1;
-        if self.seen.is_multiple_of(WINDOW) || (self.seen < WINDOW && self.seen.is_power_of_two()) {
-            let mut sorted = self.intervals;
-            let sorted = &mut sorted[..self.seen.min(WINDOW)];
-            let middle = (sorted.len() - 1) / 2;
-            self.median = *sorted.select_nth_unstable(middle).1;
+        match self.rhythm.gap_before(moment, GAP_FACTOR, self.shortest_gap) {
+            Some(_) => Step::ForwardAfterGap(moment, interval),
+            None => Step::Forward(moment),
         }
-        if gap { Step::ForwardAfterGap(moment, interval) } else { Step::Forward(moment) }
     }
 
     /// Returns the first accepted time on the file's own scale.
@@ -75,9 +68,6 @@ impl Pace {
 
 /// A silence longer than this many usual intervals is a gap. Chosen: one missed reading is jitter, two are not.
 const GAP_FACTOR: u64 = 3;
-/// Intervals that make the "usual" one: their median, taken anew at 1, 2, 4 .. 64 and then at every 64th.
-/// Chosen: 64 follows a change of sampling within an hour of minutes, and costs 3 ns a row.
-const WINDOW: usize = 64;
 /// One row with a clock far in the future would otherwise reject everything after it. Chosen: no machine is
 /// traced over a silence of a year.
 const LONGEST_SILENCE: u64 = 366 * 86_400 * 1_000_000_000;

@@ -10,7 +10,6 @@ use tiershift_core::model::{ModelId, Task};
 use tiershift_core::request::{Request, RequestId, Target};
 use tiershift_core::time::{Timestamp, nanos};
 
-use crate::trace::column::Quantity;
 use crate::trace::defects::{DefectKind, Defects, Place};
 use crate::trace::import::record::{Records, quoted};
 use crate::trace::import::table::{self, Cell};
@@ -450,14 +449,6 @@ impl<W: Write> RequestWriter<W> {
         self.output
     }
 }
-
-/// Returns the slot of a request's column, for mapping files.
-pub(crate) fn slot(name: &str) -> Option<(usize, Quantity)> {
-    SLOTS.iter().position(|known| *known == name).map(|slot| (slot, Quantity::Count))
-}
-
-/// The columns that a mapping may give, in the order of their slots.
-pub(crate) const SLOTS: [&str; 2] = ["prompt_tokens", "output_tokens"];
 
 fn check(tokens: i64, place: Place, defects: &mut Defects) -> Result<Option<u32>, TraceError> {
     match u32::try_from(tokens) {

@@ -103,15 +103,6 @@ impl Source {
         self.ended.then(|| self.hasher.finalize())
     }
 
-    /// Reads to the end and returns the digest.
-    pub fn drain(mut self) -> Result<blake3::Hash, TraceError> {
-        while !self.ended {
-            self.start = self.end;
-            self.fill()?;
-        }
-        Ok(self.hasher.finalize())
-    }
-
     /// Returns up to [`HEAD_BYTES`] of what comes next without taking it.
     pub fn head(&mut self) -> Result<&[u8], TraceError> {
         while !self.ended && self.end - self.start < HEAD_BYTES {

@@ -1,11 +1,8 @@
 //! What the fuzz targets found, and what they begin with, run again: `fuzz/README.md` tells how to go on.
 
-#[path = "../fuzz/harness.rs"]
-mod harness;
-
 use std::fs;
 
-use harness::TARGETS;
+use tiershift_testkit::fuzz::TARGETS;
 
 use crate::support::{files, root, short};
 

@@ -1,18 +1,19 @@
 //! The live side, with a real model server and real sockets on loopback.
 
+use std::path::Path;
+
+use snapbox::cmd::cargo_bin;
+use tiershift_testkit::daemon::{Builder, Daemon};
+use tiershift_testkit::engine::Engine;
+use tiershift_testkit::gguf::Shape;
+use tiershift_testkit::site::Site;
+
 mod adoption;
 mod backends;
 mod browser;
 mod calibrate;
-mod daemon;
 mod fidelity;
-// What the hour of switches is measured with: `serve_cost .. soak 1h 10s`, of which `load`'s hundred are the shortened form.
-#[path = "../../examples/serve_cost/footprint.rs"]
-#[expect(dead_code, reason = "a table of an hour is printed in MiB")]
-mod footprint;
-mod gguf;
 mod hang;
-mod hog;
 mod load;
 mod pressure;
 mod recording;
@@ -25,3 +26,30 @@ mod shadow;
 mod standin;
 mod story;
 mod watching;
+
+/// Returns a llama-server that runs, or says that this test is skipped.
+fn engine(test: &str) -> Option<Engine> {
+    Engine::find(test, KEPT.as_ref())
+}
+
+/// Returns a folder to serve from, with models of these names.
+fn site(models: &[(&str, Shape)]) -> Site {
+    Site::new(KEPT.as_ref(), models)
+}
+
+/// Returns how to start a daemon with models of its own.
+fn daemon(engine: &Path, folder: &Path) -> Builder {
+    Daemon::builder(cargo_bin!("tiershift"), folder).engine(engine)
+}
+
+/// Starts a daemon that serves a site by its policy, and records.
+#[track_caller]
+fn serve(engine: &Path, folder: &Path) -> Daemon {
+    daemon(engine, folder).arguments(SERVE).start()
+}
+
+/// What a daemon is told in a site.
+const SERVE: &str = "--models models --policy policy.toml --log log.jsonl";
+
+/// Where the model server and the model files stay from one run of the tests to the next.
+const KEPT: &str = env!("CARGO_TARGET_TMPDIR");

@@ -12,7 +12,7 @@ use std::path::Path;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use situation::{Invented, invented};
-use tiershift::log::{LogReader, LogWriter};
+use tiershift::log::{LogLevel, LogReader, LogWriter};
 use tiershift::scenario::{self, Scenario};
 use tiershift::sim::simulate;
 use tiershift::study::verify::verify;
@@ -20,8 +20,6 @@ use tiershift::summary::Summary;
 use tiershift_core::controller::Detail;
 use tiershift_core::event::{Event, Input, Output, Record};
 use tiershift_core::request::RequestId;
-
-use crate::support::header;
 
 #[test]
 fn no_invented_situation_breaks_an_invariant() {
@@ -75,16 +73,12 @@ struct Played {
 }
 
 fn play(scenario: &Scenario) -> Result<Played, String> {
-    let mut log = LogWriter::new(Vec::new(), header(scenario)).map_err(|e| e.to_string())?;
-    let mut records = Vec::new();
-    let mut observe = |record: &Record| {
-        log.write(record).expect("a vector takes all");
-        records.push(record.clone());
-    };
-    let situation = scenario.situation();
-    let summary =
-        simulate(situation, Detail::Full, Some(&mut observe)).map_err(|e| e.to_string())?;
-    let (log, _) = log.finish_into().map_err(|e| e.to_string())?;
+    let mut log =
+        LogWriter::new(Vec::new(), scenario.header(LogLevel::Full)).map_err(|e| e.to_string())?;
+    let mut records: Vec<Record> = Vec::new();
+    let summary = simulate(scenario.situation(), Detail::Full, &mut [&mut log, &mut records])
+        .map_err(|e| e.to_string())?;
+    let (log, _) = log.finish_into(&[scenario.digest.clone()]).map_err(|e| e.to_string())?;
     Ok(Played { summary, records, log })
 }
 

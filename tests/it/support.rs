@@ -6,9 +6,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use snapbox::cmd::{Command, cargo_bin};
-use tiershift::log::{Header, LogLevel, LogVersion};
-use tiershift::scenario::Scenario;
-use tiershift_core::catalog::RawCatalog;
 
 /// Returns the project's folder.
 pub(crate) fn root() -> &'static Path {
@@ -118,23 +115,3 @@ pub(crate) fn trace(others: &[f64]) -> String {
 }
 
 const GIB: f64 = 1_073_741_824.0;
-
-/// Returns the header of the full log of a scenario's run.
-pub(crate) fn header(scenario: &Scenario) -> Header {
-    Header {
-        version: LogVersion::CURRENT,
-        level: LogLevel::Full,
-        name: scenario.name.clone(),
-        policy: scenario.settings.policy.name().to_owned(),
-        machine_class: scenario.machine.class(),
-        machine: scenario.machine.clone(),
-        seed: scenario.seed.0,
-        sources: Vec::new(),
-        settings: scenario.settings.clone(),
-        catalog: RawCatalog::from(&scenario.catalog),
-        started_at: None,
-        segment: None,
-        fingerprint: String::new(),
-    }
-    .seal()
-}

@@ -21,7 +21,7 @@ pub(super) struct Running {
     cancelled_by: Option<CancelledBy>,
 }
 
-/// How a request was served, for the scaler's feedback.
+/// How a request was served, for the policy's feedback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
     /// The rung that served it.

@@ -3,16 +3,16 @@
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Decision, Reason, Urgency};
 use crate::policy::projection::{Growth, Ladder, shares};
-use crate::policy::{Standing, named_rung};
-use crate::sample::{Resource, Sample};
+use crate::policy::{Observation, Policy, named_rung};
+use crate::sample::Resource;
 use crate::settings::Settings;
 use crate::time::Timestamp;
 use crate::units::{Bytes, Percent};
 
 /// Twenty lines that project: down at once above the degrade line, up when the projected use has fitted for the
 /// stabilization window and the last change is as long ago.
-#[derive(Clone, Debug)]
-pub struct Projecting {
+#[derive(Debug)]
+pub(super) struct Projecting {
     settings: Settings,
     ladder: Ladder,
     fits_since: Vec<Option<Timestamp>>,
@@ -24,13 +24,11 @@ impl Projecting {
         let fits_since = vec![None; usize::from(ladder.top().0) + 1];
         Self { settings: settings.clone(), ladder, fits_since }
     }
+}
 
-    pub(super) fn observe(
-        &mut self,
-        now: Timestamp,
-        sample: &Sample,
-        standing: &Standing,
-    ) -> Decision {
+impl Policy for Projecting {
+    fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
+        let Observation { sample, standing } = *seen;
         let up = |total| self.settings.upgrade_limit(total);
         let down = |total| self.settings.degrade_limit(total);
         for rung in 1..=self.ladder.top().0 {
@@ -88,8 +86,8 @@ impl Projecting {
 /// A model of the original Python implementation, with the defects that its source shows: it looks at present
 /// use only (no projection), steps one rung up when all is below the upgrade line for the window, one rung
 /// down at every reading above the degrade line (no settling), and counts its cool-down from time zero.
-#[derive(Clone, Debug)]
-pub struct Original {
+#[derive(Debug)]
+pub(super) struct Original {
     settings: Settings,
     top: Rung,
     start: Rung,
@@ -108,13 +106,11 @@ impl Original {
             last_change: Timestamp::ZERO,
         }
     }
+}
 
-    pub(super) fn observe(
-        &mut self,
-        now: Timestamp,
-        sample: &Sample,
-        standing: &Standing,
-    ) -> Decision {
+impl Policy for Original {
+    fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
+        let Observation { sample, standing } = *seen;
         // Its GPU readings are another of its defects: no threshold looks at them. Pressure it does not read.
         let shares = Resource::ALL.into_iter().zip(shares(&self.settings, sample, None));
         let known = shares.filter_map(|(resource, share)| Some((resource, share?)));
@@ -167,8 +163,8 @@ impl Original {
 }
 
 /// Loads one rung and stays.
-#[derive(Clone, Debug)]
-pub struct Fixed {
+#[derive(Debug)]
+pub(super) struct Fixed {
     rung: Rung,
 }
 
@@ -178,8 +174,11 @@ impl Fixed {
             named_rung(catalog, settings.raw().manager.start.as_ref()).unwrap_or(catalog.top());
         Self { rung }
     }
+}
 
-    pub(super) fn observe(&mut self, sample: &Sample, standing: &Standing) -> Decision {
+impl Policy for Fixed {
+    fn observe(&mut self, _now: Timestamp, seen: &Observation<'_>) -> Decision {
+        let Observation { sample, standing } = *seen;
         if standing.switching || standing.rung == self.rung {
             return standing.hold(Reason::Fixed);
         }

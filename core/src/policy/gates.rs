@@ -10,7 +10,7 @@ use crate::sample::Resource;
 use crate::time::{Timestamp, nanos};
 
 impl Proactive {
-    pub(super) fn gates(&self, now: Timestamp, standing: &Standing) -> Vec<Gate> {
+    pub(super) fn spell_out_gates(&self, now: Timestamp, standing: &Standing) -> Vec<Gate> {
         let raw = self.settings.raw();
         let next = Rung(standing.rung.0 + 1);
         let mut gates = Vec::with_capacity(10);

@@ -8,22 +8,22 @@
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
-use crate::decision::{Decision, Reason, Urgency};
+use crate::decision::{Decision, Gate, Reason, Urgency};
 use crate::policy::backoff::{Backoff, Bounds};
 use crate::policy::forecast::Trend;
 use crate::policy::performance::{Performance, Service};
 use crate::policy::projection::{Growth, Ladder, Projection, shares};
 use crate::policy::settle::Settle;
 use crate::policy::sustained::Sustained;
-use crate::policy::{Change, Standing};
+use crate::policy::{Change, Observation, Policy, Standing};
 use crate::sample::{Resource, Sample, Space};
 use crate::settings::Settings;
-use crate::time::{Timestamp, nanos};
+use crate::time::{Rhythm, Timestamp};
 use crate::units::{Bytes, Percent};
 
 /// The state of the proactive policy.
-#[derive(Clone, Debug)]
-pub struct Proactive {
+#[derive(Debug)]
+pub(super) struct Proactive {
     pub(super) settings: Settings,
     pub(super) ladder: Ladder,
     pub(super) rungs: Vec<RungState>,
@@ -79,7 +79,7 @@ impl Proactive {
             ladder: Ladder::new(settings, catalog),
             rungs: vec![RungState::default(); usize::from(catalog.top().0) + 1],
             lead: switch_time + raw.sampling_interval.0,
-            rhythm: Rhythm::default(),
+            rhythm: Rhythm::of_mean(),
             memory_trend: Trend::new(raw.trend_half_life.0),
             vram_trend: Trend::new(raw.trend_half_life.0),
             trended_gpu: None,
@@ -94,13 +94,11 @@ impl Proactive {
             settings: settings.clone(),
         }
     }
+}
 
-    pub(super) fn observe(
-        &mut self,
-        now: Timestamp,
-        sample: &Sample,
-        standing: &Standing,
-    ) -> Decision {
+impl Policy for Proactive {
+    fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
+        let Observation { sample, standing } = *seen;
         self.learn(now, sample, standing);
         if sample.memory.is_none() && sample.gpus.is_empty() {
             return standing.hold(Reason::NoData);
@@ -127,28 +125,35 @@ impl Proactive {
         self.consider_upgrade(now, standing)
     }
 
-    pub(super) fn observe_missing(&mut self, now: Timestamp) -> Reason {
+    fn missing(&mut self, now: Timestamp, standing: &Standing) -> Decision {
         // What was not seen was not good: every window starts over.
         for rung in &mut self.rungs {
             rung.fits_since = None;
         }
-        match self.last.at {
+        standing.hold(match self.last.at {
             Some(at) => Reason::Stale { age: now.since(at) },
             None => Reason::NoData,
-        }
+        })
     }
 
-    pub(super) fn record(&mut self, now: Timestamp, performance: &Performance) {
+    fn served(&mut self, now: Timestamp, performance: &Performance) {
         self.service.record(now, performance);
     }
 
-    pub(super) fn record_broken(&mut self, now: Timestamp, rung: Rung) {
+    fn broke(&mut self, now: Timestamp, rung: Rung) {
         self.mark_undone(now, rung, Duration::ZERO);
     }
 
+    fn gates(&self, now: Timestamp, standing: &Standing) -> Vec<Gate> {
+        self.spell_out_gates(now, standing)
+    }
+}
+
+impl Proactive {
     /// Updates every estimator with the sample, decision or not.
     fn learn(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
-        if self.rhythm.is_gap(now, self.settings.raw().stale_after.0) {
+        let stale_after = self.settings.raw().stale_after.0;
+        if self.rhythm.gap_before(now, GAP_FACTOR, stale_after).is_some() {
             self.memory_trend.reset();
             self.vram_trend.reset();
             for rung in &mut self.rungs {
@@ -511,34 +516,6 @@ impl Proactive {
     }
 }
 
-/// How regularly samples come, so that a gap is known in a trace of any interval.
-#[derive(Clone, Copy, Debug, Default)]
-struct Rhythm {
-    last: Option<Timestamp>,
-    /// The usual interval [ns]; zero while none is known.
-    usual: u64,
-}
-
-impl Rhythm {
-    /// Notes a sample and returns whether it came after a gap: later than `stale_after`, and later than three
-    /// usual intervals.
-    fn is_gap(&mut self, now: Timestamp, stale_after: Duration) -> bool {
-        let Some(last) = self.last.replace(now) else { return false };
-        let interval = now.as_nanos().saturating_sub(last.as_nanos());
-        if self.usual == 0 {
-            self.usual = interval;
-            return false;
-        }
-        let gap =
-            interval > nanos(stale_after) && interval > self.usual.saturating_mul(GAP_INTERVALS);
-        // The usual interval moves an eighth of the way, and a gap at most doubles it: one outage does not make
-        // outages usual, a lasting change of rhythm soon does.
-        let step = interval.min(self.usual.saturating_mul(2));
-        self.usual = self.usual.saturating_mul(7).saturating_add(step) / 8;
-        gap
-    }
-}
-
 /// Returns the most that may be projected after an upgrade. The first load of a run is decided on a single
 /// reading, so it must stay under the upgrade line too.
 fn room_limit(settings: &Settings, total: Bytes, standing: &Standing) -> Bytes {
@@ -564,4 +541,4 @@ const LOWEST_LOADED: Rung = Rung(1);
 const CRITICAL_SHARE: Percent = Percent::new(97);
 
 /// An interval this many times the usual one is a gap. Three lets two readings in a row be lost.
-const GAP_INTERVALS: u64 = 3;
+const GAP_FACTOR: u64 = 3;

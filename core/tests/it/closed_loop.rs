@@ -105,7 +105,7 @@ impl Bench<'_> {
             if next_sample <= self.now {
                 let Some(next) = others.next() else { return };
                 level = next;
-                next_sample = next_sample + interval;
+                next_sample += interval;
                 self.sample(level);
             }
             while let Some((_, id)) = requests.next_if(|((at, _), _)| *at <= self.now) {

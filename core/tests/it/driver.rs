@@ -8,7 +8,7 @@ use tiershift_core::backend::Backend;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::{Controller, Detail};
 use tiershift_core::driver::{self, World};
-use tiershift_core::event::{Adopted, Command, Input, Outcome};
+use tiershift_core::event::{Adopted, Command, Input, Outcome, Record};
 use tiershift_core::probe::{Probe, ProbeError};
 use tiershift_core::request::{End, Request, RequestId};
 use tiershift_core::sample::{Sample, Space};
@@ -46,7 +46,8 @@ impl Scripted {
     #[track_caller]
     fn run(&mut self, settings: &str, until: u64) -> Vec<String> {
         let mut controller = controller(settings);
-        driver::run(&mut controller, self, Timestamp::from_secs(until), |_, _| {}).unwrap();
+        driver::run(&mut controller, self, Timestamp::from_secs(until), &mut None::<Vec<Record>>)
+            .unwrap();
         std::mem::take(&mut self.seen)
     }
 }
@@ -286,7 +287,8 @@ fn a_run_ends_when_nothing_is_left_to_happen_or_at_its_end() {
     let end = |until| {
         let mut world =
             Scripted { samples: [at(2), at(4)].into(), blind: true, ..Scripted::default() };
-        let end = driver::run(&mut controller(""), &mut world, until, |_, _| {}).unwrap();
+        let end =
+            driver::run(&mut controller(""), &mut world, until, &mut None::<Vec<Record>>).unwrap();
         (end, world.seen)
     };
     assert_eq!(end(at(3)), (at(3), vec!["2 sample".to_owned()]));
@@ -299,7 +301,7 @@ fn a_world_that_never_runs_dry_at_one_moment_is_a_livelock() {
     let run = |inputs: usize| {
         let inputs = std::iter::repeat_with(cancel).take(inputs).collect();
         let mut world = Scripted { inputs, ..Scripted::default() };
-        driver::run(&mut controller(""), &mut world, at(2), |_, _| {})
+        driver::run(&mut controller(""), &mut world, at(2), &mut None::<Vec<Record>>)
     };
     assert_eq!(run(1_000_000), Ok(at(2)));
     let error = run(1_000_001).unwrap_err().to_string();

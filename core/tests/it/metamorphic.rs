@@ -36,9 +36,9 @@ fn spans_and_settings_twice_as_long_give_the_same_decisions_at_twice_the_time() 
         compared.set(compared.get() + 1);
         switched.set(switched.get() + switches(&told));
         let want: Vec<Value> =
-            told.into_iter().map(|(at, output)| line(twice(at), stretched(&output))).collect();
+            told.into_iter().map(|(at, output)| line(twice(at), &stretched(&output))).collect();
         let got = slow.play().told;
-        let got: Vec<Value> = got.into_iter().map(|(at, output)| line(at, output)).collect();
+        let got: Vec<Value> = got.into_iter().map(|(at, output)| line(at, &output)).collect();
         same(&want, &got)
     });
     let counts = (compared.get(), switched.get());
@@ -64,11 +64,11 @@ fn other_numbers_for_the_gpus_give_other_numbers_in_the_commands_and_change_noth
                 *gpu =
                     u8::try_from(place.expect("every GPU has a place")).expect("there are three");
             }
-            line(at, output)
+            line(at, &output)
         };
         let want: Vec<Value> = run.play().told.into_iter().map(renumbered).collect();
         let got: Vec<Value> =
-            other.play().told.into_iter().map(|(at, output)| line(at, output)).collect();
+            other.play().told.into_iter().map(|(at, output)| line(at, &output)).collect();
         same(&want, &got)
     });
     assert!(placed.get().iter().all(|&loads| loads > 10), "loads on each GPU: {:?}", placed.get());
@@ -137,7 +137,7 @@ fn quality(run: &Run) -> (f64, f64) {
         since = (until, rung);
     };
     for (at, output) in run.play().told {
-        if let Output::Serving { rung } = output {
+        if let Output::Serving { rung, .. } = output {
             pass(at, rung);
         }
     }
@@ -181,7 +181,7 @@ fn stretch(key: &str, value: &mut Value) {
 }
 
 /// Returns an output as the log has it, without when to come back, of which a second is the least.
-fn line(at: Timestamp, output: Output) -> Value {
+fn line(at: Timestamp, output: &Output) -> Value {
     let mut line = json!({ "at_ns": at, "output": output });
     if let Some(end) = line.pointer_mut("/output/ended/end/rejected").and_then(Value::as_object_mut)
     {

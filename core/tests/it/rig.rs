@@ -323,8 +323,8 @@ impl Rig {
                     format!("{request} {reason:?}, again in {}", span_text(*span))
                 }
             },
-            Output::Serving { rung } => format!("serve {}", tier(*rung)),
-            Output::Switched { from, to, took } => {
+            Output::Serving { rung, .. } => format!("serve {}", tier(*rung)),
+            Output::Switched { from, to, took, .. } => {
                 format!("{} to {} in {}", tier(*from), tier(*to), span_text(*took))
             }
             Output::Notice(Notice::Degraded { from, to, reason }) => {

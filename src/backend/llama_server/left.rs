@@ -65,8 +65,8 @@ impl Left {
 
     /// Returns the value of an option that it was started with.
     pub(super) fn option(&self, name: &str) -> Option<&OsStr> {
-        let place = self.arguments.iter().position(|argument| argument == name)?;
-        self.arguments.get(place + 1).map(OsString::as_os_str)
+        let at = self.arguments.iter().position(|argument| argument == name)?;
+        self.arguments.get(at + 1).map(OsString::as_os_str)
     }
 
     /// Returns what a variable of its environment holds.

@@ -4,18 +4,40 @@
 //! Its code, at 0bdb3720 of 2026-08-22. What a manager must know of it:
 //!
 //! - There is no load: any request that names a model starts it, and is answered when it has started.
-//! - An unload does not wait for requests. Ours have ended by then; of others' nothing is told that could be waited
-//!   for.
+//! - An unload does not wait for requests. Ours have ended by then; others' are not reported, so they cannot be
+//!   waited for.
 //! - It may be set up to run one model at a time: then a load drops the model before, after its requests. That is
-//!   told as gone unasked.
+//!   reported as an unload that nobody asked for.
 
 use serde::Deserialize;
 
-use crate::backend::remote::plain;
-use crate::backend::remote::server::{Entry, Presence, ServerClient, ServerError};
+use crate::backend::remote::client::{ServerClient, ServerError, read};
+use crate::backend::remote::entry::{Entry, Presence};
+use crate::backend::remote::protocol::{LoadedList, Protocol};
+use crate::backend::remote::{plain, processes};
+
+pub(super) const PROTOCOL: Protocol = Protocol {
+    name: "llama-swap",
+    recognise: |client| Box::pin(async { Ok(client.get::<Running>(RUNNING).await?.map(drop)) }),
+    list: "/v1/models",
+    loaded: Some(LoadedList {
+        path: RUNNING,
+        entries: |loaded| Ok(read::<Running>(loaded)?.entries(&plain::Models::default())),
+    }),
+    entries: |list, loaded| Ok(read::<Running>(loaded)?.entries(&read(list)?)),
+    default_tag: None,
+    query: "",
+    field: None,
+    load: Some(|client, model| Box::pin(load(client, model))),
+    unload: Some(|client, model| Box::pin(unload(client, model))),
+    renew: None,
+    is_busy: None,
+    can_cancel_load: true,
+    processes: processes::of_entry,
+};
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Running {
+struct Running {
     running: Vec<One>,
 }
 
@@ -29,7 +51,7 @@ struct One {
 
 impl Running {
     /// Returns these models and those that run.
-    pub(super) fn entries(&self, models: &plain::Models) -> Vec<Entry> {
+    fn entries(&self, models: &plain::Models) -> Vec<Entry> {
         let mut entries: Vec<Entry> = models
             .names()
             .map(|name| Entry { name: name.to_owned(), ..Entry::default() })
@@ -48,20 +70,23 @@ impl Running {
     }
 }
 
-pub(super) async fn load(wire: &ServerClient, name: &str) -> Result<(), ServerError> {
-    wire.get_slowly(&["upstream", name, "health"]).await
+async fn load(client: &ServerClient, name: &str) -> Result<(), ServerError> {
+    client.get_slowly(&["upstream", name, "health"]).await
 }
 
-pub(super) async fn unload(wire: &ServerClient, name: &str) -> Result<(), ServerError> {
-    wire.post_to("api/models/unload", name).await
+async fn unload(client: &ServerClient, name: &str) -> Result<(), ServerError> {
+    client.post_to("api/models/unload", name).await
 }
+
+/// The path of what runs.
+const RUNNING: &str = "/running";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_runs_is_told_apart_from_what_is_listed() {
+    fn what_runs_is_kept_apart_from_what_is_listed() {
         let models = r#"{"data":[{"id":"a"},{"id":"b"}]}"#;
         let running = r#"{"running":[{"model":"b","state":"ready","cmd":"llama-server",
             "proxy":"http://127.0.0.1:5800","ttl":300}]}"#;

@@ -3,19 +3,40 @@
 //! # Source
 //! Its documents, at c6854fba of 2026-04-29. What a manager must know of it:
 //!
-//! - A load is answered when it is done, and cannot be called back: one that is no longer wanted is waited for and
+//! - A load is answered when it is done, and cannot be cancelled: one that is no longer wanted is waited for and
 //!   then dropped, for its memory is taken all the while.
 //! - A request that names a model which is not loaded loads it, and may drop another for it. Ours name loaded ones.
-//! - It tells the size of a model's file and nothing of its memory.
+//! - It reports the size of a model's file and nothing of its memory.
+
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde_json::json;
 use tiershift_core::units::Bytes;
 
-use crate::backend::remote::server::{Entry, Presence, ServerClient, ServerError};
+use crate::backend::remote::client::{ServerClient, ServerError, read};
+use crate::backend::remote::entry::{Entry, Presence};
+use crate::backend::remote::protocol::Protocol;
+
+pub(super) const PROTOCOL: Protocol = Protocol {
+    name: "LM Studio",
+    recognise: |client| Box::pin(async { Ok(client.get::<Models>(LIST).await?.map(drop)) }),
+    list: LIST,
+    loaded: None,
+    entries: |list, _| Ok(read::<Models>(list)?.entries()),
+    default_tag: None,
+    query: "",
+    field: None,
+    load: Some(|client, model| Box::pin(load(client, model))),
+    unload: Some(|client, model| Box::pin(unload(client, model))),
+    renew: None,
+    is_busy: None,
+    can_cancel_load: false,
+    processes: |_| BTreeSet::new(),
+};
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Models {
+struct Models {
     models: Vec<Model>,
 }
 
@@ -35,7 +56,7 @@ struct Instance {
 }
 
 impl Models {
-    pub(super) fn entries(self) -> Vec<Entry> {
+    fn entries(self) -> Vec<Entry> {
         let entry = |model: Model| Entry {
             presence: if model.loaded_instances.is_empty() {
                 Presence::Absent
@@ -50,19 +71,22 @@ impl Models {
     }
 }
 
-pub(super) async fn load(wire: &ServerClient, name: &str) -> Result<(), ServerError> {
-    wire.post("/api/v1/models/load", &json!({ "model": name })).await.map(drop)
+async fn load(client: &ServerClient, name: &str) -> Result<(), ServerError> {
+    client.post("/api/v1/models/load", &json!({ "model": name })).await.map(drop)
 }
 
 /// Drops every instance of a model.
-pub(super) async fn unload(wire: &ServerClient, name: &str) -> Result<(), ServerError> {
-    let models: Models = wire.ask("/api/v1/models").await?;
+async fn unload(client: &ServerClient, name: &str) -> Result<(), ServerError> {
+    let models: Models = client.ask(LIST).await?;
     let model = models.models.into_iter().find(|model| model.key == name);
     for Instance { id } in model.into_iter().flat_map(|model| model.loaded_instances) {
-        wire.post("/api/v1/models/unload", &json!({ "instance_id": id })).await?;
+        client.post("/api/v1/models/unload", &json!({ "instance_id": id })).await?;
     }
     Ok(())
 }
+
+/// The path of its list.
+const LIST: &str = "/api/v1/models";
 
 #[cfg(test)]
 mod tests {

@@ -3,30 +3,46 @@
 //! # Source
 //! Its own documents and code, at fb307609 of 2026-08-21. What a manager must know of it:
 //!
-//! - How long a model stays when it is idle, the last request with a `keep_alive` says. So somebody else's request may
-//!   undo ours: whoever sees that, says it again.
+//! - The last request with a `keep_alive` decides how long an idle model stays. So somebody else's request may undo
+//!   ours, and then ours is sent again.
 //! - An unload lets finish what runs, and the model is listed until then.
 //! - Another `num_ctx` reloads a model. OpenAI's API cannot name one, so none is named with the load either: a
-//!   model's context is what Ollama was told at its start.
-//! - It drops models by itself at OLLAMA_MAX_LOADED_MODELS: told as gone unasked.
+//!   model's context is what Ollama was started with.
+//! - It drops models by itself at OLLAMA_MAX_LOADED_MODELS: reported as unloads that nobody asked for.
 
 use serde::Deserialize;
 use serde_json::json;
 use tiershift_core::model::Footprint;
 use tiershift_core::units::Bytes;
 
-use crate::backend::remote::server::{Entry, Presence, ServerClient, ServerError};
+use crate::backend::remote::client::{ServerClient, ServerError, read};
+use crate::backend::remote::entry::{Entry, Presence};
+use crate::backend::remote::processes;
+use crate::backend::remote::protocol::{LoadedList, Protocol};
 
-/// What it says at its root.
-pub(super) const GREETING: &str = "Ollama is running";
-
-/// A negative time, in seconds, has no end.
-pub(super) const FOR_EVER: i64 = -1;
-
-pub(super) const NO_LONGER: i64 = 0;
+pub(super) const PROTOCOL: Protocol = Protocol {
+    name: "Ollama",
+    recognise: |client| Box::pin(recognise(client)),
+    list: "/api/tags",
+    loaded: Some(LoadedList {
+        path: "/api/ps",
+        entries: |loaded| Ok(read::<Loaded>(loaded)?.entries()),
+    }),
+    entries: |list, loaded| Ok(read::<Tags>(list)?.entries(&read(loaded)?)),
+    default_tag: Some(":latest"),
+    query: "",
+    // The last request decides how long a model stays, and this one is not to shorten it.
+    field: Some(("keep_alive", FOR_EVER)),
+    load: Some(|client, model| Box::pin(keep(client, model, FOR_EVER))),
+    unload: Some(|client, model| Box::pin(keep(client, model, NO_LONGER))),
+    renew: Some(|client, model| Box::pin(keep(client, model, FOR_EVER))),
+    is_busy: None,
+    can_cancel_load: false,
+    processes: |_| processes::of_ollama(),
+};
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Tags {
+struct Tags {
     models: Vec<Tag>,
 }
 
@@ -40,7 +56,7 @@ struct Tag {
 
 /// What is loaded.
 #[derive(Debug, Deserialize)]
-pub(super) struct Loaded {
+struct Loaded {
     models: Vec<Running>,
 }
 
@@ -54,7 +70,7 @@ struct Running {
 }
 
 impl Tags {
-    pub(super) fn entries(self, loaded: &Loaded) -> Vec<Entry> {
+    fn entries(self, loaded: &Loaded) -> Vec<Entry> {
         let completes = |tag: &Tag| {
             tag.capabilities.as_ref().is_none_or(|all| all.iter().any(|one| one == "completion"))
         };
@@ -68,7 +84,7 @@ impl Tags {
 }
 
 impl Loaded {
-    pub(super) fn entries(&self) -> Vec<Entry> {
+    fn entries(&self) -> Vec<Entry> {
         self.models.iter().map(Running::entry).collect()
     }
 }
@@ -86,10 +102,23 @@ impl Running {
     }
 }
 
-/// Loads a model for this time after its last request, in seconds, or drops it. A load is answered when it is done.
-pub(super) async fn keep(wire: &ServerClient, name: &str, seconds: i64) -> Result<(), ServerError> {
-    wire.post("/api/generate", &json!({"model": name, "keep_alive": seconds})).await.map(drop)
+async fn recognise(client: &ServerClient) -> Result<Result<(), ServerError>, ServerError> {
+    let greets = client.text("/").await?.is_ok_and(|text| text.trim() == GREETING);
+    Ok(if greets { Ok(()) } else { Err(ServerError::Unclear) })
 }
+
+/// Loads a model for this time after its last request, in seconds, or drops it. A load is answered when it is done.
+async fn keep(client: &ServerClient, name: &str, seconds: i64) -> Result<(), ServerError> {
+    client.post("/api/generate", &json!({"model": name, "keep_alive": seconds})).await.map(drop)
+}
+
+/// What it says at its root.
+const GREETING: &str = "Ollama is running";
+
+/// A negative time, in seconds, has no end.
+const FOR_EVER: i64 = -1;
+
+const NO_LONGER: i64 = 0;
 
 /// Dates compare as text. A model without end is given a date 292 years from now (Go's longest duration).
 const FAR_AWAY: &str = "2200";

@@ -1,9 +1,30 @@
 //! Any server with OpenAI's API. It lists and completes; what it lists is taken as loaded, for as long as it lists it.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use tiershift_core::units::Bytes;
 
-use crate::backend::remote::server::{Entry, Presence};
+use crate::backend::remote::client::read;
+use crate::backend::remote::entry::{Entry, Presence};
+use crate::backend::remote::protocol::Protocol;
+
+pub(super) const PROTOCOL: Protocol = Protocol {
+    name: "an OpenAI-compatible server",
+    recognise: |client| Box::pin(async { Ok(client.get::<Models>("/v1/models").await?.map(drop)) }),
+    list: "/v1/models",
+    loaded: None,
+    entries: |list, _| Ok(read::<Models>(list)?.entries()),
+    default_tag: None,
+    query: "",
+    field: None,
+    load: None,
+    unload: None,
+    renew: None,
+    is_busy: None,
+    can_cancel_load: true,
+    processes: |_| BTreeSet::new(),
+};
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Models {
@@ -13,7 +34,7 @@ pub(super) struct Models {
 #[derive(Debug, Deserialize)]
 struct Model {
     id: String,
-    /// A single llama-server tells the size of its model.
+    /// A single llama-server reports the size of its model.
     meta: Option<Meta>,
 }
 

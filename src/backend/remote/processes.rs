@@ -4,15 +4,20 @@ use std::collections::BTreeSet;
 #[cfg(target_os = "linux")]
 use std::fs;
 
-/// Returns the process that was told to listen on a port: a router names that port, and its child's command line has
-/// it too.
-pub(super) fn of_port(port: u16) -> BTreeSet<u32> {
+use crate::backend::remote::entry::Entry;
+
+/// Returns the process of a model whose server reports its port: the command line has it too.
+pub(super) fn of_entry(entry: &Entry) -> BTreeSet<u32> {
+    entry.port.map(of_port).unwrap_or_default()
+}
+
+fn of_port(port: u16) -> BTreeSet<u32> {
     let port = port.to_string();
     of(|arguments| arguments.windows(2).any(|pair| pair[0] == "--port" && pair[1] == port))
 }
 
 /// Returns Ollama's runners. It names no port or process of a model, so all of them are taken: what it runs for others
-/// beside our models, counts as ours.
+/// besides our models counts as ours.
 pub(super) fn of_ollama() -> BTreeSet<u32> {
     let is_ollama = |program: &str| program.rsplit('/').next() == Some("ollama");
     of(

@@ -7,12 +7,12 @@
 //!    when no slot works any more, or for too long.
 //! 2. A client that hangs up frees its slot some 0.6 s later, and an unload before that may take those 10 s: the same
 //!    wait is enough.
-//! 3. A single server that is told to stop waits for its clients; ours have ended by then (`llama_server`).
+//! 3. A single server that is asked to stop waits for its clients; ours have ended by then (`llama_server`).
 //! 4. An unload while it loads ends the process at once, and then the entry says `failed` as for a broken file. So
 //!    `failed` means something only to one that wanted the model loaded.
-//! 5. At `--models-max` a load drops whoever was idle the longest; that is told as gone unasked.
+//! 5. At `--models-max` a load drops whoever was idle the longest; that is reported as an unload that nobody asked for.
 //! 6. A broken file is accepted, and its entry says `failed` within 1.5 s.
-//! 7. A router that is told to stop takes its models with it; so the server's end is the models' end.
+//! 7. A router that is asked to stop takes its models with it; so the server's end is the models' end.
 
 use std::path::PathBuf;
 
@@ -20,21 +20,37 @@ use serde::Deserialize;
 use serde_json::json;
 use tiershift_core::units::Bytes;
 
-use crate::backend::remote::server::{Entry, Presence, ServerClient, ServerError};
+use crate::backend::remote::client::{ServerClient, ServerError, read};
+use crate::backend::remote::entry::{Entry, Presence};
+use crate::backend::remote::processes;
+use crate::backend::remote::protocol::Protocol;
+
+pub(super) const PROTOCOL: Protocol = Protocol {
+    name: "llama-server in router mode",
+    recognise: |client| Box::pin(recognise(client)),
+    list: "/models",
+    loaded: None,
+    entries: |list, _| Ok(read::<Models>(list)?.entries()),
+    default_tag: None,
+    // A model that has just gone is not to come back behind our back.
+    query: "?autoload=false",
+    field: None,
+    load: Some(|client, model| Box::pin(ask(client, "/models/load", model, "already running"))),
+    unload: Some(|client, model| Box::pin(ask(client, "/models/unload", model, "not running"))),
+    renew: None,
+    is_busy: Some(|client, model| Box::pin(is_busy(client, model))),
+    // It answers a load at once; an unload that came before its load would miss it.
+    can_cancel_load: false,
+    processes: processes::of_entry,
+};
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Props {
+struct Props {
     role: Option<String>,
 }
 
-impl Props {
-    pub(super) fn is_router(&self) -> bool {
-        self.role.as_deref() == Some("router")
-    }
-}
-
 #[derive(Debug, Deserialize)]
-pub(super) struct Models {
+struct Models {
     data: Vec<Model>,
 }
 
@@ -60,7 +76,7 @@ struct Meta {
 }
 
 impl Models {
-    pub(super) fn entries(self) -> Vec<Entry> {
+    fn entries(self) -> Vec<Entry> {
         self.data.into_iter().map(Model::entry).collect()
     }
 }
@@ -87,38 +103,41 @@ impl Model {
 }
 
 fn option<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
-    let place = arguments.iter().position(|argument| argument == name)?;
-    arguments.get(place + 1).map(String::as_str)
+    let at = arguments.iter().position(|argument| argument == name)?;
+    arguments.get(at + 1).map(String::as_str)
 }
 
-pub(super) async fn load(wire: &ServerClient, name: &str) -> Result<(), ServerError> {
-    ask(wire, "/models/load", name, "already running").await
+async fn recognise(client: &ServerClient) -> Result<Result<(), ServerError>, ServerError> {
+    let props = client.get::<Props>("/props").await?;
+    let is_router = props.is_ok_and(|props| props.role.as_deref() == Some("router"));
+    Ok(if is_router { Ok(()) } else { Err(ServerError::Unclear) })
 }
 
-pub(super) async fn unload(wire: &ServerClient, name: &str) -> Result<(), ServerError> {
-    ask(wire, "/models/unload", name, "not running").await
-}
-
-/// What is so already is no error.
-async fn ask(wire: &ServerClient, path: &str, name: &str, is_so: &str) -> Result<(), ServerError> {
-    match wire.post(path, &json!({ "model": name })).await {
-        Err(ServerError::Refused { code: 400, words }) if words.contains(is_so) => Ok(()),
-        told => told.map(drop),
+/// Asks to load or unload; that it has been done already is not an error.
+async fn ask(
+    client: &ServerClient,
+    path: &str,
+    name: &str,
+    done_already: &str,
+) -> Result<(), ServerError> {
+    match client.post(path, &json!({ "model": name })).await {
+        Err(ServerError::Refused { code: 400, words }) if words.contains(done_already) => Ok(()),
+        answered => answered.map(drop),
     }
 }
 
-/// A router that was started without slots tells nothing; then only our own requests are known to have ended.
-pub(super) async fn is_busy(wire: &ServerClient, name: &str) -> bool {
+/// Where a router was started without slots, this is an error.
+async fn is_busy(client: &ServerClient, name: &str) -> Result<bool, ServerError> {
     #[derive(Deserialize)]
     struct Slot {
         #[serde(default)]
         is_processing: bool,
     }
     let query = reqwest::Url::parse_with_params("http://localhost/slots", [("model", name)]);
-    let Ok(url) = query else { return false };
+    let url = query.map_err(|_| ServerError::Unclear)?;
     let path = format!("/slots?{}", url.query().unwrap_or_default());
-    let slots: Result<Vec<Slot>, ServerError> = wire.ask(&path).await;
-    slots.is_ok_and(|slots| slots.iter().any(|slot| slot.is_processing))
+    let slots: Vec<Slot> = client.ask(&path).await?;
+    Ok(slots.iter().any(|slot| slot.is_processing))
 }
 
 #[cfg(test)]
@@ -126,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_tells_what_is_there_and_where() {
+    fn a_list_says_what_is_there_and_where() {
         let list = r#"{"object":"list","data":[
             {"id":"a","status":{"value":"unloaded","args":["llama-server","--port","0","--model","/m/a.gguf"]}},
             {"id":"b","status":{"value":"unloaded","exit_code":1,"failed":true}},

@@ -19,8 +19,8 @@ use tiershift_core::units::Bytes;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::backend::LONGEST_LAG;
+use crate::backend::endpoint::Endpoint;
 use crate::backend::llama_server::{Callbacks, Launch, LlamaServer};
-use crate::backend::place::Place;
 use crate::backend::stream_usage::{Count, StreamUsage};
 use crate::measure::calibrate::{Bounds, CalibrationError, CalibrationPlan};
 use crate::probe::clock::SystemClock;
@@ -45,7 +45,7 @@ pub(super) struct Loaded {
     server: LlamaServer,
     news: Receiver<()>,
     pid: u32,
-    place: Place,
+    endpoint: Endpoint,
     /// What the process read from storage, and what it had to read; where that can be known.
     read: Option<(Bytes, Bytes)>,
 }
@@ -172,9 +172,10 @@ impl<'a> Engine<'a> {
             None => return Err(refuse("it takes longer than its load-timeout".to_owned())),
         }
         let pid = server.pids().next().ok_or_else(|| refuse("it has no process".to_owned()))?;
-        let place = server.place(&model.id).ok_or_else(|| refuse("it has no port".to_owned()))?;
+        let endpoint =
+            server.endpoint(&model.id).ok_or_else(|| refuse("it has no port".to_owned()))?;
         let model = model.id.clone();
-        Ok(Loaded { took, context_tokens, model, server, news, pid, place, read: None })
+        Ok(Loaded { took, context_tokens, model, server, news, pid, endpoint, read: None })
     }
 
     /// Stops a model, and watches its memory come back.
@@ -254,7 +255,7 @@ impl<'a> Engine<'a> {
         });
         let told = |error: reqwest::Error| error.without_url().to_string();
         let clock = SystemClock::start();
-        let answer = loaded.place.post(&self.client, "/v1/completions").json(&body).send().await;
+        let answer = loaded.endpoint.post(&self.client, "/v1/completions").json(&body).send().await;
         let mut answer = answer.and_then(reqwest::Response::error_for_status).map_err(told)?;
         let mut tally = StreamUsage::default();
         while let Some(bytes) = answer.chunk().await.map_err(told)? {

@@ -1,5 +1,7 @@
 use std::sync::Mutex;
 
+use tiershift_core::sample::Space;
+
 use super::*;
 
 /// Jumps to each deadline.

@@ -5,12 +5,13 @@ use tiershift_core::text;
 use tiershift_core::time::Timestamp;
 use tiershift_core::units::Percent;
 
-use crate::report::plot::columns::{Cell, Columns};
-use crate::report::plot::data::{PlotData, REQUEST, RateSeries, SpaceSeries};
+use crate::report::plot::data::{PlotData, RateSeries, SpaceSeries};
 use crate::report::plot::drawing::{Anchor, Area, Dash, Ink};
 use crate::report::plot::{
     BLACK, BLUE, GREEN, Key, Mark, ORANGE, PURPLE, RED, SKY, SMALL, Sheet, axis,
 };
+use crate::report::timeline::REQUEST;
+use crate::report::timeline::columns::{Cell, Columns};
 
 pub(super) fn memory(sheet: &mut Sheet, data: &PlotData) {
     let judged = data.settings.constrains(Resource::Memory);
@@ -166,7 +167,7 @@ fn rate(
 }
 
 pub(super) fn requests(sheet: &mut Sheet, data: &PlotData) {
-    if data.in_flight.is_empty() {
+    if data.timeline.in_flight.is_empty() {
         return;
     }
     let keys = [
@@ -176,14 +177,14 @@ pub(super) fn requests(sheet: &mut Sheet, data: &PlotData) {
         Key { mark: Mark::Line(BLUE.pale(40)), text: "most running" },
     ];
     let area = sheet.panel("requests", 84, &keys);
-    let most = data.in_flight.max().max(data.queued.max()).max(REQUEST);
+    let most = data.timeline.in_flight.max().max(data.timeline.queued.max()).max(REQUEST);
     let y = Vertical { area, most: most * 11 / 10 };
     let step = axis::value_step(y.most as f64 / REQUEST as f64).max(1.0);
     value_ticks(sheet, area, step, |value| y.at(value as u64 * REQUEST));
-    let queued = data.queued.held(sheet.scale, &[]);
+    let queued = data.timeline.queued.held(sheet.scale, &[]);
     fill(sheet, y, &queued, Cell::mean, ORANGE);
     stroke(sheet, y, &flat(&queued, |cell| cell.max), 1, ORANGE.pale(50));
-    let running = data.in_flight.held(sheet.scale, &[]);
+    let running = data.timeline.in_flight.held(sheet.scale, &[]);
     stroke(sheet, y, &flat(&running, |cell| cell.max), 1, BLUE.pale(40));
     stroke(sheet, y, &flat(&running, Cell::mean), 1, BLUE);
     sheet.frame(area);
@@ -191,7 +192,7 @@ pub(super) fn requests(sheet: &mut Sheet, data: &PlotData) {
 
 /// The latency of requests that were done, on a logarithmic axis.
 pub(super) fn latency(sheet: &mut Sheet, data: &PlotData) {
-    if data.latency.is_empty() {
+    if data.timeline.latency.is_empty() {
         return;
     }
     let keys = [
@@ -199,7 +200,7 @@ pub(super) fn latency(sheet: &mut Sheet, data: &PlotData) {
         Key { mark: Mark::Line(BLUE), text: "median" },
     ];
     let area = sheet.panel("latency of requests by the moment they were done", 100, &keys);
-    let blocks = data.latency.blocks(sheet.scale);
+    let blocks = data.timeline.latency.blocks(sheet.scale);
     let least = blocks.iter().map(|block| block.2.max(1)).min().unwrap_or(1);
     let most = blocks.iter().map(|block| block.3).max().unwrap_or(1).max(least);
     let decade = |micros: u64| libm::log10(micros.max(1) as f64);

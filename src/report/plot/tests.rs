@@ -1,9 +1,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::catalog::{Catalog, LadderId, Rung};
 use tiershift_core::decision::{Action, Decision, Reason, Urgency};
-use tiershift_core::event::{Command, Input, Outcome, Output, Verdict};
+use tiershift_core::event::{Command, EventRef, Input, Observe, Outcome, Output, Verdict};
 use tiershift_core::machine::MachineClass;
 use tiershift_core::request::{End, Request, RequestId};
 use tiershift_core::sample::{Pressure, Rate, Resource, Sample, Space};
@@ -56,13 +56,13 @@ impl Play {
     }
 
     fn input(&mut self, input: &Input) {
-        self.data.input(self.now, input);
-        self.fold.input(self.now, input);
+        self.data.observe(self.now, EventRef::Input(input));
+        self.fold.observe(self.now, EventRef::Input(input));
     }
 
     fn output(&mut self, output: &Output) {
-        self.data.output(self.now, output);
-        self.fold.output(self.now, output);
+        self.data.observe(self.now, EventRef::Output(output));
+        self.fold.observe(self.now, EventRef::Output(output));
     }
 
     fn footprint(&self, rung: Rung) -> Bytes {
@@ -82,7 +82,7 @@ impl Play {
             match planned {
                 Planned::Unload(rung) => {
                     let model = model(rung);
-                    self.output(&Output::Serving { rung: Rung::NONE });
+                    self.output(&Output::Serving { ladder: LadderId::FIRST, rung: Rung::NONE });
                     self.output(&Output::Command(Command::Unload { model }));
                 }
                 Planned::Unloaded(rung) => {
@@ -94,11 +94,11 @@ impl Play {
                 }
                 Planned::Loaded(rung) => {
                     self.input(&Input::Outcome(Outcome::Loaded { model: model(rung) }));
-                    self.output(&Output::Serving { rung });
+                    self.output(&Output::Serving { ladder: LadderId::FIRST, rung });
                 }
                 Planned::Switched(from, to, took) => {
-                    self.output(&Output::Serving { rung: to });
-                    self.output(&Output::Switched { from, to, took });
+                    self.output(&Output::Serving { ladder: LadderId::FIRST, rung: to });
+                    self.output(&Output::Switched { ladder: LadderId::FIRST, from, to, took });
                 }
                 Planned::Start(id) => {
                     let model = model(self.rung.max(Rung(1)));
@@ -401,7 +401,12 @@ fn nothing_and_everything_at_once_can_be_drawn() {
         let action = Action::Upgrade { to: Rung(200) };
         run.output(&Output::Decision(Decision { action, rung: Rung(99), reason, gates: vec![] }));
         let took = Duration::MAX;
-        run.output(&Output::Switched { from: Rung(200), to: Rung(255), took });
+        run.output(&Output::Switched {
+            ladder: LadderId::FIRST,
+            from: Rung(200),
+            to: Rung(255),
+            took,
+        });
         let request = RequestId(1);
         for _ in 0..2 {
             run.output(&Output::Accepted { request, verdict: Verdict::Queue });

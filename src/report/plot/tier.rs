@@ -4,12 +4,13 @@ use tiershift_core::catalog::Rung;
 use tiershift_core::text;
 use tiershift_core::time::Timestamp;
 
-use crate::report::plot::data::{Change, Phase, PlotData, Wait};
+use crate::report::plot::data::PlotData;
 use crate::report::plot::drawing::{Anchor, Area, Dash, Ink, fit, text_width};
 use crate::report::plot::{
     BLACK, BLUE, DARK, FRAME, GREEN, GRID, Key, LEFT, Mark, ORANGE, PURPLE, RED, SKY, SMALL, Sheet,
     TEXT, WHITE, WIDTH, YELLOW,
 };
+use crate::report::timeline::{Change, Phase, Wait};
 
 pub(super) fn panel(sheet: &mut Sheet, data: &PlotData) {
     let mut keys: Vec<Key> = Vec::new();
@@ -18,7 +19,7 @@ pub(super) fn panel(sheet: &mut Sheet, data: &PlotData) {
         (Wait::Backoff, "back-off"),
         (Wait::Cooldown, "cooldown"),
     ] {
-        if data.waits.list.iter().any(|stretch| stretch.0 == wait) {
+        if data.timeline.waits.list.iter().any(|stretch| stretch.0 == wait) {
             keys.push(Key { mark: Mark::Fill(wait_ink(wait)), text });
         }
     }
@@ -27,20 +28,20 @@ pub(super) fn panel(sheet: &mut Sheet, data: &PlotData) {
         (Phase::Draining, "draining"),
         (Phase::Unloading, "unloading"),
     ] {
-        if data.phases.list.iter().any(|stretch| stretch.0 == phase) {
+        if data.timeline.phases.list.iter().any(|stretch| stretch.0 == phase) {
             let (ground, stroke, rising) = phase_inks(phase);
             keys.push(Key { mark: Mark::Hatch { ground, stroke, rising }, text });
         }
     }
-    let rungs = i32::from(data.catalog.top().0) + 1;
+    let rungs = i32::from(data.timeline.catalog.top().0) + 1;
     let row = (220 / rungs).clamp(14, 26);
     let area = sheet.panel("tier", LANE + row * rungs, &keys);
     let rows = Rows { bottom: area.bottom, row };
     waits(sheet, data, area);
-    for rung in (0..=data.catalog.top().0).map(Rung) {
+    for rung in (0..=data.timeline.catalog.top().0).map(Rung) {
         let strip = rows.strip(rung);
         sheet.drawing.horizontal(strip.1, area.left, area.right, Dash::Solid, GRID);
-        let name = fit(data.catalog.tier_name(rung), SMALL, LEFT - 12);
+        let name = fit(data.timeline.catalog.tier_name(rung), SMALL, LEFT - 12);
         let middle = (strip.0 + strip.1) / 2;
         sheet.drawing.text(&name, (area.left - 8, middle), Anchor::End, SMALL, DARK);
     }
@@ -67,7 +68,7 @@ impl Rows {
 
 fn waits(sheet: &mut Sheet, data: &PlotData, area: Area) {
     let mut drawn = Vec::new();
-    for &(wait, _, from, to) in &data.waits.list {
+    for &(wait, _, from, to) in &data.timeline.waits.list {
         drawn.push((wait, sheet.x(from), sheet.x(to)));
     }
     // Neighbours that share a pixel are one shape.
@@ -80,7 +81,7 @@ fn waits(sheet: &mut Sheet, data: &PlotData, area: Area) {
 
 fn phases(sheet: &mut Sheet, data: &PlotData, rows: Rows) {
     let mut drawn = Vec::new();
-    for &(phase, rung, from, to) in &data.phases.list {
+    for &(phase, rung, from, to) in &data.timeline.phases.list {
         let (left, right) = (sheet.x(from), sheet.x(to));
         // A drain that nobody had to wait for is not worth a mark.
         if phase != Phase::Draining || right > left {
@@ -117,7 +118,7 @@ fn steps(sheet: &mut Sheet, data: &PlotData, area: Area, rows: Rows) {
         let (top, bottom) = rows.strip(Rung(u8::try_from(rung).unwrap_or(u8::MAX)));
         (top + bottom) / 2
     };
-    let cells = data.rung.held(sheet.scale, &[]);
+    let cells = data.timeline.rung.held(sheet.scale, &[]);
     let columns: Vec<Option<(i32, i32)>> = cells
         .iter()
         .map(|cell| cell.map(|cell| (middle(cell.max) - 1, middle(cell.min) + 2)))
@@ -132,8 +133,12 @@ fn marks(sheet: &mut Sheet, data: &PlotData, area: Area) {
     sheet.drawing.horizontal(lane, area.left, area.right, Dash::Solid, GRID);
     let place = lane - 10;
     // Marks of one kind in one column are one mark.
-    let mut drawn: Vec<(i32, Kind)> =
-        data.changes.iter().map(|change| (sheet.x(change.at), Kind::of(change))).collect();
+    let mut drawn: Vec<(i32, Kind)> = data
+        .timeline
+        .changes()
+        .iter()
+        .map(|change| (sheet.x(change.at), Kind::of(change)))
+        .collect();
     drawn.sort_unstable();
     drawn.dedup();
     // Where there are many, lines would hide the steps that they lead to.
@@ -148,7 +153,7 @@ fn marks(sheet: &mut Sheet, data: &PlotData, area: Area) {
         mark(sheet, (x, place), kind);
     }
     let mut free = area.left - 20;
-    for (number, change) in (1..).zip(&data.changes).take(EXPLAINED) {
+    for (number, change) in (1..).zip(data.timeline.changes()).take(EXPLAINED) {
         let x = sheet.x(change.at);
         let text = format!("{number}");
         let half = text_width(&text, SMALL) / 2;
@@ -172,7 +177,7 @@ impl Kind {
     fn of(change: &Change) -> Self {
         if change.reversal {
             Self::Reversal
-        } else if change.took.is_none() {
+        } else if change.completed.is_none() {
             Self::GivenUp
         } else if change.to > change.from {
             Self::Upgrade
@@ -210,32 +215,34 @@ fn mark(sheet: &mut Sheet, (x, y): (i32, i32), kind: Kind) {
 pub(super) fn legend(sheet: &mut Sheet, data: &PlotData) {
     let left = 20;
     sheet.bottom += 14;
-    if data.changes.is_empty() {
+    if data.timeline.changes().is_empty() {
         let text = "No change was decided.";
         sheet.drawing.text(text, (left, sheet.bottom), Anchor::Start, TEXT, DARK);
         sheet.bottom += 10;
         return;
     }
-    let listed = data.changes.len().min(EXPLAINED);
+    let listed = data.timeline.changes().len().min(EXPLAINED);
     let rows = if listed <= 6 { listed } else { listed.div_ceil(2) };
     let width = (WIDTH - 2 * left) / if listed <= 6 { 1 } else { 2 };
     let top = sheet.bottom;
-    for (place, change) in data.changes[..listed].iter().enumerate() {
+    for (place, change) in data.timeline.changes()[..listed].iter().enumerate() {
         let x = left + (place / rows) as i32 * width;
         let y = top + (place % rows) as i32 * LEGEND_ROW;
         let number = format!("{}", place + 1);
         sheet.drawing.text(&number, (x + 20, y), Anchor::End, SMALL, BLACK);
         mark(sheet, (x + 33, y), Kind::of(change));
-        let text = fit(&describe(change, data), SMALL, width - 60);
+        let at = text::span(change.at.since(Timestamp::ZERO));
+        let text = format!("{at} · {}", change.text(&data.timeline.catalog));
+        let text = fit(&text, SMALL, width - 60);
         sheet.drawing.text(&text, (x + 46, y), Anchor::Start, SMALL, DARK);
     }
     sheet.bottom = top + rows as i32 * LEGEND_ROW;
-    let more = data.changes.len() as u64 - listed as u64 + data.unmarked;
+    let more = data.timeline.changes().len() - listed;
     let mut notes = Vec::new();
     if more > 0 {
         notes.push(format!("and {more} more changes: decisions.csv lists them all"));
     }
-    if data.changes[..listed].iter().any(|change| change.reversal) {
+    if data.timeline.changes()[..listed].iter().any(|change| change.reversal) {
         notes.push("a cross marks a reversal: a change that undoes the one before it".to_owned());
     }
     if !notes.is_empty() {
@@ -243,27 +250,6 @@ pub(super) fn legend(sheet: &mut Sheet, data: &PlotData) {
         sheet.drawing.text(&notes.join("   ·   "), at, Anchor::Start, SMALL, BLACK);
         sheet.bottom += LEGEND_ROW;
     }
-}
-
-fn describe(change: &Change, data: &PlotData) -> String {
-    let name = |rung| data.catalog.tier_name(rung);
-    let reason = match &change.reason {
-        Some(reason) => text::reason(reason, &data.catalog),
-        None => "without a decision: a crash, a failed load or a fallback".to_owned(),
-    };
-    let urgency = change.urgency.map(|urgency| format!(", {}", text::urgency(urgency)));
-    let end = match change.took {
-        Some(took) => format!("took {}", text::span(took)),
-        None => "given up".to_owned(),
-    };
-    format!(
-        "{} · {} → {}{}: {} ({end})",
-        text::span(change.at.since(Timestamp::ZERO)),
-        name(change.from),
-        name(change.to),
-        urgency.unwrap_or_default(),
-        reason
-    )
 }
 
 fn wait_ink(wait: Wait) -> Ink {

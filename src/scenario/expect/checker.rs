@@ -3,18 +3,19 @@
 use std::fmt;
 
 use tiershift_core::catalog::Catalog;
-use tiershift_core::event::{Event, Output, Record};
+use tiershift_core::event::{EventRef, Observe, Output};
 use tiershift_core::time::{Timestamp, span_text};
 
 use super::{Bound, Expect, Figure};
 use crate::summary::Summary;
 
-/// Watches a run's records, in order, and compares its summary at the end.
-///
-/// It needs records in which every change is written (`--log changes` or `full`); they need not be kept.
+/// Observes a run, every event of it, and compares its summary at the end.
 #[derive(Clone, Debug)]
 pub struct Checker<'e> {
     expect: &'e Expect,
+    catalog: &'e Catalog,
+    /// Events observed.
+    seq: u64,
     /// Patterns of `order` that have happened.
     in_order: usize,
     /// The first event that broke each pattern of `never`.
@@ -42,39 +43,43 @@ impl fmt::Display for Unmet {
     }
 }
 
-impl<'e> Checker<'e> {
-    pub(super) fn new(expect: &'e Expect) -> Self {
-        Self {
-            expect,
-            in_order: 0,
-            broken: vec![None; expect.never.len()],
-            counts: vec![0; expect.events.len()],
-            tiers: vec![(Timestamp::ZERO, NO_TIER.to_owned())],
-        }
-    }
-
-    /// Takes the next record.
-    pub fn observe(&mut self, record: &Record, catalog: &Catalog) {
-        let event = &record.event;
-        if let Event::Output(Output::Switched { from, to, .. }) = event
+impl Observe for Checker<'_> {
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        let catalog = self.catalog;
+        if let EventRef::Output(Output::Switched { from, to, .. }) = event
             && from != to
         {
-            self.tiers.push((record.at, catalog.tier_name(*to).to_owned()));
+            self.tiers.push((at, catalog.tier_name(*to).to_owned()));
         }
         if self.expect.order.get(self.in_order).is_some_and(|next| next.matches(event, catalog)) {
             self.in_order += 1;
         }
         for (pattern, broken) in self.expect.never.iter().zip(&mut self.broken) {
             if broken.is_none() && pattern.matches(event, catalog) {
-                *broken = Some((record.at, record.seq));
+                *broken = Some((at, self.seq));
             }
         }
         for (want, count) in self.expect.events.iter().zip(&mut self.counts) {
             let from = want.from.map_or(Timestamp::ZERO, |from| Timestamp::ZERO + from.0);
             let until = want.until.map_or(Timestamp::MAX, |until| Timestamp::ZERO + until.0);
-            if (from..until).contains(&record.at) && want.event.matches(event, catalog) {
+            if (from..until).contains(&at) && want.event.matches(event, catalog) {
                 *count += 1;
             }
+        }
+        self.seq += 1;
+    }
+}
+
+impl<'e> Checker<'e> {
+    pub(super) fn new(expect: &'e Expect, catalog: &'e Catalog) -> Self {
+        Self {
+            expect,
+            catalog,
+            seq: 0,
+            in_order: 0,
+            broken: vec![None; expect.never.len()],
+            counts: vec![0; expect.events.len()],
+            tiers: vec![(Timestamp::ZERO, NO_TIER.to_owned())],
         }
     }
 
@@ -265,9 +270,9 @@ const NO_TIER: &str = "none";
 mod tests {
     use std::time::Duration;
 
-    use tiershift_core::catalog::Rung;
+    use tiershift_core::catalog::{LadderId, Rung};
     use tiershift_core::decision::{Action, Decision, Reason, Urgency};
-    use tiershift_core::event::{Command, Input, Notice, Outcome, Verdict};
+    use tiershift_core::event::{Command, Event, Input, Notice, Outcome, Verdict};
     use tiershift_core::model::ModelId;
     use tiershift_core::request::{CancelledBy, End, Rejection, Request, RequestId};
     use tiershift_core::units::Bytes;
@@ -283,10 +288,9 @@ mod tests {
     fn unmet(text: &str, events: &[(u64, Event)], summary: &Summary) -> Vec<String> {
         let expect = expect(text);
         let catalog = Catalog::relative_to(Bytes::from_gib(16));
-        let mut checker = expect.checker();
-        for (seq, (second, event)) in (0..).zip(events) {
-            let record = Record { seq, at: Timestamp::from_secs(*second), event: event.clone() };
-            checker.observe(&record, &catalog);
+        let mut checker = expect.checker(&catalog);
+        for (second, event) in events {
+            checker.observe(Timestamp::from_secs(*second), event.as_ref());
         }
         checker.finish(summary).iter().map(ToString::to_string).collect()
     }
@@ -307,6 +311,7 @@ mod tests {
 
     fn switched(from: u8, to: u8) -> Event {
         Event::Output(Output::Switched {
+            ladder: LadderId::FIRST,
             from: Rung(from),
             to: Rung(to),
             took: Duration::from_secs(1),
@@ -533,12 +538,16 @@ mod tests {
                 let parsed: super::super::Pattern = pattern.parse().unwrap();
                 assert_eq!(parsed.mistake(&catalog), None, "{pattern}");
                 let want = patterns.contains(pattern);
-                assert_eq!(parsed.matches(event, &catalog), want, "{pattern} and {event:?}");
+                assert_eq!(
+                    parsed.matches(event.as_ref(), &catalog),
+                    want,
+                    "{pattern} and {event:?}"
+                );
                 let kind: super::super::Pattern =
                     pattern.split(':').next().unwrap().parse().unwrap();
                 let of_kind =
                     patterns.iter().any(|p| p.split(':').next() == pattern.split(':').next());
-                assert_eq!(kind.matches(event, &catalog), of_kind, "{kind} and {event:?}");
+                assert_eq!(kind.matches(event.as_ref(), &catalog), of_kind, "{kind} and {event:?}");
             }
         }
     }

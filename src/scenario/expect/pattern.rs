@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::Action;
-use tiershift_core::event::{Command, Event, Input, Notice, Outcome, Output, Verdict};
+use tiershift_core::event::{Command, EventRef, Input, Notice, Outcome, Output, Verdict};
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{CancelledBy, End, Rejection, RequestId};
 use tiershift_core::units::human;
@@ -95,26 +95,26 @@ pattern_kinds! {
 
 impl Pattern {
     /// Returns whether the event is of this kind and about this.
-    pub fn matches(&self, event: &Event, catalog: &Catalog) -> bool {
+    pub fn matches(&self, event: EventRef<'_>, catalog: &Catalog) -> bool {
         let tier = |rung: Rung| self.is_about(catalog.tier_name(rung));
         let model = |model: &ModelId| self.is_about(model.as_str());
         let id = |id: RequestId| self.about.as_ref().is_none_or(|about| *about == id.to_string());
         let word = |word: &str| self.is_about(word);
         match (self.kind, event) {
-            (kind, Event::Output(Output::Decision(decision))) => match (kind, decision.action) {
+            (kind, EventRef::Output(Output::Decision(decision))) => match (kind, decision.action) {
                 (PatternKind::Upgrade, Action::Upgrade { to }) => tier(to),
                 (PatternKind::Downgrade, Action::Downgrade { to, .. }) => tier(to),
                 (PatternKind::Because, Action::Upgrade { .. } | Action::Downgrade { .. })
                 | (PatternKind::Hold, Action::Hold) => word(decision.reason.kind()),
                 _ => false,
             },
-            (PatternKind::Switched, Event::Output(Output::Switched { from, to, .. })) => {
+            (PatternKind::Switched, EventRef::Output(Output::Switched { from, to, .. })) => {
                 from != to && tier(*to)
             }
-            (PatternKind::GaveUp, Event::Output(Output::Switched { from, to, .. })) => {
+            (PatternKind::GaveUp, EventRef::Output(Output::Switched { from, to, .. })) => {
                 from == to && tier(*to)
             }
-            (kind, Event::Output(Output::Command(command))) => match (kind, command) {
+            (kind, EventRef::Output(Output::Command(command))) => match (kind, command) {
                 (PatternKind::Load, Command::Load { model: m, .. })
                 | (PatternKind::Unload, Command::Unload { model: m }) => model(m),
                 (PatternKind::Start, Command::Start { request, model: m }) => {
@@ -123,20 +123,22 @@ impl Pattern {
                 (PatternKind::Cancel, Command::Cancel { request }) => id(*request),
                 _ => false,
             },
-            (kind, Event::Input(Input::Outcome(outcome))) => match (kind, outcome) {
+            (kind, EventRef::Input(Input::Outcome(outcome))) => match (kind, outcome) {
                 (PatternKind::Loaded, Outcome::Loaded { model: m })
                 | (PatternKind::LoadFailed, Outcome::LoadFailed { model: m, .. })
                 | (PatternKind::Unloaded, Outcome::Unloaded { model: m })
                 | (PatternKind::Crash, Outcome::Crashed { model: m, .. }) => model(m),
                 _ => false,
             },
-            (kind, Event::Output(Output::Accepted { request, verdict })) => match (kind, verdict) {
-                (PatternKind::Accepted, _)
-                | (PatternKind::Queued, Verdict::Queue)
-                | (PatternKind::Smaller, Verdict::ProceedSmaller { .. }) => id(*request),
-                _ => false,
-            },
-            (kind, Event::Output(Output::Ended { request, end })) => match (kind, end) {
+            (kind, EventRef::Output(Output::Accepted { request, verdict })) => {
+                match (kind, verdict) {
+                    (PatternKind::Accepted, _)
+                    | (PatternKind::Queued, Verdict::Queue)
+                    | (PatternKind::Smaller, Verdict::ProceedSmaller { .. }) => id(*request),
+                    _ => false,
+                }
+            }
+            (kind, EventRef::Output(Output::Ended { request, end })) => match (kind, end) {
                 (PatternKind::Done, End::Done { model: m, .. }) => id(*request) || model(m),
                 (PatternKind::Failed, End::Failed { .. }) => id(*request),
                 (PatternKind::Cancelled, End::Cancelled { by }) => {
@@ -147,14 +149,14 @@ impl Pattern {
                 }
                 _ => false,
             },
-            (PatternKind::Notice, Event::Output(Output::Notice(notice))) => {
+            (PatternKind::Notice, EventRef::Output(Output::Notice(notice))) => {
                 word(notice_name(notice))
             }
-            (PatternKind::Request, Event::Input(Input::Request(request))) => id(request.id),
-            (PatternKind::HangUp, Event::Input(Input::Cancel { request })) => id(*request),
-            (PatternKind::SampleMissing, Event::Input(Input::SampleMissing { .. }))
-            | (PatternKind::Shutdown, Event::Input(Input::Shutdown)) => true,
-            (PatternKind::Asked, Event::Input(Input::Switch { tier })) => word(tier),
+            (PatternKind::Request, EventRef::Input(Input::Request(request))) => id(request.id),
+            (PatternKind::HangUp, EventRef::Input(Input::Cancel { request })) => id(*request),
+            (PatternKind::SampleMissing, EventRef::Input(Input::SampleMissing { .. }))
+            | (PatternKind::Shutdown, EventRef::Input(Input::Shutdown)) => true,
+            (PatternKind::Asked, EventRef::Input(Input::Switch { tier })) => word(tier),
             _ => false,
         }
     }

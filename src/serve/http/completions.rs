@@ -49,9 +49,9 @@ async fn pass_on(app: &App, path: &str, task: Task, body: Body) -> Result<Respon
     let started = seat.start().await?.map_err(|end| Refusal::from(&end))?;
     let because = app.board().degraded_because(&target, &started.model);
     let clock = SystemClock::start();
-    let body = started.place.body(&body.bytes).map_or(body.bytes.clone(), Bytes::from);
+    let body = started.endpoint.body(&body.bytes).map_or(body.bytes.clone(), Bytes::from);
     let sent = started
-        .place
+        .endpoint
         .post(&app.client, path)
         .header(CONTENT_TYPE, "application/json")
         .body(body)

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use tiershift_core::event::{Event, Record};
+use tiershift_core::event::Event;
 use tiershift_core::time::Timestamp;
 
 use crate::log::{self, Header, LogWriter, Segment, segment_name};
@@ -60,16 +60,16 @@ impl Run {
         Ok(run)
     }
 
-    /// Writes a record, into the next segment where this one is full.
-    pub(super) fn write(&mut self, record: &Record) -> io::Result<()> {
+    /// Writes an event, into the next segment where this one is full.
+    pub(super) fn write(&mut self, at: Timestamp, event: &Event) -> io::Result<()> {
         let is_full = self.segment.bytes() >= self.plan.segment_size.get()
-            || record.at.since(self.began) >= self.plan.segment_age;
+            || at.since(self.began) >= self.plan.segment_age;
         // A segment begins with an input, so that what it brought about stands with it.
-        if is_full && !self.is_empty && matches!(record.event, Event::Input(_)) {
-            self.rotate(record)?;
+        if is_full && !self.is_empty && matches!(event, Event::Input(_)) {
+            self.rotate(at)?;
         }
         self.is_empty = false;
-        self.segment.write(record)
+        self.segment.write(at, event.as_ref())
     }
 
     /// Hands what was written to the system.
@@ -80,21 +80,22 @@ impl Run {
     /// Closes the log and packs its last segment.
     pub(super) fn close(mut self) -> io::Result<()> {
         self.join_packer();
-        self.segment.finish()?;
+        self.segment.finish(&[])?;
         // Where it cannot be packed, it is whole as it is.
         let _ = log::pack(&self.folder.join(segment_name(self.number)));
         Ok(())
     }
 
-    fn rotate(&mut self, first: &Record) -> io::Result<()> {
+    fn rotate(&mut self, now: Timestamp) -> io::Result<()> {
         let number = self.number + 1;
-        let place = Segment { number, first_seq: first.seq, after: self.segment.digest() };
+        let (first_seq, after) = (self.segment.next_seq(), self.segment.digest());
+        let place = Segment { number, first_seq, after };
         let header = Header { segment: Some(place), ..self.header.clone() };
         let next = create(&self.folder, number, header)?;
         // Nothing of the next is handed to the system before the last of this one.
-        std::mem::replace(&mut self.segment, next).finish()?;
+        std::mem::replace(&mut self.segment, next).finish(&[])?;
         let finished = self.folder.join(segment_name(self.number));
-        (self.number, self.began) = (number, first.at);
+        (self.number, self.began) = (number, now);
         self.start_packer(Some(finished))
     }
 
@@ -201,33 +202,18 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use tiershift_core::catalog::{Catalog, RawCatalog};
     use tiershift_core::event::Input;
-    use tiershift_core::machine::{Machine, MachineClass};
-    use tiershift_core::settings::RawSettings;
+    use tiershift_core::machine::Machine;
+    use tiershift_core::setup::Setup;
     use tiershift_core::units::Bytes;
 
     use super::*;
-    use crate::log::{LogEnd, LogLevel, LogReader, LogVersion};
+    use crate::log::{LogEnd, LogLevel, LogReader};
 
     fn header() -> Header {
-        let machine = Machine { memory: Bytes::from_gib(16), cpus: 8, ..Machine::default() };
-        Header {
-            version: LogVersion::CURRENT,
-            level: LogLevel::Full,
-            name: "test".to_owned(),
-            policy: "proactive".to_owned(),
-            machine_class: MachineClass::MidRange,
-            seed: 0,
-            sources: Vec::new(),
-            settings: RawSettings::default(),
-            catalog: RawCatalog::from(&Catalog::relative_to(machine.memory)),
-            machine,
-            started_at: None,
-            segment: None,
-            fingerprint: String::new(),
-        }
-        .seal()
+        let memory = Bytes::from_gib(16);
+        let setup = Setup::of_machine(Machine { memory, ..Machine::default() });
+        Header::of(&setup, LogLevel::Full, "live", Vec::new())
     }
 
     fn plan(folder: &Path) -> LogPlan {
@@ -239,9 +225,9 @@ mod tests {
         }
     }
 
-    fn record(seq: u64, secs: u64) -> Record {
+    fn write(run: &mut Run, secs: u64) {
         let event = Event::Input(Input::SampleMissing { error: "x".repeat(1000) });
-        Record { seq, at: Timestamp::from_secs(secs), event }
+        run.write(Timestamp::from_secs(secs), &event).unwrap();
     }
 
     type Heard = Arc<Mutex<Vec<Recording>>>;
@@ -258,10 +244,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut run, _) = begin(plan(folder.path()));
         for seq in 0..50 {
-            run.write(&record(seq, seq)).unwrap();
+            write(&mut run, seq);
         }
         // Nothing for long: the next begins a new segment.
-        run.write(&record(50, 1000)).unwrap();
+        write(&mut run, 1000);
         let place = run.folder.clone();
         let last = run.number;
         run.close().unwrap();
@@ -281,7 +267,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut run, _) = begin(plan(folder.path()));
         for seq in 0..30 {
-            run.write(&record(seq, seq)).unwrap();
+            write(&mut run, seq);
             run.flush().unwrap();
             let mut log = LogReader::open(folder.path()).unwrap();
             assert_eq!(log.by_ref().map(Result::unwrap).count() as u64, seq + 1);
@@ -294,7 +280,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut run, _) = begin(plan(folder.path()));
         for seq in 0..30 {
-            run.write(&record(seq, seq)).unwrap();
+            write(&mut run, seq);
         }
         let old = run.folder.clone();
         run.close().unwrap();
@@ -306,7 +292,7 @@ mod tests {
         let (mut run, heard) = begin(tight);
         assert_ne!(run.folder, old, "a run never writes on in an older one's folder");
         for seq in 0..200 {
-            run.write(&record(seq, seq)).unwrap();
+            write(&mut run, seq);
         }
         let place = run.folder.clone();
         run.close().unwrap();

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::Serialize;
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Reason};
-use tiershift_core::event::{Event, Input, Output};
+use tiershift_core::event::{Event, EventRef, Input, Observe, Output};
 use tiershift_core::machine::Machine;
 use tiershift_core::settings::{RawSettings, Settings, SettingsError};
 use tiershift_core::time::Timestamp;
@@ -162,34 +162,34 @@ impl Comparison {
     }
 
     /// Takes something that the real controller was told or answered.
-    pub(super) fn take_real(&mut self, at: Timestamp, event: &Event) {
+    pub(super) fn observe_real(&mut self, at: Timestamp, event: &Event) {
         self.ahead.push_back((at, event.clone()));
     }
 
     /// Takes something that the shadow was told or answered, after everything that the real one did before.
-    pub(super) fn take_shadow(&mut self, at: Timestamp, event: &Event) {
+    pub(super) fn observe_shadow(&mut self, at: Timestamp, event: EventRef<'_>) {
         while let Some((at, event)) = self.ahead.pop_front_if(|(real, _)| *real <= at) {
-            self.take_in_turn(at, &event);
+            self.observe_in_turn(at, &event);
         }
         if !self.is_over {
             self.advance(at);
-            self.shadow.take(at, event);
+            self.shadow.observe(at, event);
         }
     }
 
     /// Takes what the real side did, up to where it is told to stop: the shadow is not.
-    fn take_in_turn(&mut self, at: Timestamp, event: &Event) {
+    fn observe_in_turn(&mut self, at: Timestamp, event: &Event) {
         self.is_over |= matches!(event, Event::Input(Input::Shutdown));
         if !self.is_over {
             self.advance(at);
-            self.real.take(at, event);
+            self.real.observe(at, event.as_ref());
         }
     }
 
     /// Takes what the real side did after the shadow's last word.
     pub(super) fn finish(&mut self) {
         for (at, event) in std::mem::take(&mut self.ahead) {
-            self.take_in_turn(at, &event);
+            self.observe_in_turn(at, &event);
         }
     }
 
@@ -233,32 +233,30 @@ impl Comparison {
     }
 }
 
-impl Side {
-    fn take(&mut self, at: Timestamp, event: &Event) {
-        match event {
-            Event::Input(input) => self.fold.input(at, input),
-            Event::Output(output) => {
-                self.fold.output(at, output);
-                match output {
-                    Output::Decision(decision) => {
-                        self.reason = Some(decision.reason);
-                        match decision.action {
-                            Action::Hold => {}
-                            Action::Upgrade { to } | Action::Downgrade { to, .. } => self.goal = to,
-                        }
-                    }
-                    Output::Serving { rung } => self.serving = *rung,
-                    // A switch may come to something else than was decided.
-                    Output::Switched { to, .. } => self.goal = *to,
-                    Output::Command(_)
-                    | Output::Accepted { .. }
-                    | Output::Ended { .. }
-                    | Output::Notice(_) => {}
+impl Observe for Side {
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        self.fold.observe(at, event);
+        let EventRef::Output(output) = event else { return };
+        match output {
+            Output::Decision(decision) => {
+                self.reason = Some(decision.reason);
+                match decision.action {
+                    Action::Hold => {}
+                    Action::Upgrade { to } | Action::Downgrade { to, .. } => self.goal = to,
                 }
             }
+            Output::Serving { rung, .. } => self.serving = *rung,
+            // A switch may come to something else than was decided.
+            Output::Switched { to, .. } => self.goal = *to,
+            Output::Command(_)
+            | Output::Accepted { .. }
+            | Output::Ended { .. }
+            | Output::Notice(_) => {}
         }
     }
+}
 
+impl Side {
     fn cost(&self, now: Timestamp) -> Cost {
         let summary = self.fold.clone().finish(now);
         Cost {

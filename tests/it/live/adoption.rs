@@ -4,34 +4,30 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::live::daemon::{Daemon, POLICY, chat, engine, log_text, servers_of, signal};
-use crate::live::gguf;
+use tiershift_testkit::daemon::Daemon;
+use tiershift_testkit::gguf;
+use tiershift_testkit::policy::{BY_COMMAND, POLICY, policy};
+use tiershift_testkit::process::{servers_of, signal};
+use tiershift_testkit::server::chat;
+use tiershift_testkit::site::Site;
+
+use crate::live::story::log_text;
+use crate::live::{engine, site};
 use crate::support::run_in;
 
-/// A folder with two models and a policy.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let models = folder.path().join("models");
-    fs::create_dir(&models).unwrap();
-    gguf::write(&models.join("a.gguf"), gguf::TINY).unwrap();
-    gguf::write(&models.join("b.gguf"), gguf::SMALL).unwrap();
-    fs::write(folder.path().join("policy.toml"), POLICY).unwrap();
-    folder
+fn folder() -> Site {
+    site(&[("a", gguf::TINY), ("b", gguf::SMALL)])
 }
 
 fn daemon(engine: &Path, folder: &Path, log: &str) -> Daemon {
-    let engine = engine.to_str().unwrap();
-    Daemon::start_with(folder, &["--models", "models", "--log", log, "--llama-server", engine])
+    let arguments = format!("--models models --policy policy.toml --log {log}");
+    crate::live::daemon(engine, folder).arguments(&arguments).start()
 }
 
 /// Kills a daemon, which can do nothing about it, and returns what it leaves behind.
-fn kill(mut daemon: Daemon, folder: &Path) -> Vec<u32> {
-    daemon.child.kill().unwrap();
-    daemon.child.wait().unwrap();
-    let left = servers_of(folder);
-    // What it left shall live: its guard is not to end it.
-    std::mem::forget(daemon);
-    left
+fn kill(daemon: Daemon, folder: &Path) -> Vec<u32> {
+    daemon.kill_alone();
+    servers_of(folder)
 }
 
 /// Returns whether a process waits for somebody to open the other end of a pipe, by the name that Linux has for it.
@@ -42,8 +38,7 @@ fn waits_at_a_pipe(pid: u32) -> bool {
 /// Ends a daemon as a user does, sees that nothing is left, and returns its log, which proves itself.
 #[track_caller]
 fn stop(mut daemon: Daemon, folder: &Path, log: &str) -> String {
-    signal("TERM", daemon.child.id());
-    assert_eq!(daemon.wait(), Some(0));
+    daemon.stop();
     assert_eq!(servers_of(folder), Vec::<u32>::new());
     let verified = run_in(folder, &format!("verify {log}")).exits(0);
     assert!(verified.out.contains("verified"), "{}", verified.out);
@@ -54,8 +49,7 @@ fn stop(mut daemon: Daemon, folder: &Path, log: &str) -> String {
 fn a_killed_daemons_model_is_served_by_the_next_one_without_a_load() {
     let name = "a_killed_daemons_model_is_served_by_the_next_one_without_a_load";
     let Some(engine) = engine(name) else { return };
-    let folder = folder();
-    let folder = folder.path();
+    let folder = &*folder();
     let first = daemon(&engine, folder, "first");
     first.wait_for("the upgrade", |status| status["tier"] == "medium" && status["switches"] == 2);
     let mut stream = first.ask(&chat("the cat", 3000));
@@ -88,10 +82,8 @@ fn a_killed_daemons_model_is_served_by_the_next_one_without_a_load() {
 fn what_a_daemon_left_half_loaded_is_ended_and_the_rest_adopted() {
     let name = "what_a_daemon_left_half_loaded_is_ended_and_the_rest_adopted";
     let Some(engine) = engine(name) else { return };
-    let folder = folder();
-    let folder = folder.path();
-    let patient = POLICY.replace("stabilization = \"1s\"", "stabilization = \"1h\"");
-    fs::write(folder.join("policy.toml"), patient).unwrap();
+    let folder = &*folder();
+    fs::write(folder.join("policy.toml"), policy(BY_COMMAND)).unwrap();
     let first = daemon(&engine, folder, "first");
     first.wait_for("the first model", |status| status["tier"] == "small");
     let small = servers_of(folder);
@@ -122,8 +114,7 @@ fn what_a_daemon_left_half_loaded_is_ended_and_the_rest_adopted() {
 fn a_model_that_would_be_started_otherwise_today_is_not_adopted() {
     let name = "a_model_that_would_be_started_otherwise_today_is_not_adopted";
     let Some(engine) = engine(name) else { return };
-    let folder = folder();
-    let folder = folder.path();
+    let folder = &*folder();
     let first = daemon(&engine, folder, "first");
     first.wait_for("a model", |status| status["tier"] != "none");
     // A process that merely inherited the mark is none of ours.

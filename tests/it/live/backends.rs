@@ -20,13 +20,16 @@ use tiershift_core::backend::Backend;
 use tiershift_core::event::{Command, Outcome};
 use tiershift_core::model::ModelId;
 use tiershift_core::time::{Clock, Timestamp};
+use tiershift_testkit::gguf;
+use tiershift_testkit::process::{children, is_there, signal};
+use tiershift_testkit::server::{Connection, Server as Client};
+use tiershift_testkit::site::Site;
+use tiershift_testkit::wait::{PATIENCE, wait_until};
 use tokio::runtime::Runtime;
 
-use crate::live::daemon::{Connection, PATIENCE, engine, signal};
-use crate::live::footprint::children;
-use crate::live::gguf;
-use crate::live::router::{Router, poll};
+use crate::live::router::Router;
 use crate::live::standin::{Fault, StandIn};
+use crate::live::{engine, site};
 
 /// What runs the models of a test.
 enum Host {
@@ -46,16 +49,13 @@ struct Rig {
     /// Of the simulated backend.
     now: Timestamp,
     runtime: Option<Runtime>,
-    folder: tempfile::TempDir,
+    folder: Site,
 }
 
 /// A folder with two models, and one that breaks off.
-fn folder() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let models = folder.path().join("models");
-    fs::create_dir(&models).unwrap();
-    gguf::write(&models.join("a.gguf"), gguf::TINY).unwrap();
-    gguf::write(&models.join("b.gguf"), gguf::SMALL).unwrap();
+fn folder() -> (Site, PathBuf) {
+    let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL)]);
+    let models = folder.models();
     let whole = fs::read(models.join("a.gguf")).unwrap();
     fs::write(models.join("broken.gguf"), &whole[..whole.len() / 2]).unwrap();
     (folder, models)
@@ -75,7 +75,7 @@ impl Rig {
         let (runtime, client, hearers, woken) = tools();
         let models = Folder::open(&models).unwrap();
         let launches = models.launches(&models.catalog().unwrap()).unwrap();
-        let home = folder.path().to_owned();
+        let home = folder.to_path_buf();
         let handle = runtime.handle().clone();
         let server = LlamaServer::new(engine.to_owned(), home, launches, handle, client, hearers);
         let backend = Box::new(LiveBackend::Processes(server));
@@ -97,13 +97,7 @@ impl Rig {
         Self::remote(kind, &url, Host::StandIn(server), runtime, folder)
     }
 
-    fn remote(
-        kind: Kind,
-        url: &str,
-        host: Host,
-        runtime: Runtime,
-        folder: tempfile::TempDir,
-    ) -> Self {
+    fn remote(kind: Kind, url: &str, host: Host, runtime: Runtime, folder: Site) -> Self {
         let (client, hearers, woken) = hearers();
         let (server, listed) = runtime.block_on(async {
             let server = Server::recognise(client, &url.parse().unwrap()).await.unwrap();
@@ -111,7 +105,7 @@ impl Rig {
             (server, listed)
         });
         assert_eq!(server.kind(), kind, "it is recognised from its answers");
-        let catalog = Folder::open(&folder.path().join("models")).unwrap().catalog().unwrap();
+        let catalog = Folder::open(&folder.models()).unwrap().catalog().unwrap();
         let handle = runtime.handle().clone();
         let backend = Remote::new(server, &listed, &catalog, handle, hearers).unwrap();
         let backend = Box::new(LiveBackend::Remote(backend));
@@ -123,7 +117,7 @@ impl Rig {
         host: Host,
         woken: Receiver<()>,
         runtime: Option<Runtime>,
-        folder: tempfile::TempDir,
+        folder: Site,
     ) -> Self {
         Self {
             backend,
@@ -203,7 +197,7 @@ impl Rig {
                 let mine = children(std::process::id());
                 let is_it = |pid: &&u32| {
                     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                    let (line, home) = (String::from_utf8_lossy(&line), self.folder.path());
+                    let (line, home) = (String::from_utf8_lossy(&line), &*self.folder);
                     line.contains(&format!("{}/models/{model}.gguf", home.display()))
                 };
                 signal("KILL", *mine.iter().find(is_it).expect("it runs"));
@@ -223,19 +217,10 @@ impl Rig {
         let body = format!(
             "{{\"model\":\"{model}\",\"prompt\":\"the cat\",\"stream\":true,\"max_tokens\":{tokens}}}"
         );
-        let mut stream = post(port, "/v1/completions", &body);
+        let mut stream = Client::at(port).send_post("/v1/completions", &body);
         stream.until("data: ");
         stream
     }
-}
-
-fn post(port: u16, path: &str, body: &str) -> Connection {
-    let length = body.len();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-    );
-    Connection::open(port, &head).unwrap()
 }
 
 fn runtime() -> Runtime {
@@ -363,8 +348,8 @@ fn an_unload_of_the_router_is_asked_for_when_no_slot_works() {
     // Behaviour 3, of the router: told to stop, it takes its models with it, and this is told once.
     let Host::Router(router) = &rig.host else { unreachable!("it was made so above") };
     let model = router.process("b");
-    signal("TERM", router.child.id());
-    poll("the end of the model", || !Path::new(&format!("/proc/{model}")).exists());
+    signal("TERM", router.id());
+    wait_until("the end of the model", || !is_there(model));
     let Outcome::Crashed { model, .. } = rig.outcome() else { panic!("its server is gone") };
     assert_eq!(model.as_str(), "b");
     assert_eq!(rig.fails_to_load("a"), "the server is not there");
@@ -392,8 +377,8 @@ fn ollama_keeps_what_somebody_else_would_let_go_and_finishes_what_runs() {
     let mut rig = Rig::stand_in(Kind::Ollama, &engine);
     rig.loads("a");
     let Host::StandIn(server) = &rig.host else { unreachable!("it was made so above") };
-    post(server.port, "/api/generate", r#"{"model":"a","keep_alive":300}"#).rest();
-    poll("our word", || server.keep_alive("a") == -1);
+    Client::at(server.port).post("/api/generate", r#"{"model":"a","keep_alive":300}"#);
+    wait_until("our word", || server.keep_alive("a") == -1);
     let stream = rig.stream("a", 60);
     rig.unload("a");
     assert!(stream.rest().contains("[DONE]"), "it was not cut");

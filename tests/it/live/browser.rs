@@ -7,10 +7,8 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use tiershift::probe::clock::SystemClock;
-use tiershift_core::time::{Clock, Timestamp};
-
-use crate::live::daemon::{PATIENCE, POLL};
+use tiershift_testkit::skip::skip;
+use tiershift_testkit::wait::{PATIENCE, wait_for};
 
 /// The driver with one window. Dropped, both end.
 pub(super) struct Browser {
@@ -32,7 +30,7 @@ impl Browser {
         let mut driver = match driver {
             Ok(driver) => driver,
             Err(error) => {
-                eprintln!("SKIPPED {test}: no chromedriver is to be had here: {error}");
+                skip("chromedriver", test, &error.to_string());
                 return None;
             }
         };
@@ -80,12 +78,13 @@ impl Browser {
     /// Waits until a script returns true.
     #[track_caller]
     pub(super) fn wait_for(&self, what: &str, script: &str) {
-        let mut clock = SystemClock::start();
-        while self.run(script) != true {
-            let text = || self.run("return document.body.innerText");
-            assert!(clock.now() < Timestamp::ZERO + PATIENCE, "{what} does not come: {}", text());
-            clock.wait_until(clock.now() + POLL);
-        }
+        wait_for(|| {
+            if self.run(script) == true {
+                return Ok(());
+            }
+            let text = self.run("return document.body.innerText");
+            Err(format!("{what} does not come: {text}"))
+        });
     }
 
     /// Presses a key of WebDriver's table.

@@ -5,24 +5,23 @@ use std::path::Path;
 
 use serde_json::Value;
 use snapbox::cmd::cargo_bin;
-use tiershift::probe::clock::SystemClock;
 use tiershift::scenario;
-use tiershift_core::time::{Clock, Timestamp};
+use tiershift_testkit::gguf;
+use tiershift_testkit::process::{children, is_there, signal};
+use tiershift_testkit::site::Site;
+use tiershift_testkit::wait::wait_until;
 
-use crate::live::daemon::{PATIENCE, POLL, engine, signal};
-use crate::live::footprint::children;
-use crate::live::gguf;
+use crate::live::{engine, site};
 use crate::support::run_in;
 
 #[test]
 fn a_calibration_is_a_catalog_with_the_figures_of_this_machine() {
     let name = "a_calibration_is_a_catalog_with_the_figures_of_this_machine";
     let Some(engine) = engine(name) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    models(folder.path());
+    let folder = models();
     let line =
         format!("calibrate --llama-server {} --models models --repeats 1 --json", engine.display());
-    let measured = run_in(folder.path(), &line).exits(0).json();
+    let measured = run_in(&folder, &line).exits(0).json();
     let models = measured["models"].as_array().unwrap();
     let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} in {measured}"));
     for model in models {
@@ -47,54 +46,40 @@ fn a_calibration_is_a_catalog_with_the_figures_of_this_machine() {
     assert!((resident / 59.4e6 - 1.0).abs() < 0.35, "{resident}: {fit:#}");
     assert!(number(&fit["residual_bytes"]) < 8e6, "{fit:#}");
 
-    let text = fs::read_to_string(folder.path().join("measured.toml")).unwrap();
+    let text = fs::read_to_string(folder.join("measured.toml")).unwrap();
     let catalog = scenario::parse_catalog(&text, "measured.toml").unwrap();
     assert_eq!(catalog.models().len(), 2, "{text}");
-    let plot = fs::read_to_string(folder.path().join("measured.svg")).unwrap();
+    let plot = fs::read_to_string(folder.join("measured.svg")).unwrap();
     assert!(plot.contains("reply tokens a second"), "{plot}");
     // It is a catalog to serve from and to replay with.
-    fs::write(folder.path().join("trace.csv"), crate::support::trace(&[4.0, 8.0])).unwrap();
-    run_in(folder.path(), "replay trace.csv --catalog measured.toml").exits(0);
-    keep(folder.path());
+    fs::write(folder.join("trace.csv"), crate::support::trace(&[4.0, 8.0])).unwrap();
+    run_in(&folder, "replay trace.csv --catalog measured.toml").exits(0);
+    keep(&folder);
 }
 
 #[test]
 fn a_calibration_that_is_stopped_leaves_nothing() {
     let Some(engine) = engine("a_calibration_that_is_stopped_leaves_nothing") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    models(folder.path());
+    let folder = models();
     let mut child = std::process::Command::new(cargo_bin!("tiershift"))
-        .current_dir(folder.path())
+        .current_dir(&*folder)
         .args(["calibrate", "--models", "models", "--llama-server"])
         .arg(&*engine)
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let mut clock = SystemClock::start();
-    let mut wait = |what: &str, mut is_so: Box<dyn FnMut() -> bool + '_>| {
-        while !is_so() {
-            assert!(clock.now() < Timestamp::ZERO + PATIENCE, "{what} does not come");
-            clock.wait_until(clock.now() + POLL);
-        }
-    };
     let id = child.id();
-    wait("a model", Box::new(|| !children(id).is_empty()));
+    wait_until("a model", || !children(id).is_empty());
     let left = children(id);
     signal("INT", id);
-    wait("the end", Box::new(|| child.try_wait().unwrap().is_some()));
+    wait_until("the end", || child.try_wait().unwrap().is_some());
     assert_eq!(child.wait().unwrap().code(), Some(2));
-    wait(
-        "the end of the model",
-        Box::new(|| left.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists())),
-    );
-    assert!(!folder.path().join("measured.toml").exists());
+    wait_until("the end of the model", || !left.iter().any(|pid| is_there(*pid)));
+    assert!(!folder.join("measured.toml").exists());
 }
 
-fn models(folder: &Path) {
-    let models = folder.join("models");
-    fs::create_dir(&models).unwrap();
-    gguf::place(&models, "a", gguf::NANO);
-    gguf::place(&models, "b", gguf::TINY);
+fn models() -> Site {
+    site(&[("a", gguf::NANO), ("b", gguf::TINY)])
 }
 
 /// Leaves the catalog and its plot where a person asks for them.

@@ -3,10 +3,18 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::live::daemon::{Daemon, POLICY, chat, engine, log_text, servers_of, signal};
-use crate::live::gguf;
+use tiershift_testkit::daemon::Daemon;
+use tiershift_testkit::gguf;
+use tiershift_testkit::policy::{BY_COMMAND, policy};
+use tiershift_testkit::process::{is_there, servers_of, signal};
+use tiershift_testkit::server::chat;
+use tiershift_testkit::site::Site;
+use tiershift_testkit::skip::skip;
+
+use crate::live::story::log_text;
+use crate::live::{SERVE, engine, site};
 use crate::support::run_in;
 
 /// A GPU driver's library for a machine without a GPU. While the file HANG is there, it answers nothing.
@@ -30,7 +38,7 @@ fn driver(test: &str, folder: &Path) -> Option<()> {
         .current_dir(folder)
         .status();
     if let Err(error) = &built {
-        eprintln!("SKIPPED {test}: no C compiler is to be had here: {error}");
+        skip("cc", test, &error.to_string());
         return None;
     }
     assert!(built.unwrap().success(), "the library does not build");
@@ -41,26 +49,14 @@ fn driver(test: &str, folder: &Path) -> Option<()> {
 fn a_gpu_driver_that_hangs_stops_no_reply() {
     let name = "a_gpu_driver_that_hangs_stops_no_reply";
     let Some(engine) = engine(name) else { return };
-    let place = tempfile::tempdir().unwrap();
-    let folder = place.path();
-    if driver(name, folder).is_none() {
+    let folder = site(&[("a", gguf::TINY)]);
+    if driver(name, &folder).is_none() {
         return;
     }
-    fs::create_dir(folder.join("models")).unwrap();
-    gguf::place(&folder.join("models"), "a", gguf::TINY);
     // A reading is good for longer than this takes, so that requests need no new one.
-    fs::write(folder.join("policy.toml"), format!("stale-after = \"5m\"\n{POLICY}")).unwrap();
-    let child = Command::new(snapbox::cmd::cargo_bin!("tiershift"))
-        .current_dir(folder)
-        .args(["serve", "--port", "0", "--policy", "policy.toml", "--models", "models"])
-        .args(["--log", "log.jsonl", "--llama-server"])
-        .arg(&*engine)
-        .env("LD_LIBRARY_PATH", folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut daemon = Daemon::of(child, folder);
+    folder.put("policy.toml", &policy("stale-after = \"5m\""));
+    let daemon = crate::live::daemon(&engine, &folder).arguments(SERVE);
+    let mut daemon = daemon.variable("LD_LIBRARY_PATH", &*folder).start();
     daemon.wait_for("a model", |status| status["tier"] == "small");
     let is_stale = |status: &serde_json::Value| status["decision"]["reason"]["stale"].is_object();
     for _ in 0..2 {
@@ -76,9 +72,8 @@ fn a_gpu_driver_that_hangs_stops_no_reply() {
     // It ends in good order, too.
     fs::write(folder.join("hang"), "").unwrap();
     daemon.wait_for("the missing reading", is_stale);
-    signal("TERM", daemon.child.id());
-    assert_eq!(daemon.wait(), Some(0));
-    run_in(folder, "verify log.jsonl").exits(0);
+    daemon.stop();
+    run_in(&folder, "verify log.jsonl").exits(0);
     let log = log_text(&folder.join("log.jsonl"));
     for error in ["no reading came within 1s", "a reading has hung for "] {
         assert!(log.contains(error), "the log does not say \"{error}\"");
@@ -112,31 +107,22 @@ decode-tokens-per-second = 50
 "#;
 
 /// A daemon that goes up by command only.
-fn start(engine: &Path, folder: &Path) -> Daemon {
-    fs::create_dir(folder.join("models")).unwrap();
-    gguf::place(&folder.join("models"), "a", gguf::TINY);
-    gguf::place(&folder.join("models"), "b", gguf::TINY);
-    let policy = POLICY.replace("stabilization = \"1s\"", "stabilization = \"1h\"");
-    fs::write(folder.join("policy.toml"), policy).unwrap();
-    fs::write(folder.join("catalog.toml"), CATALOG).unwrap();
-    let engine = engine.to_str().unwrap();
-    let models = ["--models", "models", "--catalog", "catalog.toml", "--log", "log.jsonl"];
-    let daemon = Daemon::start_with(folder, &[&models[..], &["--llama-server", engine]].concat());
+fn start(engine: &Path) -> (Site, Daemon) {
+    let folder = site(&[("a", gguf::TINY), ("b", gguf::TINY)]);
+    folder.put("policy.toml", &policy(BY_COMMAND));
+    folder.put("catalog.toml", CATALOG);
+    let daemon = crate::live::daemon(engine, &folder).arguments(SERVE);
+    let daemon = daemon.arguments("--catalog catalog.toml").start();
     daemon.wait_for("the first model", |status| status["tier"] == "small");
-    daemon
-}
-
-fn is_there(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    (folder, daemon)
 }
 
 #[test]
 fn a_server_that_hangs_is_ended_and_another_takes_its_place() {
     let name = "a_server_that_hangs_is_ended_and_another_takes_its_place";
     let Some(engine) = engine(name) else { return };
-    let place = tempfile::tempdir().unwrap();
-    let folder = place.path();
-    let mut daemon = start(&engine, folder);
+    let (folder, mut daemon) = start(&engine);
+    let folder = &*folder;
     // With a stream, which ends with an error, and a request that waits, which is served after it.
     let mut streams: Vec<_> = (0..2).map(|_| daemon.ask(&chat("the cat", 3000))).collect();
     for stream in &mut streams {
@@ -156,8 +142,7 @@ fn a_server_that_hangs_is_ended_and_another_takes_its_place() {
     // Told to stop while its model hangs, the daemon ends, and so does the model.
     let hung = servers_of(folder)[0];
     signal("STOP", hung);
-    signal("TERM", daemon.child.id());
-    assert_eq!(daemon.wait(), Some(0));
+    daemon.stop();
     assert!(!is_there(hung), "the process that hung is left behind");
     run_in(folder, "verify log.jsonl").exits(0);
     let log = log_text(&folder.join("log.jsonl"));
@@ -168,9 +153,8 @@ fn a_server_that_hangs_is_ended_and_another_takes_its_place() {
 fn a_server_that_hangs_on_its_way_in_or_out_stops_no_reply() {
     let name = "a_server_that_hangs_on_its_way_in_or_out_stops_no_reply";
     let Some(engine) = engine(name) else { return };
-    let place = tempfile::tempdir().unwrap();
-    let folder = place.path();
-    let mut daemon = start(&engine, folder);
+    let (folder, mut daemon) = start(&engine);
+    let folder = &*folder;
     let small = servers_of(folder);
     // A pipe that nobody writes to: a load that begins and never ends.
     let (model, aside) = (folder.join("models/b.gguf"), folder.join("aside"));
@@ -209,7 +193,6 @@ fn a_server_that_hangs_on_its_way_in_or_out_stops_no_reply() {
     daemon.wait_for("the end of the first", is_on_b);
     let served = daemon.ask(&chat("the fox", 4)).rest();
     assert!(served.contains("data: [DONE]"), "{served}");
-    signal("TERM", daemon.child.id());
-    assert_eq!(daemon.wait(), Some(0));
+    daemon.stop();
     run_in(folder, "verify log.jsonl").exits(0);
 }

@@ -1,26 +1,30 @@
 //! Many clients, some of which leave; many switches; servers that are killed: every request ends once, and nothing
 //! is left behind.
 
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tiershift::probe::clock::SystemClock;
 use tiershift::sim::rng::Seed;
-use tiershift_core::time::{Clock, Timestamp};
+use tiershift_core::time::Clock;
+use tiershift_testkit::daemon::Daemon;
+use tiershift_testkit::gguf;
+use tiershift_testkit::policy::{BY_COMMAND, policy};
+use tiershift_testkit::process::{Footprint, children, is_there, signal};
+use tiershift_testkit::server::chat;
+use tiershift_testkit::site::Site;
+use tiershift_testkit::wait;
 
-use crate::live::daemon::{Daemon, PATIENCE, POLICY, POLL, chat, engine, signal};
-use crate::live::footprint::{Footprint, children};
-use crate::live::gguf;
 use crate::live::story::Story;
+use crate::live::{engine, serve, site};
 use crate::support::run_in;
 
 #[test]
 fn two_hundred_clients_end_once_each_also_those_that_hang_up() {
     let name = "two_hundred_clients_end_once_each_also_those_that_hang_up";
     let Some(engine) = engine(name) else { return };
-    let place = Place::new(&["a"], "stabilization = \"1s\"", "queue-limit = 256\n");
+    let place = Place::new(&["a"], "manager.queue-limit = 256");
     let mut daemon = place.start(&engine);
     warm_up(&daemon);
     let before = Footprint::of(daemon.child.id()).unwrap();
@@ -60,8 +64,7 @@ fn two_hundred_clients_end_once_each_also_those_that_hang_up() {
 fn a_hundred_switches_under_load_lose_no_request_and_leave_nothing() {
     let name = "a_hundred_switches_under_load_lose_no_request_and_leave_nothing";
     let Some(engine) = engine(name) else { return };
-    // Up by command only.
-    let place = Place::new(&["a", "b"], "stabilization = \"1h\"", "");
+    let place = Place::new(&["a", "b"], BY_COMMAND);
     let mut daemon = place.start(&engine);
     warm_up(&daemon);
     let (is_over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -105,7 +108,7 @@ fn a_hundred_switches_under_load_lose_no_request_and_leave_nothing() {
 fn a_server_that_is_killed_ends_its_streams_with_an_error_and_nothing_else() {
     let name = "a_server_that_is_killed_ends_its_streams_with_an_error_and_nothing_else";
     let Some(engine) = engine(name) else { return };
-    let place = Place::new(&["a"], "stabilization = \"1s\"", "");
+    let place = Place::new(&["a"], "");
     let mut daemon = place.start(&engine);
     warm_up(&daemon);
     let is_over = AtomicBool::new(false);
@@ -162,36 +165,30 @@ impl Reply {
 }
 
 /// A folder to serve from.
-struct Place(tempfile::TempDir);
+struct Place(Site);
 
 impl Place {
-    fn new(models: &[&str], window: &str, manager: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().join("models");
-        fs::create_dir(&place).unwrap();
-        for name in models {
-            gguf::place(&place, name, gguf::NANO);
-        }
-        let policy = POLICY.replace("stabilization = \"1s\"", window) + manager;
-        fs::write(folder.path().join("policy.toml"), policy).unwrap();
+    fn new(models: &[&str], changes: &str) -> Self {
+        let models: Vec<_> = models.iter().map(|&name| (name, gguf::NANO)).collect();
+        let folder = site(&models);
+        folder.put("policy.toml", &policy(changes));
         Self(folder)
     }
 
     fn start(&self, engine: &Path) -> Daemon {
-        Daemon::start(engine, self.0.path())
+        serve(engine, &self.0)
     }
 
     /// Stops the daemon, and reads what it wrote.
     #[track_caller]
     fn stop(&self, daemon: &mut Daemon) -> Story {
         let left = children(daemon.child.id());
-        signal("TERM", daemon.child.id());
-        assert_eq!(daemon.wait(), Some(0));
+        daemon.stop();
         for pid in left {
-            assert!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is left behind");
+            assert!(!is_there(pid), "process {pid} is left behind");
         }
-        run_in(self.0.path(), "verify log.jsonl").exits(0);
-        Story::read(&self.0.path().join("log.jsonl"))
+        run_in(&self.0, "verify log.jsonl").exits(0);
+        Story::read(&self.0.join("log.jsonl"))
     }
 }
 
@@ -208,19 +205,14 @@ fn warm_up(daemon: &Daemon) {
 /// Waits until a process holds no more than it did before, and [`SPARE_KIB`].
 #[track_caller]
 fn wait_for(before: &Footprint, pid: u32) {
-    let mut clock = SystemClock::start();
-    loop {
+    wait::wait_for(|| {
         let now = Footprint::of(pid).unwrap();
-        if now.resident_kib <= before.resident_kib + SPARE_KIB
+        let is_so = now.resident_kib <= before.resident_kib + SPARE_KIB
             && now.descriptors <= before.descriptors
             && now.threads <= before.threads
-            && now.children <= before.children
-        {
-            return;
-        }
-        assert!(clock.now() < Timestamp::ZERO + PATIENCE, "before {before:?}, now {now:?}");
-        clock.wait_until(clock.now() + POLL);
-    }
+            && now.children <= before.children;
+        if is_so { Ok(()) } else { Err(format!("before {before:?}, now {now:?}")) }
+    });
 }
 
 /// Lets the clients end where the test fails, too.

@@ -3,45 +3,53 @@
 use std::fs;
 
 use tiershift::inventory::folder::Folder;
-use tiershift::probe::system::SystemProbe;
+use tiershift::probe::clock::SystemClock;
+use tiershift::probe::system::{OwnProcesses, SystemProbe};
+use tiershift_core::probe::Probe;
+use tiershift_core::sample::Space;
+use tiershift_core::time::Clock;
 use tiershift_core::units::{Bytes, Percent};
+use tiershift_testkit::engine::Engine;
+use tiershift_testkit::gguf;
+use tiershift_testkit::hog::Hog;
+use tiershift_testkit::policy::policy;
+use tiershift_testkit::server::chat;
+use tiershift_testkit::skip::skip;
 
-use crate::live::daemon::{Daemon, chat, engine_alone, signal};
-use crate::live::gguf;
-use crate::live::hog::{Hog, space};
 use crate::live::story::Story;
+use crate::live::{KEPT, serve, site};
 use crate::support::{contents, run_in};
 
 const NAME: &str = "a_hog_takes_one_tier_and_gives_it_back";
 
 #[test]
 fn a_hog_takes_one_tier_and_gives_it_back() {
-    let Some(engine) = engine_alone(NAME) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let models = folder.path().join("models");
-    fs::create_dir(&models).unwrap();
-    for (name, shape) in [("a", gguf::TINY), ("b", gguf::SMALL), ("c", gguf::MEDIUM)] {
-        gguf::place(&models, name, shape);
-    }
-    let catalog = Folder::open(&models).unwrap().catalog().unwrap();
+    let Some(engine) = Engine::find_alone(NAME, KEPT.as_ref()) else { return };
+    let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL), ("c", gguf::MEDIUM)]);
+    let catalog = Folder::open(&folder.models()).unwrap().catalog().unwrap();
     let [_, medium, large] = catalog.models() else { panic!("three models") };
     let (medium, large) = (medium.footprint().ram, large.footprint().ram);
 
     // The lines follow the machine as it is, with a gap on both sides of each level that a busy neighbour does not
     // cross before the hog has made it good.
-    let hog = Hog::start();
+    let mut probe = SystemProbe::new();
+    let hog = Hog::start(move |own| {
+        probe.set_own_processes(OwnProcesses::new(own.iter().copied()));
+        space(&mut probe).others
+    });
     let memory = space(&mut SystemProbe::new());
     let gap = Bytes::new((large - medium).get() / 2);
     let idle = memory.others + SLACK;
     let limit = idle + large + gap;
     let pressed = limit - medium - gap;
     if limit + gap > memory.total.share(Percent::new(95)) {
-        eprintln!("SKIPPED {NAME}: it needs {} more than is in use", limit + gap - memory.others);
+        let more = limit + gap - memory.others;
+        skip("memory", NAME, &format!("{more} more than is in use"));
         return;
     }
-    fs::write(folder.path().join("policy.toml"), policy(limit, memory.total)).unwrap();
+    folder.put("policy.toml", &lines(limit, memory.total));
     hog.hold(idle);
-    let mut daemon = Daemon::start(&engine, folder.path());
+    let mut daemon = serve(&engine, &folder);
     hog.spare(daemon.child.id());
     daemon.wait_for("the largest model", |status| status["tier"] == "large");
 
@@ -65,12 +73,11 @@ fn a_hog_takes_one_tier_and_gives_it_back() {
     daemon.wait_for("the step up", |status| status["tier"] == "large");
     let stream = daemon.ask(&chat("the bird", 4)).rest();
     assert!(stream.contains("x-tiershift-tier: large\r\n"), "{stream}");
-    signal("TERM", daemon.child.id());
-    assert_eq!(daemon.wait(), Some(0));
+    daemon.stop();
     drop(hog);
 
-    keep(folder.path());
-    let story = Story::read(&folder.path().join("log.jsonl"));
+    keep(&folder);
+    let story = Story::read(&folder.join("log.jsonl"));
     let switches: Vec<_> = story.switches.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
     assert_eq!(
         switches,
@@ -84,42 +91,37 @@ fn a_hog_takes_one_tier_and_gives_it_back() {
         ]
     );
     assert_eq!(story.ends(), [5, 0, 0, 0]);
-    run_in(folder.path(), "verify log.jsonl").exits(0);
-    run_in(folder.path(), "plot log.jsonl --out log.svg").exits(0);
-    let plot = fs::read_to_string(folder.path().join("log.svg")).unwrap();
+    run_in(&folder, "verify log.jsonl").exits(0);
+    run_in(&folder, "plot log.jsonl --out log.svg").exits(0);
+    let plot = fs::read_to_string(folder.join("log.svg")).unwrap();
     for shown in ["large", "medium", "memory"] {
         assert!(plot.contains(shown), "the plot shows no \"{shown}\"");
     }
 }
 
+/// Returns the machine's memory now.
+fn space(probe: &mut SystemProbe) -> Space {
+    let sample = probe.sample(SystemClock::start().now()).unwrap();
+    sample.memory.expect("Linux tells of its memory")
+}
+
 /// Windows of a second, and the lines at what the test says.
-fn policy(limit: Bytes, total: Bytes) -> String {
+fn lines(limit: Bytes, total: Bytes) -> String {
     let line = |below: u32| {
         let milli = Percent::of(limit, total).milli() - below;
         format!("{}.{:03}%", milli / 1000, milli % 1000)
     };
-    format!(
+    let [upgrade, preventive, degrade] = [line(2), line(1), line(0)];
+    policy(&format!(
         r#"
-sampling-interval = "100ms"
-stabilization = "1s"
 reversal-window = "2s"
 mistake-window = "0s"
-trend-half-life = "1s"
 forecast-horizon = "0s"
-upgrade-line = "{}"
-preventive-line = "{}"
-degrade-line = "{}"
-hysteresis-margin = "0%"
-free-floor-share = "0%"
-constrain = ["memory"]
-[manager]
-start = "small"
-switch-cooldown = "0s"
-"#,
-        line(2),
-        line(1),
-        line(0)
-    )
+upgrade-line = "{upgrade}"
+preventive-line = "{preventive}"
+degrade-line = "{degrade}"
+"#
+    ))
 }
 
 /// Leaves the log and its plot where a person asks for them.

@@ -2,52 +2,39 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use snapbox::cmd::cargo_bin;
 use tiershift::log::{LogReader, runs, segments};
 use tiershift_core::event::{Event, Input};
 use tiershift_core::time::Timestamp;
+use tiershift_testkit::daemon::Daemon;
+use tiershift_testkit::gguf;
+use tiershift_testkit::policy::{config, policy};
+use tiershift_testkit::process::{children, signal};
+use tiershift_testkit::server::{chat, json};
+use tiershift_testkit::site::Site;
 
-use crate::live::daemon::{Daemon, POLICY, chat, engine, json, signal};
-use crate::live::footprint::children;
-use crate::live::gguf;
+use crate::live::{engine, site};
 use crate::support::{contents, run_in};
 
 /// A folder with one model, and a config that fills a segment in a second.
-fn workshop(segment_size: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("models")).unwrap();
-    gguf::place(&folder.path().join("models"), "a", gguf::TINY);
-    let policy = POLICY.replace("\"100ms\"", "\"20ms\"").replace("[manager]", "[policy.manager]");
+fn workshop(segment_size: &str) -> Site {
+    let folder = site(&[("a", gguf::TINY)]);
     let log = format!("[log]\nfolder = \"recordings\"\nsegment-size = \"{segment_size}\"\n");
-    let config = format!("[models]\nfolder = \"models\"\n{log}[policy]\n{policy}");
-    fs::write(folder.path().join("serve.toml"), config).unwrap();
+    let others = format!("[models]\nfolder = \"models\"\n{log}");
+    folder.put("serve.toml", &config(&others, &policy("sampling-interval = \"20ms\"")));
     folder
 }
 
 /// Starts a daemon from a shell, after what the shell is told.
 fn start(engine: &Path, folder: &Path, before: &str) -> Daemon {
-    let program = snapbox::cmd::cargo_bin!("tiershift").display();
-    let line = format!("{before} exec '{program}' serve --config serve.toml --port 0");
-    let child = Command::new("sh")
-        .args(["-c", &format!("{line} --llama-server '{}'", engine.display())])
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(fs::File::create(folder.join("stderr.txt")).unwrap())
-        .spawn()
-        .unwrap();
-    Daemon::of(child, folder)
+    let daemon = Daemon::builder_after(before, cargo_bin!("tiershift"), folder).engine(engine);
+    daemon.arguments("--config serve.toml").errors_in("stderr.txt").start()
 }
 
 fn newest_run(folder: &Path) -> PathBuf {
     runs(&folder.join("recordings")).unwrap().pop().unwrap()
-}
-
-fn stop(mut daemon: Daemon) {
-    signal("TERM", daemon.child.id());
-    assert_eq!(daemon.wait(), Some(0));
 }
 
 #[test]
@@ -56,9 +43,8 @@ fn a_recording_is_rotated_under_load_and_read_while_it_is_written() {
     else {
         return;
     };
-    let folder = workshop("16KiB");
-    let folder = folder.path();
-    let daemon = start(&engine, folder, "");
+    let folder = &*workshop("16KiB");
+    let mut daemon = start(&engine, folder, "");
     let is_at = |segment: u64| {
         move |status: &serde_json::Value| {
             status["recording"]["on"]["segment"].as_u64().is_some_and(|at| at >= segment)
@@ -82,7 +68,7 @@ fn a_recording_is_rotated_under_load_and_read_while_it_is_written() {
         }
         daemon.wait_for("the next segment", is_at(segment));
     }
-    stop(daemon);
+    daemon.stop();
     let run = newest_run(folder);
     let found = segments(&run).unwrap();
     assert!(found.len() >= 6, "{found:?}");
@@ -108,8 +94,7 @@ fn a_daemon_that_is_killed_leaves_its_recording_and_the_next_one_lets_it_be() {
     else {
         return;
     };
-    let folder = workshop("16KiB");
-    let folder = folder.path();
+    let folder = &*workshop("16KiB");
     let mut before = Vec::new();
     // Killed while it writes, rotates and packs, wherever it is.
     for segment in [1, 2, 3] {
@@ -144,17 +129,16 @@ fn a_disk_without_room_stops_the_recording_and_not_the_serving() {
     let Some(engine) = engine("a_disk_without_room_stops_the_recording_and_not_the_serving") else {
         return;
     };
-    let folder = workshop("16MiB");
-    let folder = folder.path();
+    let folder = &*workshop("16MiB");
     // No file may be longer than this; a write past it fails as on a full disk.
-    let daemon = start(&engine, folder, "trap '' XFSZ; ulimit -f 64;");
+    let mut daemon = start(&engine, folder, "trap '' XFSZ; ulimit -f 64;");
     daemon.wait_for("the end of the recording", |status| {
         status["recording"]["stopped"]["error"].is_string()
     });
     for _ in 0..3 {
         assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
     }
-    stop(daemon);
+    daemon.stop();
     let said = fs::read_to_string(folder.join("stderr.txt")).unwrap();
     assert!(said.contains("error: the recording has stopped, serving goes on"), "{said}");
     run_in(folder, "verify recordings --unclosed").exits(0);

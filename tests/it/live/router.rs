@@ -1,68 +1,41 @@
 //! llama-server in router mode, the real one: its behaviours that a manager must know, and a daemon that runs on it.
 
-use std::fs;
-use std::net::TcpListener;
+use std::ops::Deref;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use serde_json::Value;
-use tiershift::probe::clock::SystemClock;
-use tiershift_core::time::{Clock, Timestamp};
+use snapbox::cmd::cargo_bin;
+use tiershift_testkit::daemon::Daemon;
+use tiershift_testkit::engine::LlamaServer;
+use tiershift_testkit::gguf;
+use tiershift_testkit::process::{processes, signal};
+use tiershift_testkit::server::{chat, json};
+use tiershift_testkit::wait::wait_until;
 
-use crate::live::daemon::{Connection, Daemon, PATIENCE, POLICY, POLL, chat, engine, json, signal};
-use crate::live::gguf;
+use crate::live::{engine, site};
 use crate::support::run_in;
 
-/// A router. Dropped, it is killed with its models.
-pub(super) struct Router {
-    pub(super) child: Child,
-    pub(super) port: u16,
+/// A router.
+pub(super) struct Router(LlamaServer);
+
+impl Deref for Router {
+    type Target = LlamaServer;
+
+    fn deref(&self) -> &LlamaServer {
+        &self.0
+    }
 }
 
 impl Router {
     /// Starts a router for a folder's models.
     pub(super) fn start(engine: &Path, models: &Path, options: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new(engine)
-            .args(["--models-dir", models.to_str().unwrap(), "--host", "127.0.0.1", "--port"])
-            .arg(port.to_string())
-            .args(["--no-models-autoload", "-c", "2048", "-np", "2", "--slots"])
-            .args(["--load-mode", "none"])
-            .args(options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let router = Self { child, port };
-        poll("the router", || router.try_get("/health").contains(" 200 "));
-        router
-    }
-
-    pub(super) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    fn try_get(&self, path: &str) -> String {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        Connection::open(self.port, &head).map(Connection::rest).unwrap_or_default()
-    }
-
-    pub(super) fn get(&self, path: &str) -> Value {
-        json(&self.try_get(path))
-    }
-
-    pub(super) fn send_post(&self, path: &str, body: &str) -> Connection {
-        let length = body.len();
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-        );
-        Connection::open(self.port, &head).unwrap()
+        let folder = ["--models-dir", models.to_str().unwrap(), "--no-models-autoload"];
+        let sizes = ["-c", "2048", "-np", "2", "--slots", "--load-mode", "none"];
+        Self(LlamaServer::start(engine, &[&folder[..], &sizes, options].concat()))
     }
 
     /// Returns a model's state, and the port of its process.
     pub(super) fn model(&self, name: &str) -> (String, Option<u16>) {
-        let list = self.get("/models");
+        let list = json(&self.get("/models"));
         let model = list["data"].as_array().unwrap().iter().find(|it| it["id"] == name).unwrap();
         let status = &model["status"];
         let arguments: Vec<&str> =
@@ -75,57 +48,25 @@ impl Router {
     /// Returns a model's process.
     pub(super) fn process(&self, name: &str) -> u32 {
         let port = format!("--port\0{}\0", self.model(name).1.expect("it is loaded"));
-        let processes = fs::read_dir("/proc").unwrap().flatten();
-        let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let is_it = |id: &u32| {
-            let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains(&port)
-        };
-        ids.find(is_it).expect("a loaded model has a process")
+        let found = processes(|line| line.contains(&port));
+        *found.first().expect("a loaded model has a process")
     }
-}
-
-impl Drop for Router {
-    fn drop(&mut self) {
-        // Told so, it takes its models with it; killed, it would not.
-        signal("TERM", self.child.id());
-        let _ = self.child.wait();
-    }
-}
-
-#[track_caller]
-pub(super) fn poll(what: &str, mut is_so: impl FnMut() -> bool) {
-    let mut clock = SystemClock::start();
-    while !is_so() {
-        assert!(clock.now() < Timestamp::ZERO + PATIENCE, "{what} does not come");
-        clock.wait_until(clock.now() + POLL);
-    }
-}
-
-/// A folder with two models and a policy.
-pub(super) fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let models = folder.path().join("models");
-    fs::create_dir(&models).unwrap();
-    gguf::write(&models.join("a.gguf"), gguf::TINY).unwrap();
-    gguf::write(&models.join("b.gguf"), gguf::SMALL).unwrap();
-    fs::write(folder.path().join("policy.toml"), POLICY).unwrap();
-    folder
 }
 
 #[test]
 fn a_daemon_runs_on_a_router_and_takes_over_what_it_has_loaded() {
     let name = "a_daemon_runs_on_a_router_and_takes_over_what_it_has_loaded";
     let Some(engine) = engine(name) else { return };
-    let folder = folder();
-    let router = Router::start(&engine, &folder.path().join("models"), &[]);
-    router.send_post("/models/load", "{\"model\":\"a\"}").rest();
-    poll("the load", || router.model("a").0 == "loaded");
+    let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL)]);
+    let router = Router::start(&engine, &folder.models(), &[]);
+    router.post("/models/load", "{\"model\":\"a\"}");
+    wait_until("the load", || router.model("a").0 == "loaded");
     let process = router.process("a");
 
     // Its catalog comes from the files that the router names; what is loaded is not loaded again.
-    let url = router.url();
-    let mut daemon = Daemon::start_with(folder.path(), &["--server", &url, "--log", "log"]);
+    let arguments = format!("--server {} --policy policy.toml --log log", router.url());
+    let daemon = Daemon::builder(cargo_bin!("tiershift"), &folder).arguments(&arguments);
+    let mut daemon = daemon.start();
     let served = daemon.ask(&chat("the cat", 4)).rest();
     assert!(served.contains("x-tiershift-model: a\r\n"), "{served}");
     assert!(served.contains("data: [DONE]"), "{served}");
@@ -137,7 +78,7 @@ fn a_daemon_runs_on_a_router_and_takes_over_what_it_has_loaded() {
 
     // A switch under a stream: the router would cut it, we wait.
     daemon.wait_for("the upgrade", |status| status["tier"] == "medium");
-    poll("the end of the smaller one", || router.model("a").0 == "unloaded");
+    wait_until("the end of the smaller one", || router.model("a").0 == "unloaded");
     let mut stream = daemon.ask(&chat("the dog", 60));
     stream.until("data: ");
     daemon.post("/switch", "{\"tier\":\"small\"}");
@@ -145,7 +86,7 @@ fn a_daemon_runs_on_a_router_and_takes_over_what_it_has_loaded() {
     assert!(stream.contains("x-tiershift-model: b\r\n"), "{stream}");
     assert!(stream.contains("data: [DONE]") && !stream.contains("\"error\""), "{stream}");
     daemon.wait_for("the downgrade", |status| status["tier"] == "small");
-    poll("the end of the larger one", || router.model("b").0 == "unloaded");
+    wait_until("the end of the larger one", || router.model("b").0 == "unloaded");
 
     // A model that dies ends its stream with an error; the next request works.
     let mut stream = daemon.ask(&chat("the wolf", 3000));
@@ -157,10 +98,9 @@ fn a_daemon_runs_on_a_router_and_takes_over_what_it_has_loaded() {
     let served = daemon.ask(&chat("the fox", 2)).rest();
     assert!(served.contains("data: [DONE]"), "{served}");
 
-    signal("TERM", daemon.child.id());
-    assert_eq!(daemon.wait(), Some(0));
+    daemon.stop();
     assert_eq!(router.model("a").0, "unloaded");
     assert_eq!(router.model("b").0, "unloaded");
-    let verified = run_in(folder.path(), "verify log").exits(0);
+    let verified = run_in(&folder, "verify log").exits(0);
     assert!(verified.out.contains("verified"), "{}", verified.out);
 }

@@ -5,23 +5,25 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
-use crate::live::daemon::{Connection, Daemon, POLICY, chat, engine, json, servers_of};
-use crate::live::gguf;
+use tiershift_testkit::daemon::Daemon;
+use tiershift_testkit::gguf;
+use tiershift_testkit::process::servers_of;
+use tiershift_testkit::server::{Connection, chat, json};
+use tiershift_testkit::site::Site;
+
+use crate::live::{SERVE, engine, site};
 use crate::support::files;
 
 const TOKEN: &str = "c0ffee-and-some-more-letters";
 
 /// A daemon of one model that can be reached from elsewhere, with a token.
-fn start(engine: &Path, folder: &Path) -> Daemon {
-    let models = folder.join("models");
-    fs::create_dir(&models).unwrap();
-    gguf::write(&models.join("a.gguf"), gguf::TINY).unwrap();
-    fs::write(folder.join("policy.toml"), POLICY).unwrap();
-    fs::write(folder.join("token"), format!("{TOKEN}\n")).unwrap();
-    let engine = engine.to_str().unwrap();
-    let models = ["--models", "models", "--log", "recordings", "--llama-server", engine];
-    let open = ["--host", "0.0.0.0", "--token-file", "token", "--allow-host", "box.lan"];
-    Daemon::start_with(folder, &[models, open].concat())
+fn start(engine: &Path) -> (Site, Daemon) {
+    let folder = site(&[("a", gguf::TINY)]);
+    folder.put("token", &format!("{TOKEN}\n"));
+    let daemon = crate::live::daemon(engine, &folder).arguments(SERVE);
+    let daemon = daemon.arguments("--host 0.0.0.0 --token-file token --allow-host box.lan");
+    let daemon = daemon.start();
+    (folder, daemon)
 }
 
 fn get(daemon: &Daemon, path: &str, headers: &str) -> String {
@@ -42,8 +44,7 @@ fn strangers_are_kept_out_and_hostile_clients_keep_nobody_waiting() {
     else {
         return;
     };
-    let folder = tempfile::tempdir().unwrap();
-    let daemon = start(&engine, folder.path());
+    let (folder, daemon) = start(&engine);
     let shown = format!("Authorization: Bearer {TOKEN}\r\n");
 
     // The token opens, and the names that it is called by; nothing else does.
@@ -101,7 +102,7 @@ fn strangers_are_kept_out_and_hostile_clients_keep_nobody_waiting() {
     assert!(slow.starts_with("HTTP/1.1 408 "), "{slow}");
 
     // The model's own port, which every page and user of this machine can reach, opens to its daemon only.
-    let model = servers_of(folder.path())[0];
+    let model = servers_of(&folder)[0];
     let line = fs::read_to_string(format!("/proc/{model}/cmdline")).unwrap();
     let port = line.split('\0').skip_while(|word| *word != "--port").nth(1).unwrap();
     for path in ["/slots", "/props", "/v1/models"] {
@@ -115,7 +116,7 @@ fn strangers_are_kept_out_and_hostile_clients_keep_nobody_waiting() {
     assert!(!line.contains(key), "the key is in the arguments");
 
     // Neither is anywhere.
-    let segments = files(&folder.path().join("recordings"));
+    let segments = files(&folder.join("log.jsonl"));
     assert!(!segments.is_empty(), "the run is recorded");
     let log: String = segments
         .iter()

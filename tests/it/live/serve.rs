@@ -1,11 +1,11 @@
 //! The daemon from end to end: a real llama-server, real models, real sockets on loopback.
 
-use std::fs;
-use std::path::Path;
+use tiershift_testkit::gguf;
+use tiershift_testkit::process::{children, is_there, signal};
+use tiershift_testkit::server::{chat, json};
 
-use crate::live::daemon::{Daemon, POLICY, chat, engine, json, log_text, signal};
-use crate::live::footprint::children;
-use crate::live::gguf;
+use crate::live::story::log_text;
+use crate::live::{engine, serve, site};
 use crate::support::run_in;
 
 #[test]
@@ -13,13 +13,8 @@ fn a_daemon_serves_scales_records_and_leaves_nothing_behind() {
     let Some(engine) = engine("a_daemon_serves_scales_records_and_leaves_nothing_behind") else {
         return;
     };
-    let folder = tempfile::tempdir().unwrap();
-    let models = folder.path().join("models");
-    fs::create_dir(&models).unwrap();
-    gguf::write(&models.join("a.gguf"), gguf::TINY).unwrap();
-    gguf::write(&models.join("b.gguf"), gguf::SMALL).unwrap();
-    fs::write(folder.path().join("policy.toml"), POLICY).unwrap();
-    let mut daemon = Daemon::start(&engine, folder.path());
+    let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL)]);
+    let mut daemon = serve(&engine, &folder);
 
     // A request waits for the first model, and is then streamed.
     let stream = daemon.ask(&chat("the cat", 8)).rest();
@@ -89,18 +84,18 @@ fn a_daemon_serves_scales_records_and_leaves_nothing_behind() {
     let code = daemon.wait();
     assert_eq!(code, Some(0));
     for pid in left {
-        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is left behind");
+        assert!(!is_there(pid), "process {pid} is left behind");
     }
 
     // What it did can be done again from its log, which holds no word of anybody.
-    let verified = run_in(folder.path(), "verify log.jsonl").exits(0);
+    let verified = run_in(&folder, "verify log.jsonl").exits(0);
     assert!(verified.out.contains("verified"), "{}", verified.out);
-    let log = log_text(&folder.path().join("log.jsonl"));
+    let log = log_text(&folder.join("log.jsonl"));
     for word in ["the cat", "a bird", "the end"] {
         assert!(!log.contains(word), "the log holds \"{word}\"");
     }
     assert!(log.contains("\"prompt_tokens\":"), "the log has the server's counts: {log}");
-    let place = folder.path().to_string_lossy().into_owned();
+    let place = folder.to_string_lossy().into_owned();
     assert!(!log.contains(&place), "the log tells of this machine's folders");
 }
 

@@ -1,10 +1,14 @@
 //! What a client is told about its reply: who served it, why nothing better, and when to come back.
 
-use std::fs;
 use std::path::Path;
 
-use crate::live::daemon::{Daemon, POLICY, chat, engine, json};
-use crate::live::gguf;
+use tiershift_testkit::daemon::Daemon;
+use tiershift_testkit::gguf;
+use tiershift_testkit::policy::{POLICY, policy};
+use tiershift_testkit::server::{chat, json};
+use tiershift_testkit::site::Site;
+
+use crate::live::{SERVE, engine, serve, site};
 
 /// Two models, of which the small one makes embeddings too.
 const CATALOG: &str = r#"
@@ -33,21 +37,16 @@ decode-tokens-per-second = 50
 "#;
 
 /// Prepares a folder that a daemon with [`CATALOG`] runs in.
-fn folder(policy: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let models = folder.path().join("models");
-    fs::create_dir(&models).unwrap();
-    gguf::write(&models.join("a.gguf"), gguf::TINY).unwrap();
-    gguf::write(&models.join("b.gguf"), gguf::SMALL).unwrap();
-    fs::write(folder.path().join("catalog.toml"), CATALOG).unwrap();
-    fs::write(folder.path().join("policy.toml"), policy).unwrap();
+fn folder(policy: &str) -> Site {
+    let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL)]);
+    folder.put("catalog.toml", CATALOG);
+    folder.put("policy.toml", policy);
     folder
 }
 
 fn start(engine: &Path, folder: &Path) -> Daemon {
-    let engine = engine.to_str().unwrap();
-    let models = ["--models", "models", "--catalog", "catalog.toml"];
-    Daemon::start_with(folder, &[models.as_slice(), &["--llama-server", engine]].concat())
+    let daemon = crate::live::daemon(engine, folder).arguments(SERVE);
+    daemon.arguments("--catalog catalog.toml").start()
 }
 
 #[test]
@@ -55,8 +54,8 @@ fn a_reply_tells_what_made_it_and_why_nothing_better_did() {
     let Some(engine) = engine("a_reply_tells_what_made_it_and_why_nothing_better_did") else {
         return;
     };
-    let folder = folder(&POLICY.replace("start = \"small\"", "pin = \"small\""));
-    let daemon = start(&engine, folder.path());
+    let folder = folder(&policy("manager.pin = \"small\""));
+    let daemon = start(&engine, &folder);
 
     // Embeddings come from a model that makes them, beside completions of the same process.
     let vectors = daemon.post("/v1/embeddings", "{\"input\":[\"the cat\",\"a bird\"]}");
@@ -95,8 +94,8 @@ fn a_client_that_is_not_served_is_told_when_to_come_back() {
         return;
     };
     // Two run side by side; nothing may wait.
-    let folder = folder(&format!("{POLICY}queue-limit = 0\n"));
-    let daemon = start(&engine, folder.path());
+    let folder = folder(&policy("manager.queue-limit = 0"));
+    let daemon = start(&engine, &folder);
     daemon.wait_for("a model", |status| status["tier"] != "none");
     let mut streams: Vec<_> = (0..2).map(|_| daemon.ask(&chat("the cat", 3000))).collect();
     for stream in &mut streams {
@@ -116,7 +115,7 @@ fn a_client_that_is_not_served_is_told_when_to_come_back() {
 fn embeddings_are_refused_where_no_model_makes_them() {
     let Some(engine) = engine("embeddings_are_refused_where_no_model_makes_them") else { return };
     let folder = folder(POLICY);
-    let daemon = Daemon::start(&engine, folder.path());
+    let daemon = serve(&engine, &folder);
     let refused = daemon.post("/v1/embeddings", "{\"input\":\"the cat\"}");
     assert!(refused.starts_with("HTTP/1.1 501 "), "{refused}");
     assert_eq!(json(&refused)["error"]["code"], "no_embeddings");
@@ -125,8 +124,8 @@ fn embeddings_are_refused_where_no_model_makes_them() {
 #[test]
 fn whatever_is_asked_is_answered_as_openai_would() {
     let Some(engine) = engine("whatever_is_asked_is_answered_as_openai_would") else { return };
-    let folder = folder(&POLICY.replace("start = \"small\"", "pin = \"small\""));
-    let daemon = start(&engine, folder.path());
+    let folder = folder(&policy("manager.pin = \"small\""));
+    let daemon = start(&engine, &folder);
     daemon.wait_for("a model", |status| status["tier"] == "small");
 
     // What is no request, is refused in OpenAI's form, and its words are not repeated.

@@ -1,13 +1,11 @@
 //! A second policy beside the first: the same as a replay of the log under it, and no effect on anything.
 
-use std::fs;
-use std::io::Read;
-use std::process::{Command, Stdio};
-
 use serde_json::Value;
+use tiershift_testkit::gguf;
+use tiershift_testkit::policy::{BY_COMMAND, policy};
+use tiershift_testkit::server::chat;
 
-use crate::live::daemon::{Daemon, POLICY, chat, engine, signal};
-use crate::live::gguf;
+use crate::live::{daemon, engine, site};
 use crate::support::run_in;
 
 #[test]
@@ -15,26 +13,13 @@ fn a_shadow_is_the_replay_of_the_log_fed_while_it_is_written() {
     let Some(engine) = engine("a_shadow_is_the_replay_of_the_log_fed_while_it_is_written") else {
         return;
     };
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    fs::create_dir(folder.join("models")).unwrap();
-    gguf::place(&folder.join("models"), "a", gguf::TINY);
-    gguf::place(&folder.join("models"), "b", gguf::SMALL);
+    let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL)]);
     // The shadow stays where it began; the real one goes up after a second.
-    let patient = POLICY.replace("stabilization = \"1s\"", "stabilization = \"1h\"");
-    fs::write(folder.join("shadow.toml"), &patient).unwrap();
-    fs::write(folder.join("policy.toml"), POLICY).unwrap();
-    let arguments = "serve --port 0 --models models --policy policy.toml --log recordings --shadow shadow.toml --json";
-    let child = Command::new(snapbox::cmd::cargo_bin!("tiershift"))
-        .current_dir(folder)
-        .args(arguments.split(' '))
-        .arg("--llama-server")
-        .arg(&*engine)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (mut daemon, mut stdout) = Daemon::of_json(child, folder);
+    folder.put("shadow.toml", &policy(BY_COMMAND));
+    let folder = &*folder;
+    let arguments =
+        "--models models --policy policy.toml --log recordings --shadow shadow.toml --json";
+    let mut daemon = daemon(&engine, folder).arguments(arguments).start();
     daemon.wait_for("the upgrade", |status| status["tier"] == "medium");
     for _ in 0..5 {
         assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
@@ -42,11 +27,9 @@ fn a_shadow_is_the_replay_of_the_log_fed_while_it_is_written() {
     daemon.wait_for("the shadow", |status| {
         status["shadow"]["tier"] == "small" && status["shadow"]["differences"] == 1
     });
-    signal("TERM", daemon.child.id());
-    assert_eq!(daemon.wait(), Some(0));
+    daemon.stop();
 
-    let mut said = String::new();
-    stdout.read_to_string(&mut said).unwrap();
+    let said = daemon.printed();
     let report: Value = serde_json::from_str(&said).unwrap_or_else(|e| panic!("{e}: {said}"));
     assert_eq!(report["state"], "ended", "{report:#}");
     let last = &report["last_difference"];

@@ -14,11 +14,10 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tiershift::backend::remote::server::Kind;
+use tiershift_testkit::wait::POLL;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::runtime::Runtime;
-
-use crate::live::daemon::POLL;
 
 /// A stand-in. Dropped, it is gone with its models.
 pub(super) struct StandIn {

@@ -1,9 +1,10 @@
 //! What a log tells of a run, for tests.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 
-use tiershift::log::{LogEnd, LogReader};
+use tiershift::log::{LogEnd, LogReader, runs, segments};
 use tiershift_core::event::{Event, Input, Output};
 use tiershift_core::request::{End, RequestId};
 
@@ -58,4 +59,12 @@ impl Story {
         }
         counts
     }
+}
+
+/// Returns the text of the newest log that a daemon recorded and closed.
+pub(super) fn log_text(recordings: &Path) -> String {
+    let run = runs(recordings).unwrap().pop().unwrap();
+    let unpack = |path: &Path| zstd::decode_all(File::open(path).unwrap()).unwrap();
+    let bytes = segments(&run).unwrap().iter().flat_map(|it| unpack(&it.path)).collect();
+    String::from_utf8(bytes).unwrap()
 }

@@ -1,28 +1,18 @@
 //! What shows the daemon: `/metrics`, `tiershift status`, and the page in a real browser.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+use tiershift_testkit::gguf;
+use tiershift_testkit::server::chat;
 
 use crate::live::browser::Browser;
-use crate::live::daemon::{Daemon, POLICY, chat, engine, signal};
-use crate::live::gguf;
+use crate::live::{engine, serve, site};
 use crate::support::run_in;
-
-fn start(engine: &Path, folder: &Path) -> Daemon {
-    let models = folder.join("models");
-    fs::create_dir(&models).unwrap();
-    gguf::write(&models.join("a.gguf"), gguf::TINY).unwrap();
-    gguf::write(&models.join("b.gguf"), gguf::SMALL).unwrap();
-    fs::write(folder.join("policy.toml"), POLICY).unwrap();
-    Daemon::start(engine, folder)
-}
 
 #[test]
 fn figures_and_status_tell_what_happened() {
     let Some(engine) = engine("figures_and_status_tell_what_happened") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let daemon = start(&engine, folder.path());
+    let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL)]);
+    let daemon = serve(&engine, &folder);
     daemon.wait_for("the upgrade", |status| status["tier"] == "medium");
     for _ in 0..3 {
         assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
@@ -45,14 +35,14 @@ fn figures_and_status_tell_what_happened() {
     assert!((0.0..=1.0).contains(&used), "{used}");
 
     let url = format!("http://127.0.0.1:{}", daemon.port);
-    let told = run_in(folder.path(), &format!("status --url {url}")).exits(0).out;
+    let told = run_in(&folder, &format!("status --url {url}")).exits(0).out;
     for text in ["medium (b)", "the highest tier serves", "3 done", "recording", "memory"] {
         assert!(told.contains(text), "{text} in {told}");
     }
-    let json = run_in(folder.path(), &format!("--json status --url {url}")).exits(0).out;
+    let json = run_in(&folder, &format!("--json status --url {url}")).exits(0).out;
     assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["tier"], "medium");
     drop(daemon);
-    let nobody = run_in(folder.path(), &format!("status --url {url}")).exits(2).err;
+    let nobody = run_in(&folder, &format!("status --url {url}")).exits(2).err;
     assert!(nobody.contains("no daemon answers") && nobody.contains("tiershift serve"), "{nobody}");
 }
 
@@ -89,8 +79,8 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 fn the_page_shows_what_the_daemon_does() {
     let test = "the_page_shows_what_the_daemon_does";
     let (Some(engine), Some(browser)) = (engine(test), Browser::start(test)) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let mut daemon = start(&engine, folder.path());
+    let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL)]);
+    let mut daemon = serve(&engine, &folder);
     daemon.wait_for("the upgrade", |status| status["tier"] == "medium");
     let origin = format!("http://127.0.0.1:{}", daemon.port);
     browser.open(&format!("{origin}/"));
@@ -170,8 +160,7 @@ fn the_page_shows_what_the_daemon_does() {
     assert!(complaints.is_empty(), "{complaints:?}");
 
     // The daemon's end is seen too, and an open page does not keep it from ending.
-    signal("TERM", daemon.child.id());
-    assert_eq!(daemon.wait(), Some(0));
+    daemon.stop();
     browser.wait_for("the end", &text_is("link", "connection lost"));
     assert_eq!(
         browser.run("return getComputedStyle(document.querySelector('main')).opacity"),

@@ -1,0 +1,196 @@
+//! The first line: what the run was made from.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use tiershift_core::catalog::{Catalog, CatalogError, RawCatalog};
+use tiershift_core::machine::Machine;
+use tiershift_core::settings::{RawSettings, Settings, SettingsError};
+use tiershift_core::setup::Setup;
+
+use crate::log::{LogLevel, LogVersion, Segment};
+
+/// The first line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// The format of the lines below.
+    #[serde(rename = "tiershift_log")]
+    pub version: LogVersion,
+    /// What was left out.
+    pub level: LogLevel,
+    /// What people call this run: the scenario's or the trace's name.
+    pub name: String,
+    /// The machine.
+    pub machine: Machine,
+    /// The seed of every random stream.
+    pub seed: u64,
+    /// The files that are read, in order. The last line has their digests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
+    /// The policy's settings, complete.
+    pub settings: RawSettings,
+    /// The ladder.
+    pub catalog: RawCatalog,
+    /// When the run began, or the recording that it replays, where that is known. Read from the system in live runs
+    /// only, so that all others are the same bytes every time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// The place in a log of several segments; absent in the first of them, and in a log of one file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<Segment>,
+    /// Digest of everything above that determines the run; filled in by [`Header::seal`].
+    pub setup_digest: String,
+}
+
+/// A file that a run was made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Name of the file, without its folder: a log tells nothing about the machine that wrote it.
+    pub name: String,
+    /// How it was played, where that was not as it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub played: Option<Played>,
+}
+
+/// How the requests of a file were played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Played {
+    /// Again and again.
+    Repeated,
+    /// With prompts and replies as long as a server counted them.
+    AsCounted,
+}
+
+impl Header {
+    /// Returns the header of a run, sealed.
+    pub fn of(setup: &Setup, level: LogLevel, name: &str, sources: Vec<Source>) -> Self {
+        Self {
+            version: LogVersion::CURRENT,
+            level,
+            name: name.to_owned(),
+            machine: setup.machine.clone(),
+            seed: setup.seed,
+            sources,
+            settings: setup.settings.clone(),
+            catalog: RawCatalog::from(&setup.catalog),
+            started_at: None,
+            segment: None,
+            setup_digest: String::new(),
+        }
+        .seal()
+    }
+
+    /// Returns what the run was set up with.
+    ///
+    /// # Errors
+    /// Where a person edited the log into a catalog that cannot be.
+    pub fn setup(&self) -> Result<Setup, CatalogError> {
+        Ok(Setup {
+            machine: self.machine.clone(),
+            catalog: self.checked_catalog()?,
+            settings: self.settings.clone(),
+            seed: self.seed,
+        })
+    }
+
+    /// Returns the digest of everything that determines the run, but the bytes of its sources: format, settings, machine,
+    /// catalog, seed, and how the sources were played. The names of run and files, the level of the log, the moment of
+    /// the start and the place among segments determine nothing, and are left out.
+    pub fn setup_digest(&self) -> String {
+        let as_written = "plain data with text keys is always JSON";
+        let machine = to_raw_value(&self.machine).expect(as_written);
+        let settings = to_raw_value(&self.settings).expect(as_written);
+        let catalog = to_raw_value(&self.catalog).expect(as_written);
+        digest_of(&Determinants {
+            tiershift_log: self.version,
+            machine: &machine,
+            seed: self.seed,
+            played: played(&self.sources),
+            settings: &settings,
+            catalog: &catalog,
+        })
+    }
+
+    /// Fills in the digest.
+    #[must_use]
+    pub fn seal(mut self) -> Self {
+        self.setup_digest = self.setup_digest();
+        self
+    }
+
+    /// Returns the fingerprint of the run: the digest of everything that determines it, with those of its sources.
+    pub fn fingerprint(&self, sources: &[String]) -> String {
+        digest_of(&(&self.setup_digest, sources))
+    }
+
+    /// Returns the checked settings.
+    ///
+    /// # Errors
+    /// Where a person edited the log into settings that cannot be.
+    pub fn checked_settings(&self) -> Result<Settings, SettingsError> {
+        Settings::new(self.settings.clone(), self.machine.class())
+    }
+
+    /// Returns the checked catalog.
+    ///
+    /// # Errors
+    /// Where a person edited the log into a catalog that cannot be.
+    pub fn checked_catalog(&self) -> Result<Catalog, CatalogError> {
+        Catalog::try_from(self.catalog.clone())
+    }
+}
+
+/// What determines a run, as the first line has it to the letter: a key that a later tiershift adds or drops changes no
+/// digest of a log that is there already. These fields, in this order, as compact JSON.
+#[derive(Serialize)]
+struct Determinants<'a> {
+    tiershift_log: LogVersion,
+    machine: &'a RawValue,
+    seed: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    played: Vec<Played>,
+    settings: &'a RawValue,
+    catalog: &'a RawValue,
+}
+
+/// Reads a first line of this version; `None` where it does not have the digest that it states.
+pub(super) fn read(line: &str) -> Result<Option<Header>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct AsWritten<'a> {
+        #[serde(borrow)]
+        machine: &'a RawValue,
+        #[serde(borrow)]
+        settings: &'a RawValue,
+        #[serde(borrow)]
+        catalog: &'a RawValue,
+    }
+    let header: Header = serde_json::from_str(line)?;
+    let AsWritten { machine, settings, catalog } = serde_json::from_str(line)?;
+    let determinants = Determinants {
+        tiershift_log: header.version,
+        machine,
+        seed: header.seed,
+        played: played(&header.sources),
+        settings,
+        catalog,
+    };
+    let is_sealed = digest_of(&determinants) == header.setup_digest;
+    Ok(is_sealed.then_some(header))
+}
+
+fn played(sources: &[Source]) -> Vec<Played> {
+    sources.iter().filter_map(|source| source.played).collect()
+}
+
+/// Returns a digest as logs and summaries write it.
+pub fn digest_text(digest: blake3::Hash) -> String {
+    digest.to_hex().to_string()
+}
+
+/// Returns the digest of a value's compact JSON.
+pub(super) fn digest_of(value: &impl Serialize) -> String {
+    let json = serde_json::to_vec(value).expect("plain data with text keys is always JSON");
+    digest_text(blake3::hash(&json))
+}

@@ -1,0 +1,55 @@
+//! The last line: how many records there are, what the run was made from, and that every byte is as it was written.
+
+use serde::{Deserialize, Serialize};
+
+use crate::log::{Header, LogVersion, digest_text};
+
+/// The last line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Trailer {
+    pub(super) end: End,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct End {
+    /// Lines between the first and this one.
+    pub(super) records: u64,
+    /// blake3 of the bytes of each source, unpacked, in the header's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) sources: Vec<String>,
+    /// See [`Header::fingerprint`]. Version 1 has it in the first line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fingerprint: Option<String>,
+    /// blake3 of every byte above this line.
+    pub(super) digest: String,
+}
+
+impl Trailer {
+    /// Returns the last line of a log of these records, of which this is the digest.
+    pub(super) fn new(
+        header: &Header,
+        records: u64,
+        sources: &[String],
+        digest: &blake3::Hasher,
+    ) -> Self {
+        let digest = digest_text(digest.finalize());
+        let end = if header.version == LogVersion(1) {
+            End { records, sources: Vec::new(), fingerprint: None, digest }
+        } else {
+            let fingerprint = Some(header.fingerprint(sources));
+            End { records, sources: sources.to_vec(), fingerprint, digest }
+        };
+        Self { end }
+    }
+
+    pub(super) fn to_line(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).expect("plain data with text keys is always JSON");
+        line.push(b'\n');
+        line
+    }
+}
+
+/// How every last line begins, and no record.
+pub(super) const STARTS: &[u8] = b"{\"end\":";

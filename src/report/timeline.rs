@@ -1,0 +1,351 @@
+//! What came of a run, derived in one pass from its events: which rung served when, what the models were doing, why an
+//! upgrade that fits was put off, which changes were decided and how they went, and how many requests ran and waited.
+//!
+//! Plot, CSV, `explain` and `diff` read it; none of them looks at a model's life by itself.
+
+pub(super) mod columns;
+pub(super) mod stretches;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::Serialize;
+use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::decision::{Action, Decision, Reason, Urgency};
+use tiershift_core::event::{Command, EventRef, Input, Observe, Outcome, Output};
+use tiershift_core::model::ModelId;
+use tiershift_core::request::{End, RequestId};
+use tiershift_core::text;
+use tiershift_core::time::{Timestamp, duration_ns};
+
+use crate::report::timeline::columns::{Columns, SpanColumns};
+use crate::report::timeline::stretches::Stretches;
+use crate::summary::Reversals;
+
+/// What came of a run. Its changes are kept whole; everything else takes some megabytes at most, however long the run.
+#[derive(Clone, Debug)]
+pub struct Timeline {
+    pub(super) catalog: Catalog,
+    /// A change that is undone sooner is a reversal.
+    reversal_window: Duration,
+    pub(super) end: Timestamp,
+    pub(super) rung: Columns,
+    /// The rung that serves now.
+    serving: Rung,
+    pub(super) phases: Stretches<Phase>,
+    pub(super) waits: Stretches<Wait>,
+    changes: Vec<Change>,
+    /// Where the last change that is not complete stands in `changes`.
+    pending: Option<usize>,
+    reversals: Reversals,
+    /// Since when a model is loading, draining or unloading.
+    busy: BTreeMap<ModelId, (Phase, Timestamp)>,
+    /// The models that are ready and not about to unload.
+    ready: BTreeSet<ModelId>,
+    /// The wait that the last decision named.
+    waiting: Option<(Wait, Timestamp)>,
+    pub(super) in_flight: Columns,
+    pub(super) queued: Columns,
+    /// Whether a request runs; only those that are open.
+    open: BTreeMap<RequestId, bool>,
+    running: u64,
+    pub(super) latency: SpanColumns,
+}
+
+/// A change that was decided, or that came about without a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// When it was decided or, without a decision, complete.
+    #[serde(rename = "at_ns")]
+    pub at: Timestamp,
+    /// The rung before.
+    pub from: Rung,
+    /// The rung that it leads to.
+    pub to: Rung,
+    /// `None`: no decision stands behind it, as when a model crashed.
+    pub reason: Option<Reason>,
+    /// How fast a downgrade had to be.
+    pub urgency: Option<Urgency>,
+    /// How it came about; `None` when it was given up.
+    pub completed: Option<Completion>,
+    /// Whether it undid the change before it within the reversal window.
+    pub reversal: bool,
+}
+
+impl Change {
+    /// Returns the change in words: `large → small, immediate: memory 14.9 GiB is above 14.4 GiB (took 2s)`.
+    pub fn text(&self, catalog: &Catalog) -> String {
+        let reason = match &self.reason {
+            Some(reason) => text::reason(reason, catalog),
+            None => "without a decision: a crash, a failed load or a fallback".to_owned(),
+        };
+        let urgency = self.urgency.map(|urgency| format!(", {}", text::urgency(urgency)));
+        let end = match self.completed {
+            Some(Completion { took, .. }) => format!("took {}", text::span(took)),
+            None => "given up".to_owned(),
+        };
+        let [from, to] = [self.from, self.to].map(|rung| catalog.tier_name(rung));
+        format!("{from} → {to}{}: {reason} ({end})", urgency.unwrap_or_default())
+    }
+}
+
+/// How a change came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Completion {
+    /// The moment at which the new rung served alone.
+    #[serde(rename = "at_ns")]
+    pub at: Timestamp,
+    /// The rung that served last: a decision that changes a switch under way leads from that switch's goal.
+    pub from: Rung,
+    /// Since the first decision that it carries out.
+    #[serde(rename = "took_ns", with = "duration_ns")]
+    pub took: Duration,
+}
+
+/// What a model is doing that takes time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::report) enum Phase {
+    Loading,
+    Draining,
+    Unloading,
+}
+
+/// Why an upgrade that fits is put off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::report) enum Wait {
+    Window,
+    Backoff,
+    Cooldown,
+}
+
+impl Observe for Timeline {
+    #[inline]
+    fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
+        self.end = self.end.max(now);
+        match event {
+            EventRef::Input(Input::Outcome(outcome)) => self.outcome(now, outcome),
+            EventRef::Input(Input::Adopt { models }) => {
+                self.ready.extend(models.iter().map(|adopted| adopted.model.clone()));
+            }
+            EventRef::Input(_) => {}
+            EventRef::Output(output) => self.output(now, output),
+        }
+    }
+}
+
+impl Timeline {
+    /// Begins at zero with nothing loaded. A change that is undone within `reversal_window` is a reversal.
+    pub fn new(catalog: &Catalog, reversal_window: Duration) -> Self {
+        let mut rung = Columns::default();
+        rung.add(Timestamp::ZERO, 0);
+        Self {
+            catalog: catalog.clone(),
+            reversal_window,
+            end: Timestamp::ZERO,
+            rung,
+            serving: Rung::NONE,
+            phases: Stretches::default(),
+            waits: Stretches::default(),
+            changes: Vec::new(),
+            pending: None,
+            reversals: Reversals::default(),
+            busy: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            waiting: None,
+            in_flight: Columns::default(),
+            queued: Columns::default(),
+            open: BTreeMap::new(),
+            running: 0,
+            latency: SpanColumns::default(),
+        }
+    }
+
+    /// Returns the changes in the order in which they were decided.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Returns the rung that serves after what was observed.
+    pub fn serving(&self) -> Rung {
+        self.serving
+    }
+
+    fn output(&mut self, now: Timestamp, output: &Output) {
+        match output {
+            Output::Decision(decision) => self.decision(now, decision),
+            Output::Command(command) => self.command(now, command),
+            Output::Accepted { request, .. } => {
+                let was = self.open.insert(*request, false);
+                self.running -= u64::from(was == Some(true));
+                self.count_requests(now);
+            }
+            Output::Ended { request, end } => {
+                if let Some(running) = self.open.remove(request) {
+                    self.running -= u64::from(running);
+                    self.count_requests(now);
+                }
+                if let End::Done { latency, .. } = end {
+                    self.latency.add(now, *latency);
+                }
+            }
+            Output::Serving { rung, .. } => {
+                self.serving = *rung;
+                self.rung.add(now, u64::from(rung.0));
+            }
+            Output::Switched { from, to, took, .. } => self.switched(now, *from, *to, *took),
+            Output::Notice(_) => {}
+        }
+    }
+
+    /// Closes what is still open. The run lasted until `end` at least.
+    pub fn finish(&mut self, end: Timestamp) {
+        self.end = self.end.max(end);
+        for (model, (phase, since)) in std::mem::take(&mut self.busy) {
+            self.add_phase(phase, &model, since, self.end);
+        }
+        self.note_wait(self.end, None);
+        if !self.in_flight.is_empty() {
+            self.count_requests(self.end);
+        }
+    }
+
+    fn decision(&mut self, now: Timestamp, decision: &Decision) {
+        let wait = match decision.reason {
+            Reason::Window { .. } => Some(Wait::Window),
+            Reason::Backoff { .. } => Some(Wait::Backoff),
+            Reason::Cooldown { .. } => Some(Wait::Cooldown),
+            _ => None,
+        };
+        self.note_wait(now, wait);
+        let (to, urgency) = match decision.action {
+            Action::Hold => return,
+            Action::Upgrade { to } => (to, None),
+            Action::Downgrade { to, urgency } => (to, Some(urgency)),
+        };
+        self.changes.push(Change {
+            at: now,
+            from: decision.rung,
+            to,
+            reason: Some(decision.reason),
+            urgency,
+            completed: None,
+            reversal: false,
+        });
+        self.pending = self.changes.len().checked_sub(1);
+        // The model that served drains from now until it is told to unload.
+        self.drain(now, decision.rung);
+    }
+
+    /// Whatever is ready on this rung has begun to drain.
+    fn drain(&mut self, now: Timestamp, rung: Rung) {
+        for model in self.ready.iter().filter(|model| self.catalog.rung_of(model) == Some(rung)) {
+            self.busy.entry(model.clone()).or_insert((Phase::Draining, now));
+        }
+    }
+
+    fn note_wait(&mut self, now: Timestamp, wait: Option<Wait>) {
+        if self.waiting.map(|(wait, _)| wait) != wait {
+            if let Some((wait, since)) = self.waiting.take() {
+                self.waits.add(wait, Rung::NONE, since, now);
+            }
+            self.waiting = wait.map(|wait| (wait, now));
+        }
+    }
+
+    fn switched(&mut self, now: Timestamp, from: Rung, to: Rung, took: Duration) {
+        // What serves does not drain, whatever was planned for it.
+        let catalog = &self.catalog;
+        self.busy.retain(|model, (phase, _)| {
+            *phase != Phase::Draining || catalog.rung_of(model) != Some(to)
+        });
+        let decided = self.pending.take();
+        if from == to {
+            return;
+        }
+        let reversal = self.reversals.note(now, from, to, self.reversal_window);
+        let completed = Some(Completion { at: now, from, took });
+        match decided.and_then(|place| self.changes.get_mut(place)) {
+            Some(change) if change.to == to => {
+                change.completed = completed;
+                change.reversal = reversal;
+            }
+            Some(_) | None => self.changes.push(Change {
+                at: now,
+                from,
+                to,
+                reason: None,
+                urgency: None,
+                completed,
+                reversal,
+            }),
+        }
+    }
+
+    fn command(&mut self, now: Timestamp, command: &Command) {
+        match command {
+            Command::Load { model, .. } => {
+                // A model that still serves while the next one loads begins to drain when that is ready.
+                self.busy.retain(|_, (phase, _)| *phase != Phase::Draining);
+                self.enter(now, model, Some(Phase::Loading));
+            }
+            Command::Unload { model } => {
+                self.ready.remove(model);
+                self.enter(now, model, Some(Phase::Unloading));
+            }
+            Command::Start { request, .. } => {
+                let was = self.open.insert(*request, true);
+                self.running += u64::from(was != Some(true));
+                self.count_requests(now);
+            }
+            Command::Cancel { .. } => {}
+        }
+    }
+
+    fn outcome(&mut self, now: Timestamp, outcome: &Outcome) {
+        match outcome {
+            Outcome::Loaded { model } => {
+                self.enter(now, model, None);
+                let leaving = self.pending.and_then(|place| self.changes.get(place));
+                if let Some(from) = leaving.map(|change| change.from) {
+                    self.drain(now, from);
+                }
+                self.ready.insert(model.clone());
+            }
+            Outcome::LoadFailed { model, .. }
+            | Outcome::Unloaded { model }
+            | Outcome::Crashed { model, .. } => {
+                self.ready.remove(model);
+                self.enter(now, model, None);
+            }
+            Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => {}
+        }
+    }
+
+    fn enter(&mut self, now: Timestamp, model: &ModelId, phase: Option<Phase>) {
+        let before = match phase {
+            Some(phase) => self.busy.insert(model.clone(), (phase, now)),
+            None => self.busy.remove(model),
+        };
+        if let Some((phase, since)) = before {
+            self.add_phase(phase, model, since, now);
+        }
+    }
+
+    fn add_phase(&mut self, phase: Phase, model: &ModelId, since: Timestamp, until: Timestamp) {
+        if let Some(rung) = self.catalog.rung_of(model) {
+            self.phases.add(phase, rung, since, until);
+        }
+    }
+
+    fn count_requests(&mut self, now: Timestamp) {
+        if self.in_flight.is_empty() {
+            self.in_flight.step(Timestamp::ZERO, 0);
+            self.queued.step(Timestamp::ZERO, 0);
+        }
+        self.in_flight.step(now, self.running * REQUEST);
+        self.queued.step(now, (self.open.len() as u64 - self.running) * REQUEST);
+    }
+}
+
+/// Requests are counted in thousandths, so that their mean is not rounded to whole ones.
+pub(super) const REQUEST: u64 = 1000;

@@ -1,0 +1,120 @@
+//! What is done with hostile bytes: the fuzz targets (`fuzz/`) run it on what they invent, `tests/it/fuzz.rs` on what they
+//! found.
+//!
+//! Nothing may panic, hang or take memory without bound. What is read must also make sense: moments in order, and the
+//! same again when it is written and read.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use tiershift::log::LogReader;
+use tiershift::scenario;
+use tiershift::study::verify::verify;
+use tiershift::trace::{
+    Mapping, NativeWriter, ReadOptions, RequestReader, RequestWriter, ResourceReader,
+};
+use tiershift_core::sample::Sample;
+use tiershift_core::time::Timestamp;
+
+/// A target: its name, which is its folder of findings, and what it does.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    ("resource_trace", resource_trace),
+    ("request_trace", request_trace),
+    ("event_log", event_log),
+    ("documents", documents),
+    #[cfg(feature = "serve")]
+    ("server_answers", server_answers),
+];
+
+/// Reads a resource trace of any format, writes it as a native one and reads that.
+pub fn resource_trace(bytes: &[u8]) {
+    let options = ReadOptions::default();
+    let Ok(mut reader) = ResourceReader::from_reader(Cursor::new(bytes.to_vec()), "fuzz", &options)
+    else {
+        return;
+    };
+    let mut read: Vec<(Timestamp, Sample)> = Vec::new();
+    while let Ok(Some((at, sample))) = reader.next() {
+        assert!(read.last().is_none_or(|(before, _)| *before < at), "moments are in order");
+        read.push((at, sample));
+    }
+    if read.is_empty() {
+        return;
+    }
+    let mut written =
+        NativeWriter::new(Vec::new(), reader.machine(), &[]).expect("memory takes all");
+    for (at, sample) in &read {
+        written.write(*at, sample).expect("memory takes all");
+    }
+    let written = Cursor::new(written.into_inner());
+    let mut again = ResourceReader::from_reader(written, "again", &options).expect("what we write");
+    for (at, sample) in &read {
+        let (at_again, sample_again) = again.next().expect("what we write").expect("every row");
+        assert_eq!((at_again, &sample_again), (*at, sample));
+    }
+}
+
+/// Reads a request trace of any format, writes it as a native one and reads that.
+pub fn request_trace(bytes: &[u8]) {
+    let options = ReadOptions::default();
+    let Ok(mut reader) = RequestReader::from_reader(Cursor::new(bytes.to_vec()), "fuzz", &options)
+    else {
+        return;
+    };
+    let mut written = RequestWriter::new(Vec::new(), &[]).expect("memory takes all");
+    let mut read = Vec::new();
+    while let Ok(Some((at, request))) = reader.next() {
+        assert!(read.last().is_none_or(|(before, _)| *before <= at), "moments are in order");
+        written.write(at, &request).expect("memory takes all");
+        read.push((at, request));
+    }
+    if read.is_empty() {
+        return;
+    }
+    let written = Cursor::new(written.into_inner());
+    let mut again = RequestReader::from_reader(written, "again", &options).expect("what we write");
+    for (at, request) in &read {
+        let (at_again, request_again) = again.next().expect("what we write").expect("every row");
+        assert_eq!((at_again, request_again.prompt_tokens), (*at, request.prompt_tokens));
+        assert_eq!(request_again.output_tokens, request.output_tokens);
+    }
+}
+
+/// Reads an event log, and gives its inputs to a controller as `verify` does.
+pub fn event_log(bytes: &[u8]) {
+    let open = || LogReader::new("fuzz", Cursor::new(bytes.to_vec()));
+    let Ok(reader) = open() else { return };
+    let mut seq = 0;
+    for record in reader.take_while(Result::is_ok).flatten() {
+        assert!(seq == 0 || record.seq == seq, "records are in order");
+        seq = record.seq + 1;
+    }
+    if let Ok(reader) = open() {
+        // A log of anybody's making may differ from what the controller says; it may not break it.
+        let _ = verify(reader);
+    }
+}
+
+/// Reads what people write: scenarios, catalogs, policies and mappings.
+pub fn documents(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let _ = scenario::parse(text, "fuzz", Path::new("nowhere"));
+    let _ = scenario::parse_catalog(text, "fuzz");
+    let _ = scenario::parse_settings(text, "fuzz");
+    let _ = Mapping::parse("fuzz", text);
+}
+
+/// Reads what model servers answer, each kind of server's: a list of models, a zero byte, and what is loaded.
+#[cfg(feature = "serve")]
+pub fn server_answers(bytes: &[u8]) {
+    use tiershift::backend::remote::server::Kind;
+
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (list, loaded) = text.split_once('\0').unwrap_or((text, text));
+    for kind in [Kind::Router, Kind::Ollama, Kind::LmStudio, Kind::LlamaSwap, Kind::Plain] {
+        let _ = kind.entries(list, loaded);
+    }
+}

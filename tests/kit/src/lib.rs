@@ -1,0 +1,25 @@
+//! The test kit: what the tests of the live side and the people who measure it share.
+//!
+//! [`site::Site`] is a folder to serve from, with [models](gguf) of random weights; [`daemon::Daemon`] is the daemon as a
+//! process in it, [`engine::Engine`] the real llama-server behind it, [`server::Server`] the client's view of either.
+//! The programs beside it (`cargo run -p tiershift-testkit --bin NAME`) are thin: their work is here, so that tests run
+//! what people run.
+//!
+//! # Panics
+//! Whatever goes wrong: a test has failed then, and a measurement is void.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test is a test too")]
+
+pub mod daemon;
+pub mod engine;
+pub mod fidelity;
+pub mod fuzz;
+pub mod gguf;
+pub mod hog;
+pub mod player;
+pub mod policy;
+pub mod process;
+pub mod server;
+pub mod site;
+pub mod skip;
+pub mod wait;
