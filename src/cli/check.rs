@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use tiershift_core::policy::Registry;
 
 use crate::cli::{Verdict, common};
 use crate::files::whole_file::WholeFile;
@@ -33,10 +34,10 @@ pub(super) struct Arguments {
     jobs: Option<u16>,
 }
 
-pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let files = suite::scenario_files(&arguments.paths)?;
     let check = |path: &PathBuf| {
-        match suite::check(path, arguments.bless) {
+        match suite::check(path, arguments.bless, policies) {
             Ok(checked) => checked,
             // One broken file does not keep the others from being checked.
             Err(error) => Checked {

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use anstream::eprintln;
 use anyhow::{Context, Result};
 use clap::Args;
+use tiershift_core::policy::Registry;
 use tiershift_core::text;
 
+use crate::cli::policy::PolicyChoice;
 use crate::cli::token::{self, TokenArguments};
 use crate::cli::{Verdict, common};
 use crate::inventory::folder::Folder;
@@ -74,22 +76,29 @@ pub(super) struct Arguments {
     shadow: Option<String>,
 }
 
-pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     if arguments.example_config {
         common::print(RawConfig::EXAMPLE)?;
         return Ok(Verdict::Done);
     }
     let notify: Notify = Arc::new(move |told| tell(&told, json));
-    let running = config(arguments)?;
-    let again = arguments.clone();
-    let read = Arc::new(move || config(&again).map_err(|error| format!("{error:#}")));
-    let plan = plan(running.clone())?;
+    let running = config(arguments, policies)?;
+    let plan = plan(running.clone(), policies)?;
+    let (again, policies, shadow) = (arguments.clone(), policies.clone(), running.shadow.clone());
+    let read = Arc::new(move || {
+        let mut config = config(&again, &policies).map_err(|error| format!("{error:#}"))?;
+        if again.shadow.is_some() {
+            // What an option names stays as it was, whatever it was made from.
+            config.shadow.clone_from(&shadow);
+        }
+        Ok(config)
+    });
     serve::serve(plan, Reload { running, read }, &notify)?;
     Ok(Verdict::Done)
 }
 
 /// Returns what a config comes to.
-fn plan(config: RawConfig) -> Result<Plan> {
+fn plan(config: RawConfig, policies: &Registry) -> Result<Plan> {
     let RawListen { host, port, token_file, token_env, allowed_hosts } = config.listen;
     let token = token::read(token_file.as_deref(), token_env.as_deref())?;
     let token = token.map(|text| Token::new(&text)).transpose()?;
@@ -116,19 +125,20 @@ fn plan(config: RawConfig) -> Result<Plan> {
         source,
         catalog,
         settings: config.policy,
+        policies: policies.clone(),
         log: config.log.plan(),
         shadow: config.shadow,
     })
 }
 
 /// Returns the config, in which the options stand where there are any.
-fn config(arguments: &Arguments) -> Result<RawConfig> {
+fn config(arguments: &Arguments, policies: &Registry) -> Result<RawConfig> {
     let mut config = match &arguments.config {
-        Some(path) => RawConfig::read(path, SystemProbe::new().machine().class())?,
+        Some(path) => RawConfig::read(path, SystemProbe::new().machine().class(), policies)?,
         None => RawConfig::default(),
     };
     if let Some(policy) = &arguments.policy {
-        config.policy = common::settings(Some(policy))?;
+        PolicyChoice::read(policy, policies)?.apply(&mut config.policy);
     }
     set(&mut config.listen.host, arguments.host);
     set(&mut config.listen.port, arguments.port);
@@ -145,7 +155,10 @@ fn config(arguments: &Arguments) -> Result<RawConfig> {
     config.models.folder = arguments.models.clone().or(config.models.folder);
     config.models.catalog = arguments.catalog.clone().or(config.models.catalog);
     if let Some(shadow) = &arguments.shadow {
-        config.shadow = Some(common::settings(Some(shadow))?);
+        // As `replay LOG --policy` of this run's log has it.
+        let mut settings = config.policy.clone();
+        PolicyChoice::read(shadow, policies)?.apply(&mut settings);
+        config.shadow = Some(settings);
     }
     config.log.folder = arguments.log.clone().or(config.log.folder);
     Ok(config)
