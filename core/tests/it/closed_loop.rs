@@ -10,9 +10,11 @@ use tiershift_core::event::{Command, Input, Outcome, Output};
 use tiershift_core::machine::Machine;
 use tiershift_core::request::Request;
 use tiershift_core::sample::{GpuSample, Sample, Space};
-use tiershift_core::settings::{RawSettings, Settings};
+use tiershift_core::settings::RawSettings;
 use tiershift_core::time::{Timestamp, earliest};
 use tiershift_core::units::Bytes;
+
+use crate::rig::controller_for;
 
 /// What happens to a controller in a run.
 #[derive(Clone, Debug)]
@@ -40,12 +42,11 @@ impl Run {
     /// Returns everything that the controller answers.
     pub(crate) fn play(&self) -> Played {
         let catalog = Catalog::try_from(self.catalog.clone()).unwrap();
-        let settings = Settings::new(self.settings.clone(), self.machine.class()).unwrap();
-        let controller = Controller::new(&settings, &catalog, Detail::Full).unwrap();
+        let (class, settings) = (self.machine.class(), self.settings.clone());
         let mut bench = Bench {
             run: self,
             now: Timestamp::ZERO,
-            controller,
+            controller: controller_for(class, settings, &catalog, Detail::Full),
             catalog,
             loaded: BTreeMap::new(),
             coming: BTreeMap::new(),
