@@ -37,7 +37,7 @@ pub(super) struct ShadowPlan {
     pub(super) policies: Registry,
 }
 
-/// Hears how the two compare, from any thread.
+/// Called with how the two compare, from any thread.
 pub(super) type NotifyShadow = Arc<dyn Fn(ShadowReport) + Send + Sync>;
 
 /// The controller's end of the shadow.
@@ -63,7 +63,7 @@ impl Shadow {
         Self { to: None, ended: mpsc::channel().1 }
     }
 
-    /// Lets it finish what has begun, and hears the last of it.
+    /// Lets it finish what has begun, and waits for its last report.
     pub(super) fn close(mut self) {
         if let Some(to) = self.to.take() {
             // The last word: what ends without it fell behind.
@@ -79,7 +79,7 @@ impl Observe for Shadow {
         let Some(to) = &self.to else { return };
         let event = match event {
             EventRef::Input(Input::Timeout) => return,
-            // Nobody looks at the gates here.
+            // The gates are not needed here.
             EventRef::Output(Output::Decision(decision)) => {
                 Event::Output(Output::Decision(Decision {
                     gates: Vec::new(),
@@ -91,7 +91,7 @@ impl Observe for Shadow {
         };
         match to.try_send((at, event)) {
             Ok(()) => {}
-            // Hung up in the middle, the run ends where it is: its state tells that the last word is missing.
+            // Hung up in the middle, the run ends where it is: its state says that the end is missing.
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.to = None,
         }
     }
@@ -164,7 +164,7 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
     notify(compared.report());
 }
 
-/// What `replay` takes where it is not told otherwise.
+/// The default of `replay`.
 const REPLAYS_SEED: u64 = 1;
 
 /// Chosen: a minute of a busy daemon, and some tens of megabytes.

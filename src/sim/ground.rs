@@ -173,6 +173,7 @@ mod tests {
 
     use tiershift_core::controller::Detail;
     use tiershift_core::machine::Machine;
+    use tiershift_core::policy::Registry;
     use tiershift_core::setup::Setup;
     use tiershift_core::units::Bytes;
 
@@ -190,7 +191,8 @@ mod tests {
         let machine = Machine { memory: Bytes::from_gib(16), cpus: 8, ..Machine::default() };
         let ground = Ground::recorded(samples.into_iter());
         let situation = Situation::of_recording(Setup::of_machine(machine), ground);
-        let error = simulate(situation, Detail::Silent, &mut []).unwrap_err();
+        let error =
+            simulate(situation, &Registry::built_in(), Detail::Silent, &mut []).unwrap_err();
         assert_eq!(error.to_string(), "a.csv:3: cannot be read from here on");
         assert_eq!(error.source().unwrap().to_string(), "the disk is gone");
     }
