@@ -306,6 +306,23 @@ impl Options {
 }
 
 /// Checked settings, complete: every line is resolved for the machine's machine class.
+///
+/// # Examples
+/// ```
+/// use tiershift_core::machine::MachineClass;
+/// use tiershift_core::settings::{RawSettings, Settings};
+/// use tiershift_core::units::{Bytes, Percent};
+///
+/// let file: RawSettings = toml::from_str("upgrade-line = \"70%\"\nfree-floor = \"4GiB\"")?;
+/// let settings = Settings::new(file, MachineClass::HighEnd)?;
+/// assert_eq!(settings.upgrade_line(), Percent::new(70));
+/// // Where a file says nothing, the class of the machine does.
+/// assert_eq!(settings.preventive_line(), Percent::new(90));
+///
+/// let wrong: RawSettings = toml::from_str("upgrade-line = \"95%\"")?;
+/// assert!(Settings::new(wrong, MachineClass::HighEnd).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     raw: RawSettings,
