@@ -1,5 +1,5 @@
-//! A machine of which nothing surprises: memory is free as soon as a model has gone, and every load, unload and reply
-//! takes as long as it says. What comes out of it is the controller's doing alone.
+//! A machine without surprises: memory is free as soon as a model has gone, and every load, unload and reply takes as
+//! long as the test says. What comes of a run is the controller's doing alone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(crate) struct Run {
     pub(crate) machine: Machine,
     pub(crate) catalog: RawCatalog,
     pub(crate) settings: RawSettings,
-    /// What others use: for so many samples, so much of memory, and of each GPU's.
+    /// What others use, one level after another: for how many samples, of memory, and of each GPU's memory.
     pub(crate) others: Vec<(u32, Bytes, Vec<Bytes>)>,
     /// When a request comes, and how long it is served.
     pub(crate) requests: Vec<(Timestamp, Duration)>,
@@ -30,13 +30,13 @@ pub(crate) struct Run {
 
 /// What came of a run.
 pub(crate) struct Played {
-    pub(crate) told: Vec<Told>,
+    pub(crate) answers: Vec<Answer>,
     /// Whether samples were taken on behalf of a switch that waited for memory.
     pub(crate) has_polled: bool,
 }
 
 /// An output and when it came.
-pub(crate) type Told = (Timestamp, Output);
+pub(crate) type Answer = (Timestamp, Output);
 
 impl Run {
     /// Returns everything that the controller answers.
@@ -51,7 +51,7 @@ impl Run {
             loaded: BTreeMap::new(),
             coming: BTreeMap::new(),
             seq: 0,
-            played: Played { told: Vec::new(), has_polled: false },
+            played: Played { answers: Vec::new(), has_polled: false },
         };
         bench.play();
         bench.played
@@ -152,7 +152,7 @@ impl Bench<'_> {
             if let Output::Command(command) = &output {
                 self.obey(command);
             }
-            self.played.told.push((self.now, output));
+            self.played.answers.push((self.now, output));
         }
     }
 

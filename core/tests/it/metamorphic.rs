@@ -1,5 +1,5 @@
-//! Two runs that differ in one thing, and what must then be the same: the length of a second, the order of the GPUs,
-//! more memory.
+//! Pairs of runs that differ in one thing (the length of a second, the order of the GPUs, the memory), and what must hold
+//! between them.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use tiershift_core::machine::Machine;
 use tiershift_core::time::{SpanText, Timestamp};
 use tiershift_core::units::Bytes;
 
-use crate::closed_loop::{Played, Run, Told};
+use crate::closed_loop::{Answer, Played, Run};
 
 #[test]
 fn spans_and_settings_twice_as_long_give_the_same_decisions_at_twice_the_time() {
     let (compared, switched) = (Cell::new(0), Cell::new(0));
-    check_all(10, &invented(2), |invented| {
+    let runs = check_all(10, &invented(2), |invented| {
         let run = invented.run();
         let slow = Run {
             settings: stretched(&run.settings),
@@ -28,50 +28,56 @@ fn spans_and_settings_twice_as_long_give_the_same_decisions_at_twice_the_time() 
             requests: run.requests.iter().map(|&(at, span)| (twice(at), 2 * span)).collect(),
             ..run.clone()
         };
-        let Played { told, has_polled } = run.play();
+        let Played { answers, has_polled } = run.play();
         // How often memory is looked for that others took during a switch is not a setting.
         if has_polled {
             return Ok(());
         }
         compared.set(compared.get() + 1);
-        switched.set(switched.get() + switches(&told));
+        switched.set(switched.get() + switches(&answers));
         let want: Vec<Value> =
-            told.into_iter().map(|(at, output)| line(twice(at), &stretched(&output))).collect();
-        let got = slow.play().told;
+            answers.into_iter().map(|(at, output)| line(twice(at), &stretched(&output))).collect();
+        let got = slow.play().answers;
         let got: Vec<Value> = got.into_iter().map(|(at, output)| line(at, &output)).collect();
         same(&want, &got)
     });
-    let counts = (compared.get(), switched.get());
-    assert!(counts.0 > 50 && counts.1 > 100, "runs compared, and switches in them: {counts:?}");
+    let (compared, switched) = (compared.get(), switched.get());
+    assert!(
+        2 * compared > runs && switched > runs,
+        "{compared} of {runs} runs, {switched} switches"
+    );
 }
 
 #[test]
-fn other_numbers_for_the_gpus_give_other_numbers_in_the_commands_and_change_nothing_else() {
+fn the_order_of_the_gpus_changes_their_numbers_in_the_answers_and_nothing_else() {
     let placed = Cell::new([0; 3]);
-    check_all(11, &(invented(3), Just([0_u8, 1, 2]).prop_shuffle()), |(invented, order)| {
-        let run = invented.run();
-        let mut other = run.clone();
-        other.machine.gpus = permuted(&run.machine.gpus, order);
-        for ((.., vram), (.., was)) in other.others.iter_mut().zip(&run.others) {
-            *vram = permuted(was, order);
-        }
-        let told = run.play().told;
-        for (_, output) in &told {
-            if let Output::Command(Command::Load { gpu: Some(gpu), .. }) = output {
-                let mut counts = placed.get();
-                counts[usize::from(*gpu)] += 1;
-                placed.set(counts);
+    let runs =
+        check_all(11, &(invented(3), Just([0_u8, 1, 2]).prop_shuffle()), |(invented, order)| {
+            let run = invented.run();
+            let mut other = run.clone();
+            other.machine.gpus = permuted(&run.machine.gpus, order);
+            for ((.., vram), (.., was)) in other.others.iter_mut().zip(&run.others) {
+                *vram = permuted(was, order);
             }
-        }
-        let mut want: Vec<Value> = told.iter().map(|(at, output)| line(*at, output)).collect();
-        for line in &mut want {
-            renumber(line, order);
-        }
-        let got: Vec<Value> =
-            other.play().told.into_iter().map(|(at, output)| line(at, &output)).collect();
-        same(&want, &got)
-    });
-    assert!(placed.get().iter().all(|&loads| loads > 10), "loads on each GPU: {:?}", placed.get());
+            let answers = run.play().answers;
+            for (_, output) in &answers {
+                if let Output::Command(Command::Load { gpu: Some(gpu), .. }) = output {
+                    let mut counts = placed.get();
+                    counts[usize::from(*gpu)] += 1;
+                    placed.set(counts);
+                }
+            }
+            let mut want: Vec<Value> =
+                answers.iter().map(|(at, output)| line(*at, output)).collect();
+            for line in &mut want {
+                renumber(line, order);
+            }
+            let got: Vec<Value> =
+                other.play().answers.into_iter().map(|(at, output)| line(at, &output)).collect();
+            same(&want, &got)
+        });
+    let placed = placed.get();
+    assert!(placed.iter().all(|loads| 10 * loads > runs), "{placed:?} loads in {runs} runs");
 }
 
 /// Changes every number of a GPU, wherever it stands, to the place that the GPU has in `order`.
@@ -96,8 +102,9 @@ fn permuted<T: Clone>(things: &[T], order: &[u8; 3]) -> Vec<T> {
     order.iter().map(|&was| things[usize::from(was)].clone()).collect()
 }
 
-/// Returns the quality that a run served without requests, and with so many GiB more, and the seconds in which the
-/// latter had nothing to serve with.
+/// Returns the quality that a run serves, and what it serves with so many GiB more, each as [`quality`] has it; then the
+/// seconds for which the latter has no model ready. Without requests: larger models are slower, and a latency limit may
+/// ask for a smaller one.
 fn with_more_memory(run: &Run, gib: u64) -> (f64, f64, f64) {
     let less = Run { requests: Vec::new(), ..run.clone() };
     let mut more = less.clone();
@@ -109,38 +116,34 @@ fn with_more_memory(run: &Run, gib: u64) -> (f64, f64, f64) {
 #[test]
 fn beside_others_whose_use_never_changes_more_memory_never_lowers_quality() {
     let raised = Cell::new(0);
-    check_all(13, &(invented(0), 1_u64..16), |(invented, gib)| {
+    let runs = check_all(13, &(invented(0), 1_u64..16), |(invented, gib)| {
         let mut run = invented.run();
         run.others.truncate(1);
         run.others[0].0 = 1800;
         let (less, more, none) = with_more_memory(&run, *gib);
-        raised.set(raised.get() + i32::from(more > less));
+        raised.set(raised.get() + usize::from(more > less));
         // A larger model takes longer to come, and what goes up in two steps has nothing between them.
         if more + none < less { Err(format!("{more} s of quality, before {less}")) } else { Ok(()) }
     });
-    assert!(raised.get() > 25, "more memory raised the quality of {} runs only", raised.get());
+    assert!(4 * raised.get() > runs, "raised in only {} of {runs} runs", raised.get());
 }
 
 #[test]
 fn beside_any_others_more_memory_hardly_ever_lowers_quality() {
-    // It can: who has the room takes a small model at once, and must then wait for the cooldown when others go, while
-    // who had no room for any loads a large one right away.
-    let (runs, raised, lowered) = (Cell::new(0), Cell::new(0), Cell::new(0));
-    let count = |counter: &Cell<u32>, is_one: bool| counter.set(counter.get() + u32::from(is_one));
-    check_all(12, &(invented(0), 1_u64..16), |(invented, gib)| {
+    // It can: a machine with room for a small model loads it at once, and must wait for the cooldown when others go;
+    // one without room for any model loads a large one right then.
+    let (raised, lowered) = (Cell::new(0), Cell::new(0));
+    let runs = check_all(12, &(invented(0), 1_u64..16), |(invented, gib)| {
         let (less, more, none) = with_more_memory(&invented.run(), *gib);
-        count(&runs, true);
-        count(&raised, more > less);
-        count(&lowered, more + none < less);
+        raised.set(raised.get() + usize::from(more > less));
+        lowered.set(lowered.get() + usize::from(more + none < less));
         Ok(())
     });
-    let counts = [runs, raised, lowered].map(|counter| counter.get());
-    let [runs, raised, lowered] = counts;
-    assert!(lowered * 100 <= runs && raised * 2 >= runs, "runs, raised, lowered: {counts:?}");
+    let (raised, lowered) = (raised.get(), lowered.get());
+    assert!(100 * lowered <= runs && 2 * raised > runs, "{raised} up, {lowered} down of {runs}");
 }
 
-/// Returns the seconds that were served, each times the share of the best quality, and those with nothing to serve
-/// with.
+/// Returns the seconds with a model ready, each weighted with its quality, and the seconds without.
 fn quality(run: &Run) -> (f64, f64) {
     let catalog = Catalog::try_from(run.catalog.clone()).unwrap();
     let (mut served, mut none) = (0.0, 0.0);
@@ -153,7 +156,7 @@ fn quality(run: &Run) -> (f64, f64) {
         }
         since = (until, rung);
     };
-    for (at, output) in run.play().told {
+    for (at, output) in run.play().answers {
         if let Output::Serving { rung, .. } = output {
             pass(at, rung);
         }
@@ -162,15 +165,15 @@ fn quality(run: &Run) -> (f64, f64) {
     (served, none)
 }
 
-fn switches(told: &[Told]) -> usize {
-    told.iter().filter(|(_, output)| matches!(output, Output::Switched { .. })).count()
+fn switches(answers: &[Answer]) -> usize {
+    answers.iter().filter(|(_, output)| matches!(output, Output::Switched { .. })).count()
 }
 
 fn twice(at: Timestamp) -> Timestamp {
     Timestamp::from_nanos(2 * at.as_nanos())
 }
 
-/// Returns the same with every span twice as long and every speed half as high, whatever fields it has.
+/// Returns a copy in which every span is twice as long and every speed half as high, whatever fields it has.
 fn stretched<T: serde::Serialize + serde::de::DeserializeOwned>(thing: &T) -> T {
     let mut value = serde_json::to_value(thing).unwrap();
     stretch("", &mut value);
@@ -197,7 +200,7 @@ fn stretch(key: &str, value: &mut Value) {
     }
 }
 
-/// Returns an output as the log has it, without when to come back, of which a second is the least.
+/// Returns an output as the log has it. When to try again is left out: it is at least a second, on any clock.
 fn line(at: Timestamp, output: &Output) -> Value {
     let mut line = json!({ "at_ns": at, "output": output });
     if let Some(end) = line.pointer_mut("/output/ended/end/rejected").and_then(Value::as_object_mut)
@@ -207,7 +210,7 @@ fn line(at: Timestamp, output: &Output) -> Value {
     line
 }
 
-/// Compares stories. Spans may differ by what is rounded off a nanosecond.
+/// Compares two lists of answers. Spans may differ by a rounded nanosecond.
 fn same(want: &[Value], got: &[Value]) -> Result<(), String> {
     let differs = want.iter().zip(got).find(|(want, got)| !is_close("", want, got));
     match differs {
@@ -236,7 +239,7 @@ fn is_close(key: &str, want: &Value, got: &Value) -> bool {
     }
 }
 
-/// A run in few numbers, which a failing property prints.
+/// A run in few numbers, which are what a failing property prints.
 #[derive(Clone, Debug)]
 struct Invented {
     memory_gib: u64,
@@ -250,8 +253,8 @@ struct Invented {
     requests: Vec<(u64, u64)>,
 }
 
-/// What a model takes more than the one before it, in fifths of a GiB of memory and tenths of one of video memory, and
-/// how long it loads [s] and unloads [ms].
+/// By how much a model is larger than the one before it, in memory [GiB / 5] and video memory [GiB / 10], and how long it
+/// takes to load [s] and to unload [ms].
 type ModelStep = (u64, u64, u64, u64);
 
 /// Returns runs of two to four models on a machine with so many GPUs.
@@ -331,14 +334,14 @@ fn catalog(steps: &[ModelStep], has_gpus: bool) -> RawCatalog {
     toml::from_str(&models.collect::<String>()).unwrap()
 }
 
-/// Tries a property on whatever a strategy makes, and prints the smallest that fails. Each property has a stream of its
-/// own; `TIERSHIFT_PROPERTY_SEED` looks elsewhere.
+/// Tries a property on runs of a strategy, prints the smallest that fails, and returns how many were tried. Each property
+/// has a stream of its own; `TIERSHIFT_PROPERTY_SEED` tries others.
 #[track_caller]
 fn check_all<S: Strategy>(
     stream: u8,
     strategy: &S,
     property: impl Fn(&S::Value) -> Result<(), String>,
-) {
+) -> usize {
     let mut seed = [stream; 32];
     if let Ok(other) = std::env::var("TIERSHIFT_PROPERTY_SEED") {
         let other: u64 = other.parse().expect("TIERSHIFT_PROPERTY_SEED is a number");
@@ -352,11 +355,15 @@ fn check_all<S: Strategy>(
         ..Config::default()
     };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-    let outcome = TestRunner::new_with_rng(config, rng)
-        .run(strategy, |value| property(&value).map_err(TestCaseError::fail));
+    let tried = Cell::new(0);
+    let outcome = TestRunner::new_with_rng(config, rng).run(strategy, |value| {
+        tried.set(tried.get() + 1);
+        property(&value).map_err(TestCaseError::fail)
+    });
     if let Err(error) = outcome {
         panic!("{error}");
     }
+    tried.get()
 }
 
 /// Runs for each property.
