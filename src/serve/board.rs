@@ -172,7 +172,8 @@ impl Observe for Board {
                 | Input::Cancel { .. }
                 | Input::Timeout
                 | Input::Adopt { .. }
-                | Input::Switch { .. },
+                | Input::Switch { .. }
+                | Input::Advice(_),
             ) => {}
             EventRef::Output(output) => self.see_output(now, output),
         }
@@ -303,7 +304,7 @@ impl Board {
             resource,
             used: Percent::of(space.used(), space.total),
             own: Percent::of(space.own, space.total),
-            upgrade_line: self.settings.upgrade_line(),
+            upgrade_line: self.settings.upgrade_line,
             degrade_line: Percent::of(self.settings.degrade_limit(space.total), space.total),
             used_bytes: Some(space.used()),
             total_bytes: Some(space.total),
@@ -312,11 +313,12 @@ impl Board {
     }
 
     fn line_of_rate(&self, resource: Resource, name: String, rate: Rate) -> Line {
-        let raw = self.settings.raw();
         let (upgrade_line, degrade_line) = match resource {
-            Resource::Pressure => (raw.pressure_upgrade_line.0, raw.pressure_degrade_line.0),
+            Resource::Pressure => {
+                (self.settings.pressure_upgrade_line, self.settings.pressure_degrade_line)
+            }
             Resource::Memory | Resource::Vram | Resource::Cpu | Resource::Gpu => {
-                (self.settings.upgrade_line(), raw.degrade_line.0)
+                (self.settings.upgrade_line, self.settings.degrade_line)
             }
         };
         Line {
@@ -377,6 +379,7 @@ impl Board {
                 self.figures.upgrades += u64::from(to > from);
                 self.figures.downgrades += u64::from(to < from);
             }
+            Output::Consult(_) => {}
             Output::Notice(notice) => {
                 self.notice = Some(*notice);
                 self.history.note(now, "notice", text::notice(notice, &self.catalog));

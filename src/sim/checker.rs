@@ -143,7 +143,7 @@ impl Checker {
                 }
             }
             Input::Request(request) => {
-                let patience = request.patience.unwrap_or(self.settings.raw().manager.patience.0);
+                let patience = request.patience.unwrap_or(self.settings.manager.patience);
                 let standing = Standing { arrived: now, patience, on: None };
                 if self.requests.insert(request.id, standing).is_some() {
                     self.report("S2", format!("request {} arrived twice", request.id));
@@ -167,7 +167,7 @@ impl Checker {
             }
             Input::SampleMissing { .. } | Input::Switch { .. } => self.recovery.disturb(),
             // A simulation keeps to its settings.
-            Input::Cancel { .. } | Input::Timeout | Input::Settings(_) => {}
+            Input::Cancel { .. } | Input::Timeout | Input::Advice(_) | Input::Settings(_) => {}
         }
     }
 
@@ -182,7 +182,7 @@ impl Checker {
                 }
             }
             Output::Serving { rung, .. } => self.recovery.serves(*rung),
-            Output::Accepted { .. } | Output::Notice(_) => {}
+            Output::Accepted { .. } | Output::Consult(_) | Output::Notice(_) => {}
         }
     }
 
@@ -339,7 +339,7 @@ impl Checker {
             } else if self.promises.no_reversal
                 && !was_up
                 && decision.rung != Rung::NONE
-                && since < self.settings.raw().reversal_window.0
+                && since < self.settings.reversal_window
             {
                 self.report("S5", "an upgrade that takes a downgrade back");
             }
@@ -355,7 +355,7 @@ impl Checker {
             self.report("S5", "an upgrade on a sample that is not the latest".to_owned());
             return;
         }
-        let line = self.settings.upgrade_line();
+        let line = self.settings.upgrade_line;
         let is_high = |space: &Space| Percent::of(space.used(), space.total) >= line;
         let memory = sample.memory.filter(|_| self.settings.constrains(Resource::Memory));
         // With nothing loaded, the smallest model is let in however busy the processors are.
