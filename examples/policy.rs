@@ -16,7 +16,7 @@ use tiershift::core::settings::Settings;
 use tiershift::core::setup::Setup;
 use tiershift::core::time::{SpanText, Timestamp};
 use tiershift::core::units::{Bytes, BytesText};
-use tiershift::sim::{Others, Situation, simulate};
+use tiershift::sim::{Ground, Situation, simulate};
 
 /// The policy, ready to decide.
 #[derive(Debug)]
@@ -119,6 +119,6 @@ fn two_hours() -> Situation {
     let setup = Setup::of_machine(Machine { memory: total, cpus: 8, ..Machine::default() });
     Situation {
         duration: Some(Duration::from_hours(2)),
-        ..Situation::of_recording(setup, Others::recorded(samples))
+        ..Situation::of_recording(setup, Ground::recorded(samples))
     }
 }

@@ -1,6 +1,7 @@
 //! Real model servers, behind the core's [`Backend`](tiershift_core::backend::Backend): processes of our own, or a
 //! server that somebody else started.
 
+pub mod callbacks;
 pub mod endpoint;
 pub(crate) mod http;
 mod key;

@@ -30,7 +30,7 @@
 //! use tiershift::core::setup::Setup;
 //! use tiershift::core::time::Timestamp;
 //! use tiershift::core::units::Bytes;
-//! use tiershift::sim::{Others, Situation, simulate};
+//! use tiershift::sim::{Ground, Situation, simulate};
 //!
 //! let total = Bytes::from_gib(16);
 //! let readings = (0..900).map(move |i| {
@@ -42,7 +42,7 @@
 //! let setup = Setup::of_machine(Machine { memory: total, cpus: 8, ..Machine::default() });
 //! let situation = Situation {
 //!     duration: Some(Duration::from_mins(30)),
-//!     ..Situation::of_recording(setup, Others::recorded(readings))
+//!     ..Situation::of_recording(setup, Ground::recorded(readings))
 //! };
 //! let summary = simulate(situation, &Registry::built_in(), Detail::Silent, &mut [])?;
 //! assert_eq!((summary.upgrades, summary.downgrades, summary.reversals), (2, 1, 0));

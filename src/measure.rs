@@ -3,4 +3,6 @@
 #[cfg(feature = "serve")]
 pub mod calibrate;
 pub mod calibration;
+pub mod figure;
+pub mod fit;
 pub mod record;

@@ -28,7 +28,7 @@ use crate::sim::fault::Fault;
 use crate::sim::physics::Physics;
 use crate::sim::rng::Seed;
 use crate::sim::workload::{Workload, Workloads};
-use crate::sim::{Others, Situation};
+use crate::sim::{Ground, Situation};
 
 pub use expect::{Baseline, Checker, Expect, Unmet};
 pub use file::{RawAction, RawMachine, RawScenario};
@@ -81,7 +81,7 @@ impl Scenario {
             faults: self.faults.clone(),
             actions: self.actions.clone(),
             workloads: self.workloads.clone(),
-            others: Others::scripted(
+            ground: Ground::scripted(
                 self.background.clone(),
                 self.setup.settings.sampling_interval.0,
             ),

@@ -7,9 +7,9 @@
 //!     +---------------------- completions <-------- bytes of the reply ---------------------------+
 //! ```
 //!
-//! One thread owns the controller. Everybody else sends it messages, and the moment at which it takes one is the
-//! message's time, so that the log of a live run is a total order and `verify` plays it again. It waits for nobody but
-//! the probe's thread, and for that one not long.
+//! One thread owns the controller. Everybody else sends it messages, and the moment at which it receives one is the
+//! message's time, so that the log of a live run is a total order and `verify` plays it again. It waits for the probe's
+//! thread only, and for that one not long.
 
 mod board;
 mod client;
@@ -22,40 +22,41 @@ mod sampler;
 mod shadow;
 mod signals;
 mod source;
+mod status;
 mod world;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::{Controller, ControllerError, Detail};
 use tiershift_core::driver::{self, Livelock};
-use tiershift_core::event::{Adopted, EventRef, Observe};
+use tiershift_core::event::{Adopted, Observe};
 use tiershift_core::machine::Machine;
 use tiershift_core::model::ModelId;
 use tiershift_core::policy::Registry;
 use tiershift_core::settings::{RawSettings, Settings, SettingsError};
 use tiershift_core::setup::Setup;
-use tiershift_core::time::{Clock, Timestamp};
+use tiershift_core::time::Clock;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
+use crate::backend::callbacks::Callbacks;
 use crate::backend::http::http_client;
-use crate::backend::llama_server::Callbacks;
 use crate::log::{Header, LogLevel};
 use crate::measure::record;
 use crate::probe::system::SystemProbe;
-use crate::serve::board::Board;
-use crate::serve::http::App;
+use crate::serve::board::SharedBoard;
 use crate::serve::http::access::AccessPolicy;
+use crate::serve::http::app::App;
 use crate::serve::http::connections::{self, Limits};
 use crate::serve::message::Message;
-use crate::serve::recorder::{NotifyRecording, Recorder, Recording};
+use crate::serve::recorder::{NotifyRecording, Recorder};
 use crate::serve::sampler::Sampler;
 use crate::serve::shadow::{NotifyShadow, Shadow, ShadowPlan};
 use crate::serve::signals::Reloader;
@@ -71,6 +72,9 @@ pub use crate::serve::recorder::LogPlan;
 pub use crate::serve::shadow::compare::{Cost, Difference, Saved, ShadowReport, ShadowState};
 pub use crate::serve::signals::Reload;
 pub use crate::serve::source::{Source, SourceError};
+pub use crate::serve::status::{
+    HistoryEntry, Latencies, Recording, Requests, ResourceUse, Status, TimedDecision, Words,
+};
 
 /// What is to be served.
 #[derive(Clone, Debug)]
@@ -93,7 +97,7 @@ pub struct Plan {
     pub shadow: Option<RawSettings>,
 }
 
-/// What a running daemon has to say to whoever started it.
+/// What a running daemon reports to whoever started it.
 #[derive(Clone, Debug)]
 pub enum DaemonEvent<'a> {
     /// It answers at this address.
@@ -103,11 +107,11 @@ pub enum DaemonEvent<'a> {
         /// The model.
         model: &'a ModelId,
     },
-    /// A model's process ended unasked.
+    /// A model ended unasked or did not load.
     ExitMessage {
         /// The model.
         model: &'a ModelId,
-        /// The last lines that the process wrote.
+        /// What its process or its server said last.
         words: &'a str,
     },
     /// The log cannot be written any further. Serving goes on.
@@ -124,30 +128,34 @@ pub enum DaemonEvent<'a> {
         /// Why.
         error: &'a str,
     },
-    /// It was told to stop, and finishes what runs.
+    /// It is stopping: it finishes what runs.
     Stopping,
 }
 
-/// Hears what the daemon says, from any thread.
+/// Called with what the daemon reports, from any thread.
 pub type Notify = Arc<dyn Fn(DaemonEvent<'_>) + Send + Sync>;
 
-/// Serves until SIGTERM or Ctrl-C, and then until what runs has finished. A second signal ends it at once. SIGHUP
-/// takes what `reload` comes to, where only the policy's settings have changed.
+/// Serves on the machine that `probe` samples until SIGTERM or Ctrl-C, and then until what runs has finished. A second
+/// signal ends it at once. SIGHUP takes what `reload` comes to, where only the policy's settings have changed.
 ///
 /// # Errors
 /// What makes it impossible to begin: an address that is taken, or that others reach without a token, a program that does not run,
 /// settings and catalogs that cannot be. Once it serves, only a livelock.
-pub fn serve(plan: Plan, reload: Reload, notify: &Notify) -> Result<(), LiveError> {
+pub fn serve(
+    plan: Plan,
+    mut probe: SystemProbe,
+    reload: Reload,
+    notify: &Notify,
+) -> Result<(), LiveError> {
     if !plan.address.ip().is_loopback() && plan.access.token.is_none() {
         return Err(LiveError::NoToken { address: plan.address });
     }
-    let mut probe = SystemProbe::new();
     let machine = probe.machine();
     let settings = Settings::new(plan.settings.clone(), machine.class())?;
     let controller = Controller::new(&settings, &plan.catalog, Detail::Full, &plan.policies)?;
     let reloader = Reloader {
         reload,
-        tier: machine.class(),
+        machine_class: machine.class(),
         catalog: plan.catalog.clone(),
         policies: plan.policies.clone(),
     };
@@ -162,7 +170,7 @@ pub fn serve(plan: Plan, reload: Reload, notify: &Notify) -> Result<(), LiveErro
         .and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) =
         listener.map_err(|source| LiveError::Listen { address: plan.address, source })?;
-    let board = Arc::new(Mutex::new(Board::new(plan.catalog.clone(), settings)));
+    let board = SharedBoard::new(plan.catalog.clone(), settings);
     let shadow = shadow(&plan, &machine, &board)?;
     let (to, inbox) = mpsc::channel();
     let tools = (runtime.handle().clone(), client.clone(), callbacks(&to, notify));
@@ -172,7 +180,7 @@ pub fn serve(plan: Plan, reload: Reload, notify: &Notify) -> Result<(), LiveErro
         notify(DaemonEvent::Adopted { model });
     }
     let recorder = recorder(&plan, &machine, &board, notify)?;
-    let app = Arc::new(App::new(to.clone(), plan.catalog.clone(), client, Arc::clone(&board)));
+    let app = Arc::new(App::new(to.clone(), plan.catalog.clone(), client, board.clone()));
     let (stop, stopped) = oneshot::channel::<()>();
     let router = http::router(app, AccessPolicy::new(plan.access, address.ip()));
     let server = runtime.spawn(connections::serve(listener, router, Limits::USUAL, async {
@@ -185,12 +193,12 @@ pub fn serve(plan: Plan, reload: Reload, notify: &Notify) -> Result<(), LiveErro
     let catalog = plan.catalog;
     let sampler = Sampler::of_machine(probe).map_err(LiveError::Runtime)?;
     let world = LiveWorld::new(Parts { sampler, backend, catalog, interval, inbox, adopted });
-    let ran = control(controller, world, recorder, shadow, &board);
-    let report = board.lock().unwrap_or_else(PoisonError::into_inner).shadow().cloned();
+    let ran = control(controller, world, recorder, shadow, board.clone());
+    let report = board.lock().shadow().cloned();
     if let Some(report) = &report {
         notify(DaemonEvent::Shadow(report));
     }
-    board.lock().unwrap_or_else(PoisonError::into_inner).close();
+    board.lock().close();
     let _ = stop.send(());
     // Answers that are written already reach their clients; nothing else is waited for.
     let _ = runtime.block_on(async { tokio::time::timeout(GOODBYE, server).await });
@@ -205,33 +213,23 @@ fn control(
     mut world: LiveWorld,
     mut recorder: Recorder,
     mut shadow: Shadow,
-    board: &Mutex<Board>,
+    mut board: SharedBoard,
 ) -> Result<(), Livelock> {
     while !world.is_over() {
         // The driver is left now and then, to look whether all is over.
         let until = world.now() + SLICE;
-        let mut page = OnBoard(board);
-        let mut observers: [&mut dyn Observe; 3] = [&mut recorder, &mut shadow, &mut page];
+        let mut observers: [&mut dyn Observe; 3] = [&mut recorder, &mut shadow, &mut board];
         driver::run(&mut controller, &mut world, until, &mut observers[..])?;
         let sources = world.own_sources();
-        board.lock().unwrap_or_else(PoisonError::into_inner).learn_own_sources(sources);
+        board.lock().set_own_sources(sources);
     }
     recorder.close();
     shadow.close();
     Ok(())
 }
 
-/// The board, as an observer of the run.
-struct OnBoard<'a>(&'a Mutex<Board>);
-
-impl Observe for OnBoard<'_> {
-    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).observe(at, event);
-    }
-}
-
 /// Begins the shadow, if one is wanted.
-fn shadow(plan: &Plan, machine: &Machine, board: &Arc<Mutex<Board>>) -> Result<Shadow, LiveError> {
+fn shadow(plan: &Plan, machine: &Machine, board: &SharedBoard) -> Result<Shadow, LiveError> {
     let Some(shadow) = &plan.shadow else { return Ok(Shadow::off()) };
     let settings = Settings::new(shadow.clone(), machine.class()).map_err(LiveError::Shadow)?;
     Controller::new(&settings, &plan.catalog, Detail::Changes, &plan.policies)?;
@@ -242,39 +240,39 @@ fn shadow(plan: &Plan, machine: &Machine, board: &Arc<Mutex<Board>>) -> Result<S
         shadow: shadow.clone(),
         policies: plan.policies.clone(),
     };
-    let board = Arc::clone(board);
+    let board = board.clone();
     let notify: NotifyShadow = Arc::new(move |report| {
-        board.lock().unwrap_or_else(PoisonError::into_inner).set_shadow(report);
+        board.lock().set_shadow(report);
     });
     Shadow::begin(plan, notify).map_err(LiveError::Runtime)
 }
 
-/// Begins the recording. A disk that is full or may only be read keeps nobody from being served; a folder that cannot
-/// be meant is refused.
+/// Begins the recording. A disk that is full or read-only keeps nobody from being served; a folder that cannot be
+/// used is refused.
 fn recorder(
     plan: &Plan,
     machine: &Machine,
-    board: &Arc<Mutex<Board>>,
+    board: &SharedBoard,
     notify: &Notify,
 ) -> Result<Recorder, LiveError> {
     let Some(log) = &plan.log else { return Ok(Recorder::off()) };
-    let (board, notify) = (Arc::clone(board), Arc::clone(notify));
-    let tell: NotifyRecording = Arc::new(move |recording| {
+    let (board, notify) = (board.clone(), Arc::clone(notify));
+    let notify_recording: NotifyRecording = Arc::new(move |recording| {
         if let Recording::Stopped { error } = &recording {
             notify(DaemonEvent::RecordingStopped { error });
         }
-        board.lock().unwrap_or_else(PoisonError::into_inner).set_recording(recording);
+        board.lock().set_recording(recording);
     });
-    match Recorder::begin(log.clone(), header(plan, machine), Arc::clone(&tell)) {
-        Err(error) if is_disk_trouble(&error) => {
-            tell(Recording::Stopped { error: error.to_string() });
+    match Recorder::begin(log.clone(), header(plan, machine), Arc::clone(&notify_recording)) {
+        Err(error) if is_disk_error(&error) => {
+            notify_recording(Recording::Stopped { error: error.to_string() });
             Ok(Recorder::off())
         }
         begun => begun.map_err(|source| LiveError::Log { folder: log.folder.clone(), source }),
     }
 }
 
-fn is_disk_trouble(error: &io::Error) -> bool {
+fn is_disk_error(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     matches!(error.kind(), StorageFull | ReadOnlyFilesystem | QuotaExceeded)
 }

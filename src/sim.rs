@@ -9,7 +9,7 @@ pub mod adviser;
 pub mod background;
 mod checker;
 pub mod fault;
-mod others;
+mod ground;
 pub mod physics;
 pub mod queue;
 mod recovery;
@@ -37,7 +37,7 @@ use crate::sim::workload::Workload;
 use crate::sim::world::SimulatedWorld;
 use crate::summary::{Fold, Summary};
 
-pub use crate::sim::others::{Others, Reading, ScheduledInputs};
+pub use crate::sim::ground::{Ground, ReadError, RecordedSample, ScheduledInputs};
 
 /// Everything that determines a run.
 pub struct Situation {
@@ -52,7 +52,7 @@ pub struct Situation {
     /// What users ask for.
     pub workloads: Vec<Workload>,
     /// What everybody else uses, and when the machine is read.
-    pub others: Others,
+    pub ground: Ground,
     /// Whom the policy asks, where it asks anybody.
     pub adviser: Option<Box<dyn Adviser>>,
     /// How long the run lasts; `None` runs until nothing is left to happen.
@@ -61,14 +61,14 @@ pub struct Situation {
 
 impl Situation {
     /// Returns the situation of a recording that is played again: the machine as it is, and nothing goes wrong.
-    pub fn of_recording(setup: Setup, others: Others) -> Self {
+    pub fn of_recording(setup: Setup, ground: Ground) -> Self {
         Self {
             setup,
             physics: Physics::default(),
             faults: Vec::new(),
             actions: Vec::new(),
             workloads: Vec::new(),
-            others,
+            ground,
             adviser: None,
             duration: None,
         }
@@ -133,6 +133,6 @@ pub enum SimulationError {
     Controller(#[from] ControllerError),
     #[error(transparent)]
     Livelock(#[from] Livelock),
-    #[error("{0}")]
-    Trace(String),
+    #[error(transparent)]
+    Trace(ReadError),
 }

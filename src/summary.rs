@@ -1,6 +1,6 @@
 //! What a run came to, in numbers: the shape of `summary.json`, and the [`Fold`] that counts it.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use tiershift_core::catalog::Rung;
 use tiershift_core::time::Timestamp;
 
@@ -11,7 +11,7 @@ pub(crate) use fold::Reversals;
 pub use fold::{Account, Fold};
 
 /// The figures of a run. Counts are exact; seconds and fractions are rounded to six decimals when written.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Digest of everything that determines the run: trace or scenario, settings, catalog, seed, log format.
     pub fingerprint: String,
@@ -104,7 +104,7 @@ impl Summary {
 }
 
 /// Time on one rung.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TierSeconds {
     /// Name of the tier.
     pub tier: String,
@@ -114,7 +114,7 @@ pub struct TierSeconds {
 }
 
 /// What became of the requests. `accepted = done + failed + cancelled + rejected after waiting + still open`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestCounts {
     /// Arrived.
     pub arrived: u64,
@@ -133,7 +133,7 @@ pub struct RequestCounts {
 }
 
 /// Points of a distribution, in milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// Median.
     #[serde(serialize_with = "six_decimals")]

@@ -61,7 +61,7 @@ function showResources() {
     // Whose the pressure is, nobody knows.
     const ours = line.resource === "pressure" ? "" : `ours ${percent(line.own_milli_percent)}; `;
     const limits = ours + (line.constrains
-      ? `lines at ${percent(line.upgrade_line_milli_percent)} and ${percent(line.degrade_line_milli_percent)}` : "not looked at");
+      ? `lines at ${percent(line.upgrade_line_milli_percent)} and ${percent(line.degrade_line_milli_percent)}` : "not used by the policy");
     const bar = make("div", { class: "bar", role: "img", "aria-label": `${line.name}: ${amount}, ${limits}` });
     const mark = (name, left) => {
       const piece = make("i", { class: name });

@@ -1,8 +1,4 @@
-//! Where a request is sent, with which key, and what is changed in its body on the way.
-
-use std::collections::BTreeMap;
-
-use serde_json::value::{RawValue, to_raw_value};
+//! Where a request is sent, with which key, and what must be changed in its body on the way.
 
 use crate::backend::key::Key;
 
@@ -11,28 +7,31 @@ use crate::backend::key::Key;
 pub struct Endpoint {
     base: String,
     query: &'static str,
-    /// What the model is called there; `None` where only one is.
-    name: Option<String>,
-    field: Option<(&'static str, i64)>,
+    changes: Changes,
     key: Option<Key>,
+}
+
+/// What the body of a completion must say there; every other field stays as the client sent it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// What the model is called there; `None` where only one is.
+    pub model: Option<String>,
+    /// How long the model stays after the request, in seconds, where each request decides that.
+    pub keep_alive: Option<i64>,
 }
 
 impl Endpoint {
     /// Takes a server's address, without a slash at its end.
     pub(super) fn new(base: &str) -> Self {
-        Self { base: base.to_owned(), query: "", name: None, field: None, key: None }
+        Self { base: base.to_owned(), query: "", changes: Changes::default(), key: None }
     }
 
-    pub(super) fn named(self, name: &str) -> Self {
-        Self { name: Some(name.to_owned()), ..self }
+    pub(super) fn with_changes(self, changes: Changes) -> Self {
+        Self { changes, ..self }
     }
 
     pub(super) fn with_query(self, query: &'static str) -> Self {
         Self { query, ..self }
-    }
-
-    pub(super) fn with_field(self, key: &'static str, value: i64) -> Self {
-        Self { field: Some((key, value)), ..self }
     }
 
     pub(super) fn with_key(self, key: Key) -> Self {
@@ -52,16 +51,9 @@ impl Endpoint {
         format!("{}{path}{}", self.base, self.query)
     }
 
-    /// Returns the body to send instead of one whose `model` is ours: every other field stays as it is, byte for byte.
-    /// What is no JSON object is sent as it came: the server says what is wrong with it.
-    pub fn body(&self, body: &[u8]) -> Option<Vec<u8>> {
-        let name = self.name.as_ref()?;
-        let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body).ok()?;
-        fields.insert("model".to_owned(), to_raw_value(name).ok()?);
-        if let Some((key, value)) = self.field {
-            fields.insert(key.to_owned(), to_raw_value(&value).ok()?);
-        }
-        serde_json::to_vec(&fields).ok()
+    /// Returns what must be changed in a body.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 }
 
@@ -70,14 +62,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_model_is_changed_in_a_body() {
-        let endpoint =
-            Endpoint::new("http://127.0.0.1:1").named("b\"x").with_field("keep_alive", -1);
-        let body = endpoint.body(br#"{"n":1.50, "model":"auto","prompt":"a\u0041 b"}"#).unwrap();
-        let text = r#"{"keep_alive":-1,"model":"b\"x","n":1.50,"prompt":"a\u0041 b"}"#;
-        assert_eq!(String::from_utf8(body).unwrap(), text);
-        assert_eq!(endpoint.body(b"[]"), None);
-        assert_eq!(Endpoint::new("http://127.0.0.1:1").body(b"{}"), None);
-        assert_eq!(endpoint.with_query("?a=b").url("/v1/x"), "http://127.0.0.1:1/v1/x?a=b");
+    fn a_query_stands_behind_each_path() {
+        let endpoint = Endpoint::new("http://127.0.0.1:1").with_query("?a=b");
+        assert_eq!(endpoint.url("/v1/x"), "http://127.0.0.1:1/v1/x?a=b");
     }
 }

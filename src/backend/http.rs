@@ -1,4 +1,4 @@
-//! How model servers are talked to.
+//! The HTTP client for model servers.
 
 use std::time::Duration;
 
@@ -21,5 +21,5 @@ pub(crate) fn http_client() -> reqwest::Result<reqwest::Client> {
 /// Chosen: a server of this machine accepts at once, or is stuck.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Chosen: a whole reply of a slow model on a slow machine may take minutes in which nothing is heard of it.
+/// Chosen: a whole reply of a slow model on a slow machine may take minutes in which nothing is received.
 const SILENCE: Duration = Duration::from_secs(600);

@@ -18,7 +18,7 @@ pub enum LiveBackend {
 }
 
 impl LiveBackend {
-    /// Returns where requests for a model are sent, once it was told to load.
+    /// Returns where requests for a model are sent, once it was asked to load.
     pub fn endpoint(&self, model: &ModelId) -> Option<Endpoint> {
         match self {
             Self::Processes(server) => server.endpoint(model),

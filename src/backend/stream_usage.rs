@@ -74,7 +74,7 @@ impl Count {
         }
     }
 
-    /// Returns this, and what only `earlier` told.
+    /// Returns this, and from `earlier` what is missing here.
     fn or(self, earlier: Self) -> Self {
         Self {
             prompt_tokens: self.prompt_tokens.or(earlier.prompt_tokens),
@@ -85,7 +85,7 @@ impl Count {
 }
 
 impl StreamUsage {
-    /// Takes the next bytes, which came `after` the start.
+    /// Reads the next bytes, which came `after` the start.
     pub(crate) fn feed(&mut self, after: Duration, bytes: &[u8]) {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             if self.line.len() + part.len() <= LONGEST_LINE {
@@ -93,12 +93,12 @@ impl StreamUsage {
             }
             if part.ends_with(b"\n") {
                 let line = std::mem::take(&mut self.line);
-                self.take_line(after, &line);
+                self.read_line(after, &line);
             }
         }
     }
 
-    fn take_line(&mut self, after: Duration, line: &[u8]) {
+    fn read_line(&mut self, after: Duration, line: &[u8]) {
         let Some(data) = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) else {
             // llama-server's own way to break off.
             self.has_error |= line.starts_with(b"error:");
@@ -145,7 +145,7 @@ impl StreamUsage {
     }
 }
 
-/// Chosen: an event of a completion has some hundred bytes. What is longer is passed on, and not looked at.
+/// Chosen: an event of a completion has some hundred bytes. What is longer is passed on unread.
 const LONGEST_LINE: usize = 1 << 20;
 
 #[cfg(test)]
@@ -156,11 +156,11 @@ mod tests {
     fn check(stream: &str, tokens: u32, is_done: bool) {
         // Wherever the network cuts it, it is the same stream.
         for size in [1, 7, stream.len()] {
-            let mut tally = StreamUsage::default();
-            for (place, bytes) in stream.as_bytes().chunks(size).enumerate() {
-                tally.feed(Duration::from_millis(place as u64), bytes);
+            let mut usage = StreamUsage::default();
+            for (index, bytes) in stream.as_bytes().chunks(size).enumerate() {
+                usage.feed(Duration::from_millis(index as u64), bytes);
             }
-            let counted = (tally.count().output_tokens, tally.is_done());
+            let counted = (usage.count().output_tokens, usage.is_done());
             assert_eq!(counted, (Some(tokens), is_done), "{size}: {stream}");
         }
     }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_reply_tells_its_figures() {
+    fn a_whole_reply_has_its_figures() {
         let cases = [
             (
                 r#"{"usage":{"completion_tokens":3,"prompt_tokens":9},"timings":{"prompt_n":7,"prompt_ms":2.0}}"#,
@@ -200,12 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn what_one_event_tells_the_next_does_not_take_back() {
-        let mut tally = StreamUsage::default();
+    fn what_one_event_says_the_next_does_not_take_back() {
+        let mut usage = StreamUsage::default();
         let stream = "data: {\"timings\":{\"prompt_n\":7,\"predicted_n\":2}}\n\n\
                       data: {\"usage\":{\"completion_tokens\":3}}\n\ndata: [DONE]\n\n";
-        tally.feed(Duration::ZERO, stream.as_bytes());
-        let count = tally.count();
+        usage.feed(Duration::ZERO, stream.as_bytes());
+        let count = usage.count();
         assert_eq!((count.prompt_tokens, count.output_tokens), (Some(7), Some(3)));
     }
 }

@@ -13,7 +13,7 @@ use crate::cli::{Verdict, common};
 use crate::files::whole_file::WholeFile;
 use crate::inventory::folder::Folder;
 use crate::measure::calibrate::{CalibrationPlan, calibrate};
-use crate::measure::calibration::Calibration;
+use crate::measure::calibration::{Calibration, MeasuredPhysics};
 use crate::measure::record;
 use crate::report::plot::calibration as plot;
 
@@ -89,7 +89,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
 struct Output<'a> {
     #[serde(flatten)]
     calibration: &'a Calibration,
-    physics: Option<crate::measure::calibration::Physics>,
+    physics: Option<MeasuredPhysics>,
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use rayon::prelude::*;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::Detail;
 use tiershift_core::event::Observe;
@@ -20,6 +19,7 @@ use crate::cli::{Verdict, common};
 use crate::log::{Header, LogLevel, Played, Source, digest_text};
 use crate::report::text_summary;
 use crate::sim::{SimulationError, simulate};
+use crate::study::pool;
 use crate::study::replay::{Recording, Requests};
 use crate::summary::Summary;
 use crate::trace::{Format, ReadOptions};
@@ -114,8 +114,7 @@ struct NamedRequests {
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let plans = plan(arguments, policies)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(arguments.jobs)).build()?;
-    let summaries: Vec<Result<Summary>> = pool.install(|| plans.par_iter().map(replay).collect());
+    let summaries = pool::map(arguments.jobs, &plans, replay)?;
     let summaries: Vec<Summary> = summaries.into_iter().collect::<Result<_>>()?;
     if json {
         match summaries.as_slice() {
@@ -253,11 +252,12 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     Ok(summary)
 }
 
-/// Says which trace an error is about, where it does not say so itself.
+/// Says which trace an error is about. What its reader refuses names the file already, with the line.
 fn in_trace(error: SimulationError, trace: &Path) -> anyhow::Error {
-    let names_its_place = matches!(error, SimulationError::Trace(_));
-    let error = anyhow::Error::from(error);
-    if names_its_place { error } else { error.context(trace.display().to_string()) }
+    match error {
+        SimulationError::Trace(refused) => anyhow::Error::from_boxed(refused),
+        other => anyhow::Error::from(other).context(trace.display().to_string()),
+    }
 }
 
 /// Adds what only the reader knows.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anstream::eprintln;
 use anyhow::{Context, Result};
 use clap::Args;
+use tiershift_core::machine::MachineClass;
 use tiershift_core::policy::Registry;
 use tiershift_core::text;
 
@@ -81,19 +82,21 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         common::print(RawConfig::EXAMPLE)?;
         return Ok(Verdict::Done);
     }
-    let notify: Notify = Arc::new(move |told| tell(&told, json));
-    let running = config(arguments, policies)?;
+    let notify: Notify = Arc::new(move |event| report(&event, json));
+    let mut probe = SystemProbe::new();
+    let class = probe.machine().class();
+    let running = config(arguments, class, policies)?;
     let plan = plan(running.clone(), policies)?;
     let (again, policies, shadow) = (arguments.clone(), policies.clone(), running.shadow.clone());
     let read = Arc::new(move || {
-        let mut config = config(&again, &policies).map_err(|error| format!("{error:#}"))?;
+        let mut config = config(&again, class, &policies).map_err(|error| format!("{error:#}"))?;
         if again.shadow.is_some() {
             // What an option names stays as it was, whatever it was made from.
             config.shadow.clone_from(&shadow);
         }
         Ok(config)
     });
-    serve::serve(plan, Reload { running, read }, &notify)?;
+    serve::serve(plan, probe, Reload { running, read }, &notify)?;
     Ok(Verdict::Done)
 }
 
@@ -132,9 +135,9 @@ fn plan(config: RawConfig, policies: &Registry) -> Result<Plan> {
 }
 
 /// Returns the config, in which the options stand where there are any.
-fn config(arguments: &Arguments, policies: &Registry) -> Result<RawConfig> {
+fn config(arguments: &Arguments, class: MachineClass, policies: &Registry) -> Result<RawConfig> {
     let mut config = match &arguments.config {
-        Some(path) => RawConfig::read(path, SystemProbe::new().machine().class(), policies)?,
+        Some(path) => RawConfig::read(path, class, policies)?,
         None => RawConfig::default(),
     };
     if let Some(policy) = &arguments.policy {
@@ -170,8 +173,8 @@ fn set<T>(key: &mut T, option: Option<T>) {
     }
 }
 
-fn tell(told: &DaemonEvent<'_>, json: bool) {
-    match told {
+fn report(event: &DaemonEvent<'_>, json: bool) {
+    match event {
         DaemonEvent::Listening(address) => {
             // Whoever started us without a terminal may have stopped listening; that is no reason to stop serving.
             let _ = if json {
@@ -184,7 +187,7 @@ fn tell(told: &DaemonEvent<'_>, json: bool) {
             eprintln!("`{model}` is loaded already and is taken over");
         }
         DaemonEvent::ExitMessage { model, words } => {
-            eprintln!("llama-server of `{model}` ended unasked; its last words:");
+            eprintln!("`{model}` has ended or did not load; its model server said:");
             for line in words.lines() {
                 eprintln!("  {line}");
             }

@@ -1,17 +1,16 @@
 //! `tiershift status`: what a running daemon serves, why nothing higher, and what happened last.
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use serde::Deserialize;
+use tiershift_core::sample::Resource;
 use tiershift_core::text;
-use tiershift_core::units::{Bytes, Percent};
+use tiershift_core::time::Timestamp;
 
 use crate::cli::token::{self, TokenArguments};
 use crate::cli::{Verdict, common};
-use crate::serve;
+use crate::serve::{self, HistoryEntry, Recording, Requests, ResourceUse, Status};
 
 /// Show what a running daemon serves, why nothing higher, and what happened last
 #[derive(Debug, Args)]
@@ -38,130 +37,67 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let status: Status = serde_json::from_value(status).with_context(|| {
         format!("what answers at {} is another version's daemon: --json shows it", arguments.url)
     })?;
-    common::print(&status.text())?;
+    common::print(&text(&status))?;
     Ok(Verdict::Done)
 }
 
-/// What of the answer is told to people.
-#[derive(Debug, Deserialize)]
-struct Status {
-    version: String,
-    uptime_ns: u64,
-    tier: String,
-    model: Option<String>,
-    is_stopping: bool,
-    lines: Vec<Line>,
-    words: Words,
-    last: Vec<Entry>,
-    requests: Requests,
-    recording: Recording,
-}
-
-#[derive(Debug, Deserialize)]
-struct Line {
-    name: String,
-    used_milli_percent: Percent,
-    own_milli_percent: Percent,
-    upgrade_line_milli_percent: Percent,
-    degrade_line_milli_percent: Percent,
-    used_bytes: Option<Bytes>,
-    total_bytes: Option<Bytes>,
-    constrains: bool,
-}
-
-#[derive(Debug, Deserialize)]
-struct Words {
-    decision: Option<String>,
-    why_not_higher: Vec<String>,
-    notice: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Entry {
-    at_ns: u64,
-    kind: String,
-    text: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Recording {
-    Off,
-    On { run: String },
-    Stopped { error: String },
-}
-
-#[derive(Debug, Deserialize)]
-struct Requests {
-    waiting: usize,
-    running: usize,
-    done: u64,
-    failed: u64,
-    cancelled: u64,
-    rejected: u64,
-}
-
-impl Status {
-    fn text(&self) -> String {
-        let mut rows = vec![("serves", self.serves())];
-        rows.extend(self.words.decision.iter().map(|text| ("decision", text.clone())));
-        rows.extend(self.words.why_not_higher.iter().map(|text| ("why not higher", text.clone())));
-        rows.extend(self.words.notice.iter().map(|text| ("notice", text.clone())));
-        rows.extend(self.lines.iter().map(|line| (line.name.as_str(), line.text())));
-        let Requests { waiting, running, done, failed, cancelled, rejected } = self.requests;
-        let now = format!("{running} running, {waiting} waiting; ended: {done} done");
-        rows.push((
-            "requests",
-            format!("{now}, {failed} failed, {cancelled} cancelled, {rejected} rejected"),
-        ));
-        let recording = match &self.recording {
-            Recording::Off => "off".to_owned(),
-            Recording::On { run } => run.clone(),
-            Recording::Stopped { error } => format!("stopped: {error}"),
-        };
-        rows.push(("recording", recording));
-        for entry in &self.last {
-            let ago = Duration::from_nanos(self.uptime_ns.saturating_sub(entry.at_ns));
-            rows.push(("last", format!("{} ago, {}: {}", text::span(ago), entry.kind, entry.text)));
-        }
-        let up = text::span(Duration::from_nanos(self.uptime_ns));
-        rows.push(("daemon", format!("tiershift {}, up {up}", self.version)));
-        table(&rows)
+/// Returns what people want to know of it.
+fn text(status: &Status) -> String {
+    let mut rows = vec![("serves", serves(status))];
+    let words = &status.words;
+    rows.extend(words.decision.iter().map(|text| ("decision", text.clone())));
+    rows.extend(words.why_not_higher.iter().map(|text| ("why not higher", text.clone())));
+    rows.extend(words.notice.iter().map(|text| ("notice", text.clone())));
+    rows.extend(status.lines.iter().map(|line| (line.name.as_str(), in_use(line))));
+    let Requests { waiting, running, done, failed, cancelled, rejected } = status.requests;
+    let now = format!("{running} running, {waiting} waiting; ended: {done} done");
+    rows.push((
+        "requests",
+        format!("{now}, {failed} failed, {cancelled} cancelled, {rejected} rejected"),
+    ));
+    let recording = match &status.recording {
+        Recording::Off => "off".to_owned(),
+        Recording::On { run, .. } => run.clone(),
+        Recording::Stopped { error } => format!("stopped: {error}"),
+    };
+    rows.push(("recording", recording));
+    for HistoryEntry { at, kind, text } in &status.last {
+        let ago = text::span(status.uptime.since(*at));
+        rows.push(("last", format!("{ago} ago, {kind}: {text}")));
     }
+    let up = text::span(status.uptime.since(Timestamp::ZERO));
+    rows.push(("daemon", format!("tiershift {}, up {up}", status.version)));
+    table(&rows)
+}
 
-    fn serves(&self) -> String {
-        let ending = if self.is_stopping { ", stopping" } else { "" };
-        match &self.model {
-            Some(model) => format!("{} ({model}){ending}", self.tier),
-            None => format!("nothing{ending}"),
-        }
+fn serves(status: &Status) -> String {
+    let ending = if status.is_stopping { ", stopping" } else { "" };
+    match &status.model {
+        Some(model) => format!("{} ({model}){ending}", status.tier),
+        None => format!("nothing{ending}"),
     }
 }
 
-impl Line {
-    fn text(&self) -> String {
-        let amount = match (self.used_bytes, self.total_bytes) {
-            (Some(used), Some(total)) => {
-                format!("{} of {}, ", text::bytes(used), text::bytes(total))
-            }
-            (_, _) => String::new(),
-        };
-        let (used, own) = (self.used_milli_percent, self.own_milli_percent);
-        // Whose the pressure is, nobody knows.
-        let ours = match self.name.as_str() {
-            "pressure" => String::new(),
-            _ => format!(" ({} ours)", text::percent(own)),
-        };
-        let used = format!("{amount}{}{ours}", text::percent(used));
-        if !self.constrains {
-            return format!("{used}; not looked at");
+fn in_use(line: &ResourceUse) -> String {
+    let amount = match (line.used_bytes, line.total_bytes) {
+        (Some(used), Some(total)) => {
+            format!("{} of {}, ", text::bytes(used), text::bytes(total))
         }
-        format!(
-            "{used}; upgrade below {}, degrade above {}",
-            text::percent(self.upgrade_line_milli_percent),
-            text::percent(self.degrade_line_milli_percent)
-        )
+        (_, _) => String::new(),
+    };
+    // Whose the pressure is, nobody knows.
+    let ours = match line.resource {
+        Resource::Pressure => String::new(),
+        Resource::Memory | Resource::Vram | Resource::Cpu | Resource::Gpu => {
+            format!(" ({} ours)", text::percent(line.own))
+        }
+    };
+    let used = format!("{amount}{}{ours}", text::percent(line.used));
+    if !line.constrains {
+        return format!("{used}; not used by the policy");
     }
+    let (upgrade, degrade) = (text::percent(line.upgrade_line), text::percent(line.degrade_line));
+    format!("{used}; upgrade below {upgrade}, degrade above {degrade}")
 }
 
 /// Two columns; a name is written once where it would be repeated.
@@ -178,40 +114,83 @@ fn table(rows: &[(&str, String)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use tiershift_core::catalog::Rung;
+    use tiershift_core::model::ModelId;
+    use tiershift_core::units::{Bytes, Percent};
+
     use super::*;
+    use crate::serve::{Latencies, Words};
 
     #[test]
-    fn a_status_is_told_in_words() {
-        let status = serde_json::json!({
-            "version": "0.1.0", "uptime_ns": 90_000_000_000_u64, "tier": "small", "model": "a",
-            "is_stopping": false, "recording": {"on": {"run": "2026-11-24", "segment": 0}},
-            "lines": [{
-                "name": "memory", "used_milli_percent": 50_000, "own_milli_percent": 1500,
-                "upgrade_line_milli_percent": 80_000, "degrade_line_milli_percent": 90_000,
-                "used_bytes": 1_u64 << 33, "total_bytes": 1_u64 << 34, "constrains": true,
-            }, {
-                "name": "cpu", "used_milli_percent": 95_000, "own_milli_percent": 0,
-                "upgrade_line_milli_percent": 80_000, "degrade_line_milli_percent": 90_000,
-                "used_bytes": null, "total_bytes": null, "constrains": false,
+    fn a_status_is_shown_in_words() {
+        let line = |name: &str, resource, used, own| ResourceUse {
+            name: name.to_owned(),
+            resource,
+            used: Percent::from_milli(used),
+            own: Percent::from_milli(own),
+            upgrade_line: Percent::new(80),
+            degrade_line: Percent::new(90),
+            used_bytes: None,
+            total_bytes: None,
+            constrains: false,
+        };
+        let memory = ResourceUse {
+            used_bytes: Some(Bytes::from_gib(8)),
+            total_bytes: Some(Bytes::from_gib(16)),
+            constrains: true,
+            ..line("memory", Resource::Memory, 50_000, 1500)
+        };
+        let status = Status {
+            version: "0.1.0".to_owned(),
+            uptime: Timestamp::from_secs(90),
+            tier: "small".to_owned(),
+            model: Some(ModelId::from("a")),
+            rung: Rung(1),
+            top_rung: Rung(2),
+            tiers: ["none", "small", "medium"].map(str::to_owned).to_vec(),
+            is_stopping: false,
+            lines: vec![memory, line("cpu", Resource::Cpu, 95_000, 0)],
+            words: Words {
+                decision: Some("hold: medium fits, and must do so for 12s more".to_owned()),
+                why_not_higher: ["window is 48s, at least 1m", "cooldown is 5s, at least 30s"]
+                    .map(str::to_owned)
+                    .to_vec(),
+                notice: None,
+            },
+            last: vec![HistoryEntry {
+                at: Timestamp::from_secs(30),
+                kind: "serving".to_owned(),
+                text: "small".to_owned(),
             }],
-            "words": {
-                "decision": "hold: medium fits, and must do so for 12s more",
-                "why_not_higher": ["window is 48s, at least 1m", "cooldown is 5s, at least 30s"],
-                "notice": null,
+            latencies: Latencies::default(),
+            resources: None,
+            decision: None,
+            why_not_higher: Vec::new(),
+            last_change: None,
+            switches: 1,
+            notice: None,
+            requests: Requests { running: 1, done: 2, ..Requests::default() },
+            recording: Recording::On {
+                run: "2026-11-24".to_owned(),
+                segment: 1,
+                kept_bytes: 0,
+                dropped_segments: 0,
             },
-            "last": [{"at_ns": 30_000_000_000_u64, "kind": "serving", "text": "small"}],
-            "requests": {
-                "waiting": 0, "running": 1, "done": 2, "failed": 0, "cancelled": 0, "rejected": 0,
-            },
-        });
-        let status: Status = serde_json::from_value(status).unwrap();
-        insta::assert_snapshot!(status.text(), @r"
+            shadow: None,
+            own_use_from: BTreeMap::new(),
+        };
+        // As it comes from the daemon.
+        let status: Status =
+            serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
+        insta::assert_snapshot!(text(&status), @r"
         serves          small (a)
         decision        hold: medium fits, and must do so for 12s more
         why not higher  window is 48s, at least 1m
                         cooldown is 5s, at least 30s
         memory          8.00 GiB of 16.0 GiB, 50% (1.5% ours); upgrade below 80%, degrade above 90%
-        cpu             95% (0% ours); not looked at
+        cpu             95% (0% ours); not used by the policy
         requests        1 running, 0 waiting; ended: 2 done, 0 failed, 0 cancelled, 0 rejected
         recording       2026-11-24
         last            1m ago, serving: small

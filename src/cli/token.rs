@@ -17,7 +17,7 @@ pub(super) struct TokenArguments {
     pub(super) token_env: Option<String>,
 }
 
-/// Reads the token, if there is one. What is wrong with it is told without it.
+/// Reads the token, if there is one. An error does not repeat it.
 pub(super) fn read(file: Option<&Path>, variable: Option<&str>) -> Result<Option<String>> {
     let text = match (file, variable) {
         (None, None) => return Ok(None),

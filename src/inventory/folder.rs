@@ -9,7 +9,7 @@ use tiershift_core::catalog::{Catalog, CatalogError};
 use tiershift_core::model::{Model, ModelId, Task};
 use tiershift_core::units::Bytes;
 
-use crate::backend::llama_server::{Embeddings, Launch};
+use crate::backend::llama_server::launch::{Embeddings, Launch};
 use crate::inventory::gguf::Dimensions;
 use crate::inventory::guess::Step;
 

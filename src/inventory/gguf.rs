@@ -27,7 +27,7 @@ impl Dimensions {
     /// Reads a file's head.
     ///
     /// # Errors
-    /// What is no GGUF file, or ends too early.
+    /// What is not a GGUF file, or ends too early.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         Self::read_from(&mut BufReader::new(File::open(path)?))
     }
@@ -36,7 +36,7 @@ impl Dimensions {
         let mut magic = [0; 4];
         input.read_exact(&mut magic)?;
         if &magic != b"GGUF" {
-            return Err(broken("it is no GGUF file"));
+            return Err(broken("it is not a GGUF file"));
         }
         if !(2..=3).contains(&number(input, 4)?) {
             return Err(broken("its version of GGUF is not known"));
@@ -47,12 +47,12 @@ impl Dimensions {
             let key = text(input)?;
             let kind = number(input, 4)?;
             let value = value(input, kind)?;
-            found.note(&key, value);
+            found.keep(&key, value);
         }
         Ok(found)
     }
 
-    fn note(&mut self, key: &str, value: Option<u64>) {
+    fn keep(&mut self, key: &str, value: Option<u64>) {
         // The architecture's name is the first part.
         let field = match key.split_once('.').map_or(key, |(_, rest)| rest) {
             "context_length" => &mut self.context_tokens,
@@ -75,7 +75,7 @@ impl Dimensions {
     }
 
     /// Returns the KV cache of one token in 16-bit numbers, llama-server's default; `None` where the file does not
-    /// tell, as for architectures that keep something else.
+    /// say it, as for architectures that keep something else.
     pub(super) fn kv_per_token(&self) -> Option<Bytes> {
         let heads = self.heads.filter(|&heads| heads > 0)?;
         let usual = self.width.map(|width| width / heads);
@@ -86,8 +86,8 @@ impl Dimensions {
     }
 }
 
-/// Reads a value: a whole number as it is, of an array of them the largest (layers may differ), of any other array
-/// its length, and of what is no number nothing.
+/// Reads a value: an integer as it is, of an array of integers the largest (layers may differ), of any other array
+/// its length, and of anything else nothing.
 fn value(input: &mut impl Read, kind: u64) -> io::Result<Option<u64>> {
     if let Some(size) = size_of(kind) {
         let value = number(input, size)?;

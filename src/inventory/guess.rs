@@ -47,5 +47,5 @@ const SERVER: Bytes = Bytes::from_mib(64);
 /// Logits of a batch of 512 tokens, llama-server's default, as 32-bit numbers, for each word of the vocabulary.
 const LOGITS_PER_WORD: Bytes = Bytes::from_kib(2);
 
-/// Where a file does not tell: the cache of an 8B model of the Llama 3 family.
+/// Where a file does not say it: the cache of an 8B model of the Llama 3 family.
 const USUAL_KV_PER_TOKEN: Bytes = Bytes::from_kib(128);

@@ -1,4 +1,4 @@
-//! A model server that somebody else started, as the daemon is told of it: its address, what it is, and a catalog made
+//! A model server that somebody else started, as the daemon finds it: its address, what it is, and a catalog made
 //! from what it lists.
 
 use std::io;
@@ -62,7 +62,7 @@ impl RemoteServer {
     /// Returns a ladder of the models that it lists, the largest on top.
     ///
     /// # Errors
-    /// Where it has none, or does not tell the size of one.
+    /// Where it has none, or does not report the size of one.
     pub fn catalog(&self) -> Result<Catalog, ListingError> {
         let mut sizes = self
             .listed
@@ -103,7 +103,7 @@ pub enum ListingError {
     #[error("no model server is found at {url}: start it, or check the address")]
     ServerError { url: String, source: ServerError },
     #[error(
-        "{server} at {url} does not tell the size of \"{model}\": say more of its models with --catalog"
+        "{server} at {url} does not report the size of \"{model}\": say more of its models with --catalog"
     )]
     NoSize { server: &'static str, url: String, model: String },
     #[error("the system gives no threads")]

@@ -20,9 +20,9 @@ use tiershift_core::units::Bytes;
 use crate::inventory::folder::{Folder, FolderError};
 use crate::measure::calibrate::busy_load::BusyLoad;
 use crate::measure::calibrate::engine::{Engine, Loaded, Reply};
-use crate::measure::calibration::{
-    Calibration, Decoding, Figure, FirstToken, Fit, Held, Measured, Speeds,
-};
+use crate::measure::calibration::{Calibration, Measured, Speeds};
+use crate::measure::figure::Figure;
+use crate::measure::fit::{Decoding, FirstToken, Fit, Held};
 use crate::probe::clock::SystemClock;
 use crate::probe::system::SystemProbe;
 
@@ -50,7 +50,7 @@ pub struct CalibrationStep {
     pub of: u64,
 }
 
-/// Measures everything that is planned. `progress` hears of each step.
+/// Measures everything that is planned. `progress` is called after each step.
 ///
 /// # Errors
 /// A program or model that does not run; too little time; `stop`. Nothing is left running.
@@ -235,7 +235,7 @@ struct Bounds<'a> {
 
 impl Bounds<'_> {
     /// # Errors
-    /// Where it was told to stop, or its time is over.
+    /// Where it was asked to stop, or its time is over.
     fn check(&self) -> Result<(), CalibrationError> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(CalibrationError::Stopped);

@@ -1,14 +1,17 @@
-//! What was measured of the models on a machine: each figure with its spread, and the catalog that it makes.
+//! What was measured of the models on a machine, and what that says of the machine itself.
 
-use std::fmt::{self, Write as _};
+mod catalog;
+
 use std::time::Duration;
 
 use serde::Serialize;
-use tiershift_core::catalog::{Catalog, RawCatalog};
 use tiershift_core::machine::Machine;
-use tiershift_core::model::{Model, RawModel};
+use tiershift_core::model::Model;
 use tiershift_core::time::{duration_ns, from_secs_f64};
 use tiershift_core::units::Bytes;
+
+use crate::measure::figure::Figure;
+use crate::measure::fit::{Decoding, FirstToken, Fit, Held};
 
 /// Everything that was measured.
 #[derive(Clone, Debug, Serialize)]
@@ -53,68 +56,6 @@ pub struct Measured {
     pub decode_behind: [Decoding; 2],
 }
 
-/// How soon a reply began.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct FirstToken {
-    /// The prompt.
-    pub prompt_tokens: f64,
-    /// From the request to the first token.
-    pub seconds: f64,
-}
-
-impl FirstToken {
-    /// Returns the seconds that a request takes whatever its prompt, and the prompt tokens a second beyond them.
-    fn line_through([short, long]: [Self; 2]) -> (f64, f64) {
-        let point = |it: Self| (it.prompt_tokens, it.seconds);
-        match line_through(point(short), point(long)) {
-            Some((overhead, each)) => (overhead, 1.0 / each),
-            None => (0.0, long.prompt_tokens / long.seconds),
-        }
-    }
-}
-
-/// How fast a reply was behind some context.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Decoding {
-    /// The prompt and half of the reply.
-    pub context_tokens: f64,
-    /// Reply tokens a second.
-    pub tokens_per_second: f64,
-}
-
-impl Decoding {
-    /// Returns the tokens a second with no context, and the context behind which they are half as many, by the line
-    /// through the time of a token behind `little` and behind `much`.
-    fn line_through([little, much]: [Self; 2]) -> (f64, Option<u32>) {
-        let point = |it: Self| (it.context_tokens, 1.0 / it.tokens_per_second);
-        match line_through(point(little), point(much)) {
-            // `as` saturates.
-            Some((at_none, each)) => (1.0 / at_none, Some((at_none / each).max(1.0) as u32)),
-            // Noise, where the model is so large that context does not tell.
-            None => (little.tokens_per_second, None),
-        }
-    }
-}
-
-/// Returns the seconds at no tokens, and those that each token adds, by the line through two measurements (tokens,
-/// seconds). `None` where that line says what cannot be: a token that takes no time, or less than none.
-fn line_through(few: (f64, f64), many: (f64, f64)) -> Option<(f64, f64)> {
-    let apart = many.0 - few.0;
-    let each = (many.1 - few.1) / apart;
-    let at_none = few.1 - each * few.0;
-    (apart > 0.0 && each > 0.0 && at_none > 0.0).then_some((at_none, each))
-}
-
-/// Memory that a model's process held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Held {
-    /// Context of all slots together.
-    pub tokens: u64,
-    /// Its resident memory, file pages included.
-    #[serde(rename = "resident_bytes")]
-    pub resident: Bytes,
-}
-
 /// The speed of each of the requests that run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Speeds {
@@ -126,36 +67,9 @@ pub struct Speeds {
     pub with_neighbour: Figure,
 }
 
-/// Several measurements of one thing.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Figure {
-    /// Half are below, half above.
-    pub median: f64,
-    /// The smallest.
-    pub least: f64,
-    /// The largest.
-    pub most: f64,
-    /// How many.
-    pub count: usize,
-}
-
-/// A line: memory = weights + `kv_per_token` x tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Fit {
-    /// At no context: the weights and what the server needs beside them.
-    #[serde(rename = "weights_bytes")]
-    pub weights: Bytes,
-    /// For each token of context.
-    #[serde(rename = "kv_per_token_bytes")]
-    pub kv_per_token: Bytes,
-    /// The farthest that a measurement lies from the line.
-    #[serde(rename = "residual_bytes")]
-    pub residual: Bytes,
-}
-
 /// What the simulated machine should be like, for a scenario's `[physics]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Physics {
+pub struct MeasuredPhysics {
     /// The least time until memory is back.
     #[serde(rename = "release_lag_min_ns", with = "duration_ns")]
     pub release_lag_min: Duration,
@@ -168,132 +82,9 @@ pub struct Physics {
     pub batch_gain: f64,
 }
 
-impl Figure {
-    /// Returns the figure of these measurements; `None` where there is none.
-    pub fn of(measurements: &[f64]) -> Option<Self> {
-        let mut sorted = measurements.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let (&least, &most) = (sorted.first()?, sorted.last()?);
-        let count = sorted.len();
-        let median = f64::midpoint(sorted[(count - 1) / 2], sorted[count / 2]);
-        Some(Self { median, least, most, count })
-    }
-
-    fn span(self) -> Duration {
-        let millis = (self.median * 1000.0).ceil();
-        from_secs_f64(millis / 1000.0)
-    }
-}
-
-impl fmt::Display for Figure {
-    /// Prints `0.125 (0.120 to 0.131, 3 times)`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { median, least, most, count } = self;
-        let places = if *most < 10.0 { 3 } else { 1 };
-        write!(f, "{median:.places$} ({least:.places$} to {most:.places$}, {count} times)")
-    }
-}
-
-impl Fit {
-    /// Returns the line of least squares through these points; flat where they all have one size of context, or where
-    /// it would fall.
-    pub fn through(points: &[Held]) -> Option<Self> {
-        let count = points.len() as f64;
-        let x = |held: &Held| held.tokens as f64;
-        let y = |held: &Held| held.resident.get() as f64;
-        let mean_x = points.iter().map(x).sum::<f64>() / count;
-        let mean_y = points.iter().map(y).sum::<f64>() / count;
-        let spread: f64 = points.iter().map(|it| (x(it) - mean_x) * (x(it) - mean_x)).sum();
-        let product: f64 = points.iter().map(|it| (x(it) - mean_x) * (y(it) - mean_y)).sum();
-        let slope = if spread > 0.0 { (product / spread).max(0.0) } else { 0.0 };
-        let weights = (mean_y - slope * mean_x).max(0.0);
-        let off = |held: &Held| (y(held) - weights - slope * x(held)).abs();
-        let residual = points.iter().map(off).max_by(f64::total_cmp)?;
-        let bytes = |value: f64| Bytes::new(value.round() as u64);
-        Some(Self {
-            weights: bytes(weights),
-            kv_per_token: bytes(slope),
-            residual: bytes(residual),
-        })
-    }
-}
-
-impl Measured {
-    fn raw(&self) -> Option<RawModel> {
-        let mut model = self.model.clone();
-        // Rounded up to what a person can read: a catalog may promise a little too much, never too little.
-        let kib = |bytes: Bytes| Bytes::from_kib(bytes.get().div_ceil(1 << 10));
-        let speed = |per_second: f64| (per_second * 10.0).round().max(1.0) / 10.0;
-        model.ram = kib(self.fit.weights + self.fit.residual);
-        model.kv_per_token = self.fit.kv_per_token;
-        model.load_transient = kib(self.load_transient);
-        model.load_warm = self.load_warm.span();
-        // Where storage was not to be seen, the guess stays, if it is no shorter.
-        model.load_cold = match &self.load_cold {
-            Ok(figure) => figure.span(),
-            Err(_) => model.load_cold,
-        }
-        .max(model.load_warm);
-        model.unload = self.unload.span();
-        let (overhead, prefill) = FirstToken::line_through(self.first_token);
-        model.request_overhead = from_secs_f64((overhead * 1e6).round() / 1e6);
-        model.prefill_per_second = speed(prefill);
-        let (at_none, halves_at) = Decoding::line_through(self.decode_behind);
-        (model.decode_per_second, model.decode_halves_at) = (speed(at_none), halves_at);
-        let catalog = Catalog::new(vec![Model { fallbacks: Vec::new(), ..model }]).ok()?;
-        let mut raw = RawCatalog::from(&catalog).models.pop()?;
-        raw.fallbacks = self.model.fallbacks.iter().map(ToString::to_string).collect();
-        Some(raw)
-    }
-
-    /// Says how each figure was measured.
-    fn comments(&self) -> Vec<String> {
-        let cold = match &self.load_cold {
-            Ok(figure) => format!("load-cold: {figure} s, the file read from storage"),
-            Err(why) => format!("load-cold: a guess by size, for {why}"),
-        };
-        let held: Vec<String> = self
-            .footprints
-            .iter()
-            .map(|held| format!("{:.1} MiB at {}", mib(held.resident), held.tokens))
-            .collect();
-        let lag = self.release_lag.map_or("not seen".to_owned(), |lag| format!("{lag} s"));
-        let mut lines = vec![
-            format!(
-                "ram, kv-per-token: the line through {} tokens, off by {:.1} MiB at most, which ram has on top",
-                held.join(", "),
-                mib(self.fit.residual)
-            ),
-            format!("load-warm: {} s, the file in the page cache", self.load_warm),
-            cold,
-            format!("unload: {} s; memory back after: {lag}", self.unload),
-        ];
-        for (name, speeds) in [("prefill", &self.prefill), ("decode", &self.decode)] {
-            let beside = speeds.side_by_side.map_or_else(String::new, |figure| {
-                format!("; each of two side by side: {:.1}", figure.median)
-            });
-            lines.push(format!(
-                "{name}: {} tokens/s alone{beside}; beside a program on half the processors: {:.1}",
-                speeds.alone, speeds.with_neighbour.median
-            ));
-        }
-        let [short, long] = self
-            .first_token
-            .map(|it| format!("{:.1} ms of {:.0} tokens", it.seconds * 1000.0, it.prompt_tokens));
-        lines.push(format!(
-            "request-overhead, prefill-tokens-per-second: by the line through first tokens after {short} and {long}"
-        ));
-        let [little, much] = self.decode_behind.map(|it| {
-            format!("{:.1} behind {:.0} tokens", it.tokens_per_second, it.context_tokens)
-        });
-        lines.push(format!("decode-halves-at-tokens: by the line through {little} and {much}"));
-        lines
-    }
-}
-
 impl Calibration {
     /// Returns what the measurements say of the machine itself; `None` where nothing was measured.
-    pub fn physics(&self) -> Option<Physics> {
+    pub fn physics(&self) -> Option<MeasuredPhysics> {
         let lags: Vec<Figure> = self.models.iter().filter_map(|it| it.release_lag).collect();
         let edge = |of: fn(&Figure) -> f64, pick: fn(f64, f64) -> f64| {
             lags.iter().map(of).reduce(pick).unwrap_or_default()
@@ -314,54 +105,13 @@ impl Calibration {
                 Some((both / it.decode.alone.median - 1.0).clamp(0.0, 1.0))
             })
             .collect();
-        Some(Physics {
+        Some(MeasuredPhysics {
             release_lag_min: from_secs_f64(edge(|lag| lag.least, f64::min)),
             release_lag_max: from_secs_f64(edge(|lag| lag.most, f64::max)),
             cpu_contention: Figure::of(&contention)?.median,
             batch_gain: Figure::of(&gain).map_or(0.0, |figure| figure.median),
         })
     }
-
-    /// Returns the catalog file, which says how each figure was measured.
-    ///
-    /// # Errors
-    /// Where a figure cannot be written.
-    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
-        let mut text = String::new();
-        let Machine { cpus, memory, .. } = &self.machine;
-        let _ = writeln!(
-            text,
-            "# Measured by tiershift calibrate with {} on {cpus} processors and {:.1} GiB of memory.\n\
-             # Each figure: the median (least to most, how often).",
-            self.engine,
-            memory.as_gib()
-        );
-        if let Some(physics) = self.physics() {
-            let millis = |span: Duration| span.as_secs_f64() * 1000.0;
-            let _ = writeln!(
-                text,
-                "#\n# For a scenario on this machine:\n# [physics]\n# release-lag-min = \"{:.0}ms\"\n\
-                 # release-lag-max = \"{:.0}ms\"\n# cpu-contention = \"{:.0}%\"\n# batch-gain = \"{:.0}%\"",
-                millis(physics.release_lag_min).floor(),
-                millis(physics.release_lag_max).ceil(),
-                physics.cpu_contention * 100.0,
-                physics.batch_gain * 100.0,
-            );
-        }
-        for measured in &self.models {
-            text.push('\n');
-            for line in measured.comments() {
-                let _ = writeln!(text, "# {line}");
-            }
-            let models = measured.raw().into_iter().collect();
-            text += &toml::to_string(&RawCatalog { models })?;
-        }
-        Ok(text)
-    }
-}
-
-fn mib(bytes: Bytes) -> f64 {
-    bytes.get() as f64 / (1u64 << 20) as f64
 }
 
 /// The share of the processors that the neighbour keeps busy. Chosen: as much as others on a desktop do.
@@ -369,6 +119,7 @@ pub const BUSY_NEIGHBOUR: f64 = 0.5;
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use tiershift_core::catalog::{Catalog, RawCatalog};
     use tiershift_core::units::Percent;
 
     use super::*;
@@ -415,24 +166,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_line_through_points_on_a_line_is_that_line() {
-        let fit = measured().models[0].fit;
-        assert_eq!((fit.weights, fit.residual), (Bytes::from_mib(600), Bytes::ZERO));
-        assert_eq!(fit.kv_per_token, Bytes::from_kib(64));
-        let one = [Held { tokens: 9, resident: Bytes::new(7) }];
-        let flat = Fit::through(&one).unwrap();
-        assert_eq!((flat.weights, flat.kv_per_token), (Bytes::new(7), Bytes::ZERO));
-        assert_eq!(Fit::through(&[]), None);
-    }
-
-    #[test]
-    fn the_median_stands_in_the_middle() {
-        assert_eq!(Figure::of(&[3.0, 1.0, 2.0]).unwrap().median, 2.0);
-        assert_eq!(Figure::of(&[3.0, 1.0]).unwrap().median, 2.0);
-        assert_eq!(Figure::of(&[]), None);
-    }
-
-    #[test]
     fn the_catalog_is_one_that_the_simulator_reads() {
         let text = measured().to_toml().unwrap();
         let catalog = Catalog::try_from(toml::from_str::<RawCatalog>(&text).unwrap()).unwrap();
@@ -448,27 +181,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn context_that_does_not_tell_costs_nothing() {
-        let [little, much] =
-            [(10.0, 20.0), (110.0, 20.1)].map(|(context_tokens, tokens_per_second)| Decoding {
-                context_tokens,
-                tokens_per_second,
-            });
-        assert_eq!(Decoding::line_through([little, much]), (20.0, None));
-        assert_eq!(Decoding::line_through([little, little]), (20.0, None));
-    }
-
-    #[test]
-    fn first_tokens_that_make_no_sense_are_taken_for_prompt_alone() {
-        let first = |prompt_tokens, seconds| FirstToken { prompt_tokens, seconds };
-        // The short prompt took longer; and so little that less than nothing would be left for the request.
-        for short in [first(4.0, 0.9), first(4.0, 0.01)] {
-            assert_eq!(FirstToken::line_through([short, first(100.0, 0.5)]), (0.0, 200.0));
-        }
-    }
-
-    #[test]
-    fn the_machine_is_told_apart_from_its_models() {
+    fn the_machine_is_kept_apart_from_its_models() {
         let physics = measured().physics().unwrap();
         assert!((physics.cpu_contention - 0.6).abs() < 1e-9, "{physics:?}");
         assert!((physics.batch_gain - 0.2).abs() < 1e-9, "{physics:?}");

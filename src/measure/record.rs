@@ -27,7 +27,7 @@ pub use file::RecordingFile;
 pub struct RecordOptions {
     /// From one reading to the next.
     pub interval: Duration,
-    /// After which to stop; `None` goes on until it is told to.
+    /// After which to stop; `None` goes on until it is asked to.
     pub duration: Option<Duration>,
 }
 
@@ -94,13 +94,13 @@ pub enum RecordError {
         #[source]
         source: io::Error,
     },
-    /// The machine tells nothing.
+    /// Nothing of the machine can be read.
     #[error("nothing can be recorded: {0}")]
     Probe(String),
 }
 
 /// Reads `probe` on the grid until the duration is over or `stop` is set, and hands each sample to
-/// `write`, which must not keep it back. `progress` hears what was recorded after each moment.
+/// `write`, which must not keep it back. `progress` is called with what was recorded after each moment.
 ///
 /// # Errors
 /// Where the interval is out of bounds, the very first reading fails, or `write` does. What was written
@@ -175,14 +175,14 @@ pub fn record_to_file(
     let mut writer = NativeWriter::new(file, machine, about).map_err(begun)?;
     let mut rows = 0;
     let write = |at: Timestamp, sample: &Sample| writer.write(at, sample);
-    let heard = |recorded: &Recorded| {
+    let note_rows = |recorded: &Recorded| {
         rows = recorded.samples;
         progress(recorded);
     };
-    let recorded = record(options, probe, clock, write, stop, heard);
+    let recorded = record(options, probe, clock, write, stop, note_rows);
     let file = writer.into_inner();
     if rows == 0 {
-        // That there is nothing to keep is told by the recording's own error, or its count.
+        // That there is nothing to keep is said by the recording's own error, or its count.
         let _ = file.discard();
         return recorded;
     }

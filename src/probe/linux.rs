@@ -150,7 +150,7 @@ impl Host {
 
     fn memory(&self) -> Result<Room, String> {
         let machine = procfs::memory(&self.meminfo()?)
-            .ok_or_else(|| format!("{MEMINFO}: it does not tell MemTotal and MemAvailable"))?;
+            .ok_or_else(|| format!("{MEMINFO}: it does not have MemTotal and MemAvailable"))?;
         Ok(cgroup::narrow(machine, &self.memory_limits()))
     }
 
@@ -175,7 +175,7 @@ impl Host {
 
     fn ticks(&self) -> Result<CpuTicks, String> {
         let stat = self.root.read(STAT).map_err(|unread| unread.to_string())?;
-        procfs::cpu_ticks(&stat).ok_or_else(|| format!("{STAT}: it does not tell `cpu` times"))
+        procfs::cpu_ticks(&stat).ok_or_else(|| format!("{STAT}: it does not have `cpu` times"))
     }
 
     fn cpu(&mut self, now: Timestamp, family: &BTreeSet<u32>) -> Result<Rate, String> {
@@ -212,7 +212,7 @@ impl Host {
 
     fn load_milli(&self) -> Result<u32, String> {
         let text = self.root.read(LOADAVG).map_err(|unread| unread.to_string())?;
-        procfs::load_milli(&text).ok_or_else(|| format!("{LOADAVG}: it does not tell a load"))
+        procfs::load_milli(&text).ok_or_else(|| format!("{LOADAVG}: it does not have a load"))
     }
 
     fn pressure(&self) -> Result<Pressure, String> {

@@ -22,7 +22,7 @@ pub(crate) struct Nvidia {
     seen: BTreeMap<u32, u64>,
 }
 
-/// What NVML told about one GPU at one moment. What it did not tell is `None`.
+/// What NVML reported about one GPU at one moment. What it did not report is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reading {
     pub(crate) name: Option<String>,
@@ -30,9 +30,9 @@ pub(crate) struct Reading {
     pub(crate) memory_free: Option<u64>,
     pub(crate) utilization_percent: Option<u32>,
     pub(crate) temperature_celsius: Option<u32>,
-    /// Video memory of each process in each list it is on; `None` where the driver does not tell it.
+    /// Video memory of each process in each list it is on; `None` where the driver does not report it.
     pub(crate) processes: Vec<(u32, Option<u64>)>,
-    /// Each process's share of kernel time; `None` where the GPU does not tell it at all.
+    /// Each process's share of kernel time; `None` where the GPU does not report it at all.
     pub(crate) process_utilization: Option<Vec<(u32, u32)>>,
 }
 
@@ -93,7 +93,7 @@ impl Nvidia {
 /// Tells what a reading means, given which processes are the managed models'.
 ///
 /// Used video memory is total less free, which counts what the driver reserves: nobody can have it. What
-/// cannot be told to be own counts as others': then a model's own memory is taken for pressure, which
+/// is not known to be own counts as others': then a model's own memory is taken for pressure, which
 /// errs on the safe side.
 pub(crate) fn gpu_sample(reading: &Reading, family: &BTreeSet<u32>) -> GpuSample {
     GpuSample {
@@ -120,12 +120,12 @@ fn vram(reading: &Reading, family: &BTreeSet<u32>) -> Option<Space> {
     Some(Space { total, others: used - own, own })
 }
 
-/// Where the driver does not tell processes apart, a GPU on which only own processes run is all own.
+/// Where the driver does not keep processes apart, a GPU on which only own processes run is all own.
 fn utilization_rate(reading: &Reading, family: &BTreeSet<u32>) -> Option<Rate> {
     let used = Percent::new(reading.utilization_percent.filter(|percent| *percent <= 100)?);
     let own = match &reading.process_utilization {
         Some(shares) => {
-            // Some drivers tell uninitialised shares of processes that have just begun.
+            // Some drivers report uninitialised shares of processes that have just begun.
             let own = shares.iter().filter(|(pid, share)| *share <= 100 && family.contains(pid));
             own.map(|(_, share)| Percent::new(*share)).fold(Percent::ZERO, std::ops::Add::add)
         }
@@ -145,7 +145,7 @@ fn process(info: &ProcessInfo) -> (u32, Option<u64>) {
     (info.pid, bytes)
 }
 
-/// The driver may tell several moments of one process; a share is one moment's.
+/// The driver may report several moments of one process; a share is one moment's.
 fn newest_of_each(samples: &[ProcessUtilizationSample]) -> Vec<(u32, u32)> {
     let mut newest: BTreeMap<u32, &ProcessUtilizationSample> = BTreeMap::new();
     for sample in samples {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn own_utilization_is_told_by_the_driver_or_by_who_runs_alone() {
+    fn own_utilization_is_reported_by_the_driver_or_known_of_who_runs_alone() {
         let split = |reading: &Reading, pids: &[u32]| {
             let rate = gpu_sample(reading, &own(pids)).utilization.unwrap();
             (rate.others.milli() / 1000, rate.own.milli() / 1000)

@@ -138,7 +138,7 @@ fn own(system: &mut System, family: &BTreeSet<u32>) -> (Bytes, f64) {
     })
 }
 
-/// Resident pages stand for what a process holds: these systems do not tell mapped files apart.
+/// Resident pages stand for what a process holds: these systems do not keep mapped files apart.
 fn memory(system: &System, resident: Bytes) -> Result<Space, String> {
     let total = Bytes::new(system.total_memory());
     if total == Bytes::ZERO {

@@ -28,7 +28,7 @@ pub struct SystemProbe {
     nvidia: Result<Nvidia, String>,
 }
 
-/// The processes that the managed models run in. Their descendants count too, where the system tells them.
+/// The processes that the managed models run in. Their descendants count too, where the system reports them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnProcesses {
     pids: BTreeSet<u32>,
@@ -136,7 +136,7 @@ impl Probe for SystemProbe {
     }
 }
 
-/// A machine that tells neither memory nor processor time nor any GPU cannot be steered.
+/// A machine that reports neither memory nor processor time nor any GPU cannot be managed.
 fn assemble(host: HostReading, gpus: Vec<GpuSample>) -> Result<Sample, ProbeError> {
     if let (Err(memory), Err(cpu), true) = (&host.memory, &host.cpu, gpus.is_empty()) {
         return Err(ProbeError(format!("the machine cannot be read: {memory}; {cpu}")));

@@ -1,4 +1,4 @@
-//! The daemon's config file. Every key is optional, and options of the command line go before it.
+//! The daemon's config file. Every key is optional, and command-line options override it.
 //!
 //! [`RawConfig`] is the file; what it comes to with the options is a [`Plan`](crate::serve::Plan).
 
@@ -109,8 +109,8 @@ impl Default for RawLog {
 }
 
 impl RawLog {
-    /// Returns the key whose value cannot be meant, and what it must be.
-    fn mistake(&self) -> Option<(&'static str, &'static str)> {
+    /// Returns the key whose value is out of range, and what it must be.
+    fn out_of_range(&self) -> Option<(&'static str, &'static str)> {
         let Self { segment_size, segment_age, total_size, .. } = self;
         if segment_size.0 < SMALLEST_SEGMENT || segment_size.0 > LARGEST_SEGMENT {
             return Some(("segment-size", "from 16KiB to 1GiB"));
@@ -158,12 +158,16 @@ impl RawConfig {
     /// Reads a config file for a machine of this machine class. Paths in it are taken from the file's folder.
     ///
     /// # Errors
-    /// What cannot be read, is no TOML, or cannot be meant; with its place and a remedy.
-    pub fn read(path: &Path, tier: MachineClass, policies: &Registry) -> Result<Self, ConfigError> {
+    /// What cannot be read, is not TOML, or has a value out of range; with its position and a remedy.
+    pub fn read(
+        path: &Path,
+        class: MachineClass,
+        policies: &Registry,
+    ) -> Result<Self, ConfigError> {
         let text = fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let name = path.display().to_string();
-        let mut config = Self::parse(&text, &name, tier, policies)?;
+        let mut config = Self::parse(&text, &name, class, policies)?;
         config.resolve(path.parent().unwrap_or(Path::new("")));
         Ok(config)
     }
@@ -171,21 +175,21 @@ impl RawConfig {
     fn parse(
         text: &str,
         name: &str,
-        tier: MachineClass,
+        class: MachineClass,
         policies: &Registry,
     ) -> Result<Self, DocumentError> {
         let document = Document::new(name, text);
         let config: Self = document.read(&[])?;
-        let remedy = format!("the machine is {}", tier.name());
+        let remedy = format!("the machine is {}", class.name());
         for (table, settings) in
             [("policy", Some(&config.policy)), ("shadow", config.shadow.as_ref())]
         {
             let Some(settings) = settings else { continue };
             document.check_policy(Some(table), &settings.policy, policies)?;
-            Settings::new(settings.clone(), tier)
+            Settings::new(settings.clone(), class)
                 .map_err(|error| document.refuse_table(table, &error.to_string(), &remedy))?;
         }
-        if let Some((key, want)) = config.log.mistake() {
+        if let Some((key, want)) = config.log.out_of_range() {
             let title = format!("`{key}` must be {want}");
             return Err(document.refuse_in("log", key, &title, "leave it out for the default"));
         }
@@ -239,6 +243,8 @@ const SEGMENTS_KEPT: u64 = 4;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn parse(text: &str) -> Result<RawConfig, String> {
@@ -271,7 +277,28 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_shown_with_its_place_and_a_remedy() {
+    fn the_example_has_every_key_of_its_own_tables() {
+        let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
+        let mut table = "";
+        let mut shown: Vec<(&str, &str)> = Vec::new();
+        for line in RawConfig::EXAMPLE.lines().map(|line| line.trim_start_matches("# ")) {
+            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+                table = name;
+            } else if let Some((key, _)) = line.split_once(" = ") {
+                shown.push((table, key));
+            }
+        }
+        let tables = [("listen", "RawListen"), ("server", "RawServer"), ("models", "RawModels")];
+        for (table, of) in tables.into_iter().chain([("log", "RawLog")]) {
+            let keys = schema["$defs"][of]["properties"].as_object().unwrap();
+            let want: BTreeSet<&str> = keys.keys().map(String::as_str).collect();
+            let have = shown.iter().filter(|(of, _)| *of == table).map(|(_, key)| *key).collect();
+            assert_eq!(want, have, "keys of {of}, and of [{table}] in assets/serve.toml");
+        }
+    }
+
+    #[test]
+    fn an_error_is_shown_with_its_position_and_a_remedy() {
         let cases = [
             ("[listen]\nprot = 1\n", "serve.toml:2:1", "did you mean `port`?"),
             ("[listen]\nhost = \"here\"\n", "serve.toml:2:", "IP address"),

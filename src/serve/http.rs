@@ -1,20 +1,18 @@
-//! The HTTP side. It sends messages to the controller's
-//! thread, reads the board, and decides nothing.
+//! The HTTP side. It sends messages to the controller's thread, reads the board, and decides nothing.
 
 pub(super) mod access;
+pub(super) mod app;
+mod body;
 mod completion_body;
 mod completions;
 pub(super) mod connections;
 mod events;
 mod page;
-pub(super) mod refusal;
+mod refusal;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
@@ -22,98 +20,16 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use http_body_util::BodyExt;
-use hyper::body::Body as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tiershift_core::catalog::Catalog;
-use tiershift_core::request::RequestId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::serve::board::Board;
 use crate::serve::http::access::AccessPolicy;
+use crate::serve::http::app::App;
 use crate::serve::http::refusal::Refusal;
 use crate::serve::message::{Gone, Message};
 
-/// What every handler needs.
-pub(super) struct App {
-    pub(super) to: Sender<Message>,
-    pub(super) catalog: Catalog,
-    pub(super) client: reqwest::Client,
-    /// What bodies may still take, in bytes.
-    bodies: Arc<Semaphore>,
-    /// Pages that may still be opened.
-    pub(super) watchers: Arc<Semaphore>,
-    board: Arc<Mutex<Board>>,
-    next_id: AtomicU64,
-}
-
-impl App {
-    pub(super) fn new(
-        to: Sender<Message>,
-        catalog: Catalog,
-        client: reqwest::Client,
-        board: Arc<Mutex<Board>>,
-    ) -> Self {
-        let bodies = Arc::new(Semaphore::new(MOST_BODIES));
-        let watchers = Arc::new(Semaphore::new(MOST_WATCHERS));
-        Self { to, catalog, client, bodies, watchers, board, next_id: AtomicU64::new(0) }
-    }
-
-    pub(super) fn next_request(&self) -> RequestId {
-        RequestId(self.next_id.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Reads a body to its end, if it is neither too long nor too slow.
-    pub(super) async fn read(&self, body: Body) -> Result<BufferedBody, Refusal> {
-        let too_slow = |_| {
-            Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body came too slowly")
-        };
-        tokio::time::timeout(BODY_TIMEOUT, self.read_whole(body)).await.map_err(too_slow)?
-    }
-
-    async fn read_whole(&self, mut body: Body) -> Result<BufferedBody, Refusal> {
-        let too_long = || {
-            let message = format!("a body has at most {LONGEST_BODY} bytes");
-            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
-        };
-        if body.size_hint().lower() > LONGEST_BODY as u64 {
-            return Err(too_long());
-        }
-        let mut bytes = Vec::new();
-        let mut room: Option<OwnedSemaphorePermit> = None;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Refusal::bad_request("the body broke off"))?;
-            let Ok(data) = frame.into_data() else { continue };
-            if bytes.len() + data.len() > LONGEST_BODY {
-                return Err(too_long());
-            }
-            // Only what has come is counted: to announce much takes nothing from anybody.
-            let count = u32::try_from(data.len()).map_err(|_| too_long())?;
-            let more = Arc::clone(&self.bodies).try_acquire_many_owned(count);
-            let more = more.map_err(|_| Refusal::busy())?;
-            match &mut room {
-                Some(room) => room.merge(more),
-                None => room = Some(more),
-            }
-            bytes.extend_from_slice(&data);
-        }
-        Ok(BufferedBody { bytes: bytes.into(), _room: room })
-    }
-
-    pub(super) fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A body, and the room that it takes.
-pub(super) struct BufferedBody {
-    pub(super) bytes: Bytes,
-    _room: Option<OwnedSemaphorePermit>,
-}
-
-/// Returns what answers whom the door lets in.
-pub(super) fn router(app: Arc<App>, door: AccessPolicy) -> Router {
+/// Returns what answers the requests that `access` lets in.
+pub(super) fn router(app: Arc<App>, access: AccessPolicy) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(completions::chat))
         .route("/v1/completions", post(completions::text))
@@ -133,7 +49,7 @@ pub(super) fn router(app: Arc<App>, door: AccessPolicy) -> Router {
             let message = format!("{} takes no {method}", uri.path());
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
         })
-        .layer(middleware::from_fn_with_state(Arc::new(door), access::let_in))
+        .layer(middleware::from_fn_with_state(Arc::new(access), access::let_in))
         .with_state(app)
 }
 
@@ -184,7 +100,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         .into_response()
 }
 
-/// The daemon is there. Whether a model is, `/status` tells.
+/// The daemon is there. `/status` says whether a model is.
 async fn healthz() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
@@ -196,7 +112,7 @@ struct Switch {
     tier: String,
 }
 
-/// Asks for a tier. The controller decides whether it fits; later decisions are the scaler's again.
+/// Asks for a tier. The controller decides whether it fits; later decisions are the policy's again.
 async fn switch(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -209,7 +125,7 @@ async fn switch(
     {
         return Err(Refusal::bad_request("the content type must be application/json"));
     }
-    let body = app.read(body).await?;
+    let body = app.bodies.read(body).await?;
     let Switch { tier } = serde_json::from_slice(&body.bytes)
         .map_err(|_| Refusal::bad_request("the body must be {\"tier\": \"..\"}"))?;
     if tier != "none" && app.catalog.rung_of_tier(&tier).is_none() {
@@ -221,15 +137,3 @@ async fn switch(
     app.to.send(Message::Switch(tier.clone())).map_err(|_| Gone)?;
     Ok((StatusCode::ACCEPTED, Json(json!({"asked": tier}))))
 }
-
-/// Chosen: as llama.cpp's own pages and most proxies.
-const LONGEST_BODY: usize = 10 << 20;
-
-/// Chosen: programs of this machine send a body in milliseconds.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Chosen: what all bodies that are being read or wait for a model may take of the memory that models are for.
-const MOST_BODIES: usize = 128 << 20;
-
-/// Chosen: a person has a few pages open, and each is sent a kilobyte or two four times a second at most.
-const MOST_WATCHERS: usize = 32;

@@ -1,4 +1,4 @@
-//! What the HTTP side and the controller's thread say to each other. Data and one-time answers; no state is shared.
+//! The messages between the HTTP side and the controller's thread: data and one-time answers; no state is shared.
 
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::backend::endpoint::Endpoint;
 use crate::backend::stream_usage::Count;
 
-/// What the controller's thread is told.
+/// What the controller's thread receives.
 #[derive(Debug)]
 pub(super) enum Message {
     /// A client asks for something.
@@ -41,7 +41,7 @@ pub(super) struct Started {
     pub(super) tier: String,
 }
 
-/// The world's half of a request's place: how its client hears of it.
+/// The world's half of a request: where its client is notified.
 #[derive(Debug)]
 pub(super) struct ReplyHandle {
     /// Taken by the start.
@@ -49,7 +49,7 @@ pub(super) struct ReplyHandle {
     pub(super) ended: oneshot::Sender<End>,
 }
 
-/// The client's half. Dropped before the end, it tells that the client hung up.
+/// The client's half of a request. Dropped before the end, it reports that the client hung up.
 #[derive(Debug)]
 pub(super) struct PendingRequest {
     id: RequestId,
@@ -64,13 +64,13 @@ pub(super) struct PendingRequest {
 pub(super) struct Gone;
 
 impl PendingRequest {
-    /// Hands a request in.
-    pub(super) fn take(to: &Sender<Message>, request: Request) -> Result<Self, Gone> {
+    /// Submits a request.
+    pub(super) fn submit(to: &Sender<Message>, request: Request) -> Result<Self, Gone> {
         let id = request.id;
         let (start, started) = oneshot::channel();
         let (end, ended) = oneshot::channel();
-        let ticket = ReplyHandle { started: Some(start), ended: end };
-        to.send(Message::Request(request, ticket)).map_err(|_| Gone)?;
+        let handle = ReplyHandle { started: Some(start), ended: end };
+        to.send(Message::Request(request, handle)).map_err(|_| Gone)?;
         Ok(Self { id, to: to.clone(), started, ended, is_over: false })
     }
 
@@ -101,13 +101,13 @@ impl PendingRequest {
         self.report(Outcome::Done { request, first_token, prompt_tokens, output_tokens });
     }
 
-    /// The model's server answered, and it was no reply.
+    /// The model server answered with something else than a reply.
     pub(super) fn failed(&mut self, error: &str) {
         self.report(Outcome::Failed { request: self.id, error: error.to_owned() });
     }
 
     /// The connection to the model's server broke. Where that is because its process died, this waits until the
-    /// controller knows: a client that is told earlier would be served by a dead model next.
+    /// controller knows: a client that is answered earlier would be served by a dead model next.
     pub(super) async fn lost(&mut self, error: &str) {
         if tokio::time::timeout(DEATH_NOTICE, self.end()).await.is_err() {
             self.failed(error);
@@ -136,5 +136,5 @@ impl Drop for PendingRequest {
 }
 
 /// Chosen: a process of ours that died is seen dead in milliseconds, a model of another's server at the next look, of which
-/// there is one every 500 ms; three of them fit in. A client that is told earlier asks again, and is sent to a dead model.
+/// there is one every 500 ms; three of them fit in. A client that is answered earlier asks again, and is sent to a dead model.
 const DEATH_NOTICE: Duration = Duration::from_millis(1500);

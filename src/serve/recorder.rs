@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::Duration;
 
-use serde::Serialize;
 use tiershift_core::event::{Event, EventRef, Observe};
 use tiershift_core::time::{Clock, Timestamp};
 use tiershift_core::units::Bytes;
@@ -21,6 +20,7 @@ use tiershift_core::units::Bytes;
 use crate::log::Header;
 use crate::probe::clock::SystemClock;
 use crate::serve::recorder::run::Run;
+use crate::serve::status::Recording;
 
 /// Where a run is recorded, and how much is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,31 +35,7 @@ pub struct LogPlan {
     pub total_size: Bytes,
 }
 
-/// Whether a log is written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Recording {
-    /// None was asked for.
-    Off,
-    /// It is.
-    On {
-        /// The name of the run's folder.
-        run: String,
-        /// The segment that is written.
-        segment: u32,
-        /// What all finished segments take on the disk, those of older runs too.
-        kept_bytes: u64,
-        /// Old segments that had to go since the start.
-        dropped_segments: u64,
-    },
-    /// It could not be written any further.
-    Stopped {
-        /// Why.
-        error: String,
-    },
-}
-
-/// Hears how the recording goes, from any thread.
+/// Called with how the recording goes, from any thread.
 pub(super) type NotifyRecording = Arc<dyn Fn(Recording) + Send + Sync>;
 
 /// The controller's end of the recorder.
@@ -83,10 +59,10 @@ impl Recorder {
         let run = Run::begin(plan, header, Arc::clone(&notify))?;
         let (to, inbox) = mpsc::sync_channel(MOST_UNWRITTEN);
         let (writes, written) = mpsc::channel();
-        let tell = Arc::clone(&notify);
+        let on_stop = Arc::clone(&notify);
         std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
             if let Err(error) = write(run, &inbox) {
-                tell(Recording::Stopped { error: error.to_string() });
+                on_stop(Recording::Stopped { error: error.to_string() });
             }
             drop(writes);
         })?;

@@ -24,7 +24,7 @@ use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
 use crate::serve::shadow::compare::{Comparison, ShadowReport, ShadowState};
-use crate::sim::{Others, ScheduledInputs, Situation, simulate};
+use crate::sim::{Ground, ScheduledInputs, Situation, simulate};
 
 /// What a shadow is made of.
 pub(super) struct ShadowPlan {
@@ -37,7 +37,7 @@ pub(super) struct ShadowPlan {
     pub(super) policies: Registry,
 }
 
-/// Hears how the two compare, from any thread.
+/// Called with how the two compare, from any thread.
 pub(super) type NotifyShadow = Arc<dyn Fn(ShadowReport) + Send + Sync>;
 
 /// The controller's end of the shadow.
@@ -63,7 +63,7 @@ impl Shadow {
         Self { to: None, ended: mpsc::channel().1 }
     }
 
-    /// Lets it finish what has begun, and hears the last of it.
+    /// Lets it finish what has begun, and waits for its last report.
     pub(super) fn close(mut self) {
         if let Some(to) = self.to.take() {
             // The last word: what ends without it fell behind.
@@ -79,7 +79,7 @@ impl Observe for Shadow {
         let Some(to) = &self.to else { return };
         let event = match event {
             EventRef::Input(Input::Timeout) => return,
-            // Nobody looks at the gates here.
+            // The gates are not needed here.
             EventRef::Output(Output::Decision(decision)) => {
                 Event::Output(Output::Decision(Decision {
                     gates: Vec::new(),
@@ -91,7 +91,7 @@ impl Observe for Shadow {
         };
         match to.try_send((at, event)) {
             Ok(()) => {}
-            // Hung up in the middle, the run ends where it is: its state tells that the last word is missing.
+            // Hung up in the middle, the run ends where it is: its state says that the end is missing.
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.to = None,
         }
     }
@@ -122,7 +122,7 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
         let mut is_over = false;
         move |sample: &mut Sample| {
             if is_over {
-                return None;
+                return Ok(None);
             }
             loop {
                 let Ok((at, event)) = inbox.recv() else {
@@ -138,7 +138,7 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
                     Event::Input(Input::Sample(reading)) => {
                         *sample = reading;
                         notify(compared.borrow().report());
-                        return Some(Ok(at));
+                        return Ok(Some(at));
                     }
                     Event::Input(input @ (Input::Request(_) | Input::Switch { .. })) => {
                         scheduled.borrow_mut().push_back((at, input));
@@ -147,12 +147,12 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
                 }
             }
             is_over = true;
-            None
+            Ok(None)
         }
     };
-    let others = Others::recorded_in_place(Box::new(read_next)).with_comings(scheduled);
+    let ground = Ground::recorded_in_place(Box::new(read_next)).with_scheduled(scheduled);
     let setup = Setup { machine, catalog, settings: shadow, seed: REPLAYS_SEED };
-    let situation = Situation::of_recording(setup, others);
+    let situation = Situation::of_recording(setup, ground);
     let mut side = ShadowSide(Rc::clone(&compared));
     let played = simulate(situation, &policies, Detail::Changes, &mut [&mut side]);
     let mut compared = compared.borrow_mut();
@@ -164,7 +164,7 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
     notify(compared.report());
 }
 
-/// What `replay` takes where it is not told otherwise.
+/// The default of `replay`.
 const REPLAYS_SEED: u64 = 1;
 
 /// Chosen: a minute of a busy daemon, and some tens of megabytes.

@@ -1,4 +1,4 @@
-//! What the system tells the daemon: to stop, to stop at once, to read its config again.
+//! The signals of the system: to stop, to stop at once, to read its config again.
 
 use std::io;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub(super) fn listen(
 /// Compares what a config comes to now with what it came to.
 pub(super) struct Reloader {
     pub(super) reload: Reload,
-    pub(super) tier: MachineClass,
+    pub(super) machine_class: MachineClass,
     pub(super) catalog: Catalog,
     pub(super) policies: Registry,
 }
@@ -70,7 +70,7 @@ impl Reloader {
             return Err(format!("{tables} cannot change while it runs: restart it for that"));
         }
         let checked =
-            Settings::new(policy.clone(), self.tier).map_err(|error| error.to_string())?;
+            Settings::new(policy.clone(), self.machine_class).map_err(|error| error.to_string())?;
         Controller::new(&checked, &self.catalog, Detail::Full, &self.policies)
             .map_err(|error| error.to_string())?;
         running.policy = policy.clone();

@@ -9,8 +9,9 @@ use tiershift_core::catalog::Catalog;
 use tiershift_core::event::Adopted;
 use tokio::runtime::Handle;
 
+use crate::backend::callbacks::Callbacks;
 use crate::backend::live::LiveBackend;
-use crate::backend::llama_server::{Callbacks, LlamaServer};
+use crate::backend::llama_server::LlamaServer;
 use crate::backend::remote::client::ServerError;
 use crate::backend::remote::{Remote, Unlisted};
 use crate::inventory::folder::{Folder, FolderError};
@@ -69,7 +70,7 @@ impl Source {
     }
 }
 
-/// Sees that the program runs at all: a wrong path is told now, and not as a load that fails again and again.
+/// Checks that the program runs at all: a wrong path is reported now, and not as a load that fails again and again.
 fn check_program(program: &Path) -> Result<(), SourceError> {
     let mut command = Command::new(program);
     command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

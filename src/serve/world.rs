@@ -38,8 +38,8 @@ pub(super) struct LiveWorld {
     inputs: VecDeque<Input>,
     outcomes: VecDeque<Outcome>,
     /// The requests that have not ended.
-    tickets: BTreeMap<RequestId, ReplyHandle>,
-    /// Those that run. What is said of any other is late news.
+    replies: BTreeMap<RequestId, ReplyHandle>,
+    /// Those that run. What is said of any other comes too late.
     running: BTreeMap<RequestId, ModelId>,
     /// Set while the backend may have something to say.
     is_woken: bool,
@@ -74,37 +74,37 @@ impl LiveWorld {
             inbox,
             inputs: adoption.into_iter().collect(),
             outcomes: VecDeque::new(),
-            tickets: BTreeMap::new(),
+            replies: BTreeMap::new(),
             running: BTreeMap::new(),
             is_woken: false,
             is_stopping: false,
             is_aborted: false,
         };
-        world.tell_probe();
+        world.update_probe();
         world
     }
 
-    /// Returns whether it was told to stop and nothing is left to do, or was told to stop at once.
+    /// Returns whether it was asked to stop and nothing is left to do, or was asked to stop at once.
     pub(super) fn is_over(&self) -> bool {
         let is_idle = self.inputs.is_empty()
             && self.outcomes.is_empty()
-            && self.tickets.is_empty()
+            && self.replies.is_empty()
             && self.backend.is_empty();
         self.is_aborted || (self.is_stopping && is_idle)
     }
 
-    fn take(&mut self, message: Message) {
+    fn receive(&mut self, message: Message) {
         match message {
-            Message::Request(request, ticket) => {
-                self.tickets.insert(request.id, ticket);
+            Message::Request(request, reply) => {
+                self.replies.insert(request.id, reply);
                 self.inputs.push_back(Input::Request(request));
             }
             Message::HangUp(request) => {
-                if self.tickets.contains_key(&request) {
+                if self.replies.contains_key(&request) {
                     self.inputs.push_back(Input::Cancel { request });
                 }
             }
-            Message::Outcome(outcome) => self.take_outcome(outcome),
+            Message::Outcome(outcome) => self.receive_outcome(outcome),
             Message::Settings(settings) => {
                 self.interval = settings.sampling_interval.0;
                 self.inputs.push_back(Input::Settings(settings));
@@ -120,7 +120,7 @@ impl LiveWorld {
         }
     }
 
-    fn take_outcome(&mut self, outcome: Outcome) {
+    fn receive_outcome(&mut self, outcome: Outcome) {
         let runs = match &outcome {
             Outcome::Done { request, .. }
             | Outcome::Failed { request, .. }
@@ -132,8 +132,8 @@ impl LiveWorld {
                     .filter_map(|(&request, on)| (on == model).then_some(request))
                     .collect();
                 for request in died {
-                    let error = "the model's process ended".to_owned();
-                    self.take_outcome(Outcome::Failed { request, error });
+                    let error = "the model crashed".to_owned();
+                    self.receive_outcome(Outcome::Failed { request, error });
                 }
                 true
             }
@@ -147,14 +147,14 @@ impl LiveWorld {
     fn start(&mut self, request: RequestId, model: &ModelId) {
         self.running.insert(request, model.clone());
         let Some(endpoint) = self.backend.endpoint(model) else {
-            let error = "the model's process has ended".to_owned();
-            return self.take_outcome(Outcome::Failed { request, error });
+            let error = "the model is no longer loaded".to_owned();
+            return self.receive_outcome(Outcome::Failed { request, error });
         };
         let rung = self.catalog.rung_of(model).unwrap_or_default();
         let tier = self.catalog.tier_name(rung).to_owned();
         let started = Started { endpoint, model: model.clone(), tier };
-        if let Some(start) = self.tickets.get_mut(&request).and_then(|it| it.started.take()) {
-            // A client that is gone has told so, or is about to.
+        if let Some(start) = self.replies.get_mut(&request).and_then(|it| it.started.take()) {
+            // A client that is gone has said so, or is about to.
             let _ = start.send(started);
         }
     }
@@ -164,7 +164,7 @@ impl LiveWorld {
         self.backend.own_sources()
     }
 
-    fn tell_probe(&mut self) {
+    fn update_probe(&mut self) {
         self.sampler.set_own_processes(OwnProcesses::new(self.backend.pids()));
     }
 }
@@ -179,10 +179,10 @@ impl Clock for LiveWorld {
         let has_news = self.is_woken || !self.inputs.is_empty() || !self.outcomes.is_empty();
         let span = if has_news { Duration::ZERO } else { deadline.since(self.clock.now()) };
         if let Ok(message) = self.inbox.recv_timeout(span) {
-            self.take(message);
+            self.receive(message);
             for _ in 1..MOST_MESSAGES_AT_ONCE {
                 let Ok(message) = self.inbox.try_recv() else { break };
-                self.take(message);
+                self.receive(message);
             }
         }
         self.clock.now()
@@ -212,12 +212,12 @@ impl Backend for LiveWorld {
         match command {
             Command::Load { .. } | Command::Unload { .. } => {
                 self.backend.submit(now, command);
-                self.tell_probe();
+                self.update_probe();
             }
             Command::Start { request, model } => self.start(*request, model),
-            // Its connection is closed when its client hears the end, which follows.
+            // Its connection is closed when its client is notified of the end, which follows.
             Command::Cancel { request } => {
-                self.take_outcome(Outcome::Cancelled { request: *request });
+                self.receive_outcome(Outcome::Cancelled { request: *request });
             }
         }
     }
@@ -225,10 +225,10 @@ impl Backend for LiveWorld {
     fn poll(&mut self, now: Timestamp) -> Option<Outcome> {
         if self.outcomes.is_empty() && self.is_woken {
             match self.backend.poll(now) {
-                Some(outcome) => self.take_outcome(outcome),
+                Some(outcome) => self.receive_outcome(outcome),
                 None => self.is_woken = false,
             }
-            self.tell_probe();
+            self.update_probe();
         }
         self.outcomes.pop_front()
     }
@@ -255,18 +255,18 @@ impl World for LiveWorld {
 
     fn ended(&mut self, _: Timestamp, request: RequestId, end: &End) {
         self.running.remove(&request);
-        if let Some(ticket) = self.tickets.remove(&request) {
-            let _ = ticket.ended.send(end.clone());
+        if let Some(reply) = self.replies.remove(&request) {
+            let _ = reply.ended.send(end.clone());
         }
     }
 }
 
-/// Takes off others' use what our models use by a figure: the probe sees no process of theirs.
+/// Moves what our models use by a figure from others' use to own use: the probe sees no process of theirs.
 fn attribute(sample: &mut Sample, figures: Footprint) {
     let vram = sample.gpus.first_mut().and_then(|gpu| gpu.vram.as_mut());
     for (space, figure) in [(sample.memory.as_mut(), figures.ram), (vram, figures.vram)] {
         if let Some(space) = space {
-            // No more than there is: a figure is no reading.
+            // No more than there is: a figure is not a measurement.
             let own = figure.min(space.others);
             space.others = space.others - own;
             space.own += own;

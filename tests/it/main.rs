@@ -4,6 +4,7 @@
 
 mod cli;
 mod determinism;
+mod formats;
 mod fuzz;
 #[cfg(all(feature = "serve", target_os = "linux"))]
 mod live;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tiershift::log::{LogLevel, LogReader, LogWriter};
 use tiershift::scenario::{self, Scenario};
 use tiershift::sim::adviser::Adviser;
-use tiershift::sim::{Others, Situation, simulate};
+use tiershift::sim::{Ground, Situation, simulate};
 use tiershift::study::verify::verify;
 use tiershift_core::catalog::Rung;
 use tiershift_core::controller::Detail;
@@ -169,7 +169,7 @@ fn broken(constructor: Constructor, others: &'static [u64]) -> Vec<String> {
     });
     let mut setup = Setup::of_machine(Machine { memory: total, cpus: 8, ..Machine::default() });
     setup.settings.set_policy("scripted".parse().unwrap());
-    let situation = Situation::of_recording(setup, Others::recorded(samples));
+    let situation = Situation::of_recording(setup, Ground::recorded(samples));
     let summary = simulate(situation, &policies, Detail::Silent, &mut []).unwrap();
     let rule = |violation: &String| violation.split(' ').next().unwrap().to_owned();
     let mut rules: Vec<String> = summary.violations.iter().map(rule).collect();

@@ -27,7 +27,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
     entries: |list, loaded| Ok(read::<Running>(loaded)?.entries(&read(list)?)),
     default_tag: None,
     query: "",
-    field: None,
+    keep_alive: None,
     load: Some(|client, model| Box::pin(load(client, model))),
     unload: Some(|client, model| Box::pin(unload(client, model))),
     renew: None,

@@ -26,7 +26,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
     entries: |list, _| Ok(read::<Models>(list)?.entries()),
     default_tag: None,
     query: "",
-    field: None,
+    keep_alive: None,
     load: Some(|client, model| Box::pin(load(client, model))),
     unload: Some(|client, model| Box::pin(unload(client, model))),
     renew: None,

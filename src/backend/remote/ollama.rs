@@ -32,7 +32,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
     default_tag: Some(":latest"),
     query: "",
     // The last request decides how long a model stays, and this one is not to shorten it.
-    field: Some(("keep_alive", FOR_EVER)),
+    keep_alive: Some(FOR_EVER),
     load: Some(|client, model| Box::pin(keep(client, model, FOR_EVER))),
     unload: Some(|client, model| Box::pin(keep(client, model, NO_LONGER))),
     renew: Some(|client, model| Box::pin(keep(client, model, FOR_EVER))),

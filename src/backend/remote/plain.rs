@@ -17,7 +17,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
     entries: |list, _| Ok(read::<Models>(list)?.entries()),
     default_tag: None,
     query: "",
-    field: None,
+    keep_alive: None,
     load: None,
     unload: None,
     renew: None,

@@ -22,8 +22,8 @@ pub(super) struct Protocol {
     pub(super) default_tag: Option<&'static str>,
     /// Added to the path of each completion.
     pub(super) query: &'static str,
-    /// Added to the body of each completion.
-    pub(super) field: Option<(&'static str, i64)>,
+    /// How long a model stays after a completion, in seconds, where each completion decides that.
+    pub(super) keep_alive: Option<i64>,
     /// Asks for a model; it may answer only when the model is loaded. `None` where what it lists is loaded already.
     pub(super) load: Option<Ask>,
     /// Asks to drop a model; a look says whether it has gone. `None` where a model stays whatever is asked.

@@ -34,7 +34,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
     default_tag: None,
     // A model that has just gone is not to come back behind our back.
     query: "?autoload=false",
-    field: None,
+    keep_alive: None,
     load: Some(|client, model| Box::pin(ask(client, "/models/load", model, "already running"))),
     unload: Some(|client, model| Box::pin(ask(client, "/models/unload", model, "not running"))),
     renew: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use reqwest::Url;
 
-use crate::backend::endpoint::Endpoint;
+use crate::backend::endpoint::{Changes, Endpoint};
 use crate::backend::remote::client::{ServerClient, ServerError};
 use crate::backend::remote::entry::Entry;
 use crate::backend::remote::protocol::Protocol;
@@ -168,11 +168,8 @@ impl Server {
 
     /// Returns where requests for a model are sent.
     pub(super) fn endpoint(&self, name: &str) -> Endpoint {
-        let Protocol { query, field, .. } = self.kind.protocol();
-        let endpoint = Endpoint::new(self.client.base()).named(name).with_query(query);
-        match field {
-            Some((key, value)) => endpoint.with_field(key, *value),
-            None => endpoint,
-        }
+        let &Protocol { query, keep_alive, .. } = self.kind.protocol();
+        let changes = Changes { model: Some(name.to_owned()), keep_alive };
+        Endpoint::new(self.client.base()).with_query(query).with_changes(changes)
     }
 }

@@ -19,8 +19,10 @@ use tiershift_core::units::Bytes;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::backend::LONGEST_LAG;
+use crate::backend::callbacks::Callbacks;
 use crate::backend::endpoint::Endpoint;
-use crate::backend::llama_server::{Callbacks, Launch, LlamaServer};
+use crate::backend::llama_server::LlamaServer;
+use crate::backend::llama_server::launch::Launch;
 use crate::backend::stream_usage::{Count, StreamUsage};
 use crate::measure::calibrate::{Bounds, CalibrationError, CalibrationPlan};
 use crate::probe::clock::SystemClock;
@@ -234,7 +236,7 @@ impl<'a> Engine<'a> {
             .ok_or_else(|| CalibrationError::Memory { model: loaded.model.to_string() })
     }
 
-    /// Returns the most memory that a model's process has held so far; nothing where the system does not tell.
+    /// Returns the most memory that a model's process has held so far; nothing where the system does not report it.
     pub(super) fn peak(&self, loaded: &Loaded) -> Bytes {
         let status = fs::read_to_string(format!("/proc/{}/status", loaded.pid)).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -253,20 +255,20 @@ impl<'a> Engine<'a> {
             "prompt": word.repeat(words as usize), "max_tokens": tokens, "ignore_eos": true,
             "temperature": 0, "cache_prompt": false, "stream": true,
         });
-        let told = |error: reqwest::Error| error.without_url().to_string();
+        let in_words = |error: reqwest::Error| error.without_url().to_string();
         let clock = SystemClock::start();
         let answer = loaded.endpoint.post(&self.client, "/v1/completions").json(&body).send().await;
-        let mut answer = answer.and_then(reqwest::Response::error_for_status).map_err(told)?;
-        let mut tally = StreamUsage::default();
-        while let Some(bytes) = answer.chunk().await.map_err(told)? {
-            tally.feed(clock.now().since(Timestamp::ZERO), &bytes);
+        let mut answer = answer.and_then(reqwest::Response::error_for_status).map_err(in_words)?;
+        let mut usage = StreamUsage::default();
+        while let Some(bytes) = answer.chunk().await.map_err(in_words)? {
+            usage.feed(clock.now().since(Timestamp::ZERO), &bytes);
         }
-        let Count { prompt_tokens: Some(prompt), output_tokens: Some(output), .. } = tally.count()
+        let Count { prompt_tokens: Some(prompt), output_tokens: Some(output), .. } = usage.count()
         else {
             return Err("it does not count its tokens".to_owned());
         };
         let (Some(first), Some(last), true) =
-            (tally.first_token(), tally.last_token(), tally.is_done())
+            (usage.first_token(), usage.last_token(), usage.is_done())
         else {
             return Err("its reply breaks off".to_owned());
         };
@@ -274,7 +276,7 @@ impl<'a> Engine<'a> {
             prompt_tokens: prompt.into(),
             first_token: first.as_secs_f64(),
             output_tokens: output.into(),
-            // Read at one go, they took at least what a clock can tell.
+            // Read at one go, they took at least what a clock can resolve.
             rest: last.saturating_sub(first).max(CLOCK_TICK).as_secs_f64(),
         })
     }
@@ -326,7 +328,7 @@ impl Loaded {
     /// Returns whether the load came from storage, or why that is not so or not known.
     pub(super) fn is_cold(&self) -> Result<(), String> {
         match self.read {
-            None => Err("the system does not tell what is read from storage".to_owned()),
+            None => Err("the system does not report what is read from storage".to_owned()),
             Some((read, size)) if read >= size.share(COLD) => Ok(()),
             Some((read, size)) => Err(format!(
                 "only {} of {} MiB came from storage: the system kept the file cached",
@@ -337,7 +339,7 @@ impl Loaded {
     }
 }
 
-/// Asks the kernel to forget a file, and returns whether it heard.
+/// Asks the kernel to forget a file, and returns whether it did.
 fn forget(file: &Path) -> bool {
     #[cfg(target_os = "linux")]
     {

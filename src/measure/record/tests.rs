@@ -29,7 +29,7 @@ struct SlowProbe {
 
 impl Probe for SlowProbe {
     fn sample(&mut self, now: Timestamp) -> Result<Sample, ProbeError> {
-        assert_eq!(now, self.clock.now(), "the probe is told the present moment");
+        assert_eq!(now, self.clock.now(), "the probe is given the present moment");
         let cost = self.costs.get(self.readings).copied().unwrap_or(Ok(0));
         self.readings += 1;
         let millis = cost.map_err(|why| ProbeError(why.to_owned()))?;

@@ -1,6 +1,6 @@
 //! Reads AMD GPUs from the `amdgpu` driver's files under `/sys/class/drm`.
 //!
-//! The files do not tell processes apart; own video memory comes from each own process's
+//! The files do not keep processes apart; own video memory comes from each own process's
 //! `/proc/<pid>/fdinfo`, and own GPU time counts as others'.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ pub(crate) struct Card {
 }
 
 impl Card {
-    /// Finds the AMD GPUs that tell their video memory, in the kernel's order.
+    /// Finds the AMD GPUs that report their video memory, in the kernel's order.
     pub(crate) fn discover(root: &Root) -> Vec<Self> {
         let is_card = |name: &String| {
             // `card0`, not its connectors `card0-DP-1`.
@@ -74,7 +74,7 @@ impl Card {
 
     fn own_vram(&self, root: &Root, family: &BTreeSet<u32>) -> Bytes {
         let Some(address) = &self.address else { return Bytes::ZERO };
-        // One client may hold several file descriptors, each of which tells the client's whole memory.
+        // One client may hold several file descriptors, each of which reports the client's whole memory.
         let mut clients: BTreeMap<String, Bytes> = BTreeMap::new();
         for pid in family {
             let folder = format!("/proc/{pid}/fdinfo");

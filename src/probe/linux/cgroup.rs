@@ -155,7 +155,7 @@ impl Mount {
     /// Returns the folders from the group at `path` up to the mount point.
     fn chain(&self, path: &Path) -> Vec<PathBuf> {
         let outside = path.components().any(|part| part == std::path::Component::ParentDir);
-        // A path that is not below the mounted group is told in another namespace's words: the mount
+        // A path that is not below the mounted group is given in another namespace's words: the mount
         // point is then all that is known to hold for this process.
         let below = path.strip_prefix(&self.top).ok().filter(|_| !outside).unwrap_or(Path::new(""));
         let full = self.folder.join(below);

@@ -56,7 +56,7 @@ pub(crate) fn memory(root: &Root, family: &BTreeSet<u32>) -> OwnMemory {
     sum
 }
 
-/// A process's processor time. The start tells a process from a later one with the same id.
+/// A process's processor time. The start distinguishes a process from a later one with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProcessTicks {
     start: u64,

@@ -99,8 +99,8 @@ mod tests {
         let cases: [(&[(&str, &str)], &str); 4] = [
             (&[], "/proc/pressure/memory: there is no such file"),
             (&[("memory", &both), ("cpu", SOME)], "/proc/pressure/io: there is no such file"),
-            (&[("memory", SOME)], "/proc/pressure/memory: it does not tell `full avg10=`"),
-            (&[("memory", "some avg10=nan\n")], "does not tell `some avg10=`"),
+            (&[("memory", SOME)], "/proc/pressure/memory: it does not have `full avg10=`"),
+            (&[("memory", "some avg10=nan\n")], "does not have `some avg10=`"),
         ];
         for (files, want) in cases {
             let got = read(files).unwrap_err();

@@ -57,7 +57,7 @@ impl Root {
     }
 }
 
-/// Why a file told nothing.
+/// Why nothing could be read from a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unread {
     path: String,
@@ -69,7 +69,7 @@ impl Unread {
     pub(crate) fn not_understood(path: impl AsRef<Path>, wanted: &str) -> Self {
         Self {
             path: path.as_ref().display().to_string(),
-            why: format!("it does not tell {wanted}"),
+            why: format!("it does not have {wanted}"),
         }
     }
 }

@@ -130,7 +130,7 @@ fn a_limited_groups_own_pressure_counts() {
     }
     let (_folder, mut host) = machine(&files);
     let got = host.read(Timestamp::ZERO, &nobody()).pressure.unwrap();
-    assert_eq!(got.memory_some, Percent::new(1), "the group tells none");
+    assert_eq!(got.memory_some, Percent::new(1), "the group has none");
 
     for name in ["memory", "cpu", "io"] {
         files.push(match name {

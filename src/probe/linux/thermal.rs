@@ -8,7 +8,7 @@ use tiershift_core::units::Celsius;
 
 use crate::probe::linux::procfs::Root;
 
-/// The files that tell the processor's temperature, found once.
+/// The files with the processor's temperature, found once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sensors {
     files: Vec<PathBuf>,

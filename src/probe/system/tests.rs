@@ -61,7 +61,7 @@ fn what_is_not_there_is_absent_from_the_sample() {
 }
 
 #[test]
-fn a_machine_that_tells_nothing_is_an_error_with_its_reasons() {
+fn a_machine_that_reports_nothing_is_an_error_with_its_reasons() {
     let folder = tree(&[]);
     let error = SystemProbe::under(folder.path()).sample(Timestamp::ZERO).unwrap_err();
     assert_eq!(

@@ -1,6 +1,7 @@
 //! The plot of a calibration: memory over context with the line through it, times and speeds with their spread.
 
-use crate::measure::calibration::{Calibration, Figure, Measured, Speeds};
+use crate::measure::calibration::{Calibration, Measured, Speeds};
+use crate::measure::figure::Figure;
 use crate::report::plot::drawing::{Anchor, Area, Dash, Drawing, Ink};
 use crate::report::plot::{
     BLACK, BLUE, DARK, FRAME, GREEN, GRID, ORANGE, PAPER, PURPLE, RED, SKY, SMALL, TEXT,

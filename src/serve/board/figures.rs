@@ -26,7 +26,7 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    pub(super) fn note_decision(&mut self, decision: &Decision) {
+    pub(super) fn count_decision(&mut self, decision: &Decision) {
         let action = match decision.action {
             Action::Hold => "hold",
             Action::Upgrade { .. } => "upgrade",
@@ -35,7 +35,7 @@ impl Figures {
         *self.decisions.entry((action, decision.reason.code())).or_default() += 1;
     }
 
-    pub(super) fn note_outcome(&mut self, outcome: &Outcome) {
+    pub(super) fn count_outcome(&mut self, outcome: &Outcome) {
         let (model, became) = match outcome {
             Outcome::Loaded { model } => (model, "loaded"),
             Outcome::LoadFailed { model, .. } => (model, "load-failed"),
@@ -46,12 +46,12 @@ impl Figures {
         *self.models.entry((model.clone(), became)).or_default() += 1;
     }
 
-    pub(super) fn note_end(&mut self, end: &End) {
+    pub(super) fn count_end(&mut self, end: &End) {
         match end {
             End::Done { first_token, latency, output_tokens, .. } => {
                 self.output_tokens += u64::from(*output_tokens);
-                self.first_token.note(*first_token);
-                self.latency.note(*latency);
+                self.first_token.count_span(*first_token);
+                self.latency.count_span(*latency);
             }
             End::Rejected { reason, .. } => {
                 let reason = match reason {
@@ -76,7 +76,7 @@ pub(super) struct Histogram {
 }
 
 impl Histogram {
-    fn note(&mut self, span: Duration) {
+    fn count_span(&mut self, span: Duration) {
         self.counts[BOUNDS.partition_point(|&bound| bound < span)] += 1;
         self.sum += span;
     }

@@ -8,20 +8,22 @@ use tiershift_core::catalog::Rung;
 use tiershift_core::time::{Timestamp, duration_ns};
 use tiershift_core::units::Percent;
 
+use crate::serve::status::{HistoryEntry, Latencies};
+
 /// The past of a live run, as far back as it is kept.
 #[derive(Debug, Default, Serialize)]
 pub(in crate::serve) struct History {
     /// In order of time.
     points: VecDeque<Point>,
     /// In order of time.
-    entries: VecDeque<Entry>,
+    entries: VecDeque<HistoryEntry>,
     /// In the order in which they ended.
     replies: VecDeque<Reply>,
     #[serde(skip)]
     end: Mark,
 }
 
-/// A place in the past: how many entries and replies were before it.
+/// A mark in the past: how many entries and replies were before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::serve) struct Mark {
     entries: u64,
@@ -39,15 +41,6 @@ pub(super) struct Point {
     pub(super) shares: Vec<Option<Percent>>,
 }
 
-/// Something that a person wants to have been told.
-#[derive(Clone, Debug, Serialize)]
-pub(in crate::serve) struct Entry {
-    #[serde(rename = "at_ns")]
-    at: Timestamp,
-    kind: &'static str,
-    text: String,
-}
-
 /// One request that was served.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Reply {
@@ -59,23 +52,9 @@ pub(super) struct Reply {
     pub(super) latency: Duration,
 }
 
-/// The times of the last replies.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
-pub(in crate::serve) struct Latencies {
-    replies: usize,
-    #[serde(rename = "first_token_p50_ns", with = "duration_ns")]
-    first_token_p50: Duration,
-    #[serde(rename = "first_token_p95_ns", with = "duration_ns")]
-    first_token_p95: Duration,
-    #[serde(rename = "latency_p50_ns", with = "duration_ns")]
-    latency_p50: Duration,
-    #[serde(rename = "latency_p95_ns", with = "duration_ns")]
-    latency_p95: Duration,
-}
-
 impl History {
-    /// Takes note of a point, unless it says what the last one said a moment ago.
-    pub(super) fn note_point(&mut self, point: Point) {
+    /// Adds a point, unless it says what the last one said a moment ago.
+    pub(super) fn add_point(&mut self, point: Point) {
         if let Some(last) = self.points.back()
             && last.rung == point.rung
             && point.at.since(last.at) < POINT_DISTANCE
@@ -85,27 +64,27 @@ impl History {
         push(&mut self.points, point, MOST_POINTS);
     }
 
-    pub(super) fn note(&mut self, at: Timestamp, kind: &'static str, text: String) {
+    pub(super) fn add(&mut self, at: Timestamp, kind: &'static str, text: String) {
         self.end.entries += 1;
-        push(&mut self.entries, Entry { at, kind, text }, MOST_ENTRIES);
+        push(&mut self.entries, HistoryEntry { at, kind: kind.to_owned(), text }, MOST_ENTRIES);
     }
 
-    pub(super) fn note_reply(&mut self, reply: Reply) {
+    pub(super) fn add_reply(&mut self, reply: Reply) {
         self.end.replies += 1;
         push(&mut self.replies, reply, MOST_REPLIES);
     }
 
-    /// Returns the place where what comes next will stand.
+    /// Returns the mark before what comes next.
     pub(in crate::serve) fn end(&self) -> Mark {
         self.end
     }
 
-    /// Returns the entries since a place, as far as they are kept.
-    pub(super) fn entries_since(&self, mark: Mark) -> impl Iterator<Item = &Entry> {
+    /// Returns the entries since a mark, as far as they are kept.
+    pub(super) fn entries_since(&self, mark: Mark) -> impl Iterator<Item = &HistoryEntry> {
         last(&self.entries, self.end.entries - mark.entries)
     }
 
-    /// Returns the replies since a place, as far as they are kept.
+    /// Returns the replies since a mark, as far as they are kept.
     pub(super) fn replies_since(&self, mark: Mark) -> impl Iterator<Item = &Reply> {
         last(&self.replies, self.end.replies - mark.replies)
     }
@@ -169,8 +148,8 @@ mod tests {
             let at = Timestamp::from_secs(second);
             // Every hundredth second another rung: that is never left out.
             let rung = Rung(u8::from(second % 100 == 0));
-            history.note_point(Point { at, rung, shares: Vec::new() });
-            history.note(at, "decision", String::new());
+            history.add_point(Point { at, rung, shares: Vec::new() });
+            history.add(at, "decision", String::new());
         }
         assert_eq!(history.points.len(), MOST_POINTS);
         assert_eq!(history.entries.len(), MOST_ENTRIES);
@@ -178,7 +157,7 @@ mod tests {
         assert!((0..MOST_POINTS - 1).all(|from| apart(from) <= Duration::from_secs(2)));
         assert!(history.points.iter().any(|point| point.rung == Rung(1)));
         let mark = history.end();
-        history.note(Timestamp::from_secs(10_000), "decision", "last".to_owned());
+        history.add(Timestamp::from_secs(10_000), "decision", "last".to_owned());
         let since: Vec<_> = history.entries_since(mark).map(|entry| entry.text.as_str()).collect();
         assert_eq!(since, ["last"]);
         assert_eq!(history.entries_since(Mark::default()).count(), MOST_ENTRIES);
@@ -191,7 +170,7 @@ mod tests {
         for millis in 1..=300 {
             let span = Duration::from_millis(millis);
             let reply = Reply { at: Timestamp::ZERO, first_token: span, latency: span * 2 };
-            history.note_reply(reply);
+            history.add_reply(reply);
         }
         let latencies = history.latencies();
         assert_eq!(latencies.replies, 200);

@@ -6,9 +6,9 @@ use std::fmt::{Display, Write};
 use tiershift_core::sample::Space;
 use tiershift_core::units::Percent;
 
+use crate::serve::board::Board;
 use crate::serve::board::figures::Histogram;
-use crate::serve::board::{Board, Line};
-use crate::serve::recorder::Recording;
+use crate::serve::status::{Recording, Requests, ResourceUse};
 
 impl Board {
     /// Returns the answer of `/metrics`.
@@ -30,7 +30,7 @@ impl Board {
     }
 
     fn put_models(&self, page: &mut Page) {
-        let help = "Place of the tier that serves, counted from 1; 0 while none does.";
+        let help = "Rung of the tier that serves, counted from 1; 0 while none does.";
         page.one("tiershift_serving_rung", "gauge", help, self.serving.0);
         let name = "tiershift_model_serving";
         page.begin(name, "gauge", "1 for the model that serves, 0 for the others.");
@@ -51,8 +51,8 @@ impl Board {
     }
 
     fn put_resources(&self, page: &mut Page) {
-        let lines = self.lines();
-        let mut gauge = |name, help, value: fn(&Line) -> Option<Percent>| {
+        let lines = self.resource_use();
+        let mut gauge = |name, help, value: fn(&ResourceUse) -> Option<Percent>| {
             page.begin(name, "gauge", help);
             for line in &lines {
                 if let Some(share) = value(line) {
@@ -120,16 +120,13 @@ impl Board {
 
     fn put_requests(&self, page: &mut Page) {
         let figures = &self.figures;
-        page.one("tiershift_requests_waiting", "gauge", "Requests that wait.", self.waiting.len());
-        page.one("tiershift_requests_running", "gauge", "Requests that run.", self.running.len());
+        let Requests { waiting, running, done, failed, cancelled, rejected } = self.requests();
+        page.one("tiershift_requests_waiting", "gauge", "Requests that wait.", waiting);
+        page.one("tiershift_requests_running", "gauge", "Requests that run.", running);
         let name = "tiershift_requests_total";
         page.begin(name, "counter", "Requests by how they ended.");
-        let ends = [
-            ("done", self.done),
-            ("failed", self.failed),
-            ("cancelled", self.cancelled),
-            ("rejected", self.rejected),
-        ];
+        let ends =
+            [("done", done), ("failed", failed), ("cancelled", cancelled), ("rejected", rejected)];
         for (end, count) in ends {
             page.put(name, &[("end", end)], count);
         }

@@ -60,7 +60,7 @@ impl fmt::Debug for Token {
 )]
 pub struct TokenError;
 
-/// The one at the door.
+/// Decides who is let in.
 #[derive(Debug)]
 pub(in crate::serve) struct AccessPolicy {
     access: Access,
@@ -109,11 +109,11 @@ impl AccessPolicy {
 
 /// Lets a request in, or says why not.
 pub(in crate::serve) async fn let_in(
-    State(door): State<Arc<AccessPolicy>>,
+    State(policy): State<Arc<AccessPolicy>>,
     request: Request,
     next: Next,
 ) -> Response {
-    match door.check(request.uri().path(), request.headers()) {
+    match policy.check(request.uri().path(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refusal) => {
             let mut response = refusal.into_response();
@@ -157,7 +157,7 @@ fn without_port(host: &str) -> Option<&str> {
     }
 }
 
-/// What a load balancer may ask without a token. It tells nothing but that we are there.
+/// What a load balancer may ask without a token. It says nothing but that we are there.
 const OPEN_PATH: &str = "/healthz";
 
 /// How a token can be shown.

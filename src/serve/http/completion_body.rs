@@ -1,18 +1,33 @@
-//! What a client asks for, read from its body: sizes and the target, never the words.
+//! The body of a completion, parsed once: its sizes and target, never its words; and the same bytes with what a model
+//! server needs otherwise.
 
-use serde::Deserialize;
-use serde_json::Number;
+use std::ops::Range;
+
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use serde_json::{Number, Value};
 use tiershift_core::catalog::Catalog;
 use tiershift_core::model::{ModelId, Task};
 use tiershift_core::request::{Request, RequestId, Target};
 
+use crate::backend::endpoint::Changes;
 use crate::serve::http::refusal::Refusal;
 
-/// The parts of a request that matter here. The body goes on to the model as it came.
-#[derive(Debug, Deserialize)]
+/// The body of a completion.
+#[derive(Debug)]
 pub(super) struct CompletionBody<'a> {
+    bytes: &'a [u8],
+    fields: Fields<'a>,
     model: Option<String>,
+}
+
+/// The parts of a body that matter here.
+#[derive(Debug, Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    model: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    keep_alive: Option<&'a RawValue>,
     max_tokens: Option<Number>,
     max_completion_tokens: Option<Number>,
     #[serde(borrow)]
@@ -23,26 +38,81 @@ pub(super) struct CompletionBody<'a> {
     input: Option<&'a RawValue>,
 }
 
+/// Reads a field that is there, even as `null`.
+fn present<'de, D: Deserializer<'de>>(input: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(input).map(Some)
+}
+
 impl<'a> CompletionBody<'a> {
-    pub(super) fn read(body: &'a [u8]) -> Result<Self, Refusal> {
-        serde_json::from_slice(body).map_err(|error| {
-            // The place, not the words: they are the client's.
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What is not a JSON object, or has a known field of a wrong type or twice. Its words are not repeated.
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Refusal> {
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(Refusal::bad_request("the body must be a JSON object"));
+        }
+        let fields: Fields = serde_json::from_slice(bytes).map_err(|error| {
+            // The position, not the words: they are the client's.
             let (line, column) = (error.line(), error.column());
-            let place = format!("{line}:{column}");
-            Refusal::bad_request(format!("the body is no JSON, or not what is meant, at {place}"))
-        })
+            let message = "the body is not valid JSON, or a field has the wrong type";
+            Refusal::bad_request(format!("{message}, at {line}:{column}"))
+        })?;
+        let model = fields.model.map(|model| serde_json::from_str(model.get())).transpose();
+        let model = model.map_err(|_| Refusal::bad_request("`model` must be a string"))?.flatten();
+        Ok(Self { bytes, fields, model })
+    }
+
+    /// Returns the same bytes with these changes: a value in place of the one that is there, or in front.
+    pub(super) fn with(&self, changes: &Changes) -> Vec<u8> {
+        let Changes { model, keep_alive } = changes;
+        let values = [
+            ("model", self.fields.model, model.as_ref().map(|name| Value::from(name.as_str()))),
+            ("keep_alive", self.fields.keep_alive, keep_alive.map(Value::from)),
+        ];
+        let (mut in_place, mut in_front) = (Vec::new(), String::new());
+        for (key, there, value) in values {
+            let Some(value) = value else { continue };
+            match there {
+                Some(there) => in_place.push((self.position(there), value.to_string())),
+                None => in_front += &format!("\"{key}\":{value},"),
+            }
+        }
+        in_place.sort_by_key(|(position, _)| position.start);
+        // Read as an object, it has a brace in front.
+        let begin = self.bytes.iter().position(|&byte| byte == b'{').map_or(0, |at| at + 1);
+        if self.bytes[begin..].trim_ascii_start().starts_with(b"}") {
+            in_front.pop();
+        }
+        let mut changed = self.bytes[..begin].to_vec();
+        changed.extend(in_front.as_bytes());
+        let mut rest = begin;
+        for (position, value) in in_place {
+            changed.extend(&self.bytes[rest..position.start]);
+            changed.extend(value.as_bytes());
+            rest = position.end;
+        }
+        changed.extend(&self.bytes[rest..]);
+        changed
+    }
+
+    /// Returns where a value stands in the body, of which it is a part.
+    fn position(&self, value: &RawValue) -> Range<usize> {
+        let start = value.get().as_ptr().addr() - self.bytes.as_ptr().addr();
+        start..start + value.get().len()
     }
 
     /// Returns the request as the controller sees it. The prompt's length is estimated: see [`BYTES_PER_TOKEN`].
     pub(super) fn request(&self, id: RequestId, task: Task, catalog: &Catalog) -> Request {
-        let texts = [self.prompt, self.messages, self.input];
+        let Fields { prompt, messages, input, .. } = self.fields;
+        let texts = [prompt, messages, input];
         let bytes: usize = texts.into_iter().flatten().map(|text| text.get().len()).sum();
         let prompt_tokens = u32::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX).max(1);
         let output_tokens = match task {
             Task::Embedding => 0,
             Task::Chat | Task::Code | Task::Vision => {
-                let limits = [&self.max_completion_tokens, &self.max_tokens];
-                // What is no count is llama-server's -1, for no limit, or its to refuse.
+                let limits = [&self.fields.max_completion_tokens, &self.fields.max_tokens];
+                // Other numbers are for the model server: -1 for no limit, the rest to refuse.
                 let limit = limits.into_iter().flatten().find_map(Number::as_u64);
                 limit.map_or(USUAL_OUTPUT_TOKENS, |limit| u32::try_from(limit).unwrap_or(u32::MAX))
             }
@@ -70,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_tells_sizes_and_target() {
+    fn a_body_says_sizes_and_target() {
         let catalog = Catalog::relative_to(Bytes::from_gib(16));
         let tier = |name: &str| Target::Tier(name.to_owned());
         let cases = [
@@ -97,11 +167,47 @@ mod tests {
             ),
         ];
         for (task, body, prompt, output, target) in cases {
-            let wish = CompletionBody::read(body.as_bytes()).unwrap();
-            let request = wish.request(RequestId(1), task, &catalog);
+            let body_read = CompletionBody::read(body.as_bytes()).unwrap();
+            let request = body_read.request(RequestId(1), task, &catalog);
             assert_eq!((request.prompt_tokens, request.output_tokens), (prompt, output), "{body}");
             assert_eq!(request.target, target, "{body}");
         }
+    }
+
+    #[track_caller]
+    fn check(body: &str, changes: &Changes, want: &str) {
+        let read = CompletionBody::read(body.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(read.with(changes)).unwrap(), want, "{body}");
+    }
+
+    #[test]
+    fn only_what_must_change_is_changed_in_a_body() {
+        let both = Changes { model: Some("b\"x".to_owned()), keep_alive: Some(-1) };
+        let body = r#" {"n":1.50, "model" : "auto","prompt":"a\u0041 {b}", "n":2 } "#;
+        check(
+            body,
+            &both,
+            r#" {"keep_alive":-1,"n":1.50, "model" : "b\"x","prompt":"a\u0041 {b}", "n":2 } "#,
+        );
+        check(
+            r#"{"keep_alive":"5m","messages":[],"model":null}"#,
+            &both,
+            r#"{"keep_alive":-1,"messages":[],"model":"b\"x"}"#,
+        );
+        check("{ }", &both, r#"{"model":"b\"x","keep_alive":-1 }"#);
+        check(body, &Changes::default(), body);
+        let name = Changes { model: Some("m".to_owned()), keep_alive: None };
+        check(r#"{"keep_alive":5}"#, &name, r#"{"model":"m","keep_alive":5}"#);
+    }
+
+    #[test]
+    fn what_is_not_a_request_is_refused() {
+        for body in
+            ["", "[]", "[\"auto\"]", "null", r#"{"model":1}"#, r#"{"model":"a","model":"b"}"#]
+        {
+            CompletionBody::read(body.as_bytes()).unwrap_err();
+        }
+        CompletionBody::read(br#"{"model":null}"#).unwrap();
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Completions and embeddings: a request takes its place with the controller, waits for its start, and is then a connection between
-//! its client and the model's own port. Bytes pass through as they are.
+//! Completions and embeddings: a request is queued with the controller until it may start; then its bytes are relayed
+//! unchanged between its client and the model's own server.
 
 use std::sync::Arc;
 
@@ -11,9 +11,10 @@ use axum::response::{IntoResponse, Response};
 use tiershift_core::model::Task;
 use tiershift_core::time::{Clock, Timestamp};
 
+use crate::backend::endpoint::Changes;
 use crate::backend::stream_usage::{Count, StreamUsage};
 use crate::probe::clock::SystemClock;
-use crate::serve::http::App;
+use crate::serve::http::app::App;
 use crate::serve::http::completion_body::CompletionBody;
 use crate::serve::http::refusal::Refusal;
 use crate::serve::message::{PendingRequest, Started};
@@ -30,8 +31,8 @@ pub(super) async fn text(State(app): State<Arc<App>>, body: Body) -> Response {
     pass_on(&app, path, Task::Chat, body).await.unwrap_or_else(Refusal::into_response)
 }
 
-/// `POST /v1/embeddings`: from the models that list the task only. The vectors of two models say nothing to each other,
-/// and the header tells which one made them.
+/// `POST /v1/embeddings`: from the models that list the task only. The vectors of two models cannot be compared,
+/// and a header says which model made them.
 pub(super) async fn embeddings(State(app): State<Arc<App>>, body: Body) -> Response {
     if !app.catalog.models().iter().any(|model| model.can(Task::Embedding)) {
         return Refusal::no_embeddings().into_response();
@@ -41,34 +42,39 @@ pub(super) async fn embeddings(State(app): State<Arc<App>>, body: Body) -> Respo
 }
 
 async fn pass_on(app: &App, path: &str, task: Task, body: Body) -> Result<Response, Refusal> {
-    let body = app.read(body).await?;
-    let request =
-        CompletionBody::read(&body.bytes)?.request(app.next_request(), task, &app.catalog);
+    let body = app.bodies.read(body).await?;
+    let completion = CompletionBody::read(&body.bytes)?;
+    let request = completion.request(app.next_request(), task, &app.catalog);
     let target = request.target.clone();
-    let mut seat = PendingRequest::take(&app.to, request)?;
-    let started = seat.start().await?.map_err(|end| Refusal::from(&end))?;
+    let mut pending = PendingRequest::submit(&app.to, request)?;
+    let started = pending.start().await?.map_err(|end| Refusal::from(&end))?;
     let because = app.board().degraded_because(&target, &started.model);
     let clock = SystemClock::start();
-    let body = started.endpoint.body(&body.bytes).map_or(body.bytes.clone(), Bytes::from);
+    let changes = started.endpoint.changes();
+    let to_send = if *changes == Changes::default() {
+        body.bytes.clone()
+    } else {
+        completion.with(changes).into()
+    };
     let sent = started
         .endpoint
         .post(&app.client, path)
         .header(CONTENT_TYPE, "application/json")
-        .body(body)
+        .body(to_send)
         .send();
     let answer = tokio::select! {
         answer = sent => answer,
-        end = seat.end() => return Err(Refusal::from(&end?)),
+        end = pending.end() => return Err(Refusal::from(&end?)),
     };
     let Ok(answer) = answer else {
-        seat.lost("llama-server does not answer").await;
+        pending.lost("the model server does not answer").await;
         return Err(Refusal::model_failed());
     };
     let kind = answer.headers().get(CONTENT_TYPE).cloned();
     let is_stream =
         kind.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     let status = answer.status();
-    let relay = Relay { answer, seat, tally: StreamUsage::default(), clock, is_over: false };
+    let relay = Relay { answer, pending, usage: StreamUsage::default(), clock, is_over: false };
     let body = if is_stream && status.is_success() {
         Body::from_stream(futures_util::stream::unfold(relay, |mut relay| async move {
             relay.next().await.map(|bytes| (Ok::<_, std::convert::Infallible>(bytes), relay))
@@ -84,12 +90,12 @@ async fn pass_on(app: &App, path: &str, task: Task, body: Body) -> Result<Respon
 }
 
 fn say_what_served(headers: &mut HeaderMap, started: &Started, because: Option<&str>) {
-    let told = [
+    let values = [
         (MODEL, Some(started.model.as_str())),
         (TIER, Some(started.tier.as_str())),
         (DEGRADED_BECAUSE, because),
     ];
-    for (name, value) in told {
+    for (name, value) in values {
         // A name that no header can hold is left out.
         if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
             headers.insert(name, value);
@@ -100,8 +106,8 @@ fn say_what_served(headers: &mut HeaderMap, started: &Started, because: Option<&
 /// A reply on its way. Dropped before its end, it closes the model's connection and says that the client hung up.
 struct Relay {
     answer: reqwest::Response,
-    seat: PendingRequest,
-    tally: StreamUsage,
+    pending: PendingRequest,
+    usage: StreamUsage,
     clock: SystemClock,
     is_over: bool,
 }
@@ -114,7 +120,7 @@ impl Relay {
         }
         let chunk = tokio::select! {
             chunk = self.answer.chunk() => chunk,
-            end = self.seat.end() => {
+            end = self.pending.end() => {
                 self.is_over = true;
                 let refusal = end.map_or_else(Refusal::from, |end| Refusal::from(&end));
                 return Some(refusal.event().into());
@@ -122,21 +128,21 @@ impl Relay {
         };
         match chunk {
             Ok(Some(bytes)) => {
-                self.tally.feed(self.clock.now().since(Timestamp::ZERO), &bytes);
-                if self.tally.is_done() {
+                self.usage.feed(self.clock.now().since(Timestamp::ZERO), &bytes);
+                if self.usage.is_done() {
                     // Said at once: a client that has read this hangs up, and has lost nothing by it.
-                    let first_token = self.tally.first_token().unwrap_or_default();
-                    self.seat.done(first_token, self.tally.count());
+                    let first_token = self.usage.first_token().unwrap_or_default();
+                    self.pending.done(first_token, self.usage.count());
                 }
                 Some(bytes)
             }
-            Ok(None) | Err(_) if self.tally.is_done() => {
+            Ok(None) | Err(_) if self.usage.is_done() => {
                 self.is_over = true;
                 None
             }
             Ok(None) | Err(_) => {
                 self.is_over = true;
-                self.seat.lost("llama-server broke off its reply").await;
+                self.pending.lost("the model server closed the stream early").await;
                 Some(Refusal::model_failed().event().into())
             }
         }
@@ -148,7 +154,7 @@ impl Relay {
         loop {
             let chunk = tokio::select! {
                 chunk = self.answer.chunk() => chunk,
-                end = self.seat.end() => return Err(Refusal::from(&end?)),
+                end = self.pending.end() => return Err(Refusal::from(&end?)),
             };
             match chunk {
                 Ok(Some(bytes)) if whole.len() + bytes.len() <= LONGEST_REPLY => {
@@ -156,22 +162,22 @@ impl Relay {
                 }
                 Ok(None) => break,
                 Ok(Some(_)) | Err(_) => {
-                    self.seat.lost("llama-server broke off its reply").await;
+                    self.pending.lost("the model server closed the stream early").await;
                     return Err(Refusal::model_failed());
                 }
             }
         }
         if status.is_client_error() {
-            self.seat.refused();
+            self.pending.refused();
         } else if status.is_success() {
             let took = self.clock.now().since(Timestamp::ZERO);
             let count = Count::read(&whole);
-            self.seat.done(count.first_token.unwrap_or(took), count);
+            self.pending.done(count.first_token.unwrap_or(took), count);
         } else if String::from_utf8_lossy(&whole).contains(TOO_LARGE) {
-            self.seat.refused();
+            self.pending.refused();
             return Err(Refusal::too_large());
         } else {
-            self.seat.failed(&format!("llama-server answered {}", status.as_u16()));
+            self.pending.failed(&format!("the model server answered {}", status.as_u16()));
             return Err(Refusal::model_failed());
         }
         Ok(whole)

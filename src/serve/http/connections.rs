@@ -65,7 +65,7 @@ pub(in crate::serve) async fn serve(
             Some(guest) => {
                 drop(tokio::spawn(guest.attend(stream, router.clone(), limits, ending.watcher())));
             }
-            // Everybody is being served: whoever comes now is told so, if that can be done at once.
+            // Everybody is being served: whoever comes now gets that answer, if it can be sent at once.
             None => drop(stream.try_write(FULL)),
         }
     }
@@ -78,7 +78,7 @@ pub(in crate::serve) async fn serve(
 struct Guests {
     most: usize,
     places: Mutex<BTreeMap<u64, Arc<Place>>>,
-    /// Counts what happens, so that one can tell what happened first.
+    /// Counts what happens, which orders it.
     events: AtomicU64,
 }
 
@@ -213,7 +213,7 @@ const LONGEST_HEAD: usize = 32 << 10;
 /// Chosen: descriptors come back when connections end, not at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a client is told while everybody else is being served.
+/// The answer to a client while everybody else is being served.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
 Content-Length: 0\r\n\r\n";
 

@@ -11,16 +11,16 @@ use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::serve::board::Mark;
-use crate::serve::http::App;
+use crate::serve::http::app::App;
 use crate::serve::http::refusal::Refusal;
 
 /// `GET /events`: the past as far as it is kept, then the status whenever it has changed, with what is new in the past.
 pub(super) async fn events(State(app): State<Arc<App>>) -> Response {
-    let Ok(place) = Arc::clone(&app.watchers).try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(&app.watchers).try_acquire_owned() else {
         return Refusal::busy().into_response();
     };
     let news = app.board().subscribe();
-    let watcher = Watcher { app, news, step: Step::Past, _place: place };
+    let watcher = Watcher { app, news, step: Step::Past, _permit: permit };
     let events = stream::unfold(watcher, |mut watcher| async move {
         watcher.next().await.map(|event| (Ok::<_, Infallible>(event), watcher))
     });
@@ -32,7 +32,7 @@ struct Watcher {
     app: Arc<App>,
     news: watch::Receiver<()>,
     step: Step,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// What is sent next.

@@ -1,4 +1,4 @@
-//! What a client is told that is not served: OpenAI's error form, and when to come back.
+//! The answer to a client that is not served: OpenAI's error form, and when to come back.
 
 use std::time::Duration;
 
@@ -29,13 +29,13 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     }
 
-    /// More is said at once than is ever kept.
+    /// More is asked at once than is ever kept.
     pub(super) fn busy() -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_clients", "too much is asked at once")
             .retry_after(SOON)
     }
 
-    /// The model's server broke off, or never answered.
+    /// The model server closed the stream early, or never answered.
     pub(super) fn model_failed() -> Self {
         Self::new(StatusCode::BAD_GATEWAY, "model_failed", "the model's server failed; try again")
             .retry_after(SOON)
@@ -142,7 +142,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Chosen: a client that is told nothing better asks again in a second.
+/// Chosen: a client that has no better advice asks again in a second.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Chosen: how long a restart takes, with a model to load.
@@ -172,8 +172,9 @@ mod tests {
             assert_eq!(refusal.body()["error"]["code"], code, "{end:?}");
             let response = refusal.into_response();
             assert_eq!(response.status().as_u16(), status, "{end:?}");
-            let told = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap());
-            assert_eq!(told, retry, "{end:?}");
+            let retry_header =
+                response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap());
+            assert_eq!(retry_header, retry, "{end:?}");
         }
     }
 }

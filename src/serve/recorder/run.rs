@@ -11,7 +11,8 @@ use tiershift_core::time::Timestamp;
 
 use crate::log::{self, Header, LogWriter, Segment, segment_name};
 use crate::measure::record;
-use crate::serve::recorder::{LogPlan, NotifyRecording, Recording};
+use crate::serve::recorder::{LogPlan, NotifyRecording};
+use crate::serve::status::Recording;
 
 /// A recording that is being written.
 pub(super) struct Run {
@@ -230,13 +231,13 @@ mod tests {
         run.write(Timestamp::from_secs(secs), &event).unwrap();
     }
 
-    type Heard = Arc<Mutex<Vec<Recording>>>;
+    type Reported = Arc<Mutex<Vec<Recording>>>;
 
-    fn begin(plan: LogPlan) -> (Run, Heard) {
-        let heard = Heard::default();
-        let hears = Arc::clone(&heard);
-        let run = Run::begin(plan, header(), Arc::new(move |it| hears.lock().unwrap().push(it)));
-        (run.unwrap(), heard)
+    fn begin(plan: LogPlan) -> (Run, Reported) {
+        let reported = Reported::default();
+        let to = Arc::clone(&reported);
+        let run = Run::begin(plan, header(), Arc::new(move |it| to.lock().unwrap().push(it)));
+        (run.unwrap(), reported)
     }
 
     #[test]
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_segments_go_and_it_is_told() {
+    fn the_oldest_segments_are_dropped_and_counted() {
         let folder = tempfile::tempdir().unwrap();
         let (mut run, _) = begin(plan(folder.path()));
         for seq in 0..30 {
@@ -289,7 +290,7 @@ mod tests {
         let room = Bytes::new(3 << 10);
         let tight =
             LogPlan { total_size: plan(folder.path()).segment_size + room, ..plan(folder.path()) };
-        let (mut run, heard) = begin(tight);
+        let (mut run, reported) = begin(tight);
         assert_ne!(run.folder, old, "a run never writes on in an older one's folder");
         for seq in 0..200 {
             write(&mut run, seq);
@@ -302,9 +303,9 @@ mod tests {
         // The last was open when the others were looked at.
         let finished: u64 = left[..left.len() - 1].iter().map(|it| it.bytes).sum();
         assert!(finished <= room.get(), "{left:?}");
-        let heard = heard.lock().unwrap();
-        let Some(Recording::On { dropped_segments, segment, .. }) = heard.last() else {
-            panic!("{heard:?}")
+        let reported = reported.lock().unwrap();
+        let Some(Recording::On { dropped_segments, segment, .. }) = reported.last() else {
+            panic!("{reported:?}")
         };
         let gone = old_segments + u64::from(segment - 1) - (left.len() as u64 - 1);
         assert_eq!(*dropped_segments, gone);

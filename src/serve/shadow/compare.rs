@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Reason};
 use tiershift_core::event::{Event, EventRef, Input, Observe, Output};
@@ -43,7 +43,7 @@ struct Side {
 }
 
 /// How the shadow fares.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShadowState {
     /// It keeps up.
@@ -60,7 +60,7 @@ pub enum ShadowState {
 }
 
 /// A moment at which the two parted.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// When.
     #[serde(rename = "at_ns")]
@@ -72,7 +72,7 @@ pub struct Difference {
 }
 
 /// How a shadow compares with what has the effect.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShadowReport {
     /// The policy that has the effect.
     pub policy: String,
@@ -102,7 +102,7 @@ pub struct ShadowReport {
 }
 
 /// What a policy costs.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// Completed changes of tier.
     pub switches: u64,
@@ -117,7 +117,7 @@ pub struct Cost {
 }
 
 /// What one policy costs less than another.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
     /// Completed changes of tier.
     pub switches: i64,
@@ -161,12 +161,12 @@ impl Comparison {
         })
     }
 
-    /// Takes something that the real controller was told or answered.
+    /// Observes an input or output of the real controller.
     pub(super) fn observe_real(&mut self, at: Timestamp, event: &Event) {
         self.ahead.push_back((at, event.clone()));
     }
 
-    /// Takes something that the shadow was told or answered, after everything that the real one did before.
+    /// Observes an input or output of the shadow, after everything that the real one did before.
     pub(super) fn observe_shadow(&mut self, at: Timestamp, event: EventRef<'_>) {
         while let Some((at, event)) = self.ahead.pop_front_if(|(real, _)| *real <= at) {
             self.observe_in_turn(at, &event);
@@ -177,7 +177,7 @@ impl Comparison {
         }
     }
 
-    /// Takes what the real side did, up to where it is told to stop: the shadow is not.
+    /// Observes what the real side did, up to where it is asked to stop: the shadow is not.
     fn observe_in_turn(&mut self, at: Timestamp, event: &Event) {
         self.is_over |= matches!(event, Event::Input(Input::Shutdown));
         if !self.is_over {
@@ -186,7 +186,7 @@ impl Comparison {
         }
     }
 
-    /// Takes what the real side did after the shadow's last word.
+    /// Observes what the real side did after the shadow's end.
     pub(super) fn finish(&mut self) {
         for (at, event) in std::mem::take(&mut self.ahead) {
             self.observe_in_turn(at, &event);
@@ -200,8 +200,8 @@ impl Comparison {
         }
         let differ = self.real.goal != self.shadow.goal;
         if differ && !self.differ {
-            let tell = |side: &Side| (self.catalog.tier_name(side.goal).to_owned(), side.reason);
-            let (real, shadow) = (tell(&self.real), tell(&self.shadow));
+            let about = |side: &Side| (self.catalog.tier_name(side.goal).to_owned(), side.reason);
+            let (real, shadow) = (about(&self.real), about(&self.shadow));
             self.last = Some(Difference { at: self.now, real, shadow });
             self.differences += 1;
         }

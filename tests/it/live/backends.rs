@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use tiershift::backend::callbacks::Callbacks;
 use tiershift::backend::live::LiveBackend;
-use tiershift::backend::llama_server::{Callbacks, LlamaServer};
+use tiershift::backend::llama_server::LlamaServer;
 use tiershift::backend::remote::Remote;
 use tiershift::backend::remote::server::{Kind, Server};
 use tiershift::inventory::folder::Folder;

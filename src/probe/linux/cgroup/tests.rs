@@ -122,7 +122,7 @@ fn a_hybrid_host_is_limited_by_whichever_version_has_the_controller() {
 
 #[test]
 fn a_bind_mounted_part_of_the_hierarchy_is_found() {
-    // Docker with version 1: the container's group is mounted, and told by the host's path.
+    // Docker with version 1: the container's group is mounted, and named by the host's path.
     let mount = "35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
     let files = [
         ("sys/fs/cgroup/memory/memory.limit_in_bytes", "1073741824\n"),

@@ -1,0 +1,129 @@
+//! The catalog that a calibration makes, with comments that say how each figure was measured.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tiershift_core::catalog::{Catalog, RawCatalog};
+use tiershift_core::machine::Machine;
+use tiershift_core::model::{Model, RawModel};
+use tiershift_core::time::from_secs_f64;
+use tiershift_core::units::Bytes;
+
+use crate::measure::calibration::{Calibration, Measured};
+use crate::measure::fit::{Decoding, FirstToken};
+
+impl Calibration {
+    /// Returns the catalog file, which says how each figure was measured.
+    ///
+    /// # Errors
+    /// Where a figure cannot be written.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        let mut text = String::new();
+        let Machine { cpus, memory, .. } = &self.machine;
+        let _ = writeln!(
+            text,
+            "# Measured by tiershift calibrate with {} on {cpus} processors and {:.1} GiB of memory.\n\
+             # Each figure: the median (least to most, how often).",
+            self.engine,
+            memory.as_gib()
+        );
+        if let Some(physics) = self.physics() {
+            let millis = |span: Duration| span.as_secs_f64() * 1000.0;
+            let _ = writeln!(
+                text,
+                "#\n# For a scenario on this machine:\n# [physics]\n# release-lag-min = \"{:.0}ms\"\n\
+                 # release-lag-max = \"{:.0}ms\"\n# cpu-contention = \"{:.0}%\"\n# batch-gain = \"{:.0}%\"",
+                millis(physics.release_lag_min).floor(),
+                millis(physics.release_lag_max).ceil(),
+                physics.cpu_contention * 100.0,
+                physics.batch_gain * 100.0,
+            );
+        }
+        for measured in &self.models {
+            text.push('\n');
+            for line in measured.comments() {
+                let _ = writeln!(text, "# {line}");
+            }
+            let models = measured.raw().into_iter().collect();
+            text += &toml::to_string(&RawCatalog { models })?;
+        }
+        Ok(text)
+    }
+}
+
+impl Measured {
+    fn raw(&self) -> Option<RawModel> {
+        let mut model = self.model.clone();
+        // Rounded up to what a person can read: a catalog may promise a little too much, never too little.
+        let kib = |bytes: Bytes| Bytes::from_kib(bytes.get().div_ceil(1 << 10));
+        let speed = |per_second: f64| (per_second * 10.0).round().max(1.0) / 10.0;
+        model.ram = kib(self.fit.weights + self.fit.residual);
+        model.kv_per_token = self.fit.kv_per_token;
+        model.load_transient = kib(self.load_transient);
+        model.load_warm = self.load_warm.span();
+        // Where storage was not to be seen, the guess stays, if it is no shorter.
+        model.load_cold = match &self.load_cold {
+            Ok(figure) => figure.span(),
+            Err(_) => model.load_cold,
+        }
+        .max(model.load_warm);
+        model.unload = self.unload.span();
+        let (overhead, prefill) = FirstToken::line_through(self.first_token);
+        model.request_overhead = from_secs_f64((overhead * 1e6).round() / 1e6);
+        model.prefill_per_second = speed(prefill);
+        let (at_none, halves_at) = Decoding::line_through(self.decode_behind);
+        (model.decode_per_second, model.decode_halves_at) = (speed(at_none), halves_at);
+        let catalog = Catalog::new(vec![Model { fallbacks: Vec::new(), ..model }]).ok()?;
+        let mut raw = RawCatalog::from(&catalog).models.pop()?;
+        raw.fallbacks = self.model.fallbacks.iter().map(ToString::to_string).collect();
+        Some(raw)
+    }
+
+    /// Says how each figure was measured.
+    fn comments(&self) -> Vec<String> {
+        let cold = match &self.load_cold {
+            Ok(figure) => format!("load-cold: {figure} s, the file read from storage"),
+            Err(why) => format!("load-cold: a guess by size, for {why}"),
+        };
+        let held: Vec<String> = self
+            .footprints
+            .iter()
+            .map(|held| format!("{:.1} MiB at {}", mib(held.resident), held.tokens))
+            .collect();
+        let lag = self.release_lag.map_or("not seen".to_owned(), |lag| format!("{lag} s"));
+        let mut lines = vec![
+            format!(
+                "ram, kv-per-token: the line through {} tokens, off by {:.1} MiB at most, which ram has on top",
+                held.join(", "),
+                mib(self.fit.residual)
+            ),
+            format!("load-warm: {} s, the file in the page cache", self.load_warm),
+            cold,
+            format!("unload: {} s; memory back after: {lag}", self.unload),
+        ];
+        for (name, speeds) in [("prefill", &self.prefill), ("decode", &self.decode)] {
+            let beside = speeds.side_by_side.map_or_else(String::new, |figure| {
+                format!("; each of two side by side: {:.1}", figure.median)
+            });
+            lines.push(format!(
+                "{name}: {} tokens/s alone{beside}; beside a program on half the processors: {:.1}",
+                speeds.alone, speeds.with_neighbour.median
+            ));
+        }
+        let [short, long] = self
+            .first_token
+            .map(|it| format!("{:.1} ms of {:.0} tokens", it.seconds * 1000.0, it.prompt_tokens));
+        lines.push(format!(
+            "request-overhead, prefill-tokens-per-second: by the line through first tokens after {short} and {long}"
+        ));
+        let [little, much] = self.decode_behind.map(|it| {
+            format!("{:.1} behind {:.0} tokens", it.tokens_per_second, it.context_tokens)
+        });
+        lines.push(format!("decode-halves-at-tokens: by the line through {little} and {much}"));
+        lines
+    }
+}
+
+fn mib(bytes: Bytes) -> f64 {
+    bytes.get() as f64 / (1u64 << 20) as f64
+}

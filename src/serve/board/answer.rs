@@ -1,0 +1,120 @@
+//! What the board answers: the status, what a watcher is sent, and why a request was served by less than it asked for.
+
+use serde::Serialize;
+use tiershift_core::catalog::Rung;
+use tiershift_core::decision::{Decision, Gate, GateName, Measure};
+use tiershift_core::event::Notice;
+use tiershift_core::model::ModelId;
+use tiershift_core::request::Target;
+use tiershift_core::text;
+
+use crate::serve::board::Board;
+use crate::serve::board::history::{Mark, Point, Reply};
+use crate::serve::status::{HistoryEntry, Requests, Status, Words};
+
+/// What a watcher is sent when something has changed.
+#[derive(Debug, Serialize)]
+pub(in crate::serve) struct News<'a> {
+    #[serde(flatten)]
+    status: Status,
+    point: Option<Point>,
+    entries: Vec<&'a HistoryEntry>,
+    replies: Vec<&'a Reply>,
+}
+
+impl Board {
+    /// Returns the answer of `/status`.
+    pub(in crate::serve) fn status(&self) -> Status {
+        let all: Vec<&HistoryEntry> = self.history.entries_since(Mark::default()).collect();
+        let last = &all[all.len().saturating_sub(LAST_ENTRIES)..];
+        let tiers = std::iter::once(Rung::NONE).chain(self.catalog.rungs_up());
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime: self.now,
+            tier: self.catalog.tier_name(self.serving).to_owned(),
+            model: self.catalog.primary(self.serving).map(|model| model.id.clone()),
+            rung: self.serving,
+            top_rung: self.catalog.top(),
+            tiers: tiers.map(|rung| self.catalog.tier_name(rung).to_owned()).collect(),
+            is_stopping: self.is_stopping,
+            lines: self.resource_use(),
+            words: self.words(),
+            last: last.iter().copied().cloned().collect(),
+            latencies: self.history.latencies(),
+            resources: self.sample.clone(),
+            decision: self.decision.clone(),
+            why_not_higher: self.closed_gates().cloned().collect(),
+            last_change: self.last_change.clone(),
+            switches: self.switches,
+            notice: self.notice(),
+            requests: self.requests(),
+            recording: self.recording.clone(),
+            shadow: self.shadow.clone(),
+            own_use_from: self.own_sources.iter().cloned().collect(),
+        }
+    }
+
+    /// Returns how many requests there are, and how the others ended.
+    pub(super) fn requests(&self) -> Requests {
+        Requests { waiting: self.waiting.len(), running: self.running.len(), ..self.ended }
+    }
+
+    /// Returns the status, and what is new since a mark in the past.
+    pub(in crate::serve) fn news(&self, since: Mark) -> News<'_> {
+        News {
+            status: self.status(),
+            point: self.point(),
+            entries: self.history.entries_since(since).collect(),
+            replies: self.history.replies_since(since).collect(),
+        }
+    }
+
+    /// Returns why `model` serves what was asked as `target`, where the best of the ladder, or what was named, stands
+    /// higher: the reason of the last decision, as the log spells it and in words.
+    pub(in crate::serve) fn degraded_because(
+        &self,
+        target: &Target,
+        model: &ModelId,
+    ) -> Option<String> {
+        let asked = match target {
+            Target::Auto => Some(self.catalog.top()),
+            Target::Tier(tier) => self.catalog.rung_of_tier(tier),
+            Target::Model(id) => self.catalog.rung_of(id),
+        };
+        let reason = self.decision.as_ref()?.reason;
+        (self.catalog.rung_of(model)? < asked?)
+            .then(|| format!("{}: {}", reason.kind(), text::reason(&reason, &self.catalog)))
+    }
+
+    /// Returns the last notice, as long as it still says how things stand.
+    fn notice(&self) -> Option<Notice> {
+        self.notice.filter(|notice| match notice {
+            Notice::Degraded { from, .. } => self.serving < *from,
+            Notice::LongOnSmallest { .. } => self.serving <= Rung(1),
+        })
+    }
+
+    /// Returns the gates that keep the next rung from being loaded now. A window of no length is closed by another gate
+    /// only, and has nothing to add.
+    fn closed_gates(&self) -> impl Iterator<Item = &Gate> {
+        let gates = self.decision.iter().flat_map(|decision| &decision.gates);
+        gates.filter(|gate| {
+            !gate.open && (gate.name, gate.limit) != (GateName::Window, Measure::Nanos(0))
+        })
+    }
+
+    fn words(&self) -> Words {
+        let in_words = |decision: &Decision| {
+            let action = text::action(decision.action, &self.catalog);
+            format!("{action}: {}", text::reason(&decision.reason, &self.catalog))
+        };
+        Words {
+            decision: self.decision.as_ref().map(in_words),
+            why_not_higher: self.closed_gates().map(text::gate_found).collect(),
+            notice: self.notice().map(|notice| text::notice(&notice, &self.catalog)),
+        }
+    }
+}
+
+/// Chosen: what fits under the rest of a status on a terminal.
+const LAST_ENTRIES: usize = 5;

@@ -1,0 +1,186 @@
+//! What `/status` answers: one type for the daemon that writes it, the page and `tiershift status` that read it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tiershift_core::catalog::Rung;
+use tiershift_core::decision::{Decision, Gate};
+use tiershift_core::event::Notice;
+use tiershift_core::model::ModelId;
+use tiershift_core::sample::{Resource, Sample};
+use tiershift_core::time::{Timestamp, duration_ns};
+use tiershift_core::units::{Bytes, Percent};
+
+use crate::backend::remote::OwnSource;
+use crate::serve::shadow::compare::ShadowReport;
+
+/// The state of a running daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the daemon.
+    pub version: String,
+    /// Since the start.
+    #[serde(rename = "uptime_ns")]
+    pub uptime: Timestamp,
+    /// The tier that serves, `none` where none does.
+    pub tier: String,
+    /// The model that serves.
+    pub model: Option<ModelId>,
+    /// The rung of the tier that serves.
+    pub rung: Rung,
+    /// The highest rung of the ladder.
+    pub top_rung: Rung,
+    /// The names of all tiers, from nothing upwards.
+    pub tiers: Vec<String>,
+    /// Whether it takes nothing new and finishes what runs.
+    pub is_stopping: bool,
+    /// Each resource that was sampled, with the lines that decide on it.
+    pub lines: Vec<ResourceUse>,
+    /// The decision, the gates and the notice below, in words.
+    pub words: Words,
+    /// What happened last, oldest first.
+    pub last: Vec<HistoryEntry>,
+    /// The times of the last replies.
+    pub latencies: Latencies,
+    /// The last sample.
+    pub resources: Option<Sample>,
+    /// What was decided on it, with every gate of the next upgrade.
+    pub decision: Option<Decision>,
+    /// The gates that keep the next rung from being loaded now.
+    pub why_not_higher: Vec<Gate>,
+    /// The last decision that changed something.
+    pub last_change: Option<TimedDecision>,
+    /// Completed switches to another tier.
+    pub switches: u64,
+    /// The last notice, as long as it is true.
+    pub notice: Option<Notice>,
+    /// How many requests there are and were.
+    pub requests: Requests,
+    /// Whether a log is written.
+    pub recording: Recording,
+    /// How the shadow policy compares, where there is one.
+    pub shadow: Option<ShadowReport>,
+    /// Where the figure of each loaded model's own use comes from.
+    pub own_use_from: BTreeMap<ModelId, OwnSource>,
+}
+
+/// A resource's use, and the lines that decide on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceUse {
+    /// The resource, with the GPU's number where there are several.
+    pub name: String,
+    /// The resource.
+    pub resource: Resource,
+    /// Share in use by everybody.
+    #[serde(rename = "used_milli_percent")]
+    pub used: Percent,
+    /// Share in use by our models.
+    #[serde(rename = "own_milli_percent")]
+    pub own: Percent,
+    /// No upgrade above this.
+    #[serde(rename = "upgrade_line_milli_percent")]
+    pub upgrade_line: Percent,
+    /// A step down above this.
+    #[serde(rename = "degrade_line_milli_percent")]
+    pub degrade_line: Percent,
+    /// Of a space: what is in use.
+    pub used_bytes: Option<Bytes>,
+    /// Of a space: what there is.
+    pub total_bytes: Option<Bytes>,
+    /// Whether the policy uses it.
+    pub constrains: bool,
+}
+
+/// The typed reasons in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Words {
+    /// The last decision.
+    pub decision: Option<String>,
+    /// A line for each closed gate.
+    pub why_not_higher: Vec<String>,
+    /// The notice.
+    pub notice: Option<String>,
+}
+
+/// A decision and its moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimedDecision {
+    /// When.
+    #[serde(rename = "at_ns")]
+    pub at: Timestamp,
+    /// What was decided, and why.
+    pub decision: Decision,
+}
+
+/// Something that happened and that people want to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// When.
+    #[serde(rename = "at_ns")]
+    pub at: Timestamp,
+    /// What it is: `hold`, `upgrade`, `downgrade`, `serving`, `failure` or `notice`.
+    pub kind: String,
+    /// What happened, in words.
+    pub text: String,
+}
+
+/// The times of the last replies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latencies {
+    /// How many there are.
+    pub replies: usize,
+    /// From arrival to the first token: the median.
+    #[serde(rename = "first_token_p50_ns", with = "duration_ns")]
+    pub first_token_p50: Duration,
+    /// The same for all but a twentieth.
+    #[serde(rename = "first_token_p95_ns", with = "duration_ns")]
+    pub first_token_p95: Duration,
+    /// From arrival to the last token: the median.
+    #[serde(rename = "latency_p50_ns", with = "duration_ns")]
+    pub latency_p50: Duration,
+    /// The same for all but a twentieth.
+    #[serde(rename = "latency_p95_ns", with = "duration_ns")]
+    pub latency_p95: Duration,
+}
+
+/// How many requests there are, and how the others ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requests {
+    /// Accepted, and not started.
+    pub waiting: usize,
+    /// Started, and not ended.
+    pub running: usize,
+    /// Completed.
+    pub done: u64,
+    /// Broken by the model or its server.
+    pub failed: u64,
+    /// Stopped.
+    pub cancelled: u64,
+    /// Refused, at once or after waiting.
+    pub rejected: u64,
+}
+
+/// Whether a log is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recording {
+    /// None was asked for.
+    Off,
+    /// It is.
+    On {
+        /// The name of the run's folder.
+        run: String,
+        /// The segment that is written.
+        segment: u32,
+        /// What all finished segments take on the disk, those of older runs too.
+        kept_bytes: u64,
+        /// Old segments that were dropped since the start.
+        dropped_segments: u64,
+    },
+    /// It could not be written any further.
+    Stopped {
+        /// Why.
+        error: String,
+    },
+}
