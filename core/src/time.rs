@@ -199,6 +199,12 @@ impl fmt::Display for SpanText {
     }
 }
 
+impl From<SpanText> for Duration {
+    fn from(text: SpanText) -> Self {
+        text.0
+    }
+}
+
 impl FromStr for SpanText {
     type Err = UnitError;
 
