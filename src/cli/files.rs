@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::cli::{Verdict, common};
+use crate::files::{catalog, policy};
 use crate::scenario;
 use crate::trace::import;
 
@@ -45,8 +46,8 @@ pub(super) struct CompletionArguments {
 pub(super) fn schema(arguments: &SchemaArguments) -> Result<Verdict> {
     common::print(&match arguments.file {
         File::Scenario => scenario::schema(),
-        File::Catalog => scenario::catalog_schema(),
-        File::Policy => scenario::policy_schema(),
+        File::Catalog => catalog::schema(),
+        File::Policy => policy::schema(),
         File::Mapping => import::schema(),
         #[cfg(feature = "serve")]
         File::Serve => crate::serve::config_schema(),
