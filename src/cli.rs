@@ -12,6 +12,8 @@ mod files;
 mod hardware;
 mod import;
 mod plot;
+#[cfg(feature = "live")]
+mod record;
 mod replay;
 mod run;
 #[cfg(feature = "serve")]
@@ -66,7 +68,7 @@ enum Verb {
     Check(check::Arguments),
     /// Record this machine into a trace
     #[cfg(feature = "live")]
-    Record(hardware::RecordArguments),
+    Record(record::Arguments),
     /// Serve the best model that this machine can carry, through llama-server
     #[cfg(feature = "serve")]
     Serve(serve::Arguments),
@@ -88,7 +90,7 @@ enum Verb {
     Verify(verify::Arguments),
     /// Show what of this machine can be read, and its machine class
     #[cfg(feature = "live")]
-    Hardware(hardware::HardwareArguments),
+    Hardware(hardware::Arguments),
     /// Print the JSON Schema of a file format, for editors
     Schema(files::SchemaArguments),
     /// Print a shell's completion script
@@ -105,7 +107,7 @@ pub fn run() -> ExitCode {
         Verb::Run(arguments) => run::run(arguments, json),
         Verb::Check(arguments) => check::run(arguments, json),
         #[cfg(feature = "live")]
-        Verb::Record(arguments) => hardware::record(arguments, json),
+        Verb::Record(arguments) => record::run(arguments, json),
         #[cfg(feature = "serve")]
         Verb::Serve(arguments) => serve::run(arguments, json),
         #[cfg(feature = "serve")]
@@ -118,7 +120,7 @@ pub fn run() -> ExitCode {
         Verb::Diff(arguments) => diff::run(arguments, json),
         Verb::Verify(arguments) => verify::run(arguments, json),
         #[cfg(feature = "live")]
-        Verb::Hardware(arguments) => hardware::hardware(arguments, json),
+        Verb::Hardware(arguments) => hardware::run(arguments, json),
         Verb::Schema(arguments) => files::schema(arguments),
         Verb::Completions(arguments) => files::completions(arguments, &mut Cli::command()),
     };
