@@ -12,6 +12,7 @@ mod files;
 mod hardware;
 mod import;
 mod plot;
+mod policy;
 #[cfg(feature = "live")]
 mod record;
 mod replay;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 
 use anstream::eprintln;
 use clap::{CommandFactory, Parser, Subcommand};
+use tiershift_core::policy::Registry;
 
 #[cfg(all(unix, feature = "live"))]
 use crate::files::whole_file::unfinished;
@@ -99,17 +101,38 @@ enum Verb {
 
 /// Runs the command line and returns what the process exits with.
 pub fn run() -> ExitCode {
+    run_with(&Registry::built_in())
+}
+
+/// Runs the command line with other policies than those that are built in, or with more.
+///
+/// # Examples
+/// ```no_run
+/// # fn greedy(
+/// #     _: &tiershift::core::settings::Settings,
+/// #     _: &tiershift::core::catalog::Catalog,
+/// #     _: &tiershift::core::settings::Options,
+/// # ) -> Result<Box<dyn tiershift::core::policy::Policy>, tiershift::core::policy::PolicyError> {
+/// #     unimplemented!()
+/// # }
+/// fn main() -> std::process::ExitCode {
+///     let mut policies = tiershift::core::policy::Registry::built_in();
+///     policies.register("greedy", greedy);
+///     tiershift::cli::run_with(&policies)
+/// }
+/// ```
+pub fn run_with(policies: &Registry) -> ExitCode {
     let cli = Cli::parse();
     let json = cli.json;
     leave_nothing_behind(&cli.verb);
     let result = match &cli.verb {
-        Verb::Replay(arguments) => replay::run(arguments, json),
-        Verb::Run(arguments) => run::run(arguments, json),
-        Verb::Check(arguments) => check::run(arguments, json),
+        Verb::Replay(arguments) => replay::run(arguments, policies, json),
+        Verb::Run(arguments) => run::run(arguments, policies, json),
+        Verb::Check(arguments) => check::run(arguments, policies, json),
         #[cfg(feature = "live")]
         Verb::Record(arguments) => record::run(arguments, json),
         #[cfg(feature = "serve")]
-        Verb::Serve(arguments) => serve::run(arguments, json),
+        Verb::Serve(arguments) => serve::run(arguments, policies, json),
         #[cfg(feature = "serve")]
         Verb::Status(arguments) => status::run(arguments, json),
         #[cfg(feature = "serve")]
@@ -118,7 +141,7 @@ pub fn run() -> ExitCode {
         Verb::Plot(arguments) => plot::run(arguments, json),
         Verb::Explain(arguments) => explain::run(arguments, json),
         Verb::Diff(arguments) => diff::run(arguments, json),
-        Verb::Verify(arguments) => verify::run(arguments, json),
+        Verb::Verify(arguments) => verify::run(arguments, policies, json),
         #[cfg(feature = "live")]
         Verb::Hardware(arguments) => hardware::run(arguments, json),
         Verb::Schema(arguments) => files::schema(arguments),

@@ -1,18 +1,18 @@
 //! tiershift decides which size of a local language model a machine should run right now, and proves the decision.
 //!
-//! One pure [`Controller`](tiershift_core::controller::Controller) (scaler + manager) is driven by two worlds: a simulated one on
+//! One pure [`Controller`](tiershift_core::controller::Controller) (policy + manager) is driven by two worlds: a simulated one on
 //! a virtual clock, and the real one. It cannot tell which world it is in. Everything that it was told and everything
 //! that it answered is an event log, and an event log can be verified, compared, explained and plotted.
 //!
 //! ```text
-//! scenario, trace, the machine --> probe --Sample--> controller [ scaler --Decision--> manager ] --Command--> backend
+//! scenario, trace, the machine --> probe --Sample--> controller [ policy --Decision--> manager ] --Command--> backend
 //!                                                        ^                                                    |
 //! users ------------------------------Request------------+<----------------------Outcome---------------------+
 //!                                            (the loop is closed only in the driver)
 //! ```
 //!
 //! # What is not here
-//! - The scaler knows no backend, the manager no scaler, and neither a clock: time is an argument.
+//! - A policy knows no backend, the manager no policy, and neither a clock: time is an argument.
 //! - Nothing that reaches a log depends on the wall clock, on thread order, on a hash map's order or on the platform's
 //!   mathematics. The same inputs give the same bytes.
 //! - Reports decide nothing and recompute nothing: they print the reasons that the run left behind.
@@ -25,11 +25,12 @@
 //! use std::time::Duration;
 //! use tiershift::core::controller::Detail;
 //! use tiershift::core::machine::Machine;
+//! use tiershift::core::policy::Registry;
 //! use tiershift::core::sample::{Sample, Space};
 //! use tiershift::core::setup::Setup;
 //! use tiershift::core::time::Timestamp;
 //! use tiershift::core::units::Bytes;
-//! use tiershift::sim::{Others, Situation, simulate};
+//! use tiershift::sim::{Ground, Situation, simulate};
 //!
 //! let total = Bytes::from_gib(16);
 //! let readings = (0..900).map(move |i| {
@@ -41,9 +42,9 @@
 //! let setup = Setup::of_machine(Machine { memory: total, cpus: 8, ..Machine::default() });
 //! let situation = Situation {
 //!     duration: Some(Duration::from_mins(30)),
-//!     ..Situation::of_recording(setup, Others::recorded(readings))
+//!     ..Situation::of_recording(setup, Ground::recorded(readings))
 //! };
-//! let summary = simulate(situation, Detail::Silent, &mut [])?;
+//! let summary = simulate(situation, &Registry::built_in(), Detail::Silent, &mut [])?;
 //! assert_eq!((summary.upgrades, summary.downgrades, summary.reversals), (2, 1, 0));
 //! assert!(summary.violations.is_empty());
 //! # Ok::<(), tiershift::sim::SimulationError>(())

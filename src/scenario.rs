@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, RawCatalog};
+use tiershift_core::policy::Registry;
 use tiershift_core::settings::RawSettings;
 use tiershift_core::setup::Setup;
 
@@ -27,7 +28,7 @@ use crate::sim::fault::Fault;
 use crate::sim::physics::Physics;
 use crate::sim::rng::Seed;
 use crate::sim::workload::{Workload, Workloads};
-use crate::sim::{Others, Situation};
+use crate::sim::{Ground, Situation};
 
 pub use expect::{Baseline, Checker, Expect, Unmet};
 pub use file::{RawAction, RawMachine, RawScenario};
@@ -80,7 +81,7 @@ impl Scenario {
             faults: self.faults.clone(),
             actions: self.actions.clone(),
             workloads: self.workloads.clone(),
-            others: Others::scripted(
+            ground: Ground::scripted(
                 self.background.clone(),
                 self.setup.settings.sampling_interval.0,
             ),
@@ -104,7 +105,7 @@ impl Scenario {
 ///
 /// # Errors
 /// What cannot be read, is no TOML, or cannot be meant; with its place and a remedy.
-pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
+pub fn load(path: &Path, policies: &Registry) -> Result<Scenario, ScenarioError> {
     let name = path.display().to_string();
     let bytes =
         read_small(path).map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?;
@@ -112,7 +113,7 @@ pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
         path: path.to_owned(),
         offset: error.utf8_error().valid_up_to(),
     })?;
-    parse(&text, &name, path.parent().unwrap_or(Path::new("")))
+    parse(&text, &name, path.parent().unwrap_or(Path::new("")), policies)
 }
 
 /// Checks a scenario's text. `name` is what errors print, and its file stem names the scenario; files that it
@@ -120,8 +121,13 @@ pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
 ///
 /// # Errors
 /// See [`load`].
-pub fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario, ScenarioError> {
-    check::parse(text, name, base_dir)
+pub fn parse(
+    text: &str,
+    name: &str,
+    base_dir: &Path,
+    policies: &Registry,
+) -> Result<Scenario, ScenarioError> {
+    check::parse(text, name, base_dir, policies)
 }
 
 /// Checks a catalog file's text.
@@ -138,8 +144,15 @@ pub fn parse_catalog(text: &str, name: &str) -> Result<Catalog, DocumentError> {
 ///
 /// # Errors
 /// What is no TOML or no policy, with its place and a remedy.
-pub fn parse_settings(text: &str, name: &str) -> Result<RawSettings, DocumentError> {
-    Document::new(name, text).read(&[])
+pub fn parse_settings(
+    text: &str,
+    name: &str,
+    policies: &Registry,
+) -> Result<RawSettings, DocumentError> {
+    let document = Document::new(name, text);
+    let settings: RawSettings = document.read(&[])?;
+    document.check_policy(None, &settings.policy, policies)?;
+    Ok(settings)
 }
 
 /// Returns the JSON Schema of a scenario file.

@@ -38,6 +38,7 @@ use tiershift_core::driver::{self, Livelock};
 use tiershift_core::event::{Adopted, Observe};
 use tiershift_core::machine::Machine;
 use tiershift_core::model::ModelId;
+use tiershift_core::policy::Registry;
 use tiershift_core::settings::{RawSettings, Settings, SettingsError};
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Clock;
@@ -89,6 +90,8 @@ pub struct Plan {
     pub catalog: Catalog,
     /// The policy.
     pub settings: RawSettings,
+    /// The policies that its settings may name.
+    pub policies: Registry,
     /// Where to record the run, if anywhere.
     pub log: Option<LogPlan>,
     /// A policy that is played beside it, without effect.
@@ -150,9 +153,13 @@ pub fn serve(
     }
     let machine = probe.machine();
     let settings = Settings::new(plan.settings.clone(), machine.class())?;
-    let controller = Controller::new(&settings, &plan.catalog, Detail::Full)?;
-    let reloader =
-        Reloader { reload, machine_class: machine.class(), catalog: plan.catalog.clone() };
+    let controller = Controller::new(&settings, &plan.catalog, Detail::Full, &plan.policies)?;
+    let reloader = Reloader {
+        reload,
+        machine_class: machine.class(),
+        catalog: plan.catalog.clone(),
+        policies: plan.policies.clone(),
+    };
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -226,12 +233,13 @@ fn control(
 fn shadow(plan: &Plan, machine: &Machine, board: &SharedBoard) -> Result<Shadow, LiveError> {
     let Some(shadow) = &plan.shadow else { return Ok(Shadow::off()) };
     let settings = Settings::new(shadow.clone(), machine.class()).map_err(LiveError::Shadow)?;
-    Controller::new(&settings, &plan.catalog, Detail::Changes)?;
+    Controller::new(&settings, &plan.catalog, Detail::Changes, &plan.policies)?;
     let plan = ShadowPlan {
         machine: machine.clone(),
         catalog: plan.catalog.clone(),
         real: plan.settings.clone(),
         shadow: shadow.clone(),
+        policies: plan.policies.clone(),
     };
     let board = board.clone();
     let notify: NotifyShadow = Arc::new(move |report| {

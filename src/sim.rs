@@ -8,7 +8,7 @@ pub mod action;
 pub mod background;
 mod checker;
 pub mod fault;
-mod others;
+mod ground;
 pub mod physics;
 pub mod queue;
 mod recovery;
@@ -22,6 +22,7 @@ use std::time::Duration;
 use tiershift_core::controller::{Controller, ControllerError, Detail};
 use tiershift_core::driver::{self, Livelock};
 use tiershift_core::event::{EventRef, Observe};
+use tiershift_core::policy::Registry;
 use tiershift_core::settings::SettingsError;
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
@@ -34,7 +35,7 @@ use crate::sim::workload::Workload;
 use crate::sim::world::SimulatedWorld;
 use crate::summary::{Fold, Summary};
 
-pub use crate::sim::others::{Others, Reading, ScheduledInputs};
+pub use crate::sim::ground::{Ground, ReadError, RecordedSample, ScheduledInputs};
 
 /// Everything that determines a run.
 pub struct Situation {
@@ -49,42 +50,43 @@ pub struct Situation {
     /// What users ask for.
     pub workloads: Vec<Workload>,
     /// What everybody else uses, and when the machine is read.
-    pub others: Others,
+    pub ground: Ground,
     /// How long the run lasts; `None` runs until nothing is left to happen.
     pub duration: Option<Duration>,
 }
 
 impl Situation {
     /// Returns the situation of a recording that is played again: the machine as it is, and nothing goes wrong.
-    pub fn of_recording(setup: Setup, others: Others) -> Self {
+    pub fn of_recording(setup: Setup, ground: Ground) -> Self {
         Self {
             setup,
             physics: Physics::default(),
             faults: Vec::new(),
             actions: Vec::new(),
             workloads: Vec::new(),
-            others,
+            ground,
             duration: None,
         }
     }
 }
 
-/// Plays a situation before observers. Without any, and with [`Detail::Silent`], a run costs no more than its decisions.
+/// Plays a situation before observers, under the policy that its settings name. Without any, and with [`Detail::Silent`], a run costs no more than its decisions.
 ///
 /// # Errors
-/// Settings that do not suit the machine or the catalog; a trace that breaks off; a livelock.
+/// A policy that is unknown; settings that do not suit the machine or the catalog; a trace that breaks off; a livelock.
 pub fn simulate(
     situation: Situation,
+    policies: &Registry,
     detail: Detail,
     observers: &mut [&mut dyn Observe],
 ) -> Result<Summary, SimulationError> {
     let settings = situation.setup.checked_settings()?;
     let catalog = situation.setup.catalog.clone();
-    let mut controller = Controller::new(&settings, &catalog, detail)?;
+    let mut controller = Controller::new(&settings, &catalog, detail, policies)?;
     let until = situation.duration.map_or(Timestamp::MAX, |span| Timestamp::ZERO + span);
     let mut stands = Stands {
         fold: Fold::new(&catalog, settings.raw().reversal_window.0),
-        checker: Checker::new(&settings, &catalog),
+        checker: Checker::new(&settings, &catalog, controller.promises()),
         observers,
     };
     let mut world = SimulatedWorld::new(situation, &settings);
@@ -126,6 +128,6 @@ pub enum SimulationError {
     Controller(#[from] ControllerError),
     #[error(transparent)]
     Livelock(#[from] Livelock),
-    #[error("{0}")]
-    Trace(String),
+    #[error(transparent)]
+    Trace(ReadError),
 }

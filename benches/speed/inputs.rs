@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tiershift::sim::rng::Seed;
 use tiershift::sim::workload::Workload;
-use tiershift::sim::{Others, Situation};
+use tiershift::sim::{Ground, Situation};
 use tiershift_core::machine::Machine;
 use tiershift_core::sample::{Rate, Sample, Space};
 use tiershift_core::setup::Setup;
@@ -83,8 +83,8 @@ pub fn situation(
     mut read_next: impl FnMut(&mut Sample) -> Option<Timestamp> + 'static,
     workloads: Vec<Workload>,
 ) -> Situation {
-    let others = Others::recorded_in_place(Box::new(move |into| read_next(into).map(Ok)));
-    Situation { workloads, ..Situation::of_recording(Setup::of_machine(machine()), others) }
+    let ground = Ground::recorded_in_place(Box::new(move |into| Ok(read_next(into))));
+    Situation { workloads, ..Situation::of_recording(Setup::of_machine(machine()), ground) }
 }
 
 pub const SAMPLES_A_DAY: u64 = 24 * 3600 * 1_000_000_000 / INTERVAL_NS;

@@ -14,6 +14,7 @@ use tiershift::trace::ReadOptions;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::Detail;
 use tiershift_core::model::{Model, Task};
+use tiershift_core::policy::Registry;
 use tiershift_core::time::Timestamp;
 
 use crate::inputs::{Day, SAMPLES_A_DAY, machine, situation};
@@ -31,8 +32,8 @@ pub fn measure(table: &mut Table) {
         let ours = || {
             let mut situation = situation(day.play(SAMPLES_A_DAY), vec![workload.clone()]);
             situation.setup.catalog = catalog.clone();
-            let summary =
-                simulate(situation, Detail::Silent, &mut []).expect("the day can be played");
+            let summary = simulate(situation, &Registry::built_in(), Detail::Silent, &mut [])
+                .expect("the day can be played");
             assert_eq!(summary.violations, Vec::<String>::new());
             counts = summary.requests;
         };
@@ -87,7 +88,8 @@ fn made_up() -> Workload {
         prompt-tokens = { median = 1469, shape = 0.93, max = 7437 }
         output-tokens = { median = 13, shape = 1.02, max = 1899 }
     "#;
-    let scenario = parse(text, "bench.toml", Path::new("")).expect("the text above is a scenario");
+    let scenario = parse(text, "bench.toml", Path::new(""), &Registry::built_in())
+        .expect("the text above is a scenario");
     let workload = scenario.workloads.into_iter().next().expect("it has one workload");
     Workload { task: Task::Chat, ..workload }
 }

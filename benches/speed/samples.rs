@@ -7,6 +7,7 @@ use std::time::Duration;
 use tiershift::log::{Header, LogLevel, LogWriter};
 use tiershift::sim::simulate;
 use tiershift_core::controller::Detail;
+use tiershift_core::policy::Registry;
 use tiershift_core::sample::Sample;
 use tiershift_core::setup::Setup;
 
@@ -62,8 +63,13 @@ fn draw(day: &Day, count: u64) {
 }
 
 fn silent(day: &Day, count: u64) {
-    let summary = simulate(situation(day.play(count), Vec::new()), Detail::Silent, &mut [])
-        .expect("the day is a valid trace");
+    let summary = simulate(
+        situation(day.play(count), Vec::new()),
+        &Registry::built_in(),
+        Detail::Silent,
+        &mut [],
+    )
+    .expect("the day is a valid trace");
     assert!(summary.switches > 0, "a day without a switch measures too little");
     // A switch reads the machine a few times more.
     assert!(summary.samples >= count && summary.violations.is_empty(), "{:?}", summary.violations);
@@ -74,8 +80,13 @@ fn logged(day: &Day, count: u64, level: LogLevel) -> u64 {
     let header = Header::of(&Setup::of_machine(machine()), level, "bench", Vec::new());
     let mut log = LogWriter::new(Sink::default(), header).expect("the sink takes all");
     let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
-    simulate(situation(day.play(count), Vec::new()), detail, &mut [&mut log])
-        .expect("the day is a valid trace");
+    simulate(
+        situation(day.play(count), Vec::new()),
+        &Registry::built_in(),
+        detail,
+        &mut [&mut log],
+    )
+    .expect("the day is a valid trace");
     log.finish_into(&[]).expect("the sink takes all").0.bytes
 }
 

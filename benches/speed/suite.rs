@@ -7,6 +7,7 @@ use tiershift::scenario;
 use tiershift::sim::simulate;
 use tiershift::study::suite::scenario_files;
 use tiershift_core::controller::Detail;
+use tiershift_core::policy::Registry;
 
 use crate::table::{Row, Table, duel};
 
@@ -37,8 +38,9 @@ fn check(folder: &Path) {
 
 fn play_once(files: &[PathBuf]) {
     for file in files {
-        let scenario = scenario::load(file).expect("the suite's scenarios are valid");
-        simulate(scenario.situation(), Detail::Silent, &mut [])
+        let scenario =
+            scenario::load(file, &Registry::built_in()).expect("the suite's scenarios are valid");
+        simulate(scenario.situation(), &Registry::built_in(), Detail::Silent, &mut [])
             .expect("the suite's scenarios can be run");
     }
 }

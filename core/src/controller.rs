@@ -11,7 +11,9 @@ use crate::catalog::{Catalog, Rung};
 use crate::decision::{Action, Decision, Reason, Urgency};
 use crate::event::{Adopted, Input, Notice, Outcome, Output, Verdict};
 use crate::manager::{Manager, Service};
-use crate::policy::{self, Change, Observation, Performance, Policy, ReplyTimes, Standing};
+use crate::policy::{
+    Change, Observation, Performance, Policy, PolicyError, Promises, Registry, ReplyTimes, Standing,
+};
 use crate::sample::Sample;
 use crate::settings::{RawSettings, Settings};
 use crate::time::Timestamp;
@@ -32,6 +34,7 @@ pub enum Detail {
 #[derive(Debug)]
 pub struct Controller {
     policy: Box<dyn Policy>,
+    policies: Registry,
     manager: Manager,
     catalog: Catalog,
     settings: Settings,
@@ -56,15 +59,17 @@ impl Controller {
     /// Builds a controller with nothing loaded.
     ///
     /// # Errors
-    /// When the settings name a tier that the catalog does not have.
+    /// When the settings name a policy that is not among `policies` or that refuses them, or a tier that the catalog
+    /// does not have.
     pub fn new(
         settings: &Settings,
         catalog: &Catalog,
         detail: Detail,
+        policies: &Registry,
     ) -> Result<Self, ControllerError> {
         let rung = |key, tier: Option<&String>| {
             let find = |tier: &String| {
-                let unknown = || ControllerError {
+                let unknown = || ControllerError::Tier {
                     key,
                     tier: tier.clone(),
                     known: catalog
@@ -78,7 +83,8 @@ impl Controller {
         };
         let manager = &settings.raw().manager;
         Ok(Self {
-            policy: policy::of(settings, catalog),
+            policy: policies.build(settings, catalog)?,
+            policies: policies.clone(),
             manager: Manager::new(settings, catalog),
             catalog: catalog.clone(),
             settings: settings.clone(),
@@ -95,6 +101,11 @@ impl Controller {
             timeout: None,
             out: VecDeque::new(),
         })
+    }
+
+    /// Returns what the policy promises of its decisions.
+    pub fn promises(&self) -> Promises {
+        self.policy.promises()
     }
 
     /// Takes one input.
@@ -221,7 +232,9 @@ impl Controller {
     /// it changes nothing.
     fn handle_settings(&mut self, raw: &RawSettings) {
         let Ok(settings) = self.settings.with(raw.clone()) else { return };
-        let Ok(fresh) = Self::new(&settings, &self.catalog, self.detail) else { return };
+        let Ok(fresh) = Self::new(&settings, &self.catalog, self.detail, &self.policies) else {
+            return;
+        };
         self.manager.set_settings(&settings);
         self.settings = settings;
         self.policy = fresh.policy;
@@ -304,8 +317,7 @@ impl Controller {
         if is_hold && self.detail == Detail::Silent {
             return;
         }
-        let kind = |reason: &Reason| std::mem::discriminant(reason);
-        let is_news = self.last_hold.as_ref().map(kind) != Some(kind(&decision.reason));
+        let is_news = !self.last_hold.is_some_and(|last| last.is_like(&decision.reason));
         let said = match self.detail {
             Detail::Full | Detail::Silent => true,
             Detail::Changes => !is_hold || is_news,
@@ -325,13 +337,14 @@ impl Controller {
     }
 }
 
-/// A tier that the settings name and the catalog does not have.
+/// Why a controller could not be built.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{key} names tier \"{tier}\", which the catalog does not have; it has {}", known.join(", "))]
-pub struct ControllerError {
-    key: &'static str,
-    tier: String,
-    known: Vec<String>,
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum ControllerError {
+    #[error("{key} names tier \"{tier}\", which the catalog does not have; it has {}", known.join(", "))]
+    Tier { key: &'static str, tier: String, known: Vec<String> },
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
 }
 
 #[cfg(test)]
@@ -347,7 +360,8 @@ mod tests {
     fn adopt(settings: &RawSettings, models: &[&str]) -> Vec<Output> {
         let settings = Settings::new(settings.clone(), MachineClass::MidRange).unwrap();
         let catalog = Catalog::relative_to(Bytes::from_gib(16));
-        let mut controller = Controller::new(&settings, &catalog, Detail::Changes).unwrap();
+        let mut controller =
+            Controller::new(&settings, &catalog, Detail::Changes, &Registry::built_in()).unwrap();
         let models =
             models.iter().map(|&model| Adopted { model: model.into(), gpu: None }).collect();
         controller.handle(Timestamp::ZERO, &Input::Adopt { models });

@@ -1,5 +1,6 @@
 //! What a policy decides, and why, with the numbers that it decided on.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -114,6 +115,9 @@ pub enum Reason {
     AboveUpgradeLine {
         /// The resource.
         resource: Resource,
+        /// The GPU, where the resource is one of a GPU's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpu: Option<u8>,
         /// Its use.
         #[serde(rename = "used_milli_percent")]
         used: Percent,
@@ -127,6 +131,9 @@ pub enum Reason {
         to: Rung,
         /// The resource that is short.
         resource: Resource,
+        /// The GPU, where the resource is one of a GPU's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpu: Option<u8>,
         /// The use after the switch.
         #[serde(rename = "projected_bytes")]
         projected: Bytes,
@@ -149,6 +156,9 @@ pub enum Reason {
     Room {
         /// The scarcest resource.
         resource: Resource,
+        /// The GPU, where the resource is one of a GPU's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpu: Option<u8>,
         /// Its use after the switch.
         #[serde(rename = "projected_bytes")]
         projected: Bytes,
@@ -163,6 +173,9 @@ pub enum Reason {
     AboveDegradeLine {
         /// The resource.
         resource: Resource,
+        /// The GPU, where the resource is one of a GPU's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpu: Option<u8>,
         /// Its use.
         #[serde(rename = "used_bytes")]
         used: Bytes,
@@ -174,6 +187,9 @@ pub enum Reason {
     SustainedLoad {
         /// The resource.
         resource: Resource,
+        /// The GPU, where the resource is one of a GPU's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpu: Option<u8>,
         /// Its use.
         #[serde(rename = "used_milli_percent")]
         used: Percent,
@@ -188,6 +204,9 @@ pub enum Reason {
     Exhaustion {
         /// The resource.
         resource: Resource,
+        /// The GPU, where the resource is one of a GPU's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpu: Option<u8>,
         /// When it is full.
         #[serde(rename = "full_in_ns", with = "duration_ns")]
         full_in: Duration,
@@ -211,11 +230,46 @@ pub enum Reason {
     },
     /// Change: someone asked for it.
     Asked,
+    /// A reason that only this policy has.
+    Own {
+        /// What the policy calls it.
+        code: Code,
+        /// The resource that it speaks of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resource: Option<Resource>,
+        /// What was found.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        value: Option<Measure>,
+        /// What it was held against.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<Measure>,
+        /// How long it has been so.
+        #[serde(
+            default,
+            rename = "lasted_ns",
+            with = "duration_ns::option",
+            skip_serializing_if = "Option::is_none"
+        )]
+        lasted: Option<Duration>,
+    },
 }
 
 impl Reason {
-    /// Returns the kind as the log spells it.
-    pub fn kind(&self) -> &'static str {
+    /// Returns a policy's own reason without numbers.
+    pub const fn own(code: Code) -> Self {
+        Self::Own { code, resource: None, value: None, limit: None, lasted: None }
+    }
+
+    /// Returns whether two reasons are of one kind, whatever their numbers.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Own { code: a, .. }, Self::Own { code: b, .. }) => a == b,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+
+    /// Returns the kind as the log spells it; of a policy's own reason, its code.
+    pub fn kind(&self) -> &str {
         match self {
             Self::NoData => "no-data",
             Self::Stale { .. } => "stale",
@@ -237,8 +291,92 @@ impl Reason {
             Self::Slow { .. } => "slow",
             Self::Failing { .. } => "failing",
             Self::Asked => "asked",
+            Self::Own { code, .. } => code.as_str(),
         }
     }
+
+    /// Returns the kind as a code, which is kept without a reference to the reason.
+    pub fn code(&self) -> Code {
+        Code::new(self.kind())
+    }
+}
+
+/// What a reason is called, one of a policy's own too: small letters, digits and dashes, at most 24.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Code([u8; Self::LONGEST]);
+
+impl Code {
+    /// The most letters of a code.
+    pub const LONGEST: usize = 24;
+
+    /// Returns a code, of a text that is one.
+    ///
+    /// # Panics
+    /// When it is not: in a constant, the program does not compile.
+    pub const fn new(text: &str) -> Self {
+        match Self::checked(text) {
+            Some(code) => code,
+            None => panic!("a code has small letters, digits and dashes, at most 24"),
+        }
+    }
+
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        let length = self.0.iter().position(|&letter| letter == 0).unwrap_or(Self::LONGEST);
+        str::from_utf8(&self.0[..length]).expect("a code is ASCII")
+    }
+
+    const fn checked(text: &str) -> Option<Self> {
+        let (text, mut code) = (text.as_bytes(), [0; Self::LONGEST]);
+        if text.is_empty() || text.len() > Self::LONGEST {
+            return None;
+        }
+        let mut index = 0;
+        while index < text.len() {
+            if !matches!(text[index], b'a'..=b'z' | b'0'..=b'9' | b'-') {
+                return None;
+            }
+            code[index] = text[index];
+            index += 1;
+        }
+        Some(Self(code))
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Code({})", self.as_str())
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl TryFrom<String> for Code {
+    type Error = CodeError;
+
+    fn try_from(text: String) -> Result<Self, CodeError> {
+        Self::checked(&text).ok_or(CodeError { text })
+    }
+}
+
+impl From<Code> for String {
+    fn from(code: Code) -> Self {
+        code.as_str().to_owned()
+    }
+}
+
+/// What was given where a code was wanted.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "\"{text}\" is not the code of a reason: a code has small letters, digits and dashes, at most 24"
+)]
+pub struct CodeError {
+    text: String,
 }
 
 /// One condition that an upgrade must pass.
@@ -288,4 +426,41 @@ pub enum Measure {
     Nanos(u64),
     /// A number of things.
     Count(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_its_text_and_nothing_else_is_one() {
+        for text in ["a", "risk-too-high", "123456789012345678901234"] {
+            assert_eq!(Code::try_from(text.to_owned()).unwrap().as_str(), text);
+        }
+        for text in ["", "Room", "two words", "1234567890123456789012345", "\u{e9}"] {
+            assert!(Code::try_from(text.to_owned()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_own_reason_is_written_with_what_it_has() {
+        let code = const { Code::new("risk-too-high") };
+        let bare = Reason::own(code);
+        let whole = Reason::Own {
+            code,
+            resource: Some(Resource::Vram),
+            value: Some(Measure::Count(7)),
+            limit: Some(Measure::Nanos(5)),
+            lasted: Some(Duration::from_nanos(9)),
+        };
+        let json = |reason: &Reason| serde_json::to_string(reason).unwrap();
+        assert_eq!(json(&bare), r#"{"own":{"code":"risk-too-high"}}"#);
+        let want = r#"{"own":{"code":"risk-too-high","resource":"vram","value":{"count":7},"limit":{"nanos":5},"lasted_ns":9}}"#;
+        assert_eq!(json(&whole), want);
+        for reason in [bare, whole] {
+            assert_eq!(serde_json::from_str::<Reason>(&json(&reason)).unwrap(), reason);
+            assert_eq!(reason.kind(), "risk-too-high");
+        }
+        assert!(bare.is_like(&whole) && !bare.is_like(&Reason::own(Code::new("other"))));
+    }
 }

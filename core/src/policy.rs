@@ -5,25 +5,25 @@
 
 mod backoff;
 mod baseline;
+pub mod fit;
 mod forecast;
 mod gates;
 mod performance;
 mod proactive;
-mod projection;
+mod registry;
 mod settle;
 mod sustained;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
-use crate::decision::{Action, Decision, Gate, Reason, Urgency};
-use crate::policy::baseline::{Fixed, Original, Projecting};
-use crate::policy::proactive::Proactive;
+use crate::decision::{Action, Code, Decision, Gate, Reason, Urgency};
 use crate::sample::Sample;
-use crate::settings::{PolicyName, Settings};
 use crate::time::Timestamp;
 
 pub use crate::policy::performance::{Performance, ReplyTimes};
+pub use crate::policy::registry::{Constructor, PolicyError, Registry};
 
 /// Decides from samples which rung should serve. It is asked once for every sample, and the same calls must give the
 /// same answers: no clock, no I/O, no randomness of its own.
@@ -46,6 +46,36 @@ pub trait Policy: Send + Debug {
     fn gates(&self, _now: Timestamp, _standing: &Standing) -> Vec<Gate> {
         Vec::new()
     }
+
+    /// Returns the codes of its own reasons, so that a scenario may expect them.
+    fn codes(&self) -> &'static [Code] {
+        &[]
+    }
+
+    /// Returns what holds of all its decisions. A simulation's checker holds it to that.
+    fn promises(&self) -> Promises {
+        Promises::default()
+    }
+}
+
+/// What a policy promises of its decisions; by default nothing. A promise that a simulated run sees broken is a violation
+/// in the run's summary. Changes that a person asked for are not held against a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Promises {
+    /// No upgrade is decided sooner than this after the last change.
+    pub window: Option<Duration>,
+    /// No upgrade takes a downgrade back within the reversal window, except where nothing is loaded.
+    pub no_reversal: bool,
+    /// An upgrade is decided on the latest sample, with every constrained resource below the upgrade line, and what it
+    /// loads fits beside the others' use.
+    pub upgrades_fit: bool,
+    /// A constrained space above its limit that holds something of ours is answered with a step down within this time and
+    /// four samples, if no request runs.
+    pub relief_within: Option<Duration>,
+    /// Once nothing moves and everything is well below its line, the best rung that fits in memory serves within this
+    /// time. Not held where a model takes video memory, a tier is pinned, or latency has a limit.
+    pub recovery_within: Option<Duration>,
 }
 
 /// What a policy sees when it decides.
@@ -106,16 +136,6 @@ pub struct Change {
     pub at: Timestamp,
     /// Whether it went up.
     pub up: bool,
-}
-
-/// Builds the policy that the settings name.
-pub(crate) fn of(settings: &Settings, catalog: &Catalog) -> Box<dyn Policy> {
-    match settings.raw().policy {
-        PolicyName::Proactive => Box::new(Proactive::new(settings, catalog)),
-        PolicyName::Projecting => Box::new(Projecting::new(settings, catalog)),
-        PolicyName::Original => Box::new(Original::new(settings, catalog)),
-        PolicyName::Fixed => Box::new(Fixed::new(settings, catalog)),
-    }
 }
 
 /// Returns the rung that a policy starts from by its settings, if they name one.

@@ -4,8 +4,11 @@
 //! that the deciders are built from. Each field of the raw form documents meaning, default, source and
 //! what a wrong value costs. An event log's header carries the raw form, complete.
 
+use std::borrow::Cow;
+use std::str::FromStr;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::MachineClass;
@@ -99,6 +102,9 @@ pub struct RawSettings {
     pub suggestion_after: SpanText,
     /// What the manager does.
     pub manager: RawManagerSettings,
+    /// What only this policy knows. The policies that are built in have no options.
+    #[serde(skip_serializing_if = "Options::is_empty")]
+    pub options: Options,
 }
 
 /// The manager's part of a policy file.
@@ -130,21 +136,18 @@ pub struct RawManagerSettings {
     pub switch_cooldown: SpanText,
 }
 
-/// A policy by name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// A policy by name: small letters, digits and dashes, at most 64. Whether there is one of this name, only a
+/// [`Registry`](crate::policy::Registry) can tell.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PolicyName(Cow<'static, str>);
+
+/// A policy's own settings: `[policy.options]` in a scenario, `[options]` in a policy file. What may stand there is for
+/// the policy to say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum PolicyName {
-    /// Ours.
-    #[default]
-    Proactive,
-    /// A baseline in 20 lines: take the highest rung whose projected use stays under the lines.
-    Projecting,
-    /// A baseline: a model of the original Python implementation, its defects included.
-    Original,
-    /// Stays on the tier named by `manager.start`.
-    Fixed,
-}
+#[serde(transparent)]
+pub struct Options(serde_json::Map<String, serde_json::Value>);
 
 /// What to do with tasks that still run when a drain deadline passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -161,7 +164,7 @@ pub enum AtDrainDeadline {
 impl Default for RawSettings {
     fn default() -> Self {
         Self {
-            policy: PolicyName::Proactive,
+            policy: PolicyName::default(),
             sampling_interval: SpanText(Duration::from_secs(2)),
             stale_after: SpanText(Duration::from_secs(10)),
             constrain: Resource::ALL.to_vec(),
@@ -191,7 +194,18 @@ impl Default for RawSettings {
             failure_limit: 3,
             suggestion_after: SpanText(Duration::from_hours(24)),
             manager: RawManagerSettings::default(),
+            options: Options::default(),
         }
+    }
+}
+
+impl RawSettings {
+    /// Changes the policy. The options of another do not go with it.
+    pub fn set_policy(&mut self, policy: PolicyName) {
+        if policy != self.policy {
+            self.options = Options::default();
+        }
+        self.policy = policy;
     }
 }
 
@@ -213,14 +227,81 @@ impl Default for RawManagerSettings {
 }
 
 impl PolicyName {
-    /// Returns the name that settings and reports use.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Proactive => "proactive",
-            Self::Projecting => "projecting",
-            Self::Original => "original",
-            Self::Fixed => "fixed",
+    /// Returns the name as files, flags and reports have it.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for PolicyName {
+    fn default() -> Self {
+        Self(Cow::Borrowed("proactive"))
+    }
+}
+
+impl FromStr for PolicyName {
+    type Err = PolicyNameError;
+
+    fn from_str(text: &str) -> Result<Self, PolicyNameError> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl TryFrom<String> for PolicyName {
+    type Error = PolicyNameError;
+
+    fn try_from(text: String) -> Result<Self, PolicyNameError> {
+        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let is_name = (1..=64).contains(&text.len()) && text.chars().all(is_allowed);
+        if is_name { Ok(Self(Cow::Owned(text))) } else { Err(PolicyNameError { text }) }
+    }
+}
+
+impl From<PolicyName> for String {
+    fn from(name: PolicyName) -> Self {
+        name.0.into_owned()
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for PolicyName {
+    fn schema_name() -> Cow<'static, str> {
+        "PolicyName".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "A policy by name.",
+            "pattern": "^[a-z0-9-]{1,64}$",
+            "examples": ["proactive", "projecting", "original", "fixed"]
+        })
+    }
+}
+
+impl Options {
+    /// Reads the options as a policy's own type; with `deny_unknown_fields` it refuses what it does not know.
+    ///
+    /// # Errors
+    /// What the type refuses.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, OptionsError> {
+        let options = serde_json::Value::Object(self.0.clone());
+        serde_json::from_value(options).map_err(|error| OptionsError(error.to_string()))
+    }
+
+    /// Refuses any option, for a policy that has none.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub fn refuse_any(&self) -> Result<(), OptionsError> {
+        match self.0.keys().next() {
+            None => Ok(()),
+            Some(key) => Err(OptionsError(format!("`{key}`: this policy has no options"))),
         }
+    }
+
+    /// Returns whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -347,6 +428,18 @@ pub enum SettingsError {
     #[error("{key} is longer than a year")]
     Long { key: &'static str },
 }
+
+/// What was given where a policy's name was wanted.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("\"{text}\" is not the name of a policy: a name has small letters, digits and dashes")]
+pub struct PolicyNameError {
+    text: String,
+}
+
+/// Why a policy's own options were refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct OptionsError(String);
 
 /// No setting means more than a year; anything longer is a mistake of units.
 const LONGEST_SPAN: Duration = Duration::from_hours(366 * 24);

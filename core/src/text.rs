@@ -30,7 +30,7 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
         Reason::Backoff { to, remaining } => {
             format!("{} was undone before: wait {} more", tier(to), span(*remaining))
         }
-        Reason::AboveUpgradeLine { resource, used, line } => format!(
+        Reason::AboveUpgradeLine { resource, used, line, .. } => format!(
             "{} {} is {} the upgrade line {}",
             resource.name(),
             percent(*used),
@@ -38,7 +38,7 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
             if used > line { "above" } else { "not above" },
             percent(*line)
         ),
-        Reason::WouldNotFit { to, resource, projected, limit } => format!(
+        Reason::WouldNotFit { to, resource, projected, limit, .. } => format!(
             "{} would take {} to {}, limit {}",
             tier(to),
             resource.name(),
@@ -48,7 +48,7 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
         Reason::WouldBeSlow { to, predicted, limit } => {
             format!("{} would take {} a reply, limit {}", tier(to), span(*predicted), span(*limit))
         }
-        Reason::Room { resource, projected, limit, good_for } => format!(
+        Reason::Room { resource, projected, limit, good_for, .. } => format!(
             "fits{}: {} would be {}, limit {}",
             // A first load waits for nothing.
             if good_for.is_zero() { String::new() } else { format!(" for {}", span(*good_for)) },
@@ -56,10 +56,10 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
             bytes(*projected),
             bytes(*limit)
         ),
-        Reason::AboveDegradeLine { resource, used, limit } => {
+        Reason::AboveDegradeLine { resource, used, limit, .. } => {
             format!("{} {} is above {}", resource.name(), bytes(*used), bytes(*limit))
         }
-        Reason::SustainedLoad { resource, used, line, high_for } => format!(
+        Reason::SustainedLoad { resource, used, line, high_for, .. } => format!(
             "{} {} is above {}{}",
             resource.name(),
             percent(*used),
@@ -67,7 +67,7 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
             // The original waits for nothing.
             if high_for.is_zero() { String::new() } else { format!(" for {}", span(*high_for)) }
         ),
-        Reason::Exhaustion { resource, full_in, lead } => format!(
+        Reason::Exhaustion { resource, full_in, lead, .. } => format!(
             "{} is full in {}, a step down takes {}",
             resource.name(),
             span(*full_in),
@@ -78,6 +78,15 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
         }
         Reason::Failing { failures } => format!("{failures} failures in a row"),
         Reason::Asked => "someone asked for it".to_owned(),
+        Reason::Own { code, resource, value, limit, lasted } => {
+            let code = code.as_str().replace('-', " ");
+            let resource = resource.map(|resource| format!(": {}", resource.name()));
+            let value = value.map(|value| format!(" {}", measure(value)));
+            let limit = limit.map(|limit| format!(", limit {}", measure(limit)));
+            let lasted = lasted.map(|lasted| format!(" for {}", span(lasted)));
+            let parts = [resource, value, limit, lasted];
+            parts.into_iter().flatten().fold(code, |text, part| text + &part)
+        }
     }
 }
 
@@ -220,6 +229,23 @@ pub fn percent(share: Percent) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::Code;
+    use crate::sample::Resource;
+
+    #[test]
+    fn an_own_reason_reads_as_a_clause() {
+        let catalog = Catalog::relative_to(Bytes::from_gib(16));
+        let reason = Reason::Own {
+            code: Code::new("risk-too-high"),
+            resource: Some(Resource::Memory),
+            value: Some(Measure::MilliPercent(Percent::new(12))),
+            limit: Some(Measure::MilliPercent(Percent::new(10))),
+            lasted: Some(Duration::from_secs(90)),
+        };
+        let text = |reason| super::reason(&reason, &catalog);
+        assert_eq!(text(reason), "risk too high: memory 12%, limit 10% for 1m 30s");
+        assert_eq!(text(Reason::own(Code::new("calm"))), "calm");
+    }
 
     #[test]
     fn spans_are_short_and_never_lose_a_unit() {

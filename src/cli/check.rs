@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use rayon::prelude::*;
+use tiershift_core::policy::Registry;
 
 use crate::cli::{Verdict, common};
 use crate::files::whole_file::WholeFile;
 use crate::report::junit::{Case, junit};
+use crate::study::pool;
 use crate::study::suite::{self, Checked};
 
 /// Check scenarios: expectations, golden stories, and every run twice
@@ -33,12 +34,10 @@ pub(super) struct Arguments {
     jobs: Option<u16>,
 }
 
-pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let files = suite::scenario_files(&arguments.paths)?;
-    let threads = arguments.jobs.map_or(0, usize::from);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let check = |path: &PathBuf| {
-        match suite::check(path, arguments.bless) {
+        match suite::check(path, arguments.bless, policies) {
             Ok(checked) => checked,
             // One broken file does not keep the others from being checked.
             Err(error) => Checked {
@@ -48,7 +47,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
             },
         }
     };
-    let checked: Vec<Checked> = pool.install(|| files.par_iter().map(check).collect());
+    let checked = pool::map(arguments.jobs.unwrap_or(0), &files, check)?;
     let failed = checked.iter().filter(|one| !one.failures.is_empty()).count();
     if let Some(path) = &arguments.junit {
         let cases: Vec<Case> = checked

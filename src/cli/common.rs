@@ -1,4 +1,4 @@
-//! What several verbs share: settings and catalogs by name or file, printing, progress.
+//! What several verbs share: catalogs, printing, progress.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,8 +8,6 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tiershift_core::catalog::Catalog;
 use tiershift_core::machine::Machine;
-use tiershift_core::sample::Resource;
-use tiershift_core::settings::{PolicyName, RawSettings};
 use tiershift_core::time::{Clock, Timestamp};
 use tiershift_core::units::Bytes;
 
@@ -17,36 +15,6 @@ use crate::files::whole_file::read_small_text;
 use crate::log::{LogEnd, LogReader};
 use crate::probe::clock::SystemClock;
 use crate::scenario;
-
-/// Returns the settings that `--policy` names: a policy, or a file.
-pub(super) fn settings(policy: Option<&str>) -> Result<RawSettings> {
-    let Some(policy) = policy else { return Ok(RawSettings::default()) };
-    if let Some(settings) = named_settings(policy) {
-        return Ok(settings);
-    }
-    if !policy.contains(['.', '/', '\\']) {
-        let known: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
-        let suggestion = crate::files::document::suggestion(policy, known.iter().copied());
-        anyhow::bail!("unknown policy `{policy}`: {suggestion}, or give a policy file");
-    }
-    let text =
-        read_small_text(Path::new(policy)).with_context(|| format!("cannot read `{policy}`"))?;
-    Ok(scenario::parse_settings(&text, policy)?)
-}
-
-fn named_settings(name: &str) -> Option<RawSettings> {
-    let (_, (policy, constrain)) = NAMED.iter().find(|(known, _)| *known == name)?;
-    Some(RawSettings { policy: *policy, constrain: constrain.to_vec(), ..RawSettings::default() })
-}
-
-/// The policies that a name stands for.
-const NAMED: [(&str, (PolicyName, &[Resource])); 5] = [
-    ("proactive", (PolicyName::Proactive, &Resource::ALL)),
-    ("memory-only", (PolicyName::Proactive, &[Resource::Memory])),
-    ("projecting", (PolicyName::Projecting, &Resource::ALL)),
-    ("original", (PolicyName::Original, &Resource::ALL)),
-    ("fixed", (PolicyName::Fixed, &Resource::ALL)),
-];
 
 /// What the machine has, for a file that does not tell it.
 #[derive(Debug, clap::Args)]

@@ -5,19 +5,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use rayon::prelude::*;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::Detail;
 use tiershift_core::event::Observe;
+use tiershift_core::policy::Registry;
 use tiershift_core::settings::RawSettings;
 use tiershift_core::setup::Setup;
 use tiershift_core::units::Bytes;
 
 use crate::cli::artifacts::Artifacts;
+use crate::cli::policy::PolicyChoice;
 use crate::cli::{Verdict, common};
 use crate::log::{Header, LogLevel, Played, Source, digest_text};
 use crate::report::text_summary;
 use crate::sim::{SimulationError, simulate};
+use crate::study::pool;
 use crate::study::replay::{Recording, Requests};
 use crate::summary::Summary;
 use crate::trace::{Format, ReadOptions};
@@ -97,7 +99,8 @@ struct Plan<'a> {
     out: Option<PathBuf>,
     arguments: &'a Arguments,
     options: ReadOptions,
-    settings: Option<RawSettings>,
+    policy: Option<PolicyChoice>,
+    policies: &'a Registry,
     catalog: Option<Catalog>,
     requests: Option<NamedRequests>,
 }
@@ -109,10 +112,9 @@ struct NamedRequests {
     source: Source,
 }
 
-pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
-    let plans = plan(arguments)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(arguments.jobs)).build()?;
-    let summaries: Vec<Result<Summary>> = pool.install(|| plans.par_iter().map(replay).collect());
+pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
+    let plans = plan(arguments, policies)?;
+    let summaries = pool::map(arguments.jobs, &plans, replay)?;
     let summaries: Vec<Summary> = summaries.into_iter().collect::<Result<_>>()?;
     if json {
         match summaries.as_slice() {
@@ -131,12 +133,12 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     Ok(if is_sound { Verdict::Done } else { Verdict::Failed })
 }
 
-fn plan(arguments: &Arguments) -> Result<Vec<Plan<'_>>> {
+fn plan<'a>(arguments: &'a Arguments, policies: &'a Registry) -> Result<Vec<Plan<'a>>> {
     let format = arguments.format.as_deref().map(Format::named).transpose()?;
     let options =
         ReadOptions { format, strict: arguments.strict, machine: arguments.totals.machine() };
-    let settings =
-        arguments.policy.as_deref().map(|policy| common::settings(Some(policy))).transpose()?;
+    let policy =
+        arguments.policy.as_deref().map(|text| PolicyChoice::read(text, policies)).transpose()?;
     let catalog = arguments.catalog.as_deref().map(common::catalog).transpose()?;
     let requests = match &arguments.requests {
         None => None,
@@ -169,7 +171,8 @@ fn plan(arguments: &Arguments) -> Result<Vec<Plan<'_>>> {
             out,
             arguments,
             options: options.clone(),
-            settings: settings.clone(),
+            policy: policy.clone(),
+            policies,
             catalog: catalog.clone(),
             requests: requests.clone(),
         });
@@ -182,11 +185,11 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     let recording = Recording::open(trace, &plan.options)?;
     let machine = recording.machine().clone();
     let origin = recording.origin();
-    let settings = match (&plan.settings, origin) {
-        (Some(settings), _) => settings.clone(),
-        (None, Some(origin)) => origin.setup.settings.clone(),
-        (None, None) => RawSettings::default(),
-    };
+    let mut settings =
+        origin.map_or_else(RawSettings::default, |origin| origin.setup.settings.clone());
+    if let Some(policy) = &plan.policy {
+        policy.apply(&mut settings);
+    }
     let catalog = match plan.catalog.as_ref().or(origin.map(|origin| &origin.setup.catalog)) {
         Some(catalog) => catalog.clone(),
         None => {
@@ -235,8 +238,8 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
         Some(artifacts) => &mut [artifacts],
         None => &mut [],
     };
-    let mut summary =
-        simulate(situation, detail, observers).map_err(|error| in_trace(error, trace))?;
+    let mut summary = simulate(situation, plan.policies, detail, observers)
+        .map_err(|error| in_trace(error, trace))?;
     // Whatever was read was read to its end.
     let requests = plan.requests.as_ref().and_then(|requests| requests.content.digest());
     let digests: Vec<String> =
@@ -249,11 +252,12 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     Ok(summary)
 }
 
-/// Says which trace an error is about, where it does not say so itself.
+/// Says which trace an error is about. What its reader refuses names the file already, with the line.
 fn in_trace(error: SimulationError, trace: &Path) -> anyhow::Error {
-    let names_its_place = matches!(error, SimulationError::Trace(_));
-    let error = anyhow::Error::from(error);
-    if names_its_place { error } else { error.context(trace.display().to_string()) }
+    match error {
+        SimulationError::Trace(refused) => anyhow::Error::from_boxed(refused),
+        other => anyhow::Error::from(other).context(trace.display().to_string()),
+    }
 }
 
 /// Adds what only the reader knows.

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::controller::Detail;
+use tiershift_core::policy::Registry;
 
 use crate::cli::artifacts::Artifacts;
+use crate::cli::policy::PolicyChoice;
 use crate::cli::replay::Level;
 use crate::cli::{Verdict, common};
 use crate::log::LogLevel;
@@ -39,15 +41,17 @@ pub(super) struct Arguments {
     log: Level,
 }
 
-pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let mut verdict = Verdict::Done;
+    let policy =
+        arguments.policy.as_deref().map(|text| PolicyChoice::read(text, policies)).transpose()?;
     let mut summaries = Vec::new();
     for path in &arguments.scenarios {
-        let scenario = prepare(arguments, path)?;
+        let scenario = prepare(arguments, policy.as_ref(), policies, path)?;
         let out = arguments.out.as_ref().map(|out| {
             if arguments.scenarios.len() > 1 { out.join(&scenario.name) } else { out.clone() }
         });
-        let (summary, unmet) = play(&scenario, out.as_deref(), arguments.log.into())
+        let (summary, unmet) = play(&scenario, policies, out.as_deref(), arguments.log.into())
             .with_context(|| path.display().to_string())?;
         if !unmet.is_empty() {
             verdict = Verdict::Failed;
@@ -72,15 +76,15 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     Ok(verdict)
 }
 
-fn prepare(arguments: &Arguments, path: &Path) -> Result<Scenario> {
-    let mut scenario = scenario::load(path)?;
-    if let Some(policy) = &arguments.policy {
-        let settings = common::settings(Some(policy))?;
-        // The scenario's settings stay; another policy takes them as it finds them.
-        scenario.setup.settings.policy = settings.policy;
-        if policy.contains('.') || policy == "memory-only" {
-            scenario.setup.settings = settings;
-        }
+fn prepare(
+    arguments: &Arguments,
+    policy: Option<&PolicyChoice>,
+    policies: &Registry,
+    path: &Path,
+) -> Result<Scenario> {
+    let mut scenario = scenario::load(path, policies)?;
+    if let Some(policy) = policy {
+        policy.apply(&mut scenario.setup.settings);
     }
     Ok(match arguments.seed {
         Some(seed) => scenario.with_seed(Seed(seed)),
@@ -91,6 +95,7 @@ fn prepare(arguments: &Arguments, path: &Path) -> Result<Scenario> {
 /// Runs a scenario and returns its figures and what was not as expected.
 fn play(
     scenario: &Scenario,
+    policies: &Registry,
     out: Option<&Path>,
     level: LogLevel,
 ) -> Result<(Summary, Vec<String>)> {
@@ -99,7 +104,8 @@ fn play(
     let mut artifacts = out.map(|out| Artifacts::create(out, &header, level)).transpose()?;
     let mut checker = scenario.expect.checker(&scenario.setup.catalog);
     let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
-    let mut summary = simulate(scenario.situation(), detail, &mut [&mut checker, &mut artifacts])?;
+    let mut summary =
+        simulate(scenario.situation(), policies, detail, &mut [&mut checker, &mut artifacts])?;
     summary.fingerprint = header.fingerprint(&sources);
     summary.warnings.clone_from(&scenario.warnings);
     if let Some(artifacts) = artifacts {

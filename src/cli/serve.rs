@@ -8,8 +8,10 @@ use anstream::eprintln;
 use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::machine::MachineClass;
+use tiershift_core::policy::Registry;
 use tiershift_core::text;
 
+use crate::cli::policy::PolicyChoice;
 use crate::cli::token::{self, TokenArguments};
 use crate::cli::{Verdict, common};
 use crate::inventory::folder::Folder;
@@ -75,7 +77,7 @@ pub(super) struct Arguments {
     shadow: Option<String>,
 }
 
-pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     if arguments.example_config {
         common::print(RawConfig::EXAMPLE)?;
         return Ok(Verdict::Done);
@@ -83,16 +85,23 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let notify: Notify = Arc::new(move |event| report(&event, json));
     let mut probe = SystemProbe::new();
     let class = probe.machine().class();
-    let running = config(arguments, class)?;
-    let again = arguments.clone();
-    let read = Arc::new(move || config(&again, class).map_err(|error| format!("{error:#}")));
-    let plan = plan(running.clone())?;
+    let running = config(arguments, class, policies)?;
+    let plan = plan(running.clone(), policies)?;
+    let (again, policies, shadow) = (arguments.clone(), policies.clone(), running.shadow.clone());
+    let read = Arc::new(move || {
+        let mut config = config(&again, class, &policies).map_err(|error| format!("{error:#}"))?;
+        if again.shadow.is_some() {
+            // What an option names stays as it was, whatever it was made from.
+            config.shadow.clone_from(&shadow);
+        }
+        Ok(config)
+    });
     serve::serve(plan, probe, Reload { running, read }, &notify)?;
     Ok(Verdict::Done)
 }
 
 /// Returns what a config comes to.
-fn plan(config: RawConfig) -> Result<Plan> {
+fn plan(config: RawConfig, policies: &Registry) -> Result<Plan> {
     let RawListen { host, port, token_file, token_env, allowed_hosts } = config.listen;
     let token = token::read(token_file.as_deref(), token_env.as_deref())?;
     let token = token.map(|text| Token::new(&text)).transpose()?;
@@ -119,19 +128,20 @@ fn plan(config: RawConfig) -> Result<Plan> {
         source,
         catalog,
         settings: config.policy,
+        policies: policies.clone(),
         log: config.log.plan(),
         shadow: config.shadow,
     })
 }
 
 /// Returns the config, in which the options stand where there are any.
-fn config(arguments: &Arguments, class: MachineClass) -> Result<RawConfig> {
+fn config(arguments: &Arguments, class: MachineClass, policies: &Registry) -> Result<RawConfig> {
     let mut config = match &arguments.config {
-        Some(path) => RawConfig::read(path, class)?,
+        Some(path) => RawConfig::read(path, class, policies)?,
         None => RawConfig::default(),
     };
     if let Some(policy) = &arguments.policy {
-        config.policy = common::settings(Some(policy))?;
+        PolicyChoice::read(policy, policies)?.apply(&mut config.policy);
     }
     set(&mut config.listen.host, arguments.host);
     set(&mut config.listen.port, arguments.port);
@@ -148,7 +158,10 @@ fn config(arguments: &Arguments, class: MachineClass) -> Result<RawConfig> {
     config.models.folder = arguments.models.clone().or(config.models.folder);
     config.models.catalog = arguments.catalog.clone().or(config.models.catalog);
     if let Some(shadow) = &arguments.shadow {
-        config.shadow = Some(common::settings(Some(shadow))?);
+        // As `replay LOG --policy` of this run's log has it.
+        let mut settings = config.policy.clone();
+        PolicyChoice::read(shadow, policies)?.apply(&mut settings);
+        config.shadow = Some(settings);
     }
     config.log.folder = arguments.log.clone().or(config.log.folder);
     Ok(config)

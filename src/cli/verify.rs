@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use tiershift_core::policy::Registry;
 
 use crate::cli::{Verdict, common};
 use crate::log::{LogError, LogReader};
@@ -32,10 +33,10 @@ struct Row {
     difference: Option<String>,
 }
 
-pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let mut rows = Vec::new();
     for path in &arguments.logs {
-        let row = row(path, arguments.unclosed)?;
+        let row = row(path, arguments.unclosed, policies)?;
         if !json {
             common::print(&line(&row))?;
         }
@@ -48,11 +49,11 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     Ok(if all { Verdict::Done } else { Verdict::Failed })
 }
 
-fn row(path: &Path, unclosed: bool) -> Result<Row> {
+fn row(path: &Path, unclosed: bool, policies: &Registry) -> Result<Row> {
     let log = path.display().to_string();
     let (verified, difference) = match LogReader::open(path)
         .map_err(VerifyError::from)
-        .and_then(verify)
+        .and_then(|log| verify(log, policies))
     {
         Ok(verified) => (Some(verified), None),
         Err(VerifyError::Log(error @ (LogError::Open { .. } | LogError::NoSegments { .. }))) => {

@@ -7,6 +7,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::de::DeserializeOwned;
+use tiershift_core::policy::Registry;
+use tiershift_core::settings::PolicyName;
 
 /// Why a document was refused, ready to print: several lines that show the place.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -122,6 +124,26 @@ impl<'a> Document<'a> {
         let mut words = title.split([' ', ',', ':']);
         let key = words.find(|word| self.key_place(&extent, word).is_some()).unwrap_or(table);
         self.refuse_in(table, key, title, remedy)
+    }
+
+    /// Refuses a policy that nobody knows, named in the table of this name or anywhere.
+    ///
+    /// # Errors
+    /// With the nearest name that is known.
+    pub(crate) fn check_policy(
+        &self,
+        table: Option<&str>,
+        policy: &PolicyName,
+        policies: &Registry,
+    ) -> Result<(), DocumentError> {
+        if policies.knows(policy) {
+            return Ok(());
+        }
+        let table = table.and_then(|table| self.table_place(table));
+        let extent = table.map_or(0..self.text.len(), |place| self.extent(&place));
+        let place = self.word_place(&extent, policy.name());
+        let place = place.unwrap_or_else(|| self.first_line(&extent));
+        Err(self.unknown("policy", policy.name(), place, policies.names().collect()))
     }
 
     fn explain(&self, error: &toml::de::Error, common: CommonKeys<'_>) -> DocumentError {

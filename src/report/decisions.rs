@@ -18,7 +18,7 @@
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
-use tiershift_core::decision::Reason;
+use tiershift_core::decision::{Measure, Reason};
 use tiershift_core::sample::Resource;
 use tiershift_core::text;
 use tiershift_core::time::Timestamp;
@@ -116,26 +116,43 @@ enum Compared {
     Count(u32),
 }
 
+impl Compared {
+    /// Returns two numbers of one unit; a count stands alone.
+    fn of(pair: (Measure, Measure)) -> Option<Self> {
+        match pair {
+            (Measure::Bytes(value), Measure::Bytes(limit)) => Some(Self::Bytes(value, limit)),
+            (Measure::MilliPercent(value), Measure::MilliPercent(limit)) => {
+                Some(Self::Share(value, limit))
+            }
+            (Measure::Nanos(value), Measure::Nanos(limit)) => {
+                Some(Self::Spans(Duration::from_nanos(value), Duration::from_nanos(limit)))
+            }
+            (Measure::Count(count), Measure::Count(_)) => Some(Self::Count(count)),
+            _ => None,
+        }
+    }
+}
+
 impl Numbers {
     fn of(reason: &Reason) -> Self {
         let of = |resource, compared, for_| Self { resource, compared: Some(compared), for_ };
         match *reason {
-            Reason::Room { resource, projected, limit, good_for } => {
+            Reason::Room { resource, projected, limit, good_for, .. } => {
                 of(Some(resource), Compared::Bytes(projected, limit), Some(good_for))
             }
             Reason::WouldNotFit { resource, projected, limit, .. } => {
                 of(Some(resource), Compared::Bytes(projected, limit), None)
             }
-            Reason::AboveDegradeLine { resource, used, limit } => {
+            Reason::AboveDegradeLine { resource, used, limit, .. } => {
                 of(Some(resource), Compared::Bytes(used, limit), None)
             }
-            Reason::AboveUpgradeLine { resource, used, line } => {
+            Reason::AboveUpgradeLine { resource, used, line, .. } => {
                 of(Some(resource), Compared::Share(used, line), None)
             }
-            Reason::SustainedLoad { resource, used, line, high_for } => {
+            Reason::SustainedLoad { resource, used, line, high_for, .. } => {
                 of(Some(resource), Compared::Share(used, line), Some(high_for))
             }
-            Reason::Exhaustion { resource, full_in, lead } => {
+            Reason::Exhaustion { resource, full_in, lead, .. } => {
                 of(Some(resource), Compared::Spans(full_in, lead), None)
             }
             Reason::WouldBeSlow { predicted, limit, .. } => {
@@ -149,6 +166,10 @@ impl Numbers {
             | Reason::Cooldown { remaining: span }
             | Reason::Backoff { remaining: span, .. } => {
                 Self { for_: Some(span), ..Self::default() }
+            }
+            Reason::Own { resource, value, limit, lasted, .. } => {
+                let compared = value.zip(limit).and_then(Compared::of);
+                Self { resource, compared, for_: lasted }
             }
             Reason::NoData
             | Reason::Switching
@@ -200,12 +221,24 @@ mod tests {
         let [short, long] = [2500, 300_000].map(Duration::from_millis);
         let [used, line] = [97_250, 90_000].map(Percent::from_milli);
         decide(0, 0, Action::Hold, Reason::NoData);
-        decide(300_001, 0, up, Reason::Room { resource, projected, limit, good_for: long });
-        let reason = Reason::AboveDegradeLine { resource, used: limit, limit: projected };
+        decide(
+            300_001,
+            0,
+            up,
+            Reason::Room { resource, gpu: None, projected, limit, good_for: long },
+        );
+        let reason =
+            Reason::AboveDegradeLine { resource, gpu: None, used: limit, limit: projected };
         decide(400_000, 3, down(Urgency::Immediate), reason);
-        let reason = Reason::SustainedLoad { resource: Resource::Cpu, used, line, high_for: long };
+        let reason = Reason::SustainedLoad {
+            resource: Resource::Cpu,
+            gpu: None,
+            used,
+            line,
+            high_for: long,
+        };
         decide(500_000, 3, down(Urgency::Graceful), reason);
-        let reason = Reason::Exhaustion { resource, full_in: short, lead: long };
+        let reason = Reason::Exhaustion { resource, gpu: None, full_in: short, lead: long };
         decide(500_001, 3, down(Urgency::Critical), reason);
         decide(500_002, 3, down(Urgency::Graceful), Reason::Slow { measured: long, limit: short });
         decide(500_003, 3, down(Urgency::Graceful), Reason::Failing { failures: 3 });

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, CatalogError};
+use tiershift_core::decision::Code;
 use tiershift_core::machine::Machine;
 use tiershift_core::model::{Model, ModelError, ModelId, RawModel};
+use tiershift_core::policy::Registry;
 use tiershift_core::request::Target;
 use tiershift_core::settings::{RawSettings, Settings};
 use tiershift_core::setup::Setup;
@@ -25,10 +27,15 @@ use crate::sim::fault::{Fault, RawFault};
 use crate::sim::rng::Seed;
 use crate::sim::workload::{self, Arrivals, RawWorkload, Tokens, Workload};
 
-pub(super) fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario, ScenarioError> {
+pub(super) fn parse(
+    text: &str,
+    name: &str,
+    base_dir: &Path,
+    policies: &Registry,
+) -> Result<Scenario, ScenarioError> {
     let document = Document::new(name, text);
     let raw = read(&document)?;
-    let check = Check { document, raw: &raw, base_dir };
+    let check = Check { document, raw: &raw, base_dir, policies };
     let mut digest = blake3::Hasher::new_derive_key("tiershift 2026-11 digest of a scenario");
     digest.update(raw.to_toml().expect("what was read can be written").as_bytes());
     let machine = check.machine()?;
@@ -36,6 +43,7 @@ pub(super) fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario,
     let duration = check.duration()?;
     let catalog = check.catalog(&machine, &mut digest)?;
     check.named_tiers(&catalog)?;
+    let codes = check.policy(&settings, &machine, &catalog)?;
     let seed = Seed(raw.seed);
     let mut layers: Vec<Layer> = raw
         .backgrounds
@@ -55,7 +63,7 @@ pub(super) fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Scenario,
     actions.sort_by_key(|action| action.at);
     let physics =
         raw.physics.check().map_err(|(key, want)| check.refuse_in("physics", key, want))?;
-    check.expect(&catalog)?;
+    check.expect(&catalog, codes)?;
     check.baseline()?;
     Ok(Scenario {
         name: Path::new(name)
@@ -107,6 +115,7 @@ struct Check<'a> {
     document: Document<'a>,
     raw: &'a RawScenario,
     base_dir: &'a Path,
+    policies: &'a Registry,
 }
 
 impl Check<'_> {
@@ -181,6 +190,22 @@ impl Check<'_> {
             self.document.refuse_table("policy", &error.to_string(), &remedy)
         })?;
         Ok(settings)
+    }
+
+    /// Builds the policy as the run will, which checks its own options, and returns the codes of its own reasons.
+    fn policy(
+        &self,
+        raw: &RawSettings,
+        machine: &Machine,
+        catalog: &Catalog,
+    ) -> Result<&'static [Code], DocumentError> {
+        self.document.check_policy(Some("policy"), &raw.policy, self.policies)?;
+        let settings = Settings::new(raw.clone(), machine.class());
+        let settings = settings.expect("these settings have been checked for this machine");
+        self.policies.build(&settings, catalog).map(|policy| policy.codes()).map_err(|error| {
+            let remedy = format!("this is the policy `{}`", raw.policy.name());
+            self.document.refuse_in("policy.options", "options", &error.to_string(), &remedy)
+        })
     }
 
     /// Checks the tiers that the policy names, which only the catalog can tell.
@@ -412,7 +437,7 @@ impl Check<'_> {
         Ok(Action { at, kind })
     }
 
-    fn expect(&self, catalog: &Catalog) -> Result<(), DocumentError> {
+    fn expect(&self, catalog: &Catalog, codes: &[Code]) -> Result<(), DocumentError> {
         let expect = &self.raw.expect;
         let refuse = |key: &str, title: &str, remedy: &str| {
             Err(self.document.refuse_in("expect", key, title, remedy))
@@ -428,7 +453,7 @@ impl Check<'_> {
             }
         }
         for (key, pattern) in expect.patterns() {
-            if let Some(mistake) = pattern.mistake(catalog) {
+            if let Some(mistake) = pattern.mistake(catalog, codes) {
                 let title = format!("`{pattern}` can never happen");
                 return refuse(key, &title, &mistake);
             }
@@ -444,6 +469,7 @@ impl Check<'_> {
 
     fn baseline(&self) -> Result<(), DocumentError> {
         let Some(baseline) = &self.raw.baseline else { return Ok(()) };
+        self.document.check_policy(Some("baseline"), &baseline.policy, self.policies)?;
         let keys = self.raw.expect.keys();
         let unknown = baseline.fails.iter().find(|key| !keys.contains(key));
         let (title, remedy) = match unknown {

@@ -4,6 +4,10 @@ use std::path::PathBuf;
 use super::*;
 use crate::scenario::file::read;
 
+fn policies() -> Registry {
+    Registry::built_in()
+}
+
 /// Returns every committed scenario, in order of its name.
 fn committed() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
@@ -20,7 +24,7 @@ fn committed() -> Vec<PathBuf> {
 #[test]
 fn every_committed_scenario_is_valid_and_says_what_must_happen() {
     for path in committed() {
-        let scenario = load(&path).unwrap_or_else(|error| panic!("{error}"));
+        let scenario = load(&path, &policies()).unwrap_or_else(|error| panic!("{error}"));
         assert!(scenario.description.len() > 60, "{}: {}", scenario.name, scenario.description);
         assert!(!scenario.expect.keys().is_empty(), "{} expects nothing", scenario.name);
     }
@@ -43,7 +47,7 @@ fn every_committed_scenario_survives_being_written() {
 fn refused((from, to): (&str, &str)) -> String {
     assert!(GOOD.contains(from), "{from}");
     let text = GOOD.replacen(from, to, 1);
-    match parse(&text, "scenarios/bad.toml", Path::new("")) {
+    match parse(&text, "scenarios/bad.toml", Path::new(""), &policies()) {
         Ok(_) => panic!("accepted with {to}"),
         Err(error) => format!("{from:?} -> {to:?}\n{error}\n"),
     }
@@ -110,7 +114,7 @@ fails = ["switches"]
 
 #[test]
 fn a_good_file_is_accepted() {
-    let scenario = parse(GOOD, "scenarios/good.toml", Path::new("")).unwrap();
+    let scenario = parse(GOOD, "scenarios/good.toml", Path::new(""), &policies()).unwrap();
     assert_eq!((scenario.name.as_str(), scenario.description.as_str()), ("good", "A good file."));
 }
 
@@ -242,7 +246,7 @@ fn the_schema_knows_every_key_that_the_files_use() {
 
 #[test]
 fn comments_and_order_of_keys_do_not_change_the_digest_but_values_do() {
-    let digest = |text: &str| parse(text, "d.toml", Path::new("")).unwrap().digest;
+    let digest = |text: &str| parse(text, "d.toml", Path::new(""), &policies()).unwrap().digest;
     let want = digest(GOOD);
     assert_eq!(digest(&GOOD.replace("# A good file.", "# Another comment.")), want);
     let swapped = GOOD.replace("duration = \"2h\"\nseed = 7", "seed = 7\nduration = \"120m\"");
@@ -256,15 +260,15 @@ fn what_is_no_text_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("binary.toml");
     fs::write(&path, b"seed = 7\n\xff\xfe\x00").unwrap();
-    let error = load(&path).unwrap_err().to_string();
+    let error = load(&path, &policies()).unwrap_err().to_string();
     assert!(
         error.ends_with("byte 9 begins what is no UTF-8 text: is this a scenario file?"),
         "{error}"
     );
-    let error = load(&folder.path().join("nowhere.toml")).unwrap_err().to_string();
+    let error = load(&folder.path().join("nowhere.toml"), &policies()).unwrap_err().to_string();
     assert!(error.starts_with("cannot read "), "{error}");
     let text = "duration = \"1m\"\ncatalog = \"no.toml\"\n[machine]\nmemory = \"16GiB\"";
-    let error = parse(text, "x.toml", folder.path()).unwrap_err().to_string();
+    let error = parse(text, "x.toml", folder.path(), &policies()).unwrap_err().to_string();
     assert!(error.contains("x.toml:2:1") && error.contains("cannot read the catalog"), "{error}");
 }
 
@@ -281,8 +285,9 @@ fn catalogs_and_policies_are_refused_with_the_same_care() {
             .unwrap_err(),
         parse_catalog(&catalog.replacen("id = \"large\"", "id = \"small\"", 1), "gpu.toml")
             .unwrap_err(),
-        parse_settings("degrade-lien = \"90%\"", "policy.toml").unwrap_err(),
-        parse_settings("[manager]\nat-drain-deadline = \"cancle\"", "policy.toml").unwrap_err(),
+        parse_settings("degrade-lien = \"90%\"", "policy.toml", &policies()).unwrap_err(),
+        parse_settings("[manager]\nat-drain-deadline = \"cancle\"", "policy.toml", &policies())
+            .unwrap_err(),
     ];
     insta::assert_snapshot!(refused.map(|error| error.to_string()).join("\n\n"));
 }
@@ -299,7 +304,7 @@ proptest::proptest! {
             let end = boundary(start + length).unwrap();
             text.replace_range(start..end, &instead);
         }
-        if let Err(error) = parse(&text, "damaged.toml", Path::new("")) {
+        if let Err(error) = parse(&text, "damaged.toml", Path::new(""), &policies()) {
             let error = error.to_string();
             proptest::prop_assert!(error.contains("damaged.toml:"), "{}\n{}", error, text);
         }

@@ -10,6 +10,7 @@ use std::{fs, io};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tiershift_core::machine::MachineClass;
+use tiershift_core::policy::Registry;
 use tiershift_core::settings::{RawSettings, Settings};
 use tiershift_core::time::SpanText;
 use tiershift_core::units::{Bytes, BytesText};
@@ -158,16 +159,25 @@ impl RawConfig {
     ///
     /// # Errors
     /// What cannot be read, is not TOML, or has a value out of range; with its position and a remedy.
-    pub fn read(path: &Path, class: MachineClass) -> Result<Self, ConfigError> {
+    pub fn read(
+        path: &Path,
+        class: MachineClass,
+        policies: &Registry,
+    ) -> Result<Self, ConfigError> {
         let text = fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let name = path.display().to_string();
-        let mut config = Self::parse(&text, &name, class)?;
+        let mut config = Self::parse(&text, &name, class, policies)?;
         config.resolve(path.parent().unwrap_or(Path::new("")));
         Ok(config)
     }
 
-    fn parse(text: &str, name: &str, class: MachineClass) -> Result<Self, DocumentError> {
+    fn parse(
+        text: &str,
+        name: &str,
+        class: MachineClass,
+        policies: &Registry,
+    ) -> Result<Self, DocumentError> {
         let document = Document::new(name, text);
         let config: Self = document.read(&[])?;
         let remedy = format!("the machine is {}", class.name());
@@ -175,6 +185,7 @@ impl RawConfig {
             [("policy", Some(&config.policy)), ("shadow", config.shadow.as_ref())]
         {
             let Some(settings) = settings else { continue };
+            document.check_policy(Some(table), &settings.policy, policies)?;
             Settings::new(settings.clone(), class)
                 .map_err(|error| document.refuse_table(table, &error.to_string(), &remedy))?;
         }
@@ -237,7 +248,8 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<RawConfig, String> {
-        RawConfig::parse(text, "serve.toml", MachineClass::MidRange).map_err(|e| e.to_string())
+        RawConfig::parse(text, "serve.toml", MachineClass::MidRange, &Registry::built_in())
+            .map_err(|e| e.to_string())
     }
 
     #[test]

@@ -17,13 +17,14 @@ use tiershift_core::controller::Detail;
 use tiershift_core::decision::Decision;
 use tiershift_core::event::{Event, EventRef, Input, Observe, Output};
 use tiershift_core::machine::Machine;
+use tiershift_core::policy::Registry;
 use tiershift_core::sample::Sample;
 use tiershift_core::settings::RawSettings;
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
 use crate::serve::shadow::compare::{Comparison, ShadowReport, ShadowState};
-use crate::sim::{Others, ScheduledInputs, Situation, simulate};
+use crate::sim::{Ground, ScheduledInputs, Situation, simulate};
 
 /// What a shadow is made of.
 pub(super) struct ShadowPlan {
@@ -33,6 +34,7 @@ pub(super) struct ShadowPlan {
     pub(super) real: RawSettings,
     /// Of the one that has none.
     pub(super) shadow: RawSettings,
+    pub(super) policies: Registry,
 }
 
 /// Called with how the two compare, from any thread.
@@ -106,7 +108,7 @@ impl Observe for ShadowSide {
 
 /// Plays the other policy for as long as anything comes.
 fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifyShadow) {
-    let ShadowPlan { machine, catalog, real, shadow } = plan;
+    let ShadowPlan { machine, catalog, real, shadow, policies } = plan;
     let compared = Comparison::new(&machine, &catalog, &real, &shadow);
     let compared = match compared {
         Ok(compared) => Rc::new(RefCell::new(compared)),
@@ -120,7 +122,7 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
         let mut is_over = false;
         move |sample: &mut Sample| {
             if is_over {
-                return None;
+                return Ok(None);
             }
             loop {
                 let Ok((at, event)) = inbox.recv() else {
@@ -136,7 +138,7 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
                     Event::Input(Input::Sample(reading)) => {
                         *sample = reading;
                         notify(compared.borrow().report());
-                        return Some(Ok(at));
+                        return Ok(Some(at));
                     }
                     Event::Input(input @ (Input::Request(_) | Input::Switch { .. })) => {
                         scheduled.borrow_mut().push_back((at, input));
@@ -145,14 +147,14 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
                 }
             }
             is_over = true;
-            None
+            Ok(None)
         }
     };
-    let others = Others::recorded_in_place(Box::new(read_next)).with_comings(scheduled);
+    let ground = Ground::recorded_in_place(Box::new(read_next)).with_scheduled(scheduled);
     let setup = Setup { machine, catalog, settings: shadow, seed: REPLAYS_SEED };
-    let situation = Situation::of_recording(setup, others);
+    let situation = Situation::of_recording(setup, ground);
     let mut side = ShadowSide(Rc::clone(&compared));
-    let played = simulate(situation, Detail::Changes, &mut [&mut side]);
+    let played = simulate(situation, &policies, Detail::Changes, &mut [&mut side]);
     let mut compared = compared.borrow_mut();
     compared.finish();
     match played {

@@ -7,6 +7,7 @@ use std::sync::mpsc::Sender;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::{Controller, Detail};
 use tiershift_core::machine::MachineClass;
+use tiershift_core::policy::Registry;
 use tiershift_core::settings::{RawSettings, Settings};
 use tokio::runtime::Runtime;
 
@@ -47,6 +48,7 @@ pub(super) struct Reloader {
     pub(super) reload: Reload,
     pub(super) machine_class: MachineClass,
     pub(super) catalog: Catalog,
+    pub(super) policies: Registry,
 }
 
 impl Reloader {
@@ -69,7 +71,8 @@ impl Reloader {
         }
         let checked =
             Settings::new(policy.clone(), self.machine_class).map_err(|error| error.to_string())?;
-        Controller::new(&checked, &self.catalog, Detail::Full).map_err(|e| e.to_string())?;
+        Controller::new(&checked, &self.catalog, Detail::Full, &self.policies)
+            .map_err(|error| error.to_string())?;
         running.policy = policy.clone();
         Ok(policy)
     }

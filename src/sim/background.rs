@@ -323,6 +323,8 @@ impl Sums {
 mod tests {
     use std::time::Duration;
 
+    use tiershift_core::policy::Registry;
+
     use super::*;
 
     fn background(tables: &str) -> Background {
@@ -335,7 +337,7 @@ mod tests {
         let text = format!(
             "duration = \"2h\"\n[machine]\nmemory = \"16GiB\"\nswap = \"4GiB\"\ngpus = [\"8GiB\"]\n{tables}"
         );
-        crate::scenario::parse(&text, "shapes.toml", folder)
+        crate::scenario::parse(&text, "shapes.toml", folder, &Registry::built_in())
             .unwrap_or_else(|error| panic!("{error}"))
             .background
     }
@@ -491,7 +493,9 @@ mod tests {
         let tables =
             "[[background]]\nshape = \"trace\"\nfile = \"short.csv\"\nresource = \"cpu\"\n";
         let text = format!("duration = \"1m\"\n[machine]\nmemory = \"16GiB\"\n{tables}");
-        let error = crate::scenario::parse(&text, "x.toml", folder.path()).unwrap_err().to_string();
+        let error = crate::scenario::parse(&text, "x.toml", folder.path(), &Registry::built_in())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("`resource` must be something that the trace tells"), "{error}");
     }
 
@@ -507,7 +511,9 @@ mod tests {
     #[test]
     fn a_trace_that_is_not_there_is_refused_with_its_place() {
         let text = "duration = \"1m\"\n[machine]\nmemory = \"16GiB\"\n[[background]]\nshape = \"trace\"\nfile = \"no.csv\"";
-        let error = crate::scenario::parse(text, "x.toml", Path::new("")).unwrap_err().to_string();
+        let error = crate::scenario::parse(text, "x.toml", Path::new(""), &Registry::built_in())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("x.toml:6:1") && error.contains("cannot open no.csv"), "{error}");
     }
 

@@ -1,8 +1,8 @@
 //! Watches the invariants of DESIGN from outside: it sees only what passes between controller and world.
 //!
 //! The manager checks before it commands; this checks again after, from its own book-keeping. A violation is a
-//! defect of tiershift, never of the scenario. The rules about *good* decisions hold for our policy only; the
-//! baselines are there to break them.
+//! defect of tiershift or of its policy, never of the scenario. The rules about *good* decisions hold for a policy that
+//! promises them; the baselines promise nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,9 +11,10 @@ use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason};
 use tiershift_core::event::{Adopted, Command, EventRef, Input, Observe, Outcome, Output};
 use tiershift_core::model::ModelId;
+use tiershift_core::policy::Promises;
 use tiershift_core::request::{End, RequestId};
 use tiershift_core::sample::{Resource, Space};
-use tiershift_core::settings::{PolicyName, Settings};
+use tiershift_core::settings::Settings;
 use tiershift_core::time::Timestamp;
 use tiershift_core::units::{Bytes, Percent};
 
@@ -23,14 +24,15 @@ use crate::sim::recovery::Recovery;
 pub(super) struct Checker {
     settings: Settings,
     catalog: Catalog,
-    is_ours: bool,
+    promises: Promises,
     now: Timestamp,
     /// The moment of the inputs before those of now.
     before: Timestamp,
     sample: Option<Reading>,
     models: BTreeMap<ModelId, Seen>,
     requests: BTreeMap<RequestId, Standing>,
-    last_change: Option<Timestamp>,
+    /// When the last switch was complete, and whether it went up.
+    last_change: Option<(Timestamp, bool)>,
     /// Since when, and for how many samples, space has been over its limit without anything being done.
     over: Option<(Timestamp, u32)>,
     recovery: Recovery,
@@ -95,13 +97,12 @@ impl Observe for Checker {
 }
 
 impl Checker {
-    pub(super) fn new(settings: &Settings, catalog: &Catalog) -> Self {
-        let is_ours = settings.raw().policy == PolicyName::Proactive;
+    pub(super) fn new(settings: &Settings, catalog: &Catalog, promises: Promises) -> Self {
         Self {
             settings: settings.clone(),
             catalog: catalog.clone(),
-            is_ours,
-            recovery: Recovery::new(settings, catalog, is_ours),
+            promises,
+            recovery: Recovery::new(settings, catalog, promises.recovery_within),
             now: Timestamp::ZERO,
             before: Timestamp::ZERO,
             sample: None,
@@ -177,7 +178,7 @@ impl Checker {
             Output::Ended { request, end } => self.ended(now, *request, end),
             Output::Switched { from, to, .. } => {
                 if from != to {
-                    self.last_change = Some(now);
+                    self.last_change = Some((now, to > from));
                 }
             }
             Output::Serving { rung, .. } => self.recovery.serves(*rung),
@@ -312,7 +313,7 @@ impl Checker {
                 format!("{model} was loaded beside another load, and both do not fit"),
             );
         }
-        if self.is_ours && (memory_over || vram_over) {
+        if self.promises.upgrades_fit && (memory_over || vram_over) {
             self.report(
                 "S4",
                 format!("loading {model} takes the projected use over the machine's memory"),
@@ -328,14 +329,23 @@ impl Checker {
             }
             return;
         };
-        if !self.is_ours || matches!(decision.reason, Reason::Asked) {
+        if matches!(decision.reason, Reason::Asked) {
             return;
         }
-        let window = self.settings.raw().stabilization.0;
-        if let Some(last) = self.last_change
-            && self.now.since(last) < window
-        {
-            self.report("S5", "an upgrade inside the stabilization window".to_owned());
+        if let Some((last, was_up)) = self.last_change {
+            let since = self.now.since(last);
+            if self.promises.window.is_some_and(|window| since < window) {
+                self.report("S5", "an upgrade inside the stabilization window");
+            } else if self.promises.no_reversal
+                && !was_up
+                && decision.rung != Rung::NONE
+                && since < self.settings.raw().reversal_window.0
+            {
+                self.report("S5", "an upgrade that takes a downgrade back");
+            }
+        }
+        if !self.promises.upgrades_fit {
+            return;
         }
         let Some(sample) = &self.sample else {
             self.report("S5", "an upgrade without a sample".to_owned());
@@ -367,9 +377,12 @@ impl Checker {
 
     /// L2: pressure that is ours to relieve leads to a step down.
     fn check_relief(&mut self) {
-        let Some(sample) = self.sample.as_ref().filter(|_| self.is_ours && !self.stopping) else {
+        let (Some(sample), Some(bound)) = (&self.sample, self.promises.relief_within) else {
             return;
         };
+        if self.stopping {
+            return;
+        }
         let limit = |space: &Space| self.settings.degrade_limit(space.total);
         // Most samples end here, before anything is looked up.
         if !sample.any_of_ours(&self.settings, |space| space.used() > limit(space)) {
@@ -385,8 +398,6 @@ impl Checker {
         }
         let (since, samples) = self.over.map_or((self.now, 1), |(since, n)| (since, n + 1));
         self.over = Some((since, samples));
-        let bound =
-            self.settings.raw().settle_limit.0 + self.settings.raw().sampling_interval.0 * 2;
         if samples > RELIEF_SAMPLES && self.now.since(since) > bound {
             self.over = None;
             self.report("L2", format!("space above its limit for {bound:?} and nothing was done"));
@@ -417,6 +428,7 @@ mod tests {
     use tiershift_core::catalog::LadderId;
     use tiershift_core::decision::Urgency;
     use tiershift_core::machine::MachineClass;
+    use tiershift_core::policy::Registry;
     use tiershift_core::request::Request;
     use tiershift_core::sample::{GpuSample, Rate, Sample};
     use tiershift_core::settings::RawSettings;
@@ -425,7 +437,9 @@ mod tests {
 
     fn checker() -> Checker {
         let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
-        Checker::new(&settings, &Catalog::relative_to(Bytes::from_gib(16)))
+        let catalog = Catalog::relative_to(Bytes::from_gib(16));
+        let policy = Registry::built_in().build(&settings, &catalog).unwrap();
+        Checker::new(&settings, &catalog, policy.promises())
     }
 
     fn memory(others: u64, own: u64) -> Input {

@@ -1,8 +1,8 @@
 //! L3: once pressure is gone, the best rung that fits is back within a bound.
 //!
 //! It is judged only where nothing can be argued about: samples without a gap in which others' memory hardly moves
-//! and everything is well below its line, nothing fails and nothing is under way. Then no forecast, window or
-//! back-off is a reason to stay below for longer than all of them together. Left alone on purpose: video memory,
+//! and everything is well below its line, nothing fails and nothing is under way. Then nothing
+//! is a reason to stay below for longer than the policy promises, which is all of its waits together. Left alone on purpose: video memory,
 //! whose room depends on where a model is placed, and runs with a limit on latency, which is a reason of its own.
 
 use std::time::Duration;
@@ -36,10 +36,10 @@ struct Calm {
 }
 
 impl Recovery {
-    /// Builds the rule; `applies` says whether the policy is ours.
-    pub(super) fn new(settings: &Settings, catalog: &Catalog, applies: bool) -> Self {
+    /// Builds the rule; `promised` is the longest that the policy may wait, if it promises any.
+    pub(super) fn new(settings: &Settings, catalog: &Catalog, promised: Option<Duration>) -> Self {
         let raw = settings.raw();
-        let applies = applies
+        let applies = promised.is_some()
             && settings.constrains(Resource::Memory)
             && catalog.models().iter().all(|model| model.vram == Bytes::ZERO)
             && raw.latency_limit.is_none()
@@ -50,16 +50,10 @@ impl Recovery {
             model.footprint().ram + model.load_transient
         };
         let needs = std::iter::once(Bytes::ZERO).chain(catalog.rungs_up().map(need));
-        let waits = [
-            raw.stabilization.0.max(raw.reversal_window.0),
-            raw.backoff_limit.0,
-            raw.settle_limit.0,
-            raw.manager.switch_cooldown.0,
-        ];
         Self {
             settings: settings.clone(),
             needs: if applies { needs.collect() } else { Vec::new() },
-            bound: waits.into_iter().sum(),
+            bound: promised.unwrap_or_default(),
             serving: Rung::NONE,
             last_sample: None,
             calm: None,

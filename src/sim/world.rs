@@ -17,7 +17,7 @@ use crate::sim::Situation;
 use crate::sim::account::Pressure;
 use crate::sim::action::{Action, ActionKind};
 use crate::sim::fault::{Fault, FaultKind};
-use crate::sim::others::Others;
+use crate::sim::ground::{Ground, ReadError};
 use crate::sim::queue::EventQueue;
 use crate::sim::rng::{Seed, Stream};
 use crate::sim::server::{SimulatedServer, Surroundings};
@@ -27,8 +27,8 @@ use crate::summary::Account;
 /// The world of a simulated run.
 pub(super) struct SimulatedWorld {
     now: Timestamp,
-    /// Everybody's use as it is now: others', with `own` put into it.
-    others: Others,
+    /// Others' use as it is now, with `own` put into it.
+    ground: Ground,
     next_sample: Option<Timestamp>,
     server: SimulatedServer,
     own: OwnUse,
@@ -95,7 +95,7 @@ enum Moment {
 
 impl SimulatedWorld {
     pub(super) fn new(situation: Situation, settings: &Settings) -> Self {
-        let Situation { setup, physics, faults, actions, workloads, others, .. } = situation;
+        let Situation { setup, physics, faults, actions, workloads, ground, .. } = situation;
         let (catalog, seed) = (setup.catalog, Seed(setup.seed));
         let unload = catalog.models().iter().map(|model| model.unload).max().unwrap_or_default();
         let server = SimulatedServer::new(&catalog, &physics, &faults, seed);
@@ -115,8 +115,8 @@ impl SimulatedWorld {
         }
         Self {
             now: Timestamp::ZERO,
-            next_sample: others.first_due(),
-            others,
+            next_sample: ground.first_due(),
+            ground,
             server,
             own: OwnUse::default(),
             users: Workloads::new(&workloads, seed),
@@ -134,19 +134,19 @@ impl SimulatedWorld {
     }
 
     /// Returns why the recording broke off, if it did.
-    pub(super) fn take_error(&mut self) -> Option<String> {
-        self.others.take_error()
+    pub(super) fn take_error(&mut self) -> Option<ReadError> {
+        self.ground.take_error()
     }
 
     /// Returns everybody's use as it is now: what the account is kept from.
     fn truth(&self) -> &Sample {
-        self.others.sample()
+        self.ground.sample()
     }
 
     /// Brings the truth up to now, and the server's surroundings where it works: one at rest is told of them when it
     /// is given something to do.
     fn look(&mut self) {
-        let is_new = self.others.read(self.now);
+        let is_new = self.ground.read(self.now);
         self.update_truth(is_new);
         if self.server.is_working() {
             self.tell_surroundings();
@@ -155,13 +155,13 @@ impl SimulatedWorld {
 
     /// Brings the truth and the server's surroundings up to now.
     fn refresh(&mut self) {
-        let is_new = self.others.read(self.now);
+        let is_new = self.ground.read(self.now);
         self.update_truth(is_new);
         self.tell_surroundings();
     }
 
     fn tell_surroundings(&mut self) {
-        let truth = self.others.sample();
+        let truth = self.ground.sample();
         let busiest =
             truth.gpus.iter().filter_map(|gpu| gpu.utilization).map(|rate| rate.others).max();
         let memory = truth.memory.unwrap_or_default();
@@ -185,13 +185,13 @@ impl SimulatedWorld {
         let has_changed =
             self.server.take_changed() || self.own.gpus.len() != self.truth().gpus.len();
         if has_changed && !is_new {
-            self.own.take_out_of(self.others.sample_mut());
+            self.own.take_out_of(self.ground.sample_mut());
         }
         if has_changed {
             self.update_own();
         }
         if has_changed || is_new {
-            self.own.put_into(self.others.sample_mut());
+            self.own.put_into(self.ground.sample_mut());
         }
     }
 
@@ -202,7 +202,7 @@ impl SimulatedWorld {
         self.own.grabbed = server.grabbed(None);
         self.own.cpu = server.cpu_own();
         self.own.gpus.clear();
-        self.own.gpus.extend((0..=u8::MAX).take(self.others.sample().gpus.len()).map(gpu));
+        self.own.gpus.extend((0..=u8::MAX).take(self.ground.sample().gpus.len()).map(gpu));
     }
 
     fn has_fault(&mut self, is_kind: impl Fn(&FaultKind) -> bool) -> Option<FaultKind> {
@@ -240,7 +240,7 @@ impl Clock for SimulatedWorld {
 
     fn wait_until(&mut self, deadline: Timestamp) -> Timestamp {
         if deadline > self.now {
-            self.pressure.count(self.now, deadline, self.others.sample());
+            self.pressure.count(self.now, deadline, self.ground.sample());
             self.now = deadline;
         }
         self.pass_moments();
@@ -258,7 +258,7 @@ impl Probe for SimulatedWorld {
     fn sample_into(&mut self, now: Timestamp, sample: &mut Sample) -> Result<(), ProbeError> {
         self.look();
         if self.next_sample.is_some_and(|due| due <= now) {
-            self.next_sample = self.others.due_after(now);
+            self.next_sample = self.ground.due_after(now);
         }
         sample.clone_from(self.truth());
         if self.faults.is_empty() {
@@ -268,7 +268,7 @@ impl Probe for SimulatedWorld {
             return Err(ProbeError("the probe did not answer".to_owned()));
         }
         if self.has_fault(|kind| matches!(kind, FaultKind::ProbeStale)).is_some() {
-            sample.clone_from(self.frozen.get_or_insert_with(|| self.others.sample().clone()));
+            sample.clone_from(self.frozen.get_or_insert_with(|| self.ground.sample().clone()));
             return Ok(());
         }
         self.frozen = Some(self.truth().clone());
@@ -308,7 +308,7 @@ impl World for SimulatedWorld {
         let action = self.actions.front().map(|action| action.at);
         // A replay lasts as long as its recording: what has begun is finished, nothing new comes.
         let [arrival, coming] = match self.next_sample {
-            Some(_) => [self.users.next_at(), self.others.next_coming()],
+            Some(_) => [self.users.next_at(), self.ground.next_scheduled()],
             None => [None, None],
         };
         earliest([arrival, coming, action])
@@ -325,7 +325,7 @@ impl World for SimulatedWorld {
         let input = match self.users.pop(now) {
             Some(Arrival::Request(request)) => Input::Request(request),
             Some(Arrival::HangUp(request)) => Input::Cancel { request },
-            None => self.others.pop_coming(now)?,
+            None => self.ground.pop_scheduled(now)?,
         };
         if let Input::Request(request) = &input {
             self.server.announce(request);

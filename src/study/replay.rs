@@ -18,7 +18,7 @@ use tiershift_core::time::Timestamp;
 use crate::log::{LogEnd, LogError, LogLevel, LogReader};
 use crate::sim::action::{Action, ActionKind};
 use crate::sim::workload::{Recorded, Workload};
-use crate::sim::{Others, Reading, Situation};
+use crate::sim::{Ground, ReadError, Situation};
 use crate::trace::{
     Defects, Progress, ReadOptions, RequestReader, ResourceReader, ThreadedReader, TraceError,
 };
@@ -58,28 +58,24 @@ pub struct Origin {
 
 impl Reader {
     /// Puts the next sample into `sample`, whose own memory may be taken for a later one.
-    fn next_into(&mut self, sample: &mut Sample) -> Option<Result<Timestamp, String>> {
+    fn next_into(&mut self, sample: &mut Sample) -> Result<Option<Timestamp>, ReadError> {
         match self {
-            Self::Trace(reader) => {
-                reader.next_into(sample).map_err(|error| error.to_string()).transpose()
-            }
-            Self::Log(reader) => {
-                let next = next_of_log(reader)?;
-                Some(next.map(|(at, next)| {
-                    *sample = next;
-                    at
-                }))
-            }
+            Self::Trace(reader) => Ok(reader.next_into(sample)?),
+            Self::Log(reader) => Ok(next_of_log(reader)?.map(|(at, next)| {
+                *sample = next;
+                at
+            })),
         }
     }
 }
 
-fn next_of_log(reader: &mut Take<LogReader>) -> Option<Reading> {
-    reader.find_map(|record| match record {
+fn next_of_log(reader: &mut Take<LogReader>) -> Result<Option<(Timestamp, Sample)>, LogError> {
+    let mut samples = reader.filter_map(|record| match record {
         Ok(Record { at, event: Event::Input(Input::Sample(sample)), .. }) => Some(Ok((at, sample))),
         Ok(_) => None,
-        Err(error) => Some(Err(error.to_string())),
-    })
+        Err(error) => Some(Err(error)),
+    });
+    samples.next().transpose()
 }
 
 impl Recording {
@@ -136,7 +132,7 @@ impl Recording {
         }
         let records = usize::try_from(whole.records()).unwrap_or(usize::MAX);
         let mut log = log.take(records);
-        let first = next_of_log(&mut log).transpose().map_err(RecordingError::Cut)?;
+        let first = next_of_log(&mut log)?;
         let reader = Reader::Log(Box::new(log));
         Ok(Self {
             first,
@@ -212,7 +208,7 @@ impl Recording {
         let read_next = move |sample: &mut Sample| {
             if let Some((at, reading)) = first.take() {
                 *sample = reading;
-                return Some(Ok(at));
+                return Ok(Some(at));
             }
             read += 1;
             if read.is_multiple_of(WATCH_EVERY) {
@@ -220,9 +216,9 @@ impl Recording {
             }
             reader.borrow_mut().next_into(sample)
         };
-        let others = Others::recorded_in_place(Box::new(read_next));
+        let ground = Ground::recorded_in_place(Box::new(read_next));
         let actions = self.origin.iter().flat_map(|origin| origin.actions.clone()).collect();
-        let recorded = Situation::of_recording(setup, others);
+        let recorded = Situation::of_recording(setup, ground);
         Situation { actions, workloads, ..recorded }
     }
 }
@@ -359,8 +355,6 @@ pub enum RecordingError {
     Log(#[from] LogError),
     #[error("the log's catalog does not hold: {0}")]
     Catalog(CatalogError),
-    #[error("{0}")]
-    Cut(String),
 }
 
 /// Samples between two looks at the progress: some milliseconds' work.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tiershift_core::controller::Detail;
 use tiershift_core::decision::{Action, Decision};
 use tiershift_core::event::{Command, EventRef, Input, Observe, Outcome, Output};
-use tiershift_core::settings::PolicyName;
+use tiershift_core::policy::Registry;
 use tiershift_core::time::Timestamp;
 
 use crate::files::whole_file::WholeFile;
@@ -36,11 +36,11 @@ pub struct Checked {
 ///
 /// # Errors
 /// When the scenario cannot be read or run at all, or the golden story cannot be read or written.
-pub fn check(path: &Path, bless: bool) -> Result<Checked, SuiteError> {
-    let scenario = scenario::load(path)?;
+pub fn check(path: &Path, bless: bool, policies: &Registry) -> Result<Checked, SuiteError> {
+    let scenario = scenario::load(path, policies)?;
     let mut failures = Vec::new();
-    let first = play(&scenario)?;
-    let second = play(&scenario)?;
+    let first = play(&scenario, policies)?;
+    let second = play(&scenario, policies)?;
     failures.extend(first.unmet.iter().cloned());
     if first.digest != second.digest {
         let place = first_difference(&first.story, &second.story);
@@ -49,7 +49,7 @@ pub fn check(path: &Path, bless: bool) -> Result<Checked, SuiteError> {
             place.unwrap_or_else(|| "in their full logs only".to_owned())
         ));
     }
-    failures.extend(toothless(&scenario)?);
+    failures.extend(toothless(&scenario, policies)?);
     let golden = golden_path(path, &scenario.name);
     let mut blessed = false;
     let known = match fs::read_to_string(&golden) {
@@ -116,7 +116,7 @@ struct Played {
     digest: String,
 }
 
-fn play(scenario: &Scenario) -> Result<Played, SuiteError> {
+fn play(scenario: &Scenario, policies: &Registry) -> Result<Played, SuiteError> {
     let header = scenario.header(LogLevel::Full);
     let sources = [scenario.digest.clone()];
     let sunk = "a log into nothing cannot fail";
@@ -124,7 +124,7 @@ fn play(scenario: &Scenario) -> Result<Played, SuiteError> {
     let mut checker = scenario.expect.checker(&scenario.setup.catalog);
     let mut story = Story::default();
     let observers: &mut [&mut dyn Observe] = &mut [&mut log, &mut checker, &mut story];
-    let summary = simulate(scenario.situation(), Detail::Full, observers)?;
+    let summary = simulate(scenario.situation(), policies, Detail::Full, observers)?;
     let Story(mut story) = story;
     let digest = log.finish(&sources).expect(sunk).unwrap_or_default();
     story.push_str(&summary.to_json());
@@ -142,17 +142,17 @@ fn play(scenario: &Scenario) -> Result<Played, SuiteError> {
 }
 
 /// Returns what the baseline meets although the scenario says that it must not.
-fn toothless(scenario: &Scenario) -> Result<Vec<String>, SuiteError> {
+fn toothless(scenario: &Scenario, policies: &Registry) -> Result<Vec<String>, SuiteError> {
     let Some(baseline) = &scenario.baseline else { return Ok(Vec::new()) };
     let mut other = scenario.clone();
-    other.setup.settings.policy = baseline.policy;
-    let played = play(&other)?;
+    other.setup.settings.set_policy(baseline.policy.clone());
+    let played = play(&other, policies)?;
     let met = baseline.fails.iter().filter(|key| !played.unmet_keys.contains(&key.as_str()));
     Ok(met
         .map(|key| {
             format!(
                 "the scenario has no teeth: the baseline {} meets `{key}` too ({} switches, {} reversals)",
-                PolicyName::name(baseline.policy),
+                baseline.policy.name(),
                 played.summary.switches,
                 played.summary.reversals
             )

@@ -4,6 +4,7 @@
 use tiershift_core::catalog::CatalogError;
 use tiershift_core::controller::{Controller, ControllerError, Detail};
 use tiershift_core::event::{Event, Output, Record};
+use tiershift_core::policy::Registry;
 use tiershift_core::settings::SettingsError;
 
 use crate::log::{LogEnd, LogError, LogLevel, LogReader, LogVersion};
@@ -23,7 +24,7 @@ pub struct Verified {
 ///
 /// # Errors
 /// Everything but a whole log whose outputs come out again: see [`VerifyError`].
-pub fn verify(mut log: LogReader) -> Result<Verified, VerifyError> {
+pub fn verify(mut log: LogReader, policies: &Registry) -> Result<Verified, VerifyError> {
     let header = log.header();
     if header.level != LogLevel::Full {
         return Err(VerifyError::NotFull);
@@ -36,7 +37,7 @@ pub fn verify(mut log: LogReader) -> Result<Verified, VerifyError> {
     }
     let settings = header.checked_settings()?;
     let catalog = header.checked_catalog()?;
-    let mut controller = Controller::new(&settings, &catalog, Detail::Full)?;
+    let mut controller = Controller::new(&settings, &catalog, Detail::Full, policies)?;
     let mut done = Verified::default();
     while let Some(record) = log.next() {
         let record = record?;

@@ -9,6 +9,7 @@ use snapbox::Data;
 use tiershift::log::LogReader;
 use tiershift::sim::rng::Seed;
 use tiershift::study::verify::verify;
+use tiershift_core::policy::Registry;
 
 use crate::support::{contents, files, root, run_in, short, trace};
 
@@ -115,7 +116,9 @@ fn every_log_in_the_tree_verifies() {
             || name.ends_with("events.jsonl.zst")
     };
     for path in files(root()).iter().filter(|path| is_log(&short(path))) {
-        let verified = LogReader::open(path).map_err(Into::into).and_then(verify);
+        let verified = LogReader::open(path)
+            .map_err(Into::into)
+            .and_then(|log| verify(log, &Registry::built_in()));
         assert!(verified.is_ok(), "{}: {}", short(path), verified.unwrap_err());
     }
 }
@@ -127,7 +130,9 @@ fn a_log_with_one_changed_byte_is_not_verified() {
     run_in(folder.path(), "replay short.csv --out short").exits(0);
     let log = fs::read(folder.path().join("short/events.jsonl")).unwrap();
     let judge = |log: Vec<u8>| {
-        LogReader::new("log", std::io::Cursor::new(log)).map_err(Into::into).and_then(verify)
+        LogReader::new("log", std::io::Cursor::new(log))
+            .map_err(Into::into)
+            .and_then(|log| verify(log, &Registry::built_in()))
     };
     judge(log.clone()).expect("the log as it was written");
     let trailer = log[..log.len() - 1].iter().rposition(|&byte| byte == b'\n').unwrap();

@@ -4,9 +4,11 @@
 
 mod cli;
 mod determinism;
+mod formats;
 mod fuzz;
 #[cfg(all(feature = "serve", target_os = "linux"))]
 mod live;
+mod policies;
 mod properties;
 mod reports;
 mod scenarios;

@@ -19,6 +19,7 @@ use tiershift::study::verify::verify;
 use tiershift::summary::Summary;
 use tiershift_core::controller::Detail;
 use tiershift_core::event::{Event, Input, Output, Record};
+use tiershift_core::policy::Registry;
 use tiershift_core::request::RequestId;
 
 #[test]
@@ -47,7 +48,7 @@ fn the_same_situation_gives_the_same_log_and_the_log_proves_itself() {
         }
         let log = std::io::Cursor::new(first.log);
         let log = LogReader::new("log", log).map_err(|error| error.to_string())?;
-        let verified = verify(log).map_err(|error| error.to_string())?;
+        let verified = verify(log, &Registry::built_in()).map_err(|error| error.to_string())?;
         if verified.records != first.records.len() as u64 {
             return Err(format!("{} of {} records", verified.records, first.records.len()));
         }
@@ -58,7 +59,7 @@ fn the_same_situation_gives_the_same_log_and_the_log_proves_itself() {
 #[test]
 fn what_once_failed_stays_right() {
     for (name, text) in REGRESSIONS {
-        let scenario = scenario::parse(text, name, Path::new("")).unwrap();
+        let scenario = scenario::parse(text, name, Path::new(""), &Registry::built_in()).unwrap();
         let played = play(&scenario).unwrap();
         assert_eq!(played.summary.violations, Vec::<String>::new(), "{name}");
         requests_add_up(&played).unwrap_or_else(|why| panic!("{name}: {why}"));
@@ -76,8 +77,13 @@ fn play(scenario: &Scenario) -> Result<Played, String> {
     let mut log =
         LogWriter::new(Vec::new(), scenario.header(LogLevel::Full)).map_err(|e| e.to_string())?;
     let mut records: Vec<Record> = Vec::new();
-    let summary = simulate(scenario.situation(), Detail::Full, &mut [&mut log, &mut records])
-        .map_err(|e| e.to_string())?;
+    let summary = simulate(
+        scenario.situation(),
+        &Registry::built_in(),
+        Detail::Full,
+        &mut [&mut log, &mut records],
+    )
+    .map_err(|e| e.to_string())?;
     let (log, _) = log.finish_into(&[scenario.digest.clone()]).map_err(|e| e.to_string())?;
     Ok(Played { summary, records, log })
 }
@@ -134,8 +140,9 @@ fn try_all(stream: u8, property: impl Fn(&Scenario) -> Result<(), String>) {
     let outcome =
         TestRunner::new_with_rng(config, rng).run(&invented().boxed(), |invented: Invented| {
             let text = invented.to_string();
-            let scenario = scenario::parse(&text, "invented.toml", Path::new(""))
-                .map_err(|error| TestCaseError::fail(error.to_string()))?;
+            let scenario =
+                scenario::parse(&text, "invented.toml", Path::new(""), &Registry::built_in())
+                    .map_err(|error| TestCaseError::fail(error.to_string()))?;
             property(&scenario).map_err(TestCaseError::fail)
         });
     if let Err(error) = outcome {

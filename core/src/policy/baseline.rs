@@ -2,7 +2,7 @@
 
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Decision, Reason, Urgency};
-use crate::policy::projection::{Growth, Ladder, shares};
+use crate::policy::fit::{Footprints, Growth, shares};
 use crate::policy::{Observation, Policy, named_rung};
 use crate::sample::Resource;
 use crate::settings::Settings;
@@ -14,13 +14,13 @@ use crate::units::{Bytes, Percent};
 #[derive(Debug)]
 pub(super) struct Projecting {
     settings: Settings,
-    ladder: Ladder,
+    ladder: Footprints,
     fits_since: Vec<Option<Timestamp>>,
 }
 
 impl Projecting {
     pub(super) fn new(settings: &Settings, catalog: &Catalog) -> Self {
-        let ladder = Ladder::new(settings, catalog);
+        let ladder = Footprints::new(settings, catalog);
         let fits_since = vec![None; usize::from(ladder.top().0) + 1];
         Self { settings: settings.clone(), ladder, fits_since }
     }
@@ -45,6 +45,7 @@ impl Policy for Projecting {
         if let Some((over, _)) = self.ladder.overrun(sample, down) {
             let reason = Reason::AboveDegradeLine {
                 resource: over.resource,
+                gpu: over.gpu,
                 used: over.projected,
                 limit: over.limit,
             };
@@ -72,6 +73,7 @@ impl Policy for Projecting {
                     .expect("it has just been found to fit");
                 let reason = Reason::Room {
                     resource: next.resource,
+                    gpu: next.gpu,
                     projected: next.projected,
                     limit: next.limit,
                     good_for: now.since(since),
@@ -123,7 +125,7 @@ impl Policy for Original {
         let (up, down) = (ORIGINAL_UPGRADE_LINE, ORIGINAL_DEGRADE_LINE);
         if standing.rung == Rung::NONE {
             // The original always has a model loaded.
-            let reason = Reason::AboveUpgradeLine { resource, used, line: up };
+            let reason = Reason::AboveUpgradeLine { resource, gpu: None, used, line: up };
             return standing.up(self.start, reason);
         }
         if used < up {
@@ -135,6 +137,7 @@ impl Policy for Original {
             self.last_change = now;
             let reason = Reason::SustainedLoad {
                 resource,
+                gpu: None,
                 used,
                 line: down,
                 high_for: std::time::Duration::ZERO,
@@ -152,13 +155,14 @@ impl Policy for Original {
             let space = sample.memory.unwrap_or_default();
             let reason = Reason::Room {
                 resource: Resource::Memory,
+                gpu: None,
                 projected: space.used(),
                 limit: space.total.share(up),
                 good_for: now.since(since),
             };
             return standing.up(Rung(standing.rung.0 + 1), reason);
         }
-        standing.hold(Reason::AboveUpgradeLine { resource, used, line: up })
+        standing.hold(Reason::AboveUpgradeLine { resource, gpu: None, used, line: up })
     }
 }
 
@@ -185,6 +189,7 @@ impl Policy for Fixed {
         let space = sample.memory.unwrap_or_default();
         let reason = Reason::Room {
             resource: Resource::Memory,
+            gpu: None,
             projected: space.used(),
             limit: Bytes::MAX,
             good_for: std::time::Duration::ZERO,

@@ -10,12 +10,12 @@ use std::time::Duration;
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Decision, Gate, Reason, Urgency};
 use crate::policy::backoff::{Backoff, Bounds};
+use crate::policy::fit::{Footprints, Growth, Projection, shares};
 use crate::policy::forecast::Trend;
 use crate::policy::performance::{Performance, Service};
-use crate::policy::projection::{Growth, Ladder, Projection, shares};
 use crate::policy::settle::Settle;
 use crate::policy::sustained::Sustained;
-use crate::policy::{Change, Observation, Policy, Standing};
+use crate::policy::{Change, Observation, Policy, Promises, Standing};
 use crate::sample::{Resource, Sample, Space};
 use crate::settings::Settings;
 use crate::time::{Rhythm, Timestamp};
@@ -25,7 +25,7 @@ use crate::units::{Bytes, Percent};
 #[derive(Debug)]
 pub(super) struct Proactive {
     pub(super) settings: Settings,
-    pub(super) ladder: Ladder,
+    pub(super) ladder: Footprints,
     pub(super) rungs: Vec<RungState>,
     /// The time a step down takes at worst: drain and unload of anything, load of the rung below.
     lead: Duration,
@@ -64,6 +64,15 @@ pub(super) struct LastSample {
     pub(super) at: Option<Timestamp>,
     /// Use of each constrained resource, by `Resource::ALL`.
     pub(super) shares: [Option<Percent>; Resource::ALL.len()],
+    /// The GPU that these speak of.
+    gpu: Option<u8>,
+}
+
+impl LastSample {
+    /// Returns the GPU, where the resource is one of a GPU's.
+    fn gpu_of(&self, resource: Resource) -> Option<u8> {
+        self.gpu.filter(|_| matches!(resource, Resource::Vram | Resource::Gpu))
+    }
 }
 
 impl Proactive {
@@ -76,7 +85,7 @@ impl Proactive {
             .max()
             .expect("a catalog has at least one model");
         Self {
-            ladder: Ladder::new(settings, catalog),
+            ladder: Footprints::new(settings, catalog),
             rungs: vec![RungState::default(); usize::from(catalog.top().0) + 1],
             lead: switch_time + raw.sampling_interval.0,
             rhythm: Rhythm::of_mean(),
@@ -147,6 +156,23 @@ impl Policy for Proactive {
     fn gates(&self, now: Timestamp, standing: &Standing) -> Vec<Gate> {
         self.spell_out_gates(now, standing)
     }
+
+    fn promises(&self) -> Promises {
+        let raw = self.settings.raw();
+        let waits = [
+            raw.stabilization.0.max(raw.reversal_window.0),
+            raw.backoff_limit.0,
+            raw.settle_limit.0,
+            raw.manager.switch_cooldown.0,
+        ];
+        Promises {
+            window: Some(raw.stabilization.0),
+            no_reversal: true,
+            upgrades_fit: true,
+            relief_within: Some(raw.settle_limit.0 + raw.sampling_interval.0 * 2),
+            recovery_within: Some(waits.into_iter().sum()),
+        }
+    }
 }
 
 impl Proactive {
@@ -198,9 +224,10 @@ impl Proactive {
     /// Notes for each rung above since when it has fitted, and the facts that the gates are derived from.
     fn judge_rungs(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
         let raw = self.settings.raw();
-        let our_gpu = self.ladder.our_gpu(sample).map(|(_, gpu)| gpu);
-        let shares = shares(&self.settings, sample, our_gpu);
-        self.last = LastSample { at: Some(now), shares };
+        let our_gpu = self.ladder.our_gpu(sample);
+        let shares = shares(&self.settings, sample, our_gpu.map(|(_, gpu)| gpu));
+        let gpu = our_gpu.and_then(|(index, _)| u8::try_from(index).ok());
+        self.last = LastSample { at: Some(now), shares, gpu };
         // A rung that serves, or stands below one that does, begins anew when it is above again.
         for state in &mut self.rungs[..=usize::from(standing.rung.0)] {
             state.fits_since = None;
@@ -263,6 +290,7 @@ impl Proactive {
     ) -> Decision {
         let reason = Reason::AboveDegradeLine {
             resource: over.resource,
+            gpu: over.gpu,
             used: over.projected,
             limit: over.limit,
         };
@@ -307,16 +335,17 @@ impl Proactive {
     ) -> Decision {
         self.mark_if_undone(standing.rung);
         let to = self.highest_fitting_below(sample, standing.rung);
-        let reason = Reason::Exhaustion { resource, full_in, lead: self.lead };
+        let gpu = self.last.gpu_of(resource);
+        let reason = Reason::Exhaustion { resource, gpu, full_in, lead: self.lead };
         standing.down(to, Urgency::Immediate, reason)
     }
 
     /// Returns the rate that has been high for long and does not fall, if there is one.
     fn strain(&mut self, now: Timestamp) -> Option<Reason> {
         let used = |resource: Resource| self.last.shares[resource as usize];
-        let cpu = self.cpu.observe(now, used(Resource::Cpu));
-        let gpu = self.gpu.observe(now, used(Resource::Gpu));
-        let pressure = self.pressure.observe(now, used(Resource::Pressure));
+        let cpu = self.cpu.observe(now, used(Resource::Cpu), None);
+        let gpu = self.gpu.observe(now, used(Resource::Gpu), self.last.gpu);
+        let pressure = self.pressure.observe(now, used(Resource::Pressure), None);
         cpu.or(gpu).or(pressure)
     }
 
@@ -391,22 +420,23 @@ impl Proactive {
 
     /// Returns the upgrade to a rung that has passed every gate.
     fn room(&self, to: Rung, good_for: Duration, standing: &Standing) -> Decision {
-        let Projection { resource, projected, limit } = self.rungs[usize::from(to.0)]
+        let Projection { resource, gpu, projected, limit } = self.rungs[usize::from(to.0)]
             .projection
             .expect("a rung fits only where its space was projected");
-        let reason = Reason::Room { resource, projected, limit, good_for };
+        let reason = Reason::Room { resource, gpu, projected, limit, good_for };
         standing.up(to, reason)
     }
 
     /// Returns what keeps the next rung from fitting.
     fn obstacle(&self, standing: &Standing) -> Reason {
         if let Some((resource, used, line)) = self.first_above_upgrade_line() {
-            return Reason::AboveUpgradeLine { resource, used, line };
+            let gpu = self.last.gpu_of(resource);
+            return Reason::AboveUpgradeLine { resource, gpu, used, line };
         }
         let to = Rung(standing.rung.0 + 1);
         match self.rungs[usize::from(to.0)].projection {
-            Some(Projection { resource, projected, limit }) => {
-                Reason::WouldNotFit { to, resource, projected, limit }
+            Some(Projection { resource, gpu, projected, limit }) => {
+                Reason::WouldNotFit { to, resource, gpu, projected, limit }
             }
             None => Reason::NoData,
         }

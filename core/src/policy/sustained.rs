@@ -40,9 +40,14 @@ impl Sustained {
         }
     }
 
-    /// Takes a reading, if there is one. Returns that the rate has been above its line for long, if it has and does
+    /// Takes a reading, if there is one, of this GPU if it is one of a GPU's. Returns that the rate has been above its line for long, if it has and does
     /// not fall.
-    pub(crate) fn observe(&mut self, now: Timestamp, used: Option<Percent>) -> Option<Reason> {
+    pub(crate) fn observe(
+        &mut self,
+        now: Timestamp,
+        used: Option<Percent>,
+        gpu: Option<u8>,
+    ) -> Option<Reason> {
         let used = used?;
         if used < self.line {
             self.reset();
@@ -57,6 +62,7 @@ impl Sustained {
         let Self { resource, line, .. } = *self;
         (is_long && !self.is_falling(used)).then_some(Reason::SustainedLoad {
             resource,
+            gpu,
             used,
             line,
             high_for,
@@ -92,7 +98,7 @@ mod tests {
     fn a_spike_never_lasts_and_a_plateau_does() {
         let mut cpu = watch(90);
         let mut at = |seconds, percent| {
-            cpu.observe(Timestamp::from_secs(seconds), Some(Percent::new(percent)))
+            cpu.observe(Timestamp::from_secs(seconds), Some(Percent::new(percent)), None)
         };
         assert_eq!(at(0, 100), None);
         assert_eq!(at(2, 40), None);
@@ -101,14 +107,17 @@ mod tests {
         let high_for = Duration::from_secs(30);
         let [used, line] = [95, 90].map(Percent::new);
         let resource = Resource::Cpu;
-        assert_eq!(at(34, 95), Some(Reason::SustainedLoad { resource, used, line, high_for }));
+        assert_eq!(
+            at(34, 95),
+            Some(Reason::SustainedLoad { resource, gpu: None, used, line, high_for })
+        );
     }
 
     #[test]
     fn a_fast_fall_is_seen() {
         let mut pressure = watch(50);
         let mut at = |seconds, percent| {
-            pressure.observe(Timestamp::from_secs(seconds), Some(Percent::new(percent)))
+            pressure.observe(Timestamp::from_secs(seconds), Some(Percent::new(percent)), None)
         };
         for seconds in 0..100 {
             assert_eq!(at(seconds, 100).is_some(), seconds >= 30, "{seconds}");

@@ -464,7 +464,7 @@ fn no_upgrade_while_a_resource_is_above_the_upgrade_line() {
     rig.rest.cpu = busy(80);
     rig.samples(2.0, minutes(20));
     let [used, line] = [80, 80].map(Percent::new);
-    rig.check_hold(Reason::AboveUpgradeLine { resource: Resource::Cpu, used, line });
+    rig.check_hold(Reason::AboveUpgradeLine { resource: Resource::Cpu, gpu: None, used, line });
     rig.check(&[]);
     rig.rest.cpu = busy(79);
     assert_eq!(rig.change_after(2.0), minutes(5));

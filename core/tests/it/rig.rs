@@ -11,6 +11,7 @@ use tiershift_core::decision::{Action, Decision, Reason};
 use tiershift_core::event::{Adopted, Command, Input, Notice, Outcome, Output, Verdict};
 use tiershift_core::machine::MachineClass;
 use tiershift_core::model::ModelId;
+use tiershift_core::policy::Registry;
 use tiershift_core::request::{End, Request, RequestId};
 use tiershift_core::sample::{Sample, Space};
 use tiershift_core::settings::{RawSettings, Settings};
@@ -40,7 +41,7 @@ pub(crate) struct Rig {
 pub(crate) fn controller(settings: &str, catalog: &Catalog, detail: Detail) -> Controller {
     let raw: RawSettings = toml::from_str(settings).unwrap();
     let settings = Settings::new(raw, MachineClass::MidRange).unwrap();
-    Controller::new(&settings, catalog, detail).unwrap()
+    Controller::new(&settings, catalog, detail, &Registry::built_in()).unwrap()
 }
 
 /// Returns a bench with settings as a policy file has them.

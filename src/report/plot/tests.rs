@@ -153,7 +153,7 @@ impl Play {
         if used > degrade && self.rung > Rung::NONE {
             let to = Rung(self.rung.0 - 1);
             let action = Action::Downgrade { to, urgency: Urgency::Immediate };
-            let reason = Reason::AboveDegradeLine { resource, used, limit: degrade };
+            let reason = Reason::AboveDegradeLine { resource, gpu: None, used, limit: degrade };
             return self.switch(to, action, reason, Duration::from_secs(6));
         }
         if self.rung == self.catalog.top() {
@@ -163,15 +163,17 @@ impl Play {
         let (projected, limit) = (others + self.footprint(to), TOTAL.share(limit));
         if projected > limit {
             self.good_since = None;
-            return self
-                .output(&hold(Reason::WouldNotFit { to, resource, projected, limit }, self.rung));
+            return self.output(&hold(
+                Reason::WouldNotFit { to, resource, gpu: None, projected, limit },
+                self.rung,
+            ));
         }
         let good_for = self.now.since(*self.good_since.get_or_insert(self.now));
         if good_for < window {
             let remaining = window - good_for;
             return self.output(&hold(Reason::Window { to, remaining }, self.rung));
         }
-        let reason = Reason::Room { resource, projected, limit, good_for };
+        let reason = Reason::Room { resource, gpu: None, projected, limit, good_for };
         self.switch(to, Action::Upgrade { to }, reason, Duration::ZERO);
     }
 }
@@ -329,6 +331,7 @@ fn an_svg_is_text_that_can_be_reviewed() {
     let mut run = Play::new();
     let degrade = Reason::AboveDegradeLine {
         resource: Resource::Memory,
+        gpu: None,
         used: Bytes::from_gib(15),
         limit: Bytes::from_gib(14),
     };
@@ -363,7 +366,8 @@ fn what_is_projected_stands_at_the_gpu_that_the_model_would_go_to() {
         let mut run = Play::new();
         run.input(&Input::Sample(Sample { gpus, ..Sample::default() }));
         let (to, resource) = (Rung(1), Resource::Vram);
-        let reason = Reason::WouldNotFit { to, resource, projected: gib(23), limit: gib(limit) };
+        let reason =
+            Reason::WouldNotFit { to, resource, gpu: None, projected: gib(23), limit: gib(limit) };
         let action = Action::Hold;
         run.output(&Output::Decision(Decision { action, rung: Rung(0), reason, gates: vec![] }));
         run.data.finish(Timestamp::from_secs(1));
@@ -395,6 +399,7 @@ fn nothing_and_everything_at_once_can_be_drawn() {
         let reason = Reason::WouldNotFit {
             to: Rung(200),
             resource: Resource::Vram,
+            gpu: None,
             projected: Bytes::MAX,
             limit: Bytes::ZERO,
         };

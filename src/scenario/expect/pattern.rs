@@ -6,7 +6,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tiershift_core::catalog::{Catalog, Rung};
-use tiershift_core::decision::Action;
+use tiershift_core::decision::{Action, Code};
 use tiershift_core::event::{Command, EventRef, Input, Notice, Outcome, Output, Verdict};
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{CancelledBy, End, Rejection, RequestId};
@@ -165,8 +165,9 @@ impl Pattern {
         self.about.as_ref().is_none_or(|about| about == word)
     }
 
-    /// Returns what is wrong with the part after the colon, given the models that there are.
-    pub(crate) fn mistake(&self, catalog: &Catalog) -> Option<String> {
+    /// Returns what is wrong with the part after the colon, given the models that there are and the codes of the
+    /// policy's own reasons.
+    pub(crate) fn mistake(&self, catalog: &Catalog, codes: &[Code]) -> Option<String> {
         let about = self.about.as_deref()?;
         let mut known: Vec<&str> = match self.kind {
             PatternKind::Upgrade
@@ -185,7 +186,9 @@ impl Pattern {
             | PatternKind::Crash
             | PatternKind::Start
             | PatternKind::Done => catalog.models().iter().map(|m| m.id.as_str()).collect(),
-            PatternKind::Because | PatternKind::Hold => REASONS.to_vec(),
+            PatternKind::Because | PatternKind::Hold => {
+                REASONS.into_iter().chain(codes.iter().map(Code::as_str)).collect()
+            }
             PatternKind::Cancelled => CANCELLERS.iter().map(|by| canceller_name(*by)).collect(),
             PatternKind::Rejected => REJECTIONS.iter().map(|r| rejection_name(*r)).collect(),
             PatternKind::Notice => vec!["degraded", "long-on-smallest"],
@@ -349,7 +352,8 @@ mod tests {
 
     #[test]
     fn the_names_are_those_of_the_event_log() {
-        assert_eq!(variants::<Reason>(), REASONS);
+        let own = ["own".to_owned()];
+        assert_eq!(variants::<Reason>(), [&REASONS.map(str::to_owned)[..], &own[..]].concat());
         assert_eq!(variants::<Rejection>(), REJECTIONS.map(rejection_name));
         assert_eq!(variants::<CancelledBy>(), CANCELLERS.map(canceller_name));
         assert_eq!(variants::<Notice>(), ["degraded", "long-on-smallest"]);

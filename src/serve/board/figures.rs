@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tiershift_core::decision::{Action, Decision};
+use tiershift_core::decision::{Action, Code, Decision};
 use tiershift_core::event::Outcome;
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{End, Rejection};
@@ -12,7 +12,7 @@ use tiershift_core::request::{End, Rejection};
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     /// By action and reason.
-    pub(super) decisions: BTreeMap<(&'static str, &'static str), u64>,
+    pub(super) decisions: BTreeMap<(&'static str, Code), u64>,
     /// By model and what became of it.
     pub(super) models: BTreeMap<(ModelId, &'static str), u64>,
     /// By reason.
@@ -32,7 +32,7 @@ impl Figures {
             Action::Upgrade { .. } => "upgrade",
             Action::Downgrade { .. } => "downgrade",
         };
-        *self.decisions.entry((action, decision.reason.kind())).or_default() += 1;
+        *self.decisions.entry((action, decision.reason.code())).or_default() += 1;
     }
 
     pub(super) fn count_outcome(&mut self, outcome: &Outcome) {

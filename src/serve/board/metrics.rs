@@ -105,7 +105,7 @@ impl Board {
         let name = "tiershift_decisions_total";
         page.begin(name, "counter", "Decisions by action and reason.");
         for ((action, reason), count) in &figures.decisions {
-            page.put(name, &[("action", action), ("reason", reason)], count);
+            page.put(name, &[("action", action), ("reason", reason.as_str())], count);
         }
         let name = "tiershift_switches_total";
         page.begin(name, "counter", "Completed switches of models.");

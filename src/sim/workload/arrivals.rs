@@ -379,12 +379,15 @@ const SHORTEST_LAP: Duration = Duration::from_millis(1);
 mod tests {
     use std::path::Path;
 
+    use tiershift_core::policy::Registry;
+
     use super::*;
     use crate::scenario::Scenario;
 
     fn scenario(tables: &str) -> Scenario {
         let text = format!("duration = \"24h\"\n[machine]\nmemory = \"16GiB\"\n{tables}");
-        crate::scenario::parse(&text, "w.toml", Path::new("")).unwrap_or_else(|e| panic!("{e}"))
+        crate::scenario::parse(&text, "w.toml", Path::new(""), &Registry::built_in())
+            .unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// Returns all arrivals with their moments; every request ends `served` after it came.
@@ -566,7 +569,9 @@ mod tests {
             let text = format!(
                 "duration = \"60s\"\n[machine]\nmemory = \"16GiB\"\n[[workload]]\nkind = \"trace\"\nfile = \"asks.csv\"\n{options}"
             );
-            let scenario = crate::scenario::parse(&text, "w.toml", folder.path()).unwrap();
+            let scenario =
+                crate::scenario::parse(&text, "w.toml", folder.path(), &Registry::built_in())
+                    .unwrap();
             let mut workloads = scenario.arrivals();
             let mut got = Vec::new();
             while let Some(at) = workloads.next_at() {

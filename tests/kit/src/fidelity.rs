@@ -17,6 +17,7 @@ use tiershift::trace::ReadOptions;
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::controller::Detail;
 use tiershift_core::event::{Event, Observe, Output, Record};
+use tiershift_core::policy::Registry;
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
@@ -89,7 +90,7 @@ fn simulated(
     let mut situation = recording.situation(setup, workloads, || {});
     situation.physics = physics;
     let mut records: Vec<Record> = Vec::new();
-    let summary = simulate(situation, Detail::Changes, &mut [&mut records])?;
+    let summary = simulate(situation, &Registry::built_in(), Detail::Changes, &mut [&mut records])?;
     Ok((records.iter().filter_map(switched).collect(), summary))
 }
 

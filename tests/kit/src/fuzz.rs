@@ -13,6 +13,7 @@ use tiershift::study::verify::verify;
 use tiershift::trace::{
     Mapping, NativeWriter, ReadOptions, RequestReader, RequestWriter, ResourceReader,
 };
+use tiershift_core::policy::Registry;
 use tiershift_core::sample::Sample;
 use tiershift_core::time::Timestamp;
 
@@ -94,16 +95,16 @@ pub fn event_log(bytes: &[u8]) {
     }
     if let Ok(reader) = open() {
         // A log of anybody's making may differ from what the controller says; it may not break it.
-        let _ = verify(reader);
+        let _ = verify(reader, &Registry::built_in());
     }
 }
 
 /// Reads what people write: scenarios, catalogs, policies and mappings.
 pub fn documents(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let _ = scenario::parse(text, "fuzz", Path::new("nowhere"));
+    let _ = scenario::parse(text, "fuzz", Path::new("nowhere"), &Registry::built_in());
     let _ = scenario::parse_catalog(text, "fuzz");
-    let _ = scenario::parse_settings(text, "fuzz");
+    let _ = scenario::parse_settings(text, "fuzz", &Registry::built_in());
     let _ = Mapping::parse("fuzz", text);
 }
 

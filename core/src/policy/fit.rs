@@ -1,4 +1,4 @@
-//! What space would be used after a switch.
+//! What space would be used after a switch: the arithmetic of fitting, for every policy.
 //!
 //! A sample keeps others' use apart from our own, so the replaced model is credited by leaving it out:
 //! projected use = others' use + what a forecast adds + the new model's footprint + its load transient.
@@ -8,9 +8,9 @@ use crate::sample::{GpuSample, Resource, Sample, Space};
 use crate::settings::Settings;
 use crate::units::{Bytes, Percent};
 
-/// The memory that each rung takes, ready for use in every sample.
+/// The memory that each rung of a catalog takes, ready for use in every sample.
 #[derive(Clone, Debug)]
-pub(crate) struct Ladder {
+pub struct Footprints {
     rungs: Vec<Need>,
     constrain_memory: bool,
     constrain_vram: bool,
@@ -27,27 +27,36 @@ struct Need {
 
 /// The scarcest space resource after a switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Projection {
-    pub(crate) resource: Resource,
-    pub(crate) projected: Bytes,
-    pub(crate) limit: Bytes,
+pub struct Projection {
+    /// The resource: memory, or a GPU's.
+    pub resource: Resource,
+    /// The GPU, where the resource is one of a GPU's.
+    pub gpu: Option<u8>,
+    /// Its use after the switch.
+    pub projected: Bytes,
+    /// The most it may be.
+    pub limit: Bytes,
 }
 
 /// How much others' use is forecast to grow.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Growth {
-    pub(crate) memory: Bytes,
-    pub(crate) vram: Bytes,
+pub struct Growth {
+    /// Of the memory.
+    pub memory: Bytes,
+    /// Of each GPU's video memory.
+    pub vram: Bytes,
 }
 
 impl Projection {
-    pub(crate) fn fits(&self) -> bool {
+    /// Returns whether it stays within the limit.
+    pub fn fits(&self) -> bool {
         self.projected <= self.limit
     }
 }
 
-impl Ladder {
-    pub(crate) fn new(settings: &Settings, catalog: &Catalog) -> Self {
+impl Footprints {
+    /// Builds it for the resources that the settings constrain.
+    pub fn new(settings: &Settings, catalog: &Catalog) -> Self {
         let need = |rung| {
             let model = catalog.primary(rung).expect("rungs_up yields rungs that hold a model");
             let footprint = model.footprint();
@@ -63,13 +72,14 @@ impl Ladder {
         }
     }
 
-    pub(crate) fn top(&self) -> Rung {
+    /// Returns the highest rung.
+    pub fn top(&self) -> Rung {
         Rung(u8::try_from(self.rungs.len() - 1).expect("a catalog has at most 32 rungs"))
     }
 
     /// Returns the GPU whose load concerns us, with its number: the one that holds the most of ours or, while we hold
     /// nothing, the one with the most room. `None` where no model of the catalog goes to a GPU.
-    pub(crate) fn our_gpu<'s>(&self, sample: &'s Sample) -> Option<(usize, &'s GpuSample)> {
+    pub fn our_gpu<'s>(&self, sample: &'s Sample) -> Option<(usize, &'s GpuSample)> {
         if sample.gpus.is_empty() || !self.uses_vram {
             return None;
         }
@@ -82,7 +92,7 @@ impl Ladder {
     }
 
     /// Returns the video memory of the GPU whose load concerns us.
-    pub(crate) fn our_vram(&self, sample: &Sample) -> Option<Space> {
+    pub fn our_vram(&self, sample: &Sample) -> Option<Space> {
         self.our_gpu(sample).and_then(|(_, gpu)| gpu.vram)
     }
 
@@ -90,7 +100,7 @@ impl Ladder {
     /// `None` where the sample tells no constrained space.
     ///
     /// A model in video memory goes to the GPU that it leaves the most room on.
-    pub(crate) fn project(
+    pub fn project(
         &self,
         sample: &Sample,
         rung: Rung,
@@ -98,8 +108,9 @@ impl Ladder {
         limit_of: impl Fn(Bytes) -> Bytes,
     ) -> Option<Projection> {
         let need = self.rungs[usize::from(rung.0)];
-        let project = |resource, space: &Space, growth, need| Projection {
+        let project = |resource, gpu, space: &Space, growth, need| Projection {
             resource,
+            gpu,
             projected: space.others + growth + need,
             limit: limit_of(space.total),
         };
@@ -107,15 +118,12 @@ impl Ladder {
             .memory
             .as_ref()
             .filter(|_| self.constrain_memory)
-            .map(|space| project(Resource::Memory, space, growth.memory, need.ram));
+            .map(|space| project(Resource::Memory, None, space, growth.memory, need.ram));
         if sample.gpus.is_empty() || need.vram == Bytes::ZERO || !self.constrain_vram {
             return memory;
         }
-        let vram = sample
-            .gpus
-            .iter()
-            .filter_map(|gpu| gpu.vram.as_ref())
-            .map(|space| project(Resource::Vram, space, growth.vram, need.vram))
+        let vram = vram_spaces(sample)
+            .map(|(gpu, space)| project(Resource::Vram, Some(gpu), space, growth.vram, need.vram))
             .max_by_key(|p| i128::from(p.limit.get()) - i128::from(p.projected.get()));
         match (memory, vram) {
             (Some(memory), Some(vram)) => Some(scarcer(memory, vram)),
@@ -125,27 +133,32 @@ impl Ladder {
 
     /// Returns the first constrained space that is used beyond its degrade limit *now*, ours included. Use
     /// of a GPU on which we hold nothing is not ours to relieve, and is passed over.
-    pub(crate) fn overrun(
+    pub fn overrun(
         &self,
         sample: &Sample,
         limit_of: impl Fn(Bytes) -> Bytes,
     ) -> Option<(Projection, Bytes)> {
-        let over = |resource, space: &Space| {
-            let now =
-                Projection { resource, projected: space.used(), limit: limit_of(space.total) };
+        let over = |resource, gpu, space: &Space| {
+            let (projected, limit) = (space.used(), limit_of(space.total));
+            let now = Projection { resource, gpu, projected, limit };
             (!now.fits()).then_some((now, space.total))
         };
         let memory = sample.memory.as_ref().filter(|_| self.constrain_memory);
-        let vram = sample.gpus.iter().filter_map(|gpu| gpu.vram.as_ref());
-        memory.and_then(|space| over(Resource::Memory, space)).or_else(|| {
-            vram.filter(|space| self.constrain_vram && space.own > Bytes::ZERO)
-                .find_map(|space| over(Resource::Vram, space))
+        memory.and_then(|space| over(Resource::Memory, None, space)).or_else(|| {
+            vram_spaces(sample)
+                .filter(|(_, space)| self.constrain_vram && space.own > Bytes::ZERO)
+                .find_map(|(gpu, space)| over(Resource::Vram, Some(gpu), space))
         })
     }
 }
 
+/// Returns each GPU's video memory, with the GPU's number.
+fn vram_spaces(sample: &Sample) -> impl Iterator<Item = (u8, &Space)> {
+    (0..=u8::MAX).zip(&sample.gpus).filter_map(|(index, gpu)| Some((index, gpu.vram.as_ref()?)))
+}
+
 /// Returns the share of each constrained resource that is in use, by `Resource::ALL`; of the GPUs, `gpu` alone counts.
-pub(crate) fn shares(
+pub fn shares(
     settings: &Settings,
     sample: &Sample,
     gpu: Option<&GpuSample>,

@@ -1,0 +1,199 @@
+//! What is true of the simulated machine: others' use, from a script or a recording, with the use of our own models
+//! put into it.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tiershift_core::event::Input;
+use tiershift_core::request::RequestId;
+use tiershift_core::sample::Sample;
+use tiershift_core::time::Timestamp;
+
+use crate::sim::background::Background;
+
+/// A sample of a recording, or why there are no more.
+pub type RecordedSample = Result<(Timestamp, Sample), ReadError>;
+
+/// Fills a sample with the next one of a recording and returns when it was taken; `None` at the end.
+pub type ReadNext = Box<dyn FnMut(&mut Sample) -> Result<Option<Timestamp>, ReadError>>;
+
+/// Why a recording cannot be read on, as its reader says it: a [`TraceError`](crate::trace::TraceError), a
+/// [`LogError`](crate::log::LogError) or somebody else's.
+pub type ReadError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The ground truth of a run. It begins as others' use alone; the world then keeps its own models' use in the same
+/// sample, because adding it to a copy at each step would cost more than the step.
+pub struct Ground {
+    feed: Feed,
+    /// What holds now, and beside it what comes next in a recording: the two take turns, so that none is moved.
+    samples: [Sample; 2],
+    /// Which of them holds now.
+    now: bool,
+    /// What comes with the samples, and how many requests of it were taken.
+    scheduled: Option<ScheduledInputs>,
+    taken: u64,
+}
+
+/// Requests and instructions that come with the readings of a recording that is still made: whoever brings a reading
+/// has put those before it in.
+pub type ScheduledInputs = Rc<RefCell<VecDeque<(Timestamp, Input)>>>;
+
+/// Where others' use comes from.
+enum Feed {
+    /// A scripted background, read on a regular grid.
+    Scripted { background: Background, interval: Duration },
+    /// A recording, read at its own times; between two readings the first one holds.
+    Recorded {
+        read_next: ReadNext,
+        /// When the next reading was taken, if there is one.
+        due: Option<Timestamp>,
+        /// Why there are no more.
+        error: Option<ReadError>,
+    },
+}
+
+impl Ground {
+    /// Returns a script.
+    pub fn scripted(background: Background, interval: Duration) -> Self {
+        Self::of(Feed::Scripted { background, interval })
+    }
+
+    /// Returns a recording.
+    pub fn recorded(mut readings: impl Iterator<Item = RecordedSample> + 'static) -> Self {
+        Self::recorded_in_place(Box::new(move |sample| {
+            let Some((at, next)) = readings.next().transpose()? else { return Ok(None) };
+            *sample = next;
+            Ok(Some(at))
+        }))
+    }
+
+    /// Returns a recording whose readings are written over each other: what they hold on the heap is allocated once.
+    pub fn recorded_in_place(read_next: ReadNext) -> Self {
+        let mut ground = Self::of(Feed::Recorded { read_next, due: None, error: None });
+        ground.pull();
+        ground
+    }
+
+    /// Lets requests and instructions come with the readings, as a workload of these requests would.
+    #[must_use]
+    pub fn with_scheduled(mut self, scheduled: ScheduledInputs) -> Self {
+        self.scheduled = Some(scheduled);
+        self
+    }
+
+    fn of(feed: Feed) -> Self {
+        Self { feed, samples: Default::default(), now: false, scheduled: None, taken: 0 }
+    }
+
+    /// Returns when the next request or instruction comes with the readings.
+    #[inline]
+    pub(super) fn next_scheduled(&self) -> Option<Timestamp> {
+        self.scheduled.as_ref()?.borrow().front().map(|&(at, _)| at)
+    }
+
+    /// Takes out the next request or instruction that has come by `now`; requests are numbered from one.
+    pub(super) fn pop_scheduled(&mut self, now: Timestamp) -> Option<Input> {
+        let (_, mut input) =
+            self.scheduled.as_ref()?.borrow_mut().pop_front_if(|&mut (at, _)| at <= now)?;
+        if let Input::Request(request) = &mut input {
+            self.taken += 1;
+            request.id = RequestId(self.taken);
+        }
+        Some(input)
+    }
+
+    /// Returns when the machine is first read.
+    pub(super) fn first_due(&self) -> Option<Timestamp> {
+        match self.feed {
+            Feed::Scripted { .. } => Some(Timestamp::ZERO),
+            Feed::Recorded { due, .. } => due,
+        }
+    }
+
+    /// Returns when the machine is read after a reading at `now`: the next point of the grid, or the next row.
+    pub(super) fn due_after(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.feed {
+            Feed::Scripted { interval, .. } => {
+                let interval = tiershift_core::time::nanos(interval);
+                Some(Timestamp::from_nanos((now.as_nanos() / interval + 1) * interval))
+            }
+            Feed::Recorded { due, .. } => due,
+        }
+    }
+
+    /// Returns what holds now. Own use in a recording is left as it is: a replay puts its own in that place.
+    pub(super) fn sample(&self) -> &Sample {
+        &self.samples[usize::from(self.now)]
+    }
+
+    /// Returns what holds now, to put our own use into it.
+    pub(super) fn sample_mut(&mut self) -> &mut Sample {
+        &mut self.samples[usize::from(self.now)]
+    }
+
+    /// Moves on to what holds at `now`, and returns whether that is another reading than before.
+    pub(super) fn read(&mut self, now: Timestamp) -> bool {
+        if let Feed::Scripted { background, .. } = &mut self.feed {
+            self.samples[usize::from(self.now)] = background.sample(now);
+            return true;
+        }
+        let mut is_new = false;
+        while let Feed::Recorded { due: Some(due), .. } = &self.feed
+            && *due <= now
+        {
+            self.now = !self.now;
+            self.pull();
+            is_new = true;
+        }
+        is_new
+    }
+
+    pub(super) fn take_error(&mut self) -> Option<ReadError> {
+        match &mut self.feed {
+            Feed::Scripted { .. } => None,
+            Feed::Recorded { error, .. } => error.take(),
+        }
+    }
+
+    fn pull(&mut self) {
+        let Feed::Recorded { read_next, due, error } = &mut self.feed else { return };
+        *due = read_next(&mut self.samples[usize::from(!self.now)]).unwrap_or_else(|why| {
+            *error = Some(why);
+            None
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::io;
+
+    use tiershift_core::controller::Detail;
+    use tiershift_core::machine::Machine;
+    use tiershift_core::policy::Registry;
+    use tiershift_core::setup::Setup;
+    use tiershift_core::units::Bytes;
+
+    use super::*;
+    use crate::sim::{Situation, simulate};
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("a.csv:3: cannot be read from here on")]
+    struct Refused(#[source] io::Error);
+
+    #[test]
+    fn a_recording_that_breaks_off_ends_the_run_with_its_reader_s_error_and_the_cause() {
+        let refused = Refused(io::Error::other("the disk is gone"));
+        let samples = [Ok((Timestamp::ZERO, Sample::default())), Err(refused.into())];
+        let machine = Machine { memory: Bytes::from_gib(16), cpus: 8, ..Machine::default() };
+        let ground = Ground::recorded(samples.into_iter());
+        let situation = Situation::of_recording(Setup::of_machine(machine), ground);
+        let error =
+            simulate(situation, &Registry::built_in(), Detail::Silent, &mut []).unwrap_err();
+        assert_eq!(error.to_string(), "a.csv:3: cannot be read from here on");
+        assert_eq!(error.source().unwrap().to_string(), "the disk is gone");
+    }
+}

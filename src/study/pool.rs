@@ -1,0 +1,18 @@
+//! The one pool of threads: work side by side, results in order.
+
+use rayon::ThreadPoolBuildError;
+use rayon::prelude::*;
+
+/// Works on every item, `jobs` of them side by side (0: as many as there are processors), and returns what came of each
+/// in the items' order: the number of threads changes no result.
+///
+/// # Errors
+/// Where the system gives no threads.
+pub fn map<T: Sync, R: Send>(
+    jobs: u16,
+    items: &[T],
+    work: impl Fn(&T) -> R + Send + Sync,
+) -> Result<Vec<R>, ThreadPoolBuildError> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(jobs)).build()?;
+    Ok(pool.install(|| items.par_iter().map(work).collect()))
+}
