@@ -286,7 +286,7 @@ fn callbacks(to: &Sender<Message>, notify: &Notify) -> Callbacks {
             let _ = to.send(Message::Wake);
         }),
         exit_message: Arc::new(move |model, words| {
-            notify(DaemonEvent::ExitMessage { model, words })
+            notify(DaemonEvent::ExitMessage { model, words });
         }),
     }
 }
