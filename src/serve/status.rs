@@ -14,7 +14,7 @@ use tiershift_core::time::{Timestamp, duration_ns};
 use tiershift_core::units::{Bytes, Percent};
 
 use crate::backend::remote::OwnSource;
-use crate::files::document::schema_text;
+use crate::files::schema;
 use crate::serve::shadow::compare::ShadowReport;
 
 /// The state of a running daemon.
@@ -199,7 +199,7 @@ pub enum Recording {
 
 /// Returns the JSON Schema of a status.
 pub fn schema() -> String {
-    schema_text::<Status>()
+    schema::text::<Status>()
 }
 
 /// What the schema says of parts that stand in a log in the same form, which may grow.
