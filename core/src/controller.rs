@@ -110,7 +110,7 @@ impl Controller {
             };
             tier.map(find).transpose()
         };
-        let manager = &settings.raw().manager;
+        let manager = &settings.manager;
         Ok(Self {
             policy: policies.build(settings, catalog)?,
             policies: policies.clone(),
@@ -120,8 +120,8 @@ impl Controller {
             detail,
             pinned: rung("manager.pin", manager.pin.as_ref())?,
             start: rung("manager.start", manager.start.as_ref())?,
-            stale_after: settings.raw().stale_after.0,
-            suggestion_after: settings.raw().suggestion_after.0,
+            stale_after: settings.stale_after,
+            suggestion_after: settings.suggestion_after,
             last_sample: None,
             last_hold: None,
             smallest_since: None,
@@ -170,6 +170,7 @@ impl Controller {
             Input::Adopt { models } => self.handle_adoption(now, models),
             Input::Settings(raw) => self.handle_settings(raw),
             Input::Switch { tier } => self.handle_switch(now, tier),
+            Input::Advice(advice) => self.policy.advised(now, advice),
             Input::Shutdown => self.manager.handle_shutdown(now, &mut self.out),
         }
         self.timeout = self.manager.next_timeout();
@@ -236,6 +237,9 @@ impl Controller {
             self.manager.handle_decision(now, action, reason, &mut self.out);
         } else {
             self.say(decision);
+        }
+        if let Some(consult) = self.policy.consult(now, &standing) {
+            self.out.push_back(Output::Consult(consult));
         }
         self.note_broken(now);
         moved || is_change

@@ -27,6 +27,7 @@ use crate::units::{UnitError, human};
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Timestamp(u64);
 
@@ -206,6 +207,12 @@ pub struct SpanText(pub Duration);
 impl fmt::Display for SpanText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&span_text(self.0))
+    }
+}
+
+impl From<SpanText> for Duration {
+    fn from(text: SpanText) -> Self {
+        text.0
     }
 }
 

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Bytes(u64);
 
@@ -143,6 +144,7 @@ impl FromStr for Bytes {
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Percent(u32);
 
@@ -169,17 +171,19 @@ impl Percent {
 
     /// Returns `part` of `whole`, rounded down; zero where there is no whole.
     pub fn of(part: Bytes, whole: Bytes) -> Self {
-        if whole.0 == 0 {
-            return Self::ZERO;
-        }
-        // The quick path holds for amounts below 2^47 bytes (128 TiB).
-        let milli = if part.0 < 1 << 47 {
-            part.0 * u64::from(Self::ONE_HUNDRED.0) / whole.0
+        Self::of_count(part.0, whole.0).unwrap_or(Self::ZERO)
+    }
+
+    /// Returns `part` of `whole`, of whatever both are counts, rounded down; `None` where there is no whole.
+    pub fn of_count(part: u64, whole: u64) -> Option<Self> {
+        // The quick path holds for counts below 2^47 (128 TiB of bytes).
+        let milli = if part < 1 << 47 {
+            (part * u64::from(Self::ONE_HUNDRED.0)).checked_div(whole)?
         } else {
-            let wide = u128::from(part.0) * u128::from(Self::ONE_HUNDRED.0) / u128::from(whole.0);
-            u64::try_from(wide).unwrap_or(u64::MAX)
+            let wide = u128::from(part) * u128::from(Self::ONE_HUNDRED.0);
+            u64::try_from(wide.checked_div(u128::from(whole))?).unwrap_or(u64::MAX)
         };
-        Self(u32::try_from(milli).unwrap_or(u32::MAX))
+        Some(Self(u32::try_from(milli).unwrap_or(u32::MAX)))
     }
 
     /// Returns the nearest thousandth of a percent, or `None` for what is not a finite, non-negative number.
@@ -285,6 +289,11 @@ impl fmt::Display for Celsius {
 pub struct UnitError {
     pub(crate) text: String,
     pub(crate) want: &'static str,
+}
+
+/// Returns whether a field may be left out of a file, for `#[serde(skip_serializing_if)]`: its default says the same.
+pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Reads and writes a quantity as people write it, for `#[serde(with = "human")]` in settings files.
@@ -396,5 +405,8 @@ mod tests {
         assert_eq!(Percent::of(Bytes::MAX, Bytes::MAX), Percent::ONE_HUNDRED);
         assert_eq!(Percent::of(Bytes::from_gib(9), Bytes::from_gib(16)), Percent(56_250));
         assert_eq!(Percent::of(Bytes::from_gib(9), Bytes::ZERO), Percent::ZERO);
+        assert_eq!(Percent::of_count(1, 3), Some(Percent(33_333)));
+        assert_eq!(Percent::of_count(u64::MAX, 0), None);
+        assert_eq!(Percent::of_count(u64::MAX, 1), Some(Percent(u32::MAX)));
     }
 }

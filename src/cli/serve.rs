@@ -201,7 +201,7 @@ fn report(event: &DaemonEvent<'_>, json: bool) {
                 if json { common::print_json(report) } else { common::print(&compared(report)) };
         }
         DaemonEvent::Reloaded => {
-            eprintln!("the config was read again: its policy holds from now on")
+            eprintln!("the config was read again: its policy holds from now on");
         }
         DaemonEvent::NotReloaded { error } => {
             eprintln!("error: the config was read again, and everything stays as it is: {error}");

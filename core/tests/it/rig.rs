@@ -332,6 +332,7 @@ impl Rig {
                     format!("{request} {reason:?}, again in {}", span_text(*span))
                 }
             },
+            Output::Consult(consult) => format!("consult {}", consult.question),
             Output::Serving { rung, .. } => format!("serve {}", tier(*rung)),
             Output::Switched { from, to, took, .. } => {
                 format!("{} to {} in {}", tier(*from), tier(*to), span_text(*took))
