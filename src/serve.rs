@@ -49,7 +49,7 @@ use tokio::sync::oneshot;
 use crate::backend::callbacks::Callbacks;
 use crate::backend::http::http_client;
 use crate::log::{Header, LogLevel};
-use crate::measure::record;
+use crate::probe::clock;
 use crate::probe::system::SystemProbe;
 use crate::serve::board::SharedBoard;
 use crate::serve::http::access::AccessPolicy;
@@ -74,6 +74,7 @@ pub use crate::serve::signals::Reload;
 pub use crate::serve::source::{Source, SourceError};
 pub use crate::serve::status::{
     HistoryEntry, Latencies, Recording, Requests, ResourceUse, Status, TimedDecision, Words,
+    schema as status_schema,
 };
 
 /// What is to be served.
@@ -297,7 +298,7 @@ fn header(plan: &Plan, machine: &Machine) -> Header {
         settings: plan.settings.clone(),
         seed: 0,
     };
-    let started_at = Some(record::date());
+    let started_at = Some(clock::date());
     Header { started_at, ..Header::of(&setup, LogLevel::Full, "live", Vec::new()) }
 }
 

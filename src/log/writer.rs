@@ -222,6 +222,7 @@ impl Thinning {
                 | Input::Adopt { .. }
                 | Input::Settings(_)
                 | Input::Switch { .. }
+                | Input::Advice(_)
                 | Input::Shutdown,
             )
             | EventRef::Output(
@@ -230,6 +231,7 @@ impl Thinning {
                 | Output::Ended { .. }
                 | Output::Serving { .. }
                 | Output::Switched { .. }
+                | Output::Consult(_)
                 | Output::Notice(_),
             ) => Keep::Yes,
         }

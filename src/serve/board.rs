@@ -195,6 +195,7 @@ impl Board {
                 self.figures.upgrades += u64::from(to > from);
                 self.figures.downgrades += u64::from(to < from);
             }
+            Output::Consult(_) => {}
             Output::Notice(notice) => {
                 self.notice = Some(*notice);
                 self.history.add(now, "notice", text::notice(notice, &self.catalog));
@@ -270,7 +271,8 @@ impl Observe for Board {
                 | Input::Cancel { .. }
                 | Input::Timeout
                 | Input::Adopt { .. }
-                | Input::Switch { .. },
+                | Input::Switch { .. }
+                | Input::Advice(_),
             ) => {}
             EventRef::Output(output) => self.observe_output(now, output),
         }

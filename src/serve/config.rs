@@ -216,7 +216,7 @@ impl RawConfig {
 
 /// Returns the JSON Schema of a config file.
 pub fn schema() -> String {
-    crate::files::document::schema_text::<RawConfig>()
+    crate::files::schema::text::<RawConfig>()
 }
 
 /// Why a config file was refused.

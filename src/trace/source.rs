@@ -1,17 +1,18 @@
 //! The bytes of a trace: opened, decompressed, hashed and cut into lines in constant memory.
 
-use std::io::{self, BufRead, Cursor, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::files::packed::unpack;
 use crate::files::whole_file::open_again;
 use crate::trace::TraceError;
 
 /// A trace's bytes after decompression, read forwards once.
 pub(crate) struct Source {
     name: String,
-    input: Box<dyn Read + Send>,
+    input: Box<dyn BufRead + Send>,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -67,7 +68,7 @@ impl Source {
     ) -> Result<Self, TraceError> {
         let progress = Progress { read: Arc::default(), total };
         let counted = Counted { input, read: Arc::clone(&progress.read) };
-        let input = decompress(counted).map_err(|source| TraceError::Read {
+        let input = unpack(counted).map_err(|source| TraceError::Read {
             name: name.to_owned(),
             line: 1,
             source,
@@ -211,21 +212,6 @@ impl Source {
             _ => TraceError::Read { name, line, source },
         })
     }
-}
-
-/// Returns a reader of what is inside, by the first bytes: an extension may lie.
-fn decompress(mut input: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
-    let mut magic = Vec::with_capacity(4);
-    input.by_ref().take(4).read_to_end(&mut magic)?;
-    let (gzip, zstandard) = (magic.starts_with(&[0x1f, 0x8b]), magic == [0x28, 0xb5, 0x2f, 0xfd]);
-    let whole = Cursor::new(magic).chain(input);
-    Ok(if gzip {
-        Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(whole)))
-    } else if zstandard {
-        Box::new(zstd::stream::read::Decoder::new(whole)?)
-    } else {
-        Box::new(whole)
-    })
 }
 
 struct Counted<R> {

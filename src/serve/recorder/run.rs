@@ -10,7 +10,7 @@ use tiershift_core::event::Event;
 use tiershift_core::time::Timestamp;
 
 use crate::log::{self, Header, LogWriter, Segment, segment_name};
-use crate::measure::record;
+use crate::probe::clock;
 use crate::serve::recorder::{LogPlan, NotifyRecording};
 use crate::serve::status::Recording;
 
@@ -175,7 +175,7 @@ fn lock(folder: &Path) -> io::Result<File> {
 
 /// Makes a folder that is named after the moment.
 fn new_folder(recordings: &Path) -> io::Result<PathBuf> {
-    let name: String = record::date().chars().filter(|c| !matches!(c, '-' | ':')).collect();
+    let name: String = clock::date().chars().filter(|c| !matches!(c, '-' | ':')).collect();
     for again in 1..=MOST_RUNS_A_SECOND {
         let folder = match again {
             1 => recordings.join(&name),
