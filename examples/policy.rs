@@ -16,6 +16,7 @@ use tiershift::core::settings::Settings;
 use tiershift::core::setup::Setup;
 use tiershift::core::time::{SpanText, Timestamp};
 use tiershift::core::units::{Bytes, BytesText};
+use tiershift::files::policy;
 use tiershift::sim::{Ground, Situation, simulate};
 
 /// The policy, ready to decide.
@@ -95,8 +96,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "policy = \"reserve\"\noptions = { reserve = \"512MiB\", patience = \"10m\" }",
     ] {
         let mut situation = two_hours();
-        situation.setup.settings =
-            tiershift::scenario::parse_settings(policy_file, "policy", &policies)?;
+        situation.setup.settings = policy::parse(policy_file, "policy", &policies)?;
         let summary = simulate(situation, &policies, Detail::Silent, &mut [])?;
         assert!(summary.violations.is_empty(), "{:?}", summary.violations);
         let quality = summary.quality_served_fraction;

@@ -1,4 +1,8 @@
-//! Files that people write and files that we write: read with the place of each mistake, written whole or not at all.
+//! Files that people write and files that we write: read with the position of each mistake, written whole or not at all.
 
+pub mod catalog;
 pub mod document;
+pub(crate) mod packed;
+pub mod policy;
+pub(crate) mod schema;
 pub mod whole_file;

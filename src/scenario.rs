@@ -8,18 +8,16 @@
 mod check;
 pub mod expect;
 mod file;
-mod recorded;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tiershift_core::catalog::{Catalog, RawCatalog};
 use tiershift_core::policy::Registry;
-use tiershift_core::settings::RawSettings;
 use tiershift_core::setup::Setup;
 
-use crate::files::document::{self, Document, DocumentError};
+use crate::files::document::DocumentError;
+use crate::files::schema;
 use crate::files::whole_file::read_small;
 use crate::log::{Header, LogLevel, Source};
 use crate::sim::action::Action;
@@ -131,44 +129,9 @@ pub fn parse(
     check::parse(text, name, base_dir, policies)
 }
 
-/// Checks a catalog file's text.
-///
-/// # Errors
-/// What is no TOML or no catalog, with its place and a remedy.
-pub fn parse_catalog(text: &str, name: &str) -> Result<Catalog, DocumentError> {
-    let document = Document::new(name, text);
-    let raw: RawCatalog = document.read(&[])?;
-    check::check_models(&document, raw.models)
-}
-
-/// Reads a policy file's text. Whether its lines suit a machine is checked by `Settings::new`.
-///
-/// # Errors
-/// What is no TOML or no policy, with its place and a remedy.
-pub fn parse_settings(
-    text: &str,
-    name: &str,
-    policies: &Registry,
-) -> Result<RawSettings, DocumentError> {
-    let document = Document::new(name, text);
-    let settings: RawSettings = document.read(&[])?;
-    document.check_policy(None, &settings.policy, policies)?;
-    Ok(settings)
-}
-
 /// Returns the JSON Schema of a scenario file.
 pub fn schema() -> String {
-    document::schema_text::<RawScenario>()
-}
-
-/// Returns the JSON Schema of a catalog file.
-pub fn catalog_schema() -> String {
-    document::schema_text::<RawCatalog>()
-}
-
-/// Returns the JSON Schema of a policy file.
-pub fn policy_schema() -> String {
-    document::schema_text::<RawSettings>()
+    schema::text::<RawScenario>()
 }
 
 /// Why a scenario was refused.

@@ -20,6 +20,7 @@ mod column;
 mod convert;
 mod defects;
 pub mod import;
+mod load;
 mod native;
 mod pace;
 mod request;
@@ -37,6 +38,7 @@ mod tests;
 pub use convert::{Conversion, convert, convert_to};
 pub use defects::{Defect, DefectKind, Defects};
 pub use import::{Format, Kind, Mapping, recognise};
+pub use load::{Loaded, load_requests, load_samples};
 pub use native::NativeWriter;
 pub use request::{RequestReader, RequestWriter};
 pub use resource::ResourceReader;
@@ -291,6 +293,16 @@ pub enum TraceError {
         name: String,
         /// How many may be.
         limit: usize,
+    },
+    /// The trace is too long to be held.
+    #[error("{name} has more than {limit} {what}: cut it")]
+    TooLong {
+        /// The file.
+        name: String,
+        /// How many may be.
+        limit: usize,
+        /// What its rows are.
+        what: &'static str,
     },
     /// The output cannot be written.
     #[error("cannot write {name}: check the folder and the space left")]

@@ -31,6 +31,35 @@ pub enum Detail {
 }
 
 /// The controller.
+///
+/// # Examples
+/// ```
+/// use tiershift_core::controller::{Controller, Detail};
+/// use tiershift_core::event::{Command, Input, Output};
+/// use tiershift_core::machine::Machine;
+/// use tiershift_core::policy::Registry;
+/// use tiershift_core::sample::{Sample, Space};
+/// use tiershift_core::setup::Setup;
+/// use tiershift_core::time::Timestamp;
+/// use tiershift_core::units::Bytes;
+///
+/// let setup = Setup::of_machine(Machine { memory: Bytes::from_gib(16), ..Machine::default() });
+/// let (settings, policies) = (setup.checked_settings()?, Registry::built_in());
+/// let mut controller = Controller::new(&settings, &setup.catalog, Detail::Changes, &policies)?;
+///
+/// let [total, others, own] = [16, 2, 0].map(Bytes::from_gib);
+/// let sample = Sample { memory: Some(Space { total, others, own }), ..Sample::default() };
+/// controller.handle(Timestamp::ZERO, &Input::Sample(sample));
+///
+/// let mut commands = Vec::new();
+/// while let Some(output) = controller.poll_output() {
+///     if let Output::Command(command) = output {
+///         commands.push(command);
+///     }
+/// }
+/// assert_eq!(commands, [Command::Load { model: "large".into(), gpu: None }]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Controller {
     policy: Box<dyn Policy>,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{ModelId, Task};
 use crate::time::duration_ns;
+use crate::units::is_default;
 
 /// One request, as the controller sees it: sizes and wishes, never the words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,8 +149,4 @@ pub enum Rejection {
     UnknownTarget,
     /// The daemon stops.
     ShuttingDown,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }

@@ -333,6 +333,23 @@ macro_rules! plain_form {
 
 plain_form! {
     /// Checked settings, complete: every line is resolved for the machine's class.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiershift_core::machine::MachineClass;
+    /// use tiershift_core::settings::{RawSettings, Settings};
+    /// use tiershift_core::units::{Bytes, Percent};
+    ///
+    /// let file: RawSettings = toml::from_str("upgrade-line = \"70%\"\nfree-floor = \"4GiB\"")?;
+    /// let settings = Settings::new(file, MachineClass::HighEnd)?;
+    /// assert_eq!(settings.upgrade_line, Percent::new(70));
+    /// // Where a file says nothing, the class of the machine does.
+    /// assert_eq!(settings.preventive_line, Percent::new(90));
+    ///
+    /// let wrong: RawSettings = toml::from_str("upgrade-line = \"95%\"")?;
+    /// assert!(Settings::new(wrong, MachineClass::HighEnd).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     Settings of RawSettings {
         policy: PolicyName,
         options: Options,

@@ -11,9 +11,20 @@ use serde::{Deserialize, Serialize};
 
 /// An amount of memory. Arithmetic saturates: a machine has no negative memory, and a hostile input
 /// must not wrap.
+///
+/// # Examples
+/// ```
+/// use tiershift_core::units::{Bytes, Percent};
+///
+/// let memory: Bytes = "16GiB".parse()?;
+/// assert_eq!(memory.share(Percent::new(25)).to_string(), "4GiB");
+/// assert_eq!(Bytes::from_gib(1) - memory, Bytes::ZERO);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Bytes(u64);
 
@@ -133,6 +144,7 @@ impl FromStr for Bytes {
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Percent(u32);
 
@@ -159,17 +171,19 @@ impl Percent {
 
     /// Returns `part` of `whole`, rounded down; zero where there is no whole.
     pub fn of(part: Bytes, whole: Bytes) -> Self {
-        if whole.0 == 0 {
-            return Self::ZERO;
-        }
-        // The quick path holds for amounts below 2^47 bytes (128 TiB).
-        let milli = if part.0 < 1 << 47 {
-            part.0 * u64::from(Self::ONE_HUNDRED.0) / whole.0
+        Self::of_count(part.0, whole.0).unwrap_or(Self::ZERO)
+    }
+
+    /// Returns `part` of `whole`, of whatever both are counts, rounded down; `None` where there is no whole.
+    pub fn of_count(part: u64, whole: u64) -> Option<Self> {
+        // The quick path holds for counts below 2^47 (128 TiB of bytes).
+        let milli = if part < 1 << 47 {
+            (part * u64::from(Self::ONE_HUNDRED.0)).checked_div(whole)?
         } else {
-            let wide = u128::from(part.0) * u128::from(Self::ONE_HUNDRED.0) / u128::from(whole.0);
-            u64::try_from(wide).unwrap_or(u64::MAX)
+            let wide = u128::from(part) * u128::from(Self::ONE_HUNDRED.0);
+            u64::try_from(wide.checked_div(u128::from(whole))?).unwrap_or(u64::MAX)
         };
-        Self(u32::try_from(milli).unwrap_or(u32::MAX))
+        Some(Self(u32::try_from(milli).unwrap_or(u32::MAX)))
     }
 
     /// Returns the nearest thousandth of a percent, or `None` for what is not a finite, non-negative number.
@@ -275,6 +289,11 @@ impl fmt::Display for Celsius {
 pub struct UnitError {
     pub(crate) text: String,
     pub(crate) want: &'static str,
+}
+
+/// Returns whether a field may be left out of a file, for `#[serde(skip_serializing_if)]`: its default says the same.
+pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Reads and writes a quantity as people write it, for `#[serde(with = "human")]` in settings files.
@@ -386,5 +405,8 @@ mod tests {
         assert_eq!(Percent::of(Bytes::MAX, Bytes::MAX), Percent::ONE_HUNDRED);
         assert_eq!(Percent::of(Bytes::from_gib(9), Bytes::from_gib(16)), Percent(56_250));
         assert_eq!(Percent::of(Bytes::from_gib(9), Bytes::ZERO), Percent::ZERO);
+        assert_eq!(Percent::of_count(1, 3), Some(Percent(33_333)));
+        assert_eq!(Percent::of_count(u64::MAX, 0), None);
+        assert_eq!(Percent::of_count(u64::MAX, 1), Some(Percent(u32::MAX)));
     }
 }

@@ -11,10 +11,10 @@ use tiershift_core::machine::Machine;
 use tiershift_core::time::{Clock, Timestamp};
 use tiershift_core::units::Bytes;
 
+use crate::files::catalog;
 use crate::files::whole_file::read_small_text;
 use crate::log::{LogEnd, LogReader};
 use crate::probe::clock::SystemClock;
-use crate::scenario;
 
 /// What the machine has, for a file that does not tell it.
 #[derive(Debug, clap::Args)]
@@ -42,7 +42,7 @@ impl Totals {
 pub(super) fn catalog(path: &Path) -> Result<Catalog> {
     let name = path.display().to_string();
     let text = read_small_text(path).with_context(|| format!("cannot read `{name}`"))?;
-    Ok(scenario::parse_catalog(&text, &name)?)
+    Ok(catalog::parse(&text, &name)?)
 }
 
 /// Says so where a log that was read was not closed: what comes of it goes only so far.

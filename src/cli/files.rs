@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::cli::{Verdict, common};
+use crate::files::{catalog, policy};
 use crate::scenario;
 use crate::trace::import;
 
@@ -29,6 +30,9 @@ enum File {
     /// The config file of `tiershift serve`
     #[cfg(feature = "serve")]
     Serve,
+    /// The answer of a daemon's `/status`
+    #[cfg(feature = "serve")]
+    Status,
 }
 
 /// Print a shell's completion script
@@ -45,11 +49,13 @@ pub(super) struct CompletionArguments {
 pub(super) fn schema(arguments: &SchemaArguments) -> Result<Verdict> {
     common::print(&match arguments.file {
         File::Scenario => scenario::schema(),
-        File::Catalog => scenario::catalog_schema(),
-        File::Policy => scenario::policy_schema(),
+        File::Catalog => catalog::schema(),
+        File::Policy => policy::schema(),
         File::Mapping => import::schema(),
         #[cfg(feature = "serve")]
         File::Serve => crate::serve::config_schema(),
+        #[cfg(feature = "serve")]
+        File::Status => crate::serve::status_schema(),
     })?;
     Ok(Verdict::Done)
 }

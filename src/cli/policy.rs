@@ -8,8 +8,8 @@ use tiershift_core::sample::Resource;
 use tiershift_core::settings::{PolicyName, RawSettings};
 
 use crate::files::document::suggestion;
+use crate::files::policy;
 use crate::files::whole_file::read_small_text;
-use crate::scenario;
 
 /// A policy that was chosen on the command line.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +28,7 @@ impl PolicyChoice {
         if text.contains(['.', '/', '\\']) {
             let file = read_small_text(Path::new(text))
                 .with_context(|| format!("cannot read `{text}`"))?;
-            return Ok(Self::File(Box::new(scenario::parse_settings(&file, text, policies)?)));
+            return Ok(Self::File(Box::new(policy::parse(&file, text, policies)?)));
         }
         match text.parse() {
             Ok(name) if policies.knows(&name) => Ok(Self::Named(name)),

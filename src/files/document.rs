@@ -24,14 +24,6 @@ pub(crate) struct Document<'a> {
     text: &'a str,
 }
 
-/// Returns the JSON Schema of a document that is read as a `T`.
-pub(crate) fn schema_text<T: schemars::JsonSchema>() -> String {
-    let schema = schemars::schema_for!(T);
-    let mut text = serde_json::to_string_pretty(&schema).expect("a schema is plain JSON");
-    text.push('\n');
-    text
-}
-
 /// Keys that a table accepts beside those that the parser lists. A table that is read in two steps (common
 /// keys, then those of its kind) only ever lists the second.
 pub(crate) type CommonKeys<'a> = &'a [(&'a str, &'a [&'a str])];

@@ -1,12 +1,13 @@
 //! Reads an event log line by line, and tells at the end whether it is whole.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 
 use serde::Deserialize;
 use tiershift_core::event::Record;
 use tiershift_core::time::Timestamp;
 
+use crate::files::packed::unpack;
 use crate::files::whole_file::open_again;
 use crate::log::segments::Rest;
 use crate::log::trailer::{self, Trailer};
@@ -427,24 +428,6 @@ fn read_header(name: &str, line: &[u8]) -> Result<Header, LogError> {
     }
 }
 
-fn unpack(input: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
-    let mut input = BufReader::with_capacity(BUFFER, input);
-    let start = input.fill_buf()?;
-    Ok(if start.starts_with(&GZIP_MAGIC) {
-        Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(input)))
-    } else if start.starts_with(&ZSTD_MAGIC) || (!start.is_empty() && ZSTD_MAGIC.starts_with(start))
-    {
-        Box::new(BufReader::with_capacity(BUFFER, zstd::Decoder::with_buffer(input)?))
-    } else {
-        Box::new(input)
-    })
-}
-
-/// RFC 1952, section 2.3.1.
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// RFC 8878, section 3.1.1.
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const HEADER_STARTS: &[u8] = b"{\"tiershift_log\":";
 /// A header with 32 tiers of models takes some 20 KiB, an error of a model server perhaps more.
 const LONGEST_LINE: u64 = 16 << 20;
-const BUFFER: usize = 64 << 10;

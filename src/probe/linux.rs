@@ -238,8 +238,8 @@ fn rate_of_machine(before: &CpuBefore, now: &CpuBefore) -> Option<Rate> {
     let passed = now.ticks.total.saturating_sub(before.ticks.total);
     let busy = now.ticks.busy.saturating_sub(before.ticks.busy);
     split(
-        procfs::share(busy, passed)?,
-        procfs::share(own::spent_between(&before.own, &now.own), passed)?,
+        Percent::of_count(busy, passed)?,
+        Percent::of_count(own::spent_between(&before.own, &now.own), passed)?,
     )
 }
 
@@ -250,7 +250,7 @@ fn rate_of_quota(before: &CpuBefore, now: &CpuBefore, quota: &Quota) -> Option<R
     let capacity = u64::try_from(capacity).ok()?;
     let used = now.quota_used_ns?.saturating_sub(before.quota_used_ns?);
     let own = own::spent_between(&before.own, &now.own).saturating_mul(NANOS_PER_TICK);
-    split(procfs::share(used, capacity)?, procfs::share(own, capacity)?)
+    split(Percent::of_count(used, capacity)?, Percent::of_count(own, capacity)?)
 }
 
 /// The two counters are not read at one moment, so own use may come out a little above all use.

@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tiershift_core::catalog::{Catalog, CatalogError};
+use tiershift_core::catalog::Catalog;
 use tiershift_core::decision::Code;
 use tiershift_core::machine::Machine;
-use tiershift_core::model::{Model, ModelError, ModelId, RawModel};
+use tiershift_core::model::ModelId;
 use tiershift_core::policy::Registry;
 use tiershift_core::request::Target;
 use tiershift_core::settings::{RawSettings, Settings};
@@ -17,15 +16,18 @@ use tiershift_core::time::{SpanText, Timestamp};
 use tiershift_core::units::{Bytes, Percent};
 use toml::Spanned;
 
+use crate::files::catalog;
 use crate::files::document::{Document, DocumentError, suggestion};
 use crate::files::whole_file::read_small_text;
 use crate::scenario::file::{RawAction, RawScenario, read};
-use crate::scenario::{Scenario, ScenarioError, recorded};
+use crate::scenario::{Scenario, ScenarioError};
 use crate::sim::action::{Action, ActionKind};
 use crate::sim::background::{Background, Layer, OthersUse, RawBackground, RawShape};
 use crate::sim::fault::{Fault, RawFault};
 use crate::sim::rng::Seed;
-use crate::sim::workload::{self, Arrivals, RawWorkload, Tokens, Workload};
+use crate::sim::workload::{Arrivals, RawWorkload, Tokens, Workload};
+
+mod traces;
 
 pub(super) fn parse(
     text: &str,
@@ -84,33 +86,6 @@ pub(super) fn parse(
     })
 }
 
-/// Checks the models of a catalog; the mark stands under the model that is wrong.
-pub(super) fn check_models(
-    document: &Document<'_>,
-    models: Vec<RawModel>,
-) -> Result<Catalog, DocumentError> {
-    let refuse = |error: CatalogError| {
-        let (entry, key) = match &error {
-            CatalogError::Twice { model } => (("id", model.as_str()), "id"),
-            CatalogError::UnknownFallback { model, .. } | CatalogError::Cycle { model, .. } => {
-                (("id", model.as_str()), "fallbacks")
-            }
-            CatalogError::Model(ModelError { model, field, .. }) => {
-                (("id", model.as_str()), *field)
-            }
-            CatalogError::Scattered { tier } => (("tier", tier.as_str()), "tier"),
-            CatalogError::Empty | CatalogError::TooManyTiers { .. } => (("id", ""), "id"),
-        };
-        document.refuse_entry("model", entry, key, &error.to_string())
-    };
-    let models: Vec<Model> = models
-        .into_iter()
-        .map(Model::try_from)
-        .collect::<Result<_, _>>()
-        .map_err(|error| refuse(error.into()))?;
-    Catalog::new(models).map_err(refuse)
-}
-
 struct Check<'a> {
     document: Document<'a>,
     raw: &'a RawScenario,
@@ -165,7 +140,7 @@ impl Check<'_> {
     ) -> Result<Catalog, ScenarioError> {
         match (self.raw.catalog.as_deref(), self.raw.models.is_empty()) {
             (None | Some("relative"), true) => Ok(Catalog::relative_to(machine.memory)),
-            (None, false) => Ok(check_models(&self.document, self.raw.models.clone())?),
+            (None, false) => Ok(catalog::check_models(&self.document, self.raw.models.clone())?),
             (Some(_), false) => {
                 let title = "the file has `[[model]]` tables of its own and names a `catalog`";
                 Err(self.document.refuse_key("catalog", title, "keep one of the two").into())
@@ -178,7 +153,7 @@ impl Check<'_> {
                     self.document.refuse_key("catalog", &title, remedy)
                 })?;
                 digest.update(text.as_bytes());
-                Ok(super::parse_catalog(&text, &path.display().to_string())?)
+                Ok(catalog::parse(&text, &path.display().to_string())?)
             }
         }
     }
@@ -344,44 +319,6 @@ impl Check<'_> {
     }
 
     /// Loads the traces of backgrounds and workloads; returns what a reader should know about them.
-    fn load_traces(
-        &self,
-        layers: &mut [Layer],
-        workloads: &mut [Workload],
-        machine: &Machine,
-        digest: &mut blake3::Hasher,
-    ) -> Result<Vec<String>, DocumentError> {
-        let mut warnings = Vec::new();
-        let remedy = "name a trace by its path from the scenario's folder";
-        for (layer, raw) in layers.iter_mut().zip(&self.raw.backgrounds) {
-            let RawShape::Trace(play) = &layer.shape else { continue };
-            let loaded = recorded::resource_trace(&self.base_dir.join(&play.file), machine)
-                .map_err(|why| self.document.refuse(raw.span(), "file", &why, remedy))?;
-            if !loaded.content.tells(layer.resource) {
-                let want = "something that the trace tells of others' use";
-                return Err(self.refuse_key_of(&raw.span(), "resource", want));
-            }
-            digest.update(loaded.digest.as_bytes());
-            warnings.extend(loaded.warnings);
-            layer.series = Some(Arc::new(loaded.content));
-        }
-        for (workload, raw) in workloads.iter_mut().zip(&self.raw.workloads) {
-            let Arrivals::Trace { file, speed, repeat } = &workload.arrivals else { continue };
-            let loaded = recorded::request_trace(&self.base_dir.join(file))
-                .map_err(|why| self.document.refuse(raw.span(), "file", &why, remedy))?;
-            let lap = workload::lap(&loaded.content).as_secs_f64() / speed;
-            let laps = workload.until.since(workload.at).as_secs_f64() / lap;
-            if *repeat && laps * loaded.content.len() as f64 > MOST_EVENTS {
-                let want = format!("lower: more than {MOST_EVENTS} requests would come");
-                return Err(self.refuse_key_of(&raw.span(), "speed", &want));
-            }
-            digest.update(loaded.digest.as_bytes());
-            warnings.extend(loaded.warnings);
-            workload.recorded = Some(loaded.content);
-        }
-        Ok(warnings)
-    }
-
     fn fault(
         &self,
         raw: &Spanned<RawFault>,

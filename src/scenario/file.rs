@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tiershift_core::model::RawModel;
 use tiershift_core::settings::RawSettings;
 use tiershift_core::time::SpanText;
-use tiershift_core::units::BytesText;
+use tiershift_core::units::{BytesText, is_default};
 use toml::Spanned;
 
 use crate::files::document::{Document, DocumentError};
@@ -117,10 +117,6 @@ pub(super) fn read(document: &Document<'_>) -> Result<RawScenario, DocumentError
         ("workload", workload::COMMON_KEYS),
         ("fault", fault::COMMON_KEYS),
     ])
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 fn first_seed() -> u64 {

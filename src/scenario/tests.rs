@@ -2,6 +2,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
+use crate::files::document::Document;
+use crate::files::{catalog, policy};
 use crate::scenario::file::read;
 
 fn policies() -> Registry {
@@ -237,7 +239,7 @@ fn the_schema_knows_every_key_that_the_files_use() {
         let closed = &schema["$defs"][definition]["unevaluatedProperties"];
         assert_eq!(closed, false, "an editor marks unknown keys of {definition}");
     }
-    for text in [catalog_schema(), policy_schema()] {
+    for text in [catalog::schema(), policy::schema()] {
         assert!(
             serde_json::from_str::<serde_json::Value>(&text).unwrap()["properties"].is_object()
         );
@@ -278,15 +280,15 @@ fn catalogs_and_policies_are_refused_with_the_same_care() {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/catalogs/gpu.toml"),
     )
     .unwrap();
-    assert_eq!(parse_catalog(&catalog, "gpu.toml").unwrap().models().len(), 3);
+    assert_eq!(catalog::parse(&catalog, "gpu.toml").unwrap().models().len(), 3);
     let refused = [
-        parse_catalog(&catalog.replacen("vram", "vrma", 1), "gpu.toml").unwrap_err(),
-        parse_catalog(&catalog.replacen("quality = \"75%\"", "quality = \"175%\"", 1), "gpu.toml")
+        catalog::parse(&catalog.replacen("vram", "vrma", 1), "gpu.toml").unwrap_err(),
+        catalog::parse(&catalog.replacen("quality = \"75%\"", "quality = \"175%\"", 1), "gpu.toml")
             .unwrap_err(),
-        parse_catalog(&catalog.replacen("id = \"large\"", "id = \"small\"", 1), "gpu.toml")
+        catalog::parse(&catalog.replacen("id = \"large\"", "id = \"small\"", 1), "gpu.toml")
             .unwrap_err(),
-        parse_settings("degrade-lien = \"90%\"", "policy.toml", &policies()).unwrap_err(),
-        parse_settings("[manager]\nat-drain-deadline = \"cancle\"", "policy.toml", &policies())
+        policy::parse("degrade-lien = \"90%\"", "policy.toml", &policies()).unwrap_err(),
+        policy::parse("[manager]\nat-drain-deadline = \"cancle\"", "policy.toml", &policies())
             .unwrap_err(),
     ];
     insta::assert_snapshot!(refused.map(|error| error.to_string()).join("\n\n"));

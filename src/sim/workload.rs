@@ -57,6 +57,13 @@ pub struct Recorded {
     pub request: Request,
 }
 
+impl Recorded {
+    /// Returns the requests of a trace that was loaded.
+    pub fn all(rows: Vec<(Timestamp, Request)>) -> Arc<[Self]> {
+        rows.into_iter().map(|(at, request)| Self { at, request }).collect()
+    }
+}
+
 impl Workload {
     /// Returns the workload that plays recorded requests, once or again and again.
     pub fn of_recorded(recorded: Arc<[Recorded]>, repeat: bool) -> Self {

@@ -20,7 +20,7 @@ use crate::sim::action::{Action, ActionKind};
 use crate::sim::workload::{Recorded, Workload};
 use crate::sim::{Ground, ReadError, Situation};
 use crate::trace::{
-    Defects, Progress, ReadOptions, RequestReader, ResourceReader, ThreadedReader, TraceError,
+    Defects, Progress, ReadOptions, ResourceReader, ThreadedReader, TraceError, load_requests,
 };
 
 /// A recording that is being replayed. What is known of its defects is complete when the run is over.
@@ -250,18 +250,13 @@ impl Requests {
     /// # Errors
     /// What the reader refuses.
     pub fn read(path: &Path, options: &ReadOptions) -> Result<Self, TraceError> {
-        let mut reader = RequestReader::open(path, options)?;
-        let mut recorded = Vec::new();
-        while let Some((at, request)) = reader.next()? {
-            recorded.push(Recorded { at, request });
-        }
-        let defects = reader.defects();
+        let loaded = load_requests(path, options)?;
         Ok(Self {
-            recorded: recorded.into(),
+            recorded: Recorded::all(loaded.rows),
             counts: Vec::new(),
-            warnings: defects.warnings(),
-            rejected_rows: defects.rejected_rows(),
-            digest: reader.digest(),
+            warnings: loaded.defects.warnings(),
+            rejected_rows: loaded.defects.rejected_rows(),
+            digest: Some(loaded.digest),
         })
     }
 

@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::files::document::{self, Document};
+use crate::files::schema;
 use crate::files::whole_file::read_small_text;
 use crate::trace::TraceError;
 use crate::trace::column::{self, Quantity};
@@ -356,7 +357,7 @@ const REMEDY: &str = "`tiershift schema mapping` tells what may stand here";
 
 /// Returns the JSON Schema of a mapping file.
 pub fn schema() -> String {
-    document::schema_text::<RawMapping>()
+    schema::text::<RawMapping>()
 }
 
 macro_rules! presets {

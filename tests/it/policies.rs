@@ -103,7 +103,7 @@ fn a_policy_from_outside_runs_with_its_options_and_its_log_verifies() {
         assert!(expected.finish(&summary).is_empty());
         assert_eq!(summary.violations, Vec::<String>::new());
         assert_eq!(summary.policy, "threshold");
-        let (log, _) = log.finish_into(&[scenario.digest.clone()]).unwrap();
+        let (log, _) = log.finish_into(std::slice::from_ref(&scenario.digest)).unwrap();
         let read = || LogReader::new("log", std::io::Cursor::new(log.clone())).unwrap();
         assert!(verify(read(), &policies).unwrap().decisions > 500);
         let error = verify(read(), &Registry::built_in()).unwrap_err().to_string();

@@ -142,12 +142,6 @@ pub(crate) fn load_milli(loadavg: &str) -> Option<u32> {
     Percent::from_f64(load).map(Percent::milli)
 }
 
-/// Returns `part` of `whole` in thousandths of a percent; `None` where there is no whole.
-pub(crate) fn share(part: u64, whole: u64) -> Option<Percent> {
-    let milli = (u128::from(part) * 100_000).checked_div(u128::from(whole))?;
-    Some(Percent::from_milli(u32::try_from(milli).unwrap_or(u32::MAX)))
-}
-
 /// Returns the amount behind `key:` in a file of `Key:  1234 kB` lines.
 pub(crate) fn kib(text: &str, key: &str) -> Option<Bytes> {
     let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;

@@ -50,8 +50,6 @@ pub(super) struct RateSeries {
 pub(super) struct GpuSeries {
     pub(super) vram: SpaceSeries,
     pub(super) utilization: RateSeries,
-    /// The last reading of its memory.
-    last: Space,
 }
 
 impl Observe for PlotData {
@@ -118,33 +116,27 @@ impl PlotData {
         }
         for (series, gpu) in self.gpus.iter_mut().zip(&sample.gpus) {
             series.vram.add(now, gpu.vram.as_ref());
-            series.last = gpu.vram.unwrap_or(series.last);
             series.utilization.add(now, gpu.utilization.as_ref());
         }
     }
 
     fn decision(&mut self, now: Timestamp, decision: &Decision) {
-        match decision.reason {
-            Reason::Room { resource, projected, limit, .. }
-            | Reason::WouldNotFit { resource, projected, limit, .. } => {
-                let series = match resource {
-                    Resource::Vram => self.gpu_of(limit).map(|gpu| &mut gpu.vram),
-                    Resource::Memory => Some(&mut self.memory),
-                    Resource::Cpu | Resource::Gpu | Resource::Pressure => None,
-                };
-                if let Some(series) = series {
-                    series.projected.add(now, projected.get());
-                }
+        let (Reason::Room { resource, gpu, projected, .. }
+        | Reason::WouldNotFit { resource, gpu, projected, .. }) = decision.reason
+        else {
+            return;
+        };
+        let series = match resource {
+            Resource::Memory => Some(&mut self.memory),
+            // A log of version 1 does not say which.
+            Resource::Vram => {
+                gpu.and_then(|gpu| self.gpus.get_mut(usize::from(gpu))).map(|gpu| &mut gpu.vram)
             }
-            _ => {}
+            Resource::Cpu | Resource::Gpu | Resource::Pressure => None,
+        };
+        if let Some(series) = series {
+            series.projected.add(now, projected.get());
         }
-    }
-
-    /// Returns the GPU that a projection speaks of, which names its limit only: of those that could have such a
-    /// limit, the one with the most room beside the others' use, as placement takes it.
-    fn gpu_of(&mut self, limit: Bytes) -> Option<&mut GpuSeries> {
-        let large_enough = self.gpus.iter_mut().filter(|gpu| gpu.last.total >= limit);
-        large_enough.max_by_key(|gpu| gpu.last.total - gpu.last.others)
     }
 }
 

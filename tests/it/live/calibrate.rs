@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use snapbox::cmd::cargo_bin;
-use tiershift::scenario;
+use tiershift::files::catalog;
 use tiershift_testkit::gguf;
 use tiershift_testkit::process::{children, is_there, signal};
 use tiershift_testkit::site::Site;
@@ -30,7 +30,7 @@ fn a_calibration_is_a_catalog_with_the_figures_of_this_machine() {
         assert!((0.005..60.0).contains(&median(&model["load_warm"])), "{model:#}");
         assert!((0.0..15.0).contains(&median(&model["unload"])), "{model:#}");
         for speed in ["prefill", "decode"] {
-            for way in ["alone", "side_by_side", "with_neighbour"] {
+            for way in ["alone", "side_by_side", "beside_busy_load"] {
                 let speed = median(&model[speed][way]);
                 assert!((1.0..1e6).contains(&speed), "{speed} {way}: {model:#}");
             }
@@ -47,7 +47,7 @@ fn a_calibration_is_a_catalog_with_the_figures_of_this_machine() {
     assert!(number(&fit["residual_bytes"]) < 8e6, "{fit:#}");
 
     let text = fs::read_to_string(folder.join("measured.toml")).unwrap();
-    let catalog = scenario::parse_catalog(&text, "measured.toml").unwrap();
+    let catalog = catalog::parse(&text, "measured.toml").unwrap();
     assert_eq!(catalog.models().len(), 2, "{text}");
     let plot = fs::read_to_string(folder.join("measured.svg")).unwrap();
     assert!(plot.contains("reply tokens a second"), "{plot}");

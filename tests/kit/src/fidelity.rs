@@ -7,8 +7,8 @@
 use std::error::Error;
 use std::path::Path;
 
+use tiershift::files::catalog;
 use tiershift::log::LogReader;
-use tiershift::scenario;
 use tiershift::sim::physics::{Physics, RawPhysics};
 use tiershift::sim::simulate;
 use tiershift::study::replay::Recording;
@@ -30,7 +30,7 @@ pub fn compare(log: &Path, catalog: &Path) -> Result<bool, Box<dyn Error>> {
     let name = catalog.display().to_string();
     let text = std::fs::read_to_string(catalog)?;
     let physics = physics(&text)?;
-    let catalog = scenario::parse_catalog(&text, &name)?;
+    let catalog = catalog::parse(&text, &name)?;
     let (live_switches, live) = live(log)?;
     let (sim_switches, sim) = simulated(log, &catalog, physics)?;
     println!("{:24} {:>12} {:>12} {:>9}", "", "live", "simulated", "error");

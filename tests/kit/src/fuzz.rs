@@ -7,6 +7,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
+use tiershift::files::{catalog, policy};
 use tiershift::log::LogReader;
 use tiershift::scenario;
 use tiershift::study::verify::verify;
@@ -103,8 +104,8 @@ pub fn event_log(bytes: &[u8]) {
 pub fn documents(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let _ = scenario::parse(text, "fuzz", Path::new("nowhere"), &Registry::built_in());
-    let _ = scenario::parse_catalog(text, "fuzz");
-    let _ = scenario::parse_settings(text, "fuzz", &Registry::built_in());
+    let _ = catalog::parse(text, "fuzz");
+    let _ = policy::parse(text, "fuzz", &Registry::built_in());
     let _ = Mapping::parse("fuzz", text);
 }
 

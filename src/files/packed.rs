@@ -1,0 +1,81 @@
+//! Files that may be packed with gzip or Zstandard. The first bytes tell, for an extension may lie.
+
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+
+/// Returns a reader of what is inside. What is cut off within its first bytes counts as packed where these fit.
+///
+/// # Errors
+/// Where the first bytes cannot be read.
+pub(crate) fn unpack(mut input: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
+    let mut start = Vec::with_capacity(ZSTD_MAGIC.len());
+    input.by_ref().take(ZSTD_MAGIC.len() as u64).read_to_end(&mut start)?;
+    let is_gzip = start.starts_with(&GZIP_MAGIC);
+    let is_zstd = !start.is_empty() && ZSTD_MAGIC.starts_with(&start);
+    let whole = BufReader::with_capacity(BUFFER, Cursor::new(start).chain(input));
+    Ok(if is_gzip {
+        Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(whole)))
+    } else if is_zstd {
+        Box::new(BufReader::with_capacity(BUFFER, zstd::Decoder::with_buffer(whole)?))
+    } else {
+        Box::new(whole)
+    })
+}
+
+/// RFC 1952, section 2.3.1.
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// RFC 8878, section 3.1.1.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Chosen: larger reads were not faster.
+const BUFFER: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Gives a byte at a time, as a slow pipe may.
+    struct Drops(Cursor<Vec<u8>>);
+
+    impl Read for Drops {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let one = into.len().min(1);
+            self.0.read(&mut into[..one])
+        }
+    }
+
+    #[track_caller]
+    fn check(packed: &[u8], want: &[u8]) {
+        let mut got = Vec::new();
+        let input = Drops(Cursor::new(packed.to_vec()));
+        unpack(input).unwrap().read_to_end(&mut got).unwrap();
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn plain_and_packed_files_read_the_same() {
+        let gzip = |text: &[u8]| {
+            let mut writer = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+            writer.write_all(text).unwrap();
+            writer.finish().unwrap()
+        };
+        for text in [&b""[..], b"a", b"abc\n", &[b'x'; 200_000]] {
+            check(text, text);
+            check(&gzip(text), text);
+            check(&zstd::encode_all(text, 1).unwrap(), text);
+        }
+        // Several packed parts, as after `cat a.gz b.gz`, are one text.
+        check(&[gzip(b"a\n"), gzip(b"b\n")].concat(), b"a\nb\n");
+    }
+
+    #[test]
+    fn what_is_cut_off_is_an_error_and_not_a_short_text() {
+        let packed = zstd::encode_all(&b"some text"[..], 1).unwrap();
+        for length in 1..packed.len() {
+            let input = Cursor::new(packed[..length].to_vec());
+            let read = unpack(input).and_then(|mut input| input.read_to_end(&mut Vec::new()));
+            let error = read.expect_err("it is cut off");
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{length} bytes");
+        }
+    }
+}
