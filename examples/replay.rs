@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{} decisions to change, {} switches", changes.count, summary.switches);
     println!("{:.0} s over the machine's memory", summary.seconds_over_memory);
     // Rows that the reader had to refuse or mend, if any; known once all is read.
-    for warning in recording.defects().iter().flat_map(|defects| defects.warnings()) {
+    for warning in recording.defects().iter().flat_map(tiershift::trace::Defects::warnings) {
         println!("note: {warning}");
     }
     assert!(summary.violations.is_empty());

@@ -44,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         actions: vec![],
         workloads: vec![Workload::of_recorded(requests.collect(), false)],
         ground: Ground::recorded(samples),
+        adviser: None,
         duration: Some(Duration::from_hours(1)),
     };
     let summary = simulate(situation, &Registry::built_in(), Detail::Silent, &mut [])?;

@@ -13,6 +13,8 @@ mod hardware;
 mod import;
 mod plot;
 mod policy;
+#[cfg(feature = "live")]
+mod record;
 mod replay;
 mod run;
 #[cfg(feature = "serve")]
@@ -68,7 +70,7 @@ enum Verb {
     Check(check::Arguments),
     /// Record this machine into a trace
     #[cfg(feature = "live")]
-    Record(hardware::RecordArguments),
+    Record(record::Arguments),
     /// Serve the best model that this machine can carry, through llama-server
     #[cfg(feature = "serve")]
     Serve(serve::Arguments),
@@ -90,7 +92,7 @@ enum Verb {
     Verify(verify::Arguments),
     /// Show what of this machine can be read, and its machine class
     #[cfg(feature = "live")]
-    Hardware(hardware::HardwareArguments),
+    Hardware(hardware::Arguments),
     /// Print the JSON Schema of a file format, for editors
     Schema(files::SchemaArguments),
     /// Print a shell's completion script
@@ -128,7 +130,7 @@ pub fn run_with(policies: &Registry) -> ExitCode {
         Verb::Run(arguments) => run::run(arguments, policies, json),
         Verb::Check(arguments) => check::run(arguments, policies, json),
         #[cfg(feature = "live")]
-        Verb::Record(arguments) => hardware::record(arguments, json),
+        Verb::Record(arguments) => record::run(arguments, json),
         #[cfg(feature = "serve")]
         Verb::Serve(arguments) => serve::run(arguments, policies, json),
         #[cfg(feature = "serve")]
@@ -141,7 +143,7 @@ pub fn run_with(policies: &Registry) -> ExitCode {
         Verb::Diff(arguments) => diff::run(arguments, json),
         Verb::Verify(arguments) => verify::run(arguments, policies, json),
         #[cfg(feature = "live")]
-        Verb::Hardware(arguments) => hardware::hardware(arguments, json),
+        Verb::Hardware(arguments) => hardware::run(arguments, json),
         Verb::Schema(arguments) => files::schema(arguments),
         Verb::Completions(arguments) => files::completions(arguments, &mut Cli::command()),
     };

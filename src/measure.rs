@@ -6,3 +6,5 @@ pub mod calibration;
 pub mod figure;
 pub mod fit;
 pub mod record;
+#[cfg(feature = "live")]
+pub mod stop;

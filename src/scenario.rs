@@ -83,6 +83,7 @@ impl Scenario {
                 self.background.clone(),
                 self.setup.settings.sampling_interval.0,
             ),
+            adviser: None,
             duration: Some(self.duration),
         }
     }

@@ -49,7 +49,7 @@ use tokio::sync::oneshot;
 use crate::backend::callbacks::Callbacks;
 use crate::backend::http::http_client;
 use crate::log::{Header, LogLevel};
-use crate::measure::record;
+use crate::probe::clock;
 use crate::probe::system::SystemProbe;
 use crate::serve::board::SharedBoard;
 use crate::serve::http::access::AccessPolicy;
@@ -65,15 +65,16 @@ use crate::serve::world::{LiveWorld, Parts};
 
 pub use crate::serve::client::{AskError, fetch_status};
 pub use crate::serve::config::{
-    ConfigError, RawConfig, RawListen, RawLog, RawModels, RawServer, schema as config_schema,
+    ConfigError, RawConfig, RawListen, RawModels, RawRecording, RawServer, schema as config_schema,
 };
 pub use crate::serve::http::access::{Access, Token, TokenError};
-pub use crate::serve::recorder::LogPlan;
+pub use crate::serve::recorder::RecordingPlan;
 pub use crate::serve::shadow::compare::{Cost, Difference, Saved, ShadowReport, ShadowState};
 pub use crate::serve::signals::Reload;
 pub use crate::serve::source::{Source, SourceError};
 pub use crate::serve::status::{
     HistoryEntry, Latencies, Recording, Requests, ResourceUse, Status, TimedDecision, Words,
+    schema as status_schema,
 };
 
 /// What is to be served.
@@ -92,7 +93,7 @@ pub struct Plan {
     /// The policies that its settings may name.
     pub policies: Registry,
     /// Where to record the run, if anywhere.
-    pub log: Option<LogPlan>,
+    pub recording: Option<RecordingPlan>,
     /// A policy that is played beside it, without effect.
     pub shadow: Option<RawSettings>,
 }
@@ -255,7 +256,7 @@ fn recorder(
     board: &SharedBoard,
     notify: &Notify,
 ) -> Result<Recorder, LiveError> {
-    let Some(log) = &plan.log else { return Ok(Recorder::off()) };
+    let Some(log) = &plan.recording else { return Ok(Recorder::off()) };
     let (board, notify) = (board.clone(), Arc::clone(notify));
     let notify_recording: NotifyRecording = Arc::new(move |recording| {
         if let Recording::Stopped { error } = &recording {
@@ -285,7 +286,7 @@ fn callbacks(to: &Sender<Message>, notify: &Notify) -> Callbacks {
             let _ = to.send(Message::Wake);
         }),
         exit_message: Arc::new(move |model, words| {
-            notify(DaemonEvent::ExitMessage { model, words })
+            notify(DaemonEvent::ExitMessage { model, words });
         }),
     }
 }
@@ -297,7 +298,7 @@ fn header(plan: &Plan, machine: &Machine) -> Header {
         settings: plan.settings.clone(),
         seed: 0,
     };
-    let started_at = Some(record::date());
+    let started_at = Some(clock::date());
     Header { started_at, ..Header::of(&setup, LogLevel::Full, "live", Vec::new()) }
 }
 

@@ -5,6 +5,7 @@
 
 mod account;
 pub mod action;
+pub mod adviser;
 pub mod background;
 mod checker;
 pub mod fault;
@@ -28,6 +29,7 @@ use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
 use crate::sim::action::Action;
+use crate::sim::adviser::Adviser;
 use crate::sim::checker::Checker;
 use crate::sim::fault::Fault;
 use crate::sim::physics::Physics;
@@ -51,6 +53,8 @@ pub struct Situation {
     pub workloads: Vec<Workload>,
     /// What everybody else uses, and when the machine is read.
     pub ground: Ground,
+    /// Whom the policy asks, where it asks anybody.
+    pub adviser: Option<Box<dyn Adviser>>,
     /// How long the run lasts; `None` runs until nothing is left to happen.
     pub duration: Option<Duration>,
 }
@@ -65,6 +69,7 @@ impl Situation {
             actions: Vec::new(),
             workloads: Vec::new(),
             ground,
+            adviser: None,
             duration: None,
         }
     }
@@ -85,7 +90,7 @@ pub fn simulate(
     let mut controller = Controller::new(&settings, &catalog, detail, policies)?;
     let until = situation.duration.map_or(Timestamp::MAX, |span| Timestamp::ZERO + span);
     let mut stands = Stands {
-        fold: Fold::new(&catalog, settings.raw().reversal_window.0),
+        fold: Fold::new(&catalog, settings.reversal_window),
         checker: Checker::new(&settings, &catalog, controller.promises()),
         observers,
     };
@@ -97,7 +102,7 @@ pub fn simulate(
     let Stands { mut fold, checker, .. } = stands;
     fold.set_account(world.account());
     let mut summary = fold.finish(end);
-    summary.policy = settings.raw().policy.name().to_owned();
+    summary.policy = settings.policy.name().to_owned();
     summary.violations = checker.finish(end);
     Ok(summary)
 }

@@ -15,7 +15,7 @@ use tiershift_core::time::Clock;
 use crate::inputs::{Day, machine};
 use crate::table::{Row, Table, duel};
 
-pub fn measure(table: &mut Table) {
+pub(crate) fn measure(table: &mut Table) {
     let folder = tempfile::tempdir().expect("there is a folder for temporary files");
     let path = folder.path().join("day.csv");
     let bytes = write(&path);

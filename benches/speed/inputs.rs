@@ -14,7 +14,7 @@ use tiershift_core::units::{Bytes, Percent};
 
 /// A day read every two seconds, in memory; it may be played again and again.
 #[derive(Clone)]
-pub struct Day {
+pub(crate) struct Day {
     samples: Arc<[(Timestamp, Sample)]>,
 }
 
@@ -22,7 +22,7 @@ impl Day {
     /// Makes up a day: others' memory wanders between 2 and 14 of 32 GiB with a step now and then, the
     /// processors are busy in spells. `jitter` moves each reading by up to a tenth of the interval, as a real
     /// recorder's timer does.
-    pub fn new(jitter: bool) -> Self {
+    pub(crate) fn new(jitter: bool) -> Self {
         let mut walk = Seed(1).stream("bench.memory");
         let mut spell = Seed(1).stream("bench.cpu");
         let mut timer = Seed(1).stream("bench.timer");
@@ -44,7 +44,10 @@ impl Day {
     }
 
     /// Returns what fills in `count` readings, day after day.
-    pub fn play(&self, count: u64) -> impl FnMut(&mut Sample) -> Option<Timestamp> + 'static {
+    pub(crate) fn play(
+        &self,
+        count: u64,
+    ) -> impl FnMut(&mut Sample) -> Option<Timestamp> + 'static {
         let samples = Arc::clone(&self.samples);
         let (mut left, mut index, mut began) = (count, 0, Duration::ZERO);
         move |into| {
@@ -74,12 +77,12 @@ fn sample(memory_gib: f64, cpu_percent: f64) -> Sample {
     }
 }
 
-pub fn machine() -> Machine {
+pub(crate) fn machine() -> Machine {
     Machine { memory: Bytes::from_gib(32), swap: Bytes::from_gib(8), cpus: 8, gpus: Vec::new() }
 }
 
 /// Returns a replay of these readings under the shipped policy, with the models that `replay` assumes.
-pub fn situation(
+pub(crate) fn situation(
     mut read_next: impl FnMut(&mut Sample) -> Option<Timestamp> + 'static,
     workloads: Vec<Workload>,
 ) -> Situation {
@@ -87,6 +90,6 @@ pub fn situation(
     Situation { workloads, ..Situation::of_recording(Setup::of_machine(machine()), ground) }
 }
 
-pub const SAMPLES_A_DAY: u64 = 24 * 3600 * 1_000_000_000 / INTERVAL_NS;
+pub(crate) const SAMPLES_A_DAY: u64 = 24 * 3600 * 1_000_000_000 / INTERVAL_NS;
 
 const INTERVAL_NS: u64 = 2_000_000_000;

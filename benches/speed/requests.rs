@@ -20,7 +20,7 @@ use tiershift_core::time::Timestamp;
 use crate::inputs::{Day, SAMPLES_A_DAY, machine, situation};
 use crate::table::{Row, Table, duel_alone};
 
-pub fn measure(table: &mut Table) {
+pub(crate) fn measure(table: &mut Table) {
     let (name, workload) = match recorded() {
         Some(workload) => ("the Azure code trace of 2023, looped", workload),
         None => ("made up after the Azure code trace of 2023", made_up()),

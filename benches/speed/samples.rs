@@ -14,7 +14,7 @@ use tiershift_core::setup::Setup;
 use crate::inputs::{Day, machine, situation};
 use crate::table::{Row, Table, duel_alone};
 
-pub fn measure(table: &mut Table) {
+pub(crate) fn measure(table: &mut Table) {
     for (jitter, timer) in [(false, "on the second"), (true, "by a timer that jitters")] {
         let day = Day::new(jitter);
         let (ours, peer) = duel_alone(ROUNDS, || silent(&day, SAMPLES), || draw(&day, SAMPLES));
@@ -33,7 +33,7 @@ pub fn measure(table: &mut Table) {
 }
 
 /// What the event log adds; it goes nowhere, so that no disk is measured.
-pub fn measure_logs(table: &mut Table) {
+pub(crate) fn measure_logs(table: &mut Table) {
     let day = Day::new(false);
     for (level, name) in [(LogLevel::Changes, "changes"), (LogLevel::Full, "full")] {
         let mut bytes = 0;

@@ -11,7 +11,7 @@ use tiershift_core::policy::Registry;
 
 use crate::table::{Row, Table, duel};
 
-pub fn measure(table: &mut Table) {
+pub(crate) fn measure(table: &mut Table) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     let files = scenario_files(std::slice::from_ref(&folder)).expect("the scenarios are there");
     let (took, peer) = duel(ROUNDS, || check(&folder), || play_once(&files));

@@ -7,12 +7,12 @@ use tiershift_core::time::{Clock, Timestamp};
 
 /// The rows so far.
 #[derive(Default)]
-pub struct Table {
+pub(crate) struct Table {
     rows: Vec<Row>,
 }
 
 /// One figure beside its peer.
-pub struct Row {
+pub(crate) struct Row {
     /// What was measured.
     pub what: String,
     /// Our figure, in words.
@@ -26,12 +26,12 @@ pub struct Row {
 }
 
 impl Table {
-    pub fn push(&mut self, row: Row) {
+    pub(crate) fn push(&mut self, row: Row) {
         eprintln!("  {}: {}", row.what, row.figure);
         self.rows.push(row);
     }
 
-    pub fn to_markdown(&self) -> String {
+    pub(crate) fn to_markdown(&self) -> String {
         let mut text = String::from(
             "| what | figure | asked for | peer | time over the peer's |\n|---|---|---|---|---|\n",
         );
@@ -44,13 +44,17 @@ impl Table {
 
 /// Runs `ours` and `peer` in turn and returns the best time of each, by the clock on the wall: what other processes
 /// and threads do for it counts, and so does what else the machine is busy with.
-pub fn duel(rounds: u32, ours: impl FnMut(), peer: impl FnMut()) -> (Duration, Duration) {
+pub(crate) fn duel(rounds: u32, ours: impl FnMut(), peer: impl FnMut()) -> (Duration, Duration) {
     take_turns(rounds, ours, peer, wall_time)
 }
 
 /// As [`duel`], by the processor time of this thread, where Linux tells it: for work of one thread on a machine that
 /// others use.
-pub fn duel_alone(rounds: u32, ours: impl FnMut(), peer: impl FnMut()) -> (Duration, Duration) {
+pub(crate) fn duel_alone(
+    rounds: u32,
+    ours: impl FnMut(),
+    peer: impl FnMut(),
+) -> (Duration, Duration) {
     take_turns(rounds, ours, peer, processor_time)
 }
 

@@ -14,6 +14,7 @@ use crate::units::{Bytes, Percent};
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Rung(pub u8);
 
@@ -40,6 +41,32 @@ impl Rung {
 }
 
 /// The checked ladder: rungs in ascending quality, one primary model a rung. Cheap to clone.
+///
+/// # Examples
+/// ```
+/// use tiershift_core::catalog::{Catalog, RawCatalog, Rung};
+/// use tiershift_core::units::Bytes;
+///
+/// let file: RawCatalog = toml::from_str(
+///     r#"
+///     [[model]]
+///     id = "tiny"
+///     tier = "small"
+///     quality = "40%"
+///     ram = "1GiB"
+///     load-warm = "1s"
+///     load-cold = "3s"
+///     prefill-tokens-per-second = 300.0
+///     decode-tokens-per-second = 30.0
+///     "#,
+/// )?;
+/// let catalog = Catalog::try_from(file)?;
+/// assert_eq!(catalog.top(), Rung(1));
+/// assert_eq!(catalog.tier_name(Rung(1)), "small");
+/// assert_eq!(catalog.primary(Rung(1)).unwrap().footprint().ram, Bytes::from_gib(1));
+/// assert_eq!(catalog.primary(Rung::NONE), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Catalog {
     /// In ascending order of (quality, id); not empty.

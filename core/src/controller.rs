@@ -31,6 +31,35 @@ pub enum Detail {
 }
 
 /// The controller.
+///
+/// # Examples
+/// ```
+/// use tiershift_core::controller::{Controller, Detail};
+/// use tiershift_core::event::{Command, Input, Output};
+/// use tiershift_core::machine::Machine;
+/// use tiershift_core::policy::Registry;
+/// use tiershift_core::sample::{Sample, Space};
+/// use tiershift_core::setup::Setup;
+/// use tiershift_core::time::Timestamp;
+/// use tiershift_core::units::Bytes;
+///
+/// let setup = Setup::of_machine(Machine { memory: Bytes::from_gib(16), ..Machine::default() });
+/// let (settings, policies) = (setup.checked_settings()?, Registry::built_in());
+/// let mut controller = Controller::new(&settings, &setup.catalog, Detail::Changes, &policies)?;
+///
+/// let [total, others, own] = [16, 2, 0].map(Bytes::from_gib);
+/// let sample = Sample { memory: Some(Space { total, others, own }), ..Sample::default() };
+/// controller.handle(Timestamp::ZERO, &Input::Sample(sample));
+///
+/// let mut commands = Vec::new();
+/// while let Some(output) = controller.poll_output() {
+///     if let Output::Command(command) = output {
+///         commands.push(command);
+///     }
+/// }
+/// assert_eq!(commands, [Command::Load { model: "large".into(), gpu: None }]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Controller {
     policy: Box<dyn Policy>,
@@ -81,7 +110,7 @@ impl Controller {
             };
             tier.map(find).transpose()
         };
-        let manager = &settings.raw().manager;
+        let manager = &settings.manager;
         Ok(Self {
             policy: policies.build(settings, catalog)?,
             policies: policies.clone(),
@@ -91,8 +120,8 @@ impl Controller {
             detail,
             pinned: rung("manager.pin", manager.pin.as_ref())?,
             start: rung("manager.start", manager.start.as_ref())?,
-            stale_after: settings.raw().stale_after.0,
-            suggestion_after: settings.raw().suggestion_after.0,
+            stale_after: settings.stale_after,
+            suggestion_after: settings.suggestion_after,
             last_sample: None,
             last_hold: None,
             smallest_since: None,
@@ -141,6 +170,7 @@ impl Controller {
             Input::Adopt { models } => self.handle_adoption(now, models),
             Input::Settings(raw) => self.handle_settings(raw),
             Input::Switch { tier } => self.handle_switch(now, tier),
+            Input::Advice(advice) => self.policy.advised(now, advice),
             Input::Shutdown => self.manager.handle_shutdown(now, &mut self.out),
         }
         self.timeout = self.manager.next_timeout();
@@ -207,6 +237,9 @@ impl Controller {
             self.manager.handle_decision(now, action, reason, &mut self.out);
         } else {
             self.say(decision);
+        }
+        if let Some(consult) = self.policy.consult(now, &standing) {
+            self.out.push_back(Output::Consult(consult));
         }
         self.note_broken(now);
         moved || is_change

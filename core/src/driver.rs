@@ -6,7 +6,7 @@
 
 use crate::backend::Backend;
 use crate::controller::Controller;
-use crate::event::{EventRef, Input, Observe, Output};
+use crate::event::{Consult, EventRef, Input, Observe, Output};
 use crate::probe::Probe;
 use crate::request::{End, RequestId};
 use crate::sample::Sample;
@@ -22,6 +22,9 @@ pub trait World: Clock + Probe + Backend {
 
     /// Takes out the next request, hang-up or instruction that has come by `now`.
     fn poll_input(&mut self, now: Timestamp) -> Option<Input>;
+
+    /// Learns that the policy asks an adviser. The answer is an input, when it is there. Most worlds have nobody to ask.
+    fn consult(&mut self, _now: Timestamp, _consult: &Consult) {}
 
     /// Learns that a request has ended.
     fn ended(&mut self, now: Timestamp, request: RequestId, end: &End);
@@ -111,6 +114,7 @@ fn feed<W: World>(
         match &output {
             Output::Command(command) => world.submit(now, command),
             Output::Ended { request, end } => world.ended(now, *request, end),
+            Output::Consult(consult) => world.consult(now, consult),
             Output::Decision(_)
             | Output::Accepted { .. }
             | Output::Serving { .. }

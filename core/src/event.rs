@@ -169,8 +169,31 @@ pub enum Input {
         /// The tier; `none` unloads.
         tier: String,
     },
+    /// An adviser outside has answered a question of the policy. The controller waits for no answer, and one that comes
+    /// late changes nothing.
+    Advice(Advice),
     /// Stop: accept nothing, finish what runs, unload.
     Shutdown,
+}
+
+/// What an adviser outside answers to a [`Consult`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advice {
+    /// The question.
+    pub question: u64,
+    /// The rung that should serve.
+    pub to: Rung,
+}
+
+/// What a policy asks an adviser outside, about the sample that it was shown last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consult {
+    /// Counts from one.
+    pub question: u64,
+    /// The rung that serves, or that a switch under way leads to.
+    pub rung: Rung,
+    /// Whether a switch is under way.
+    pub switching: bool,
 }
 
 /// A model that is loaded and was not loaded by this run.
@@ -226,6 +249,8 @@ pub enum Output {
         #[serde(rename = "took_ns", with = "duration_ns")]
         took: Duration,
     },
+    /// An adviser outside is asked. The answer comes as [`Input::Advice`], if it comes.
+    Consult(Consult),
     /// The user shall be told.
     Notice(Notice),
 }

@@ -172,7 +172,7 @@ impl Manager {
         if self.stopping || (to == self.rung() && !self.is_switching()) {
             return;
         }
-        let cooldown = self.settings.raw().manager.switch_cooldown.0;
+        let cooldown = self.settings.manager.switch_cooldown;
         if urgency == Urgency::Graceful
             && self.last_change.is_some_and(|(at, _)| now.since(at) < cooldown)
         {
@@ -387,7 +387,7 @@ impl Manager {
         // Nothing of ours is left and it still does not fit: memory that comes back late, or others' doing.
         let switch = self.switch.as_mut().expect("only a switch makes room");
         let since = switch.waiting_for_room.map_or(now, |wait| wait.since);
-        let bound = since + self.settings.raw().settle_limit.0;
+        let bound = since + self.settings.settle_limit;
         if now < bound {
             let next_look = (now + ROOM_POLL).min(bound);
             switch.waiting_for_room = Some(RoomWait { since, next_look });
@@ -443,10 +443,10 @@ impl Manager {
     }
 
     fn drain_deadline(&self) -> Duration {
-        let manager = &self.settings.raw().manager;
+        let manager = &self.settings.manager;
         match self.switch.map(|switch| switch.urgency) {
-            Some(Urgency::Critical) => manager.critical_drain_deadline.0,
-            Some(Urgency::Immediate | Urgency::Graceful) | None => manager.drain_deadline.0,
+            Some(Urgency::Critical) => manager.critical_drain_deadline,
+            Some(Urgency::Immediate | Urgency::Graceful) | None => manager.drain_deadline,
         }
     }
 
@@ -473,7 +473,7 @@ impl Manager {
             }
             Lifecycle::Draining => {
                 let cancel = self.stopping
-                    || self.settings.raw().manager.at_drain_deadline == AtDrainDeadline::Cancel;
+                    || self.settings.manager.at_drain_deadline == AtDrainDeadline::Cancel;
                 if cancel {
                     let by = if self.stopping {
                         CancelledBy::Shutdown

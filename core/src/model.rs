@@ -11,6 +11,7 @@ use crate::units::{Bytes, BytesText, Percent, PercentText};
 
 /// Names a model. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct ModelId(Arc<str>);
 

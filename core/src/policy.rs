@@ -5,6 +5,7 @@
 
 mod backoff;
 mod baseline;
+mod external;
 pub mod fit;
 mod forecast;
 mod gates;
@@ -19,9 +20,11 @@ use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Action, Code, Decision, Gate, Reason, Urgency};
+use crate::event::{Advice, Consult};
 use crate::sample::Sample;
 use crate::time::Timestamp;
 
+pub use crate::policy::external::External;
 pub use crate::policy::performance::{Performance, ReplyTimes};
 pub use crate::policy::registry::{Constructor, PolicyError, Registry};
 
@@ -46,6 +49,14 @@ pub trait Policy: Send + Debug {
     fn gates(&self, _now: Timestamp, _standing: &Standing) -> Vec<Gate> {
         Vec::new()
     }
+
+    /// Returns what an adviser outside shall be asked, if anything, about the sample that was just decided on.
+    fn consult(&mut self, _now: Timestamp, _standing: &Standing) -> Option<Consult> {
+        None
+    }
+
+    /// Takes an adviser's answer, to be decided on with the next sample.
+    fn advised(&mut self, _now: Timestamp, _advice: &Advice) {}
 
     /// Returns the codes of its own reasons, so that a scenario may expect them.
     fn codes(&self) -> &'static [Code] {

@@ -111,6 +111,17 @@ impl Clone for Sample {
 }
 
 /// A resource that is filled: memory, video memory, swap.
+///
+/// # Examples
+/// ```
+/// use tiershift_core::sample::Space;
+/// use tiershift_core::units::Bytes;
+///
+/// let [total, others, own] = [16, 3, 5].map(Bytes::from_gib);
+/// let memory = Space { total, others, own };
+/// assert_eq!(memory.used(), Bytes::from_gib(8));
+/// assert_eq!(memory.free(), Bytes::from_gib(8));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Space {
     /// How much there is.

@@ -305,15 +305,110 @@ impl Options {
     }
 }
 
-/// Checked settings, complete: every line is resolved for the machine's machine class.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    raw: RawSettings,
-    tier: MachineClass,
-    upgrade_line: Percent,
-    preventive_line: Percent,
-    /// Which resources constrain decisions, by `Resource::ALL`: asked several times for every sample.
-    constrained: [bool; Resource::ALL.len()],
+/// Declares the checked form of a raw table: the same keys, each in its plain type.
+macro_rules! plain_form {
+    (
+        $(#[$doc:meta])*
+        $name:ident of $raw:ident { $($key:ident: $type:ty,)* }
+        with { $($(#[$more:meta])* $visible:vis $extra:ident: $extra_type:ty,)* }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub struct $name {
+            $(
+                #[doc = concat!("See [`", stringify!($raw), "::", stringify!($key), "`].")]
+                pub $key: $type,
+            )*
+            $($(#[$more])* $visible $extra: $extra_type,)*
+        }
+
+        impl $name {
+            fn of_raw(raw: $raw, $($extra: $extra_type),*) -> Self {
+                Self { $($key: raw.$key.into(),)* $($extra,)* }
+            }
+        }
+    };
+}
+
+plain_form! {
+    /// Checked settings, complete: every line is resolved for the machine's class.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiershift_core::machine::MachineClass;
+    /// use tiershift_core::settings::{RawSettings, Settings};
+    /// use tiershift_core::units::{Bytes, Percent};
+    ///
+    /// let file: RawSettings = toml::from_str("upgrade-line = \"70%\"\nfree-floor = \"4GiB\"")?;
+    /// let settings = Settings::new(file, MachineClass::HighEnd)?;
+    /// assert_eq!(settings.upgrade_line, Percent::new(70));
+    /// // Where a file says nothing, the class of the machine does.
+    /// assert_eq!(settings.preventive_line, Percent::new(90));
+    ///
+    /// let wrong: RawSettings = toml::from_str("upgrade-line = \"95%\"")?;
+    /// assert!(Settings::new(wrong, MachineClass::HighEnd).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    Settings of RawSettings {
+        policy: PolicyName,
+        options: Options,
+        sampling_interval: Duration,
+        stale_after: Duration,
+        degrade_line: Percent,
+        free_floor: Bytes,
+        free_floor_share: Percent,
+        hysteresis_margin: Percent,
+        stabilization: Duration,
+        settle_tolerance: Bytes,
+        settle_share: Percent,
+        settle_limit: Duration,
+        backoff_limit: Duration,
+        reversal_window: Duration,
+        mistake_window: Duration,
+        forecast_horizon: Duration,
+        trend_half_life: Duration,
+        rate_sustained: Duration,
+        rate_fall_share: Percent,
+        pressure_degrade_line: Percent,
+        pressure_upgrade_line: Percent,
+        performance_window: Duration,
+        performance_minimum: u32,
+        failure_limit: u32,
+        suggestion_after: Duration,
+    }
+    with {
+        /// The line below which every constrained resource must be for an upgrade.
+        pub upgrade_line: Percent,
+        /// The line above which a confident rise steps down early.
+        pub preventive_line: Percent,
+        /// See [`RawSettings::latency_limit`].
+        pub latency_limit: Option<Duration>,
+        /// See [`RawSettings::first_token_limit`].
+        pub first_token_limit: Option<Duration>,
+        /// What the manager does.
+        pub manager: ManagerSettings,
+        class: MachineClass,
+        /// Which resources constrain decisions, by `Resource::ALL`: asked several times for every sample.
+        constrained: [bool; Resource::ALL.len()],
+    }
+}
+
+plain_form! {
+    /// The manager's part of the settings, checked.
+    ManagerSettings of RawManagerSettings {
+        start: Option<String>,
+        pin: Option<String>,
+        drain_deadline: Duration,
+        critical_drain_deadline: Duration,
+        at_drain_deadline: AtDrainDeadline,
+        queue_limit: u32,
+        patience: Duration,
+        load_retry: Duration,
+        load_attempts: u32,
+        switch_cooldown: Duration,
+    }
+    with {}
 }
 
 impl Settings {
@@ -321,8 +416,8 @@ impl Settings {
     ///
     /// # Errors
     /// Lines in the wrong order, shares above 100 %, a zero where something must pass.
-    pub fn new(raw: RawSettings, tier: MachineClass) -> Result<Self, SettingsError> {
-        let lines = tier.lines();
+    pub fn new(raw: RawSettings, class: MachineClass) -> Result<Self, SettingsError> {
+        let lines = class.lines();
         let upgrade_line = raw.upgrade_line.map_or(lines.upgrade, |line| line.0);
         let preventive_line = raw.preventive_line.map_or(lines.preventive, |line| line.0);
         let degrade_line = raw.degrade_line.0;
@@ -365,7 +460,19 @@ impl Settings {
             return Err(SettingsError::Zero { key: "failure-limit or manager.load-attempts" });
         }
         let constrained = Resource::ALL.map(|resource| raw.constrain.contains(&resource));
-        Ok(Self { raw, tier, upgrade_line, preventive_line, constrained })
+        let limits = [raw.latency_limit, raw.first_token_limit].map(|limit| limit.map(Into::into));
+        let [latency_limit, first_token_limit] = limits;
+        let manager = ManagerSettings::of_raw(raw.manager.clone());
+        Ok(Self::of_raw(
+            raw,
+            upgrade_line,
+            preventive_line,
+            latency_limit,
+            first_token_limit,
+            manager,
+            class,
+            constrained,
+        ))
     }
 
     /// Checks other settings for the same machine.
@@ -373,34 +480,19 @@ impl Settings {
     /// # Errors
     /// As [`Settings::new`].
     pub fn with(&self, raw: RawSettings) -> Result<Self, SettingsError> {
-        Self::new(raw, self.tier)
-    }
-
-    /// Returns the settings as written, for what needs no resolving.
-    pub fn raw(&self) -> &RawSettings {
-        &self.raw
-    }
-
-    /// Returns the line below which every constrained resource must be for an upgrade.
-    pub fn upgrade_line(&self) -> Percent {
-        self.upgrade_line
-    }
-
-    /// Returns the line above which a confident rise steps down early.
-    pub fn preventive_line(&self) -> Percent {
-        self.preventive_line
+        Self::new(raw, self.class)
     }
 
     /// Returns the most of a space resource that may be used: the degrade line, or less where the free
     /// floor asks for more room.
     pub fn degrade_limit(&self, total: Bytes) -> Bytes {
-        let floor = self.raw.free_floor.0.min(total.share(self.raw.free_floor_share.0));
-        total.share(self.raw.degrade_line.0).min(total - floor)
+        let floor = self.free_floor.min(total.share(self.free_floor_share));
+        total.share(self.degrade_line).min(total - floor)
     }
 
     /// Returns the most of a space resource that may be *projected* to be used after an upgrade.
     pub fn upgrade_limit(&self, total: Bytes) -> Bytes {
-        self.degrade_limit(total) - total.share(self.raw.hysteresis_margin.0)
+        self.degrade_limit(total) - total.share(self.hysteresis_margin)
     }
 
     /// Returns whether a resource constrains decisions.

@@ -14,9 +14,20 @@ use serde::{Deserialize, Serialize};
 use crate::units::{UnitError, human};
 
 /// A moment, in nanoseconds since the run began. Reaches 584 years, so that no run wraps it.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use tiershift_core::time::Timestamp;
+///
+/// let later = Timestamp::from_secs(60) + Duration::from_secs(30);
+/// assert_eq!(later.since(Timestamp::from_secs(60)), Duration::from_secs(30));
+/// assert_eq!(Timestamp::from_secs(60).since(later), Duration::ZERO);
+/// ```
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Timestamp(u64);
 
@@ -196,6 +207,12 @@ pub struct SpanText(pub Duration);
 impl fmt::Display for SpanText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&span_text(self.0))
+    }
+}
+
+impl From<SpanText> for Duration {
+    fn from(text: SpanText) -> Self {
+        text.0
     }
 }
 

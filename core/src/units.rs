@@ -11,9 +11,20 @@ use serde::{Deserialize, Serialize};
 
 /// An amount of memory. Arithmetic saturates: a machine has no negative memory, and a hostile input
 /// must not wrap.
+///
+/// # Examples
+/// ```
+/// use tiershift_core::units::{Bytes, Percent};
+///
+/// let memory: Bytes = "16GiB".parse()?;
+/// assert_eq!(memory.share(Percent::new(25)).to_string(), "4GiB");
+/// assert_eq!(Bytes::from_gib(1) - memory, Bytes::ZERO);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Bytes(u64);
 
@@ -133,6 +144,7 @@ impl FromStr for Bytes {
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Percent(u32);
 

@@ -18,6 +18,7 @@ pub mod server;
 use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tiershift_core::backend::Backend;
 use tiershift_core::catalog::Catalog;
@@ -59,7 +60,7 @@ struct Held {
 }
 
 /// Where the figure of a model's own use comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OwnSource {
     /// The system, of the processes that the model runs in.

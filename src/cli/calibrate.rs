@@ -14,7 +14,7 @@ use crate::files::whole_file::WholeFile;
 use crate::inventory::folder::Folder;
 use crate::measure::calibrate::{CalibrationPlan, calibrate};
 use crate::measure::calibration::{Calibration, MeasuredPhysics};
-use crate::measure::record;
+use crate::measure::stop;
 use crate::report::plot::calibration as plot;
 
 /// Measure the models of a folder on this machine, and write a catalog of them
@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         limit: arguments.limit.0,
     };
     let stop = Arc::new(AtomicBool::new(false));
-    record::stop_on_signals(&stop)?;
+    stop::on_signals(&stop)?;
     let mut progress = None;
     let calibration = calibrate(&plan, &stop, |step| {
         progress

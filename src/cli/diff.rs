@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         right: None,
         why: None,
     };
-    let window = left.header().checked_settings()?.raw().reversal_window.0;
+    let window = left.header().checked_settings()?.reversal_window;
     let mut timeline = Timeline::new(&catalog, window);
     loop {
         let pair = (left.next().transpose()?, right.next().transpose()?);

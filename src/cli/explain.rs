@@ -41,7 +41,7 @@ struct Explained<'a> {
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let mut log = LogReader::open(&arguments.log)?;
     let catalog = log.header().checked_catalog()?;
-    let window = log.header().checked_settings()?.raw().reversal_window.0;
+    let window = log.header().checked_settings()?.reversal_window;
     let until = arguments.at.map_or(Timestamp::MAX, |at| Timestamp::ZERO + at.0);
     let mut timeline = Timeline::new(&catalog, window);
     let mut last = None;

@@ -30,6 +30,9 @@ enum File {
     /// The config file of `tiershift serve`
     #[cfg(feature = "serve")]
     Serve,
+    /// The answer of a daemon's `/status`
+    #[cfg(feature = "serve")]
+    Status,
 }
 
 /// Print a shell's completion script
@@ -51,6 +54,8 @@ pub(super) fn schema(arguments: &SchemaArguments) -> Result<Verdict> {
         File::Mapping => import::schema(),
         #[cfg(feature = "serve")]
         File::Serve => crate::serve::config_schema(),
+        #[cfg(feature = "serve")]
+        File::Status => crate::serve::status_schema(),
     })?;
     Ok(Verdict::Done)
 }

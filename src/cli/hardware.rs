@@ -1,97 +1,22 @@
-//! `tiershift hardware` and `tiershift record`: this machine.
-
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+//! `tiershift hardware`: what can be read of this machine.
 
 use anyhow::Result;
 use clap::Args;
-use tiershift_core::text;
-use tiershift_core::time::SpanText;
 
 use crate::cli::{Verdict, common};
-use crate::measure::record::{self, RecordOptions, RecordTarget};
 use crate::probe::clock::SystemClock;
-use crate::probe::system::{OwnProcesses, SystemProbe};
+use crate::probe::system::SystemProbe;
 
 /// Show what of this machine can be read, and its machine class
 #[derive(Debug, Args)]
-pub(super) struct HardwareArguments {}
+pub(super) struct Arguments {}
 
-/// Record this machine into a trace
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Stops on Ctrl-C or SIGTERM; a kill loses at most one interval.\n\nExamples:\n  \
-tiershift record traces/today.csv --interval 1s --duration 10m\n  \
-tiershift record traces/today.csv --own-pid 4711"
-)]
-pub(super) struct RecordArguments {
-    /// The trace to write
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
-    /// From one reading to the next
-    #[arg(long, default_value = "2s")]
-    interval: SpanText,
-    /// How long; until stopped without it
-    #[arg(long)]
-    duration: Option<SpanText>,
-    /// Processes (with their children) whose use is counted as the models' own
-    #[arg(long = "own-pid", value_name = "PID")]
-    own: Vec<u32>,
-    /// Overwrite the file
-    #[arg(long)]
-    force: bool,
-}
-
-pub(super) fn hardware(_: &HardwareArguments, json: bool) -> Result<Verdict> {
+pub(super) fn run(_: &Arguments, json: bool) -> Result<Verdict> {
     let description = SystemProbe::new().describe(&mut SystemClock::start())?;
     if json {
         common::print_json(&description)?;
     } else {
         common::print(&description.to_string())?;
-    }
-    Ok(Verdict::Done)
-}
-
-pub(super) fn record(arguments: &RecordArguments, json: bool) -> Result<Verdict> {
-    let options = RecordOptions {
-        interval: arguments.interval.0,
-        duration: arguments.duration.map(|span| span.0),
-    };
-    let mut probe = SystemProbe::new();
-    probe.set_own_processes(OwnProcesses::new(arguments.own.iter().copied()));
-    let machine = probe.machine();
-    let stop = Arc::new(AtomicBool::new(false));
-    record::stop_on_signals(&stop)?;
-    let about = record::about(options, &machine);
-    let target = RecordTarget {
-        path: &arguments.file,
-        overwrite: arguments.force,
-        machine: &machine,
-        about: &about,
-    };
-    // An interval of nothing is refused where it is used.
-    let readings =
-        |span: std::time::Duration| span.as_nanos().checked_div(options.interval.as_nanos());
-    let total = options.duration.and_then(readings).map(|readings| readings as u64 + 1);
-    let mut progress = common::Progress::new("recording", total);
-    let mut clock = SystemClock::start();
-    let recorded =
-        record::record_to_file(target, options, &mut probe, &mut clock, &stop, |so_far| {
-            progress.set(so_far.samples);
-        })?;
-    drop(progress);
-    if json {
-        common::print_json(&recorded)?;
-    } else {
-        common::print(&format!(
-            "{} over {} written to {}; {} missed, {} failed",
-            text::count(recorded.samples, "sample"),
-            text::span(recorded.span),
-            arguments.file.display(),
-            recorded.missed,
-            recorded.failed
-        ))?;
     }
     Ok(Verdict::Done)
 }

@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let settings = header.checked_settings()?;
     let catalog = header.checked_catalog()?;
     let mut data = PlotData::new(&catalog, &settings);
-    let mut fold = Fold::new(&catalog, settings.raw().reversal_window.0).judging_samples(&settings);
+    let mut fold = Fold::new(&catalog, settings.reversal_window).judging_samples(&settings);
     let mut end = Timestamp::ZERO;
     for record in &mut log {
         let record = record?;

@@ -181,9 +181,12 @@ mod tests {
             shadow: None,
             own_use_from: BTreeMap::new(),
         };
-        // As it comes from the daemon.
-        let status: Status =
-            serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
+        // As it comes from the daemon, and as its schema describes it.
+        let json = serde_json::to_value(&status).unwrap();
+        let schema: serde_json::Value = serde_json::from_str(&serve::status_schema()).unwrap();
+        let described = schema["properties"].as_object().unwrap();
+        assert!(json.as_object().unwrap().keys().eq(described.keys()), "{described:?}");
+        let status: Status = serde_json::from_value(json).unwrap();
         insta::assert_snapshot!(text(&status), @r"
         serves          small (a)
         decision        hold: medium fits, and must do so for 12s more

@@ -183,10 +183,10 @@ fn measure_speeds(
             short[1].extend(engine.ask_two(loaded, 1, REPLY_TOKENS)?);
         }
         step();
-        let neighbour = BusyLoad::start();
+        let busy_load = BusyLoad::start();
         long[2].push(engine.ask(loaded, words, 1)?);
         short[2].push(engine.ask(loaded, 1, REPLY_TOKENS)?);
-        drop(neighbour);
+        drop(busy_load);
         step();
     }
     Ok(Asked {
@@ -209,7 +209,7 @@ fn speeds([alone, beside, disturbed]: &[Vec<Reply>; 3], of: fn(&Reply) -> f64) -
     Speeds {
         alone: some(&all(alone)),
         side_by_side: Figure::of(&all(beside)),
-        with_neighbour: some(&all(disturbed)),
+        beside_busy_load: some(&all(disturbed)),
     }
 }
 

@@ -63,8 +63,8 @@ pub struct Speeds {
     pub alone: Figure,
     /// Another request runs on the same model; none where the model has one slot.
     pub side_by_side: Option<Figure>,
-    /// Another program keeps this share of the processors busy, in thousandths of a percent: [`BUSY_NEIGHBOUR`].
-    pub with_neighbour: Figure,
+    /// Another program keeps a share of the processors busy: [`BUSY_LOAD`].
+    pub beside_busy_load: Figure,
 }
 
 /// What the simulated machine should be like, for a scenario's `[physics]`.
@@ -93,8 +93,8 @@ impl Calibration {
             .models
             .iter()
             .map(|it| {
-                let left = it.decode.with_neighbour.median / it.decode.alone.median;
-                ((1.0 - left) / BUSY_NEIGHBOUR).clamp(0.0, 1.0)
+                let left = it.decode.beside_busy_load.median / it.decode.alone.median;
+                ((1.0 - left) / BUSY_LOAD).clamp(0.0, 1.0)
             })
             .collect();
         let gain: Vec<f64> = self
@@ -114,8 +114,8 @@ impl Calibration {
     }
 }
 
-/// The share of the processors that the neighbour keeps busy. Chosen: as much as others on a desktop do.
-pub const BUSY_NEIGHBOUR: f64 = 0.5;
+/// The share of the processors that another program keeps busy while this is measured. Chosen: as much as others on a desktop do.
+pub const BUSY_LOAD: f64 = 0.5;
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -132,7 +132,7 @@ pub(crate) mod tests {
         Speeds {
             alone: figure(alone),
             side_by_side: Some(figure(alone * 0.6)),
-            with_neighbour: figure(alone * 0.7),
+            beside_busy_load: figure(alone * 0.7),
         }
     }
 

@@ -5,8 +5,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-#[cfg(feature = "live")]
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -16,6 +14,7 @@ use tiershift_core::sample::Sample;
 use tiershift_core::time::{Clock, Timestamp, nanos, span_text};
 use tiershift_core::units::Bytes;
 
+use crate::probe::clock;
 use crate::trace::NativeWriter;
 
 mod file;
@@ -196,16 +195,10 @@ pub fn about(options: RecordOptions, machine: &Machine) -> Vec<(String, String)>
     let version = env!("CARGO_PKG_VERSION");
     let line = |key: &str, value: String| (key.to_owned(), value);
     vec![
-        line("started_at", date()),
+        line("started_at", clock::date()),
         line("machine", machine_text(machine)),
         line("made_by", format!("tiershift {version} record --interval {interval}")),
     ]
-}
-
-/// Returns the date, to the second, for the head of a recording.
-pub fn date() -> String {
-    let seconds = jiff::Timestamp::now().as_second();
-    jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string()
 }
 
 /// Describes a machine without its name, which is nobody's business.
@@ -223,24 +216,6 @@ fn machine_text(machine: &Machine) -> String {
     };
     let memory = machine.memory.as_gib();
     format!("{} processors, {memory:.1} GiB memory, {swap}, {gpus}", machine.cpus)
-}
-
-/// Makes Ctrl-C and SIGTERM set `stop`. A second one ends the program at once, for the case that
-/// something hangs.
-///
-/// # Errors
-/// Where the system refuses the handler.
-#[cfg(feature = "live")]
-pub fn stop_on_signals(stop: &Arc<AtomicBool>) -> io::Result<()> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    use signal_hook::flag::{register, register_conditional_shutdown};
-
-    for signal in [SIGINT, SIGTERM] {
-        // The order matters: the shutdown looks at the flag before the second line sets it.
-        register_conditional_shutdown(signal, 128 + signal, Arc::clone(stop))?;
-        register(signal, Arc::clone(stop))?;
-    }
-    Ok(())
 }
 
 /// Waits until `due` in short steps and returns whether it was reached; `false` means stop.

@@ -1,4 +1,4 @@
-//! The machine's clock: the one place that reads it, and the one place that waits for it.
+//! The machine's clock and date: the one place that reads them, and the one place that waits.
 
 use tiershift_core::time::{Clock, Timestamp};
 
@@ -26,4 +26,10 @@ impl Clock for SystemClock {
         std::thread::sleep(deadline.since(self.now()));
         self.now()
     }
+}
+
+/// Returns the date, to the second, for the head of a recording.
+pub fn date() -> String {
+    let seconds = jiff::Timestamp::now().as_second();
+    jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string()
 }

@@ -83,7 +83,7 @@ impl Table<'_> {
             limit,
             unit,
             numbers.for_.map(seconds).unwrap_or_default(),
-            reason.map(|reason| text::reason(reason, &self.catalog)).unwrap_or_default(),
+            reason.map(|reason| text::reason(reason, self.catalog)).unwrap_or_default(),
         ]);
     }
 

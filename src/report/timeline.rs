@@ -193,7 +193,7 @@ impl Timeline {
                 self.rung.add(now, u64::from(rung.0));
             }
             Output::Switched { from, to, took, .. } => self.switched(now, *from, *to, *took),
-            Output::Notice(_) => {}
+            Output::Consult(_) | Output::Notice(_) => {}
         }
     }
 

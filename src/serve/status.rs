@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tiershift_core::catalog::Rung;
 use tiershift_core::decision::{Decision, Gate};
@@ -13,10 +14,11 @@ use tiershift_core::time::{Timestamp, duration_ns};
 use tiershift_core::units::{Bytes, Percent};
 
 use crate::backend::remote::OwnSource;
+use crate::files::schema;
 use crate::serve::shadow::compare::ShadowReport;
 
 /// The state of a running daemon.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// Of the daemon.
     pub version: String,
@@ -44,29 +46,34 @@ pub struct Status {
     /// The times of the last replies.
     pub latencies: Latencies,
     /// The last sample.
+    #[schemars(with = "Option<Logged>")]
     pub resources: Option<Sample>,
     /// What was decided on it, with every gate of the next upgrade.
+    #[schemars(with = "Option<Logged>")]
     pub decision: Option<Decision>,
     /// The gates that keep the next rung from being loaded now.
+    #[schemars(with = "Vec<Logged>")]
     pub why_not_higher: Vec<Gate>,
     /// The last decision that changed something.
     pub last_change: Option<TimedDecision>,
     /// Completed switches to another tier.
     pub switches: u64,
     /// The last notice, as long as it is true.
+    #[schemars(with = "Option<Logged>")]
     pub notice: Option<Notice>,
     /// How many requests there are and were.
     pub requests: Requests,
     /// Whether a log is written.
     pub recording: Recording,
     /// How the shadow policy compares, where there is one.
+    #[schemars(with = "Option<Logged>")]
     pub shadow: Option<ShadowReport>,
     /// Where the figure of each loaded model's own use comes from.
     pub own_use_from: BTreeMap<ModelId, OwnSource>,
 }
 
 /// A resource's use, and the lines that decide on it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ResourceUse {
     /// The resource, with the GPU's number where there are several.
     pub name: String,
@@ -93,7 +100,7 @@ pub struct ResourceUse {
 }
 
 /// The typed reasons in words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Words {
     /// The last decision.
     pub decision: Option<String>,
@@ -104,17 +111,18 @@ pub struct Words {
 }
 
 /// A decision and its moment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TimedDecision {
     /// When.
     #[serde(rename = "at_ns")]
     pub at: Timestamp,
     /// What was decided, and why.
+    #[schemars(with = "Logged")]
     pub decision: Decision,
 }
 
 /// Something that happened and that people want to know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryEntry {
     /// When.
     #[serde(rename = "at_ns")]
@@ -126,26 +134,30 @@ pub struct HistoryEntry {
 }
 
 /// The times of the last replies.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Latencies {
     /// How many there are.
     pub replies: usize,
     /// From arrival to the first token: the median.
     #[serde(rename = "first_token_p50_ns", with = "duration_ns")]
+    #[schemars(with = "u64")]
     pub first_token_p50: Duration,
     /// The same for all but a twentieth.
     #[serde(rename = "first_token_p95_ns", with = "duration_ns")]
+    #[schemars(with = "u64")]
     pub first_token_p95: Duration,
     /// From arrival to the last token: the median.
     #[serde(rename = "latency_p50_ns", with = "duration_ns")]
+    #[schemars(with = "u64")]
     pub latency_p50: Duration,
     /// The same for all but a twentieth.
     #[serde(rename = "latency_p95_ns", with = "duration_ns")]
+    #[schemars(with = "u64")]
     pub latency_p95: Duration,
 }
 
 /// How many requests there are, and how the others ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Requests {
     /// Accepted, and not started.
     pub waiting: usize,
@@ -162,7 +174,7 @@ pub struct Requests {
 }
 
 /// Whether a log is written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Recording {
     /// None was asked for.
@@ -184,3 +196,11 @@ pub enum Recording {
         error: String,
     },
 }
+
+/// Returns the JSON Schema of a status.
+pub fn schema() -> String {
+    schema::text::<Status>()
+}
+
+/// What the schema says of parts that stand in a log in the same form, which may grow.
+type Logged = serde_json::Map<String, serde_json::Value>;

@@ -17,7 +17,7 @@ use crate::sim::background::Background;
 pub type RecordedSample = Result<(Timestamp, Sample), ReadError>;
 
 /// Fills a sample with the next one of a recording and returns when it was taken; `None` at the end.
-pub type ReadNext = Box<dyn FnMut(&mut Sample) -> Result<Option<Timestamp>, ReadError>>;
+pub(super) type ReadNext = Box<dyn FnMut(&mut Sample) -> Result<Option<Timestamp>, ReadError>>;
 
 /// Why a recording cannot be read on, as its reader says it: a [`TraceError`](crate::trace::TraceError), a
 /// [`LogError`](crate::log::LogError) or somebody else's.

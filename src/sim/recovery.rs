@@ -38,13 +38,12 @@ struct Calm {
 impl Recovery {
     /// Builds the rule; `promised` is the longest that the policy may wait, if it promises any.
     pub(super) fn new(settings: &Settings, catalog: &Catalog, promised: Option<Duration>) -> Self {
-        let raw = settings.raw();
         let applies = promised.is_some()
             && settings.constrains(Resource::Memory)
             && catalog.models().iter().all(|model| model.vram == Bytes::ZERO)
-            && raw.latency_limit.is_none()
-            && raw.first_token_limit.is_none()
-            && raw.manager.pin.is_none();
+            && settings.latency_limit.is_none()
+            && settings.first_token_limit.is_none()
+            && settings.manager.pin.is_none();
         let need = |rung| {
             let model = catalog.primary(rung).expect("rungs_up yields rungs that hold a model");
             model.footprint().ram + model.load_transient
@@ -77,7 +76,7 @@ impl Recovery {
             return None;
         }
         let before = self.last_sample.replace(now);
-        let is_gap = before.is_none_or(|at| now.since(at) > self.settings.raw().stale_after.0);
+        let is_gap = before.is_none_or(|at| now.since(at) > self.settings.stale_after);
         let Some(memory) = sample.memory.filter(|space| !is_gap && self.is_low(sample, space))
         else {
             self.calm = None;
@@ -105,8 +104,8 @@ impl Recovery {
 
     /// Returns whether everything is below the line for an upgrade.
     fn is_low(&self, sample: &Sample, memory: &Space) -> bool {
-        let line = self.settings.upgrade_line();
-        let pressure_line = self.settings.raw().pressure_upgrade_line.0;
+        let line = self.settings.upgrade_line;
+        let pressure_line = self.settings.pressure_upgrade_line;
         Percent::of(memory.used(), memory.total) < line
             && sample.cpu.is_none_or(|rate| rate.others < line)
             && sample.gpus.iter().all(|gpu| gpu.utilization.is_none_or(|rate| rate.others < line))

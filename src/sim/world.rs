@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tiershift_core::backend::Backend;
 use tiershift_core::driver::World;
-use tiershift_core::event::{Command, Input, Outcome};
+use tiershift_core::event::{Command, Consult, Input, Outcome};
 use tiershift_core::probe::{Probe, ProbeError};
 use tiershift_core::request::{End, RequestId};
 use tiershift_core::sample::{Rate, Resource, ResourceKey, Sample};
@@ -16,6 +16,7 @@ use tiershift_core::units::{Bytes, Percent};
 use crate::sim::Situation;
 use crate::sim::account::Pressure;
 use crate::sim::action::{Action, ActionKind};
+use crate::sim::adviser::Advised;
 use crate::sim::fault::{Fault, FaultKind};
 use crate::sim::ground::{Ground, ReadError};
 use crate::sim::queue::EventQueue;
@@ -34,6 +35,7 @@ pub(super) struct SimulatedWorld {
     own: OwnUse,
     users: Workloads,
     actions: VecDeque<Action>,
+    advised: Option<Advised>,
     moments: EventQueue<Moment>,
     faults: Vec<Fault>,
     fault_stream: Stream,
@@ -95,7 +97,8 @@ enum Moment {
 
 impl SimulatedWorld {
     pub(super) fn new(situation: Situation, settings: &Settings) -> Self {
-        let Situation { setup, physics, faults, actions, workloads, ground, .. } = situation;
+        let Situation { setup, physics, faults, actions, workloads, ground, adviser, duration: _ } =
+            situation;
         let (catalog, seed) = (setup.catalog, Seed(setup.seed));
         let unload = catalog.models().iter().map(|model| model.unload).max().unwrap_or_default();
         let server = SimulatedServer::new(&catalog, &physics, &faults, seed);
@@ -121,6 +124,7 @@ impl SimulatedWorld {
             own: OwnUse::default(),
             users: Workloads::new(&workloads, seed),
             actions: actions.into(),
+            advised: adviser.map(Advised::new),
             moments,
             fault_stream: seed.stream("probe.fault"),
             faults,
@@ -256,6 +260,17 @@ impl Probe for SimulatedWorld {
     }
 
     fn sample_into(&mut self, now: Timestamp, sample: &mut Sample) -> Result<(), ProbeError> {
+        self.read(now, sample)?;
+        if let Some(advised) = &mut self.advised {
+            advised.see(sample);
+        }
+        Ok(())
+    }
+}
+
+impl SimulatedWorld {
+    /// Reads the machine, with what goes wrong with that.
+    fn read(&mut self, now: Timestamp, sample: &mut Sample) -> Result<(), ProbeError> {
         self.look();
         if self.next_sample.is_some_and(|due| due <= now) {
             self.next_sample = self.ground.due_after(now);
@@ -311,7 +326,8 @@ impl World for SimulatedWorld {
             Some(_) => [self.users.next_at(), self.ground.next_scheduled()],
             None => [None, None],
         };
-        earliest([arrival, coming, action])
+        let advice = self.advised.as_ref().and_then(Advised::next_at);
+        earliest([arrival, coming, action, advice])
     }
 
     fn poll_input(&mut self, now: Timestamp) -> Option<Input> {
@@ -322,6 +338,9 @@ impl World for SimulatedWorld {
                 ActionKind::Shutdown => Input::Shutdown,
             });
         }
+        if let Some(advice) = self.advised.as_mut().and_then(|advised| advised.pop(now)) {
+            return Some(Input::Advice(advice));
+        }
         let input = match self.users.pop(now) {
             Some(Arrival::Request(request)) => Input::Request(request),
             Some(Arrival::HangUp(request)) => Input::Cancel { request },
@@ -331,6 +350,12 @@ impl World for SimulatedWorld {
             self.server.announce(request);
         }
         Some(input)
+    }
+
+    fn consult(&mut self, now: Timestamp, consult: &Consult) {
+        if let Some(advised) = &mut self.advised {
+            advised.ask(now, consult);
+        }
     }
 
     fn ended(&mut self, now: Timestamp, request: RequestId, _: &End) {

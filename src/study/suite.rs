@@ -202,6 +202,7 @@ fn belongs(event: EventRef<'_>) -> bool {
             | Input::SampleMissing { .. }
             | Input::Request(_)
             | Input::Cancel { .. }
+            | Input::Advice(_)
             | Input::Timeout => false,
         },
         EventRef::Output(output) => match output {
@@ -210,7 +211,7 @@ fn belongs(event: EventRef<'_>) -> bool {
                 matches!(command, Command::Load { .. } | Command::Unload { .. })
             }
             Output::Serving { .. } | Output::Switched { .. } | Output::Notice(_) => true,
-            Output::Accepted { .. } | Output::Ended { .. } => false,
+            Output::Accepted { .. } | Output::Consult(_) | Output::Ended { .. } => false,
         },
     }
 }

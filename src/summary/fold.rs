@@ -209,7 +209,11 @@ impl Fold {
                 }
             }
             Input::Shutdown => self.shutting_down = true,
-            Input::Sample(_) | Input::Cancel { .. } | Input::Timeout | Input::Switch { .. } => {}
+            Input::Sample(_)
+            | Input::Cancel { .. }
+            | Input::Timeout
+            | Input::Switch { .. }
+            | Input::Advice(_) => {}
         }
     }
 
@@ -221,7 +225,7 @@ impl Fold {
             Output::Ended { end, .. } => self.ended(end),
             Output::Serving { rung, .. } => self.serve_from(now, *rung),
             Output::Switched { from, to, .. } => self.switched(now, *from, *to),
-            Output::Decision(_) | Output::Notice(_) => {}
+            Output::Decision(_) | Output::Consult(_) | Output::Notice(_) => {}
         }
     }
 

@@ -30,35 +30,35 @@ impl Hand {
         self
     }
 
-    fn input(&mut self, input: Input) -> &mut Self {
-        self.fold.observe(self.now, EventRef::Input(&input));
+    fn input(&mut self, input: &Input) -> &mut Self {
+        self.fold.observe(self.now, EventRef::Input(input));
         self
     }
 
-    fn output(&mut self, output: Output) -> &mut Self {
-        self.fold.observe(self.now, EventRef::Output(&output));
+    fn output(&mut self, output: &Output) -> &mut Self {
+        self.fold.observe(self.now, EventRef::Output(output));
         self
     }
 
     fn load(&mut self, model: &str) -> &mut Self {
-        self.output(Output::Command(Command::Load { model: model.into(), gpu: None }))
+        self.output(&Output::Command(Command::Load { model: model.into(), gpu: None }))
     }
 
     fn loaded(&mut self, model: &str) -> &mut Self {
-        self.input(Input::Outcome(Outcome::Loaded { model: model.into() }))
+        self.input(&Input::Outcome(Outcome::Loaded { model: model.into() }))
     }
 
     fn unload(&mut self, model: &str) -> &mut Self {
-        self.output(Output::Command(Command::Unload { model: model.into() }))
+        self.output(&Output::Command(Command::Unload { model: model.into() }))
     }
 
     fn unloaded(&mut self, model: &str) -> &mut Self {
-        self.input(Input::Outcome(Outcome::Unloaded { model: model.into() }))
+        self.input(&Input::Outcome(Outcome::Unloaded { model: model.into() }))
     }
 
     fn switched(&mut self, from: u8, to: u8) -> &mut Self {
         let took = Duration::ZERO;
-        self.output(Output::Switched {
+        self.output(&Output::Switched {
             ladder: LadderId::FIRST,
             from: Rung(from),
             to: Rung(to),
@@ -67,22 +67,22 @@ impl Hand {
     }
 
     fn serving(&mut self, rung: u8) -> &mut Self {
-        self.output(Output::Serving { ladder: LadderId::FIRST, rung: Rung(rung) })
+        self.output(&Output::Serving { ladder: LadderId::FIRST, rung: Rung(rung) })
     }
 
     fn request(&mut self, id: u64) -> &mut Self {
         let request = RequestId(id);
-        self.input(Input::Request(Request::chat(id, 10, 10)))
-            .output(Output::Accepted { request, verdict: Verdict::Proceed })
+        self.input(&Input::Request(Request::chat(id, 10, 10)))
+            .output(&Output::Accepted { request, verdict: Verdict::Proceed })
     }
 
     fn start(&mut self, id: u64, model: &str) -> &mut Self {
         let model = model.into();
-        self.output(Output::Command(Command::Start { request: RequestId(id), model }))
+        self.output(&Output::Command(Command::Start { request: RequestId(id), model }))
     }
 
     fn ended(&mut self, id: u64, end: End) -> &mut Self {
-        self.output(Output::Ended { request: RequestId(id), end })
+        self.output(&Output::Ended { request: RequestId(id), end })
     }
 
     fn finish(&self, secs: u64) -> Summary {
@@ -171,9 +171,9 @@ fn a_load_is_wasted_when_it_is_dropped_before_it_served() {
     assert_eq!(busy.finish(9000).reload_seconds, 10.0 + 10.0 + 10.0 + 6.0);
     busy.at(4000).load("medium").at(4010).loaded("medium");
     let crash = Outcome::Crashed { model: "medium".into(), error: String::new() };
-    busy.at(4020).input(Input::Outcome(crash));
+    busy.at(4020).input(&Input::Outcome(crash));
     assert_eq!(busy.finish(9000).wasted_loads, 4, "crashed before it served");
-    busy.at(5000).load("medium").at(5010).loaded("medium").at(5020).input(Input::Shutdown);
+    busy.at(5000).load("medium").at(5010).loaded("medium").at(5020).input(&Input::Shutdown);
     busy.unload("medium").at(5021).unloaded("medium");
     assert_eq!(busy.finish(9000).wasted_loads, 4, "what a shutdown drops is not wasted");
 }
@@ -183,9 +183,9 @@ fn a_crash_ends_serving_and_a_reload_resumes_it() {
     let mut run = Hand::new();
     run.at(0).load("large").loaded("large").serving(3).switched(0, 3);
     let crash = Outcome::Crashed { model: "large".into(), error: String::new() };
-    run.at(50).input(Input::Outcome(crash)).serving(0).load("large");
+    run.at(50).input(&Input::Outcome(crash)).serving(0).load("large");
     let failed = Outcome::LoadFailed { model: "large".into(), error: String::new() };
-    run.at(60).input(Input::Outcome(failed)).load("large").at(70).loaded("large").serving(3);
+    run.at(60).input(&Input::Outcome(failed)).load("large").at(70).loaded("large").serving(3);
     let got = run.finish(100);
     assert_eq!(got.quality_served_fraction, 0.8);
     assert_eq!((got.loads, got.failed_loads, got.reload_seconds), (3, 1, 20.0));
@@ -197,7 +197,7 @@ fn requests_are_counted_once_by_their_end() {
     for id in 0..6 {
         run.request(id);
     }
-    run.input(Input::Request(Request::chat(6, 1, 1)));
+    run.input(&Input::Request(Request::chat(6, 1, 1)));
     let reason = Rejection::QueueFull;
     run.ended(6, End::Rejected { reason, retry_after: None });
     run.ended(0, done(100, 1000)).ended(1, done(200, 2000)).ended(2, done(300, 3000));
@@ -229,9 +229,9 @@ fn time_above_the_lines_is_held_from_sample_to_sample() {
     for (secs, others, own) in [(0, 10, 5), (10, 14, 5), (20, 16, 5), (30, 21, 0), (45, 2, 0)] {
         let [total, others, own] = [20, others, own].map(Bytes::from_gib);
         let memory = Some(Space { total, others, own });
-        run.at(secs).input(Input::Sample(Sample { memory, ..Sample::default() }));
+        run.at(secs).input(&Input::Sample(Sample { memory, ..Sample::default() }));
     }
-    run.input(Input::SampleMissing { error: String::new() });
+    run.input(&Input::SampleMissing { error: String::new() });
     let got = run.finish(100);
     assert_eq!((got.samples, got.samples_missing), (5, 1));
     assert_eq!(got.seconds_above_degrade_line, 35.0);

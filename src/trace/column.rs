@@ -23,7 +23,7 @@ pub(crate) enum Quantity {
 
 impl Quantity {
     /// Returns whether a value can be one at all, whatever it is a value of.
-    pub fn may_be(self, value: f64) -> bool {
+    pub(crate) fn may_be(self, value: f64) -> bool {
         match self {
             Self::MilliPercent => (0.0..=HIGHEST_RATE as f64).contains(&value),
             Self::MilliCelsius => (COLDEST as f64..=HOTTEST as f64).contains(&value),
@@ -116,17 +116,17 @@ pub(crate) fn names(gpus: usize) -> Vec<String> {
 pub(crate) struct Slots(pub Vec<Option<i64>>);
 
 impl Slots {
-    pub fn for_gpus(gpus: usize) -> Self {
+    pub(super) fn for_gpus(gpus: usize) -> Self {
         Self(vec![None; gpu_slot(gpus)])
     }
 
     #[inline]
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.0.fill(None);
     }
 
     /// Sets a slot, making room for its GPU.
-    pub fn set(&mut self, slot: usize, value: i64) {
+    pub(super) fn set(&mut self, slot: usize, value: i64) {
         if slot >= self.0.len() {
             let gpus = (slot - BASE.len()) / GPU.len() + 1;
             self.0.resize(gpu_slot(gpus), None);
@@ -134,7 +134,7 @@ impl Slots {
         self.0[slot] = Some(value);
     }
 
-    pub fn gpus(&self) -> usize {
+    pub(super) fn gpus(&self) -> usize {
         (self.0.len() - BASE.len()) / GPU.len()
     }
 }
@@ -154,7 +154,7 @@ pub(crate) struct Assembler {
 }
 
 impl Assembler {
-    pub fn new(told: Option<Machine>) -> Self {
+    pub(super) fn new(told: Option<Machine>) -> Self {
         let told = told.unwrap_or_default();
         Self {
             machine: told.clone(),
@@ -168,7 +168,7 @@ impl Assembler {
     /// Turns a row into a sample. `column_of` finds the byte of a slot's cell, for a defect's place.
     /// Returns whether the row told anything.
     #[inline]
-    pub fn assemble(
+    pub(super) fn assemble(
         &mut self,
         slots: &Slots,
         line: u64,
@@ -212,7 +212,7 @@ impl Assembler {
 
     /// Learns the machine's totals from a sample.
     #[inline]
-    pub fn learn(&mut self, sample: &Sample) {
+    pub(super) fn learn(&mut self, sample: &Sample) {
         if !self.settled || sample.gpus.len() > self.machine.gpus.len() {
             self.learn_totals(sample);
         }

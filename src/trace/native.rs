@@ -70,7 +70,7 @@ pub(crate) struct NativeRows {
 
 impl NativeRows {
     /// Reads the header.
-    pub fn new(source: &Source, columns: &[String]) -> Result<Self, TraceError> {
+    pub(super) fn new(source: &Source, columns: &[String]) -> Result<Self, TraceError> {
         let line = source.line_number();
         let mut slots = Vec::new();
         let mut gpus = 0;
@@ -105,7 +105,7 @@ impl NativeRows {
     ///
     /// Where the cells end is found out first, so that no cell waits for the one before it.
     #[inline]
-    pub fn parse_plain(&mut self, ahead: &[u8]) -> Option<(i64, usize)> {
+    pub(super) fn parse_plain(&mut self, ahead: &[u8]) -> Option<(i64, usize)> {
         let slots = &mut self.slots.0[..];
         let mut ends = Ends::of(ahead);
         let (mut at, mut time, mut length) = (0, None, 0);
@@ -131,7 +131,7 @@ impl NativeRows {
 
     /// Parses any line into the slots and returns its time, or `None` where the row was refused.
     #[cold]
-    pub fn parse_carefully(
+    pub(super) fn parse_carefully(
         &mut self,
         line: &Line<'_>,
         defects: &mut Defects,
@@ -180,7 +180,7 @@ impl NativeRows {
     }
 
     /// Returns the byte (from one) at which the cell of `slot` begins.
-    pub fn byte_of(&self, bytes: &[u8], slot: usize) -> u64 {
+    pub(super) fn byte_of(&self, bytes: &[u8], slot: usize) -> u64 {
         let Some(column) = self.columns.iter().position(|known| *known == Some(slot)) else {
             return 1;
         };

@@ -29,14 +29,14 @@ pub(crate) enum Step {
 }
 
 impl Pace {
-    pub fn new(shortest_gap: u64) -> Self {
+    pub(super) fn new(shortest_gap: u64) -> Self {
         let shortest_gap = Duration::from_nanos(shortest_gap);
         Self { first: None, last: 0, rhythm: Rhythm::of_median(), shortest_gap }
     }
 
     /// Judges a row's time, in nanoseconds on the file's own scale. Only a step forward moves the pace.
     #[inline]
-    pub fn step(&mut self, at: i64) -> Step {
+    pub(super) fn step(&mut self, at: i64) -> Step {
         let Some(first) = self.first else {
             (self.first, self.last) = (Some(at), at);
             self.rhythm.gap_before(Timestamp::ZERO, GAP_FACTOR, self.shortest_gap);
@@ -61,7 +61,7 @@ impl Pace {
     }
 
     /// Returns the first accepted time on the file's own scale.
-    pub fn first(&self) -> Option<i64> {
+    pub(super) fn first(&self) -> Option<i64> {
         self.first
     }
 }

@@ -53,7 +53,7 @@ pub(crate) struct Line<'a> {
 }
 
 impl Source {
-    pub fn open(path: &Path) -> Result<Self, TraceError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, TraceError> {
         let name = path.display().to_string();
         let refuse = |source| TraceError::Open { name: name.clone(), source };
         let file = open_again(path).map_err(refuse)?;
@@ -61,7 +61,7 @@ impl Source {
         Self::new(file, &name, Some(total))
     }
 
-    pub fn new(
+    pub(crate) fn new(
         input: impl Read + Send + 'static,
         name: &str,
         total: Option<u64>,
@@ -87,25 +87,25 @@ impl Source {
         })
     }
 
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    pub fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> Progress {
         self.progress.clone()
     }
 
-    pub fn line_number(&self) -> u64 {
+    pub(crate) fn line_number(&self) -> u64 {
         self.line
     }
 
     /// Returns the digest of all bytes; `None` before the end was reached.
-    pub fn digest(&self) -> Option<blake3::Hash> {
+    pub(crate) fn digest(&self) -> Option<blake3::Hash> {
         self.ended.then(|| self.hasher.finalize())
     }
 
     /// Returns up to [`HEAD_BYTES`] of what comes next without taking it.
-    pub fn head(&mut self) -> Result<&[u8], TraceError> {
+    pub(crate) fn head(&mut self) -> Result<&[u8], TraceError> {
         while !self.ended && self.end - self.start < HEAD_BYTES {
             match self.fill() {
                 // What is there may be read before the error is met again.
@@ -117,12 +117,12 @@ impl Source {
     }
 
     /// Takes `count` bytes that `head` has shown.
-    pub fn skip(&mut self, count: usize) {
+    pub(crate) fn skip(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
     }
 
     /// Takes the next line; `None` at the end.
-    pub fn line(&mut self) -> Result<Option<Line<'_>>, TraceError> {
+    pub(crate) fn line(&mut self) -> Result<Option<Line<'_>>, TraceError> {
         let mut searched = 0;
         let (length, ended) = loop {
             let pending = &self.buffer[self.start..self.end];
@@ -147,12 +147,12 @@ impl Source {
     }
 
     /// Returns what is in the buffer already.
-    pub fn ahead(&self) -> &[u8] {
+    pub(crate) fn ahead(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
     /// Takes a line of so many bytes, which are in the buffer, and its end, if there is one.
-    pub fn take(&mut self, length: usize, ended: bool) -> Line<'_> {
+    pub(crate) fn take(&mut self, length: usize, ended: bool) -> Line<'_> {
         let from = self.start;
         self.start = (from + length + 1).min(self.end);
         self.line += 1;
@@ -161,7 +161,7 @@ impl Source {
     }
 
     /// Takes the next byte; `None` at the end. Not to be mixed with `line` within one line.
-    pub fn byte(&mut self) -> Result<Option<u8>, TraceError> {
+    pub(crate) fn byte(&mut self) -> Result<Option<u8>, TraceError> {
         self.line = self.line.max(1);
         while self.start == self.end {
             if self.ended {
@@ -175,7 +175,12 @@ impl Source {
         Ok(Some(byte))
     }
 
-    pub fn malformed(&self, line: u64, column: u64, reason: impl Into<String>) -> TraceError {
+    pub(crate) fn malformed(
+        &self,
+        line: u64,
+        column: u64,
+        reason: impl Into<String>,
+    ) -> TraceError {
         TraceError::Malformed { name: self.name.clone(), line, column, reason: reason.into() }
     }
 

@@ -84,7 +84,8 @@ fn play(scenario: &Scenario) -> Result<Played, String> {
         &mut [&mut log, &mut records],
     )
     .map_err(|e| e.to_string())?;
-    let (log, _) = log.finish_into(&[scenario.digest.clone()]).map_err(|e| e.to_string())?;
+    let (log, _) =
+        log.finish_into(std::slice::from_ref(&scenario.digest)).map_err(|e| e.to_string())?;
     Ok(Played { summary, records, log })
 }
 

@@ -1,4 +1,4 @@
-//! The committed reports come out again, byte for byte.
+//! The committed reports come out again, byte for byte; CI runs this with a debug and with a release build.
 
 use std::fs;
 use std::path::Path;

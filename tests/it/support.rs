@@ -37,9 +37,11 @@ pub(crate) fn short(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).to_string_lossy().replace('\\', "/")
 }
 
-/// Returns the command, to be run in the project's folder.
+/// Returns the command, to be run in the project's folder. `TIERSHIFT_PROGRAM` may name another build of it: the release
+/// build must write the same bytes.
 pub(crate) fn tiershift() -> Command {
-    Command::new(cargo_bin!("tiershift"))
+    let other = std::env::var_os("TIERSHIFT_PROGRAM").map(PathBuf::from);
+    Command::new(other.unwrap_or_else(|| cargo_bin!("tiershift").to_owned()))
         .current_dir(root())
         .stdin("")
         .env_remove("CLICOLOR_FORCE")

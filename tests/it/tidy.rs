@@ -505,7 +505,7 @@ const NOT_REPEATABLE: [&str; 13] = [
 
 /// The places that read a clock: the one that all are told the time by, and the date at the head of a recording.
 const CLOCKS: [(&str, &str); 2] =
-    [("src/probe/clock.rs", "Instant::now"), ("src/measure/record.rs", "Timestamp::now")];
+    [("src/probe/clock.rs", "Instant::now"), ("src/probe/clock.rs", "Timestamp::now")];
 
 /// The crates that are published, and where their code is.
 const CRATES: [(&str, &str); 2] = [("core", "core/src"), ("tiershift", "src")];

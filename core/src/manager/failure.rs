@@ -9,11 +9,11 @@ use crate::time::Timestamp;
 impl Manager {
     /// Counts a failure of a model, and looks for another goal when it was the goal once too often.
     pub(super) fn note_failure(&mut self, now: Timestamp, index: usize) {
-        let manager = &self.settings.raw().manager;
+        let manager = &self.settings.manager;
         let slot = &mut self.slots[index];
         slot.failures += 1;
         let doublings = (slot.failures - 1).min(MOST_RETRY_DOUBLINGS);
-        slot.deadline = Some(now + manager.load_retry.0.saturating_mul(1 << doublings));
+        slot.deadline = Some(now + manager.load_retry.saturating_mul(1 << doublings));
         if slot.failures < manager.load_attempts {
             return;
         }
@@ -49,7 +49,7 @@ impl Manager {
     /// Returns what to serve with instead of a model that does not load: its first fallback that has not failed as
     /// often and fits, then what is ready now, then the best such lower rung.
     fn stand_in_for(&self, failed: usize) -> Option<usize> {
-        let manager = &self.settings.raw().manager;
+        let manager = &self.settings.manager;
         let is_sound = |&index: &usize| {
             let model = &self.catalog.models()[index];
             let limit = |total| self.settings.degrade_limit(total);
@@ -72,7 +72,7 @@ impl Manager {
         if self.switch.is_some() || self.stopping {
             return;
         }
-        let goal = if self.slots[index].failures < self.settings.raw().manager.load_attempts {
+        let goal = if self.slots[index].failures < self.settings.manager.load_attempts {
             Some(index)
         } else {
             self.stand_in_for(index)

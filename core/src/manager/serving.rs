@@ -52,7 +52,7 @@ impl Manager {
             .serving
             .filter(|&index| verdict != Verdict::Queue && self.can_start(index, request));
         let Some(index) = start_on else {
-            let patience = request.patience.unwrap_or(self.settings.raw().manager.patience.0);
+            let patience = request.patience.unwrap_or(self.settings.manager.patience);
             out.push_back(Output::Accepted { request: request.id, verdict: Verdict::Queue });
             self.queue.push(now, request.clone(), patience);
             return;
@@ -192,7 +192,7 @@ impl Manager {
             return Err(Rejection::Unservable);
         }
         let starts_now = self.serving.is_some_and(|index| self.can_start(index, request));
-        if !starts_now && self.queue.len() >= self.settings.raw().manager.queue_limit as usize {
+        if !starts_now && self.queue.len() >= self.settings.manager.queue_limit as usize {
             return Err(Rejection::QueueFull);
         }
         Ok(())
@@ -234,7 +234,7 @@ impl Manager {
     /// Returns when to come back: when the queue ahead has been served, at least a second; the default patience
     /// while nothing serves.
     fn retry_after(&self) -> Duration {
-        let Some(index) = self.serving else { return self.settings.raw().manager.patience.0 };
+        let Some(index) = self.serving else { return self.settings.manager.patience };
         let side_by_side = self.catalog.models()[index].slots;
         let ahead = u32::try_from(self.queue.len()).unwrap_or(u32::MAX) / side_by_side + 1;
         self.mean_service.saturating_mul(ahead).max(Duration::from_secs(1))

@@ -60,7 +60,7 @@ impl Policy for Projecting {
                 }
             };
         }
-        let window = self.settings.raw().stabilization.0;
+        let window = self.settings.stabilization;
         let rested = standing.last_change.is_none_or(|change| now.since(change.at) >= window);
         for rung in (standing.rung.0 + 1..=self.ladder.top().0).rev() {
             if let Some(since) = self.fits_since[usize::from(rung)]
@@ -99,7 +99,7 @@ pub(super) struct Original {
 
 impl Original {
     pub(super) fn new(settings: &Settings, catalog: &Catalog) -> Self {
-        let start = named_rung(catalog, settings.raw().manager.start.as_ref()).unwrap_or(Rung(1));
+        let start = named_rung(catalog, settings.manager.start.as_ref()).unwrap_or(Rung(1));
         Self {
             settings: settings.clone(),
             top: catalog.top(),
@@ -145,7 +145,7 @@ impl Policy for Original {
             let to = Rung(standing.rung.0 - 1);
             return standing.down(to, Urgency::Immediate, reason);
         }
-        let window = self.settings.raw().stabilization.0;
+        let window = self.settings.stabilization;
         if let Some(since) = self.good_since
             && standing.rung < self.top
             && now.since(since) >= window
@@ -174,8 +174,7 @@ pub(super) struct Fixed {
 
 impl Fixed {
     pub(super) fn new(settings: &Settings, catalog: &Catalog) -> Self {
-        let rung =
-            named_rung(catalog, settings.raw().manager.start.as_ref()).unwrap_or(catalog.top());
+        let rung = named_rung(catalog, settings.manager.start.as_ref()).unwrap_or(catalog.top());
         Self { rung }
     }
 }

@@ -11,12 +11,11 @@ use crate::time::{Timestamp, nanos};
 
 impl Proactive {
     pub(super) fn spell_out_gates(&self, now: Timestamp, standing: &Standing) -> Vec<Gate> {
-        let raw = self.settings.raw();
         let next = Rung(standing.rung.0 + 1);
         let mut gates = Vec::with_capacity(10);
         let mut push = |name, open, value, limit| gates.push(Gate { name, open, value, limit });
         if let Some(at) = self.last.at {
-            let (age, limit) = (now.since(at), raw.stale_after.0);
+            let (age, limit) = (now.since(at), self.settings.stale_after);
             push(GateName::Fresh, age <= limit, span(age), span(limit));
         }
         let busy = u32::from(standing.switching);

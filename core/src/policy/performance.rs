@@ -51,7 +51,6 @@ struct RungService {
 
 impl Service {
     pub(crate) fn new(settings: &Settings, catalog: &Catalog) -> Self {
-        let raw = settings.raw();
         let mut rungs = vec![RungService::default()];
         rungs.extend(catalog.rungs_up().map(|rung| RungService {
             decode_per_second: catalog.primary(rung).map_or(0.0, |model| model.decode_per_second),
@@ -59,12 +58,12 @@ impl Service {
         }));
         Self {
             rungs,
-            latency_limit: raw.latency_limit.map(|limit| limit.0),
-            first_token_limit: raw.first_token_limit.map(|limit| limit.0),
-            window: raw.performance_window.0,
-            minimum: raw.performance_minimum as usize,
-            failure_limit: raw.failure_limit,
-            memory: raw.backoff_limit.0,
+            latency_limit: settings.latency_limit,
+            first_token_limit: settings.first_token_limit,
+            window: settings.performance_window,
+            minimum: settings.performance_minimum as usize,
+            failure_limit: settings.failure_limit,
+            memory: settings.backoff_limit,
         }
     }
 

@@ -77,7 +77,6 @@ impl LastSample {
 
 impl Proactive {
     pub(super) fn new(settings: &Settings, catalog: &Catalog) -> Self {
-        let raw = settings.raw();
         let switch_time = catalog
             .models()
             .iter()
@@ -87,14 +86,14 @@ impl Proactive {
         Self {
             ladder: Footprints::new(settings, catalog),
             rungs: vec![RungState::default(); usize::from(catalog.top().0) + 1],
-            lead: switch_time + raw.sampling_interval.0,
+            lead: switch_time + settings.sampling_interval,
             rhythm: Rhythm::of_mean(),
-            memory_trend: Trend::new(raw.trend_half_life.0),
-            vram_trend: Trend::new(raw.trend_half_life.0),
+            memory_trend: Trend::new(settings.trend_half_life),
+            vram_trend: Trend::new(settings.trend_half_life),
             trended_gpu: None,
-            cpu: Sustained::new(settings, Resource::Cpu, raw.degrade_line.0),
-            gpu: Sustained::new(settings, Resource::Gpu, raw.degrade_line.0),
-            pressure: Sustained::new(settings, Resource::Pressure, raw.pressure_degrade_line.0),
+            cpu: Sustained::new(settings, Resource::Cpu, settings.degrade_line),
+            gpu: Sustained::new(settings, Resource::Gpu, settings.degrade_line),
+            pressure: Sustained::new(settings, Resource::Pressure, settings.pressure_degrade_line),
             service: Service::new(settings, catalog),
             settle: Settle::new(settings),
             seen_change: None,
@@ -158,18 +157,17 @@ impl Policy for Proactive {
     }
 
     fn promises(&self) -> Promises {
-        let raw = self.settings.raw();
         let waits = [
-            raw.stabilization.0.max(raw.reversal_window.0),
-            raw.backoff_limit.0,
-            raw.settle_limit.0,
-            raw.manager.switch_cooldown.0,
+            self.settings.stabilization.max(self.settings.reversal_window),
+            self.settings.backoff_limit,
+            self.settings.settle_limit,
+            self.settings.manager.switch_cooldown,
         ];
         Promises {
-            window: Some(raw.stabilization.0),
+            window: Some(self.settings.stabilization),
             no_reversal: true,
             upgrades_fit: true,
-            relief_within: Some(raw.settle_limit.0 + raw.sampling_interval.0 * 2),
+            relief_within: Some(self.settings.settle_limit + self.settings.sampling_interval * 2),
             recovery_within: Some(waits.into_iter().sum()),
         }
     }
@@ -178,7 +176,7 @@ impl Policy for Proactive {
 impl Proactive {
     /// Updates every estimator with the sample, decision or not.
     fn learn(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
-        let stale_after = self.settings.raw().stale_after.0;
+        let stale_after = self.settings.stale_after;
         if self.rhythm.gap_before(now, GAP_FACTOR, stale_after).is_some() {
             self.memory_trend.reset();
             self.vram_trend.reset();
@@ -205,7 +203,6 @@ impl Proactive {
 
     /// Starts the settle rule and the rung's clock when a switch has completed since the last sample.
     fn notice_change(&mut self, now: Timestamp, standing: &Standing) {
-        let raw = self.settings.raw();
         if standing.last_change != self.seen_change {
             self.settle.begin(now);
             self.service.forget(self.seen_rung);
@@ -216,14 +213,13 @@ impl Proactive {
             self.seen_rung = standing.rung;
         }
         if !standing.switching {
-            let good = raw.mistake_window.0;
+            let good = self.settings.mistake_window;
             self.rungs[usize::from(standing.rung.0)].backoff.heal(now, good);
         }
     }
 
     /// Notes for each rung above since when it has fitted, and the facts that the gates are derived from.
     fn judge_rungs(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
-        let raw = self.settings.raw();
         let our_gpu = self.ladder.our_gpu(sample);
         let shares = shares(&self.settings, sample, our_gpu.map(|(_, gpu)| gpu));
         let gpu = our_gpu.and_then(|(index, _)| u8::try_from(index).ok());
@@ -236,8 +232,8 @@ impl Proactive {
             return;
         }
         let mut growth = Growth {
-            memory: self.memory_trend.growth(raw.forecast_horizon.0),
-            vram: self.vram_trend.growth(raw.forecast_horizon.0),
+            memory: self.memory_trend.growth(self.settings.forecast_horizon),
+            vram: self.vram_trend.growth(self.settings.forecast_horizon),
         };
         if standing.rung == Rung::NONE {
             // Own memory with nothing loaded is memory that has not come back: it is in the way like any other.
@@ -311,7 +307,7 @@ impl Proactive {
         }
         let full_in = |resource: Resource, space: Option<Space>, trend: &Trend| {
             let used = self.last.shares[resource as usize]?;
-            if used < self.settings.preventive_line() {
+            if used < self.settings.preventive_line {
                 return None;
             }
             let slope = trend.slope();
@@ -455,9 +451,9 @@ impl Proactive {
 
     pub(super) fn upgrade_line_of(&self, resource: Resource) -> Percent {
         match resource {
-            Resource::Pressure => self.settings.raw().pressure_upgrade_line.0,
+            Resource::Pressure => self.settings.pressure_upgrade_line,
             Resource::Memory | Resource::Vram | Resource::Cpu | Resource::Gpu => {
-                self.settings.upgrade_line()
+                self.settings.upgrade_line
             }
         }
     }
@@ -465,7 +461,7 @@ impl Proactive {
     /// Returns how long a rung must have fitted. The first load of a run replaces nothing and undoes nothing: it
     /// need not wait.
     pub(super) fn window(&self, standing: &Standing) -> Duration {
-        if is_first_load(standing) { Duration::ZERO } else { self.settings.raw().stabilization.0 }
+        if is_first_load(standing) { Duration::ZERO } else { self.settings.stabilization }
     }
 
     /// Returns how long after the last change an upgrade must wait: the stabilization window after an upgrade;
@@ -473,11 +469,10 @@ impl Proactive {
     ///
     /// With nothing loaded nobody is served, and the window is enough.
     pub(super) fn cooldown(&self, change: Change, standing: &Standing) -> Duration {
-        let raw = self.settings.raw();
         if change.up || standing.rung == Rung::NONE {
-            raw.stabilization.0
+            self.settings.stabilization
         } else {
-            raw.stabilization.0.max(raw.reversal_window.0)
+            self.settings.stabilization.max(self.settings.reversal_window)
         }
     }
 
@@ -509,8 +504,7 @@ impl Proactive {
     }
 
     fn backoff_bounds(&self) -> Bounds {
-        let raw = self.settings.raw();
-        Bounds { least: raw.stabilization.0, most: raw.backoff_limit.0 }
+        Bounds { least: self.settings.stabilization, most: self.settings.backoff_limit }
     }
 
     /// Returns the highest rung below `rung` that fits with the margin or, where none does, without it.
@@ -532,7 +526,7 @@ impl Proactive {
         let Some(entered) = self.rungs[usize::from(rung.0)].entered else { return };
         let now = self.last.at.expect("the sample was noted before it was judged");
         let lasted = now.since(entered);
-        if lasted < self.settings.raw().mistake_window.0 {
+        if lasted < self.settings.mistake_window {
             self.mark_undone(now, rung, lasted);
         }
     }
@@ -550,7 +544,7 @@ impl Proactive {
 /// reading, so it must stay under the upgrade line too.
 fn room_limit(settings: &Settings, total: Bytes, standing: &Standing) -> Bytes {
     let limit = settings.upgrade_limit(total);
-    if is_first_load(standing) { limit.min(total.share(settings.upgrade_line())) } else { limit }
+    if is_first_load(standing) { limit.min(total.share(settings.upgrade_line)) } else { limit }
 }
 
 /// Returns whether nothing has been loaded yet in this run.

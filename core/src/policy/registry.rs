@@ -6,7 +6,7 @@ use crate::catalog::Catalog;
 use crate::policy::Policy;
 use crate::policy::baseline::{Fixed, Original, Projecting};
 use crate::policy::proactive::Proactive;
-use crate::settings::{Options, OptionsError, PolicyName, RawSettings, Settings};
+use crate::settings::{Options, OptionsError, PolicyName, Settings};
 
 /// Builds a policy from the settings that all policies share, the models, and options of its own.
 pub type Constructor = fn(&Settings, &Catalog, &Options) -> Result<Box<dyn Policy>, PolicyError>;
@@ -93,7 +93,7 @@ impl Registry {
         settings: &Settings,
         catalog: &Catalog,
     ) -> Result<Box<dyn Policy>, PolicyError> {
-        let RawSettings { policy, options, .. } = settings.raw();
+        let Settings { policy, options, .. } = settings;
         let Some(constructor) = self.constructors.get(policy) else {
             let known = self.names().map(str::to_owned).collect();
             return Err(PolicyError::Unknown { policy: policy.clone(), known });

@@ -24,11 +24,10 @@ pub(crate) struct Settle {
 
 impl Settle {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let raw = settings.raw();
         Self {
-            tolerance: raw.settle_tolerance.0,
-            share: raw.settle_share.0,
-            limit: raw.settle_limit.0,
+            tolerance: settings.settle_tolerance,
+            share: settings.settle_share,
+            limit: settings.settle_limit,
             previous: Vec::new(),
             unsettled_until: None,
         }

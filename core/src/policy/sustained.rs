@@ -28,12 +28,11 @@ pub(crate) struct Sustained {
 
 impl Sustained {
     pub(crate) fn new(settings: &Settings, resource: Resource, line: Percent) -> Self {
-        let raw = settings.raw();
         Self {
             resource,
             line,
-            least: raw.rate_sustained.0,
-            fall_share: raw.rate_fall_share.0,
+            least: settings.rate_sustained,
+            fall_share: settings.rate_fall_share,
             high_since: None,
             mean_milli: 0,
             readings: 0,

@@ -1,5 +1,4 @@
-//! The order in which the one loop hands things over, in a world that follows a script and writes down what it is
-//! asked.
+//! The order in which the driver hands things over, seen by a world that follows a script and keeps a record.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,15 +16,15 @@ use tiershift_core::units::Bytes;
 
 use crate::rig::{self, seconds};
 
-/// A world that follows a script. What is asked of it and what it hands out are written down in order.
+/// A world that follows a script, and records in order what it hands over and what it is asked for.
 #[derive(Default)]
 struct Scripted {
     now: Timestamp,
     outcomes: VecDeque<(Timestamp, Outcome)>,
     inputs: VecDeque<(Timestamp, Input)>,
-    /// When to sample; a clock that is late finds more than one due.
+    /// When samples are due. One that is taken late is taken for all that are overdue.
     samples: VecDeque<Timestamp>,
-    /// What every wait ends later by.
+    /// How much later than asked every wait ends.
     late: Duration,
     /// What the probe reads [GiB], if it works.
     others: u64,
@@ -42,7 +41,7 @@ impl Scripted {
         self.seen.push(line);
     }
 
-    /// Runs a controller in this world until a second, and returns what was seen.
+    /// Runs a controller in this world until a second of the run, and returns the record.
     #[track_caller]
     fn run(&mut self, settings: &str, until: u64) -> Vec<String> {
         let mut controller = controller(settings);
@@ -178,9 +177,10 @@ fn at_one_moment_come_outcomes_then_the_sample_then_inputs_then_the_time_out() {
 }
 
 #[test]
-fn every_output_is_carried_out_before_the_next_input_is_taken() {
+fn every_output_is_carried_out_in_order_before_the_next_input_is_taken() {
+    let requests = [1, 2, 3].map(|id| (at(2), request(id)));
     let mut world = Scripted {
-        inputs: [(at(0), adopted()), (at(2), request(1)), (at(2), request(2))].into(),
+        inputs: [(at(0), adopted())].into_iter().chain(requests).collect(),
         outcomes: [(at(5), done(1)), (at(5), done(2))].into(),
         samples: [at(1)].into(),
         ..Scripted::default()
@@ -194,8 +194,10 @@ fn every_output_is_carried_out_before_the_next_input_is_taken() {
             "2 start #1",
             "2 input",
             "2 start #2",
+            "2 input",
             "5 outcome",
             "5 end #1",
+            "5 start #3",
             "5 outcome",
             "5 end #2",
         ]

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what helps a test is a test too")]
 
+mod closed_loop;
 mod driver;
 mod manager;
+mod metamorphic;
 mod policy;
 mod requests;
 mod rig;

@@ -37,10 +37,18 @@ pub(crate) struct Rig {
     decision: Option<Decision>,
 }
 
-/// Returns a controller with settings as a policy file has them.
+/// Returns a controller with settings as a policy file has them, for a mid-range machine.
 pub(crate) fn controller(settings: &str, catalog: &Catalog, detail: Detail) -> Controller {
-    let raw: RawSettings = toml::from_str(settings).unwrap();
-    let settings = Settings::new(raw, MachineClass::MidRange).unwrap();
+    controller_for(MachineClass::MidRange, toml::from_str(settings).unwrap(), catalog, detail)
+}
+
+pub(crate) fn controller_for(
+    class: MachineClass,
+    settings: RawSettings,
+    catalog: &Catalog,
+    detail: Detail,
+) -> Controller {
+    let settings = Settings::new(settings, class).unwrap();
     Controller::new(&settings, catalog, detail, &Registry::built_in()).unwrap()
 }
 
@@ -324,6 +332,7 @@ impl Rig {
                     format!("{request} {reason:?}, again in {}", span_text(*span))
                 }
             },
+            Output::Consult(consult) => format!("consult {}", consult.question),
             Output::Serving { rung, .. } => format!("serve {}", tier(*rung)),
             Output::Switched { from, to, took, .. } => {
                 format!("{} to {} in {}", tier(*from), tier(*to), span_text(*took))

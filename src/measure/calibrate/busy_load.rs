@@ -12,7 +12,7 @@ pub(super) struct BusyLoad {
 }
 
 impl BusyLoad {
-    /// Keeps half of the processors busy, one at least: see [`crate::measure::calibration::BUSY_NEIGHBOUR`].
+    /// Keeps half of the processors busy, one at least: see [`crate::measure::calibration::BUSY_LOAD`].
     pub(super) fn start() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let is_over = Arc::new(AtomicBool::new(false));

@@ -107,7 +107,7 @@ impl Measured {
             });
             lines.push(format!(
                 "{name}: {} tokens/s alone{beside}; beside a program on half the processors: {:.1}",
-                speeds.alone, speeds.with_neighbour.median
+                speeds.alone, speeds.beside_busy_load.median
             ));
         }
         let [short, long] = self

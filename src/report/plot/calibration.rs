@@ -48,7 +48,7 @@ fn speeds(speeds: &Speeds) -> [(&'static str, Option<Figure>); 3] {
     [
         ("alone", Some(speeds.alone)),
         ("each of two", speeds.side_by_side),
-        ("beside a busy program", Some(speeds.with_neighbour)),
+        ("beside a busy program", Some(speeds.beside_busy_load)),
     ]
 }
 

@@ -71,7 +71,7 @@ impl PlotData {
     /// Begins at zero with nothing loaded.
     pub fn new(catalog: &Catalog, settings: &Settings) -> Self {
         Self {
-            timeline: Timeline::new(catalog, settings.raw().reversal_window.0),
+            timeline: Timeline::new(catalog, settings.reversal_window),
             settings: settings.clone(),
             memory: SpaceSeries::default(),
             cpu: RateSeries::default(),

@@ -70,14 +70,14 @@ fn space(sheet: &mut Sheet, data: &PlotData, title: &str, series: &SpaceSeries, 
         let limit = settings.degrade_limit(series.total);
         let degrade = format!("degrade {}", text::percent(Percent::of(limit, series.total)));
         lines.push((y.at(limit.get()), Dash::Dashed, RED, degrade));
-        let preventive = settings.preventive_line();
+        let preventive = settings.preventive_line;
         lines.push((
             share(preventive),
             Dash::Dotted,
             ORANGE,
             format!("preventive {}", text::percent(preventive)),
         ));
-        let upgrade = settings.upgrade_line();
+        let upgrade = settings.upgrade_line;
         lines.push((
             share(upgrade),
             Dash::Mixed,
@@ -90,9 +90,8 @@ fn space(sheet: &mut Sheet, data: &PlotData, title: &str, series: &SpaceSeries, 
 }
 
 pub(super) fn rates(sheet: &mut Sheet, data: &PlotData) {
-    let usual = (data.settings.raw().degrade_line.0, data.settings.upgrade_line());
-    let raw = data.settings.raw();
-    let pressed = (raw.pressure_degrade_line.0, raw.pressure_upgrade_line.0);
+    let usual = (data.settings.degrade_line, data.settings.upgrade_line);
+    let pressed = (data.settings.pressure_degrade_line, data.settings.pressure_upgrade_line);
     let judged = |resource| {
         let lines = if resource == Resource::Pressure { pressed } else { usual };
         data.settings.constrains(resource).then_some(lines)
@@ -236,8 +235,8 @@ pub(super) fn latency(sheet: &mut Sheet, data: &PlotData) {
         sheet.drawing.rect(Area { left, top, right, bottom }, SKY);
         sheet.drawing.rect(Area { left, top: middle - 1, right, bottom: middle + 1 }, BLUE);
     }
-    if let Some(limit) = data.settings.raw().latency_limit {
-        let height = y(u64::try_from(limit.0.as_micros()).unwrap_or(u64::MAX)).max(area.top);
+    if let Some(limit) = data.settings.latency_limit {
+        let height = y(u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)).max(area.top);
         sheet.lines(area, &[(height, Dash::Dashed, RED, "limit".to_owned())]);
     }
     sheet.frame(area);

@@ -33,7 +33,7 @@ impl Board {
             resource,
             used: Percent::of(space.used(), space.total),
             own: Percent::of(space.own, space.total),
-            upgrade_line: self.settings.upgrade_line(),
+            upgrade_line: self.settings.upgrade_line,
             degrade_line: Percent::of(self.settings.degrade_limit(space.total), space.total),
             used_bytes: Some(space.used()),
             total_bytes: Some(space.total),
@@ -42,11 +42,12 @@ impl Board {
     }
 
     fn use_of_rate(&self, resource: Resource, name: String, rate: Rate) -> ResourceUse {
-        let raw = self.settings.raw();
         let (upgrade_line, degrade_line) = match resource {
-            Resource::Pressure => (raw.pressure_upgrade_line.0, raw.pressure_degrade_line.0),
+            Resource::Pressure => {
+                (self.settings.pressure_upgrade_line, self.settings.pressure_degrade_line)
+            }
             Resource::Memory | Resource::Vram | Resource::Cpu | Resource::Gpu => {
-                (self.settings.upgrade_line(), raw.degrade_line.0)
+                (self.settings.upgrade_line, self.settings.degrade_line)
             }
         };
         ResourceUse {

@@ -42,7 +42,7 @@ pub(crate) struct Start {
 
 impl Scanner {
     /// Looks for records at `path`, such as `/sysstat/hosts/*/statistics/*`.
-    pub fn new(path: &str) -> Self {
+    pub(crate) fn new(path: &str) -> Self {
         let parts = path.split('/').filter(|part| !part.is_empty()).map(str::to_owned);
         Self {
             pattern: parts.collect(),
@@ -55,7 +55,7 @@ impl Scanner {
     }
 
     /// Copies the next record's text into `record` and returns where it began; `None` at the end.
-    pub fn next(
+    pub(crate) fn next(
         &mut self,
         source: &mut Source,
         record: &mut Vec<u8>,

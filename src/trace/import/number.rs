@@ -25,7 +25,7 @@ pub(crate) enum Unit {
 impl Unit {
     /// Returns what one of this unit is in a native column of `quantity`; `None` where it measures something
     /// else.
-    pub fn factor(self, quantity: Quantity) -> Option<f64> {
+    pub(crate) fn factor(self, quantity: Quantity) -> Option<f64> {
         Some(match (self, quantity) {
             (Self::Bytes(factor), Quantity::Bytes) => f64::from(factor),
             (Self::Gib, Quantity::Bytes) => f64::from(1 << 30),
@@ -99,7 +99,7 @@ impl FromStr for TimeForm {
 
 impl TimeForm {
     /// Returns the nanoseconds that `text` stands for, since the epoch or since the file's own zero.
-    pub fn parse(&self, text: &str) -> Option<i64> {
+    pub(crate) fn parse(&self, text: &str) -> Option<i64> {
         match self {
             Self::Iso8601 => {
                 let moment = text.parse::<jiff::Timestamp>().ok();

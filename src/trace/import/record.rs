@@ -64,7 +64,7 @@ enum Presence {
 }
 
 impl Records {
-    pub fn new(mapping: Arc<Mapping>) -> Self {
+    pub(crate) fn new(mapping: Arc<Mapping>) -> Self {
         let scanner = Scanner::new(mapping.layout.records.as_deref().unwrap_or_default());
         let cells = vec![Found::default(); mapping.columns.len()];
         let mut records =
@@ -77,7 +77,7 @@ impl Records {
     }
 
     /// Reads on to the next record with a time; `None` at the end.
-    pub fn next(
+    pub(crate) fn next(
         &mut self,
         source: &mut Source,
         defects: &mut Defects,
@@ -102,7 +102,7 @@ impl Records {
     }
 
     /// Returns the number of the GPU that the record speaks of, where the format has such a column.
-    pub fn gpu(&self) -> Option<usize> {
+    pub(crate) fn gpu(&self) -> Option<usize> {
         let name = self.mapping.gpu.as_ref()?.index.as_ref()?;
         let at = self.mapping.columns.iter().position(|column| column == name)?;
         self.cells[at]
@@ -114,7 +114,7 @@ impl Records {
     }
 
     /// Hands each native column that the record gives to `set`, with the byte of its first cell.
-    pub fn fill(
+    pub(crate) fn fill(
         &self,
         line: u64,
         defects: &mut Defects,

@@ -22,7 +22,7 @@ impl Template {
     ///
     /// # Errors
     /// Where a brace stands alone, or two cells touch: nothing would tell where the first one ends.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((words, behind)) = rest.split_once('{') {
@@ -49,7 +49,7 @@ impl Template {
     }
 
     /// Returns the names of its cells.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {
             Part::Cell(name) if !name.is_empty() => Some(name.as_str()),
             Part::Cell(_) | Part::Words(_) => None,
@@ -58,7 +58,7 @@ impl Template {
 
     /// Cuts a line, and hands over each cell that has a name. Returns whether the line fits; where it does not,
     /// nothing is handed over.
-    pub fn cut<'a>(&self, line: &'a str, mut set: impl FnMut(&str, Cell<'a>)) -> bool {
+    pub(crate) fn cut<'a>(&self, line: &'a str, mut set: impl FnMut(&str, Cell<'a>)) -> bool {
         let line = line.trim_end();
         let mut found = Vec::with_capacity(self.0.len());
         let mut at = 0;

@@ -30,7 +30,7 @@ fn a_calibration_is_a_catalog_with_the_figures_of_this_machine() {
         assert!((0.005..60.0).contains(&median(&model["load_warm"])), "{model:#}");
         assert!((0.0..15.0).contains(&median(&model["unload"])), "{model:#}");
         for speed in ["prefill", "decode"] {
-            for way in ["alone", "side_by_side", "with_neighbour"] {
+            for way in ["alone", "side_by_side", "beside_busy_load"] {
                 let speed = median(&model[speed][way]);
                 assert!((1.0..1e6).contains(&speed), "{speed} {way}: {model:#}");
             }

@@ -48,7 +48,7 @@ fn live(log: &Path) -> Result<(Vec<Rung>, Summary), Box<dyn Error>> {
     let mut reader = LogReader::open(log)?;
     let settings = reader.header().checked_settings()?;
     let catalog = reader.header().checked_catalog()?;
-    let mut fold = Fold::new(&catalog, settings.raw().reversal_window.0);
+    let mut fold = Fold::new(&catalog, settings.reversal_window);
     let (mut switches, mut end) = (Vec::new(), Timestamp::ZERO);
     for record in &mut reader {
         let record = record?;

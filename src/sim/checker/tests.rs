@@ -1,0 +1,179 @@
+use tiershift_core::catalog::LadderId;
+use tiershift_core::decision::Urgency;
+use tiershift_core::machine::MachineClass;
+use tiershift_core::policy::Registry;
+use tiershift_core::request::Request;
+use tiershift_core::sample::{GpuSample, Rate, Sample};
+use tiershift_core::settings::RawSettings;
+
+use super::*;
+
+fn checker() -> Checker {
+    let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
+    let catalog = Catalog::relative_to(Bytes::from_gib(16));
+    let policy = Registry::built_in().build(&settings, &catalog).unwrap();
+    Checker::new(&settings, &catalog, policy.promises())
+}
+
+fn memory(others: u64, own: u64) -> Input {
+    let [total, others, own] = [16, others, own].map(Bytes::from_gib);
+    Input::Sample(Sample { memory: Some(Space { total, others, own }), ..Sample::default() })
+}
+
+fn busy(cpu: u32, vram_own: u64) -> Input {
+    let [total, others, own] = [16, 4, vram_own].map(Bytes::from_gib);
+    let vram = Some(Space { total, others, own });
+    Input::Sample(Sample {
+        cpu: Some(Rate { others: Percent::new(cpu), own: Percent::ZERO }),
+        gpus: vec![GpuSample { vram, ..GpuSample::default() }],
+        ..Sample::default()
+    })
+}
+
+#[track_caller]
+fn check(watch: impl FnOnce(&mut Checker), want: &[&str]) {
+    let mut checker = checker();
+    watch(&mut checker);
+    let got = checker.finish(Timestamp::from_secs(1000));
+    let rules: Vec<&str> = got.iter().map(|text| text.split(' ').next().unwrap()).collect();
+    assert_eq!(rules, want, "{got:?}");
+}
+
+#[test]
+fn each_rule_has_a_run_that_breaks_it() {
+    let zero = Timestamp::ZERO;
+    let at = Timestamp::from_secs;
+    let load = |model: &str| Output::Command(Command::Load { model: model.into(), gpu: None });
+    let unload = |model: &str| Output::Command(Command::Unload { model: model.into() });
+    let loaded = |model: &str| Input::Outcome(Outcome::Loaded { model: model.into() });
+    let start = |id, model: &str| {
+        Output::Command(Command::Start { request: RequestId(id), model: model.into() })
+    };
+    let failed =
+        |id| Output::Ended { request: RequestId(id), end: End::Failed { error: String::new() } };
+    let upgrade = |reason| {
+        Output::Decision(Decision {
+            action: Action::Upgrade { to: Rung(2) },
+            rung: Rung(1),
+            reason,
+            gates: Vec::new(),
+        })
+    };
+    check(
+        |c| {
+            c.input(zero, &Input::Request(Request::chat(1, 1, 1)));
+            c.output(zero, &start(1, "small"));
+        },
+        &["S1"],
+    );
+    check(
+        |c| {
+            c.input(zero, &Input::Request(Request::chat(1, 1, 1)));
+            c.output(zero, &failed(1));
+            c.output(zero, &failed(1));
+        },
+        &["S2"],
+    );
+    check(
+        |c| {
+            c.input(zero, &memory(4, 0));
+            c.output(zero, &load("large"));
+            c.output(zero, &load("medium"));
+        },
+        &["S3", "S4"],
+    );
+    check(
+        |c| {
+            c.input(zero, &memory(10, 0));
+            c.output(zero, &load("large"));
+        },
+        &["S4"],
+    );
+    check(
+        |c| {
+            c.input(zero, &memory(14, 0));
+            c.output(zero, &upgrade(Reason::NoData));
+        },
+        &["S5"],
+    );
+    for reading in [busy(95, 2), busy(5, 10)] {
+        check(
+            |c| {
+                c.input(zero, &reading);
+                c.output(zero, &upgrade(Reason::NoData));
+            },
+            &["S5"],
+        );
+    }
+    check(
+        |c| {
+            c.input(zero, &memory(4, 0));
+            c.output(zero, &load("small"));
+            c.input(zero, &loaded("small"));
+            c.input(zero, &Input::Request(Request::chat(1, 1, 1)));
+            c.output(zero, &start(1, "small"));
+            c.output(zero, &unload("small"));
+        },
+        &["S6"],
+    );
+    check(
+        |c| {
+            c.input(at(5), &memory(4, 0));
+            c.input(at(4), &memory(4, 0));
+        },
+        &["S7"],
+    );
+    check(|c| c.input(zero, &Input::Request(Request::chat(1, 1, 1))), &["L1"]);
+    for reading in [memory(7, 9), busy(5, 12)] {
+        check(
+            |c| {
+                c.output(zero, &load("large"));
+                c.input(zero, &loaded("large"));
+                for second in 0..20 {
+                    c.input(at(second), &reading);
+                }
+            },
+            &["L2"],
+        );
+    }
+    check(
+        |c| {
+            c.output(zero, &Output::Serving { ladder: LadderId::FIRST, rung: Rung(1) });
+            // Back-off may ask for two hours, the reversal window for a quarter more, and a little is for the rest.
+            for step in 0..(140 * 60 / 2) {
+                c.input(at(step * 2), &memory(4, 2));
+            }
+        },
+        &["L3"],
+    );
+}
+
+#[test]
+fn a_run_as_it_should_be_breaks_nothing() {
+    check(
+        |c| {
+            let at = Timestamp::from_secs;
+            c.input(at(0), &memory(4, 0));
+            let load = Command::Load { model: "large".into(), gpu: None };
+            c.output(at(0), &Output::Command(load));
+            c.input(at(5), &Input::Outcome(Outcome::Loaded { model: "large".into() }));
+            for second in 10..20 {
+                c.input(at(second), &memory(7, 9));
+                if second == 11 {
+                    c.output(
+                        at(second),
+                        &Output::Decision(Decision {
+                            action: Action::Downgrade { to: Rung(1), urgency: Urgency::Immediate },
+                            rung: Rung(3),
+                            reason: Reason::NoData,
+                            gates: Vec::new(),
+                        }),
+                    );
+                    let model = "large".into();
+                    c.output(at(second), &Output::Command(Command::Unload { model }));
+                }
+            }
+        },
+        &[],
+    );
+}
