@@ -3,19 +3,22 @@
 //! Every shape is a closed form in time: what it gives at a moment does not depend on when, or how often, it
 //! was asked before. What is random is drawn from a stream of its own for each cell of time.
 
+mod series;
 mod shape;
+mod sums;
 
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tiershift_core::machine::Machine;
-use tiershift_core::sample::{GpuSample, Pressure, Rate, Sample, Space};
+use tiershift_core::sample::Sample;
 use tiershift_core::time::{SpanText, Timestamp};
-use tiershift_core::units::{Bytes, Percent};
 
+use crate::sim::background::sums::Sums;
 use crate::sim::rng::Seed;
 
+pub use series::Series;
 pub use shape::{Amount, RawShape};
 
 /// What everybody else uses over time.
@@ -90,14 +93,6 @@ pub enum OthersUse {
     Pressure,
 }
 
-/// The readings of a trace, in order of time; not empty.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Series {
-    readings: Vec<(Timestamp, Sample)>,
-    /// The mean gap between readings: how long the last one is held before a trace begins again.
-    step: std::time::Duration,
-}
-
 impl Background {
     /// Returns the use that the layers add up to on this machine.
     pub fn new(machine: Machine, layers: Vec<Layer>, seed: Seed) -> Self {
@@ -153,177 +148,12 @@ impl Layer {
     }
 }
 
-impl Series {
-    /// Returns a series of readings in order of time.
-    ///
-    /// # Panics
-    /// Where there is none.
-    pub fn new(readings: Vec<(Timestamp, Sample)>) -> Self {
-        assert!(!readings.is_empty(), "a trace shape without readings was refused before");
-        let began = readings[0].0;
-        let spans = u32::try_from(readings.len() - 1).unwrap_or(u32::MAX).max(1);
-        let step = readings[readings.len() - 1].0.since(began) / spans;
-        let readings =
-            readings.into_iter().map(|(at, s)| (Timestamp::ZERO + at.since(began), s)).collect();
-        Self { readings, step: step.max(std::time::Duration::from_nanos(1)) }
-    }
-
-    /// Returns whether any reading tells of a resource; of any resource, where `None`.
-    pub(crate) fn tells(&self, resource: Option<OthersUse>) -> bool {
-        let tells = |sample: &Sample| match resource {
-            None => *sample != Sample::default(),
-            Some(OthersUse::Memory) => sample.memory.is_some(),
-            Some(OthersUse::Swap) => sample.swap.is_some(),
-            Some(OthersUse::Cpu) => sample.cpu.is_some(),
-            Some(OthersUse::Pressure) => sample.pressure.is_some(),
-            Some(OthersUse::Vram) => sample.gpus.iter().any(|gpu| gpu.vram.is_some()),
-            Some(OthersUse::Gpu) => sample.gpus.iter().any(|gpu| gpu.utilization.is_some()),
-        };
-        self.readings.iter().any(|(_, sample)| tells(sample))
-    }
-
-    fn first(&self) -> &Sample {
-        &self.readings[0].1
-    }
-
-    /// Returns how long the series lasts, the last reading held for one step.
-    pub(super) fn length(&self) -> std::time::Duration {
-        self.readings[self.readings.len() - 1].0.since(Timestamp::ZERO) + self.step
-    }
-
-    /// Returns the last reading that is not later than `into` the series.
-    pub(super) fn at(&self, into: std::time::Duration) -> &Sample {
-        let moment = Timestamp::ZERO + into;
-        let after = self.readings.partition_point(|(at, _)| *at <= moment);
-        &self.readings[after.saturating_sub(1)].1
-    }
-}
-
-/// What has been added up so far, in bytes and in thousandths of a percent. Signed: a shape may take away.
-struct Sums {
-    memory: f64,
-    swap: f64,
-    vram: Vec<f64>,
-    cpu: Option<f64>,
-    gpu: Vec<Option<f64>>,
-    pressure: Option<[f64; 4]>,
-}
-
-impl Sums {
-    fn new(gpus: usize) -> Self {
-        Self {
-            memory: 0.0,
-            swap: 0.0,
-            vram: vec![0.0; gpus],
-            cpu: None,
-            gpu: vec![None; gpus],
-            pressure: None,
-        }
-    }
-
-    fn add(&mut self, resource: OthersUse, gpu: usize, value: f64) {
-        match resource {
-            OthersUse::Memory => self.memory += value,
-            OthersUse::Swap => self.swap += value,
-            OthersUse::Vram => {
-                if let Some(sum) = self.vram.get_mut(gpu) {
-                    *sum += value;
-                }
-            }
-            OthersUse::Cpu => *self.cpu.get_or_insert(0.0) += value,
-            OthersUse::Gpu => {
-                if let Some(sum) = self.gpu.get_mut(gpu) {
-                    *sum.get_or_insert(0.0) += value;
-                }
-            }
-            OthersUse::Pressure => self.pressure.get_or_insert([0.0; 4])[0] += value,
-        }
-    }
-
-    /// Adds a reading's others' use; its own use was that of other models than ours.
-    fn add_reading(
-        &mut self,
-        reading: &Sample,
-        machine: &Machine,
-        only: Option<OthersUse>,
-        relative: bool,
-        weight: f64,
-    ) {
-        let wanted = |resource| only.is_none_or(|only| only == resource);
-        let space = |space: &Space, total: Bytes| {
-            let others = space.others.get() as f64 * weight;
-            match relative && space.total != Bytes::ZERO {
-                true => others / space.total.get() as f64 * total.get() as f64,
-                false => others,
-            }
-        };
-        let rate = |rate: &Rate| f64::from(rate.others.milli()) * weight;
-        if let Some(memory) = reading.memory.as_ref().filter(|_| wanted(OthersUse::Memory)) {
-            self.add(OthersUse::Memory, 0, space(memory, machine.memory));
-        }
-        if let Some(swap) = reading.swap.as_ref().filter(|_| wanted(OthersUse::Swap)) {
-            self.add(OthersUse::Swap, 0, space(swap, machine.swap));
-        }
-        if let Some(cpu) = reading.cpu.as_ref().filter(|_| wanted(OthersUse::Cpu)) {
-            self.add(OthersUse::Cpu, 0, rate(cpu));
-        }
-        for (i, (gpu, &total)) in reading.gpus.iter().zip(&machine.gpus).enumerate() {
-            if let Some(vram) = gpu.vram.as_ref().filter(|_| wanted(OthersUse::Vram)) {
-                self.add(OthersUse::Vram, i, space(vram, total));
-            }
-            if let Some(use_) = gpu.utilization.as_ref().filter(|_| wanted(OthersUse::Gpu)) {
-                self.add(OthersUse::Gpu, i, rate(use_));
-            }
-        }
-        if let Some(p) = reading.pressure.as_ref().filter(|_| wanted(OthersUse::Pressure)) {
-            let sums = self.pressure.get_or_insert([0.0; 4]);
-            let kinds = [p.memory_some, p.memory_full, p.cpu_some, p.io_some];
-            for (sum, kind) in sums.iter_mut().zip(kinds) {
-                *sum += f64::from(kind.milli()) * weight;
-            }
-        }
-    }
-
-    fn into_sample(self, machine: &Machine) -> Sample {
-        // `as` saturates: what was taken below zero is nothing.
-        let space = |total, sum: f64| Space {
-            total,
-            others: Bytes::new(sum.round() as u64),
-            own: Bytes::ZERO,
-        };
-        let share = |sum: f64| {
-            let milli = sum.round().clamp(0.0, f64::from(Percent::ONE_HUNDRED.milli()));
-            Percent::from_milli(milli as u32)
-        };
-        let rate = |sum| Rate { others: share(sum), own: Percent::ZERO };
-        let gpus = machine.gpus.iter().zip(self.vram.iter().zip(&self.gpu));
-        Sample {
-            memory: Some(space(machine.memory, self.memory)),
-            swap: (machine.swap != Bytes::ZERO).then(|| space(machine.swap, self.swap)),
-            cpu: self.cpu.map(rate),
-            pressure: self.pressure.map(|[memory_some, memory_full, cpu_some, io_some]| Pressure {
-                memory_some: share(memory_some),
-                memory_full: share(memory_full),
-                cpu_some: share(cpu_some),
-                io_some: share(io_some),
-            }),
-            gpus: gpus
-                .map(|(&total, (&vram, &busy))| GpuSample {
-                    vram: Some(space(total, vram)),
-                    utilization: busy.map(rate),
-                    temperature: None,
-                })
-                .collect(),
-            ..Sample::default()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use tiershift_core::policy::Registry;
+    use tiershift_core::sample::Space;
+    use tiershift_core::units::{Bytes, Percent};
 
     use super::*;
 
@@ -515,13 +345,5 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("x.toml:6:1") && error.contains("cannot open no.csv"), "{error}");
-    }
-
-    #[test]
-    fn a_reading_in_ten_years_is_as_good_as_the_first() {
-        let mut series = Series::new(vec![(Timestamp::ZERO, Sample::default())]);
-        assert_eq!(series.length(), Duration::from_nanos(1), "one reading lasts a moment");
-        series.step = Duration::from_secs(1);
-        assert_eq!(*series.at(Duration::from_secs(315_000_000)), Sample::default());
     }
 }

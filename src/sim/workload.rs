@@ -16,7 +16,7 @@ use tiershift_core::units::{Percent, PercentText, human};
 
 use crate::sim::rng::Stream;
 
-pub(crate) use arrivals::lap;
+pub(crate) use arrivals::supply::lap;
 pub use arrivals::{Arrival, Workloads};
 
 /// A stream of requests, checked.
@@ -153,7 +153,7 @@ pub enum Arrivals {
     /// Independently of each other, at a steady rate.
     Poisson {
         /// How many on average.
-        rate: Rate,
+        rate: ArrivalRate,
     },
     /// Many at once, again and again.
     Burst {
@@ -168,9 +168,9 @@ pub enum Arrivals {
     /// Independently of each other, at a rate that rises and falls as a cosine: it begins at the lowest.
     DayNight {
         /// The lowest rate.
-        night: Rate,
+        night: ArrivalRate,
         /// The highest rate.
-        day: Rate,
+        day: ArrivalRate,
         /// Time from night to night. Default `24h`.
         #[serde(default = "one_day")]
         period: SpanText,
@@ -204,7 +204,7 @@ pub enum Arrivals {
 
 /// A number of requests in a span of time: `"6/min"`, `"0.5/s"`, `"120/h"`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate {
+pub struct ArrivalRate {
     count: f64,
     unit: RateUnit,
 }
@@ -216,7 +216,7 @@ enum RateUnit {
     Hour,
 }
 
-impl Rate {
+impl ArrivalRate {
     /// Returns the requests in a second.
     pub fn per_second(self) -> f64 {
         let (_, seconds) = self.unit.name();
@@ -236,13 +236,13 @@ impl RateUnit {
     }
 }
 
-impl fmt::Display for Rate {
+impl fmt::Display for ArrivalRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.count, self.unit.name().0)
     }
 }
 
-impl FromStr for Rate {
+impl FromStr for ArrivalRate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -258,19 +258,19 @@ impl FromStr for Rate {
     }
 }
 
-impl Serialize for Rate {
+impl Serialize for ArrivalRate {
     fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         human::serialize(self, out)
     }
 }
 
-impl<'de> Deserialize<'de> for Rate {
+impl<'de> Deserialize<'de> for ArrivalRate {
     fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         human::deserialize(input)
     }
 }
 
-impl JsonSchema for Rate {
+impl JsonSchema for ArrivalRate {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Rate".into()
     }
@@ -350,7 +350,7 @@ impl Tokens {
 impl Arrivals {
     /// Returns the key whose value cannot be meant, and what it must be.
     pub(crate) fn mistake(&self) -> Option<(&'static str, &'static str)> {
-        let positive = |rate: &Rate| rate.per_second() > 0.0;
+        let positive = |rate: &ArrivalRate| rate.per_second() > 0.0;
         match self {
             Self::Poisson { rate } if !positive(rate) => Some(("rate", "more than nothing")),
             Self::Burst { count: 0, .. } => Some(("count", "at least 1")),

@@ -204,3 +204,11 @@ impl fmt::Display for DefectKind {
         f.write_str(self.name())
     }
 }
+
+/// Returns what is quoted back of a bad cell.
+pub(crate) fn quoted(text: &str) -> String {
+    text.chars().take(QUOTED_BYTES).collect()
+}
+
+/// How much of a bad cell is quoted back.
+pub(crate) const QUOTED_BYTES: usize = 40;

@@ -1,0 +1,127 @@
+//! The layers of a background, added up.
+
+use tiershift_core::machine::Machine;
+use tiershift_core::sample::{GpuSample, Pressure, Rate, Sample, Space};
+use tiershift_core::units::{Bytes, Percent};
+
+use crate::sim::background::OthersUse;
+
+/// What has been added up so far, in bytes and in thousandths of a percent. Signed: a shape may take away.
+pub(super) struct Sums {
+    memory: f64,
+    swap: f64,
+    vram: Vec<f64>,
+    cpu: Option<f64>,
+    gpu: Vec<Option<f64>>,
+    pressure: Option<[f64; 4]>,
+}
+
+impl Sums {
+    pub(super) fn new(gpus: usize) -> Self {
+        Self {
+            memory: 0.0,
+            swap: 0.0,
+            vram: vec![0.0; gpus],
+            cpu: None,
+            gpu: vec![None; gpus],
+            pressure: None,
+        }
+    }
+
+    pub(super) fn add(&mut self, resource: OthersUse, gpu: usize, value: f64) {
+        match resource {
+            OthersUse::Memory => self.memory += value,
+            OthersUse::Swap => self.swap += value,
+            OthersUse::Vram => {
+                if let Some(sum) = self.vram.get_mut(gpu) {
+                    *sum += value;
+                }
+            }
+            OthersUse::Cpu => *self.cpu.get_or_insert(0.0) += value,
+            OthersUse::Gpu => {
+                if let Some(sum) = self.gpu.get_mut(gpu) {
+                    *sum.get_or_insert(0.0) += value;
+                }
+            }
+            OthersUse::Pressure => self.pressure.get_or_insert([0.0; 4])[0] += value,
+        }
+    }
+
+    /// Adds a reading's others' use; its own use was that of other models than ours.
+    pub(super) fn add_reading(
+        &mut self,
+        reading: &Sample,
+        machine: &Machine,
+        only: Option<OthersUse>,
+        relative: bool,
+        weight: f64,
+    ) {
+        let wanted = |resource| only.is_none_or(|only| only == resource);
+        let space = |space: &Space, total: Bytes| {
+            let others = space.others.get() as f64 * weight;
+            match relative && space.total != Bytes::ZERO {
+                true => others / space.total.get() as f64 * total.get() as f64,
+                false => others,
+            }
+        };
+        let rate = |rate: &Rate| f64::from(rate.others.milli()) * weight;
+        if let Some(memory) = reading.memory.as_ref().filter(|_| wanted(OthersUse::Memory)) {
+            self.add(OthersUse::Memory, 0, space(memory, machine.memory));
+        }
+        if let Some(swap) = reading.swap.as_ref().filter(|_| wanted(OthersUse::Swap)) {
+            self.add(OthersUse::Swap, 0, space(swap, machine.swap));
+        }
+        if let Some(cpu) = reading.cpu.as_ref().filter(|_| wanted(OthersUse::Cpu)) {
+            self.add(OthersUse::Cpu, 0, rate(cpu));
+        }
+        for (i, (gpu, &total)) in reading.gpus.iter().zip(&machine.gpus).enumerate() {
+            if let Some(vram) = gpu.vram.as_ref().filter(|_| wanted(OthersUse::Vram)) {
+                self.add(OthersUse::Vram, i, space(vram, total));
+            }
+            if let Some(use_) = gpu.utilization.as_ref().filter(|_| wanted(OthersUse::Gpu)) {
+                self.add(OthersUse::Gpu, i, rate(use_));
+            }
+        }
+        if let Some(p) = reading.pressure.as_ref().filter(|_| wanted(OthersUse::Pressure)) {
+            let sums = self.pressure.get_or_insert([0.0; 4]);
+            let kinds = [p.memory_some, p.memory_full, p.cpu_some, p.io_some];
+            for (sum, kind) in sums.iter_mut().zip(kinds) {
+                *sum += f64::from(kind.milli()) * weight;
+            }
+        }
+    }
+
+    pub(super) fn into_sample(self, machine: &Machine) -> Sample {
+        // `as` saturates: what was taken below zero is nothing.
+        let space = |total, sum: f64| Space {
+            total,
+            others: Bytes::new(sum.round() as u64),
+            own: Bytes::ZERO,
+        };
+        let share = |sum: f64| {
+            let milli = sum.round().clamp(0.0, f64::from(Percent::ONE_HUNDRED.milli()));
+            Percent::from_milli(milli as u32)
+        };
+        let rate = |sum| Rate { others: share(sum), own: Percent::ZERO };
+        let gpus = machine.gpus.iter().zip(self.vram.iter().zip(&self.gpu));
+        Sample {
+            memory: Some(space(machine.memory, self.memory)),
+            swap: (machine.swap != Bytes::ZERO).then(|| space(machine.swap, self.swap)),
+            cpu: self.cpu.map(rate),
+            pressure: self.pressure.map(|[memory_some, memory_full, cpu_some, io_some]| Pressure {
+                memory_some: share(memory_some),
+                memory_full: share(memory_full),
+                cpu_some: share(cpu_some),
+                io_some: share(io_some),
+            }),
+            gpus: gpus
+                .map(|(&total, (&vram, &busy))| GpuSample {
+                    vram: Some(space(total, vram)),
+                    utilization: busy.map(rate),
+                    temperature: None,
+                })
+                .collect(),
+            ..Sample::default()
+        }
+    }
+}
