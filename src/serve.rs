@@ -65,10 +65,10 @@ use crate::serve::world::{LiveWorld, Parts};
 
 pub use crate::serve::client::{AskError, fetch_status};
 pub use crate::serve::config::{
-    ConfigError, RawConfig, RawListen, RawLog, RawModels, RawServer, schema as config_schema,
+    ConfigError, RawConfig, RawListen, RawModels, RawRecording, RawServer, schema as config_schema,
 };
 pub use crate::serve::http::access::{Access, Token, TokenError};
-pub use crate::serve::recorder::LogPlan;
+pub use crate::serve::recorder::RecordingPlan;
 pub use crate::serve::shadow::compare::{Cost, Difference, Saved, ShadowReport, ShadowState};
 pub use crate::serve::signals::Reload;
 pub use crate::serve::source::{Source, SourceError};
@@ -93,7 +93,7 @@ pub struct Plan {
     /// The policies that its settings may name.
     pub policies: Registry,
     /// Where to record the run, if anywhere.
-    pub log: Option<LogPlan>,
+    pub recording: Option<RecordingPlan>,
     /// A policy that is played beside it, without effect.
     pub shadow: Option<RawSettings>,
 }
@@ -256,7 +256,7 @@ fn recorder(
     board: &SharedBoard,
     notify: &Notify,
 ) -> Result<Recorder, LiveError> {
-    let Some(log) = &plan.log else { return Ok(Recorder::off()) };
+    let Some(log) = &plan.recording else { return Ok(Recorder::off()) };
     let (board, notify) = (board.clone(), Arc::clone(notify));
     let notify_recording: NotifyRecording = Arc::new(move |recording| {
         if let Recording::Stopped { error } = &recording {

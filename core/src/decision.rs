@@ -254,6 +254,13 @@ pub enum Reason {
     },
 }
 
+impl Action {
+    /// Returns whether two actions go the same way, wherever they lead.
+    pub fn is_like(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
 impl Reason {
     /// Returns a policy's own reason without numbers.
     pub const fn own(code: Code) -> Self {
@@ -261,7 +268,7 @@ impl Reason {
     }
 
     /// Returns whether two reasons are of one kind, whatever their numbers.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
+    pub fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Own { code: a, .. }, Self::Own { code: b, .. }) => a == b,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),

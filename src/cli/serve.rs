@@ -31,7 +31,7 @@ tiershift serve --models ~/models\n  \
 tiershift serve --server http://127.0.0.1:11434\n  \
 tiershift serve --example-config > serve.toml\n  \
 tiershift serve --config serve.toml\n  \
-tiershift serve --llama-server ./llama/llama-server --models ~/models --log recordings\n  \
+tiershift serve --llama-server ./llama/llama-server --models ~/models --record recordings\n  \
 curl localhost:8484/v1/chat/completions -d '{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'\n  \
 curl localhost:8484/status"
 )]
@@ -69,9 +69,9 @@ pub(super) struct Arguments {
     /// A name that clients call this machine by, besides its addresses and localhost; may be repeated
     #[arg(long = "allow-host", value_name = "NAME")]
     allowed_hosts: Vec<String>,
-    /// Record what the controller is told and answers into this folder; each run gets a folder in it
+    /// Record every input and output of the controller into this folder; each run gets a folder in it
     #[arg(long, value_name = "FOLDER")]
-    log: Option<PathBuf>,
+    record: Option<PathBuf>,
     /// A policy's name or file, to be played beside the first without effect, and compared
     #[arg(long, value_name = "POLICY")]
     shadow: Option<String>,
@@ -129,7 +129,7 @@ fn plan(config: RawConfig, policies: &Registry) -> Result<Plan> {
         catalog,
         settings: config.policy,
         policies: policies.clone(),
-        log: config.log.plan(),
+        recording: config.recording.plan(),
         shadow: config.shadow,
     })
 }
@@ -163,7 +163,7 @@ fn config(arguments: &Arguments, class: MachineClass, policies: &Registry) -> Re
         PolicyChoice::read(shadow, policies)?.apply(&mut settings);
         config.shadow = Some(settings);
     }
-    config.log.folder = arguments.log.clone().or(config.log.folder);
+    config.recording.folder = arguments.record.clone().or(config.recording.folder);
     Ok(config)
 }
 

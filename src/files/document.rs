@@ -118,6 +118,19 @@ impl<'a> Document<'a> {
         self.refuse_in(table, key, title, remedy)
     }
 
+    /// Refuses a table that belongs to another: its head, or the key that holds it where it has none.
+    pub(crate) fn refuse_part(
+        &self,
+        (table, part): (&str, &str),
+        title: &str,
+        remedy: &str,
+    ) -> DocumentError {
+        match self.table_place(&format!("{table}.{part}")) {
+            Some(place) => self.render(title, place, None, Some(remedy)),
+            None => self.refuse_in(table, part, title, remedy),
+        }
+    }
+
     /// Refuses a policy that nobody knows, named in the table of this name or anywhere.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! Writes an event log, whole or thinned out.
 
 use std::io::{self, Write};
-use std::mem::{Discriminant, discriminant};
 
 use serde::Serialize;
 use tiershift_core::decision::{Action, Reason};
@@ -173,7 +172,7 @@ impl<W: Write> Observe for LogWriter<W> {
 #[derive(Debug, Default)]
 struct Thinning {
     /// The kind of the last decision.
-    last: Option<(Discriminant<Action>, Discriminant<Reason>)>,
+    last: Option<(Action, Reason)>,
     /// The last sample, while it is not written.
     sample: Option<Record>,
     /// When a sample was last written.
@@ -211,8 +210,9 @@ impl Thinning {
             }
             EventRef::Input(Input::Timeout) => Keep::No,
             EventRef::Output(Output::Decision(decision)) => {
-                let kind = (discriminant(&decision.action), discriminant(&decision.reason));
-                let same = self.last.replace(kind) == Some(kind);
+                let (action, reason) = (decision.action, decision.reason);
+                let last = self.last.replace((action, reason));
+                let same = last.is_some_and(|(a, r)| a.is_like(&action) && r.is_like(&reason));
                 if decision.action == Action::Hold && same { Keep::No } else { Keep::WithSample }
             }
             EventRef::Input(

@@ -179,7 +179,7 @@ impl Check<'_> {
         let settings = settings.expect("these settings have been checked for this machine");
         self.policies.build(&settings, catalog).map(|policy| policy.codes()).map_err(|error| {
             let remedy = format!("this is the policy `{}`", raw.policy.name());
-            self.document.refuse_in("policy.options", "options", &error.to_string(), &remedy)
+            self.document.refuse_part(("policy", "options"), &error.to_string(), &remedy)
         })
     }
 

@@ -8,7 +8,6 @@ mod metrics;
 mod resource_use;
 
 use std::collections::BTreeSet;
-use std::mem::{Discriminant, discriminant};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tiershift_core::catalog::{Catalog, Rung};
@@ -73,7 +72,7 @@ pub(super) struct Board {
     figures: Figures,
     history: History,
     /// What the last decision in the history was, without its numbers.
-    last_entry: Option<(Discriminant<Action>, Discriminant<Reason>)>,
+    last_entry: Option<(Action, Reason)>,
     /// Notifies watchers that there is something new; gone when the daemon ends.
     news: Option<watch::Sender<()>>,
     own_sources: Vec<(ModelId, OwnSource)>,
@@ -108,8 +107,9 @@ impl Board {
     /// A decision is listed again only when its kind has changed: a hold repeats itself at every sample.
     fn observe_decision(&mut self, now: Timestamp, decision: &Decision) {
         self.figures.count_decision(decision);
-        let kind = (discriminant(&decision.action), discriminant(&decision.reason));
-        if self.last_entry.replace(kind) == Some(kind) {
+        let (action, reason) = (decision.action, decision.reason);
+        let last = self.last_entry.replace((action, reason));
+        if last.is_some_and(|(a, r)| a.is_like(&action) && r.is_like(&reason)) {
             return;
         }
         let name = match decision.action {

@@ -16,7 +16,7 @@ use tiershift_core::time::SpanText;
 use tiershift_core::units::{Bytes, BytesText};
 
 use crate::files::document::{Document, DocumentError};
-use crate::serve::recorder::LogPlan;
+use crate::serve::recorder::RecordingPlan;
 
 /// The config file of `tiershift serve`. Every key is optional.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -31,7 +31,7 @@ pub struct RawConfig {
     /// The policy's settings, as in a policy file.
     pub policy: RawSettings,
     /// The flight recorder.
-    pub log: RawLog,
+    pub recording: RawRecording,
     /// A policy that is played beside the first on the same inputs, without effect. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<RawSettings>,
@@ -79,10 +79,10 @@ pub struct RawModels {
     pub catalog: Option<PathBuf>,
 }
 
-/// The `[log]` table.
+/// The `[recording]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct RawLog {
+pub struct RawRecording {
     /// The folder of recordings; each run gets a folder in it. Default: nothing is recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folder: Option<PathBuf>,
@@ -97,7 +97,7 @@ pub struct RawLog {
     pub total_size: BytesText,
 }
 
-impl Default for RawLog {
+impl Default for RawRecording {
     fn default() -> Self {
         Self {
             folder: None,
@@ -108,7 +108,7 @@ impl Default for RawLog {
     }
 }
 
-impl RawLog {
+impl RawRecording {
     /// Returns the key whose value is out of range, and what it must be.
     fn out_of_range(&self) -> Option<(&'static str, &'static str)> {
         let Self { segment_size, segment_age, total_size, .. } = self;
@@ -123,8 +123,8 @@ impl RawLog {
     }
 
     /// Returns where to record, if anywhere.
-    pub fn plan(&self) -> Option<LogPlan> {
-        Some(LogPlan {
+    pub fn plan(&self) -> Option<RecordingPlan> {
+        Some(RecordingPlan {
             folder: self.folder.clone()?,
             segment_size: self.segment_size.0,
             segment_age: self.segment_age.0,
@@ -189,9 +189,14 @@ impl RawConfig {
             Settings::new(settings.clone(), class)
                 .map_err(|error| document.refuse_table(table, &error.to_string(), &remedy))?;
         }
-        if let Some((key, want)) = config.log.out_of_range() {
+        if let Some((key, want)) = config.recording.out_of_range() {
             let title = format!("`{key}` must be {want}");
-            return Err(document.refuse_in("log", key, &title, "leave it out for the default"));
+            return Err(document.refuse_in(
+                "recording",
+                key,
+                &title,
+                "leave it out for the default",
+            ));
         }
         Ok(config)
     }
@@ -206,7 +211,7 @@ impl RawConfig {
             &mut self.models.folder,
             &mut self.models.catalog,
             &mut self.listen.token_file,
-            &mut self.log.folder,
+            &mut self.recording.folder,
         ];
         for path in paths.into_iter().flatten() {
             *path = folder.join(&path);
@@ -289,7 +294,7 @@ mod tests {
             }
         }
         let tables = [("listen", "RawListen"), ("server", "RawServer"), ("models", "RawModels")];
-        for (table, of) in tables.into_iter().chain([("log", "RawLog")]) {
+        for (table, of) in tables.into_iter().chain([("recording", "RawRecording")]) {
             let keys = schema["$defs"][of]["properties"].as_object().unwrap();
             let want: BTreeSet<&str> = keys.keys().map(String::as_str).collect();
             let have = shown.iter().filter(|(of, _)| *of == table).map(|(_, key)| *key).collect();
@@ -305,8 +310,8 @@ mod tests {
             ("[modles]\n", "serve.toml:1:", "did you mean `models`?"),
             ("[policy]\ndegrade-line = \"120%\"\n", "serve.toml:2:1", "at most 100%"),
             ("[shadow]\ndegrade-line = \"120%\"\n", "serve.toml:2:1", "at most 100%"),
-            ("[log]\nsegment-size = \"1KiB\"\n", "serve.toml:2:1", "from 16KiB to 1GiB"),
-            ("[log]\ntotal-size = \"20MiB\"\n", "serve.toml:2:1", "at least four segments"),
+            ("[recording]\nsegment-size = \"1KiB\"\n", "serve.toml:2:1", "from 16KiB to 1GiB"),
+            ("[recording]\ntotal-size = \"20MiB\"\n", "serve.toml:2:1", "at least four segments"),
             ("[policy.manager]\nqueue-limt = 1\n", "serve.toml:2:1", "did you mean `queue-limit`?"),
         ];
         for (text, place, remedy) in cases {

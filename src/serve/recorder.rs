@@ -24,7 +24,7 @@ use crate::serve::status::Recording;
 
 /// Where a run is recorded, and how much is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogPlan {
+pub struct RecordingPlan {
     /// The folder of recordings. Each run gets a folder in it.
     pub folder: std::path::PathBuf,
     /// A segment that has reached this is finished.
@@ -52,7 +52,7 @@ impl Recorder {
     /// # Errors
     /// Where the folder cannot be written, or another daemon records into it.
     pub(super) fn begin(
-        plan: LogPlan,
+        plan: RecordingPlan,
         header: Header,
         notify: NotifyRecording,
     ) -> io::Result<Self> {

@@ -11,12 +11,12 @@ use tiershift_core::time::Timestamp;
 
 use crate::log::{self, Header, LogWriter, Segment, segment_name};
 use crate::probe::clock;
-use crate::serve::recorder::{LogPlan, NotifyRecording};
+use crate::serve::recorder::{NotifyRecording, RecordingPlan};
 use crate::serve::status::Recording;
 
 /// A recording that is being written.
 pub(super) struct Run {
-    plan: LogPlan,
+    plan: RecordingPlan,
     folder: PathBuf,
     header: Header,
     notify: NotifyRecording,
@@ -34,7 +34,7 @@ pub(super) struct Run {
 impl Run {
     /// Begins a recording in a new folder.
     pub(super) fn begin(
-        plan: LogPlan,
+        plan: RecordingPlan,
         header: Header,
         notify: NotifyRecording,
     ) -> io::Result<Self> {
@@ -217,8 +217,8 @@ mod tests {
         Header::of(&setup, LogLevel::Full, "live", Vec::new())
     }
 
-    fn plan(folder: &Path) -> LogPlan {
-        LogPlan {
+    fn plan(folder: &Path) -> RecordingPlan {
+        RecordingPlan {
             folder: folder.to_owned(),
             segment_size: Bytes::new(8 << 10),
             segment_age: Duration::from_secs(100),
@@ -233,7 +233,7 @@ mod tests {
 
     type Reported = Arc<Mutex<Vec<Recording>>>;
 
-    fn begin(plan: LogPlan) -> (Run, Reported) {
+    fn begin(plan: RecordingPlan) -> (Run, Reported) {
         let reported = Reported::default();
         let to = Arc::clone(&reported);
         let run = Run::begin(plan, header(), Arc::new(move |it| to.lock().unwrap().push(it)));
@@ -288,8 +288,10 @@ mod tests {
         let old_segments = log::segments(&old).unwrap().len() as u64;
         // Of an old run nothing is left, and of this one the newest.
         let room = Bytes::new(3 << 10);
-        let tight =
-            LogPlan { total_size: plan(folder.path()).segment_size + room, ..plan(folder.path()) };
+        let tight = RecordingPlan {
+            total_size: plan(folder.path()).segment_size + room,
+            ..plan(folder.path())
+        };
         let (mut run, reported) = begin(tight);
         assert_ne!(run.folder, old, "a run never writes on in an older one's folder");
         for seq in 0..200 {

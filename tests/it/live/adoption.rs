@@ -20,7 +20,7 @@ fn folder() -> Site {
 }
 
 fn daemon(engine: &Path, folder: &Path, log: &str) -> Daemon {
-    let arguments = format!("--models models --policy policy.toml --log {log}");
+    let arguments = format!("--models models --policy policy.toml --record {log}");
     crate::live::daemon(engine, folder).arguments(&arguments).start()
 }
 

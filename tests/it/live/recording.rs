@@ -21,7 +21,7 @@ use crate::support::{contents, run_in};
 /// A folder with one model, and a config that fills a segment in a second.
 fn workshop(segment_size: &str) -> Site {
     let folder = site(&[("a", gguf::TINY)]);
-    let log = format!("[log]\nfolder = \"recordings\"\nsegment-size = \"{segment_size}\"\n");
+    let log = format!("[recording]\nfolder = \"recordings\"\nsegment-size = \"{segment_size}\"\n");
     let others = format!("[models]\nfolder = \"models\"\n{log}");
     folder.put("serve.toml", &config(&others, &policy("sampling-interval = \"20ms\"")));
     folder

@@ -13,7 +13,7 @@ use crate::support::run_in;
 
 fn configure(folder: &Path, stabilization: &str, others: &str) {
     let policy = policy(&format!("stabilization = {stabilization}"));
-    let models = "[models]\nfolder = \"models\"\n[log]\nfolder = \"recordings\"\n";
+    let models = "[models]\nfolder = \"models\"\n[recording]\nfolder = \"recordings\"\n";
     let config = config(&format!("{models}{others}"), &policy);
     fs::write(folder.join("serve.toml"), config).unwrap();
 }

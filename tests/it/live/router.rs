@@ -64,7 +64,7 @@ fn a_daemon_runs_on_a_router_and_takes_over_what_it_has_loaded() {
     let process = router.process("a");
 
     // Its catalog comes from the files that the router names; what is loaded is not loaded again.
-    let arguments = format!("--server {} --policy policy.toml --log log", router.url());
+    let arguments = format!("--server {} --policy policy.toml --record log", router.url());
     let daemon = Daemon::builder(cargo_bin!("tiershift"), &folder).arguments(&arguments);
     let mut daemon = daemon.start();
     let served = daemon.ask(&chat("the cat", 4)).rest();

@@ -18,7 +18,7 @@ fn a_shadow_is_the_replay_of_the_log_fed_while_it_is_written() {
     folder.put("shadow.toml", &policy(BY_COMMAND));
     let folder = &*folder;
     let arguments =
-        "--models models --policy policy.toml --log recordings --shadow shadow.toml --json";
+        "--models models --policy policy.toml --record recordings --shadow shadow.toml --json";
     let mut daemon = daemon(&engine, folder).arguments(arguments).start();
     daemon.wait_for("the upgrade", |status| status["tier"] == "medium");
     for _ in 0..5 {

@@ -61,8 +61,9 @@ mod tests {
         assert_eq!(read["trend-half-life"].as_str(), Some("1s"));
         assert_eq!(read["manager"]["queue-limit"].as_integer(), Some(0));
         assert_eq!(read["manager"]["start"].as_str(), Some("small"));
-        let config: Table = toml::from_str(&config("[log]\nfolder = \"x\"", &changed)).unwrap();
+        let config: Table =
+            toml::from_str(&config("[recording]\nfolder = \"x\"", &changed)).unwrap();
         assert_eq!(config["policy"]["manager"]["start"].as_str(), Some("small"));
-        assert_eq!(config["log"]["folder"].as_str(), Some("x"));
+        assert_eq!(config["recording"]["folder"].as_str(), Some("x"));
     }
 }

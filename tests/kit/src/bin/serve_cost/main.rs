@@ -99,7 +99,7 @@ fn smallest(models: &Path, count: usize) -> Result<tempfile::TempDir, Box<dyn Er
 
 /// Prints what a daemon that records adds to a reply, and what it takes when it rests.
 fn measure_replies(tools: Tools<'_>, folder: &Path) -> Result<(), Box<dyn Error>> {
-    let daemon = tools.daemon(folder).arguments("--log recordings").start();
+    let daemon = tools.daemon(folder).arguments("--record recordings").start();
     // The first request waits for the model.
     reply(&daemon)?;
     let engine = model_server(daemon.child.id())?;
@@ -176,7 +176,7 @@ fn measure_recorder(tools: Tools<'_>, folder: &Path) -> Result<(), Box<dyn Error
     let plain = tools.plain_daemon(folder).arguments(&format!("--server {}", engine.url()));
     let plain = plain.start();
     let recorded = tools.plain_daemon(folder).arguments(&format!("--server {}", engine.url()));
-    let recorded = recorded.arguments("--log recordings").start();
+    let recorded = recorded.arguments("--record recordings").start();
     let servers: [&Server; 3] = [&engine, &plain, &recorded];
     let pids = [plain.child.id(), recorded.child.id()];
     let mut spent = [Duration::ZERO; 3];

@@ -25,7 +25,7 @@ pub(crate) fn soak(
     period: Duration,
 ) -> Result<bool, Box<dyn Error>> {
     fs::write(folder.join("serve.toml"), CONFIG)?;
-    let arguments = "--config serve.toml --log recordings";
+    let arguments = "--config serve.toml --record recordings";
     let mut daemon = tools.daemon(folder).arguments(arguments).start();
     let turns = (span.as_nanos() / period.as_nanos().max(1)).max(4);
     let mut clock = SystemClock::start();
@@ -104,7 +104,7 @@ constrain = ["memory"]
 [policy.manager]
 start = "small"
 switch-cooldown = "0s"
-[log]
+[recording]
 segment-size = "256KiB"
 "#;
 
