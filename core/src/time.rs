@@ -394,9 +394,10 @@ mod tests {
     #[test]
     fn a_mean_follows_a_new_rhythm_and_a_median_is_not_moved_by_a_few_odd_intervals() {
         let slower = [[10; 8], [100; 8], [100; 8]].concat();
-        assert_eq!(gaps(Rhythm::of_mean(), &slower).len(), 10);
-        let bursts = [[100, 1, 1, 100]; 32].concat();
-        assert_eq!(gaps(Rhythm::of_median(), &bursts).len(), 1);
+        // An eighth of the way each time: after eleven of them a hundred seconds are less than three usual intervals.
+        assert_eq!(gaps(Rhythm::of_mean(), &slower).len(), 11);
+        let odd = [[100, 100, 1, 100]; 16].concat();
+        assert_eq!(gaps(Rhythm::of_median(), &[odd, vec![400]].concat()), [400]);
     }
 
     #[test]

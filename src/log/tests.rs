@@ -265,8 +265,8 @@ fn refusals_say_where_and_what_to_do() {
         refused(""),
         refused("memory,cpu\n1,2\n"),
         refused("\u{0}\u{1}\u{2}"),
-        refused(&text.replacen("log\":1", "log\":2", 1)),
-        refused(&text.replacen("log\":1", "log\":0", 1)),
+        refused(&text.replacen("log\":2", "log\":3", 1)),
+        refused(&text.replacen("log\":2", "log\":0", 1)),
         refused(&text.replacen("\"seed\":7", "\"seed\":8", 1)),
         refused(&text.replacen("\"seed\":7", "\"sead\":7", 1)),
         refused(&text.replacen(

@@ -45,6 +45,18 @@ fn where_they_do_not_both_fit_the_old_model_goes_first() {
 }
 
 #[test]
+fn a_loaded_model_counts_in_full_whatever_the_last_sample_shows() {
+    let mut rig = rested("", "small", 1.0);
+    rig.request(1);
+    rig.switch("medium");
+    rig.loaded("medium");
+    rig.outputs();
+    // The sample shows the 2 GiB of "small", which would leave room for "large" as well.
+    rig.switch("large");
+    rig.check(&["up to large: asked", "serve none", "unload medium"]);
+}
+
+#[test]
 fn freed_memory_is_looked_for_four_times_a_second() {
     let mut rig = rested("", "medium", 2.0);
     rig.switch("large");
@@ -317,6 +329,22 @@ fn a_model_that_does_not_load_is_stood_in_for() {
     check_stand_in("fallbacks = [\"medium\", \"small\"]", Some("small"), &["load medium"]);
     check_stand_in("", Some("small"), &["small to small in 10s"]);
     check_stand_in("", None, &["load medium"]);
+}
+
+#[test]
+fn a_model_that_has_just_failed_stands_in_for_no_other() {
+    let fallback = |id: &str| match id {
+        "large" => "fallbacks = [\"medium\", \"small\"]".to_owned(),
+        _ => String::new(),
+    };
+    let mut rig = rig_with_models("manager.load-attempts = 1", fallback).serving("small");
+    rig.samples(1.0, minutes(1));
+    rig.switch("medium");
+    rig.load_failed("medium");
+    rig.outputs();
+    rig.switch("large");
+    rig.load_failed("large");
+    rig.check(&["up to large: asked", "load large", "small to small in 0s"]);
 }
 
 #[test]

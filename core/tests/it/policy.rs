@@ -395,12 +395,14 @@ fn a_rise_that_would_fill_the_machine_during_a_step_down_is_acted_on_early() {
 
 #[test]
 fn a_rise_below_the_preventive_line_changes_nothing() {
+    // Half a GiB each second fills the machine in six seconds, but 13 GiB are not yet 85 %.
     let mut rig = rig("").serving("large");
-    rig.samples(1.0, seconds(10));
-    for step in 0_u32..7 {
-        rig.sample(1.0 + f64::from(step) * 0.5);
+    for others in [1.0, 2.0, 3.0, 4.0] {
+        rig.sample(others);
     }
     rig.check(&[]);
+    rig.sample(5.0);
+    assert_eq!(rig.outputs()[0], "down to medium, Immediate: exhaustion");
 }
 
 // Rates.
@@ -512,6 +514,18 @@ fn a_lower_rung_is_not_taken_while_a_higher_one_waits_for_its_window() {
     rig.check(&[]);
     rig.change_after(2.0);
     rig.check(&["up to large: room", "load large"]);
+}
+
+#[test]
+fn with_nothing_loaded_a_lower_rung_is_taken_while_a_higher_one_waits_for_its_window() {
+    let mut rig = rig("mistake-window = '0s'").serving("small");
+    rig.samples(10.0, minutes(1));
+    rig.sample(15.0);
+    rig.complete(15.0);
+    rig.samples(10.0, minutes(4));
+    rig.outputs();
+    assert_eq!(rig.change_after(2.0), minutes(1));
+    rig.check(&["up to small: room", "load small"]);
 }
 
 // Service.

@@ -350,30 +350,27 @@ fn an_svg_is_text_that_can_be_reviewed() {
 }
 
 #[test]
-fn what_is_projected_stands_at_the_gpu_that_the_model_would_go_to() {
+fn what_is_projected_stands_at_the_gpu_that_its_reason_names() {
     let gib = Bytes::from_gib;
-    let space = |total, others| {
-        let vram = Some(Space { total: gib(total), others: gib(others), own: Bytes::ZERO });
-        tiershift_core::sample::GpuSample { vram, ..Default::default() }
-    };
-    for (gpus, limit, want) in [
-        (vec![space(12, 1), space(24, 5)], 20, [false, true]),
-        (vec![space(24, 5), space(12, 1)], 20, [true, false]),
-        (vec![space(24, 20), space(24, 5)], 20, [false, true]),
-        (vec![space(24, 20), space(12, 1)], 10, [false, true]),
-        (vec![space(12, 1), space(12, 1)], 20, [false, false]),
+    let vram = Some(Space { total: gib(24), others: gib(5), own: Bytes::ZERO });
+    let gpus = vec![tiershift_core::sample::GpuSample { vram, ..Default::default() }; 2];
+    for (gpu, want) in [
+        (Some(0), [true, false]),
+        (Some(1), [false, true]),
+        // One that plots do not show, and a log of version 1, which names none.
+        (Some(9), [false, false]),
+        (None, [false, false]),
     ] {
         let mut run = Play::new();
-        run.input(&Input::Sample(Sample { gpus, ..Sample::default() }));
+        run.input(&Input::Sample(Sample { gpus: gpus.clone(), ..Sample::default() }));
         let (to, resource) = (Rung(1), Resource::Vram);
-        let reason =
-            Reason::WouldNotFit { to, resource, gpu: None, projected: gib(23), limit: gib(limit) };
+        let reason = Reason::WouldNotFit { to, resource, gpu, projected: gib(23), limit: gib(20) };
         let action = Action::Hold;
         run.output(&Output::Decision(Decision { action, rung: Rung(0), reason, gates: vec![] }));
         run.data.finish(Timestamp::from_secs(1));
         let got: Vec<bool> =
             run.data.gpus.iter().map(|gpu| !gpu.vram.projected.is_empty()).collect();
-        assert_eq!(got, want, "limit {limit}");
+        assert_eq!(got, want, "{gpu:?}");
     }
 }
 
