@@ -150,7 +150,6 @@ impl Layer {
 
 #[cfg(test)]
 mod tests {
-
     use tiershift_core::policy::Registry;
     use tiershift_core::sample::Space;
     use tiershift_core::units::{Bytes, Percent};
