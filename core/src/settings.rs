@@ -324,7 +324,7 @@ macro_rules! plain_form {
         }
 
         impl $name {
-            fn of_raw(raw: $raw, $($extra: $extra_type),*) -> Self {
+            fn of_raw(raw: $raw, ($($extra,)*): ($($extra_type,)*)) -> Self {
                 Self { $($key: raw.$key.into(),)* $($extra,)* }
             }
         }
@@ -462,9 +462,8 @@ impl Settings {
         let constrained = Resource::ALL.map(|resource| raw.constrain.contains(&resource));
         let limits = [raw.latency_limit, raw.first_token_limit].map(|limit| limit.map(Into::into));
         let [latency_limit, first_token_limit] = limits;
-        let manager = ManagerSettings::of_raw(raw.manager.clone());
-        Ok(Self::of_raw(
-            raw,
+        let manager = ManagerSettings::of_raw(raw.manager.clone(), ());
+        let resolved = (
             upgrade_line,
             preventive_line,
             latency_limit,
@@ -472,7 +471,8 @@ impl Settings {
             manager,
             class,
             constrained,
-        ))
+        );
+        Ok(Self::of_raw(raw, resolved))
     }
 
     /// Checks other settings for the same machine.

@@ -267,8 +267,8 @@ fn refusals_say_where_and_what_to_do() {
         refused("\u{0}\u{1}\u{2}"),
         refused(&text.replacen("log\":2", "log\":3", 1)),
         refused(&text.replacen("log\":2", "log\":0", 1)),
-        refused(&text.replacen("\"seed\":7", "\"seed\":8", 1)),
-        refused(&text.replacen("\"seed\":7", "\"sead\":7", 1)),
+        refused(&text.replacen("\"seed\":1", "\"seed\":8", 1)),
+        refused(&text.replacen("\"seed\":1", "\"sead\":7", 1)),
         refused(&text.replacen(
             "\"at_ns\":1000000000,\"input\"",
             "\"at_ns\":1000000000,\"inpu\"",

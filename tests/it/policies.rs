@@ -304,7 +304,7 @@ fn advice_is_an_input_and_a_log_of_it_verifies_without_the_adviser() {
     assert_eq!(answers, 100);
     assert!(count(|event| matches!(event, Event::Output(Output::Consult(_)))) > answers);
     assert!(holds(External::STALE_ADVICE) > 100 && holds(External::ADVISED) > 50);
-    let (log, _) = log.finish_into(&[scenario.digest.clone()]).unwrap();
+    let (log, _) = log.finish_into(std::slice::from_ref(&scenario.digest)).unwrap();
     let log = LogReader::new("log", std::io::Cursor::new(log)).unwrap();
     assert!(verify(log, &policies).unwrap().decisions > 500);
 }
