@@ -1,7 +1,6 @@
-//! Moments and clocks.
+//! Moments, spans, and what a gap in a series is.
 //!
-//! Time is an argument everywhere: the deciders are told `now` and own no clock. The one place that
-//! reads the machine's clock is [`SystemClock`]; the one place that waits is its `wait_until`.
+//! Time is an argument everywhere: the deciders get `now` and own no clock. Whoever waits implements [`Clock`].
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};

@@ -46,6 +46,15 @@ fn a_log_of_version_1_is_explained_plotted_and_replayed_but_not_verified() {
 }
 
 #[test]
+fn a_log_of_version_2_is_read_whole() {
+    let (records, fingerprint, end) = read("log-2.jsonl");
+    assert_eq!(records.len(), 140);
+    assert_eq!(fingerprint, "e7dd62604cbd49b8a518341dd1f07e43e48b802c2fcb5b287f477bb669f2048a");
+    let digest = "39ae2fa3a6eeb850a558fada05d144f402a25cf932ecf55d08a71e5c58be68f9".to_owned();
+    assert_eq!(end, LogEnd::Closed { records: 140, digest });
+}
+
+#[test]
 fn a_log_of_version_1_with_a_changed_byte_is_refused() {
     let text = std::fs::read_to_string(file("log-1.jsonl")).unwrap();
     let read = |text: String| {

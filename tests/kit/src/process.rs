@@ -8,7 +8,7 @@ use std::process::Command;
 /// What a process holds of the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Footprint {
-    /// Its memory [KiB].
+    /// Its memory in KiB.
     pub resident_kib: u64,
     /// Files, sockets and pipes that are open.
     pub descriptors: usize,
