@@ -1,6 +1,6 @@
 //! Plays a live log again in the simulator, and prints both side by side: `sim_against_live LOG CATALOG`.
 //!
-//! LOG was written by `tiershift serve --log`, CATALOG by `tiershift calibrate`.
+//! LOG was written by `tiershift serve --record`, CATALOG by `tiershift calibrate`.
 
 use std::path::Path;
 use std::process::ExitCode;
