@@ -74,7 +74,7 @@ pub struct Controller {
     suggestion_after: Duration,
     last_sample: Option<Timestamp>,
     last_hold: Option<Reason>,
-    /// Since when the smallest tier, or nothing, has served; and whether the user was told what would help.
+    /// Since when the smallest tier, or nothing, has served; and whether the user was notified of what would help.
     smallest_since: Option<Timestamp>,
     suggested: bool,
     /// The last moment handed in: time never runs backwards.

@@ -1,4 +1,4 @@
-//! Everything the controller is told and everything it answers: plain data, in one total order.
+//! Everything that the controller receives and everything that it answers: plain data, in one total order.
 //!
 //! A [`Record`] is one line of an event log. Inputs are facts from the world; outputs are decisions,
 //! commands and the ends of requests. Feeding a log's inputs to a new controller must give its outputs.
@@ -59,7 +59,7 @@ impl TryFrom<Line> for Record {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
-    /// The controller was told something.
+    /// The controller received something.
     Input(Input),
     /// The controller answered something.
     Output(Output),
@@ -135,7 +135,7 @@ impl<T: Observe> Observe for [T] {
     }
 }
 
-/// What the controller is told.
+/// What the controller receives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Input {
@@ -162,9 +162,9 @@ pub enum Input {
         /// The models that can serve now, in order of their names.
         models: Vec<Adopted>,
     },
-    /// The policy's settings are these from now on. What the scaler had learned is forgotten; the models stay.
+    /// The policy's settings are these from now on. What the policy had learned is forgotten; the models stay.
     Settings(Box<RawSettings>),
-    /// Someone asks for a tier, past the scaler.
+    /// Someone asks for a tier, past the policy.
     Switch {
         /// The tier; `none` unloads.
         tier: String,
@@ -210,9 +210,9 @@ pub struct Adopted {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Output {
-    /// The scaler decided. In a log that holds changes only, a hold is written when its reason changes.
+    /// The policy decided. In a log that holds changes only, a hold is written when its reason changes.
     Decision(Decision),
-    /// The backend shall do something.
+    /// The backend is to do something.
     Command(Command),
     /// A request was accepted: it runs or waits.
     Accepted {
@@ -251,7 +251,7 @@ pub enum Output {
     },
     /// An adviser outside is asked. The answer comes as [`Input::Advice`], if it comes.
     Consult(Consult),
-    /// The user shall be told.
+    /// The user is to be notified.
     Notice(Notice),
 }
 
@@ -357,7 +357,7 @@ pub enum Verdict {
     Queue,
 }
 
-/// What the user is told. Upgrades are not: nobody is disturbed by good news.
+/// What users are notified of. Upgrades are not among it: nobody is disturbed by good news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Notice {

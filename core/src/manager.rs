@@ -106,7 +106,7 @@ impl Manager {
         self.switch.is_some()
     }
 
-    /// Returns whether it was told to stop.
+    /// Returns whether it is stopping.
     pub fn is_stopping(&self) -> bool {
         self.stopping
     }

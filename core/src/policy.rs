@@ -50,7 +50,7 @@ pub trait Policy: Send + Debug {
         Vec::new()
     }
 
-    /// Returns what an adviser outside shall be asked, if anything, about the sample that was just decided on.
+    /// Returns what an adviser outside is to be asked, if anything, about the sample that was just decided on.
     fn consult(&mut self, _now: Timestamp, _standing: &Standing) -> Option<Consult> {
         None
     }

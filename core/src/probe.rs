@@ -8,7 +8,7 @@ pub trait Probe {
     /// Returns a reading. What the machine does not have is `None` in it, never zero.
     ///
     /// # Errors
-    /// Where nothing can be read at all; the controller is then told that a sample is missing.
+    /// Where nothing can be read at all; the controller then receives that a sample is missing.
     fn sample(&mut self, now: Timestamp) -> Result<Sample, ProbeError>;
 
     /// Reads into a sample that is there already. A replay reads millions, and need not move each one about.

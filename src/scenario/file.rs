@@ -89,7 +89,7 @@ pub struct RawMachine {
 pub struct RawAction {
     /// When.
     pub at: SpanText,
-    /// Ask for this tier, past the scaler; `none` unloads.
+    /// Ask for this tier, past the policy; `none` unloads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<String>,
     /// Stop: finish what runs, unload.

@@ -14,7 +14,7 @@ pub struct Action {
 /// What is done to the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionKind {
-    /// Someone asks for this tier, past the scaler; `none` unloads.
+    /// Someone asks for this tier, past the policy; `none` unloads.
     Switch(String),
     /// The run is told to stop: finish what runs, unload.
     Shutdown,

@@ -52,7 +52,7 @@ pub struct Origin {
     pub setup: Setup,
     /// The log's requests.
     pub requests: Requests,
-    /// What people asked the controller for, past the scaler: the tiers of the log's switches.
+    /// What people asked the controller for, past the policy: the tiers of the log's switches.
     pub actions: Vec<Action>,
 }
 

@@ -8,13 +8,13 @@ pub(crate) enum Lifecycle {
     /// Not loaded.
     #[default]
     Absent,
-    /// The backend was told to load it.
+    /// The backend was asked to load it.
     Loading,
     /// It can serve.
     Ready,
     /// It finishes what runs and takes nothing new.
     Draining,
-    /// The backend was told to unload it.
+    /// The backend was asked to unload it.
     Unloading,
     /// It did not load, or died; it rests until its retry.
     Failed,
@@ -36,7 +36,7 @@ pub(crate) struct Slot {
 /// What can happen to a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trigger {
-    /// We told the backend to load it.
+    /// We asked the backend to load it.
     Load,
     /// The backend says that it is loaded.
     Loaded,
@@ -46,7 +46,7 @@ pub(crate) enum Trigger {
     Drain,
     /// We want it back before it has gone.
     Resume,
-    /// We told the backend to unload it.
+    /// We asked the backend to unload it.
     Unload,
     /// The backend says that it has gone.
     Unloaded,

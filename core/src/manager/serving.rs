@@ -17,7 +17,7 @@ pub(super) struct Running {
     model: usize,
     arrived: Timestamp,
     started: Timestamp,
-    /// Set when we told the backend to stop it.
+    /// Set when we asked the backend to stop it.
     cancelled_by: Option<CancelledBy>,
 }
 

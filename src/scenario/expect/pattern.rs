@@ -18,9 +18,9 @@ use crate::files::document::suggestion;
 ///
 /// | pattern | event |
 /// | --- | --- |
-/// | `upgrade[:tier]`, `downgrade[:tier]` | the scaler decides to go to that tier |
-/// | `because[:reason]` | the scaler decides to change, for that reason |
-/// | `hold[:reason]` | the scaler decides to stay, for that reason |
+/// | `upgrade[:tier]`, `downgrade[:tier]` | the policy decides to go to that tier |
+/// | `because[:reason]` | the policy decides to change, for that reason |
+/// | `hold[:reason]` | the policy decides to stay, for that reason |
 /// | `switched[:tier]` | that tier serves from now on |
 /// | `gave-up[:tier]` | a switch was given up, and that tier still serves |
 /// | `load[:model]`, `unload[:model]` | the backend is told to |
@@ -64,10 +64,10 @@ macro_rules! pattern_kinds {
 }
 
 pattern_kinds! {
-    Upgrade = "upgrade": "The scaler decides to go up.",
-    Downgrade = "downgrade": "The scaler decides to go down.",
-    Because = "because": "The scaler decides to change, for a reason.",
-    Hold = "hold": "The scaler decides to stay, for a reason.",
+    Upgrade = "upgrade": "The policy decides to go up.",
+    Downgrade = "downgrade": "The policy decides to go down.",
+    Because = "because": "The policy decides to change, for a reason.",
+    Hold = "hold": "The policy decides to stay, for a reason.",
     Switched = "switched": "Another tier serves from now on.",
     GaveUp = "gave-up": "A switch was given up.",
     Load = "load": "The backend is told to load.",
