@@ -49,7 +49,7 @@ fn serve(engine: &Path, folder: &Path) -> Daemon {
 }
 
 /// What a daemon is told in a site.
-const SERVE: &str = "--models models --policy policy.toml --log log.jsonl";
+const SERVE: &str = "--models models --policy policy.toml --record log.jsonl";
 
 /// Where the model server and the model files stay from one run of the tests to the next.
 const KEPT: &str = env!("CARGO_TARGET_TMPDIR");
