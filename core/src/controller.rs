@@ -177,17 +177,20 @@ impl Controller {
     }
 
     /// Returns the next output of the last input.
+    #[inline]
     pub fn poll_output(&mut self) -> Option<Output> {
         self.out.pop_front()
     }
 
     /// Returns the moment at which [`Input::Timeout`] is wanted, if nothing else happens.
+    #[inline]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.timeout
     }
 
     /// Returns whether a fresh sample would change what happens next: a request is about to be judged on a stale
     /// one, or a switch waits for memory to come back. Asking has no effect.
+    #[inline]
     pub fn wants_sample(&self, now: Timestamp, request_waits: bool) -> bool {
         let waits_for_room = self.manager.waits_for_room();
         if !(request_waits || waits_for_room) {

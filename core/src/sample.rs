@@ -74,6 +74,7 @@ impl Sample {
 
     /// Returns whether it can be: no space is used for several times what there is. An overcommitted machine shows
     /// somewhat more than all; a unit mistaken shows a thousand times as much.
+    #[inline]
     pub fn is_plausible(&self) -> bool {
         let most = |space: &Space| space.total.saturating_mul(MOST_OVERCOMMIT);
         self.spaces().all(|(_, space)| space.used() <= most(space))
@@ -137,11 +138,13 @@ pub struct Space {
 
 impl Space {
     /// Returns everybody's use. May exceed the total: that is an overcommitted machine.
+    #[inline]
     pub fn used(&self) -> Bytes {
         self.others + self.own
     }
 
     /// Returns what is left; zero when overcommitted.
+    #[inline]
     pub fn free(&self) -> Bytes {
         self.total - self.used()
     }
@@ -160,6 +163,7 @@ pub struct Rate {
 
 impl Rate {
     /// Returns everybody's use.
+    #[inline]
     pub fn used(&self) -> Percent {
         self.others + self.own
     }

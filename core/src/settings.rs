@@ -485,17 +485,20 @@ impl Settings {
 
     /// Returns the most of a space resource that may be used: the degrade line, or less where the free
     /// floor asks for more room.
+    #[inline]
     pub fn degrade_limit(&self, total: Bytes) -> Bytes {
         let floor = self.free_floor.min(total.share(self.free_floor_share));
         total.share(self.degrade_line).min(total - floor)
     }
 
     /// Returns the most of a space resource that may be *projected* to be used after an upgrade.
+    #[inline]
     pub fn upgrade_limit(&self, total: Bytes) -> Bytes {
         self.degrade_limit(total) - total.share(self.hysteresis_margin)
     }
 
     /// Returns whether a resource constrains decisions.
+    #[inline]
     pub fn constrains(&self, resource: Resource) -> bool {
         self.constrained[resource as usize]
     }

@@ -62,6 +62,7 @@ impl Timestamp {
     }
 
     /// Returns how long ago `earlier` was; zero where it is not earlier.
+    #[inline]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -70,12 +71,14 @@ impl Timestamp {
 impl Add<Duration> for Timestamp {
     type Output = Self;
     /// Saturates at [`Timestamp::MAX`]: a deadline too far to write down is never reached.
+    #[inline]
     fn add(self, span: Duration) -> Self {
         Self(self.0.saturating_add(nanos(span)))
     }
 }
 
 impl AddAssign<Duration> for Timestamp {
+    #[inline]
     fn add_assign(&mut self, span: Duration) {
         *self = *self + span;
     }
@@ -84,6 +87,7 @@ impl AddAssign<Duration> for Timestamp {
 impl Sub<Duration> for Timestamp {
     type Output = Self;
     /// Saturates at [`Timestamp::ZERO`].
+    #[inline]
     fn sub(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(nanos(span)))
     }
@@ -117,14 +121,15 @@ impl Rhythm {
 
     /// Adds a moment, and returns the interval before it where that was a gap: longer than `factor` usual intervals,
     /// and longer than `shortest`.
+    #[inline]
     pub fn gap_before(
         &mut self,
         now: Timestamp,
         factor: u64,
         shortest: Duration,
     ) -> Option<Duration> {
-        let interval = now.since(self.last.replace(now)?);
-        let (length, usual) = (nanos(interval), self.usual);
+        let last = self.last.replace(now)?;
+        let (length, usual) = (now.0.saturating_sub(last.0), self.usual);
         self.usual = match &mut self.recent {
             Some(recent) => recent.median_with(length).unwrap_or(usual),
             None if usual == 0 => length,
@@ -133,8 +138,8 @@ impl Rhythm {
                 usual.saturating_mul(7).saturating_add(step) / 8
             }
         };
-        let is_gap = usual > 0 && interval > shortest && length > usual.saturating_mul(factor);
-        is_gap.then_some(interval)
+        let is_gap = usual > 0 && length > usual.saturating_mul(factor) && length > nanos(shortest);
+        is_gap.then(|| Duration::from_nanos(length))
     }
 }
 
@@ -171,6 +176,7 @@ pub trait Clock {
 }
 
 /// Returns the whole nanoseconds of `span`, saturating at 584 years.
+#[inline]
 pub const fn nanos(span: Duration) -> u64 {
     let nanos = span.as_nanos();
     if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }

@@ -65,6 +65,7 @@ impl Bytes {
     }
 
     /// Returns `share` of this amount, rounded down.
+    #[inline]
     pub fn share(self, share: Percent) -> Self {
         // 128-bit division is a call; up to 184 TB of whole shares it is not needed.
         if let Some(scaled) = self.0.checked_mul(u64::from(share.0)) {
@@ -87,12 +88,14 @@ impl Bytes {
 
 impl Add for Bytes {
     type Output = Self;
+    #[inline]
     fn add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
 }
 
 impl AddAssign for Bytes {
+    #[inline]
     fn add_assign(&mut self, other: Self) {
         *self = *self + other;
     }
@@ -100,6 +103,7 @@ impl AddAssign for Bytes {
 
 impl Sub for Bytes {
     type Output = Self;
+    #[inline]
     fn sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
@@ -170,11 +174,13 @@ impl Percent {
     }
 
     /// Returns `part` of `whole`, rounded down; zero where there is no whole.
+    #[inline]
     pub fn of(part: Bytes, whole: Bytes) -> Self {
         Self::of_count(part.0, whole.0).unwrap_or(Self::ZERO)
     }
 
     /// Returns `part` of `whole`, of whatever both are counts, rounded down; `None` where there is no whole.
+    #[inline]
     pub fn of_count(part: u64, whole: u64) -> Option<Self> {
         // The quick path holds for counts below 2^47 (128 TiB of bytes).
         let milli = if part < 1 << 47 {
