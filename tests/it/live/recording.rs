@@ -14,6 +14,7 @@ use tiershift_testkit::policy::{config, policy};
 use tiershift_testkit::process::{children, signal};
 use tiershift_testkit::server::{chat, json};
 use tiershift_testkit::site::Site;
+use tiershift_testkit::wait::wait_until;
 
 use crate::live::{engine, site};
 use crate::support::{contents, run_in};
@@ -50,6 +51,8 @@ fn a_recording_is_rotated_under_load_and_read_while_it_is_written() {
             status["recording"]["on"]["segment"].as_u64().is_some_and(|at| at >= segment)
         }
     };
+    // On a busy machine, the first sample comes after the first reader.
+    wait_until("a decision", || run_in(folder, "explain recordings").code == 0);
     for segment in [2, 4, 6] {
         let streams: Vec<_> = (0..8).map(|_| daemon.ask(&chat("the cat", 20))).collect();
         // Every reader goes as far as it can, and says that it did not see the end.
