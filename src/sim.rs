@@ -75,7 +75,8 @@ impl Situation {
     }
 }
 
-/// Plays a situation before observers, under the policy that its settings name. Without any, and with [`Detail::Silent`], a run costs no more than its decisions.
+/// Plays a situation before observers, under the policy that its settings name. Without observers, and with
+/// [`Detail::Silent`], a run costs no more than its decisions.
 ///
 /// # Errors
 /// A policy that is unknown; settings that do not suit the machine or the catalog; a trace that breaks off; a livelock.

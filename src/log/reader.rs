@@ -316,7 +316,7 @@ pub enum LogError {
     #[error("{name}: the file is empty, and no event log: make one with --log full")]
     Empty { name: String },
     #[error(
-        "{name}:1: this is no event log, whose first line begins with {{\"tiershift_log\": give an events.jsonl"
+        "{name}:1: this is no event log, whose first line begins with `{{\"tiershift_log\":`: give an events.jsonl"
     )]
     NotALog { name: String },
     #[error("{name}:1: the header of this log cannot be read: make the log again")]

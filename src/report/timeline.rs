@@ -232,7 +232,7 @@ impl Timeline {
             reversal: false,
         });
         self.pending = self.changes.len().checked_sub(1);
-        // The model that served drains from now until it is told to unload.
+        // The model that served drains from now until it begins to unload.
         self.drain(now, decision.rung);
     }
 

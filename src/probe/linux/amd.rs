@@ -115,17 +115,7 @@ mod tests {
     use tiershift_core::units::Celsius;
 
     use super::*;
-
-    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        let root = Root::new(folder.path());
-        (folder, root)
-    }
+    use crate::probe::linux::procfs::tree;
 
     const CARD: [(&str, &str); 6] = [
         ("sys/class/drm/card1/device/vendor", "0x1002\n"),

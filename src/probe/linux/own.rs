@@ -148,17 +148,7 @@ const WORTH_A_WALK: Bytes = Bytes::from_mib(64);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        let root = Root::new(folder.path());
-        (folder, root)
-    }
+    use crate::probe::linux::procfs::tree;
 
     fn only(pid: u32) -> BTreeSet<u32> {
         BTreeSet::from([pid])

@@ -150,6 +150,20 @@ pub(crate) fn kib(text: &str, key: &str) -> Option<Bytes> {
     (words.next() == Some("kB")).then_some(Bytes::from_kib(amount))
 }
 
+/// Returns a root folder with these files, for tests.
+#[cfg(test)]
+pub(super) fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
+    let folder = tempfile::tempdir().expect("there is a folder for temporary files");
+    for (path, text) in files {
+        let path = folder.path().join(path);
+        let parent = path.parent().expect("a file is in a folder");
+        std::fs::create_dir_all(parent).expect("a temporary folder can be written");
+        std::fs::write(path, text).expect("a temporary folder can be written");
+    }
+    let root = Root::new(folder.path());
+    (folder, root)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
