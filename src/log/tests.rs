@@ -191,18 +191,21 @@ fn every_shape() -> Vec<Record> {
                 gates: vec![
                     Gate {
                         name: GateName::Projection(Resource::Vram),
+                        rung: None,
                         open: true,
                         value: Measure::Bytes(projected),
                         limit: Measure::Bytes(limit),
                     },
                     Gate {
                         name: GateName::Latency,
+                        rung: None,
                         open: false,
                         value: Measure::Nanos(u64::MAX),
                         limit: Measure::Count(2),
                     },
                     Gate {
                         name: GateName::UpgradeLine(Resource::Cpu),
+                        rung: None,
                         open: true,
                         value: Measure::MilliPercent(used),
                         limit: Measure::MilliPercent(line),

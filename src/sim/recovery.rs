@@ -94,7 +94,7 @@ impl Recovery {
         if lasted <= self.bound {
             return None;
         }
-        let limit = self.settings.upgrade_limit(memory.total) - memory.total.share(FORECAST);
+        let limit = self.settings.degrade_limit(memory.total) - memory.total.share(FORECAST);
         let (others, above) = (calm.most, self.serving.0 + 1);
         let fits = |rung: &u8| others + self.needs[usize::from(*rung)] <= limit;
         let room = (above..).take(self.needs.len() - usize::from(above)).filter(fits).last()?;

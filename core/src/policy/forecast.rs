@@ -81,16 +81,6 @@ impl Trend {
         if slope * slope > SIGNIFICANT * SIGNIFICANT * error_squared { slope } else { 0.0 }
     }
 
-    /// Returns the amount by which use will grow within `horizon`; zero when it is not rising.
-    pub(crate) fn growth(&self, horizon: Duration) -> Bytes {
-        // The usual answer, without the divisions that find out by how much: what falls does not grow.
-        if self.weight < LEAST_WEIGHT || self.joint() <= 0.0 {
-            return Bytes::ZERO;
-        }
-        // `as` saturates; a negative slope becomes zero.
-        Bytes::new((self.slope() * horizon.as_secs_f64()) as u64)
-    }
-
     /// Returns the sum whose sign is the slope's.
     fn joint(&self) -> f64 {
         self.tx - self.t * self.x / self.weight

@@ -63,7 +63,7 @@ impl Service {
             window: settings.performance_window,
             minimum: settings.performance_minimum as usize,
             failure_limit: settings.failure_limit,
-            memory: settings.backoff_limit,
+            memory: settings.stabilization.longest() * 24,
         }
     }
 
