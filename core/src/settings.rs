@@ -85,18 +85,19 @@ pub struct RawSettings {
     /// Upgrade only while memory pressure is below this. Default `10%` (chosen: a healthy machine shows none, and a
     /// load of its own makes some).
     pub pressure_upgrade_line: PercentText,
-    /// Degrade when the 95th percentile of replies takes longer than this, from start to last token. Not set: no
-    /// limit.
+    /// Degrade when the 95th percentile of replies takes longer than this, from arrival to last token. What runs late or
+    /// waits counts before it has ended. Not set: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_limit: Option<SpanText>,
-    /// The same for the time to the first token.
+    /// The same for the time from arrival to the first token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_token_limit: Option<SpanText>,
     /// Replies that count towards the limits. Default `5m`.
     pub performance_window: SpanText,
     /// Fewest replies in the window that say anything. Default 10.
     pub performance_minimum: u32,
-    /// Step down after this many failures in a row. Default 3 (original specification).
+    /// Step down after this many failures in a row, or as many within four times `rate-sustained` where half of what ended
+    /// then failed. Default 3 (original specification).
     pub failure_limit: u32,
     /// After this long on the smallest tier, suggest what would help. Default `24h` (original specification).
     pub suggestion_after: SpanText,

@@ -28,7 +28,7 @@ impl Projecting {
 
 impl Policy for Projecting {
     fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
-        let Observation { sample, standing } = *seen;
+        let Observation { sample, standing, .. } = *seen;
         let up = |total| self.settings.upgrade_limit(total);
         let down = |total| self.settings.degrade_limit(total);
         for rung in 1..=self.ladder.top().0 {
@@ -112,7 +112,7 @@ impl Original {
 
 impl Policy for Original {
     fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
-        let Observation { sample, standing } = *seen;
+        let Observation { sample, standing, .. } = *seen;
         // Its GPU readings are another of its defects: no threshold looks at them. Pressure it does not read.
         let shares = Resource::ALL.into_iter().zip(shares(&self.settings, sample, None));
         let known = shares.filter_map(|(resource, share)| Some((resource, share?)));
@@ -181,7 +181,7 @@ impl Fixed {
 
 impl Policy for Fixed {
     fn observe(&mut self, _now: Timestamp, seen: &Observation<'_>) -> Decision {
-        let Observation { sample, standing } = *seen;
+        let Observation { sample, standing, .. } = *seen;
         if standing.switching || standing.rung == self.rung {
             return standing.hold(Reason::Fixed);
         }

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Decision, Gate, Reason, Urgency};
+use crate::demand::Performance;
 use crate::policy::backoff::{Backoff, Bounds};
 use crate::policy::fit::{Footprints, Growth, Projection, shares};
 use crate::policy::forecast::Trend;
-use crate::policy::performance::{Performance, Service};
+use crate::policy::performance::Service;
 use crate::policy::settle::Settle;
 use crate::policy::sustained::Sustained;
 use crate::policy::{Change, Observation, Policy, Promises, Standing};
@@ -106,7 +107,7 @@ impl Proactive {
 
 impl Policy for Proactive {
     fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
-        let Observation { sample, standing } = *seen;
+        let Observation { sample, standing, demand } = *seen;
         self.learn(now, sample, standing);
         if sample.memory.is_none() && sample.gpus.is_empty() {
             return standing.hold(Reason::NoData);
@@ -125,7 +126,7 @@ impl Policy for Proactive {
         {
             return self.relieve_rates(reason, standing);
         }
-        if let Some(reason) = self.service.complaint(now, standing.rung)
+        if let Some(reason) = self.service.complaint(now, standing.rung, demand)
             && standing.rung > LOWEST_LOADED
         {
             return self.relieve_service(now, reason, standing);
@@ -484,10 +485,14 @@ impl Proactive {
     }
 
     /// Returns how long a rung that had to be left must have been good again. With nothing loaded nobody is
-    /// served, and the smallest model is tried again whatever was learned.
+    /// served, and the smallest model is tried again whatever was learned. Where something is asked for that only
+    /// a higher rung can serve, no more is waited than a reversal takes: until then it is refused.
     pub(super) fn backoff_wait(&self, rung: Rung, standing: &Standing) -> Option<Duration> {
         let learned = &self.rungs[usize::from(rung.0)].backoff;
-        learned.wait(self.backoff_bounds()).filter(|_| !is_rescue(standing, rung))
+        let wait = learned.wait(self.backoff_bounds()).filter(|_| !is_rescue(standing, rung))?;
+        let wanted = self.last.at.and_then(|at| self.service.climb_wanted(at, standing.rung));
+        let is_wanted = wanted.is_some_and(|wanted| wanted <= rung);
+        Some(if is_wanted { wait.min(self.settings.reversal_window) } else { wait })
     }
 
     /// Returns what is left of a rung's learned wait: counted from its last mistake, and from the moment since
