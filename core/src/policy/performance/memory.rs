@@ -51,6 +51,12 @@ impl SlowMemory {
         limit: Duration,
         bounds: Bounds,
     ) {
+        if self.in_force(now, bounds).is_some() {
+            // It is still there, or was brought back in spite of this: that is the same time.
+            self.measured = measured;
+            self.limit = limit;
+            return;
+        }
         let mut well_for = self.well_for;
         while self.level > 0 {
             let price = bounds.wait(self.level).max(bounds.good);
@@ -99,14 +105,15 @@ mod tests {
     /// Returns for how many minutes a rung is kept away that proved slow at each of these, after so many good minutes.
     fn kept_away(well_for: &[u32]) -> Vec<u64> {
         let mut memory = SlowMemory::default();
+        let mut now = Timestamp::ZERO;
         let kept = |&good: &u32| {
             memory.serve_well(MINUTE * good);
-            memory.fail(Timestamp::ZERO, MINUTE, MINUTE, BOUNDS);
-            let is_in_force = |minutes: &u64| {
-                let now = Timestamp::ZERO + Duration::from_mins(*minutes);
-                memory.in_force(now, BOUNDS).is_none()
-            };
-            (0..10_000).find(is_in_force).expect("nothing is remembered for ever")
+            memory.fail(now, MINUTE, MINUTE, BOUNDS);
+            let since = now;
+            while memory.in_force(now, BOUNDS).is_some() {
+                now += MINUTE;
+            }
+            now.since(since).as_secs() / 60
         };
         well_for.iter().map(kept).collect()
     }
@@ -123,5 +130,15 @@ mod tests {
         assert_eq!(kept_away(&[0, 0, 0, 59]), [15, 30, 60, 120]);
         assert_eq!(kept_away(&[0, 0, 0, 60]), [15, 30, 60, 60]);
         assert_eq!(kept_away(&[0, 0, 0, 105]), [15, 30, 60, 30]);
+    }
+
+    #[test]
+    fn what_is_said_twice_counts_once() {
+        let mut memory = SlowMemory::default();
+        for second in 0..3 {
+            memory.fail(Timestamp::from_secs(second), MINUTE, MINUTE, BOUNDS);
+        }
+        assert!(memory.in_force(Timestamp::from_secs(899), BOUNDS).is_some());
+        assert!(memory.in_force(Timestamp::from_secs(900), BOUNDS).is_none());
     }
 }
