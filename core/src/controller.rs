@@ -10,10 +10,8 @@ use std::time::Duration;
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Action, Decision, Reason, Urgency};
 use crate::event::{Adopted, Input, Notice, Outcome, Output, Verdict};
-use crate::manager::{Manager, Service};
-use crate::policy::{
-    Change, Observation, Performance, Policy, PolicyError, Promises, Registry, ReplyTimes, Standing,
-};
+use crate::manager::Manager;
+use crate::policy::{Change, Observation, Policy, PolicyError, Promises, Registry, Standing};
 use crate::sample::Sample;
 use crate::settings::{RawSettings, Settings};
 use crate::time::Timestamp;
@@ -161,7 +159,7 @@ impl Controller {
                 let verdict = self.preflight(now);
                 self.manager.handle_request(now, request, verdict, &mut self.out);
             }
-            Input::Cancel { request } => self.manager.handle_cancel(*request, &mut self.out),
+            Input::Cancel { request } => self.manager.handle_cancel(now, *request, &mut self.out),
             Input::Outcome(outcome) => self.handle_outcome(now, outcome),
             Input::Timeout => {
                 self.manager.handle_timeout(now, &mut self.out);
@@ -221,7 +219,9 @@ impl Controller {
             self.say(Decision::new(standing.rung, Action::Hold, Reason::Stopping));
             return moved;
         }
-        let mut decision = self.policy.observe(now, &Observation::new(sample, &standing));
+        let demand = self.manager.take_demand(now);
+        let seen = Observation { demand: &demand, ..Observation::new(sample, &standing) };
+        let mut decision = self.policy.observe(now, &seen);
         if let Some(start) = self.start.take()
             && self.manager.has_room_for(start)
         {
@@ -250,10 +250,9 @@ impl Controller {
 
     fn handle_outcome(&mut self, now: Timestamp, outcome: &Outcome) {
         self.manager.handle_model_outcome(now, outcome, &mut self.out);
-        let service = self.manager.handle_request_outcome(now, outcome, &mut self.out);
-        if let Some(Service { rung, reply }) = service {
-            let reply = reply.map(|(first_token, latency)| ReplyTimes { first_token, latency });
-            self.policy.served(now, &Performance { rung, reply });
+        let performance = self.manager.handle_request_outcome(now, outcome, &mut self.out);
+        if let Some(performance) = performance {
+            self.policy.served(now, &performance);
         }
         self.note_broken(now);
     }

@@ -244,14 +244,14 @@ pub enum Reason {
     },
     /// Downgrade (or hold): replies are slower than the limit.
     Slow {
-        /// The 95th percentile.
+        /// The 95th percentile of replies, or how long what has not ended has taken.
         #[serde(rename = "measured_ns", with = "duration_ns")]
         measured: Duration,
         /// The limit.
         #[serde(rename = "limit_ns", with = "duration_ns")]
         limit: Duration,
     },
-    /// Downgrade (or hold): too many failures in a row.
+    /// Downgrade (or hold): too many failures in a row, or among what ended of late.
     Failing {
         /// How many.
         failures: u32,

@@ -11,6 +11,7 @@ pub mod backend;
 pub mod catalog;
 pub mod controller;
 pub mod decision;
+pub mod demand;
 pub mod driver;
 pub mod event;
 pub mod machine;

@@ -4,6 +4,7 @@
 //! `advance`, looks at where every model is and takes the next step towards the goal. It is called after every
 //! input, so a switch has no script that could be lost half way. Left alone on purpose: which rung is right.
 
+mod asked;
 mod failure;
 mod lifecycle;
 mod queue;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use crate::catalog::{Catalog, LadderId, Rung};
 use crate::decision::{Action, Reason, Urgency};
 use crate::event::{Adopted, Command, Notice, Outcome, Output};
+use crate::manager::asked::Asked;
 use crate::manager::lifecycle::{Lifecycle, Slot, Trigger};
 use crate::manager::queue::Queue;
 use crate::manager::serving::Running;
@@ -25,8 +27,6 @@ use crate::sample::Sample;
 use crate::settings::{AtDrainDeadline, Settings};
 use crate::time::{Timestamp, earliest};
 use crate::units::Bytes;
-
-pub use crate::manager::serving::Service;
 
 /// The manager.
 #[derive(Clone, Debug)]
@@ -45,6 +45,7 @@ pub struct Manager {
     seen: Sample,
     queue: Queue,
     running: BTreeMap<RequestId, Running>,
+    asked: Asked,
     /// Mean time that a request is served, for the retry-after of those that are not.
     mean_service: Duration,
     stopping: bool,
@@ -87,6 +88,7 @@ impl Manager {
             seen: Sample::default(),
             queue: Queue::default(),
             running: BTreeMap::new(),
+            asked: Asked::new(catalog),
             mean_service: Duration::ZERO,
             stopping: false,
             broken: Vec::new(),
@@ -233,7 +235,7 @@ impl Manager {
             self.note_failure(now, index);
         }
         if after != Lifecycle::Ready && self.serving == Some(index) {
-            self.serve_from(None, out);
+            self.serve_from(now, None, out);
             self.recover(now, index);
         }
         self.advance(now, out);
@@ -279,7 +281,7 @@ impl Manager {
     /// Takes the moment that `next_timeout` named.
     pub fn handle_timeout(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         while let Some(expired) = self.queue.pop_expired(now) {
-            self.expire(&expired, out);
+            self.expire(now, &expired, out);
         }
         for index in 0..self.slots.len() {
             if self.slots[index].deadline.is_some_and(|deadline| deadline <= now) {
@@ -332,7 +334,7 @@ impl Manager {
 
     /// Empties every slot. Returns whether another step can follow at once.
     fn advance_to_nothing(&mut self, now: Timestamp, out: &mut VecDeque<Output>) -> bool {
-        self.serve_from(None, out);
+        self.serve_from(now, None, out);
         self.drain_all_except(now, None, out);
         if self.slots.iter().any(|slot| slot.state.is_resident()) {
             return false;
@@ -345,7 +347,7 @@ impl Manager {
     fn advance_to(&mut self, now: Timestamp, goal: usize, out: &mut VecDeque<Output>) -> bool {
         match self.slots[goal].state {
             Lifecycle::Ready => {
-                self.serve_from(Some(goal), out);
+                self.serve_from(now, Some(goal), out);
                 self.drain_all_except(now, Some(goal), out);
                 let others_gone = self
                     .slots
@@ -396,7 +398,7 @@ impl Manager {
             Fit::Short(_) | Fit::Unknown(_)
                 if self.slots.iter().any(|slot| slot.state.is_resident()) =>
             {
-                self.serve_from(None, out);
+                self.serve_from(now, None, out);
                 self.drain_all_except(now, None, out);
                 return false;
             }
@@ -526,11 +528,12 @@ impl Manager {
         }
     }
 
-    fn serve_from(&mut self, model: Option<usize>, out: &mut VecDeque<Output>) {
+    fn serve_from(&mut self, now: Timestamp, model: Option<usize>, out: &mut VecDeque<Output>) {
         if self.serving == model {
             return;
         }
         self.serving = model;
+        self.asked.serving_since = now;
         let rung = model.map_or(Rung::NONE, |index| self.rung_of(index));
         out.push_back(Output::Serving { ladder: LadderId::FIRST, rung });
     }

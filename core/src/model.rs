@@ -136,6 +136,17 @@ impl Model {
         }
     }
 
+    /// Returns how long a request of this size takes, alone on the machine: overhead + prompt / prefill + reply / decode,
+    /// where decoding is slowed by the prompt and, in the mean, half of the reply.
+    pub fn reply_time(&self, prompt_tokens: u32, output_tokens: u32) -> Duration {
+        let (prompt, output) = (f64::from(prompt_tokens), f64::from(output_tokens));
+        let context = prompt + output / 2.0;
+        let slower = self.decode_halves_at.map_or(0.0, |half| context / f64::from(half));
+        let decode = self.decode_per_second / (1.0 + slower);
+        let seconds = prompt / self.prefill_per_second + output / decode;
+        self.request_overhead + crate::time::from_secs_f64(seconds)
+    }
+
     /// Returns whether it can do this kind of work.
     pub fn can(&self, task: Task) -> bool {
         self.tasks.contains(&task)

@@ -26,8 +26,8 @@ use crate::place::{Place, Projection};
 use crate::sample::Sample;
 use crate::time::Timestamp;
 
+pub use crate::demand::{Demand, Performance, ReplyTimes};
 pub use crate::policy::external::External;
-pub use crate::policy::performance::{Performance, ReplyTimes};
 pub use crate::policy::registry::{Constructor, PolicyError, Registry};
 
 /// Decides from samples which rung should serve. It is asked once for every sample, and the same calls must give the
@@ -88,7 +88,7 @@ pub struct Promises {
     /// four samples, if no request runs.
     pub relief_within: Option<Duration>,
     /// Once nothing moves and everything is well below its line, the best rung that fits in memory serves within this
-    /// time. Not held where a model takes video memory, a tier is pinned, or latency has a limit.
+    /// time. Not held where a model takes video memory, a tier is pinned, or the time of replies has a limit.
     pub recovery_within: Option<Duration>,
 }
 
@@ -100,12 +100,14 @@ pub struct Observation<'a> {
     pub sample: &'a Sample,
     /// Where the managed models stand.
     pub standing: &'a Standing,
+    /// What is asked of them.
+    pub demand: &'a Demand,
 }
 
 impl<'a> Observation<'a> {
-    /// Returns what a policy is shown of this sample, for tests of a policy.
+    /// Returns what a policy is shown of this sample while nothing is asked of the models, for tests of a policy.
     pub fn new(sample: &'a Sample, standing: &'a Standing) -> Self {
-        Self { sample, standing }
+        Self { sample, standing, demand: &Demand::NONE }
     }
 }
 

@@ -83,23 +83,36 @@ pub struct RawSettings {
     /// Upgrade only while memory pressure is below this. Default `10%` (chosen: a healthy machine shows none, and a
     /// load of its own makes some).
     pub pressure_upgrade_line: PercentText,
-    /// Degrade when the 95th percentile of replies takes longer than this, from start to last token. Not set: no
-    /// limit.
+    /// Degrade when the 95th percentile of replies takes longer than this, from arrival to last token. What runs late or
+    /// waits counts before it has ended. Not set: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_limit: Option<SpanText>,
-    /// The same for the time to the first token.
+    /// The same for the time from arrival to the first token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_token_limit: Option<SpanText>,
     /// Replies that count towards the limits. Default `5m`.
     pub performance_window: SpanText,
     /// Fewest replies in the window that say anything. Default 10.
     pub performance_minimum: u32,
-    /// Step down after this many failures in a row. Default 3 (original specification).
+    /// Step down after this many failures in a row, or as many within four times `rate-sustained` where half of what ended
+    /// then failed. Default 3 (original specification).
     pub failure_limit: u32,
     /// After this long on the smallest tier, suggest what would help. Default `24h` (original specification).
     pub suggestion_after: SpanText,
     /// What the manager does.
     pub manager: RawManagerSettings,
+    /// Without meaning since what it set is gone; passed over with a warning.
+    #[serde(skip_serializing)]
+    pub hysteresis_margin: Lost,
+    /// As `hysteresis-margin`.
+    #[serde(skip_serializing)]
+    pub backoff_limit: Lost,
+    /// As `hysteresis-margin`.
+    #[serde(skip_serializing)]
+    pub mistake_window: Lost,
+    /// As `hysteresis-margin`.
+    #[serde(skip_serializing)]
+    pub forecast_horizon: Lost,
     /// What only this policy knows. The policies that are built in have no options.
     #[serde(skip_serializing_if = "Options::is_empty")]
     pub options: Options,
@@ -152,6 +165,21 @@ pub enum Stabilization {
 pub enum Auto {
     /// `auto`
     Auto,
+}
+
+/// A key that means nothing any more, whatever its value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Lost {
+    #[serde(skip)]
+    given: bool,
+}
+
+impl<'de> Deserialize<'de> for Lost {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(from)?;
+        Ok(Self { given: true })
+    }
 }
 
 /// How dear changes are, in one word.
@@ -225,6 +253,10 @@ impl Default for RawSettings {
             failure_limit: 3,
             suggestion_after: SpanText(Duration::from_hours(24)),
             manager: RawManagerSettings::default(),
+            hysteresis_margin: Lost::default(),
+            backoff_limit: Lost::default(),
+            mistake_window: Lost::default(),
+            forecast_horizon: Lost::default(),
             options: Options::default(),
         }
     }
@@ -237,6 +269,17 @@ impl RawSettings {
             self.options = Options::default();
         }
         self.policy = policy;
+    }
+
+    /// Returns the keys that were given and mean nothing any more.
+    pub fn lost_keys(&self) -> Vec<&'static str> {
+        let keys = [
+            ("hysteresis-margin", self.hysteresis_margin),
+            ("backoff-limit", self.backoff_limit),
+            ("mistake-window", self.mistake_window),
+            ("forecast-horizon", self.forecast_horizon),
+        ];
+        keys.into_iter().filter_map(|(key, Lost { given })| given.then_some(key)).collect()
     }
 }
 

@@ -82,7 +82,7 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
         Reason::Slow { measured, limit } => {
             format!("95% of replies take up to {}, limit {}", span(*measured), span(*limit))
         }
-        Reason::Failing { failures } => format!("{failures} failures in a row"),
+        Reason::Failing { failures } => format!("{failures} requests failed"),
         Reason::Asked => "someone asked for it".to_owned(),
         Reason::Own { code, resource, value, limit, lasted } => {
             let code = code.as_str().replace('-', " ");

@@ -87,6 +87,7 @@ fn every_shape() -> Vec<Record> {
                         vram: Some(space),
                         utilization: Some(rate),
                         temperature: Some(Celsius::from_milli(70_500)),
+                        shared: false,
                     },
                 ],
             })),
@@ -163,7 +164,14 @@ fn every_shape() -> Vec<Record> {
             output(Output::Notice(Notice::LongOnSmallest { for_: second, reason: Reason::NoData })),
             decision(
                 Action::Upgrade { to },
-                Reason::Room { resource, gpu: None, projected, limit, good_for: second },
+                Reason::Room {
+                    resource,
+                    gpu: None,
+                    projected,
+                    limit,
+                    good_for: second,
+                    odds: None,
+                },
             ),
             decision(
                 Action::Downgrade { to, urgency: Urgency::Critical },

@@ -32,6 +32,11 @@ impl Queue {
         self.waiting.len()
     }
 
+    /// Returns what waits, in the order in which it starts.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Waiting> {
+        self.waiting.values()
+    }
+
     pub(crate) fn push(&mut self, now: Timestamp, request: Request, patience: Duration) {
         let key = (Reverse(request.priority), self.arrivals);
         self.arrivals += 1;

@@ -4,30 +4,30 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::catalog::Rung;
+use crate::demand::{Performance, ReplyTimes};
 use crate::event::{Command, Outcome, Output, Verdict};
 use crate::manager::Manager;
 use crate::manager::lifecycle::Lifecycle;
 use crate::manager::queue::Waiting;
+use crate::model::Model;
 use crate::request::{CancelledBy, End, Rejection, Request, RequestId, Target};
 use crate::time::Timestamp;
 
 /// A request that runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Running {
-    model: usize,
+    pub(super) model: usize,
     arrived: Timestamp,
-    started: Timestamp,
+    /// Where its age is counted from: its arrival; its start where it waited for a switch.
+    pub(super) counted_from: Timestamp,
+    pub(super) started: Timestamp,
+    /// What was asked for.
+    prompt_tokens: u32,
+    output_tokens: u32,
+    /// It is late when it has run for longer.
+    pub(super) late_after: Duration,
     /// Set when we asked the backend to stop it.
     cancelled_by: Option<CancelledBy>,
-}
-
-/// How a request was served, for the policy's feedback.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// The rung that served it.
-    pub rung: Rung,
-    /// Start to first and to last token; `None` where it failed.
-    pub reply: Option<(Duration, Duration)>,
 }
 
 impl Manager {
@@ -44,6 +44,9 @@ impl Manager {
                 Rejection::QueueFull | Rejection::Deadline => Some(self.retry_after()),
                 Rejection::Unservable | Rejection::UnknownTarget | Rejection::ShuttingDown => None,
             };
+            if reason == Rejection::QueueFull {
+                self.note_refusal(now, request, now);
+            }
             let end = End::Rejected { reason, retry_after };
             out.push_back(Output::Ended { request: request.id, end });
             return;
@@ -61,12 +64,13 @@ impl Manager {
         let smaller = self.wanted_rung(request).is_some_and(|wanted| rung < wanted);
         let verdict = if smaller { Verdict::ProceedSmaller { rung } } else { Verdict::Proceed };
         out.push_back(Output::Accepted { request: request.id, verdict });
-        self.start(now, index, request.id, now, out);
+        self.start(now, index, request, now, out);
     }
 
     /// Takes the news that a client hung up.
-    pub fn handle_cancel(&mut self, id: RequestId, out: &mut VecDeque<Output>) {
-        if self.queue.remove(id).is_some() {
+    pub fn handle_cancel(&mut self, now: Timestamp, id: RequestId, out: &mut VecDeque<Output>) {
+        if let Some(waiting) = self.queue.remove(id) {
+            self.note_unserved(now, &waiting.request);
             let end = End::Cancelled { by: CancelledBy::Client };
             out.push_back(Output::Ended { request: id, end });
         } else if let Some(running) = self.running.get_mut(&id)
@@ -79,13 +83,14 @@ impl Manager {
     }
 
     /// Takes the backend's answer about a request. Returns how it was served, where that says something about
-    /// the model.
+    /// the model: an answer to our own cancelling does not, nor does a request that the server found fault with, which it
+    /// answers as cancelled.
     pub fn handle_request_outcome(
         &mut self,
         now: Timestamp,
         outcome: &Outcome,
         out: &mut VecDeque<Output>,
-    ) -> Option<Service> {
+    ) -> Option<Performance> {
         let id = match outcome {
             Outcome::Done { request, .. }
             | Outcome::Failed { request, .. }
@@ -101,20 +106,23 @@ impl Manager {
         slot.running -= 1;
         let served = now.since(running.started);
         let rung = self.rung_of(running.model);
-        let (end, service) = match outcome {
+        let (end, performance) = match outcome {
             Outcome::Done { first_token, output_tokens, .. } => {
                 self.mean_service = (self.mean_service * 7 + served) / 8;
                 let waited = running.started.since(running.arrived);
+                let reply = self.reply_times(now, &running, *first_token, *output_tokens);
                 let end = End::Done {
                     model: self.catalog.models()[running.model].id.clone(),
                     first_token: waited + *first_token,
                     latency: now.since(running.arrived),
                     output_tokens: *output_tokens,
                 };
-                (end, Some(Service { rung, reply: Some((*first_token, served)) }))
+                (end, Some(Performance { rung, reply: Some(reply) }))
             }
             Outcome::Failed { error, .. } => {
-                (End::Failed { error: error.clone() }, Some(Service { rung, reply: None }))
+                let performance =
+                    running.cancelled_by.is_none().then_some(Performance { rung, reply: None });
+                (End::Failed { error: error.clone() }, performance)
             }
             _ => (End::Cancelled { by: running.cancelled_by.unwrap_or(CancelledBy::Client) }, None),
         };
@@ -126,31 +134,24 @@ impl Manager {
             // word, at the latest the next sample.
             self.start_waiting(now, out);
         }
-        service
+        performance
     }
 
     /// Starts waiting requests while the serving model has slots.
     pub(super) fn start_waiting(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         let Some(index) = self.serving else { return };
-        let model = &self.catalog.models()[index];
-        while self.queue.len() > 0
-            && self.slots[index].state == Lifecycle::Ready
-            && self.slots[index].running < model.slots
+        while self.queue.len() > 0 && self.slots[index].state == Lifecycle::Ready && !self.is_full()
         {
-            let can = |request: &Request| {
-                model.can(request.task) && request.context_tokens() <= model.context_tokens
-            };
+            let model = &self.catalog.models()[index];
+            let can = |request: &Request| is_for(model, request);
             let Some(Waiting { request, arrived, .. }) = self.queue.pop_first(can) else { return };
-            let id = model.id.clone();
-            self.slots[index].running += 1;
-            let running = Running { model: index, arrived, started: now, cancelled_by: None };
-            self.running.insert(request.id, running);
-            out.push_back(Output::Command(Command::Start { request: request.id, model: id }));
+            self.start(now, index, &request, arrived, out);
         }
     }
 
     /// Ends a request whose patience is over.
-    pub(super) fn expire(&self, waiting: &Waiting, out: &mut VecDeque<Output>) {
+    pub(super) fn expire(&mut self, now: Timestamp, waiting: &Waiting, out: &mut VecDeque<Output>) {
+        self.note_refusal(now, &waiting.request, waiting.arrived);
         let retry_after = Some(self.retry_after());
         let end = End::Rejected { reason: Rejection::Deadline, retry_after };
         out.push_back(Output::Ended { request: waiting.request.id, end });
@@ -185,9 +186,7 @@ impl Manager {
         if request.target != Target::Auto && self.wanted_rung(request).is_none() {
             return Err(Rejection::UnknownTarget);
         }
-        let servable = self.catalog.models().iter().any(|model| {
-            model.can(request.task) && request.context_tokens() <= model.context_tokens
-        });
+        let servable = self.catalog.models().iter().any(|model| is_for(model, request));
         if !servable {
             return Err(Rejection::Unservable);
         }
@@ -202,25 +201,50 @@ impl Manager {
     fn can_start(&self, index: usize, request: &Request) -> bool {
         let model = &self.catalog.models()[index];
         let slot = &self.slots[index];
-        slot.state == Lifecycle::Ready
-            && slot.running < model.slots
-            && model.can(request.task)
-            && request.context_tokens() <= model.context_tokens
+        slot.state == Lifecycle::Ready && slot.running < model.slots && is_for(model, request)
     }
 
     fn start(
         &mut self,
         now: Timestamp,
         index: usize,
-        request: RequestId,
+        request: &Request,
         arrived: Timestamp,
         out: &mut VecDeque<Output>,
     ) {
-        let model = self.catalog.models()[index].id.clone();
+        let model = &self.catalog.models()[index];
+        let by_catalog = model.reply_time(request.prompt_tokens, request.output_tokens);
+        let running = Running {
+            model: index,
+            arrived,
+            counted_from: if self.asked.waited_for_a_switch(arrived) { now } else { arrived },
+            started: now,
+            prompt_tokens: request.prompt_tokens,
+            output_tokens: request.output_tokens,
+            late_after: self.asked.late_after(by_catalog),
+            cancelled_by: None,
+        };
+        let command = Command::Start { request: request.id, model: model.id.clone() };
         self.slots[index].running += 1;
-        self.running
-            .insert(request, Running { model: index, arrived, started: now, cancelled_by: None });
-        out.push_back(Output::Command(Command::Start { request, model }));
+        self.running.insert(request.id, running);
+        out.push_back(Output::Command(command));
+    }
+
+    fn reply_times(
+        &mut self,
+        now: Timestamp,
+        running: &Running,
+        first_token: Duration,
+        output_tokens: u32,
+    ) -> ReplyTimes {
+        self.asked.note_length(running.output_tokens, output_tokens);
+        let model = &self.catalog.models()[running.model];
+        ReplyTimes {
+            first_token: running.started.since(running.counted_from) + first_token,
+            latency: now.since(running.counted_from),
+            ran: now.since(running.started),
+            by_catalog: model.reply_time(running.prompt_tokens, output_tokens),
+        }
     }
 
     fn wanted_rung(&self, request: &Request) -> Option<Rung> {
@@ -239,4 +263,9 @@ impl Manager {
         let ahead = u32::try_from(self.queue.len()).unwrap_or(u32::MAX) / side_by_side + 1;
         self.mean_service.saturating_mul(ahead).max(Duration::from_secs(1))
     }
+}
+
+/// Returns whether a model can serve a request at all.
+pub(super) fn is_for(model: &Model, request: &Request) -> bool {
+    model.can(request.task) && request.context_tokens() <= model.context_tokens
 }

@@ -71,7 +71,7 @@ impl External {
 
 impl Policy for External {
     fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
-        let Observation { sample, standing } = *seen;
+        let Observation { sample, standing, .. } = *seen;
         if standing.switching {
             return standing.hold(Reason::Switching);
         }

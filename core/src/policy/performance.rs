@@ -1,227 +1,517 @@
-//! How well each rung serves: latencies in a sliding window, failures in a row.
+//! How well each rung serves: replies in a sliding window, the age of what has not ended, failures; what is predicted of
+//! a rung, and what is remembered of it.
+
+mod failures;
+mod memory;
+mod window;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
 use crate::decision::Reason;
+use crate::demand::{Demand, Performance};
+use crate::policy::performance::failures::Failures;
+use crate::policy::performance::memory::{Bounds, SlowMemory};
+use crate::policy::performance::window::{Figure, Limits, Replies, rank_of_p95};
 use crate::settings::Settings;
 use crate::time::Timestamp;
-
-/// The end of one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Performance {
-    /// The rung that served it.
-    pub rung: Rung,
-    /// Arrival to last token, arrival to first token; `None` where it failed.
-    pub reply: Option<ReplyTimes>,
-}
-
-/// How long a reply took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReplyTimes {
-    /// Start to first token.
-    pub first_token: Duration,
-    /// Start to last token.
-    pub latency: Duration,
-}
 
 /// What is known of every rung's service.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     rungs: Vec<RungService>,
-    latency_limit: Option<Duration>,
-    first_token_limit: Option<Duration>,
+    limits: Limits,
     window: Duration,
-    minimum: usize,
+    /// What has not ended must show a rung slow for so long.
+    lasting: Duration,
+    minimum: u32,
     failure_limit: u32,
-    /// How long a rung that was slow is remembered as slow.
-    memory: Duration,
+    bounds: Bounds,
+    /// The last sample that was judged, and the rung that something asked for at it needs.
+    wanted: Option<(Timestamp, Rung)>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct RungService {
-    /// Replies of the window, in order of their end.
-    replies: VecDeque<(Timestamp, ReplyTimes)>,
-    failures_in_a_row: u32,
-    decode_per_second: f64,
-    /// When it was left for being slow, and how slow it was.
-    left_slow: Option<(Timestamp, Duration)>,
+    failures: Failures,
+    replies: Replies,
+    /// When requests were refused for want of a slot, and how many.
+    refusals: VecDeque<(Timestamp, u32)>,
+    last_reply: Option<Timestamp>,
+    /// Since when what has not ended shows that it is slow.
+    evident_since: Option<Timestamp>,
+    /// The limit that the last complaint was about.
+    broken_limit: Duration,
+    memory: SlowMemory,
+    /// By the catalog, for each figure the speed that it goes by: decoding and prefill.
+    per_second: [f64; Figure::ALL.len()],
 }
 
 impl Service {
     pub(crate) fn new(settings: &Settings, catalog: &Catalog) -> Self {
-        let mut rungs = vec![RungService::default()];
-        rungs.extend(catalog.rungs_up().map(|rung| RungService {
-            decode_per_second: catalog.primary(rung).map_or(0.0, |model| model.decode_per_second),
-            ..RungService::default()
-        }));
+        let lasting = settings.rate_sustained;
+        let rung = |per_second| RungService {
+            failures: Failures::new(lasting * FAILURE_WINDOW),
+            replies: Replies::default(),
+            refusals: VecDeque::new(),
+            last_reply: None,
+            evident_since: None,
+            broken_limit: Duration::ZERO,
+            memory: SlowMemory::default(),
+            per_second,
+        };
+        let mut rungs = vec![rung([0.0; Figure::ALL.len()])];
+        let models = catalog.rungs_up().filter_map(|rung| catalog.primary(rung));
+        rungs.extend(models.map(|it| rung([it.decode_per_second, it.prefill_per_second])));
         Self {
             rungs,
-            latency_limit: settings.latency_limit,
-            first_token_limit: settings.first_token_limit,
+            limits: [settings.latency_limit, settings.first_token_limit],
             window: settings.performance_window,
-            minimum: settings.performance_minimum as usize,
-            failure_limit: settings.failure_limit,
-            memory: settings.stabilization.longest() * 24,
+            lasting,
+            minimum: settings.performance_minimum.max(1),
+            failure_limit: settings.failure_limit.max(1),
+            bounds: Bounds::new(settings),
+            wanted: None,
         }
     }
 
+    fn is_limited(&self) -> bool {
+        self.limits.iter().any(Option::is_some)
+    }
+
+    /// Takes the end of a request.
     pub(crate) fn record(&mut self, now: Timestamp, performance: &Performance) {
-        let limited = self.latency_limit.is_some() || self.first_token_limit.is_some();
-        let rung = &mut self.rungs[usize::from(performance.rung.0)];
-        match performance.reply {
-            None => rung.failures_in_a_row += 1,
-            Some(reply) => {
-                rung.failures_in_a_row = 0;
-                if limited {
-                    rung.replies.push_back((now, reply));
-                    rung.drop_older(now - self.window);
-                }
-            }
+        let is_limited = self.is_limited();
+        let service = &mut self.rungs[usize::from(performance.rung.0)];
+        service.failures.record(now, performance.reply.is_none());
+        let Some(reply) = performance.reply.filter(|_| is_limited) else { return };
+        let is_over =
+            |(limit, took): (&Option<Duration>, Duration)| limit.is_some_and(|it| took > it);
+        let is_good = !self.limits.iter().zip([reply.latency, reply.first_token]).any(is_over);
+        if let Some(last) = service.last_reply.replace(now)
+            && is_good
+        {
+            // Time without requests is not good service.
+            service.memory.serve_well(now.since(last).min(self.window));
         }
+        service.replies.push(now, reply, now - self.window, &self.limits);
     }
 
-    /// Returns why `rung` should be left, if it should.
-    pub(crate) fn complaint(&mut self, now: Timestamp, rung: Rung) -> Option<Reason> {
+    /// Returns why `rung` should be left, if it should. Asked at each sample at which nothing moves, before anything else is
+    /// asked about the sample.
+    pub(crate) fn complaint(
+        &mut self,
+        now: Timestamp,
+        rung: Rung,
+        demand: &Demand,
+    ) -> Option<Reason> {
+        self.wanted = demand.only_above.map(|rung| (now, rung));
+        let is_limited = self.is_limited();
         let service = &mut self.rungs[usize::from(rung.0)];
-        if service.failures_in_a_row >= self.failure_limit {
-            return Some(Reason::Failing { failures: service.failures_in_a_row });
+        if let Some(failures) = service.failures.too_many(now, self.failure_limit) {
+            return Some(Reason::Failing { failures });
         }
-        if self.latency_limit.is_none() && self.first_token_limit.is_none() {
+        if !is_limited {
             return None;
         }
-        service.drop_older(now - self.window);
-        let latency = (self.latency_limit, service.p95(self.minimum, |reply| reply.latency));
-        let first = (self.first_token_limit, service.p95(self.minimum, |reply| reply.first_token));
-        [latency, first].into_iter().find_map(|pair| match pair {
-            (Some(limit), Some(measured)) if measured > limit => {
-                Some(Reason::Slow { measured, limit })
+        service.let_go_of_old(now - self.window, &self.limits);
+        service.note_refusals(now, demand.refused);
+        let mut is_evident = false;
+        for figure in Figure::ALL {
+            let Some(limit) = self.limits[figure as usize] else { continue };
+            let mut found = service.replies.p95(figure, self.minimum).filter(|&p95| p95 > limit);
+            if found.is_none()
+                && let Some(age) = service.slow_so_far(figure, limit, self.minimum, demand)
+            {
+                is_evident = true;
+                let since = *service.evident_since.get_or_insert(now);
+                found = (now.since(since) >= self.lasting).then_some(age);
             }
-            _ => None,
-        })
+            if let Some(measured) = found {
+                service.broken_limit = limit;
+                return Some(Reason::Slow { measured, limit });
+            }
+        }
+        if !is_evident {
+            service.evident_since = None;
+        }
+        None
     }
 
-    /// Returns the latency predicted for `to` where it would break the limit: what it was when it was left for being
-    /// slow, while that is remembered; else the present rung's 95th percentile, scaled by the decode speeds of
-    /// the catalog.
+    /// Returns the figure predicted for `to` where it would break its limit, and the limit: what it was when the rung was left
+    /// for being slow, while that is remembered; else the present rung's 95th percentile, scaled by the speeds of
+    /// the catalog. A rung that has shown how slow it is, is tried again when that is no longer remembered,
+    /// whatever is predicted: the catalog may be wrong about it, and each time it is kept away for longer.
     pub(crate) fn would_be_slow(
         &self,
         now: Timestamp,
         from: Rung,
         to: Rung,
     ) -> Option<(Duration, Duration)> {
-        let limit = self.latency_limit?;
-        if let Some((left, measured)) = self.rungs[usize::from(to.0)].left_slow
-            && now.since(left) < self.memory
-        {
-            return Some((measured, limit));
+        let there = &self.rungs[usize::from(to.0)];
+        // What a rung on the way was too slow for, a slower one is too.
+        for rung in from.0.saturating_add(1)..=to.0 {
+            let between = &self.rungs[usize::from(rung)];
+            if there.per_second[0] <= between.per_second[0]
+                && let Some(remembered) = between.memory.in_force(now, self.bounds)
+            {
+                return Some(remembered);
+            }
         }
-        let (here, there) = (&self.rungs[usize::from(from.0)], &self.rungs[usize::from(to.0)]);
-        let measured = here.p95(self.minimum, |reply| reply.latency)?;
-        let slower = here.decode_per_second / there.decode_per_second;
-        let predicted = crate::time::from_secs_f64(measured.as_secs_f64() * slower);
-        (predicted > limit).then_some((predicted, limit))
+        if there.memory.is_known() {
+            return None;
+        }
+        let here = &self.rungs[usize::from(from.0)];
+        Figure::ALL.into_iter().find_map(|figure| {
+            let limit = self.limits[figure as usize]?;
+            let measured = here.replies.p95(figure, self.minimum)?;
+            let slower = here.per_second[figure as usize] / there.per_second[figure as usize];
+            let predicted = crate::time::from_secs_f64(measured.as_secs_f64() * slower);
+            (predicted > limit).then_some((predicted, limit))
+        })
     }
 
-    /// Remembers that a rung is left for being slow.
+    /// Remembers that a rung is left for being slow, as the last complaint about it said.
     pub(crate) fn remember_slow(&mut self, now: Timestamp, rung: Rung, measured: Duration) {
-        self.rungs[usize::from(rung.0)].left_slow = Some((now, measured));
+        let service = &mut self.rungs[usize::from(rung.0)];
+        service.memory.fail(now, measured, service.broken_limit, self.bounds);
     }
 
-    /// Forgets what was seen of a rung: it was left, and the next try begins afresh.
+    /// Returns the rung that something asked for needs which `rung` cannot serve, by the demand of the sample of `now`.
+    pub(crate) fn climb_wanted(&self, now: Timestamp, rung: Rung) -> Option<Rung> {
+        let (at, wanted) = self.wanted?;
+        (at == now && wanted > rung).then_some(wanted)
+    }
+
+    /// Forgets what was seen of a rung: it was left, and the next try begins afresh. What was remembered stays.
     pub(crate) fn forget(&mut self, rung: Rung) {
         let service = &mut self.rungs[usize::from(rung.0)];
+        service.failures.clear();
         service.replies.clear();
-        service.failures_in_a_row = 0;
+        service.refusals.clear();
+        service.last_reply = None;
+        service.evident_since = None;
     }
 }
 
 impl RungService {
-    fn drop_older(&mut self, than: Timestamp) {
-        while self.replies.front().is_some_and(|&(at, _)| at < than)
-            || self.replies.len() > MOST_REPLIES
+    fn let_go_of_old(&mut self, oldest: Timestamp, limits: &Limits) {
+        self.replies.drop_older(oldest, limits);
+        while self.refusals.front().is_some_and(|&(at, _)| at < oldest)
+            || self.refusals.len() > MOST_REFUSALS
         {
-            self.replies.pop_front();
+            self.refusals.pop_front();
         }
     }
 
-    /// Returns the 95th percentile (nearest rank); `None` under `minimum` replies.
-    fn p95(&self, minimum: usize, figure: impl Fn(&ReplyTimes) -> Duration) -> Option<Duration> {
-        if self.replies.len() < minimum.max(1) {
+    fn note_refusals(&mut self, now: Timestamp, count: u32) {
+        if count > 0 {
+            self.refusals.push_back((now, count));
+        }
+    }
+
+    /// Returns how long it has taken what has not ended, where that shows that the rung is too slow: it counts as
+    /// replies over the limit, and either these are too many by the 95th percentile, or the model is not where
+    /// the catalog measured it.
+    ///
+    /// One long reply shows nothing: what runs counts only where it is late by the catalog.
+    fn slow_so_far(
+        &self,
+        figure: Figure,
+        limit: Duration,
+        minimum: u32,
+        demand: &Demand,
+    ) -> Option<Duration> {
+        // Whether a request that runs has had its first token is not known.
+        let late_age = demand.youngest_late.filter(|_| figure == Figure::Latency);
+        let late_age = late_age.filter(|&age| age > limit);
+        let waiting_age = demand.oldest_waiting.filter(|&age| age > limit);
+        let sum = self.replies.sum(figure);
+        if late_age.is_none() && waiting_age.is_none() && sum.slow == 0 {
             return None;
         }
-        let mut figures: Vec<Duration> =
-            self.replies.iter().map(|(_, reply)| figure(reply)).collect();
-        let rank = (figures.len() * 95).div_ceil(100) - 1;
-        Some(*figures.select_nth_unstable(rank).1)
+        let late = if late_age.is_some() { demand.late } else { 0 };
+        let refused: u32 = self.refusals.iter().map(|&(_, count)| count).sum();
+        let not_ended = late + refused + u32::from(waiting_age.is_some());
+        let (all, over) = (self.replies.len() + not_ended, sum.over + not_ended);
+        let is_over = all >= minimum && ((all - over) as usize) < rank_of_p95(all as usize);
+        let slow = sum.slow + late;
+        let is_slow_by_catalog = slow >= SEVERAL && slow * 2 >= self.replies.len() + demand.running;
+        let measured = [late_age, waiting_age, self.replies.p95(figure, 1)].into_iter().flatten();
+        let measured = measured.max().filter(|&measured| measured > limit)?;
+        (is_over || is_slow_by_catalog).then_some(measured)
     }
 }
 
-/// A bound on memory and on the work of a percentile: 512 replies pin the 95th percentile to within 1 %.
-const MOST_REPLIES: usize = 512;
+/// So many requests that are slow by the catalog are no accident, where they are half of all. Chosen: a model that comes up
+/// far too slow must be left although hardly anything ends, and one long reply must not be enough.
+const SEVERAL: u32 = 2;
+
+/// Failures that are mixed with successes count for so many times as long as anything must last to be acted upon. Chosen: with
+/// the default of 30 s it is two minutes; one bad minute of an hour ago says nothing.
+const FAILURE_WINDOW: u32 = 4;
+
+/// A bound on memory: samples at which something was refused.
+const MOST_REFUSALS: usize = 512;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demand::ReplyTimes;
     use crate::machine::MachineClass;
     use crate::settings::RawSettings;
-    use crate::time::SpanText;
     use crate::units::Bytes;
 
-    fn service(latency_limit: Option<Duration>) -> Service {
-        let raw =
-            RawSettings { latency_limit: latency_limit.map(SpanText), ..RawSettings::default() };
+    const LIMIT: Duration = seconds(10);
+    const LATENCY: &str = "latency-limit = '10s'";
+    const FIRST_TOKEN: &str = "first-token-limit = '10s'";
+
+    const fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    const fn at(second: u64) -> Timestamp {
+        Timestamp::from_secs(second)
+    }
+
+    /// Returns a service under settings as a policy file has them; its three rungs decode 9.3, 3.7 and 2.1 tokens a second.
+    fn service(settings: &str) -> Service {
+        let raw: RawSettings = toml::from_str(settings).unwrap();
         let settings = Settings::new(raw, MachineClass::MidRange).unwrap();
         Service::new(&settings, &Catalog::relative_to(Bytes::from_gib(16)))
     }
 
-    fn reply(rung: u8, seconds: u64) -> Performance {
-        let latency = Duration::from_secs(seconds);
-        Performance {
-            rung: Rung(rung),
-            reply: Some(ReplyTimes { first_token: latency / 2, latency }),
-        }
+    /// Returns a reply that took so long, half of it to its first token, and what the catalog says to it.
+    fn reply_at(rung: u8, took: u64, by_catalog: u64) -> Performance {
+        let latency = seconds(took);
+        let reply = ReplyTimes {
+            first_token: latency / 2,
+            latency,
+            ran: latency,
+            by_catalog: seconds(by_catalog),
+        };
+        Performance { rung: Rung(rung), reply: Some(reply) }
+    }
+
+    fn reply(rung: u8, took: u64) -> Performance {
+        reply_at(rung, took, took)
+    }
+
+    fn slow(measured: u64) -> Option<Reason> {
+        Some(Reason::Slow { measured: seconds(measured), limit: LIMIT })
     }
 
     #[test]
-    fn three_failures_in_a_row_are_a_complaint_and_a_success_forgives() {
-        let mut service = service(None);
-        let failed = Performance { rung: Rung(2), reply: None };
-        let now = Timestamp::from_secs(1);
-        for _ in 0..2 {
-            service.record(now, &failed);
-        }
-        service.record(now, &reply(2, 1));
-        assert_eq!(service.complaint(now, Rung(2)), None);
+    fn failures_are_a_complaint_about_the_rung_that_failed() {
+        let mut service = service("");
         for _ in 0..3 {
-            service.record(now, &failed);
+            service.record(at(1), &Performance { rung: Rung(2), reply: None });
         }
-        assert_eq!(service.complaint(now, Rung(2)), Some(Reason::Failing { failures: 3 }));
-        assert_eq!(service.complaint(now, Rung(1)), None);
+        let failing = Some(Reason::Failing { failures: 3 });
+        assert_eq!(service.complaint(at(1), Rung(2), &Demand::NONE), failing);
+        assert_eq!(service.complaint(at(1), Rung(1), &Demand::NONE), None);
+        service.forget(Rung(2));
+        assert_eq!(service.complaint(at(1), Rung(2), &Demand::NONE), None);
     }
 
     #[test]
     fn slow_replies_complain_only_while_they_are_in_the_window() {
-        let limit = Duration::from_secs(10);
-        let mut service = service(Some(limit));
+        let mut service = service(LATENCY);
         for second in 0..20 {
-            service.record(Timestamp::from_secs(second), &reply(3, 12));
+            service.record(at(second), &reply(3, 12));
         }
-        let slow = Reason::Slow { measured: Duration::from_secs(12), limit };
-        assert_eq!(service.complaint(Timestamp::from_secs(20), Rung(3)), Some(slow));
-        assert_eq!(service.complaint(Timestamp::from_secs(1000), Rung(3)), None);
+        assert_eq!(service.complaint(at(20), Rung(3), &Demand::NONE), slow(12));
+        assert_eq!(service.complaint(at(1000), Rung(3), &Demand::NONE), None);
+    }
+
+    /// Reads samples every two seconds for a minute under one demand, after some replies, and checks when the complaint comes
+    /// and what it says.
+    #[track_caller]
+    fn check(
+        settings: &str,
+        replies: &[Performance],
+        demand: Demand,
+        want: Option<(u64, Option<Reason>)>,
+    ) {
+        let mut service = service(settings);
+        for reply in replies {
+            service.record(at(100), reply);
+        }
+        let complaint = (100..=160).step_by(2).find_map(|second| {
+            let complaint = service.complaint(at(second), Rung(3), &demand)?;
+            Some((second - 100, Some(complaint)))
+        });
+        assert_eq!(complaint, want, "{settings}, {replies:?}, {demand:?}");
+    }
+
+    #[test]
+    fn what_runs_late_counts_although_nothing_ends() {
+        let late = |late, age| Demand {
+            running: 2,
+            late,
+            youngest_late: Some(seconds(age)),
+            ..Demand::NONE
+        };
+        check(LATENCY, &[], late(2, 11), Some((30, slow(11))));
+        check(LATENCY, &[], late(2, 10), None);
+        check(FIRST_TOKEN, &[], late(2, 11), None);
+        check("", &[], late(2, 11), None);
+        // One is an accident, until another has ended as badly.
+        check(LATENCY, &[], late(1, 11), None);
+        check(LATENCY, &[reply_at(3, 40, 10)], late(1, 11), Some((30, slow(40))));
+        check(LATENCY, &[reply_at(3, 40, 20)], late(1, 11), None);
+        // Most of what ended was well.
+        check(LATENCY, &[reply(3, 5); 3], late(2, 11), None);
+    }
+
+    #[test]
+    fn a_long_reply_that_runs_shows_nothing() {
+        let long = Demand {
+            running: 2,
+            oldest_running: Some(seconds(1000)),
+            longest_running: Some(seconds(1000)),
+            ..Demand::NONE
+        };
+        check(LATENCY, &[reply(3, 5); 20], long, None);
+        check(LATENCY, &[], long, None);
+    }
+
+    #[test]
+    fn what_waits_and_what_was_refused_count_like_replies_over_the_limit() {
+        let waiting = |age, refused| Demand {
+            waiting: 5,
+            oldest_waiting: Some(seconds(age)),
+            running: 2,
+            refused,
+            ..Demand::NONE
+        };
+        // Nine and one make the minimum; of twenty-one, one is no twentieth.
+        check(LATENCY, &[reply(3, 5); 9], waiting(11, 0), Some((30, slow(11))));
+        check(FIRST_TOKEN, &[reply(3, 5); 9], waiting(11, 0), Some((30, slow(11))));
+        check(LATENCY, &[reply(3, 5); 9], waiting(10, 0), None);
+        check(LATENCY, &[reply(3, 5); 8], waiting(11, 0), None);
+        check(LATENCY, &[reply(3, 5); 20], waiting(11, 0), None);
+        // One is refused at each sample: the tenth, with the one that waits, comes after 16 s.
+        check(LATENCY, &[], waiting(11, 1), Some((46, slow(11))));
+    }
+
+    #[test]
+    fn evidence_that_passes_is_no_complaint() {
+        let mut service = service(LATENCY);
+        let late = Demand { running: 2, late: 2, youngest_late: Some(seconds(11)), ..Demand::NONE };
+        for second in 0..100 {
+            let demand = if second % 30 == 29 { Demand::NONE } else { late };
+            assert_eq!(service.complaint(at(second), Rung(3), &demand), None, "{second} s");
+        }
+    }
+
+    #[test]
+    fn two_replies_that_are_slow_by_the_catalog_are_enough_where_they_are_half() {
+        check(LATENCY, &[reply_at(3, 40, 10); 2], Demand::NONE, Some((30, slow(40))));
+        check(LATENCY, &[reply_at(3, 30, 10); 2], Demand::NONE, None);
+        check(LATENCY, &[reply_at(3, 10, 1); 2], Demand::NONE, None);
+        check(FIRST_TOKEN, &[reply_at(3, 40, 10); 2], Demand::NONE, Some((30, slow(20))));
+        check("", &[reply_at(3, 40, 10); 2], Demand::NONE, None);
+        let (bad, good) = (reply_at(3, 40, 10), reply(3, 5));
+        check(LATENCY, &[bad, bad, good, good, good], Demand::NONE, None);
     }
 
     #[test]
     fn a_larger_model_is_predicted_slower_by_the_catalogs_speeds() {
-        let mut service = service(Some(Duration::from_secs(10)));
+        let mut service = service(LATENCY);
         for second in 0..20 {
-            service.record(Timestamp::from_secs(second), &reply(1, 4));
+            service.record(at(second), &reply(1, 4));
         }
-        assert_eq!(service.would_be_slow(Timestamp::from_secs(20), Rung(1), Rung(2)), None);
-        let (predicted, _) =
-            service.would_be_slow(Timestamp::from_secs(20), Rung(1), Rung(3)).unwrap();
+        assert_eq!(service.would_be_slow(at(20), Rung(1), Rung(2)), None);
+        let (predicted, _) = service.would_be_slow(at(20), Rung(1), Rung(3)).unwrap();
         assert_eq!(predicted.as_secs(), 18);
+    }
+
+    #[test]
+    fn the_first_token_is_predicted_too() {
+        let mut service = service("first-token-limit = '10s'\nlatency-limit = '1h'");
+        for second in 0..20 {
+            service.record(at(second), &reply(1, 6));
+        }
+        assert_eq!(service.would_be_slow(at(20), Rung(1), Rung(2)), None);
+        let (predicted, limit) = service.would_be_slow(at(20), Rung(1), Rung(3)).unwrap();
+        assert_eq!((predicted.as_millis(), limit), (13_500, LIMIT));
+    }
+
+    /// Lets "large" break its limit now, and leaves it for that.
+    #[track_caller]
+    fn prove_slow(service: &mut Service, now: Timestamp, took: u64) {
+        for _ in 0..10 {
+            service.record(now, &reply(3, took));
+        }
+        let complaint = service.complaint(now, Rung(3), &Demand::NONE);
+        let Some(Reason::Slow { measured, .. }) = complaint else { panic!("{complaint:?}") };
+        service.forget(Rung(3));
+        service.remember_slow(now, Rung(3), measured);
+    }
+
+    #[test]
+    fn what_was_slow_is_remembered_under_either_limit_and_tried_again_less_and_less_often() {
+        for (settings, took) in [(LATENCY, 12), (FIRST_TOKEN, 24)] {
+            let mut service = service(settings);
+            let mut now = at(0);
+            for minutes in [15, 30, 60, 120] {
+                prove_slow(&mut service, now, took);
+                let almost = now + Duration::from_mins(minutes) - seconds(1);
+                let remembered = Some((seconds(12), LIMIT));
+                assert_eq!(service.would_be_slow(almost, Rung(2), Rung(3)), remembered);
+                now = almost + seconds(1);
+                assert_eq!(service.would_be_slow(now, Rung(2), Rung(3)), None);
+            }
+        }
+    }
+
+    #[test]
+    fn good_service_makes_up_for_what_is_remembered_and_idleness_does_not() {
+        let kept_away_after = |replies_every: u64| {
+            let mut service = service("latency-limit = '10s'\nmistake-window = '1h'");
+            prove_slow(&mut service, at(0), 12);
+            let back = 10_000;
+            for second in (back..=back + 7200).step_by(replies_every as usize) {
+                service.record(at(second), &reply(3, 5));
+            }
+            service.forget(Rung(3));
+            let now = at(100_000);
+            prove_slow(&mut service, now, 12);
+            (0..100).find(|&minutes| {
+                let then = now + Duration::from_mins(minutes);
+                service.would_be_slow(then, Rung(2), Rung(3)).is_none()
+            })
+        };
+        assert_eq!(kept_away_after(60), Some(15));
+        // Two hours with three replies are ten good minutes.
+        assert_eq!(kept_away_after(3600), Some(30));
+    }
+
+    #[test]
+    fn what_a_rung_was_too_slow_for_a_slower_one_above_is_too() {
+        let mut service = service(LATENCY);
+        for _ in 0..10 {
+            service.record(at(0), &reply(2, 12));
+        }
+        service.complaint(at(0), Rung(2), &Demand::NONE);
+        service.remember_slow(at(0), Rung(2), seconds(12));
+        let remembered = Some((seconds(12), LIMIT));
+        assert_eq!(service.would_be_slow(at(1), Rung(1), Rung(3)), remembered);
+        // From where it serves, it is not on the way.
+        service.forget(Rung(2));
+        assert_eq!(service.would_be_slow(at(1), Rung(2), Rung(3)), None);
+    }
+
+    #[test]
+    fn a_climb_is_wanted_while_something_is_asked_for_that_only_a_higher_rung_can_serve() {
+        let mut service = service("");
+        let demand = Demand { only_above: Some(Rung(3)), ..Demand::NONE };
+        service.complaint(at(1), Rung(1), &demand);
+        assert_eq!(service.climb_wanted(at(1), Rung(1)), Some(Rung(3)));
+        assert_eq!(service.climb_wanted(at(1), Rung(3)), None);
+        service.complaint(at(2), Rung(1), &Demand::NONE);
+        assert_eq!(service.climb_wanted(at(2), Rung(1)), None);
     }
 }

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Decision, Gate, Odds, Reason, Urgency};
+use crate::demand::{Demand, Performance};
 use crate::place::{Fit, Ladder, Place, Projection};
 use crate::policy::backoff::{Backoff, Bounds};
 use crate::policy::forecast::Trend;
-use crate::policy::performance::{Performance, Service};
+use crate::policy::performance::Service;
 use crate::policy::rescue::{Rescue, break_even};
 use crate::policy::risk::{self, Risk};
 use crate::policy::settle::Settle;
@@ -120,7 +121,7 @@ impl Proactive {
 
 impl Policy for Proactive {
     fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
-        let Observation { sample, standing, .. } = *seen;
+        let Observation { sample, standing, demand } = *seen;
         self.learn(now, sample, standing);
         if sample.spaces().next().is_none() {
             return standing.hold(Reason::NoData);
@@ -136,13 +137,12 @@ impl Policy for Proactive {
         if let Some(decision) = self.step_down_early(sample, standing) {
             return decision;
         }
-        if let Some(reason) = self.service.complaint(now, standing.rung)
+        if let Some(reason) = self.service.complaint(now, standing.rung, demand)
             && standing.rung > LOWEST_LOADED
         {
             return self.relieve_service(now, reason, standing);
         }
-        if let Some(reason) = self.strain(now, standing)
-            && false
+        if let Some(reason) = self.strain(now, standing, demand)
             && standing.rung > LOWEST_LOADED
         {
             return self.relieve_rates(reason, standing);
@@ -363,15 +363,16 @@ impl Proactive {
 
     /// Returns the rate that what runs suffers by, if one has been high for long and does not fall.
     ///
-    /// An idle model suffers by nothing, and one on a GPU does not mind the processor.
-    fn strain(&mut self, now: Timestamp, standing: &Standing) -> Option<Reason> {
+    /// What suffers has a queue of its own or replies that are late; an idle model has neither, and one on a GPU does not
+    /// mind the processor.
+    fn strain(&mut self, now: Timestamp, standing: &Standing, demand: &Demand) -> Option<Reason> {
         let on_gpu = self.ladder.need(standing.rung).vram > crate::units::Bytes::ZERO;
         let LastSample { cpu, gpu, pressure, vram, .. } = self.last;
         let gpu_index = vram.and_then(|(_, index)| index);
         let cpu = self.cpu.observe(now, cpu.filter(|_| !on_gpu), None);
         let gpu = self.gpu.observe(now, gpu.filter(|_| on_gpu), gpu_index);
         let pressure = self.pressure.observe(now, pressure, None);
-        cpu.or(gpu).or(pressure)
+        cpu.or(gpu).or(pressure).filter(|_| demand.waiting > 0 || demand.late > 0)
     }
 
     /// Steps one rung down, never to none: an idle small model takes no processor time.
@@ -438,7 +439,7 @@ impl Proactive {
         }
         let larger = rungs().rev().find_map(|rung| {
             let (place, age) = self.room(now, rung).filter(|_| rung > smallest)?;
-            let (_, odds) = self.odds(&place, age, Rung::NONE, rung);
+            let (_, odds) = self.odds(now, &place, Rung::NONE, rung);
             let is_open = self.rescue.is_ready_with(rung, smallest)
                 && self.broken_remaining(now, rung).is_none()
                 && odds.are_good();
@@ -473,7 +474,7 @@ impl Proactive {
         {
             return Err(Reason::Cooldown { remaining });
         }
-        let (space, odds) = self.odds(&place, age, standing.rung, to);
+        let (space, odds) = self.odds(now, &place, standing.rung, to);
         if odds.are_good() {
             Ok(room_reason(&place, age, Some(odds)))
         } else {
@@ -550,7 +551,8 @@ impl Proactive {
             return window;
         };
         let earned = self.gain(standing.rung, to) * left.as_secs_f64();
-        if change.up || earned >= RETURN_SHARE * self.settings.calm.as_secs_f64() {
+        let is_worth_it = earned >= RETURN_SHARE * self.settings.calm.as_secs_f64();
+        if change.up || is_worth_it || self.is_wanted(now, standing.rung, to) {
             window
         } else {
             window.max(self.settings.reversal_window)
@@ -566,14 +568,21 @@ impl Proactive {
         self.starting && self.rungs[usize::from(to.0)].fits_beside
     }
 
-    fn odds(&self, place: &Place, age: Duration, from: Rung, to: Rung) -> (ResourceKey, Odds) {
-        self.risk.odds(place, self.gain(from, to), age, !self.starting)
+    fn odds(&self, now: Timestamp, place: &Place, from: Rung, to: Rung) -> (ResourceKey, Odds) {
+        let is_charged = !self.starting && !self.is_wanted(now, from, to);
+        self.risk.odds(place, self.gain(from, to), self.age(now, to), is_charged)
+    }
+
+    /// Returns whether something is asked for that only a rung up to `to` can serve: until then it is refused, which is
+    /// worse than a change too many.
+    fn is_wanted(&self, now: Timestamp, from: Rung, to: Rung) -> bool {
+        self.service.climb_wanted(now, from).is_some_and(|wanted| wanted <= to)
     }
 
     /// Returns the odds of a rung, where it fits and they are weighed.
     pub(super) fn odds_of(&self, now: Timestamp, standing: &Standing, to: Rung) -> Option<Odds> {
-        let (place, age) = self.room(now, to)?;
-        Some(self.odds(&place, age, standing.rung, to).1)
+        let (place, _) = self.room(now, to)?;
+        Some(self.odds(now, &place, standing.rung, to).1)
     }
 
     fn broken_remaining(&self, now: Timestamp, rung: Rung) -> Option<Duration> {

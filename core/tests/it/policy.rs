@@ -5,7 +5,7 @@ use std::time::Duration;
 use tiershift_core::catalog::Rung;
 use tiershift_core::decision::Reason;
 use tiershift_core::event::{Input, Outcome};
-use tiershift_core::request::RequestId;
+use tiershift_core::request::{Request, RequestId};
 use tiershift_core::sample::{Pressure, Rate, Resource};
 use tiershift_core::units::{Bytes, Percent};
 
@@ -544,16 +544,122 @@ fn serve(rig: &mut Rig, times: u64, first_token: Duration, latency: Duration) {
     rig.sample(2.0);
 }
 
+/// Breaks a limit on "large" again and again, and checks for how long it is left each time.
+#[track_caller]
+fn check_left_for(limit: &str, first_token: Duration, latency: Duration, want: [u64; 4]) {
+    let more = "\nperformance-minimum = 3\nmistake-window = '1h'\nbackoff-limit = '0s'";
+    let mut rig = rig(&format!("{limit}{more}")).serving("large");
+    let left_for = want.map(|_| {
+        serve(&mut rig, 3, first_token, latency);
+        assert_eq!(rig.outputs()[0], "down to medium, Graceful: slow");
+        let left = rig.now;
+        rig.complete(2.0);
+        rig.samples(2.0, minutes(14));
+        rig.change_after(2.0);
+        assert!(rig.outputs().contains(&"up to large: room".to_owned()), "{limit}");
+        let left_for = rig.now.since(left).as_secs() / 60;
+        rig.complete(2.0);
+        left_for
+    });
+    assert_eq!(left_for, want, "{limit}");
+}
+
 #[test]
-fn slow_replies_step_down_and_are_remembered() {
-    let limits = "latency-limit = '10s'\nperformance-minimum = 3\nreversal-window = '1m'";
+fn what_breaks_a_limit_whenever_it_serves_is_tried_less_and_less_often() {
+    check_left_for("latency-limit = '10s'", seconds(1), seconds(11), [15, 30, 60, 120]);
+    check_left_for("first-token-limit = '2s'", seconds(3), seconds(11), [15, 30, 60, 120]);
+}
+
+#[test]
+fn while_a_slow_rung_is_remembered_its_figure_and_the_limit_are_the_reason() {
+    let limits = "latency-limit = '10s'\nperformance-minimum = 3";
     let mut rig = rig(limits).serving("large");
-    serve(&mut rig, 3, seconds(1), seconds(11));
-    assert_eq!(rig.outputs()[0], "down to medium, Graceful: slow");
-    rig.complete(2.0);
-    rig.samples(2.0, minutes(60));
+    for _ in 0..2 {
+        rig.complete(2.0);
+        serve(&mut rig, 3, seconds(1), seconds(11));
+        rig.complete(2.0);
+        rig.samples(2.0, minutes(16));
+    }
     let (predicted, limit) = (seconds(11), seconds(10));
     rig.check_hold(Reason::WouldBeSlow { to: LARGE, predicted, limit });
+}
+
+#[test]
+fn a_model_that_is_far_too_slow_is_left_before_anything_has_ended() {
+    // By the catalog, "large" takes 2.6 s for ten tokens of a prompt and ten of a reply.
+    let left_after = |settings: &str| {
+        let mut rig = rig_with_models(settings, |_| String::new()).serving("large");
+        rig.sample(2.0);
+        rig.request(1);
+        rig.request(2);
+        let begun = rig.now;
+        rig.outputs();
+        for _ in 0..150 {
+            rig.sample(2.0);
+            if let Some(line) = rig.outputs().first() {
+                assert_eq!(line, "down to medium, Graceful: slow", "{settings}");
+                return Some(rig.now.since(begun));
+            }
+        }
+        None
+    };
+    // It is late after three times as long, and that must last for half a minute.
+    assert_eq!(left_after("latency-limit = '5s'"), Some(seconds(38)));
+    assert_eq!(left_after("latency-limit = '20s'"), Some(seconds(52)));
+    assert_eq!(left_after("latency-limit = '10m'"), None);
+    assert_eq!(left_after(""), None);
+}
+
+#[test]
+fn the_wait_in_the_queue_is_a_part_of_the_time_to_the_first_token() {
+    let limits = "first-token-limit = '20s'\nperformance-minimum = 3";
+    let mut rig = rig(limits).serving("large");
+    rig.sample(2.0);
+    // Two slots: the third waits for 25 s, and its first token then comes at once.
+    for request in 1..=3 {
+        rig.request(request);
+    }
+    rig.samples(2.0, seconds(25));
+    rig.done(1);
+    rig.done(3);
+    rig.done(2);
+    rig.outputs();
+    rig.sample(2.0);
+    assert_eq!(rig.outputs()[0], "down to medium, Graceful: slow");
+}
+
+#[test]
+fn the_wait_for_a_switch_is_not_held_against_the_rung_that_it_led_to() {
+    let mut rig = rig("first-token-limit = '20s'\nperformance-minimum = 1").serving("medium");
+    rig.samples(2.0, minutes(1));
+    rig.switch("large");
+    rig.request(1);
+    rig.samples(2.0, seconds(30));
+    rig.complete(2.0);
+    rig.done(1);
+    rig.outputs();
+    rig.sample(2.0);
+    rig.check(&[]);
+}
+
+#[test]
+fn what_only_a_higher_rung_can_serve_shortens_the_learned_wait() {
+    let left_for = |prompt_tokens| {
+        let context = |id: &str| match id {
+            "large" => String::new(),
+            _ => "context-tokens = 1000".to_owned(),
+        };
+        let mut rig = rig_with_models("", context).serving("large");
+        rig.samples(2.0, minutes(20));
+        turn_out_of_large(&mut rig);
+        let left = rig.now;
+        rig.samples(2.0, minutes(14));
+        rig.ask(Request::chat(1, prompt_tokens, 10));
+        rig.change_after(2.0);
+        rig.now.since(left).as_secs() / 60
+    };
+    assert_eq!(left_for(100), 40);
+    assert_eq!(left_for(2000), 15);
 }
 
 #[test]
@@ -589,6 +695,7 @@ fn failures_in_a_row_step_down_and_a_success_forgives_them() {
     let mut rig = rig("").serving("large");
     rig.samples(2.0, minutes(1));
     for (id, is_done) in [(0, false), (1, false), (2, true), (3, false), (4, false)] {
+        rig.samples(2.0, minutes(1));
         rig.request(id);
         if is_done { rig.done(id) } else { rig.failed(id) }
     }
@@ -600,6 +707,39 @@ fn failures_in_a_row_step_down_and_a_success_forgives_them() {
     rig.outputs();
     rig.sample(2.0);
     assert_eq!(rig.outputs()[0], "down to medium, Graceful: failing");
+}
+
+#[test]
+fn failures_that_are_half_of_what_ends_step_down_too() {
+    let mut rig = rig("").serving("large");
+    rig.samples(2.0, minutes(1));
+    for id in 0..5 {
+        rig.sample(2.0);
+        rig.request(id);
+        if id % 2 == 0 { rig.failed(id) } else { rig.done(id) }
+    }
+    rig.outputs();
+    rig.sample(2.0);
+    assert_eq!(rig.outputs()[0], "down to medium, Graceful: failing");
+}
+
+#[test]
+fn a_request_that_is_refused_for_what_it_is_and_one_that_was_cancelled_are_no_failures() {
+    let mut rig = rig("").serving("large");
+    rig.samples(2.0, minutes(1));
+    for id in 0..6 {
+        rig.request(id);
+        // The model server found fault with it: that ends as cancelled, though nobody asked for that.
+        rig.cancelled(id);
+    }
+    for id in 6..12 {
+        rig.request(id);
+        rig.feed(&Input::Cancel { request: RequestId(id) });
+        rig.failed(id);
+    }
+    rig.outputs();
+    rig.sample(2.0);
+    rig.check(&[]);
 }
 
 // Pins and wishes.

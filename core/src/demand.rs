@@ -1,0 +1,85 @@
+//! What is asked of the models, and how it was served: what a policy judges service by.
+
+use std::time::Duration;
+
+use crate::catalog::Rung;
+
+/// What is asked of the models at the moment of a sample.
+///
+/// A request that waited for a switch says nothing about the rung that serves after it: while it waits it is not counted,
+/// and once it runs its age is counted from its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Demand {
+    /// Requests that wait because every slot of the serving model is taken.
+    pub waiting: u32,
+    /// Time since the arrival of the one among them that came first.
+    pub oldest_waiting: Option<Duration>,
+    /// Requests that run on the serving model.
+    pub running: u32,
+    /// Time since the arrival of the one among them that came first.
+    pub oldest_running: Option<Duration>,
+    /// Time since the first start among them.
+    pub longest_running: Option<Duration>,
+    /// Those of `running` that have run for more than [`SLOW_FACTOR`] times what the catalog's speeds give for the whole
+    /// reply.
+    pub late: u32,
+    /// Time since the arrival of the late one that came last.
+    pub youngest_late: Option<Duration>,
+    /// Requests refused since the last sample because every slot of the serving model was taken: the queue was full, or
+    /// their patience was over.
+    pub refused: u32,
+    /// The lowest rung whose primary model can serve a request that the present one cannot, and that waits or was refused
+    /// within the last two performance windows.
+    pub only_above: Option<Rung>,
+}
+
+impl Demand {
+    /// Nothing is asked of the models.
+    pub const NONE: Self = Self {
+        waiting: 0,
+        oldest_waiting: None,
+        running: 0,
+        oldest_running: None,
+        longest_running: None,
+        late: 0,
+        youngest_late: None,
+        refused: 0,
+        only_above: None,
+    };
+}
+
+/// The end of one request that says something about the model: a request that its client took back, or that the server
+/// found fault with, does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Performance {
+    /// The rung that served it.
+    pub rung: Rung,
+    /// How long the reply took; `None` where the model failed.
+    pub reply: Option<ReplyTimes>,
+}
+
+/// How long a reply took. A request that waited for a switch is counted from its start, any other from its arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyTimes {
+    /// Arrival to first token: the wait in the queue is a part of it.
+    pub first_token: Duration,
+    /// Arrival to last token.
+    pub latency: Duration,
+    /// Start to last token.
+    pub ran: Duration,
+    /// What the catalog's speeds give for `ran`, with the tokens that the reply had.
+    pub by_catalog: Duration,
+}
+
+impl ReplyTimes {
+    /// Returns whether the model was much slower than the catalog says.
+    pub fn is_slow_by_catalog(&self) -> bool {
+        self.ran > self.by_catalog.saturating_mul(SLOW_FACTOR)
+    }
+}
+
+/// A model that takes this many times as long as the catalog says is not where it was measured: layers left on the
+/// processor, a throttled GPU. Chosen: requests side by side and a busy processor cost a factor of two, see the case of a
+/// model that comes up 25 times too slow.
+pub const SLOW_FACTOR: u32 = 3;

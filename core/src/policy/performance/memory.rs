@@ -1,0 +1,147 @@
+//! What is remembered of a rung that was left for being slow: it is tried again, each time after twice as long.
+
+use std::time::Duration;
+
+use crate::settings::Settings;
+use crate::time::Timestamp;
+
+/// What one rung has shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SlowMemory {
+    /// How often it has proved slow, less what good service has made up for.
+    level: u32,
+    since: Timestamp,
+    measured: Duration,
+    limit: Duration,
+    /// How long it has served well since.
+    well_for: Duration,
+}
+
+/// The bounds of what is remembered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// How long the first time is remembered.
+    first: Duration,
+    /// The longest that it is ever remembered.
+    longest: Duration,
+    /// The least good service that makes up for one time.
+    good: Duration,
+}
+
+impl Bounds {
+    pub(super) fn new(settings: &Settings) -> Self {
+        // However short the reversal window is set, what was slow is slow for some time.
+        let first = settings.reversal_window.max(settings.performance_window / 5);
+        Self { first, longest: first * LONGEST_IN_FIRST, good: first * GOOD_IN_FIRST }
+    }
+
+    fn wait(&self, level: u32) -> Duration {
+        let doublings = level.saturating_sub(1).min(MOST_DOUBLINGS);
+        self.first.saturating_mul(1 << doublings).min(self.longest)
+    }
+}
+
+impl SlowMemory {
+    /// Counts that the rung is left now for having broken a limit. Coming back to it forgives nothing; serving well does: one
+    /// time for as long as it kept the rung away, and at least three times as long as the first time kept it.
+    pub(super) fn fail(
+        &mut self,
+        now: Timestamp,
+        measured: Duration,
+        limit: Duration,
+        bounds: Bounds,
+    ) {
+        if self.in_force(now, bounds).is_some() {
+            // It is still there, or was brought back in spite of this: that is the same time.
+            self.measured = measured;
+            self.limit = limit;
+            return;
+        }
+        let mut well_for = self.well_for;
+        while self.level > 0 {
+            let price = bounds.wait(self.level).max(bounds.good);
+            let Some(left) = well_for.checked_sub(price) else { break };
+            well_for = left;
+            self.level -= 1;
+        }
+        let level = (self.level + 1).min(MOST_DOUBLINGS + 1);
+        *self = Self { level, since: now, measured, limit, well_for: Duration::ZERO };
+    }
+
+    pub(super) fn serve_well(&mut self, span: Duration) {
+        self.well_for = self.well_for.saturating_add(span);
+    }
+
+    /// Returns whether the rung was ever slow: then what it showed counts for more than what the catalog predicts.
+    pub(super) fn is_known(&self) -> bool {
+        self.level > 0
+    }
+
+    /// Returns what was measured and the limit that it broke, while the rung is kept away for it.
+    pub(super) fn in_force(&self, now: Timestamp, bounds: Bounds) -> Option<(Duration, Duration)> {
+        let holds = self.level > 0 && now.since(self.since) < bounds.wait(self.level);
+        holds.then_some((self.measured, self.limit))
+    }
+}
+
+/// The longest memory is so many times the first: with the default of 15 min it is a day. A machine is not the same from one day
+/// to the next.
+const LONGEST_IN_FIRST: u32 = 96;
+
+/// The least good service that makes up for one time: three quarters of an hour by default. Chosen, as the others.
+const GOOD_IN_FIRST: u32 = 3;
+
+/// Seven doublings take the first memory past the longest.
+const MOST_DOUBLINGS: u32 = 7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+    const BOUNDS: Bounds = Bounds {
+        first: Duration::from_mins(15),
+        longest: Duration::from_hours(24),
+        good: Duration::from_mins(45),
+    };
+
+    /// Returns for how many minutes a rung is kept away that proved slow at each of these, after so many good minutes.
+    fn kept_away(well_for: &[u32]) -> Vec<u64> {
+        let mut memory = SlowMemory::default();
+        let mut now = Timestamp::ZERO;
+        let kept = |&good: &u32| {
+            memory.serve_well(MINUTE * good);
+            memory.fail(now, MINUTE, MINUTE, BOUNDS);
+            let since = now;
+            while memory.in_force(now, BOUNDS).is_some() {
+                now += MINUTE;
+            }
+            now.since(since).as_secs() / 60
+        };
+        well_for.iter().map(kept).collect()
+    }
+
+    #[test]
+    fn each_time_doubles_the_memory_up_to_a_day() {
+        assert_eq!(kept_away(&[0; 9]), [15, 30, 60, 120, 240, 480, 960, 1440, 1440]);
+    }
+
+    #[test]
+    fn only_good_service_makes_up_for_a_time_and_it_takes_as_long_as_the_rung_was_kept_away() {
+        assert_eq!(kept_away(&[0, 44]), [15, 30]);
+        assert_eq!(kept_away(&[0, 45]), [15, 15]);
+        assert_eq!(kept_away(&[0, 0, 0, 59]), [15, 30, 60, 120]);
+        assert_eq!(kept_away(&[0, 0, 0, 60]), [15, 30, 60, 60]);
+        assert_eq!(kept_away(&[0, 0, 0, 105]), [15, 30, 60, 30]);
+    }
+
+    #[test]
+    fn what_is_said_twice_counts_once() {
+        let mut memory = SlowMemory::default();
+        for second in 0..3 {
+            memory.fail(Timestamp::from_secs(second), MINUTE, MINUTE, BOUNDS);
+        }
+        assert!(memory.in_force(Timestamp::from_secs(899), BOUNDS).is_some());
+        assert!(memory.in_force(Timestamp::from_secs(900), BOUNDS).is_none());
+    }
+}
