@@ -615,14 +615,14 @@ fn the_wait_in_the_queue_is_a_part_of_the_time_to_the_first_token() {
     let limits = "first-token-limit = '20s'\nperformance-minimum = 3";
     let mut rig = rig(limits).serving("large");
     rig.sample(2.0);
-    // Two slots: the third waits for 25 s, and its first token then comes at once.
-    for request in 1..=3 {
+    // Two slots: the others wait for 26 s, and their first token then comes at once.
+    for request in 1..=4 {
         rig.request(request);
     }
     rig.samples(2.0, seconds(25));
-    rig.done(1);
-    rig.done(3);
-    rig.done(2);
+    for request in 1..=4 {
+        rig.done(request);
+    }
     rig.outputs();
     rig.sample(2.0);
     assert_eq!(rig.outputs()[0], "down to medium, Graceful: slow");
@@ -674,6 +674,8 @@ fn too_few_slow_replies_say_nothing() {
 fn a_late_first_token_steps_down() {
     let mut rig = rig("first-token-limit = '2s'\nperformance-minimum = 3").serving("large");
     serve(&mut rig, 3, seconds(2), seconds(15));
+    rig.check(&[]);
+    serve(&mut rig, 1, seconds(3), seconds(15));
     rig.check(&[]);
     serve(&mut rig, 1, seconds(3), seconds(15));
     assert_eq!(rig.outputs()[0], "down to medium, Graceful: slow");
