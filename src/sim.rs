@@ -106,7 +106,7 @@ pub fn simulate(
     let mut summary = fold.finish(end);
     summary.policy = settings.policy.name().to_owned();
     summary.violations = checker.finish(end);
-    summary.warnings = lost_keys.iter().map(|key| lost_key(key)).collect();
+    summary.warnings.extend(lost_keys.iter().map(|key| lost_key(key)));
     Ok(summary)
 }
 

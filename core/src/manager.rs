@@ -41,6 +41,8 @@ pub struct Manager {
     /// The rung of the last completed switch.
     rung: Rung,
     last_change: Option<(Timestamp, bool)>,
+    /// Since when the switch cooldown runs: the first load of a run replaces nothing, and starts none.
+    cooling_since: Option<Timestamp>,
     /// The spaces of the last sample.
     seen: Sample,
     queue: Queue,
@@ -85,6 +87,7 @@ impl Manager {
             switch: None,
             rung: Rung::NONE,
             last_change: None,
+            cooling_since: None,
             seen: Sample::default(),
             queue: Queue::default(),
             running: BTreeMap::new(),
@@ -118,6 +121,13 @@ impl Manager {
     /// Returns when the last switch was complete, and whether it went up.
     pub fn last_change(&self) -> Option<(Timestamp, bool)> {
         self.last_change
+    }
+
+    /// Returns for how long yet no switch is made that no shortage forces. While nothing serves, whoever can be served is.
+    pub fn cooldown_remaining(&self, now: Timestamp) -> Option<Duration> {
+        let at = self.cooling_since.filter(|_| self.rung != Rung::NONE)?;
+        let left = self.settings.manager.switch_cooldown.checked_sub(now.since(at))?;
+        (!left.is_zero()).then_some(left)
     }
 
     /// Returns whether a fresh sample would let a switch go on: freed memory is waited for.
@@ -190,10 +200,7 @@ impl Manager {
         if self.stopping || (to == self.rung() && !self.is_switching()) {
             return;
         }
-        let cooldown = self.settings.manager.switch_cooldown;
-        if urgency == Urgency::Graceful
-            && self.last_change.is_some_and(|(at, _)| now.since(at) < cooldown)
-        {
+        if urgency == Urgency::Graceful && self.cooldown_remaining(now).is_some() {
             return;
         }
         let goal = self.catalog.primary(to).map(|model| self.index_of(model.id.as_str()));
@@ -515,6 +522,7 @@ impl Manager {
         let Switch { from, to, began, reason, .. } = switch;
         self.rung = to;
         if from != to {
+            self.cooling_since = self.last_change.map(|_| now);
             self.last_change = Some((now, to > from));
         }
         out.push_back(Output::Switched {

@@ -90,6 +90,8 @@ pub struct Promises {
     /// Once nothing moves and everything is well below its line, the best rung that fits in memory serves within this
     /// time. Not held where a model takes video memory, a tier is pinned, or the time of replies has a limit.
     pub recovery_within: Option<Duration>,
+    /// How much longer that may take once a model has broken.
+    pub retry_within: Option<Duration>,
 }
 
 /// What a policy sees when it decides.

@@ -185,6 +185,13 @@ pub fn notice(notice: &Notice, catalog: &Catalog) -> String {
             span(*for_),
             self::reason(reason, catalog)
         ),
+        Notice::NotRead { rung, resource } => {
+            let (tier, name) = (catalog.tier_name(*rung), resource.name());
+            format!(
+                "{tier} needs {name}, which is not read: nothing is loaded there before it is, or before \
+                 `constrain` leaves it out"
+            )
+        }
     }
 }
 

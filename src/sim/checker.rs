@@ -104,7 +104,7 @@ impl Checker {
             settings: settings.clone(),
             catalog: catalog.clone(),
             promises,
-            recovery: Recovery::new(settings, catalog, promises.recovery_within),
+            recovery: Recovery::new(settings, catalog, &promises),
             now: Timestamp::ZERO,
             before: Timestamp::ZERO,
             sample: None,
@@ -260,6 +260,9 @@ impl Checker {
             | Outcome::Crashed { model, .. } => (model, State::Absent),
             Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => return,
         };
+        if matches!(outcome, Outcome::LoadFailed { .. } | Outcome::Crashed { .. }) {
+            self.recovery.breaks();
+        }
         let seen = self.models.entry(model.clone()).or_default();
         // A load that completes after its unload was commanded is still on its way out.
         if !(state == State::Ready && seen.state == State::Unloading) {

@@ -194,6 +194,7 @@ impl Policy for Proactive {
             upgrades_fit: true,
             relief_within: Some(settings.settle_limit + settings.sampling_interval * 2),
             recovery_within: Some(waits.into_iter().sum()),
+            retry_within: Some(self.broken_bounds().most),
         }
     }
 }
