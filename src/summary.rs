@@ -69,6 +69,9 @@ pub struct Summary {
     /// between the unloading of one model and the readiness of the next.
     #[serde(serialize_with = "six_decimals")]
     pub quality_served_fraction: f64,
+    /// The run beside the best that was possible; absent where no optimum was computed.
+    #[serde(flatten)]
+    pub comparison: Option<Comparison>,
     /// Seconds in which a model of each rung served, by tier name in ladder order, `none` first.
     pub tier_seconds: Vec<TierSeconds>,
     /// What became of the requests.
@@ -101,6 +104,53 @@ impl Summary {
         json.push('\n');
         json
     }
+}
+
+/// The run beside the best schedule that anybody could have chosen, knowing the whole recording. Of a schedule, the score
+/// is the quality served, less [`price`](tiershift_core::settings::RawSettings::price) times the quality of the top
+/// rung for each switch, averaged over the run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Score of this run.
+    #[serde(serialize_with = "six_decimals")]
+    pub score: f64,
+    /// The best schedule of all.
+    pub optimum: Optimum,
+    /// The best schedule without a reversal.
+    pub optimum_without_reversals: Optimum,
+    /// Score of this run as a share of the optimum's; absent where that is not above zero.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "six_decimals_or_none"
+    )]
+    pub share_of_optimum: Option<f64>,
+    /// The same of the optimum without reversals.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "six_decimals_or_none"
+    )]
+    pub share_of_optimum_without_reversals: Option<f64>,
+    /// Time in which nothing served although the smallest rung fitted.
+    #[serde(serialize_with = "six_decimals")]
+    pub seconds_at_none_while_smallest_fitted: f64,
+    /// Time in which what served was below the highest rung that fitted.
+    #[serde(serialize_with = "six_decimals")]
+    pub seconds_below_best_fitting: f64,
+}
+
+/// What the best schedule comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Optimum {
+    /// Quality of what serves, averaged over time.
+    #[serde(serialize_with = "six_decimals")]
+    pub quality: f64,
+    /// Its switches.
+    pub switches: u64,
+    /// Its score.
+    #[serde(serialize_with = "six_decimals")]
+    pub score: f64,
 }
 
 /// Time on one rung.

@@ -64,6 +64,10 @@ pub struct RawSettings {
     /// A change that is undone sooner than this is a reversal; after a downgrade, upgrades wait as long. Default
     /// `15m` (chosen: the time after which users no longer call it flapping). Shorter comes back sooner.
     pub reversal_window: SpanText,
+    /// What one switch costs, as a time of the largest model's service, on top of the quality that its load costs.
+    /// A run's score and that of the optimum pay it alike. Default `60s` (chosen: more than a load takes, so that a
+    /// change must be worth its nuisance too). Zero: a switch costs its load alone.
+    pub price: SpanText,
     /// An upgrade that had to be undone sooner than this was a mistake: the rung must next fit for twice as long
     /// as it lasted, and at least twice as long as the last time. The same good time on a rung forgives one.
     /// Default `45m` (chosen: longer costs quality on a month of a data-centre host's memory, 2013-8/420 of GWA-T-12,
@@ -180,6 +184,7 @@ impl Default for RawSettings {
             settle_limit: SpanText(Duration::from_secs(5)),
             backoff_limit: SpanText(Duration::from_hours(2)),
             reversal_window: SpanText(Duration::from_mins(15)),
+            price: SpanText(Duration::from_mins(1)),
             mistake_window: SpanText(Duration::from_mins(45)),
             forecast_horizon: SpanText(Duration::from_mins(5)),
             trend_half_life: SpanText(Duration::from_mins(2)),
@@ -365,6 +370,7 @@ plain_form! {
         settle_limit: Duration,
         backoff_limit: Duration,
         reversal_window: Duration,
+        price: Duration,
         mistake_window: Duration,
         forecast_horizon: Duration,
         trend_half_life: Duration,
@@ -455,6 +461,9 @@ impl Settings {
             if span.0 > LONGEST_SPAN {
                 return Err(SettingsError::Long { key });
             }
+        }
+        if raw.price.0 > LONGEST_SPAN {
+            return Err(SettingsError::Long { key: "price" });
         }
         if raw.failure_limit == 0 || raw.manager.load_attempts == 0 {
             return Err(SettingsError::Zero { key: "failure-limit or manager.load-attempts" });

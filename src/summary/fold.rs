@@ -102,7 +102,7 @@ pub struct Account {
 /// Tells reversals: switches that go the other way than the one before them, soon after it.
 ///
 /// The first load of a run has nothing before it that it could change, so that no switch reverses it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Reversals {
     /// When the last switch was complete, and whether it went up.
     last: Option<(Timestamp, bool)>,
