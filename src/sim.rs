@@ -38,7 +38,7 @@ use crate::sim::workload::Workload;
 use crate::sim::world::SimulatedWorld;
 use crate::summary::{Fold, Summary};
 
-pub use crate::sim::ground::{Ground, ReadError, RecordedSample, ScheduledInputs};
+pub use crate::sim::ground::{Ground, ReadError, RecordedSample, ScheduledInputs, Tap};
 
 /// Everything that determines a run.
 pub struct Situation {

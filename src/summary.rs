@@ -60,7 +60,10 @@ pub struct Summary {
     /// Time with memory use above the machine's memory.
     #[serde(serialize_with = "six_decimals")]
     pub seconds_over_memory: f64,
-    /// The part of it that a policy which reacts to each sample at once could not have avoided either.
+    /// How much of such time nobody could have avoided who serves the best rung that fits and reacts to each reading at once:
+    /// the time in which others alone are over the memory and, after each jump of others that leaves too little for the
+    /// best rung that fitted before it, the time of an unload. It follows from others' use alone, so that it is the same
+    /// for every policy: one that had less loaded may be over memory for a shorter time than this.
     #[serde(serialize_with = "six_decimals")]
     pub seconds_over_memory_unavoidable: f64,
     /// Times memory and swap were both exhausted.
@@ -111,6 +114,9 @@ impl Summary {
 /// rung for each switch, averaged over the run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
+    /// What a switch costs, in seconds of the top rung's service.
+    #[serde(serialize_with = "six_decimals")]
+    pub price_seconds: f64,
     /// Score of this run.
     #[serde(serialize_with = "six_decimals")]
     pub score: f64,

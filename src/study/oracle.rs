@@ -131,7 +131,7 @@ impl Oracle {
 
     /// Computes the optimum of what was read, compares the run with it, and returns the schedule: what serves from
     /// which moment on, `none` at zero first. The run lasted until `summary.seconds`.
-    pub fn finish(self, summary: &mut Summary) -> Vec<(Timestamp, Rung)> {
+    pub fn finish(&self, summary: &mut Summary) -> Vec<(Timestamp, Rung)> {
         let length = tiershift_core::time::from_secs_f64(summary.seconds);
         let end = nanos(length);
         let (free, schedule) = free::best(&self.ladder, &self.tape, end);
@@ -145,6 +145,7 @@ impl Oracle {
             let score = summary.quality_served_fraction - tolls;
             let share = |best: &Optimum| (best.score > 0.0).then(|| score / best.score);
             Comparison {
+                price_seconds: self.settings.price.as_secs_f64(),
                 score,
                 share_of_optimum: share(&optimum),
                 share_of_optimum_without_reversals: share(&without_reversals),

@@ -93,7 +93,7 @@ pub struct Account {
     pub above_degrade_line: Duration,
     /// Time with memory use above the machine's memory.
     pub over_memory: Duration,
-    /// The part of it that a policy which reacts to each sample at once could not have avoided either.
+    /// See [`Summary::seconds_over_memory_unavoidable`].
     pub over_memory_unavoidable: Duration,
     /// Times memory and swap were both exhausted.
     pub out_of_memory_events: u64,

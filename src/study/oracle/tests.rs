@@ -148,7 +148,11 @@ impl Case {
         let (free, schedule) = free::best(&oracle.ladder, &oracle.tape, *end);
         assert_eq!(unpack(free), unpack(self.best_from(0, start, true)), "free, case {case}");
         let one_way = one_way::best(&oracle.ladder, &oracle.tape, *end);
-        assert_eq!(unpack(one_way), unpack(self.best_from(0, start, false)), "one way, case {case}");
+        assert_eq!(
+            unpack(one_way),
+            unpack(self.best_from(0, start, false)),
+            "one way, case {case}"
+        );
         let ends = schedule.iter().skip(1).map(|next| next.0.as_nanos()).chain([*end]);
         let served = schedule.iter().zip(ends).map(|((from, rung), to)| {
             worth(oracle.ladder.qualities[usize::from(rung.0)], to - from.as_nanos())
