@@ -4,6 +4,7 @@
 //! left behind. Nothing here opens a file either: every function returns bytes, the same for the same run.
 
 pub mod decisions;
+pub mod folder;
 pub mod junit;
 pub mod plot;
 pub mod text;

@@ -9,6 +9,7 @@ pub mod adviser;
 pub mod background;
 mod checker;
 pub mod fault;
+pub(crate) mod fit;
 mod ground;
 pub mod physics;
 pub mod queue;
@@ -37,7 +38,7 @@ use crate::sim::workload::Workload;
 use crate::sim::world::SimulatedWorld;
 use crate::summary::{Fold, Summary};
 
-pub use crate::sim::ground::{Ground, ReadError, RecordedSample, ScheduledInputs};
+pub use crate::sim::ground::{Ground, ReadError, RecordedSample, ScheduledInputs, Tap};
 
 /// Everything that determines a run.
 pub struct Situation {

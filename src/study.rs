@@ -1,5 +1,7 @@
 //! What is done with whole runs: play a recording, hold a suite of scenarios to its expectations, verify a log.
 
+pub mod folder;
+pub mod oracle;
 pub mod pool;
 pub mod replay;
 pub mod suite;

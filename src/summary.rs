@@ -60,7 +60,10 @@ pub struct Summary {
     /// Time with memory use above the machine's memory.
     #[serde(serialize_with = "six_decimals")]
     pub seconds_over_memory: f64,
-    /// The part of it that a policy which reacts to each sample at once could not have avoided either.
+    /// How much of such time nobody could have avoided who serves the best rung that fits and reacts to each reading at once:
+    /// the time in which others alone are over the memory and, after each jump of others that leaves too little for the
+    /// best rung that fitted before it, the time of an unload. It follows from others' use alone, so that it is the same
+    /// for every policy: one that had less loaded may be over memory for a shorter time than this.
     #[serde(serialize_with = "six_decimals")]
     pub seconds_over_memory_unavoidable: f64,
     /// Times memory and swap were both exhausted.
@@ -69,6 +72,9 @@ pub struct Summary {
     /// between the unloading of one model and the readiness of the next.
     #[serde(serialize_with = "six_decimals")]
     pub quality_served_fraction: f64,
+    /// The run beside the best that was possible; absent where no optimum was computed.
+    #[serde(flatten)]
+    pub comparison: Option<Comparison>,
     /// Seconds in which a model of each rung served, by tier name in ladder order, `none` first.
     pub tier_seconds: Vec<TierSeconds>,
     /// What became of the requests.
@@ -101,6 +107,56 @@ impl Summary {
         json.push('\n');
         json
     }
+}
+
+/// The run beside the best schedule that anybody could have chosen, knowing the whole recording. Of a schedule, the score
+/// is the quality served, less [`price`](tiershift_core::settings::RawSettings::price) times the quality of the top
+/// rung for each switch, averaged over the run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// What a switch costs, in seconds of the top rung's service.
+    #[serde(serialize_with = "six_decimals")]
+    pub price_seconds: f64,
+    /// Score of this run.
+    #[serde(serialize_with = "six_decimals")]
+    pub score: f64,
+    /// The best schedule of all.
+    pub optimum: Optimum,
+    /// The best schedule without a reversal.
+    pub optimum_without_reversals: Optimum,
+    /// Score of this run as a share of the optimum's; absent where that is not above zero.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "six_decimals_or_none"
+    )]
+    pub share_of_optimum: Option<f64>,
+    /// The same of the optimum without reversals.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "six_decimals_or_none"
+    )]
+    pub share_of_optimum_without_reversals: Option<f64>,
+    /// Time in which nothing served although the smallest rung fitted.
+    #[serde(serialize_with = "six_decimals")]
+    pub seconds_at_none_while_smallest_fitted: f64,
+    /// Time in which what served was below the highest rung that fitted.
+    #[serde(serialize_with = "six_decimals")]
+    pub seconds_below_best_fitting: f64,
+}
+
+/// What the best schedule comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Optimum {
+    /// Quality of what serves, averaged over time.
+    #[serde(serialize_with = "six_decimals")]
+    pub quality: f64,
+    /// Its switches.
+    pub switches: u64,
+    /// Its score.
+    #[serde(serialize_with = "six_decimals")]
+    pub score: f64,
 }
 
 /// Time on one rung.

@@ -51,8 +51,9 @@ pub struct RawSettings {
     pub stabilization: Stabilization,
     /// What changes are priced at, where `price` and `calm` do not say. Default `balanced`.
     pub preset: Preset,
-    /// What one change costs, in seconds of the largest model's service. Default `60s` (the load of a large model from a
-    /// slow disk). Lower goes up for shorter times; higher stays where it is.
+    /// What one change costs, as a time of the largest model's service, on top of the quality that its load costs: in
+    /// decisions, in a run's score and in the optimum's alike. By the preset; `60s` by default (chosen: more than a load
+    /// takes, so that a change must be worth its nuisance too). Lower goes up for shorter times; zero: its load alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<SpanText>,
     /// What one costs on top that is undone within the reversal window. By the preset: `150s`, `450s` or `1h`. Zero changes

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
+use tiershift_core::catalog::Rung;
 use tiershift_core::event::{EventRef, Observe};
 use tiershift_core::time::{Timestamp, from_secs_f64};
 
@@ -84,11 +85,18 @@ impl Artifacts {
 
     /// Writes what is left and puts every file in its place. Notes the log's digest in the summary.
     /// `sources` are the digests of the header's sources.
-    pub(super) fn finish(mut self, summary: &mut Summary, sources: &[String]) -> Result<()> {
+    /// `optimum` is the schedule of the optimum, where one was computed.
+    pub(super) fn finish(
+        mut self,
+        summary: &mut Summary,
+        optimum: &[(Timestamp, Rung)],
+        sources: &[String],
+    ) -> Result<()> {
         let failed = || format!("cannot write into `{}`", self.folder.display());
         if let Some(log) = self.log.take() {
             summary.log_digest = log.finish(sources).with_context(failed)?;
         }
+        self.plot.set_optimum(optimum);
         self.plot.finish(Timestamp::ZERO + from_secs_f64(summary.seconds));
         let write = |name: &str, bytes: &[u8]| {
             fs::write(self.beside.path().join(name), bytes).with_context(failed)

@@ -1,4 +1,4 @@
-//! What `--policy` and `--shadow` name, the same on every verb.
+//! What `--policy`, `--set` and `--shadow` say, the same on every verb.
 
 use std::path::Path;
 
@@ -10,6 +10,93 @@ use tiershift_core::settings::{PolicyName, RawSettings};
 use crate::files::document::suggestion;
 use crate::files::policy;
 use crate::files::whole_file::read_small_text;
+
+/// The options with which a verb takes a policy.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct PolicyOptions {
+    /// Another policy than the one that is there: proactive, memory-only, projecting, original, fixed, or a policy file
+    #[arg(long, value_name = "NAME|FILE")]
+    policy: Option<String>,
+    /// A setting of the policy, on top of --policy, by its key in a policy file: `price=10s`, `manager.patience=30s`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    changes: Vec<String>,
+}
+
+/// What these options come to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PolicyChange {
+    choice: Option<PolicyChoice>,
+    changes: toml::Table,
+}
+
+impl PolicyOptions {
+    /// Reads the options.
+    pub(super) fn read(&self, policies: &Registry) -> Result<PolicyChange> {
+        let choice =
+            self.policy.as_deref().map(|text| PolicyChoice::read(text, policies)).transpose()?;
+        let mut changes = toml::Table::new();
+        for change in &self.changes {
+            let (key, value) = change
+                .split_once('=')
+                .with_context(|| format!("`--set {change}` sets nothing: give --set KEY=VALUE"))?;
+            put(&mut changes, key.trim(), value.trim())
+                .with_context(|| format!("`--set {change}` names no setting"))?;
+        }
+        let change = PolicyChange { choice, changes };
+        // So that a mistake is found before anything is read.
+        change.apply(&mut RawSettings::default(), policies)?;
+        Ok(change)
+    }
+}
+
+impl PolicyChange {
+    /// Changes settings to what was chosen.
+    pub(super) fn apply(&self, settings: &mut RawSettings, policies: &Registry) -> Result<()> {
+        if let Some(choice) = &self.choice {
+            choice.apply(settings);
+        }
+        if self.changes.is_empty() {
+            return Ok(());
+        }
+        let mut table = toml::Table::try_from(&*settings)?;
+        merge(&mut table, &self.changes);
+        *settings = policy::parse(&toml::to_string(&table)?, "--set", policies)?;
+        Ok(())
+    }
+}
+
+/// Puts a value in the place of a key with dots: what TOML takes for a value, else the text as it is.
+fn put(table: &mut toml::Table, key: &str, value: &str) -> Option<()> {
+    let is_name = |part: &str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    };
+    if !key.split('.').all(is_name) {
+        return None;
+    }
+    let (tables, name) = key.rsplit_once('.').map_or((None, key), |(t, n)| (Some(t), n));
+    let mut place = table;
+    for part in tables.into_iter().flat_map(|tables| tables.split('.')) {
+        let inner = place.entry(part).or_insert_with(|| toml::Table::new().into());
+        place = inner.as_table_mut()?;
+    }
+    let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok();
+    let parsed =
+        parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
+    place.insert(name.to_owned(), parsed.unwrap_or_else(|| value.into()));
+    Some(())
+}
+
+/// Puts every value of one table into another, table by table.
+fn merge(into: &mut toml::Table, from: &toml::Table) {
+    for (key, value) in from {
+        match (into.get_mut(key), value) {
+            (Some(toml::Value::Table(into)), toml::Value::Table(from)) => merge(into, from),
+            _ => {
+                into.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
 
 /// A policy that was chosen on the command line.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +170,39 @@ mod tests {
         let settings = chosen(file.to_str().unwrap());
         assert_eq!((settings.policy.name(), settings.performance_minimum), ("projecting", 10));
         assert_eq!(settings.stabilization.longest().as_secs(), 60);
+    }
+
+    fn set(changes: &[&str]) -> Result<RawSettings, String> {
+        let changes = changes.iter().map(|&change| change.to_owned()).collect();
+        let options = PolicyOptions { policy: Some("original".to_owned()), changes };
+        let policies = Registry::built_in();
+        let mut settings = RawSettings { performance_minimum: 3, ..RawSettings::default() };
+        let change = options.read(&policies).map_err(|error| format!("{error:#}"))?;
+        change.apply(&mut settings, &policies).map_err(|error| format!("{error:#}"))?;
+        Ok(settings)
+    }
+
+    #[test]
+    fn a_setting_is_set_by_its_key_in_a_policy_file() {
+        let settings = set(&["price=10s", "manager.patience = 30s", "failure-limit=7"]).unwrap();
+        let seconds = [settings.price.unwrap().0, settings.manager.patience.0].map(|span| span.as_secs());
+        assert_eq!((seconds, settings.failure_limit), ([10, 30], 7));
+        assert_eq!((settings.policy.name(), settings.performance_minimum), ("original", 3));
+        let settings = set(&["constrain=[\"memory\"]", "latency-limit=\"2s\""]).unwrap();
+        assert_eq!(settings.constrain, [Resource::Memory]);
+        assert_eq!(settings.latency_limit.map(|limit| limit.0.as_secs()), Some(2));
+    }
+
+    #[test]
+    fn a_setting_that_there_is_not_is_refused_as_in_a_file() {
+        let refused = |change: &str| set(&[change]).unwrap_err();
+        let unknown = refused("prise=10s");
+        assert!(unknown.contains("did you mean `price`?"), "{unknown}");
+        assert!(refused("manager.patiense=1s").contains("did you mean `patience`?"));
+        assert!(refused("price=soon").contains("a span such as"));
+        assert!(refused("price").contains("give --set KEY=VALUE"));
+        assert!(refused("manager.=1").contains("names no setting"));
+        assert!(refused("policy=fast").contains("known: fixed"));
     }
 
     #[test]

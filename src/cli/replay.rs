@@ -1,8 +1,11 @@
 //! `tiershift replay`: recorded traces through the controller.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
+use anstream::eprintln;
 use anyhow::Result;
 use clap::Args;
 use tiershift_core::catalog::Catalog;
@@ -14,15 +17,18 @@ use tiershift_core::setup::Setup;
 use tiershift_core::units::Bytes;
 
 use crate::cli::artifacts::Artifacts;
-use crate::cli::policy::PolicyChoice;
+use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::{Verdict, common};
 use crate::log::{Header, LogLevel, Played, Source, digest_text};
+use crate::report::folder::{FolderRow, folder_table};
 use crate::report::text_summary;
-use crate::sim::{SimulationError, simulate};
+use crate::sim::{SimulationError, Tap, simulate};
+use crate::study::folder::{RecordingFile, is_folder_of_recordings, recordings};
+use crate::study::oracle::Oracle;
 use crate::study::pool;
-use crate::study::replay::{Recording, Requests};
+use crate::study::replay::{Recording, RecordingError, Requests};
 use crate::summary::Summary;
-use crate::trace::{Format, ReadOptions};
+use crate::trace::{Format, ReadOptions, TraceError};
 
 /// Replay recorded traces
 #[derive(Debug, Args)]
@@ -30,9 +36,11 @@ use crate::trace::{Format, ReadOptions};
 tiershift replay traces/models-come-and-go.csv --out out/first\n  \
 tiershift replay host.csv --policy original --json\n  \
 tiershift replay gpu.csv --format nvidia-smi --memory 32GiB --requests azure.csv\n  \
-tiershift replay out/first/events.jsonl --policy projecting --out out/other")]
+tiershift replay out/first/events.jsonl --policy projecting --out out/other\n  \
+tiershift replay traces --jobs 2 --set price=10s")]
 pub(super) struct Arguments {
-    /// Resource traces, whose format is recognised (see `tiershift import --list`), or event logs
+    /// Resource traces, whose format is recognised (see `tiershift import --list`), or event logs; a folder stands for all
+    /// that are in it, and is answered with one table
     #[arg(required = true, value_name = "TRACE")]
     traces: Vec<PathBuf>,
     /// A request trace to serve meanwhile
@@ -47,9 +55,8 @@ pub(super) struct Arguments {
     /// The models; without it, three of 12.5, 31.25 and 56.25 % of the machine's memory
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
-    /// proactive, memory-only, projecting, original, fixed, or a policy file
-    #[arg(long, value_name = "NAME|FILE")]
-    policy: Option<String>,
+    #[command(flatten)]
+    policy: PolicyOptions,
     /// The traces' format: a preset's name or a mapping file
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
@@ -58,6 +65,9 @@ pub(super) struct Arguments {
     /// Where to write summary, decisions, event log and plots; with several traces, a folder each in it
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Leave the optimum out, and with it what the run is compared with
+    #[arg(long)]
+    no_oracle: bool,
     /// What the event log holds
     #[arg(long, value_enum, default_value = "full")]
     log: Level,
@@ -95,14 +105,16 @@ impl From<Level> for LogLevel {
 
 /// A replay, checked.
 struct Plan<'a> {
-    trace: &'a Path,
+    trace: PathBuf,
     out: Option<PathBuf>,
     arguments: &'a Arguments,
     options: ReadOptions,
-    policy: Option<PolicyChoice>,
+    policy: PolicyChange,
     policies: &'a Registry,
     catalog: Option<Catalog>,
     requests: Option<NamedRequests>,
+    /// Whether a recording in which nothing can be loaded is of no interest.
+    skips_without_space: bool,
 }
 
 /// The requests of a file that was named.
@@ -113,7 +125,15 @@ struct NamedRequests {
 }
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
-    let plans = plan(arguments, policies)?;
+    let is_table = arguments.traces.iter().any(|path| is_folder_of_recordings(path));
+    let files = match is_table {
+        true => recordings(&arguments.traces)?,
+        false => arguments.traces.iter().map(|path| RecordingFile::named(path)).collect(),
+    };
+    let plans = plan(arguments, &files, policies)?;
+    if is_table {
+        return run_table(arguments, &plans, &files, json);
+    }
     let summaries = pool::map(arguments.jobs, &plans, replay)?;
     let summaries: Vec<Summary> = summaries.into_iter().collect::<Result<_>>()?;
     if json {
@@ -129,16 +149,47 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
             }
         }
     }
-    let is_sound = summaries.iter().all(|summary| summary.violations.is_empty());
-    Ok(if is_sound { Verdict::Done } else { Verdict::Failed })
+    Ok(verdict(&summaries))
 }
 
-fn plan<'a>(arguments: &'a Arguments, policies: &'a Registry) -> Result<Vec<Plan<'a>>> {
+/// Replays everything that there is in folders, and shows it in one table. What cannot be replayed stands in it with the reason.
+fn run_table(
+    arguments: &Arguments,
+    plans: &[Plan<'_>],
+    files: &[RecordingFile],
+    json: bool,
+) -> Result<Verdict> {
+    let replayed =
+        pool::map(arguments.jobs, plans, |plan| replay(plan).map_err(|error| reason(&error)))?;
+    let rows: Vec<FolderRow> = files
+        .iter()
+        .zip(replayed)
+        .map(|(file, replayed)| FolderRow::new(file.name.clone(), replayed))
+        .collect();
+    if json {
+        common::print_json(&rows)?;
+    } else {
+        common::print(&folder_table(&rows))?;
+    }
+    let summaries: Vec<&Summary> = rows.iter().filter_map(|row| row.summary.as_ref()).collect();
+    anyhow::ensure!(!summaries.is_empty(), "there is no recording that can be replayed");
+    Ok(verdict(summaries))
+}
+
+fn verdict<'a>(summaries: impl IntoIterator<Item = &'a Summary>) -> Verdict {
+    let is_sound = summaries.into_iter().all(|summary| summary.violations.is_empty());
+    if is_sound { Verdict::Done } else { Verdict::Failed }
+}
+
+fn plan<'a>(
+    arguments: &'a Arguments,
+    files: &[RecordingFile],
+    policies: &'a Registry,
+) -> Result<Vec<Plan<'a>>> {
     let format = arguments.format.as_deref().map(Format::named).transpose()?;
     let options =
         ReadOptions { format, strict: arguments.strict, machine: arguments.totals.machine() };
-    let policy =
-        arguments.policy.as_deref().map(|text| PolicyChoice::read(text, policies)).transpose()?;
+    let policy = arguments.policy.read(policies)?;
     let catalog = arguments.catalog.as_deref().map(common::catalog).transpose()?;
     let requests = match &arguments.requests {
         None => None,
@@ -152,11 +203,10 @@ fn plan<'a>(arguments: &'a Arguments, policies: &'a Registry) -> Result<Vec<Plan
     };
     let mut names = BTreeSet::new();
     let mut plans = Vec::new();
-    for trace in &arguments.traces {
+    for file in files {
         let out = match &arguments.out {
-            Some(out) if arguments.traces.len() > 1 => {
-                let name = file_name(trace);
-                let folder = out.join(name.split('.').next().unwrap_or(&name));
+            Some(out) if files.len() > 1 => {
+                let folder = out.join(&file.short);
                 anyhow::ensure!(
                     names.insert(folder.clone()),
                     "two traces would both be written to `{}`: replay them one by one",
@@ -167,7 +217,7 @@ fn plan<'a>(arguments: &'a Arguments, policies: &'a Registry) -> Result<Vec<Plan
             out => out.clone(),
         };
         plans.push(Plan {
-            trace,
+            trace: file.path.clone(),
             out,
             arguments,
             options: options.clone(),
@@ -175,6 +225,7 @@ fn plan<'a>(arguments: &'a Arguments, policies: &'a Registry) -> Result<Vec<Plan
             policies,
             catalog: catalog.clone(),
             requests: requests.clone(),
+            skips_without_space: file.is_found,
         });
     }
     Ok(plans)
@@ -183,13 +234,14 @@ fn plan<'a>(arguments: &'a Arguments, policies: &'a Registry) -> Result<Vec<Plan
 fn replay(plan: &Plan<'_>) -> Result<Summary> {
     let Plan { trace, arguments, .. } = plan;
     let recording = Recording::open(trace, &plan.options)?;
+    if plan.skips_without_space && !recording.tells_space() {
+        anyhow::bail!(NO_SPACE);
+    }
     let machine = recording.machine().clone();
     let origin = recording.origin();
     let mut settings =
         origin.map_or_else(RawSettings::default, |origin| origin.setup.settings.clone());
-    if let Some(policy) = &plan.policy {
-        policy.apply(&mut settings);
-    }
+    plan.policy.apply(&mut settings, plan.policies)?;
     let catalog = match plan.catalog.as_ref().or(origin.map(|origin| &origin.setup.catalog)) {
         Some(catalog) => catalog.clone(),
         None => {
@@ -226,7 +278,11 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     let mut progress =
         common::Progress::new(&header.name, read.as_ref().and_then(crate::trace::Progress::total));
     let watch = move || progress.set(read.as_ref().map_or(0, crate::trace::Progress::read));
-    let situation = recording.situation(setup, workloads, watch);
+    let oracle = (!arguments.no_oracle).then(|| oracle(&setup, &header.name)).transpose()?;
+    let mut situation = recording.situation(setup, workloads, watch);
+    if let Some(oracle) = &oracle {
+        situation.ground = situation.ground.with_tap(oracle.tap());
+    }
     let mut artifacts =
         plan.out.as_ref().map(|out| Artifacts::create(out, &header, level)).transpose()?;
     let detail = match (&artifacts, level) {
@@ -246,10 +302,48 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
         recording.digest().into_iter().chain(requests).map(digest_text).collect();
     summary.fingerprint = header.fingerprint(&digests);
     complete(&mut summary, &recording, plan);
+    let optimum = oracle.map(|oracle| oracle.0.borrow().finish(&mut summary)).unwrap_or_default();
     if let Some(artifacts) = artifacts {
-        artifacts.finish(&mut summary, &digests)?;
+        artifacts.finish(&mut summary, &optimum, &digests)?;
     }
     Ok(summary)
+}
+
+/// The oracle of a replay, which reads the recording as it goes by.
+struct SharedOracle(Rc<RefCell<Oracle>>, String);
+
+fn oracle(setup: &Setup, name: &str) -> Result<SharedOracle> {
+    let oracle = Oracle::new(&setup.checked_settings()?, &setup.catalog);
+    Ok(SharedOracle(Rc::new(RefCell::new(oracle)), name.to_owned()))
+}
+
+impl SharedOracle {
+    /// Returns what shows it each reading, and says when much memory is needed for that.
+    fn tap(&self) -> Tap {
+        let (oracle, name) = (Rc::clone(&self.0), self.1.clone());
+        let mut is_noted = false;
+        Box::new(move |at, sample| {
+            let mut oracle = oracle.borrow_mut();
+            oracle.read(at, sample);
+            if !is_noted && oracle.bytes() > MUCH_MEMORY {
+                is_noted = true;
+                eprintln!(
+                    "note: {name}: the optimum of so many readings takes more than {}; --no-oracle leaves it out",
+                    Bytes::new(MUCH_MEMORY as u64)
+                );
+            }
+        })
+    }
+}
+
+/// Says why a file of a folder is skipped, in short.
+fn reason(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<RecordingError>() {
+        Some(RecordingError::Trace(TraceError::UnknownFormat { .. })) => {
+            "of no format that is known".to_owned()
+        }
+        _ => format!("{error:#}"),
+    }
 }
 
 /// Says which trace an error is about. What its reader refuses names the file already, with the line.
@@ -273,10 +367,7 @@ fn complete(summary: &mut Summary, recording: &Recording, plan: &Plan<'_>) {
         summary.warnings.extend(requests.warnings().iter().cloned());
     }
     if !recording.tells_space() {
-        summary.warnings.push(
-            "the trace tells the use of no memory and no video memory: nothing can be loaded"
-                .to_owned(),
-        );
+        summary.warnings.push(format!("{NO_SPACE}: nothing can be loaded"));
     }
 }
 
@@ -284,3 +375,8 @@ fn file_name(path: &Path) -> String {
     path.file_name()
         .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
+
+const NO_SPACE: &str = "the trace tells the use of no memory and no video memory";
+
+/// Bytes of readings from which on a user is told. Chosen: a recording of two years at two-second readings.
+const MUCH_MEMORY: usize = 256 << 20;

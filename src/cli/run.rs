@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::controller::Detail;
+use tiershift_core::event::Observe;
 use tiershift_core::policy::Registry;
 
 use crate::cli::artifacts::Artifacts;
-use crate::cli::policy::PolicyChoice;
+use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::replay::Level;
 use crate::cli::{Verdict, common};
 use crate::log::LogLevel;
@@ -16,6 +17,7 @@ use crate::report::text_summary;
 use crate::scenario::{self, Scenario};
 use crate::sim::rng::Seed;
 use crate::sim::simulate;
+use crate::study::oracle::Oracle;
 use crate::summary::Summary;
 
 /// Run scenarios
@@ -27,15 +29,17 @@ pub(super) struct Arguments {
     /// Scenario files
     #[arg(required = true, value_name = "SCENARIO")]
     scenarios: Vec<PathBuf>,
-    /// Another policy than the scenario's: proactive, memory-only, projecting, original, fixed, or a policy file
-    #[arg(long, value_name = "NAME|FILE")]
-    policy: Option<String>,
+    #[command(flatten)]
+    policy: PolicyOptions,
     /// Another seed than the scenario's
     #[arg(long)]
     seed: Option<u64>,
     /// Where to write summary, decisions, event log and plots; with several scenarios, a folder each in it
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Leave the optimum out, and with it what the run is compared with
+    #[arg(long)]
+    no_oracle: bool,
     /// What the event log holds
     #[arg(long, value_enum, default_value = "full")]
     log: Level,
@@ -43,15 +47,14 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let mut verdict = Verdict::Done;
-    let policy =
-        arguments.policy.as_deref().map(|text| PolicyChoice::read(text, policies)).transpose()?;
+    let policy = arguments.policy.read(policies)?;
     let mut summaries = Vec::new();
     for path in &arguments.scenarios {
-        let scenario = prepare(arguments, policy.as_ref(), policies, path)?;
+        let scenario = prepare(arguments, &policy, policies, path)?;
         let out = arguments.out.as_ref().map(|out| {
             if arguments.scenarios.len() > 1 { out.join(&scenario.name) } else { out.clone() }
         });
-        let (summary, unmet) = play(&scenario, policies, out.as_deref(), arguments.log.into())
+        let (summary, unmet) = play(arguments, &scenario, policies, out.as_deref())
             .with_context(|| path.display().to_string())?;
         if !unmet.is_empty() {
             verdict = Verdict::Failed;
@@ -78,14 +81,12 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
 
 fn prepare(
     arguments: &Arguments,
-    policy: Option<&PolicyChoice>,
+    policy: &PolicyChange,
     policies: &Registry,
     path: &Path,
 ) -> Result<Scenario> {
     let mut scenario = scenario::load(path, policies)?;
-    if let Some(policy) = policy {
-        policy.apply(&mut scenario.setup.settings);
-    }
+    policy.apply(&mut scenario.setup.settings, policies)?;
     Ok(match arguments.seed {
         Some(seed) => scenario.with_seed(Seed(seed)),
         None => scenario,
@@ -94,22 +95,27 @@ fn prepare(
 
 /// Runs a scenario and returns its figures and what was not as expected.
 fn play(
+    arguments: &Arguments,
     scenario: &Scenario,
     policies: &Registry,
     out: Option<&Path>,
-    level: LogLevel,
 ) -> Result<(Summary, Vec<String>)> {
+    let level = LogLevel::from(arguments.log);
     let header = scenario.header(level);
     let sources = [scenario.digest.clone()];
     let mut artifacts = out.map(|out| Artifacts::create(out, &header, level)).transpose()?;
     let mut checker = scenario.expect.checker(&scenario.setup.catalog);
     let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
-    let mut summary =
-        simulate(scenario.situation(), policies, detail, &mut [&mut checker, &mut artifacts])?;
+    let settings = header.checked_settings()?;
+    let mut oracle =
+        (!arguments.no_oracle).then(|| Oracle::new(&settings, &scenario.setup.catalog));
+    let observers: &mut [&mut dyn Observe] = &mut [&mut checker, &mut artifacts, &mut oracle];
+    let mut summary = simulate(scenario.situation(), policies, detail, observers)?;
+    let optimum = oracle.map(|oracle| oracle.finish(&mut summary)).unwrap_or_default();
     summary.fingerprint = header.fingerprint(&sources);
     summary.warnings.extend_from_slice(&scenario.warnings);
     if let Some(artifacts) = artifacts {
-        artifacts.finish(&mut summary, &sources)?;
+        artifacts.finish(&mut summary, &optimum, &sources)?;
     }
     let unmet = checker.finish(&summary).iter().map(ToString::to_string).collect();
     Ok((summary, unmet))

@@ -11,7 +11,7 @@ use tiershift_core::machine::MachineClass;
 use tiershift_core::policy::Registry;
 use tiershift_core::text;
 
-use crate::cli::policy::PolicyChoice;
+use crate::cli::policy::{PolicyChoice, PolicyOptions};
 use crate::cli::token::{self, TokenArguments};
 use crate::cli::{Verdict, common};
 use crate::inventory::folder::Folder;
@@ -55,9 +55,8 @@ pub(super) struct Arguments {
     /// A catalog that says more of these files; without it they are ranked by size
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
-    /// A policy's name or file
-    #[arg(long, value_name = "POLICY")]
-    policy: Option<String>,
+    #[command(flatten)]
+    policy: PolicyOptions,
     /// The port to listen on; 0 takes any that is free [default: 8484]
     #[arg(long)]
     port: Option<u16>,
@@ -140,9 +139,7 @@ fn config(arguments: &Arguments, class: MachineClass, policies: &Registry) -> Re
         Some(path) => RawConfig::read(path, class, policies)?,
         None => RawConfig::default(),
     };
-    if let Some(policy) = &arguments.policy {
-        PolicyChoice::read(policy, policies)?.apply(&mut config.policy);
-    }
+    arguments.policy.read(policies)?.apply(&mut config.policy, policies)?;
     set(&mut config.listen.host, arguments.host);
     set(&mut config.listen.port, arguments.port);
     if arguments.token.token_file.is_some() || arguments.token.token_env.is_some() {

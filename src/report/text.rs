@@ -3,7 +3,7 @@
 use comfy_table::{ContentArrangement, Table, presets};
 use tiershift_core::text;
 
-use crate::summary::{Percentiles, Summary};
+use crate::summary::{Comparison, Percentiles, Summary};
 
 /// Returns the figures that matter at first look, one a line, without colours.
 pub fn text_summary(summary: &Summary) -> String {
@@ -65,6 +65,19 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
         ),
         ("quality served", format!("{:.3}", summary.quality_served_fraction)),
         ("tiers", tiers(summary)),
+    ];
+    if let Some(comparison) = &summary.comparison {
+        rows.push(("optimum", optimum(comparison)));
+        rows.push((
+            "below best fitting",
+            format!(
+                "{}; {} at none while the smallest fitted",
+                text::seconds(comparison.seconds_below_best_fitting),
+                text::seconds(comparison.seconds_at_none_while_smallest_fitted)
+            ),
+        ));
+    }
+    rows.extend([
         ("above degrade line", text::seconds(summary.seconds_above_degrade_line)),
         (
             "over memory",
@@ -75,7 +88,7 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
                 summary.out_of_memory_events
             ),
         ),
-    ];
+    ]);
     let requests = &summary.requests;
     if requests.arrived > 0 {
         let availability =
@@ -107,6 +120,18 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
     rows
 }
 
+fn optimum(comparison: &Comparison) -> String {
+    let best = &comparison.optimum;
+    let found = format!("quality {:.3} in {}", best.quality, text::count(best.switches, "switch"));
+    match (comparison.share_of_optimum, comparison.share_of_optimum_without_reversals) {
+        (Some(free), Some(one_way)) => format!(
+            "{found}; ours {free:.3} of its score ({one_way:.3} of the best without reversals)"
+        ),
+        (Some(free), None) => format!("{found}; ours {free:.3} of its score"),
+        (None, _) => format!("{found}; its score is not above zero"),
+    }
+}
+
 fn tiers(summary: &Summary) -> String {
     let share = |seconds: f64| match summary.seconds {
         all if all > 0.0 => seconds / all * 100.0,
@@ -127,7 +152,7 @@ fn percentiles(spans: &Percentiles) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::summary::{RequestCounts, TierSeconds};
+    use crate::summary::{Optimum, RequestCounts, TierSeconds};
 
     #[test]
     fn the_figures_fit_on_a_screen() {
@@ -147,6 +172,15 @@ mod tests {
             reload_seconds: 31.5,
             seconds_over_memory: 12.25,
             quality_served_fraction: 0.75432,
+            comparison: Some(Comparison {
+                score: 0.750,
+                optimum: Optimum { quality: 0.842, switches: 12, score: 0.834 },
+                share_of_optimum: Some(0.899),
+                share_of_optimum_without_reversals: Some(0.995),
+                seconds_at_none_while_smallest_fitted: 12.0,
+                seconds_below_best_fitting: 512.0,
+                ..Comparison::default()
+            }),
             tier_seconds: vec![tier("none", 99.36), tier("small", 0.0), tier("large", 99_260.64)],
             requests: RequestCounts {
                 arrived: 100,

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use tiershift_core::sample::{ResourceKey, Sample, Space};
+use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::sample::{Resource, ResourceKey, Sample, Space};
 use tiershift_core::settings::Settings;
 use tiershift_core::time::Timestamp;
 use tiershift_core::units::Bytes;
 
+use crate::sim::fit::{Need, fits};
 use crate::summary::Account;
 
 /// The running account.
@@ -15,33 +17,65 @@ pub(super) struct Pressure {
     settings: Settings,
     /// What a policy that reacts at once needs to get rid of a model: unload and release.
     reaction: Duration,
+    /// What each rung that holds a model takes, the lowest first.
+    needs: Vec<Need>,
     account: Account,
-    others_before: Bytes,
-    over: Option<Overrun>,
+    /// The spaces of the last reading.
+    before: Sample,
+    /// Until when time over memory is nobody's fault: others jumped to where the best rung that was allowed before is too
+    /// much, and no reaction could have been quicker.
+    excused_until: Timestamp,
+    /// What the best rung that was allowed before that jump takes.
+    excused: Bytes,
     exhausted: bool,
 }
 
-/// A time over memory.
-#[derive(Clone, Copy, Debug)]
-struct Overrun {
-    /// Until when it is nobody's fault: others grew, and no reaction could have been quicker.
-    excused_until: Timestamp,
-}
-
 impl Pressure {
-    pub(super) fn new(settings: &Settings, reaction: Duration) -> Self {
+    pub(super) fn new(settings: &Settings, catalog: &Catalog, reaction: Duration) -> Self {
+        let primary = |rung: Rung| catalog.primary(rung).map(Need::of);
         Self {
             settings: settings.clone(),
             reaction,
+            needs: catalog.rungs_up().filter_map(primary).collect(),
             account: Account::default(),
-            others_before: Bytes::ZERO,
-            over: None,
+            before: Sample::default(),
+            excused_until: Timestamp::ZERO,
+            excused: Bytes::ZERO,
             exhausted: false,
         }
     }
 
     pub(super) fn account(&self) -> Account {
         self.account
+    }
+
+    /// Takes a reading of the machine: what is excused follows from others' use at readings alone, and so is the same
+    /// whatever policy runs.
+    pub(super) fn read(&mut self, now: Timestamp, truth: &Sample) {
+        let Some(memory) = truth.memory else { return };
+        let line = match self.settings.constrains(Resource::Memory) {
+            true => self.settings.degrade_limit(memory.total),
+            false => memory.total,
+        };
+        let others = self.before.memory.unwrap_or(memory).others;
+        // What was allowed stayed below the line: a smaller step does not take it beyond the memory.
+        if memory.others > others + (memory.total - line) {
+            self.judge_jump(now, &memory);
+        }
+        self.before.memory = Some(memory);
+        if !(truth.gpus.is_empty() && self.before.gpus.is_empty()) {
+            self.before.gpus.clone_from(&truth.gpus);
+        }
+    }
+
+    #[cold]
+    fn judge_jump(&mut self, now: Timestamp, memory: &Space) {
+        let allowed = |need: &&Need| fits(&self.settings, &self.before, &[**need]);
+        let best = self.needs.iter().rev().find(allowed).map_or(Bytes::ZERO, |need| need.ram);
+        if memory.others + best > memory.total {
+            self.excused_until = now + self.reaction;
+            self.excused = best;
+        }
     }
 
     /// Counts the time from `from` to `to`, in which the machine was as `truth` says.
@@ -54,19 +88,15 @@ impl Pressure {
         }
         let Some(memory) = &truth.memory else { return };
         if memory.used() > memory.total {
-            let grew = memory.others > self.others_before;
-            let excused_until = if grew { from + self.reaction } else { from };
-            let over = *self.over.get_or_insert(Overrun { excused_until });
             self.account.over_memory += span;
-            self.account.over_memory_unavoidable += if memory.others > memory.total {
-                span
-            } else {
-                over.excused_until.min(to).since(from)
-            };
-        } else {
-            self.over = None;
         }
-        self.others_before = memory.others;
+        self.account.over_memory_unavoidable += if memory.others > memory.total {
+            span
+        } else if memory.others + self.excused > memory.total {
+            self.excused_until.min(to).since(from)
+        } else {
+            Duration::ZERO
+        };
         let swap = truth.swap.map_or(Bytes::ZERO, |swap| swap.free());
         let exhausted = memory.used() > memory.total + swap;
         self.account.out_of_memory_events += u64::from(exhausted && !self.exhausted);
@@ -81,16 +111,19 @@ mod tests {
 
     use super::*;
 
-    /// Plays (seconds, others, own) on a 16 GiB machine with one second's reaction, and returns seconds
-    /// above the line, over memory, unavoidable, and exhaustions.
+    /// Plays (seconds, others, own) on a 16 GiB machine with models of 2, 5 and 9 GiB and one second's reaction, and
+    /// returns seconds above the line, over memory, unavoidable, and exhaustions.
     fn play(steps: &[(u64, u64, u64)]) -> (u64, u64, u64, u64) {
         let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
-        let mut pressure = Pressure::new(&settings, Duration::from_secs(1));
+        let catalog = Catalog::relative_to(Bytes::from_gib(16));
+        let mut pressure = Pressure::new(&settings, &catalog, Duration::from_secs(1));
         for (i, &(at, others, own)) in steps.iter().enumerate() {
             let to = steps.get(i + 1).map_or(at + 10, |next| next.0);
             let [total, others, own] = [16, others, own].map(Bytes::from_gib);
             let truth = Sample { memory: Some(Space { total, others, own }), ..Sample::default() };
-            pressure.count(Timestamp::from_secs(at), Timestamp::from_secs(to), &truth);
+            let [from, to] = [at, to].map(Timestamp::from_secs);
+            pressure.read(from, &truth);
+            pressure.count(from, to, &truth);
         }
         let account = pressure.account();
         let [above, over, unavoidable] =
@@ -109,5 +142,13 @@ mod tests {
     fn our_own_load_has_no_excuse_and_others_alone_have_every() {
         assert_eq!(play(&[(0, 8, 0), (10, 8, 9), (12, 8, 2)]), (2, 2, 0, 1));
         assert_eq!(play(&[(0, 17, 0), (30, 8, 2)]), (30, 30, 30, 1));
+    }
+
+    #[test]
+    fn what_is_unavoidable_is_the_same_whatever_was_loaded() {
+        let unavoidable = |own| play(&[(0, 4, own), (10, 8, own), (20, 4, own), (30, 17, own)]).2;
+        assert_eq!([0, 2, 5, 9].map(unavoidable), [11; 4]);
+        // A jump that leaves the best rung its place excuses nothing.
+        assert_eq!(play(&[(0, 4, 9), (10, 6, 9)]).2, 0);
     }
 }

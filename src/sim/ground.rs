@@ -19,6 +19,9 @@ pub type RecordedSample = Result<(Timestamp, Sample), ReadError>;
 /// Fills a sample with the next one of a recording and returns when it was taken; `None` at the end.
 pub(super) type ReadNext = Box<dyn FnMut(&mut Sample) -> Result<Option<Timestamp>, ReadError>>;
 
+/// Takes each reading of a recording when it begins to hold, before our own use is put into it.
+pub type Tap = Box<dyn FnMut(Timestamp, &Sample)>;
+
 /// Why a recording cannot be read on, as its reader says it: a [`TraceError`](crate::trace::TraceError), a
 /// [`LogError`](crate::log::LogError) or somebody else's.
 pub type ReadError = Box<dyn std::error::Error + Send + Sync>;
@@ -31,6 +34,8 @@ pub struct Ground {
     samples: [Sample; 2],
     /// Which of them holds now.
     now: bool,
+    /// Whoever wants to see each reading of a recording.
+    tap: Option<Tap>,
     /// What comes with the samples, and how many requests of it were taken.
     scheduled: Option<ScheduledInputs>,
     taken: u64,
@@ -83,8 +88,16 @@ impl Ground {
         self
     }
 
+    /// Shows each reading of a recording to `tap`, once. The controller may be given more of them: it can ask.
+    #[must_use]
+    pub fn with_tap(mut self, tap: Tap) -> Self {
+        self.tap = Some(tap);
+        self
+    }
+
     fn of(feed: Feed) -> Self {
-        Self { feed, samples: Default::default(), now: false, scheduled: None, taken: 0 }
+        let samples = Default::default();
+        Self { feed, samples, now: false, tap: None, scheduled: None, taken: 0 }
     }
 
     /// Returns when the next request or instruction comes with the readings.
@@ -144,6 +157,9 @@ impl Ground {
             && *due <= now
         {
             self.now = !self.now;
+            if let Some(tap) = &mut self.tap {
+                tap(*due, &self.samples[usize::from(self.now)]);
+            }
             self.pull();
             is_new = true;
         }

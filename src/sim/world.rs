@@ -129,7 +129,7 @@ impl SimulatedWorld {
             fault_stream: seed.stream("probe.fault"),
             faults,
             frozen: None,
-            pressure: Pressure::new(settings, unload + physics.release_lag_max),
+            pressure: Pressure::new(settings, &catalog, unload + physics.release_lag_max),
         }
     }
 
@@ -274,6 +274,7 @@ impl SimulatedWorld {
         self.look();
         if self.next_sample.is_some_and(|due| due <= now) {
             self.next_sample = self.ground.due_after(now);
+            self.pressure.read(now, self.ground.sample());
         }
         sample.clone_from(self.truth());
         if self.faults.is_empty() {

@@ -94,7 +94,7 @@ pub struct Account {
     pub above_degrade_line: Duration,
     /// Time with memory use above the machine's memory.
     pub over_memory: Duration,
-    /// The part of it that a policy which reacts to each sample at once could not have avoided either.
+    /// See [`Summary::seconds_over_memory_unavoidable`].
     pub over_memory_unavoidable: Duration,
     /// Times memory and swap were both exhausted.
     pub out_of_memory_events: u64,
@@ -103,7 +103,7 @@ pub struct Account {
 /// Tells reversals: switches that go the other way than the one before them, soon after it.
 ///
 /// The first load of a run has nothing before it that it could change, so that no switch reverses it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Reversals {
     /// When the last switch was complete, and whether it went up.
     last: Option<(Timestamp, bool)>,

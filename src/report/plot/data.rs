@@ -1,6 +1,6 @@
 //! What a plot needs of a run beside its timeline: the readings, gathered in bounded memory.
 
-use tiershift_core::catalog::Catalog;
+use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Decision, Reason};
 use tiershift_core::event::{EventRef, Input, Observe, Output};
 use tiershift_core::sample::{Rate, Resource, Sample, Space};
@@ -17,6 +17,8 @@ use crate::report::timeline::columns::Columns;
 pub struct PlotData {
     pub(super) timeline: Timeline,
     pub(super) settings: Settings,
+    /// The rung that serves in the best schedule; empty where none was computed.
+    pub(super) optimum: Columns,
     pub(super) memory: SpaceSeries,
     pub(super) cpu: RateSeries,
     pub(super) pressure: Columns,
@@ -73,6 +75,7 @@ impl PlotData {
         Self {
             timeline: Timeline::new(catalog, settings.reversal_window),
             settings: settings.clone(),
+            optimum: Columns::default(),
             memory: SpaceSeries::default(),
             cpu: RateSeries::default(),
             pressure: Columns::default(),
@@ -86,6 +89,13 @@ impl PlotData {
     /// Returns what came of the run.
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
+    }
+
+    /// Shows a schedule as the optimum: what serves from when on, in order.
+    pub fn set_optimum(&mut self, schedule: &[(Timestamp, Rung)]) {
+        for &(at, rung) in schedule {
+            self.optimum.add(at, u64::from(rung.0));
+        }
     }
 
     /// Closes what is still open. The run lasted until `end` at least.

@@ -10,6 +10,7 @@ use crate::report::plot::{
     BLACK, BLUE, DARK, FRAME, GREEN, GRID, Key, LEFT, Mark, ORANGE, PURPLE, RED, SKY, SMALL, Sheet,
     TEXT, WHITE, WIDTH, YELLOW,
 };
+use crate::report::timeline::columns::Cell;
 use crate::report::timeline::{Change, Phase, Wait};
 
 pub(super) fn panel(sheet: &mut Sheet, data: &PlotData) {
@@ -33,6 +34,10 @@ pub(super) fn panel(sheet: &mut Sheet, data: &PlotData) {
             keys.push(Key { mark: Mark::Hatch { ground, stroke, rising }, text });
         }
     }
+    let optimum = data.optimum.held(sheet.scale, &[]);
+    if optimum.iter().any(Option::is_some) {
+        keys.push(Key { mark: Mark::Line(OPTIMUM), text: "optimum" });
+    }
     let rungs = i32::from(data.timeline.catalog.top().0) + 1;
     let row = (220 / rungs).clamp(14, 26);
     let area = sheet.panel("tier", LANE + row * rungs, &keys);
@@ -46,7 +51,10 @@ pub(super) fn panel(sheet: &mut Sheet, data: &PlotData) {
         sheet.drawing.text(&name, (area.left - 8, middle), Anchor::End, SMALL, DARK);
     }
     phases(sheet, data, rows);
-    steps(sheet, data, area, rows);
+    // A little below ours, so that both are seen where they agree.
+    steps(sheet, &optimum, rows, OPTIMUM, (-4, 6));
+    let ours = data.timeline.rung.held(sheet.scale, &[]);
+    steps(sheet, &ours, rows, BLACK, (1, 2));
     marks(sheet, data, area);
     sheet.frame(area);
 }
@@ -113,17 +121,23 @@ fn joined<K: Copy + PartialEq>(spans: Vec<(K, i32, i32)>) -> Vec<(K, i32, i32)> 
     out
 }
 
-fn steps(sheet: &mut Sheet, data: &PlotData, area: Area, rows: Rows) {
+/// Draws the rung of each column from `above` pixels over the middle of its row to `below` pixels under it.
+fn steps(
+    sheet: &mut Sheet,
+    cells: &[Option<Cell>],
+    rows: Rows,
+    ink: Ink,
+    (above, below): (i32, i32),
+) {
     let middle = |rung: u64| {
         let (top, bottom) = rows.strip(Rung(u8::try_from(rung).unwrap_or(u8::MAX)));
         (top + bottom) / 2
     };
-    let cells = data.timeline.rung.held(sheet.scale, &[]);
     let columns: Vec<Option<(i32, i32)>> = cells
         .iter()
-        .map(|cell| cell.map(|cell| (middle(cell.max) - 1, middle(cell.min) + 2)))
+        .map(|cell| cell.map(|cell| (middle(cell.max) - above, middle(cell.min) + below)))
         .collect();
-    sheet.drawing.band(area.left, &columns, BLACK);
+    sheet.drawing.band(LEFT, &columns, ink);
 }
 
 /// Marks every change in the lane above the rungs, and numbers those that the legend explains.
@@ -275,5 +289,7 @@ const MOST_LINES: usize = 80;
 const LEGEND_ROW: i32 = 18;
 /// More reasons than this make a page, not a legend.
 const EXPLAINED: usize = 24;
+/// Seen beneath a black line, and no ink of a phase or a wait.
+const OPTIMUM: Ink = GREEN;
 /// Darker than the palette's purple, so that a thin cross is seen.
 const REVERSAL: Ink = Ink((150, 30, 120), 100);

@@ -1,0 +1,253 @@
+//! The optimum: the best that anybody could have made of a recording or a run, knowing all of it from the start.
+//!
+//! An [`Oracle`] takes the readings while a run goes by, and afterwards computes two schedules of rungs by dynamic
+//! programming over (rung, reading): the best of all, and the best without a reversal. Either maximises
+//!
+//! ```text
+//! score = (quality of what serves, integrated over the run - price [s] * quality of the top rung * switches) / length
+//! ```
+//!
+//! where `price` is [`Settings::price`]. It is paid on top of the quality that a load costs, by the optimum and by
+//! the run that is compared with it alike.
+//!
+//! # Model
+//! - The machine changes only at readings, and what a reading says holds until the next. What is missing or not
+//!   plausible changes nothing. Our own use is left out: only others' use counts.
+//! - A rung is *allowed* where its footprint with a full KV cache fits beside others under the degrade limit of every
+//!   constrained space, and may be *loaded* where its load transient fits as well. A model in video memory may be
+//!   on any GPU. A space that it needs and that was not read has no room.
+//! - A switch begins at a reading, one at most at each. To `none` it takes no time. Else, where both models fit side by side, the
+//!   old one serves until the new one is ready, or until the two no longer fit; where they do not, nothing serves while
+//!   the one unloads and the other loads. Completions fall between readings and are counted to the nanosecond.
+//! - A rung must be allowed at every reading through its load and while it serves. At a reading that does not allow it, it
+//!   is left.
+//! - Nothing is loaded at the start, and a load that the end would cut off is not begun.
+//! - A reversal is what [`Summary::reversals`] counts.
+//!
+//! # What the bound leaves out
+//! Loads take [`load_warm`](tiershift_core::model::Model::load_warm). The simulated server takes `load_cold` where
+//! a file is not cached, draws each load's time with some jitter, and holds a model's memory for a lag after its unload;
+//! the manager drains requests before an unload. None of that is in the bound, so that a policy beats it only by
+//! loads that happen to be quicker than their catalog says, by a switch between two readings, and where a fault shows
+//! the policy another machine.
+
+mod free;
+mod ladder;
+mod one_way;
+mod sweep;
+mod tape;
+#[cfg(test)]
+mod tests;
+
+use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::event::{EventRef, Input, Observe};
+use tiershift_core::sample::{Resource, ResourceKey, Sample, Space};
+use tiershift_core::settings::Settings;
+use tiershift_core::time::{Timestamp, nanos};
+use tiershift_core::units::{Bytes, Percent};
+
+use crate::sim::fit::{Need, fits};
+use crate::study::oracle::ladder::{Ladder, Worth, unpack};
+use crate::study::oracle::tape::{Room, Tape};
+use crate::summary::{Comparison, Optimum, Summary};
+
+/// Takes the readings of a run, and computes the optimum when it is over.
+#[derive(Clone, Debug)]
+pub struct Oracle {
+    settings: Settings,
+    ladder: Ladder,
+    /// What each rung takes, `none` first: served, and while it loads.
+    needs: Vec<(Need, Need)>,
+    /// The sums of needs that decide what fits, of memory and of video memory.
+    sums: [Vec<Bytes>; 2],
+    /// The uses of each space that leave the same room as the last reading.
+    cells: Vec<(ResourceKey, Cell)>,
+    tape: Tape,
+}
+
+/// A range of others' use of a space in which the same things fit.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    total: Bytes,
+    least: u64,
+    most: u64,
+}
+
+impl Observe for Oracle {
+    /// Takes every reading that the controller was given.
+    #[inline]
+    fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
+        if let EventRef::Input(Input::Sample(sample)) = event {
+            self.read(now, sample);
+        }
+    }
+}
+
+impl Oracle {
+    /// Begins before the first reading, with nothing loaded.
+    pub fn new(settings: &Settings, catalog: &Catalog) -> Self {
+        let need = |rung| {
+            let model = catalog.primary(rung);
+            model.map_or_else(Default::default, |model| (Need::of(model), Need::of_load(model)))
+        };
+        let needs: Vec<(Need, Need)> =
+            std::iter::once(Rung::NONE).chain(catalog.rungs_up()).map(need).collect();
+        let sums = [|need: &Need| need.ram, |need: &Need| need.vram].map(|of| {
+            let loads = || needs.iter().map(|(_, load)| of(load));
+            let kept = || needs.iter().map(|(kept, _)| of(kept));
+            let both = kept().flat_map(|kept| loads().map(move |load| kept + load));
+            let mut sums: Vec<Bytes> = both.chain(kept()).collect();
+            sums.sort_unstable();
+            sums.dedup();
+            sums
+        });
+        Self {
+            settings: settings.clone(),
+            ladder: Ladder::new(catalog, settings.price, settings.reversal_window),
+            needs,
+            sums,
+            cells: Vec::new(),
+            tape: Tape::default(),
+        }
+    }
+
+    /// Takes a reading. Time does not go back.
+    #[inline]
+    pub fn read(&mut self, at: Timestamp, sample: &Sample) {
+        if !sample.is_plausible() {
+            return;
+        }
+        if self.is_as_before(sample) {
+            self.tape.push_same(at.as_nanos());
+        } else {
+            self.read_change(at, sample);
+        }
+    }
+
+    /// Returns the memory that the readings take, in bytes; the optimum takes about as much again.
+    pub fn bytes(&self) -> usize {
+        self.tape.bytes()
+    }
+
+    /// Computes the optimum of what was read, compares the run with it, and returns the schedule: what serves from
+    /// which moment on, `none` at zero first. The run lasted until `summary.seconds`.
+    pub fn finish(&self, summary: &mut Summary) -> Vec<(Timestamp, Rung)> {
+        let length = tiershift_core::time::from_secs_f64(summary.seconds);
+        let end = nanos(length);
+        let (free, schedule) = free::best(&self.ladder, &self.tape, end);
+        let one_way = one_way::best(&self.ladder, &self.tape, end);
+        let (at_none, below_best) = self.missed(&summary.timeline, end);
+        let price = self.settings.price.as_secs_f64() * self.top_quality();
+        summary.comparison = (end > 0).then(|| {
+            let optimum = self.optimum(free, end);
+            let without_reversals = self.optimum(one_way, end);
+            let tolls = price * summary.switches as f64 / summary.seconds;
+            let score = summary.quality_served_fraction - tolls;
+            let share = |best: &Optimum| (best.score > 0.0).then(|| score / best.score);
+            Comparison {
+                price_seconds: self.settings.price.as_secs_f64(),
+                score,
+                share_of_optimum: share(&optimum),
+                share_of_optimum_without_reversals: share(&without_reversals),
+                optimum,
+                optimum_without_reversals: without_reversals,
+                seconds_at_none_while_smallest_fitted: Timestamp::from_nanos(at_none).as_secs_f64(),
+                seconds_below_best_fitting: Timestamp::from_nanos(below_best).as_secs_f64(),
+            }
+        });
+        schedule
+    }
+
+    fn top_quality(&self) -> f64 {
+        let top = self.ladder.qualities.last().copied().unwrap_or(0);
+        top as f64 / f64::from(Percent::ONE_HUNDRED.milli())
+    }
+
+    fn optimum(&self, worth: Worth, end: u64) -> Optimum {
+        let (net, switches) = unpack(worth);
+        let (toll, _) = unpack(self.ladder.toll - 1);
+        let whole = end as f64 * f64::from(Percent::ONE_HUNDRED.milli());
+        let quality = (net + toll * i128::from(switches)) as f64 / whole;
+        Optimum { quality, switches, score: net as f64 / whole }
+    }
+
+    /// Returns for how long nothing served although the smallest rung was allowed, and for how long what served was
+    /// below the highest rung that was [ns].
+    fn missed(&self, timeline: &[(Timestamp, Rung)], end: u64) -> (u64, u64) {
+        let (mut at_none, mut below_best) = (0, 0);
+        let mut place = 0;
+        let begins = |run: &(usize, usize)| self.tape.times[run.0];
+        for (number, run) in self.tape.runs.iter().enumerate() {
+            let room = &self.tape.rooms[run.1];
+            let until = self.tape.runs.get(number + 1).map_or(end, begins).min(end);
+            let mut now = begins(run);
+            while now < until {
+                while timeline.get(place + 1).is_some_and(|next| next.0.as_nanos() <= now) {
+                    place += 1;
+                }
+                let next =
+                    timeline.get(place + 1).map_or(until, |next| next.0.as_nanos().min(until));
+                let serves = timeline.get(place).map_or(0, |served| usize::from(served.1.0));
+                at_none += if serves == 0 && room.allows(1) { next - now } else { 0 };
+                below_best += if serves < room.best() { next - now } else { 0 };
+                now = next;
+            }
+        }
+        (at_none, below_best)
+    }
+
+    #[inline]
+    fn is_as_before(&self, sample: &Sample) -> bool {
+        let mut cells = self.cells.iter();
+        let same = sample.spaces().all(|(key, space)| {
+            cells.next().is_some_and(|(known, cell)| *known == key && cell.holds(space))
+        });
+        same && cells.next().is_none() && !self.tape.times.is_empty()
+    }
+
+    fn read_change(&mut self, at: Timestamp, sample: &Sample) {
+        let room = self.room(sample);
+        self.tape.push(at.as_nanos(), room);
+        let cell = |(key, space): (ResourceKey, &Space)| {
+            let sums = &self.sums[usize::from(key.resource == Resource::Vram)];
+            (key, Cell::around(space, self.settings.degrade_limit(space.total), sums))
+        };
+        let cells: Vec<(ResourceKey, Cell)> = sample.spaces().map(cell).collect();
+        self.cells = cells;
+    }
+
+    /// Returns what fits beside the others of a reading.
+    fn room(&self, sample: &Sample) -> Room {
+        let fit = |needs: &[Need]| fits(&self.settings, sample, needs);
+        let rungs = || self.needs.iter().enumerate();
+        let bits = |is_set: &dyn Fn(&(Need, Need)) -> bool| {
+            rungs().fold(0, |bits, (rung, need)| bits | u64::from(is_set(need)) << rung)
+        };
+        Room {
+            // Nothing fits everywhere.
+            allowed: bits(&|(kept, _)| fit(&[*kept])) | 1,
+            loadable: bits(&|(_, load)| fit(&[*load])),
+            beside: rungs().map(|(_, (_, load))| bits(&|(kept, _)| fit(&[*kept, *load]))).collect(),
+        }
+    }
+}
+
+impl Cell {
+    /// Returns the uses of a space for which the same sums fit under a limit.
+    fn around(space: &Space, limit: Bytes, sums: &[Bytes]) -> Self {
+        let (mut least, mut most) = (0, u64::MAX);
+        for sum in sums {
+            match limit.get().checked_sub(sum.get()) {
+                Some(room) if room >= space.others.get() => most = most.min(room),
+                Some(room) => least = least.max(room + 1),
+                None => {}
+            }
+        }
+        Self { total: space.total, least, most }
+    }
+
+    #[inline]
+    fn holds(&self, space: &Space) -> bool {
+        self.total == space.total && (self.least..=self.most).contains(&space.others.get())
+    }
+}

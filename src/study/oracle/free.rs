@@ -1,0 +1,138 @@
+//! The best schedule of all, with the schedule itself.
+
+use tiershift_core::catalog::Rung;
+use tiershift_core::time::Timestamp;
+
+use crate::study::oracle::ladder::{Kind, Ladder, Worth, worth};
+use crate::study::oracle::sweep::{Rows, Sweep};
+use crate::study::oracle::tape::Tape;
+
+/// Returns the worth of the best schedule, and what serves from when on in it.
+pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> (Worth, Vec<(Timestamp, Rung)>) {
+    let mut sweep = Sweep::new(ladder, tape, end);
+    let rungs = ladder.rungs();
+    let longest = ladder.moves.iter().map(|way| way.takes).max().unwrap_or(0);
+    let ahead = sweep.most_within(longest);
+    let mut rows = Rows::new(rungs, ahead + 1);
+    let mut plan = Plan { rungs, readings: Vec::new(), choices: Vec::new() };
+    let open = sweep.open();
+    rows.row_mut(sweep.count).fill(0);
+    for run in sweep.runs() {
+        let room = sweep.room(run);
+        let ways = &open[run.room];
+        let best = ladder.qualities[room.best()];
+        // Readings in a row whose values are those of the next one and the best rung's time.
+        let (mut steady, mut spacing) = (0, 0);
+        let mut reading = run.behind;
+        while reading > run.first {
+            reading -= 1;
+            let holds = sweep.holds(reading);
+            let choices = plan.add(reading);
+            let mut values = [0; MOST_RUNGS];
+            for rung in 0..rungs {
+                let held = rows.row(reading + 1)[rung] + worth(ladder.qualities[rung], holds);
+                values[rung] = if room.allows(rung) { held } else { Worth::MIN };
+            }
+            for &place in ways {
+                let Some(passage) = sweep.passage(reading, place) else { continue };
+                let way = ladder.moves[place];
+                let value = passage.gain + rows.row(passage.arrival)[way.to];
+                if value > values[way.from] {
+                    values[way.from] = value;
+                    choices[way.from] = u16::try_from(place + 1).expect("a ladder has few moves");
+                }
+            }
+            let grown = worth(best, holds);
+            let next = rows.row(reading + 1);
+            let is_steady = holds == spacing
+                && values.iter().zip(next).all(|(value, next)| value - next == grown);
+            steady = if is_steady { steady + 1 } else { 0 };
+            spacing = holds;
+            rows.row_mut(reading).copy_from_slice(&values[..rungs]);
+            if steady > ahead {
+                let first = sweep.grid_from(run, reading);
+                let grown = worth(best, sweep.time(reading) - sweep.time(first));
+                rows.shift(reading, first, ahead, |row| {
+                    row.iter_mut().for_each(|value| *value += grown)
+                });
+                reading = first;
+            }
+        }
+        sweep.leave(run);
+    }
+    let worth = if sweep.count == 0 { 0 } else { rows.row(0)[0] };
+    (worth, plan.follow(ladder, tape, end))
+}
+
+/// What is best to do at each reading, from the last one back. A reading that is missing does as the next one.
+struct Plan {
+    rungs: usize,
+    readings: Vec<usize>,
+    /// For each rung at each reading, zero to stay, else one more than the move's place.
+    choices: Vec<u16>,
+}
+
+impl Plan {
+    fn add(&mut self, reading: usize) -> &mut [u16] {
+        self.readings.push(reading);
+        let start = self.choices.len();
+        self.choices.resize(start + self.rungs, 0);
+        &mut self.choices[start..]
+    }
+
+    /// Returns what serves from when on.
+    fn follow(&self, ladder: &Ladder, tape: &Tape, end: u64) -> Vec<(Timestamp, Rung)> {
+        let mut serving = vec![(Timestamp::ZERO, Rung::NONE)];
+        let mut serve = |at: u64, rung: usize| {
+            let rung = Rung(u8::try_from(rung).expect("a catalog has at most 32 rungs"));
+            let at = Timestamp::from_nanos(at);
+            if serving.last().is_some_and(|last| last.0 == at) {
+                serving.pop();
+            }
+            if serving.last().is_none_or(|last| last.1 != rung) {
+                serving.push((at, rung));
+            }
+        };
+        let (mut rung, mut idle_from) = (0, 0);
+        let count = tape.times.partition_point(|&at| at <= end);
+        let mut row = self.readings.len();
+        let mut reading = 0;
+        while reading < count {
+            while row > 0 && (row == self.readings.len() || self.readings[row] < reading) {
+                row -= 1;
+            }
+            let now = tape.times[reading];
+            let choice = usize::from(self.choices[row * self.rungs + rung]);
+            if now < idle_from || choice == 0 {
+                reading += 1;
+                continue;
+            }
+            let way = ladder.moves[choice - 1];
+            let done = now + way.takes;
+            let until = match way.kind {
+                Kind::Beside => together_until(tape, reading, way.from, way.to).min(done),
+                Kind::Leave | Kind::After => now,
+            };
+            if until < done {
+                serve(until, 0);
+            }
+            serve(done, way.to);
+            (rung, idle_from) = (way.to, done);
+            reading += 1;
+        }
+        serving
+    }
+}
+
+/// Returns the moment of the first reading from this one on at which a rung cannot serve while another one loads.
+fn together_until(tape: &Tape, reading: usize, from: usize, to: usize) -> u64 {
+    if from == 0 {
+        return u64::MAX;
+    }
+    let run = tape.runs.partition_point(|run| run.0 <= reading);
+    let apart = |run: &&(usize, usize)| tape.rooms[run.1].beside[to] >> from & 1 == 0;
+    tape.runs[run..].iter().find(apart).map_or(u64::MAX, |run| tape.times[run.0])
+}
+
+/// A catalog has at most 32 tiers, and `none`.
+const MOST_RUNGS: usize = 33;

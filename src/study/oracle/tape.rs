@@ -1,0 +1,71 @@
+//! What a recording allows, reading by reading, in bits: all that an optimum is computed from.
+
+use std::collections::BTreeMap;
+
+/// What one reading allows. Bit `r` of a mask stands for rung `r`; rung 0, nothing, is always allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Room {
+    /// The rungs that may serve.
+    pub(super) allowed: u64,
+    /// The rungs that may begin to load once nothing else of ours is there.
+    pub(super) loadable: u64,
+    /// For each rung, those that may serve while it loads.
+    pub(super) beside: Box<[u64]>,
+}
+
+impl Room {
+    /// Returns whether a rung may serve.
+    pub(super) fn allows(&self, rung: usize) -> bool {
+        self.allowed >> rung & 1 == 1
+    }
+
+    /// Returns the highest rung that may serve.
+    pub(super) fn best(&self) -> usize {
+        self.allowed.checked_ilog2().unwrap_or(0) as usize
+    }
+}
+
+/// The readings in order: a moment each, and what holds from each change to the next.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tape {
+    /// Nanoseconds since the run began, strictly rising.
+    pub(super) times: Vec<u64>,
+    /// What there is room for from a reading on, as (reading, place in `rooms`).
+    pub(super) runs: Vec<(usize, usize)>,
+    /// Each kind of room that was met, once.
+    pub(super) rooms: Vec<Room>,
+    places: BTreeMap<Room, usize>,
+}
+
+impl Tape {
+    /// Adds a reading that finds the room of the one before it.
+    #[inline]
+    pub(super) fn push_same(&mut self, at: u64) {
+        if self.times.last().is_none_or(|&last| last < at) {
+            self.times.push(at);
+        }
+    }
+
+    /// Adds a reading. Of two at one moment the later holds.
+    pub(super) fn push(&mut self, at: u64, room: Room) {
+        let next = self.rooms.len();
+        let place = *self.places.entry(room).or_insert_with_key(|room| {
+            self.rooms.push(room.clone());
+            next
+        });
+        self.push_same(at);
+        let reading = self.times.len() - 1;
+        if self.runs.last().is_some_and(|run| run.0 == reading) {
+            self.runs.pop();
+        }
+        if self.runs.last().is_none_or(|run| run.1 != place) {
+            self.runs.push((reading, place));
+        }
+    }
+
+    /// Returns the bytes that the readings take.
+    pub(super) fn bytes(&self) -> usize {
+        self.times.capacity() * size_of::<u64>()
+            + self.runs.capacity() * size_of::<(usize, usize)>()
+    }
+}

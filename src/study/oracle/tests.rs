@@ -1,0 +1,180 @@
+//! The dynamic programs against every schedule there is.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tiershift_core::catalog::Catalog;
+use tiershift_core::machine::MachineClass;
+use tiershift_core::model::Model;
+use tiershift_core::settings::RawSettings;
+use tiershift_core::time::SpanText;
+
+use super::*;
+use crate::sim::rng::{Seed, Stream};
+use crate::study::oracle::ladder::{Kind, NEVER, worth};
+use crate::summary::Reversals;
+
+/// A small machine: its ladder, and others' use at each reading.
+struct Case {
+    oracle: Oracle,
+    end: u64,
+    /// What was tried already, by reading, stand and whether reversals are allowed.
+    tried: RefCell<BTreeMap<(usize, Stand, bool), Worth>>,
+}
+
+/// A schedule that is tried: where it stands after its last switch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Stand {
+    rung: usize,
+    reversals: Reversals,
+}
+
+impl Case {
+    /// Invents a case whose others change at one of `calm` readings.
+    fn invent(luck: &mut Stream, readings: usize, calm: u64) -> Self {
+        let total = Bytes::from_gib(100);
+        let below = |luck: &mut Stream, bound| luck.below(bound);
+        let count = 1 + below(luck, 3);
+        let (mut quality, mut ram) = (0, 0);
+        let models = (0..count).map(|place| {
+            quality += 10 + u32::try_from(below(luck, 20)).unwrap();
+            ram += 5 + below(luck, 25);
+            let name = format!("m{place}");
+            Model {
+                load_transient: Bytes::from_gib(below(luck, 3) * 4),
+                load_warm: Duration::from_secs(below(luck, 12)),
+                unload: Duration::from_secs(below(luck, 3)),
+                ..Model::of_size(&name, &name, Percent::new(quality), Bytes::from_gib(ram))
+            }
+        });
+        let catalog = Catalog::new(models.collect()).unwrap();
+        let price = [0, 1, 3, 8][below(luck, 4) as usize];
+        let window = [0, 4, 9, 20][below(luck, 4) as usize];
+        let raw = RawSettings {
+            price: Some(SpanText(Duration::from_secs(price))),
+            reversal_window: SpanText(Duration::from_secs(window)),
+            ..RawSettings::default()
+        };
+        let settings = Settings::new(raw, MachineClass::MidRange).unwrap();
+        let mut oracle = Oracle::new(&settings, &catalog);
+        let is_regular = below(luck, 2) == 0;
+        let (mut at, mut others) = (below(luck, 3), below(luck, 100));
+        for _ in 0..readings {
+            let sample = Sample {
+                memory: Some(Space { total, others: Bytes::from_gib(others), own: total }),
+                ..Sample::default()
+            };
+            oracle.read(Timestamp::from_secs(at), &sample);
+            at += if is_regular { 3 } else { 1 + below(luck, 9) };
+            if below(luck, calm) == 0 {
+                others = below(luck, 100);
+            }
+        }
+        let end = Timestamp::from_secs(at + below(luck, 20)).as_nanos();
+        Self { oracle, end, tried: RefCell::default() }
+    }
+
+    /// Returns the most that any schedule is worth from a reading on.
+    fn best_from(&self, reading: usize, stand: Stand, reverses: bool) -> Worth {
+        let key = (reading, stand, reverses);
+        if let Some(&worth) = self.tried.borrow().get(&key) {
+            return worth;
+        }
+        let worth = self.try_all(reading, stand, reverses);
+        self.tried.borrow_mut().insert(key, worth);
+        worth
+    }
+
+    fn try_all(&self, reading: usize, stand: Stand, reverses: bool) -> Worth {
+        let (ladder, tape) = (&self.oracle.ladder, &self.oracle.tape);
+        let Some(&now) = tape.times.get(reading) else { return 0 };
+        let room_at = |reading: usize| {
+            let run = tape.runs.partition_point(|run| run.0 <= reading) - 1;
+            &tape.rooms[tape.runs[run].1]
+        };
+        let time = |reading: usize| tape.times.get(reading).copied().unwrap_or(self.end);
+        let mut best = NEVER;
+        if room_at(reading).allows(stand.rung) {
+            let held = worth(ladder.qualities[stand.rung], time(reading + 1) - now);
+            best = held + self.best_from(reading + 1, stand, reverses);
+        }
+        for place in ladder.open(room_at(reading)) {
+            let way = ladder.moves[place];
+            let done = now + way.takes;
+            if way.from != stand.rung || done > self.end {
+                continue;
+            }
+            let mut arrival = reading + 1;
+            while arrival < tape.times.len() && time(arrival) < done {
+                arrival += 1;
+            }
+            let during = || (reading..tape.times.len()).take_while(|&at| time(at) < done);
+            if !during().all(|at| room_at(at).allows(way.to)) {
+                continue;
+            }
+            let mut stand = Stand { rung: way.to, ..stand };
+            let [from, to] = [way.from, way.to].map(|rung| Rung(rung as u8));
+            let reversed = stand.reversals.note(
+                Timestamp::from_nanos(done),
+                from,
+                to,
+                self.oracle.settings.reversal_window,
+            );
+            if reverses {
+                stand.reversals = Reversals::default();
+            } else if reversed {
+                continue;
+            }
+            let together =
+                |&at: &usize| way.from == 0 || room_at(at).beside[way.to] >> way.from & 1 == 1;
+            let served = match way.kind {
+                Kind::Beside => during().find(|at| !together(at)).map_or(done, time) - now,
+                Kind::Leave | Kind::After => 0,
+            };
+            let value = worth(ladder.qualities[way.from], served)
+                + worth(ladder.qualities[way.to], time(arrival) - done)
+                - ladder.toll
+                + self.best_from(arrival, stand, reverses);
+            best = best.max(value);
+        }
+        best
+    }
+
+    #[track_caller]
+    fn check(&self, case: usize) {
+        let Self { oracle, end, .. } = self;
+        let start = Stand { rung: 0, reversals: Reversals::default() };
+        let (free, schedule) = free::best(&oracle.ladder, &oracle.tape, *end);
+        assert_eq!(unpack(free), unpack(self.best_from(0, start, true)), "free, case {case}");
+        let one_way = one_way::best(&oracle.ladder, &oracle.tape, *end);
+        assert_eq!(
+            unpack(one_way),
+            unpack(self.best_from(0, start, false)),
+            "one way, case {case}"
+        );
+        let ends = schedule.iter().skip(1).map(|next| next.0.as_nanos()).chain([*end]);
+        let served = schedule.iter().zip(ends).map(|((from, rung), to)| {
+            worth(oracle.ladder.qualities[usize::from(rung.0)], to - from.as_nanos())
+        });
+        let (net, switches) = unpack(free);
+        let toll = unpack(oracle.ladder.toll - 1).0 * i128::from(switches);
+        assert_eq!(unpack(served.sum()).0, net + toll, "schedule of case {case}: {schedule:?}");
+    }
+}
+
+#[test]
+fn no_schedule_of_a_short_run_is_better_than_the_optimum() {
+    let mut luck = Seed(1).stream("oracle.test");
+    for case in 0..20_000 {
+        Case::invent(&mut luck, 1 + case % 8, 2).check(case);
+    }
+}
+
+#[test]
+fn no_schedule_of_a_long_and_calm_run_is_better_than_the_optimum() {
+    let mut luck = Seed(2).stream("oracle.test");
+    for case in 0..300 {
+        Case::invent(&mut luck, 80 + case % 80, 30).check(case);
+    }
+}
