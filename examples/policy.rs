@@ -9,7 +9,7 @@ use tiershift::core::catalog::Rung;
 use tiershift::core::controller::Detail;
 use tiershift::core::decision::{Code, Decision, Measure, Reason, Urgency};
 use tiershift::core::machine::Machine;
-use tiershift::core::policy::fit::{Footprints, Growth};
+use tiershift::core::place::Ladder;
 use tiershift::core::policy::{Observation, Policy, Promises, Registry};
 use tiershift::core::sample::{Sample, Space};
 use tiershift::core::settings::Settings;
@@ -23,7 +23,7 @@ use tiershift::sim::{Ground, Situation, simulate};
 #[derive(Debug)]
 struct Reserve {
     settings: Settings,
-    footprints: Footprints,
+    ladder: Ladder,
     options: ReserveOptions,
 }
 
@@ -41,9 +41,8 @@ impl Policy for Reserve {
     fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
         let Observation { sample, standing, .. } = *seen;
         let limit = |total| self.settings.degrade_limit(total) - self.options.reserve.0;
-        let projected = |rung| self.footprints.project(sample, rung, Growth::default(), limit);
-        let fits = |rung: &Rung| projected(*rung).is_none_or(|projection| projection.fits());
-        let best = (1..=self.footprints.top().0).rev().map(Rung).find(fits).unwrap_or(Rung::NONE);
+        let fits = |rung: &Rung| self.ladder.place_under(sample, *rung, limit).is_there();
+        let best = (1..=self.ladder.top().0).rev().map(Rung).find(fits).unwrap_or(Rung::NONE);
         let used = sample.memory.map(|memory| Measure::Bytes(memory.used()));
         let reason = Reason::Own {
             code: RESERVE,
@@ -85,7 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     policies.register("reserve", |settings, catalog, options| {
         Ok(Box::new(Reserve {
             settings: settings.clone(),
-            footprints: Footprints::new(settings, catalog),
+            ladder: Ladder::new(settings, catalog),
             options: options.read()?,
         }))
     });

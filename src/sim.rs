@@ -87,6 +87,7 @@ pub fn simulate(
     observers: &mut [&mut dyn Observe],
 ) -> Result<Summary, SimulationError> {
     let settings = situation.setup.checked_settings()?;
+    let lost_keys = situation.setup.settings.lost_keys();
     let catalog = situation.setup.catalog.clone();
     let mut controller = Controller::new(&settings, &catalog, detail, policies)?;
     let until = situation.duration.map_or(Timestamp::MAX, |span| Timestamp::ZERO + span);
@@ -105,7 +106,13 @@ pub fn simulate(
     let mut summary = fold.finish(end);
     summary.policy = settings.policy.name().to_owned();
     summary.violations = checker.finish(end);
+    summary.warnings.extend(lost_keys.iter().map(|key| lost_key(key)));
     Ok(summary)
+}
+
+/// Returns what to say about a key of a policy that means nothing any more.
+pub(crate) fn lost_key(key: &str) -> String {
+    format!("the policy's key `{key}` has no meaning any more, and is passed over: remove it")
 }
 
 /// Everybody who observes a simulated run.

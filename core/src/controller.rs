@@ -75,6 +75,8 @@ pub struct Controller {
     /// Since when the smallest tier, or nothing, has served; and whether the user was notified of what would help.
     smallest_since: Option<Timestamp>,
     suggested: bool,
+    /// Whether the user was notified that a space is not read.
+    told_unread: bool,
     /// The last moment handed in: time never runs backwards.
     now: Timestamp,
     /// When the manager wants a time-out: asked for more often than it changes.
@@ -124,6 +126,7 @@ impl Controller {
             last_hold: None,
             smallest_since: None,
             suggested: false,
+            told_unread: false,
             now: Timestamp::ZERO,
             timeout: None,
             out: VecDeque::new(),
@@ -229,10 +232,12 @@ impl Controller {
             decision.reason = Reason::Asked;
         }
         self.apply_pin(&mut decision);
+        self.wait_for_the_cooldown(now, &mut decision);
         if self.detail == Detail::Full {
             decision.gates = self.policy.gates(now, &standing);
         }
         self.suggest_if_long_on_smallest(now, &decision);
+        self.tell_what_is_not_read(&decision);
         let is_change = decision.action != Action::Hold;
         if is_change {
             let (action, reason) = (decision.action, decision.reason);
@@ -334,6 +339,27 @@ impl Controller {
             self.suggested = true;
             let notice = Notice::LongOnSmallest { for_: now.since(since), reason: decision.reason };
             self.out.push_back(Output::Notice(notice));
+        }
+    }
+
+    fn tell_what_is_not_read(&mut self, decision: &Decision) {
+        if let Reason::NotRead { to: rung, resource, .. } = decision.reason
+            && !std::mem::replace(&mut self.told_unread, true)
+        {
+            self.out.push_back(Output::Notice(Notice::NotRead { rung, resource }));
+        }
+    }
+
+    /// Holds what no shortage forces until the manager would do it: what is decided is done.
+    fn wait_for_the_cooldown(&self, now: Timestamp, decision: &mut Decision) {
+        let is_forced = match decision.action {
+            Action::Hold => return,
+            Action::Upgrade { .. } => false,
+            Action::Downgrade { urgency, .. } => urgency > Urgency::Graceful,
+        };
+        if !is_forced && let Some(remaining) = self.manager.cooldown_remaining(now) {
+            decision.action = Action::Hold;
+            decision.reason = Reason::Cooldown { remaining };
         }
     }
 

@@ -168,6 +168,34 @@ pub enum Reason {
         /// How long it has fitted.
         #[serde(rename = "good_for_ns", with = "duration_ns")]
         good_for: Duration,
+        /// What speaks for it and what against, where that was weighed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        odds: Option<Odds>,
+    },
+    /// Hold: a higher rung fits, and would likely be lost again too soon to be worth it.
+    TooRisky {
+        /// The rung.
+        to: Rung,
+        /// The resource that is most likely short then.
+        resource: Resource,
+        /// The GPU, where the resource is one of a GPU's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpu: Option<u8>,
+        /// How long it has fitted.
+        #[serde(rename = "good_for_ns", with = "duration_ns")]
+        good_for: Duration,
+        /// What speaks for it and what against.
+        odds: Odds,
+    },
+    /// Hold: a space that the next rung needs is not read, so that nothing is loaded there.
+    NotRead {
+        /// The rung.
+        to: Rung,
+        /// The resource.
+        resource: Resource,
+        /// The GPU, where it is known which.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpu: Option<u8>,
     },
     /// Downgrade (or hold on the lowest rung): a space resource is above the degrade line or under the free floor.
     AboveDegradeLine {
@@ -254,6 +282,30 @@ pub enum Reason {
     },
 }
 
+/// The risk of an upgrade, and the risk up to which it is worth it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Odds {
+    /// Room to spare in the space that is most likely short, as a share of all.
+    #[serde(rename = "spare_milli_percent")]
+    pub spare: Percent,
+    /// How far apart the least and the most of others' use were in the last half hour, or what that is set to.
+    #[serde(rename = "moved_milli_percent")]
+    pub moved: Percent,
+    /// How likely the rung is lost within as long.
+    #[serde(rename = "risk_milli_percent")]
+    pub risk: Percent,
+    /// The risk up to which going up is worth it.
+    #[serde(rename = "worth_milli_percent")]
+    pub worth: Percent,
+}
+
+impl Odds {
+    /// Returns whether going up is worth the risk.
+    pub fn are_good(&self) -> bool {
+        self.risk <= self.worth
+    }
+}
+
 impl Action {
     /// Returns whether two actions go the same way, wherever they lead.
     pub fn is_like(&self, other: &Self) -> bool {
@@ -292,6 +344,8 @@ impl Reason {
             Self::WouldNotFit { .. } => "would-not-fit",
             Self::WouldBeSlow { .. } => "would-be-slow",
             Self::Room { .. } => "room",
+            Self::TooRisky { .. } => "too-risky",
+            Self::NotRead { .. } => "not-read",
             Self::AboveDegradeLine { .. } => "above-degrade-line",
             Self::SustainedLoad { .. } => "sustained-load",
             Self::Exhaustion { .. } => "exhaustion",
@@ -391,6 +445,9 @@ pub struct CodeError {
 pub struct Gate {
     /// What it looks at.
     pub name: GateName,
+    /// The rung that it is a gate of; `None` for a gate of every upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rung: Option<Rung>,
     /// Whether it is open.
     pub open: bool,
     /// What was found.
@@ -417,6 +474,8 @@ pub enum GateName {
     UpgradeLine(Resource),
     /// Use of a space resource after the switch, forecast included; at most the limit.
     Projection(Resource),
+    /// How likely the rung is lost again soon; at most the risk that is worth it.
+    Risk,
     /// Predicted latency; at most the limit.
     Latency,
 }

@@ -11,7 +11,7 @@ use crate::catalog::{LadderId, Rung};
 use crate::decision::{Decision, Reason};
 use crate::model::ModelId;
 use crate::request::{End, Request, RequestId};
-use crate::sample::Sample;
+use crate::sample::{Resource, Sample};
 use crate::settings::RawSettings;
 use crate::time::{Timestamp, duration_ns};
 
@@ -377,5 +377,12 @@ pub enum Notice {
         for_: Duration,
         /// What stood in the way last.
         reason: Reason,
+    },
+    /// A space that a rung needs is not read, so that nothing is loaded there. Told once.
+    NotRead {
+        /// The rung.
+        rung: Rung,
+        /// The resource.
+        resource: Resource,
     },
 }

@@ -17,6 +17,7 @@ pub mod event;
 pub mod machine;
 pub mod manager;
 pub mod model;
+pub mod place;
 pub mod policy;
 pub mod probe;
 pub mod request;

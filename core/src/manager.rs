@@ -8,7 +8,6 @@ mod asked;
 mod failure;
 mod lifecycle;
 mod queue;
-mod room;
 mod serving;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -20,12 +19,14 @@ use crate::event::{Adopted, Command, Notice, Outcome, Output};
 use crate::manager::asked::Asked;
 use crate::manager::lifecycle::{Lifecycle, Slot, Trigger};
 use crate::manager::queue::Queue;
-use crate::manager::room::Room;
 use crate::manager::serving::Running;
+use crate::model::Model;
+use crate::place::{Beside, Fit, Need, Resident, place};
 use crate::request::{CancelledBy, RequestId};
 use crate::sample::Sample;
 use crate::settings::{AtDrainDeadline, Settings};
 use crate::time::{Timestamp, earliest};
+use crate::units::Bytes;
 
 /// The manager.
 #[derive(Clone, Debug)]
@@ -40,7 +41,10 @@ pub struct Manager {
     /// The rung of the last completed switch.
     rung: Rung,
     last_change: Option<(Timestamp, bool)>,
-    room: Room,
+    /// Since when the switch cooldown runs: the first load of a run replaces nothing, and starts none.
+    cooling_since: Option<Timestamp>,
+    /// The spaces of the last sample.
+    seen: Sample,
     queue: Queue,
     running: BTreeMap<RequestId, Running>,
     asked: Asked,
@@ -83,7 +87,8 @@ impl Manager {
             switch: None,
             rung: Rung::NONE,
             last_change: None,
-            room: Room::default(),
+            cooling_since: None,
+            seen: Sample::default(),
             queue: Queue::default(),
             running: BTreeMap::new(),
             asked: Asked::new(catalog),
@@ -118,6 +123,13 @@ impl Manager {
         self.last_change
     }
 
+    /// Returns for how long yet no switch is made that no shortage forces. While nothing serves, whoever can be served is.
+    pub fn cooldown_remaining(&self, now: Timestamp) -> Option<Duration> {
+        let at = self.cooling_since.filter(|_| self.rung != Rung::NONE)?;
+        let left = self.settings.manager.switch_cooldown.checked_sub(now.since(at))?;
+        (!left.is_zero()).then_some(left)
+    }
+
     /// Returns whether a fresh sample would let a switch go on: freed memory is waited for.
     pub fn waits_for_room(&self) -> bool {
         self.switch.is_some_and(|switch| switch.waiting_for_room.is_some())
@@ -125,9 +137,20 @@ impl Manager {
 
     /// Returns whether a rung's model would fit now in place of the serving one.
     pub fn has_room_for(&self, rung: Rung) -> bool {
-        self.catalog.primary(rung).is_none_or(|model| {
-            self.room.gpu_for(model, None, |total| self.settings.degrade_limit(total)).is_ok()
-        })
+        self.catalog.primary(rung).is_none_or(|model| self.has_room_for_model(model))
+    }
+
+    fn has_room_for_model(&self, model: &Model) -> bool {
+        self.place(model, Beside::Nothing, |total| self.settings.degrade_limit(total)).is_there()
+    }
+
+    fn place(
+        &self,
+        model: &Model,
+        beside: Beside<'_>,
+        limit_of: impl Fn(Bytes) -> Bytes + Copy,
+    ) -> Fit {
+        place(Need::to_load(model), beside, &self.seen, &self.settings, limit_of)
     }
 
     /// Returns whether a rung failed since [`Manager::take_broken`] was last called.
@@ -148,7 +171,10 @@ impl Manager {
         sample: &Sample,
         out: &mut VecDeque<Output>,
     ) -> bool {
-        self.room.observe(sample);
+        self.seen.memory = sample.memory;
+        if !(self.seen.gpus.is_empty() && sample.gpus.is_empty()) {
+            self.seen.gpus.clone_from(&sample.gpus);
+        }
         if self.switch.is_none() && self.queue.len() == 0 {
             return false;
         }
@@ -174,10 +200,7 @@ impl Manager {
         if self.stopping || (to == self.rung() && !self.is_switching()) {
             return;
         }
-        let cooldown = self.settings.manager.switch_cooldown;
-        if urgency == Urgency::Graceful
-            && self.last_change.is_some_and(|(at, _)| now.since(at) < cooldown)
-        {
+        if urgency == Urgency::Graceful && self.cooldown_remaining(now).is_some() {
             return;
         }
         let goal = self.catalog.primary(to).map(|model| self.index_of(model.id.as_str()));
@@ -374,17 +397,19 @@ impl Manager {
         let model = &self.catalog.models()[goal];
         let resident = self.resident_footprint();
         let limit = |total| self.settings.degrade_limit(total);
-        match self.room.gpu_for(model, Some(&resident), limit) {
-            Ok(gpu) => {
-                self.load(now, goal, gpu, out);
+        match self.place(model, Beside::Resident(&resident), limit) {
+            Fit::Fits(place) => {
+                self.load(now, goal, place.gpu, out);
                 return false;
             }
-            Err(_) if self.slots.iter().any(|slot| slot.state.is_resident()) => {
+            Fit::Short(_) | Fit::Unknown(_)
+                if self.slots.iter().any(|slot| slot.state.is_resident()) =>
+            {
                 self.serve_from(now, None, out);
                 self.drain_all_except(now, None, out);
                 return false;
             }
-            Err(_) => {}
+            Fit::Short(_) | Fit::Unknown(_) => {}
         }
         // Nothing of ours is left and it still does not fit: memory that comes back late, or others' doing.
         let switch = self.switch.as_mut().expect("only a switch makes room");
@@ -395,15 +420,15 @@ impl Manager {
             switch.waiting_for_room = Some(RoomWait { since, next_look });
             return false;
         }
-        match self.room.gpu_for(model, Some(&resident), |total| total) {
-            Ok(gpu) => self.load(now, goal, gpu, out),
-            Err(_) => {
-                // The memory has not come back, whatever the server said, or somebody took it: stay with nothing
-                // until the policy sees room.
-                switch.to = Rung::NONE;
-                switch.goal = None;
-                return true;
-            }
+        let fit = self.place(model, Beside::Resident(&resident), |total| total);
+        if let Some(place) = fit.place() {
+            self.load(now, goal, place.gpu, out);
+        } else if let Some(switch) = &mut self.switch {
+            // The memory has not come back, whatever the server said, or somebody took it: stay with nothing until the
+            // policy sees room.
+            switch.to = Rung::NONE;
+            switch.goal = None;
+            return true;
         }
         false
     }
@@ -497,6 +522,7 @@ impl Manager {
         let Switch { from, to, began, reason, .. } = switch;
         self.rung = to;
         if from != to {
+            self.cooling_since = self.last_change.map(|_| now);
             self.last_change = Some((now, to > from));
         }
         out.push_back(Output::Switched {
@@ -520,11 +546,11 @@ impl Manager {
         out.push_back(Output::Serving { ladder: LadderId::FIRST, rung });
     }
 
-    fn resident_footprint(&self) -> room::Resident {
-        let mut resident = room::Resident::default();
+    fn resident_footprint(&self) -> Resident {
+        let mut resident = Resident::default();
         for (slot, model) in self.slots.iter().zip(self.catalog.models()) {
             if slot.state.is_resident() {
-                resident.add(model.footprint(), slot.gpu);
+                resident.add(Need::to_serve(model), slot.gpu);
             }
         }
         resident

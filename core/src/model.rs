@@ -111,7 +111,7 @@ impl Model {
             load_warm: crate::time::from_secs_f64(gigabytes / 3.4),
             load_cold: crate::time::from_secs_f64(gigabytes / 1.1),
             unload: DEFAULT_UNLOAD,
-            load_timeout: DEFAULT_LOAD_TIMEOUT,
+            load_timeout: usual_load_timeout(crate::time::from_secs_f64(gigabytes / 1.1)),
             request_overhead: Duration::ZERO,
             prefill_per_second: 200.0 / gigabytes.max(0.001),
             decode_per_second: 20.0 / gigabytes.max(0.001),
@@ -207,9 +207,9 @@ pub struct RawModel {
     /// Time to unload.
     #[serde(default = "default_unload")]
     pub unload: SpanText,
-    /// A load that takes longer has failed.
-    #[serde(default = "default_load_timeout")]
-    pub load_timeout: SpanText,
+    /// A load that takes longer has failed. Default: three times `load-cold`, and two minutes at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_timeout: Option<SpanText>,
     /// What a request takes on top of its tokens, before the first one of its reply. Default `0s`.
     #[serde(default = "no_time", skip_serializing_if = "is_no_time")]
     pub request_overhead: SpanText,
@@ -274,7 +274,9 @@ impl TryFrom<RawModel> for Model {
             load_warm: raw.load_warm.0,
             load_cold: raw.load_cold.0,
             unload: raw.unload.0,
-            load_timeout: raw.load_timeout.0,
+            load_timeout: raw
+                .load_timeout
+                .map_or_else(|| usual_load_timeout(raw.load_cold.0), Into::into),
             request_overhead: raw.request_overhead.0,
             prefill_per_second: raw.prefill_tokens_per_second,
             decode_per_second: raw.decode_tokens_per_second,
@@ -302,7 +304,7 @@ impl From<&Model> for RawModel {
             load_warm: SpanText(model.load_warm),
             load_cold: SpanText(model.load_cold),
             unload: SpanText(model.unload),
-            load_timeout: SpanText(model.load_timeout),
+            load_timeout: Some(SpanText(model.load_timeout)),
             request_overhead: SpanText(model.request_overhead),
             prefill_tokens_per_second: model.prefill_per_second,
             decode_tokens_per_second: model.decode_per_second,
@@ -353,8 +355,9 @@ fn default_unload() -> SpanText {
     SpanText(DEFAULT_UNLOAD)
 }
 
-fn default_load_timeout() -> SpanText {
-    SpanText(DEFAULT_LOAD_TIMEOUT)
+/// Returns the time after which a load has failed, where nobody says: a disk that others use, too, is slower by a factor.
+fn usual_load_timeout(load_cold: Duration) -> Duration {
+    load_cold.saturating_mul(3).max(SHORTEST_LOAD_TIMEOUT)
 }
 
 fn default_tasks() -> Vec<Task> {
@@ -365,7 +368,7 @@ fn default_tasks() -> Vec<Task> {
 const DEFAULT_UNLOAD: Duration = Duration::from_millis(100);
 
 /// Twice the slowest cold load in our notes (54 s for 20 GB).
-const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(120);
+const SHORTEST_LOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What a model can do where its table does not say.
 const DEFAULT_TASKS: [Task; 2] = [Task::Chat, Task::Code];

@@ -6,12 +6,13 @@
 mod backoff;
 mod baseline;
 mod external;
-pub mod fit;
 mod forecast;
 mod gates;
 mod performance;
 mod proactive;
 mod registry;
+mod rescue;
+mod risk;
 mod settle;
 mod sustained;
 
@@ -19,8 +20,9 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
-use crate::decision::{Action, Code, Decision, Gate, Reason, Urgency};
+use crate::decision::{Action, Code, Decision, Gate, Odds, Reason, Urgency};
 use crate::event::{Advice, Consult};
+use crate::place::{Place, Projection};
 use crate::sample::Sample;
 use crate::time::Timestamp;
 
@@ -74,12 +76,13 @@ pub trait Policy: Send + Debug {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Promises {
-    /// No upgrade is decided sooner than this after the last change.
+    /// No upgrade between rungs that serve is decided sooner than this after the last change, but for the one that
+    /// follows the first load of a run.
     pub window: Option<Duration>,
     /// No upgrade takes a downgrade back within the reversal window, except where nothing is loaded.
     pub no_reversal: bool,
-    /// An upgrade is decided on the latest sample, with every constrained resource below the upgrade line, and what it
-    /// loads fits beside the others' use.
+    /// An upgrade is decided on the latest sample, and what it loads fits beside the others' use. Between rungs that serve,
+    /// each space of which the higher one needs more is below the upgrade line.
     pub upgrades_fit: bool,
     /// A constrained space above its limit that holds something of ours is answered with a step down within this time and
     /// four samples, if no request runs.
@@ -87,6 +90,8 @@ pub struct Promises {
     /// Once nothing moves and everything is well below its line, the best rung that fits in memory serves within this
     /// time. Not held where a model takes video memory, a tier is pinned, or the time of replies has a limit.
     pub recovery_within: Option<Duration>,
+    /// How much longer that may take once a model has broken.
+    pub retry_within: Option<Duration>,
 }
 
 /// What a policy sees when it decides.
@@ -154,4 +159,11 @@ pub struct Change {
 /// Returns the rung that a policy starts from by its settings, if they name one.
 fn named_rung(catalog: &Catalog, tier: Option<&String>) -> Option<Rung> {
     tier.and_then(|tier| catalog.rung_of_tier(tier))
+}
+
+/// Returns the reason of an upgrade to where there is a place.
+fn room_reason(place: &Place, good_for: Duration, odds: Option<Odds>) -> Reason {
+    let Projection { resource, gpu, projected, limit, .. } =
+        place.scarcest().unwrap_or(Projection::UNLIMITED);
+    Reason::Room { resource, gpu, projected, limit, good_for, odds }
 }

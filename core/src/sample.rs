@@ -198,6 +198,9 @@ pub struct GpuSample {
     /// Temperature of the chip.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<Celsius>,
+    /// Whether its memory is part of main memory: what is taken of it is taken there too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 /// One resource of a machine: its kind and, of what each GPU has, the GPU.

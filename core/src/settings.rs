@@ -45,12 +45,20 @@ pub struct RawSettings {
     /// The floor's bound as a share of the resource. Default `10%`: on a machine of less than 10 GiB the floor
     /// alone would otherwise outrank the degrade line and leave the machine idle.
     pub free_floor_share: PercentText,
-    /// How far below the degrade line the use after an upgrade must be projected. Default `5%` (original
-    /// specification, which never reads it). Lower risks an upgrade that is undone; higher forgoes quality.
-    pub hysteresis_margin: PercentText,
-    /// How long conditions must stay good, and how long after the last change, before an upgrade. Default `5m`
-    /// (original specification; Kubernetes' HPA uses the same 300 s).
-    pub stabilization: SpanText,
+    /// How long a larger model must have fitted without a break, and how long after the last change, before it takes
+    /// over from one that serves. Default `5m` (original specification; Kubernetes' HPA uses the same 300 s). `"auto"`
+    /// shortens it to a quarter of the time in which the change earns its price, never beyond five minutes.
+    pub stabilization: Stabilization,
+    /// What changes are priced at, where `price` and `calm` do not say. Default `balanced`.
+    pub preset: Preset,
+    /// What one change costs, in seconds of the largest model's service. Default `60s` (the load of a large model from a
+    /// slow disk). Lower goes up for shorter times; higher stays where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<SpanText>,
+    /// What one costs on top that is undone within the reversal window. By the preset: `150s`, `450s` or `1h`. Zero changes
+    /// whenever that pays, `1h` at half of the reversals for a hundredth of the quality.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calm: Option<SpanText>,
     /// Two readings that differ by less than this, or by less than `settle-share`, have settled. Default
     /// `256MiB` (unslothai/unsloth#5693).
     pub settle_tolerance: BytesText,
@@ -58,19 +66,9 @@ pub struct RawSettings {
     pub settle_share: PercentText,
     /// Judge again after this even when readings have not settled. Default `5s` (Ollama's recovery time-out).
     pub settle_limit: SpanText,
-    /// The longest wait that learned back-off may reach. Default `2h` (chosen on the same
-    /// trace). Zero turns back-off off.
-    pub backoff_limit: SpanText,
-    /// A change that is undone sooner than this is a reversal; after a downgrade, upgrades wait as long. Default
-    /// `15m` (chosen: the time after which users no longer call it flapping). Shorter comes back sooner.
+    /// A change that is undone sooner than this is a reversal. Default `15m` (chosen: the time after which users no longer
+    /// call it flapping). What others did in the last two of these says how likely room is lost in the next two.
     pub reversal_window: SpanText,
-    /// An upgrade that had to be undone sooner than this was a mistake: the rung must next fit for twice as long
-    /// as it lasted, and at least twice as long as the last time. The same good time on a rung forgives one.
-    /// Default `45m` (chosen: longer costs quality on a month of a data-centre host's memory, 2013-8/420 of GWA-T-12,
-    /// shorter adds switches; see scenario no-projection, whose others come and go within the hour).
-    pub mistake_window: SpanText,
-    /// How far ahead others' use is forecast before an upgrade. Default `5m`: what the next window will hold.
-    pub forecast_horizon: SpanText,
     /// Age at which a reading counts half in the trend. Default `2m`. Shorter follows noise; longer, history.
     pub trend_half_life: SpanText,
     /// A rate resource must stay high for this long to degrade. Default `30s` (systemd-oomd's pressure
@@ -103,6 +101,18 @@ pub struct RawSettings {
     pub suggestion_after: SpanText,
     /// What the manager does.
     pub manager: RawManagerSettings,
+    /// Without meaning since what it set is gone; passed over with a warning.
+    #[serde(skip_serializing)]
+    pub hysteresis_margin: Lost,
+    /// As `hysteresis-margin`.
+    #[serde(skip_serializing)]
+    pub backoff_limit: Lost,
+    /// As `hysteresis-margin`.
+    #[serde(skip_serializing)]
+    pub mistake_window: Lost,
+    /// As `hysteresis-margin`.
+    #[serde(skip_serializing)]
+    pub forecast_horizon: Lost,
     /// What only this policy knows. The policies that are built in have no options.
     #[serde(skip_serializing_if = "Options::is_empty")]
     pub options: Options,
@@ -135,6 +145,55 @@ pub struct RawManagerSettings {
     pub load_attempts: u32,
     /// Shortest time between two switches that no shortage forces. Default `30s`.
     pub switch_cooldown: SpanText,
+}
+
+/// How long conditions must stay good before an upgrade between rungs that serve: a span, or `"auto"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(untagged)]
+pub enum Stabilization {
+    /// As long for every change.
+    Span(SpanText),
+    /// A part of the time in which a change earns its price.
+    Auto(Auto),
+}
+
+/// The word `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Auto {
+    /// `auto`
+    Auto,
+}
+
+/// A key that means nothing any more, whatever its value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Lost {
+    #[serde(skip)]
+    given: bool,
+}
+
+impl<'de> Deserialize<'de> for Lost {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(from)?;
+        Ok(Self { given: true })
+    }
+}
+
+/// How dear changes are, in one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// The larger model, also for a short time.
+    Eager,
+    /// Between the two.
+    #[default]
+    Balanced,
+    /// As few changes as possible.
+    Steady,
 }
 
 /// A policy by name: small letters, digits and dashes, at most 64. Whether there is one of this name, only a
@@ -174,15 +233,14 @@ impl Default for RawSettings {
             degrade_line: PercentText(Percent::new(90)),
             free_floor: BytesText(Bytes::from_gib(1)),
             free_floor_share: PercentText(Percent::new(10)),
-            hysteresis_margin: PercentText(Percent::new(5)),
-            stabilization: SpanText(Duration::from_mins(5)),
+            stabilization: Stabilization::default(),
+            preset: Preset::default(),
+            price: None,
+            calm: None,
             settle_tolerance: BytesText(Bytes::from_mib(256)),
             settle_share: PercentText(Percent::new(2)),
             settle_limit: SpanText(Duration::from_secs(5)),
-            backoff_limit: SpanText(Duration::from_hours(2)),
             reversal_window: SpanText(Duration::from_mins(15)),
-            mistake_window: SpanText(Duration::from_mins(45)),
-            forecast_horizon: SpanText(Duration::from_mins(5)),
             trend_half_life: SpanText(Duration::from_mins(2)),
             rate_sustained: SpanText(Duration::from_secs(30)),
             rate_fall_share: PercentText(Percent::new(85)),
@@ -195,6 +253,10 @@ impl Default for RawSettings {
             failure_limit: 3,
             suggestion_after: SpanText(Duration::from_hours(24)),
             manager: RawManagerSettings::default(),
+            hysteresis_margin: Lost::default(),
+            backoff_limit: Lost::default(),
+            mistake_window: Lost::default(),
+            forecast_horizon: Lost::default(),
             options: Options::default(),
         }
     }
@@ -207,6 +269,58 @@ impl RawSettings {
             self.options = Options::default();
         }
         self.policy = policy;
+    }
+
+    /// Returns the keys that were given and mean nothing any more.
+    pub fn lost_keys(&self) -> Vec<&'static str> {
+        let keys = [
+            ("hysteresis-margin", self.hysteresis_margin),
+            ("backoff-limit", self.backoff_limit),
+            ("mistake-window", self.mistake_window),
+            ("forecast-horizon", self.forecast_horizon),
+        ];
+        keys.into_iter().filter_map(|(key, Lost { given })| given.then_some(key)).collect()
+    }
+}
+
+impl Default for Stabilization {
+    fn default() -> Self {
+        Self::Span(SpanText(LONGEST_AUTO))
+    }
+}
+
+impl Stabilization {
+    /// Returns the wait for a change that earns its price in `break_even`.
+    pub fn wait(self, break_even: Duration) -> Duration {
+        match self {
+            Self::Span(span) => span.0,
+            Self::Auto(Auto::Auto) => (break_even / AUTO_PART).min(LONGEST_AUTO),
+        }
+    }
+
+    /// Returns the longest wait.
+    pub fn longest(self) -> Duration {
+        match self {
+            Self::Span(span) => span.0,
+            Self::Auto(Auto::Auto) => LONGEST_AUTO,
+        }
+    }
+
+    /// Returns the shortest wait.
+    pub fn shortest(self) -> Duration {
+        self.wait(Duration::ZERO)
+    }
+}
+
+impl Preset {
+    /// Returns the price and the calm that it stands for.
+    fn prices(self) -> (Duration, Duration) {
+        let (price, calm) = match self {
+            Self::Eager => (20, 150),
+            Self::Balanced => (60, 450),
+            Self::Steady => (60, 3600),
+        };
+        (Duration::from_secs(price), Duration::from_secs(calm))
     }
 }
 
@@ -359,15 +473,11 @@ plain_form! {
         degrade_line: Percent,
         free_floor: Bytes,
         free_floor_share: Percent,
-        hysteresis_margin: Percent,
-        stabilization: Duration,
+        stabilization: Stabilization,
         settle_tolerance: Bytes,
         settle_share: Percent,
         settle_limit: Duration,
-        backoff_limit: Duration,
         reversal_window: Duration,
-        mistake_window: Duration,
-        forecast_horizon: Duration,
         trend_half_life: Duration,
         rate_sustained: Duration,
         rate_fall_share: Percent,
@@ -383,6 +493,10 @@ plain_form! {
         pub upgrade_line: Percent,
         /// The line above which a confident rise steps down early.
         pub preventive_line: Percent,
+        /// What one change costs, in seconds of the largest model's service.
+        pub price: Duration,
+        /// What one costs on top that is undone within the reversal window.
+        pub calm: Duration,
         /// See [`RawSettings::latency_limit`].
         pub latency_limit: Option<Duration>,
         /// See [`RawSettings::first_token_limit`].
@@ -428,9 +542,6 @@ impl Settings {
         if !(upgrade_line < preventive_line && preventive_line <= degrade_line) {
             return Err(SettingsError::Lines { upgrade_line, preventive_line, degrade_line });
         }
-        if raw.hysteresis_margin.0 >= degrade_line {
-            return Err(SettingsError::Margin { margin: raw.hysteresis_margin.0, degrade_line });
-        }
         let shares = [
             ("free-floor-share", raw.free_floor_share.0),
             ("settle-share", raw.settle_share.0),
@@ -461,12 +572,20 @@ impl Settings {
             return Err(SettingsError::Zero { key: "failure-limit or manager.load-attempts" });
         }
         let constrained = Resource::ALL.map(|resource| raw.constrain.contains(&resource));
+        let (usual_price, usual_calm) = raw.preset.prices();
+        let price = raw.price.map_or(usual_price, Into::into);
+        let calm = raw.calm.map_or(usual_calm, Into::into);
+        if price > LONGEST_SPAN || calm > LONGEST_SPAN {
+            return Err(SettingsError::Long { key: "price or calm" });
+        }
         let limits = [raw.latency_limit, raw.first_token_limit].map(|limit| limit.map(Into::into));
         let [latency_limit, first_token_limit] = limits;
         let manager = ManagerSettings::of_raw(raw.manager.clone(), ());
         let resolved = (
             upgrade_line,
             preventive_line,
+            price,
+            calm,
             latency_limit,
             first_token_limit,
             manager,
@@ -492,12 +611,6 @@ impl Settings {
         total.share(self.degrade_line).min(total - floor)
     }
 
-    /// Returns the most of a space resource that may be *projected* to be used after an upgrade.
-    #[inline]
-    pub fn upgrade_limit(&self, total: Bytes) -> Bytes {
-        self.degrade_limit(total) - total.share(self.hysteresis_margin)
-    }
-
     /// Returns whether a resource constrains decisions.
     #[inline]
     pub fn constrains(&self, resource: Resource) -> bool {
@@ -515,8 +628,6 @@ pub enum SettingsError {
         "the lines must rise: upgrade-line {upgrade_line} < preventive-line {preventive_line} <= degrade-line {degrade_line} does not hold"
     )]
     Lines { upgrade_line: Percent, preventive_line: Percent, degrade_line: Percent },
-    #[error("hysteresis-margin {margin} leaves nothing below degrade-line {degrade_line}")]
-    Margin { margin: Percent, degrade_line: Percent },
     #[error("{key} is {share}: give at most 100%")]
     Share { key: &'static str, share: Percent },
     #[error("{key} must be more than zero")]
@@ -536,6 +647,11 @@ pub struct PolicyNameError {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct OptionsError(String);
+
+/// The wait of `stabilization = "auto"`: a quarter of the break-even time, which lets a change pay that lasts but a little
+/// longer, and no longer than the original specification's.
+const AUTO_PART: u32 = 4;
+const LONGEST_AUTO: Duration = Duration::from_mins(5);
 
 /// No setting means more than a year; anything longer is a mistake of units.
 const LONGEST_SPAN: Duration = Duration::from_hours(366 * 24);
@@ -560,10 +676,6 @@ mod tests {
             Err(
                 "the lines must rise: upgrade-line 95% < preventive-line 85% <= degrade-line 90% does not hold",
             ),
-        );
-        check(
-            |raw| raw.hysteresis_margin = PercentText(Percent::new(90)),
-            Err("hysteresis-margin 90% leaves nothing below degrade-line 90%"),
         );
         check(
             |raw| raw.sampling_interval = SpanText(Duration::ZERO),

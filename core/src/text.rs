@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
-use crate::decision::{Action, Gate, GateName, Measure, Reason, Urgency};
+use crate::decision::{Action, Gate, GateName, Measure, Odds, Reason, Urgency};
 use crate::event::Notice;
 use crate::time;
 use crate::units::{Bytes, Percent};
@@ -48,14 +48,21 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
         Reason::WouldBeSlow { to, predicted, limit } => {
             format!("{} would take {} a reply, limit {}", tier(to), span(*predicted), span(*limit))
         }
-        Reason::Room { resource, projected, limit, good_for, .. } => format!(
-            "fits{}: {} would be {}, limit {}",
-            // A first load waits for nothing.
-            if good_for.is_zero() { String::new() } else { format!(" for {}", span(*good_for)) },
-            resource.name(),
-            bytes(*projected),
-            bytes(*limit)
-        ),
+        Reason::Room { resource, projected, limit, good_for, odds, .. } => {
+            let long = long(*good_for);
+            let (name, projected, limit) = (resource.name(), bytes(*projected), bytes(*limit));
+            let odds = odds.map(|odds| format!("; {}", self::odds(&odds, None)));
+            format!(
+                "fits{long}: {name} would be {projected}, limit {limit}{}",
+                odds.unwrap_or_default()
+            )
+        }
+        Reason::TooRisky { to, good_for, odds, .. } => {
+            format!("{} fits, with {}", tier(to), self::odds(odds, Some(*good_for)))
+        }
+        Reason::NotRead { to, resource, .. } => {
+            format!("{} needs {}, which is not read", tier(to), resource.name())
+        }
         Reason::AboveDegradeLine { resource, used, limit, .. } => {
             format!("{} {} is above {}", resource.name(), bytes(*used), bytes(*limit))
         }
@@ -64,8 +71,7 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
             resource.name(),
             percent(*used),
             percent(*line),
-            // The original waits for nothing.
-            if high_for.is_zero() { String::new() } else { format!(" for {}", span(*high_for)) }
+            long(*high_for)
         ),
         Reason::Exhaustion { resource, full_in, lead, .. } => format!(
             "{} is full in {}, a step down takes {}",
@@ -88,6 +94,21 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
             parts.into_iter().flatten().fold(code, |text, part| text + &part)
         }
     }
+}
+
+/// Returns how long something has been so; nothing where it was not waited for.
+fn long(span: Duration) -> String {
+    if span.is_zero() { String::new() } else { format!(" for {}", self::span(span)) }
+}
+
+/// Returns the odds as a clause: `8.7% to spare for 12m; others moved 3% lately; lost again soon with 4%, worth it up to 57%`.
+fn odds(odds: &Odds, good_for: Option<Duration>) -> String {
+    let [spare, moved, risk, worth] = [odds.spare, odds.moved, odds.risk, odds.worth].map(percent);
+    let long = good_for.map(long).unwrap_or_default();
+    format!(
+        "{spare} to spare{long}; others moved {moved} in the last half hour; \
+         risk of losing it soon {risk}, worth it up to {worth}"
+    )
 }
 
 /// Returns an action: `hold`, `upgrade to large`, `downgrade to small (immediate)`.
@@ -120,6 +141,7 @@ pub fn gate(name: GateName) -> String {
         GateName::Backoff => "backoff".to_owned(),
         GateName::UpgradeLine(resource) => format!("upgrade line of {}", resource.name()),
         GateName::Projection(resource) => format!("projection of {}", resource.name()),
+        GateName::Risk => "risk".to_owned(),
         GateName::Latency => "latency".to_owned(),
     }
 }
@@ -132,6 +154,7 @@ pub fn gate_found(gate: &Gate) -> String {
         | GateName::Idle
         | GateName::UpgradeLine(_)
         | GateName::Projection(_)
+        | GateName::Risk
         | GateName::Latency => "at most",
     };
     let (value, limit) = (measure(gate.value), measure(gate.limit));
@@ -162,6 +185,13 @@ pub fn notice(notice: &Notice, catalog: &Catalog) -> String {
             span(*for_),
             self::reason(reason, catalog)
         ),
+        Notice::NotRead { rung, resource } => {
+            let (tier, name) = (catalog.tier_name(*rung), resource.name());
+            format!(
+                "{tier} needs {name}, which is not read: nothing is loaded there before it is, or before \
+                 `constrain` leaves it out"
+            )
+        }
     }
 }
 

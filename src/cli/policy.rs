@@ -82,7 +82,7 @@ mod tests {
         std::fs::write(&file, "policy = \"projecting\"\nstabilization = \"1m\"\n").unwrap();
         let settings = chosen(file.to_str().unwrap());
         assert_eq!((settings.policy.name(), settings.performance_minimum), ("projecting", 10));
-        assert_eq!(settings.stabilization.0.as_secs(), 60);
+        assert_eq!(settings.stabilization.longest().as_secs(), 60);
     }
 
     #[test]

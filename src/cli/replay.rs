@@ -262,7 +262,7 @@ fn in_trace(error: SimulationError, trace: &Path) -> anyhow::Error {
 
 /// Adds what only the reader knows.
 fn complete(summary: &mut Summary, recording: &Recording, plan: &Plan<'_>) {
-    summary.warnings = recording.notes().to_vec();
+    summary.warnings.extend_from_slice(recording.notes());
     if let Some(defects) = recording.defects() {
         summary.rejected_rows = defects.rejected_rows();
         summary.warnings.extend(defects.warnings());

@@ -107,7 +107,7 @@ fn play(
     let mut summary =
         simulate(scenario.situation(), policies, detail, &mut [&mut checker, &mut artifacts])?;
     summary.fingerprint = header.fingerprint(&sources);
-    summary.warnings.clone_from(&scenario.warnings);
+    summary.warnings.extend_from_slice(&scenario.warnings);
     if let Some(artifacts) = artifacts {
         artifacts.finish(&mut summary, &sources)?;
     }

@@ -87,6 +87,7 @@ fn every_shape() -> Vec<Record> {
                         vram: Some(space),
                         utilization: Some(rate),
                         temperature: Some(Celsius::from_milli(70_500)),
+                        shared: false,
                     },
                 ],
             })),
@@ -163,7 +164,14 @@ fn every_shape() -> Vec<Record> {
             output(Output::Notice(Notice::LongOnSmallest { for_: second, reason: Reason::NoData })),
             decision(
                 Action::Upgrade { to },
-                Reason::Room { resource, gpu: None, projected, limit, good_for: second },
+                Reason::Room {
+                    resource,
+                    gpu: None,
+                    projected,
+                    limit,
+                    good_for: second,
+                    odds: None,
+                },
             ),
             decision(
                 Action::Downgrade { to, urgency: Urgency::Critical },
@@ -191,18 +199,21 @@ fn every_shape() -> Vec<Record> {
                 gates: vec![
                     Gate {
                         name: GateName::Projection(Resource::Vram),
+                        rung: None,
                         open: true,
                         value: Measure::Bytes(projected),
                         limit: Measure::Bytes(limit),
                     },
                     Gate {
                         name: GateName::Latency,
+                        rung: None,
                         open: false,
                         value: Measure::Nanos(u64::MAX),
                         limit: Measure::Count(2),
                     },
                     Gate {
                         name: GateName::UpgradeLine(Resource::Cpu),
+                        rung: None,
                         open: true,
                         value: Measure::MilliPercent(used),
                         limit: Measure::MilliPercent(line),

@@ -102,6 +102,7 @@ pub(crate) fn gpu_sample(reading: &Reading, family: &BTreeSet<u32>) -> GpuSample
         temperature: reading
             .temperature_celsius
             .and_then(|celsius| Celsius::from_f64(f64::from(celsius))),
+        ..GpuSample::default()
     }
 }
 

@@ -140,6 +140,12 @@ impl Numbers {
             Reason::Room { resource, projected, limit, good_for, .. } => {
                 of(Some(resource), Compared::Bytes(projected, limit), Some(good_for))
             }
+            Reason::TooRisky { resource, good_for, odds, .. } => {
+                of(Some(resource), Compared::Share(odds.risk, odds.worth), Some(good_for))
+            }
+            Reason::NotRead { resource, .. } => {
+                Self { resource: Some(resource), ..Self::default() }
+            }
             Reason::WouldNotFit { resource, projected, limit, .. } => {
                 of(Some(resource), Compared::Bytes(projected, limit), None)
             }
@@ -225,7 +231,7 @@ mod tests {
             300_001,
             0,
             up,
-            Reason::Room { resource, gpu: None, projected, limit, good_for: long },
+            Reason::Room { resource, gpu: None, projected, limit, good_for: long, odds: None },
         );
         let reason =
             Reason::AboveDegradeLine { resource, gpu: None, used: limit, limit: projected };

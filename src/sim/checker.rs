@@ -11,6 +11,7 @@ use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason};
 use tiershift_core::event::{Adopted, Command, EventRef, Input, Observe, Outcome, Output};
 use tiershift_core::model::ModelId;
+use tiershift_core::place::Need;
 use tiershift_core::policy::Promises;
 use tiershift_core::request::{End, RequestId};
 use tiershift_core::sample::{Resource, Space};
@@ -33,6 +34,7 @@ pub(super) struct Checker {
     requests: BTreeMap<RequestId, Standing>,
     /// When the last switch was complete, and whether it went up.
     last_change: Option<(Timestamp, bool)>,
+    changes: u64,
     /// Since when, and for how many samples, space has been over its limit without anything being done.
     over: Option<(Timestamp, u32)>,
     recovery: Recovery,
@@ -102,13 +104,14 @@ impl Checker {
             settings: settings.clone(),
             catalog: catalog.clone(),
             promises,
-            recovery: Recovery::new(settings, catalog, promises.recovery_within),
+            recovery: Recovery::new(settings, catalog, &promises),
             now: Timestamp::ZERO,
             before: Timestamp::ZERO,
             sample: None,
             models: BTreeMap::new(),
             requests: BTreeMap::new(),
             last_change: None,
+            changes: 0,
             over: None,
             stopping: false,
             violations: Vec::new(),
@@ -178,6 +181,7 @@ impl Checker {
             Output::Ended { request, end } => self.ended(now, *request, end),
             Output::Switched { from, to, .. } => {
                 if from != to {
+                    self.changes += 1;
                     self.last_change = Some((now, to > from));
                 }
             }
@@ -256,6 +260,9 @@ impl Checker {
             | Outcome::Crashed { model, .. } => (model, State::Absent),
             Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => return,
         };
+        if matches!(outcome, Outcome::LoadFailed { .. } | Outcome::Crashed { .. }) {
+            self.recovery.breaks();
+        }
         let seen = self.models.entry(model.clone()).or_default();
         // A load that completes after its unload was commanded is still on its way out.
         if !(state == State::Ready && seen.state == State::Unloading) {
@@ -332,14 +339,13 @@ impl Checker {
         if matches!(decision.reason, Reason::Asked) {
             return;
         }
-        if let Some((last, was_up)) = self.last_change {
+        // From nothing loaded other waits hold, and the climb after the first load belongs to the start.
+        let is_between_rungs = decision.rung != Rung::NONE && self.changes > 1;
+        if let Some((last, was_up)) = self.last_change.filter(|_| is_between_rungs) {
             let since = self.now.since(last);
             if self.promises.window.is_some_and(|window| since < window) {
                 self.report("S5", "an upgrade inside the stabilization window");
-            } else if self.promises.no_reversal
-                && !was_up
-                && decision.rung != Rung::NONE
-                && since < self.settings.reversal_window
+            } else if self.promises.no_reversal && !was_up && since < self.settings.reversal_window
             {
                 self.report("S5", "an upgrade that takes a downgrade back");
             }
@@ -355,18 +361,23 @@ impl Checker {
             self.report("S5", "an upgrade on a sample that is not the latest".to_owned());
             return;
         }
+        // A rescue is not an upgrade; between rungs, a space counts where the higher one takes more of it.
+        let need = |rung| self.catalog.primary(rung).map(Need::to_load).unwrap_or_default();
+        let [from, to] = [decision.rung, to].map(need);
         let line = self.settings.upgrade_line;
         let is_high = |space: &Space| Percent::of(space.used(), space.total) >= line;
-        let memory = sample.memory.filter(|_| self.settings.constrains(Resource::Memory));
-        // With nothing loaded, the smallest model is let in however busy the processors are.
-        let is_rescue = decision.rung == Rung::NONE && to == Rung(1);
-        let cpu = sample.cpu.filter(|_| self.settings.constrains(Resource::Cpu) && !is_rescue);
-        let high = if memory.iter().any(is_high) {
+        let high = if decision.rung == Rung::NONE {
+            None
+        } else if to.ram > from.ram
+            && self.settings.constrains(Resource::Memory)
+            && sample.memory.iter().any(is_high)
+        {
             Some("memory")
-        } else if sample.any_of_ours(&self.settings, is_high) {
+        } else if to.vram > from.vram
+            && self.settings.constrains(Resource::Vram)
+            && sample.vram.iter().flatten().any(|space| space.own > Bytes::ZERO && is_high(space))
+        {
             Some("video memory")
-        } else if cpu.is_some_and(|others| others >= line) {
-            Some("processor use")
         } else {
             None
         };

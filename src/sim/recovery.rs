@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::policy::Promises;
 use tiershift_core::sample::{Resource, Sample, Space};
 use tiershift_core::settings::Settings;
 use tiershift_core::time::Timestamp;
@@ -19,8 +20,9 @@ pub(super) struct Recovery {
     settings: Settings,
     /// Memory that each rung takes while it loads, rung 0 first; empty where the rule does not apply.
     needs: Vec<Bytes>,
-    /// The longest that the policy may wait.
+    /// The longest that the policy may wait, and how much longer once a model has broken.
     bound: Duration,
+    after_failure: Option<Duration>,
     serving: Rung,
     last_sample: Option<Timestamp>,
     calm: Option<Calm>,
@@ -36,8 +38,9 @@ struct Calm {
 }
 
 impl Recovery {
-    /// Builds the rule; `promised` is the longest that the policy may wait, if it promises any.
-    pub(super) fn new(settings: &Settings, catalog: &Catalog, promised: Option<Duration>) -> Self {
+    /// Builds the rule of what the policy promises.
+    pub(super) fn new(settings: &Settings, catalog: &Catalog, promises: &Promises) -> Self {
+        let promised = promises.recovery_within;
         let applies = promised.is_some()
             && settings.constrains(Resource::Memory)
             && catalog.models().iter().all(|model| model.vram == Bytes::ZERO)
@@ -53,6 +56,7 @@ impl Recovery {
             settings: settings.clone(),
             needs: if applies { needs.collect() } else { Vec::new() },
             bound: promised.unwrap_or_default(),
+            after_failure: promises.retry_within,
             serving: Rung::NONE,
             last_sample: None,
             calm: None,
@@ -67,6 +71,12 @@ impl Recovery {
 
     /// Takes that something happened which may be a reason to wait anew.
     pub(super) fn disturb(&mut self) {
+        self.calm = None;
+    }
+
+    /// Takes that a model did not load or died.
+    pub(super) fn breaks(&mut self) {
+        self.bound += self.after_failure.take().unwrap_or_default();
         self.calm = None;
     }
 
@@ -94,7 +104,7 @@ impl Recovery {
         if lasted <= self.bound {
             return None;
         }
-        let limit = self.settings.upgrade_limit(memory.total) - memory.total.share(FORECAST);
+        let limit = self.settings.degrade_limit(memory.total) - memory.total.share(FORECAST);
         let (others, above) = (calm.most, self.serving.0 + 1);
         let fits = |rung: &u8| others + self.needs[usize::from(*rung)] <= limit;
         let room = (above..).take(self.needs.len() - usize::from(above)).filter(fits).last()?;

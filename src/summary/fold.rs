@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
-use tiershift_core::event::{Adopted, Command, EventRef, Input, Observe, Outcome, Output};
+use tiershift_core::event::{Adopted, Command, EventRef, Input, Notice, Observe, Outcome, Output};
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{CancelledBy, End};
 use tiershift_core::sample::{Sample, Space};
 use tiershift_core::settings::Settings;
+use tiershift_core::text;
 use tiershift_core::time::{Timestamp, nanos};
 use tiershift_core::units::Bytes;
 
@@ -225,6 +226,9 @@ impl Fold {
             Output::Ended { end, .. } => self.ended(end),
             Output::Serving { rung, .. } => self.serve_from(now, *rung),
             Output::Switched { from, to, .. } => self.switched(now, *from, *to),
+            Output::Notice(notice @ Notice::NotRead { .. }) => {
+                self.summary.warnings.push(text::notice(notice, &self.catalog));
+            }
             Output::Decision(_) | Output::Consult(_) | Output::Notice(_) => {}
         }
     }

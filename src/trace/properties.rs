@@ -51,6 +51,7 @@ fn sample() -> impl Strategy<Value = Sample> {
         vram,
         utilization,
         temperature,
+        shared: false,
     });
     let gpus = prop::collection::vec(gpu, 2..=2);
     let rest = (any::<u32>(), prop::option::of(pressure), celsius(), gpus);

@@ -254,7 +254,12 @@ fn a_policy_is_chosen_alike_on_every_verb() {
         let RawSettings { policy, constrain, stabilization, failure_limit, .. } =
             log.header().settings.clone();
         fs::remove_dir_all(at("out")).unwrap();
-        (policy.name().to_owned(), constrain.len(), stabilization.0.as_secs(), failure_limit)
+        (
+            policy.name().to_owned(),
+            constrain.len(),
+            stabilization.longest().as_secs(),
+            failure_limit,
+        )
     };
     for verb in ["run plain.toml", "replay plain/events.jsonl"] {
         // A name changes the policy; a file changes everything.

@@ -4,7 +4,9 @@ use crate::catalog::Rung;
 use crate::decision::{Reason, Urgency};
 use crate::manager::lifecycle::Lifecycle;
 use crate::manager::{Manager, Switch};
+use crate::place::Need;
 use crate::time::Timestamp;
+use crate::units::Bytes;
 
 impl Manager {
     /// Counts a failure of a model, and looks for another goal when it was the goal once too often.
@@ -35,7 +37,7 @@ impl Manager {
     pub(super) fn give_up_a_load_that_others_crowd_out(&mut self) {
         let Some(Switch { goal: Some(goal), .. }) = self.switch else { return };
         let Some(serving) = self.serving.filter(|&serving| serving != goal) else { return };
-        if self.slots[goal].state != Lifecycle::Loading || !self.room.is_over(&self.settings) {
+        if self.slots[goal].state != Lifecycle::Loading || !self.is_crowded_out(goal) {
             return;
         }
         self.broken.push(self.rung_of(goal));
@@ -46,15 +48,29 @@ impl Manager {
         }
     }
 
+    /// Returns whether a space that a model is being loaded into is over its line. Others, which the switch may be to
+    /// relieve, say nothing about the load.
+    fn is_crowded_out(&self, index: usize) -> bool {
+        let need = Need::to_load(&self.catalog.models()[index]);
+        let gpu = self.slots[index].gpu;
+        let spaces = self.seen.spaces().filter(|(key, _)| match key.gpu {
+            None => need.ram > Bytes::ZERO,
+            Some(_) => key.gpu == gpu,
+        });
+        spaces
+            .filter(|(key, space)| {
+                self.settings.constrains(key.resource) && space.own > Bytes::ZERO
+            })
+            .any(|(_, space)| space.used() > self.settings.degrade_limit(space.total))
+    }
+
     /// Returns what to serve with instead of a model that does not load: its first fallback that has not failed as
     /// often and fits, then what is ready now, then the best such lower rung.
     fn stand_in_for(&self, failed: usize) -> Option<usize> {
         let manager = &self.settings.manager;
         let is_sound = |&index: &usize| {
             let model = &self.catalog.models()[index];
-            let limit = |total| self.settings.degrade_limit(total);
-            self.slots[index].failures < manager.load_attempts
-                && self.room.gpu_for(model, None, limit).is_ok()
+            self.slots[index].failures < manager.load_attempts && self.has_room_for_model(model)
         };
         let alive = |state| matches!(state, Lifecycle::Ready | Lifecycle::Draining);
         let ready = (0..self.slots.len()).find(|&i| alive(self.slots[i].state));

@@ -1,84 +1,70 @@
 //! The policies that ours is judged against. They are models of ideas, not copies of anybody's code.
 
+use std::time::Duration;
+
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Decision, Reason, Urgency};
-use crate::policy::fit::{Footprints, Growth, shares};
+use crate::place::{Ladder, Place, Projection};
 use crate::policy::{Observation, Policy, named_rung};
-use crate::sample::Resource;
+use crate::sample::{Resource, Sample};
 use crate::settings::Settings;
 use crate::time::Timestamp;
 use crate::units::{Bytes, Percent};
 
-/// Twenty lines that project: down at once above the degrade line, up when the projected use has fitted for the
-/// stabilization window and the last change is as long ago.
+/// Twenty lines that project: down at once above the degrade line, up when the projected use has fitted, with a margin, for
+/// the stabilization window and the last change is as long ago. The first load waits for nothing.
 #[derive(Debug)]
 pub(super) struct Projecting {
     settings: Settings,
-    ladder: Footprints,
+    ladder: Ladder,
     fits_since: Vec<Option<Timestamp>>,
 }
 
 impl Projecting {
     pub(super) fn new(settings: &Settings, catalog: &Catalog) -> Self {
-        let ladder = Footprints::new(settings, catalog);
+        let ladder = Ladder::new(settings, catalog);
         let fits_since = vec![None; usize::from(ladder.top().0) + 1];
         Self { settings: settings.clone(), ladder, fits_since }
+    }
+
+    /// Returns where a rung fits with the margin.
+    fn place(&self, sample: &Sample, rung: Rung) -> Option<Place> {
+        let limit = |total: Bytes| self.settings.degrade_limit(total) - total.share(MARGIN);
+        self.ladder.place_under(sample, rung, limit).place()
     }
 }
 
 impl Policy for Projecting {
     fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
         let Observation { sample, standing, .. } = *seen;
-        let up = |total| self.settings.upgrade_limit(total);
-        let down = |total| self.settings.degrade_limit(total);
         for rung in 1..=self.ladder.top().0 {
-            let fits = self
-                .ladder
-                .project(sample, Rung(rung), Growth::default(), up)
-                .is_some_and(|p| p.fits());
+            let fits = self.place(sample, Rung(rung)).is_some();
             let since = &mut self.fits_since[usize::from(rung)];
             *since = fits.then(|| since.unwrap_or(now));
         }
         if standing.switching {
             return standing.hold(Reason::Switching);
         }
-        if let Some((over, _)) = self.ladder.overrun(sample, down) {
-            let reason = Reason::AboveDegradeLine {
-                resource: over.resource,
-                gpu: over.gpu,
-                used: over.projected,
-                limit: over.limit,
-            };
-            let to = (1..standing.rung.0).rev().map(Rung).find(|&lower| {
-                self.ladder.project(sample, lower, Growth::default(), up).is_none_or(|p| p.fits())
-            });
-            return match standing.rung {
-                Rung::NONE => standing.hold(reason),
-                _ => {
-                    let to = to.unwrap_or(Rung::NONE);
-                    standing.down(to, Urgency::Immediate, reason)
-                }
-            };
+        if let Some(Projection { resource, gpu, projected: used, limit, .. }) =
+            self.ladder.overrun(sample)
+        {
+            let reason = Reason::AboveDegradeLine { resource, gpu, used, limit };
+            let fits = |&lower: &Rung| self.place(sample, lower).is_some();
+            let to = (1..standing.rung.0).rev().map(Rung).find(fits).unwrap_or(Rung::NONE);
+            return standing.down(to, Urgency::Immediate, reason);
         }
-        let window = self.settings.stabilization;
+        let window = match standing.last_change {
+            None => Duration::ZERO,
+            Some(_) => self.settings.stabilization.longest(),
+        };
         let rested = standing.last_change.is_none_or(|change| now.since(change.at) >= window);
-        for rung in (standing.rung.0 + 1..=self.ladder.top().0).rev() {
-            if let Some(since) = self.fits_since[usize::from(rung)]
+        for rung in (standing.rung.0 + 1..=self.ladder.top().0).rev().map(Rung) {
+            if let Some(since) = self.fits_since[usize::from(rung.0)]
                 && now.since(since) >= window
                 && rested
             {
-                let next = self
-                    .ladder
-                    .project(sample, Rung(rung), Growth::default(), up)
-                    .expect("it has just been found to fit");
-                let reason = Reason::Room {
-                    resource: next.resource,
-                    gpu: next.gpu,
-                    projected: next.projected,
-                    limit: next.limit,
-                    good_for: now.since(since),
-                };
-                return standing.up(Rung(rung), reason);
+                let place = self.place(sample, rung).expect("it has just been found to fit");
+                return standing.up(rung, super::room_reason(&place, now.since(since), None));
             }
         }
         standing.hold(Reason::AtTop)
@@ -114,10 +100,12 @@ impl Policy for Original {
     fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
         let Observation { sample, standing, .. } = *seen;
         // Its GPU readings are another of its defects: no threshold looks at them. Pressure it does not read.
-        let shares = Resource::ALL.into_iter().zip(shares(&self.settings, sample, None));
-        let known = shares.filter_map(|(resource, share)| Some((resource, share?)));
+        let memory = sample.memory.map(|space| Percent::of(space.used(), space.total));
+        let shares =
+            [(Resource::Memory, memory), (Resource::Cpu, sample.cpu.map(|rate| rate.others))];
+        let known = shares.into_iter().filter_map(|(resource, share)| Some((resource, share?)));
         let Some((resource, used)) = known
-            .filter(|&(resource, _)| resource != Resource::Pressure)
+            .filter(|&(resource, _)| self.settings.constrains(resource))
             .max_by_key(|&(_, share)| share)
         else {
             return standing.hold(Reason::NoData);
@@ -140,12 +128,12 @@ impl Policy for Original {
                 gpu: None,
                 used,
                 line: down,
-                high_for: std::time::Duration::ZERO,
+                high_for: Duration::ZERO,
             };
             let to = Rung(standing.rung.0 - 1);
             return standing.down(to, Urgency::Immediate, reason);
         }
-        let window = self.settings.stabilization;
+        let window = self.settings.stabilization.longest();
         if let Some(since) = self.good_since
             && standing.rung < self.top
             && now.since(since) >= window
@@ -159,6 +147,7 @@ impl Policy for Original {
                 projected: space.used(),
                 limit: space.total.share(up),
                 good_for: now.since(since),
+                odds: None,
             };
             return standing.up(Rung(standing.rung.0 + 1), reason);
         }
@@ -191,11 +180,16 @@ impl Policy for Fixed {
             gpu: None,
             projected: space.used(),
             limit: Bytes::MAX,
-            good_for: std::time::Duration::ZERO,
+            good_for: Duration::ZERO,
+            odds: None,
         };
         standing.up(self.rung, reason)
     }
 }
+
+/// How far below the degrade line the use after an upgrade must be projected: the original specification's, which never
+/// reads it.
+const MARGIN: Percent = Percent::new(5);
 
 /// The original's constants: upgrade below 80 %, degrade above 90 %, whatever the machine.
 const ORIGINAL_UPGRADE_LINE: Percent = Percent::new(80);

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Code, Decision, Measure, Reason, Urgency};
 use crate::event::{Advice, Consult};
-use crate::policy::fit::{Footprints, Growth};
+use crate::place::{Ladder, Projection};
 use crate::policy::{Observation, Policy, PolicyError, Standing};
 use crate::settings::{Options, Settings};
 use crate::time::{SpanText, Timestamp, nanos};
@@ -25,8 +25,7 @@ use crate::time::{SpanText, Timestamp, nanos};
 /// [`External::build`] under a name of your own.
 #[derive(Debug)]
 pub struct External {
-    settings: Settings,
-    footprints: Footprints,
+    ladder: Ladder,
     max_age: Duration,
     questions: u64,
     /// The questions without an answer, and when they were asked.
@@ -61,8 +60,7 @@ impl External {
     ) -> Result<Box<dyn Policy>, PolicyError> {
         let ExternalOptions { max_age } = options.read()?;
         Ok(Box::new(Self {
-            settings: settings.clone(),
-            footprints: Footprints::new(settings, catalog),
+            ladder: Ladder::new(settings, catalog),
             max_age: max_age.map_or(settings.stale_after, Duration::from),
             questions: 0,
             open: VecDeque::new(),
@@ -77,21 +75,12 @@ impl Policy for External {
         if standing.switching {
             return standing.hold(Reason::Switching);
         }
-        let limit = |total| self.settings.degrade_limit(total);
-        if let Some((over, _)) = self.footprints.overrun(sample, limit)
+        if let Some(Projection { resource, gpu, projected: used, limit, .. }) =
+            self.ladder.overrun(sample)
             && standing.rung != Rung::NONE
         {
-            let reason = Reason::AboveDegradeLine {
-                resource: over.resource,
-                gpu: over.gpu,
-                used: over.projected,
-                limit: over.limit,
-            };
-            let fits = |lower: &Rung| {
-                let after = self.footprints.project(sample, *lower, Growth::default(), limit);
-                after.is_none_or(|projection| projection.fits())
-            };
-            let to = (1..standing.rung.0).rev().map(Rung).find(fits).unwrap_or(Rung::NONE);
+            let reason = Reason::AboveDegradeLine { resource, gpu, used, limit };
+            let to = self.ladder.highest_fitting_below(sample, standing.rung);
             return standing.down(to, Urgency::Immediate, reason);
         }
         let Some((to, asked)) = self.advice else {
@@ -134,7 +123,7 @@ impl Policy for External {
         let Some(index) = self.open.iter().position(is_it) else { return };
         // Answers to what was asked before come too late to matter.
         if let Some((_, asked)) = self.open.drain(..=index).next_back() {
-            self.advice = Some((advice.to.min(self.footprints.top()), asked));
+            self.advice = Some((advice.to.min(self.ladder.top()), asked));
         }
     }
 

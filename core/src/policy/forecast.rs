@@ -81,16 +81,6 @@ impl Trend {
         if slope * slope > SIGNIFICANT * SIGNIFICANT * error_squared { slope } else { 0.0 }
     }
 
-    /// Returns the amount by which use will grow within `horizon`; zero when it is not rising.
-    pub(crate) fn growth(&self, horizon: Duration) -> Bytes {
-        // The usual answer, without the divisions that find out by how much: what falls does not grow.
-        if self.weight < LEAST_WEIGHT || self.joint() <= 0.0 {
-            return Bytes::ZERO;
-        }
-        // `as` saturates; a negative slope becomes zero.
-        Bytes::new((self.slope() * horizon.as_secs_f64()) as u64)
-    }
-
     /// Returns the sum whose sign is the slope's.
     fn joint(&self) -> f64 {
         self.tx - self.t * self.x / self.weight
@@ -181,7 +171,7 @@ mod tests {
         for i in 0..10_000 {
             let amount = 8.0e9 + 2.0e8 * normal();
             trend.observe(Timestamp::from_secs(2 * i), Bytes::new(amount as u64));
-            alarms += u32::from(trend.growth(Duration::from_secs(300)) > Bytes::ZERO);
+            alarms += u32::from(trend.slope() > 0.0);
         }
         assert!(alarms < 100, "{alarms} of 10000 readings of pure noise were taken for growth");
     }
@@ -192,16 +182,5 @@ mod tests {
         let mut trend = ramp((0..60).map(f64::from));
         trend.reset();
         check(&trend, 0.0);
-        assert_eq!(trend.growth(Duration::MAX), Bytes::ZERO);
-    }
-
-    #[test]
-    fn a_fall_is_not_growth() {
-        let mut trend = Trend::new(Duration::from_secs(120));
-        for i in 0..60u64 {
-            trend.observe(Timestamp::from_secs(i), Bytes::from_mib(9000 - 10 * i));
-        }
-        check(&trend, -10.0);
-        assert_eq!(trend.growth(Duration::from_secs(300)), Bytes::ZERO);
     }
 }

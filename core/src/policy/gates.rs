@@ -1,67 +1,93 @@
-//! Every gate of the next upgrade, spelled out for `explain`.
+//! Every gate of every higher rung, spelled out for `explain`.
 //!
 //! Derived from what the last sample left in the policy; asking changes nothing.
 
+use std::time::Duration;
+
 use crate::catalog::Rung;
 use crate::decision::{Gate, GateName, Measure};
+use crate::place::{Fit, Projection};
 use crate::policy::Standing;
 use crate::policy::proactive::Proactive;
 use crate::sample::Resource;
 use crate::time::{Timestamp, nanos};
+use crate::units::Percent;
 
 impl Proactive {
     pub(super) fn spell_out_gates(&self, now: Timestamp, standing: &Standing) -> Vec<Gate> {
-        let next = Rung(standing.rung.0 + 1);
-        let mut gates = Vec::with_capacity(10);
-        let mut push = |name, open, value, limit| gates.push(Gate { name, open, value, limit });
+        let mut gates = Vec::with_capacity(GATES_OF_A_RUNG * self.rungs.len());
         if let Some(at) = self.last.at {
             let (age, limit) = (now.since(at), self.settings.stale_after);
-            push(GateName::Fresh, age <= limit, span(age), span(limit));
+            let open = age <= limit;
+            let [value, limit] = [age, limit].map(span);
+            gates.push(Gate { name: GateName::Fresh, rung: None, open, value, limit });
         }
         let busy = u32::from(standing.switching);
-        push(GateName::Idle, busy == 0, Measure::Count(busy), Measure::Count(0));
-        for (resource, share) in Resource::ALL.into_iter().zip(self.last.shares) {
-            let line = self.upgrade_line_of(resource);
-            if let Some(used) = share {
-                let (value, limit) = (Measure::MilliPercent(used), Measure::MilliPercent(line));
-                push(GateName::UpgradeLine(resource), used < line, value, limit);
-            }
-        }
-        if standing.rung >= self.ladder.top() {
-            return gates;
-        }
-        let state = &self.rungs[usize::from(next.0)];
-        if let Some(projection) = state.projection {
-            let (value, limit) =
-                (Measure::Bytes(projection.projected), Measure::Bytes(projection.limit));
-            push(GateName::Projection(projection.resource), projection.fits(), value, limit);
-        }
-        if let Some(change) = standing.last_change {
-            let (since, limit) = (now.since(change.at), self.cooldown(change, standing));
-            push(GateName::Cooldown, since >= limit, span(since), span(limit));
-        }
-        let (good_for, window) = (
-            state.fits_since.map(|since| now.since(since)).unwrap_or_default(),
-            self.window(standing),
-        );
-        push(
-            GateName::Window,
-            good_for >= window && state.fits_since.is_some(),
-            span(good_for),
-            span(window),
-        );
-        if let Some(wait) = self.backoff_wait(next, standing) {
-            let remaining = self.backoff_remaining(now, next, wait).unwrap_or_default();
-            let waited = wait.checked_sub(remaining).unwrap_or_default();
-            push(GateName::Backoff, remaining.is_zero(), span(waited), span(wait));
-        }
-        if let Some((predicted, limit)) = self.service.would_be_slow(now, standing.rung, next) {
-            push(GateName::Latency, false, span(predicted), span(limit));
+        let [value, limit] = [busy, 0].map(Measure::Count);
+        gates.push(Gate { name: GateName::Idle, rung: None, open: busy == 0, value, limit });
+        for rung in standing.rung.0 + 1..=self.ladder.top().0 {
+            self.spell_out_gates_of(now, standing, Rung(rung), &mut gates);
         }
         gates
     }
+
+    fn spell_out_gates_of(
+        &self,
+        now: Timestamp,
+        standing: &Standing,
+        to: Rung,
+        gates: &mut Vec<Gate>,
+    ) {
+        let mut push = |name, open, value, limit| {
+            gates.push(Gate { name, rung: Some(to), open, value, limit });
+        };
+        let is_rescue = standing.rung == Rung::NONE;
+        let state = &self.rungs[usize::from(to.0)];
+        let mut project = |projection: Projection| {
+            let [value, limit] = [projection.projected, projection.limit].map(Measure::Bytes);
+            push(GateName::Projection(projection.resource), projection.fits(), value, limit);
+        };
+        match state.fit {
+            Some(Fit::Fits(place)) => place.spaces().for_each(project),
+            Some(Fit::Short(short)) => project(short),
+            Some(Fit::Unknown(_)) | None => {}
+        }
+        if !is_rescue {
+            let line = Measure::MilliPercent(self.settings.upgrade_line);
+            let [from, next] = [standing.rung, to].map(|rung| self.ladder.need(rung));
+            let mut present = |resource, used: Option<Percent>, is_needed: bool| {
+                if let Some(used) = used.filter(|_| is_needed) {
+                    let open = used < self.settings.upgrade_line;
+                    push(GateName::UpgradeLine(resource), open, Measure::MilliPercent(used), line);
+                }
+            };
+            present(Resource::Memory, self.last.memory, next.ram > from.ram);
+            present(Resource::Vram, self.last.vram.map(|(used, _)| used), next.vram > from.vram);
+        }
+        let wait = self.window(standing, to);
+        let good_for = state.fits_since.map(|since| now.since(since));
+        let open = good_for.is_some_and(|span| span >= wait);
+        push(GateName::Window, open, span(good_for.unwrap_or_default()), span(wait));
+        if let Some(change) = standing.last_change.filter(|_| !is_rescue) {
+            let (since, limit) = (now.since(change.at), self.cooldown(now, change, standing, to));
+            push(GateName::Cooldown, since >= limit, span(since), span(limit));
+        }
+        if let Some((waited, limit)) = self.broken_wait(now, to) {
+            push(GateName::Backoff, waited >= limit, span(waited), span(limit));
+        }
+        if let Some(odds) = self.odds_of(now, standing, to) {
+            let [value, limit] = [odds.risk, odds.worth].map(Measure::MilliPercent);
+            push(GateName::Risk, odds.are_good(), value, limit);
+        }
+        if let Some((predicted, limit)) = self.service.would_be_slow(now, standing.rung, to) {
+            push(GateName::Latency, false, span(predicted), span(limit));
+        }
+    }
 }
 
-fn span(span: std::time::Duration) -> Measure {
+fn span(span: Duration) -> Measure {
     Measure::Nanos(nanos(span))
 }
+
+/// What a rung has at most: two projections, two lines, window, cooldown, back-off, risk, latency.
+const GATES_OF_A_RUNG: usize = 9;

@@ -518,7 +518,7 @@ mod tests {
     #[test]
     fn good_service_makes_up_for_what_is_remembered_and_idleness_does_not() {
         let kept_away_after = |replies_every: u64| {
-            let mut service = service("latency-limit = '10s'\nmistake-window = '1h'");
+            let mut service = service(LATENCY);
             prove_slow(&mut service, at(0), 12);
             let back = 10_000;
             for second in (back..=back + 7200).step_by(replies_every as usize) {

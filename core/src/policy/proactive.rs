@@ -1,36 +1,40 @@
 //! The proactive policy.
 //!
-//! Every sample passes the same questions in the same order, safety first: is a space resource over its
-//! line; will it be before we could step down; has a rate been high for long; is service bad; and only then,
-//! is there room above. An upgrade needs every gate open *and* the space after the switch projected below
-//! the line that would undo it: no decision may create its own reversal.
+//! Every sample passes the same questions in the same order, safety first: is a space of ours over its line; will it be
+//! before we could step down; is service bad; does what runs suffer by a rate that has been high for long; and only then,
+//! is there room above. Down it goes to the highest rung that fits, at once. Up it goes between rungs that serve when there
+//! has been room for the whole window and what the switch earns is worth the risk of losing it; from nothing, as soon as
+//! the smallest rung that fits has fitted for about as long as it takes to load.
 
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
-use crate::decision::{Decision, Gate, Reason, Urgency};
-use crate::demand::Performance;
+use crate::decision::{Decision, Gate, Odds, Reason, Urgency};
+use crate::demand::{Demand, Performance};
+use crate::place::{Fit, Ladder, Place, Projection};
 use crate::policy::backoff::{Backoff, Bounds};
-use crate::policy::fit::{Footprints, Growth, Projection, shares};
 use crate::policy::forecast::Trend;
 use crate::policy::performance::Service;
+use crate::policy::rescue::{Rescue, break_even};
+use crate::policy::risk::{self, Risk};
 use crate::policy::settle::Settle;
 use crate::policy::sustained::Sustained;
-use crate::policy::{Change, Observation, Policy, Promises, Standing};
-use crate::sample::{Resource, Sample, Space};
+use crate::policy::{Change, Observation, Policy, Promises, Standing, room_reason};
+use crate::sample::{Resource, ResourceKey, Sample};
 use crate::settings::Settings;
 use crate::time::{Rhythm, Timestamp};
-use crate::units::{Bytes, Percent};
+use crate::units::Percent;
 
 /// The state of the proactive policy.
 #[derive(Debug)]
 pub(super) struct Proactive {
     pub(super) settings: Settings,
-    pub(super) ladder: Footprints,
+    pub(super) ladder: Ladder,
+    /// By rung.
     pub(super) rungs: Vec<RungState>,
-    /// The time a step down takes at worst: drain and unload of anything, load of the rung below.
-    lead: Duration,
     rhythm: Rhythm,
+    risk: Risk,
+    rescue: Rescue,
     memory_trend: Trend,
     /// Of the GPU whose load concerns us.
     vram_trend: Trend,
@@ -40,55 +44,64 @@ pub(super) struct Proactive {
     pressure: Sustained,
     pub(super) service: Service,
     settle: Settle,
-    /// The change that the last sample saw, to notice a new one.
+    /// The change that the last sample saw, to notice a new one; and the rung that it led to.
     seen_change: Option<Change>,
-    /// The rung that `seen_change` led to.
     seen_rung: Rung,
+    /// Whether the climb to the best rung still belongs to the start of the run.
+    starting: bool,
     pub(super) last: LastSample,
 }
 
 /// What is remembered of one rung.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct RungState {
-    /// Since when it has fitted without a break.
+    /// Since when it has fitted without a break, what was not seen left out.
     pub(super) fits_since: Option<Timestamp>,
-    /// The scarcest space with it loaded, by the last sample.
-    pub(super) projection: Option<Projection>,
-    pub(super) backoff: Backoff,
-    /// When it began to serve, if it serves.
-    entered: Option<Timestamp>,
+    /// Where it fits, by the last sample.
+    pub(super) fit: Option<Fit>,
+    /// Whether it fits beside what serves: asked at the start of a run only.
+    fits_beside: bool,
+    /// After a model that did not load or died.
+    pub(super) broken: Backoff,
+    /// Quality, as a share of one.
+    quality: f64,
+    unload: Duration,
+    load: Duration,
 }
 
 /// What the gates are derived from: the facts of the last sample.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LastSample {
     pub(super) at: Option<Timestamp>,
-    /// Use of each constrained resource, by `Resource::ALL`.
-    pub(super) shares: [Option<Percent>; Resource::ALL.len()],
-    /// The GPU that these speak of.
-    gpu: Option<u8>,
-}
-
-impl LastSample {
-    /// Returns the GPU, where the resource is one of a GPU's.
-    fn gpu_of(&self, resource: Resource) -> Option<u8> {
-        self.gpu.filter(|_| matches!(resource, Resource::Vram | Resource::Gpu))
-    }
+    /// Use of main memory and of the video memory that concerns us.
+    pub(super) memory: Option<Percent>,
+    pub(super) vram: Option<(Percent, Option<u8>)>,
+    /// Others' use of what a model computes with, and the pressure that we could relieve.
+    pub(super) cpu: Option<Percent>,
+    pub(super) gpu: Option<Percent>,
+    pub(super) pressure: Option<Percent>,
 }
 
 impl Proactive {
     pub(super) fn new(settings: &Settings, catalog: &Catalog) -> Self {
-        let switch_time = catalog
-            .models()
-            .iter()
-            .map(|model| model.unload + model.load_cold)
-            .max()
-            .expect("a catalog has at least one model");
+        let rung = |rung| {
+            let model = catalog.primary(rung);
+            RungState {
+                fits_since: None,
+                fit: None,
+                fits_beside: false,
+                broken: Backoff::default(),
+                quality: model.map_or(0.0, |model| model.quality.fraction()),
+                unload: model.map_or(Duration::ZERO, |model| model.unload),
+                load: model.map_or(Duration::ZERO, |model| model.load_cold),
+            }
+        };
         Self {
-            ladder: Footprints::new(settings, catalog),
-            rungs: vec![RungState::default(); usize::from(catalog.top().0) + 1],
-            lead: switch_time + settings.sampling_interval,
+            ladder: Ladder::new(settings, catalog),
+            rungs: std::iter::once(Rung::NONE).chain(catalog.rungs_up()).map(rung).collect(),
             rhythm: Rhythm::of_mean(),
+            risk: Risk::new(settings),
+            rescue: Rescue::new(settings, catalog),
             memory_trend: Trend::new(settings.trend_half_life),
             vram_trend: Trend::new(settings.trend_half_life),
             trended_gpu: None,
@@ -99,6 +112,7 @@ impl Proactive {
             settle: Settle::new(settings),
             seen_change: None,
             seen_rung: Rung::NONE,
+            starting: true,
             last: LastSample::default(),
             settings: settings.clone(),
         }
@@ -109,36 +123,35 @@ impl Policy for Proactive {
     fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
         let Observation { sample, standing, demand } = *seen;
         self.learn(now, sample, standing);
-        if sample.memory.is_none() && sample.gpus.is_empty() {
+        if sample.spaces().next().is_none() {
             return standing.hold(Reason::NoData);
         }
-        if let Some((over, total)) = self.overrun(sample, standing) {
-            return self.relieve_space(over, total, sample, standing);
+        if standing.rung != Rung::NONE
+            && let Some(over) = self.overrun(sample, standing)
+        {
+            return self.relieve_space(over, sample, standing);
         }
         if standing.switching {
             return standing.hold(Reason::Switching);
         }
-        if let Some((resource, full_in)) = self.full_soon(sample, standing) {
-            return self.step_down_early(resource, full_in, sample, standing);
-        }
-        if let Some(reason) = self.strain(now)
-            && standing.rung != Rung::NONE
-        {
-            return self.relieve_rates(reason, standing);
+        if let Some(decision) = self.step_down_early(sample, standing) {
+            return decision;
         }
         if let Some(reason) = self.service.complaint(now, standing.rung, demand)
             && standing.rung > LOWEST_LOADED
         {
             return self.relieve_service(now, reason, standing);
         }
+        if let Some(reason) = self.strain(now, standing, demand)
+            && standing.rung > LOWEST_LOADED
+        {
+            return self.relieve_rates(reason, standing);
+        }
         self.consider_upgrade(now, standing)
     }
 
+    /// What was not seen was neither good nor bad: the next sample tells how long that lasted.
     fn missing(&mut self, now: Timestamp, standing: &Standing) -> Decision {
-        // What was not seen was not good: every window starts over.
-        for rung in &mut self.rungs {
-            rung.fits_since = None;
-        }
         standing.hold(match self.last.at {
             Some(at) => Reason::Stale { age: now.since(at) },
             None => Reason::NoData,
@@ -150,7 +163,11 @@ impl Policy for Proactive {
     }
 
     fn broke(&mut self, now: Timestamp, rung: Rung) {
-        self.mark_undone(now, rung, Duration::ZERO);
+        let bounds = self.broken_bounds();
+        // A larger model needs all that the smaller one was refused.
+        for state in &mut self.rungs[usize::from(rung.0)..] {
+            state.broken.fail(now, Duration::ZERO, bounds);
+        }
     }
 
     fn gates(&self, now: Timestamp, standing: &Standing) -> Vec<Gate> {
@@ -158,18 +175,26 @@ impl Policy for Proactive {
     }
 
     fn promises(&self) -> Promises {
+        let settings = &self.settings;
+        let gains = self.rungs.windows(2).map(|pair| pair[1].quality - pair[0].quality);
+        let least_gain = gains.fold(1.0, f64::min).max(f64::EPSILON);
+        // The age of the room alone opens the gate in the end: where gain x age = what losing it would cost.
+        let cost = 2.0 * settings.price.as_secs_f64() + settings.calm.as_secs_f64();
         let waits = [
-            self.settings.stabilization.max(self.settings.reversal_window),
-            self.settings.backoff_limit,
-            self.settings.settle_limit,
-            self.settings.manager.switch_cooldown,
+            settings.stabilization.longest(),
+            settings.reversal_window,
+            crate::time::from_secs_f64(cost / least_gain),
+            settings.settle_limit,
+            settings.manager.switch_cooldown,
+            settings.stale_after,
         ];
         Promises {
-            window: Some(self.settings.stabilization),
-            no_reversal: true,
+            window: Some(settings.stabilization.shortest()),
+            no_reversal: false,
             upgrades_fit: true,
-            relief_within: Some(self.settings.settle_limit + self.settings.sampling_interval * 2),
+            relief_within: Some(settings.settle_limit + settings.sampling_interval * 2),
             recovery_within: Some(waits.into_iter().sum()),
+            retry_within: Some(self.broken_bounds().most),
         }
     }
 }
@@ -177,19 +202,17 @@ impl Policy for Proactive {
 impl Proactive {
     /// Updates every estimator with the sample, decision or not.
     fn learn(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
-        let stale_after = self.settings.stale_after;
-        if self.rhythm.gap_before(now, GAP_FACTOR, stale_after).is_some() {
-            self.memory_trend.reset();
-            self.vram_trend.reset();
-            for rung in &mut self.rungs {
-                rung.fits_since = None;
-            }
+        let gap = self.rhythm.gap_before(now, GAP_FACTOR, self.settings.stale_after);
+        if let Some(gap) = gap {
+            self.leave_out(gap);
         }
         self.notice_change(now, standing);
+        self.risk.observe(now, sample);
         if let Some(space) = &sample.memory {
             self.memory_trend.observe(now, space.others);
         }
-        if let Some((index, gpu)) = self.ladder.our_gpu(sample)
+        let our_gpu = self.ladder.our_gpu(sample);
+        if let Some((index, gpu)) = our_gpu
             && let Some(vram) = gpu.vram
         {
             // Another GPU's use is another series.
@@ -199,64 +222,81 @@ impl Proactive {
             self.vram_trend.observe(now, vram.others);
         }
         self.settle.observe(now, sample);
-        self.judge_rungs(now, sample, standing);
+        let share = |space: crate::sample::Space| Percent::of(space.used(), space.total);
+        let memory = sample.memory.map(share);
+        // A machine with half of its memory to be had does not suffer for want of it.
+        let is_tight = memory.is_none_or(|used| used >= HALF);
+        self.last = LastSample {
+            at: Some(now),
+            memory: memory.filter(|_| self.settings.constrains(Resource::Memory)),
+            vram: our_gpu
+                .filter(|_| self.settings.constrains(Resource::Vram))
+                .and_then(|(index, gpu)| Some((share(gpu.vram?), u8::try_from(index).ok()))),
+            cpu: sample
+                .cpu
+                .map(|rate| rate.others)
+                .filter(|_| self.settings.constrains(Resource::Cpu)),
+            gpu: our_gpu
+                .and_then(|(_, gpu)| gpu.utilization)
+                .map(|rate| rate.others)
+                .filter(|_| self.settings.constrains(Resource::Gpu)),
+            pressure: sample
+                .pressure
+                .map(|pressure| pressure.memory_some)
+                .filter(|_| is_tight && self.settings.constrains(Resource::Pressure)),
+        };
+        self.place_rungs(now, sample, standing);
     }
 
-    /// Starts the settle rule and the rung's clock when a switch has completed since the last sample.
+    /// Leaves a time without readings out: it was not good, and does not spoil what was seen before it.
+    #[cold]
+    fn leave_out(&mut self, gap: Duration) {
+        self.memory_trend.reset();
+        self.vram_trend.reset();
+        for watch in [&mut self.cpu, &mut self.gpu, &mut self.pressure] {
+            watch.reset();
+        }
+        let is_too_long = gap >= risk::horizon(&self.settings);
+        for rung in &mut self.rungs {
+            rung.fits_since = rung.fits_since.filter(|_| !is_too_long).map(|since| since + gap);
+        }
+    }
+
+    /// Takes note of a switch that has completed since the last sample.
     fn notice_change(&mut self, now: Timestamp, standing: &Standing) {
         if standing.last_change != self.seen_change {
             self.settle.begin(now);
             self.service.forget(self.seen_rung);
-            self.rungs[usize::from(self.seen_rung.0)].entered = None;
-            self.rungs[usize::from(standing.rung.0)].entered =
-                standing.last_change.filter(|change| change.up).map(|change| change.at);
+            let is_first = self.seen_change.is_none();
+            let up = standing.last_change.is_some_and(|change| change.up);
+            if standing.rung == Rung::NONE {
+                self.rescue.end(now);
+            } else if self.seen_rung == Rung::NONE && !is_first {
+                self.rescue.begin(now, standing.rung);
+            }
+            // The start is over with its climb, or with the first step back.
+            self.starting &= is_first && up;
             self.seen_change = standing.last_change;
             self.seen_rung = standing.rung;
         }
         if !standing.switching {
-            let good = self.settings.mistake_window;
-            self.rungs[usize::from(standing.rung.0)].backoff.heal(now, good);
+            let good = self.settings.stabilization.longest();
+            self.rungs[usize::from(standing.rung.0)].broken.heal(now, good);
         }
     }
 
-    /// Notes for each rung above since when it has fitted, and the facts that the gates are derived from.
-    fn judge_rungs(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
-        let our_gpu = self.ladder.our_gpu(sample);
-        let shares = shares(&self.settings, sample, our_gpu.map(|(_, gpu)| gpu));
-        let gpu = our_gpu.and_then(|(index, _)| u8::try_from(index).ok());
-        self.last = LastSample { at: Some(now), shares, gpu };
-        // A rung that serves, or stands below one that does, begins anew when it is above again.
-        for state in &mut self.rungs[..=usize::from(standing.rung.0)] {
-            state.fits_since = None;
-        }
-        if standing.rung >= self.ladder.top() {
-            return;
-        }
-        let mut growth = Growth {
-            memory: self.memory_trend.growth(self.settings.forecast_horizon),
-            vram: self.vram_trend.growth(self.settings.forecast_horizon),
-        };
-        if standing.rung == Rung::NONE {
-            // Own memory with nothing loaded is memory that has not come back: it is in the way like any other.
-            growth.memory += sample.memory.map_or(Bytes::ZERO, |space| space.own);
-            growth.vram += self.ladder.our_vram(sample).map_or(Bytes::ZERO, |space| space.own);
-        }
-        let above = self.first_above_upgrade_line().map(|(resource, ..)| resource);
-        let settings = &self.settings;
-        let limit = |total| room_limit(settings, total, standing);
-        for rung in standing.rung.0 + 1..=self.ladder.top().0 {
+    /// Notes for each rung since when it has fitted.
+    #[inline]
+    fn place_rungs(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
+        for rung in 1..=self.ladder.top().0 {
+            let fit = self.ladder.place(sample, Rung(rung));
+            let fits_beside = self.starting
+                && standing.rung != Rung::NONE
+                && self.ladder.place_beside(sample, Rung(rung), standing.rung).is_there();
             let state = &mut self.rungs[usize::from(rung)];
-            state.projection = self.ladder.project(sample, Rung(rung), growth, limit);
-            // With nothing loaded, the smallest model needs room and no more: a busy processor makes it slow, which
-            // is better than none. Spaces come first among the resources.
-            let is_let_in = match above {
-                None => true,
-                Some(Resource::Memory | Resource::Vram) => false,
-                Some(Resource::Cpu | Resource::Gpu | Resource::Pressure) => {
-                    is_rescue(standing, Rung(rung))
-                }
-            };
-            if is_let_in && state.projection.is_some_and(|projection| projection.fits()) {
+            state.fit = Some(fit);
+            state.fits_beside = fits_beside;
+            if fit.is_there() {
                 state.fits_since.get_or_insert(now);
             } else {
                 state.fits_since = None;
@@ -264,94 +304,81 @@ impl Proactive {
         }
     }
 
-    /// Returns the space resource that is over its line, and how much of it there is. While a switch is under way, own
-    /// use in passing is ours to know: then only others' use plus the rung that the switch leads to counts.
-    fn overrun(&self, sample: &Sample, standing: &Standing) -> Option<(Projection, Bytes)> {
-        let limit = |total| self.settings.degrade_limit(total);
-        if standing.switching || !self.settle.is_settled() {
-            let after = self.ladder.project(sample, standing.rung, Growth::default(), limit)?;
-            (!after.fits()).then_some((after, Bytes::MAX))
-        } else {
-            self.ladder.overrun(sample, limit)
+    /// Returns the space that is over its line. While a switch is under way, own use in passing is ours to know: then only
+    /// others' use plus the rung that the switch leads to counts.
+    fn overrun(&self, sample: &Sample, standing: &Standing) -> Option<Projection> {
+        if !standing.switching && self.settle.is_settled() {
+            return self.ladder.overrun(sample);
+        }
+        match self.rungs[usize::from(standing.rung.0)].fit {
+            Some(Fit::Short(short)) => Some(short),
+            Some(Fit::Fits(_) | Fit::Unknown(_)) | None => None,
         }
     }
 
-    /// Steps down at once.
+    /// Steps down at once, to the highest rung that fits.
     #[cold]
     fn relieve_space(
         &mut self,
         over: Projection,
-        total: Bytes,
         sample: &Sample,
         standing: &Standing,
     ) -> Decision {
-        let reason = Reason::AboveDegradeLine {
-            resource: over.resource,
-            gpu: over.gpu,
-            used: over.projected,
-            limit: over.limit,
-        };
-        if standing.rung == Rung::NONE {
-            return standing.hold(reason);
-        }
-        let to = self.highest_fitting_below(sample, standing.rung);
-        let critical = over.projected >= total.share(CRITICAL_SHARE);
-        let urgency = if critical { Urgency::Critical } else { Urgency::Immediate };
-        self.mark_if_undone(standing.rung);
+        let Projection { resource, gpu, projected: used, limit, total } = over;
+        let reason = Reason::AboveDegradeLine { resource, gpu, used, limit };
+        let to = self.ladder.highest_fitting_below(sample, standing.rung);
+        let is_critical = used >= total.share(CRITICAL_SHARE);
+        let urgency = if is_critical { Urgency::Critical } else { Urgency::Immediate };
         standing.down(to, urgency, reason)
     }
 
-    /// Returns the space that a confident rise would fill before a step down were complete, and how soon.
-    fn full_soon(&self, sample: &Sample, standing: &Standing) -> Option<(Resource, Duration)> {
+    /// Steps down before a confident rise fills a space, where it would do so before the step were complete.
+    fn step_down_early(&self, sample: &Sample, standing: &Standing) -> Option<Decision> {
         if standing.rung == Rung::NONE || !self.settle.is_settled() {
             return None;
         }
-        let full_in = |resource: Resource, space: Option<Space>, trend: &Trend| {
-            let used = self.last.shares[resource as usize]?;
-            if used < self.settings.preventive_line {
-                return None;
-            }
+        let is_high = |used: Percent| used >= self.settings.preventive_line;
+        let memory = self.last.memory.filter(|&used| is_high(used)).and(sample.memory);
+        let vram = self.last.vram.filter(|&(used, _)| is_high(used));
+        let spaces = [
+            memory.map(|space| (ResourceKey::MEMORY, space, &self.memory_trend)),
+            vram.and_then(|(_, gpu)| {
+                let key = ResourceKey { resource: Resource::Vram, gpu };
+                Some((key, *sample.space(key)?, &self.vram_trend))
+            }),
+        ];
+        spaces.into_iter().flatten().find_map(|(key, space, trend)| {
             let slope = trend.slope();
             if slope <= 0.0 {
                 return None;
             }
-            let full_in = crate::time::from_secs_f64(space?.free().get() as f64 / slope);
-            (full_in < self.lead).then_some((resource, full_in))
-        };
-        full_in(Resource::Memory, sample.memory, &self.memory_trend)
-            .or_else(|| full_in(Resource::Vram, self.ladder.our_vram(sample), &self.vram_trend))
+            let full_in = crate::time::from_secs_f64(space.free().get() as f64 / slope);
+            let to = self.ladder.highest_fitting_below(sample, standing.rung);
+            let [here, there] = [standing.rung, to].map(|rung| &self.rungs[usize::from(rung.0)]);
+            let lead = here.unload + there.load + self.settings.sampling_interval;
+            let ResourceKey { resource, gpu } = key;
+            let reason = Reason::Exhaustion { resource, gpu, full_in, lead };
+            (full_in < lead).then(|| standing.down(to, Urgency::Immediate, reason))
+        })
     }
 
-    #[cold]
-    fn step_down_early(
-        &mut self,
-        resource: Resource,
-        full_in: Duration,
-        sample: &Sample,
-        standing: &Standing,
-    ) -> Decision {
-        self.mark_if_undone(standing.rung);
-        let to = self.highest_fitting_below(sample, standing.rung);
-        let gpu = self.last.gpu_of(resource);
-        let reason = Reason::Exhaustion { resource, gpu, full_in, lead: self.lead };
-        standing.down(to, Urgency::Immediate, reason)
-    }
-
-    /// Returns the rate that has been high for long and does not fall, if there is one.
-    fn strain(&mut self, now: Timestamp) -> Option<Reason> {
-        let used = |resource: Resource| self.last.shares[resource as usize];
-        let cpu = self.cpu.observe(now, used(Resource::Cpu), None);
-        let gpu = self.gpu.observe(now, used(Resource::Gpu), self.last.gpu);
-        let pressure = self.pressure.observe(now, used(Resource::Pressure), None);
-        cpu.or(gpu).or(pressure)
+    /// Returns the rate that what runs suffers by, if one has been high for long and does not fall.
+    ///
+    /// What suffers has a queue of its own or replies that are late; an idle model has neither, and one on a GPU does not
+    /// mind the processor.
+    fn strain(&mut self, now: Timestamp, standing: &Standing, demand: &Demand) -> Option<Reason> {
+        let on_gpu = self.ladder.need(standing.rung).vram > crate::units::Bytes::ZERO;
+        let LastSample { cpu, gpu, pressure, vram, .. } = self.last;
+        let gpu_index = vram.and_then(|(_, index)| index);
+        let cpu = self.cpu.observe(now, cpu.filter(|_| !on_gpu), None);
+        let gpu = self.gpu.observe(now, gpu.filter(|_| on_gpu), gpu_index);
+        let pressure = self.pressure.observe(now, pressure, None);
+        cpu.or(gpu).or(pressure).filter(|_| demand.waiting > 0 || demand.late > 0)
     }
 
     /// Steps one rung down, never to none: an idle small model takes no processor time.
     #[cold]
     fn relieve_rates(&mut self, reason: Reason, standing: &Standing) -> Decision {
-        if standing.rung == LOWEST_LOADED {
-            return standing.hold(reason);
-        }
         for watch in [&mut self.cpu, &mut self.gpu, &mut self.pressure] {
             watch.reset();
         }
@@ -362,204 +389,224 @@ impl Proactive {
     /// Steps one rung down, and remembers what was bad about the one it leaves.
     #[cold]
     fn relieve_service(&mut self, now: Timestamp, reason: Reason, standing: &Standing) -> Decision {
-        let entered = self.rungs[usize::from(standing.rung.0)].entered;
-        let lasted = entered.map_or(Duration::ZERO, |entered| now.since(entered));
-        self.mark_undone(now, standing.rung, lasted);
         self.service.forget(standing.rung);
         if let Reason::Slow { measured, .. } = reason {
             self.service.remember_slow(now, standing.rung, measured);
+        }
+        if let Reason::Failing { .. } = reason {
+            self.broke(now, standing.rung);
         }
         let to = Rung(standing.rung.0 - 1);
         standing.down(to, Urgency::Graceful, reason)
     }
 
-    /// Goes up to the highest rung that fits, once that has been so for long enough.
-    ///
-    /// While a higher rung fits but has not waited long enough, a lower one is not taken in its stead: it
-    /// would be a switch for a few minutes. With nothing loaded anything is better, so there it is.
+    /// Goes up to the highest rung whose gates are open.
     fn consider_upgrade(&self, now: Timestamp, standing: &Standing) -> Decision {
         if standing.rung >= self.ladder.top() {
             return standing.hold(Reason::AtTop);
+        }
+        if standing.rung == Rung::NONE {
+            return self.consider_rescue(now, standing);
         }
         if !self.settle.is_settled()
             && let Some(change) = standing.last_change
         {
             return standing.hold(Reason::Settling { since: now.since(change.at) });
         }
-        if let Some(remaining) = self.cooldown_remaining(now, standing) {
-            return standing.hold(Reason::Cooldown { remaining });
+        // What speaks against the highest rung that fits or, where none does, against the next.
+        let mut obstacle = None;
+        for to in (standing.rung.0 + 1..=self.ladder.top().0).rev().map(Rung) {
+            match self.judge(now, standing, to) {
+                Ok(reason) => return standing.up(to, reason),
+                Err(reason) if self.room(now, to).is_some() => {
+                    obstacle = obstacle.or(Some(reason));
+                }
+                Err(_) => {}
+            }
         }
-        let mut waiting = None;
-        for rung in (standing.rung.0 + 1..=self.ladder.top().0).rev() {
-            let to = Rung(rung);
-            let Some(fits_since) = self.rungs[usize::from(rung)].fits_since else { continue };
-            if let Some((predicted, limit)) = self.service.would_be_slow(now, standing.rung, to) {
-                waiting = waiting.or(Some(Reason::WouldBeSlow { to, predicted, limit }));
-                continue;
-            }
-            let good_for = now.since(fits_since);
-            let backoff = self.backoff_wait(to, standing);
-            if let Some(remaining) = backoff.and_then(|wait| self.backoff_remaining(now, to, wait))
-            {
-                waiting = waiting.or(Some(Reason::Backoff { to, remaining }));
-                continue;
-            }
-            let window = self.window(standing);
-            if good_for < window {
-                let remaining = window.checked_sub(good_for).unwrap_or_default();
-                waiting = waiting.or(Some(Reason::Window { to, remaining }));
-                if standing.rung == Rung::NONE { continue } else { break }
-            }
-            return self.room(to, good_for, standing);
-        }
-        standing.hold(waiting.unwrap_or_else(|| self.obstacle(standing)))
+        let next = Rung(standing.rung.0 + 1);
+        standing.hold(obstacle.unwrap_or_else(|| self.why_not(next)))
     }
 
-    /// Returns the upgrade to a rung that has passed every gate.
-    fn room(&self, to: Rung, good_for: Duration, standing: &Standing) -> Decision {
-        let Projection { resource, gpu, projected, limit } = self.rungs[usize::from(to.0)]
-            .projection
-            .expect("a rung fits only where its space was projected");
-        let reason = Reason::Room { resource, gpu, projected, limit, good_for };
+    /// Loads the smallest rung that fits once it has fitted for as long as a rescue waits, or a larger one that would be
+    /// ready nearly as soon and is worth its risk.
+    fn consider_rescue(&self, now: Timestamp, standing: &Standing) -> Decision {
+        let rungs = || (1..=self.ladder.top().0).map(Rung);
+        let Some(smallest) = rungs().find(|&rung| self.room(now, rung).is_some()) else {
+            return standing.hold(self.why_not(LOWEST_LOADED));
+        };
+        if let Some(remaining) = left(self.window(standing, smallest), self.age(now, smallest)) {
+            return standing.hold(Reason::Window { to: smallest, remaining });
+        }
+        let larger = rungs().rev().find_map(|rung| {
+            let (place, age) = self.room(now, rung).filter(|_| rung > smallest)?;
+            let (_, odds) = self.odds(now, &place, Rung::NONE, rung);
+            let is_open = self.rescue.is_ready_with(rung, smallest)
+                && self.broken_remaining(now, rung).is_none()
+                && odds.are_good();
+            is_open.then(|| (rung, room_reason(&place, age, Some(odds))))
+        });
+        let (to, reason) = larger.unwrap_or_else(|| {
+            let (place, age) = self.room(now, smallest).expect("it was found to fit");
+            (smallest, room_reason(&place, age, None))
+        });
         standing.up(to, reason)
     }
 
-    /// Returns what keeps the next rung from fitting.
-    fn obstacle(&self, standing: &Standing) -> Reason {
-        if let Some((resource, used, line)) = self.first_above_upgrade_line() {
-            let gpu = self.last.gpu_of(resource);
-            return Reason::AboveUpgradeLine { resource, gpu, used, line };
+    /// Returns why an upgrade between rungs that serve is right, or what speaks against it.
+    fn judge(&self, now: Timestamp, standing: &Standing, to: Rung) -> Result<Reason, Reason> {
+        let Some((place, age)) = self.room(now, to) else { return Err(self.why_not(to)) };
+        if let Some((resource, gpu, used)) = self.above_upgrade_line(standing.rung, to) {
+            let line = self.settings.upgrade_line;
+            return Err(Reason::AboveUpgradeLine { resource, gpu, used, line });
         }
-        let to = Rung(standing.rung.0 + 1);
-        match self.rungs[usize::from(to.0)].projection {
-            Some(Projection { resource, gpu, projected, limit }) => {
+        if let Some((predicted, limit)) = self.service.would_be_slow(now, standing.rung, to) {
+            return Err(Reason::WouldBeSlow { to, predicted, limit });
+        }
+        if let Some(remaining) = self.broken_remaining(now, to) {
+            return Err(Reason::Backoff { to, remaining });
+        }
+        if let Some(remaining) = left(self.window(standing, to), age) {
+            return Err(Reason::Window { to, remaining });
+        }
+        if let Some(change) = standing.last_change
+            && let Some(remaining) =
+                left(self.cooldown(now, change, standing, to), now.since(change.at))
+        {
+            return Err(Reason::Cooldown { remaining });
+        }
+        let (space, odds) = self.odds(now, &place, standing.rung, to);
+        if odds.are_good() {
+            Ok(room_reason(&place, age, Some(odds)))
+        } else {
+            let ResourceKey { resource, gpu } = space;
+            Err(Reason::TooRisky { to, resource, gpu, good_for: age, odds })
+        }
+    }
+
+    /// Returns where a rung fits, and for how long it has, if it does.
+    fn room(&self, now: Timestamp, rung: Rung) -> Option<(Place, Duration)> {
+        let place = self.rungs[usize::from(rung.0)].fit?.place()?;
+        Some((place, self.age(now, rung)))
+    }
+
+    fn age(&self, now: Timestamp, rung: Rung) -> Duration {
+        let since = self.rungs[usize::from(rung.0)].fits_since;
+        since.map(|since| now.since(since)).unwrap_or_default()
+    }
+
+    /// Returns what a change raises quality by, as a share of one.
+    fn gain(&self, from: Rung, to: Rung) -> f64 {
+        let [from, to] = [from, to].map(|rung| self.rungs[usize::from(rung.0)].quality);
+        to - from
+    }
+
+    /// Returns what keeps a rung from fitting.
+    fn why_not(&self, to: Rung) -> Reason {
+        match self.rungs[usize::from(to.0)].fit {
+            Some(Fit::Short(Projection { resource, gpu, projected, limit, .. })) => {
                 Reason::WouldNotFit { to, resource, gpu, projected, limit }
             }
-            None => Reason::NoData,
-        }
-    }
-
-    /// Returns the first constrained resource that is used too much for an upgrade, its use, and its line.
-    fn first_above_upgrade_line(&self) -> Option<(Resource, Percent, Percent)> {
-        for resource in Resource::ALL {
-            let line = self.upgrade_line_of(resource);
-            if let Some(used) = self.last.shares[resource as usize].filter(|&used| used >= line) {
-                return Some((resource, used, line));
+            Some(Fit::Unknown(ResourceKey { resource, gpu })) => {
+                Reason::NotRead { to, resource, gpu }
             }
-        }
-        None
-    }
-
-    pub(super) fn upgrade_line_of(&self, resource: Resource) -> Percent {
-        match resource {
-            Resource::Pressure => self.settings.pressure_upgrade_line,
-            Resource::Memory | Resource::Vram | Resource::Cpu | Resource::Gpu => {
-                self.settings.upgrade_line
-            }
+            Some(Fit::Fits(_)) | None => Reason::NoData,
         }
     }
 
-    /// Returns how long a rung must have fitted. The first load of a run replaces nothing and undoes nothing: it
-    /// need not wait.
-    pub(super) fn window(&self, standing: &Standing) -> Duration {
-        if is_first_load(standing) { Duration::ZERO } else { self.settings.stabilization }
+    /// Returns the first space that is used too much for an upgrade, where the higher rung needs more of it, and its use.
+    fn above_upgrade_line(&self, from: Rung, to: Rung) -> Option<(Resource, Option<u8>, Percent)> {
+        let [from, to] = [from, to].map(|rung| self.ladder.need(rung));
+        let line = self.settings.upgrade_line;
+        let memory = self.last.memory.filter(|&used| to.ram > from.ram && used >= line);
+        let vram = self.last.vram.filter(|&(used, _)| to.vram > from.vram && used >= line);
+        let memory = memory.map(|used| (Resource::Memory, None, used));
+        memory.or(vram.map(|(used, gpu)| (Resource::Vram, gpu, used)))
     }
 
-    /// Returns how long after the last change an upgrade must wait: the stabilization window after an upgrade;
-    /// after a downgrade the reversal window too, because going back sooner would *be* a reversal.
-    ///
-    /// With nothing loaded nobody is served, and the window is enough.
-    pub(super) fn cooldown(&self, change: Change, standing: &Standing) -> Duration {
-        if change.up || standing.rung == Rung::NONE {
-            self.settings.stabilization
+    /// Returns how long a rung must have fitted.
+    pub(super) fn window(&self, standing: &Standing, to: Rung) -> Duration {
+        if standing.last_change.is_none() || self.climbs_at_once(to) {
+            Duration::ZERO
+        } else if standing.rung == Rung::NONE {
+            self.rescue.wait(to)
         } else {
-            self.settings.stabilization.max(self.settings.reversal_window)
+            self.stabilization(standing.rung, to)
         }
     }
 
-    fn cooldown_remaining(&self, now: Timestamp, standing: &Standing) -> Option<Duration> {
-        let change = standing.last_change?;
-        self.cooldown(change, standing)
-            .checked_sub(now.since(change.at))
-            .filter(|left| !left.is_zero())
-    }
-
-    /// Returns how long a rung that had to be left must have been good again. With nothing loaded nobody is
-    /// served, and the smallest model is tried again whatever was learned. Where something is asked for that only
-    /// a higher rung can serve, no more is waited than a reversal takes: until then it is refused.
-    pub(super) fn backoff_wait(&self, rung: Rung, standing: &Standing) -> Option<Duration> {
-        let learned = &self.rungs[usize::from(rung.0)].backoff;
-        let wait = learned.wait(self.backoff_bounds()).filter(|_| !is_rescue(standing, rung))?;
-        let wanted = self.last.at.and_then(|at| self.service.climb_wanted(at, standing.rung));
-        let is_wanted = wanted.is_some_and(|wanted| wanted <= rung);
-        Some(if is_wanted { wait.min(self.settings.reversal_window) } else { wait })
-    }
-
-    /// Returns what is left of a rung's learned wait: counted from its last mistake, and from the moment since
-    /// which it has fitted without a break.
-    pub(super) fn backoff_remaining(
+    /// Returns how long after the last change an upgrade between rungs that serve must wait: for the window and, after a
+    /// step down, until the end of the reversal window where what is earned until then is not worth the charge for a return.
+    pub(super) fn cooldown(
         &self,
         now: Timestamp,
-        rung: Rung,
-        wait: Duration,
-    ) -> Option<Duration> {
-        let state = &self.rungs[usize::from(rung.0)];
-        let since = state.fits_since.unwrap_or(now).max(state.backoff.since());
-        wait.checked_sub(now.since(since)).filter(|left| !left.is_zero())
-    }
-
-    fn backoff_bounds(&self) -> Bounds {
-        Bounds { least: self.settings.stabilization, most: self.settings.backoff_limit }
-    }
-
-    /// Returns the highest rung below `rung` that fits with the margin or, where none does, without it.
-    fn highest_fitting_below(&self, sample: &Sample, rung: Rung) -> Rung {
-        let fitting = |limit: &dyn Fn(Bytes) -> Bytes| {
-            (1..rung.0).rev().map(Rung).find(|&lower| {
-                self.ladder
-                    .project(sample, lower, Growth::default(), limit)
-                    .is_none_or(|projection| projection.fits())
-            })
+        change: Change,
+        standing: &Standing,
+        to: Rung,
+    ) -> Duration {
+        if self.climbs_at_once(to) {
+            return Duration::ZERO;
+        }
+        let window = self.stabilization(standing.rung, to);
+        let Some(left) = left(self.settings.reversal_window, now.since(change.at)) else {
+            return window;
         };
-        fitting(&|total| self.settings.upgrade_limit(total))
-            .or_else(|| fitting(&|total| self.settings.degrade_limit(total)))
-            .unwrap_or(Rung::NONE)
-    }
-
-    /// Learns from a forced step down, where the rung was entered so recently that entering it was a mistake.
-    fn mark_if_undone(&mut self, rung: Rung) {
-        let Some(entered) = self.rungs[usize::from(rung.0)].entered else { return };
-        let now = self.last.at.expect("the sample was noted before it was judged");
-        let lasted = now.since(entered);
-        if lasted < self.settings.mistake_window {
-            self.mark_undone(now, rung, lasted);
+        let earned = self.gain(standing.rung, to) * left.as_secs_f64();
+        let is_worth_it = earned >= RETURN_SHARE * self.settings.calm.as_secs_f64();
+        if change.up || is_worth_it || self.is_wanted(now, standing.rung, to) {
+            window
+        } else {
+            window.max(self.settings.reversal_window)
         }
     }
 
-    fn mark_undone(&mut self, now: Timestamp, rung: Rung, lasted: Duration) {
-        let bounds = self.backoff_bounds();
-        // What a lower rung was turned out of, a higher one would be too.
-        for state in &mut self.rungs[usize::from(rung.0)..] {
-            state.backoff.fail(now, lasted, bounds);
-        }
+    fn stabilization(&self, from: Rung, to: Rung) -> Duration {
+        self.settings.stabilization.wait(break_even(&self.settings, self.gain(from, to)))
+    }
+
+    /// Returns whether a rung is loaded beside the first one as a part of the start: nobody waits for it.
+    fn climbs_at_once(&self, to: Rung) -> bool {
+        self.starting && self.rungs[usize::from(to.0)].fits_beside
+    }
+
+    fn odds(&self, now: Timestamp, place: &Place, from: Rung, to: Rung) -> (ResourceKey, Odds) {
+        let is_charged = !self.starting && !self.is_wanted(now, from, to);
+        self.risk.odds(place, self.gain(from, to), self.age(now, to), is_charged)
+    }
+
+    /// Returns whether something is asked for that only a rung up to `to` can serve: until then it is refused, which is
+    /// worse than a change too many.
+    fn is_wanted(&self, now: Timestamp, from: Rung, to: Rung) -> bool {
+        self.service.climb_wanted(now, from).is_some_and(|wanted| wanted <= to)
+    }
+
+    /// Returns the odds of a rung, where it fits and they are weighed.
+    pub(super) fn odds_of(&self, now: Timestamp, standing: &Standing, to: Rung) -> Option<Odds> {
+        let (place, _) = self.room(now, to)?;
+        Some(self.odds(now, &place, standing.rung, to).1)
+    }
+
+    fn broken_remaining(&self, now: Timestamp, rung: Rung) -> Option<Duration> {
+        let (waited, wait) = self.broken_wait(now, rung)?;
+        left(wait, waited)
+    }
+
+    /// Returns how long has been waited since a model of a rung broke, and how long must be.
+    pub(super) fn broken_wait(&self, now: Timestamp, rung: Rung) -> Option<(Duration, Duration)> {
+        let broken = &self.rungs[usize::from(rung.0)].broken;
+        let wait = broken.wait(self.broken_bounds())?;
+        Some((now.since(broken.since()), wait))
+    }
+
+    fn broken_bounds(&self) -> Bounds {
+        let least = self.settings.stabilization.longest();
+        Bounds { least, most: least.saturating_mul(MOST_BROKEN_WAIT) }
     }
 }
 
-/// Returns the most that may be projected after an upgrade. The first load of a run is decided on a single
-/// reading, so it must stay under the upgrade line too.
-fn room_limit(settings: &Settings, total: Bytes, standing: &Standing) -> Bytes {
-    let limit = settings.upgrade_limit(total);
-    if is_first_load(standing) { limit.min(total.share(settings.upgrade_line)) } else { limit }
-}
-
-/// Returns whether nothing has been loaded yet in this run.
-fn is_first_load(standing: &Standing) -> bool {
-    standing.rung == Rung::NONE && standing.last_change.is_none()
-}
-
-/// Returns whether loading `rung` would end a time without any model.
-fn is_rescue(standing: &Standing, rung: Rung) -> bool {
-    standing.rung == Rung::NONE && rung == LOWEST_LOADED
+/// Returns what is left of a wait, if anything is.
+fn left(wait: Duration, passed: Duration) -> Option<Duration> {
+    wait.checked_sub(passed).filter(|left| !left.is_zero())
 }
 
 /// Rates step down no further than this.
@@ -569,5 +616,15 @@ const LOWEST_LOADED: Rung = Rung(1);
 /// 0.5 GiB is left.
 const CRITICAL_SHARE: Percent = Percent::new(97);
 
+/// Memory of which this much is in use is no reason for pressure that lasts.
+const HALF: Percent = Percent::new(50);
+
 /// An interval this many times the usual one is a gap. Three lets two readings in a row be lost.
 const GAP_FACTOR: u64 = 3;
+
+/// The part of `calm` that an early return must earn in what is left of the reversal window. Chosen on the recordings that
+/// the risk was: at intervals of five minutes, all from a third to two thirds are the same rule.
+const RETURN_SHARE: f64 = 0.35;
+
+/// The longest wait after a model broke, in stabilization windows: two hours by default.
+const MOST_BROKEN_WAIT: u32 = 24;

@@ -547,7 +547,7 @@ fn serve(rig: &mut Rig, times: u64, first_token: Duration, latency: Duration) {
 /// Breaks a limit on "large" again and again, and checks for how long it is left each time.
 #[track_caller]
 fn check_left_for(limit: &str, first_token: Duration, latency: Duration, want: [u64; 4]) {
-    let more = "\nperformance-minimum = 3\nmistake-window = '1h'\nbackoff-limit = '0s'";
+    let more = "\nperformance-minimum = 3\nbackoff-limit = '0s'";
     let mut rig = rig(&format!("{limit}{more}")).serving("large");
     let left_for = want.map(|_| {
         serve(&mut rig, 3, first_token, latency);

@@ -345,6 +345,9 @@ impl Rig {
             Output::Notice(Notice::Degraded { from, to, reason }) => {
                 format!("notice {} to {}: {}", tier(*from), tier(*to), reason.kind())
             }
+            Output::Notice(Notice::NotRead { rung, resource }) => {
+                format!("notice {} needs {}", tier(*rung), resource.name())
+            }
             Output::Notice(Notice::LongOnSmallest { for_, reason }) => {
                 format!("notice smallest for {}: {}", span_text(*for_), reason.kind())
             }

@@ -69,6 +69,7 @@ impl Card {
                 },
             ),
             temperature: self.sensor.as_ref().and_then(|file| thermal::celsius(root, file)),
+            ..GpuSample::default()
         }
     }
 

@@ -173,7 +173,7 @@ impl Play {
             let remaining = window - good_for;
             return self.output(&hold(Reason::Window { to, remaining }, self.rung));
         }
-        let reason = Reason::Room { resource, gpu: None, projected, limit, good_for };
+        let reason = Reason::Room { resource, gpu: None, projected, limit, good_for, odds: None };
         self.switch(to, Action::Upgrade { to }, reason, Duration::ZERO);
     }
 }
@@ -387,6 +387,7 @@ fn nothing_and_everything_at_once_can_be_drawn() {
         vram: Some(most),
         utilization: Some(rate),
         temperature: None,
+        shared: false,
     };
     let sample =
         Sample { memory: Some(most), cpu: Some(rate), gpus: vec![gpu; 9], ..Sample::default() };

@@ -306,6 +306,7 @@ fn notice_name(notice: &Notice) -> &'static str {
     match notice {
         Notice::Degraded { .. } => "degraded",
         Notice::LongOnSmallest { .. } => "long-on-smallest",
+        Notice::NotRead { .. } => "not-read",
     }
 }
 

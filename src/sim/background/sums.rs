@@ -119,6 +119,7 @@ impl Sums {
                     vram: Some(space(total, vram)),
                     utilization: busy.map(rate),
                     temperature: None,
+                    ..GpuSample::default()
                 })
                 .collect(),
             ..Sample::default()

@@ -32,7 +32,7 @@ impl Bounds {
     pub(super) fn new(settings: &Settings) -> Self {
         // However short the reversal window is set, what was slow is slow for some time.
         let usual = settings.reversal_window.max(settings.performance_window / 5);
-        Self { usual, longest: usual * LONGEST_IN_USUAL, good: settings.mistake_window }
+        Self { usual, longest: usual * LONGEST_IN_USUAL, good: usual * GOOD_IN_USUAL }
     }
 
     fn wait(&self, level: u32) -> Duration {
@@ -42,7 +42,7 @@ impl Bounds {
 
 impl SlowMemory {
     /// Counts that the rung is left now for having broken a limit. Coming back to it forgives nothing; serving well does: one
-    /// time for as long as it kept the rung away, and at least the mistake window.
+    /// time for as long as it kept the rung away, and at least three reversal windows.
     pub(super) fn fail(
         &mut self,
         now: Timestamp,
@@ -87,6 +87,10 @@ impl SlowMemory {
 /// The longest memory is so many times the reversal window: with the default of 15 min it is a day. A machine is not the same
 /// from one day to the next.
 const LONGEST_IN_USUAL: u32 = 96;
+
+/// The least good service that makes up for one time is so many times the reversal window: by default three quarters of an
+/// hour. Chosen: longer than a rung serves well by chance.
+const GOOD_IN_USUAL: u32 = 3;
 
 /// Seven doublings take the reversal window past the longest memory.
 const MOST_DOUBLINGS: u32 = 7;
