@@ -162,3 +162,25 @@ const UNSERVED_MEMORY: u32 = 2;
 /// What is kept, with each reply, of how much longer than asked for replies have been. Chosen: half is forgotten after
 /// seven replies of the length asked for.
 const STRETCH_KEPT: f64 = 0.9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Bytes;
+
+    #[test]
+    fn a_request_is_late_later_where_replies_are_longer_than_asked_for() {
+        let mut asked = Asked::new(&Catalog::relative_to(Bytes::from_gib(16)));
+        let late_after = |asked: &Asked| asked.late_after(Duration::from_secs(10)).as_secs();
+        assert_eq!(late_after(&asked), 30);
+        asked.note_length(100, 50);
+        assert_eq!(late_after(&asked), 30);
+        asked.note_length(256, 2560);
+        assert_eq!(late_after(&asked), 300);
+        // Replies of the length asked for let it be forgotten, half after seven.
+        for _ in 0..7 {
+            asked.note_length(256, 256);
+        }
+        assert_eq!(late_after(&asked), 159);
+    }
+}

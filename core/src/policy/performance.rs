@@ -141,8 +141,7 @@ impl Service {
 
     /// Returns the figure predicted for `to` where it would break its limit, and the limit: what it was when the rung was left
     /// for being slow, while that is remembered; else the present rung's 95th percentile, scaled by the speeds of
-    /// the catalog. A rung that has shown how slow it is, is tried again when that is no longer remembered,
-    /// whatever is predicted: the catalog may be wrong about it, and each time it is kept away for longer.
+    /// the catalog. Where it was slow once, the catalog is not believed for longer than slowness is remembered at most.
     pub(crate) fn would_be_slow(
         &self,
         now: Timestamp,
@@ -159,7 +158,7 @@ impl Service {
                 return Some(remembered);
             }
         }
-        if there.memory.is_known() {
+        if there.memory.is_due_for_a_try(now, self.bounds) {
             return None;
         }
         let here = &self.rungs[usize::from(from.0)];
@@ -489,7 +488,7 @@ mod tests {
         for (settings, took) in [(LATENCY, 12), (FIRST_TOKEN, 24)] {
             let mut service = service(settings);
             let mut now = at(0);
-            for minutes in [15, 30, 60, 120] {
+            for minutes in [30, 60, 120, 240] {
                 prove_slow(&mut service, now, took);
                 let almost = now + Duration::from_mins(minutes) - seconds(1);
                 let remembered = Some((seconds(12), LIMIT));
@@ -501,9 +500,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_slow_once_is_tried_once_a_day_whatever_is_predicted() {
+        let mut service = service(LATENCY);
+        prove_slow(&mut service, at(0), 12);
+        for _ in 0..10 {
+            service.record(at(0), &reply(2, 9));
+        }
+        let day = Timestamp::ZERO + Duration::from_hours(24);
+        for hours in [1, 12, 23] {
+            let now = Timestamp::ZERO + Duration::from_hours(hours);
+            let (predicted, _) = service.would_be_slow(now, Rung(2), Rung(3)).unwrap();
+            assert_eq!(predicted.as_millis(), 16_200);
+        }
+        assert_eq!(service.would_be_slow(day, Rung(2), Rung(3)), None);
+    }
+
+    #[test]
     fn good_service_makes_up_for_what_is_remembered_and_idleness_does_not() {
         let kept_away_after = |replies_every: u64| {
-            let mut service = service("latency-limit = '10s'\nmistake-window = '1h'");
+            let mut service = service(LATENCY);
             prove_slow(&mut service, at(0), 12);
             let back = 10_000;
             for second in (back..=back + 7200).step_by(replies_every as usize) {
@@ -512,14 +527,14 @@ mod tests {
             service.forget(Rung(3));
             let now = at(100_000);
             prove_slow(&mut service, now, 12);
-            (0..100).find(|&minutes| {
+            (0..1000).find(|&minutes| {
                 let then = now + Duration::from_mins(minutes);
                 service.would_be_slow(then, Rung(2), Rung(3)).is_none()
             })
         };
-        assert_eq!(kept_away_after(60), Some(15));
+        assert_eq!(kept_away_after(60), Some(30));
         // Two hours with three replies are ten good minutes.
-        assert_eq!(kept_away_after(3600), Some(30));
+        assert_eq!(kept_away_after(3600), Some(60));
     }
 
     #[test]

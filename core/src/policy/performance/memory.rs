@@ -20,8 +20,8 @@ pub(super) struct SlowMemory {
 /// The bounds of what is remembered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// How long the first time is remembered.
-    first: Duration,
+    /// How long a rung is kept away that has done nothing wrong; each time that it proves slow doubles it.
+    usual: Duration,
     /// The longest that it is ever remembered.
     longest: Duration,
     /// The least good service that makes up for one time.
@@ -31,19 +31,18 @@ pub(super) struct Bounds {
 impl Bounds {
     pub(super) fn new(settings: &Settings) -> Self {
         // However short the reversal window is set, what was slow is slow for some time.
-        let first = settings.reversal_window.max(settings.performance_window / 5);
-        Self { first, longest: first * LONGEST_IN_FIRST, good: first * GOOD_IN_FIRST }
+        let usual = settings.reversal_window.max(settings.performance_window / 5);
+        Self { usual, longest: usual * LONGEST_IN_USUAL, good: usual * GOOD_IN_USUAL }
     }
 
     fn wait(&self, level: u32) -> Duration {
-        let doublings = level.saturating_sub(1).min(MOST_DOUBLINGS);
-        self.first.saturating_mul(1 << doublings).min(self.longest)
+        self.usual.saturating_mul(1 << level.min(MOST_DOUBLINGS)).min(self.longest)
     }
 }
 
 impl SlowMemory {
     /// Counts that the rung is left now for having broken a limit. Coming back to it forgives nothing; serving well does: one
-    /// time for as long as it kept the rung away, and at least three times as long as the first time kept it.
+    /// time for as long as it kept the rung away, and at least three reversal windows.
     pub(super) fn fail(
         &mut self,
         now: Timestamp,
@@ -64,7 +63,7 @@ impl SlowMemory {
             well_for = left;
             self.level -= 1;
         }
-        let level = (self.level + 1).min(MOST_DOUBLINGS + 1);
+        let level = (self.level + 1).min(MOST_DOUBLINGS);
         *self = Self { level, since: now, measured, limit, well_for: Duration::ZERO };
     }
 
@@ -72,9 +71,10 @@ impl SlowMemory {
         self.well_for = self.well_for.saturating_add(span);
     }
 
-    /// Returns whether the rung was ever slow: then what it showed counts for more than what the catalog predicts.
-    pub(super) fn is_known(&self) -> bool {
-        self.level > 0
+    /// Returns whether the rung was slow so long ago that it is tried whatever is predicted of it: the catalog may be wrong
+    /// about what was measured once.
+    pub(super) fn is_due_for_a_try(&self, now: Timestamp, bounds: Bounds) -> bool {
+        self.level > 0 && now.since(self.since) >= bounds.longest
     }
 
     /// Returns what was measured and the limit that it broke, while the rung is kept away for it.
@@ -84,14 +84,15 @@ impl SlowMemory {
     }
 }
 
-/// The longest memory is so many times the first: with the default of 15 min it is a day. A machine is not the same from one day
-/// to the next.
-const LONGEST_IN_FIRST: u32 = 96;
+/// The longest memory is so many times the reversal window: with the default of 15 min it is a day. A machine is not the same
+/// from one day to the next.
+const LONGEST_IN_USUAL: u32 = 96;
 
-/// The least good service that makes up for one time: three quarters of an hour by default. Chosen, as the others.
-const GOOD_IN_FIRST: u32 = 3;
+/// The least good service that makes up for one time is so many times the reversal window: by default three quarters of an
+/// hour. Chosen: longer than a rung serves well by chance.
+const GOOD_IN_USUAL: u32 = 3;
 
-/// Seven doublings take the first memory past the longest.
+/// Seven doublings take the reversal window past the longest memory.
 const MOST_DOUBLINGS: u32 = 7;
 
 #[cfg(test)]
@@ -100,7 +101,7 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_mins(1);
     const BOUNDS: Bounds = Bounds {
-        first: Duration::from_mins(15),
+        usual: Duration::from_mins(15),
         longest: Duration::from_hours(24),
         good: Duration::from_mins(45),
     };
@@ -123,16 +124,16 @@ mod tests {
 
     #[test]
     fn each_time_doubles_the_memory_up_to_a_day() {
-        assert_eq!(kept_away(&[0; 9]), [15, 30, 60, 120, 240, 480, 960, 1440, 1440]);
+        assert_eq!(kept_away(&[0; 8]), [30, 60, 120, 240, 480, 960, 1440, 1440]);
     }
 
     #[test]
     fn only_good_service_makes_up_for_a_time_and_it_takes_as_long_as_the_rung_was_kept_away() {
-        assert_eq!(kept_away(&[0, 44]), [15, 30]);
-        assert_eq!(kept_away(&[0, 45]), [15, 15]);
-        assert_eq!(kept_away(&[0, 0, 0, 59]), [15, 30, 60, 120]);
-        assert_eq!(kept_away(&[0, 0, 0, 60]), [15, 30, 60, 60]);
-        assert_eq!(kept_away(&[0, 0, 0, 105]), [15, 30, 60, 30]);
+        assert_eq!(kept_away(&[0, 44]), [30, 60]);
+        assert_eq!(kept_away(&[0, 45]), [30, 30]);
+        assert_eq!(kept_away(&[0, 0, 59]), [30, 60, 120]);
+        assert_eq!(kept_away(&[0, 0, 60]), [30, 60, 60]);
+        assert_eq!(kept_away(&[0, 0, 105]), [30, 60, 30]);
     }
 
     #[test]
@@ -141,7 +142,7 @@ mod tests {
         for second in 0..3 {
             memory.fail(Timestamp::from_secs(second), MINUTE, MINUTE, BOUNDS);
         }
-        assert!(memory.in_force(Timestamp::from_secs(899), BOUNDS).is_some());
-        assert!(memory.in_force(Timestamp::from_secs(900), BOUNDS).is_none());
+        assert!(memory.in_force(Timestamp::from_secs(1799), BOUNDS).is_some());
+        assert!(memory.in_force(Timestamp::from_secs(1800), BOUNDS).is_none());
     }
 }
