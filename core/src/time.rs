@@ -138,6 +138,21 @@ impl Rhythm {
                 usual.saturating_mul(7).saturating_add(step) / 8
             }
         };
+        Self::as_gap(length, usual, factor, shortest)
+    }
+
+    /// As [`Rhythm::gap_before`] of a moment that says nothing about the usual interval.
+    pub fn gap_before_extra(
+        &mut self,
+        now: Timestamp,
+        factor: u64,
+        shortest: Duration,
+    ) -> Option<Duration> {
+        let last = self.last.replace(now)?;
+        Self::as_gap(now.0.saturating_sub(last.0), self.usual, factor, shortest)
+    }
+
+    fn as_gap(length: u64, usual: u64, factor: u64, shortest: Duration) -> Option<Duration> {
         let is_gap = usual > 0 && length > usual.saturating_mul(factor) && length > nanos(shortest);
         is_gap.then(|| Duration::from_nanos(length))
     }

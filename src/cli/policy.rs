@@ -185,7 +185,8 @@ mod tests {
     #[test]
     fn a_setting_is_set_by_its_key_in_a_policy_file() {
         let settings = set(&["price=10s", "manager.patience = 30s", "failure-limit=7"]).unwrap();
-        let seconds = [settings.price.unwrap().0, settings.manager.patience.0].map(|span| span.as_secs());
+        let seconds =
+            [settings.price.unwrap().0, settings.manager.patience.0].map(|span| span.as_secs());
         assert_eq!((seconds, settings.failure_limit), ([10, 30], 7));
         assert_eq!((settings.policy.name(), settings.performance_minimum), ("original", 3));
         let settings = set(&["constrain=[\"memory\"]", "latency-limit=\"2s\""]).unwrap();

@@ -202,7 +202,13 @@ impl Policy for Proactive {
 impl Proactive {
     /// Updates every estimator with the sample, decision or not.
     fn learn(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
-        let gap = self.rhythm.gap_before(now, GAP_FACTOR, self.settings.stale_after);
+        let shortest = self.settings.stale_after;
+        let gap = if standing.switching {
+            // What a switch waits for is read more often than usual.
+            self.rhythm.gap_before_extra(now, GAP_FACTOR, shortest)
+        } else {
+            self.rhythm.gap_before(now, GAP_FACTOR, shortest)
+        };
         if let Some(gap) = gap {
             self.leave_out(gap);
         }
@@ -265,7 +271,7 @@ impl Proactive {
     /// Takes note of a switch that has completed since the last sample.
     fn notice_change(&mut self, now: Timestamp, standing: &Standing) {
         if standing.last_change != self.seen_change {
-            self.settle.begin(now);
+            self.settle.begin(standing.last_change.map_or(now, |change| change.at));
             self.service.forget(self.seen_rung);
             let is_first = self.seen_change.is_none();
             let up = standing.last_change.is_some_and(|change| change.up);
@@ -624,7 +630,7 @@ const GAP_FACTOR: u64 = 3;
 
 /// The part of `calm` that an early return must earn in what is left of the reversal window. Chosen on the recordings that
 /// the risk was: at intervals of five minutes, all from a third to two thirds are the same rule.
-const RETURN_SHARE: f64 = 0.35;
+const RETURN_SHARE: f64 = 0.3;
 
 /// The longest wait after a model broke, in stabilization windows: two hours by default.
 const MOST_BROKEN_WAIT: u32 = 24;
