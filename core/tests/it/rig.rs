@@ -234,7 +234,13 @@ impl Rig {
 
     /// Answers every load and unload as a good server does, the same moment, until none is left.
     pub(crate) fn obey(&mut self) {
-        while let Some((model, command)) = self.unanswered.first_key_value() {
+        self.obey_all_but("");
+    }
+
+    /// As [`Rig::obey`], but leaves what is asked of one model unanswered.
+    pub(crate) fn obey_all_but(&mut self, unanswered: &str) {
+        let is_next = |(model, _): &(&ModelId, &Command)| model.as_str() != unanswered;
+        while let Some((model, command)) = self.unanswered.iter().find(is_next) {
             let (model, is_load) = (model.to_string(), matches!(command, Command::Load { .. }));
             if is_load { self.loaded(&model) } else { self.unloaded(&model) }
         }
