@@ -166,7 +166,7 @@ impl Policy for Proactive {
         let bounds = self.broken_bounds();
         // A larger model needs all that the smaller one was refused.
         for state in &mut self.rungs[usize::from(rung.0)..] {
-            state.broken.fail(now, Duration::ZERO, bounds);
+            state.broken.fail(now, bounds);
         }
     }
 
@@ -281,7 +281,8 @@ impl Proactive {
         }
         if !standing.switching {
             let good = self.settings.stabilization.longest();
-            self.rungs[usize::from(standing.rung.0)].broken.heal(now, good);
+            let since = standing.last_change.map_or(Timestamp::ZERO, |change| change.at);
+            self.rungs[usize::from(standing.rung.0)].broken.heal(now, since, good);
         }
     }
 

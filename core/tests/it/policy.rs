@@ -709,15 +709,15 @@ fn a_rung_whose_model_did_not_load_waits_for_ever_longer_up_to_two_hours() {
 #[test]
 fn a_rung_that_serves_is_forgiven_what_broke_before() {
     let waits_after = |served| {
-        let mut rig = rig("manager.load-attempts = 1");
+        let mut rig = rig("manager.load-attempts = 1\nreversal-window = '1m'");
         rig.sample(2.0);
         fail_to_load_large(&mut rig);
         rig.change_after(2.0);
         rig.complete(2.0);
         rig.samples(2.0, served);
+        let failed = rig.now;
         rig.crashed("large");
         rig.complete(2.0);
-        let failed = rig.now;
         rig.change_after(2.0);
         assert!(rig.outputs().contains(&"up to large: room".to_owned()));
         rig.now.since(failed).as_secs() / 60
