@@ -196,14 +196,16 @@ fn the_start_climbs_once_and_what_does_not_fit_beside_waits_for_the_window() {
 
 #[test]
 fn the_start_climbs_at_once_only_where_the_odds_are_good() {
-    let climbs_after = |price: &str| {
-        let mut rig = rig(&format!("price = '{price}'")).serving("small");
+    let climbs_after = |prices: &str| {
+        let mut rig = rig(prices).serving("small");
         rig.sample(12.0);
         rig.samples(3.3, seconds(10));
         rig.outputs().first().cloned()
     };
-    assert_eq!(climbs_after("1m").as_deref(), Some("up to large: room"));
-    assert_eq!(climbs_after("1h"), None);
+    assert_eq!(climbs_after("").as_deref(), Some("up to large: room"));
+    assert_eq!(climbs_after("price = '1h'"), None);
+    // What is undone then was no return.
+    assert_eq!(climbs_after("calm = '1h'").as_deref(), Some("up to large: room"));
 }
 
 #[test]
@@ -216,6 +218,16 @@ fn after_the_first_step_back_the_start_is_over() {
     // Both fit side by side.
     assert_eq!(rig.change_after(2.0), minutes(5));
     rig.check(&["up to large: room", "load large"]);
+}
+
+#[test]
+fn new_settings_after_a_step_back_do_not_bring_the_start_back() {
+    let mut rig = rig("").serving("large");
+    rig.sample(2.0);
+    rig.sample(11.0);
+    rig.complete(11.0);
+    rig.set("stabilization = '2m'");
+    assert_eq!(rig.change_after(2.0), minutes(2));
 }
 
 #[test]
@@ -443,6 +455,12 @@ fn the_upgrade_line_counts_only_where_the_higher_rung_needs_more() {
     };
     assert_eq!(step(10.0, 1.0), "up to large: room");
     assert_eq!(step(2.0, 5.0), "above-upgrade-line");
+    // Here all take as much of the GPU.
+    let vram = |_: &str| "vram = \"2GiB\"".to_owned();
+    let mut rig = rig_with_models("upgrade-line = '50%'", vram).serving("medium");
+    rig.rest.gpus = gpus(&[8.0]);
+    rig.samples(2.0, minutes(20));
+    assert_eq!(rig.outputs()[0], "up to large: room");
 }
 
 #[test]
@@ -727,6 +745,32 @@ fn a_rung_that_serves_is_forgiven_what_broke_before() {
 }
 
 #[test]
+fn from_nothing_a_larger_rung_that_broke_is_passed_over() {
+    let mut rig = rig("manager.load-attempts = 1");
+    rig.sample(2.0);
+    fail_to_load_large(&mut rig);
+    rig.sample(15.0);
+    rig.complete(15.0);
+    rig.outputs();
+    rescued_after(&mut rig, 2.0);
+    rig.check(&["up to medium: room", "load medium"]);
+}
+
+#[test]
+fn the_smallest_is_tried_again_as_often_as_the_manager_rests() {
+    let mut rig = rig("");
+    let mut loads = Vec::new();
+    for _ in 0..400 {
+        rig.sample(10.0);
+        if rig.outputs().contains(&"load small".to_owned()) {
+            loads.push(rig.now.as_secs_f64());
+            rig.load_failed("small");
+        }
+    }
+    assert_eq!(loads, [2.0, 12.0, 32.0, 72.0, 152.0, 312.0, 632.0]);
+}
+
+#[test]
 fn what_is_larger_than_the_model_that_broke_waits_too() {
     let mut rig = rig("manager.load-attempts = 1").serving("small");
     rig.sample(2.0);
@@ -907,7 +951,14 @@ fn an_idle_model_minds_no_rate() {
 fn a_busy_processor_steps_a_model_with_a_queue_down_once_it_has_lasted() {
     let mut rig = in_demand("", "large", 2.0);
     rig.rest.cpu = busy(95);
-    assert_eq!(rig.change_after(2.0), seconds(30));
+    // One ends with each reading and another comes: none is late.
+    for ended in 1..=15 {
+        rig.sample(2.0);
+        rig.done(ended);
+        rig.request(ended + 3);
+    }
+    assert!(rig.outputs().iter().all(|line| !line.starts_with("down")));
+    rig.sample(2.0);
     assert_eq!(rig.outputs()[0], "down to medium, Graceful: sustained-load");
 }
 
