@@ -318,6 +318,16 @@ fn with_nothing_loaded_one_bad_reading_starts_the_wait_over() {
 }
 
 #[test]
+fn with_nothing_loaded_a_larger_model_waits_no_longer_than_the_smallest() {
+    let load = |id: &str| format!("load-cold = \"{}s\"", if id == "large" { 15 } else { 2 });
+    let mut rig = rig_with_models("", load).serving("small");
+    rig.sample(10.0);
+    lose(&mut rig);
+    assert_eq!(rescued_after(&mut rig, 2.0), 5);
+    rig.check(&["up to large: room", "load large"]);
+}
+
+#[test]
 fn from_nothing_it_goes_to_the_highest_rung_that_is_ready_nearly_as_soon() {
     let loaded_with = |settings: &str| {
         let mut rig = turned_out(settings, "2s");
@@ -1172,12 +1182,13 @@ fn the_wait_for_a_switch_is_not_held_against_the_rung_that_it_led_to() {
 
 #[test]
 fn what_only_a_higher_rung_can_serve_is_worth_an_early_return() {
-    let left_for = |prompt_tokens| {
+    let left_for = |calm: &str, prompt_tokens| {
         let context = |id: &str| match id {
             "large" => String::new(),
             _ => "context-tokens = 1000".to_owned(),
         };
-        let mut rig = rig_with_models("", context).serving("large");
+        let settings = format!("calm = '{calm}'");
+        let mut rig = rig_with_models(&settings, context).serving("large");
         rig.samples(2.0, minutes(1));
         turn_out_of_large(&mut rig);
         let left = rig.now;
@@ -1186,8 +1197,9 @@ fn what_only_a_higher_rung_can_serve_is_worth_an_early_return() {
         rig.change_after(2.0);
         rig.now.since(left).as_secs() / 60
     };
-    assert_eq!(left_for(100), 15);
-    assert_eq!(left_for(2000), 6);
+    assert_eq!(left_for("450s", 100), 15);
+    assert_eq!(left_for("450s", 2000), 6);
+    assert_eq!(left_for("10h", 2000), 6);
 }
 
 #[test]
@@ -1290,10 +1302,10 @@ fn the_gates_of_every_higher_rung_are_told() {
     let memory = Resource::Memory;
     let mut rig = rig("manager.load-attempts = 1");
     rig.sample(7.0);
-    let loaded = [Projection(memory), Window, Risk];
-    // What does not fit has no odds.
-    let want =
-        [vec![Fresh, Idle], loaded.to_vec(), loaded.to_vec(), vec![Projection(memory), Window]];
+    // Of the smallest that fits no more is asked, and what does not fit has no odds.
+    let waits = vec![Projection(memory), Window];
+    let weighed = vec![Projection(memory), Window, Risk];
+    let want = [vec![Fresh, Idle], waits.clone(), weighed, waits];
     assert_eq!(told(&rig), want);
     rig.load_failed("medium");
     rig.complete(2.0);

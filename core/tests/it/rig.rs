@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, RawCatalog};
 use tiershift_core::controller::{Controller, Detail};
-use tiershift_core::decision::{Action, Decision, Reason};
+use tiershift_core::decision::{Action, Decision, Gate, Reason};
 use tiershift_core::event::{Adopted, Command, Input, Notice, Outcome, Output, Verdict};
 use tiershift_core::machine::MachineClass;
 use tiershift_core::model::ModelId;
@@ -264,6 +264,7 @@ impl Rig {
         self.controller.handle(self.now, input);
         while let Some(output) = self.controller.poll_output() {
             if let Output::Decision(decision) = &output {
+                check_gates(decision);
                 self.decision = Some(decision.clone());
             }
             if let Output::Command(
@@ -362,6 +363,16 @@ impl Rig {
                 format!("notice smallest for {}: {}", span_text(*for_), reason.kind())
             }
         })
+    }
+}
+
+/// Checks that what a policy goes up by has no gate that is closed.
+#[track_caller]
+fn check_gates(decision: &Decision) {
+    if let (Action::Upgrade { to }, Reason::Room { .. }) = (decision.action, decision.reason) {
+        let closed = |gate: &&Gate| !gate.open && gate.rung.is_none_or(|rung| rung == to);
+        let closed = decision.gates.iter().find(closed);
+        assert!(closed.is_none(), "{closed:?} of {decision:?}");
     }
 }
 
