@@ -1,8 +1,5 @@
-//! Learned back-off: an upgrade that had to be undone makes the next one wait for more.
-//!
-//! What a mistake teaches is how long good times last on this machine. If a rung lasted half an hour before it
-//! had to be left, half an hour's room says nothing; so the next try asks for conditions that have been good
-//! for twice as long as the rung lasted, and for twice as long as the last try asked.
+//! Back-off from what broke: each further failure doubles the wait before the next try, and time that a rung serves
+//! without one halves it.
 
 use std::time::Duration;
 
@@ -11,51 +8,45 @@ use crate::time::Timestamp;
 /// What one rung has taught.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Backoff {
-    /// Mistakes in force.
+    /// Failures in force.
     level: u32,
-    /// When the last mistake was made, or the last was forgiven: both start the clock of the next.
+    /// When the last failure was, or the last was forgiven: both start the clock of the next.
     since: Timestamp,
-    /// How long the rung lasted the last time.
-    lasted: Duration,
 }
 
-/// The bounds of what is learned.
+/// The bounds of the wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// The wait before anything is learned.
+    /// Half of the wait after the first failure.
     pub(crate) least: Duration,
     /// The longest wait.
     pub(crate) most: Duration,
 }
 
 impl Backoff {
-    /// Counts a mistake made now: the rung lasted so long and had to be left. The level stops where the wait
-    /// reaches its bound, so that healing is not spent on doublings that had no effect.
-    pub(crate) fn fail(&mut self, now: Timestamp, lasted: Duration, bounds: Bounds) {
+    /// Counts a failure now. The level stops where the wait reaches its bound, so that healing is not spent on doublings
+    /// that had no effect.
+    pub(crate) fn fail(&mut self, now: Timestamp, bounds: Bounds) {
         if self.doubled(bounds) < bounds.most {
             self.level = (self.level + 1).min(MAX_LEVEL);
         }
         self.since = now;
-        self.lasted = lasted;
     }
 
-    /// Forgives a mistake for each `span` of good time.
-    pub(crate) fn heal(&mut self, now: Timestamp, span: Duration) {
-        if self.level > 0 && now.since(self.since) >= span {
+    /// Forgives a failure for each `span` that the rung has served since. What it waited to be tried again is not service.
+    pub(crate) fn heal(&mut self, now: Timestamp, serves_since: Timestamp, span: Duration) {
+        if self.level > 0 && now.since(self.since.max(serves_since)) >= span {
             self.level -= 1;
             self.since = now;
-            self.lasted /= 2;
         }
     }
 
-    /// Returns how long conditions must have been good, and how long after the last mistake; `None` when
-    /// there is none to learn from.
+    /// Returns how long after the last failure the rung is not tried; `None` when there is none in force.
     pub(crate) fn wait(&self, bounds: Bounds) -> Option<Duration> {
-        let wait = self.doubled(bounds).max(self.lasted.saturating_mul(2)).min(bounds.most);
-        (self.level > 0).then_some(wait)
+        (self.level > 0).then(|| self.doubled(bounds).min(bounds.most))
     }
 
-    /// Returns the moment of the last mistake.
+    /// Returns the moment of the last failure.
     pub(crate) fn since(&self) -> Timestamp {
         self.since
     }
@@ -79,27 +70,29 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_double_the_wait_and_good_time_halves_it() {
+    fn failures_double_the_wait_and_good_service_halves_it() {
         let mut backoff = Backoff::default();
         assert_eq!(minutes(&backoff), None);
         for want in [10, 20, 40, 60, 60] {
-            backoff.fail(Timestamp::ZERO, Duration::ZERO, BOUNDS);
+            backoff.fail(Timestamp::ZERO, BOUNDS);
             assert_eq!(minutes(&backoff), Some(want));
         }
         let mut now = Timestamp::ZERO;
         for want in [Some(40), Some(20), Some(10), None] {
             now += BOUNDS.least;
-            backoff.heal(now, BOUNDS.least);
+            backoff.heal(now, Timestamp::ZERO, BOUNDS.least);
             assert_eq!(minutes(&backoff), want);
         }
     }
 
     #[test]
-    fn good_times_that_end_are_waited_out_twice() {
+    fn the_wait_for_the_next_try_forgives_nothing() {
         let mut backoff = Backoff::default();
-        backoff.fail(Timestamp::ZERO, Duration::from_mins(25), BOUNDS);
-        assert_eq!(minutes(&backoff), Some(50));
-        backoff.fail(Timestamp::ZERO, Duration::from_mins(55), BOUNDS);
-        assert_eq!(minutes(&backoff), Some(60), "bounded");
+        backoff.fail(Timestamp::ZERO, BOUNDS);
+        let loaded = Timestamp::from_secs(600);
+        for (second, want) in [(600, Some(10)), (899, Some(10)), (900, None)] {
+            backoff.heal(Timestamp::from_secs(second), loaded, BOUNDS.least);
+            assert_eq!(minutes(&backoff), want, "{second} s");
+        }
     }
 }

@@ -64,13 +64,19 @@ impl Proactive {
             present(Resource::Memory, self.last.memory, next.ram > from.ram);
             present(Resource::Vram, self.last.vram.map(|(used, _)| used), next.vram > from.vram);
         }
-        let wait = self.window(standing, to);
-        let good_for = state.fits_since.map(|since| now.since(since));
+        // From nothing, all wait for the smallest that fits, of which no more is asked.
+        let paced_by = if is_rescue { self.smallest_that_fits().unwrap_or(to) } else { to };
+        let wait = self.window(standing, paced_by);
+        let fits_since = self.rungs[usize::from(paced_by.0)].fits_since;
+        let good_for = fits_since.map(|since| now.since(since));
         let open = good_for.is_some_and(|span| span >= wait);
         push(GateName::Window, open, span(good_for.unwrap_or_default()), span(wait));
         if let Some(change) = standing.last_change.filter(|_| !is_rescue) {
             let (since, limit) = (now.since(change.at), self.cooldown(now, change, standing, to));
             push(GateName::Cooldown, since >= limit, span(since), span(limit));
+        }
+        if is_rescue && to <= paced_by {
+            return;
         }
         if let Some((waited, limit)) = self.broken_wait(now, to) {
             push(GateName::Backoff, waited >= limit, span(waited), span(limit));
@@ -79,7 +85,9 @@ impl Proactive {
             let [value, limit] = [odds.risk, odds.worth].map(Measure::MilliPercent);
             push(GateName::Risk, odds.are_good(), value, limit);
         }
-        if let Some((predicted, limit)) = self.service.would_be_slow(now, standing.rung, to) {
+        if !is_rescue
+            && let Some((predicted, limit)) = self.service.would_be_slow(now, standing.rung, to)
+        {
             push(GateName::Latency, false, span(predicted), span(limit));
         }
     }

@@ -166,7 +166,7 @@ impl Policy for Proactive {
         let bounds = self.broken_bounds();
         // A larger model needs all that the smaller one was refused.
         for state in &mut self.rungs[usize::from(rung.0)..] {
-            state.broken.fail(now, Duration::ZERO, bounds);
+            state.broken.fail(now, bounds);
         }
     }
 
@@ -287,7 +287,8 @@ impl Proactive {
         }
         if !standing.switching {
             let good = self.settings.stabilization.longest();
-            self.rungs[usize::from(standing.rung.0)].broken.heal(now, good);
+            let since = standing.last_change.map_or(Timestamp::ZERO, |change| change.at);
+            self.rungs[usize::from(standing.rung.0)].broken.heal(now, since, good);
         }
     }
 
@@ -437,15 +438,14 @@ impl Proactive {
     /// Loads the smallest rung that fits once it has fitted for as long as a rescue waits, or a larger one that would be
     /// ready nearly as soon and is worth its risk.
     fn consider_rescue(&self, now: Timestamp, standing: &Standing) -> Decision {
-        let rungs = || (1..=self.ladder.top().0).map(Rung);
-        let Some(smallest) = rungs().find(|&rung| self.room(now, rung).is_some()) else {
+        let Some(smallest) = self.smallest_that_fits() else {
             return standing.hold(self.why_not(LOWEST_LOADED));
         };
         if let Some(remaining) = left(self.window(standing, smallest), self.age(now, smallest)) {
             return standing.hold(Reason::Window { to: smallest, remaining });
         }
-        let larger = rungs().rev().find_map(|rung| {
-            let (place, age) = self.room(now, rung).filter(|_| rung > smallest)?;
+        let larger = (smallest.0 + 1..=self.ladder.top().0).rev().map(Rung).find_map(|rung| {
+            let (place, age) = self.room(now, rung)?;
             let (_, odds) = self.odds(now, &place, Rung::NONE, rung);
             let is_open = self.rescue.is_ready_with(rung, smallest)
                 && self.broken_remaining(now, rung).is_none()
@@ -488,6 +488,12 @@ impl Proactive {
             let ResourceKey { resource, gpu } = space;
             Err(Reason::TooRisky { to, resource, gpu, good_for: age, odds })
         }
+    }
+
+    /// Returns the rung that sets the pace where nothing is loaded.
+    pub(super) fn smallest_that_fits(&self) -> Option<Rung> {
+        let fits = |&rung: &Rung| self.rungs[usize::from(rung.0)].fit.is_some_and(Fit::is_there);
+        (1..=self.ladder.top().0).map(Rung).find(fits)
     }
 
     /// Returns where a rung fits, and for how long it has, if it does.

@@ -155,10 +155,10 @@ fn at_one_moment_come_outcomes_then_the_sample_then_inputs_then_the_time_out() {
         inputs: [(at(0), request(1)), (at(10), request(2)), (at(10), request(3))].into(),
         outcomes: [(at(10), done(98)), (at(10), done(99))].into(),
         samples: [at(0), at(10)].into(),
+        others: 16,
         ..Scripted::default()
     };
-    let settings = "stale-after = '20s'\nmanager.patience = '10s'\nmanager.queue-limit = 2\n\
-                    upgrade-line = '1%'";
+    let settings = "stale-after = '20s'\nmanager.patience = '10s'\nmanager.queue-limit = 2";
     assert_eq!(
         world.run(settings, 15),
         [

@@ -6,9 +6,10 @@ use tiershift_core::units::Bytes;
 
 use crate::rig::{Rig, gib, minutes, rig, rig_with_models, seconds};
 
-/// Returns a bench on which a model has served for a minute beside others that use so many GiB.
+/// Returns a bench on which a model has served for a minute beside others that use so many GiB. Its tier is pinned: only
+/// who asks goes higher.
 fn rested(settings: &str, model: &str, others: f64) -> Rig {
-    let mut rig = rig(settings).serving(model);
+    let mut rig = rig(&format!("manager.pin = '{model}'\n{settings}")).serving(model);
     rig.samples(others, minutes(1));
     rig.check(&[]);
     rig
@@ -94,13 +95,17 @@ fn what_does_not_fit_the_machine_at_all_is_given_up_at_the_settle_limit() {
 
 #[test]
 fn a_switch_that_no_shortage_forces_comes_no_sooner_than_the_cooldown_after_the_last() {
-    let mut rig = rig("").serving("small");
+    let mut rig = rested("", "small", 4.0);
+    // What replaced nothing starts no cooldown.
+    rig.switch("medium");
+    rig.complete(4.0);
+    rig.outputs();
     rig.samples(4.0, seconds(28));
-    rig.switch("medium");
-    rig.check(&["up to medium: asked"]);
+    rig.switch("small");
+    rig.check(&["down to small, Graceful: asked"]);
     rig.sample(4.0);
-    rig.switch("medium");
-    rig.check(&["up to medium: asked", "load medium"]);
+    rig.switch("small");
+    rig.check(&["down to small, Graceful: asked", "load small"]);
 }
 
 #[test]
@@ -281,7 +286,7 @@ fn a_load_that_succeeds_forgives_the_failures_before_it() {
 #[test]
 fn a_load_without_an_answer_has_failed_at_its_time_out() {
     let timeout = |_: &str| "load-timeout = \"20s\"".to_owned();
-    let mut rig = rig_with_models("", timeout).serving("small");
+    let mut rig = rig_with_models("manager.pin = 'small'", timeout).serving("small");
     rig.samples(1.0, minutes(1));
     rig.switch("medium");
     rig.outputs();
@@ -309,10 +314,12 @@ fn an_unload_without_an_answer_is_asked_for_again() {
 #[track_caller]
 fn check_stand_in(fallbacks: &str, serving: Option<&str>, want: &[&str]) {
     let fallback = |id: &str| if id == "large" { fallbacks.to_owned() } else { String::new() };
-    let mut rig = rig_with_models("", fallback);
-    if let Some(model) = serving {
-        rig = rig.serving(model);
-    }
+    let mut rig = match serving {
+        Some(model) => {
+            rig_with_models(&format!("manager.pin = '{model}'"), fallback).serving(model)
+        }
+        None => rig_with_models("", fallback),
+    };
     rig.samples(1.0, seconds(30));
     rig.switch("large");
     rig.load_failed("large");
@@ -337,7 +344,8 @@ fn a_model_that_has_just_failed_stands_in_for_no_other() {
         "large" => "fallbacks = [\"medium\", \"small\"]".to_owned(),
         _ => String::new(),
     };
-    let mut rig = rig_with_models("manager.load-attempts = 1", fallback).serving("small");
+    let settings = "manager.load-attempts = 1\nmanager.pin = 'small'";
+    let mut rig = rig_with_models(settings, fallback).serving("small");
     rig.samples(1.0, minutes(1));
     rig.switch("medium");
     rig.load_failed("medium");
@@ -495,7 +503,8 @@ fn a_shutdown_refuses_what_waits_finishes_what_runs_and_unloads() {
 
 #[test]
 fn new_settings_apply_at_once_and_the_models_stay() {
-    let mut rig = rested("", "medium", 2.0);
+    let mut rig = rig("").serving("medium");
+    rig.samples(2.0, minutes(1));
     rig.set("manager.pin = 'medium'");
     rig.samples(2.0, minutes(60));
     rig.check_hold_kind("fixed");
@@ -506,7 +515,8 @@ fn new_settings_apply_at_once_and_the_models_stay() {
 
 #[test]
 fn invalid_settings_change_nothing() {
-    let mut rig = rested("", "medium", 2.0);
+    let mut rig = rig("").serving("medium");
+    rig.samples(2.0, minutes(1));
     rig.set("manager.pin = 'huge'\nstabilization = '1m'");
     rig.set("degrade-line = '10%'\nstabilization = '1m'");
     rig.change_after(2.0);

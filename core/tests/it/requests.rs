@@ -126,7 +126,7 @@ fn requests_wait_while_a_switch_has_nothing_to_serve_with() {
 
 #[test]
 fn requests_go_on_while_another_model_loads_beside() {
-    let mut rig = rig("").serving("small");
+    let mut rig = rig("manager.pin = 'small'").serving("small");
     rig.samples(1.0, minutes(1));
     rig.switch("medium");
     rig.request(1);

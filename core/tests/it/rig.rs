@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, RawCatalog};
 use tiershift_core::controller::{Controller, Detail};
-use tiershift_core::decision::{Action, Decision, Reason};
+use tiershift_core::decision::{Action, Decision, Gate, Reason};
 use tiershift_core::event::{Adopted, Command, Input, Notice, Outcome, Output, Verdict};
 use tiershift_core::machine::MachineClass;
 use tiershift_core::model::ModelId;
@@ -19,7 +19,8 @@ use tiershift_core::time::{Timestamp, span_text};
 use tiershift_core::units::Bytes;
 
 /// The bench: a machine with 16 GiB, on which "small", "medium" and "large" take 2, 5 and 9 GiB unless the test has
-/// a catalog of its own. The degrade line is then at 14.4 GiB, and an upgrade is let in up to 13.6 GiB.
+/// a catalog of its own. The degrade line is then at 14.4 GiB; below it "small" has room beside up to 12.4 GiB of others',
+/// "medium" beside 9.4, "large" beside 5.4, and "large" beside "small" where others use no more than 3.4.
 pub(crate) struct Rig {
     pub(crate) now: Timestamp,
     /// What every sample shows besides main memory; `own` use of video memory is filled in.
@@ -57,15 +58,17 @@ pub(crate) fn rig(settings: &str) -> Rig {
     Rig::new(settings, Catalog::relative_to(Bytes::from_gib(16)))
 }
 
-/// Returns a bench on which "small", "medium" and "large" have what `change` adds to their tables.
+/// Returns a bench on which "small", "medium" and "large" have what `change` adds to their tables. They take two seconds
+/// to load where it does not say.
 pub(crate) fn rig_with_models(settings: &str, change: impl Fn(&str) -> String) -> Rig {
     let model = |(id, gib, quality): (&str, u32, u32)| {
+        let change = change(id);
+        let load = if change.contains("load-cold") { "" } else { "load-cold = \"2s\"\n" };
         format!(
             "[[model]]\nid = \"{id}\"\ntier = \"{id}\"\nquality = \"{quality}%\"\nram = \"{gib}GiB\"\n\
-             load-warm = \"1s\"\nload-cold = \"2s\"\nprefill-tokens-per-second = 100.0\n\
-             decode-tokens-per-second = {}.0\n{}\n",
+             load-warm = \"1s\"\n{load}prefill-tokens-per-second = 100.0\n\
+             decode-tokens-per-second = {}.0\n{change}\n",
             36 / gib,
-            change(id)
         )
     };
     let models = [("small", 2, 50), ("medium", 5, 75), ("large", 9, 100)].map(model);
@@ -119,7 +122,8 @@ impl Rig {
         for (model, gpu) in &self.loaded {
             let footprint = self.catalog.model(model).unwrap().footprint();
             own += footprint.ram;
-            if let Some(vram) = gpu.and_then(|gpu| sample.gpus[usize::from(gpu)].vram.as_mut()) {
+            let gpu = gpu.and_then(|gpu| sample.gpus.get_mut(usize::from(gpu)));
+            if let Some(vram) = gpu.and_then(|gpu| gpu.vram.as_mut()) {
                 vram.own += footprint.vram;
             }
         }
@@ -230,7 +234,13 @@ impl Rig {
 
     /// Answers every load and unload as a good server does, the same moment, until none is left.
     pub(crate) fn obey(&mut self) {
-        while let Some((model, command)) = self.unanswered.first_key_value() {
+        self.obey_all_but("");
+    }
+
+    /// As [`Rig::obey`], but leaves what is asked of one model unanswered.
+    pub(crate) fn obey_all_but(&mut self, unanswered: &str) {
+        let is_next = |(model, _): &(&ModelId, &Command)| model.as_str() != unanswered;
+        while let Some((model, command)) = self.unanswered.iter().find(is_next) {
             let (model, is_load) = (model.to_string(), matches!(command, Command::Load { .. }));
             if is_load { self.loaded(&model) } else { self.unloaded(&model) }
         }
@@ -254,6 +264,7 @@ impl Rig {
         self.controller.handle(self.now, input);
         while let Some(output) = self.controller.poll_output() {
             if let Output::Decision(decision) = &output {
+                check_gates(decision);
                 self.decision = Some(decision.clone());
             }
             if let Output::Command(
@@ -352,6 +363,16 @@ impl Rig {
                 format!("notice smallest for {}: {}", span_text(*for_), reason.kind())
             }
         })
+    }
+}
+
+/// Checks that what a policy goes up by has no gate that is closed.
+#[track_caller]
+fn check_gates(decision: &Decision) {
+    if let (Action::Upgrade { to }, Reason::Room { .. }) = (decision.action, decision.reason) {
+        let closed = |gate: &&Gate| !gate.open && gate.rung.is_none_or(|rung| rung == to);
+        let closed = decision.gates.iter().find(closed);
+        assert!(closed.is_none(), "{closed:?} of {decision:?}");
     }
 }
 
