@@ -18,6 +18,7 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
     let ahead = sweep.most_within(longest.saturating_add(ladder.window));
     let mut rows = Rows::new(columns.width(), ahead + 1);
     let mut last = vec![NEVER; columns.width()];
+    last[columns.changes(0, false)..].fill(0);
     for rung in 0..columns.rungs {
         last[columns.stay(rung)] = worth(ladder.qualities[rung], end);
     }
@@ -37,6 +38,7 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
         let best = ladder.qualities[room.best()];
         // How much a line grows in a time in which the best rung serves, whatever was there before.
         let growth = |rung: usize, span| worth(best, span) - worth(ladder.qualities[rung], span);
+        let mut grown: Vec<Worth> = vec![0; columns.rungs];
         let (mut steady, mut spacing) = (0, 0);
         let mut reading = run.behind;
         while reading > run.first {
@@ -74,9 +76,12 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
             }
             unloaded = unloaded.max(first_load);
             let holds = sweep.holds(reading);
+            if holds != spacing {
+                grown.iter_mut().enumerate().for_each(|(rung, grown)| *grown = growth(rung, holds));
+            }
             let (row, next) = (rows.row(reading), rows.row(reading + 1));
             let has_grown = |column: usize, rung: usize| {
-                row[column] - next[column] == growth(rung, holds)
+                row[column] - next[column] == grown[rung]
                     || row[column].max(next[column]) < POSSIBLE
             };
             // A move that is not open here only waits: it falls behind, and is never the best again.
@@ -104,7 +109,7 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
 }
 
 /// Where a row has what: each move now or later; then, for each rung, staying to the end, and the best of what may
-/// follow a downward switch, an upward one, and neither.
+/// follow a downward switch, an upward one, and neither, and how often a move down or up became worth more.
 struct Columns {
     moves: usize,
     rungs: usize,
@@ -116,7 +121,7 @@ impl Columns {
     }
 
     fn width(&self) -> usize {
-        self.moves + 4 * self.rungs
+        self.moves + 6 * self.rungs
     }
 
     fn stay(&self, rung: usize) -> usize {
@@ -131,13 +136,17 @@ impl Columns {
         self.moves + 3 * self.rungs + rung
     }
 
-    /// Returns the columns of some rungs.
+    fn changes(&self, rung: usize, up: bool) -> usize {
+        self.moves + (4 + usize::from(up)) * self.rungs + rung
+    }
+
+    /// Returns the columns of some rungs that hold a worth.
     fn of_rungs(&self, ladder: &Ladder, is_meant: impl Fn(usize) -> bool) -> Vec<usize> {
         let rung = |column: usize| match column.checked_sub(self.moves) {
             None => ladder.moves[column].from,
             Some(column) => column % self.rungs,
         };
-        (0..self.width()).filter(|&column| is_meant(rung(column))).collect()
+        (0..self.changes(0, false)).filter(|&column| is_meant(rung(column))).collect()
     }
 
     /// Fills in what follows from the moves and from staying.
@@ -156,6 +165,7 @@ impl Columns {
     /// Puts the value of a move, where it is more than was known, into all columns that it belongs to.
     #[inline]
     fn raise(&self, row: &mut [Worth], place: usize, (from, up): (usize, bool), value: Worth) {
+        row[self.changes(from, up)] += Worth::from(value > row[place]);
         for column in [place, self.same_way(from, up), self.any(from)] {
             row[column] = row[column].max(value);
         }
@@ -163,9 +173,14 @@ impl Columns {
 }
 
 /// The moves in the other direction that may follow those of a group once the window has passed.
-struct Turns(Vec<Turn>);
+struct Turns {
+    each: Vec<Turn>,
+    /// The one that may begin first, and the one that may begin last.
+    ends: [Turn; 2],
+}
 
 /// A change of direction.
+#[derive(Clone, Copy, Default)]
 struct Turn {
     /// The second move.
     place: usize,
@@ -187,7 +202,10 @@ impl Turns {
             wait: ladder.window.saturating_sub(second.takes),
             reading: count,
         });
-        Self(turns.collect())
+        let each: Vec<Turn> = turns.collect();
+        let first = each.iter().copied().min_by_key(|turn| turn.wait);
+        let last = each.iter().copied().max_by_key(|turn| turn.wait);
+        Self { each, ends: [first, last].map(Option::unwrap_or_default) }
     }
 
     /// Returns what a move of the group is worth with what may follow it, but for what the old rung serves.
@@ -200,14 +218,35 @@ impl Turns {
         passage: &Passage,
     ) -> Worth {
         let mut best = rows.row(passage.arrival)[columns.same_way(group.to, group.up)];
-        for turn in &mut self.0 {
-            let moment = passage.done.saturating_add(turn.wait);
-            turn.reading = sweep.reading_from(moment, turn.reading);
-            let reading = turn.reading.max(passage.arrival);
+        if self.each.is_empty() {
+            return best - passage.cost;
+        }
+        // Mostly none of them became worth more between the readings that count for the first and the last: one look will do.
+        let [first, last] = &mut self.ends;
+        let [first, last] = [first, last].map(|turn| turn.look(sweep, passage));
+        if last < sweep.count && sweep.stays_allowed(group.to, last) {
+            let (first, last) = (rows.row(first), rows.row(last));
+            let changes = columns.changes(group.to, !group.up);
+            if first[changes] == last[changes] {
+                return best.max(last[columns.same_way(group.to, !group.up)]) - passage.cost;
+            }
+        }
+        for turn in &mut self.each {
+            let reading = turn.look(sweep, passage);
             if reading < sweep.count && sweep.stays_allowed(group.to, reading) {
                 best = best.max(rows.row(reading)[turn.place]);
             }
         }
         best - passage.cost
+    }
+}
+
+impl Turn {
+    /// Returns the first reading at which it may begin after a move.
+    #[inline]
+    fn look(&mut self, sweep: &Sweep<'_>, passage: &Passage) -> usize {
+        let moment = passage.done.saturating_add(self.wait);
+        self.reading = sweep.reading_from(moment, self.reading);
+        self.reading.max(passage.arrival)
     }
 }
