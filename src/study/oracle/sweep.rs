@@ -94,7 +94,7 @@ impl<'a> Sweep<'a> {
             {
                 Some(group) => group.moves.push(place),
                 None => {
-                    groups.push(Group { to, up, takes, moves: vec![place], arrival: self.count })
+                    groups.push(Group { to, up, takes, moves: vec![place], arrival: self.count });
                 }
             }
         }
