@@ -203,7 +203,7 @@ mod tests {
         assert!(refused("price=soon").contains("a span such as"));
         assert!(refused("price").contains("give --set KEY=VALUE"));
         assert!(refused("manager.=1").contains("names no setting"));
-        assert!(refused("policy=fast").contains("known: fixed"));
+        assert!(refused("policy=fast").contains("unknown policy `fast`"));
     }
 
     #[test]

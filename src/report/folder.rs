@@ -64,6 +64,9 @@ pub fn folder_table(rows: &[FolderRow]) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
+    if let Some(names) = table.column_mut(0) {
+        names.set_padding((0, 1));
+    }
     let mut out = String::new();
     for line in table.lines() {
         out.push_str(line.trim_end());

@@ -29,7 +29,7 @@
 //! a file is not cached, draws each load's time with some jitter, and holds a model's memory for a lag after its unload;
 //! the manager drains requests before an unload. None of that is in the bound, so that a policy beats it only by
 //! loads that happen to be quicker than their catalog says, by a switch between two readings, and where a fault shows
-//! the policy another machine.
+//! the policy another machine. A policy that serves beyond the degrade line, or that is told what to serve, is not bound by it.
 
 mod free;
 mod ladder;
@@ -134,8 +134,7 @@ impl Oracle {
     pub fn finish(&self, summary: &mut Summary) -> Vec<(Timestamp, Rung)> {
         let length = tiershift_core::time::from_secs_f64(summary.seconds);
         let end = nanos(length);
-        let (free, schedule) = free::best(&self.ladder, &self.tape, end);
-        let one_way = one_way::best(&self.ladder, &self.tape, end);
+        let ((free, schedule), one_way) = self.both(end);
         let (at_none, below_best) = self.missed(&summary.timeline, end);
         let price = self.settings.price.as_secs_f64() * self.top_quality();
         summary.comparison = (end > 0).then(|| {
@@ -156,6 +155,21 @@ impl Oracle {
             }
         });
         schedule
+    }
+
+    /// Returns both optima, which are computed side by side.
+    fn both(&self, end: u64) -> ((Worth, Vec<(Timestamp, Rung)>), Worth) {
+        let one_way = || one_way::best(&self.ladder, &self.tape, end);
+        std::thread::scope(|scope| {
+            let other = std::thread::Builder::new().spawn_scoped(scope, one_way);
+            let free = free::best(&self.ladder, &self.tape, end);
+            // A system that gives no thread gets the same from this one.
+            let one_way = match other {
+                Ok(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(_) => one_way(),
+            };
+            (free, one_way)
+        })
     }
 
     fn top_quality(&self) -> f64 {

@@ -494,7 +494,7 @@ const FIGURES: [&str; 26] = [
 const REFUSALS: &[(&str, &[&str])] = &[
     // Traces.
     ("replay nowhere.csv --out new", &["nowhere.csv", "check the path"]),
-    ("replay . --out new", &["folder"]),
+    ("replay empty-folder --out new", &["empty-folder` is empty", "a folder of them"]),
     ("replay empty.csv --out new", &["empty.csv is empty", "record or fetch it again"]),
     ("replay binary.csv --out new", &["binary.csv is binary data", "give a trace as text"]),
     ("replay other-columns.csv --out new", &["no format that is known", "mapping file"]),
@@ -517,6 +517,8 @@ const REFUSALS: &[(&str, &[&str])] = &[
         "replay good.csv --policy fast",
         &["unknown policy `fast`: known: fixed, memory-only", "policy file"],
     ),
+    ("replay good.csv --set prise=10s", &["unknown key `prise`", "did you mean `price`?"]),
+    ("replay good.csv --set price", &["--set price", "KEY=VALUE"]),
     ("replay good.csv --policy nowhere.toml", &["cannot read `nowhere.toml`"]),
     ("replay good.csv --policy plain.toml", &["unknown key", "plain.toml:"]),
     ("replay good.csv --format pmrap", &["unknown format `pmrap`", "pmrep"]),

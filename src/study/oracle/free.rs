@@ -3,7 +3,7 @@
 use tiershift_core::catalog::Rung;
 use tiershift_core::time::Timestamp;
 
-use crate::study::oracle::ladder::{Kind, Ladder, Worth, worth};
+use crate::study::oracle::ladder::{Kind, Ladder, NEVER, Worth, worth};
 use crate::study::oracle::sweep::{Rows, Sweep};
 use crate::study::oracle::tape::Tape;
 
@@ -15,45 +15,55 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> (Worth, Vec<(Times
     let ahead = sweep.most_within(longest);
     let mut rows = Rows::new(rungs, ahead + 1);
     let mut plan = Plan { rungs, readings: Vec::new(), choices: Vec::new() };
-    let open = sweep.open();
-    rows.row_mut(sweep.count).fill(0);
+    let mut groups = sweep.groups();
+    let open = sweep.open(&groups);
+    for (rung, line) in rows.row_mut(sweep.count).iter_mut().enumerate() {
+        *line = worth(ladder.qualities[rung], end);
+    }
     for run in sweep.runs() {
         let room = sweep.room(run);
-        let ways = &open[run.room];
         let best = ladder.qualities[room.best()];
-        // Readings in a row whose values are those of the next one and the best rung's time.
+        // How much each line grows in a time in which the best rung serves, whatever was there before.
+        let growth = |rung: usize, span| worth(best, span) - worth(ladder.qualities[rung], span);
+        // Readings in a row at which each has grown by that.
         let (mut steady, mut spacing) = (0, 0);
         let mut reading = run.behind;
         while reading > run.first {
             reading -= 1;
-            let holds = sweep.holds(reading);
+            rows.repeat(reading);
             let choices = plan.add(reading);
-            let mut values = [0; MOST_RUNGS];
-            for rung in 0..rungs {
-                let held = rows.row(reading + 1)[rung] + worth(ladder.qualities[rung], holds);
-                values[rung] = if room.allows(rung) { held } else { Worth::MIN };
-            }
-            for &place in ways {
-                let Some(passage) = sweep.passage(reading, place) else { continue };
-                let way = ladder.moves[place];
-                let value = passage.gain + rows.row(passage.arrival)[way.to];
-                if value > values[way.from] {
-                    values[way.from] = value;
-                    choices[way.from] = u16::try_from(place + 1).expect("a ladder has few moves");
+            for (rung, line) in rows.row_mut(reading).iter_mut().enumerate() {
+                if !room.allows(rung) {
+                    *line = NEVER;
                 }
             }
-            let grown = worth(best, holds);
-            let next = rows.row(reading + 1);
-            let is_steady = holds == spacing
-                && values.iter().zip(next).all(|(value, next)| value - next == grown);
+            for (group, moves) in &open[run.place] {
+                let group = &mut groups[*group];
+                let Some(passage) = sweep.passage(reading, group) else { continue };
+                let after = rows.row(passage.arrival)[group.to] - passage.cost;
+                for &place in moves {
+                    let from = ladder.moves[place].from;
+                    let value = after + sweep.served(&passage, place);
+                    let line = &mut rows.row_mut(reading)[from];
+                    if value > *line {
+                        *line = value;
+                        choices[from] = u16::try_from(place + 1).expect("a ladder has few moves");
+                    }
+                }
+            }
+            let holds = sweep.holds(reading);
+            let has_grown =
+                |rung| rows.row(reading)[rung] - rows.row(reading + 1)[rung] == growth(rung, holds);
+            let is_steady = holds == spacing && (0..rungs).all(has_grown);
             steady = if is_steady { steady + 1 } else { 0 };
             spacing = holds;
-            rows.row_mut(reading).copy_from_slice(&values[..rungs]);
             if steady > ahead {
                 let first = sweep.grid_from(run, reading);
-                let grown = worth(best, sweep.time(reading) - sweep.time(first));
-                rows.shift(reading, first, ahead, |row| {
-                    row.iter_mut().for_each(|value| *value += grown)
+                let span = sweep.time(reading) - sweep.time(first);
+                rows.shift((reading, first), ahead, |row| {
+                    for (rung, line) in row.iter_mut().enumerate() {
+                        *line += growth(rung, span);
+                    }
                 });
                 reading = first;
             }
@@ -130,9 +140,6 @@ fn together_until(tape: &Tape, reading: usize, from: usize, to: usize) -> u64 {
         return u64::MAX;
     }
     let run = tape.runs.partition_point(|run| run.0 <= reading);
-    let apart = |run: &&(usize, usize)| tape.rooms[run.1].beside[to] >> from & 1 == 0;
+    let apart = |run: &&(usize, usize)| !tape.rooms[run.1].fits_beside(from, to);
     tape.runs[run..].iter().find(apart).map_or(u64::MAX, |run| tape.times[run.0])
 }
-
-/// A catalog has at most 32 tiers, and `none`.
-const MOST_RUNGS: usize = 33;

@@ -85,16 +85,13 @@ impl Ladder {
         self.qualities.len()
     }
 
-    /// Returns the moves that may begin at a reading, by their places.
-    pub(super) fn open(&self, room: &Room) -> Vec<usize> {
-        let is_open = |way: &Move| match way.kind {
+    /// Returns whether a move may begin at a reading.
+    pub(super) fn is_open(&self, room: &Room, way: &Move) -> bool {
+        match way.kind {
             Kind::Leave => true,
-            Kind::Beside => room.beside[way.to] >> way.from & 1 == 1,
-            Kind::After => {
-                room.loadable >> way.to & 1 == 1 && room.beside[way.to] >> way.from & 1 == 0
-            }
-        };
-        (0..self.moves.len()).filter(|&place| is_open(&self.moves[place])).collect()
+            Kind::Beside => room.fits_beside(way.from, way.to),
+            Kind::After => room.loads(way.to) && !room.fits_beside(way.from, way.to),
+        }
     }
 }
 

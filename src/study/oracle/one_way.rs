@@ -7,83 +7,99 @@
 //! which it is late enough.
 
 use crate::study::oracle::ladder::{Ladder, NEVER, POSSIBLE, Worth, worth};
-use crate::study::oracle::sweep::{Passage, Rows, Sweep};
+use crate::study::oracle::sweep::{Group, Passage, Rows, Sweep};
 use crate::study::oracle::tape::Tape;
 
 /// Returns the worth of the best schedule without a reversal.
 pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
     let mut sweep = Sweep::new(ladder, tape, end);
     let columns = Columns::new(ladder);
-    let mut turns = Turns::new(ladder, sweep.count);
     let longest = ladder.moves.iter().map(|way| way.takes).max().unwrap_or(0);
     let ahead = sweep.most_within(longest.saturating_add(ladder.window));
     let mut rows = Rows::new(columns.width(), ahead + 1);
-    let mut values = vec![NEVER; columns.width()];
-    values[columns.moves..].fill(0);
-    rows.row_mut(sweep.count).copy_from_slice(&values);
-    let open = sweep.open();
+    let mut last = vec![NEVER; columns.width()];
+    last[columns.changes(0, false)..].fill(0);
+    for rung in 0..columns.rungs {
+        last[columns.stay(rung)] = worth(ladder.qualities[rung], end);
+    }
+    columns.gather(ladder, &mut last);
+    rows.row_mut(sweep.count).copy_from_slice(&last);
+    let mut groups = sweep.groups();
+    let open = sweep.open(&groups);
+    let mut turns: Vec<Turns> =
+        groups.iter().map(|group| Turns::after(group, ladder, sweep.count)).collect();
     // What is to come where nothing was ever loaded.
     let mut unloaded: Worth = 0;
     for run in sweep.runs() {
         let room = sweep.room(run);
-        let ways = &open[run.room];
-        let mut is_open = vec![false; columns.moves];
-        ways.iter().for_each(|&place| is_open[place] = true);
+        let banned: Vec<usize> = columns.of_rungs(ladder, |rung| !room.allows(rung));
+        let is_open = |place: usize| ladder.is_open(room, &ladder.moves[place]);
+        let opened: Vec<usize> = (0..columns.moves).filter(|&place| is_open(place)).collect();
         let best = ladder.qualities[room.best()];
+        // How much a line grows in a time in which the best rung serves, whatever was there before.
+        let growth = |rung: usize, span| worth(best, span) - worth(ladder.qualities[rung], span);
+        let mut grown: Vec<Worth> = vec![0; columns.rungs];
         let (mut steady, mut spacing) = (0, 0);
         let mut reading = run.behind;
         while reading > run.first {
             reading -= 1;
-            let holds = sweep.holds(reading);
-            let next = rows.row(reading + 1);
-            for (place, way) in ladder.moves.iter().enumerate() {
-                let held = next[place] + worth(ladder.qualities[way.from], holds);
-                values[place] = if room.allows(way.from) { held } else { NEVER };
-            }
-            for rung in 0..columns.rungs {
-                let held = next[columns.stay(rung)] + worth(ladder.qualities[rung], holds);
-                values[columns.stay(rung)] = if room.allows(rung) { held } else { NEVER };
+            rows.repeat(reading);
+            for &column in &banned {
+                rows.row_mut(reading)[column] = NEVER;
             }
             let mut first_load = NEVER;
-            for &place in ways {
-                let Some(passage) = sweep.passage(reading, place) else { continue };
-                let way = ladder.moves[place];
-                let value = passage.gain + turns.value(&sweep, &columns, &rows, place, &passage);
-                values[place] = values[place].max(value);
-                if way.from == 0 {
-                    let any = rows.row(passage.arrival)[columns.any(way.to)];
-                    first_load = first_load.max(passage.gain + any);
+            for (number, moves) in &open[run.place] {
+                let group = &mut groups[*number];
+                let Some(passage) = sweep.passage(reading, group) else { continue };
+                let any = rows.row(passage.arrival)[columns.any(group.to)] - passage.cost;
+                // Nothing that follows is worth more than what may follow without a rule: that is looked at first.
+                let mut after = None;
+                for &place in moves {
+                    let way = &ladder.moves[place];
+                    let served = sweep.served(&passage, place);
+                    if way.from == 0 {
+                        first_load = first_load.max(any + served);
+                    }
+                    if any + served <= rows.row(reading)[place] {
+                        continue;
+                    }
+                    let after = *after.get_or_insert_with(|| {
+                        turns[*number].value(&sweep, &columns, &rows, group, &passage)
+                    });
+                    columns.raise(
+                        rows.row_mut(reading),
+                        place,
+                        (way.from, group.up),
+                        after + served,
+                    );
                 }
             }
             unloaded = unloaded.max(first_load);
-            columns.gather(ladder, &mut values);
-            let grown = worth(best, holds);
-            let next = rows.row(reading + 1);
-            let has_grown = |place: usize| {
-                values[place] - next[place] == grown || values[place].max(next[place]) < POSSIBLE
+            let holds = sweep.holds(reading);
+            if holds != spacing {
+                grown.iter_mut().enumerate().for_each(|(rung, grown)| *grown = growth(rung, holds));
+            }
+            let (row, next) = (rows.row(reading), rows.row(reading + 1));
+            let has_grown = |column: usize, rung: usize| {
+                row[column] - next[column] == grown[rung]
+                    || row[column].max(next[column]) < POSSIBLE
             };
             // A move that is not open here only waits: it falls behind, and is never the best again.
             let is_steady = holds == spacing
-                && (0..columns.moves).all(|place| !is_open[place] || has_grown(place))
-                && (0..columns.rungs).all(|rung| has_grown(columns.any(rung)));
+                && opened.iter().all(|&place| has_grown(place, ladder.moves[place].from))
+                && (0..columns.rungs).all(|rung| has_grown(columns.any(rung), rung));
             steady = if is_steady { steady + 1 } else { 0 };
             spacing = holds;
-            rows.row_mut(reading).copy_from_slice(&values);
             if steady > ahead {
                 let first = sweep.grid_from(run, reading);
                 let span = sweep.time(reading) - sweep.time(first);
-                let grown = worth(best, span);
-                rows.shift(reading, first, ahead, |row| {
-                    for (place, way) in ladder.moves.iter().enumerate() {
-                        let waits = worth(ladder.qualities[way.from], span);
-                        row[place] += if is_open[place] { grown } else { waits };
-                    }
-                    for rung in 0..columns.rungs {
-                        row[columns.stay(rung)] += worth(ladder.qualities[rung], span);
+                rows.shift((reading, first), ahead, |row| {
+                    for &place in &opened {
+                        row[place] += growth(ladder.moves[place].from, span);
                     }
                     columns.gather(ladder, row);
                 });
-                unloaded = unloaded.max(first_load + grown);
+                unloaded = unloaded.max(first_load + growth(0, span));
                 reading = first;
             }
         }
@@ -93,7 +109,7 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
 }
 
 /// Where a row has what: each move now or later; then, for each rung, staying to the end, and the best of what may
-/// follow an upward switch, a downward one, and neither.
+/// follow a downward switch, an upward one, and neither, and how often a move down or up became worth more.
 struct Columns {
     moves: usize,
     rungs: usize,
@@ -105,7 +121,7 @@ impl Columns {
     }
 
     fn width(&self) -> usize {
-        self.moves + 4 * self.rungs
+        self.moves + 6 * self.rungs
     }
 
     fn stay(&self, rung: usize) -> usize {
@@ -120,30 +136,51 @@ impl Columns {
         self.moves + 3 * self.rungs + rung
     }
 
+    fn changes(&self, rung: usize, up: bool) -> usize {
+        self.moves + (4 + usize::from(up)) * self.rungs + rung
+    }
+
+    /// Returns the columns of some rungs that hold a worth.
+    fn of_rungs(&self, ladder: &Ladder, is_meant: impl Fn(usize) -> bool) -> Vec<usize> {
+        let rung = |column: usize| match column.checked_sub(self.moves) {
+            None => ladder.moves[column].from,
+            Some(column) => column % self.rungs,
+        };
+        (0..self.changes(0, false)).filter(|&column| is_meant(rung(column))).collect()
+    }
+
     /// Fills in what follows from the moves and from staying.
     fn gather(&self, ladder: &Ladder, row: &mut [Worth]) {
         for rung in 0..self.rungs {
             let stay = row[self.stay(rung)];
-            row[self.same_way(rung, false)] = stay;
-            row[self.same_way(rung, true)] = stay;
+            for column in [self.same_way(rung, false), self.same_way(rung, true), self.any(rung)] {
+                row[column] = stay;
+            }
         }
         for (place, way) in ladder.moves.iter().enumerate() {
-            let column = self.same_way(way.from, way.goes_up());
-            row[column] = row[column].max(row[place]);
+            self.raise(row, place, (way.from, way.goes_up()), row[place]);
         }
-        for rung in 0..self.rungs {
-            row[self.any(rung)] =
-                row[self.same_way(rung, false)].max(row[self.same_way(rung, true)]);
+    }
+
+    /// Puts the value of a move, where it is more than was known, into all columns that it belongs to.
+    #[inline]
+    fn raise(&self, row: &mut [Worth], place: usize, (from, up): (usize, bool), value: Worth) {
+        row[self.changes(from, up)] += Worth::from(value > row[place]);
+        for column in [place, self.same_way(from, up), self.any(from)] {
+            row[column] = row[column].max(value);
         }
     }
 }
 
-/// For each move, the moves in the other direction that may follow it once the window has passed.
+/// The moves in the other direction that may follow those of a group once the window has passed.
 struct Turns {
-    of: Vec<Vec<Turn>>,
+    each: Vec<Turn>,
+    /// The one that may begin first, and the one that may begin last.
+    ends: [Turn; 2],
 }
 
 /// A change of direction.
+#[derive(Clone, Copy, Default)]
 struct Turn {
     /// The second move.
     place: usize,
@@ -154,42 +191,62 @@ struct Turn {
 }
 
 impl Turns {
-    fn new(ladder: &Ladder, count: usize) -> Self {
-        let of = ladder.moves.iter().map(|first| {
-            let turns = ladder.moves.iter().enumerate().filter(|(_, second)| {
-                second.from == first.to && second.goes_up() != first.goes_up()
-            });
-            let turn = |(place, second): (usize, &super::ladder::Move)| Turn {
-                place,
-                wait: ladder.window.saturating_sub(second.takes),
-                reading: count,
-            };
-            turns.map(turn).collect()
+    fn after(group: &Group, ladder: &Ladder, count: usize) -> Self {
+        let turns = ladder
+            .moves
+            .iter()
+            .enumerate()
+            .filter(|(_, second)| second.from == group.to && second.goes_up() != group.up);
+        let turns = turns.map(|(place, second)| Turn {
+            place,
+            wait: ladder.window.saturating_sub(second.takes),
+            reading: count,
         });
-        Self { of: of.collect() }
+        let each: Vec<Turn> = turns.collect();
+        let first = each.iter().copied().min_by_key(|turn| turn.wait);
+        let last = each.iter().copied().max_by_key(|turn| turn.wait);
+        Self { each, ends: [first, last].map(Option::unwrap_or_default) }
     }
 
-    /// Returns what may follow a move.
+    /// Returns what a move of the group is worth with what may follow it, but for what the old rung serves.
     fn value(
         &mut self,
         sweep: &Sweep<'_>,
         columns: &Columns,
         rows: &Rows,
-        place: usize,
+        group: &Group,
         passage: &Passage,
     ) -> Worth {
-        let way = sweep.ladder.moves[place];
-        let arrival = passage.arrival;
-        let mut best = rows.row(arrival)[columns.same_way(way.to, way.goes_up())];
-        for turn in &mut self.of[place] {
-            turn.reading = sweep.reading_from(passage.done.saturating_add(turn.wait), turn.reading);
-            let reading = turn.reading.max(arrival);
-            if reading < sweep.count && sweep.stays_allowed(way.to, reading) {
-                let stays = sweep.time(reading) - sweep.time(arrival);
-                let stays = worth(sweep.ladder.qualities[way.to], stays);
-                best = best.max(stays + rows.row(reading)[turn.place]);
+        let mut best = rows.row(passage.arrival)[columns.same_way(group.to, group.up)];
+        if self.each.is_empty() {
+            return best - passage.cost;
+        }
+        // Mostly none of them became worth more between the readings that count for the first and the last: one look will do.
+        let [first, last] = &mut self.ends;
+        let [first, last] = [first, last].map(|turn| turn.look(sweep, passage));
+        if last < sweep.count && sweep.stays_allowed(group.to, last) {
+            let (first, last) = (rows.row(first), rows.row(last));
+            let changes = columns.changes(group.to, !group.up);
+            if first[changes] == last[changes] {
+                return best.max(last[columns.same_way(group.to, !group.up)]) - passage.cost;
             }
         }
-        best
+        for turn in &mut self.each {
+            let reading = turn.look(sweep, passage);
+            if reading < sweep.count && sweep.stays_allowed(group.to, reading) {
+                best = best.max(rows.row(reading)[turn.place]);
+            }
+        }
+        best - passage.cost
+    }
+}
+
+impl Turn {
+    /// Returns the first reading at which it may begin after a move.
+    #[inline]
+    fn look(&mut self, sweep: &Sweep<'_>, passage: &Passage) -> usize {
+        let moment = passage.done.saturating_add(self.wait);
+        self.reading = sweep.reading_from(moment, self.reading);
+        self.reading.max(passage.arrival)
     }
 }

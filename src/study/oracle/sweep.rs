@@ -1,4 +1,7 @@
 //! What both optima share on their way through the readings, from the last one back to the first.
+//!
+//! Values are kept as *lines*: the worth of what is to come, plus the quality of the present rung times the present moment.
+//! To stay on a rung then changes nothing, and a move costs a few additions.
 
 use crate::study::oracle::ladder::{Kind, Ladder, Worth, worth};
 use crate::study::oracle::tape::{Room, Tape};
@@ -10,23 +13,35 @@ pub(super) struct Sweep<'a> {
     /// The readings up to the end of the run, and how many there are.
     times: &'a [u64],
     pub(super) count: usize,
-    end: u64,
+    pub(super) end: u64,
     /// For each rung, the moment of the next reading that does not allow it.
     banned: Vec<u64>,
     /// For each move beside, the moment of the next reading at which the two do not fit together.
     apart: Vec<u64>,
-    /// For each move, the reading at which it is followed by another one at the earliest.
-    arrivals: Vec<usize>,
 }
 
-/// A move that begins at a reading.
+/// Moves to one rung that take the same time.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) to: usize,
+    pub(super) up: bool,
+    takes: u64,
+    /// The places of the moves.
+    pub(super) moves: Vec<usize>,
+    /// The reading at which they were last found to be followed by another one at the earliest.
+    arrival: usize,
+}
+
+/// The moves of a group, begun at a reading.
+#[derive(Clone, Copy)]
 pub(super) struct Passage {
-    /// What it is worth until the reading `arrival`, the toll paid.
-    pub(super) gain: Worth,
+    now: u64,
     /// When the new rung serves.
     pub(super) done: u64,
     /// The first reading at which another move may begin; the number of readings is the end.
     pub(super) arrival: usize,
+    /// What the line of the new rung at the arrival loses on the way back to the begin.
+    pub(super) cost: Worth,
 }
 
 /// A stretch of readings with the same room.
@@ -34,7 +49,8 @@ pub(super) struct Passage {
 pub(super) struct Run {
     pub(super) first: usize,
     pub(super) behind: usize,
-    pub(super) room: usize,
+    /// The place of its room.
+    pub(super) place: usize,
 }
 
 impl<'a> Sweep<'a> {
@@ -46,7 +62,6 @@ impl<'a> Sweep<'a> {
             end,
             banned: vec![u64::MAX; ladder.rungs()],
             apart: vec![u64::MAX; ladder.moves.len()],
-            arrivals: vec![count; ladder.moves.len()],
             ladder,
             tape,
         }
@@ -57,20 +72,45 @@ impl<'a> Sweep<'a> {
         let (tape, count) = (self.tape, self.count);
         let mut behind = count;
         let runs = tape.runs.iter().rev().filter(move |run| run.0 < count);
-        runs.map(move |&(first, room)| {
-            let run = Run { first, behind, room };
+        runs.map(move |&(first, place)| {
+            let run = Run { first, behind, place };
             behind = first;
             run
         })
     }
 
     pub(super) fn room(&self, run: Run) -> &'a Room {
-        &self.tape.rooms[run.room]
+        &self.tape.rooms[run.place]
     }
 
-    /// Returns the moves that may begin in each kind of room.
-    pub(super) fn open(&self) -> Vec<Vec<usize>> {
-        self.tape.rooms.iter().map(|room| self.ladder.open(room)).collect()
+    /// Returns all moves in groups.
+    pub(super) fn groups(&self) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        for (place, way) in self.ladder.moves.iter().enumerate() {
+            let (to, up, takes) = (way.to, way.goes_up(), way.takes);
+            match groups
+                .iter_mut()
+                .find(|group| (group.to, group.up, group.takes) == (to, up, takes))
+            {
+                Some(group) => group.moves.push(place),
+                None => {
+                    groups.push(Group { to, up, takes, moves: vec![place], arrival: self.count });
+                }
+            }
+        }
+        groups
+    }
+
+    /// Returns, for each kind of room, the moves that may begin in it, as (group, places).
+    pub(super) fn open(&self, groups: &[Group]) -> Vec<Vec<(usize, Vec<usize>)>> {
+        let of_room = |room: &Room| {
+            let open = |&place: &usize| self.ladder.is_open(room, &self.ladder.moves[place]);
+            let moves =
+                |group: &Group| group.moves.iter().copied().filter(open).collect::<Vec<_>>();
+            let groups = groups.iter().map(moves).enumerate();
+            groups.filter(|(_, moves)| !moves.is_empty()).collect()
+        };
+        self.tape.rooms.iter().map(of_room).collect()
     }
 
     /// Returns the moment of a reading; that of the end for the one behind the last.
@@ -85,7 +125,7 @@ impl<'a> Sweep<'a> {
         self.time(reading + 1) - self.time(reading)
     }
 
-    /// Returns the first reading at `moment` or later, as seen from an earlier `guess` of it that is not too early.
+    /// Returns the first reading at `moment` or later, as seen from a `guess` that is not too early.
     #[inline]
     pub(super) fn reading_from(&self, moment: u64, guess: usize) -> usize {
         let mut place = guess;
@@ -99,24 +139,28 @@ impl<'a> Sweep<'a> {
         self.times[..place].partition_point(|&at| at < moment)
     }
 
-    /// Returns what comes of a move that begins at a reading, where it can be completed.
+    /// Returns what comes of a group's moves that begin at a reading, where they can be completed.
     #[inline]
-    pub(super) fn passage(&mut self, reading: usize, place: usize) -> Option<Passage> {
-        let way = &self.ladder.moves[place];
+    pub(super) fn passage(&self, reading: usize, group: &mut Group) -> Option<Passage> {
         let now = self.times[reading];
-        let done = now.saturating_add(way.takes);
-        if done > self.end || self.banned[way.to] < done {
+        let done = now.saturating_add(group.takes);
+        if done > self.end || self.banned[group.to] < done {
             return None;
         }
-        self.arrivals[place] = self.reading_from(done, self.arrivals[place]);
-        let arrival = self.arrivals[place].max(reading + 1);
-        let served = match way.kind {
-            Kind::Beside => done.min(self.apart[place]) - now,
-            Kind::Leave | Kind::After => 0,
+        group.arrival = self.reading_from(done, group.arrival);
+        let cost = worth(self.ladder.qualities[group.to], done) + self.ladder.toll;
+        Some(Passage { now, done, arrival: group.arrival.max(reading + 1), cost })
+    }
+
+    /// Returns what the old rung adds to its line while a move is made.
+    #[inline]
+    pub(super) fn served(&self, passage: &Passage, place: usize) -> Worth {
+        let way = &self.ladder.moves[place];
+        let until = match way.kind {
+            Kind::Beside => passage.done.min(self.apart[place]),
+            Kind::Leave | Kind::After => passage.now,
         };
-        let before = worth(self.ladder.qualities[way.from], served);
-        let after = worth(self.ladder.qualities[way.to], self.time(arrival) - done);
-        Some(Passage { gain: before + after - self.ladder.toll, done, arrival })
+        worth(self.ladder.qualities[way.from], until)
     }
 
     /// Returns whether a rung is allowed at every reading from the one that is looked at to this one, which is not meant.
@@ -135,9 +179,7 @@ impl<'a> Sweep<'a> {
             }
         }
         for (way, apart) in self.ladder.moves.iter().zip(&mut self.apart) {
-            let fit = way.from == 0
-                || (way.kind == Kind::Beside && room.beside[way.to] >> way.from & 1 == 1);
-            if !fit {
+            if way.from > 0 && !room.fits_beside(way.from, way.to) {
                 *apart = at;
             }
         }
@@ -192,11 +234,17 @@ impl Rows {
         &mut self.cells[start..start + self.width]
     }
 
-    /// Puts rows `from ..= from + ahead` in the place of those that begin with `to`.
+    /// Makes the row of a reading as the next one's.
+    #[inline]
+    pub(super) fn repeat(&mut self, reading: usize) {
+        let next = ((reading + 1) & self.mask) * self.width;
+        self.cells.copy_within(next..next + self.width, (reading & self.mask) * self.width);
+    }
+
+    /// Puts the rows from `from` to `from + ahead`, changed, in the place of those that begin with `to`.
     pub(super) fn shift(
         &mut self,
-        from: usize,
-        to: usize,
+        (from, to): (usize, usize),
         ahead: usize,
         mut change: impl FnMut(&mut [Worth]),
     ) {

@@ -19,6 +19,16 @@ impl Room {
         self.allowed >> rung & 1 == 1
     }
 
+    /// Returns whether a rung may begin to load once nothing else of ours is there.
+    pub(super) fn loads(&self, rung: usize) -> bool {
+        self.loadable >> rung & 1 == 1
+    }
+
+    /// Returns whether a rung may serve while another one loads.
+    pub(super) fn fits_beside(&self, rung: usize, loading: usize) -> bool {
+        self.beside[loading] >> rung & 1 == 1
+    }
+
     /// Returns the highest rung that may serve.
     pub(super) fn best(&self) -> usize {
         self.allowed.checked_ilog2().unwrap_or(0) as usize

@@ -99,8 +99,7 @@ impl Case {
             let held = worth(ladder.qualities[stand.rung], time(reading + 1) - now);
             best = held + self.best_from(reading + 1, stand, reverses);
         }
-        for place in ladder.open(room_at(reading)) {
-            let way = ladder.moves[place];
+        for way in ladder.moves.iter().filter(|way| ladder.is_open(room_at(reading), way)) {
             let done = now + way.takes;
             if way.from != stand.rung || done > self.end {
                 continue;
@@ -126,8 +125,7 @@ impl Case {
             } else if reversed {
                 continue;
             }
-            let together =
-                |&at: &usize| way.from == 0 || room_at(at).beside[way.to] >> way.from & 1 == 1;
+            let together = |&at: &usize| way.from == 0 || room_at(at).fits_beside(way.from, way.to);
             let served = match way.kind {
                 Kind::Beside => during().find(|at| !together(at)).map_or(done, time) - now,
                 Kind::Leave | Kind::After => 0,
