@@ -279,6 +279,9 @@ impl Proactive {
             self.seen_change = standing.last_change;
             self.seen_rung = standing.rung;
         }
+        // A climb that was not worth it until now is an upgrade like any other.
+        let start = self.settings.stabilization.longest();
+        self.starting &= standing.last_change.is_none_or(|change| now.since(change.at) < start);
         if !standing.switching {
             let good = self.settings.stabilization.longest();
             self.rungs[usize::from(standing.rung.0)].broken.heal(now, good);
@@ -526,7 +529,7 @@ impl Proactive {
 
     /// Returns how long a rung must have fitted.
     pub(super) fn window(&self, standing: &Standing, to: Rung) -> Duration {
-        if standing.last_change.is_none() || self.climbs_at_once(to) {
+        if standing.last_change.is_none() || self.climbs_at_once(standing, to) {
             Duration::ZERO
         } else if standing.rung == Rung::NONE {
             self.rescue.wait(to)
@@ -544,7 +547,7 @@ impl Proactive {
         standing: &Standing,
         to: Rung,
     ) -> Duration {
-        if self.climbs_at_once(to) {
+        if self.climbs_at_once(standing, to) {
             return Duration::ZERO;
         }
         let window = self.stabilization(standing.rung, to);
@@ -564,9 +567,14 @@ impl Proactive {
         self.settings.stabilization.wait(break_even(&self.settings, self.gain(from, to)))
     }
 
-    /// Returns whether a rung is loaded beside the first one as a part of the start: nobody waits for it.
-    fn climbs_at_once(&self, to: Rung) -> bool {
-        self.starting && self.rungs[usize::from(to.0)].fits_beside
+    /// Returns whether a rung is loaded beside the first one as a part of the start: nobody waits for it. It must have
+    /// fitted since the first one came; room that came later may go again, and waits for its window.
+    fn climbs_at_once(&self, standing: &Standing, to: Rung) -> bool {
+        let state = &self.rungs[usize::from(to.0)];
+        let fits_since_then = standing
+            .last_change
+            .is_some_and(|first| state.fits_since.is_some_and(|since| since <= first.at));
+        self.starting && state.fits_beside && fits_since_then
     }
 
     fn odds(&self, now: Timestamp, place: &Place, from: Rung, to: Rung) -> (ResourceKey, Odds) {
