@@ -65,9 +65,9 @@ impl Proactive {
             present(Resource::Vram, self.last.vram.map(|(used, _)| used), next.vram > from.vram);
         }
         let wait = self.window(standing, to);
-        let good_for = state.fits_since.map(|since| now.since(since));
-        let open = good_for.is_some_and(|span| span >= wait);
-        push(GateName::Window, open, span(good_for.unwrap_or_default()), span(wait));
+        let good_for = self.good_for(now, to);
+        let open = state.fits_since.is_some() && good_for >= wait;
+        push(GateName::Window, open, span(good_for), span(wait));
         if let Some(change) = standing.last_change.filter(|_| !is_rescue) {
             let (since, limit) = (now.since(change.at), self.cooldown(now, change, standing, to));
             push(GateName::Cooldown, since >= limit, span(since), span(limit));
