@@ -67,10 +67,9 @@ impl Proactive {
         // From nothing, all wait for the smallest that fits, of which no more is asked.
         let paced_by = if is_rescue { self.smallest_that_fits().unwrap_or(to) } else { to };
         let wait = self.window(standing, paced_by);
-        let fits_since = self.rungs[usize::from(paced_by.0)].fits_since;
-        let good_for = fits_since.map(|since| now.since(since));
-        let open = good_for.is_some_and(|span| span >= wait);
-        push(GateName::Window, open, span(good_for.unwrap_or_default()), span(wait));
+        let good_for = self.good_for(now, paced_by);
+        let open = self.rungs[usize::from(paced_by.0)].fits_since.is_some() && good_for >= wait;
+        push(GateName::Window, open, span(good_for), span(wait));
         if let Some(change) = standing.last_change.filter(|_| !is_rescue) {
             let (since, limit) = (now.since(change.at), self.cooldown(now, change, standing, to));
             push(GateName::Cooldown, since >= limit, span(since), span(limit));

@@ -42,6 +42,8 @@ pub(super) struct Proactive {
     cpu: Sustained,
     gpu: Sustained,
     pressure: Sustained,
+    /// The rung that was left for a rate, until it or a higher one serves again.
+    strained: Option<Strained>,
     pub(super) service: Service,
     settle: Settle,
     /// The change that the last sample saw, to notice a new one; and the rung that it led to.
@@ -67,6 +69,14 @@ pub(super) struct RungState {
     quality: f64,
     unload: Duration,
     load: Duration,
+}
+
+/// A rung that was left for a rate.
+#[derive(Clone, Copy, Debug)]
+struct Strained {
+    rung: Rung,
+    /// When a rate was last seen high for long, whoever suffered by it.
+    last: Timestamp,
 }
 
 /// What the gates are derived from: the facts of the last sample.
@@ -108,6 +118,7 @@ impl Proactive {
             cpu: Sustained::new(settings, Resource::Cpu, settings.degrade_line),
             gpu: Sustained::new(settings, Resource::Gpu, settings.degrade_line),
             pressure: Sustained::new(settings, Resource::Pressure, settings.pressure_degrade_line),
+            strained: None,
             service: Service::new(settings, catalog),
             settle: Settle::new(settings),
             seen_change: None,
@@ -145,7 +156,7 @@ impl Policy for Proactive {
         if let Some(reason) = self.strain(now, standing, demand)
             && standing.rung > LOWEST_LOADED
         {
-            return self.relieve_rates(reason, standing);
+            return self.relieve_rates(now, reason, standing);
         }
         self.consider_upgrade(now, standing)
     }
@@ -284,7 +295,11 @@ impl Proactive {
             self.starting &= is_first && up;
             self.seen_change = standing.last_change;
             self.seen_rung = standing.rung;
+            self.strained = self.strained.filter(|strained| standing.rung < strained.rung);
         }
+        // A climb that was not worth it until now is an upgrade like any other.
+        let start = self.settings.stabilization.longest();
+        self.starting &= standing.last_change.is_none_or(|change| now.since(change.at) < start);
         if !standing.switching {
             let good = self.settings.stabilization.longest();
             let since = standing.last_change.map_or(Timestamp::ZERO, |change| change.at);
@@ -380,12 +395,19 @@ impl Proactive {
         let cpu = self.cpu.observe(now, cpu.filter(|_| !on_gpu), None);
         let gpu = self.gpu.observe(now, gpu.filter(|_| on_gpu), gpu_index);
         let pressure = self.pressure.observe(now, pressure, None);
-        cpu.or(gpu).or(pressure).filter(|_| demand.waiting > 0 || demand.late > 0)
+        let high = cpu.or(gpu).or(pressure);
+        if high.is_some()
+            && let Some(strained) = &mut self.strained
+        {
+            strained.last = now;
+        }
+        high.filter(|_| demand.waiting > 0 || demand.late > 0)
     }
 
     /// Steps one rung down, never to none: an idle small model takes no processor time.
     #[cold]
-    fn relieve_rates(&mut self, reason: Reason, standing: &Standing) -> Decision {
+    fn relieve_rates(&mut self, now: Timestamp, reason: Reason, standing: &Standing) -> Decision {
+        self.strained = Some(Strained { rung: standing.rung, last: now });
         for watch in [&mut self.cpu, &mut self.gpu, &mut self.pressure] {
             watch.reset();
         }
@@ -472,7 +494,7 @@ impl Proactive {
         if let Some(remaining) = self.broken_remaining(now, to) {
             return Err(Reason::Backoff { to, remaining });
         }
-        if let Some(remaining) = left(self.window(standing, to), age) {
+        if let Some(remaining) = left(self.window(standing, to), self.good_for(now, to)) {
             return Err(Reason::Window { to, remaining });
         }
         if let Some(change) = standing.last_change
@@ -507,6 +529,13 @@ impl Proactive {
         since.map(|since| now.since(since)).unwrap_or_default()
     }
 
+    /// Returns for how long conditions have been good for a rung: it fits, and no rate is high that it was left for.
+    pub(super) fn good_for(&self, now: Timestamp, rung: Rung) -> Duration {
+        let age = self.age(now, rung);
+        let strained = self.strained.filter(|strained| strained.rung <= rung);
+        strained.map_or(age, |strained| age.min(now.since(strained.last)))
+    }
+
     /// Returns what a change raises quality by, as a share of one.
     fn gain(&self, from: Rung, to: Rung) -> f64 {
         let [from, to] = [from, to].map(|rung| self.rungs[usize::from(rung.0)].quality);
@@ -538,7 +567,7 @@ impl Proactive {
 
     /// Returns how long a rung must have fitted.
     pub(super) fn window(&self, standing: &Standing, to: Rung) -> Duration {
-        if standing.last_change.is_none() || self.climbs_at_once(to) {
+        if standing.last_change.is_none() || self.climbs_at_once(standing, to) {
             Duration::ZERO
         } else if standing.rung == Rung::NONE {
             self.rescue.wait(to)
@@ -556,7 +585,7 @@ impl Proactive {
         standing: &Standing,
         to: Rung,
     ) -> Duration {
-        if self.climbs_at_once(to) {
+        if self.climbs_at_once(standing, to) {
             return Duration::ZERO;
         }
         let window = self.stabilization(standing.rung, to);
@@ -576,9 +605,14 @@ impl Proactive {
         self.settings.stabilization.wait(break_even(&self.settings, self.gain(from, to)))
     }
 
-    /// Returns whether a rung is loaded beside the first one as a part of the start: nobody waits for it.
-    fn climbs_at_once(&self, to: Rung) -> bool {
-        self.starting && self.rungs[usize::from(to.0)].fits_beside
+    /// Returns whether a rung is loaded beside the first one as a part of the start: nobody waits for it. It must have
+    /// fitted since the first one came; room that came later may go again, and waits for its window.
+    fn climbs_at_once(&self, standing: &Standing, to: Rung) -> bool {
+        let state = &self.rungs[usize::from(to.0)];
+        let fits_since_then = standing
+            .last_change
+            .is_some_and(|first| state.fits_since.is_some_and(|since| since <= first.at));
+        self.starting && state.fits_beside && fits_since_then
     }
 
     fn odds(&self, now: Timestamp, place: &Place, from: Rung, to: Rung) -> (ResourceKey, Odds) {

@@ -32,7 +32,7 @@ use crate::files::document::suggestion;
 /// | `done[:#id or model]`, `failed[:#id]` | a request ended so |
 /// | `cancelled[:#id or who]` | the same; who is `client`, `drain-deadline` or `shutdown` |
 /// | `rejected[:#id or reason]` | the same; the reason is `queue-full`, `deadline`, `unservable`, ... |
-/// | `notice[:kind]` | the user is told; the kind is `degraded` or `long-on-smallest` |
+/// | `notice[:kind]` | the user is told; the kind is `degraded`, `long-on-smallest` or `not-read` |
 /// | `sample-missing` | the machine could not be read |
 /// | `asked[:tier]`, `shutdown` | someone asks for a tier; the run is told to stop |
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,7 +191,7 @@ impl Pattern {
             }
             PatternKind::Cancelled => CANCELLERS.iter().map(|by| canceller_name(*by)).collect(),
             PatternKind::Rejected => REJECTIONS.iter().map(|r| rejection_name(*r)).collect(),
-            PatternKind::Notice => vec!["degraded", "long-on-smallest"],
+            PatternKind::Notice => vec!["degraded", "long-on-smallest", "not-read"],
             PatternKind::Request
             | PatternKind::HangUp
             | PatternKind::Accepted
@@ -279,7 +279,7 @@ impl JsonSchema for Pattern {
     }
 }
 
-const REASONS: [&str; 20] = [
+const REASONS: [&str; 22] = [
     "no-data",
     "stale",
     "switching",
@@ -294,6 +294,8 @@ const REASONS: [&str; 20] = [
     "would-not-fit",
     "would-be-slow",
     "room",
+    "too-risky",
+    "not-read",
     "above-degrade-line",
     "sustained-load",
     "exhaustion",
@@ -357,7 +359,7 @@ mod tests {
         assert_eq!(variants::<Reason>(), [&REASONS.map(str::to_owned)[..], &own[..]].concat());
         assert_eq!(variants::<Rejection>(), REJECTIONS.map(rejection_name));
         assert_eq!(variants::<CancelledBy>(), CANCELLERS.map(canceller_name));
-        assert_eq!(variants::<Notice>(), ["degraded", "long-on-smallest"]);
+        assert_eq!(variants::<Notice>(), ["degraded", "long-on-smallest", "not-read"]);
     }
 
     #[test]
