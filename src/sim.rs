@@ -9,7 +9,6 @@ pub mod adviser;
 pub mod background;
 mod checker;
 pub mod fault;
-pub(crate) mod fit;
 mod ground;
 pub mod physics;
 pub mod queue;

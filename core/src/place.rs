@@ -269,6 +269,62 @@ fn in_memory(
     }))
 }
 
+/// Returns whether models that take `needs` fit side by side with nothing else of ours there, each that takes video memory
+/// on any GPU: what [`place`] would find for each in the best order.
+pub fn fit_together(
+    needs: &[Need],
+    sample: &Sample,
+    settings: &Settings,
+    limit_of: impl Fn(Bytes) -> Bytes + Copy,
+) -> bool {
+    let mut resident = Resident::default();
+    seat(needs, &mut resident, sample, &|resident| fits_all(resident, sample, settings, limit_of))
+}
+
+/// Tries each GPU for each model, and returns whether one way to seat them all passes `test`.
+fn seat(
+    needs: &[Need],
+    resident: &mut Resident,
+    sample: &Sample,
+    test: &dyn Fn(&Resident) -> bool,
+) -> bool {
+    let Some((&first, rest)) = needs.split_first() else { return test(resident) };
+    let on = |gpu| {
+        let mut with_it = resident.clone();
+        with_it.add(first, gpu);
+        seat(rest, &mut with_it, sample, test)
+    };
+    if first.vram == Bytes::ZERO {
+        return on(None);
+    }
+    (0..=u8::MAX).zip(&sample.gpus).any(|(gpu, _)| on(Some(gpu)))
+}
+
+/// Returns whether all that is resident fits beside others' use.
+fn fits_all(
+    resident: &Resident,
+    sample: &Sample,
+    settings: &Settings,
+    limit_of: impl Fn(Bytes) -> Bytes + Copy,
+) -> bool {
+    let within = |space: &Space, need| space.others + need <= limit_of(space.total);
+    let mut ram = resident.ram;
+    for (gpu, reading) in (0..=u8::MAX).zip(&sample.gpus) {
+        let need = resident.vram_on(gpu);
+        if need == Bytes::ZERO {
+            continue;
+        }
+        ram += if reading.shared { need } else { Bytes::ZERO };
+        let Some(space) = &reading.vram else { return false };
+        if settings.constrains(Resource::Vram) && !within(space, need) {
+            return false;
+        }
+    }
+    ram == Bytes::ZERO
+        || !settings.constrains(Resource::Memory)
+        || sample.memory.as_ref().is_some_and(|space| within(space, ram))
+}
+
 /// Returns the first constrained space that holds something of ours and is used beyond `limit_of(total)` *now*. Use of a
 /// space in which we hold nothing is not ours to relieve, and is passed over.
 #[inline]
@@ -493,5 +549,39 @@ mod tests {
         let mut machine = sample(1, 1, &[23, 20]);
         machine.gpus[1].vram = space(24, 20, 2);
         assert_eq!(over(&machine).unwrap().gpu, Some(1));
+    }
+
+    /// Fits models that take (main memory, video memory) side by side where others use so much of 20 GiB each.
+    #[track_caller]
+    fn check_together(memory: Option<u64>, gpus: &[u64], needs: &[(u64, u64)], want: bool) {
+        let settings = settings("");
+        let gpu = |&others: &u64| GpuSample { vram: space(20, others, 20), ..GpuSample::default() };
+        let gpus = gpus.iter().map(gpu).collect();
+        let memory = memory.and_then(|others| space(20, others, 20));
+        let sample = Sample { memory, gpus, ..Sample::default() };
+        let need = |&(ram, vram)| Need { ram: gib(ram), vram: gib(vram) };
+        let needs: Vec<Need> = needs.iter().map(need).collect();
+        let got = fit_together(&needs, &sample, &settings, |total| settings.degrade_limit(total));
+        assert_eq!(got, want, "{memory:?} {needs:?}");
+    }
+
+    #[test]
+    fn models_fit_together_up_to_the_limit_whatever_we_use_ourselves() {
+        check_together(Some(8), &[], &[(10, 0)], true);
+        check_together(Some(8), &[], &[(11, 0)], false);
+        check_together(Some(8), &[], &[(4, 0), (7, 0)], false);
+        check_together(Some(19), &[], &[], true);
+    }
+
+    #[test]
+    fn models_in_video_memory_find_their_gpus_and_what_was_not_read_has_no_room() {
+        check_together(Some(0), &[17, 3], &[(1, 15)], true);
+        check_together(Some(0), &[17, 3], &[(1, 16)], false);
+        // The first must make way for the second, which fits on one GPU only.
+        check_together(Some(0), &[8, 3], &[(1, 10), (1, 15)], true);
+        check_together(Some(0), &[8, 3], &[(1, 10), (1, 15), (0, 1)], false);
+        check_together(None, &[3], &[(1, 1)], false);
+        check_together(None, &[3], &[(0, 1)], true);
+        check_together(Some(0), &[], &[(0, 1)], false);
     }
 }

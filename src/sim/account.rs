@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::place::{Need, fit_together};
 use tiershift_core::sample::{Resource, ResourceKey, Sample, Space};
 use tiershift_core::settings::Settings;
 use tiershift_core::time::Timestamp;
 use tiershift_core::units::Bytes;
 
-use crate::sim::fit::{Need, fits};
 use crate::summary::Account;
 
 /// The running account.
@@ -32,7 +32,7 @@ pub(super) struct Pressure {
 
 impl Pressure {
     pub(super) fn new(settings: &Settings, catalog: &Catalog, reaction: Duration) -> Self {
-        let primary = |rung: Rung| catalog.primary(rung).map(Need::of);
+        let primary = |rung: Rung| catalog.primary(rung).map(Need::to_serve);
         Self {
             settings: settings.clone(),
             reaction,
@@ -70,7 +70,11 @@ impl Pressure {
 
     #[cold]
     fn judge_jump(&mut self, now: Timestamp, memory: &Space) {
-        let allowed = |need: &&Need| fits(&self.settings, &self.before, &[**need]);
+        let allowed = |need: &&Need| {
+            fit_together(&[**need], &self.before, &self.settings, |total| {
+                self.settings.degrade_limit(total)
+            })
+        };
         let best = self.needs.iter().rev().find(allowed).map_or(Bytes::ZERO, |need| need.ram);
         if memory.others + best > memory.total {
             self.excused_until = now + self.reaction;

@@ -25,8 +25,9 @@
 //! - A reversal is what [`Summary::reversals`] counts.
 //!
 //! # What the bound leaves out
-//! Loads take [`load_warm`](tiershift_core::model::Model::load_warm). The simulated server takes `load_cold` where
-//! a file is not cached, draws each load's time with some jitter, and holds a model's memory for a lag after its unload;
+//! The first load of a run takes [`load_cold`](tiershift_core::model::Model::load_cold), later ones
+//! [`load_warm`](tiershift_core::model::Model::load_warm). The simulated server takes `load_cold` wherever a file is not
+//! cached, also a second model's first time, draws each load's time with some jitter, and holds a model's memory for a lag after its unload;
 //! the manager drains requests before an unload. None of that is in the bound, so that a policy beats it only by
 //! loads that happen to be quicker than their catalog says, by a switch between two readings, and where a fault shows
 //! the policy another machine. A policy that serves beyond the degrade line, or that is told what to serve, is not bound by it.
@@ -41,12 +42,12 @@ mod tests;
 
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::event::{EventRef, Input, Observe};
+use tiershift_core::place::{Need, fit_together};
 use tiershift_core::sample::{Resource, ResourceKey, Sample, Space};
 use tiershift_core::settings::Settings;
 use tiershift_core::time::{Timestamp, nanos};
 use tiershift_core::units::{Bytes, Percent};
 
-use crate::sim::fit::{Need, fits};
 use crate::study::oracle::ladder::{Ladder, Worth, unpack};
 use crate::study::oracle::tape::{Room, Tape};
 use crate::summary::{Comparison, Optimum, Summary};
@@ -88,7 +89,9 @@ impl Oracle {
     pub fn new(settings: &Settings, catalog: &Catalog) -> Self {
         let need = |rung| {
             let model = catalog.primary(rung);
-            model.map_or_else(Default::default, |model| (Need::of(model), Need::of_load(model)))
+            model.map_or_else(Default::default, |model| {
+                (Need::to_serve(model), Need::to_load(model))
+            })
         };
         let needs: Vec<(Need, Need)> =
             std::iter::once(Rung::NONE).chain(catalog.rungs_up()).map(need).collect();
@@ -232,7 +235,8 @@ impl Oracle {
 
     /// Returns what fits beside the others of a reading.
     fn room(&self, sample: &Sample) -> Room {
-        let fit = |needs: &[Need]| fits(&self.settings, sample, needs);
+        let limit = |total| self.settings.degrade_limit(total);
+        let fit = |needs: &[Need]| fit_together(needs, sample, &self.settings, limit);
         let rungs = || self.needs.iter().enumerate();
         let bits = |is_set: &dyn Fn(&(Need, Need)) -> bool| {
             rungs().fold(0, |bits, (rung, need)| bits | u64::from(is_set(need)) << rung)

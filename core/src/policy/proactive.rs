@@ -297,9 +297,6 @@ impl Proactive {
             self.seen_rung = standing.rung;
             self.strained = self.strained.filter(|strained| standing.rung < strained.rung);
         }
-        // A climb that was not worth it until now is an upgrade like any other.
-        let start = self.settings.stabilization.longest();
-        self.starting &= standing.last_change.is_none_or(|change| now.since(change.at) < start);
         if !standing.switching {
             let good = self.settings.stabilization.longest();
             let since = standing.last_change.map_or(Timestamp::ZERO, |change| change.at);
@@ -606,12 +603,14 @@ impl Proactive {
     }
 
     /// Returns whether a rung is loaded beside the first one as a part of the start: nobody waits for it. It must have
-    /// fitted since the first one came; room that came later may go again, and waits for its window.
+    /// fitted since the first one came, which is no longer ago than the window; what comes later waits for that.
     fn climbs_at_once(&self, standing: &Standing, to: Rung) -> bool {
         let state = &self.rungs[usize::from(to.0)];
-        let fits_since_then = standing
-            .last_change
-            .is_some_and(|first| state.fits_since.is_some_and(|since| since <= first.at));
+        let fits_since_then =
+            standing.last_change.zip(state.fits_since).is_some_and(|(first, since)| {
+                let start = self.settings.stabilization.longest();
+                since <= first.at && self.last.at.is_some_and(|now| now.since(first.at) < start)
+            });
         self.starting && state.fits_beside && fits_since_then
     }
 
@@ -670,7 +669,7 @@ const GAP_FACTOR: u64 = 3;
 
 /// The part of `calm` that an early return must earn in what is left of the reversal window. Chosen on the recordings that
 /// the risk was: at intervals of five minutes, all from a third to two thirds are the same rule.
-const RETURN_SHARE: f64 = 0.3;
+const RETURN_SHARE: f64 = 1.0 / 3.0;
 
 /// The longest wait after a model broke, in stabilization windows: two hours by default.
 const MOST_BROKEN_WAIT: u32 = 24;

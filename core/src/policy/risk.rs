@@ -183,7 +183,7 @@ const PARTS: usize = 31;
 /// Room to spare in which the risk falls to a third where nothing moves, and the part of others' movement that is added
 /// to it. Chosen on the same recordings.
 const LEAST_SCALE: f64 = 0.002;
-const SCALE_OF_MOVEMENT: f64 = 0.4;
+const SCALE_OF_MOVEMENT: f64 = 0.36;
 
 #[cfg(test)]
 mod tests {

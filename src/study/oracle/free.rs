@@ -11,11 +11,13 @@ use crate::study::oracle::tape::Tape;
 pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> (Worth, Vec<(Timestamp, Rung)>) {
     let mut sweep = Sweep::new(ladder, tape, end);
     let rungs = ladder.rungs();
-    let longest = ladder.moves.iter().map(|way| way.takes).max().unwrap_or(0);
-    let ahead = sweep.most_within(longest);
+    let ahead = sweep.most_within(ladder.longest());
     let mut rows = Rows::new(rungs, ahead + 1);
-    let mut plan = Plan { rungs, readings: Vec::new(), choices: Vec::new() };
+    let mut plan = Plan { rungs, readings: Vec::new(), choices: Vec::new(), first: None };
     let mut groups = sweep.groups();
+    let mut first_loads = sweep.first_loads();
+    // What is to come where nothing was ever loaded.
+    let mut unloaded: Worth = 0;
     let open = sweep.open(&groups);
     for (rung, line) in rows.row_mut(sweep.count).iter_mut().enumerate() {
         *line = worth(ladder.qualities[rung], end);
@@ -51,6 +53,22 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> (Worth, Vec<(Times
                     }
                 }
             }
+            let mut first_load = (NEVER, 0);
+            for (place, group) in first_loads.iter_mut().enumerate() {
+                if room.fits_beside(0, group.to)
+                    && let Some(passage) = sweep.passage(reading, group)
+                {
+                    let value = rows.row(passage.arrival)[group.to] - passage.cost;
+                    first_load = first_load.max((value, place));
+                }
+            }
+            let mut begin = |reading: usize, value: Worth| {
+                if value > unloaded {
+                    unloaded = value;
+                    plan.first = Some((reading, first_load.1));
+                }
+            };
+            begin(reading, first_load.0);
             let holds = sweep.holds(reading);
             let has_grown =
                 |rung| rows.row(reading)[rung] - rows.row(reading + 1)[rung] == growth(rung, holds);
@@ -65,13 +83,13 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> (Worth, Vec<(Times
                         *line += growth(rung, span);
                     }
                 });
+                begin(first, first_load.0 + growth(0, span));
                 reading = first;
             }
         }
         sweep.leave(run);
     }
-    let worth = if sweep.count == 0 { 0 } else { rows.row(0)[0] };
-    (worth, plan.follow(ladder, tape, end))
+    (unloaded, plan.follow(ladder, tape, end))
 }
 
 /// What is best to do at each reading, from the last one back. A reading that is missing does as the next one.
@@ -80,6 +98,8 @@ struct Plan {
     readings: Vec<usize>,
     /// For each rung at each reading, zero to stay, else one more than the move's place.
     choices: Vec<u16>,
+    /// The reading of the first load of all, and its place among those of the ladder.
+    first: Option<(usize, usize)>,
 }
 
 impl Plan {
@@ -103,10 +123,13 @@ impl Plan {
                 serving.push((at, rung));
             }
         };
-        let (mut rung, mut idle_from) = (0, 0);
+        let Some((begin, first_load)) = self.first else { return serving };
+        let way = ladder.first_loads[first_load];
+        let (mut rung, mut idle_from) = (way.to, tape.times[begin] + way.takes);
+        serve(idle_from, rung);
         let count = tape.times.partition_point(|&at| at <= end);
         let mut row = self.readings.len();
-        let mut reading = 0;
+        let mut reading = begin + 1;
         while reading < count {
             while row > 0 && (row == self.readings.len() || self.readings[row] < reading) {
                 row -= 1;

@@ -25,6 +25,8 @@ pub(super) struct Ladder {
     pub(super) qualities: Vec<u64>,
     /// Every way from one rung to another.
     pub(super) moves: Vec<Move>,
+    /// The ways to begin a run: no file is cached yet.
+    pub(super) first_loads: Vec<Move>,
     /// What a switch costs, as a worth.
     pub(super) toll: Worth,
     /// A change of direction sooner than this after a switch is a reversal [ns].
@@ -59,6 +61,7 @@ impl Ladder {
         let rungs = usize::from(catalog.top().0) + 1;
         let quality = |rung| model(rung).map_or(0, |model| u64::from(model.quality.milli()));
         let load = |rung| model(rung).map_or(0, |model| nanos(model.load_warm));
+        let load_first = |rung| model(rung).map_or(0, |model| nanos(model.load_cold));
         let unload = |rung| model(rung).map_or(0, |model| nanos(model.unload));
         let mut moves = Vec::new();
         for from in 0..rungs {
@@ -75,10 +78,17 @@ impl Ladder {
                 }
             }
         }
+        let first_load = |to| Move { from: 0, to, kind: Kind::Beside, takes: load_first(to) };
         let qualities: Vec<u64> = (0..rungs).map(quality).collect();
         let top = qualities.last().copied().unwrap_or(0);
         let toll = worth(top, nanos(price)) + 1;
-        Self { qualities, moves, toll, window: nanos(window) }
+        let first_loads = (1..rungs).map(first_load).collect();
+        Self { qualities, moves, first_loads, toll, window: nanos(window) }
+    }
+
+    /// Returns the longest time that a move takes [ns].
+    pub(super) fn longest(&self) -> u64 {
+        self.moves.iter().chain(&self.first_loads).map(|way| way.takes).max().unwrap_or(0)
     }
 
     pub(super) fn rungs(&self) -> usize {

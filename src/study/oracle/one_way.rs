@@ -14,8 +14,7 @@ use crate::study::oracle::tape::Tape;
 pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
     let mut sweep = Sweep::new(ladder, tape, end);
     let columns = Columns::new(ladder);
-    let longest = ladder.moves.iter().map(|way| way.takes).max().unwrap_or(0);
-    let ahead = sweep.most_within(longest.saturating_add(ladder.window));
+    let ahead = sweep.most_within(ladder.longest().saturating_add(ladder.window));
     let mut rows = Rows::new(columns.width(), ahead + 1);
     let mut last = vec![NEVER; columns.width()];
     last[columns.changes(0, false)..].fill(0);
@@ -25,6 +24,7 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
     columns.gather(ladder, &mut last);
     rows.row_mut(sweep.count).copy_from_slice(&last);
     let mut groups = sweep.groups();
+    let mut first_loads = sweep.first_loads();
     let open = sweep.open(&groups);
     let mut turns: Vec<Turns> =
         groups.iter().map(|group| Turns::after(group, ladder, sweep.count)).collect();
@@ -48,6 +48,14 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
                 rows.row_mut(reading)[column] = NEVER;
             }
             let mut first_load = NEVER;
+            for group in &mut first_loads {
+                if room.fits_beside(0, group.to)
+                    && let Some(passage) = sweep.passage(reading, group)
+                {
+                    let any = rows.row(passage.arrival)[columns.any(group.to)];
+                    first_load = first_load.max(any - passage.cost);
+                }
+            }
             for (number, moves) in &open[run.place] {
                 let group = &mut groups[*number];
                 let Some(passage) = sweep.passage(reading, group) else { continue };
@@ -57,9 +65,6 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
                 for &place in moves {
                     let way = &ladder.moves[place];
                     let served = sweep.served(&passage, place);
-                    if way.from == 0 {
-                        first_load = first_load.max(any + served);
-                    }
                     if any + served <= rows.row(reading)[place] {
                         continue;
                     }

@@ -3,7 +3,7 @@
 //! Values are kept as *lines*: the worth of what is to come, plus the quality of the present rung times the present moment.
 //! To stay on a rung then changes nothing, and a move costs a few additions.
 
-use crate::study::oracle::ladder::{Kind, Ladder, Worth, worth};
+use crate::study::oracle::ladder::{Kind, Ladder, Move, Worth, worth};
 use crate::study::oracle::tape::{Room, Tape};
 
 /// The readings that lie ahead of the one that is looked at, and when each stretch of room ends.
@@ -99,6 +99,18 @@ impl<'a> Sweep<'a> {
             }
         }
         groups
+    }
+
+    /// Returns the ways to begin a run, each a group of its own.
+    pub(super) fn first_loads(&self) -> Vec<Group> {
+        let group = |way: &Move| Group {
+            to: way.to,
+            up: true,
+            takes: way.takes,
+            moves: Vec::new(),
+            arrival: self.count,
+        };
+        self.ladder.first_loads.iter().map(group).collect()
     }
 
     /// Returns, for each kind of room, the moves that may begin in it, as (group, places).

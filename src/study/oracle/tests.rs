@@ -27,6 +27,8 @@ struct Case {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Stand {
     rung: usize,
+    /// Whether anything was loaded before.
+    loaded: bool,
     reversals: Reversals,
 }
 
@@ -44,6 +46,7 @@ impl Case {
             Model {
                 load_transient: Bytes::from_gib(below(luck, 3) * 4),
                 load_warm: Duration::from_secs(below(luck, 12)),
+                load_cold: Duration::from_secs(below(luck, 20)),
                 unload: Duration::from_secs(below(luck, 3)),
                 ..Model::of_size(&name, &name, Percent::new(quality), Bytes::from_gib(ram))
             }
@@ -99,7 +102,8 @@ impl Case {
             let held = worth(ladder.qualities[stand.rung], time(reading + 1) - now);
             best = held + self.best_from(reading + 1, stand, reverses);
         }
-        for way in ladder.moves.iter().filter(|way| ladder.is_open(room_at(reading), way)) {
+        let ways = if stand.loaded { &ladder.moves } else { &ladder.first_loads };
+        for way in ways.iter().filter(|way| ladder.is_open(room_at(reading), way)) {
             let done = now + way.takes;
             if way.from != stand.rung || done > self.end {
                 continue;
@@ -112,7 +116,7 @@ impl Case {
             if !during().all(|at| room_at(at).allows(way.to)) {
                 continue;
             }
-            let mut stand = Stand { rung: way.to, ..stand };
+            let mut stand = Stand { rung: way.to, loaded: true, ..stand };
             let [from, to] = [way.from, way.to].map(|rung| Rung(rung as u8));
             let reversed = stand.reversals.note(
                 Timestamp::from_nanos(done),
@@ -142,7 +146,7 @@ impl Case {
     #[track_caller]
     fn check(&self, case: usize) {
         let Self { oracle, end, .. } = self;
-        let start = Stand { rung: 0, reversals: Reversals::default() };
+        let start = Stand { rung: 0, loaded: false, reversals: Reversals::default() };
         let (free, schedule) = free::best(&oracle.ladder, &oracle.tape, *end);
         assert_eq!(unpack(free), unpack(self.best_from(0, start, true)), "free, case {case}");
         let one_way = one_way::best(&oracle.ladder, &oracle.tape, *end);
