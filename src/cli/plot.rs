@@ -10,8 +10,9 @@ use tiershift_core::time::Timestamp;
 
 use crate::cli::{Verdict, common};
 use crate::files::whole_file::WholeFile;
-use crate::log::LogReader;
+use crate::log::{LogLevel, LogReader};
 use crate::report::{PlotData, plot};
+use crate::study::oracle::Oracle;
 use crate::summary::{Fold, Summary};
 
 /// Draw the decision plot of an event log
@@ -33,16 +34,22 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let catalog = header.checked_catalog()?;
     let mut data = PlotData::new(&catalog, &settings);
     let mut fold = Fold::new(&catalog, settings.reversal_window).judging_samples(&settings);
+    // A log of changes leaves most readings out, and with them what was possible.
+    let mut oracle = (header.level == LogLevel::Full).then(|| Oracle::new(&settings, &catalog));
     let mut end = Timestamp::ZERO;
     for record in &mut log {
         let record = record?;
         end = record.at;
         data.observe(record.at, record.event.as_ref());
         fold.observe(record.at, record.event.as_ref());
+        oracle.observe(record.at, record.event.as_ref());
     }
     common::note_end(&arguments.log, &log);
     data.finish(end);
     let mut summary = fold.finish(end);
+    if let Some(oracle) = &oracle {
+        data.set_optimum(&oracle.finish(&mut summary));
+    }
     summary.policy = header.settings.policy.name().to_owned();
     let picture = draw(arguments, &header.name, &data, &summary)?;
     let unwritable = || format!("cannot write `{}`", arguments.out.display());

@@ -21,6 +21,8 @@
 //!   the one unloads and the other loads. Completions fall between readings and are counted to the nanosecond.
 //! - A rung must be allowed at every reading through its load and while it serves. At a reading that does not allow it, it
 //!   is left.
+//! - The optimum lasts for as long as the run that it is compared with, which ends with the last thing that its policy began:
+//!   but for those seconds, it is the same for every policy on a recording.
 //! - Nothing is loaded at the start, and a load that the end would cut off is not begun.
 //! - A reversal is what [`Summary::reversals`] counts.
 //!

@@ -38,10 +38,12 @@ fn no_policy_that_keeps_to_the_lines_beats_the_optimum_which_is_the_same_for_all
             let share = summary["share_of_optimum"].as_f64().unwrap_or_default();
             let keeps_to_lines = ["proactive", "projecting"].contains(&policy);
             assert!(share <= 1.001 || !keeps_to_lines, "{recording}, {policy}: {share}");
-            optima.push((summary["optimum"].clone(), summary["optimum_without_reversals"].clone()));
+            let score = |optimum: &str| summary[optimum]["score"].as_f64().unwrap();
+            optima.push(["optimum", "optimum_without_reversals"].map(score));
         }
-        optima.dedup();
-        assert_eq!(optima.len(), 1, "{recording}: {optima:?}");
+        // A run ends with the last thing that its policy began, some seconds after the recording.
+        let is_near = |one: &[f64; 2]| (0..2).all(|i| (one[i] - optima[0][i]).abs() < 0.005);
+        assert!(optima.iter().all(is_near), "{recording}: {optima:?}");
     }
 }
 
