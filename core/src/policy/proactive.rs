@@ -297,6 +297,9 @@ impl Proactive {
             self.seen_rung = standing.rung;
             self.strained = self.strained.filter(|strained| standing.rung < strained.rung);
         }
+        // A climb that has not been worth it by then is an upgrade like any other.
+        let start = self.settings.stabilization.longest() * START_IN_WINDOWS;
+        self.starting &= standing.last_change.is_none_or(|change| now.since(change.at) < start);
         if !standing.switching {
             let good = self.settings.stabilization.longest();
             let since = standing.last_change.map_or(Timestamp::ZERO, |change| change.at);
@@ -603,15 +606,13 @@ impl Proactive {
     }
 
     /// Returns whether a rung is loaded beside the first one as a part of the start: nobody waits for it. It must have
-    /// fitted since the first one came, which is no longer ago than the window; what comes later waits for that.
+    /// fitted since the first one came; room that came later may go again, and waits for its window.
     fn climbs_at_once(&self, standing: &Standing, to: Rung) -> bool {
         let state = &self.rungs[usize::from(to.0)];
-        let fits_since_then =
-            standing.last_change.zip(state.fits_since).is_some_and(|(first, since)| {
-                let start = self.settings.stabilization.longest();
-                since <= first.at && self.last.at.is_some_and(|now| now.since(first.at) < start)
-            });
-        self.starting && state.fits_beside && fits_since_then
+        let changed_and_fits = standing.last_change.zip(state.fits_since);
+        self.starting
+            && state.fits_beside
+            && changed_and_fits.is_some_and(|(first, since)| since <= first.at)
     }
 
     fn odds(&self, now: Timestamp, place: &Place, from: Rung, to: Rung) -> (ResourceKey, Odds) {
@@ -670,6 +671,9 @@ const GAP_FACTOR: u64 = 3;
 /// The part of `calm` that an early return must earn in what is left of the reversal window. Chosen on the recordings that
 /// the risk was: at intervals of five minutes, all from a third to two thirds are the same rule.
 const RETURN_SHARE: f64 = 1.0 / 3.0;
+
+/// The start lasts two stabilization windows from the first load on: one for a climb that waits for it, and one more.
+const START_IN_WINDOWS: u32 = 2;
 
 /// The longest wait after a model broke, in stabilization windows: two hours by default.
 const MOST_BROKEN_WAIT: u32 = 24;
