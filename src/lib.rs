@@ -19,7 +19,7 @@
 //!
 //! # Example
 //! A machine of 16 GiB whose other programs take 4 GiB, and 8 GiB from the 25th minute on. The controller loads
-//! the medium model at once, the large one after five good minutes, and steps down when the memory is wanted.
+//! the large model at once, and steps down when the memory is wanted.
 //!
 //! ```
 //! use std::time::Duration;
@@ -45,7 +45,7 @@
 //!     ..Situation::of_recording(setup, Ground::recorded(readings))
 //! };
 //! let summary = simulate(situation, &Registry::built_in(), Detail::Silent, &mut [])?;
-//! assert_eq!((summary.upgrades, summary.downgrades, summary.reversals), (2, 1, 0));
+//! assert_eq!((summary.upgrades, summary.downgrades, summary.reversals), (1, 1, 0));
 //! assert!(summary.violations.is_empty());
 //! # Ok::<(), tiershift::sim::SimulationError>(())
 //! ```

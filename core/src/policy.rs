@@ -15,6 +15,7 @@ mod rescue;
 mod risk;
 mod settle;
 mod sustained;
+mod upgrade;
 
 use std::fmt::Debug;
 use std::time::Duration;

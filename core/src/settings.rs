@@ -4,17 +4,22 @@
 //! that the deciders are built from. Each field of the raw form documents meaning, default, source and
 //! what a wrong value costs. An event log's header carries the raw form, complete.
 
+mod options;
+mod pace;
+
 use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::MachineClass;
 use crate::sample::Resource;
 use crate::time::SpanText;
 use crate::units::{Bytes, BytesText, Percent, PercentText};
+
+pub use crate::settings::options::{Options, OptionsError};
+pub use crate::settings::pace::{Auto, Lost, Preset, Stabilization};
 
 /// A policy file. Every key is optional.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,67 +153,11 @@ pub struct RawManagerSettings {
     pub switch_cooldown: SpanText,
 }
 
-/// How long conditions must stay good before an upgrade between rungs that serve: a span, or `"auto"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(untagged)]
-pub enum Stabilization {
-    /// As long for every change.
-    Span(SpanText),
-    /// A part of the time in which a change earns its price.
-    Auto(Auto),
-}
-
-/// The word `auto`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum Auto {
-    /// `auto`
-    Auto,
-}
-
-/// A key that means nothing any more, whatever its value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Lost {
-    #[serde(skip)]
-    given: bool,
-}
-
-impl<'de> Deserialize<'de> for Lost {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        serde::de::IgnoredAny::deserialize(from)?;
-        Ok(Self { given: true })
-    }
-}
-
-/// How dear changes are, in one word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum Preset {
-    /// The larger model, also for a short time.
-    Eager,
-    /// Between the two.
-    #[default]
-    Balanced,
-    /// As few changes as possible.
-    Steady,
-}
-
 /// A policy by name: small letters, digits and dashes, at most 64. Whether there is one of this name, only a
 /// [`Registry`](crate::policy::Registry) can tell.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PolicyName(Cow<'static, str>);
-
-/// A policy's own settings: `[policy.options]` in a scenario, `[options]` in a policy file. What may stand there is for
-/// the policy to say.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(transparent)]
-pub struct Options(serde_json::Map<String, serde_json::Value>);
 
 /// What to do with tasks that still run when a drain deadline passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -280,48 +229,7 @@ impl RawSettings {
             ("mistake-window", self.mistake_window),
             ("forecast-horizon", self.forecast_horizon),
         ];
-        keys.into_iter().filter_map(|(key, Lost { given })| given.then_some(key)).collect()
-    }
-}
-
-impl Default for Stabilization {
-    fn default() -> Self {
-        Self::Span(SpanText(LONGEST_AUTO))
-    }
-}
-
-impl Stabilization {
-    /// Returns the wait for a change that earns its price in `break_even`.
-    pub fn wait(self, break_even: Duration) -> Duration {
-        match self {
-            Self::Span(span) => span.0,
-            Self::Auto(Auto::Auto) => (break_even / AUTO_PART).min(LONGEST_AUTO),
-        }
-    }
-
-    /// Returns the longest wait.
-    pub fn longest(self) -> Duration {
-        match self {
-            Self::Span(span) => span.0,
-            Self::Auto(Auto::Auto) => LONGEST_AUTO,
-        }
-    }
-
-    /// Returns the shortest wait.
-    pub fn shortest(self) -> Duration {
-        self.wait(Duration::ZERO)
-    }
-}
-
-impl Preset {
-    /// Returns the price and the calm that it stands for.
-    fn prices(self) -> (Duration, Duration) {
-        let (price, calm) = match self {
-            Self::Eager => (20, 150),
-            Self::Balanced => (60, 450),
-            Self::Steady => (60, 3600),
-        };
-        (Duration::from_secs(price), Duration::from_secs(calm))
+        keys.into_iter().filter_map(|(key, lost)| lost.is_given().then_some(key)).collect()
     }
 }
 
@@ -391,33 +299,6 @@ impl schemars::JsonSchema for PolicyName {
             "pattern": "^[a-z0-9-]{1,64}$",
             "examples": ["proactive", "projecting", "original", "fixed"]
         })
-    }
-}
-
-impl Options {
-    /// Reads the options as a policy's own type; with `deny_unknown_fields` it refuses what it does not know.
-    ///
-    /// # Errors
-    /// What the type refuses.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, OptionsError> {
-        let options = serde_json::Value::Object(self.0.clone());
-        serde_json::from_value(options).map_err(|error| OptionsError(error.to_string()))
-    }
-
-    /// Refuses any option, for a policy that has none.
-    ///
-    /// # Errors
-    /// When there is one.
-    pub fn refuse_any(&self) -> Result<(), OptionsError> {
-        match self.0.keys().next() {
-            None => Ok(()),
-            Some(key) => Err(OptionsError(format!("`{key}`: this policy has no options"))),
-        }
-    }
-
-    /// Returns whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 
@@ -643,16 +524,6 @@ pub enum SettingsError {
 pub struct PolicyNameError {
     text: String,
 }
-
-/// Why a policy's own options were refused.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct OptionsError(String);
-
-/// The wait of `stabilization = "auto"`: a quarter of the break-even time, which lets a change pay that lasts but a little
-/// longer, and no longer than the original specification's.
-const AUTO_PART: u32 = 4;
-const LONGEST_AUTO: Duration = Duration::from_mins(5);
 
 /// No setting means more than a year; anything longer is a mistake of units.
 const LONGEST_SPAN: Duration = Duration::from_hours(366 * 24);

@@ -9,17 +9,17 @@
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
-use crate::decision::{Decision, Gate, Odds, Reason, Urgency};
+use crate::decision::{Decision, Gate, Reason, Urgency};
 use crate::demand::{Demand, Performance};
-use crate::place::{Fit, Ladder, Place, Projection};
-use crate::policy::backoff::{Backoff, Bounds};
+use crate::place::{Fit, Ladder, Projection};
+use crate::policy::backoff::Backoff;
 use crate::policy::forecast::Trend;
 use crate::policy::performance::Service;
-use crate::policy::rescue::{Rescue, break_even};
+use crate::policy::rescue::Rescue;
 use crate::policy::risk::{self, Risk};
 use crate::policy::settle::Settle;
 use crate::policy::sustained::Sustained;
-use crate::policy::{Change, Observation, Policy, Promises, Standing, room_reason};
+use crate::policy::{Change, Observation, Policy, Promises, Standing};
 use crate::sample::{Resource, ResourceKey, Sample};
 use crate::settings::Settings;
 use crate::time::{Rhythm, Timestamp};
@@ -33,8 +33,8 @@ pub(super) struct Proactive {
     /// By rung.
     pub(super) rungs: Vec<RungState>,
     rhythm: Rhythm,
-    risk: Risk,
-    rescue: Rescue,
+    pub(super) risk: Risk,
+    pub(super) rescue: Rescue,
     memory_trend: Trend,
     /// Of the GPU whose load concerns us.
     vram_trend: Trend,
@@ -43,14 +43,15 @@ pub(super) struct Proactive {
     gpu: Sustained,
     pressure: Sustained,
     /// The rung that was left for a rate, until it or a higher one serves again.
-    strained: Option<Strained>,
+    pub(super) strained: Option<Strained>,
     pub(super) service: Service,
-    settle: Settle,
+    pub(super) settle: Settle,
     /// The change that the last sample saw, to notice a new one; and the rung that it led to.
     seen_change: Option<Change>,
     seen_rung: Rung,
     /// Whether the climb to the best rung still belongs to the start of the run.
-    starting: bool,
+    pub(super) starting: bool,
+    pub(super) first_reading: Option<Timestamp>,
     pub(super) last: LastSample,
 }
 
@@ -62,21 +63,21 @@ pub(super) struct RungState {
     /// Where it fits, by the last sample.
     pub(super) fit: Option<Fit>,
     /// Whether it fits beside what serves: asked at the start of a run only.
-    fits_beside: bool,
+    pub(super) fits_beside: bool,
     /// After a model that did not load or died.
     pub(super) broken: Backoff,
     /// Quality, as a share of one.
-    quality: f64,
+    pub(super) quality: f64,
     unload: Duration,
     load: Duration,
 }
 
 /// A rung that was left for a rate.
 #[derive(Clone, Copy, Debug)]
-struct Strained {
-    rung: Rung,
+pub(super) struct Strained {
+    pub(super) rung: Rung,
     /// When a rate was last seen high for long, whoever suffered by it.
-    last: Timestamp,
+    pub(super) last: Timestamp,
 }
 
 /// What the gates are derived from: the facts of the last sample.
@@ -124,6 +125,7 @@ impl Proactive {
             seen_change: None,
             seen_rung: Rung::NONE,
             starting: true,
+            first_reading: None,
             last: LastSample::default(),
             settings: settings.clone(),
         }
@@ -223,6 +225,7 @@ impl Proactive {
         if let Some(gap) = gap {
             self.leave_out(gap);
         }
+        self.first_reading.get_or_insert(now);
         self.notice_change(now, standing);
         self.risk.observe(now, sample);
         if let Some(space) = &sample.memory {
@@ -428,235 +431,10 @@ impl Proactive {
         let to = Rung(standing.rung.0 - 1);
         standing.down(to, Urgency::Graceful, reason)
     }
-
-    /// Goes up to the highest rung whose gates are open.
-    fn consider_upgrade(&self, now: Timestamp, standing: &Standing) -> Decision {
-        if standing.rung >= self.ladder.top() {
-            return standing.hold(Reason::AtTop);
-        }
-        if standing.rung == Rung::NONE {
-            return self.consider_rescue(now, standing);
-        }
-        if !self.settle.is_settled()
-            && let Some(change) = standing.last_change
-        {
-            return standing.hold(Reason::Settling { since: now.since(change.at) });
-        }
-        // What speaks against the highest rung that fits or, where none does, against the next.
-        let mut obstacle = None;
-        for to in (standing.rung.0 + 1..=self.ladder.top().0).rev().map(Rung) {
-            match self.judge(now, standing, to) {
-                Ok(reason) => return standing.up(to, reason),
-                Err(reason) if self.room(now, to).is_some() => {
-                    obstacle = obstacle.or(Some(reason));
-                }
-                Err(_) => {}
-            }
-        }
-        let next = Rung(standing.rung.0 + 1);
-        standing.hold(obstacle.unwrap_or_else(|| self.why_not(next)))
-    }
-
-    /// Loads the smallest rung that fits once it has fitted for as long as a rescue waits, or a larger one that would be
-    /// ready nearly as soon and is worth its risk.
-    fn consider_rescue(&self, now: Timestamp, standing: &Standing) -> Decision {
-        let Some(smallest) = self.smallest_that_fits() else {
-            return standing.hold(self.why_not(LOWEST_LOADED));
-        };
-        if let Some(remaining) = left(self.window(standing, smallest), self.age(now, smallest)) {
-            return standing.hold(Reason::Window { to: smallest, remaining });
-        }
-        let larger = (smallest.0 + 1..=self.ladder.top().0).rev().map(Rung).find_map(|rung| {
-            let (place, age) = self.room(now, rung)?;
-            let (_, odds) = self.odds(now, &place, Rung::NONE, rung);
-            let is_open = self.rescue.is_ready_with(rung, smallest)
-                && self.broken_remaining(now, rung).is_none()
-                && odds.are_good();
-            is_open.then(|| (rung, room_reason(&place, age, Some(odds))))
-        });
-        let (to, reason) = larger.unwrap_or_else(|| {
-            let (place, age) = self.room(now, smallest).expect("it was found to fit");
-            (smallest, room_reason(&place, age, None))
-        });
-        standing.up(to, reason)
-    }
-
-    /// Returns why an upgrade between rungs that serve is right, or what speaks against it.
-    fn judge(&self, now: Timestamp, standing: &Standing, to: Rung) -> Result<Reason, Reason> {
-        let Some((place, age)) = self.room(now, to) else { return Err(self.why_not(to)) };
-        if let Some((resource, gpu, used)) = self.above_upgrade_line(standing.rung, to) {
-            let line = self.settings.upgrade_line;
-            return Err(Reason::AboveUpgradeLine { resource, gpu, used, line });
-        }
-        if let Some((predicted, limit)) = self.service.would_be_slow(now, standing.rung, to) {
-            return Err(Reason::WouldBeSlow { to, predicted, limit });
-        }
-        if let Some(remaining) = self.broken_remaining(now, to) {
-            return Err(Reason::Backoff { to, remaining });
-        }
-        if let Some(remaining) = left(self.window(standing, to), self.good_for(now, to)) {
-            return Err(Reason::Window { to, remaining });
-        }
-        if let Some(change) = standing.last_change
-            && let Some(remaining) =
-                left(self.cooldown(now, change, standing, to), now.since(change.at))
-        {
-            return Err(Reason::Cooldown { remaining });
-        }
-        let (space, odds) = self.odds(now, &place, standing.rung, to);
-        if odds.are_good() {
-            Ok(room_reason(&place, age, Some(odds)))
-        } else {
-            let ResourceKey { resource, gpu } = space;
-            Err(Reason::TooRisky { to, resource, gpu, good_for: age, odds })
-        }
-    }
-
-    /// Returns the rung that sets the pace where nothing is loaded.
-    pub(super) fn smallest_that_fits(&self) -> Option<Rung> {
-        let fits = |&rung: &Rung| self.rungs[usize::from(rung.0)].fit.is_some_and(Fit::is_there);
-        (1..=self.ladder.top().0).map(Rung).find(fits)
-    }
-
-    /// Returns where a rung fits, and for how long it has, if it does.
-    fn room(&self, now: Timestamp, rung: Rung) -> Option<(Place, Duration)> {
-        let place = self.rungs[usize::from(rung.0)].fit?.place()?;
-        Some((place, self.age(now, rung)))
-    }
-
-    fn age(&self, now: Timestamp, rung: Rung) -> Duration {
-        let since = self.rungs[usize::from(rung.0)].fits_since;
-        since.map(|since| now.since(since)).unwrap_or_default()
-    }
-
-    /// Returns for how long conditions have been good for a rung: it fits, and no rate is high that it was left for.
-    pub(super) fn good_for(&self, now: Timestamp, rung: Rung) -> Duration {
-        let age = self.age(now, rung);
-        let strained = self.strained.filter(|strained| strained.rung <= rung);
-        strained.map_or(age, |strained| age.min(now.since(strained.last)))
-    }
-
-    /// Returns what a change raises quality by, as a share of one.
-    fn gain(&self, from: Rung, to: Rung) -> f64 {
-        let [from, to] = [from, to].map(|rung| self.rungs[usize::from(rung.0)].quality);
-        to - from
-    }
-
-    /// Returns what keeps a rung from fitting.
-    fn why_not(&self, to: Rung) -> Reason {
-        match self.rungs[usize::from(to.0)].fit {
-            Some(Fit::Short(Projection { resource, gpu, projected, limit, .. })) => {
-                Reason::WouldNotFit { to, resource, gpu, projected, limit }
-            }
-            Some(Fit::Unknown(ResourceKey { resource, gpu })) => {
-                Reason::NotRead { to, resource, gpu }
-            }
-            Some(Fit::Fits(_)) | None => Reason::NoData,
-        }
-    }
-
-    /// Returns the first space that is used too much for an upgrade, where the higher rung needs more of it, and its use.
-    fn above_upgrade_line(&self, from: Rung, to: Rung) -> Option<(Resource, Option<u8>, Percent)> {
-        let [from, to] = [from, to].map(|rung| self.ladder.need(rung));
-        let line = self.settings.upgrade_line;
-        let memory = self.last.memory.filter(|&used| to.ram > from.ram && used >= line);
-        let vram = self.last.vram.filter(|&(used, _)| to.vram > from.vram && used >= line);
-        let memory = memory.map(|used| (Resource::Memory, None, used));
-        memory.or(vram.map(|(used, gpu)| (Resource::Vram, gpu, used)))
-    }
-
-    /// Returns how long a rung must have fitted.
-    pub(super) fn window(&self, standing: &Standing, to: Rung) -> Duration {
-        if standing.last_change.is_none() || self.climbs_at_once(standing, to) {
-            Duration::ZERO
-        } else if standing.rung == Rung::NONE {
-            self.rescue.wait(to)
-        } else {
-            self.stabilization(standing.rung, to)
-        }
-    }
-
-    /// Returns how long after the last change an upgrade between rungs that serve must wait: for the window and, after a
-    /// step down, until the end of the reversal window where what is earned until then is not worth the charge for a return.
-    pub(super) fn cooldown(
-        &self,
-        now: Timestamp,
-        change: Change,
-        standing: &Standing,
-        to: Rung,
-    ) -> Duration {
-        if self.climbs_at_once(standing, to) {
-            return Duration::ZERO;
-        }
-        let window = self.stabilization(standing.rung, to);
-        let Some(left) = left(self.settings.reversal_window, now.since(change.at)) else {
-            return window;
-        };
-        let earned = self.gain(standing.rung, to) * left.as_secs_f64();
-        let is_worth_it = earned >= RETURN_SHARE * self.settings.calm.as_secs_f64();
-        if change.up || is_worth_it || self.is_wanted(now, standing.rung, to) {
-            window
-        } else {
-            window.max(self.settings.reversal_window)
-        }
-    }
-
-    fn stabilization(&self, from: Rung, to: Rung) -> Duration {
-        self.settings.stabilization.wait(break_even(&self.settings, self.gain(from, to)))
-    }
-
-    /// Returns whether a rung is loaded beside the first one as a part of the start: nobody waits for it. It must have
-    /// fitted since the first one came; room that came later may go again, and waits for its window.
-    fn climbs_at_once(&self, standing: &Standing, to: Rung) -> bool {
-        let state = &self.rungs[usize::from(to.0)];
-        let changed_and_fits = standing.last_change.zip(state.fits_since);
-        self.starting
-            && state.fits_beside
-            && changed_and_fits.is_some_and(|(first, since)| since <= first.at)
-    }
-
-    fn odds(&self, now: Timestamp, place: &Place, from: Rung, to: Rung) -> (ResourceKey, Odds) {
-        let is_charged = !self.starting && !self.is_wanted(now, from, to);
-        self.risk.odds(place, self.gain(from, to), self.age(now, to), is_charged)
-    }
-
-    /// Returns whether something is asked for that only a rung up to `to` can serve: until then it is refused, which is
-    /// worse than a change too many.
-    fn is_wanted(&self, now: Timestamp, from: Rung, to: Rung) -> bool {
-        self.service.climb_wanted(now, from).is_some_and(|wanted| wanted <= to)
-    }
-
-    /// Returns the odds of a rung, where it fits and they are weighed.
-    pub(super) fn odds_of(&self, now: Timestamp, standing: &Standing, to: Rung) -> Option<Odds> {
-        let (place, _) = self.room(now, to)?;
-        Some(self.odds(now, &place, standing.rung, to).1)
-    }
-
-    fn broken_remaining(&self, now: Timestamp, rung: Rung) -> Option<Duration> {
-        let (waited, wait) = self.broken_wait(now, rung)?;
-        left(wait, waited)
-    }
-
-    /// Returns how long has been waited since a model of a rung broke, and how long must be.
-    pub(super) fn broken_wait(&self, now: Timestamp, rung: Rung) -> Option<(Duration, Duration)> {
-        let broken = &self.rungs[usize::from(rung.0)].broken;
-        let wait = broken.wait(self.broken_bounds())?;
-        Some((now.since(broken.since()), wait))
-    }
-
-    fn broken_bounds(&self) -> Bounds {
-        let least = self.settings.stabilization.longest();
-        Bounds { least, most: least.saturating_mul(MOST_BROKEN_WAIT) }
-    }
-}
-
-/// Returns what is left of a wait, if anything is.
-fn left(wait: Duration, passed: Duration) -> Option<Duration> {
-    wait.checked_sub(passed).filter(|left| !left.is_zero())
 }
 
 /// Rates step down no further than this.
-const LOWEST_LOADED: Rung = Rung(1);
+pub(super) const LOWEST_LOADED: Rung = Rung(1);
 
 /// A resource this full is critical: running tasks get the shorter deadline. Chosen; at 97 % of 16 GiB,
 /// 0.5 GiB is left.
@@ -668,12 +446,5 @@ const HALF: Percent = Percent::new(50);
 /// An interval this many times the usual one is a gap. Three lets two readings in a row be lost.
 const GAP_FACTOR: u64 = 3;
 
-/// The part of `calm` that an early return must earn in what is left of the reversal window. Chosen on the recordings that
-/// the risk was: at intervals of five minutes, all from a third to two thirds are the same rule.
-const RETURN_SHARE: f64 = 1.0 / 3.0;
-
 /// The start lasts two stabilization windows from the first load on: one for a climb that waits for it, and one more.
 const START_IN_WINDOWS: u32 = 2;
-
-/// The longest wait after a model broke, in stabilization windows: two hours by default.
-const MOST_BROKEN_WAIT: u32 = 24;

@@ -198,12 +198,13 @@ fn the_start_climbs_once_and_what_does_not_fit_beside_waits_for_the_window() {
 fn the_start_climbs_at_once_only_where_the_odds_are_good() {
     let climbs_after = |prices: &str| {
         let mut rig = rig(prices).serving("small");
-        rig.sample(12.0);
+        // It fits, and a little later beside "small" as well.
+        rig.sample(5.2);
         rig.samples(3.3, seconds(10));
         rig.outputs().first().cloned()
     };
     assert_eq!(climbs_after("").as_deref(), Some("up to large: room"));
-    assert_eq!(climbs_after("price = '1h'"), None);
+    assert_eq!(climbs_after("price = '3h'").as_deref(), Some("up to medium: room"));
     // What is undone then was no return.
     assert_eq!(climbs_after("calm = '1h'").as_deref(), Some("up to large: room"));
 }
@@ -409,10 +410,10 @@ fn back_after(settings: &str, crowded: Duration) -> u64 {
 
 #[test]
 fn a_step_down_is_taken_back_before_the_reversal_window_ends_only_where_that_pays() {
-    // A quarter of the best quality for what is left of 15 minutes, against 0.35 of the calm: 160 s of it are worth 400.
+    // A quarter of the best quality for what is left of 15 minutes, against 0.334 of the calm: 150 s are worth 449.
     assert_eq!(back_after("", Duration::ZERO), 15 * 60);
-    assert_eq!(back_after("calm = '430s'", Duration::ZERO), 15 * 60);
-    assert_eq!(back_after("calm = '420s'", Duration::ZERO), 302);
+    assert_eq!(back_after("calm = '450s'", Duration::ZERO), 15 * 60);
+    assert_eq!(back_after("calm = '440s'", Duration::ZERO), 302);
     assert_eq!(back_after("calm = '0s'", Duration::ZERO), 302);
     // Later there is less to earn.
     assert_eq!(back_after("calm = '420s'", seconds(60)), 15 * 60);
@@ -505,7 +506,7 @@ fn an_upgrade_that_would_likely_be_lost_too_soon_is_too_risky() {
     let odds = Odds {
         spare: milli(5_002),
         moved: milli(58_123),
-        risk: milli(75_306),
+        risk: milli(78_916),
         worth: milli(56_604),
     };
     let (to, resource, good_for) = (LARGE, Resource::Memory, minutes(5));
@@ -833,12 +834,12 @@ fn two_readings_that_agree_are_judged() {
 #[test]
 fn readings_that_never_settle_are_judged_at_the_limit() {
     let mut rig = large_shows_late();
-    for late in [9.0, 8.5, 9.0] {
+    for late in [9.0, 8.5] {
         rig.late = gib(late);
         rig.sample(4.0);
         rig.check_hold_kind("settling");
     }
-    rig.late = gib(8.5);
+    rig.late = gib(9.0);
     rig.sample(4.0);
     assert_eq!(rig.outputs()[0], "down to none, Immediate: above-degrade-line");
 }

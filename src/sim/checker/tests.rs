@@ -96,15 +96,6 @@ fn each_rule_has_a_run_that_breaks_it() {
         },
         &["S5"],
     );
-    for reading in [busy(95, 2), busy(5, 10)] {
-        check(
-            |c| {
-                c.input(zero, &reading);
-                c.output(zero, &upgrade(Reason::NoData));
-            },
-            &["S5"],
-        );
-    }
     check(
         |c| {
             c.input(zero, &memory(4, 0));

@@ -1,0 +1,109 @@
+//! How readily tiers are changed: the wait between rungs, the price of a change, and keys that no longer set either.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::SpanText;
+
+/// How long conditions must stay good before an upgrade between rungs that serve: a span, or `"auto"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(untagged)]
+pub enum Stabilization {
+    /// As long for every change.
+    Span(SpanText),
+    /// A part of the time in which a change earns its price.
+    Auto(Auto),
+}
+
+/// The word `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Auto {
+    /// `auto`
+    Auto,
+}
+
+/// A key that means nothing any more, whatever its value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Lost {
+    #[serde(skip)]
+    given: bool,
+}
+
+impl Lost {
+    /// Returns whether a file has it.
+    pub fn is_given(self) -> bool {
+        self.given
+    }
+}
+
+impl<'de> Deserialize<'de> for Lost {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(from)?;
+        Ok(Self { given: true })
+    }
+}
+
+/// How dear changes are, in one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// The larger model, also for a short time.
+    Eager,
+    /// Between the two.
+    #[default]
+    Balanced,
+    /// As few changes as possible.
+    Steady,
+}
+
+impl Default for Stabilization {
+    fn default() -> Self {
+        Self::Span(SpanText(LONGEST_AUTO))
+    }
+}
+
+impl Stabilization {
+    /// Returns the wait for a change that earns its price in `break_even`.
+    pub fn wait(self, break_even: Duration) -> Duration {
+        match self {
+            Self::Span(span) => span.0,
+            Self::Auto(Auto::Auto) => (break_even / AUTO_PART).min(LONGEST_AUTO),
+        }
+    }
+
+    /// Returns the longest wait.
+    pub fn longest(self) -> Duration {
+        match self {
+            Self::Span(span) => span.0,
+            Self::Auto(Auto::Auto) => LONGEST_AUTO,
+        }
+    }
+
+    /// Returns the shortest wait.
+    pub fn shortest(self) -> Duration {
+        self.wait(Duration::ZERO)
+    }
+}
+
+impl Preset {
+    /// Returns the price and the calm that it stands for.
+    pub(super) fn prices(self) -> (Duration, Duration) {
+        let (price, calm) = match self {
+            Self::Eager => (20, 150),
+            Self::Balanced => (60, 450),
+            Self::Steady => (60, 3600),
+        };
+        (Duration::from_secs(price), Duration::from_secs(calm))
+    }
+}
+
+/// The wait of `stabilization = "auto"`: a quarter of the break-even time, which lets a change pay that lasts but a little
+/// longer, and no longer than the original specification's.
+const AUTO_PART: u32 = 4;
+const LONGEST_AUTO: Duration = Duration::from_mins(5);
