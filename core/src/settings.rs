@@ -19,7 +19,7 @@ use crate::time::SpanText;
 use crate::units::{Bytes, BytesText, Percent, PercentText};
 
 pub use crate::settings::options::{Options, OptionsError};
-pub use crate::settings::pace::{Auto, Lost, Preset, Stabilization};
+pub use crate::settings::pace::{Lost, Preset, Stabilization};
 
 /// A policy file. Every key is optional.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,7 +36,8 @@ pub struct RawSettings {
     pub stale_after: SpanText,
     /// The space and rate resources that constrain decisions. Default: all that the machine reports.
     pub constrain: Vec<Resource>,
-    /// Upgrade only while every constrained resource is below this. Default by machine class: 75, 80 or 85 %.
+    /// Between tiers that serve, go up only while each constrained space of which the larger model needs more is used below
+    /// this. Default by machine class: 75, 80 or 85 %.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade_line: Option<PercentText>,
     /// Above this, a confident rise towards exhaustion steps down early. Default by machine class: 80, 85, 90 %.
@@ -86,8 +87,8 @@ pub struct RawSettings {
     /// Degrade when some task waits for memory for this share of the time, over `rate-sustained`. Default `60%`
     /// (systemd-oomd's `DefaultMemoryPressureLimit`).
     pub pressure_degrade_line: PercentText,
-    /// Upgrade only while memory pressure is below this. Default `10%` (chosen: a healthy machine shows none, and a
-    /// load of its own makes some).
+    /// Memory pressure above this is marked in plots and on the page; no decision looks at it. Default `10%` (chosen: a
+    /// healthy machine shows none, and a load of its own makes some).
     pub pressure_upgrade_line: PercentText,
     /// Degrade when the 95th percentile of replies takes longer than this, from arrival to last token. What runs late or
     /// waits counts before it has ended. Not set: no limit.

@@ -4,25 +4,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::SpanText;
+use crate::time::{SpanText, span_text};
+use crate::units::UnitError;
 
 /// How long conditions must stay good before an upgrade between rungs that serve: a span, or `"auto"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(untagged)]
+#[serde(try_from = "String", into = "String")]
 pub enum Stabilization {
     /// As long for every change.
-    Span(SpanText),
+    Span(Duration),
     /// A part of the time in which a change earns its price.
-    Auto(Auto),
-}
-
-/// The word `auto`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum Auto {
-    /// `auto`
     Auto,
 }
 
@@ -64,7 +55,39 @@ pub enum Preset {
 
 impl Default for Stabilization {
     fn default() -> Self {
-        Self::Span(SpanText(LONGEST_AUTO))
+        Self::Span(LONGEST_AUTO)
+    }
+}
+
+impl TryFrom<String> for Stabilization {
+    type Error = UnitError;
+
+    fn try_from(text: String) -> Result<Self, UnitError> {
+        if text == AUTO {
+            return Ok(Self::Auto);
+        }
+        let SpanText(span) = text.parse()?;
+        Ok(Self::Span(span))
+    }
+}
+
+impl From<Stabilization> for String {
+    fn from(stabilization: Stabilization) -> Self {
+        match stabilization {
+            Stabilization::Span(span) => span_text(span),
+            Stabilization::Auto => AUTO.to_owned(),
+        }
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Stabilization {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Stabilization".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let span = SpanText::json_schema(generator);
+        schemars::json_schema!({ "anyOf": [span, { "const": AUTO }] })
     }
 }
 
@@ -72,16 +95,16 @@ impl Stabilization {
     /// Returns the wait for a change that earns its price in `break_even`.
     pub fn wait(self, break_even: Duration) -> Duration {
         match self {
-            Self::Span(span) => span.0,
-            Self::Auto(Auto::Auto) => (break_even / AUTO_PART).min(LONGEST_AUTO),
+            Self::Span(span) => span,
+            Self::Auto => (break_even / AUTO_PART).min(LONGEST_AUTO),
         }
     }
 
     /// Returns the longest wait.
     pub fn longest(self) -> Duration {
         match self {
-            Self::Span(span) => span.0,
-            Self::Auto(Auto::Auto) => LONGEST_AUTO,
+            Self::Span(span) => span,
+            Self::Auto => LONGEST_AUTO,
         }
     }
 
@@ -102,6 +125,9 @@ impl Preset {
         (Duration::from_secs(price), Duration::from_secs(calm))
     }
 }
+
+/// The word for a wait that follows from the price.
+const AUTO: &str = "auto";
 
 /// The wait of `stabilization = "auto"`: a quarter of the break-even time, which lets a change pay that lasts but a little
 /// longer, and no longer than the original specification's.

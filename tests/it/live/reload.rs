@@ -33,7 +33,8 @@ fn a_policy_is_reloaded_and_whatever_else_changed_is_refused() {
         return;
     };
     let folder = &*site(&[("a", gguf::TINY), ("b", gguf::SMALL)]);
-    configure(folder, "\"1h\"", "");
+    // Both models fit side by side: but for the pin, the start would climb at once.
+    configure(folder, "\"1h\"\nmanager.pin = \"small\"", "");
     let daemon = crate::live::daemon(&engine, folder).arguments("--config serve.toml");
     let mut daemon = daemon.errors_in("stderr.txt").start();
     daemon.wait_for("the first model", |status| status["tier"] == "small");

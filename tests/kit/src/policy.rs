@@ -7,11 +7,9 @@ pub const POLICY: &str = r#"
 sampling-interval = "100ms"
 stabilization = "1s"
 trend-half-life = "1s"
-forecast-horizon = "1s"
 upgrade-line = "97%"
 preventive-line = "98%"
 degrade-line = "99%"
-hysteresis-margin = "0%"
 free-floor-share = "0%"
 constrain = ["memory"]
 [manager]
@@ -21,7 +19,7 @@ load-retry = "200ms"
 patience = "2m"
 "#;
 
-/// Changes tiers only when someone asks for it.
+/// Changes tiers only when someone asks for it, once the climb of the start is over.
 pub const BY_COMMAND: &str = "stabilization = \"1h\"";
 
 /// Returns [`POLICY`] with other values, or more of them, written as in a file: `manager.queue-limit = 0`.
