@@ -17,10 +17,6 @@ pub struct Demand {
     pub oldest_waiting: Option<Duration>,
     /// Requests that run on the serving model.
     pub running: u32,
-    /// Time since the arrival of the one among them that came first.
-    pub oldest_running: Option<Duration>,
-    /// Time since the first start among them.
-    pub longest_running: Option<Duration>,
     /// Those of `running` that have run for more than [`SLOW_FACTOR`] times what the catalog's speeds give for the whole
     /// reply.
     pub late: u32,
@@ -40,8 +36,6 @@ impl Demand {
         waiting: 0,
         oldest_waiting: None,
         running: 0,
-        oldest_running: None,
-        longest_running: None,
         late: 0,
         youngest_late: None,
         refused: 0,

@@ -21,11 +21,11 @@ use crate::manager::lifecycle::{Lifecycle, Slot, Trigger};
 use crate::manager::queue::Queue;
 use crate::manager::serving::Running;
 use crate::model::Model;
-use crate::place::{Beside, Fit, Need, Resident, place};
+use crate::place::{Beside, Fit, Resident, place};
 use crate::request::{CancelledBy, RequestId};
 use crate::sample::Sample;
 use crate::settings::{AtDrainDeadline, Settings};
-use crate::time::{Timestamp, earliest};
+use crate::time::{Timestamp, earliest, left};
 use crate::units::Bytes;
 
 /// The manager.
@@ -126,8 +126,7 @@ impl Manager {
     /// Returns for how long yet no switch is made that no shortage forces. While nothing serves, whoever can be served is.
     pub fn cooldown_remaining(&self, now: Timestamp) -> Option<Duration> {
         let at = self.cooling_since.filter(|_| self.rung != Rung::NONE)?;
-        let left = self.settings.manager.switch_cooldown.checked_sub(now.since(at))?;
-        (!left.is_zero()).then_some(left)
+        left(self.settings.manager.switch_cooldown, now.since(at))
     }
 
     /// Returns whether a fresh sample would let a switch go on: freed memory is waited for.
@@ -150,7 +149,7 @@ impl Manager {
         beside: Beside<'_>,
         limit_of: impl Fn(Bytes) -> Bytes + Copy,
     ) -> Fit {
-        place(Need::to_load(model), beside, &self.seen, &self.settings, limit_of)
+        place(model.footprint_to_load(), beside, &self.seen, &self.settings, limit_of)
     }
 
     /// Returns whether a rung failed since [`Manager::take_broken`] was last called.
@@ -550,7 +549,7 @@ impl Manager {
         let mut resident = Resident::default();
         for (slot, model) in self.slots.iter().zip(self.catalog.models()) {
             if slot.state.is_resident() {
-                resident.add(Need::to_serve(model), slot.gpu);
+                resident.add(model.footprint(), slot.gpu);
             }
         }
         resident

@@ -126,6 +126,12 @@ impl Model {
         self.footprint_with(u64::from(self.context_tokens) * u64::from(self.slots))
     }
 
+    /// Returns the memory while it loads: the same, and the load transient on top.
+    pub fn footprint_to_load(&self) -> Footprint {
+        let Footprint { ram, vram } = self.footprint();
+        Footprint { ram: ram + self.load_transient, vram }
+    }
+
     /// Returns the memory with `tokens` tokens in the KV cache.
     pub fn footprint_with(&self, tokens: u64) -> Footprint {
         let kv = self.kv_per_token.saturating_mul(tokens);

@@ -1,4 +1,4 @@
-//! Where a model fits: the one answer for policy, manager, checker and optimum.
+//! Where a model fits: the one answer for policy, manager, the account of a run and its optimum.
 //!
 //! A sample keeps others' use apart from our own. What a switch frees is credited by leaving our own use out, also while
 //! its memory has yet to come back; what stays is counted as the larger of what is read and what it may grow to. A space
@@ -12,29 +12,6 @@ use crate::model::{Footprint, Model};
 use crate::sample::{GpuSample, Resource, ResourceKey, Sample, Space};
 use crate::settings::Settings;
 use crate::units::{Bytes, Percent};
-
-/// What a model takes of each kind of space.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Need {
-    /// Main memory.
-    pub ram: Bytes,
-    /// Video memory, on one GPU.
-    pub vram: Bytes,
-}
-
-impl Need {
-    /// Returns what a model takes with full KV caches, and what it takes while it loads on top.
-    pub fn to_load(model: &Model) -> Self {
-        let Footprint { ram, vram } = model.footprint();
-        Self { ram: ram + model.load_transient, vram }
-    }
-
-    /// Returns what a model takes once it is loaded, with full KV caches.
-    pub fn to_serve(model: &Model) -> Self {
-        let Footprint { ram, vram } = model.footprint();
-        Self { ram, vram }
-    }
-}
 
 /// What of ours is there beside the model.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +31,7 @@ pub struct Resident {
 
 impl Resident {
     /// Adds a model that is on `gpu`, or on the processor.
-    pub fn add(&mut self, need: Need, gpu: Option<u8>) {
+    pub fn add(&mut self, need: Footprint, gpu: Option<u8>) {
         self.ram += need.ram;
         if let Some(gpu) = gpu.map(usize::from) {
             if self.vram.len() <= gpu {
@@ -165,7 +142,7 @@ impl Place {
 /// against `limit_of(total)`. Of several GPUs it is the one that it leaves the most room on, and the first among equals.
 #[inline]
 pub fn place(
-    need: Need,
+    need: Footprint,
     beside: Beside<'_>,
     sample: &Sample,
     settings: &Settings,
@@ -184,7 +161,7 @@ pub fn place(
 
 /// Tries each GPU in turn.
 fn on_a_gpu(
-    need: Need,
+    need: Footprint,
     beside: Beside<'_>,
     sample: &Sample,
     settings: &Settings,
@@ -272,7 +249,7 @@ fn in_memory(
 /// Returns whether models that take `needs` fit side by side with nothing else of ours there, each that takes video memory
 /// on any GPU: what [`place`] would find for each in the best order.
 pub fn fit_together(
-    needs: &[Need],
+    needs: &[Footprint],
     sample: &Sample,
     settings: &Settings,
     limit_of: impl Fn(Bytes) -> Bytes + Copy,
@@ -283,7 +260,7 @@ pub fn fit_together(
 
 /// Tries each GPU for each model, and returns whether one way to seat them all passes `test`.
 fn seat(
-    needs: &[Need],
+    needs: &[Footprint],
     resident: &mut Resident,
     sample: &Sample,
     test: &dyn Fn(&Resident) -> bool,
@@ -325,15 +302,15 @@ fn fits_all(
         || sample.memory.as_ref().is_some_and(|space| within(space, ram))
 }
 
-/// Returns the first constrained space that holds something of ours and is used beyond `limit_of(total)` *now*. Use of a
-/// space in which we hold nothing is not ours to relieve, and is passed over.
+/// Returns the constrained spaces that hold something of ours and are used beyond `limit_of(total)` *now*, in order. Use of
+/// a space in which we hold nothing is not ours to relieve, and is passed over.
 #[inline]
-pub fn overrun(
+pub fn overruns(
     sample: &Sample,
     settings: &Settings,
     limit_of: impl Fn(Bytes) -> Bytes,
-) -> Option<Projection> {
-    let over = |(key, space): (ResourceKey, &Space)| {
+) -> impl Iterator<Item = Projection> {
+    sample.spaces().filter_map(move |(key, space)| {
         if space.own == Bytes::ZERO || !settings.constrains(key.resource) {
             return None;
         }
@@ -341,15 +318,14 @@ pub fn overrun(
         let ResourceKey { resource, gpu } = key;
         let now = Projection { resource, gpu, projected, limit, total: space.total };
         (!now.fits()).then_some(now)
-    };
-    sample.spaces().find_map(over)
+    })
 }
 
 /// The ladder as a policy looks at it: what each rung takes, ready for use in every sample.
 #[derive(Clone, Debug)]
 pub struct Ladder {
     /// By rung; the lowest takes nothing.
-    needs: Vec<Need>,
+    needs: Vec<Footprint>,
     /// Whether any rung takes video memory.
     uses_vram: bool,
     settings: Settings,
@@ -358,8 +334,11 @@ pub struct Ladder {
 impl Ladder {
     /// Builds it of the primary models of a catalog.
     pub fn new(settings: &Settings, catalog: &Catalog) -> Self {
-        let needs = catalog.rungs_up().filter_map(|rung| catalog.primary(rung)).map(Need::to_load);
-        let needs: Vec<Need> = std::iter::once(Need::default()).chain(needs).collect();
+        let needs = catalog
+            .rungs_up()
+            .filter_map(|rung| catalog.primary(rung))
+            .map(Model::footprint_to_load);
+        let needs: Vec<Footprint> = std::iter::once(Footprint::default()).chain(needs).collect();
         Self {
             uses_vram: needs.iter().any(|need| need.vram > Bytes::ZERO),
             needs,
@@ -375,7 +354,7 @@ impl Ladder {
 
     /// Returns what a rung takes.
     #[inline]
-    pub fn need(&self, rung: Rung) -> Need {
+    pub fn need(&self, rung: Rung) -> Footprint {
         self.needs[usize::from(rung.0)]
     }
 
@@ -411,10 +390,10 @@ impl Ladder {
         (1..rung.0).rev().map(Rung).find(fits).unwrap_or(Rung::NONE)
     }
 
-    /// Returns the space that is used beyond its degrade limit now, if we hold some of it.
+    /// Returns the first space that is used beyond its degrade limit now and of which we hold some.
     #[inline]
     pub fn overrun(&self, sample: &Sample) -> Option<Projection> {
-        overrun(sample, &self.settings, |total| self.settings.degrade_limit(total))
+        overruns(sample, &self.settings, |total| self.settings.degrade_limit(total)).next()
     }
 
     /// Returns the GPU whose load concerns us, with its number: the one that holds the most of ours or, while we hold
@@ -473,7 +452,7 @@ mod tests {
     }
 
     fn try_in(need: (u64, u64), beside: Beside<'_>, sample: &Sample, file: &str) -> Fit {
-        let need = Need { ram: gib(need.0), vram: gib(need.1) };
+        let need = Footprint { ram: gib(need.0), vram: gib(need.1) };
         place(need, beside, sample, &settings(file), |total| total)
     }
 
@@ -489,7 +468,7 @@ mod tests {
     #[test]
     fn what_is_loaded_counts_as_much_as_it_may_grow_to() {
         let mut resident = Resident::default();
-        resident.add(Need { ram: gib(8), vram: Bytes::ZERO }, None);
+        resident.add(Footprint { ram: gib(8), vram: Bytes::ZERO }, None);
         let beside = Beside::Resident(&resident);
         assert!(try_in((5, 0), beside, &sample(3, 2, &[]), "").is_there());
         assert!(!try_in((5, 0), beside, &sample(4, 2, &[]), "").is_there());
@@ -504,7 +483,7 @@ mod tests {
         };
         assert_eq!(on(&[12, 3]), Ok(Some(1)));
         assert_eq!(on(&[3, 3]), Ok(Some(0)));
-        // The one that is short of less is told of.
+        // Of two that are short, the one that lacks less is named.
         assert_eq!(on(&[22, 20]), Err(Some((Some(1), gib(30)))));
         assert_eq!(on(&[]), Err(None));
     }
@@ -515,7 +494,7 @@ mod tests {
         let on_a_gpu = try_in((1, 10), Beside::Nothing, &unread, "");
         assert_eq!(on_a_gpu, Fit::Unknown(ResourceKey::MEMORY));
         assert!(try_in((0, 10), Beside::Nothing, &unread, "").is_there());
-        // Nobody is told to mind main memory here.
+        // Where main memory is not constrained, it need not be read.
         assert!(try_in((1, 10), Beside::Nothing, &unread, "constrain = ['vram']").is_there());
         let mut blind = sample(1, 0, &[3]);
         blind.gpus[0].vram = None;
@@ -532,7 +511,7 @@ mod tests {
         assert!(try_in((1, 11), Beside::Nothing, &machine, "").is_there());
         // What is loaded there is in main memory, too.
         let mut resident = Resident::default();
-        resident.add(Need { ram: gib(1), vram: gib(5) }, Some(0));
+        resident.add(Footprint { ram: gib(1), vram: gib(5) }, Some(0));
         let beside = Beside::Resident(&resident);
         assert!(try_in((1, 5), beside, &machine, "").is_there());
         assert!(!try_in((1, 6), beside, &machine, "").is_there());
@@ -541,8 +520,9 @@ mod tests {
     #[test]
     fn of_our_spaces_the_first_that_is_over_is_told() {
         let settings = settings("");
-        let over =
-            |sample: &Sample| overrun(sample, &settings, |total| settings.degrade_limit(total));
+        let over = |sample: &Sample| {
+            overruns(sample, &settings, |total| settings.degrade_limit(total)).next()
+        };
         assert_eq!(over(&sample(15, 0, &[])), None);
         let memory = over(&sample(14, 1, &[])).unwrap();
         assert_eq!((memory.resource, memory.projected), (Resource::Memory, gib(15)));
@@ -559,8 +539,8 @@ mod tests {
         let gpus = gpus.iter().map(gpu).collect();
         let memory = memory.and_then(|others| space(20, others, 20));
         let sample = Sample { memory, gpus, ..Sample::default() };
-        let need = |&(ram, vram)| Need { ram: gib(ram), vram: gib(vram) };
-        let needs: Vec<Need> = needs.iter().map(need).collect();
+        let need = |&(ram, vram)| Footprint { ram: gib(ram), vram: gib(vram) };
+        let needs: Vec<Footprint> = needs.iter().map(need).collect();
         let got = fit_together(&needs, &sample, &settings, |total| settings.degrade_limit(total));
         assert_eq!(got, want, "{memory:?} {needs:?}");
     }

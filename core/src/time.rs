@@ -128,8 +128,31 @@ impl Rhythm {
         factor: u64,
         shortest: Duration,
     ) -> Option<Duration> {
+        let last = self.last;
+        let gap = self.gap_before_extra(now, factor, shortest);
+        if let Some(last) = last {
+            self.learn(now.0.saturating_sub(last.0));
+        }
+        gap
+    }
+
+    /// As [`Rhythm::gap_before`] of a moment that says nothing about the usual interval.
+    #[inline]
+    pub fn gap_before_extra(
+        &mut self,
+        now: Timestamp,
+        factor: u64,
+        shortest: Duration,
+    ) -> Option<Duration> {
         let last = self.last.replace(now)?;
         let (length, usual) = (now.0.saturating_sub(last.0), self.usual);
+        let is_gap = usual > 0 && length > usual.saturating_mul(factor) && length > nanos(shortest);
+        is_gap.then(|| Duration::from_nanos(length))
+    }
+
+    #[inline]
+    fn learn(&mut self, length: u64) {
+        let usual = self.usual;
         self.usual = match &mut self.recent {
             Some(recent) => recent.median_with(length).unwrap_or(usual),
             None if usual == 0 => length,
@@ -138,23 +161,6 @@ impl Rhythm {
                 usual.saturating_mul(7).saturating_add(step) / 8
             }
         };
-        Self::as_gap(length, usual, factor, shortest)
-    }
-
-    /// As [`Rhythm::gap_before`] of a moment that says nothing about the usual interval.
-    pub fn gap_before_extra(
-        &mut self,
-        now: Timestamp,
-        factor: u64,
-        shortest: Duration,
-    ) -> Option<Duration> {
-        let last = self.last.replace(now)?;
-        Self::as_gap(now.0.saturating_sub(last.0), self.usual, factor, shortest)
-    }
-
-    fn as_gap(length: u64, usual: u64, factor: u64, shortest: Duration) -> Option<Duration> {
-        let is_gap = usual > 0 && length > usual.saturating_mul(factor) && length > nanos(shortest);
-        is_gap.then(|| Duration::from_nanos(length))
     }
 }
 
@@ -195,6 +201,12 @@ pub trait Clock {
 pub const fn nanos(span: Duration) -> u64 {
     let nanos = span.as_nanos();
     if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
+}
+
+/// Returns what is left of a wait after so long, if anything is.
+#[inline]
+pub fn left(wait: Duration, passed: Duration) -> Option<Duration> {
+    wait.checked_sub(passed).filter(|left| !left.is_zero())
 }
 
 /// Returns the earliest of the moments that there are; [`Timestamp::MAX`] is never. Without a branch, in a place that

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
-use tiershift_core::place::{Need, fit_together};
+use tiershift_core::model::{Footprint, Model};
+use tiershift_core::place::fit_together;
 use tiershift_core::sample::{Resource, ResourceKey, Sample, Space};
 use tiershift_core::settings::Settings;
 use tiershift_core::time::Timestamp;
@@ -18,7 +19,7 @@ pub(super) struct Pressure {
     /// What a policy that reacts at once needs to get rid of a model: unload and release.
     reaction: Duration,
     /// What each rung that holds a model takes, the lowest first.
-    needs: Vec<Need>,
+    needs: Vec<Footprint>,
     account: Account,
     /// The spaces of the last reading.
     before: Sample,
@@ -32,7 +33,7 @@ pub(super) struct Pressure {
 
 impl Pressure {
     pub(super) fn new(settings: &Settings, catalog: &Catalog, reaction: Duration) -> Self {
-        let primary = |rung: Rung| catalog.primary(rung).map(Need::to_serve);
+        let primary = |rung: Rung| catalog.primary(rung).map(Model::footprint);
         Self {
             settings: settings.clone(),
             reaction,
@@ -70,7 +71,7 @@ impl Pressure {
 
     #[cold]
     fn judge_jump(&mut self, now: Timestamp, memory: &Space) {
-        let allowed = |need: &&Need| {
+        let allowed = |need: &&Footprint| {
             fit_together(&[**need], &self.before, &self.settings, |total| {
                 self.settings.degrade_limit(total)
             })

@@ -10,8 +10,7 @@ use std::time::Duration;
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason};
 use tiershift_core::event::{Adopted, Command, EventRef, Input, Observe, Outcome, Output};
-use tiershift_core::model::ModelId;
-use tiershift_core::place::Need;
+use tiershift_core::model::{Footprint, Model, ModelId};
 use tiershift_core::policy::Promises;
 use tiershift_core::request::{End, RequestId};
 use tiershift_core::sample::{Resource, Space};
@@ -294,8 +293,7 @@ impl Checker {
             self.report("S4", format!("{model} was loaded and is not in the catalog"));
             return;
         };
-        let mut ram = wanted.footprint().ram + wanted.load_transient;
-        let mut vram = wanted.footprint().vram;
+        let Footprint { mut ram, mut vram } = wanted.footprint_to_load();
         let mut loading = false;
         for (id, seen) in &self.models {
             let Some(resident) = self.catalog.model(id).filter(|_| seen.state != State::Absent)
@@ -362,7 +360,8 @@ impl Checker {
             return;
         }
         // A rescue is not an upgrade; between rungs, a space counts where the higher one takes more of it.
-        let need = |rung| self.catalog.primary(rung).map(Need::to_load).unwrap_or_default();
+        let need =
+            |rung| self.catalog.primary(rung).map(Model::footprint_to_load).unwrap_or_default();
         let [from, to] = [decision.rung, to].map(need);
         let line = self.settings.upgrade_line;
         let is_high = |space: &Space| Percent::of(space.used(), space.total) >= line;

@@ -49,7 +49,7 @@ impl Recovery {
             && settings.manager.pin.is_none();
         let need = |rung| {
             let model = catalog.primary(rung).expect("rungs_up yields rungs that hold a model");
-            model.footprint().ram + model.load_transient
+            model.footprint_to_load().ram
         };
         let needs = std::iter::once(Bytes::ZERO).chain(catalog.rungs_up().map(need));
         Self {

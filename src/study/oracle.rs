@@ -44,7 +44,8 @@ mod tests;
 
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::event::{EventRef, Input, Observe};
-use tiershift_core::place::{Need, fit_together};
+use tiershift_core::model::Footprint;
+use tiershift_core::place::fit_together;
 use tiershift_core::sample::{Resource, ResourceKey, Sample, Space};
 use tiershift_core::settings::Settings;
 use tiershift_core::time::{Timestamp, nanos};
@@ -60,7 +61,7 @@ pub struct Oracle {
     settings: Settings,
     ladder: Ladder,
     /// What each rung takes, `none` first: served, and while it loads.
-    needs: Vec<(Need, Need)>,
+    needs: Vec<(Footprint, Footprint)>,
     /// The sums of needs that decide what fits, of memory and of video memory.
     sums: [Vec<Bytes>; 2],
     /// The uses of each space that leave the same room as the last reading.
@@ -92,20 +93,15 @@ impl Oracle {
         let need = |rung| {
             let model = catalog.primary(rung);
             model.map_or_else(Default::default, |model| {
-                (Need::to_serve(model), Need::to_load(model))
+                (model.footprint(), model.footprint_to_load())
             })
         };
-        let needs: Vec<(Need, Need)> =
+        let needs: Vec<(Footprint, Footprint)> =
             std::iter::once(Rung::NONE).chain(catalog.rungs_up()).map(need).collect();
-        let sums = [|need: &Need| need.ram, |need: &Need| need.vram].map(|of| {
-            let loads = || needs.iter().map(|(_, load)| of(load));
-            let kept = || needs.iter().map(|(kept, _)| of(kept));
-            let both = kept().flat_map(|kept| loads().map(move |load| kept + load));
-            let mut sums: Vec<Bytes> = both.chain(kept()).collect();
-            sums.sort_unstable();
-            sums.dedup();
-            sums
-        });
+        // Video memory that is part of main memory is taken there, too.
+        let in_memory = |need: &Footprint| [need.ram, need.ram + need.vram];
+        let in_vram = |need: &Footprint| [need.vram; 2];
+        let sums = [sums_of(&needs, in_memory), sums_of(&needs, in_vram)];
         Self {
             settings: settings.clone(),
             ladder: Ladder::new(catalog, settings.price, settings.reversal_window),
@@ -238,9 +234,9 @@ impl Oracle {
     /// Returns what fits beside the others of a reading.
     fn room(&self, sample: &Sample) -> Room {
         let limit = |total| self.settings.degrade_limit(total);
-        let fit = |needs: &[Need]| fit_together(needs, sample, &self.settings, limit);
+        let fit = |needs: &[Footprint]| fit_together(needs, sample, &self.settings, limit);
         let rungs = || self.needs.iter().enumerate();
-        let bits = |is_set: &dyn Fn(&(Need, Need)) -> bool| {
+        let bits = |is_set: &dyn Fn(&(Footprint, Footprint)) -> bool| {
             rungs().fold(0, |bits, (rung, need)| bits | u64::from(is_set(need)) << rung)
         };
         Room {
@@ -250,6 +246,17 @@ impl Oracle {
             beside: rungs().map(|(_, (_, load))| bits(&|(kept, _)| fit(&[*kept, *load]))).collect(),
         }
     }
+}
+
+/// Returns what each rung takes of a space, alone and beside another that loads, in order.
+fn sums_of(needs: &[(Footprint, Footprint)], of: impl Fn(&Footprint) -> [Bytes; 2]) -> Vec<Bytes> {
+    let kept = || needs.iter().flat_map(|(kept, _)| of(kept));
+    let loads = || needs.iter().flat_map(|(_, load)| of(load));
+    let both = kept().flat_map(|kept| loads().map(move |load| kept + load));
+    let mut sums: Vec<Bytes> = both.chain(kept()).collect();
+    sums.sort_unstable();
+    sums.dedup();
+    sums
 }
 
 impl Cell {

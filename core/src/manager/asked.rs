@@ -71,12 +71,9 @@ impl Manager {
     fn look_at_demand(&mut self, now: Timestamp) -> Demand {
         let mut demand =
             Demand { refused: std::mem::take(&mut self.asked.refused), ..Demand::NONE };
-        let oldest = |age: &mut Option<Duration>, other| *age = (*age).max(Some(other));
         for running in self.running.values().filter(|run| Some(run.model) == self.serving) {
             let (age, ran) = (now.since(running.counted_from), now.since(running.started));
             demand.running += 1;
-            oldest(&mut demand.oldest_running, age);
-            oldest(&mut demand.longest_running, ran);
             if ran > running.late_after {
                 demand.late += 1;
                 demand.youngest_late =
@@ -92,7 +89,8 @@ impl Manager {
                 demand.only_above = [demand.only_above, above].into_iter().flatten().min();
             } else if is_full && !self.asked.waited_for_a_switch(waiting.arrived) {
                 demand.waiting += 1;
-                oldest(&mut demand.oldest_waiting, now.since(waiting.arrived));
+                let age = Some(now.since(waiting.arrived));
+                demand.oldest_waiting = demand.oldest_waiting.max(age);
             }
         }
         demand

@@ -4,7 +4,7 @@ use crate::catalog::Rung;
 use crate::decision::{Reason, Urgency};
 use crate::manager::lifecycle::Lifecycle;
 use crate::manager::{Manager, Switch};
-use crate::place::Need;
+use crate::place::overruns;
 use crate::time::Timestamp;
 use crate::units::Bytes;
 
@@ -51,17 +51,12 @@ impl Manager {
     /// Returns whether a space that a model is being loaded into is over its line. Others, which the switch may be to
     /// relieve, say nothing about the load.
     fn is_crowded_out(&self, index: usize) -> bool {
-        let need = Need::to_load(&self.catalog.models()[index]);
-        let gpu = self.slots[index].gpu;
-        let spaces = self.seen.spaces().filter(|(key, _)| match key.gpu {
-            None => need.ram > Bytes::ZERO,
-            Some(_) => key.gpu == gpu,
-        });
-        spaces
-            .filter(|(key, space)| {
-                self.settings.constrains(key.resource) && space.own > Bytes::ZERO
-            })
-            .any(|(_, space)| space.used() > self.settings.degrade_limit(space.total))
+        let (model, gpu) = (&self.catalog.models()[index], self.slots[index].gpu);
+        let limit = |total| self.settings.degrade_limit(total);
+        overruns(&self.seen, &self.settings, limit).any(|over| match over.gpu {
+            None => model.footprint_to_load().ram > Bytes::ZERO,
+            Some(_) => over.gpu == gpu,
+        })
     }
 
     /// Returns what to serve with instead of a model that does not load: its first fallback that has not failed as

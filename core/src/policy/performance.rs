@@ -36,7 +36,7 @@ pub(crate) struct Service {
 struct RungService {
     failures: Failures,
     replies: Replies,
-    /// When requests were refused for want of a slot, and how many.
+    /// When requests were refused because no slot was free, and how many.
     refusals: VecDeque<(Timestamp, u32)>,
     last_reply: Option<Timestamp>,
     /// Since when what has not ended shows that it is slow.
@@ -392,12 +392,7 @@ mod tests {
 
     #[test]
     fn a_long_reply_that_runs_shows_nothing() {
-        let long = Demand {
-            running: 2,
-            oldest_running: Some(seconds(1000)),
-            longest_running: Some(seconds(1000)),
-            ..Demand::NONE
-        };
+        let long = Demand { running: 2, ..Demand::NONE };
         check(LATENCY, &[reply(3, 5); 20], long, None);
         check(LATENCY, &[], long, None);
     }

@@ -6,6 +6,7 @@
 //! has been room for the whole window and what the switch earns is worth the risk of losing it; from nothing, as soon as
 //! the smallest rung that fits has fitted for about as long as it takes to load.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
@@ -20,10 +21,10 @@ use crate::policy::risk::{self, Risk};
 use crate::policy::settle::Settle;
 use crate::policy::sustained::Sustained;
 use crate::policy::{Change, Observation, Policy, Promises, Standing};
-use crate::sample::{Resource, ResourceKey, Sample};
+use crate::sample::{Resource, ResourceKey, Sample, Space};
 use crate::settings::Settings;
 use crate::time::{Rhythm, Timestamp};
-use crate::units::Percent;
+use crate::units::{Bytes, Percent};
 
 /// The state of the proactive policy.
 #[derive(Debug)]
@@ -242,9 +243,9 @@ impl Proactive {
             self.vram_trend.observe(now, vram.others);
         }
         self.settle.observe(now, sample);
-        let share = |space: crate::sample::Space| Percent::of(space.used(), space.total);
+        let share = |space: Space| Percent::of(space.used(), space.total);
         let memory = sample.memory.map(share);
-        // A machine with half of its memory to be had does not suffer for want of it.
+        // With half of the memory available, pressure has another cause.
         let is_tight = memory.is_none_or(|used| used >= HALF);
         self.last = LastSample {
             at: Some(now),
@@ -313,8 +314,16 @@ impl Proactive {
     /// Notes for each rung since when it has fitted.
     #[inline]
     fn place_rungs(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
+        // Most rungs ask for the limit of the same space.
+        let known = Cell::new((Bytes::ZERO, Bytes::ZERO));
+        let limit_of = |total| {
+            if known.get().0 != total {
+                known.set((total, self.settings.degrade_limit(total)));
+            }
+            known.get().1
+        };
         for rung in 1..=self.ladder.top().0 {
-            let fit = self.ladder.place(sample, Rung(rung));
+            let fit = self.ladder.place_under(sample, Rung(rung), limit_of);
             let fits_beside = self.starting
                 && standing.rung != Rung::NONE
                 && self.ladder.place_beside(sample, Rung(rung), standing.rung).is_there();
@@ -392,7 +401,7 @@ impl Proactive {
     /// What suffers has a queue of its own or replies that are late; an idle model has neither, and one on a GPU does not
     /// mind the processor.
     fn strain(&mut self, now: Timestamp, standing: &Standing, demand: &Demand) -> Option<Reason> {
-        let on_gpu = self.ladder.need(standing.rung).vram > crate::units::Bytes::ZERO;
+        let on_gpu = self.ladder.need(standing.rung).vram > Bytes::ZERO;
         let LastSample { cpu, gpu, pressure, vram, .. } = self.last;
         let gpu_index = vram.and_then(|(_, index)| index);
         let cpu = self.cpu.observe(now, cpu.filter(|_| !on_gpu), None);
@@ -440,7 +449,7 @@ pub(super) const LOWEST_LOADED: Rung = Rung(1);
 /// 0.5 GiB is left.
 const CRITICAL_SHARE: Percent = Percent::new(97);
 
-/// Memory of which this much is in use is no reason for pressure that lasts.
+/// Below this use of memory, pressure that lasts has another cause.
 const HALF: Percent = Percent::new(50);
 
 /// An interval this many times the usual one is a gap. Three lets two readings in a row be lost.

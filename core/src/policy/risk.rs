@@ -60,8 +60,8 @@ impl Risk {
         }
     }
 
-    /// Returns the space that is most likely short, and the odds of a rung that has fitted for `age` and would raise quality by `gain`, a share of one; `returns` is
-    /// whether losing it soon would be a return, which costs more.
+    /// Returns the space that is most likely short, and the odds of a rung that has fitted for `age` and would raise quality
+    /// by `gain`, a share of one; `returns` is whether losing it soon would be a return, which costs more.
     pub(crate) fn odds(
         &self,
         place: &Place,

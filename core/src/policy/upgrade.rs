@@ -10,7 +10,7 @@ use crate::policy::proactive::{LOWEST_LOADED, Proactive};
 use crate::policy::rescue::break_even;
 use crate::policy::{Change, Standing, room_reason};
 use crate::sample::{Resource, ResourceKey};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, left};
 use crate::units::Percent;
 
 impl Proactive {
@@ -235,11 +235,6 @@ impl Proactive {
         let least = self.settings.stabilization.longest();
         Bounds { least, most: least.saturating_mul(MOST_BROKEN_WAIT) }
     }
-}
-
-/// Returns what is left of a wait, if anything is.
-fn left(wait: Duration, passed: Duration) -> Option<Duration> {
-    wait.checked_sub(passed).filter(|left| !left.is_zero())
 }
 
 /// The part of `calm` that an early return must earn in what is left of the reversal window: a little more than a third, so

@@ -53,15 +53,8 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> (Worth, Vec<(Times
                     }
                 }
             }
-            let mut first_load = (NEVER, 0);
-            for (place, group) in first_loads.iter_mut().enumerate() {
-                if room.fits_beside(0, group.to)
-                    && let Some(passage) = sweep.passage(reading, group)
-                {
-                    let value = rows.row(passage.arrival)[group.to] - passage.cost;
-                    first_load = first_load.max((value, place));
-                }
-            }
+            let line = |arrival, to| rows.row(arrival)[to];
+            let first_load = sweep.first_load((reading, room), &mut first_loads, line);
             let mut begin = |reading: usize, value: Worth| {
                 if value > unloaded {
                     unloaded = value;

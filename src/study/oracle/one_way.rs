@@ -47,15 +47,8 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
             for &column in &banned {
                 rows.row_mut(reading)[column] = NEVER;
             }
-            let mut first_load = NEVER;
-            for group in &mut first_loads {
-                if room.fits_beside(0, group.to)
-                    && let Some(passage) = sweep.passage(reading, group)
-                {
-                    let any = rows.row(passage.arrival)[columns.any(group.to)];
-                    first_load = first_load.max(any - passage.cost);
-                }
-            }
+            let line = |arrival, to| rows.row(arrival)[columns.any(to)];
+            let (first_load, _) = sweep.first_load((reading, room), &mut first_loads, line);
             for (number, moves) in &open[run.place] {
                 let group = &mut groups[*number];
                 let Some(passage) = sweep.passage(reading, group) else { continue };

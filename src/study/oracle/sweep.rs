@@ -3,7 +3,7 @@
 //! Values are kept as *lines*: the worth of what is to come, plus the quality of the present rung times the present moment.
 //! To stay on a rung then changes nothing, and a move costs a few additions.
 
-use crate::study::oracle::ladder::{Kind, Ladder, Move, Worth, worth};
+use crate::study::oracle::ladder::{Kind, Ladder, Move, NEVER, Worth, worth};
 use crate::study::oracle::tape::{Room, Tape};
 
 /// The readings that lie ahead of the one that is looked at, and when each stretch of room ends.
@@ -111,6 +111,24 @@ impl<'a> Sweep<'a> {
             arrival: self.count,
         };
         self.ladder.first_loads.iter().map(group).collect()
+    }
+
+    /// Returns the best first load at a reading, and its place among them; `line` is the new rung's line at the arrival.
+    pub(super) fn first_load(
+        &self,
+        (reading, room): (usize, &Room),
+        first_loads: &mut [Group],
+        line: impl Fn(usize, usize) -> Worth,
+    ) -> (Worth, usize) {
+        let mut best = (NEVER, 0);
+        for (place, group) in first_loads.iter_mut().enumerate() {
+            if room.fits_beside(0, group.to)
+                && let Some(passage) = self.passage(reading, group)
+            {
+                best = best.max((line(passage.arrival, group.to) - passage.cost, place));
+            }
+        }
+        best
     }
 
     /// Returns, for each kind of room, the moves that may begin in it, as (group, places).

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::machine::MachineClass;
 use tiershift_core::model::Model;
+use tiershift_core::sample::GpuSample;
 use tiershift_core::settings::RawSettings;
 use tiershift_core::time::SpanText;
 
@@ -163,6 +164,24 @@ impl Case {
         let toll = unpack(oracle.ladder.toll - 1).0 * i128::from(switches);
         assert_eq!(unpack(served.sum()).0, net + toll, "schedule of case {case}: {schedule:?}");
     }
+}
+
+#[test]
+fn memory_that_a_gpu_shares_changes_what_fits_with_others_use_of_it() {
+    let gib = Bytes::from_gib;
+    let model = Model { vram: gib(20), ..Model::of_size("m", "m", Percent::ONE_HUNDRED, gib(5)) };
+    let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
+    let mut oracle = Oracle::new(&settings, &Catalog::new(vec![model]).unwrap());
+    // The degrade line is at 90 of 100 GiB: of both memories the model takes 25.
+    for (second, others) in [(0, 60), (1, 64), (2, 68)] {
+        let space = |others| Some(Space { total: gib(100), others: gib(others), own: Bytes::ZERO });
+        let gpu = GpuSample { vram: space(0), shared: true, ..GpuSample::default() };
+        let sample = Sample { memory: space(others), gpus: vec![gpu], ..Sample::default() };
+        oracle.read(Timestamp::from_secs(second), &sample);
+    }
+    let allowed: Vec<bool> =
+        oracle.tape.runs.iter().map(|run| oracle.tape.rooms[run.1].allows(1)).collect();
+    assert_eq!(allowed, [true, false]);
 }
 
 #[test]
