@@ -103,7 +103,7 @@ pub enum Reason {
         #[serde(rename = "remaining_ns", with = "duration_ns")]
         remaining: Duration,
     },
-    /// Hold: an upgrade that was undone has made the wait longer.
+    /// Hold: a model of the rung did not load, died or failed, and its rest is not over.
     Backoff {
         /// The rung.
         to: Rung,
@@ -468,11 +468,11 @@ pub enum GateName {
     Cooldown,
     /// Time since conditions became good for the next rung; at least the limit.
     Window,
-    /// Time since the rung's last failure; at least the learned wait.
+    /// Time since the rung last broke; at least its rest.
     Backoff,
     /// Use of a resource now; at most the upgrade line.
     UpgradeLine(Resource),
-    /// Use of a space resource after the switch, forecast included; at most the limit.
+    /// Use of a space resource after the switch; at most the limit.
     Projection(Resource),
     /// How likely the rung is lost again soon; at most the risk that is worth it.
     Risk,

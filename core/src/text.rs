@@ -28,7 +28,7 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
             format!("{} too soon after the last change", span(*remaining))
         }
         Reason::Backoff { to, remaining } => {
-            format!("{} was undone before: wait {} more", tier(to), span(*remaining))
+            format!("{} broke before: wait {} more", tier(to), span(*remaining))
         }
         Reason::AboveUpgradeLine { resource, used, line, .. } => format!(
             "{} {} is {} the upgrade line {}",
@@ -101,12 +101,13 @@ fn long(span: Duration) -> String {
     if span.is_zero() { String::new() } else { format!(" for {}", self::span(span)) }
 }
 
-/// Returns the odds as a clause: `8.7% to spare for 12m; others moved 3% lately; lost again soon with 4%, worth it up to 57%`.
+/// Returns the odds as a clause: `8.7% to spare for 12m; others moved 3% lately; risk of losing
+/// it soon 4%, worth it up to 57%`.
 fn odds(odds: &Odds, good_for: Option<Duration>) -> String {
     let [spare, moved, risk, worth] = [odds.spare, odds.moved, odds.risk, odds.worth].map(percent);
     let long = good_for.map(long).unwrap_or_default();
     format!(
-        "{spare} to spare{long}; others moved {moved} in the last half hour; \
+        "{spare} to spare{long}; others moved {moved} lately; \
          risk of losing it soon {risk}, worth it up to {worth}"
     )
 }
