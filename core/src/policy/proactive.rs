@@ -6,7 +6,6 @@
 //! has been room for the whole window and what the switch earns is worth the risk of losing it; from nothing, as soon as
 //! the smallest rung that fits has fitted for about as long as it takes to load.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
@@ -61,7 +60,7 @@ pub(super) struct Proactive {
 pub(super) struct RungState {
     /// Since when it has fitted without a break, what was not seen left out.
     pub(super) fits_since: Option<Timestamp>,
-    /// Where it fits, by the last sample.
+    /// Where it fits, by the last sample; of a rung above the one that serves.
     pub(super) fit: Option<Fit>,
     /// Whether it fits beside what serves: asked at the start of a run only.
     pub(super) fits_beside: bool,
@@ -314,21 +313,16 @@ impl Proactive {
     /// Notes for each rung since when it has fitted.
     #[inline]
     fn place_rungs(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
-        // Most rungs ask for the limit of the same space.
-        let known = Cell::new((Bytes::ZERO, Bytes::ZERO));
-        let limit_of = |total| {
-            if known.get().0 != total {
-                known.set((total, self.settings.degrade_limit(total)));
-            }
-            known.get().1
-        };
         for rung in 1..=self.ladder.top().0 {
-            let fit = self.ladder.place_under(sample, Rung(rung), limit_of);
+            let fit = self.ladder.place(sample, Rung(rung));
             let fits_beside = self.starting
                 && standing.rung != Rung::NONE
                 && self.ladder.place_beside(sample, Rung(rung), standing.rung).is_there();
             let state = &mut self.rungs[usize::from(rung)];
-            state.fit = Some(fit);
+            // A large value: kept where an upgrade may ask for it.
+            if Rung(rung) > standing.rung {
+                state.fit = Some(fit);
+            }
             state.fits_beside = fits_beside;
             if fit.is_there() {
                 state.fits_since.get_or_insert(now);
@@ -344,9 +338,9 @@ impl Proactive {
         if !standing.switching && self.settle.is_settled() {
             return self.ladder.overrun(sample);
         }
-        match self.rungs[usize::from(standing.rung.0)].fit {
-            Some(Fit::Short(short)) => Some(short),
-            Some(Fit::Fits(_) | Fit::Unknown(_)) | None => None,
+        match self.ladder.place(sample, standing.rung) {
+            Fit::Short(short) => Some(short),
+            Fit::Fits(_) | Fit::Unknown(_) => None,
         }
     }
 
