@@ -20,11 +20,13 @@ mod world;
 
 use std::time::Duration;
 
+use tiershift_core::catalog::Catalog;
+use tiershift_core::control::Control;
 use tiershift_core::controller::{Controller, ControllerError, Detail};
 use tiershift_core::driver::{self, Livelock};
 use tiershift_core::event::{EventRef, Observe};
-use tiershift_core::policy::Registry;
-use tiershift_core::settings::SettingsError;
+use tiershift_core::policy::{Promises, Registry};
+use tiershift_core::settings::{Settings, SettingsError};
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
@@ -89,15 +91,20 @@ pub fn simulate(
     let settings = situation.setup.checked_settings()?;
     let lost_keys = situation.setup.settings.lost_keys();
     let catalog = situation.setup.catalog.clone();
-    let mut controller = Controller::new(&settings, &catalog, detail, policies)?;
     let until = situation.duration.map_or(Timestamp::MAX, |span| Timestamp::ZERO + span);
+    let mut decider = Decider::new(&settings, &catalog, detail, policies)?;
     let mut stands = Stands {
         fold: Fold::new(&catalog, settings.reversal_window),
-        checker: Checker::new(&settings, &catalog, controller.promises()),
+        checker: Checker::new(&settings, &catalog, decider.promises()),
         observers,
     };
     let mut world = SimulatedWorld::new(situation, &settings);
-    let end = driver::run(&mut controller, &mut world, until, &mut stands)?;
+    let end = match &mut decider {
+        Decider::Ours(controller) => {
+            driver::run(&mut **controller, &mut world, until, &mut stands)?
+        }
+        Decider::Other(control) => driver::run(&mut **control, &mut world, until, &mut stands)?,
+    };
     if let Some(error) = world.take_error() {
         return Err(SimulationError::Trace(error));
     }
@@ -113,6 +120,33 @@ pub fn simulate(
 /// Returns what to say about a key of a policy that means nothing any more.
 pub(crate) fn lost_key(key: &str) -> String {
     format!("the policy's key `{key}` has no meaning any more, and is passed over: remove it")
+}
+
+/// Who decides in a run. Ours is not called through a table of functions: it is asked for every sample of a recording.
+enum Decider {
+    Ours(Box<Controller>),
+    Other(Box<dyn Control>),
+}
+
+impl Decider {
+    fn new(
+        settings: &Settings,
+        catalog: &Catalog,
+        detail: Detail,
+        policies: &Registry,
+    ) -> Result<Self, ControllerError> {
+        Ok(match policies.build_control(settings, catalog)? {
+            Some(control) => Self::Other(control),
+            None => Self::Ours(Box::new(Controller::new(settings, catalog, detail, policies)?)),
+        })
+    }
+
+    fn promises(&self) -> Promises {
+        match self {
+            Self::Ours(controller) => controller.promises(),
+            Self::Other(_) => Promises::default(),
+        }
+    }
 }
 
 /// Everybody who observes a simulated run.

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
+use crate::control::Control;
 use crate::decision::{Action, Decision, Reason, Urgency};
 use crate::event::{Adopted, Input, Notice, Outcome, Output, Verdict};
 use crate::manager::Manager;
@@ -395,6 +396,27 @@ impl Controller {
             switching: self.manager.is_switching(),
             last_change: self.manager.last_change().map(|(at, up)| Change { at, up }),
         }
+    }
+}
+
+impl Control for Controller {
+    fn handle(&mut self, now: Timestamp, input: &Input) {
+        self.handle(now, input);
+    }
+
+    #[inline]
+    fn poll_output(&mut self) -> Option<Output> {
+        self.poll_output()
+    }
+
+    #[inline]
+    fn poll_timeout(&self) -> Option<Timestamp> {
+        self.poll_timeout()
+    }
+
+    #[inline]
+    fn wants_sample(&self, now: Timestamp, request_waits: bool) -> bool {
+        self.wants_sample(now, request_waits)
     }
 }
 

@@ -5,7 +5,7 @@
 //! input is taken. The worlds differ in who waits, and in nothing else.
 
 use crate::backend::Backend;
-use crate::controller::Controller;
+use crate::control::Control;
 use crate::event::{Consult, EventRef, Input, Observe, Output};
 use crate::probe::Probe;
 use crate::request::{End, RequestId};
@@ -34,8 +34,8 @@ pub trait World: Clock + Probe + Backend {
 ///
 /// # Errors
 /// When more happens at one moment than can be meant.
-pub fn run<W: World>(
-    controller: &mut Controller,
+pub fn run<C: Control + ?Sized, W: World>(
+    controller: &mut C,
     world: &mut W,
     until: Timestamp,
     observer: &mut (impl Observe + ?Sized),
@@ -83,8 +83,8 @@ pub fn run<W: World>(
     Ok(now)
 }
 
-fn feed_sample<W: World>(
-    controller: &mut Controller,
+fn feed_sample<C: Control + ?Sized, W: World>(
+    controller: &mut C,
     world: &mut W,
     now: Timestamp,
     reading: &mut Input,
@@ -100,8 +100,8 @@ fn feed_sample<W: World>(
     }
 }
 
-fn feed<W: World>(
-    controller: &mut Controller,
+fn feed<C: Control + ?Sized, W: World>(
+    controller: &mut C,
     world: &mut W,
     now: Timestamp,
     input: &Input,

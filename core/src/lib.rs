@@ -9,6 +9,7 @@
 
 pub mod backend;
 pub mod catalog;
+pub mod control;
 pub mod controller;
 pub mod decision;
 pub mod demand;

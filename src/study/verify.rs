@@ -2,6 +2,7 @@
 //! first difference. This is what makes a log evidence.
 
 use tiershift_core::catalog::CatalogError;
+use tiershift_core::control::Control;
 use tiershift_core::controller::{Controller, ControllerError, Detail};
 use tiershift_core::event::{Event, Output, Record};
 use tiershift_core::policy::Registry;
@@ -37,7 +38,11 @@ pub fn verify(mut log: LogReader, policies: &Registry) -> Result<Verified, Verif
     }
     let settings = header.checked_settings()?;
     let catalog = header.checked_catalog()?;
-    let mut controller = Controller::new(&settings, &catalog, Detail::Full, policies)?;
+    let mut controller: Box<dyn Control> =
+        match policies.build_control(&settings, &catalog).map_err(ControllerError::Policy)? {
+            Some(control) => control,
+            None => Box::new(Controller::new(&settings, &catalog, Detail::Full, policies)?),
+        };
     let mut done = Verified::default();
     while let Some(record) = log.next() {
         let record = record?;
