@@ -70,6 +70,12 @@ pub trait Policy: Send + Debug {
         &[]
     }
 
+    /// Returns whether its upgrades are carried out whether there is a place for what follows or not. Only a model of a
+    /// program that does not look for one says so.
+    fn is_blind(&self) -> bool {
+        false
+    }
+
     /// Returns what holds of all its decisions. A simulation's checker holds it to that.
     fn promises(&self) -> Promises {
         Promises::default()
