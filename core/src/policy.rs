@@ -70,8 +70,8 @@ pub trait Policy: Send + Debug {
         &[]
     }
 
-    /// Returns whether its upgrades are carried out whether there is a place for what follows or not. Only a model of a
-    /// program that does not look for one says so.
+    /// Returns whether its upgrades are carried out whether there is a place for what follows or not, and whoever runs on what
+    /// serves. Only a model of a program that looks at neither says so.
     fn is_blind(&self) -> bool {
         false
     }

@@ -28,7 +28,7 @@ pub(super) struct Switch {
     began: Timestamp,
     pub(super) urgency: Urgency,
     reason: Reason,
-    /// Whether it goes on without a place for what follows.
+    /// Whether it looks at nothing: neither for a place for what follows nor for who runs on what serves.
     pub(super) blind: bool,
     /// When what runs on the models that go has had its time. `None` before anything waits for it, and afterwards.
     pub(super) drain_until: Option<Timestamp>,
@@ -221,6 +221,7 @@ impl Manager {
         }
         if switch.is_up()
             && !switch.overdue
+            && !switch.blind
             && let Some(serving) = self.serving
             && self.slots[serving].running > 0
         {
@@ -255,7 +256,8 @@ impl Manager {
             self.load(now, goal, place.gpu, out);
             return false;
         }
-        self.call_off();
+        // The policy sees what is in the way, and need not learn it.
+        self.give_up();
         true
     }
 
@@ -293,10 +295,16 @@ impl Manager {
         }
     }
 
-    /// Stays with the model that serves, if one does.
+    /// Stays with the model that serves, if one does, and lets the policy know, so that it is not tried again at once.
     pub(super) fn call_off(&mut self) {
-        if let Some(switch) = &mut self.switch {
+        if let Some(switch) = &self.switch {
             self.setbacks.push(Setback::CalledOff(switch.to));
+        }
+        self.give_up();
+    }
+
+    fn give_up(&mut self) {
+        if let Some(switch) = &mut self.switch {
             switch.called_off.get_or_insert(switch.to);
             self.fall_back_to(self.serving);
         }

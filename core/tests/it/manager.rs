@@ -92,7 +92,7 @@ fn memory_that_does_not_come_back_is_waited_for_until_the_settle_limit() {
     rig.switch("auto");
     rig.outputs();
     rig.change_after(4.0);
-    assert_eq!(rig.outputs()[0], "up to small: room");
+    assert_eq!(rig.outputs()[0], "up to large: room");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tiershift_core::machine::Machine;
 use tiershift_core::time::{SpanText, Timestamp};
 use tiershift_core::units::Bytes;
 
-use crate::closed_loop::{Answer, Played, Run};
+use crate::closed_loop::{Answer, Run};
 
 #[test]
 fn spans_and_settings_twice_as_long_give_the_same_decisions_at_twice_the_time() {
