@@ -168,7 +168,7 @@ pub enum Input {
     Switch {
         /// The tier; `none` unloads, and `auto` leaves it to the policy again.
         tier: String,
-        /// How long the order holds; without, until `auto` or another order.
+        /// How long the order holds once its wait is over; without, until `auto` or another order.
         #[serde(
             default,
             rename = "for_ns",

@@ -15,6 +15,7 @@ mod calibrate;
 mod fidelity;
 mod hang;
 mod load;
+mod orders;
 mod pressure;
 mod recording;
 mod reload;

@@ -70,7 +70,7 @@ impl Controller {
                 return;
             }
         };
-        let until = for_.map(|span| now + span);
+        let until = for_.map(|span| now + wait.unwrap_or_default() + span);
         let progress = Progress::Waiting { until: wait.map(|wait| now + wait) };
         self.order = Some(Order { tier: tier.to_owned(), to, until, progress });
         self.out.push_back(answer(OrderNews::Taken { wait, until }));

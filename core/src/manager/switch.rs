@@ -45,13 +45,14 @@ pub(super) struct Switch {
 }
 
 impl Switch {
-    /// Makes it as urgent as `urgency`, if it was less so: its deadline comes sooner.
+    /// Makes it as urgent as `urgency`, if it was less so: its deadline comes sooner. A critical shortage does not wait for
+    /// what is loaded first.
     fn press(&mut self, now: Timestamp, urgency: Urgency, settings: &Settings) {
         if urgency <= self.urgency {
             return;
         }
         self.urgency = urgency;
-        if self.drain_until.is_some() || self.overdue {
+        if self.drain_until.is_some() || self.overdue || urgency == Urgency::Critical {
             self.overdue = false;
             let until = now + drain_deadline(urgency, settings);
             self.drain_until = Some(self.drain_until.map_or(until, |before| before.min(until)));

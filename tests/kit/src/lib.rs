@@ -15,6 +15,7 @@ pub mod engine;
 pub mod fidelity;
 pub mod fuzz;
 pub mod gguf;
+pub mod gpu;
 pub mod hog;
 pub mod player;
 pub mod policy;
