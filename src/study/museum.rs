@@ -10,6 +10,7 @@ mod idea;
 
 use tiershift_core::catalog::Catalog;
 use tiershift_core::control::Control;
+use tiershift_core::decision::Code;
 use tiershift_core::policy::{ControlConstructor, PolicyError, Registry};
 use tiershift_core::settings::{Options, PolicyName, Settings};
 
@@ -35,21 +36,21 @@ pub use crate::study::museum::exhibit::{Exhibit, exhibit};
 
 /// The ideas by name, in order.
 const IDEAS: &[(&str, ControlConstructor)] = &[
-    ("all-or-nothing", play::<AllOrNothing>),
-    ("first-reading", play::<FirstReading>),
-    ("headroom-and-cooldown", play::<HeadroomAndCooldown>),
-    ("keep-alive", play::<KeepAlive>),
-    ("latest-request-wins", play::<LatestRequestWins>),
-    ("load-on-request", play::<LoadOnRequest>),
-    ("lru-by-count", play::<LruByCount>),
-    ("missing-is-zero", play::<MissingIsZero>),
-    ("no-credit", play::<NoCredit>),
-    ("ratchet", play::<Ratchet>),
-    ("restart-always", play::<RestartAlways>),
-    ("restarting-debounce", play::<RestartingDebounce>),
-    ("single-line", play::<SingleLine>),
-    ("stacked-margins", play::<StackedMargins>),
-    ("wait-for-idle", play::<WaitForIdle>),
+    of::<AllOrNothing>(),
+    of::<FirstReading>(),
+    of::<HeadroomAndCooldown>(),
+    of::<KeepAlive>(),
+    of::<LatestRequestWins>(),
+    of::<LoadOnRequest>(),
+    of::<LruByCount>(),
+    of::<MissingIsZero>(),
+    of::<NoCredit>(),
+    of::<Ratchet>(),
+    of::<RestartAlways>(),
+    of::<RestartingDebounce>(),
+    of::<SingleLine>(),
+    of::<StackedMargins>(),
+    of::<WaitForIdle>(),
 ];
 
 /// Returns the policies and, beside them, the museum's ideas, but for those whose name is taken.
@@ -69,11 +70,17 @@ pub fn ideas() -> impl Iterator<Item = &'static str> {
     IDEAS.iter().map(|&(name, _)| name)
 }
 
+/// Returns an idea with its name, of which the longest code of a reason is long enough.
+const fn of<I: Idea + Default + 'static>() -> (&'static str, ControlConstructor) {
+    (I::NAME, play::<I>)
+}
+
 fn play<I: Idea + Default + 'static>(
     settings: &Settings,
     catalog: &Catalog,
     options: &Options,
 ) -> Result<Box<dyn Control>, PolicyError> {
     options.refuse_any()?;
-    Ok(Box::new(Played { idea: I::default(), fleet: Fleet::new(settings, catalog, I::ROUTE) }))
+    let fleet = Fleet::new(settings, catalog, I::ROUTE, const { Code::new(I::NAME) });
+    Ok(Box::new(Played { idea: I::default(), fleet }))
 }

@@ -1,18 +1,21 @@
 //! What every idea does alike, so that each is its idea and nothing else: what is loaded, who waits, and the one end of
 //! every request.
 //!
-//! A model that is to leave takes no more requests and goes when its last has ended. A load that fails is tried again at
-//! once. Requests start in order of arrival; priorities are left out.
+//! A model that is to leave takes no more requests and goes when its last has ended. Two seconds after a model has gone
+//! its memory is taken to be back. A load that fails is tried again then. Requests start in order of arrival; priorities are left out.
 
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, LadderId, Rung};
+use tiershift_core::decision::{Action, Code, Decision, Measure, Reason, Urgency};
 use tiershift_core::event::{Command, Input, Outcome, Output, Verdict};
 use tiershift_core::model::{Model, ModelId};
 use tiershift_core::request::{CancelledBy, End, Rejection, Request, RequestId, Target};
-use tiershift_core::sample::{Sample, Space};
+use tiershift_core::sample::{Resource, Sample, Space};
 use tiershift_core::settings::Settings;
-use tiershift_core::time::Timestamp;
+use tiershift_core::time::{Timestamp, earliest};
 use tiershift_core::units::{Bytes, Percent};
 
 /// Where a request goes.
@@ -32,6 +35,11 @@ pub(super) struct Fleet {
     catalog: Catalog,
     settings: Settings,
     route: Route,
+    /// What its decisions are said to be for.
+    code: Code,
+    now: Timestamp,
+    /// What was unloaded last may still be in memory until then.
+    pause: Option<Timestamp>,
     /// By rung; that of `none` is never used.
     slots: Vec<Slot>,
     /// The only model that is to be there, where the idea is about one at a time.
@@ -40,7 +48,9 @@ pub(super) struct Fleet {
     running: BTreeMap<RequestId, Running>,
     sample: Option<Sample>,
     stopping: bool,
-    /// What was told last: the best that is ready, and the best when nothing was under way.
+    /// What was told last: the best that is there or wanted, the best that is ready, and the best when nothing was under
+    /// way.
+    aim: Rung,
     serving: Rung,
     settled: Rung,
     unsettled_since: Option<Timestamp>,
@@ -80,8 +90,12 @@ struct Running {
 }
 
 impl Fleet {
-    pub(super) fn new(settings: &Settings, catalog: &Catalog, route: Route) -> Self {
+    pub(super) fn new(settings: &Settings, catalog: &Catalog, route: Route, code: Code) -> Self {
         Self {
+            code,
+            now: Timestamp::ZERO,
+            pause: None,
+            aim: Rung::NONE,
             slots: vec![Slot::default(); usize::from(catalog.top().0) + 1],
             catalog: catalog.clone(),
             settings: settings.clone(),
@@ -100,6 +114,8 @@ impl Fleet {
 
     /// Takes an input, before the idea looks at it. What only a live run brings is passed over.
     pub(super) fn take(&mut self, now: Timestamp, input: &Input) {
+        self.now = now;
+        self.pause = self.pause.filter(|&until| until > now);
         match input {
             Input::Sample(sample) => {
                 self.sample.get_or_insert_default().clone_from(sample);
@@ -124,6 +140,7 @@ impl Fleet {
     pub(super) fn settle(&mut self, now: Timestamp) {
         self.expire(now);
         self.approach_goal();
+        self.say_what_changed();
         self.start_waiting(now);
         for rung in self.rungs() {
             let slot = self.slot(rung);
@@ -141,9 +158,10 @@ impl Fleet {
         self.out.pop_front()
     }
 
-    /// Returns when the next of those that wait has waited for too long.
+    /// Returns when the next of those that wait has waited for too long, or a load may begin.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        self.queue.iter().map(|waiting| waiting.deadline).min()
+        let impatient = self.queue.iter().map(|waiting| waiting.deadline).min();
+        earliest([impatient, self.pause])
     }
 }
 
@@ -259,8 +277,12 @@ impl Fleet {
         self.goal = Some(rung);
     }
 
-    /// Loads a model beside what is there. One on its way out that is still there stays.
+    /// Loads a model beside what is there, once the memory of what has gone is back. One on its way out that is still there
+    /// stays.
     pub(super) fn load(&mut self, rung: Rung) {
+        if self.pause.is_some() && !self.is_present(rung) {
+            return;
+        }
         let gpu = self.gpu(rung);
         let model = self.id(rung);
         let slot = self.slot(rung);
@@ -318,7 +340,7 @@ impl Fleet {
         let gpus = self.sample.iter().flat_map(|sample| (0..=u8::MAX).zip(&sample.gpus));
         let free = gpus.filter_map(|(gpu, reading)| Some((reading.vram?.free(), gpu)));
         // The first among equals.
-        let roomiest = free.min_by_key(|&(free, gpu)| (std::cmp::Reverse(free), gpu));
+        let roomiest = free.min_by_key(|&(free, gpu)| (Reverse(free), gpu));
         Some(roomiest.map_or(0, |(_, gpu)| gpu))
     }
 
@@ -426,6 +448,7 @@ impl Fleet {
             Outcome::LoadFailed { model, .. }
             | Outcome::Unloaded { model }
             | Outcome::Crashed { model, .. } => {
+                self.pause = Some(now + RELEASE);
                 if let Some(rung) = self.catalog.rung_of(model) {
                     let running = self.at(rung).running;
                     *self.slot(rung) = Slot { running, ..Slot::default() };
@@ -497,6 +520,30 @@ impl Fleet {
         self.rungs().rev().find(is_ready).unwrap_or(Rung::NONE)
     }
 
+    /// Says what was decided, where the best that is there or wanted is another than it was.
+    fn say_what_changed(&mut self) {
+        let stays = |rung: &Rung| self.is_present(*rung) && !self.at(*rung).leaving;
+        let there = self.rungs().rev().find(stays).unwrap_or(Rung::NONE);
+        let aim = self.goal.filter(|_| !self.stopping).unwrap_or(there);
+        let rung = std::mem::replace(&mut self.aim, aim);
+        let action = match aim.cmp(&rung) {
+            Ordering::Greater => Action::Upgrade { to: aim },
+            Ordering::Less => Action::Downgrade { to: aim, urgency: Urgency::Immediate },
+            Ordering::Equal => return,
+        };
+        let space = self.space(rung.max(Rung(1))).filter(|_| self.route == Route::Best);
+        let on_a_gpu = self.gpu(rung.max(Rung(1))).is_some();
+        let reason = Reason::Own {
+            code: self.code,
+            resource: space.map(|_| if on_a_gpu { Resource::Vram } else { Resource::Memory }),
+            value: space.map(|s| Measure::MilliPercent(Percent::of(s.used(), s.total))),
+            limit: None,
+            lasted: None,
+        };
+        let decision = Decision { action, rung, reason, gates: Vec::new() };
+        self.out.push_back(Output::Decision(decision));
+    }
+
     /// Tells what serves, and that a switch is complete once nothing is under way.
     fn tell(&mut self, now: Timestamp) {
         let (ladder, best) = (LadderId::FIRST, self.best_ready());
@@ -515,6 +562,9 @@ impl Fleet {
         }
     }
 }
+
+/// Longest time from "unloaded" to free memory in a comment of Ollama's scheduler, and one sample: programs wait for it.
+const RELEASE: Duration = Duration::from_secs(2);
 
 /// Returns whether a model can serve a request at all.
 fn is_for(model: &Model, request: &Request) -> bool {

@@ -24,6 +24,9 @@ pub(super) mod wait_for_idle;
 
 /// How a program decides which models are there. What follows from it is the [`Fleet`]'s.
 pub(super) trait Idea {
+    /// What policy files and reasons call it.
+    const NAME: &str;
+
     /// Which model a request goes to.
     const ROUTE: Route;
 

@@ -20,6 +20,7 @@ pub(crate) struct AllOrNothing {
 }
 
 impl Idea for AllOrNothing {
+    const NAME: &str = "all-or-nothing";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, _now: Timestamp, input: &Input, fleet: &mut Fleet) {

@@ -16,6 +16,7 @@ use crate::study::museum::idea::Idea;
 pub(crate) struct FirstReading;
 
 impl Idea for FirstReading {
+    const NAME: &str = "first-reading";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, _now: Timestamp, input: &Input, fleet: &mut Fleet) {

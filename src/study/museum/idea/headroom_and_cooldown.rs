@@ -23,6 +23,7 @@ pub(crate) struct HeadroomAndCooldown {
 }
 
 impl Idea for HeadroomAndCooldown {
+    const NAME: &str = "headroom-and-cooldown";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet) {

@@ -16,6 +16,7 @@ use crate::study::museum::idea::Idea;
 pub(crate) struct KeepAlive;
 
 impl Idea for KeepAlive {
+    const NAME: &str = "keep-alive";
     const ROUTE: Route = Route::Asked;
 
     fn step(&mut self, now: Timestamp, _input: &Input, fleet: &mut Fleet) {

@@ -15,6 +15,7 @@ use crate::study::museum::idea::Idea;
 pub(crate) struct LatestRequestWins;
 
 impl Idea for LatestRequestWins {
+    const NAME: &str = "latest-request-wins";
     const ROUTE: Route = Route::Asked;
 
     fn step(&mut self, _now: Timestamp, input: &Input, fleet: &mut Fleet) {

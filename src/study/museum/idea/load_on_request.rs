@@ -15,6 +15,7 @@ use crate::study::museum::idea::Idea;
 pub(crate) struct LoadOnRequest;
 
 impl Idea for LoadOnRequest {
+    const NAME: &str = "load-on-request";
     const ROUTE: Route = Route::InOrder;
 
     fn step(&mut self, _now: Timestamp, _input: &Input, fleet: &mut Fleet) {

@@ -15,6 +15,7 @@ use crate::study::museum::idea::Idea;
 pub(crate) struct LruByCount;
 
 impl Idea for LruByCount {
+    const NAME: &str = "lru-by-count";
     const ROUTE: Route = Route::Asked;
 
     fn step(&mut self, _now: Timestamp, _input: &Input, fleet: &mut Fleet) {

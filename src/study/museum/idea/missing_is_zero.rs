@@ -22,6 +22,7 @@ pub(crate) struct MissingIsZero {
 }
 
 impl Idea for MissingIsZero {
+    const NAME: &str = "missing-is-zero";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet) {

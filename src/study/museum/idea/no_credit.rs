@@ -21,6 +21,7 @@ pub(crate) struct NoCredit {
 }
 
 impl Idea for NoCredit {
+    const NAME: &str = "no-credit";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet) {

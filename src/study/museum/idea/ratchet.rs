@@ -16,6 +16,7 @@ use crate::study::museum::idea::Idea;
 pub(crate) struct Ratchet;
 
 impl Idea for Ratchet {
+    const NAME: &str = "ratchet";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, _now: Timestamp, input: &Input, fleet: &mut Fleet) {

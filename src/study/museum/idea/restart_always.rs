@@ -15,6 +15,7 @@ use crate::study::museum::idea::Idea;
 pub(crate) struct RestartAlways;
 
 impl Idea for RestartAlways {
+    const NAME: &str = "restart-always";
     const ROUTE: Route = Route::Best;
 
     /// Keeps what it began with, which the fleet loads whenever it is not there.

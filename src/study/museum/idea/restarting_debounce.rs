@@ -22,6 +22,7 @@ pub(crate) struct RestartingDebounce {
 }
 
 impl Idea for RestartingDebounce {
+    const NAME: &str = "restarting-debounce";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet) {

@@ -22,6 +22,7 @@ pub(crate) struct SingleLine {
 }
 
 impl Idea for SingleLine {
+    const NAME: &str = "single-line";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet) {

@@ -19,6 +19,7 @@ pub(crate) struct StackedMargins {
 }
 
 impl Idea for StackedMargins {
+    const NAME: &str = "stacked-margins";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet) {

@@ -16,6 +16,7 @@ use crate::study::museum::idea::Idea;
 pub(crate) struct WaitForIdle;
 
 impl Idea for WaitForIdle {
+    const NAME: &str = "wait-for-idle";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, _now: Timestamp, input: &Input, fleet: &mut Fleet) {
