@@ -31,6 +31,10 @@ pub struct Summary {
     pub rejected_rows: u64,
     /// Completed changes of the serving rung.
     pub switches: u64,
+    /// Switches that were called off on the way: no idle moment was found for an upgrade, or its room was gone.
+    pub switches_called_off: u64,
+    /// Orders that were refused, at once or later.
+    pub orders_refused: u64,
     /// Switches upwards.
     pub upgrades: u64,
     /// Switches downwards.
@@ -48,6 +52,10 @@ pub struct Summary {
     pub loads: u64,
     /// Loads that failed.
     pub failed_loads: u64,
+    /// Processes of models that died.
+    pub crashes: u64,
+    /// Loads, unloads and requests that the server did not answer in time.
+    pub timeouts: u64,
     /// Time spent loading models, failed and abandoned loads included.
     #[serde(serialize_with = "six_decimals")]
     pub reload_seconds: f64,
@@ -72,6 +80,10 @@ pub struct Summary {
     /// between the unloading of one model and the readiness of the next.
     #[serde(serialize_with = "six_decimals")]
     pub quality_served_fraction: f64,
+    /// Quality of what answered, averaged over the requests that clients did not cancel; one that was refused or broke
+    /// counts zero.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "six_decimals_or_none")]
+    pub quality_by_requests: Option<f64>,
     /// The run beside the best that was possible; absent where no optimum was computed.
     #[serde(flatten)]
     pub comparison: Option<Comparison>,

@@ -4,18 +4,21 @@
 //! clock, no I/O, no thread, no randomness: the same inputs give the same outputs, which is what `verify`
 //! checks of every log.
 
+mod order;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
 use crate::control::Control;
-use crate::decision::{Action, Decision, Reason, Urgency};
+use crate::controller::order::Order;
+use crate::decision::{Action, Decision, Reason};
 use crate::event::{Adopted, Input, Notice, Outcome, Output, Verdict};
-use crate::manager::Manager;
+use crate::manager::{Manager, Setback};
 use crate::policy::{Change, Observation, Policy, PolicyError, Promises, Registry, Standing};
 use crate::sample::Sample;
 use crate::settings::{RawSettings, Settings};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, earliest};
 
 /// How much the controller says about its decisions. Changes are always said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +71,7 @@ pub struct Controller {
     settings: Settings,
     detail: Detail,
     pinned: Option<Rung>,
+    order: Option<Order>,
     start: Option<Rung>,
     stale_after: Duration,
     suggestion_after: Duration,
@@ -120,6 +124,7 @@ impl Controller {
             settings: settings.clone(),
             detail,
             pinned: rung("manager.pin", manager.pin.as_ref())?,
+            order: None,
             start: rung("manager.start", manager.start.as_ref())?,
             stale_after: settings.stale_after,
             suggestion_after: settings.suggestion_after,
@@ -167,15 +172,19 @@ impl Controller {
             Input::Outcome(outcome) => self.handle_outcome(now, outcome),
             Input::Timeout => {
                 self.manager.handle_timeout(now, &mut self.out);
-                self.note_broken(now);
+                self.note_setbacks(now);
             }
             Input::Adopt { models } => self.handle_adoption(now, models),
             Input::Settings(raw) => self.handle_settings(raw),
-            Input::Switch { tier } => self.handle_switch(now, tier),
+            Input::Switch { tier, for_ } => self.handle_order(now, tier, *for_),
             Input::Advice(advice) => self.policy.advised(now, advice),
-            Input::Shutdown => self.manager.handle_shutdown(now, &mut self.out),
+            Input::Shutdown => {
+                self.release_order();
+                self.manager.handle_shutdown(now, &mut self.out);
+            }
         }
-        self.timeout = self.manager.next_timeout();
+        self.pursue_order(now);
+        self.timeout = earliest([self.manager.next_timeout(), self.next_order_timeout()]);
     }
 
     /// Returns the next output of the last input.
@@ -226,14 +235,22 @@ impl Controller {
         let demand = self.manager.take_demand(now);
         let seen = Observation { demand: &demand, ..Observation::new(sample, &standing) };
         let mut decision = self.policy.observe(now, &seen);
-        if let Some(start) = self.start.take()
-            && self.manager.has_room_for(start)
-        {
-            decision.action = Action::Upgrade { to: start };
-            decision.reason = Reason::Asked;
+        if let Some(start) = self.start {
+            // Where it does not fit, the policy's choice is as good a start.
+            if self.manager.has_room_for(start) {
+                decision.action = Action::Upgrade { to: start };
+                decision.reason = Reason::Asked;
+            }
+            if decision.action != Action::Hold {
+                self.start = None;
+            }
         }
-        self.apply_pin(&mut decision);
-        self.wait_for_the_cooldown(now, &mut decision);
+        self.keep_to_what_was_asked(now, &mut decision);
+        // What is decided is done: what would not be is held, with the reason.
+        if let Some(reason) = self.manager.objection(now, decision.action) {
+            decision.action = Action::Hold;
+            decision.reason = reason;
+        }
         if self.detail == Detail::Full {
             decision.gates = self.policy.gates(now, &standing);
         }
@@ -250,7 +267,7 @@ impl Controller {
         if let Some(consult) = self.policy.consult(now, &standing) {
             self.out.push_back(Output::Consult(consult));
         }
-        self.note_broken(now);
+        self.note_setbacks(now);
         moved || is_change
     }
 
@@ -260,7 +277,7 @@ impl Controller {
         if let Some(performance) = performance {
             self.policy.served(now, &performance);
         }
-        self.note_broken(now);
+        self.note_setbacks(now);
     }
 
     /// Goes on from what an earlier run left loaded: nothing is loaded twice, and no start-up tier is gone to.
@@ -284,48 +301,14 @@ impl Controller {
         self.suggestion_after = fresh.suggestion_after;
     }
 
-    /// Brings a tier up or down because someone asked; refused, with the reason, where it does not fit.
-    fn handle_switch(&mut self, now: Timestamp, tier: &str) {
-        let rung = self.manager.rung();
-        let to = if tier == "none" { Some(Rung::NONE) } else { self.catalog.rung_of_tier(tier) };
-        let action = match to {
-            Some(to) if to > rung && self.manager.has_room_for(to) => Action::Upgrade { to },
-            Some(to) if to < rung => Action::Downgrade { to, urgency: Urgency::Graceful },
-            Some(_) | None => Action::Hold,
-        };
-        self.say(Decision::new(rung, action, Reason::Asked));
-        self.manager.handle_decision(now, action, Reason::Asked, &mut self.out);
-    }
-
-    /// The check before a request: with nothing fresh known, only waiting is safe.
+    /// The check before a request. A model that serves has the memory of a full cache set aside, whether the machine can
+    /// be read or not; only one that is about to go for a shortage takes nothing new.
     fn preflight(&self, now: Timestamp) -> Verdict {
-        let fresh = self.last_sample.is_some_and(|at| now.since(at) <= self.stale_after);
-        if fresh { Verdict::Proceed } else { Verdict::Queue }
-    }
-
-    /// Keeps to the pinned tier: no upgrade past it, no downgrade from it but for want of space.
-    fn apply_pin(&self, decision: &mut Decision) {
-        let Some(pinned) = self.pinned else { return };
-        let forbidden = match decision.action {
-            Action::Hold => false,
-            Action::Upgrade { to } => {
-                if to > pinned && decision.rung < pinned && self.manager.has_room_for(pinned) {
-                    decision.action = Action::Upgrade { to: pinned };
-                    return;
-                }
-                to > pinned
-            }
-            Action::Downgrade { to, .. } => {
-                let for_space = matches!(
-                    decision.reason,
-                    Reason::AboveDegradeLine { .. } | Reason::Exhaustion { .. }
-                );
-                to < pinned && !for_space
-            }
-        };
-        if forbidden {
-            decision.action = Action::Hold;
-            decision.reason = Reason::Fixed;
+        let is_fresh = self.last_sample.is_some_and(|at| now.since(at) <= self.stale_after);
+        if is_fresh && self.manager.is_critically_short() {
+            Verdict::Queue
+        } else {
+            Verdict::Proceed
         }
     }
 
@@ -351,24 +334,14 @@ impl Controller {
         }
     }
 
-    /// Holds what no shortage forces until the manager would do it: what is decided is done.
-    fn wait_for_the_cooldown(&self, now: Timestamp, decision: &mut Decision) {
-        let is_forced = match decision.action {
-            Action::Hold => return,
-            Action::Upgrade { .. } => false,
-            Action::Downgrade { urgency, .. } => urgency > Urgency::Graceful,
-        };
-        if !is_forced && let Some(remaining) = self.manager.cooldown_remaining(now) {
-            decision.action = Action::Hold;
-            decision.reason = Reason::Cooldown { remaining };
-        }
-    }
-
     #[inline]
-    fn note_broken(&mut self, now: Timestamp) {
-        if self.manager.has_broken() {
-            for rung in self.manager.take_broken() {
-                self.policy.broke(now, rung);
+    fn note_setbacks(&mut self, now: Timestamp) {
+        if self.manager.has_setbacks() {
+            for setback in self.manager.take_setbacks() {
+                match setback {
+                    Setback::Broke(rung) => self.policy.broke(now, rung),
+                    Setback::CalledOff(rung) => self.policy.called_off(now, rung),
+                }
             }
         }
     }
@@ -461,25 +434,27 @@ mod tests {
             from: Rung::NONE,
             to: Rung(to),
             took: Duration::ZERO,
+            called_off: None,
         }
     }
 
-    fn serving(rung: u8) -> Output {
-        Output::Serving { ladder: LadderId::FIRST, rung: Rung(rung) }
+    fn serving(rung: u8, model: &str) -> Output {
+        let model = Some(model.into());
+        Output::Serving { ladder: LadderId::FIRST, rung: Rung(rung), model }
     }
 
     #[test]
     fn what_is_loaded_already_serves_and_is_not_loaded_again() {
         let mut settings = RawSettings::default();
         settings.manager.start = Some("small".to_owned());
-        assert_eq!(adopt(&settings, &["medium"]), [serving(2), switched(2)]);
+        assert_eq!(adopt(&settings, &["medium"]), [serving(2, "medium"), switched(2)]);
     }
 
     #[test]
     fn of_several_the_best_serves_and_the_rest_goes() {
         let settings = RawSettings::default();
         let outputs = adopt(&settings, &["large", "small", "unknown"]);
-        assert_eq!(outputs, [serving(3), unload("small")]);
+        assert_eq!(outputs, [serving(3, "large"), unload("small")]);
         assert_eq!(adopt(&settings, &["unknown"]), [switched(0)]);
     }
 
@@ -488,6 +463,6 @@ mod tests {
         let mut settings = RawSettings::default();
         settings.manager.pin = Some("medium".to_owned());
         assert_eq!(adopt(&settings, &["large"]), [unload("large")]);
-        assert_eq!(adopt(&settings, &["large", "medium"]), [serving(2), unload("large")]);
+        assert_eq!(adopt(&settings, &["large", "medium"]), [serving(2, "medium"), unload("large")]);
     }
 }

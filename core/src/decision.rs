@@ -258,6 +258,19 @@ pub enum Reason {
     },
     /// Change: someone asked for it.
     Asked,
+    /// Hold: someone asked for a tier, and that holds.
+    Ordered {
+        /// The rung that was asked for.
+        to: Rung,
+        /// For how long yet; absent: until somebody says `auto`.
+        #[serde(
+            default,
+            rename = "remaining_ns",
+            with = "duration_ns::option",
+            skip_serializing_if = "Option::is_none"
+        )]
+        remaining: Option<Duration>,
+    },
     /// A reason that only this policy has.
     Own {
         /// What the policy calls it.
@@ -352,6 +365,7 @@ impl Reason {
             Self::Slow { .. } => "slow",
             Self::Failing { .. } => "failing",
             Self::Asked => "asked",
+            Self::Ordered { .. } => "ordered",
             Self::Own { code, .. } => code.as_str(),
         }
     }

@@ -6,7 +6,7 @@
 
 use crate::backend::Backend;
 use crate::control::Control;
-use crate::event::{Consult, EventRef, Input, Observe, Output};
+use crate::event::{Consult, EventRef, Input, Observe, OrderNews, Output};
 use crate::probe::Probe;
 use crate::request::{End, RequestId};
 use crate::sample::Sample;
@@ -25,6 +25,9 @@ pub trait World: Clock + Probe + Backend {
 
     /// Learns that the policy asks an adviser. The answer is an input, when it is there. Most worlds have nobody to ask.
     fn consult(&mut self, _now: Timestamp, _consult: &Consult) {}
+
+    /// Learns what becomes of an order. What is simulated has nobody to tell.
+    fn ordered(&mut self, _news: &OrderNews) {}
 
     /// Learns that a request has ended.
     fn ended(&mut self, now: Timestamp, request: RequestId, end: &End);
@@ -115,6 +118,7 @@ fn feed<C: Control + ?Sized, W: World>(
             Output::Command(command) => world.submit(now, command),
             Output::Ended { request, end } => world.ended(now, *request, end),
             Output::Consult(consult) => world.consult(now, consult),
+            Output::Order { news, .. } => world.ordered(news),
             Output::Decision(_)
             | Output::Accepted { .. }
             | Output::Serving { .. }

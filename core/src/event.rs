@@ -164,10 +164,18 @@ pub enum Input {
     },
     /// The policy's settings are these from now on. What the policy had learned is forgotten; the models stay.
     Settings(Box<RawSettings>),
-    /// Someone asks for a tier, past the policy.
+    /// Someone orders a tier, past the policy. It is answered by [`Output::Order`].
     Switch {
-        /// The tier; `none` unloads.
+        /// The tier; `none` unloads, and `auto` leaves it to the policy again.
         tier: String,
+        /// How long the order holds; without, until `auto` or another order.
+        #[serde(
+            default,
+            rename = "for_ns",
+            with = "duration_ns::option",
+            skip_serializing_if = "Option::is_none"
+        )]
+        for_: Option<Duration>,
     },
     /// An adviser outside has answered a question of the policy. The controller waits for no answer, and one that comes
     /// late changes nothing.
@@ -235,8 +243,11 @@ pub enum Output {
         ladder: LadderId,
         /// The rung.
         rung: Rung,
+        /// The model that serves; absent with the rung that has none, and in logs of earlier versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<ModelId>,
     },
-    /// A switch of models is complete, or was given up (then `to` is `from`).
+    /// A switch of models is complete, or was given up.
     Switched {
         /// The ladder that the rungs are of.
         #[serde(default, skip_serializing_if = "LadderId::is_first")]
@@ -248,6 +259,16 @@ pub enum Output {
         /// From the decision to this moment.
         #[serde(rename = "took_ns", with = "duration_ns")]
         took: Duration,
+        /// The rung that it was to lead to, where it was given up on the way.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        called_off: Option<Rung>,
+    },
+    /// What becomes of an order.
+    Order {
+        /// The tier that was asked for.
+        tier: String,
+        /// What becomes of it.
+        news: OrderNews,
     },
     /// An adviser outside is asked. The answer comes as [`Input::Advice`], if it comes.
     Consult(Consult),
@@ -357,8 +378,52 @@ pub enum Verdict {
     Queue,
 }
 
-/// What users are notified of. Upgrades are not among it: nobody is disturbed by good news.
+/// What becomes of an order. One that was taken is carried out, or is refused later with the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OrderNews {
+    /// It is carried out, and holds.
+    Taken {
+        /// How long it waits for the switch cooldown; absent: not at all.
+        #[serde(
+            default,
+            rename = "wait_ns",
+            with = "duration_ns::option",
+            skip_serializing_if = "Option::is_none"
+        )]
+        wait: Option<Duration>,
+        /// When it ends by itself; absent: when somebody says `auto`.
+        #[serde(default, rename = "until_ns", skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// It is not carried out, and does not hold.
+    Refused {
+        /// Why not.
+        reason: Reason,
+        /// When to ask again; an estimate where that depends on others.
+        #[serde(rename = "retry_after_ns", with = "duration_ns")]
+        retry_after: Duration,
+    },
+    /// No tier is called so.
+    Unknown,
+    /// It holds no longer: its time is over, or somebody asked for something else.
+    Released,
+}
+
+/// What a server did not answer in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unanswered {
+    /// A load.
+    Load,
+    /// An unload.
+    Unload,
+    /// A request.
+    Request,
+}
+
+/// What users are notified of. Upgrades are not among it: nobody is disturbed by good news.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Notice {
     /// A smaller model serves from now on.
@@ -384,5 +449,20 @@ pub enum Notice {
         rung: Rung,
         /// The resource.
         resource: Resource,
+    },
+    /// A model did not load, or died, several times in a row, and is tried less and less often. Told once, until it has
+    /// served well for a time.
+    KeepsFailing {
+        /// The model.
+        model: ModelId,
+        /// How often in a row.
+        failures: u32,
+    },
+    /// The server did not answer in time, and is no longer waited for.
+    Unanswered {
+        /// The model.
+        model: ModelId,
+        /// What.
+        what: Unanswered,
     },
 }

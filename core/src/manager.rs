@@ -9,22 +9,24 @@ mod failure;
 mod lifecycle;
 mod queue;
 mod serving;
+mod switch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::catalog::{Catalog, LadderId, Rung};
 use crate::decision::{Action, Reason, Urgency};
-use crate::event::{Adopted, Command, Notice, Outcome, Output};
+use crate::event::{Adopted, Outcome, Output};
 use crate::manager::asked::Asked;
 use crate::manager::lifecycle::{Lifecycle, Slot, Trigger};
 use crate::manager::queue::Queue;
 use crate::manager::serving::Running;
+use crate::manager::switch::Switch;
 use crate::model::Model;
-use crate::place::{Beside, Fit, Resident, place};
-use crate::request::{CancelledBy, RequestId};
-use crate::sample::Sample;
-use crate::settings::{AtDrainDeadline, Settings};
+use crate::place::{Beside, Fit, Projection, Resident, is_critical, place};
+use crate::request::RequestId;
+use crate::sample::{ResourceKey, Sample};
+use crate::settings::Settings;
 use crate::time::{Timestamp, earliest, left};
 use crate::units::Bytes;
 
@@ -45,35 +47,27 @@ pub struct Manager {
     cooling_since: Option<Timestamp>,
     /// The spaces of the last sample.
     seen: Sample,
+    /// When it was taken.
+    seen_at: Option<Timestamp>,
+    /// Whether a model has gone since: what it held may be in the way, and is not in the sample.
+    gone_since: bool,
     queue: Queue,
     running: BTreeMap<RequestId, Running>,
     asked: Asked,
     /// Mean time that a request is served, for the retry-after of those that are not.
     mean_service: Duration,
     stopping: bool,
-    /// Rungs that failed since the controller last asked.
-    broken: Vec<Rung>,
+    /// Rungs that failed, or to which a switch was called off, since the controller last asked.
+    setbacks: Vec<Setback>,
 }
 
-/// A switch under way.
-#[derive(Clone, Copy, Debug)]
-struct Switch {
-    from: Rung,
-    to: Rung,
-    /// The model to serve with; `None` for nothing.
-    goal: Option<usize>,
-    began: Timestamp,
-    urgency: Urgency,
-    reason: Reason,
-    /// Set while the old model is gone and only its memory is waited for.
-    waiting_for_room: Option<RoomWait>,
-}
-
-/// A wait for memory that a gone model has yet to give back.
-#[derive(Clone, Copy, Debug)]
-struct RoomWait {
-    since: Timestamp,
-    next_look: Timestamp,
+/// What went wrong on the way to a rung.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setback {
+    /// A model of it did not load, or died.
+    Broke(Rung),
+    /// The switch to it was called off.
+    CalledOff(Rung),
 }
 
 impl Manager {
@@ -89,12 +83,14 @@ impl Manager {
             last_change: None,
             cooling_since: None,
             seen: Sample::default(),
+            seen_at: None,
+            gone_since: false,
             queue: Queue::default(),
             running: BTreeMap::new(),
             asked: Asked::new(catalog),
             mean_service: Duration::ZERO,
             stopping: false,
-            broken: Vec::new(),
+            setbacks: Vec::new(),
         }
     }
 
@@ -131,16 +127,50 @@ impl Manager {
 
     /// Returns whether a fresh sample would let a switch go on: freed memory is waited for.
     pub fn waits_for_room(&self) -> bool {
-        self.switch.is_some_and(|switch| switch.waiting_for_room.is_some())
+        self.switch.is_some_and(|switch| switch.next_look.is_some())
+    }
+
+    /// Returns whether a space that holds something of ours is all but full.
+    pub fn is_critically_short(&self) -> bool {
+        is_critical(&self.seen, &self.settings)
     }
 
     /// Returns whether a rung's model would fit now in place of the serving one.
     pub fn has_room_for(&self, rung: Rung) -> bool {
-        self.catalog.primary(rung).is_none_or(|model| self.has_room_for_model(model))
+        self.fit_in_place(rung).is_none_or(Fit::is_there)
     }
 
-    fn has_room_for_model(&self, model: &Model) -> bool {
-        self.place(model, Beside::Nothing, |total| self.settings.degrade_limit(total)).is_there()
+    /// Returns where a rung's model would fit once all that is loaded has gone; `None` for the rung without one.
+    fn fit_in_place(&self, rung: Rung) -> Option<Fit> {
+        self.catalog.primary(rung).map(|model| self.place_alone(model))
+    }
+
+    fn place_alone(&self, model: &Model) -> Fit {
+        self.place(model, Beside::Nothing, |total| self.settings.degrade_limit(total))
+    }
+
+    /// Returns why an action would not be carried out: what is decided is done. What a shortage forces always is.
+    pub fn objection(&self, now: Timestamp, action: Action) -> Option<Reason> {
+        let to = match action {
+            Action::Hold => return None,
+            Action::Upgrade { to } | Action::Downgrade { to, urgency: Urgency::Graceful } => to,
+            Action::Downgrade { .. } => return None,
+        };
+        if let Some(remaining) = self.cooldown_remaining(now) {
+            return Some(Reason::Cooldown { remaining });
+        }
+        if let Some(remaining) = self.rest_remaining(now, to) {
+            return Some(Reason::Backoff { to, remaining });
+        }
+        match self.fit_in_place(to)? {
+            Fit::Fits(_) => None,
+            Fit::Short(Projection { resource, gpu, projected, limit, .. }) => {
+                Some(Reason::WouldNotFit { to, resource, gpu, projected, limit })
+            }
+            Fit::Unknown(ResourceKey { resource, gpu }) => {
+                Some(Reason::NotRead { to, resource, gpu })
+            }
+        }
     }
 
     fn place(
@@ -152,14 +182,14 @@ impl Manager {
         place(model.footprint_to_load(), beside, &self.seen, &self.settings, limit_of)
     }
 
-    /// Returns whether a rung failed since [`Manager::take_broken`] was last called.
-    pub fn has_broken(&self) -> bool {
-        !self.broken.is_empty()
+    /// Returns whether anything went wrong since [`Manager::take_setbacks`] was last called.
+    pub(crate) fn has_setbacks(&self) -> bool {
+        !self.setbacks.is_empty()
     }
 
-    /// Takes out the rungs that failed since the last call.
-    pub fn take_broken(&mut self) -> Vec<Rung> {
-        std::mem::take(&mut self.broken)
+    /// Takes out what went wrong since the last call.
+    pub(crate) fn take_setbacks(&mut self) -> Vec<Setback> {
+        std::mem::take(&mut self.setbacks)
     }
 
     /// Takes a sample's spaces, and returns whether that may have moved anything on.
@@ -174,10 +204,15 @@ impl Manager {
         if !(self.seen.gpus.is_empty() && sample.gpus.is_empty()) {
             self.seen.gpus.clone_from(&sample.gpus);
         }
+        self.seen_at = Some(now);
+        self.gone_since = false;
         if self.switch.is_none() && self.queue.len() == 0 {
             return false;
         }
-        self.give_up_a_load_that_others_crowd_out();
+        self.note_reading();
+        self.find_what_has_gone();
+        self.heed_shortage(now);
+        self.give_up_a_load_that_others_crowd_out(now, out);
         // Requests that were held back for want of a fresh sample can start as well.
         self.advance(now, out);
         true
@@ -199,13 +234,8 @@ impl Manager {
         if self.stopping || (to == self.rung() && !self.is_switching()) {
             return;
         }
-        if urgency == Urgency::Graceful && self.cooldown_remaining(now).is_some() {
-            return;
-        }
         let goal = self.catalog.primary(to).map(|model| self.index_of(model.id.as_str()));
-        let (from, began) = self.switch.map_or((self.rung, now), |old| (old.from, old.began));
-        self.switch =
-            Some(Switch { from, to, goal, began, urgency, reason, waiting_for_room: None });
+        self.begin(now, goal, urgency, reason);
         self.advance(now, out);
     }
 
@@ -233,12 +263,15 @@ impl Manager {
         let after = self.slots[index].state;
         if after != before {
             self.slots[index].deadline = None;
+            self.slots[index].asked = 0;
         }
+        self.gone_since |= before.is_resident() && !after.is_resident();
         if after == Lifecycle::Ready && before == Lifecycle::Loading {
-            self.slots[index].failures = 0;
+            self.slots[index].ready_since = Some(now);
         }
         if after == Lifecycle::Failed && before != Lifecycle::Failed {
-            self.note_failure(now, index);
+            let has_died = before != Lifecycle::Loading;
+            self.note_failure(now, index, has_died, out);
         }
         if after != Lifecycle::Ready && self.serving == Some(index) {
             self.serve_from(now, None, out);
@@ -272,15 +305,7 @@ impl Manager {
             .filter(|&index| highest.is_none_or(|highest| self.rung_of(index) <= highest))
             // The highest rung; the first of its models among several.
             .max_by_key(|&index| (self.rung_of(index), std::cmp::Reverse(index)));
-        self.switch = Some(Switch {
-            from: self.rung,
-            to: goal.map_or(Rung::NONE, |goal| self.rung_of(goal)),
-            goal,
-            began: now,
-            urgency: Urgency::Graceful,
-            reason: Reason::Asked,
-            waiting_for_room: None,
-        });
+        self.begin(now, goal, Urgency::Graceful, Reason::Asked);
         self.advance(now, out);
     }
 
@@ -294,6 +319,8 @@ impl Manager {
                 self.pass_deadline(now, index, out);
             }
         }
+        self.give_up_what_is_not_answered(now, out);
+        self.pass_drain_deadline(now, out);
         self.advance(now, out);
     }
 
@@ -301,238 +328,21 @@ impl Manager {
     pub fn handle_shutdown(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         self.stopping = true;
         self.refuse_all(out);
-        let from = self.rung;
-        self.switch = Some(Switch {
-            from,
-            to: Rung::NONE,
-            goal: None,
-            began: now,
-            urgency: Urgency::Graceful,
-            reason: Reason::Asked,
-            waiting_for_room: None,
-        });
+        self.switch = None;
+        self.begin(now, None, Urgency::Graceful, Reason::Asked);
         self.advance(now, out);
     }
 
     /// Returns the next moment at which `handle_timeout` has something to do.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let slots = self.slots.iter().fold(None, |first, slot| earliest([first, slot.deadline]));
-        let wait = self.switch.and_then(|switch| switch.waiting_for_room);
-        let room = wait.map(|wait| wait.next_look);
-        earliest([slots, room, self.queue.next_deadline()])
-    }
-
-    /// Takes the next step of the switch, if there is one, then starts what can start.
-    fn advance(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
-        // Each pass takes one step, and a switch has few: unload, load, serve, unload the rest.
-        for _ in 0..MOST_STEPS {
-            let Some(switch) = self.switch else { break };
-            let moved = match switch.goal {
-                None => self.advance_to_nothing(now, out),
-                Some(goal) => self.advance_to(now, goal, out),
-            };
-            if !moved {
-                break;
-            }
-        }
-        self.start_waiting(now, out);
-    }
-
-    /// Empties every slot. Returns whether another step can follow at once.
-    fn advance_to_nothing(&mut self, now: Timestamp, out: &mut VecDeque<Output>) -> bool {
-        self.serve_from(now, None, out);
-        self.drain_all_except(now, None, out);
-        if self.slots.iter().any(|slot| slot.state.is_resident()) {
-            return false;
-        }
-        self.complete(now, out);
-        true
-    }
-
-    /// Brings `goal` to serve. Returns whether another step can follow at once.
-    fn advance_to(&mut self, now: Timestamp, goal: usize, out: &mut VecDeque<Output>) -> bool {
-        match self.slots[goal].state {
-            Lifecycle::Ready => {
-                self.serve_from(now, Some(goal), out);
-                self.drain_all_except(now, Some(goal), out);
-                let others_gone = self
-                    .slots
-                    .iter()
-                    .enumerate()
-                    .all(|(i, slot)| i == goal || !slot.state.is_resident());
-                if others_gone {
-                    self.complete(now, out);
-                }
-                others_gone
-            }
-            // Wanted again before it had gone: nothing is loaded twice, nothing waits for its end.
-            Lifecycle::Draining => {
-                self.pass(goal, Trigger::Resume);
-                self.slots[goal].deadline = None;
-                true
-            }
-            Lifecycle::Loading | Lifecycle::Unloading => false,
-            Lifecycle::Failed => false,
-            Lifecycle::Absent => self.make_room_and_load(now, goal, out),
-        }
-    }
-
-    /// Loads `goal` beside what is loaded where both fit, else empties the machine first.
-    fn make_room_and_load(
-        &mut self,
-        now: Timestamp,
-        goal: usize,
-        out: &mut VecDeque<Output>,
-    ) -> bool {
-        for index in 0..self.slots.len() {
-            // Never two loads at once: the one that is no longer wanted goes, and its end is waited for.
-            if self.slots[index].state == Lifecycle::Loading {
-                self.unload(now, index, out);
-            }
-        }
-        if self.slots.iter().any(|slot| slot.state == Lifecycle::Unloading) {
-            return false;
-        }
-        let model = &self.catalog.models()[goal];
-        let resident = self.resident_footprint();
-        let limit = |total| self.settings.degrade_limit(total);
-        match self.place(model, Beside::Resident(&resident), limit) {
-            Fit::Fits(place) => {
-                self.load(now, goal, place.gpu, out);
-                return false;
-            }
-            Fit::Short(_) | Fit::Unknown(_)
-                if self.slots.iter().any(|slot| slot.state.is_resident()) =>
-            {
-                self.serve_from(now, None, out);
-                self.drain_all_except(now, None, out);
-                return false;
-            }
-            Fit::Short(_) | Fit::Unknown(_) => {}
-        }
-        // Nothing of ours is left and it still does not fit: memory that comes back late, or others' doing.
-        let switch = self.switch.as_mut().expect("only a switch makes room");
-        let since = switch.waiting_for_room.map_or(now, |wait| wait.since);
-        let bound = since + self.settings.settle_limit;
-        if now < bound {
-            let next_look = (now + ROOM_POLL).min(bound);
-            switch.waiting_for_room = Some(RoomWait { since, next_look });
-            return false;
-        }
-        let fit = self.place(model, Beside::Resident(&resident), |total| total);
-        if let Some(place) = fit.place() {
-            self.load(now, goal, place.gpu, out);
-        } else if let Some(switch) = &mut self.switch {
-            // The memory has not come back, whatever the server said, or somebody took it: stay with nothing until the
-            // policy sees room.
-            switch.to = Rung::NONE;
-            switch.goal = None;
-            return true;
-        }
-        false
-    }
-
-    fn load(&mut self, now: Timestamp, index: usize, gpu: Option<u8>, out: &mut VecDeque<Output>) {
-        if let Some(switch) = &mut self.switch {
-            switch.waiting_for_room = None;
-        }
-        let model = &self.catalog.models()[index];
-        self.slots[index].gpu = gpu;
-        self.slots[index].deadline = Some(now + model.load_timeout);
-        let command = Command::Load { model: model.id.clone(), gpu };
-        self.pass(index, Trigger::Load);
-        out.push_back(Output::Command(command));
-    }
-
-    /// Drains and unloads every model but `keep`.
-    fn drain_all_except(
-        &mut self,
-        now: Timestamp,
-        keep: Option<usize>,
-        out: &mut VecDeque<Output>,
-    ) {
-        for index in 0..self.slots.len() {
-            if Some(index) == keep {
-                continue;
-            }
-            match self.slots[index].state {
-                Lifecycle::Ready => {
-                    self.pass(index, Trigger::Drain);
-                    self.slots[index].deadline = Some(now + self.drain_deadline());
-                    self.unload_if_idle(now, index, out);
-                }
-                Lifecycle::Loading => self.unload(now, index, out),
-                Lifecycle::Draining => self.unload_if_idle(now, index, out),
-                Lifecycle::Absent | Lifecycle::Unloading | Lifecycle::Failed => {}
-            }
-        }
-    }
-
-    fn drain_deadline(&self) -> Duration {
-        let manager = &self.settings.manager;
-        match self.switch.map(|switch| switch.urgency) {
-            Some(Urgency::Critical) => manager.critical_drain_deadline,
-            Some(Urgency::Immediate | Urgency::Graceful) | None => manager.drain_deadline,
-        }
-    }
-
-    fn unload_if_idle(&mut self, now: Timestamp, index: usize, out: &mut VecDeque<Output>) {
-        if self.slots[index].running == 0 {
-            self.unload(now, index, out);
-        }
-    }
-
-    fn unload(&mut self, now: Timestamp, index: usize, out: &mut VecDeque<Output>) {
-        self.pass(index, Trigger::Unload);
-        self.slots[index].deadline = Some(now + UNLOAD_TIMEOUT);
-        let model = self.catalog.models()[index].id.clone();
-        out.push_back(Output::Command(Command::Unload { model }));
-    }
-
-    /// Does what a state's deadline asks for.
-    fn pass_deadline(&mut self, now: Timestamp, index: usize, out: &mut VecDeque<Output>) {
-        self.slots[index].deadline = None;
-        match self.slots[index].state {
-            Lifecycle::Loading => {
-                self.note_failure(now, index);
-                self.unload(now, index, out);
-            }
-            Lifecycle::Draining => {
-                let cancel = self.stopping
-                    || self.settings.manager.at_drain_deadline == AtDrainDeadline::Cancel;
-                if cancel {
-                    let by = if self.stopping {
-                        CancelledBy::Shutdown
-                    } else {
-                        CancelledBy::DrainDeadline
-                    };
-                    self.cancel_running_on(index, by, out);
-                }
-            }
-            // No answer to an unload: ask again; until it answers, its memory counts as taken.
-            Lifecycle::Unloading => self.unload(now, index, out),
-            Lifecycle::Failed => self.pass(index, Trigger::Retry),
-            Lifecycle::Absent | Lifecycle::Ready => {}
-        }
-    }
-
-    fn complete(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
-        let switch = self.switch.take().expect("only a switch completes");
-        let Switch { from, to, began, reason, .. } = switch;
-        self.rung = to;
-        if from != to {
-            self.cooling_since = self.last_change.map(|_| now);
-            self.last_change = Some((now, to > from));
-        }
-        out.push_back(Output::Switched {
-            ladder: LadderId::FIRST,
-            from,
-            to,
-            took: now.since(began),
-        });
-        if to < from && !self.stopping {
-            out.push_back(Output::Notice(Notice::Degraded { from, to, reason }));
-        }
+        let running = self
+            .running
+            .values()
+            .fold(None, |first, running| earliest([first, Some(running.given_up_at)]));
+        let (look, drain) =
+            self.switch.map_or((None, None), |switch| (switch.next_look, switch.drain_until));
+        earliest([slots, running, look, drain, self.queue.next_deadline()])
     }
 
     fn serve_from(&mut self, now: Timestamp, model: Option<usize>, out: &mut VecDeque<Output>) {
@@ -542,7 +352,8 @@ impl Manager {
         self.serving = model;
         self.asked.serving_since = now;
         let rung = model.map_or(Rung::NONE, |index| self.rung_of(index));
-        out.push_back(Output::Serving { ladder: LadderId::FIRST, rung });
+        let model = model.map(|index| self.catalog.models()[index].id.clone());
+        out.push_back(Output::Serving { ladder: LadderId::FIRST, rung, model });
     }
 
     fn resident_footprint(&self) -> Resident {
@@ -581,9 +392,3 @@ impl Manager {
 
 /// How often freed memory is looked for (Ollama's 250 ms).
 pub(crate) const ROOM_POLL: Duration = Duration::from_millis(250);
-
-/// An unload that is not answered within this is asked for again (llama-server's stop time-out is 10 s).
-const UNLOAD_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// No switch takes more steps at one moment; reaching it leaves the rest to the next input.
-const MOST_STEPS: u32 = 8;

@@ -41,7 +41,13 @@ impl Resident {
         }
     }
 
-    fn vram_on(&self, gpu: u8) -> Bytes {
+    /// Returns what is in main memory.
+    pub fn ram(&self) -> Bytes {
+        self.ram
+    }
+
+    /// Returns what is on a GPU.
+    pub fn vram_on(&self, gpu: u8) -> Bytes {
         self.vram.get(usize::from(gpu)).copied().unwrap_or(Bytes::ZERO)
     }
 }
@@ -321,6 +327,23 @@ pub fn overruns(
     })
 }
 
+/// Returns whether a constrained space that holds something of ours is all but full: a machine that is out of memory
+/// finishes nothing, and what runs on the model that must go is not waited for long.
+#[inline]
+pub fn is_critical(sample: &Sample, settings: &Settings) -> bool {
+    critical_overrun(sample, settings).is_some()
+}
+
+/// Returns the first such space.
+#[inline]
+pub fn critical_overrun(sample: &Sample, settings: &Settings) -> Option<Projection> {
+    // At the share, not only beyond it.
+    overruns(sample, settings, |total| total.share(CRITICAL_SHARE) - Bytes::new(1)).next()
+}
+
+/// A space this full is in a critical shortage. Chosen; at 97 % of 16 GiB, 0.5 GiB is left.
+pub const CRITICAL_SHARE: Percent = Percent::new(97);
+
 /// The ladder as a policy looks at it: what each rung takes, ready for use in every sample.
 #[derive(Clone, Debug)]
 pub struct Ladder {
@@ -362,6 +385,13 @@ impl Ladder {
     #[inline]
     pub fn place(&self, sample: &Sample, rung: Rung) -> Fit {
         self.place_under(sample, rung, |total| self.settings.degrade_limit(total))
+    }
+
+    /// Returns whether a rung fits where nothing is loaded: what of ours has not come back yet is in the way.
+    pub fn place_on_empty(&self, sample: &Sample, rung: Rung) -> Fit {
+        let nothing = Resident::default();
+        let limit_of = |total| self.settings.degrade_limit(total);
+        place(self.need(rung), Beside::Resident(&nothing), sample, &self.settings, limit_of)
     }
 
     /// As [`Ladder::place`], under other limits.

@@ -48,6 +48,10 @@ pub trait Policy: Send + Debug {
     /// Takes the news that a model of `rung` did not load or died, so that it is not tried again at once.
     fn broke(&mut self, _now: Timestamp, _rung: Rung) {}
 
+    /// Takes the news that a switch to `rung` was called off on the way, so that it is not tried again at once: it found
+    /// no idle moment, or its room was gone.
+    fn called_off(&mut self, _now: Timestamp, _rung: Rung) {}
+
     /// Returns every gate of the next upgrade as of the last sample, for `explain`.
     fn gates(&self, _now: Timestamp, _standing: &Standing) -> Vec<Gate> {
         Vec::new()

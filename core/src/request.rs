@@ -107,6 +107,14 @@ pub enum End {
     Cancelled {
         /// Who ended it.
         by: CancelledBy,
+        /// When to come back, where it is not the client's own doing.
+        #[serde(
+            default,
+            rename = "retry_after_ns",
+            with = "duration_ns::option",
+            skip_serializing_if = "Option::is_none"
+        )]
+        retry_after: Option<Duration>,
     },
     /// It was not served.
     Rejected {

@@ -138,17 +138,28 @@ pub struct RawManagerSettings {
     pub pin: Option<String>,
     /// How long running tasks may take to finish before a switch. Default `2m`.
     pub drain_deadline: SpanText,
-    /// The same under a critical shortage. Default `10s`.
+    /// The same in a critical shortage, of 97 % of a space or more. Default `10s`.
     pub critical_drain_deadline: SpanText,
-    /// What to do with tasks that still run then. Default `wait`.
+    /// What to do with tasks that still run at `drain-deadline`. Default `wait`: running tasks are finished first. An
+    /// upgrade ends no task: one that finds no idle moment until then is called off.
     pub at_drain_deadline: AtDrainDeadline,
+    /// What to do with tasks that still run at `critical-drain-deadline`. Default `cancel`, the one exception: a machine
+    /// that is out of memory finishes no task, and ends the model instead.
+    pub at_critical_drain_deadline: AtDrainDeadline,
+    /// A reply that takes longer never ends: it is given up with an error, and its server is replaced. Default: three times
+    /// what the longest reply that the model's context has room for takes by the catalog, with all slots busy; at least
+    /// ten minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_limit: Option<SpanText>,
     /// Requests that may wait. Default 64. One more is answered queue-full.
     pub queue_limit: u32,
     /// How long a request may wait to start. Default `60s`.
     pub patience: SpanText,
-    /// Wait after a failed load; doubles with each further failure up to 32 times. Default `10s`.
+    /// Wait after a failed load, or after a model died for the second time in a row; doubles with each further failure up
+    /// to 32 times. The first that dies is loaded again at once. Default `10s`.
     pub load_retry: SpanText,
-    /// Failed loads of a model in a row after which its fallbacks are tried. Default 2.
+    /// Failures of a model in a row after which its fallbacks are tried. Good service for a reversal window forgives one.
+    /// Default 2.
     pub load_attempts: u32,
     /// Shortest time between two switches that no shortage forces. Default `30s`.
     pub switch_cooldown: SpanText,
@@ -242,6 +253,8 @@ impl Default for RawManagerSettings {
             drain_deadline: SpanText(Duration::from_mins(2)),
             critical_drain_deadline: SpanText(Duration::from_secs(10)),
             at_drain_deadline: AtDrainDeadline::Wait,
+            at_critical_drain_deadline: AtDrainDeadline::Cancel,
+            reply_limit: None,
             queue_limit: 64,
             patience: SpanText(Duration::from_mins(1)),
             load_retry: SpanText(Duration::from_secs(10)),
@@ -400,13 +413,17 @@ plain_form! {
         drain_deadline: Duration,
         critical_drain_deadline: Duration,
         at_drain_deadline: AtDrainDeadline,
+        at_critical_drain_deadline: AtDrainDeadline,
         queue_limit: u32,
         patience: Duration,
         load_retry: Duration,
         load_attempts: u32,
         switch_cooldown: Duration,
     }
-    with {}
+    with {
+        /// See [`RawManagerSettings::reply_limit`].
+        pub reply_limit: Option<Duration>,
+    }
 }
 
 impl Settings {
@@ -463,7 +480,8 @@ impl Settings {
         }
         let limits = [raw.latency_limit, raw.first_token_limit].map(|limit| limit.map(Into::into));
         let [latency_limit, first_token_limit] = limits;
-        let manager = ManagerSettings::of_raw(raw.manager.clone(), ());
+        let reply_limit = raw.manager.reply_limit.map(Into::into);
+        let manager = ManagerSettings::of_raw(raw.manager.clone(), (reply_limit,));
         let resolved = (
             upgrade_line,
             preventive_line,

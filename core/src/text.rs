@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Action, Gate, GateName, Measure, Odds, Reason, Urgency};
-use crate::event::Notice;
+use crate::event::{Notice, OrderNews, Unanswered};
 use crate::time;
 use crate::units::{Bytes, Percent};
 
@@ -82,8 +82,15 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
         Reason::Slow { measured, limit } => {
             format!("95% of replies take up to {}, limit {}", span(*measured), span(*limit))
         }
-        Reason::Failing { failures } => format!("{failures} requests failed"),
+        Reason::Failing { failures } => format!("it failed {}", times(*failures)),
         Reason::Asked => "someone asked for it".to_owned(),
+        Reason::Ordered { to, remaining } => {
+            let how_long = remaining.map_or_else(
+                || "until somebody says `auto`".to_owned(),
+                |remaining| format!("for {} yet", span(remaining)),
+            );
+            format!("someone asked for {}, {how_long}", tier(to))
+        }
         Reason::Own { code, resource, value, limit, lasted } => {
             let code = code.as_str().replace('-', " ");
             let resource = resource.map(|resource| format!(": {}", resource.name()));
@@ -193,7 +200,48 @@ pub fn notice(notice: &Notice, catalog: &Catalog) -> String {
                  `constrain` leaves it out"
             )
         }
+        Notice::KeepsFailing { model, failures } => format!(
+            "{model} did not load or died {} in a row: it is tried less and less often",
+            times(*failures)
+        ),
+        Notice::Unanswered { model, what } => {
+            let what = match what {
+                Unanswered::Load => "the load of",
+                Unanswered::Unload => "the unload of",
+                Unanswered::Request => "a request to",
+            };
+            format!("the server did not answer {what} {model} in time, and is no longer waited for")
+        }
     }
+}
+
+/// Returns what becomes of an order as a sentence.
+pub fn order(tier: &str, news: &OrderNews, catalog: &Catalog) -> String {
+    match news {
+        OrderNews::Taken { wait, until } => {
+            let when = match wait {
+                Some(wait) => format!("{tier} follows in {}", span(*wait)),
+                None => format!("{tier} follows"),
+            };
+            match until {
+                Some(until) => {
+                    format!("{when}, and holds until {} of the run", seconds(until.as_secs_f64()))
+                }
+                None => format!("{when}, and holds until somebody says `auto`"),
+            }
+        }
+        OrderNews::Refused { reason, retry_after } => format!(
+            "{tier} is not gone to: {}; ask again in {}",
+            self::reason(reason, catalog),
+            span(*retry_after)
+        ),
+        OrderNews::Unknown => format!("no tier is called {tier}"),
+        OrderNews::Released => format!("{tier} is held no longer"),
+    }
+}
+
+fn times(count: u32) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 /// Returns a span to two or three digits, for people: `350ms`, `1.2s`, `12s`, `5m 3s`, `27h 36m`, `30d 2h`.

@@ -1,6 +1,7 @@
 //! `tiershift status`: what a running daemon serves, why nothing higher, and what happened last.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -10,7 +11,7 @@ use tiershift_core::time::Timestamp;
 
 use crate::cli::token::{self, TokenArguments};
 use crate::cli::{Verdict, common};
-use crate::serve::{self, HistoryEntry, Recording, Requests, ResourceUse, Status};
+use crate::serve::{self, HistoryEntry, Ordered, Recording, Requests, ResourceUse, Status};
 
 /// Show what a running daemon serves, why nothing higher, and what happened last
 #[derive(Debug, Args)]
@@ -47,6 +48,7 @@ fn text(status: &Status) -> String {
     let words = &status.words;
     rows.extend(words.decision.iter().map(|text| ("decision", text.clone())));
     rows.extend(words.why_not_higher.iter().map(|text| ("why not higher", text.clone())));
+    rows.extend(status.order.iter().map(|order| ("ordered", ordered(order, status.uptime))));
     rows.extend(words.notice.iter().map(|text| ("notice", text.clone())));
     rows.extend(status.lines.iter().map(|line| (line.name.as_str(), in_use(line))));
     let Requests { waiting, running, done, failed, cancelled, rejected } = status.requests;
@@ -100,6 +102,19 @@ fn in_use(line: &ResourceUse) -> String {
     format!("{used}; upgrade below {upgrade}, degrade above {degrade}")
 }
 
+fn ordered(order: &Ordered, now: Timestamp) -> String {
+    let follows = match order.starts.since(now) {
+        Duration::ZERO => String::new(),
+        wait => format!(", follows in {}", text::span(wait)),
+    };
+    match order.until {
+        Some(until) => {
+            format!("{}{follows}; holds for {} yet", order.tier, text::span(until.since(now)))
+        }
+        None => format!("{}{follows}; holds until somebody asks for auto", order.tier),
+    }
+}
+
 /// Two columns; a name is written once where it would be repeated.
 fn table(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
@@ -147,6 +162,7 @@ mod tests {
             uptime: Timestamp::from_secs(90),
             tier: "small".to_owned(),
             model: Some(ModelId::from("a")),
+            order: None,
             rung: Rung(1),
             top_rung: Rung(2),
             tiers: ["none", "small", "medium"].map(str::to_owned).to_vec(),

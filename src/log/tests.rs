@@ -130,7 +130,7 @@ fn every_shape() -> Vec<Record> {
                 ],
             }),
             Event::Input(Input::Settings(Box::default())),
-            Event::Input(Input::Switch { tier: "none".to_owned() }),
+            Event::Input(Input::Switch { tier: "none".to_owned(), for_: None }),
             Event::Input(Input::Shutdown),
             output(Output::Command(Command::Load { model: model(), gpu: Some(1) })),
             output(Output::Command(Command::Load { model: model(), gpu: None })),
@@ -147,7 +147,7 @@ fn every_shape() -> Vec<Record> {
                 output_tokens: 1,
             }),
             ended(End::Failed { error: "500".to_owned() }),
-            ended(End::Cancelled { by: CancelledBy::DrainDeadline }),
+            ended(End::Cancelled { by: CancelledBy::DrainDeadline, retry_after: None }),
             ended(End::Rejected { reason: Rejection::QueueFull, retry_after: Some(second) }),
             ended(End::Rejected { reason: Rejection::Unservable, retry_after: None }),
             output(Output::Switched {
@@ -155,6 +155,7 @@ fn every_shape() -> Vec<Record> {
                 from: Rung::NONE,
                 to,
                 took: second,
+                called_off: None,
             }),
             output(Output::Notice(Notice::Degraded {
                 from: to,

@@ -166,6 +166,7 @@ impl Numbers {
             }
             Reason::Slow { measured, limit } => of(None, Compared::Spans(measured, limit), None),
             Reason::Failing { failures } => of(None, Compared::Count(failures), None),
+            Reason::Ordered { remaining, .. } => Self { for_: remaining, ..Self::default() },
             Reason::Stale { age: span }
             | Reason::Settling { since: span }
             | Reason::Window { remaining: span, .. }
@@ -254,6 +255,7 @@ mod tests {
             from: Rung(from),
             to: Rung(to),
             took: short,
+            called_off: None,
         };
         timeline.observe(Timestamp::from_secs(600), EventRef::Output(&switched(3, 1)));
         timeline.observe(Timestamp::from_secs(601), EventRef::Output(&switched(1, 1)));

@@ -193,7 +193,7 @@ impl Timeline {
                 self.rung.add(now, u64::from(rung.0));
             }
             Output::Switched { from, to, took, .. } => self.switched(now, *from, *to, *took),
-            Output::Consult(_) | Output::Notice(_) => {}
+            Output::Order { .. } | Output::Consult(_) | Output::Notice(_) => {}
         }
     }
 
@@ -262,7 +262,9 @@ impl Timeline {
         if from == to {
             return;
         }
-        let reversal = self.reversals.note(now, from, to, self.reversal_window);
+        let decided_on = decided.and_then(|place| self.changes.get(place));
+        let ordered = decided_on.is_some_and(|change| change.reason == Some(Reason::Asked));
+        let reversal = self.reversals.note(now, from, to, ordered, self.reversal_window);
         let completed = Some(Completion { at: now, from, took });
         match decided.and_then(|place| self.changes.get_mut(place)) {
             Some(change) if change.to == to => {

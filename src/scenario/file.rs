@@ -93,9 +93,12 @@ pub struct RawMachine {
 pub struct RawAction {
     /// When.
     pub at: SpanText,
-    /// Ask for this tier, past the policy; `none` unloads.
+    /// Order this tier, past the policy: `none` unloads, `auto` leaves it to the policy again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<String>,
+    /// How long the order holds. Default: until `auto`, or another order.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub for_: Option<SpanText>,
     /// Stop: finish what runs, unload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shutdown: Option<bool>,

@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason};
-use tiershift_core::event::{Command, EventRef, Input, Notice, Observe, Outcome, Output};
+use tiershift_core::event::{
+    Command, EventRef, Input, Notice, Observe, OrderNews, Outcome, Output,
+};
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{End, RequestId};
 use tiershift_core::sample::Sample;
@@ -25,7 +27,7 @@ use crate::backend::remote::OwnSource;
 use crate::serve::board::figures::Figures;
 use crate::serve::board::history::{History, Reply};
 use crate::serve::shadow::compare::ShadowReport;
-use crate::serve::status::{Recording, Requests, TimedDecision};
+use crate::serve::status::{Ordered, Recording, Requests, TimedDecision};
 
 pub(super) use crate::serve::board::history::Mark;
 
@@ -57,6 +59,8 @@ pub(super) struct Board {
     settings: Settings,
     now: Timestamp,
     serving: Rung,
+    serving_model: Option<ModelId>,
+    order: Option<Ordered>,
     is_stopping: bool,
     sample: Option<Sample>,
     decision: Option<Decision>,
@@ -85,6 +89,8 @@ impl Board {
             settings,
             now: Timestamp::ZERO,
             serving: Rung::NONE,
+            serving_model: None,
+            order: None,
             is_stopping: false,
             sample: None,
             decision: None,
@@ -181,10 +187,11 @@ impl Board {
                     End::Rejected { .. } => &mut self.ended.rejected,
                 } += 1;
             }
-            Output::Serving { rung, .. } => {
+            Output::Serving { rung, model, .. } => {
                 self.serving = *rung;
-                let text = match self.catalog.primary(*rung) {
-                    Some(model) => format!("{} with {}", model.tier, model.id),
+                self.serving_model.clone_from(model);
+                let text = match model {
+                    Some(model) => format!("{} with {model}", self.catalog.tier_name(*rung)),
                     None => "nothing".to_owned(),
                 };
                 self.history.add(now, "serving", text);
@@ -195,9 +202,21 @@ impl Board {
                 self.figures.upgrades += u64::from(to > from);
                 self.figures.downgrades += u64::from(to < from);
             }
+            Output::Order { tier, news } => {
+                self.order = match news {
+                    OrderNews::Taken { wait, until } => Some(Ordered {
+                        tier: tier.clone(),
+                        starts: now + wait.unwrap_or_default(),
+                        until: *until,
+                    }),
+                    OrderNews::Refused { .. } | OrderNews::Released => None,
+                    OrderNews::Unknown => self.order.take(),
+                };
+                self.history.add(now, "order", text::order(tier, news, &self.catalog));
+            }
             Output::Consult(_) => {}
             Output::Notice(notice) => {
-                self.notice = Some(*notice);
+                self.notice = Some(notice.clone());
                 self.history.add(now, "notice", text::notice(notice, &self.catalog));
             }
         }

@@ -11,6 +11,7 @@ mod page;
 mod refusal;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -22,11 +23,15 @@ use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tiershift_core::event::OrderNews;
+use tiershift_core::text;
+use tiershift_core::time::SpanText;
+use tokio::sync::oneshot;
 
 use crate::serve::http::access::AccessPolicy;
 use crate::serve::http::app::App;
 use crate::serve::http::refusal::Refusal;
-use crate::serve::message::{Gone, Message};
+use crate::serve::message::{Gone, Message, Order};
 
 /// Returns what answers the requests that `access` lets in.
 pub(super) fn router(app: Arc<App>, access: AccessPolicy) -> Router {
@@ -110,9 +115,11 @@ async fn healthz() -> Json<Value> {
 #[serde(deny_unknown_fields)]
 struct Switch {
     tier: String,
+    #[serde(default, rename = "for")]
+    for_: Option<SpanText>,
 }
 
-/// Asks for a tier. The controller decides whether it fits; later decisions are the policy's again.
+/// Orders a tier, which holds until its time is over or somebody says `auto`; or refuses, with the time to ask again.
 async fn switch(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -126,14 +133,37 @@ async fn switch(
         return Err(Refusal::bad_request("the content type must be application/json"));
     }
     let body = app.bodies.read(body).await?;
-    let Switch { tier } = serde_json::from_slice(&body.bytes)
-        .map_err(|_| Refusal::bad_request("the body must be {\"tier\": \"..\"}"))?;
-    if tier != "none" && app.catalog.rung_of_tier(&tier).is_none() {
+    let Switch { tier, for_ } = serde_json::from_slice(&body.bytes).map_err(|_| {
+        let form = "the body must be {\"tier\": \"..\"}, or {\"tier\": \"..\", \"for\": \"2h\"}";
+        Refusal::bad_request(form)
+    })?;
+    if tier != "none" && tier != "auto" && app.catalog.rung_of_tier(&tier).is_none() {
         let known: Vec<&str> =
             app.catalog.rungs_up().map(|rung| app.catalog.tier_name(rung)).collect();
-        let message = format!("no such tier; there are none, {}", known.join(", "));
+        let message = format!("no such tier; there are auto, none, {}", known.join(", "));
         return Err(Refusal::new(StatusCode::NOT_FOUND, "tier_not_found", message));
     }
-    app.to.send(Message::Switch(tier.clone())).map_err(|_| Gone)?;
-    Ok((StatusCode::ACCEPTED, Json(json!({"asked": tier}))))
+    let (answer, answered) = oneshot::channel();
+    let for_ = for_.map(Duration::from);
+    app.to.send(Message::Switch(Order { tier: tier.clone(), for_, answer })).map_err(|_| Gone)?;
+    match answered.await.map_err(|_| Gone)? {
+        OrderNews::Taken { wait, .. } => {
+            let answer = json!({
+                "asked": tier,
+                "follows_in_seconds": wait.unwrap_or_default().as_secs_f64(),
+                "holds_for_seconds": for_.map(|span| span.as_secs_f64()),
+                "holds": match for_ {
+                    Some(span) => format!("for {}", text::span(span)),
+                    None => "until {\"tier\": \"auto\"}".to_owned(),
+                },
+            });
+            Ok((StatusCode::ACCEPTED, Json(answer)))
+        }
+        OrderNews::Released => Ok((StatusCode::OK, Json(json!({"asked": tier})))),
+        OrderNews::Refused { reason, retry_after } => {
+            let why = text::reason(&reason, &app.catalog);
+            Err(Refusal::order(&format!("{tier} is not gone to: {why}"), retry_after))
+        }
+        OrderNews::Unknown => Err(Refusal::unknown_model()),
+    }
 }

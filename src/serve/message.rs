@@ -3,7 +3,7 @@
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use tiershift_core::event::Outcome;
+use tiershift_core::event::{OrderNews, Outcome};
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{End, Request, RequestId};
 use tiershift_core::settings::RawSettings;
@@ -24,13 +24,22 @@ pub(super) enum Message {
     /// The policy's settings are these from now on.
     Settings(Box<RawSettings>),
     /// Someone asks for a tier.
-    Switch(String),
+    Switch(Order),
     /// The backend has something to say.
     Wake,
     /// Stop: finish what runs.
     Shutdown,
     /// Stop at once.
     Abort,
+}
+
+/// A tier that somebody orders.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) tier: String,
+    pub(super) for_: Option<Duration>,
+    /// Where the answer goes.
+    pub(super) answer: oneshot::Sender<OrderNews>,
 }
 
 /// Where a request can be run.

@@ -29,6 +29,8 @@ pub struct Status {
     pub tier: String,
     /// The model that serves.
     pub model: Option<ModelId>,
+    /// What somebody ordered, while it holds.
+    pub order: Option<Ordered>,
     /// The rung of the tier that serves.
     pub rung: Rung,
     /// The highest rung of the ladder.
@@ -70,6 +72,19 @@ pub struct Status {
     pub shadow: Option<ShadowReport>,
     /// Where the figure of each loaded model's own use comes from.
     pub own_use_from: BTreeMap<ModelId, OwnSource>,
+}
+
+/// A tier that somebody ordered. It holds until its time is over, or until somebody says `auto`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ordered {
+    /// The tier; `none` for nothing.
+    pub tier: String,
+    /// When it is carried out, or was: after the switch cooldown.
+    #[serde(rename = "starts_ns")]
+    pub starts: Timestamp,
+    /// When it ends by itself.
+    #[serde(rename = "until_ns")]
+    pub until: Option<Timestamp>,
 }
 
 /// A resource's use, and the lines that decide on it.

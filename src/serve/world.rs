@@ -10,18 +10,19 @@ use std::time::Duration;
 use tiershift_core::backend::Backend;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::driver::World;
-use tiershift_core::event::{Adopted, Command, Input, Outcome};
+use tiershift_core::event::{Adopted, Command, Input, OrderNews, Outcome};
 use tiershift_core::model::{Footprint, ModelId};
 use tiershift_core::probe::{Probe, ProbeError};
 use tiershift_core::request::{End, RequestId};
 use tiershift_core::sample::Sample;
 use tiershift_core::time::{Clock, Timestamp};
+use tokio::sync::oneshot;
 
 use crate::backend::live::LiveBackend;
 use crate::backend::remote::OwnSource;
 use crate::probe::clock::SystemClock;
 use crate::probe::system::OwnProcesses;
-use crate::serve::message::{Message, ReplyHandle, Started};
+use crate::serve::message::{Message, Order, ReplyHandle, Started};
 use crate::serve::release_lag::ReleaseLag;
 use crate::serve::sampler::Sampler;
 
@@ -41,6 +42,9 @@ pub(super) struct LiveWorld {
     replies: BTreeMap<RequestId, ReplyHandle>,
     /// Those that run. What is said of any other comes too late.
     running: BTreeMap<RequestId, ModelId>,
+    /// Where the answers to orders go: of those that wait in `inputs`, and of the one that was just handed in.
+    orders: VecDeque<oneshot::Sender<OrderNews>>,
+    order: Option<oneshot::Sender<OrderNews>>,
     /// Set while the backend may have something to say.
     is_woken: bool,
     is_stopping: bool,
@@ -76,6 +80,8 @@ impl LiveWorld {
             outcomes: VecDeque::new(),
             replies: BTreeMap::new(),
             running: BTreeMap::new(),
+            orders: VecDeque::new(),
+            order: None,
             is_woken: false,
             is_stopping: false,
             is_aborted: false,
@@ -109,7 +115,10 @@ impl LiveWorld {
                 self.interval = settings.sampling_interval.0;
                 self.inputs.push_back(Input::Settings(settings));
             }
-            Message::Switch(tier) => self.inputs.push_back(Input::Switch { tier }),
+            Message::Switch(Order { tier, for_, answer }) => {
+                self.orders.push_back(answer);
+                self.inputs.push_back(Input::Switch { tier, for_ });
+            }
             Message::Wake => self.is_woken = true,
             Message::Shutdown => {
                 if !std::mem::replace(&mut self.is_stopping, true) {
@@ -250,7 +259,19 @@ impl World for LiveWorld {
     }
 
     fn poll_input(&mut self, _: Timestamp) -> Option<Input> {
-        self.inputs.pop_front()
+        let input = self.inputs.pop_front();
+        if let Some(Input::Switch { .. }) = input {
+            self.order = self.orders.pop_front();
+        }
+        input
+    }
+
+    /// The first word about an order is the answer to it.
+    fn ordered(&mut self, news: &OrderNews) {
+        if let Some(answer) = self.order.take() {
+            // Who asked may have hung up.
+            let _ = answer.send(*news);
+        }
     }
 
     fn ended(&mut self, _: Timestamp, request: RequestId, end: &End) {

@@ -1,5 +1,7 @@
 //! What is done to the controller during a run, past its policy.
 
+use std::time::Duration;
+
 use tiershift_core::time::Timestamp;
 
 /// Something that is done to the controller at a moment.
@@ -14,8 +16,13 @@ pub struct Action {
 /// What is done to the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionKind {
-    /// Someone asks for this tier, past the policy; `none` unloads.
-    Switch(String),
+    /// Someone orders this tier, past the policy; `none` unloads, `auto` releases what was ordered before.
+    Switch {
+        /// The tier.
+        tier: String,
+        /// How long the order holds; without, until it is released.
+        for_: Option<Duration>,
+    },
     /// The run is told to stop: finish what runs, unload.
     Shutdown,
 }

@@ -185,7 +185,10 @@ impl Checker {
                 }
             }
             Output::Serving { rung, .. } => self.recovery.serves(*rung),
-            Output::Accepted { .. } | Output::Consult(_) | Output::Notice(_) => {}
+            Output::Accepted { .. }
+            | Output::Order { .. }
+            | Output::Consult(_)
+            | Output::Notice(_) => {}
         }
     }
 

@@ -335,7 +335,7 @@ impl World for SimulatedWorld {
         if self.actions.front().is_some_and(|action| action.at <= now) {
             let action = self.actions.pop_front()?;
             return Some(match action.kind {
-                ActionKind::Switch(tier) => Input::Switch { tier },
+                ActionKind::Switch { tier, for_ } => Input::Switch { tier, for_ },
                 ActionKind::Shutdown => Input::Shutdown,
             });
         }

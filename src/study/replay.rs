@@ -284,8 +284,8 @@ impl Requests {
                         counts.push(Count { place, prompt_tokens, output_tokens });
                     }
                 }
-                Event::Input(Input::Switch { tier }) => {
-                    actions.push(Action { at: record.at, kind: ActionKind::Switch(tier) });
+                Event::Input(Input::Switch { tier, for_ }) => {
+                    actions.push(Action { at: record.at, kind: ActionKind::Switch { tier, for_ } });
                 }
                 Event::Input(Input::Cancel { .. }) => hung_up += 1,
                 Event::Input(Input::Settings(_)) => reloads += 1,

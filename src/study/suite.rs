@@ -208,7 +208,10 @@ fn belongs(event: EventRef<'_>) -> bool {
             Output::Command(command) => {
                 matches!(command, Command::Load { .. } | Command::Unload { .. })
             }
-            Output::Serving { .. } | Output::Switched { .. } | Output::Notice(_) => true,
+            Output::Serving { .. }
+            | Output::Switched { .. }
+            | Output::Order { .. }
+            | Output::Notice(_) => true,
             Output::Accepted { .. } | Output::Consult(_) | Output::Ended { .. } => false,
         },
     }

@@ -4,14 +4,17 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
-use tiershift_core::event::{Adopted, Command, EventRef, Input, Notice, Observe, Outcome, Output};
+use tiershift_core::decision::{Action, Decision, Reason};
+use tiershift_core::event::{
+    Adopted, Command, EventRef, Input, Notice, Observe, OrderNews, Outcome, Output,
+};
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{CancelledBy, End};
 use tiershift_core::sample::{Sample, Space};
 use tiershift_core::settings::Settings;
 use tiershift_core::text;
 use tiershift_core::time::{Timestamp, nanos};
-use tiershift_core::units::Bytes;
+use tiershift_core::units::{Bytes, Percent};
 
 use crate::summary::latency::Spans;
 use crate::summary::{RequestCounts, Summary, TierSeconds};
@@ -49,6 +52,10 @@ pub struct Fold {
     unserved_soon: u64,
     shutting_down: bool,
     client_cancels: u64,
+    /// Whether somebody ordered the change that was decided last.
+    ordered: bool,
+    /// Quality of what answered, summed over the requests that were answered, in thousandths of a percent.
+    answered_quality: u64,
     latency: Spans,
     first_token: Spans,
     strain: Strain,
@@ -102,7 +109,8 @@ pub struct Account {
 
 /// Tells reversals: switches that go the other way than the one before them, soon after it.
 ///
-/// The first load of a run has nothing before it that it could change, so that no switch reverses it.
+/// The first load of a run has nothing before it that it could change, so that no switch reverses it. Nor does one reverse
+/// what somebody ordered, or an order what the policy did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Reversals {
     /// When the last switch was complete, and whether it went up.
@@ -112,12 +120,19 @@ pub(crate) struct Reversals {
 
 impl Reversals {
     /// Takes a completed switch and returns whether it is a reversal.
-    pub(crate) fn note(&mut self, now: Timestamp, from: Rung, to: Rung, window: Duration) -> bool {
+    pub(crate) fn note(
+        &mut self,
+        now: Timestamp,
+        from: Rung,
+        to: Rung,
+        ordered: bool,
+        window: Duration,
+    ) -> bool {
         let up = to > from;
-        let reverses =
-            self.last.is_some_and(|(last, was_up)| up != was_up && now.since(last) < window);
+        let reverses = !ordered
+            && self.last.is_some_and(|(last, was_up)| up != was_up && now.since(last) < window);
         let is_first_load = !std::mem::replace(&mut self.loaded, true) && from == Rung::NONE;
-        self.last = (!is_first_load).then_some((now, up));
+        self.last = (!is_first_load && !ordered).then_some((now, up));
         reverses
     }
 }
@@ -157,6 +172,8 @@ impl Fold {
             unserved_soon: 0,
             shutting_down: false,
             client_cancels: 0,
+            ordered: false,
+            answered_quality: 0,
             latency: Spans::default(),
             first_token: Spans::default(),
             strain: Strain::default(),
@@ -224,12 +241,23 @@ impl Fold {
             Output::Command(command) => self.command(now, command),
             Output::Accepted { .. } => self.summary.requests.accepted += 1,
             Output::Ended { end, .. } => self.ended(end),
-            Output::Serving { rung, .. } => self.serve_from(now, *rung),
-            Output::Switched { from, to, .. } => self.switched(now, *from, *to),
+            Output::Serving { rung, model, .. } => self.serve_from(now, *rung, model.as_ref()),
+            Output::Switched { from, to, called_off, .. } => {
+                self.summary.switches_called_off += u64::from(called_off.is_some());
+                self.switched(now, *from, *to);
+            }
+            Output::Decision(Decision { action, reason, .. }) if *action != Action::Hold => {
+                self.ordered = *reason == Reason::Asked;
+            }
+            Output::Order { news: OrderNews::Refused { .. }, .. } => {
+                self.summary.orders_refused += 1;
+            }
+            Output::Notice(Notice::Unanswered { .. }) => self.summary.timeouts += 1,
             Output::Notice(notice @ Notice::NotRead { .. }) => {
                 self.summary.warnings.push(text::notice(notice, &self.catalog));
             }
-            Output::Decision(_) | Output::Consult(_) | Output::Notice(_) => {}
+            Output::Decision(_) | Output::Order { .. } | Output::Consult(_) | Output::Notice(_) => {
+            }
         }
     }
 
@@ -278,9 +306,14 @@ impl Fold {
                 {
                     self.load_nanos += nanos(now.since(since));
                 }
+                if let Life::Leaving { loading: Some(_), .. } = self.life(model) {
+                    self.drop_unserved(Duration::ZERO);
+                }
                 self.enter(model, Life::Absent);
             }
             Outcome::Unloaded { model } | Outcome::Crashed { model, .. } => {
+                let has_died = matches!(outcome, Outcome::Crashed { .. });
+                self.summary.crashes += u64::from(has_died);
                 match self.life(model) {
                     Life::Leaving { loading: Some(since), .. } | Life::Loading { since } => {
                         self.load_nanos += nanos(now.since(since));
@@ -308,13 +341,15 @@ impl Fold {
     fn ended(&mut self, end: &End) {
         let requests = &mut self.summary.requests;
         match end {
-            End::Done { first_token, latency, .. } => {
+            End::Done { model, first_token, latency, .. } => {
                 requests.done += 1;
+                let quality = self.catalog.model(model).map_or(0, |model| model.quality.milli());
+                self.answered_quality += u64::from(quality);
                 self.latency.add(*latency);
                 self.first_token.add(*first_token);
             }
             End::Failed { .. } => requests.failed += 1,
-            End::Cancelled { by } => {
+            End::Cancelled { by, .. } => {
                 requests.cancelled += 1;
                 self.client_cancels += u64::from(*by == CancelledBy::Client);
             }
@@ -327,7 +362,8 @@ impl Fold {
             let up = to > from;
             self.summary.switches += 1;
             *(if up { &mut self.summary.upgrades } else { &mut self.summary.downgrades }) += 1;
-            let reverses = self.reversals.note(now, from, to, self.reversal_window);
+            let ordered = std::mem::take(&mut self.ordered);
+            let reverses = self.reversals.note(now, from, to, ordered, self.reversal_window);
             self.summary.reversals += u64::from(reverses);
             if let Some(last) = self.last_switch {
                 let dwell = now.since(last);
@@ -344,9 +380,12 @@ impl Fold {
         self.rung = to;
     }
 
-    fn serve_from(&mut self, now: Timestamp, rung: Rung) {
+    /// Counts from now on what really serves; in an earlier version's log, the rung's first model.
+    fn serve_from(&mut self, now: Timestamp, rung: Rung, model: Option<&ModelId>) {
         self.count_time(now);
-        let quality = self.catalog.primary(rung).map_or(0, |model| model.quality.milli());
+        let model = model.and_then(|id| self.catalog.model(id));
+        let model = model.or_else(|| self.catalog.primary(rung));
+        let quality = model.map_or(0, |model| model.quality.milli());
         self.serving = (rung, quality);
         self.summary.timeline.push((now, rung));
     }
@@ -393,6 +432,10 @@ impl Fold {
         requests.open = requests.arrived.saturating_sub(ended);
         let counted = ended - self.client_cancels;
         summary.availability = (counted > 0).then(|| requests.done as f64 / counted as f64);
+        summary.quality_by_requests = (counted > 0).then(|| {
+            let best = f64::from(Percent::ONE_HUNDRED.milli());
+            self.answered_quality as f64 / best / counted as f64
+        });
         let none_arrived = *requests == RequestCounts::default();
         summary.wasted_loads = if none_arrived { self.unserved_soon } else { self.unserved };
         summary.seconds = seconds(end.as_nanos());
@@ -403,7 +446,7 @@ impl Fold {
         summary.seconds_over_memory_unavoidable = account.over_memory_unavoidable.as_secs_f64();
         summary.out_of_memory_events = account.out_of_memory_events;
         if end > Timestamp::ZERO {
-            let best = u128::from(tiershift_core::units::Percent::ONE_HUNDRED.milli());
+            let best = u128::from(Percent::ONE_HUNDRED.milli());
             let all = u128::from(end.as_nanos()) * best;
             summary.quality_served_fraction = self.quality_nanos as f64 / all as f64;
         }

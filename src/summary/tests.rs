@@ -63,11 +63,12 @@ impl Hand {
             from: Rung(from),
             to: Rung(to),
             took,
+            called_off: None,
         })
     }
 
     fn serving(&mut self, rung: u8) -> &mut Self {
-        self.output(&Output::Serving { ladder: LadderId::FIRST, rung: Rung(rung) })
+        self.output(&Output::Serving { ladder: LadderId::FIRST, rung: Rung(rung), model: None })
     }
 
     fn request(&mut self, id: u64) -> &mut Self {
@@ -202,7 +203,7 @@ fn requests_are_counted_once_by_their_end() {
     run.ended(6, End::Rejected { reason, retry_after: None });
     run.ended(0, done(100, 1000)).ended(1, done(200, 2000)).ended(2, done(300, 3000));
     run.ended(3, End::Failed { error: String::new() });
-    run.ended(4, End::Cancelled { by: CancelledBy::Client });
+    run.ended(4, End::Cancelled { by: CancelledBy::Client, retry_after: None });
     let got = run.finish(100);
     let want = RequestCounts {
         arrived: 7,

@@ -1,50 +1,99 @@
-//! What is done about a model that does not load, dies, or is crowded out: it rests, and another stands in.
+//! What is done about a model that does not load, dies, is crowded out, or whose server does not answer: it rests, and
+//! another stands in.
+
+use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::catalog::Rung;
 use crate::decision::{Reason, Urgency};
-use crate::manager::lifecycle::Lifecycle;
-use crate::manager::{Manager, Switch};
+use crate::event::{Notice, Output, Unanswered};
+use crate::manager::lifecycle::{Lifecycle, Trigger};
+use crate::manager::{Manager, Setback};
 use crate::place::overruns;
-use crate::time::Timestamp;
+use crate::request::{End, RequestId};
+use crate::time::{Timestamp, left};
 use crate::units::Bytes;
 
 impl Manager {
-    /// Counts a failure of a model, and looks for another goal when it was the goal once too often.
-    pub(super) fn note_failure(&mut self, now: Timestamp, index: usize) {
+    /// Counts a failure of a model, lets it rest, and looks for another goal when it was the goal once too often. The first
+    /// that dies is worth another try at once.
+    pub(super) fn note_failure(
+        &mut self,
+        now: Timestamp,
+        index: usize,
+        has_died: bool,
+        out: &mut VecDeque<Output>,
+    ) {
+        self.heal(now, index);
         let manager = &self.settings.manager;
         let slot = &mut self.slots[index];
         slot.failures += 1;
-        let doublings = (slot.failures - 1).min(MOST_RETRY_DOUBLINGS);
-        slot.deadline = Some(now + manager.load_retry.saturating_mul(1 << doublings));
-        if slot.failures < manager.load_attempts {
+        slot.failed_at = now;
+        let earlier = slot.failures - 1;
+        let rest = match earlier.checked_sub(u32::from(has_died)) {
+            None => Duration::ZERO,
+            Some(doublings) => {
+                manager.load_retry.saturating_mul(1 << doublings.min(MOST_RETRY_DOUBLINGS))
+            }
+        };
+        slot.rests_until = Some(now + rest);
+        if slot.state == Lifecycle::Failed {
+            slot.deadline = slot.rests_until;
+        }
+        let failures = slot.failures;
+        if failures < manager.load_attempts {
             return;
         }
-        let rung = self.rung_of(index);
-        self.broken.push(rung);
-        let Some(goal) = self.switch.and_then(|switch| switch.goal).filter(|&goal| goal == index)
-        else {
-            return;
-        };
-        let stand_in = self.stand_in_for(goal);
-        let to = stand_in.map_or(Rung::NONE, |index| self.rung_of(index));
-        let switch = self.switch.as_mut().expect("its goal has just been read");
-        switch.goal = stand_in;
-        switch.to = to;
+        if !std::mem::replace(&mut slot.told, true) {
+            let model = self.catalog.models()[index].id.clone();
+            out.push_back(Output::Notice(Notice::KeepsFailing { model, failures }));
+        }
+        self.setbacks.push(Setback::Broke(self.rung_of(index)));
+        if self.switch.is_some_and(|switch| switch.goal == Some(index)) {
+            let stand_in = self.stand_in_for(now, index);
+            self.fall_back_to(stand_in);
+        }
     }
 
-    /// Gives up a load beside the model that serves, when others take the room that both were found to fit in. The one
-    /// that serves stays; whether it can is then judged as at any other time.
-    pub(super) fn give_up_a_load_that_others_crowd_out(&mut self) {
-        let Some(Switch { goal: Some(goal), .. }) = self.switch else { return };
-        let Some(serving) = self.serving.filter(|&serving| serving != goal) else { return };
-        if self.slots[goal].state != Lifecycle::Loading || !self.is_crowded_out(goal) {
+    /// Forgives a model its failures where it has served well since: sooner than a reversal window, it has not.
+    pub(super) fn heal(&mut self, now: Timestamp, index: usize) {
+        let good = self.settings.reversal_window;
+        let slot = &mut self.slots[index];
+        if slot.ready_since.take().is_some_and(|since| now.since(since) >= good) {
+            slot.failures = 0;
+            slot.told = false;
+        }
+    }
+
+    /// Returns for how long yet a rung's model is not loaded because it failed, or will not go.
+    pub(super) fn rest_remaining(&self, now: Timestamp, rung: Rung) -> Option<Duration> {
+        let index = self.index_of(self.catalog.primary(rung)?.id.as_str());
+        let slot = &self.slots[index];
+        let until = if self.is_lost(index) { slot.deadline } else { slot.rests_until };
+        let until = until.filter(|&until| until > now)?;
+        left(until.since(now), Duration::ZERO)
+    }
+
+    /// Gives up a load beside the model that serves, when others take the room that both were found to fit in. On a way up
+    /// the one that serves stays, and whether it can is judged as at any other time; on a way down it goes first.
+    pub(super) fn give_up_a_load_that_others_crowd_out(
+        &mut self,
+        now: Timestamp,
+        out: &mut VecDeque<Output>,
+    ) {
+        let Some(switch) = self.switch else { return };
+        let Some(goal) = switch.goal else { return };
+        let is_beside = self.serving.is_some_and(|serving| serving != goal);
+        let is_crowded_out =
+            is_beside && self.slots[goal].state == Lifecycle::Loading && self.is_crowded_out(goal);
+        if !is_crowded_out {
             return;
         }
-        self.broken.push(self.rung_of(goal));
-        let to = self.rung_of(serving);
-        if let Some(switch) = &mut self.switch {
-            switch.goal = Some(serving);
-            switch.to = to;
+        if switch.is_up() {
+            self.call_off();
+        } else {
+            self.serve_from(now, None, out);
+            self.drain_all_except(now, Some(goal), out);
         }
     }
 
@@ -61,14 +110,18 @@ impl Manager {
 
     /// Returns what to serve with instead of a model that does not load: its first fallback that has not failed as
     /// often and fits, then what is ready now, then the best such lower rung.
-    fn stand_in_for(&self, failed: usize) -> Option<usize> {
-        let manager = &self.settings.manager;
+    pub(super) fn stand_in_for(&self, now: Timestamp, failed: usize) -> Option<usize> {
         let is_sound = |&index: &usize| {
-            let model = &self.catalog.models()[index];
-            self.slots[index].failures < manager.load_attempts && self.has_room_for_model(model)
+            let slot = &self.slots[index];
+            let has_failed = slot.failures >= self.settings.manager.load_attempts
+                && now.since(slot.failed_at) < FAILURES_KEPT;
+            index != failed
+                && !has_failed
+                && !self.is_lost(index)
+                && self.place_alone(&self.catalog.models()[index]).is_there()
         };
         let alive = |state| matches!(state, Lifecycle::Ready | Lifecycle::Draining);
-        let ready = (0..self.slots.len()).find(|&i| alive(self.slots[i].state));
+        let ready = (0..self.slots.len()).find(|&i| i != failed && alive(self.slots[i].state));
         let fallbacks = self.catalog.models()[failed].fallbacks.iter();
         let mut fallbacks = fallbacks.map(|id| self.index_of(id.as_str())).filter(is_sound);
         let mut lower = (1..self.rung_of(failed).0).rev().filter_map(|rung| {
@@ -86,21 +139,66 @@ impl Manager {
         let goal = if self.slots[index].failures < self.settings.manager.load_attempts {
             Some(index)
         } else {
-            self.stand_in_for(index)
+            self.stand_in_for(now, index)
         };
-        let to = goal.map_or(Rung::NONE, |goal| self.rung_of(goal));
         let reason = Reason::Failing { failures: self.slots[index].failures };
-        self.switch = Some(Switch {
-            from: self.rung,
-            to,
-            goal,
-            began: now,
-            urgency: Urgency::Immediate,
-            reason,
-            waiting_for_room: None,
+        self.begin(now, goal, Urgency::Immediate, reason);
+    }
+
+    /// Ends the requests that their server has not answered in time: those that it was told to stop, and those that run for
+    /// longer than any reply does, whose server is taken for broken.
+    pub(super) fn give_up_what_is_not_answered(
+        &mut self,
+        now: Timestamp,
+        out: &mut VecDeque<Output>,
+    ) {
+        let overdue = |(&id, running): (&RequestId, &super::Running)| {
+            (running.given_up_at <= now).then_some((id, running.model, running.cancelled_by))
+        };
+        let overdue: Vec<_> = self.running.iter().filter_map(overdue).collect();
+        for (id, model, cancelled_by) in overdue {
+            match cancelled_by {
+                Some(by) => {
+                    self.running.remove(&id);
+                    self.slots[model].running -= 1;
+                    let retry_after = self.retry_after_cut(by);
+                    let end = End::Cancelled { by, retry_after };
+                    out.push_back(Output::Ended { request: id, end });
+                }
+                // Its server's other requests went with the first.
+                None if self.running.contains_key(&id) => self.declare_broken(now, model, out),
+                None => {}
+            }
+        }
+    }
+
+    /// Takes a model's server for broken: its requests fail, it is unloaded, and failed over.
+    fn declare_broken(&mut self, now: Timestamp, index: usize, out: &mut VecDeque<Output>) {
+        let model = self.catalog.models()[index].id.clone();
+        let what = Unanswered::Request;
+        out.push_back(Output::Notice(Notice::Unanswered { model, what }));
+        self.running.retain(|&request, running| {
+            if running.model == index {
+                let error = "the model's server does not answer; it is being replaced".to_owned();
+                out.push_back(Output::Ended { request, end: End::Failed { error } });
+            }
+            running.model != index
         });
+        self.slots[index].running = 0;
+        self.note_failure(now, index, true, out);
+        if self.slots[index].state == Lifecycle::Ready {
+            self.pass(index, Trigger::Drain);
+        }
+        self.unload(now, index, out);
+        if self.serving == Some(index) {
+            self.serve_from(now, None, out);
+            self.recover(now, index);
+        }
     }
 }
 
 /// Failed loads wait at most 32 times the first wait.
 const MOST_RETRY_DOUBLINGS: u32 = 5;
+
+/// A model that failed too often is no stand-in for so long. Chosen: about as long as the policy's own waits come to.
+const FAILURES_KEPT: Duration = Duration::from_hours(1);

@@ -24,11 +24,20 @@ pub(crate) enum Lifecycle {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) state: Lifecycle,
-    /// When the present state gives up: load or unload time-out, drain deadline, end of a failure's rest.
+    /// When the present state gives up: load or unload time-out, end of a failure's rest.
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) gpu: Option<u8>,
-    /// Failed loads in a row.
+    /// Failed loads and deaths in a row; good service for a time forgives them.
     pub(crate) failures: u32,
+    /// When the last of them was, and until when it is not loaded for it.
+    pub(crate) failed_at: Timestamp,
+    pub(crate) rests_until: Option<Timestamp>,
+    /// Whether the user was notified of them.
+    pub(crate) told: bool,
+    /// Since when it can serve.
+    pub(crate) ready_since: Option<Timestamp>,
+    /// How often its unload was asked for in vain.
+    pub(crate) asked: u32,
     /// Requests that run on it.
     pub(crate) running: u32,
 }

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::catalog::Rung;
-use crate::demand::{Performance, ReplyTimes};
+use crate::demand::{Performance, ReplyTimes, SLOW_FACTOR};
 use crate::event::{Command, Outcome, Output, Verdict};
 use crate::manager::Manager;
 use crate::manager::lifecycle::Lifecycle;
 use crate::manager::queue::Waiting;
+use crate::manager::switch::UNLOAD_TIMEOUT;
 use crate::model::Model;
 use crate::request::{CancelledBy, End, Rejection, Request, RequestId, Target};
 use crate::time::Timestamp;
@@ -27,7 +28,9 @@ pub(super) struct Running {
     /// It is late when it has run for longer.
     pub(super) late_after: Duration,
     /// Set when we asked the backend to stop it.
-    cancelled_by: Option<CancelledBy>,
+    pub(super) cancelled_by: Option<CancelledBy>,
+    /// When its answer is no longer waited for.
+    pub(super) given_up_at: Timestamp,
 }
 
 impl Manager {
@@ -71,12 +74,13 @@ impl Manager {
     pub fn handle_cancel(&mut self, now: Timestamp, id: RequestId, out: &mut VecDeque<Output>) {
         if let Some(waiting) = self.queue.remove(id) {
             self.note_unserved(now, &waiting.request);
-            let end = End::Cancelled { by: CancelledBy::Client };
+            let end = End::Cancelled { by: CancelledBy::Client, retry_after: None };
             out.push_back(Output::Ended { request: id, end });
         } else if let Some(running) = self.running.get_mut(&id)
             && running.cancelled_by.is_none()
         {
             running.cancelled_by = Some(CancelledBy::Client);
+            running.given_up_at = now + CANCEL_TIMEOUT;
             out.push_back(Output::Command(Command::Cancel { request: id }));
         }
         // Else it has ended already; hanging up after the end is no news.
@@ -124,7 +128,10 @@ impl Manager {
                     running.cancelled_by.is_none().then_some(Performance { rung, reply: None });
                 (End::Failed { error: error.clone() }, performance)
             }
-            _ => (End::Cancelled { by: running.cancelled_by.unwrap_or(CancelledBy::Client) }, None),
+            _ => {
+                let by = running.cancelled_by.unwrap_or(CancelledBy::Client);
+                (End::Cancelled { by, retry_after: self.retry_after_cut(by) }, None)
+            }
         };
         out.push_back(Output::Ended { request: id, end });
         if self.slots[running.model].state == Lifecycle::Draining || self.switch.is_some() {
@@ -167,6 +174,7 @@ impl Manager {
 
     pub(super) fn cancel_running_on(
         &mut self,
+        now: Timestamp,
         index: usize,
         by: CancelledBy,
         out: &mut VecDeque<Output>,
@@ -174,6 +182,7 @@ impl Manager {
         for (&request, running) in &mut self.running {
             if running.model == index && running.cancelled_by.is_none() {
                 running.cancelled_by = Some(by);
+                running.given_up_at = now + CANCEL_TIMEOUT;
                 out.push_back(Output::Command(Command::Cancel { request }));
             }
         }
@@ -223,11 +232,26 @@ impl Manager {
             output_tokens: request.output_tokens,
             late_after: self.asked.late_after(by_catalog),
             cancelled_by: None,
+            given_up_at: now + self.reply_limit(model, request),
         };
         let command = Command::Start { request: request.id, model: model.id.clone() };
         self.slots[index].running += 1;
         self.running.insert(request.id, running);
         out.push_back(Output::Command(command));
+    }
+
+    /// Returns how long a reply may take before it is taken for one that never ends.
+    fn reply_limit(&self, model: &Model, request: &Request) -> Duration {
+        self.settings.manager.reply_limit.unwrap_or_else(|| {
+            let most = model.context_tokens.saturating_sub(request.prompt_tokens);
+            let longest = model.reply_time(request.prompt_tokens, most);
+            longest.saturating_mul(SLOW_FACTOR * model.slots).max(LEAST_REPLY_LIMIT)
+        })
+    }
+
+    /// Returns when a client whose request we ended is to come back.
+    pub(super) fn retry_after_cut(&self, by: CancelledBy) -> Option<Duration> {
+        (by == CancelledBy::DrainDeadline).then(|| self.retry_after())
     }
 
     fn reply_times(
@@ -264,6 +288,12 @@ impl Manager {
         self.mean_service.saturating_mul(ahead).max(Duration::from_secs(1))
     }
 }
+
+/// A request that was told to stop is ended without its server's answer after this: as long as an unload is waited for.
+const CANCEL_TIMEOUT: Duration = UNLOAD_TIMEOUT;
+
+/// No reply is given up sooner. Chosen: a machine that swaps has been seen to take a few minutes for a word.
+const LEAST_REPLY_LIMIT: Duration = Duration::from_mins(10);
 
 /// Returns whether a model can serve a request at all.
 pub(super) fn is_for(model: &Model, request: &Request) -> bool {

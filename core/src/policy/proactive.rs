@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Decision, Gate, Reason, Urgency};
 use crate::demand::{Demand, Performance};
-use crate::place::{Fit, Ladder, Projection};
+use crate::place::{CRITICAL_SHARE, Fit, Ladder, Projection, critical_overrun};
 use crate::policy::backoff::Backoff;
 use crate::policy::forecast::Trend;
 use crate::policy::performance::Service;
@@ -44,6 +44,8 @@ pub(super) struct Proactive {
     pressure: Sustained,
     /// The rung that was left for a rate, until it or a higher one serves again.
     pub(super) strained: Option<Strained>,
+    /// A step down that costs something once it is carried out, as of the last sample.
+    proposed: Option<Proposed>,
     pub(super) service: Service,
     pub(super) settle: Settle,
     /// The change that the last sample saw, to notice a new one; and the rung that it led to.
@@ -66,6 +68,8 @@ pub(super) struct RungState {
     pub(super) fits_beside: bool,
     /// After a model that did not load or died.
     pub(super) broken: Backoff,
+    /// After a switch that was called off on its way.
+    pub(super) called_off: Backoff,
     /// Quality, as a share of one.
     pub(super) quality: f64,
     unload: Duration,
@@ -78,6 +82,14 @@ pub(super) struct Strained {
     pub(super) rung: Rung,
     /// When a rate was last seen high for long, whoever suffered by it.
     pub(super) last: Timestamp,
+}
+
+/// A step down for a rate or for bad service.
+#[derive(Clone, Copy, Debug)]
+struct Proposed {
+    from: Rung,
+    to: Rung,
+    reason: Reason,
 }
 
 /// What the gates are derived from: the facts of the last sample.
@@ -102,6 +114,7 @@ impl Proactive {
                 fit: None,
                 fits_beside: false,
                 broken: Backoff::default(),
+                called_off: Backoff::default(),
                 quality: model.map_or(0.0, |model| model.quality.fraction()),
                 unload: model.map_or(Duration::ZERO, |model| model.unload),
                 load: model.map_or(Duration::ZERO, |model| model.load_cold),
@@ -120,6 +133,7 @@ impl Proactive {
             gpu: Sustained::new(settings, Resource::Gpu, settings.degrade_line),
             pressure: Sustained::new(settings, Resource::Pressure, settings.pressure_degrade_line),
             strained: None,
+            proposed: None,
             service: Service::new(settings, catalog),
             settle: Settle::new(settings),
             seen_change: None,
@@ -153,12 +167,12 @@ impl Policy for Proactive {
         if let Some(reason) = self.service.complaint(now, standing.rung, demand)
             && standing.rung > LOWEST_LOADED
         {
-            return self.relieve_service(now, reason, standing);
+            return self.step_down_one(reason, standing);
         }
         if let Some(reason) = self.strain(now, standing, demand)
             && standing.rung > LOWEST_LOADED
         {
-            return self.relieve_rates(now, reason, standing);
+            return self.step_down_one(reason, standing);
         }
         self.consider_upgrade(now, standing)
     }
@@ -180,6 +194,14 @@ impl Policy for Proactive {
         // A larger model needs all that the smaller one was refused.
         for state in &mut self.rungs[usize::from(rung.0)..] {
             state.broken.fail(now, bounds);
+        }
+    }
+
+    fn called_off(&mut self, now: Timestamp, rung: Rung) {
+        let bounds = self.broken_bounds();
+        // What kept this one away keeps away what takes more.
+        for state in &mut self.rungs[usize::from(rung.0)..] {
+            state.called_off.fail(now, bounds);
         }
     }
 
@@ -226,6 +248,7 @@ impl Proactive {
             self.leave_out(gap);
         }
         self.first_reading.get_or_insert(now);
+        self.pay_for_what_was_done(now, standing);
         self.notice_change(now, standing);
         self.risk.observe(now, sample);
         if let Some(space) = &sample.memory {
@@ -306,15 +329,22 @@ impl Proactive {
         if !standing.switching {
             let good = self.settings.stabilization.longest();
             let since = standing.last_change.map_or(Timestamp::ZERO, |change| change.at);
-            self.rungs[usize::from(standing.rung.0)].broken.heal(now, since, good);
+            let serving = &mut self.rungs[usize::from(standing.rung.0)];
+            serving.broken.heal(now, since, good);
+            serving.called_off.heal(now, since, good);
         }
     }
 
     /// Notes for each rung since when it has fitted.
     #[inline]
     fn place_rungs(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
+        let is_empty = standing.rung == Rung::NONE && !standing.switching;
         for rung in 1..=self.ladder.top().0 {
-            let fit = self.ladder.place(sample, Rung(rung));
+            let fit = if is_empty {
+                self.ladder.place_on_empty(sample, Rung(rung))
+            } else {
+                self.ladder.place(sample, Rung(rung))
+            };
             let fits_beside = self.starting
                 && standing.rung != Rung::NONE
                 && self.ladder.place_beside(sample, Rung(rung), standing.rung).is_there();
@@ -332,11 +362,17 @@ impl Proactive {
         }
     }
 
-    /// Returns the space that is over its line. While a switch is under way, own use in passing is ours to know: then only
-    /// others' use plus the rung that the switch leads to counts.
+    /// Returns the space that is over its line. While a switch is under way, and until readings have settled after it, own
+    /// use in passing is ours to know: then only others' use plus the rung that the switch leads to counts, short of what
+    /// is critical.
     fn overrun(&self, sample: &Sample, standing: &Standing) -> Option<Projection> {
         if !standing.switching && self.settle.is_settled() {
             return self.ladder.overrun(sample);
+        }
+        if !standing.switching
+            && let Some(critical) = critical_overrun(sample, &self.settings)
+        {
+            return Some(critical);
         }
         match self.ladder.place(sample, standing.rung) {
             Fit::Short(short) => Some(short),
@@ -410,38 +446,44 @@ impl Proactive {
         high.filter(|_| demand.waiting > 0 || demand.late > 0)
     }
 
-    /// Steps one rung down, never to none: an idle small model takes no processor time.
+    /// Steps one rung down, never to none: an idle small model takes no processor time. What was bad about the one that is
+    /// left is remembered when it is left.
     #[cold]
-    fn relieve_rates(&mut self, now: Timestamp, reason: Reason, standing: &Standing) -> Decision {
-        self.strained = Some(Strained { rung: standing.rung, last: now });
-        for watch in [&mut self.cpu, &mut self.gpu, &mut self.pressure] {
-            watch.reset();
-        }
-        let to = Rung(standing.rung.0 - 1);
+    fn step_down_one(&mut self, reason: Reason, standing: &Standing) -> Decision {
+        let (from, to) = (standing.rung, Rung(standing.rung.0 - 1));
+        self.proposed = Some(Proposed { from, to, reason });
         standing.down(to, Urgency::Graceful, reason)
     }
 
-    /// Steps one rung down, and remembers what was bad about the one it leaves.
-    #[cold]
-    fn relieve_service(&mut self, now: Timestamp, reason: Reason, standing: &Standing) -> Decision {
-        self.service.forget(standing.rung);
-        if let Reason::Slow { measured, .. } = reason {
-            self.service.remember_slow(now, standing.rung, measured);
+    /// Remembers what was bad about a rung that was left for a rate or for its service. A step that was decided and not
+    /// carried out, for somebody's order or the manager's cooldown, is not paid for.
+    fn pay_for_what_was_done(&mut self, now: Timestamp, standing: &Standing) {
+        let Some(Proposed { from, to, reason }) = self.proposed.take() else { return };
+        if standing.rung != to {
+            return;
         }
-        if let Reason::Failing { .. } = reason {
-            self.broke(now, standing.rung);
+        match reason {
+            Reason::SustainedLoad { .. } => {
+                self.strained = Some(Strained { rung: from, last: now });
+                for watch in [&mut self.cpu, &mut self.gpu, &mut self.pressure] {
+                    watch.reset();
+                }
+            }
+            Reason::Slow { measured, .. } => {
+                self.service.forget(from);
+                self.service.remember_slow(now, from, measured);
+            }
+            Reason::Failing { .. } => {
+                self.service.forget(from);
+                self.broke(now, from);
+            }
+            _ => {}
         }
-        let to = Rung(standing.rung.0 - 1);
-        standing.down(to, Urgency::Graceful, reason)
     }
 }
 
 /// Rates step down no further than this.
 pub(super) const LOWEST_LOADED: Rung = Rung(1);
-
-/// A resource this full is critical: running tasks get the shorter deadline. Chosen; at 97 % of 16 GiB,
-/// 0.5 GiB is left.
-const CRITICAL_SHARE: Percent = Percent::new(97);
 
 /// Below this use of memory, pressure that lasts has another cause.
 const HALF: Percent = Percent::new(50);

@@ -224,11 +224,15 @@ impl Proactive {
         left(wait, waited)
     }
 
-    /// Returns how long has been waited since a model of a rung broke, and how long must be.
+    /// Returns how long has been waited since a model of a rung broke or a switch to it was called off, and how long must
+    /// be.
     pub(super) fn broken_wait(&self, now: Timestamp, rung: Rung) -> Option<(Duration, Duration)> {
-        let broken = &self.rungs[usize::from(rung.0)].broken;
-        let wait = broken.wait(self.broken_bounds())?;
-        Some((now.since(broken.since()), wait))
+        let state = &self.rungs[usize::from(rung.0)];
+        let waits = [&state.broken, &state.called_off].into_iter().filter_map(|backoff| {
+            Some((now.since(backoff.since()), backoff.wait(self.broken_bounds())?))
+        });
+        // The one that keeps it away for longest.
+        waits.max_by_key(|&(waited, wait)| wait.saturating_sub(waited))
     }
 
     pub(super) fn broken_bounds(&self) -> Bounds {

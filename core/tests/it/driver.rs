@@ -248,7 +248,11 @@ fn a_request_that_finds_no_sample_waits() {
 fn freed_memory_is_sampled_for_between_the_samples() {
     // "small" does not fit beside others' 4 GiB and the 9 that "large" has not given back.
     let mut world = Scripted {
-        inputs: [(at(0), adopted()), (at(2), Input::Switch { tier: "small".to_owned() })].into(),
+        inputs: [
+            (at(0), adopted()),
+            (at(2), Input::Switch { tier: "small".to_owned(), for_: None }),
+        ]
+        .into(),
         outcomes: [(at(3), Outcome::Unloaded { model: "large".into() })].into(),
         samples: [at(1), at(60)].into(),
         others: 4,

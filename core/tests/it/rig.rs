@@ -8,7 +8,7 @@ use std::time::Duration;
 use tiershift_core::catalog::{Catalog, RawCatalog};
 use tiershift_core::controller::{Controller, Detail};
 use tiershift_core::decision::{Action, Decision, Gate, Reason};
-use tiershift_core::event::{Adopted, Command, Input, Notice, Outcome, Output, Verdict};
+use tiershift_core::event::{Adopted, Command, Input, Notice, OrderNews, Outcome, Output, Verdict};
 use tiershift_core::machine::MachineClass;
 use tiershift_core::model::ModelId;
 use tiershift_core::policy::Registry;
@@ -224,7 +224,7 @@ impl Rig {
 
     /// Asks for a tier past the policy.
     pub(crate) fn switch(&mut self, tier: &str) {
-        self.feed(&Input::Switch { tier: tier.to_owned() });
+        self.feed(&Input::Switch { tier: tier.to_owned(), for_: None });
     }
 
     /// Changes the settings.
@@ -342,7 +342,7 @@ impl Rig {
                     format!("{request} done by {model} in {}", span_text(*latency))
                 }
                 End::Failed { .. } => format!("{request} failed"),
-                End::Cancelled { by } => format!("{request} cancelled by {by:?}"),
+                End::Cancelled { by, .. } => format!("{request} cancelled by {by:?}"),
                 End::Rejected { reason, retry_after: None } => format!("{request} {reason:?}"),
                 End::Rejected { reason, retry_after: Some(span) } => {
                     format!("{request} {reason:?}, again in {}", span_text(*span))
@@ -350,8 +350,31 @@ impl Rig {
             },
             Output::Consult(consult) => format!("consult {}", consult.question),
             Output::Serving { rung, .. } => format!("serve {}", tier(*rung)),
-            Output::Switched { from, to, took, .. } => {
-                format!("{} to {} in {}", tier(*from), tier(*to), span_text(*took))
+            Output::Switched { from, to, took, called_off, .. } => {
+                let (from, to, took) = (tier(*from), tier(*to), span_text(*took));
+                let off = called_off.map(|rung| format!(", {} called off", tier(rung)));
+                format!("{from} to {to} in {took}{}", off.unwrap_or_default())
+            }
+            Output::Order { tier, news } => match news {
+                // What is done at once is told by what is done.
+                OrderNews::Taken { wait: None, until: None } => return None,
+                OrderNews::Taken { wait, until } => {
+                    let wait = wait.map(|wait| format!(" in {}", span_text(wait)));
+                    let until = until.map(|until| format!(" until {} s", until.as_secs_f64()));
+                    format!("order {tier}{}{}", wait.unwrap_or_default(), until.unwrap_or_default())
+                }
+                OrderNews::Refused { reason, retry_after } => {
+                    let again = span_text(*retry_after);
+                    format!("order {tier} refused: {}, again in {again}", reason.kind())
+                }
+                OrderNews::Unknown => format!("order {tier} unknown"),
+                OrderNews::Released => format!("order {tier} released"),
+            },
+            Output::Notice(Notice::KeepsFailing { model, failures }) => {
+                format!("notice {model} failed {failures} times")
+            }
+            Output::Notice(Notice::Unanswered { model, what }) => {
+                format!("notice {model} did not answer: {what:?}")
             }
             Output::Notice(Notice::Degraded { from, to, reason }) => {
                 format!("notice {} to {}: {}", tier(*from), tier(*to), reason.kind())

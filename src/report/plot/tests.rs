@@ -82,7 +82,11 @@ impl Play {
             match planned {
                 Planned::Unload(rung) => {
                     let model = model(rung);
-                    self.output(&Output::Serving { ladder: LadderId::FIRST, rung: Rung::NONE });
+                    self.output(&Output::Serving {
+                        ladder: LadderId::FIRST,
+                        rung: Rung::NONE,
+                        model: None,
+                    });
                     self.output(&Output::Command(Command::Unload { model }));
                 }
                 Planned::Unloaded(rung) => {
@@ -94,11 +98,21 @@ impl Play {
                 }
                 Planned::Loaded(rung) => {
                     self.input(&Input::Outcome(Outcome::Loaded { model: model(rung) }));
-                    self.output(&Output::Serving { ladder: LadderId::FIRST, rung });
+                    self.output(&Output::Serving { ladder: LadderId::FIRST, rung, model: None });
                 }
                 Planned::Switched(from, to, took) => {
-                    self.output(&Output::Serving { ladder: LadderId::FIRST, rung: to });
-                    self.output(&Output::Switched { ladder: LadderId::FIRST, from, to, took });
+                    self.output(&Output::Serving {
+                        ladder: LadderId::FIRST,
+                        rung: to,
+                        model: None,
+                    });
+                    self.output(&Output::Switched {
+                        ladder: LadderId::FIRST,
+                        from,
+                        to,
+                        took,
+                        called_off: None,
+                    });
                 }
                 Planned::Start(id) => {
                     let model = model(self.rung.max(Rung(1)));
@@ -409,6 +423,7 @@ fn nothing_and_everything_at_once_can_be_drawn() {
             from: Rung(200),
             to: Rung(255),
             took,
+            called_off: None,
         });
         let request = RequestId(1);
         for _ in 0..2 {

@@ -187,12 +187,12 @@ impl Check<'_> {
         let (at, _) = self.window(&span, Some(raw.at), None)?;
         let kind = match (&raw.switch, raw.shutdown) {
             (Some(tier), None) => {
-                if tier != "none" {
+                if tier != "none" && tier != "auto" {
                     self.known_tier(&span, "switch", tier, catalog)?;
                 }
-                ActionKind::Switch(tier.clone())
+                ActionKind::Switch { tier: tier.clone(), for_: raw.for_.map(Into::into) }
             }
-            (None, Some(true)) => ActionKind::Shutdown,
+            (None, Some(true)) if raw.for_.is_none() => ActionKind::Shutdown,
             _ => {
                 let title = "an action is either `switch = \"tier\"` or `shutdown = true`";
                 return Err(self.document.refuse(span, "shutdown", title, "give exactly one"));

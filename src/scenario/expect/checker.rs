@@ -46,10 +46,8 @@ impl fmt::Display for Unmet {
 impl Observe for Checker<'_> {
     fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
         let catalog = self.catalog;
-        if let EventRef::Output(Output::Switched { from, to, .. }) = event
-            && from != to
-        {
-            self.tiers.push((at, catalog.tier_name(*to).to_owned()));
+        if let EventRef::Output(Output::Serving { rung, .. }) = event {
+            self.tiers.push((at, catalog.tier_name(*rung).to_owned()));
         }
         if self.expect.order.get(self.in_order).is_some_and(|next| next.matches(event, catalog)) {
             self.in_order += 1;
@@ -315,6 +313,7 @@ mod tests {
             from: Rung(from),
             to: Rung(to),
             took: Duration::from_secs(1),
+            called_off: None,
         })
     }
 
@@ -488,7 +487,7 @@ mod tests {
         let id = RequestId(4);
         let error = String::new;
         let rejected = End::Rejected { reason: Rejection::QueueFull, retry_after: None };
-        let cancelled = End::Cancelled { by: CancelledBy::Client };
+        let cancelled = End::Cancelled { by: CancelledBy::Client, retry_after: None };
         let up = decide(Action::Upgrade { to: Rung(3) }, Reason::Asked);
         let degraded = Notice::Degraded { from: Rung(3), to: Rung(2), reason: Reason::Asked };
         let accepted = |verdict| Event::Output(Output::Accepted { request: id, verdict });
@@ -523,7 +522,10 @@ mod tests {
             (ended(4, rejected), &["rejected:#4", "rejected:queue-full"]),
             (Event::Output(Output::Notice(degraded)), &["notice:degraded"]),
             (Event::Input(Input::SampleMissing { error: error() }), &["sample-missing"]),
-            (Event::Input(Input::Switch { tier: "small".to_owned() }), &["asked:small"]),
+            (
+                Event::Input(Input::Switch { tier: "small".to_owned(), for_: None }),
+                &["asked:small"],
+            ),
             (Event::Input(Input::Shutdown), &["shutdown"]),
             (Event::Input(Input::Timeout), &[]),
         ];

@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Code};
-use tiershift_core::event::{Command, EventRef, Input, Notice, Outcome, Output, Verdict};
+use tiershift_core::event::{
+    Command, EventRef, Input, Notice, OrderNews, Outcome, Output, Verdict,
+};
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{CancelledBy, End, Rejection, RequestId};
 use tiershift_core::units::human;
@@ -69,7 +71,7 @@ pattern_kinds! {
     Because = "because": "The policy decides to change, for a reason.",
     Hold = "hold": "The policy decides to stay, for a reason.",
     Switched = "switched": "Another tier serves from now on.",
-    GaveUp = "gave-up": "A switch was given up.",
+    GaveUp = "gave-up": "A switch to this tier was called off.",
     Load = "load": "The backend is told to load.",
     Unload = "unload": "The backend is told to unload.",
     Loaded = "loaded": "A model is ready.",
@@ -90,6 +92,9 @@ pattern_kinds! {
     Notice = "notice": "The user is told.",
     SampleMissing = "sample-missing": "The machine could not be read.",
     Asked = "asked": "Someone asks for a tier.",
+    OrderTaken = "order-taken": "What someone asked for is carried out, at once or after the cooldown, and holds.",
+    OrderRefused = "order-refused": "What someone asked for is not carried out.",
+    OrderReleased = "order-released": "What someone asked for holds no longer.",
     Shutdown = "shutdown": "The run is told to stop.",
 }
 
@@ -111,8 +116,8 @@ impl Pattern {
             (PatternKind::Switched, EventRef::Output(Output::Switched { from, to, .. })) => {
                 from != to && tier(*to)
             }
-            (PatternKind::GaveUp, EventRef::Output(Output::Switched { from, to, .. })) => {
-                from == to && tier(*to)
+            (PatternKind::GaveUp, EventRef::Output(Output::Switched { called_off, .. })) => {
+                called_off.is_some_and(tier)
             }
             (kind, EventRef::Output(Output::Command(command))) => match (kind, command) {
                 (PatternKind::Load, Command::Load { model: m, .. })
@@ -141,7 +146,7 @@ impl Pattern {
             (kind, EventRef::Output(Output::Ended { request, end })) => match (kind, end) {
                 (PatternKind::Done, End::Done { model: m, .. }) => id(*request) || model(m),
                 (PatternKind::Failed, End::Failed { .. }) => id(*request),
-                (PatternKind::Cancelled, End::Cancelled { by }) => {
+                (PatternKind::Cancelled, End::Cancelled { by, .. }) => {
                     id(*request) || word(canceller_name(*by))
                 }
                 (PatternKind::Rejected, End::Rejected { reason, .. }) => {
@@ -156,7 +161,13 @@ impl Pattern {
             (PatternKind::HangUp, EventRef::Input(Input::Cancel { request })) => id(*request),
             (PatternKind::SampleMissing, EventRef::Input(Input::SampleMissing { .. }))
             | (PatternKind::Shutdown, EventRef::Input(Input::Shutdown)) => true,
-            (PatternKind::Asked, EventRef::Input(Input::Switch { tier })) => word(tier),
+            (PatternKind::Asked, EventRef::Input(Input::Switch { tier, .. })) => word(tier),
+            (kind, EventRef::Output(Output::Order { tier, news })) => match (kind, news) {
+                (PatternKind::OrderTaken, OrderNews::Taken { .. })
+                | (PatternKind::OrderRefused, OrderNews::Refused { .. } | OrderNews::Unknown)
+                | (PatternKind::OrderReleased, OrderNews::Released) => word(tier),
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -174,9 +185,19 @@ impl Pattern {
             | PatternKind::Downgrade
             | PatternKind::Switched
             | PatternKind::GaveUp
-            | PatternKind::Asked => {
+            | PatternKind::Asked
+            | PatternKind::OrderTaken
+            | PatternKind::OrderRefused
+            | PatternKind::OrderReleased => {
                 let tiers = catalog.rungs_up().map(|rung| catalog.tier_name(rung));
-                tiers.chain(["none"]).collect()
+                let asked = !matches!(
+                    self.kind,
+                    PatternKind::Upgrade
+                        | PatternKind::Downgrade
+                        | PatternKind::Switched
+                        | PatternKind::GaveUp
+                );
+                tiers.chain(["none"]).chain(asked.then_some("auto")).collect()
             }
             PatternKind::Load
             | PatternKind::Unload
@@ -191,7 +212,7 @@ impl Pattern {
             }
             PatternKind::Cancelled => CANCELLERS.iter().map(|by| canceller_name(*by)).collect(),
             PatternKind::Rejected => REJECTIONS.iter().map(|r| rejection_name(*r)).collect(),
-            PatternKind::Notice => vec!["degraded", "long-on-smallest", "not-read"],
+            PatternKind::Notice => NOTICES.to_vec(),
             PatternKind::Request
             | PatternKind::HangUp
             | PatternKind::Accepted
@@ -279,7 +300,7 @@ impl JsonSchema for Pattern {
     }
 }
 
-const REASONS: [&str; 22] = [
+const REASONS: [&str; 23] = [
     "no-data",
     "stale",
     "switching",
@@ -302,6 +323,7 @@ const REASONS: [&str; 22] = [
     "slow",
     "failing",
     "asked",
+    "ordered",
 ];
 
 fn notice_name(notice: &Notice) -> &'static str {
@@ -309,8 +331,13 @@ fn notice_name(notice: &Notice) -> &'static str {
         Notice::Degraded { .. } => "degraded",
         Notice::LongOnSmallest { .. } => "long-on-smallest",
         Notice::NotRead { .. } => "not-read",
+        Notice::KeepsFailing { .. } => "keeps-failing",
+        Notice::Unanswered { .. } => "unanswered",
     }
 }
+
+const NOTICES: [&str; 5] =
+    ["degraded", "long-on-smallest", "not-read", "keeps-failing", "unanswered"];
 
 fn canceller_name(by: CancelledBy) -> &'static str {
     match by {
@@ -359,7 +386,7 @@ mod tests {
         assert_eq!(variants::<Reason>(), [&REASONS.map(str::to_owned)[..], &own[..]].concat());
         assert_eq!(variants::<Rejection>(), REJECTIONS.map(rejection_name));
         assert_eq!(variants::<CancelledBy>(), CANCELLERS.map(canceller_name));
-        assert_eq!(variants::<Notice>(), ["degraded", "long-on-smallest", "not-read"]);
+        assert_eq!(variants::<Notice>(), NOTICES);
     }
 
     #[test]

@@ -32,7 +32,8 @@ impl Board {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: self.now,
             tier: self.catalog.tier_name(self.serving).to_owned(),
-            model: self.catalog.primary(self.serving).map(|model| model.id.clone()),
+            model: self.serving_model.clone(),
+            order: self.order.clone(),
             rung: self.serving,
             top_rung: self.catalog.top(),
             tiers: tiers.map(|rung| self.catalog.tier_name(rung).to_owned()).collect(),
@@ -88,11 +89,15 @@ impl Board {
 
     /// Returns the last notice, as long as it still says how things stand.
     fn notice(&self) -> Option<Notice> {
-        self.notice.filter(|notice| match notice {
+        let still_says_something = |notice: &&Notice| match notice {
             Notice::Degraded { from, .. } => self.serving < *from,
             Notice::LongOnSmallest { .. } => self.serving <= Rung(1),
             Notice::NotRead { rung, .. } => self.serving < *rung,
-        })
+            Notice::KeepsFailing { model, .. } | Notice::Unanswered { model, .. } => {
+                self.serving_model.as_ref() != Some(model)
+            }
+        };
+        self.notice.as_ref().filter(still_says_something).cloned()
     }
 
     /// Returns the gates that keep the next rung from being loaded now. A window of no length is closed by another gate

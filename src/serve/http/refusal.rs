@@ -60,6 +60,11 @@ impl Refusal {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "input_too_large", message)
     }
 
+    /// What somebody ordered is not carried out.
+    pub(super) fn order(message: &str, retry_after: Duration) -> Self {
+        Self::new(StatusCode::CONFLICT, "order_refused", message).retry_after(retry_after)
+    }
+
     fn retry_after(self, span: Duration) -> Self {
         Self { retry_after: Some(span), ..self }
     }
@@ -117,13 +122,13 @@ impl From<&End> for Refusal {
                 }
             }
             End::Failed { .. } => Self::model_failed(),
-            End::Cancelled { by: CancelledBy::Shutdown } => Self::shutting_down(),
-            End::Cancelled { by: CancelledBy::DrainDeadline } => {
+            End::Cancelled { by: CancelledBy::Shutdown, .. } => Self::shutting_down(),
+            End::Cancelled { by: CancelledBy::DrainDeadline, .. } => {
                 let message = "the model had to make room; try again";
                 Self::new(unavailable, "switching", message).retry_after(SOON)
             }
             // These two are known to the client before they are known here.
-            End::Cancelled { by: CancelledBy::Client } | End::Done { .. } => {
+            End::Cancelled { by: CancelledBy::Client, .. } | End::Done { .. } => {
                 Self::new(unavailable, "ended", "the request has ended").retry_after(SOON)
             }
         }
@@ -156,7 +161,7 @@ mod tests {
     fn every_end_without_service_says_what_and_when_to_come_back() {
         let retry_after = Some(Duration::from_millis(1200));
         let rejected = |reason| End::Rejected { reason, retry_after };
-        let cancelled = |by| End::Cancelled { by };
+        let cancelled = |by| End::Cancelled { by, retry_after: None };
         let cases = [
             (rejected(Rejection::QueueFull), 429, "queue_full", Some("2")),
             (rejected(Rejection::Deadline), 503, "deadline", Some("2")),

@@ -251,6 +251,7 @@ impl Observe for Side {
             Output::Command(_)
             | Output::Accepted { .. }
             | Output::Ended { .. }
+            | Output::Order { .. }
             | Output::Consult(_)
             | Output::Notice(_) => {}
         }

@@ -129,7 +129,10 @@ fn each_rule_has_a_run_that_breaks_it() {
     }
     check(
         |c| {
-            c.output(zero, &Output::Serving { ladder: LadderId::FIRST, rung: Rung(1) });
+            c.output(
+                zero,
+                &Output::Serving { ladder: LadderId::FIRST, rung: Rung(1), model: None },
+            );
             // All waits together come to just under an hour, most of it for the age of the room to outweigh the risk.
             for step in 0..(60 * 60 / 2) {
                 c.input(at(step * 2), &memory(4, 2));

@@ -123,6 +123,7 @@ impl Case {
                 Timestamp::from_nanos(done),
                 from,
                 to,
+                false,
                 self.oracle.settings.reversal_window,
             );
             if reverses {

@@ -1,0 +1,211 @@
+//! Orders: a tier that a person or a program asked for, past the policy.
+//!
+//! An order is carried out, at once or when the switch cooldown is over, or it is refused with the reason and the time to
+//! ask again; it is never lost. It then holds until it is released: the policy's decisions are kept to it, but for a step
+//! down that a shortage forces, after which it is come back to.
+
+use std::time::Duration;
+
+use crate::catalog::Rung;
+use crate::controller::Controller;
+use crate::decision::{Action, Decision, Reason, Urgency};
+use crate::event::{OrderNews, Output};
+use crate::time::{Timestamp, earliest};
+
+/// An order in force.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    tier: String,
+    pub(super) to: Rung,
+    until: Option<Timestamp>,
+    progress: Progress,
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// It waits, for the switch cooldown or for what must end first; it is looked at again then.
+    Waiting { until: Option<Timestamp> },
+    /// The switch to it is under way.
+    UnderWay,
+    /// It was carried out.
+    Done,
+}
+
+impl Order {
+    fn next_timeout(&self) -> Option<Timestamp> {
+        let waits_until = match self.progress {
+            Progress::Waiting { until } => until,
+            Progress::UnderWay | Progress::Done => None,
+        };
+        earliest([waits_until, self.until])
+    }
+}
+
+impl Controller {
+    /// Takes an order, and answers it. It takes the place of the one before.
+    pub(super) fn handle_order(&mut self, now: Timestamp, tier: &str, for_: Option<Duration>) {
+        let answer = |news| Output::Order { tier: tier.to_owned(), news };
+        let to = match tier {
+            AUTO => {
+                self.order = None;
+                self.out.push_back(answer(OrderNews::Released));
+                return;
+            }
+            "none" => Rung::NONE,
+            _ => match self.catalog.rung_of_tier(tier) {
+                Some(to) => to,
+                None => {
+                    self.out.push_back(answer(OrderNews::Unknown));
+                    return;
+                }
+            },
+        };
+        let wait = match self.hindrance(now, to) {
+            None => None,
+            Some(Reason::Cooldown { remaining }) => Some(remaining),
+            Some(reason) => {
+                let retry_after = self.when_to_ask_again(reason);
+                self.out.push_back(answer(OrderNews::Refused { reason, retry_after }));
+                return;
+            }
+        };
+        let until = for_.map(|span| now + span);
+        let progress = Progress::Waiting { until: wait.map(|wait| now + wait) };
+        self.order = Some(Order { tier: tier.to_owned(), to, until, progress });
+        self.out.push_back(answer(OrderNews::Taken { wait, until }));
+        self.pursue_order(now);
+    }
+
+    /// Takes the next step towards what was ordered; called after whatever may have brought it nearer.
+    pub(super) fn pursue_order(&mut self, now: Timestamp) {
+        let Some(order) = &self.order else { return };
+        let (to, progress) = (order.to, order.progress);
+        if order.until.is_some_and(|until| until <= now) {
+            self.release_order();
+            return;
+        }
+        let is_there = self.manager.rung() == to && !self.manager.is_switching();
+        let next = match progress {
+            Progress::Done => return,
+            _ if is_there => Progress::Done,
+            Progress::Waiting { until } if until.is_some_and(|until| until > now) => return,
+            Progress::UnderWay if self.manager.is_switching() => return,
+            // The switch ended elsewhere: it was called off, or another model stands in.
+            Progress::UnderWay => {
+                let again = self.settings.manager.switch_cooldown;
+                let reason = self.hindrance(now, to);
+                return self
+                    .refuse_order(reason.unwrap_or(Reason::Backoff { to, remaining: again }));
+            }
+            Progress::Waiting { .. } if self.manager.rung() == to => Progress::UnderWay,
+            Progress::Waiting { .. } => match self.hindrance(now, to) {
+                Some(Reason::Cooldown { remaining }) => {
+                    Progress::Waiting { until: Some(now + remaining) }
+                }
+                Some(reason) => return self.refuse_order(reason),
+                None => {
+                    self.carry_out(now, to);
+                    Progress::UnderWay
+                }
+            },
+        };
+        if let Some(order) = &mut self.order {
+            order.progress = next;
+        }
+        // What has nothing to unload or to load is complete at once.
+        if next == Progress::UnderWay && !self.manager.is_switching() {
+            self.pursue_order(now);
+        }
+    }
+
+    fn carry_out(&mut self, now: Timestamp, to: Rung) {
+        let rung = self.manager.rung();
+        let action = self.action_towards(to);
+        self.say(Decision::new(rung, action, Reason::Asked));
+        self.manager.handle_decision(now, action, Reason::Asked, &mut self.out);
+    }
+
+    fn action_towards(&self, to: Rung) -> Action {
+        if to > self.manager.rung() {
+            Action::Upgrade { to }
+        } else {
+            Action::Downgrade { to, urgency: Urgency::Graceful }
+        }
+    }
+
+    /// Returns what keeps a rung from being gone to now.
+    fn hindrance(&self, now: Timestamp, to: Rung) -> Option<Reason> {
+        if self.manager.is_stopping() {
+            return Some(Reason::Stopping);
+        }
+        if self.manager.rung() == to {
+            return None;
+        }
+        self.manager.objection(now, self.action_towards(to))
+    }
+
+    /// Returns when an order that was refused may be given again: what depends on others is an estimate.
+    fn when_to_ask_again(&self, reason: Reason) -> Duration {
+        match reason {
+            Reason::Backoff { remaining, .. } | Reason::Cooldown { remaining } => remaining,
+            _ => self.settings.manager.patience,
+        }
+    }
+
+    fn refuse_order(&mut self, reason: Reason) {
+        if let Some(Order { tier, .. }) = self.order.take() {
+            let retry_after = self.when_to_ask_again(reason);
+            let news = OrderNews::Refused { reason, retry_after };
+            self.out.push_back(Output::Order { tier, news });
+        }
+    }
+
+    /// Leaves it to the policy again.
+    pub(super) fn release_order(&mut self) {
+        if let Some(Order { tier, .. }) = self.order.take() {
+            self.out.push_back(Output::Order { tier, news: OrderNews::Released });
+        }
+    }
+
+    pub(super) fn next_order_timeout(&self) -> Option<Timestamp> {
+        self.order.as_ref().and_then(Order::next_timeout)
+    }
+
+    /// Keeps to what was ordered or, without an order, to the pinned tier: no upgrade past it, no downgrade from it but for
+    /// want of space.
+    pub(super) fn keep_to_what_was_asked(&self, now: Timestamp, decision: &mut Decision) {
+        let (rung, reason) = match (&self.order, self.pinned) {
+            (Some(order), _) => {
+                let remaining = order.until.map(|until| until.since(now));
+                (order.to, Reason::Ordered { to: order.to, remaining })
+            }
+            (None, Some(pinned)) => (pinned, Reason::Fixed),
+            (None, None) => return,
+        };
+        let forbidden = match decision.action {
+            Action::Hold => false,
+            Action::Upgrade { to } => {
+                if to > rung && decision.rung < rung && self.manager.has_room_for(rung) {
+                    decision.action = Action::Upgrade { to: rung };
+                    return;
+                }
+                to > rung
+            }
+            Action::Downgrade { to, .. } => {
+                let for_space = matches!(
+                    decision.reason,
+                    Reason::AboveDegradeLine { .. } | Reason::Exhaustion { .. }
+                );
+                to < rung && !for_space
+            }
+        };
+        if forbidden {
+            decision.action = Action::Hold;
+            decision.reason = reason;
+        }
+    }
+}
+
+/// What a person says for: leave it to the policy.
+const AUTO: &str = "auto";

@@ -1,0 +1,540 @@
+//! The way from one model to another.
+//!
+//! [`Manager::advance`] looks at where every model is and takes the next step towards the goal of the switch. A model that
+//! serves is unloaded only when its successor has a place, by the reading of now; an upgrade never stops it at all while
+//! anybody runs on it, and is called off where it finds no idle moment.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::catalog::{LadderId, Rung};
+use crate::decision::{Reason, Urgency};
+use crate::event::{Command, Notice, Output, Unanswered};
+use crate::manager::lifecycle::{Lifecycle, Trigger};
+use crate::manager::{Manager, ROOM_POLL, Setback};
+use crate::place::{Beside, Fit, Resident, is_critical};
+use crate::request::CancelledBy;
+use crate::settings::{AtDrainDeadline, Settings};
+use crate::time::Timestamp;
+use crate::units::{Bytes, Percent};
+
+/// A switch under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Switch {
+    pub(super) from: Rung,
+    pub(super) to: Rung,
+    /// The model to serve with; `None` for nothing.
+    pub(super) goal: Option<usize>,
+    began: Timestamp,
+    pub(super) urgency: Urgency,
+    reason: Reason,
+    /// When what runs on the models that go has had its time. `None` before anything waits for it, and afterwards.
+    pub(super) drain_until: Option<Timestamp>,
+    /// Whether that moment has passed.
+    overdue: bool,
+    /// When memory that a gone model has yet to give back is looked for again.
+    pub(super) next_look: Option<Timestamp>,
+    /// Since when it is waited for.
+    room_since: Option<Timestamp>,
+    /// Looks since the last reading.
+    looks: u32,
+    /// The rung that it was to lead to before it was called off.
+    called_off: Option<Rung>,
+}
+
+impl Switch {
+    /// Makes it as urgent as `urgency`, if it was less so: its deadline comes sooner.
+    fn press(&mut self, now: Timestamp, urgency: Urgency, settings: &Settings) {
+        if urgency <= self.urgency {
+            return;
+        }
+        self.urgency = urgency;
+        if self.drain_until.is_some() || self.overdue {
+            self.overdue = false;
+            let until = now + drain_deadline(urgency, settings);
+            self.drain_until = Some(self.drain_until.map_or(until, |before| before.min(until)));
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.to > self.from
+    }
+}
+
+fn drain_deadline(urgency: Urgency, settings: &Settings) -> Duration {
+    match urgency {
+        Urgency::Critical => settings.manager.critical_drain_deadline,
+        Urgency::Immediate | Urgency::Graceful => settings.manager.drain_deadline,
+    }
+}
+
+impl Manager {
+    /// Begins a switch, or gives the one under way another goal. A way down is never less urgent than it was.
+    pub(super) fn begin(
+        &mut self,
+        now: Timestamp,
+        goal: Option<usize>,
+        urgency: Urgency,
+        reason: Reason,
+    ) {
+        let to = goal.map_or(Rung::NONE, |goal| self.rung_of(goal));
+        let mut switch = Switch {
+            from: self.rung,
+            to,
+            goal,
+            began: now,
+            urgency: Urgency::Graceful,
+            reason,
+            drain_until: None,
+            overdue: false,
+            next_look: None,
+            room_since: None,
+            looks: 0,
+            called_off: None,
+        };
+        if let Some(old) = self.switch {
+            switch.from = old.from;
+            switch.began = old.began;
+            switch.drain_until = old.drain_until;
+            switch.overdue = old.overdue;
+            if to < old.to {
+                switch.urgency = old.urgency;
+            }
+        }
+        switch.press(now, urgency, &self.settings);
+        self.switch = Some(switch);
+    }
+
+    /// Takes the next step of the switch, if there is one, then starts what can start.
+    pub(super) fn advance(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
+        // Each pass takes one step, and a switch has few: unload, load, serve, unload the rest.
+        for _ in 0..MOST_STEPS {
+            let Some(switch) = self.switch else { break };
+            let moved = match switch.goal {
+                None => self.advance_to_nothing(now, out),
+                Some(goal) => self.advance_to(now, goal, out),
+            };
+            if !moved {
+                break;
+            }
+        }
+        self.start_waiting(now, out);
+    }
+
+    /// Empties every slot. Returns whether another step can follow at once.
+    fn advance_to_nothing(&mut self, now: Timestamp, out: &mut VecDeque<Output>) -> bool {
+        self.serve_from(now, None, out);
+        self.drain_all_except(now, None, out);
+        self.complete_if_alone(now, None, out)
+    }
+
+    /// Brings `goal` to serve. Returns whether another step can follow at once.
+    fn advance_to(&mut self, now: Timestamp, goal: usize, out: &mut VecDeque<Output>) -> bool {
+        match self.slots[goal].state {
+            Lifecycle::Ready => {
+                self.serve_from(now, Some(goal), out);
+                self.drain_all_except(now, Some(goal), out);
+                self.complete_if_alone(now, Some(goal), out)
+            }
+            // Wanted again before it had gone: nothing is loaded twice, nothing waits for its end.
+            Lifecycle::Draining => {
+                self.pass(goal, Trigger::Resume);
+                true
+            }
+            Lifecycle::Loading | Lifecycle::Unloading | Lifecycle::Failed => false,
+            Lifecycle::Absent => {
+                let rest = self.slots[goal].rests_until.filter(|&until| until > now);
+                self.slots[goal].deadline = rest;
+                rest.is_none() && self.make_room_and_load(now, goal, out)
+            }
+        }
+    }
+
+    /// Ends the switch once every model but `keep` has gone, or is one that the server will not let go.
+    fn complete_if_alone(
+        &mut self,
+        now: Timestamp,
+        keep: Option<usize>,
+        out: &mut VecDeque<Output>,
+    ) -> bool {
+        let is_left = |index: usize| {
+            Some(index) != keep && self.slots[index].state.is_resident() && !self.is_lost(index)
+        };
+        let alone = !(0..self.slots.len()).any(is_left);
+        if alone {
+            self.complete(now, out);
+        }
+        alone
+    }
+
+    /// Loads `goal` beside what is loaded where both fit, else makes room for it.
+    fn make_room_and_load(
+        &mut self,
+        now: Timestamp,
+        goal: usize,
+        out: &mut VecDeque<Output>,
+    ) -> bool {
+        for index in 0..self.slots.len() {
+            // Never two loads at once: the one that is no longer wanted goes, and its end is waited for.
+            if self.slots[index].state == Lifecycle::Loading {
+                self.unload(now, index, out);
+            }
+        }
+        let is_leaving =
+            |index: usize| self.slots[index].state == Lifecycle::Unloading && !self.is_lost(index);
+        if (0..self.slots.len()).any(is_leaving) {
+            return false;
+        }
+        if !self.sees_what_is_there(now) {
+            self.look_again(now);
+            return false;
+        }
+        let resident = self.resident_footprint();
+        let limit = |total| self.settings.degrade_limit(total);
+        let fit = self.place(&self.catalog.models()[goal], Beside::Resident(&resident), limit);
+        if let Fit::Fits(place) = fit {
+            self.load(now, goal, place.gpu, out);
+            return false;
+        }
+        let holds = |state| matches!(state, Lifecycle::Ready | Lifecycle::Draining);
+        if self.slots.iter().any(|slot| holds(slot.state)) {
+            self.make_room(now, goal, out)
+        } else {
+            self.wait_for_room(now, &resident)
+        }
+    }
+
+    /// Takes the model that serves out of service for one that has a place once it is gone.
+    fn make_room(&mut self, now: Timestamp, goal: usize, out: &mut VecDeque<Output>) -> bool {
+        let switch = self.switch.expect("only a switch makes room");
+        if !self.place_alone(&self.catalog.models()[goal]).is_there() {
+            if switch.urgency == Urgency::Graceful {
+                self.call_off();
+            } else {
+                // What serves must go whatever follows it.
+                self.fall_back_to(self.highest_below(switch.to, Beside::Nothing));
+            }
+            return true;
+        }
+        if switch.is_up()
+            && !switch.overdue
+            && let Some(serving) = self.serving
+            && self.slots[serving].running > 0
+        {
+            self.start_drain_clock(now);
+            return false;
+        }
+        self.serve_from(now, None, out);
+        self.drain_all_except(now, None, out);
+        false
+    }
+
+    /// Waits for memory of ours that comes back late. What has not come by then, others took, or it will not come: then the
+    /// best that fits without it is loaded.
+    fn wait_for_room(&mut self, now: Timestamp, resident: &Resident) -> bool {
+        let limit = self.settings.settle_limit;
+        let switch = self.switch.as_mut().expect("only a switch waits for room");
+        let since = *switch.room_since.get_or_insert(now);
+        if now < since + limit {
+            switch.next_look = Some((now + ROOM_POLL).min(since + limit));
+            return false;
+        }
+        let to = switch.to;
+        switch.called_off.get_or_insert(to);
+        self.setbacks.push(Setback::CalledOff(to));
+        self.fall_back_to(self.highest_below(to, Beside::Resident(resident)));
+        true
+    }
+
+    /// Returns whether the last reading shows the machine as it is: it is fresh, and nothing of ours has gone since.
+    fn sees_what_is_there(&self, now: Timestamp) -> bool {
+        let is_fresh = |at| now.since(at) <= self.settings.stale_after;
+        !self.gone_since && self.seen_at.is_some_and(is_fresh)
+    }
+
+    /// Asks for another reading soon; of a machine that cannot be read, no more until it is.
+    fn look_again(&mut self, now: Timestamp) {
+        let most = self.settings.settle_limit.as_nanos() / ROOM_POLL.as_nanos();
+        let switch = self.switch.as_mut().expect("only a switch waits for a reading");
+        if switch.next_look.is_none_or(|look| look <= now) {
+            switch.looks += 1;
+            let looks_on = u128::from(switch.looks) <= most;
+            switch.next_look = looks_on.then(|| now + ROOM_POLL);
+        }
+    }
+
+    /// Takes note that there is a new reading.
+    pub(super) fn note_reading(&mut self) {
+        if let Some(switch) = &mut self.switch {
+            switch.looks = 0;
+        }
+    }
+
+    /// Returns the best rung below another that fits.
+    fn highest_below(&self, rung: Rung, beside: Beside<'_>) -> Option<usize> {
+        let limit = |total| self.settings.degrade_limit(total);
+        (1..rung.0).rev().map(Rung).find_map(|lower| {
+            let model = self.catalog.primary(lower)?;
+            let fits = self.place(model, beside, limit).is_there();
+            fits.then(|| self.index_of(model.id.as_str()))
+        })
+    }
+
+    /// Goes to another model than was wanted, or to nothing.
+    pub(super) fn fall_back_to(&mut self, goal: Option<usize>) {
+        let to = goal.map_or(Rung::NONE, |goal| self.rung_of(goal));
+        if let Some(switch) = &mut self.switch {
+            switch.goal = goal;
+            switch.to = to;
+            switch.room_since = None;
+            switch.next_look = None;
+        }
+    }
+
+    /// Stays with the model that serves.
+    pub(super) fn call_off(&mut self) {
+        if let Some(switch) = &mut self.switch {
+            self.setbacks.push(Setback::CalledOff(switch.to));
+            switch.called_off.get_or_insert(switch.to);
+            self.fall_back_to(self.serving);
+        }
+    }
+
+    /// Does what a drain deadline asks for that has passed.
+    pub(super) fn pass_drain_deadline(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
+        let Some(switch) = &mut self.switch else { return };
+        if switch.drain_until.is_none_or(|until| until > now) {
+            return;
+        }
+        switch.drain_until = None;
+        switch.overdue = true;
+        let Switch { goal, reason, .. } = *switch;
+        let waits_for_an_idle_moment = switch.is_up()
+            && self.serving != goal
+            && goal.is_some_and(|goal| self.slots[goal].state == Lifecycle::Absent);
+        // Who asked for it gets it: then nothing new is started, and what runs is finished.
+        if waits_for_an_idle_moment && reason != Reason::Asked && self.serving.is_some() {
+            self.call_off();
+        }
+        self.cut_what_is_overdue(now, out);
+    }
+
+    /// Ends what still runs on a model that goes, where its deadline has passed and the settings say so.
+    fn cut_what_is_overdue(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
+        let Some(switch) = self.switch.filter(|switch| switch.overdue) else { return };
+        let manager = &self.settings.manager;
+        let (cuts, by) = match switch.urgency {
+            _ if self.stopping => (true, CancelledBy::Shutdown),
+            Urgency::Critical => {
+                let cuts = manager.at_critical_drain_deadline == AtDrainDeadline::Cancel;
+                (cuts, CancelledBy::DrainDeadline)
+            }
+            Urgency::Graceful | Urgency::Immediate => {
+                let cuts = manager.at_drain_deadline == AtDrainDeadline::Cancel;
+                (cuts && !switch.is_up(), CancelledBy::DrainDeadline)
+            }
+        };
+        if !cuts {
+            return;
+        }
+        for index in 0..self.slots.len() {
+            if self.slots[index].state == Lifecycle::Draining {
+                self.cancel_running_on(now, index, by, out);
+            }
+        }
+    }
+
+    /// Takes note of a critical shortage during a switch: an upgrade that has nothing ready yet is given up, and what runs
+    /// on a model that goes has less time.
+    pub(super) fn heed_shortage(&mut self, now: Timestamp) {
+        let Some(switch) = self.switch else { return };
+        if switch.urgency == Urgency::Critical || !is_critical(&self.seen, &self.settings) {
+            return;
+        }
+        let is_luxury =
+            switch.is_up() && self.serving.is_some_and(|serving| switch.goal != Some(serving));
+        if is_luxury {
+            self.call_off();
+        }
+        if let Some(switch) = &mut self.switch {
+            switch.press(now, Urgency::Critical, &self.settings);
+        }
+    }
+
+    fn load(&mut self, now: Timestamp, index: usize, gpu: Option<u8>, out: &mut VecDeque<Output>) {
+        if let Some(switch) = &mut self.switch {
+            switch.room_since = None;
+            switch.next_look = None;
+        }
+        let model = &self.catalog.models()[index];
+        self.slots[index].gpu = gpu;
+        self.slots[index].deadline = Some(now + model.load_timeout);
+        let command = Command::Load { model: model.id.clone(), gpu };
+        self.pass(index, Trigger::Load);
+        out.push_back(Output::Command(command));
+    }
+
+    /// Drains and unloads every model but `keep`.
+    pub(super) fn drain_all_except(
+        &mut self,
+        now: Timestamp,
+        keep: Option<usize>,
+        out: &mut VecDeque<Output>,
+    ) {
+        for index in 0..self.slots.len() {
+            if Some(index) == keep {
+                continue;
+            }
+            match self.slots[index].state {
+                Lifecycle::Ready => {
+                    self.pass(index, Trigger::Drain);
+                    self.unload_if_idle(now, index, out);
+                }
+                Lifecycle::Loading => self.unload(now, index, out),
+                Lifecycle::Draining => self.unload_if_idle(now, index, out),
+                Lifecycle::Absent | Lifecycle::Unloading | Lifecycle::Failed => {}
+            }
+        }
+        if self.slots.iter().any(|slot| slot.state == Lifecycle::Draining) {
+            self.start_drain_clock(now);
+            self.cut_what_is_overdue(now, out);
+        }
+    }
+
+    fn start_drain_clock(&mut self, now: Timestamp) {
+        let Some(switch) = &mut self.switch else { return };
+        if switch.drain_until.is_none() && !switch.overdue {
+            switch.drain_until = Some(now + drain_deadline(switch.urgency, &self.settings));
+        }
+    }
+
+    fn unload_if_idle(&mut self, now: Timestamp, index: usize, out: &mut VecDeque<Output>) {
+        if self.slots[index].running == 0 {
+            self.unload(now, index, out);
+        }
+    }
+
+    pub(super) fn unload(&mut self, now: Timestamp, index: usize, out: &mut VecDeque<Output>) {
+        self.heal(now, index);
+        self.pass(index, Trigger::Unload);
+        let asked = self.slots[index].asked.min(MOST_UNLOAD_DOUBLINGS);
+        self.slots[index].deadline = Some(now + UNLOAD_TIMEOUT.saturating_mul(1 << asked));
+        let model = self.catalog.models()[index].id.clone();
+        out.push_back(Output::Command(Command::Unload { model }));
+    }
+
+    /// Does what a state's deadline asks for.
+    pub(super) fn pass_deadline(
+        &mut self,
+        now: Timestamp,
+        index: usize,
+        out: &mut VecDeque<Output>,
+    ) {
+        self.slots[index].deadline = None;
+        match self.slots[index].state {
+            Lifecycle::Loading => {
+                let model = self.catalog.models()[index].id.clone();
+                let what = Unanswered::Load;
+                out.push_back(Output::Notice(Notice::Unanswered { model, what }));
+                self.note_failure(now, index, false, out);
+                self.unload(now, index, out);
+            }
+            Lifecycle::Unloading => self.pass_unload_timeout(now, index, out),
+            Lifecycle::Failed => self.pass(index, Trigger::Retry),
+            // The rest of one whose load was given up is over: the next step of the switch looks at it.
+            Lifecycle::Absent | Lifecycle::Ready | Lifecycle::Draining => {}
+        }
+    }
+
+    /// Asks again for an unload that was not answered, or goes by what readings show.
+    fn pass_unload_timeout(&mut self, now: Timestamp, index: usize, out: &mut VecDeque<Output>) {
+        self.slots[index].asked += 1;
+        if self.stopping || self.shows_gone(index) {
+            self.pass(index, Trigger::Unloaded);
+            return;
+        }
+        if self.slots[index].asked == UNLOAD_ATTEMPTS {
+            let model = self.catalog.models()[index].id.clone();
+            let what = Unanswered::Unload;
+            out.push_back(Output::Notice(Notice::Unanswered { model, what }));
+            if self.switch.is_some_and(|switch| switch.goal == Some(index)) {
+                let stand_in = self.stand_in_for(now, index);
+                self.fall_back_to(stand_in);
+            }
+        }
+        self.unload(now, index, out);
+    }
+
+    /// Goes by what a reading shows of a model whose unload was not answered in time.
+    pub(super) fn find_what_has_gone(&mut self) {
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+            if slot.state == Lifecycle::Unloading && slot.asked > 0 && self.shows_gone(index) {
+                self.slots[index].deadline = None;
+                self.pass(index, Trigger::Unloaded);
+            }
+        }
+    }
+
+    /// Returns whether a model is one that the server will not let go. Its memory counts as taken, and is not waited for.
+    pub(super) fn is_lost(&self, index: usize) -> bool {
+        let slot = &self.slots[index];
+        slot.state == Lifecycle::Unloading && slot.asked >= UNLOAD_ATTEMPTS
+    }
+
+    /// Returns whether next to nothing of what a model held is there by the last reading.
+    fn shows_gone(&self, index: usize) -> bool {
+        let (model, gpu) = (&self.catalog.models()[index], self.slots[index].gpu);
+        let mut rest = Resident::default();
+        for (other, slot) in self.slots.iter().enumerate() {
+            if other != index && slot.state.is_resident() {
+                rest.add(self.catalog.models()[other].footprint(), slot.gpu);
+            }
+        }
+        let need = model.footprint();
+        let (held, own, left) = if need.vram > Bytes::ZERO {
+            let Some(gpu) = gpu else { return false };
+            let space = self.seen.gpus.get(usize::from(gpu)).and_then(|reading| reading.vram);
+            (need.vram, space.map(|space| space.own), rest.vram_on(gpu))
+        } else {
+            (need.ram, self.seen.memory.map(|space| space.own), rest.ram())
+        };
+        own.is_some_and(|own| own <= left + held.share(LEFT_OF_WHAT_HAS_GONE))
+    }
+
+    fn complete(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
+        let switch = self.switch.take().expect("only a switch completes");
+        let Switch { from, to, began, reason, called_off, .. } = switch;
+        self.rung = to;
+        if from != to {
+            self.cooling_since = self.last_change.map(|_| now);
+            self.last_change = Some((now, to > from));
+        }
+        out.push_back(Output::Switched {
+            ladder: LadderId::FIRST,
+            from,
+            to,
+            took: now.since(began),
+            called_off,
+        });
+        if to < from && !self.stopping {
+            out.push_back(Output::Notice(Notice::Degraded { from, to, reason }));
+        }
+    }
+}
+
+/// An unload that is not answered within this is asked for again, less and less often (llama-server's stop time-out is
+/// 10 s).
+pub(super) const UNLOAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Asked for so often, an unload is no longer waited for. Chosen: after a quarter, half and all of a minute.
+const UNLOAD_ATTEMPTS: u32 = 3;
+
+/// Keeps the time between two such attempts at eight minutes.
+const MOST_UNLOAD_DOUBLINGS: u32 = 5;
+
+/// A model of which readings show no more than this has gone. Chosen: more than readings err by, less than any weights.
+const LEFT_OF_WHAT_HAS_GONE: Percent = Percent::new(25);
+
+/// No switch takes more steps at one moment; reaching it leaves the rest to the next input.
+const MOST_STEPS: u32 = 8;
