@@ -185,11 +185,16 @@ impl Fleet {
         self.goal.unwrap_or(Rung::NONE)
     }
 
-    /// Returns whether nothing is being loaded or unloaded.
+    /// Returns whether nothing is being loaded or unloaded, or about to be.
     pub(super) fn is_settled(&self) -> bool {
-        self.slots
-            .iter()
-            .all(|slot| matches!(slot.state, State::Absent | State::Ready) && !slot.leaving)
+        let rests = |slot: &Slot| match slot.state {
+            State::Absent => true,
+            State::Ready => !slot.leaving,
+            State::Loading | State::Unloading => false,
+        };
+        // What is to come waits for the memory of what has gone.
+        let comes = self.goal.is_some_and(|goal| goal > Rung::NONE && !self.is_present(goal));
+        self.slots.iter().all(rests) && (self.stopping || !comes)
     }
 
     /// Returns whether nobody is served and nobody waits.
@@ -427,7 +432,7 @@ impl Fleet {
         let by = CancelledBy::Client;
         if let Some(place) = self.queue.iter().position(|waiting| waiting.request.id == request) {
             self.queue.remove(place);
-            self.end(request, End::Cancelled { by });
+            self.end(request, End::Cancelled { by, retry_after: None });
         } else if let Some(running) = self.running.get_mut(&request)
             && running.cancelled_by.is_none()
         {
@@ -472,7 +477,7 @@ impl Fleet {
             Outcome::Cancelled { request } => {
                 if let Some(running) = self.ended(now, *request) {
                     let by = running.cancelled_by.unwrap_or(CancelledBy::Client);
-                    self.end(*request, End::Cancelled { by });
+                    self.end(*request, End::Cancelled { by, retry_after: None });
                 }
             }
         }
@@ -549,7 +554,8 @@ impl Fleet {
         let (ladder, best) = (LadderId::FIRST, self.best_ready());
         if best != self.serving {
             self.serving = best;
-            self.out.push_back(Output::Serving { ladder, rung: best });
+            let model = (best > Rung::NONE).then(|| self.id(best));
+            self.out.push_back(Output::Serving { ladder, rung: best, model });
         }
         if !self.is_settled() {
             self.unsettled_since.get_or_insert(now);
@@ -558,7 +564,7 @@ impl Fleet {
         let took = now.since(self.unsettled_since.take().unwrap_or(now));
         if best != self.settled {
             let from = std::mem::replace(&mut self.settled, best);
-            self.out.push_back(Output::Switched { ladder, from, to: best, took });
+            self.out.push_back(Output::Switched { ladder, from, to: best, took, called_off: None });
         }
     }
 }
