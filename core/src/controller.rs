@@ -209,7 +209,7 @@ impl Controller {
         }
         let age = self.last_sample.map_or(Duration::MAX, |at| now.since(at));
         (request_waits && age > self.stale_after)
-            || (waits_for_room && age >= crate::manager::ROOM_POLL)
+            || (waits_for_room && age >= self.manager.look_interval())
     }
 
     /// Returns the rung that serves or that a switch under way leads to.
@@ -247,7 +247,7 @@ impl Controller {
         }
         self.keep_to_what_was_asked(now, &mut decision);
         // What is decided is done: what would not be is held, with the reason.
-        if let Some(reason) = self.manager.objection(now, decision.action) {
+        if let Some(reason) = self.objection(now, decision.action) {
             decision.action = Action::Hold;
             decision.reason = reason;
         }
@@ -260,7 +260,13 @@ impl Controller {
         if is_change {
             let (action, reason) = (decision.action, decision.reason);
             self.say(decision);
-            self.manager.handle_decision(now, action, reason, &mut self.out);
+            self.manager.handle_decision(
+                now,
+                action,
+                reason,
+                self.policy.is_blind(),
+                &mut self.out,
+            );
         } else {
             self.say(decision);
         }
@@ -310,6 +316,14 @@ impl Controller {
         } else {
             Verdict::Proceed
         }
+    }
+
+    /// Returns why the policy's action would not be carried out.
+    fn objection(&self, now: Timestamp, action: Action) -> Option<Reason> {
+        let objection = self.manager.objection(now, action)?;
+        let is_about_room =
+            matches!(objection, Reason::WouldNotFit { .. } | Reason::NotRead { .. });
+        (!is_about_room || !self.policy.is_blind()).then_some(objection)
     }
 
     fn suggest_if_long_on_smallest(&mut self, now: Timestamp, decision: &Decision) {

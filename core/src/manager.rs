@@ -130,6 +130,11 @@ impl Manager {
         self.switch.is_some_and(|switch| switch.next_look.is_some())
     }
 
+    /// Returns how long is waited between two looks for freed memory.
+    pub fn look_interval(&self) -> Duration {
+        (self.settings.settle_limit / ROOM_LOOKS).max(SHORTEST_LOOK)
+    }
+
     /// Returns whether a space that holds something of ours is all but full.
     pub fn is_critically_short(&self) -> bool {
         is_critical(&self.seen, &self.settings)
@@ -218,12 +223,14 @@ impl Manager {
         true
     }
 
-    /// Takes a decision to change. A hold is nothing to the manager.
+    /// Takes a decision to change. A hold is nothing to the manager. A `blind` one is carried out whether there is a place
+    /// for what follows or not.
     pub fn handle_decision(
         &mut self,
         now: Timestamp,
         action: Action,
         reason: Reason,
+        blind: bool,
         out: &mut VecDeque<Output>,
     ) {
         let (to, urgency) = match action {
@@ -236,6 +243,9 @@ impl Manager {
         }
         let goal = self.catalog.primary(to).map(|model| self.index_of(model.id.as_str()));
         self.begin(now, goal, urgency, reason);
+        if let Some(switch) = &mut self.switch {
+            switch.blind = blind;
+        }
         self.advance(now, out);
     }
 
@@ -390,5 +400,8 @@ impl Manager {
     }
 }
 
-/// How often freed memory is looked for (Ollama's 250 ms).
-pub(crate) const ROOM_POLL: Duration = Duration::from_millis(250);
+/// Freed memory is looked for so often within the settle limit (Ollama: every 250 ms, for 5 s).
+pub(crate) const ROOM_LOOKS: u32 = 20;
+
+/// It is not looked for more often, however short the limit is.
+const SHORTEST_LOOK: Duration = Duration::from_millis(10);

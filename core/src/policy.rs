@@ -70,6 +70,12 @@ pub trait Policy: Send + Debug {
         &[]
     }
 
+    /// Returns whether its upgrades are carried out whether there is a place for what follows or not, and whoever runs on what
+    /// serves. Only a model of a program that looks at neither says so.
+    fn is_blind(&self) -> bool {
+        false
+    }
+
     /// Returns what holds of all its decisions. A simulation's checker holds it to that.
     fn promises(&self) -> Promises {
         Promises::default()

@@ -123,7 +123,7 @@ impl Controller {
         let rung = self.manager.rung();
         let action = self.action_towards(to);
         self.say(Decision::new(rung, action, Reason::Asked));
-        self.manager.handle_decision(now, action, Reason::Asked, &mut self.out);
+        self.manager.handle_decision(now, action, Reason::Asked, false, &mut self.out);
     }
 
     fn action_towards(&self, to: Rung) -> Action {
@@ -187,7 +187,9 @@ impl Controller {
             Action::Hold => false,
             Action::Upgrade { to } => {
                 if to > rung && decision.rung < rung && self.manager.has_room_for(rung) {
+                    // No further than that, whatever spoke for more.
                     decision.action = Action::Upgrade { to: rung };
+                    decision.reason = Reason::Asked;
                     return;
                 }
                 to > rung

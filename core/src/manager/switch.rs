@@ -11,7 +11,7 @@ use crate::catalog::{LadderId, Rung};
 use crate::decision::{Reason, Urgency};
 use crate::event::{Command, Notice, Output, Unanswered};
 use crate::manager::lifecycle::{Lifecycle, Trigger};
-use crate::manager::{Manager, ROOM_POLL, Setback};
+use crate::manager::{Manager, ROOM_LOOKS, Setback};
 use crate::place::{Beside, Fit, Resident, is_critical};
 use crate::request::CancelledBy;
 use crate::settings::{AtDrainDeadline, Settings};
@@ -28,6 +28,8 @@ pub(super) struct Switch {
     began: Timestamp,
     pub(super) urgency: Urgency,
     reason: Reason,
+    /// Whether it looks at nothing: neither for a place for what follows nor for who runs on what serves.
+    pub(super) blind: bool,
     /// When what runs on the models that go has had its time. `None` before anything waits for it, and afterwards.
     pub(super) drain_until: Option<Timestamp>,
     /// Whether that moment has passed.
@@ -85,6 +87,7 @@ impl Manager {
             began: now,
             urgency: Urgency::Graceful,
             reason,
+            blind: false,
             drain_until: None,
             overdue: false,
             next_look: None,
@@ -189,6 +192,9 @@ impl Manager {
             self.look_again(now);
             return false;
         }
+        if let Some(switch) = &mut self.switch {
+            switch.next_look = None;
+        }
         let resident = self.resident_footprint();
         let limit = |total| self.settings.degrade_limit(total);
         let fit = self.place(&self.catalog.models()[goal], Beside::Resident(&resident), limit);
@@ -200,24 +206,22 @@ impl Manager {
         if self.slots.iter().any(|slot| holds(slot.state)) {
             self.make_room(now, goal, out)
         } else {
-            self.wait_for_room(now, &resident)
+            self.wait_for_room(now, goal, &resident, out)
         }
     }
 
     /// Takes the model that serves out of service for one that has a place once it is gone.
     fn make_room(&mut self, now: Timestamp, goal: usize, out: &mut VecDeque<Output>) -> bool {
         let switch = self.switch.expect("only a switch makes room");
-        if !self.place_alone(&self.catalog.models()[goal]).is_there() {
-            if switch.urgency == Urgency::Graceful {
-                self.call_off();
-            } else {
-                // What serves must go whatever follows it.
-                self.fall_back_to(self.highest_below(switch.to, Beside::Nothing));
-            }
+        // What must go for a shortage goes whatever follows it.
+        let is_forced = switch.urgency > Urgency::Graceful || switch.blind;
+        if !is_forced && !self.place_alone(&self.catalog.models()[goal]).is_there() {
+            self.call_off();
             return true;
         }
         if switch.is_up()
             && !switch.overdue
+            && !switch.blind
             && let Some(serving) = self.serving
             && self.slots[serving].running > 0
         {
@@ -229,20 +233,31 @@ impl Manager {
         false
     }
 
-    /// Waits for memory of ours that comes back late. What has not come by then, others took, or it will not come: then the
-    /// best that fits without it is loaded.
-    fn wait_for_room(&mut self, now: Timestamp, resident: &Resident) -> bool {
-        let limit = self.settings.settle_limit;
+    /// Waits for memory of ours that comes back late. What has not come by then, others took, or it will not come: then
+    /// nothing is loaded until the policy sees room.
+    fn wait_for_room(
+        &mut self,
+        now: Timestamp,
+        goal: usize,
+        resident: &Resident,
+        out: &mut VecDeque<Output>,
+    ) -> bool {
+        let (limit, interval) = (self.settings.settle_limit, self.look_interval());
         let switch = self.switch.as_mut().expect("only a switch waits for room");
         let since = *switch.room_since.get_or_insert(now);
         if now < since + limit {
-            switch.next_look = Some((now + ROOM_POLL).min(since + limit));
+            switch.next_look = Some((now + interval).min(since + limit));
             return false;
         }
-        let to = switch.to;
-        switch.called_off.get_or_insert(to);
-        self.setbacks.push(Setback::CalledOff(to));
-        self.fall_back_to(self.highest_below(to, Beside::Resident(resident)));
+        let is_blind = switch.blind;
+        let model = &self.catalog.models()[goal];
+        let fit = self.place(model, Beside::Resident(resident), |total| total);
+        if let Some(place) = fit.place().filter(|_| is_blind) {
+            self.load(now, goal, place.gpu, out);
+            return false;
+        }
+        // The policy sees what is in the way, and need not learn it.
+        self.give_up();
         true
     }
 
@@ -254,12 +269,11 @@ impl Manager {
 
     /// Asks for another reading soon; of a machine that cannot be read, no more until it is.
     fn look_again(&mut self, now: Timestamp) {
-        let most = self.settings.settle_limit.as_nanos() / ROOM_POLL.as_nanos();
+        let interval = self.look_interval();
         let switch = self.switch.as_mut().expect("only a switch waits for a reading");
         if switch.next_look.is_none_or(|look| look <= now) {
             switch.looks += 1;
-            let looks_on = u128::from(switch.looks) <= most;
-            switch.next_look = looks_on.then(|| now + ROOM_POLL);
+            switch.next_look = (switch.looks <= ROOM_LOOKS).then(|| now + interval);
         }
     }
 
@@ -268,16 +282,6 @@ impl Manager {
         if let Some(switch) = &mut self.switch {
             switch.looks = 0;
         }
-    }
-
-    /// Returns the best rung below another that fits.
-    fn highest_below(&self, rung: Rung, beside: Beside<'_>) -> Option<usize> {
-        let limit = |total| self.settings.degrade_limit(total);
-        (1..rung.0).rev().map(Rung).find_map(|lower| {
-            let model = self.catalog.primary(lower)?;
-            let fits = self.place(model, beside, limit).is_there();
-            fits.then(|| self.index_of(model.id.as_str()))
-        })
     }
 
     /// Goes to another model than was wanted, or to nothing.
@@ -291,10 +295,16 @@ impl Manager {
         }
     }
 
-    /// Stays with the model that serves.
+    /// Stays with the model that serves, if one does, and lets the policy know, so that it is not tried again at once.
     pub(super) fn call_off(&mut self) {
-        if let Some(switch) = &mut self.switch {
+        if let Some(switch) = &self.switch {
             self.setbacks.push(Setback::CalledOff(switch.to));
+        }
+        self.give_up();
+    }
+
+    fn give_up(&mut self) {
+        if let Some(switch) = &mut self.switch {
             switch.called_off.get_or_insert(switch.to);
             self.fall_back_to(self.serving);
         }

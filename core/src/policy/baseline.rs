@@ -97,6 +97,10 @@ impl Original {
 }
 
 impl Policy for Original {
+    fn is_blind(&self) -> bool {
+        true
+    }
+
     fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
         let Observation { sample, standing, .. } = *seen;
         // Its GPU readings are another of its defects: no threshold looks at them. Pressure it does not read.

@@ -31,8 +31,6 @@ pub(crate) struct Run {
 /// What came of a run.
 pub(crate) struct Played {
     pub(crate) answers: Vec<Answer>,
-    /// Whether samples were taken on behalf of a switch that waited for memory.
-    pub(crate) has_polled: bool,
 }
 
 /// An output and when it came.
@@ -51,7 +49,7 @@ impl Run {
             loaded: BTreeMap::new(),
             coming: BTreeMap::new(),
             seq: 0,
-            played: Played { answers: Vec::new(), has_polled: false },
+            played: Played { answers: Vec::new() },
         };
         bench.play();
         bench.played
@@ -119,7 +117,6 @@ impl Bench<'_> {
                 self.feed(&Input::Timeout);
             }
             if self.controller.wants_sample(self.now, false) {
-                self.played.has_polled = true;
                 self.sample(level);
             }
         }

@@ -235,13 +235,13 @@ fn a_request_on_a_stale_sample_has_one_taken_anew_and_a_fresh_one_is_used_again(
 }
 
 #[test]
-fn a_request_that_finds_no_sample_waits() {
+fn a_request_that_finds_no_sample_starts_on_what_serves() {
     let mut world = Scripted {
         inputs: [(at(0), adopted()), (at(1), request(1))].into(),
         blind: true,
         ..Scripted::default()
     };
-    assert_eq!(world.run("", 20), ["0 input", "1 input", "1 sample"]);
+    assert_eq!(world.run("", 20), ["0 input", "1 input", "1 sample", "1 start #1"]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The rules by which models come, serve, fail and go. Most stories ask for a tier, so that no policy has a say.
 
+use tiershift_core::catalog::Rung;
+use tiershift_core::decision::Reason;
 use tiershift_core::event::Input;
 use tiershift_core::sample::{GpuSample, Space};
 use tiershift_core::units::Bytes;
@@ -38,11 +40,10 @@ fn where_they_do_not_both_fit_the_old_model_goes_first() {
     rig.unloaded("medium");
     rig.check(&[]);
     // Its memory still shows until the next sample.
-    rig.after(seconds(1));
-    rig.sample_now(2.0);
+    rig.after(seconds(1) / 4);
     rig.check(&["load large"]);
     rig.loaded("large");
-    rig.check(&["serve large", "medium to large in 1s"]);
+    rig.check(&["serve large", "medium to large in 250ms"]);
 }
 
 #[test]
@@ -61,6 +62,7 @@ fn a_loaded_model_counts_in_full_whatever_the_last_sample_shows() {
 fn freed_memory_is_looked_for_four_times_a_second() {
     let mut rig = rested("", "medium", 2.0);
     rig.switch("large");
+    rig.late = gib(5.0);
     rig.unloaded("medium");
     assert_eq!(rig.wakes_in(), Some(seconds(1) / 4));
     rig.after(seconds(1) / 4);
@@ -69,7 +71,7 @@ fn freed_memory_is_looked_for_four_times_a_second() {
 
 #[test]
 fn memory_that_does_not_come_back_is_waited_for_until_the_settle_limit() {
-    // 4 GiB of others', 9 that do not come back and 2 for "small" go over the line, but into the machine.
+    // 4 GiB of others', 9 that do not come back and 2 for "small" go over the line.
     let mut rig = rested("", "large", 4.0);
     rig.switch("small");
     rig.late = gib(9.0);
@@ -77,20 +79,20 @@ fn memory_that_does_not_come_back_is_waited_for_until_the_settle_limit() {
     rig.outputs();
     rig.samples(4.0, seconds(4));
     rig.check(&[]);
-    rig.after(seconds(1));
-    rig.check(&["load small"]);
-}
-
-#[test]
-fn what_does_not_fit_the_machine_at_all_is_given_up_at_the_settle_limit() {
-    let mut rig = rested("", "large", 4.0);
-    rig.switch("small");
-    rig.late = gib(11.0);
-    rig.unloaded("large");
+    rig.after(seconds(2));
+    rig.check(&[
+        "large to none in 5s 250ms, small called off",
+        "notice large to none: asked",
+        "order small refused: backoff, again in 30s",
+    ]);
+    // Once it is back, there is room.
+    rig.samples(4.0, minutes(1));
+    rig.check(&[]);
+    rig.late = gib(0.0);
+    rig.switch("auto");
     rig.outputs();
-    rig.samples(4.0, seconds(4));
-    rig.after(seconds(1));
-    rig.check(&["large to none in 5s", "notice large to none: asked"]);
+    rig.change_after(4.0);
+    assert_eq!(rig.outputs()[0], "up to large: room");
 }
 
 #[test]
@@ -102,9 +104,8 @@ fn a_switch_that_no_shortage_forces_comes_no_sooner_than_the_cooldown_after_the_
     rig.outputs();
     rig.samples(4.0, seconds(28));
     rig.switch("small");
-    rig.check(&["down to small, Graceful: asked"]);
+    rig.check(&["order small in 2s"]);
     rig.sample(4.0);
-    rig.switch("small");
     rig.check(&["down to small, Graceful: asked", "load small"]);
 }
 
@@ -119,11 +120,12 @@ fn a_shortage_does_not_wait_for_the_cooldown() {
 #[test]
 fn a_tier_that_is_unknown_or_does_not_fit_is_refused() {
     let mut rig = rested("", "small", 6.0);
-    for tier in ["large", "small", "huge"] {
-        rig.switch(tier);
-        rig.check_hold_kind("asked");
-        rig.check(&[]);
-    }
+    rig.switch("large");
+    rig.check(&["order large refused: would-not-fit, again in 1m"]);
+    rig.switch("huge");
+    rig.check(&["order huge unknown"]);
+    rig.switch("small");
+    rig.check(&[]);
     rig.switch("none");
     rig.obey();
     rig.check(&[
@@ -188,7 +190,11 @@ fn a_load_that_others_crowd_out_is_given_up_and_what_serves_stays() {
     rig.late = gib(3.0);
     rig.sample(9.5);
     rig.obey();
-    rig.check(&["unload medium", "small to small in 2s"]);
+    rig.check(&[
+        "unload medium",
+        "small to small in 2s, medium called off",
+        "order medium refused: would-not-fit, again in 1m",
+    ]);
 }
 
 #[test]
@@ -208,6 +214,138 @@ fn a_model_goes_to_the_gpu_with_the_most_room() {
     assert_eq!(placed([4.0, 1.0]), "load large on gpu 1");
     assert_eq!(placed([1.0, 4.0]), "load large on gpu 0");
     assert_eq!(placed([1.0, 1.0]), "load large on gpu 0");
+}
+
+// Upgrades.
+
+/// Returns a bench on which "medium" serves a request and "large", which does not fit beside it, has room in its place.
+fn upgrading_behind_a_reply() -> Rig {
+    let mut rig = rig("").serving("medium");
+    rig.samples(2.0, minutes(4));
+    rig.request(1);
+    rig.outputs();
+    rig.change_after(2.0);
+    rig.check(&["up to large: room"]);
+    rig
+}
+
+#[test]
+fn an_upgrade_waits_for_an_idle_moment_of_what_serves() {
+    let mut rig = upgrading_behind_a_reply();
+    rig.request(2);
+    rig.check(&["accept #2", "start #2 on medium"]);
+    rig.done(1);
+    rig.check(&["#1 done by medium in 1m 2s"]);
+    rig.done(2);
+    rig.check(&["#2 done by medium in 0s", "serve none", "unload medium"]);
+}
+
+#[test]
+fn an_upgrade_that_finds_no_idle_moment_is_called_off_and_tried_again_later_and_later() {
+    let mut rig = upgrading_behind_a_reply();
+    for wait in [10, 20, 40] {
+        rig.samples(2.0, minutes(2));
+        rig.check(&["medium to medium in 2m, large called off"]);
+        let called_off = rig.now;
+        rig.change_after(2.0);
+        rig.check(&["up to large: room"]);
+        assert_eq!(rig.now.since(called_off).as_secs() / 60, wait);
+    }
+    rig.done(1);
+    assert_eq!(rig.outputs()[1..], ["serve none", "unload medium"]);
+}
+
+#[test]
+fn an_upgrade_whose_room_goes_while_it_waits_takes_nothing_away() {
+    let mut rig = upgrading_behind_a_reply();
+    rig.sample(8.0);
+    rig.check(&["medium to medium in 2s, large called off"]);
+    rig.done(1);
+    rig.check(&["#1 done by medium in 1m 4s"]);
+}
+
+#[test]
+fn an_upgrade_that_somebody_ordered_takes_nothing_new_after_its_deadline() {
+    let mut rig = rested("", "medium", 2.0);
+    rig.request(1);
+    rig.switch("large");
+    rig.check(&["accept #1", "start #1 on medium", "up to large: asked"]);
+    rig.samples(2.0, minutes(2) - seconds(2));
+    rig.request(2);
+    rig.check(&["accept #2", "start #2 on medium"]);
+    rig.sample(2.0);
+    rig.check(&["serve none"]);
+    rig.request(3);
+    rig.done(1);
+    rig.done(2);
+    rig.check(&["queue #3", "#1 done by medium in 2m", "#2 done by medium in 2s", "unload medium"]);
+}
+
+// Orders.
+
+#[test]
+fn an_order_holds_until_somebody_says_auto() {
+    let mut rig = rig("").serving("medium");
+    rig.samples(2.0, minutes(1));
+    rig.switch("small");
+    rig.complete(2.0);
+    rig.outputs();
+    rig.samples(2.0, minutes(120));
+    rig.check_hold(Reason::Ordered { to: Rung(1), remaining: None });
+    rig.check(&[]);
+    rig.switch("auto");
+    rig.check(&["order auto released"]);
+    rig.change_after(2.0);
+    assert_eq!(rig.outputs()[0], "up to large: room");
+}
+
+#[test]
+fn an_order_for_a_time_ends_by_itself() {
+    let mut rig = rig("").serving("medium");
+    rig.samples(2.0, minutes(1));
+    rig.switch_for("none", minutes(30));
+    rig.obey();
+    rig.check(&[
+        "order none until 1860 s",
+        "down to none, Graceful: asked",
+        "serve none",
+        "unload medium",
+        "medium to none in 0s",
+        "notice medium to none: asked",
+    ]);
+    rig.samples(2.0, minutes(29));
+    rig.check_hold(Reason::Ordered { to: Rung(0), remaining: Some(minutes(1)) });
+    rig.check(&[]);
+    rig.change_after(2.0);
+    rig.check(&["order none released", "up to large: room", "load large"]);
+}
+
+#[test]
+fn a_shortage_wins_over_an_order_which_is_come_back_to() {
+    let mut rig = rig("").serving("small");
+    rig.samples(2.0, minutes(1));
+    rig.switch("medium");
+    rig.complete(2.0);
+    rig.outputs();
+    rig.sample(10.0);
+    assert_eq!(rig.outputs()[0], "down to small, Immediate: above-degrade-line");
+    rig.complete(10.0);
+    rig.outputs();
+    rig.change_after(2.0);
+    assert_eq!(rig.outputs()[0], "up to medium: asked");
+}
+
+#[test]
+fn an_order_takes_the_place_of_one_that_waits() {
+    let mut rig = rested("", "small", 4.0);
+    rig.switch("medium");
+    rig.complete(4.0);
+    rig.outputs();
+    rig.switch("none");
+    rig.switch("small");
+    rig.check(&["order none in 30s", "order small in 30s"]);
+    rig.samples(4.0, seconds(30));
+    rig.check(&["down to small, Graceful: asked", "load small"]);
 }
 
 // Adoption.
@@ -267,20 +405,22 @@ fn the_rest_doubles_with_each_failure_up_to_32_times() {
 }
 
 #[test]
-fn a_load_that_succeeds_forgives_the_failures_before_it() {
-    let mut rig = rested("", "small", 1.0);
-    for _ in 0..3 {
+fn good_service_for_a_reversal_window_forgives_a_failure() {
+    let second_failure_after = |served| {
+        let mut rig = rested("", "small", 1.0);
         rig.switch("medium");
         rig.load_failed("medium");
         rig.after(seconds(10));
         rig.obey();
-        assert_eq!(rig.outputs().last().unwrap(), "small to medium in 10s");
-        rig.samples(1.0, seconds(30));
-        rig.switch("small");
-        rig.complete(1.0);
-        rig.samples(1.0, seconds(30));
+        rig.samples(1.0, served);
         rig.outputs();
-    }
+        rig.crashed("medium");
+        rig.after(seconds(1));
+        rig.outputs()
+    };
+    let stood_in_for = ["notice medium failed 2 times", "serve none", "load small"];
+    assert_eq!(second_failure_after(minutes(14)), stood_in_for);
+    assert_eq!(second_failure_after(minutes(15)), ["serve none", "load medium"]);
 }
 
 #[test]
@@ -293,22 +433,47 @@ fn a_load_without_an_answer_has_failed_at_its_time_out() {
     rig.after(seconds(19));
     rig.check(&[]);
     rig.after(seconds(1));
-    rig.check(&["unload medium"]);
+    rig.check(&["notice medium did not answer: Load", "unload medium"]);
     rig.unloaded("medium");
+    rig.after(seconds(9));
+    rig.check(&[]);
+    rig.after(seconds(1));
     rig.check(&["load medium"]);
 }
 
 #[test]
-fn an_unload_without_an_answer_is_asked_for_again() {
+fn an_unload_without_an_answer_is_asked_for_less_and_less_often_and_then_not_waited_for() {
     let mut rig = rested("", "small", 1.0);
     rig.switch("none");
     rig.outputs();
-    for _ in 0..3 {
-        rig.after(seconds(14));
+    for wait in [15, 30] {
+        rig.after(seconds(wait - 1));
         rig.check(&[]);
         rig.after(seconds(1));
         rig.check(&["unload small"]);
     }
+    rig.after(minutes(1));
+    rig.check(&[
+        "notice small did not answer: Unload",
+        "unload small",
+        "small to none in 1m 45s",
+        "notice small to none: asked",
+    ]);
+    // What it holds counts as taken.
+    rig.switch("auto");
+    rig.samples(5.0, minutes(20));
+    assert!(rig.outputs().iter().all(|line| line != "load large"));
+}
+
+#[test]
+fn readings_that_show_a_model_gone_stand_for_an_unload_without_an_answer() {
+    let mut rig = rested("", "small", 1.0);
+    rig.switch("none");
+    rig.vanish("small");
+    rig.sample(1.0);
+    rig.outputs();
+    rig.after(seconds(13));
+    rig.check(&["small to none in 15s", "notice small to none: asked"]);
 }
 
 #[track_caller]
@@ -326,15 +491,19 @@ fn check_stand_in(fallbacks: &str, serving: Option<&str>, want: &[&str]) {
     rig.after(seconds(10));
     rig.outputs();
     rig.load_failed("large");
-    rig.check(want);
+    rig.after(seconds(1));
+    let told = rig.outputs();
+    assert_eq!(told[0], "notice large failed 2 times");
+    assert_eq!(told[1..], *want);
 }
 
 #[test]
 fn a_model_that_does_not_load_is_stood_in_for() {
     // By its fallbacks first, then by what serves, then by the best below.
+    let refused = "order large refused: backoff, again in 20s";
     check_stand_in("fallbacks = [\"small\"]", None, &["load small"]);
     check_stand_in("fallbacks = [\"medium\", \"small\"]", Some("small"), &["load medium"]);
-    check_stand_in("", Some("small"), &["small to small in 10s"]);
+    check_stand_in("", Some("small"), &["small to small in 10s", refused]);
     check_stand_in("", None, &["load medium"]);
 }
 
@@ -349,10 +518,17 @@ fn a_model_that_has_just_failed_stands_in_for_no_other() {
     rig.samples(1.0, minutes(1));
     rig.switch("medium");
     rig.load_failed("medium");
+    rig.after(seconds(1));
     rig.outputs();
     rig.switch("large");
     rig.load_failed("large");
-    rig.check(&["up to large: asked", "load large", "small to small in 0s"]);
+    rig.check(&[
+        "up to large: asked",
+        "load large",
+        "notice large failed 1 times",
+        "small to small in 0s",
+        "order large refused: backoff, again in 10s",
+    ]);
 }
 
 #[test]
@@ -361,36 +537,44 @@ fn a_stand_in_that_does_not_load_either_is_stood_in_for() {
     rig.sample(2.0);
     for model in ["large", "medium", "small"] {
         rig.load_failed(model);
+        rig.after(seconds(1));
     }
     rig.check(&[
         "up to large: room",
         "load large",
+        "notice large failed 1 times",
         "load medium",
+        "notice medium failed 1 times",
         "load small",
-        "none to none in 0s",
+        "notice small failed 1 times",
+        "none to none in 2s",
     ]);
 }
 
 #[test]
-fn a_model_that_dies_while_it_serves_is_brought_back() {
-    let mut rig = rested("", "medium", 1.0);
-    rig.crashed("medium");
-    rig.check(&["serve none"]);
-    rig.after(seconds(9));
-    rig.check(&[]);
-    rig.after(seconds(1));
-    rig.check(&["load medium"]);
-    rig.loaded("medium");
-    rig.check(&["serve medium", "medium to medium in 10s"]);
+fn the_first_time_that_a_model_dies_it_is_brought_back_at_once_and_then_later_and_later() {
+    let mut rig = rested("manager.load-attempts = 99", "medium", 1.0);
+    for rest in [0, 10, 20, 40] {
+        rig.crashed("medium");
+        rig.check(&["serve none"]);
+        rig.after(seconds(rest).saturating_sub(seconds(1)));
+        rig.check(&[]);
+        rig.after(seconds(1));
+        rig.check(&["load medium"]);
+        rig.loaded("medium");
+        rig.outputs();
+        rig.samples(1.0, minutes(1));
+    }
 }
 
 #[test]
 fn a_model_that_dies_once_too_often_is_stood_in_for() {
     let mut rig = rested("manager.load-attempts = 1", "medium", 1.0);
     rig.crashed("medium");
-    rig.check(&["serve none", "load small"]);
+    rig.after(seconds(1));
+    rig.check(&["notice medium failed 1 times", "serve none", "load small"]);
     rig.loaded("small");
-    rig.check(&["serve small", "medium to small in 0s", "notice medium to small: failing"]);
+    rig.check(&["serve small", "medium to small in 1s", "notice medium to small: failing"]);
 }
 
 #[test]
@@ -463,8 +647,8 @@ fn what_still_runs_at_the_drain_deadline_is_cancelled_where_the_settings_say_so(
 }
 
 #[test]
-fn under_a_critical_shortage_the_shorter_drain_deadline_counts() {
-    let mut rig = rested("manager.at-drain-deadline = 'cancel'", "medium", 1.0);
+fn under_a_critical_shortage_what_still_runs_after_a_short_time_is_cut() {
+    let mut rig = rested("", "medium", 1.0);
     rig.request(1);
     rig.outputs();
     rig.sample(15.5);
@@ -473,6 +657,49 @@ fn under_a_critical_shortage_the_shorter_drain_deadline_counts() {
     rig.check(&[]);
     rig.after(seconds(1));
     rig.check(&["cancel #1"]);
+    rig.cancelled(1);
+    rig.check(&["#1 cancelled by DrainDeadline", "unload medium"]);
+}
+
+#[test]
+fn under_a_critical_shortage_it_is_waited_for_where_the_settings_say_so() {
+    let mut rig = rested("manager.at-critical-drain-deadline = 'wait'", "medium", 1.0);
+    rig.request(1);
+    rig.sample(15.5);
+    rig.outputs();
+    rig.after(minutes(10));
+    rig.check(&[]);
+}
+
+#[test]
+fn a_shortage_that_becomes_critical_shortens_the_wait() {
+    let mut rig = rested("", "medium", 1.0);
+    rig.request(1);
+    rig.outputs();
+    rig.sample(9.9);
+    rig.check(&["down to small, Immediate: above-degrade-line", "serve none"]);
+    rig.samples(9.9, minutes(1));
+    rig.check(&[]);
+    rig.sample(11.0);
+    rig.after(seconds(10));
+    rig.check(&["cancel #1"]);
+}
+
+#[test]
+fn a_request_that_is_never_answered_has_an_end_and_its_server_is_replaced() {
+    let mut rig = rested("manager.reply-limit = '10m'", "medium", 1.0);
+    rig.request(1);
+    rig.outputs();
+    rig.after(minutes(10));
+    rig.check(&[
+        "notice medium did not answer: Request",
+        "#1 failed",
+        "unload medium",
+        "serve none",
+    ]);
+    rig.unloaded("medium");
+    rig.after(seconds(1));
+    rig.check(&["load medium"]);
 }
 
 // Shutdown and settings.
@@ -498,7 +725,24 @@ fn a_shutdown_refuses_what_waits_finishes_what_runs_and_unloads() {
     rig.samples(1.0, minutes(60));
     rig.check_hold_kind("stopping");
     rig.switch("small");
-    rig.check(&["up to small: asked"]);
+    rig.check(&["order small refused: stopping, again in 1m"]);
+}
+
+#[test]
+fn a_shutdown_ends_whatever_the_server_answers() {
+    let mut rig = rested("", "medium", 1.0);
+    rig.request(1);
+    rig.sample(10.0);
+    rig.after(minutes(5));
+    rig.outputs();
+    // What has been draining for longer than its deadline gets the shutdown's, then the time for a cancel and an unload.
+    rig.feed(&Input::Shutdown);
+    rig.after(minutes(2));
+    rig.check(&["cancel #1"]);
+    rig.after(seconds(15));
+    rig.check(&["#1 cancelled by Shutdown", "unload medium"]);
+    rig.after(seconds(15));
+    rig.check(&["medium to none in 2m 30s"]);
 }
 
 #[test]

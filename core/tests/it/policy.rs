@@ -7,6 +7,7 @@ use tiershift_core::decision::{Action, GateName, Odds, Reason};
 use tiershift_core::event::{Input, Outcome};
 use tiershift_core::request::{Request, RequestId};
 use tiershift_core::sample::{GpuSample, Pressure, Rate, Resource, Space};
+use tiershift_core::time::Timestamp;
 use tiershift_core::units::{Bytes, Percent};
 
 use crate::rig::{Rig, gib, minutes, rig, rig_with_models, seconds};
@@ -52,6 +53,7 @@ fn past_the_start(settings: &str, others: f64) -> Rig {
     rig.sample(others);
     rig.switch("medium");
     rig.complete(others);
+    rig.switch("auto");
     rig.outputs();
     rig
 }
@@ -556,6 +558,7 @@ fn up_it_goes_straight_to_the_highest_rung_that_fits() {
     rig.sample(2.0);
     rig.switch("small");
     rig.complete(2.0);
+    rig.switch("auto");
     rig.outputs();
     rig.change_after(2.0);
     assert_eq!(rig.outputs()[0], "up to large: room");
@@ -567,6 +570,7 @@ fn a_rung_that_waits_for_its_window_keeps_no_lower_one_away() {
     rig.sample(2.0);
     rig.switch("small");
     rig.complete(6.0);
+    rig.switch("auto");
     rig.samples(6.0, minutes(4));
     rig.outputs();
     assert!(rig.change_after(2.0) <= minutes(1));
@@ -708,30 +712,30 @@ fn a_full_gpu_says_nothing_of_a_model_on_the_processor() {
 
 // Models that break.
 
-/// Lets a model that is loaded in the place of "medium" fail, and "medium" come back.
+/// Lets a model that is loaded in the place of "medium" fail, and "medium" come back; returns when it failed.
 #[track_caller]
-fn fail_to_load_large(rig: &mut Rig) {
+fn fail_to_load_large(rig: &mut Rig) -> Timestamp {
     rig.obey_all_but("large");
     rig.sample(2.0);
     rig.load_failed("large");
+    let failed = rig.now;
     rig.complete(2.0);
     rig.outputs();
+    failed
 }
 
 #[test]
 fn a_rung_whose_model_did_not_load_waits_for_ever_longer_up_to_two_hours() {
     let mut rig = rig("manager.load-attempts = 1");
     rig.sample(2.0);
-    fail_to_load_large(&mut rig);
-    let mut failed = rig.now;
+    let mut failed = fail_to_load_large(&mut rig);
     for want in [10, 20, 40, 80, 120, 120] {
         rig.samples(2.0, minutes(9));
         rig.check_hold_kind("backoff");
         rig.change_after(2.0);
         assert_eq!(rig.outputs()[0], "up to large: room");
         assert_eq!(rig.now.since(failed).as_secs() / 60, want);
-        fail_to_load_large(&mut rig);
-        failed = rig.now;
+        failed = fail_to_load_large(&mut rig);
     }
 }
 
@@ -802,10 +806,11 @@ fn what_is_larger_than_the_model_that_broke_waits_too() {
 /// Returns a bench on which "small" has just taken over from "large", whose memory still shows.
 fn large_shows_late() -> Rig {
     let mut rig = rig("").serving("large");
-    rig.samples(4.0, minutes(1));
+    rig.samples(1.0, minutes(1));
     rig.switch("small");
     rig.late = gib(9.0);
-    rig.complete(4.0);
+    rig.complete(1.0);
+    rig.switch("auto");
     rig.outputs();
     rig
 }
@@ -1227,6 +1232,7 @@ fn a_model_that_would_be_too_slow_is_passed_over_for_one_that_is_not() {
     rig.sample(2.0);
     rig.switch("small");
     rig.complete(2.0);
+    rig.switch("auto");
     rig.samples(2.0, minutes(4));
     serve(&mut rig, 3, seconds(1), seconds(3));
     rig.change_after(2.0);
@@ -1323,7 +1329,7 @@ fn no_upgrade_passes_the_pinned_tier() {
     let mut rig = rig("manager.pin = 'medium'");
     rig.sample(2.0);
     rig.obey();
-    rig.check(&["up to medium: room", "load medium", "serve medium", "none to medium in 0s"]);
+    rig.check(&["up to medium: asked", "load medium", "serve medium", "none to medium in 0s"]);
     rig.samples(2.0, minutes(60));
     rig.check_hold(Reason::Fixed);
     rig.check(&[]);

@@ -99,17 +99,30 @@ fn while_nothing_serves_the_usual_patience_is_when_to_come_back() {
 }
 
 #[test]
-fn a_request_on_a_stale_reading_waits_for_the_next() {
+fn a_machine_that_is_not_read_serves_with_what_is_loaded_and_loads_nothing() {
     let mut rig = rig("").serving("medium");
     rig.sample(1.0);
-    rig.after(seconds(10));
+    rig.after(minutes(1));
     rig.request(1);
     rig.check(&["accept #1", "start #1 on medium"]);
-    rig.after(seconds(1));
-    rig.request(2);
-    rig.check(&["queue #2"]);
+    rig.failed(1);
+    rig.crashed_unread("medium");
+    rig.check(&["#1 failed", "serve none"]);
+    rig.after(minutes(10));
+    rig.check(&[]);
     rig.sample(1.0);
-    rig.check(&["start #2 on medium"]);
+    rig.check(&["load medium"]);
+}
+
+#[test]
+fn a_request_waits_where_what_serves_is_about_to_go_for_a_critical_shortage() {
+    let mut rig = rig("").serving("medium");
+    rig.sample(1.0);
+    rig.request(1);
+    rig.outputs();
+    rig.sample(11.0);
+    rig.request(2);
+    rig.check(&["down to small, Critical: above-degrade-line", "serve none", "queue #2"]);
 }
 
 #[test]

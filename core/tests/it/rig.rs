@@ -29,6 +29,10 @@ pub(crate) struct Rig {
     pub(crate) late: Bytes,
     controller: Controller,
     catalog: Catalog,
+    /// What others used at the last sample, in GiB.
+    others: f64,
+    /// Whether the machine cannot be read until the next sample.
+    unread: bool,
     /// Models that hold memory, by what was answered, and their GPUs.
     loaded: BTreeMap<ModelId, Option<u8>>,
     /// Loads and unloads that were not answered, one for each model.
@@ -84,6 +88,8 @@ impl Rig {
             late: Bytes::ZERO,
             controller: controller(settings, &catalog, Detail::Full),
             catalog,
+            others: 0.0,
+            unread: false,
             loaded: BTreeMap::new(),
             unanswered: BTreeMap::new(),
             lines: Vec::new(),
@@ -101,11 +107,26 @@ impl Rig {
     /// Lets time pass; time-outs come when they are due.
     pub(crate) fn after(&mut self, span: Duration) {
         let until = self.now + span;
+        let mut at_once = 0;
         while let Some(due) = self.controller.poll_timeout().filter(|&due| due <= until) {
+            at_once = if due > self.now { 0 } else { at_once + 1 };
+            assert!(at_once < 100, "a livelock at {} s: {:?}", self.now.as_secs_f64(), self.lines);
             self.now = self.now.max(due);
             self.feed(&Input::Timeout);
+            self.look();
         }
         self.now = until;
+    }
+
+    /// Reads the machine where the controller asks for it, as the driver does.
+    fn look(&mut self) {
+        if self.controller.wants_sample(self.now, false) {
+            if self.unread {
+                self.feed(&Input::SampleMissing { error: "no".to_owned() });
+            } else {
+                self.sample_now(self.others);
+            }
+        }
     }
 
     /// Reads the machine two seconds later. `others` use so many GiB of its memory, and the loaded models
@@ -117,6 +138,8 @@ impl Rig {
 
     /// Reads the machine at this moment.
     pub(crate) fn sample_now(&mut self, others: f64) {
+        self.others = others;
+        self.unread = false;
         let mut sample = self.rest.clone();
         let mut own = self.late;
         for (model, gpu) in &self.loaded {
@@ -185,6 +208,18 @@ impl Rig {
         self.outcome(Outcome::Crashed { model, error: "no".to_owned() });
     }
 
+    /// As [`Rig::crashed`], on a machine that cannot be read.
+    pub(crate) fn crashed_unread(&mut self, model: &str) {
+        let model = self.gone(model);
+        self.feed(&Input::Outcome(Outcome::Crashed { model, error: "no".to_owned() }));
+        self.unread = true;
+    }
+
+    /// Lets a model's memory go, and nothing be said of it.
+    pub(crate) fn vanish(&mut self, model: &str) {
+        self.gone(model);
+    }
+
     fn gone(&mut self, model: &str) -> ModelId {
         let model = ModelId::from(model);
         self.loaded.remove(&model);
@@ -211,6 +246,7 @@ impl Rig {
 
     pub(crate) fn outcome(&mut self, outcome: Outcome) {
         self.feed(&Input::Outcome(outcome));
+        self.look();
     }
 
     /// Hands in a request for a short chat.
@@ -222,9 +258,16 @@ impl Rig {
         self.feed(&Input::Request(request));
     }
 
-    /// Asks for a tier past the policy.
+    /// Orders a tier past the policy.
     pub(crate) fn switch(&mut self, tier: &str) {
         self.feed(&Input::Switch { tier: tier.to_owned(), for_: None });
+        self.look();
+    }
+
+    /// Orders a tier for a time.
+    pub(crate) fn switch_for(&mut self, tier: &str, span: Duration) {
+        self.feed(&Input::Switch { tier: tier.to_owned(), for_: Some(span) });
+        self.look();
     }
 
     /// Changes the settings.
