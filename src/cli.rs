@@ -33,6 +33,7 @@ use tiershift_core::policy::Registry;
 
 #[cfg(all(unix, feature = "live"))]
 use crate::files::whole_file::unfinished;
+use crate::study::museum;
 
 /// What a verb came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +105,8 @@ pub fn run() -> ExitCode {
     run_with(&Registry::built_in())
 }
 
-/// Runs the command line with other policies than those that are built in, or with more.
+/// Runs the command line with other policies than those that are built in, or with more. The museum's ideas are there in
+/// any case, but for those whose name is taken.
 ///
 /// # Examples
 /// ```no_run
@@ -124,6 +126,7 @@ pub fn run() -> ExitCode {
 pub fn run_with(policies: &Registry) -> ExitCode {
     let cli = Cli::parse();
     let json = cli.json;
+    let policies = &museum::with_ideas(policies);
     leave_nothing_behind(&cli.verb);
     let result = match &cli.verb {
         Verb::Replay(arguments) => replay::run(arguments, policies, json),

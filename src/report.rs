@@ -6,9 +6,11 @@
 pub mod decisions;
 pub mod folder;
 pub mod junit;
+pub mod museum;
 pub mod plot;
 pub mod text;
 pub mod timeline;
 
+pub use museum::museum_table;
 pub use plot::PlotData;
 pub use text::text_summary;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tiershift_core::policy::Registry;
+use tiershift_core::settings::PolicyName;
 use tiershift_core::setup::Setup;
 
 use crate::files::document::DocumentError;
@@ -38,6 +39,8 @@ pub struct Scenario {
     pub name: String,
     /// What must happen and why: the `description` key, or the comment at the head of the file.
     pub description: String,
+    /// The public report that it reconstructs, as `owner/repository#number`.
+    pub incident: Option<String>,
     /// The machine, the models, the policy, valid for this machine, and the seed.
     pub setup: Setup,
     /// How long the run lasts.
@@ -68,6 +71,13 @@ impl Scenario {
     pub fn with_seed(mut self, seed: Seed) -> Self {
         self.setup.seed = seed.0;
         self.background.set_seed(seed);
+        self
+    }
+
+    /// Returns the same situation under another policy.
+    #[must_use]
+    pub fn with_policy(mut self, policy: &PolicyName) -> Self {
+        self.setup.settings.set_policy(policy.clone());
         self
     }
 

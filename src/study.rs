@@ -1,6 +1,8 @@
-//! What is done with whole runs: play a recording, hold a suite of scenarios to its expectations, verify a log.
+//! What is done with whole runs: play a recording, hold a suite of scenarios to its expectations, verify a log; the museum
+//! of ideas that ours is judged against.
 
 pub mod folder;
+pub mod museum;
 pub mod oracle;
 pub mod pool;
 pub mod replay;

@@ -10,6 +10,8 @@ use tiershift_core::policy::Registry;
 use crate::cli::{Verdict, common};
 use crate::files::whole_file::WholeFile;
 use crate::report::junit::{Case, junit};
+use crate::report::museum_table;
+use crate::study::museum::{self, Exhibit};
 use crate::study::pool;
 use crate::study::suite::{self, Checked};
 
@@ -18,11 +20,15 @@ use crate::study::suite::{self, Checked};
 #[command(after_help = "Examples:\n  \
 tiershift check\n  \
 tiershift check scenarios/stable.toml --bless\n  \
-tiershift check --junit out/check.xml --jobs 2")]
+tiershift check --junit out/check.xml --jobs 2\n  \
+tiershift check --museum")]
 pub(super) struct Arguments {
-    /// Scenario files, or folders of them
-    #[arg(value_name = "PATH", default_value = "scenarios")]
+    /// Scenario files, or folders of them [default: scenarios and scenarios/museum]
+    #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Show the museum instead: what comes of each incident under the idea behind it, and under ours
+    #[arg(long, conflicts_with_all = ["bless", "junit"])]
+    museum: bool,
     /// Write golden stories anew instead of comparing with them
     #[arg(long)]
     bless: bool,
@@ -35,7 +41,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
-    let files = suite::scenario_files(&arguments.paths)?;
+    if arguments.museum {
+        return show_museum(arguments, policies, json);
+    }
+    let files = suite::scenario_files(&paths(arguments, &[SCENARIOS, MUSEUM]))?;
     let check = |path: &PathBuf| {
         match suite::check(path, arguments.bless, policies) {
             Ok(checked) => checked,
@@ -84,3 +93,37 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     }
     Ok(if failed == 0 { Verdict::Done } else { Verdict::Failed })
 }
+
+/// Returns the paths that were given, or those of `usual` that are there. The first is asked for in any case.
+fn paths(arguments: &Arguments, usual: &[&str]) -> Vec<PathBuf> {
+    if !arguments.paths.is_empty() {
+        return arguments.paths.clone();
+    }
+    let usual = usual.iter().map(PathBuf::from).enumerate();
+    usual.filter(|(place, path)| *place == 0 || path.is_dir()).map(|(_, path)| path).collect()
+}
+
+fn show_museum(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
+    let files = suite::scenario_files(&paths(arguments, &[MUSEUM]))?;
+    let play = |path: &PathBuf| {
+        museum::exhibit(path, policies).with_context(|| path.display().to_string())
+    };
+    let played = pool::map(arguments.jobs.unwrap_or(0), &files, play)?;
+    let exhibits: Vec<Exhibit> =
+        played.into_iter().filter_map(Result::transpose).collect::<Result<_>>()?;
+    let holds = |one: &&Exhibit| one.idea_is_red && one.ours_is_green;
+    let held = exhibits.iter().filter(holds).count();
+    if json {
+        common::print_json(&exhibits)?;
+    } else {
+        common::print(&museum_table(&exhibits))?;
+        let all = exhibits.len();
+        common::print(&format!(
+            "{held} of {all} incidents red under the idea and green under ours"
+        ))?;
+    }
+    Ok(if held == exhibits.len() { Verdict::Done } else { Verdict::Failed })
+}
+
+const SCENARIOS: &str = "scenarios";
+const MUSEUM: &str = "scenarios/museum";

@@ -64,10 +64,12 @@ pub(super) fn parse(
         raw.physics.check().map_err(|(key, want)| check.refuse_in("physics", key, want))?;
     check.expect(&catalog, codes)?;
     check.baseline()?;
+    check.incident()?;
     Ok(Scenario {
         name: Path::new(name)
             .file_stem()
             .map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned()),
+        incident: raw.incident.clone(),
         description: raw.description.clone().unwrap_or_else(|| head_comment(text)),
         background: Background::new(machine.clone(), layers, seed),
         setup: Setup { machine, catalog, settings, seed: raw.seed },
@@ -243,6 +245,21 @@ impl Check<'_> {
         Err(self.document.refuse_in("baseline", "fails", &title, &remedy))
     }
 
+    fn incident(&self) -> Result<(), DocumentError> {
+        let Some(incident) = &self.raw.incident else { return Ok(()) };
+        if !is_report(incident) {
+            let title = format!("`{incident}` names no public report");
+            let remedy = "give it as \"owner/repository#number\"";
+            return Err(self.document.refuse_key("incident", &title, remedy));
+        }
+        if self.raw.baseline.is_none() {
+            let title = "an incident that no baseline fails proves nothing";
+            let remedy = "add `[baseline]` with the idea behind the incident";
+            return Err(self.document.refuse_key("incident", title, remedy));
+        }
+        Ok(())
+    }
+
     /// Checks the window that a table is open in.
     fn window(
         &self,
@@ -299,6 +316,19 @@ impl Check<'_> {
 
 fn known_tiers(tier: &str, catalog: &Catalog) -> String {
     suggestion(tier, catalog.rungs_up().map(|rung| catalog.tier_name(rung)))
+}
+
+/// Returns whether a text is of the form `owner/repository#number`.
+fn is_report(text: &str) -> bool {
+    let is_name = |name: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !name.is_empty() && name.chars().all(allowed)
+    };
+    text.split_once('#').is_some_and(|(repository, number)| {
+        let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        repository.split_once('/').is_some_and(|(owner, name)| is_name(owner) && is_name(name))
+            && is_number
+    })
 }
 
 /// Returns the comment at the head of a file, its lines joined.

@@ -22,6 +22,10 @@ pub struct RawScenario {
     /// What must happen and why. Default: the comment at the head of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// The public report that it reconstructs, as `owner/repository#number`. Such a scenario needs a baseline, and
+    /// `check --museum` shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<String>,
     /// What all randomness is grown from. Default 1.
     #[serde(default = "first_seed")]
     pub seed: u64,

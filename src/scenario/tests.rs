@@ -44,6 +44,18 @@ fn every_committed_scenario_survives_being_written() {
     }
 }
 
+#[test]
+fn an_incident_without_a_baseline_is_refused() {
+    let text = GOOD.replacen("seed = 7", "incident = \"mostlygeek/llama-swap#612\"", 1);
+    let read = |text: &str| parse(text, "museum.toml", Path::new(""), &policies());
+    let known = read(&text).unwrap().incident;
+    assert_eq!(known.as_deref(), Some("mostlygeek/llama-swap#612"));
+    let (without, _) = text.split_once("[baseline]").unwrap();
+    let error = read(without).unwrap_err().to_string();
+    assert!(error.contains("an incident that no baseline fails proves nothing"), "{error}");
+    assert!(error.contains("museum.toml:3:1"), "{error}");
+}
+
 /// Returns what a person sees when `change` is made to a good file: the text before the arrow becomes the text
 /// after it.
 fn refused((from, to): (&str, &str)) -> String {
@@ -181,6 +193,8 @@ fn bad_files_are_refused_with_place_and_remedy() {
         ("load:large", "shutdown:large"),
         ("fails = [\"switches\"]", "fails = [\"switchs\"]"),
         ("fails = [\"switches\"]", "fails = []"),
+        ("seed = 7", "incident = \"llama-swap#612\""),
+        ("seed = 7", "incident = \"mostlygeek/llama-swap\""),
         // Models.
         (
             "[policy]",

@@ -8,6 +8,7 @@ mod formats;
 mod fuzz;
 #[cfg(all(feature = "serve", target_os = "linux"))]
 mod live;
+mod museum;
 mod optimum;
 mod policies;
 mod properties;

@@ -15,12 +15,14 @@ use situation::{Invented, invented};
 use tiershift::log::{LogLevel, LogReader, LogWriter};
 use tiershift::scenario::{self, Scenario};
 use tiershift::sim::simulate;
+use tiershift::study::museum;
 use tiershift::study::verify::verify;
 use tiershift::summary::Summary;
 use tiershift_core::controller::Detail;
 use tiershift_core::event::{Event, Input, Output, Record};
 use tiershift_core::policy::Registry;
 use tiershift_core::request::RequestId;
+use tiershift_core::settings::PolicyName;
 
 #[test]
 fn no_invented_situation_breaks_an_invariant() {
@@ -56,6 +58,25 @@ fn the_same_situation_gives_the_same_log_and_the_log_proves_itself() {
     });
 }
 
+/// Whatever an idea of the museum does to the machine, it serves as a server does.
+#[test]
+fn ideas_end_every_request_once_and_start_none_on_a_model_that_is_not_ready() {
+    let policies = museum::with_ideas(&Registry::built_in());
+    let ideas: Vec<PolicyName> = museum::ideas().map(|name| name.parse().unwrap()).collect();
+    try_all(3, |scenario| {
+        // A situation keeps its idea while it is made smaller elsewhere.
+        let idea = &ideas[scenario.setup.seed as usize % ideas.len()];
+        let played = play_under(&scenario.clone().with_policy(idea), &policies)?;
+        let is_law = |rule: &str| {
+            ["S1 ", "S2 ", "S6 ", "S7 ", "L1 "].iter().any(|law| rule.starts_with(law))
+        };
+        match played.summary.violations.iter().find(|rule| is_law(rule)) {
+            Some(broken) => Err(format!("{}: {broken}", idea.name())),
+            None => requests_add_up(&played).map_err(|why| format!("{}: {why}", idea.name())),
+        }
+    });
+}
+
 #[test]
 fn what_once_failed_stays_right() {
     for (name, text) in REGRESSIONS {
@@ -74,16 +95,16 @@ struct Played {
 }
 
 fn play(scenario: &Scenario) -> Result<Played, String> {
+    play_under(scenario, &Registry::built_in())
+}
+
+fn play_under(scenario: &Scenario, policies: &Registry) -> Result<Played, String> {
     let mut log =
         LogWriter::new(Vec::new(), scenario.header(LogLevel::Full)).map_err(|e| e.to_string())?;
     let mut records: Vec<Record> = Vec::new();
-    let summary = simulate(
-        scenario.situation(),
-        &Registry::built_in(),
-        Detail::Full,
-        &mut [&mut log, &mut records],
-    )
-    .map_err(|e| e.to_string())?;
+    let summary =
+        simulate(scenario.situation(), policies, Detail::Full, &mut [&mut log, &mut records])
+            .map_err(|e| e.to_string())?;
     let (log, _) =
         log.finish_into(std::slice::from_ref(&scenario.digest)).map_err(|e| e.to_string())?;
     Ok(Played { summary, records, log })

@@ -55,3 +55,18 @@ fn scenario_runs_come_out_again() {
     let original = ["run", "scenarios/no-projection.toml", "--policy", "original", "--log", "off"];
     check("no-projection-original", &original, 1);
 }
+
+#[test]
+fn the_pairs_of_the_museum_come_out_again() {
+    let pairs = [
+        ("over-the-line-by-our-own", "single-line"),
+        ("victim-comes-back-to-life", "wait-for-idle"),
+        ("lowest-value-for-good", "ratchet"),
+    ];
+    for (name, idea) in pairs {
+        let scenario = format!("scenarios/museum/{name}.toml");
+        check(name, &["run", &scenario, "--log", "off"], 0);
+        let under_idea = ["run", &scenario, "--policy", idea, "--log", "off"];
+        check(&format!("{name}-{idea}"), &under_idea, 1);
+    }
+}

@@ -1,0 +1,86 @@
+//! The museum: public incidents of model managers as scenarios, each red on a model of the idea behind it and green on
+//! ours.
+//!
+//! An *idea* is in the controller's place (`--policy NAME`, `[baseline] policy`): it decides and manages in a way of its
+//! own, on the same simulated machine. [`with_ideas`] adds them to a registry.
+
+mod exhibit;
+mod fleet;
+mod idea;
+
+use tiershift_core::catalog::Catalog;
+use tiershift_core::control::Control;
+use tiershift_core::decision::Code;
+use tiershift_core::policy::{ControlConstructor, PolicyError, Registry};
+use tiershift_core::settings::{Options, PolicyName, Settings};
+
+use crate::study::museum::fleet::Fleet;
+use crate::study::museum::idea::all_or_nothing::AllOrNothing;
+use crate::study::museum::idea::first_reading::FirstReading;
+use crate::study::museum::idea::headroom_and_cooldown::HeadroomAndCooldown;
+use crate::study::museum::idea::keep_alive::KeepAlive;
+use crate::study::museum::idea::latest_request_wins::LatestRequestWins;
+use crate::study::museum::idea::load_on_request::LoadOnRequest;
+use crate::study::museum::idea::lru_by_count::LruByCount;
+use crate::study::museum::idea::missing_is_zero::MissingIsZero;
+use crate::study::museum::idea::no_credit::NoCredit;
+use crate::study::museum::idea::ratchet::Ratchet;
+use crate::study::museum::idea::restart_always::RestartAlways;
+use crate::study::museum::idea::restarting_debounce::RestartingDebounce;
+use crate::study::museum::idea::single_line::SingleLine;
+use crate::study::museum::idea::stacked_margins::StackedMargins;
+use crate::study::museum::idea::wait_for_idle::WaitForIdle;
+use crate::study::museum::idea::{Idea, Played};
+
+pub use crate::study::museum::exhibit::{Exhibit, exhibit};
+
+/// The ideas by name, in order.
+const IDEAS: &[(&str, ControlConstructor)] = &[
+    of::<AllOrNothing>(),
+    of::<FirstReading>(),
+    of::<HeadroomAndCooldown>(),
+    of::<KeepAlive>(),
+    of::<LatestRequestWins>(),
+    of::<LoadOnRequest>(),
+    of::<LruByCount>(),
+    of::<MissingIsZero>(),
+    of::<NoCredit>(),
+    of::<Ratchet>(),
+    of::<RestartAlways>(),
+    of::<RestartingDebounce>(),
+    of::<SingleLine>(),
+    of::<StackedMargins>(),
+    of::<WaitForIdle>(),
+];
+
+/// Returns the policies and, beside them, the museum's ideas, but for those whose name is taken.
+pub fn with_ideas(policies: &Registry) -> Registry {
+    let mut all = policies.clone();
+    for &(name, constructor) in IDEAS {
+        let known: PolicyName = name.parse().expect("an idea's name is well formed");
+        if !all.knows(&known) {
+            all.register_control(name, constructor);
+        }
+    }
+    all
+}
+
+/// Returns the names of the ideas, in order.
+pub fn ideas() -> impl Iterator<Item = &'static str> {
+    IDEAS.iter().map(|&(name, _)| name)
+}
+
+/// Returns an idea with its name, of which the longest code of a reason is long enough.
+const fn of<I: Idea + Default + 'static>() -> (&'static str, ControlConstructor) {
+    (I::NAME, play::<I>)
+}
+
+fn play<I: Idea + Default + 'static>(
+    settings: &Settings,
+    catalog: &Catalog,
+    options: &Options,
+) -> Result<Box<dyn Control>, PolicyError> {
+    options.refuse_any()?;
+    let fleet = Fleet::new(settings, catalog, I::ROUTE, const { Code::new(I::NAME) });
+    Ok(Box::new(Played { idea: I::default(), fleet }))
+}

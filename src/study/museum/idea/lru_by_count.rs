@@ -1,0 +1,35 @@
+//! The most recently used models stay, so many of them; nobody looks at memory.
+//!
+//! A model of what routers with a limit on the number of models do, as their users meet it: llama.cpp's router mode
+//! (`--models-max`, ggml-org/llama.cpp#25326), and who manages one (NousResearch/hermes-agent#116078). Left out: whatever
+//! such a router does once a load has failed.
+
+use tiershift_core::event::Input;
+use tiershift_core::time::Timestamp;
+
+use crate::study::museum::fleet::{Fleet, Route};
+use crate::study::museum::idea::Idea;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct LruByCount;
+
+impl Idea for LruByCount {
+    const NAME: &str = "lru-by-count";
+    const ROUTE: Route = Route::Asked;
+
+    fn step(&mut self, _now: Timestamp, _input: &Input, fleet: &mut Fleet) {
+        for rung in fleet.asked() {
+            if !fleet.is_present(rung) && fleet.present().count() >= MOST_MODELS {
+                let least_recent = fleet.idle().min_by_key(|&(rung, used)| (used, rung));
+                let Some((victim, _)) = least_recent else { return };
+                fleet.unload(victim);
+                return;
+            }
+            fleet.load(rung);
+        }
+    }
+}
+
+/// Default of llama.cpp's `--models-max`, as its documentation of August 2026 says.
+const MOST_MODELS: usize = 4;

@@ -1,0 +1,51 @@
+//! What is not read is taken for zero.
+//!
+//! A model of a collector that fills in a nought for a reading that failed, and of an analyser that believes it
+//! (llm-d/llm-d-autoscaling#360, #1543). With readings it goes down at once and up after five minutes in which the model has
+//! fitted. Left out: that there it was a queue's length, here it is memory.
+
+use std::time::Duration;
+
+use tiershift_core::catalog::Rung;
+use tiershift_core::event::Input;
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::Percent;
+
+use crate::study::museum::fleet::{Fleet, Route};
+use crate::study::museum::idea::Idea;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct MissingIsZero {
+    /// What has fitted for how long, above what is there.
+    fits: Option<(Rung, Timestamp)>,
+}
+
+impl Idea for MissingIsZero {
+    const NAME: &str = "missing-is-zero";
+    const ROUTE: Route = Route::Best;
+
+    fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet) {
+        let best = match input {
+            Input::Sample(_) => fleet.best_below(LINE),
+            Input::SampleMissing { .. } => fleet.best_on_an_empty_machine(LINE),
+            _ => return,
+        };
+        let here = fleet.goal();
+        if best < here {
+            fleet.go_to(best);
+        }
+        if best <= here {
+            self.fits = None;
+            return;
+        }
+        let (_, since) = *self.fits.get_or_insert((best, now));
+        if now.since(since) >= WINDOW {
+            fleet.go_to(best);
+        }
+    }
+}
+
+/// As ours, so that nothing but the missing readings differs.
+const LINE: Percent = Percent::new(90);
+const WINDOW: Duration = Duration::from_mins(5);

@@ -1,0 +1,44 @@
+//! A plan is carried out once it has been the same for a while; any other plan begins the count anew.
+//!
+//! A model of a debounce that flapping input starves: each flip of a power mode changed the plan and set the count of
+//! sustained readings back, so that no change could pass (CambrianTech/continuum#4163). It projects as well as ours does.
+//! Left out: lanes and windows; the plan is a tier.
+
+use std::time::Duration;
+
+use tiershift_core::catalog::Rung;
+use tiershift_core::event::Input;
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::Percent;
+
+use crate::study::museum::fleet::{Fleet, Route};
+use crate::study::museum::idea::Idea;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct RestartingDebounce {
+    plan: Rung,
+    since: Timestamp,
+}
+
+impl Idea for RestartingDebounce {
+    const NAME: &str = "restarting-debounce";
+    const ROUTE: Route = Route::Best;
+
+    fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet) {
+        let Input::Sample(_) = input else { return };
+        let plan = fleet.best_below(LINE);
+        if plan != self.plan {
+            (self.plan, self.since) = (plan, now);
+        }
+        if now.since(self.since) >= SUSTAINED {
+            fleet.go_to(plan);
+        }
+    }
+}
+
+/// The line that ours degrades at, so that nothing but the count differs.
+const LINE: Percent = Percent::new(90);
+
+/// Continuum's readiness budget.
+const SUSTAINED: Duration = Duration::from_secs(90);

@@ -1,0 +1,33 @@
+//! The right model for the room there is, but only once nobody is served and nobody waits, however short memory is.
+//!
+//! A model of eviction that a model in use is safe from while new requests go on to it: a scheduler whose victim comes
+//! back to life (ollama/ollama#17408), a rollout that waits for an idle moment without refusing work. It projects as well as
+//! ours does. Left out: that in the one the wait ends with the server's restart only.
+
+use tiershift_core::event::Input;
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::Percent;
+
+use crate::study::museum::fleet::{Fleet, Route};
+use crate::study::museum::idea::Idea;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct WaitForIdle;
+
+impl Idea for WaitForIdle {
+    const NAME: &str = "wait-for-idle";
+    const ROUTE: Route = Route::Best;
+
+    fn step(&mut self, _now: Timestamp, input: &Input, fleet: &mut Fleet) {
+        if let Input::Sample(_) = input
+            && fleet.is_settled()
+            && fleet.is_idle()
+        {
+            fleet.go_to(fleet.best_below(LINE));
+        }
+    }
+}
+
+/// The line that ours degrades at, so that nothing but the wait differs.
+const LINE: Percent = Percent::new(90);
