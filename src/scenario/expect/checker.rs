@@ -270,7 +270,7 @@ mod tests {
 
     use tiershift_core::catalog::{LadderId, Rung};
     use tiershift_core::decision::{Action, Decision, Reason, Urgency};
-    use tiershift_core::event::{Command, Event, Input, Notice, Outcome, Verdict};
+    use tiershift_core::event::{Command, Event, Input, Notice, OrderNews, Outcome, Verdict};
     use tiershift_core::model::ModelId;
     use tiershift_core::request::{CancelledBy, End, Rejection, Request, RequestId};
     use tiershift_core::units::Bytes;
@@ -315,6 +315,23 @@ mod tests {
             took: Duration::from_secs(1),
             called_off: None,
         })
+    }
+
+    fn serving(rung: u8) -> Event {
+        let rung = Rung(rung);
+        Event::Output(Output::Serving { ladder: LadderId::FIRST, rung, model: None })
+    }
+
+    fn called_off(rung: u8) -> Event {
+        let mut event = switched(2, 2);
+        if let Event::Output(Output::Switched { called_off, .. }) = &mut event {
+            *called_off = Some(Rung(rung));
+        }
+        event
+    }
+
+    fn order(news: OrderNews) -> Event {
+        Event::Output(Output::Order { tier: "small".to_owned(), news })
     }
 
     fn ended(id: u64, end: End) -> Event {
@@ -402,7 +419,7 @@ mod tests {
 
     #[test]
     fn tiers_are_those_that_served_at_the_moment() {
-        let events = [(5, switched(0, 2)), (100, switched(2, 2)), (200, switched(2, 1))];
+        let events = [(5, serving(2)), (100, switched(2, 2)), (200, serving(1))];
         let check = |text: &str, want: &[&str]| {
             assert_eq!(unmet(text, &events, &Summary::default()), want, "{text}");
         };
@@ -496,7 +513,7 @@ mod tests {
             (down(0), &["downgrade:none", "because:failing"]),
             (decide(Action::Hold, Reason::AtTop), &["hold:at-top"]),
             (switched(1, 3), &["switched:large"]),
-            (switched(2, 2), &["gave-up:medium"]),
+            (called_off(3), &["gave-up:large"]),
             (command(Command::Load { model: large.clone(), gpu: None }), &["load:large"]),
             (command(Command::Unload { model: large.clone() }), &["unload:large"]),
             (
@@ -526,6 +543,9 @@ mod tests {
                 Event::Input(Input::Switch { tier: "small".to_owned(), for_: None }),
                 &["asked:small"],
             ),
+            (order(OrderNews::Taken { wait: None, until: None }), &["order-taken:small"]),
+            (order(OrderNews::Unknown), &["order-refused:small"]),
+            (order(OrderNews::Released), &["order-released:small"]),
             (Event::Input(Input::Shutdown), &["shutdown"]),
             (Event::Input(Input::Timeout), &[]),
         ];
