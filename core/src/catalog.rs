@@ -3,6 +3,7 @@
 //! A catalog file is TOML with one `[[model]]` table a model; [`RawCatalog`] is that file, [`Catalog`]
 //! the checked ladder. Rung 0 is always *none*: nothing loaded.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -122,9 +123,24 @@ impl Catalog {
         if rungs.len() > MAX_RUNGS {
             return Err(CatalogError::TooManyTiers { tiers: rungs.len() });
         }
+        // Their first models, until fallbacks are known to form no circle.
         let catalog = Self { models: models.into(), rungs: rungs.into() };
         catalog.check_fallbacks()?;
-        Ok(catalog)
+        let rungs = catalog.rungs.iter().map(|&first| catalog.first_choice(first)).collect();
+        Ok(Self { rungs, ..catalog })
+    }
+
+    /// Returns the primary model of the tier whose models begin at `first`: the best that no other of the tier falls back
+    /// to; of equally good ones the first by id.
+    fn first_choice(&self, first: usize) -> usize {
+        let models = &self.models[first..];
+        let tier = &models[0].tier;
+        let of_tier = || models.iter().take_while(|model| model.tier == *tier).enumerate();
+        let is_named = |id| of_tier().any(|(_, model)| model.fallbacks.contains(id));
+        let best = of_tier()
+            .filter(|(_, model)| !is_named(&model.id))
+            .max_by_key(|&(place, model)| (model.quality, Reverse(place)));
+        first + best.expect("fallbacks form no circle, so that one is named by none").0
     }
 
     /// Returns the highest rung.
@@ -132,7 +148,10 @@ impl Catalog {
         Rung(u8::try_from(self.rungs.len()).expect("a catalog has at most 32 rungs"))
     }
 
-    /// Returns the primary model of a rung; `None` for rung 0 and above the top.
+    /// Returns the primary model of a rung, which serves where the rung is chosen; `None` for rung 0 and above the top.
+    ///
+    /// It is the best of the tier's models, unless the catalog orders them: a model that lists another of its tier among its
+    /// fallbacks comes before it.
     pub fn primary(&self, rung: Rung) -> Option<&Model> {
         let place = usize::from(rung.0).checked_sub(1)?;
         self.rungs.get(place).map(|&i| &self.models[i])
@@ -280,6 +299,25 @@ mod tests {
         let file = toml::to_string(&RawCatalog::from(&catalog)).unwrap();
         let raw: RawCatalog = toml::from_str(&file).unwrap();
         assert_eq!(Catalog::try_from(raw).unwrap(), catalog, "{file}");
+    }
+
+    #[test]
+    fn the_best_of_a_tier_is_primary_unless_its_models_name_each_other_as_fallbacks() {
+        #[track_caller]
+        fn check(models: [(&str, u32, &[&str]); 3], want: &str) {
+            let below = model("below", "small", 10, &[]);
+            let above = model("above", "large", 100, &["a"]);
+            let tier = models.map(|(id, quality, names)| model(id, "medium", quality, names));
+            let catalog = Catalog::new([vec![below, above], tier.to_vec()].concat()).unwrap();
+            assert_eq!(catalog.primary(Rung(2)).unwrap().id.as_str(), want, "{models:?}");
+            assert_eq!(catalog.primary(Rung(1)).unwrap().id.as_str(), "below");
+            assert_eq!(catalog.primary(Rung(3)).unwrap().id.as_str(), "above");
+        }
+        check([("a", 60, &[]), ("b", 70, &[]), ("c", 65, &[])], "b");
+        check([("a", 70, &[]), ("b", 70, &[]), ("c", 65, &[])], "a");
+        check([("a", 60, &["b"]), ("b", 70, &[]), ("c", 55, &[])], "a");
+        check([("a", 60, &["b"]), ("b", 70, &[]), ("c", 65, &[])], "c");
+        check([("a", 60, &["b"]), ("b", 70, &["c"]), ("c", 65, &["below"])], "a");
     }
 
     #[test]

@@ -270,8 +270,12 @@ impl Manager {
         let goal = (0..self.slots.len())
             .filter(|&index| self.slots[index].state == Lifecycle::Ready)
             .filter(|&index| highest.is_none_or(|highest| self.rung_of(index) <= highest))
-            // The highest rung; the first of its models among several.
-            .max_by_key(|&index| (self.rung_of(index), std::cmp::Reverse(index)));
+            // The highest rung; its primary model, else its best among several.
+            .max_by_key(|&index| {
+                let rung = self.rung_of(index);
+                let model = &self.catalog.models()[index];
+                (rung, self.catalog.primary(rung) == Some(model), index)
+            });
         self.switch = Some(Switch {
             from: self.rung,
             to: goal.map_or(Rung::NONE, |goal| self.rung_of(goal)),

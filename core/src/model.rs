@@ -75,7 +75,7 @@ pub struct Model {
     pub decode_halves_at: Option<u32>,
     /// Kinds of work it can do, in order.
     pub tasks: Vec<Task>,
-    /// Models to try, in this order, when it does not load. No cycles.
+    /// Models to try, in this order, when it does not load. No cycles. A model comes before those of its tier that it lists.
     pub fallbacks: Vec<ModelId>,
 }
 
@@ -230,7 +230,8 @@ pub struct RawModel {
     /// Kinds of work; chat and code where none are given.
     #[serde(default = "default_tasks")]
     pub tasks: Vec<Task>,
-    /// Models to try when it does not load.
+    /// Models to try when it does not load. Of the models of one tier the best serves, unless one lists another of its tier
+    /// here: then it comes before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallbacks: Vec<String>,
 }
