@@ -41,6 +41,49 @@ impl Rung {
     pub const NONE: Self = Self(0);
 }
 
+/// A set of rungs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rungs(u64);
+
+impl Rungs {
+    /// No rung.
+    pub const EMPTY: Self = Self(0);
+
+    /// Returns whether no rung is in it.
+    pub fn is_empty(self) -> bool {
+        self == Self::EMPTY
+    }
+
+    /// Returns whether a rung is in it.
+    pub fn contains(self, rung: Rung) -> bool {
+        self.0 & Self::of(rung) != 0
+    }
+
+    /// Returns those of them that are above a rung.
+    #[must_use]
+    pub fn above(self, rung: Rung) -> Self {
+        Self(self.0 & !(Self::of(rung) | (Self::of(rung) - 1)))
+    }
+
+    fn of(rung: Rung) -> u64 {
+        1_u64.checked_shl(rung.0.into()).expect("a ladder has at most 32 rungs")
+    }
+}
+
+impl FromIterator<Rung> for Rungs {
+    fn from_iter<T: IntoIterator<Item = Rung>>(rungs: T) -> Self {
+        Self(rungs.into_iter().fold(0, |set, rung| set | Self::of(rung)))
+    }
+}
+
+impl std::ops::BitOr for Rungs {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
 /// The checked ladder: rungs in ascending quality, one primary model a rung. Cheap to clone.
 ///
 /// # Examples
@@ -185,6 +228,12 @@ impl Catalog {
     /// Returns the rungs that hold a model, ascending.
     pub fn rungs_up(&self) -> impl DoubleEndedIterator<Item = Rung> + use<> {
         (1..=self.top().0).map(Rung)
+    }
+
+    /// Returns the rungs whose primary model is as `is` says.
+    pub fn rungs_where(&self, is: impl Fn(&Model) -> bool) -> Rungs {
+        let of_rung = |rung: &Rung| self.primary(*rung).is_some_and(&is);
+        self.rungs_up().filter(of_rung).collect()
     }
 
     fn check_fallbacks(&self) -> Result<(), CatalogError> {

@@ -152,6 +152,11 @@ pub enum Reason {
         #[serde(rename = "limit_ns", with = "duration_ns")]
         limit: Duration,
     },
+    /// Hold: the next rung cannot serve what the present one has been asked for of late.
+    WouldNotServe {
+        /// The next rung.
+        to: Rung,
+    },
     /// Upgrade: the rung fits and has done so for long enough.
     Room {
         /// The scarcest resource.
@@ -343,6 +348,7 @@ impl Reason {
             Self::AboveUpgradeLine { .. } => "above-upgrade-line",
             Self::WouldNotFit { .. } => "would-not-fit",
             Self::WouldBeSlow { .. } => "would-be-slow",
+            Self::WouldNotServe { .. } => "would-not-serve",
             Self::Room { .. } => "room",
             Self::TooRisky { .. } => "too-risky",
             Self::NotRead { .. } => "not-read",
@@ -478,6 +484,8 @@ pub enum GateName {
     Risk,
     /// Predicted latency; at most the limit.
     Latency,
+    /// Whether the rung cannot serve what the present one is asked for; it must.
+    Unserved,
 }
 
 /// A gate's number with its unit.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ModelId, Task};
+use crate::model::{Model, ModelId, Task};
 use crate::time::duration_ns;
 use crate::units::is_default;
 
@@ -16,7 +16,11 @@ pub struct Request {
     pub id: RequestId,
     /// Length of the prompt.
     pub prompt_tokens: u32,
-    /// Length of the reply; in a live run the most that was asked for.
+    /// Whether `prompt_tokens` is an estimate, as a proxy's is that has not counted them: nothing is refused for it. Absent in
+    /// a log: it was counted.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prompt_estimated: bool,
+    /// Length of the reply; in a live run the most that was asked for. A reply ends where the context is full.
     pub output_tokens: u32,
     /// What kind of work it is; a model must list it among its capabilities.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -43,6 +47,7 @@ impl Request {
         Self {
             id: RequestId(id),
             prompt_tokens,
+            prompt_estimated: false,
             output_tokens,
             task: Task::Chat,
             target: Target::Auto,
@@ -51,9 +56,19 @@ impl Request {
         }
     }
 
-    /// Returns the tokens that the request holds in the KV cache when it ends.
-    pub fn context_tokens(&self) -> u32 {
-        self.prompt_tokens.saturating_add(self.output_tokens)
+    /// Returns the tokens of the longest reply that a context has room for behind the prompt, no more than asked for: a reply
+    /// ends where the context is full. A prompt that was not counted may be of any length.
+    pub fn output_tokens_in(&self, context_tokens: u32) -> u32 {
+        let prompt = if self.prompt_estimated { 0 } else { self.prompt_tokens };
+        self.output_tokens.min(context_tokens.saturating_sub(prompt))
+    }
+
+    /// Returns whether a model can serve it at all: it does this kind of work, and its context holds the prompt, as far as
+    /// that was counted, with room for a first token where there is to be a reply. How long the reply may become limits it,
+    /// and is no need.
+    pub fn is_for(&self, model: &Model) -> bool {
+        let least = self.prompt_tokens.saturating_add(self.output_tokens.min(1));
+        model.can(self.task) && (self.prompt_estimated || least <= model.context_tokens)
     }
 }
 

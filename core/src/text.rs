@@ -48,6 +48,9 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
         Reason::WouldBeSlow { to, predicted, limit } => {
             format!("{} would take {} a reply, limit {}", tier(to), span(*predicted), span(*limit))
         }
+        Reason::WouldNotServe { to } => {
+            format!("{} cannot serve what has been asked for", tier(to))
+        }
         Reason::Room { resource, projected, limit, good_for, odds, .. } => {
             let long = long(*good_for);
             let (name, projected, limit) = (resource.name(), bytes(*projected), bytes(*limit));
@@ -144,6 +147,7 @@ pub fn gate(name: GateName) -> String {
         GateName::Projection(resource) => format!("projection of {}", resource.name()),
         GateName::Risk => "risk".to_owned(),
         GateName::Latency => "latency".to_owned(),
+        GateName::Unserved => "requests that it cannot serve".to_owned(),
     }
 }
 
@@ -156,7 +160,8 @@ pub fn gate_found(gate: &Gate) -> String {
         | GateName::UpgradeLine(_)
         | GateName::Projection(_)
         | GateName::Risk
-        | GateName::Latency => "at most",
+        | GateName::Latency
+        | GateName::Unserved => "at most",
     };
     let (value, limit) = (measure(gate.value), measure(gate.limit));
     format!("{} is {value}, {bound} {limit}", self::gate(gate.name))

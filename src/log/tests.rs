@@ -99,6 +99,7 @@ fn every_shape() -> Vec<Record> {
             Event::Input(Input::Request(Request {
                 task: Task::Code,
                 target: Target::Tier("large".to_owned()),
+                prompt_estimated: true,
                 priority: 255,
                 patience: Some(second),
                 ..Request::chat(u64::MAX, u32::MAX, 0)

@@ -182,6 +182,7 @@ impl Numbers {
             | Reason::AtTop
             | Reason::Fixed
             | Reason::Stopping
+            | Reason::WouldNotServe { .. }
             | Reason::Asked => Self::default(),
         }
     }

@@ -37,7 +37,7 @@ pub struct SimulatedServer {
     lingering: Vec<(Timestamp, Footprint, Option<u8>)>,
     /// Memory taken by outside programs at the moment of a load.
     grabs: Vec<(Timestamp, Footprint, Option<u8>)>,
-    requests: BTreeMap<RequestId, (u32, u32)>,
+    requests: BTreeMap<RequestId, Request>,
     outcomes: VecDeque<Outcome>,
     surroundings: Surroundings,
     /// Whether what our models hold or take may have changed since someone last asked.
@@ -100,7 +100,7 @@ impl SimulatedServer {
 
     /// Learns of a request, so that a start command can name it.
     pub fn announce(&mut self, request: &Request) {
-        self.requests.insert(request.id, (request.prompt_tokens, request.output_tokens));
+        self.requests.insert(request.id, request.clone());
     }
 
     /// Forgets a request that has ended.
@@ -308,7 +308,7 @@ impl SimulatedServer {
 
     fn start(&mut self, now: Timestamp, id: RequestId, model: &ModelId) {
         let Some(index) = self.place(model) else { return };
-        let Some(&tokens) = self.requests.get(&id) else {
+        let Some(request) = self.requests.get(&id) else {
             let error = "the request is not known".to_owned();
             self.outcomes.push_back(Outcome::Failed { request: id, error });
             return;
@@ -318,6 +318,14 @@ impl SimulatedServer {
             self.outcomes.push_back(Outcome::Failed { request: id, error });
             return;
         }
+        // As llama-server does: a prompt that the context does not hold is the client's mistake, a reply ends where it is full.
+        let context = self.catalog.models()[index].context_tokens;
+        let prompt = request.prompt_tokens;
+        if prompt.saturating_add(request.output_tokens.min(1)) > context {
+            self.outcomes.push_back(Outcome::Cancelled { request: id });
+            return;
+        }
+        let tokens = (prompt, request.output_tokens.min(context - prompt));
         self.progress(now, index);
         let shape = self.physics.speed_jitter;
         let speed = if shape == 0.0 { 1.0 } else { self.speed_stream.log_normal(1.0, shape) };

@@ -9,7 +9,6 @@ use crate::event::{Command, Outcome, Output, Verdict};
 use crate::manager::Manager;
 use crate::manager::lifecycle::Lifecycle;
 use crate::manager::queue::Waiting;
-use crate::model::Model;
 use crate::request::{CancelledBy, End, Rejection, Request, RequestId, Target};
 use crate::time::Timestamp;
 
@@ -143,7 +142,7 @@ impl Manager {
         while self.queue.len() > 0 && self.slots[index].state == Lifecycle::Ready && !self.is_full()
         {
             let model = &self.catalog.models()[index];
-            let can = |request: &Request| is_for(model, request);
+            let can = |request: &Request| request.is_for(model);
             let Some(Waiting { request, arrived, .. }) = self.queue.pop_first(can) else { return };
             self.start(now, index, &request, arrived, out);
         }
@@ -186,7 +185,7 @@ impl Manager {
         if request.target != Target::Auto && self.wanted_rung(request).is_none() {
             return Err(Rejection::UnknownTarget);
         }
-        let servable = self.catalog.models().iter().any(|model| is_for(model, request));
+        let servable = self.catalog.models().iter().any(|model| request.is_for(model));
         if !servable {
             return Err(Rejection::Unservable);
         }
@@ -201,7 +200,7 @@ impl Manager {
     fn can_start(&self, index: usize, request: &Request) -> bool {
         let model = &self.catalog.models()[index];
         let slot = &self.slots[index];
-        slot.state == Lifecycle::Ready && slot.running < model.slots && is_for(model, request)
+        slot.state == Lifecycle::Ready && slot.running < model.slots && request.is_for(model)
     }
 
     fn start(
@@ -212,15 +211,17 @@ impl Manager {
         arrived: Timestamp,
         out: &mut VecDeque<Output>,
     ) {
+        self.note_served(now, request);
         let model = &self.catalog.models()[index];
-        let by_catalog = model.reply_time(request.prompt_tokens, request.output_tokens);
+        let output_tokens = request.output_tokens_in(model.context_tokens);
+        let by_catalog = model.reply_time(request.prompt_tokens, output_tokens);
         let running = Running {
             model: index,
             arrived,
             counted_from: if self.asked.waited_for_a_switch(arrived) { now } else { arrived },
             started: now,
             prompt_tokens: request.prompt_tokens,
-            output_tokens: request.output_tokens,
+            output_tokens,
             late_after: self.asked.late_after(by_catalog),
             cancelled_by: None,
         };
@@ -263,9 +264,4 @@ impl Manager {
         let ahead = u32::try_from(self.queue.len()).unwrap_or(u32::MAX) / side_by_side + 1;
         self.mean_service.saturating_mul(ahead).max(Duration::from_secs(1))
     }
-}
-
-/// Returns whether a model can serve a request at all.
-pub(super) fn is_for(model: &Model, request: &Request) -> bool {
-    model.can(request.task) && request.context_tokens() <= model.context_tokens
 }

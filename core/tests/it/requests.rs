@@ -171,8 +171,8 @@ fn what_no_model_can_do_or_hold_is_refused_and_what_a_larger_one_can_waits() {
     rig.ask(Request { task: Task::Embedding, ..Request::chat(1, 10, 10) });
     rig.ask(Request::chat(2, 8192, 1));
     rig.ask(Request { task: Task::Vision, ..Request::chat(3, 10, 10) });
-    rig.ask(Request::chat(4, 91, 10));
-    rig.ask(Request::chat(5, 90, 10));
+    rig.ask(Request::chat(4, 100, 10));
+    rig.ask(Request::chat(5, 99, 10_000));
     rig.check(&[
         "#1 Unservable",
         "#2 Unservable",
@@ -181,6 +181,17 @@ fn what_no_model_can_do_or_hold_is_refused_and_what_a_larger_one_can_waits() {
         "accept #5",
         "start #5 on medium",
     ]);
+}
+
+#[test]
+fn nothing_is_refused_or_made_to_wait_for_an_estimate() {
+    let context = |_: &str| "context-tokens = 100".to_owned();
+    let mut rig = rig_with_models("", context).serving("medium");
+    rig.sample(1.0);
+    rig.ask(Request { prompt_estimated: true, ..Request::chat(1, 9000, 10) });
+    rig.check(&["accept #1", "start #1 on medium"]);
+    rig.ask(Request { prompt_estimated: true, task: Task::Vision, ..Request::chat(2, 10, 10) });
+    rig.check(&["#2 Unservable"]);
 }
 
 #[test]

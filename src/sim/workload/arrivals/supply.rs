@@ -75,6 +75,7 @@ impl Workload {
         Request {
             id,
             prompt_tokens: self.prompt_tokens.draw(sizes),
+            prompt_estimated: false,
             output_tokens: self.output_tokens.draw(sizes),
             task: self.task,
             target: self.target.clone(),
