@@ -196,8 +196,12 @@ impl Catalog {
     /// It is the best of the tier's models, unless the catalog orders them: a model that lists another of its tier among its
     /// fallbacks comes before it.
     pub fn primary(&self, rung: Rung) -> Option<&Model> {
-        let place = usize::from(rung.0).checked_sub(1)?;
-        self.rungs.get(place).map(|&i| &self.models[i])
+        self.primary_index(rung).map(|index| &self.models[index])
+    }
+
+    /// Returns the place of a rung's primary model among [`Catalog::models`].
+    pub(crate) fn primary_index(&self, rung: Rung) -> Option<usize> {
+        self.rungs.get(usize::from(rung.0).checked_sub(1)?).copied()
     }
 
     /// Returns the name of a rung's tier; `none` for rung 0.
@@ -230,9 +234,9 @@ impl Catalog {
         (1..=self.top().0).map(Rung)
     }
 
-    /// Returns the rungs whose primary model is as `is` says.
-    pub fn rungs_where(&self, is: impl Fn(&Model) -> bool) -> Rungs {
-        let of_rung = |rung: &Rung| self.primary(*rung).is_some_and(&is);
+    /// Returns the rungs whose primary model is as `is` says of its place among [`Catalog::models`].
+    pub(crate) fn rungs_where(&self, is: impl Fn(usize) -> bool) -> Rungs {
+        let of_rung = |rung: &Rung| self.primary_index(*rung).is_some_and(&is);
         self.rungs_up().filter(of_rung).collect()
     }
 

@@ -161,11 +161,13 @@ impl Controller {
             }
             Input::Request(request) => {
                 let verdict = self.preflight(now);
+                self.expect_a_rescue(now);
                 self.manager.handle_request(now, request, verdict, &mut self.out);
             }
             Input::Cancel { request } => self.manager.handle_cancel(now, *request, &mut self.out),
             Input::Outcome(outcome) => self.handle_outcome(now, outcome),
             Input::Timeout => {
+                self.expect_a_rescue(now);
                 self.manager.handle_timeout(now, &mut self.out);
                 self.note_broken(now);
             }
@@ -295,6 +297,14 @@ impl Controller {
         };
         self.say(Decision::new(rung, action, Reason::Asked));
         self.manager.handle_decision(now, action, Reason::Asked, &mut self.out);
+    }
+
+    /// Lets the manager know when something will be loaded, where nothing is: it may have to refuse a request.
+    fn expect_a_rescue(&mut self, now: Timestamp) {
+        if self.manager.serves_nothing() {
+            let wait = self.policy.ready_in(now, &self.standing());
+            self.manager.expect_ready_in(wait);
+        }
     }
 
     /// The check before a request: with nothing fresh known, only waiting is safe.

@@ -5,6 +5,7 @@
 //! input, so a switch has no script that could be lost half way. Left alone on purpose: which rung is right.
 
 mod asked;
+mod expectation;
 mod failure;
 mod lifecycle;
 mod queue;
@@ -51,6 +52,8 @@ pub struct Manager {
     /// Mean time that a request is served, for the retry-after of those that are not.
     mean_service: Duration,
     stopping: bool,
+    /// In what time the policy would have something loaded where nothing is.
+    ready_in: Option<Duration>,
     /// Rungs that failed since the controller last asked.
     broken: Vec<Rung>,
 }
@@ -94,6 +97,7 @@ impl Manager {
             asked: Asked::new(catalog),
             mean_service: Duration::ZERO,
             stopping: false,
+            ready_in: None,
             broken: Vec::new(),
         }
     }
@@ -442,6 +446,7 @@ impl Manager {
         }
         let model = &self.catalog.models()[index];
         self.slots[index].gpu = gpu;
+        self.slots[index].began = now;
         self.slots[index].deadline = Some(now + model.load_timeout);
         let command = Command::Load { model: model.id.clone(), gpu };
         self.pass(index, Trigger::Load);
@@ -547,6 +552,9 @@ impl Manager {
         self.asked.serving_since = now;
         let rung = model.map_or(Rung::NONE, |index| self.rung_of(index));
         out.push_back(Output::Serving { ladder: LadderId::FIRST, rung });
+        if model.is_some() {
+            self.refuse_what_is_not_loaded(now, out);
+        }
     }
 
     fn resident_footprint(&self) -> Resident {

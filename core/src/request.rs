@@ -28,9 +28,12 @@ pub struct Request {
     /// What the user asked to be served by.
     #[serde(default, skip_serializing_if = "is_default")]
     pub target: Target,
-    /// Higher goes first; equals go in order of arrival.
+    /// Higher goes first; of equals each client in its turn, then in order of arrival.
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: u8,
+    /// Who asks. Requests of which it is not known are taken for one client's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientId>,
     /// How long it may wait before it starts; the manager's setting where it has no wish of its own.
     #[serde(
         default,
@@ -52,6 +55,7 @@ impl Request {
             task: Task::Chat,
             target: Target::Auto,
             priority: 0,
+            client: None,
             patience: None,
         }
     }
@@ -82,6 +86,11 @@ impl fmt::Display for RequestId {
         write!(f, "#{}", self.0)
     }
 }
+
+/// Tells the clients of a run apart: a number without a meaning, which is no address and no name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ClientId(pub u64);
 
 /// What a request asks to be served by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +144,10 @@ pub enum End {
             skip_serializing_if = "Option::is_none"
         )]
         retry_after: Option<Duration>,
+        /// Whether that is an estimate, since it depends on what others do: the machine's other programs, how long replies
+        /// are. Absent in a log: it depends on us alone.
+        #[serde(default, skip_serializing_if = "is_default")]
+        estimate: bool,
     },
 }
 
@@ -158,8 +171,10 @@ pub enum Rejection {
     QueueFull,
     /// It waited longer than its patience.
     Deadline,
-    /// No model that fits can do this task or hold this context.
+    /// No model of the catalog can do this task or hold a prompt of the length that was counted.
     Unservable,
+    /// Only a model below the one that serves can: it is not loaded for a request.
+    NotLoaded,
     /// No such tier or model.
     UnknownTarget,
     /// The daemon stops.

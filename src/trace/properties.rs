@@ -73,6 +73,7 @@ fn request() -> impl Strategy<Value = Request> {
     (0..1_u32 << 24, 0..1_u32 << 24, task, target, any::<u8>(), patience).prop_map(
         |(prompt, output, task, target, priority, patience)| Request {
             prompt_estimated: false,
+            client: None,
             task,
             target,
             priority,

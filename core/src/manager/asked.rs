@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::catalog::{Catalog, Rung, Rungs};
 use crate::demand::{Demand, SLOW_FACTOR};
 use crate::manager::Manager;
-use crate::model::Model;
+use crate::manager::queue::ServedBy;
 use crate::request::Request;
 use crate::time::Timestamp;
 
@@ -87,12 +87,14 @@ impl Manager {
             }
         }
         (demand.only_above, demand.not_above) = self.rungs_remembered(now);
-        let present = self.present_model();
-        let is_full = self.is_full();
-        for waiting in self.queue.iter() {
-            if !present.is_some_and(|model| waiting.request.is_for(model)) {
-                demand.only_above = demand.only_above | self.rungs_above_for(&waiting.request);
-            } else if is_full && !self.asked.waited_for_a_switch(waiting.arrived) {
+        for served_by in self.queue.kinds().filter(|kind| !self.is_for_present(kind)) {
+            demand.only_above = demand.only_above | self.rungs_above_for(served_by);
+        }
+        if !self.is_full() {
+            return demand;
+        }
+        for (waiting, served_by) in self.queue.iter() {
+            if self.is_for_present(served_by) && !self.asked.waited_for_a_switch(waiting.arrived) {
                 demand.waiting += 1;
                 let age = Some(now.since(waiting.arrived));
                 demand.oldest_waiting = demand.oldest_waiting.max(age);
@@ -103,8 +105,10 @@ impl Manager {
 
     /// Notes that a request was refused which arrived then.
     pub(super) fn note_refusal(&mut self, now: Timestamp, request: &Request, arrived: Timestamp) {
-        let is_for_present = self.present_model().is_some_and(|model| request.is_for(model));
-        if is_for_present && self.is_full() && !self.asked.waited_for_a_switch(arrived) {
+        if self.is_for_present(&self.served_by(request))
+            && self.is_full()
+            && !self.asked.waited_for_a_switch(arrived)
+        {
             self.asked.refused += 1;
         }
         self.note_unserved(now, request);
@@ -112,10 +116,11 @@ impl Manager {
 
     /// Notes that a request ended without having run, where that is because the present rung cannot serve it.
     pub(super) fn note_unserved(&mut self, now: Timestamp, request: &Request) {
-        if self.present_model().is_some_and(|model| request.is_for(model)) {
+        let served_by = self.served_by(request);
+        if self.is_for_present(&served_by) {
             return;
         }
-        let above = self.rungs_above_for(request);
+        let above = self.rungs_above_for(&served_by);
         if !above.is_empty() {
             note(&mut self.asked.unserved, above, now);
             self.asked.last_unserved = Some(now);
@@ -124,20 +129,31 @@ impl Manager {
 
     /// Notes that the present rung was given a request: a higher one that cannot serve it would be no better.
     pub(super) fn note_served(&mut self, now: Timestamp, request: &Request) {
-        let present = self.rung();
-        let unfit = self.catalog.rungs_where(|model| !request.is_for(model)).above(present);
+        let models = self.catalog.models();
+        let unfit = self.catalog.rungs_where(|model| !request.is_for(&models[model]));
+        let unfit = unfit.above(self.rung());
         if !unfit.is_empty() {
             note(&mut self.asked.unfit, unfit, now);
             self.asked.last_unfit = Some(now);
         }
     }
 
-    /// Returns the model that serves or that a switch under way leads to.
-    fn present_model(&self) -> Option<&Model> {
+    /// Returns which models can serve a request at all.
+    pub(super) fn served_by(&self, request: &Request) -> ServedBy {
+        self.catalog.models().iter().map(|model| request.is_for(model)).collect()
+    }
+
+    /// Returns whether the model that serves, or that a switch under way leads to, is among these.
+    pub(super) fn is_for_present(&self, served_by: &ServedBy) -> bool {
         match self.serving {
-            Some(index) => Some(&self.catalog.models()[index]),
-            None => self.catalog.primary(self.rung()),
+            Some(present) => served_by[present],
+            None => self.is_for_goal(served_by),
         }
+    }
+
+    /// Returns whether a switch under way leads to one of these models.
+    pub(super) fn is_for_goal(&self, served_by: &ServedBy) -> bool {
+        self.switch.and_then(|switch| switch.goal).is_some_and(|goal| served_by[goal])
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -145,9 +161,9 @@ impl Manager {
             .is_some_and(|index| self.slots[index].running >= self.catalog.models()[index].slots)
     }
 
-    /// Returns the rungs above the present one whose primary model can serve a request.
-    pub(super) fn rungs_above_for(&self, request: &Request) -> Rungs {
-        self.catalog.rungs_where(|model| request.is_for(model)).above(self.rung())
+    /// Returns the rungs above the present one whose primary model is among these.
+    pub(super) fn rungs_above_for(&self, served_by: &ServedBy) -> Rungs {
+        self.catalog.rungs_where(|model| served_by[model]).above(self.rung())
     }
 
     /// Returns the rungs above the present one that could have served what was refused of late, and those that could not

@@ -26,6 +26,8 @@ pub(crate) struct Slot {
     pub(crate) state: Lifecycle,
     /// When the present state gives up: load or unload time-out, drain deadline, end of a failure's rest.
     pub(crate) deadline: Option<Timestamp>,
+    /// When its last load began.
+    pub(crate) began: Timestamp,
     pub(crate) gpu: Option<u8>,
     /// Failed loads in a row.
     pub(crate) failures: u32,

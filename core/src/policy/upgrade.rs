@@ -68,6 +68,15 @@ impl Proactive {
         standing.up(to, reason)
     }
 
+    /// Returns in what time a rescue would be complete: what is left of its wait until the next sample that finds it over, and
+    /// the load.
+    pub(super) fn rescued_in(&self, now: Timestamp, standing: &Standing) -> Option<Duration> {
+        let rung = self.smallest_that_fits(now)?;
+        let wait = left(self.window(standing, rung), self.age(now, rung)).unwrap_or_default();
+        let load = self.rungs[usize::from(rung.0)].load;
+        Some(wait + self.settings.sampling_interval + load)
+    }
+
     /// Returns why an upgrade between rungs that serve is right, or what speaks against it.
     fn judge(&self, now: Timestamp, standing: &Standing, to: Rung) -> Result<Reason, Reason> {
         let Some((place, age)) = self.room(now, to) else { return Err(self.why_not(to)) };

@@ -343,9 +343,10 @@ impl Rig {
                 }
                 End::Failed { .. } => format!("{request} failed"),
                 End::Cancelled { by } => format!("{request} cancelled by {by:?}"),
-                End::Rejected { reason, retry_after: None } => format!("{request} {reason:?}"),
-                End::Rejected { reason, retry_after: Some(span) } => {
-                    format!("{request} {reason:?}, again in {}", span_text(*span))
+                End::Rejected { reason, retry_after: None, .. } => format!("{request} {reason:?}"),
+                End::Rejected { reason, retry_after: Some(span), estimate } => {
+                    let about = if *estimate { "about " } else { "" };
+                    format!("{request} {reason:?}, again in {about}{}", span_text(*span))
                 }
             },
             Output::Consult(consult) => format!("consult {}", consult.question),

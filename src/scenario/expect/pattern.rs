@@ -328,15 +328,17 @@ fn rejection_name(reason: Rejection) -> &'static str {
         Rejection::QueueFull => "queue-full",
         Rejection::Deadline => "deadline",
         Rejection::Unservable => "unservable",
+        Rejection::NotLoaded => "not-loaded",
         Rejection::UnknownTarget => "unknown-target",
         Rejection::ShuttingDown => "shutting-down",
     }
 }
 
-const REJECTIONS: [Rejection; 5] = [
+const REJECTIONS: [Rejection; 6] = [
     Rejection::QueueFull,
     Rejection::Deadline,
     Rejection::Unservable,
+    Rejection::NotLoaded,
     Rejection::UnknownTarget,
     Rejection::ShuttingDown,
 ];

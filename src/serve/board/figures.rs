@@ -58,6 +58,7 @@ impl Figures {
                     Rejection::QueueFull => "queue-full",
                     Rejection::Deadline => "deadline",
                     Rejection::Unservable => "unservable",
+                    Rejection::NotLoaded => "not-loaded",
                     Rejection::UnknownTarget => "unknown-target",
                     Rejection::ShuttingDown => "shutting-down",
                 };

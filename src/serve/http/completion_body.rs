@@ -19,6 +19,7 @@ pub(super) struct CompletionBody<'a> {
     bytes: &'a [u8],
     fields: Fields<'a>,
     model: Option<String>,
+    user: Option<String>,
 }
 
 /// The parts of a body that matter here.
@@ -28,6 +29,8 @@ struct Fields<'a> {
     model: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     keep_alive: Option<&'a RawValue>,
+    #[serde(borrow)]
+    user: Option<&'a RawValue>,
     max_tokens: Option<Number>,
     max_completion_tokens: Option<Number>,
     #[serde(borrow)]
@@ -60,7 +63,14 @@ impl<'a> CompletionBody<'a> {
         })?;
         let model = fields.model.map(|model| serde_json::from_str(model.get())).transpose();
         let model = model.map_err(|_| Refusal::bad_request("`model` must be a string"))?.flatten();
-        Ok(Self { bytes, fields, model })
+        // Whom the client asks for is no concern of ours where it is not a name.
+        let user = fields.user.and_then(|user| serde_json::from_str(user.get()).ok());
+        Ok(Self { bytes, fields, model, user })
+    }
+
+    /// Returns whom the client says that it asks for.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// Returns the same bytes with these changes: a value in place of the one that is there, or in front.
@@ -241,8 +251,8 @@ mod tests {
         };
         let picture = body(&format!("[{text},{part}]"));
         let asked = request(&catalog, &picture);
-        // A quarter of 114 bytes of JSON around it, and the picture.
-        assert_eq!((asked.prompt_tokens, asked.task), (28 + 576, Task::Chat));
+        // A quarter of 103 bytes of JSON around it, and the picture.
+        assert_eq!((asked.prompt_tokens, asked.task), (25 + 576, Task::Chat));
         assert!(asked.prompt_estimated);
         let words = request(&catalog, &body(&format!("\"{data}\"")));
         assert!(words.prompt_tokens > 10_000, "{words:?}");
@@ -297,6 +307,9 @@ mod tests {
             CompletionBody::read(body.as_bytes()).unwrap_err();
         }
         CompletionBody::read(br#"{"model":null}"#).unwrap();
+        for (body, user) in [(r#"{"user":7}"#, None), (r#"{"user":"a\u0062"}"#, Some("ab"))] {
+            assert_eq!(CompletionBody::read(body.as_bytes()).unwrap().user(), user);
+        }
     }
 
     #[test]

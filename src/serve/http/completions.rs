@@ -3,48 +3,62 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tiershift_core::model::Task;
+use tiershift_core::request::Request;
 use tiershift_core::time::{Clock, Timestamp};
 
 use crate::backend::endpoint::Changes;
 use crate::backend::stream_usage::{Count, StreamUsage};
 use crate::probe::clock::SystemClock;
 use crate::serve::http::app::App;
+use crate::serve::http::clients::Peer;
 use crate::serve::http::completion_body::CompletionBody;
 use crate::serve::http::refusal::Refusal;
 use crate::serve::message::{PendingRequest, Started};
 
+/// Where a request comes from, as far as the connection says.
+type Origin = Option<Extension<Peer>>;
+
 /// `POST /v1/chat/completions`.
-pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Response {
+pub(super) async fn chat(State(app): State<Arc<App>>, peer: Origin, body: Body) -> Response {
     let path = "/v1/chat/completions";
-    pass_on(&app, path, Task::Chat, body).await.unwrap_or_else(Refusal::into_response)
+    pass_on(&app, peer, path, Task::Chat, body).await.unwrap_or_else(Refusal::into_response)
 }
 
 /// `POST /v1/completions`.
-pub(super) async fn text(State(app): State<Arc<App>>, body: Body) -> Response {
+pub(super) async fn text(State(app): State<Arc<App>>, peer: Origin, body: Body) -> Response {
     let path = "/v1/completions";
-    pass_on(&app, path, Task::Chat, body).await.unwrap_or_else(Refusal::into_response)
+    pass_on(&app, peer, path, Task::Chat, body).await.unwrap_or_else(Refusal::into_response)
 }
 
 /// `POST /v1/embeddings`: from the models that list the task only. The vectors of two models cannot be compared,
 /// and a header says which model made them.
-pub(super) async fn embeddings(State(app): State<Arc<App>>, body: Body) -> Response {
+pub(super) async fn embeddings(State(app): State<Arc<App>>, peer: Origin, body: Body) -> Response {
     if !app.catalog.models().iter().any(|model| model.can(Task::Embedding)) {
         return Refusal::no_embeddings().into_response();
     }
     let path = "/v1/embeddings";
-    pass_on(&app, path, Task::Embedding, body).await.unwrap_or_else(Refusal::into_response)
+    pass_on(&app, peer, path, Task::Embedding, body).await.unwrap_or_else(Refusal::into_response)
 }
 
-async fn pass_on(app: &App, path: &str, task: Task, body: Body) -> Result<Response, Refusal> {
+async fn pass_on(
+    app: &App,
+    peer: Origin,
+    path: &str,
+    task: Task,
+    body: Body,
+) -> Result<Response, Refusal> {
     let body = app.bodies.read(body).await?;
     let completion = CompletionBody::read(&body.bytes)?;
     let request = completion.request(app.next_request(), task, &app.catalog);
+    let client = app.clients.number(completion.user(), peer.map(|Extension(peer)| peer));
+    let request = Request { client, ..request };
     let target = request.target.clone();
     let mut pending = PendingRequest::submit(&app.to, request)?;
     let started = pending.start().await?.map_err(|end| Refusal::from(&end))?;

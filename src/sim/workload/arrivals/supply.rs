@@ -80,6 +80,7 @@ impl Workload {
             task: self.task,
             target: self.target.clone(),
             priority: self.priority,
+            client: self.client,
             patience: self.patience,
         }
     }
@@ -96,6 +97,7 @@ impl Workload {
         if self.priority != 0 {
             request.priority = self.priority;
         }
+        request.client = self.client.or(request.client);
         request.patience = self.patience.or(request.patience);
         request
     }
