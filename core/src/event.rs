@@ -295,6 +295,12 @@ pub enum Outcome {
         /// The model.
         model: ModelId,
     },
+    /// A model is still being loaded, and gets on. A backend that can see it says so soon after the start, and then at most
+    /// every twenty seconds.
+    Loading {
+        /// The model.
+        model: ModelId,
+    },
     /// A model did not load; nothing of it is left.
     LoadFailed {
         /// The model.

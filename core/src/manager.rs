@@ -8,6 +8,7 @@ mod asked;
 mod expectation;
 mod failure;
 mod lifecycle;
+mod loading;
 mod queue;
 mod serving;
 
@@ -221,6 +222,7 @@ impl Manager {
         out: &mut VecDeque<Output>,
     ) {
         let (model, happening) = match outcome {
+            Outcome::Loading { model } => return self.note_progress(now, model),
             Outcome::Loaded { model } => (model, Trigger::Loaded),
             Outcome::LoadFailed { model, .. } => (model, Trigger::LoadFailed),
             Outcome::Unloaded { model } => (model, Trigger::Unloaded),
@@ -275,11 +277,7 @@ impl Manager {
             .filter(|&index| self.slots[index].state == Lifecycle::Ready)
             .filter(|&index| highest.is_none_or(|highest| self.rung_of(index) <= highest))
             // The highest rung; its primary model, else its best among several.
-            .max_by_key(|&index| {
-                let rung = self.rung_of(index);
-                let model = &self.catalog.models()[index];
-                (rung, self.catalog.primary(rung) == Some(model), index)
-            });
+            .max_by_key(|&index| (self.rung_of(index), self.is_primary(index), index));
         self.switch = Some(Switch {
             from: self.rung,
             to: goal.map_or(Rung::NONE, |goal| self.rung_of(goal)),

@@ -8,6 +8,7 @@ pub mod launch;
 #[cfg(target_os = "linux")]
 mod left;
 mod process;
+mod progress;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -266,8 +267,12 @@ struct Watch {
 impl Watch {
     /// From the start of a process.
     async fn load(mut self, port: u16, mut stopped: oneshot::Receiver<()>) {
+        let gets_on = Outcome::Loading { model: self.model.clone() };
+        let tools = self.tools.clone();
+        let progress = progress::watch(self.process.id(), move || tools.report(gets_on.clone()));
         let ended = tokio::select! {
             how = self.process.wait() => Some(how),
+            never = progress => match never {},
             _ = &mut stopped => None,
             () = health::until_ready(&self.tools.client, port) => {
                 self.tools.report(Outcome::Loaded { model: self.model.clone() });

@@ -317,7 +317,10 @@ impl Timeline {
                 self.ready.remove(model);
                 self.enter(now, model, None);
             }
-            Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => {}
+            Outcome::Loading { .. }
+            | Outcome::Done { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Cancelled { .. } => {}
         }
     }
 

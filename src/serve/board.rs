@@ -136,7 +136,8 @@ impl Board {
             Outcome::Crashed { model, error } => {
                 self.history.add(now, "failure", format!("{model} crashed: {error}"));
             }
-            Outcome::Loaded { .. }
+            Outcome::Loading { .. }
+            | Outcome::Loaded { .. }
             | Outcome::Unloaded { .. }
             | Outcome::Done { .. }
             | Outcome::Failed { .. }

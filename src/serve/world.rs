@@ -137,7 +137,10 @@ impl LiveWorld {
                 }
                 true
             }
-            Outcome::Loaded { .. } | Outcome::LoadFailed { .. } | Outcome::Unloaded { .. } => true,
+            Outcome::Loading { .. }
+            | Outcome::Loaded { .. }
+            | Outcome::LoadFailed { .. }
+            | Outcome::Unloaded { .. } => true,
         };
         if runs {
             self.outcomes.push_back(outcome);

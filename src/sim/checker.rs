@@ -257,7 +257,10 @@ impl Checker {
             Outcome::LoadFailed { model, .. }
             | Outcome::Unloaded { model }
             | Outcome::Crashed { model, .. } => (model, State::Absent),
-            Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => return,
+            Outcome::Loading { .. }
+            | Outcome::Done { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Cancelled { .. } => return,
         };
         if matches!(outcome, Outcome::LoadFailed { .. } | Outcome::Crashed { .. }) {
             self.recovery.breaks();

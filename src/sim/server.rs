@@ -6,6 +6,8 @@
 //! through their absence.
 
 mod instance;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -263,10 +265,17 @@ impl SimulatedServer {
         instance.cached = true;
         instance.presence = Presence::Loading { fails };
         instance.due = Some(if fails { now + takes / 2 } else { now + takes });
+        let mut gets_on_for = if fails { takes / 2 } else { takes };
         if let Some(FaultKind::LoadHalf { share, .. }) = half {
             instance.presence = Presence::Stuck { share: share.0 };
             instance.due = None;
+            gets_on_for =
+                tiershift_core::time::from_secs_f64(takes.as_secs_f64() * share.0.fraction());
         }
+        // A first look sees what has happened until then, also of a load that has got stuck.
+        instance.gets_on_until = now + gets_on_for;
+        let ends_before = instance.due.is_some_and(|due| due <= now + FIRST_LOOK);
+        instance.gets_on = Some(now + FIRST_LOOK).filter(|_| !ends_before);
     }
 
     fn unload(&mut self, now: Timestamp, index: usize) {
@@ -278,6 +287,7 @@ impl SimulatedServer {
                 self.outcomes.push_back(Outcome::Unloaded { model });
             }
             Presence::Loading { .. } | Presence::Stuck { .. } | Presence::Ready => {
+                instance.gets_on = None;
                 instance.presence = Presence::Unloading;
                 instance.due = Some(now + model.unload);
             }
@@ -496,6 +506,10 @@ impl SimulatedServer {
             self.grabs.retain(|&(until, ..)| until > now);
         }
         for index in 0..self.instances.len() {
+            if self.instances[index].is_seen_to_get_on(now) {
+                let model = self.catalog.models()[index].id.clone();
+                self.outcomes.push_back(Outcome::Loading { model });
+            }
             self.come_due(now, index);
         }
         let hangs = self.hangs_until(now).is_some();
@@ -506,7 +520,8 @@ impl SimulatedServer {
 
     /// Brings what is kept for every step up to date: called by whatever changes an instance.
     fn look_ahead(&mut self) {
-        let due = self.instances.iter().fold(None, |first, one| earliest([first, one.due]));
+        let due =
+            self.instances.iter().fold(None, |first, one| earliest([first, one.due, one.gets_on]));
         let late = self.lingering.iter().map(|&(until, ..)| until).min();
         let grabbed = self.grabs.iter().map(|&(until, ..)| until).min();
         let pending = (!self.outcomes.is_empty()).then_some(Timestamp::ZERO);
@@ -524,7 +539,8 @@ impl SimulatedServer {
         // A server that hangs says what it has when the hang is over; memory still changes meanwhile.
         match self.hangs_until(now) {
             Some(until) if next <= now => {
-                let dues = self.instances.iter().filter_map(|instance| instance.due);
+                let instances = self.instances.iter();
+                let dues = instances.flat_map(|one| [one.due, one.gets_on]).flatten();
                 let memory = self.lingering.iter().chain(&self.grabs).map(|&(until, ..)| until);
                 Some(dues.chain(memory).filter(|&at| at > now).min().unwrap_or(until).min(until))
             }
@@ -570,6 +586,9 @@ fn side_by_side(count: usize, gain: Percent) -> f64 {
     let count = count as f64;
     (1.0 + gain.fraction() * (count - 1.0)) / count
 }
+
+/// When a load is first looked at, as in `llama_server/progress.rs`.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// However busy the others are, a scheduler gives everyone a share: one of twenty equal tasks.
 const LEAST_SPEED: f64 = 0.05;

@@ -294,7 +294,10 @@ impl Fold {
                 }
                 self.enter(model, Life::Absent);
             }
-            Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => {}
+            Outcome::Loading { .. }
+            | Outcome::Done { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Cancelled { .. } => {}
         }
     }
 

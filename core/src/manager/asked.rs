@@ -156,6 +156,10 @@ impl Manager {
         self.switch.and_then(|switch| switch.goal).is_some_and(|goal| served_by[goal])
     }
 
+    pub(super) fn is_primary(&self, index: usize) -> bool {
+        self.catalog.primary_index(self.rung_of(index)) == Some(index)
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.serving
             .is_some_and(|index| self.slots[index].running >= self.catalog.models()[index].slots)

@@ -90,7 +90,8 @@ impl Manager {
             Outcome::Done { request, .. }
             | Outcome::Failed { request, .. }
             | Outcome::Cancelled { request } => *request,
-            Outcome::Loaded { .. }
+            Outcome::Loading { .. }
+            | Outcome::Loaded { .. }
             | Outcome::LoadFailed { .. }
             | Outcome::Unloaded { .. }
             | Outcome::Crashed { .. } => return None,

@@ -1,6 +1,6 @@
 //! The rules by which models come, serve, fail and go. Most stories ask for a tier, so that no policy has a say.
 
-use tiershift_core::event::Input;
+use tiershift_core::event::{Input, Outcome};
 use tiershift_core::sample::{GpuSample, Space};
 use tiershift_core::units::Bytes;
 
@@ -281,6 +281,27 @@ fn a_load_that_succeeds_forgives_the_failures_before_it() {
         rig.samples(1.0, seconds(30));
         rig.outputs();
     }
+}
+
+#[test]
+fn a_load_that_gets_on_is_not_given_up_and_one_that_stops_is_after_a_minute() {
+    let mut rig = rested("", "small", 4.0);
+    rig.switch("medium");
+    rig.outputs();
+    // Ten times as long as it may take where nobody sees.
+    for _ in 0..60 {
+        rig.after(seconds(20));
+        rig.outcome(Outcome::Loading { model: "medium".into() });
+    }
+    rig.after(seconds(59));
+    rig.check(&[]);
+    rig.after(seconds(1));
+    rig.check(&["unload medium"]);
+    // Late, about one that is not loading, and about one that nobody manages.
+    for model in ["medium", "small", "other"] {
+        rig.outcome(Outcome::Loading { model: model.into() });
+    }
+    rig.check(&[]);
 }
 
 #[test]

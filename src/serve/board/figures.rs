@@ -41,7 +41,10 @@ impl Figures {
             Outcome::LoadFailed { model, .. } => (model, "load-failed"),
             Outcome::Unloaded { model } => (model, "unloaded"),
             Outcome::Crashed { model, .. } => (model, "crashed"),
-            Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => return,
+            Outcome::Loading { .. }
+            | Outcome::Done { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Cancelled { .. } => return,
         };
         *self.models.entry((model.clone(), became)).or_default() += 1;
     }
