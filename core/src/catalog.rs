@@ -128,7 +128,9 @@ impl Catalog {
     pub fn relative_to(memory: Bytes) -> Self {
         let rung = |tier, size_milli, quality| {
             let ram = memory.share(Percent::from_milli(size_milli));
-            Model::of_size(tier, tier, Percent::new(quality), ram)
+            let model = Model::of_size(tier, tier, Percent::new(quality), ram);
+            // Whoever replays with it has no other speeds.
+            Model { speeds_guessed: false, ..model }
         };
         Self::new(vec![
             rung("small", 12_500, 50),

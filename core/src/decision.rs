@@ -261,6 +261,15 @@ pub enum Reason {
         /// How many.
         failures: u32,
     },
+    /// Change: the model came up much slower than the catalog says.
+    SlowLoad {
+        /// How long a short reply took.
+        #[serde(rename = "took_ns", with = "duration_ns")]
+        took: Duration,
+        /// How long it takes by the catalog.
+        #[serde(rename = "by_catalog_ns", with = "duration_ns")]
+        by_catalog: Duration,
+    },
     /// Change: someone asked for it.
     Asked,
     /// A reason that only this policy has.
@@ -357,6 +366,7 @@ impl Reason {
             Self::Exhaustion { .. } => "exhaustion",
             Self::Slow { .. } => "slow",
             Self::Failing { .. } => "failing",
+            Self::SlowLoad { .. } => "slow-load",
             Self::Asked => "asked",
             Self::Own { code, .. } => code.as_str(),
         }

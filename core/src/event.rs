@@ -284,6 +284,23 @@ pub enum Command {
         /// The request.
         request: RequestId,
     },
+    /// Try a loaded model with a short request of our own, and answer [`Outcome::Tried`], where that can be done.
+    Try {
+        /// The model.
+        model: ModelId,
+    },
+}
+
+/// How a model did with a short request of our own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// The model.
+    pub model: ModelId,
+    /// Tokens of the reply; where the reply did not end in time, of the one that was asked for.
+    pub output_tokens: u32,
+    /// How long these took, without the prompt; where the reply did not end in time, that time.
+    #[serde(rename = "decoded_in_ns", with = "duration_ns")]
+    pub decoded_in: Duration,
 }
 
 /// What the backend answers.
@@ -341,6 +358,8 @@ pub enum Outcome {
         /// What the server said.
         error: String,
     },
+    /// A model was tried. A backend that cannot try it says nothing.
+    Tried(Tried),
     /// A request was stopped as commanded.
     Cancelled {
         /// The request.
@@ -383,6 +402,17 @@ pub enum Notice {
         for_: Duration,
         /// What stood in the way last.
         reason: Reason,
+    },
+    /// A model came up much slower than the catalog says, and is loaded again, once; then another stands in. Told once in a row.
+    SlowLoad {
+        /// Its rung.
+        rung: Rung,
+        /// How long a short reply took.
+        #[serde(rename = "took_ns", with = "duration_ns")]
+        took: Duration,
+        /// How long it takes by the catalog.
+        #[serde(rename = "by_catalog_ns", with = "duration_ns")]
+        by_catalog: Duration,
     },
     /// A space that a rung needs is not read, so that nothing is loaded there. Told once.
     NotRead {

@@ -11,6 +11,7 @@ mod lifecycle;
 mod loading;
 mod queue;
 mod serving;
+mod tryout;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -175,7 +176,7 @@ impl Manager {
         sample: &Sample,
         out: &mut VecDeque<Output>,
     ) -> bool {
-        self.seen.memory = sample.memory;
+        (self.seen.memory, self.seen.cpu) = (sample.memory, sample.cpu);
         if !(self.seen.gpus.is_empty() && sample.gpus.is_empty()) {
             self.seen.gpus.clone_from(&sample.gpus);
         }
@@ -223,6 +224,7 @@ impl Manager {
     ) {
         let (model, happening) = match outcome {
             Outcome::Loading { model } => return self.note_progress(now, model),
+            Outcome::Tried(tried) => return self.handle_tried(now, tried, out),
             Outcome::Loaded { model } => (model, Trigger::Loaded),
             Outcome::LoadFailed { model, .. } => (model, Trigger::LoadFailed),
             Outcome::Unloaded { model } => (model, Trigger::Unloaded),
@@ -242,6 +244,7 @@ impl Manager {
         }
         if after == Lifecycle::Ready && before == Lifecycle::Loading {
             self.slots[index].failures = 0;
+            self.try_out(index, out);
         }
         if after == Lifecycle::Failed && before != Lifecycle::Failed {
             self.note_failure(now, index);
@@ -370,6 +373,10 @@ impl Manager {
                     self.complete(now, out);
                 }
                 others_gone
+            }
+            Lifecycle::Draining if self.slots[goal].tryout.reloads => {
+                self.unload_if_idle(now, goal, out);
+                false
             }
             // Wanted again before it had gone: nothing is loaded twice, nothing waits for its end.
             Lifecycle::Draining => {
@@ -573,19 +580,6 @@ impl Manager {
             "a manager never asks for {happening:?} of a model that is {state:?}"
         );
         self.slots[index].state = next.unwrap_or(state);
-    }
-
-    fn rung_of(&self, index: usize) -> Rung {
-        let model = &self.catalog.models()[index];
-        self.catalog.rung_of_tier(&model.tier).expect("every model of a catalog stands on a rung")
-    }
-
-    fn index_of(&self, id: &str) -> usize {
-        self.catalog
-            .models()
-            .iter()
-            .position(|model| model.id.as_str() == id)
-            .expect("ids come from this catalog")
     }
 }
 

@@ -86,6 +86,11 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
             format!("95% of replies take up to {}, limit {}", span(*measured), span(*limit))
         }
         Reason::Failing { failures } => format!("{failures} requests failed"),
+        Reason::SlowLoad { took, by_catalog } => format!(
+            "it came up slow: a short reply took {}, and {} by the catalog",
+            span(*took),
+            span(*by_catalog)
+        ),
         Reason::Asked => "someone asked for it".to_owned(),
         Reason::Own { code, resource, value, limit, lasted } => {
             let code = code.as_str().replace('-', " ");
@@ -190,6 +195,12 @@ pub fn notice(notice: &Notice, catalog: &Catalog) -> String {
             "the smallest tier has served for {}; what stands in the way of the next: {}",
             span(*for_),
             self::reason(reason, catalog)
+        ),
+        Notice::SlowLoad { rung, took, by_catalog } => format!(
+            "{} came up slow and is loaded again: a short reply took {}, and {} by the catalog",
+            catalog.tier_name(*rung),
+            span(*took),
+            span(*by_catalog)
         ),
         Notice::NotRead { rung, resource } => {
             let (tier, name) = (catalog.tier_name(*rung), resource.name());

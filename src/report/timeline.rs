@@ -297,7 +297,7 @@ impl Timeline {
                 self.running += u64::from(was != Some(true));
                 self.count_requests(now);
             }
-            Command::Cancel { .. } => {}
+            Command::Cancel { .. } | Command::Try { .. } => {}
         }
     }
 
@@ -318,6 +318,7 @@ impl Timeline {
                 self.enter(now, model, None);
             }
             Outcome::Loading { .. }
+            | Outcome::Tried(_)
             | Outcome::Done { .. }
             | Outcome::Failed { .. }
             | Outcome::Cancelled { .. } => {}

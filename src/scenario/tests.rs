@@ -88,7 +88,6 @@ kind = "poisson"
 rate = "6/min"
 prompt-tokens = { median = 400, shape = 0.8 }
 priority = 1
-client = 3
 
 [[fault]]
 kind = "load-fail"

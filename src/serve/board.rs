@@ -137,6 +137,7 @@ impl Board {
                 self.history.add(now, "failure", format!("{model} crashed: {error}"));
             }
             Outcome::Loading { .. }
+            | Outcome::Tried(_)
             | Outcome::Loaded { .. }
             | Outcome::Unloaded { .. }
             | Outcome::Done { .. }
@@ -166,7 +167,10 @@ impl Board {
                 self.running.insert(*request);
             }
             Output::Command(
-                Command::Load { .. } | Command::Unload { .. } | Command::Cancel { .. },
+                Command::Load { .. }
+                | Command::Unload { .. }
+                | Command::Cancel { .. }
+                | Command::Try { .. },
             ) => {}
             Output::Ended { request, end } => {
                 self.waiting.remove(request);

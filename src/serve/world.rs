@@ -138,6 +138,7 @@ impl LiveWorld {
                 true
             }
             Outcome::Loading { .. }
+            | Outcome::Tried(_)
             | Outcome::Loaded { .. }
             | Outcome::LoadFailed { .. }
             | Outcome::Unloaded { .. } => true,
@@ -217,6 +218,7 @@ impl Backend for LiveWorld {
                 self.backend.submit(now, command);
                 self.update_probe();
             }
+            Command::Try { .. } => self.backend.submit(now, command),
             Command::Start { request, model } => self.start(*request, model),
             // Its connection is closed when its client is notified of the end, which follows.
             Command::Cancel { request } => {

@@ -247,7 +247,7 @@ impl Checker {
                         .report("S2", format!("request {request} was started and had not arrived")),
                 }
             }
-            Command::Cancel { .. } => {}
+            Command::Cancel { .. } | Command::Try { .. } => {}
         }
     }
 
@@ -258,6 +258,7 @@ impl Checker {
             | Outcome::Unloaded { model }
             | Outcome::Crashed { model, .. } => (model, State::Absent),
             Outcome::Loading { .. }
+            | Outcome::Tried(_)
             | Outcome::Done { .. }
             | Outcome::Failed { .. }
             | Outcome::Cancelled { .. } => return,

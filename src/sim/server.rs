@@ -6,6 +6,7 @@
 //! through their absence.
 
 mod instance;
+mod kinds;
 #[cfg(test)]
 mod tests;
 
@@ -14,17 +15,21 @@ use std::time::Duration;
 
 use tiershift_core::backend::Backend;
 use tiershift_core::catalog::Catalog;
-use tiershift_core::event::{Command, Outcome};
+use tiershift_core::event::{Command, Outcome, Tried};
 use tiershift_core::model::{Footprint, Model, ModelId};
 use tiershift_core::request::{Request, RequestId};
 use tiershift_core::sample::Resource;
-use tiershift_core::time::{Timestamp, earliest, nanos};
+use tiershift_core::time::{Timestamp, earliest, from_secs_f64, nanos};
 use tiershift_core::units::{Bytes, Percent};
 
 use crate::sim::fault::{Fault, FaultKind};
 use crate::sim::physics::Physics;
 use crate::sim::rng::{Seed, Stream};
 use crate::sim::server::instance::{Active, Instance, Presence};
+use crate::sim::server::kinds::{
+    is_grab, is_leak, is_load_fail, is_load_half, is_load_slow, is_release_lag, is_sticky,
+    is_unload_lie,
+};
 
 /// The simulated server.
 #[derive(Clone, Debug)]
@@ -239,7 +244,7 @@ impl SimulatedServer {
         let usual = if warm { model.load_warm } else { model.load_cold };
         let mut takes = self.load_stream.jitter(usual, self.physics.load_jitter);
         if let Some(FaultKind::LoadSlow { factor, .. }) = self.strikes(now, name, is_load_slow) {
-            takes = tiershift_core::time::from_secs_f64(takes.as_secs_f64() * factor);
+            takes = from_secs_f64(takes.as_secs_f64() * factor);
         }
         if let Some(FaultKind::OutsideGrab { resource, gpu, amount, hold, .. }) =
             self.strikes(now, name, is_grab)
@@ -269,8 +274,7 @@ impl SimulatedServer {
         if let Some(FaultKind::LoadHalf { share, .. }) = half {
             instance.presence = Presence::Stuck { share: share.0 };
             instance.due = None;
-            gets_on_for =
-                tiershift_core::time::from_secs_f64(takes.as_secs_f64() * share.0.fraction());
+            gets_on_for = from_secs_f64(takes.as_secs_f64() * share.0.fraction());
         }
         // A first look sees what has happened until then, also of a load that has got stuck.
         instance.gets_on_until = now + gets_on_for;
@@ -287,7 +291,7 @@ impl SimulatedServer {
                 self.outcomes.push_back(Outcome::Unloaded { model });
             }
             Presence::Loading { .. } | Presence::Stuck { .. } | Presence::Ready => {
-                instance.gets_on = None;
+                (instance.gets_on, instance.tried) = (None, None);
                 instance.presence = Presence::Unloading;
                 instance.due = Some(now + model.unload);
             }
@@ -342,6 +346,19 @@ impl SimulatedServer {
         let active = Active::new(id, tokens, &self.catalog.models()[index], now, speed);
         self.instances[index].active.push(active);
         self.reschedule(now, index);
+    }
+
+    /// Tries a model at its present speed. It is over before anybody would notice it beside what runs.
+    fn try_out(&mut self, now: Timestamp, model: &ModelId) {
+        let Some(index) = self.place(model) else { return };
+        if self.instances[index].presence == Presence::Ready {
+            let beside = self.instances[index].active.len();
+            let alone = self.speed_of(index) / side_by_side(beside.max(1), self.physics.batch_gain);
+            let speed = alone * side_by_side(beside + 1, self.physics.batch_gain);
+            let per_second = self.catalog.models()[index].decode_per_second * speed;
+            let took = from_secs_f64(f64::from(TRY_TOKENS) / per_second).min(TRY_LIMIT);
+            self.instances[index].tried = Some((now + took, took));
+        }
     }
 
     fn cancel(&mut self, now: Timestamp, id: RequestId) {
@@ -484,6 +501,7 @@ impl Backend for SimulatedServer {
             },
             Command::Start { request, model } => self.start(now, *request, model),
             Command::Cancel { request } => self.cancel(now, *request),
+            Command::Try { model } => self.try_out(now, model),
         }
         self.look_ahead();
     }
@@ -510,6 +528,10 @@ impl SimulatedServer {
                 let model = self.catalog.models()[index].id.clone();
                 self.outcomes.push_back(Outcome::Loading { model });
             }
+            if let Some((_, decoded_in)) = self.instances[index].tried.take_if(|it| it.0 <= now) {
+                let (model, output_tokens) = (self.catalog.models()[index].id.clone(), TRY_TOKENS);
+                self.outcomes.push_back(Outcome::Tried(Tried { model, output_tokens, decoded_in }));
+            }
             self.come_due(now, index);
         }
         let hangs = self.hangs_until(now).is_some();
@@ -520,8 +542,10 @@ impl SimulatedServer {
 
     /// Brings what is kept for every step up to date: called by whatever changes an instance.
     fn look_ahead(&mut self) {
-        let due =
-            self.instances.iter().fold(None, |first, one| earliest([first, one.due, one.gets_on]));
+        let due = self
+            .instances
+            .iter()
+            .fold(None, |first, one| earliest([first, one.due, one.gets_on, one.tried_at()]));
         let late = self.lingering.iter().map(|&(until, ..)| until).min();
         let grabbed = self.grabs.iter().map(|&(until, ..)| until).min();
         let pending = (!self.outcomes.is_empty()).then_some(Timestamp::ZERO);
@@ -540,45 +564,14 @@ impl SimulatedServer {
         match self.hangs_until(now) {
             Some(until) if next <= now => {
                 let instances = self.instances.iter();
-                let dues = instances.flat_map(|one| [one.due, one.gets_on]).flatten();
+                let dues =
+                    instances.flat_map(|one| [one.due, one.gets_on, one.tried_at()]).flatten();
                 let memory = self.lingering.iter().chain(&self.grabs).map(|&(until, ..)| until);
                 Some(dues.chain(memory).filter(|&at| at > now).min().unwrap_or(until).min(until))
             }
             _ => Some(next),
         }
     }
-}
-
-fn is_load_slow(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::LoadSlow { .. })
-}
-
-fn is_grab(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::OutsideGrab { .. })
-}
-
-fn is_load_half(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::LoadHalf { .. })
-}
-
-fn is_load_fail(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::LoadFail { .. })
-}
-
-fn is_leak(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::Leak { .. })
-}
-
-fn is_release_lag(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::ReleaseLag { .. })
-}
-
-fn is_unload_lie(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::UnloadLies { .. })
-}
-
-fn is_sticky(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::StickySlow { .. })
 }
 
 /// Returns the part of its speed that each of `count` requests keeps.
@@ -589,6 +582,10 @@ fn side_by_side(count: usize, gain: Percent) -> f64 {
 
 /// When a load is first looked at, as in `llama_server/progress.rs`.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// A short request of our own, and how long it may take, as in `llama_server/tryout.rs`.
+const TRY_TOKENS: u32 = 8;
+const TRY_LIMIT: Duration = Duration::from_secs(45);
 
 /// However busy the others are, a scheduler gives everyone a share: one of twenty equal tasks.
 const LEAST_SPEED: f64 = 0.05;

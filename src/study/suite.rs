@@ -194,6 +194,7 @@ fn belongs(event: EventRef<'_>) -> bool {
                 | Outcome::Unloaded { .. }
                 | Outcome::Crashed { .. } => true,
                 Outcome::Loading { .. }
+                | Outcome::Tried(_)
                 | Outcome::Done { .. }
                 | Outcome::Failed { .. }
                 | Outcome::Cancelled { .. } => false,

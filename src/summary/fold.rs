@@ -259,7 +259,7 @@ impl Fold {
                     self.enter(model, Life::Ready { since, served: true });
                 }
             }
-            Command::Cancel { .. } => {}
+            Command::Cancel { .. } | Command::Try { .. } => {}
         }
     }
 
@@ -295,6 +295,7 @@ impl Fold {
                 self.enter(model, Life::Absent);
             }
             Outcome::Loading { .. }
+            | Outcome::Tried(_)
             | Outcome::Done { .. }
             | Outcome::Failed { .. }
             | Outcome::Cancelled { .. } => {}

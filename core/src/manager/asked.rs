@@ -156,6 +156,19 @@ impl Manager {
         self.switch.and_then(|switch| switch.goal).is_some_and(|goal| served_by[goal])
     }
 
+    pub(super) fn rung_of(&self, index: usize) -> Rung {
+        let model = &self.catalog.models()[index];
+        self.catalog.rung_of_tier(&model.tier).expect("every model of a catalog stands on a rung")
+    }
+
+    pub(super) fn index_of(&self, id: &str) -> usize {
+        self.catalog
+            .models()
+            .iter()
+            .position(|model| model.id.as_str() == id)
+            .expect("ids come from this catalog")
+    }
+
     pub(super) fn is_primary(&self, index: usize) -> bool {
         self.catalog.primary_index(self.rung_of(index)) == Some(index)
     }

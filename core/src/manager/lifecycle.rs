@@ -1,5 +1,6 @@
 //! What each state of a model does with each thing that can happen to it.
 
+use crate::manager::tryout::Tryout;
 use crate::time::Timestamp;
 
 /// Where a model is in its life.
@@ -33,6 +34,7 @@ pub(crate) struct Slot {
     pub(crate) failures: u32,
     /// Requests that run on it.
     pub(crate) running: u32,
+    pub(crate) tryout: Tryout,
 }
 
 /// What can happen to a model.

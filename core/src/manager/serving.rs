@@ -91,6 +91,7 @@ impl Manager {
             | Outcome::Failed { request, .. }
             | Outcome::Cancelled { request } => *request,
             Outcome::Loading { .. }
+            | Outcome::Tried(_)
             | Outcome::Loaded { .. }
             | Outcome::LoadFailed { .. }
             | Outcome::Unloaded { .. }
@@ -269,6 +270,7 @@ impl Manager {
         };
         let command = Command::Start { request: request.id, model: model.id.clone() };
         self.slots[index].running += 1;
+        self.note_beside_tryout(index);
         self.running.insert(request.id, running);
         out.push_back(Output::Command(command));
     }

@@ -332,6 +332,8 @@ impl Rig {
                 format!("start {request} on {model}")
             }
             Output::Command(Command::Cancel { request }) => format!("cancel {request}"),
+            // After each load, which stories about something else need not say.
+            Output::Command(Command::Try { .. }) => return None,
             Output::Accepted { request, verdict } => match verdict {
                 Verdict::Proceed => format!("accept {request}"),
                 Verdict::ProceedSmaller { rung } => format!("accept {request} on {}", tier(*rung)),
@@ -359,6 +361,9 @@ impl Rig {
             }
             Output::Notice(Notice::NotRead { rung, resource }) => {
                 format!("notice {} needs {}", tier(*rung), resource.name())
+            }
+            Output::Notice(Notice::SlowLoad { rung, .. }) => {
+                format!("notice {} came up slow", tier(*rung))
             }
             Output::Notice(Notice::LongOnSmallest { for_, reason }) => {
                 format!("notice smallest for {}: {}", span_text(*for_), reason.kind())

@@ -32,7 +32,7 @@ use crate::files::document::suggestion;
 /// | `done[:#id or model]`, `failed[:#id]` | a request ended so |
 /// | `cancelled[:#id or who]` | the same; who is `client`, `drain-deadline` or `shutdown` |
 /// | `rejected[:#id or reason]` | the same; the reason is `queue-full`, `deadline`, `unservable`, ... |
-/// | `notice[:kind]` | the user is told; the kind is `degraded`, `long-on-smallest` or `not-read` |
+/// | `notice[:kind]` | the user is told; the kind is `degraded`, `long-on-smallest`, `slow-load` or `not-read` |
 /// | `sample-missing` | the machine could not be read |
 /// | `asked[:tier]`, `shutdown` | someone asks for a tier; the run is told to stop |
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -279,7 +279,7 @@ impl JsonSchema for Pattern {
     }
 }
 
-const REASONS: [&str; 22] = [
+const REASONS: [&str; 24] = [
     "no-data",
     "stale",
     "switching",
@@ -302,12 +302,15 @@ const REASONS: [&str; 22] = [
     "slow",
     "failing",
     "asked",
+    "would-not-serve",
+    "slow-load",
 ];
 
 fn notice_name(notice: &Notice) -> &'static str {
     match notice {
         Notice::Degraded { .. } => "degraded",
         Notice::LongOnSmallest { .. } => "long-on-smallest",
+        Notice::SlowLoad { .. } => "slow-load",
         Notice::NotRead { .. } => "not-read",
     }
 }

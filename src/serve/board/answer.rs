@@ -91,6 +91,7 @@ impl Board {
         self.notice.filter(|notice| match notice {
             Notice::Degraded { from, .. } => self.serving < *from,
             Notice::LongOnSmallest { .. } => self.serving <= Rung(1),
+            Notice::SlowLoad { rung, .. } => self.serving == *rung,
             Notice::NotRead { rung, .. } => self.serving < *rung,
         })
     }

@@ -42,6 +42,7 @@ impl Figures {
             Outcome::Unloaded { model } => (model, "unloaded"),
             Outcome::Crashed { model, .. } => (model, "crashed"),
             Outcome::Loading { .. }
+            | Outcome::Tried(_)
             | Outcome::Done { .. }
             | Outcome::Failed { .. }
             | Outcome::Cancelled { .. } => return,

@@ -30,6 +30,8 @@ pub(super) struct Instance {
     /// While it loads: when it is next seen to get on, and until when it does.
     pub(super) gets_on: Option<Timestamp>,
     pub(super) gets_on_until: Timestamp,
+    /// When a try-out is over, and how long its tokens took.
+    pub(super) tried: Option<(Timestamp, Duration)>,
     progressed_to: Timestamp,
 }
 
@@ -75,6 +77,7 @@ impl Instance {
             stickiness: 1.0,
             since: Timestamp::ZERO,
             gets_on: None,
+            tried: None,
             gets_on_until: Timestamp::ZERO,
             progressed_to: Timestamp::ZERO,
         }
@@ -90,6 +93,9 @@ impl Instance {
             *due += span;
         }
         self.gets_on_until += span;
+        if let Some((at, _)) = &mut self.tried {
+            *at += span;
+        }
         self.progressed_to += span;
     }
 
@@ -116,6 +122,11 @@ impl Instance {
             if model.vram == Bytes::ZERO { footprint.ram += grown } else { footprint.vram += grown }
         }
         Some(footprint)
+    }
+
+    /// Returns when its try-out is over.
+    pub(super) fn tried_at(&self) -> Option<Timestamp> {
+        self.tried.map(|(at, _)| at)
     }
 
     /// Returns whether it is seen now that a load gets on.

@@ -39,3 +39,32 @@ fn a_load_that_gets_stuck_is_seen_to_get_on_once_at_most() {
     let half = FaultKind::LoadHalf { model: None, count: None, share: share(50) };
     assert_eq!(load_of_large(half), (vec![2.0], None));
 }
+
+#[test]
+fn a_model_is_tried_at_the_speed_that_it_came_up_with() {
+    let catalog = Catalog::relative_to(Bytes::from_gib(16));
+    let kind = FaultKind::StickySlow {
+        resource: Resource::Memory,
+        above: PercentText(Percent::new(90)),
+        factor: 0.25,
+    };
+    let (at, until, probability) = (Timestamp::ZERO, Timestamp::MAX, Percent::ONE_HUNDRED);
+    let sticky = [Fault { at, until, probability, kind }];
+    let tried_in = |memory_used| {
+        let physics = Physics { load_jitter: 0.0, ..Physics::default() };
+        let mut server = SimulatedServer::new(&catalog, &physics, &sticky, Seed(1));
+        let around = Surroundings { memory_used, ..Surroundings::default() };
+        server.set_surroundings(Timestamp::ZERO, around);
+        server.submit(Timestamp::ZERO, &Command::Load { model: "large".into(), gpu: None });
+        while let Some(now) = server.next_wakeup() {
+            match server.poll(now) {
+                Some(Outcome::Loaded { model }) => server.submit(now, &Command::Try { model }),
+                Some(Outcome::Tried(tried)) => return tried.decoded_in.as_millis(),
+                Some(_) | None => {}
+            }
+        }
+        panic!("a model that was tried is answered for");
+    };
+    // 8 x 9 GiB at 20 GB/s.
+    assert_eq!([50, 95].map(Percent::new).map(tried_in), [3865, 15_461]);
+}

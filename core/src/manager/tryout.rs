@@ -1,0 +1,165 @@
+//! A short request of our own after each load: whether the model came up as fast as the catalog says.
+//!
+//! A model that was placed badly, some of its layers left on the processor, stays slow until it is loaded again, and nobody
+//! learns of it before users have waited. Left alone on purpose: a model whose speeds are a guess.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::catalog::Rung;
+use crate::decision::{Reason, Urgency};
+use crate::demand::SLOW_FACTOR;
+use crate::event::{Command, Notice, Output, Tried};
+use crate::manager::lifecycle::{Lifecycle, Trigger};
+use crate::manager::{Manager, Switch};
+use crate::model::Task;
+use crate::time::{Timestamp, from_secs_f64};
+use crate::units::{Bytes, Percent};
+
+/// What is known of a model's try-outs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tryout {
+    /// The backend has yet to answer.
+    is_awaited: bool,
+    /// The most requests that ran beside it.
+    beside: u32,
+    /// Loads in a row that came up slow.
+    slow_loads: u32,
+    /// It is unloaded to be loaded again.
+    pub(super) reloads: bool,
+}
+
+impl Manager {
+    /// Tries a model that has just been loaded.
+    pub(super) fn try_out(&mut self, index: usize, out: &mut VecDeque<Output>) {
+        let model = &self.catalog.models()[index];
+        let tryout = &mut self.slots[index].tryout;
+        (tryout.reloads, tryout.beside) = (false, 0);
+        tryout.is_awaited =
+            self.settings.manager.try_out && !model.speeds_guessed && model.can(Task::Chat);
+        if tryout.is_awaited {
+            out.push_back(Output::Command(Command::Try { model: model.id.clone() }));
+        }
+    }
+
+    /// Notes that a request runs beside a try-out.
+    pub(super) fn note_beside_tryout(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        slot.tryout.beside = slot.tryout.beside.max(slot.running);
+    }
+
+    /// Takes how a try-out went. What came up slow is loaded again, once; then another stands in, where one can.
+    pub(super) fn handle_tried(
+        &mut self,
+        now: Timestamp,
+        tried: &Tried,
+        out: &mut VecDeque<Output>,
+    ) {
+        if self.catalog.model(&tried.model).is_none() {
+            return;
+        }
+        let index = self.index_of(tried.model.as_str());
+        let was_awaited = std::mem::take(&mut self.slots[index].tryout.is_awaited);
+        if !was_awaited || self.slots[index].state != Lifecycle::Ready {
+            return;
+        }
+        let by_catalog = self.by_catalog(index, tried.output_tokens);
+        let side_by_side = 1 + self.slots[index].tryout.beside;
+        let limit = by_catalog.saturating_mul(SLOW_FACTOR * side_by_side);
+        if tried.decoded_in <= limit {
+            self.slots[index].tryout.slow_loads = 0;
+            return;
+        }
+        // Somebody else's doing, which another load does not mend.
+        if self.is_contended(index) {
+            return;
+        }
+        self.slots[index].tryout.slow_loads += 1;
+        let slow_loads = self.slots[index].tryout.slow_loads;
+        let rung = self.rung_of(index);
+        if slow_loads == 1 {
+            let (took, by_catalog) = (tried.decoded_in, by_catalog);
+            out.push_back(Output::Notice(Notice::SlowLoad { rung, took, by_catalog }));
+        }
+        // On its way out, or not what is wanted.
+        if self.stopping
+            || self.serving != Some(index)
+            || self.switch.is_some_and(|it| it.goal != Some(index))
+        {
+            return;
+        }
+        let reason = Reason::SlowLoad { took: tried.decoded_in, by_catalog };
+        if slow_loads < self.settings.manager.load_attempts {
+            self.begin_again(now, index, reason, out);
+        } else {
+            self.broken.push(rung);
+            // Slow is better than nothing.
+            let Some(other) = self.stand_in_for_slow(index) else { return };
+            self.switch = Some(self.switch_to(now, other, reason));
+        }
+        self.advance(now, out);
+    }
+
+    fn by_catalog(&self, index: usize, tokens: u32) -> Duration {
+        from_secs_f64(f64::from(tokens) / self.catalog.models()[index].decode_per_second)
+    }
+
+    /// Drains and unloads a model in order to load it again.
+    fn begin_again(
+        &mut self,
+        now: Timestamp,
+        index: usize,
+        reason: Reason,
+        out: &mut VecDeque<Output>,
+    ) {
+        self.switch = Some(self.switch_to(now, index, reason));
+        self.serve_from(now, None, out);
+        self.pass(index, Trigger::Drain);
+        self.slots[index].tryout.reloads = true;
+        self.slots[index].deadline = Some(now + self.settings.manager.drain_deadline);
+    }
+
+    fn switch_to(&self, now: Timestamp, index: usize, reason: Reason) -> Switch {
+        Switch {
+            from: self.rung,
+            to: self.rung_of(index),
+            goal: Some(index),
+            began: now,
+            urgency: Urgency::Graceful,
+            reason,
+            waiting_for_room: None,
+        }
+    }
+
+    /// Returns whether what a model computes with, or its memory, is taken by others so much that it would be slow for that.
+    fn is_contended(&self, index: usize) -> bool {
+        let on_gpu = self.catalog.models()[index].vram > Bytes::ZERO;
+        let others = if on_gpu {
+            let gpu = self.slots[index].gpu.and_then(|gpu| self.seen.gpus.get(usize::from(gpu)));
+            gpu.and_then(|gpu| gpu.utilization)
+        } else {
+            self.seen.cpu
+        };
+        others.is_some_and(|rate| rate.others >= CONTENDED) || self.is_crowded_out(index)
+    }
+
+    /// Returns what to serve with instead of a model that comes up slow: its first fallback, else the best lower rung, that has
+    /// room and has not come up slow as often.
+    fn stand_in_for_slow(&self, slow: usize) -> Option<usize> {
+        let attempts = self.settings.manager.load_attempts;
+        let is_sound = |&index: &usize| {
+            let slot = &self.slots[index];
+            slot.tryout.slow_loads < attempts
+                && slot.state != Lifecycle::Failed
+                && self.has_room_for_model(&self.catalog.models()[index])
+        };
+        let fallbacks = self.catalog.models()[slow].fallbacks.iter();
+        let fallbacks = fallbacks.map(|id| self.index_of(id.as_str()));
+        let lower = (1..self.rung_of(slow).0).rev();
+        let lower = lower.filter_map(|rung| self.catalog.primary_index(Rung(rung)));
+        fallbacks.chain(lower).find(is_sound)
+    }
+}
+
+/// With this much of the processor or GPU left to us, speed is a half, and not a third.
+const CONTENDED: Percent = Percent::new(50);
