@@ -293,6 +293,7 @@ const REASONS: [&str; 24] = [
     "above-upgrade-line",
     "would-not-fit",
     "would-be-slow",
+    "would-not-serve",
     "room",
     "too-risky",
     "not-read",
@@ -301,9 +302,8 @@ const REASONS: [&str; 24] = [
     "exhaustion",
     "slow",
     "failing",
-    "asked",
-    "would-not-serve",
     "slow-load",
+    "asked",
 ];
 
 fn notice_name(notice: &Notice) -> &'static str {
