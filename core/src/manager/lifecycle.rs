@@ -1,6 +1,5 @@
 //! What each state of a model does with each thing that can happen to it.
 
-use crate::manager::tryout::Tryout;
 use crate::time::Timestamp;
 
 /// Where a model is in its life.
@@ -35,6 +34,19 @@ pub(crate) struct Slot {
     /// Requests that run on it.
     pub(crate) running: u32,
     pub(crate) tryout: Tryout,
+}
+
+/// What is known of a model's try-outs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tryout {
+    /// The backend has yet to answer.
+    pub(crate) is_awaited: bool,
+    /// The most requests that ran beside it.
+    pub(crate) beside: u32,
+    /// Loads in a row that came up slow.
+    pub(crate) slow_loads: u32,
+    /// It is unloaded to be loaded again.
+    pub(crate) reloads: bool,
 }
 
 /// What can happen to a model.

@@ -16,19 +16,6 @@ use crate::model::Task;
 use crate::time::{Timestamp, from_secs_f64};
 use crate::units::{Bytes, Percent};
 
-/// What is known of a model's try-outs.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tryout {
-    /// The backend has yet to answer.
-    is_awaited: bool,
-    /// The most requests that ran beside it.
-    beside: u32,
-    /// Loads in a row that came up slow.
-    slow_loads: u32,
-    /// It is unloaded to be loaded again.
-    pub(super) reloads: bool,
-}
-
 impl Manager {
     /// Tries a model that has just been loaded.
     pub(super) fn try_out(&mut self, index: usize, out: &mut VecDeque<Output>) {
