@@ -14,7 +14,7 @@ use crate::manager::lifecycle::{Lifecycle, Trigger};
 use crate::manager::{Manager, Switch};
 use crate::model::Task;
 use crate::time::{Timestamp, from_secs_f64};
-use crate::units::{Bytes, Percent};
+use crate::units::Percent;
 
 impl Manager {
     /// Tries a model that has just been loaded.
@@ -118,16 +118,12 @@ impl Manager {
         }
     }
 
-    /// Returns whether what a model computes with, or its memory, is taken by others so much that it would be slow for that.
+    /// Returns whether others take so much of a processor or GPU, or of its memory, that a model may be slow for that. Whichever it
+    /// is: one on a GPU waits for the processor too, and which GPU a driver means by a number is not always certain.
     fn is_contended(&self, index: usize) -> bool {
-        let on_gpu = self.catalog.models()[index].vram > Bytes::ZERO;
-        let others = if on_gpu {
-            let gpu = self.slots[index].gpu.and_then(|gpu| self.seen.gpus.get(usize::from(gpu)));
-            gpu.and_then(|gpu| gpu.utilization)
-        } else {
-            self.seen.cpu
-        };
-        others.is_some_and(|rate| rate.others >= CONTENDED) || self.is_crowded_out(index)
+        let gpus = self.seen.gpus.iter().map(|gpu| gpu.utilization);
+        let mut rates = std::iter::once(self.seen.cpu).chain(gpus).flatten();
+        rates.any(|rate| rate.others >= CONTENDED) || self.is_crowded_out(index)
     }
 
     /// Returns what to serve with instead of a model that comes up slow: its first fallback, else the best lower rung, that has
@@ -148,5 +144,5 @@ impl Manager {
     }
 }
 
-/// With this much of the processor or GPU left to us, speed is a half, and not a third.
+/// Where others take less, more than half of the speed is left, and not a third.
 const CONTENDED: Percent = Percent::new(50);
