@@ -3,6 +3,7 @@
 //! A catalog file is TOML with one `[[model]]` table a model; [`RawCatalog`] is that file, [`Catalog`]
 //! the checked ladder. Rung 0 is always *none*: nothing loaded.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,49 @@ impl LadderId {
 impl Rung {
     /// The lowest rung: nothing is loaded.
     pub const NONE: Self = Self(0);
+}
+
+/// A set of rungs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rungs(u64);
+
+impl Rungs {
+    /// No rung.
+    pub const EMPTY: Self = Self(0);
+
+    /// Returns whether no rung is in it.
+    pub fn is_empty(self) -> bool {
+        self == Self::EMPTY
+    }
+
+    /// Returns whether a rung is in it.
+    pub fn contains(self, rung: Rung) -> bool {
+        self.0 & Self::of(rung) != 0
+    }
+
+    /// Returns those of them that are above a rung.
+    #[must_use]
+    pub fn above(self, rung: Rung) -> Self {
+        Self(self.0 & !(Self::of(rung) | (Self::of(rung) - 1)))
+    }
+
+    fn of(rung: Rung) -> u64 {
+        1_u64.checked_shl(rung.0.into()).expect("a ladder has at most 32 rungs")
+    }
+}
+
+impl FromIterator<Rung> for Rungs {
+    fn from_iter<T: IntoIterator<Item = Rung>>(rungs: T) -> Self {
+        Self(rungs.into_iter().fold(0, |set, rung| set | Self::of(rung)))
+    }
+}
+
+impl std::ops::BitOr for Rungs {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 /// The checked ladder: rungs in ascending quality, one primary model a rung. Cheap to clone.
@@ -84,7 +128,9 @@ impl Catalog {
     pub fn relative_to(memory: Bytes) -> Self {
         let rung = |tier, size_milli, quality| {
             let ram = memory.share(Percent::from_milli(size_milli));
-            Model::of_size(tier, tier, Percent::new(quality), ram)
+            let model = Model::of_size(tier, tier, Percent::new(quality), ram);
+            // Whoever replays with it has no other speeds.
+            Model { speeds_guessed: false, ..model }
         };
         Self::new(vec![
             rung("small", 12_500, 50),
@@ -122,9 +168,24 @@ impl Catalog {
         if rungs.len() > MAX_RUNGS {
             return Err(CatalogError::TooManyTiers { tiers: rungs.len() });
         }
+        // Their first models, until fallbacks are known to form no circle.
         let catalog = Self { models: models.into(), rungs: rungs.into() };
         catalog.check_fallbacks()?;
-        Ok(catalog)
+        let rungs = catalog.rungs.iter().map(|&first| catalog.first_choice(first)).collect();
+        Ok(Self { rungs, ..catalog })
+    }
+
+    /// Returns the primary model of the tier whose models begin at `first`: the best that no other of the tier falls back
+    /// to; of equally good ones the first by id.
+    fn first_choice(&self, first: usize) -> usize {
+        let models = &self.models[first..];
+        let tier = &models[0].tier;
+        let of_tier = || models.iter().take_while(|model| model.tier == *tier).enumerate();
+        let is_named = |id| of_tier().any(|(_, model)| model.fallbacks.contains(id));
+        let best = of_tier()
+            .filter(|(_, model)| !is_named(&model.id))
+            .max_by_key(|&(place, model)| (model.quality, Reverse(place)));
+        first + best.expect("fallbacks form no circle, so that one is named by none").0
     }
 
     /// Returns the highest rung.
@@ -132,10 +193,17 @@ impl Catalog {
         Rung(u8::try_from(self.rungs.len()).expect("a catalog has at most 32 rungs"))
     }
 
-    /// Returns the primary model of a rung; `None` for rung 0 and above the top.
+    /// Returns the primary model of a rung, which serves where the rung is chosen; `None` for rung 0 and above the top.
+    ///
+    /// It is the best of the tier's models, unless the catalog orders them: a model that lists another of its tier among its
+    /// fallbacks comes before it.
     pub fn primary(&self, rung: Rung) -> Option<&Model> {
-        let place = usize::from(rung.0).checked_sub(1)?;
-        self.rungs.get(place).map(|&i| &self.models[i])
+        self.primary_index(rung).map(|index| &self.models[index])
+    }
+
+    /// Returns the place of a rung's primary model among [`Catalog::models`].
+    pub(crate) fn primary_index(&self, rung: Rung) -> Option<usize> {
+        self.rungs.get(usize::from(rung.0).checked_sub(1)?).copied()
     }
 
     /// Returns the name of a rung's tier; `none` for rung 0.
@@ -166,6 +234,12 @@ impl Catalog {
     /// Returns the rungs that hold a model, ascending.
     pub fn rungs_up(&self) -> impl DoubleEndedIterator<Item = Rung> + use<> {
         (1..=self.top().0).map(Rung)
+    }
+
+    /// Returns the rungs whose primary model is as `is` says of its place among [`Catalog::models`].
+    pub(crate) fn rungs_where(&self, is: impl Fn(usize) -> bool) -> Rungs {
+        let of_rung = |rung: &Rung| self.primary_index(*rung).is_some_and(&is);
+        self.rungs_up().filter(of_rung).collect()
     }
 
     fn check_fallbacks(&self) -> Result<(), CatalogError> {
@@ -280,6 +354,25 @@ mod tests {
         let file = toml::to_string(&RawCatalog::from(&catalog)).unwrap();
         let raw: RawCatalog = toml::from_str(&file).unwrap();
         assert_eq!(Catalog::try_from(raw).unwrap(), catalog, "{file}");
+    }
+
+    #[test]
+    fn the_best_of_a_tier_is_primary_unless_its_models_name_each_other_as_fallbacks() {
+        #[track_caller]
+        fn check(models: [(&str, u32, &[&str]); 3], want: &str) {
+            let below = model("below", "small", 10, &[]);
+            let above = model("above", "large", 100, &["a"]);
+            let tier = models.map(|(id, quality, names)| model(id, "medium", quality, names));
+            let catalog = Catalog::new([vec![below, above], tier.to_vec()].concat()).unwrap();
+            assert_eq!(catalog.primary(Rung(2)).unwrap().id.as_str(), want, "{models:?}");
+            assert_eq!(catalog.primary(Rung(1)).unwrap().id.as_str(), "below");
+            assert_eq!(catalog.primary(Rung(3)).unwrap().id.as_str(), "above");
+        }
+        check([("a", 60, &[]), ("b", 70, &[]), ("c", 65, &[])], "b");
+        check([("a", 70, &[]), ("b", 70, &[]), ("c", 65, &[])], "a");
+        check([("a", 60, &["b"]), ("b", 70, &[]), ("c", 55, &[])], "a");
+        check([("a", 60, &["b"]), ("b", 70, &[]), ("c", 65, &[])], "c");
+        check([("a", 60, &["b"]), ("b", 70, &["c"]), ("c", 65, &["below"])], "a");
     }
 
     #[test]

@@ -166,11 +166,13 @@ impl Controller {
             }
             Input::Request(request) => {
                 let verdict = self.preflight(now);
+                self.expect_a_rescue(now);
                 self.manager.handle_request(now, request, verdict, &mut self.out);
             }
             Input::Cancel { request } => self.manager.handle_cancel(now, *request, &mut self.out),
             Input::Outcome(outcome) => self.handle_outcome(now, outcome),
             Input::Timeout => {
+                self.expect_a_rescue(now);
                 self.manager.handle_timeout(now, &mut self.out);
                 self.note_setbacks(now);
             }
@@ -305,6 +307,14 @@ impl Controller {
         self.pinned = fresh.pinned;
         self.stale_after = fresh.stale_after;
         self.suggestion_after = fresh.suggestion_after;
+    }
+
+    /// Lets the manager know when something will be loaded, where nothing is: it may have to refuse a request.
+    fn expect_a_rescue(&mut self, now: Timestamp) {
+        if self.manager.serves_nothing() {
+            let wait = self.policy.ready_in(now, &self.standing());
+            self.manager.expect_ready_in(wait);
+        }
     }
 
     /// The check before a request. A model that serves has the memory of a full cache set aside, whether the machine can

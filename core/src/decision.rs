@@ -152,6 +152,11 @@ pub enum Reason {
         #[serde(rename = "limit_ns", with = "duration_ns")]
         limit: Duration,
     },
+    /// Hold: the next rung cannot serve what the present one has been asked for of late.
+    WouldNotServe {
+        /// The next rung.
+        to: Rung,
+    },
     /// Upgrade: the rung fits and has done so for long enough.
     Room {
         /// The scarcest resource.
@@ -256,6 +261,15 @@ pub enum Reason {
         /// How many.
         failures: u32,
     },
+    /// Change: the model came up much slower than the catalog says.
+    SlowLoad {
+        /// How long a short reply took.
+        #[serde(rename = "took_ns", with = "duration_ns")]
+        took: Duration,
+        /// How long it takes by the catalog.
+        #[serde(rename = "by_catalog_ns", with = "duration_ns")]
+        by_catalog: Duration,
+    },
     /// Change: someone asked for it.
     Asked,
     /// Hold: someone asked for a tier, and that holds.
@@ -356,6 +370,7 @@ impl Reason {
             Self::AboveUpgradeLine { .. } => "above-upgrade-line",
             Self::WouldNotFit { .. } => "would-not-fit",
             Self::WouldBeSlow { .. } => "would-be-slow",
+            Self::WouldNotServe { .. } => "would-not-serve",
             Self::Room { .. } => "room",
             Self::TooRisky { .. } => "too-risky",
             Self::NotRead { .. } => "not-read",
@@ -364,6 +379,7 @@ impl Reason {
             Self::Exhaustion { .. } => "exhaustion",
             Self::Slow { .. } => "slow",
             Self::Failing { .. } => "failing",
+            Self::SlowLoad { .. } => "slow-load",
             Self::Asked => "asked",
             Self::Ordered { .. } => "ordered",
             Self::Own { code, .. } => code.as_str(),
@@ -492,6 +508,8 @@ pub enum GateName {
     Risk,
     /// Predicted latency; at most the limit.
     Latency,
+    /// Whether the rung cannot serve what the present one is asked for; it must.
+    Unserved,
 }
 
 /// A gate's number with its unit.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::catalog::Rung;
+use crate::catalog::{Rung, Rungs};
 
 /// What is asked of the models at the moment of a sample.
 ///
@@ -25,9 +25,12 @@ pub struct Demand {
     /// Requests refused since the last sample because every slot of the serving model was taken: the queue was full, or
     /// their patience was over.
     pub refused: u32,
-    /// The lowest rung whose primary model can serve a request that the present one cannot, and that waits or was refused
-    /// within the last two performance windows.
-    pub only_above: Option<Rung>,
+    /// The rungs above the present one whose primary model can serve a request that the present one cannot, and that waits or
+    /// was refused within the last two performance windows.
+    pub only_above: Rungs,
+    /// The rungs above the present one whose primary model cannot serve a request that the present one was given within the
+    /// last two performance windows: for what is asked they are no better.
+    pub not_above: Rungs,
 }
 
 impl Demand {
@@ -39,7 +42,8 @@ impl Demand {
         late: 0,
         youngest_late: None,
         refused: 0,
-        only_above: None,
+        only_above: Rungs::EMPTY,
+        not_above: Rungs::EMPTY,
     };
 }
 

@@ -305,6 +305,23 @@ pub enum Command {
         /// The request.
         request: RequestId,
     },
+    /// Try a loaded model with a short request of our own, and answer [`Outcome::Tried`], where that can be done.
+    Try {
+        /// The model.
+        model: ModelId,
+    },
+}
+
+/// How a model did with a short request of our own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// The model.
+    pub model: ModelId,
+    /// Tokens of the reply; where the reply did not end in time, of the one that was asked for.
+    pub output_tokens: u32,
+    /// How long these took, without the prompt; where the reply did not end in time, that time.
+    #[serde(rename = "decoded_in_ns", with = "duration_ns")]
+    pub decoded_in: Duration,
 }
 
 /// What the backend answers.
@@ -313,6 +330,12 @@ pub enum Command {
 pub enum Outcome {
     /// A model is ready.
     Loaded {
+        /// The model.
+        model: ModelId,
+    },
+    /// A model is still being loaded, and gets on. A backend that can see it says so soon after the start, and then at most
+    /// every twenty seconds.
+    Loading {
         /// The model.
         model: ModelId,
     },
@@ -356,6 +379,8 @@ pub enum Outcome {
         /// What the server said.
         error: String,
     },
+    /// A model was tried. A backend that cannot try it says nothing.
+    Tried(Tried),
     /// A request was stopped as commanded.
     Cancelled {
         /// The request.
@@ -442,6 +467,17 @@ pub enum Notice {
         for_: Duration,
         /// What stood in the way last.
         reason: Reason,
+    },
+    /// A model came up much slower than the catalog says, and is loaded again, once; then another stands in. Told once in a row.
+    SlowLoad {
+        /// Its rung.
+        rung: Rung,
+        /// How long a short reply took.
+        #[serde(rename = "took_ns", with = "duration_ns")]
+        took: Duration,
+        /// How long it takes by the catalog.
+        #[serde(rename = "by_catalog_ns", with = "duration_ns")]
+        by_catalog: Duration,
     },
     /// A space that a rung needs is not read, so that nothing is loaded there. Told once.
     NotRead {

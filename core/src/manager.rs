@@ -5,11 +5,14 @@
 //! input, so a switch has no script that could be lost half way. Left alone on purpose: which rung is right.
 
 mod asked;
+mod expectation;
 mod failure;
 mod lifecycle;
+mod loading;
 mod queue;
 mod serving;
 mod switch;
+mod tryout;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -57,6 +60,8 @@ pub struct Manager {
     /// Mean time that a request is served, for the retry-after of those that are not.
     mean_service: Duration,
     stopping: bool,
+    /// In what time the policy would have something loaded where nothing is.
+    ready_in: Option<Duration>,
     /// Rungs that failed, or to which a switch was called off, since the controller last asked.
     setbacks: Vec<Setback>,
 }
@@ -90,6 +95,7 @@ impl Manager {
             asked: Asked::new(catalog),
             mean_service: Duration::ZERO,
             stopping: false,
+            ready_in: None,
             setbacks: Vec::new(),
         }
     }
@@ -205,7 +211,7 @@ impl Manager {
         sample: &Sample,
         out: &mut VecDeque<Output>,
     ) -> bool {
-        self.seen.memory = sample.memory;
+        (self.seen.memory, self.seen.cpu) = (sample.memory, sample.cpu);
         if !(self.seen.gpus.is_empty() && sample.gpus.is_empty()) {
             self.seen.gpus.clone_from(&sample.gpus);
         }
@@ -257,6 +263,8 @@ impl Manager {
         out: &mut VecDeque<Output>,
     ) {
         let (model, happening) = match outcome {
+            Outcome::Loading { model } => return self.note_progress(now, model),
+            Outcome::Tried(tried) => return self.handle_tried(now, tried, out),
             Outcome::Loaded { model } => (model, Trigger::Loaded),
             Outcome::LoadFailed { model, .. } => (model, Trigger::LoadFailed),
             Outcome::Unloaded { model } => (model, Trigger::Unloaded),
@@ -278,6 +286,7 @@ impl Manager {
         self.gone_since |= before.is_resident() && !after.is_resident();
         if after == Lifecycle::Ready && before == Lifecycle::Loading {
             self.slots[index].ready_since = Some(now);
+            self.try_out(index, out);
         }
         if after == Lifecycle::Failed && before != Lifecycle::Failed {
             let has_died = before != Lifecycle::Loading;
@@ -313,8 +322,8 @@ impl Manager {
         let goal = (0..self.slots.len())
             .filter(|&index| self.slots[index].state == Lifecycle::Ready)
             .filter(|&index| highest.is_none_or(|highest| self.rung_of(index) <= highest))
-            // The highest rung; the first of its models among several.
-            .max_by_key(|&index| (self.rung_of(index), std::cmp::Reverse(index)));
+            // The highest rung; its primary model, else its best among several.
+            .max_by_key(|&index| (self.rung_of(index), self.is_primary(index), index));
         self.begin(now, goal, Urgency::Graceful, Reason::Asked);
         self.advance(now, out);
     }
@@ -364,6 +373,9 @@ impl Manager {
         let rung = model.map_or(Rung::NONE, |index| self.rung_of(index));
         let model = model.map(|index| self.catalog.models()[index].id.clone());
         out.push_back(Output::Serving { ladder: LadderId::FIRST, rung, model });
+        if self.serving.is_some() {
+            self.refuse_what_is_not_loaded(now, out);
+        }
     }
 
     fn resident_footprint(&self) -> Resident {
@@ -384,19 +396,6 @@ impl Manager {
             "a manager never asks for {happening:?} of a model that is {state:?}"
         );
         self.slots[index].state = next.unwrap_or(state);
-    }
-
-    fn rung_of(&self, index: usize) -> Rung {
-        let model = &self.catalog.models()[index];
-        self.catalog.rung_of_tier(&model.tier).expect("every model of a catalog stands on a rung")
-    }
-
-    fn index_of(&self, id: &str) -> usize {
-        self.catalog
-            .models()
-            .iter()
-            .position(|model| model.id.as_str() == id)
-            .expect("ids come from this catalog")
     }
 }
 

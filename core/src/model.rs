@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::time::SpanText;
-use crate::units::{Bytes, BytesText, Percent, PercentText};
+use crate::units::{Bytes, BytesText, Percent, PercentText, is_default};
 
 /// Names a model. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,11 +71,13 @@ pub struct Model {
     pub prefill_per_second: f64,
     /// Reply tokens a second, alone on the machine, with no context.
     pub decode_per_second: f64,
+    /// Whether the speeds are guesses, as of a file of which only the size is known: no load is judged by them.
+    pub speeds_guessed: bool,
     /// The tokens of context behind which decoding is half as fast; where this is absent, context costs nothing.
     pub decode_halves_at: Option<u32>,
     /// Kinds of work it can do, in order.
     pub tasks: Vec<Task>,
-    /// Models to try, in this order, when it does not load. No cycles.
+    /// Models to try, in this order, when it does not load. No cycles. A model comes before those of its tier that it lists.
     pub fallbacks: Vec<ModelId>,
 }
 
@@ -116,6 +118,7 @@ impl Model {
             prefill_per_second: 200.0 / gigabytes.max(0.001),
             decode_per_second: 20.0 / gigabytes.max(0.001),
             decode_halves_at: None,
+            speeds_guessed: true,
             tasks: DEFAULT_TASKS.to_vec(),
             fallbacks: Vec::new(),
         }
@@ -227,10 +230,14 @@ pub struct RawModel {
     /// nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decode_halves_at_tokens: Option<u32>,
+    /// Whether the speeds are guesses, by which no load is judged slow. Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub speeds_guessed: bool,
     /// Kinds of work; chat and code where none are given.
     #[serde(default = "default_tasks")]
     pub tasks: Vec<Task>,
-    /// Models to try when it does not load.
+    /// Models to try when it does not load. Of the models of one tier the best serves, unless one lists another of its tier
+    /// here: then it comes before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallbacks: Vec<String>,
 }
@@ -287,6 +294,7 @@ impl TryFrom<RawModel> for Model {
             prefill_per_second: raw.prefill_tokens_per_second,
             decode_per_second: raw.decode_tokens_per_second,
             decode_halves_at: raw.decode_halves_at_tokens,
+            speeds_guessed: raw.speeds_guessed,
             tasks: raw.tasks,
             fallbacks: raw.fallbacks.iter().map(|name| name.as_str().into()).collect(),
             id,
@@ -315,6 +323,7 @@ impl From<&Model> for RawModel {
             prefill_tokens_per_second: model.prefill_per_second,
             decode_tokens_per_second: model.decode_per_second,
             decode_halves_at_tokens: model.decode_halves_at,
+            speeds_guessed: model.speeds_guessed,
             tasks: model.tasks.clone(),
             fallbacks: model.fallbacks.iter().map(ModelId::to_string).collect(),
         }

@@ -57,6 +57,12 @@ pub trait Policy: Send + Debug {
         Vec::new()
     }
 
+    /// Returns in what time something will be loaded where nothing is, if readings stay as the last one was: for clients that
+    /// are refused until then. `None` where nothing fits, or where that is not known.
+    fn ready_in(&self, _now: Timestamp, _standing: &Standing) -> Option<Duration> {
+        None
+    }
+
     /// Returns what an adviser outside is to be asked, if anything, about the sample that was just decided on.
     fn consult(&mut self, _now: Timestamp, _standing: &Standing) -> Option<Consult> {
         None

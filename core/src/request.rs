@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ModelId, Task};
+use crate::model::{Model, ModelId, Task};
 use crate::time::duration_ns;
 use crate::units::is_default;
 
@@ -16,7 +16,11 @@ pub struct Request {
     pub id: RequestId,
     /// Length of the prompt.
     pub prompt_tokens: u32,
-    /// Length of the reply; in a live run the most that was asked for.
+    /// Whether `prompt_tokens` is an estimate, as a proxy's is that has not counted them: nothing is refused for it. Absent in
+    /// a log: it was counted.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prompt_estimated: bool,
+    /// Length of the reply; in a live run the most that was asked for. A reply ends where the context is full.
     pub output_tokens: u32,
     /// What kind of work it is; a model must list it among its capabilities.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -24,9 +28,12 @@ pub struct Request {
     /// What the user asked to be served by.
     #[serde(default, skip_serializing_if = "is_default")]
     pub target: Target,
-    /// Higher goes first; equals go in order of arrival.
+    /// Higher goes first; of equals each client in its turn, then in order of arrival.
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: u8,
+    /// Who asks. Requests of which it is not known are taken for one client's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientId>,
     /// How long it may wait before it starts; the manager's setting where it has no wish of its own.
     #[serde(
         default,
@@ -43,17 +50,29 @@ impl Request {
         Self {
             id: RequestId(id),
             prompt_tokens,
+            prompt_estimated: false,
             output_tokens,
             task: Task::Chat,
             target: Target::Auto,
             priority: 0,
+            client: None,
             patience: None,
         }
     }
 
-    /// Returns the tokens that the request holds in the KV cache when it ends.
-    pub fn context_tokens(&self) -> u32 {
-        self.prompt_tokens.saturating_add(self.output_tokens)
+    /// Returns the tokens of the longest reply that a context has room for behind the prompt, no more than asked for: a reply
+    /// ends where the context is full. A prompt that was not counted may be of any length.
+    pub fn output_tokens_in(&self, context_tokens: u32) -> u32 {
+        let prompt = if self.prompt_estimated { 0 } else { self.prompt_tokens };
+        self.output_tokens.min(context_tokens.saturating_sub(prompt))
+    }
+
+    /// Returns whether a model can serve it at all: it does this kind of work, and its context holds the prompt, as far as
+    /// that was counted, with room for a first token where there is to be a reply. How long the reply may become limits it,
+    /// and is no need.
+    pub fn is_for(&self, model: &Model) -> bool {
+        let least = self.prompt_tokens.saturating_add(self.output_tokens.min(1));
+        model.can(self.task) && (self.prompt_estimated || least <= model.context_tokens)
     }
 }
 
@@ -67,6 +86,11 @@ impl fmt::Display for RequestId {
         write!(f, "#{}", self.0)
     }
 }
+
+/// Tells the clients of a run apart: a number without a meaning, which is no address and no name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ClientId(pub u64);
 
 /// What a request asks to be served by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +152,10 @@ pub enum End {
             skip_serializing_if = "Option::is_none"
         )]
         retry_after: Option<Duration>,
+        /// Whether that is an estimate, since it depends on what others do: the machine's other programs, how long replies
+        /// are. Absent in a log: it depends on us alone.
+        #[serde(default, skip_serializing_if = "is_default")]
+        estimate: bool,
     },
 }
 
@@ -151,8 +179,10 @@ pub enum Rejection {
     QueueFull,
     /// It waited longer than its patience.
     Deadline,
-    /// No model that fits can do this task or hold this context.
+    /// No model of the catalog can do this task or hold a prompt of the length that was counted.
     Unservable,
+    /// Only a model below the one that serves can: it is not loaded for a request.
+    NotLoaded,
     /// No such tier or model.
     UnknownTarget,
     /// The daemon stops.

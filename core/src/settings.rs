@@ -161,6 +161,9 @@ pub struct RawManagerSettings {
     /// Failures of a model in a row after which its fallbacks are tried. Good service for a reversal window forgives one.
     /// Default 2.
     pub load_attempts: u32,
+    /// Whether a model is tried after each load with a short request of our own. One that is slower than a third of the catalog's
+    /// speed, with nobody else to blame, is loaded again, once. Default true. Not where the catalog's speeds are guesses.
+    pub try_out: bool,
     /// Shortest time between two switches that no shortage forces. Default `30s`.
     pub switch_cooldown: SpanText,
 }
@@ -259,6 +262,7 @@ impl Default for RawManagerSettings {
             patience: SpanText(Duration::from_mins(1)),
             load_retry: SpanText(Duration::from_secs(10)),
             load_attempts: 2,
+            try_out: true,
             switch_cooldown: SpanText(Duration::from_secs(30)),
         }
     }
@@ -418,6 +422,7 @@ plain_form! {
         patience: Duration,
         load_retry: Duration,
         load_attempts: u32,
+        try_out: bool,
         switch_cooldown: Duration,
     }
     with {

@@ -48,6 +48,9 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
         Reason::WouldBeSlow { to, predicted, limit } => {
             format!("{} would take {} a reply, limit {}", tier(to), span(*predicted), span(*limit))
         }
+        Reason::WouldNotServe { to } => {
+            format!("{} cannot serve what has been asked for", tier(to))
+        }
         Reason::Room { resource, projected, limit, good_for, odds, .. } => {
             let long = long(*good_for);
             let (name, projected, limit) = (resource.name(), bytes(*projected), bytes(*limit));
@@ -83,6 +86,11 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
             format!("95% of replies take up to {}, limit {}", span(*measured), span(*limit))
         }
         Reason::Failing { failures } => format!("it failed {}", times(*failures)),
+        Reason::SlowLoad { took, by_catalog } => format!(
+            "it came up slow: a short reply took {}, and {} by the catalog",
+            span(*took),
+            span(*by_catalog)
+        ),
         Reason::Asked => "someone asked for it".to_owned(),
         Reason::Ordered { to, remaining } => {
             let how_long = remaining.map_or_else(
@@ -151,6 +159,7 @@ pub fn gate(name: GateName) -> String {
         GateName::Projection(resource) => format!("projection of {}", resource.name()),
         GateName::Risk => "risk".to_owned(),
         GateName::Latency => "latency".to_owned(),
+        GateName::Unserved => "requests that it cannot serve".to_owned(),
     }
 }
 
@@ -163,7 +172,8 @@ pub fn gate_found(gate: &Gate) -> String {
         | GateName::UpgradeLine(_)
         | GateName::Projection(_)
         | GateName::Risk
-        | GateName::Latency => "at most",
+        | GateName::Latency
+        | GateName::Unserved => "at most",
     };
     let (value, limit) = (measure(gate.value), measure(gate.limit));
     format!("{} is {value}, {bound} {limit}", self::gate(gate.name))
@@ -192,6 +202,12 @@ pub fn notice(notice: &Notice, catalog: &Catalog) -> String {
             "the smallest tier has served for {}; what stands in the way of the next: {}",
             span(*for_),
             self::reason(reason, catalog)
+        ),
+        Notice::SlowLoad { rung, took, by_catalog } => format!(
+            "{} came up slow and is loaded again: a short reply took {}, and {} by the catalog",
+            catalog.tier_name(*rung),
+            span(*took),
+            span(*by_catalog)
         ),
         Notice::NotRead { rung, resource } => {
             let (tier, name) = (catalog.tier_name(*rung), resource.name());

@@ -8,6 +8,8 @@ pub mod launch;
 #[cfg(target_os = "linux")]
 mod left;
 mod process;
+mod progress;
+mod tryout;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,7 +22,7 @@ use std::time::Duration;
 #[cfg(target_os = "linux")]
 use rustix::process::Signal;
 use tiershift_core::backend::Backend;
-use tiershift_core::event::{Adopted, Command, Outcome};
+use tiershift_core::event::{Adopted, Command, Outcome, Tried};
 use tiershift_core::model::ModelId;
 use tiershift_core::time::Timestamp;
 use tokio::process::Command as Spawn;
@@ -211,6 +213,16 @@ impl LlamaServer {
         command
     }
 
+    fn try_out(&self, model: &ModelId) {
+        let Some(endpoint) = self.endpoint(model) else { return };
+        let (tools, model) = (self.tools.clone(), model.clone());
+        self.tools.runtime.spawn(async move {
+            if let Some((output_tokens, decoded_in)) = tryout::run(&tools.client, &endpoint).await {
+                tools.report(Outcome::Tried(Tried { model, output_tokens, decoded_in }));
+            }
+        });
+    }
+
     fn unload(&mut self, model: &ModelId) {
         match self.running.get_mut(model) {
             // Asked again: the answer is on its way.
@@ -227,6 +239,7 @@ impl Backend for LlamaServer {
             Command::Unload { model } => self.unload(model),
             // These are between a client and the model's port.
             Command::Start { .. } | Command::Cancel { .. } => {}
+            Command::Try { model } => self.try_out(model),
         }
     }
 
@@ -266,8 +279,12 @@ struct Watch {
 impl Watch {
     /// From the start of a process.
     async fn load(mut self, port: u16, mut stopped: oneshot::Receiver<()>) {
+        let gets_on = Outcome::Loading { model: self.model.clone() };
+        let tools = self.tools.clone();
+        let progress = progress::watch(self.process.id(), move || tools.report(gets_on.clone()));
         let ended = tokio::select! {
             how = self.process.wait() => Some(how),
+            never = progress => match never {},
             _ = &mut stopped => None,
             () = health::until_ready(&self.tools.client, port) => {
                 self.tools.report(Outcome::Loaded { model: self.model.clone() });

@@ -13,7 +13,7 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// Returns a model whose memory is its file, its KV cache for two full slots, and what the server needs beside
+    /// Returns a model whose speeds are guesses, and whose memory is its file, its KV cache for two full slots, and what the server needs beside
     /// them. Its tier is `small`, `medium` or `large` where there are three at most, else it has its own name.
     pub(super) fn model(self, id: &str, file: Bytes, dimensions: &Dimensions) -> Model {
         let usual = USUAL_TIERS.get(self.place).filter(|_| self.count <= USUAL_TIERS.len());

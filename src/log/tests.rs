@@ -8,7 +8,7 @@ use tiershift_core::event::{
 };
 use tiershift_core::machine::Machine;
 use tiershift_core::model::{ModelId, Task};
-use tiershift_core::request::{CancelledBy, End, Rejection, Request, RequestId, Target};
+use tiershift_core::request::{CancelledBy, ClientId, End, Rejection, Request, RequestId, Target};
 use tiershift_core::sample::{GpuSample, Pressure, Rate, Resource, Sample, Space};
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
@@ -99,6 +99,8 @@ fn every_shape() -> Vec<Record> {
             Event::Input(Input::Request(Request {
                 task: Task::Code,
                 target: Target::Tier("large".to_owned()),
+                prompt_estimated: true,
+                client: Some(ClientId(u64::MAX)),
                 priority: 255,
                 patience: Some(second),
                 ..Request::chat(u64::MAX, u32::MAX, 0)
@@ -148,8 +150,16 @@ fn every_shape() -> Vec<Record> {
             }),
             ended(End::Failed { error: "500".to_owned() }),
             ended(End::Cancelled { by: CancelledBy::DrainDeadline, retry_after: None }),
-            ended(End::Rejected { reason: Rejection::QueueFull, retry_after: Some(second) }),
-            ended(End::Rejected { reason: Rejection::Unservable, retry_after: None }),
+            ended(End::Rejected {
+                reason: Rejection::QueueFull,
+                retry_after: Some(second),
+                estimate: true,
+            }),
+            ended(End::Rejected {
+                reason: Rejection::Unservable,
+                retry_after: None,
+                estimate: false,
+            }),
             output(Output::Switched {
                 ladder: LadderId::FIRST,
                 from: Rung::NONE,

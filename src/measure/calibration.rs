@@ -175,7 +175,7 @@ pub(crate) mod tests {
         assert_eq!(model.request_overhead, Duration::from_millis(5));
         // 50 ms behind 10 tokens, 100 ms behind 110: 45 ms with none, 90 ms behind 90.
         assert_eq!((model.prefill_per_second, model.decode_per_second), (250.0, 22.2));
-        assert_eq!(model.decode_halves_at, Some(90));
+        assert_eq!((model.decode_halves_at, model.speeds_guessed), (Some(90), false));
         assert_eq!(model.load_warm, Duration::from_millis(250));
         insta::assert_snapshot!(text);
     }

@@ -164,6 +164,9 @@ impl Numbers {
             Reason::WouldBeSlow { predicted, limit, .. } => {
                 of(None, Compared::Spans(predicted, limit), None)
             }
+            Reason::SlowLoad { took, by_catalog } => {
+                of(None, Compared::Spans(took, by_catalog), None)
+            }
             Reason::Slow { measured, limit } => of(None, Compared::Spans(measured, limit), None),
             Reason::Failing { failures } => of(None, Compared::Count(failures), None),
             Reason::Ordered { remaining, .. } => Self { for_: remaining, ..Self::default() },
@@ -183,6 +186,7 @@ impl Numbers {
             | Reason::AtTop
             | Reason::Fixed
             | Reason::Stopping
+            | Reason::WouldNotServe { .. }
             | Reason::Asked => Self::default(),
         }
     }

@@ -299,7 +299,7 @@ impl Timeline {
                 self.running += u64::from(was != Some(true));
                 self.count_requests(now);
             }
-            Command::Cancel { .. } => {}
+            Command::Cancel { .. } | Command::Try { .. } => {}
         }
     }
 
@@ -319,7 +319,11 @@ impl Timeline {
                 self.ready.remove(model);
                 self.enter(now, model, None);
             }
-            Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => {}
+            Outcome::Loading { .. }
+            | Outcome::Tried(_)
+            | Outcome::Done { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Cancelled { .. } => {}
         }
     }
 

@@ -142,7 +142,9 @@ impl Board {
             Outcome::Crashed { model, error } => {
                 self.history.add(now, "failure", format!("{model} crashed: {error}"));
             }
-            Outcome::Loaded { .. }
+            Outcome::Loading { .. }
+            | Outcome::Tried(_)
+            | Outcome::Loaded { .. }
             | Outcome::Unloaded { .. }
             | Outcome::Done { .. }
             | Outcome::Failed { .. }
@@ -171,7 +173,10 @@ impl Board {
                 self.running.insert(*request);
             }
             Output::Command(
-                Command::Load { .. } | Command::Unload { .. } | Command::Cancel { .. },
+                Command::Load { .. }
+                | Command::Unload { .. }
+                | Command::Cancel { .. }
+                | Command::Try { .. },
             ) => {}
             Output::Ended { request, end } => {
                 self.waiting.remove(request);

@@ -3,6 +3,7 @@
 pub(super) mod access;
 pub(super) mod app;
 mod body;
+mod clients;
 mod completion_body;
 mod completions;
 pub(super) mod connections;

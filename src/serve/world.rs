@@ -146,7 +146,11 @@ impl LiveWorld {
                 }
                 true
             }
-            Outcome::Loaded { .. } | Outcome::LoadFailed { .. } | Outcome::Unloaded { .. } => true,
+            Outcome::Loading { .. }
+            | Outcome::Tried(_)
+            | Outcome::Loaded { .. }
+            | Outcome::LoadFailed { .. }
+            | Outcome::Unloaded { .. } => true,
         };
         if runs {
             self.outcomes.push_back(outcome);
@@ -223,6 +227,7 @@ impl Backend for LiveWorld {
                 self.backend.submit(now, command);
                 self.update_probe();
             }
+            Command::Try { .. } => self.backend.submit(now, command),
             Command::Start { request, model } => self.start(*request, model),
             // Its connection is closed when its client is notified of the end, which follows.
             Command::Cancel { request } => {

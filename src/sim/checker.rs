@@ -250,7 +250,7 @@ impl Checker {
                         .report("S2", format!("request {request} was started and had not arrived")),
                 }
             }
-            Command::Cancel { .. } => {}
+            Command::Cancel { .. } | Command::Try { .. } => {}
         }
     }
 
@@ -260,7 +260,11 @@ impl Checker {
             Outcome::LoadFailed { model, .. }
             | Outcome::Unloaded { model }
             | Outcome::Crashed { model, .. } => (model, State::Absent),
-            Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => return,
+            Outcome::Loading { .. }
+            | Outcome::Tried(_)
+            | Outcome::Done { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Cancelled { .. } => return,
         };
         if matches!(outcome, Outcome::LoadFailed { .. } | Outcome::Crashed { .. }) {
             self.recovery.breaks();

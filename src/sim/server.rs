@@ -6,23 +6,30 @@
 //! through their absence.
 
 mod instance;
+mod kinds;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tiershift_core::backend::Backend;
 use tiershift_core::catalog::Catalog;
-use tiershift_core::event::{Command, Outcome};
+use tiershift_core::event::{Command, Outcome, Tried};
 use tiershift_core::model::{Footprint, Model, ModelId};
 use tiershift_core::request::{Request, RequestId};
 use tiershift_core::sample::Resource;
-use tiershift_core::time::{Timestamp, earliest, nanos};
+use tiershift_core::time::{Timestamp, earliest, from_secs_f64, nanos};
 use tiershift_core::units::{Bytes, Percent};
 
 use crate::sim::fault::{Fault, FaultKind};
 use crate::sim::physics::Physics;
 use crate::sim::rng::{Seed, Stream};
 use crate::sim::server::instance::{Active, Instance, Presence};
+use crate::sim::server::kinds::{
+    is_grab, is_leak, is_load_fail, is_load_half, is_load_slow, is_release_lag, is_sticky,
+    is_unload_lie,
+};
 
 /// The simulated server.
 #[derive(Clone, Debug)]
@@ -37,7 +44,7 @@ pub struct SimulatedServer {
     lingering: Vec<(Timestamp, Footprint, Option<u8>)>,
     /// Memory taken by outside programs at the moment of a load.
     grabs: Vec<(Timestamp, Footprint, Option<u8>)>,
-    requests: BTreeMap<RequestId, (u32, u32)>,
+    requests: BTreeMap<RequestId, Request>,
     outcomes: VecDeque<Outcome>,
     surroundings: Surroundings,
     /// Whether what our models hold or take may have changed since someone last asked.
@@ -100,7 +107,7 @@ impl SimulatedServer {
 
     /// Learns of a request, so that a start command can name it.
     pub fn announce(&mut self, request: &Request) {
-        self.requests.insert(request.id, (request.prompt_tokens, request.output_tokens));
+        self.requests.insert(request.id, request.clone());
     }
 
     /// Forgets a request that has ended.
@@ -237,7 +244,7 @@ impl SimulatedServer {
         let usual = if warm { model.load_warm } else { model.load_cold };
         let mut takes = self.load_stream.jitter(usual, self.physics.load_jitter);
         if let Some(FaultKind::LoadSlow { factor, .. }) = self.strikes(now, name, is_load_slow) {
-            takes = tiershift_core::time::from_secs_f64(takes.as_secs_f64() * factor);
+            takes = from_secs_f64(takes.as_secs_f64() * factor);
         }
         if let Some(FaultKind::OutsideGrab { resource, gpu, amount, hold, .. }) =
             self.strikes(now, name, is_grab)
@@ -263,10 +270,16 @@ impl SimulatedServer {
         instance.cached = true;
         instance.presence = Presence::Loading { fails };
         instance.due = Some(if fails { now + takes / 2 } else { now + takes });
+        let mut gets_on_for = if fails { takes / 2 } else { takes };
         if let Some(FaultKind::LoadHalf { share, .. }) = half {
             instance.presence = Presence::Stuck { share: share.0 };
             instance.due = None;
+            gets_on_for = from_secs_f64(takes.as_secs_f64() * share.0.fraction());
         }
+        // A first look sees what has happened until then, also of a load that has got stuck.
+        instance.gets_on_until = now + gets_on_for;
+        let ends_before = instance.due.is_some_and(|due| due <= now + FIRST_LOOK);
+        instance.gets_on = Some(now + FIRST_LOOK).filter(|_| !ends_before);
     }
 
     fn unload(&mut self, now: Timestamp, index: usize) {
@@ -278,6 +291,7 @@ impl SimulatedServer {
                 self.outcomes.push_back(Outcome::Unloaded { model });
             }
             Presence::Loading { .. } | Presence::Stuck { .. } | Presence::Ready => {
+                (instance.gets_on, instance.tried) = (None, None);
                 instance.presence = Presence::Unloading;
                 instance.due = Some(now + model.unload);
             }
@@ -308,7 +322,7 @@ impl SimulatedServer {
 
     fn start(&mut self, now: Timestamp, id: RequestId, model: &ModelId) {
         let Some(index) = self.place(model) else { return };
-        let Some(&tokens) = self.requests.get(&id) else {
+        let Some(request) = self.requests.get(&id) else {
             let error = "the request is not known".to_owned();
             self.outcomes.push_back(Outcome::Failed { request: id, error });
             return;
@@ -318,12 +332,33 @@ impl SimulatedServer {
             self.outcomes.push_back(Outcome::Failed { request: id, error });
             return;
         }
+        // As llama-server does: a prompt that the context does not hold is the client's mistake, a reply ends where it is full.
+        let context = self.catalog.models()[index].context_tokens;
+        let prompt = request.prompt_tokens;
+        if prompt.saturating_add(request.output_tokens.min(1)) > context {
+            self.outcomes.push_back(Outcome::Cancelled { request: id });
+            return;
+        }
+        let tokens = (prompt, request.output_tokens.min(context - prompt));
         self.progress(now, index);
         let shape = self.physics.speed_jitter;
         let speed = if shape == 0.0 { 1.0 } else { self.speed_stream.log_normal(1.0, shape) };
         let active = Active::new(id, tokens, &self.catalog.models()[index], now, speed);
         self.instances[index].active.push(active);
         self.reschedule(now, index);
+    }
+
+    /// Tries a model at its present speed. It is over before anybody would notice it beside what runs.
+    fn try_out(&mut self, now: Timestamp, model: &ModelId) {
+        let Some(index) = self.place(model) else { return };
+        if self.instances[index].presence == Presence::Ready {
+            let beside = self.instances[index].active.len();
+            let alone = self.speed_of(index) / side_by_side(beside.max(1), self.physics.batch_gain);
+            let speed = alone * side_by_side(beside + 1, self.physics.batch_gain);
+            let per_second = self.catalog.models()[index].decode_per_second * speed;
+            let took = from_secs_f64(f64::from(TRY_TOKENS) / per_second).min(TRY_LIMIT);
+            self.instances[index].tried = Some((now + took, took));
+        }
     }
 
     fn cancel(&mut self, now: Timestamp, id: RequestId) {
@@ -466,6 +501,7 @@ impl Backend for SimulatedServer {
             },
             Command::Start { request, model } => self.start(now, *request, model),
             Command::Cancel { request } => self.cancel(now, *request),
+            Command::Try { model } => self.try_out(now, model),
         }
         self.look_ahead();
     }
@@ -488,6 +524,14 @@ impl SimulatedServer {
             self.grabs.retain(|&(until, ..)| until > now);
         }
         for index in 0..self.instances.len() {
+            if self.instances[index].is_seen_to_get_on(now) {
+                let model = self.catalog.models()[index].id.clone();
+                self.outcomes.push_back(Outcome::Loading { model });
+            }
+            if let Some((_, decoded_in)) = self.instances[index].tried.take_if(|it| it.0 <= now) {
+                let (model, output_tokens) = (self.catalog.models()[index].id.clone(), TRY_TOKENS);
+                self.outcomes.push_back(Outcome::Tried(Tried { model, output_tokens, decoded_in }));
+            }
             self.come_due(now, index);
         }
         let hangs = self.hangs_until(now).is_some();
@@ -498,7 +542,10 @@ impl SimulatedServer {
 
     /// Brings what is kept for every step up to date: called by whatever changes an instance.
     fn look_ahead(&mut self) {
-        let due = self.instances.iter().fold(None, |first, one| earliest([first, one.due]));
+        let due = self
+            .instances
+            .iter()
+            .fold(None, |first, one| earliest([first, one.due, one.gets_on, one.tried_at()]));
         let late = self.lingering.iter().map(|&(until, ..)| until).min();
         let grabbed = self.grabs.iter().map(|&(until, ..)| until).min();
         let pending = (!self.outcomes.is_empty()).then_some(Timestamp::ZERO);
@@ -516,7 +563,9 @@ impl SimulatedServer {
         // A server that hangs says what it has when the hang is over; memory still changes meanwhile.
         match self.hangs_until(now) {
             Some(until) if next <= now => {
-                let dues = self.instances.iter().filter_map(|instance| instance.due);
+                let instances = self.instances.iter();
+                let dues =
+                    instances.flat_map(|one| [one.due, one.gets_on, one.tried_at()]).flatten();
                 let memory = self.lingering.iter().chain(&self.grabs).map(|&(until, ..)| until);
                 Some(dues.chain(memory).filter(|&at| at > now).min().unwrap_or(until).min(until))
             }
@@ -525,43 +574,18 @@ impl SimulatedServer {
     }
 }
 
-fn is_load_slow(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::LoadSlow { .. })
-}
-
-fn is_grab(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::OutsideGrab { .. })
-}
-
-fn is_load_half(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::LoadHalf { .. })
-}
-
-fn is_load_fail(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::LoadFail { .. })
-}
-
-fn is_leak(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::Leak { .. })
-}
-
-fn is_release_lag(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::ReleaseLag { .. })
-}
-
-fn is_unload_lie(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::UnloadLies { .. })
-}
-
-fn is_sticky(kind: &FaultKind) -> bool {
-    matches!(kind, FaultKind::StickySlow { .. })
-}
-
 /// Returns the part of its speed that each of `count` requests keeps.
 fn side_by_side(count: usize, gain: Percent) -> f64 {
     let count = count as f64;
     (1.0 + gain.fraction() * (count - 1.0)) / count
 }
+
+/// When a load is first looked at, as in `llama_server/progress.rs`.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// A short request of our own, and how long it may take, as in `llama_server/tryout.rs`.
+const TRY_TOKENS: u32 = 8;
+const TRY_LIMIT: Duration = Duration::from_secs(45);
 
 /// However busy the others are, a scheduler gives everyone a share: one of twenty equal tasks.
 const LEAST_SPEED: f64 = 0.05;

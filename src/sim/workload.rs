@@ -10,7 +10,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tiershift_core::model::Task;
-use tiershift_core::request::{Request, Target};
+use tiershift_core::request::{ClientId, Request, Target};
 use tiershift_core::time::{SpanText, Timestamp};
 use tiershift_core::units::{Percent, PercentText, human};
 
@@ -34,6 +34,8 @@ pub struct Workload {
     pub target: Target,
     /// Higher goes first.
     pub priority: u8,
+    /// Who asks.
+    pub client: Option<ClientId>,
     /// How long a request may wait to start; the manager's setting where `None`.
     pub patience: Option<Duration>,
     /// How probable it is that a client hangs up.
@@ -75,6 +77,7 @@ impl Workload {
             task: Task::default(),
             target: Target::default(),
             priority: 0,
+            client: None,
             patience: None,
             cancel: Percent::ZERO,
             cancel_after: Duration::ZERO,
@@ -109,6 +112,10 @@ pub struct RawWorkload {
     /// Higher goes first. Default 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
+    /// The number of the client that asks: requests of equal priority start in turns, one of each client. Default: those of
+    /// all workloads that have none are one client's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<u64>,
     /// How long a request may wait to start. Default: the policy's `manager.patience`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<SpanText>,
@@ -137,6 +144,7 @@ pub(crate) const COMMON_KEYS: &[&str] = &[
     "tier",
     "model",
     "priority",
+    "client",
     "patience",
     "cancel",
     "cancel-after",

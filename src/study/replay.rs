@@ -311,7 +311,9 @@ impl Requests {
         let mut recorded = self.recorded.to_vec();
         for Count { place, prompt_tokens, output_tokens } in &self.counts {
             let request = &mut recorded[*place].request;
-            request.prompt_tokens = prompt_tokens.unwrap_or(request.prompt_tokens);
+            if let Some(prompt_tokens) = prompt_tokens {
+                (request.prompt_tokens, request.prompt_estimated) = (*prompt_tokens, false);
+            }
             request.output_tokens = *output_tokens;
         }
         Self { recorded: recorded.into(), ..self.clone() }

@@ -191,7 +191,11 @@ fn belongs(event: EventRef<'_>) -> bool {
                 | Outcome::LoadFailed { .. }
                 | Outcome::Unloaded { .. }
                 | Outcome::Crashed { .. } => true,
-                Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => false,
+                Outcome::Loading { .. }
+                | Outcome::Tried(_)
+                | Outcome::Done { .. }
+                | Outcome::Failed { .. }
+                | Outcome::Cancelled { .. } => false,
             },
             Input::Adopt { .. } | Input::Settings(_) | Input::Switch { .. } | Input::Shutdown => {
                 true

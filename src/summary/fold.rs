@@ -287,7 +287,7 @@ impl Fold {
                     self.enter(model, Life::Ready { since, served: true });
                 }
             }
-            Command::Cancel { .. } => {}
+            Command::Cancel { .. } | Command::Try { .. } => {}
         }
     }
 
@@ -327,7 +327,11 @@ impl Fold {
                 }
                 self.enter(model, Life::Absent);
             }
-            Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => {}
+            Outcome::Loading { .. }
+            | Outcome::Tried(_)
+            | Outcome::Done { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Cancelled { .. } => {}
         }
     }
 

@@ -200,7 +200,7 @@ fn requests_are_counted_once_by_their_end() {
     }
     run.input(&Input::Request(Request::chat(6, 1, 1)));
     let reason = Rejection::QueueFull;
-    run.ended(6, End::Rejected { reason, retry_after: None });
+    run.ended(6, End::Rejected { reason, retry_after: None, estimate: false });
     run.ended(0, done(100, 1000)).ended(1, done(200, 2000)).ended(2, done(300, 3000));
     run.ended(3, End::Failed { error: String::new() });
     run.ended(4, End::Cancelled { by: CancelledBy::Client, retry_after: None });

@@ -72,6 +72,8 @@ fn request() -> impl Strategy<Value = Request> {
     let patience = prop::option::of(any::<u64>().prop_map(std::time::Duration::from_nanos));
     (0..1_u32 << 24, 0..1_u32 << 24, task, target, any::<u8>(), patience).prop_map(
         |(prompt, output, task, target, priority, patience)| Request {
+            prompt_estimated: false,
+            client: None,
             task,
             target,
             priority,

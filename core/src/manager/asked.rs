@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use crate::catalog::{Catalog, Rung};
+use crate::catalog::{Catalog, Rung, Rungs};
 use crate::demand::{Demand, SLOW_FACTOR};
 use crate::manager::Manager;
-use crate::manager::serving::is_for;
-use crate::model::Model;
+use crate::manager::queue::ServedBy;
 use crate::request::Request;
 use crate::time::Timestamp;
 
@@ -22,6 +21,10 @@ pub(super) struct Asked {
     unserved: Vec<Option<Timestamp>>,
     /// The last of these moments, while it is remembered.
     last_unserved: Option<Timestamp>,
+    /// By rung: when the rung of that moment was last given a request that this one cannot serve.
+    unfit: Vec<Option<Timestamp>>,
+    /// The last of these moments, while it is remembered.
+    last_unfit: Option<Timestamp>,
     /// How many times as long as was asked for replies have been; at least 1. What a client asks for may be a guess.
     stretch: f64,
 }
@@ -33,6 +36,8 @@ impl Asked {
             refused: 0,
             unserved: vec![None; usize::from(catalog.top().0) + 1],
             last_unserved: None,
+            unfit: vec![None; usize::from(catalog.top().0) + 1],
+            last_unfit: None,
             stretch: 1.0,
         }
     }
@@ -63,7 +68,8 @@ impl Manager {
         let is_quiet = self.running.is_empty()
             && self.queue.len() == 0
             && self.asked.refused == 0
-            && self.asked.last_unserved.is_none();
+            && self.asked.last_unserved.is_none()
+            && self.asked.last_unfit.is_none();
         if is_quiet { Demand::NONE } else { self.look_at_demand(now) }
     }
 
@@ -80,14 +86,15 @@ impl Manager {
                     Some(demand.youngest_late.map_or(age, |other| other.min(age)));
             }
         }
-        demand.only_above = self.refused_for_want_of_more(now);
-        let present = self.present_model();
-        let is_full = self.is_full();
-        for waiting in self.queue.iter() {
-            if !present.is_some_and(|model| is_for(model, &waiting.request)) {
-                let above = self.lowest_above(&waiting.request);
-                demand.only_above = [demand.only_above, above].into_iter().flatten().min();
-            } else if is_full && !self.asked.waited_for_a_switch(waiting.arrived) {
+        (demand.only_above, demand.not_above) = self.rungs_remembered(now);
+        for served_by in self.queue.kinds().filter(|kind| !self.is_for_present(kind)) {
+            demand.only_above = demand.only_above | self.rungs_above_for(served_by);
+        }
+        if !self.is_full() {
+            return demand;
+        }
+        for (waiting, served_by) in self.queue.iter() {
+            if self.is_for_present(served_by) && !self.asked.waited_for_a_switch(waiting.arrived) {
                 demand.waiting += 1;
                 let age = Some(now.since(waiting.arrived));
                 demand.oldest_waiting = demand.oldest_waiting.max(age);
@@ -98,8 +105,10 @@ impl Manager {
 
     /// Notes that a request was refused which arrived then.
     pub(super) fn note_refusal(&mut self, now: Timestamp, request: &Request, arrived: Timestamp) {
-        let is_for_present = self.present_model().is_some_and(|model| is_for(model, request));
-        if is_for_present && self.is_full() && !self.asked.waited_for_a_switch(arrived) {
+        if self.is_for_present(&self.served_by(request))
+            && self.is_full()
+            && !self.asked.waited_for_a_switch(arrived)
+        {
             self.asked.refused += 1;
         }
         self.note_unserved(now, request);
@@ -107,21 +116,61 @@ impl Manager {
 
     /// Notes that a request ended without having run, where that is because the present rung cannot serve it.
     pub(super) fn note_unserved(&mut self, now: Timestamp, request: &Request) {
-        if self.present_model().is_some_and(|model| is_for(model, request)) {
+        let served_by = self.served_by(request);
+        if self.is_for_present(&served_by) {
             return;
         }
-        if let Some(rung) = self.lowest_above(request) {
-            self.asked.unserved[usize::from(rung.0)] = Some(now);
+        let above = self.rungs_above_for(&served_by);
+        if !above.is_empty() {
+            note(&mut self.asked.unserved, above, now);
             self.asked.last_unserved = Some(now);
         }
     }
 
-    /// Returns the model that serves or that a switch under way leads to.
-    fn present_model(&self) -> Option<&Model> {
-        match self.serving {
-            Some(index) => Some(&self.catalog.models()[index]),
-            None => self.catalog.primary(self.rung()),
+    /// Notes that the present rung was given a request: a higher one that cannot serve it would be no better.
+    pub(super) fn note_served(&mut self, now: Timestamp, request: &Request) {
+        let models = self.catalog.models();
+        let unfit = self.catalog.rungs_where(|model| !request.is_for(&models[model]));
+        let unfit = unfit.above(self.rung());
+        if !unfit.is_empty() {
+            note(&mut self.asked.unfit, unfit, now);
+            self.asked.last_unfit = Some(now);
         }
+    }
+
+    /// Returns which models can serve a request at all.
+    pub(super) fn served_by(&self, request: &Request) -> ServedBy {
+        self.catalog.models().iter().map(|model| request.is_for(model)).collect()
+    }
+
+    /// Returns whether the model that serves, or that a switch under way leads to, is among these.
+    pub(super) fn is_for_present(&self, served_by: &ServedBy) -> bool {
+        match self.serving {
+            Some(present) => served_by[present],
+            None => self.is_for_goal(served_by),
+        }
+    }
+
+    /// Returns whether a switch under way leads to one of these models.
+    pub(super) fn is_for_goal(&self, served_by: &ServedBy) -> bool {
+        self.switch.and_then(|switch| switch.goal).is_some_and(|goal| served_by[goal])
+    }
+
+    pub(super) fn rung_of(&self, index: usize) -> Rung {
+        let model = &self.catalog.models()[index];
+        self.catalog.rung_of_tier(&model.tier).expect("every model of a catalog stands on a rung")
+    }
+
+    pub(super) fn index_of(&self, id: &str) -> usize {
+        self.catalog
+            .models()
+            .iter()
+            .position(|model| model.id.as_str() == id)
+            .expect("ids come from this catalog")
+    }
+
+    pub(super) fn is_primary(&self, index: usize) -> bool {
+        self.catalog.primary_index(self.rung_of(index)) == Some(index)
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -129,31 +178,41 @@ impl Manager {
             .is_some_and(|index| self.slots[index].running >= self.catalog.models()[index].slots)
     }
 
-    /// Returns the lowest rung above the present one whose primary model can serve a request.
-    fn lowest_above(&self, request: &Request) -> Option<Rung> {
-        let present = self.rung();
-        self.catalog.rungs_up().find(|&rung| {
-            let model = self.catalog.primary(rung);
-            rung > present && model.is_some_and(|model| is_for(model, request))
-        })
+    /// Returns the rungs above the present one whose primary model is among these.
+    pub(super) fn rungs_above_for(&self, served_by: &ServedBy) -> Rungs {
+        self.catalog.rungs_where(|model| served_by[model]).above(self.rung())
     }
 
-    /// Returns the lowest rung above the present one that could have served what was refused of late.
-    fn refused_for_want_of_more(&mut self, now: Timestamp) -> Option<Rung> {
+    /// Returns the rungs above the present one that could have served what was refused of late, and those that could not
+    /// have served what the present one was given.
+    fn rungs_remembered(&mut self, now: Timestamp) -> (Rungs, Rungs) {
         let memory = self.settings.performance_window * UNSERVED_MEMORY;
-        let is_recent = |at: Option<Timestamp>| at.is_some_and(|at| now.since(at) < memory);
-        if !is_recent(self.asked.last_unserved) {
-            self.asked.last_unserved = None;
-            return None;
-        }
         let present = self.rung();
-        self.catalog
-            .rungs_up()
-            .find(|&rung| rung > present && is_recent(self.asked.unserved[usize::from(rung.0)]))
+        let is_recent = |at: Option<Timestamp>| at.is_some_and(|at| now.since(at) < memory);
+        let recall = |moments: &[Option<Timestamp>], last: &mut Option<Timestamp>| {
+            if !is_recent(*last) {
+                *last = None;
+                return Rungs::EMPTY;
+            }
+            let rungs = (0..).map(Rung).zip(moments);
+            let recent = rungs.filter(|(_, at)| is_recent(**at)).map(|(rung, _)| rung);
+            recent.collect::<Rungs>().above(present)
+        };
+        let Asked { unserved, last_unserved, unfit, last_unfit, .. } = &mut self.asked;
+        (recall(unserved, last_unserved), recall(unfit, last_unfit))
     }
 }
 
-/// A request that only a higher rung could have served is remembered for so many performance windows. Chosen: ten minutes
+fn note(moments: &mut [Option<Timestamp>], rungs: Rungs, now: Timestamp) {
+    for (rung, at) in (0..).map(Rung).zip(moments) {
+        if rungs.contains(rung) {
+            *at = Some(now);
+        }
+    }
+}
+
+/// A request that only a higher rung could have served, or that one could not, is remembered for so many performance
+/// windows. Chosen: ten minutes
 /// with the default; who is refused asks again within some minutes, and long prompts come some minutes apart.
 const UNSERVED_MEMORY: u32 = 2;
 

@@ -99,7 +99,7 @@ impl Manager {
 
     /// Returns whether a space that a model is being loaded into is over its line. Others, which the switch may be to
     /// relieve, say nothing about the load.
-    fn is_crowded_out(&self, index: usize) -> bool {
+    pub(super) fn is_crowded_out(&self, index: usize) -> bool {
         let (model, gpu) = (&self.catalog.models()[index], self.slots[index].gpu);
         let limit = |total| self.settings.degrade_limit(total);
         overruns(&self.seen, &self.settings, limit).any(|over| match over.gpu {
@@ -161,7 +161,7 @@ impl Manager {
                 Some(by) => {
                     self.running.remove(&id);
                     self.slots[model].running -= 1;
-                    let retry_after = self.retry_after_cut(by);
+                    let retry_after = self.retry_after_cut(now, by);
                     let end = End::Cancelled { by, retry_after };
                     out.push_back(Output::Ended { request: id, end });
                 }

@@ -26,6 +26,8 @@ pub(crate) struct Slot {
     pub(crate) state: Lifecycle,
     /// When the present state gives up: load or unload time-out, end of a failure's rest.
     pub(crate) deadline: Option<Timestamp>,
+    /// When its last load began.
+    pub(crate) began: Timestamp,
     pub(crate) gpu: Option<u8>,
     /// Failed loads and deaths in a row; good service for a time forgives them.
     pub(crate) failures: u32,
@@ -40,6 +42,20 @@ pub(crate) struct Slot {
     pub(crate) asked: u32,
     /// Requests that run on it.
     pub(crate) running: u32,
+    pub(crate) tryout: Tryout,
+}
+
+/// What is known of a model's try-outs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tryout {
+    /// The backend has yet to answer.
+    pub(crate) is_awaited: bool,
+    /// The most requests that ran beside it.
+    pub(crate) beside: u32,
+    /// Loads in a row that came up slow.
+    pub(crate) slow_loads: u32,
+    /// It is unloaded to be loaded again.
+    pub(crate) reloads: bool,
 }
 
 /// What can happen to a model.

@@ -1,19 +1,27 @@
-//! Requests that wait: higher priority first, then order of arrival; bounded; each with a deadline.
+//! Requests that wait for a slot: by priority, then each client in its turn, then in order of arrival.
+//!
+//! What waits is kept by kind: which of the catalog's models can serve it. So what the serving model can take is found
+//! without a look at what it cannot, however much of that waits.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::request::{Request, RequestId};
+use crate::request::{ClientId, Request, RequestId};
 use crate::time::Timestamp;
 
 /// The waiting requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
-    waiting: BTreeMap<Key, Waiting>,
-    deadlines: BTreeSet<(Timestamp, Key)>,
-    keys: BTreeMap<RequestId, Key>,
-    arrivals: u64,
+    waiting: BTreeMap<Place, Waiting>,
+    deadlines: BTreeSet<(Timestamp, Place)>,
+    places: BTreeMap<RequestId, Place>,
+    /// No more than the catalog's models tell apart; one that is empty stays.
+    kinds: Vec<Kind>,
+    /// The turn of each line in which something waits.
+    turns: BTreeMap<Line, Turn>,
+    next_turn: Turn,
+    arrivals: Place,
 }
 
 /// A waiting request.
@@ -22,78 +30,247 @@ pub(crate) struct Waiting {
     pub(crate) request: Request,
     pub(crate) arrived: Timestamp,
     deadline: Timestamp,
+    kind: usize,
 }
 
-/// (priority, arrival): the order in which requests start.
-type Key = (Reverse<u8>, u64);
+/// Requests that the same models can serve.
+#[derive(Clone, Debug)]
+struct Kind {
+    served_by: ServedBy,
+    /// The lines in which some of this kind wait, in the order in which it is their turn.
+    in_turn: BTreeSet<(Reverse<u8>, Turn, Option<ClientId>)>,
+    /// Those of each line, in order of arrival.
+    lines: BTreeMap<Line, BTreeSet<Place>>,
+}
+
+/// By the catalog's order of models: whether it can serve a request.
+pub(crate) type ServedBy = Box<[bool]>;
+
+/// Counts arrivals.
+type Place = u64;
+
+/// Counts turns: who has had one, or comes, goes behind all that wait with the same priority.
+type Turn = u64;
+
+/// The requests of one client with one priority. Those of which no client is known share a line.
+type Line = (Reverse<u8>, Option<ClientId>);
 
 impl Queue {
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Returns what waits, in the order in which it starts.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Waiting> {
-        self.waiting.values()
+    /// Returns what waits, in order of arrival, each with the models that can serve it.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Waiting, &ServedBy)> {
+        self.waiting.values().map(|waiting| (waiting, &self.kinds[waiting.kind].served_by))
     }
 
-    pub(crate) fn push(&mut self, now: Timestamp, request: Request, patience: Duration) {
-        let key = (Reverse(request.priority), self.arrivals);
+    /// Returns what kinds of requests wait: for each, the models that can serve it.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = &ServedBy> {
+        self.kinds.iter().filter(|kind| !kind.in_turn.is_empty()).map(|kind| &kind.served_by)
+    }
+
+    pub(crate) fn push(
+        &mut self,
+        now: Timestamp,
+        request: Request,
+        served_by: ServedBy,
+        patience: Duration,
+    ) {
+        let place = self.arrivals;
         self.arrivals += 1;
         let deadline = now + patience;
-        self.deadlines.insert((deadline, key));
-        self.keys.insert(request.id, key);
-        self.waiting.insert(key, Waiting { request, arrived: now, deadline });
+        let line = line_of(&request);
+        let turn = *self.turns.entry(line).or_insert_with(|| {
+            self.next_turn += 1;
+            self.next_turn
+        });
+        let known = self.kinds.iter().position(|kind| kind.served_by == served_by);
+        let kind = known.unwrap_or_else(|| {
+            let (in_turn, lines) = (BTreeSet::new(), BTreeMap::new());
+            self.kinds.push(Kind { served_by, in_turn, lines });
+            self.kinds.len() - 1
+        });
+        self.kinds[kind].in_turn.insert((line.0, turn, line.1));
+        self.kinds[kind].lines.entry(line).or_default().insert(place);
+        self.deadlines.insert((deadline, place));
+        self.places.insert(request.id, place);
+        self.waiting.insert(place, Waiting { request, arrived: now, deadline, kind });
     }
 
-    /// Takes out the first request that `can_start`.
-    pub(crate) fn pop_first(&mut self, can_start: impl Fn(&Request) -> bool) -> Option<Waiting> {
-        let key = *self.waiting.iter().find(|(_, waiting)| can_start(&waiting.request))?.0;
-        Some(self.remove_key(key))
+    /// Takes out the request whose turn it is, of the kinds that are meant. Its client's next turn is after everybody else's
+    /// of the same priority.
+    pub(crate) fn pop_first(&mut self, is_meant: impl Fn(&ServedBy) -> bool) -> Option<Waiting> {
+        let meant = || self.kinds.iter().filter(|kind| is_meant(&kind.served_by));
+        let &(priority, turn, client) = meant().filter_map(|kind| kind.in_turn.first()).min()?;
+        let line = (priority, client);
+        let oldest = meant().filter_map(|kind| kind.lines.get(&line)?.first()).min();
+        let place = *oldest.expect("a line has its turn as long as something waits in it");
+        let waiting = self.remove_place(place);
+        if let Some(turns) = self.turns.get_mut(&line) {
+            self.next_turn += 1;
+            *turns = self.next_turn;
+            for kind in &mut self.kinds {
+                if kind.in_turn.remove(&(priority, turn, client)) {
+                    kind.in_turn.insert((priority, self.next_turn, client));
+                }
+            }
+        }
+        Some(waiting)
     }
 
     /// Takes out the request that has waited past its deadline the longest, if any has.
     pub(crate) fn pop_expired(&mut self, now: Timestamp) -> Option<Waiting> {
-        let &(_, key) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
-        Some(self.remove_key(key))
+        let &(_, place) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
+        Some(self.remove_place(place))
     }
 
     /// Takes out a request by name.
     pub(crate) fn remove(&mut self, id: RequestId) -> Option<Waiting> {
-        let key = *self.keys.get(&id)?;
-        Some(self.remove_key(key))
+        let place = *self.places.get(&id)?;
+        Some(self.remove_place(place))
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|&(deadline, _)| deadline)
     }
 
-    fn remove_key(&mut self, key: Key) -> Waiting {
-        let waiting = self.waiting.remove(&key).expect("a key is held as long as its request");
-        self.deadlines.remove(&(waiting.deadline, key));
-        self.keys.remove(&waiting.request.id);
+    fn remove_place(&mut self, place: Place) -> Waiting {
+        let waiting = self.waiting.remove(&place).expect("a place is held as long as its request");
+        self.deadlines.remove(&(waiting.deadline, place));
+        self.places.remove(&waiting.request.id);
+        let line = line_of(&waiting.request);
+        let kind = &mut self.kinds[waiting.kind];
+        let places = kind.lines.get_mut(&line).expect("what waits stands in its line");
+        places.remove(&place);
+        if places.is_empty() {
+            kind.lines.remove(&line);
+            let turn = self.turns[&line];
+            kind.in_turn.remove(&(line.0, turn, line.1));
+            if !self.kinds.iter().any(|kind| kind.lines.contains_key(&line)) {
+                self.turns.remove(&line);
+            }
+        }
         waiting
     }
 }
 
+fn line_of(request: &Request) -> Line {
+    (Reverse(request.priority), request.client)
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn request(id: u64, priority: u8, client: Option<u64>) -> Request {
+        Request { priority, client: client.map(ClientId), ..Request::chat(id, 1, 1) }
+    }
+
+    fn push(queue: &mut Queue, request: Request, served_by: &[bool]) {
+        queue.push(Timestamp::ZERO, request, served_by.into(), Duration::from_secs(60));
+    }
+
+    /// Returns what starts on a model, in order.
+    fn drain(queue: &mut Queue, model: usize) -> Vec<u64> {
+        let next = || queue.pop_first(|served_by| served_by[model]);
+        std::iter::from_fn(next).map(|waiting| waiting.request.id.0).collect()
+    }
 
     #[test]
     fn priority_goes_first_then_arrival_and_the_impatient_leave() {
         let mut queue = Queue::default();
         for (id, priority, patience) in [(0, 0, 60), (1, 5, 60), (2, 0, 1), (3, 5, 60)] {
-            let request = Request { priority, ..Request::chat(id, 1, 1) };
-            queue.push(Timestamp::ZERO, request, Duration::from_secs(patience));
+            let patience = Duration::from_secs(patience);
+            queue.push(Timestamp::ZERO, request(id, priority, None), [true].into(), patience);
         }
         assert_eq!(queue.next_deadline(), Some(Timestamp::from_secs(1)));
         let expired = queue.pop_expired(Timestamp::from_secs(1)).unwrap();
         assert_eq!(expired.request.id, RequestId(2));
         assert!(queue.pop_expired(Timestamp::from_secs(1)).is_none());
-        let order: Vec<u64> =
-            std::iter::from_fn(|| queue.pop_first(|_| true)).map(|w| w.request.id.0).collect();
-        assert_eq!(order, [1, 3, 0]);
+        assert_eq!(drain(&mut queue, 0), [1, 3, 0]);
         assert_eq!(queue.next_deadline(), None);
+    }
+
+    #[test]
+    fn each_client_has_its_turn_however_many_requests_another_has() {
+        let mut queue = Queue::default();
+        let clients = [Some(7), Some(7), Some(7), Some(8), None, None, Some(8)];
+        for (id, client) in (0..).zip(clients) {
+            push(&mut queue, request(id, 0, client), &[true]);
+        }
+        // Of higher priority, whoever it is from.
+        push(&mut queue, request(9, 1, Some(7)), &[true]);
+        assert_eq!(drain(&mut queue, 0), [9, 0, 3, 4, 1, 6, 5, 2]);
+    }
+
+    #[test]
+    fn a_client_whose_requests_were_taken_back_is_not_made_to_wait_for_them() {
+        let mut queue = Queue::default();
+        for id in 0..5 {
+            push(&mut queue, request(id, 0, Some(1)), &[true]);
+        }
+        push(&mut queue, request(5, 0, Some(2)), &[true]);
+        push(&mut queue, request(6, 0, Some(2)), &[true]);
+        for id in 0..4 {
+            queue.remove(RequestId(id)).unwrap();
+        }
+        assert_eq!(drain(&mut queue, 0), [4, 5, 6]);
+    }
+
+    #[test]
+    fn what_a_model_cannot_serve_is_passed_over_and_keeps_its_place() {
+        let mut queue = Queue::default();
+        push(&mut queue, request(0, 9, Some(1)), &[false, true]);
+        push(&mut queue, request(1, 0, Some(1)), &[true, true]);
+        push(&mut queue, request(2, 9, Some(1)), &[false, true]);
+        assert!(queue.kinds().any(|served_by| served_by[0]));
+        assert_eq!(drain(&mut queue, 0), [1]);
+        assert!(!queue.kinds().any(|served_by| served_by[0]));
+        assert_eq!(drain(&mut queue, 1), [0, 2]);
+        assert_eq!(queue.len(), 0);
+    }
+
+    proptest! {
+        /// Whatever comes and goes, of those that can start the one starts whose priority is the highest, and no client has
+        /// two turns while another of the same priority waits for its first.
+        #[test]
+        fn no_client_is_passed_over_twice(
+            steps in prop::collection::vec((0_u8..4, 0_u8..2, 0_u64..4, any::<bool>()), 1..200),
+        ) {
+            let mut queue = Queue::default();
+            let mut passed_over: BTreeMap<(u8, u64), BTreeMap<u64, u32>> = BTreeMap::new();
+            for (id, (step, priority, client, narrow)) in (0..).zip(steps) {
+                if step < 3 {
+                    push(&mut queue, request(id, priority, Some(client)), &[!narrow, true]);
+                    continue;
+                }
+                let waiting: Vec<Request> = queue.iter().map(|(it, _)| it.request.clone()).collect();
+                let Some(first) = queue.pop_first(|served_by| served_by[1]) else { continue };
+                let first = first.request;
+                prop_assert_eq!(Some(first.priority), waiting.iter().map(|it| it.priority).max());
+                let ClientId(served) = first.client.unwrap();
+                passed_over.remove(&(first.priority, served));
+                for other in waiting.iter().filter(|it| it.priority == first.priority) {
+                    let ClientId(other) = other.client.unwrap();
+                    if other != served {
+                        let passed = passed_over.entry((first.priority, other)).or_default();
+                        passed.entry(served).or_insert(0);
+                    }
+                }
+                for ((priority, _), by) in &mut passed_over {
+                    if *priority == first.priority
+                        && let Some(times) = by.get_mut(&served)
+                    {
+                        *times += 1;
+                        prop_assert!(*times <= 1, "client {} had {} turns", served, times);
+                    }
+                }
+            }
+            prop_assert_eq!(queue.len(), drain(&mut queue, 1).len());
+            prop_assert!(queue.turns.is_empty() && queue.places.is_empty());
+        }
     }
 }

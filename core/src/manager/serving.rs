@@ -8,7 +8,7 @@ use crate::demand::{Performance, ReplyTimes, SLOW_FACTOR};
 use crate::event::{Command, Outcome, Output, Verdict};
 use crate::manager::Manager;
 use crate::manager::lifecycle::Lifecycle;
-use crate::manager::queue::Waiting;
+use crate::manager::queue::{ServedBy, Waiting};
 use crate::manager::switch::UNLOAD_TIMEOUT;
 use crate::model::Model;
 use crate::request::{CancelledBy, End, Rejection, Request, RequestId, Target};
@@ -42,25 +42,21 @@ impl Manager {
         verdict: Verdict,
         out: &mut VecDeque<Output>,
     ) {
-        if let Err(reason) = self.admit(request) {
-            let retry_after = match reason {
-                Rejection::QueueFull | Rejection::Deadline => Some(self.retry_after()),
-                Rejection::Unservable | Rejection::UnknownTarget | Rejection::ShuttingDown => None,
-            };
+        let served_by = self.served_by(request);
+        let start_on = self
+            .serving
+            .filter(|&index| verdict != Verdict::Queue && self.can_start(index, &served_by));
+        if let Err(reason) = self.admit(request, &served_by, start_on.is_some()) {
             if reason == Rejection::QueueFull {
                 self.note_refusal(now, request, now);
             }
-            let end = End::Rejected { reason, retry_after };
-            out.push_back(Output::Ended { request: request.id, end });
+            self.refuse(now, request, &served_by, reason, out);
             return;
         }
-        let start_on = self
-            .serving
-            .filter(|&index| verdict != Verdict::Queue && self.can_start(index, request));
         let Some(index) = start_on else {
             let patience = request.patience.unwrap_or(self.settings.manager.patience);
             out.push_back(Output::Accepted { request: request.id, verdict: Verdict::Queue });
-            self.queue.push(now, request.clone(), patience);
+            self.queue.push(now, request.clone(), served_by, patience);
             return;
         };
         let rung = self.rung_of(index);
@@ -99,7 +95,9 @@ impl Manager {
             Outcome::Done { request, .. }
             | Outcome::Failed { request, .. }
             | Outcome::Cancelled { request } => *request,
-            Outcome::Loaded { .. }
+            Outcome::Loading { .. }
+            | Outcome::Tried(_)
+            | Outcome::Loaded { .. }
             | Outcome::LoadFailed { .. }
             | Outcome::Unloaded { .. }
             | Outcome::Crashed { .. } => return None,
@@ -130,7 +128,7 @@ impl Manager {
             }
             _ => {
                 let by = running.cancelled_by.unwrap_or(CancelledBy::Client);
-                (End::Cancelled { by, retry_after: self.retry_after_cut(by) }, None)
+                (End::Cancelled { by, retry_after: self.retry_after_cut(now, by) }, None)
             }
         };
         out.push_back(Output::Ended { request: id, end });
@@ -149,9 +147,8 @@ impl Manager {
         let Some(index) = self.serving else { return };
         while self.queue.len() > 0 && self.slots[index].state == Lifecycle::Ready && !self.is_full()
         {
-            let model = &self.catalog.models()[index];
-            let can = |request: &Request| is_for(model, request);
-            let Some(Waiting { request, arrived, .. }) = self.queue.pop_first(can) else { return };
+            let next = self.queue.pop_first(|served_by| served_by[index]);
+            let Some(Waiting { request, arrived, .. }) = next else { return };
             self.start(now, index, &request, arrived, out);
         }
     }
@@ -159,15 +156,46 @@ impl Manager {
     /// Ends a request whose patience is over.
     pub(super) fn expire(&mut self, now: Timestamp, waiting: &Waiting, out: &mut VecDeque<Output>) {
         self.note_refusal(now, &waiting.request, waiting.arrived);
-        let retry_after = Some(self.retry_after());
-        let end = End::Rejected { reason: Rejection::Deadline, retry_after };
-        out.push_back(Output::Ended { request: waiting.request.id, end });
+        let served_by = self.served_by(&waiting.request);
+        self.refuse(now, &waiting.request, &served_by, Rejection::Deadline, out);
+    }
+
+    /// Refuses what waits that only a model below the one that serves from now on could serve.
+    pub(super) fn refuse_what_is_not_loaded(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
+        let unreachable: Vec<ServedBy> =
+            self.queue.kinds().filter(|kind| !self.is_within_reach(kind)).cloned().collect();
+        for kind in unreachable {
+            while let Some(waiting) = self.queue.pop_first(|served_by| *served_by == kind) {
+                self.refuse(now, &waiting.request, &kind, Rejection::NotLoaded, out);
+            }
+        }
+    }
+
+    fn refuse(
+        &self,
+        now: Timestamp,
+        request: &Request,
+        served_by: &ServedBy,
+        reason: Rejection,
+        out: &mut VecDeque<Output>,
+    ) {
+        let expected = match reason {
+            Rejection::QueueFull | Rejection::Deadline | Rejection::NotLoaded => {
+                Some(self.expected_wait(now, served_by))
+            }
+            Rejection::Unservable | Rejection::UnknownTarget | Rejection::ShuttingDown => None,
+        };
+        let retry_after = expected.map(|expected| expected.wait);
+        let estimate = expected.is_some_and(|expected| expected.depends_on_others);
+        let end = End::Rejected { reason, retry_after, estimate };
+        out.push_back(Output::Ended { request: request.id, end });
     }
 
     /// Refuses everything that waits: the manager stops.
     pub(super) fn refuse_all(&mut self, out: &mut VecDeque<Output>) {
         while let Some(waiting) = self.queue.pop_first(|_| true) {
-            let end = End::Rejected { reason: Rejection::ShuttingDown, retry_after: None };
+            let (reason, retry_after, estimate) = (Rejection::ShuttingDown, None, false);
+            let end = End::Rejected { reason, retry_after, estimate };
             out.push_back(Output::Ended { request: waiting.request.id, end });
         }
     }
@@ -188,29 +216,44 @@ impl Manager {
         }
     }
 
-    fn admit(&self, request: &Request) -> Result<(), Rejection> {
+    fn admit(
+        &self,
+        request: &Request,
+        served_by: &ServedBy,
+        starts_now: bool,
+    ) -> Result<(), Rejection> {
         if self.stopping {
             return Err(Rejection::ShuttingDown);
         }
         if request.target != Target::Auto && self.wanted_rung(request).is_none() {
             return Err(Rejection::UnknownTarget);
         }
-        let servable = self.catalog.models().iter().any(|model| is_for(model, request));
-        if !servable {
+        if !served_by.contains(&true) {
             return Err(Rejection::Unservable);
         }
-        let starts_now = self.serving.is_some_and(|index| self.can_start(index, request));
+        if !self.is_within_reach(served_by) {
+            return Err(Rejection::NotLoaded);
+        }
         if !starts_now && self.queue.len() >= self.settings.manager.queue_limit as usize {
             return Err(Rejection::QueueFull);
         }
         Ok(())
     }
 
-    /// Returns whether a request can start on a model now. Those that wait go first.
-    fn can_start(&self, index: usize, request: &Request) -> bool {
-        let model = &self.catalog.models()[index];
+    /// Returns whether a request that arrives can start on a model now. Those that wait for it go first.
+    fn can_start(&self, index: usize, served_by: &ServedBy) -> bool {
         let slot = &self.slots[index];
-        slot.state == Lifecycle::Ready && slot.running < model.slots && is_for(model, request)
+        slot.state == Lifecycle::Ready
+            && slot.running < self.catalog.models()[index].slots
+            && served_by[index]
+            && !self.queue.kinds().any(|kind| kind[index])
+    }
+
+    /// Returns whether one of these models serves, or a switch under way or a climb may bring one.
+    fn is_within_reach(&self, served_by: &ServedBy) -> bool {
+        self.is_for_present(served_by)
+            || self.is_for_goal(served_by)
+            || !self.rungs_above_for(served_by).is_empty()
     }
 
     fn start(
@@ -221,21 +264,24 @@ impl Manager {
         arrived: Timestamp,
         out: &mut VecDeque<Output>,
     ) {
+        self.note_served(now, request);
         let model = &self.catalog.models()[index];
-        let by_catalog = model.reply_time(request.prompt_tokens, request.output_tokens);
+        let output_tokens = request.output_tokens_in(model.context_tokens);
+        let by_catalog = model.reply_time(request.prompt_tokens, output_tokens);
         let running = Running {
             model: index,
             arrived,
             counted_from: if self.asked.waited_for_a_switch(arrived) { now } else { arrived },
             started: now,
             prompt_tokens: request.prompt_tokens,
-            output_tokens: request.output_tokens,
+            output_tokens,
             late_after: self.asked.late_after(by_catalog),
             cancelled_by: None,
             given_up_at: now + self.reply_limit(model, request),
         };
         let command = Command::Start { request: request.id, model: model.id.clone() };
         self.slots[index].running += 1;
+        self.note_beside_tryout(index);
         self.running.insert(request.id, running);
         out.push_back(Output::Command(command));
     }
@@ -250,8 +296,8 @@ impl Manager {
     }
 
     /// Returns when a client whose request we ended is to come back.
-    pub(super) fn retry_after_cut(&self, by: CancelledBy) -> Option<Duration> {
-        (by == CancelledBy::DrainDeadline).then(|| self.retry_after())
+    pub(super) fn retry_after_cut(&self, now: Timestamp, by: CancelledBy) -> Option<Duration> {
+        (by == CancelledBy::DrainDeadline).then(|| self.wait_after_cut(now))
     }
 
     fn reply_times(
@@ -278,15 +324,6 @@ impl Manager {
             Target::Model(id) => self.catalog.rung_of(id),
         }
     }
-
-    /// Returns when to come back: when the queue ahead has been served, at least a second; the default patience
-    /// while nothing serves.
-    fn retry_after(&self) -> Duration {
-        let Some(index) = self.serving else { return self.settings.manager.patience };
-        let side_by_side = self.catalog.models()[index].slots;
-        let ahead = u32::try_from(self.queue.len()).unwrap_or(u32::MAX) / side_by_side + 1;
-        self.mean_service.saturating_mul(ahead).max(Duration::from_secs(1))
-    }
 }
 
 /// A request that was told to stop is ended without its server's answer after this: as long as an unload is waited for.
@@ -294,8 +331,3 @@ const CANCEL_TIMEOUT: Duration = UNLOAD_TIMEOUT;
 
 /// No reply is given up sooner. Chosen: a machine that swaps has been seen to take a few minutes for a word.
 const LEAST_REPLY_LIMIT: Duration = Duration::from_mins(10);
-
-/// Returns whether a model can serve a request at all.
-pub(super) fn is_for(model: &Model, request: &Request) -> bool {
-    model.can(request.task) && request.context_tokens() <= model.context_tokens
-}

@@ -59,6 +59,11 @@ impl Switch {
         }
     }
 
+    /// Returns whether it waits for memory that only others, or time, give back.
+    pub(super) fn waits_for_others(&self) -> bool {
+        self.next_look.is_some()
+    }
+
     pub(super) fn is_up(&self) -> bool {
         self.to > self.from
     }
@@ -139,6 +144,10 @@ impl Manager {
                 self.serve_from(now, Some(goal), out);
                 self.drain_all_except(now, Some(goal), out);
                 self.complete_if_alone(now, Some(goal), out)
+            }
+            Lifecycle::Draining if self.slots[goal].tryout.reloads => {
+                self.unload_if_idle(now, goal, out);
+                false
             }
             // Wanted again before it had gone: nothing is loaded twice, nothing waits for its end.
             Lifecycle::Draining => {
@@ -379,6 +388,7 @@ impl Manager {
         }
         let model = &self.catalog.models()[index];
         self.slots[index].gpu = gpu;
+        self.slots[index].began = now;
         self.slots[index].deadline = Some(now + model.load_timeout);
         let command = Command::Load { model: model.id.clone(), gpu };
         self.pass(index, Trigger::Load);
@@ -412,7 +422,7 @@ impl Manager {
         }
     }
 
-    fn start_drain_clock(&mut self, now: Timestamp) {
+    pub(super) fn start_drain_clock(&mut self, now: Timestamp) {
         let Some(switch) = &mut self.switch else { return };
         if switch.drain_until.is_none() && !switch.overdue {
             switch.drain_until = Some(now + drain_deadline(switch.urgency, &self.settings));

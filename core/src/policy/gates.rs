@@ -65,7 +65,7 @@ impl Proactive {
             present(Resource::Vram, self.last.vram.map(|(used, _)| used), next.vram > from.vram);
         }
         // From nothing, all wait for the smallest that fits, of which no more is asked.
-        let paced_by = if is_rescue { self.smallest_that_fits().unwrap_or(to) } else { to };
+        let paced_by = if is_rescue { self.smallest_that_fits(now).unwrap_or(to) } else { to };
         let wait = self.window(standing, paced_by);
         let good_for = self.good_for(now, paced_by);
         let open = self.rungs[usize::from(paced_by.0)].fits_since.is_some() && good_for >= wait;
@@ -76,6 +76,9 @@ impl Proactive {
         }
         if is_rescue && to <= paced_by {
             return;
+        }
+        if !is_rescue && self.service.would_not_serve(now, to) {
+            push(GateName::Unserved, false, Measure::Count(1), Measure::Count(0));
         }
         if let Some((waited, limit)) = self.broken_wait(now, to) {
             push(GateName::Backoff, waited >= limit, span(waited), span(limit));
@@ -96,5 +99,5 @@ fn span(span: Duration) -> Measure {
     Measure::Nanos(nanos(span))
 }
 
-/// What a rung has at most: two projections, two lines, window, cooldown, back-off, risk, latency.
-const GATES_OF_A_RUNG: usize = 9;
+/// What a rung has at most: two projections, two lines, window, cooldown, back-off, risk, latency, what it cannot serve.
+const GATES_OF_A_RUNG: usize = 10;

@@ -8,7 +8,7 @@ mod window;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::catalog::{Catalog, Rung};
+use crate::catalog::{Catalog, Rung, Rungs};
 use crate::decision::Reason;
 use crate::demand::{Demand, Performance};
 use crate::policy::performance::failures::Failures;
@@ -28,8 +28,9 @@ pub(crate) struct Service {
     minimum: u32,
     failure_limit: u32,
     bounds: Bounds,
-    /// The last sample that was judged, and the rung that something asked for at it needs.
-    wanted: Option<(Timestamp, Rung)>,
+    /// The last sample that was judged, the rungs above that can serve what only they can of what is asked for at it, and those
+    /// that cannot serve what the present one can.
+    asked: Option<(Timestamp, Rungs, Rungs)>,
 }
 
 #[derive(Clone, Debug)]
@@ -72,7 +73,7 @@ impl Service {
             minimum: settings.performance_minimum.max(1),
             failure_limit: settings.failure_limit.max(1),
             bounds: Bounds::new(settings),
-            wanted: None,
+            asked: None,
         }
     }
 
@@ -106,7 +107,7 @@ impl Service {
         rung: Rung,
         demand: &Demand,
     ) -> Option<Reason> {
-        self.wanted = demand.only_above.map(|rung| (now, rung));
+        self.asked = Some((now, demand.only_above, demand.not_above));
         let is_limited = self.is_limited();
         let service = &mut self.rungs[usize::from(rung.0)];
         if let Some(failures) = service.failures.too_many(now, self.failure_limit) {
@@ -177,10 +178,20 @@ impl Service {
         service.memory.fail(now, measured, service.broken_limit, self.bounds);
     }
 
-    /// Returns the rung that something asked for needs which `rung` cannot serve, by the demand of the sample of `now`.
-    pub(crate) fn climb_wanted(&self, now: Timestamp, rung: Rung) -> Option<Rung> {
-        let (at, wanted) = self.wanted?;
-        (at == now && wanted > rung).then_some(wanted)
+    /// Returns the rungs that can serve something asked for which the present one cannot, by the demand of the sample of `now`.
+    pub(crate) fn climb_wanted(&self, now: Timestamp) -> Rungs {
+        let asked = self.asked.filter(|&(at, ..)| at == now);
+        asked.map_or(Rungs::EMPTY, |(_, only_above, _)| only_above)
+    }
+
+    /// Returns whether a higher rung cannot serve what the present one is asked for, or what a lower one than it could, and
+    /// nothing else that the present one cannot.
+    pub(crate) fn would_not_serve(&self, now: Timestamp, to: Rung) -> bool {
+        let Some((_, only_above, not_above)) = self.asked.filter(|&(at, ..)| at == now) else {
+            return false;
+        };
+        let goes_past = !only_above.is_empty() && only_above.above(to).is_empty();
+        !only_above.contains(to) && (not_above.contains(to) || goes_past)
     }
 
     /// Forgets what was seen of a rung: it was left, and the next try begins afresh. What was remembered stays.
@@ -550,11 +561,22 @@ mod tests {
     #[test]
     fn a_climb_is_wanted_while_something_is_asked_for_that_only_a_higher_rung_can_serve() {
         let mut service = service("");
-        let demand = Demand { only_above: Some(Rung(3)), ..Demand::NONE };
+        let [wanted, unfit] = [[Rung(3)], [Rung(2)]].map(Rungs::from_iter);
+        let demand = Demand { only_above: wanted, not_above: unfit, ..Demand::NONE };
         service.complaint(at(1), Rung(1), &demand);
-        assert_eq!(service.climb_wanted(at(1), Rung(1)), Some(Rung(3)));
-        assert_eq!(service.climb_wanted(at(1), Rung(3)), None);
+        assert_eq!(service.climb_wanted(at(1)), wanted);
+        assert!(service.would_not_serve(at(1), Rung(2)));
+        assert!(!service.would_not_serve(at(1), Rung(3)));
         service.complaint(at(2), Rung(1), &Demand::NONE);
-        assert_eq!(service.climb_wanted(at(2), Rung(1)), None);
+        assert!(service.climb_wanted(at(2)).is_empty());
+        assert!(!service.would_not_serve(at(2), Rung(2)));
+        // What waits is not gone past.
+        let demand = Demand { only_above: unfit, ..Demand::NONE };
+        service.complaint(at(3), Rung(1), &demand);
+        assert!(service.would_not_serve(at(3), Rung(3)));
+        // What does not serve all of what is asked for may be worth it for what only it can.
+        let demand = Demand { only_above: unfit | wanted, ..demand };
+        service.complaint(at(4), Rung(1), &demand);
+        assert!(!service.would_not_serve(at(4), Rung(2)));
     }
 }

@@ -73,7 +73,7 @@ pub(super) struct RungState {
     /// Quality, as a share of one.
     pub(super) quality: f64,
     unload: Duration,
-    load: Duration,
+    pub(super) load: Duration,
 }
 
 /// A rung that was left for a rate.
@@ -207,6 +207,10 @@ impl Policy for Proactive {
 
     fn gates(&self, now: Timestamp, standing: &Standing) -> Vec<Gate> {
         self.spell_out_gates(now, standing)
+    }
+
+    fn ready_in(&self, now: Timestamp, standing: &Standing) -> Option<Duration> {
+        if standing.rung == Rung::NONE { self.rescued_in(now, standing) } else { None }
     }
 
     fn promises(&self) -> Promises {

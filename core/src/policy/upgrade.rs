@@ -45,7 +45,8 @@ impl Proactive {
     /// Loads the smallest rung that fits once it has fitted for as long as a rescue waits, or a larger one that would be
     /// ready nearly as soon and is worth its risk.
     fn consider_rescue(&self, now: Timestamp, standing: &Standing) -> Decision {
-        let Some(smallest) = self.smallest_that_fits() else {
+        let wanted = self.service.climb_wanted(now);
+        let Some(smallest) = self.smallest_that_fits(now) else {
             return standing.hold(self.why_not(LOWEST_LOADED));
         };
         if let Some(remaining) = left(self.window(standing, smallest), self.age(now, smallest)) {
@@ -54,7 +55,8 @@ impl Proactive {
         let larger = (smallest.0 + 1..=self.ladder.top().0).rev().map(Rung).find_map(|rung| {
             let (place, age) = self.room(now, rung)?;
             let (_, odds) = self.odds(now, &place, Rung::NONE, rung);
-            let is_open = self.rescue.is_ready_with(rung, smallest)
+            let is_open = (wanted.is_empty() || wanted.contains(rung))
+                && self.rescue.is_ready_with(rung, smallest)
                 && self.broken_remaining(now, rung).is_none()
                 && odds.are_good();
             is_open.then(|| (rung, room_reason(&place, age, Some(odds))))
@@ -66,9 +68,21 @@ impl Proactive {
         standing.up(to, reason)
     }
 
+    /// Returns in what time a rescue would be complete: what is left of its wait until the next sample that finds it over, and
+    /// the load.
+    pub(super) fn rescued_in(&self, now: Timestamp, standing: &Standing) -> Option<Duration> {
+        let rung = self.smallest_that_fits(now)?;
+        let wait = left(self.window(standing, rung), self.age(now, rung)).unwrap_or_default();
+        let load = self.rungs[usize::from(rung.0)].load;
+        Some(wait + self.settings.sampling_interval + load)
+    }
+
     /// Returns why an upgrade between rungs that serve is right, or what speaks against it.
     fn judge(&self, now: Timestamp, standing: &Standing, to: Rung) -> Result<Reason, Reason> {
         let Some((place, age)) = self.room(now, to) else { return Err(self.why_not(to)) };
+        if self.service.would_not_serve(now, to) {
+            return Err(Reason::WouldNotServe { to });
+        }
         if let Some((resource, gpu, used)) = self.above_upgrade_line(standing.rung, to) {
             let line = self.settings.upgrade_line;
             return Err(Reason::AboveUpgradeLine { resource, gpu, used, line });
@@ -97,10 +111,15 @@ impl Proactive {
         }
     }
 
-    /// Returns the rung that sets the pace where nothing is loaded.
-    pub(super) fn smallest_that_fits(&self) -> Option<Rung> {
+    /// Returns the rung that sets the pace where nothing is loaded: the smallest that fits, of those that can serve what waits
+    /// where one of them does.
+    pub(super) fn smallest_that_fits(&self, now: Timestamp) -> Option<Rung> {
         let fits = |&rung: &Rung| self.rungs[usize::from(rung.0)].fit.is_some_and(Fit::is_there);
-        (1..=self.ladder.top().0).map(Rung).find(fits)
+        let wanted = self.service.climb_wanted(now);
+        let is_sound = |&rung: &Rung| self.broken_remaining(now, rung).is_none();
+        let mut fitting = (1..=self.ladder.top().0).map(Rung).filter(fits);
+        let can_serve = |rung: &Rung| wanted.contains(*rung) && is_sound(rung);
+        fitting.clone().find(can_serve).or_else(|| fitting.next())
     }
 
     /// Returns where a rung fits, and for how long it has, if it does.
@@ -179,7 +198,7 @@ impl Proactive {
         };
         let earned = self.gain(standing.rung, to) * left.as_secs_f64();
         let is_worth_it = earned >= RETURN_SHARE * self.settings.calm.as_secs_f64();
-        if change.up || is_worth_it || self.is_wanted(now, standing.rung, to) {
+        if change.up || is_worth_it || self.is_wanted(now, to) {
             window
         } else {
             window.max(self.settings.reversal_window)
@@ -203,14 +222,14 @@ impl Proactive {
     }
 
     fn odds(&self, now: Timestamp, place: &Place, from: Rung, to: Rung) -> (ResourceKey, Odds) {
-        let is_charged = !self.starting && !self.is_wanted(now, from, to);
+        let is_charged = !self.starting && !self.is_wanted(now, to);
         self.risk.odds(place, self.gain(from, to), self.age(now, to), is_charged)
     }
 
-    /// Returns whether something is asked for that only a rung up to `to` can serve: until then it is refused, which is
-    /// worse than a change too many.
-    fn is_wanted(&self, now: Timestamp, from: Rung, to: Rung) -> bool {
-        self.service.climb_wanted(now, from).is_some_and(|wanted| wanted <= to)
+    /// Returns whether something is asked for that `to` can serve and the present rung cannot: until then it is refused, which
+    /// is worse than a change too many.
+    fn is_wanted(&self, now: Timestamp, to: Rung) -> bool {
+        self.service.climb_wanted(now).contains(to)
     }
 
     /// Returns the odds of a rung, where it fits and they are weighed.

@@ -173,6 +173,7 @@ impl Bench<'_> {
                 let request = *request;
                 (span, Outcome::Done { request, first_token, prompt_tokens, output_tokens })
             }
+            Command::Try { .. } => return,
             Command::Cancel { request } => {
                 let is_reply = |outcome: &Outcome| matches!(outcome, Outcome::Done { request: r, .. } if r == request);
                 self.coming.retain(|_, outcome| !is_reply(outcome));

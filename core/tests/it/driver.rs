@@ -93,6 +93,7 @@ impl Backend for Scripted {
             Command::Unload { model } => self.see(format_args!("unload {model}")),
             Command::Start { request, .. } => self.see(format_args!("start {request}")),
             Command::Cancel { request } => self.see(format_args!("cancel {request}")),
+            Command::Try { .. } => {}
         }
     }
 

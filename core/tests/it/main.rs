@@ -9,3 +9,4 @@ mod metamorphic;
 mod policy;
 mod requests;
 mod rig;
+mod tryout;

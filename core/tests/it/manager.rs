@@ -2,7 +2,7 @@
 
 use tiershift_core::catalog::Rung;
 use tiershift_core::decision::Reason;
-use tiershift_core::event::Input;
+use tiershift_core::event::{Input, Outcome};
 use tiershift_core::sample::{GpuSample, Space};
 use tiershift_core::units::Bytes;
 
@@ -421,6 +421,27 @@ fn good_service_for_a_reversal_window_forgives_a_failure() {
     let stood_in_for = ["notice medium failed 2 times", "serve none", "load small"];
     assert_eq!(second_failure_after(minutes(14)), stood_in_for);
     assert_eq!(second_failure_after(minutes(15)), ["serve none", "load medium"]);
+}
+
+#[test]
+fn a_load_that_gets_on_is_not_given_up_and_one_that_stops_is_after_a_minute() {
+    let mut rig = rested("", "small", 4.0);
+    rig.switch("medium");
+    rig.outputs();
+    // Ten times as long as it may take where nobody sees.
+    for _ in 0..60 {
+        rig.after(seconds(20));
+        rig.outcome(Outcome::Loading { model: "medium".into() });
+    }
+    rig.after(seconds(59));
+    rig.check(&[]);
+    rig.after(seconds(1));
+    rig.check(&["notice medium did not answer: Load", "unload medium"]);
+    // Late, about one that is not loading, and about one that nobody manages.
+    for model in ["medium", "small", "other"] {
+        rig.outcome(Outcome::Loading { model: model.into() });
+    }
+    rig.check(&[]);
 }
 
 #[test]

@@ -58,6 +58,59 @@ fn past_the_start(settings: &str, others: f64) -> Rig {
     rig
 }
 
+#[test]
+fn a_larger_model_is_no_better_where_it_cannot_serve_what_is_asked_for() {
+    let context = |id: &str| match id {
+        "medium" => "context-tokens = 8192".to_owned(),
+        _ => "context-tokens = 1000".to_owned(),
+    };
+    let settings = "performance-window = '1m'";
+    let mut rig = rig_with_models(settings, context).serving("medium");
+    rig.sample(1.0);
+    rig.outputs();
+    rig.ask(Request::chat(1, 4000, 10));
+    rig.done(1);
+    rig.check(&["accept #1", "start #1 on medium", "#1 done by medium in 0s"]);
+    // Without it, the start would climb at once. It is remembered for two windows.
+    rig.samples(1.0, seconds(118));
+    rig.check_hold(Reason::WouldNotServe { to: LARGE });
+    rig.samples(1.0, minutes(10));
+    rig.complete(1.0);
+    assert_eq!(rig.outputs()[0], "up to large: room");
+}
+
+#[test]
+fn a_climb_goes_past_a_rung_that_cannot_serve_what_waits() {
+    let tasks = |id: &str| match id {
+        "small" => "tasks = ['chat']\ncontext-tokens = 1000".to_owned(),
+        "medium" => "tasks = ['chat']\ncontext-tokens = 8192".to_owned(),
+        _ => "tasks = ['chat']\ncontext-tokens = 2000".to_owned(),
+    };
+    let mut rig = rig_with_models("manager.patience = '2h'", tasks).serving("small");
+    rig.sample(1.0);
+    rig.ask(Request::chat(1, 4000, 10));
+    rig.samples(1.0, minutes(15));
+    rig.complete(1.0);
+    let outputs = rig.outputs();
+    assert!(outputs.contains(&"start #1 on medium".to_owned()), "{outputs:?}");
+}
+
+#[test]
+fn from_nothing_the_smallest_that_can_serve_what_waits_is_loaded() {
+    let tasks = |id: &str| match id {
+        "small" => "tasks = ['embedding']".to_owned(),
+        "medium" => "tasks = ['chat']\nload-cold = '60s'".to_owned(),
+        _ => "tasks = ['chat']\nload-cold = '120s'".to_owned(),
+    };
+    let mut rig = rig_with_models("manager.patience = '2h'", tasks);
+    rig.samples(16.0, seconds(10));
+    rig.request(1);
+    rig.samples(5.0, minutes(2));
+    let outputs = rig.outputs();
+    assert!(outputs.contains(&"load medium".to_owned()), "{outputs:?}");
+    assert!(!outputs.contains(&"load small".to_owned()), "{outputs:?}");
+}
+
 /// Returns a bench on which nothing is loaded any more, after others took all the memory.
 fn turned_out(settings: &str, load_cold: &str) -> Rig {
     let mut rig =

@@ -375,6 +375,8 @@ impl Rig {
                 format!("start {request} on {model}")
             }
             Output::Command(Command::Cancel { request }) => format!("cancel {request}"),
+            // After each load, which stories about something else need not say.
+            Output::Command(Command::Try { .. }) => return None,
             Output::Accepted { request, verdict } => match verdict {
                 Verdict::Proceed => format!("accept {request}"),
                 Verdict::ProceedSmaller { rung } => format!("accept {request} on {}", tier(*rung)),
@@ -386,9 +388,10 @@ impl Rig {
                 }
                 End::Failed { .. } => format!("{request} failed"),
                 End::Cancelled { by, .. } => format!("{request} cancelled by {by:?}"),
-                End::Rejected { reason, retry_after: None } => format!("{request} {reason:?}"),
-                End::Rejected { reason, retry_after: Some(span) } => {
-                    format!("{request} {reason:?}, again in {}", span_text(*span))
+                End::Rejected { reason, retry_after: None, .. } => format!("{request} {reason:?}"),
+                End::Rejected { reason, retry_after: Some(span), estimate } => {
+                    let about = if *estimate { "about " } else { "" };
+                    format!("{request} {reason:?}, again in {about}{}", span_text(*span))
                 }
             },
             Output::Consult(consult) => format!("consult {}", consult.question),
@@ -424,6 +427,9 @@ impl Rig {
             }
             Output::Notice(Notice::NotRead { rung, resource }) => {
                 format!("notice {} needs {}", tier(*rung), resource.name())
+            }
+            Output::Notice(Notice::SlowLoad { rung, .. }) => {
+                format!("notice {} came up slow", tier(*rung))
             }
             Output::Notice(Notice::LongOnSmallest { for_, reason }) => {
                 format!("notice smallest for {}: {}", span_text(*for_), reason.kind())

@@ -21,6 +21,15 @@ pub(super) enum Process {
 }
 
 impl Process {
+    /// Returns its id, where it has not ended.
+    pub(super) fn id(&self) -> Option<u32> {
+        match self {
+            Self::Child(child) => child.id(),
+            #[cfg(target_os = "linux")]
+            Self::Left(left) => Some(left.pid),
+        }
+    }
+
     /// Waits for its end, and returns how it ended.
     pub(super) async fn wait(&mut self) -> String {
         match self {

@@ -312,6 +312,9 @@ impl<'a> Engine<'a> {
         let end = clock.now() + timeout;
         loop {
             if let Some(outcome) = server.poll(clock.now()) {
+                if matches!(outcome, Outcome::Loading { .. }) {
+                    continue;
+                }
                 return Ok(Some(outcome));
             }
             self.bounds.check()?;

@@ -73,6 +73,7 @@ impl Measured {
         model.prefill_per_second = speed(prefill);
         let (at_none, halves_at) = Decoding::line_through(self.decode_behind);
         (model.decode_per_second, model.decode_halves_at) = (speed(at_none), halves_at);
+        model.speeds_guessed = false;
         let catalog = Catalog::new(vec![Model { fallbacks: Vec::new(), ..model }]).ok()?;
         let mut raw = RawCatalog::from(&catalog).models.pop()?;
         raw.fallbacks = self.model.fallbacks.iter().map(ToString::to_string).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::machine::Machine;
 use tiershift_core::model::ModelId;
-use tiershift_core::request::Target;
+use tiershift_core::request::{ClientId, Target};
 use tiershift_core::time::Timestamp;
 use tiershift_core::units::{Bytes, Percent};
 use toml::Spanned;
@@ -132,6 +132,7 @@ impl Check<'_> {
             task: raw.task.unwrap_or_default(),
             target,
             priority: raw.priority.unwrap_or(0),
+            client: raw.client.map(ClientId),
             patience: raw.patience.map(|span| span.0),
             cancel,
             cancel_after: raw.cancel_after.map_or(USUAL_HANG_UP, |span| span.0),

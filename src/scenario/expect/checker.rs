@@ -503,7 +503,8 @@ mod tests {
         let large = ModelId::from("large");
         let id = RequestId(4);
         let error = String::new;
-        let rejected = End::Rejected { reason: Rejection::QueueFull, retry_after: None };
+        let rejected =
+            End::Rejected { reason: Rejection::QueueFull, retry_after: None, estimate: false };
         let cancelled = End::Cancelled { by: CancelledBy::Client, retry_after: None };
         let up = decide(Action::Upgrade { to: Rung(3) }, Reason::Asked);
         let degraded = Notice::Degraded { from: Rung(3), to: Rung(2), reason: Reason::Asked };

@@ -34,7 +34,7 @@ use crate::files::document::suggestion;
 /// | `done[:#id or model]`, `failed[:#id]` | a request ended so |
 /// | `cancelled[:#id or who]` | the same; who is `client`, `drain-deadline` or `shutdown` |
 /// | `rejected[:#id or reason]` | the same; the reason is `queue-full`, `deadline`, `unservable`, ... |
-/// | `notice[:kind]` | the user is told; the kind is `degraded`, `long-on-smallest` or `not-read` |
+/// | `notice[:kind]` | the user is told; the kind is `degraded`, `long-on-smallest`, `slow-load` or `not-read` |
 /// | `sample-missing` | the machine could not be read |
 /// | `asked[:tier]`, `shutdown` | someone asks for a tier; the run is told to stop |
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -300,7 +300,7 @@ impl JsonSchema for Pattern {
     }
 }
 
-const REASONS: [&str; 23] = [
+const REASONS: [&str; 25] = [
     "no-data",
     "stale",
     "switching",
@@ -314,6 +314,7 @@ const REASONS: [&str; 23] = [
     "above-upgrade-line",
     "would-not-fit",
     "would-be-slow",
+    "would-not-serve",
     "room",
     "too-risky",
     "not-read",
@@ -322,6 +323,7 @@ const REASONS: [&str; 23] = [
     "exhaustion",
     "slow",
     "failing",
+    "slow-load",
     "asked",
     "ordered",
 ];
@@ -330,6 +332,7 @@ fn notice_name(notice: &Notice) -> &'static str {
     match notice {
         Notice::Degraded { .. } => "degraded",
         Notice::LongOnSmallest { .. } => "long-on-smallest",
+        Notice::SlowLoad { .. } => "slow-load",
         Notice::NotRead { .. } => "not-read",
         Notice::KeepsFailing { .. } => "keeps-failing",
         Notice::Unanswered { .. } => "unanswered",
@@ -355,15 +358,17 @@ fn rejection_name(reason: Rejection) -> &'static str {
         Rejection::QueueFull => "queue-full",
         Rejection::Deadline => "deadline",
         Rejection::Unservable => "unservable",
+        Rejection::NotLoaded => "not-loaded",
         Rejection::UnknownTarget => "unknown-target",
         Rejection::ShuttingDown => "shutting-down",
     }
 }
 
-const REJECTIONS: [Rejection; 5] = [
+const REJECTIONS: [Rejection; 6] = [
     Rejection::QueueFull,
     Rejection::Deadline,
     Rejection::Unservable,
+    Rejection::NotLoaded,
     Rejection::UnknownTarget,
     Rejection::ShuttingDown,
 ];

@@ -92,6 +92,7 @@ impl Board {
         let still_says_something = |notice: &&Notice| match notice {
             Notice::Degraded { from, .. } => self.serving < *from,
             Notice::LongOnSmallest { .. } => self.serving <= Rung(1),
+            Notice::SlowLoad { rung, .. } => self.serving == *rung,
             Notice::NotRead { rung, .. } => self.serving < *rung,
             Notice::KeepsFailing { model, .. } | Notice::Unanswered { model, .. } => {
                 self.serving_model.as_ref() != Some(model)

@@ -41,7 +41,11 @@ impl Figures {
             Outcome::LoadFailed { model, .. } => (model, "load-failed"),
             Outcome::Unloaded { model } => (model, "unloaded"),
             Outcome::Crashed { model, .. } => (model, "crashed"),
-            Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => return,
+            Outcome::Loading { .. }
+            | Outcome::Tried(_)
+            | Outcome::Done { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Cancelled { .. } => return,
         };
         *self.models.entry((model.clone(), became)).or_default() += 1;
     }
@@ -58,6 +62,7 @@ impl Figures {
                     Rejection::QueueFull => "queue-full",
                     Rejection::Deadline => "deadline",
                     Rejection::Unservable => "unservable",
+                    Rejection::NotLoaded => "not-loaded",
                     Rejection::UnknownTarget => "unknown-target",
                     Rejection::ShuttingDown => "shutting-down",
                 };

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::serve::board::{Board, SharedBoard};
 use crate::serve::http::body::BodyReader;
+use crate::serve::http::clients::Clients;
 use crate::serve::message::Message;
 
 /// What every handler needs.
@@ -20,6 +21,7 @@ pub(in crate::serve) struct App {
     pub(super) bodies: BodyReader,
     /// Pages that may still be opened.
     pub(super) watchers: Arc<Semaphore>,
+    pub(super) clients: Clients,
     board: SharedBoard,
     next_id: AtomicU64,
 }
@@ -33,7 +35,8 @@ impl App {
     ) -> Self {
         let bodies = BodyReader::default();
         let watchers = Arc::new(Semaphore::new(MOST_WATCHERS));
-        Self { to, catalog, client, bodies, watchers, board, next_id: AtomicU64::new(0) }
+        let (clients, next_id) = (Clients::default(), AtomicU64::new(0));
+        Self { to, catalog, client, bodies, watchers, clients, board, next_id }
     }
 
     pub(super) fn next_request(&self) -> RequestId {

@@ -19,6 +19,7 @@ pub(super) struct CompletionBody<'a> {
     bytes: &'a [u8],
     fields: Fields<'a>,
     model: Option<String>,
+    user: Option<String>,
 }
 
 /// The parts of a body that matter here.
@@ -28,6 +29,8 @@ struct Fields<'a> {
     model: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     keep_alive: Option<&'a RawValue>,
+    #[serde(borrow)]
+    user: Option<&'a RawValue>,
     max_tokens: Option<Number>,
     max_completion_tokens: Option<Number>,
     #[serde(borrow)]
@@ -60,7 +63,14 @@ impl<'a> CompletionBody<'a> {
         })?;
         let model = fields.model.map(|model| serde_json::from_str(model.get())).transpose();
         let model = model.map_err(|_| Refusal::bad_request("`model` must be a string"))?.flatten();
-        Ok(Self { bytes, fields, model })
+        // Whom the client asks for is no concern of ours where it is not a name.
+        let user = fields.user.and_then(|user| serde_json::from_str(user.get()).ok());
+        Ok(Self { bytes, fields, model, user })
+    }
+
+    /// Returns whom the client says that it asks for.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// Returns the same bytes with these changes: a value in place of the one that is there, or in front.
@@ -102,12 +112,18 @@ impl<'a> CompletionBody<'a> {
         start..start + value.get().len()
     }
 
-    /// Returns the request as the controller sees it. The prompt's length is estimated: see [`BYTES_PER_TOKEN`].
+    /// Returns the request as the controller sees it. The prompt's length is estimated: see [`BYTES_PER_TOKEN`]. A picture is a
+    /// task for a model that says that it looks at pictures, where the catalog has one.
     pub(super) fn request(&self, id: RequestId, task: Task, catalog: &Catalog) -> Request {
         let Fields { prompt, messages, input, .. } = self.fields;
         let texts = [prompt, messages, input];
         let bytes: usize = texts.into_iter().flatten().map(|text| text.get().len()).sum();
-        let prompt_tokens = u32::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX).max(1);
+        let pictures = messages.map(Pictures::of).unwrap_or_default();
+        let text_tokens = (bytes - pictures.bytes) / BYTES_PER_TOKEN;
+        let prompt_tokens = text_tokens.saturating_add(pictures.count * PICTURE_TOKENS);
+        let prompt_tokens = u32::try_from(prompt_tokens).unwrap_or(u32::MAX).max(1);
+        let looks = pictures.count > 0 && catalog.models().iter().any(|it| it.can(Task::Vision));
+        let task = if looks { Task::Vision } else { task };
         let output_tokens = match task {
             Task::Embedding => 0,
             Task::Chat | Task::Code | Task::Vision => {
@@ -122,13 +138,60 @@ impl<'a> CompletionBody<'a> {
             Some(name) if catalog.rung_of_tier(name).is_some() => Target::Tier(name.to_owned()),
             Some(name) => Target::Model(ModelId::from(name)),
         };
-        Request { task, target, ..Request::chat(id.0, prompt_tokens, output_tokens) }
+        let prompt_estimated = true;
+        let request = Request::chat(id.0, prompt_tokens, output_tokens);
+        Request { prompt_estimated, task, target, ..request }
+    }
+}
+
+/// The pictures and sounds among the messages: their bytes are not text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Pictures {
+    count: usize,
+    bytes: usize,
+}
+
+/// What a message says: a text, or parts of several kinds.
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+}
+
+/// A part of a message that is not text, by whichever of these it brings.
+#[derive(Deserialize)]
+struct Part<'a> {
+    #[serde(borrow)]
+    image_url: Option<&'a RawValue>,
+    #[serde(borrow)]
+    input_audio: Option<&'a RawValue>,
+}
+
+impl Pictures {
+    /// Counts them. In what is not made as OpenAI's API says there are none: the model's server answers for it.
+    fn of(messages: &RawValue) -> Self {
+        let messages: Vec<Message> = serde_json::from_str(messages.get()).unwrap_or_default();
+        let contents = messages.iter().filter_map(|message| message.content);
+        let parts = contents.flat_map(|content| {
+            serde_json::from_str::<Vec<Part>>(content.get()).unwrap_or_default()
+        });
+        parts.flat_map(|part| [part.image_url, part.input_audio]).flatten().fold(
+            Self::default(),
+            |Self { count, bytes }, data| Self {
+                count: count + 1,
+                bytes: bytes + data.get().len(),
+            },
+        )
     }
 }
 
 /// English text has about four bytes a token with the tokenizers of current models. Nothing but admission depends on
 /// it: the model counts for itself, and its count goes into the log.
 const BYTES_PER_TOKEN: usize = 4;
+
+/// A picture of 336 by 336 points in patches of 14, as LLaVA 1.5 reads it: 24 x 24 tokens. Others take from 85 to some
+/// thousands; like the text, it is an estimate.
+const PICTURE_TOKENS: usize = 576;
 
 /// Chosen: what a reply is taken for that names no limit. The model's context is its only real one.
 const USUAL_OUTPUT_TOKENS: u32 = 256;
@@ -174,6 +237,42 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_picture_is_not_counted_as_text_and_goes_to_a_model_that_looks_at_it() {
+        let catalog = Catalog::relative_to(Bytes::from_gib(16));
+        let data = "A".repeat(40_000);
+        let part = format!(r#"{{"type":"image_url","image_url":{{"url":"data:{data}"}}}}"#);
+        let text = r#"{"type":"text","text":"What is this?"}"#;
+        let body =
+            |content: &str| format!(r#"{{"messages":[{{"role":"user","content":{content}}}]}}"#);
+        let request = |catalog: &Catalog, body: &str| {
+            let read = CompletionBody::read(body.as_bytes()).unwrap();
+            read.request(RequestId(1), Task::Chat, catalog)
+        };
+        let picture = body(&format!("[{text},{part}]"));
+        let asked = request(&catalog, &picture);
+        // A quarter of 103 bytes of JSON around it, and the picture.
+        assert_eq!((asked.prompt_tokens, asked.task), (25 + 576, Task::Chat));
+        assert!(asked.prompt_estimated);
+        let words = request(&catalog, &body(&format!("\"{data}\"")));
+        assert!(words.prompt_tokens > 10_000, "{words:?}");
+        // Parts that nobody knows are no pictures.
+        for content in ["[1]", r#"[{"type":"other"}]"#, "7", "null"] {
+            assert!(request(&catalog, &body(content)).prompt_tokens < 20, "{content}");
+        }
+        let models = catalog.models().iter().cloned().map(|model| {
+            let tasks = vec![Task::Chat, Task::Vision];
+            if model.id.as_str() == "large" {
+                tiershift_core::model::Model { tasks, ..model }
+            } else {
+                model
+            }
+        });
+        let seeing = Catalog::new(models.collect()).unwrap();
+        assert_eq!(request(&seeing, &picture).task, Task::Vision);
+        assert_eq!(request(&seeing, &body(text)).task, Task::Chat);
+    }
+
     #[track_caller]
     fn check(body: &str, changes: &Changes, want: &str) {
         let read = CompletionBody::read(body.as_bytes()).unwrap();
@@ -208,6 +307,9 @@ mod tests {
             CompletionBody::read(body.as_bytes()).unwrap_err();
         }
         CompletionBody::read(br#"{"model":null}"#).unwrap();
+        for (body, user) in [(r#"{"user":7}"#, None), (r#"{"user":"a\u0062"}"#, Some("ab"))] {
+            assert_eq!(CompletionBody::read(body.as_bytes()).unwrap().user(), user);
+        }
     }
 
     #[test]

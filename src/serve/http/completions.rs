@@ -3,56 +3,99 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use tiershift_core::model::Task;
+use tiershift_core::request::Request;
 use tiershift_core::time::{Clock, Timestamp};
 
 use crate::backend::endpoint::Changes;
 use crate::backend::stream_usage::{Count, StreamUsage};
 use crate::probe::clock::SystemClock;
 use crate::serve::http::app::App;
+use crate::serve::http::clients::Peer;
 use crate::serve::http::completion_body::CompletionBody;
 use crate::serve::http::refusal::Refusal;
 use crate::serve::message::{PendingRequest, Started};
 
+/// Where a request comes from, as far as the connection says.
+type Origin = Option<Extension<Peer>>;
+
 /// `POST /v1/chat/completions`.
-pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Response {
+pub(super) async fn chat(State(app): State<Arc<App>>, peer: Origin, body: Body) -> Response {
     let path = "/v1/chat/completions";
-    pass_on(&app, path, Task::Chat, body).await.unwrap_or_else(Refusal::into_response)
+    pass_on(&app, peer, path, Task::Chat, body).await.unwrap_or_else(Refusal::into_response)
 }
 
 /// `POST /v1/completions`.
-pub(super) async fn text(State(app): State<Arc<App>>, body: Body) -> Response {
+pub(super) async fn text(State(app): State<Arc<App>>, peer: Origin, body: Body) -> Response {
     let path = "/v1/completions";
-    pass_on(&app, path, Task::Chat, body).await.unwrap_or_else(Refusal::into_response)
+    pass_on(&app, peer, path, Task::Chat, body).await.unwrap_or_else(Refusal::into_response)
 }
 
 /// `POST /v1/embeddings`: from the models that list the task only. The vectors of two models cannot be compared,
 /// and a header says which model made them.
-pub(super) async fn embeddings(State(app): State<Arc<App>>, body: Body) -> Response {
+pub(super) async fn embeddings(State(app): State<Arc<App>>, peer: Origin, body: Body) -> Response {
     if !app.catalog.models().iter().any(|model| model.can(Task::Embedding)) {
         return Refusal::no_embeddings().into_response();
     }
     let path = "/v1/embeddings";
-    pass_on(&app, path, Task::Embedding, body).await.unwrap_or_else(Refusal::into_response)
+    pass_on(&app, peer, path, Task::Embedding, body).await.unwrap_or_else(Refusal::into_response)
 }
 
-async fn pass_on(app: &App, path: &str, task: Task, body: Body) -> Result<Response, Refusal> {
+async fn pass_on(
+    app: &App,
+    peer: Origin,
+    path: &str,
+    task: Task,
+    body: Body,
+) -> Result<Response, Refusal> {
     let body = app.bodies.read(body).await?;
     let completion = CompletionBody::read(&body.bytes)?;
     let request = completion.request(app.next_request(), task, &app.catalog);
-    let target = request.target.clone();
-    let mut pending = PendingRequest::submit(&app.to, request)?;
+    let client = app.clients.number(completion.user(), peer.map(|Extension(peer)| peer));
+    let mut request = Request { client, ..request };
+    loop {
+        match forward(app, path, &body.bytes, &completion, &request).await? {
+            Forwarded::Answer(response) => return Ok(response),
+            // Now that it was counted: another model may hold it, or none.
+            Forwarded::TooLong { prompt_tokens } => {
+                let (id, prompt_estimated) = (app.next_request(), false);
+                request = Request { id, prompt_tokens, prompt_estimated, ..request };
+            }
+        }
+    }
+}
+
+/// What became of a request that was sent to a model.
+enum Forwarded {
+    Answer(Response),
+    /// The model's server has counted a prompt whose length was an estimate, and its context does not hold it.
+    TooLong {
+        prompt_tokens: u32,
+    },
+}
+
+async fn forward(
+    app: &App,
+    path: &str,
+    bytes: &Bytes,
+    completion: &CompletionBody<'_>,
+    request: &Request,
+) -> Result<Forwarded, Refusal> {
+    let target = &request.target;
+    let mut pending = PendingRequest::submit(&app.to, request.clone())?;
     let started = pending.start().await?.map_err(|end| Refusal::from(&end))?;
-    let because = app.board().degraded_because(&target, &started.model);
+    let because = app.board().degraded_because(target, &started.model);
     let clock = SystemClock::start();
     let changes = started.endpoint.changes();
     let to_send = if *changes == Changes::default() {
-        body.bytes.clone()
+        bytes.clone()
     } else {
         completion.with(changes).into()
     };
@@ -80,13 +123,36 @@ async fn pass_on(app: &App, path: &str, task: Task, body: Body) -> Result<Respon
             relay.next().await.map(|bytes| (Ok::<_, std::convert::Infallible>(bytes), relay))
         }))
     } else {
-        Body::from(relay.whole(status).await?)
+        let whole = relay.whole(status).await?;
+        if request.prompt_estimated
+            && status == StatusCode::BAD_REQUEST
+            && let Some(prompt_tokens) = tokens_too_many(&whole)
+        {
+            return Ok(Forwarded::TooLong { prompt_tokens });
+        }
+        Body::from(whole)
     };
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, kind.unwrap_or(HeaderValue::from_static("application/json")));
     say_what_served(headers, &started, because.as_deref());
-    Ok(response)
+    Ok(Forwarded::Answer(response))
+}
+
+/// Returns the length of the prompt that llama-server has counted, where it says that its context does not hold it.
+fn tokens_too_many(answer: &[u8]) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Answer {
+        error: Error,
+    }
+    #[derive(Deserialize)]
+    struct Error {
+        #[serde(rename = "type")]
+        kind: String,
+        n_prompt_tokens: u32,
+    }
+    let Answer { error } = serde_json::from_slice(answer).ok()?;
+    (error.kind == "exceed_context_size_error").then_some(error.n_prompt_tokens)
 }
 
 fn say_what_served(headers: &mut HeaderMap, started: &Started, because: Option<&str>) {
@@ -195,3 +261,18 @@ const TOO_LARGE: &str = "is too large to process";
 
 /// Chosen: a thousand times the longest reply that we have seen.
 const LONGEST_REPLY: usize = 32 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_count_is_read_where_the_context_is_too_small_and_nowhere_else() {
+        let too_long = r#"{"error":{"code":400,"message":"..","type":"exceed_context_size_error","n_prompt_tokens":900,"n_ctx":512}}"#;
+        assert_eq!(tokens_too_many(too_long.as_bytes()), Some(900));
+        for other in ["", "{}", r#"{"error":{"type":"invalid_request_error","n_prompt_tokens":9}}"#]
+        {
+            assert_eq!(tokens_too_many(other.as_bytes()), None, "{other}");
+        }
+    }
+}

@@ -23,6 +23,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_io_timeout::TimeoutStream;
 
+use crate::serve::http::clients::Peer;
+
 /// What a client may do.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::serve) struct Limits {
@@ -55,7 +57,7 @@ pub(in crate::serve) async fn serve(
             accepted = listener.accept() => accepted,
             () = &mut stop => break,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, from)) = accepted else {
             // The client is gone already, or there is no descriptor left.
             guests.make_room();
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -63,7 +65,9 @@ pub(in crate::serve) async fn serve(
         };
         match Guests::admit(&guests) {
             Some(guest) => {
-                drop(tokio::spawn(guest.attend(stream, router.clone(), limits, ending.watcher())));
+                let peer = Peer(from.ip());
+                let attended = guest.attend(stream, peer, router.clone(), limits, ending.watcher());
+                drop(tokio::spawn(attended));
             }
             // Everybody is being served: whoever comes now gets that answer, if it can be sent at once.
             None => drop(stream.try_write(FULL)),
@@ -134,13 +138,21 @@ struct Guest {
 }
 
 impl Guest {
-    async fn attend(self, stream: TcpStream, router: Router, limits: Limits, ending: Watcher) {
+    async fn attend(
+        self,
+        stream: TcpStream,
+        peer: Peer,
+        router: Router,
+        limits: Limits,
+        ending: Watcher,
+    ) {
         // Tokens are small and shall not wait for one another. Where it cannot be had, they do.
         let _ = stream.set_nodelay(true);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(limits.unread));
         let router = TowerToHyperService::new(router);
-        let service = service_fn(|request: hyper::Request<Incoming>| {
+        let service = service_fn(|mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(peer);
             let stay = self.stay();
             let answer = router.call(request);
             async move {

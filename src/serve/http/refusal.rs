@@ -99,7 +99,7 @@ impl From<&End> for Refusal {
     fn from(end: &End) -> Self {
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
         match end {
-            End::Rejected { reason, retry_after } => {
+            End::Rejected { reason, retry_after, estimate: _ } => {
                 let after = retry_after.unwrap_or(SOON);
                 match reason {
                     Rejection::QueueFull => Self::new(
@@ -115,8 +115,13 @@ impl From<&End> for Refusal {
                     Rejection::Unservable => Self::new(
                         StatusCode::BAD_REQUEST,
                         "context_length_exceeded",
-                        "no model here holds a prompt and a reply of this length",
+                        "no model here does work of this kind, or holds a prompt of this length",
                     ),
+                    Rejection::NotLoaded => {
+                        let message = "only a smaller model than the one that is loaded can do this; \
+                                       it is loaded when the machine has no room for the larger one";
+                        Self::new(unavailable, "not_loaded", message).retry_after(after)
+                    }
                     Rejection::UnknownTarget => Self::unknown_model(),
                     Rejection::ShuttingDown => Self::shutting_down(),
                 }
@@ -160,12 +165,13 @@ mod tests {
     #[test]
     fn every_end_without_service_says_what_and_when_to_come_back() {
         let retry_after = Some(Duration::from_millis(1200));
-        let rejected = |reason| End::Rejected { reason, retry_after };
+        let rejected = |reason| End::Rejected { reason, retry_after, estimate: false };
         let cancelled = |by| End::Cancelled { by, retry_after: None };
         let cases = [
             (rejected(Rejection::QueueFull), 429, "queue_full", Some("2")),
             (rejected(Rejection::Deadline), 503, "deadline", Some("2")),
             (rejected(Rejection::Unservable), 400, "context_length_exceeded", None),
+            (rejected(Rejection::NotLoaded), 503, "not_loaded", Some("2")),
             (rejected(Rejection::UnknownTarget), 404, "model_not_found", None),
             (rejected(Rejection::ShuttingDown), 503, "shutting_down", Some("10")),
             (cancelled(CancelledBy::Shutdown), 503, "shutting_down", Some("10")),

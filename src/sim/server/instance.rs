@@ -27,6 +27,11 @@ pub(super) struct Instance {
     pub(super) stickiness: f64,
     /// When it began to load.
     pub(super) since: Timestamp,
+    /// While it loads: when it is next seen to get on, and until when it does.
+    pub(super) gets_on: Option<Timestamp>,
+    pub(super) gets_on_until: Timestamp,
+    /// When a try-out is over, and how long its tokens took.
+    pub(super) tried: Option<(Timestamp, Duration)>,
     progressed_to: Timestamp,
 }
 
@@ -71,6 +76,9 @@ impl Instance {
             leak: None,
             stickiness: 1.0,
             since: Timestamp::ZERO,
+            gets_on: None,
+            tried: None,
+            gets_on_until: Timestamp::ZERO,
             progressed_to: Timestamp::ZERO,
         }
     }
@@ -81,8 +89,12 @@ impl Instance {
     }
 
     pub(super) fn shift(&mut self, span: Duration) {
-        if let Some(due) = &mut self.due {
+        for due in [&mut self.due, &mut self.gets_on].into_iter().flatten() {
             *due += span;
+        }
+        self.gets_on_until += span;
+        if let Some((at, _)) = &mut self.tried {
+            *at += span;
         }
         self.progressed_to += span;
     }
@@ -110,6 +122,20 @@ impl Instance {
             if model.vram == Bytes::ZERO { footprint.ram += grown } else { footprint.vram += grown }
         }
         Some(footprint)
+    }
+
+    /// Returns when its try-out is over.
+    pub(super) fn tried_at(&self) -> Option<Timestamp> {
+        self.tried.map(|(at, _)| at)
+    }
+
+    /// Returns whether it is seen now that a load gets on.
+    pub(super) fn is_seen_to_get_on(&mut self, now: Timestamp) -> bool {
+        let Some(at) = self.gets_on.filter(|&at| at <= now) else { return false };
+        let is_loading = matches!(self.presence, Presence::Loading { .. } | Presence::Stuck { .. });
+        let next = at + PROGRESS_PAUSE;
+        self.gets_on = Some(next).filter(|&next| is_loading && next < self.gets_on_until);
+        is_loading
     }
 
     /// Works on the requests up to `now`, each at this part of its own speed, and returns the outcomes of those that are done, in order of start.
@@ -199,6 +225,9 @@ impl Active {
         }
     }
 }
+
+/// How often a load is seen to get on, as in `llama_server/progress.rs`.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(20);
 
 /// Less than this of a token is rounding.
 const DONE: f64 = 1e-6;

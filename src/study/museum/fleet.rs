@@ -380,7 +380,7 @@ impl Fleet {
             None
         };
         if let Some(reason) = refusal {
-            self.end(request.id, End::Rejected { reason, retry_after: None });
+            self.end(request.id, End::Rejected { reason, retry_after: None, estimate: false });
             return;
         }
         let verdict = Verdict::Queue;
@@ -443,6 +443,7 @@ impl Fleet {
 
     fn outcome(&mut self, now: Timestamp, outcome: &Outcome) {
         match outcome {
+            Outcome::Loading { .. } | Outcome::Tried(_) => {}
             Outcome::Loaded { model } => {
                 if let Some(rung) = self.catalog.rung_of(model)
                     && self.at(rung).state == State::Loading
@@ -501,7 +502,10 @@ impl Fleet {
         while let Some(place) = self.queue.iter().position(is_over) {
             let Some(waiting) = self.queue.remove(place) else { return };
             let reason = Rejection::Deadline;
-            self.end(waiting.request.id, End::Rejected { reason, retry_after: None });
+            self.end(
+                waiting.request.id,
+                End::Rejected { reason, retry_after: None, estimate: false },
+            );
         }
     }
 
@@ -510,7 +514,10 @@ impl Fleet {
         self.stopping = true;
         while let Some(waiting) = self.queue.pop_front() {
             let reason = Rejection::ShuttingDown;
-            self.end(waiting.request.id, End::Rejected { reason, retry_after: None });
+            self.end(
+                waiting.request.id,
+                End::Rejected { reason, retry_after: None, estimate: false },
+            );
         }
         for rung in self.rungs() {
             self.unload(rung);
@@ -574,5 +581,5 @@ const RELEASE: Duration = Duration::from_secs(2);
 
 /// Returns whether a model can serve a request at all.
 fn is_for(model: &Model, request: &Request) -> bool {
-    model.can(request.task) && request.context_tokens() <= model.context_tokens
+    model.can(request.task) && request.prompt_tokens <= model.context_tokens
 }

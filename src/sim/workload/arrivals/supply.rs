@@ -75,10 +75,12 @@ impl Workload {
         Request {
             id,
             prompt_tokens: self.prompt_tokens.draw(sizes),
+            prompt_estimated: false,
             output_tokens: self.output_tokens.draw(sizes),
             task: self.task,
             target: self.target.clone(),
             priority: self.priority,
+            client: self.client,
             patience: self.patience,
         }
     }
@@ -95,6 +97,7 @@ impl Workload {
         if self.priority != 0 {
             request.priority = self.priority;
         }
+        request.client = self.client.or(request.client);
         request.patience = self.patience.or(request.patience);
         request
     }
