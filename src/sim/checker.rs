@@ -49,11 +49,25 @@ struct Reading {
     memory: Option<Space>,
     /// One for each GPU.
     vram: Vec<Option<Space>>,
+    /// Whether GPUs use main memory.
+    shared: Vec<bool>,
     /// Others' use of the processors.
     cpu: Option<Percent>,
 }
 
 impl Reading {
+    /// Returns whether what is on a GPU is in main memory, too.
+    fn is_shared(&self, gpu: Option<u8>) -> bool {
+        gpu.and_then(|gpu| self.shared.get(usize::from(gpu))).copied().unwrap_or(false)
+    }
+
+    /// Returns what a model that holds `most` can hold at most, by what is read as ours where it is.
+    fn bound(&self, most: Footprint, gpu: Option<u8>) -> Footprint {
+        let read = |space: Option<Space>| space.map_or(Bytes::MAX, |space| space.own);
+        let vram = gpu.and_then(|gpu| self.vram.get(usize::from(gpu)).copied().flatten());
+        Footprint { ram: most.ram.min(read(self.memory)), vram: most.vram.min(read(vram)) }
+    }
+
     /// Returns whether a constrained space that holds something of ours is as `test` says. Asked for every sample.
     fn any_of_ours(&self, settings: &Settings, test: impl Fn(&Space) -> bool) -> bool {
         let is_so = |space: &Space| space.own > Bytes::ZERO && test(space);
@@ -135,6 +149,8 @@ impl Checker {
                 known.memory = sample.memory;
                 known.vram.clear();
                 known.vram.extend(sample.gpus.iter().map(|gpu| gpu.vram));
+                known.shared.clear();
+                known.shared.extend(sample.gpus.iter().map(|gpu| gpu.shared));
                 known.cpu = sample.cpu.map(|rate| rate.others);
                 self.check_relief();
                 if let Some((rung, lasted)) = self.recovery.observe(now, sample) {
@@ -300,7 +316,11 @@ impl Checker {
             self.report("S4", format!("{model} was loaded and is not in the catalog"));
             return;
         };
-        let Footprint { mut ram, mut vram } = wanted.footprint_to_load();
+        let in_memory = |need: Footprint, gpu: Option<u8>| {
+            need.ram + if sample.is_shared(gpu) { need.vram } else { Bytes::ZERO }
+        };
+        let Footprint { mut vram, .. } = wanted.footprint_to_load();
+        let mut ram = in_memory(wanted.footprint_to_load(), gpu);
         let mut loading = false;
         for (id, seen) in &self.models {
             let Some(resident) = self.catalog.model(id).filter(|_| seen.state != State::Absent)
@@ -308,9 +328,14 @@ impl Checker {
                 continue;
             };
             loading |= seen.state == State::Loading;
-            ram += resident.footprint().ram;
+            let mut held = resident.footprint();
+            if seen.state == State::Unloading {
+                // Nobody may ever say that it has gone: it holds no more than is read as ours.
+                held = sample.bound(held, seen.gpu);
+            }
+            ram += in_memory(held, seen.gpu);
             if seen.gpu == gpu {
-                vram += resident.footprint().vram;
+                vram += held.vram;
             }
         }
         let over = |space: &Space, own: Bytes| space.others + own > space.total;
