@@ -12,7 +12,6 @@ pub mod fault;
 mod ground;
 pub mod physics;
 pub mod queue;
-mod recovery;
 pub mod rng;
 pub mod server;
 pub mod workload;
@@ -144,7 +143,7 @@ impl Decider {
     fn promises(&self) -> Promises {
         match self {
             Self::Ours(controller) => controller.promises(),
-            Self::Other(_) => Promises::default(),
+            Self::Other(control) => control.promises(),
         }
     }
 }
