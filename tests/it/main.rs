@@ -9,6 +9,7 @@ mod formats;
 mod fuzz;
 #[cfg(all(feature = "serve", target_os = "linux"))]
 mod live;
+mod marks;
 mod museum;
 mod optimum;
 mod policies;
