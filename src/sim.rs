@@ -13,7 +13,6 @@ mod ground;
 mod own_use;
 pub mod physics;
 pub mod queue;
-mod recovery;
 pub mod rng;
 pub mod server;
 pub mod workload;
@@ -147,7 +146,7 @@ impl Decider {
     fn promises(&self) -> Promises {
         match self {
             Self::Ours(controller) => controller.promises(),
-            Self::Other(_) => Promises::default(),
+            Self::Other(control) => control.promises(),
         }
     }
 }

@@ -1,4 +1,7 @@
-//! Who answers a run's inputs: our controller or, where a simulation compares, a model of somebody else's.
+//! Who answers a run's inputs, and what it promises: our controller or, where a simulation compares, a model of somebody
+//! else's.
+
+use std::time::Duration;
 
 use crate::event::{Input, Output};
 use crate::time::Timestamp;
@@ -20,4 +23,41 @@ pub trait Control {
     fn wants_sample(&self, _now: Timestamp, _request_waits: bool) -> bool {
         false
     }
+
+    /// Returns what holds of all its answers. A simulation's checker holds it to that.
+    fn promises(&self) -> Promises {
+        Promises::default()
+    }
+}
+
+/// What a policy, or a controller with it, promises; by default nothing. A promise that a simulated run sees broken is a
+/// violation in the run's summary. Changes that a person asked for are not held against a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Promises {
+    /// No upgrade between rungs that serve is decided sooner than this after the last change, but for the one that
+    /// follows the first load of a run.
+    pub window: Option<Duration>,
+    /// No upgrade takes a downgrade back within the reversal window, except where nothing is loaded.
+    pub no_reversal: bool,
+    /// An upgrade is decided on the latest sample, and what it loads fits beside the others' use. Between rungs that serve,
+    /// each space of which the higher one needs more is below the upgrade line.
+    pub upgrades_fit: bool,
+    /// A constrained space above its limit that holds something of ours is answered with a step down within this time and
+    /// four samples, whether requests run or not. What the step itself takes is not counted: running requests within their
+    /// drain deadline, and the unload.
+    pub relief_within: Option<Duration>,
+    /// Once a rung has fitted without a break for this long, and no line or rate forbids the change, it or a better one is
+    /// loaded. Not held where the time of replies has a limit.
+    pub recovery_within: Option<Duration>,
+    /// The same where nothing is loaded; `recovery_within` where this is not promised.
+    pub rescue_within: Option<Duration>,
+    /// How much longer either may take once a model has broken, or a switch was called off.
+    pub retry_within: Option<Duration>,
+    /// A decision to change has an effect: no more of them in a row than there are rungs, and a few, are without any.
+    pub decisions_count: bool,
+    /// What the manager of this crate does under any policy: a model is loaded by a fresh reading and within the degrade
+    /// line, none that serves is unloaded for one without a place, nothing that runs is cut before its deadline or waited
+    /// for without end, and an order is carried out or refused.
+    pub manager_keeps_word: bool,
 }

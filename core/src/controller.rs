@@ -139,9 +139,10 @@ impl Controller {
         })
     }
 
-    /// Returns what the policy promises of its decisions.
+    /// Returns what the policy promises of its decisions, and the manager of what it does about them: a blind policy's are
+    /// carried out without a look.
     pub fn promises(&self) -> Promises {
-        self.policy.promises()
+        Promises { manager_keeps_word: !self.policy.is_blind(), ..self.policy.promises() }
     }
 
     /// Takes one input.
@@ -229,6 +230,10 @@ impl Controller {
         }
         self.last_sample = Some(now);
         let moved = self.manager.handle_sample(now, sample, &mut self.out);
+        if moved {
+            // A switch to what was ordered that has just ended elsewhere is refused before the policy begins another.
+            self.pursue_order(now);
+        }
         let standing = self.standing();
         if self.manager.is_stopping() {
             self.say(Decision::new(standing.rung, Action::Hold, Reason::Stopping));
@@ -253,6 +258,7 @@ impl Controller {
             decision.action = Action::Hold;
             decision.reason = reason;
         }
+        self.manager.lengthen_wait(now, &mut decision.reason);
         if self.detail == Detail::Full {
             decision.gates = self.policy.gates(now, &standing);
         }
@@ -414,6 +420,10 @@ impl Control for Controller {
     #[inline]
     fn wants_sample(&self, now: Timestamp, request_waits: bool) -> bool {
         self.wants_sample(now, request_waits)
+    }
+
+    fn promises(&self) -> Promises {
+        self.promises()
     }
 }
 

@@ -11,6 +11,7 @@ mod lifecycle;
 mod loading;
 mod queue;
 mod serving;
+mod shortage;
 mod switch;
 mod tryout;
 
@@ -184,6 +185,20 @@ impl Manager {
         }
     }
 
+    /// Makes a wait that a policy names as long as it will be: what it waits for may have to rest for longer here.
+    #[inline]
+    pub fn lengthen_wait(&self, now: Timestamp, reason: &mut Reason) {
+        let (remaining, here) = match reason {
+            Reason::Backoff { to, remaining } => {
+                let here = self.rest_remaining(now, *to);
+                (remaining, here)
+            }
+            Reason::Cooldown { remaining } => (remaining, self.cooldown_remaining(now)),
+            _ => return,
+        };
+        *remaining = here.map_or(*remaining, |here| here.max(*remaining));
+    }
+
     fn place(
         &self,
         model: &Model,
@@ -223,6 +238,7 @@ impl Manager {
         self.note_reading();
         self.find_what_has_gone();
         self.heed_shortage(now);
+        self.limit_a_load_beside(now, out);
         self.give_up_a_load_that_others_crowd_out(now, out);
         // Requests that were held back for want of a fresh sample can start as well.
         self.advance(now, out);

@@ -27,6 +27,7 @@ use crate::place::{Place, Projection};
 use crate::sample::Sample;
 use crate::time::Timestamp;
 
+pub use crate::control::Promises;
 pub use crate::demand::{Demand, Performance, ReplyTimes};
 pub use crate::policy::external::External;
 pub use crate::policy::registry::{Constructor, ControlConstructor, PolicyError, Registry};
@@ -86,29 +87,6 @@ pub trait Policy: Send + Debug {
     fn promises(&self) -> Promises {
         Promises::default()
     }
-}
-
-/// What a policy promises of its decisions; by default nothing. A promise that a simulated run sees broken is a violation
-/// in the run's summary. Changes that a person asked for are not held against a policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Promises {
-    /// No upgrade between rungs that serve is decided sooner than this after the last change, but for the one that
-    /// follows the first load of a run.
-    pub window: Option<Duration>,
-    /// No upgrade takes a downgrade back within the reversal window, except where nothing is loaded.
-    pub no_reversal: bool,
-    /// An upgrade is decided on the latest sample, and what it loads fits beside the others' use. Between rungs that serve,
-    /// each space of which the higher one needs more is below the upgrade line.
-    pub upgrades_fit: bool,
-    /// A constrained space above its limit that holds something of ours is answered with a step down within this time and
-    /// four samples, if no request runs.
-    pub relief_within: Option<Duration>,
-    /// Once nothing moves and everything is well below its line, the best rung that fits in memory serves within this
-    /// time. Not held where a model takes video memory, a tier is pinned, or the time of replies has a limit.
-    pub recovery_within: Option<Duration>,
-    /// How much longer that may take once a model has broken.
-    pub retry_within: Option<Duration>,
 }
 
 /// What a policy sees when it decides.

@@ -185,7 +185,12 @@ impl Check<'_> {
         self.document.check_policy(Some("policy"), &raw.policy, self.policies)?;
         let settings = Settings::new(raw.clone(), machine.class());
         let settings = settings.expect("these settings have been checked for this machine");
-        self.policies.build(&settings, catalog).map(|policy| policy.codes()).map_err(|error| {
+        let codes = match self.policies.build_control(&settings, catalog) {
+            Ok(Some(_)) => Ok(&[][..]),
+            Ok(None) => self.policies.build(&settings, catalog).map(|policy| policy.codes()),
+            Err(error) => Err(error),
+        };
+        codes.map_err(|error| {
             let remedy = format!("this is the policy `{}`", raw.policy.name());
             self.document.refuse_part(("policy", "options"), &error.to_string(), &remedy)
         })

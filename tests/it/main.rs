@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "what helps a test is a test too")]
 
+mod canaries;
 mod cli;
 mod determinism;
 mod formats;
 mod fuzz;
 #[cfg(all(feature = "serve", target_os = "linux"))]
 mod live;
+mod marks;
 mod museum;
 mod optimum;
 mod policies;

@@ -21,7 +21,7 @@ use tiershift_core::sample::{Resource, Sample, Space};
 use tiershift_core::settings::RawSettings;
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
-use tiershift_core::units::{Bytes, Percent};
+use tiershift_core::units::{Bytes, Percent, PercentText};
 
 use crate::support::run_in;
 
@@ -171,6 +171,7 @@ fn broken(constructor: Constructor, others: &'static [u64]) -> Vec<String> {
     });
     let mut setup = Setup::of_machine(Machine { memory: total, cpus: 8, ..Machine::default() });
     setup.settings.set_policy("scripted".parse().unwrap());
+    setup.settings.upgrade_line = Some(PercentText(Percent::new(50)));
     let situation = Situation::of_recording(setup, Ground::recorded(samples));
     let summary = simulate(situation, &policies, Detail::Silent, &mut []).unwrap();
     let rule = |violation: &String| violation.split(' ').next().unwrap().to_owned();
@@ -225,7 +226,7 @@ fn a_policy_is_held_to_what_it_promises_and_to_nothing_else() {
     let cases: [((Constructor, Constructor), &'static [u64], &str); 5] = [
         (liar!(climb, window = Some(Duration::from_mins(5))), &[2, 2], "S5"),
         (liar!(swing, no_reversal = true), &[2, 2], "S5"),
-        (liar!(climb, upgrades_fit = true), &[14, 14], "S5"),
+        (liar!(climb, upgrades_fit = true), &[7, 7], "S5"),
         (liar!(largest_for_ever, relief_within = Some(Duration::from_secs(9))), &[2, 7], "L2"),
         (liar!(never, recovery_within = Some(Duration::from_mins(7))), &[2, 2], "L3"),
     ];

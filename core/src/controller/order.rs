@@ -186,9 +186,12 @@ impl Controller {
         let forbidden = match decision.action {
             Action::Hold => false,
             Action::Upgrade { to } => {
-                if to > rung && decision.rung < rung && self.manager.has_room_for(rung) {
-                    // No further than that, whatever spoke for more.
-                    decision.action = Action::Upgrade { to: rung };
+                // No further than that, whatever spoke for more; where it does not fit, the highest below it that does.
+                let mut up_to_it = (decision.rung.0 + 1..=rung.0).rev().map(Rung);
+                if to > rung
+                    && let Some(nearest) = up_to_it.find(|&to| self.manager.has_room_for(to))
+                {
+                    decision.action = Action::Upgrade { to: nearest };
                     decision.reason = Reason::Asked;
                     return;
                 }

@@ -12,7 +12,7 @@ use crate::decision::{Reason, Urgency};
 use crate::event::{Command, Notice, Output, Unanswered};
 use crate::manager::lifecycle::{Lifecycle, Trigger};
 use crate::manager::{Manager, ROOM_LOOKS, Setback};
-use crate::place::{Beside, Fit, Resident, is_critical};
+use crate::place::{Beside, Fit, Resident};
 use crate::request::CancelledBy;
 use crate::settings::{AtDrainDeadline, Settings};
 use crate::time::Timestamp;
@@ -33,7 +33,7 @@ pub(super) struct Switch {
     /// When what runs on the models that go has had its time. `None` before anything waits for it, and afterwards.
     pub(super) drain_until: Option<Timestamp>,
     /// Whether that moment has passed.
-    overdue: bool,
+    pub(super) overdue: bool,
     /// When memory that a gone model has yet to give back is looked for again.
     pub(super) next_look: Option<Timestamp>,
     /// Since when it is waited for.
@@ -47,7 +47,7 @@ pub(super) struct Switch {
 impl Switch {
     /// Makes it as urgent as `urgency`, if it was less so: its deadline comes sooner. A critical shortage does not wait for
     /// what is loaded first.
-    fn press(&mut self, now: Timestamp, urgency: Urgency, settings: &Settings) {
+    pub(super) fn press(&mut self, now: Timestamp, urgency: Urgency, settings: &Settings) {
         if urgency <= self.urgency {
             return;
         }
@@ -154,11 +154,25 @@ impl Manager {
                 self.pass(goal, Trigger::Resume);
                 true
             }
-            Lifecycle::Loading | Lifecycle::Unloading | Lifecycle::Failed => false,
+            Lifecycle::Loading => {
+                // What was taken out of service for it goes as soon as it is idle, not only when the load is done.
+                if self.serving.is_none() {
+                    self.drain_all_except(now, Some(goal), out);
+                }
+                false
+            }
+            Lifecycle::Unloading | Lifecycle::Failed => {
+                self.make_way_if_forced(now, out);
+                false
+            }
             Lifecycle::Absent => {
                 let rest = self.slots[goal].rests_until.filter(|&until| until > now);
                 self.slots[goal].deadline = rest;
-                rest.is_none() && self.make_room_and_load(now, goal, out)
+                if rest.is_none() {
+                    return self.make_room_and_load(now, goal, out);
+                }
+                self.make_way_if_forced(now, out);
+                false
             }
         }
     }
@@ -210,6 +224,7 @@ impl Manager {
         let fit = self.place(&self.catalog.models()[goal], Beside::Resident(&resident), limit);
         if let Fit::Fits(place) = fit {
             self.load(now, goal, place.gpu, out);
+            self.limit_a_load_beside(now, out);
             return false;
         }
         let holds = |state| matches!(state, Lifecycle::Ready | Lifecycle::Draining);
@@ -336,6 +351,7 @@ impl Manager {
         if waits_for_an_idle_moment && reason != Reason::Asked && self.serving.is_some() {
             self.call_off();
         }
+        self.limit_a_load_beside(now, out);
         self.cut_what_is_overdue(now, out);
     }
 
@@ -361,23 +377,6 @@ impl Manager {
             if self.slots[index].state == Lifecycle::Draining {
                 self.cancel_running_on(now, index, by, out);
             }
-        }
-    }
-
-    /// Takes note of a critical shortage during a switch: an upgrade that has nothing ready yet is given up, and what runs
-    /// on a model that goes has less time.
-    pub(super) fn heed_shortage(&mut self, now: Timestamp) {
-        let Some(switch) = self.switch else { return };
-        if switch.urgency == Urgency::Critical || !is_critical(&self.seen, &self.settings) {
-            return;
-        }
-        let is_luxury =
-            switch.is_up() && self.serving.is_some_and(|serving| switch.goal != Some(serving));
-        if is_luxury {
-            self.call_off();
-        }
-        if let Some(switch) = &mut self.switch {
-            switch.press(now, Urgency::Critical, &self.settings);
         }
     }
 

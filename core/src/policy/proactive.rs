@@ -219,6 +219,14 @@ impl Policy for Proactive {
         let least_gain = gains.fold(1.0, f64::min).max(f64::EPSILON);
         // The age of the room alone opens the gate in the end: where gain x age = what losing it would cost.
         let cost = 2.0 * settings.price.as_secs_f64() + settings.calm.as_secs_f64();
+        let longest_load = self.rungs.iter().map(|rung| rung.load).max().unwrap_or_default();
+        let rescue_waits = [
+            settings.stabilization.longest().max(longest_load),
+            settings.settle_limit,
+            settings.stale_after,
+        ];
+        // The manager lets what failed rest on its own account.
+        let most_rest = settings.manager.load_retry.saturating_mul(MOST_RETRIES_WAITED);
         let waits = [
             settings.stabilization.longest(),
             settings.reversal_window,
@@ -233,7 +241,10 @@ impl Policy for Proactive {
             upgrades_fit: true,
             relief_within: Some(settings.settle_limit + settings.sampling_interval * 2),
             recovery_within: Some(waits.into_iter().sum()),
-            retry_within: Some(self.broken_bounds().most),
+            rescue_within: Some(rescue_waits.into_iter().sum()),
+            retry_within: Some(self.broken_bounds().most + most_rest),
+            decisions_count: true,
+            ..Promises::default()
         }
     }
 }
@@ -494,6 +505,9 @@ const HALF: Percent = Percent::new(50);
 
 /// An interval this many times the usual one is a gap. Three lets two readings in a row be lost.
 const GAP_FACTOR: u64 = 3;
+
+/// The longest that the manager lets a model rest which fails, in waits after the first failure.
+const MOST_RETRIES_WAITED: u32 = 32;
 
 /// The start lasts two stabilization windows from the first load on: one for a climb that waits for it, and one more.
 const START_IN_WINDOWS: u32 = 2;

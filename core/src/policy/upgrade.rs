@@ -192,8 +192,11 @@ impl Proactive {
         if self.climbs_at_once(standing, to) {
             return Duration::ZERO;
         }
-        let window = self.stabilization(standing.rung, to);
-        let Some(left) = left(self.settings.reversal_window, now.since(change.at)) else {
+        // Sooner than this it is not asked again, and what is said of the wait must hold then.
+        let window =
+            self.stabilization(standing.rung, to).max(self.settings.manager.switch_cooldown);
+        let asked = now.since(change.at).max(window);
+        let Some(left) = left(self.settings.reversal_window, asked) else {
             return window;
         };
         let earned = self.gain(standing.rung, to) * left.as_secs_f64();

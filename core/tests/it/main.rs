@@ -9,4 +9,5 @@ mod metamorphic;
 mod policy;
 mod requests;
 mod rig;
+mod shortage;
 mod tryout;

@@ -10,6 +10,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what helps a test is a test too")]
 
+pub mod canary;
 pub mod daemon;
 pub mod engine;
 pub mod fidelity;
@@ -17,6 +18,7 @@ pub mod fuzz;
 pub mod gguf;
 pub mod gpu;
 pub mod hog;
+pub mod hunt;
 pub mod player;
 pub mod policy;
 pub mod process;
@@ -24,3 +26,4 @@ pub mod server;
 pub mod site;
 pub mod skip;
 pub mod wait;
+pub mod world;

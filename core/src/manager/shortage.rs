@@ -1,0 +1,61 @@
+//! What a shortage does to a switch under way: it waits neither for a successor that rests nor long for one that loads.
+
+use std::collections::VecDeque;
+
+use crate::decision::Urgency;
+use crate::event::Output;
+use crate::manager::Manager;
+use crate::manager::lifecycle::Lifecycle;
+use crate::manager::switch::Switch;
+use crate::place::{is_critical, overruns};
+use crate::time::Timestamp;
+
+impl Manager {
+    /// Takes note of a critical shortage during a switch: an upgrade that has nothing ready yet is given up, and what runs
+    /// on a model that goes has less time.
+    pub(super) fn heed_shortage(&mut self, now: Timestamp) {
+        let Some(switch) = self.switch else { return };
+        if switch.urgency == Urgency::Critical || !is_critical(&self.seen, &self.settings) {
+            return;
+        }
+        let is_luxury =
+            switch.is_up() && self.serving.is_some_and(|serving| switch.goal != Some(serving));
+        if is_luxury {
+            self.call_off();
+        }
+        if let Some(switch) = &mut self.switch {
+            switch.press(now, Urgency::Critical, &self.settings);
+        }
+    }
+
+    /// Takes what must go for a shortage out of service while its successor rests: the shortage does not wait for that.
+    pub(super) fn make_way_if_forced(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
+        if self.is_forced_by_shortage() {
+            self.serve_from(now, None, out);
+            self.drain_all_except(now, None, out);
+        }
+    }
+
+    /// Returns whether the switch leads down for a space that is over its line now.
+    fn is_forced_by_shortage(&self) -> bool {
+        let limit = |total| self.settings.degrade_limit(total);
+        self.switch.is_some_and(|switch| !switch.is_up())
+            && overruns(&self.seen, &self.settings, limit).next().is_some()
+    }
+
+    /// Lets what must go for a shortage serve on for no longer than a drain may take, while its successor loads beside it.
+    pub(super) fn limit_a_load_beside(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
+        let Some(Switch { goal: Some(goal), overdue, .. }) = self.switch else { return };
+        let is_beside = self.serving.is_some_and(|serving| serving != goal)
+            && self.slots[goal].state == Lifecycle::Loading;
+        if !is_beside || !self.is_forced_by_shortage() {
+            return;
+        }
+        if overdue {
+            self.serve_from(now, None, out);
+            self.drain_all_except(now, Some(goal), out);
+        } else {
+            self.start_drain_clock(now);
+        }
+    }
+}

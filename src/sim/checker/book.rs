@@ -1,0 +1,374 @@
+//! What has passed between controller and world, as far as the rules look at it.
+
+use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::decision::{Action, Decision, Reason, Urgency};
+use tiershift_core::event::{Adopted, Command, Input, Notice, Outcome, Output, Unanswered};
+use tiershift_core::model::{Footprint, ModelId};
+use tiershift_core::place::{Ladder, Resident, is_critical};
+use tiershift_core::policy::Promises;
+use tiershift_core::sample::Sample;
+use tiershift_core::settings::Settings;
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::Bytes;
+
+/// The book that all rules read.
+pub(super) struct Book {
+    pub(super) settings: Settings,
+    pub(super) catalog: Catalog,
+    pub(super) promises: Promises,
+    /// The primary models of the rungs.
+    pub(super) ladder: Ladder,
+    pub(super) now: Timestamp,
+    /// The spaces of the last plausible reading; when it was taken, and how many there were.
+    pub(super) reading: Sample,
+    pub(super) read_at: Option<Timestamp>,
+    pub(super) readings: u64,
+    /// One for each of the catalog's models, in its order.
+    pub(super) models: Vec<Seen>,
+    /// What admits requests, and the rung of it.
+    pub(super) serving: Option<usize>,
+    pub(super) rung: Rung,
+    /// What served last, or serves.
+    pub(super) served_last: Option<usize>,
+    /// The change that was decided and is not complete.
+    pub(super) change: Option<Change>,
+    /// When the last switch was complete, and whether it went up.
+    pub(super) last_change: Option<(Timestamp, bool)>,
+    pub(super) changes: u64,
+    pub(super) stopping: bool,
+    /// The most that may linger of models that have gone.
+    late: Memory,
+}
+
+/// An amount of memory in each space.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory {
+    pub(super) ram: Bytes,
+    /// On each GPU.
+    pub(super) vram: Vec<Bytes>,
+}
+
+impl Memory {
+    fn is_none(&self) -> bool {
+        self.ram == Bytes::ZERO && self.vram.iter().all(|&held| held == Bytes::ZERO)
+    }
+
+    fn add(&mut self, need: Footprint, gpu: Option<u8>) {
+        self.ram += need.ram;
+        if let Some(gpu) = gpu.map(usize::from) {
+            self.vram.resize(self.vram.len().max(gpu + 1), Bytes::ZERO);
+            self.vram[gpu] += need.vram;
+        }
+    }
+
+    /// Returns the smaller amount in each space.
+    fn min(&self, other: &Self) -> Self {
+        let pairs = self.vram.iter().zip(&other.vram);
+        Self { ram: self.ram.min(other.ram), vram: pairs.map(|(&a, &b)| a.min(b)).collect() }
+    }
+}
+
+/// What is known of a model.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) state: State,
+    pub(super) gpu: Option<u8>,
+    pub(super) running: u32,
+    /// Readings that there had been when it was loaded.
+    pub(super) loaded_after: u64,
+    /// When it was last gone.
+    pub(super) gone_at: Option<Timestamp>,
+    /// When it ceased to serve.
+    pub(super) left_at: Option<Timestamp>,
+    /// How often its unload was asked for since it was last answered.
+    pub(super) asked: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum State {
+    #[default]
+    Absent,
+    Loading,
+    Ready,
+    Unloading,
+}
+
+/// A change that was decided.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    pub(super) to: Rung,
+    pub(super) is_up: bool,
+    pub(super) urgency: Urgency,
+    /// When the first decision since the last complete change was taken.
+    pub(super) since: Timestamp,
+    /// Since when it has been critical.
+    pub(super) critical_since: Option<Timestamp>,
+    /// Whether a model broke on the way, so that another may stand in.
+    pub(super) is_disturbed: bool,
+}
+
+impl Book {
+    pub(super) fn new(settings: &Settings, catalog: &Catalog, promises: Promises) -> Self {
+        Self {
+            settings: settings.clone(),
+            catalog: catalog.clone(),
+            promises,
+            ladder: Ladder::new(settings, catalog),
+            now: Timestamp::ZERO,
+            reading: Sample::default(),
+            read_at: None,
+            readings: 0,
+            models: vec![Seen::default(); catalog.models().len()],
+            serving: None,
+            rung: Rung::NONE,
+            served_last: None,
+            change: None,
+            last_change: None,
+            changes: 0,
+            stopping: false,
+            late: Memory::default(),
+        }
+    }
+
+    pub(super) fn index_of(&self, id: &ModelId) -> Option<usize> {
+        self.catalog.models().iter().position(|model| model.id == *id)
+    }
+
+    pub(super) fn footprint(&self, index: usize) -> Footprint {
+        self.catalog.models()[index].footprint()
+    }
+
+    pub(super) fn name(&self, index: usize) -> &ModelId {
+        &self.catalog.models()[index].id
+    }
+
+    /// Returns whether there is a reading that may gate a command.
+    pub(super) fn is_read(&self) -> bool {
+        self.read_at.is_some_and(|at| self.now.since(at) <= self.settings.stale_after)
+    }
+
+    /// Returns whether a model is one whose unload the server owes; it is not waited for without end.
+    pub(super) fn is_leaving(&self, index: usize) -> bool {
+        let seen = &self.models[index];
+        seen.state == State::Unloading && seen.asked < UNLOADS_WAITED_FOR
+    }
+
+    /// Returns whether a model finishes what runs on it and takes nothing new.
+    pub(super) fn is_draining(&self, index: usize) -> bool {
+        let seen = &self.models[index];
+        seen.state == State::Ready && seen.running > 0 && self.serving != Some(index)
+    }
+
+    /// Returns whether the server, or running requests, are what a switch waits for.
+    pub(super) fn is_in_flight(&self) -> bool {
+        (0..self.models.len()).any(|index| {
+            self.models[index].state == State::Loading
+                || self.is_leaving(index)
+                || self.is_draining(index)
+        })
+    }
+
+    /// Returns what is loaded, or was asked to be and has not gone, of those that `choose` picks.
+    pub(super) fn resident(&self, choose: impl Fn(usize, &Seen) -> bool) -> Resident {
+        let mut resident = Resident::default();
+        for (index, seen) in self.models.iter().enumerate() {
+            if choose(index, seen) {
+                resident.add(self.footprint(index), seen.gpu);
+            }
+        }
+        resident
+    }
+
+    /// Takes the spaces of a plausible reading.
+    #[inline]
+    pub(super) fn read(&mut self, sample: &Sample) {
+        self.reading.memory = sample.memory;
+        if !(self.reading.gpus.is_empty() && sample.gpus.is_empty()) {
+            self.reading.gpus.clone_from(&sample.gpus);
+        }
+        self.read_at = Some(self.now);
+        self.readings += 1;
+        if self.change.is_some() {
+            self.note_shortage();
+        }
+        if !self.late.is_none() {
+            self.late = self.late(|seen| seen.state != State::Absent);
+        }
+    }
+
+    /// Returns what of our own use by the last reading lingers of models that have gone, but for what may still be on its way
+    /// back: readings have so long to settle.
+    pub(super) fn lingering(&self) -> Memory {
+        self.late(|seen| {
+            let is_settling = |at| self.now.since(at) <= self.settings.settle_limit;
+            seen.state != State::Absent || seen.gone_at.is_some_and(is_settling)
+        })
+    }
+
+    /// Returns what is more than those that are `held` account for, and no more than those that went may have left: what one
+    /// that is there has leaked does not linger.
+    fn late(&self, held: impl Fn(&Seen) -> bool) -> Memory {
+        let held = self.resident(|_, seen| held(seen));
+        let own = self.reading.memory.map_or(Bytes::ZERO, |space| space.own);
+        let vram = (0..=u8::MAX).zip(&self.reading.gpus).map(|(gpu, reading)| {
+            reading.vram.map_or(Bytes::ZERO, |space| space.own - held.vram_on(gpu))
+        });
+        let unaccounted = Memory { ram: own - held.ram(), vram: vram.collect() };
+        self.late.min(&unaccounted)
+    }
+
+    /// A critical shortage makes a change that is under way urgent.
+    fn note_shortage(&mut self) {
+        if let Some(change) = &mut self.change
+            && is_critical(&self.reading, &self.settings)
+        {
+            change.urgency = Urgency::Critical;
+            change.critical_since.get_or_insert(self.now);
+        }
+    }
+
+    /// Takes any other input, before the rules look at its answer.
+    pub(super) fn take_input(&mut self, input: &Input) {
+        match input {
+            Input::Outcome(outcome) => self.take_outcome(outcome),
+            Input::Adopt { models } => {
+                for Adopted { model, gpu } in models {
+                    if let Some(index) = self.index_of(model) {
+                        self.models[index] =
+                            Seen { state: State::Ready, gpu: *gpu, ..Seen::default() };
+                    }
+                }
+            }
+            Input::Shutdown => self.stopping = true,
+            Input::Sample(_)
+            | Input::SampleMissing { .. }
+            | Input::Request(_)
+            | Input::Cancel { .. }
+            | Input::Timeout
+            | Input::Settings(_)
+            | Input::Switch { .. }
+            | Input::Advice(_) => {}
+        }
+    }
+
+    fn take_outcome(&mut self, outcome: &Outcome) {
+        let (model, is_ready) = match outcome {
+            Outcome::Loaded { model } => (model, true),
+            Outcome::LoadFailed { model, .. }
+            | Outcome::Unloaded { model }
+            | Outcome::Crashed { model, .. } => (model, false),
+            Outcome::Loading { .. }
+            | Outcome::Tried(_)
+            | Outcome::Done { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Cancelled { .. } => return,
+        };
+        if is_break(outcome) {
+            self.disturb();
+        }
+        let Some(index) = self.index_of(model) else { return };
+        let seen = &mut self.models[index];
+        match (is_ready, seen.state) {
+            (true, State::Loading) => seen.state = State::Ready,
+            // A load that completes after its unload was commanded is still on its way out, and what is not there does
+            // not come to be by an answer that is late.
+            (true, State::Absent | State::Ready | State::Unloading) => {}
+            (false, State::Absent) => {}
+            (false, State::Loading | State::Ready | State::Unloading) => {
+                let gone_at = Some(self.now);
+                let gpu = seen.gpu;
+                *seen = Seen { gone_at, gpu, ..Seen::default() };
+                let need = self.footprint(index);
+                self.late.add(need, gpu);
+            }
+        }
+    }
+
+    fn disturb(&mut self) {
+        if let Some(change) = &mut self.change {
+            change.is_disturbed = true;
+        }
+    }
+
+    /// Takes an output, after the rules have looked at it.
+    pub(super) fn take_output(&mut self, output: &Output) {
+        match output {
+            Output::Decision(decision) => self.take_decision(decision),
+            Output::Command(Command::Load { model, gpu }) => {
+                if let Some(index) = self.index_of(model) {
+                    let loaded_after = self.readings;
+                    self.models[index] =
+                        Seen { state: State::Loading, gpu: *gpu, loaded_after, ..Seen::default() };
+                }
+            }
+            Output::Command(Command::Unload { model }) => {
+                if let Some(index) = self.index_of(model) {
+                    let seen = &mut self.models[index];
+                    seen.state = State::Unloading;
+                    seen.asked += 1;
+                }
+            }
+            Output::Command(
+                Command::Start { .. } | Command::Cancel { .. } | Command::Try { .. },
+            ) => {}
+            Output::Serving { rung, model, .. } => {
+                let index = model.as_ref().and_then(|model| self.index_of(model));
+                if let Some(before) = self.serving.filter(|&before| Some(before) != index) {
+                    self.models[before].left_at = Some(self.now);
+                }
+                self.serving = index;
+                self.served_last = index.or(self.served_last);
+                self.rung = *rung;
+            }
+            Output::Switched { from, to, .. } => {
+                self.change = None;
+                if from != to {
+                    self.changes += 1;
+                    self.last_change = Some((self.now, to > from));
+                }
+            }
+            Output::Notice(Notice::Unanswered { what, .. }) => match what {
+                Unanswered::Load | Unanswered::Unload | Unanswered::Request => self.disturb(),
+            },
+            Output::Notice(_)
+            | Output::Accepted { .. }
+            | Output::Ended { .. }
+            | Output::Order { .. }
+            | Output::Consult(_) => {}
+        }
+    }
+
+    fn take_decision(&mut self, decision: &Decision) {
+        let (to, urgency) = match decision.action {
+            Action::Hold => return,
+            Action::Upgrade { to } => (to, Urgency::Graceful),
+            Action::Downgrade { to, urgency } => (to, urgency),
+        };
+        let before = self.change;
+        // A way down is never less urgent than it was.
+        let pressed = before.filter(|before| to < before.to);
+        let critical = (urgency == Urgency::Critical).then_some(self.now);
+        self.change = Some(Change {
+            to,
+            is_up: to > decision.rung,
+            urgency: pressed.map_or(urgency, |before| before.urgency.max(urgency)),
+            since: before.map_or(self.now, |before| before.since),
+            critical_since: pressed.and_then(|before| before.critical_since).or(critical),
+            is_disturbed: false,
+        });
+        self.note_shortage();
+    }
+}
+
+/// Returns whether an outcome says that a model did not load or died.
+pub(super) fn is_break(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::LoadFailed { .. } | Outcome::Crashed { .. })
+}
+
+/// Returns whether a decision is a step down for want of space.
+pub(super) fn is_for_space(reason: &Reason) -> bool {
+    matches!(reason, Reason::AboveDegradeLine { .. } | Reason::Exhaustion { .. })
+}
+
+/// Asked for so often, an unload is no longer waited for, as the manager has it.
+const UNLOADS_WAITED_FOR: u32 = 3;

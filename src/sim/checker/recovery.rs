@@ -1,0 +1,157 @@
+//! L3: whenever a rung has fitted for longer than all waits together, it or a better one is loaded.
+//!
+//! It is asked at every reading, by the same `place` that decides. The clock of a rung starts again where it stops to fit,
+//! where a switch is complete, where a model breaks or a switch is called off, where a rate is as high as to step down for
+//! it, and after a gap: each is a reason of a policy to wait anew. A load takes as long as the server takes. Left alone on
+//! purpose: runs with a limit on the time of replies, which is a reason of its own.
+
+use std::time::Duration;
+
+use tiershift_core::catalog::Rung;
+use tiershift_core::sample::{Resource, Sample};
+use tiershift_core::time::Timestamp;
+
+use crate::sim::checker::book::{Book, State};
+use crate::sim::checker::safety::above_line;
+use crate::sim::checker::violations::Violations;
+
+/// Watches for room that is not taken.
+pub(super) struct Recovery {
+    applies: bool,
+    /// The highest rung that is asked for: an order's, the pinned one's, or the top.
+    highest: Rung,
+    unordered: Rung,
+    /// By rung, since when it has fitted.
+    fits_since: Vec<Option<Timestamp>>,
+    /// Since when a rung should be on its way, and at how many readings.
+    due: Option<(Timestamp, u32)>,
+    /// How much longer it may take since a model broke.
+    after_failure: Duration,
+    last_reading: Option<Timestamp>,
+}
+
+impl Recovery {
+    pub(super) fn new(book: &Book) -> Self {
+        let settings = &book.settings;
+        let pinned = settings.manager.pin.as_ref();
+        let unordered =
+            pinned.and_then(|tier| book.catalog.rung_of_tier(tier)).unwrap_or(book.catalog.top());
+        let is_limited = settings.latency_limit.is_some() || settings.first_token_limit.is_some();
+        Self {
+            applies: book.promises.recovery_within.is_some() && !is_limited,
+            highest: unordered,
+            unordered,
+            fits_since: vec![None; usize::from(book.catalog.top().0) + 1],
+            due: None,
+            after_failure: Duration::ZERO,
+            last_reading: None,
+        }
+    }
+
+    /// Takes that a person wants this rung, or none in particular.
+    pub(super) fn order(&mut self, rung: Option<Rung>) {
+        self.highest = rung.unwrap_or(self.unordered);
+        self.disturb();
+    }
+
+    /// Takes that something happened which may be a reason to wait anew.
+    pub(super) fn disturb(&mut self) {
+        self.fits_since.fill(None);
+        self.due = None;
+    }
+
+    /// Takes that a model did not load or died, that a switch was called off, or that a rung was left for its service.
+    pub(super) fn fail(&mut self, book: &Book) {
+        self.after_failure = book.promises.retry_within.unwrap_or_default();
+        self.disturb();
+    }
+
+    /// Takes the reading that the book was just given, and the rates with it.
+    #[inline]
+    pub(super) fn observe(&mut self, book: &Book, sample: &Sample, out: &mut Violations) {
+        if !self.applies || book.rung >= self.highest {
+            return;
+        }
+        self.judge(book, sample, out);
+    }
+
+    fn judge(&mut self, book: &Book, sample: &Sample, out: &mut Violations) {
+        let before = self.last_reading.replace(book.now);
+        let is_gap = before.is_none_or(|at| book.now.since(at) > book.settings.stale_after);
+        if is_gap || book.stopping || is_any_rate_high(book, sample) {
+            self.disturb();
+            return;
+        }
+        let is_empty = book.rung == Rung::NONE;
+        let mut overdue = None;
+        for rung in (book.rung.0 + 1..=self.highest.0).map(Rung) {
+            let fit = match is_empty && book.change.is_none() {
+                true => book.ladder.place_on_empty(&book.reading, rung),
+                false => book.ladder.place(&book.reading, rung),
+            };
+            let since = &mut self.fits_since[usize::from(rung.0)];
+            if !fit.is_there() {
+                *since = None;
+                continue;
+            }
+            let since = *since.get_or_insert(book.now);
+            let lasted = book.now.since(since);
+            if lasted > self.bound(book) && is_open(book, rung) {
+                overdue = Some((rung, lasted));
+            }
+        }
+        let Some((rung, lasted)) = overdue.filter(|_| !is_engaged(book)) else {
+            self.due = None;
+            return;
+        };
+        let (since, readings) = self.due.map_or((book.now, 1), |(since, n)| (since, n + 1));
+        self.due = Some((since, readings));
+        let settings = &book.settings;
+        let slack = settings.settle_limit + settings.sampling_interval * 2;
+        if readings > SLACK_READINGS && book.now.since(since) > slack {
+            let tier = book.catalog.tier_name(rung);
+            let lasted = lasted.as_secs();
+            out.report(book.now, "L3", format!("{tier} fitted for {lasted} s and was not loaded"));
+            self.disturb();
+        }
+    }
+
+    fn bound(&self, book: &Book) -> Duration {
+        let recovery = book.promises.recovery_within.unwrap_or_default();
+        let promised = match book.rung {
+            Rung::NONE => book.promises.rescue_within.unwrap_or(recovery),
+            _ => recovery,
+        };
+        promised + self.after_failure
+    }
+}
+
+/// Returns whether nothing but the policy's waits keeps a rung away.
+fn is_open(book: &Book, rung: Rung) -> bool {
+    let primary = book.catalog.primary(rung).and_then(|model| book.index_of(&model.id));
+    let is_absent = primary.is_some_and(|index| book.models[index].state == State::Absent);
+    is_absent && above_line(book, book.rung, rung).is_none()
+}
+
+/// Returns whether a switch is under way: what it waits for has bounds of its own. One that was decided, and of which
+/// nothing more is to be seen, is not.
+fn is_engaged(book: &Book) -> bool {
+    let settings = &book.settings;
+    let idle = settings.manager.drain_deadline + settings.stale_after + settings.settle_limit;
+    book.is_in_flight() || book.change.is_some_and(|change| book.now.since(change.since) <= idle)
+}
+
+fn is_any_rate_high(book: &Book, sample: &Sample) -> bool {
+    let settings = &book.settings;
+    let is_high = |used| used >= settings.degrade_line;
+    let cpu = sample.cpu.is_some_and(|rate| is_high(rate.others));
+    let gpu = sample.gpus.iter().any(|gpu| gpu.utilization.is_some_and(|it| is_high(it.others)));
+    let pressure = sample.pressure;
+    let pressure = pressure.is_some_and(|it| it.memory_some >= settings.pressure_degrade_line);
+    (cpu && settings.constrains(Resource::Cpu))
+        || (gpu && settings.constrains(Resource::Gpu))
+        || (pressure && settings.constrains(Resource::Pressure))
+}
+
+/// Readings at which a rung is overdue before that is held against anybody, as for relief.
+const SLACK_READINGS: u32 = 4;

@@ -1,0 +1,140 @@
+//! S11: a wait that depends on us alone is kept within twice what was said. One that depends on others is an estimate, and
+//! is not held against anybody.
+
+use std::time::Duration;
+
+use tiershift_core::catalog::Rung;
+use tiershift_core::decision::{Action, Decision, Reason};
+use tiershift_core::event::OrderNews;
+use tiershift_core::time::Timestamp;
+
+use crate::sim::checker::book::Book;
+use crate::sim::checker::violations::Violations;
+
+/// Watches the waits that were named.
+#[derive(Default)]
+pub(super) struct Waits {
+    /// When an order that waits for the cooldown must have begun.
+    order: Option<Timestamp>,
+    /// When a hold for a rung's cooldown, or for its back-off, must be over.
+    cooldown: Option<(Rung, Timestamp)>,
+    backoff: Option<(Rung, Timestamp)>,
+    /// When an order of this tier may not be refused any more for a wait of ours.
+    refusal: Option<(String, Timestamp)>,
+}
+
+impl Waits {
+    /// Takes that what waits were counted from is another: a change was made, or a model broke.
+    pub(super) fn disturb(&mut self) {
+        self.cooldown = None;
+        self.backoff = None;
+        self.refusal = None;
+    }
+
+    /// Takes what becomes of an order.
+    pub(super) fn answer(
+        &mut self,
+        book: &Book,
+        tier: &str,
+        news: &OrderNews,
+        out: &mut Violations,
+    ) {
+        self.order = None;
+        match *news {
+            OrderNews::Taken { wait, .. } => {
+                self.order = wait.map(|wait| book.now + twice(book, wait));
+            }
+            OrderNews::Refused { reason, retry_after } => {
+                if !matches!(reason, Reason::Backoff { .. } | Reason::Cooldown { .. }) {
+                    return;
+                }
+                let before = self.refusal.take().filter(|(before, _)| before == tier);
+                if before.is_some_and(|(_, over)| book.now > over) {
+                    out.report(
+                        book.now,
+                        "S11",
+                        format!("\"{tier}\" is refused again for a wait that is over"),
+                    );
+                }
+                let over = book.now + twice(book, retry_after);
+                self.refusal = Some((tier.to_owned(), over));
+            }
+            OrderNews::Unknown | OrderNews::Released => {}
+        }
+    }
+
+    /// Takes a decision, which may begin what was waited for, or say how long is waited.
+    pub(super) fn take_decision(&mut self, book: &Book, decision: &Decision, out: &mut Violations) {
+        if decision.action != Action::Hold {
+            self.order = None;
+            self.disturb();
+            return;
+        }
+        match decision.reason {
+            Reason::Cooldown { remaining } => {
+                let rung = highest_that_fits(book, decision.rung);
+                let known = self.cooldown.filter(|(before, _)| *before == rung);
+                let over = known.map_or(book.now + twice(book, remaining), |(_, over)| over);
+                self.cooldown = Some((rung, over));
+                if book.now > over {
+                    self.cooldown = None;
+                    let left = remaining.as_secs();
+                    out.report(
+                        book.now,
+                        "S11",
+                        format!("a cooldown that was to be over has {left} s left"),
+                    );
+                }
+            }
+            Reason::Backoff { to, remaining } => {
+                let known = self.backoff.filter(|(rung, _)| *rung == to);
+                let over = known.map_or(book.now + twice(book, remaining), |(_, over)| over);
+                self.backoff = Some((to, over));
+                if book.now > over {
+                    self.backoff = None;
+                    let (tier, left) = (book.catalog.tier_name(to), remaining.as_secs());
+                    out.report(
+                        book.now,
+                        "S11",
+                        format!("the back-off of {tier} that was to be over has {left} s left"),
+                    );
+                }
+            }
+            // What stands in the way is something else now: the wait may be another rung's next time.
+            _ => {
+                self.cooldown = None;
+                self.backoff = None;
+            }
+        }
+    }
+
+    /// Takes that an order is carried out, or is under way.
+    pub(super) fn begin(&mut self) {
+        self.order = None;
+    }
+
+    /// Reports what should have begun by `moment`, whose inputs have all been answered.
+    #[inline]
+    pub(super) fn pass(&mut self, book: &Book, moment: Timestamp, out: &mut Violations) {
+        if self.order.is_some_and(|due| due <= moment) {
+            self.order = None;
+            out.report(
+                book.now,
+                "S11",
+                "an order that waits for the cooldown was not begun in time",
+            );
+        }
+    }
+}
+
+/// Returns the rung that a cooldown is about: the highest that fits.
+fn highest_that_fits(book: &Book, rung: Rung) -> Rung {
+    let above = (rung.0 + 1..=book.catalog.top().0).rev().map(Rung);
+    let mut fits = above.filter(|&rung| book.ladder.place(&book.reading, rung).is_there());
+    fits.next().unwrap_or(rung)
+}
+
+/// Returns twice a wait, and two readings: a wait is looked at when something happens.
+fn twice(book: &Book, wait: Duration) -> Duration {
+    wait * 2 + book.settings.sampling_interval * 2
+}

@@ -1,0 +1,357 @@
+//! Random worlds: a number becomes a scenario, and the same number always the same one.
+//!
+//! Machines with up to three GPUs, ladders of up to six rungs, every kind of fault, requests, orders, and settings far from
+//! their defaults. Each part draws from a stream of its own, so that a change to one leaves the others as they were.
+
+use std::fmt::Write as _;
+
+use tiershift::sim::rng::{Seed, Stream};
+
+/// Returns the scenario file of a seed, under a policy, whose options may be none.
+pub fn scenario(seed: u64, policy: &str, options: &str) -> String {
+    let mut world = World::new(seed);
+    let minutes = world.minutes;
+    let mut text = format!("seed = {seed}\nduration = \"{minutes}m\"\n");
+    world.write_machine(&mut text);
+    world.write_policy(&mut text, policy, options);
+    world.write_models(&mut text);
+    world.write_others(&mut text);
+    world.write_workloads(&mut text);
+    world.write_faults(&mut text);
+    world.write_orders(&mut text);
+    text
+}
+
+/// What the parts have in common.
+struct World {
+    seed: Seed,
+    minutes: u64,
+    memory_mib: u64,
+    gpus_mib: Vec<u64>,
+    rungs: u64,
+    sampling_ms: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let seed = Seed(seed);
+        let mut luck = seed.stream("world");
+        let gpus = pick(&mut luck, &[0, 0, 0, 1, 1, 2, 3]);
+        Self {
+            minutes: pick(&mut luck, &[10, 20, 40, 90, 240]),
+            memory_mib: 1024 * pick(&mut luck, &[6, 8, 16, 16, 32, 64, 128]),
+            gpus_mib: (0..gpus).map(|_| 1024 * pick(&mut luck, &[4, 8, 12, 24, 48])).collect(),
+            rungs: between(&mut luck, 1, 6),
+            sampling_ms: pick(&mut luck, &[200, 1000, 2000, 2000, 2000, 5000, 15000]),
+            seed,
+        }
+    }
+
+    fn write_machine(&self, text: &mut String) {
+        let memory = self.memory_mib;
+        line(text, format_args!("\n[machine]\nmemory = \"{memory}MiB\""));
+        if !self.gpus_mib.is_empty() {
+            let gpus: Vec<String> =
+                self.gpus_mib.iter().map(|mib| format!("\"{mib}MiB\"")).collect();
+            line(text, format_args!("gpus = [{}]", gpus.join(", ")));
+        }
+        let mut luck = self.seed.stream("world.physics");
+        if one_in(&mut luck, 3) {
+            let warm = one_in(&mut luck, 2);
+            let gain = between(&mut luck, 0, 100);
+            line(
+                text,
+                format_args!("\n[physics]\npage-cache-warm = {warm}\nbatch-gain = \"{gain}%\""),
+            );
+        }
+    }
+
+    fn write_policy(&self, text: &mut String, policy: &str, options: &str) {
+        let mut luck = self.seed.stream("world.policy");
+        let (sampling, stale) = (self.sampling_ms, self.sampling_ms * between(&mut luck, 2, 6));
+        line(
+            text,
+            format_args!(
+                "\n[policy]\npolicy = \"{policy}\"\nsampling-interval = \"{sampling}ms\"\nstale-after = \"{stale}ms\""
+            ),
+        );
+        let choices: &[(&str, &[&str])] = &[
+            ("stabilization", &["0s", "20s", "1m", "5m", "auto"]),
+            ("preset", &["eager", "balanced", "steady"]),
+            ("price", &["0s", "20s", "5m"]),
+            ("calm", &["0s", "2m"]),
+            ("reversal-window", &["1s", "2m", "15m"]),
+            ("settle-limit", &["1s", "5s", "20s"]),
+            ("degrade-line", &["90%", "95%"]),
+            ("free-floor", &["0B", "2GiB"]),
+            ("trend-half-life", &["10s", "2m"]),
+            ("rate-sustained", &["4s", "30s"]),
+            ("latency-limit", &["5s", "30s"]),
+            ("failure-limit", &["1", "3"]),
+            ("constrain", &["[\"memory\"]", "[\"vram\"]", "[\"memory\", \"vram\"]"]),
+        ];
+        write_choices(text, &mut luck, choices, 4);
+        line(text, format_args!("\n[policy.manager]"));
+        let choices: &[(&str, &[&str])] = &[
+            ("drain-deadline", &["0s", "10s", "2m"]),
+            ("critical-drain-deadline", &["0s", "5s", "30s"]),
+            ("at-drain-deadline", &["cancel"]),
+            ("at-critical-drain-deadline", &["wait"]),
+            ("reply-limit", &["30s", "5m"]),
+            ("queue-limit", &["0", "3"]),
+            ("patience", &["1s", "20s", "5m"]),
+            ("load-retry", &["1s", "30s"]),
+            ("load-attempts", &["1", "3"]),
+            ("switch-cooldown", &["0s", "2m"]),
+        ];
+        write_choices(text, &mut luck, choices, 4);
+        for (key, rarity) in [("start", 8), ("pin", 16)] {
+            if one_in(&mut luck, rarity) {
+                let rung = luck.below(self.rungs);
+                line(text, format_args!("{key} = \"t{rung}\""));
+            }
+        }
+        if !options.is_empty() {
+            line(text, format_args!("\n[policy.options]\n{options}"));
+        }
+    }
+
+    fn write_models(&mut self, text: &mut String) {
+        let mut luck = self.seed.stream("world.models");
+        let rungs = self.rungs;
+        // How much of the machine the largest takes; mostly something that fits at times.
+        let largest = between(&mut luck, 20, 100);
+        let on_gpu = !self.gpus_mib.is_empty() && !one_in(&mut luck, 4);
+        for rung in 0..rungs {
+            let share = (largest * (rung + 1) / rungs).max(1);
+            let share = between(&mut luck, share.saturating_sub(5).max(1), share + 5);
+            let quality = (100 * (rung + 1) / rungs).max(1);
+            line(
+                text,
+                format_args!(
+                    "\n[[model]]\nid = \"m{rung}\"\ntier = \"t{rung}\"\nquality = \"{quality}%\""
+                ),
+            );
+            let gpu =
+                self.gpus_mib.iter().max().copied().filter(|_| on_gpu && !one_in(&mut luck, 5));
+            match gpu {
+                Some(gpu) => {
+                    let ram = pick(&mut luck, &[1, 512, 2048]);
+                    let vram = (gpu * share / 100).max(1);
+                    line(text, format_args!("ram = \"{ram}MiB\"\nvram = \"{vram}MiB\""));
+                }
+                None => {
+                    let ram = (self.memory_mib * share / 100).max(1);
+                    line(text, format_args!("ram = \"{ram}MiB\""));
+                }
+            }
+            let load = pick(&mut luck, &[1, 4, 12, 40]);
+            let (warm, cold) = (load, load * between(&mut luck, 1, 4));
+            line(text, format_args!("load-warm = \"{warm}s\"\nload-cold = \"{cold}s\""));
+            let speed = pick(&mut luck, &[2, 10, 60]);
+            line(
+                text,
+                format_args!(
+                    "prefill-tokens-per-second = {0}0.0\ndecode-tokens-per-second = {0}.0",
+                    speed
+                ),
+            );
+            if one_in(&mut luck, 2) {
+                let slots = between(&mut luck, 1, 8);
+                let kv = pick(&mut luck, &[0, 16, 64]);
+                line(
+                    text,
+                    format_args!(
+                        "slots = {slots}\nkv-per-token = \"{kv}KiB\"\ncontext-tokens = 4096"
+                    ),
+                );
+            }
+            if one_in(&mut luck, 3) {
+                let transient = between(&mut luck, 1, 1024);
+                line(text, format_args!("load-transient = \"{transient}MiB\""));
+            }
+            if one_in(&mut luck, 4) {
+                let timeout = pick(&mut luck, &[20, 300]);
+                line(text, format_args!("load-timeout = \"{timeout}s\""));
+            }
+            if rung > 0 && one_in(&mut luck, 3) {
+                let fallback = luck.below(rung);
+                line(text, format_args!("fallbacks = [\"m{fallback}\"]"));
+            }
+        }
+    }
+
+    fn write_others(&self, text: &mut String) {
+        let mut luck = self.seed.stream("world.others");
+        for _ in 0..between(&mut luck, 0, 5) {
+            let resources: &[&str] = match self.gpus_mib.is_empty() {
+                true => &["memory", "memory", "memory", "cpu", "pressure"],
+                false => &["memory", "vram", "vram", "cpu", "gpu", "pressure"],
+            };
+            let resource = pick(&mut luck, resources);
+            let [low, high] = [luck.below(60), luck.below(100)];
+            let seconds = pick(&mut luck, &[10, 60, 300, 1800]);
+            let length = between(&mut luck, 1, seconds);
+            let shape = match luck.below(7) {
+                0 => format!("constant\"\nlevel = \"{low}%"),
+                1 => format!("step\"\nfrom = \"{low}%\"\nto = \"{high}%"),
+                2 => format!("ramp\"\nfrom = \"{low}%\"\nto = \"{high}%"),
+                3 => format!("saw\"\nfrom = \"{low}%\"\nto = \"{high}%\"\nperiod = \"{seconds}s"),
+                4 => format!("sine\"\nfrom = \"{low}%\"\nto = \"{high}%\"\nperiod = \"{seconds}s"),
+                5 => format!(
+                    "burst\"\nfrom = \"{low}%\"\nto = \"{high}%\"\nperiod = \"{seconds}s\"\nlength = \"{length}s"
+                ),
+                _ => format!("noise\"\namplitude = \"{}%\"\nevery = \"{seconds}s", low / 4),
+            };
+            line(
+                text,
+                format_args!("\n[[background]]\nresource = \"{resource}\"\nshape = \"{shape}\""),
+            );
+            if matches!(resource, "vram" | "gpu") {
+                let gpu = luck.below(self.gpus_mib.len() as u64);
+                line(text, format_args!("gpu = {gpu}"));
+            }
+            if one_in(&mut luck, 2) {
+                let (at, until) = self.span(&mut luck);
+                line(text, format_args!("at = \"{at}s\"\nuntil = \"{until}s\""));
+            }
+        }
+    }
+
+    fn write_workloads(&self, text: &mut String) {
+        let mut luck = self.seed.stream("world.workloads");
+        for _ in 0..between(&mut luck, 0, 3) {
+            let arrivals = match luck.below(3) {
+                0 => format!("poisson\"\nrate = \"{}/min\"", between(&mut luck, 1, 30)),
+                1 => format!(
+                    "burst\"\ncount = {}\nevery = \"{}s\"\nspread = \"{}s\"",
+                    between(&mut luck, 1, 60),
+                    between(&mut luck, 20, 600),
+                    luck.below(20)
+                ),
+                _ => format!(
+                    "closed-loop\"\nusers = {}\nthink = \"{}s\"",
+                    between(&mut luck, 1, 8),
+                    between(&mut luck, 1, 60)
+                ),
+            };
+            let [prompt, output] =
+                [pick(&mut luck, &[20, 300, 3000]), pick(&mut luck, &[1, 60, 500])];
+            line(
+                text,
+                format_args!(
+                    "\n[[workload]]\nkind = \"{arrivals}\nprompt-tokens = {prompt}\noutput-tokens = {output}"
+                ),
+            );
+            match luck.below(8) {
+                0 => line(text, format_args!("tier = \"t{}\"", luck.below(self.rungs))),
+                1 => line(text, format_args!("model = \"m{}\"", luck.below(self.rungs))),
+                2 => line(text, format_args!("task = \"vision\"")),
+                3 => line(text, format_args!("priority = {}", luck.below(5))),
+                4 => line(text, format_args!("patience = \"{}s\"", between(&mut luck, 1, 100))),
+                5 => line(text, format_args!("cancel = \"{}%\"", between(&mut luck, 1, 100))),
+                _ => {}
+            }
+        }
+    }
+
+    fn write_faults(&self, text: &mut String) {
+        let mut luck = self.seed.stream("world.faults");
+        for _ in 0..pick(&mut luck, &[0, 1, 1, 2, 3, 5]) {
+            let model = match one_in(&mut luck, 2) {
+                true => format!("\nmodel = \"m{}\"", luck.below(self.rungs)),
+                false => String::new(),
+            };
+            let grab = between(&mut luck, 1, self.memory_mib / 2);
+            let hold = pick(&mut luck, &[5, 120]);
+            let count = match one_in(&mut luck, 2) {
+                true => format!("\ncount = {}", between(&mut luck, 1, 3)),
+                false => String::new(),
+            };
+            let (kind, is_moment) = match luck.below(15) {
+                0 => ("probe-gap\"".to_owned(), false),
+                1 => ("probe-stale\"".to_owned(), false),
+                2 => ("probe-wrong\"\nfactor = 1024.0".to_owned(), false),
+                3 => ("probe-wrong\"\nfactor = 0.0009765625".to_owned(), false),
+                4 => ("release-lag\"".to_owned(), false),
+                5 => (
+                    format!("outside-grab\"{model}\namount = \"{grab}MiB\"\nhold = \"{hold}s\""),
+                    false,
+                ),
+                6 => (format!("load-slow\"{model}\nfactor = 10.0"), false),
+                7 => (format!("load-fail\"{model}{count}"), false),
+                8 => (format!("load-half\"{model}{count}"), false),
+                9 => (format!("unload-lies\"{model}\nhold = \"{hold}s\""), false),
+                10 => ("backend-hang\"".to_owned(), false),
+                11 => (format!("leak\"{model}\nper-minute = \"256MiB\""), false),
+                12 => ("sticky-slow\"\nresource = \"memory\"".to_owned(), false),
+                13 => (format!("suspend\"\nasleep = \"{}s\"", between(&mut luck, 1, 1200)), true),
+                _ => (format!("crash\"{model}"), true),
+            };
+            let (at, until) = self.span(&mut luck);
+            line(text, format_args!("\n[[fault]]\nkind = \"{kind}\nat = \"{at}s\""));
+            if !is_moment {
+                line(text, format_args!("until = \"{until}s\""));
+            }
+            let probability = pick(&mut luck, &[100, 100, 60, 20]);
+            line(text, format_args!("probability = \"{probability}%\""));
+        }
+    }
+
+    fn write_orders(&self, text: &mut String) {
+        let mut luck = self.seed.stream("world.orders");
+        for _ in 0..pick(&mut luck, &[0, 0, 0, 1, 2, 4]) {
+            let at = luck.below(60 * self.minutes);
+            line(text, format_args!("\n[[action]]\nat = \"{at}s\""));
+            match luck.below(12) {
+                0 => line(text, format_args!("shutdown = true")),
+                1 => line(text, format_args!("switch = \"none\"")),
+                2 | 3 => line(text, format_args!("switch = \"auto\"")),
+                _ => {
+                    line(text, format_args!("switch = \"t{}\"", luck.below(self.rungs)));
+                    if one_in(&mut luck, 2) {
+                        line(text, format_args!("for = \"{}s\"", between(&mut luck, 5, 900)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns a window of the run, in seconds.
+    fn span(&self, luck: &mut Stream) -> (u64, u64) {
+        let run = 60 * self.minutes;
+        let at = luck.below(run);
+        let most = pick(luck, &[10, 60, 600, run]);
+        (at, at + between(luck, 1, most))
+    }
+}
+
+/// Writes each key with one of its values, or mostly not at all.
+fn write_choices(text: &mut String, luck: &mut Stream, choices: &[(&str, &[&str])], rarity: u64) {
+    for (key, values) in choices {
+        if one_in(luck, rarity) {
+            let value = pick(luck, values);
+            let is_bare = value.starts_with('[') || value.bytes().all(|b| b.is_ascii_digit());
+            match is_bare {
+                true => line(text, format_args!("{key} = {value}")),
+                false => line(text, format_args!("{key} = \"{value}\"")),
+            }
+        }
+    }
+}
+
+fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
+    writeln!(text, "{content}").expect("a string takes all");
+}
+
+fn pick<T: Copy>(luck: &mut Stream, choices: &[T]) -> T {
+    choices[luck.below(choices.len() as u64) as usize]
+}
+
+fn between(luck: &mut Stream, least: u64, most: u64) -> u64 {
+    least + luck.below(most.max(least) - least + 1)
+}
+
+fn one_in(luck: &mut Stream, rarity: u64) -> bool {
+    luck.below(rarity) == 0
+}
