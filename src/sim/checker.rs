@@ -133,7 +133,7 @@ impl Checker {
     }
 
     fn outcome(&mut self, outcome: &Outcome) {
-        if is_break(outcome) {
+        if is_break(outcome) || self.book.is_slow_load(outcome) {
             self.recovery.fail(&self.book);
             self.orders.disturb();
             self.waits.disturb();

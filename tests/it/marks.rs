@@ -60,6 +60,7 @@ const HUNTED: u64 = 300;
 const NEVER_MET: &[(&str, &str)] = &[
     ("closed gate fresh", "gates are spelled out at a reading, whose age is nothing then"),
     ("open gate latency", "it is spelled out where it is closed"),
+    ("open gate unserved", "as that of latency"),
     ("end rejected UnknownTarget", UNKNOWN),
     ("order unknown", UNKNOWN),
     ("life Absent load-failed", UNASKED),

@@ -2,6 +2,7 @@
 
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason, Urgency};
+use tiershift_core::demand::SLOW_FACTOR;
 use tiershift_core::event::{Adopted, Command, Input, Notice, Outcome, Output, Unanswered};
 use tiershift_core::model::{Footprint, ModelId};
 use tiershift_core::place::{Ladder, Resident, is_critical};
@@ -140,6 +141,14 @@ impl Book {
 
     pub(super) fn name(&self, index: usize) -> &ModelId {
         &self.catalog.models()[index].id
+    }
+
+    /// Returns whether an outcome says that a model came up so slow that it counts as a failure of its load.
+    pub(super) fn is_slow_load(&self, outcome: &Outcome) -> bool {
+        let Outcome::Tried(tried) = outcome else { return false };
+        let Some(model) = self.catalog.model(&tried.model) else { return false };
+        let by_catalog = f64::from(tried.output_tokens) / model.decode_per_second;
+        tried.decoded_in.as_secs_f64() >= f64::from(SLOW_FACTOR) * by_catalog
     }
 
     /// Returns whether there is a reading that may gate a command.
