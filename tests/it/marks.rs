@@ -141,7 +141,7 @@ impl Marks {
                     Life::Loading => Life::Failed,
                     Life::Unloading => Life::Absent,
                     other => other,
-                })
+                });
             }
             Outcome::Unloaded { model } => self.live(model, "unloaded", |life| match life {
                 Life::Failed => Life::Failed,
