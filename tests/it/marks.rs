@@ -163,8 +163,11 @@ impl Marks {
     fn command(&mut self, command: &Command) {
         match command {
             Command::Load { model, .. } => {
-                if self.lives.get(model) == Some(&Life::Failed) {
-                    self.live(model, "retry", |_| Life::Absent);
+                match self.lives.get(model) {
+                    Some(Life::Failed) => self.live(model, "retry", |_| Life::Absent),
+                    // Nobody said that it had gone: a reading showed it.
+                    Some(Life::Unloading) => _ = self.lives.insert(model.clone(), Life::Absent),
+                    _ => {}
                 }
                 self.live(model, "load", |_| Life::Loading);
             }
@@ -324,7 +327,7 @@ fn catalogue() -> BTreeSet<String> {
     all
 }
 
-const REASONS: [&str; 23] = [
+const REASONS: [&str; 24] = [
     "no-data",
     "stale",
     "switching",
@@ -338,6 +341,7 @@ const REASONS: [&str; 23] = [
     "above-upgrade-line",
     "would-not-fit",
     "would-be-slow",
+    "would-not-serve",
     "room",
     "too-risky",
     "not-read",

@@ -10,7 +10,7 @@ fn what_was_crowded_out_of_service_goes_as_soon_as_it_is_idle_and_not_with_the_e
     rig.switch("small");
     rig.check(&["accept #1", "start #1 on large", "down to small, Graceful: asked", "load small"]);
     // Both fitted beside each other; now others want the room.
-    rig.sample(4.0);
+    rig.sample(6.0);
     rig.check(&["serve none"]);
     rig.done(1);
     rig.check(&["#1 done by large in 2s", "unload large"]);
