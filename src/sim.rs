@@ -10,6 +10,7 @@ pub mod background;
 mod checker;
 pub mod fault;
 mod ground;
+mod own_use;
 pub mod physics;
 pub mod queue;
 pub mod rng;
@@ -33,7 +34,7 @@ use crate::sim::action::Action;
 use crate::sim::adviser::Adviser;
 use crate::sim::checker::Checker;
 use crate::sim::fault::Fault;
-use crate::sim::physics::Physics;
+use crate::sim::physics::{Physics, VramOvercommit};
 use crate::sim::workload::Workload;
 use crate::sim::world::SimulatedWorld;
 use crate::summary::{Fold, Summary};
@@ -61,11 +62,13 @@ pub struct Situation {
 }
 
 impl Situation {
-    /// Returns the situation of a recording that is played again: the machine as it is, and nothing goes wrong.
+    /// Returns the situation of a recording that is played again: the machine as it is, and nothing goes wrong. What
+    /// others had of a GPU they had, so that none of ours dies of an allocation that failed them: models on a GPU that is
+    /// over its size are slow instead.
     pub fn of_recording(setup: Setup, ground: Ground) -> Self {
         Self {
             setup,
-            physics: Physics::default(),
+            physics: Physics { vram_overcommit: VramOvercommit::Spill, ..Physics::default() },
             faults: Vec::new(),
             actions: Vec::new(),
             workloads: Vec::new(),

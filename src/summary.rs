@@ -8,7 +8,7 @@ mod fold;
 mod latency;
 
 pub(crate) use fold::Reversals;
-pub use fold::{Account, Fold};
+pub use fold::{Account, Fold, OverVram};
 
 /// The figures of a run. Counts are exact; seconds and fractions are rounded to six decimals when written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -71,9 +71,22 @@ pub struct Summary {
     /// How much of such time nobody could have avoided who serves the best rung that fits and reacts to each reading at once:
     /// the time in which others alone are over the memory and, after each jump of others that leaves too little for the
     /// best rung that fitted before it, the time of an unload. It follows from others' use alone, so that it is the same
-    /// for every policy: one that had less loaded may be over memory for a shorter time than this.
+    /// for every policy: one that had less loaded may be over memory for a shorter time than this. Beside others
+    /// who react to what is free, a scenario's own, it is not the same.
     #[serde(serialize_with = "six_decimals")]
     pub seconds_over_memory_unavoidable: f64,
+    /// Time with use of video memory above that of a GPU, of any of them; absent where the machine has no GPU. What of it
+    /// nobody could have avoided is not counted, as it is for memory: that follows from others' use alone where there is
+    /// one space, and here from where each policy has put its models.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "six_decimals_or_none"
+    )]
+    pub seconds_over_vram: Option<f64>,
+    /// The same of each GPU, in the machine's order; absent where it has fewer than two.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", serialize_with = "six_decimals_each")]
+    pub seconds_over_vram_by_gpu: Vec<f64>,
     /// Times memory and swap were both exhausted.
     pub out_of_memory_events: u64,
     /// Quality of the serving model, averaged over time. Nothing that is ready counts zero: so does the time
@@ -224,6 +237,10 @@ fn six_decimals_or_none<S: Serializer>(value: &Option<f64>, out: S) -> Result<S:
         Some(value) => six_decimals(value, out),
         None => out.serialize_none(),
     }
+}
+
+fn six_decimals_each<S: Serializer>(values: &[f64], out: S) -> Result<S::Ok, S::Error> {
+    out.collect_seq(values.iter().map(|value| (value * 1e6).round() / 1e6))
 }
 
 #[cfg(test)]

@@ -105,13 +105,19 @@ impl Sheet {
 
     fn title(&mut self, title: &str, summary: &Summary) {
         let line = format!(
-            "policy {}   ·   {}, {}, {}   ·   quality served {:.3}   ·   {} over memory   ·   {}",
+            "policy {}   ·   {}, {}, {}   ·   quality served {:.3}   ·   {} over memory{}   ·   {}",
             summary.policy,
             text::count(summary.switches, "switch"),
             text::count(summary.reversals, "reversal"),
             text::count(summary.wasted_loads, "wasted load"),
             summary.quality_served_fraction,
             text::seconds(summary.seconds_over_memory),
+            match summary.seconds_over_vram {
+                Some(over) if over > 0.0 => {
+                    format!("   ·   {} over video memory", text::seconds(over))
+                }
+                Some(_) | None => String::new(),
+            },
             text::seconds(summary.seconds),
         );
         let width = WIDTH - LEFT - 20;

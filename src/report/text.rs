@@ -89,6 +89,7 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
             ),
         ),
     ]);
+    rows.extend(over_vram(summary).map(|over| ("over video memory", over)));
     let requests = &summary.requests;
     if requests.arrived > 0 {
         let availability =
@@ -118,6 +119,17 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
         rows.push(("log digest", digest.clone()));
     }
     rows
+}
+
+/// Returns the time over the memory of GPUs, each by itself where there are several.
+fn over_vram(summary: &Summary) -> Option<String> {
+    let any = text::seconds(summary.seconds_over_vram?);
+    let each = (0..).zip(&summary.seconds_over_vram_by_gpu);
+    let each: Vec<String> = each
+        .filter(|&(_, &seconds)| seconds > 0.0)
+        .map(|(gpu, &seconds): (u32, _)| format!("GPU {gpu} {}", text::seconds(seconds)))
+        .collect();
+    Some(if each.is_empty() { any } else { format!("{any} ({})", each.join(", ")) })
 }
 
 fn optimum(comparison: &Comparison) -> String {

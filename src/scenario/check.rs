@@ -71,7 +71,10 @@ pub(super) fn parse(
             .map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned()),
         incident: raw.incident.clone(),
         description: raw.description.clone().unwrap_or_else(|| head_comment(text)),
-        background: Background::new(machine.clone(), layers, seed),
+        background: match raw.machine.unified {
+            true => Background::new(machine.clone(), layers, seed).unified(),
+            false => Background::new(machine.clone(), layers, seed),
+        },
         setup: Setup { machine, catalog, settings, seed: raw.seed },
         duration,
         workloads,
@@ -123,6 +126,12 @@ impl Check<'_> {
         }
         if raw.gpus.len() > MOST_GPUS || raw.gpus.iter().any(|gpu| gpu.0 == Bytes::ZERO) {
             return refuse("gpus", "at most 64 amounts of video memory, each more than nothing");
+        }
+        if raw.unified && raw.gpus.is_empty() {
+            return refuse("unified", "left out: the machine has no GPU");
+        }
+        if raw.unified && raw.gpus.iter().any(|gpu| gpu.0 > raw.memory.0) {
+            return refuse("gpus", "at most `memory` each, which a `unified` machine's GPUs use");
         }
         Ok(Machine {
             memory: raw.memory.0,

@@ -54,7 +54,10 @@ pub struct Expect {
     /// Seconds with more memory in use than the machine has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_over_memory: Option<Bound<f64>>,
-    /// The part of them that a policy which reacts to each sample at once would have avoided.
+    /// Seconds with more video memory in use than a GPU has, of any GPU; none on a machine without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_over_vram: Option<Bound<f64>>,
+    /// The part of the seconds over memory that a policy which reacts to each sample at once would have avoided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_over_memory_avoidable: Option<Bound<f64>>,
     /// Times memory and swap were both exhausted.
@@ -338,6 +341,7 @@ impl Expect {
         let seconds = [
             ("seconds-above-degrade-line", &self.seconds_above_degrade_line),
             ("seconds-over-memory", &self.seconds_over_memory),
+            ("seconds-over-vram", &self.seconds_over_vram),
             ("seconds-over-memory-avoidable", &self.seconds_over_memory_avoidable),
         ];
         let spans = [

@@ -85,6 +85,10 @@ pub struct RawMachine {
     /// Video memory of each GPU. Default: no GPU.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<BytesText>,
+    /// Whether the GPUs use main memory, each as much of it as `gpus` says at most (Apple's, AMD's APUs, NVIDIA's GB10):
+    /// what is taken by way of a GPU is taken of main memory, too. Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unified: bool,
 }
 
 /// One `[[action]]` table: exactly one of `switch` and `shutdown`.

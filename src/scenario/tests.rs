@@ -67,6 +67,9 @@ fn refused((from, to): (&str, &str)) -> String {
     }
 }
 
+/// A fault of [`GOOD`], whole.
+const LOAD_FAIL: &str = "kind = \"load-fail\"\nmodel = \"large\"\ncount = 2";
+
 const GOOD: &str = r#"# A good file.
 duration = "2h"
 seed = 7
@@ -195,6 +198,23 @@ fn bad_files_are_refused_with_place_and_remedy() {
         ("fails = [\"switches\"]", "fails = []"),
         ("seed = 7", "incident = \"llama-swap#612\""),
         ("seed = 7", "incident = \"mostlygeek/llama-swap\""),
+        ("gpus = [\"8GiB\"]", "unified = true"),
+        ("gpus = [\"8GiB\"]", "gpus = [\"24GiB\"]\nunified = true"),
+        ("load-jitter = 0.0", "vram-overcommit = \"spil\""),
+        ("load-jitter = 0.0", "spilled-speed = \"20%\""),
+        ("period = \"1h\"", "period = \"1h\"\ngives-way-to = \"1GiB\"\ntakes-free = true"),
+        ("period = \"1h\"", "period = \"1h\"\nlag = \"2s\""),
+        ("resource = \"cpu\"", "resource = \"cpu\"\ntakes-free = true"),
+        (LOAD_FAIL, "kind = \"gpu-lost\"\ngpu = 1"),
+        (LOAD_FAIL, "kind = \"probe-nan\"\ngpu = 0"),
+        (LOAD_FAIL, "kind = \"probe-nan\"\nresource = \"vram\"\ngpu = 1"),
+        (LOAD_FAIL, "kind = \"probe-stale\"\ngpu = 0"),
+        (LOAD_FAIL, "kind = \"probe-blind\"\nresource = \"pressure\""),
+        (LOAD_FAIL, "kind = \"unload-unconfirmed\"\ncount = 0"),
+        (LOAD_FAIL, "kind = \"request-hang\"\ndeaf = \"yes\""),
+        ("at = \"1h\"\n\n[[action]]", "every = \"1ms\"\n\n[[action]]"),
+        ("at = \"1h\"\n\n[[action]]", "every = \"1m\"\njitter = \"100%\"\n\n[[action]]"),
+        ("at = \"1h\"\n\n[[action]]", "at = \"1h\"\njitter = \"10%\"\n\n[[action]]"),
         // Models.
         (
             "[policy]",

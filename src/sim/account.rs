@@ -46,8 +46,14 @@ impl Pressure {
         }
     }
 
-    pub(super) fn account(&self) -> Account {
-        self.account
+    pub(super) fn take_account(&mut self) -> Account {
+        std::mem::take(&mut self.account)
+    }
+
+    /// Counts that memory and swap are exhausted, where somebody is killed for it at once.
+    pub(super) fn exhaust(&mut self) {
+        self.account.out_of_memory_events += u64::from(!self.exhausted);
+        self.exhausted = true;
     }
 
     /// Takes a reading of the machine: what is excused follows from others' use at readings alone, and so is the same
@@ -76,7 +82,9 @@ impl Pressure {
                 self.settings.degrade_limit(total)
             })
         };
-        let best = self.needs.iter().rev().find(allowed).map_or(Bytes::ZERO, |need| need.ram);
+        let shared = self.before.gpus.iter().any(|gpu| gpu.shared);
+        let in_memory = |need: &Footprint| need.ram + if shared { need.vram } else { Bytes::ZERO };
+        let best = self.needs.iter().rev().find(allowed).map_or(Bytes::ZERO, in_memory);
         if memory.others + best > memory.total {
             self.excused_until = now + self.reaction;
             self.excused = best;
@@ -90,6 +98,9 @@ impl Pressure {
         let constrains = |key: ResourceKey| self.settings.constrains(key.resource);
         if truth.spaces().any(|(key, space)| constrains(key) && above(space)) {
             self.account.above_degrade_line += span;
+        }
+        if !truth.gpus.is_empty() {
+            self.account.over_vram.count(span, truth);
         }
         let Some(memory) = &truth.memory else { return };
         if memory.used() > memory.total {
@@ -130,7 +141,7 @@ mod tests {
             pressure.read(from, &truth);
             pressure.count(from, to, &truth);
         }
-        let account = pressure.account();
+        let account = pressure.take_account();
         let [above, over, unavoidable] =
             [account.above_degrade_line, account.over_memory, account.over_memory_unavoidable]
                 .map(|span| span.as_secs());

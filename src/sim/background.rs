@@ -1,23 +1,28 @@
 //! What everybody else uses over time: shapes and traces that add up.
 //!
-//! Every shape is a closed form in time: what it gives at a moment does not depend on when, or how often, it
+//! A layer that [reacts](Reaction) has more or less than its shape says, as there is room. Every shape is a closed form in time: what it gives at a moment does not depend on when, or how often, it
 //! was asked before. What is random is drawn from a stream of its own for each cell of time.
 
+mod reaction;
 mod series;
 mod shape;
 mod sums;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tiershift_core::machine::Machine;
 use tiershift_core::sample::Sample;
 use tiershift_core::time::{SpanText, Timestamp};
+use tiershift_core::units::Bytes;
 
+use crate::sim::background::reaction::{Bounds, kept_free};
 use crate::sim::background::sums::Sums;
 use crate::sim::rng::Seed;
 
+pub use reaction::{OthersState, Reaction, ReactionKind};
 pub use series::Series;
 pub use shape::{Amount, RawShape};
 
@@ -25,6 +30,8 @@ pub use shape::{Amount, RawShape};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Background {
     machine: Machine,
+    /// Whether the GPUs use main memory.
+    is_unified: bool,
     seed: Seed,
     layers: Vec<Layer>,
 }
@@ -44,6 +51,8 @@ pub struct Layer {
     pub shape: RawShape,
     /// The readings of a trace shape.
     pub series: Option<Arc<Series>>,
+    /// How it reacts to what is free, if it does.
+    pub reaction: Option<Reaction>,
 }
 
 /// One `[[background]]` table.
@@ -65,13 +74,61 @@ pub struct RawBackground {
     /// stays at `to`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<SpanText>,
+    /// It gives way: where less than a 64th of its space would be free, it shrinks as far as this, and grows again when
+    /// there is room. What a ZFS cache does, which no kernel counts as available; a page cache that is counted as
+    /// available is no use of memory. For `memory` and `vram`, not for a trace. Default: it never gives way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gives_way_to: Option<Amount>,
+    /// Whether it takes only what is free of the memory that its shape says, and keeps it: a game that fills the video
+    /// memory, which we meet when we unload. For `memory` and `vram`, not for a trace. Default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub takes_free: Option<bool>,
+    /// With `gives-way-to` or `takes-free`: how long giving or taking all that its shape says takes. Default `0s`: at
+    /// once. It has what its shape says, and what is free lets it, from the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag: Option<SpanText>,
     /// What it adds over time.
     #[serde(flatten)]
     pub shape: RawShape,
 }
 
+impl RawBackground {
+    /// Returns how it reacts to what is free, if it does.
+    pub(crate) fn reaction(&self) -> Option<Reaction> {
+        let kind = match (self.gives_way_to, self.takes_free) {
+            (Some(floor), _) => ReactionKind::GivesWay { floor },
+            (None, Some(true)) => ReactionKind::TakesFree,
+            (None, Some(false) | None) => return None,
+        };
+        Some(Reaction { kind, lag: self.lag.map_or(Duration::ZERO, |lag| lag.0) })
+    }
+
+    /// Returns the key about its reaction whose value cannot be meant, and what it must be.
+    pub(crate) fn reaction_mistake(&self) -> Option<(&'static str, &'static str)> {
+        let Some(Reaction { kind, .. }) = self.reaction() else {
+            let alone = "left out without `gives-way-to` or `takes-free`: nothing is slow to react";
+            return self.lag.map(|_| ("lag", alone));
+        };
+        let key = match kind {
+            ReactionKind::GivesWay { .. } => "gives-way-to",
+            ReactionKind::TakesFree => "takes-free",
+        };
+        if self.gives_way_to.is_some() && self.takes_free == Some(true) {
+            return Some(("takes-free", "left out where `gives-way-to` is given"));
+        }
+        if matches!(self.shape, RawShape::Trace(_)) {
+            return Some((key, "left out: a recording reacts to nothing"));
+        }
+        if !matches!(self.resource, Some(OthersUse::Memory | OthersUse::Vram)) {
+            return Some((key, "left out: only `memory` and `vram` are given way in, or taken"));
+        }
+        None
+    }
+}
+
 /// The keys of [`RawBackground`] itself.
-pub(crate) const COMMON_KEYS: &[&str] = &["resource", "gpu", "at", "until", "shape"];
+pub(crate) const COMMON_KEYS: &[&str] =
+    &["resource", "gpu", "at", "until", "gives-way-to", "takes-free", "lag", "shape"];
 
 /// What others can use.
 #[derive(
@@ -94,9 +151,25 @@ pub enum OthersUse {
 }
 
 impl Background {
-    /// Returns the use that the layers add up to on this machine.
+    /// Returns the use that the layers add up to on this machine, whose GPUs have memory of their own.
     pub fn new(machine: Machine, layers: Vec<Layer>, seed: Seed) -> Self {
-        Self { machine, seed, layers }
+        Self { machine, is_unified: false, seed, layers }
+    }
+
+    /// Returns the same on a machine whose GPUs use main memory.
+    #[must_use]
+    pub fn unified(mut self) -> Self {
+        self.is_unified = true;
+        self
+    }
+
+    pub(super) fn is_unified(&self) -> bool {
+        self.is_unified
+    }
+
+    /// Returns whether any layer reacts to what is free.
+    pub(super) fn reacts(&self) -> bool {
+        self.layers.iter().any(|layer| layer.reaction.is_some())
     }
 
     /// Draws what is random from another seed.
@@ -114,12 +187,97 @@ impl Background {
     /// Memory, swap and video memory are told wherever the machine has them. Processor, GPU time and pressure
     /// are told only where a layer adds to them: a scenario that does not speak of them does not constrain
     /// on them.
-    pub fn sample(&mut self, now: Timestamp) -> Sample {
+    ///
+    /// Who reacts does so as if nothing was ever ours, and nobody is dead.
+    pub fn sample(&self, now: Timestamp) -> Sample {
+        self.sample_beside(now, |_, _| Bytes::ZERO, &mut self.begin())
+    }
+
+    /// Returns the state of the layers at the start of a run.
+    pub(super) fn begin(&self) -> OthersState {
+        OthersState::new(self.layers.len())
+    }
+
+    /// Returns a reading beside what is ours, as [`Background::sample`], and moves those on who react.
+    pub(super) fn sample_beside(
+        &self,
+        now: Timestamp,
+        own: impl Fn(OthersUse, u8) -> Bytes,
+        state: &mut OthersState,
+    ) -> Sample {
         let mut sums = Sums::new(self.machine.gpus.len());
         for (place, layer) in self.layers.iter().enumerate() {
-            layer.add(&mut sums, &self.machine, self.seed, place, now);
+            if layer.reaction.is_none() && !state.is_dead(place, now) {
+                layer.add(&mut sums, &self.machine, self.seed, place, now);
+            }
         }
-        sums.into_sample(&self.machine)
+        // Who gives way does so to those who take, too.
+        for kind in [is_taker, is_giver] {
+            for (place, layer) in self.layers.iter().enumerate() {
+                if let (Some(reaction), Some(resource)) = (layer.reaction, layer.resource)
+                    && kind(reaction)
+                    && !state.is_dead(place, now)
+                {
+                    let bounds = self.bounds(place, resource, now, &own, &sums);
+                    let held = state.advance(place, reaction, now, bounds);
+                    sums.add(resource, usize::from(layer.gpu), held);
+                }
+            }
+        }
+        state.arrive(now);
+        sums.into_sample(&self.machine, self.is_unified)
+    }
+
+    /// Returns what bounds a layer that reacts, beside what the sums have.
+    fn bounds(
+        &self,
+        place: usize,
+        resource: OthersUse,
+        now: Timestamp,
+        own: impl Fn(OthersUse, u8) -> Bytes,
+        sums: &Sums,
+    ) -> Bounds {
+        let layer = &self.layers[place];
+        let total = layer.total(&self.machine);
+        let whole = total.unwrap_or_default();
+        let floor_of = |layer: &Layer| match layer.reaction.map(|reaction| reaction.kind) {
+            Some(ReactionKind::GivesWay { floor }) => floor.of(total),
+            Some(ReactionKind::TakesFree) | None => 0.0,
+        };
+        let others = sums.of(resource, usize::from(layer.gpu), self.is_unified);
+        let left = whole.get() as f64 - others - own(resource, layer.gpu).get() as f64;
+        let wanted = layer.value(&self.machine, self.seed, place, now).max(0.0);
+        let room = match layer.reaction.map(|reaction| reaction.kind) {
+            Some(ReactionKind::TakesFree) | None => {
+                let givers = self
+                    .layers
+                    .iter()
+                    .filter(|other| other.resource == layer.resource && other.gpu == layer.gpu);
+                left - givers.map(floor_of).sum::<f64>()
+            }
+            Some(ReactionKind::GivesWay { .. }) => left - kept_free(whole),
+        };
+        Bounds { wanted, floor: floor_of(layer), room }
+    }
+
+    /// Kills the layer that uses the most main memory, and returns whether any used some.
+    pub(super) fn kill_largest(&self, now: Timestamp, state: &mut OthersState) -> bool {
+        let used = |&place: &usize| {
+            let layer = &self.layers[place];
+            match layer.reaction {
+                Some(_) => state.held(place),
+                None => layer.value(&self.machine, self.seed, place, now),
+            }
+        };
+        let largest = (0..self.layers.len())
+            .filter(|&place| self.layers[place].resource == Some(OthersUse::Memory))
+            .filter(|&place| !state.is_dead(place, now))
+            .filter(|place| used(place) > 0.0)
+            .max_by(|one, other| used(one).total_cmp(&used(other)).then(other.cmp(one)));
+        if let Some(place) = largest {
+            state.kill(place, now);
+        }
+        largest.is_some()
     }
 }
 
@@ -136,23 +294,41 @@ impl Layer {
             sums.add_reading(told, machine, self.resource, play.relative, weight);
             return;
         }
-        let Some(resource) = self.resource else { return };
-        let total = match resource {
+        if let Some(resource) = self.resource {
+            let value = self.value(machine, seed, place, now);
+            sums.add(resource, usize::from(self.gpu), value);
+        }
+    }
+
+    /// Returns what its shape says, in bytes or thousandths of a percent; of a trace, nothing.
+    fn value(&self, machine: &Machine, seed: Seed, place: usize, now: Timestamp) -> f64 {
+        self.shape.value(self.at, self.until, now, self.total(machine), seed, place)
+    }
+
+    /// Returns how much there is of its resource, where that is a space.
+    fn total(&self, machine: &Machine) -> Option<Bytes> {
+        match self.resource? {
             OthersUse::Memory => Some(machine.memory),
             OthersUse::Swap => Some(machine.swap),
             OthersUse::Vram => machine.gpus.get(usize::from(self.gpu)).copied(),
             OthersUse::Cpu | OthersUse::Gpu | OthersUse::Pressure => None,
-        };
-        let value = self.shape.value(self.at, self.until, now, total, seed, place);
-        sums.add(resource, usize::from(self.gpu), value);
+        }
     }
+}
+
+fn is_taker(reaction: Reaction) -> bool {
+    reaction.kind == ReactionKind::TakesFree
+}
+
+fn is_giver(reaction: Reaction) -> bool {
+    !is_taker(reaction)
 }
 
 #[cfg(test)]
 mod tests {
     use tiershift_core::policy::Registry;
     use tiershift_core::sample::Space;
-    use tiershift_core::units::{Bytes, Percent};
+    use tiershift_core::units::Percent;
 
     use super::*;
 
@@ -174,7 +350,7 @@ mod tests {
     /// Checks a shape's memory use, in MiB, at moments given in seconds.
     #[track_caller]
     fn check(shape: &str, want: &[(u64, u64)]) {
-        let mut others = background(&format!("[[background]]\nresource = \"memory\"\n{shape}"));
+        let others = background(&format!("[[background]]\nresource = \"memory\"\n{shape}"));
         for &(second, mib) in want {
             let got = others.sample(Timestamp::from_secs(second)).memory.unwrap().others;
             assert_eq!(got, Bytes::from_mib(mib), "{shape} at {second} s");
@@ -214,7 +390,7 @@ mod tests {
 
     #[test]
     fn shapes_add_up_and_never_below_nothing() {
-        let mut others = background(
+        let others = background(
             "[[background]]\nresource = \"memory\"\nshape = \"constant\"\nlevel = \"1GiB\"\n\
              [[background]]\nresource = \"memory\"\nshape = \"constant\"\nlevel = \"2GiB\"\n\
              [[background]]\nresource = \"swap\"\nshape = \"constant\"\nlevel = \"50%\"\n\
@@ -239,21 +415,21 @@ mod tests {
         let tables = "[[background]]\nresource = \"memory\"\nshape = \"burst\"\nfrom = \"1GiB\"\nto = \"2GiB\"\n\
              period = \"1m\"\nlength = \"5s\"\nchance = \"50%\"\n\
              [[background]]\nresource = \"memory\"\nshape = \"noise\"\namplitude = \"500MiB\"";
-        let at = |others: &mut Background, second| others.sample(Timestamp::from_secs(second));
-        let mut forwards = background(tables);
-        let every: Vec<Sample> = (0..7200).map(|second| at(&mut forwards, second)).collect();
+        let at = |others: &Background, second| others.sample(Timestamp::from_secs(second));
+        let forwards = background(tables);
+        let every: Vec<Sample> = (0..7200).map(|second| at(&forwards, second)).collect();
         let mut backwards = background(tables);
         for second in (0..7200).rev().step_by(7) {
-            assert_eq!(at(&mut backwards, second), every[second as usize], "at {second} s");
+            assert_eq!(at(&backwards, second), every[second as usize], "at {second} s");
         }
         backwards.set_seed(Seed(2));
-        assert_ne!(at(&mut backwards, 100), every[100], "another seed is other luck");
+        assert_ne!(at(&backwards, 100), every[100], "another seed is other luck");
     }
 
     #[test]
     fn a_burst_comes_once_in_each_period_with_its_chance() {
         let seconds_high = |chance: &str| {
-            let mut others = background(&format!(
+            let others = background(&format!(
                 "[[background]]\nresource = \"cpu\"\nshape = \"burst\"\nto = \"80%\"\nperiod = \"1m\"\n\
                  length = \"5s\"\nchance = \"{chance}\""
             ));
@@ -272,7 +448,7 @@ mod tests {
 
     #[test]
     fn noise_fills_its_amplitude_evenly() {
-        let mut others = background(
+        let others = background(
             "[[background]]\nresource = \"memory\"\nshape = \"constant\"\nlevel = \"8GiB\"\n\
              [[background]]\nresource = \"memory\"\nshape = \"noise\"\namplitude = \"1GiB\"",
         );
@@ -306,7 +482,7 @@ mod tests {
         let check = |options: &str, want: &[(u64, u64)]| {
             let tables =
                 format!("[[background]]\nshape = \"trace\"\nfile = \"short.csv\"\n{options}");
-            let mut others = background_in(&tables, folder.path());
+            let others = background_in(&tables, folder.path());
             for &(second, gib) in want {
                 let got = others.sample(Timestamp::from_secs(second)).memory.unwrap();
                 assert_eq!(got.others, Bytes::from_gib(gib), "{options} at {second} s");

@@ -3,11 +3,13 @@
 //! # Source
 //! The faults are those of a local machine that peers' users report; each kind cites one.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tiershift_core::sample::Resource;
 use tiershift_core::time::{SpanText, Timestamp};
-use tiershift_core::units::{Bytes, BytesText, Percent, PercentText};
+use tiershift_core::units::{Bytes, BytesText, Percent, PercentText, is_default};
 
 /// Something that goes wrong in a window of time, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +40,7 @@ pub struct RawFault {
     /// When it begins. Default: at the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<SpanText>,
-    /// When it ends. Default: with the run. Not for `suspend` and `crash`, which are moments.
+    /// When it ends. Default: with the run. Not for `suspend` and for `crash` without `every`, which are moments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<SpanText>,
     /// How probable it is at each occasion. Default `100%`.
@@ -60,13 +62,43 @@ pub enum FaultKind {
     /// The machine cannot be read. Occasion: each reading.
     ProbeGap,
     /// Readings repeat the last one before the fault: a frozen sensor. Occasion: each reading.
-    ProbeStale,
+    ProbeStale {
+        /// The resource whose sensor is frozen. Default: every one, time and all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resource: Option<Resource>,
+        /// The GPU, for `vram` and `gpu`. Default: each.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpu: Option<u8>,
+    },
+    /// One resource reads as what is no number (NaN, N/A): a probe leaves it out of the reading, and what is left out is
+    /// neither full nor free. Occasion: each reading.
+    ProbeNan {
+        /// The resource. Default `memory`.
+        #[serde(default = "memory")]
+        resource: Resource,
+        /// The GPU, for `vram` and `gpu`. Default: each.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpu: Option<u8>,
+    },
+    /// Our own use of one resource is read as others': so it is in a container without the host's process ids
+    /// (NVIDIA/nvidia-docker#179), and under WSL 2. Occasion: each reading.
+    ProbeBlind {
+        /// The resource; not `pressure`, which is nobody's own. Default `vram`.
+        #[serde(default = "vram")]
+        resource: Resource,
+        /// The GPU, for `vram` and `gpu`. Default: each.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpu: Option<u8>,
+    },
     /// Readings of one resource are wrong by a factor: a unit mistaken (Lemonade #2648). Occasion: each
     /// reading.
     ProbeWrong {
         /// The resource that is misread. Default `memory`.
         #[serde(default = "memory")]
         resource: Resource,
+        /// The GPU, for `vram` and `gpu`. Default: each.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpu: Option<u8>,
         /// What others' use is multiplied by. No default; 1024 and 0.0009765625 are the usual mistakes.
         factor: f64,
     },
@@ -141,14 +173,53 @@ pub enum FaultKind {
         #[serde(default = "default_hold")]
         hold: SpanText,
     },
+    /// The memory of an unloaded model comes back, and the backend never says "unloaded". Who asks again after the window
+    /// is answered. Occasion: each unload that is asked for, again or for the first time.
+    UnloadUnconfirmed {
+        /// The model. Default: any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// Only the first so many of them in the window. Default: all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        count: Option<u32>,
+    },
+    /// A request that is started never gets a token, nor ends, until it is cancelled or its model goes (llama.cpp #28443).
+    /// It takes its share of the model's speed. Occasion: each start of a request.
+    RequestHang {
+        /// The model. Default: any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// Only the first so many starts in the window. Default: all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        count: Option<u32>,
+        /// Whether cancelling it does nothing, either. Default false.
+        #[serde(default, skip_serializing_if = "is_default")]
+        deaf: bool,
+    },
+    /// A GPU falls off the bus (NVIDIA's Xid 79) and is back when the window ends: readings have nothing of it, what was
+    /// loaded there dies, and loads on it fail. Occasion: the moment `at`.
+    GpuLost {
+        /// The GPU. Default 0.
+        #[serde(default)]
+        gpu: u8,
+        /// Whether the models on it die. Default true; false is a driver that says nothing for a while.
+        #[serde(default = "yes", skip_serializing_if = "is_yes")]
+        crash: bool,
+    },
     /// The backend answers nothing in the window; what it has to say comes out at its end. A window up to
     /// the run's end is a backend that hangs for good.
     BackendHang,
-    /// A model's process dies with what runs on it. Occasion: the moment `at`.
+    /// A model's process dies with what runs on it. Occasion: the moment `at`, or each of those that `every` makes.
     Crash {
         /// The model. Default: every loaded model.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
+        /// It dies again and again, the first time this long after `at`, until `until`. Default: once, at `at`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        every: Option<SpanText>,
+        /// By how much of `every` each such span may be longer or shorter, evenly. Default `0%`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        jitter: Option<PercentText>,
     },
     /// A loaded model's memory grows until it is unloaded. Occasion: each load.
     Leak {
@@ -178,7 +249,9 @@ impl FaultKind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::ProbeGap => "probe-gap",
-            Self::ProbeStale => "probe-stale",
+            Self::ProbeStale { .. } => "probe-stale",
+            Self::ProbeNan { .. } => "probe-nan",
+            Self::ProbeBlind { .. } => "probe-blind",
             Self::ProbeWrong { .. } => "probe-wrong",
             Self::Suspend { .. } => "suspend",
             Self::ReleaseLag { .. } => "release-lag",
@@ -187,6 +260,9 @@ impl FaultKind {
             Self::LoadFail { .. } => "load-fail",
             Self::LoadHalf { .. } => "load-half",
             Self::UnloadLies { .. } => "unload-lies",
+            Self::UnloadUnconfirmed { .. } => "unload-unconfirmed",
+            Self::RequestHang { .. } => "request-hang",
+            Self::GpuLost { .. } => "gpu-lost",
             Self::BackendHang => "backend-hang",
             Self::Crash { .. } => "crash",
             Self::Leak { .. } => "leak",
@@ -196,7 +272,7 @@ impl FaultKind {
 
     /// Returns whether it happens at a moment and not in a window.
     pub fn is_moment(&self) -> bool {
-        matches!(self, Self::Suspend { .. } | Self::Crash { .. })
+        matches!(self, Self::Suspend { .. } | Self::Crash { every: None, .. })
     }
 
     /// Returns the model that it is about, where it is about one.
@@ -206,12 +282,17 @@ impl FaultKind {
             | Self::LoadFail { model, .. }
             | Self::LoadHalf { model, .. }
             | Self::UnloadLies { model, .. }
+            | Self::UnloadUnconfirmed { model, .. }
+            | Self::RequestHang { model, .. }
             | Self::OutsideGrab { model, .. }
-            | Self::Crash { model }
+            | Self::Crash { model, .. }
             | Self::Leak { model, .. } => model.as_deref(),
             Self::ProbeGap
-            | Self::ProbeStale
+            | Self::ProbeStale { .. }
+            | Self::ProbeNan { .. }
+            | Self::ProbeBlind { .. }
             | Self::ProbeWrong { .. }
+            | Self::GpuLost { .. }
             | Self::Suspend { .. }
             | Self::ReleaseLag { .. }
             | Self::BackendHang
@@ -219,10 +300,37 @@ impl FaultKind {
         }
     }
 
-    /// Returns the GPU that it is about, where it is about one.
-    pub fn gpu(&self) -> Option<u8> {
+    /// Returns the GPU that it is about, where it is about one, with the key to blame where there is none such.
+    pub(crate) fn gpu(&self) -> Option<(&'static str, u8)> {
         match self {
-            Self::OutsideGrab { resource: Resource::Vram, gpu, .. } => Some(*gpu),
+            Self::OutsideGrab { resource: Resource::Vram, gpu, .. } => Some(("resource", *gpu)),
+            Self::GpuLost { gpu, .. } => Some(("gpu", *gpu)),
+            _ => match self.sensor()? {
+                (_, Some(gpu)) => Some(("gpu", gpu)),
+                (Resource::Vram | Resource::Gpu, None) => Some(("resource", 0)),
+                (Resource::Memory | Resource::Cpu | Resource::Pressure, None) => None,
+            },
+        }
+    }
+
+    /// Returns the resource, and the GPU, whose sensor it is about.
+    fn sensor(&self) -> Option<(Resource, Option<u8>)> {
+        match self {
+            Self::ProbeWrong { resource, gpu, .. }
+            | Self::ProbeNan { resource, gpu }
+            | Self::ProbeBlind { resource, gpu }
+            | Self::ProbeStale { resource: Some(resource), gpu } => Some((*resource, *gpu)),
+            _ => None,
+        }
+    }
+
+    /// Returns on how many occasions it strikes at most.
+    pub(crate) fn count(&self) -> Option<u32> {
+        match self {
+            Self::LoadFail { count, .. }
+            | Self::LoadHalf { count, .. }
+            | Self::UnloadUnconfirmed { count, .. }
+            | Self::RequestHang { count, .. } => *count,
             _ => None,
         }
     }
@@ -230,7 +338,30 @@ impl FaultKind {
     /// Returns the key whose value cannot be meant, and what it must be.
     pub(crate) fn mistake(&self) -> Option<(&'static str, &'static str)> {
         let is_space = |resource: &Resource| matches!(resource, Resource::Memory | Resource::Vram);
+        if let Some((Resource::Memory | Resource::Cpu | Resource::Pressure, Some(_))) =
+            self.sensor()
+        {
+            return Some(("gpu", "left out: only `vram` and `gpu` are a GPU's"));
+        }
+        if self.count() == Some(0) {
+            return Some(("count", "at least 1"));
+        }
         match self {
+            Self::ProbeStale { resource: None, gpu: Some(_) } => {
+                Some(("gpu", "left out where `resource` is: then the whole reading is frozen"))
+            }
+            Self::ProbeBlind { resource: Resource::Pressure, .. } => {
+                Some(("resource", "`memory`, `vram`, `cpu` or `gpu`: pressure is nobody's own"))
+            }
+            Self::Crash { every: Some(every), .. } if every.0 < SHORTEST_EVERY => {
+                Some(("every", "at least 1s"))
+            }
+            Self::Crash { every: None, jitter: Some(_), .. } => {
+                Some(("jitter", "left out where `every` is: a moment has none"))
+            }
+            Self::Crash { jitter: Some(jitter), .. } if jitter.0 >= Percent::ONE_HUNDRED => {
+                Some(("jitter", "less than 100%"))
+            }
             Self::ProbeWrong { factor, .. }
             | Self::LoadSlow { factor, .. }
             | Self::StickySlow { factor, .. }
@@ -254,12 +385,17 @@ impl FaultKind {
                 Some(("share", "at most 100%"))
             }
             Self::Suspend { asleep } if asleep.0.is_zero() => Some(("asleep", "more than nothing")),
-            Self::LoadFail { count: Some(0), .. } | Self::LoadHalf { count: Some(0), .. } => {
-                Some(("count", "at least 1"))
-            }
             _ => None,
         }
     }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 fn memory() -> Resource {
@@ -271,15 +407,15 @@ fn vram() -> Resource {
 }
 
 fn short_lag() -> SpanText {
-    SpanText(std::time::Duration::from_millis(500))
+    SpanText(Duration::from_millis(500))
 }
 
 fn long_lag() -> SpanText {
-    SpanText(std::time::Duration::from_secs(5))
+    SpanText(Duration::from_secs(5))
 }
 
 fn default_hold() -> SpanText {
-    SpanText(std::time::Duration::from_mins(2))
+    SpanText(Duration::from_mins(2))
 }
 
 fn default_slowness() -> f64 {
@@ -297,6 +433,9 @@ fn tight() -> PercentText {
 fn sticky_speed() -> f64 {
     0.39
 }
+
+/// Chosen: what dies more often never loads.
+const SHORTEST_EVERY: Duration = Duration::from_secs(1);
 
 /// Chosen: larger than any mistake of units between neighbours (1024), small enough that products of byte
 /// counts stay exact.

@@ -11,7 +11,8 @@ use tiershift_core::request::RequestId;
 use tiershift_core::sample::Sample;
 use tiershift_core::time::Timestamp;
 
-use crate::sim::background::Background;
+use crate::sim::background::{Background, OthersState};
+use crate::sim::own_use::OwnUse;
 
 /// A sample of a recording, or why there are no more.
 pub type RecordedSample = Result<(Timestamp, Sample), ReadError>;
@@ -48,7 +49,7 @@ pub type ScheduledInputs = Rc<RefCell<VecDeque<(Timestamp, Input)>>>;
 /// Where others' use comes from.
 enum Feed {
     /// A scripted background, read on a regular grid.
-    Scripted { background: Background, interval: Duration },
+    Scripted { background: Background, state: OthersState, interval: Duration },
     /// A recording, read at its own times; between two readings the first one holds.
     Recorded {
         read_next: ReadNext,
@@ -62,7 +63,8 @@ enum Feed {
 impl Ground {
     /// Returns a script.
     pub fn scripted(background: Background, interval: Duration) -> Self {
-        Self::of(Feed::Scripted { background, interval })
+        let state = background.begin();
+        Self::of(Feed::Scripted { background, state, interval })
     }
 
     /// Returns a recording.
@@ -146,10 +148,17 @@ impl Ground {
         &mut self.samples[usize::from(self.now)]
     }
 
-    /// Moves on to what holds at `now`, and returns whether that is another reading than before.
-    pub(super) fn read(&mut self, now: Timestamp) -> bool {
-        if let Feed::Scripted { background, .. } = &mut self.feed {
-            self.samples[usize::from(self.now)] = background.sample(now);
+    /// Returns whether others' use is a script's, which the simulated machine makes readings of; a recording has readings.
+    #[inline]
+    pub(super) fn is_scripted(&self) -> bool {
+        matches!(self.feed, Feed::Scripted { .. })
+    }
+
+    /// Moves on to what holds at `now` beside what is ours, and returns whether that is another reading than before.
+    pub(super) fn read(&mut self, now: Timestamp, own: &OwnUse) -> bool {
+        if let Feed::Scripted { background, state, .. } = &mut self.feed {
+            let of = |resource, gpu| own.of(resource, gpu, background.is_unified());
+            self.samples[usize::from(self.now)] = background.sample_beside(now, of, state);
             return true;
         }
         let mut is_new = false;
@@ -164,6 +173,21 @@ impl Ground {
             is_new = true;
         }
         is_new
+    }
+
+    /// Lets those who react to what is ours do so, when that has changed.
+    pub(super) fn read_again(&mut self, now: Timestamp, own: &OwnUse) {
+        if let Feed::Scripted { background, .. } = &self.feed
+            && background.reacts()
+        {
+            self.read(now, own);
+        }
+    }
+
+    /// Kills the program that uses the most main memory, and returns whether there was one. Nobody dies in a recording.
+    pub(super) fn kill_largest(&mut self, now: Timestamp, own: &OwnUse) -> bool {
+        let Feed::Scripted { background, state, .. } = &mut self.feed else { return false };
+        background.kill_largest(now, state) && self.read(now, own)
     }
 
     pub(super) fn take_error(&mut self) -> Option<ReadError> {

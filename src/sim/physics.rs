@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tiershift_core::time::SpanText;
-use tiershift_core::units::{Percent, PercentText};
+use tiershift_core::units::{Percent, PercentText, is_default};
 
 /// The `[physics]` table. Every key is optional.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,9 +36,50 @@ pub struct RawPhysics {
     /// measures it).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_gain: Option<PercentText>,
-    /// Speed that is left once memory is full and the machine swaps. Default `18%` (9.58 to 1.73 tokens/s,
-    /// Hermes #108783).
+    /// Speed that is left to a model in main memory when 28 % of what is in use lies in swap. A token takes longer in
+    /// proportion to what is swapped; see [`Physics::memory_speed`]. Default `18%` (9.58 to 1.73 tokens/s with 24.4 GB
+    /// swapped on a machine of 64 GB, Hermes #108783).
     pub swapping_speed: PercentText,
+    /// What becomes of use beyond the size of a GPU's memory. Default `fail`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub vram_overcommit: VramOvercommit,
+    /// With `vram-overcommit = "spill"`: the speed that would be left to a model whose video memory lay in main memory
+    /// whole. A token takes longer in proportion to what is spilled; see [`Physics::memory_speed`]. Default `14%` (2.3,
+    /// 3.0 and 4.0 times as long for a token with 21, 33 and 41 % of the video memory in use spilled, on an RTX 3070 of
+    /// 8 GB under Windows, jsboige/CoursIA#17366).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spilled_speed: Option<PercentText>,
+    /// Who is killed when memory and swap are both exhausted. Default `off`: it is counted, and nobody is.
+    #[serde(skip_serializing_if = "is_default")]
+    pub oom_killer: OomKiller,
+}
+
+/// What becomes of use beyond the size of a GPU's memory: the driver's rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum VramOvercommit {
+    /// An allocation fails, as with CUDA and ROCm on Linux: a load that does not fit fails at once, and of a GPU that is
+    /// over its size the models die that are at work there, for they allocate. Others are not ours to stop: where they
+    /// grow over a model of ours, it dies at its next request.
+    #[default]
+    Fail,
+    /// What is over lies in main memory, behind the bus, as under Windows (WDDM): nothing fails, and models on that GPU are
+    /// slower. It is not counted in main memory. A GPU that uses main memory spills nothing: there, the machine swaps.
+    Spill,
+}
+
+/// Who is killed when memory and swap are both exhausted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OomKiller {
+    /// Nobody.
+    #[default]
+    Off,
+    /// The model that holds the most main memory dies, with what runs on it.
+    LargestOfOurs,
+    /// The `[[background]]` table that uses the most main memory uses none for a minute, then is what it says again.
+    /// A trace that brings several resources is never the victim.
+    LargestOfOthers,
 }
 
 /// How the simulated machine behaves, checked.
@@ -62,8 +103,35 @@ pub struct Physics {
     pub gpu_contention: Percent,
     /// What each further request on a model adds to the throughput of one.
     pub batch_gain: Percent,
-    /// Speed that is left once memory is full.
+    /// Speed that is left to a model in main memory when [`SWAPPED_AT_SPEED`] of what is in use lies in swap.
     pub swapping_speed: Percent,
+    /// What becomes of use beyond the size of a GPU's memory.
+    pub vram_overcommit: VramOvercommit,
+    /// Speed that would be left to a model whose video memory lay in main memory whole.
+    pub spilled_speed: Percent,
+    /// Who is killed when memory and swap are both exhausted.
+    pub oom_killer: OomKiller,
+}
+
+impl Physics {
+    /// Returns the part of its speed that a model keeps with `swapped` of the main memory in use beyond its size, and
+    /// `spilled` of the video memory in use on its GPU beyond that GPU's, `in_memory` of the model being in main memory:
+    ///
+    /// ```text
+    /// speed = 1 / (1 + in_memory * swapped / 28 % * (1 / swapping-speed - 1)
+    ///                + (1 - in_memory) * spilled * (1 / spilled-speed - 1))
+    /// ```
+    ///
+    /// A token reads the model once: what lies elsewhere takes longer to read, and the rest does not.
+    ///
+    /// # Source
+    /// Hermes #108783 for swap and jsboige/CoursIA#17366 for video memory, whose four measurements lie on such a line.
+    pub fn memory_speed(&self, in_memory: f64, swapped: Percent, spilled: Percent) -> f64 {
+        let slower = |speed: Percent| 1.0 / speed.fraction() - 1.0;
+        let swap = in_memory * (swapped.fraction() / SWAPPED_AT_SPEED.fraction());
+        let bus = (1.0 - in_memory) * spilled.fraction();
+        1.0 / (1.0 + swap * slower(self.swapping_speed) + bus * slower(self.spilled_speed))
+    }
 }
 
 impl Default for RawPhysics {
@@ -79,6 +147,9 @@ impl Default for RawPhysics {
             gpu_contention: PercentText(Percent::new(100)),
             batch_gain: None,
             swapping_speed: PercentText(Percent::new(18)),
+            vram_overcommit: VramOvercommit::default(),
+            spilled_speed: None,
+            oom_killer: OomKiller::default(),
         }
     }
 }
@@ -110,14 +181,22 @@ impl RawPhysics {
             ("gpu-contention", self.gpu_contention),
             ("batch-gain", self.batch_gain()),
             ("swapping-speed", self.swapping_speed),
+            ("spilled-speed", self.spilled_speed()),
         ];
         for (key, share) in shares {
             if share.0 > Percent::ONE_HUNDRED {
                 return Err((key, "at most 100%"));
             }
         }
-        if self.swapping_speed.0 == Percent::ZERO {
-            return Err(("swapping-speed", "more than nothing, or no request ever ends"));
+        for (key, speed) in
+            [("swapping-speed", self.swapping_speed), ("spilled-speed", self.spilled_speed())]
+        {
+            if speed.0 == Percent::ZERO {
+                return Err((key, "more than nothing, or no request ever ends"));
+            }
+        }
+        if self.spilled_speed.is_some() && self.vram_overcommit != VramOvercommit::Spill {
+            return Err(("spilled-speed", "left out, unless `vram-overcommit` is `spill`"));
         }
         Ok(Physics {
             release_lag_min: self.release_lag_min.0,
@@ -130,7 +209,14 @@ impl RawPhysics {
             gpu_contention: self.gpu_contention.0,
             batch_gain: self.batch_gain().0,
             swapping_speed: self.swapping_speed.0,
+            vram_overcommit: self.vram_overcommit,
+            spilled_speed: self.spilled_speed().0,
+            oom_killer: self.oom_killer,
         })
+    }
+
+    fn spilled_speed(&self) -> PercentText {
+        self.spilled_speed.unwrap_or(USUAL_SPILLED_SPEED)
     }
 
     fn batch_gain(&self) -> PercentText {
@@ -141,5 +227,39 @@ impl RawPhysics {
 /// See [`RawPhysics::batch_gain`].
 const USUAL_BATCH_GAIN: PercentText = PercentText(Percent::new(50));
 
+/// See [`RawPhysics::spilled_speed`].
+const USUAL_SPILLED_SPEED: PercentText = PercentText(Percent::new(14));
+
+/// The part of the memory in use that was swapped when [`RawPhysics::swapping_speed`] was measured: 24.4 GB beyond 64.
+pub const SWAPPED_AT_SPEED: Percent = Percent::new(28);
+
 /// A log-normal factor of shape 2 is above 50 in one draw of forty: beyond it nothing is a machine any more.
 const LARGEST_JITTER: f64 = 2.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(in_memory: f64, swapped: u32, spilled: u32, want: f64) {
+        let [swapped, spilled] = [swapped, spilled].map(Percent::new);
+        let got = Physics::default().memory_speed(in_memory, swapped, spilled);
+        assert!((got - want).abs() < 0.005, "{in_memory} {swapped} {spilled}: {got}, want {want}");
+    }
+
+    #[test]
+    fn a_model_slows_down_with_what_is_swapped_and_spilled_of_the_memory_that_it_uses() {
+        check(1.0, 0, 0, 1.0);
+        // As measured: 9.58 to 1.73 tokens/s.
+        check(1.0, 28, 0, 0.18);
+        check(1.0, 14, 0, 0.305);
+        // 2.3, 3.0 and 4.0 times as long were measured.
+        check(0.0, 0, 21, 1.0 / 2.29);
+        check(0.0, 0, 33, 1.0 / 3.03);
+        check(0.0, 0, 41, 1.0 / 3.52);
+        check(0.0, 0, 100, 0.14);
+        // What is short elsewhere is none of its business.
+        check(1.0, 0, 50, 1.0);
+        check(0.0, 50, 0, 1.0);
+    }
+}

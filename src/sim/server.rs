@@ -1,14 +1,14 @@
 //! A model server that exists in virtual time only: loads, unloads, prefills and decodes at catalog speeds.
 //!
 //! Requests on one model share it: each further one slows the others, but less than in proportion, as
-//! batching does. Others' use of the processor or GPU slows all; full memory slows them to a crawl. Faults are
-//! acted on here, so that the controller meets them as it would meet a real server's: through outcomes, or
-//! through their absence.
+//! batching does. Others' use of the processor slows those that run on it, others' use of a GPU those on that GPU;
+//! memory beyond its size slows those that use it, or kills them. Faults are acted on here, so that the controller meets
+//! them as it would meet a real server's: through outcomes, or through their absence.
 
 mod instance;
-mod kinds;
-#[cfg(test)]
-mod tests;
+mod shortage;
+mod strikes;
+mod surroundings;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -25,20 +25,20 @@ use tiershift_core::units::{Bytes, Percent};
 use crate::sim::fault::{Fault, FaultKind};
 use crate::sim::physics::Physics;
 use crate::sim::rng::{Seed, Stream};
-use crate::sim::server::instance::{Active, Instance, Presence};
-use crate::sim::server::kinds::{
-    is_grab, is_leak, is_load_fail, is_load_half, is_load_slow, is_release_lag, is_sticky,
-    is_unload_lie,
+use crate::sim::server::instance::{Active, Hang, Instance, Presence};
+use crate::sim::server::strikes::{
+    Strikes, is_grab, is_leak, is_load_fail, is_load_half, is_load_slow, is_release_lag,
+    is_request_hang, is_sticky, is_unload_lie, is_unload_unconfirmed,
 };
+
+pub use surroundings::{GpuSurroundings, Surroundings};
 
 /// The simulated server.
 #[derive(Clone, Debug)]
 pub struct SimulatedServer {
     catalog: Catalog,
     physics: Physics,
-    faults: Vec<Fault>,
-    /// Occasions on which each fault has struck, for those that strike a number of times.
-    struck: Vec<u32>,
+    faults: Strikes,
     instances: Vec<Instance>,
     /// Memory of what has gone and is not back yet: until when, how much, on which GPU.
     lingering: Vec<(Timestamp, Footprint, Option<u8>)>,
@@ -59,24 +59,6 @@ pub struct SimulatedServer {
     load_stream: Stream,
     speed_stream: Stream,
     lag_stream: Stream,
-    fault_stream: Stream,
-}
-
-/// What the rest of the machine does to tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Surroundings {
-    /// Others' use of the processors.
-    pub cpu_others: Percent,
-    /// Others' use of the busiest GPU.
-    pub gpu_others: Percent,
-    /// Memory is full: the machine swaps.
-    pub swapping: bool,
-    /// Memory that nobody uses, which caches model files.
-    pub free_memory: Bytes,
-    /// Use of memory and of video memory, for what depends on how tight they are.
-    pub memory_used: Percent,
-    /// See `memory_used`.
-    pub vram_used: Percent,
 }
 
 impl SimulatedServer {
@@ -87,8 +69,7 @@ impl SimulatedServer {
             instances: catalog.models().iter().map(instance).collect(),
             catalog: catalog.clone(),
             physics: physics.clone(),
-            struck: vec![0; faults.len()],
-            faults: faults.to_vec(),
+            faults: Strikes::new(faults, seed.stream("server.fault")),
             lingering: Vec::new(),
             grabs: Vec::new(),
             requests: BTreeMap::new(),
@@ -101,7 +82,6 @@ impl SimulatedServer {
             load_stream: seed.stream("server.load"),
             speed_stream: seed.stream("server.speed"),
             lag_stream: seed.stream("server.release-lag"),
-            fault_stream: seed.stream("server.fault"),
         }
     }
 
@@ -127,20 +107,20 @@ impl SimulatedServer {
     }
 
     /// Learns of new surroundings; speeds change from `now` on.
-    pub fn set_surroundings(&mut self, now: Timestamp, surroundings: Surroundings) {
-        if surroundings == self.surroundings {
+    pub fn set_surroundings(&mut self, now: Timestamp, surroundings: &Surroundings) {
+        if *surroundings == self.surroundings {
             return;
         }
         // Where nothing runs there is nothing to move on, and no appointment that a speed could change.
         if !self.is_busy() {
-            self.surroundings = surroundings;
+            self.surroundings.clone_from(surroundings);
             return;
         }
         self.changed = true;
         for index in 0..self.instances.len() {
             self.progress(now, index);
         }
-        self.surroundings = surroundings;
+        self.surroundings.clone_from(surroundings);
         for index in 0..self.instances.len() {
             self.reschedule(now, index);
         }
@@ -192,28 +172,32 @@ impl SimulatedServer {
         if runs { Percent::ONE_HUNDRED - self.surroundings.cpu_others } else { Percent::ZERO }
     }
 
-    /// Returns our own share of a GPU.
+    /// Returns our own share of a GPU: all that others leave of it while something runs there.
     pub fn gpu_own(&self, gpu: u8) -> Percent {
         let runs = self.instances.iter().any(|i| i.gpu == Some(gpu) && !i.active.is_empty());
-        if runs { Percent::ONE_HUNDRED - self.surroundings.gpu_others } else { Percent::ZERO }
+        let others = self.surroundings.gpu(gpu).others;
+        if runs { Percent::ONE_HUNDRED - others } else { Percent::ZERO }
     }
 
     /// Kills a model's process, or every one.
     pub fn crash(&mut self, now: Timestamp, model: Option<&str>) {
         self.changed = true;
         for index in 0..self.instances.len() {
-            let id = self.catalog.models()[index].id.clone();
-            let meant = model.is_none_or(|name| name == id.as_str());
-            if !meant || self.instances[index].presence == Presence::Absent {
-                continue;
+            let id = self.catalog.models()[index].id.as_str();
+            let meant = model.is_none_or(|name| name == id);
+            if meant && self.instances[index].presence != Presence::Absent {
+                self.kill(now, index, "the model's process died");
             }
-            let error = "the model's process died".to_owned();
-            for active in std::mem::take(&mut self.instances[index].active) {
-                self.outcomes
-                    .push_back(Outcome::Failed { request: active.id, error: error.clone() });
+        }
+        self.look_ahead();
+    }
+
+    /// Kills every model on a GPU that is gone.
+    pub fn lose_gpu(&mut self, now: Timestamp, gpu: u8) {
+        for index in 0..self.instances.len() {
+            if self.instances[index].gpu == Some(gpu) {
+                self.kill(now, index, "the GPU is lost");
             }
-            self.release(now, index);
-            self.outcomes.push_back(Outcome::Crashed { model: id, error });
         }
         self.look_ahead();
     }
@@ -238,16 +222,23 @@ impl SimulatedServer {
     fn load(&mut self, now: Timestamp, index: usize, gpu: Option<u8>) {
         let model = self.catalog.models()[index].clone();
         let name = model.id.as_str();
+        if gpu.is_some_and(|gpu| self.faults.has_lost(now, gpu)) {
+            let error = "the GPU is lost".to_owned();
+            self.outcomes.push_back(Outcome::LoadFailed { model: model.id, error });
+            return;
+        }
         let cacheable = self.surroundings.free_memory.share(self.physics.page_cache_share);
         let instance = &self.instances[index];
         let warm = instance.cached && (instance.warm_start || cacheable >= model.footprint().ram);
         let usual = if warm { model.load_warm } else { model.load_cold };
         let mut takes = self.load_stream.jitter(usual, self.physics.load_jitter);
-        if let Some(FaultKind::LoadSlow { factor, .. }) = self.strikes(now, name, is_load_slow) {
+        if let Some(FaultKind::LoadSlow { factor, .. }) =
+            self.faults.strikes(now, name, is_load_slow)
+        {
             takes = from_secs_f64(takes.as_secs_f64() * factor);
         }
         if let Some(FaultKind::OutsideGrab { resource, gpu, amount, hold, .. }) =
-            self.strikes(now, name, is_grab)
+            self.faults.strikes(now, name, is_grab)
         {
             let (footprint, on) = match resource {
                 Resource::Vram => (Footprint { ram: Bytes::ZERO, vram: amount.0 }, Some(gpu)),
@@ -257,9 +248,9 @@ impl SimulatedServer {
             };
             self.grabs.push((now + hold.0, footprint, on));
         }
-        let half = self.strikes(now, name, is_load_half);
-        let fails = self.strikes(now, name, is_load_fail).is_some();
-        let leak = match self.strikes(now, name, is_leak) {
+        let half = self.faults.strikes(now, name, is_load_half);
+        let fails = self.faults.strikes(now, name, is_load_fail).is_some();
+        let leak = match self.faults.strikes(now, name, is_leak) {
             Some(FaultKind::Leak { per_minute, .. }) => Some(per_minute.0),
             _ => None,
         };
@@ -288,7 +279,7 @@ impl SimulatedServer {
         match instance.presence {
             Presence::Absent => {
                 let model = model.id.clone();
-                self.outcomes.push_back(Outcome::Unloaded { model });
+                self.confirm_unload(now, model);
             }
             Presence::Loading { .. } | Presence::Stuck { .. } | Presence::Ready => {
                 (instance.gets_on, instance.tried) = (None, None);
@@ -299,18 +290,25 @@ impl SimulatedServer {
         }
     }
 
+    /// Says that a model is unloaded, unless that is lost on the way.
+    fn confirm_unload(&mut self, now: Timestamp, model: ModelId) {
+        if self.faults.strikes(now, model.as_str(), is_unload_unconfirmed).is_none() {
+            self.outcomes.push_back(Outcome::Unloaded { model });
+        }
+    }
+
     /// Lets a model's memory go, late.
     fn release(&mut self, now: Timestamp, index: usize) {
         let model = self.catalog.models()[index].clone();
         let held = self.instances[index].holds(&model, now).unwrap_or_default();
         let gpu = self.instances[index].gpu;
-        let (least, most) = match self.strikes(now, model.id.as_str(), is_release_lag) {
+        let (least, most) = match self.faults.strikes(now, model.id.as_str(), is_release_lag) {
             Some(FaultKind::ReleaseLag { min, max }) => (min.0, max.0),
             _ => (self.physics.release_lag_min, self.physics.release_lag_max),
         };
         let spread = nanos(most.saturating_sub(least));
         let lag = least + Duration::from_nanos(self.lag_stream.below(spread.saturating_add(1)));
-        let lag = match self.strikes(now, model.id.as_str(), is_unload_lie) {
+        let lag = match self.faults.strikes(now, model.id.as_str(), is_unload_lie) {
             Some(FaultKind::UnloadLies { hold, .. }) => hold.0,
             _ => lag,
         };
@@ -343,7 +341,12 @@ impl SimulatedServer {
         self.progress(now, index);
         let shape = self.physics.speed_jitter;
         let speed = if shape == 0.0 { 1.0 } else { self.speed_stream.log_normal(1.0, shape) };
-        let active = Active::new(id, tokens, &self.catalog.models()[index], now, speed);
+        let mut active = Active::new(id, tokens, &self.catalog.models()[index], now, speed);
+        if let Some(FaultKind::RequestHang { deaf, .. }) =
+            self.faults.strikes(now, model.as_str(), is_request_hang)
+        {
+            active.hang = Some(Hang { deaf });
+        }
         self.instances[index].active.push(active);
         self.reschedule(now, index);
     }
@@ -364,6 +367,9 @@ impl SimulatedServer {
     fn cancel(&mut self, now: Timestamp, id: RequestId) {
         for index in 0..self.instances.len() {
             if let Some(place) = self.instances[index].active.iter().position(|a| a.id == id) {
+                if self.instances[index].active[place].hang.is_some_and(|hang| hang.deaf) {
+                    return;
+                }
                 self.progress(now, index);
                 self.instances[index].active.remove(place);
                 self.outcomes.push_back(Outcome::Cancelled { request: id });
@@ -391,50 +397,30 @@ impl SimulatedServer {
 
     /// Returns the part of its catalog speed at which a model runs its requests side by side.
     fn speed_of(&self, index: usize) -> f64 {
-        let around = &self.surroundings;
-        let (others, contention) = if self.instances[index].gpu.is_some() {
-            (around.gpu_others, self.physics.gpu_contention)
-        } else {
-            (around.cpu_others, self.physics.cpu_contention)
+        let (around, instance) = (&self.surroundings, &self.instances[index]);
+        let (others, contention) = match instance.gpu {
+            Some(gpu) => (around.gpu(gpu).others, self.physics.gpu_contention),
+            None => (around.cpu_others, self.physics.cpu_contention),
         };
         let left = 1.0 - others.fraction().min(1.0) * contention.fraction();
-        let swapping = if around.swapping { self.physics.swapping_speed.fraction() } else { 1.0 };
-        let one = left.max(LEAST_SPEED) * swapping * self.instances[index].stickiness;
-        one * side_by_side(self.instances[index].active.len().max(1), self.physics.batch_gain)
+        let one = left.max(LEAST_SPEED) * self.memory_speed(index) * instance.stickiness;
+        one * side_by_side(instance.active.len().max(1), self.physics.batch_gain)
     }
 
-    /// Returns the first fault of a kind that is open, about this model, and strikes on this occasion.
-    fn strikes(
-        &mut self,
-        now: Timestamp,
-        model: &str,
-        is_kind: fn(&FaultKind) -> bool,
-    ) -> Option<FaultKind> {
-        for (fault, struck) in self.faults.iter().zip(&mut self.struck) {
-            let about = fault.kind.model().is_none_or(|name| name == model);
-            if !(is_kind(&fault.kind) && about && fault.is_open(now)) {
-                continue;
-            }
-            let count = match fault.kind {
-                FaultKind::LoadFail { count, .. } | FaultKind::LoadHalf { count, .. } => count,
-                _ => None,
-            };
-            let certain = fault.probability >= Percent::ONE_HUNDRED;
-            if count.is_none_or(|count| *struck < count)
-                && (certain || self.fault_stream.happens(fault.probability.fraction()))
-            {
-                *struck += 1;
-                return Some(fault.kind.clone());
-            }
+    /// Returns the part of its speed that memory beyond its size leaves to a model.
+    fn memory_speed(&self, index: usize) -> f64 {
+        let swapped = self.surroundings.swapped;
+        let gpu = self.instances[index].gpu.map(|gpu| self.surroundings.gpu(gpu));
+        let spilled = gpu.map_or(Percent::ZERO, |gpu| gpu.spilled);
+        if (swapped, spilled) == (Percent::ZERO, Percent::ZERO) {
+            return 1.0;
         }
-        None
-    }
-
-    /// Returns the end of the window in which the server says nothing, if one is open.
-    fn hangs_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let hang =
-            |fault: &&Fault| matches!(fault.kind, FaultKind::BackendHang) && fault.is_open(now);
-        self.faults.iter().filter(hang).map(|fault| fault.until).max()
+        let Footprint { ram, vram } = self.catalog.models()[index].footprint();
+        let in_memory = match gpu {
+            Some(gpu) if !gpu.shared => Percent::of(ram, ram + vram).fraction(),
+            Some(_) | None => 1.0,
+        };
+        self.physics.memory_speed(in_memory, swapped, spilled)
     }
 
     fn place(&self, model: &ModelId) -> Option<usize> {
@@ -457,12 +443,14 @@ impl SimulatedServer {
             }
             Presence::Loading { fails: false } => {
                 self.instances[index].presence = Presence::Ready;
-                self.instances[index].stickiness = self.stickiness(now, model.as_str());
+                let gpu = self.instances[index].gpu;
+                self.instances[index].stickiness = self.stickiness(now, model.as_str(), gpu);
                 self.outcomes.push_back(Outcome::Loaded { model });
             }
             Presence::Unloading => {
+                self.fail_active(index, "the model was unloaded");
                 self.release(now, index);
-                self.outcomes.push_back(Outcome::Unloaded { model });
+                self.confirm_unload(now, model);
             }
             Presence::Ready => {
                 self.progress(now, index);
@@ -472,9 +460,10 @@ impl SimulatedServer {
         }
     }
 
-    fn stickiness(&mut self, now: Timestamp, model: &str) -> f64 {
-        let (memory, vram) = (self.surroundings.memory_used, self.surroundings.vram_used);
-        match self.strikes(now, model, is_sticky) {
+    fn stickiness(&mut self, now: Timestamp, model: &str, gpu: Option<u8>) -> f64 {
+        let memory = self.surroundings.memory_used;
+        let vram = gpu.map_or(Percent::ZERO, |gpu| self.surroundings.gpu(gpu).vram_used);
+        match self.faults.strikes(now, model, is_sticky) {
             Some(FaultKind::StickySlow { resource, above, factor }) => {
                 let used = if resource == Resource::Vram { vram } else { memory };
                 if used > above.0 { factor } else { 1.0 }
@@ -534,7 +523,7 @@ impl SimulatedServer {
             }
             self.come_due(now, index);
         }
-        let hangs = self.hangs_until(now).is_some();
+        let hangs = self.faults.hangs_until(now).is_some();
         let outcome = if hangs { None } else { self.outcomes.pop_front() };
         self.look_ahead();
         outcome
@@ -561,7 +550,7 @@ impl SimulatedServer {
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         let next = self.next?.max(now);
         // A server that hangs says what it has when the hang is over; memory still changes meanwhile.
-        match self.hangs_until(now) {
+        match self.faults.hangs_until(now) {
             Some(until) if next <= now => {
                 let instances = self.instances.iter();
                 let dues =
@@ -589,3 +578,6 @@ const TRY_LIMIT: Duration = Duration::from_secs(45);
 
 /// However busy the others are, a scheduler gives everyone a share: one of twenty equal tasks.
 const LEAST_SPEED: f64 = 0.05;
+
+#[cfg(test)]
+mod tests;

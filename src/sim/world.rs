@@ -1,28 +1,32 @@
 //! The simulated machine: others' use, our models' memory, faults, users, and a clock that jumps.
 
+mod moment;
+mod reading;
+
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use tiershift_core::backend::Backend;
 use tiershift_core::driver::World;
 use tiershift_core::event::{Command, Consult, Input, Outcome};
 use tiershift_core::probe::{Probe, ProbeError};
 use tiershift_core::request::{End, RequestId};
-use tiershift_core::sample::{Rate, Resource, ResourceKey, Sample};
+use tiershift_core::sample::Sample;
 use tiershift_core::settings::Settings;
 use tiershift_core::time::{Clock, Timestamp, earliest};
-use tiershift_core::units::{Bytes, Percent};
+use tiershift_core::units::Bytes;
 
 use crate::sim::Situation;
 use crate::sim::account::Pressure;
 use crate::sim::action::{Action, ActionKind};
 use crate::sim::adviser::Advised;
-use crate::sim::fault::{Fault, FaultKind};
 use crate::sim::ground::{Ground, ReadError};
-use crate::sim::queue::EventQueue;
-use crate::sim::rng::{Seed, Stream};
+use crate::sim::own_use::OwnUse;
+use crate::sim::physics::{OomKiller, VramOvercommit};
+use crate::sim::rng::Seed;
 use crate::sim::server::{SimulatedServer, Surroundings};
 use crate::sim::workload::{Arrival, Workloads};
+use crate::sim::world::moment::{Moment, Moments};
+use crate::sim::world::reading::{Distortion, swap_out};
 use crate::summary::Account;
 
 /// The world of a simulated run.
@@ -36,105 +40,55 @@ pub(super) struct SimulatedWorld {
     users: Workloads,
     actions: VecDeque<Action>,
     advised: Option<Advised>,
-    moments: EventQueue<Moment>,
-    faults: Vec<Fault>,
-    fault_stream: Stream,
-    frozen: Option<Sample>,
+    moments: Moments,
+    distortion: Distortion,
     pressure: Pressure,
-}
-
-/// What the server holds and takes, kept until it changes: most samples find it as the one before did.
-#[derive(Clone, Debug, Default)]
-struct OwnUse {
-    ram: Bytes,
-    /// What was grabbed at the moment of a load, on top of others' use.
-    grabbed: Bytes,
-    cpu: Percent,
-    /// Video memory held, video memory grabbed, and use of each GPU of the machine.
-    gpus: Vec<(Bytes, Bytes, Percent)>,
-}
-
-impl OwnUse {
-    /// Puts it into a sample of others' use.
-    fn put_into(&self, sample: &mut Sample) {
-        if let Some(memory) = &mut sample.memory {
-            memory.own = self.ram;
-            memory.others += self.grabbed;
-        }
-        if let Some(cpu) = &mut sample.cpu {
-            cpu.own = self.cpu;
-        }
-        for (gpu, (held, grabbed, used)) in sample.gpus.iter_mut().zip(&self.gpus) {
-            if let Some(vram) = &mut gpu.vram {
-                vram.own = *held;
-                vram.others += *grabbed;
-            }
-            if let Some(Rate { own, .. }) = &mut gpu.utilization {
-                *own = *used;
-            }
-        }
-    }
-
-    /// Takes what was grabbed out of a sample that it was put into.
-    fn take_out_of(&self, sample: &mut Sample) {
-        if let Some(memory) = &mut sample.memory {
-            memory.others = memory.others - self.grabbed;
-        }
-        for (gpu, (_, grabbed, _)) in sample.gpus.iter_mut().zip(&self.gpus) {
-            if let Some(vram) = &mut gpu.vram {
-                vram.others = vram.others - *grabbed;
-            }
-        }
-    }
-}
-
-/// A fault that happens at a moment.
-#[derive(Clone, Debug)]
-enum Moment {
-    Crash(Option<String>),
-    Suspend(Duration),
+    /// What the server was told last; kept for the room that it has for GPUs.
+    surroundings: Surroundings,
+    vram_overcommit: VramOvercommit,
+    oom_killer: OomKiller,
+    /// Whether anything dies of memory beyond its size: asked at every change of the truth.
+    is_deadly: bool,
 }
 
 impl SimulatedWorld {
     pub(super) fn new(situation: Situation, settings: &Settings) -> Self {
-        let Situation { setup, physics, faults, actions, workloads, ground, adviser, duration: _ } =
-            situation;
+        let Situation {
+            setup,
+            physics,
+            mut faults,
+            actions,
+            workloads,
+            ground,
+            adviser,
+            duration: _,
+        } = situation;
         let (catalog, seed) = (setup.catalog, Seed(setup.seed));
         let unload = catalog.models().iter().map(|model| model.unload).max().unwrap_or_default();
-        let server = SimulatedServer::new(&catalog, &physics, &faults, seed);
-        let mut moments = EventQueue::default();
-        let mut luck = seed.stream("moment.fault");
-        for fault in &faults {
-            if fault.probability < Percent::ONE_HUNDRED
-                && !luck.happens(fault.probability.fraction())
-            {
-                continue;
-            }
-            match &fault.kind {
-                FaultKind::Crash { model } => moments.push(fault.at, Moment::Crash(model.clone())),
-                FaultKind::Suspend { asleep } => moments.push(fault.at, Moment::Suspend(asleep.0)),
-                _ => {}
-            }
-        }
+        let moments = Moments::new(&mut faults, seed);
+        let vram_fails = physics.vram_overcommit == VramOvercommit::Fail;
         Self {
             now: Timestamp::ZERO,
             next_sample: ground.first_due(),
             ground,
-            server,
+            server: SimulatedServer::new(&catalog, &physics, &faults, seed),
             own: OwnUse::default(),
             users: Workloads::new(&workloads, seed),
             actions: actions.into(),
             advised: adviser.map(Advised::new),
             moments,
-            fault_stream: seed.stream("probe.fault"),
-            faults,
-            frozen: None,
+            distortion: Distortion::new(&faults, seed.stream("probe.fault")),
             pressure: Pressure::new(settings, &catalog, unload + physics.release_lag_max),
+            surroundings: Surroundings::default(),
+            vram_overcommit: physics.vram_overcommit,
+            oom_killer: physics.oom_killer,
+            is_deadly: physics.oom_killer != OomKiller::Off
+                || (vram_fails && !setup.machine.gpus.is_empty()),
         }
     }
 
-    pub(super) fn account(&self) -> Account {
-        self.pressure.account()
+    pub(super) fn account(&mut self) -> Account {
+        self.pressure.take_account()
     }
 
     /// Returns why the recording broke off, if it did.
@@ -150,7 +104,7 @@ impl SimulatedWorld {
     /// Brings the truth up to now, and the server's surroundings where it works: one at rest is told of them when it
     /// is given something to do.
     fn look(&mut self) {
-        let is_new = self.ground.read(self.now);
+        let is_new = self.ground.read(self.now, &self.own);
         self.update_truth(is_new);
         if self.server.is_working() {
             self.tell_surroundings();
@@ -159,74 +113,74 @@ impl SimulatedWorld {
 
     /// Brings the truth and the server's surroundings up to now.
     fn refresh(&mut self) {
-        let is_new = self.ground.read(self.now);
+        let is_new = self.ground.read(self.now, &self.own);
         self.update_truth(is_new);
         self.tell_surroundings();
     }
 
     fn tell_surroundings(&mut self) {
-        let truth = self.ground.sample();
-        let busiest =
-            truth.gpus.iter().filter_map(|gpu| gpu.utilization).map(|rate| rate.others).max();
-        let memory = truth.memory.unwrap_or_default();
-        let vram = truth.gpus.iter().filter_map(|gpu| gpu.vram);
-        let surroundings = Surroundings {
-            cpu_others: truth.cpu.map_or(Percent::ZERO, |rate| rate.others),
-            gpu_others: busiest.unwrap_or_default(),
-            swapping: memory.total > Bytes::ZERO && memory.used() > memory.total,
-            free_memory: memory.free(),
-            memory_used: Percent::of(memory.used(), memory.total),
-            vram_used: vram
-                .map(|space| Percent::of(space.used(), space.total))
-                .max()
-                .unwrap_or_default(),
-        };
-        self.server.set_surroundings(self.now, surroundings);
+        self.surroundings.look_at(self.ground.sample());
+        self.server.set_surroundings(self.now, &self.surroundings);
     }
 
     /// Puts our own use into the truth, if either is another than before.
     fn update_truth(&mut self, is_new: bool) {
-        let has_changed =
-            self.server.take_changed() || self.own.gpus.len() != self.truth().gpus.len();
+        let gpus = self.truth().gpus.len();
+        let has_changed = self.server.take_changed() || self.own.gpus() != gpus;
         if has_changed && !is_new {
             self.own.take_out_of(self.ground.sample_mut());
         }
         if has_changed {
-            self.update_own();
+            self.own.update(self.now, &self.server, gpus);
+            self.ground.read_again(self.now, &self.own);
         }
         if has_changed || is_new {
             self.own.put_into(self.ground.sample_mut());
-        }
-    }
-
-    fn update_own(&mut self) {
-        let (now, server) = (self.now, &self.server);
-        let gpu = |gpu| (server.vram(now, gpu), server.grabbed(Some(gpu)), server.gpu_own(gpu));
-        self.own.ram = server.ram(now);
-        self.own.grabbed = server.grabbed(None);
-        self.own.cpu = server.cpu_own();
-        self.own.gpus.clear();
-        self.own.gpus.extend((0..=u8::MAX).take(self.ground.sample().gpus.len()).map(gpu));
-    }
-
-    fn has_fault(&mut self, is_kind: impl Fn(&FaultKind) -> bool) -> Option<FaultKind> {
-        for fault in &self.faults {
-            let certain = fault.probability >= Percent::ONE_HUNDRED;
-            if is_kind(&fault.kind)
-                && fault.is_open(self.now)
-                && (certain || self.fault_stream.happens(fault.probability.fraction()))
-            {
-                return Some(fault.kind.clone());
+            if self.is_deadly {
+                self.kill_what_has_no_memory();
             }
         }
-        None
+    }
+
+    /// Lets die what has no memory left: models on a GPU, and who the out-of-memory killer takes.
+    fn kill_what_has_no_memory(&mut self) {
+        let mut has_died = false;
+        if self.vram_overcommit == VramOvercommit::Fail {
+            for (gpu, reading) in (0..=u8::MAX).zip(&self.ground.sample().gpus) {
+                let vram = reading.vram.unwrap_or_default();
+                if vram.used() > vram.total {
+                    let over = vram.used() - vram.total;
+                    has_died |= self.server.fail_allocations(self.now, gpu, over);
+                }
+            }
+        }
+        let (memory, swap) = (self.truth().memory.unwrap_or_default(), self.truth().swap);
+        let lacks = memory.used() - memory.total - swap.unwrap_or_default().free();
+        let mut is_new = false;
+        if self.oom_killer != OomKiller::Off && lacks > Bytes::ZERO {
+            self.pressure.exhaust();
+            match self.oom_killer {
+                OomKiller::Off => {}
+                OomKiller::LargestOfOurs => {
+                    has_died |= self.server.kill_largest(self.now, lacks);
+                }
+                OomKiller::LargestOfOthers => {
+                    is_new = self.ground.kill_largest(self.now, &self.own);
+                }
+            }
+        }
+        // Each turn has killed somebody: there is an end to it.
+        if is_new || has_died {
+            self.update_truth(is_new);
+        }
     }
 
     /// Lets the faults happen whose moment has come.
     fn pass_moments(&mut self) {
-        while let Some((_, moment)) = self.moments.pop(self.now) {
+        while let Some(moment) = self.moments.pop(self.now) {
             match moment {
                 Moment::Crash(model) => self.server.crash(self.now, model.as_deref()),
+                Moment::LoseGpu(gpu) => self.server.lose_gpu(self.now, gpu),
                 Moment::Suspend(asleep) => {
                     // Nothing runs meanwhile, nothing is counted, and the clock has jumped.
                     self.server.sleep(asleep);
@@ -277,23 +231,10 @@ impl SimulatedWorld {
             self.pressure.read(now, self.ground.sample());
         }
         sample.clone_from(self.truth());
-        if self.faults.is_empty() {
-            return Ok(());
+        if self.ground.is_scripted() {
+            swap_out(sample);
         }
-        if self.has_fault(|kind| matches!(kind, FaultKind::ProbeGap)).is_some() {
-            return Err(ProbeError("the probe did not answer".to_owned()));
-        }
-        if self.has_fault(|kind| matches!(kind, FaultKind::ProbeStale)).is_some() {
-            sample.clone_from(self.frozen.get_or_insert_with(|| self.ground.sample().clone()));
-            return Ok(());
-        }
-        self.frozen = Some(self.truth().clone());
-        if let Some(FaultKind::ProbeWrong { resource, factor }) =
-            self.has_fault(|kind| matches!(kind, FaultKind::ProbeWrong { .. }))
-        {
-            misread(sample, resource, factor);
-        }
-        Ok(())
+        self.distortion.distort(now, sample)
     }
 }
 
@@ -362,22 +303,5 @@ impl World for SimulatedWorld {
     fn ended(&mut self, now: Timestamp, request: RequestId, _: &End) {
         self.server.forget(request);
         self.users.ended(now, request);
-    }
-}
-
-/// Multiplies what a broken probe says of others' use.
-fn misread(sample: &mut Sample, resource: Resource, factor: f64) {
-    // `as` saturates.
-    let bytes = |amount: Bytes| Bytes::new((amount.get() as f64 * factor) as u64);
-    let share = |share: Percent| Percent::from_milli((f64::from(share.milli()) * factor) as u32);
-    let is_it = |key: ResourceKey| key.resource == resource;
-    for (_, space) in sample.spaces_mut().filter(|(key, _)| is_it(*key)) {
-        space.others = bytes(space.others);
-    }
-    for (_, rate) in sample.rates_mut().filter(|(key, _)| is_it(*key)) {
-        rate.others = share(rate.others);
-    }
-    if let (Resource::Pressure, Some(pressure)) = (resource, &mut sample.pressure) {
-        pressure.memory_some = share(pressure.memory_some);
     }
 }

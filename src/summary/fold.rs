@@ -81,7 +81,7 @@ enum Life {
 }
 
 /// Time under memory pressure, as the samples show it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Strain {
     since: Timestamp,
     above: bool,
@@ -90,21 +90,54 @@ struct Strain {
     exhausted: bool,
     above_nanos: u64,
     over_nanos: u64,
+    /// The GPUs of the last sample, and the time over their memory.
+    gpus: Sample,
+    over_vram: OverVram,
     unavoidable_nanos: u64,
     exhaustions: u64,
 }
 
 /// Time under memory pressure, as the simulated machine counted it. It knows what happened between samples.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     /// Time with any space resource above the degrade line.
     pub above_degrade_line: Duration,
     /// Time with memory use above the machine's memory.
     pub over_memory: Duration,
+    /// Time with use of video memory above a GPU's.
+    pub over_vram: OverVram,
     /// See [`Summary::seconds_over_memory_unavoidable`].
     pub over_memory_unavoidable: Duration,
     /// Times memory and swap were both exhausted.
     pub out_of_memory_events: u64,
+}
+
+/// Time with use of video memory above what there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OverVram {
+    /// That of any GPU.
+    pub any: Duration,
+    /// That of each GPU of the machine; empty where it has none.
+    pub by_gpu: Vec<Duration>,
+}
+
+impl OverVram {
+    /// Counts a time in which the GPUs were as a sample says.
+    pub(crate) fn count(&mut self, span: Duration, sample: &Sample) {
+        if self.by_gpu.len() < sample.gpus.len() {
+            self.by_gpu.resize(sample.gpus.len(), Duration::ZERO);
+        }
+        let mut any = false;
+        for (over, gpu) in self.by_gpu.iter_mut().zip(&sample.gpus) {
+            if gpu.vram.is_some_and(|vram| vram.used() > vram.total) {
+                *over += span;
+                any = true;
+            }
+        }
+        if any {
+            self.any += span;
+        }
+    }
 }
 
 /// Tells reversals: switches that go the other way than the one before them, soon after it.
@@ -447,6 +480,12 @@ impl Fold {
         summary.shortest_dwell_seconds = self.shortest_dwell.map(|dwell| dwell.as_secs_f64());
         summary.seconds_above_degrade_line = account.above_degrade_line.as_secs_f64();
         summary.seconds_over_memory = account.over_memory.as_secs_f64();
+        let OverVram { any, by_gpu } = &account.over_vram;
+        summary.seconds_over_vram = (!by_gpu.is_empty()).then_some(any.as_secs_f64());
+        if by_gpu.len() > 1 {
+            let each = by_gpu.iter().map(Duration::as_secs_f64);
+            summary.seconds_over_vram_by_gpu = each.collect();
+        }
         summary.seconds_over_memory_unavoidable = account.over_memory_unavoidable.as_secs_f64();
         summary.out_of_memory_events = account.out_of_memory_events;
         if end > Timestamp::ZERO {
@@ -472,6 +511,9 @@ impl Strain {
         self.above_nanos += if self.above { span } else { 0 };
         self.over_nanos += if self.over { span } else { 0 };
         self.unavoidable_nanos += if self.unavoidable { span } else { 0 };
+        if !self.gpus.gpus.is_empty() {
+            self.over_vram.count(now.since(self.since), &self.gpus);
+        }
         self.since = self.since.max(now);
     }
 
@@ -481,6 +523,9 @@ impl Strain {
         self.above = spaces.any(|(key, space)| settings.constrains(key.resource) && above(space));
         self.over = sample.memory.is_some_and(|space| space.used() > space.total);
         self.unavoidable = sample.memory.is_some_and(|space| space.others > space.total);
+        if !(self.gpus.gpus.is_empty() && sample.gpus.is_empty()) {
+            self.gpus.gpus.clone_from(&sample.gpus);
+        }
         let no_swap = sample.swap.is_none_or(|swap| swap.free() == Bytes::ZERO);
         let exhausted = self.over && no_swap;
         self.exhaustions += u64::from(exhausted && !self.exhausted);
@@ -491,6 +536,7 @@ impl Strain {
         Account {
             above_degrade_line: Duration::from_nanos(self.above_nanos),
             over_memory: Duration::from_nanos(self.over_nanos),
+            over_vram: self.over_vram.clone(),
             over_memory_unavoidable: Duration::from_nanos(self.unavoidable_nanos),
             out_of_memory_events: self.exhaustions,
         }

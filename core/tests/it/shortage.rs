@@ -1,6 +1,6 @@
 //! A shortage does not wait for what follows it. Each story was found by the random hunt.
 
-use crate::rig::{rig, seconds};
+use crate::rig::{gib, rig, seconds};
 
 #[test]
 fn what_was_crowded_out_of_service_goes_as_soon_as_it_is_idle_and_not_with_the_end_of_the_load() {
@@ -9,8 +9,9 @@ fn what_was_crowded_out_of_service_goes_as_soon_as_it_is_idle_and_not_with_the_e
     rig.request(1);
     rig.switch("small");
     rig.check(&["accept #1", "start #1 on large", "down to small, Graceful: asked", "load small"]);
-    // Both fitted beside each other; now others want the room.
-    rig.sample(6.0);
+    // Both fitted beside each other; now others want the room, and half of "small" is loaded.
+    rig.late = gib(1.0);
+    rig.sample(4.5);
     rig.check(&["serve none"]);
     rig.done(1);
     rig.check(&["#1 done by large in 2s", "unload large"]);

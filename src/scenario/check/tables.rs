@@ -30,6 +30,9 @@ impl Check<'_> {
         let refuse = |key: &str, want: &str| self.refuse_key_of(&span, key, want);
         let (at, until) = self.window(&span, raw.at, raw.until)?;
         let is_trace = matches!(raw.shape, RawShape::Trace(_));
+        if let Some((key, want)) = raw.reaction_mistake() {
+            return Err(refuse(key, want).into());
+        }
         if is_trace && raw.gpu.is_some() {
             return Err(
                 refuse("gpu", "left out: a trace's GPUs are the machine's, one by one").into()
@@ -75,6 +78,7 @@ impl Check<'_> {
             until,
             shape: raw.shape.clone(),
             series: None,
+            reaction: raw.reaction(),
         }
     }
 
@@ -162,10 +166,12 @@ impl Check<'_> {
         if let Some((key, want)) = raw.kind.mistake() {
             return refuse(key, want);
         }
-        if let Some(gpu) = raw.kind.gpu().filter(|gpu| usize::from(*gpu) >= machine.gpus.len()) {
+        if let Some((key, gpu)) = raw.kind.gpu()
+            && usize::from(gpu) >= machine.gpus.len()
+        {
             let want =
                 format!("a GPU of the machine: {gpu} is not among its {}", machine.gpus.len());
-            return refuse("resource", &want);
+            return refuse(key, &want);
         }
         let probability = raw.probability.map_or(Percent::ONE_HUNDRED, Percent::from);
         if probability > Percent::ONE_HUNDRED {

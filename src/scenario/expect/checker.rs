@@ -121,6 +121,8 @@ impl<'e> Checker<'e> {
         check(unmet, "seconds-above-degrade-line", above, &got.seconds_above_degrade_line);
         let over = want.seconds_over_memory.as_ref();
         check(unmet, "seconds-over-memory", over, &got.seconds_over_memory);
+        let over = want.seconds_over_vram.as_ref();
+        check(unmet, "seconds-over-vram", over, &got.seconds_over_vram.unwrap_or(0.0));
         let avoidable = got.seconds_over_memory - got.seconds_over_memory_unavoidable;
         let over = want.seconds_over_memory_avoidable.as_ref();
         check(unmet, "seconds-over-memory-avoidable", over, &avoidable.max(0.0));

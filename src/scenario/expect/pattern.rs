@@ -339,8 +339,8 @@ fn notice_name(notice: &Notice) -> &'static str {
     }
 }
 
-const NOTICES: [&str; 5] =
-    ["degraded", "long-on-smallest", "not-read", "keeps-failing", "unanswered"];
+const NOTICES: [&str; 6] =
+    ["degraded", "long-on-smallest", "slow-load", "not-read", "keeps-failing", "unanswered"];
 
 fn canceller_name(by: CancelledBy) -> &'static str {
     match by {

@@ -243,7 +243,7 @@ impl Play {
 }
 
 impl Amount {
-    fn of(self, total: Option<Bytes>) -> f64 {
+    pub(super) fn of(self, total: Option<Bytes>) -> f64 {
         match (self, total) {
             (Self::Bytes(bytes), _) => bytes.get() as f64,
             (Self::Share(share), Some(total)) => total.share(share).get() as f64,

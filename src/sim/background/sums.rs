@@ -47,6 +47,19 @@ impl Sums {
         }
     }
 
+    /// Returns what has been added up of a space, of main memory with what GPUs take there.
+    pub(super) fn of(&self, resource: OthersUse, gpu: usize, is_unified: bool) -> f64 {
+        let vram = |gpu: usize| self.vram.get(gpu).copied().unwrap_or(0.0).max(0.0);
+        match resource {
+            OthersUse::Memory if is_unified => {
+                self.memory.max(0.0) + (0..self.vram.len()).map(vram).sum::<f64>()
+            }
+            OthersUse::Memory => self.memory,
+            OthersUse::Vram => vram(gpu),
+            OthersUse::Swap | OthersUse::Cpu | OthersUse::Gpu | OthersUse::Pressure => 0.0,
+        }
+    }
+
     /// Adds a reading's others' use; its own use was that of other models than ours.
     pub(super) fn add_reading(
         &mut self,
@@ -91,7 +104,7 @@ impl Sums {
         }
     }
 
-    pub(super) fn into_sample(self, machine: &Machine) -> Sample {
+    pub(super) fn into_sample(self, machine: &Machine, is_unified: bool) -> Sample {
         // `as` saturates: what was taken below zero is nothing.
         let space = |total, sum: f64| Space {
             total,
@@ -103,9 +116,10 @@ impl Sums {
             Percent::from_milli(milli as u32)
         };
         let rate = |sum| Rate { others: share(sum), own: Percent::ZERO };
+        let memory = self.of(OthersUse::Memory, 0, is_unified);
         let gpus = machine.gpus.iter().zip(self.vram.iter().zip(&self.gpu));
         Sample {
-            memory: Some(space(machine.memory, self.memory)),
+            memory: Some(space(machine.memory, memory)),
             swap: (machine.swap != Bytes::ZERO).then(|| space(machine.swap, self.swap)),
             cpu: self.cpu.map(rate),
             pressure: self.pressure.map(|[memory_some, memory_full, cpu_some, io_some]| Pressure {
@@ -119,7 +133,7 @@ impl Sums {
                     vram: Some(space(total, vram)),
                     utilization: busy.map(rate),
                     temperature: None,
-                    ..GpuSample::default()
+                    shared: is_unified,
                 })
                 .collect(),
             ..Sample::default()

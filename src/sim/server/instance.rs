@@ -62,6 +62,15 @@ pub(super) struct Active {
     output_tokens: u32,
     /// This request's factor on every speed.
     speed: f64,
+    /// Set where it never gets another token.
+    pub(super) hang: Option<Hang>,
+}
+
+/// A request that hangs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hang {
+    /// Whether it cannot be cancelled, either.
+    pub(super) deaf: bool,
 }
 
 impl Instance {
@@ -147,6 +156,9 @@ impl Instance {
             return done;
         }
         self.active.retain_mut(|active| {
+            if active.hang.is_some() {
+                return true;
+            }
             active.left -= worked * active.rate(model) * speed;
             if active.left > DONE {
                 return true;
@@ -172,8 +184,8 @@ impl Instance {
         if self.presence != Presence::Ready {
             return;
         }
-        let next =
-            self.active.iter().map(|active| active.left.max(0.0) / (active.rate(model) * speed));
+        let moving = self.active.iter().filter(|active| active.hang.is_none());
+        let next = moving.map(|active| active.left.max(0.0) / (active.rate(model) * speed));
         let next = next.min_by(f64::total_cmp);
         // Rounded up, so that at the appointed moment the stage is over.
         self.due =
@@ -198,6 +210,7 @@ impl Active {
             prompt_tokens: prompt,
             output_tokens: output,
             speed,
+            hang: None,
         }
     }
 
