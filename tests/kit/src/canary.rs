@@ -26,7 +26,7 @@ pub struct Canary {
     pub also: &'static [&'static str],
     /// Whether it is in the policy, or in the controller.
     pub place: Place,
-    /// What is put to [`BASE`] to bring it out.
+    /// What is put to the base of all to bring it out.
     pub scenario: &'static str,
 }
 

@@ -152,8 +152,7 @@ impl World {
             line(
                 text,
                 format_args!(
-                    "prefill-tokens-per-second = {0}0.0\ndecode-tokens-per-second = {0}.0",
-                    speed
+                    "prefill-tokens-per-second = {speed}0.0\ndecode-tokens-per-second = {speed}.0"
                 ),
             );
             if one_in(&mut luck, 2) {

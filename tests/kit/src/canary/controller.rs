@@ -174,27 +174,18 @@ impl Flawed {
 
     /// Does what the flaw does by itself, once an input has been answered.
     fn act(&mut self, input: &Input) {
-        match (self.flaw, input) {
-            ("loads-without-room", Input::Sample(_)) if self.now >= LATER => {
-                if self.shows_once("loads-without-room") {
-                    self.load_top();
-                }
+        let is_unread = matches!(input, Input::SampleMissing { .. }) && self.now >= BLIND_SINCE;
+        let is_settled = matches!(input, Input::Sample(_)) && self.now >= LATER;
+        if is_settled && self.shows_once("loads-without-room") {
+            self.load_top();
+        } else if is_unread && self.shows_once("loads-unread") {
+            if let Some(model) = self.absent_smallest() {
+                self.say(Output::Command(Command::Load { model, gpu: None }));
             }
-            ("loads-unread", Input::SampleMissing { .. }) if self.now >= BLIND_SINCE => {
-                if self.shows_once("loads-unread")
-                    && let Some(model) = self.absent_smallest()
-                {
-                    self.say(Output::Command(Command::Load { model, gpu: None }));
-                }
-            }
-            ("goes-up-unread", Input::SampleMissing { .. }) if self.now >= BLIND_SINCE => {
-                if self.shows_once("goes-up-unread") {
-                    let action = Action::Upgrade { to: self.catalog.top() };
-                    let rung = self.inner.rung();
-                    self.say(Output::Decision(Decision::new(rung, action, Reason::AtTop)));
-                }
-            }
-            _ => {}
+        } else if is_unread && self.shows_once("goes-up-unread") {
+            let action = Action::Upgrade { to: self.catalog.top() };
+            let rung = self.inner.rung();
+            self.say(Output::Decision(Decision::new(rung, action, Reason::AtTop)));
         }
     }
 
