@@ -545,6 +545,16 @@ impl SimulatedServer {
         self.leaking = self.instances.iter().any(|instance| instance.leak.is_some());
     }
 
+    /// Returns whether nothing is under way but short requests of the controller's own.
+    pub fn only_tries_out(&self) -> bool {
+        let tries = |one: &Instance| one.tried.is_some() && one.due.is_none();
+        let rests = |one: &Instance| one.due.is_none() && one.gets_on.is_none();
+        self.outcomes.is_empty()
+            && self.lingering.is_empty()
+            && self.grabs.is_empty()
+            && self.instances.iter().all(|one| tries(one) || rests(one))
+    }
+
     /// Returns the next moment at which the server has something to say or its memory changes.
     #[inline]
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {

@@ -252,7 +252,10 @@ impl Backend for SimulatedWorld {
     }
 
     fn next_wakeup(&self) -> Option<Timestamp> {
-        earliest([self.server.next_change(self.now), self.moments.next_at()])
+        // A replay lasts as long as its recording, and what is loaded then; whether that is fast is of no use any more.
+        let is_over = self.next_sample.is_none() && self.server.only_tries_out();
+        let server = if is_over { None } else { self.server.next_change(self.now) };
+        earliest([server, self.moments.next_at()])
     }
 }
 

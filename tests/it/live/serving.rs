@@ -57,16 +57,6 @@ fn a_reply_tells_what_made_it_and_why_nothing_better_did() {
     let folder = folder(&policy("manager.pin = \"small\""));
     let daemon = start(&engine, &folder);
 
-    // Embeddings come from a model that makes them, beside completions of the same process.
-    let vectors = daemon.post("/v1/embeddings", "{\"input\":[\"the cat\",\"a bird\"]}");
-    assert!(vectors.contains("x-tiershift-model: a\r\n"), "{vectors}");
-    let vectors = json(&vectors);
-    let lengths: Vec<_> =
-        (0..2).map(|i| vectors["data"][i]["embedding"].as_array().map(Vec::len)).collect();
-    assert_eq!(lengths, [Some(256), Some(256)], "as many numbers as the model is wide");
-    let reply = daemon.ask(&chat("the cat", 3)).rest();
-    assert!(reply.contains("data: [DONE]"), "{reply}");
-
     daemon.wait_for("the reason", |status| status["decision"]["reason"] == "fixed");
     let reply = daemon.ask(&chat("the cat", 3)).rest();
     // Whoever gets less than there is, or than was asked for, is told why; whoever gets what was asked for is not.
@@ -79,6 +69,16 @@ fn a_reply_tells_what_made_it_and_why_nothing_better_did() {
         assert!(reply.contains("x-tiershift-tier: small\r\n"), "{model}: {reply}");
         assert_eq!(reply.contains("x-tiershift-degraded-because: "), is_told, "{model}: {reply}");
     }
+
+    // Embeddings come from a model that makes them, beside completions of the same process.
+    let vectors = daemon.post("/v1/embeddings", "{\"input\":[\"the cat\",\"a bird\"]}");
+    assert!(vectors.contains("x-tiershift-model: a\r\n"), "{vectors}");
+    let vectors = json(&vectors);
+    let lengths: Vec<_> =
+        (0..2).map(|i| vectors["data"][i]["embedding"].as_array().map(Vec::len)).collect();
+    assert_eq!(lengths, [Some(256), Some(256)], "as many numbers as the model is wide");
+    let reply = daemon.ask(&chat("the cat", 3)).rest();
+    assert!(reply.contains("data: [DONE]"), "{reply}");
 
     // What is too long for a vector is the client's to mend, and no failure of the model.
     let long =
@@ -145,8 +145,6 @@ fn whatever_is_asked_is_answered_as_openai_would() {
     for body in ["", "{", "[1]", "secret", "{\"model\":5}", "{\"max_tokens\":\"secret\"}", &deep] {
         asked.push((body.to_owned(), 400, "invalid_request"));
     }
-    let long = "secret ".repeat(100_000);
-    asked.push((format!("{{\"prompt\":\"{long}\"}}"), 400, "context_length_exceeded"));
     for path in ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"] {
         for (body, status, code) in &asked {
             let told: String = body.chars().take(80).collect();
@@ -155,6 +153,20 @@ fn whatever_is_asked_is_answered_as_openai_would() {
             assert!(!answer.contains("secret") && !answer.contains("passwd"), "{told}: {answer}");
             assert_eq!(json(&answer)["error"]["code"], *code, "{told}");
         }
+    }
+    // Too long by the model's own count, which is ours to tell.
+    let long = "secret ".repeat(100_000);
+    for (path, body) in [
+        ("/v1/completions", format!("{{\"prompt\":\"{long}\"}}")),
+        (
+            "/v1/chat/completions",
+            format!("{{\"messages\":[{{\"role\":\"user\",\"content\":\"{long}\"}}]}}"),
+        ),
+    ] {
+        let answer = daemon.post(path, &body);
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(!answer.contains("secret"), "{answer}");
+        assert_eq!(json(&answer)["error"]["code"], "context_length_exceeded", "{path}");
     }
     for (line, status, code) in [
         ("GET /v1/chat/completions", "405", "method_not_allowed"),
