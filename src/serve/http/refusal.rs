@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tiershift_core::request::{CancelledBy, End, Rejection};
+use tiershift_core::text;
 
 use crate::serve::message::Gone;
 
@@ -128,9 +129,12 @@ impl From<&End> for Refusal {
             }
             End::Failed { .. } => Self::model_failed(),
             End::Cancelled { by: CancelledBy::Shutdown, .. } => Self::shutting_down(),
-            End::Cancelled { by: CancelledBy::DrainDeadline, .. } => {
-                let message = "the model had to make room; try again";
-                Self::new(unavailable, "switching", message).retry_after(SOON)
+            End::Cancelled { by: CancelledBy::DrainDeadline, retry_after } => {
+                let after = retry_after.unwrap_or(SOON);
+                // In words, too: whoever reads a stream has had the headers.
+                let again = text::span(after);
+                let message = format!("the model had to make room; try again in {again}");
+                Self::new(unavailable, "switching", message).retry_after(after)
             }
             // These two are known to the client before they are known here.
             End::Cancelled { by: CancelledBy::Client, .. } | End::Done { .. } => {
