@@ -57,8 +57,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{:.0} s with more in use than the machine has", summary.seconds_over_memory);
 
     // The same inputs give the same outcome, on every machine.
-    assert_eq!((summary.upgrades, summary.downgrades, summary.reversals), (3, 1, 0));
-    assert_eq!(summary.requests.done, 59);
+    assert_eq!((summary.upgrades, summary.downgrades, summary.reversals), (2, 1, 0));
+    // The last is still being answered when the hour is over.
+    assert_eq!((summary.requests.done, summary.requests.open), (58, 1));
     // The simulation checks the controller after each step; this must always be empty.
     assert!(summary.violations.is_empty());
     Ok(())
