@@ -73,8 +73,8 @@ pub use crate::serve::shadow::compare::{Cost, Difference, Saved, ShadowReport, S
 pub use crate::serve::signals::Reload;
 pub use crate::serve::source::{Source, SourceError};
 pub use crate::serve::status::{
-    HistoryEntry, Latencies, Ordered, Recording, Requests, ResourceUse, Status, TimedDecision,
-    Words, schema as status_schema,
+    Companion, HistoryEntry, Latencies, Ordered, Recording, Requests, ResourceUse, Status,
+    TimedDecision, Words, schema as status_schema,
 };
 
 /// What is to be served.

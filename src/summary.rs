@@ -102,6 +102,9 @@ pub struct Summary {
     pub comparison: Option<Comparison>,
     /// Seconds in which a model of each rung served, by tier name in ladder order, `none` first.
     pub tier_seconds: Vec<TierSeconds>,
+    /// What became of each companion, in the catalog's order; absent where it has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub companions: Vec<CompanionFigures>,
     /// What became of the requests.
     pub requests: RequestCounts,
     /// Time from arrival to the last token of requests that were done.
@@ -192,6 +195,20 @@ pub struct TierSeconds {
     /// Seconds served from it.
     #[serde(serialize_with = "six_decimals")]
     pub seconds: f64,
+}
+
+/// What became of a companion.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CompanionFigures {
+    /// The model.
+    pub model: String,
+    /// Seconds in which it served.
+    #[serde(serialize_with = "six_decimals")]
+    pub seconds: f64,
+    /// How often it was loaded for room, and given up for want of it.
+    pub loads: u64,
+    /// See `loads`.
+    pub given_up: u64,
 }
 
 /// What became of the requests. `accepted = done + failed + cancelled + rejected after waiting + still open`.

@@ -1,7 +1,8 @@
 //! The models that may be run, and the ladder that they form.
 //!
 //! A catalog file is TOML with one `[[model]]` table a model; [`RawCatalog`] is that file, [`Catalog`]
-//! the checked ladder. Rung 0 is always *none*: nothing loaded.
+//! the checked ladder. Rung 0 is always *none*: nothing loaded. Companions are beside it, on no rung: each is loaded where
+//! there is room, whatever the ladder serves from.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -113,7 +114,7 @@ impl std::ops::BitOr for Rungs {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Catalog {
-    /// In ascending order of (quality, id); not empty.
+    /// The ladder's in ascending order of (quality, id), not none of them; then the companions in the order of the file.
     models: Arc<[Model]>,
     /// `rungs[r - 1]` is the index of rung `r`'s primary model.
     rungs: Arc<[usize]>,
@@ -143,20 +144,24 @@ impl Catalog {
     /// Checks models and builds their ladder.
     ///
     /// # Errors
-    /// What a catalog must not have: no model, a name twice, a tier whose models are not neighbours in
+    /// What a catalog must not have: no model on its ladder, a name twice, a tier whose models are not neighbours in
     /// quality, an unknown or cyclic fallback, more than 32 tiers.
-    pub fn new(mut models: Vec<Model>) -> Result<Self, CatalogError> {
+    pub fn new(models: Vec<Model>) -> Result<Self, CatalogError> {
+        let (companions, mut models): (Vec<_>, Vec<_>) =
+            models.into_iter().partition(|model| model.companion);
         if models.is_empty() {
             return Err(CatalogError::Empty);
         }
         models.sort_by(|a, b| (a.quality, &a.id).cmp(&(b.quality, &b.id)));
+        let on_ladder = models.len();
+        models.extend(companions);
         for (i, model) in models.iter().enumerate() {
             if models[..i].iter().any(|earlier| earlier.id == model.id) {
                 return Err(CatalogError::Twice { model: model.id.clone() });
             }
         }
         let mut rungs: Vec<usize> = Vec::new();
-        for (i, model) in models.iter().enumerate() {
+        for (i, model) in models[..on_ladder].iter().enumerate() {
             match rungs.last() {
                 Some(&last) if models[last].tier == model.tier => {}
                 _ if rungs.iter().any(|&r| models[r].tier == model.tier) => {
@@ -178,7 +183,7 @@ impl Catalog {
     /// Returns the primary model of the tier whose models begin at `first`: the best that no other of the tier falls back
     /// to; of equally good ones the first by id.
     fn first_choice(&self, first: usize) -> usize {
-        let models = &self.models[first..];
+        let models = &self.ladder_models()[first..];
         let tier = &models[0].tier;
         let of_tier = || models.iter().take_while(|model| model.tier == *tier).enumerate();
         let is_named = |id| of_tier().any(|(_, model)| model.fallbacks.contains(id));
@@ -216,9 +221,9 @@ impl Catalog {
         self.rungs_up().find(|&rung| self.tier_name(rung) == tier)
     }
 
-    /// Returns the rung that a model stands on.
+    /// Returns the rung that a model stands on; `None` for a companion.
     pub fn rung_of(&self, id: &ModelId) -> Option<Rung> {
-        self.rung_of_tier(&self.model(id)?.tier)
+        self.rung_of_tier(&self.model(id).filter(|model| !model.companion)?.tier)
     }
 
     /// Returns the model of this name.
@@ -226,9 +231,33 @@ impl Catalog {
         self.models.iter().find(|model| model.id == *id)
     }
 
-    /// Returns all models in ascending order of (quality, id); not empty.
+    /// Returns all models: the ladder's in ascending order of (quality, id), then the companions; not empty.
     pub fn models(&self) -> &[Model] {
         &self.models
+    }
+
+    /// Returns the models of the ladder in ascending order of (quality, id); not empty.
+    pub fn ladder_models(&self) -> &[Model] {
+        &self.models[..self.ladder_len()]
+    }
+
+    /// Returns the models beside the ladder, in the order of the file: of two, the first is given up last.
+    pub fn companions(&self) -> &[Model] {
+        &self.models[self.ladder_len()..]
+    }
+
+    fn ladder_len(&self) -> usize {
+        self.models.partition_point(|model| !model.companion)
+    }
+
+    /// Returns the catalog without its companions.
+    pub(crate) fn without_companions(&self) -> Self {
+        Self { models: self.ladder_models().into(), rungs: self.rungs.clone() }
+    }
+
+    /// Returns the catalog of one companion: a ladder of one rung.
+    pub(crate) fn of_companion(companion: &Model) -> Self {
+        Self { models: [companion.clone()].into(), rungs: [0].into() }
     }
 
     /// Returns the rungs that hold a model, ascending.
@@ -245,7 +274,7 @@ impl Catalog {
     fn check_fallbacks(&self) -> Result<(), CatalogError> {
         for model in self.models.iter() {
             for fallback in &model.fallbacks {
-                if self.model(fallback).is_none() {
+                if self.rung_of(fallback).is_none() {
                     return Err(CatalogError::UnknownFallback {
                         model: model.id.clone(),
                         fallback: fallback.clone(),
@@ -302,7 +331,9 @@ impl From<&Catalog> for RawCatalog {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum CatalogError {
-    #[error("the catalog has no model: give at least one [[model]]")]
+    #[error(
+        "the catalog has no model on its ladder: give at least one [[model]] that is no companion"
+    )]
     Empty,
     #[error("model \"{model}\" is listed twice: rename or remove one")]
     Twice { model: ModelId },
@@ -312,7 +343,7 @@ pub enum CatalogError {
     Scattered { tier: String },
     #[error("{tiers} tiers are more than the {MAX_RUNGS} that a ladder may have")]
     TooManyTiers { tiers: usize },
-    #[error("model \"{model}\" falls back to \"{fallback}\", which is not in the catalog")]
+    #[error("model \"{model}\" falls back to \"{fallback}\", which is not on the ladder")]
     UnknownFallback { model: ModelId, fallback: ModelId },
     #[error("the fallbacks of \"{model}\" lead back to it through \"{through}\": break the circle")]
     Cycle { model: ModelId, through: ModelId },

@@ -4,6 +4,7 @@
 //! clock, no I/O, no thread, no randomness: the same inputs give the same outputs, which is what `verify`
 //! checks of every log.
 
+mod companions;
 mod order;
 
 use std::collections::VecDeque;
@@ -11,11 +12,13 @@ use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
 use crate::control::Control;
+use crate::controller::companions::Companions;
 use crate::controller::order::Order;
 use crate::decision::{Action, Decision, Reason};
 use crate::event::{Adopted, Input, Notice, Outcome, Output, Verdict};
 use crate::manager::{Manager, Setback};
 use crate::policy::{Change, Observation, Policy, PolicyError, Promises, Registry, Standing};
+use crate::request::Request;
 use crate::sample::Sample;
 use crate::settings::{RawSettings, Settings};
 use crate::time::{Timestamp, earliest};
@@ -67,6 +70,7 @@ pub struct Controller {
     policy: Box<dyn Policy>,
     policies: Registry,
     manager: Manager,
+    companions: Companions,
     catalog: Catalog,
     settings: Settings,
     detail: Detail,
@@ -117,9 +121,10 @@ impl Controller {
         };
         let manager = &settings.manager;
         Ok(Self {
-            policy: policies.build(settings, catalog)?,
+            policy: policies.build(settings, &catalog.without_companions())?,
             policies: policies.clone(),
-            manager: Manager::new(settings, catalog),
+            manager: Manager::new(settings, &catalog.without_companions()),
+            companions: Companions::new(settings, catalog),
             catalog: catalog.clone(),
             settings: settings.clone(),
             detail,
@@ -157,6 +162,9 @@ impl Controller {
         );
         assert!(now >= self.now, "time never runs backwards");
         self.now = now;
+        if !matches!(input, Input::Sample(_)) {
+            self.show_shares();
+        }
         match input {
             // Most samples change nothing: then the manager wants what it wanted before.
             Input::Sample(sample) if !self.handle_sample(now, sample) => return,
@@ -165,17 +173,22 @@ impl Controller {
                 let decision = self.policy.missing(now, &self.standing());
                 self.say(decision);
             }
-            Input::Request(request) => {
-                let verdict = self.preflight(now);
-                self.expect_a_rescue(now);
-                self.manager.handle_request(now, request, verdict, &mut self.out);
+            Input::Request(request) => self.handle_request(now, request),
+            Input::Cancel { request } => {
+                self.manager.handle_cancel(now, *request, &mut self.out);
+                let cancel = |manager: &mut Manager, out: &mut _| {
+                    manager.handle_cancel(now, *request, out);
+                };
+                self.companions.tell_each(now, &mut self.out, cancel);
             }
-            Input::Cancel { request } => self.manager.handle_cancel(now, *request, &mut self.out),
             Input::Outcome(outcome) => self.handle_outcome(now, outcome),
             Input::Timeout => {
                 self.expect_a_rescue(now);
                 self.manager.handle_timeout(now, &mut self.out);
                 self.note_setbacks(now);
+                let time_out =
+                    |manager: &mut Manager, out: &mut _| manager.handle_timeout(now, out);
+                self.companions.tell_each(now, &mut self.out, time_out);
             }
             Input::Adopt { models } => self.handle_adoption(now, models),
             Input::Settings(raw) => self.handle_settings(raw),
@@ -184,10 +197,14 @@ impl Controller {
             Input::Shutdown => {
                 self.release_order();
                 self.manager.handle_shutdown(now, &mut self.out);
+                let stop = |manager: &mut Manager, out: &mut _| manager.handle_shutdown(now, out);
+                self.companions.tell_each(now, &mut self.out, stop);
             }
         }
         self.pursue_order(now);
-        self.timeout = earliest([self.manager.next_timeout(), self.next_order_timeout()]);
+        let first = earliest([self.manager.next_timeout(), self.next_order_timeout()]);
+        let timeouts = self.companions.managers().map(Manager::next_timeout);
+        self.timeout = timeouts.fold(first, |first, next| earliest([first, next]));
     }
 
     /// Returns the next output of the last input.
@@ -206,7 +223,8 @@ impl Controller {
     /// one, or a switch waits for memory to come back. Asking has no effect.
     #[inline]
     pub fn wants_sample(&self, now: Timestamp, request_waits: bool) -> bool {
-        let waits_for_room = self.manager.waits_for_room();
+        let waits_for_room = self.manager.waits_for_room()
+            || self.companions.managers().any(Manager::waits_for_room);
         if !(request_waits || waits_for_room) {
             return false;
         }
@@ -229,6 +247,9 @@ impl Controller {
             return false;
         }
         self.last_sample = Some(now);
+        let whole = sample;
+        let share = self.ladders_share(whole);
+        let sample = &*share;
         let moved = self.manager.handle_sample(now, sample, &mut self.out);
         if moved {
             // A switch to what was ordered that has just ended elsewhere is refused before the policy begins another.
@@ -237,7 +258,8 @@ impl Controller {
         let standing = self.standing();
         if self.manager.is_stopping() {
             self.say(Decision::new(standing.rung, Action::Hold, Reason::Stopping));
-            return moved;
+            self.tend_companions(now, whole);
+            return moved || !self.companions.is_empty();
         }
         let demand = self.manager.take_demand(now);
         let seen = Observation { demand: &demand, ..Observation::new(sample, &standing) };
@@ -253,6 +275,7 @@ impl Controller {
             }
         }
         self.keep_to_what_was_asked(now, &mut decision);
+        self.weigh_companions(now, whole, &mut decision);
         // What is decided is done: what would not be is held, with the reason.
         if let Some(reason) = self.objection(now, decision.action) {
             decision.action = Action::Hold;
@@ -282,7 +305,22 @@ impl Controller {
             self.out.push_back(Output::Consult(consult));
         }
         self.note_setbacks(now);
-        moved || is_change
+        self.tend_companions(now, whole);
+        moved || is_change || !self.companions.is_empty()
+    }
+
+    fn handle_request(&mut self, now: Timestamp, request: &Request) {
+        let is_fresh = self.last_sample.is_some_and(|at| now.since(at) <= self.stale_after);
+        let mut out = std::mem::take(&mut self.out);
+        if let Some(companion) = self.companion_for(request) {
+            let verdict = preflight(companion, is_fresh);
+            companion.handle_request(now, request, verdict, &mut out);
+        } else {
+            self.expect_a_rescue(now);
+            let verdict = preflight(&self.manager, is_fresh);
+            self.manager.handle_request(now, request, verdict, &mut out);
+        }
+        self.out = out;
     }
 
     fn handle_outcome(&mut self, now: Timestamp, outcome: &Outcome) {
@@ -292,12 +330,19 @@ impl Controller {
             self.policy.served(now, &performance);
         }
         self.note_setbacks(now);
+        self.companions.tell_each(now, &mut self.out, |manager, out| {
+            manager.handle_model_outcome(now, outcome, out);
+            manager.handle_request_outcome(now, outcome, out);
+        });
     }
 
     /// Goes on from what an earlier run left loaded: nothing is loaded twice, and no start-up tier is gone to.
     fn handle_adoption(&mut self, now: Timestamp, models: &[Adopted]) {
         self.start = None;
         self.manager.handle_adoption(now, models, self.pinned, &mut self.out);
+        self.companions.tell_each(now, &mut self.out, |manager, out| {
+            manager.handle_adoption(now, models, None, out);
+        });
     }
 
     /// Goes on under other settings. What does not hold was refused by whoever sent it; in a log that someone edited,
@@ -308,6 +353,8 @@ impl Controller {
             return;
         };
         self.manager.set_settings(&settings);
+        let of_companion = |manager: &mut Manager, _: &mut _| manager.set_settings(&settings);
+        self.companions.tell_each(self.now, &mut self.out, of_companion);
         self.settings = settings;
         self.policy = fresh.policy;
         self.pinned = fresh.pinned;
@@ -320,17 +367,6 @@ impl Controller {
         if self.manager.serves_nothing() {
             let wait = self.policy.ready_in(now, &self.standing());
             self.manager.expect_ready_in(wait);
-        }
-    }
-
-    /// The check before a request. A model that serves has the memory of a full cache set aside, whether the machine can
-    /// be read or not; only one that is about to go for a shortage takes nothing new.
-    fn preflight(&self, now: Timestamp) -> Verdict {
-        let is_fresh = self.last_sample.is_some_and(|at| now.since(at) <= self.stale_after);
-        if is_fresh && self.manager.is_critically_short() {
-            Verdict::Queue
-        } else {
-            Verdict::Proceed
         }
     }
 
@@ -400,6 +436,12 @@ impl Controller {
             last_change: self.manager.last_change().map(|(at, up)| Change { at, up }),
         }
     }
+}
+
+/// The check before a request. A model that serves has the memory of a full cache set aside, whether the machine can be read
+/// or not; only one that is about to go for a shortage takes nothing new.
+fn preflight(manager: &Manager, is_fresh: bool) -> Verdict {
+    if is_fresh && manager.is_critically_short() { Verdict::Queue } else { Verdict::Proceed }
 }
 
 impl Control for Controller {

@@ -121,6 +121,7 @@ fn feed<C: Control + ?Sized, W: World>(
             Output::Order { news, .. } => world.ordered(news),
             Output::Decision(_)
             | Output::Accepted { .. }
+            | Output::Companion { .. }
             | Output::Serving { .. }
             | Output::Switched { .. }
             | Output::Notice(_) => {}

@@ -263,6 +263,13 @@ pub enum Output {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         called_off: Option<Rung>,
     },
+    /// What becomes of a companion.
+    Companion {
+        /// The model.
+        model: ModelId,
+        /// What becomes of it.
+        news: CompanionNews,
+    },
     /// What becomes of an order.
     Order {
         /// The tier that was asked for.
@@ -401,6 +408,26 @@ pub enum Verdict {
     },
     /// Let it wait.
     Queue,
+}
+
+/// What becomes of a companion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CompanionNews {
+    /// It is loaded, for there is room.
+    Wanted {
+        /// How much.
+        reason: Reason,
+    },
+    /// It is unloaded, so that the ladder stays, or since it is the only one of ours in a space that is short.
+    GivenUp {
+        /// Why.
+        reason: Reason,
+    },
+    /// Requests are served from it from now on.
+    Serves,
+    /// It serves no more: it goes, or it died.
+    ServesNoMore,
 }
 
 /// What becomes of an order. One that was taken is carried out, or is refused later with the reason.

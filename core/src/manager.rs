@@ -394,14 +394,34 @@ impl Manager {
         }
     }
 
-    fn resident_footprint(&self) -> Resident {
+    /// Returns what is loaded, with what it may grow to.
+    pub(crate) fn resident(&self) -> Resident {
         let mut resident = Resident::default();
         for (slot, model) in self.slots.iter().zip(self.catalog.models()) {
-            if slot.state.is_resident() {
+            if slot.state == Lifecycle::Loading {
+                resident.add(model.footprint_to_load(), slot.gpu);
+            } else if slot.state.is_resident() {
                 resident.add(model.footprint(), slot.gpu);
             }
         }
         resident
+    }
+
+    /// Takes another look at the last sample, after its share of it has changed.
+    pub(crate) fn see(&mut self, share: &Sample, has_gone: bool) {
+        self.seen.memory = share.memory;
+        self.seen.gpus.clone_from(&share.gpus);
+        self.gone_since |= has_gone;
+    }
+
+    /// Returns whether a model has gone since the last sample.
+    pub(crate) fn has_gone(&self) -> bool {
+        self.gone_since
+    }
+
+    /// Returns whether a rung's model rests after it failed.
+    pub(crate) fn rests(&self, now: Timestamp, rung: Rung) -> bool {
+        self.rest_remaining(now, rung).is_some()
     }
 
     fn pass(&mut self, index: usize, happening: Trigger) {

@@ -39,7 +39,7 @@ impl ModelId {
 pub struct Model {
     /// Unique in the catalog.
     pub id: ModelId,
-    /// The rung's name: `small`, `medium`, `large` or any other word.
+    /// The rung's name: `small`, `medium`, `large` or any other word. A companion's is its id.
     pub tier: String,
     /// How good its replies are, as a share of the best model's.
     pub quality: Percent,
@@ -79,6 +79,8 @@ pub struct Model {
     pub tasks: Vec<Task>,
     /// Models to try, in this order, when it does not load. No cycles. A model comes before those of its tier that it lists.
     pub fallbacks: Vec<ModelId>,
+    /// Whether it stands beside the ladder, and on none of its rungs.
+    pub companion: bool,
 }
 
 /// Memory that a loaded model holds.
@@ -121,6 +123,7 @@ impl Model {
             speeds_guessed: true,
             tasks: DEFAULT_TASKS.to_vec(),
             fallbacks: Vec::new(),
+            companion: false,
         }
     }
 
@@ -176,6 +179,20 @@ pub enum Task {
     Vision,
     /// Turning text into vectors.
     Embedding,
+    /// Ordering texts by how well they answer a question.
+    Rerank,
+    /// Turning speech into text, or text into speech.
+    Speech,
+}
+
+impl Task {
+    /// Returns whether it is done with a reply of tokens.
+    pub fn has_reply(self) -> bool {
+        match self {
+            Self::Chat | Self::Code | Self::Vision => true,
+            Self::Embedding | Self::Rerank | Self::Speech => false,
+        }
+    }
 }
 
 /// One `[[model]]` table.
@@ -185,10 +202,15 @@ pub enum Task {
 pub struct RawModel {
     /// Unique name.
     pub id: String,
-    /// Name of the rung.
-    pub tier: String,
-    /// Quality as a share of the best model's.
-    pub quality: PercentText,
+    /// Whether it is a companion: loaded beside the ladder where there is room, for the tasks that it lists. Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub companion: bool,
+    /// Name of the rung. A companion has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// Quality as a share of the best model's. A companion has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<PercentText>,
     /// Name of its file in the folder of models, for a real server; the id with `.gguf` where none is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -233,9 +255,9 @@ pub struct RawModel {
     /// Whether the speeds are guesses, by which no load is judged slow. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub speeds_guessed: bool,
-    /// Kinds of work; chat and code where none are given.
-    #[serde(default = "default_tasks")]
-    pub tasks: Vec<Task>,
+    /// Kinds of work; chat and code where none are given. A companion needs some, and leaves chat to the ladder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<Vec<Task>>,
     /// Models to try when it does not load. Of the models of one tier the best serves, unless one lists another of its tier
     /// here: then it comes before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -251,16 +273,37 @@ impl TryFrom<RawModel> for Model {
         if raw.id.is_empty() {
             return Err(refuse("id", "a name"));
         }
-        if raw.tier.is_empty() || raw.tier == "none" {
-            return Err(refuse("tier", "a name other than \"none\", which is the empty rung"));
-        }
+        let (tier, quality, tasks) = if raw.companion {
+            let is_its_own =
+                raw.tier.is_none() && raw.quality.is_none() && raw.fallbacks.is_empty();
+            if !is_its_own {
+                return Err(refuse(
+                    "tier, quality and fallbacks",
+                    "absent: a companion is on no rung",
+                ));
+            }
+            let tasks = raw.tasks.filter(|tasks| !tasks.is_empty() && !tasks.contains(&Task::Chat));
+            let Some(tasks) = tasks else {
+                return Err(refuse("tasks", "what a companion is for, other than chat"));
+            };
+            (raw.id.clone(), Percent::ONE_HUNDRED, tasks)
+        } else {
+            let tier = raw.tier.filter(|tier| !tier.is_empty() && tier != "none");
+            let Some(tier) = tier else {
+                return Err(refuse("tier", "a name other than \"none\", which is the empty rung"));
+            };
+            let Some(PercentText(quality)) = raw.quality else {
+                return Err(refuse("quality", "more than 0% and at most 100%"));
+            };
+            (tier, quality, raw.tasks.unwrap_or_else(|| DEFAULT_TASKS.to_vec()))
+        };
         if raw.ram.0 == Bytes::ZERO && raw.vram.0 == Bytes::ZERO {
             return Err(refuse("ram", "more than nothing, in ram or in vram"));
         }
         if raw.slots == 0 || raw.context_tokens == 0 {
             return Err(refuse("slots", "at least one slot and one token of context"));
         }
-        if raw.quality.0 > Percent::ONE_HUNDRED || raw.quality.0 == Percent::ZERO {
+        if quality > Percent::ONE_HUNDRED || quality == Percent::ZERO {
             return Err(refuse("quality", "more than 0% and at most 100%"));
         }
         for speed in [raw.prefill_tokens_per_second, raw.decode_tokens_per_second] {
@@ -275,8 +318,9 @@ impl TryFrom<RawModel> for Model {
             return Err(refuse("decode-halves-at-tokens", "at least one token"));
         }
         Ok(Self {
-            tier: raw.tier,
-            quality: raw.quality.0,
+            companion: raw.companion,
+            tier,
+            quality,
             file: raw.file,
             ram: raw.ram.0,
             vram: raw.vram.0,
@@ -295,7 +339,7 @@ impl TryFrom<RawModel> for Model {
             decode_per_second: raw.decode_tokens_per_second,
             decode_halves_at: raw.decode_halves_at_tokens,
             speeds_guessed: raw.speeds_guessed,
-            tasks: raw.tasks,
+            tasks,
             fallbacks: raw.fallbacks.iter().map(|name| name.as_str().into()).collect(),
             id,
         })
@@ -306,8 +350,9 @@ impl From<&Model> for RawModel {
     fn from(model: &Model) -> Self {
         Self {
             id: model.id.to_string(),
-            tier: model.tier.clone(),
-            quality: PercentText(model.quality),
+            companion: model.companion,
+            tier: (!model.companion).then(|| model.tier.clone()),
+            quality: (!model.companion).then_some(PercentText(model.quality)),
             file: model.file.clone(),
             ram: BytesText(model.ram),
             vram: BytesText(model.vram),
@@ -324,7 +369,7 @@ impl From<&Model> for RawModel {
             decode_tokens_per_second: model.decode_per_second,
             decode_halves_at_tokens: model.decode_halves_at,
             speeds_guessed: model.speeds_guessed,
-            tasks: model.tasks.clone(),
+            tasks: Some(model.tasks.clone()),
             fallbacks: model.fallbacks.iter().map(ModelId::to_string).collect(),
         }
     }
@@ -373,10 +418,6 @@ fn default_unload() -> SpanText {
 /// Returns the time after which a load has failed, where nobody says: a disk that others use, too, is slower by a factor.
 fn usual_load_timeout(load_cold: Duration) -> Duration {
     load_cold.saturating_mul(3).max(SHORTEST_LOAD_TIMEOUT)
-}
-
-fn default_tasks() -> Vec<Task> {
-    DEFAULT_TASKS.to_vec()
 }
 
 /// llama-server exits 30 to 140 ms after SIGTERM with 3.4 GB loaded (measured 2026-11-23).

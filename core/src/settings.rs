@@ -4,6 +4,7 @@
 //! that the deciders are built from. Each field of the raw form documents meaning, default, source and
 //! what a wrong value costs. An event log's header carries the raw form, complete.
 
+mod manager;
 mod options;
 mod pace;
 
@@ -18,6 +19,7 @@ use crate::sample::Resource;
 use crate::time::SpanText;
 use crate::units::{Bytes, BytesText, Percent, PercentText};
 
+pub use crate::settings::manager::{AtDrainDeadline, CompanionsGo, RawManagerSettings};
 pub use crate::settings::options::{Options, OptionsError};
 pub use crate::settings::pace::{Lost, Preset, Stabilization};
 
@@ -125,66 +127,11 @@ pub struct RawSettings {
     pub options: Options,
 }
 
-/// The manager's part of a policy file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct RawManagerSettings {
-    /// Tier to load at the start. Default: the best that fits, as an upgrade.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub start: Option<String>,
-    /// Tier to keep whatever the policy says, short of a shortage of memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pin: Option<String>,
-    /// How long running tasks may take to finish before a switch. Default `2m`.
-    pub drain_deadline: SpanText,
-    /// The same in a critical shortage, of 97 % of a space or more. Default `10s`.
-    pub critical_drain_deadline: SpanText,
-    /// What to do with tasks that still run at `drain-deadline`. Default `wait`: running tasks are finished first. An
-    /// upgrade ends no task: one that finds no idle moment until then is called off.
-    pub at_drain_deadline: AtDrainDeadline,
-    /// What to do with tasks that still run at `critical-drain-deadline`. Default `cancel`, the one exception: a machine
-    /// that is out of memory finishes no task, and ends the model instead.
-    pub at_critical_drain_deadline: AtDrainDeadline,
-    /// A reply that takes longer never ends: it is given up with an error, and its server is replaced. Default: three times
-    /// what the longest reply that the model's context has room for takes by the catalog, with all slots busy; at least
-    /// ten minutes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reply_limit: Option<SpanText>,
-    /// Requests that may wait. Default 64. One more is answered queue-full.
-    pub queue_limit: u32,
-    /// How long a request may wait to start. Default `60s`.
-    pub patience: SpanText,
-    /// Wait after a failed load, or after a model died for the second time in a row; doubles with each further failure up
-    /// to 32 times. The first that dies is loaded again at once. Default `10s`.
-    pub load_retry: SpanText,
-    /// Failures of a model in a row after which its fallbacks are tried. Good service for a reversal window forgives one.
-    /// Default 2.
-    pub load_attempts: u32,
-    /// Whether a model is tried after each load with a short request of our own. One that is slower than a third of the catalog's
-    /// speed, with nobody else to blame, is loaded again, once. Default true. Not where the catalog's speeds are guesses.
-    pub try_out: bool,
-    /// Shortest time between two switches that no shortage forces. Default `30s`.
-    pub switch_cooldown: SpanText,
-}
-
 /// A policy by name: small letters, digits and dashes, at most 64. Whether there is one of this name, only a
 /// [`Registry`](crate::policy::Registry) can tell.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PolicyName(Cow<'static, str>);
-
-/// What to do with tasks that still run when a drain deadline passes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum AtDrainDeadline {
-    /// Let them finish.
-    #[default]
-    Wait,
-    /// Cancel them.
-    Cancel,
-}
 
 impl Default for RawSettings {
     fn default() -> Self {
@@ -245,26 +192,6 @@ impl RawSettings {
             ("forecast-horizon", self.forecast_horizon),
         ];
         keys.into_iter().filter_map(|(key, lost)| lost.is_given().then_some(key)).collect()
-    }
-}
-
-impl Default for RawManagerSettings {
-    fn default() -> Self {
-        Self {
-            start: None,
-            pin: None,
-            drain_deadline: SpanText(Duration::from_mins(2)),
-            critical_drain_deadline: SpanText(Duration::from_secs(10)),
-            at_drain_deadline: AtDrainDeadline::Wait,
-            at_critical_drain_deadline: AtDrainDeadline::Cancel,
-            reply_limit: None,
-            queue_limit: 64,
-            patience: SpanText(Duration::from_mins(1)),
-            load_retry: SpanText(Duration::from_secs(10)),
-            load_attempts: 2,
-            try_out: true,
-            switch_cooldown: SpanText(Duration::from_secs(30)),
-        }
     }
 }
 
@@ -424,6 +351,7 @@ plain_form! {
         load_attempts: u32,
         try_out: bool,
         switch_cooldown: Duration,
+        companions_go: CompanionsGo,
     }
     with {
         /// See [`RawManagerSettings::reply_limit`].

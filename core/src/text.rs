@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Action, Gate, GateName, Measure, Odds, Reason, Urgency};
-use crate::event::{Notice, OrderNews, Unanswered};
+use crate::event::{CompanionNews, Notice, OrderNews, Unanswered};
+use crate::model::ModelId;
 use crate::time;
 use crate::units::{Bytes, Percent};
 
@@ -253,6 +254,20 @@ pub fn order(tier: &str, news: &OrderNews, catalog: &Catalog) -> String {
         ),
         OrderNews::Unknown => format!("no tier is called {tier}"),
         OrderNews::Released => format!("{tier} is held no longer"),
+    }
+}
+
+/// Returns what becomes of a companion: `embedder is loaded: fits: memory would be 9.1 GiB, limit 14.4 GiB`.
+pub fn companion(model: &ModelId, news: CompanionNews, catalog: &Catalog) -> String {
+    match news {
+        CompanionNews::Wanted { reason } => {
+            format!("{model} is loaded: {}", self::reason(&reason, catalog))
+        }
+        CompanionNews::GivenUp { reason } => {
+            format!("{model} is given up: {}", self::reason(&reason, catalog))
+        }
+        CompanionNews::Serves => format!("{model} serves"),
+        CompanionNews::ServesNoMore => format!("{model} serves no more"),
     }
 }
 

@@ -11,7 +11,9 @@ use tiershift_core::time::Timestamp;
 
 use crate::cli::token::{self, TokenArguments};
 use crate::cli::{Verdict, common};
-use crate::serve::{self, HistoryEntry, Ordered, Recording, Requests, ResourceUse, Status};
+use crate::serve::{
+    self, Companion, HistoryEntry, Ordered, Recording, Requests, ResourceUse, Status,
+};
 
 /// Show what a running daemon serves, why nothing higher, and what happened last
 #[derive(Debug, Args)]
@@ -48,6 +50,7 @@ fn text(status: &Status) -> String {
     let words = &status.words;
     rows.extend(words.decision.iter().map(|text| ("decision", text.clone())));
     rows.extend(words.why_not_higher.iter().map(|text| ("why not higher", text.clone())));
+    rows.extend(status.companions.iter().map(|companion| ("companions", beside(companion))));
     rows.extend(status.order.iter().map(|order| ("ordered", ordered(order, status.uptime))));
     rows.extend(words.notice.iter().map(|text| ("notice", text.clone())));
     rows.extend(status.lines.iter().map(|line| (line.name.as_str(), in_use(line))));
@@ -78,6 +81,11 @@ fn serves(status: &Status) -> String {
         Some(model) => format!("{} ({model}){ending}", status.tier),
         None => format!("nothing{ending}"),
     }
+}
+
+fn beside(companion: &Companion) -> String {
+    let Companion { model, serves } = companion;
+    if *serves { format!("{model} serves") } else { format!("{model} waits for room") }
 }
 
 fn in_use(line: &ResourceUse) -> String {
@@ -162,6 +170,7 @@ mod tests {
             uptime: Timestamp::from_secs(90),
             tier: "small".to_owned(),
             model: Some(ModelId::from("a")),
+            companions: vec![Companion { model: ModelId::from("e"), serves: true }],
             order: None,
             rung: Rung(1),
             top_rung: Rung(2),
@@ -208,6 +217,7 @@ mod tests {
         decision        hold: medium fits, and must do so for 12s more
         why not higher  window is 48s, at least 1m
                         cooldown is 5s, at least 30s
+        companions      e serves
         memory          8.00 GiB of 16.0 GiB, 50% (1.5% ours); upgrade below 80%, degrade above 90%
         cpu             95% (0% ours); not used by the policy
         requests        1 running, 0 waiting; ended: 2 done, 0 failed, 0 cancelled, 0 rejected

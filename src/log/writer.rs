@@ -231,6 +231,7 @@ impl Thinning {
                 | Output::Ended { .. }
                 | Output::Serving { .. }
                 | Output::Switched { .. }
+                | Output::Companion { .. }
                 | Output::Order { .. }
                 | Output::Consult(_)
                 | Output::Notice(_),

@@ -11,6 +11,7 @@
 
 mod axis;
 pub mod calibration;
+mod companions;
 mod data;
 mod drawing;
 mod panels;
@@ -74,6 +75,7 @@ fn draw(title: &str, data: &PlotData, summary: &Summary) -> Drawing {
     panels::video_memory(&mut sheet, data);
     panels::rates(&mut sheet, data);
     tier::panel(&mut sheet, data);
+    companions::panel(&mut sheet, data);
     panels::requests(&mut sheet, data);
     panels::latency(&mut sheet, data);
     sheet.time_labels();

@@ -3,7 +3,7 @@
 use comfy_table::{ContentArrangement, Table, presets};
 use tiershift_core::text;
 
-use crate::summary::{Comparison, Percentiles, Summary};
+use crate::summary::{CompanionFigures, Comparison, Percentiles, Summary};
 
 /// Returns the figures that matter at first look, one a line, without colours.
 pub fn text_summary(summary: &Summary) -> String {
@@ -66,6 +66,7 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
         ("quality served", format!("{:.3}", summary.quality_served_fraction)),
         ("tiers", tiers(summary)),
     ];
+    rows.extend(summary.companions.iter().map(|it| ("companions", companion(it, summary))));
     if let Some(comparison) = &summary.comparison {
         rows.push(("optimum", optimum(comparison)));
         rows.push((
@@ -154,6 +155,13 @@ fn tiers(summary: &Summary) -> String {
         .map(|time| format!("{} {:.1}%", time.tier, share(time.seconds)))
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+fn companion(figures: &CompanionFigures, summary: &Summary) -> String {
+    let share = if summary.seconds > 0.0 { figures.seconds / summary.seconds } else { 0.0 };
+    let CompanionFigures { model, loads, given_up, .. } = figures;
+    let (loads, times) = (text::count(*loads, "load"), text::count(*given_up, "time"));
+    format!("{model} {:.1}%, {loads}, given up {times}", share * 100.0)
 }
 
 fn percentiles(spans: &Percentiles) -> String {

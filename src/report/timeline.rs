@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason, Urgency};
-use tiershift_core::event::{Command, EventRef, Input, Observe, Outcome, Output};
+use tiershift_core::event::{Command, CompanionNews, EventRef, Input, Observe, Outcome, Output};
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{End, RequestId};
 use tiershift_core::text;
@@ -44,6 +44,9 @@ pub struct Timeline {
     ready: BTreeSet<ModelId>,
     /// The wait that the last decision named.
     waiting: Option<(Wait, Timestamp)>,
+    /// When each companion served, by its place among them; and since when those serve that do.
+    pub(super) companions: Stretches<()>,
+    companions_since: BTreeMap<ModelId, Timestamp>,
     pub(super) in_flight: Columns,
     pub(super) queued: Columns,
     /// Whether a request runs; only those that are open.
@@ -152,6 +155,8 @@ impl Timeline {
             busy: BTreeMap::new(),
             ready: BTreeSet::new(),
             waiting: None,
+            companions: Stretches::default(),
+            companions_since: BTreeMap::new(),
             in_flight: Columns::default(),
             queued: Columns::default(),
             open: BTreeMap::new(),
@@ -184,7 +189,9 @@ impl Timeline {
                     self.running -= u64::from(running);
                     self.count_requests(now);
                 }
-                if let End::Done { latency, .. } = end {
+                if let End::Done { latency, model, .. } = end
+                    && self.catalog.rung_of(model).is_some()
+                {
                     self.latency.add(now, *latency);
                 }
             }
@@ -193,6 +200,13 @@ impl Timeline {
                 self.rung.add(now, u64::from(rung.0));
             }
             Output::Switched { from, to, took, .. } => self.switched(now, *from, *to, *took),
+            Output::Companion { model, news } => match news {
+                CompanionNews::Serves => {
+                    self.companions_since.insert(model.clone(), now);
+                }
+                CompanionNews::ServesNoMore => self.add_companion(model, now),
+                CompanionNews::Wanted { .. } | CompanionNews::GivenUp { .. } => {}
+            },
             Output::Order { .. } | Output::Consult(_) | Output::Notice(_) => {}
         }
     }
@@ -202,6 +216,10 @@ impl Timeline {
         self.end = self.end.max(end);
         for (model, (phase, since)) in std::mem::take(&mut self.busy) {
             self.add_phase(phase, &model, since, self.end);
+        }
+        let still: Vec<ModelId> = self.companions_since.keys().cloned().collect();
+        for model in still {
+            self.add_companion(&model, self.end);
         }
         self.note_wait(self.end, None);
         if !self.in_flight.is_empty() {
@@ -340,6 +358,14 @@ impl Timeline {
     fn add_phase(&mut self, phase: Phase, model: &ModelId, since: Timestamp, until: Timestamp) {
         if let Some(rung) = self.catalog.rung_of(model) {
             self.phases.add(phase, rung, since, until);
+        }
+    }
+
+    fn add_companion(&mut self, model: &ModelId, until: Timestamp) {
+        let known = self.catalog.companions().iter().position(|companion| companion.id == *model);
+        let lane = known.and_then(|lane| u8::try_from(lane).ok());
+        if let (Some(lane), Some(since)) = (lane, self.companions_since.remove(model)) {
+            self.companions.add((), Rung(lane), since, until);
         }
     }
 

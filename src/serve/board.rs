@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason};
 use tiershift_core::event::{
-    Command, EventRef, Input, Notice, Observe, OrderNews, Outcome, Output,
+    Command, CompanionNews, EventRef, Input, Notice, Observe, OrderNews, Outcome, Output,
 };
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{End, RequestId};
@@ -60,6 +60,8 @@ pub(super) struct Board {
     now: Timestamp,
     serving: Rung,
     serving_model: Option<ModelId>,
+    /// The companions that serve.
+    companions: BTreeSet<ModelId>,
     order: Option<Ordered>,
     is_stopping: bool,
     sample: Option<Sample>,
@@ -90,6 +92,7 @@ impl Board {
             now: Timestamp::ZERO,
             serving: Rung::NONE,
             serving_model: None,
+            companions: BTreeSet::new(),
             order: None,
             is_stopping: false,
             sample: None,
@@ -206,6 +209,14 @@ impl Board {
                 self.switches += u64::from(from != to);
                 self.figures.upgrades += u64::from(to > from);
                 self.figures.downgrades += u64::from(to < from);
+            }
+            Output::Companion { model, news } => {
+                match news {
+                    CompanionNews::Serves => drop(self.companions.insert(model.clone())),
+                    CompanionNews::ServesNoMore => drop(self.companions.remove(model)),
+                    CompanionNews::Wanted { .. } | CompanionNews::GivenUp { .. } => {}
+                }
+                self.history.add(now, "companion", text::companion(model, *news, &self.catalog));
             }
             Output::Order { tier, news } => {
                 self.order = match news {

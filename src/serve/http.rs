@@ -40,6 +40,7 @@ pub(super) fn router(app: Arc<App>, access: AccessPolicy) -> Router {
         .route("/v1/chat/completions", post(completions::chat))
         .route("/v1/completions", post(completions::text))
         .route("/v1/embeddings", post(completions::embeddings))
+        .route("/v1/rerank", post(completions::rerank))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/", get(page::html))
@@ -87,9 +88,12 @@ fn entries(app: &App) -> Vec<Value> {
         })
     };
     let auto = entry("auto", None, app.catalog.primary(serving).is_some());
+    let companions = app.board().companions();
     let each = app.catalog.models().iter().map(|model| {
         let is_primary = app.catalog.primary(serving).is_some_and(|it| it.id == model.id);
-        entry(model.id.as_str(), Some(&model.tier), is_primary)
+        let tier = (!model.companion).then_some(model.tier.as_str());
+        let serves_beside = companions.iter().any(|it| it.serves && it.model == model.id);
+        entry(model.id.as_str(), tier, is_primary || serves_beside)
     });
     std::iter::once(auto).chain(each).collect()
 }

@@ -47,7 +47,8 @@ pub(super) struct Order {
 pub(super) struct Started {
     pub(super) endpoint: Endpoint,
     pub(super) model: ModelId,
-    pub(super) tier: String,
+    /// A companion is of none.
+    pub(super) tier: Option<String>,
 }
 
 /// The world's half of a request: where its client is notified.

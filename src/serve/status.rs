@@ -29,6 +29,8 @@ pub struct Status {
     pub tier: String,
     /// The model that serves.
     pub model: Option<ModelId>,
+    /// The models beside the ladder, in the catalog's order.
+    pub companions: Vec<Companion>,
     /// What somebody ordered, while it holds.
     pub order: Option<Ordered>,
     /// The rung of the tier that serves.
@@ -72,6 +74,15 @@ pub struct Status {
     pub shadow: Option<ShadowReport>,
     /// Where the figure of each loaded model's own use comes from.
     pub own_use_from: BTreeMap<ModelId, OwnSource>,
+}
+
+/// A model beside the ladder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Companion {
+    /// The model.
+    pub model: ModelId,
+    /// Whether it serves; else it waits for room.
+    pub serves: bool,
 }
 
 /// A tier that somebody ordered. It holds until its time is over, or until somebody says `auto`.

@@ -163,8 +163,8 @@ impl LiveWorld {
             let error = "the model is no longer loaded".to_owned();
             return self.receive_outcome(Outcome::Failed { request, error });
         };
-        let rung = self.catalog.rung_of(model).unwrap_or_default();
-        let tier = self.catalog.tier_name(rung).to_owned();
+        let rung = self.catalog.rung_of(model);
+        let tier = rung.map(|rung| self.catalog.tier_name(rung).to_owned());
         let started = Started { endpoint, model: model.clone(), tier };
         if let Some(start) = self.replies.get_mut(&request).and_then(|it| it.started.take()) {
             // A client that is gone has said so, or is about to.

@@ -175,7 +175,10 @@ impl Checker {
                 self.waits.disturb();
             }
             Output::Serving { .. } => self.waits.begin(),
-            Output::Accepted { .. } | Output::Consult(_) | Output::Notice(_) => {}
+            Output::Companion { .. }
+            | Output::Accepted { .. }
+            | Output::Consult(_)
+            | Output::Notice(_) => {}
         }
         self.book.take_output(output);
     }

@@ -214,6 +214,7 @@ fn belongs(event: EventRef<'_>) -> bool {
             }
             Output::Serving { .. }
             | Output::Switched { .. }
+            | Output::Companion { .. }
             | Output::Order { .. }
             | Output::Notice(_) => true,
             Output::Accepted { .. } | Output::Consult(_) | Output::Ended { .. } => false,

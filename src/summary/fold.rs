@@ -6,9 +6,9 @@ use std::time::Duration;
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason};
 use tiershift_core::event::{
-    Adopted, Command, EventRef, Input, Notice, Observe, OrderNews, Outcome, Output,
+    Adopted, Command, CompanionNews, EventRef, Input, Notice, Observe, OrderNews, Outcome, Output,
 };
-use tiershift_core::model::ModelId;
+use tiershift_core::model::{Model, ModelId};
 use tiershift_core::request::{CancelledBy, End};
 use tiershift_core::sample::{Sample, Space};
 use tiershift_core::settings::Settings;
@@ -17,7 +17,7 @@ use tiershift_core::time::{Timestamp, nanos};
 use tiershift_core::units::{Bytes, Percent};
 
 use crate::summary::latency::Spans;
-use crate::summary::{RequestCounts, Summary, TierSeconds};
+use crate::summary::{CompanionFigures, RequestCounts, Summary, TierSeconds};
 
 /// Counts a run's figures while it runs, or while its log is read: the same either way.
 ///
@@ -31,6 +31,8 @@ pub struct Fold {
     summary: Summary,
     /// One state for each model, in the catalog's order.
     models: Vec<Life>,
+    /// One for each companion, in the catalog's order.
+    companions: Vec<Companion>,
     /// Where the last switch led.
     rung: Rung,
     /// The rung that a ready model serves from, and its quality in thousandths of a percent.
@@ -170,6 +172,26 @@ impl Reversals {
     }
 }
 
+/// A companion's figures so far, and since when it serves.
+#[derive(Clone, Debug)]
+struct Companion {
+    figures: CompanionFigures,
+    since: Option<Timestamp>,
+}
+
+impl Companion {
+    fn new(model: &Model) -> Self {
+        let figures = CompanionFigures { model: model.id.to_string(), ..Default::default() };
+        Self { figures, since: None }
+    }
+
+    fn finish(mut self, end: Timestamp) -> CompanionFigures {
+        let still = self.since.map(|since| end.since(since)).unwrap_or_default();
+        self.figures.seconds += still.as_secs_f64();
+        self.figures
+    }
+}
+
 impl Observe for Fold {
     #[inline]
     fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
@@ -191,6 +213,7 @@ impl Fold {
                 ..Summary::default()
             },
             models: vec![Life::Absent; catalog.models().len()],
+            companions: catalog.companions().iter().map(Companion::new).collect(),
             rung: Rung::NONE,
             serving: (Rung::NONE, 0),
             counted_to: Timestamp::ZERO,
@@ -282,6 +305,7 @@ impl Fold {
             Output::Decision(Decision { action, reason, .. }) if *action != Action::Hold => {
                 self.ordered = *reason == Reason::Asked;
             }
+            Output::Companion { model, news } => self.companion(now, model, *news),
             Output::Order { news: OrderNews::Refused { .. }, .. } => {
                 self.summary.orders_refused += 1;
             }
@@ -427,6 +451,23 @@ impl Fold {
         self.summary.timeline.push((now, rung));
     }
 
+    fn companion(&mut self, now: Timestamp, model: &ModelId, news: CompanionNews) {
+        let mut each = self.catalog.companions().iter().zip(&mut self.companions);
+        let Some((_, Companion { figures, since })) = each.find(|(known, _)| known.id == *model)
+        else {
+            return;
+        };
+        match news {
+            CompanionNews::Wanted { .. } => figures.loads += 1,
+            CompanionNews::GivenUp { .. } => figures.given_up += 1,
+            CompanionNews::Serves => *since = Some(now),
+            CompanionNews::ServesNoMore => {
+                let served = since.take().map(|since| now.since(since));
+                figures.seconds += served.unwrap_or_default().as_secs_f64();
+            }
+        }
+    }
+
     fn place(&self, model: &ModelId) -> Option<usize> {
         self.catalog.models().iter().position(|known| known.id == *model)
     }
@@ -498,6 +539,7 @@ impl Fold {
             seconds: seconds(nanos),
         };
         summary.tier_seconds = (0..).zip(&self.rung_nanos).map(tier).collect();
+        summary.companions = self.companions.into_iter().map(|it| it.finish(end)).collect();
         summary.latency_ms = self.latency.percentiles();
         summary.first_token_ms = self.first_token.percentiles();
         summary.final_tier = self.catalog.tier_name(self.serving.0).to_owned();

@@ -9,7 +9,8 @@ use tiershift::study::suite::scenario_files;
 use tiershift_core::controller::Detail;
 use tiershift_core::decision::{GateName, Reason};
 use tiershift_core::event::{
-    Command, EventRef, Input, Notice, Observe, OrderNews, Outcome, Output, Unanswered, Verdict,
+    Command, CompanionNews, EventRef, Input, Notice, Observe, OrderNews, Outcome, Output,
+    Unanswered, Verdict,
 };
 use tiershift_core::model::ModelId;
 use tiershift_core::policy::Registry;
@@ -188,16 +189,22 @@ impl Marks {
 
     fn serve(&mut self, model: Option<&ModelId>) {
         let before = std::mem::replace(&mut self.serving, model.cloned());
-        if let Some(before) = before.filter(|before| Some(before) != model)
-            && self.lives.get(&before) == Some(&Life::Ready)
-            && self.running.values().any(|on| *on == before)
-        {
-            self.live(&before, "drain", |_| Life::Draining);
+        if let Some(before) = before.filter(|before| Some(before) != model) {
+            self.leave(&before);
         }
         if let Some(model) = model
             && self.lives.get(model) == Some(&Life::Draining)
         {
             self.live(model, "resume", |_| Life::Ready);
+        }
+    }
+
+    /// A model serves no more: what runs on it is finished.
+    fn leave(&mut self, model: &ModelId) {
+        if self.lives.get(model) == Some(&Life::Ready)
+            && self.running.values().any(|on| on == model)
+        {
+            self.live(model, "drain", |_| Life::Draining);
         }
     }
 
@@ -220,6 +227,16 @@ impl Marks {
             Output::Switched { called_off, .. } => {
                 let name = if called_off.is_some() { "called off" } else { "complete" };
                 self.mark("switch", name);
+            }
+            Output::Companion { model, news } => {
+                self.mark("companion", companion_name(*news));
+                match news {
+                    CompanionNews::Wanted { reason } | CompanionNews::GivenUp { reason } => {
+                        self.reason(reason);
+                    }
+                    CompanionNews::Serves => {}
+                    CompanionNews::ServesNoMore => self.leave(model),
+                }
             }
             Output::Order { news, .. } => {
                 self.mark("order", order_name(news));
@@ -284,6 +301,15 @@ fn end_name(end: &End) -> String {
     }
 }
 
+fn companion_name(news: CompanionNews) -> &'static str {
+    match news {
+        CompanionNews::Wanted { .. } => "wanted",
+        CompanionNews::GivenUp { .. } => "given up",
+        CompanionNews::Serves => "serves",
+        CompanionNews::ServesNoMore => "serves no more",
+    }
+}
+
 fn order_name(news: &OrderNews) -> &'static str {
     match news {
         OrderNews::Taken { wait: None, .. } => "taken",
@@ -329,6 +355,7 @@ fn catalogue() -> BTreeSet<String> {
     add("verdict", &["proceed", "proceed-smaller", "queue"]);
     add("command", &["cancel", "try"]);
     add("switch", &["called off", "complete"]);
+    add("companion", &["wanted", "given up", "serves", "serves no more"]);
     add("order", &["taken", "taken to wait", "refused", "unknown", "released"]);
     add("end", &ENDS);
     add("notice", &NOTICES);

@@ -168,6 +168,11 @@ impl Controller {
         }
     }
 
+    /// Returns whether somebody wants nothing of the ladder loaded.
+    pub(super) fn keeps_to_none(&self) -> bool {
+        self.order.as_ref().is_some_and(|order| order.to == Rung::NONE)
+    }
+
     pub(super) fn next_order_timeout(&self) -> Option<Timestamp> {
         self.order.as_ref().and_then(Order::next_timeout)
     }

@@ -219,7 +219,7 @@ impl Manager {
         if let Some(switch) = &mut self.switch {
             switch.next_look = None;
         }
-        let resident = self.resident_footprint();
+        let resident = self.resident();
         let limit = |total| self.settings.degrade_limit(total);
         let fit = self.place(&self.catalog.models()[goal], Beside::Resident(&resident), limit);
         if let Fit::Fits(place) = fit {

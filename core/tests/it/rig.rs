@@ -8,7 +8,9 @@ use std::time::Duration;
 use tiershift_core::catalog::{Catalog, RawCatalog};
 use tiershift_core::controller::{Controller, Detail};
 use tiershift_core::decision::{Action, Decision, Gate, Reason};
-use tiershift_core::event::{Adopted, Command, Input, Notice, OrderNews, Outcome, Output, Verdict};
+use tiershift_core::event::{
+    Adopted, Command, CompanionNews, Input, Notice, OrderNews, Outcome, Output, Verdict,
+};
 use tiershift_core::machine::MachineClass;
 use tiershift_core::model::ModelId;
 use tiershift_core::policy::Registry;
@@ -395,6 +397,12 @@ impl Rig {
                 }
             },
             Output::Consult(consult) => format!("consult {}", consult.question),
+            Output::Companion { model, news } => match news {
+                CompanionNews::Wanted { .. } => format!("want {model}"),
+                CompanionNews::GivenUp { .. } => format!("give up {model}"),
+                CompanionNews::Serves => format!("{model} serves"),
+                CompanionNews::ServesNoMore => format!("{model} serves no more"),
+            },
             Output::Serving { rung, .. } => format!("serve {}", tier(*rung)),
             Output::Switched { from, to, took, called_off, .. } => {
                 let (from, to, took) = (tier(*from), tier(*to), span_text(*took));

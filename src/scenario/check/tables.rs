@@ -111,6 +111,9 @@ impl Check<'_> {
                 return Err(refuse(key, want).into());
             }
         }
+        if raw.output_tokens.is_some() && !raw.task.unwrap_or_default().has_reply() {
+            return Err(refuse("output-tokens", "left out: this task has no reply").into());
+        }
         let cancel = raw.cancel.map_or(Percent::ZERO, Percent::from);
         if cancel > Percent::ONE_HUNDRED {
             return Err(refuse("cancel", "at most 100%").into());

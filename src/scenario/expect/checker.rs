@@ -272,8 +272,10 @@ mod tests {
 
     use tiershift_core::catalog::{LadderId, Rung};
     use tiershift_core::decision::{Action, Decision, Reason, Urgency};
-    use tiershift_core::event::{Command, Event, Input, Notice, OrderNews, Outcome, Verdict};
-    use tiershift_core::model::ModelId;
+    use tiershift_core::event::{
+        Command, CompanionNews, Event, Input, Notice, OrderNews, Outcome, Verdict,
+    };
+    use tiershift_core::model::{Model, ModelId};
     use tiershift_core::request::{CancelledBy, End, Rejection, Request, RequestId};
     use tiershift_core::units::Bytes;
 
@@ -510,6 +512,7 @@ mod tests {
         let cancelled = End::Cancelled { by: CancelledBy::Client, retry_after: None };
         let up = decide(Action::Upgrade { to: Rung(3) }, Reason::Asked);
         let degraded = Notice::Degraded { from: Rung(3), to: Rung(2), reason: Reason::Asked };
+        let companion = |news| Event::Output(Output::Companion { model: ModelId::from("e"), news });
         let accepted = |verdict| Event::Output(Output::Accepted { request: id, verdict });
         let table: Vec<(Event, &[&str])> = vec![
             (up, &["upgrade:large", "because:asked"]),
@@ -549,10 +552,19 @@ mod tests {
             (order(OrderNews::Taken { wait: None, until: None }), &["order-taken:small"]),
             (order(OrderNews::Unknown), &["order-refused:small"]),
             (order(OrderNews::Released), &["order-released:small"]),
+            (companion(CompanionNews::Wanted { reason: Reason::Asked }), &["companion-wanted:e"]),
+            (
+                companion(CompanionNews::GivenUp { reason: Reason::Asked }),
+                &["companion-given-up:e"],
+            ),
+            (companion(CompanionNews::Serves), &["companion-serves:e"]),
+            (companion(CompanionNews::ServesNoMore), &["companion-gone:e"]),
             (Event::Input(Input::Shutdown), &["shutdown"]),
             (Event::Input(Input::Timeout), &[]),
         ];
-        let catalog = Catalog::relative_to(Bytes::from_gib(16));
+        let mut models = Catalog::relative_to(Bytes::from_gib(16)).models().to_vec();
+        models.push(Model { id: "e".into(), companion: true, ..models[0].clone() });
+        let catalog = Catalog::new(models).unwrap();
         let all: std::collections::BTreeSet<&str> =
             table.iter().flat_map(|(_, patterns)| patterns.iter().copied()).collect();
         let kinds: std::collections::BTreeSet<&str> =

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Code};
 use tiershift_core::event::{
-    Command, EventRef, Input, Notice, OrderNews, Outcome, Output, Verdict,
+    Command, CompanionNews, EventRef, Input, Notice, OrderNews, Outcome, Output, Verdict,
 };
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{CancelledBy, End, Rejection, RequestId};
@@ -25,6 +25,8 @@ use crate::files::document::suggestion;
 /// | `hold[:reason]` | the policy decides to stay, for that reason |
 /// | `switched[:tier]` | that tier serves from now on |
 /// | `gave-up[:tier]` | a switch was given up, and that tier still serves |
+/// | `companion-wanted[:model]`, `companion-given-up[:model]` | a companion is to be loaded, to make way |
+/// | `companion-serves[:model]`, `companion-gone[:model]` | it serves from now on, no more |
 /// | `load[:model]`, `unload[:model]` | the backend is told to |
 /// | `loaded[:model]`, `load-failed[:model]`, `unloaded[:model]`, `crash[:model]` | the backend says so |
 /// | `request[:#id]`, `hang-up[:#id]` | a client asks, hangs up |
@@ -72,6 +74,10 @@ pattern_kinds! {
     Hold = "hold": "The policy decides to stay, for a reason.",
     Switched = "switched": "Another tier serves from now on.",
     GaveUp = "gave-up": "A switch to this tier was called off.",
+    CompanionWanted = "companion-wanted": "A companion is to be loaded.",
+    CompanionGivenUp = "companion-given-up": "A companion is to make way.",
+    CompanionServes = "companion-serves": "A companion serves from now on.",
+    CompanionGone = "companion-gone": "A companion serves no more.",
     Load = "load": "The backend is told to load.",
     Unload = "unload": "The backend is told to unload.",
     Loaded = "loaded": "A model is ready.",
@@ -119,6 +125,13 @@ impl Pattern {
             (PatternKind::GaveUp, EventRef::Output(Output::Switched { called_off, .. })) => {
                 called_off.is_some_and(tier)
             }
+            (kind, EventRef::Output(Output::Companion { model: m, news })) => match (kind, news) {
+                (PatternKind::CompanionWanted, CompanionNews::Wanted { .. })
+                | (PatternKind::CompanionGivenUp, CompanionNews::GivenUp { .. })
+                | (PatternKind::CompanionServes, CompanionNews::Serves)
+                | (PatternKind::CompanionGone, CompanionNews::ServesNoMore) => model(m),
+                _ => false,
+            },
             (kind, EventRef::Output(Output::Command(command))) => match (kind, command) {
                 (PatternKind::Load, Command::Load { model: m, .. })
                 | (PatternKind::Unload, Command::Unload { model: m }) => model(m),
@@ -207,6 +220,12 @@ impl Pattern {
             | PatternKind::Crash
             | PatternKind::Start
             | PatternKind::Done => catalog.models().iter().map(|m| m.id.as_str()).collect(),
+            PatternKind::CompanionWanted
+            | PatternKind::CompanionGivenUp
+            | PatternKind::CompanionServes
+            | PatternKind::CompanionGone => {
+                catalog.companions().iter().map(|m| m.id.as_str()).collect()
+            }
             PatternKind::Because | PatternKind::Hold => {
                 REASONS.into_iter().chain(codes.iter().map(Code::as_str)).collect()
             }

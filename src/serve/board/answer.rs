@@ -4,13 +4,13 @@ use serde::Serialize;
 use tiershift_core::catalog::Rung;
 use tiershift_core::decision::{Decision, Gate, GateName, Measure};
 use tiershift_core::event::Notice;
-use tiershift_core::model::ModelId;
+use tiershift_core::model::{Model, ModelId};
 use tiershift_core::request::Target;
 use tiershift_core::text;
 
 use crate::serve::board::Board;
 use crate::serve::board::history::{Mark, Point, Reply};
-use crate::serve::status::{HistoryEntry, Requests, Status, Words};
+use crate::serve::status::{Companion, HistoryEntry, Requests, Status, Words};
 
 /// What a watcher is sent when something has changed.
 #[derive(Debug, Serialize)]
@@ -33,6 +33,7 @@ impl Board {
             uptime: self.now,
             tier: self.catalog.tier_name(self.serving).to_owned(),
             model: self.serving_model.clone(),
+            companions: self.companions(),
             order: self.order.clone(),
             rung: self.serving,
             top_rung: self.catalog.top(),
@@ -53,6 +54,15 @@ impl Board {
             shadow: self.shadow.clone(),
             own_use_from: self.own_sources.iter().cloned().collect(),
         }
+    }
+
+    /// Returns the models beside the ladder, and whether each serves.
+    pub(in crate::serve) fn companions(&self) -> Vec<Companion> {
+        let companion = |model: &Model| Companion {
+            model: model.id.clone(),
+            serves: self.companions.contains(&model.id),
+        };
+        self.catalog.companions().iter().map(companion).collect()
     }
 
     /// Returns how many requests there are, and how the others ended.

@@ -8,7 +8,7 @@ use tiershift_core::units::Percent;
 
 use crate::serve::board::Board;
 use crate::serve::board::figures::Histogram;
-use crate::serve::status::{Recording, Requests, ResourceUse};
+use crate::serve::status::{Companion, Recording, Requests, ResourceUse};
 
 impl Board {
     /// Returns the answer of `/metrics`.
@@ -35,9 +35,12 @@ impl Board {
         let name = "tiershift_model_serving";
         page.begin(name, "gauge", "1 for the model that serves, 0 for the others.");
         let serving = self.catalog.primary(self.serving).map(|model| &model.id);
-        for model in self.catalog.models() {
+        for model in self.catalog.ladder_models() {
             let labels = [("tier", model.tier.as_str()), ("model", model.id.as_str())];
             page.put(name, &labels, u8::from(serving == Some(&model.id)));
+        }
+        for Companion { model, serves } in self.companions() {
+            page.put(name, &[("model", model.as_str())], u8::from(serves));
         }
         let name = "tiershift_model_outcomes_total";
         page.begin(

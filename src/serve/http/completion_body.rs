@@ -39,6 +39,10 @@ struct Fields<'a> {
     messages: Option<&'a RawValue>,
     #[serde(borrow)]
     input: Option<&'a RawValue>,
+    #[serde(borrow)]
+    query: Option<&'a RawValue>,
+    #[serde(borrow)]
+    documents: Option<&'a RawValue>,
 }
 
 /// Reads a field that is there, even as `null`.
@@ -115,8 +119,8 @@ impl<'a> CompletionBody<'a> {
     /// Returns the request as the controller sees it. The prompt's length is estimated: see [`BYTES_PER_TOKEN`]. A picture is a
     /// task for a model that says that it looks at pictures, where the catalog has one.
     pub(super) fn request(&self, id: RequestId, task: Task, catalog: &Catalog) -> Request {
-        let Fields { prompt, messages, input, .. } = self.fields;
-        let texts = [prompt, messages, input];
+        let Fields { prompt, messages, input, query, documents, .. } = self.fields;
+        let texts = [prompt, messages, input, query, documents];
         let bytes: usize = texts.into_iter().flatten().map(|text| text.get().len()).sum();
         let pictures = messages.map(Pictures::of).unwrap_or_default();
         let text_tokens = (bytes - pictures.bytes) / BYTES_PER_TOKEN;
@@ -124,14 +128,13 @@ impl<'a> CompletionBody<'a> {
         let prompt_tokens = u32::try_from(prompt_tokens).unwrap_or(u32::MAX).max(1);
         let looks = pictures.count > 0 && catalog.models().iter().any(|it| it.can(Task::Vision));
         let task = if looks { Task::Vision } else { task };
-        let output_tokens = match task {
-            Task::Embedding => 0,
-            Task::Chat | Task::Code | Task::Vision => {
-                let limits = [&self.fields.max_completion_tokens, &self.fields.max_tokens];
-                // Other numbers are for the model server: -1 for no limit, the rest to refuse.
-                let limit = limits.into_iter().flatten().find_map(Number::as_u64);
-                limit.map_or(USUAL_OUTPUT_TOKENS, |limit| u32::try_from(limit).unwrap_or(u32::MAX))
-            }
+        let limits = [&self.fields.max_completion_tokens, &self.fields.max_tokens];
+        // Other numbers are for the model server: -1 for no limit, the rest to refuse.
+        let limit = limits.into_iter().flatten().find_map(Number::as_u64);
+        let output_tokens = match limit {
+            _ if !task.has_reply() => 0,
+            Some(limit) => u32::try_from(limit).unwrap_or(u32::MAX),
+            None => USUAL_OUTPUT_TOKENS,
         };
         let target = match self.model.as_deref() {
             None | Some("" | "auto") => Target::Auto,

@@ -1,4 +1,4 @@
-//! Completions and embeddings: a request is queued with the controller until it may start; then its bytes are relayed
+//! Completions, embeddings and rerankings: a request is queued with the controller until it may start; then its bytes are relayed
 //! unchanged between its client and the model's own server.
 
 use std::sync::Arc;
@@ -41,11 +41,20 @@ pub(super) async fn text(State(app): State<Arc<App>>, peer: Origin, body: Body) 
 /// `POST /v1/embeddings`: from the models that list the task only. The vectors of two models cannot be compared,
 /// and a header says which model made them.
 pub(super) async fn embeddings(State(app): State<Arc<App>>, peer: Origin, body: Body) -> Response {
-    if !app.catalog.models().iter().any(|model| model.can(Task::Embedding)) {
-        return Refusal::no_embeddings().into_response();
-    }
     let path = "/v1/embeddings";
-    pass_on(&app, peer, path, Task::Embedding, body).await.unwrap_or_else(Refusal::into_response)
+    only_by_task(&app, peer, path, Task::Embedding, body).await
+}
+
+/// `POST /v1/rerank`: from the models that list the task only.
+pub(super) async fn rerank(State(app): State<Arc<App>>, peer: Origin, body: Body) -> Response {
+    only_by_task(&app, peer, "/v1/rerank", Task::Rerank, body).await
+}
+
+async fn only_by_task(app: &App, peer: Origin, path: &str, task: Task, body: Body) -> Response {
+    if !app.catalog.models().iter().any(|model| model.can(task)) {
+        return Refusal::no_model_for(task).into_response();
+    }
+    pass_on(app, peer, path, task, body).await.unwrap_or_else(Refusal::into_response)
 }
 
 async fn pass_on(
@@ -158,7 +167,7 @@ fn tokens_too_many(answer: &[u8]) -> Option<u32> {
 fn say_what_served(headers: &mut HeaderMap, started: &Started, because: Option<&str>) {
     let values = [
         (MODEL, Some(started.model.as_str())),
-        (TIER, Some(started.tier.as_str())),
+        (TIER, started.tier.as_deref()),
         (DEGRADED_BECAUSE, because),
     ];
     for (name, value) in values {

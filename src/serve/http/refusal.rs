@@ -7,6 +7,7 @@ use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use tiershift_core::model::Task;
 use tiershift_core::request::{CancelledBy, End, Rejection};
 use tiershift_core::text;
 
@@ -48,11 +49,19 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "model_not_found", message)
     }
 
-    /// Nothing of the catalog turns texts into vectors.
-    pub(super) fn no_embeddings() -> Self {
-        let message =
-            "no model here makes embeddings: give one of the catalog the task \"embedding\"";
-        Self::new(StatusCode::NOT_IMPLEMENTED, "no_embeddings", message)
+    /// Nothing of the catalog does this kind of work.
+    pub(super) fn no_model_for(task: Task) -> Self {
+        let (code, message) = match task {
+            Task::Rerank => (
+                "no_reranking",
+                "no model here ranks texts: give one of the catalog the task \"rerank\"",
+            ),
+            Task::Embedding | Task::Chat | Task::Code | Task::Vision | Task::Speech => (
+                "no_embeddings",
+                "no model here makes embeddings: give one of the catalog the task \"embedding\"",
+            ),
+        };
+        Self::new(StatusCode::NOT_IMPLEMENTED, code, message)
     }
 
     /// The model takes texts of this length in pieces only, and this one may not be cut.

@@ -248,7 +248,8 @@ impl Observe for Side {
             Output::Serving { rung, .. } => self.serving = *rung,
             // A switch may come to something else than was decided.
             Output::Switched { to, .. } => self.goal = *to,
-            Output::Command(_)
+            Output::Companion { .. }
+            | Output::Command(_)
             | Output::Accepted { .. }
             | Output::Ended { .. }
             | Output::Order { .. }

@@ -1,11 +1,15 @@
 //! What has passed between controller and world, as far as the rules look at it.
 
+use std::borrow::Cow;
+
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason, Urgency};
 use tiershift_core::demand::SLOW_FACTOR;
-use tiershift_core::event::{Adopted, Command, Input, Notice, Outcome, Output, Unanswered};
+use tiershift_core::event::{
+    Adopted, Command, CompanionNews, Input, Notice, Outcome, Output, Unanswered,
+};
 use tiershift_core::model::{Footprint, ModelId};
-use tiershift_core::place::{Ladder, Resident, is_critical};
+use tiershift_core::place::{Ladder, Resident, is_critical, share_of};
 use tiershift_core::policy::Promises;
 use tiershift_core::sample::Sample;
 use tiershift_core::settings::Settings;
@@ -26,7 +30,7 @@ pub(super) struct Book {
     pub(super) readings: u64,
     /// One for each of the catalog's models, in its order.
     pub(super) models: Vec<Seen>,
-    /// What admits requests, and the rung of it.
+    /// What of the ladder admits requests, and the rung of it.
     pub(super) serving: Option<usize>,
     pub(super) rung: Rung,
     /// What served last, or serves.
@@ -81,6 +85,9 @@ pub(super) struct Seen {
     pub(super) gone_at: Option<Timestamp>,
     /// When it ceased to serve.
     pub(super) left_at: Option<Timestamp>,
+    /// Of a companion: whether it admits requests, and that it was given up.
+    pub(super) admits: bool,
+    pub(super) given_up: Option<Change>,
     /// How often its unload was asked for since it was last answered.
     pub(super) asked: u32,
 }
@@ -165,7 +172,29 @@ impl Book {
     /// Returns whether a model finishes what runs on it and takes nothing new.
     pub(super) fn is_draining(&self, index: usize) -> bool {
         let seen = &self.models[index];
-        seen.state == State::Ready && seen.running > 0 && self.serving != Some(index)
+        let admits = self.serving == Some(index) || seen.admits;
+        seen.state == State::Ready && seen.running > 0 && !admits
+    }
+
+    /// Returns whether a model is a companion.
+    pub(super) fn is_companion(&self, index: usize) -> bool {
+        self.catalog.models()[index].companion
+    }
+
+    /// Returns the change that a model would go for.
+    pub(super) fn change_of(&self, index: usize) -> Option<Change> {
+        if self.is_companion(index) { self.models[index].given_up } else { self.change }
+    }
+
+    /// Returns the last reading as the ladder is to see it: what companions may grow to is others' use.
+    pub(super) fn ladders_share(&self) -> Cow<'_, Sample> {
+        if self.catalog.companions().is_empty() {
+            return Cow::Borrowed(&self.reading);
+        }
+        let is_there = |seen: &Seen| seen.state != State::Absent;
+        let ladder = self.resident(|index, seen| is_there(seen) && !self.is_companion(index));
+        let companions = self.resident(|index, seen| is_there(seen) && self.is_companion(index));
+        Cow::Owned(share_of(&self.reading, &ladder, &companions))
     }
 
     /// Returns whether the server, or running requests, are what a switch waits for.
@@ -197,7 +226,7 @@ impl Book {
         }
         self.read_at = Some(self.now);
         self.readings += 1;
-        if self.change.is_some() {
+        if self.change.is_some() || self.models.iter().any(|seen| seen.given_up.is_some()) {
             self.note_shortage();
         }
         if !self.late.is_none() {
@@ -228,9 +257,11 @@ impl Book {
 
     /// A critical shortage makes a change that is under way urgent.
     fn note_shortage(&mut self) {
-        if let Some(change) = &mut self.change
-            && is_critical(&self.reading, &self.settings)
-        {
+        if !is_critical(&self.reading, &self.settings) {
+            return;
+        }
+        let given_up = self.models.iter_mut().filter_map(|seen| seen.given_up.as_mut());
+        for change in self.change.iter_mut().chain(given_up) {
             change.urgency = Urgency::Critical;
             change.critical_since.get_or_insert(self.now);
         }
@@ -336,6 +367,7 @@ impl Book {
                     self.last_change = Some((self.now, to > from));
                 }
             }
+            Output::Companion { model, news } => self.take_companion(model, *news),
             Output::Notice(Notice::Unanswered { what, .. }) => match what {
                 Unanswered::Load | Unanswered::Unload | Unanswered::Request => self.disturb(),
             },
@@ -344,6 +376,30 @@ impl Book {
             | Output::Ended { .. }
             | Output::Order { .. }
             | Output::Consult(_) => {}
+        }
+    }
+
+    fn take_companion(&mut self, model: &ModelId, news: CompanionNews) {
+        let Some(index) = self.index_of(model) else { return };
+        let seen = &mut self.models[index];
+        match news {
+            CompanionNews::Serves => seen.admits = true,
+            CompanionNews::ServesNoMore => {
+                seen.admits = false;
+                seen.left_at = Some(self.now);
+            }
+            CompanionNews::Wanted { .. } => seen.given_up = None,
+            CompanionNews::GivenUp { .. } => {
+                let is_critical = is_critical(&self.reading, &self.settings);
+                seen.given_up = Some(Change {
+                    to: Rung::NONE,
+                    is_up: false,
+                    urgency: if is_critical { Urgency::Critical } else { Urgency::Immediate },
+                    since: self.now,
+                    critical_since: is_critical.then_some(self.now),
+                    is_disturbed: false,
+                });
+            }
         }
     }
 

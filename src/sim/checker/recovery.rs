@@ -8,6 +8,8 @@
 use std::time::Duration;
 
 use tiershift_core::catalog::Rung;
+use tiershift_core::model::Model;
+use tiershift_core::place::fit_together;
 use tiershift_core::sample::{Resource, Sample};
 use tiershift_core::time::Timestamp;
 
@@ -83,14 +85,15 @@ impl Recovery {
             return;
         }
         let is_empty = book.rung == Rung::NONE;
+        let share = book.ladders_share();
         let mut overdue = None;
         for rung in (book.rung.0 + 1..=self.highest.0).map(Rung) {
             let fit = match is_empty && book.change.is_none() {
-                true => book.ladder.place_on_empty(&book.reading, rung),
-                false => book.ladder.place(&book.reading, rung),
+                true => book.ladder.place_on_empty(&share, rung),
+                false => book.ladder.place(&share, rung),
             };
             let since = &mut self.fits_since[usize::from(rung.0)];
-            if !fit.is_there() {
+            if !fit.is_there() || !leaves_room(book, &share, rung) {
                 *since = None;
                 continue;
             }
@@ -131,6 +134,21 @@ fn is_open(book: &Book, rung: Rung) -> bool {
     let primary = book.catalog.primary(rung).and_then(|model| book.index_of(&model.id));
     let is_absent = primary.is_some_and(|index| book.models[index].state == State::Absent);
     is_absent && above_line(book, book.rung, rung).is_none()
+}
+
+/// Returns whether a rung leaves room for the companions that are to come, which go before more than the smallest rung.
+fn leaves_room(book: &Book, share: &Sample, rung: Rung) -> bool {
+    let absent = book.catalog.companions().iter().filter(|model| {
+        let index = book.index_of(&model.id);
+        index.is_some_and(|index| book.models[index].state == State::Absent)
+    });
+    let needs: Vec<_> = absent.map(Model::footprint_to_load).collect();
+    if needs.is_empty() || rung == Rung(1) {
+        return true;
+    }
+    let needs = [&[book.ladder.need(rung)], &needs[..]].concat();
+    let limit_of = |total| book.settings.degrade_limit(total);
+    fit_together(&needs, share, &book.settings, limit_of)
 }
 
 /// Returns whether a switch is under way: what it waits for has bounds of its own. One that was decided, and of which

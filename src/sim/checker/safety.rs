@@ -129,7 +129,9 @@ fn homeless_successor(book: &Book, index: usize) -> Option<Rung> {
         return None;
     }
     let change = book.change.filter(|change| change.urgency == Urgency::Graceful)?;
-    let is_ready = |(other, seen): (usize, &Seen)| other != index && seen.state == State::Ready;
+    let is_ready = |(other, seen): (usize, &Seen)| {
+        other != index && !book.is_companion(other) && seen.state == State::Ready
+    };
     if book.models[index].state != State::Ready
         || change.to == Rung::NONE
         || book.models.iter().enumerate().any(is_ready)
@@ -148,10 +150,13 @@ fn homeless_successor(book: &Book, index: usize) -> Option<Rung> {
     (!finds_one).then_some(change.to)
 }
 
-/// Returns where a model fits once all that is loaded has gone, beside what lingers of what went before.
+/// Returns where a model of the ladder fits once all of it that is loaded has gone, beside companions and what lingers of what
+/// went before.
 fn place_without_ours(book: &Book, need: Footprint) -> Fit {
     let mut sample = book.reading.clone();
     let lingering = book.lingering();
+    let stays =
+        book.resident(|index, seen| book.is_companion(index) && seen.state != State::Absent);
     if let Some(memory) = &mut sample.memory {
         memory.own = lingering.ram;
     }
@@ -162,9 +167,8 @@ fn place_without_ours(book: &Book, need: Footprint) -> Fit {
             vram.own = late;
         }
     }
-    let nothing = Resident::default();
     let limit_of = |total| book.settings.degrade_limit(total);
-    place(need, Beside::Resident(&nothing), &sample, &book.settings, limit_of)
+    place(need, Beside::Resident(&stays), &sample, &book.settings, limit_of)
 }
 
 /// S6: a request is cut only where a drain deadline has passed that says so.
@@ -182,7 +186,7 @@ pub(super) fn check_cut(book: &Book, id: RequestId, on: usize, out: &mut Violati
 
 fn may_cut(book: &Book, on: usize) -> bool {
     let manager = &book.settings.manager;
-    let Some(change) = &book.change else { return false };
+    let Some(change) = book.change_of(on) else { return false };
     if book.models[on].state != State::Ready || !book.is_draining(on) {
         return false;
     }
@@ -224,9 +228,10 @@ pub(super) fn check_upgrade(book: &Book, decision: &Decision, out: &mut Violatio
         out.report(book.now, "S5", format!("an upgrade on a sample of {age} s ago"));
         return;
     }
+    let share = book.ladders_share();
     let fit = match decision.rung {
-        Rung::NONE => book.ladder.place_on_empty(&book.reading, to),
-        _ => book.ladder.place(&book.reading, to),
+        Rung::NONE => book.ladder.place_on_empty(&share, to),
+        _ => book.ladder.place(&share, to),
     };
     if let Some(what) = above_line(book, decision.rung, to) {
         let line = book.settings.upgrade_line;

@@ -130,7 +130,8 @@ impl Waits {
 /// Returns the rung that a cooldown is about: the highest that fits.
 fn highest_that_fits(book: &Book, rung: Rung) -> Rung {
     let above = (rung.0 + 1..=book.catalog.top().0).rev().map(Rung);
-    let mut fits = above.filter(|&rung| book.ladder.place(&book.reading, rung).is_there());
+    let share = book.ladders_share();
+    let mut fits = above.filter(|&rung| book.ladder.place(&share, rung).is_there());
     fits.next().unwrap_or(rung)
 }
 

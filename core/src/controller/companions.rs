@@ -1,0 +1,554 @@
+//! Companions: models beside the ladder, each loaded where there is room for it, whatever the ladder serves from.
+//!
+//! To the ladder, what a companion may grow to is others' use, and to a companion what the ladder may: so policy and manager
+//! of the ladder know nothing of them, and each has a manager of its own, over a ladder of one rung. What is decided here
+//! is who makes way. By default a smaller model with its companions is better than a larger one without: the ladder climbs
+//! no further than leaves room for a companion that is to come back, and a companion goes only before the ladder goes to
+//! none. `manager.companions-go` says it the other way round.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::catalog::{Catalog, Rung};
+use crate::controller::Controller;
+use crate::decision::{Action, Decision, Reason, Urgency};
+use crate::event::{CompanionNews, Notice, Output};
+use crate::manager::Manager;
+use crate::model::{Footprint, Model};
+use crate::place::{
+    Beside, Fit, Place, Projection, Resident, fit_together, is_critical, overruns, place, share_of,
+};
+use crate::request::{Request, Target};
+use crate::sample::{ResourceKey, Sample};
+use crate::settings::{CompanionsGo, Settings};
+use crate::time::Timestamp;
+use crate::units::Bytes;
+
+/// The companions of a catalog, in its order.
+#[derive(Clone, Debug)]
+pub(super) struct Companions {
+    each: Vec<Companion>,
+    /// The last sample.
+    seen: Sample,
+}
+
+#[derive(Clone, Debug)]
+struct Companion {
+    model: Model,
+    /// Of a ladder with this model on its only rung.
+    manager: Manager,
+    /// Since when it has fitted, while it is not loaded.
+    fits_since: Option<Timestamp>,
+    /// How often in a row it was given up soon after it came, and when last.
+    given_up: u32,
+    given_up_at: Option<Timestamp>,
+    /// Since when it serves.
+    serves_since: Option<Timestamp>,
+}
+
+impl Companion {
+    /// Returns whether it is loaded, and is to stay so.
+    fn stays(&self) -> bool {
+        self.manager.rung() != Rung::NONE
+    }
+
+    /// Returns whether it is not loaded only for want of room.
+    fn is_awaited(&self, now: Timestamp) -> bool {
+        !self.stays() && !self.manager.is_switching() && !self.manager.rests(now, Rung(1))
+    }
+
+    fn need(&self) -> Footprint {
+        self.model.footprint_to_load()
+    }
+
+    fn is_in(&self, space: ResourceKey, sample: &Sample) -> bool {
+        self.manager.resident().within(space, sample) > Bytes::ZERO
+    }
+
+    /// Returns for how long it must have fitted before it is loaded. The first time is at once.
+    fn wait(&self, settings: &Settings) -> Duration {
+        let again = self.given_up.checked_sub(1).map(|again| again.min(MOST_DOUBLINGS));
+        again.map_or(Duration::ZERO, |again| settings.stabilization.longest() * (1 << again))
+    }
+}
+
+impl Companions {
+    pub(super) fn new(settings: &Settings, catalog: &Catalog) -> Self {
+        let companion = |model: &Model| Companion {
+            manager: Manager::new(settings, &Catalog::of_companion(model)),
+            model: model.clone(),
+            fits_since: None,
+            given_up: 0,
+            given_up_at: None,
+            serves_since: None,
+        };
+        Self { each: catalog.companions().iter().map(companion).collect(), seen: Sample::default() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.each.is_empty()
+    }
+
+    pub(super) fn managers(&self) -> impl Iterator<Item = &Manager> {
+        self.each.iter().map(|companion| &companion.manager)
+    }
+
+    /// Has each of their managers do something, and says what comes of it.
+    pub(super) fn tell_each(
+        &mut self,
+        now: Timestamp,
+        out: &mut VecDeque<Output>,
+        mut what: impl FnMut(&mut Manager, &mut VecDeque<Output>),
+    ) {
+        for companion in &mut self.each {
+            companion.tell(now, out, &mut what);
+        }
+    }
+
+    /// Returns what those may grow to that are among these.
+    fn resident(&self, is_among: impl Fn(usize, &Companion) -> bool) -> Resident {
+        let mut resident = Resident::default();
+        for (_, companion) in self.each.iter().enumerate().filter(|(i, it)| is_among(*i, it)) {
+            resident.extend(&companion.manager.resident());
+        }
+        resident
+    }
+}
+
+impl Companion {
+    fn tell(
+        &mut self,
+        now: Timestamp,
+        out: &mut VecDeque<Output>,
+        what: impl FnOnce(&mut Manager, &mut VecDeque<Output>),
+    ) {
+        let mut said = VecDeque::new();
+        what(&mut self.manager, &mut said);
+        // What failed rests, by its manager; no policy is to learn from it.
+        self.manager.take_setbacks();
+        for output in said {
+            let news = match output {
+                Output::Serving { model: Some(_), .. } => CompanionNews::Serves,
+                Output::Serving { model: None, .. } => CompanionNews::ServesNoMore,
+                // Its way is told by what becomes of it.
+                Output::Switched { .. } | Output::Notice(Notice::Degraded { .. }) => continue,
+                output => {
+                    out.push_back(output);
+                    continue;
+                }
+            };
+            self.serves_since = (news == CompanionNews::Serves).then_some(now);
+            out.push_back(Output::Companion { model: self.model.id.clone(), news });
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Timestamp,
+        action: Action,
+        news: CompanionNews,
+        out: &mut VecDeque<Output>,
+    ) {
+        out.push_back(Output::Companion { model: self.model.id.clone(), news });
+        let (CompanionNews::Wanted { reason } | CompanionNews::GivenUp { reason }) = news else {
+            return;
+        };
+        self.tell(now, out, |manager, out| {
+            manager.handle_decision(now, action, reason, false, out);
+        });
+    }
+
+    fn load(&mut self, now: Timestamp, reason: Reason, out: &mut VecDeque<Output>) {
+        self.fits_since = None;
+        let action = Action::Upgrade { to: Rung(1) };
+        self.carry_out(now, action, CompanionNews::Wanted { reason }, out);
+    }
+
+    fn give_up(
+        &mut self,
+        now: Timestamp,
+        urgency: Urgency,
+        reason: Reason,
+        out: &mut VecDeque<Output>,
+    ) {
+        let held_out = self.serves_since.is_some_and(|since| now.since(since) >= GIVEN_UP_KEPT);
+        self.given_up = if held_out { 1 } else { self.given_up + 1 };
+        self.given_up_at = Some(now);
+        let action = Action::Downgrade { to: Rung::NONE, urgency };
+        self.carry_out(now, action, CompanionNews::GivenUp { reason }, out);
+    }
+}
+
+impl Controller {
+    /// Returns the companion that a request is for: the one that it names, or one that does its kind of work. Where that is
+    /// not loaded, the ladder does it, if it can.
+    pub(super) fn companion_for(&mut self, request: &Request) -> Option<&mut Manager> {
+        let is_for = |companion: &Companion| match &request.target {
+            Target::Model(id) => companion.model.id == *id,
+            Target::Tier(_) => false,
+            Target::Auto => {
+                companion.model.can(request.task)
+                    && (companion.serves_since.is_some() || !self.ladder_can(request))
+            }
+        };
+        let each = &self.companions.each;
+        let best = (0..each.len())
+            .filter(|&index| is_for(&each[index]))
+            // The first that serves, else the first.
+            .min_by_key(|&index| (each[index].serves_since.is_none(), index))?;
+        Some(&mut self.companions.each[best].manager)
+    }
+
+    fn ladder_can(&self, request: &Request) -> bool {
+        self.catalog.ladder_models().iter().any(|model| request.is_for(model))
+    }
+
+    /// Returns a sample as the ladder sees it: what companions may grow to is others' use.
+    pub(super) fn ladders_share<'s>(&self, sample: &'s Sample) -> Cow<'s, Sample> {
+        if self.companions.is_empty() {
+            return Cow::Borrowed(sample);
+        }
+        Cow::Owned(self.ladders_share_beside(sample, |_, _| true))
+    }
+
+    fn ladders_share_beside(
+        &self,
+        sample: &Sample,
+        stays: impl Fn(usize, &Companion) -> bool,
+    ) -> Sample {
+        share_of(sample, &self.manager.resident(), &self.companions.resident(stays))
+    }
+
+    /// Shows every manager its share of the last sample, after something of ours was loaded or has gone.
+    pub(super) fn show_shares(&mut self) {
+        if self.companions.is_empty() {
+            return;
+        }
+        let has_gone = self.manager.has_gone() || self.companions.managers().any(Manager::has_gone);
+        let share = self.ladders_share(&self.companions.seen).into_owned();
+        self.manager.see(&share, has_gone);
+        for index in 0..self.companions.each.len() {
+            let share = self.companions_share(&self.companions.seen, index);
+            self.companions.each[index].manager.see(&share, has_gone);
+        }
+    }
+
+    fn companions_share(&self, sample: &Sample, index: usize) -> Sample {
+        let mut rest = self.companions.resident(|other, _| other != index);
+        rest.extend(&self.manager.resident());
+        share_of(sample, &self.companions.each[index].manager.resident(), &rest)
+    }
+
+    /// Has companions make way for the ladder, and the ladder leave them their room, before a decision is carried out.
+    pub(super) fn weigh_companions(
+        &mut self,
+        now: Timestamp,
+        sample: &Sample,
+        decision: &mut Decision,
+    ) {
+        if self.companions.is_empty() {
+            return;
+        }
+        match decision.action {
+            Action::Hold => {}
+            Action::Upgrade { to } => {
+                if self.lets_companions_go_first(now, sample, decision) {
+                    decision.action = Action::Hold;
+                    decision.reason = Reason::Switching;
+                } else {
+                    self.leave_room_for_companions(now, sample, to, decision);
+                }
+            }
+            Action::Downgrade { to, urgency } => {
+                let goes_first =
+                    self.settings.manager.companions_go == CompanionsGo::BeforeAStepDown;
+                let short = match decision.reason {
+                    Reason::AboveDegradeLine { resource, gpu, .. }
+                    | Reason::Exhaustion { resource, gpu, .. } => ResourceKey { resource, gpu },
+                    _ => return,
+                };
+                if goes_first || to == Rung::NONE {
+                    self.let_companions_go(now, sample, short, urgency, decision);
+                }
+            }
+        }
+    }
+
+    /// Loads a companion for which there is room before the ladder climbs from a rung that serves, however long it was to wait yet:
+    /// what is safe enough for the ladder is for the smaller model. Returns whether one is on its way.
+    fn lets_companions_go_first(
+        &mut self,
+        now: Timestamp,
+        sample: &Sample,
+        decision: &Decision,
+    ) -> bool {
+        if decision.rung == Rung::NONE || self.manager.is_switching() {
+            return false;
+        }
+        if self.companions.managers().any(Manager::is_switching) {
+            return true;
+        }
+        for index in 0..self.companions.each.len() {
+            if self.companions.each[index].is_awaited(now)
+                && let Some(reason) = self.room_for_companion(now, sample, index)
+            {
+                self.companions.each[index].load(now, reason, &mut self.out);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Goes no further up than leaves room for the companions that are to come, as many of them as fit beside what serves.
+    fn leave_room_for_companions(
+        &self,
+        now: Timestamp,
+        sample: &Sample,
+        to: Rung,
+        decision: &mut Decision,
+    ) {
+        if self.settings.manager.companions_go == CompanionsGo::BeforeAStepDown {
+            return;
+        }
+        let share = self.ladders_share(sample);
+        let limit = |total| self.settings.degrade_limit(total);
+        let fits = |rung: Rung, beside: &[Footprint]| {
+            let needs = [&[self.need_of(rung)], beside].concat();
+            fit_together(&needs, &share, &self.settings, limit)
+        };
+        let least = decision.rung.max(Rung(1));
+        let mut beside = Vec::new();
+        for companion in self.companions.each.iter().filter(|it| it.is_awaited(now)) {
+            beside.push(companion.need());
+            if !fits(least, &beside) {
+                beside.pop();
+            }
+        }
+        if beside.is_empty() || fits(to, &beside) {
+            return;
+        }
+        let mut lower = (decision.rung.0 + 1..to.0).rev().map(Rung);
+        if let Some(lower) = lower.find(|&rung| fits(rung, &beside)) {
+            decision.action = Action::Upgrade { to: lower };
+            let fit = place(self.need_of(lower), Beside::Nothing, &share, &self.settings, limit);
+            decision.reason = fit.place().map_or(decision.reason, room);
+            return;
+        }
+        // How far it is beyond the limit with them, as if all were in the same spaces.
+        let next = Rung(decision.rung.0 + 1);
+        let sum = |sum: Footprint, need: &Footprint| Footprint {
+            ram: sum.ram + need.ram,
+            vram: sum.vram + need.vram,
+        };
+        let needs = beside.iter().fold(self.need_of(next), sum);
+        decision.action = Action::Hold;
+        if let Fit::Short(short) = place(needs, Beside::Nothing, &share, &self.settings, limit) {
+            let Projection { resource, gpu, projected, limit, .. } = short;
+            decision.reason = Reason::WouldNotFit { to: next, resource, gpu, projected, limit };
+        }
+    }
+
+    /// Gives up the companions in a space that is short, the last first, until the ladder has a rung that stays.
+    fn let_companions_go(
+        &mut self,
+        now: Timestamp,
+        sample: &Sample,
+        short: ResourceKey,
+        urgency: Urgency,
+        decision: &mut Decision,
+    ) {
+        let are_there: Vec<usize> = (0..self.companions.each.len())
+            .filter(|&index| self.companions.each[index].is_in(short, sample))
+            .collect();
+        // Those that go already come first: they are waited for, as long as they have time.
+        let is_going = |&index: &usize| !self.companions.each[index].stays();
+        let (mut going, staying): (Vec<_>, Vec<_>) = are_there.into_iter().partition(is_going);
+        if going.iter().any(|&index| self.should_have_gone(now, index)) {
+            return;
+        }
+        let mut found =
+            self.highest_without(sample, decision.rung, &going).filter(|_| !going.is_empty());
+        for &index in staying.iter().rev() {
+            if found.is_some() {
+                break;
+            }
+            going.push(index);
+            found = self.highest_without(sample, decision.rung, &going);
+            self.companions.each[index].give_up(now, urgency, decision.reason, &mut self.out);
+        }
+        let Some(rung) = found else { return };
+        decision.action = if rung == decision.rung {
+            Action::Hold
+        } else {
+            Action::Downgrade { to: rung, urgency }
+        };
+    }
+
+    /// Returns the highest rung, up to `most`, that fits once these companions have gone.
+    fn highest_without(&self, sample: &Sample, most: Rung, gone: &[usize]) -> Option<Rung> {
+        let share = self.ladders_share_beside(sample, |index, _| !gone.contains(&index));
+        let limit = |total| self.settings.degrade_limit(total);
+        (1..=most.0).rev().map(Rung).find(|&rung| {
+            place(self.need_of(rung), Beside::Nothing, &share, &self.settings, limit).is_there()
+        })
+    }
+
+    /// Returns whether a companion that was given up has had its time, and is still there.
+    fn should_have_gone(&self, now: Timestamp, index: usize) -> bool {
+        let companion = &self.companions.each[index];
+        let time = self.settings.manager.drain_deadline
+            + companion.model.unload
+            + self.settings.settle_limit;
+        companion.given_up_at.is_some_and(|at| now.since(at) > time)
+    }
+
+    /// Shows the companions a sample, gives up those that are over the line alone, and loads those that fit.
+    pub(super) fn tend_companions(&mut self, now: Timestamp, sample: &Sample) {
+        if self.companions.is_empty() {
+            return;
+        }
+        self.companions.seen.clone_from(sample);
+        for index in 0..self.companions.each.len() {
+            let share = self.companions_share(sample, index);
+            self.companions.each[index].tell(now, &mut self.out, |manager, out| {
+                manager.handle_sample(now, &share, out);
+            });
+        }
+        if self.manager.is_stopping() {
+            return;
+        }
+        self.relieve_with_companions(now, sample);
+        self.make_way_for_the_ladder(now, sample);
+        self.load_a_companion(now, sample);
+    }
+
+    /// Gives up a companion in a space that is over its line and of which the ladder has nothing to give back.
+    fn relieve_with_companions(&mut self, now: Timestamp, sample: &Sample) {
+        let limit = |total| self.settings.degrade_limit(total);
+        let ladder = self.manager.resident();
+        let companions = self.companions.resident(|_, _| true);
+        // What has gone a moment ago may be on its way back.
+        let lately = |(at, _)| now.since(at) <= self.settings.settle_limit;
+        let may_linger =
+            self.manager.is_switching() || self.manager.last_change().is_some_and(lately);
+        let is_theirs = |over: &Projection| {
+            let space = ResourceKey { resource: over.resource, gpu: over.gpu };
+            let others = sample.space(space).map_or(Bytes::ZERO, |space| space.others);
+            let [ladder, companions] = [&ladder, &companions].map(|it| it.within(space, sample));
+            ladder == Bytes::ZERO && (!may_linger || others + companions > over.limit)
+        };
+        let Some(over) = overruns(sample, &self.settings, limit).find(is_theirs) else { return };
+        let Projection { resource, gpu, projected: used, limit, .. } = over;
+        let space = ResourceKey { resource, gpu };
+        let is_there = |companion: &&mut Companion| companion.is_in(space, sample);
+        let mut are_there = self.companions.each.iter_mut().rev().filter(is_there).peekable();
+        if are_there.peek().is_none() {
+            return;
+        }
+        let mut are_there: Vec<&mut Companion> = are_there.collect();
+        if are_there.iter().any(|companion| !companion.stays()) {
+            return;
+        }
+        let urgency = match is_critical(sample, &self.settings) {
+            true => Urgency::Critical,
+            false => Urgency::Immediate,
+        };
+        let reason = Reason::AboveDegradeLine { resource, gpu, used, limit };
+        are_there[0].give_up(now, urgency, reason, &mut self.out);
+    }
+
+    /// Gives up companions where nothing of the ladder is loaded, and its smallest model fits only without them.
+    fn make_way_for_the_ladder(&mut self, now: Timestamp, sample: &Sample) {
+        let is_empty = self.manager.rung() == Rung::NONE && !self.manager.is_switching();
+        if !is_empty || self.keeps_to_none() || self.manager.rests(now, Rung(1)) {
+            return;
+        }
+        let mut going: Vec<usize> = (0..self.companions.each.len())
+            .filter(|&index| !self.companions.each[index].stays())
+            .collect();
+        let staying = (0..self.companions.each.len()).rev();
+        let staying: Vec<usize> = staying.filter(|index| !going.contains(index)).collect();
+        let before = going.len();
+        let share = self.ladders_share(sample);
+        let limit = |total| self.settings.degrade_limit(total);
+        let fit = place(self.need_of(Rung(1)), Beside::Nothing, &share, &self.settings, limit);
+        let Fit::Short(Projection { resource, gpu, projected, limit, .. }) = fit else { return };
+        let space = ResourceKey { resource, gpu };
+        let mut found = self.highest_without(sample, Rung(1), &going).is_some();
+        for index in staying.into_iter().filter(|&it| self.companions.each[it].is_in(space, sample))
+        {
+            if found {
+                break;
+            }
+            going.push(index);
+            found = self.highest_without(sample, Rung(1), &going).is_some();
+        }
+        if found {
+            let reason = Reason::WouldNotFit { to: Rung(1), resource, gpu, projected, limit };
+            for &index in &going[before..] {
+                let companion = &mut self.companions.each[index];
+                companion.give_up(now, Urgency::Graceful, reason, &mut self.out);
+            }
+        }
+    }
+
+    /// Loads the first companion that has fitted for long enough, one at a time and never while the ladder switches.
+    fn load_a_companion(&mut self, now: Timestamp, sample: &Sample) {
+        let is_busy =
+            self.manager.is_switching() || self.companions.managers().any(Manager::is_switching);
+        for index in 0..self.companions.each.len() {
+            let room = self.room_for_companion(now, sample, index);
+            let companion = &mut self.companions.each[index];
+            let Some(reason) = room.filter(|_| companion.is_awaited(now)) else {
+                companion.fits_since = None;
+                continue;
+            };
+            let since = *companion.fits_since.get_or_insert(now);
+            if !is_busy && now.since(since) >= companion.wait(&self.settings) {
+                companion.load(now, reason, &mut self.out);
+                return;
+            }
+        }
+    }
+
+    /// Returns the room that a companion has beside all that is loaded; where nothing of the ladder is, beside its smallest model
+    /// too, if that has a place.
+    fn room_for_companion(&self, now: Timestamp, sample: &Sample, index: usize) -> Option<Reason> {
+        let need = self.companions.each[index].need();
+        let limit = |total| self.settings.degrade_limit(total);
+        let share = self.companions_share(sample, index);
+        let nothing = Resident::default();
+        let fit = place(need, Beside::Resident(&nothing), &share, &self.settings, limit);
+        let reason = room(fit.place()?);
+        let ladder_waits = self.manager.rung() == Rung::NONE
+            && !self.keeps_to_none()
+            && !self.manager.rests(now, Rung(1));
+        if ladder_waits {
+            let smallest = [self.need_of(Rung(1))];
+            let with_it = [smallest[0], need];
+            let fits = |needs: &[Footprint]| fit_together(needs, &share, &self.settings, limit);
+            if fits(&smallest) && !fits(&with_it) {
+                return None;
+            }
+        }
+        Some(reason)
+    }
+
+    fn need_of(&self, rung: Rung) -> Footprint {
+        self.catalog.primary(rung).map(Model::footprint_to_load).unwrap_or_default()
+    }
+}
+
+/// Returns that there is room, by the space that comes closest to its limit.
+fn room(place: Place) -> Reason {
+    let Projection { resource, gpu, projected, limit, .. } =
+        place.scarcest().unwrap_or(Projection::UNLIMITED);
+    Reason::Room { resource, gpu, projected, limit, good_for: Duration::ZERO, odds: None }
+}
+
+/// The wait of a companion that was given up doubles with each time, up to eight times the first. Chosen: forty minutes by default.
+const MOST_DOUBLINGS: u32 = 3;
+
+/// Having served for so long, it is given up for the first time. Chosen: longer than that wait.
+const GIVEN_UP_KEPT: Duration = Duration::from_hours(1);
