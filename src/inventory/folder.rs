@@ -123,8 +123,16 @@ impl Folder {
         if !self.files.contains_key(&file) {
             return Err(FolderError::Missing { model: model.id.clone(), file });
         }
-        let embeddings =
-            if model.can(Task::Embedding) { self.embeddings(&file)? } else { Embeddings::None };
+        if model.can(Task::Speech) {
+            return Err(FolderError::Speech { model: model.id.clone() });
+        }
+        let embeddings = if model.can(Task::Rerank) {
+            Embeddings::Rank
+        } else if model.can(Task::Embedding) {
+            self.embeddings(&file)?
+        } else {
+            Embeddings::None
+        };
         Ok(Launch {
             file: self.path.join(file),
             context_tokens: model.context_tokens,
@@ -174,6 +182,10 @@ pub enum FolderError {
     Missing { model: ModelId, file: String },
     #[error("model \"{model}\" cannot be served by this name: use no comma and no leading `-`")]
     Name { model: ModelId },
+    #[error(
+        "model \"{model}\" is for speech, which llama-server does not do: take it out of the catalog"
+    )]
+    Speech { model: ModelId },
     #[error(transparent)]
     Catalog(#[from] CatalogError),
 }

@@ -67,6 +67,7 @@ impl RemoteServer {
         let mut sizes = self
             .listed
             .iter()
+            .filter(|entry| !entry.embeds_only)
             .map(|entry| match size(entry) {
                 Some(size) => Ok((size, entry)),
                 None => Err(ListingError::NoSize {

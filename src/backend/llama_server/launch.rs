@@ -14,7 +14,7 @@ pub struct Launch {
     pub context_tokens: u32,
     /// Requests side by side.
     pub slots: u32,
-    /// Whether it turns texts into vectors too.
+    /// Whether it turns texts into vectors, too, or ranks them.
     pub embeddings: Embeddings,
 }
 
@@ -28,6 +28,8 @@ pub enum Embeddings {
     /// As the mean over its tokens: its file does not say, and a build of 2026 without a word of it ends its process
     /// at the next completion (seen on 2026-11-24).
     Mean,
+    /// It ranks texts instead.
+    Rank,
 }
 
 impl Launch {
@@ -57,6 +59,7 @@ impl Launch {
             Embeddings::None => &[],
             Embeddings::AsTrained => &["--embeddings"],
             Embeddings::Mean => &["--embeddings", "--pooling", "mean"],
+            Embeddings::Rank => &["--reranking"],
         };
         all.extend(embeddings.iter().map(OsString::from));
         all

@@ -16,6 +16,8 @@ pub struct Entry {
     pub size: Option<Bytes>,
     /// Its file, where the server reports it.
     pub file: Option<PathBuf>,
+    /// Whether it turns texts into vectors and completes nothing: then it stands on no ladder.
+    pub embeds_only: bool,
     /// The port of its own process.
     pub(super) port: Option<u16>,
     /// What it uses, by the server's own figures.

@@ -63,11 +63,12 @@ impl Models {
             } else {
                 Presence::Ready
             },
+            embeds_only: model.kind == "embedding",
             name: model.key,
             size: model.size_bytes.map(Bytes::new),
             ..Entry::default()
         };
-        self.models.into_iter().filter(|model| model.kind != "embedding").map(entry).collect()
+        self.models.into_iter().map(entry).collect()
     }
 }
 
@@ -98,8 +99,9 @@ mod tests {
             {"type":"llm","key":"google/gemma","size_bytes":17990911801,"loaded_instances":[{"id":"x","config":{}}]},
             {"type":"embedding","key":"e","size_bytes":1},{"type":"llm","key":"b","loaded_instances":[]}]}"#;
         let entries = serde_json::from_str::<Models>(list).unwrap().entries();
-        assert_eq!(entries.len(), 2);
-        assert_eq!((entries[0].presence, entries[1].presence), (Presence::Ready, Presence::Absent));
+        let embeds_only: Vec<bool> = entries.iter().map(|entry| entry.embeds_only).collect();
+        assert_eq!(embeds_only, [false, true, false]);
+        assert_eq!((entries[0].presence, entries[2].presence), (Presence::Ready, Presence::Absent));
         assert_eq!(entries[0].size, Some(Bytes::new(17_990_911_801)));
         let unknown_path = r#"{"error":"Unexpected endpoint or method. (GET /api/v1/models)"}"#;
         assert!(serde_json::from_str::<Models>(unknown_path).is_err());

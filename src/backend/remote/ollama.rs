@@ -71,15 +71,17 @@ struct Running {
 
 impl Tags {
     fn entries(self, loaded: &Loaded) -> Vec<Entry> {
-        let completes = |tag: &Tag| {
-            tag.capabilities.as_ref().is_none_or(|all| all.iter().any(|one| one == "completion"))
+        let has = |tag: &Tag, what: &str| {
+            tag.capabilities.as_ref().is_none_or(|all| all.iter().any(|one| one == what))
         };
         let entry = |tag: Tag| {
             let running = loaded.models.iter().find(|running| running.name == tag.name);
             let entry = running.map(Running::entry).unwrap_or_default();
-            Entry { name: tag.name, size: Some(Bytes::new(tag.size)), ..entry }
+            let embeds_only = !has(&tag, "completion");
+            Entry { name: tag.name, size: Some(Bytes::new(tag.size)), embeds_only, ..entry }
         };
-        self.models.into_iter().filter(completes).map(entry).collect()
+        let is_for_us = |tag: &Tag| has(tag, "completion") || has(tag, "embedding");
+        self.models.into_iter().filter(is_for_us).map(entry).collect()
     }
 }
 
@@ -109,8 +111,18 @@ async fn recognise(client: &ServerClient) -> Result<Result<(), ServerError>, Ser
 
 /// Loads a model for this time after its last request, in seconds, or drops it. A load is answered when it is done.
 async fn keep(client: &ServerClient, name: &str, seconds: i64) -> Result<(), ServerError> {
-    client.post("/api/generate", &json!({"model": name, "keep_alive": seconds})).await.map(drop)
+    let ask = json!({"model": name, "keep_alive": seconds});
+    match client.post("/api/generate", &ask).await {
+        // A model that only embeds is loaded and dropped at the path where it does that.
+        Err(ServerError::Refused { words, .. }) if words.contains(EMBEDS_ONLY) => {
+            client.post("/api/embed", &ask).await.map(drop)
+        }
+        answer => answer.map(drop),
+    }
 }
+
+/// In its answer where a model completes nothing.
+const EMBEDS_ONLY: &str = "does not support generate";
 
 /// What it says at its root.
 const GREETING: &str = "Ollama is running";
@@ -135,7 +147,8 @@ mod tests {
             "expires_at":"2318-03-04T14:38:31.83753-07:00"}]}"#;
         let loaded: Loaded = serde_json::from_str(loaded).unwrap();
         let entries = serde_json::from_str::<Tags>(tags).unwrap().entries(&loaded);
-        assert_eq!(entries.len(), 2, "an embedding model completes nothing");
+        let embeds_only: Vec<bool> = entries.iter().map(|entry| entry.embeds_only).collect();
+        assert_eq!(embeds_only, [false, false, true]);
         assert_eq!((entries[0].presence, entries[0].expires), (Presence::Ready, false));
         let used = Footprint { ram: Bytes::new(2000), vram: Bytes::new(1000) };
         assert_eq!(
