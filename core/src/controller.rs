@@ -179,7 +179,7 @@ impl Controller {
                 let cancel = |manager: &mut Manager, out: &mut _| {
                     manager.handle_cancel(now, *request, out);
                 };
-                self.companions.tell_each(now, &mut self.out, cancel);
+                self.tell_companions(now, cancel);
             }
             Input::Outcome(outcome) => self.handle_outcome(now, outcome),
             Input::Timeout => {
@@ -188,7 +188,7 @@ impl Controller {
                 self.note_setbacks(now);
                 let time_out =
                     |manager: &mut Manager, out: &mut _| manager.handle_timeout(now, out);
-                self.companions.tell_each(now, &mut self.out, time_out);
+                self.tell_companions(now, time_out);
             }
             Input::Adopt { models } => self.handle_adoption(now, models),
             Input::Settings(raw) => self.handle_settings(raw),
@@ -198,7 +198,7 @@ impl Controller {
                 self.release_order();
                 self.manager.handle_shutdown(now, &mut self.out);
                 let stop = |manager: &mut Manager, out: &mut _| manager.handle_shutdown(now, out);
-                self.companions.tell_each(now, &mut self.out, stop);
+                self.tell_companions(now, stop);
             }
         }
         self.pursue_order(now);
@@ -330,7 +330,7 @@ impl Controller {
             self.policy.served(now, &performance);
         }
         self.note_setbacks(now);
-        self.companions.tell_each(now, &mut self.out, |manager, out| {
+        self.tell_companions(now, |manager, out| {
             manager.handle_model_outcome(now, outcome, out);
             manager.handle_request_outcome(now, outcome, out);
         });
@@ -340,7 +340,7 @@ impl Controller {
     fn handle_adoption(&mut self, now: Timestamp, models: &[Adopted]) {
         self.start = None;
         self.manager.handle_adoption(now, models, self.pinned, &mut self.out);
-        self.companions.tell_each(now, &mut self.out, |manager, out| {
+        self.tell_companions(now, |manager, out| {
             manager.handle_adoption(now, models, None, out);
         });
     }
@@ -354,7 +354,7 @@ impl Controller {
         };
         self.manager.set_settings(&settings);
         let of_companion = |manager: &mut Manager, _: &mut _| manager.set_settings(&settings);
-        self.companions.tell_each(self.now, &mut self.out, of_companion);
+        self.tell_companions(self.now, of_companion);
         self.settings = settings;
         self.policy = fresh.policy;
         self.pinned = fresh.pinned;

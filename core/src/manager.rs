@@ -396,8 +396,21 @@ impl Manager {
 
     /// Returns what is loaded, with what it may grow to.
     pub(crate) fn resident(&self) -> Resident {
+        self.resident_where(|_| true)
+    }
+
+    /// Returns the same of what the last sample shows some of, and of what began to load since.
+    pub(crate) fn resident_and_begun(&self) -> (Resident, Resident) {
+        let is_new = |slot: &Slot| {
+            slot.state == Lifecycle::Loading && self.seen_at.is_none_or(|at| slot.began >= at)
+        };
+        (self.resident_where(|slot| !is_new(slot)), self.resident_where(is_new))
+    }
+
+    fn resident_where(&self, is_meant: impl Fn(&Slot) -> bool) -> Resident {
         let mut resident = Resident::default();
-        for (slot, model) in self.slots.iter().zip(self.catalog.models()) {
+        let slots = self.slots.iter().zip(self.catalog.models());
+        for (slot, model) in slots.filter(|(slot, _)| is_meant(slot)) {
             if slot.state == Lifecycle::Loading {
                 resident.add(model.footprint_to_load(), slot.gpu);
             } else if slot.state.is_resident() {

@@ -268,16 +268,17 @@ fn in_memory(
     }))
 }
 
-/// Returns a sample as whoever has `mine` sees it, of all that is ours: what the `rest` may grow to counts as others' use.
-/// What is in use beyond that is taken for mine, what has yet to come back included.
-pub fn share_of(sample: &Sample, mine: &Resident, rest: &Resident) -> Sample {
+/// Returns a sample as whoever has `mine` sees it, of all that is ours: what the `rest` may grow to counts as others' use, and
+/// what of it was `begun` since the sample, too. What is in use beyond the rest is taken for mine, what has yet to come back
+/// included.
+pub fn share_of(sample: &Sample, mine: &Resident, rest: &Resident, begun: &Resident) -> Sample {
     let mut share = sample.clone();
     for (key, space) in share.spaces_mut() {
-        let [mine, rest] = [mine, rest].map(|of_ours| of_ours.within(key, sample));
+        let [mine, rest, begun] = [mine, rest, begun].map(|of_ours| of_ours.within(key, sample));
         // Where the rest has yet to grow so far, what is mine must not look like nothing.
         let least = if mine > Bytes::ZERO { space.own.min(Bytes::new(1)) } else { Bytes::ZERO };
         space.own = (space.own - rest).max(least);
-        space.others += rest;
+        space.others += rest + begun;
     }
     share
 }

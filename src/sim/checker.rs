@@ -7,6 +7,7 @@
 
 mod activity;
 mod book;
+mod companions;
 mod orders;
 mod recovery;
 mod relief;
@@ -25,6 +26,7 @@ use tiershift_core::time::Timestamp;
 
 use crate::sim::checker::activity::Activity;
 use crate::sim::checker::book::{Book, is_break};
+use crate::sim::checker::companions::Companions;
 use crate::sim::checker::orders::Orders;
 use crate::sim::checker::recovery::Recovery;
 use crate::sim::checker::relief::Relief;
@@ -38,6 +40,7 @@ pub(super) struct Checker {
     requests: Requests,
     relief: Relief,
     recovery: Recovery,
+    companions: Companions,
     orders: Orders,
     waits: Waits,
     activity: Activity,
@@ -59,6 +62,7 @@ impl Checker {
         let book = Book::new(settings, catalog, promises);
         Self {
             recovery: Recovery::new(&book),
+            companions: Companions::new(&book),
             book,
             requests: Requests::default(),
             relief: Relief::default(),
@@ -97,6 +101,7 @@ impl Checker {
                 self.book.read(sample);
                 self.relief.observe(&self.book, &mut self.violations);
                 self.recovery.observe(&self.book, sample, &mut self.violations);
+                self.companions.observe(&self.book, &mut self.violations);
             }
         } else {
             self.rare_input(input);
@@ -135,6 +140,7 @@ impl Checker {
     fn outcome(&mut self, outcome: &Outcome) {
         if is_break(outcome) || self.book.is_slow_load(outcome) {
             self.recovery.fail(&self.book);
+            self.companions.disturb();
             self.orders.disturb();
             self.waits.disturb();
         }
@@ -175,10 +181,8 @@ impl Checker {
                 self.waits.disturb();
             }
             Output::Serving { .. } => self.waits.begin(),
-            Output::Companion { .. }
-            | Output::Accepted { .. }
-            | Output::Consult(_)
-            | Output::Notice(_) => {}
+            Output::Companion { model, news } => self.companions.take(&self.book, model, *news),
+            Output::Accepted { .. } | Output::Consult(_) | Output::Notice(_) => {}
         }
         self.book.take_output(output);
     }
@@ -224,6 +228,7 @@ impl Checker {
             return;
         }
         safety::check_upgrade(book, decision, out);
+        companions::check_decision(book, decision, out);
         self.orders.check_decision(book, decision, out);
         self.activity.take_decision(book, decision, out);
         let is_for_service = matches!(

@@ -94,25 +94,15 @@ impl Companions {
         self.each.iter().map(|companion| &companion.manager)
     }
 
-    /// Has each of their managers do something, and says what comes of it.
-    pub(super) fn tell_each(
-        &mut self,
-        now: Timestamp,
-        out: &mut VecDeque<Output>,
-        mut what: impl FnMut(&mut Manager, &mut VecDeque<Output>),
-    ) {
-        for companion in &mut self.each {
-            companion.tell(now, out, &mut what);
+    /// Returns what those may grow to that are among these, and what of them began to load since the last sample.
+    fn resident_and_begun(&self, is_among: impl Fn(usize) -> bool) -> (Resident, Resident) {
+        let mut all = (Resident::default(), Resident::default());
+        for (_, companion) in self.each.iter().enumerate().filter(|(index, _)| is_among(*index)) {
+            let (resident, begun) = companion.manager.resident_and_begun();
+            all.0.extend(&resident);
+            all.1.extend(&begun);
         }
-    }
-
-    /// Returns what those may grow to that are among these.
-    fn resident(&self, is_among: impl Fn(usize, &Companion) -> bool) -> Resident {
-        let mut resident = Resident::default();
-        for (_, companion) in self.each.iter().enumerate().filter(|(i, it)| is_among(*i, it)) {
-            resident.extend(&companion.manager.resident());
-        }
-        resident
+        all
     }
 }
 
@@ -209,15 +199,24 @@ impl Controller {
         if self.companions.is_empty() {
             return Cow::Borrowed(sample);
         }
-        Cow::Owned(self.ladders_share_beside(sample, |_, _| true))
+        Cow::Owned(self.ladders_share_beside(sample, |_| true))
     }
 
-    fn ladders_share_beside(
-        &self,
-        sample: &Sample,
-        stays: impl Fn(usize, &Companion) -> bool,
-    ) -> Sample {
-        share_of(sample, &self.manager.resident(), &self.companions.resident(stays))
+    fn ladders_share_beside(&self, sample: &Sample, stays: impl Fn(usize) -> bool) -> Sample {
+        let (rest, begun) = self.companions.resident_and_begun(stays);
+        share_of(sample, &self.manager.resident(), &rest, &begun)
+    }
+
+    /// Has each companion's manager do something, and says what comes of it. Each sees what those before it have begun.
+    pub(super) fn tell_companions(
+        &mut self,
+        now: Timestamp,
+        mut what: impl FnMut(&mut Manager, &mut VecDeque<Output>),
+    ) {
+        for index in 0..self.companions.each.len() {
+            self.show_shares();
+            self.companions.each[index].tell(now, &mut self.out, &mut what);
+        }
     }
 
     /// Shows every manager its share of the last sample, after something of ours was loaded or has gone.
@@ -235,9 +234,11 @@ impl Controller {
     }
 
     fn companions_share(&self, sample: &Sample, index: usize) -> Sample {
-        let mut rest = self.companions.resident(|other, _| other != index);
-        rest.extend(&self.manager.resident());
-        share_of(sample, &self.companions.each[index].manager.resident(), &rest)
+        let (mut rest, mut begun) = self.companions.resident_and_begun(|other| other != index);
+        let (of_ladder, begun_of_ladder) = self.manager.resident_and_begun();
+        rest.extend(&of_ladder);
+        begun.extend(&begun_of_ladder);
+        share_of(sample, &self.companions.each[index].manager.resident(), &rest, &begun)
     }
 
     /// Has companions make way for the ladder, and the ladder leave them their room, before a decision is carried out.
@@ -387,7 +388,7 @@ impl Controller {
 
     /// Returns the highest rung, up to `most`, that fits once these companions have gone.
     fn highest_without(&self, sample: &Sample, most: Rung, gone: &[usize]) -> Option<Rung> {
-        let share = self.ladders_share_beside(sample, |index, _| !gone.contains(&index));
+        let share = self.ladders_share_beside(sample, |index| !gone.contains(&index));
         let limit = |total| self.settings.degrade_limit(total);
         (1..=most.0).rev().map(Rung).find(|&rung| {
             place(self.need_of(rung), Beside::Nothing, &share, &self.settings, limit).is_there()
@@ -427,7 +428,7 @@ impl Controller {
     fn relieve_with_companions(&mut self, now: Timestamp, sample: &Sample) {
         let limit = |total| self.settings.degrade_limit(total);
         let ladder = self.manager.resident();
-        let companions = self.companions.resident(|_, _| true);
+        let (companions, _) = self.companions.resident_and_begun(|_| true);
         // What has gone a moment ago may be on its way back.
         let lately = |(at, _)| now.since(at) <= self.settings.settle_limit;
         let may_linger =

@@ -14,7 +14,7 @@ use tiershift_core::policy::Promises;
 use tiershift_core::sample::Sample;
 use tiershift_core::settings::Settings;
 use tiershift_core::time::Timestamp;
-use tiershift_core::units::Bytes;
+use tiershift_core::units::{Bytes, Percent};
 
 /// The book that all rules read.
 pub(super) struct Book {
@@ -186,15 +186,40 @@ impl Book {
         if self.is_companion(index) { self.models[index].given_up } else { self.change }
     }
 
+    /// Returns whether a model is loaded, or its unload was asked for and readings still show it.
+    fn is_there(&self, index: usize) -> bool {
+        match self.models[index].state {
+            State::Absent => false,
+            State::Loading | State::Ready => true,
+            State::Unloading => {
+                let stays = |seen: &Seen| matches!(seen.state, State::Loading | State::Ready);
+                let rest = self.resident(|_, seen| stays(seen));
+                let mut mine = Resident::default();
+                mine.add(self.footprint(index), self.models[index].gpu);
+                self.reading.spaces().any(|(key, space)| {
+                    let [mine, rest] = [&mine, &rest].map(|it| it.within(key, &self.reading));
+                    mine > Bytes::ZERO && space.own > rest + mine.share(LEFT_OF_WHAT_HAS_GONE)
+                })
+            }
+        }
+    }
+
     /// Returns the last reading as the ladder is to see it: what companions may grow to is others' use.
     pub(super) fn ladders_share(&self) -> Cow<'_, Sample> {
         if self.catalog.companions().is_empty() {
             return Cow::Borrowed(&self.reading);
         }
-        let is_there = |seen: &Seen| seen.state != State::Absent;
-        let ladder = self.resident(|index, seen| is_there(seen) && !self.is_companion(index));
-        let companions = self.resident(|index, seen| is_there(seen) && self.is_companion(index));
-        Cow::Owned(share_of(&self.reading, &ladder, &companions))
+        let is_new = |seen: &Seen| seen.loaded_after == self.readings;
+        let part = |is_companion: bool, new: bool| {
+            self.resident(|index, seen| {
+                self.is_there(index)
+                    && self.is_companion(index) == is_companion
+                    && (seen.state == State::Loading && is_new(seen)) == new
+            })
+        };
+        let mut ladder = part(false, false);
+        ladder.extend(&part(false, true));
+        Cow::Owned(share_of(&self.reading, &ladder, &part(true, false), &part(true, true)))
     }
 
     /// Returns whether the server, or running requests, are what a switch waits for.
@@ -434,6 +459,9 @@ pub(super) fn is_break(outcome: &Outcome) -> bool {
 pub(super) fn is_for_space(reason: &Reason) -> bool {
     matches!(reason, Reason::AboveDegradeLine { .. } | Reason::Exhaustion { .. })
 }
+
+/// A model of which readings show no more than this has gone, as the manager has it.
+const LEFT_OF_WHAT_HAS_GONE: Percent = Percent::new(25);
 
 /// Asked for so often, an unload is no longer waited for, as the manager has it.
 const UNLOADS_WAITED_FOR: u32 = 3;

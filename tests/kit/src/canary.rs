@@ -210,6 +210,37 @@ const SHORT_REPLIES: &str = r#"
 reply-limit = "5m"
 "#;
 
+/// Others leave room for the small model and a companion, then for neither.
+const COMPANION: &str = r#"
+[[background]]
+resource = "memory"
+shape = "constant"
+level = "9GiB"
+[[background]]
+resource = "memory"
+shape = "step"
+to = "5GiB"
+at = "10m"
+[[model]]
+id = "small"
+tier = "small"
+quality = "100%"
+ram = "2GiB"
+load-warm = "1s"
+load-cold = "1s"
+prefill-tokens-per-second = 100.0
+decode-tokens-per-second = 10.0
+[[model]]
+id = "companion"
+companion = true
+tasks = ["embedding"]
+ram = "1GiB"
+load-warm = "1s"
+load-cold = "1s"
+prefill-tokens-per-second = 100.0
+decode-tokens-per-second = 10.0
+"#;
+
 const fn in_policy(
     name: &'static str,
     rule: &'static str,
@@ -247,6 +278,8 @@ pub static ALL: &[Canary] = &[
     in_controller("goes-against-an-order", "S10", &[], ORDERS),
     in_policy("never-done-cooling", "S11", &["L3"], SQUEEZE),
     in_controller("promises-a-retry", "S11", &[], ORDERS),
+    in_controller("keeps-its-companion", "S12", &["L2", "S4"], COMPANION),
+    in_controller("forgets-its-companions", "L3", &[], COMPANION),
     in_controller("never-refuses", "L1", &[], STORM),
     in_controller("forgets-a-reply", "L1", &[], SHORT_REPLIES),
     in_policy("ignores-a-shortage", "L2", &[], BUSY_SQUEEZE),

@@ -15,9 +15,11 @@ pub fn scenario(seed: u64, policy: &str, options: &str) -> String {
     world.write_machine(&mut text);
     world.write_policy(&mut text, policy, options);
     world.write_models(&mut text);
+    world.write_companions(&mut text);
     world.write_others(&mut text);
     world.write_workloads(&mut text);
     world.write_faults(&mut text);
+    world.write_rarer_faults(&mut text);
     world.write_orders(&mut text);
     text
 }
@@ -29,6 +31,7 @@ struct World {
     memory_mib: u64,
     gpus_mib: Vec<u64>,
     rungs: u64,
+    companions: u64,
     sampling_ms: u64,
 }
 
@@ -36,12 +39,14 @@ impl World {
     fn new(seed: u64) -> Self {
         let seed = Seed(seed);
         let mut luck = seed.stream("world");
+        let companions = pick(&mut seed.stream("world.companions.count"), &[0, 0, 0, 0, 1, 2]);
         let gpus = pick(&mut luck, &[0, 0, 0, 1, 1, 2, 3]);
         Self {
             minutes: pick(&mut luck, &[10, 20, 40, 90, 240]),
             memory_mib: 1024 * pick(&mut luck, &[6, 8, 16, 16, 32, 64, 128]),
             gpus_mib: (0..gpus).map(|_| 1024 * pick(&mut luck, &[4, 8, 12, 24, 48])).collect(),
             rungs: between(&mut luck, 1, 6),
+            companions,
             sampling_ms: pick(&mut luck, &[200, 1000, 2000, 2000, 2000, 5000, 15000]),
             seed,
         }
@@ -111,6 +116,9 @@ impl World {
                 line(text, format_args!("{key} = \"t{rung}\""));
             }
         }
+        if self.companions > 0 && one_in(&mut self.seed.stream("world.companions.go"), 4) {
+            line(text, format_args!("companions-go = \"before-a-step-down\""));
+        }
         if !options.is_empty() {
             line(text, format_args!("\n[policy.options]\n{options}"));
         }
@@ -177,6 +185,46 @@ impl World {
                 let fallback = luck.below(rung);
                 line(text, format_args!("fallbacks = [\"m{fallback}\"]"));
             }
+        }
+    }
+
+    fn write_companions(&self, text: &mut String) {
+        let mut luck = self.seed.stream("world.companions");
+        for companion in 0..self.companions {
+            let share = between(&mut luck, 1, 20);
+            let tasks = pick(&mut luck, &["embedding", "rerank"]);
+            line(
+                text,
+                format_args!(
+                    "\n[[model]]\nid = \"c{companion}\"\ncompanion = true\ntasks = [\"{tasks}\"]"
+                ),
+            );
+            match self.gpus_mib.iter().max().filter(|_| one_in(&mut luck, 2)) {
+                Some(gpu) => {
+                    let vram = (gpu * share / 100).max(1);
+                    line(text, format_args!("ram = \"64MiB\"\nvram = \"{vram}MiB\""));
+                }
+                None => {
+                    let ram = (self.memory_mib * share / 100).max(1);
+                    line(text, format_args!("ram = \"{ram}MiB\""));
+                }
+            }
+            let load = pick(&mut luck, &[1, 4, 12]);
+            line(text, format_args!("load-warm = \"{load}s\"\nload-cold = \"{load}s\""));
+            let (prefill, slots) = (pick(&mut luck, &[20, 500]), between(&mut luck, 1, 4));
+            line(
+                text,
+                format_args!(
+                    "prefill-tokens-per-second = {prefill}.0\ndecode-tokens-per-second = 1.0\nslots = {slots}"
+                ),
+            );
+            let (rate, prompt) = (between(&mut luck, 1, 20), pick(&mut luck, &[20, 300, 3000]));
+            line(
+                text,
+                format_args!(
+                    "\n[[workload]]\nkind = \"poisson\"\nrate = \"{rate}/min\"\ntask = \"{tasks}\"\nprompt-tokens = {prompt}"
+                ),
+            );
         }
     }
 
@@ -294,6 +342,39 @@ impl World {
             }
             let probability = pick(&mut luck, &[100, 100, 60, 20]);
             line(text, format_args!("probability = \"{probability}%\""));
+        }
+    }
+
+    fn write_rarer_faults(&self, text: &mut String) {
+        let mut luck = self.seed.stream("world.faults.rarer");
+        for _ in 0..pick(&mut luck, &[0, 0, 0, 1, 2]) {
+            let count = between(&mut luck, 1, 3);
+            let resource = match self.gpus_mib.is_empty() {
+                true => "memory",
+                false => pick(&mut luck, &["memory", "vram"]),
+            };
+            let space = match resource {
+                "vram" => format!("vram\"\ngpu = {}", luck.below(self.gpus_mib.len() as u64)),
+                _ => "memory\"".to_owned(),
+            };
+            let kind = match luck.below(7) {
+                0 => format!("probe-nan\"\nresource = \"{space}"),
+                1 => format!("probe-blind\"\nresource = \"{space}"),
+                2 => format!("unload-unconfirmed\"\ncount = {count}"),
+                3 => format!("request-hang\"\ncount = {count}"),
+                4 => format!("request-hang\"\ncount = {count}\ndeaf = true"),
+                5 => format!("crash\"\nevery = \"{}s", between(&mut luck, 20, 1200)),
+                _ if self.gpus_mib.is_empty() => format!("load-half\"\ncount = {count}"),
+                _ => format!("gpu-lost\"\ngpu = {}", luck.below(self.gpus_mib.len() as u64)),
+            };
+            let (at, until) = self.span(&mut luck);
+            let quote = if kind.ends_with('s') && kind.contains("every") { "\"" } else { "" };
+            line(
+                text,
+                format_args!(
+                    "\n[[fault]]\nkind = \"{kind}{quote}\nat = \"{at}s\"\nuntil = \"{until}s\""
+                ),
+            );
         }
     }
 

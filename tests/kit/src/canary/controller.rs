@@ -7,7 +7,7 @@ use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::control::{Control, Promises};
 use tiershift_core::controller::{Controller, Detail};
 use tiershift_core::decision::{Action, Decision, Reason, Urgency};
-use tiershift_core::event::{Command, Input, OrderNews, Outcome, Output, Verdict};
+use tiershift_core::event::{Command, CompanionNews, Input, OrderNews, Outcome, Output, Verdict};
 use tiershift_core::model::ModelId;
 use tiershift_core::policy::{PolicyError, Registry};
 use tiershift_core::request::{End, Rejection, RequestId};
@@ -36,7 +36,12 @@ impl Flawed {
         catalog: &Catalog,
         flaw: &'static str,
     ) -> Result<Self, PolicyError> {
-        let inner = Controller::new(settings, catalog, Detail::Full, &Registry::built_in());
+        let known = match flaw {
+            "forgets-its-companions" => Catalog::new(catalog.ladder_models().to_vec()),
+            _ => Ok(catalog.clone()),
+        };
+        let known = known.map_err(|error| PolicyError::Refused(error.to_string()))?;
+        let inner = Controller::new(settings, &known, Detail::Full, &Registry::built_in());
         Ok(Self {
             inner: inner.map_err(|error| PolicyError::Refused(error.to_string()))?,
             flaw,
@@ -127,6 +132,17 @@ impl Flawed {
                 }
             }
             Output::Decision(decision) if self.hides(decision) => return,
+            Output::Companion { news: CompanionNews::GivenUp { .. }, .. }
+                if self.flaw == "keeps-its-companion" =>
+            {
+                return;
+            }
+            Output::Command(Command::Unload { model })
+                if self.flaw == "keeps-its-companion"
+                    && self.catalog.companions().iter().any(|it| it.id == *model) =>
+            {
+                return;
+            }
             _ => {}
         }
         self.say(output);
