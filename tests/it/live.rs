@@ -12,6 +12,7 @@ mod adoption;
 mod backends;
 mod browser;
 mod calibrate;
+mod companion;
 mod fidelity;
 mod hang;
 mod load;
