@@ -229,6 +229,8 @@ impl Controller {
             return false;
         }
         self.last_sample = Some(now);
+        let corrected = self.manager.correct(now, sample);
+        let sample = corrected.as_ref().unwrap_or(sample);
         let moved = self.manager.handle_sample(now, sample, &mut self.out);
         if moved {
             // A switch to what was ordered that has just ended elsewhere is refused before the policy begins another.

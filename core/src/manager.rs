@@ -18,6 +18,7 @@ mod tryout;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::attribution::{Attribution, Holding, Phase};
 use crate::catalog::{Catalog, LadderId, Rung};
 use crate::decision::{Action, Reason, Urgency};
 use crate::event::{Adopted, Outcome, Output};
@@ -55,6 +56,8 @@ pub struct Manager {
     seen_at: Option<Timestamp>,
     /// Whether a model has gone since: what it held may be in the way, and is not in the sample.
     gone_since: bool,
+    /// What of a reading is ours.
+    attribution: Attribution,
     queue: Queue,
     running: BTreeMap<RequestId, Running>,
     asked: Asked,
@@ -91,6 +94,7 @@ impl Manager {
             seen: Sample::default(),
             seen_at: None,
             gone_since: false,
+            attribution: Attribution::new(settings.settle_limit),
             queue: Queue::default(),
             running: BTreeMap::new(),
             asked: Asked::new(catalog),
@@ -104,6 +108,7 @@ impl Manager {
     /// Goes on under other settings, from where it is.
     pub fn set_settings(&mut self, settings: &Settings) {
         self.settings = settings.clone();
+        self.attribution.set_settle_limit(settings.settle_limit);
     }
 
     /// Returns the rung that serves or that a switch under way leads to.
@@ -218,6 +223,21 @@ impl Manager {
         std::mem::take(&mut self.setbacks)
     }
 
+    /// Returns a reading as it is meant, by what is loaded; `None` where that is as it was read. To be asked once for each.
+    #[inline]
+    pub fn correct(&mut self, now: Timestamp, sample: &Sample) -> Option<Sample> {
+        let holding = |(slot, model): (&Slot, &Model)| {
+            let phase = slot.phase()?;
+            let need = match phase {
+                Phase::Coming => model.footprint_to_load(),
+                Phase::There | Phase::Going => model.footprint(),
+            };
+            Some(Holding { need, gpu: slot.gpu, phase })
+        };
+        let holdings = self.slots.iter().zip(self.catalog.models()).filter_map(holding);
+        self.attribution.correct(now, sample, &holdings)
+    }
+
     /// Takes a sample's spaces, and returns whether that may have moved anything on.
     #[inline]
     pub fn handle_sample(
@@ -299,7 +319,10 @@ impl Manager {
             self.slots[index].deadline = None;
             self.slots[index].asked = 0;
         }
-        self.gone_since |= before.is_resident() && !after.is_resident();
+        if before.is_resident() && !after.is_resident() {
+            self.gone_since = true;
+            self.note_gone(now, index);
+        }
         if after == Lifecycle::Ready && before == Lifecycle::Loading {
             self.slots[index].ready_since = Some(now);
             self.try_out(index, out);
@@ -394,14 +417,22 @@ impl Manager {
         }
     }
 
+    /// Returns what those may grow to that hold memory, but for one that the server will not let go: of that, what is read
+    /// counts.
     fn resident_footprint(&self) -> Resident {
         let mut resident = Resident::default();
         for (slot, model) in self.slots.iter().zip(self.catalog.models()) {
-            if slot.state.is_resident() {
+            if slot.phase().is_some() {
                 resident.add(model.footprint(), slot.gpu);
             }
         }
         resident
+    }
+
+    /// Takes note that a model holds memory no more, by what its server says, or that it will not be rid of it.
+    fn note_gone(&mut self, now: Timestamp, index: usize) {
+        let need = self.catalog.models()[index].footprint_to_load();
+        self.attribution.note_gone(now, need, self.slots[index].gpu);
     }
 
     fn pass(&mut self, index: usize, happening: Trigger) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::catalog::{LadderId, Rung};
 use crate::decision::{Reason, Urgency};
 use crate::event::{Command, Notice, Output, Unanswered};
-use crate::manager::lifecycle::{Lifecycle, Trigger};
+use crate::manager::lifecycle::{Lifecycle, Trigger, UNLOAD_ATTEMPTS};
 use crate::manager::{Manager, ROOM_LOOKS, Setback};
 use crate::place::{Beside, Fit, Resident};
 use crate::request::CancelledBy;
@@ -474,6 +474,7 @@ impl Manager {
             return;
         }
         if self.slots[index].asked == UNLOAD_ATTEMPTS {
+            self.note_gone(now, index);
             let model = self.catalog.models()[index].id.clone();
             let what = Unanswered::Unload;
             out.push_back(Output::Notice(Notice::Unanswered { model, what }));
@@ -498,8 +499,7 @@ impl Manager {
 
     /// Returns whether a model is one that the server will not let go. Its memory counts as taken, and is not waited for.
     pub(super) fn is_lost(&self, index: usize) -> bool {
-        let slot = &self.slots[index];
-        slot.state == Lifecycle::Unloading && slot.asked >= UNLOAD_ATTEMPTS
+        self.slots[index].is_lost()
     }
 
     /// Returns whether next to nothing of what a model held is there by the last reading.
@@ -519,7 +519,8 @@ impl Manager {
         } else {
             (need.ram, self.seen.memory.map(|space| space.own), rest.ram())
         };
-        own.is_some_and(|own| own <= left + held.share(LEFT_OF_WHAT_HAS_GONE))
+        let lingering = self.attribution.lingering(gpu.filter(|_| need.vram > Bytes::ZERO));
+        own.is_some_and(|own| own + lingering <= left + held.share(LEFT_OF_WHAT_HAS_GONE))
     }
 
     fn complete(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
@@ -546,9 +547,6 @@ impl Manager {
 /// An unload that is not answered within this is asked for again, less and less often (llama-server's stop time-out is
 /// 10 s).
 pub(super) const UNLOAD_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Asked for so often, an unload is no longer waited for. Chosen: after a quarter, half and all of a minute.
-const UNLOAD_ATTEMPTS: u32 = 3;
 
 /// Keeps the time between two such attempts at eight minutes.
 const MOST_UNLOAD_DOUBLINGS: u32 = 5;
