@@ -398,6 +398,7 @@ impl Controller {
     fn standing(&self) -> Standing {
         Standing {
             rung: self.manager.rung(),
+            gpu: self.manager.gpu(),
             switching: self.manager.is_switching(),
             last_change: self.manager.last_change().map(|(at, up)| Change { at, up }),
         }

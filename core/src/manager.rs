@@ -116,6 +116,14 @@ impl Manager {
         self.switch.map_or(self.rung, |switch| switch.to)
     }
 
+    /// Returns the GPU that the model of that rung is on, or is being loaded to.
+    pub fn gpu(&self) -> Option<u8> {
+        let index = self.switch.map_or(self.serving, |switch| switch.goal)?;
+        let slot = &self.slots[index];
+        let is_there = matches!(slot.phase(), Some(Phase::Coming | Phase::There));
+        slot.gpu.filter(|_| is_there)
+    }
+
     /// Returns whether a switch is under way.
     pub fn is_switching(&self) -> bool {
         self.switch.is_some()
@@ -173,11 +181,14 @@ impl Manager {
             Action::Upgrade { to } | Action::Downgrade { to, urgency: Urgency::Graceful } => to,
             Action::Downgrade { .. } => return None,
         };
-        if let Some(remaining) = self.cooldown_remaining(now) {
-            return Some(Reason::Cooldown { remaining });
-        }
-        if let Some(remaining) = self.rest_remaining(now, to) {
-            return Some(Reason::Backoff { to, remaining });
+        // Of two waits the longer one is named: whoever is told of the other comes back to be told of this.
+        let cooldown = self.cooldown_remaining(now);
+        match (cooldown, self.rest_remaining(now, to)) {
+            (cooldown, Some(remaining)) if cooldown.is_none_or(|it| it < remaining) => {
+                return Some(Reason::Backoff { to, remaining });
+            }
+            (Some(remaining), _) => return Some(Reason::Cooldown { remaining }),
+            (None, _) => {}
         }
         match self.fit_in_place(to)? {
             Fit::Fits(_) => None,
@@ -193,15 +204,33 @@ impl Manager {
     /// Makes a wait that a policy names as long as it will be: what it waits for may have to rest for longer here.
     #[inline]
     pub fn lengthen_wait(&self, now: Timestamp, reason: &mut Reason) {
-        let (remaining, here) = match reason {
+        match *reason {
             Reason::Backoff { to, remaining } => {
-                let here = self.rest_remaining(now, *to);
-                (remaining, here)
+                let here = self.rest_remaining(now, to);
+                let remaining = here.map_or(remaining, |here| here.max(remaining));
+                *reason = Reason::Backoff { to, remaining };
             }
-            Reason::Cooldown { remaining } => (remaining, self.cooldown_remaining(now)),
-            _ => return,
-        };
-        *remaining = here.map_or(*remaining, |here| here.max(*remaining));
+            Reason::Cooldown { remaining } => {
+                let here = self.cooldown_remaining(now);
+                let remaining = here.map_or(remaining, |here| here.max(remaining));
+                *reason = match self.rest_above(now).filter(|&(_, rest)| rest > remaining) {
+                    Some((to, remaining)) => Reason::Backoff { to, remaining },
+                    None => Reason::Cooldown { remaining },
+                };
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns the rung that a way up would lead to, the highest that has room, and how long it rests yet.
+    #[cold]
+    fn rest_above(&self, now: Timestamp) -> Option<(Rung, Duration)> {
+        if !self.slots.iter().any(|slot| slot.rests_until.is_some_and(|until| until > now)) {
+            return None;
+        }
+        let mut above = (self.rung().0 + 1..=self.catalog.top().0).rev().map(Rung);
+        let to = above.find(|&rung| self.has_room_for(rung))?;
+        Some((to, self.rest_remaining(now, to)?))
     }
 
     fn place(

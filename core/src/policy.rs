@@ -114,6 +114,8 @@ impl<'a> Observation<'a> {
 pub struct Standing {
     /// The rung that serves, or that a switch under way leads to.
     pub rung: Rung,
+    /// The GPU that its model is on, once it is there or on its way there. A model on the processor has none.
+    pub gpu: Option<u8>,
     /// Whether a switch is under way.
     pub switching: bool,
     /// When the last switch was complete, and which way it went.

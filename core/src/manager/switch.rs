@@ -23,6 +23,8 @@ use crate::units::{Bytes, Percent};
 pub(super) struct Switch {
     pub(super) from: Rung,
     pub(super) to: Rung,
+    /// What served when it was given its goal: with a goal above that, it may wait for an idle moment, and be called off.
+    base: Rung,
     /// The model to serve with; `None` for nothing.
     pub(super) goal: Option<usize>,
     began: Timestamp,
@@ -52,6 +54,13 @@ impl Switch {
             return;
         }
         self.urgency = urgency;
+        if urgency == Urgency::Critical && !is_cut_when_critical(settings) {
+            // What runs has as long as at any other time, from now on if nothing waited for it before.
+            if !self.overdue {
+                self.drain_until.get_or_insert(now + settings.manager.drain_deadline);
+            }
+            return;
+        }
         if self.drain_until.is_some() || self.overdue || urgency == Urgency::Critical {
             self.overdue = false;
             let until = now + drain_deadline(urgency, settings);
@@ -65,12 +74,18 @@ impl Switch {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.to > self.from
+        self.to > self.base
     }
+}
+
+/// Returns whether a critical shortage has a deadline of its own, at which what still runs is ended.
+fn is_cut_when_critical(settings: &Settings) -> bool {
+    settings.manager.at_critical_drain_deadline == AtDrainDeadline::Cancel
 }
 
 fn drain_deadline(urgency: Urgency, settings: &Settings) -> Duration {
     match urgency {
+        Urgency::Critical if !is_cut_when_critical(settings) => settings.manager.drain_deadline,
         Urgency::Critical => settings.manager.critical_drain_deadline,
         Urgency::Immediate | Urgency::Graceful => settings.manager.drain_deadline,
     }
@@ -89,6 +104,7 @@ impl Manager {
         let mut switch = Switch {
             from: self.rung,
             to,
+            base: self.rung,
             goal,
             began: now,
             urgency: Urgency::Graceful,
@@ -103,11 +119,19 @@ impl Manager {
         };
         if let Some(old) = self.switch {
             switch.from = old.from;
+            switch.base = self.serving.map_or(old.base, |serving| self.rung_of(serving));
             switch.began = old.began;
             switch.drain_until = old.drain_until;
             switch.overdue = old.overdue;
             if to < old.to {
                 switch.urgency = old.urgency;
+            }
+            switch.called_off = old.called_off;
+            // A shortage that takes the way up back had better be remembered: the room will look the same soon.
+            let has_come = self.serving.is_some() && self.serving == old.goal;
+            if old.is_up() && !has_come && to < old.to && urgency > Urgency::Graceful {
+                switch.called_off.get_or_insert(old.to);
+                self.setbacks.push(Setback::CalledOff(old.to));
             }
         }
         switch.press(now, urgency, &self.settings);
@@ -146,6 +170,11 @@ impl Manager {
                 self.complete_if_alone(now, Some(goal), out)
             }
             Lifecycle::Draining if self.slots[goal].tryout.reloads => {
+                // Slow is better than nothing, should its room have been taken since.
+                if !self.place_alone(&self.catalog.models()[goal]).is_there() {
+                    self.slots[goal].tryout.reloads = false;
+                    return true;
+                }
                 self.unload_if_idle(now, goal, out);
                 false
             }
@@ -320,7 +349,7 @@ impl Manager {
         }
     }
 
-    /// Stays with the model that serves, if one does, and lets the policy know, so that it is not tried again at once.
+    /// Stays with the model that serves, or that has just ceased to, and lets the policy know, so that it is not tried again at once.
     pub(super) fn call_off(&mut self) {
         if let Some(switch) = &self.switch {
             self.setbacks.push(Setback::CalledOff(switch.to));
@@ -329,9 +358,12 @@ impl Manager {
     }
 
     fn give_up(&mut self) {
+        // What has been taken out of service, and is still there, is wanted again.
+        let is_there = |&index: &usize| self.slots[index].state == Lifecycle::Draining;
+        let stays = self.serving.or_else(|| (0..self.slots.len()).find(is_there));
         if let Some(switch) = &mut self.switch {
             switch.called_off.get_or_insert(switch.to);
-            self.fall_back_to(self.serving);
+            self.fall_back_to(stays);
         }
     }
 
@@ -359,16 +391,13 @@ impl Manager {
     fn cut_what_is_overdue(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         let Some(switch) = self.switch.filter(|switch| switch.overdue) else { return };
         let manager = &self.settings.manager;
+        let at_any_time = manager.at_drain_deadline == AtDrainDeadline::Cancel && !switch.is_up();
         let (cuts, by) = match switch.urgency {
             _ if self.stopping => (true, CancelledBy::Shutdown),
             Urgency::Critical => {
-                let cuts = manager.at_critical_drain_deadline == AtDrainDeadline::Cancel;
-                (cuts, CancelledBy::DrainDeadline)
+                (is_cut_when_critical(&self.settings) || at_any_time, CancelledBy::DrainDeadline)
             }
-            Urgency::Graceful | Urgency::Immediate => {
-                let cuts = manager.at_drain_deadline == AtDrainDeadline::Cancel;
-                (cuts && !switch.is_up(), CancelledBy::DrainDeadline)
-            }
+            Urgency::Graceful | Urgency::Immediate => (at_any_time, CancelledBy::DrainDeadline),
         };
         if !cuts {
             return;

@@ -50,6 +50,16 @@ impl Rescue {
         }
     }
 
+    /// Takes that a switch from nothing did not bring what it was to.
+    pub(crate) fn lose(&mut self) {
+        self.lost += 1;
+    }
+
+    /// Returns whether the last one was lost.
+    pub(crate) fn is_after_a_loss(&self) -> bool {
+        self.lost > 0
+    }
+
     /// Returns how long a rung must have fitted: about as long as it takes to load it, and twice as long for each rescue in
     /// a row that was lost too soon.
     pub(crate) fn wait(&self, rung: Rung) -> Duration {

@@ -126,6 +126,12 @@ impl Book {
         self.read_at.is_some_and(|at| self.now.since(at) <= self.settings.stale_after)
     }
 
+    /// Returns whether there was one, and it is too old.
+    #[inline]
+    pub(super) fn is_after_a_gap(&self) -> bool {
+        self.read_at.is_some_and(|at| self.now.since(at) > self.settings.stale_after)
+    }
+
     /// Returns whether a model is one whose unload the server owes; it is not waited for without end.
     pub(super) fn is_leaving(&self, index: usize) -> bool {
         let seen = &self.models[index];
@@ -265,8 +271,27 @@ impl Book {
         }
     }
 
+    /// Takes that the manager changes something that nobody decided: a model that died, or that came up slow, is loaded
+    /// again, or another stands in. Which it will be, its next steps show.
+    fn note_own_change(&mut self) {
+        if self.change.is_none() {
+            self.change = Some(Change {
+                to: self.rung,
+                is_up: false,
+                urgency: Urgency::Graceful,
+                since: self.now,
+                critical_since: None,
+                is_disturbed: true,
+            });
+            self.note_shortage();
+        }
+    }
+
     /// Takes an output, after the rules have looked at it.
     pub(super) fn take_output(&mut self, output: &Output) {
+        if matches!(output, Output::Serving { .. } | Output::Command(Command::Load { .. })) {
+            self.note_own_change();
+        }
         match output {
             Output::Decision(decision) => self.take_decision(decision),
             Output::Command(Command::Load { model, gpu }) => {
