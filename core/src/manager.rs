@@ -66,6 +66,8 @@ pub struct Manager {
     stopping: bool,
     /// In what time the policy would have something loaded where nothing is.
     ready_in: Option<Duration>,
+    /// Whether a try-out is awaited or due.
+    is_trying: bool,
     /// Rungs that failed, or to which a switch was called off, since the controller last asked.
     setbacks: Vec<Setback>,
 }
@@ -101,6 +103,7 @@ impl Manager {
             mean_service: Duration::ZERO,
             stopping: false,
             ready_in: None,
+            is_trying: false,
             setbacks: Vec::new(),
         }
     }
@@ -281,6 +284,7 @@ impl Manager {
         }
         self.seen_at = Some(now);
         self.gone_since = false;
+        self.heed_tryouts(out);
         if self.switch.is_none() && self.queue.len() == 0 {
             return false;
         }

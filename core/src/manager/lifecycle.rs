@@ -72,8 +72,12 @@ pub(crate) const UNLOAD_ATTEMPTS: u32 = 3;
 pub(crate) struct Tryout {
     /// The backend has yet to answer.
     pub(crate) is_awaited: bool,
-    /// The most requests that ran beside it.
+    /// Whether it told nothing, and is made again at an idle moment; and how often it was made since the load.
+    pub(crate) is_due: bool,
+    pub(crate) made: u32,
+    /// The most requests that ran beside it, and whether others were in its way.
     pub(crate) beside: u32,
+    pub(crate) is_contended: bool,
     /// Loads in a row that came up slow.
     pub(crate) slow_loads: u32,
     /// It is unloaded to be loaded again.
