@@ -310,8 +310,12 @@ impl Controller {
             return;
         };
         self.manager.set_settings(&settings);
+        let is_same =
+            settings.policy == self.settings.policy && settings.options == self.settings.options;
+        if !(is_same && self.policy.reconfigure(&settings, &self.catalog)) {
+            self.policy = fresh.policy;
+        }
         self.settings = settings;
-        self.policy = fresh.policy;
         self.pinned = fresh.pinned;
         self.stale_after = fresh.stale_after;
         self.suggestion_after = fresh.suggestion_after;

@@ -209,6 +209,20 @@ impl Policy for Proactive {
         }
     }
 
+    /// Keeps what its mistakes have taught it. What depends on lines and windows is seen anew.
+    fn reconfigure(&mut self, settings: &Settings, catalog: &Catalog) -> bool {
+        let before = std::mem::replace(self, Self::new(settings, catalog));
+        for (state, known) in self.rungs.iter_mut().zip(&before.rungs) {
+            (state.broken, state.called_off) = (known.broken, known.called_off);
+        }
+        self.rescue.learn_from(&before.rescue);
+        self.service.learn_from(&before.service);
+        self.strained = before.strained;
+        (self.seen_change, self.seen_rung) = (before.seen_change, before.seen_rung);
+        (self.starting, self.first_reading) = (before.starting, before.first_reading);
+        true
+    }
+
     fn gates(&self, now: Timestamp, standing: &Standing) -> Vec<Gate> {
         self.spell_out_gates(now, standing)
     }

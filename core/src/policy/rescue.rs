@@ -37,6 +37,11 @@ impl Rescue {
         }
     }
 
+    /// Takes over what was lost before.
+    pub(crate) fn learn_from(&mut self, before: &Self) {
+        (self.lost, self.rescued) = (before.lost, before.rescued);
+    }
+
     /// Takes that a switch from nothing has brought `rung`.
     pub(crate) fn begin(&mut self, now: Timestamp, rung: Rung) {
         self.rescued = Some((rung, now));

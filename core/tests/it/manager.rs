@@ -802,6 +802,26 @@ fn new_settings_apply_at_once_and_the_models_stay() {
 }
 
 #[test]
+fn new_settings_forget_nothing_that_mistakes_have_taught() {
+    let mut rig = upgrading_behind_a_reply();
+    rig.samples(2.0, minutes(2));
+    rig.check(&["medium to medium in 2m, large called off"]);
+    let called_off = rig.now;
+    rig.set("price = '50s'");
+    rig.change_after(2.0);
+    rig.outputs();
+    rig.samples(2.0, minutes(2));
+    rig.set("price = '40s'");
+    rig.outputs();
+    rig.change_after(2.0);
+    assert_eq!(rig.now.since(called_off).as_secs() / 60, 5 + 2 + 10);
+    // Another policy has learned nothing.
+    rig.samples(2.0, minutes(2));
+    rig.set("policy = 'projecting'");
+    assert!(rig.change_after(2.0) < minutes(10));
+}
+
+#[test]
 fn invalid_settings_change_nothing() {
     let mut rig = rig("").serving("medium");
     rig.samples(2.0, minutes(1));
