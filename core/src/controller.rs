@@ -10,6 +10,7 @@ mod order;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::attribution::Attribution;
 use crate::catalog::{Catalog, Rung};
 use crate::control::Control;
 use crate::controller::companions::Companions;
@@ -22,6 +23,7 @@ use crate::request::Request;
 use crate::sample::Sample;
 use crate::settings::{RawSettings, Settings};
 use crate::time::{Timestamp, earliest};
+use crate::units::Bytes;
 
 /// How much the controller says about its decisions. Changes are always said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +73,8 @@ pub struct Controller {
     policies: Registry,
     manager: Manager,
     companions: Companions,
+    /// What of a reading is ours.
+    attribution: Attribution,
     catalog: Catalog,
     settings: Settings,
     detail: Detail,
@@ -125,6 +129,7 @@ impl Controller {
             policies: policies.clone(),
             manager: Manager::new(settings, &catalog.without_companions()),
             companions: Companions::new(settings, catalog),
+            attribution: Attribution::new(settings.settle_limit),
             catalog: catalog.clone(),
             settings: settings.clone(),
             detail,
@@ -202,6 +207,7 @@ impl Controller {
             }
         }
         self.pursue_order(now);
+        self.note_what_has_gone(now);
         let first = earliest([self.manager.next_timeout(), self.next_order_timeout()]);
         let timeouts = self.companions.managers().map(Manager::next_timeout);
         self.timeout = timeouts.fold(first, |first, next| earliest([first, next]));
@@ -247,7 +253,11 @@ impl Controller {
             return false;
         }
         self.last_sample = Some(now);
-        let whole = sample;
+        let holdings = self.manager.holdings();
+        let beside = self.companions.managers().flat_map(Manager::holdings);
+        let corrected = self.attribution.correct(now, sample, &holdings.chain(beside));
+        let whole = corrected.as_ref().unwrap_or(sample);
+        self.show_lingering();
         let share = self.ladders_share(whole);
         let sample = &*share;
         let moved = self.manager.handle_sample(now, sample, &mut self.out);
@@ -309,6 +319,27 @@ impl Controller {
         moved || is_change || !self.companions.is_empty()
     }
 
+    /// Lets the managers know what lingers of models that have gone: they go by it where a server says nothing.
+    fn show_lingering(&mut self) {
+        let is_nothing = self.attribution.lingering().all(|left| left == Bytes::ZERO);
+        if is_nothing && !self.manager.has_lingering() {
+            return;
+        }
+        let lingering: Vec<Bytes> = self.attribution.lingering().collect();
+        self.manager.set_lingering(&lingering);
+        for companion in self.companions.managers_mut() {
+            companion.set_lingering(&lingering);
+        }
+    }
+
+    fn note_what_has_gone(&mut self, now: Timestamp) {
+        let gone = self.manager.take_gone();
+        let beside = self.companions.managers_mut().flat_map(Manager::take_gone);
+        for (need, gpu) in gone.into_iter().chain(beside) {
+            self.attribution.note_gone(now, need, gpu);
+        }
+    }
+
     fn handle_request(&mut self, now: Timestamp, request: &Request) {
         let is_fresh = self.last_sample.is_some_and(|at| now.since(at) <= self.stale_after);
         let mut out = std::mem::take(&mut self.out);
@@ -355,8 +386,13 @@ impl Controller {
         self.manager.set_settings(&settings);
         let of_companion = |manager: &mut Manager, _: &mut _| manager.set_settings(&settings);
         self.tell_companions(self.now, of_companion);
+        self.attribution.set_settle_limit(settings.settle_limit);
+        let is_same =
+            settings.policy == self.settings.policy && settings.options == self.settings.options;
+        if !(is_same && self.policy.reconfigure(&settings, &self.catalog)) {
+            self.policy = fresh.policy;
+        }
         self.settings = settings;
-        self.policy = fresh.policy;
         self.pinned = fresh.pinned;
         self.stale_after = fresh.stale_after;
         self.suggestion_after = fresh.suggestion_after;
@@ -432,6 +468,7 @@ impl Controller {
     fn standing(&self) -> Standing {
         Standing {
             rung: self.manager.rung(),
+            gpu: self.manager.gpu(),
             switching: self.manager.is_switching(),
             last_change: self.manager.last_change().map(|(at, up)| Change { at, up }),
         }

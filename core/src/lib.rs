@@ -7,6 +7,7 @@
 //! No I/O, no clock, no randomness, no thread: time is an argument, and whatever acts on the machine is behind the
 //! traits of a world. The same inputs give the same outputs on every platform.
 
+pub mod attribution;
 pub mod backend;
 pub mod catalog;
 pub mod control;

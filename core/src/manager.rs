@@ -18,6 +18,7 @@ mod tryout;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::attribution::{Holding, Phase};
 use crate::catalog::{Catalog, LadderId, Rung};
 use crate::decision::{Action, Reason, Urgency};
 use crate::event::{Adopted, Outcome, Output};
@@ -26,7 +27,7 @@ use crate::manager::lifecycle::{Lifecycle, Slot, Trigger};
 use crate::manager::queue::Queue;
 use crate::manager::serving::Running;
 use crate::manager::switch::Switch;
-use crate::model::Model;
+use crate::model::{Footprint, Model};
 use crate::place::{Beside, Fit, Projection, Resident, is_critical, place};
 use crate::request::RequestId;
 use crate::sample::{ResourceKey, Sample};
@@ -55,6 +56,10 @@ pub struct Manager {
     seen_at: Option<Timestamp>,
     /// Whether a model has gone since: what it held may be in the way, and is not in the sample.
     gone_since: bool,
+    /// What has gone since the controller last asked.
+    gone: Vec<(Footprint, Option<u8>)>,
+    /// What lingers of models that have gone, in main memory and on each GPU.
+    lingering: Vec<Bytes>,
     queue: Queue,
     running: BTreeMap<RequestId, Running>,
     asked: Asked,
@@ -63,6 +68,8 @@ pub struct Manager {
     stopping: bool,
     /// In what time the policy would have something loaded where nothing is.
     ready_in: Option<Duration>,
+    /// Whether a try-out is awaited or due.
+    is_trying: bool,
     /// Rungs that failed, or to which a switch was called off, since the controller last asked.
     setbacks: Vec<Setback>,
 }
@@ -91,12 +98,15 @@ impl Manager {
             seen: Sample::default(),
             seen_at: None,
             gone_since: false,
+            gone: Vec::new(),
+            lingering: Vec::new(),
             queue: Queue::default(),
             running: BTreeMap::new(),
             asked: Asked::new(catalog),
             mean_service: Duration::ZERO,
             stopping: false,
             ready_in: None,
+            is_trying: false,
             setbacks: Vec::new(),
         }
     }
@@ -109,6 +119,14 @@ impl Manager {
     /// Returns the rung that serves or that a switch under way leads to.
     pub fn rung(&self) -> Rung {
         self.switch.map_or(self.rung, |switch| switch.to)
+    }
+
+    /// Returns the GPU that the model of that rung is on, or is being loaded to.
+    pub fn gpu(&self) -> Option<u8> {
+        let index = self.switch.map_or(self.serving, |switch| switch.goal)?;
+        let slot = &self.slots[index];
+        let is_there = matches!(slot.phase(), Some(Phase::Coming | Phase::There));
+        slot.gpu.filter(|_| is_there)
     }
 
     /// Returns whether a switch is under way.
@@ -168,11 +186,14 @@ impl Manager {
             Action::Upgrade { to } | Action::Downgrade { to, urgency: Urgency::Graceful } => to,
             Action::Downgrade { .. } => return None,
         };
-        if let Some(remaining) = self.cooldown_remaining(now) {
-            return Some(Reason::Cooldown { remaining });
-        }
-        if let Some(remaining) = self.rest_remaining(now, to) {
-            return Some(Reason::Backoff { to, remaining });
+        // Of two waits the longer one is named: whoever is told of the other comes back to be told of this.
+        let cooldown = self.cooldown_remaining(now);
+        match (cooldown, self.rest_remaining(now, to)) {
+            (cooldown, Some(remaining)) if cooldown.is_none_or(|it| it < remaining) => {
+                return Some(Reason::Backoff { to, remaining });
+            }
+            (Some(remaining), _) => return Some(Reason::Cooldown { remaining }),
+            (None, _) => {}
         }
         match self.fit_in_place(to)? {
             Fit::Fits(_) => None,
@@ -188,15 +209,33 @@ impl Manager {
     /// Makes a wait that a policy names as long as it will be: what it waits for may have to rest for longer here.
     #[inline]
     pub fn lengthen_wait(&self, now: Timestamp, reason: &mut Reason) {
-        let (remaining, here) = match reason {
+        match *reason {
             Reason::Backoff { to, remaining } => {
-                let here = self.rest_remaining(now, *to);
-                (remaining, here)
+                let here = self.rest_remaining(now, to);
+                let remaining = here.map_or(remaining, |here| here.max(remaining));
+                *reason = Reason::Backoff { to, remaining };
             }
-            Reason::Cooldown { remaining } => (remaining, self.cooldown_remaining(now)),
-            _ => return,
-        };
-        *remaining = here.map_or(*remaining, |here| here.max(*remaining));
+            Reason::Cooldown { remaining } => {
+                let here = self.cooldown_remaining(now);
+                let remaining = here.map_or(remaining, |here| here.max(remaining));
+                *reason = match self.rest_above(now).filter(|&(_, rest)| rest > remaining) {
+                    Some((to, remaining)) => Reason::Backoff { to, remaining },
+                    None => Reason::Cooldown { remaining },
+                };
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns the rung that a way up would lead to, the highest that has room, and how long it rests yet.
+    #[cold]
+    fn rest_above(&self, now: Timestamp) -> Option<(Rung, Duration)> {
+        if !self.slots.iter().any(|slot| slot.rests_until.is_some_and(|until| until > now)) {
+            return None;
+        }
+        let mut above = (self.rung().0 + 1..=self.catalog.top().0).rev().map(Rung);
+        let to = above.find(|&rung| self.has_room_for(rung))?;
+        Some((to, self.rest_remaining(now, to)?))
     }
 
     fn place(
@@ -218,6 +257,36 @@ impl Manager {
         std::mem::take(&mut self.setbacks)
     }
 
+    /// Returns what its models hold, but for what the server will not let go.
+    #[inline]
+    pub(crate) fn holdings(&self) -> impl Iterator<Item = Holding> + Clone {
+        self.slots.iter().zip(self.catalog.models()).filter_map(|(slot, model)| {
+            let phase = slot.phase()?;
+            let need = match phase {
+                Phase::Coming => model.footprint_to_load(),
+                Phase::There | Phase::Going => model.footprint(),
+            };
+            Some(Holding { need, gpu: slot.gpu, phase })
+        })
+    }
+
+    /// Takes out what has gone since the last call, by its server's word, or what that will not let go.
+    pub(crate) fn take_gone(&mut self) -> Vec<(Footprint, Option<u8>)> {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// Returns whether anything lingered by the last reading.
+    #[inline]
+    pub(crate) fn has_lingering(&self) -> bool {
+        self.lingering.iter().any(|&left| left > Bytes::ZERO)
+    }
+
+    /// Takes what lingers of models that have gone in main memory and on each GPU, and counts as others' use.
+    pub(crate) fn set_lingering(&mut self, lingering: &[Bytes]) {
+        self.lingering.clear();
+        self.lingering.extend_from_slice(lingering);
+    }
+
     /// Takes a sample's spaces, and returns whether that may have moved anything on.
     #[inline]
     pub fn handle_sample(
@@ -232,6 +301,7 @@ impl Manager {
         }
         self.seen_at = Some(now);
         self.gone_since = false;
+        self.heed_tryouts(out);
         if self.switch.is_none() && self.queue.len() == 0 {
             return false;
         }
@@ -299,7 +369,10 @@ impl Manager {
             self.slots[index].deadline = None;
             self.slots[index].asked = 0;
         }
-        self.gone_since |= before.is_resident() && !after.is_resident();
+        if before.is_resident() && !after.is_resident() {
+            self.gone_since = true;
+            self.note_gone(index);
+        }
         if after == Lifecycle::Ready && before == Lifecycle::Loading {
             self.slots[index].ready_since = Some(now);
             self.try_out(index, out);
@@ -394,7 +467,7 @@ impl Manager {
         }
     }
 
-    /// Returns what is loaded, with what it may grow to.
+    /// Returns what is loaded, with what it may grow to, but for what the server will not let go: of that, what is read counts.
     pub(crate) fn resident(&self) -> Resident {
         self.resident_where(|_| true)
     }
@@ -413,7 +486,7 @@ impl Manager {
         for (slot, model) in slots.filter(|(slot, _)| is_meant(slot)) {
             if slot.state == Lifecycle::Loading {
                 resident.add(model.footprint_to_load(), slot.gpu);
-            } else if slot.state.is_resident() {
+            } else if slot.phase().is_some() {
                 resident.add(model.footprint(), slot.gpu);
             }
         }
@@ -435,6 +508,12 @@ impl Manager {
     /// Returns whether a rung's model rests after it failed.
     pub(crate) fn rests(&self, now: Timestamp, rung: Rung) -> bool {
         self.rest_remaining(now, rung).is_some()
+    }
+
+    /// Takes note that a model holds memory no more, by what its server says, or that it will not be rid of it.
+    fn note_gone(&mut self, index: usize) {
+        let need = self.catalog.models()[index].footprint_to_load();
+        self.gone.push((need, self.slots[index].gpu));
     }
 
     fn pass(&mut self, index: usize, happening: Trigger) {

@@ -182,11 +182,12 @@ pub fn place(
             Ok(memory) => Fit::Fits(Place { gpu: None, memory, vram: None }),
         };
     }
-    on_a_gpu(need, beside, sample, settings, limit_of)
+    on_a_gpu(|_| true, need, beside, sample, settings, limit_of)
 }
 
-/// Tries each GPU in turn.
+/// Tries each GPU in turn that `may_be` one.
 fn on_a_gpu(
+    may_be: impl Fn(u8) -> bool,
     need: Footprint,
     beside: Beside<'_>,
     sample: &Sample,
@@ -198,7 +199,7 @@ fn on_a_gpu(
     let mut short: Option<Projection> = None;
     let mut unknown = None;
     for (gpu, reading) in (0..=u8::MAX).zip(&sample.gpus) {
-        let Some(space) = &reading.vram else { continue };
+        let Some(space) = reading.vram.as_ref().filter(|_| may_be(gpu)) else { continue };
         let own = match beside {
             Beside::Nothing => Bytes::ZERO,
             Beside::Resident(resident) => space.own.max(resident.vram_on(gpu)),
@@ -434,6 +435,13 @@ impl Ladder {
         limit_of: impl Fn(Bytes) -> Bytes + Copy,
     ) -> Fit {
         place(self.need(rung), Beside::Nothing, sample, &self.settings, limit_of)
+    }
+
+    /// As [`Ladder::place`], of a rung whose model is on this GPU, or will be.
+    pub fn place_on(&self, sample: &Sample, rung: Rung, gpu: u8) -> Fit {
+        let limit_of = |total| self.settings.degrade_limit(total);
+        let (need, is_it) = (self.need(rung), |other| other == gpu);
+        on_a_gpu(is_it, need, Beside::Nothing, sample, &self.settings, limit_of)
     }
 
     /// Returns whether a rung fits beside another that stays where it is.

@@ -25,6 +25,7 @@ use crate::decision::{Action, Code, Decision, Gate, Odds, Reason, Urgency};
 use crate::event::{Advice, Consult};
 use crate::place::{Place, Projection};
 use crate::sample::Sample;
+use crate::settings::Settings;
 use crate::time::Timestamp;
 
 pub use crate::control::Promises;
@@ -62,6 +63,11 @@ pub trait Policy: Send + Debug {
     /// are refused until then. `None` where nothing fits, or where that is not known.
     fn ready_in(&self, _now: Timestamp, _standing: &Standing) -> Option<Duration> {
         None
+    }
+
+    /// Goes on under other settings with what it has learned, and returns whether it does. One that does not is built anew.
+    fn reconfigure(&mut self, _settings: &Settings, _catalog: &Catalog) -> bool {
+        false
     }
 
     /// Returns what an adviser outside is to be asked, if anything, about the sample that was just decided on.
@@ -114,6 +120,8 @@ impl<'a> Observation<'a> {
 pub struct Standing {
     /// The rung that serves, or that a switch under way leads to.
     pub rung: Rung,
+    /// The GPU that its model is on, once it is there or on its way there. A model on the processor has none.
+    pub gpu: Option<u8>,
     /// Whether a switch is under way.
     pub switching: bool,
     /// When the last switch was complete, and which way it went.

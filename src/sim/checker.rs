@@ -98,6 +98,10 @@ impl Checker {
         if let Input::Sample(sample) = input {
             // What cannot be is no reading.
             if sample.is_plausible() {
+                // What nobody saw, nobody could wait for.
+                if self.book.is_after_a_gap() {
+                    self.waits.disturb();
+                }
                 self.book.read(sample);
                 self.relief.observe(&self.book, &mut self.violations);
                 self.recovery.observe(&self.book, sample, &mut self.violations);
@@ -195,7 +199,13 @@ impl Checker {
                 None => self.stranger(model),
             },
             Command::Unload { model } => match book.index_of(model) {
-                Some(index) => safety::check_unload(book, index, out),
+                Some(index) => {
+                    safety::check_unload(book, index, out);
+                    // A server that has to be asked again makes us wait for it.
+                    if book.models[index].asked > 0 {
+                        self.waits.disturb();
+                    }
+                }
                 None => self.stranger(model),
             },
             Command::Start { request, model } => match book.index_of(model) {

@@ -90,8 +90,12 @@ impl Companions {
         self.each.is_empty()
     }
 
-    pub(super) fn managers(&self) -> impl Iterator<Item = &Manager> {
+    pub(super) fn managers(&self) -> impl Iterator<Item = &Manager> + Clone {
         self.each.iter().map(|companion| &companion.manager)
+    }
+
+    pub(super) fn managers_mut(&mut self) -> impl Iterator<Item = &mut Manager> {
+        self.each.iter_mut().map(|companion| &mut companion.manager)
     }
 
     /// Returns what those may grow to that are among these, and what of them began to load since the last sample.

@@ -75,7 +75,8 @@ impl Manager {
     }
 
     /// Gives up a load beside the model that serves, when others take the room that both were found to fit in. On a way up
-    /// the one that serves stays, and whether it can is judged as at any other time; on a way down it goes first.
+    /// the one that serves stays, and whether it can is judged as at any other time; so it does on a way down that nothing forces,
+    /// where the other would have no place without it either. Else it goes first.
     pub(super) fn give_up_a_load_that_others_crowd_out(
         &mut self,
         now: Timestamp,
@@ -89,7 +90,8 @@ impl Manager {
         if !is_crowded_out {
             return;
         }
-        if switch.is_up() {
+        let is_homeless = || !self.place_alone(&self.catalog.models()[goal]).is_there();
+        if switch.is_up() || (switch.urgency == Urgency::Graceful && is_homeless()) {
             self.call_off();
         } else {
             self.serve_from(now, None, out);
@@ -172,7 +174,8 @@ impl Manager {
         }
     }
 
-    /// Takes a model's server for broken: its requests fail, it is unloaded, and failed over.
+    /// Takes a model's server for broken: its requests fail, it is unloaded, and failed over. A model that has gone without
+    /// an answer to them is neither.
     fn declare_broken(&mut self, now: Timestamp, index: usize, out: &mut VecDeque<Output>) {
         let model = self.catalog.models()[index].id.clone();
         let what = Unanswered::Request;
@@ -185,6 +188,9 @@ impl Manager {
             running.model != index
         });
         self.slots[index].running = 0;
+        if !matches!(self.slots[index].state, Lifecycle::Ready | Lifecycle::Draining) {
+            return;
+        }
         self.note_failure(now, index, true, out);
         if self.slots[index].state == Lifecycle::Ready {
             self.pass(index, Trigger::Drain);

@@ -1,5 +1,6 @@
 //! What each state of a model does with each thing that can happen to it.
 
+use crate::attribution::Phase;
 use crate::time::Timestamp;
 
 /// Where a model is in its life.
@@ -45,13 +46,38 @@ pub(crate) struct Slot {
     pub(crate) tryout: Tryout,
 }
 
+impl Slot {
+    /// Returns whether it is one that its server will not let go. Its memory counts as taken, and is not waited for.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.state == Lifecycle::Unloading && self.asked >= UNLOAD_ATTEMPTS
+    }
+
+    /// Returns where it is as far as its memory goes; `None` where it holds none of ours.
+    #[inline]
+    pub(crate) fn phase(&self) -> Option<Phase> {
+        match self.state {
+            Lifecycle::Loading => Some(Phase::Coming),
+            Lifecycle::Ready | Lifecycle::Draining => Some(Phase::There),
+            Lifecycle::Unloading => (!self.is_lost()).then_some(Phase::Going),
+            Lifecycle::Absent | Lifecycle::Failed => None,
+        }
+    }
+}
+
+/// Asked for so often, an unload is no longer waited for. Chosen: after a quarter, half and all of a minute.
+pub(crate) const UNLOAD_ATTEMPTS: u32 = 3;
+
 /// What is known of a model's try-outs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tryout {
     /// The backend has yet to answer.
     pub(crate) is_awaited: bool,
-    /// The most requests that ran beside it.
+    /// Whether it told nothing, and is made again at an idle moment; and how often it was made since the load.
+    pub(crate) is_due: bool,
+    pub(crate) made: u32,
+    /// The most requests that ran beside it, and whether others were in its way.
     pub(crate) beside: u32,
+    pub(crate) is_contended: bool,
     /// Loads in a row that came up slow.
     pub(crate) slow_loads: u32,
     /// It is unloaded to be loaded again.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::catalog::{LadderId, Rung};
 use crate::decision::{Reason, Urgency};
 use crate::event::{Command, Notice, Output, Unanswered};
-use crate::manager::lifecycle::{Lifecycle, Trigger};
+use crate::manager::lifecycle::{Lifecycle, Trigger, UNLOAD_ATTEMPTS};
 use crate::manager::{Manager, ROOM_LOOKS, Setback};
 use crate::place::{Beside, Fit, Resident};
 use crate::request::CancelledBy;
@@ -23,6 +23,8 @@ use crate::units::{Bytes, Percent};
 pub(super) struct Switch {
     pub(super) from: Rung,
     pub(super) to: Rung,
+    /// What served when it was given its goal: with a goal above that, it may wait for an idle moment, and be called off.
+    base: Rung,
     /// The model to serve with; `None` for nothing.
     pub(super) goal: Option<usize>,
     began: Timestamp,
@@ -52,6 +54,13 @@ impl Switch {
             return;
         }
         self.urgency = urgency;
+        if urgency == Urgency::Critical && !is_cut_when_critical(settings) {
+            // What runs has as long as at any other time, from now on if nothing waited for it before.
+            if !self.overdue {
+                self.drain_until.get_or_insert(now + settings.manager.drain_deadline);
+            }
+            return;
+        }
         if self.drain_until.is_some() || self.overdue || urgency == Urgency::Critical {
             self.overdue = false;
             let until = now + drain_deadline(urgency, settings);
@@ -65,12 +74,18 @@ impl Switch {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.to > self.from
+        self.to > self.base
     }
+}
+
+/// Returns whether a critical shortage has a deadline of its own, at which what still runs is ended.
+fn is_cut_when_critical(settings: &Settings) -> bool {
+    settings.manager.at_critical_drain_deadline == AtDrainDeadline::Cancel
 }
 
 fn drain_deadline(urgency: Urgency, settings: &Settings) -> Duration {
     match urgency {
+        Urgency::Critical if !is_cut_when_critical(settings) => settings.manager.drain_deadline,
         Urgency::Critical => settings.manager.critical_drain_deadline,
         Urgency::Immediate | Urgency::Graceful => settings.manager.drain_deadline,
     }
@@ -89,6 +104,7 @@ impl Manager {
         let mut switch = Switch {
             from: self.rung,
             to,
+            base: self.rung,
             goal,
             began: now,
             urgency: Urgency::Graceful,
@@ -103,11 +119,19 @@ impl Manager {
         };
         if let Some(old) = self.switch {
             switch.from = old.from;
+            switch.base = self.serving.map_or(old.base, |serving| self.rung_of(serving));
             switch.began = old.began;
             switch.drain_until = old.drain_until;
             switch.overdue = old.overdue;
             if to < old.to {
                 switch.urgency = old.urgency;
+            }
+            switch.called_off = old.called_off;
+            // A shortage that takes the way up back had better be remembered: the room will look the same soon.
+            let has_come = self.serving.is_some() && self.serving == old.goal;
+            if old.is_up() && !has_come && to < old.to && urgency > Urgency::Graceful {
+                switch.called_off.get_or_insert(old.to);
+                self.setbacks.push(Setback::CalledOff(old.to));
             }
         }
         switch.press(now, urgency, &self.settings);
@@ -146,6 +170,11 @@ impl Manager {
                 self.complete_if_alone(now, Some(goal), out)
             }
             Lifecycle::Draining if self.slots[goal].tryout.reloads => {
+                // Slow is better than nothing, should its room have been taken since.
+                if !self.place_alone(&self.catalog.models()[goal]).is_there() {
+                    self.slots[goal].tryout.reloads = false;
+                    return true;
+                }
                 self.unload_if_idle(now, goal, out);
                 false
             }
@@ -320,7 +349,7 @@ impl Manager {
         }
     }
 
-    /// Stays with the model that serves, if one does, and lets the policy know, so that it is not tried again at once.
+    /// Stays with the model that serves, or that has just ceased to, and lets the policy know, so that it is not tried again at once.
     pub(super) fn call_off(&mut self) {
         if let Some(switch) = &self.switch {
             self.setbacks.push(Setback::CalledOff(switch.to));
@@ -329,9 +358,12 @@ impl Manager {
     }
 
     fn give_up(&mut self) {
+        // What has been taken out of service, and is still there, is wanted again.
+        let is_there = |&index: &usize| self.slots[index].state == Lifecycle::Draining;
+        let stays = self.serving.or_else(|| (0..self.slots.len()).find(is_there));
         if let Some(switch) = &mut self.switch {
             switch.called_off.get_or_insert(switch.to);
-            self.fall_back_to(self.serving);
+            self.fall_back_to(stays);
         }
     }
 
@@ -359,16 +391,13 @@ impl Manager {
     fn cut_what_is_overdue(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         let Some(switch) = self.switch.filter(|switch| switch.overdue) else { return };
         let manager = &self.settings.manager;
+        let at_any_time = manager.at_drain_deadline == AtDrainDeadline::Cancel && !switch.is_up();
         let (cuts, by) = match switch.urgency {
             _ if self.stopping => (true, CancelledBy::Shutdown),
             Urgency::Critical => {
-                let cuts = manager.at_critical_drain_deadline == AtDrainDeadline::Cancel;
-                (cuts, CancelledBy::DrainDeadline)
+                (is_cut_when_critical(&self.settings) || at_any_time, CancelledBy::DrainDeadline)
             }
-            Urgency::Graceful | Urgency::Immediate => {
-                let cuts = manager.at_drain_deadline == AtDrainDeadline::Cancel;
-                (cuts && !switch.is_up(), CancelledBy::DrainDeadline)
-            }
+            Urgency::Graceful | Urgency::Immediate => (at_any_time, CancelledBy::DrainDeadline),
         };
         if !cuts {
             return;
@@ -474,6 +503,7 @@ impl Manager {
             return;
         }
         if self.slots[index].asked == UNLOAD_ATTEMPTS {
+            self.note_gone(index);
             let model = self.catalog.models()[index].id.clone();
             let what = Unanswered::Unload;
             out.push_back(Output::Notice(Notice::Unanswered { model, what }));
@@ -498,8 +528,7 @@ impl Manager {
 
     /// Returns whether a model is one that the server will not let go. Its memory counts as taken, and is not waited for.
     pub(super) fn is_lost(&self, index: usize) -> bool {
-        let slot = &self.slots[index];
-        slot.state == Lifecycle::Unloading && slot.asked >= UNLOAD_ATTEMPTS
+        self.slots[index].is_lost()
     }
 
     /// Returns whether next to nothing of what a model held is there by the last reading.
@@ -519,7 +548,9 @@ impl Manager {
         } else {
             (need.ram, self.seen.memory.map(|space| space.own), rest.ram())
         };
-        own.is_some_and(|own| own <= left + held.share(LEFT_OF_WHAT_HAS_GONE))
+        let space = gpu.filter(|_| need.vram > Bytes::ZERO).map_or(0, |gpu| 1 + usize::from(gpu));
+        let lingering = self.lingering.get(space).copied().unwrap_or(Bytes::ZERO);
+        own.is_some_and(|own| own + lingering <= left + held.share(LEFT_OF_WHAT_HAS_GONE))
     }
 
     fn complete(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
@@ -546,9 +577,6 @@ impl Manager {
 /// An unload that is not answered within this is asked for again, less and less often (llama-server's stop time-out is
 /// 10 s).
 pub(super) const UNLOAD_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Asked for so often, an unload is no longer waited for. Chosen: after a quarter, half and all of a minute.
-const UNLOAD_ATTEMPTS: u32 = 3;
 
 /// Keeps the time between two such attempts at eight minutes.
 const MOST_UNLOAD_DOUBLINGS: u32 = 5;

@@ -10,7 +10,7 @@ use crate::catalog::Rung;
 use crate::decision::{Reason, Urgency};
 use crate::demand::SLOW_FACTOR;
 use crate::event::{Command, Notice, Output, Tried};
-use crate::manager::lifecycle::{Lifecycle, Trigger};
+use crate::manager::lifecycle::{Lifecycle, Slot, Trigger, Tryout};
 use crate::manager::{Manager, Setback};
 use crate::model::Task;
 use crate::time::{Timestamp, from_secs_f64};
@@ -20,13 +20,31 @@ impl Manager {
     /// Tries a model that has just been loaded.
     pub(super) fn try_out(&mut self, index: usize, out: &mut VecDeque<Output>) {
         let model = &self.catalog.models()[index];
-        let tryout = &mut self.slots[index].tryout;
-        (tryout.reloads, tryout.beside) = (false, 0);
-        tryout.is_awaited =
+        let can_be =
             self.settings.manager.try_out && !model.speeds_guessed && model.can(Task::Chat);
-        if tryout.is_awaited {
-            out.push_back(Output::Command(Command::Try { model: model.id.clone() }));
+        let tryout = &mut self.slots[index].tryout;
+        *tryout = Tryout { slow_loads: tryout.slow_loads, ..Tryout::default() };
+        if can_be {
+            self.begin_tryout(index, out);
         }
+    }
+
+    fn begin_tryout(&mut self, index: usize, out: &mut VecDeque<Output>) {
+        let is_contended = self.is_contended(index);
+        let slot = &mut self.slots[index];
+        let Tryout { slow_loads, reloads, made, .. } = slot.tryout;
+        slot.tryout = Tryout {
+            is_awaited: true,
+            is_due: false,
+            made: made + 1,
+            beside: slot.running,
+            is_contended,
+            slow_loads,
+            reloads,
+        };
+        self.is_trying = true;
+        let model = self.catalog.models()[index].id.clone();
+        out.push_back(Output::Command(Command::Try { model }));
     }
 
     /// Notes that a request runs beside a try-out.
@@ -35,7 +53,30 @@ impl Manager {
         slot.tryout.beside = slot.tryout.beside.max(slot.running);
     }
 
-    /// Takes how a try-out went. What came up slow is loaded again, once; then another stands in, where one can.
+    /// Takes from a reading whether others are in the way of what is tried, and tries again what told nothing, where neither
+    /// they nor requests are.
+    pub(super) fn heed_tryouts(&mut self, out: &mut VecDeque<Output>) {
+        if !self.is_trying {
+            return;
+        }
+        self.is_trying = false;
+        for index in 0..self.slots.len() {
+            let Slot { state, running, tryout, .. } = self.slots[index];
+            if state != Lifecycle::Ready || !(tryout.is_awaited || tryout.is_due) {
+                continue;
+            }
+            self.is_trying = true;
+            let is_contended = self.is_contended(index);
+            self.slots[index].tryout.is_contended |= is_contended;
+            let is_idle = running == 0 && self.serving == Some(index) && self.switch.is_none();
+            if tryout.is_due && is_idle && !is_contended {
+                self.begin_tryout(index, out);
+            }
+        }
+    }
+
+    /// Takes how a try-out went. What came up slow is loaded again, once; then another stands in, where one can. Requests beside
+    /// it, or others, may be what made it slow: then nothing is known, and it is made again.
     pub(super) fn handle_tried(
         &mut self,
         now: Timestamp,
@@ -46,19 +87,22 @@ impl Manager {
             return;
         }
         let index = self.index_of(tried.model.as_str());
-        let was_awaited = std::mem::take(&mut self.slots[index].tryout.is_awaited);
+        let tryout = &mut self.slots[index].tryout;
+        let was_awaited = std::mem::take(&mut tryout.is_awaited);
+        let Tryout { beside, is_contended, made, .. } = *tryout;
         if !was_awaited || self.slots[index].state != Lifecycle::Ready {
             return;
         }
         let by_catalog = self.by_catalog(index, tried.output_tokens);
-        let side_by_side = 1 + self.slots[index].tryout.beside;
-        let limit = by_catalog.saturating_mul(SLOW_FACTOR * side_by_side);
+        let limit = by_catalog.saturating_mul(SLOW_FACTOR);
         if tried.decoded_in <= limit {
             self.slots[index].tryout.slow_loads = 0;
             return;
         }
-        // Somebody else's doing, which another load does not mend.
-        if self.is_contended(index) {
+        // No request beside it takes more than it takes itself.
+        let is_slow_at_best = tried.decoded_in > limit.saturating_mul(1 + beside);
+        if is_contended || self.is_contended(index) || !is_slow_at_best {
+            self.slots[index].tryout.is_due = made < MOST_TRYOUTS;
             return;
         }
         self.slots[index].tryout.slow_loads += 1;
@@ -132,6 +176,9 @@ impl Manager {
         fallbacks.chain(lower).find(is_sound)
     }
 }
+
+/// A load is tried no more often. Chosen: a model that is never left alone for some seconds is judged by its replies.
+const MOST_TRYOUTS: u32 = 8;
 
 /// Where others take less, more than half of the speed is left, and not a third.
 const CONTENDED: Percent = Percent::new(50);

@@ -198,11 +198,29 @@ impl Policy for Proactive {
     }
 
     fn called_off(&mut self, now: Timestamp, rung: Rung) {
-        let bounds = self.broken_bounds();
+        // A rescue that never came to serve was lost as much as one that served too short.
+        if self.seen_rung == Rung::NONE {
+            self.rescue.lose();
+        }
+        let bounds = self.called_off_bounds();
         // What kept this one away keeps away what takes more.
         for state in &mut self.rungs[usize::from(rung.0)..] {
             state.called_off.fail(now, bounds);
         }
+    }
+
+    /// Keeps what its mistakes have taught it. What depends on lines and windows is seen anew.
+    fn reconfigure(&mut self, settings: &Settings, catalog: &Catalog) -> bool {
+        let before = std::mem::replace(self, Self::new(settings, catalog));
+        for (state, known) in self.rungs.iter_mut().zip(&before.rungs) {
+            (state.broken, state.called_off) = (known.broken, known.called_off);
+        }
+        self.rescue.learn_from(&before.rescue);
+        self.service.learn_from(&before.service);
+        self.strained = before.strained;
+        (self.seen_change, self.seen_rung) = (before.seen_change, before.seen_rung);
+        (self.starting, self.first_reading) = (before.starting, before.first_reading);
+        true
     }
 
     fn gates(&self, now: Timestamp, standing: &Standing) -> Vec<Gate> {
@@ -379,7 +397,7 @@ impl Proactive {
 
     /// Returns the space that is over its line. While a switch is under way, and until readings have settled after it, own
     /// use in passing is ours to know: then only others' use plus the rung that the switch leads to counts, short of what
-    /// is critical.
+    /// is critical; where its model is on a GPU, there.
     fn overrun(&self, sample: &Sample, standing: &Standing) -> Option<Projection> {
         if !standing.switching && self.settle.is_settled() {
             return self.ladder.overrun(sample);
@@ -389,7 +407,11 @@ impl Proactive {
         {
             return Some(critical);
         }
-        match self.ladder.place(sample, standing.rung) {
+        let fit = match standing.gpu {
+            Some(gpu) => self.ladder.place_on(sample, standing.rung, gpu),
+            None => self.ladder.place(sample, standing.rung),
+        };
+        match fit {
             Fit::Short(short) => Some(short),
             Fit::Fits(_) | Fit::Unknown(_) => None,
         }

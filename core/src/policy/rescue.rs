@@ -37,6 +37,11 @@ impl Rescue {
         }
     }
 
+    /// Takes over what was lost before.
+    pub(crate) fn learn_from(&mut self, before: &Self) {
+        (self.lost, self.rescued) = (before.lost, before.rescued);
+    }
+
     /// Takes that a switch from nothing has brought `rung`.
     pub(crate) fn begin(&mut self, now: Timestamp, rung: Rung) {
         self.rescued = Some((rung, now));
@@ -48,6 +53,16 @@ impl Rescue {
             let was_worth_it = now.since(since) >= self.break_evens[usize::from(rung.0)];
             self.lost = if was_worth_it { 0 } else { self.lost + 1 };
         }
+    }
+
+    /// Takes that a switch from nothing did not bring what it was to.
+    pub(crate) fn lose(&mut self) {
+        self.lost += 1;
+    }
+
+    /// Returns whether the last one was lost.
+    pub(crate) fn is_after_a_loss(&self) -> bool {
+        self.lost > 0
     }
 
     /// Returns how long a rung must have fitted: about as long as it takes to load it, and twice as long for each rescue in

@@ -171,7 +171,8 @@ impl Proactive {
 
     /// Returns how long a rung must have fitted.
     pub(super) fn window(&self, standing: &Standing, to: Rung) -> Duration {
-        if standing.last_change.is_none() || self.climbs_at_once(standing, to) {
+        let is_first = standing.last_change.is_none() && !self.rescue.is_after_a_loss();
+        if is_first || self.climbs_at_once(standing, to) {
             Duration::ZERO
         } else if standing.rung == Rung::NONE {
             self.rescue.wait(to)
@@ -250,11 +251,19 @@ impl Proactive {
     /// be.
     pub(super) fn broken_wait(&self, now: Timestamp, rung: Rung) -> Option<(Duration, Duration)> {
         let state = &self.rungs[usize::from(rung.0)];
-        let waits = [&state.broken, &state.called_off].into_iter().filter_map(|backoff| {
-            Some((now.since(backoff.since()), backoff.wait(self.broken_bounds())?))
+        let waits =
+            [(&state.broken, self.broken_bounds()), (&state.called_off, self.called_off_bounds())];
+        let waits = waits.into_iter().filter_map(|(backoff, bounds)| {
+            Some((now.since(backoff.since()), backoff.wait(bounds)?))
         });
         // The one that keeps it away for longest.
         waits.max_by_key(|&(waited, wait)| wait.saturating_sub(waited))
+    }
+
+    /// Nothing broke where a switch was called off: it is tried again after one window, and then less and less often.
+    pub(super) fn called_off_bounds(&self) -> Bounds {
+        let Bounds { least, most } = self.broken_bounds();
+        Bounds { least: least / 2, most }
     }
 
     pub(super) fn broken_bounds(&self) -> Bounds {

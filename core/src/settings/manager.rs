@@ -26,7 +26,8 @@ pub struct RawManagerSettings {
     /// upgrade ends no task: one that finds no idle moment until then is called off.
     pub at_drain_deadline: AtDrainDeadline,
     /// What to do with tasks that still run at `critical-drain-deadline`. Default `cancel`, the one exception: a machine
-    /// that is out of memory finishes no task, and ends the model instead.
+    /// that is out of memory finishes no task, and ends the model instead. With `wait` there is no exception: they have
+    /// until `drain-deadline`, and `at-drain-deadline` says what becomes of them.
     pub at_critical_drain_deadline: AtDrainDeadline,
     /// A reply that takes longer never ends: it is given up with an error, and its server is replaced. Default: three times
     /// what the longest reply that the model's context has room for takes by the catalog, with all slots busy; at least

@@ -4,6 +4,7 @@
 
 mod closed_loop;
 mod driver;
+mod hunted;
 mod manager;
 mod metamorphic;
 mod policy;

@@ -243,7 +243,7 @@ fn an_upgrade_waits_for_an_idle_moment_of_what_serves() {
 #[test]
 fn an_upgrade_that_finds_no_idle_moment_is_called_off_and_tried_again_later_and_later() {
     let mut rig = upgrading_behind_a_reply();
-    for wait in [10, 20, 40] {
+    for wait in [5, 10, 20] {
         rig.samples(2.0, minutes(2));
         rig.check(&["medium to medium in 2m, large called off"]);
         let called_off = rig.now;
@@ -693,6 +693,29 @@ fn under_a_critical_shortage_it_is_waited_for_where_the_settings_say_so() {
 }
 
 #[test]
+fn where_a_critical_shortage_is_no_exception_what_runs_has_as_long_as_at_any_other_time() {
+    let settings =
+        "manager.at-critical-drain-deadline = 'wait'\nmanager.at-drain-deadline = 'cancel'";
+    let mut rig = rested(settings, "medium", 1.0);
+    rig.request(1);
+    rig.sample(15.5);
+    rig.outputs();
+    rig.after(minutes(2) - seconds(1));
+    rig.check(&[]);
+    rig.after(seconds(1));
+    rig.check(&["cancel #1"]);
+
+    // One that becomes critical on the way starts no second clock.
+    let mut rig = draining(settings);
+    rig.sample(9.9);
+    rig.after(seconds(60));
+    rig.sample(15.5);
+    rig.outputs();
+    rig.after(seconds(56));
+    assert_eq!(rig.outputs().pop().as_deref(), Some("cancel #1"));
+}
+
+#[test]
 fn a_shortage_that_becomes_critical_shortens_the_wait() {
     let mut rig = rested("", "medium", 1.0);
     rig.request(1);
@@ -776,6 +799,26 @@ fn new_settings_apply_at_once_and_the_models_stay() {
     rig.set("stabilization = '1m'");
     assert_eq!(rig.change_after(2.0), minutes(1));
     rig.check(&["up to large: room", "serve none", "unload medium"]);
+}
+
+#[test]
+fn new_settings_forget_nothing_that_mistakes_have_taught() {
+    let mut rig = upgrading_behind_a_reply();
+    rig.samples(2.0, minutes(2));
+    rig.check(&["medium to medium in 2m, large called off"]);
+    let called_off = rig.now;
+    rig.set("price = '50s'");
+    rig.change_after(2.0);
+    rig.outputs();
+    rig.samples(2.0, minutes(2));
+    rig.set("price = '40s'");
+    rig.outputs();
+    rig.change_after(2.0);
+    assert_eq!(rig.now.since(called_off).as_secs() / 60, 5 + 2 + 10);
+    // Another policy has learned nothing.
+    rig.samples(2.0, minutes(2));
+    rig.set("policy = 'projecting'");
+    assert!(rig.change_after(2.0) < minutes(10));
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub(crate) struct Rig {
     pub(crate) rest: Sample,
     /// Own memory that every sample shows on top of the loaded models'.
     pub(crate) late: Bytes,
+    /// Whether our use is read as others', as in a container.
+    pub(crate) blind: bool,
     controller: Controller,
     catalog: Catalog,
     /// What others used at the last sample, in GiB.
@@ -88,6 +90,7 @@ impl Rig {
             now: Timestamp::ZERO,
             rest: Sample::default(),
             late: Bytes::ZERO,
+            blind: false,
             controller: controller(settings, &catalog, Detail::Full),
             catalog,
             others: 0.0,
@@ -153,6 +156,11 @@ impl Rig {
             }
         }
         sample.memory = Some(Space { total: Bytes::from_gib(16), others: gib(others), own });
+        if self.blind {
+            for (_, space) in sample.spaces_mut() {
+                space.others += std::mem::take(&mut space.own);
+            }
+        }
         self.feed(&Input::Sample(sample));
     }
 
@@ -303,6 +311,19 @@ impl Rig {
             self.obey();
         }
         panic!("a switch still waits for memory: {:?}", self.lines);
+    }
+
+    /// As [`Rig::complete`], but each load of one model fails.
+    pub(crate) fn complete_but_fail(&mut self, model: &str, others: f64) {
+        for _ in 0..100 {
+            self.obey_all_but(model);
+            match self.unanswered.get(&ModelId::from(model)) {
+                Some(Command::Load { .. }) => self.load_failed(model),
+                Some(_) => self.unloaded(model),
+                None if self.controller.wants_sample(Timestamp::MAX, false) => self.sample(others),
+                None => return,
+            }
+        }
     }
 
     pub(crate) fn feed(&mut self, input: &Input) {

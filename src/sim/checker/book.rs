@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use tiershift_core::attribution::{Attribution, Holding, Phase};
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason, Urgency};
 use tiershift_core::demand::SLOW_FACTOR;
@@ -41,36 +42,8 @@ pub(super) struct Book {
     pub(super) last_change: Option<(Timestamp, bool)>,
     pub(super) changes: u64,
     pub(super) stopping: bool,
-    /// The most that may linger of models that have gone.
-    late: Memory,
-}
-
-/// An amount of memory in each space.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Memory {
-    pub(super) ram: Bytes,
-    /// On each GPU.
-    pub(super) vram: Vec<Bytes>,
-}
-
-impl Memory {
-    fn is_none(&self) -> bool {
-        self.ram == Bytes::ZERO && self.vram.iter().all(|&held| held == Bytes::ZERO)
-    }
-
-    fn add(&mut self, need: Footprint, gpu: Option<u8>) {
-        self.ram += need.ram;
-        if let Some(gpu) = gpu.map(usize::from) {
-            self.vram.resize(self.vram.len().max(gpu + 1), Bytes::ZERO);
-            self.vram[gpu] += need.vram;
-        }
-    }
-
-    /// Returns the smaller amount in each space.
-    fn min(&self, other: &Self) -> Self {
-        let pairs = self.vram.iter().zip(&other.vram);
-        Self { ram: self.ram.min(other.ram), vram: pairs.map(|(&a, &b)| a.min(b)).collect() }
-    }
+    /// What of a reading is ours.
+    attribution: Attribution,
 }
 
 /// What is known of a model.
@@ -81,8 +54,6 @@ pub(super) struct Seen {
     pub(super) running: u32,
     /// Readings that there had been when it was loaded.
     pub(super) loaded_after: u64,
-    /// When it was last gone.
-    pub(super) gone_at: Option<Timestamp>,
     /// When it ceased to serve.
     pub(super) left_at: Option<Timestamp>,
     /// Of a companion: whether it admits requests, and that it was given up.
@@ -134,7 +105,7 @@ impl Book {
             last_change: None,
             changes: 0,
             stopping: false,
-            late: Memory::default(),
+            attribution: Attribution::new(settings.settle_limit),
         }
     }
 
@@ -161,6 +132,12 @@ impl Book {
     /// Returns whether there is a reading that may gate a command.
     pub(super) fn is_read(&self) -> bool {
         self.read_at.is_some_and(|at| self.now.since(at) <= self.settings.stale_after)
+    }
+
+    /// Returns whether there was one, and it is too old.
+    #[inline]
+    pub(super) fn is_after_a_gap(&self) -> bool {
+        self.read_at.is_some_and(|at| self.now.since(at) > self.settings.stale_after)
     }
 
     /// Returns whether a model is one whose unload the server owes; it is not waited for without end.
@@ -191,6 +168,7 @@ impl Book {
         match self.models[index].state {
             State::Absent => false,
             State::Loading | State::Ready => true,
+            State::Unloading if self.models[index].asked > UNLOADS_WAITED_FOR => false,
             State::Unloading => {
                 let stays = |seen: &Seen| matches!(seen.state, State::Loading | State::Ready);
                 let rest = self.resident(|_, seen| stays(seen));
@@ -242,9 +220,13 @@ impl Book {
         resident
     }
 
-    /// Takes the spaces of a plausible reading.
+    /// Takes the spaces of a plausible reading, as they are meant.
     #[inline]
     pub(super) fn read(&mut self, sample: &Sample) {
+        let mut attribution = std::mem::take(&mut self.attribution);
+        let corrected = attribution.correct(self.now, sample, &self.holdings());
+        self.attribution = attribution;
+        let sample = corrected.as_ref().unwrap_or(sample);
         self.reading.memory = sample.memory;
         if !(self.reading.gpus.is_empty() && sample.gpus.is_empty()) {
             self.reading.gpus.clone_from(&sample.gpus);
@@ -254,30 +236,25 @@ impl Book {
         if self.change.is_some() || self.models.iter().any(|seen| seen.given_up.is_some()) {
             self.note_shortage();
         }
-        if !self.late.is_none() {
-            self.late = self.late(|seen| seen.state != State::Absent);
-        }
     }
 
-    /// Returns what of our own use by the last reading lingers of models that have gone, but for what may still be on its way
-    /// back: readings have so long to settle.
-    pub(super) fn lingering(&self) -> Memory {
-        self.late(|seen| {
-            let is_settling = |at| self.now.since(at) <= self.settings.settle_limit;
-            seen.state != State::Absent || seen.gone_at.is_some_and(is_settling)
+    /// Returns what our models hold, as far as their server says so and lets them go when it is asked.
+    fn holdings(&self) -> impl Iterator<Item = Holding> + Clone {
+        self.models.iter().zip(self.catalog.models()).filter_map(|(seen, model)| {
+            let (need, phase) = match seen.state {
+                State::Absent => return None,
+                State::Loading => (model.footprint_to_load(), Phase::Coming),
+                State::Ready => (model.footprint(), Phase::There),
+                State::Unloading if seen.asked > UNLOADS_WAITED_FOR => return None,
+                State::Unloading => (model.footprint(), Phase::Going),
+            };
+            Some(Holding { need, gpu: seen.gpu, phase })
         })
     }
 
-    /// Returns what is more than those that are `held` account for, and no more than those that went may have left: what one
-    /// that is there has leaked does not linger.
-    fn late(&self, held: impl Fn(&Seen) -> bool) -> Memory {
-        let held = self.resident(|_, seen| held(seen));
-        let own = self.reading.memory.map_or(Bytes::ZERO, |space| space.own);
-        let vram = (0..=u8::MAX).zip(&self.reading.gpus).map(|(gpu, reading)| {
-            reading.vram.map_or(Bytes::ZERO, |space| space.own - held.vram_on(gpu))
-        });
-        let unaccounted = Memory { ram: own - held.ram(), vram: vram.collect() };
-        self.late.min(&unaccounted)
+    fn note_gone(&mut self, index: usize) {
+        let need = self.catalog.models()[index].footprint_to_load();
+        self.attribution.note_gone(self.now, need, self.models[index].gpu);
     }
 
     /// A critical shortage makes a change that is under way urgent.
@@ -340,11 +317,8 @@ impl Book {
             (true, State::Absent | State::Ready | State::Unloading) => {}
             (false, State::Absent) => {}
             (false, State::Loading | State::Ready | State::Unloading) => {
-                let gone_at = Some(self.now);
-                let gpu = seen.gpu;
-                *seen = Seen { gone_at, gpu, ..Seen::default() };
-                let need = self.footprint(index);
-                self.late.add(need, gpu);
+                *seen = Seen { gpu: seen.gpu, ..Seen::default() };
+                self.note_gone(index);
             }
         }
     }
@@ -355,8 +329,27 @@ impl Book {
         }
     }
 
+    /// Takes that the manager changes something that nobody decided: a model that died, or that came up slow, is loaded
+    /// again, or another stands in. Which it will be, its next steps show.
+    fn note_own_change(&mut self) {
+        if self.change.is_none() {
+            self.change = Some(Change {
+                to: self.rung,
+                is_up: false,
+                urgency: Urgency::Graceful,
+                since: self.now,
+                critical_since: None,
+                is_disturbed: true,
+            });
+            self.note_shortage();
+        }
+    }
+
     /// Takes an output, after the rules have looked at it.
     pub(super) fn take_output(&mut self, output: &Output) {
+        if matches!(output, Output::Serving { .. } | Output::Command(Command::Load { .. })) {
+            self.note_own_change();
+        }
         match output {
             Output::Decision(decision) => self.take_decision(decision),
             Output::Command(Command::Load { model, gpu }) => {
@@ -371,6 +364,9 @@ impl Book {
                     let seen = &mut self.models[index];
                     seen.state = State::Unloading;
                     seen.asked += 1;
+                    if seen.asked == UNLOADS_WAITED_FOR + 1 {
+                        self.note_gone(index);
+                    }
                 }
             }
             Output::Command(

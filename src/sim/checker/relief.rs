@@ -146,7 +146,8 @@ fn is_anything_left_to_do(book: &Book, over: &Over) -> bool {
 fn is_within_a_drain(book: &Book, over: &Over) -> bool {
     let manager = &book.settings.manager;
     let usual = over.since + manager.drain_deadline;
-    let until = match over.critical_since {
+    let critical = over.critical_since.filter(|_| has_deadline_of_its_own(book));
+    let until = match critical {
         None => usual,
         // Critical from the first, it has a deadline of its own, be it the longer one.
         Some(since) if since <= over.since => over.since + manager.critical_drain_deadline,
@@ -162,15 +163,19 @@ fn is_within_its_deadline(book: &Book, index: usize, critical_since: Option<Time
     };
     let manager = &book.settings.manager;
     let cut_after = |since: Timestamp, deadline| since.max(left) + deadline + CANCEL_TIMEOUT;
-    let critical = critical_since
-        .filter(|_| manager.at_critical_drain_deadline == AtDrainDeadline::Cancel)
-        .map(|since| cut_after(since, manager.critical_drain_deadline));
+    let critical_since = critical_since.filter(|_| has_deadline_of_its_own(book));
+    let critical = critical_since.map(|since| cut_after(since, manager.critical_drain_deadline));
     let is_up = book.change.is_some_and(|change| change.is_up);
-    // In a critical shortage its own setting holds alone.
+    // A critical shortage has a deadline of its own, or none but the usual one.
     let is_usual = critical_since.is_none() && !is_up;
     let usual = (is_usual && manager.at_drain_deadline == AtDrainDeadline::Cancel)
         .then(|| cut_after(left, manager.drain_deadline));
     critical.into_iter().chain(usual).all(|cut| book.now <= cut)
+}
+
+/// Returns whether what runs in a critical shortage has another time than usual.
+fn has_deadline_of_its_own(book: &Book) -> bool {
+    book.settings.manager.at_critical_drain_deadline == AtDrainDeadline::Cancel
 }
 
 /// Readings over the limit before relief is overdue: one to see it, one in which a switch completes, one to settle, and

@@ -2,8 +2,7 @@
 
 use tiershift_core::catalog::Rung;
 use tiershift_core::decision::{Action, Decision, Reason, Urgency};
-use tiershift_core::model::Footprint;
-use tiershift_core::place::{Beside, Fit, Projection, Resident, place};
+use tiershift_core::place::{Projection, Resident};
 use tiershift_core::request::RequestId;
 use tiershift_core::sample::{Resource, Space};
 use tiershift_core::settings::AtDrainDeadline;
@@ -138,37 +137,15 @@ fn homeless_successor(book: &Book, index: usize) -> Option<Rung> {
     {
         return None;
     }
-    let has_place = |rung: Rung| match book.catalog.primary(rung) {
-        Some(model) => place_without_ours(book, model.footprint_to_load()).is_there(),
-        None => true,
-    };
+    // What lingers of a model that went before is counted as others' by then.
+    let share = book.ladders_share();
+    let has_place = |rung: Rung| book.ladder.place(&share, rung).is_there();
     let finds_one = match change.is_disturbed {
         // A fallback or a lower rung may stand in.
         true => book.catalog.rungs_up().any(has_place),
         false => has_place(change.to),
     };
     (!finds_one).then_some(change.to)
-}
-
-/// Returns where a model of the ladder fits once all of it that is loaded has gone, beside companions and what lingers of what
-/// went before.
-fn place_without_ours(book: &Book, need: Footprint) -> Fit {
-    let mut sample = book.reading.clone();
-    let lingering = book.lingering();
-    let stays =
-        book.resident(|index, seen| book.is_companion(index) && seen.state != State::Absent);
-    if let Some(memory) = &mut sample.memory {
-        memory.own = lingering.ram;
-    }
-    let mut late = lingering.vram.into_iter();
-    for reading in &mut sample.gpus {
-        let late = late.next().unwrap_or(Bytes::ZERO);
-        if let Some(vram) = &mut reading.vram {
-            vram.own = late;
-        }
-    }
-    let limit_of = |total| book.settings.degrade_limit(total);
-    place(need, Beside::Resident(&stays), &sample, &book.settings, limit_of)
 }
 
 /// S6: a request is cut only where a drain deadline has passed that says so.

@@ -4,16 +4,94 @@ use tiershift_core::machine::MachineClass;
 use tiershift_core::policy::Registry;
 use tiershift_core::request::{End, Request, RequestId};
 use tiershift_core::sample::{Sample, Space};
-use tiershift_core::settings::RawSettings;
 use tiershift_core::units::Bytes;
 
 use super::*;
 
+/// Returns a checker of our policy, whatever the manager does about it.
 fn checker() -> Checker {
-    let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
+    checker_with("", false)
+}
+
+/// Returns a checker under settings as a policy file has them.
+fn checker_with(settings: &str, manager_keeps_word: bool) -> Checker {
+    let settings =
+        Settings::new(toml::from_str(settings).unwrap(), MachineClass::MidRange).unwrap();
     let catalog = Catalog::relative_to(Bytes::from_gib(16));
     let policy = Registry::built_in().build(&settings, &catalog).unwrap();
-    Checker::new(&settings, &catalog, policy.promises())
+    let mut promises = policy.promises();
+    promises.manager_keeps_word = manager_keeps_word;
+    Checker::new(&settings, &catalog, promises)
+}
+
+fn command(command: Command) -> Output {
+    Output::Command(command)
+}
+
+fn serving(rung: u8, model: Option<&str>) -> Output {
+    let (rung, model) = (Rung(rung), model.map(Into::into));
+    Output::Serving { ladder: LadderId::FIRST, rung, model }
+}
+
+/// Lets "small" load and serve.
+fn serve_small(checker: &mut Checker) {
+    checker.input(Timestamp::ZERO, &memory(1, 0));
+    checker.output(&command(Command::Load { model: "small".into(), gpu: None }));
+    checker.input(Timestamp::ZERO, &Input::Outcome(Outcome::Loaded { model: "small".into() }));
+    checker.output(&serving(1, Some("small")));
+    let (ladder, from, to) = (LadderId::FIRST, Rung::NONE, Rung(1));
+    let took = std::time::Duration::ZERO;
+    checker.output(&Output::Switched { ladder, from, to, took, called_off: None });
+}
+
+/// Takes "small" out of service without a decision, and cuts what runs on it after so many seconds.
+fn cut_after(seconds: u64) -> Vec<String> {
+    let mut checker = checker_with("manager.at-drain-deadline = 'cancel'", true);
+    serve_small(&mut checker);
+    let at = Timestamp::from_secs;
+    checker.input(at(1), &Input::Request(Request::chat(1, 1, 1)));
+    checker.output(&command(Command::Start { request: RequestId(1), model: "small".into() }));
+    checker.input(at(2), &Input::Timeout);
+    checker.output(&serving(0, None));
+    checker.input(at(2 + seconds), &Input::Timeout);
+    checker.output(&command(Command::Cancel { request: RequestId(1) }));
+    let violations = checker.violations.finish();
+    violations.iter().map(|text| text.split(' ').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_the_manager_begins_by_itself_has_a_drain_deadline_too() {
+    assert_eq!(cut_after(120), [""; 0]);
+    assert_eq!(cut_after(60), ["S6"]);
+}
+
+/// Reads memory that lingers for so long after "large" has gone, then unloads "small" for "large".
+fn leave_for_large_after(seconds: u64) -> Vec<String> {
+    let mut checker = checker_with("", true);
+    serve_small(&mut checker);
+    let at = Timestamp::from_secs;
+    let large = || "large".into();
+    checker.output(&command(Command::Load { model: large(), gpu: None }));
+    checker.input(at(1), &Input::Outcome(Outcome::Loaded { model: large() }));
+    checker.output(&command(Command::Unload { model: large() }));
+    checker.input(at(2), &Input::Outcome(Outcome::Unloaded { model: large() }));
+    checker.input(at(2 + seconds), &memory(1, 2 + 9));
+    checker.book.change = None;
+    checker.output(&Output::Decision(Decision {
+        action: Action::Upgrade { to: Rung(3) },
+        rung: Rung(1),
+        reason: Reason::Asked,
+        gates: Vec::new(),
+    }));
+    checker.output(&command(Command::Unload { model: "small".into() }));
+    let violations = checker.violations.finish();
+    violations.iter().map(|text| text.split(' ').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn memory_that_outlives_the_settle_limit_is_no_place_for_what_follows() {
+    assert_eq!(leave_for_large_after(3), [""; 0], "it may still come back");
+    assert_eq!(leave_for_large_after(6), ["S9"]);
 }
 
 fn memory(others: u64, own: u64) -> Input {

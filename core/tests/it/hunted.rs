@@ -1,0 +1,206 @@
+//! What random worlds brought to light: a story for each kind, with the rule of DESIGN that it broke.
+
+use tiershift_core::catalog::{Catalog, RawCatalog};
+use tiershift_core::decision::Reason;
+use tiershift_core::sample::{GpuSample, Space};
+use tiershift_core::units::Bytes;
+
+use crate::rig::{Rig, gib, minutes, rig, rig_with_models, seconds};
+
+/// Puts GPUs of 24 GiB into the machine, of which others use so much.
+fn put_gpus(rig: &mut Rig, others: &[f64]) {
+    let gpu = |&others: &f64| GpuSample {
+        vram: Some(Space { total: Bytes::from_gib(24), others: gib(others), own: Bytes::ZERO }),
+        ..GpuSample::default()
+    };
+    rig.rest.gpus = others.iter().map(gpu).collect();
+}
+
+// S9: no model that serves is unloaded for one without a place.
+
+#[test]
+fn a_model_that_finishes_what_runs_serves_on_where_the_room_of_its_successor_goes_meanwhile() {
+    let mut rig = rig("").serving("medium");
+    rig.samples(2.0, minutes(1));
+    rig.request(1);
+    rig.switch("large");
+    rig.after(minutes(2));
+    rig.outputs();
+    // The order has taken it out of service; now others take the room for "large".
+    rig.sample(7.0);
+    rig.check(&[
+        "serve medium",
+        "medium to medium in 2m 2s, large called off",
+        "order large refused: would-not-fit, again in 1m",
+    ]);
+    rig.done(1);
+    rig.check(&["#1 done by medium in 2m 2s"]);
+}
+
+#[test]
+fn a_step_down_that_nothing_forces_is_called_off_where_its_goal_is_crowded_out_while_it_loads() {
+    // All but "small" are on a GPU, where nobody crowds them, and need next to nothing of main memory.
+    let table = |id: &str, need: &str| {
+        format!(
+            "[[model]]\nid = '{id}'\ntier = '{id}'\nload-warm = '2s'\nload-cold = '2s'\n{need}\n\
+             prefill-tokens-per-second = 100.0\ndecode-tokens-per-second = 10.0\n"
+        )
+    };
+    let small = table("small", "ram = '4GiB'\nquality = '50%'");
+    let large = table("large", "ram = '1MiB'\nvram = '20GiB'\nquality = '100%'");
+    let catalog: RawCatalog = toml::from_str(&(small + &large)).unwrap();
+    let mut rig = Rig::new("", Catalog::try_from(catalog).unwrap());
+    put_gpus(&mut rig, &[0.0]);
+    rig.sample(1.0);
+    rig.complete(1.0);
+    rig.samples(1.0, minutes(1));
+    rig.outputs();
+    rig.switch("small");
+    rig.check(&["down to small, Graceful: asked", "load small"]);
+    // Half of it is there, and others take the rest.
+    rig.late = gib(2.0);
+    rig.sample(12.5);
+    rig.check(&["unload small"]);
+    rig.late = Bytes::ZERO;
+    rig.complete(12.5);
+    rig.check(&[
+        "large to large in 2s, small called off",
+        "order small refused: would-not-fit, again in 1m",
+    ]);
+}
+
+#[test]
+fn memory_that_outlives_the_settle_limit_is_nobody_s_to_give_back() {
+    let mut rig = rig("").serving("large");
+    rig.samples(1.0, minutes(1));
+    rig.switch("small");
+    rig.complete(1.0);
+    // "large" is said to have gone, and 9 GiB of it are there still.
+    rig.late = gib(9.0);
+    rig.samples(1.0, seconds(4));
+    rig.outputs();
+    rig.switch("auto");
+    rig.samples(1.0, minutes(30));
+    rig.check_hold_kind("would-not-fit");
+    let lines = rig.outputs();
+    assert_eq!(lines, ["order auto released"], "\"small\" serves on");
+    rig.late = Bytes::ZERO;
+    rig.change_after(1.0);
+}
+
+#[test]
+fn what_a_loaded_model_has_leaked_goes_with_it() {
+    let mut rig = rig("").serving("medium");
+    rig.samples(1.0, minutes(1));
+    // It has grown by 4 GiB, and nothing has gone before it.
+    rig.late = gib(4.0);
+    rig.change_after(1.0);
+    rig.check(&["up to large: room", "serve none", "unload medium"]);
+}
+
+// L2: a space above its line is relieved.
+
+#[test]
+fn a_switch_looks_at_the_gpu_that_its_goal_is_on_and_not_at_one_where_it_would_fit() {
+    let on_gpu = |id: &str| format!("vram = '{}GiB'", if id == "small" { 4 } else { 15 });
+    let mut rig = rig_with_models("manager.pin = 'small'", on_gpu);
+    put_gpus(&mut rig, &[0.0, 12.0]);
+    rig.sample(1.0);
+    rig.complete(1.0);
+    rig.samples(1.0, minutes(1));
+    rig.outputs();
+    // "small" is on the first GPU. What runs goes on while a switch to it, from nothing to itself, cannot end.
+    rig.request(1);
+    rig.check(&["accept #1", "start #1 on small"]);
+    put_gpus(&mut rig, &[19.0, 0.0]);
+    rig.sample(1.0);
+    rig.check(&["down to none, Immediate: above-degrade-line", "serve none"]);
+}
+
+#[test]
+fn a_step_down_from_what_an_upgrade_has_just_brought_is_none_up_from_what_served_before() {
+    let mut rig = rig("").serving("small");
+    rig.samples(1.0, minutes(1));
+    rig.request(1);
+    rig.switch("large");
+    rig.loaded("large");
+    rig.request(2);
+    rig.outputs();
+    // "small" still finishes what runs on it, and "large" is wanted no more: it does not wait for an idle moment.
+    rig.sample(7.0);
+    rig.check(&["down to medium, Critical: above-degrade-line", "serve none"]);
+    rig.after(seconds(10));
+    rig.check(&["cancel #1", "cancel #2"]);
+}
+
+// S11: a wait that depends on us alone is kept.
+
+#[test]
+fn of_two_waits_the_longer_one_is_named() {
+    let mut rig = rig("manager.load-attempts = 1\nmanager.load-retry = '20m'").serving("medium");
+    rig.samples(2.0, minutes(6));
+    rig.switch("large");
+    rig.complete_but_fail("large", 2.0);
+    rig.outputs();
+    rig.switch("large");
+    let refused = rig.outputs();
+    assert!(refused[0].starts_with("order large refused: backoff, again in 1"), "{refused:?}");
+    rig.sample(2.0);
+    let Reason::Backoff { remaining, .. } = rig.decision().reason else {
+        panic!("{:?}", rig.decision().reason);
+    };
+    assert!(remaining > minutes(19), "{remaining:?}");
+}
+
+// A server that answers late, or to what was not asked.
+
+#[test]
+fn a_request_on_a_model_that_has_gone_unasked_is_given_up_like_any_other() {
+    let mut rig = rig("manager.reply-limit = '1m'").serving("medium");
+    rig.samples(2.0, minutes(1));
+    rig.request(1);
+    rig.unloaded("medium");
+    rig.outputs();
+    rig.samples(2.0, minutes(1));
+    let lines = rig.outputs();
+    assert!(lines.contains(&"#1 failed".to_owned()), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.starts_with("unload")), "{lines:?}");
+}
+
+// Loads without end: a rescue that a shortage takes back.
+
+#[test]
+fn a_rescue_that_is_taken_back_before_it_serves_is_a_lost_one() {
+    let mut rig = rig("");
+    rig.sample(15.0);
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        let waited = rig.change_after(10.0);
+        waits.push(waited.as_secs());
+        // Before it is there, others take the room.
+        rig.sample(15.8);
+        rig.complete(15.8);
+        rig.outputs();
+    }
+    assert!(waits.is_sorted() && waits[5] >= 16 * waits[0].max(5), "{waits:?}");
+}
+
+// Own use that is read as others'.
+
+#[test]
+fn where_our_use_is_read_as_others_what_came_with_a_load_is_ours() {
+    let mut rig = rig("");
+    rig.blind = true;
+    rig.sample(2.0);
+    rig.complete(2.0);
+    rig.check(&["up to large: room", "load large", "serve large", "none to large in 0s"]);
+    rig.samples(2.0, minutes(60));
+    rig.check(&[]);
+    // Others come, and are seen: 6 + 9 GiB are too much.
+    rig.sample(6.0);
+    rig.check(&["down to medium, Immediate: above-degrade-line", "serve none", "unload large"]);
+    rig.complete(6.0);
+    assert_eq!(rig.outputs().pop().as_deref(), Some("notice large to medium: above-degrade-line"));
+    rig.samples(6.0, minutes(60));
+    rig.check(&[]);
+}
