@@ -255,9 +255,10 @@ impl Catalog {
         Self { models: self.ladder_models().into(), rungs: self.rungs.clone() }
     }
 
-    /// Returns the catalog of one companion: a ladder of one rung.
+    /// Returns the catalog of one companion: it is the only rung of a ladder.
     pub(crate) fn of_companion(companion: &Model) -> Self {
-        Self { models: [companion.clone()].into(), rungs: [0].into() }
+        let alone = Model { companion: false, ..companion.clone() };
+        Self { models: [alone].into(), rungs: [0].into() }
     }
 
     /// Returns the rungs that hold a model, ascending.

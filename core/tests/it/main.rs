@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what helps a test is a test too")]
 
 mod closed_loop;
+mod companions;
 mod driver;
 mod hunted;
 mod manager;

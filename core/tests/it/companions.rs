@@ -1,0 +1,152 @@
+//! Companions: who makes way for whom, and who serves what.
+
+use tiershift_core::catalog::{Catalog, RawCatalog};
+use tiershift_core::model::Task;
+use tiershift_core::request::{Request, Target};
+
+use crate::rig::{Rig, minutes, seconds};
+
+/// Returns a bench whose catalog has companions of 1 GiB each beside the usual three.
+fn beside(settings: &str, companions: &[(&str, &str)]) -> Rig {
+    let speeds = "load-warm = '1s'\nload-cold = '1s'\nprefill-tokens-per-second = 100.0\n\
+                  decode-tokens-per-second = 10.0\n";
+    let model = |(id, gib, quality): (&str, u32, u32)| {
+        format!(
+            "[[model]]\nid = '{id}'\ntier = '{id}'\nquality = '{quality}%'\nram = '{gib}GiB'\n{speeds}"
+        )
+    };
+    let companion = |(id, task): &(&str, &str)| {
+        format!("[[model]]\nid = '{id}'\ncompanion = true\ntasks = ['{task}']\nram = '1GiB'\n{speeds}")
+    };
+    let ladder = [("small", 2, 50), ("medium", 5, 75), ("large", 9, 100)].map(model).concat();
+    let beside: String = companions.iter().map(companion).collect();
+    let catalog: RawCatalog = toml::from_str(&(ladder + &beside)).unwrap();
+    Rig::new(settings, Catalog::try_from(catalog).unwrap())
+}
+
+const EMBEDDER: &[(&str, &str)] = &[("e", "embedding")];
+const TWO: &[(&str, &str)] = &[("e", "embedding"), ("r", "rerank")];
+
+/// Begins where others use so many GiB, with the model that serves then and all companions loaded.
+fn settled(settings: &str, companions: &[(&str, &str)], others: f64) -> Rig {
+    let mut rig = beside(settings, companions);
+    rig.sample(others);
+    rig.complete(others);
+    for _ in companions {
+        rig.sample(others);
+        rig.obey();
+    }
+    rig.outputs();
+    rig
+}
+
+fn embedding(id: u64) -> Request {
+    Request { task: Task::Embedding, output_tokens: 0, ..Request::chat(id, 10, 0) }
+}
+
+#[test]
+fn the_first_load_leaves_companions_their_room() {
+    // "large" alone would fit: 5 + 9.
+    let mut rig = beside("", EMBEDDER);
+    rig.sample(5.0);
+    rig.check(&["up to medium: room", "load medium"]);
+    rig.loaded("medium");
+    rig.check(&["serve medium", "none to medium in 0s"]);
+    rig.sample(5.0);
+    rig.check(&["want e", "load e"]);
+    rig.loaded("e");
+    rig.check(&["e serves"]);
+}
+
+#[test]
+fn one_that_would_not_even_fit_beside_the_smallest_is_not_waited_for() {
+    let mut rig = beside("", EMBEDDER);
+    // 12 + 2 fits, and not with 1 more.
+    rig.sample(12.0);
+    rig.check(&["up to small: room", "load small"]);
+    rig.loaded("small");
+    rig.outputs();
+    rig.samples(12.0, minutes(2));
+    rig.check(&[]);
+}
+
+#[test]
+fn a_companion_goes_only_when_the_ladder_has_no_smaller_model_beside_it() {
+    let mut rig = settled("", EMBEDDER, 3.0);
+    // A smaller model with it is better than a larger one without: 6 + 9 would do for nobody.
+    rig.sample(6.0);
+    rig.check(&["down to medium, Critical: above-degrade-line", "serve none", "unload large"]);
+    rig.complete(6.0);
+    rig.outputs();
+    // 12 + 2 fits, and not with 1 more.
+    rig.samples(6.0, minutes(1));
+    rig.sample(12.0);
+    rig.check(&[
+        "give up e",
+        "e serves no more",
+        "unload e",
+        "down to small, Critical: above-degrade-line",
+        "serve none",
+        "unload medium",
+    ]);
+    rig.complete(12.0);
+    rig.outputs();
+    // It comes back first, and the ladder climbs after it.
+    for _ in 0..120 {
+        rig.samples(3.0, seconds(10));
+        rig.obey();
+    }
+    let lines = rig.outputs();
+    let place = |line: &str| lines.iter().position(|it| it.starts_with(line));
+    assert!(place("e serves").unwrap() < place("up to large").unwrap(), "{lines:#?}");
+}
+
+#[test]
+fn it_goes_before_a_step_down_where_the_settings_say_so() {
+    let mut rig = settled("manager.companions-go = 'before-a-step-down'", EMBEDDER, 3.0);
+    // 5 + 9 fits, and not with 1 more.
+    rig.sample(5.0);
+    rig.check(&["give up e", "e serves no more", "unload e"]);
+    rig.unloaded("e");
+    rig.samples(5.0, minutes(1));
+    rig.check(&[]);
+}
+
+#[test]
+fn of_two_the_last_goes_first_and_no_more_than_must() {
+    let mut rig = settled("manager.companions-go = 'before-a-step-down'", TWO, 3.0);
+    rig.sample(4.0);
+    rig.check(&["give up r", "r serves no more", "unload r"]);
+    rig.unloaded("r");
+    rig.samples(4.0, minutes(1));
+    rig.check(&[]);
+}
+
+#[test]
+fn a_request_is_served_by_the_companion_for_its_task_or_of_its_name() {
+    let mut rig = settled("", EMBEDDER, 3.0);
+    rig.ask(embedding(1));
+    rig.check(&["accept #1", "start #1 on e"]);
+    let named = Request { target: Target::Model("e".into()), ..embedding(2) };
+    rig.ask(named);
+    rig.check(&["accept #2", "start #2 on e"]);
+    rig.request(3);
+    rig.check(&["accept #3", "start #3 on large"]);
+    // What no model does at all is refused at once.
+    rig.ask(Request { task: Task::Rerank, ..embedding(4) });
+    rig.check(&["#4 Unservable"]);
+}
+
+#[test]
+fn two_that_come_back_at_one_moment_see_each_other() {
+    let mut rig = settled("", TWO, 1.0);
+    // Others leave room for one of them beside "large".
+    rig.crashed_unread("e");
+    rig.crashed_unread("r");
+    rig.outputs();
+    rig.sample(4.0);
+    let loads = |lines: Vec<String>| lines.iter().filter(|line| line.starts_with("load")).count();
+    assert_eq!(loads(rig.outputs()), 1);
+    rig.after(seconds(1));
+    assert_eq!(loads(rig.outputs()), 0);
+}
