@@ -271,15 +271,23 @@ fn in_memory(
 
 /// Returns a sample as whoever has `mine` sees it, of all that is ours: what the `rest` may grow to counts as others' use, and
 /// what of it was `begun` since the sample, too. What is in use beyond the rest is taken for mine, what has yet to come back
-/// included.
-pub fn share_of(sample: &Sample, mine: &Resident, rest: &Resident, begun: &Resident) -> Sample {
+/// included. What the rest has yet to take fills a space up to `limit_of(total)` and no further: it is in the way of a load, and no
+/// shortage.
+pub fn share_of(
+    sample: &Sample,
+    mine: &Resident,
+    rest: &Resident,
+    begun: &Resident,
+    limit_of: impl Fn(Bytes) -> Bytes,
+) -> Sample {
     let mut share = sample.clone();
     for (key, space) in share.spaces_mut() {
         let [mine, rest, begun] = [mine, rest, begun].map(|of_ours| of_ours.within(key, sample));
         // Where the rest has yet to grow so far, what is mine must not look like nothing.
         let least = if mine > Bytes::ZERO { space.own.min(Bytes::new(1)) } else { Bytes::ZERO };
+        let most = space.used().max(limit_of(space.total));
         space.own = (space.own - rest).max(least);
-        space.others += rest + begun;
+        space.others = (space.others + rest + begun).min(most - space.own);
     }
     share
 }

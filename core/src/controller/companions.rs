@@ -208,7 +208,8 @@ impl Controller {
 
     fn ladders_share_beside(&self, sample: &Sample, stays: impl Fn(usize) -> bool) -> Sample {
         let (rest, begun) = self.companions.resident_and_begun(stays);
-        share_of(sample, &self.manager.resident(), &rest, &begun)
+        let limit = |total| self.settings.degrade_limit(total);
+        share_of(sample, &self.manager.resident(), &rest, &begun, limit)
     }
 
     /// Has each companion's manager do something, and says what comes of it. Each sees what those before it have begun.
@@ -242,7 +243,8 @@ impl Controller {
         let (of_ladder, begun_of_ladder) = self.manager.resident_and_begun();
         rest.extend(&of_ladder);
         begun.extend(&begun_of_ladder);
-        share_of(sample, &self.companions.each[index].manager.resident(), &rest, &begun)
+        let mine = self.companions.each[index].manager.resident();
+        share_of(sample, &mine, &rest, &begun, |total| self.settings.degrade_limit(total))
     }
 
     /// Has companions make way for the ladder, and the ladder leave them their room, before a decision is carried out.

@@ -135,3 +135,35 @@ fn models_in_video_memory_find_their_gpus_and_what_was_not_read_has_no_room() {
     check_together(None, &[3], &[(0, 1)], true);
     check_together(Some(0), &[], &[(0, 1)], false);
 }
+
+/// Splits a reading of 16 GiB between who may grow to `mine` GiB and a rest that may grow to `rest`.
+#[track_caller]
+fn check_share((others, own): (u64, u64), (mine, rest, begun): (u64, u64, u64), want: (u64, u64)) {
+    let resident = |ram| {
+        let mut resident = Resident::default();
+        resident.add(Footprint { ram: gib(ram), vram: Bytes::ZERO }, None);
+        resident
+    };
+    let settings = settings("degrade-line = '100%'\nfree-floor = '0B'");
+    let limit = |total| settings.degrade_limit(total);
+    let [mine, rest, begun] = [mine, rest, begun].map(resident);
+    let share = share_of(&sample(others, own, &[]), &mine, &rest, &begun, limit);
+    let space = share.memory.unwrap();
+    assert_eq!((space.others.get() >> 30, space.own.get() >> 30), want);
+}
+
+#[test]
+fn what_the_rest_of_ours_may_grow_to_is_others_use_and_no_shortage() {
+    // All have grown.
+    check_share((3, 6), (5, 1, 0), (4, 5));
+    // What has begun since is not in the reading.
+    check_share((3, 6), (5, 1, 2), (6, 5));
+    // The rest has yet to grow: mine is there all the same, be it a byte.
+    check_share((3, 2), (5, 3, 0), (6, 0));
+    // Nor does what it has yet to take fill more than the space up to the limit.
+    check_share((10, 4), (3, 8, 0), (15, 0));
+    // What is over is as much over as it is.
+    check_share((14, 4), (3, 2, 0), (16, 2));
+    // With nothing of mine there, what lingers is in my way.
+    check_share((3, 6), (0, 2, 0), (5, 4));
+}

@@ -16,7 +16,9 @@ fn beside(settings: &str, companions: &[(&str, &str)]) -> Rig {
         )
     };
     let companion = |(id, task): &(&str, &str)| {
-        format!("[[model]]\nid = '{id}'\ncompanion = true\ntasks = ['{task}']\nram = '1GiB'\n{speeds}")
+        format!(
+            "[[model]]\nid = '{id}'\ncompanion = true\ntasks = ['{task}']\nram = '1GiB'\n{speeds}"
+        )
     };
     let ladder = [("small", 2, 50), ("medium", 5, 75), ("large", 9, 100)].map(model).concat();
     let beside: String = companions.iter().map(companion).collect();

@@ -197,7 +197,9 @@ impl Book {
         };
         let mut ladder = part(false, false);
         ladder.extend(&part(false, true));
-        Cow::Owned(share_of(&self.reading, &ladder, &part(true, false), &part(true, true)))
+        let (rest, begun) = (part(true, false), part(true, true));
+        let limit = |total| self.settings.degrade_limit(total);
+        Cow::Owned(share_of(&self.reading, &ladder, &rest, &begun, limit))
     }
 
     /// Returns whether the server, or running requests, are what a switch waits for.
