@@ -455,8 +455,15 @@ impl Manager {
     fn resident_footprint(&self) -> Resident {
         let mut resident = Resident::default();
         for (slot, model) in self.slots.iter().zip(self.catalog.models()) {
-            if slot.phase().is_some() {
-                resident.add(model.footprint(), slot.gpu);
+            // What was there before us began at no time.
+            let is_unread =
+                self.seen_at.is_some_and(|seen| slot.began >= seen) && slot.began > Timestamp::ZERO;
+            match slot.phase() {
+                Some(Phase::Coming | Phase::There) if is_unread => {
+                    resident.add_unread(model.footprint(), slot.gpu);
+                }
+                Some(_) => resident.add(model.footprint(), slot.gpu),
+                None => {}
             }
         }
         resident

@@ -27,18 +27,23 @@ pub enum Beside<'a> {
 pub struct Resident {
     ram: Bytes,
     vram: Vec<Bytes>,
+    /// The same of those that no reading shows yet.
+    unread_ram: Bytes,
+    unread_vram: Vec<Bytes>,
 }
 
 impl Resident {
     /// Adds a model that is on `gpu`, or on the processor.
     pub fn add(&mut self, need: Footprint, gpu: Option<u8>) {
         self.ram += need.ram;
-        if let Some(gpu) = gpu.map(usize::from) {
-            if self.vram.len() <= gpu {
-                self.vram.resize(gpu + 1, Bytes::ZERO);
-            }
-            self.vram[gpu] += need.vram;
-        }
+        add_on(&mut self.vram, need.vram, gpu);
+    }
+
+    /// As [`Resident::add`], of a model whose load began after the reading that is judged by: what is read as ours is
+    /// other models'.
+    pub fn add_unread(&mut self, need: Footprint, gpu: Option<u8>) {
+        self.unread_ram += need.ram;
+        add_on(&mut self.unread_vram, need.vram, gpu);
     }
 
     /// Returns what is in main memory.
@@ -48,8 +53,20 @@ impl Resident {
 
     /// Returns what is on a GPU.
     pub fn vram_on(&self, gpu: u8) -> Bytes {
-        self.vram.get(usize::from(gpu)).copied().unwrap_or(Bytes::ZERO)
+        on(&self.vram, gpu)
     }
+}
+
+fn add_on(vram: &mut Vec<Bytes>, need: Bytes, gpu: Option<u8>) {
+    let Some(gpu) = gpu.map(usize::from) else { return };
+    if vram.len() <= gpu {
+        vram.resize(gpu + 1, Bytes::ZERO);
+    }
+    vram[gpu] += need;
+}
+
+fn on(vram: &[Bytes], gpu: u8) -> Bytes {
+    vram.get(usize::from(gpu)).copied().unwrap_or(Bytes::ZERO)
 }
 
 /// Whether a model fits.
@@ -182,7 +199,9 @@ fn on_a_gpu(
         let Some(space) = reading.vram.as_ref().filter(|_| may_be(gpu)) else { continue };
         let own = match beside {
             Beside::Nothing => Bytes::ZERO,
-            Beside::Resident(resident) => space.own.max(resident.vram_on(gpu)),
+            Beside::Resident(resident) => {
+                space.own.max(resident.vram_on(gpu)) + on(&resident.unread_vram, gpu)
+            }
         };
         let vram = Projection {
             resource: Resource::Vram,
@@ -239,9 +258,10 @@ fn in_memory(
     let own = match beside {
         Beside::Nothing => Bytes::ZERO,
         Beside::Resident(resident) => {
-            let gpus = (0..=u8::MAX).zip(&sample.gpus).filter(|(_, gpu)| gpu.shared);
-            let shared: Bytes = gpus.map(|(gpu, _)| resident.vram_on(gpu)).sum();
-            space.own.max(resident.ram + shared)
+            let gpus = || (0..=u8::MAX).zip(&sample.gpus).filter(|(_, gpu)| gpu.shared);
+            let shared: Bytes = gpus().map(|(gpu, _)| resident.vram_on(gpu)).sum();
+            let unread: Bytes = gpus().map(|(gpu, _)| on(&resident.unread_vram, gpu)).sum();
+            space.own.max(resident.ram + shared) + resident.unread_ram + unread
         }
     };
     Ok(Some(Projection {
