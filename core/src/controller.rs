@@ -258,6 +258,8 @@ impl Controller {
         let corrected = self.attribution.correct(now, sample, &holdings.chain(beside));
         let whole = corrected.as_ref().unwrap_or(sample);
         self.show_lingering();
+        // It shows what began before it.
+        self.companions.managers_mut().for_each(|companion| companion.note_sample(now));
         let share = self.ladders_share(whole);
         let sample = &*share;
         let moved = self.manager.handle_sample(now, sample, &mut self.out);

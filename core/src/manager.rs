@@ -469,28 +469,25 @@ impl Manager {
 
     /// Returns what is loaded, with what it may grow to, but for what the server will not let go: of that, what is read counts.
     pub(crate) fn resident(&self) -> Resident {
-        self.resident_where(|_| true)
-    }
-
-    /// Returns the same of what the last sample shows some of, and of what began to load since.
-    pub(crate) fn resident_and_begun(&self) -> (Resident, Resident) {
-        let is_new = |slot: &Slot| {
-            slot.state == Lifecycle::Loading && self.seen_at.is_none_or(|at| slot.began >= at)
-        };
-        (self.resident_where(|slot| !is_new(slot)), self.resident_where(is_new))
-    }
-
-    fn resident_where(&self, is_meant: impl Fn(&Slot) -> bool) -> Resident {
         let mut resident = Resident::default();
-        let slots = self.slots.iter().zip(self.catalog.models());
-        for (slot, model) in slots.filter(|(slot, _)| is_meant(slot)) {
-            if slot.state == Lifecycle::Loading {
-                resident.add(model.footprint_to_load(), slot.gpu);
-            } else if slot.phase().is_some() {
-                resident.add(model.footprint(), slot.gpu);
+        for (slot, model) in self.slots.iter().zip(self.catalog.models()) {
+            // What was there before us began at no time.
+            let is_unread =
+                self.seen_at.is_some_and(|seen| slot.began >= seen) && slot.began > Timestamp::ZERO;
+            match slot.phase() {
+                Some(Phase::Coming | Phase::There) if is_unread => {
+                    resident.add_unread(model.footprint(), slot.gpu);
+                }
+                Some(_) => resident.add(model.footprint(), slot.gpu),
+                None => {}
             }
         }
         resident
+    }
+
+    /// Takes that there is a sample of now, which is shown later.
+    pub(crate) fn note_sample(&mut self, now: Timestamp) {
+        self.seen_at = Some(now);
     }
 
     /// Takes another look at the last sample, after its share of it has changed.

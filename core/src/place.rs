@@ -25,6 +25,14 @@ pub enum Beside<'a> {
 /// What our loaded models may grow to, whatever they use at the moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resident {
+    read: Held,
+    /// The same of those that no reading shows yet.
+    unread: Held,
+}
+
+/// An amount of each space.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Held {
     ram: Bytes,
     vram: Vec<Bytes>,
 }
@@ -32,6 +40,49 @@ pub struct Resident {
 impl Resident {
     /// Adds a model that is on `gpu`, or on the processor.
     pub fn add(&mut self, need: Footprint, gpu: Option<u8>) {
+        self.read.add(need, gpu);
+    }
+
+    /// As [`Resident::add`], of a model whose load began after the reading that is judged by: what is read as ours is
+    /// other models'.
+    pub fn add_unread(&mut self, need: Footprint, gpu: Option<u8>) {
+        self.unread.add(need, gpu);
+    }
+
+    /// Adds all of another.
+    pub fn extend(&mut self, other: &Self) {
+        self.read.extend(&other.read);
+        self.unread.extend(&other.unread);
+    }
+
+    /// Returns what is in a space of the machine that a sample is of, but for what no reading shows yet.
+    pub fn within(&self, space: ResourceKey, sample: &Sample) -> Bytes {
+        self.read.within(space, sample)
+    }
+
+    /// Returns that.
+    pub fn unread_within(&self, space: ResourceKey, sample: &Sample) -> Bytes {
+        self.unread.within(space, sample)
+    }
+
+    /// Returns whether anything is in a space, be it only about to show.
+    pub fn is_in(&self, space: ResourceKey, sample: &Sample) -> bool {
+        [&self.read, &self.unread].iter().any(|held| held.within(space, sample) > Bytes::ZERO)
+    }
+
+    /// Returns what is in main memory, but for what no reading shows yet.
+    pub fn ram(&self) -> Bytes {
+        self.read.ram
+    }
+
+    /// Returns what is on a GPU, but for what no reading shows yet.
+    pub fn vram_on(&self, gpu: u8) -> Bytes {
+        self.read.on(gpu)
+    }
+}
+
+impl Held {
+    fn add(&mut self, need: Footprint, gpu: Option<u8>) {
         self.ram += need.ram;
         if let Some(gpu) = gpu.map(usize::from) {
             if self.vram.len() <= gpu {
@@ -41,33 +92,25 @@ impl Resident {
         }
     }
 
-    /// Returns what is in main memory.
-    pub fn ram(&self) -> Bytes {
-        self.ram
-    }
-
-    /// Adds all of another.
-    pub fn extend(&mut self, other: &Self) {
+    fn extend(&mut self, other: &Self) {
         self.ram += other.ram;
         for (gpu, &vram) in (0..=u8::MAX).zip(&other.vram) {
             self.add(Footprint { ram: Bytes::ZERO, vram }, Some(gpu));
         }
     }
 
-    /// Returns what is in a space of the machine that a sample is of.
-    pub fn within(&self, space: ResourceKey, sample: &Sample) -> Bytes {
-        let shared = |gpu: u8| sample.gpus.get(usize::from(gpu)).is_some_and(|gpu| gpu.shared);
+    fn within(&self, space: ResourceKey, sample: &Sample) -> Bytes {
+        let is_shared = |gpu: u8| sample.gpus.get(usize::from(gpu)).is_some_and(|gpu| gpu.shared);
         match space.gpu {
-            Some(gpu) => self.vram_on(gpu),
+            Some(gpu) => self.on(gpu),
             None => {
-                let vram = (0..=u8::MAX).zip(&self.vram).filter(|&(gpu, _)| shared(gpu));
+                let vram = (0..=u8::MAX).zip(&self.vram).filter(|&(gpu, _)| is_shared(gpu));
                 self.ram + vram.map(|(_, &vram)| vram).sum()
             }
         }
     }
 
-    /// Returns what is on a GPU.
-    pub fn vram_on(&self, gpu: u8) -> Bytes {
+    fn on(&self, gpu: u8) -> Bytes {
         self.vram.get(usize::from(gpu)).copied().unwrap_or(Bytes::ZERO)
     }
 }
@@ -202,7 +245,9 @@ fn on_a_gpu(
         let Some(space) = reading.vram.as_ref().filter(|_| may_be(gpu)) else { continue };
         let own = match beside {
             Beside::Nothing => Bytes::ZERO,
-            Beside::Resident(resident) => space.own.max(resident.vram_on(gpu)),
+            Beside::Resident(resident) => {
+                space.own.max(resident.vram_on(gpu)) + resident.unread.on(gpu)
+            }
         };
         let vram = Projection {
             resource: Resource::Vram,
@@ -258,7 +303,10 @@ fn in_memory(
     let Some(space) = &sample.memory else { return Err(ResourceKey::MEMORY) };
     let own = match beside {
         Beside::Nothing => Bytes::ZERO,
-        Beside::Resident(resident) => space.own.max(resident.within(ResourceKey::MEMORY, sample)),
+        Beside::Resident(resident) => {
+            let key = ResourceKey::MEMORY;
+            space.own.max(resident.within(key, sample)) + resident.unread_within(key, sample)
+        }
     };
     Ok(Some(Projection {
         resource: Resource::Memory,
@@ -269,20 +317,19 @@ fn in_memory(
     }))
 }
 
-/// Returns a sample as whoever has `mine` sees it, of all that is ours: what the `rest` may grow to counts as others' use, and
-/// what of it was `begun` since the sample, too. What is in use beyond the rest is taken for mine, what has yet to come back
-/// included. What the rest has yet to take fills a space up to `limit_of(total)` and no further: it is in the way of a load, and no
-/// shortage.
+/// Returns a sample as whoever has `mine` sees it, of all that is ours: what the `rest` may grow to counts as others' use.
+/// What is in use beyond that is taken for mine, what has yet to come back included. What the rest has yet to take fills a
+/// space up to `limit_of(total)` and no further: it is in the way of a load, and no shortage.
 pub fn share_of(
     sample: &Sample,
     mine: &Resident,
     rest: &Resident,
-    begun: &Resident,
     limit_of: impl Fn(Bytes) -> Bytes,
 ) -> Sample {
     let mut share = sample.clone();
     for (key, space) in share.spaces_mut() {
-        let [mine, rest, begun] = [mine, rest, begun].map(|of_ours| of_ours.within(key, sample));
+        let [mine, rest, begun] =
+            [&mine.read, &rest.read, &rest.unread].map(|held| held.within(key, sample));
         // Where the rest has yet to grow so far, what is mine must not look like nothing.
         let least = if mine > Bytes::ZERO { space.own.min(Bytes::new(1)) } else { Bytes::ZERO };
         let most = space.used().max(limit_of(space.total));
@@ -331,7 +378,7 @@ fn fits_all(
     limit_of: impl Fn(Bytes) -> Bytes + Copy,
 ) -> bool {
     let within = |space: &Space, need| space.others + need <= limit_of(space.total);
-    let mut ram = resident.ram;
+    let mut ram = resident.ram();
     for (gpu, reading) in (0..=u8::MAX).zip(&sample.gpus) {
         let need = resident.vram_on(gpu);
         if need == Bytes::ZERO {

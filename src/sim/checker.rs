@@ -189,6 +189,9 @@ impl Checker {
             Output::Accepted { .. } | Output::Consult(_) | Output::Notice(_) => {}
         }
         self.book.take_output(output);
+        if let Output::Switched { .. } = output {
+            self.orders.take_end(&self.book);
+        }
     }
 
     fn command(&mut self, command: &Command) {

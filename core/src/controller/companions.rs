@@ -63,7 +63,7 @@ impl Companion {
     }
 
     fn is_in(&self, space: ResourceKey, sample: &Sample) -> bool {
-        self.manager.resident().within(space, sample) > Bytes::ZERO
+        self.manager.resident().is_in(space, sample)
     }
 
     /// Returns for how long it must have fitted before it is loaded. The first time is at once.
@@ -98,15 +98,13 @@ impl Companions {
         self.each.iter_mut().map(|companion| &mut companion.manager)
     }
 
-    /// Returns what those may grow to that are among these, and what of them began to load since the last sample.
-    fn resident_and_begun(&self, is_among: impl Fn(usize) -> bool) -> (Resident, Resident) {
-        let mut all = (Resident::default(), Resident::default());
+    /// Returns what those may grow to that are among these.
+    fn resident(&self, is_among: impl Fn(usize) -> bool) -> Resident {
+        let mut resident = Resident::default();
         for (_, companion) in self.each.iter().enumerate().filter(|(index, _)| is_among(*index)) {
-            let (resident, begun) = companion.manager.resident_and_begun();
-            all.0.extend(&resident);
-            all.1.extend(&begun);
+            resident.extend(&companion.manager.resident());
         }
-        all
+        resident
     }
 }
 
@@ -207,9 +205,9 @@ impl Controller {
     }
 
     fn ladders_share_beside(&self, sample: &Sample, stays: impl Fn(usize) -> bool) -> Sample {
-        let (rest, begun) = self.companions.resident_and_begun(stays);
+        let rest = self.companions.resident(stays);
         let limit = |total| self.settings.degrade_limit(total);
-        share_of(sample, &self.manager.resident(), &rest, &begun, limit)
+        share_of(sample, &self.manager.resident(), &rest, limit)
     }
 
     /// Has each companion's manager do something, and says what comes of it. Each sees what those before it have begun.
@@ -239,12 +237,10 @@ impl Controller {
     }
 
     fn companions_share(&self, sample: &Sample, index: usize) -> Sample {
-        let (mut rest, mut begun) = self.companions.resident_and_begun(|other| other != index);
-        let (of_ladder, begun_of_ladder) = self.manager.resident_and_begun();
-        rest.extend(&of_ladder);
-        begun.extend(&begun_of_ladder);
+        let mut rest = self.companions.resident(|other| other != index);
+        rest.extend(&self.manager.resident());
         let mine = self.companions.each[index].manager.resident();
-        share_of(sample, &mine, &rest, &begun, |total| self.settings.degrade_limit(total))
+        share_of(sample, &mine, &rest, |total| self.settings.degrade_limit(total))
     }
 
     /// Has companions make way for the ladder, and the ladder leave them their room, before a decision is carried out.
@@ -434,7 +430,7 @@ impl Controller {
     fn relieve_with_companions(&mut self, now: Timestamp, sample: &Sample) {
         let limit = |total| self.settings.degrade_limit(total);
         let ladder = self.manager.resident();
-        let (companions, _) = self.companions.resident_and_begun(|_| true);
+        let companions = self.companions.resident(|_| true);
         // What has gone a moment ago may be on its way back.
         let lately = |(at, _)| now.since(at) <= self.settings.settle_limit;
         let may_linger =
@@ -442,8 +438,8 @@ impl Controller {
         let is_theirs = |over: &Projection| {
             let space = ResourceKey { resource: over.resource, gpu: over.gpu };
             let others = sample.space(space).map_or(Bytes::ZERO, |space| space.others);
-            let [ladder, companions] = [&ladder, &companions].map(|it| it.within(space, sample));
-            ladder == Bytes::ZERO && (!may_linger || others + companions > over.limit)
+            let stays = others + companions.within(space, sample);
+            !ladder.is_in(space, sample) && (!may_linger || stays > over.limit)
         };
         let Some(over) = overruns(sample, &self.settings, limit).find(is_theirs) else { return };
         let Projection { resource, gpu, projected: used, limit, .. } = over;

@@ -123,7 +123,10 @@ impl Manager {
                 && self.place_alone(&self.catalog.models()[index]).is_there()
         };
         let alive = |state| matches!(state, Lifecycle::Ready | Lifecycle::Draining);
-        let ready = (0..self.slots.len()).find(|&i| i != failed && alive(self.slots[i].state));
+        // What a shortage has just taken out of service does not come back for it.
+        let ready = (0..self.slots.len()).find(|&index| {
+            index != failed && alive(self.slots[index].state) && !self.is_crowded_out(index)
+        });
         let fallbacks = self.catalog.models()[failed].fallbacks.iter();
         let mut fallbacks = fallbacks.map(|id| self.index_of(id.as_str())).filter(is_sound);
         let mut lower = (1..self.rung_of(failed).0).rev().filter_map(|rung| {
@@ -131,6 +134,18 @@ impl Manager {
             Some(self.index_of(model.id.as_str())).filter(is_sound)
         });
         fallbacks.next().or(ready).or_else(|| lower.next())
+    }
+
+    /// Serves with what came to be loaded on a way that leads elsewhere now, while the goal rests.
+    pub(super) fn serve_meanwhile(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
+        let is_there = |&index: &usize| {
+            self.slots[index].state == Lifecycle::Ready && !self.is_crowded_out(index)
+        };
+        if self.serving.is_none()
+            && let Some(index) = (0..self.slots.len()).find(is_there)
+        {
+            self.serve_from(now, Some(index), out);
+        }
     }
 
     /// Begins to bring back a model that died while it served.

@@ -192,6 +192,7 @@ impl Manager {
             }
             Lifecycle::Unloading | Lifecycle::Failed => {
                 self.make_way_if_forced(now, out);
+                self.serve_meanwhile(now, out);
                 false
             }
             Lifecycle::Absent => {
@@ -201,6 +202,7 @@ impl Manager {
                     return self.make_room_and_load(now, goal, out);
                 }
                 self.make_way_if_forced(now, out);
+                self.serve_meanwhile(now, out);
                 false
             }
         }

@@ -47,6 +47,21 @@ fn what_is_loaded_counts_as_much_as_it_may_grow_to() {
 }
 
 #[test]
+fn what_was_loaded_since_the_reading_is_not_what_is_read_as_ours() {
+    let mut resident = Resident::default();
+    resident.add_unread(Footprint { ram: gib(4), vram: gib(6) }, Some(0));
+    let beside = Beside::Resident(&resident);
+    let mut machine = sample(3, 4, &[5]);
+    machine.gpus[0].vram = space(24, 5, 6);
+    assert!(try_in((5, 0), beside, &machine, "").is_there());
+    assert!(!try_in((6, 0), beside, &machine, "").is_there());
+    assert!(try_in((1, 7), beside, &machine, "").is_there());
+    assert!(!try_in((1, 8), beside, &machine, "").is_there());
+    machine.gpus[0].shared = true;
+    assert!(!try_in((5, 0), beside, &machine, "").is_there());
+}
+
+#[test]
 fn a_model_goes_to_the_gpu_with_the_most_room_and_the_first_among_equals() {
     let on = |gpus: &[u64]| match try_in((1, 10), Beside::Nothing, &sample(1, 0, gpus), "") {
         Fit::Fits(place) => Ok(place.gpu),
@@ -139,15 +154,16 @@ fn models_in_video_memory_find_their_gpus_and_what_was_not_read_has_no_room() {
 /// Splits a reading of 16 GiB between who may grow to `mine` GiB and a rest that may grow to `rest`.
 #[track_caller]
 fn check_share((others, own): (u64, u64), (mine, rest, begun): (u64, u64, u64), want: (u64, u64)) {
-    let resident = |ram| {
+    let resident = |read, unread| {
         let mut resident = Resident::default();
-        resident.add(Footprint { ram: gib(ram), vram: Bytes::ZERO }, None);
+        resident.add(Footprint { ram: gib(read), vram: Bytes::ZERO }, None);
+        resident.add_unread(Footprint { ram: gib(unread), vram: Bytes::ZERO }, None);
         resident
     };
     let settings = settings("degrade-line = '100%'\nfree-floor = '0B'");
     let limit = |total| settings.degrade_limit(total);
-    let [mine, rest, begun] = [mine, rest, begun].map(resident);
-    let share = share_of(&sample(others, own, &[]), &mine, &rest, &begun, limit);
+    let (mine, rest) = (resident(mine, 0), resident(rest, begun));
+    let share = share_of(&sample(others, own, &[]), &mine, &rest, limit);
     let space = share.memory.unwrap();
     assert_eq!((space.others.get() >> 30, space.own.get() >> 30), want);
 }

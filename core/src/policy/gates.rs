@@ -67,7 +67,10 @@ impl Proactive {
         // From nothing, all wait for the smallest that fits, of which no more is asked.
         let paced_by = if is_rescue { self.smallest_that_fits(now).unwrap_or(to) } else { to };
         let wait = self.window(standing, paced_by);
-        let good_for = self.good_for(now, paced_by);
+        let good_for = match is_rescue {
+            true => self.rescue_age(now, paced_by),
+            false => self.good_for(now, paced_by),
+        };
         let open = self.rungs[usize::from(paced_by.0)].fits_since.is_some() && good_for >= wait;
         push(GateName::Window, open, span(good_for), span(wait));
         if let Some(change) = standing.last_change.filter(|_| !is_rescue) {

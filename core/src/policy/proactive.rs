@@ -200,7 +200,7 @@ impl Policy for Proactive {
     fn called_off(&mut self, now: Timestamp, rung: Rung) {
         // A rescue that never came to serve was lost as much as one that served too short.
         if self.seen_rung == Rung::NONE {
-            self.rescue.lose();
+            self.rescue.lose(now);
         }
         let bounds = self.called_off_bounds();
         // What kept this one away keeps away what takes more.
@@ -441,6 +441,8 @@ impl Proactive {
         let is_high = |used: Percent| used >= self.settings.preventive_line;
         let memory = self.last.memory.filter(|&used| is_high(used)).and(sample.memory);
         let vram = self.last.vram.filter(|&(used, _)| is_high(used));
+        // Others fill what they like where nothing of ours is: no step of ours would give anything back.
+        let is_ours = |space: &Space| space.own > Bytes::ZERO;
         let spaces = [
             memory.map(|space| (ResourceKey::MEMORY, space, &self.memory_trend)),
             vram.and_then(|(_, gpu)| {
@@ -448,7 +450,8 @@ impl Proactive {
                 Some((key, *sample.space(key)?, &self.vram_trend))
             }),
         ];
-        spaces.into_iter().flatten().find_map(|(key, space, trend)| {
+        let mut ours = spaces.into_iter().flatten().filter(|(_, space, _)| is_ours(space));
+        ours.find_map(|(key, space, trend)| {
             let slope = trend.slope();
             if slope <= 0.0 {
                 return None;

@@ -16,6 +16,8 @@ pub(crate) struct Rescue {
     longest: Duration,
     /// Rescues in a row that were lost before they had served for their break-even time.
     lost: u32,
+    /// When the last of them was.
+    lost_at: Timestamp,
     /// The rung that the last rescue brought, and when, while something is still loaded.
     rescued: Option<(Rung, Timestamp)>,
 }
@@ -33,13 +35,14 @@ impl Rescue {
                 .collect(),
             longest,
             lost: 0,
+            lost_at: Timestamp::ZERO,
             rescued: None,
         }
     }
 
     /// Takes over what was lost before.
     pub(crate) fn learn_from(&mut self, before: &Self) {
-        (self.lost, self.rescued) = (before.lost, before.rescued);
+        (self.lost, self.lost_at, self.rescued) = (before.lost, before.lost_at, before.rescued);
     }
 
     /// Takes that a switch from nothing has brought `rung`.
@@ -51,18 +54,23 @@ impl Rescue {
     pub(crate) fn end(&mut self, now: Timestamp) {
         if let Some((rung, since)) = self.rescued.take() {
             let was_worth_it = now.since(since) >= self.break_evens[usize::from(rung.0)];
-            self.lost = if was_worth_it { 0 } else { self.lost + 1 };
+            if was_worth_it {
+                self.lost = 0;
+            } else {
+                self.lose(now);
+            }
         }
     }
 
     /// Takes that a switch from nothing did not bring what it was to.
-    pub(crate) fn lose(&mut self) {
+    pub(crate) fn lose(&mut self, now: Timestamp) {
         self.lost += 1;
+        self.lost_at = now;
     }
 
-    /// Returns whether the last one was lost.
-    pub(crate) fn is_after_a_loss(&self) -> bool {
-        self.lost > 0
+    /// Returns when the last one was lost, if it was.
+    pub(crate) fn lost_at(&self) -> Option<Timestamp> {
+        (self.lost > 0).then_some(self.lost_at)
     }
 
     /// Returns how long a rung must have fitted: about as long as it takes to load it, and twice as long for each rescue in

@@ -49,7 +49,9 @@ impl Proactive {
         let Some(smallest) = self.smallest_that_fits(now) else {
             return standing.hold(self.why_not(LOWEST_LOADED));
         };
-        if let Some(remaining) = left(self.window(standing, smallest), self.age(now, smallest)) {
+        if let Some(remaining) =
+            left(self.window(standing, smallest), self.rescue_age(now, smallest))
+        {
             return standing.hold(Reason::Window { to: smallest, remaining });
         }
         let larger = (smallest.0 + 1..=self.ladder.top().0).rev().map(Rung).find_map(|rung| {
@@ -72,7 +74,8 @@ impl Proactive {
     /// the load.
     pub(super) fn rescued_in(&self, now: Timestamp, standing: &Standing) -> Option<Duration> {
         let rung = self.smallest_that_fits(now)?;
-        let wait = left(self.window(standing, rung), self.age(now, rung)).unwrap_or_default();
+        let wait =
+            left(self.window(standing, rung), self.rescue_age(now, rung)).unwrap_or_default();
         let load = self.rungs[usize::from(rung.0)].load;
         Some(wait + self.settings.sampling_interval + load)
     }
@@ -133,6 +136,12 @@ impl Proactive {
         since.map(|since| now.since(since)).unwrap_or_default()
     }
 
+    /// Returns for how long a rung has fitted since a rescue was last lost: whatever that was lost for may be there still.
+    pub(super) fn rescue_age(&self, now: Timestamp, rung: Rung) -> Duration {
+        let age = self.age(now, rung);
+        self.rescue.lost_at().map_or(age, |lost| age.min(now.since(lost)))
+    }
+
     /// Returns for how long conditions have been good for a rung: it fits, and no rate is high that it was left for.
     pub(super) fn good_for(&self, now: Timestamp, rung: Rung) -> Duration {
         let age = self.age(now, rung);
@@ -171,7 +180,7 @@ impl Proactive {
 
     /// Returns how long a rung must have fitted.
     pub(super) fn window(&self, standing: &Standing, to: Rung) -> Duration {
-        let is_first = standing.last_change.is_none() && !self.rescue.is_after_a_loss();
+        let is_first = standing.last_change.is_none() && self.rescue.lost_at().is_none();
         if is_first || self.climbs_at_once(standing, to) {
             Duration::ZERO
         } else if standing.rung == Rung::NONE {

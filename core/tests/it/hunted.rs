@@ -98,6 +98,24 @@ fn what_a_loaded_model_has_leaked_goes_with_it() {
     rig.check(&["up to large: room", "serve none", "unload medium"]);
 }
 
+// S4: no load takes a space over its line, by what the machine has.
+
+#[test]
+fn what_was_loaded_after_the_last_reading_counts_beside_what_that_shows() {
+    let mut rig = rig("manager.try-out = false").serving("large");
+    rig.samples(1.0, minutes(1));
+    // It dies, and what it held is on its way back when it is loaded anew.
+    rig.late = gib(4.0);
+    rig.crashed("large");
+    rig.after(seconds(1));
+    rig.check(&["serve none", "load large"]);
+    rig.loaded("large");
+    rig.outputs();
+    rig.switch("small");
+    // 1 + 4 + 9 + 2 GiB are too much.
+    rig.check(&["down to small, Graceful: asked", "serve none", "unload large"]);
+}
+
 // L2: a space above its line is relieved.
 
 #[test]
@@ -133,6 +151,53 @@ fn a_step_down_from_what_an_upgrade_has_just_brought_is_none_up_from_what_served
     rig.check(&["cancel #1", "cancel #2"]);
 }
 
+#[test]
+fn what_makes_way_for_a_shortage_is_no_stand_in_for_a_successor_that_does_not_load() {
+    let mut rig = rig("manager.load-attempts = 1").serving("large");
+    rig.samples(1.0, minutes(1));
+    rig.request(1);
+    rig.sample(5.6);
+    rig.check(&[
+        "accept #1",
+        "start #1 on large",
+        "down to medium, Immediate: above-degrade-line",
+        "serve none",
+    ]);
+    rig.done(1);
+    rig.complete_but_fail("medium", 5.6);
+    let lines = rig.outputs();
+    assert!(lines.contains(&"serve small".to_owned()), "{lines:?}");
+
+    let mut rig = rig_with_models("manager.load-attempts = 1", |_| String::new()).serving("large");
+    rig.samples(1.0, minutes(1));
+    rig.request(1);
+    rig.sample(3.0);
+    rig.switch("small");
+    rig.outputs();
+    // It loads beside "large", which others crowd out; then it fails, and what runs is not done yet.
+    rig.sample(6.0);
+    rig.load_failed("small");
+    rig.sample(6.0);
+    let lines = rig.outputs();
+    assert!(!lines.contains(&"serve large".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn a_gpu_that_others_fill_takes_nothing_away_that_is_not_on_it() {
+    let on_gpu = |id: &str| if id == "large" { "vram = '20GiB'" } else { "" }.to_owned();
+    let mut rig = rig_with_models("", on_gpu);
+    put_gpus(&mut rig, &[10.0]);
+    rig.sample(3.0);
+    rig.complete(3.0);
+    rig.samples(3.0, minutes(5));
+    rig.outputs();
+    for step in 0..20 {
+        put_gpus(&mut rig, &[12.0 + f64::from(step)]);
+        rig.sample(3.0);
+    }
+    rig.check(&[]);
+}
+
 // S11: a wait that depends on us alone is kept.
 
 #[test]
@@ -150,6 +215,26 @@ fn of_two_waits_the_longer_one_is_named() {
         panic!("{:?}", rig.decision().reason);
     };
     assert!(remaining > minutes(19), "{remaining:?}");
+}
+
+// S10: an order is carried out or refused.
+
+#[test]
+fn what_has_loaded_serves_while_what_is_wanted_in_its_place_rests() {
+    let mut rig = rig("manager.load-attempts = 1\nmanager.load-retry = '10m'");
+    rig.sample(11.0);
+    rig.load_failed("small");
+    rig.samples(11.0, seconds(30));
+    rig.outputs();
+    rig.sample(8.0);
+    rig.switch("medium");
+    rig.check(&["up to medium: asked", "load medium"]);
+    // Others make it too much for a moment, and "small" cannot be loaded yet.
+    rig.sample(10.5);
+    rig.sample(8.0);
+    rig.loaded("medium");
+    let lines = rig.outputs();
+    assert!(lines.contains(&"serve medium".to_owned()), "{lines:?}");
 }
 
 // A server that answers late, or to what was not asked.

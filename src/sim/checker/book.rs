@@ -187,19 +187,17 @@ impl Book {
         if self.catalog.companions().is_empty() {
             return Cow::Borrowed(&self.reading);
         }
-        let is_new = |seen: &Seen| seen.loaded_after == self.readings;
-        let part = |is_companion: bool, new: bool| {
-            self.resident(|index, seen| {
-                self.is_there(index)
-                    && self.is_companion(index) == is_companion
-                    && (seen.state == State::Loading && is_new(seen)) == new
-            })
-        };
-        let mut ladder = part(false, false);
-        ladder.extend(&part(false, true));
-        let (rest, begun) = (part(true, false), part(true, true));
+        let (mut ladder, mut companions) = (Resident::default(), Resident::default());
+        for (index, seen) in self.models.iter().enumerate().filter(|(it, _)| self.is_there(*it)) {
+            let part = if self.is_companion(index) { &mut companions } else { &mut ladder };
+            if seen.state == State::Loading && seen.loaded_after == self.readings {
+                part.add_unread(self.footprint(index), seen.gpu);
+            } else {
+                part.add(self.footprint(index), seen.gpu);
+            }
+        }
         let limit = |total| self.settings.degrade_limit(total);
-        Cow::Owned(share_of(&self.reading, &ladder, &rest, &begun, limit))
+        Cow::Owned(share_of(&self.reading, &ladder, &companions, limit))
     }
 
     /// Returns whether the server, or running requests, are what a switch waits for.

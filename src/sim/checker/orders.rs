@@ -81,6 +81,13 @@ impl Orders {
         });
     }
 
+    /// Takes that a switch has ended: what it led to is done, however soon it is undone.
+    pub(super) fn take_end(&mut self, book: &Book) {
+        if let Some(order) = &mut self.standing {
+            order.is_done |= is_there(book, order.to);
+        }
+    }
+
     /// Takes that a model broke: the manager's rest, or its search for another, begins.
     pub(super) fn disturb(&mut self) {
         if let Some(order) = &mut self.standing {

@@ -1,5 +1,6 @@
 use tiershift_core::catalog::{LadderId, Rung};
 use tiershift_core::decision::Urgency;
+use tiershift_core::event::OrderNews;
 use tiershift_core::machine::MachineClass;
 use tiershift_core::policy::Registry;
 use tiershift_core::request::{End, Request, RequestId};
@@ -231,4 +232,24 @@ fn a_run_as_it_should_be_breaks_nothing() {
         },
         &[],
     );
+}
+
+#[test]
+fn an_order_is_carried_out_however_soon_it_is_undone() {
+    let mut checker = checker_with("", true);
+    serve_small(&mut checker);
+    let at = Timestamp::from_secs;
+    let tier = || "medium".to_owned();
+    checker.input(at(10), &Input::Switch { tier: tier(), for_: None });
+    let news = OrderNews::Taken { wait: None, until: None };
+    checker.output(&Output::Order { tier: tier(), news });
+    let (ladder, from, to) = (LadderId::FIRST, Rung(1), Rung(2));
+    let took = std::time::Duration::ZERO;
+    checker.output(&serving(2, Some("medium")));
+    checker.output(&Output::Switched { ladder, from, to, took, called_off: None });
+    checker.output(&serving(0, None));
+    for second in 11..600 {
+        checker.input(at(second), &memory(14, 0));
+    }
+    assert_eq!(checker.violations.finish(), [""; 0]);
 }
