@@ -18,6 +18,7 @@ pub fn scenario(seed: u64, policy: &str, options: &str) -> String {
     world.write_others(&mut text);
     world.write_workloads(&mut text);
     world.write_faults(&mut text);
+    world.write_rarer_faults(&mut text);
     world.write_orders(&mut text);
     text
 }
@@ -294,6 +295,37 @@ impl World {
             }
             let probability = pick(&mut luck, &[100, 100, 60, 20]);
             line(text, format_args!("probability = \"{probability}%\""));
+        }
+    }
+
+    /// Probes that see less than there is, servers that do not answer, GPUs that go: in a world of three.
+    fn write_rarer_faults(&self, text: &mut String) {
+        let mut luck = self.seed.stream("world.rarer-faults");
+        if !one_in(&mut luck, 3) {
+            return;
+        }
+        for _ in 0..between(&mut luck, 1, 2) {
+            let spaces: &[&str] =
+                if self.gpus_mib.is_empty() { &["memory"] } else { &["memory", "vram"] };
+            let resource = pick(&mut luck, spaces);
+            let model = luck.below(self.rungs);
+            let count = between(&mut luck, 1, 3);
+            let seconds = pick(&mut luck, &[20, 300, 1800]);
+            let kinds = if self.gpus_mib.is_empty() { 6 } else { 7 };
+            let kind = match luck.below(kinds) {
+                0 => format!("probe-nan\"\nresource = \"{resource}\""),
+                1 => format!("probe-blind\"\nresource = \"{resource}\""),
+                2 => format!("probe-stale\"\nresource = \"{resource}\""),
+                3 => format!("request-hang\"\ncount = {count}\nmodel = \"m{model}\""),
+                4 => format!("unload-unconfirmed\"\ncount = {count}\nmodel = \"m{model}\""),
+                5 => format!("crash\"\nevery = \"{seconds}s\"\njitter = \"20%\""),
+                _ => format!("gpu-lost\"\ngpu = {}", luck.below(self.gpus_mib.len() as u64)),
+            };
+            let (at, until) = self.span(&mut luck);
+            line(
+                text,
+                format_args!("\n[[fault]]\nkind = \"{kind}\nat = \"{at}s\"\nuntil = \"{until}s\""),
+            );
         }
     }
 
