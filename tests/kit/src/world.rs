@@ -345,35 +345,33 @@ impl World {
         }
     }
 
+    /// Probes that see less than there is, servers that do not answer, GPUs that go: in a world of three.
     fn write_rarer_faults(&self, text: &mut String) {
-        let mut luck = self.seed.stream("world.faults.rarer");
-        for _ in 0..pick(&mut luck, &[0, 0, 0, 1, 2]) {
+        let mut luck = self.seed.stream("world.rarer-faults");
+        if !one_in(&mut luck, 3) {
+            return;
+        }
+        for _ in 0..between(&mut luck, 1, 2) {
+            let spaces: &[&str] =
+                if self.gpus_mib.is_empty() { &["memory"] } else { &["memory", "vram"] };
+            let resource = pick(&mut luck, spaces);
+            let model = luck.below(self.rungs);
             let count = between(&mut luck, 1, 3);
-            let resource = match self.gpus_mib.is_empty() {
-                true => "memory",
-                false => pick(&mut luck, &["memory", "vram"]),
-            };
-            let space = match resource {
-                "vram" => format!("vram\"\ngpu = {}", luck.below(self.gpus_mib.len() as u64)),
-                _ => "memory\"".to_owned(),
-            };
-            let kind = match luck.below(7) {
-                0 => format!("probe-nan\"\nresource = \"{space}"),
-                1 => format!("probe-blind\"\nresource = \"{space}"),
-                2 => format!("unload-unconfirmed\"\ncount = {count}"),
-                3 => format!("request-hang\"\ncount = {count}"),
-                4 => format!("request-hang\"\ncount = {count}\ndeaf = true"),
-                5 => format!("crash\"\nevery = \"{}s", between(&mut luck, 20, 1200)),
-                _ if self.gpus_mib.is_empty() => format!("load-half\"\ncount = {count}"),
+            let seconds = pick(&mut luck, &[20, 300, 1800]);
+            let kinds = if self.gpus_mib.is_empty() { 6 } else { 7 };
+            let kind = match luck.below(kinds) {
+                0 => format!("probe-nan\"\nresource = \"{resource}\""),
+                1 => format!("probe-blind\"\nresource = \"{resource}\""),
+                2 => format!("probe-stale\"\nresource = \"{resource}\""),
+                3 => format!("request-hang\"\ncount = {count}\nmodel = \"m{model}\""),
+                4 => format!("unload-unconfirmed\"\ncount = {count}\nmodel = \"m{model}\""),
+                5 => format!("crash\"\nevery = \"{seconds}s\"\njitter = \"20%\""),
                 _ => format!("gpu-lost\"\ngpu = {}", luck.below(self.gpus_mib.len() as u64)),
             };
             let (at, until) = self.span(&mut luck);
-            let quote = if kind.ends_with('s') && kind.contains("every") { "\"" } else { "" };
             line(
                 text,
-                format_args!(
-                    "\n[[fault]]\nkind = \"{kind}{quote}\nat = \"{at}s\"\nuntil = \"{until}s\""
-                ),
+                format_args!("\n[[fault]]\nkind = \"{kind}\nat = \"{at}s\"\nuntil = \"{until}s\""),
             );
         }
     }
