@@ -99,7 +99,7 @@ pub trait Policy: Send + Debug {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Observation<'a> {
-    /// The machine, as it was read at this moment.
+    /// The machine, as it was read at this moment, with whose use is whose put right ([`attribution`](crate::attribution)).
     pub sample: &'a Sample,
     /// Where the managed models stand.
     pub standing: &'a Standing,

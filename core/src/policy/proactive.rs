@@ -68,6 +68,8 @@ pub(super) struct RungState {
     pub(super) fits_beside: bool,
     /// After a model that did not load or died.
     pub(super) broken: Backoff,
+    /// Whether something was asked for since the last change that it can serve and what serves cannot.
+    pub(super) was_wanted: bool,
     /// After a switch that was called off on its way.
     pub(super) called_off: Backoff,
     /// Quality, as a share of one.
@@ -114,6 +116,7 @@ impl Proactive {
                 fit: None,
                 fits_beside: false,
                 broken: Backoff::default(),
+                was_wanted: false,
                 called_off: Backoff::default(),
                 quality: model.map_or(0.0, |model| model.quality.fraction()),
                 unload: model.map_or(Duration::ZERO, |model| model.unload),
@@ -174,6 +177,7 @@ impl Policy for Proactive {
         {
             return self.step_down_one(reason, standing);
         }
+        self.note_what_is_wanted(now);
         self.consider_upgrade(now, standing)
     }
 
@@ -352,6 +356,9 @@ impl Proactive {
             }
             // The start is over with its climb, or with the first step back.
             self.starting &= is_first && up;
+            for state in &mut self.rungs {
+                state.was_wanted = false;
+            }
             self.seen_change = standing.last_change;
             self.seen_rung = standing.rung;
             self.strained = self.strained.filter(|strained| standing.rung < strained.rung);
@@ -365,6 +372,18 @@ impl Proactive {
             let serving = &mut self.rungs[usize::from(standing.rung.0)];
             serving.broken.heal(now, since, good);
             serving.called_off.heal(now, since, good);
+        }
+    }
+
+    /// Notes which rungs are wanted: what was said of the wait for one holds when the wish is over, too.
+    #[inline]
+    fn note_what_is_wanted(&mut self, now: Timestamp) {
+        let wanted = self.service.climb_wanted(now);
+        if wanted.is_empty() {
+            return;
+        }
+        for (rung, state) in (0..).map(Rung).zip(&mut self.rungs) {
+            state.was_wanted |= wanted.contains(rung);
         }
     }
 

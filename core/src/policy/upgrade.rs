@@ -211,7 +211,8 @@ impl Proactive {
         };
         let earned = self.gain(standing.rung, to) * left.as_secs_f64();
         let is_worth_it = earned >= RETURN_SHARE * self.settings.calm.as_secs_f64();
-        if change.up || is_worth_it || self.is_wanted(now, to) {
+        let was_wanted = self.rungs[usize::from(to.0)].was_wanted;
+        if change.up || is_worth_it || was_wanted {
             window
         } else {
             window.max(self.settings.reversal_window)

@@ -2,6 +2,8 @@
 
 use tiershift_core::catalog::{Catalog, RawCatalog};
 use tiershift_core::decision::Reason;
+use tiershift_core::model::Task;
+use tiershift_core::request::Request;
 use tiershift_core::sample::{GpuSample, Space};
 use tiershift_core::units::Bytes;
 
@@ -215,6 +217,27 @@ fn of_two_waits_the_longer_one_is_named() {
         panic!("{:?}", rig.decision().reason);
     };
     assert!(remaining > minutes(19), "{remaining:?}");
+}
+
+#[test]
+fn a_wait_that_was_short_for_a_wish_stays_so_when_the_wish_is_over() {
+    let sees = |id: &str| if id == "large" { "tasks = ['chat', 'vision']" } else { "" }.to_owned();
+    let mut rig = rig_with_models("calm = '20m'", sees).serving("medium");
+    rig.samples(6.0, minutes(1));
+    rig.ask(Request { task: Task::Vision, ..Request::chat(1, 10, 10) });
+    rig.samples(6.0, minutes(7));
+    rig.switch("small");
+    rig.complete(6.0);
+    rig.switch("auto");
+    rig.samples(2.0, minutes(5) - seconds(10));
+    let remaining = match rig.decision().reason {
+        Reason::Cooldown { remaining } | Reason::Window { remaining, .. } => remaining,
+        other => panic!("{other:?}"),
+    };
+    assert!(remaining < minutes(1), "{remaining:?}");
+    rig.samples(2.0, seconds(20));
+    let kind = rig.decision().reason.kind();
+    assert!(kind != "cooldown", "{:?}", rig.decision().reason);
 }
 
 // S10: an order is carried out or refused.
