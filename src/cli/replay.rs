@@ -139,6 +139,13 @@ struct Plan<'a> {
     skips_without_space: bool,
 }
 
+/// What a replay came to.
+struct Replayed {
+    summary: Summary,
+    /// Which models were made up, where there was no catalog.
+    made_up: Option<String>,
+}
+
 /// The requests of a file that was named.
 #[derive(Clone)]
 struct NamedRequests {
@@ -156,22 +163,26 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     if is_table {
         return run_table(arguments, &plans, &files, json);
     }
-    let summaries = pool::map(arguments.jobs, &plans, replay)?;
-    let summaries: Vec<Summary> = summaries.into_iter().collect::<Result<_>>()?;
+    let replayed = pool::map(arguments.jobs, &plans, replay)?;
+    let replayed: Vec<Replayed> = replayed.into_iter().collect::<Result<_>>()?;
+    let summaries: Vec<&Summary> = replayed.iter().map(|replayed| &replayed.summary).collect();
     if json {
         match summaries.as_slice() {
             [one] => common::print(&one.to_json())?,
             many => common::print_json(&many)?,
         }
     } else {
-        for (plan, summary) in plans.iter().zip(&summaries) {
+        for (plan, Replayed { summary, made_up }) in plans.iter().zip(&replayed) {
             common::print(&format!("{}\n{}", plan.trace.display(), text_summary(summary)))?;
+            if let Some(made_up) = made_up {
+                common::print(made_up)?;
+            }
             if let Some(out) = &plan.out {
                 common::print(&format!("written to {}\n", out.display()))?;
             }
         }
     }
-    Ok(verdict(&summaries))
+    Ok(verdict(summaries))
 }
 
 /// Replays everything that there is in folders, and shows it in one table. What cannot be replayed stands in it with the reason.
@@ -181,8 +192,9 @@ fn run_table(
     files: &[RecordingFile],
     json: bool,
 ) -> Result<Verdict> {
-    let replayed =
-        pool::map(arguments.jobs, plans, |plan| replay(plan).map_err(|error| reason(&error)))?;
+    let replayed = pool::map(arguments.jobs, plans, |plan| {
+        replay(plan).map(|replayed| replayed.summary).map_err(|error| reason(&error))
+    })?;
     let rows: Vec<FolderRow> = files
         .iter()
         .zip(replayed)
@@ -265,7 +277,7 @@ fn plan<'a>(
     Ok(plans)
 }
 
-fn replay(plan: &Plan<'_>) -> Result<Summary> {
+fn replay(plan: &Plan<'_>) -> Result<Replayed> {
     let Plan { trace, arguments, .. } = plan;
     let recording = Recording::open(trace, &plan.options)?;
     if plan.skips_without_space && !recording.tells_space() {
@@ -276,13 +288,12 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     let mut settings =
         origin.map_or_else(RawSettings::default, |origin| origin.setup.settings.clone());
     plan.policy.apply(&mut settings, plan.policies)?;
+    let mut made_up = None;
     let catalog = match plan.catalog.as_ref().or(origin.map(|origin| &origin.setup.catalog)) {
         Some(catalog) => catalog.clone(),
         None => {
             let catalog = ladder(&machine, arguments.ladder, trace)?;
-            if !plan.skips_without_space {
-                eprintln!("note: {}", ladder_text(&catalog));
-            }
+            made_up = Some(ladder_text(&catalog));
             catalog
         }
     };
@@ -340,7 +351,7 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     if let Some(artifacts) = artifacts {
         artifacts.finish(&mut summary, &optimum, &digests)?;
     }
-    Ok(summary)
+    Ok(Replayed { summary, made_up })
 }
 
 /// Returns models for a machine of which no catalog speaks: on the largest GPU, where the trace tells its memory, else in main

@@ -12,11 +12,16 @@ use crate::trace::{
     TraceError,
 };
 
-/// What came of a resource trace: for each sample its time [s], the use of memory and of each GPU's video memory [MiB], and
-/// that of the processor and of each GPU [%].
+/// The use of a GPU's video memory [MiB], and of itself [%].
+type Gpu = (Option<u64>, Option<f64>);
+
+/// A sample's time [s], the use of memory [MiB] and of the processor [%], and its GPUs.
+type Reading = (f64, Option<u64>, Option<f64>, Vec<Gpu>);
+
+/// What came of a resource trace.
 #[derive(Debug)]
 struct Came {
-    samples: Vec<(f64, Option<u64>, Option<f64>, Vec<(Option<u64>, Option<f64>)>)>,
+    samples: Vec<Reading>,
     header: Header,
     defects: Defects,
     machine: Machine,

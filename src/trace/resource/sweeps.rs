@@ -136,7 +136,7 @@ impl MappedRows {
             let sweep = all.entry(record.at).or_insert_with(|| Sweep::new(record, 0));
             sweep.take(&mut self.records, record.place.line, gpu.unwrap_or(0), defects)?;
         }
-        self.sorted.insert(all.into_values()).next().map_or(Ok(None), |first| Ok(Some(first)))
+        Ok(self.sorted.insert(all.into_values()).next())
     }
 
     /// Returns which GPU the present record speaks of, where it says so; nothing where the row was refused.

@@ -327,7 +327,9 @@ impl Records {
                  unit = \"fraction\" in a mapping"
             ));
         }
-        let is_total = to.ends_with("_total_bytes") && !to.starts_with("swap");
+        let is_total = field.quantity == Quantity::Bytes
+            && to.ends_with("_total_bytes")
+            && !to.starts_with("swap");
         let says_unit = seen.is_stated || table::unit_of(column).is_some();
         if is_total && !says_unit && seen.readings > 0 && seen.most < LEAST_TOTAL {
             let least = seen.most;
