@@ -193,7 +193,8 @@ pub struct RawModel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
     /// Main memory without the KV cache. None by default, for a model that is all on a GPU.
-    #[serde(default = "no_bytes", skip_serializing_if = "is_no_bytes")]
+    // Written out always: a log's setup stays what it was, to the letter.
+    #[serde(default = "no_bytes")]
     pub ram: BytesText,
     /// Video memory without the KV cache.
     #[serde(default = "no_bytes", skip_serializing_if = "is_no_bytes")]
