@@ -260,5 +260,8 @@ fn six_decimals_each<S: Serializer>(values: &[f64], out: S) -> Result<S::Ok, S::
     out.collect_seq(values.iter().map(|value| (value * 1e6).round() / 1e6))
 }
 
+/// How the warning begins that says why no model was ever loaded.
+pub const NONE_LOADED: &str = "no model was loaded";
+
 #[cfg(test)]
 mod tests;

@@ -29,15 +29,17 @@ mod source;
 mod threaded;
 
 #[cfg(test)]
+mod kinds;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod public_data;
 #[cfg(test)]
 mod tests;
 
-pub use convert::{Conversion, convert, convert_to};
+pub use convert::{Conversion, convert, convert_to, survey};
 pub use defects::{Defect, DefectKind, Defects};
-pub use import::{Format, Kind, Mapping, recognise};
+pub use import::{Format, Kind, Mapping, Told, recognise};
 pub use load::{Loaded, load_requests, load_samples};
 pub use native::writer::NativeWriter;
 pub use request::RequestReader;
@@ -56,6 +58,10 @@ pub struct ReadOptions {
     /// Totals for a file that gives a use without its total (GPU-Z, Afterburner). What the file says itself
     /// goes before.
     pub machine: Option<Machine>,
+    /// What a person says that the file does not.
+    pub told: Told,
+    /// Whether silences of hours are left out of the moments, as a replay wants it.
+    pub cut_silences: bool,
 }
 
 impl ReadOptions {
@@ -124,19 +130,44 @@ impl Header {
 
     fn finish(&mut self, assembler: &Assembler) {
         let machine = &assembler.machine;
-        let no_memory = machine.memory == Bytes::ZERO;
-        let no_vram = machine.gpus.iter().all(|gpu| *gpu == Bytes::ZERO);
-        for (lacks, what) in [
-            (assembler.memory_without_total && no_memory, "memory"),
-            (assembler.vram_without_total && no_vram, "video memory"),
-        ] {
-            let note = format!(
-                "the trace gives the {what} in use but not how much there is, so that {what} is left out: \
-                 tell the machine's total"
+        let lacking = |total: Bytes| total == Bytes::ZERO;
+        let note = |what: &str, option: &str| {
+            format!(
+                "the trace gives the {what} in use but not how much there is, so that {what} is left out: tell the \
+                 machine's total, `{option}`"
+            )
+        };
+        if assembler.memory_without_total && lacking(machine.memory) {
+            self.note(note("memory", "--memory SIZE"));
+        }
+        if assembler.memory_without_use && lacking(machine.memory) {
+            self.note(
+                "the trace gives how much memory there is, but no use of it that can be trusted (one that may count the page \
+                 cache is none): memory is left out"
+                    .to_owned(),
             );
-            if lacks && !self.notes.contains(&note) {
-                self.notes.push(note);
+        }
+        let total_of = |gpu: usize| machine.gpus.get(gpu).copied().unwrap_or_default();
+        let is_without = |gpu: &usize| {
+            assembler.vram_without_total & (1 << *gpu) != 0 && lacking(total_of(*gpu))
+        };
+        let without: Vec<_> = (0..column::MAX_GPUS).filter(is_without).collect();
+        match without.as_slice() {
+            [] => {}
+            _ if machine.gpus.iter().all(|total| lacking(*total)) => {
+                self.note(note("video memory", "--vram SIZE, one for each GPU"));
             }
+            some => {
+                let some: Vec<_> = some.iter().map(|gpu| format!("GPU {gpu}")).collect();
+                let what = format!("video memory of {}", some.join(", "));
+                self.note(note(&what, "--vram SIZE,SIZE, one for each GPU from GPU 0 on"));
+            }
+        }
+    }
+
+    fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
         }
     }
 }
@@ -204,8 +235,9 @@ pub enum TraceError {
     },
     /// The format is not recognised.
     #[error(
-        "{name} is of no format that is known (resources: {resources}; requests: {requests}): name the format, \
-         or describe it in a mapping file"
+        "{name} is of no format that is known (resources: {resources}; requests: {requests}){nearest}: name the format with \
+         --format, or describe it in a mapping file: `tiershift import --sketch FILE` drafts one, the README tells how it \
+         goes on"
     )]
     UnknownFormat {
         /// The file.
@@ -214,6 +246,8 @@ pub enum TraceError {
         resources: String,
         /// Formats of request traces.
         requests: String,
+        /// Those that come nearest, and what each lacks.
+        nearest: String,
     },
     /// There is no format of that name.
     #[error("unknown format `{name}`: {known}, or the path of a mapping file (.toml)")]
@@ -287,6 +321,24 @@ pub enum TraceError {
         /// Why not.
         rejected: String,
     },
+    /// Most rows were refused, so that what is left is no picture of the file.
+    #[error(
+        "{name}: more rows were rejected than read, so that what is left is no picture of the file: {rejected}"
+    )]
+    MostlyRejected {
+        /// The file.
+        name: String,
+        /// What was wrong with them.
+        rejected: String,
+    },
+    /// The file leaves something open that a person must say.
+    #[error("{name}: {reason}")]
+    Ask {
+        /// The file.
+        name: String,
+        /// What is open, and the option that settles it.
+        reason: String,
+    },
     /// Arrivals that must be sorted are too many to hold.
     #[error("{name} has more than {limit} requests that are out of order: sort and split it first")]
     TooManyToSort {
@@ -320,8 +372,8 @@ impl TraceError {
     /// Puts in the file that only the caller knows.
     fn in_file(self, file: &str) -> Self {
         match self {
-            Self::UnknownFormat { resources, requests, .. } => {
-                Self::UnknownFormat { name: file.to_owned(), resources, requests }
+            Self::UnknownFormat { resources, requests, nearest, .. } => {
+                Self::UnknownFormat { name: file.to_owned(), resources, requests, nearest }
             }
             other => other,
         }

@@ -214,7 +214,9 @@ pub struct RawModel {
     /// Name of its file in the folder of models, for a real server; the id with `.gguf` where none is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// Main memory without the KV cache.
+    /// Main memory without the KV cache. None by default, for a model that is all on a GPU.
+    // Written out always: a log's setup stays what it was, to the letter.
+    #[serde(default = "no_bytes")]
     pub ram: BytesText,
     /// Video memory without the KV cache.
     #[serde(default = "no_bytes", skip_serializing_if = "is_no_bytes")]

@@ -119,6 +119,11 @@ impl Rhythm {
         Self { recent: Some(Box::new(recent)), ..Self::of_mean() }
     }
 
+    /// Returns the usual interval; `None` while none is known.
+    pub fn usual(&self) -> Option<Duration> {
+        (self.usual > 0).then(|| Duration::from_nanos(self.usual))
+    }
+
     /// Adds a moment, and returns the interval before it where that was a gap: longer than `factor` usual intervals,
     /// and longer than `shortest`.
     #[inline]

@@ -8,13 +8,14 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tiershift_core::catalog::Catalog;
 use tiershift_core::machine::Machine;
-use tiershift_core::time::{Clock, Timestamp};
+use tiershift_core::time::{Clock, SpanText, Timestamp};
 use tiershift_core::units::Bytes;
 
 use crate::files::catalog;
 use crate::files::whole_file::read_small_text;
 use crate::log::{LogEnd, LogReader};
 use crate::probe::clock::SystemClock;
+use crate::trace::Told;
 
 /// What the machine has, for a file that does not tell it.
 #[derive(Debug, clap::Args)]
@@ -36,6 +37,51 @@ impl Totals {
             ..Machine::default()
         })
     }
+}
+
+/// What a recording does not say itself.
+#[derive(Debug, clap::Args)]
+pub(super) struct Says {
+    /// How far rows are apart, for a file whose rows have no time
+    #[arg(long, value_name = "SPAN")]
+    interval: Option<SpanText>,
+    /// When a file begins whose rows have no date: 2026-01-31T02:13:00, with +01:00 or Z behind it where that is known
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    starts_at: Option<jiff::Timestamp>,
+    /// What the values are, for a format that does not say it: cpu, gpu or memory, in percent
+    #[arg(long, value_name = "WHAT")]
+    metric: Option<String>,
+    /// How many GPUs each reading has, for rows that do not say which GPU they are of
+    #[arg(long, value_name = "N")]
+    gpus: Option<usize>,
+    /// The names of the columns in their order, for a table without a header
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    columns: Vec<String>,
+}
+
+impl Says {
+    /// Returns it as readers take it.
+    pub(super) fn told(&self) -> Told {
+        Told {
+            interval: self.interval.map(Into::into),
+            starts_at: self.starts_at,
+            metric: self.metric.clone(),
+            gpus: self.gpus,
+            columns: self.columns.clone(),
+        }
+    }
+}
+
+/// Reads a moment; without an offset it is taken as UTC, as in traces.
+fn moment(text: &str) -> Result<jiff::Timestamp, String> {
+    let with_offset = text.parse::<jiff::Timestamp>().ok();
+    let local = || {
+        let civil = text.parse::<jiff::civil::DateTime>().ok()?;
+        jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()
+    };
+    with_offset
+        .or_else(local)
+        .ok_or_else(|| "a time such as 2026-01-31T02:13:00 is wanted".to_owned())
 }
 
 /// Reads and checks a catalog file.

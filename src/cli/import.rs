@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::cli::{Verdict, common};
+use crate::trace::import::sketch;
 use crate::trace::{Format, ReadOptions, convert};
 
 /// Convert a public format into a native trace
@@ -19,16 +20,21 @@ pub(super) struct Arguments {
     #[arg(required_unless_present = "list", value_name = "FROM")]
     from: Option<PathBuf>,
     /// The native trace to write
-    #[arg(required_unless_present = "list", value_name = "TO")]
+    #[arg(required_unless_present_any = ["list", "sketch"], value_name = "TO")]
     to: Option<PathBuf>,
     /// List the formats
     #[arg(long, conflicts_with_all = ["from", "to"])]
     list: bool,
+    /// Print a draft of a mapping for the file, from its first lines
+    #[arg(long, requires = "from", conflicts_with_all = ["list", "to"])]
+    sketch: bool,
     /// The format: a preset's name or a mapping file; recognised without it
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     #[command(flatten)]
     totals: common::Totals,
+    #[command(flatten)]
+    says: common::Says,
     /// Refuse a file with any defect
     #[arg(long)]
     strict: bool,
@@ -44,6 +50,10 @@ struct Imported {
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+    if let (true, Some(from)) = (arguments.sketch, &arguments.from) {
+        common::print(&sketch(from)?)?;
+        return Ok(Verdict::Done);
+    }
     let (Some(from), Some(to)) = (&arguments.from, &arguments.to) else {
         return list(json);
     };
@@ -56,8 +66,13 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         from.display()
     );
     let format = arguments.format.as_deref().map(Format::named).transpose()?;
-    let options =
-        ReadOptions { format, strict: arguments.strict, machine: arguments.totals.machine() };
+    let options = ReadOptions {
+        format,
+        strict: arguments.strict,
+        machine: arguments.totals.machine(),
+        told: arguments.says.told(),
+        cut_silences: false,
+    };
     let done = convert(from, to, &options)?;
     let mut warnings = done.header.notes.clone();
     warnings.extend(done.defects.warnings());

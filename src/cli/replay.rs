@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use anstream::eprintln;
 use anyhow::Result;
@@ -11,10 +12,13 @@ use clap::Args;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::Detail;
 use tiershift_core::event::Observe;
+use tiershift_core::machine::Machine;
+use tiershift_core::model::{Footprint, Model};
 use tiershift_core::policy::Registry;
 use tiershift_core::settings::RawSettings;
 use tiershift_core::setup::Setup;
-use tiershift_core::units::Bytes;
+use tiershift_core::time::span_text;
+use tiershift_core::units::{Bytes, Percent};
 
 use crate::cli::artifacts::Artifacts;
 use crate::cli::policy::{PolicyChange, PolicyOptions};
@@ -27,8 +31,8 @@ use crate::study::folder::{RecordingFile, is_folder_of_recordings, recordings};
 use crate::study::oracle::Oracle;
 use crate::study::pool;
 use crate::study::replay::{Recording, RecordingError, Requests};
-use crate::summary::Summary;
-use crate::trace::{Format, ReadOptions, TraceError};
+use crate::summary::{NONE_LOADED, Summary, TierSeconds};
+use crate::trace::{Format, Kind, ReadOptions, TraceError};
 
 /// Replay recorded traces
 #[derive(Debug, Args)]
@@ -46,15 +50,22 @@ pub(super) struct Arguments {
     /// A request trace to serve meanwhile
     #[arg(long, value_name = "FILE")]
     requests: Option<PathBuf>,
+    /// The request trace's format: a preset's name or a mapping file
+    #[arg(long, requires = "requests", value_name = "FORMAT")]
+    requests_format: Option<String>,
     /// Repeat the request trace for as long as the resource trace lasts
     #[arg(long, requires = "requests")]
     loop_requests: bool,
     /// Take a log's prompts and replies to be as long as its server counted, not as they were asked for
     #[arg(long, conflicts_with = "requests")]
     counted: bool,
-    /// The models; without it, three of 12.5, 31.25 and 56.25 % of the machine's memory
+    /// The models; without it, three of 12.5, 31.25 and 56.25 % of the largest GPU's memory, or of main memory where the trace
+    /// tells no video memory
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
+    /// Where the models are that are made up without a catalog
+    #[arg(long, value_enum, conflicts_with = "catalog")]
+    ladder: Option<Ladder>,
     #[command(flatten)]
     policy: PolicyOptions,
     /// The traces' format: a preset's name or a mapping file
@@ -62,6 +73,8 @@ pub(super) struct Arguments {
     format: Option<String>,
     #[command(flatten)]
     totals: common::Totals,
+    #[command(flatten)]
+    says: common::Says,
     /// Where to write summary, decisions, event log and plots; with several traces, a folder each in it
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -103,6 +116,15 @@ impl From<Level> for LogLevel {
     }
 }
 
+/// Where models are that are made up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Ladder {
+    /// In main memory
+    Memory,
+    /// On the GPU with the most video memory
+    Vram,
+}
+
 /// A replay, checked.
 struct Plan<'a> {
     trace: PathBuf,
@@ -115,6 +137,13 @@ struct Plan<'a> {
     requests: Option<NamedRequests>,
     /// Whether a recording in which nothing can be loaded is of no interest.
     skips_without_space: bool,
+}
+
+/// What a replay came to.
+struct Replayed {
+    summary: Summary,
+    /// Which models were made up, where there was no catalog.
+    made_up: Option<String>,
 }
 
 /// The requests of a file that was named.
@@ -134,22 +163,26 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     if is_table {
         return run_table(arguments, &plans, &files, json);
     }
-    let summaries = pool::map(arguments.jobs, &plans, replay)?;
-    let summaries: Vec<Summary> = summaries.into_iter().collect::<Result<_>>()?;
+    let replayed = pool::map(arguments.jobs, &plans, replay)?;
+    let replayed: Vec<Replayed> = replayed.into_iter().collect::<Result<_>>()?;
+    let summaries: Vec<&Summary> = replayed.iter().map(|replayed| &replayed.summary).collect();
     if json {
         match summaries.as_slice() {
             [one] => common::print(&one.to_json())?,
             many => common::print_json(&many)?,
         }
     } else {
-        for (plan, summary) in plans.iter().zip(&summaries) {
+        for (plan, Replayed { summary, made_up }) in plans.iter().zip(&replayed) {
             common::print(&format!("{}\n{}", plan.trace.display(), text_summary(summary)))?;
+            if let Some(made_up) = made_up {
+                common::print(made_up)?;
+            }
             if let Some(out) = &plan.out {
                 common::print(&format!("written to {}\n", out.display()))?;
             }
         }
     }
-    Ok(verdict(&summaries))
+    Ok(verdict(summaries))
 }
 
 /// Replays everything that there is in folders, and shows it in one table. What cannot be replayed stands in it with the reason.
@@ -159,8 +192,9 @@ fn run_table(
     files: &[RecordingFile],
     json: bool,
 ) -> Result<Verdict> {
-    let replayed =
-        pool::map(arguments.jobs, plans, |plan| replay(plan).map_err(|error| reason(&error)))?;
+    let replayed = pool::map(arguments.jobs, plans, |plan| {
+        replay(plan).map(|replayed| replayed.summary).map_err(|error| reason(&error))
+    })?;
     let rows: Vec<FolderRow> = files
         .iter()
         .zip(replayed)
@@ -187,14 +221,26 @@ fn plan<'a>(
     policies: &'a Registry,
 ) -> Result<Vec<Plan<'a>>> {
     let format = arguments.format.as_deref().map(Format::named).transpose()?;
-    let options =
-        ReadOptions { format, strict: arguments.strict, machine: arguments.totals.machine() };
+    let requests_format = arguments.requests_format.as_deref().map(Format::named).transpose()?;
+    // One that describes requests cannot be meant for the machine's recording.
+    let (format, of_requests) = match format {
+        Some(format) if format.kind() == Kind::Request => (None, Some(format)),
+        format => (format, None),
+    };
+    let options = ReadOptions {
+        format,
+        strict: arguments.strict,
+        machine: arguments.totals.machine(),
+        told: arguments.says.told(),
+        cut_silences: true,
+    };
     let policy = arguments.policy.read(policies)?;
     let catalog = arguments.catalog.as_deref().map(common::catalog).transpose()?;
     let requests = match &arguments.requests {
         None => None,
         Some(path) => {
-            let read = ReadOptions { strict: arguments.strict, ..ReadOptions::default() };
+            let format = requests_format.or(of_requests);
+            let read = ReadOptions { format, strict: arguments.strict, ..ReadOptions::default() };
             let requests = Requests::read(path, &read)?;
             let played = arguments.loop_requests.then_some(Played::Repeated);
             let source = Source { name: file_name(path), played };
@@ -231,7 +277,7 @@ fn plan<'a>(
     Ok(plans)
 }
 
-fn replay(plan: &Plan<'_>) -> Result<Summary> {
+fn replay(plan: &Plan<'_>) -> Result<Replayed> {
     let Plan { trace, arguments, .. } = plan;
     let recording = Recording::open(trace, &plan.options)?;
     if plan.skips_without_space && !recording.tells_space() {
@@ -242,18 +288,16 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
     let mut settings =
         origin.map_or_else(RawSettings::default, |origin| origin.setup.settings.clone());
     plan.policy.apply(&mut settings, plan.policies)?;
+    let mut made_up = None;
     let catalog = match plan.catalog.as_ref().or(origin.map(|origin| &origin.setup.catalog)) {
         Some(catalog) => catalog.clone(),
         None => {
-            anyhow::ensure!(
-                machine.memory > Bytes::ZERO,
-                "{}: the trace does not tell how much memory the machine has: give --memory, or a --catalog",
-                trace.display()
-            );
-            Catalog::relative_to(machine.memory)
+            let catalog = ladder(&machine, arguments.ladder, trace)?;
+            made_up = Some(ladder_text(&catalog));
+            catalog
         }
     };
-    let setup = Setup { machine, catalog, settings, seed: arguments.seed };
+    let setup = Setup { machine, catalog: catalog.clone(), settings, seed: arguments.seed };
     let repeat = arguments.loop_requests;
     // A log brings its own requests; a trace that is named goes before them.
     anyhow::ensure!(
@@ -302,11 +346,51 @@ fn replay(plan: &Plan<'_>) -> Result<Summary> {
         recording.digest().into_iter().chain(requests).map(digest_text).collect();
     summary.fingerprint = header.fingerprint(&digests);
     complete(&mut summary, &recording, plan);
+    summary.warnings.extend(why_none(&summary, &catalog, &recording));
     let optimum = oracle.map(|oracle| oracle.0.borrow().finish(&mut summary)).unwrap_or_default();
     if let Some(artifacts) = artifacts {
         artifacts.finish(&mut summary, &optimum, &digests)?;
     }
-    Ok(summary)
+    Ok(Replayed { summary, made_up })
+}
+
+/// Returns models for a machine of which no catalog speaks: on the largest GPU, where the trace tells its memory, else in main
+/// memory.
+fn ladder(machine: &Machine, wanted: Option<Ladder>, trace: &Path) -> Result<Catalog> {
+    let trace = trace.display();
+    let vram = machine.gpus.iter().copied().max().unwrap_or_default();
+    let on_gpu = match wanted {
+        Some(ladder) => ladder == Ladder::Vram,
+        None => vram > Bytes::ZERO,
+    };
+    if on_gpu {
+        anyhow::ensure!(
+            vram > Bytes::ZERO,
+            "{trace}: the trace does not tell how much video memory the machine has: give --vram, or a --catalog"
+        );
+        return Ok(Catalog::relative_to_vram(
+            vram,
+            BESIDE_VRAM.min(machine.memory.share(Percent::new(5))),
+        ));
+    }
+    anyhow::ensure!(
+        machine.memory > Bytes::ZERO,
+        "{trace}: the trace does not tell how much memory the machine has: give --memory, or a --catalog"
+    );
+    Ok(Catalog::relative_to(machine.memory))
+}
+
+/// Says which models were made up, and how large they are.
+fn ladder_text(catalog: &Catalog) -> String {
+    let of = |model: &Model| match model.vram {
+        Bytes::ZERO => format!("{} {} of memory", model.tier, model.ram),
+        vram => format!("{} {vram} of video memory", model.tier),
+    };
+    let models: Vec<_> = catalog.models().iter().map(of).collect();
+    format!(
+        "no catalog was given, models were made up: {} (--ladder and --catalog name others)",
+        models.join(", ")
+    )
 }
 
 /// The oracle of a replay, which reads the recording as it goes by.
@@ -356,7 +440,7 @@ fn in_trace(error: SimulationError, trace: &Path) -> anyhow::Error {
 
 /// Adds what only the reader knows.
 fn complete(summary: &mut Summary, recording: &Recording, plan: &Plan<'_>) {
-    summary.warnings.extend_from_slice(recording.notes());
+    summary.warnings.extend(recording.notes());
     if let Some(defects) = recording.defects() {
         summary.rejected_rows = defects.rejected_rows();
         summary.warnings.extend(defects.warnings());
@@ -365,10 +449,68 @@ fn complete(summary: &mut Summary, recording: &Recording, plan: &Plan<'_>) {
     if let Some(requests) = requests.or(recording.origin().map(|origin| &origin.requests)) {
         summary.rejected_rows += requests.rejected_rows();
         summary.warnings.extend(requests.warnings().iter().cloned());
+        summary.warnings.extend(two_clocks(recording.started_at(), requests.started_at()));
     }
     if !recording.tells_space() {
         summary.warnings.push(format!("{NO_SPACE}: nothing can be loaded"));
     }
+}
+
+/// Says why no model was ever loaded, where none was: the machine of the trace lacks what models need, or too much of it is
+/// taken.
+fn why_none(summary: &Summary, catalog: &Catalog, recording: &Recording) -> Option<String> {
+    let is_loaded = |tier: &TierSeconds| tier.tier != "none" && tier.seconds > 0.0;
+    if summary.tier_seconds.iter().any(is_loaded) {
+        return None;
+    }
+    let smallest = catalog.models().iter().min_by_key(|model| {
+        let Footprint { ram, vram } = model.footprint_to_load();
+        (vram, ram)
+    })?;
+    let Footprint { ram, vram } = smallest.footprint_to_load();
+    let machine = recording.machine();
+    let most_vram = machine.gpus.iter().copied().max().unwrap_or_default();
+    let needs = [
+        (ram, recording.tells_memory(), machine.memory, "main memory"),
+        (vram, recording.tells_vram(), most_vram, "video memory"),
+    ];
+    let lacking = needs.iter().find(|(need, told, ..)| *need > Bytes::ZERO && !told);
+    let small = needs.iter().find(|(need, _, total, _)| need > total);
+    let id = &smallest.id;
+    Some(match (lacking, small) {
+        (Some((need, _, _, what)), _) => {
+            format!(
+                "{NONE_LOADED}: {id} needs {need} of {what}, and the trace tells the use of none"
+            )
+        }
+        (None, Some((need, _, total, what))) => {
+            format!("{NONE_LOADED}: {id} needs {need} of {what}, and the machine has {total}")
+        }
+        (None, None) => {
+            let needs = needs.iter().filter(|(need, ..)| *need > Bytes::ZERO);
+            let needs: Vec<_> = needs
+                .map(|(need, _, total, what)| format!("{need} of the {total} of {what}"))
+                .collect();
+            format!(
+                "{NONE_LOADED}: {id} needs {}, and so much was never free for long enough (`tiershift explain` says why)",
+                needs.join(" and ")
+            )
+        }
+    })
+}
+
+/// Says so where requests were not recorded when the machine was, though both tell the date.
+fn two_clocks(machine: Option<&str>, requests: Option<jiff::Timestamp>) -> Option<String> {
+    let machine: jiff::Timestamp = machine?.parse().ok()?;
+    let after = requests?.duration_since(machine);
+    let apart = span_text(Duration::from_secs(after.unsigned_abs().as_secs()));
+    let order = if after.is_negative() { "before" } else { "after" };
+    (after.unsigned_abs() > CLOCKS_APART).then(|| {
+        format!(
+            "the requests begin {apart} {order} the recording of the machine, by the dates in both files; they are played from \
+             its start"
+        )
+    })
 }
 
 fn file_name(path: &Path) -> String {
@@ -376,7 +518,12 @@ fn file_name(path: &Path) -> String {
         .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
+/// What a model on a GPU takes of main memory, at most. Chosen: llama-server with all layers on the GPU takes some hundred MiB.
+const BESIDE_VRAM: Bytes = Bytes::from_mib(512);
 const NO_SPACE: &str = "the trace tells the use of no memory and no video memory";
+
+/// Chosen: people start two loggers within a minute and mean one moment.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
 
 /// Bytes of readings from which on a user is told. Chosen: a recording of two years at two-second readings.
 const MUCH_MEMORY: usize = 256 << 20;

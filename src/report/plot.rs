@@ -22,7 +22,7 @@ use tiershift_core::{text, time};
 
 use crate::report::plot::drawing::{Anchor, Area, Dash, Drawing, Ink, fit};
 use crate::report::timeline::columns::Scale;
-use crate::summary::Summary;
+use crate::summary::{NONE_LOADED, Summary};
 
 pub use data::PlotData;
 
@@ -80,6 +80,7 @@ fn draw(title: &str, data: &PlotData, summary: &Summary) -> Drawing {
     panels::latency(&mut sheet, data);
     sheet.time_labels();
     tier::legend(&mut sheet, data);
+    sheet.reason(summary);
     sheet.finish()
 }
 
@@ -191,6 +192,17 @@ impl Sheet {
         }
         let caption = self.axis.caption;
         self.drawing.text(caption, (WIDTH - RIGHT + 24, y), Anchor::Start, SMALL, DARK);
+        self.bottom += 26;
+    }
+
+    /// Says why there is nothing to see, where no model was ever loaded.
+    fn reason(&mut self, summary: &Summary) {
+        let Some(reason) = summary.warnings.iter().find(|warning| warning.starts_with(NONE_LOADED))
+        else {
+            return;
+        };
+        let reason = fit(reason, TEXT, WIDTH - LEFT - 20);
+        self.drawing.text(&reason, (LEFT, self.bottom + 16), Anchor::Start, TEXT, BLACK);
         self.bottom += 26;
     }
 

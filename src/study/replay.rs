@@ -21,6 +21,7 @@ use crate::sim::workload::{Recorded, Workload};
 use crate::sim::{Ground, ReadError, Situation};
 use crate::trace::{
     Defects, Progress, ReadOptions, ResourceReader, ThreadedReader, TraceError, load_requests,
+    survey,
 };
 
 /// A recording that is being replayed. What is known of its defects is complete when the run is over.
@@ -100,7 +101,16 @@ impl Recording {
 
     fn of_trace(path: &Path, options: &ReadOptions) -> Result<Self, RecordingError> {
         let mut reader = ResourceReader::open(path, options)?;
-        let first = reader.next()?;
+        let mut first = reader.next()?;
+        if reader.lacks_a_total() {
+            // What the machine has may stand further down, and then holds from the beginning.
+            let (machine, _) = survey(path, options)?;
+            reader = ResourceReader::open(
+                path,
+                &ReadOptions { machine: Some(machine), ..options.clone() },
+            )?;
+            first = reader.next()?;
+        }
         Ok(Self {
             first,
             machine: reader.machine().clone(),
@@ -161,14 +171,30 @@ impl Recording {
         self.started_at.as_deref()
     }
 
-    /// Returns what a user should know about how the trace is read.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
+    /// Returns what a user should know about how the trace is read; complete when the run is over.
+    pub fn notes(&self) -> Vec<String> {
+        match &*self.reader.borrow() {
+            Reader::Trace(reader) => reader.reader().map(|reader| reader.header().notes.clone()),
+            Reader::Log(_) => None,
+        }
+        .unwrap_or_else(|| self.notes.clone())
     }
 
     /// Returns whether the trace tells the use of memory or video memory, without which nothing is loaded.
     pub fn tells_space(&self) -> bool {
         self.first.as_ref().is_some_and(|(_, sample)| sample.spaces().next().is_some())
+    }
+
+    /// Returns whether its first reading tells the use of main memory.
+    pub fn tells_memory(&self) -> bool {
+        self.first.as_ref().is_some_and(|(_, sample)| sample.memory.is_some())
+    }
+
+    /// Returns whether its first reading tells the use of any video memory.
+    pub fn tells_vram(&self) -> bool {
+        self.first
+            .as_ref()
+            .is_some_and(|(_, sample)| sample.gpus.iter().any(|gpu| gpu.vram.is_some()))
     }
 
     /// Returns a view of how far a trace has been read.
@@ -229,6 +255,7 @@ pub struct Requests {
     counts: Vec<Count>,
     warnings: Vec<String>,
     rejected_rows: u64,
+    started_at: Option<jiff::Timestamp>,
     /// Of a request trace's bytes.
     digest: Option<blake3::Hash>,
 }
@@ -249,10 +276,12 @@ impl Requests {
     /// What the reader refuses.
     pub fn read(path: &Path, options: &ReadOptions) -> Result<Self, TraceError> {
         let loaded = load_requests(path, options)?;
+        let warnings = loaded.notes.into_iter().chain(loaded.defects.warnings()).collect();
         Ok(Self {
             recorded: Recorded::all(loaded.rows),
             counts: Vec::new(),
-            warnings: loaded.defects.warnings(),
+            warnings,
+            started_at: loaded.started_at,
             rejected_rows: loaded.defects.rejected_rows(),
             digest: Some(loaded.digest),
         })
@@ -301,7 +330,9 @@ impl Requests {
             warnings.push(format!("the log's settings were changed {reloads} times; {kept}"));
         }
         let recorded = recorded.into();
-        Ok((Self { recorded, counts, warnings, rejected_rows: 0, digest: None }, actions))
+        let requests =
+            Self { recorded, counts, warnings, rejected_rows: 0, started_at: None, digest: None };
+        Ok((requests, actions))
     }
 
     /// Returns the same with prompts and replies as long as the log's server counted them, where it did. As they were
@@ -327,6 +358,11 @@ impl Requests {
     /// Returns the digest of a request trace's bytes, unpacked; `None` for those of a log.
     pub fn digest(&self) -> Option<blake3::Hash> {
         self.digest
+    }
+
+    /// Returns when the first of them arrived, where the file tells dates.
+    pub fn started_at(&self) -> Option<jiff::Timestamp> {
+        self.started_at
     }
 
     /// Returns the rows that were refused.

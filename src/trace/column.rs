@@ -32,8 +32,8 @@ impl Quantity {
     }
 }
 
-/// The columns that are not a GPU's, in the order in which they are written.
-pub(crate) const BASE: [(&str, Quantity); 15] = [
+/// The columns that are not a GPU's, in the order in which they are written; then those that only a mapping may give.
+pub(crate) const BASE: [(&str, Quantity); 20] = [
     ("memory_total_bytes", Quantity::Bytes),
     ("memory_others_bytes", Quantity::Bytes),
     ("memory_own_bytes", Quantity::Bytes),
@@ -49,17 +49,27 @@ pub(crate) const BASE: [(&str, Quantity); 15] = [
     ("cpu_temperature_milli_celsius", Quantity::MilliCelsius),
     ("swap_own_bytes", Quantity::Bytes),
     ("cpus", Quantity::Count),
+    ("memory_available_bytes", Quantity::Bytes),
+    ("memory_used_milli_percent", Quantity::MilliPercent),
+    ("swap_available_bytes", Quantity::Bytes),
+    ("swap_used_milli_percent", Quantity::MilliPercent),
+    ("cpu_idle_milli_percent", Quantity::MilliPercent),
 ];
+/// How many of them a native trace has.
+const NATIVE_BASE: usize = 15;
 
-/// The columns of each GPU, after `gpu0_`, `gpu1_` and so on.
-pub(crate) const GPU: [(&str, Quantity); 6] = [
+/// The columns of each GPU, after `gpu0_`, `gpu1_` and so on; then those that only a mapping may give.
+pub(crate) const GPU: [(&str, Quantity); 8] = [
     ("vram_total_bytes", Quantity::Bytes),
     ("vram_others_bytes", Quantity::Bytes),
     ("vram_own_bytes", Quantity::Bytes),
     ("utilization_others_milli_percent", Quantity::MilliPercent),
     ("utilization_own_milli_percent", Quantity::MilliPercent),
     ("temperature_milli_celsius", Quantity::MilliCelsius),
+    ("vram_available_bytes", Quantity::Bytes),
+    ("vram_used_milli_percent", Quantity::MilliPercent),
 ];
+const NATIVE_GPU: usize = 6;
 
 /// The columns of a request trace that a mapping may give, in the order of their slots.
 pub(crate) const REQUEST: [(&str, Quantity); 2] =
@@ -73,6 +83,18 @@ const PRESSURE: usize = 8;
 const CPU_TEMPERATURE: usize = 12;
 const SWAP_OWN: usize = 13;
 const CPUS: usize = 14;
+const MEMORY_LEFT: usize = 15;
+const SWAP_LEFT: usize = 17;
+const CPU_IDLE: usize = 19;
+const VRAM_LEFT: usize = 6;
+
+/// Returns the slot of the column of a native trace called `name`.
+pub(crate) fn native_slot(name: &str) -> Option<usize> {
+    slot(name).map(|(slot, _)| slot).filter(|&slot| match slot.checked_sub(BASE.len()) {
+        None => slot < NATIVE_BASE,
+        Some(at) => at % GPU.len() < NATIVE_GPU,
+    })
+}
 
 /// Returns the slot of the column called `name`, with what it counts.
 pub(crate) fn slot(name: &str) -> Option<(usize, Quantity)> {
@@ -104,11 +126,22 @@ pub(crate) fn gpu_slot(gpu: usize) -> usize {
     BASE.len() + gpu * GPU.len()
 }
 
-/// Returns every column name for a machine of `gpus` GPUs.
+/// Returns the slot that a slot would be if its GPU were the first.
+pub(crate) fn of_first_gpu(slot: usize) -> usize {
+    slot.checked_sub(BASE.len()).map_or(slot, |at| BASE.len() + at % GPU.len())
+}
+
+/// Returns every column name of a native trace of a machine of `gpus` GPUs.
 pub(crate) fn names(gpus: usize) -> Vec<String> {
-    let base = BASE.iter().map(|(name, _)| (*name).to_owned());
-    let gpu = |gpu| GPU.iter().map(move |(name, _)| format!("gpu{gpu}_{name}"));
+    let base = BASE[..NATIVE_BASE].iter().map(|(name, _)| (*name).to_owned());
+    let gpu = |gpu| GPU[..NATIVE_GPU].iter().map(move |(name, _)| format!("gpu{gpu}_{name}"));
     base.chain((0..gpus).flat_map(gpu)).collect()
+}
+
+/// Returns every column name that a mapping may give for the first GPU's machine.
+pub(crate) fn mapping_names() -> Vec<String> {
+    let base = BASE.iter().map(|(name, _)| (*name).to_owned());
+    base.chain(GPU.iter().map(|(name, _)| format!("gpu0_{name}"))).collect()
 }
 
 /// One row's numbers, by slot.
@@ -146,9 +179,11 @@ pub(crate) struct Assembler {
     told: Machine,
     /// What the file itself says; grows with the rows.
     pub machine: Machine,
-    /// Whether memory use was seen that no total belongs to; the same for video memory.
+    /// Whether memory use was seen that no total belongs to; the same for each GPU's video memory, by its bit.
     pub memory_without_total: bool,
-    pub vram_without_total: bool,
+    pub vram_without_total: u64,
+    /// Whether memory was told without any use of it.
+    pub memory_without_use: bool,
     /// Whether every total of the machine is known.
     settled: bool,
 }
@@ -160,7 +195,8 @@ impl Assembler {
             machine: told.clone(),
             told,
             memory_without_total: false,
-            vram_without_total: false,
+            vram_without_total: 0,
+            memory_without_use: false,
             settled: false,
         }
     }
@@ -180,10 +216,13 @@ impl Assembler {
         if let Some(cpus) = row.get(CPUS) {
             self.machine.cpus = u32::try_from(cpus).unwrap_or_default();
         }
-        sample.memory = row.space(MEMORY, MEMORY + 2, self.told.memory, "memory")?;
-        self.memory_without_total |= sample.memory.is_none() && row.lacks_total(MEMORY);
-        sample.swap = row.space(SWAP, SWAP_OWN, self.told.swap, "swap")?;
-        sample.cpu = row.rate(CPU, "processor use")?;
+        sample.memory =
+            row.space(MEMORY, MEMORY + 2, MEMORY_LEFT, self.machine.memory, "memory")?;
+        self.memory_without_total |=
+            sample.memory.is_none() && row.lacks_total(MEMORY, MEMORY_LEFT);
+        self.memory_without_use |= sample.memory.is_none() && row.lacks_use(MEMORY, MEMORY_LEFT);
+        sample.swap = row.space(SWAP, SWAP_OWN, SWAP_LEFT, self.machine.swap, "swap")?;
+        sample.cpu = row.rate(CPU, Some(CPU_IDLE), "processor use")?;
         sample.load_milli = match row.get(LOAD) {
             Some(load) => row.within(LOAD, load, 0, i64::from(u32::MAX), "load")?,
             None => None,
@@ -195,10 +234,13 @@ impl Assembler {
         sample.gpus.resize(gpus, GpuSample::default());
         for (gpu, reading) in sample.gpus.iter_mut().enumerate() {
             let first = gpu_slot(gpu);
-            let told = self.told.gpus.get(gpu).copied().unwrap_or_default();
-            reading.vram = row.space(first, first + 2, told, "video memory")?;
-            self.vram_without_total |= reading.vram.is_none() && row.lacks_total(first);
-            reading.utilization = row.rate(first + 3, "GPU use")?;
+            // A row that leaves the total out means the one that is known.
+            let told = self.machine.gpus.get(gpu).copied().unwrap_or_default();
+            reading.vram = row.space(first, first + 2, first + VRAM_LEFT, told, "video memory")?;
+            if reading.vram.is_none() && row.lacks_total(first, first + VRAM_LEFT) {
+                self.vram_without_total |= 1 << gpu;
+            }
+            reading.utilization = row.rate(first + 3, None, "GPU use")?;
             reading.temperature = row.celsius(first + 5)?;
         }
         Ok(sample.memory.is_some()
@@ -252,8 +294,14 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
         self.slots[slot]
     }
 
-    fn lacks_total(&self, first: usize) -> bool {
-        self.get(first).is_none() && self.get(first + 1).is_some()
+    fn lacks_use(&self, first: usize, left: usize) -> bool {
+        let uses = [first + 1, left, left + 1];
+        self.get(first).is_some() && uses.iter().all(|&slot| self.get(slot).is_none())
+    }
+
+    fn lacks_total(&self, first: usize, left: usize) -> bool {
+        let uses = [first + 1, left, left + 1];
+        self.get(first).is_none() && uses.iter().any(|&slot| self.get(slot).is_some())
     }
 
     #[cold]
@@ -286,12 +334,14 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
         Ok(None)
     }
 
-    /// Reads a resource that is filled: total, others' use and own use.
+    /// Reads a resource that is filled: total, others' use and own use. At `left` stand the other ways to say the use: what
+    /// is left, and the share that is used.
     #[inline]
     fn space(
         &mut self,
         first: usize,
         own: usize,
+        left: usize,
         told: Bytes,
         what: &str,
     ) -> Result<Option<Space>, TraceError> {
@@ -304,7 +354,7 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
                 return Ok(Some(Space { total, others, own }));
             }
         }
-        self.weigh_space(first, own, told, what)
+        self.weigh_space(first, own, left, told, what)
     }
 
     #[inline(never)]
@@ -312,16 +362,13 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
         &mut self,
         first: usize,
         own: usize,
+        left: usize,
         told: Bytes,
         what: &str,
     ) -> Result<Option<Space>, TraceError> {
-        let Some(others) = self.get(first + 1) else { return Ok(None) };
-        let Some(others) = self.within(first + 1, others, 0, i64::MAX, what)? else {
+        let uses = [first + 1, left, left + 1];
+        let Some(use_slot) = uses.into_iter().find(|&slot| self.get(slot).is_some()) else {
             return Ok(None);
-        };
-        let own = match self.get(own) {
-            Some(value) => self.within(own, value, 0, i64::MAX, what)?,
-            None => None,
         };
         let total = match self.get(first) {
             Some(total) => {
@@ -331,33 +378,78 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
             }
             None => i64::try_from(told.get()).ok().filter(|&told| told > 0),
         };
+        let own = match self.get(own) {
+            Some(value) => self.within(own, value, 0, i64::MAX, what)?,
+            None => None,
+        };
+        let value = self.get(use_slot).unwrap_or_default();
+        let most = if use_slot == left + 1 { HIGHEST_RATE } else { i64::MAX };
+        let Some(value) = self.within(use_slot, value, 0, most, what)? else { return Ok(None) };
         let Some(total) = total else { return Ok(None) };
+        let others = if use_slot == first + 1 {
+            value
+        } else if use_slot == left {
+            if value > total {
+                self.note(use_slot, DefectKind::ImpossibleValue, || {
+                    format!("more of {what} is left ({value} bytes) than there is ({total})")
+                })?;
+                return Ok(None);
+            }
+            total - value
+        } else {
+            let share = i128::from(total) * i128::from(value.min(ALL)) / i128::from(ALL);
+            i64::try_from(share).unwrap_or(total)
+        };
         let bytes = |value: i64| Bytes::new(value.unsigned_abs());
         let space =
             Space { total: bytes(total), others: bytes(others), own: bytes(own.unwrap_or(0)) };
         if space.used() > space.total {
-            self.note(first + 1, DefectKind::OverTotal, || {
+            self.note(use_slot, DefectKind::OverTotal, || {
                 format!("{} of {what} in use, of {}", space.used(), space.total)
             })?;
         }
         Ok(Some(space))
     }
 
-    /// Reads a resource that is consumed: others' use and own use.
+    /// Reads a resource that is consumed: others' use and own use. At `idle` stands what is left of it.
     #[inline]
-    fn rate(&mut self, first: usize, what: &str) -> Result<Option<Rate>, TraceError> {
-        let (others, own) = (self.get(first), self.get(first + 1));
+    fn rate(
+        &mut self,
+        first: usize,
+        idle: Option<usize>,
+        what: &str,
+    ) -> Result<Option<Rate>, TraceError> {
+        let idle = idle.and_then(|slot| self.get(slot)).map(|idle| ALL - idle);
+        let (others, own) = (self.get(first).or(idle), self.get(first + 1));
         let Some(reading) = others.or(own) else { return Ok(None) };
         let (others, own) =
             if others.is_some() { (reading, own.unwrap_or(0)) } else { (0, reading) };
         let used = others.saturating_add(own);
-        if others < 0 || own < 0 || used > HIGHEST_RATE {
+        if others >= 0 && own >= 0 && used <= HIGHEST_RATE {
+            return Ok(Some(Rate { others: milli(others), own: milli(own) }));
+        }
+        self.weigh_rate(first, others, own, what)
+    }
+
+    /// The busiest readings are those that matter: what is above all there is counts as all there is.
+    #[cold]
+    fn weigh_rate(
+        &mut self,
+        first: usize,
+        others: i64,
+        own: i64,
+        what: &str,
+    ) -> Result<Option<Rate>, TraceError> {
+        let used = others.saturating_add(own);
+        if others < 0 || own < 0 || used > UNBELIEVABLE_RATE {
             self.note(first, DefectKind::ImpossibleValue, || {
                 format!("{what} cannot be {} %", used as f64 / 1000.0)
             })?;
             return Ok(None);
         }
-        Ok(Some(Rate { others: milli(others), own: milli(own) }))
+        self.note(first, DefectKind::AboveAll, || format!("{what} of {} %", used as f64 / 1000.0))?;
+        let own = own.min(ALL);
+        Ok(Some(Rate { others: milli(others.min(ALL - own)), own: milli(own) }))
     }
 
     #[inline]
@@ -405,6 +497,11 @@ pub(crate) const MAX_GPUS: usize = 64;
 /// A rate above this cannot be. Half a percent is left for counters that are read at slightly different times
 /// (0.2 % in the pmrep archives).
 const HIGHEST_RATE: i64 = 100_500;
+/// All of a resource, in thousandths of a percent.
+const ALL: i64 = 100_000;
+/// Shares of several processors add up to more than all of one. Chosen: as many as the largest machine sold has threads; what
+/// is more is a number of something else.
+const UNBELIEVABLE_RATE: i64 = 1024 * ALL;
 /// Chosen: no sensor in a running computer shows less (an unplugged one shows -128 °C), or more.
 const COLDEST: i64 = -60_000;
 const HOTTEST: i64 = 250_000;

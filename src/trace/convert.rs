@@ -3,6 +3,9 @@
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use tiershift_core::machine::Machine;
+use tiershift_core::sample::Sample;
+
 use crate::files::whole_file::WholeFile;
 use crate::trace::defects::Defects;
 use crate::trace::import::Kind;
@@ -63,12 +66,11 @@ pub fn convert_to(
     options.format = Some(format);
     match kind {
         Kind::Resource => {
-            // The number of GPUs is only known at the end: the file is read twice, and never held.
-            let mut counted = ResourceReader::open(from, &options)?;
-            let mut sample = tiershift_core::sample::Sample::default();
-            while counted.next_into(&mut sample)?.is_some() {}
-            let machine = counted.machine().clone();
-            let about = about(counted.header());
+            // The number of GPUs is only known at the end, and so may be a total: the file is read twice, and never held.
+            let (machine, counted) = survey(from, &options)?;
+            options.machine = Some(machine.clone());
+            let about = about(&counted);
+            let mut sample = Sample::default();
             let mut reader = ResourceReader::open(from, &options)?;
             let mut writer =
                 NativeWriter::new(Unflushed(&mut output), &machine, &about).map_err(refuse)?;
@@ -93,6 +95,17 @@ pub fn convert_to(
             Ok(Conversion { rows: reader.requests(), header, defects })
         }
     }
+}
+
+/// Reads a resource trace to its end for what is only known there: what the machine has, and what the file says about itself.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn survey(path: &Path, options: &ReadOptions) -> Result<(Machine, Header), TraceError> {
+    let mut reader = ResourceReader::open(path, options)?;
+    let mut sample = Sample::default();
+    while reader.next_into(&mut sample)?.is_some() {}
+    Ok((reader.machine().clone(), reader.header().clone()))
 }
 
 /// The lines about a trace: a native one keeps its own.

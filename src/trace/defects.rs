@@ -30,6 +30,26 @@ impl Defects {
         self.iter().filter(|(kind, _)| kind.rejects_row()).map(|(_, count)| count).sum()
     }
 
+    /// Returns the rows that were rejected though they are meant as rows: by their time, or, unless lines of any kind are
+    /// usual in the file, by their shape.
+    pub(crate) fn misplaced(&self, is_text: bool) -> u64 {
+        let by_time =
+            [DefectKind::UnreadableTime, DefectKind::BackwardTime, DefectKind::DuplicateTime];
+        let by_shape = if is_text { 0 } else { self.count(DefectKind::UnreadableRow) };
+        by_time.into_iter().map(|kind| self.count(kind)).sum::<u64>() + by_shape
+    }
+
+    /// Returns why a file of which most rows were rejected is refused, and what may be done about it.
+    pub(crate) fn why_most_are_rejected(&self) -> String {
+        let mut reasons = self.warnings();
+        if self.count(DefectKind::BackwardTime) > 0 {
+            let hint = "where the newest row comes first, or rows are in no order, describe the file in a mapping with \
+                        `sorted = false`";
+            reasons.push(hint.to_owned());
+        }
+        reasons.join("; ")
+    }
+
     /// Returns the defects of every kind together.
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()
@@ -143,11 +163,21 @@ pub enum DefectKind {
     OverTotal,
     /// A silence much longer than the usual interval.
     Gap,
+    /// A share of more than 100 %.
+    AboveAll,
+    /// A clock that was set, or another run in the file that begins anew.
+    ClockSet,
+    /// A silence of hours that a replay leaves out.
+    LeftOut,
+    /// Two units for one number, or one that the number does not fit.
+    Unit,
+    /// A last line without a line end.
+    NoLineEnd,
 }
 
 impl DefectKind {
     /// Every kind, in the order in which counts are printed.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::UnreadableRow,
         Self::UnreadableTime,
         Self::BlankRow,
@@ -158,6 +188,11 @@ impl DefectKind {
         Self::ImpossibleValue,
         Self::OverTotal,
         Self::Gap,
+        Self::AboveAll,
+        Self::ClockSet,
+        Self::LeftOut,
+        Self::Unit,
+        Self::NoLineEnd,
     ];
 
     /// Returns whether a row of this kind gives no sample.
@@ -169,7 +204,15 @@ impl DefectKind {
             | Self::RepeatedHeader
             | Self::BackwardTime
             | Self::DuplicateTime => true,
-            Self::UnreadableCell | Self::ImpossibleValue | Self::OverTotal | Self::Gap => false,
+            Self::UnreadableCell
+            | Self::ImpossibleValue
+            | Self::OverTotal
+            | Self::Gap
+            | Self::AboveAll
+            | Self::ClockSet
+            | Self::LeftOut
+            | Self::Unit
+            | Self::NoLineEnd => false,
         }
     }
 
@@ -178,6 +221,11 @@ impl DefectKind {
         match self {
             Self::UnreadableCell | Self::ImpossibleValue => "the cell counts as missing",
             Self::OverTotal | Self::Gap => "kept as it is",
+            Self::AboveAll => "kept as 100 %",
+            Self::ClockSet => "the rows behind it follow on in their own steps",
+            Self::LeftOut => "left out of the time, nothing is claimed about it",
+            Self::Unit => "kept, in the unit that is named",
+            Self::NoLineEnd => "kept, but its last number may be cut off",
             _ => "the row is rejected",
         }
     }
@@ -195,6 +243,11 @@ impl DefectKind {
             Self::ImpossibleValue => "impossible-value",
             Self::OverTotal => "over-total",
             Self::Gap => "gap",
+            Self::AboveAll => "above-100-percent",
+            Self::ClockSet => "clock-set",
+            Self::LeftOut => "silence-left-out",
+            Self::Unit => "unit",
+            Self::NoLineEnd => "no-line-end",
         }
     }
 }

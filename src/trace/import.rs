@@ -9,26 +9,43 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::files::document::{self, Document};
-use crate::files::schema;
+use crate::files::document;
 use crate::files::whole_file::read_small_text;
 use crate::trace::TraceError;
-use crate::trace::column::{self, Quantity};
-use crate::trace::import::number::{TimeForm, Unit};
-use crate::trace::import::raw::{RawGpu, RawLayout, RawMapping, Shape};
-use crate::trace::import::template::Template;
 use crate::trace::native::{REQUEST_MAGIC, RESOURCE_MAGIC};
 
+pub(crate) mod clock;
 pub(crate) mod json;
+pub(crate) mod mapping;
 pub(crate) mod number;
 pub(crate) mod raw;
 pub(crate) mod record;
+mod sketch;
 pub(crate) mod table;
 pub(crate) mod template;
+
+pub use mapping::{Mapping, schema};
+pub use sketch::sketch;
+
+/// What a person says about a file that the file does not say itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// How far rows are apart that have no time.
+    pub interval: Option<Duration>,
+    /// When the file begins, for one whose rows have no date.
+    pub starts_at: Option<jiff::Timestamp>,
+    /// What the column of a format holds that does not say it.
+    pub metric: Option<String>,
+    /// How many GPUs a reading has, for rows that tell nothing of theirs.
+    pub gpus: Option<usize>,
+    /// The names of the columns, for a table without a header.
+    pub columns: Vec<String>,
+}
 
 /// What a file is: a native trace, or one that a mapping describes.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,217 +164,35 @@ pub fn recognise(head: &[u8]) -> Result<Format, TraceError> {
         name: "the file".to_owned(),
         resources: list(Kind::Resource),
         requests: list(Kind::Request),
+        nearest: nearest(&known, text),
     })
 }
 
-/// A checked mapping file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Mapping {
-    pub(crate) name: String,
-    pub(crate) about: String,
-    pub(crate) kind: Kind,
-    recognise: Vec<Vec<String>>,
-    pub(crate) layout: RawLayout,
-    /// Columns that say whether a row counts, with what they must hold.
-    pub(crate) only: Vec<(usize, Vec<String>)>,
-    pub(crate) text: Text,
-    pub(crate) time: Time,
-    pub(crate) fields: Vec<Field>,
-    /// Every column that the time or a field reads, once each.
-    pub(crate) columns: Vec<String>,
-    pub(crate) gpu: Option<RawGpu>,
-    /// What a user should know about traces of this format.
-    pub(crate) notes: Vec<String>,
-}
-
-/// The lines of a text, ready to be cut. Empty for the other shapes.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Text {
-    pub rows: Vec<Template>,
-    pub told: Vec<Template>,
-    pub skip: Vec<Template>,
-}
-
-/// How time is written. Columns are indices into the mapping's.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Time {
-    pub columns: Vec<usize>,
-    pub minus: Option<usize>,
-    pub forms: Vec<TimeForm>,
-    pub wall_clock: bool,
-    pub sorted: bool,
-    pub shortest_gap_ns: u64,
-}
-
-/// How one native column is made: (plus - minus) / over x scale. Columns are indices into the mapping's.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Field {
-    pub slot: usize,
-    pub quantity: Quantity,
-    pub unit: Unit,
-    pub scale: f64,
-    /// Whether the file does not say that this is what its column holds.
-    pub assumed: bool,
-    pub plus: Vec<usize>,
-    pub minus: Vec<usize>,
-    pub over: Vec<usize>,
-}
-
-impl Mapping {
-    /// Parses and checks a mapping file.
-    ///
-    /// # Errors
-    /// Where it is not TOML, has an unknown key, or names what does not exist.
-    pub fn parse(name: &str, text: &str) -> Result<Self, TraceError> {
-        let document = Document::new(name, text);
-        let raw: RawMapping = document.read(&[])?;
-        let refuse =
-            |table: &str, key: &str, reason: &str| document.refuse_in(table, key, reason, REMEDY);
-        let mut columns = Vec::new();
-        let mut index = |column: &String| {
-            columns.iter().position(|known| known == column).unwrap_or_else(|| {
-                columns.push(column.clone());
-                columns.len() - 1
-            })
+/// Says which formats come nearest to a file that none fits, and what each lacks.
+fn nearest(known: &[Format], head: &str) -> String {
+    let mapped = known.iter().filter_map(|format| match format {
+        Format::Mapped(mapping) => Some((mapping, mapping.nearest_signs(head)?)),
+        _ => None,
+    });
+    let mut near: Vec<_> = mapped.filter(|(_, (met, _))| !met.is_empty()).collect();
+    // Stable: of equally near ones the first.
+    near.sort_by_key(|(_, (met, unmet))| {
+        std::cmp::Reverse(met.len() * 1000 / (met.len() + unmet.len()))
+    });
+    let each = near.iter().take(3).map(|(mapping, (met, unmet))| {
+        let quoted = |signs: &[&str]| {
+            signs
+                .iter()
+                .map(|sign| format!("`{}`", sign.trim_start_matches('|')))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
-        let forms: Result<_, String> = raw.time.forms.iter().map(|form| form.parse()).collect();
-        let time = Time {
-            columns: raw.time.columns.iter().map(&mut index).collect(),
-            minus: raw.time.minus.as_ref().map(&mut index),
-            forms: forms.map_err(|reason| refuse("time", "forms", &reason))?,
-            wall_clock: raw.time.wall_clock,
-            sorted: raw.time.sorted,
-            shortest_gap_ns: raw.time.shortest_gap_seconds.saturating_mul(1_000_000_000),
-        };
-        if time.columns.is_empty() || time.forms.is_empty() {
-            return Err(refuse("time", "columns", "`time` needs a column and a form").into());
-        }
-        if !time.sorted && raw.kind == Kind::Resource {
-            return Err(refuse("time", "sorted", "only requests may be out of order").into());
-        }
-        let mut fields = Vec::new();
-        for field in &raw.field {
-            let refuse = |key: &str, reason: &str| {
-                document.refuse_entry("field", ("to", &field.to), key, reason)
-            };
-            let slot = match raw.kind {
-                Kind::Resource => column::slot(&field.to),
-                Kind::Request => column::request_slot(&field.to),
-            };
-            let Some((slot, quantity)) = slot else {
-                let known = match raw.kind {
-                    Kind::Resource => column::names(1),
-                    Kind::Request => column::REQUEST.map(|(name, _)| name.to_owned()).to_vec(),
-                };
-                let nearest = document::suggestion(&field.to, known.iter().map(String::as_str));
-                let reason = format!("`{}` is no column of a native trace: {nearest}", field.to);
-                return Err(refuse("to", &reason).into());
-            };
-            let unit: Unit =
-                field.unit.parse().map_err(|reason: String| refuse("unit", &reason))?;
-            if unit.factor(quantity).is_none() {
-                let reason = format!("`{}` cannot be measured in \"{}\"", field.to, field.unit);
-                return Err(refuse("unit", &reason).into());
-            }
-            if !field.scale.is_finite() || field.plus.is_empty() {
-                let reason = format!("`{}` needs a column and a finite scale", field.to);
-                return Err(refuse("plus", &reason).into());
-            }
-            let mut all = |names: &[String]| names.iter().map(&mut index).collect();
-            let (plus, minus, over) = (all(&field.plus), all(&field.minus), all(&field.over));
-            let (scale, assumed) = (field.scale, field.assumed);
-            fields.push(Field { slot, quantity, unit, scale, assumed, plus, minus, over });
-        }
-        if fields.is_empty() {
-            return Err(document.refuse_key("field", "a mapping needs a [[field]]", REMEDY).into());
-        }
-        if let Some(column) = raw.gpu.as_ref().and_then(|gpu| gpu.index.as_ref()) {
-            index(column);
-        }
-        let layout = raw.layout;
-        let only = layout.only.iter().map(|(column, is)| (index(column), is.clone())).collect();
-        let text = Text::parse(&layout, &mut columns)
-            .map_err(|(key, reason)| refuse("layout", key, &reason))?;
-        if (layout.shape == Shape::Json) != layout.records.is_some() {
-            let reason = "`records` belongs to shape \"json\" and is needed there";
-            return Err(refuse("layout", "shape", reason).into());
-        }
-        if let Some(label) = &layout.encoding
-            && encoding_rs::Encoding::for_label(label.as_bytes()).is_none()
-        {
-            let reason = format!("unknown encoding \"{label}\", try \"latin1\"");
-            return Err(refuse("layout", "encoding", &reason).into());
-        }
-        Ok(Self {
-            name: raw.name,
-            about: raw.about,
-            kind: raw.kind,
-            recognise: raw.recognise.any,
-            layout,
-            only,
-            text,
-            time,
-            fields,
-            columns,
-            gpu: raw.gpu,
-            notes: raw.notes,
-        })
+        format!("{} (has {}, lacks {})", mapping.name, quoted(met), quoted(unmet))
+    });
+    match each.collect::<Vec<_>>() {
+        none if none.is_empty() => String::new(),
+        some => format!("; nearest: {}", some.join("; ")),
     }
-
-    /// Returns where a column of a text is among the mapping's.
-    pub(crate) fn column(&self, name: &str) -> usize {
-        let at = self.columns.iter().position(|column| column == name);
-        at.expect("each cell of a template is a column")
-    }
-
-    fn fits(&self, head: &str) -> bool {
-        self.recognise.iter().any(|signs| {
-            signs.iter().all(|sign| match sign.strip_prefix('^') {
-                Some(shape) => number::looks_like(head, shape),
-                None => head.contains(sign.as_str()),
-            })
-        })
-    }
-}
-
-impl Text {
-    /// Checks the templates of a text, and adds to `columns` what nobody else wants of their cells.
-    /// A refusal names the key of `[layout]` that it is about.
-    fn parse(
-        layout: &RawLayout,
-        columns: &mut Vec<String>,
-    ) -> Result<Self, (&'static str, String)> {
-        let all = |key, texts: &[String]| -> Result<Vec<_>, _> {
-            let each = texts.iter().map(|text| Template::parse(text));
-            each.collect::<Result<_, _>>().map_err(|reason| (key, reason))
-        };
-        let rows = all("rows", &layout.rows)?;
-        let (told, skip) = (all("told", &layout.told)?, all("skip", &layout.skip)?);
-        if (layout.shape == Shape::Text) == rows.is_empty() {
-            let reason = "`rows` belongs to shape \"text\" and is needed there";
-            return Err(("shape", reason.to_owned()));
-        }
-        let named: Vec<_> = rows.iter().chain(&told).flat_map(Template::names).collect();
-        if let Some(column) = columns.iter().find(|column| !named.contains(&column.as_str()))
-            && !rows.is_empty()
-        {
-            let reason = format!("no template has a cell `{column}`: write {{{column}}} into one");
-            return Err(("rows", reason));
-        }
-        for name in named {
-            if !columns.iter().any(|column| column == name) {
-                columns.push(name.to_owned());
-            }
-        }
-        Ok(Self { rows, told, skip })
-    }
-}
-
-const REMEDY: &str = "`tiershift schema mapping` tells what may stand here";
-
-/// Returns the JSON Schema of a mapping file.
-pub fn schema() -> String {
-    schema::text::<RawMapping>()
 }
 
 macro_rules! presets {
@@ -374,8 +209,17 @@ const PRESETS: &[(&str, &str)] = presets![
     "gpu-z",
     "nvidia-smi",
     "nvidia-smi-headless",
+    "gpu-logger",
+    "nvidia-smi-dmon",
     "sadf-json",
     "sadf-d",
+    "sadf-p",
+    "sar",
+    "vmstat-t",
+    "vmstat",
+    "typeperf",
+    "hwinfo",
+    "tegrastats",
     "burstgpt-gpu",
     "nezha-pod",
     "exathlon",
@@ -383,6 +227,7 @@ const PRESETS: &[(&str, &str)] = presets![
     "psi2log",
     "nab",
     "azure-llm",
+    "qwen-bailian",
     "mooncake",
     "burstgpt-detail",
     "inferencex",

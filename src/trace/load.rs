@@ -22,6 +22,8 @@ pub struct Loaded<T> {
     pub defects: Defects,
     /// What its header notes.
     pub notes: Vec<String>,
+    /// When it began, where its clock is a calendar's.
+    pub started_at: Option<jiff::Timestamp>,
 }
 
 /// Reads a resource trace.
@@ -33,7 +35,7 @@ pub fn load_samples(path: &Path, options: &ReadOptions) -> Result<Loaded<Sample>
     let rows = collect(path, MOST_SAMPLES, "samples", || reader.next())?;
     let digest = reader.digest().expect("the trace was read to its end");
     let (defects, notes) = (reader.defects().clone(), reader.header().notes.clone());
-    Ok(Loaded { rows, digest, defects, notes })
+    Ok(Loaded { rows, digest, defects, notes, started_at: reader.header().started_at })
 }
 
 /// Reads a request trace.
@@ -45,7 +47,7 @@ pub fn load_requests(path: &Path, options: &ReadOptions) -> Result<Loaded<Reques
     let rows = collect(path, MOST_REQUESTS, "requests", || reader.next())?;
     let digest = reader.digest().expect("the trace was read to its end");
     let (defects, notes) = (reader.defects().clone(), reader.header().notes.clone());
-    Ok(Loaded { rows, digest, defects, notes })
+    Ok(Loaded { rows, digest, defects, notes, started_at: reader.header().started_at })
 }
 
 fn collect<T>(

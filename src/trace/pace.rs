@@ -1,17 +1,31 @@
-//! Time in a trace: made relative to the first row, and watched for steps back, repeats and gaps.
+//! Time in a trace: made relative to the first row, and watched for steps back, repeats, gaps and clocks that are set.
 
 use std::time::Duration;
 
-use tiershift_core::time::{Rhythm, Timestamp};
+use tiershift_core::time::{Rhythm, Timestamp, nanos};
 
 /// Follows the times of a trace.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
-    first: Option<i64>,
+    /// What the file's own scale shows at the moment zero; moved when the clock is set.
+    zero: Option<i128>,
     last: i64,
+    last_moment: Timestamp,
     rhythm: Rhythm,
     /// A silence up to this long is never a gap.
     shortest_gap: Duration,
+    /// Whether silences of hours are left out of the moments.
+    cuts: bool,
+    /// Rows in a row that are behind the last accepted one.
+    behind: Option<Behind>,
+}
+
+/// Rows that are older than the last accepted one, but follow one another.
+#[derive(Clone, Copy, Debug)]
+struct Behind {
+    first: i64,
+    last: i64,
+    rows: u32,
 }
 
 /// How a row's time stands to the one before.
@@ -20,79 +34,248 @@ pub(crate) enum Step {
     Forward(Timestamp),
     /// Accepted, after a silence of so many nanoseconds.
     ForwardAfterGap(Timestamp, u64),
+    /// Accepted, after a silence of so many nanoseconds that was left out.
+    ForwardAfterCut(Timestamp, u64),
+    /// Accepted: from here on the clock shows so many nanoseconds more (or less) than the rows before it allow.
+    ClockSet(Timestamp, i128),
     /// The same moment once more.
     Same(Timestamp),
     /// Earlier by so many nanoseconds.
     Backward(u64),
-    /// Later by so much that the clock must be wrong.
-    TooFar(u64),
 }
 
 impl Pace {
-    pub(super) fn new(shortest_gap: u64) -> Self {
-        let shortest_gap = Duration::from_nanos(shortest_gap);
-        Self { first: None, last: 0, rhythm: Rhythm::of_median(), shortest_gap }
+    /// Judges silences up to `shortest_gap` nanoseconds as no gap. With `cuts`, a silence of hours is left out of the moments.
+    pub(super) fn new(shortest_gap: u64, cuts: bool) -> Self {
+        Self {
+            zero: None,
+            last: 0,
+            last_moment: Timestamp::ZERO,
+            rhythm: Rhythm::of_median(),
+            shortest_gap: Duration::from_nanos(shortest_gap),
+            cuts,
+            behind: None,
+        }
     }
 
-    /// Judges a row's time, in nanoseconds on the file's own scale. Only a step forward moves the pace.
+    /// Returns whether a row is so far ahead of the one before that the row after it should be looked at first: it may be the
+    /// mistake of a clock, or in the wrong place.
     #[inline]
-    pub(super) fn step(&mut self, at: i64) -> Step {
-        let Some(first) = self.first else {
-            (self.first, self.last) = (Some(at), at);
+    pub(super) fn leaps(&self, at: i64) -> bool {
+        if self.zero.is_none() || at <= self.last {
+            return false;
+        }
+        let interval = at.abs_diff(self.last);
+        let is_gap = |usual| interval > nanos(usual).saturating_mul(GAP_FACTOR);
+        self.rhythm.usual().map_or(interval >= LEAP, is_gap)
+    }
+
+    /// Returns whether a row that leaps is a mistake of the clock: the row after it, where there is one, falls back behind it
+    /// to where time was.
+    pub(super) fn leads_astray(&self, leap: i64, after: Option<i64>) -> bool {
+        match after {
+            Some(after) => (self.last..leap).contains(&after),
+            None => leap.abs_diff(self.last) > LONGEST_SILENCE,
+        }
+    }
+
+    /// Judges a row's time, in nanoseconds on the file's own scale. Only a step forward moves the pace. `after` is the time
+    /// of the row after it, which is looked at only where it leaps.
+    #[inline]
+    pub(super) fn step(&mut self, at: i64, after: Option<i64>) -> Step {
+        let Some(zero) = self.zero else {
+            (self.zero, self.last) = (Some(i128::from(at)), at);
             self.rhythm.gap_before(Timestamp::ZERO, GAP_FACTOR, self.shortest_gap);
             return Step::Forward(Timestamp::ZERO);
         };
-        let interval = at.abs_diff(self.last);
         if at < self.last {
-            return Step::Backward(interval);
+            return self.fall_behind(at);
         }
-        let moment = Timestamp::from_nanos(at.abs_diff(first));
+        self.behind = None;
+        let interval = at.abs_diff(self.last);
         if interval == 0 {
-            return Step::Same(moment);
+            return Step::Same(self.last_moment);
         }
-        if interval > LONGEST_SILENCE {
-            return Step::TooFar(interval);
+        if interval >= LEAP
+            && let Some(step) = self.leap(at, interval, after)
+        {
+            return step;
         }
         self.last = at;
-        match self.rhythm.gap_before(moment, GAP_FACTOR, self.shortest_gap) {
-            Some(_) => Step::ForwardAfterGap(moment, interval),
-            None => Step::Forward(moment),
+        self.last_moment = Timestamp::from_nanos(moment(at, zero));
+        match self.rhythm.gap_before(self.last_moment, GAP_FACTOR, self.shortest_gap) {
+            Some(_) => Step::ForwardAfterGap(self.last_moment, interval),
+            None => Step::Forward(self.last_moment),
         }
     }
 
-    /// Returns the first accepted time on the file's own scale.
-    pub(super) fn first(&self) -> Option<i64> {
-        self.first
+    /// A long silence: the clock was set, or the machine was off. `None` where it is an ordinary interval, or stays.
+    #[cold]
+    fn leap(&mut self, at: i64, interval: u64, after: Option<i64>) -> Option<Step> {
+        let next = after.map(|after| after.saturating_sub(at)).filter(|&step| step > 0);
+        let known = self.rhythm.usual().map(nanos).or(next.map(i64::unsigned_abs));
+        if interval > LONGEST_SILENCE {
+            let usual = known.unwrap_or(SECOND);
+            let moment = self.resume(at, usual);
+            return Some(Step::ClockSet(moment, i128::from(interval) - i128::from(usual)));
+        }
+        let usual = known?;
+        let is_cut = self.cuts && interval >= LEFT_OUT && interval / usual > GAP_FACTOR;
+        if !is_cut || nanos(self.shortest_gap) >= interval {
+            return None;
+        }
+        // Just a gap is left of it, so that nobody takes what is behind it for the next reading of the same course.
+        let moment = self.resume(at, usual.saturating_mul(GAP_FACTOR + 1));
+        Some(Step::ForwardAfterCut(moment, interval))
+    }
+
+    /// Goes on with a clock that shows `at`, `pause` nanoseconds after the last accepted row.
+    fn resume(&mut self, at: i64, pause: u64) -> Timestamp {
+        let moment = self.last_moment + Duration::from_nanos(pause);
+        self.zero = Some(i128::from(at) - i128::from(moment.as_nanos()));
+        (self.last, self.last_moment, self.behind) = (at, moment, None);
+        self.rhythm.gap_before_extra(moment, GAP_FACTOR, self.shortest_gap);
+        moment
+    }
+
+    /// A row that is older than the last accepted one. When several of them follow one another, it is the clock that was
+    /// set back, by a person or for the winter, or by another run that was appended.
+    #[cold]
+    fn fall_behind(&mut self, at: i64) -> Step {
+        let by = self.last.abs_diff(at);
+        let behind = match self.behind {
+            Some(Behind { first, last, rows }) if at > last => {
+                Behind { first, last: at, rows: rows + 1 }
+            }
+            Some(behind) if at == behind.last => behind,
+            _ => Behind { first: at, last: at, rows: 1 },
+        };
+        self.behind = Some(behind);
+        if behind.rows < ROWS_OF_A_CLOCK {
+            return Step::Backward(by);
+        }
+        let span = behind.first.abs_diff(at);
+        let usual = self.rhythm.usual().map_or(span / u64::from(behind.rows - 1), nanos);
+        let last = self.last;
+        let moment = self.resume(at, usual.saturating_add(span));
+        let expected = i128::from(last) + i128::from(usual) + i128::from(span);
+        Step::ClockSet(moment, i128::from(at) - expected)
+    }
+
+    /// Goes on with a clock that has nothing to do with the one before: of another run in the same file.
+    pub(super) fn restart(&mut self, at: i64) {
+        if self.zero.is_some() && at <= self.last {
+            let usual = self.rhythm.usual().map_or(SECOND, nanos);
+            // The row itself comes one usual interval later; it is judged as any other.
+            self.resume(at.saturating_sub(i64::try_from(usual).unwrap_or(SECOND as i64)), 0);
+        }
+    }
+
+    /// Returns what the file's own scale shows at the moment zero, by the clock of the last accepted row.
+    pub(super) fn zero(&self) -> Option<i128> {
+        self.zero
     }
 }
 
+fn moment(at: i64, zero: i128) -> u64 {
+    u64::try_from(i128::from(at) - zero).unwrap_or_default()
+}
+
+const SECOND: u64 = 1_000_000_000;
 /// A silence longer than this many usual intervals is a gap. Chosen: one missed reading is jitter, two are not.
 const GAP_FACTOR: u64 = 3;
-/// One row with a clock far in the future would otherwise reject everything after it. Chosen: no machine is
-/// traced over a silence of a year.
-const LONGEST_SILENCE: u64 = 366 * 86_400 * 1_000_000_000;
+/// A silence that is long where the usual interval is not known. Chosen: shorter than any that is left out.
+const LEAP: u64 = 10 * 60 * SECOND;
+/// A silence from this on is left out of a replay, where it is a gap at all. Chosen: within an hour, what the last reading
+/// says may still hold; a night later it says nothing.
+const LEFT_OUT: u64 = 3600 * SECOND;
+/// A longer silence is a clock that was set: from 1970 at boot, mostly. Chosen: no machine is traced over a silence of a year.
+const LONGEST_SILENCE: u64 = 366 * 86_400 * SECOND;
+/// So many rows that are behind, but follow one another, are a clock that was set back. Chosen: two may be rows that two
+/// writers wrote in the wrong order.
+const ROWS_OF_A_CLOCK: u32 = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const S: i64 = 1_000_000_000;
+
+    #[track_caller]
+    fn check(pace: &mut Pace, steps: &[(i64, Step)]) {
+        for (seconds, want) in steps {
+            assert_eq!(pace.step(seconds * S, None), *want, "at {seconds} s");
+        }
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_secs(seconds)
+    }
+
     #[test]
     fn time_is_judged_against_the_last_accepted_row() {
-        let second = 1_000_000_000;
-        let mut pace = Pace::new(0);
-        let at = |seconds| Timestamp::from_secs(seconds);
-        for (seconds, want) in [
-            (100, Step::Forward(at(0))),
-            (101, Step::Forward(at(1))),
-            (102, Step::Forward(at(2))),
-            (101, Step::Backward(1_000_000_000)),
-            (102, Step::Same(at(2))),
-            (105, Step::Forward(at(5))),
-            (109, Step::ForwardAfterGap(at(9), 4_000_000_000)),
-            (99_999_999, Step::TooFar(99_999_890_000_000_000)),
-            (110, Step::Forward(at(10))),
-        ] {
-            assert_eq!(pace.step(seconds * second), want, "at {seconds} s");
-        }
+        let mut pace = Pace::new(0, false);
+        check(
+            &mut pace,
+            &[
+                (100, Step::Forward(at(0))),
+                (101, Step::Forward(at(1))),
+                (102, Step::Forward(at(2))),
+                (101, Step::Backward(SECOND)),
+                (102, Step::Same(at(2))),
+                (105, Step::Forward(at(5))),
+                (109, Step::ForwardAfterGap(at(9), 4 * SECOND)),
+                (110, Step::Forward(at(10))),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_row_far_ahead_of_its_neighbours_is_astray() {
+        let mut pace = Pace::new(0, false);
+        check(&mut pace, &[(100, Step::Forward(at(0))), (101, Step::Forward(at(1)))]);
+        let day = 86_400 * S;
+        assert!(!pace.leaps(102 * S) && pace.leaps(day));
+        assert!(pace.leads_astray(day, Some(103 * S)));
+        assert!(!pace.leads_astray(day, Some(day + S)));
+        assert!(!pace.leads_astray(day, None));
+        assert!(pace.leads_astray(400 * day, None));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_or_far_forward_goes_on_in_its_own_steps() {
+        let mut pace = Pace::new(0, false);
+        check(
+            &mut pace,
+            &[
+                (7200, Step::Forward(at(0))),
+                (7210, Step::Forward(at(10))),
+                (3620, Step::Backward(3590 * SECOND)),
+                (3630, Step::Backward(3580 * SECOND)),
+                (3640, Step::ClockSet(at(40), -3600 * i128::from(SECOND))),
+                (3650, Step::Forward(at(50))),
+                (1_700_000_000, Step::ClockSet(at(60), 1_699_996_340 * i128::from(SECOND))),
+                (1_700_000_010, Step::Forward(at(70))),
+            ],
+        );
+        assert_eq!(pace.zero(), Some(1_699_999_940 * i128::from(S)));
+    }
+
+    #[test]
+    fn a_silence_of_hours_is_left_out_where_that_is_wanted() {
+        let mut pace = Pace::new(0, true);
+        check(
+            &mut pace,
+            &[
+                (0, Step::Forward(at(0))),
+                (10, Step::Forward(at(10))),
+                (20, Step::Forward(at(20))),
+                (9020, Step::ForwardAfterCut(at(60), 9000 * SECOND)),
+                (9030, Step::Forward(at(70))),
+            ],
+        );
+        let mut hourly = Pace::new(0, true);
+        check(&mut hourly, &[(0, Step::Forward(at(0))), (3600, Step::Forward(at(3600)))]);
+        check(&mut hourly, &[(10_800, Step::Forward(at(10_800)))]);
     }
 }

@@ -49,9 +49,12 @@ fn every_public_trace_that_fits_is_read_and_its_defects_are_counted() {
             let line = match describe(&file) {
                 Ok(line) => line,
                 Err(TraceError::UnknownFormat { .. }) => "no known format".to_owned(),
-                Err(error @ TraceError::Malformed { .. }) => {
-                    error.to_string().replace(&format!("{}/", folder.display()), "refused: ")
-                }
+                Err(
+                    error @ (TraceError::Malformed { .. }
+                    | TraceError::Ask { .. }
+                    | TraceError::MostlyRejected { .. }
+                    | TraceError::NoRows { .. }),
+                ) => error.to_string().replace(&format!("{}/", folder.display()), "refused: "),
                 Err(error) => panic!("{error}"),
             };
             writeln!(table, "{name}: {line}").unwrap();

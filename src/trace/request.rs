@@ -14,6 +14,7 @@ use crate::trace::import::{Format, Kind};
 use crate::trace::native::{Preamble, REQUEST_MAGIC, read_preamble};
 use crate::trace::pace::{Pace, Step};
 use crate::trace::request::rows::{Arrival, NativeRequests, check, no_tokens};
+use crate::trace::resource::clock_set;
 use crate::trace::source::{Progress, Source};
 use crate::trace::{Header, ReadOptions, TraceError};
 
@@ -29,6 +30,8 @@ pub struct RequestReader {
     /// Arrivals of a format that is not in order, once they are sorted.
     sorted: Option<VecDeque<Arrival>>,
     out_of_order: u64,
+    /// An arrival that was looked at before its turn.
+    ahead: Option<Arrival>,
     pace: Pace,
     defects: Defects,
     requests: u64,
@@ -67,6 +70,7 @@ impl RequestReader {
         let mut shortest_gap = SHORTEST_GAP;
         let rows = match format {
             Format::Mapped(mapping) => {
+                let mapping = mapping.with(&options.told, source.name())?;
                 shortest_gap = shortest_gap.max(mapping.time.shortest_gap_ns);
                 wall_clock = mapping.time.wall_clock;
                 header.notes.clone_from(&mapping.notes);
@@ -88,7 +92,8 @@ impl RequestReader {
             wall_clock,
             sorted: None,
             out_of_order: 0,
-            pace: Pace::new(shortest_gap),
+            ahead: None,
+            pace: Pace::new(shortest_gap, false),
             defects,
             requests: 0,
         })
@@ -101,7 +106,11 @@ impl RequestReader {
     #[expect(clippy::should_implement_trait, reason = "the same shape as the resource reader")]
     pub fn next(&mut self) -> Result<Option<(Timestamp, Request)>, TraceError> {
         loop {
-            let Some(Arrival { at, place, mut request }) = self.next_arrival()? else {
+            let arrival = match self.ahead.take() {
+                None => self.next_arrival()?,
+                ahead => ahead,
+            };
+            let Some(Arrival { at, place, mut request }) = arrival else {
                 if self.requests == 0 {
                     let rejected = match self.defects.warnings() {
                         empty if empty.is_empty() => "it has no rows".to_owned(),
@@ -112,11 +121,29 @@ impl RequestReader {
                         rejected,
                     });
                 }
+                self.finish()?;
                 return Ok(None);
             };
-            let at = match self.pace.step(at) {
+            let mut after = None;
+            if self.pace.leaps(at) {
+                if self.ahead.is_none() {
+                    self.ahead = self.next_arrival()?;
+                }
+                after = self.ahead.as_ref().map(|arrival| arrival.at);
+                if self.pace.leads_astray(at, after) {
+                    self.defects.note(DefectKind::UnreadableTime, place, || {
+                        "far ahead of the rows before and after it: the clock is wrong".to_owned()
+                    })?;
+                    continue;
+                }
+            }
+            let at = match self.pace.step(at, after) {
                 Step::Forward(at) | Step::Same(at) => at,
-                Step::ForwardAfterGap(at, silence) => {
+                Step::ClockSet(at, by) => {
+                    self.defects.note(DefectKind::ClockSet, place, || clock_set(by))?;
+                    at
+                }
+                Step::ForwardAfterGap(at, silence) | Step::ForwardAfterCut(at, silence) => {
                     self.defects.note(DefectKind::Gap, place, || {
                         format!("nothing for {} s before this row", silence as f64 / 1e9)
                     })?;
@@ -128,22 +155,31 @@ impl RequestReader {
                     })?;
                     continue;
                 }
-                Step::TooFar(by) => {
-                    self.defects.note(DefectKind::UnreadableTime, place, || {
-                        format!("{} s after the row before: the clock is wrong", by as f64 / 1e9)
-                    })?;
-                    continue;
-                }
             };
             if self.requests == 0 && self.wall_clock {
-                let first = self.pace.first().map(i128::from);
                 self.header.started_at =
-                    first.and_then(|at| jiff::Timestamp::from_nanosecond(at).ok());
+                    self.pace.zero().and_then(|at| jiff::Timestamp::from_nanosecond(at).ok());
             }
             request.id = RequestId(self.requests);
             self.requests += 1;
             return Ok(Some((at, request)));
         }
+    }
+
+    /// Judges the file as a whole, at its end.
+    fn finish(&mut self) -> Result<(), TraceError> {
+        if self.defects.misplaced(true) > self.requests {
+            let name = self.source.name().to_owned();
+            let rejected = self.defects.why_most_are_rejected();
+            return Err(TraceError::MostlyRejected { name, rejected });
+        }
+        if let Rows::Mapped { records, .. } = &self.rows {
+            self.header.notes.extend(records.notes());
+            if records.tells_no_date() && self.header.started_at.is_some() {
+                self.header.started_at = None;
+            }
+        }
+        Ok(())
     }
 
     fn next_arrival(&mut self) -> Result<Option<Arrival>, TraceError> {
@@ -176,7 +212,8 @@ impl RequestReader {
                 let Some(record) = records.next(source, defects)? else { return Ok(None) };
                 let mut tokens = [None; 2];
                 let mut columns = [1; 2];
-                records.fill(record.place.line, defects, |slot, value, column| {
+                records.fill(record.place.line, defects, |field, value, column| {
+                    let slot = field.slot;
                     (tokens[slot], columns[slot]) = (Some(value), column);
                 })?;
                 let mut checked = [None; 2];

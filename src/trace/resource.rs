@@ -2,21 +2,24 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 
 use tiershift_core::machine::Machine;
 use tiershift_core::sample::Sample;
 use tiershift_core::time::Timestamp;
 
-use crate::trace::column::{self, Assembler, MAX_GPUS, Slots};
+use crate::trace::column::Assembler;
 use crate::trace::defects::{DefectKind, Defects, Place};
-use crate::trace::import::record::Records;
-use crate::trace::import::{Format, Kind, Mapping};
+use crate::trace::import::raw::Shape;
+use crate::trace::import::{Format, Kind};
 use crate::trace::native::rows::NativeRows;
 use crate::trace::native::{Preamble, RESOURCE_MAGIC, read_preamble};
 use crate::trace::pace::{Pace, Step};
+use crate::trace::resource::sweeps::MappedRows;
 use crate::trace::source::{Progress, Source};
 use crate::trace::{Header, ReadOptions, TraceError};
+
+mod survey;
+mod sweeps;
 
 /// Reads a resource trace, sample by sample.
 pub struct ResourceReader {
@@ -24,10 +27,24 @@ pub struct ResourceReader {
     rows: Rows,
     header: Header,
     wall_clock: bool,
+    /// Whether a person said when the file begins.
+    is_start_told: bool,
     pace: Pace,
     assembler: Assembler,
     defects: Defects,
     samples: u64,
+    /// A row that was looked at before its turn.
+    ahead: Option<Row>,
+    ahead_sample: Sample,
+}
+
+/// A row's time and place.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    at: i64,
+    place: Place,
+    /// Whether another run begins with it, whose times have nothing to do with those before.
+    restarts: bool,
 }
 
 enum Rows {
@@ -65,10 +82,17 @@ impl ResourceReader {
         let mut wall_clock = false;
         let rows = match format {
             Format::Mapped(mapping) => {
+                let mapping = mapping.with(&options.told, source.name())?;
                 shortest_gap_ns = mapping.time.shortest_gap_ns;
                 wall_clock = mapping.time.wall_clock;
                 header.notes.clone_from(&mapping.notes);
-                Rows::Mapped(Box::new(MappedRows::new(mapping)))
+                let name = source.name().to_owned();
+                let gpus = survey::gpus(&mapping, &options.told, source.head()?, &name)?;
+                let mut rows = MappedRows::new(mapping, gpus);
+                if rows.shape() == Shape::Text {
+                    rows.records.foretell(&String::from_utf8_lossy(source.head()?));
+                }
+                Rows::Mapped(Box::new(rows))
             }
             Format::NativeResource | Format::NativeRequest => {
                 let Preamble { about, columns } = read_preamble(&mut source, RESOURCE_MAGIC)?;
@@ -80,9 +104,23 @@ impl ResourceReader {
                 Rows::Native(rows)
             }
         };
+        let started_at = options.told.starts_at;
+        header.started_at = started_at.or(header.started_at);
         let defects = Defects::new(source.name(), options.strict);
-        let pace = Pace::new(shortest_gap_ns);
-        Ok(Self { source, rows, header, wall_clock, pace, assembler, defects, samples: 0 })
+        let pace = Pace::new(shortest_gap_ns, options.cut_silences);
+        Ok(Self {
+            source,
+            rows,
+            header,
+            wall_clock,
+            is_start_told: started_at.is_some(),
+            pace,
+            assembler,
+            defects,
+            samples: 0,
+            ahead: None,
+            ahead_sample: Sample::default(),
+        })
     }
 
     /// Returns the next sample and its time since the first; `None` at the end.
@@ -104,24 +142,40 @@ impl ResourceReader {
     /// As [`ResourceReader::next`]. What `sample` holds after an error or at the end means nothing.
     pub fn next_into(&mut self, sample: &mut Sample) -> Result<Option<Timestamp>, TraceError> {
         loop {
-            let Some((at, place)) = self.next_row(sample)? else {
-                if self.samples == 0 {
-                    let name = self.source.name().to_owned();
-                    let rejected = match self.defects.warnings() {
-                        empty if empty.is_empty() => "it has no rows".to_owned(),
-                        warnings => warnings.join("; "),
-                    };
-                    return Err(TraceError::NoRows { name, rejected });
-                }
-                self.header.finish(&self.assembler);
+            let Some(Row { at, place, restarts }) = self.next_row(sample)? else {
+                self.finish()?;
                 return Ok(None);
             };
-            let at = match self.pace.step(at) {
+            if restarts {
+                self.pace.restart(at);
+            }
+            let mut after = None;
+            if self.pace.leaps(at) {
+                after = self.look_ahead()?;
+                if self.pace.leads_astray(at, after) {
+                    self.defects.note(DefectKind::UnreadableTime, place, || {
+                        "far ahead of the rows before and after it: the clock is wrong".to_owned()
+                    })?;
+                    continue;
+                }
+            }
+            let at = match self.pace.step(at, after) {
                 Step::Forward(at) => at,
                 Step::ForwardAfterGap(at, nanos) => {
                     self.defects.note(DefectKind::Gap, place, || {
                         format!("nothing for {} s before this row", seconds(nanos))
                     })?;
+                    at
+                }
+                Step::ForwardAfterCut(at, nanos) => {
+                    self.defects.note(DefectKind::LeftOut, place, || {
+                        format!("nothing for {} s before this row", seconds(nanos))
+                    })?;
+                    at
+                }
+                Step::ClockSet(at, by) => {
+                    self.defects.note(DefectKind::ClockSet, place, || clock_set(by))?;
+                    self.begin(self.pace.zero());
                     at
                 }
                 Step::Same(_) => {
@@ -136,18 +190,9 @@ impl ResourceReader {
                     })?;
                     continue;
                 }
-                Step::TooFar(nanos) => {
-                    self.defects.note(DefectKind::UnreadableTime, place, || {
-                        format!("{} s after the row before: the clock is wrong", seconds(nanos))
-                    })?;
-                    continue;
-                }
             };
-            if self.samples == 0 && self.wall_clock {
-                self.header.started_at = self
-                    .pace
-                    .first()
-                    .and_then(|at| jiff::Timestamp::from_nanosecond(i128::from(at)).ok());
+            if self.samples == 0 {
+                self.begin(self.pace.zero());
             }
             self.samples += 1;
             self.assembler.learn(sample);
@@ -155,10 +200,85 @@ impl ResourceReader {
         }
     }
 
+    /// Learns when the trace began, from what the clock shows at its moment zero. Dates before 1980 are of a clock that
+    /// nobody has set.
+    fn begin(&mut self, zero: Option<i128>) {
+        if !self.wall_clock || self.is_start_told || self.has_no_date() {
+            return;
+        }
+        let began = zero.and_then(|zero| jiff::Timestamp::from_nanosecond(zero).ok());
+        if self.samples == 0 || began.is_some_and(|began| began.as_second() >= YEAR_1980) {
+            self.header.started_at = began;
+        }
+    }
+
+    fn has_no_date(&self) -> bool {
+        matches!(&self.rows, Rows::Mapped(rows) if rows.records.tells_no_date())
+    }
+
+    /// Judges the file as a whole, at its end.
+    fn finish(&mut self) -> Result<(), TraceError> {
+        let rejected = || match self.defects.warnings() {
+            empty if empty.is_empty() => "it has no rows".to_owned(),
+            warnings => warnings.join("; "),
+        };
+        let name = || self.source.name().to_owned();
+        let notes = match &self.rows {
+            Rows::Mapped(rows) => rows.records.notes(),
+            Rows::Native(_) => Vec::new(),
+        };
+        if self.samples == 0 {
+            let mut rejected = vec![rejected()];
+            rejected.extend(notes);
+            let mut header = Header::default();
+            header.finish(&self.assembler);
+            rejected.extend(header.notes);
+            return Err(TraceError::NoRows { name: name(), rejected: rejected.join("; ") });
+        }
+        if let Rows::Mapped(rows) = &self.rows
+            && let Some(reason) = rows.records.doubt()
+        {
+            return Err(TraceError::Ask { name: name(), reason });
+        }
+        if self.defects.misplaced(self.is_text()) > self.samples {
+            return Err(TraceError::MostlyRejected {
+                name: name(),
+                rejected: self.defects.why_most_are_rejected(),
+            });
+        }
+        self.header.notes.extend(notes);
+        self.header.finish(&self.assembler);
+        Ok(())
+    }
+
+    /// Whether lines that are no rows are an ordinary thing.
+    fn is_text(&self) -> bool {
+        matches!(&self.rows, Rows::Mapped(rows) if rows.shape() == Shape::Text)
+    }
+
+    /// Returns the time of the row after the present one, which is kept for its turn.
+    fn look_ahead(&mut self) -> Result<Option<i64>, TraceError> {
+        if self.ahead.is_none() {
+            let mut sample = std::mem::take(&mut self.ahead_sample);
+            self.ahead = self.read_row(&mut sample)?;
+            self.ahead_sample = sample;
+        }
+        Ok(self.ahead.filter(|row| !row.restarts).map(|row| row.at))
+    }
+
+    fn next_row(&mut self, sample: &mut Sample) -> Result<Option<Row>, TraceError> {
+        if let Some(row) = self.ahead.take() {
+            std::mem::swap(sample, &mut self.ahead_sample);
+            return Ok(Some(row));
+        }
+        self.read_row(sample)
+    }
+
     /// Takes the time, place and sample of the next row that tells anything.
-    fn next_row(&mut self, sample: &mut Sample) -> Result<Option<(i64, Place)>, TraceError> {
+    fn read_row(&mut self, sample: &mut Sample) -> Result<Option<Row>, TraceError> {
         let Self { source, rows, assembler, defects, .. } = self;
         loop {
+            let mut restarts = false;
             let (at, place, told) = match rows {
                 Rows::Native(rows) => {
                     let (line, at) = if let Some((at, length)) = rows.parse_plain(source.ahead()) {
@@ -168,6 +288,7 @@ impl ResourceReader {
                         let Some(at) = rows.parse_carefully(&line, defects)? else { continue };
                         (line, at)
                     };
+                    restarts = std::mem::take(&mut rows.is_restarted);
                     let byte_of = |slot| rows.byte_of(line.bytes, slot);
                     let told =
                         assembler.assemble(&rows.slots, line.number, byte_of, defects, sample)?;
@@ -177,14 +298,15 @@ impl ResourceReader {
                     let Some((at, place)) = rows.next_sweep(source, defects)? else {
                         return Ok(None);
                     };
-                    let Sweep { slots, columns, .. } = &rows.ready;
-                    let byte_of = |slot: usize| columns.get(slot).copied().unwrap_or(1);
-                    let told = assembler.assemble(slots, place.line, byte_of, defects, sample)?;
+                    let sweep = &rows.ready;
+                    let byte_of = |slot: usize| sweep.columns.get(slot).copied().unwrap_or(1);
+                    let told =
+                        assembler.assemble(&sweep.slots, place.line, byte_of, defects, sample)?;
                     (at, place, told)
                 }
             };
             if told {
-                return Ok(Some((at, place)));
+                return Ok(Some(Row { at, place, restarts }));
             }
             defects.note(DefectKind::BlankRow, place, || {
                 "the row says nothing but the time".to_owned()
@@ -208,6 +330,11 @@ impl ResourceReader {
         &self.header
     }
 
+    /// Returns whether the trace gave a use so far whose total is not known.
+    pub fn lacks_a_total(&self) -> bool {
+        self.assembler.memory_without_total || self.assembler.vram_without_total != 0
+    }
+
     /// Returns the samples that were read so far.
     pub fn samples(&self) -> u64 {
         self.samples
@@ -224,117 +351,18 @@ impl ResourceReader {
     }
 }
 
-/// Rows of a public format, with the rows of one sweep over the GPUs put together.
-struct MappedRows {
-    mapping: Arc<Mapping>,
-    records: Records,
-    /// The sweep that was handed out last.
-    ready: Sweep,
-    /// The sweep that is being put together.
-    next: Option<Sweep>,
-    /// GPUs that any row spoke of: each sample has a place for all of them.
-    gpus: usize,
-}
-
-/// Several rows that are one reading.
-#[derive(Clone, Debug)]
-struct Sweep {
-    at: i64,
-    place: Place,
-    /// The GPU of the last row.
-    gpu: usize,
-    slots: Slots,
-    /// The byte of each slot's cell.
-    columns: Vec<u64>,
-}
-
-impl MappedRows {
-    fn new(mapping: Arc<Mapping>) -> Self {
-        let records = Records::new(Arc::clone(&mapping));
-        let place = Place { line: 0, column: 0 };
-        let ready = Sweep { at: 0, place, gpu: 0, slots: Slots::for_gpus(0), columns: Vec::new() };
-        Self { mapping, records, ready, next: None, gpus: 0 }
-    }
-
-    /// Leaves the next sweep in `ready`.
-    fn next_sweep(
-        &mut self,
-        source: &mut Source,
-        defects: &mut Defects,
-    ) -> Result<Option<(i64, Place)>, TraceError> {
-        loop {
-            let Some(record) = self.records.next(source, defects)? else {
-                let Some(last) = self.next.take() else { return Ok(None) };
-                self.ready = last;
-                break;
-            };
-            let (gpu, joins) = self.place_in_sweep(record.at);
-            if gpu >= MAX_GPUS {
-                defects.note(DefectKind::UnreadableRow, record.place, || {
-                    format!("GPU {gpu}: at most {MAX_GPUS} are read")
-                })?;
-                continue;
-            }
-            if joins && let Some(sweep) = &mut self.next {
-                sweep.gpu = gpu;
-                sweep.take(&self.records, record.place.line, gpu, defects)?;
-                self.gpus = self.gpus.max(sweep.slots.gpus());
-                continue;
-            }
-            let mut sweep = Sweep {
-                at: record.at,
-                place: record.place,
-                gpu,
-                slots: Slots::for_gpus(self.gpus),
-                columns: Vec::new(),
-            };
-            sweep.take(&self.records, record.place.line, gpu, defects)?;
-            self.gpus = self.gpus.max(sweep.slots.gpus());
-            if let Some(done) = self.next.replace(sweep) {
-                self.ready = done;
-                break;
-            }
-        }
-        Ok(Some((self.ready.at, self.ready.place)))
-    }
-
-    /// Returns which GPU the present record speaks of, and whether it belongs to the sweep before it.
-    fn place_in_sweep(&self, at: i64) -> (usize, bool) {
-        let Some(rule) = &self.mapping.gpu else { return (0, false) };
-        let close = self.next.as_ref().filter(|sweep| {
-            let limit = i64::from(rule.sweep_milliseconds) * 1_000_000;
-            at >= sweep.at && at.saturating_sub(sweep.at) <= limit
-        });
-        match (self.records.gpu(), close) {
-            (Some(gpu), Some(sweep)) => (gpu, gpu > sweep.gpu),
-            (Some(gpu), None) => (gpu, false),
-            (None, Some(sweep)) if rule.index.is_none() => (sweep.gpu + 1, true),
-            (None, _) => (0, false),
-        }
-    }
-}
-
-impl Sweep {
-    /// Adds the present record, as the reading of the GPU of that number.
-    fn take(
-        &mut self,
-        records: &Records,
-        line: u64,
-        gpu: usize,
-        defects: &mut Defects,
-    ) -> Result<(), TraceError> {
-        records.fill(line, defects, |slot, value, column| {
-            let first = column::gpu_slot(0);
-            let slot = if slot < first { slot } else { slot + column::gpu_slot(gpu) - first };
-            self.slots.set(slot, value);
-            if self.columns.len() <= slot {
-                self.columns.resize(slot + 1, 1);
-            }
-            self.columns[slot] = column;
-        })
-    }
-}
-
 fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
+
+/// Says by how much a clock was set.
+pub(super) fn clock_set(by: i128) -> String {
+    let way = if by < 0 { "back" } else { "forward" };
+    format!(
+        "the clock was set {way} by about {} s, or another run begins",
+        by.unsigned_abs() / 1_000_000_000
+    )
+}
+
+/// 1980-01-01 in seconds since the epoch.
+const YEAR_1980: i64 = 315_532_800;

@@ -123,27 +123,70 @@ impl Source {
 
     /// Takes the next line; `None` at the end.
     pub(crate) fn line(&mut self) -> Result<Option<Line<'_>>, TraceError> {
-        let mut searched = 0;
-        let (length, ended) = loop {
-            let pending = &self.buffer[self.start..self.end];
-            // `skip_until` is the standard library's way to its vectorised search for a byte.
-            let step = (&pending[searched..]).skip_until(b'\n').unwrap_or_default();
-            if step > 0 && pending[searched + step - 1] == b'\n' {
-                break (searched + step - 1, true);
+        let Some((length, ended)) = self.line_end(0)? else { return Ok(None) };
+        Ok(Some(self.take(length, ended)))
+    }
+
+    /// Takes the next row of a table: a line, or several where `is_open` says that a line ends within a quoted cell. A quote that
+    /// is never closed is none.
+    pub(crate) fn row(
+        &mut self,
+        is_open: impl Fn(&[u8]) -> bool,
+    ) -> Result<Option<Line<'_>>, TraceError> {
+        let mut end = match self.line_end(0)? {
+            None => return Ok(None),
+            Some(end) => end,
+        };
+        let first = end;
+        while is_open(&self.buffer[self.start..self.start + end.0]) {
+            if !end.1 || end.0 > LONGEST_ROW {
+                end = first;
+                break;
             }
-            searched = pending.len();
-            if self.ended {
-                if searched == 0 {
-                    return Ok(None);
+            // Nothing closes in a line without a quote.
+            let closing = loop {
+                let from = end.0 + 1;
+                let Some(next) = self.line_end(from)? else { break None };
+                end = next;
+                let added = &self.buffer[self.start + from..self.start + next.0];
+                if added.contains(&b'"') || !next.1 || next.0 > LONGEST_ROW {
+                    break Some(next);
                 }
-                break (searched, false);
+            };
+            if closing.is_none() {
+                end = first;
+                break;
+            }
+        }
+        let within = self.buffer[self.start..self.start + end.0].iter();
+        let lines = within.filter(|byte| **byte == b'\n').count() as u64;
+        let line = self.line + 1;
+        self.line += lines;
+        let taken = self.take(end.0, end.1);
+        Ok(Some(Line { number: line, ..taken }))
+    }
+
+    /// Returns the length of what is before the first line end at or behind `from`, and whether there is one; `None` where the
+    /// input ends at `from`.
+    fn line_end(&mut self, from: usize) -> Result<Option<(usize, bool)>, TraceError> {
+        let mut searched = from;
+        loop {
+            let pending = &self.buffer[self.start..self.end];
+            let unseen = pending.get(searched..).unwrap_or_default();
+            // `skip_until` is the standard library's way to its vectorised search for a byte.
+            let step = (&*unseen).skip_until(b'\n').unwrap_or_default();
+            if step > 0 && unseen[step - 1] == b'\n' {
+                return Ok(Some((searched + step - 1, true)));
+            }
+            searched = pending.len().max(from);
+            if self.ended {
+                return Ok((searched > from).then_some((searched, false)));
             }
             if searched > LINE_LIMIT {
                 return Err(self.malformed(self.line + 1, 1, LINE_TOO_LONG));
             }
             self.fill()?;
-        };
-        Ok(Some(self.take(length, ended)))
+        }
     }
 
     /// Returns what is in the buffer already.
@@ -232,6 +275,8 @@ pub(crate) const HEAD_BYTES: usize = 32 << 10;
 /// The longest line, and the longest JSON record. Chosen: fifty times the longest seen (20 KiB, sadf with all
 /// processors), and small enough that a file without line ends is refused at once.
 pub(crate) const LINE_LIMIT: usize = 1 << 20;
+/// The longest row of several lines. Chosen: a prompt of 200 000 characters fits, and a stray quote costs little.
+const LONGEST_ROW: usize = 256 << 10;
 pub(crate) const LINE_TOO_LONG: &str =
     "this line is longer than 1 MiB, so this is no trace: give a file with one row a line";
 /// Read at once. Chosen: larger reads were not faster.

@@ -56,7 +56,7 @@ pub(super) fn render(text: &[u8], options: &ReadOptions) -> String {
     out
 }
 
-pub(super) const FORMATS: [(&str, &str); 26] = [
+pub(super) const FORMATS: [(&str, &str); 35] = [
     (
         "native resource",
         "# tiershift resource trace 1\n# started_at: 2026-01-02T03:04:05Z\n# cpus: 4\n\
@@ -206,8 +206,60 @@ pub(super) const FORMATS: [(&str, &str); 26] = [
          14604573.127870236, \"GPU_used_mem\": 3, \"GPU_total_mem\": 4, \"GPU_utilization\": 70, \"GPU_temperature\": null}}",
     ),
     (
-        "nab",
-        "timestamp,value\n2014-02-14 14:30:00,6.456\n2014-02-14 14:35:00,NaN\n2014-02-14 14:40:00,99.5\n",
+        "gpu logger",
+        "timestamp,gpu_utilization,memory_used,memory_total\n1746556382.8348258,0, 5, 15360\n1746556383.3348258,7, 6, 15360\n",
+    ),
+    (
+        "sar over midnight, with twelve hours, two tables and a restart",
+        "Linux 5.4.0-1 (box) \t03/04/31 \t_x86_64_\t(2 CPU)\n\n11:59:50 PM     CPU     %user     %nice   %system     %idle\n\
+         11:59:55 PM     all     10.00      0.50      4.50     85.00\n11:59:55 PM       0     99.00      0.00      1.00      0.00\n\
+         12:00:05 AM     all     11.00      0.50      4.50     84.00\nAverage:        all     10.50      0.50      4.50     84.50\n\n\
+         11:59:50 PM  proc/s   cswch/s\n11:59:55 PM    1.00     50.00\n\n\
+         11:59:50 PM kbmemfree   kbavail kbmemused  %memused\n11:59:55 PM       600       650       300     30.00\n\
+         12:00:05 AM       500       550       400     40.00\n",
+    ),
+    (
+        "sar with 24 hours",
+        "Linux 5.4.0-1 (box) \t03/04/31 \t_x86_64_\t(2 CPU)\n\n13:20:09        CPU      %usr     %nice      %sys      %irq     %soft     %idle\n\
+         13:20:19        all      2.00     12.50      1.50      0.50      0.25     83.25\n",
+    ),
+    (
+        "sadf -p",
+        "box\t5\t2031-03-04 08:00:05 UTC\tall\t%user\t2.50\nbox\t5\t2031-03-04 08:00:05 UTC\tall\t%system\t1.50\n\
+         box\t5\t2031-03-04 08:00:05 UTC\tcpu0\t%user\t9.00\nbox\t5\t2031-03-04 08:00:10 UTC\tall\t%user\t3.00\n\
+         box\t5\t2031-03-04 08:00:05 UTC\t-\tldavg-1\t0.75\n",
+    ),
+    (
+        "vmstat -t, whose first row is the average",
+        "procs -----------memory---------- ---swap-- -----io---- -system-- ------cpu----- -----timestamp-----\n r  b   swpd   free   buff  cache   si   so    bi    bo   in   cs us sy id wa st                 UTC\n 2  0      0 2000000 295968 312724    0    0     1     3   29   57  9  9 82  0  0 2031-03-04 08:00:00\n10  0      0 2000000 295968 312744    0    0     0     0   41   84  5  1 92  2  0 2031-03-04 08:00:05\n",
+    ),
+    (
+        "typeperf",
+        "\"(PDH-CSV 4.0) (W. Europe Standard Time)(-60)\",\"\\\\PC\\Memory\\Available MBytes\",\"\\\\PC\\Processor(_Total)\\% Processor Time\"\n\
+         \"03/04/2031 08:00:00.125\",\"900.000000\",\"12.5\"\n\"03/04/2031 08:00:01.125\",\"890.000000\",\" \"\n\
+         Exiting, please wait...\nThe command completed successfully.\n",
+    ),
+    (
+        "nvidia-smi with free memory and no index, two cards",
+        "timestamp, name, memory.total [MiB], memory.free [MiB]\n2031/03/04 08:00:00.100, A, 8192 MiB, 8000 MiB\n\
+         2031/03/04 08:00:00.101, B, 4096 MiB, 4000 MiB\n2031/03/04 08:00:05.100, A, 8192 MiB, 7000 MiB\n\
+         2031/03/04 08:00:05.101, B, 4096 MiB, 3000 MiB\n",
+    ),
+    (
+        "gpu-z of old, started twice",
+        "        Date        , GPU Temperature [\u{b0}C] , Memory Usage [MB] ,\n2031-03-04 08:00:00 ,   67.0   ,   320   ,\n\
+         \u{20}       Date        , Memory Usage [MB] , GPU Temperature [\u{b0}C] ,\n2031-03-04 08:05:00 ,   321   ,   68.0   ,\n",
+    ),
+    (
+        "hwinfo, whose header comes again at the end",
+        "Date,Time,\"Total CPU Usage [%]\",\"Physical Memory Used [MB]\",\"Physical Memory Available [MB]\",\"GPU Core Load [%]\"\n\
+         4.3.2031,8:00:00.125,12.5,6000,10000,7.0\n4.3.2031,8:00:02.125,13.5,6100,9900,8.0\n\
+         Date,Time,\"Total CPU Usage [%]\",\"Physical Memory Used [MB]\",\"Physical Memory Available [MB]\",\"GPU Core Load [%]\"\n",
+    ),
+    (
+        "qwen-bailian",
+        "{\"chat_id\": 1, \"timestamp\": 0.25, \"input_length\": 9, \"output_length\": 3}\n\
+         {\"chat_id\": 2, \"timestamp\": 60.5, \"input_length\": 8, \"output_length\": 2}\n",
     ),
     (
         "azure, no final newline",
@@ -251,7 +303,10 @@ fn every_defect_is_counted_with_its_place() {
     let mut out = String::new();
     for (title, rows) in [
         ("width", "0,9,5,1\n1,9,5\n2,9,5,1,1\n3,9,5,1\n"),
-        ("time", "0,9,5,1\nx,9,5,1\n,9,5,1\n-1,9,5,1\n99999999999999999999,9,5,1\n1,9,5,1\n"),
+        (
+            "time",
+            "0,9,5,1\nx,9,5,1\n,9,5,1\n-1,9,5,1\n99999999999999999999,9,5,1\n1,9,5,1\n2,9,5,1\n3,9,5,1\n",
+        ),
         ("order", "5,9,5,1\n3,9,5,1\n5,9,5,1\n6,9,5,1\n"),
         ("jump", "5,9,5,1\n99999999999999999,9,5,1\n6,9,5,1\n"),
         ("blank", "0,,,\n1,9,5,1\n\n2,9,,\n3,9,5,1\n"),
@@ -334,7 +389,9 @@ fn a_wrong_mapping_is_refused_by_name() {
         ("shape = \"table\"", "shape = \"text\"\nrows = [\"{t}{l}\"]"),
         ("shape = \"table\"", "shape = \"text\"\nrows = [\"{t} {load}\"]"),
         ("columns = [\"t\"]", "columns = []"),
-        ("columns = [\"t\"]", "columns = [\"t\"]\nsorted = false"),
+        ("columns = [\"t\"]", "columns = [\"t\"]\ninterval = \"0s\""),
+        ("plus = [\"l\"]", "plus = [\"=l\"]"),
+        ("shape = \"table\"", "shape = \"table\"\narrays = true"),
     ] {
         let error = Mapping::parse("bad.toml", &good.replacen(from, to, 1)).unwrap_err();
         writeln!(out, "{}\n", error.to_string().trim_end()).unwrap();

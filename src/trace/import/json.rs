@@ -1,7 +1,7 @@
 //! Records out of one large JSON value, one at a time: the file is never held as a whole.
 
 use crate::trace::TraceError;
-use crate::trace::source::{LINE_LIMIT, Source};
+use crate::trace::source::Source;
 
 /// Walks a JSON file and stops at each value whose path fits a pattern.
 #[derive(Clone, Debug)]
@@ -169,8 +169,8 @@ impl Scanner {
                 }
                 _ => into.push(byte),
             }
-            if into.len() > LINE_LIMIT {
-                return Err(self.refuse(source, "a JSON record longer than 1 MiB"));
+            if into.len() > RECORD_LIMIT {
+                return Err(self.refuse(source, "a JSON record longer than 16 MiB"));
             }
             let simple = !matches!(byte, b'"' | b'}' | b']');
             if depth == 0 && !simple {
@@ -199,8 +199,8 @@ impl Scanner {
                 }
                 Some(byte) => into.push(byte),
             }
-            if into.len() > LINE_LIMIT {
-                return Err(self.refuse(source, "a JSON string longer than 1 MiB"));
+            if into.len() > RECORD_LIMIT {
+                return Err(self.refuse(source, "a JSON string longer than 16 MiB"));
             }
         }
     }
@@ -229,6 +229,8 @@ impl Scanner {
 }
 
 const CUT_OFF: &str = "the file ends inside a JSON value: it is cut off, fetch or record it again";
+/// The longest record. Chosen: a series of a month at ten seconds takes 8 MiB.
+const RECORD_LIMIT: usize = 16 << 20;
 /// Chosen: no trace nests deeper than six levels.
 const DEEPEST: usize = 64;
 

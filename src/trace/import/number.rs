@@ -1,9 +1,7 @@
-//! Numbers, units and times as public traces write them.
+//! Numbers and units as public traces write them.
 
+use std::fmt;
 use std::str::FromStr;
-
-use jiff::civil;
-use jiff::tz::TimeZone;
 
 use crate::trace::column::Quantity;
 
@@ -11,9 +9,7 @@ use crate::trace::column::Quantity;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// Bytes times this.
-    Bytes(u32),
-    /// Gibibytes, too many for the above.
-    Gib,
+    Bytes(u64),
     Percent,
     Fraction,
     /// Milliseconds of one processor in a second.
@@ -27,8 +23,7 @@ impl Unit {
     /// else.
     pub(crate) fn factor(self, quantity: Quantity) -> Option<f64> {
         Some(match (self, quantity) {
-            (Self::Bytes(factor), Quantity::Bytes) => f64::from(factor),
-            (Self::Gib, Quantity::Bytes) => f64::from(1 << 30),
+            (Self::Bytes(factor), Quantity::Bytes) => factor as f64,
             (Self::Percent, Quantity::MilliPercent) => 1000.0,
             (Self::Fraction, Quantity::MilliPercent) => 100_000.0,
             (Self::MillisecondsPerSecond, Quantity::MilliPercent) => 100.0,
@@ -45,13 +40,15 @@ impl FromStr for Unit {
 
     fn from_str(text: &str) -> Result<Self, String> {
         Ok(match text.trim() {
-            "B" => Self::Bytes(1),
+            "B" | "bytes" | "Bytes" => Self::Bytes(1),
             "KB" | "kB" => Self::Bytes(1000),
-            "KiB" => Self::Bytes(1 << 10),
+            "KiB" | "kiB" | "Ki" => Self::Bytes(1 << 10),
             "MB" => Self::Bytes(1_000_000),
-            "MiB" => Self::Bytes(1 << 20),
+            "MiB" | "Mi" => Self::Bytes(1 << 20),
             "GB" => Self::Bytes(1_000_000_000),
-            "GiB" => Self::Gib,
+            "GiB" | "Gi" => Self::Bytes(1 << 30),
+            "TB" => Self::Bytes(1_000_000_000_000),
+            "TiB" | "Ti" => Self::Bytes(1 << 40),
             "%" => Self::Percent,
             "fraction" => Self::Fraction,
             "ms/s" => Self::MillisecondsPerSecond,
@@ -59,104 +56,95 @@ impl FromStr for Unit {
             "1" => Self::One,
             other => {
                 return Err(format!(
-                    "unknown unit \"{other}\": use B, KB, KiB, MB, MiB, GB, GiB, %, fraction, ms/s, C or 1"
+                    "unknown unit \"{other}\": use B, KB, KiB, MB, MiB, GB, GiB, TB, TiB, %, fraction, ms/s, C or 1"
                 ));
             }
         })
     }
 }
 
-/// How a time is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum TimeForm {
-    /// `2017-09-03T14:10:11Z`; without an offset it is taken as UTC.
-    Iso8601,
-    /// A number of this many nanoseconds each.
-    Count(u64),
-    /// `strptime` directives.
-    Pattern(String),
-}
-
-impl FromStr for TimeForm {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Ok(match text {
-            "iso8601" => Self::Iso8601,
-            "seconds" => Self::Count(1_000_000_000),
-            "milliseconds" => Self::Count(1_000_000),
-            "nanoseconds" => Self::Count(1),
-            pattern if pattern.contains('%') => Self::Pattern(pattern.to_owned()),
-            other => {
-                return Err(format!(
-                    "unknown time form \"{other}\": use iso8601, seconds, milliseconds, nanoseconds or \
-                     a pattern such as \"%Y/%m/%d %H:%M:%S%.f\""
-                ));
+impl Unit {
+    /// Returns whether the two are one word for different things: MB, which some write for MiB.
+    pub(crate) fn is_alike(self, other: Self) -> bool {
+        match (self, other) {
+            // 2.4 % for each step of a thousand.
+            (Self::Bytes(one), Self::Bytes(other)) => {
+                one.max(other) as f64 / (one.min(other) as f64) < 1.2
             }
-        })
-    }
-}
-
-impl TimeForm {
-    /// Returns the nanoseconds that `text` stands for, since the epoch or since the file's own zero.
-    pub(crate) fn parse(&self, text: &str) -> Option<i64> {
-        match self {
-            Self::Iso8601 => {
-                let moment = text.parse::<jiff::Timestamp>().ok();
-                moment.or_else(|| utc(text.parse().ok()?)).and_then(nanoseconds)
-            }
-            Self::Count(each) => decimal_nanoseconds(text, *each),
-            Self::Pattern(pattern) => {
-                let civil = civil::DateTime::strptime(pattern, text).ok()?;
-                utc(civil).and_then(nanoseconds)
-            }
+            _ => self == other,
         }
     }
 }
 
-/// Local times are taken as UTC: only differences count in a trace.
-fn utc(civil: civil::DateTime) -> Option<jiff::Timestamp> {
-    TimeZone::UTC.to_timestamp(civil).ok()
-}
-
-fn nanoseconds(moment: jiff::Timestamp) -> Option<i64> {
-    i64::try_from(moment.as_nanosecond()).ok()
-}
-
-/// Parses a decimal number exactly: a float of today's epoch seconds is only good to a quarter microsecond.
-pub(crate) fn decimal_nanoseconds(text: &str, each: u64) -> Option<i64> {
-    let (negative, digits) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    let (mantissa, exponent) = match digits.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
-        None => (digits, 0),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let bare = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.len() + fraction.len() == 0 || !bare(whole) || !bare(fraction) || fraction.len() > 30 {
-        return None;
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bytes(1) => "B",
+            Self::Bytes(1000) => "KB",
+            Self::Bytes(0x400) => "KiB",
+            Self::Bytes(1_000_000) => "MB",
+            Self::Bytes(0x10_0000) => "MiB",
+            Self::Bytes(1_000_000_000) => "GB",
+            Self::Bytes(0x4000_0000) => "GiB",
+            Self::Bytes(1_000_000_000_000) => "TB",
+            Self::Bytes(_) => "TiB",
+            Self::Percent => "%",
+            Self::Fraction => "fraction",
+            Self::MillisecondsPerSecond => "ms/s",
+            Self::Celsius => "C",
+            Self::One => "1",
+        })
     }
-    let mut value: i128 = 0;
-    for digit in whole.bytes().chain(fraction.bytes()) {
-        value = value.checked_mul(10)?.checked_add(i128::from(digit - b'0'))?;
-    }
-    value = value.checked_mul(i128::from(each))?;
-    let shift = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
-    let ten_to = |power: u32| 10_i128.checked_pow(power);
-    value = if shift >= 0 {
-        value.checked_mul(ten_to(shift.unsigned_abs())?)?
-    } else {
-        // Beyond 38 digits nothing is left.
-        ten_to(shift.unsigned_abs()).map_or(0, |divisor| value / divisor)
-    };
-    i64::try_from(if negative { -value } else { value }).ok()
 }
 
-/// Splits `754 MiB` into its number and its unit's text.
+/// Reads a number as people and programs write it. `comma` says whether a comma stands before the fraction; where that is
+/// not known, a comma counts only where it can be nothing else.
+pub(crate) fn decimal(text: &str, comma: Option<bool>) -> Option<f64> {
+    if !text.contains(',') {
+        // With a decimal comma, a point groups digits: 1.024 would be a thousand.
+        let grouped = comma == Some(true) && text.contains('.');
+        return text.parse().ok().filter(|_| !grouped);
+    }
+    match (is_decimal_comma(text), comma) {
+        (Some(true), None | Some(true)) | (None, Some(true)) => {
+            text.replacen(',', ".", 1).parse().ok()
+        }
+        (Some(false), None | Some(false)) | (None, Some(false)) => {
+            text.replace(',', "").parse().ok()
+        }
+        _ => None,
+    }
+}
+
+/// Returns whether the comma of a number stands before its fraction, or groups digits; `None` where it may do either.
+pub(crate) fn is_decimal_comma(text: &str) -> Option<bool> {
+    let (_, behind) = text.rsplit_once(',')?;
+    let groups = text.matches(',').count() > 1 || behind.contains('.');
+    let digits = behind.chars().take_while(char::is_ascii_digit).count();
+    match (groups, digits) {
+        (true, _) => Some(false),
+        (false, 3) => None,
+        (false, _) => Some(true),
+    }
+}
+
+/// Splits `754 MiB` or `24576MiB` into its number and its unit's text.
 pub(crate) fn split_unit(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| c.is_whitespace() || c == '%').unwrap_or(text.len());
+    let is_exponent = |at: usize| {
+        let behind = text[at + 1..].trim_start_matches(['+', '-']);
+        text[..at].ends_with(|c: char| c.is_ascii_digit() || c == '.')
+            && behind.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let begins_unit = |&(at, c): &(usize, char)| match c {
+        '0'..='9' | '.' | ',' | '+' | '-' => false,
+        'e' | 'E' => !is_exponent(at),
+        _ => true,
+    };
+    let end = text.char_indices().find(begins_unit).map_or(text.len(), |(at, _)| at);
+    // A word, such as `nan`, is no unit of nothing.
+    if end == 0 {
+        return (text, "");
+    }
     let (number, unit) = text.split_at(end);
     (number, unit.trim())
 }
@@ -176,33 +164,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_exactly_in_every_form() {
-        let day = "%d-%m-%Y %H:%M:%S";
-        let slash = "%Y/%m/%d %H:%M:%S%.f";
-        let dash = "%Y-%m-%d %H:%M:%S%.f";
-        for (form, text, want) in [
-            ("iso8601", "1970-01-01T00:00:01Z", Some(1_000_000_000)),
-            ("iso8601", "1970-01-01 00:00:01", Some(1_000_000_000)),
-            ("iso8601", "1970-01-01T01:00:01+01:00", Some(1_000_000_000)),
-            ("seconds", "1746556382.8348258", Some(1_746_556_382_834_825_800)),
-            ("seconds", "1.6777216E7", Some(16_777_216_000_000_000)),
-            ("seconds", "-1", Some(-1_000_000_000)),
-            ("seconds", "1e-3", Some(1_000_000)),
-            ("milliseconds", "3220530488.722", Some(3_220_530_488_722_000)),
-            (day, "02-01-1970 00:00:00", Some(86_400_000_000_000)),
-            (slash, "1970/01/01 00:00:00.635", Some(635_000_000)),
-            (dash, "1970-01-01 00:00:00.9799600", Some(979_960_000)),
-            (dash, "1970-01-01 00:00:00", Some(0)),
-            ("seconds", "nan", None),
-            ("seconds", "inf", None),
-            ("seconds", "1e99999999999", None),
-            ("seconds", "1e30", None),
-            ("seconds", ".", None),
-            ("iso8601", "yesterday", None),
-            (day, "32-01-1970 00:00:00", None),
+    fn numbers_are_cut_from_their_units() {
+        for (text, want) in [
+            ("754 MiB", ("754", "MiB")),
+            ("24576MiB", ("24576", "MiB")),
+            ("5.23 GiB", ("5.23", "GiB")),
+            ("40%", ("40", "%")),
+            ("1.6E3", ("1.6E3", "")),
+            ("2e-3 s", ("2e-3", "s")),
+            ("3EB", ("3", "EB")),
+            ("-4,5 °C", ("-4,5", "°C")),
+            ("nan", ("nan", "")),
         ] {
-            let parsed: TimeForm = form.parse().unwrap();
-            assert_eq!(parsed.parse(text), want, "{text} as {form}");
+            assert_eq!(split_unit(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_comma_is_read_only_where_it_means_one_thing() {
+        for (text, comma, want) in [
+            ("12,5", None, Some(12.5)),
+            ("12,5", Some(false), None),
+            ("1,234", None, None),
+            ("1,234", Some(true), Some(1.234)),
+            ("1,234", Some(false), Some(1234.0)),
+            ("1,234.5", None, Some(1234.5)),
+            ("1,234,567", None, Some(1_234_567.0)),
+            ("1.5", None, Some(1.5)),
+            ("1.5", Some(true), None),
+            ("15", Some(true), Some(15.0)),
+        ] {
+            assert_eq!(decimal(text, comma), want, "{text} with {comma:?}");
+        }
+    }
+
+    #[test]
+    fn mb_and_mib_are_alike_and_mib_and_gib_are_not() {
+        let unit = |text: &str| text.parse::<Unit>().unwrap();
+        assert!(unit("MB").is_alike(unit("MiB")) && unit("TB").is_alike(unit("TiB")));
+        assert!(!unit("MiB").is_alike(unit("GiB")) && !unit("%").is_alike(unit("MiB")));
+        for text in [
+            "B", "KB", "KiB", "MB", "MiB", "GB", "GiB", "TB", "TiB", "%", "fraction", "ms/s", "C",
+            "1",
+        ] {
+            assert_eq!(unit(text).to_string(), text);
         }
     }
 }

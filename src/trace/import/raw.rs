@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tiershift_core::time::SpanText;
 
 use crate::trace::import::Kind;
 
@@ -22,6 +23,7 @@ pub(crate) struct RawMapping {
     #[serde(default)]
     pub recognise: RawRecognise,
     pub layout: RawLayout,
+    #[serde(default)]
     pub time: RawTime,
     pub gpu: Option<RawGpu>,
     #[serde(default)]
@@ -52,11 +54,27 @@ pub(crate) struct RawLayout {
     /// not concerned.
     #[serde(default)]
     pub only: BTreeMap<String, Vec<String>>,
+    /// Lines that say nothing: those whose first cell is one of these.
+    #[serde(default)]
+    pub ignore: Vec<String>,
+    /// Lines that begin so name the columns, wherever they stand. A `#` before the names is none of them.
+    #[serde(default)]
+    pub header_marks: Vec<String>,
+    /// Whether a line without any number, but for that of its time, names the columns, wherever it stands.
+    #[serde(default)]
+    pub word_header: bool,
     /// The first cell tells what a line is.
     pub tag: Option<RawTag>,
     /// Where the records are in a JSON file: a path with `*` for every key or index.
     pub records: Option<String>,
-    /// What a line of text is that gives a record: the first template that fits cuts it, `{time}: MA={available} {}`.
+    /// Rows within a JSON record: the elements of the array at this pointer. Columns are looked for in the element, those
+    /// that begin with `^` in the record.
+    pub each: Option<String>,
+    /// Whether each column of a JSON record is an array, with an element for each row.
+    #[serde(default)]
+    pub arrays: bool,
+    /// What a line of text is that gives a record, `{time}: MA={available} {}`. Of all templates that fit a line, also those
+    /// of `told` and `skip`, the one with the most words is taken.
     #[serde(default)]
     pub rows: Vec<String>,
     /// Lines of text whose cells hold for every record after them.
@@ -65,6 +83,11 @@ pub(crate) struct RawLayout {
     /// Lines of text that say nothing.
     #[serde(default)]
     pub skip: Vec<String>,
+    /// Rows to leave out at the beginning and after each header: averages since the boot, mostly.
+    #[serde(default)]
+    pub leave_out: u32,
+    /// The mark between a number's whole part and its fraction; found out where it is not given.
+    pub decimal: Option<char>,
     /// Encoding of lines that are not UTF-8.
     pub encoding: Option<String>,
     /// What stands for "no value", beside an empty cell.
@@ -103,16 +126,26 @@ pub(crate) struct RawTag {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RawTime {
-    /// Joined by a space where there are several.
+    /// Joined by a space where there are several. None where the rows have no time: then `interval` says how far they are
+    /// apart.
+    #[serde(default)]
     pub columns: Vec<String>,
     /// Seconds to take off: for logs that write the end.
     pub minus: Option<String>,
-    /// `strptime` patterns, iso8601, seconds, milliseconds or nanoseconds; tried in this order.
+    /// `strptime` patterns, iso8601, seconds, milliseconds, microseconds or nanoseconds, or units for numbers that are added
+    /// up (`m.s.ms`); tried in this order.
+    #[serde(default)]
     pub forms: Vec<String>,
+    /// How far rows are apart that have no time of their own. With `columns`, the first of them has that time.
+    pub interval: Option<SpanText>,
+    /// Whether stamps are whole numbers: one with a fraction is of another format, and refused.
+    #[serde(default)]
+    pub whole: bool,
     /// Whether the clock is a calendar's; a monotonic one tells no date.
     #[serde(default = "yes")]
     pub wall_clock: bool,
-    /// Whether requests stand in the order of their arrival.
+    /// Whether records stand in the order of time. Where they do not, they are sorted; those of a resource trace that have
+    /// one time are put together.
     #[serde(default = "yes")]
     pub sorted: bool,
     /// A silence up to this many seconds is no gap.
@@ -120,35 +153,86 @@ pub(crate) struct RawTime {
     pub shortest_gap_seconds: u64,
 }
 
+impl Default for RawTime {
+    fn default() -> Self {
+        Self {
+            columns: Vec::new(),
+            minus: None,
+            forms: Vec::new(),
+            interval: None,
+            whole: false,
+            wall_clock: true,
+            sorted: true,
+            shortest_gap_seconds: 0,
+        }
+    }
+}
+
 /// Rows that are one machine's GPUs, one after the other.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RawGpu {
-    /// The column with the GPU's number. Without it, rows count up within the sweep.
-    pub index: Option<String>,
+    /// Columns that tell the GPUs apart, the best first: a number, a bus or serial number. Without any of them, rows
+    /// count up within the sweep, as far as the times tell sweeps apart.
+    #[serde(default)]
+    pub by: Vec<String>,
+    /// Columns that tell the GPUs apart where they are not of one make.
+    #[serde(default)]
+    pub names: Vec<String>,
     /// Rows of one sweep are at most this far apart.
     pub sweep_milliseconds: u32,
 }
 
-/// How a column of the native trace is made: (plus - minus) / over x scale.
+/// How a column of the native trace is made: (plus - minus) / over x scale. A column called `=100` is the number 100.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RawField {
-    /// The column of the native trace.
+    /// The column of the native trace, or one that only mappings have: `memory_available_bytes`, `memory_used_milli_percent`,
+    /// the same of `swap` and of `gpu0_vram` and so on, `cpu_idle_milli_percent`.
     pub to: String,
-    /// B, KB, KiB, MB, MiB, GB, GiB, %, fraction, ms/s, C or 1.
-    pub unit: String,
+    /// B, KB, KiB, MB, MiB, GB, GiB, TB, TiB, %, fraction, ms/s, C or 1. Without it, each cell or the header must give it.
+    pub unit: Option<String>,
     #[serde(default = "one")]
     pub scale: f64,
-    /// Whether the file does not say that this is what its column holds. The first value that cannot be then
-    /// refuses the file, where it would otherwise count as missing.
+    /// Under which word `--metric` asks for this field. A file does not say what such a column holds; without the option it
+    /// is refused.
+    pub metric: Option<String>,
+    /// Whether the file does not say that this is what its column holds. The first value that cannot be then refuses the
+    /// file.
     #[serde(default)]
     pub assumed: bool,
+    /// Of an assumed column: some reading is above this, or the file is refused. In `unit`.
+    pub above: Option<f64>,
+    #[serde(default)]
     pub plus: Vec<String>,
     #[serde(default)]
     pub minus: Vec<String>,
     #[serde(default)]
     pub over: Vec<String>,
+    /// Columns that must not be zero, for zero stands for "not known": the next field with the same `to` is taken then.
+    #[serde(default)]
+    pub nonzero: Vec<String>,
+    /// Rows from which this field is read: those whose cell in each of these columns is one of these.
+    #[serde(default)]
+    pub only: BTreeMap<String, Vec<String>>,
+    /// What becomes of several rows of one reading.
+    #[serde(default)]
+    pub rows: Combine,
+    /// Whether the number counts up: what is meant is its rise in a second.
+    #[serde(default)]
+    pub counter: bool,
+}
+
+/// What becomes of several rows that give one column of one reading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Combine {
+    /// The last one counts.
+    #[default]
+    Last,
+    Sum,
+    Mean,
+    Max,
 }
 
 fn comma() -> char {

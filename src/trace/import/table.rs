@@ -18,44 +18,82 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], encoding: Option<&str>) -> Option<Cow<
     Some(encoding.decode_without_bom_handling(bytes).0)
 }
 
-/// Cuts a line at `separator` and returns how many cells there were. A separator between double quotes does
-/// not cut. Trailing empty cells are left out: some tools end each line with a separator.
+/// Cuts a line at `separator` and returns how many cells there were; with a blank, at each run of blanks. A cell that begins
+/// with a double quote goes to its closing quote: separators and line ends within do not cut. Trailing empty cells are left
+/// out: some tools end each line with a separator.
 ///
-/// A CSV library would take quotes across lines, so that one stray quote swallows the file, and tells no
-/// column; no public trace has line ends inside a cell.
+/// A CSV library would take any quote across lines, so that one stray quote swallows the file, and tells no column.
 pub(crate) fn cells<'a>(line: &'a str, separator: char, into: &mut Vec<Cell<'a>>) -> usize {
     into.clear();
     let mut begin = 0;
-    let mut quoted = false;
-    let bytes = line.as_bytes();
-    let mut push = |begin: usize, end: usize| {
-        let raw = &line[begin..end];
+    loop {
+        let raw_end = match quoted_end(&line[begin..]) {
+            Some(end) => begin + end + next_separator(&line[begin + end..], separator),
+            None => begin + next_separator(&line[begin..], separator),
+        };
+        let raw = &line[begin..raw_end];
         let text = raw.trim();
         let blanks = raw.len() - raw.trim_start().len();
         let text =
             text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).map_or(text, str::trim);
-        into.push(Cell { column: (begin + blanks) as u64 + 1, text });
-    };
-    let mut width = [0; 4];
-    let separator = separator.encode_utf8(&mut width).as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        if bytes[at] == b'"' {
-            quoted = !quoted;
-        } else if !quoted && bytes[at..].starts_with(separator) {
-            push(begin, at);
-            at += separator.len();
-            begin = at;
-            continue;
+        if separator != ' ' || !raw.is_empty() {
+            into.push(Cell { column: (begin + blanks) as u64 + 1, text });
         }
-        at += 1;
+        if raw_end == line.len() {
+            break;
+        }
+        begin = raw_end + separator.len_utf8();
     }
-    push(begin, bytes.len());
     let count = into.len();
     while into.last().is_some_and(|cell| cell.text.is_empty()) {
         into.pop();
     }
     count
+}
+
+/// Returns where the cell that `rest` begins with ends: `rest`'s length, or the next separator.
+fn next_separator(rest: &str, separator: char) -> usize {
+    match separator {
+        // Tables that are aligned by blanks have tabs, too.
+        ' ' => rest.find([' ', '\t']).unwrap_or(rest.len()),
+        separator => rest.find(separator).unwrap_or(rest.len()),
+    }
+}
+
+/// Returns the end of the quoted cell that `rest` begins with; `None` where it begins with none, or the quote is not closed.
+fn quoted_end(rest: &str) -> Option<usize> {
+    let blanks = rest.len() - rest.trim_start_matches([' ', '\t']).len();
+    let inside = rest[blanks..].strip_prefix('"')?;
+    let mut from = 0;
+    loop {
+        let quote = from + inside[from..].find('"')?;
+        // Two quotes are one that is meant.
+        if !inside[quote + 1..].starts_with('"') {
+            return Some(blanks + quote + 2);
+        }
+        from = quote + 2;
+    }
+}
+
+/// Returns whether a line ends within a quoted cell, so that the next line belongs to it.
+pub(crate) fn is_open(line: &[u8], separator: char) -> bool {
+    if !line.contains(&b'"') {
+        return false;
+    }
+    let line = String::from_utf8_lossy(line);
+    let mut rest = &*line;
+    loop {
+        match quoted_end(rest) {
+            Some(end) => rest = &rest[end..],
+            None if rest.trim_start_matches([' ', '\t']).starts_with('"') => return true,
+            None => {}
+        }
+        let end = next_separator(rest, separator);
+        if end == rest.len() {
+            return false;
+        }
+        rest = &rest[end + separator.len_utf8()..];
+    }
 }
 
 /// Finds a mapping's column in a header: `#3` is the third; else the whole name, then the name without a
@@ -73,11 +111,14 @@ pub(crate) fn find(header: &[Cell<'_>], name: &str) -> Option<usize> {
 
 /// Returns the unit in brackets after a column's name.
 pub(crate) fn unit_of(name: &str) -> Option<&str> {
-    name.strip_suffix(']').and_then(|rest| rest.rsplit_once('[')).map(|(_, unit)| unit)
+    let square = name.strip_suffix(']').and_then(|rest| rest.rsplit_once('['));
+    let round = || name.strip_suffix(')').and_then(|rest| rest.rsplit_once('('));
+    square.or_else(round).map(|(_, unit)| unit)
 }
 
-fn bare(name: &str) -> &str {
-    name.rsplit_once('[').map_or(name, |(bare, _)| bare.trim_end())
+/// Returns a column's name without the unit in brackets behind it.
+pub(crate) fn bare(name: &str) -> &str {
+    unit_of(name).map_or(name, |unit| name[..name.len() - unit.len() - 2].trim_end())
 }
 
 #[cfg(test)]
@@ -99,8 +140,26 @@ mod tests {
         check("Time,\"x,y\",z", ',', &[(1, "Time"), (6, "x,y"), (12, "z")]);
         check(" a ,  -  , ", ',', &[(2, "a"), (7, "-")]);
         check("a,,b", ',', &[(1, "a"), (3, ""), (4, "b")]);
-        check("\"open,b", ',', &[(1, "\"open,b")]);
+        check("\"open,b", ',', &[(1, "\"open"), (7, "b")]);
+        check("5\" disk,b\"c,d", ',', &[(1, "5\" disk"), (9, "b\"c"), (13, "d")]);
+        check("\"two\nlines, one\",b", ',', &[(1, "two\nlines, one"), (18, "b")]);
+        check("\"a \"\"b\"\", c\",d", ',', &[(1, "a \"\"b\"\", c"), (14, "d")]);
+        check(" 1   2.5\tx ", ' ', &[(2, "1"), (6, "2.5"), (10, "x")]);
         check("", ',', &[]);
+    }
+
+    #[test]
+    fn a_line_is_open_only_within_a_cell_that_begins_with_a_quote() {
+        for (line, open) in [
+            ("1,\"two", true),
+            ("1,\"two\",3", false),
+            ("1,5\" disk,3", false),
+            ("1,\"a \"\"b", true),
+            ("1, \"a", true),
+            ("1,2", false),
+        ] {
+            assert_eq!(is_open(line.as_bytes(), ','), open, "{line}");
+        }
     }
 
     #[test]
@@ -115,5 +174,6 @@ mod tests {
         assert_eq!(find(&header, "*e"), Some(0));
         assert_eq!(find(&header, "none"), None);
         assert_eq!(unit_of("use [MiB]"), Some("MiB"));
+        assert_eq!((unit_of("use (Mi)"), bare("use (Mi)")), (Some("Mi"), "use"));
     }
 }

@@ -1,7 +1,7 @@
 //! Lines of plain text, cut by a template: `{time}: MA={available}={} MF={}`.
 //!
-//! Words stand for themselves, a blank for any run of blanks, `{name}` for a cell and `{}` for one that nobody
-//! wants. A cell ends where the text behind it is found first. There are no classes and no alternatives: what a
+//! Words stand for themselves, a blank for any run of blanks, `{ }` for blanks that may be missing, `{name}` for a cell and
+//! `{}` for one that nobody wants. A cell ends where the text behind it is found first. There are no classes and no alternatives: what a
 //! regular expression could say beyond this, no log that we have met needs.
 
 use crate::trace::import::table::Cell;
@@ -23,27 +23,36 @@ impl Template {
     /// # Errors
     /// Where a brace stands alone, or two cells touch: nothing would tell where the first one ends.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut parts = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
+        let mut words = String::new();
         let mut rest = text;
-        while let Some((words, behind)) = rest.split_once('{') {
+        while let Some((before, behind)) = rest.split_once('{') {
             let Some((name, after)) = behind.split_once('}') else {
                 return Err(format!("a brace of the template \"{text}\" is not closed"));
             };
-            if !words.is_empty() {
-                parts.push(Part::Words(words.to_owned()));
-            } else if matches!(parts.last(), Some(Part::Cell(_))) {
+            words.push_str(before);
+            rest = after;
+            if name == " " {
+                words.push(MAYBE);
+                continue;
+            }
+            let is_solid = words.chars().any(|c| c != MAYBE);
+            if !is_solid && matches!(parts.last(), Some(Part::Cell(_))) {
                 return Err(format!(
                     "two cells of the template \"{text}\" touch: put what is between them"
                 ));
             }
+            if !words.is_empty() {
+                parts.push(Part::Words(std::mem::take(&mut words)));
+            }
             parts.push(Part::Cell(name.to_owned()));
-            rest = after;
         }
         if rest.contains('}') {
             return Err(format!("a brace of the template \"{text}\" is not opened"));
         }
-        if !rest.is_empty() {
-            parts.push(Part::Words(rest.to_owned()));
+        words.push_str(rest);
+        if !words.is_empty() {
+            parts.push(Part::Words(words));
         }
         Ok(Self(parts))
     }
@@ -54,6 +63,17 @@ impl Template {
             Part::Cell(name) if !name.is_empty() => Some(name.as_str()),
             Part::Cell(_) | Part::Words(_) => None,
         })
+    }
+
+    /// Returns how many letters, digits and marks the line must have: how particular it is.
+    pub(crate) fn letters(&self) -> usize {
+        let words = self.0.iter().map(|part| match part {
+            Part::Words(words) => {
+                words.chars().filter(|&c| !c.is_whitespace() && c != MAYBE).count()
+            }
+            Part::Cell(_) => 0,
+        });
+        words.sum()
     }
 
     /// Cuts a line, and hands over each cell that has a name. Returns whether the line fits; where it does not,
@@ -104,23 +124,28 @@ fn find(line: &str, from: usize, words: &str) -> Option<(usize, usize)> {
 /// Returns where `words` end that stand at `at`.
 fn starts_at(line: &str, at: usize, words: &str) -> Option<usize> {
     let mut rest = &line[at..];
-    for word in words.split_inclusive(' ') {
-        let (solid, blank) = match word.strip_suffix(' ') {
-            Some(solid) => (solid, true),
-            None => (word, false),
-        };
-        rest = rest.strip_prefix(solid)?;
-        if blank {
-            let behind = rest.trim_start();
-            // A line's trailing blanks were cut off: the blanks of the template count as met there.
-            if behind.len() == rest.len() && !rest.is_empty() {
-                return None;
+    for word in words.chars() {
+        match word {
+            MAYBE => rest = rest.trim_start(),
+            ' ' => {
+                let behind = rest.trim_start();
+                // A line's trailing blanks were cut off: the blanks of the template count as met there. Neighbouring blanks
+                // are one run.
+                let is_run = rest.len() < line.len() - at
+                    && line[..line.len() - rest.len()].ends_with(char::is_whitespace);
+                if behind.len() == rest.len() && !rest.is_empty() && !is_run {
+                    return None;
+                }
+                rest = behind;
             }
-            rest = behind;
+            word => rest = rest.strip_prefix(word)?,
         }
     }
     Some(line.len() - rest.len())
 }
+
+/// Stands in a template's words for blanks that may be missing.
+const MAYBE: char = '\0';
 
 #[cfg(test)]
 mod tests {
@@ -151,6 +176,8 @@ mod tests {
         );
         check("{}--{}", "1: -- | --", Some(&[]));
         check("Exit.", "Exit.", Some(&[]));
+        check("{a}{ }MiB /{ }{b}", "3MiB /  4", Some(&[("a", 1, "3"), ("b", 9, "4")]));
+        check("{a}{ }MiB /{ }{b}", "3 MiB /4", Some(&[("a", 1, "3"), ("b", 8, "4")]));
         check("{t}: é{a}", "1: é°2", Some(&[("t", 1, "1"), ("a", 6, "°2")]));
     }
 
@@ -165,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_template_that_could_not_be_cut_is_refused() {
-        for wrong in ["{a", "a}", "{a}{b}", "{a}{}"] {
+        for wrong in ["{a", "a}", "{a}{b}", "{a}{}", "{a}{ }{b}"] {
             assert!(Template::parse(wrong).is_err(), "{wrong}");
         }
         let template = Template::parse("{a} {} {b}").unwrap();

@@ -14,26 +14,35 @@ pub(crate) struct NativeRows {
     /// The slot of each column; `None` for the time.
     columns: Vec<Option<usize>>,
     pub slots: Slots,
+    /// Whether another run has begun in the file, with a header of its own.
+    pub is_restarted: bool,
 }
 
 impl NativeRows {
     /// Reads the header.
     pub(crate) fn new(source: &Source, columns: &[String]) -> Result<Self, TraceError> {
         let line = source.line_number();
+        Self::of_header(columns, |byte, reason| source.malformed(line, byte, reason))
+    }
+
+    fn of_header(
+        columns: &[String],
+        refuse: impl Fn(u64, String) -> TraceError,
+    ) -> Result<Self, TraceError> {
         let mut slots = Vec::new();
         let mut gpus = 0;
         let mut byte = 1;
         for (at, name) in columns.iter().enumerate() {
             let slot = match name.as_str() {
                 "at_ns" => None,
-                name => match column::slot(name) {
-                    Some((slot, _)) => Some(slot),
-                    None => return Err(source.malformed(line, byte, unknown_column(name))),
+                name => match column::native_slot(name) {
+                    Some(slot) => Some(slot),
+                    None => return Err(refuse(byte, unknown_column(name))),
                 },
             };
             if columns[..at].contains(name) {
                 let reason = format!("the column `{name}` is given twice: remove one");
-                return Err(source.malformed(line, byte, reason));
+                return Err(refuse(byte, reason));
             }
             if let Some(slot) = slot.filter(|&slot| slot >= column::BASE.len()) {
                 gpus = gpus.max((slot - column::BASE.len()) / column::GPU.len() + 1);
@@ -43,9 +52,9 @@ impl NativeRows {
         }
         if !slots.contains(&None) {
             let reason = "the header has no column `at_ns` (nanoseconds since the trace began)";
-            return Err(source.malformed(line, 1, reason));
+            return Err(refuse(1, reason.to_owned()));
         }
-        Ok(Self { columns: slots, slots: Slots::for_gpus(gpus) })
+        Ok(Self { columns: slots, slots: Slots::for_gpus(gpus), is_restarted: false })
     }
 
     /// Parses a line of nothing but digits and commas, with which `ahead` begins, into the slots. Returns its time and
@@ -94,6 +103,9 @@ impl NativeRows {
             return Ok(None);
         }
         let bytes = line.bytes;
+        if self.begins_again(bytes, number, defects)? {
+            return Ok(None);
+        }
         let mut at = 0;
         let mut time = None;
         let last = self.columns.len() - 1;
@@ -125,6 +137,34 @@ impl NativeRows {
             }
         }
         Ok(time)
+    }
+
+    /// Takes a line that is of another run's preamble or header. Returns whether it was one.
+    fn begins_again(
+        &mut self,
+        bytes: &[u8],
+        line: u64,
+        defects: &mut Defects,
+    ) -> Result<bool, TraceError> {
+        if bytes.starts_with(b"#") {
+            return Ok(true);
+        }
+        let text = String::from_utf8_lossy(bytes);
+        let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+        if !names.iter().any(|name| name == "at_ns") {
+            return Ok(false);
+        }
+        let here = Place { line, column: 1 };
+        defects.note(DefectKind::RepeatedHeader, here, || {
+            "another header: the rows behind it are read by it".to_owned()
+        })?;
+        let gpus = self.slots.gpus();
+        let header = Self::of_header(&names, |column, reason| {
+            defects.refuse(Place { line, column }, reason)
+        })?;
+        let gpus = gpus.max(header.slots.gpus());
+        *self = Self { slots: Slots::for_gpus(gpus), is_restarted: true, ..header };
+        Ok(true)
     }
 
     /// Returns the byte (from one) at which the cell of `slot` begins.
@@ -207,7 +247,8 @@ mod tests {
         let bytes = text.strip_suffix('\r').unwrap_or(text).as_bytes();
         let line = Line { bytes, number: 1, ended: true };
         let slots = Slots::for_gpus(0);
-        let mut rows = NativeRows { columns: vec![Some(1), None, Some(0)], slots };
+        let mut rows =
+            NativeRows { columns: vec![Some(1), None, Some(0)], slots, is_restarted: false };
         let quick = rows.parse_plain(ahead.as_bytes());
         let quick = quick.map(|(time, length)| {
             assert_eq!(length, text.len());

@@ -1,17 +1,14 @@
-//! Cuts a file into records: rows of a table, lines of a text, values of JSON.
+//! Cuts a file into records: rows of a table, lines of a text.
 
 use std::sync::Arc;
 
-use serde_json::Value as Json;
-
 use crate::trace::TraceError;
 use crate::trace::defects::{DefectKind, Defects, Place, quoted};
-use crate::trace::import::Mapping;
-use crate::trace::import::raw::Shape;
+use crate::trace::import::mapping::{LineSort, Mapping};
+use crate::trace::import::number;
 use crate::trace::import::record::{Found, Header, Presence, Records};
 use crate::trace::import::table::{self, Cell};
-use crate::trace::import::template::Template;
-use crate::trace::source::Source;
+use crate::trace::source::{Line, Source};
 
 impl Records {
     pub(super) fn next_row(
@@ -21,9 +18,18 @@ impl Records {
     ) -> Result<Option<Place>, TraceError> {
         let mapping = Arc::clone(&self.mapping);
         let layout = &mapping.layout;
-        while let Some(line) = source.line()? {
+        loop {
+            let early = self.early.pop_front_if(|_| self.header.is_some());
+            let line = match &early {
+                Some((number, bytes)) => Line { bytes, number: *number, ended: true },
+                None => match source.row(|line| table::is_open(line, layout.separator))? {
+                    Some(line) => line,
+                    None => break,
+                },
+            };
             let number = line.number;
             let here = Place { line: number, column: 1 };
+            self.is_cut = !line.ended && ends_in_number(line.bytes);
             let Some(text) = table::decode(line.bytes, layout.encoding.as_deref()) else {
                 defects.note(DefectKind::UnreadableRow, here, || NOT_UTF_8.to_owned())?;
                 continue;
@@ -44,9 +50,17 @@ impl Records {
                     continue;
                 }
             }
-            if layout.comment.as_ref().is_some_and(|mark| text.starts_with(mark.as_str())) {
+            let mark = layout
+                .header_marks
+                .iter()
+                .find(|mark| text.trim_start().starts_with(mark.as_str()));
+            if mark.is_none()
+                && layout.comment.as_ref().is_some_and(|mark| text.starts_with(mark.as_str()))
+            {
                 continue;
             }
+            let text =
+                if mark.is_some() { text.trim_start().trim_start_matches('#') } else { text };
             let mut cells = Vec::new();
             let width = table::cells(text, layout.separator, &mut cells);
             let Some(first) = cells.first() else {
@@ -54,7 +68,10 @@ impl Records {
                 continue;
             };
             let is_header = match &layout.tag {
-                Some(tag) if layout_ignores(&tag.ignore, first.text) => continue,
+                _ if is_one_of(first.text, &layout.ignore) => continue,
+                _ if mark.is_some() => true,
+                None if !layout.header_marks.is_empty() => false,
+                Some(tag) if is_one_of(first.text, &tag.ignore) => continue,
                 Some(tag) if first.text == tag.header => true,
                 Some(tag) if tag.sample.as_ref().is_none_or(|sample| first.text == sample) => false,
                 Some(_) => {
@@ -63,16 +80,29 @@ impl Records {
                     })?;
                     continue;
                 }
-                None => self.header.as_ref().is_none_or(|header| header.is_repeated_by(&cells)),
+                None if layout.word_header => names_columns(&cells),
+                None => self
+                    .header
+                    .as_ref()
+                    .is_none_or(|header| header.is_repeated_by(&cells, &mapping)),
             };
             if is_header {
-                // A tagged header may come again: the tool was started again.
-                if self.header.is_some() && layout.tag.is_none() {
-                    defects.note(DefectKind::RepeatedHeader, here, || {
-                        "the header once more".to_owned()
+                let header = self.place_columns(&cells, width);
+                let is_other =
+                    self.header.as_ref().is_some_and(|known| known.names != header.names);
+                // A header that is known by its sign may come again: the tool was started again.
+                let is_marked = layout.tag.is_some() || layout.word_header || mark.is_some();
+                if self.header.is_some() && !is_marked {
+                    defects.note(DefectKind::RepeatedHeader, here, || match is_other {
+                        true => "another header: the rows behind it are read by it".to_owned(),
+                        false => "the header once more".to_owned(),
                     })?;
                 }
-                let header = self.place_columns(&cells, width);
+                if is_other {
+                    self.clock.begin_again();
+                }
+                self.left_out = 0;
+                self.note_unread(&header);
                 if let Some(missing) = header.lacks(&mapping) {
                     let reason = format!(
                         "the header has no column `{missing}`, which {} needs",
@@ -84,18 +114,29 @@ impl Records {
                 continue;
             }
             let Some(header) = &self.header else {
+                // The header may come later: the beginning of a log is lost, or it was turned over.
+                if self.early.len() < MOST_EARLY {
+                    self.early.push_back((number, line.bytes.to_vec()));
+                    continue;
+                }
                 defects.note(DefectKind::UnreadableRow, here, || {
                     "a row before the header that would explain it".to_owned()
                 })?;
                 continue;
             };
-            if width < header.names.len() || cells.len() > header.width {
-                defects.note(DefectKind::UnreadableRow, here, || {
-                    format!("the row has {width} cells, the header has {}", header.names.len())
+            // `CPU*` in a header stands for as many columns as there are.
+            let is_open = header.names.last().is_some_and(|name| name.ends_with('*'));
+            if width < header.names.len() || (cells.len() > header.width && !is_open) {
+                defects.note(DefectKind::UnreadableRow, here, || match header.is_of_file {
+                    true => format!("the row has {width} cells, the header has {}", header.names.len()),
+                    false => format!(
+                        "the row has {width} cells and the file no header, of which {} were expected: name them all, \
+                         `--columns NAME,..`",
+                        header.names.len()
+                    ),
                 })?;
                 continue;
             }
-            let mut column = 1;
             for (found, position) in self.cells.iter_mut().zip(&header.positions) {
                 found.set(
                     position.map(|at| cells.get(at).map_or(("", 1), |c| (c.text, c.column))),
@@ -105,16 +146,15 @@ impl Records {
             if !self.counts() {
                 continue;
             }
-            if let Some(&time) = mapping.time.columns.first() {
-                column = self.cells[time].column.max(column);
-            }
+            let column =
+                mapping.time.columns.first().map_or(1, |&time| self.cells[time].column.max(1));
             return Ok(Some(Place { line: number, column }));
         }
         Ok(None)
     }
 
     /// Whether the present row is one of those that the mapping wants.
-    fn counts(&self) -> bool {
+    pub(super) fn counts(&self) -> bool {
         self.mapping.only.iter().all(|(at, wanted)| {
             let cell = &self.cells[*at];
             cell.presence == Presence::NoColumn || wanted.contains(&cell.text)
@@ -127,104 +167,79 @@ impl Records {
         defects: &mut Defects,
     ) -> Result<Option<Place>, TraceError> {
         let mapping = Arc::clone(&self.mapping);
-        let lines = &mapping.text;
         while let Some(line) = source.line()? {
             let place = Place { line: line.number, column: 1 };
+            self.is_cut = !line.ended && ends_in_number(line.bytes);
             let Some(text) = table::decode(line.bytes, mapping.layout.encoding.as_deref()) else {
                 defects.note(DefectKind::UnreadableRow, place, || NOT_UTF_8.to_owned())?;
                 continue;
             };
             let text = text.trim_start_matches('\u{feff}');
-            if lines.skip.iter().any(|template| template.cut(text, |_, _| {}))
-                || self.take_text(&lines.told, text)
-            {
-                continue;
-            }
-            // What another sort of row has said is no part of this one.
-            for name in lines.rows.iter().flat_map(Template::names) {
-                self.cells[mapping.column(name)].set(None, &[]);
-            }
-            if self.take_text(&lines.rows, text) {
-                if self.counts() {
-                    return Ok(Some(place));
+            let fitting = mapping.text.0.iter().position(|line| line.template.cut(text, |_, _| {}));
+            let Some(fitting) = fitting else {
+                if text.trim().is_empty() {
+                    defects.note(DefectKind::BlankRow, place, || "an empty line".to_owned())?;
+                } else {
+                    defects.note(DefectKind::UnreadableRow, place, || {
+                        format!("\"{}\" is no line that {} has", quoted(text), mapping.name)
+                    })?;
                 }
-            } else if text.trim().is_empty() {
-                defects.note(DefectKind::BlankRow, place, || "an empty line".to_owned())?;
-            } else {
-                defects.note(DefectKind::UnreadableRow, place, || {
-                    format!("\"{}\" is no line that {} has", quoted(text), mapping.name)
-                })?;
+                continue;
+            };
+            self.taken[fitting] += 1;
+            match mapping.text.0[fitting].sort {
+                LineSort::Skip => {}
+                LineSort::Told => self.take_text(&mapping, fitting, text),
+                LineSort::Row => {
+                    // What another sort of row has said is no part of this one.
+                    let rows = mapping.text.0.iter().filter(|line| line.sort == LineSort::Row);
+                    for name in rows.flat_map(|line| line.template.names()) {
+                        self.cells[mapping.column(name)].set(None, &[]);
+                    }
+                    self.take_text(&mapping, fitting, text);
+                    if self.counts() {
+                        return Ok(Some(place));
+                    }
+                }
             }
         }
         Ok(None)
     }
 
-    /// Takes the cells of a line that fits one of the templates. What an earlier line told stays.
-    fn take_text(&mut self, templates: &[Template], text: &str) -> bool {
-        let Self { mapping, cells, .. } = self;
-        templates.iter().any(|template| {
-            template.cut(text, |name, cell| {
-                let cell = Some((cell.text, cell.column));
-                cells[mapping.column(name)].set(cell, &mapping.layout.missing);
-            })
-        })
+    /// Takes from the beginning of a file what is told there of all its records, for those that come before it is told. A
+    /// date is not: it holds for what is below it.
+    pub(crate) fn foretell(&mut self, head: &str) {
+        let mapping = Arc::clone(&self.mapping);
+        for line in head.lines() {
+            let fitting = mapping.text.0.iter().find(|known| known.template.cut(line, |_, _| {}));
+            let Some(told) = fitting.filter(|known| known.sort == LineSort::Told) else { continue };
+            told.template.cut(line, |name, cell| {
+                let column = mapping.column(name);
+                let is_time = mapping.time.columns.contains(&column);
+                if !is_time && self.cells[column].presence == Presence::NoColumn {
+                    let cell = Some((cell.text, cell.column));
+                    self.cells[column].set(cell, &mapping.layout.missing);
+                }
+            });
+        }
     }
 
-    pub(super) fn next_value(
-        &mut self,
-        source: &mut Source,
-        defects: &mut Defects,
-    ) -> Result<Option<Place>, TraceError> {
-        let mapping = Arc::clone(&self.mapping);
-        loop {
-            let place = if mapping.layout.shape == Shape::JsonLines {
-                let Some(line) = source.line()? else { return Ok(None) };
-                self.buffer.clear();
-                self.buffer.extend_from_slice(line.bytes);
-                Place { line: line.number, column: 1 }
-            } else {
-                let Some(start) = self.scanner.next(source, &mut self.buffer)? else {
-                    return Ok(None);
-                };
-                Place { line: start.line, column: start.column }
-            };
-            if self.buffer.trim_ascii().is_empty() {
-                defects.note(DefectKind::BlankRow, place, || "an empty line".to_owned())?;
-                continue;
-            }
-            match serde_json::from_slice::<Json>(&self.buffer) {
-                Ok(json @ Json::Object(_)) => {
-                    for (found, name) in self.cells.iter_mut().zip(&mapping.columns) {
-                        let value = match name.starts_with('/') {
-                            true => json.pointer(name),
-                            false => json.get(name),
-                        };
-                        let text = value.map(|value| match value {
-                            Json::Null => String::new(),
-                            Json::String(text) => text.clone(),
-                            other => other.to_string(),
-                        });
-                        let text = text.as_ref().map(|text| (text.as_str(), place.column));
-                        found.set(text, &mapping.layout.missing);
-                    }
-                    return Ok(Some(place));
-                }
-                Ok(_) => {
-                    defects.note(DefectKind::UnreadableRow, place, || {
-                        "a record that is no JSON object".to_owned()
-                    })?;
-                }
-                Err(error) => {
-                    let within = error.line().saturating_sub(1) as u64;
-                    let column = match within {
-                        0 => place.column + error.column().saturating_sub(1) as u64,
-                        _ => error.column() as u64,
-                    };
-                    let place = Place { line: place.line + within, column };
-                    defects.note(DefectKind::UnreadableRow, place, || {
-                        format!("a record that is no JSON: {error}")
-                    })?;
-                }
+    /// Takes the cells of a line that fits a template. What an earlier line told stays.
+    fn take_text(&mut self, mapping: &Mapping, template: usize, text: &str) {
+        mapping.text.0[template].template.cut(text, |name, cell| {
+            let cell = Some((cell.text, cell.column));
+            self.cells[mapping.column(name)].set(cell, &mapping.layout.missing);
+        });
+    }
+
+    /// Remembers the columns of a header that nothing reads.
+    fn note_unread(&mut self, header: &Header) {
+        for (at, name) in header.names.iter().enumerate() {
+            // The sign of a header is no column.
+            let is_sign = at == 0 && self.mapping.layout.tag.is_some();
+            let is_read = is_sign || name.is_empty() || header.positions.contains(&Some(at));
+            if !is_read && self.unread.len() < MOST_UNREAD && !self.unread.contains(name) {
+                self.unread.push(name.clone());
             }
         }
     }
@@ -242,13 +257,27 @@ impl Records {
             width,
             units: units.collect(),
             positions,
+            is_of_file: true,
+            is_of_person: false,
         }
     }
 }
 
 impl Header {
-    fn is_repeated_by(&self, cells: &[Cell<'_>]) -> bool {
-        self.names.iter().map(String::as_str).eq(cells.iter().map(|cell| cell.text))
+    /// Returns whether a row names columns once more: its times are called as the time is, here or in the row itself.
+    fn is_repeated_by(&self, cells: &[Cell<'_>], mapping: &Mapping) -> bool {
+        let times = &mapping.time.columns;
+        let is_name = |&at: &usize| {
+            let here = self.positions[at]
+                .and_then(|position| Some(self.names.get(position)? == cells.get(position)?.text));
+            let name = &mapping.columns[at];
+            here == Some(true)
+                || !name.starts_with(['#', '*']) && table::find(cells, name).is_some()
+        };
+        if times.is_empty() {
+            return self.names.iter().map(String::as_str).eq(cells.iter().map(|cell| cell.text));
+        }
+        self.is_of_file && times.iter().all(is_name)
     }
 
     /// Returns a column of the time that is not there.
@@ -260,7 +289,7 @@ impl Header {
 }
 
 impl Found {
-    fn set(&mut self, cell: Option<(&str, u64)>, missing: &[String]) {
+    pub(super) fn set(&mut self, cell: Option<(&str, u64)>, missing: &[String]) {
         self.text.clear();
         let Some((text, column)) = cell else {
             self.presence = Presence::NoColumn;
@@ -276,8 +305,24 @@ impl Found {
     }
 }
 
-const NOT_UTF_8: &str = "not UTF-8";
+/// Returns whether a row is one of words: no number is in it but that of its time.
+fn names_columns(cells: &[Cell<'_>]) -> bool {
+    let is_number =
+        |cell: &Cell<'_>| number::decimal(cell.text.trim_end_matches('%'), None).is_some();
+    cells.len() > 1 && !cells.iter().any(is_number)
+}
 
-fn layout_ignores(ignored: &[String], tag: &str) -> bool {
-    ignored.iter().any(|known| known == tag)
+/// Returns whether a line ends in a digit, behind which there may have been more.
+fn ends_in_number(line: &[u8]) -> bool {
+    line.last().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'.')
+}
+
+pub(super) const NOT_UTF_8: &str = "not UTF-8";
+/// Columns that are remembered as unread. Chosen: more than anybody looks through.
+const MOST_UNREAD: usize = 256;
+/// Rows that are held until a header comes. Chosen: a day at one a second, some 20 MB.
+const MOST_EARLY: usize = 86_400;
+
+fn is_one_of(text: &str, words: &[String]) -> bool {
+    words.iter().any(|word| word == text)
 }

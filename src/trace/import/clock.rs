@@ -1,0 +1,325 @@
+//! Times as public traces write them, and the clock that makes one course of them.
+
+use std::str::FromStr;
+
+use jiff::civil;
+use jiff::fmt::strtime::BrokenDownTime;
+use jiff::tz::TimeZone;
+
+/// How a time is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TimeForm {
+    /// `2017-09-03T14:10:11Z`; without an offset it is taken as UTC.
+    Iso8601,
+    /// A number of this many nanoseconds each.
+    Count(u64),
+    /// `strptime` directives. Date, year or hour may be missing. Where it is open, anything may follow.
+    Pattern { pattern: String, open: bool },
+    /// Numbers with anything between them, each of so many nanoseconds, which are added up.
+    Sum(Vec<u64>),
+}
+
+/// What a time says of the moment. All in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stamp {
+    /// Since the epoch, or since the file's own zero.
+    Moment(i64),
+    /// Since the epoch, had the year been [`YEAR`].
+    OfYear(i64),
+    /// Since midnight.
+    OfDay(i64),
+}
+
+impl FromStr for TimeForm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "iso8601" => Self::Iso8601,
+            "seconds" => Self::Count(SECOND as u64),
+            "milliseconds" => Self::Count(1_000_000),
+            "microseconds" => Self::Count(1000),
+            "nanoseconds" => Self::Count(1),
+            pattern if pattern.contains('%') => {
+                let (pattern, open) = match pattern.strip_suffix('*') {
+                    Some(beginning) => (beginning, true),
+                    None => (pattern, false),
+                };
+                Self::Pattern { pattern: pattern.to_owned(), open }
+            }
+            other => Self::Sum(units(other).ok_or_else(|| {
+                format!(
+                    "unknown time form \"{other}\": use iso8601, seconds, milliseconds, microseconds, nanoseconds, \
+                     a pattern such as \"%Y/%m/%d %H:%M:%S%.f\", or units whose numbers are added up such as \"m.s.ms\""
+                )
+            })?),
+        })
+    }
+}
+
+/// Reads `m.s.ms`.
+fn units(text: &str) -> Option<Vec<u64>> {
+    let each = |unit: &str| {
+        Some(match unit {
+            "d" => 86_400 * SECOND as u64,
+            "h" => 3600 * SECOND as u64,
+            "m" => 60 * SECOND as u64,
+            "s" => SECOND as u64,
+            "ms" => 1_000_000,
+            "us" => 1000,
+            "ns" => 1,
+            _ => return None,
+        })
+    };
+    let parts = text.split(|c: char| !c.is_ascii_alphabetic()).filter(|part| !part.is_empty());
+    let units: Vec<_> = parts.map(each).collect::<Option<_>>()?;
+    (units.len() > 1).then_some(units)
+}
+
+impl TimeForm {
+    /// Returns what `text` says of the moment.
+    pub(crate) fn parse(&self, text: &str) -> Option<Stamp> {
+        match self {
+            Self::Iso8601 => {
+                let moment = text.parse::<jiff::Timestamp>().ok();
+                moment.or_else(|| utc(text.parse().ok()?)).and_then(nanoseconds).map(Stamp::Moment)
+            }
+            Self::Count(each) => decimal_nanoseconds(text, *each).map(Stamp::Moment),
+            Self::Pattern { pattern, open } => {
+                let time = match open {
+                    true => BrokenDownTime::parse_prefix(pattern, text).ok()?.0,
+                    false => BrokenDownTime::parse(pattern, text).ok()?,
+                };
+                broken_down(time)
+            }
+            Self::Sum(units) => {
+                let parts =
+                    text.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
+                let numbers: Vec<i64> =
+                    parts.map(|part| part.parse().ok()).collect::<Option<_>>()?;
+                if numbers.len() != units.len() || !text.starts_with(|c: char| c.is_ascii_digit()) {
+                    return None;
+                }
+                let terms = numbers.iter().zip(units);
+                let sum = terms.map(|(&n, &each)| i128::from(n) * i128::from(each)).sum::<i128>();
+                i64::try_from(sum).ok().map(Stamp::Moment)
+            }
+        }
+    }
+
+    /// Returns whether a text of this form says so much that it lies behind all dates, and is probably of a smaller unit.
+    pub(crate) fn is_smaller_than_said(&self, text: &str) -> bool {
+        match self {
+            Self::Count(each) => {
+                exact(text, *each).is_some_and(|value| i64::try_from(value).is_err())
+            }
+            _ => false,
+        }
+    }
+}
+
+fn broken_down(mut time: BrokenDownTime) -> Option<Stamp> {
+    if let Some(moment) = time.timestamp() {
+        return nanoseconds(moment).map(Stamp::Moment);
+    }
+    let has_day = time.month().is_some() && time.day().is_some();
+    if has_day && time.year().is_none() {
+        time.set_year(Some(YEAR)).ok()?;
+        // A weekday belongs to the year that it was written in.
+        time.set_weekday(None);
+        return utc(time.to_datetime().ok()?).and_then(nanoseconds).map(Stamp::OfYear);
+    }
+    if let Ok(civil) = time.to_datetime() {
+        // With an offset, the moment is exact; else local times are taken as UTC.
+        let moment = match time.offset() {
+            Some(offset) => offset.to_timestamp(civil).ok(),
+            None => utc(civil),
+        };
+        return moment.and_then(nanoseconds).map(Stamp::Moment);
+    }
+    if has_day || time.year().is_some() {
+        return None;
+    }
+    let since_midnight = |time: civil::Time| {
+        let since = time.duration_since(civil::Time::midnight());
+        i64::try_from(since.as_nanos()).ok()
+    };
+    if time.hour().is_some() {
+        return time.to_time().ok().and_then(since_midnight).map(Stamp::OfDay);
+    }
+    // Minutes and seconds since a beginning.
+    let parts = [
+        (time.minute().map(i64::from)?, 60 * SECOND),
+        (time.second().map_or(0, i64::from), SECOND),
+        (time.subsec_nanosecond().map_or(0, i64::from), 1),
+    ];
+    Some(Stamp::Moment(parts.iter().map(|(n, each)| n * each).sum()))
+}
+
+/// Local times are taken as UTC: only differences count in a trace.
+fn utc(civil: civil::DateTime) -> Option<jiff::Timestamp> {
+    TimeZone::UTC.to_timestamp(civil).ok()
+}
+
+fn nanoseconds(moment: jiff::Timestamp) -> Option<i64> {
+    i64::try_from(moment.as_nanosecond()).ok()
+}
+
+/// Parses a decimal number exactly: a float of today's epoch seconds is only good to a quarter microsecond. What lies behind
+/// all dates is taken in the next smaller unit in which it is a date.
+pub(crate) fn decimal_nanoseconds(text: &str, each: u64) -> Option<i64> {
+    let mut value = exact(text, each)?;
+    if let Ok(value) = i64::try_from(value) {
+        return Some(value);
+    }
+    for _ in 0..3 {
+        value /= 1000;
+        if let Ok(value) = i64::try_from(value) {
+            return (value >= YEAR_1980).then_some(value);
+        }
+    }
+    None
+}
+
+fn exact(text: &str, each: u64) -> Option<i128> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (mantissa, exponent) = match digits.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (digits, 0),
+    };
+    let (whole, fraction) = mantissa.split_once(['.', ',']).unwrap_or((mantissa, ""));
+    let bare = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.len() + fraction.len() == 0 || !bare(whole) || !bare(fraction) || fraction.len() > 30 {
+        return None;
+    }
+    let mut value: i128 = 0;
+    for digit in whole.bytes().chain(fraction.bytes()) {
+        value = value.checked_mul(10)?.checked_add(i128::from(digit - b'0'))?;
+    }
+    value = value.checked_mul(i128::from(each))?;
+    let shift = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    let ten_to = |power: u32| 10_i128.checked_pow(power);
+    value = if shift >= 0 {
+        value.checked_mul(ten_to(shift.unsigned_abs())?)?
+    } else {
+        // Beyond 38 digits nothing is left.
+        ten_to(shift.unsigned_abs()).map_or(0, |divisor| value / divisor)
+    };
+    Some(if negative { -value } else { value })
+}
+
+/// Makes one course of stamps that leave out the year or the day.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Clock {
+    last: Option<i64>,
+    /// Days or years that have gone by.
+    carried: i64,
+    /// Whether a stamp left out its year or day.
+    pub is_partial: bool,
+}
+
+impl Clock {
+    /// Returns the moment of a stamp, after those before it.
+    pub(crate) fn moment(&mut self, stamp: Stamp) -> Option<i64> {
+        let (at, round) = match stamp {
+            Stamp::Moment(at) => return Some(at),
+            Stamp::OfDay(at) => (at, 86_400 * SECOND),
+            Stamp::OfYear(at) => (at, 365 * 86_400 * SECOND),
+        };
+        self.is_partial = true;
+        let mut at = at.checked_add(self.carried)?;
+        // Midnight, or New Year's Eve; a clock that was set back goes back by less.
+        if self.last.is_some_and(|last| at < last - round / 2) {
+            self.carried = self.carried.checked_add(round)?;
+            at = at.checked_add(round)?;
+        }
+        self.last = Some(at);
+        Some(at)
+    }
+
+    /// Begins with the first day or year again: another table of the same course follows.
+    pub(crate) fn begin_again(&mut self) {
+        (self.last, self.carried) = (None, 0);
+    }
+}
+
+/// The year of dates without one. Not a leap year: so 28 February and 1 March are neighbours.
+const YEAR: i16 = 2001;
+const SECOND: i64 = 1_000_000_000;
+const YEAR_1980: i64 = 315_532_800 * SECOND;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_exactly_in_every_form() {
+        let day = "%d-%m-%Y %H:%M:%S";
+        let slash = "%Y/%m/%d %H:%M:%S%.f";
+        let dash = "%Y-%m-%d %H:%M:%S%.f";
+        for (form, text, want) in [
+            ("iso8601", "1970-01-01T00:00:01Z", Some(1_000_000_000)),
+            ("iso8601", "1970-01-01 00:00:01", Some(1_000_000_000)),
+            ("iso8601", "1970-01-01T01:00:01+01:00", Some(1_000_000_000)),
+            ("seconds", "1746556382.8348258", Some(1_746_556_382_834_825_800)),
+            ("seconds", "1746556382,5", Some(1_746_556_382_500_000_000)),
+            ("seconds", "1.6777216E7", Some(16_777_216_000_000_000)),
+            ("seconds", "-1", Some(-1_000_000_000)),
+            ("seconds", "1e-3", Some(1_000_000)),
+            ("seconds", "1746556382834", Some(1_746_556_382_834_000_000)),
+            ("seconds", "1746556382834825", Some(1_746_556_382_834_825_000)),
+            ("milliseconds", "1746556382834825", Some(1_746_556_382_834_825_000)),
+            ("milliseconds", "3220530488.722", Some(3_220_530_488_722_000)),
+            ("microseconds", "5", Some(5000)),
+            (day, "02-01-1970 00:00:00", Some(86_400_000_000_000)),
+            (slash, "1970/01/01 00:00:00.635", Some(635_000_000)),
+            (dash, "1970-01-01 00:00:00.9799600", Some(979_960_000)),
+            (dash, "1970-01-01 00:00:00", Some(0)),
+            ("%Y-%m-%d %H:%M:%S %z", "1970-01-01 01:00:00 +0100", Some(0)),
+            ("m.s.ms.us", "1.35.200.007", Some(95_200_007_000)),
+            ("m s ms", "1 35 200", Some(95_200_000_000)),
+            ("%M %S %f", "1 35 200", Some(95_200_000_000)),
+            ("m.s.ms", "1.35", None),
+            ("seconds", "nan", None),
+            ("seconds", "inf", None),
+            ("seconds", "1e99999999999", None),
+            ("seconds", "1e30", None),
+            ("seconds", "20000000000", None),
+            ("seconds", ".", None),
+            ("iso8601", "yesterday", None),
+            (day, "32-01-1970 00:00:00", None),
+        ] {
+            let parsed: TimeForm = form.parse().unwrap();
+            assert_eq!(parsed.parse(text), want.map(Stamp::Moment), "{text} as {form}");
+        }
+        for wrong in ["fortnights", "m.x", "s"] {
+            assert!(wrong.parse::<TimeForm>().is_err(), "{wrong}");
+        }
+    }
+
+    #[track_caller]
+    fn course(form: &str, texts: &[&str], want: &[i64]) {
+        let form: TimeForm = form.parse().unwrap();
+        let mut clock = Clock::default();
+        let moments = texts.iter().map(|text| clock.moment(form.parse(text).unwrap()).unwrap());
+        let moments: Vec<i64> = moments.collect();
+        let since: Vec<i64> = moments.iter().map(|at| (at - moments[0]) / SECOND).collect();
+        assert_eq!(since, want, "{texts:?}");
+    }
+
+    #[test]
+    fn times_of_day_go_on_over_midnight_and_dates_over_new_year() {
+        course(
+            "%H:%M:%S",
+            &["23:59:50", "00:00:00", "00:00:10", "23:59:59", "00:00:01"],
+            &[0, 10, 20, 86_409, 86_411],
+        );
+        course("%H:%M:%S", &["10:00:00", "09:59:59"], &[0, -1]);
+        course("%I:%M:%S %p*", &["11:59:59 PM  all", "12:00:00 AM  all"], &[0, 1]);
+        course("%d-%m %H:%M:%S", &["31-12 23:59:59", "01-01 00:00:01"], &[0, 2]);
+        course("%a %b %d %H:%M:%S", &["Wed Feb 28 23:59:59", "Thu Mar  1 00:00:00"], &[0, 1]);
+    }
+}
