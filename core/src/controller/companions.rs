@@ -365,19 +365,19 @@ impl Controller {
             .filter(|&index| self.companions.each[index].is_in(short, sample))
             .collect();
         // Those that go already come first: they are waited for, as long as they have time.
-        let is_going = |&index: &usize| !self.companions.each[index].stays();
-        let (mut going, staying): (Vec<_>, Vec<_>) = are_there.into_iter().partition(is_going);
-        if going.iter().any(|&index| self.should_have_gone(now, index)) {
-            return;
-        }
+        let (going, staying): (Vec<_>, Vec<_>) =
+            are_there.into_iter().partition(|&index| !self.companions.each[index].stays());
+        let mut gone: Vec<usize> =
+            going.into_iter().filter(|&index| !self.should_have_gone(now, index)).collect();
         let mut found =
-            self.highest_without(sample, decision.rung, &going).filter(|_| !going.is_empty());
+            self.highest_without(sample, decision.rung, &gone).filter(|_| !gone.is_empty());
         for &index in staying.iter().rev() {
             if found.is_some() {
                 break;
             }
-            going.push(index);
-            found = self.highest_without(sample, decision.rung, &going);
+            gone.push(index);
+            found = self.highest_without(sample, decision.rung, &gone);
+            let urgency = urgency_of(sample, &self.settings);
             self.companions.each[index].give_up(now, urgency, decision.reason, &mut self.out);
         }
         let Some(rung) = found else { return };
@@ -444,21 +444,17 @@ impl Controller {
         let Some(over) = overruns(sample, &self.settings, limit).find(is_theirs) else { return };
         let Projection { resource, gpu, projected: used, limit, .. } = over;
         let space = ResourceKey { resource, gpu };
-        let is_there = |companion: &&mut Companion| companion.is_in(space, sample);
-        let mut are_there = self.companions.each.iter_mut().rev().filter(is_there).peekable();
-        if are_there.peek().is_none() {
-            return;
-        }
+        let urgency = urgency_of(sample, &self.settings);
+        let are_there = self.companions.each.iter_mut().rev();
+        let are_there = are_there.filter(|companion| companion.is_in(space, sample));
+        // One at a time: what goes already may be enough.
         let mut are_there: Vec<&mut Companion> = are_there.collect();
-        if are_there.iter().any(|companion| !companion.stays()) {
-            return;
+        if are_there.iter().all(|companion| companion.stays())
+            && let Some(last) = are_there.first_mut()
+        {
+            let reason = Reason::AboveDegradeLine { resource, gpu, used, limit };
+            last.give_up(now, urgency, reason, &mut self.out);
         }
-        let urgency = match is_critical(sample, &self.settings) {
-            true => Urgency::Critical,
-            false => Urgency::Immediate,
-        };
-        let reason = Reason::AboveDegradeLine { resource, gpu, used, limit };
-        are_there[0].give_up(now, urgency, reason, &mut self.out);
     }
 
     /// Gives up companions where nothing of the ladder is loaded, and its smallest model fits only without them.
@@ -541,6 +537,11 @@ impl Controller {
     fn need_of(&self, rung: Rung) -> Footprint {
         self.catalog.primary(rung).map(Model::footprint_to_load).unwrap_or_default()
     }
+}
+
+/// Returns how fast a companion must go, which is less than the ladder must where a decision looks ahead.
+fn urgency_of(sample: &Sample, settings: &Settings) -> Urgency {
+    if is_critical(sample, settings) { Urgency::Critical } else { Urgency::Immediate }
 }
 
 /// Returns that there is room, by the space that comes closest to its limit.

@@ -56,6 +56,8 @@ pub(super) struct Seen {
     pub(super) loaded_after: u64,
     /// When it ceased to serve.
     pub(super) left_at: Option<Timestamp>,
+    /// Whether its server was taken for broken: it goes whatever follows it.
+    pub(super) is_broken: bool,
     /// Of a companion: whether it admits requests, and that it was given up.
     pub(super) admits: bool,
     pub(super) given_up: Option<Change>,
@@ -389,9 +391,14 @@ impl Book {
                 }
             }
             Output::Companion { model, news } => self.take_companion(model, *news),
-            Output::Notice(Notice::Unanswered { what, .. }) => match what {
-                Unanswered::Load | Unanswered::Unload | Unanswered::Request => self.disturb(),
-            },
+            Output::Notice(Notice::Unanswered { model, what }) => {
+                self.disturb();
+                if *what == Unanswered::Request
+                    && let Some(index) = self.index_of(model)
+                {
+                    self.models[index].is_broken = true;
+                }
+            }
             Output::Notice(_)
             | Output::Accepted { .. }
             | Output::Ended { .. }

@@ -132,6 +132,7 @@ fn homeless_successor(book: &Book, index: usize) -> Option<Rung> {
         other != index && !book.is_companion(other) && seen.state == State::Ready
     };
     if book.models[index].state != State::Ready
+        || book.models[index].is_broken
         || change.to == Rung::NONE
         || book.models.iter().enumerate().any(is_ready)
     {
