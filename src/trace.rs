@@ -178,12 +178,17 @@ fn binary(head: &[u8]) -> Option<&'static str> {
         Some("UTF-16, as PowerShell writes it: save it as UTF-8")
     } else if head.starts_with(b"PK\x03\x04") {
         Some("a ZIP archive: unpack it")
+    } else if SYSSTAT_MAGICS.iter().any(|magic| head.starts_with(magic)) {
+        Some("sysstat's own data: `sadf -d FILE -- -u -r > FILE.csv` makes text of it")
     } else if head.contains(&0) {
         Some("binary data: give a trace as text, or text packed with gzip or Zstandard")
     } else {
         None
     }
 }
+
+/// `SYSSTAT_MAGIC` of sysstat's `sa.h`, with which its files begin, in either order of bytes.
+const SYSSTAT_MAGICS: [[u8; 2]; 2] = [[0x96, 0xd5], [0xd5, 0x96]];
 
 /// Why a trace cannot be read or written.
 #[derive(Debug, thiserror::Error)]

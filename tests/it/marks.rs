@@ -67,7 +67,6 @@ const NEVER_MET: &[(&str, &str)] = &[
     ("order unknown", UNKNOWN),
     ("life Absent load-failed", UNASKED),
     ("life Absent crashed", UNASKED),
-    ("life Loading unloaded", UNASKED),
     ("life Ready loaded", UNASKED),
     ("life Ready load-failed", UNASKED),
     ("life Draining loaded", UNASKED),
