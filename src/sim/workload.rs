@@ -97,7 +97,7 @@ pub struct RawWorkload {
     /// Length of the prompts. Default 500. Not for a trace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_tokens: Option<Tokens>,
-    /// Length of the replies. Default 200. Not for a trace.
+    /// Length of the replies. Default 200; nothing for a task without a reply. Not for a trace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_tokens: Option<Tokens>,
     /// Kind of work. Default `chat`.
@@ -318,10 +318,10 @@ pub struct LogNormalTokens {
 }
 
 impl Tokens {
-    /// Returns a length; at least one token.
+    /// Returns a length; at least one token where it is drawn.
     pub fn draw(&self, stream: &mut Stream) -> u32 {
         let tokens = match self {
-            Self::Fixed(tokens) => *tokens,
+            Self::Fixed(tokens) => return *tokens,
             Self::Range([least, most]) => {
                 let width = u64::from(most - least) + 1;
                 least

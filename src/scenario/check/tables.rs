@@ -111,9 +111,6 @@ impl Check<'_> {
                 return Err(refuse(key, want).into());
             }
         }
-        if raw.output_tokens.is_some() && !raw.task.unwrap_or_default().has_reply() {
-            return Err(refuse("output-tokens", "left out: this task has no reply").into());
-        }
         let cancel = raw.cancel.map_or(Percent::ZERO, Percent::from);
         if cancel > Percent::ONE_HUNDRED {
             return Err(refuse("cancel", "at most 100%").into());
@@ -132,11 +129,13 @@ impl Check<'_> {
                 return Err(refuse("model", "left out where `tier` is given").into());
             }
         };
+        let task = raw.task.unwrap_or_default();
+        let usual_reply = if task.has_reply() { USUAL_REPLY } else { Tokens::Fixed(0) };
         Ok(Workload {
             arrivals: raw.arrivals.clone(),
             prompt_tokens: raw.prompt_tokens.clone().unwrap_or(USUAL_PROMPT),
-            output_tokens: raw.output_tokens.clone().unwrap_or(USUAL_REPLY),
-            task: raw.task.unwrap_or_default(),
+            output_tokens: raw.output_tokens.clone().unwrap_or(usual_reply),
+            task,
             target,
             priority: raw.priority.unwrap_or(0),
             client: raw.client.map(ClientId),

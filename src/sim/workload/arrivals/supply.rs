@@ -76,7 +76,7 @@ impl Workload {
             id,
             prompt_tokens: self.prompt_tokens.draw(sizes),
             prompt_estimated: false,
-            output_tokens: if self.task.has_reply() { self.output_tokens.draw(sizes) } else { 0 },
+            output_tokens: self.output_tokens.draw(sizes),
             task: self.task,
             target: self.target.clone(),
             priority: self.priority,
