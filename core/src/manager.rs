@@ -308,8 +308,8 @@ impl Manager {
         self.note_reading();
         self.find_what_has_gone();
         self.heed_shortage(now);
-        self.limit_a_load_beside(now, out);
         self.give_up_a_load_that_others_crowd_out(now, out);
+        self.limit_a_load_beside(now, out);
         // Requests that were held back for want of a fresh sample can start as well.
         self.advance(now, out);
         true

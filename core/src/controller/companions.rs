@@ -296,7 +296,7 @@ impl Controller {
             if self.companions.each[index].is_awaited(now)
                 && let Some(reason) = self.room_for_companion(now, sample, index)
             {
-                self.companions.each[index].load(now, reason, &mut self.out);
+                self.load(now, sample, index, reason);
                 return true;
             }
         }
@@ -505,10 +505,18 @@ impl Controller {
             };
             let since = *companion.fits_since.get_or_insert(now);
             if !is_busy && now.since(since) >= companion.wait(&self.settings) {
-                companion.load(now, reason, &mut self.out);
+                self.load(now, sample, index, reason);
                 return;
             }
         }
+    }
+
+    /// Loads a companion by its share of a sample as it is now.
+    fn load(&mut self, now: Timestamp, sample: &Sample, index: usize, reason: Reason) {
+        let share = self.companions_share(sample, index);
+        let companion = &mut self.companions.each[index];
+        companion.manager.see(&share, false);
+        companion.load(now, reason, &mut self.out);
     }
 
     /// Returns the room that a companion has beside all that is loaded; where nothing of the ladder is, beside its smallest model

@@ -38,17 +38,22 @@ impl Manager {
 
     /// Returns whether the switch leads down for a space that is over its line now.
     fn is_forced_by_shortage(&self) -> bool {
-        let limit = |total| self.settings.degrade_limit(total);
-        self.switch.is_some_and(|switch| !switch.is_up())
-            && overruns(&self.seen, &self.settings, limit).next().is_some()
+        self.switch.is_some_and(|switch| !switch.is_up()) && self.is_short()
     }
 
-    /// Lets what must go for a shortage serve on for no longer than a drain may take, while its successor loads beside it.
+    /// Returns whether a space that holds something of ours is over its line.
+    fn is_short(&self) -> bool {
+        let limit = |total| self.settings.degrade_limit(total);
+        overruns(&self.seen, &self.settings, limit).next().is_some()
+    }
+
+    /// Lets what must go for a shortage serve on for no longer than a drain may take, while its successor loads beside it. On a way
+    /// up, too: what is short is then where the larger model does not go, or its load would be called off.
     pub(super) fn limit_a_load_beside(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         let Some(Switch { goal: Some(goal), overdue, .. }) = self.switch else { return };
         let is_beside = self.serving.is_some_and(|serving| serving != goal)
             && self.slots[goal].state == Lifecycle::Loading;
-        if !is_beside || !self.is_forced_by_shortage() {
+        if !is_beside || !self.is_short() {
             return;
         }
         if overdue {
