@@ -101,6 +101,8 @@ fn a_companion_goes_only_when_the_ladder_has_no_smaller_model_beside_it() {
     let lines = rig.outputs();
     let place = |line: &str| lines.iter().position(|it| it.starts_with(line));
     assert!(place("e serves").unwrap() < place("up to large").unwrap(), "{lines:#?}");
+    // It is placed by the reading that shows the room.
+    assert_eq!(place("load e"), place("want e").map(|wanted| wanted + 1), "{lines:#?}");
 }
 
 #[test]

@@ -312,3 +312,23 @@ fn where_our_use_is_read_as_others_what_came_with_a_load_is_ours() {
     rig.samples(6.0, minutes(60));
     rig.check(&[]);
 }
+
+#[test]
+fn a_gpu_that_fills_is_not_left_full_while_a_larger_model_loads_elsewhere() {
+    let on_gpu = |id: &str| if id == "small" { "vram = '8GiB'" } else { "" }.to_owned();
+    let settings = "manager.pin = 'small'\nmanager.drain-deadline = '30s'";
+    let mut rig = rig_with_models(settings, on_gpu);
+    put_gpus(&mut rig, &[10.0]);
+    rig.sample(1.0);
+    rig.complete(1.0);
+    rig.samples(1.0, minutes(1));
+    rig.outputs();
+    rig.switch("medium");
+    rig.check(&["up to medium: asked", "load medium"]);
+    // Others fill the GPU while "medium" loads in main memory.
+    put_gpus(&mut rig, &[15.0]);
+    rig.samples(1.0, seconds(20));
+    rig.check(&[]);
+    rig.samples(1.0, seconds(20));
+    rig.check(&["serve none", "unload small"]);
+}
