@@ -205,9 +205,9 @@ pub struct CompanionFigures {
     /// Seconds in which it served.
     #[serde(serialize_with = "six_decimals")]
     pub seconds: f64,
-    /// How often it was loaded for room, and given up for want of it.
+    /// How often it was loaded because there was room.
     pub loads: u64,
-    /// See `loads`.
+    /// How often it was given up for want of room.
     pub given_up: u64,
 }
 

@@ -351,7 +351,7 @@ impl From<&Catalog> for RawCatalog {
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum CatalogError {
     #[error(
-        "the catalog has no model on its ladder: give at least one [[model]] that is no companion"
+        "the catalog has no model on its ladder: give at least one [[model]] that is not a companion"
     )]
     Empty,
     #[error("model \"{model}\" is listed twice: rename or remove one")]

@@ -75,6 +75,7 @@ pub struct Controller {
     companions: Companions,
     /// What of a reading is ours.
     attribution: Attribution,
+    /// The ladder, without the companions.
     catalog: Catalog,
     settings: Settings,
     detail: Detail,
@@ -124,13 +125,14 @@ impl Controller {
             tier.map(find).transpose()
         };
         let manager = &settings.manager;
+        let ladder = catalog.without_companions();
         Ok(Self {
-            policy: policies.build(settings, &catalog.without_companions())?,
+            policy: policies.build(settings, &ladder)?,
             policies: policies.clone(),
-            manager: Manager::new(settings, &catalog.without_companions()),
+            manager: Manager::new(settings, &ladder),
             companions: Companions::new(settings, catalog),
             attribution: Attribution::new(settings.settle_limit),
-            catalog: catalog.clone(),
+            catalog: ladder,
             settings: settings.clone(),
             detail,
             pinned: rung("manager.pin", manager.pin.as_ref())?,

@@ -53,7 +53,7 @@ impl Companion {
         self.manager.rung() != Rung::NONE
     }
 
-    /// Returns whether it is not loaded only for want of room.
+    /// Returns whether only want of room keeps it from being loaded.
     fn is_awaited(&self, now: Timestamp) -> bool {
         !self.stays() && !self.manager.is_switching() && !self.manager.rests(now, Rung(1))
     }
@@ -123,7 +123,7 @@ impl Companion {
             let news = match output {
                 Output::Serving { model: Some(_), .. } => CompanionNews::Serves,
                 Output::Serving { model: None, .. } => CompanionNews::ServesNoMore,
-                // Its way is told by what becomes of it.
+                // What becomes of it is said instead.
                 Output::Switched { .. } | Output::Notice(Notice::Degraded { .. }) => continue,
                 output => {
                     out.push_back(output);
@@ -139,13 +139,11 @@ impl Companion {
         &mut self,
         now: Timestamp,
         action: Action,
-        news: CompanionNews,
+        news: impl Fn(Reason) -> CompanionNews,
+        reason: Reason,
         out: &mut VecDeque<Output>,
     ) {
-        out.push_back(Output::Companion { model: self.model.id.clone(), news });
-        let (CompanionNews::Wanted { reason } | CompanionNews::GivenUp { reason }) = news else {
-            return;
-        };
+        out.push_back(Output::Companion { model: self.model.id.clone(), news: news(reason) });
         self.tell(now, out, |manager, out| {
             manager.handle_decision(now, action, reason, false, out);
         });
@@ -154,7 +152,7 @@ impl Companion {
     fn load(&mut self, now: Timestamp, reason: Reason, out: &mut VecDeque<Output>) {
         self.fits_since = None;
         let action = Action::Upgrade { to: Rung(1) };
-        self.carry_out(now, action, CompanionNews::Wanted { reason }, out);
+        self.carry_out(now, action, |reason| CompanionNews::Wanted { reason }, reason, out);
     }
 
     fn give_up(
@@ -168,7 +166,7 @@ impl Companion {
         self.given_up = if held_out { 1 } else { self.given_up + 1 };
         self.given_up_at = Some(now);
         let action = Action::Downgrade { to: Rung::NONE, urgency };
-        self.carry_out(now, action, CompanionNews::GivenUp { reason }, out);
+        self.carry_out(now, action, |reason| CompanionNews::GivenUp { reason }, reason, out);
     }
 }
 
@@ -193,7 +191,7 @@ impl Controller {
     }
 
     fn ladder_can(&self, request: &Request) -> bool {
-        self.catalog.ladder_models().iter().any(|model| request.is_for(model))
+        self.catalog.models().iter().any(|model| request.is_for(model))
     }
 
     /// Returns a sample as the ladder sees it: what companions may grow to is others' use.
@@ -334,7 +332,7 @@ impl Controller {
         let mut lower = (decision.rung.0 + 1..to.0).rev().map(Rung);
         if let Some(lower) = lower.find(|&rung| fits(rung, &beside)) {
             decision.action = Action::Upgrade { to: lower };
-            let fit = place(self.need_of(lower), Beside::Nothing, &share, &self.settings, limit);
+            let fit = self.place_alone(self.need_of(lower), &share);
             decision.reason = fit.place().map_or(decision.reason, room);
             return;
         }
@@ -346,7 +344,7 @@ impl Controller {
         };
         let needs = beside.iter().fold(self.need_of(next), sum);
         decision.action = Action::Hold;
-        if let Fit::Short(short) = place(needs, Beside::Nothing, &share, &self.settings, limit) {
+        if let Fit::Short(short) = self.place_alone(needs, &share) {
             let Projection { resource, gpu, projected, limit, .. } = short;
             decision.reason = Reason::WouldNotFit { to: next, resource, gpu, projected, limit };
         }
@@ -391,10 +389,8 @@ impl Controller {
     /// Returns the highest rung, up to `most`, that fits once these companions have gone.
     fn highest_without(&self, sample: &Sample, most: Rung, gone: &[usize]) -> Option<Rung> {
         let share = self.ladders_share_beside(sample, |index| !gone.contains(&index));
-        let limit = |total| self.settings.degrade_limit(total);
-        (1..=most.0).rev().map(Rung).find(|&rung| {
-            place(self.need_of(rung), Beside::Nothing, &share, &self.settings, limit).is_there()
-        })
+        let fits = |&rung: &Rung| self.place_alone(self.need_of(rung), &share).is_there();
+        (1..=most.0).rev().map(Rung).find(fits)
     }
 
     /// Returns whether a companion that was given up has had its time, and is still there.
@@ -459,8 +455,7 @@ impl Controller {
 
     /// Gives up companions where nothing of the ladder is loaded, and its smallest model fits only without them.
     fn make_way_for_the_ladder(&mut self, now: Timestamp, sample: &Sample) {
-        let is_empty = self.manager.rung() == Rung::NONE && !self.manager.is_switching();
-        if !is_empty || self.keeps_to_none() || self.manager.rests(now, Rung(1)) {
+        if self.manager.is_switching() || !self.ladder_waits(now) {
             return;
         }
         let mut going: Vec<usize> = (0..self.companions.each.len())
@@ -469,9 +464,7 @@ impl Controller {
         let staying = (0..self.companions.each.len()).rev();
         let staying: Vec<usize> = staying.filter(|index| !going.contains(index)).collect();
         let before = going.len();
-        let share = self.ladders_share(sample);
-        let limit = |total| self.settings.degrade_limit(total);
-        let fit = place(self.need_of(Rung(1)), Beside::Nothing, &share, &self.settings, limit);
+        let fit = self.place_alone(self.need_of(Rung(1)), &self.ladders_share(sample));
         let Fit::Short(Projection { resource, gpu, projected, limit, .. }) = fit else { return };
         let space = ResourceKey { resource, gpu };
         let mut found = self.highest_without(sample, Rung(1), &going).is_some();
@@ -528,18 +521,23 @@ impl Controller {
         let nothing = Resident::default();
         let fit = place(need, Beside::Resident(&nothing), &share, &self.settings, limit);
         let reason = room(fit.place()?);
-        let ladder_waits = self.manager.rung() == Rung::NONE
+        let fits = |needs: &[Footprint]| fit_together(needs, &share, &self.settings, limit);
+        let smallest = self.need_of(Rung(1));
+        let is_in_its_way = self.ladder_waits(now) && fits(&[smallest]) && !fits(&[smallest, need]);
+        (!is_in_its_way).then_some(reason)
+    }
+
+    /// Returns whether nothing of the ladder is loaded, and only want of room can be why.
+    fn ladder_waits(&self, now: Timestamp) -> bool {
+        self.manager.rung() == Rung::NONE
             && !self.keeps_to_none()
-            && !self.manager.rests(now, Rung(1));
-        if ladder_waits {
-            let smallest = [self.need_of(Rung(1))];
-            let with_it = [smallest[0], need];
-            let fits = |needs: &[Footprint]| fit_together(needs, &share, &self.settings, limit);
-            if fits(&smallest) && !fits(&with_it) {
-                return None;
-            }
-        }
-        Some(reason)
+            && !self.manager.rests(now, Rung(1))
+    }
+
+    /// Returns where a need of the ladder fits once all of it that is loaded has gone.
+    fn place_alone(&self, need: Footprint, share: &Sample) -> Fit {
+        let limit = |total| self.settings.degrade_limit(total);
+        place(need, Beside::Nothing, share, &self.settings, limit)
     }
 
     fn need_of(&self, rung: Rung) -> Footprint {

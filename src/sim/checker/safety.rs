@@ -4,7 +4,7 @@ use tiershift_core::catalog::Rung;
 use tiershift_core::decision::{Action, Decision, Reason, Urgency};
 use tiershift_core::place::{Projection, Resident};
 use tiershift_core::request::RequestId;
-use tiershift_core::sample::{Resource, Space};
+use tiershift_core::sample::{Resource, ResourceKey, Space};
 use tiershift_core::settings::AtDrainDeadline;
 use tiershift_core::units::{Bytes, Percent};
 
@@ -74,11 +74,7 @@ fn over_with(book: &Book, index: usize, gpu: Option<u8>) -> Option<Projection> {
         let over = Projection { resource, gpu, projected, limit, total: space.total };
         (book.settings.constrains(resource) && !over.fits()).then_some(over)
     };
-    let gpus = || (0..=u8::MAX).zip(&book.reading.gpus);
-    let shared = |resident: &Resident| -> Bytes {
-        let shared = gpus().filter(|(_, reading)| reading.shared);
-        shared.map(|(gpu, _)| resident.vram_on(gpu)).sum()
-    };
+    let in_memory = |resident: &Resident| resident.within(ResourceKey::MEMORY, &book.reading);
     let goes_to = gpu.and_then(|gpu| book.reading.gpus.get(usize::from(gpu)));
     let shared_need = match goes_to {
         Some(reading) if reading.shared => need.vram,
@@ -87,8 +83,7 @@ fn over_with(book: &Book, index: usize, gpu: Option<u8>) -> Option<Projection> {
     let ram_need = need.ram + shared_need;
     let memory =
         book.reading.memory.as_ref().filter(|_| ram_need > Bytes::ZERO).and_then(|space| {
-            let before = space.own.max(read.ram() + shared(&read));
-            let own = before + new.ram() + shared(&new) + ram_need;
+            let own = space.own.max(in_memory(&read)) + in_memory(&new) + ram_need;
             over(Resource::Memory, None, space, own)
         });
     memory.or_else(|| {

@@ -6,32 +6,11 @@ use tiershift_testkit::gpu::Gpu;
 use tiershift_testkit::server::{chat, json};
 use tiershift_testkit::skip::skip;
 
+use crate::live::orders::{FROM_LARGE, SLIGHT, model};
 use crate::live::{SERVE, daemon, engine, site};
 use crate::support::run_in;
 
-const CATALOG: &str = r#"
-[[model]]
-id = "a"
-tier = "small"
-quality = "50%"
-ram = "100MiB"
-context-tokens = 4096
-load-warm = "200ms"
-load-cold = "1s"
-prefill-tokens-per-second = 200
-decode-tokens-per-second = 5
-
-[[model]]
-id = "b"
-tier = "large"
-quality = "100%"
-ram = "300MiB"
-context-tokens = 4096
-load-warm = "200ms"
-load-cold = "1s"
-prefill-tokens-per-second = 200
-decode-tokens-per-second = 5
-
+const EMBEDDER: &str = r#"
 [[model]]
 id = "embedder"
 companion = true
@@ -45,16 +24,14 @@ prefill-tokens-per-second = 1000
 decode-tokens-per-second = 100
 "#;
 
-/// The lines of the machine's class are for whole machines; what others do on this one does not matter here.
-const POLICY: &str = "constrain = [\"memory\", \"vram\"]\n[manager]\nstart = \"large\"";
-
 #[test]
 fn a_companion_serves_beside_the_ladder_and_goes_alone_where_its_space_is_short() {
     let name = "a_companion_serves_beside_the_ladder_and_goes_alone_where_its_space_is_short";
     let Some(engine) = engine(name) else { return };
     let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL), ("embedder", gguf::TINY)]);
-    folder.put("policy.toml", POLICY);
-    folder.put("catalog.toml", CATALOG);
+    folder.put("policy.toml", FROM_LARGE);
+    let ladder = model("a", "small", 50, SLIGHT[0]) + &model("b", "large", 100, SLIGHT[1]);
+    folder.put("catalog.toml", &(ladder + EMBEDDER));
     let (all, own) = (Bytes::from_gib(8), Bytes::from_gib(2));
     let gpu = match Gpu::build(&folder, all, "embedder.gguf", own) {
         Ok(gpu) => gpu,

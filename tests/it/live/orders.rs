@@ -23,7 +23,7 @@ use crate::live::{SERVE, daemon, engine, site};
 use crate::support::run_in;
 
 /// A model as it stands in a catalog. What it really takes does not matter here, nor how fast it is: faster than it says.
-fn model(id: &str, tier: &str, quality: u32, takes: &str) -> String {
+pub(super) fn model(id: &str, tier: &str, quality: u32, takes: &str) -> String {
     format!(
         "[[model]]\nid = \"{id}\"\ntier = \"{tier}\"\nquality = \"{quality}%\"\nfile = \"{id}.gguf\"\n{takes}\n\
          context-tokens = 4096\nload-warm = \"200ms\"\nload-cold = \"1s\"\n\
@@ -57,9 +57,10 @@ fn tier(tier: &'static str) -> impl Fn(&Value) -> bool {
 }
 
 /// The lines of the machine's class are for whole machines; what others do on this one does not matter here.
-const FROM_LARGE: &str = "constrain = [\"memory\", \"vram\"]\n[manager]\nstart = \"large\"";
+pub(super) const FROM_LARGE: &str =
+    "constrain = [\"memory\", \"vram\"]\n[manager]\nstart = \"large\"";
 
-const SLIGHT: [&str; 2] = ["ram = \"100MiB\"", "ram = \"300MiB\""];
+pub(super) const SLIGHT: [&str; 2] = ["ram = \"100MiB\"", "ram = \"300MiB\""];
 
 #[test]
 fn an_order_waits_for_the_cooldown_and_holds_until_somebody_says_auto() {
