@@ -65,6 +65,7 @@ struct Last {
     own: Bytes,
     there: Bytes,
     is_coming: bool,
+    is_told: bool,
 }
 
 /// What our models take of one space, by phase.
@@ -188,12 +189,13 @@ impl Watched {
     /// Returns how much of a space's use is our models'.
     #[inline]
     fn own(&mut self, read: &Space, needs: Needs) -> Bytes {
-        let own = if read.own == Bytes::ZERO { self.untold(read, needs) } else { read.own };
-        if read.own > Bytes::ZERO {
+        let is_told = read.own > Bytes::ZERO;
+        let own = if is_told { read.own } else { self.untold(read, needs) };
+        if is_told {
             (self.is_told, self.is_untold) = (true, false);
         }
         let is_coming = needs.coming > Bytes::ZERO;
-        self.last = Some(Last { used: read.used(), own, there: needs.there, is_coming });
+        self.last = Some(Last { used: read.used(), own, there: needs.there, is_coming, is_told });
         let own = if self.is_untold { own } else { read.own };
         if self.late > Bytes::ZERO {
             self.lingering = self.lingering(own, needs);
@@ -216,7 +218,8 @@ impl Watched {
             Some(last) => {
                 let comes =
                     needs.coming > Bytes::ZERO || last.is_coming || needs.there > last.there;
-                let goes = needs.going + needs.gone > Bytes::ZERO;
+                // What was ours by the last reading, and went with as much of all use, broke: nobody has said so yet.
+                let goes = needs.going + needs.gone > Bytes::ZERO || last.is_told;
                 let grown = if comes { read.used() - last.used } else { Bytes::ZERO };
                 let shrunk = if goes { last.used - read.used() } else { Bytes::ZERO };
                 last.own + grown - shrunk
@@ -351,6 +354,18 @@ mod tests {
         // A probe that goes blind on the way is believed no more.
         assert_eq!(watch.read((17, 0), &[(9, Phase::There)]), (8, 9));
         assert_eq!(watch.read((8, 9), &[(9, Phase::There)]), (8, 9));
+    }
+
+    #[test]
+    fn what_broke_before_anybody_says_so_is_not_looked_for_in_others_use() {
+        let mut watch = Watch::new();
+        let (small, large) = ((2, Phase::There), (9, Phase::Coming));
+        watch.read((3, 2), &[small]);
+        assert_eq!(watch.read((3, 11), &[small, large]), (3, 11));
+        assert_eq!(watch.read((3, 0), &[small, large]), (3, 0));
+        // A game that comes at the same moment is not told apart from a probe that goes blind.
+        watch.read((3, 11), &[small, large]);
+        assert_eq!(watch.read((8, 0), &[small, large]), (3, 5));
     }
 
     #[test]

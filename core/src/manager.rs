@@ -187,13 +187,19 @@ impl Manager {
             Action::Downgrade { .. } => return None,
         };
         // Of two waits the longer one is named: whoever is told of the other comes back to be told of this.
-        let cooldown = self.cooldown_remaining(now);
-        match (cooldown, self.rest_remaining(now, to)) {
-            (cooldown, Some(remaining)) if cooldown.is_none_or(|it| it < remaining) => {
-                return Some(Reason::Backoff { to, remaining });
+        let rest = self.rest_remaining(now, to);
+        match self.cooldown_remaining(now) {
+            Some(remaining) if rest.is_none_or(|rest| rest <= remaining) => {
+                Some(Reason::Cooldown { remaining })
             }
-            (Some(remaining), _) => return Some(Reason::Cooldown { remaining }),
-            (None, _) => {}
+            _ => self.obstacle(now, to),
+        }
+    }
+
+    /// Returns what keeps a rung from being gone to, whatever was switched when: its rest after a failure, or want of room.
+    pub fn obstacle(&self, now: Timestamp, to: Rung) -> Option<Reason> {
+        if let Some(remaining) = self.rest_remaining(now, to) {
+            return Some(Reason::Backoff { to, remaining });
         }
         match self.fit_in_place(to)? {
             Fit::Fits(_) => None,

@@ -99,10 +99,8 @@ impl Controller {
                     .refuse_order(reason.unwrap_or(Reason::Backoff { to, remaining: again }));
             }
             Progress::Waiting { .. } if self.manager.rung() == to => Progress::UnderWay,
-            Progress::Waiting { .. } => match self.hindrance(now, to) {
-                Some(Reason::Cooldown { remaining }) => {
-                    Progress::Waiting { until: Some(now + remaining) }
-                }
+            // It has waited for the cooldown that ran when it was given: another does not hold it up.
+            Progress::Waiting { .. } => match self.obstacle(now, to) {
                 Some(reason) => return self.refuse_order(reason),
                 None => {
                     self.carry_out(now, to);
@@ -134,7 +132,7 @@ impl Controller {
         }
     }
 
-    /// Returns what keeps a rung from being gone to now.
+    /// Returns what keeps a rung from being gone to now, the switch cooldown included.
     fn hindrance(&self, now: Timestamp, to: Rung) -> Option<Reason> {
         if self.manager.is_stopping() {
             return Some(Reason::Stopping);
@@ -143,6 +141,14 @@ impl Controller {
             return None;
         }
         self.manager.objection(now, self.action_towards(to))
+    }
+
+    /// Returns what keeps a rung from being gone to now, once its turn has come.
+    fn obstacle(&self, now: Timestamp, to: Rung) -> Option<Reason> {
+        if self.manager.is_stopping() {
+            return Some(Reason::Stopping);
+        }
+        self.manager.obstacle(now, to)
     }
 
     /// Returns when an order that was refused may be given again: what depends on others is an estimate.

@@ -260,6 +260,24 @@ fn what_has_loaded_serves_while_what_is_wanted_in_its_place_rests() {
     assert!(lines.contains(&"serve medium".to_owned()), "{lines:?}");
 }
 
+#[test]
+fn an_order_waits_for_the_cooldown_that_ran_when_it_was_given_and_for_no_later_one() {
+    let mut rig = rig("").serving("small");
+    rig.samples(2.0, minutes(1));
+    rig.switch("medium");
+    rig.complete(2.0);
+    rig.outputs();
+    rig.switch("large");
+    rig.check(&["order large in 30s"]);
+    // A shortage forces a step down meanwhile, and another cooldown begins.
+    rig.samples(2.0, seconds(20));
+    rig.sample(10.0);
+    rig.complete(10.0);
+    rig.outputs();
+    rig.samples(10.0, seconds(10));
+    rig.check(&["order large refused: would-not-fit, again in 1m"]);
+}
+
 // A server that answers late, or to what was not asked.
 
 #[test]
