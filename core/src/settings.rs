@@ -89,8 +89,8 @@ pub struct RawSettings {
     /// Degrade when some task waits for memory for this share of the time, over `rate-sustained`. Default `60%`
     /// (systemd-oomd's `DefaultMemoryPressureLimit`).
     pub pressure_degrade_line: PercentText,
-    /// Memory pressure above this is marked in plots and on the page; no decision looks at it. Default `10%` (chosen: a
-    /// healthy machine shows none, and a load of its own makes some).
+    /// From this memory pressure on, no model is loaded in place of a smaller one. Default `10%` (chosen: a healthy machine
+    /// shows none, and a load of its own makes some). Lower waits for every load of others; higher adds to their paging.
     pub pressure_upgrade_line: PercentText,
     /// Degrade when the 95th percentile of replies takes longer than this, from arrival to last token. What runs late or
     /// waits counts before it has ended. Not set: no limit.

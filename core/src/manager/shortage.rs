@@ -42,7 +42,7 @@ impl Manager {
     }
 
     /// Returns whether a space that holds something of ours is over its line.
-    fn is_short(&self) -> bool {
+    pub(super) fn is_short(&self) -> bool {
         let limit = |total| self.settings.degrade_limit(total);
         overruns(&self.seen, &self.settings, limit).next().is_some()
     }

@@ -280,6 +280,8 @@ impl Manager {
             && !switch.blind
             && let Some(serving) = self.serving
             && self.slots[serving].running > 0
+            // Where that would end a shortage, the model that serves takes no more.
+            && !self.is_short()
         {
             self.start_drain_clock(now);
             return false;

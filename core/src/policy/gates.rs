@@ -9,9 +9,7 @@ use crate::decision::{Gate, GateName, Measure};
 use crate::place::{Fit, Projection};
 use crate::policy::Standing;
 use crate::policy::proactive::Proactive;
-use crate::sample::Resource;
 use crate::time::{Timestamp, nanos};
-use crate::units::Percent;
 
 impl Proactive {
     pub(super) fn spell_out_gates(&self, now: Timestamp, standing: &Standing) -> Vec<Gate> {
@@ -53,16 +51,10 @@ impl Proactive {
             Some(Fit::Unknown(_)) | None => {}
         }
         if !is_rescue {
-            let line = Measure::MilliPercent(self.settings.upgrade_line);
-            let [from, next] = [standing.rung, to].map(|rung| self.ladder.need(rung));
-            let mut present = |resource, used: Option<Percent>, is_needed: bool| {
-                if let Some(used) = used.filter(|_| is_needed) {
-                    let open = used < self.settings.upgrade_line;
-                    push(GateName::UpgradeLine(resource), open, Measure::MilliPercent(used), line);
-                }
-            };
-            present(Resource::Memory, self.last.memory, next.ram > from.ram);
-            present(Resource::Vram, self.last.vram.map(|(used, _)| used), next.vram > from.vram);
+            for (key, used, line) in self.uses_before_an_upgrade(standing.rung, to) {
+                let [value, limit] = [used, line].map(Measure::MilliPercent);
+                push(GateName::UpgradeLine(key.resource), used < line, value, limit);
+            }
         }
         // From nothing, all wait for the smallest that fits, of which no more is asked.
         let paced_by = if is_rescue { self.smallest_that_fits(now).unwrap_or(to) } else { to };

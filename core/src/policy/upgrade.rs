@@ -6,7 +6,7 @@ use crate::catalog::Rung;
 use crate::decision::{Decision, Odds, Reason};
 use crate::place::{Fit, Place, Projection};
 use crate::policy::backoff::Bounds;
-use crate::policy::proactive::{LOWEST_LOADED, Proactive};
+use crate::policy::proactive::{LOWEST_LOADED, LastSample, Proactive};
 use crate::policy::rescue::break_even;
 use crate::policy::{Change, Standing, room_reason};
 use crate::sample::{Resource, ResourceKey};
@@ -86,8 +86,9 @@ impl Proactive {
         if self.service.would_not_serve(now, to) {
             return Err(Reason::WouldNotServe { to });
         }
-        if let Some((resource, gpu, used)) = self.above_upgrade_line(standing.rung, to) {
-            let line = self.settings.upgrade_line;
+        let mut uses = self.uses_before_an_upgrade(standing.rung, to);
+        if let Some((key, used, line)) = uses.find(|&(_, used, line)| used >= line) {
+            let ResourceKey { resource, gpu } = key;
             return Err(Reason::AboveUpgradeLine { resource, gpu, used, line });
         }
         if let Some((predicted, limit)) = self.service.would_be_slow(now, standing.rung, to) {
@@ -168,14 +169,29 @@ impl Proactive {
         }
     }
 
-    /// Returns the first space that is used too much for an upgrade, where the higher rung needs more of it, and its use.
-    fn above_upgrade_line(&self, from: Rung, to: Rung) -> Option<(Resource, Option<u8>, Percent)> {
+    /// Returns what must be below its line before an upgrade: the use of the spaces that the higher rung takes more of, and
+    /// the pressure on main memory.
+    pub(super) fn uses_before_an_upgrade(
+        &self,
+        from: Rung,
+        to: Rung,
+    ) -> impl Iterator<Item = (ResourceKey, Percent, Percent)> {
         let [from, to] = [from, to].map(|rung| self.ladder.need(rung));
-        let line = self.settings.upgrade_line;
-        let memory = self.last.memory.filter(|&used| to.ram > from.ram && used >= line);
-        let vram = self.last.vram.filter(|&(used, _)| to.vram > from.vram && used >= line);
-        let memory = memory.map(|used| (Resource::Memory, None, used));
-        memory.or(vram.map(|(used, gpu)| (Resource::Vram, gpu, used)))
+        let takes_memory = to.ram > from.ram;
+        let LastSample { memory, vram, pressure, .. } = self.last;
+        let (line, pressure_line) =
+            (self.settings.upgrade_line, self.settings.pressure_upgrade_line);
+        let of = |resource, gpu, used, line| Some((ResourceKey { resource, gpu }, used?, line));
+        let memory = memory.filter(|_| takes_memory);
+        let (vram, gpu) = vram.filter(|_| to.vram > from.vram).unzip();
+        let pressure = pressure.filter(|_| takes_memory);
+        [
+            of(Resource::Memory, None, memory, line),
+            of(Resource::Vram, gpu.flatten(), vram, line),
+            of(Resource::Pressure, None, pressure, pressure_line),
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// Returns how long a rung must have fitted.
@@ -202,10 +218,10 @@ impl Proactive {
         if self.climbs_at_once(standing, to) {
             return Duration::ZERO;
         }
-        // Sooner than this it is not asked again, and what is said of the wait must hold then.
         let window =
             self.stabilization(standing.rung, to).max(self.settings.manager.switch_cooldown);
-        let asked = now.since(change.at).max(window);
+        // What is said of the wait must hold at the first reading after it.
+        let asked = now.since(change.at).max(window + self.settings.sampling_interval);
         let Some(left) = left(self.settings.reversal_window, asked) else {
             return window;
         };

@@ -240,6 +240,55 @@ fn a_wait_that_was_short_for_a_wish_stays_so_when_the_wish_is_over() {
     assert!(kind != "cooldown", "{:?}", rig.decision().reason);
 }
 
+#[test]
+fn a_cooldown_that_is_said_to_be_over_by_the_next_reading_is() {
+    // With a quarter of the quality to win, one of these is worth a return at the end of the window, and a second later not.
+    for calm in 445..=450 {
+        let mut rig = rig(&format!("calm = '{calm}s'")).serving("large");
+        rig.samples(1.0, minutes(10));
+        rig.switch("medium");
+        rig.complete(1.0);
+        rig.switch("auto");
+        let (mut is_over, mut waits) = (false, 0);
+        for _ in 0..200 {
+            rig.sample(1.0);
+            let Reason::Cooldown { remaining } = rig.decision().reason else { continue };
+            assert!(!is_over, "calm {calm} s: {remaining:?} more");
+            waits += 1;
+            is_over = remaining <= seconds(2);
+        }
+        assert!(waits > 100, "calm {calm} s: {waits}");
+    }
+}
+
+// L2: what is short is relieved.
+
+#[test]
+fn an_order_that_would_end_a_shortage_does_not_wait_for_an_idle_moment() {
+    // "large" is on a GPU and needs next to nothing of main memory, which others fill.
+    let table = |id: &str, need: &str| {
+        format!(
+            "[[model]]\nid = '{id}'\ntier = '{id}'\nload-warm = '2s'\nload-cold = '2s'\n{need}\nslots = 2\n\
+             prefill-tokens-per-second = 100.0\ndecode-tokens-per-second = 10.0\n"
+        )
+    };
+    let small = table("small", "ram = '4GiB'\nvram = '8GiB'\nquality = '50%'");
+    let large = table("large", "ram = '1MiB'\nvram = '20GiB'\nquality = '100%'");
+    let catalog: RawCatalog = toml::from_str(&(small + &large)).unwrap();
+    let mut rig = Rig::new("manager.start = 'small'", Catalog::try_from(catalog).unwrap());
+    put_gpus(&mut rig, &[1.0]);
+    rig.sample(1.0);
+    rig.complete(1.0);
+    rig.request(1);
+    rig.outputs();
+    rig.switch("large");
+    rig.request(2);
+    rig.check(&["up to large: asked", "accept #2", "start #2 on small"]);
+    rig.sample(11.0);
+    rig.request(3);
+    rig.check(&["serve none", "queue #3"]);
+}
+
 // S10: an order is carried out or refused.
 
 #[test]

@@ -222,7 +222,7 @@ impl Book {
         resident
     }
 
-    /// Takes the spaces of a plausible reading, as they are meant.
+    /// Takes the spaces of a plausible reading, as they are meant, and the pressure on memory.
     #[inline]
     pub(super) fn read(&mut self, sample: &Sample) {
         let mut attribution = std::mem::take(&mut self.attribution);
@@ -230,6 +230,7 @@ impl Book {
         self.attribution = attribution;
         let sample = corrected.as_ref().unwrap_or(sample);
         self.reading.memory = sample.memory;
+        self.reading.pressure = sample.pressure;
         if !(self.reading.gpus.is_empty() && sample.gpus.is_empty()) {
             self.reading.gpus.clone_from(&sample.gpus);
         }

@@ -206,8 +206,7 @@ pub(super) fn check_upgrade(book: &Book, decision: &Decision, out: &mut Violatio
         Rung::NONE => book.ladder.place_on_empty(&share, to),
         _ => book.ladder.place(&share, to),
     };
-    if let Some(what) = above_line(book, decision.rung, to) {
-        let line = book.settings.upgrade_line;
+    if let Some((what, line)) = above_line(book, decision.rung, to) {
         out.report(book.now, "S5", format!("an upgrade with {what} above {line}"));
     } else if !fit.is_there() {
         let to = book.catalog.tier_name(to);
@@ -215,25 +214,34 @@ pub(super) fn check_upgrade(book: &Book, decision: &Decision, out: &mut Violatio
     }
 }
 
-/// Returns the space that is used too much for an upgrade. A rescue is not an upgrade; between rungs, a space counts where
-/// the higher one takes more of it, and of several GPUs the one that holds ours or, where none does, the one with most
-/// room.
-pub(super) fn above_line(book: &Book, from: Rung, to: Rung) -> Option<&'static str> {
+/// Returns what is too high for an upgrade, and the line that it is above. A rescue is not an upgrade; between rungs, a space
+/// counts where the higher one takes more of it, and of several GPUs the one that holds ours or, where none does, the one
+/// with most room. Pressure counts where main memory does, and is half used.
+pub(super) fn above_line(book: &Book, from: Rung, to: Rung) -> Option<(&'static str, Percent)> {
     if from == Rung::NONE {
         return None;
     }
     let [from, to] = [from, to].map(|rung| book.ladder.need(rung));
     let line = book.settings.upgrade_line;
     let is_high = |space: &Space| Percent::of(space.used(), space.total) >= line;
-    if to.ram > from.ram
-        && book.settings.constrains(Resource::Memory)
-        && book.reading.memory.iter().any(is_high)
-    {
-        return Some("memory");
+    let constrains = |resource| book.settings.constrains(resource);
+    let memory = book.reading.memory.as_ref();
+    let takes_memory = to.ram > from.ram;
+    if takes_memory && constrains(Resource::Memory) && memory.is_some_and(is_high) {
+        return Some(("memory", line));
     }
     let our_gpu = || book.ladder.our_gpu(&book.reading);
-    let is_vram_high = to.vram > from.vram
-        && book.settings.constrains(Resource::Vram)
-        && our_gpu().and_then(|(_, gpu)| gpu.vram).is_some_and(|space| is_high(&space));
-    is_vram_high.then_some("video memory")
+    if to.vram > from.vram
+        && constrains(Resource::Vram)
+        && our_gpu().and_then(|(_, gpu)| gpu.vram).is_some_and(|space| is_high(&space))
+    {
+        return Some(("video memory", line));
+    }
+    let pressure_line = book.settings.pressure_upgrade_line;
+    let is_pressed =
+        || book.reading.pressure.is_some_and(|pressure| pressure.memory_some >= pressure_line);
+    let is_half_used = |space: &Space| Percent::of(space.used(), space.total) >= Percent::new(50);
+    let counts = takes_memory && constrains(Resource::Pressure);
+    (counts && memory.is_none_or(is_half_used) && is_pressed())
+        .then_some(("memory pressure", pressure_line))
 }

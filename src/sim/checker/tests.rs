@@ -4,8 +4,8 @@ use tiershift_core::event::OrderNews;
 use tiershift_core::machine::MachineClass;
 use tiershift_core::policy::Registry;
 use tiershift_core::request::{End, Request, RequestId};
-use tiershift_core::sample::{Sample, Space};
-use tiershift_core::units::Bytes;
+use tiershift_core::sample::{Pressure, Sample, Space};
+use tiershift_core::units::{Bytes, Percent};
 
 use super::*;
 
@@ -100,6 +100,13 @@ fn memory(others: u64, own: u64) -> Input {
     Input::Sample(Sample { memory: Some(Space { total, others, own }), ..Sample::default() })
 }
 
+/// Puts memory pressure above the upgrade line into a reading.
+fn pressed(input: Input) -> Input {
+    let Input::Sample(sample) = input else { unreachable!("only readings are pressed") };
+    let pressure = Pressure { memory_some: Percent::new(15), ..Pressure::default() };
+    Input::Sample(Sample { pressure: Some(pressure), ..sample })
+}
+
 #[track_caller]
 fn check(watch: impl FnOnce(&mut Checker), want: &[&str]) {
     let mut checker = checker();
@@ -166,6 +173,16 @@ fn each_rule_has_a_run_that_breaks_it() {
         },
         &["S5"],
     );
+    for (others, rules) in [(8, &["S5"][..]), (5, &[])] {
+        check(
+            |c| {
+                serve_small(c);
+                c.input(zero, &pressed(memory(others, 2)));
+                c.output(&upgrade(Reason::NoData));
+            },
+            rules,
+        );
+    }
     check(
         |c| {
             c.input(zero, &memory(4, 0));
