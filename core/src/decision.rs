@@ -99,6 +99,8 @@ pub enum Reason {
     },
     /// Hold: the last change was too recent.
     Cooldown {
+        /// The rung that would be gone to.
+        to: Rung,
         /// What is left.
         #[serde(rename = "remaining_ns", with = "duration_ns")]
         remaining: Duration,

@@ -190,7 +190,7 @@ impl Manager {
         let rest = self.rest_remaining(now, to);
         match self.cooldown_remaining(now) {
             Some(remaining) if rest.is_none_or(|rest| rest <= remaining) => {
-                Some(Reason::Cooldown { remaining })
+                Some(Reason::Cooldown { to, remaining })
             }
             _ => self.obstacle(now, to),
         }
@@ -215,33 +215,14 @@ impl Manager {
     /// Makes a wait that a policy names as long as it will be: what it waits for may have to rest for longer here.
     #[inline]
     pub fn lengthen_wait(&self, now: Timestamp, reason: &mut Reason) {
-        match *reason {
-            Reason::Backoff { to, remaining } => {
-                let here = self.rest_remaining(now, to);
-                let remaining = here.map_or(remaining, |here| here.max(remaining));
-                *reason = Reason::Backoff { to, remaining };
-            }
-            Reason::Cooldown { remaining } => {
-                let here = self.cooldown_remaining(now);
-                let remaining = here.map_or(remaining, |here| here.max(remaining));
-                *reason = match self.rest_above(now).filter(|&(_, rest)| rest > remaining) {
-                    Some((to, remaining)) => Reason::Backoff { to, remaining },
-                    None => Reason::Cooldown { remaining },
-                };
-            }
-            _ => {}
+        if let Reason::Cooldown { remaining, .. } = reason {
+            *remaining = self.cooldown_remaining(now).map_or(*remaining, |it| it.max(*remaining));
         }
-    }
-
-    /// Returns the rung that a way up would lead to, the highest that has room, and how long it rests yet.
-    #[cold]
-    fn rest_above(&self, now: Timestamp) -> Option<(Rung, Duration)> {
-        if !self.slots.iter().any(|slot| slot.rests_until.is_some_and(|until| until > now)) {
-            return None;
+        if let Reason::Cooldown { to, remaining } | Reason::Backoff { to, remaining } = *reason
+            && let Some(rest) = self.rest_remaining(now, to).filter(|&rest| rest > remaining)
+        {
+            *reason = Reason::Backoff { to, remaining: rest };
         }
-        let mut above = (self.rung().0 + 1..=self.catalog.top().0).rev().map(Rung);
-        let to = above.find(|&rung| self.has_room_for(rung))?;
-        Some((to, self.rest_remaining(now, to)?))
     }
 
     fn place(

@@ -25,8 +25,8 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
         Reason::Window { to, remaining } => {
             format!("{} fits, and must do so for {} more", tier(to), span(*remaining))
         }
-        Reason::Cooldown { remaining } => {
-            format!("{} too soon after the last change", span(*remaining))
+        Reason::Cooldown { to, remaining } => {
+            format!("{} too soon after the last change for {}", span(*remaining), tier(to))
         }
         Reason::Backoff { to, remaining } => {
             format!("{} broke before: wait {} more", tier(to), span(*remaining))

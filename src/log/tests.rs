@@ -194,7 +194,7 @@ fn every_shape() -> Vec<Record> {
             hold(Reason::AtTop),
             hold(Reason::Fixed),
             hold(Reason::Window { to, remaining: second }),
-            hold(Reason::Cooldown { remaining: second }),
+            hold(Reason::Cooldown { to: Rung(2), remaining: second }),
             hold(Reason::Backoff { to, remaining: second }),
             hold(Reason::AboveUpgradeLine { resource, gpu: None, used, line }),
             hold(Reason::WouldNotFit { to, resource, gpu: None, projected, limit }),

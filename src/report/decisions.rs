@@ -173,7 +173,7 @@ impl Numbers {
             Reason::Stale { age: span }
             | Reason::Settling { since: span }
             | Reason::Window { remaining: span, .. }
-            | Reason::Cooldown { remaining: span }
+            | Reason::Cooldown { remaining: span, .. }
             | Reason::Backoff { remaining: span, .. } => {
                 Self { for_: Some(span), ..Self::default() }
             }

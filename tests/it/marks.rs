@@ -365,7 +365,7 @@ fn catalogue() -> BTreeSet<String> {
     all
 }
 
-const GATES: [&str; 12] = [
+const GATES: [&str; 13] = [
     "fresh",
     "idle",
     "cooldown",
@@ -376,6 +376,7 @@ const GATES: [&str; 12] = [
     "unserved",
     "upgrade-line memory",
     "upgrade-line vram",
+    "upgrade-line pressure",
     "projection memory",
     "projection vram",
 ];

@@ -63,7 +63,7 @@ impl Controller {
         };
         let wait = match self.hindrance(now, to) {
             None => None,
-            Some(Reason::Cooldown { remaining }) => Some(remaining),
+            Some(Reason::Cooldown { remaining, .. }) => Some(remaining),
             Some(reason) => {
                 let retry_after = self.when_to_ask_again(reason);
                 self.out.push_back(answer(OrderNews::Refused { reason, retry_after }));
@@ -154,7 +154,7 @@ impl Controller {
     /// Returns when an order that was refused may be given again: what depends on others is an estimate.
     fn when_to_ask_again(&self, reason: Reason) -> Duration {
         match reason {
-            Reason::Backoff { remaining, .. } | Reason::Cooldown { remaining } => remaining,
+            Reason::Backoff { remaining, .. } | Reason::Cooldown { remaining, .. } => remaining,
             _ => self.settings.manager.patience,
         }
     }

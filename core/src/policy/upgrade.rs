@@ -104,7 +104,7 @@ impl Proactive {
             && let Some(remaining) =
                 left(self.cooldown(now, change, standing, to), now.since(change.at))
         {
-            return Err(Reason::Cooldown { remaining });
+            return Err(Reason::Cooldown { to, remaining });
         }
         let (space, odds) = self.odds(now, &place, standing.rung, to);
         if odds.are_good() {

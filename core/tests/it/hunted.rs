@@ -231,7 +231,7 @@ fn a_wait_that_was_short_for_a_wish_stays_so_when_the_wish_is_over() {
     rig.switch("auto");
     rig.samples(2.0, minutes(5) - seconds(10));
     let remaining = match rig.decision().reason {
-        Reason::Cooldown { remaining } | Reason::Window { remaining, .. } => remaining,
+        Reason::Cooldown { remaining, .. } | Reason::Window { remaining, .. } => remaining,
         other => panic!("{other:?}"),
     };
     assert!(remaining < minutes(1), "{remaining:?}");
@@ -252,7 +252,7 @@ fn a_cooldown_that_is_said_to_be_over_by_the_next_reading_is() {
         let (mut is_over, mut waits) = (false, 0);
         for _ in 0..200 {
             rig.sample(1.0);
-            let Reason::Cooldown { remaining } = rig.decision().reason else { continue };
+            let Reason::Cooldown { remaining, .. } = rig.decision().reason else { continue };
             assert!(!is_over, "calm {calm} s: {remaining:?} more");
             waits += 1;
             is_over = remaining <= seconds(2);

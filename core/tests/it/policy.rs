@@ -447,7 +447,7 @@ fn after_an_upgrade_the_window_passes_before_the_next() {
     rig.outputs();
     let changed = rig.now;
     rig.samples(4.0, minutes(4));
-    rig.check_hold(Reason::Cooldown { remaining: minutes(1) });
+    rig.check_hold(Reason::Cooldown { to: Rung(3), remaining: minutes(1) });
     rig.change_after(4.0);
     assert_eq!(rig.now.since(changed), minutes(5));
 }
@@ -482,7 +482,7 @@ fn the_end_of_the_reversal_window_is_what_is_waited_for() {
     rig.samples(2.0, minutes(1));
     turn_out_of_large(&mut rig);
     rig.samples(2.0, minutes(6));
-    rig.check_hold(Reason::Cooldown { remaining: minutes(9) });
+    rig.check_hold(Reason::Cooldown { to: Rung(3), remaining: minutes(9) });
 }
 
 #[test]
@@ -492,7 +492,7 @@ fn what_the_manager_would_drop_for_its_cooldown_is_held_under_any_policy() {
         let mut rig = past_the_start(&format!("policy = '{policy}'\n{cooldown}"), 2.0);
         let changed = rig.now;
         rig.samples(2.0, minutes(4));
-        rig.check_hold(Reason::Cooldown { remaining: minutes(6) });
+        rig.check_hold(Reason::Cooldown { to: Rung(3), remaining: minutes(6) });
         rig.change_after(2.0);
         assert_eq!(rig.now.since(changed), minutes(10), "{policy}");
     }

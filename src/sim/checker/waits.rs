@@ -70,41 +70,23 @@ impl Waits {
             self.disturb();
             return;
         }
-        match decision.reason {
-            Reason::Cooldown { remaining } => {
-                let rung = highest_that_fits(book, decision.rung);
-                let known = self.cooldown.filter(|(before, _)| *before == rung);
-                let over = known.map_or(book.now + twice(book, remaining), |(_, over)| over);
-                self.cooldown = Some((rung, over));
-                if book.now > over {
-                    self.cooldown = None;
-                    let left = remaining.as_secs();
-                    out.report(
-                        book.now,
-                        "S11",
-                        format!("a cooldown that was to be over has {left} s left"),
-                    );
-                }
-            }
-            Reason::Backoff { to, remaining } => {
-                let known = self.backoff.filter(|(rung, _)| *rung == to);
-                let over = known.map_or(book.now + twice(book, remaining), |(_, over)| over);
-                self.backoff = Some((to, over));
-                if book.now > over {
-                    self.backoff = None;
-                    let (tier, left) = (book.catalog.tier_name(to), remaining.as_secs());
-                    out.report(
-                        book.now,
-                        "S11",
-                        format!("the back-off of {tier} that was to be over has {left} s left"),
-                    );
-                }
-            }
-            // What stands in the way is something else now: the wait may be another rung's next time.
+        let (what, known, to, remaining) = match decision.reason {
+            Reason::Cooldown { to, remaining } => ("cooldown", &mut self.cooldown, to, remaining),
+            Reason::Backoff { to, remaining } => ("back-off", &mut self.backoff, to, remaining),
+            // What stands in the way is something else now: the wait may be another next time.
             _ => {
                 self.cooldown = None;
                 self.backoff = None;
+                return;
             }
+        };
+        let before = known.filter(|(rung, _)| *rung == to);
+        let over = before.map_or(book.now + twice(book, remaining), |(_, over)| over);
+        *known = (book.now <= over).then_some((to, over));
+        if known.is_none() {
+            let (tier, left) = (book.catalog.tier_name(to), remaining.as_secs());
+            let what = format!("the {what} of {tier} that was to be over has {left} s left");
+            out.report(book.now, "S11", what);
         }
     }
 
@@ -125,14 +107,6 @@ impl Waits {
             );
         }
     }
-}
-
-/// Returns the rung that a cooldown is about: the highest that fits.
-fn highest_that_fits(book: &Book, rung: Rung) -> Rung {
-    let above = (rung.0 + 1..=book.catalog.top().0).rev().map(Rung);
-    let share = book.ladders_share();
-    let mut fits = above.filter(|&rung| book.ladder.place(&share, rung).is_there());
-    fits.next().unwrap_or(rung)
 }
 
 /// Returns twice a wait, and two readings: a wait is looked at when something happens.

@@ -44,7 +44,7 @@ impl FlawedPolicy {
                 if matches!(decision.action, Action::Upgrade { .. })
                     && standing.last_change.is_some() =>
             {
-                standing.hold(Reason::Cooldown { remaining: Duration::from_secs(5) })
+                standing.hold(Reason::Cooldown { to: Rung(1), remaining: Duration::from_secs(5) })
             }
             "ignores-a-shortage" if matches!(decision.reason, Reason::AboveDegradeLine { .. }) => {
                 standing.hold(decision.reason)
