@@ -55,6 +55,7 @@ pub use tiershift_core as core;
 #[cfg(feature = "serve")]
 pub mod backend;
 pub mod cli;
+pub mod exec;
 pub mod files;
 #[cfg(feature = "serve")]
 pub mod inventory;

@@ -30,6 +30,7 @@ use tiershift_core::settings::{Settings, SettingsError};
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
+use crate::exec::{self, ExecError};
 use crate::sim::action::Action;
 use crate::sim::adviser::Adviser;
 use crate::sim::checker::Checker;
@@ -94,6 +95,9 @@ pub fn simulate(
     let lost_keys = situation.setup.settings.lost_keys();
     let catalog = situation.setup.catalog.clone();
     let until = situation.duration.map_or(Timestamp::MAX, |span| Timestamp::ZERO + span);
+    if situation.adviser.is_none() && settings.policy.name() == exec::POLICY {
+        return Err(ExecError::NoCommand.into());
+    }
     let mut decider = Decider::new(&settings, &catalog, detail, policies)?;
     let mut stands = Stands {
         fold: Fold::new(&catalog, settings.reversal_window),
@@ -109,6 +113,9 @@ pub fn simulate(
     };
     if let Some(error) = world.take_error() {
         return Err(SimulationError::Trace(error));
+    }
+    if let Some(error) = world.take_adviser_error() {
+        return Err(SimulationError::Exec(error));
     }
     let Stands { mut fold, checker, .. } = stands;
     fold.set_account(world.account());
@@ -179,4 +186,6 @@ pub enum SimulationError {
     Livelock(#[from] Livelock),
     #[error(transparent)]
     Trace(ReadError),
+    #[error(transparent)]
+    Exec(#[from] ExecError),
 }

@@ -4,6 +4,7 @@
 //! clock, no I/O, no thread, no randomness: the same inputs give the same outputs, which is what `verify`
 //! checks of every log.
 
+mod advice;
 mod companions;
 mod order;
 
@@ -85,6 +86,8 @@ pub struct Controller {
     stale_after: Duration,
     suggestion_after: Duration,
     last_sample: Option<Timestamp>,
+    /// The sample that an adviser was asked about last.
+    asked_about: Option<Sample>,
     last_hold: Option<Reason>,
     /// Since when the smallest tier, or nothing, has served; and whether the user was notified of what would help.
     smallest_since: Option<Timestamp>,
@@ -141,6 +144,7 @@ impl Controller {
             stale_after: settings.stale_after,
             suggestion_after: settings.suggestion_after,
             last_sample: None,
+            asked_about: None,
             last_hold: None,
             smallest_since: None,
             suggested: false,
@@ -200,7 +204,7 @@ impl Controller {
             Input::Adopt { models } => self.handle_adoption(now, models),
             Input::Settings(raw) => self.handle_settings(raw),
             Input::Switch { tier, for_ } => self.handle_order(now, tier, *for_),
-            Input::Advice(advice) => self.policy.advised(now, advice),
+            Input::Advice(advice) => self.handle_advice(now, advice),
             Input::Shutdown => {
                 self.release_order();
                 self.manager.handle_shutdown(now, &mut self.out);
@@ -275,6 +279,17 @@ impl Controller {
             self.tend_companions(now, whole);
             return moved || !self.companions.is_empty();
         }
+        let is_change = self.decide(now, whole, sample);
+        self.ask_adviser(now, &standing, whole);
+        self.note_setbacks(now);
+        self.tend_companions(now, whole);
+        moved || is_change || !self.companions.is_empty()
+    }
+
+    /// Decides with a sample, of which `sample` is the ladder's share, and has that carried out. Returns whether it is a
+    /// change.
+    fn decide(&mut self, now: Timestamp, whole: &Sample, sample: &Sample) -> bool {
+        let standing = self.standing();
         let demand = self.manager.take_demand(now);
         let seen = Observation { demand: &demand, ..Observation::new(sample, &standing) };
         let mut decision = self.policy.observe(now, &seen);
@@ -315,12 +330,7 @@ impl Controller {
         } else {
             self.say(decision);
         }
-        if let Some(consult) = self.policy.consult(now, &standing) {
-            self.out.push_back(Output::Consult(consult));
-        }
-        self.note_setbacks(now);
-        self.tend_companions(now, whole);
-        moved || is_change || !self.companions.is_empty()
+        is_change
     }
 
     /// Lets the managers know what lingers of models that have gone: they go by it where a server says nothing.

@@ -177,8 +177,8 @@ pub enum Input {
         )]
         for_: Option<Duration>,
     },
-    /// An adviser outside has answered a question of the policy. The controller waits for no answer, and one that comes
-    /// late changes nothing.
+    /// An adviser outside has answered a question of the policy. The controller waits for no answer: one that is there at
+    /// the moment of the sample decides about it, a later one about the next, and one that comes too late changes nothing.
     Advice(Advice),
     /// Stop: accept nothing, finish what runs, unload.
     Shutdown,
@@ -202,6 +202,12 @@ pub struct Consult {
     pub rung: Rung,
     /// Whether a switch is under way.
     pub switching: bool,
+    /// Requests that run on the serving model.
+    pub running: u32,
+    /// Requests that wait because every slot of the serving model is taken.
+    pub waiting: u32,
+    /// Requests refused since the last sample for want of a slot.
+    pub refused: u32,
 }
 
 /// A model that is loaded and was not loaded by this run.

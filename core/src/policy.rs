@@ -30,7 +30,7 @@ use crate::time::Timestamp;
 
 pub use crate::control::Promises;
 pub use crate::demand::{Demand, Performance, ReplyTimes};
-pub use crate::policy::external::External;
+pub use crate::policy::external::{External, ExternalOptions};
 pub use crate::policy::registry::{Constructor, ControlConstructor, PolicyError, Registry};
 
 /// Decides from samples which rung should serve. It is asked once for every sample, and the same calls must give the

@@ -1,16 +1,18 @@
 //! `tiershift check`: the regression suite.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::policy::Registry;
 
+use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::{Verdict, common};
 use crate::files::whole_file::WholeFile;
 use crate::report::junit::{Case, junit};
 use crate::report::museum_table;
+use crate::scenario;
 use crate::study::museum::{self, Exhibit};
 use crate::study::pool;
 use crate::study::suite::{self, Checked};
@@ -21,16 +23,19 @@ use crate::study::suite::{self, Checked};
 tiershift check\n  \
 tiershift check scenarios/stable.toml --bless\n  \
 tiershift check --junit out/check.xml --jobs 2\n  \
+tiershift check --policy \"exec:python3 examples/policy.py\"\n  \
 tiershift check --museum")]
 pub(super) struct Arguments {
     /// Scenario files, or folders of them [default: scenarios and scenarios/museum]
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Show the museum instead: what comes of each incident under the idea behind it, and under ours
-    #[arg(long, conflicts_with_all = ["bless", "junit"])]
+    #[arg(long, conflicts_with_all = ["bless", "junit", "policy", "changes"])]
     museum: bool,
+    #[command(flatten)]
+    policy: PolicyOptions,
     /// Write golden stories anew instead of comparing with them
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["policy", "changes"])]
     bless: bool,
     /// Write a JUnit report
     #[arg(long, value_name = "FILE")]
@@ -45,16 +50,18 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         return show_museum(arguments, policies, json);
     }
     let files = suite::scenario_files(&paths(arguments, &[SCENARIOS, MUSEUM]))?;
+    let policy = arguments.policy.read(policies)?;
     let check = |path: &PathBuf| {
-        match suite::check(path, arguments.bless, policies) {
-            Ok(checked) => checked,
-            // One broken file does not keep the others from being checked.
-            Err(error) => Checked {
-                name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-                failures: vec![format!("{:#}", anyhow::Error::from(error))],
-                blessed: false,
-            },
-        }
+        let checked = match policy.is_none() {
+            true => suite::check(path, arguments.bless, policies).map_err(anyhow::Error::from),
+            false => check_under(path, &policy, policies),
+        };
+        // One broken file does not keep the others from being checked.
+        checked.unwrap_or_else(|error| Checked {
+            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            failures: vec![format!("{error:#}")],
+            blessed: false,
+        })
     };
     let checked = pool::map(arguments.jobs.unwrap_or(0), &files, check)?;
     let failed = checked.iter().filter(|one| !one.failures.is_empty()).count();
@@ -84,14 +91,25 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
                 common::print(&format!("  {}", failure.replace('\n', "\n  ")))?;
             }
             common::print(&format!(
-                "  repeat: tiershift run {} --out out/{}",
+                "  repeat: tiershift run {}{} --out out/{}",
                 path.display(),
+                arguments.policy.as_arguments(),
                 one.name
             ))?;
         }
         common::print(&format!("{} passed, {failed} failed", checked.len() - failed))?;
     }
     Ok(if failed == 0 { Verdict::Done } else { Verdict::Failed })
+}
+
+/// Holds another policy to the expectations of a scenario, and to the rules that hold for every run. Golden stories and
+/// baselines are about the scenario's own.
+fn check_under(path: &Path, policy: &PolicyChange, policies: &Registry) -> Result<Checked> {
+    let mut scenario = scenario::load(path, policies)?;
+    policy.apply(&mut scenario.setup.settings, policies)?;
+    let play = || anyhow::Ok(suite::play(&scenario, policy.adviser(&scenario.setup)?, policies)?);
+    let failures = play()?.failures(&play()?);
+    Ok(Checked { name: scenario.name.clone(), failures, blessed: false })
 }
 
 /// Returns the paths that were given, or those of `usual` that are there. The first is asked for in any case.

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::cli::{Verdict, common};
+use crate::exec;
 use crate::files::{catalog, policy};
 use crate::scenario;
 use crate::trace::import;
@@ -25,6 +26,8 @@ enum File {
     Catalog,
     /// A policy file
     Policy,
+    /// The lines between tiershift and a policy that is a program
+    PolicyProtocol,
     /// A mapping of a public format
     Mapping,
     /// The config file of `tiershift serve`
@@ -51,6 +54,7 @@ pub(super) fn schema(arguments: &SchemaArguments) -> Result<Verdict> {
         File::Scenario => scenario::schema(),
         File::Catalog => catalog::schema(),
         File::Policy => policy::schema(),
+        File::PolicyProtocol => exec::protocol_schema(),
         File::Mapping => import::schema(),
         #[cfg(feature = "serve")]
         File::Serve => crate::serve::config_schema(),

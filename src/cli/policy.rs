@@ -6,16 +6,20 @@ use anyhow::{Context, Result};
 use tiershift_core::policy::Registry;
 use tiershift_core::sample::Resource;
 use tiershift_core::settings::{PolicyName, RawSettings};
+use tiershift_core::setup::Setup;
 
+use crate::exec::{self, ExecError, Program};
 use crate::files::document::suggestion;
 use crate::files::policy;
 use crate::files::whole_file::read_small_text;
+use crate::sim::adviser::Adviser;
 
 /// The options with which a verb takes a policy.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct PolicyOptions {
-    /// Another policy than the one that is there: proactive, memory-only, projecting, original, fixed, or a policy file
-    #[arg(long, value_name = "NAME|FILE")]
+    /// Another policy than the one that is there: proactive, memory-only, projecting, original, fixed, a policy file, or a program
+    /// that answers each reading (see `tiershift schema policy-protocol`): `exec:python3 mine.py`
+    #[arg(long, value_name = "NAME|FILE|exec:COMMAND")]
     policy: Option<String>,
     /// A setting of the policy, on top of --policy, by its key in a policy file: `price=10s`, `manager.patience=30s`
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -30,6 +34,14 @@ pub(super) struct PolicyChange {
 }
 
 impl PolicyOptions {
+    /// Returns the options as they are given again, after a space each.
+    pub(super) fn as_arguments(&self) -> String {
+        let policy = self.policy.iter().map(|policy| ("--policy", policy));
+        let all = policy.chain(self.changes.iter().map(|change| ("--set", change)));
+        let quoted = |text| shlex::try_quote(text).unwrap_or_default();
+        all.map(|(option, text)| format!(" {option} {}", quoted(text))).collect()
+    }
+
     /// Reads the options.
     pub(super) fn read(&self, policies: &Registry) -> Result<PolicyChange> {
         let choice =
@@ -50,18 +62,34 @@ impl PolicyOptions {
 }
 
 impl PolicyChange {
+    /// Returns whether nothing was chosen.
+    pub(super) fn is_none(&self) -> bool {
+        self.choice.is_none() && self.changes.is_empty()
+    }
+
     /// Changes settings to what was chosen.
     pub(super) fn apply(&self, settings: &mut RawSettings, policies: &Registry) -> Result<()> {
         if let Some(choice) = &self.choice {
             choice.apply(settings);
         }
-        if self.changes.is_empty() {
-            return Ok(());
+        if !self.changes.is_empty() {
+            let mut table = toml::Table::try_from(&*settings)?;
+            merge(&mut table, &self.changes);
+            *settings = policy::parse(&toml::to_string(&table)?, "--set", policies)?;
         }
-        let mut table = toml::Table::try_from(&*settings)?;
-        merge(&mut table, &self.changes);
-        *settings = policy::parse(&toml::to_string(&table)?, "--set", policies)?;
         Ok(())
+    }
+
+    /// Starts the program that the policy asks, where it is one. What a scenario or a log names is not started: only what
+    /// the command line names, or a policy file that it names.
+    pub(super) fn adviser(&self, setup: &Setup) -> Result<Option<Box<dyn Adviser>>, ExecError> {
+        let is_chosen =
+            matches!(self.choice, Some(PolicyChoice::Program { .. } | PolicyChoice::File(_)));
+        if is_chosen && setup.settings.policy.name() == exec::POLICY {
+            Ok(Some(Box::new(Program::start(setup)?)))
+        } else {
+            Ok(None)
+        }
     }
 }
 
@@ -107,11 +135,16 @@ pub(super) enum PolicyChoice {
     MemoryOnly,
     /// A policy file, which replaces all settings.
     File(Box<RawSettings>),
+    /// A program, under the settings that are there.
+    Program { command: String },
 }
 
 impl PolicyChoice {
     /// Reads a policy's name or, where the text has a dot or a slash, a policy file.
     pub(super) fn read(text: &str, policies: &Registry) -> Result<Self> {
+        if let Some(command) = text.strip_prefix(PROGRAM) {
+            return Ok(Self::Program { command: command.to_owned() });
+        }
         if text.contains(['.', '/', '\\']) {
             let file = read_small_text(Path::new(text))
                 .with_context(|| format!("cannot read `{text}`"))?;
@@ -136,9 +169,16 @@ impl PolicyChoice {
                 settings.constrain = vec![Resource::Memory];
             }
             Self::File(file) => settings.clone_from(file),
+            Self::Program { command } => {
+                settings.set_policy(exec::POLICY.parse().expect("it is a name"));
+                settings.options.set("command", command.clone());
+            }
         }
     }
 }
+
+/// What a choice begins with that is a program's command line.
+const PROGRAM: &str = "exec:";
 
 /// A choice that is a name and a setting.
 const MEMORY_ONLY: &str = "memory-only";
@@ -211,9 +251,9 @@ mod tests {
         let read = |text| PolicyChoice::read(text, &Registry::built_in()).unwrap_err().to_string();
         assert_eq!(
             read("orignal"),
-            "unknown policy `orignal`: did you mean `original`? known: fixed, memory-only, original, proactive, \
+            "unknown policy `orignal`: did you mean `original`? known: exec, fixed, memory-only, original, proactive, \
              projecting, or give a policy file"
         );
-        assert!(read("Not A Name").starts_with("unknown policy `Not A Name`: known: fixed"));
+        assert!(read("Not A Name").starts_with("unknown policy `Not A Name`: known: exec"));
     }
 }

@@ -323,7 +323,9 @@ fn replay(plan: &Plan<'_>) -> Result<Replayed> {
         common::Progress::new(&header.name, read.as_ref().and_then(crate::trace::Progress::total));
     let watch = move || progress.set(read.as_ref().map_or(0, crate::trace::Progress::read));
     let oracle = (!arguments.no_oracle).then(|| oracle(&setup, &header.name)).transpose()?;
+    let adviser = plan.policy.adviser(&setup)?;
     let mut situation = recording.situation(setup, workloads, watch);
+    situation.adviser = adviser;
     if let Some(oracle) = &oracle {
         situation.ground = situation.ground.with_tap(oracle.tap());
     }

@@ -16,7 +16,7 @@ use crate::log::LogLevel;
 use crate::report::text_summary;
 use crate::scenario::{self, Scenario};
 use crate::sim::rng::Seed;
-use crate::sim::simulate;
+use crate::sim::{Situation, simulate};
 use crate::study::oracle::Oracle;
 use crate::summary::Summary;
 
@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         let out = arguments.out.as_ref().map(|out| {
             if arguments.scenarios.len() > 1 { out.join(&scenario.name) } else { out.clone() }
         });
-        let (summary, unmet) = play(arguments, &scenario, policies, out.as_deref())
+        let (summary, unmet) = play(arguments, &scenario, &policy, policies, out.as_deref())
             .with_context(|| path.display().to_string())?;
         if !unmet.is_empty() {
             verdict = Verdict::Failed;
@@ -97,6 +97,7 @@ fn prepare(
 fn play(
     arguments: &Arguments,
     scenario: &Scenario,
+    policy: &PolicyChange,
     policies: &Registry,
     out: Option<&Path>,
 ) -> Result<(Summary, Vec<String>)> {
@@ -110,7 +111,9 @@ fn play(
     let mut oracle =
         (!arguments.no_oracle).then(|| Oracle::new(&settings, &scenario.setup.catalog));
     let observers: &mut [&mut dyn Observe] = &mut [&mut checker, &mut artifacts, &mut oracle];
-    let mut summary = simulate(scenario.situation(), policies, detail, observers)?;
+    let adviser = policy.adviser(&scenario.setup)?;
+    let situation = Situation { adviser, ..scenario.situation() };
+    let mut summary = simulate(situation, policies, detail, observers)?;
     let optimum = oracle.map(|oracle| oracle.finish(&mut summary)).unwrap_or_default();
     summary.fingerprint = header.fingerprint(&sources);
     summary.warnings.extend_from_slice(&scenario.warnings);

@@ -9,11 +9,13 @@ use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::machine::MachineClass;
 use tiershift_core::policy::Registry;
+use tiershift_core::settings::RawSettings;
 use tiershift_core::text;
 
 use crate::cli::policy::{PolicyChoice, PolicyOptions};
 use crate::cli::token::{self, TokenArguments};
 use crate::cli::{Verdict, common};
+use crate::exec;
 use crate::inventory::folder::Folder;
 use crate::inventory::listing::RemoteServer;
 use crate::probe::system::SystemProbe;
@@ -161,6 +163,11 @@ fn config(arguments: &Arguments, class: MachineClass, policies: &Registry) -> Re
         config.shadow = Some(settings);
     }
     config.recording.folder = arguments.record.clone().or(config.recording.folder);
+    let asks_a_program = |settings: &RawSettings| settings.policy.name() == exec::POLICY;
+    anyhow::ensure!(
+        !std::iter::once(&config.policy).chain(&config.shadow).any(asks_a_program),
+        "`serve` cannot ask a program yet: replay its recording with --policy exec:COMMAND instead"
+    );
     Ok(config)
 }
 

@@ -7,14 +7,36 @@ use tiershift_core::event::{Advice, Consult};
 use tiershift_core::sample::Sample;
 use tiershift_core::time::Timestamp;
 
+use crate::exec::{ExecError, Program};
 use crate::sim::queue::EventQueue;
 
 /// Answers a policy's questions. The same questions must get the same answers, or a run cannot be repeated; its log can
 /// be verified in any case.
 pub trait Adviser {
-    /// Returns the rung that should serve by the sample that the policy was shown, and after how long the answer is
-    /// there; `None` leaves the question open.
-    fn advise(&mut self, sample: &Sample, consult: &Consult) -> Option<(Rung, Duration)>;
+    /// Returns the rung that should serve by the sample that the policy was shown at `now`, and after how long the answer
+    /// is there; `None` leaves the question open.
+    ///
+    /// # Errors
+    /// When it cannot be asked any more: the run ends.
+    fn advise(
+        &mut self,
+        now: Timestamp,
+        sample: &Sample,
+        consult: &Consult,
+    ) -> Result<Option<(Rung, Duration)>, ExecError>;
+}
+
+/// A program answers as it is asked: it takes no time of the run.
+impl Adviser for Program {
+    fn advise(
+        &mut self,
+        now: Timestamp,
+        sample: &Sample,
+        consult: &Consult,
+    ) -> Result<Option<(Rung, Duration)>, ExecError> {
+        let to = self.ask(now, sample, consult)?;
+        Ok(Some((to.unwrap_or(consult.rung), Duration::ZERO)))
+    }
 }
 
 /// The adviser of a run, and what is on its way from it.
@@ -23,11 +45,12 @@ pub(super) struct Advised {
     /// What the probe returned last.
     sample: Sample,
     answers: EventQueue<Advice>,
+    error: Option<ExecError>,
 }
 
 impl Advised {
     pub(super) fn new(adviser: Box<dyn Adviser>) -> Self {
-        Self { adviser, sample: Sample::default(), answers: EventQueue::default() }
+        Self { adviser, sample: Sample::default(), answers: EventQueue::default(), error: None }
     }
 
     /// Takes what the probe returns.
@@ -36,9 +59,22 @@ impl Advised {
     }
 
     pub(super) fn ask(&mut self, now: Timestamp, consult: &Consult) {
-        if let Some((to, after)) = self.adviser.advise(&self.sample, consult) {
-            self.answers.push(now + after, Advice { question: consult.question, to });
+        match self.adviser.advise(now, &self.sample, consult) {
+            Ok(Some((to, after))) => {
+                self.answers.push(now + after, Advice { question: consult.question, to });
+            }
+            Ok(None) => {}
+            Err(error) => self.error = Some(error),
         }
+    }
+
+    /// Returns why it can be asked no more, if that is so.
+    pub(super) fn take_error(&mut self) -> Option<ExecError> {
+        self.error.take()
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.error.is_some()
     }
 
     pub(super) fn next_at(&self) -> Option<Timestamp> {

@@ -15,6 +15,7 @@ use tiershift_core::settings::Settings;
 use tiershift_core::time::{Clock, Timestamp, earliest};
 use tiershift_core::units::Bytes;
 
+use crate::exec::ExecError;
 use crate::sim::Situation;
 use crate::sim::account::Pressure;
 use crate::sim::action::{Action, ActionKind};
@@ -94,6 +95,11 @@ impl SimulatedWorld {
     /// Returns why the recording broke off, if it did.
     pub(super) fn take_error(&mut self) -> Option<ReadError> {
         self.ground.take_error()
+    }
+
+    /// Returns why the adviser can be asked no more, if that is so.
+    pub(super) fn take_adviser_error(&mut self) -> Option<ExecError> {
+        self.advised.as_mut().and_then(Advised::take_error)
     }
 
     /// Returns everybody's use as it is now: what the account is kept from.
@@ -300,6 +306,9 @@ impl World for SimulatedWorld {
     fn consult(&mut self, now: Timestamp, consult: &Consult) {
         if let Some(advised) = &mut self.advised {
             advised.ask(now, consult);
+            if advised.has_failed() {
+                self.next_sample = None;
+            }
         }
     }
 

@@ -18,7 +18,8 @@ use tiershift_core::time::Timestamp;
 use crate::files::whole_file::WholeFile;
 use crate::log::{LogLevel, LogWriter};
 use crate::scenario::{self, Scenario, ScenarioError};
-use crate::sim::{SimulationError, simulate};
+use crate::sim::adviser::Adviser;
+use crate::sim::{SimulationError, Situation, simulate};
 use crate::summary::Summary;
 
 /// What became of one scenario.
@@ -38,17 +39,8 @@ pub struct Checked {
 /// When the scenario cannot be read or run at all, or the golden story cannot be read or written.
 pub fn check(path: &Path, bless: bool, policies: &Registry) -> Result<Checked, SuiteError> {
     let scenario = scenario::load(path, policies)?;
-    let mut failures = Vec::new();
-    let first = play(&scenario, policies)?;
-    let second = play(&scenario, policies)?;
-    failures.extend(first.unmet.iter().cloned());
-    if first.digest != second.digest {
-        let place = first_difference(&first.story, &second.story);
-        failures.push(format!(
-            "two runs differ: {}",
-            place.unwrap_or_else(|| "in their full logs only".to_owned())
-        ));
-    }
+    let first = play(&scenario, None, policies)?;
+    let mut failures = first.failures(&play(&scenario, None, policies)?);
     failures.extend(toothless(&scenario, policies)?);
     let golden = golden_path(path, &scenario.name);
     let mut blessed = false;
@@ -108,7 +100,7 @@ pub fn scenario_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, SuiteError> {
 }
 
 /// One run of a scenario.
-pub(super) struct Played {
+pub(crate) struct Played {
     pub(super) summary: Summary,
     pub(super) unmet: Vec<String>,
     pub(super) unmet_keys: Vec<&'static str>,
@@ -116,7 +108,27 @@ pub(super) struct Played {
     digest: String,
 }
 
-pub(super) fn play(scenario: &Scenario, policies: &Registry) -> Result<Played, SuiteError> {
+impl Played {
+    /// Returns what was not as expected, and where another run of the same scenario differs.
+    pub(crate) fn failures(&self, again: &Self) -> Vec<String> {
+        let mut failures = self.unmet.clone();
+        if self.digest != again.digest {
+            let place = first_difference(&self.story, &again.story);
+            failures.push(format!(
+                "two runs differ: {}",
+                place.unwrap_or_else(|| "in their full logs only".to_owned())
+            ));
+        }
+        failures
+    }
+}
+
+/// Plays a scenario, with whom its policy asks.
+pub(crate) fn play(
+    scenario: &Scenario,
+    adviser: Option<Box<dyn Adviser>>,
+    policies: &Registry,
+) -> Result<Played, SuiteError> {
     let header = scenario.header(LogLevel::Full);
     let sources = [scenario.digest.clone()];
     let sunk = "a log into nothing cannot fail";
@@ -124,7 +136,8 @@ pub(super) fn play(scenario: &Scenario, policies: &Registry) -> Result<Played, S
     let mut checker = scenario.expect.checker(&scenario.setup.catalog);
     let mut story = Story::default();
     let observers: &mut [&mut dyn Observe] = &mut [&mut log, &mut checker, &mut story];
-    let summary = simulate(scenario.situation(), policies, Detail::Full, observers)?;
+    let situation = Situation { adviser, ..scenario.situation() };
+    let summary = simulate(situation, policies, Detail::Full, observers)?;
     let Story(mut story) = story;
     let digest = log.finish(&sources).expect(sunk).unwrap_or_default();
     story.push_str(&summary.to_json());
@@ -144,7 +157,7 @@ pub(super) fn play(scenario: &Scenario, policies: &Registry) -> Result<Played, S
 /// Returns what the baseline meets although the scenario says that it must not.
 fn toothless(scenario: &Scenario, policies: &Registry) -> Result<Vec<String>, SuiteError> {
     let Some(baseline) = &scenario.baseline else { return Ok(Vec::new()) };
-    let played = play(&scenario.clone().with_policy(&baseline.policy), policies)?;
+    let played = play(&scenario.clone().with_policy(&baseline.policy), None, policies)?;
     let met = baseline.fails.iter().filter(|key| !played.unmet_keys.contains(&key.as_str()));
     Ok(met
         .map(|key| {

@@ -515,7 +515,7 @@ const REFUSALS: &[(&str, &[&str])] = &[
     ),
     (
         "replay good.csv --policy fast",
-        &["unknown policy `fast`: known: all-or-nothing, first-reading", "policy file"],
+        &["unknown policy `fast`: known: all-or-nothing, exec, first-reading", "policy file"],
     ),
     ("replay good.csv --set prise=10s", &["unknown key `prise`", "did you mean `price`?"]),
     ("replay good.csv --set price", &["--set price", "KEY=VALUE"]),

@@ -5,6 +5,7 @@
 mod canaries;
 mod cli;
 mod determinism;
+mod exec;
 mod formats;
 mod fuzz;
 #[cfg(all(feature = "serve", target_os = "linux"))]

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use tiershift::exec::ExecError;
 use tiershift::log::{LogLevel, LogReader, LogWriter};
 use tiershift::scenario::{self, Scenario};
 use tiershift::sim::adviser::Adviser;
@@ -107,7 +108,7 @@ fn a_policy_from_outside_runs_with_its_options_and_its_log_verifies() {
         let read = || LogReader::new("log", std::io::Cursor::new(log.clone())).unwrap();
         assert!(verify(read(), &policies).unwrap().decisions > 500);
         let error = verify(read(), &Registry::built_in()).unwrap_err().to_string();
-        assert!(error.starts_with("unknown policy `threshold`; known: fixed"), "{error}");
+        assert!(error.starts_with("unknown policy `threshold`; known: exec"), "{error}");
         (summary.upgrades, summary.downgrades)
     };
     assert_eq!(played(50), (1, 0));
@@ -276,11 +277,16 @@ fn a_policy_is_chosen_alike_on_every_verb() {
 struct Slow(u64);
 
 impl Adviser for Slow {
-    fn advise(&mut self, sample: &Sample, consult: &Consult) -> Option<(Rung, Duration)> {
+    fn advise(
+        &mut self,
+        _now: Timestamp,
+        sample: &Sample,
+        consult: &Consult,
+    ) -> Result<Option<(Rung, Duration)>, ExecError> {
         assert!(sample.memory.is_some(), "the adviser is shown what the policy was shown");
         self.0 += 1;
         let delay = if consult.question.is_multiple_of(3) { 20 } else { 0 };
-        (self.0 <= 100).then_some((Rung(3), Duration::from_secs(delay)))
+        Ok((self.0 <= 100).then_some((Rung(3), Duration::from_secs(delay))))
     }
 }
 

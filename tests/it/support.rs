@@ -79,7 +79,8 @@ impl Ran {
 
 /// Runs the command in `folder` with arguments that hold no spaces.
 pub(crate) fn run_in(folder: &Path, line: &str) -> Ran {
-    let output = tiershift().current_dir(folder).args(line.split_whitespace()).output().unwrap();
+    let words = shlex::split(line).expect("its quotes are closed");
+    let output = tiershift().current_dir(folder).args(words).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is text");
     Ran {
         line: line.to_owned(),

@@ -2,9 +2,9 @@
 //! that holds.
 //!
 //! A policy does no I/O and waits for nothing. It asks with [`Output::Consult`](crate::event::Output::Consult), the world
-//! brings the answer as [`Input::Advice`](crate::event::Input::Advice) when it has one, and the next sample is decided on
-//! the last answer. An answer is as old as its question: past `max-age` it moves nothing. The log holds the answers, so
-//! that a run can be verified without the adviser.
+//! brings the answer as [`Input::Advice`](crate::event::Input::Advice) when it has one. An answer decides once: about the
+//! sample that it was asked about if it comes at that moment, about the next if it comes later. It is as old as its
+//! question: past `max-age` it moves nothing. The log holds the answers, so that a run can be verified without the adviser.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Code, Decision, Measure, Reason, Urgency};
+use crate::demand::Demand;
 use crate::event::{Advice, Consult};
 use crate::place::{Ladder, Projection};
 use crate::policy::{Observation, Policy, PolicyError, Standing};
@@ -21,8 +22,7 @@ use crate::time::{SpanText, Timestamp, nanos};
 
 /// Goes where an adviser outside says. It needs nobody to leave a space that is over its limit.
 ///
-/// It is not among the policies that are built in, because a program must bring the adviser: register
-/// [`External::build`] under a name of your own.
+/// Its adviser is a program of the user's (`exec`) or, registered under a name of your own, whatever your world asks.
 #[derive(Debug)]
 pub struct External {
     ladder: Ladder,
@@ -30,15 +30,23 @@ pub struct External {
     questions: u64,
     /// The questions without an answer, and when they were asked.
     open: VecDeque<(u64, Timestamp)>,
-    /// The last answer, and when its question was asked.
+    /// The last answer, when its question was asked, and whether it has yet to decide.
     advice: Option<(Rung, Timestamp)>,
+    is_new: bool,
+    /// What was asked of the models at the last sample.
+    demand: Demand,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Options of a policy whose answers come from outside.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-struct ExternalOptions {
+pub struct ExternalOptions {
     /// Age past which an answer is stale. Default `stale-after`.
-    max_age: Option<SpanText>,
+    pub max_age: Option<SpanText>,
+    /// The command line of the program that answers, for `exec`.
+    pub command: Option<String>,
+    /// How long that program may take for one answer. Default `10s`.
+    pub time_limit: Option<SpanText>,
 }
 
 impl External {
@@ -49,7 +57,7 @@ impl External {
     /// Change or hold: the adviser said so.
     pub const ADVISED: Code = Code::new("advised");
 
-    /// Builds the policy. Its one option is `max-age`, a span.
+    /// Builds the policy. Its options are [`ExternalOptions`].
     ///
     /// # Errors
     /// Other options.
@@ -58,20 +66,23 @@ impl External {
         catalog: &Catalog,
         options: &Options,
     ) -> Result<Box<dyn Policy>, PolicyError> {
-        let ExternalOptions { max_age } = options.read()?;
+        let ExternalOptions { max_age, .. } = options.read()?;
         Ok(Box::new(Self {
             ladder: Ladder::new(settings, catalog),
             max_age: max_age.map_or(settings.stale_after, Duration::from),
             questions: 0,
             open: VecDeque::new(),
             advice: None,
+            is_new: false,
+            demand: Demand::NONE,
         }))
     }
 }
 
 impl Policy for External {
     fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
-        let Observation { sample, standing, .. } = *seen;
+        let Observation { sample, standing, demand } = *seen;
+        self.demand = *demand;
         if standing.switching {
             return standing.hold(Reason::Switching);
         }
@@ -95,7 +106,7 @@ impl Policy for External {
             limit: Some(Measure::Nanos(nanos(self.max_age))),
             lasted: None,
         };
-        if is_stale || to == standing.rung {
+        if is_stale || to == standing.rung || !std::mem::take(&mut self.is_new) {
             standing.hold(reason)
         } else if to > standing.rung {
             standing.up(to, reason)
@@ -115,7 +126,8 @@ impl Policy for External {
         }
         self.open.push_back((self.questions, now));
         let Standing { rung, switching, .. } = *standing;
-        Some(Consult { question: self.questions, rung, switching })
+        let Demand { running, waiting, refused, .. } = self.demand;
+        Some(Consult { question: self.questions, rung, switching, running, waiting, refused })
     }
 
     fn advised(&mut self, _now: Timestamp, advice: &Advice) {
@@ -124,6 +136,7 @@ impl Policy for External {
         // Answers to what was asked before come too late to matter.
         if let Some((_, asked)) = self.open.drain(..=index).next_back() {
             self.advice = Some((advice.to.min(self.ladder.top()), asked));
+            self.is_new = true;
         }
     }
 

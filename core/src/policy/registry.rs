@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::catalog::Catalog;
 use crate::control::Control;
-use crate::policy::Policy;
 use crate::policy::baseline::{Fixed, Original, Projecting};
 use crate::policy::proactive::Proactive;
+use crate::policy::{External, Policy};
 use crate::settings::{Options, OptionsError, PolicyName, Settings};
 
 /// Builds a policy from the settings that all policies share, the models, and options of its own.
@@ -46,7 +46,7 @@ enum Entry {
 ///     Ok(Box::new(Lazy))
 /// });
 /// let names: Vec<&str> = policies.names().collect();
-/// assert_eq!(names, ["fixed", "lazy", "original", "proactive", "projecting"]);
+/// assert_eq!(names, ["exec", "fixed", "lazy", "original", "proactive", "projecting"]);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Registry {
@@ -73,6 +73,7 @@ impl Registry {
             options.refuse_any()?;
             Ok(Box::new(Fixed::new(settings, catalog)))
         });
+        policies.register("exec", External::build);
         policies
     }
 

@@ -31,6 +31,11 @@ impl Options {
         }
     }
 
+    /// Sets one.
+    pub fn set(&mut self, name: &str, value: String) {
+        self.0.insert(name.to_owned(), serde_json::Value::String(value));
+    }
+
     /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

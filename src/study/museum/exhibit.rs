@@ -41,8 +41,8 @@ pub fn exhibit(path: &Path, policies: &Registry) -> Result<Option<Exhibit>, Suit
     let (Some(incident), Some(baseline)) = (&scenario.incident, &scenario.baseline) else {
         return Ok(None);
     };
-    let ours = suite::play(&scenario, policies)?;
-    let idea = suite::play(&scenario.clone().with_policy(&baseline.policy), policies)?;
+    let ours = suite::play(&scenario, None, policies)?;
+    let idea = suite::play(&scenario.clone().with_policy(&baseline.policy), None, policies)?;
     let shown = |key: &String| {
         Some((key.clone(), figure(key, &idea.summary)?, figure(key, &ours.summary)?))
     };

@@ -1,0 +1,314 @@
+//! A policy that is another program. It reads lines of JSON and writes lines of JSON: the first line that it reads says
+//! what there is to choose from, each later one is a reading of the machine, and it answers each with the tier that should
+//! serve. `tiershift schema policy-protocol` has every field.
+//!
+//! What it answers becomes an input of the run's log, so that the log can be verified without it. The same readings must
+//! get the same answers, or a run cannot be repeated.
+
+use std::fmt::Write as _;
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tiershift_core::catalog::Rung;
+use tiershift_core::event::Consult;
+use tiershift_core::policy::ExternalOptions;
+use tiershift_core::sample::Sample;
+use tiershift_core::setup::Setup;
+use tiershift_core::time::{SpanText, Timestamp, nanos, span_text};
+
+use crate::files::schema;
+
+/// A program that was started, and waits for a reading.
+#[derive(Debug)]
+pub struct Program {
+    /// Its command line.
+    command: String,
+    child: Child,
+    /// `None` once it is told that there is nothing more.
+    input: Option<ChildStdin>,
+    answers: Receiver<io::Result<String>>,
+    time_limit: Duration,
+    /// The name of each rung, from none up.
+    tiers: Vec<String>,
+    asked: u64,
+}
+
+impl Program {
+    /// Starts the program that the policy's options name, and says what there is to choose from.
+    ///
+    /// # Errors
+    /// When no program is named, or it cannot be started.
+    pub fn start(setup: &Setup) -> Result<Self, ExecError> {
+        let options: ExternalOptions = setup
+            .settings
+            .options
+            .read()
+            .map_err(|error| ExecError::Options { why: error.to_string() })?;
+        let command = options.command.ok_or(ExecError::NoCommand)?;
+        let words = shlex::split(&command).unwrap_or_default();
+        let [program, arguments @ ..] = &words[..] else {
+            return Err(ExecError::NoWords { command });
+        };
+        let cannot_start = |error| ExecError::Start { command: command.clone(), error };
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(cannot_start)?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let output = BufReader::new(output.expect("it was asked for"));
+        let (sender, answers) = sync_channel(1);
+        std::thread::spawn(move || {
+            for line in output.lines() {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let rungs = (0..=setup.catalog.top().0).map(Rung);
+        let mut program = Self {
+            child,
+            input,
+            answers,
+            time_limit: options.time_limit.map_or(TIME_LIMIT, SpanText::into),
+            tiers: rungs.map(|rung| setup.catalog.tier_name(rung).to_owned()).collect(),
+            asked: 0,
+            command,
+        };
+        program.say(&Line::Setup(Opening::of(setup)))?;
+        Ok(program)
+    }
+
+    /// Shows it a reading and returns the rung that it wants to serve; `None` where all is to stay as it is.
+    ///
+    /// # Errors
+    /// When it has ended, takes too long, or says what is not an answer.
+    pub fn ask(
+        &mut self,
+        at: Timestamp,
+        sample: &Sample,
+        consult: &Consult,
+    ) -> Result<Option<Rung>, ExecError> {
+        self.asked += 1;
+        let tier = self.tiers.get(usize::from(consult.rung.0)).cloned().unwrap_or_default();
+        let Consult { switching, running, waiting, refused, .. } = *consult;
+        let at_ns = nanos(at.since(Timestamp::ZERO));
+        let sample = sample.clone();
+        let reading = Reading { at_ns, tier, switching, running, waiting, refused, sample };
+        if let Ok(Ok(line)) = self.answers.try_recv() {
+            return Err(self.wrong("it is one line more than there were readings", &line));
+        }
+        self.say(&Line::Reading(Box::new(reading)))?;
+        match self.answers.recv_timeout(self.time_limit) {
+            Ok(Ok(line)) => self.read(&line),
+            Ok(Err(error)) => Err(self.wrong(&error.to_string(), "")),
+            Err(RecvTimeoutError::Disconnected) => Err(self.ended()),
+            Err(RecvTimeoutError::Timeout) => Err(ExecError::Late {
+                command: self.command.clone(),
+                reading: self.asked,
+                limit: span_text(self.time_limit),
+            }),
+        }
+    }
+
+    fn read(&self, line: &str) -> Result<Option<Rung>, ExecError> {
+        let answer: Answer =
+            serde_json::from_str(line).map_err(|error| self.wrong(&not_an_answer(&error), line))?;
+        let Some(tier) = answer.tier else { return Ok(None) };
+        let rung = self.tiers.iter().position(|name| *name == tier);
+        let rung = rung.and_then(|rung| u8::try_from(rung).ok()).map(Rung);
+        rung.map(Some).ok_or_else(|| {
+            let mut why = format!("there is no tier `{tier}`; there are");
+            for name in &self.tiers {
+                let _ = write!(why, " `{name}`");
+            }
+            self.wrong(&why, line)
+        })
+    }
+
+    fn say(&mut self, line: &Line) -> Result<(), ExecError> {
+        let mut text = serde_json::to_vec(line).expect("plain data is always JSON");
+        text.push(b'\n');
+        let input = self.input.as_mut().expect("it is closed at the end only");
+        if input.write_all(&text).is_err() {
+            return Err(self.ended());
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, why: &str, line: &str) -> ExecError {
+        ExecError::Answer {
+            command: self.command.clone(),
+            line: self.asked,
+            why: why.to_owned(),
+            text: line.chars().take(MOST_QUOTED).collect(),
+        }
+    }
+
+    fn ended(&mut self) -> ExecError {
+        self.input = None;
+        // It closed a pipe: it has ended, or is about to.
+        let status = self.child.wait().map_or_else(|error| error.to_string(), |it| it.to_string());
+        ExecError::Ended { command: self.command.clone(), status, reading: self.asked }
+    }
+}
+
+impl Drop for Program {
+    /// Tells it that there is nothing more, and ends it if that does not.
+    fn drop(&mut self) {
+        self.input = None;
+        while self.answers.recv_timeout(GRACE).is_ok() {}
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What it reads.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    /// The first line.
+    Setup(Opening),
+    /// Every later line; one answer is expected to each.
+    Reading(Box<Reading>),
+}
+
+/// What there is to choose from.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Opening {
+    /// The version of this protocol: 1.
+    version: u32,
+    /// Main memory of the machine, in bytes.
+    memory_bytes: u64,
+    /// Video memory of each GPU, in bytes.
+    vram_bytes: Vec<u64>,
+    /// The share of a space from which on something must go, from 0 to 1.
+    degrade_line: f64,
+    /// The tiers, from the smallest up. Below them is `none`: nothing is loaded.
+    tiers: Vec<Tier>,
+}
+
+/// A tier, by the model that serves it first.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Tier {
+    /// Its name.
+    tier: String,
+    /// From 0 to 1.
+    quality: f64,
+    /// Main memory that the model takes, in bytes.
+    ram_bytes: u64,
+    /// Video memory that the model takes, in bytes, on one GPU.
+    vram_bytes: u64,
+    /// How long it takes to load with its file in the page cache, in nanoseconds.
+    load_ns: u64,
+}
+
+/// One reading of the machine, and where the models stand.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Reading {
+    /// Time since the start of the run, in nanoseconds.
+    at_ns: u64,
+    /// The tier that serves, or that a switch under way leads to.
+    tier: String,
+    /// Whether a switch is under way.
+    switching: bool,
+    /// Requests that run on the serving model.
+    running: u32,
+    /// Requests that wait because every slot of the serving model is taken.
+    waiting: u32,
+    /// Requests refused since the last reading for want of a slot.
+    refused: u32,
+    /// The machine, as in an event log: sizes in bytes, rates in thousandths of a per cent; of each space and rate, what is
+    /// `others` and what is our `own`. What was not read is absent.
+    #[schemars(with = "serde_json::Value")]
+    sample: Sample,
+}
+
+/// What it writes: one line for each reading, at once (a buffered output must be flushed).
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Answer {
+    /// The tier that should serve, or `none`. Absent or null: all stays as it is.
+    tier: Option<String>,
+}
+
+/// Both directions of the protocol, for its schema.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is of use")]
+struct Protocol {
+    reads: Line,
+    writes: Answer,
+}
+
+/// Returns the JSON Schema of the protocol.
+pub fn protocol_schema() -> String {
+    schema::text::<Protocol>()
+}
+
+impl Opening {
+    fn of(setup: &Setup) -> Self {
+        let Setup { machine, catalog, settings, .. } = setup;
+        let primaries = (1..=catalog.top().0).map(Rung);
+        let tiers = primaries.filter_map(|rung| Some((rung, catalog.primary(rung)?)));
+        Self {
+            version: 1,
+            memory_bytes: machine.memory.get(),
+            vram_bytes: machine.gpus.iter().map(|vram| vram.get()).collect(),
+            degrade_line: settings.degrade_line.0.fraction(),
+            tiers: tiers
+                .map(|(rung, model)| Tier {
+                    tier: catalog.tier_name(rung).to_owned(),
+                    quality: model.quality.fraction(),
+                    ram_bytes: model.footprint().ram.get(),
+                    vram_bytes: model.footprint().vram.get(),
+                    load_ns: nanos(model.load_warm),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn not_an_answer(error: &serde_json::Error) -> String {
+    format!("it must be like {{\"tier\": \"small\"}} or {{\"tier\": null}} ({error})")
+}
+
+/// Why a program cannot be asked.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum ExecError {
+    #[error("the policy `exec` asks a program: name it, as in --policy exec:\"python3 mine.py\"")]
+    NoCommand,
+    #[error("`{command}` is not a command line: look at its quotes")]
+    NoWords { command: String },
+    #[error("options of the policy `exec`: {why}")]
+    Options { why: String },
+    #[error("cannot start the policy `{command}`: {error}")]
+    Start { command: String, error: io::Error },
+    #[error("the policy `{command}` ended ({status}) before it answered reading {reading}")]
+    Ended { command: String, status: String, reading: u64 },
+    #[error(
+        "the policy `{command}` did not answer reading {reading} within {limit}: does it flush its output? \
+         --set options.time-limit=1m gives it longer"
+    )]
+    Late { command: String, reading: u64, limit: String },
+    #[error("line {line} of the policy `{command}` is not an answer: {why}: {text}")]
+    Answer { command: String, line: u64, why: String, text: String },
+}
+
+/// The policy whose answers a program gives.
+pub const POLICY: &str = "exec";
+
+/// How long a program may take for an answer, unless its options say more. Chosen: ample for a script, and short enough
+/// that one that hangs is found while somebody looks.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a program may take to end once it has nothing more to read.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Characters of a wrong answer that are quoted.
+const MOST_QUOTED: usize = 200;
