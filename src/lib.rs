@@ -70,3 +70,4 @@ pub mod sim;
 pub mod study;
 pub mod summary;
 pub mod trace;
+pub mod wall;

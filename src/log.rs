@@ -4,8 +4,12 @@
 //! {"tiershift_log":2,"level":"full","name":"..","machine":{..},..,"setup_digest":"<blake3>"}
 //! {"seq":0,"at_ns":0,"input":{"sample":{"memory":{"total_bytes":..,"others_bytes":..,"own_bytes":0}}}}
 //! {"seq":1,"at_ns":0,"output":{"decision":{"action":"hold","rung":0,"reason":"no-data"}}}
+//! {"clock":{"at_ns":..,"wall_time":".."}}
 //! {"end":{"records":2,"sources":["<blake3 of a file>"],"fingerprint":"<blake3>","digest":"<blake3 of every byte above>"}}
 //! ```
+//!
+//! A `clock` line stands only where the wall clock of the recording was set, or hours of it were left out: it shows that time
+//! from that moment on.
 //!
 //! A file that ends without the last line was torn: its writer was stopped, or still writes. A file of which any byte
 //! was changed is refused, with the line where that can be told. Reading takes plain, gzip and zstd files, and the

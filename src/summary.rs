@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use tiershift_core::catalog::Rung;
 use tiershift_core::time::Timestamp;
 
+use crate::wall::WallTime;
+
 mod fold;
 mod latency;
 
@@ -20,6 +22,10 @@ pub struct Summary {
     pub log_digest: Option<String>,
     /// Name of the policy that decided.
     pub policy: String,
+    /// Date and time of the run's beginning as the recording writes it, with its offset from UTC where that is known; absent
+    /// where the recording does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<WallTime>,
     /// Length of the run in virtual seconds.
     #[serde(serialize_with = "six_decimals")]
     pub seconds: f64,

@@ -10,14 +10,17 @@
 use std::io;
 
 use tiershift_core::machine::Machine;
+use tiershift_core::time::Timestamp;
 use tiershift_core::units::Bytes;
 
 use crate::files::document::DocumentError;
 use crate::trace::column::Assembler;
 use crate::trace::source::Source;
+use crate::wall::WallClock;
 
 mod column;
 mod convert;
+mod dates;
 mod defects;
 pub mod import;
 mod load;
@@ -109,9 +112,8 @@ pub struct Header {
     pub format: String,
     /// The `# key: value` lines of a native trace, in their order.
     pub about: Vec<(String, String)>,
-    /// The moment of the first sample, where the trace's clock is a calendar's. Times without an offset are
-    /// taken as UTC.
-    pub started_at: Option<jiff::Timestamp>,
+    /// What the wall clock showed, where the trace says it. Complete at the end.
+    pub clock: WallClock,
     /// What a user should know about the trace: assumptions of its mapping, readings that could not be used.
     /// Complete at the end.
     pub notes: Vec<String>,
@@ -125,7 +127,28 @@ impl Header {
 
     fn read_about(&mut self, about: Vec<(String, String)>) {
         self.about = about;
-        self.started_at = self.value("started_at").and_then(|text| text.parse().ok());
+    }
+
+    /// Returns the wall clock that the `#` lines of a native trace describe: `started_at`, and a `clock_at` for each moment
+    /// from which on it shows something else.
+    fn read_clock(&mut self) -> WallClock {
+        let mut clock = WallClock::default();
+        let mut wrong = Vec::new();
+        for (key, value) in &self.about {
+            let mark = match key.as_str() {
+                "started_at" => value.parse().ok().map(|start| (Timestamp::ZERO, start)),
+                "clock_at" => value.split_once(' ').and_then(|(at, shows)| {
+                    Some((Timestamp::from_nanos(at.parse().ok()?), shows.parse().ok()?))
+                }),
+                _ => continue,
+            };
+            match mark {
+                Some((at, shows)) => clock.set(at, shows),
+                None => wrong.push(format!("`# {key}: {value}` is not a time, and is left out")),
+            }
+        }
+        wrong.into_iter().for_each(|note| self.note(note));
+        clock
     }
 
     fn finish(&mut self, assembler: &Assembler) {

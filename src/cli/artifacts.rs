@@ -17,6 +17,7 @@ use crate::files::whole_file::unfinished::Unfinished;
 use crate::log::{Header, LogLevel, LogWriter};
 use crate::report::{PlotData, decisions, plot};
 use crate::summary::Summary;
+use crate::wall::WallClock;
 
 /// The files of a run, while it lasts.
 pub(super) struct Artifacts {
@@ -85,17 +86,20 @@ impl Artifacts {
 
     /// Writes what is left and puts every file in its place. Notes the log's digest in the summary.
     /// `sources` are the digests of the header's sources.
-    /// `optimum` is the schedule of the optimum, where one was computed.
+    /// `clock` is what the wall clock showed; `optimum` is the schedule of the optimum, where one was computed.
     pub(super) fn finish(
         mut self,
         summary: &mut Summary,
+        clock: &WallClock,
         optimum: &[(Timestamp, Rung)],
         sources: &[String],
     ) -> Result<()> {
         let failed = || format!("cannot write into `{}`", self.folder.display());
-        if let Some(log) = self.log.take() {
+        if let Some(mut log) = self.log.take() {
+            log.write_clock(clock).with_context(failed)?;
             summary.log_digest = log.finish(sources).with_context(failed)?;
         }
+        self.plot.set_clock(clock);
         self.plot.set_optimum(optimum);
         self.plot.finish(Timestamp::ZERO + from_secs_f64(summary.seconds));
         let write = |name: &str, bytes: &[u8]| {

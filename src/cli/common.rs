@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tiershift_core::catalog::Catalog;
 use tiershift_core::machine::Machine;
+use tiershift_core::text;
 use tiershift_core::time::{Clock, SpanText, Timestamp};
 use tiershift_core::units::Bytes;
 
@@ -16,6 +17,7 @@ use crate::files::whole_file::read_small_text;
 use crate::log::{LogEnd, LogReader};
 use crate::probe::clock::SystemClock;
 use crate::trace::Told;
+use crate::wall::{WallClock, WallTime};
 
 /// What the machine has, for a file that does not tell it.
 #[derive(Debug, clap::Args)]
@@ -45,9 +47,10 @@ pub(super) struct Says {
     /// How far rows are apart, for a file whose rows have no time
     #[arg(long, value_name = "SPAN")]
     interval: Option<SpanText>,
-    /// When a file begins whose rows have no date: 2026-01-31T02:13:00, with +01:00 or Z behind it where that is known
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    starts_at: Option<jiff::Timestamp>,
+    /// When a file begins whose rows have no date or no year: 2026-01-31 or 2026-01-31T02:13:00, with +01:00 or Z behind it
+    /// where the offset from UTC is known. A time of day that rows have is kept
+    #[arg(long, value_name = "TIME")]
+    starts_at: Option<WallTime>,
     /// What the values are, for a format that does not say it: cpu, gpu or memory, in percent
     #[arg(long, value_name = "WHAT")]
     metric: Option<String>,
@@ -72,16 +75,13 @@ impl Says {
     }
 }
 
-/// Reads a moment; without an offset it is taken as UTC, as in traces.
-fn moment(text: &str) -> Result<jiff::Timestamp, String> {
-    let with_offset = text.parse::<jiff::Timestamp>().ok();
-    let local = || {
-        let civil = text.parse::<jiff::civil::DateTime>().ok()?;
-        jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()
-    };
-    with_offset
-        .or_else(local)
-        .ok_or_else(|| "a time such as 2026-01-31T02:13:00 is wanted".to_owned())
+/// Returns a moment as reports show it: the time since the run began and, where the run has a wall clock, what that showed.
+pub(super) fn moment(at: Timestamp, clock: &WallClock) -> String {
+    let since = text::seconds(at.as_secs_f64());
+    match clock.at(at) {
+        Some(time) => format!("{since:>12}  {}", time.short()),
+        None => format!("{since:>12}"),
+    }
 }
 
 /// Reads and checks a catalog file.

@@ -85,11 +85,15 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
             text::count(difference.same_records, "record"),
             catalog.tier_name(timeline.serving())
         ))?;
-        for (side, record) in [("left ", &difference.left), ("right", &difference.right)] {
+        let sides = [
+            ("left ", &difference.left, left.clock()),
+            ("right", &difference.right, right.clock()),
+        ];
+        for (side, record, clock) in sides {
             let told = record.as_ref().map_or_else(
                 || "(the log ends)".to_owned(),
                 |record| {
-                    let at = text::seconds(record.at.as_secs_f64());
+                    let at = common::moment(record.at, clock);
                     let what = match &record.event {
                         Event::Output(Output::Decision(decision)) => format!(
                             "{} on {}: {}",

@@ -13,6 +13,7 @@ use tiershift_core::time::{SpanText, Timestamp};
 use crate::cli::{Verdict, common};
 use crate::log::{LogLevel, LogReader};
 use crate::report::timeline::{Change, Timeline};
+use crate::wall::{WallClock, WallTime};
 
 /// Tell why a log's decisions were taken, with every gate
 #[derive(Debug, Args)]
@@ -31,11 +32,25 @@ pub(super) struct Arguments {
 /// What a log's decisions were, up to a moment.
 #[derive(serde::Serialize)]
 struct Explained<'a> {
+    /// When the run began, by the recording's wall clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<WallTime>,
     /// Every change, and how it went; none where a moment was given.
-    changes: &'a [Change],
+    changes: Vec<ExplainedChange<'a>>,
     /// When the last decision was taken.
     at_ns: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wall_time: Option<WallTime>,
     decision: Decision,
+}
+
+/// A change, with the wall clock's time.
+#[derive(serde::Serialize)]
+struct ExplainedChange<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wall_time: Option<WallTime>,
+    #[serde(flatten)]
+    change: &'a Change,
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
@@ -59,20 +74,29 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let Some((at_ns, decision)) = last else {
         anyhow::bail!("{}: there is no decision up to that moment", arguments.log.display());
     };
+    let clock = log.clock();
     let changes = if arguments.at.is_none() { timeline.changes() } else { &[] };
     if json {
-        common::print_json(&Explained { changes, at_ns, decision })?;
+        let changes = changes
+            .iter()
+            .map(|change| ExplainedChange { wall_time: clock.at(change.at), change })
+            .collect();
+        let (started_at, wall_time) = (clock.started_at(), clock.at(at_ns));
+        common::print_json(&Explained { started_at, changes, at_ns, wall_time, decision })?;
         return Ok(Verdict::Done);
     }
+    if let Some(started_at) = clock.started_at() {
+        common::print(&format!("the recording began at {}", started_at.described()))?;
+    }
     for change in changes {
-        common::print(&change_line(change, &catalog))?;
+        common::print(&change_line(change, &catalog, clock))?;
     }
     if !changes.is_empty() {
         common::print("the last decision:")?;
     }
     common::print(&format!(
-        "{:>12}  {} on {}: {}",
-        text::seconds(at_ns.as_secs_f64()),
+        "{}  {} on {}: {}",
+        common::moment(at_ns, clock),
         text::action(decision.action, &catalog),
         catalog.tier_name(decision.rung),
         text::reason(&decision.reason, &catalog)
@@ -91,9 +115,8 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
 }
 
 /// Returns a change as a line: when, what, why, and how it went.
-fn change_line(change: &Change, catalog: &Catalog) -> String {
-    let at = text::seconds(change.at.as_secs_f64());
-    format!("{at:>12}  {}", change.text(catalog))
+fn change_line(change: &Change, catalog: &Catalog, clock: &WallClock) -> String {
+    format!("{}  {}", common::moment(change.at, clock), change.text(catalog))
 }
 
 /// Returns the gates as a table: name, state, value, limit, distance.

@@ -46,7 +46,9 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     }
     common::note_end(&arguments.log, &log);
     data.finish(end);
+    data.set_clock(log.clock());
     let mut summary = fold.finish(end);
+    summary.started_at = log.clock().started_at();
     if let Some(oracle) = &oracle {
         data.set_optimum(&oracle.finish(&mut summary));
     }

@@ -33,6 +33,7 @@ use crate::study::pool;
 use crate::study::replay::{Recording, RecordingError, Requests};
 use crate::summary::{NONE_LOADED, Summary, TierSeconds};
 use crate::trace::{Format, Kind, ReadOptions, TraceError};
+use crate::wall::{WallClock, WallTime};
 
 /// Replay recorded traces
 #[derive(Debug, Args)]
@@ -315,7 +316,7 @@ fn replay(plan: &Plan<'_>) -> Result<Replayed> {
         .chain(plan.requests.as_ref().map(|requests| requests.source.clone()))
         .collect();
     let header = Header {
-        started_at: recording.started_at().map(str::to_owned),
+        started_at: recording.clock().started_at(),
         ..Header::of(&setup, level, &file_name(trace), sources)
     };
     let read = recording.progress();
@@ -347,11 +348,13 @@ fn replay(plan: &Plan<'_>) -> Result<Replayed> {
     let digests: Vec<String> =
         recording.digest().into_iter().chain(requests).map(digest_text).collect();
     summary.fingerprint = header.fingerprint(&digests);
+    let clock = recording.clock();
+    summary.started_at = clock.started_at();
     complete(&mut summary, &recording, plan);
     summary.warnings.extend(why_none(&summary, &catalog, &recording));
     let optimum = oracle.map(|oracle| oracle.0.borrow().finish(&mut summary)).unwrap_or_default();
     if let Some(artifacts) = artifacts {
-        artifacts.finish(&mut summary, &optimum, &digests)?;
+        artifacts.finish(&mut summary, &clock, &optimum, &digests)?;
     }
     Ok(Replayed { summary, made_up })
 }
@@ -451,7 +454,8 @@ fn complete(summary: &mut Summary, recording: &Recording, plan: &Plan<'_>) {
     if let Some(requests) = requests.or(recording.origin().map(|origin| &origin.requests)) {
         summary.rejected_rows += requests.rejected_rows();
         summary.warnings.extend(requests.warnings().iter().cloned());
-        summary.warnings.extend(two_clocks(recording.started_at(), requests.started_at()));
+        let [machine, requests] = [&recording.clock(), requests.clock()].map(WallClock::started_at);
+        summary.warnings.extend(two_clocks(machine, requests));
     }
     if !recording.tells_space() {
         summary.warnings.push(format!("{NO_SPACE}: nothing can be loaded"));
@@ -502,9 +506,8 @@ fn why_none(summary: &Summary, catalog: &Catalog, recording: &Recording) -> Opti
 }
 
 /// Says so where requests were not recorded when the machine was, though both tell the date.
-fn two_clocks(machine: Option<&str>, requests: Option<jiff::Timestamp>) -> Option<String> {
-    let machine: jiff::Timestamp = machine?.parse().ok()?;
-    let after = requests?.duration_since(machine);
+fn two_clocks(machine: Option<WallTime>, requests: Option<WallTime>) -> Option<String> {
+    let after = requests?.since(machine?);
     let apart = span_text(Duration::from_secs(after.unsigned_abs().as_secs()));
     let order = if after.is_negative() { "before" } else { "after" };
     (after.unsigned_abs() > CLOCKS_APART).then(|| {

@@ -19,6 +19,7 @@ use crate::sim::rng::Seed;
 use crate::sim::{Situation, simulate};
 use crate::study::oracle::Oracle;
 use crate::summary::Summary;
+use crate::wall::WallClock;
 
 /// Run scenarios
 #[derive(Debug, Args)]
@@ -118,7 +119,8 @@ fn play(
     summary.fingerprint = header.fingerprint(&sources);
     summary.warnings.extend_from_slice(&scenario.warnings);
     if let Some(artifacts) = artifacts {
-        artifacts.finish(&mut summary, &optimum, &sources)?;
+        let clock = WallClock::default();
+        artifacts.finish(&mut summary, &clock, &optimum, &sources)?;
     }
     let unmet = checker.finish(&summary).iter().map(ToString::to_string).collect();
     Ok((summary, unmet))

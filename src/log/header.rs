@@ -8,6 +8,7 @@ use tiershift_core::settings::{RawSettings, Settings, SettingsError};
 use tiershift_core::setup::Setup;
 
 use crate::log::{LogLevel, LogVersion, Segment};
+use crate::wall::WallTime;
 
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,7 +35,7 @@ pub struct Header {
     /// When the run began, or the recording that it replays, where that is known. Read from the system in live runs
     /// only, so that all others are the same bytes every time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<String>,
+    pub started_at: Option<WallTime>,
     /// The place in a log of several segments; absent in the first of them, and in a log of one file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment: Option<Segment>,

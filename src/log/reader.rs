@@ -10,8 +10,9 @@ use tiershift_core::time::Timestamp;
 use crate::files::packed::unpack;
 use crate::files::whole_file::open_again;
 use crate::log::segments::Rest;
-use crate::log::trailer::{self, Trailer};
+use crate::log::trailer::{self, ClockLine, Trailer};
 use crate::log::{Header, LogLevel, LogVersion, Segment, header, version_1};
+use crate::wall::WallClock;
 
 /// Reads a log's records in order, in constant memory. After the last one, [`LogReader::end`] tells how
 /// the log ended.
@@ -21,6 +22,7 @@ pub struct LogReader {
     input: Box<dyn BufRead + Send>,
     /// Of the first segment.
     header: Header,
+    clock: WallClock,
     line: Vec<u8>,
     /// Lines and records of this segment.
     lines: u64,
@@ -83,7 +85,9 @@ impl LogReader {
     pub fn new(name: &str, input: impl Read + Send + 'static) -> Result<Self, LogError> {
         let Begun { input, header, line } = Begun::read(name, input)?;
         let digest = hash_of(&line);
+        let clock = header.started_at.map(WallClock::from_start).unwrap_or_default();
         Ok(Self {
+            clock,
             name: name.to_owned(),
             input,
             header,
@@ -103,6 +107,11 @@ impl LogReader {
     /// Returns what the run was made from.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Returns what the wall clock showed, as far as the log says it; complete at its end.
+    pub fn clock(&self) -> &WallClock {
+        &self.clock
     }
 
     /// Returns how the log ended; `None` until its last record was read, and after an error.
@@ -154,11 +163,15 @@ impl LogReader {
                 self.tear();
                 return Ok(None);
             }
-            let record = serde_json::from_slice(&self.line).map_err(|source| LogError::Record {
-                name: self.name.clone(),
-                line,
-                source,
-            })?;
+            let unreadable = |source| LogError::Record { name: self.name.clone(), line, source };
+            if self.line.starts_with(trailer::CLOCK_STARTS) {
+                let ClockLine { clock } = serde_json::from_slice(&self.line).map_err(unreadable)?;
+                self.clock.set(clock.at, clock.wall_time);
+                self.digest.update(&self.line);
+                self.content.update(&self.line);
+                continue;
+            }
+            let record = serde_json::from_slice(&self.line).map_err(unreadable)?;
             self.check_order(&record)?;
             self.digest.update(&self.line);
             self.content.update(&self.line);

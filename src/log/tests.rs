@@ -15,6 +15,7 @@ use tiershift_core::time::Timestamp;
 use tiershift_core::units::{Bytes, Celsius, Percent};
 
 use super::*;
+use crate::wall::{WallClock, WallTime};
 
 fn header(level: LogLevel) -> Header {
     let memory = Bytes::from_gib(16);
@@ -461,6 +462,28 @@ fn with_the_log_off_nothing_is_written() {
 }
 
 #[test]
+fn a_log_says_what_the_wall_clock_showed_after_it_was_set() {
+    let time = |text: &str| text.parse::<WallTime>().unwrap();
+    let mut clock = WallClock::from_start(time("2026-01-31T02:13:00+01:00"));
+    clock.set(Timestamp::from_secs(60), time("2026-02-01T08:00:00+01:00"));
+    let header = Header { started_at: clock.started_at(), ..header(LogLevel::Full) };
+    let mut log = LogWriter::new(Vec::new(), header).unwrap();
+    for record in every_shape() {
+        log.write(record.at, record.event.as_ref()).unwrap();
+    }
+    log.write_clock(&clock).unwrap();
+    let bytes = log.finish_into(&sources()).unwrap().0;
+    let open = |bytes: Vec<u8>| LogReader::new("a.jsonl", std::io::Cursor::new(bytes)).unwrap();
+    let mut log = open(bytes.clone());
+    let records: Vec<Record> = log.by_ref().collect::<Result<_, _>>().unwrap();
+    assert_eq!((records, log.clock()), (every_shape(), &clock));
+    assert!(matches!(log.end(), Some(LogEnd::Closed { .. })));
+    let changed = String::from_utf8(bytes).unwrap().replace("2026-02-01T08", "2026-02-01T09");
+    let error = open(changed.into_bytes()).find_map(Result::err).unwrap();
+    assert!(matches!(error, LogError::Changed { .. }), "{error}");
+}
+
+#[test]
 fn the_fingerprint_depends_on_what_determines_a_run_and_on_nothing_else() {
     let base = header(LogLevel::Full);
     let with = |change: fn(&mut Header)| {
@@ -469,7 +492,7 @@ fn the_fingerprint_depends_on_what_determines_a_run_and_on_nothing_else() {
         header.seal().fingerprint(&sources()) == base.fingerprint(&sources())
     };
     assert_ne!(base.fingerprint(&["01".to_owned()]), base.fingerprint(&sources()));
-    assert!(with(|h| h.started_at = Some("2026-11-23T17:00:00Z".to_owned())));
+    assert!(with(|h| h.started_at = Some("2026-11-23T17:00:00Z".parse().unwrap())));
     assert!(with(|h| h.level = LogLevel::Changes));
     assert!(with(|h| h.sources[0].name = "b.csv".to_owned()));
     assert!(with(|h| h.name = "other".to_owned()));

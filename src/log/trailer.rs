@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::log::{Header, LogVersion, digest_text};
+use crate::wall::WallMark;
 
 /// The last line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,5 +52,14 @@ impl Trailer {
     }
 }
 
+/// A line above the last one: what the wall clock showed at a moment from which on it does not follow from what is above.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClockLine {
+    pub(super) clock: WallMark,
+}
+
+/// How every such line begins, and no record.
+pub(super) const CLOCK_STARTS: &[u8] = b"{\"clock\":";
 /// How every last line begins, and no record.
 pub(super) const STARTS: &[u8] = b"{\"end\":";

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::log::header::digest_of;
 use crate::log::{Header, LogLevel, LogVersion, Played, Segment, Source};
+use crate::wall::WallTime;
 
 /// The first line of a log of version 1. What determines the run is kept to the letter: its fingerprint is of that.
 #[derive(Deserialize)]
@@ -27,7 +28,7 @@ struct HeaderV1<'a> {
     settings: &'a RawValue,
     #[serde(borrow)]
     catalog: &'a RawValue,
-    started_at: Option<String>,
+    started_at: Option<WallTime>,
     segment: Option<Segment>,
     fingerprint: String,
 }

@@ -7,8 +7,9 @@ use tiershift_core::decision::{Action, Reason};
 use tiershift_core::event::{EventRef, Input, Observe, Output, Record};
 use tiershift_core::time::Timestamp;
 
-use crate::log::trailer::Trailer;
+use crate::log::trailer::{ClockLine, Trailer};
 use crate::log::{Header, LogLevel, SAMPLE_SPACING, digest_text};
+use crate::wall::{WallClock, WallMark};
 
 /// Writes a log line by line. [`LogWriter::finish`] writes the last one: without it the log counts as torn.
 #[derive(Debug)]
@@ -92,6 +93,21 @@ impl<W: Write> LogWriter<W> {
         match verdict {
             Keep::No => Ok(()),
             Keep::Yes | Keep::WithSample => self.write_record(&line),
+        }
+    }
+
+    /// Writes what the wall clock showed at moments that do not follow from the header, a line each. Before the last line.
+    ///
+    /// # Errors
+    /// Whatever `out` says.
+    pub fn write_clock(&mut self, clock: &WallClock) -> io::Result<()> {
+        let follows = |mark: &&WallMark| {
+            mark.at > Timestamp::ZERO || Some(mark.wall_time) != self.header.started_at
+        };
+        let marks: Vec<WallMark> = clock.marks().iter().filter(follows).copied().collect();
+        match self.off {
+            true => Ok(()),
+            false => marks.into_iter().try_for_each(|clock| self.write_line(&ClockLine { clock })),
         }
     }
 

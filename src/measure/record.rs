@@ -195,7 +195,7 @@ pub fn about(options: RecordOptions, machine: &Machine) -> Vec<(String, String)>
     let version = env!("CARGO_PKG_VERSION");
     let line = |key: &str, value: String| (key.to_owned(), value);
     vec![
-        line("started_at", clock::date()),
+        line("started_at", clock::date().to_string()),
         line("machine", machine_text(machine)),
         line("made_by", format!("tiershift {version} record --interval {interval}")),
     ]

@@ -1,6 +1,9 @@
 //! The machine's clock and date: the one place that reads them, and the one place that waits.
 
+use jiff::tz::Offset;
 use tiershift_core::time::{Clock, Timestamp};
+
+use crate::wall::WallTime;
 
 /// The machine's monotonic clock, counted from its creation.
 #[derive(Debug)]
@@ -28,8 +31,9 @@ impl Clock for SystemClock {
     }
 }
 
-/// Returns the date, to the second, for the head of a recording.
-pub fn date() -> String {
+/// Returns the date in UTC, to the second, for the head of a recording.
+pub fn date() -> WallTime {
     let seconds = jiff::Timestamp::now().as_second();
-    jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string()
+    let now = jiff::Timestamp::from_second(seconds).unwrap_or_default();
+    WallTime::new(Offset::UTC.to_datetime(now), Some(Offset::UTC))
 }

@@ -3,6 +3,7 @@
 //! | column | meaning |
 //! | --- | --- |
 //! | `at_s` | seconds since the run began, exact to the nanosecond |
+//! | `wall_time` | the date and the time of day as the recording writes them; there is no such column where it does not say them |
 //! | `event` | `decision` when a change was decided, `switched` when it was complete |
 //! | `from`, `to` | tiers before and after |
 //! | `action` | `upgrade` or `downgrade` |
@@ -25,12 +26,13 @@ use tiershift_core::time::Timestamp;
 use tiershift_core::units::{Bytes, Percent};
 
 use crate::report::timeline::{Change, Completion, Timeline};
+use crate::wall::WallClock;
 
 /// Returns `decisions.csv`: the changes of a run, each with how it went.
 pub fn csv(timeline: &Timeline) -> Vec<u8> {
     let rows = csv::Writer::from_writer(Vec::new());
-    let mut table = Table { catalog: &timeline.catalog, rows };
-    table.write(COLUMNS.map(str::to_owned));
+    let mut table = Table { catalog: &timeline.catalog, clock: &timeline.clock, rows };
+    table.write(COLUMNS.map(str::to_owned), Some("wall_time".to_owned()));
     for change in timeline.changes() {
         table.change(change);
     }
@@ -39,6 +41,7 @@ pub fn csv(timeline: &Timeline) -> Vec<u8> {
 
 struct Table<'a> {
     catalog: &'a Catalog,
+    clock: &'a WallClock,
     rows: csv::Writer<Vec<u8>>,
 }
 
@@ -70,7 +73,7 @@ impl Table<'_> {
             Some(Compared::Count(count)) => [count.to_string(), String::new(), "count".to_owned()],
             None => [const { String::new() }; 3],
         };
-        self.write([
+        let cells = [
             seconds(now.since(Timestamp::ZERO)),
             row.event.to_owned(),
             self.catalog.tier_name(row.from).to_owned(),
@@ -84,10 +87,15 @@ impl Table<'_> {
             unit,
             numbers.for_.map(seconds).unwrap_or_default(),
             reason.map(|reason| text::reason(reason, self.catalog)).unwrap_or_default(),
-        ]);
+        ];
+        self.write(cells, self.clock.at(now).map(|time| time.to_string()));
     }
 
-    fn write(&mut self, row: [String; COLUMNS.len()]) {
+    /// Writes a row, with the wall time as its second cell where the run has a wall clock.
+    fn write(&mut self, row: [String; COLUMNS.len()], wall_time: Option<String>) {
+        let [at, rest @ ..] = row;
+        let wall_time = wall_time.filter(|_| self.clock.started_at().is_some());
+        let row = std::iter::once(at).chain(wall_time).chain(rest);
         self.rows.write_record(row).expect("writing to memory cannot fail");
     }
 }
@@ -264,5 +272,7 @@ mod tests {
         timeline.observe(Timestamp::from_secs(600), EventRef::Output(&switched(3, 1)));
         timeline.observe(Timestamp::from_secs(601), EventRef::Output(&switched(1, 1)));
         insta::assert_snapshot!(String::from_utf8(csv(&timeline)).unwrap());
+        timeline.clock = WallClock::from_start("2026-01-31T23:55:00.5+01:00".parse().unwrap());
+        insta::assert_snapshot!("with_a_wall_clock", String::from_utf8(csv(&timeline)).unwrap());
     }
 }

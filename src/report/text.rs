@@ -4,6 +4,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use tiershift_core::text;
 
 use crate::summary::{CompanionFigures, Comparison, Percentiles, Summary};
+use crate::wall::WallTime;
 
 /// Returns the figures that matter at first look, one a line, without colours.
 pub fn text_summary(summary: &Summary) -> String {
@@ -38,8 +39,10 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
             samples.push_str(&format!(", {count} {what}"));
         }
     }
-    let mut rows = vec![
-        ("policy", summary.policy.clone()),
+    let started_at = summary.started_at.map(WallTime::described);
+    let mut rows = vec![("policy", summary.policy.clone())];
+    rows.extend(started_at.map(|started_at| ("started at", started_at)));
+    rows.extend([
         ("time", text::seconds(summary.seconds)),
         ("samples", samples),
         (
@@ -65,7 +68,7 @@ fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
         ),
         ("quality served", format!("{:.3}", summary.quality_served_fraction)),
         ("tiers", tiers(summary)),
-    ];
+    ]);
     rows.extend(summary.companions.iter().map(|it| ("companions", companion(it, summary))));
     if let Some(comparison) = &summary.comparison {
         rows.push(("optimum", optimum(comparison)));
@@ -181,6 +184,7 @@ mod tests {
             fingerprint: "00ff".to_owned(),
             log_digest: Some("ff00".to_owned()),
             policy: "proactive".to_owned(),
+            started_at: Some("2026-01-31T02:13:00+01:00".parse().unwrap()),
             seconds: 99_360.0,
             samples: 49_680,
             rejected_rows: 12,

@@ -21,11 +21,14 @@ use tiershift_core::time::{Timestamp, duration_ns};
 use crate::report::timeline::columns::{Columns, SpanColumns};
 use crate::report::timeline::stretches::Stretches;
 use crate::summary::Reversals;
+use crate::wall::WallClock;
 
 /// What came of a run. Its changes are kept whole; everything else takes some megabytes at most, however long the run.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     pub(super) catalog: Catalog,
+    /// What the wall clock showed; empty where the run has none.
+    pub(super) clock: WallClock,
     /// A change that is undone sooner is a reversal.
     reversal_window: Duration,
     pub(super) end: Timestamp,
@@ -143,6 +146,7 @@ impl Timeline {
         rung.add(Timestamp::ZERO, 0);
         Self {
             catalog: catalog.clone(),
+            clock: WallClock::default(),
             reversal_window,
             end: Timestamp::ZERO,
             rung,

@@ -23,6 +23,7 @@ use crate::trace::{
     Defects, Progress, ReadOptions, ResourceReader, ThreadedReader, TraceError, load_requests,
     survey,
 };
+use crate::wall::WallClock;
 
 /// A recording that is being replayed. What is known of its defects is complete when the run is over.
 #[derive(Clone)]
@@ -31,7 +32,7 @@ pub struct Recording {
     first: Option<(Timestamp, Sample)>,
     machine: Machine,
     notes: Vec<String>,
-    started_at: Option<String>,
+    clock: WallClock,
     progress: Option<Progress>,
     origin: Option<Origin>,
     /// Of a log; that of a trace is known at its end.
@@ -115,7 +116,7 @@ impl Recording {
             first,
             machine: reader.machine().clone(),
             notes: reader.header().notes.clone(),
-            started_at: reader.header().started_at.map(|at| at.to_string()),
+            clock: reader.header().clock.clone(),
             progress: Some(reader.progress()),
             origin: None,
             digest: None,
@@ -148,7 +149,7 @@ impl Recording {
             first,
             machine: header.machine,
             notes,
-            started_at: header.started_at,
+            clock: whole.clock().clone(),
             progress: None,
             origin: Some(origin),
             digest: Some(whole.digest()),
@@ -166,9 +167,13 @@ impl Recording {
         &self.machine
     }
 
-    /// Returns when the recording began, where it says so.
-    pub fn started_at(&self) -> Option<&str> {
-        self.started_at.as_deref()
+    /// Returns what the wall clock showed, as far as the recording says it; complete when the run is over.
+    pub fn clock(&self) -> WallClock {
+        match &*self.reader.borrow() {
+            Reader::Trace(reader) => reader.reader().map(|reader| reader.header().clock.clone()),
+            Reader::Log(_) => None,
+        }
+        .unwrap_or_else(|| self.clock.clone())
     }
 
     /// Returns what a user should know about how the trace is read; complete when the run is over.
@@ -255,7 +260,7 @@ pub struct Requests {
     counts: Vec<Count>,
     warnings: Vec<String>,
     rejected_rows: u64,
-    started_at: Option<jiff::Timestamp>,
+    clock: WallClock,
     /// Of a request trace's bytes.
     digest: Option<blake3::Hash>,
 }
@@ -281,7 +286,7 @@ impl Requests {
             recorded: Recorded::all(loaded.rows),
             counts: Vec::new(),
             warnings,
-            started_at: loaded.started_at,
+            clock: loaded.clock,
             rejected_rows: loaded.defects.rejected_rows(),
             digest: Some(loaded.digest),
         })
@@ -330,8 +335,8 @@ impl Requests {
             warnings.push(format!("the log's settings were changed {reloads} times; {kept}"));
         }
         let recorded = recorded.into();
-        let requests =
-            Self { recorded, counts, warnings, rejected_rows: 0, started_at: None, digest: None };
+        let clock = WallClock::default();
+        let requests = Self { recorded, counts, warnings, rejected_rows: 0, clock, digest: None };
         Ok((requests, actions))
     }
 
@@ -360,9 +365,9 @@ impl Requests {
         self.digest
     }
 
-    /// Returns when the first of them arrived, where the file tells dates.
-    pub fn started_at(&self) -> Option<jiff::Timestamp> {
-        self.started_at
+    /// Returns what the wall clock showed when they arrived, where a request trace says it.
+    pub fn clock(&self) -> &WallClock {
+        &self.clock
     }
 
     /// Returns the rows that were refused.

@@ -114,7 +114,12 @@ fn about(header: &Header) -> Vec<(String, String)> {
         return header.about.clone();
     }
     let mut about = vec![("made_by".to_owned(), format!("imported from {}", header.format))];
-    about.extend(header.started_at.map(|at| ("started_at".to_owned(), at.to_string())));
+    about.extend(header.clock.started_at().map(|at| ("started_at".to_owned(), at.to_string())));
+    about.extend(
+        header.clock.later_marks().iter().map(|mark| {
+            ("clock_at".to_owned(), format!("{} {}", mark.at.as_nanos(), mark.wall_time))
+        }),
+    );
     about.extend(header.notes.iter().map(|note| ("note".to_owned(), note.clone())));
     about
 }

@@ -18,6 +18,7 @@ use crate::files::document;
 use crate::files::whole_file::read_small_text;
 use crate::trace::TraceError;
 use crate::trace::native::{REQUEST_MAGIC, RESOURCE_MAGIC};
+use crate::wall::WallTime;
 
 pub(crate) mod clock;
 pub(crate) mod json;
@@ -38,7 +39,7 @@ pub struct Told {
     /// How far rows are apart that have no time.
     pub interval: Option<Duration>,
     /// When the file begins, for one whose rows have no date.
-    pub starts_at: Option<jiff::Timestamp>,
+    pub starts_at: Option<WallTime>,
     /// What the column of a format holds that does not say it.
     pub metric: Option<String>,
     /// How many GPUs a reading has, for rows that tell nothing of theirs.

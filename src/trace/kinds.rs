@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tiershift_core::machine::Machine;
+use tiershift_core::time::Timestamp;
 use tiershift_core::units::Bytes;
 
 use crate::trace::{
     DefectKind, Defects, Format, Header, Mapping, ReadOptions, RequestReader, ResourceReader, Told,
     TraceError,
 };
+
+mod dates;
 
 /// The use of a GPU's video memory [MiB], and of itself [%].
 type Gpu = (Option<u64>, Option<f64>);
@@ -46,6 +49,11 @@ impl Came {
 
     fn busy(&self, gpu: usize) -> Vec<Option<f64>> {
         self.samples.iter().map(|sample| sample.3.get(gpu).and_then(|gpu| gpu.1)).collect()
+    }
+
+    /// Returns what the wall clock showed at the beginning.
+    fn began(&self) -> String {
+        self.header.clock.started_at().map_or("unknown".to_owned(), |start| start.to_string())
     }
 
     #[track_caller]
@@ -336,13 +344,17 @@ fn clocks_that_are_wrong_for_a_while_cost_no_other_rows() {
         (came.times(), came.defects.count(DefectKind::ClockSet)),
         (vec![0.0, 5.0, 10.0, 15.0], 1)
     );
-    assert_eq!(came.header.started_at.unwrap().as_second(), start - 10);
+    let began = came.header.clock.started_at().unwrap();
+    assert_eq!(began.nanos(), i128::from(start - 10) * 1_000_000_000);
     // The end of summer time: an hour back, two rows of which are lost.
     let back: Vec<i64> =
         (0..4).map(|n| start + n * 5).chain((0..6).map(|n| start - 3580 + n * 5)).collect();
     let came = good(&rows(&back), &mapped(CPU));
     assert_eq!(came.times(), [0.0, 5.0, 10.0, 15.0, 30.0, 35.0, 40.0, 45.0]);
     assert_eq!(came.defects.count(DefectKind::ClockSet), 1);
+    let shows =
+        |at| came.header.clock.at(Timestamp::from_secs(at)).unwrap().nanos() / 1_000_000_000;
+    assert_eq!([0, 15, 30, 45].map(shows), [0, 15, -3570, -3555].map(|s| i128::from(start + s)));
     // The newest first.
     refused(&rows(&[start + 20, start + 10, start]), &mapped(CPU), "newest");
     let sorted = CPU.replace("[\"seconds\"]", "[\"seconds\"]\nsorted = false");
@@ -419,7 +431,7 @@ fn rows_without_a_time_are_an_interval_apart() {
     };
     let came = good(text, &spaced);
     assert_eq!(came.times(), [0.0, 4.0, 8.0]);
-    assert_eq!(came.header.started_at.unwrap().to_string(), "2031-03-04T08:00:00Z");
+    assert_eq!(came.began(), "2031-03-04T08:00:00Z");
     // Under a date, and without the average since the boot.
     let mapping = "kind = \"resource\"\n[layout]\nshape = \"text\"\nleave-out = 1\ntold = [\"at {h}:{m}\"]\n\
                    rows = [\"r {cpu} {}\"]\n[time]\ncolumns = [\"h\", \"m\"]\nforms = [\"%H %M\"]\ninterval = \"10s\"\n\
@@ -429,7 +441,8 @@ fn rows_without_a_time_are_an_interval_apart() {
         (came.times(), came.cpu()),
         (vec![0.0, 10.0, 50.0], vec![Some(1.0), Some(2.0), Some(3.0)])
     );
-    assert_eq!(came.header.started_at, None);
+    assert_eq!(came.began(), "unknown");
+    came.notes("have no date");
     came.notes("rows \"r {cpu} {}\" 4");
 }
 

@@ -10,6 +10,7 @@ use crate::trace::defects::Defects;
 use crate::trace::request::RequestReader;
 use crate::trace::resource::ResourceReader;
 use crate::trace::{ReadOptions, TraceError};
+use crate::wall::WallClock;
 
 /// The rows of a trace, the digest of its bytes, and what a reader should know about it.
 #[derive(Clone, Debug)]
@@ -22,8 +23,8 @@ pub struct Loaded<T> {
     pub defects: Defects,
     /// What its header notes.
     pub notes: Vec<String>,
-    /// When it began, where its clock is a calendar's.
-    pub started_at: Option<jiff::Timestamp>,
+    /// What the wall clock showed, where the trace says it.
+    pub clock: WallClock,
 }
 
 /// Reads a resource trace.
@@ -35,7 +36,7 @@ pub fn load_samples(path: &Path, options: &ReadOptions) -> Result<Loaded<Sample>
     let rows = collect(path, MOST_SAMPLES, "samples", || reader.next())?;
     let digest = reader.digest().expect("the trace was read to its end");
     let (defects, notes) = (reader.defects().clone(), reader.header().notes.clone());
-    Ok(Loaded { rows, digest, defects, notes, started_at: reader.header().started_at })
+    Ok(Loaded { rows, digest, defects, notes, clock: reader.header().clock.clone() })
 }
 
 /// Reads a request trace.
@@ -47,7 +48,7 @@ pub fn load_requests(path: &Path, options: &ReadOptions) -> Result<Loaded<Reques
     let rows = collect(path, MOST_REQUESTS, "requests", || reader.next())?;
     let digest = reader.digest().expect("the trace was read to its end");
     let (defects, notes) = (reader.defects().clone(), reader.header().notes.clone());
-    Ok(Loaded { rows, digest, defects, notes, started_at: reader.header().started_at })
+    Ok(Loaded { rows, digest, defects, notes, clock: reader.header().clock.clone() })
 }
 
 fn collect<T>(

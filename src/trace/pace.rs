@@ -170,11 +170,6 @@ impl Pace {
             self.resume(at.saturating_sub(i64::try_from(usual).unwrap_or(SECOND as i64)), 0);
         }
     }
-
-    /// Returns what the file's own scale shows at the moment zero, by the clock of the last accepted row.
-    pub(super) fn zero(&self) -> Option<i128> {
-        self.zero
-    }
 }
 
 fn moment(at: i64, zero: i128) -> u64 {
@@ -258,7 +253,7 @@ mod tests {
                 (1_700_000_010, Step::Forward(at(70))),
             ],
         );
-        assert_eq!(pace.zero(), Some(1_699_999_940 * i128::from(S)));
+        assert_eq!(pace.zero, Some(1_699_999_940 * i128::from(S)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tiershift_core::request::{Request, RequestId};
 use tiershift_core::time::Timestamp;
 
+use crate::trace::dates::Dates;
 use crate::trace::defects::{DefectKind, Defects, Place};
 use crate::trace::import::record::Records;
 use crate::trace::import::{Format, Kind};
@@ -26,7 +27,7 @@ pub struct RequestReader {
     source: Source,
     rows: Rows,
     header: Header,
-    wall_clock: bool,
+    dates: Dates,
     /// Arrivals of a format that is not in order, once they are sorted.
     sorted: Option<VecDeque<Arrival>>,
     out_of_order: u64,
@@ -66,13 +67,13 @@ impl RequestReader {
     fn new(mut source: Source, options: &ReadOptions) -> Result<Self, TraceError> {
         let format = options.format_of(&mut source, Kind::Request)?;
         let mut header = Header { format: format.name().to_owned(), ..Header::default() };
-        let mut wall_clock = false;
         let mut shortest_gap = SHORTEST_GAP;
+        let dates;
         let rows = match format {
             Format::Mapped(mapping) => {
                 let mapping = mapping.with(&options.told, source.name())?;
                 shortest_gap = shortest_gap.max(mapping.time.shortest_gap_ns);
-                wall_clock = mapping.time.wall_clock;
+                dates = Dates::of_times(&mapping.time);
                 header.notes.clone_from(&mapping.notes);
                 let sorted = mapping.time.sorted;
                 let records = Box::new(Records::new(Arc::clone(&mapping)));
@@ -81,6 +82,7 @@ impl RequestReader {
             Format::NativeResource | Format::NativeRequest => {
                 let Preamble { about, columns } = read_preamble(&mut source, REQUEST_MAGIC)?;
                 header.read_about(about);
+                dates = Dates::of_preamble(header.read_clock(), options.told.starts_at);
                 Rows::Native(NativeRequests::new(&source, &columns)?)
             }
         };
@@ -89,7 +91,7 @@ impl RequestReader {
             source,
             rows,
             header,
-            wall_clock,
+            dates,
             sorted: None,
             out_of_order: 0,
             ahead: None,
@@ -137,10 +139,12 @@ impl RequestReader {
                     continue;
                 }
             }
+            let shows = at;
             let at = match self.pace.step(at, after) {
                 Step::Forward(at) | Step::Same(at) => at,
                 Step::ClockSet(at, by) => {
                     self.defects.note(DefectKind::ClockSet, place, || clock_set(by))?;
+                    self.mark(at, shows);
                     at
                 }
                 Step::ForwardAfterGap(at, silence) | Step::ForwardAfterCut(at, silence) => {
@@ -156,13 +160,24 @@ impl RequestReader {
                     continue;
                 }
             };
-            if self.requests == 0 && self.wall_clock {
-                self.header.started_at =
-                    self.pace.zero().and_then(|at| jiff::Timestamp::from_nanosecond(at).ok());
+            if self.requests == 0 || shows >= self.dates.next {
+                self.mark(at, shows);
             }
             request.id = RequestId(self.requests);
             self.requests += 1;
             return Ok(Some((at, request)));
+        }
+    }
+
+    /// Learns what the wall clock shows at a row.
+    fn mark(&mut self, moment: Timestamp, at: i64) {
+        let records = match &self.rows {
+            Rows::Mapped { records, .. } => Some(&**records),
+            Rows::Native(_) => None,
+        };
+        self.dates.mark(&mut self.header.clock, moment, at, records);
+        if let Some(note) = self.dates.take_note() {
+            self.header.note(note);
         }
     }
 
@@ -175,9 +190,6 @@ impl RequestReader {
         }
         if let Rows::Mapped { records, .. } = &self.rows {
             self.header.notes.extend(records.notes());
-            if records.tells_no_date() && self.header.started_at.is_some() {
-                self.header.started_at = None;
-            }
         }
         Ok(())
     }

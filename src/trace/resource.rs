@@ -8,6 +8,7 @@ use tiershift_core::sample::Sample;
 use tiershift_core::time::Timestamp;
 
 use crate::trace::column::Assembler;
+use crate::trace::dates::Dates;
 use crate::trace::defects::{DefectKind, Defects, Place};
 use crate::trace::import::raw::Shape;
 use crate::trace::import::{Format, Kind};
@@ -26,9 +27,7 @@ pub struct ResourceReader {
     source: Source,
     rows: Rows,
     header: Header,
-    wall_clock: bool,
-    /// Whether a person said when the file begins.
-    is_start_told: bool,
+    dates: Dates,
     pace: Pace,
     assembler: Assembler,
     defects: Defects,
@@ -79,12 +78,12 @@ impl ResourceReader {
         let mut header = Header { format: format.name().to_owned(), ..Header::default() };
         let mut assembler = Assembler::new(options.machine.clone());
         let mut shortest_gap_ns = 0;
-        let mut wall_clock = false;
+        let dates;
         let rows = match format {
             Format::Mapped(mapping) => {
                 let mapping = mapping.with(&options.told, source.name())?;
                 shortest_gap_ns = mapping.time.shortest_gap_ns;
-                wall_clock = mapping.time.wall_clock;
+                dates = Dates::of_times(&mapping.time);
                 header.notes.clone_from(&mapping.notes);
                 let name = source.name().to_owned();
                 let gpus = survey::gpus(&mapping, &options.told, source.head()?, &name)?;
@@ -98,22 +97,20 @@ impl ResourceReader {
                 let Preamble { about, columns } = read_preamble(&mut source, RESOURCE_MAGIC)?;
                 let rows = NativeRows::new(&source, &columns)?;
                 header.read_about(about);
+                dates = Dates::of_preamble(header.read_clock(), options.told.starts_at);
                 if let Some(cpus) = header.value("cpus").and_then(|cpus| cpus.parse().ok()) {
                     assembler.machine.cpus = cpus;
                 }
                 Rows::Native(rows)
             }
         };
-        let started_at = options.told.starts_at;
-        header.started_at = started_at.or(header.started_at);
         let defects = Defects::new(source.name(), options.strict);
         let pace = Pace::new(shortest_gap_ns, options.cut_silences);
         Ok(Self {
             source,
             rows,
             header,
-            wall_clock,
-            is_start_told: started_at.is_some(),
+            dates,
             pace,
             assembler,
             defects,
@@ -159,6 +156,7 @@ impl ResourceReader {
                     continue;
                 }
             }
+            let shows = at;
             let at = match self.pace.step(at, after) {
                 Step::Forward(at) => at,
                 Step::ForwardAfterGap(at, nanos) => {
@@ -171,11 +169,12 @@ impl ResourceReader {
                     self.defects.note(DefectKind::LeftOut, place, || {
                         format!("nothing for {} s before this row", seconds(nanos))
                     })?;
+                    self.mark(at, shows);
                     at
                 }
                 Step::ClockSet(at, by) => {
                     self.defects.note(DefectKind::ClockSet, place, || clock_set(by))?;
-                    self.begin(self.pace.zero());
+                    self.mark(at, shows);
                     at
                 }
                 Step::Same(_) => {
@@ -191,8 +190,8 @@ impl ResourceReader {
                     continue;
                 }
             };
-            if self.samples == 0 {
-                self.begin(self.pace.zero());
+            if self.samples == 0 || shows >= self.dates.next {
+                self.mark(at, shows);
             }
             self.samples += 1;
             self.assembler.learn(sample);
@@ -200,20 +199,16 @@ impl ResourceReader {
         }
     }
 
-    /// Learns when the trace began, from what the clock shows at its moment zero. Dates before 1980 are of a clock that
-    /// nobody has set.
-    fn begin(&mut self, zero: Option<i128>) {
-        if !self.wall_clock || self.is_start_told || self.has_no_date() {
-            return;
+    /// Learns what the wall clock shows at a row.
+    fn mark(&mut self, moment: Timestamp, at: i64) {
+        let records = match &self.rows {
+            Rows::Mapped(rows) => Some(&rows.records),
+            Rows::Native(_) => None,
+        };
+        self.dates.mark(&mut self.header.clock, moment, at, records);
+        if let Some(note) = self.dates.take_note() {
+            self.header.note(note);
         }
-        let began = zero.and_then(|zero| jiff::Timestamp::from_nanosecond(zero).ok());
-        if self.samples == 0 || began.is_some_and(|began| began.as_second() >= YEAR_1980) {
-            self.header.started_at = began;
-        }
-    }
-
-    fn has_no_date(&self) -> bool {
-        matches!(&self.rows, Rows::Mapped(rows) if rows.records.tells_no_date())
     }
 
     /// Judges the file as a whole, at its end.
@@ -363,6 +358,3 @@ pub(super) fn clock_set(by: i128) -> String {
         by.unsigned_abs() / 1_000_000_000
     )
 }
-
-/// 1980-01-01 in seconds since the epoch.
-const YEAR_1980: i64 = 315_532_800;

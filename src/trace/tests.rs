@@ -29,7 +29,8 @@ pub(super) fn render(text: &[u8], options: &ReadOptions) -> String {
                 writeln!(out, "{:>9.3} {sample}", at.as_secs_f64()).unwrap();
             }
             let header = reader.header();
-            writeln!(out, "{} {:?}", header.format, header.started_at).unwrap();
+            let began = header.clock.started_at().map(|began| began.to_string());
+            writeln!(out, "{} {}", header.format, began.unwrap_or_default()).unwrap();
             for note in &header.notes {
                 writeln!(out, "note: {note}").unwrap();
             }

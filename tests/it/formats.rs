@@ -81,6 +81,6 @@ fn a_trace_of_version_1_is_read_whole() {
     assert_eq!(samples, 6);
     assert_eq!(last.unwrap().0, Timestamp::from_secs(18));
     assert_eq!(trace.machine().cpus, 8);
-    let started_at = trace.header().started_at.map(|at| at.to_string());
+    let started_at = trace.header().clock.started_at().map(|at| at.to_string());
     assert_eq!(started_at.as_deref(), Some("2026-11-20T08:15:00Z"));
 }

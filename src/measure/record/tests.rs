@@ -185,7 +185,7 @@ fn a_recording_is_a_trace_that_reads_back() {
     }
     assert_eq!(moments, [Timestamp::ZERO, Timestamp::from_secs(2), Timestamp::from_secs(4)]);
     let header = reader.header();
-    assert!(header.started_at.is_some());
+    assert!(header.clock.started_at().is_some());
     assert_eq!(header.value("machine"), Some("4 processors, 8.0 GiB memory, no swap, no GPU"));
 }
 

@@ -11,6 +11,7 @@ use tiershift_core::units::Bytes;
 use crate::log::SAMPLE_SPACING;
 use crate::report::timeline::Timeline;
 use crate::report::timeline::columns::Columns;
+use crate::wall::WallClock;
 
 /// Gathers what a plot shows while records go by. Some megabytes at most, however long the run.
 #[derive(Clone, Debug)]
@@ -89,6 +90,11 @@ impl PlotData {
     /// Returns what came of the run.
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
+    }
+
+    /// Shows what the wall clock showed.
+    pub fn set_clock(&mut self, clock: &WallClock) {
+        self.timeline.clock = clock.clone();
     }
 
     /// Shows a schedule as the optimum: what serves from when on, in order.

@@ -175,7 +175,8 @@ fn lock(folder: &Path) -> io::Result<File> {
 
 /// Makes a folder that is named after the moment.
 fn new_folder(recordings: &Path) -> io::Result<PathBuf> {
-    let name: String = clock::date().chars().filter(|c| !matches!(c, '-' | ':')).collect();
+    let name: String =
+        clock::date().to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect();
     for again in 1..=MOST_RUNS_A_SECOND {
         let folder = match again {
             1 => recordings.join(&name),

@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 use jiff::civil;
 use jiff::fmt::strtime::BrokenDownTime;
-use jiff::tz::TimeZone;
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::{Offset, TimeZone};
 
 /// How a time is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub(crate) enum TimeForm {
 pub(crate) enum Stamp {
     /// Since the epoch, or since the file's own zero.
     Moment(i64),
-    /// Since the epoch, had the year been [`YEAR`].
-    OfYear(i64),
+    /// Of a year that was left out: here it is [`LEAP_YEAR`].
+    OfYear(civil::DateTime),
     /// Since midnight.
     OfDay(i64),
 }
@@ -107,6 +108,23 @@ impl TimeForm {
         }
     }
 
+    /// Returns the offset from UTC of a time of this form, where it says one. Counts since the epoch are UTC.
+    pub(crate) fn offset(&self, text: &str) -> Option<Offset> {
+        match self {
+            Self::Iso8601 => Pieces::parse(text).ok()?.to_numeric_offset(),
+            Self::Count(_) => Some(Offset::UTC),
+            Self::Pattern { pattern, open } => {
+                let time = match open {
+                    true => BrokenDownTime::parse_prefix(pattern, text).ok()?.0,
+                    false => BrokenDownTime::parse(pattern, text).ok()?,
+                };
+                let is_utc = ["UTC", "GMT", "Z"].iter().any(|utc| pattern.ends_with(utc));
+                time.offset().or(is_utc.then_some(Offset::UTC))
+            }
+            Self::Sum(_) => None,
+        }
+    }
+
     /// Returns whether a text of this form says so much that it lies behind all dates, and is probably of a smaller unit.
     pub(crate) fn is_smaller_than_said(&self, text: &str) -> bool {
         match self {
@@ -124,10 +142,10 @@ fn broken_down(mut time: BrokenDownTime) -> Option<Stamp> {
     }
     let has_day = time.month().is_some() && time.day().is_some();
     if has_day && time.year().is_none() {
-        time.set_year(Some(YEAR)).ok()?;
+        time.set_year(Some(LEAP_YEAR)).ok()?;
         // A weekday belongs to the year that it was written in.
         time.set_weekday(None);
-        return utc(time.to_datetime().ok()?).and_then(nanoseconds).map(Stamp::OfYear);
+        return time.to_datetime().ok().map(Stamp::OfYear);
     }
     if let Ok(civil) = time.to_datetime() {
         // With an offset, the moment is exact; else local times are taken as UTC.
@@ -212,44 +230,80 @@ fn exact(text: &str, each: u64) -> Option<i128> {
 }
 
 /// Makes one course of stamps that leave out the year or the day.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Clock {
+    /// The year of the first date without one.
+    year: i16,
     last: Option<i64>,
     /// Days or years that have gone by.
-    carried: i64,
-    /// Whether a stamp left out its year or day.
-    pub is_partial: bool,
+    passed: i16,
+    /// What a stamp left out.
+    pub lacks: Option<Lacks>,
+}
+
+/// What stamps leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lacks {
+    Year,
+    Date,
 }
 
 impl Clock {
+    /// Begins in a year; where nobody knows it, in one that is not a leap year, so that 28 February and 1 March are
+    /// neighbours.
+    pub(crate) fn new(year: Option<i16>) -> Self {
+        Self { year: year.unwrap_or(YEAR), last: None, passed: 0, lacks: None }
+    }
+
     /// Returns the moment of a stamp, after those before it.
     pub(crate) fn moment(&mut self, stamp: Stamp) -> Option<i64> {
-        let (at, round) = match stamp {
+        let (lacks, round) = match stamp {
             Stamp::Moment(at) => return Some(at),
-            Stamp::OfDay(at) => (at, 86_400 * SECOND),
-            Stamp::OfYear(at) => (at, 365 * 86_400 * SECOND),
+            Stamp::OfDay(_) => (Lacks::Date, DAY),
+            Stamp::OfYear(_) => (Lacks::Year, 365 * DAY),
         };
-        self.is_partial = true;
-        let mut at = at.checked_add(self.carried)?;
+        self.lacks = Some(lacks);
+        let mut at = self.unwrapped(stamp);
         // Midnight, or New Year's Eve; a clock that was set back goes back by less.
-        if self.last.is_some_and(|last| at < last - round / 2) {
-            self.carried = self.carried.checked_add(round)?;
-            at = at.checked_add(round)?;
+        if let (Some(last), Some(then)) = (self.last, at)
+            && then < last - round / 2
+        {
+            self.passed = self.passed.checked_add(1)?;
+            at = self.unwrapped(stamp);
         }
-        self.last = Some(at);
-        Some(at)
+        self.last = at.or(self.last);
+        at
+    }
+
+    /// Returns the moment of a stamp in the day or year that it is now.
+    fn unwrapped(&self, stamp: Stamp) -> Option<i64> {
+        match stamp {
+            Stamp::Moment(at) => Some(at),
+            Stamp::OfDay(at) => at.checked_add(i64::from(self.passed) * DAY),
+            Stamp::OfYear(civil) => {
+                let year = self.year.checked_add(self.passed)?;
+                // 29 February is in leap years only.
+                utc(civil.with().year(year).build().ok()?).and_then(nanoseconds)
+            }
+        }
     }
 
     /// Begins with the first day or year again: another table of the same course follows.
     pub(crate) fn begin_again(&mut self) {
-        (self.last, self.carried) = (None, 0);
+        (self.last, self.passed) = (None, 0);
     }
 }
 
-/// The year of dates without one. Not a leap year: so 28 February and 1 March are neighbours.
+/// The year of dates without one, where nobody says it.
 const YEAR: i16 = 2001;
+/// Has every day that any year has.
+const LEAP_YEAR: i16 = 2000;
 const SECOND: i64 = 1_000_000_000;
-const YEAR_1980: i64 = 315_532_800 * SECOND;
+const DAY: i64 = 86_400 * SECOND;
+/// Times before 1980 are of a clock that nobody has set, or count from a beginning of their own. In nanoseconds since 1970.
+pub(crate) const YEAR_1980: i64 = 315_532_800 * SECOND;
+/// The dates of our days, between which a bare number is probably a time. In nanoseconds since 1970.
+pub(crate) const OUR_DAYS: std::ops::Range<i64> = 946_684_800 * SECOND..4_102_444_800 * SECOND;
 
 #[cfg(test)]
 mod tests {
@@ -301,13 +355,44 @@ mod tests {
     }
 
     #[track_caller]
-    fn course(form: &str, texts: &[&str], want: &[i64]) {
+    fn course_in(year: Option<i16>, form: &str, texts: &[&str], want: &[i64]) {
         let form: TimeForm = form.parse().unwrap();
-        let mut clock = Clock::default();
+        let mut clock = Clock::new(year);
         let moments = texts.iter().map(|text| clock.moment(form.parse(text).unwrap()).unwrap());
         let moments: Vec<i64> = moments.collect();
         let since: Vec<i64> = moments.iter().map(|at| (at - moments[0]) / SECOND).collect();
         assert_eq!(since, want, "{texts:?}");
+    }
+
+    #[track_caller]
+    fn course(form: &str, texts: &[&str], want: &[i64]) {
+        course_in(None, form, texts, want);
+    }
+
+    #[test]
+    fn a_year_that_a_person_says_has_its_own_days() {
+        let february = ["28-02 23:59:59", "29-02 23:59:59", "01-03 00:00:01"];
+        course_in(Some(2024), "%d-%m %H:%M:%S", &february, &[0, 86_400, 86_402]);
+        let new_year = ["31-12 23:59:59", "01-01 00:00:01", "01-03 00:00:01"];
+        course_in(Some(2024), "%d-%m %H:%M:%S", &new_year, &[0, 2, 59 * 86_400 + 2]);
+    }
+
+    #[test]
+    fn the_offset_is_the_one_that_is_written() {
+        let hour = jiff::tz::offset(1);
+        for (form, text, want) in [
+            ("iso8601", "2026-01-31T02:13:00+01:00", Some(hour)),
+            ("iso8601", "2026-01-31T02:13:00Z", Some(Offset::UTC)),
+            ("iso8601", "2026-01-31 02:13:00", None),
+            ("seconds", "1769821980", Some(Offset::UTC)),
+            ("%Y-%m-%d %H:%M:%S %z", "2026-01-31 02:13:00 +0100", Some(hour)),
+            ("%Y-%m-%d %H:%M:%S UTC", "2026-01-31 02:13:00 UTC", Some(Offset::UTC)),
+            ("%Y-%m-%d %H:%M:%S", "2026-01-31 02:13:00", None),
+            ("m.s.ms", "1.2.3", None),
+        ] {
+            let form: TimeForm = form.parse().unwrap();
+            assert_eq!(form.offset(text), want, "{text}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::trace::import::number::{self, Unit};
 use crate::trace::import::raw::{Combine, RawField, RawLayout, RawMapping, RawTime, Shape};
 use crate::trace::import::template::Template;
 use crate::trace::import::{Kind, Told};
+use crate::wall::WallTime;
 
 /// A checked mapping file.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +64,8 @@ pub(crate) struct Time {
     pub forms: Vec<TimeForm>,
     /// How far rows are apart that have no time of their own.
     pub interval_ns: Option<i64>,
+    /// When the file begins, for one that does not say it.
+    pub starts_at: Option<WallTime>,
     pub whole: bool,
     pub wall_clock: bool,
     pub sorted: bool,
@@ -219,7 +222,7 @@ impl Mapping {
     pub(crate) fn with(self: Arc<Self>, told: &Told, file: &str) -> Result<Arc<Self>, TraceError> {
         let refuse = |reason: String| TraceError::Ask { name: file.to_owned(), reason };
         let asks = self.fields.iter().any(|field| field.metric.is_some());
-        let is_plain = told.interval.is_none() && told.columns.is_empty() && !asks;
+        let is_plain = *told == Told::default() && !asks;
         let mapping = if is_plain {
             self
         } else {
@@ -228,6 +231,7 @@ impl Mapping {
                 mapping.time.interval_ns =
                     Some(i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX));
             }
+            mapping.time.starts_at = told.starts_at.or(mapping.time.starts_at);
             if !told.columns.is_empty() {
                 mapping.layout.columns = Some(told.columns.clone());
                 mapping.are_columns_told = true;
@@ -310,6 +314,7 @@ impl Time {
             interval_ns: raw
                 .interval
                 .map(|span| i64::try_from(span.0.as_nanos()).unwrap_or(i64::MAX)),
+            starts_at: raw.starts_at,
             whole: raw.whole,
             wall_clock: raw.wall_clock && !raw.columns.is_empty(),
             sorted: raw.sorted,

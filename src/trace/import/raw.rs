@@ -7,6 +7,7 @@ use serde::Deserialize;
 use tiershift_core::time::SpanText;
 
 use crate::trace::import::Kind;
+use crate::wall::WallTime;
 
 /// How a public format becomes a native trace.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -138,6 +139,10 @@ pub(crate) struct RawTime {
     pub forms: Vec<String>,
     /// How far rows are apart that have no time of their own. With `columns`, the first of them has that time.
     pub interval: Option<SpanText>,
+    /// When a file begins that does not say it: 2026-01-31T02:13:00, with +01:00 or Z behind it where the offset from UTC is
+    /// known. Of times without a date or a year, only what they leave out is taken from it.
+    #[schemars(with = "Option<String>")]
+    pub starts_at: Option<WallTime>,
     /// Whether stamps are whole numbers: one with a fraction is of another format, and refused.
     #[serde(default)]
     pub whole: bool,
@@ -160,6 +165,7 @@ impl Default for RawTime {
             minus: None,
             forms: Vec::new(),
             interval: None,
+            starts_at: None,
             whole: false,
             wall_clock: true,
             sorted: true,

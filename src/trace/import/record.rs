@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use jiff::tz::Offset;
 use serde_json::Value as Json;
 
 use crate::trace::TraceError;
 use crate::trace::defects::{DefectKind, Defects, Place, quoted};
-use crate::trace::import::clock::{Clock, Stamp};
+use crate::trace::import::clock::{Clock, Lacks, Stamp};
 use crate::trace::import::json::Scanner;
 use crate::trace::import::mapping::{LineSort, Mapping};
 use crate::trace::import::number::Unit;
@@ -34,6 +35,8 @@ pub(crate) struct Records {
     /// The form in which the last time was written: tried first.
     form: usize,
     clock: Clock,
+    /// The offset from UTC of the first time, where it was written; `None` before there is a time.
+    offset: Option<Option<Offset>>,
     beat: Beat,
     /// Lines that came before the first header, with their numbers.
     early: VecDeque<(u64, Vec<u8>)>,
@@ -116,7 +119,8 @@ impl Records {
             parent: (Json::Null, Place { line: 0, column: 0 }),
             cells,
             form: 0,
-            clock: Clock::default(),
+            clock: Clock::new(mapping.time.starts_at.map(|start| start.civil().year())),
+            offset: None,
             beat: Beat::default(),
             early: VecDeque::new(),
             left_out: 0,
@@ -181,9 +185,14 @@ impl Records {
         (cell.presence == Presence::Text).then_some(cell.text.as_str())
     }
 
-    /// Returns whether times left out the year or the day, so that they tell no date.
-    pub(crate) fn tells_no_date(&self) -> bool {
-        self.clock.is_partial
+    /// Returns what times leave out, so that they tell no date.
+    pub(crate) fn lacks(&self) -> Option<Lacks> {
+        self.clock.lacks
+    }
+
+    /// Returns the offset from UTC with which the first time is written.
+    pub(crate) fn offset(&self) -> Option<Offset> {
+        self.offset.flatten()
     }
 
     /// Returns what a user should know about how the file was read so far.
@@ -246,6 +255,7 @@ impl Records {
         if let Some((form, stamp)) = parsed {
             self.form = form;
             at = self.clock.moment(stamp);
+            self.offset.get_or_insert_with(|| time.forms[form].offset(&text));
             self.judge_stamp(form, &text, stamp, place, defects)?;
         }
         if let Some(minus) = time.minus {

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use crate::trace::TraceError;
-use crate::trace::import::clock::{Stamp, TimeForm};
+use crate::trace::import::clock::{OUR_DAYS, Stamp, TimeForm};
 use crate::trace::import::number::{self, Unit};
 use crate::trace::import::table;
 use crate::trace::source::Source;
@@ -152,9 +152,7 @@ fn form(value: &str) -> Option<&'static str> {
         let parsed = form.parse::<TimeForm>().ok().and_then(|form| form.parse(value));
         match parsed {
             // Numbers are times where they are dates of our days.
-            Some(Stamp::Moment(at)) if form.ends_with("seconds") => {
-                (YEAR_2000..YEAR_2100).contains(&at)
-            }
+            Some(Stamp::Moment(at)) if form.ends_with("seconds") => OUR_DAYS.contains(&at),
             parsed => parsed.is_some(),
         }
     })
@@ -220,8 +218,6 @@ const FORMS: [&str; 12] = [
 ];
 /// Lines that are looked at. Chosen: beyond any tool's preamble.
 const LINES: usize = 64;
-const YEAR_2000: i64 = 946_684_800_000_000_000;
-const YEAR_2100: i64 = 4_102_444_800_000_000_000;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,269 @@
+//! The wall clock of a recording: the date and the time of day that people had while it was made.
+//!
+//! It is data of the recording, with the offset from UTC as far as the recording says it. Nothing here reads the system's
+//! clock or its time zones, so that a run says the same on every machine.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::civil::{DateTime, Time};
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp as Instant};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tiershift_core::time::Timestamp;
+
+/// A date and a time of day as a recording writes them, with the offset from UTC where it is known.
+///
+/// # Examples
+/// ```
+/// use tiershift::wall::WallTime;
+///
+/// let known: WallTime = "2026-01-31T02:13:00+01:00".parse()?;
+/// assert_eq!(known.to_string(), "2026-01-31T02:13:00+01:00");
+/// let local: WallTime = "2026-01-31 02:13".parse()?;
+/// assert_eq!(local.described(), "2026-01-31 02:13:00, UTC offset unknown");
+/// # Ok::<(), tiershift::wall::WallTimeError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WallTime {
+    civil: DateTime,
+    offset: Option<Offset>,
+}
+
+impl WallTime {
+    /// Returns a time of the calendar; without an offset it is some place's, and nobody knows which.
+    pub fn new(civil: DateTime, offset: Option<Offset>) -> Self {
+        Self { civil, offset }
+    }
+
+    /// Returns the time that is `nanos` nanoseconds after 1970: after its beginning in UTC where the offset is known, else
+    /// after its beginning in the place of which it is. `None` beyond the calendar.
+    pub fn from_nanos(nanos: i128, offset: Option<Offset>) -> Option<Self> {
+        let instant = Instant::from_nanosecond(nanos).ok()?;
+        Some(Self { civil: offset.unwrap_or(Offset::UTC).to_datetime(instant), offset })
+    }
+
+    /// Returns what [`WallTime::from_nanos`] takes.
+    pub fn nanos(self) -> i128 {
+        let instant = self.offset.unwrap_or(Offset::UTC).to_timestamp(self.civil);
+        // A year 9999 that an offset moves beyond the calendar.
+        instant.unwrap_or(Instant::MAX).as_nanosecond()
+    }
+
+    /// Returns the date and the time of day.
+    pub fn civil(self) -> DateTime {
+        self.civil
+    }
+
+    /// Returns the offset from UTC, where it is known.
+    pub fn offset(self) -> Option<Offset> {
+        self.offset
+    }
+
+    /// Returns the time so much later, with the same offset.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        Self { civil: self.civil.saturating_add(span), offset: self.offset }
+    }
+
+    /// Returns how much later it is than `other`. Where one of them has no offset, both are taken as times of one place.
+    pub fn since(self, other: Self) -> SignedDuration {
+        match (self.offset, other.offset) {
+            (Some(_), Some(_)) => SignedDuration::from_nanos_i128(self.nanos() - other.nanos()),
+            _ => self.civil.duration_since(other.civil),
+        }
+    }
+
+    /// Returns the date and the time to the second, as reports show it: `2026-01-31 02:13:00`.
+    pub fn short(self) -> String {
+        self.civil.strftime("%Y-%m-%d %H:%M:%S").to_string()
+    }
+
+    /// Returns it for people, who should know what of it is not known: `2026-01-31 02:13:00, UTC offset unknown`.
+    pub fn described(self) -> String {
+        let offset = match self.offset {
+            Some(Offset::UTC) => "UTC".to_owned(),
+            Some(offset) => format!("UTC{}", offset_text(offset)),
+            None => "UTC offset unknown".to_owned(),
+        };
+        format!("{}, {offset}", self.short())
+    }
+}
+
+fn offset_text(offset: Offset) -> String {
+    let minutes = offset.seconds() / 60;
+    let sign = if minutes < 0 { '-' } else { '+' };
+    format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60)
+}
+
+/// RFC 3339 where the offset is known; without an offset where it is not.
+impl fmt::Display for WallTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.civil)?;
+        match self.offset {
+            Some(Offset::UTC) => f.write_str("Z"),
+            Some(offset) => f.write_str(&offset_text(offset)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for WallTime {
+    type Err = WallTimeError;
+
+    fn from_str(text: &str) -> Result<Self, WallTimeError> {
+        let refused = || WallTimeError { text: text.to_owned() };
+        let pieces = Pieces::parse(text).map_err(|_| refused())?;
+        let time = pieces.time().unwrap_or(Time::midnight());
+        let civil = DateTime::from_parts(pieces.date(), time);
+        let offset = pieces.to_numeric_offset();
+        // Offsets of seconds are of the 19th century, and RFC 3339 cannot write them.
+        match offset {
+            Some(offset) if offset.seconds() % 60 != 0 => Err(refused()),
+            _ => Ok(Self { civil, offset }),
+        }
+    }
+}
+
+/// Why a text is not a time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "\"{text}\" is not a time such as 2026-01-31T02:13:00, with +01:00 or Z behind it where the offset is known"
+)]
+pub struct WallTimeError {
+    text: String,
+}
+
+impl Serialize for WallTime {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for WallTime {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(input)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What the wall clock showed at each moment of a run. It runs with the run's time from one mark to the next: a new mark
+/// stands where the clock was set, and where a replay leaves hours out. Empty where the recording does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WallClock {
+    /// In order, the first at the run's beginning.
+    marks: Vec<WallMark>,
+}
+
+/// What the wall clock showed at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WallMark {
+    /// The moment.
+    #[serde(rename = "at_ns")]
+    pub at: Timestamp,
+    /// What the clock showed then.
+    pub wall_time: WallTime,
+}
+
+impl WallClock {
+    /// Returns the clock of a run that began at this time and was not disturbed.
+    pub fn from_start(start: WallTime) -> Self {
+        Self { marks: vec![WallMark { at: Timestamp::ZERO, wall_time: start }] }
+    }
+
+    /// Returns what it showed when the run began.
+    pub fn started_at(&self) -> Option<WallTime> {
+        self.marks.first().map(|mark| mark.wall_time)
+    }
+
+    /// Returns what it shows at a moment.
+    pub fn at(&self, moment: Timestamp) -> Option<WallTime> {
+        let after = self.marks.partition_point(|mark| mark.at <= moment);
+        let mark = self.marks.get(after.saturating_sub(1))?;
+        Some(mark.wall_time.after(moment.since(mark.at)))
+    }
+
+    /// Takes in what the clock shows from a moment on; what was known of later moments is forgotten. The first mark counts
+    /// back to the beginning.
+    pub fn set(&mut self, at: Timestamp, wall_time: WallTime) {
+        self.marks.retain(|mark| mark.at < at);
+        let mark = match self.marks.is_empty() {
+            false => WallMark { at, wall_time },
+            true => {
+                let since = at.since(Timestamp::ZERO);
+                let civil = wall_time.civil.saturating_sub(since);
+                let wall_time = WallTime { civil, ..wall_time };
+                WallMark { at: Timestamp::ZERO, wall_time }
+            }
+        };
+        self.marks.push(mark);
+    }
+
+    /// Returns the marks, in order.
+    pub fn marks(&self) -> &[WallMark] {
+        &self.marks
+    }
+
+    /// Returns the marks that do not follow from the start.
+    pub fn later_marks(&self) -> &[WallMark] {
+        self.marks.get(1..).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn time(text: &str) -> WallTime {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_time_is_written_as_it_was_read_with_its_offset_or_without() {
+        for (text, want) in [
+            ("2026-01-31T02:13:00+01:00", "2026-01-31T02:13:00+01:00"),
+            ("2026-01-31T02:13:00.25-03:30", "2026-01-31T02:13:00.25-03:30"),
+            ("2026-01-31 02:13:00Z", "2026-01-31T02:13:00Z"),
+            ("2026-01-31 02:13", "2026-01-31T02:13:00"),
+            ("2026-01-31", "2026-01-31T00:00:00"),
+        ] {
+            assert_eq!(time(text).to_string(), want, "{text}");
+            assert_eq!(time(want), time(text), "{text}");
+            let back = WallTime::from_nanos(time(text).nanos(), time(text).offset());
+            assert_eq!(back, Some(time(text)), "{text}");
+        }
+        for wrong in ["02:13", "tomorrow", "2026-02-30", "2026-01-31T02:13:00+00:00:30", ""] {
+            assert!(wrong.parse::<WallTime>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_of_known_offsets_are_compared_as_moments_and_others_as_they_stand() {
+        let apart = |a: &str, b: &str| time(a).since(time(b)).as_secs();
+        assert_eq!(apart("2026-01-31T02:00:00+01:00", "2026-01-31T00:00:00Z"), 3600);
+        assert_eq!(apart("2026-01-31T02:00:00", "2026-01-31T00:00:00Z"), 7200);
+        assert_eq!(apart("2026-01-31T02:00:00", "2026-01-31T03:00:00"), -3600);
+    }
+
+    #[test]
+    fn a_clock_runs_on_from_its_last_mark() {
+        let mut clock = WallClock::default();
+        assert_eq!((clock.at(Timestamp::ZERO), clock.started_at()), (None, None));
+        let secs = Timestamp::from_secs;
+        clock.set(secs(0), time("2026-01-31T23:59:50"));
+        clock.set(secs(60), time("2026-02-03T08:00:00"));
+        let shows = |clock: &WallClock, at| clock.at(secs(at)).unwrap().short();
+        assert_eq!(shows(&clock, 20), "2026-02-01 00:00:10");
+        assert_eq!(shows(&clock, 59), "2026-02-01 00:00:49");
+        assert_eq!(shows(&clock, 61), "2026-02-03 08:00:01");
+        clock.set(secs(60), time("2026-02-04T08:00:00"));
+        assert_eq!(
+            (shows(&clock, 60), clock.later_marks().len()),
+            ("2026-02-04 08:00:00".into(), 1)
+        );
+    }
+}
