@@ -83,12 +83,16 @@ impl WallTime {
 
     /// Returns it for people, who should know what of it is not known: `2026-01-31 02:13:00, UTC offset unknown`.
     pub fn described(self) -> String {
-        let offset = match self.offset {
+        format!("{}, {}", self.short(), self.offset_described())
+    }
+
+    /// Returns the offset for people: `UTC`, `UTC+01:00` or `UTC offset unknown`.
+    pub fn offset_described(self) -> String {
+        match self.offset {
             Some(Offset::UTC) => "UTC".to_owned(),
             Some(offset) => format!("UTC{}", offset_text(offset)),
             None => "UTC offset unknown".to_owned(),
-        };
-        format!("{}, {offset}", self.short())
+        }
     }
 }
 

@@ -87,7 +87,10 @@ fn draw(title: &str, data: &PlotData, summary: &Summary) -> Drawing {
 /// A drawing under way: panels are added at the bottom.
 struct Sheet {
     drawing: Drawing,
-    axis: axis::TimeAxis,
+    /// Rows of labels below the panels. The grid is that of the first.
+    axes: Vec<axis::TimeAxis>,
+    /// The date of the beginning, where it is known.
+    date: Option<String>,
     scale: Scale,
     bottom: i32,
     /// The panels drawn so far; the grid goes through all of them.
@@ -97,10 +100,26 @@ struct Sheet {
 impl Sheet {
     fn new(data: &PlotData) -> Self {
         let pixels = (WIDTH - LEFT - RIGHT) as usize;
+        let (end, clock) = (data.timeline.end, &data.timeline.clock);
+        let scale = Scale { end, pixels, holds_to_end: true };
+        let is_free = |before: &(time::Timestamp, String), label: &(time::Timestamp, String)| {
+            let half = |text: &str| drawing::text_width(text, SMALL) / 2;
+            let [left, right] = [before, label].map(|tick| scale.pixel(tick.0) as i32);
+            left + half(&before.1) + BETWEEN_LABELS <= right - half(&label.1)
+        };
+        let date = clock.started_at().map(|start| start.civil().date().to_string());
+        let mut wall = axis::wall_axis(clock, end, is_free);
+        if let (Some(wall), Some(date)) = (&mut wall, &date) {
+            let taken = DATE_LEFT + drawing::text_width(date, SMALL) + BETWEEN_LABELS / 2;
+            wall.ticks.retain(|(at, label)| {
+                LEFT + scale.pixel(*at) as i32 - drawing::text_width(label, SMALL) / 2 >= taken
+            });
+        }
         Self {
             drawing: Drawing::new(WIDTH),
-            axis: axis::time_axis(data.timeline.end),
-            scale: Scale { end: data.timeline.end, pixels, holds_to_end: true },
+            axes: wall.into_iter().chain([axis::time_axis(end)]).collect(),
+            date,
+            scale,
             bottom: 0,
             panels: Vec::new(),
         }
@@ -146,7 +165,7 @@ impl Sheet {
             key.mark.draw(&mut self.drawing, swatch);
             right -= 16;
         }
-        for (at, _) in &self.axis.ticks {
+        for (at, _) in &self.axes[0].ticks {
             let x = area.left + self.scale.pixel(*at) as i32;
             self.drawing.vertical(x, area.top, area.bottom, GRID);
         }
@@ -184,15 +203,22 @@ impl Sheet {
     }
 
     fn time_labels(&mut self) {
-        let y = self.bottom + 14;
-        for (at, label) in &self.axis.ticks {
-            let x = LEFT + self.scale.pixel(*at) as i32;
-            self.drawing.vertical(x, self.bottom, self.bottom + 5, DARK);
-            self.drawing.text(label, (x, y), Anchor::Middle, SMALL, DARK);
+        if let Some(date) = &self.date {
+            let place = (DATE_LEFT, self.bottom + 14);
+            self.drawing.text(date, place, Anchor::Start, SMALL, DARK);
         }
-        let caption = self.axis.caption;
-        self.drawing.text(caption, (WIDTH - RIGHT + 24, y), Anchor::Start, SMALL, DARK);
-        self.bottom += 26;
+        for axis in &self.axes {
+            let y = self.bottom + 14;
+            for (at, label) in &axis.ticks {
+                let x = LEFT + self.scale.pixel(*at) as i32;
+                self.drawing.vertical(x, self.bottom, self.bottom + 5, DARK);
+                self.drawing.text(label, (x, y), Anchor::Middle, SMALL, DARK);
+            }
+            let place = (WIDTH - RIGHT + 24, y);
+            self.drawing.text(&axis.caption, place, Anchor::Start, SMALL, DARK);
+            self.bottom += AXIS_ROW;
+        }
+        self.bottom += 4;
     }
 
     /// Says why there is nothing to see, where no model was ever loaded.
@@ -247,6 +273,11 @@ const LEFT: i32 = 86;
 const RIGHT: i32 = 154;
 /// Room for a panel's title above it.
 const HEAD: i32 = 30;
+/// From one row of time labels to the next, and between two labels of a row.
+const AXIS_ROW: i32 = 22;
+const BETWEEN_LABELS: i32 = 8;
+/// Where the date of the beginning stands.
+const DATE_LEFT: i32 = 4;
 const TITLE_SIZE: i32 = 18;
 const TEXT: i32 = 14;
 const SMALL: i32 = 11;

@@ -1,20 +1,23 @@
 //! Ticks that people can read.
 
+use std::time::Duration;
+
 use tiershift_core::time::Timestamp;
 
-/// Ticks on the time axis.
+use crate::wall::{WallClock, WallTime};
+
+/// Ticks on a row of the time axis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TimeAxis {
     /// What the labels count.
-    pub(super) caption: &'static str,
+    pub(super) caption: String,
     pub(super) ticks: Vec<(Timestamp, String)>,
 }
 
-/// Returns about a dozen ticks from zero to `end`.
+/// Returns about a dozen ticks from zero to `end`, at round times since the run began.
 pub(super) fn time_axis(end: Timestamp) -> TimeAxis {
     let secs = end.as_nanos().div_ceil(NANOS);
-    let step = STEPS.iter().copied().find(|step| secs / step <= MOST_TICKS);
-    let step = step.unwrap_or_else(|| (secs / MOST_TICKS).next_multiple_of(100 * DAY).max(1));
+    let step = step_of(secs);
     let (caption, label): (_, fn(u64) -> String) = match step {
         _ if secs <= 120 => ("seconds", |secs| format!("{secs}")),
         ..60 => ("minutes:seconds", |secs| format!("{}:{:02}", secs / 60, secs % 60)),
@@ -25,7 +28,60 @@ pub(super) fn time_axis(end: Timestamp) -> TimeAxis {
     };
     let ticks = (0..=secs / step).map(|n| n * step);
     let ticks = ticks.map(|secs| (Timestamp::from_secs(secs), label(secs)));
-    TimeAxis { caption, ticks: ticks.filter(|(at, _)| *at <= end).collect() }
+    TimeAxis { caption: caption.to_owned(), ticks: ticks.filter(|(at, _)| *at <= end).collect() }
+}
+
+/// Returns the seconds from one tick to the next.
+fn step_of(secs: u64) -> u64 {
+    let step = STEPS.iter().copied().find(|step| secs / step <= MOST_TICKS);
+    step.unwrap_or_else(|| (secs / MOST_TICKS).next_multiple_of(100 * DAY).max(1))
+}
+
+/// Returns about a dozen ticks from zero to `end`, at round times of the wall clock; `None` where the run has none. The first
+/// tick of each day has the date for its label. `is_free` says whether a label has room behind one that stands at a tick
+/// before it: one that has none is left out, and one before a date makes way for it.
+pub(super) fn wall_axis(
+    clock: &WallClock,
+    end: Timestamp,
+    is_free: impl Fn(&(Timestamp, String), &(Timestamp, String)) -> bool,
+) -> Option<TimeAxis> {
+    let start = clock.started_at()?;
+    let step = step_of(end.as_nanos().div_ceil(NANOS));
+    let form = if step < 60 { "%H:%M:%S" } else { "%H:%M" };
+    let mut ticks: Vec<(Timestamp, String)> = Vec::new();
+    let mut date = start.civil().date();
+    let marks = clock.marks();
+    let ends = marks.iter().skip(1).map(|mark| mark.at).chain([end + Duration::from_nanos(1)]);
+    for (mark, until) in marks.iter().zip(ends) {
+        // As the clock's face shows it, whatever its offset.
+        let face = WallTime::new(mark.wall_time.civil(), None).nanos();
+        let step = i128::from(step * NANOS);
+        let mut behind = (face + step - 1).div_euclid(step) * step - face;
+        while let Ok(nanos) = u64::try_from(behind)
+            && let at = mark.at + Duration::from_nanos(nanos)
+            && at < until.min(end + Duration::from_nanos(1))
+        {
+            behind += step;
+            let shown = mark.wall_time.after(Duration::from_nanos(nanos)).civil();
+            let is_new_day = shown.date() != date;
+            let form = match is_new_day || step >= i128::from(DAY * NANOS) {
+                true if shown.date().year() != date.year() => "%Y-%m-%d",
+                true => "%b %-d",
+                false => form,
+            };
+            let tick = (at, shown.strftime(form).to_string());
+            if is_new_day {
+                while ticks.last().is_some_and(|last| !is_free(last, &tick)) {
+                    ticks.pop();
+                }
+            } else if ticks.last().is_some_and(|last| !is_free(last, &tick)) {
+                continue;
+            }
+            date = shown.date();
+            ticks.push(tick);
+        }
+    }
+    Some(TimeAxis { caption: start.offset_described(), ticks })
 }
 
 /// Returns the step of some three to six ticks from zero to `most`: 1, 2 or 5 times a power of ten.
@@ -99,6 +155,49 @@ mod tests {
         );
         check(99_360, "hours: 0 2 4 6 8 10 12 14 16 18 20 22 24 26");
         check(30 * 86_400, "days: 0 5 10 15 20 25 30");
+    }
+
+    #[track_caller]
+    fn check_wall(clock: &WallClock, secs: u64, want: &str) {
+        let apart = |a: &(Timestamp, String), b: &(Timestamp, String)| {
+            b.0.since(a.0) * 40 >= Duration::from_secs(secs)
+        };
+        let axis = wall_axis(clock, Timestamp::from_secs(secs), apart).unwrap();
+        let labels: Vec<&str> = axis.ticks.iter().map(|(_, label)| label.as_str()).collect();
+        assert_eq!(format!("{}: {}", axis.caption, labels.join(" ")), want);
+    }
+
+    #[test]
+    fn the_wall_clock_has_round_times_and_the_date_where_the_day_changes() {
+        let clock = |start: &str| WallClock::from_start(start.parse().unwrap());
+        check_wall(
+            &clock("2026-01-31T23:57:10+01:00"),
+            600,
+            "UTC+01:00: 23:58 23:59 Feb 1 00:01 00:02 00:03 00:04 00:05 00:06 00:07",
+        );
+        check_wall(
+            &clock("2025-12-31T20:00:00"),
+            99_360,
+            "UTC offset unknown: 20:00 22:00 2026-01-01 02:00 04:00 06:00 08:00 10:00 12:00 14:00 16:00 18:00 20:00 22:00",
+        );
+        check_wall(
+            &clock("2026-01-31T23:59:58.5Z"),
+            5,
+            "UTC: 23:59:59 Feb 1 00:00:01 00:00:02 00:00:03",
+        );
+        check_wall(
+            &clock("2026-01-31T12:00:00Z"),
+            4 * 86_400,
+            "UTC: 12:00 Feb 1 12:00 Feb 2 12:00 Feb 3 12:00 Feb 4 12:00",
+        );
+        // A night that a replay left out; the date has room, the time before it has none.
+        let mut cut = clock("2026-01-31T12:00:00Z");
+        cut.set(Timestamp::from_secs(301), "2026-02-01T08:00:01Z".parse().unwrap());
+        check_wall(
+            &cut,
+            600,
+            "UTC: 12:00 12:01 12:02 12:03 12:04 12:05 Feb 1 08:02 08:03 08:04 08:05",
+        );
     }
 
     #[test]
