@@ -52,7 +52,7 @@ Examples:\n  \
 tiershift replay traces/models-come-and-go.csv --out out/first\n  \
 tiershift run scenarios/no-projection.toml\n  \
 tiershift check\n  \
-tiershift explain out/first/events.jsonl --at 5m")]
+tiershift explain out/first --at 5m")]
 struct Cli {
     /// Print JSON instead of text.
     #[arg(long, global = true)]

@@ -4,5 +4,6 @@ pub mod catalog;
 pub mod document;
 pub(crate) mod packed;
 pub mod policy;
+pub mod progress;
 pub(crate) mod schema;
 pub mod whole_file;

@@ -17,6 +17,7 @@
 
 mod header;
 mod reader;
+mod run_file;
 mod segments;
 mod trailer;
 mod version_1;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use header::{Header, Played, Source, digest_text};
 pub use reader::{LogEnd, LogError, LogReader};
+pub use run_file::{PACKED_LOG, PLAIN_LOG, RunLog, run_log};
 pub use segments::{Segment, SegmentFile, pack, runs, segment_name, segments};
 pub use writer::LogWriter;
 

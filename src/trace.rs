@@ -40,6 +40,7 @@ mod public_data;
 #[cfg(test)]
 mod tests;
 
+pub use crate::files::progress::Progress;
 pub use convert::{Conversion, convert, convert_to, survey};
 pub use defects::{Defect, DefectKind, Defects};
 pub use import::{Format, Kind, Mapping, Told, recognise};
@@ -48,7 +49,6 @@ pub use native::writer::NativeWriter;
 pub use request::RequestReader;
 pub use request::writer::RequestWriter;
 pub use resource::ResourceReader;
-pub use source::Progress;
 pub use threaded::ThreadedReader;
 
 /// How a trace is to be read.

@@ -4,20 +4,58 @@
 //! interrupted run leaves what was there before.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use anstream::eprintln;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tiershift_core::catalog::Rung;
 use tiershift_core::event::{EventRef, Observe};
 use tiershift_core::time::{Timestamp, from_secs_f64};
+use tiershift_core::units::Bytes;
 
 use crate::files::whole_file::unfinished::Unfinished;
-use crate::log::{Header, LogLevel, LogWriter};
+use crate::log::{Header, LogLevel, LogWriter, PACKED_LOG, PLAIN_LOG, RunLog};
 use crate::report::{PlotData, decisions, plot};
 use crate::summary::Summary;
 use crate::wall::WallClock;
+
+/// What a run's event log holds, as an argument.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct LogOption {
+    /// What the event log holds, as a plain `events.jsonl`; without it, everything, packed as `events.jsonl.zst`
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    log: Option<Level>,
+}
+
+/// [`LogLevel`] as an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Level {
+    /// Everything; verify needs it
+    Full,
+    /// What changed
+    Changes,
+    /// No log
+    Off,
+}
+
+impl LogOption {
+    /// Returns what the log holds.
+    pub(super) fn level(self) -> LogLevel {
+        match self.log {
+            None | Some(Level::Full) => LogLevel::Full,
+            Some(Level::Changes) => LogLevel::Changes,
+            Some(Level::Off) => LogLevel::Off,
+        }
+    }
+
+    fn is_packed(self) -> bool {
+        self.log.is_none()
+    }
+}
 
 /// The files of a run, while it lasts.
 pub(super) struct Artifacts {
@@ -25,7 +63,8 @@ pub(super) struct Artifacts {
     beside: TempDir,
     unfinished: Unfinished,
     title: String,
-    log: Option<LogWriter<BufWriter<File>>>,
+    log: Option<LogWriter<RunLog>>,
+    written: Arc<AtomicU64>,
     plot: PlotData,
 }
 
@@ -40,7 +79,8 @@ impl Observe for Artifacts {
 
 impl Artifacts {
     /// Prepares the folder. `header` is the log's.
-    pub(super) fn create(folder: &Path, header: &Header, level: LogLevel) -> Result<Self> {
+    pub(super) fn create(folder: &Path, header: &Header, log: LogOption) -> Result<Self> {
+        let level = log.level();
         let parent = match folder.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -65,12 +105,14 @@ impl Artifacts {
         }
         let (beside, unfinished) =
             Unfinished::create(|| builder.tempdir_in(parent)).with_context(unwritable)?;
+        let mut written = Arc::default();
         let log = if level == LogLevel::Off {
             None
         } else {
-            let file = File::create(beside.path().join(LOG)).with_context(unwritable)?;
+            let file = RunLog::create(beside.path(), log.is_packed()).with_context(unwritable)?;
+            written = file.written();
             let header = Header { level, ..header.clone() };
-            Some(LogWriter::new(BufWriter::new(file), header).with_context(unwritable)?)
+            Some(LogWriter::new(file, header).with_context(unwritable)?)
         };
         let settings = header.checked_settings()?;
         let catalog = header.checked_catalog()?;
@@ -80,8 +122,31 @@ impl Artifacts {
             beside,
             title: header.name.clone(),
             log,
+            written,
             plot: PlotData::new(&catalog, &settings),
         })
+    }
+
+    /// Returns what warns once, before the log has taken much of the disk, that it will become large. It is to be called now and
+    /// then with the bytes of the recording that are read, and its size.
+    pub(super) fn watch_size(&self) -> impl FnMut(u64, Option<u64>) + use<> {
+        let (written, name) = (Arc::clone(&self.written), self.title.clone());
+        let mut is_noted = false;
+        move |read, total| {
+            let written = written.load(Ordering::Relaxed);
+            if is_noted || written < ENOUGH_TO_ESTIMATE || read == 0 {
+                return;
+            }
+            let Some(total) = total else { return };
+            let whole = u128::from(written) * u128::from(total) / u128::from(read);
+            is_noted = true;
+            if whole > u128::from(LARGE_LOG) {
+                let whole = Bytes::new(u64::try_from(whole).unwrap_or(u64::MAX));
+                eprintln!(
+                    "warning: {name}: the event log will take about {whole}; --log changes or --log off takes less"
+                );
+            }
+        }
     }
 
     /// Writes what is left and puts every file in its place. Notes the log's digest in the summary.
@@ -97,7 +162,9 @@ impl Artifacts {
         let failed = || format!("cannot write into `{}`", self.folder.display());
         if let Some(mut log) = self.log.take() {
             log.write_clock(clock).with_context(failed)?;
-            summary.log_digest = log.finish(sources).with_context(failed)?;
+            let (file, digest) = log.finish_into(sources).with_context(failed)?;
+            file.close().with_context(failed)?;
+            summary.log_digest = digest;
         }
         self.plot.set_clock(clock);
         self.plot.set_optimum(optimum);
@@ -141,7 +208,12 @@ fn publish(beside: &TempDir, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Name of the event log in the folder.
-const LOG: &str = "events.jsonl";
 /// Everything that a run writes. The summary comes last: it names the digest of the log beside it.
-const NAMES: [&str; 5] = [LOG, "decisions.csv", "decisions.svg", "decisions.png", "summary.json"];
+const NAMES: [&str; 6] =
+    [PLAIN_LOG, PACKED_LOG, "decisions.csv", "decisions.svg", "decisions.png", "summary.json"];
+
+/// Bytes of a log from which on a user is warned. Source: issue 11, section 5.
+const LARGE_LOG: u64 = 2 << 30;
+/// Bytes of a log on the disk that say how large the whole becomes. Chosen: the packing thread holds back less than a
+/// fiftieth of it.
+const ENOUGH_TO_ESTIMATE: u64 = 32 << 20;

@@ -40,9 +40,8 @@ pub(super) struct Arguments {
     /// Write a JUnit report
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Scenarios to run side by side; as many as there are processors by default. Results do not depend on it
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    jobs: Option<u16>,
+    #[command(flatten)]
+    jobs: common::Jobs,
 }
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
@@ -63,7 +62,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
             blessed: false,
         })
     };
-    let checked = pool::map(arguments.jobs.unwrap_or(0), &files, check)?;
+    let checked = pool::map(arguments.jobs.count(), &files, check)?;
     let failed = checked.iter().filter(|one| !one.failures.is_empty()).count();
     if let Some(path) = &arguments.junit {
         let cases: Vec<Case> = checked
@@ -126,7 +125,7 @@ fn show_museum(arguments: &Arguments, policies: &Registry, json: bool) -> Result
     let play = |path: &PathBuf| {
         museum::exhibit(path, policies).with_context(|| path.display().to_string())
     };
-    let played = pool::map(arguments.jobs.unwrap_or(0), &files, play)?;
+    let played = pool::map(arguments.jobs.count(), &files, play)?;
     let exhibits: Vec<Exhibit> =
         played.into_iter().filter_map(Result::transpose).collect::<Result<_>>()?;
     let holds = |one: &&Exhibit| one.idea_is_red && one.ours_is_green;

@@ -1,7 +1,10 @@
 //! What several verbs share: catalogs, printing, progress.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anstream::eprintln;
 use anyhow::{Context, Result};
@@ -84,6 +87,21 @@ pub(super) fn moment(at: Timestamp, clock: &WallClock) -> String {
     }
 }
 
+/// How many threads work.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Jobs {
+    /// How many to work on side by side; as many as there are processors by default. Results do not depend on it
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+}
+
+impl Jobs {
+    /// Returns it as [`crate::study::pool::map`] takes it.
+    pub(super) fn count(self) -> u16 {
+        self.jobs.unwrap_or(0)
+    }
+}
+
 /// Reads and checks a catalog file.
 pub(super) fn catalog(path: &Path) -> Result<Catalog> {
     let name = path.display().to_string();
@@ -141,6 +159,15 @@ impl Progress {
         }
     }
 
+    /// Returns one that follows how far a file is read; what it returns is to be called now and then.
+    pub(super) fn following(
+        what: &str,
+        read: Option<crate::trace::Progress>,
+    ) -> impl FnMut() + use<> {
+        let mut progress = Self::new(what, read.as_ref().and_then(crate::trace::Progress::total));
+        move || progress.set(read.as_ref().map_or(0, crate::trace::Progress::read))
+    }
+
     pub(super) fn set(&mut self, done: u64) {
         if !self.shown && self.clock.now() > Timestamp::from_secs(1) {
             self.shown = true;
@@ -155,3 +182,41 @@ impl Drop for Progress {
         self.bar.finish_and_clear();
     }
 }
+
+/// Shows how far a file is read, for as long as it is kept, and looks from a thread of its own: whoever reads need not know.
+pub(super) struct Following {
+    over: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Following {
+    /// Begins; nothing is shown where standard error is no terminal.
+    pub(super) fn new(what: &'static str, read: crate::trace::Progress) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self { over: None, thread: None };
+        }
+        let (over, ends) = mpsc::channel();
+        let show = move || {
+            let mut progress = Progress::new(what, read.total());
+            while ends.recv_timeout(LOOK_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+                progress.set(read.read());
+            }
+        };
+        // Where the system gives no thread, nothing is shown.
+        let thread = std::thread::Builder::new().spawn(show).ok();
+        Self { over: Some(over), thread }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.over = None;
+        if let Some(thread) = self.thread.take() {
+            // It only draws: if it failed, there is nothing left to show.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Chosen: as often as a bar is worth drawing.
+const LOOK_EVERY: Duration = Duration::from_millis(200);

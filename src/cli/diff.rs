@@ -14,9 +14,9 @@ use crate::report::timeline::Timeline;
 /// Find where two logs part, and why
 #[derive(Debug, Args)]
 #[command(after_help = "Exits with 1 when the logs differ.\n\nExamples:\n  \
-tiershift diff out/first/events.jsonl out/second/events.jsonl")]
+tiershift diff out/first out/second")]
 pub(super) struct Arguments {
-    /// One log
+    /// One log, or the `--out` folder of a run
     #[arg(value_name = "LOG")]
     left: PathBuf,
     /// The other
@@ -49,6 +49,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     };
     let window = left.header().checked_settings()?.reversal_window;
     let mut timeline = Timeline::new(&catalog, window);
+    let following = common::Following::new("comparing", left.progress());
     loop {
         let pair = (left.next().transpose()?, right.next().transpose()?);
         match pair {
@@ -64,6 +65,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
             }
         }
     }
+    drop(following);
     common::note_end(&arguments.left, &left);
     common::note_end(&arguments.right, &right);
     let differs = difference.why.is_some();

@@ -18,10 +18,10 @@ use crate::wall::{WallClock, WallTime};
 /// Tell why a log's decisions were taken, with every gate
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-tiershift explain out/first/events.jsonl\n  \
-tiershift explain out/first/events.jsonl --at 1h30m")]
+tiershift explain out/first\n  \
+tiershift explain out/first --at 1h30m")]
 pub(super) struct Arguments {
-    /// The event log, or a folder of its segments; gates are in logs written with `--log full`
+    /// The `--out` folder of a run, or an event log, or a folder of its segments; gates are in full logs
     #[arg(value_name = "LOG")]
     log: PathBuf,
     /// The moment: the last decision up to it is explained. Without it, every change, and the last decision
@@ -60,6 +60,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let until = arguments.at.map_or(Timestamp::MAX, |at| Timestamp::ZERO + at.0);
     let mut timeline = Timeline::new(&catalog, window);
     let mut last = None;
+    let following = common::Following::new("reading", log.progress());
     for record in &mut log {
         let record = record?;
         if record.at > until {
@@ -70,6 +71,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
             last = Some((record.at, decision));
         }
     }
+    drop(following);
     common::note_end(&arguments.log, &log);
     let Some((at_ns, decision)) = last else {
         anyhow::bail!("{}: there is no decision up to that moment", arguments.log.display());
@@ -105,7 +107,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         common::print(match log.header().level {
             LogLevel::Full => "this decision did not evaluate any gates",
             LogLevel::Changes | LogLevel::Off => {
-                "no gates are in this log: write it with `--log full`"
+                "no gates are in this log of changes: write a full one"
             }
         })?;
     } else {

@@ -17,9 +17,9 @@ use crate::summary::{Fold, Summary};
 
 /// Draw the decision plot of an event log
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tiershift plot out/first/events.jsonl --out first.png")]
+#[command(after_help = "Examples:\n  tiershift plot out/first --out first.png")]
 pub(super) struct Arguments {
-    /// The event log; plain, .gz or .zst, or a folder of its segments
+    /// The `--out` folder of a run, or an event log; plain, .gz or .zst, or a folder of its segments
     #[arg(value_name = "LOG")]
     log: PathBuf,
     /// Where to write it; the name's end says SVG or PNG
@@ -37,6 +37,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     // A log of changes leaves most readings out, and with them what was possible.
     let mut oracle = (header.level == LogLevel::Full).then(|| Oracle::new(&settings, &catalog));
     let mut end = Timestamp::ZERO;
+    let following = common::Following::new("reading", log.progress());
     for record in &mut log {
         let record = record?;
         end = record.at;
@@ -44,6 +45,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         fold.observe(record.at, record.event.as_ref());
         oracle.observe(record.at, record.event.as_ref());
     }
+    drop(following);
     common::note_end(&arguments.log, &log);
     data.finish(end);
     data.set_clock(log.clock());

@@ -1,9 +1,9 @@
 //! `tiershift replay`: recorded traces through the controller.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anstream::eprintln;
@@ -20,14 +20,14 @@ use tiershift_core::setup::Setup;
 use tiershift_core::time::span_text;
 use tiershift_core::units::{Bytes, Percent};
 
-use crate::cli::artifacts::Artifacts;
+use crate::cli::artifacts::{Artifacts, LogOption};
 use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::{Verdict, common};
 use crate::log::{Header, LogLevel, Played, Source, digest_text};
 use crate::report::folder::{FolderRow, folder_table};
 use crate::report::text_summary;
 use crate::sim::{SimulationError, Tap, simulate};
-use crate::study::folder::{RecordingFile, is_folder_of_recordings, recordings};
+use crate::study::folder::{RecordingFile, distinct_folders, is_folder_of_recordings, recordings};
 use crate::study::oracle::Oracle;
 use crate::study::pool;
 use crate::study::replay::{Recording, RecordingError, Requests};
@@ -41,8 +41,8 @@ use crate::wall::{WallClock, WallTime};
 tiershift replay traces/models-come-and-go.csv --out out/first\n  \
 tiershift replay host.csv --policy original --json\n  \
 tiershift replay gpu.csv --format nvidia-smi --memory 32GiB --requests azure.csv\n  \
-tiershift replay out/first/events.jsonl --policy projecting --out out/other\n  \
-tiershift replay traces --jobs 2 --set price=10s")]
+tiershift replay out/first --policy projecting --out out/other\n  \
+tiershift replay traces -j 2 --set price=10s")]
 pub(super) struct Arguments {
     /// Resource traces, whose format is recognised (see `tiershift import --list`), or event logs; a folder stands for all
     /// that are in it, and is answered with one table
@@ -82,39 +82,16 @@ pub(super) struct Arguments {
     /// Leave the optimum out, and with it what the run is compared with
     #[arg(long)]
     no_oracle: bool,
-    /// What the event log holds
-    #[arg(long, value_enum, default_value = "full")]
-    log: Level,
+    #[command(flatten)]
+    log: LogOption,
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Refuse a trace with any defect
     #[arg(long)]
     strict: bool,
-    /// Traces to replay side by side; results do not depend on it
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
-    jobs: u16,
-}
-
-/// [`LogLevel`] as an argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Level {
-    /// Everything; verify needs it
-    Full,
-    /// What changed
-    Changes,
-    /// No log
-    Off,
-}
-
-impl From<Level> for LogLevel {
-    fn from(level: Level) -> Self {
-        match level {
-            Level::Full => Self::Full,
-            Level::Changes => Self::Changes,
-            Level::Off => Self::Off,
-        }
-    }
+    #[command(flatten)]
+    jobs: common::Jobs,
 }
 
 /// Where models are that are made up.
@@ -164,13 +141,24 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     if is_table {
         return run_table(arguments, &plans, &files, json);
     }
-    let replayed = pool::map(arguments.jobs, &plans, replay)?;
+    let done = Done::new(plans.len());
+    let replayed = pool::map(arguments.jobs.count(), &plans, |plan| {
+        done.after(replay(plan, plans.len() == 1))
+    })?;
+    drop(done);
     let replayed: Vec<Replayed> = replayed.into_iter().collect::<Result<_>>()?;
     let summaries: Vec<&Summary> = replayed.iter().map(|replayed| &replayed.summary).collect();
     if json {
         match summaries.as_slice() {
             [one] => common::print(&one.to_json())?,
-            many => common::print_json(&many)?,
+            _ => {
+                // As from a folder, so that one reader takes both.
+                let of = |(file, one): (&RecordingFile, &Replayed)| {
+                    FolderRow::new(file.name.clone(), Ok(one.summary.clone()))
+                };
+                let rows: Vec<_> = files.iter().zip(&replayed).map(of).collect();
+                common::print_json(&rows)?;
+            }
         }
     } else {
         for (plan, Replayed { summary, made_up }) in plans.iter().zip(&replayed) {
@@ -193,9 +181,12 @@ fn run_table(
     files: &[RecordingFile],
     json: bool,
 ) -> Result<Verdict> {
-    let replayed = pool::map(arguments.jobs, plans, |plan| {
-        replay(plan).map(|replayed| replayed.summary).map_err(|error| reason(&error))
+    let done = Done::new(plans.len());
+    let replayed = pool::map(arguments.jobs.count(), plans, |plan| {
+        let replayed = done.after(replay(plan, plans.len() == 1));
+        replayed.map(|replayed| replayed.summary).map_err(|error| reason(&error))
     })?;
+    drop(done);
     let rows: Vec<FolderRow> = files
         .iter()
         .zip(replayed)
@@ -248,20 +239,16 @@ fn plan<'a>(
             Some(NamedRequests { content: requests, source })
         }
     };
-    let mut names = BTreeSet::new();
     let mut plans = Vec::new();
-    for file in files {
-        let out = match &arguments.out {
-            Some(out) if files.len() > 1 => {
-                let folder = out.join(&file.short);
-                anyhow::ensure!(
-                    names.insert(folder.clone()),
-                    "two traces would both be written to `{}`: replay them one by one",
-                    folder.display()
-                );
-                Some(folder)
-            }
-            out => out.clone(),
+    for (file, folder) in files.iter().zip(distinct_folders(files)) {
+        let out = match (&arguments.out, folder) {
+            (Some(out), Some(folder)) if files.len() > 1 => Some(out.join(folder)),
+            (Some(out), None) if files.len() > 1 => anyhow::bail!(
+                "two traces named `{}` would both be written to one folder in `{}`: replay them one by one",
+                file.name,
+                out.display()
+            ),
+            (out, _) => out.clone(),
         };
         plans.push(Plan {
             trace: file.path.clone(),
@@ -278,7 +265,28 @@ fn plan<'a>(
     Ok(plans)
 }
 
-fn replay(plan: &Plan<'_>) -> Result<Replayed> {
+/// How many of several replays are done. Of one, its own progress is shown.
+struct Done(Option<Mutex<(u64, common::Progress)>>);
+
+impl Done {
+    fn new(plans: usize) -> Self {
+        let progress = || common::Progress::new("replaying", Some(plans as u64));
+        Self((plans > 1).then(|| Mutex::new((0, progress()))))
+    }
+
+    /// Counts one more, whatever came of it.
+    fn after<T>(&self, replayed: T) -> T {
+        if let Some(counted) = &self.0 {
+            let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
+            counted.0 += 1;
+            let done = counted.0;
+            counted.1.set(done);
+        }
+        replayed
+    }
+}
+
+fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
     let Plan { trace, arguments, .. } = plan;
     let recording = Recording::open(trace, &plan.options)?;
     if plan.skips_without_space && !recording.tells_space() {
@@ -311,7 +319,7 @@ fn replay(plan: &Plan<'_>) -> Result<Replayed> {
     let requests = plan.requests.as_ref().map(|requests| &requests.content);
     let requests = requests.or(counted.as_ref()).or(origin.map(|origin| &origin.requests));
     let workloads = requests.iter().map(|requests| requests.workload(repeat)).collect();
-    let level = LogLevel::from(arguments.log);
+    let level = arguments.log.level();
     let sources = std::iter::once(Source { name: file_name(trace), played })
         .chain(plan.requests.as_ref().map(|requests| requests.source.clone()))
         .collect();
@@ -320,9 +328,18 @@ fn replay(plan: &Plan<'_>) -> Result<Replayed> {
         ..Header::of(&setup, level, &file_name(trace), sources)
     };
     let read = recording.progress();
-    let mut progress =
-        common::Progress::new(&header.name, read.as_ref().and_then(crate::trace::Progress::total));
-    let watch = move || progress.set(read.as_ref().map_or(0, crate::trace::Progress::read));
+    let mut artifacts =
+        plan.out.as_ref().map(|out| Artifacts::create(out, &header, arguments.log)).transpose()?;
+    let mut follow = is_alone.then(|| common::Progress::following(&header.name, read.clone()));
+    let mut watch_size = artifacts.as_ref().map(Artifacts::watch_size);
+    let watch = move || {
+        if let Some(follow) = &mut follow {
+            follow();
+        }
+        if let (Some(watch), Some(read)) = (&mut watch_size, &read) {
+            watch(read.read(), read.total());
+        }
+    };
     let oracle = (!arguments.no_oracle).then(|| oracle(&setup, &header.name)).transpose()?;
     let adviser = plan.policy.adviser(&setup)?;
     let mut situation = recording.situation(setup, workloads, watch);
@@ -330,8 +347,6 @@ fn replay(plan: &Plan<'_>) -> Result<Replayed> {
     if let Some(oracle) = &oracle {
         situation.ground = situation.ground.with_tap(oracle.tap());
     }
-    let mut artifacts =
-        plan.out.as_ref().map(|out| Artifacts::create(out, &header, level)).transpose()?;
     let detail = match (&artifacts, level) {
         (None, _) => Detail::Silent,
         (Some(_), LogLevel::Full) => Detail::Full,

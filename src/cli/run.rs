@@ -8,9 +8,8 @@ use tiershift_core::controller::Detail;
 use tiershift_core::event::Observe;
 use tiershift_core::policy::Registry;
 
-use crate::cli::artifacts::Artifacts;
+use crate::cli::artifacts::{Artifacts, LogOption};
 use crate::cli::policy::{PolicyChange, PolicyOptions};
-use crate::cli::replay::Level;
 use crate::cli::{Verdict, common};
 use crate::log::LogLevel;
 use crate::report::text_summary;
@@ -41,9 +40,8 @@ pub(super) struct Arguments {
     /// Leave the optimum out, and with it what the run is compared with
     #[arg(long)]
     no_oracle: bool,
-    /// What the event log holds
-    #[arg(long, value_enum, default_value = "full")]
-    log: Level,
+    #[command(flatten)]
+    log: LogOption,
 }
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
@@ -102,10 +100,11 @@ fn play(
     policies: &Registry,
     out: Option<&Path>,
 ) -> Result<(Summary, Vec<String>)> {
-    let level = LogLevel::from(arguments.log);
+    let level = arguments.log.level();
     let header = scenario.header(level);
     let sources = [scenario.digest.clone()];
-    let mut artifacts = out.map(|out| Artifacts::create(out, &header, level)).transpose()?;
+    let mut artifacts =
+        out.map(|out| Artifacts::create(out, &header, arguments.log)).transpose()?;
     let mut checker = scenario.expect.checker(&scenario.setup.catalog);
     let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
     let settings = header.checked_settings()?;

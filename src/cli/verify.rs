@@ -13,10 +13,10 @@ use crate::study::verify::{Verified, VerifyError, verify};
 /// Feed a log's inputs to the controller again and compare what it answers
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-tiershift verify out/first/events.jsonl\n  \
+tiershift verify out/first\n  \
 tiershift verify recordings --unclosed")]
 pub(super) struct Arguments {
-    /// Event logs, written with `--log full`; plain, .gz or .zst, or folders of segments
+    /// The `--out` folders of runs, or their full event logs; plain, .gz or .zst, or folders of segments
     #[arg(required = true, value_name = "LOG")]
     logs: Vec<PathBuf>,
     /// Take a log that is still written, or whose writer was stopped, as far as it goes
@@ -51,9 +51,13 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
 
 fn row(path: &Path, unclosed: bool, policies: &Registry) -> Result<Row> {
     let log = path.display().to_string();
+    let verify = |log: LogReader| {
+        let _following = common::Following::new("verifying", log.progress());
+        verify(log, policies)
+    };
     let (verified, difference) = match LogReader::open(path)
         .map_err(VerifyError::from)
-        .and_then(|log| verify(log, policies))
+        .and_then(verify)
     {
         Ok(verified) => (Some(verified), None),
         Err(VerifyError::Log(error @ (LogError::Open { .. } | LogError::NoSegments { .. }))) => {

@@ -8,7 +8,9 @@ use tiershift_core::event::Record;
 use tiershift_core::time::Timestamp;
 
 use crate::files::packed::unpack;
+use crate::files::progress::Progress;
 use crate::files::whole_file::open_again;
+use crate::log::run_log;
 use crate::log::segments::Rest;
 use crate::log::trailer::{self, ClockLine, Trailer};
 use crate::log::{Header, LogLevel, LogVersion, Segment, header, version_1};
@@ -36,6 +38,7 @@ pub struct LogReader {
     rest: Option<Rest>,
     fingerprint: Option<String>,
     end: Option<LogEnd>,
+    progress: Progress,
 }
 
 /// How a log ended.
@@ -60,22 +63,27 @@ pub enum LogEnd {
 
 impl LogReader {
     /// Opens a log: plain, gzip or zstd, told apart by its first bytes. A folder of segments, or one of them, is read
-    /// from there to the last; a folder of recordings stands for its newest.
+    /// from there to the last; a folder of recordings stands for its newest, and the folder of a run for the log in it.
     ///
     /// # Errors
     /// What cannot be read, is no log, or is of a newer version.
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        let (rest, path) = match path.is_dir() {
-            true => {
+        let (rest, path) = match (path.is_dir(), run_log(path)) {
+            (true, Some(log)) => (None, log),
+            (true, None) => {
                 let (rest, first) = Rest::first_of(path)?;
                 (Some(rest), first)
             }
-            false => (Rest::after(path), path.to_owned()),
+            (false, _) => (Rest::after(path), path.to_owned()),
         };
         let name = path.display().to_string();
-        let file =
-            open_again(&path).map_err(|source| LogError::Open { name: name.clone(), source })?;
-        Ok(Self { rest, ..Self::new(&name, file)? })
+        let refuse = |source| LogError::Open { name: name.clone(), source };
+        let file = open_again(&path).map_err(refuse)?;
+        let progress = Progress::of(&file).map_err(refuse)?;
+        let log = Self::new(&name, progress.count(file))?;
+        // Of later segments nobody knows yet how large they are.
+        let progress = if rest.is_none() { progress } else { Progress::default() };
+        Ok(Self { rest, progress, ..log })
     }
 
     /// Reads a log from anything. `name` stands for the file in errors.
@@ -101,6 +109,7 @@ impl LogReader {
             rest: None,
             fingerprint: None,
             end: None,
+            progress: Progress::default(),
         })
     }
 
@@ -122,6 +131,11 @@ impl LogReader {
     /// Returns the fingerprint of the run, once its log was read to a whole end.
     pub fn fingerprint(&self) -> Option<&str> {
         self.fingerprint.as_deref()
+    }
+
+    /// Returns a view of how far the file has been read; it counts nothing where the log is not one file.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     /// Returns the records read so far.
@@ -370,7 +384,9 @@ pub enum LogError {
     Open { name: String, source: io::Error },
     #[error("{name}: the file is cut off within its first line: nothing of it can be read")]
     Cut { name: String },
-    #[error("{name} is a folder without the segments of a log, such as 000001.jsonl: give a log")]
+    #[error(
+        "{name} is a folder without a log, neither a run's events.jsonl.zst or events.jsonl nor segments such as 000001.jsonl: give a log"
+    )]
     NoSegments { name: String },
     #[error(
         "{name}: segment {number} is missing, and {later} is there: bring it back, or give {later}"

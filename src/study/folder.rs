@@ -1,10 +1,11 @@
 //! The recordings that folders hold.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use crate::log::{runs, segments};
+use crate::log::{run_log, runs, segments};
 
 /// A file that may be a recording, or a folder of segments that is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,13 +33,59 @@ impl RecordingFile {
         let name = path.display().to_string();
         Self { path: path.to_owned(), name, short: inside.with_file_name(stem), is_found }
     }
+
+    /// Returns what it may be called, the shortest first: ends of its path without the ends of the file's name, then with them.
+    fn ends(&self) -> Vec<PathBuf> {
+        let is_name = |part: &Component<'_>| matches!(part, Component::Normal(_));
+        let parts: Vec<_> = self.path.components().filter(is_name).collect();
+        let shortest = self.short.components().filter(is_name).count().clamp(1, parts.len().max(1));
+        let ends = (shortest..=parts.len())
+            .map(|count| parts[parts.len() - count..].iter().collect::<PathBuf>());
+        let stem = self.short.file_name().unwrap_or_default();
+        let mut all: Vec<PathBuf> = ends.clone().map(|end| end.with_file_name(stem)).collect();
+        all.extend(ends);
+        if all.is_empty() { vec![self.short.clone()] } else { all }
+    }
 }
 
-/// Returns whether a path is a folder that stands for the recordings in it. A folder of segments is a log, and one of
-/// runs stands for the newest of them.
+/// Returns a folder for each file, to write its results into: the shortest end of its path that tells it from the others, such
+/// as `420`, or `2013-7/420` beside `2013-8/420`. Files of one folder that share a name keep the ends of theirs. `None` for a
+/// file that is named twice.
+pub fn distinct_folders(files: &[RecordingFile]) -> Vec<Option<PathBuf>> {
+    let mut folders: Vec<Option<PathBuf>> = vec![None; files.len()];
+    let mut groups: BTreeMap<&Path, Vec<usize>> = BTreeMap::new();
+    for (place, file) in files.iter().enumerate() {
+        groups.entry(&file.short).or_default().push(place);
+    }
+    // Whoever is alone goes first: longer names give way to it.
+    let mut groups: Vec<Vec<usize>> = groups.into_values().collect();
+    groups.sort_by_key(Vec::len);
+    let mut taken = BTreeSet::new();
+    for group in groups {
+        let ends: Vec<Vec<PathBuf>> = group.iter().map(|&place| files[place].ends()).collect();
+        let most = ends.iter().map(Vec::len).max().unwrap_or(0);
+        let distinct = (0..most).find_map(|length| {
+            let names: Vec<&PathBuf> =
+                ends.iter().map(|ends| &ends[length.min(ends.len() - 1)]).collect();
+            let all: BTreeSet<&PathBuf> = names.iter().copied().collect();
+            let is_distinct =
+                all.len() == names.len() && names.iter().all(|name| !taken.contains(*name));
+            is_distinct.then(|| names.into_iter().cloned().collect::<Vec<_>>())
+        });
+        for (place, name) in group.into_iter().zip(distinct.into_iter().flatten()) {
+            taken.insert(name.clone());
+            folders[place] = Some(name);
+        }
+    }
+    folders
+}
+
+/// Returns whether a path is a folder that stands for the recordings in it. The folder of a run is a log, as one of segments
+/// is, and one of recordings of a daemon stands for the newest of them.
 pub fn is_folder_of_recordings(path: &Path) -> bool {
     let is_log = || {
-        segments(path).is_ok_and(|segments| !segments.is_empty())
+        run_log(path).is_some()
+            || segments(path).is_ok_and(|segments| !segments.is_empty())
             || runs(path).is_ok_and(|runs| !runs.is_empty())
     };
     path.is_dir() && !is_log()
@@ -72,7 +119,9 @@ fn list(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), FolderError> {
     for entry in fs::read_dir(folder).map_err(refuse)? {
         let entry = entry.map_err(refuse)?;
         let path = entry.path();
-        let is_log = || segments(&path).is_ok_and(|segments| !segments.is_empty());
+        let is_log = || {
+            run_log(&path).is_some() || segments(&path).is_ok_and(|segments| !segments.is_empty())
+        };
         if entry.file_type().map_err(refuse)?.is_dir() && !is_log() {
             list(&path, found)?;
         } else {
@@ -127,6 +176,29 @@ mod tests {
         fs::write(deeper.join("e/run/000001.jsonl"), b"").unwrap();
         let found = recordings(&[deeper]).unwrap();
         assert_eq!(found[0].short, path("e/run"));
+    }
+
+    #[track_caller]
+    fn check_folders(paths: &[&str], want: &[Option<&str>]) {
+        let files: Vec<_> =
+            paths.iter().map(|path| RecordingFile::named(Path::new(path))).collect();
+        let got = distinct_folders(&files);
+        let got: Vec<_> =
+            got.iter().map(|name| name.as_deref().map(|name| name.to_str().unwrap())).collect();
+        assert_eq!(got, want, "{paths:?}");
+    }
+
+    #[test]
+    fn traces_of_one_name_get_the_shortest_folders_that_tell_them_apart() {
+        check_folders(&["a/one.csv", "b/two.csv.gz"], &[Some("one"), Some("two")]);
+        check_folders(
+            &["x/2013-7/420.csv", "x/2013-8/420.csv", "x/2013-8/9.csv"],
+            &[Some("2013-7/420"), Some("2013-8/420"), Some("9")],
+        );
+        check_folders(&["/a/x/1.csv", "/b/x/1.csv"], &[Some("a/x/1"), Some("b/x/1")]);
+        check_folders(&["x/a.csv", "x/a.json"], &[Some("a.csv"), Some("a.json")]);
+        check_folders(&["a.csv", "x/a.csv"], &[Some("a"), Some("x/a")]);
+        check_folders(&["x/a.csv", "x/a.csv", "b.csv"], &[None, None, Some("b")]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tiershift_core::request::{Request, RequestId};
 use tiershift_core::time::Timestamp;
 
+use crate::files::progress::Progress;
 use crate::trace::dates::Dates;
 use crate::trace::defects::{DefectKind, Defects, Place};
 use crate::trace::import::record::Records;
@@ -16,7 +17,7 @@ use crate::trace::native::{Preamble, REQUEST_MAGIC, read_preamble};
 use crate::trace::pace::{Pace, Step};
 use crate::trace::request::rows::{Arrival, NativeRequests, check, no_tokens};
 use crate::trace::resource::clock_set;
-use crate::trace::source::{Progress, Source};
+use crate::trace::source::Source;
 use crate::trace::{Header, ReadOptions, TraceError};
 
 mod rows;

@@ -7,6 +7,7 @@ use tiershift_core::machine::Machine;
 use tiershift_core::sample::Sample;
 use tiershift_core::time::Timestamp;
 
+use crate::files::progress::Progress;
 use crate::trace::column::Assembler;
 use crate::trace::dates::Dates;
 use crate::trace::defects::{DefectKind, Defects, Place};
@@ -16,7 +17,7 @@ use crate::trace::native::rows::NativeRows;
 use crate::trace::native::{Preamble, RESOURCE_MAGIC, read_preamble};
 use crate::trace::pace::{Pace, Step};
 use crate::trace::resource::sweeps::MappedRows;
-use crate::trace::source::{Progress, Source};
+use crate::trace::source::Source;
 use crate::trace::{Header, ReadOptions, TraceError};
 
 mod survey;

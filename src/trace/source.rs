@@ -2,10 +2,9 @@
 
 use std::io::{self, BufRead, Read};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::files::packed::unpack;
+use crate::files::progress::Progress;
 use crate::files::whole_file::open_again;
 use crate::trace::TraceError;
 
@@ -23,25 +22,6 @@ pub(crate) struct Source {
     failure: Option<(io::ErrorKind, String)>,
     hasher: blake3::Hasher,
     progress: Progress,
-}
-
-/// How far a reader has come, in bytes of the file as it is stored. May be asked from another thread.
-#[derive(Clone, Debug, Default)]
-pub struct Progress {
-    read: Arc<AtomicU64>,
-    total: Option<u64>,
-}
-
-impl Progress {
-    /// Returns the bytes read so far.
-    pub fn read(&self) -> u64 {
-        self.read.load(Ordering::Relaxed)
-    }
-
-    /// Returns the size of the file; `None` for what is none.
-    pub fn total(&self) -> Option<u64> {
-        self.total
-    }
 }
 
 /// A line without its end.
@@ -66,9 +46,8 @@ impl Source {
         name: &str,
         total: Option<u64>,
     ) -> Result<Self, TraceError> {
-        let progress = Progress { read: Arc::default(), total };
-        let counted = Counted { input, read: Arc::clone(&progress.read) };
-        let input = unpack(counted).map_err(|source| TraceError::Read {
+        let progress = Progress::up_to(total);
+        let input = unpack(progress.count(input)).map_err(|source| TraceError::Read {
             name: name.to_owned(),
             line: 1,
             source,
@@ -254,19 +233,6 @@ impl Source {
             io::ErrorKind::UnexpectedEof => TraceError::Truncated { name, line, source },
             _ => TraceError::Read { name, line, source },
         })
-    }
-}
-
-struct Counted<R> {
-    input: R,
-    read: Arc<AtomicU64>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(into)?;
-        self.read.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
     }
 }
 

@@ -42,7 +42,7 @@ fn workshop() -> TempDir {
     for (name, text) in SCENARIOS {
         put(&format!("{name}.toml"), text.as_bytes());
     }
-    run_in(folder.path(), "replay good.csv --out good").exits(0);
+    run_in(folder.path(), "replay good.csv --out good --log full").exits(0);
     let log = fs::read(folder.path().join("good/events.jsonl")).unwrap();
     put("torn.jsonl", &log[..log.len() / 2]);
     put("changes-only.jsonl", b"");
@@ -175,7 +175,7 @@ fn a_run_in_a_folder_of_an_earlier_run_replaces_its_files_and_leaves_no_others()
     let folder = workshop();
     let good = folder.path().join("good");
     let before = contents(&good);
-    run_in(folder.path(), "run plain.toml --out good").exits(0);
+    run_in(folder.path(), "run plain.toml --out good --log full").exits(0);
     let after = contents(&good);
     assert_eq!(
         before.keys().collect::<Vec<_>>(),
@@ -192,6 +192,11 @@ fn a_run_in_a_folder_of_an_earlier_run_replaces_its_files_and_leaves_no_others()
 
     run_in(folder.path(), "run plain.toml --out good --log off").exits(0);
     assert!(!contents(&good).contains_key("events.jsonl"), "an older run's log beside the summary");
+    run_in(folder.path(), "run plain.toml --out good").exits(0);
+    run_in(folder.path(), "run plain.toml --out good --log changes").exits(0);
+    let logs: Vec<_> =
+        contents(&good).into_keys().filter(|name| name.starts_with("events")).collect();
+    assert_eq!(logs, ["events.jsonl"], "an older run's packed log beside the summary");
 }
 
 #[cfg(all(unix, feature = "live"))]
@@ -395,17 +400,78 @@ fn names_in(schema: &serde_json::Value) -> std::collections::BTreeSet<String> {
 #[test]
 fn explain_shows_every_gate_with_value_limit_and_distance() {
     let folder = workshop();
-    let ran = run_in(folder.path(), "explain good/events.jsonl --at 2m").exits(0);
+    let ran = run_in(folder.path(), "explain good --at 2m").exits(0);
     for word in ["gate", "value", "limit", "distance", "open"] {
         assert!(ran.out.contains(word), "{word}: {}", ran.out);
     }
 }
 
 #[test]
+fn without_log_everything_is_logged_packed_and_every_reader_takes_it_or_its_folder() {
+    let folder = workshop();
+    let written = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    run_in(folder.path(), "replay good.csv --out packed").exits(0);
+    assert!(!folder.path().join("packed/events.jsonl").exists(), "it is packed only");
+    let unpacked = zstd::decode_all(&written("packed/events.jsonl.zst")[..]).unwrap();
+    assert!(unpacked == written("good/events.jsonl"), "the packed log is the full one");
+    let digest = |out: &str| {
+        let summary: serde_json::Value =
+            serde_json::from_slice(&written(&format!("{out}/summary.json"))).unwrap();
+        summary["log_digest"].clone()
+    };
+    assert_eq!(digest("packed"), digest("good"));
+    for log in ["packed", "packed/events.jsonl.zst"] {
+        run_in(folder.path(), &format!("verify {log}")).exits(0);
+        run_in(folder.path(), &format!("diff {log} good")).exits(0);
+        run_in(folder.path(), &format!("plot {log} --out of.svg")).exits(0);
+        assert!(written("of.svg").starts_with(b"<svg"));
+        for line in ["explain", "replay --json"] {
+            let of = |log: &str| run_in(folder.path(), &format!("{line} {log}")).exits(0).out;
+            // A replay names what it read.
+            let of = |log: &str| of(log).replace(log, "LOG");
+            assert_eq!(of(log).lines().count(), of("good").lines().count(), "{line} {log}");
+        }
+    }
+    run_in(folder.path(), "replay good.csv --out none --log off").exits(0);
+    let ran = run_in(folder.path(), "verify none").exits(2);
+    assert!(ran.err.contains("none is a folder without a log"), "{}", ran.err);
+}
+
+#[test]
+fn traces_of_one_name_get_folders_of_their_own_and_json_names_each() {
+    let folder = tempfile::tempdir().unwrap();
+    for (month, others) in [("2013-7", 4.0), ("2013-8", 13.0)] {
+        fs::create_dir(folder.path().join(month)).unwrap();
+        fs::write(folder.path().join(month).join("420.csv"), trace(&[others; 6])).unwrap();
+    }
+    let line = "replay 2013-7/420.csv 2013-8/420.csv --out out --json";
+    let rows = run_in(folder.path(), line).exits(0).json();
+    for (place, month) in ["2013-7", "2013-8"].into_iter().enumerate() {
+        assert_eq!(rows[place]["recording"], format!("{month}/420.csv"));
+        let summary =
+            fs::read(folder.path().join(format!("out/{month}/420/summary.json"))).unwrap();
+        let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
+        let without_digest = |summary: &serde_json::Value| {
+            let mut summary = summary.clone();
+            summary["log_digest"] = serde_json::Value::Null;
+            summary
+        };
+        assert_eq!(without_digest(&rows[place]["summary"]), without_digest(&summary));
+    }
+    let of_folder = run_in(folder.path(), "replay 2013-7 2013-8 --json").exits(0).json();
+    assert_eq!(
+        of_folder[0].as_object().unwrap().keys().collect::<Vec<_>>(),
+        rows[0].as_object().unwrap().keys().collect::<Vec<_>>()
+    );
+    run_in(folder.path(), &format!("{line} -j 1")).exits(0);
+    run_in(folder.path(), &format!("{line} --jobs 2")).exits(0);
+}
+
+#[test]
 fn diff_names_the_first_record_that_differs_and_why() {
     let folder = workshop();
     run_in(folder.path(), "replay good.csv --out other --policy original").exits(0);
-    let ran = run_in(folder.path(), "diff good/events.jsonl other/events.jsonl").exits(1);
+    let ran = run_in(folder.path(), "diff good/events.jsonl other").exits(1);
     for wanted in ["header", "original", "the same for ", "left", "right"] {
         assert!(ran.out.contains(wanted), "{wanted}: {}", ran.out);
     }

@@ -252,7 +252,7 @@ fn a_policy_is_chosen_alike_on_every_verb() {
     run_in(folder.path(), "run plain.toml --out plain").exits(0);
     let chosen = |verb: &str, policy: &str| {
         run_in(folder.path(), &format!("{verb} --policy {policy} --out out")).exits(0);
-        let log = LogReader::open(&at("out/events.jsonl")).unwrap();
+        let log = LogReader::open(&at("out")).unwrap();
         let RawSettings { policy, constrain, stabilization, failure_limit, .. } =
             log.header().settings.clone();
         fs::remove_dir_all(at("out")).unwrap();
@@ -263,7 +263,7 @@ fn a_policy_is_chosen_alike_on_every_verb() {
             failure_limit,
         )
     };
-    for verb in ["run plain.toml", "replay plain/events.jsonl"] {
+    for verb in ["run plain.toml", "replay plain"] {
         // A name changes the policy; a file changes everything.
         assert_eq!(chosen(verb, "original"), ("original".to_owned(), 5, 300, 7), "{verb}");
         assert_eq!(chosen(verb, "memory-only"), ("proactive".to_owned(), 1, 300, 7), "{verb}");
