@@ -34,17 +34,19 @@ impl RecordingFile {
         Self { path: path.to_owned(), name, short: inside.with_file_name(stem), is_found }
     }
 
-    /// Returns what it may be called, the shortest first: ends of its path without the ends of the file's name, then with them.
-    fn ends(&self) -> Vec<PathBuf> {
+    /// Returns what it may be called, the shortest first: ends of its path without the ends of the file's name, and with them.
+    fn ends(&self) -> [Vec<PathBuf>; 2] {
         let is_name = |part: &Component<'_>| matches!(part, Component::Normal(_));
         let parts: Vec<_> = self.path.components().filter(is_name).collect();
         let shortest = self.short.components().filter(is_name).count().clamp(1, parts.len().max(1));
         let ends = (shortest..=parts.len())
             .map(|count| parts[parts.len() - count..].iter().collect::<PathBuf>());
         let stem = self.short.file_name().unwrap_or_default();
-        let mut all: Vec<PathBuf> = ends.clone().map(|end| end.with_file_name(stem)).collect();
-        all.extend(ends);
-        if all.is_empty() { vec![self.short.clone()] } else { all }
+        let stems: Vec<PathBuf> = ends.clone().map(|end| end.with_file_name(stem)).collect();
+        if stems.is_empty() {
+            return [vec![self.short.clone()], vec![self.short.clone()]];
+        }
+        [stems, ends.collect()]
     }
 }
 
@@ -62,15 +64,18 @@ pub fn distinct_folders(files: &[RecordingFile]) -> Vec<Option<PathBuf>> {
     groups.sort_by_key(Vec::len);
     let mut taken = BTreeSet::new();
     for group in groups {
-        let ends: Vec<Vec<PathBuf>> = group.iter().map(|&place| files[place].ends()).collect();
-        let most = ends.iter().map(Vec::len).max().unwrap_or(0);
-        let distinct = (0..most).find_map(|length| {
-            let names: Vec<&PathBuf> =
-                ends.iter().map(|ends| &ends[length.min(ends.len() - 1)]).collect();
-            let all: BTreeSet<&PathBuf> = names.iter().copied().collect();
+        let ends: Vec<[Vec<PathBuf>; 2]> = group.iter().map(|&place| files[place].ends()).collect();
+        let most = ends.iter().map(|[stems, _]| stems.len()).max().unwrap_or(0);
+        let distinct = (0..2 * most).find_map(|length| {
+            let of = |ends: &[Vec<PathBuf>; 2]| {
+                let ends = &ends[length / most];
+                ends[(length % most).min(ends.len() - 1)].clone()
+            };
+            let names: Vec<PathBuf> = ends.iter().map(of).collect();
+            let all: BTreeSet<&PathBuf> = names.iter().collect();
             let is_distinct =
-                all.len() == names.len() && names.iter().all(|name| !taken.contains(*name));
-            is_distinct.then(|| names.into_iter().cloned().collect::<Vec<_>>())
+                all.len() == names.len() && names.iter().all(|name| !taken.contains(name));
+            is_distinct.then_some(names)
         });
         for (place, name) in group.into_iter().zip(distinct.into_iter().flatten()) {
             taken.insert(name.clone());

@@ -44,7 +44,7 @@ fn nothing_lies_among_the_reports_that_is_not_told_of() {
 
 #[test]
 fn replays_come_out_again() {
-    check("memory-hog", &["replay", "traces/memory-hog.csv"], 0);
+    check("memory-hog", &["replay", "traces/memory-hog.csv", "--log", "full"], 0);
     check("models-come-and-go", &["replay", "traces/models-come-and-go.csv", "--log", "off"], 0);
 }
 
