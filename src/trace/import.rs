@@ -230,6 +230,7 @@ const PRESETS: &[(&str, &str)] = presets![
     "azure-llm",
     "qwen-bailian",
     "mooncake",
+    "burstgpt",
     "burstgpt-detail",
     "inferencex",
     "vllm-bench",

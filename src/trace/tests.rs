@@ -57,7 +57,7 @@ pub(super) fn render(text: &[u8], options: &ReadOptions) -> String {
     out
 }
 
-pub(super) const FORMATS: [(&str, &str); 35] = [
+pub(super) const FORMATS: [(&str, &str); 37] = [
     (
         "native resource",
         "# tiershift resource trace 1\n# started_at: 2026-01-02T03:04:05Z\n# cpus: 4\n\
@@ -157,10 +157,10 @@ pub(super) const FORMATS: [(&str, &str); 35] = [
          x;5;2020-05-31 09:13:52 UTC;600;650;300;30.00;90;10\nx;5;2020-05-31 09:13:57 UTC;500;550;400;40.00;80;20\n",
     ),
     (
-        "nezha pod, restarted with an older clock",
+        "nezha pod, restarted with an older clock, and a time stamp that is wrong",
         "Time,TimeStamp,PodName,CpuUsageRate(%),MemoryUsage(Mi),MemoryUsageRate(%)\n\
          2022-08-22 03:51:19.6 +0000 UTC m=+0.11,1661140279,a-1,5.5,64,50\n\
-         2022-08-22 03:52:19.6 +0000 UTC m=+60.1,1661140339,a-1,150,32,25\n\
+         2022-08-22 03:52:19.6 +0000 UTC m=+60.1,1861160339,a-1,150,32,25\n\
          2022-08-22 03:50:19.6 +0000 UTC m=+0.11,1661140219,a-2,5.5,64,50\n\
          2022-08-22 03:53:19.6 +0000 UTC m=+120,1661140399,a-1,6,0,0\n",
     ),
@@ -271,6 +271,16 @@ pub(super) const FORMATS: [(&str, &str); 35] = [
         "{\"timestamp\": 0, \"input_length\": 6758, \"output_length\": 500, \"hash_ids\": [0]}\n\
          {\"timestamp\": 3000, \"input_length\": -1, \"output_length\": 500}\n{\"timestamp\": 3000, \"in\n\
          {\"timestamp\": 3000, \"input_length\": 7, \"output_length\": 5}\n",
+    ),
+    (
+        "burstgpt, with a request that failed",
+        "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,400,20,420,Conversation log\n\
+         5,ChatGPT,300,0,300,API log\n48,GPT-4,90,7,97,API log\n",
+    ),
+    (
+        "burstgpt with sessions",
+        "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n\
+         5.5,a-1,2.5,ChatGPT,400,20,420,Conversation log\n48.25,a-2,,GPT-4,90,7,97,API log\n",
     ),
     (
         "burstgpt detail log in order of completion",
