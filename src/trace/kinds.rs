@@ -227,6 +227,16 @@ fn rows_before_the_first_header_are_read_by_it() {
 }
 
 #[test]
+fn the_processes_of_pmon_are_not_taken_for_the_gpus_of_dmon() {
+    let dmon = "# gpu     sm    mem\n# Idx      %      %\n    0     12      3\n";
+    let every_second = told(Told { interval: Some(Duration::from_secs(1)), ..Told::default() });
+    assert_eq!(good(dmon, &every_second).busy(0), [Some(12.0)]);
+    let pmon = "# gpu         pid   type     sm    mem    command\n# Idx           #    C/G      %      %    name\n\
+                0       4711     C     12      3    python\n    0       4712     G      1      0    shell\n";
+    refused(pmon, &every_second, "no format that is known");
+}
+
+#[test]
 fn sysstats_used_memory_is_taken_without_the_page_cache() {
     let table = |columns: &str, row: &str| {
         format!("# hostname;interval;timestamp;{columns}\nx;9;2031-03-04 08:00:00 UTC;{row}\n")
