@@ -11,11 +11,13 @@ mod files;
 #[cfg(feature = "live")]
 mod hardware;
 mod import;
+mod none_loaded;
 mod plot;
 mod policy;
 #[cfg(feature = "live")]
 mod record;
 mod replay;
+mod requests;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;

@@ -35,6 +35,10 @@ pub struct Summary {
     pub samples_missing: u64,
     /// Rows of the trace that were refused, with counts by reason in `warnings`.
     pub rejected_rows: u64,
+    /// Requests of a request trace that came when the recording of the machine had not begun, had ended, or was silent for
+    /// hours; absent where there are none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub requests_left_out: u64,
     /// Completed changes of the serving rung.
     pub switches: u64,
     /// Switches that were called off on the way: no idle moment was found for an upgrade, or its room was gone.
@@ -248,6 +252,10 @@ pub struct Percentiles {
     /// 99th percentile.
     #[serde(serialize_with = "six_decimals")]
     pub p99: f64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Seconds and shares are written to the millionth: what lies below is rounding, not measurement.

@@ -10,9 +10,9 @@ use std::time::Duration;
 use jiff::civil::{DateTime, Time};
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::Offset;
-use jiff::{SignedDuration, Timestamp as Instant};
+use jiff::{SignedDuration, Span, Timestamp as Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tiershift_core::time::Timestamp;
+use tiershift_core::time::{SpanText, Timestamp, span_text};
 
 /// A date and a time of day as a recording writes them, with the offset from UTC where it is known.
 ///
@@ -190,6 +190,18 @@ impl WallClock {
         Some(mark.wall_time.after(moment.since(mark.at)))
     }
 
+    /// Returns the moments of a run that lasts until `end` at which it shows that time, in order: none where that is before or
+    /// after the run or was left out, several where the clock was set back.
+    pub fn moments_of(&self, time: WallTime, end: Timestamp) -> Vec<Timestamp> {
+        let ends = self.later_marks().iter().map(|mark| mark.at);
+        let pieces = self.marks.iter().zip(ends.chain([end + Duration::from_nanos(1)]));
+        let moments = pieces.filter_map(|(mark, until)| {
+            let since = Duration::try_from(time.since(mark.wall_time)).ok()?;
+            Some(mark.at + since).filter(|&at| at < until && at <= end)
+        });
+        moments.collect()
+    }
+
     /// Takes in what the clock shows from a moment on; what was known of later moments is forgotten. The first mark counts
     /// back to the beginning.
     pub fn set(&mut self, at: Timestamp, wall_time: WallTime) {
@@ -216,6 +228,113 @@ impl WallClock {
         self.marks.get(1..).unwrap_or_default()
     }
 }
+
+/// A moment of a run as a person says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// `1h30m`: since the run began.
+    Span(Duration),
+    /// `02:13`: by the wall clock, on whatever day of the run has it.
+    TimeOfDay(Time),
+    /// `2026-01-31T02:13`: by the wall clock.
+    Date(WallTime),
+}
+
+impl FromStr for When {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let span = text.parse::<SpanText>().ok().map(|span| Self::Span(span.0));
+        let time = || text.parse::<Time>().ok().filter(|_| text.contains(':')).map(Self::TimeOfDay);
+        let date = || text.parse().ok().map(Self::Date);
+        // A date with a time is a time, too, for a lenient parser.
+        span.or_else(date).or_else(time).ok_or_else(|| {
+            "a span such as 1h30m, a time of day such as 02:13, or a date and time such as 2026-01-31T02:13 is wanted"
+                .to_owned()
+        })
+    }
+}
+
+impl When {
+    /// Returns the moment of a run that lasts until `end`.
+    ///
+    /// # Errors
+    /// Where the run has no wall clock, never shows that time, or shows it more than once; each says what to give instead.
+    pub fn moment(self, clock: &WallClock, end: Timestamp) -> Result<Timestamp, WhenError> {
+        let Some(start) = clock.started_at() else {
+            return match self {
+                Self::Span(span) => Ok(Timestamp::ZERO + span),
+                Self::TimeOfDay(_) | Self::Date(_) => Err(WhenError::NoClock),
+            };
+        };
+        let found: Vec<(Timestamp, WallTime)> = match self {
+            Self::Span(span) => return Ok(Timestamp::ZERO + span),
+            Self::Date(date) if date.offset().is_some() && start.offset().is_none() => {
+                return Err(WhenError::NoOffset);
+            }
+            Self::Date(date) => {
+                clock.moments_of(date, end).into_iter().map(|at| (at, date)).collect()
+            }
+            Self::TimeOfDay(time) => {
+                let shown = |mark: &WallMark| mark.wall_time.civil().date();
+                let first = clock.marks().iter().map(shown).min();
+                let last = clock.at(end).map(|last| last.civil().date());
+                let last = clock.marks().iter().map(shown).chain(last).max();
+                let days = first.into_iter().flat_map(|first| first.series(Span::new().days(1)));
+                let days = days.take_while(|day| last.is_some_and(|last| *day <= last));
+                days.flat_map(|day| {
+                    let date = WallTime::new(day.to_datetime(time), start.offset());
+                    clock.moments_of(date, end).into_iter().map(move |at| (at, date))
+                })
+                .take(MOST_DAYS + 1)
+                .collect()
+            }
+        };
+        match found.as_slice() {
+            [(at, _)] => Ok(*at),
+            [] => {
+                let [from, to] = [Timestamp::ZERO, end].map(|at| clock.at(at));
+                let text = |time: Option<WallTime>| time.map_or_else(String::new, WallTime::short);
+                Err(WhenError::Outside { from: text(from), to: text(to) })
+            }
+            several => {
+                let each = several.iter().take(MOST_DAYS).map(|(at, date)| {
+                    format!(
+                        "{} ({} since the beginning)",
+                        date.civil(),
+                        span_text(at.since(Timestamp::ZERO))
+                    )
+                });
+                let mut each = each.collect::<Vec<_>>().join(", ");
+                if several.len() > MOST_DAYS {
+                    each.push_str(" and more");
+                }
+                Err(WhenError::Several { each })
+            }
+        }
+    }
+}
+
+/// Why a moment that a person says is not one of a run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum WhenError {
+    #[error(
+        "the recording does not say its date and time: give a span since its beginning, such as 1h30m"
+    )]
+    NoClock,
+    #[error("the recording does not say its offset from UTC: give the time without one")]
+    NoOffset,
+    #[error(
+        "the recording has no such time: it goes from {from} to {to}, and a replay leaves silences of hours out"
+    )]
+    Outside { from: String, to: String },
+    #[error("the recording has that time more than once: {each}; give the date, or the span")]
+    Several { each: String },
+}
+
+/// Days that a message lists. Chosen: a line or two of them.
+const MOST_DAYS: usize = 7;
 
 #[cfg(test)]
 mod tests {
@@ -251,6 +370,48 @@ mod tests {
         assert_eq!(apart("2026-01-31T02:00:00+01:00", "2026-01-31T00:00:00Z"), 3600);
         assert_eq!(apart("2026-01-31T02:00:00", "2026-01-31T00:00:00Z"), 7200);
         assert_eq!(apart("2026-01-31T02:00:00", "2026-01-31T03:00:00"), -3600);
+    }
+
+    #[test]
+    fn a_moment_is_a_span_a_time_of_day_or_a_date() {
+        let mut clock = WallClock::from_start(time("2026-01-31T22:00:00+01:00"));
+        let end = Timestamp::from_secs(36_000);
+        let moment = |clock: &WallClock, text: &str| {
+            let when: When = text.parse().unwrap();
+            when.moment(clock, end)
+                .map(|at| at.as_nanos() / 1_000_000_000)
+                .map_err(|e| e.to_string())
+        };
+        for (text, want) in [
+            ("1h 30m", 5400),
+            ("02:13", 15_180),
+            ("23:59:30", 7170),
+            ("2026-02-01T02:13", 15_180),
+            ("2026-02-01 01:13Z", 15_180),
+        ] {
+            assert_eq!(moment(&clock, text), Ok(want), "{text}");
+        }
+        for (text, word) in [
+            ("12:00", "from 2026-01-31 22:00:00 to 2026-02-01 08:00:00"),
+            ("2026-01-30T02:13", "it goes from"),
+        ] {
+            assert!(moment(&clock, text).unwrap_err().contains(word), "{text}");
+        }
+        // Set back by an hour.
+        clock.set(Timestamp::from_secs(7200), time("2026-01-31T23:00:00+01:00"));
+        let twice = moment(&clock, "23:30").unwrap_err();
+        assert!(
+            twice.contains(
+                "2026-01-31T23:30:00 (1h 30m since the beginning), 2026-01-31T23:30:00 (2h 30m"
+            ),
+            "{twice}"
+        );
+        let nobody = WallClock::default();
+        assert!(moment(&nobody, "02:13").unwrap_err().contains("give a span"));
+        assert_eq!(moment(&nobody, "5s"), Ok(5));
+        let local = WallClock::from_start(time("2026-01-31T22:00:00"));
+        assert!(moment(&local, "2026-02-01T02:13Z").unwrap_err().contains("without one"));
+        assert!("soon".parse::<When>().is_err() && "12".parse::<When>().is_err());
     }
 
     #[test]

@@ -2,31 +2,33 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::decision::{Decision, Gate, Measure};
 use tiershift_core::event::{Event, Observe, Output};
 use tiershift_core::text;
-use tiershift_core::time::{SpanText, Timestamp};
+use tiershift_core::time::Timestamp;
 
 use crate::cli::{Verdict, common};
 use crate::log::{LogLevel, LogReader};
 use crate::report::timeline::{Change, Timeline};
-use crate::wall::{WallClock, WallTime};
+use crate::wall::{WallClock, WallTime, When};
 
 /// Tell why a log's decisions were taken, with every gate
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
 tiershift explain out/first\n  \
-tiershift explain out/first --at 1h30m")]
+tiershift explain out/first --at 1h30m\n  \
+tiershift explain out/first --at 2026-01-31T02:13")]
 pub(super) struct Arguments {
     /// The `--out` folder of a run, or an event log, or a folder of its segments; gates are in full logs
     #[arg(value_name = "LOG")]
     log: PathBuf,
-    /// The moment: the last decision up to it is explained. Without it, every change, and the last decision
-    #[arg(long, value_name = "SPAN")]
-    at: Option<SpanText>,
+    /// The moment: the last decision up to it is explained. A span since the beginning (1h30m) or, where the recording says
+    /// its date, a time of its wall clock (02:13, 2026-01-31T02:13). Without it, every change, and the last decision
+    #[arg(long, value_name = "WHEN")]
+    at: Option<When>,
 }
 
 /// What a log's decisions were, up to a moment.
@@ -57,7 +59,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let mut log = LogReader::open(&arguments.log)?;
     let catalog = log.header().checked_catalog()?;
     let window = log.header().checked_settings()?.reversal_window;
-    let until = arguments.at.map_or(Timestamp::MAX, |at| Timestamp::ZERO + at.0);
+    let until = until(arguments)?;
     let mut timeline = Timeline::new(&catalog, window);
     let mut last = None;
     let following = common::Following::new("reading", log.progress());
@@ -114,6 +116,23 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         common::print(&gates(&decision.gates))?;
     }
     Ok(Verdict::Done)
+}
+
+/// Returns the moment up to which decisions are looked at.
+fn until(arguments: &Arguments) -> Result<Timestamp> {
+    match arguments.at {
+        None => Ok(Timestamp::MAX),
+        Some(When::Span(span)) => Ok(Timestamp::ZERO + span),
+        // What the wall clock showed is known at the log's end.
+        Some(when) => {
+            let mut log = LogReader::open(&arguments.log)?;
+            let mut end = Timestamp::ZERO;
+            for record in &mut log {
+                end = record?.at;
+            }
+            when.moment(log.clock(), end).with_context(|| arguments.log.display().to_string())
+        }
+    }
 }
 
 /// Returns a change as a line: when, what, why, and how it went.

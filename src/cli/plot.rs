@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use tiershift_core::event::Observe;
+use tiershift_core::event::{Event, Input, Observe};
 use tiershift_core::time::Timestamp;
 
+use crate::cli::none_loaded::why_none;
 use crate::cli::{Verdict, common};
 use crate::files::whole_file::WholeFile;
 use crate::log::{LogLevel, LogReader};
@@ -37,10 +38,14 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     // A log of changes leaves most readings out, and with them what was possible.
     let mut oracle = (header.level == LogLevel::Full).then(|| Oracle::new(&settings, &catalog));
     let mut end = Timestamp::ZERO;
+    let mut first = None;
     let following = common::Following::new("reading", log.progress());
     for record in &mut log {
         let record = record?;
         end = record.at;
+        if let (None, Event::Input(Input::Sample(sample))) = (&first, &record.event) {
+            first = Some(sample.clone());
+        }
         data.observe(record.at, record.event.as_ref());
         fold.observe(record.at, record.event.as_ref());
         oracle.observe(record.at, record.event.as_ref());
@@ -54,6 +59,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     if let Some(oracle) = &oracle {
         data.set_optimum(&oracle.finish(&mut summary));
     }
+    summary.warnings.extend(why_none(&summary, &catalog, &header.machine, first.as_ref()));
     summary.policy = header.settings.policy.name().to_owned();
     let picture = draw(arguments, &header.name, &data, &summary)?;
     let unwritable = || format!("cannot write `{}`", arguments.out.display());

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use anstream::eprintln;
 use anyhow::Result;
@@ -13,15 +12,17 @@ use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::Detail;
 use tiershift_core::event::Observe;
 use tiershift_core::machine::Machine;
-use tiershift_core::model::{Footprint, Model};
+use tiershift_core::model::Model;
 use tiershift_core::policy::Registry;
 use tiershift_core::settings::RawSettings;
 use tiershift_core::setup::Setup;
-use tiershift_core::time::span_text;
+use tiershift_core::text;
 use tiershift_core::units::{Bytes, Percent};
 
 use crate::cli::artifacts::{Artifacts, LogOption};
+use crate::cli::none_loaded::why_none;
 use crate::cli::policy::{PolicyChange, PolicyOptions};
+use crate::cli::requests::{Laid, NamedRequests, RequestsAt};
 use crate::cli::{Verdict, common};
 use crate::log::{Header, LogLevel, Played, Source, digest_text};
 use crate::report::folder::{FolderRow, folder_table};
@@ -31,9 +32,8 @@ use crate::study::folder::{RecordingFile, distinct_folders, is_folder_of_recordi
 use crate::study::oracle::Oracle;
 use crate::study::pool;
 use crate::study::replay::{Recording, RecordingError, Requests};
-use crate::summary::{NONE_LOADED, Summary, TierSeconds};
+use crate::summary::Summary;
 use crate::trace::{Format, Kind, ReadOptions, TraceError};
-use crate::wall::{WallClock, WallTime};
 
 /// Replay recorded traces
 #[derive(Debug, Args)]
@@ -54,7 +54,11 @@ pub(super) struct Arguments {
     /// The request trace's format: a preset's name or a mapping file
     #[arg(long, requires = "requests", value_name = "FORMAT")]
     requests_format: Option<String>,
-    /// Repeat the request trace for as long as the resource trace lasts
+    /// When requests come: when the wall clock shows their time, where both files say it (the default), or from the
+    /// recording's start
+    #[arg(long, requires = "requests", value_enum, value_name = "WHEN")]
+    requests_at: Option<RequestsAt>,
+    /// Repeat the request trace from the recording's start for as long as the resource trace lasts
     #[arg(long, requires = "requests")]
     loop_requests: bool,
     /// Take a log's prompts and replies to be as long as its server counted, not as they were asked for
@@ -122,13 +126,6 @@ struct Replayed {
     summary: Summary,
     /// Which models were made up, where there was no catalog.
     made_up: Option<String>,
-}
-
-/// The requests of a file that was named.
-#[derive(Clone)]
-struct NamedRequests {
-    content: Requests,
-    source: Source,
 }
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
@@ -316,12 +313,20 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
     );
     let counted = origin.filter(|_| arguments.counted).map(|origin| origin.requests.as_counted());
     let played = arguments.counted.then_some(Played::AsCounted);
-    let requests = plan.requests.as_ref().map(|requests| &requests.content);
+    let laid = plan
+        .requests
+        .as_ref()
+        .map(|requests| {
+            let reopen = || Recording::open(trace, &plan.options);
+            Laid::new(requests, arguments.requests_at, repeat, &recording, reopen)
+        })
+        .transpose()?;
+    let requests = laid.as_ref().map(|laid| &laid.requests.content);
     let requests = requests.or(counted.as_ref()).or(origin.map(|origin| &origin.requests));
     let workloads = requests.iter().map(|requests| requests.workload(repeat)).collect();
     let level = arguments.log.level();
     let sources = std::iter::once(Source { name: file_name(trace), played })
-        .chain(plan.requests.as_ref().map(|requests| requests.source.clone()))
+        .chain(laid.as_ref().map(|laid| laid.requests.source.clone()))
         .collect();
     let header = Header {
         started_at: recording.clock().started_at(),
@@ -366,7 +371,16 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
     let clock = recording.clock();
     summary.started_at = clock.started_at();
     complete(&mut summary, &recording, plan);
-    summary.warnings.extend(why_none(&summary, &catalog, &recording));
+    if let Some(laid) = laid {
+        summary.requests_left_out = laid.left_out;
+        summary.warnings.extend(laid.notes);
+    }
+    summary.warnings.extend(why_none(
+        &summary,
+        &catalog,
+        recording.machine(),
+        recording.first_sample(),
+    ));
     let optimum = oracle.map(|oracle| oracle.0.borrow().finish(&mut summary)).unwrap_or_default();
     if let Some(artifacts) = artifacts {
         artifacts.finish(&mut summary, &clock, &optimum, &digests)?;
@@ -403,8 +417,8 @@ fn ladder(machine: &Machine, wanted: Option<Ladder>, trace: &Path) -> Result<Cat
 /// Says which models were made up, and how large they are.
 fn ladder_text(catalog: &Catalog) -> String {
     let of = |model: &Model| match model.vram {
-        Bytes::ZERO => format!("{} {} of memory", model.tier, model.ram),
-        vram => format!("{} {vram} of video memory", model.tier),
+        Bytes::ZERO => format!("{} {} of memory", model.tier, text::bytes(model.ram)),
+        vram => format!("{} {} of video memory", model.tier, text::bytes(vram)),
     };
     let models: Vec<_> = catalog.models().iter().map(of).collect();
     format!(
@@ -469,68 +483,10 @@ fn complete(summary: &mut Summary, recording: &Recording, plan: &Plan<'_>) {
     if let Some(requests) = requests.or(recording.origin().map(|origin| &origin.requests)) {
         summary.rejected_rows += requests.rejected_rows();
         summary.warnings.extend(requests.warnings().iter().cloned());
-        let [machine, requests] = [&recording.clock(), requests.clock()].map(WallClock::started_at);
-        summary.warnings.extend(two_clocks(machine, requests));
     }
     if !recording.tells_space() {
         summary.warnings.push(format!("{NO_SPACE}: nothing can be loaded"));
     }
-}
-
-/// Says why no model was ever loaded, where none was: the machine of the trace lacks what models need, or too much of it is
-/// taken.
-fn why_none(summary: &Summary, catalog: &Catalog, recording: &Recording) -> Option<String> {
-    let is_loaded = |tier: &TierSeconds| tier.tier != "none" && tier.seconds > 0.0;
-    if summary.tier_seconds.iter().any(is_loaded) {
-        return None;
-    }
-    let smallest = catalog.models().iter().min_by_key(|model| {
-        let Footprint { ram, vram } = model.footprint_to_load();
-        (vram, ram)
-    })?;
-    let Footprint { ram, vram } = smallest.footprint_to_load();
-    let machine = recording.machine();
-    let most_vram = machine.gpus.iter().copied().max().unwrap_or_default();
-    let needs = [
-        (ram, recording.tells_memory(), machine.memory, "main memory"),
-        (vram, recording.tells_vram(), most_vram, "video memory"),
-    ];
-    let lacking = needs.iter().find(|(need, told, ..)| *need > Bytes::ZERO && !told);
-    let small = needs.iter().find(|(need, _, total, _)| need > total);
-    let id = &smallest.id;
-    Some(match (lacking, small) {
-        (Some((need, _, _, what)), _) => {
-            format!(
-                "{NONE_LOADED}: {id} needs {need} of {what}, and the trace tells the use of none"
-            )
-        }
-        (None, Some((need, _, total, what))) => {
-            format!("{NONE_LOADED}: {id} needs {need} of {what}, and the machine has {total}")
-        }
-        (None, None) => {
-            let needs = needs.iter().filter(|(need, ..)| *need > Bytes::ZERO);
-            let needs: Vec<_> = needs
-                .map(|(need, _, total, what)| format!("{need} of the {total} of {what}"))
-                .collect();
-            format!(
-                "{NONE_LOADED}: {id} needs {}, and so much was never free for long enough (`tiershift explain` says why)",
-                needs.join(" and ")
-            )
-        }
-    })
-}
-
-/// Says so where requests were not recorded when the machine was, though both tell the date.
-fn two_clocks(machine: Option<WallTime>, requests: Option<WallTime>) -> Option<String> {
-    let after = requests?.since(machine?);
-    let apart = span_text(Duration::from_secs(after.unsigned_abs().as_secs()));
-    let order = if after.is_negative() { "before" } else { "after" };
-    (after.unsigned_abs() > CLOCKS_APART).then(|| {
-        format!(
-            "the requests begin {apart} {order} the recording of the machine, by the dates in both files; they are played from \
-             its start"
-        )
-    })
 }
 
 fn file_name(path: &Path) -> String {
@@ -541,9 +497,6 @@ fn file_name(path: &Path) -> String {
 /// What a model on a GPU takes of main memory, at most. Chosen: llama-server with all layers on the GPU takes some hundred MiB.
 const BESIDE_VRAM: Bytes = Bytes::from_mib(512);
 const NO_SPACE: &str = "the trace tells the use of no memory and no video memory";
-
-/// Chosen: people start two loggers within a minute and mean one moment.
-const CLOCKS_APART: Duration = Duration::from_secs(60);
 
 /// Bytes of readings from which on a user is told. Chosen: a recording of two years at two-second readings.
 const MUCH_MEMORY: usize = 256 << 20;

@@ -62,6 +62,8 @@ pub enum Played {
     Repeated,
     /// With prompts and replies as long as a server counted them.
     AsCounted,
+    /// When the wall clock of the recording showed the time at which they came.
+    AtWallTime,
 }
 
 impl Header {

@@ -176,6 +176,19 @@ impl Recording {
         .unwrap_or_else(|| self.clock.clone())
     }
 
+    /// Reads the recording to its end, and returns its last moment; [`Recording::clock`] is complete then.
+    ///
+    /// # Errors
+    /// What its reader refuses.
+    pub fn read_to_end(&self) -> Result<Timestamp, ReadError> {
+        let mut end = self.first.as_ref().map_or(Timestamp::ZERO, |(at, _)| *at);
+        let (mut reader, mut sample) = (self.reader.borrow_mut(), Sample::default());
+        while let Some(at) = reader.next_into(&mut sample)? {
+            end = at;
+        }
+        Ok(end)
+    }
+
     /// Returns what a user should know about how the trace is read; complete when the run is over.
     pub fn notes(&self) -> Vec<String> {
         match &*self.reader.borrow() {
@@ -190,16 +203,9 @@ impl Recording {
         self.first.as_ref().is_some_and(|(_, sample)| sample.spaces().next().is_some())
     }
 
-    /// Returns whether its first reading tells the use of main memory.
-    pub fn tells_memory(&self) -> bool {
-        self.first.as_ref().is_some_and(|(_, sample)| sample.memory.is_some())
-    }
-
-    /// Returns whether its first reading tells the use of any video memory.
-    pub fn tells_vram(&self) -> bool {
-        self.first
-            .as_ref()
-            .is_some_and(|(_, sample)| sample.gpus.iter().any(|gpu| gpu.vram.is_some()))
+    /// Returns its first reading.
+    pub fn first_sample(&self) -> Option<&Sample> {
+        self.first.as_ref().map(|(_, sample)| sample)
     }
 
     /// Returns a view of how far a trace has been read.
@@ -355,6 +361,23 @@ impl Requests {
         Self { recorded: recorded.into(), ..self.clone() }
     }
 
+    /// Returns those that came while a machine was recorded, at the moments at which its clock showed their times, and how
+    /// many others there are. `end` is the recording's last moment.
+    #[must_use]
+    pub fn at_wall_time(&self, machine: &WallClock, end: Timestamp) -> (Self, u64) {
+        let mut recorded: Vec<Recorded> = Vec::with_capacity(self.recorded.len());
+        for Recorded { at, request } in self.recorded.iter() {
+            let moments = self.clock.at(*at).map(|time| machine.moments_of(time, end));
+            // A clock that was set back shows a time twice: the first is taken.
+            if let Some(&at) = moments.iter().flatten().next() {
+                recorded.push(Recorded { at, request: request.clone() });
+            }
+        }
+        recorded.sort_by_key(|recorded| recorded.at);
+        let left_out = (self.recorded.len() - recorded.len()) as u64;
+        (Self { recorded: recorded.into(), ..self.clone() }, left_out)
+    }
+
     /// Returns what a user should know about the file.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -368,6 +391,11 @@ impl Requests {
     /// Returns what the wall clock showed when they arrived, where a request trace says it.
     pub fn clock(&self) -> &WallClock {
         &self.clock
+    }
+
+    /// Returns whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.recorded.is_empty()
     }
 
     /// Returns the rows that were refused.
