@@ -244,11 +244,12 @@ impl FromStr for When {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let span = text.parse::<SpanText>().ok().map(|span| Self::Span(span.0));
-        let time = || text.parse::<Time>().ok().filter(|_| text.contains(':')).map(Self::TimeOfDay);
-        let date = || text.parse().ok().map(Self::Date);
-        // A date with a time is a time, too, for a lenient parser.
-        span.or_else(date).or_else(time).ok_or_else(|| {
+        // With a colon it is a time, which a lenient parser takes for a span; a date with a time is a time for another.
+        let is_time = text.contains(':');
+        let span = || text.parse::<SpanText>().ok().filter(|_| !is_time);
+        let time = || text.parse::<Time>().ok().filter(|_| is_time).map(Self::TimeOfDay);
+        let date = text.parse().ok().map(Self::Date);
+        date.or_else(time).or_else(|| span().map(|span| Self::Span(span.0))).ok_or_else(|| {
             "a span such as 1h30m, a time of day such as 02:13, or a date and time such as 2026-01-31T02:13 is wanted"
                 .to_owned()
         })

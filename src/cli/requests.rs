@@ -7,6 +7,7 @@ use tiershift_core::time::span_text;
 
 use crate::log::{Played, Source};
 use crate::study::replay::{Recording, RecordingError, Requests};
+use crate::wall::WallTime;
 
 /// The requests of a file that was named.
 #[derive(Clone)]
@@ -78,7 +79,7 @@ impl Laid {
         let (laid, left_out) = requests.content.at_wall_time(&again.clock(), end);
         if laid.is_empty() {
             let [from, to] = [tiershift_core::time::Timestamp::ZERO, end]
-                .map(|at| again.clock().at(at).map_or_else(String::new, |time| time.short()));
+                .map(|at| again.clock().at(at).map_or_else(String::new, WallTime::short));
             let range =
                 format!("{begin}, which goes from {from} to {to}: none of them came during it");
             anyhow::ensure!(!by_clock, "{range}; --requests-at start plays them from its start");

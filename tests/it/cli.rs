@@ -626,7 +626,7 @@ const REFUSALS: &[(&str, &[&str])] = &[
     ("verify nowhere", &["cannot open nowhere", "check the path"]),
     ("verify empty-folder", &["empty-folder", "folder"]),
     ("explain good.csv", &["good.csv:1", "no event log"]),
-    ("explain good/events.jsonl --at soon", &["--at", "1h 30m"]),
+    ("explain good/events.jsonl --at soon", &["--at", "a span such as 1h30m, a time of day"]),
     ("diff good/events.jsonl binary.csv", &["binary.csv:1", "no event log"]),
 ];
 
