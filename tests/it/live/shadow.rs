@@ -53,6 +53,8 @@ fn a_shadow_is_the_replay_of_the_log_fed_while_it_is_written() {
             assert!(summary.as_object_mut().unwrap().remove(key).is_some(), "{key}");
         }
     }
+    let began = replayed.as_object_mut().unwrap().remove("started_at");
+    assert!(began.is_some(), "the log says when the run began");
     assert_eq!(summary, replayed);
     assert_eq!(summary["requests"]["done"], 5);
     // With the server's counts it is another run.
