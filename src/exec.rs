@@ -5,7 +5,6 @@
 //! What it answers becomes an input of the run's log, so that the log can be verified without it. The same readings must
 //! get the same answers, or a run cannot be repeated.
 
-use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -20,6 +19,7 @@ use tiershift_core::sample::Sample;
 use tiershift_core::setup::Setup;
 use tiershift_core::time::{SpanText, Timestamp, nanos, span_text};
 
+use crate::files::document::suggestion;
 use crate::files::schema;
 
 /// A program that was started, and waits for a reading.
@@ -28,7 +28,7 @@ pub struct Program {
     /// Its command line.
     command: String,
     child: Child,
-    /// `None` once it is told that there is nothing more.
+    /// Closed at the end: to the program, that is the end of its input.
     input: Option<ChildStdin>,
     answers: Receiver<io::Result<String>>,
     time_limit: Duration,
@@ -80,7 +80,7 @@ impl Program {
             asked: 0,
             command,
         };
-        program.say(&Line::Setup(Opening::of(setup)))?;
+        program.say(&to_line(&Line::Setup(Opening::of(setup))))?;
         Ok(program)
     }
 
@@ -95,15 +95,22 @@ impl Program {
         consult: &Consult,
     ) -> Result<Option<Rung>, ExecError> {
         self.asked += 1;
-        let tier = self.tiers.get(usize::from(consult.rung.0)).cloned().unwrap_or_default();
-        let Consult { switching, running, waiting, refused, .. } = *consult;
+        let Consult { rung, switching, running, waiting, refused, .. } = *consult;
         let at_ns = nanos(at.since(Timestamp::ZERO));
-        let sample = sample.clone();
-        let reading = Reading { at_ns, tier, switching, running, waiting, refused, sample };
+        let tier = &*self.tiers[usize::from(rung.0)];
+        let line = to_line(&Line::Reading(Reading {
+            at_ns,
+            tier,
+            switching,
+            running,
+            waiting,
+            refused,
+            sample,
+        }));
         if let Ok(Ok(line)) = self.answers.try_recv() {
             return Err(self.wrong("it is one line more than there were readings", &line));
         }
-        self.say(&Line::Reading(Box::new(reading)))?;
+        self.say(&line)?;
         match self.answers.recv_timeout(self.time_limit) {
             Ok(Ok(line)) => self.read(&line),
             Ok(Err(error)) => Err(self.wrong(&error.to_string(), "")),
@@ -123,19 +130,14 @@ impl Program {
         let rung = self.tiers.iter().position(|name| *name == tier);
         let rung = rung.and_then(|rung| u8::try_from(rung).ok()).map(Rung);
         rung.map(Some).ok_or_else(|| {
-            let mut why = format!("there is no tier `{tier}`; there are");
-            for name in &self.tiers {
-                let _ = write!(why, " `{name}`");
-            }
-            self.wrong(&why, line)
+            let known = suggestion(&tier, self.tiers.iter().map(String::as_str));
+            self.wrong(&format!("unknown tier `{tier}`: {known}"), line)
         })
     }
 
-    fn say(&mut self, line: &Line) -> Result<(), ExecError> {
-        let mut text = serde_json::to_vec(line).expect("plain data is always JSON");
-        text.push(b'\n');
+    fn say(&mut self, line: &[u8]) -> Result<(), ExecError> {
         let input = self.input.as_mut().expect("it is closed at the end only");
-        if input.write_all(&text).is_err() {
+        if input.write_all(line).is_err() {
             return Err(self.ended());
         }
         Ok(())
@@ -171,11 +173,11 @@ impl Drop for Program {
 /// What it reads.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Line {
+enum Line<'a> {
     /// The first line.
     Setup(Opening),
     /// Every later line; one answer is expected to each.
-    Reading(Box<Reading>),
+    Reading(Reading<'a>),
 }
 
 /// What there is to choose from.
@@ -210,23 +212,23 @@ struct Tier {
 
 /// One reading of the machine, and where the models stand.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Reading {
+struct Reading<'a> {
     /// Time since the start of the run, in nanoseconds.
     at_ns: u64,
     /// The tier that serves, or that a switch under way leads to.
-    tier: String,
+    tier: &'a str,
     /// Whether a switch is under way.
     switching: bool,
     /// Requests that run on the serving model.
     running: u32,
     /// Requests that wait because every slot of the serving model is taken.
     waiting: u32,
-    /// Requests refused since the last reading for want of a slot.
+    /// Requests refused since the last reading because every slot was taken.
     refused: u32,
     /// The machine, as in an event log: sizes in bytes, rates in thousandths of a per cent; of each space and rate, what is
     /// `others` and what is our `own`. What was not read is absent.
     #[schemars(with = "serde_json::Value")]
-    sample: Sample,
+    sample: &'a Sample,
 }
 
 /// What it writes: one line for each reading, at once (a buffered output must be flushed).
@@ -241,7 +243,7 @@ struct Answer {
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "only its schema is of use")]
 struct Protocol {
-    reads: Line,
+    reads: Line<'static>,
     writes: Answer,
 }
 
@@ -271,6 +273,13 @@ impl Opening {
                 .collect(),
         }
     }
+}
+
+/// Returns a line as the program reads it.
+fn to_line(line: &Line<'_>) -> Vec<u8> {
+    let mut text = serde_json::to_vec(line).expect("plain data is always JSON");
+    text.push(b'\n');
+    text
 }
 
 fn not_an_answer(error: &serde_json::Error) -> String {

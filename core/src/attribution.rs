@@ -363,7 +363,7 @@ mod tests {
         watch.read((3, 2), &[small]);
         assert_eq!(watch.read((3, 11), &[small, large]), (3, 11));
         assert_eq!(watch.read((3, 0), &[small, large]), (3, 0));
-        // A game that comes at the same moment is not told apart from a probe that goes blind.
+        // A game that starts at the same moment looks like a probe that goes blind.
         watch.read((3, 11), &[small, large]);
         assert_eq!(watch.read((8, 0), &[small, large]), (3, 5));
     }

@@ -206,7 +206,7 @@ pub struct Consult {
     pub running: u32,
     /// Requests that wait because every slot of the serving model is taken.
     pub waiting: u32,
-    /// Requests refused since the last sample for want of a slot.
+    /// Requests refused since the last sample because every slot was taken.
     pub refused: u32,
 }
 

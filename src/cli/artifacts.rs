@@ -6,8 +6,6 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anstream::eprintln;
 use anyhow::{Context, Result};
@@ -17,6 +15,7 @@ use tiershift_core::event::{EventRef, Observe};
 use tiershift_core::time::{Timestamp, from_secs_f64};
 use tiershift_core::units::Bytes;
 
+use crate::files::progress::Progress;
 use crate::files::whole_file::unfinished::Unfinished;
 use crate::log::{Header, LogLevel, LogWriter, PACKED_LOG, PLAIN_LOG, RunLog};
 use crate::report::{PlotData, decisions, plot};
@@ -64,7 +63,7 @@ pub(super) struct Artifacts {
     unfinished: Unfinished,
     title: String,
     log: Option<LogWriter<RunLog>>,
-    written: Arc<AtomicU64>,
+    written: Progress,
     plot: PlotData,
 }
 
@@ -105,7 +104,7 @@ impl Artifacts {
         }
         let (beside, unfinished) =
             Unfinished::create(|| builder.tempdir_in(parent)).with_context(unwritable)?;
-        let mut written = Arc::default();
+        let mut written = Progress::default();
         let log = if level == LogLevel::Off {
             None
         } else {
@@ -130,10 +129,10 @@ impl Artifacts {
     /// Returns what warns once, before the log has taken much of the disk, that it will become large. It is to be called now and
     /// then with the bytes of the recording that are read, and its size.
     pub(super) fn watch_size(&self) -> impl FnMut(u64, Option<u64>) + use<> {
-        let (written, name) = (Arc::clone(&self.written), self.title.clone());
+        let (written, name) = (self.written.clone(), self.title.clone());
         let mut is_noted = false;
         move |read, total| {
-            let written = written.load(Ordering::Relaxed);
+            let written = written.passed();
             if is_noted || written < ENOUGH_TO_ESTIMATE || read == 0 {
                 return;
             }
@@ -212,7 +211,7 @@ fn publish(beside: &TempDir, folder: &Path) -> io::Result<()> {
 const NAMES: [&str; 6] =
     [PLAIN_LOG, PACKED_LOG, "decisions.csv", "decisions.svg", "decisions.png", "summary.json"];
 
-/// Bytes of a log from which on a user is warned. Source: issue 11, section 5.
+/// Bytes of a log from which on a user is warned. Chosen: what a small disk has room for once or twice.
 const LARGE_LOG: u64 = 2 << 30;
 /// Bytes of a log on the disk that say how large the whole becomes. Chosen: the packing thread holds back less than a
 /// fiftieth of it.

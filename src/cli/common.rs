@@ -16,6 +16,7 @@ use tiershift_core::time::{Clock, SpanText, Timestamp};
 use tiershift_core::units::Bytes;
 
 use crate::files::catalog;
+use crate::files::progress;
 use crate::files::whole_file::read_small_text;
 use crate::log::{LogEnd, LogReader};
 use crate::probe::clock::SystemClock;
@@ -160,12 +161,9 @@ impl Progress {
     }
 
     /// Returns one that follows how far a file is read; what it returns is to be called now and then.
-    pub(super) fn following(
-        what: &str,
-        read: Option<crate::trace::Progress>,
-    ) -> impl FnMut() + use<> {
-        let mut progress = Self::new(what, read.as_ref().and_then(crate::trace::Progress::total));
-        move || progress.set(read.as_ref().map_or(0, crate::trace::Progress::read))
+    pub(super) fn following(what: &str, read: Option<progress::Progress>) -> impl FnMut() + use<> {
+        let mut progress = Self::new(what, read.as_ref().and_then(progress::Progress::total));
+        move || progress.set(read.as_ref().map_or(0, progress::Progress::passed))
     }
 
     pub(super) fn set(&mut self, done: u64) {
@@ -190,8 +188,8 @@ pub(super) struct Following {
 }
 
 impl Following {
-    /// Begins; nothing is shown where standard error is no terminal.
-    pub(super) fn new(what: &'static str, read: crate::trace::Progress) -> Self {
+    /// Starts to follow. Nothing is shown unless standard error is a terminal.
+    pub(super) fn new(what: &'static str, read: progress::Progress) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self { over: None, thread: None };
         }
@@ -199,7 +197,7 @@ impl Following {
         let show = move || {
             let mut progress = Progress::new(what, read.total());
             while ends.recv_timeout(LOOK_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
-                progress.set(read.read());
+                progress.set(read.passed());
             }
         };
         // Where the system gives no thread, nothing is shown.

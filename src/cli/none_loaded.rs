@@ -27,13 +27,13 @@ pub(super) fn why_none(
     })?;
     let Footprint { ram, vram } = smallest.footprint_to_load();
     let most_vram = machine.gpus.iter().copied().max().unwrap_or_default();
-    let tells_memory = first.is_some_and(|sample| sample.memory.is_some());
-    let tells_vram = first.is_some_and(|sample| sample.gpus.iter().any(|gpu| gpu.vram.is_some()));
+    let reads_memory = first.is_some_and(|sample| sample.memory.is_some());
+    let reads_vram = first.is_some_and(|sample| sample.gpus.iter().any(|gpu| gpu.vram.is_some()));
     let needs = [
-        (ram, tells_memory, machine.memory, "main memory"),
-        (vram, tells_vram, most_vram, "video memory"),
+        (ram, reads_memory, machine.memory, "main memory"),
+        (vram, reads_vram, most_vram, "video memory"),
     ];
-    let lacking = needs.iter().find(|(need, told, ..)| *need > Bytes::ZERO && !told);
+    let lacking = needs.iter().find(|(need, is_read, ..)| *need > Bytes::ZERO && !is_read);
     let small = needs.iter().find(|(need, _, total, _)| need > total);
     let id = &smallest.id;
     Some(match (lacking, small) {

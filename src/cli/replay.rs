@@ -342,7 +342,7 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
             follow();
         }
         if let (Some(watch), Some(read)) = (&mut watch_size, &read) {
-            watch(read.read(), read.total());
+            watch(read.passed(), read.total());
         }
     };
     let oracle = (!arguments.no_oracle).then(|| oracle(&setup, &header.name)).transpose()?;

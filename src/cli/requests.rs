@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tiershift_core::time::span_text;
+use tiershift_core::time::{Timestamp, span_text};
 
 use crate::log::{Played, Source};
 use crate::study::replay::{Recording, RecordingError, Requests};
@@ -78,7 +78,7 @@ impl Laid {
             .context("the recording must be read to lay requests on its clock")?;
         let (laid, left_out) = requests.content.at_wall_time(&again.clock(), end);
         if laid.is_empty() {
-            let [from, to] = [tiershift_core::time::Timestamp::ZERO, end]
+            let [from, to] = [Timestamp::ZERO, end]
                 .map(|at| again.clock().at(at).map_or_else(String::new, WallTime::short));
             let range =
                 format!("{begin}, which goes from {from} to {to}: none of them came during it");

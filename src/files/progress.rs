@@ -1,21 +1,21 @@
-//! How far a file has been read.
+//! How far a file has been read or written.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How far a reader has come, in bytes of the file as it is stored. May be asked from another thread.
+/// How far a reader or a writer has come, in bytes of the file as it is stored. May be asked from another thread.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    read: Arc<AtomicU64>,
+    passed: Arc<AtomicU64>,
     total: Option<u64>,
 }
 
 impl Progress {
     /// Returns what counts up to a total, where that is known.
     pub(crate) fn up_to(total: Option<u64>) -> Self {
-        Self { read: Arc::default(), total }
+        Self { passed: Arc::default(), total }
     }
 
     /// Returns what counts the bytes of a file.
@@ -26,9 +26,9 @@ impl Progress {
         Ok(Self::up_to(Some(file.metadata()?.len())))
     }
 
-    /// Returns the bytes read so far.
-    pub fn read(&self) -> u64 {
-        self.read.load(Ordering::Relaxed)
+    /// Returns the bytes that were read or written so far.
+    pub fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
     }
 
     /// Returns the size of the file; `None` for what is none.
@@ -36,22 +36,34 @@ impl Progress {
         self.total
     }
 
-    /// Returns a reader that counts what it hands out.
-    pub(crate) fn count<R: Read>(&self, input: R) -> Counted<R> {
-        Counted { input, read: Arc::clone(&self.read) }
+    /// Returns a file whose bytes are counted as they pass.
+    pub(crate) fn count<F>(&self, file: F) -> Counted<F> {
+        Counted { file, passed: Arc::clone(&self.passed) }
     }
 }
 
-/// A reader whose bytes are counted.
-pub(crate) struct Counted<R> {
-    input: R,
-    read: Arc<AtomicU64>,
+/// A reader or a writer whose bytes are counted.
+pub(crate) struct Counted<F> {
+    file: F,
+    passed: Arc<AtomicU64>,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        self.read.fetch_add(count as u64, Ordering::Relaxed);
+        let count = self.file.read(buffer)?;
+        self.passed.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
+    }
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.passed.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }

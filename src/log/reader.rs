@@ -68,13 +68,13 @@ impl LogReader {
     /// # Errors
     /// What cannot be read, is no log, or is of a newer version.
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        let (rest, path) = match (path.is_dir(), run_log(path)) {
-            (true, Some(log)) => (None, log),
-            (true, None) => {
-                let (rest, first) = Rest::first_of(path)?;
-                (Some(rest), first)
-            }
-            (false, _) => (Rest::after(path), path.to_owned()),
+        let (rest, path) = if !path.is_dir() {
+            (Rest::after(path), path.to_owned())
+        } else if let Some(log) = run_log(path) {
+            (None, log)
+        } else {
+            let (rest, first) = Rest::first_of(path)?;
+            (Some(rest), first)
         };
         let name = path.display().to_string();
         let refuse = |source| LogError::Open { name: name.clone(), source };

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::files::progress::{Counted, Progress};
 
 /// The name of a plain log in its run's folder.
 pub const PLAIN_LOG: &str = "events.jsonl";
@@ -20,13 +20,13 @@ pub fn run_log(folder: &Path) -> Option<PathBuf> {
 /// A log's file that is being written. The bytes are the same on every machine and with any number of threads.
 pub struct RunLog {
     out: Out,
-    written: Arc<AtomicU64>,
+    written: Progress,
 }
 
 enum Out {
-    Plain(BufWriter<Metered>),
+    Plain(BufWriter<Counted<File>>),
     /// Packed by a thread of its own.
-    Packed(Box<BufWriter<zstd::Encoder<'static, Metered>>>),
+    Packed(Box<BufWriter<zstd::Encoder<'static, Counted<File>>>>),
 }
 
 impl RunLog {
@@ -36,8 +36,8 @@ impl RunLog {
     /// Where it cannot be created, or the system gives no thread to pack it.
     pub fn create(folder: &Path, is_packed: bool) -> io::Result<Self> {
         let name = if is_packed { PACKED_LOG } else { PLAIN_LOG };
-        let written = Arc::<AtomicU64>::default();
-        let file = Metered { file: File::create(folder.join(name))?, written: written.clone() };
+        let written = Progress::default();
+        let file = written.count(File::create(folder.join(name))?);
         let out = if is_packed {
             let mut encoder = zstd::Encoder::new(file, LEVEL)?;
             encoder.multithread(1)?;
@@ -49,8 +49,8 @@ impl RunLog {
     }
 
     /// Returns a view of the bytes that are on the disk so far.
-    pub fn written(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.written)
+    pub fn written(&self) -> Progress {
+        self.written.clone()
     }
 
     /// Writes what is left.
@@ -82,24 +82,6 @@ impl Write for RunLog {
     }
 }
 
-/// A file whose bytes are counted.
-struct Metered {
-    file: File,
-    written: Arc<AtomicU64>,
-}
-
-impl Write for Metered {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.written.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
 /// Measured 2026-11-27 on the full logs of two recordings of `bitbrains_rnd` (7.9 and 5.2 MB): level 1 gives 320 and 218 kB,
 /// level 3, the usual one, 370 and 238 kB, level 6 317 and 211 kB, level 9 284 and 192 kB for several times the work.
 const LEVEL: i32 = 1;
@@ -125,7 +107,7 @@ mod tests {
         let written = log.written();
         log.close().unwrap();
         let bytes = std::fs::read(run_log(folder.path()).unwrap()).unwrap();
-        assert_eq!(written.load(Ordering::Relaxed), bytes.len() as u64);
+        assert_eq!(written.passed(), bytes.len() as u64);
         assert!(zstd::decode_all(&bytes[..]).unwrap() == text, "what was packed comes out again");
         bytes
     }

@@ -57,7 +57,10 @@ fn a_program_that_fails_is_named_with_the_line_and_the_remedy() {
     assert!(wrong.contains("line 3 of the policy"), "{wrong}");
     assert!(wrong.contains(r#"it must be like {"tier": "small"}"#), "{wrong}");
     let unknown = run(&third("print('{\"tier\": \"huge\"}')"));
-    assert!(unknown.contains("there is no tier `huge`; there are `none` `small`"), "{unknown}");
+    assert!(
+        unknown.contains("unknown tier `huge`: known: large, medium, none, small"),
+        "{unknown}"
+    );
     let two = run(&program("print('{}\\n{}')"));
     assert!(two.contains("one line more than there were readings"), "{two}");
     let late = run(&format!("{} --set options.time-limit=5s", third("time.sleep(60)")));
@@ -80,4 +83,13 @@ fn a_suite_is_checked_under_another_policy_by_its_expectations_alone() {
     assert!(failed.contains("reversals: got "), "{failed}");
     assert!(failed.contains("no-projection.toml --policy original --out"), "{failed}");
     assert!(!failed.contains("golden"), "{failed}");
+}
+
+#[cfg(feature = "serve")]
+#[test]
+fn a_daemon_that_would_ask_a_program_is_refused() {
+    for option in ["--policy", "--shadow"] {
+        let refused = run_in(root(), &format!("serve --models . {option} exec:true")).exits(2).err;
+        assert!(refused.contains("`serve` cannot ask a program yet"), "{refused}");
+    }
 }

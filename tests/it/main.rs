@@ -19,3 +19,4 @@ mod reports;
 mod scenarios;
 mod support;
 mod tidy;
+mod wall_clock;

@@ -100,7 +100,7 @@ impl Controller {
             }
             Progress::Waiting { .. } if self.manager.rung() == to => Progress::UnderWay,
             // It has waited for the cooldown that ran when it was given: another does not hold it up.
-            Progress::Waiting { .. } => match self.obstacle(now, to) {
+            Progress::Waiting { .. } => match self.manager.obstacle(now, to) {
                 Some(reason) => return self.refuse_order(reason),
                 None => {
                     self.carry_out(now, to);
@@ -141,14 +141,6 @@ impl Controller {
             return None;
         }
         self.manager.objection(now, self.action_towards(to))
-    }
-
-    /// Returns what keeps a rung from being gone to now, once its turn has come.
-    fn obstacle(&self, now: Timestamp, to: Rung) -> Option<Reason> {
-        if self.manager.is_stopping() {
-            return Some(Reason::Stopping);
-        }
-        self.manager.obstacle(now, to)
     }
 
     /// Returns when an order that was refused may be given again: what depends on others is an estimate.

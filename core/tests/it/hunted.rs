@@ -18,6 +18,22 @@ fn put_gpus(rig: &mut Rig, others: &[f64]) {
     rig.rest.gpus = others.iter().map(gpu).collect();
 }
 
+/// Returns a rig with a "small" model that needs so much, and a "large" one that is on a GPU and takes next to nothing of main
+/// memory.
+fn rig_of_two(settings: &str, small_needs: &str) -> Rig {
+    let table = |id: &str, quality: u8, needs: &str| {
+        format!(
+            "[[model]]\nid = '{id}'\ntier = '{id}'\nquality = '{quality}%'\n{needs}\n\
+             load-warm = '2s'\nload-cold = '2s'\n\
+             prefill-tokens-per-second = 100.0\ndecode-tokens-per-second = 10.0\n"
+        )
+    };
+    let small = table("small", 50, small_needs);
+    let large = table("large", 100, "ram = '1MiB'\nvram = '20GiB'");
+    let catalog: RawCatalog = toml::from_str(&(small + &large)).unwrap();
+    Rig::new(settings, Catalog::try_from(catalog).unwrap())
+}
+
 // S9: no model that serves is unloaded for one without a place.
 
 #[test]
@@ -41,17 +57,7 @@ fn a_model_that_finishes_what_runs_serves_on_where_the_room_of_its_successor_goe
 
 #[test]
 fn a_step_down_that_nothing_forces_is_called_off_where_its_goal_is_crowded_out_while_it_loads() {
-    // All but "small" are on a GPU, where nobody crowds them, and need next to nothing of main memory.
-    let table = |id: &str, need: &str| {
-        format!(
-            "[[model]]\nid = '{id}'\ntier = '{id}'\nload-warm = '2s'\nload-cold = '2s'\n{need}\n\
-             prefill-tokens-per-second = 100.0\ndecode-tokens-per-second = 10.0\n"
-        )
-    };
-    let small = table("small", "ram = '4GiB'\nquality = '50%'");
-    let large = table("large", "ram = '1MiB'\nvram = '20GiB'\nquality = '100%'");
-    let catalog: RawCatalog = toml::from_str(&(small + &large)).unwrap();
-    let mut rig = Rig::new("", Catalog::try_from(catalog).unwrap());
+    let mut rig = rig_of_two("", "ram = '4GiB'");
     put_gpus(&mut rig, &[0.0]);
     rig.sample(1.0);
     rig.complete(1.0);
@@ -265,17 +271,8 @@ fn a_cooldown_that_is_said_to_be_over_by_the_next_reading_is() {
 
 #[test]
 fn an_order_that_would_end_a_shortage_does_not_wait_for_an_idle_moment() {
-    // "large" is on a GPU and needs next to nothing of main memory, which others fill.
-    let table = |id: &str, need: &str| {
-        format!(
-            "[[model]]\nid = '{id}'\ntier = '{id}'\nload-warm = '2s'\nload-cold = '2s'\n{need}\nslots = 2\n\
-             prefill-tokens-per-second = 100.0\ndecode-tokens-per-second = 10.0\n"
-        )
-    };
-    let small = table("small", "ram = '4GiB'\nvram = '8GiB'\nquality = '50%'");
-    let large = table("large", "ram = '1MiB'\nvram = '20GiB'\nquality = '100%'");
-    let catalog: RawCatalog = toml::from_str(&(small + &large)).unwrap();
-    let mut rig = Rig::new("manager.start = 'small'", Catalog::try_from(catalog).unwrap());
+    // Others fill main memory, of which "large" takes next to nothing.
+    let mut rig = rig_of_two("manager.start = 'small'", "ram = '4GiB'\nvram = '8GiB'\nslots = 2");
     put_gpus(&mut rig, &[1.0]);
     rig.sample(1.0);
     rig.complete(1.0);

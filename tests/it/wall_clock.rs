@@ -1,0 +1,89 @@
+//! The wall clock of a recording, in what the verbs read and print.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::run_in;
+
+/// Writes a recording of an hour from 23:30 on, and three requests: a minute before it, half an hour into it, and an hour
+/// after its end.
+fn write_recordings(folder: &Path, began: &str, requests_began: &str) {
+    let mut machine = format!(
+        "# tiershift resource trace 1\n# started_at: {began}\nat_ns,memory_total_bytes,memory_others_bytes\n"
+    );
+    for minute in 0..=60_u64 {
+        let row = format!("{},17179869184,4294967296\n", minute * 60_000_000_000);
+        machine.push_str(&row);
+    }
+    fs::write(folder.join("machine.csv"), machine).unwrap();
+    let mut requests = format!(
+        "# tiershift request trace 1\n# started_at: {requests_began}\nat_ns,prompt_tokens,output_tokens\n"
+    );
+    for minute in [0_u64, 31, 121] {
+        requests.push_str(&format!("{},10,5\n", minute * 60_000_000_000));
+    }
+    fs::write(folder.join("requests.csv"), requests).unwrap();
+}
+
+#[test]
+fn the_date_of_a_recording_is_in_what_its_replay_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), "2026-01-30T23:30:00+01:00", "2026-01-30T23:29:00+01:00");
+    let replay = "replay machine.csv --out out --json";
+    let summary = run_in(folder.path(), replay).exits(0).json();
+    assert_eq!(summary["started_at"], "2026-01-30T23:30:00+01:00");
+    let decisions = fs::read_to_string(folder.path().join("out/decisions.csv")).unwrap();
+    let mut lines = decisions.lines();
+    assert!(lines.next().unwrap().starts_with("at_s,wall_time,event,"), "{decisions}");
+    assert!(lines.next().unwrap().starts_with("0,2026-01-30T23:30:00+01:00,"), "{decisions}");
+    // A log keeps it.
+    let again = run_in(folder.path(), "replay out --json").exits(0).json();
+    assert_eq!(again["started_at"], summary["started_at"]);
+}
+
+#[test]
+fn a_decision_is_explained_at_a_time_of_the_wall_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), "2026-01-30T23:30:00+01:00", "2026-01-30T23:29:00+01:00");
+    run_in(folder.path(), "replay machine.csv --out out").exits(0);
+    for when in ["00:10", "2026-01-31T00:10", "40m"] {
+        let said = run_in(folder.path(), &format!("explain out --at {when}")).exits(0).out;
+        assert!(
+            said.contains("         40m  2026-01-31 00:10:00  hold on large"),
+            "{when}: {said}"
+        );
+    }
+    let early = run_in(folder.path(), "explain out --at 12:00").exits(2).err;
+    assert!(early.contains("from 2026-01-30 23:30:00 to 2026-01-31 00:30:00"), "{early}");
+}
+
+#[test]
+fn requests_come_when_the_wall_clock_shows_their_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let replay = |options: &str| {
+        let line = format!("replay machine.csv --requests requests.csv --json {options}");
+        let summary = run_in(folder.path(), &line).exits(0).json();
+        let count = |of: &serde_json::Value| of.as_u64().unwrap_or_default();
+        (count(&summary["requests"]["arrived"]), count(&summary["requests_left_out"]), summary)
+    };
+    write_recordings(folder.path(), "2026-01-30T23:30:00+01:00", "2026-01-30T22:29:00Z");
+    let (arrived, left_out, summary) = replay("");
+    assert_eq!((arrived, left_out), (1, 2), "{summary}");
+    assert!(summary["warnings"].to_string().contains("2 requests did not come while"), "{summary}");
+    // From the start, the last one comes after the end of the recording.
+    let (arrived, left_out, summary) = replay("--requests-at start");
+    assert_eq!((arrived, left_out), (2, 0), "{summary}");
+    // Where one file has no offset, the other's is taken for both, and that is said.
+    write_recordings(folder.path(), "2026-01-30T23:30:00+01:00", "2026-01-30T23:29:00");
+    let (arrived, left_out, summary) = replay("");
+    assert_eq!((arrived, left_out), (1, 2), "{summary}");
+    assert!(summary["warnings"].to_string().contains("no offset from UTC"), "{summary}");
+    // Of different days, they are played from the start unless the clock was asked for.
+    write_recordings(folder.path(), "2026-01-30T23:30:00+01:00", "2026-03-01T08:00:00+01:00");
+    let (arrived, left_out, summary) = replay("");
+    assert_eq!((arrived, left_out), (2, 0), "{summary}");
+    assert!(summary["warnings"].to_string().contains("played from its start"), "{summary}");
+    let line = "replay machine.csv --requests requests.csv --requests-at clock";
+    let refused = run_in(folder.path(), line).exits(2).err;
+    assert!(refused.contains("none of them came during it"), "{refused}");
+}
