@@ -100,7 +100,7 @@ impl Scenario {
 
     /// Returns the header of its run's log, whose one source is the scenario: [`Scenario::digest`].
     pub fn header(&self, level: LogLevel) -> Header {
-        let source = Source { name: format!("{}.toml", self.name), played: None };
+        let source = Source { name: format!("{}.toml", self.name), played: None, part: None };
         Header::of(&self.setup, level, &self.name, vec![source])
     }
 

@@ -16,10 +16,11 @@ use tiershift_core::units::Bytes;
 use crate::files::document::DocumentError;
 use crate::trace::column::Assembler;
 use crate::trace::source::Source;
-use crate::wall::WallClock;
+use crate::wall::{Part, WallClock};
 
 mod column;
 mod convert;
+mod cut;
 mod dates;
 mod defects;
 pub mod import;
@@ -41,7 +42,7 @@ mod public_data;
 mod tests;
 
 pub use crate::files::progress::Progress;
-pub use convert::{Conversion, convert, convert_to, survey};
+pub use convert::{Conversion, convert, convert_to, extent, survey};
 pub use defects::{Defect, DefectKind, Defects};
 pub use import::{Format, Kind, Mapping, Told, recognise};
 pub use load::{Loaded, load_requests, load_samples};
@@ -65,6 +66,8 @@ pub struct ReadOptions {
     pub told: Told,
     /// Whether silences of hours are left out of the moments, as a replay wants it.
     pub cut_silences: bool,
+    /// What of the trace is wanted, by its moments.
+    pub part: Part,
 }
 
 impl ReadOptions {
@@ -136,8 +139,8 @@ impl Header {
         let mut wrong = Vec::new();
         for (key, value) in &self.about {
             let mark = match key.as_str() {
-                "started_at" => value.parse().ok().map(|start| (Timestamp::ZERO, start)),
-                "clock_at" => value.split_once(' ').and_then(|(at, shows)| {
+                STARTED_AT => value.parse().ok().map(|start| (Timestamp::ZERO, start)),
+                CLOCK_AT => value.split_once(' ').and_then(|(at, shows)| {
                     Some((Timestamp::from_nanos(at.parse().ok()?), shows.parse().ok()?))
                 }),
                 _ => continue,
@@ -194,6 +197,10 @@ impl Header {
         }
     }
 }
+
+/// Keys of a native trace's lines about its wall clock.
+const STARTED_AT: &str = "started_at";
+const CLOCK_AT: &str = "clock_at";
 
 /// Returns what a file is that is no text, and what to do about it.
 fn binary(head: &[u8]) -> Option<&'static str> {

@@ -14,6 +14,10 @@ use jiff::{SignedDuration, Span, Timestamp as Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tiershift_core::time::{SpanText, Timestamp, span_text};
 
+mod part;
+
+pub use part::Part;
+
 /// A date and a time of day as a recording writes them, with the offset from UTC where it is known.
 ///
 /// # Examples
@@ -216,6 +220,19 @@ impl WallClock {
             }
         };
         self.marks.push(mark);
+    }
+
+    /// Returns the clock of a run that begins at that moment of this one.
+    #[must_use]
+    pub fn from_moment(&self, begin: Timestamp) -> Self {
+        let mut clock = Self::default();
+        if let Some(shows) = self.at(begin) {
+            clock.set(Timestamp::ZERO, shows);
+        }
+        for mark in self.marks.iter().filter(|mark| mark.at > begin) {
+            clock.set(Timestamp::ZERO + mark.at.since(begin), mark.wall_time);
+        }
+        clock
     }
 
     /// Returns the marks, in order.
@@ -426,6 +443,10 @@ mod tests {
         assert_eq!(shows(&clock, 20), "2026-02-01 00:00:10");
         assert_eq!(shows(&clock, 59), "2026-02-01 00:00:49");
         assert_eq!(shows(&clock, 61), "2026-02-03 08:00:01");
+        let later = clock.from_moment(secs(20));
+        assert_eq!(later.started_at(), Some(time("2026-02-01T00:00:10")));
+        assert_eq!((shows(&later, 39), shows(&later, 41)), (shows(&clock, 59), shows(&clock, 61)));
+        assert_eq!(clock.from_moment(secs(61)).started_at(), Some(time("2026-02-03T08:00:01")));
         clock.set(secs(60), time("2026-02-04T08:00:00"));
         assert_eq!(
             (shows(&clock, 60), clock.later_marks().len()),

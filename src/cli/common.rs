@@ -21,7 +21,7 @@ use crate::files::whole_file::read_small_text;
 use crate::log::{LogEnd, LogReader};
 use crate::probe::clock::SystemClock;
 use crate::trace::Told;
-use crate::wall::{WallClock, WallTime};
+use crate::wall::{Part, WallClock, WallTime, When};
 
 /// What the machine has, for a file that does not tell it.
 #[derive(Debug, clap::Args)]
@@ -76,6 +76,41 @@ impl Says {
             gpus: self.gpus,
             columns: self.columns.clone(),
         }
+    }
+}
+
+/// What of a recording is wanted.
+#[derive(Debug, clap::Args)]
+pub(super) struct PartOption {
+    /// Where to begin: a span since the recording's beginning (1h30m) or, where it says its date, a time of its wall clock
+    /// (02:13, 2026-01-31T02:13)
+    #[arg(id = "part-from", long = "from", value_name = "WHEN")]
+    from: Option<When>,
+    /// Where to end, in the same way
+    #[arg(id = "part-to", long = "to", value_name = "WHEN")]
+    to: Option<When>,
+}
+
+impl PartOption {
+    /// Returns the part. `extent` reads the recording for its clock and its last moment.
+    pub(super) fn part(
+        &self,
+        extent: impl FnOnce() -> Result<(WallClock, Timestamp)>,
+    ) -> Result<Part> {
+        let moments = [(self.from, Timestamp::ZERO), (self.to, Timestamp::MAX)];
+        let by_clock =
+            |when: Option<When>| matches!(when, Some(When::TimeOfDay(_) | When::Date(_)));
+        let (clock, end) = match moments.iter().any(|(when, _)| by_clock(*when)) {
+            true => extent()?,
+            false => (WallClock::default(), Timestamp::MAX),
+        };
+        let [from, to] = moments.map(|(when, unless)| match when {
+            Some(when) => when.moment(&clock, end),
+            None => Ok(unless),
+        });
+        let part = Part { from: from.context("--from")?, to: to.context("--to")? };
+        anyhow::ensure!(part.from <= part.to, "--from is later than --to: exchange them");
+        Ok(part)
     }
 }
 

@@ -126,10 +126,7 @@ fn until(arguments: &Arguments) -> Result<Timestamp> {
         // What the wall clock showed is known at the log's end.
         Some(when) => {
             let mut log = LogReader::open(&arguments.log)?;
-            let mut end = Timestamp::ZERO;
-            for record in &mut log {
-                end = record?.at;
-            }
+            let end = log.end_moment()?;
             when.moment(log.clock(), end).with_context(|| arguments.log.display().to_string())
         }
     }

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::cli::{Verdict, common};
 use crate::trace::import::sketch;
-use crate::trace::{Format, ReadOptions, convert};
+use crate::trace::{Format, ReadOptions, convert, extent};
 
 /// Convert a public format into a native trace
 #[derive(Debug, Args)]
@@ -35,6 +35,8 @@ pub(super) struct Arguments {
     totals: common::Totals,
     #[command(flatten)]
     says: common::Says,
+    #[command(flatten)]
+    part: common::PartOption,
     /// Refuse a file with any defect
     #[arg(long)]
     strict: bool,
@@ -66,13 +68,17 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         from.display()
     );
     let format = arguments.format.as_deref().map(Format::named).transpose()?;
-    let options = ReadOptions {
+    let mut options = ReadOptions {
         format,
         strict: arguments.strict,
         machine: arguments.totals.machine(),
         told: arguments.says.told(),
-        cut_silences: false,
+        ..ReadOptions::default()
     };
+    options.part = arguments
+        .part
+        .part(|| Ok(extent(from, &options)?))
+        .with_context(|| from.display().to_string())?;
     let done = convert(from, to, &options)?;
     let mut warnings = done.header.notes.clone();
     warnings.extend(done.defects.warnings());

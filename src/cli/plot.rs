@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::event::{Event, Input, Observe};
-use tiershift_core::time::Timestamp;
+use tiershift_core::time::{Timestamp, span_text};
 
 use crate::cli::none_loaded::why_none;
 use crate::cli::{Verdict, common};
@@ -15,6 +15,7 @@ use crate::log::{LogLevel, LogReader};
 use crate::report::{PlotData, plot};
 use crate::study::oracle::Oracle;
 use crate::summary::{Fold, Summary};
+use crate::wall::{Part, WallClock};
 
 /// Draw the decision plot of an event log
 #[derive(Debug, Args)]
@@ -26,6 +27,8 @@ pub(super) struct Arguments {
     /// Where to write it; the name's end says SVG or PNG
     #[arg(long, short, default_value = "decisions.svg", value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    part: common::PartOption,
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
@@ -33,7 +36,13 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let header = log.header().clone();
     let settings = header.checked_settings()?;
     let catalog = header.checked_catalog()?;
-    let mut data = PlotData::new(&catalog, &settings);
+    let part = arguments.part.part(|| {
+        let mut log = LogReader::open(&arguments.log)?;
+        let end = log.end_moment()?;
+        Ok((log.clock().clone(), end))
+    });
+    let part = part.with_context(|| arguments.log.display().to_string())?;
+    let mut data = PlotData::from_moment(part.from, &catalog, &settings);
     let mut fold = Fold::new(&catalog, settings.reversal_window).judging_samples(&settings);
     // A log of changes leaves most readings out, and with them what was possible.
     let mut oracle = (header.level == LogLevel::Full).then(|| Oracle::new(&settings, &catalog));
@@ -46,22 +55,36 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         if let (None, Event::Input(Input::Sample(sample))) = (&first, &record.event) {
             first = Some(sample.clone());
         }
-        data.observe(record.at, record.event.as_ref());
+        if record.at <= part.to {
+            data.observe(record.at, record.event.as_ref());
+        }
         fold.observe(record.at, record.event.as_ref());
         oracle.observe(record.at, record.event.as_ref());
     }
     drop(following);
     common::note_end(&arguments.log, &log);
-    data.finish(end);
+    anyhow::ensure!(
+        end >= part.from,
+        "{}: {}",
+        arguments.log.display(),
+        part.nothing(log.clock(), end)
+    );
+    data.finish(end.min(part.to));
     data.set_clock(log.clock());
     let mut summary = fold.finish(end);
     summary.started_at = log.clock().started_at();
     if let Some(oracle) = &oracle {
-        data.set_optimum(&oracle.finish(&mut summary));
+        let mut optimum = oracle.finish(&mut summary);
+        optimum.retain(|(at, _)| *at <= part.to);
+        data.set_optimum(&optimum);
     }
     summary.warnings.extend(why_none(&summary, &catalog, &header.machine, first.as_ref()));
     summary.policy = header.settings.policy.name().to_owned();
-    let picture = draw(arguments, &header.name, &data, &summary)?;
+    let title = match part.is_whole() {
+        true => header.name,
+        false => format!("{}, {}", header.name, between(part, end, log.clock())),
+    };
+    let picture = draw(arguments, &title, &data, &summary)?;
     let unwritable = || format!("cannot write `{}`", arguments.out.display());
     let mut file = WholeFile::create(&arguments.out).with_context(unwritable)?;
     file.write_all(&picture).with_context(unwritable)?;
@@ -72,6 +95,15 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         common::print(&format!("written to {}", arguments.out.display()))?;
     }
     Ok(Verdict::Done)
+}
+
+/// Says which part of a run is drawn; the figures above the plot are of all of it.
+fn between(part: Part, end: Timestamp, clock: &WallClock) -> String {
+    let [from, to] = [part.from, end.min(part.to)].map(|at| match clock.at(at) {
+        Some(time) => time.short(),
+        None => span_text(at.since(Timestamp::ZERO)),
+    });
+    format!("from {from} to {to} (figures are of the whole run)")
 }
 
 fn draw(arguments: &Arguments, title: &str, data: &PlotData, summary: &Summary) -> Result<Vec<u8>> {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
 use anstream::eprintln;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::Detail;
@@ -17,6 +17,7 @@ use tiershift_core::policy::Registry;
 use tiershift_core::settings::RawSettings;
 use tiershift_core::setup::Setup;
 use tiershift_core::text;
+use tiershift_core::time::Timestamp;
 use tiershift_core::units::{Bytes, Percent};
 
 use crate::cli::artifacts::{Artifacts, LogOption};
@@ -34,6 +35,7 @@ use crate::study::pool;
 use crate::study::replay::{Recording, RecordingError, Requests};
 use crate::summary::Summary;
 use crate::trace::{Format, Kind, ReadOptions, TraceError};
+use crate::wall::WallClock;
 
 /// Replay recorded traces
 #[derive(Debug, Args)]
@@ -80,6 +82,8 @@ pub(super) struct Arguments {
     totals: common::Totals,
     #[command(flatten)]
     says: common::Says,
+    #[command(flatten)]
+    part: common::PartOption,
     /// Where to write summary, decisions, event log and plots; with several traces, a folder each in it
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -222,6 +226,7 @@ fn plan<'a>(
         machine: arguments.totals.machine(),
         told: arguments.says.told(),
         cut_silences: true,
+        ..ReadOptions::default()
     };
     let policy = arguments.policy.read(policies)?;
     let catalog = arguments.catalog.as_deref().map(common::catalog).transpose()?;
@@ -232,7 +237,7 @@ fn plan<'a>(
             let read = ReadOptions { format, strict: arguments.strict, ..ReadOptions::default() };
             let requests = Requests::read(path, &read)?;
             let played = arguments.loop_requests.then_some(Played::Repeated);
-            let source = Source { name: file_name(path), played };
+            let source = Source { name: file_name(path), played, part: None };
             Some(NamedRequests { content: requests, source })
         }
     };
@@ -285,7 +290,12 @@ impl Done {
 
 fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
     let Plan { trace, arguments, .. } = plan;
-    let recording = Recording::open(trace, &plan.options)?;
+    let part = arguments.part.part(|| extent(trace, &plan.options));
+    let options = ReadOptions {
+        part: part.with_context(|| trace.display().to_string())?,
+        ..plan.options.clone()
+    };
+    let recording = Recording::open(trace, &options)?;
     if plan.skips_without_space && !recording.tells_space() {
         anyhow::bail!(NO_SPACE);
     }
@@ -317,7 +327,7 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
         .requests
         .as_ref()
         .map(|requests| {
-            let reopen = || Recording::open(trace, &plan.options);
+            let reopen = || Recording::open(trace, &options);
             Laid::new(requests, arguments.requests_at, repeat, &recording, reopen)
         })
         .transpose()?;
@@ -325,7 +335,8 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
     let requests = requests.or(counted.as_ref()).or(origin.map(|origin| &origin.requests));
     let workloads = requests.iter().map(|requests| requests.workload(repeat)).collect();
     let level = arguments.log.level();
-    let sources = std::iter::once(Source { name: file_name(trace), played })
+    let part = (!options.part.is_whole()).then_some(options.part);
+    let sources = std::iter::once(Source { name: file_name(trace), played, part })
         .chain(laid.as_ref().map(|laid| laid.requests.source.clone()))
         .collect();
     let header = Header {
@@ -386,6 +397,13 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
         artifacts.finish(&mut summary, &clock, &optimum, &digests)?;
     }
     Ok(Replayed { summary, made_up })
+}
+
+/// Reads a recording to its end for what its wall clock showed, and its last moment.
+fn extent(trace: &Path, options: &ReadOptions) -> Result<(WallClock, Timestamp)> {
+    let recording = Recording::open(trace, options)?;
+    let end = recording.read_to_end().map_err(anyhow::Error::from_boxed)?;
+    Ok((recording.clock(), end))
 }
 
 /// Returns models for a machine of which no catalog speaks: on the largest GPU, where the trace tells its memory, else in main

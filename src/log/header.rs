@@ -8,7 +8,7 @@ use tiershift_core::settings::{RawSettings, Settings, SettingsError};
 use tiershift_core::setup::Setup;
 
 use crate::log::{LogLevel, LogVersion, Segment};
-use crate::wall::WallTime;
+use crate::wall::{Part, WallTime};
 
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +52,9 @@ pub struct Source {
     /// How it was played, where that was not as it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub played: Option<Played>,
+    /// What of it was played, where that was not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
 }
 
 /// How the requests of a file were played.
@@ -111,6 +114,7 @@ impl Header {
             machine: &machine,
             seed: self.seed,
             played: played(&self.sources),
+            parts: parts(&self.sources),
             settings: &settings,
             catalog: &catalog,
         })
@@ -154,6 +158,8 @@ struct Determinants<'a> {
     seed: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     played: Vec<Played>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<Part>,
     settings: &'a RawValue,
     catalog: &'a RawValue,
 }
@@ -176,6 +182,7 @@ pub(super) fn read(line: &str) -> Result<Option<Header>, serde_json::Error> {
         machine,
         seed: header.seed,
         played: played(&header.sources),
+        parts: parts(&header.sources),
         settings,
         catalog,
     };
@@ -185,6 +192,10 @@ pub(super) fn read(line: &str) -> Result<Option<Header>, serde_json::Error> {
 
 fn played(sources: &[Source]) -> Vec<Played> {
     sources.iter().filter_map(|source| source.played).collect()
+}
+
+fn parts(sources: &[Source]) -> Vec<Part> {
+    sources.iter().filter_map(|source| source.part).collect()
 }
 
 /// Returns a digest as logs and summaries write it.

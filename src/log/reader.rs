@@ -118,6 +118,18 @@ impl LogReader {
         &self.header
     }
 
+    /// Reads on to the end, and returns the last moment.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn end_moment(&mut self) -> Result<Timestamp, LogError> {
+        let mut end = Timestamp::ZERO;
+        for record in self {
+            end = record?.at;
+        }
+        Ok(end)
+    }
+
     /// Returns what the wall clock showed, as far as the log says it; complete at its end.
     pub fn clock(&self) -> &WallClock {
         &self.clock

@@ -20,7 +20,7 @@ use crate::wall::{WallClock, WallTime};
 fn header(level: LogLevel) -> Header {
     let memory = Bytes::from_gib(16);
     let setup = Setup::of_machine(Machine { memory, cpus: 8, ..Machine::default() });
-    let source = Source { name: "a.csv".to_owned(), played: None };
+    let source = Source { name: "a.csv".to_owned(), played: None, part: None };
     Header::of(&setup, level, "hand-made", vec![source])
 }
 

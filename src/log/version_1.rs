@@ -71,7 +71,7 @@ pub(super) fn read(line: &str) -> Result<Option<Header>, serde_json::Error> {
     if fingerprint != old.fingerprint {
         return Ok(None);
     }
-    let source = |source: SourceV1| Source { name: source.name, played: source.played };
+    let source = |source: SourceV1| Source { name: source.name, played: source.played, part: None };
     Ok(Some(Header {
         version: old.version,
         level: old.level,

@@ -100,15 +100,15 @@ struct Sheet {
 impl Sheet {
     fn new(data: &PlotData) -> Self {
         let pixels = (WIDTH - LEFT - RIGHT) as usize;
-        let (end, clock) = (data.timeline.end, &data.timeline.clock);
-        let scale = Scale { end, pixels, holds_to_end: true };
+        let (begin, end, clock) = (data.timeline.begin, data.timeline.end, &data.timeline.clock);
+        let scale = Scale { begin, end, pixels, holds_to_end: true };
         let is_free = |before: &(time::Timestamp, String), label: &(time::Timestamp, String)| {
             let half = |text: &str| drawing::text_width(text, SMALL) / 2;
             let [left, right] = [before, label].map(|tick| scale.pixel(tick.0) as i32);
             left + half(&before.1) + BETWEEN_LABELS <= right - half(&label.1)
         };
-        let date = clock.started_at().map(|start| start.civil().date().to_string());
-        let mut wall = axis::wall_axis(clock, end, is_free);
+        let date = clock.at(begin).map(|start| start.civil().date().to_string());
+        let mut wall = axis::wall_axis(clock, begin, end, is_free);
         if let (Some(wall), Some(date)) = (&mut wall, &date) {
             let taken = DATE_LEFT + drawing::text_width(date, SMALL) + BETWEEN_LABELS / 2;
             wall.ticks.retain(|(at, label)| {
@@ -117,7 +117,7 @@ impl Sheet {
         }
         Self {
             drawing: Drawing::new(WIDTH),
-            axes: wall.into_iter().chain([axis::time_axis(end)]).collect(),
+            axes: wall.into_iter().chain([axis::time_axis(begin, end)]).collect(),
             date,
             scale,
             bottom: 0,

@@ -31,6 +31,8 @@ pub struct Timeline {
     pub(super) clock: WallClock,
     /// A change that is undone sooner is a reversal.
     reversal_window: Duration,
+    /// Where the part of the run begins that is told; changes are kept of all of it.
+    pub(super) begin: Timestamp,
     pub(super) end: Timestamp,
     pub(super) rung: Columns,
     /// The rung that serves now.
@@ -142,36 +144,47 @@ impl Observe for Timeline {
 impl Timeline {
     /// Begins at zero with nothing loaded. A change that is undone within `reversal_window` is a reversal.
     pub fn new(catalog: &Catalog, reversal_window: Duration) -> Self {
-        let mut rung = Columns::default();
-        rung.add(Timestamp::ZERO, 0);
+        Self::from_moment(Timestamp::ZERO, catalog, reversal_window)
+    }
+
+    /// As [`Timeline::new`], of a run of which only what comes from `begin` on is told.
+    pub fn from_moment(begin: Timestamp, catalog: &Catalog, reversal_window: Duration) -> Self {
+        let mut rung = Columns::new(begin);
+        rung.add(begin, 0);
         Self {
             catalog: catalog.clone(),
             clock: WallClock::default(),
             reversal_window,
-            end: Timestamp::ZERO,
+            begin,
+            end: begin,
             rung,
             serving: Rung::NONE,
-            phases: Stretches::default(),
-            waits: Stretches::default(),
+            phases: Stretches::new(begin),
+            waits: Stretches::new(begin),
             changes: Vec::new(),
             pending: None,
             reversals: Reversals::default(),
             busy: BTreeMap::new(),
             ready: BTreeSet::new(),
             waiting: None,
-            companions: Stretches::default(),
+            companions: Stretches::new(begin),
             companions_since: BTreeMap::new(),
-            in_flight: Columns::default(),
-            queued: Columns::default(),
+            in_flight: Columns::new(begin),
+            queued: Columns::new(begin),
             open: BTreeMap::new(),
             running: 0,
-            latency: SpanColumns::default(),
+            latency: SpanColumns::new(begin),
         }
     }
 
     /// Returns the changes in the order in which they were decided.
     pub fn changes(&self) -> &[Change] {
         &self.changes
+    }
+
+    /// Returns those of the part that is told.
+    pub(super) fn changes_told(&self) -> &[Change] {
+        &self.changes[self.changes.partition_point(|change| change.at < self.begin)..]
     }
 
     /// Returns the rung that serves after what was observed.
@@ -375,8 +388,8 @@ impl Timeline {
 
     fn count_requests(&mut self, now: Timestamp) {
         if self.in_flight.is_empty() {
-            self.in_flight.step(Timestamp::ZERO, 0);
-            self.queued.step(Timestamp::ZERO, 0);
+            self.in_flight.step(self.begin, 0);
+            self.queued.step(self.begin, 0);
         }
         self.in_flight.step(now, self.running * REQUEST);
         self.queued.step(now, (self.open.len() as u64 - self.running) * REQUEST);

@@ -23,7 +23,7 @@ use crate::trace::{
     Defects, Progress, ReadOptions, ResourceReader, ThreadedReader, TraceError, load_requests,
     survey,
 };
-use crate::wall::WallClock;
+use crate::wall::{Part, WallClock};
 
 /// A recording that is being replayed. What is known of its defects is complete when the run is over.
 #[derive(Clone)]
@@ -43,8 +43,8 @@ pub struct Recording {
 enum Reader {
     /// A trace, read by a thread of its own, in order.
     Trace(ThreadedReader),
-    /// An event log, as far as it went when its requests were read: it may still be written.
-    Log(Box<Take<LogReader>>),
+    /// A part of an event log, as far as that went when its requests were read: it may still be written.
+    Log(Box<Take<LogReader>>, Part),
 }
 
 /// The run that an event log is of: what a replay takes over where it is not told otherwise.
@@ -63,7 +63,7 @@ impl Reader {
     fn next_into(&mut self, sample: &mut Sample) -> Result<Option<Timestamp>, ReadError> {
         match self {
             Self::Trace(reader) => Ok(reader.next_into(sample)?),
-            Self::Log(reader) => Ok(next_of_log(reader)?.map(|(at, next)| {
+            Self::Log(reader, part) => Ok(next_of_log(reader, *part)?.map(|(at, next)| {
                 *sample = next;
                 at
             })),
@@ -71,9 +71,14 @@ impl Reader {
     }
 }
 
-fn next_of_log(reader: &mut Take<LogReader>) -> Result<Option<(Timestamp, Sample)>, LogError> {
+fn next_of_log(
+    reader: &mut Take<LogReader>,
+    part: Part,
+) -> Result<Option<(Timestamp, Sample)>, LogError> {
     let mut samples = reader.filter_map(|record| match record {
-        Ok(Record { at, event: Event::Input(Input::Sample(sample)), .. }) => Some(Ok((at, sample))),
+        Ok(Record { at, event: Event::Input(Input::Sample(sample)), .. }) => {
+            part.place(at).map(|at| Ok((at, sample)))
+        }
         Ok(_) => None,
         Err(error) => Some(Err(error)),
     });
@@ -87,7 +92,7 @@ impl Recording {
     /// What the reader refuses.
     pub fn open(path: &Path, options: &ReadOptions) -> Result<Self, RecordingError> {
         match LogReader::open(path) {
-            Ok(log) => Self::of_log(path, log),
+            Ok(log) => Self::of_log(path, log, options.part),
             // A line that no log can begin with: whether it is a trace, and what is wrong with it, its reader says.
             Err(
                 LogError::NotALog { .. }
@@ -124,10 +129,14 @@ impl Recording {
         })
     }
 
-    fn of_log(path: &Path, log: LogReader) -> Result<Self, RecordingError> {
+    fn of_log(path: &Path, log: LogReader, part: Part) -> Result<Self, RecordingError> {
         let header = log.header().clone();
         let mut whole = LogReader::open(path)?;
-        let (requests, actions) = Requests::of_log(&mut whole)?;
+        let mut end = Timestamp::ZERO;
+        let records = whole.by_ref().inspect(|record| {
+            end = record.as_ref().map_or(end, |record| record.at);
+        });
+        let (requests, actions) = Requests::of_log(records, part)?;
         let origin =
             Origin { setup: header.setup().map_err(RecordingError::Catalog)?, requests, actions };
         let mut notes = Vec::new();
@@ -143,13 +152,17 @@ impl Recording {
         }
         let records = usize::try_from(whole.records()).unwrap_or(usize::MAX);
         let mut log = log.take(records);
-        let first = next_of_log(&mut log)?;
-        let reader = Reader::Log(Box::new(log));
+        let first = next_of_log(&mut log, part)?;
+        if first.is_none() && !part.is_whole() {
+            let (name, reason) = (path.display().to_string(), part.nothing(whole.clock(), end));
+            return Err(TraceError::Ask { name, reason }.into());
+        }
+        let reader = Reader::Log(Box::new(log), part);
         Ok(Self {
             first,
             machine: header.machine,
             notes,
-            clock: whole.clock().clone(),
+            clock: whole.clock().from_moment(part.from),
             progress: None,
             origin: Some(origin),
             digest: Some(whole.digest()),
@@ -171,7 +184,7 @@ impl Recording {
     pub fn clock(&self) -> WallClock {
         match &*self.reader.borrow() {
             Reader::Trace(reader) => reader.reader().map(|reader| reader.header().clock.clone()),
-            Reader::Log(_) => None,
+            Reader::Log(..) => None,
         }
         .unwrap_or_else(|| self.clock.clone())
     }
@@ -193,7 +206,7 @@ impl Recording {
     pub fn notes(&self) -> Vec<String> {
         match &*self.reader.borrow() {
             Reader::Trace(reader) => reader.reader().map(|reader| reader.header().notes.clone()),
-            Reader::Log(_) => None,
+            Reader::Log(..) => None,
         }
         .unwrap_or_else(|| self.notes.clone())
     }
@@ -217,7 +230,7 @@ impl Recording {
     pub fn digest(&self) -> Option<blake3::Hash> {
         match &*self.reader.borrow() {
             Reader::Trace(reader) => reader.reader().and_then(ResourceReader::digest),
-            Reader::Log(_) => self.digest,
+            Reader::Log(..) => self.digest,
         }
     }
 
@@ -225,7 +238,7 @@ impl Recording {
     pub fn defects(&self) -> Option<Defects> {
         match &*self.reader.borrow() {
             Reader::Trace(reader) => reader.reader().map(|reader| reader.defects().clone()),
-            Reader::Log(_) => None,
+            Reader::Log(..) => None,
         }
     }
 
@@ -302,6 +315,7 @@ impl Requests {
     /// patient ones.
     fn of_log(
         log: impl Iterator<Item = Result<Record, LogError>>,
+        part: Part,
     ) -> Result<(Self, Vec<Action>), LogError> {
         let (mut recorded, mut counts) = (Vec::new(), Vec::new());
         let mut places = BTreeMap::new();
@@ -309,10 +323,16 @@ impl Requests {
         let (mut hung_up, mut reloads) = (0, 0);
         for record in log {
             let record = record?;
+            // A request of the part may be answered after it.
+            let at = match (&record.event, part.place(record.at)) {
+                (_, Some(at)) => at,
+                (Event::Input(Input::Outcome(_)), None) => Timestamp::MAX,
+                (_, None) => continue,
+            };
             match record.event {
                 Event::Input(Input::Request(request)) => {
                     places.insert(request.id, recorded.len());
-                    recorded.push(Recorded { at: record.at, request });
+                    recorded.push(Recorded { at, request });
                 }
                 Event::Input(Input::Outcome(Outcome::Done {
                     request,
@@ -325,7 +345,7 @@ impl Requests {
                     }
                 }
                 Event::Input(Input::Switch { tier, for_ }) => {
-                    actions.push(Action { at: record.at, kind: ActionKind::Switch { tier, for_ } });
+                    actions.push(Action { at, kind: ActionKind::Switch { tier, for_ } });
                 }
                 Event::Input(Input::Cancel { .. }) => hung_up += 1,
                 Event::Input(Input::Settings(_)) => reloads += 1,
@@ -447,7 +467,7 @@ mod tests {
         let records = (0..).zip(inputs).map(|(seq, input)| {
             Ok(Record { seq, at: Timestamp::ZERO, event: Event::Input(input) })
         });
-        let (requests, _) = Requests::of_log(records).unwrap();
+        let (requests, _) = Requests::of_log(records, Part::WHOLE).unwrap();
         let sizes = |requests: &Requests| {
             let size = |request: &Request| (request.prompt_tokens, request.output_tokens);
             requests.recorded.iter().map(|it| size(&it.request)).collect::<Vec<_>>()

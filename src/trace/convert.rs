@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tiershift_core::machine::Machine;
 use tiershift_core::sample::Sample;
+use tiershift_core::time::Timestamp;
 
 use crate::files::whole_file::WholeFile;
 use crate::trace::defects::Defects;
@@ -14,7 +15,8 @@ use crate::trace::request::RequestReader;
 use crate::trace::request::writer::RequestWriter;
 use crate::trace::resource::ResourceReader;
 use crate::trace::source::Source;
-use crate::trace::{Header, ReadOptions, TraceError};
+use crate::trace::{CLOCK_AT, Header, ReadOptions, STARTED_AT, TraceError};
+use crate::wall::WallClock;
 
 /// What a conversion came to.
 #[derive(Clone, Debug)]
@@ -108,19 +110,49 @@ pub fn survey(path: &Path, options: &ReadOptions) -> Result<(Machine, Header), T
     Ok((reader.machine().clone(), reader.header().clone()))
 }
 
-/// The lines about a trace: a native one keeps its own.
+/// Reads a trace to its end for what is only known there: what the wall clock showed, and its last moment.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn extent(path: &Path, options: &ReadOptions) -> Result<(WallClock, Timestamp), TraceError> {
+    let mut end = Timestamp::ZERO;
+    let clock = match options.any_format_of(&mut Source::open(path)?)?.kind() {
+        Kind::Resource => {
+            let mut reader = ResourceReader::open(path, options)?;
+            let mut sample = Sample::default();
+            while let Some(at) = reader.next_into(&mut sample)? {
+                end = at;
+            }
+            reader.header().clock.clone()
+        }
+        Kind::Request => {
+            let mut reader = RequestReader::open(path, options)?;
+            while let Some((at, _)) = reader.next()? {
+                end = at;
+            }
+            reader.header().clock.clone()
+        }
+    };
+    Ok((clock, end))
+}
+
+/// The lines about a trace: a native one keeps its own, but for what the clock showed.
 fn about(header: &Header) -> Vec<(String, String)> {
-    if !header.about.is_empty() {
-        return header.about.clone();
+    let mut about = match header.about.as_slice() {
+        [] => vec![("made_by".to_owned(), format!("imported from {}", header.format))],
+        own => own.to_vec(),
+    };
+    let is_clock = |(key, _): &(String, String)| key == STARTED_AT || key == CLOCK_AT;
+    let place = about.iter().position(is_clock).unwrap_or(about.len());
+    about.retain(|line| !is_clock(line));
+    let start = header.clock.started_at().map(|at| (STARTED_AT.to_owned(), at.to_string()));
+    let marks = header.clock.later_marks().iter();
+    let marks = marks
+        .map(|mark| (CLOCK_AT.to_owned(), format!("{} {}", mark.at.as_nanos(), mark.wall_time)));
+    about.splice(place..place, start.into_iter().chain(marks));
+    if header.about.is_empty() {
+        about.extend(header.notes.iter().map(|note| ("note".to_owned(), note.clone())));
     }
-    let mut about = vec![("made_by".to_owned(), format!("imported from {}", header.format))];
-    about.extend(header.clock.started_at().map(|at| ("started_at".to_owned(), at.to_string())));
-    about.extend(
-        header.clock.later_marks().iter().map(|mark| {
-            ("clock_at".to_owned(), format!("{} {}", mark.at.as_nanos(), mark.wall_time))
-        }),
-    );
-    about.extend(header.notes.iter().map(|note| ("note".to_owned(), note.clone())));
     about
 }
 

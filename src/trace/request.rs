@@ -9,6 +9,7 @@ use tiershift_core::request::{Request, RequestId};
 use tiershift_core::time::Timestamp;
 
 use crate::files::progress::Progress;
+use crate::trace::cut::Cut;
 use crate::trace::dates::Dates;
 use crate::trace::defects::{DefectKind, Defects, Place};
 use crate::trace::import::record::Records;
@@ -19,6 +20,7 @@ use crate::trace::request::rows::{Arrival, NativeRequests, check, no_tokens};
 use crate::trace::resource::clock_set;
 use crate::trace::source::Source;
 use crate::trace::{Header, ReadOptions, TraceError};
+use crate::wall::WallClock;
 
 mod rows;
 pub(crate) mod writer;
@@ -29,13 +31,17 @@ pub struct RequestReader {
     rows: Rows,
     header: Header,
     dates: Dates,
+    /// What the wall clock showed through the whole file.
+    clock: WallClock,
     /// Arrivals of a format that is not in order, once they are sorted.
     sorted: Option<VecDeque<Arrival>>,
     out_of_order: u64,
     /// An arrival that was looked at before its turn.
     ahead: Option<Arrival>,
     pace: Pace,
+    cut: Cut,
     defects: Defects,
+    /// Those of the whole file.
     requests: u64,
 }
 
@@ -93,16 +99,18 @@ impl RequestReader {
             rows,
             header,
             dates,
+            clock: WallClock::default(),
             sorted: None,
             out_of_order: 0,
             ahead: None,
             pace: Pace::new(shortest_gap, false),
+            cut: Cut::new(options.part),
             defects,
             requests: 0,
         })
     }
 
-    /// Returns the next request and its time since the first; `None` at the end.
+    /// Returns the next request of the wanted part and its time since the first of it; `None` at the end of the file.
     ///
     /// # Errors
     /// Where the file cannot be read on, or holds no request at all; with `strict`, at the first defect.
@@ -124,6 +132,7 @@ impl RequestReader {
                         rejected,
                     });
                 }
+                self.cut.check(self.source.name(), &self.clock)?;
                 self.finish()?;
                 return Ok(None);
             };
@@ -164,9 +173,14 @@ impl RequestReader {
             if self.requests == 0 || shows >= self.dates.next {
                 self.mark(at, shows);
             }
-            request.id = RequestId(self.requests);
             self.requests += 1;
-            return Ok(Some((at, request)));
+            request.id = RequestId(self.cut.rows());
+            if let Some(at) = self.cut.place(at) {
+                if self.cut.rows() == 1 {
+                    self.header.clock = self.cut.clock(&self.clock);
+                }
+                return Ok(Some((at, request)));
+            }
         }
     }
 
@@ -176,7 +190,8 @@ impl RequestReader {
             Rows::Mapped { records, .. } => Some(&**records),
             Rows::Native(_) => None,
         };
-        self.dates.mark(&mut self.header.clock, moment, at, records);
+        self.dates.mark(&mut self.clock, moment, at, records);
+        self.header.clock = self.cut.clock(&self.clock);
         if let Some(note) = self.dates.take_note() {
             self.header.note(note);
         }
@@ -260,9 +275,9 @@ impl RequestReader {
         &self.header
     }
 
-    /// Returns the requests that were read so far.
+    /// Returns the requests that were returned so far.
     pub fn requests(&self) -> u64 {
-        self.requests
+        self.cut.rows()
     }
 
     /// Returns how far the reader has come.

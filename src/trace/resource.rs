@@ -9,6 +9,7 @@ use tiershift_core::time::Timestamp;
 
 use crate::files::progress::Progress;
 use crate::trace::column::Assembler;
+use crate::trace::cut::Cut;
 use crate::trace::dates::Dates;
 use crate::trace::defects::{DefectKind, Defects, Place};
 use crate::trace::import::raw::Shape;
@@ -19,6 +20,7 @@ use crate::trace::pace::{Pace, Step};
 use crate::trace::resource::sweeps::MappedRows;
 use crate::trace::source::Source;
 use crate::trace::{Header, ReadOptions, TraceError};
+use crate::wall::WallClock;
 
 mod survey;
 mod sweeps;
@@ -29,9 +31,13 @@ pub struct ResourceReader {
     rows: Rows,
     header: Header,
     dates: Dates,
+    /// What the wall clock showed through the whole file.
+    clock: WallClock,
     pace: Pace,
+    cut: Cut,
     assembler: Assembler,
     defects: Defects,
+    /// Those of the whole file.
     samples: u64,
     /// A row that was looked at before its turn.
     ahead: Option<Row>,
@@ -112,7 +118,9 @@ impl ResourceReader {
             rows,
             header,
             dates,
+            clock: WallClock::default(),
             pace,
+            cut: Cut::new(options.part),
             assembler,
             defects,
             samples: 0,
@@ -121,7 +129,7 @@ impl ResourceReader {
         })
     }
 
-    /// Returns the next sample and its time since the first; `None` at the end.
+    /// Returns the next sample of the wanted part and its time since the first of it; `None` at the end of the file.
     ///
     /// # Errors
     /// Where the file cannot be read on, or holds no sample at all; with `strict`, at the first defect.
@@ -196,7 +204,12 @@ impl ResourceReader {
             }
             self.samples += 1;
             self.assembler.learn(sample);
-            return Ok(Some(at));
+            if let Some(at) = self.cut.place(at) {
+                if self.cut.rows() == 1 {
+                    self.header.clock = self.cut.clock(&self.clock);
+                }
+                return Ok(Some(at));
+            }
         }
     }
 
@@ -206,7 +219,8 @@ impl ResourceReader {
             Rows::Mapped(rows) => Some(&rows.records),
             Rows::Native(_) => None,
         };
-        self.dates.mark(&mut self.header.clock, moment, at, records);
+        self.dates.mark(&mut self.clock, moment, at, records);
+        self.header.clock = self.cut.clock(&self.clock);
         if let Some(note) = self.dates.take_note() {
             self.header.note(note);
         }
@@ -231,6 +245,7 @@ impl ResourceReader {
             rejected.extend(header.notes);
             return Err(TraceError::NoRows { name: name(), rejected: rejected.join("; ") });
         }
+        self.cut.check(self.source.name(), &self.clock)?;
         if let Rows::Mapped(rows) = &self.rows
             && let Some(reason) = rows.records.doubt()
         {
@@ -331,9 +346,9 @@ impl ResourceReader {
         self.assembler.memory_without_total || self.assembler.vram_without_total != 0
     }
 
-    /// Returns the samples that were read so far.
+    /// Returns the samples that were returned so far.
     pub fn samples(&self) -> u64 {
-        self.samples
+        self.cut.rows()
     }
 
     /// Returns how far the reader has come; the handle stays good while the reader moves on.

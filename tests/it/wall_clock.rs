@@ -87,3 +87,67 @@ fn requests_come_when_the_wall_clock_shows_their_time() {
     let refused = run_in(folder.path(), line).exits(2).err;
     assert!(refused.contains("none of them came during it"), "{refused}");
 }
+
+#[test]
+fn a_part_of_a_recording_is_replayed_imported_and_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), "2026-01-30T23:30:00+01:00", "2026-01-30T23:29:00+01:00");
+    let run = |line: &str| run_in(folder.path(), line);
+    let whole = run("replay machine.csv --out whole --json").exits(0).json();
+    for part in
+        ["--from 23:50 --to 00:20", "--from 20m --to 50m", "--from 20m --to 2026-01-31T00:20"]
+    {
+        let summary = run(&format!("replay machine.csv --out part --json {part}")).exits(0).json();
+        assert_eq!(summary["started_at"], "2026-01-30T23:50:00+01:00", "{part}");
+        assert_eq!(
+            (&summary["samples"], &summary["seconds"]),
+            (&31.into(), &1800.0.into()),
+            "{part}"
+        );
+        assert_ne!(summary["fingerprint"], whole["fingerprint"], "{part}");
+        run("verify part").exits(0);
+        // A log of the whole has the same part.
+        let again = run(&format!("replay whole --json {part}")).exits(0).json();
+        assert_eq!((&again["started_at"], &again["samples"]), (&summary["started_at"], &31.into()));
+    }
+    // The clock lays requests on the part: of the three, one came during it.
+    let laid = run("replay machine.csv --from 23:50 --to 00:20 --requests requests.csv --json");
+    let laid = laid.exits(0).json();
+    assert_eq!((&laid["requests"]["arrived"], &laid["requests_left_out"]), (&1.into(), &2.into()));
+
+    run("import machine.csv part.csv --from 23:50 --to 00:20").exits(0);
+    let imported = run("replay part.csv --json").exits(0).json();
+    assert_eq!((&imported["samples"], &imported["started_at"]), (&31.into(), &laid["started_at"]));
+    run("import requests.csv one.csv --from 31m --to 31m").exits(0);
+    let one = fs::read_to_string(folder.path().join("one.csv")).unwrap();
+    assert!(one.contains("# started_at: 2026-01-31T00:00:00+01:00\n"), "{one}");
+    assert!(one.ends_with("\n0,10,5,chat,,0,\n"), "{one}");
+
+    run("plot whole --from 00:00 --to 00:20 --out part.svg").exits(0);
+    let part = fs::read_to_string(folder.path().join("part.svg")).unwrap();
+    assert!(part.contains("from 2026-01-31 00:00:00 to 2026-01-31 00:20:00"), "{part}");
+    assert!(part.contains("00:18") && !part.contains("23:3"), "{part}");
+}
+
+#[test]
+fn a_part_that_a_recording_does_not_have_is_refused_with_what_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), "2026-01-30T23:30:00+01:00", "2026-01-30T23:29:00+01:00");
+    let run = |line: &str| run_in(folder.path(), line);
+    run("replay machine.csv --out whole").exits(0);
+    for (line, word) in [
+        (
+            "replay machine.csv --from 2h",
+            "nothing from 2h on: it lasts 1h, from 2026-01-30 23:30:00",
+        ),
+        ("replay whole --from 2h", "nothing from 2h on: it lasts 1h"),
+        ("import machine.csv part.csv --from 61s --to 119s", "nothing from 1m 1s on up to 1m 59s"),
+        ("plot whole --from 2h", "nothing from 2h on: it lasts 1h"),
+        ("replay machine.csv --to 12:00", "--to: the recording has no such time"),
+        ("replay machine.csv --from 20m --to 10m", "exchange them"),
+    ] {
+        let err = run(line).exits(2).err;
+        assert!(err.contains(word), "{line}: {err}");
+    }
+    assert!(!folder.path().join("part.csv").exists());
+}

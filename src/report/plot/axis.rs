@@ -14,19 +14,22 @@ pub(super) struct TimeAxis {
     pub(super) ticks: Vec<(Timestamp, String)>,
 }
 
-/// Returns about a dozen ticks from zero to `end`, at round times since the run began.
-pub(super) fn time_axis(end: Timestamp) -> TimeAxis {
-    let secs = end.as_nanos().div_ceil(NANOS);
-    let step = step_of(secs);
+/// Returns about a dozen ticks from `begin` to `end`, at round times since the run began.
+pub(super) fn time_axis(begin: Timestamp, end: Timestamp) -> TimeAxis {
+    let [begin, secs] = [begin, end].map(|at| at.as_nanos().div_ceil(NANOS));
+    let step = step_of(secs.saturating_sub(begin));
     let (caption, label): (_, fn(u64) -> String) = match step {
         _ if secs <= 120 => ("seconds", |secs| format!("{secs}")),
+        ..60 if secs > 2 * HOUR => ("hours:minutes:seconds", |secs| {
+            format!("{}:{:02}:{:02}", secs / HOUR, secs % HOUR / 60, secs % 60)
+        }),
         ..60 => ("minutes:seconds", |secs| format!("{}:{:02}", secs / 60, secs % 60)),
         60..HOUR if secs <= 2 * HOUR => ("minutes", |secs| format!("{}", secs / 60)),
         60..HOUR => ("hours:minutes", |secs| format!("{}:{:02}", secs / HOUR, secs % HOUR / 60)),
         HOUR..DAY => ("hours", |secs| format!("{}", secs / HOUR)),
         _ => ("days", |secs| format!("{}", secs / DAY)),
     };
-    let ticks = (0..=secs / step).map(|n| n * step);
+    let ticks = (begin.div_ceil(step)..=secs / step).map(|n| n * step);
     let ticks = ticks.map(|secs| (Timestamp::from_secs(secs), label(secs)));
     TimeAxis { caption: caption.to_owned(), ticks: ticks.filter(|(at, _)| *at <= end).collect() }
 }
@@ -37,14 +40,17 @@ fn step_of(secs: u64) -> u64 {
     step.unwrap_or_else(|| (secs / MOST_TICKS).next_multiple_of(100 * DAY).max(1))
 }
 
-/// Returns about a dozen ticks from zero to `end`, at round times of the wall clock; `None` where the run has none. The first
+/// Returns about a dozen ticks from `begin` to `end`, at round times of the wall clock; `None` where the run has none. The first
 /// tick of each day has the date for its label. `is_free` says whether a label has room behind one that stands at a tick
 /// before it: one that has none is left out, and one before a date makes way for it.
 pub(super) fn wall_axis(
     clock: &WallClock,
+    begin: Timestamp,
     end: Timestamp,
     is_free: impl Fn(&(Timestamp, String), &(Timestamp, String)) -> bool,
 ) -> Option<TimeAxis> {
+    let clock = clock.from_moment(begin);
+    let end = Timestamp::ZERO + end.since(begin);
     let start = clock.started_at()?;
     let step = step_of(end.as_nanos().div_ceil(NANOS));
     let form = if step < 60 { "%H:%M:%S" } else { "%H:%M" };
@@ -69,7 +75,7 @@ pub(super) fn wall_axis(
                 true => "%b %-d",
                 false => form,
             };
-            let tick = (at, shown.strftime(form).to_string());
+            let tick = (begin + at.since(Timestamp::ZERO), shown.strftime(form).to_string());
             if is_new_day {
                 while ticks.last().is_some_and(|last| !is_free(last, &tick)) {
                     ticks.pop();
@@ -135,7 +141,7 @@ mod tests {
 
     #[track_caller]
     fn check(secs: u64, want: &str) {
-        let axis = time_axis(Timestamp::from_secs(secs));
+        let axis = time_axis(Timestamp::ZERO, Timestamp::from_secs(secs));
         let labels: Vec<&str> = axis.ticks.iter().map(|(_, label)| label.as_str()).collect();
         assert_eq!(format!("{}: {}", axis.caption, labels.join(" ")), want);
     }
@@ -162,7 +168,7 @@ mod tests {
         let apart = |a: &(Timestamp, String), b: &(Timestamp, String)| {
             b.0.since(a.0) * 40 >= Duration::from_secs(secs)
         };
-        let axis = wall_axis(clock, Timestamp::from_secs(secs), apart).unwrap();
+        let axis = wall_axis(clock, Timestamp::ZERO, Timestamp::from_secs(secs), apart).unwrap();
         let labels: Vec<&str> = axis.ticks.iter().map(|(_, label)| label.as_str()).collect();
         assert_eq!(format!("{}: {}", axis.caption, labels.join(" ")), want);
     }

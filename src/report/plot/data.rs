@@ -32,7 +32,7 @@ pub struct PlotData {
 }
 
 /// A space resource over time, in bytes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct SpaceSeries {
     pub(super) others: Columns,
     pub(super) used: Columns,
@@ -43,13 +43,13 @@ pub(super) struct SpaceSeries {
 }
 
 /// A rate resource over time, in thousandths of a percent.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct RateSeries {
     pub(super) others: Columns,
     pub(super) used: Columns,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct GpuSeries {
     pub(super) vram: SpaceSeries,
     pub(super) utilization: RateSeries,
@@ -73,13 +73,18 @@ impl Observe for PlotData {
 impl PlotData {
     /// Begins at zero with nothing loaded.
     pub fn new(catalog: &Catalog, settings: &Settings) -> Self {
+        Self::from_moment(Timestamp::ZERO, catalog, settings)
+    }
+
+    /// As [`PlotData::new`], of a run of which only what comes from `begin` on is shown.
+    pub fn from_moment(begin: Timestamp, catalog: &Catalog, settings: &Settings) -> Self {
         Self {
-            timeline: Timeline::new(catalog, settings.reversal_window),
+            timeline: Timeline::from_moment(begin, catalog, settings.reversal_window),
             settings: settings.clone(),
-            optimum: Columns::default(),
-            memory: SpaceSeries::default(),
-            cpu: RateSeries::default(),
-            pressure: Columns::default(),
+            optimum: Columns::new(begin),
+            memory: SpaceSeries::new(begin),
+            cpu: RateSeries::new(begin),
+            pressure: Columns::new(begin),
             gpus: Vec::new(),
             gaps: Vec::new(),
             rhythm: Rhythm::of_mean(),
@@ -117,6 +122,7 @@ impl PlotData {
         let silence = self.rhythm.gap_before(now, GAP_FACTOR, SAMPLE_SPACING * 2);
         let since = self.missing_since.take().or(silence.map(|silence| now - silence));
         if let Some(since) = since
+            && now >= self.timeline.begin
             && self.gaps.len() < MOST_GAPS
         {
             self.gaps.push((since, now));
@@ -128,7 +134,7 @@ impl PlotData {
         }
         let shown = sample.gpus.len().min(MOST_GPUS);
         if self.gpus.len() < shown {
-            self.gpus.resize(shown, GpuSeries::default());
+            self.gpus.resize(shown, GpuSeries::new(self.timeline.begin));
         }
         for (series, gpu) in self.gpus.iter_mut().zip(&sample.gpus) {
             series.vram.add(now, gpu.vram.as_ref());
@@ -156,7 +162,18 @@ impl PlotData {
     }
 }
 
+impl GpuSeries {
+    fn new(begin: Timestamp) -> Self {
+        Self { vram: SpaceSeries::new(begin), utilization: RateSeries::new(begin) }
+    }
+}
+
 impl SpaceSeries {
+    fn new(begin: Timestamp) -> Self {
+        let [others, used, projected] = [(); 3].map(|()| Columns::new(begin));
+        Self { others, used, total: Bytes::ZERO, projected }
+    }
+
     fn add(&mut self, now: Timestamp, space: Option<&Space>) {
         if let Some(space) = space {
             self.others.add(now, space.others.get());
@@ -167,6 +184,10 @@ impl SpaceSeries {
 }
 
 impl RateSeries {
+    fn new(begin: Timestamp) -> Self {
+        Self { others: Columns::new(begin), used: Columns::new(begin) }
+    }
+
     fn add(&mut self, now: Timestamp, rate: Option<&Rate>) {
         if let Some(rate) = rate {
             self.others.add(now, u64::from(rate.others.milli()));

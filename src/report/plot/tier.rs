@@ -149,7 +149,7 @@ fn marks(sheet: &mut Sheet, data: &PlotData, area: Area) {
     // Marks of one kind in one column are one mark.
     let mut drawn: Vec<(i32, Kind)> = data
         .timeline
-        .changes()
+        .changes_told()
         .iter()
         .map(|change| (sheet.x(change.at), Kind::of(change)))
         .collect();
@@ -167,7 +167,7 @@ fn marks(sheet: &mut Sheet, data: &PlotData, area: Area) {
         mark(sheet, (x, place), kind);
     }
     let mut free = area.left - 20;
-    for (number, change) in (1..).zip(data.timeline.changes()).take(EXPLAINED) {
+    for (number, change) in (1..).zip(data.timeline.changes_told()).take(EXPLAINED) {
         let x = sheet.x(change.at);
         let text = format!("{number}");
         let half = text_width(&text, SMALL) / 2;
@@ -229,17 +229,17 @@ fn mark(sheet: &mut Sheet, (x, y): (i32, i32), kind: Kind) {
 pub(super) fn legend(sheet: &mut Sheet, data: &PlotData) {
     let left = 20;
     sheet.bottom += 14;
-    if data.timeline.changes().is_empty() {
+    if data.timeline.changes_told().is_empty() {
         let text = "No change was decided.";
         sheet.drawing.text(text, (left, sheet.bottom), Anchor::Start, TEXT, DARK);
         sheet.bottom += 10;
         return;
     }
-    let listed = data.timeline.changes().len().min(EXPLAINED);
+    let listed = data.timeline.changes_told().len().min(EXPLAINED);
     let rows = if listed <= 6 { listed } else { listed.div_ceil(2) };
     let width = (WIDTH - 2 * left) / if listed <= 6 { 1 } else { 2 };
     let top = sheet.bottom;
-    for (place, change) in data.timeline.changes()[..listed].iter().enumerate() {
+    for (place, change) in data.timeline.changes_told()[..listed].iter().enumerate() {
         let x = left + (place / rows) as i32 * width;
         let y = top + (place % rows) as i32 * LEGEND_ROW;
         let number = format!("{}", place + 1);
@@ -251,12 +251,12 @@ pub(super) fn legend(sheet: &mut Sheet, data: &PlotData) {
         sheet.drawing.text(&text, (x + 46, y), Anchor::Start, SMALL, DARK);
     }
     sheet.bottom = top + rows as i32 * LEGEND_ROW;
-    let more = data.timeline.changes().len() - listed;
+    let more = data.timeline.changes_told().len() - listed;
     let mut notes = Vec::new();
     if more > 0 {
         notes.push(format!("and {more} more changes: decisions.csv lists them all"));
     }
-    if data.timeline.changes()[..listed].iter().any(|change| change.reversal) {
+    if data.timeline.changes_told()[..listed].iter().any(|change| change.reversal) {
         notes.push("a cross marks a reversal: a change that undoes the one before it".to_owned());
     }
     if !notes.is_empty() {

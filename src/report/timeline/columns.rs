@@ -6,9 +6,11 @@ use tiershift_core::time::{Timestamp, nanos};
 /// not suffice, so that a month costs what ten minutes cost.
 #[derive(Clone, Debug)]
 pub(in crate::report) struct Columns {
+    /// Where the first cell begins. Of what was before, the last value is kept, as what stands then.
+    origin: Timestamp,
     /// A cell is `2^shift` ns wide.
     shift: u32,
-    /// Cell `i` holds what happened from `i << shift` on.
+    /// Cell `i` holds what happened from `i << shift` after the origin on.
     cells: Vec<Cell>,
     /// A step's last value and its moment.
     standing: Option<(Timestamp, u64)>,
@@ -60,21 +62,22 @@ impl Cell {
     }
 }
 
-impl Default for Columns {
-    fn default() -> Self {
-        Self { shift: FINEST, cells: Vec::new(), standing: None }
-    }
-}
-
 impl Columns {
+    pub(in crate::report) fn new(origin: Timestamp) -> Self {
+        Self { origin, shift: FINEST, cells: Vec::new(), standing: None }
+    }
+
     /// Adds a value that stands until the next one: means are then over time, and not over values.
     pub(in crate::report) fn step(&mut self, at: Timestamp, value: u64) {
-        if let Some((since, before)) = self.standing {
-            self.reach(at);
-            let mut from = since.as_nanos();
-            while from < at.as_nanos() {
+        if let Some((since, before)) = self.standing
+            && at > self.origin
+        {
+            let (since, at) = (since.since(self.origin), at.since(self.origin));
+            self.reach(nanos(at));
+            let mut from = nanos(since);
+            while from < nanos(at) {
                 let next = cell_start((from >> self.shift) + 1, self.shift);
-                let to = next.min(at).as_nanos();
+                let to = next.as_nanos().min(nanos(at));
                 // In microseconds, a thousand requests fit for five centuries.
                 let weight = (to - from) / 1000;
                 let cell = Cell { sum: before * weight, count: weight, ..Cell::hold(before) };
@@ -83,21 +86,25 @@ impl Columns {
             }
         }
         self.standing = Some((at, value));
-        self.reach(at);
-        self.put(
-            (at.as_nanos() >> self.shift) as usize,
-            Cell { sum: 0, count: 0, ..Cell::hold(value) },
-        );
+        self.enter(at, Cell { sum: 0, count: 0, ..Cell::hold(value) });
     }
 
     pub(in crate::report) fn add(&mut self, at: Timestamp, value: u64) {
-        self.reach(at);
-        self.put((at.as_nanos() >> self.shift) as usize, Cell::hold(value));
+        self.enter(at, Cell::hold(value));
     }
 
-    /// Makes the cells wide enough for a moment.
-    fn reach(&mut self, at: Timestamp) {
-        while at.as_nanos() >> self.shift >= MOST_CELLS {
+    fn enter(&mut self, at: Timestamp, cell: Cell) {
+        if at < self.origin {
+            self.cells.clear();
+        }
+        let behind = nanos(at.since(self.origin));
+        self.reach(behind);
+        self.put((behind >> self.shift) as usize, cell);
+    }
+
+    /// Makes the cells wide enough for so many nanoseconds.
+    fn reach(&mut self, behind: u64) {
+        while behind >> self.shift >= MOST_CELLS {
             self.halve();
         }
     }
@@ -132,7 +139,7 @@ impl Columns {
         let mut out = self.points(scale);
         let mut value = None;
         let last = self.cells.len() as u64;
-        let stop = scale.pixel(cell_start(last, self.shift));
+        let stop = scale.pixel(self.start_of(last));
         let gap =
             |x: usize| gaps.iter().any(|&(from, to)| scale.pixel(from) < x && x < scale.pixel(to));
         for (x, cell) in out.iter_mut().enumerate() {
@@ -151,12 +158,16 @@ impl Columns {
         out
     }
 
+    fn start_of(&self, place: u64) -> Timestamp {
+        self.origin + cell_start(place, self.shift).since(Timestamp::ZERO)
+    }
+
     /// Returns what happened in each of `scale.pixels` columns, and nothing between.
     pub(in crate::report) fn points(&self, scale: Scale) -> Vec<Option<Cell>> {
         let mut out: Vec<Option<Cell>> = vec![None; scale.pixels];
         for (place, cell) in (0u64..).zip(&self.cells) {
             if !cell.is_empty() {
-                let x = scale.pixel(cell_start(place, self.shift));
+                let x = scale.pixel(self.start_of(place));
                 let joined = out[x].map_or(*cell, |earlier| earlier.join(*cell));
                 out[x] = Some(joined);
             }
@@ -168,6 +179,8 @@ impl Columns {
 /// How time becomes columns of pixels.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::report) struct Scale {
+    /// The first moment on the axis.
+    pub(in crate::report) begin: Timestamp,
     /// The last moment on the axis.
     pub(in crate::report) end: Timestamp,
     /// Columns.
@@ -177,10 +190,10 @@ pub(in crate::report) struct Scale {
 }
 
 impl Scale {
-    /// Returns the column of a moment; what lies behind the end is in the last one.
+    /// Returns the column of a moment; what lies before the beginning is in the first one, what lies behind the end in the last.
     pub(in crate::report) fn pixel(self, at: Timestamp) -> usize {
-        let end = u128::from(self.end.as_nanos().max(1));
-        let x = u128::from(at.as_nanos()) * (self.pixels as u128 - 1) / end;
+        let width = u128::from(nanos(self.end.since(self.begin)).max(1));
+        let x = u128::from(nanos(at.since(self.begin))) * (self.pixels as u128 - 1) / width;
         (x as usize).min(self.pixels - 1)
     }
 }
@@ -188,6 +201,8 @@ impl Scale {
 /// Latencies a column: the median to an eighth of an octave, the largest exactly.
 #[derive(Clone, Debug)]
 pub(in crate::report) struct SpanColumns {
+    /// Where the first cell begins. What was before is left out.
+    origin: Timestamp,
     shift: u32,
     cells: Vec<SpanCell>,
 }
@@ -199,18 +214,20 @@ struct SpanCell {
     classes: Vec<u32>,
 }
 
-impl Default for SpanColumns {
-    fn default() -> Self {
-        Self { shift: FINEST, cells: Vec::new() }
-    }
-}
-
 impl SpanColumns {
+    pub(in crate::report) fn new(origin: Timestamp) -> Self {
+        Self { origin, shift: FINEST, cells: Vec::new() }
+    }
+
     pub(in crate::report) fn add(&mut self, at: Timestamp, span: std::time::Duration) {
-        while at.as_nanos() >> self.shift >= MOST_SPAN_CELLS {
+        if at < self.origin {
+            return;
+        }
+        let behind = nanos(at.since(self.origin));
+        while behind >> self.shift >= MOST_SPAN_CELLS {
             self.halve();
         }
-        let place = (at.as_nanos() >> self.shift) as usize;
+        let place = (behind >> self.shift) as usize;
         if self.cells.len() <= place {
             self.cells.resize(place + 1, SpanCell::default());
         }
@@ -242,7 +259,9 @@ impl SpanColumns {
     pub(in crate::report) fn blocks(&self, scale: Scale) -> Vec<(usize, usize, u64, u64)> {
         let block = |(place, cell): (u64, &SpanCell)| {
             let median = cell.median()?;
-            let edge = |place: u64| scale.pixel(cell_start(place, self.shift));
+            let edge = |place: u64| {
+                scale.pixel(self.origin + cell_start(place, self.shift).since(Timestamp::ZERO))
+            };
             // The middle of a class may lie above its largest member.
             Some((edge(place), edge(place + 1), median.min(cell.max), cell.max))
         };
@@ -269,7 +288,7 @@ impl SpanCell {
     }
 }
 
-/// Returns the moment at which a cell begins; the end of time for one behind the last.
+/// Returns the moment after the origin at which a cell begins; the end of time for one behind the last.
 fn cell_start(place: u64, shift: u32) -> Timestamp {
     let nanos = u128::from(place) << shift;
     Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -308,14 +327,18 @@ mod tests {
 
     #[test]
     fn a_peak_survives_a_month() {
-        let mut columns = Columns::default();
+        let mut columns = Columns::new(Timestamp::ZERO);
         for sample in 0..1_296_000u64 {
             let value = if sample == 700_001 { 999 } else { 100 + sample % 7 };
             columns.add(Timestamp::from_secs(sample * 2), value);
         }
         assert!(columns.cells.len() <= MOST_CELLS as usize);
-        let scale =
-            Scale { end: Timestamp::from_secs(2_592_000), pixels: 1000, holds_to_end: true };
+        let scale = Scale {
+            begin: Timestamp::ZERO,
+            end: Timestamp::from_secs(2_592_000),
+            pixels: 1000,
+            holds_to_end: true,
+        };
         let held = columns.held(scale, &[]);
         let peak = held.iter().position(|cell| cell.unwrap().max == 999).unwrap();
         assert!(peak.abs_diff(scale.pixel(Timestamp::from_secs(1_400_002))) <= 1, "{peak}");
@@ -324,11 +347,16 @@ mod tests {
 
     #[test]
     fn the_mean_of_steps_is_over_time() {
-        let mut columns = Columns::default();
+        let mut columns = Columns::new(Timestamp::ZERO);
         for (secs, value) in [(0, 0), (10, 6), (11, 0), (40, 2), (99, 2)] {
             columns.step(Timestamp::from_secs(secs), value * 1000);
         }
-        let scale = Scale { end: Timestamp::from_secs(99), pixels: 1, holds_to_end: true };
+        let scale = Scale {
+            begin: Timestamp::ZERO,
+            end: Timestamp::from_secs(99),
+            pixels: 1,
+            holds_to_end: true,
+        };
         let cell = columns.points(scale)[0].unwrap();
         // (1 s x 6 + 59 s x 2) / 99 s
         assert_eq!((cell.mean(), cell.max), (1252, 6000));
@@ -336,11 +364,16 @@ mod tests {
 
     #[test]
     fn a_value_holds_until_the_next_but_not_through_a_gap() {
-        let mut columns = Columns::default();
+        let mut columns = Columns::new(Timestamp::ZERO);
         for (secs, value) in [(0, 1), (5, 2), (9, 3)] {
             columns.add(Timestamp::from_secs(secs), value);
         }
-        let scale = Scale { end: Timestamp::from_secs(10), pixels: 11, holds_to_end: false };
+        let scale = Scale {
+            begin: Timestamp::ZERO,
+            end: Timestamp::from_secs(10),
+            pixels: 11,
+            holds_to_end: false,
+        };
         let gap = (Timestamp::from_secs(5), Timestamp::from_secs(9));
         let got: Vec<Option<u64>> =
             columns.held(scale, &[gap]).iter().map(|cell| cell.map(|cell| cell.last)).collect();
@@ -351,13 +384,38 @@ mod tests {
     }
 
     #[test]
+    fn of_what_was_before_the_origin_the_last_value_stands() {
+        let secs = Timestamp::from_secs;
+        let mut columns = Columns::new(secs(100));
+        for (at, value) in [(0, 9), (50, 7), (110, 3), (120, 4)] {
+            columns.add(secs(at), value);
+        }
+        let scale = Scale { begin: secs(100), end: secs(120), pixels: 5, holds_to_end: true };
+        let held: Vec<_> =
+            columns.held(scale, &[]).iter().map(|cell| cell.map(|cell| cell.last)).collect();
+        // As above, a moment shows from the column on in which its cell begins.
+        assert_eq!(held, [Some(7), Some(3), Some(3), Some(4), Some(4)]);
+        let mut steps = Columns::new(secs(100));
+        for (at, value) in [(0, 2000), (90, 6000), (110, 0), (120, 0)] {
+            steps.step(secs(at), value);
+        }
+        let whole = Scale { begin: secs(100), end: secs(120), pixels: 1, holds_to_end: true };
+        assert_eq!(steps.points(whole)[0].unwrap().mean(), 3000, "6 for half of the time");
+    }
+
+    #[test]
     fn the_median_is_within_an_eighth_of_an_octave() {
-        let mut spans = SpanColumns::default();
+        let mut spans = SpanColumns::new(Timestamp::ZERO);
         for millis in 1..=1001u64 {
             spans.add(Timestamp::from_secs(5), Duration::from_millis(millis));
         }
         spans.add(Timestamp::from_secs(2_592_000), Duration::from_millis(1));
-        let scale = Scale { end: Timestamp::from_secs(2_592_000), pixels: 9, holds_to_end: true };
+        let scale = Scale {
+            begin: Timestamp::ZERO,
+            end: Timestamp::from_secs(2_592_000),
+            pixels: 9,
+            holds_to_end: true,
+        };
         let blocks = spans.blocks(scale);
         assert_eq!(blocks.len(), 2);
         assert!(blocks[0].2.abs_diff(501_000) <= 501_000 / 8, "{blocks:?}");

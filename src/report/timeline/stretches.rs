@@ -10,17 +10,21 @@ use tiershift_core::time::Timestamp;
 /// one kind that all but touch become one.
 #[derive(Clone, Debug)]
 pub(in crate::report) struct Stretches<K> {
+    /// What was before is left out.
+    origin: Timestamp,
     pub(in crate::report) list: Vec<(K, Rung, Timestamp, Timestamp)>,
 }
 
-impl<K> Default for Stretches<K> {
-    fn default() -> Self {
-        Self { list: Vec::new() }
-    }
-}
-
 impl<K: Copy + Ord> Stretches<K> {
+    pub(super) fn new(origin: Timestamp) -> Self {
+        Self { origin, list: Vec::new() }
+    }
+
     pub(super) fn add(&mut self, kind: K, rung: Rung, from: Timestamp, to: Timestamp) {
+        if to < self.origin {
+            return;
+        }
+        let from = from.max(self.origin);
         if self.list.len() >= MOST_STRETCHES {
             let mut apart = Duration::from_nanos(to.as_nanos() >> 12);
             while self.list.len() > MOST_STRETCHES / 2 {
@@ -57,7 +61,7 @@ mod tests {
 
     #[test]
     fn stretches_are_joined_when_there_are_too_many_and_cover_the_same_time() {
-        let mut stretches = Stretches::default();
+        let mut stretches = Stretches::new(Timestamp::ZERO);
         for second in 0..200_000 {
             let at = Timestamp::from_secs(second * 10);
             stretches.add(

@@ -1,0 +1,55 @@
+//! Cuts a part out of a trace: its moments count from its first row, and its wall clock goes with it.
+
+use tiershift_core::time::Timestamp;
+
+use crate::trace::TraceError;
+use crate::wall::{Part, WallClock};
+
+/// Cuts a part out of a recording that goes by.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cut {
+    part: Part,
+    /// The whole's last moment so far.
+    end: Timestamp,
+    rows: u64,
+}
+
+impl Cut {
+    pub(crate) fn new(part: Part) -> Self {
+        Self { part, ..Self::default() }
+    }
+
+    /// Returns the moment in the part of a row of the whole; `None` for a row outside it.
+    #[inline]
+    pub(crate) fn place(&mut self, at: Timestamp) -> Option<Timestamp> {
+        self.end = at;
+        if self.rows == 0 && self.part.place(at).is_some() {
+            // It begins with a reading, as a whole recording does.
+            self.part.from = at;
+        }
+        let placed = self.part.place(at);
+        self.rows += u64::from(placed.is_some());
+        placed
+    }
+
+    /// Returns how many rows are in the part so far.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Returns the part's clock, where `whole` is the whole's.
+    pub(crate) fn clock(&self, whole: &WallClock) -> WallClock {
+        whole.from_moment(self.part.from)
+    }
+
+    /// Refuses a part without a row, at the end of the file `name`.
+    pub(crate) fn check(&self, name: &str, clock: &WallClock) -> Result<(), TraceError> {
+        match self.rows {
+            0 => Err(TraceError::Ask {
+                name: name.to_owned(),
+                reason: self.part.nothing(clock, self.end),
+            }),
+            _ => Ok(()),
+        }
+    }
+}

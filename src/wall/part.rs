@@ -1,0 +1,57 @@
+//! A part of a recording, by the moments of the whole.
+
+use serde::{Deserialize, Serialize};
+use tiershift_core::time::{Timestamp, span_text};
+
+use crate::wall::{WallClock, WallTime};
+
+/// The part of a recording that is wanted, by the moments of the whole; both ends belong to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// Where it begins.
+    #[serde(rename = "from_ns")]
+    pub from: Timestamp,
+    /// Where it ends.
+    #[serde(rename = "to_ns")]
+    pub to: Timestamp,
+}
+
+impl Part {
+    /// All of a recording.
+    pub const WHOLE: Self = Self { from: Timestamp::ZERO, to: Timestamp::MAX };
+
+    /// Returns whether nothing is left out.
+    pub fn is_whole(self) -> bool {
+        self == Self::WHOLE
+    }
+
+    /// Returns the moment since the part's beginning; `None` outside of it.
+    #[inline]
+    pub(crate) fn place(self, at: Timestamp) -> Option<Timestamp> {
+        let is_in = (self.from..=self.to).contains(&at);
+        is_in.then(|| Timestamp::ZERO + at.since(self.from))
+    }
+
+    /// Says that there is nothing in it, in a recording that lasts until `end`.
+    pub(crate) fn nothing(self, clock: &WallClock, end: Timestamp) -> String {
+        let span = |at: Timestamp| span_text(at.since(Timestamp::ZERO));
+        let dates = [Timestamp::ZERO, end].map(|at| clock.at(at).map(WallTime::short));
+        let dates = match dates {
+            [Some(from), Some(to)] => format!(", from {from} to {to}"),
+            _ => String::new(),
+        };
+        let to = match self.to {
+            Timestamp::MAX => String::new(),
+            to => format!(" up to {}", span(to)),
+        };
+        let (from, lasts) = (span(self.from), span(end));
+        format!("there is nothing from {from} on{to}: it lasts {lasts}{dates}")
+    }
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self::WHOLE
+    }
+}
