@@ -11,7 +11,9 @@ mod files;
 #[cfg(feature = "live")]
 mod hardware;
 mod import;
+mod input;
 mod none_loaded;
+mod output;
 mod plot;
 mod policy;
 #[cfg(feature = "live")]

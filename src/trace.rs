@@ -42,7 +42,7 @@ mod public_data;
 mod tests;
 
 pub use crate::files::progress::Progress;
-pub use convert::{Conversion, convert, convert_to, extent, survey};
+pub use convert::{Conversion, MADE_BY_IMPORT, convert, convert_to, extent, survey};
 pub use defects::{Defect, DefectKind, Defects};
 pub use import::{Format, Kind, Mapping, Told, recognise};
 pub use load::{Loaded, load_requests, load_samples};

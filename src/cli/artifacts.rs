@@ -15,6 +15,7 @@ use tiershift_core::event::{EventRef, Observe};
 use tiershift_core::time::{Timestamp, from_secs_f64};
 use tiershift_core::units::Bytes;
 
+use crate::cli::output::Force;
 use crate::files::progress::Progress;
 use crate::files::whole_file::unfinished::Unfinished;
 use crate::log::{Header, LogLevel, LogWriter, PACKED_LOG, PLAIN_LOG, RunLog};
@@ -78,7 +79,12 @@ impl Observe for Artifacts {
 
 impl Artifacts {
     /// Prepares the folder. `header` is the log's.
-    pub(super) fn create(folder: &Path, header: &Header, log: LogOption) -> Result<Self> {
+    pub(super) fn create(
+        folder: &Path,
+        header: &Header,
+        log: LogOption,
+        force: Force,
+    ) -> Result<Self> {
         let level = log.level();
         let parent = match folder.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -93,6 +99,13 @@ impl Artifacts {
         fs::create_dir_all(parent).with_context(unwritable)?;
         if folder.exists() && !folder.is_dir() {
             anyhow::bail!("`{}` is a file: give --out a folder", folder.display());
+        }
+        // A summary is what every run leaves; where there is none, nothing may be of the names that are written.
+        let summary = folder.join(SUMMARY);
+        let others = || NAMES.iter().map(|name| folder.join(name)).find(|file| file.exists());
+        match summary.is_file() {
+            true => force.check(&summary, SUMMARY_MARK)?,
+            false => others().map_or(Ok(()), |file| force.check(&file, SUMMARY_MARK))?,
         }
         let mut builder = tempfile::Builder::new();
         builder.prefix(".tiershift-");
@@ -171,7 +184,7 @@ impl Artifacts {
         let write = |name: &str, bytes: &[u8]| {
             fs::write(self.beside.path().join(name), bytes).with_context(failed)
         };
-        write("summary.json", summary.to_json().as_bytes())?;
+        write(SUMMARY, summary.to_json().as_bytes())?;
         write("decisions.csv", &decisions::csv(self.plot.timeline()))?;
         write("decisions.svg", plot::svg(&self.title, &self.plot, summary).as_bytes())?;
         #[cfg(feature = "png")]
@@ -207,9 +220,13 @@ fn publish(beside: &TempDir, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+const SUMMARY: &str = "summary.json";
+/// What a summary of ours begins with.
+const SUMMARY_MARK: &str = "\"fingerprint\"";
+
 /// Everything that a run writes. The summary comes last: it names the digest of the log beside it.
 const NAMES: [&str; 6] =
-    [PLAIN_LOG, PACKED_LOG, "decisions.csv", "decisions.svg", "decisions.png", "summary.json"];
+    [PLAIN_LOG, PACKED_LOG, "decisions.csv", "decisions.svg", "decisions.png", SUMMARY];
 
 /// Bytes of a log from which on a user is warned. Chosen: what a small disk has room for once or twice.
 const LARGE_LOG: u64 = 2 << 30;

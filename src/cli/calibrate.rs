@@ -1,19 +1,18 @@
 //! `tiershift calibrate`: what the models of a folder need and do on this machine.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use tiershift_core::time::SpanText;
 
+use crate::cli::output::{self, Force};
 use crate::cli::{Verdict, common};
-use crate::files::whole_file::WholeFile;
 use crate::inventory::folder::Folder;
 use crate::measure::calibrate::{CalibrationPlan, calibrate};
-use crate::measure::calibration::{Calibration, MeasuredPhysics};
+use crate::measure::calibration::{Calibration, MARK, MeasuredPhysics};
 use crate::measure::stop;
 use crate::report::plot::calibration as plot;
 
@@ -45,9 +44,16 @@ pub(super) struct Arguments {
     /// Give up after this
     #[arg(long, default_value = "30m")]
     limit: SpanText,
+    #[command(flatten)]
+    force: Force,
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+    let pictures = ["svg", "png"].map(|end| arguments.out.with_extension(end));
+    arguments.force.check(&arguments.out, MARK)?;
+    for picture in &pictures {
+        arguments.force.check(picture, crate::report::plot::MARK)?;
+    }
     let folder = Folder::open(&arguments.models)?;
     let catalog = match &arguments.catalog {
         Some(path) => common::catalog(path)?,
@@ -70,11 +76,11 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     })?;
     drop(progress);
     let catalog = calibration.to_toml()?;
-    write(&arguments.out, catalog.as_bytes())?;
-    let picture = arguments.out.with_extension("svg");
-    write(&picture, plot::svg(&calibration).as_bytes())?;
+    output::write(&arguments.out, catalog.as_bytes())?;
+    let [picture, pixels] = pictures;
+    output::write(&picture, plot::svg(&calibration).as_bytes())?;
     #[cfg(feature = "png")]
-    write(&arguments.out.with_extension("png"), &plot::png(&calibration))?;
+    output::write(&pixels, &plot::png(&calibration))?;
     if json {
         common::print_json(&Output { physics: calibration.physics(), calibration: &calibration })?;
     } else {
@@ -90,11 +96,4 @@ struct Output<'a> {
     #[serde(flatten)]
     calibration: &'a Calibration,
     physics: Option<MeasuredPhysics>,
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let unwritable = || format!("cannot write `{}`", path.display());
-    let mut file = WholeFile::create(path).with_context(unwritable)?;
-    file.write_all(bytes).with_context(unwritable)?;
-    file.finish().with_context(unwritable)
 }

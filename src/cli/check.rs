@@ -1,16 +1,15 @@
 //! `tiershift check`: the regression suite.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::policy::Registry;
 
+use crate::cli::output::{self, Force};
 use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::{Verdict, common};
-use crate::files::whole_file::WholeFile;
-use crate::report::junit::{Case, junit};
+use crate::report::junit::{Case, MARK, junit};
 use crate::report::museum_table;
 use crate::scenario;
 use crate::study::museum::{self, Exhibit};
@@ -41,6 +40,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     #[command(flatten)]
+    force: Force,
+    #[command(flatten)]
     jobs: common::Jobs,
 }
 
@@ -50,6 +51,9 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     }
     let files = suite::scenario_files(&paths(arguments, &[SCENARIOS, MUSEUM]))?;
     let policy = arguments.policy.read(policies)?;
+    if let Some(junit) = &arguments.junit {
+        arguments.force.check(junit, MARK)?;
+    }
     let check = |path: &PathBuf| {
         let checked = match policy.is_none() {
             true => suite::check(path, arguments.bless, policies).map_err(anyhow::Error::from),
@@ -69,12 +73,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
             .iter()
             .map(|one| Case { name: one.name.clone(), failures: one.failures.clone() })
             .collect();
-        WholeFile::create(path)
-            .and_then(|mut file| {
-                file.write_all(junit("scenarios", &cases).as_bytes())?;
-                file.finish()
-            })
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
+        output::write(path, junit("scenarios", &cases).as_bytes())?;
     }
     if json {
         common::print_json(&checked)?;

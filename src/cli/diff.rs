@@ -7,6 +7,7 @@ use clap::Args;
 use tiershift_core::event::{Event, Observe, Output, Record};
 use tiershift_core::text;
 
+use crate::cli::input::Inputs;
 use crate::cli::{Verdict, common};
 use crate::log::{Header, LogReader};
 use crate::report::timeline::Timeline;
@@ -16,7 +17,7 @@ use crate::report::timeline::Timeline;
 #[command(after_help = "Exits with 1 when the logs differ.\n\nExamples:\n  \
 tiershift diff out/first out/second")]
 pub(super) struct Arguments {
-    /// One log, or the `--out` folder of a run
+    /// One log, or the `--out` folder of a run; - is standard input
     #[arg(value_name = "LOG")]
     left: PathBuf,
     /// The other
@@ -37,8 +38,10 @@ struct Difference {
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
-    let mut left = LogReader::open(&arguments.left)?;
-    let mut right = LogReader::open(&arguments.right)?;
+    let inputs = Inputs::default();
+    let paths = [inputs.path(&arguments.left)?, inputs.path(&arguments.right)?];
+    let mut left = LogReader::open(&paths[0])?;
+    let mut right = LogReader::open(&paths[1])?;
     let catalog = left.header().checked_catalog()?;
     let mut difference = Difference {
         header: compare_headers(left.header(), right.header())?,
@@ -66,8 +69,8 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         }
     }
     drop(following);
-    common::note_end(&arguments.left, &left);
-    common::note_end(&arguments.right, &right);
+    common::note_end(&paths[0], &left);
+    common::note_end(&paths[1], &right);
     let differs = difference.why.is_some();
     if json {
         common::print_json(&difference)?;

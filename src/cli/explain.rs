@@ -1,6 +1,6 @@
 //! `tiershift explain`: why a decision was taken, or not, with every gate.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -10,6 +10,7 @@ use tiershift_core::event::{Event, Observe, Output};
 use tiershift_core::text;
 use tiershift_core::time::Timestamp;
 
+use crate::cli::input::Inputs;
 use crate::cli::{Verdict, common};
 use crate::log::{LogLevel, LogReader};
 use crate::report::timeline::{Change, Timeline};
@@ -22,7 +23,7 @@ tiershift explain out/first\n  \
 tiershift explain out/first --at 1h30m\n  \
 tiershift explain out/first --at 2026-01-31T02:13")]
 pub(super) struct Arguments {
-    /// The `--out` folder of a run, or an event log, or a folder of its segments; gates are in full logs
+    /// The `--out` folder of a run, or an event log, or a folder of its segments; gates are in full logs. - is standard input
     #[arg(value_name = "LOG")]
     log: PathBuf,
     /// The moment: the last decision up to it is explained. A span since the beginning (1h30m) or, where the recording says
@@ -56,10 +57,12 @@ struct ExplainedChange<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
-    let mut log = LogReader::open(&arguments.log)?;
+    let inputs = Inputs::default();
+    let path = inputs.path(&arguments.log)?;
+    let mut log = LogReader::open(&path)?;
     let catalog = log.header().checked_catalog()?;
     let window = log.header().checked_settings()?.reversal_window;
-    let until = until(arguments)?;
+    let until = until(arguments.at, &path)?;
     let mut timeline = Timeline::new(&catalog, window);
     let mut last = None;
     let following = common::Following::new("reading", log.progress());
@@ -74,9 +77,9 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         }
     }
     drop(following);
-    common::note_end(&arguments.log, &log);
+    common::note_end(&path, &log);
     let Some((at_ns, decision)) = last else {
-        anyhow::bail!("{}: there is no decision up to that moment", arguments.log.display());
+        anyhow::bail!("{}: there is no decision up to that moment", path.display());
     };
     let clock = log.clock();
     let changes = if arguments.at.is_none() { timeline.changes() } else { &[] };
@@ -119,15 +122,15 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
 }
 
 /// Returns the moment up to which decisions are looked at.
-fn until(arguments: &Arguments) -> Result<Timestamp> {
-    match arguments.at {
+fn until(at: Option<When>, log: &Path) -> Result<Timestamp> {
+    match at {
         None => Ok(Timestamp::MAX),
         Some(When::Span(span)) => Ok(Timestamp::ZERO + span),
         // What the wall clock showed is known at the log's end.
         Some(when) => {
-            let mut log = LogReader::open(&arguments.log)?;
-            let end = log.end_moment()?;
-            when.moment(log.clock(), end).with_context(|| arguments.log.display().to_string())
+            let mut whole = LogReader::open(log)?;
+            let end = whole.end_moment()?;
+            when.moment(whole.clock(), end).with_context(|| log.display().to_string())
         }
     }
 }

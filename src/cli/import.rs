@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
+use anstream::eprintln;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::cli::input::Inputs;
+use crate::cli::output::{self, Force};
 use crate::cli::{Verdict, common};
 use crate::trace::import::sketch;
-use crate::trace::{Format, ReadOptions, convert, extent};
+use crate::trace::{Format, MADE_BY_IMPORT, ReadOptions, convert, convert_to, extent};
 
 /// Convert a public format into a native trace
 #[derive(Debug, Args)]
@@ -16,10 +19,10 @@ tiershift import --list\n  \
 tiershift import host.csv traces/host.csv\n  \
 tiershift import games.hml traces/games.csv --memory 16GiB --vram 8GiB")]
 pub(super) struct Arguments {
-    /// The file to read
+    /// The file to read; - is standard input
     #[arg(required_unless_present = "list", value_name = "FROM")]
     from: Option<PathBuf>,
-    /// The native trace to write
+    /// The native trace to write, packed where it ends in .gz or .zst; - is standard output
     #[arg(required_unless_present_any = ["list", "sketch"], value_name = "TO")]
     to: Option<PathBuf>,
     /// List the formats
@@ -40,6 +43,8 @@ pub(super) struct Arguments {
     /// Refuse a file with any defect
     #[arg(long)]
     strict: bool,
+    #[command(flatten)]
+    force: Force,
 }
 
 /// What an import came to.
@@ -52,13 +57,18 @@ struct Imported {
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
-    if let (true, Some(from)) = (arguments.sketch, &arguments.from) {
+    let inputs = Inputs::default();
+    let Some(from) = &arguments.from else { return list(json) };
+    let from = &inputs.path(from)?;
+    let Some(to) = &arguments.to else {
         common::print(&sketch(from)?)?;
         return Ok(Verdict::Done);
-    }
-    let (Some(from), Some(to)) = (&arguments.from, &arguments.to) else {
-        return list(json);
     };
+    let is_printed = output::is_standard(to);
+    anyhow::ensure!(
+        !(is_printed && json),
+        "--json and the trace would both be written to standard output: give the trace a file"
+    );
     let is_itself = |to: std::io::Result<PathBuf>| {
         to.is_ok_and(|to| from.canonicalize().is_ok_and(|from| from == to))
     };
@@ -67,6 +77,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         "`{}` would be written over itself: give the native trace another name",
         from.display()
     );
+    arguments.force.check(to, MADE_BY_IMPORT)?;
     let format = arguments.format.as_deref().map(Format::named).transpose()?;
     let mut options = ReadOptions {
         format,
@@ -79,7 +90,17 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         .part
         .part(|| Ok(extent(from, &options)?))
         .with_context(|| from.display().to_string())?;
-    let done = convert(from, to, &options)?;
+    let mut following = None;
+    let started = |pass| {
+        // The bar of the pass before goes first.
+        following = None;
+        following = Some(common::Following::new("importing", pass));
+    };
+    let done = match is_printed {
+        true => convert_to(from, std::io::stdout().lock(), &options, started)?,
+        false => convert(from, to, &options, started)?,
+    };
+    drop(following);
     let mut warnings = done.header.notes.clone();
     warnings.extend(done.defects.warnings());
     let imported = Imported {
@@ -92,15 +113,19 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         common::print_json(&imported)?;
         return Ok(Verdict::Done);
     }
-    common::print(&format!(
+    let mut lines = vec![format!(
         "{} rows of {} written to {}, {} rejected",
         imported.rows,
         imported.format,
-        to.display(),
+        if is_printed { "standard output".into() } else { to.display().to_string() },
         imported.rejected_rows
-    ))?;
-    for warning in &imported.warnings {
-        common::print(&format!("  {warning}"))?;
+    )];
+    lines.extend(imported.warnings.iter().map(|warning| format!("  {warning}")));
+    let text = lines.join("\n");
+    if is_printed {
+        eprintln!("{text}");
+    } else {
+        common::print(&text)?;
     }
     Ok(Verdict::Done)
 }

@@ -1,6 +1,5 @@
 //! `tiershift plot`: an event log becomes a picture.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -8,9 +7,10 @@ use clap::Args;
 use tiershift_core::event::{Event, Input, Observe};
 use tiershift_core::time::{Timestamp, span_text};
 
+use crate::cli::input::Inputs;
 use crate::cli::none_loaded::why_none;
+use crate::cli::output::{self, Force, is_standard};
 use crate::cli::{Verdict, common};
-use crate::files::whole_file::WholeFile;
 use crate::log::{LogLevel, LogReader};
 use crate::report::{PlotData, plot};
 use crate::study::oracle::Oracle;
@@ -24,24 +24,34 @@ pub(super) struct Arguments {
     /// The `--out` folder of a run, or an event log; plain, .gz or .zst, or a folder of its segments
     #[arg(value_name = "LOG")]
     log: PathBuf,
-    /// Where to write it; the name's end says SVG or PNG
+    /// Where to write it; the name's end says SVG or PNG, and - is SVG on standard output
     #[arg(long, short, default_value = "decisions.svg", value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
     part: common::PartOption,
+    #[command(flatten)]
+    force: Force,
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
-    let mut log = LogReader::open(&arguments.log)?;
+    let is_printed = is_standard(&arguments.out);
+    anyhow::ensure!(
+        !(is_printed && json),
+        "--json and the plot would both be written to standard output: give --out a file"
+    );
+    arguments.force.check(&arguments.out, plot::MARK)?;
+    let inputs = Inputs::default();
+    let path = inputs.path(&arguments.log)?;
+    let mut log = LogReader::open(&path)?;
     let header = log.header().clone();
     let settings = header.checked_settings()?;
     let catalog = header.checked_catalog()?;
     let part = arguments.part.part(|| {
-        let mut log = LogReader::open(&arguments.log)?;
+        let mut log = LogReader::open(&path)?;
         let end = log.end_moment()?;
         Ok((log.clock().clone(), end))
     });
-    let part = part.with_context(|| arguments.log.display().to_string())?;
+    let part = part.with_context(|| path.display().to_string())?;
     let mut data = PlotData::from_moment(part.from, &catalog, &settings);
     let mut fold = Fold::new(&catalog, settings.reversal_window).judging_samples(&settings);
     // A log of changes leaves most readings out, and with them what was possible.
@@ -62,13 +72,8 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         oracle.observe(record.at, record.event.as_ref());
     }
     drop(following);
-    common::note_end(&arguments.log, &log);
-    anyhow::ensure!(
-        end >= part.from,
-        "{}: {}",
-        arguments.log.display(),
-        part.nothing(log.clock(), end)
-    );
+    common::note_end(&path, &log);
+    anyhow::ensure!(end >= part.from, "{}: {}", path.display(), part.nothing(log.clock(), end));
     data.finish(end.min(part.to));
     data.set_clock(log.clock());
     let mut summary = fold.finish(end);
@@ -85,13 +90,10 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         false => format!("{}, {}", header.name, between(part, end, log.clock())),
     };
     let picture = draw(arguments, &title, &data, &summary)?;
-    let unwritable = || format!("cannot write `{}`", arguments.out.display());
-    let mut file = WholeFile::create(&arguments.out).with_context(unwritable)?;
-    file.write_all(&picture).with_context(unwritable)?;
-    file.finish().with_context(unwritable)?;
+    output::write(&arguments.out, &picture)?;
     if json {
         common::print(&summary.to_json())?;
-    } else {
+    } else if !is_printed {
         common::print(&format!("written to {}", arguments.out.display()))?;
     }
     Ok(Verdict::Done)
@@ -109,6 +111,7 @@ fn between(part: Part, end: Timestamp, clock: &WallClock) -> String {
 fn draw(arguments: &Arguments, title: &str, data: &PlotData, summary: &Summary) -> Result<Vec<u8>> {
     let kind = arguments.out.extension().map(|end| end.to_string_lossy().to_ascii_lowercase());
     match kind.as_deref() {
+        None if is_standard(&arguments.out) => Ok(plot::svg(title, data, summary).into_bytes()),
         Some("svg") => Ok(plot::svg(title, data, summary).into_bytes()),
         #[cfg(feature = "png")]
         Some("png") => Ok(plot::png(title, data, summary)),

@@ -9,6 +9,7 @@ use clap::Args;
 use tiershift_core::text;
 use tiershift_core::time::SpanText;
 
+use crate::cli::output::is_standard;
 use crate::cli::{Verdict, common};
 use crate::measure::record::{self, RecordOptions, RecordTarget};
 use crate::measure::stop;
@@ -41,6 +42,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+    anyhow::ensure!(
+        !is_standard(&arguments.file),
+        "a recording is written row by row into a file, and not to standard output: give its name"
+    );
     let options = RecordOptions {
         interval: arguments.interval.0,
         duration: arguments.duration.map(|span| span.0),

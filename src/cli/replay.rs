@@ -21,7 +21,9 @@ use tiershift_core::time::Timestamp;
 use tiershift_core::units::{Bytes, Percent};
 
 use crate::cli::artifacts::{Artifacts, LogOption};
+use crate::cli::input::Inputs;
 use crate::cli::none_loaded::why_none;
+use crate::cli::output::Force;
 use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::requests::{Laid, NamedRequests, RequestsAt};
 use crate::cli::{Verdict, common};
@@ -47,7 +49,7 @@ tiershift replay out/first --policy projecting --out out/other\n  \
 tiershift replay traces -j 2 --set price=10s")]
 pub(super) struct Arguments {
     /// Resource traces, whose format is recognised (see `tiershift import --list`), or event logs; a folder stands for all
-    /// that are in it, and is answered with one table
+    /// that are in it, and is answered with one table. - is standard input
     #[arg(required = true, value_name = "TRACE")]
     traces: Vec<PathBuf>,
     /// A request trace to serve meanwhile
@@ -99,6 +101,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
+    force: Force,
+    #[command(flatten)]
     jobs: common::Jobs,
 }
 
@@ -133,12 +137,19 @@ struct Replayed {
 }
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
-    let is_table = arguments.traces.iter().any(|path| is_folder_of_recordings(path));
+    let inputs = Inputs::default();
+    let traces = arguments.traces.iter().map(|named| inputs.path(named));
+    let traces: Vec<PathBuf> = traces.collect::<Result<_>>()?;
+    let is_table = traces.iter().any(|path| is_folder_of_recordings(path));
     let files = match is_table {
-        true => recordings(&arguments.traces)?,
-        false => arguments.traces.iter().map(|path| RecordingFile::named(path)).collect(),
+        true => recordings(&traces)?,
+        false => {
+            let named = arguments.traces.iter().map(|named| named.display().to_string());
+            let files = traces.iter().map(|path| RecordingFile::named(path));
+            files.zip(named).map(|(file, name)| RecordingFile { name, ..file }).collect()
+        }
     };
-    let plans = plan(arguments, &files, policies)?;
+    let plans = plan(arguments, &files, policies, &inputs)?;
     if is_table {
         return run_table(arguments, &plans, &files, json);
     }
@@ -162,8 +173,9 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
             }
         }
     } else {
-        for (plan, Replayed { summary, made_up }) in plans.iter().zip(&replayed) {
-            common::print(&format!("{}\n{}", plan.trace.display(), text_summary(summary)))?;
+        for ((plan, file), Replayed { summary, made_up }) in plans.iter().zip(&files).zip(&replayed)
+        {
+            common::print(&format!("{}\n{}", file.name, text_summary(summary)))?;
             if let Some(made_up) = made_up {
                 common::print(made_up)?;
             }
@@ -212,6 +224,7 @@ fn plan<'a>(
     arguments: &'a Arguments,
     files: &[RecordingFile],
     policies: &'a Registry,
+    inputs: &Inputs,
 ) -> Result<Vec<Plan<'a>>> {
     let format = arguments.format.as_deref().map(Format::named).transpose()?;
     let requests_format = arguments.requests_format.as_deref().map(Format::named).transpose()?;
@@ -235,6 +248,7 @@ fn plan<'a>(
         Some(path) => {
             let format = requests_format.or(of_requests);
             let read = ReadOptions { format, strict: arguments.strict, ..ReadOptions::default() };
+            let path = &inputs.path(path)?;
             let requests = Requests::read(path, &read)?;
             let played = arguments.loop_requests.then_some(Played::Repeated);
             let source = Source { name: file_name(path), played, part: None };
@@ -344,8 +358,11 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
         ..Header::of(&setup, level, &file_name(trace), sources)
     };
     let read = recording.progress();
-    let mut artifacts =
-        plan.out.as_ref().map(|out| Artifacts::create(out, &header, arguments.log)).transpose()?;
+    let artifacts = plan
+        .out
+        .as_ref()
+        .map(|out| Artifacts::create(out, &header, arguments.log, arguments.force));
+    let mut artifacts = artifacts.transpose()?;
     let mut follow = is_alone.then(|| common::Progress::following(&header.name, read.clone()));
     let mut watch_size = artifacts.as_ref().map(Artifacts::watch_size);
     let watch = move || {

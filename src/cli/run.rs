@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use serde::Serialize;
 use tiershift_core::controller::Detail;
 use tiershift_core::event::Observe;
 use tiershift_core::policy::Registry;
 
 use crate::cli::artifacts::{Artifacts, LogOption};
+use crate::cli::output::Force;
 use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::{Verdict, common};
 use crate::log::LogLevel;
@@ -16,6 +18,7 @@ use crate::report::text_summary;
 use crate::scenario::{self, Scenario};
 use crate::sim::rng::Seed;
 use crate::sim::{Situation, simulate};
+use crate::study::folder::{RecordingFile, distinct_folders};
 use crate::study::oracle::Oracle;
 use crate::summary::Summary;
 use crate::wall::WallClock;
@@ -42,17 +45,31 @@ pub(super) struct Arguments {
     no_oracle: bool,
     #[command(flatten)]
     log: LogOption,
+    #[command(flatten)]
+    force: Force,
+}
+
+/// What became of one of several scenarios.
+#[derive(Debug, Serialize)]
+struct Row {
+    scenario: String,
+    not_as_expected: Vec<String>,
+    summary: Summary,
 }
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let mut verdict = Verdict::Done;
     let policy = arguments.policy.read(policies)?;
-    let mut summaries = Vec::new();
-    for path in &arguments.scenarios {
+    let mut rows = Vec::new();
+    let files: Vec<_> = arguments.scenarios.iter().map(|path| RecordingFile::named(path)).collect();
+    for (path, folder) in arguments.scenarios.iter().zip(distinct_folders(&files)) {
         let scenario = prepare(arguments, &policy, policies, path)?;
-        let out = arguments.out.as_ref().map(|out| {
-            if arguments.scenarios.len() > 1 { out.join(&scenario.name) } else { out.clone() }
-        });
+        let out = match (&arguments.out, folder) {
+            (Some(out), _) if files.len() == 1 => Some(out.clone()),
+            (Some(out), Some(folder)) => Some(out.join(folder)),
+            (Some(_), None) => anyhow::bail!("`{}` is named twice: name it once", path.display()),
+            (None, _) => None,
+        };
         let (summary, unmet) = play(arguments, &scenario, &policy, policies, out.as_deref())
             .with_context(|| path.display().to_string())?;
         if !unmet.is_empty() {
@@ -67,11 +84,11 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
                 common::print(&format!("written to {}\n", out.display()))?;
             }
         }
-        summaries.push(summary);
+        rows.push(Row { scenario: path.display().to_string(), not_as_expected: unmet, summary });
     }
     if json {
-        match summaries.as_slice() {
-            [one] => common::print(&one.to_json())?,
+        match rows.as_slice() {
+            [one] => common::print(&one.summary.to_json())?,
             many => common::print_json(&many)?,
         }
     }
@@ -103,8 +120,9 @@ fn play(
     let level = arguments.log.level();
     let header = scenario.header(level);
     let sources = [scenario.digest.clone()];
-    let mut artifacts =
-        out.map(|out| Artifacts::create(out, &header, arguments.log)).transpose()?;
+    let mut artifacts = out
+        .map(|out| Artifacts::create(out, &header, arguments.log, arguments.force))
+        .transpose()?;
     let mut checker = scenario.expect.checker(&scenario.setup.catalog);
     let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
     let settings = header.checked_settings()?;

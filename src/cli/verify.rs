@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use tiershift_core::policy::Registry;
 
+use crate::cli::input::Inputs;
 use crate::cli::{Verdict, common};
 use crate::log::{LogError, LogReader};
 use crate::study::verify::{Verified, VerifyError, verify};
@@ -16,7 +17,7 @@ use crate::study::verify::{Verified, VerifyError, verify};
 tiershift verify out/first\n  \
 tiershift verify recordings --unclosed")]
 pub(super) struct Arguments {
-    /// The `--out` folders of runs, or their full event logs; plain, .gz or .zst, or folders of segments
+    /// The `--out` folders of runs, or their full event logs; plain, .gz or .zst, or folders of segments; - is standard input
     #[arg(required = true, value_name = "LOG")]
     logs: Vec<PathBuf>,
     /// Take a log that is still written, or whose writer was stopped, as far as it goes
@@ -34,9 +35,10 @@ struct Row {
 }
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
+    let inputs = Inputs::default();
     let mut rows = Vec::new();
     for path in &arguments.logs {
-        let row = row(path, arguments.unclosed, policies)?;
+        let row = row(&inputs.path(path)?, arguments.unclosed, policies)?;
         if !json {
             common::print(&line(&row))?;
         }

@@ -1,6 +1,7 @@
 //! Files that may be packed with gzip or Zstandard. The first bytes tell, for an extension may lie.
 
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
+use std::path::Path;
 
 /// Returns a reader of what is inside. What is cut off within its first bytes counts as packed where these fit.
 ///
@@ -19,6 +20,58 @@ pub(crate) fn unpack(mut input: impl Read + Send + 'static) -> io::Result<Box<dy
     } else {
         Box::new(whole)
     })
+}
+
+/// A writer that packs as a file's name says: what ends in `.gz` or `.zst`, and nothing else.
+pub(crate) enum Packer<W: Write> {
+    Plain(W),
+    Gzip(flate2::write::GzEncoder<W>),
+    Zstd(zstd::Encoder<'static, W>),
+}
+
+impl<W: Write> Packer<W> {
+    /// Begins to pack into `out`.
+    ///
+    /// # Errors
+    /// Where there is no memory to pack with.
+    pub(crate) fn named(name: &Path, out: W) -> io::Result<Self> {
+        let end = name.extension().map(|end| end.to_string_lossy().to_ascii_lowercase());
+        Ok(match end.as_deref() {
+            Some("gz") => Self::Gzip(flate2::write::GzEncoder::new(out, Default::default())),
+            Some("zst") => Self::Zstd(zstd::Encoder::new(out, zstd::DEFAULT_COMPRESSION_LEVEL)?),
+            _ => Self::Plain(out),
+        })
+    }
+
+    /// Writes what is left, and returns what was written into.
+    ///
+    /// # Errors
+    /// Where that fails.
+    pub(crate) fn finish(self) -> io::Result<W> {
+        match self {
+            Self::Plain(mut out) => out.flush().map(|()| out),
+            Self::Gzip(packer) => packer.finish(),
+            Self::Zstd(packer) => packer.finish(),
+        }
+    }
+}
+
+impl<W: Write> Write for Packer<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(out) => out.write(bytes),
+            Self::Gzip(packer) => packer.write(bytes),
+            Self::Zstd(packer) => packer.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(out) => out.flush(),
+            Self::Gzip(packer) => packer.flush(),
+            Self::Zstd(packer) => packer.flush(),
+        }
+    }
 }
 
 /// RFC 1952, section 2.3.1.
@@ -66,6 +119,19 @@ mod tests {
         }
         // Several packed parts, as after `cat a.gz b.gz`, are one text.
         check(&[gzip(b"a\n"), gzip(b"b\n")].concat(), b"a\nb\n");
+    }
+
+    #[test]
+    fn a_file_is_packed_as_its_name_says() {
+        for (name, start) in
+            [("a.csv", &b"te"[..]), ("a.GZ", &GZIP_MAGIC), ("a.csv.zst", &ZSTD_MAGIC)]
+        {
+            let mut packer = Packer::named(Path::new(name), Vec::new()).unwrap();
+            packer.write_all(b"text").unwrap();
+            let packed = packer.finish().unwrap();
+            assert!(packed.starts_with(start), "{name}");
+            check(&packed, b"text");
+        }
     }
 
     #[test]

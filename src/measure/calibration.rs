@@ -13,6 +13,8 @@ use tiershift_core::units::Bytes;
 use crate::measure::figure::Figure;
 use crate::measure::fit::{Decoding, FirstToken, Fit, Held};
 
+pub use catalog::MARK;
+
 /// Everything that was measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Calibration {

@@ -28,7 +28,7 @@ pub use data::PlotData;
 
 /// Returns the plot as SVG. `title` says what was run: the scenario's or the trace's name.
 pub fn svg(title: &str, data: &PlotData, summary: &Summary) -> String {
-    to_svg(&draw(title, data, summary))
+    to_svg(&draw(title, data, summary), title, &figures(summary))
 }
 
 /// Returns the plot as PNG, with two pixels where the SVG has one.
@@ -37,12 +37,20 @@ pub fn png(title: &str, data: &PlotData, summary: &Summary) -> Vec<u8> {
     to_png(&draw(title, data, summary))
 }
 
-fn to_svg(drawing: &Drawing) -> String {
+/// Returns a drawing as SVG, with a title and a description for who cannot see it.
+fn to_svg(drawing: &Drawing, title: &str, description: &str) -> String {
     let mut text = String::new();
     let size = (drawing.width.unsigned_abs(), drawing.height.unsigned_abs());
     drawing.draw(&mut SVGBackend::with_string(&mut text, size), 1, false);
-    text
+    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let [title, description] = [title, description].map(escape);
+    let (tag, shapes) = text.split_once('\n').expect("the first line is the svg tag");
+    let tag = tag.replacen("<svg ", "<svg role=\"img\" ", 1);
+    format!("{tag}\n<title>{title}</title>\n<desc>{MARK}: {description}</desc>\n{shapes}")
 }
+
+/// What stands in the first bytes of each picture, by which it is known as one of ours.
+pub const MARK: &str = "made by tiershift";
 
 #[cfg(feature = "png")]
 fn to_png(drawing: &Drawing) -> Vec<u8> {
@@ -61,6 +69,8 @@ fn encode(pixels: &[u8], [width, height]: [u32; 2]) -> Vec<u8> {
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::Best);
+    let software = encoder.add_text_chunk("Software".to_owned(), MARK.to_owned());
+    software.expect("the text is Latin");
     let mut writer = encoder.write_header().expect("the size is not zero");
     writer.write_image_data(pixels).expect("the buffer has the size of the picture");
     writer.finish().expect("writing to memory cannot fail");
@@ -82,6 +92,26 @@ fn draw(title: &str, data: &PlotData, summary: &Summary) -> Drawing {
     tier::legend(&mut sheet, data);
     sheet.reason(summary);
     sheet.finish()
+}
+
+/// Returns the figures of a run in a line.
+fn figures(summary: &Summary) -> String {
+    format!(
+        "policy {}   ·   {}, {}, {}   ·   quality served {:.3}   ·   {} over memory{}   ·   {}",
+        summary.policy,
+        text::count(summary.switches, "switch"),
+        text::count(summary.reversals, "reversal"),
+        text::count(summary.wasted_loads, "wasted load"),
+        summary.quality_served_fraction,
+        text::seconds(summary.seconds_over_memory),
+        match summary.seconds_over_vram {
+            Some(over) if over > 0.0 => {
+                format!("   ·   {} over video memory", text::seconds(over))
+            }
+            Some(_) | None => String::new(),
+        },
+        text::seconds(summary.seconds),
+    )
 }
 
 /// A drawing under way: panels are added at the bottom.
@@ -126,22 +156,7 @@ impl Sheet {
     }
 
     fn title(&mut self, title: &str, summary: &Summary) {
-        let line = format!(
-            "policy {}   ·   {}, {}, {}   ·   quality served {:.3}   ·   {} over memory{}   ·   {}",
-            summary.policy,
-            text::count(summary.switches, "switch"),
-            text::count(summary.reversals, "reversal"),
-            text::count(summary.wasted_loads, "wasted load"),
-            summary.quality_served_fraction,
-            text::seconds(summary.seconds_over_memory),
-            match summary.seconds_over_vram {
-                Some(over) if over > 0.0 => {
-                    format!("   ·   {} over video memory", text::seconds(over))
-                }
-                Some(_) | None => String::new(),
-            },
-            text::seconds(summary.seconds),
-        );
+        let line = figures(summary);
         let width = WIDTH - LEFT - 20;
         let heading = fit(title, TITLE_SIZE, width);
         self.drawing.text(&heading, (LEFT, 24), Anchor::Start, TITLE_SIZE, BLACK);

@@ -7,6 +7,8 @@ use tiershift_core::machine::Machine;
 use tiershift_core::sample::Sample;
 use tiershift_core::time::Timestamp;
 
+use crate::files::packed::Packer;
+use crate::files::progress::Progress;
 use crate::files::whole_file::WholeFile;
 use crate::trace::defects::Defects;
 use crate::trace::import::Kind;
@@ -29,19 +31,25 @@ pub struct Conversion {
     pub defects: Defects,
 }
 
-/// Converts the trace `from` into a native one at `to`. The result is written beside and then renamed, so that
-/// `to` is whole or not there.
+/// Converts the trace `from` into a native one at `to`, packed where that name ends in `.gz` or `.zst`. The result is written
+/// beside and then renamed, so that `to` is whole or not there. `started` gets how far each pass over `from` has come.
 ///
 /// # Errors
 /// Where `from` cannot be read or `to` cannot be written.
-pub fn convert(from: &Path, to: &Path, options: &ReadOptions) -> Result<Conversion, TraceError> {
+pub fn convert(
+    from: &Path,
+    to: &Path,
+    options: &ReadOptions,
+    started: impl FnMut(Progress),
+) -> Result<Conversion, TraceError> {
     let refuse = |source: io::Error| TraceError::Write { name: to.display().to_string(), source };
-    let mut file = WholeFile::create(to).map_err(refuse)?;
-    let done = convert_to(from, &mut file, options).map_err(|error| match error {
+    let file = WholeFile::create(to).and_then(|file| Packer::named(to, file));
+    let mut file = file.map_err(refuse)?;
+    let done = convert_to(from, &mut file, options, started).map_err(|error| match error {
         TraceError::Write { source, .. } => refuse(source),
         other => other,
     })?;
-    file.finish().map_err(refuse)?;
+    file.finish().and_then(WholeFile::finish).map_err(refuse)?;
     Ok(done)
 }
 
@@ -53,6 +61,7 @@ pub fn convert_to(
     from: &Path,
     output: impl Write,
     options: &ReadOptions,
+    mut started: impl FnMut(Progress),
 ) -> Result<Conversion, TraceError> {
     let refuse = |source| TraceError::Write { name: "the output".to_owned(), source };
     let mut output = BufWriter::new(output);
@@ -69,11 +78,14 @@ pub fn convert_to(
     match kind {
         Kind::Resource => {
             // The number of GPUs is only known at the end, and so may be a total: the file is read twice, and never held.
-            let (machine, counted) = survey(from, &options)?;
+            let first = ResourceReader::open(from, &options)?;
+            started(first.progress());
+            let (machine, counted) = survey_with(first)?;
             options.machine = Some(machine.clone());
             let about = about(&counted);
             let mut sample = Sample::default();
             let mut reader = ResourceReader::open(from, &options)?;
+            started(reader.progress());
             let mut writer =
                 NativeWriter::new(Unflushed(&mut output), &machine, &about).map_err(refuse)?;
             while let Some(at) = reader.next_into(&mut sample)? {
@@ -85,6 +97,7 @@ pub fn convert_to(
         }
         Kind::Request => {
             let mut reader = RequestReader::open(from, &options)?;
+            started(reader.progress());
             let mut next = reader.next()?;
             let about = about(reader.header());
             let mut writer = RequestWriter::new(&mut output, &about).map_err(refuse)?;
@@ -104,7 +117,10 @@ pub fn convert_to(
 /// # Errors
 /// Where it cannot be read.
 pub fn survey(path: &Path, options: &ReadOptions) -> Result<(Machine, Header), TraceError> {
-    let mut reader = ResourceReader::open(path, options)?;
+    survey_with(ResourceReader::open(path, options)?)
+}
+
+fn survey_with(mut reader: ResourceReader) -> Result<(Machine, Header), TraceError> {
     let mut sample = Sample::default();
     while reader.next_into(&mut sample)?.is_some() {}
     Ok((reader.machine().clone(), reader.header().clone()))
@@ -155,6 +171,9 @@ fn about(header: &Header) -> Vec<(String, String)> {
     }
     about
 }
+
+/// The line of a native trace by which one that was imported is known.
+pub const MADE_BY_IMPORT: &str = "# made_by: imported from ";
 
 /// A recording flushes each row; a conversion is renamed when it is whole, and need not.
 struct Unflushed<W>(W);

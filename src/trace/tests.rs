@@ -555,7 +555,7 @@ fn a_conversion_reads_back_as_the_same_samples_and_is_whole_or_absent() {
         let (to, again) = (folder.path().join("to.csv"), folder.path().join("again.csv"));
         std::fs::write(&from, text).unwrap();
         let options = ReadOptions::default();
-        let done = convert(&from, &to, &options).unwrap();
+        let done = convert(&from, &to, &options, |_| {}).unwrap();
         assert!(done.rows > 0, "{title}");
         let lines = |text: &str| -> Vec<String> {
             let rendered = render(text.as_bytes(), &options);
@@ -563,15 +563,16 @@ fn a_conversion_reads_back_as_the_same_samples_and_is_whole_or_absent() {
         };
         let written = std::fs::read_to_string(&to).unwrap();
         assert_eq!(lines(&written), lines(text), "{title}");
-        convert(&to, &again, &options).unwrap();
+        convert(&to, &again, &options, |_| {}).unwrap();
         assert_eq!(std::fs::read_to_string(&again).unwrap(), written, "{title}");
     }
     std::fs::write(folder.path().join("from"), "no trace").unwrap();
     let to = folder.path().join("never.csv");
-    assert!(convert(&folder.path().join("from"), &to, &ReadOptions::default()).is_err());
+    assert!(convert(&folder.path().join("from"), &to, &ReadOptions::default(), |_| {}).is_err());
     let absent = folder.path().join("no-such-folder").join("to.csv");
     std::fs::write(folder.path().join("from"), FORMATS[0].1).unwrap();
-    let error = convert(&folder.path().join("from"), &absent, &ReadOptions::default()).unwrap_err();
+    let error =
+        convert(&folder.path().join("from"), &absent, &ReadOptions::default(), |_| {}).unwrap_err();
     assert!(matches!(error, TraceError::Write { .. }), "{error}");
     let mut left: Vec<_> =
         std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -13,6 +13,7 @@ mod live;
 mod marks;
 mod museum;
 mod optimum;
+mod outputs;
 mod policies;
 mod properties;
 mod reports;

@@ -79,8 +79,13 @@ impl Ran {
 
 /// Runs the command in `folder` with arguments that hold no spaces.
 pub(crate) fn run_in(folder: &Path, line: &str) -> Ran {
+    run_with(folder, line, Vec::new())
+}
+
+/// As [`run_in`], with this as standard input.
+pub(crate) fn run_with(folder: &Path, line: &str, input: Vec<u8>) -> Ran {
     let words = shlex::split(line).expect("its quotes are closed");
-    let output = tiershift().current_dir(folder).args(words).output().unwrap();
+    let output = tiershift().current_dir(folder).stdin(input).args(words).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is text");
     Ran {
         line: line.to_owned(),

@@ -12,6 +12,9 @@ use tiershift_core::units::Bytes;
 use crate::measure::calibration::{Calibration, Measured};
 use crate::measure::fit::{Decoding, FirstToken};
 
+/// How a catalog begins that a calibration made, by which it is known as one.
+pub const MARK: &str = "# Measured by tiershift calibrate";
+
 impl Calibration {
     /// Returns the catalog file, which says how each figure was measured.
     ///
@@ -22,7 +25,7 @@ impl Calibration {
         let Machine { cpus, memory, .. } = &self.machine;
         let _ = writeln!(
             text,
-            "# Measured by tiershift calibrate with {} on {cpus} processors and {:.1} GiB of memory.\n\
+            "{MARK} with {} on {cpus} processors and {:.1} GiB of memory.\n\
              # Each figure: the median (least to most, how often).",
             self.engine,
             memory.as_gib()

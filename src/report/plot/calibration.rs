@@ -10,7 +10,8 @@ use crate::report::plot::{
 
 /// Returns the plot as SVG.
 pub fn svg(calibration: &Calibration) -> String {
-    super::to_svg(&draw(calibration))
+    let title = format!("measured with {}", calibration.engine);
+    super::to_svg(&draw(calibration), &title, "memory, times and speeds of each model")
 }
 
 /// Returns the plot as PNG, with two pixels where the SVG has one.

@@ -1,0 +1,43 @@
+//! Files that verbs read: `-` is standard input, which is written into a file first, because most readers look twice.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::cli::output::is_standard;
+use crate::files::whole_file::unfinished::Unfinished;
+
+/// The files of one call, and standard input for as long as it is read.
+#[derive(Default)]
+pub(super) struct Inputs(RefCell<Option<(TempDir, Unfinished)>>);
+
+impl Inputs {
+    /// Returns where to read a file that was named.
+    pub(super) fn path(&self, named: &Path) -> Result<PathBuf> {
+        if !is_standard(named) {
+            return Ok(named.to_owned());
+        }
+        let mut spooled = self.0.borrow_mut();
+        anyhow::ensure!(
+            spooled.is_none(),
+            "standard input (`-`) can be read once only: give a file"
+        );
+        let spool = || {
+            let mut builder = tempfile::Builder::new();
+            let folder = Unfinished::create(|| builder.prefix(".tiershift-").tempdir())?;
+            let path = folder.0.path().join(NAME);
+            io::copy(&mut io::stdin().lock(), &mut File::create(&path)?)?;
+            Ok::<_, io::Error>((folder, path))
+        };
+        let (folder, path) = spool().context("cannot keep standard input in a temporary file")?;
+        *spooled = Some(folder);
+        Ok(path)
+    }
+}
+
+/// What standard input is called in messages and logs.
+const NAME: &str = "standard-input";

@@ -1,0 +1,65 @@
+//! Files that verbs write: to standard output for `-`, and never over what somebody else wrote.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::files::packed::unpack;
+use crate::files::whole_file::WholeFile;
+
+/// Whether what others wrote may be overwritten.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Force {
+    /// Overwrite what this command did not write
+    #[arg(long)]
+    force: bool,
+}
+
+impl Force {
+    /// Refuses a file that is there and that this verb did not write: one without `mark` in its first bytes.
+    pub(super) fn check(self, file: &Path, mark: &str) -> Result<()> {
+        let is_free = self.force || is_standard(file) || !file.is_file() || is_marked(file, mark)?;
+        anyhow::ensure!(
+            is_free,
+            "`{}` is there, and this command did not write it: give another name, or --force to overwrite it",
+            file.display()
+        );
+        Ok(())
+    }
+}
+
+/// Returns whether a file is empty, or has a mark in its first bytes.
+pub(super) fn is_marked(file: &Path, mark: &str) -> Result<bool> {
+    let mut head = Vec::new();
+    let read = File::open(file).and_then(unpack);
+    let read = read.and_then(|file| file.take(HEAD).read_to_end(&mut head));
+    // One that is cut off, or cannot be unpacked, has what was read.
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(error).with_context(|| format!("cannot read `{}`", file.display()))
+        }
+        _ => Ok(head.is_empty() || head.windows(mark.len()).any(|bytes| bytes == mark.as_bytes())),
+    }
+}
+
+/// Returns whether a name stands for standard input or output.
+pub(super) fn is_standard(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+/// Writes a whole file, or to standard output.
+pub(super) fn write(file: &Path, bytes: &[u8]) -> Result<()> {
+    let written = match is_standard(file) {
+        true => io::stdout().lock().write_all(bytes),
+        false => WholeFile::create(file).and_then(|mut whole| {
+            whole.write_all(bytes)?;
+            whole.finish()
+        }),
+    };
+    written.with_context(|| format!("cannot write `{}`", file.display()))
+}
+
+/// Bytes of a file in which its mark stands. Chosen: a native trace names its maker in the first lines.
+const HEAD: u64 = 4096;
