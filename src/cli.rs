@@ -145,9 +145,9 @@ pub fn run_with(policies: &Registry) -> ExitCode {
         #[cfg(feature = "serve")]
         Verb::Calibrate(arguments) => calibrate::run(arguments, json),
         Verb::Import(arguments) => import::run(arguments, json),
-        Verb::Plot(arguments) => plot::run(arguments, json),
-        Verb::Explain(arguments) => explain::run(arguments, json),
-        Verb::Diff(arguments) => diff::run(arguments, json),
+        Verb::Plot(arguments) => plot::run(arguments, policies, json),
+        Verb::Explain(arguments) => explain::run(arguments, policies, json),
+        Verb::Diff(arguments) => diff::run(arguments, policies, json),
         Verb::Verify(arguments) => verify::run(arguments, policies, json),
         #[cfg(feature = "live")]
         Verb::Hardware(arguments) => hardware::run(arguments, json),

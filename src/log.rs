@@ -54,9 +54,12 @@ impl LogVersion {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogLevel {
-    /// Everything. `verify` and replay need it.
+    /// Everything.
     #[default]
     Full,
+    /// Everything but what follows from the rest: gates, and holds for the same kind of reason as the decision before them.
+    /// [`Retold`](crate::study::retold::Retold) asks the policy for them once more.
+    Inputs,
     /// What changed, and enough samples for a coarse plot:
     ///
     /// - decisions that change something, and holds for another kind of reason than the decision before them;
@@ -65,12 +68,19 @@ pub enum LogLevel {
     /// - the first missing sample of a row of them;
     /// - no time-outs.
     ///
-    /// Records keep the sequence numbers that they have in the full log.
+    /// Records keep the sequence numbers that they have where nothing is left out.
     ///
     /// [`SAMPLE_SPACING`]: crate::log::SAMPLE_SPACING
     Changes,
     /// Nothing at all: no file.
     Off,
+}
+
+impl LogLevel {
+    /// Returns whether every input is in the log: `verify`, `replay` and the optimum need them.
+    pub fn has_every_input(self) -> bool {
+        matches!(self, Self::Full | Self::Inputs)
+    }
 }
 
 /// In a log of changes, a sample is written at least this often, where there is one. A month takes 43,200.

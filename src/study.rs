@@ -6,5 +6,6 @@ pub mod museum;
 pub mod oracle;
 pub mod pool;
 pub mod replay;
+pub mod retold;
 pub mod suite;
 pub mod verify;

@@ -1,4 +1,5 @@
-//! Replay of a gigabyte of native CSV by the command, beside the `csv` crate's byte records.
+//! Replays by the command: of a gigabyte of native CSV, beside the `csv` crate's byte records; and of a day with its log packed,
+//! beside one without a log.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -32,6 +33,44 @@ pub(crate) fn measure(table: &mut Table) {
         ),
         limit: "1.5 times the peer, 64 MiB",
         peer: format!("`csv` byte records ({:.2} s)", peer.as_secs_f64()),
+        ratio: took.as_secs_f64() / peer.as_secs_f64(),
+    });
+}
+
+/// What the log costs that a replay writes by itself: a day of two-second readings, with everything in its `--out` folder.
+pub(crate) fn measure_log(table: &mut Table) {
+    let folder = tempfile::tempdir().expect("there is a folder for temporary files");
+    let place = |name: &str| folder.path().join(name);
+    let mut trace =
+        NativeWriter::new(File::create(place("day.csv")).expect("it is ours"), &machine(), &[])
+            .expect("the disk takes it");
+    let mut read_next = Day::new(true).play(SECONDS_OF_A_DAY / 2);
+    let mut sample = Sample::default();
+    while let Some(at) = read_next(&mut sample) {
+        trace.write(at, &sample).expect("the disk takes it");
+    }
+    let out = |options: &[&str]| {
+        let status = Command::new(env!("CARGO_BIN_EXE_tiershift"))
+            .arg("replay")
+            .args([place("day.csv"), "--out".into(), place("out")])
+            .args(options)
+            .stdout(Stdio::null())
+            .status()
+            .expect("the command was built for this");
+        assert!(status.success(), "the replay failed");
+    };
+    let mut bytes = 0;
+    let ours = || {
+        out(&[]);
+        bytes = std::fs::metadata(place("out/events.jsonl.zst")).expect("it is there").len();
+    };
+    let (took, peer) = duel(ROUNDS, ours, || out(&["--log", "off"]));
+    table.push(Row {
+        what: "`tiershift replay --out` of a day of two-second readings, with its packed log"
+            .to_owned(),
+        figure: format!("{:.3} s, {:.1} MB of log", took.as_secs_f64(), bytes as f64 / 1e6),
+        limit: "1.3 times the peer",
+        peer: format!("`--log off` ({:.3} s)", peer.as_secs_f64()),
         ratio: took.as_secs_f64() / peer.as_secs_f64(),
     });
 }
@@ -109,6 +148,7 @@ fn high_water_kib(process: u32) -> Option<u64> {
     line.trim().trim_end_matches("kB").trim().parse().ok()
 }
 
+const SECONDS_OF_A_DAY: u64 = 86_400;
 const FILE_BYTES: u64 = 1_000_000_000;
 const ROUNDS: u32 = 3;
 /// The peak only grows; this is how much of the end may be missed, and of the time be added.

@@ -33,8 +33,9 @@ fn main() {
 }
 
 /// What is measured, by the name that an argument may give.
-const SECTIONS: [(&str, Section); 5] = [
+const SECTIONS: [(&str, Section); 6] = [
     ("csv", csv_file::measure),
+    ("packed", csv_file::measure_log),
     ("memory", samples::measure),
     ("log", samples::measure_logs),
     ("requests", requests::measure),

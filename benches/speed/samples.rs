@@ -35,7 +35,9 @@ pub(crate) fn measure(table: &mut Table) {
 /// What the event log adds; it goes nowhere, so that no disk is measured.
 pub(crate) fn measure_logs(table: &mut Table) {
     let day = Day::new(false);
-    for (level, name) in [(LogLevel::Changes, "changes"), (LogLevel::Full, "full")] {
+    let levels =
+        [(LogLevel::Changes, "changes"), (LogLevel::Inputs, "inputs"), (LogLevel::Full, "full")];
+    for (level, name) in levels {
         let mut bytes = 0;
         let (ours, peer) =
             duel_alone(ROUNDS, || bytes = logged(&day, LOGGED, level), || silent(&day, LOGGED));

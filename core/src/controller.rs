@@ -31,6 +31,8 @@ use crate::units::Bytes;
 pub enum Detail {
     /// Every hold with every gate.
     Full,
+    /// Every hold, without gates.
+    Holds,
     /// A hold when its reason is of another kind than the last.
     #[default]
     Changes,
@@ -470,7 +472,7 @@ impl Controller {
         }
         let is_news = !self.last_hold.is_some_and(|last| last.is_like(&decision.reason));
         let said = match self.detail {
-            Detail::Full | Detail::Silent => true,
+            Detail::Full | Detail::Holds | Detail::Silent => true,
             Detail::Changes => !is_hold || is_news,
         };
         self.last_hold = is_hold.then_some(decision.reason);

@@ -11,6 +11,7 @@ use anstream::eprintln;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tiershift_core::catalog::Rung;
+use tiershift_core::controller::Detail;
 use tiershift_core::event::{EventRef, Observe};
 use tiershift_core::time::{Timestamp, from_secs_f64};
 use tiershift_core::units::Bytes;
@@ -26,7 +27,7 @@ use crate::wall::WallClock;
 /// What a run's event log holds, as an argument.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct LogOption {
-    /// What the event log holds, as a plain `events.jsonl`; without it, everything, packed as `events.jsonl.zst`
+    /// What the event log holds, as a plain `events.jsonl`; without it, inputs, packed as `events.jsonl.zst`
     #[arg(long, value_enum, value_name = "LEVEL")]
     log: Option<Level>,
 }
@@ -34,9 +35,11 @@ pub(super) struct LogOption {
 /// [`LogLevel`] as an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Level {
-    /// Everything; verify needs it
+    /// Everything
     Full,
-    /// What changed
+    /// Everything but gates and repeated holds, which explain, plot and diff ask the policy for once more
+    Inputs,
+    /// What changed; enough for neither verify nor replay
     Changes,
     /// No log
     Off,
@@ -46,9 +49,19 @@ impl LogOption {
     /// Returns what the log holds.
     pub(super) fn level(self) -> LogLevel {
         match self.log {
-            None | Some(Level::Full) => LogLevel::Full,
+            Some(Level::Full) => LogLevel::Full,
+            None | Some(Level::Inputs) => LogLevel::Inputs,
             Some(Level::Changes) => LogLevel::Changes,
             Some(Level::Off) => LogLevel::Off,
+        }
+    }
+
+    /// Returns what the controller says for the log and the plots beside it.
+    pub(super) fn detail(self) -> Detail {
+        match self.level() {
+            LogLevel::Full => Detail::Full,
+            LogLevel::Inputs => Detail::Holds,
+            LogLevel::Changes | LogLevel::Off => Detail::Changes,
         }
     }
 

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use tiershift_core::event::{Event, Observe, Output, Record};
+use tiershift_core::policy::Registry;
 use tiershift_core::text;
 
 use crate::cli::input::Inputs;
 use crate::cli::{Verdict, common};
 use crate::log::{Header, LogReader};
 use crate::report::timeline::Timeline;
+use crate::study::retold::Retold;
 
 /// Find where two logs part, and why
 #[derive(Debug, Args)]
@@ -37,11 +39,11 @@ struct Difference {
     why: Option<&'static str>,
 }
 
-pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let inputs = Inputs::default();
     let paths = [inputs.path(&arguments.left)?, inputs.path(&arguments.right)?];
-    let mut left = LogReader::open(&paths[0])?;
-    let mut right = LogReader::open(&paths[1])?;
+    let left = LogReader::open(&paths[0])?;
+    let right = LogReader::open(&paths[1])?;
     let catalog = left.header().checked_catalog()?;
     let mut difference = Difference {
         header: compare_headers(left.header(), right.header())?,
@@ -53,6 +55,8 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let window = left.header().checked_settings()?.reversal_window;
     let mut timeline = Timeline::new(&catalog, window);
     let following = common::Following::new("comparing", left.progress());
+    // What one of them leaves out because it follows from the rest is no difference.
+    let [mut left, mut right] = [left, right].map(|log| Retold::new(log, policies));
     loop {
         let pair = (left.next().transpose()?, right.next().transpose()?);
         match pair {
@@ -69,8 +73,8 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         }
     }
     drop(following);
-    common::note_end(&paths[0], &left);
-    common::note_end(&paths[1], &right);
+    common::note_end(&paths[0], left.log());
+    common::note_end(&paths[1], right.log());
     let differs = difference.why.is_some();
     if json {
         common::print_json(&difference)?;
@@ -91,8 +95,8 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
             catalog.tier_name(timeline.serving())
         ))?;
         let sides = [
-            ("left ", &difference.left, left.clock()),
-            ("right", &difference.right, right.clock()),
+            ("left ", &difference.left, left.log().clock()),
+            ("right", &difference.right, right.log().clock()),
         ];
         for (side, record, clock) in sides {
             let told = record.as_ref().map_or_else(
@@ -119,6 +123,9 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
 
 /// Returns what the headers do not share, key by key.
 fn compare_headers(left: &Header, right: &Header) -> Result<Vec<String>> {
+    let is_retold = left.level.has_every_input() && right.level.has_every_input();
+    let level = if is_retold { left.level } else { right.level };
+    let right = Header { level, ..right.clone() };
     let (left, right) = (serde_json::to_value(left)?, serde_json::to_value(right)?);
     let mut lines = Vec::new();
     compare("", &left, &right, &mut lines);

@@ -7,6 +7,7 @@ use clap::Args;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::decision::{Decision, Gate, Measure};
 use tiershift_core::event::{Event, Observe, Output};
+use tiershift_core::policy::Registry;
 use tiershift_core::text;
 use tiershift_core::time::Timestamp;
 
@@ -14,6 +15,7 @@ use crate::cli::input::Inputs;
 use crate::cli::{Verdict, common};
 use crate::log::{LogLevel, LogReader};
 use crate::report::timeline::{Change, Timeline};
+use crate::study::retold::Retold;
 use crate::wall::{WallClock, WallTime, When};
 
 /// Tell why a log's decisions were taken, with every gate
@@ -23,7 +25,7 @@ tiershift explain out/first\n  \
 tiershift explain out/first --at 1h30m\n  \
 tiershift explain out/first --at 2026-01-31T02:13")]
 pub(super) struct Arguments {
-    /// The `--out` folder of a run, or an event log, or a folder of its segments; gates are in full logs. - is standard input
+    /// The `--out` folder of a run, or an event log, or a folder of its segments. - is standard input
     #[arg(value_name = "LOG")]
     log: PathBuf,
     /// The moment: the last decision up to it is explained. A span since the beginning (1h30m) or, where the recording says
@@ -56,17 +58,18 @@ struct ExplainedChange<'a> {
     change: &'a Change,
 }
 
-pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let inputs = Inputs::default();
     let path = inputs.path(&arguments.log)?;
-    let mut log = LogReader::open(&path)?;
+    let log = LogReader::open(&path)?;
     let catalog = log.header().checked_catalog()?;
     let window = log.header().checked_settings()?.reversal_window;
     let until = until(arguments.at, &path)?;
     let mut timeline = Timeline::new(&catalog, window);
     let mut last = None;
     let following = common::Following::new("reading", log.progress());
-    for record in &mut log {
+    let mut told = Retold::new(log, policies);
+    for record in &mut told {
         let record = record?;
         if record.at > until {
             break;
@@ -77,7 +80,8 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         }
     }
     drop(following);
-    common::note_end(&path, &log);
+    let log = told.log();
+    common::note_end(&path, log);
     let Some((at_ns, decision)) = last else {
         anyhow::bail!("{}: there is no decision up to that moment", path.display());
     };
@@ -111,8 +115,11 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     if decision.gates.is_empty() {
         common::print(match log.header().level {
             LogLevel::Full => "this decision did not evaluate any gates",
+            LogLevel::Inputs => {
+                "no gates are in this log, and its policy is not known here: write a full one"
+            }
             LogLevel::Changes | LogLevel::Off => {
-                "no gates are in this log of changes: write a full one"
+                "no gates are in this log of changes: write one without --log"
             }
         })?;
     } else {

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::event::{Event, Input, Observe};
+use tiershift_core::policy::Registry;
 use tiershift_core::time::{Timestamp, span_text};
 
 use crate::cli::input::Inputs;
 use crate::cli::none_loaded::why_none;
 use crate::cli::output::{self, Force, is_standard};
 use crate::cli::{Verdict, common};
-use crate::log::{LogLevel, LogReader};
+use crate::log::LogReader;
 use crate::report::{PlotData, plot};
 use crate::study::oracle::Oracle;
+use crate::study::retold::Retold;
 use crate::summary::{Fold, Summary};
 use crate::wall::{Part, WallClock};
 
@@ -33,7 +35,7 @@ pub(super) struct Arguments {
     force: Force,
 }
 
-pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
+pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let is_printed = is_standard(&arguments.out);
     anyhow::ensure!(
         !(is_printed && json),
@@ -42,7 +44,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     arguments.force.check(&arguments.out, plot::MARK)?;
     let inputs = Inputs::default();
     let path = inputs.path(&arguments.log)?;
-    let mut log = LogReader::open(&path)?;
+    let log = LogReader::open(&path)?;
     let header = log.header().clone();
     let settings = header.checked_settings()?;
     let catalog = header.checked_catalog()?;
@@ -55,11 +57,12 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let mut data = PlotData::from_moment(part.from, &catalog, &settings);
     let mut fold = Fold::new(&catalog, settings.reversal_window).judging_samples(&settings);
     // A log of changes leaves most readings out, and with them what was possible.
-    let mut oracle = (header.level == LogLevel::Full).then(|| Oracle::new(&settings, &catalog));
+    let mut oracle = header.level.has_every_input().then(|| Oracle::new(&settings, &catalog));
     let mut end = Timestamp::ZERO;
     let mut first = None;
     let following = common::Following::new("reading", log.progress());
-    for record in &mut log {
+    let mut told = Retold::new(log, policies);
+    for record in &mut told {
         let record = record?;
         end = record.at;
         if let (None, Event::Input(Input::Sample(sample))) = (&first, &record.event) {
@@ -72,7 +75,8 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         oracle.observe(record.at, record.event.as_ref());
     }
     drop(following);
-    common::note_end(&path, &log);
+    let log = told.log();
+    common::note_end(&path, log);
     anyhow::ensure!(end >= part.from, "{}: {}", path.display(), part.nothing(log.clock(), end));
     data.finish(end.min(part.to));
     data.set_clock(log.clock());

@@ -27,7 +27,7 @@ use crate::cli::output::Force;
 use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::requests::{Laid, NamedRequests, RequestsAt};
 use crate::cli::{Verdict, common};
-use crate::log::{Header, LogLevel, Played, Source, digest_text};
+use crate::log::{Header, Played, Source, digest_text};
 use crate::report::folder::{FolderRow, folder_table};
 use crate::report::text_summary;
 use crate::sim::{SimulationError, Tap, simulate};
@@ -380,11 +380,7 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
     if let Some(oracle) = &oracle {
         situation.ground = situation.ground.with_tap(oracle.tap());
     }
-    let detail = match (&artifacts, level) {
-        (None, _) => Detail::Silent,
-        (Some(_), LogLevel::Full) => Detail::Full,
-        (Some(_), LogLevel::Changes | LogLevel::Off) => Detail::Changes,
-    };
+    let detail = artifacts.as_ref().map_or(Detail::Silent, |_| arguments.log.detail());
     let observers: &mut [&mut dyn Observe] = match &mut artifacts {
         Some(artifacts) => &mut [artifacts],
         None => &mut [],

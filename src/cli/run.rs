@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
-use tiershift_core::controller::Detail;
 use tiershift_core::event::Observe;
 use tiershift_core::policy::Registry;
 
@@ -13,7 +12,6 @@ use crate::cli::artifacts::{Artifacts, LogOption};
 use crate::cli::output::Force;
 use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::{Verdict, common};
-use crate::log::LogLevel;
 use crate::report::text_summary;
 use crate::scenario::{self, Scenario};
 use crate::sim::rng::Seed;
@@ -124,7 +122,7 @@ fn play(
         .map(|out| Artifacts::create(out, &header, arguments.log, arguments.force))
         .transpose()?;
     let mut checker = scenario.expect.checker(&scenario.setup.catalog);
-    let detail = if level == LogLevel::Full { Detail::Full } else { Detail::Changes };
+    let detail = arguments.log.detail();
     let settings = header.checked_settings()?;
     let mut oracle =
         (!arguments.no_oracle).then(|| Oracle::new(&settings, &scenario.setup.catalog));

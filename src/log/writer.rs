@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use serde::Serialize;
-use tiershift_core::decision::{Action, Reason};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+use tiershift_core::decision::{Action, Decision, Reason};
 use tiershift_core::event::{EventRef, Input, Observe, Output, Record};
 use tiershift_core::time::Timestamp;
 
@@ -16,8 +16,7 @@ use crate::wall::{WallClock, WallMark};
 pub struct LogWriter<W> {
     out: W,
     header: Header,
-    thinning: Option<Thinning>,
-    off: bool,
+    thinning: Thinning,
     line: Vec<u8>,
     digest: blake3::Hasher,
     /// Of the next event.
@@ -28,12 +27,24 @@ pub struct LogWriter<W> {
 }
 
 /// A line of a log.
-#[derive(Serialize)]
 struct Line<'a> {
     seq: u64,
-    at_ns: Timestamp,
-    #[serde(flatten)]
+    at: Timestamp,
     event: EventRef<'a>,
+}
+
+/// As [`Record`] is, whose flattened event takes a third longer to write.
+impl Serialize for Line<'_> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let mut line = out.serialize_struct("Record", 3)?;
+        line.serialize_field("seq", &self.seq)?;
+        line.serialize_field("at_ns", &self.at)?;
+        match self.event {
+            EventRef::Input(input) => line.serialize_field("input", input)?,
+            EventRef::Output(output) => line.serialize_field("output", output)?,
+        }
+        line.end()
+    }
 }
 
 impl<W: Write> LogWriter<W> {
@@ -42,13 +53,11 @@ impl<W: Write> LogWriter<W> {
     /// # Errors
     /// Whatever `out` says.
     pub fn new(out: W, header: Header) -> io::Result<Self> {
-        let level = header.level;
         let seq = header.segment.as_ref().map_or(0, |segment| segment.first_seq);
         let mut log = Self {
             out,
             header: header.seal(),
-            thinning: (level == LogLevel::Changes).then(Thinning::default),
-            off: level == LogLevel::Off,
+            thinning: Thinning::default(),
             line: Vec::new(),
             digest: blake3::Hasher::new(),
             seq,
@@ -56,7 +65,7 @@ impl<W: Write> LogWriter<W> {
             bytes: 0,
             failure: None,
         };
-        if !log.off {
+        if log.header.level != LogLevel::Off {
             let header = log.header.clone();
             log.write_line(&header)?;
         }
@@ -68,28 +77,40 @@ impl<W: Write> LogWriter<W> {
     /// # Errors
     /// Whatever `out` says.
     pub fn write(&mut self, at: Timestamp, event: EventRef<'_>) -> io::Result<()> {
-        let line = Line { seq: self.seq, at_ns: at, event };
+        match self.header.level {
+            LogLevel::Full => self.write_next(at, event),
+            LogLevel::Inputs => match event {
+                EventRef::Output(Output::Decision(decision)) => {
+                    if !self.thinning.is_news(decision) {
+                        return Ok(());
+                    }
+                    let bare = Output::Decision(Decision { gates: Vec::new(), ..decision.clone() });
+                    self.write_next(at, EventRef::Output(&bare))
+                }
+                _ => self.write_next(at, event),
+            },
+            LogLevel::Changes => self.write_change(at, event),
+            LogLevel::Off => Ok(()),
+        }
+    }
+
+    fn write_next(&mut self, at: Timestamp, event: EventRef<'_>) -> io::Result<()> {
+        let line = Line { seq: self.seq, at, event };
         self.seq += 1;
-        if self.off {
-            return Ok(());
-        }
-        let Some(mut thinning) = self.thinning.take() else {
-            return self.write_record(&line);
-        };
-        let verdict = thinning.judge(&line);
-        let mut written = Ok(());
+        self.write_record(&line)
+    }
+
+    fn write_change(&mut self, at: Timestamp, event: EventRef<'_>) -> io::Result<()> {
+        let line = Line { seq: self.seq, at, event };
+        self.seq += 1;
+        let verdict = self.thinning.judge(&line);
         if verdict == Keep::WithSample
-            && let Some(sample) = thinning.sample.take()
+            && let Some(sample) = self.thinning.sample.take()
         {
-            thinning.last_sample = Some(sample.at);
-            written = self.write_record(&Line {
-                seq: sample.seq,
-                at_ns: sample.at,
-                event: sample.event.as_ref(),
-            });
+            self.thinning.last_sample = Some(sample.at);
+            let Record { seq, at, event } = &sample;
+            self.write_record(&Line { seq: *seq, at: *at, event: event.as_ref() })?;
         }
-        self.thinning = Some(thinning);
-        written?;
         match verdict {
             Keep::No => Ok(()),
             Keep::Yes | Keep::WithSample => self.write_record(&line),
@@ -105,9 +126,9 @@ impl<W: Write> LogWriter<W> {
             mark.at > Timestamp::ZERO || Some(mark.wall_time) != self.header.started_at
         };
         let marks: Vec<WallMark> = clock.marks().iter().filter(follows).copied().collect();
-        match self.off {
-            true => Ok(()),
-            false => marks.into_iter().try_for_each(|clock| self.write_line(&ClockLine { clock })),
+        match self.header.level {
+            LogLevel::Off => Ok(()),
+            _ => marks.into_iter().try_for_each(|clock| self.write_line(&ClockLine { clock })),
         }
     }
 
@@ -128,7 +149,7 @@ impl<W: Write> LogWriter<W> {
         if let Some(error) = self.failure {
             return Err(error);
         }
-        if self.off {
+        if self.header.level == LogLevel::Off {
             return Ok((self.out, None));
         }
         let trailer = Trailer::new(&self.header, self.records, sources, &self.digest);
@@ -184,7 +205,7 @@ impl<W: Write> Observe for LogWriter<W> {
     }
 }
 
-/// What a log of changes remembers to know what it may leave out.
+/// What a log remembers to know what it may leave out.
 #[derive(Debug, Default)]
 struct Thinning {
     /// The kind of the last decision.
@@ -205,19 +226,27 @@ enum Keep {
 }
 
 impl Thinning {
+    /// Returns whether a decision changes something, or holds for another kind of reason than the one before it: whether the
+    /// controller says it with [`Detail::Changes`](tiershift_core::controller::Detail::Changes).
+    fn is_news(&mut self, decision: &Decision) -> bool {
+        let (action, reason) = (decision.action, decision.reason);
+        let last = self.last.replace((action, reason));
+        let same = last.is_some_and(|(a, r)| a.is_like(&action) && r.is_like(&reason));
+        action != Action::Hold || !same
+    }
+
     fn judge(&mut self, line: &Line<'_>) -> Keep {
         match line.event {
             EventRef::Input(Input::Sample(_)) => {
                 self.missing = false;
-                let due =
-                    self.last_sample.is_none_or(|last| line.at_ns.since(last) >= SAMPLE_SPACING);
+                let due = self.last_sample.is_none_or(|last| line.at.since(last) >= SAMPLE_SPACING);
                 if due {
-                    self.last_sample = Some(line.at_ns);
+                    self.last_sample = Some(line.at);
                     self.sample = None;
                     return Keep::Yes;
                 }
                 self.sample =
-                    Some(Record { seq: line.seq, at: line.at_ns, event: line.event.to_owned() });
+                    Some(Record { seq: line.seq, at: line.at, event: line.event.to_owned() });
                 Keep::No
             }
             EventRef::Input(Input::SampleMissing { .. }) => {
@@ -226,10 +255,11 @@ impl Thinning {
             }
             EventRef::Input(Input::Timeout) => Keep::No,
             EventRef::Output(Output::Decision(decision)) => {
-                let (action, reason) = (decision.action, decision.reason);
-                let last = self.last.replace((action, reason));
-                let same = last.is_some_and(|(a, r)| a.is_like(&action) && r.is_like(&reason));
-                if decision.action == Action::Hold && same { Keep::No } else { Keep::WithSample }
+                if self.is_news(decision) {
+                    Keep::WithSample
+                } else {
+                    Keep::No
+                }
             }
             EventRef::Input(
                 Input::Request(_)

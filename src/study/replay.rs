@@ -15,7 +15,7 @@ use tiershift_core::sample::Sample;
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
-use crate::log::{LogEnd, LogError, LogLevel, LogReader};
+use crate::log::{LogEnd, LogError, LogReader};
 use crate::sim::action::{Action, ActionKind};
 use crate::sim::workload::{Recorded, Workload};
 use crate::sim::{Ground, ReadError, Situation};
@@ -140,7 +140,7 @@ impl Recording {
         let origin =
             Origin { setup: header.setup().map_err(RecordingError::Catalog)?, requests, actions };
         let mut notes = Vec::new();
-        if header.level != LogLevel::Full {
+        if !header.level.has_every_input() {
             notes.push("the log holds changes only: samples between them are missing".to_owned());
         }
         if let Some(LogEnd::Torn { records, .. }) = whole.end() {

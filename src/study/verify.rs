@@ -8,7 +8,7 @@ use tiershift_core::event::{Event, Output, Record};
 use tiershift_core::policy::Registry;
 use tiershift_core::settings::SettingsError;
 
-use crate::log::{LogEnd, LogError, LogLevel, LogReader, LogVersion};
+use crate::log::{Header, LogEnd, LogError, LogLevel, LogReader, LogVersion};
 
 /// What a verified log holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -27,22 +27,18 @@ pub struct Verified {
 /// Everything but a whole log whose outputs come out again: see [`VerifyError`].
 pub fn verify(mut log: LogReader, policies: &Registry) -> Result<Verified, VerifyError> {
     let header = log.header();
-    if header.level != LogLevel::Full {
-        return Err(VerifyError::NotFull);
-    }
+    let detail = match header.level {
+        LogLevel::Full => Detail::Full,
+        LogLevel::Inputs => Detail::Changes,
+        LogLevel::Changes | LogLevel::Off => return Err(VerifyError::NotFull),
+    };
     if let Some(segment) = &header.segment {
         return Err(VerifyError::BeginsLate { first_seq: segment.first_seq });
     }
     if header.version != LogVersion::CURRENT {
         return Err(VerifyError::Older { found: header.version.0 });
     }
-    let settings = header.checked_settings()?;
-    let catalog = header.checked_catalog()?;
-    let mut controller: Box<dyn Control> =
-        match policies.build_control(&settings, &catalog).map_err(ControllerError::Policy)? {
-            Some(control) => control,
-            None => Box::new(Controller::new(&settings, &catalog, Detail::Full, policies)?),
-        };
+    let mut controller = controller_of(header, detail, policies)?;
     let mut done = Verified::default();
     while let Some(record) = log.next() {
         let record = record?;
@@ -74,6 +70,23 @@ pub fn verify(mut log: LogReader, policies: &Registry) -> Result<Verified, Verif
     }
 }
 
+/// Returns a controller as it was at the beginning of a log.
+///
+/// # Errors
+/// Where the log's settings or catalog cannot be, or nobody here knows its policy.
+pub fn controller_of(
+    header: &Header,
+    detail: Detail,
+    policies: &Registry,
+) -> Result<Box<dyn Control>, VerifyError> {
+    let settings = header.checked_settings()?;
+    let catalog = header.checked_catalog()?;
+    match policies.build_control(&settings, &catalog).map_err(ControllerError::Policy)? {
+        Some(control) => Ok(control),
+        None => Ok(Box::new(Controller::new(&settings, &catalog, detail, policies)?)),
+    }
+}
+
 fn difference(log: &LogReader, record: &Record, ours: Option<Output>) -> VerifyError {
     VerifyError::Difference {
         place: log.place(),
@@ -86,7 +99,9 @@ fn difference(log: &LogReader, record: &Record, ours: Option<Output>) -> VerifyE
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum VerifyError {
-    #[error("the log holds changes only: verify needs one that was written with `--log full`")]
+    #[error(
+        "the log holds changes only: verify needs one that was written with `--log full`, or without --log"
+    )]
     NotFull,
     #[error(
         "the log is of format {found}, whose reasons say less than those of format {}: it can be explained, plotted and replayed, \

@@ -6,9 +6,15 @@ use std::fs;
 use std::path::Path;
 
 use snapbox::Data;
-use tiershift::log::LogReader;
+use tiershift::log::{LogLevel, LogReader, LogWriter};
+use tiershift::scenario;
 use tiershift::sim::rng::Seed;
+use tiershift::sim::simulate;
+use tiershift::study::retold::Retold;
+use tiershift::study::suite::scenario_files;
 use tiershift::study::verify::verify;
+use tiershift_core::controller::Detail;
+use tiershift_core::event::Observe;
 use tiershift_core::policy::Registry;
 
 use crate::support::{contents, files, root, run_in, short, trace};
@@ -189,4 +195,51 @@ fn an_event_log_is_a_trace() {
         other["switches"], run["switches"],
         "another policy on the same log decides otherwise"
     );
+}
+
+/// The default log leaves out what follows from the rest: what its policy says once more is the full log again.
+#[test]
+fn what_a_log_leaves_out_its_policy_says_again() {
+    let policies = Registry::built_in();
+    for path in scenario_files(&[root().join("scenarios")]).unwrap() {
+        let name = path.display();
+        let scenario = scenario::load(&path, &policies).unwrap();
+        let writer = |level| LogWriter::new(Vec::new(), scenario.header(level)).unwrap();
+        let (mut full, mut lean) = (writer(LogLevel::Full), writer(LogLevel::Inputs));
+        let observers: &mut [&mut dyn Observe] = &mut [&mut full, &mut lean];
+        simulate(scenario.situation(), &policies, Detail::Full, observers).unwrap();
+        let [mut holds, mut changes] = [(); 2].map(|()| writer(LogLevel::Inputs));
+        simulate(scenario.situation(), &policies, Detail::Holds, &mut [&mut holds]).unwrap();
+        simulate(scenario.situation(), &policies, Detail::Changes, &mut [&mut changes]).unwrap();
+        let digest = std::slice::from_ref(&scenario.digest);
+        let [full, lean, holds, changes] =
+            [full, lean, holds, changes].map(|log| log.finish_into(digest).unwrap().0);
+        assert!(lean == holds && lean == changes, "{name}: the log depends on who else looks");
+        assert!(lean.len() < full.len(), "{name}: {} of {} bytes", lean.len(), full.len());
+        let read =
+            |log: &Vec<u8>| LogReader::new("log", std::io::Cursor::new(log.clone())).unwrap();
+        verify(read(&lean), &policies).unwrap();
+        let full = read(&full).map(Result::unwrap);
+        for (ours, theirs) in Retold::new(read(&lean), &policies).map(Result::unwrap).zip(full) {
+            assert_eq!(ours, theirs, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_log_without_gates_is_explained_and_drawn_as_one_that_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |line: &str| run_in(folder.path(), line);
+    let scenario = root().join("scenarios/mixed-workload.toml");
+    run(&format!("run {} --out full --log full", scenario.display())).exits(0);
+    run(&format!("run {} --out lean", scenario.display())).exits(0);
+    let sides = ["full", "lean"];
+    let [full, lean] = sides.map(|out| run(&format!("explain {out} --at 10m")).exits(0).out);
+    assert_eq!(full, lean);
+    assert!(lean.contains("distance"), "{lean}");
+    let [full, lean] = sides.map(|out| {
+        run(&format!("plot {out} --out {out}.svg")).exits(0);
+        fs::read_to_string(folder.path().join(format!("{out}.svg"))).unwrap()
+    });
+    assert_eq!(full, lean);
 }
