@@ -5,6 +5,7 @@ mod artifacts;
 mod calibrate;
 mod check;
 mod common;
+mod compare;
 mod diff;
 mod explain;
 mod files;
@@ -18,6 +19,7 @@ mod plot;
 mod policy;
 #[cfg(feature = "live")]
 mod record;
+mod recorded;
 mod replay;
 mod requests;
 mod run;
@@ -69,6 +71,8 @@ struct Cli {
 enum Verb {
     /// Replay recorded traces through the controller
     Replay(replay::Arguments),
+    /// Compare policies on recordings
+    Compare(compare::Arguments),
     /// Run scenarios
     Run(run::Arguments),
     /// Check scenarios: expectations, golden stories, and every run twice
@@ -134,6 +138,7 @@ pub fn run_with(policies: &Registry) -> ExitCode {
     leave_nothing_behind(&cli.verb);
     let result = match &cli.verb {
         Verb::Replay(arguments) => replay::run(arguments, policies, json),
+        Verb::Compare(arguments) => compare::run(arguments, policies, json),
         Verb::Run(arguments) => run::run(arguments, policies, json),
         Verb::Check(arguments) => check::run(arguments, policies, json),
         #[cfg(feature = "live")]

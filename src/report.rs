@@ -3,7 +3,9 @@
 //! Nothing here decides, measures or recomputes: each report prints the reasons and numbers that the run
 //! left behind. Nothing here opens a file either: every function returns bytes, the same for the same run.
 
+pub mod compare;
 pub mod decisions;
+mod figures;
 pub mod folder;
 pub mod junit;
 pub mod museum;

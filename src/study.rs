@@ -1,6 +1,7 @@
 //! What is done with whole runs: play a recording, hold a suite of scenarios to its expectations, verify a log; the museum
 //! of ideas that ours is judged against.
 
+pub mod compare;
 pub mod folder;
 pub mod museum;
 pub mod oracle;
@@ -8,4 +9,5 @@ pub mod pool;
 pub mod replay;
 pub mod retold;
 pub mod suite;
+pub mod track;
 pub mod verify;

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -213,6 +213,27 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// How many of several recordings are done. Of one, its own progress is shown.
+pub(super) struct Done(Option<Mutex<(u64, Progress)>>);
+
+impl Done {
+    pub(super) fn new(what: &str, all: usize) -> Self {
+        let progress = || Progress::new(what, Some(all as u64));
+        Self((all > 1).then(|| Mutex::new((0, progress()))))
+    }
+
+    /// Counts one more, whatever came of it.
+    pub(super) fn after<T>(&self, done: T) -> T {
+        if let Some(counted) = &self.0 {
+            let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
+            counted.0 += 1;
+            let count = counted.0;
+            counted.1.set(count);
+        }
+        done
     }
 }
 

@@ -26,6 +26,52 @@ pub(super) struct PolicyOptions {
     changes: Vec<String>,
 }
 
+/// The options with which a verb takes several policies.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct PoliciesOptions {
+    /// The policies to compare with the first of them: names, policy files, and programs that answer each reading (see
+    /// `tiershift schema policy-protocol`). What follows `exec:` is one command to the end; give the option once more for
+    /// another one
+    #[arg(long, value_name = "NAME|FILE|exec:COMMAND,..")]
+    policies: Vec<String>,
+    /// A setting of every policy, by its key in a policy file: `price=10s`, `manager.patience=30s`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    changes: Vec<String>,
+}
+
+impl PoliciesOptions {
+    /// Returns whether none was named.
+    pub(super) fn is_empty(&self) -> bool {
+        self.policies.is_empty()
+    }
+
+    /// Reads the options: each policy with its name.
+    pub(super) fn read(&self, policies: &Registry) -> Result<Vec<(String, PolicyChange)>> {
+        let one = |name: &str| {
+            let changes = self.changes.clone();
+            let options = PolicyOptions { policy: Some(name.to_owned()), changes };
+            Ok((name.to_owned(), options.read(policies)?))
+        };
+        self.policies.iter().flat_map(|list| names(list)).map(one).collect()
+    }
+}
+
+/// Returns the policies of a list.
+fn names(list: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut rest = list;
+    while !rest.is_empty() {
+        let end = if rest.starts_with(PROGRAM) { None } else { rest.find(',') };
+        let (name, others) = match end {
+            Some(comma) => (&rest[..comma], &rest[comma + 1..]),
+            None => (rest, ""),
+        };
+        names.push(name.trim());
+        rest = others.trim_start();
+    }
+    names
+}
+
 /// What these options come to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PolicyChange {
@@ -210,6 +256,12 @@ mod tests {
         let settings = chosen(file.to_str().unwrap());
         assert_eq!((settings.policy.name(), settings.performance_minimum), ("projecting", 10));
         assert_eq!(settings.stabilization.longest().as_secs(), 60);
+    }
+
+    #[test]
+    fn a_command_goes_to_the_end_of_a_list_of_policies() {
+        assert_eq!(names("proactive, mine.toml"), ["proactive", "mine.toml"]);
+        assert_eq!(names("fixed,exec:run --with a,b"), ["fixed", "exec:run --with a,b"]);
     }
 
     fn set(changes: &[&str]) -> Result<RawSettings, String> {

@@ -69,6 +69,23 @@ pub struct Oracle {
     tape: Tape,
 }
 
+/// The best that anybody could have made of a run of one length.
+#[derive(Clone, Debug)]
+pub struct Best {
+    /// How long the run lasts [ns].
+    end: u64,
+    free: Worth,
+    schedule: Vec<(Timestamp, Rung)>,
+    one_way: Worth,
+}
+
+impl Best {
+    /// Returns whether it is that of a run of this length, to the nanosecond.
+    pub fn is_of(&self, seconds: f64) -> bool {
+        self.end == nanos(tiershift_core::time::from_secs_f64(seconds))
+    }
+}
+
 /// A range of others' use of a space in which the same things fit.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
@@ -133,14 +150,35 @@ impl Oracle {
     /// Computes the optimum of what was read, compares the run with it, and returns the schedule: what serves from
     /// which moment on, `none` at zero first. The run lasted until `summary.seconds`.
     pub fn finish(&self, summary: &mut Summary) -> Vec<(Timestamp, Rung)> {
-        let length = tiershift_core::time::from_secs_f64(summary.seconds);
-        let end = nanos(length);
-        let ((free, schedule), one_way) = self.both(end);
+        let best = self.best(summary.seconds);
+        self.compare(&best, summary);
+        best.schedule
+    }
+
+    /// Computes the optimum of a run that lasts for so long. Both schedules are computed side by side.
+    pub fn best(&self, seconds: f64) -> Best {
+        let end = nanos(tiershift_core::time::from_secs_f64(seconds));
+        let one_way = || one_way::best(&self.ladder, &self.tape, end);
+        std::thread::scope(|scope| {
+            let other = std::thread::Builder::new().spawn_scoped(scope, one_way);
+            let (free, schedule) = free::best(&self.ladder, &self.tape, end);
+            // A system that gives no thread gets the same from this one.
+            let one_way = match other {
+                Ok(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(_) => one_way(),
+            };
+            Best { end, free, schedule, one_way }
+        })
+    }
+
+    /// Compares a run with the optimum of its length.
+    pub fn compare(&self, best: &Best, summary: &mut Summary) {
+        let end = best.end;
         let (at_none, below_best) = self.missed(&summary.timeline, end);
         let price = self.settings.price.as_secs_f64() * self.top_quality();
         summary.comparison = (end > 0).then(|| {
-            let optimum = self.optimum(free, end);
-            let without_reversals = self.optimum(one_way, end);
+            let optimum = self.optimum(best.free, end);
+            let without_reversals = self.optimum(best.one_way, end);
             let tolls = price * summary.switches as f64 / summary.seconds;
             let score = summary.quality_served_fraction - tolls;
             let share = |best: &Optimum| (best.score > 0.0).then(|| score / best.score);
@@ -155,22 +193,6 @@ impl Oracle {
                 seconds_below_best_fitting: Timestamp::from_nanos(below_best).as_secs_f64(),
             }
         });
-        schedule
-    }
-
-    /// Returns both optima, which are computed side by side.
-    fn both(&self, end: u64) -> ((Worth, Vec<(Timestamp, Rung)>), Worth) {
-        let one_way = || one_way::best(&self.ladder, &self.tape, end);
-        std::thread::scope(|scope| {
-            let other = std::thread::Builder::new().spawn_scoped(scope, one_way);
-            let free = free::best(&self.ladder, &self.tape, end);
-            // A system that gives no thread gets the same from this one.
-            let one_way = match other {
-                Ok(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                Err(_) => one_way(),
-            };
-            (free, one_way)
-        })
     }
 
     fn top_quality(&self) -> f64 {

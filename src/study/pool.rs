@@ -16,3 +16,8 @@ pub fn map<T: Sync, R: Send>(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(jobs)).build()?;
     Ok(pool.install(|| items.par_iter().map(work).collect()))
 }
+
+/// As [`map`], inside the work of [`map`] and on its threads.
+pub fn map_inside<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Send + Sync) -> Vec<R> {
+    items.par_iter().map(work).collect()
+}

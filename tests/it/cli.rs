@@ -503,6 +503,7 @@ fn an_imported_trace_replays_to_the_same_decisions() {
 const VERBS: &[&str] = &[
     "",
     "replay",
+    "compare",
     "run",
     "check",
     "import",
@@ -525,7 +526,7 @@ const VERBS: &[&str] = &[
 ];
 
 /// The same with every feature.
-const ALL_VERBS: usize = 16;
+const ALL_VERBS: usize = 17;
 
 /// What `summary.json` must have.
 const FIGURES: [&str; 26] = [

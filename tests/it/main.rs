@@ -4,6 +4,7 @@
 
 mod canaries;
 mod cli;
+mod compare;
 mod determinism;
 mod exec;
 mod formats;

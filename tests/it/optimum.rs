@@ -79,12 +79,13 @@ fn a_folder_is_one_table_whatever_the_number_of_jobs() {
     let lines: Vec<&str> = one.out.lines().collect();
     let begins = [
         "recording",
+        "",
         "all/calm.csv",
         "all/deep/busy.csv",
         "all/short.csv *",
         "mean of 2",
-        "worst score free: ",
-        "worst no reversals: ",
+        "lowest share of the optimum: ",
+        "lowest share of the optimum without reversals: ",
         "* not in the means",
         "skipped all/notes.txt: of no format that is known",
         "skipped all/silent.csv: the trace tells the use of no memory",

@@ -1,0 +1,316 @@
+//! What a recording is played with, and how it is opened: the same for every verb that replays.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tiershift_core::catalog::Catalog;
+use tiershift_core::machine::Machine;
+use tiershift_core::model::Model;
+use tiershift_core::settings::RawSettings;
+use tiershift_core::text;
+use tiershift_core::time::Timestamp;
+use tiershift_core::units::{Bytes, Percent};
+
+use crate::cli::common;
+use crate::cli::input::Inputs;
+use crate::cli::requests::{Laid, NamedRequests, RequestsAt};
+use crate::log::{Played, Source};
+use crate::sim::SimulationError;
+use crate::sim::workload::Workload;
+use crate::study::folder::RecordingFile;
+use crate::study::replay::{Recording, RecordingError, Requests};
+use crate::summary::Summary;
+use crate::trace::{Format, Kind, ReadOptions, TraceError};
+use crate::wall::WallClock;
+
+/// How recordings are read, which requests come, and which models there are.
+#[derive(Debug, clap::Args)]
+pub(super) struct RecordedOptions {
+    /// A request trace to serve meanwhile
+    #[arg(long, value_name = "FILE")]
+    requests: Option<PathBuf>,
+    /// The request trace's format: a preset's name or a mapping file
+    #[arg(long, requires = "requests", value_name = "FORMAT")]
+    requests_format: Option<String>,
+    /// When requests come: when the wall clock shows their time, where both files say it (the default), or from the
+    /// recording's start
+    #[arg(long, requires = "requests", value_enum, value_name = "WHEN")]
+    requests_at: Option<RequestsAt>,
+    /// Repeat the request trace from the recording's start for as long as the resource trace lasts
+    #[arg(long, requires = "requests")]
+    loop_requests: bool,
+    /// Take a log's prompts and replies to be as long as its server counted, not as they were asked for
+    #[arg(long, conflicts_with = "requests")]
+    counted: bool,
+    /// The models; without it, three of 12.5, 31.25 and 56.25 % of the largest GPU's memory, or of main memory where the trace
+    /// tells no video memory
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
+    /// Where the models are that are made up without a catalog
+    #[arg(long, value_enum, conflicts_with = "catalog")]
+    ladder: Option<Ladder>,
+    /// The traces' format: a preset's name or a mapping file
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    #[command(flatten)]
+    totals: common::Totals,
+    #[command(flatten)]
+    says: common::Says,
+    #[command(flatten)]
+    part: common::PartOption,
+    /// Refuse a trace with any defect
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Where models are that are made up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Ladder {
+    /// In main memory
+    Memory,
+    /// On the GPU with the most video memory
+    Vram,
+}
+
+/// The options, read.
+pub(super) struct Recorded<'a> {
+    options: &'a RecordedOptions,
+    read: ReadOptions,
+    catalog: Option<Catalog>,
+    requests: Option<NamedRequests>,
+}
+
+/// A recording that is open, with the models and requests that it is played with.
+pub(super) struct Opened {
+    pub(super) recording: Recording,
+    pub(super) catalog: Catalog,
+    /// What to say of models that were made up.
+    pub(super) made_up: Option<String>,
+    /// The files that the run is made from: the recording first.
+    pub(super) sources: Vec<Source>,
+    pub(super) workloads: Vec<Workload>,
+    source: Reopen,
+    laid: Option<Laid>,
+    /// The digest of a request trace.
+    requests_digest: Option<blake3::Hash>,
+}
+
+impl RecordedOptions {
+    /// Reads the files that they name.
+    pub(super) fn read(&self, inputs: &Inputs) -> Result<Recorded<'_>> {
+        let format = self.format.as_deref().map(Format::named).transpose()?;
+        let requests_format = self.requests_format.as_deref().map(Format::named).transpose()?;
+        // One that describes requests cannot be meant for the machine's recording.
+        let (format, of_requests) = match format {
+            Some(format) if format.kind() == Kind::Request => (None, Some(format)),
+            format => (format, None),
+        };
+        let read = ReadOptions {
+            format,
+            strict: self.strict,
+            machine: self.totals.machine(),
+            told: self.says.told(),
+            cut_silences: true,
+            ..ReadOptions::default()
+        };
+        let requests = match &self.requests {
+            None => None,
+            Some(path) => {
+                let format = requests_format.or(of_requests);
+                let read = ReadOptions { format, strict: self.strict, ..ReadOptions::default() };
+                let path = &inputs.path(path)?;
+                let requests = Requests::read(path, &read)?;
+                let played = self.loop_requests.then_some(Played::Repeated);
+                let source = Source { name: file_name(path), played, part: None };
+                Some(NamedRequests { content: requests, source })
+            }
+        };
+        let catalog = self.catalog.as_deref().map(common::catalog).transpose()?;
+        Ok(Recorded { options: self, read, catalog, requests })
+    }
+}
+
+impl Recorded<'_> {
+    /// Opens a recording. One that was found in a folder, and in which nothing can be loaded, is of no interest.
+    pub(super) fn open(&self, file: &RecordingFile) -> Result<Opened> {
+        let trace = &file.path;
+        let part = self.options.part.part(|| extent(trace, &self.read));
+        let part = part.with_context(|| trace.display().to_string())?;
+        let read = ReadOptions { part, ..self.read.clone() };
+        let recording = Recording::open(trace, &read)?;
+        anyhow::ensure!(!file.is_found || recording.tells_space(), NO_SPACE);
+        let origin = recording.origin();
+        anyhow::ensure!(
+            origin.is_some() || !self.options.counted,
+            "{}: --counted is for event logs: no server counted anything in a trace",
+            trace.display()
+        );
+        let mut made_up = None;
+        let catalog = match self.catalog.as_ref().or(origin.map(|origin| &origin.setup.catalog)) {
+            Some(catalog) => catalog.clone(),
+            None => {
+                let catalog = ladder(recording.machine(), self.options.ladder, trace)?;
+                made_up = Some(ladder_text(&catalog));
+                catalog
+            }
+        };
+        let repeat = self.options.loop_requests;
+        let reopen = || Recording::open(trace, &read);
+        let at = self.options.requests_at;
+        let lay = |requests| Laid::new(requests, at, repeat, &recording, reopen);
+        let laid = self.requests.as_ref().map(lay).transpose()?;
+        // A log brings its own requests; a trace that is named goes before them.
+        let of_log = origin.map(|origin| match self.options.counted {
+            true => origin.requests.as_counted(),
+            false => origin.requests.clone(),
+        });
+        let requests = laid.as_ref().map(|laid| &laid.requests.content).or(of_log.as_ref());
+        let workloads = requests.iter().map(|requests| requests.workload(repeat)).collect();
+        let played = self.options.counted.then_some(Played::AsCounted);
+        let part = (!part.is_whole()).then_some(part);
+        let sources = std::iter::once(Source { name: file_name(trace), played, part })
+            .chain(laid.as_ref().map(|laid| laid.requests.source.clone()))
+            .collect();
+        Ok(Opened {
+            source: Reopen { trace: trace.clone(), read },
+            requests_digest: self.requests.as_ref().and_then(|it| it.content.digest()),
+            recording,
+            catalog,
+            made_up,
+            sources,
+            workloads,
+            laid,
+        })
+    }
+}
+
+impl Opened {
+    /// Returns the settings that the recording brings: those of a log's run, else the defaults.
+    pub(super) fn settings(&self) -> RawSettings {
+        let origin = self.recording.origin();
+        origin.map_or_else(RawSettings::default, |origin| origin.setup.settings.clone())
+    }
+
+    /// Returns what opens the same recording once more, in any thread.
+    pub(super) fn reopen(&self) -> &Reopen {
+        &self.source
+    }
+
+    /// Returns the digests of the files, when they have been read to the end.
+    pub(super) fn digests(&self) -> impl Iterator<Item = blake3::Hash> {
+        self.recording.digest().into_iter().chain(self.requests_digest)
+    }
+
+    /// Adds what only the readers know, when they have read to the end.
+    pub(super) fn complete(&self, summary: &mut Summary) {
+        let recording = &self.recording;
+        summary.started_at = recording.clock().started_at();
+        summary.warnings.extend(recording.notes());
+        if let Some(defects) = recording.defects() {
+            summary.rejected_rows = defects.rejected_rows();
+            summary.warnings.extend(defects.warnings());
+        }
+        let requests = self.laid.as_ref().map(|laid| &laid.requests.content);
+        if let Some(requests) = requests.or(recording.origin().map(|origin| &origin.requests)) {
+            summary.rejected_rows += requests.rejected_rows();
+            summary.warnings.extend(requests.warnings().iter().cloned());
+        }
+        if !recording.tells_space() {
+            summary.warnings.push(format!("{NO_SPACE}: nothing can be loaded"));
+        }
+        if let Some(laid) = &self.laid {
+            summary.requests_left_out = laid.left_out;
+            summary.warnings.extend(laid.notes.iter().cloned());
+        }
+    }
+
+    /// Says which trace an error is about. What its reader refuses names the file already, with the line.
+    pub(super) fn refused(&self, error: SimulationError) -> anyhow::Error {
+        self.source.refused(error)
+    }
+}
+
+/// Opens a recording from its beginning.
+pub(super) struct Reopen {
+    trace: PathBuf,
+    read: ReadOptions,
+}
+
+impl Reopen {
+    pub(super) fn open(&self) -> Result<Recording, RecordingError> {
+        Recording::open(&self.trace, &self.read)
+    }
+
+    /// See [`Opened::refused`].
+    pub(super) fn refused(&self, error: SimulationError) -> anyhow::Error {
+        match error {
+            SimulationError::Trace(refused) => anyhow::Error::from_boxed(refused),
+            other => anyhow::Error::from(other).context(self.trace.display().to_string()),
+        }
+    }
+}
+
+/// Says why a file of a folder is skipped, in short.
+pub(super) fn reason(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<RecordingError>() {
+        Some(RecordingError::Trace(TraceError::UnknownFormat { .. })) => {
+            "of no format that is known".to_owned()
+        }
+        _ => format!("{error:#}"),
+    }
+}
+
+/// Reads a recording to its end for what its wall clock showed, and its last moment.
+fn extent(trace: &Path, options: &ReadOptions) -> Result<(WallClock, Timestamp)> {
+    let recording = Recording::open(trace, options)?;
+    let end = recording.read_to_end().map_err(anyhow::Error::from_boxed)?;
+    Ok((recording.clock(), end))
+}
+
+/// Returns models for a machine of which no catalog speaks: on the largest GPU, where the trace tells its memory, else in main
+/// memory.
+fn ladder(machine: &Machine, wanted: Option<Ladder>, trace: &Path) -> Result<Catalog> {
+    let trace = trace.display();
+    let vram = machine.gpus.iter().copied().max().unwrap_or_default();
+    let on_gpu = match wanted {
+        Some(ladder) => ladder == Ladder::Vram,
+        None => vram > Bytes::ZERO,
+    };
+    if on_gpu {
+        anyhow::ensure!(
+            vram > Bytes::ZERO,
+            "{trace}: the trace does not tell how much video memory the machine has: give --vram, or a --catalog"
+        );
+        return Ok(Catalog::relative_to_vram(
+            vram,
+            BESIDE_VRAM.min(machine.memory.share(Percent::new(5))),
+        ));
+    }
+    anyhow::ensure!(
+        machine.memory > Bytes::ZERO,
+        "{trace}: the trace does not tell how much memory the machine has: give --memory, or a --catalog"
+    );
+    Ok(Catalog::relative_to(machine.memory))
+}
+
+/// Says which models were made up, and how large they are.
+fn ladder_text(catalog: &Catalog) -> String {
+    let of = |model: &Model| match model.vram {
+        Bytes::ZERO => format!("{} {} of memory", model.tier, text::bytes(model.ram)),
+        vram => format!("{} {} of video memory", model.tier, text::bytes(vram)),
+    };
+    let models: Vec<_> = catalog.models().iter().map(of).collect();
+    format!(
+        "no catalog was given, models were made up: {} (--ladder and --catalog name others)",
+        models.join(", ")
+    )
+}
+
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name()
+        .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// What a model on a GPU takes of main memory, at most. Chosen: llama-server with all layers on the GPU takes some hundred MiB.
+const BESIDE_VRAM: Bytes = Bytes::from_mib(512);
+const NO_SPACE: &str = "the trace tells the use of no memory and no video memory";

@@ -1,0 +1,269 @@
+//! Policies side by side: as text, Markdown and CSV.
+
+use std::fmt::Write as _;
+
+use tiershift_core::text;
+
+use crate::report::figures::{Group, NOT_COUNTED, cell, figures_table, not_counted};
+use crate::study::compare::{
+    AgainstFirst, Compared, Difference, FIGURES, Figure, Figures, OnRecording, Outcome, Overall,
+    PerFigure,
+};
+
+/// Returns the tables and sentences for a terminal. Without policies of long names it is at most 100 columns wide, but for
+/// the names of recordings.
+pub fn text(compared: &Compared) -> String {
+    let mut groups: Vec<Group> = compared.recordings.iter().filter_map(group).collect();
+    if let Some(first) = compared.overall.first() {
+        let line = |overall: &Overall| (indented(&overall.policy), means(overall));
+        groups.push(Group {
+            heading: Some(format!("mean of {}", recordings(first.recordings))),
+            lines: compared.overall.iter().map(line).collect(),
+        });
+    }
+    let mut out = match groups.is_empty() {
+        true => String::new(),
+        false => figures_table("", &groups, |figure| figure.better.is_some()),
+    };
+    if compared.recordings.iter().any(|one| one.skipped.is_none() && !one.counts) {
+        out.push_str(&not_counted());
+    }
+    out.push_str(&sentences(compared));
+    out.push_str(&remarks(compared));
+    out
+}
+
+/// Returns the same as Markdown: the means, what follows from them, and the recordings one by one.
+pub fn markdown(compared: &Compared) -> String {
+    let has = |place: &usize| {
+        let mut figures = compared.recordings.iter().flat_map(|one| &one.policies);
+        FIGURES[*place].better.is_some() && figures.any(|one| one.figures.0[*place].is_some())
+    };
+    let columns: Vec<usize> = (0..FIGURES.len()).filter(has).collect();
+    let head = |out: &mut String, names: &[&str]| {
+        let heads = columns.iter().map(|&place| FIGURES[place].head.replace('\n', " "));
+        let heads: Vec<String> = names.iter().map(|&name| name.to_owned()).chain(heads).collect();
+        let rule = names.iter().map(|_| "---").chain(columns.iter().map(|_| "---:"));
+        let _ = writeln!(out, "| {} |", heads.join(" | "));
+        let _ = writeln!(out, "| {} |", rule.collect::<Vec<_>>().join(" | "));
+    };
+    let row = |out: &mut String, names: &[&str], figures: &Figures| {
+        let cells = columns.iter().map(|&place| cell(&FIGURES[place], figures.0[place]));
+        let names = names.iter().map(|name| name.replace('|', "\\|"));
+        let _ = writeln!(out, "| {} |", names.chain(cells).collect::<Vec<_>>().join(" | "));
+    };
+    let mut out = String::new();
+    if let Some(first) = compared.overall.first() {
+        let _ = writeln!(out, "Mean of {}:\n", recordings(first.recordings));
+        head(&mut out, &["policy"]);
+        for overall in &compared.overall {
+            row(&mut out, &[&overall.policy], &means(overall));
+        }
+        out.push('\n');
+    }
+    for line in sentences(compared).lines() {
+        let _ = match line.strip_prefix("  ") {
+            Some(below) => writeln!(out, "  - {below}"),
+            None => writeln!(out, "- {line}"),
+        };
+    }
+    out.push('\n');
+    head(&mut out, &["recording", "policy"]);
+    for one in &compared.recordings {
+        for policy in &one.policies {
+            row(&mut out, &[&name(one), &policy.policy], &policy.figures);
+        }
+    }
+    let mut remarks = remarks(compared);
+    if compared.recordings.iter().any(|one| one.skipped.is_none() && !one.counts) {
+        remarks.insert_str(0, &not_counted().replacen('*', "\\*", 1));
+    }
+    if !remarks.is_empty() {
+        out.push('\n');
+    }
+    for line in remarks.lines() {
+        let _ = writeln!(out, "- {line}");
+    }
+    out
+}
+
+/// Returns a row for each run: recording, policy, seed, whether the recording counts, and every figure.
+pub fn csv(compared: &Compared) -> Vec<u8> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let sunk = "memory takes all that is written";
+    let heads = FIGURES.iter().map(|figure| figure.key);
+    writer
+        .write_record(["recording", "policy", "seed", "counts"].into_iter().chain(heads))
+        .expect(sunk);
+    for one in &compared.recordings {
+        for policy in &one.policies {
+            for run in &policy.runs {
+                let value = |value: &Option<f64>| value.map_or_else(String::new, |v| v.to_string());
+                let seed = run.seed.to_string();
+                let names = [one.recording.as_str(), &policy.policy, &seed].map(str::to_owned);
+                let counts = std::iter::once(one.counts.to_string());
+                let figures = run.figures.0.iter().map(value);
+                writer.write_record(names.into_iter().chain(counts).chain(figures)).expect(sunk);
+            }
+        }
+    }
+    writer.into_inner().expect(sunk)
+}
+
+/// Returns the lines of a recording; `None` where it was not played.
+fn group(one: &OnRecording) -> Option<Group> {
+    let optimum = one.optimum.map(|optimum| {
+        let switches = text::count(optimum.switches, "switch");
+        format!(", optimum {:.3} with {switches}", optimum.quality)
+    });
+    let first = one.policies.first()?;
+    let hours = first.figures.by_key("hours").unwrap_or_default();
+    let line = |policy: &crate::study::compare::OnPolicy| {
+        (indented(&policy.policy), policy.figures.clone())
+    };
+    Some(Group {
+        heading: Some(format!("{}: {hours:.1} hours{}", name(one), optimum.unwrap_or_default())),
+        lines: one.policies.iter().map(line).collect(),
+    })
+}
+
+fn name(one: &OnRecording) -> String {
+    let mark = if one.counts { "" } else { NOT_COUNTED };
+    format!("{}{mark}", one.recording)
+}
+
+fn indented(policy: &str) -> String {
+    let cut: String = policy.chars().take(LONGEST_NAME).collect();
+    let rest = if cut.len() < policy.len() { "…" } else { "" };
+    format!("  {cut}{rest}")
+}
+
+fn means(overall: &Overall) -> Figures {
+    PerFigure::from_fn(|place| overall.figures.0[place].map(|estimate| estimate.mean))
+}
+
+fn recordings(count: usize) -> String {
+    text::count(count as u64, "recording")
+}
+
+/// Says how each policy does against the first, what luck has to do with it, and where each is worst.
+fn sentences(compared: &Compared) -> String {
+    let mut out = String::new();
+    let Some(first) = compared.overall.first() else { return out };
+    for overall in &compared.overall {
+        if let Some(against) = &overall.against_first {
+            let _ = writeln!(out, "{} against {}:", overall.policy, first.policy);
+            out.push_str(&against_first(against));
+        }
+    }
+    for overall in &compared.overall {
+        if let Some(worst) = &overall.worst {
+            let _ = writeln!(
+                out,
+                "{}: lowest share of the optimum {:.4}, {}",
+                overall.policy, worst.share_of_optimum, worst.recording
+            );
+        }
+    }
+    let is_same = compared.overall.iter().all(|one| one.same_under_every_seed == Some(true));
+    let _ = match compared.seeds.len() {
+        0 | 1 => writeln!(
+            out,
+            "one seed: load times are drawn at random, and a small difference may be luck (--seeds 10 gives intervals)"
+        ),
+        seeds if is_same => writeln!(
+            out,
+            "the same under each of {seeds} seeds: nothing that is drawn at random matters here, so there are no intervals"
+        ),
+        seeds => writeln!(out, "{seeds} seeds; ± is half of a 95 % interval over them"),
+    };
+    out
+}
+
+fn against_first(against: &AgainstFirst) -> String {
+    let mut out = String::new();
+    for (outcome, word) in [(Outcome::Better, "better"), (Outcome::Worse, "worse")] {
+        let all: Vec<String> = against
+            .differences
+            .iter()
+            .filter(|(_, difference)| difference.outcome == outcome)
+            .map(|(figure, difference)| told(figure, difference))
+            .collect();
+        for difference in all {
+            let _ = writeln!(out, "  {word}: {difference}");
+        }
+    }
+    let same: Vec<&str> = against
+        .differences
+        .iter()
+        .filter(|(_, difference)| difference.outcome == Outcome::NoDifference)
+        .map(|(figure, _)| figure.name)
+        .collect();
+    if !same.is_empty() {
+        let _ = writeln!(out, "  no difference: {}", same.join(", "));
+    }
+    if let Some(worst) = &against.worst {
+        let _ = writeln!(
+            out,
+            "  loses most on {}: {:.4} of the optimum",
+            worst.recording, -worst.share_of_optimum
+        );
+    }
+    out
+}
+
+/// Returns a difference in words: `quality +0.012 ±0.003 (better on 9, worse on 1, the same on 2)`.
+fn told(figure: &Figure, difference: &Difference) -> String {
+    let apart = difference.apart;
+    let sign = if apart.mean < 0.0 { "-" } else { "+" };
+    let interval = apart.plus_minus.map(|half| format!(" ±{}", figure.text(half)));
+    let counts = [
+        ("better on", difference.better_on),
+        ("worse on", difference.worse_on),
+        ("the same on", difference.same_on),
+    ];
+    let counts = counts.iter().filter(|(_, count)| *count > 0);
+    let counts: Vec<String> = counts.map(|(word, count)| format!("{word} {count}")).collect();
+    format!(
+        "{} {sign}{}{} ({})",
+        figure.name,
+        figure.text(apart.mean.abs()),
+        interval.unwrap_or_default(),
+        counts.join(", ")
+    )
+}
+
+/// Says what was skipped, what was violated, and what warns.
+fn remarks(compared: &Compared) -> String {
+    let mut out = String::new();
+    for one in &compared.recordings {
+        if let Some(reason) = &one.skipped {
+            let _ = writeln!(out, "skipped {}: {reason}", one.recording);
+        }
+    }
+    for one in &compared.recordings {
+        for policy in &one.policies {
+            for run in &policy.runs {
+                for violation in &run.violations {
+                    let (name, seed) = (&policy.policy, run.seed);
+                    let _ = writeln!(
+                        out,
+                        "violation in {} under {name}, seed {seed}: {violation}",
+                        one.recording
+                    );
+                }
+            }
+        }
+        if !one.warnings.is_empty() {
+            let count = text::count(one.warnings.len() as u64, "warning");
+            let _ = writeln!(out, "{count} on {}: replay it alone to read", one.recording);
+        }
+    }
+    out
+}
+
+/// Characters of a policy's name that tables show: a program's command may be long.
+const LONGEST_NAME: usize = 18;
+
+#[cfg(test)]
+mod tests;

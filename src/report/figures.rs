@@ -1,0 +1,71 @@
+//! The table of runs by their figures: one for everybody who shows several runs.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use crate::study::compare::{FIGURES, Figure, Figures, LEAST_PRICES, LEAST_SCORE};
+
+/// Runs that stand together.
+pub(super) struct Group {
+    /// What stands above them.
+    pub(super) heading: Option<String>,
+    /// What each is called, and its figures.
+    pub(super) lines: Vec<(String, Figures)>,
+}
+
+/// Returns the table, in which `names` is above the names. Figures that are not `wanted`, or that no run has, are left out.
+pub(super) fn figures_table(
+    names: &str,
+    groups: &[Group],
+    wanted: impl Fn(&Figure) -> bool,
+) -> String {
+    let runs = || groups.iter().flat_map(|group| &group.lines);
+    let has = |place: usize| runs().any(|(_, figures)| figures.0[place].is_some());
+    let columns: Vec<usize> =
+        (0..FIGURES.len()).filter(|&place| wanted(&FIGURES[place]) && has(place)).collect();
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    let heads = columns.iter().map(|&place| FIGURES[place].head.to_owned());
+    table.set_header(std::iter::once(names.to_owned()).chain(heads));
+    for (name, figures) in runs() {
+        let cells = columns.iter().map(|&place| cell(&FIGURES[place], figures.0[place]));
+        table.add_row(std::iter::once(name.clone()).chain(cells));
+    }
+    for column in 0..=columns.len() {
+        if let Some(column) = table.column_mut(column) {
+            let (alignment, padding) = match column.index {
+                0 => (CellAlignment::Left, (0, 1)),
+                _ => (CellAlignment::Right, (1, 0)),
+            };
+            column.set_cell_alignment(alignment);
+            column.set_padding(padding);
+        }
+    }
+    let mut lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    // Every run is one line; what is left above them is the head.
+    let mut place = lines.len() - runs().count();
+    for group in groups {
+        if let Some(heading) = &group.heading {
+            lines.insert(place, heading.clone());
+            place += 1;
+        }
+        place += group.lines.len();
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Returns a value as tables show it.
+pub(super) fn cell(figure: &Figure, value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| figure.text(value))
+}
+
+/// Says what the mark of a recording means that does not count.
+pub(super) fn not_counted() -> String {
+    format!(
+        "{NOT_COUNTED} not in the means: shorter than {LEAST_PRICES} prices of a switch, or an optimum's score below {LEAST_SCORE}\n"
+    )
+    .trim_start()
+    .to_owned()
+}
+
+/// What stands behind the name of a recording that does not count.
+pub(super) const NOT_COUNTED: &str = " *";

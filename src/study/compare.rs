@@ -1,0 +1,236 @@
+//! Policies side by side: what each came to on the same recordings, and which differences are more than luck.
+//!
+//! A run is told by its [`Figures`]. Policies are compared pair by pair: on each recording and under each seed, a policy
+//! against the first. Over seeds the differences spread; where their interval holds zero, there is no difference.
+
+mod estimate;
+mod figures;
+
+use serde::Serialize;
+
+pub use crate::study::compare::estimate::{Difference, Estimate, Outcome};
+pub use crate::study::compare::figures::{Better, FIGURES, Figure, Figures, PerFigure, Shown};
+
+use crate::summary::{Optimum, Summary};
+
+/// Policies side by side on recordings.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Compared {
+    /// The policies as they were named, in that order. Others are compared with the first. The optimum goes by its lines
+    /// and its price of a switch, for all of them.
+    pub policies: Vec<String>,
+    /// The seeds under which each was played.
+    pub seeds: Vec<u64>,
+    /// Each recording, in the order in which they were named or found.
+    pub recordings: Vec<OnRecording>,
+    /// What each policy comes to over the recordings that count, in the policies' order; empty where none does.
+    pub overall: Vec<Overall>,
+}
+
+/// What became of one recording.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OnRecording {
+    /// Its path.
+    pub recording: String,
+    /// Why it was not played; absent where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+    /// Whether it counts in the means: it lasts for at least 40 prices of a switch, and its optimum's score is at least
+    /// 0.05.
+    pub counts: bool,
+    /// The best schedule of all, over the first run's length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimum: Option<Optimum>,
+    /// The best without a reversal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimum_without_reversals: Option<Optimum>,
+    /// What a reader should know about the input, from the first run.
+    pub warnings: Vec<String>,
+    /// What each policy made of it, in the policies' order.
+    pub policies: Vec<OnPolicy>,
+}
+
+/// What a policy made of a recording.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OnPolicy {
+    /// The policy.
+    pub policy: String,
+    /// Its figures, averaged over the seeds.
+    pub figures: Figures,
+    /// Each run, in the seeds' order.
+    pub runs: Vec<Run>,
+}
+
+/// One run of a policy.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Run {
+    /// Its seed.
+    pub seed: u64,
+    /// Its figures.
+    pub figures: Figures,
+    /// Broken invariants. Not empty means a defect of tiershift.
+    pub violations: Vec<String>,
+}
+
+/// What a policy comes to over all recordings that count, each as much as any other.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Overall {
+    /// The policy.
+    pub policy: String,
+    /// How many recordings count.
+    pub recordings: usize,
+    /// Its figures, over recordings and seeds.
+    pub figures: PerFigure<Estimate>,
+    /// Whether its runs on a recording are the same under every seed: nothing in them is drawn at random, or nothing that
+    /// matters. `None` with a single seed.
+    pub same_under_every_seed: Option<bool>,
+    /// The recording on which its share of the optimum is lowest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worst: Option<Worst>,
+    /// Its differences to the first policy; absent for that one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against_first: Option<AgainstFirst>,
+}
+
+/// A policy against the first, recording by recording and seed by seed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AgainstFirst {
+    /// The differences of the figures that are better when higher, or lower.
+    pub differences: PerFigure<Difference>,
+    /// The recording on which it loses most of the share of the optimum, where it loses on any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worst: Option<Worst>,
+}
+
+/// A recording that stands out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Worst {
+    /// Its path.
+    pub recording: String,
+    /// The share of the optimum there, or what of it is lost.
+    pub share_of_optimum: f64,
+}
+
+impl OnRecording {
+    /// Says that a recording was not played.
+    pub fn skipped(recording: String, reason: String) -> Self {
+        Self {
+            recording,
+            skipped: Some(reason),
+            counts: false,
+            optimum: None,
+            optimum_without_reversals: None,
+            warnings: Vec::new(),
+            policies: Vec::new(),
+        }
+    }
+
+    /// Builds it from summaries: those of a policy are together, in the seeds' order.
+    pub fn played(
+        recording: String,
+        policies: &[String],
+        seeds: &[u64],
+        summaries: &[Summary],
+    ) -> Self {
+        let of_policy = |(policy, summaries): (&String, &[Summary])| {
+            let run = |(seed, summary): (&u64, &Summary)| Run {
+                seed: *seed,
+                figures: Figures::of(summary),
+                violations: summary.violations.clone(),
+            };
+            let runs: Vec<Run> = seeds.iter().zip(summaries).map(run).collect();
+            let figures = Figures::mean(runs.iter().map(|run| &run.figures));
+            OnPolicy { policy: policy.clone(), figures, runs }
+        };
+        let first = summaries.first();
+        let comparison = first.and_then(|first| first.comparison.as_ref());
+        Self {
+            recording,
+            skipped: None,
+            counts: first.is_some_and(counts),
+            optimum: comparison.map(|comparison| comparison.optimum),
+            optimum_without_reversals: comparison
+                .map(|comparison| comparison.optimum_without_reversals),
+            warnings: first.map(|first| first.warnings.clone()).unwrap_or_default(),
+            policies: policies
+                .iter()
+                .zip(summaries.chunks(seeds.len().max(1)))
+                .map(of_policy)
+                .collect(),
+        }
+    }
+}
+
+impl Compared {
+    /// Compares what was played.
+    pub fn new(policies: Vec<String>, seeds: Vec<u64>, recordings: Vec<OnRecording>) -> Self {
+        let counted: Vec<&OnRecording> = recordings.iter().filter(|one| one.counts).collect();
+        let overall = match counted.is_empty() {
+            true => Vec::new(),
+            false => (0..policies.len()).map(|policy| Overall::new(policy, &counted)).collect(),
+        };
+        Self { policies, seeds, recordings, overall }
+    }
+}
+
+impl Overall {
+    /// `policy` is its place; every recording counts, and there is one.
+    fn new(policy: usize, recordings: &[&OnRecording]) -> Self {
+        let on = |recording: &&OnRecording| recording.policies[policy].clone();
+        let own: Vec<OnPolicy> = recordings.iter().map(on).collect();
+        let seeds = own.iter().map(|one| one.runs.len()).min().unwrap_or(0);
+        let same = |one: &OnPolicy| one.runs.windows(2).all(|two| two[0].figures == two[1].figures);
+        let named = |place: usize, share: f64| Worst {
+            recording: recordings[place].recording.clone(),
+            share_of_optimum: share,
+        };
+        let shares = own.iter().map(|one| one.figures.share_of_optimum()).enumerate();
+        let worst = shares.filter_map(|(place, share)| Some((place, share?)));
+        let worst = worst.min_by(|a, b| a.1.total_cmp(&b.1));
+        let against_first = (policy > 0).then(|| {
+            let first: Vec<&OnPolicy> = recordings.iter().map(|one| &one.policies[0]).collect();
+            let loss = own.iter().zip(&first).enumerate().filter_map(|(place, (own, first))| {
+                let apart = own.figures.share_of_optimum()? - first.figures.share_of_optimum()?;
+                (apart < 0.0).then_some((place, apart))
+            });
+            let worst = loss.min_by(|a, b| a.1.total_cmp(&b.1));
+            let pairs: Vec<(&OnPolicy, &OnPolicy)> =
+                own.iter().zip(first.iter().copied()).collect();
+            AgainstFirst {
+                differences: PerFigure::from_fn(|place| Difference::of(place, &pairs, seeds)),
+                worst: worst.map(|(place, apart)| named(place, apart)),
+            }
+        });
+        Self {
+            policy: own[0].policy.clone(),
+            recordings: own.len(),
+            figures: PerFigure::from_fn(|place| {
+                let mean = |seed: usize| {
+                    let of = |one: &OnPolicy| one.runs[seed].figures.0[place];
+                    figures::mean(own.iter().filter_map(of))
+                };
+                Estimate::of(&(0..seeds).filter_map(mean).collect::<Vec<f64>>())
+            }),
+            same_under_every_seed: (seeds > 1).then(|| own.iter().all(same)),
+            worst: worst.map(|(place, share)| named(place, share)),
+            against_first,
+        }
+    }
+}
+
+/// Returns whether a run says how a policy goes on, and not only how it begins, on a recording in which something can be
+/// served. Without an optimum, every run does.
+pub fn counts(summary: &Summary) -> bool {
+    summary.comparison.as_ref().is_none_or(|comparison| {
+        summary.seconds >= LEAST_PRICES * comparison.price_seconds
+            && comparison.optimum.score >= LEAST_SCORE
+    })
+}
+
+/// A recording that lasts for fewer prices of a switch says how it begins, not how it goes on. Chosen.
+pub const LEAST_PRICES: f64 = 40.0;
+/// Where the best score is lower, hardly anything could be served, and a share of it says little. Chosen.
+pub const LEAST_SCORE: f64 = 0.05;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! The figures by which runs are compared: one table, for every reader of it.
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::summary::Summary;
+
+/// A figure of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Figure {
+    /// Its name in JSON and CSV.
+    pub key: &'static str,
+    /// What tables call it, in two lines at most.
+    pub head: &'static str,
+    /// What sentences call it.
+    pub name: &'static str,
+    /// How it is shown.
+    pub shown: Shown,
+    /// Which way it is better; `None` where it is about the recording, not the policy.
+    pub better: Option<Better>,
+    of: fn(&Summary) -> Option<f64>,
+}
+
+/// How a figure is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// With so many decimals.
+    Decimals(usize),
+    /// Whole or, where a mean is not, with one decimal.
+    Count,
+}
+
+/// Which way a figure is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    /// Higher.
+    Higher,
+    /// Lower.
+    Lower,
+}
+
+impl Figure {
+    /// Returns the figure of a run, to the millionth; `None` where the run has none.
+    pub fn of(&self, summary: &Summary) -> Option<f64> {
+        (self.of)(summary).map(millionths)
+    }
+
+    /// Returns the smallest value that is not shown as zero.
+    pub fn visible(&self) -> f64 {
+        let decimals = match self.shown {
+            Shown::Decimals(decimals) => decimals,
+            Shown::Count => 1,
+        };
+        (0..decimals).fold(0.5, |unit, _| unit / 10.0)
+    }
+
+    /// Returns a value as it is shown.
+    pub fn text(&self, value: f64) -> String {
+        match self.shown {
+            Shown::Decimals(decimals) => format!("{value:.decimals$}"),
+            Shown::Count if value.fract() == 0.0 => format!("{value:.0}"),
+            Shown::Count => format!("{value:.1}"),
+        }
+    }
+}
+
+/// Every figure, in the order of the tables' columns.
+pub const FIGURES: [Figure; 12] = [
+    Figure {
+        key: "hours",
+        head: "hours",
+        name: "hours",
+        shown: Shown::Decimals(1),
+        better: None,
+        of: |run| Some(run.seconds / 3600.0),
+    },
+    Figure {
+        key: "quality_served_fraction",
+        head: "quality",
+        name: "quality",
+        shown: Shown::Decimals(3),
+        better: Some(Better::Higher),
+        of: |run| Some(run.quality_served_fraction),
+    },
+    Figure {
+        key: "optimum_quality",
+        head: "optimum",
+        name: "the optimum's quality",
+        shown: Shown::Decimals(3),
+        better: None,
+        of: |run| Some(run.comparison.as_ref()?.optimum.quality),
+    },
+    Figure {
+        key: "share_of_optimum",
+        head: "share of\noptimum",
+        name: "share of the optimum",
+        shown: Shown::Decimals(4),
+        better: Some(Better::Higher),
+        of: |run| run.comparison.as_ref()?.share_of_optimum,
+    },
+    Figure {
+        key: "share_of_optimum_without_reversals",
+        head: "without\nreversals",
+        name: "share of the optimum without reversals",
+        shown: Shown::Decimals(4),
+        better: Some(Better::Higher),
+        of: |run| run.comparison.as_ref()?.share_of_optimum_without_reversals,
+    },
+    Figure {
+        key: "switches",
+        head: "switches",
+        name: "switches",
+        shown: Shown::Count,
+        better: Some(Better::Lower),
+        of: |run| Some(run.switches as f64),
+    },
+    Figure {
+        key: "reversals",
+        head: "reversals",
+        name: "reversals",
+        shown: Shown::Count,
+        better: Some(Better::Lower),
+        of: |run| Some(run.reversals as f64),
+    },
+    Figure {
+        key: "wasted_loads",
+        head: "wasted\nloads",
+        name: "wasted loads",
+        shown: Shown::Count,
+        better: Some(Better::Lower),
+        of: |run| Some(run.wasted_loads as f64),
+    },
+    Figure {
+        key: "seconds_over_memory_avoidable",
+        head: "s over\nmemory",
+        name: "avoidable seconds over memory",
+        shown: Shown::Decimals(0),
+        better: Some(Better::Lower),
+        // Who had less loaded may be over memory for a shorter time than nobody could have avoided.
+        of: |run| Some((run.seconds_over_memory - run.seconds_over_memory_unavoidable).max(0.0)),
+    },
+    Figure {
+        key: "seconds_at_none_while_smallest_fitted",
+        head: "s at\nnone",
+        name: "seconds without service while something fitted",
+        shown: Shown::Decimals(0),
+        better: Some(Better::Lower),
+        of: |run| Some(run.comparison.as_ref()?.seconds_at_none_while_smallest_fitted),
+    },
+    Figure {
+        key: "requests_refused",
+        head: "refused",
+        name: "requests refused",
+        shown: Shown::Count,
+        better: Some(Better::Lower),
+        of: |run| (run.requests.arrived > 0).then_some(run.requests.rejected as f64),
+    },
+    Figure {
+        key: "latency_p95_ms",
+        head: "p95\nms",
+        name: "p95 latency [ms]",
+        shown: Shown::Decimals(0),
+        better: Some(Better::Lower),
+        of: |run| run.latency_ms.map(|latency| latency.p95),
+    },
+];
+
+/// Something of each figure; `None` where there is nothing to say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PerFigure<T>(pub [Option<T>; FIGURES.len()]);
+
+/// The figures of a run, or their means over several.
+pub type Figures = PerFigure<f64>;
+
+impl<T> PerFigure<T> {
+    /// Builds it from a figure's place in [`FIGURES`].
+    pub fn from_fn(of: impl FnMut(usize) -> Option<T>) -> Self {
+        Self(std::array::from_fn(of))
+    }
+
+    /// Returns what there is, with its figure.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Figure, &T)> {
+        FIGURES.iter().zip(&self.0).filter_map(|(figure, value)| Some((figure, value.as_ref()?)))
+    }
+}
+
+impl Figures {
+    /// Takes the figures of a run.
+    pub fn of(summary: &Summary) -> Self {
+        Self::from_fn(|place| FIGURES[place].of(summary))
+    }
+
+    /// Returns the mean of each over those that have it.
+    pub fn mean<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        let all: Vec<&Self> = all.collect();
+        Self::from_fn(|place| mean(all.iter().filter_map(|one| one.0[place])))
+    }
+
+    /// Returns the score as a share of the best.
+    pub fn share_of_optimum(&self) -> Option<f64> {
+        self.by_key("share_of_optimum")
+    }
+
+    /// Returns a figure by its key.
+    pub fn by_key(&self, key: &str) -> Option<f64> {
+        self.iter().find_map(|(figure, value)| (figure.key == key).then_some(*value))
+    }
+}
+
+/// Written as a table from key to value, without those that are not there.
+impl<T: Serialize> Serialize for PerFigure<T> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let mut map = out.serialize_map(None)?;
+        for (figure, value) in self.iter() {
+            map.serialize_entry(figure.key, value)?;
+        }
+        map.end()
+    }
+}
+
+/// Returns the mean, summed in order, to the millionth; `None` of nothing.
+pub(super) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0_u32), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| millionths(sum / f64::from(count)))
+}
+
+/// Rounds to the millionth: what lies below is rounding, not measurement.
+pub(super) fn millionths(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}

@@ -1,0 +1,92 @@
+//! A recording that many runs are played on: read once, and its optimum computed once for all runs of one length.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tiershift_core::sample::{GpuSample, Sample};
+use tiershift_core::time::Timestamp;
+
+use crate::sim::{Ground, Tap};
+use crate::study::oracle::{Best, Oracle};
+use crate::summary::Summary;
+
+/// The readings of a recording, as the first run passes them.
+pub struct Track {
+    oracle: Oracle,
+    readings: Vec<(Timestamp, Sample)>,
+    /// Bytes that the readings may take.
+    most: usize,
+    bytes: usize,
+}
+
+/// What the first run leaves to the others.
+pub struct Laid {
+    oracle: Oracle,
+    /// `None` where they would have taken too much memory.
+    readings: Option<Arc<[(Timestamp, Sample)]>>,
+}
+
+impl Track {
+    /// Begins. The readings are kept as long as they take no more than `most` bytes.
+    pub fn begin(oracle: Oracle, most: usize) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self { oracle, readings: Vec::new(), most, bytes: 0 }))
+    }
+
+    /// Returns what the first run shows its readings to.
+    pub fn tap(track: &Rc<RefCell<Self>>) -> Tap {
+        let track = Rc::clone(track);
+        Box::new(move |at, sample| track.borrow_mut().read(at, sample))
+    }
+
+    fn read(&mut self, at: Timestamp, sample: &Sample) {
+        self.oracle.read(at, sample);
+        if self.bytes > self.most {
+            return;
+        }
+        self.bytes += size_of::<(Timestamp, Sample)>() + size_of_val::<[GpuSample]>(&sample.gpus);
+        match self.bytes > self.most {
+            true => self.readings = Vec::new(),
+            false => self.readings.push((at, sample.clone())),
+        }
+    }
+
+    /// Ends, when the first run is over.
+    ///
+    /// # Panics
+    /// When that run is not over: it holds a tap.
+    pub fn finish(track: Rc<RefCell<Self>>) -> Laid {
+        let track = Rc::into_inner(track).expect("the first run is over");
+        let Self { oracle, readings, most, bytes } = track.into_inner();
+        Laid { oracle, readings: (bytes <= most).then(|| readings.into()) }
+    }
+}
+
+impl Laid {
+    /// Returns the readings, to be played again; `None` where the recording must be read again.
+    pub fn ground(&self) -> Option<Ground> {
+        let readings = Arc::clone(self.readings.as_ref()?);
+        let mut next = 0;
+        Some(Ground::recorded_in_place(Box::new(move |sample| {
+            let reading = readings.get(next);
+            next += 1;
+            Ok(reading.map(|(at, reading)| {
+                sample.clone_from(reading);
+                *at
+            }))
+        })))
+    }
+
+    /// Compares runs with the optimum, which is computed once for those of one length.
+    pub fn compare(&self, summaries: &mut [Summary]) {
+        let mut known: Vec<Best> = Vec::new();
+        for summary in summaries {
+            let place = known.iter().position(|best| best.is_of(summary.seconds));
+            let place = place.unwrap_or_else(|| {
+                known.push(self.oracle.best(summary.seconds));
+                known.len() - 1
+            });
+            self.oracle.compare(&known[place], summary);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! `tiershift compare` as the command shows it: the figures of `replay`, side by side, whatever the number of jobs.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{root, run_in, tiershift, trace};
+
+/// A folder of recordings on which policies differ, one that is calm, and a file that is none.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    fs::create_dir(folder.path().join("all")).unwrap();
+    put("all/busy.csv", &trace(&[[4.0; 8], [11.0; 8]].concat().repeat(9)));
+    put("all/calm.csv", &trace(&[4.0; 60]));
+    put("all/notes.txt", "nothing to replay\n");
+    put("steady.toml", "policy = \"proactive\"\npreset = \"steady\"\n");
+    folder
+}
+
+#[test]
+fn a_run_of_compare_is_that_of_replay() {
+    let folder = folder();
+    let line = "compare all --policies proactive,original,steady.toml --set price=10s --seed 7";
+    let compared = run_in(folder.path(), &format!("{line} --json")).exits(0).json();
+    let names = [
+        ("quality_served_fraction", "quality_served_fraction"),
+        ("switches", "switches"),
+        ("reversals", "reversals"),
+        ("wasted_loads", "wasted_loads"),
+        ("share_of_optimum", "share_of_optimum"),
+        ("share_of_optimum_without_reversals", "share_of_optimum_without_reversals"),
+        ("seconds_at_none_while_smallest_fitted", "seconds_at_none_while_smallest_fitted"),
+    ];
+    for (place, policy) in ["proactive", "original", "steady.toml"].iter().enumerate() {
+        for (number, recording) in ["all/busy.csv", "all/calm.csv"].iter().enumerate() {
+            let line = format!("replay {recording} --policy {policy} --set price=10s --seed 7");
+            let replayed = run_in(folder.path(), &format!("{line} --json")).exits(0).json();
+            let shown = &compared["recordings"][number]["policies"][place];
+            assert_eq!(shown["policy"], *policy);
+            for (key, name) in names {
+                let [got, want] = [&shown["figures"][key], &replayed[name]].map(Value::as_f64);
+                assert_eq!(got, want, "{recording}, {policy}: {key}");
+            }
+        }
+    }
+    assert_eq!(compared["recordings"][2]["skipped"], "of no format that is known");
+    let original = &compared["overall"][1]["against_first"]["differences"];
+    assert_eq!(original["reversals"]["outcome"], "worse", "{original}");
+}
+
+#[test]
+fn a_policy_does_not_differ_from_itself_and_intervals_come_with_seeds() {
+    let folder = folder();
+    let line = "compare all/busy.csv --policies proactive,proactive,original --seeds 3";
+    let one = run_in(folder.path(), &format!("{line} --jobs 1")).exits(0);
+    let four = run_in(folder.path(), &format!("{line} --jobs 4")).exits(0);
+    assert_eq!(one.out, four.out);
+    let json = run_in(folder.path(), &format!("{line} --json")).exits(0).json();
+    let overall = &json["overall"];
+    let itself = overall[1]["against_first"]["differences"].as_object().unwrap();
+    assert!(itself.values().all(|it| it["outcome"] == "no-difference" && it["mean"] == 0.0));
+    assert!(itself.values().all(|it| it["plus_minus"].is_null()));
+    let other = &overall[2]["against_first"]["differences"]["share_of_optimum"];
+    assert!(other["plus_minus"].as_f64().unwrap() > 0.0, "{other}");
+    assert_eq!(other["outcome"], "worse");
+    // A file that is named must be a recording.
+    run_in(folder.path(), "compare all/notes.txt --policies proactive,fixed").exits(2);
+}
+
+#[test]
+fn a_program_is_compared_as_any_policy() {
+    let folder = folder();
+    let program = root().join("examples/policy.py");
+    let line = format!("exec:python3 {}", program.display());
+    let ran = tiershift()
+        .current_dir(folder.path())
+        .args(["compare", "all/calm.csv", "--csv", "--policies", "proactive", "--policies", &line])
+        .output()
+        .unwrap();
+    let out = String::from_utf8(ran.stdout).unwrap();
+    let rows: Vec<&str> = out.lines().collect();
+    assert_eq!(rows.len(), 3, "{out}\n{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(rows[0].starts_with("recording,policy,seed,counts,hours,quality_served_fraction,"));
+    assert!(rows[2].starts_with("all/calm.csv,exec:python3 "), "{}", rows[2]);
+}
