@@ -286,9 +286,14 @@ fn ladder(machine: &Machine, wanted: Option<Ladder>, trace: &Path) -> Result<Cat
             BESIDE_VRAM.min(machine.memory.share(Percent::new(5))),
         ));
     }
+    // A trace of a GPU alone lacks that GPU's total.
+    let (lacks, option) = match machine.gpus.is_empty() {
+        true => ("memory", "--memory"),
+        false => ("video memory", "--vram"),
+    };
     anyhow::ensure!(
         machine.memory > Bytes::ZERO,
-        "{trace}: the trace does not tell how much memory the machine has: give --memory, or a --catalog"
+        "{trace}: the trace does not tell how much {lacks} the machine has: give {option}, or a --catalog"
     );
     Ok(Catalog::relative_to(machine.memory))
 }

@@ -87,7 +87,11 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     let is_table = traces.iter().any(|path| is_folder_of_recordings(path));
     let files = match is_table {
         true => recordings(&traces)?,
-        false => traces.iter().map(|path| RecordingFile::named(path)).collect(),
+        false => {
+            let named = arguments.traces.iter().map(|named| named.display().to_string());
+            let files = traces.iter().map(|path| RecordingFile::named(path));
+            files.zip(named).map(|(file, name)| RecordingFile { name, ..file }).collect()
+        }
     };
     let (recorded, policy) = (arguments.recorded.read(&inputs)?, arguments.policy.read(policies)?);
     let folders = folders(arguments, &files)?;

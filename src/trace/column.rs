@@ -376,7 +376,13 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
                 let least = i64::from(first != SWAP);
                 self.within(first, total, least, i64::MAX, what)?
             }
-            None => i64::try_from(told.get()).ok().filter(|&told| told > 0),
+            None => {
+                let told = i64::try_from(told.get()).ok().filter(|&told| told > 0);
+                // What is used and what is left are all there is.
+                let parts = self.get(first + 1).zip(self.get(left));
+                told.or_else(|| parts.and_then(|(used, left)| used.checked_add(left)))
+                    .filter(|&total| total > 0)
+            }
         };
         let own = match self.get(own) {
             Some(value) => self.within(own, value, 0, i64::MAX, what)?,

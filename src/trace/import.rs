@@ -8,7 +8,7 @@
 #![doc = include_str!("import/mapping.md")]
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -72,6 +72,10 @@ pub enum Kind {
 impl Format {
     /// Returns the formats that are built in: the native ones first, then the presets as they are tried.
     pub fn known() -> Vec<Self> {
+        KNOWN.clone()
+    }
+
+    fn parse_known() -> Vec<Self> {
         let presets = PRESETS.iter().map(|(name, text)| {
             let mapping = Mapping::parse(name, text).expect("the tests parse every preset");
             Self::Mapped(Arc::new(mapping))
@@ -153,7 +157,7 @@ impl Format {
 pub fn recognise(head: &[u8]) -> Result<Format, TraceError> {
     let text = String::from_utf8_lossy(head);
     let text = text.trim_start_matches('\u{feff}');
-    let known = Format::known();
+    let known = &*KNOWN;
     if let Some(found) = known.iter().find(|format| format.fits(text)) {
         return Ok(found.clone());
     }
@@ -165,7 +169,7 @@ pub fn recognise(head: &[u8]) -> Result<Format, TraceError> {
         name: "the file".to_owned(),
         resources: list(Kind::Resource),
         requests: list(Kind::Request),
-        nearest: nearest(&known, text),
+        nearest: nearest(known, text),
     })
 }
 
@@ -175,7 +179,10 @@ fn nearest(known: &[Format], head: &str) -> String {
         Format::Mapped(mapping) => Some((mapping, mapping.nearest_signs(head)?)),
         _ => None,
     });
-    let mut near: Vec<_> = mapped.filter(|(_, (met, _))| !met.is_empty()).collect();
+    // A separator or a word of two letters is in any file.
+    let says_something =
+        |sign: &&str| sign.chars().filter(|c| c.is_alphanumeric()).count() >= LEAST_SIGN;
+    let mut near: Vec<_> = mapped.filter(|(_, (met, _))| met.iter().any(says_something)).collect();
     // Stable: of equally near ones the first.
     near.sort_by_key(|(_, (met, unmet))| {
         std::cmp::Reverse(met.len() * 1000 / (met.len() + unmet.len()))
@@ -196,6 +203,11 @@ fn nearest(known: &[Format], head: &str) -> String {
     }
 }
 
+/// What is built in, parsed once.
+static KNOWN: LazyLock<Vec<Format>> = LazyLock::new(Format::parse_known);
+/// Letters of a sign that is worth a hint. Chosen: shorter words are in files of every kind.
+const LEAST_SIGN: usize = 4;
+
 macro_rules! presets {
     ($($name:literal),* $(,)?) => {
         &[$(($name, include_str!(concat!("import/presets/", $name, ".toml")))),*]
@@ -212,15 +224,22 @@ const PRESETS: &[(&str, &str)] = presets![
     "nvidia-smi-headless",
     "gpu-logger",
     "nvidia-smi-dmon",
+    "nvidia-smi-screen",
     "sadf-json",
     "sadf-d",
     "sadf-p",
     "sar",
     "vmstat-t",
     "vmstat",
+    "dstat",
+    "docker-stats",
     "typeperf",
     "hwinfo",
+    "hwinfo-semicolon",
     "tegrastats",
+    "prometheus-json",
+    "prometheus",
+    "ollama",
     "burstgpt-gpu",
     "nezha-pod",
     "exathlon",
@@ -234,4 +253,5 @@ const PRESETS: &[(&str, &str)] = presets![
     "burstgpt-detail",
     "inferencex",
     "vllm-bench",
+    "llama-server",
 ];

@@ -14,6 +14,7 @@ use crate::trace::{
 };
 
 mod dates;
+mod tools;
 
 /// The use of a GPU's video memory [MiB], and of itself [%].
 type Gpu = (Option<u64>, Option<f64>);

@@ -122,6 +122,14 @@ impl RequestReader {
                 ahead => ahead,
             };
             let Some(Arrival { at, place, mut request }) = arrival else {
+                if self.requests == 0
+                    && let Rows::Mapped { records, .. } = &self.rows
+                    && let Some(remedy) = records.remedy_for_times()
+                {
+                    let name = self.source.name().to_owned();
+                    let reason = format!("nothing in it has a time: {remedy}");
+                    return Err(TraceError::Ask { name, reason });
+                }
                 if self.requests == 0 {
                     let rejected = match self.defects.warnings() {
                         empty if empty.is_empty() => "it has no rows".to_owned(),

@@ -237,6 +237,13 @@ impl ResourceReader {
             Rows::Mapped(rows) => rows.records.notes(),
             Rows::Native(_) => Vec::new(),
         };
+        if self.samples == 0
+            && let Rows::Mapped(rows) = &self.rows
+            && let Some(remedy) = rows.records.remedy_for_times()
+        {
+            let reason = format!("nothing in it has a time: {remedy}");
+            return Err(TraceError::Ask { name: name(), reason });
+        }
         if self.samples == 0 {
             let mut rejected = vec![rejected()];
             rejected.extend(notes);

@@ -3,6 +3,7 @@
 use std::fs;
 
 use tiershift_testkit::fuzz::TARGETS;
+use tiershift_testkit::fuzz::mutation::Mutations;
 
 use crate::support::{files, root, short};
 
@@ -35,3 +36,14 @@ fn no_reader_breaks_on_a_torn_or_changed_file() {
         }
     }
 }
+
+/// Each seed is a sample of some format, changed in some way. `cargo run -p tiershift-testkit --bin mutations` goes on to 10 million.
+#[test]
+fn no_reader_breaks_on_a_changed_sample() {
+    let mut read = 0;
+    Mutations::of(&root().join("tests/fuzz/cases")).run(0..SEEDS, |_| read += 1);
+    assert_eq!(read, SEEDS);
+}
+
+/// Chosen: some seconds.
+const SEEDS: u64 = 20_000;

@@ -19,6 +19,7 @@ mod policies;
 mod properties;
 mod reports;
 mod scenarios;
+mod second_readers;
 mod support;
 mod tidy;
 mod wall_clock;

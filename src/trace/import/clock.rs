@@ -60,21 +60,23 @@ impl FromStr for TimeForm {
 
 /// Reads `m.s.ms`.
 fn units(text: &str) -> Option<Vec<u64>> {
-    let each = |unit: &str| {
-        Some(match unit {
-            "d" => 86_400 * SECOND as u64,
-            "h" => 3600 * SECOND as u64,
-            "m" => 60 * SECOND as u64,
-            "s" => SECOND as u64,
-            "ms" => 1_000_000,
-            "us" => 1000,
-            "ns" => 1,
-            _ => return None,
-        })
-    };
     let parts = text.split(|c: char| !c.is_ascii_alphabetic()).filter(|part| !part.is_empty());
-    let units: Vec<_> = parts.map(each).collect::<Option<_>>()?;
+    let units: Vec<_> = parts.map(unit_nanoseconds).collect::<Option<_>>()?;
     (units.len() > 1).then_some(units)
+}
+
+/// Returns how long a unit of time is.
+fn unit_nanoseconds(unit: &str) -> Option<u64> {
+    Some(match unit {
+        "d" => 86_400 * SECOND as u64,
+        "h" => 3600 * SECOND as u64,
+        "m" => 60 * SECOND as u64,
+        "s" => SECOND as u64,
+        "ms" => 1_000_000,
+        "us" => 1000,
+        "ns" => 1,
+        _ => return None,
+    })
 }
 
 impl TimeForm {
@@ -197,6 +199,31 @@ pub(crate) fn decimal_nanoseconds(text: &str, each: u64) -> Option<i64> {
         }
     }
     None
+}
+
+/// Parses a duration: a number of seconds, or numbers with units, the largest first, as Go writes them (`1m53.8s`).
+pub(crate) fn duration_nanoseconds(text: &str) -> Option<i64> {
+    let is_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',');
+    let mut sum: i64 = 0;
+    let mut rest = text.trim();
+    loop {
+        let end = rest.find(|c| !is_number(c)).unwrap_or(rest.len());
+        let (number, behind) = rest.split_at(end);
+        let behind = behind.trim_start();
+        let end = behind.find(|c: char| is_number(c) || c.is_whitespace()).unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(end);
+        let each = match unit {
+            // A bare number is all there is.
+            "" if number.len() == text.trim().len() => SECOND as u64,
+            "µs" | "μs" => 1000,
+            unit => unit_nanoseconds(unit)?,
+        };
+        sum = sum.checked_add(i64::try_from(exact(number, each)?).ok()?)?;
+        rest = behind.trim_start();
+        if rest.is_empty() {
+            return Some(sum);
+        }
+    }
 }
 
 fn exact(text: &str, each: u64) -> Option<i128> {
@@ -351,6 +378,27 @@ mod tests {
         }
         for wrong in ["fortnights", "m.x", "s"] {
             assert!(wrong.parse::<TimeForm>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_with_their_units() {
+        for (text, want) in [
+            ("2295.13 ms", Some(2_295_130_000)),
+            ("167.327294ms", Some(167_327_294)),
+            ("1m53.5s", Some(113_500_000_000)),
+            ("1m 2s", Some(62_000_000_000)),
+            ("17.5µs", Some(17_500)),
+            ("3.25", Some(3_250_000_000)),
+            ("3,25", Some(3_250_000_000)),
+            ("3 4", None),
+            ("3 4s", None),
+            ("ms", None),
+            ("5 parsecs", None),
+            ("", None),
+            ("-3", None),
+        ] {
+            assert_eq!(duration_nanoseconds(text), want, "{text}");
         }
     }
 

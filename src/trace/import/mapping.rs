@@ -21,6 +21,8 @@ pub struct Mapping {
     pub(crate) kind: Kind,
     recognise: Vec<Vec<String>>,
     pub(crate) layout: RawLayout,
+    /// Columns that have one value for each field.
+    pub(crate) same: Vec<usize>,
     /// Columns that say whether a row counts, with what they must hold.
     pub(crate) only: Vec<(usize, Vec<String>)>,
     pub(crate) text: Text,
@@ -53,6 +55,7 @@ pub(crate) struct Line {
 pub(crate) enum LineSort {
     Row,
     Told,
+    Next,
     Skip,
 }
 
@@ -61,6 +64,9 @@ pub(crate) enum LineSort {
 pub(crate) struct Time {
     pub columns: Vec<usize>,
     pub minus: Option<usize>,
+    pub runs: bool,
+    pub remedy: Option<String>,
+    pub reading: Vec<usize>,
     pub forms: Vec<TimeForm>,
     /// How far rows are apart that have no time of their own.
     pub interval_ns: Option<i64>,
@@ -194,6 +200,7 @@ impl Mapping {
         });
         let layout = raw.layout;
         let only = columns.only(&layout.only);
+        let same = columns.all(&layout.same);
         let mut columns = columns.0;
         let text = Text::parse(&layout, &mut columns)
             .map_err(|(key, reason)| refuse("layout", key, &reason))?;
@@ -204,6 +211,7 @@ impl Mapping {
             kind: raw.kind,
             recognise: raw.recognise.any,
             layout,
+            same,
             only,
             text,
             time,
@@ -310,6 +318,9 @@ impl Time {
         let time = Self {
             columns: columns.all(&raw.columns),
             minus: raw.minus.as_ref().map(|column| columns.index(column)),
+            runs: raw.runs,
+            remedy: raw.remedy.clone(),
+            reading: columns.all(&raw.reading),
             forms: forms.map_err(|reason| ("forms", reason))?,
             interval_ns: raw
                 .interval
@@ -402,6 +413,7 @@ impl Text {
         for (key, sort, texts) in [
             ("rows", LineSort::Row, &layout.rows),
             ("told", LineSort::Told, &layout.told),
+            ("next", LineSort::Next, &layout.next),
             ("skip", LineSort::Skip, &layout.skip),
         ] {
             for written in texts {
@@ -446,6 +458,9 @@ fn check_layout(layout: &RawLayout) -> Result<(), Refused> {
             "arrays",
             "`each` and `arrays` are two ways to say where rows are".to_owned(),
         ));
+    }
+    if layout.groups && layout.shape != Shape::Table {
+        return Err(("groups", "`groups` belongs to shape \"table\"".to_owned()));
     }
     if layout.decimal.is_some_and(|mark| mark != ',' && mark != '.') {
         return Err(("decimal", "a fraction begins with \",\" or \".\"".to_owned()));

@@ -75,15 +75,25 @@ pub(crate) struct RawLayout {
     #[serde(default)]
     pub arrays: bool,
     /// What a line of text is that gives a record, `{time}: MA={available} {}`. Of all templates that fit a line, also those
-    /// of `told` and `skip`, the one with the most words is taken.
+    /// of `told`, `next` and `skip`, the one with the most words is taken.
     #[serde(default)]
     pub rows: Vec<String>,
     /// Lines of text whose cells hold for every record after them.
     #[serde(default)]
     pub told: Vec<String>,
+    /// Lines of text whose cells hold for the next record only: a record that takes several lines.
+    #[serde(default)]
+    pub next: Vec<String>,
     /// Lines of text that say nothing.
     #[serde(default)]
     pub skip: Vec<String>,
+    /// Columns that have one value for each field: the machine that a row is of. A second value is refused.
+    #[serde(default)]
+    pub same: Vec<String>,
+    /// Whether the line above a header names groups of its columns, each from its own place on. A column is then called
+    /// `group/name`.
+    #[serde(default)]
+    pub groups: bool,
     /// Rows to leave out at the beginning and after each header: averages since the boot, mostly.
     #[serde(default)]
     pub leave_out: u32,
@@ -104,6 +114,8 @@ pub(crate) enum Shape {
     Table,
     /// Lines of plain text, each cut by a template.
     Text,
+    /// Lines of the Prometheus text format: a column for each label, `__name__`, `value` and `timestamp`.
+    Prometheus,
     /// A JSON object in each line.
     JsonLines,
     /// One large JSON value.
@@ -131,8 +143,18 @@ pub(crate) struct RawTime {
     /// apart.
     #[serde(default)]
     pub columns: Vec<String>,
-    /// Seconds to take off: for logs that write the end.
+    /// A duration to take off, for logs that write the end: seconds, or with units (`95.2 ms`, `1m53.8s`).
     pub minus: Option<String>,
+    /// Whether times since a start that fall back are of another run, which was appended. Where there is `minus`, that is
+    /// seen before it is taken off.
+    #[serde(default)]
+    pub runs: bool,
+    /// What a person can do about a file without any time. It is said where such a file is refused.
+    pub remedy: Option<String>,
+    /// Columns of rows without a time that a reading has once each: a row that the reading has already begins the next one.
+    /// Without them, those that tell the GPUs apart.
+    #[serde(default)]
+    pub reading: Vec<String>,
     /// `strptime` patterns, iso8601, seconds, milliseconds, microseconds or nanoseconds, or units for numbers that are added
     /// up (`m.s.ms`); tried in this order.
     #[serde(default)]
@@ -163,6 +185,9 @@ impl Default for RawTime {
         Self {
             columns: Vec::new(),
             minus: None,
+            runs: false,
+            remedy: None,
+            reading: Vec::new(),
             forms: Vec::new(),
             interval: None,
             starts_at: None,

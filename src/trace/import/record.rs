@@ -1,6 +1,6 @@
 //! Records of a public format, brought to the columns of a native trace.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::tz::Offset;
@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use crate::trace::TraceError;
 use crate::trace::defects::{DefectKind, Defects, Place, quoted};
-use crate::trace::import::clock::{Clock, Lacks, Stamp};
+use crate::trace::import::clock::{Clock, Lacks, Stamp, YEAR_1980, duration_nanoseconds};
 use crate::trace::import::json::Scanner;
 use crate::trace::import::mapping::{LineSort, Mapping};
 use crate::trace::import::number::Unit;
@@ -18,6 +18,7 @@ use crate::trace::source::Source;
 
 mod cut;
 mod json_rows;
+mod prometheus;
 mod value;
 
 /// Reads the records of a file that a mapping describes.
@@ -38,6 +39,20 @@ pub(crate) struct Records {
     /// The offset from UTC of the first time, where it was written; `None` before there is a time.
     offset: Option<Option<Offset>>,
     beat: Beat,
+    /// The last time of the file itself, and what is added to it: the length of the runs before.
+    last_written: Option<i64>,
+    runs_before: i64,
+    /// Whether any record had a time.
+    has_times: bool,
+    /// For each field and each column that has one value, that value.
+    machines: Vec<Option<Vec<String>>>,
+    /// The line above a header that names groups of its columns: its number and its cells.
+    groups: Option<(u64, Vec<String>)>,
+    /// Of lines of metrics: the time that was written above them, and the present one's name with its labels.
+    date: Option<String>,
+    series: String,
+    /// Whether the parts of a record were used, and what they said ends.
+    are_parts_used: bool,
     /// Lines that came before the first header, with their numbers.
     early: VecDeque<(u64, Vec<u8>)>,
     /// Rows since the last header that were to be left out.
@@ -66,8 +81,8 @@ struct Beat {
     told: Option<(String, i64)>,
     /// Readings since then.
     readings: i64,
-    /// The GPUs that the present reading has.
-    gpus: Vec<String>,
+    /// What the present reading has.
+    has: BTreeSet<String>,
 }
 
 /// A record's time and place. Its numbers are asked for with [`Records::fill`].
@@ -122,6 +137,14 @@ impl Records {
             clock: Clock::new(mapping.time.starts_at.map(|start| start.civil().year())),
             offset: None,
             beat: Beat::default(),
+            last_written: None,
+            runs_before: 0,
+            has_times: false,
+            machines: vec![None; mapping.fields.len()],
+            groups: None,
+            date: None,
+            series: String::new(),
+            are_parts_used: false,
             early: VecDeque::new(),
             left_out: 0,
             decimal_comma: mapping.layout.decimal.map(|mark| mark == ','),
@@ -153,6 +176,7 @@ impl Records {
             let line = match self.mapping.layout.shape {
                 Shape::Table => self.next_row(source, defects)?,
                 Shape::Text => self.next_text(source, defects)?,
+                Shape::Prometheus => self.next_series(source, defects)?,
                 Shape::JsonLines | Shape::Json => self.next_value(source, defects)?,
             };
             let Some(place) = line else {
@@ -166,6 +190,7 @@ impl Records {
                 return Ok(None);
             };
             let Some(at) = self.time(place.line, defects)? else { continue };
+            self.has_times = true;
             if self.left_out < self.mapping.layout.leave_out {
                 self.left_out += 1;
                 continue;
@@ -183,6 +208,11 @@ impl Records {
     pub(crate) fn text(&self, column: usize) -> Option<&str> {
         let cell = &self.cells[column];
         (cell.presence == Presence::Text).then_some(cell.text.as_str())
+    }
+
+    /// Returns what a person can do about a file of which no record had a time; `None` where one had, or nothing can be done.
+    pub(crate) fn remedy_for_times(&self) -> Option<&str> {
+        self.mapping.time.remedy.as_deref().filter(|_| !self.has_times)
     }
 
     /// Returns what times leave out, so that they tell no date.
@@ -208,9 +238,12 @@ impl Records {
             notes.push(format!("columns that were not read: {}{more}", named.join(", ")));
         }
         let mut lines = Vec::new();
-        for (sort, key) in
-            [(LineSort::Row, "rows"), (LineSort::Told, "told"), (LineSort::Skip, "skip")]
-        {
+        for (sort, key) in [
+            (LineSort::Row, "rows"),
+            (LineSort::Told, "told"),
+            (LineSort::Next, "next"),
+            (LineSort::Skip, "skip"),
+        ] {
             let templates = self.mapping.text.0.iter().zip(&self.taken);
             // What is skipped matters where it took something.
             let counted = templates.filter(|(line, taken)| {
@@ -229,7 +262,9 @@ impl Records {
     fn time(&mut self, line: u64, defects: &mut Defects) -> Result<Option<i64>, TraceError> {
         let mapping = Arc::clone(&self.mapping);
         let time = &mapping.time;
-        if let (true, Some(interval)) = (time.columns.is_empty(), time.interval_ns) {
+        let is_untimed =
+            time.columns.iter().all(|&at| self.cells[at].presence == Presence::NoColumn);
+        if let (true, Some(interval)) = (is_untimed, time.interval_ns) {
             let readings = self.beat(None);
             return Ok(readings.checked_mul(interval));
         }
@@ -255,22 +290,58 @@ impl Records {
         if let Some((form, stamp)) = parsed {
             self.form = form;
             at = self.clock.moment(stamp);
+            if let (true, Some(written)) = (time.runs, at) {
+                at = self.after_runs(written, place, defects)?;
+            }
             self.offset.get_or_insert_with(|| time.forms[form].offset(&text));
             self.judge_stamp(form, &text, stamp, place, defects)?;
         }
         if let Some(minus) = time.minus {
-            let taken = super::clock::decimal_nanoseconds(&self.cells[minus].text, 1_000_000_000);
+            let taken = duration_nanoseconds(&self.cells[minus].text);
             at = at.zip(taken).and_then(|(at, taken)| at.checked_sub(taken));
         }
         if at.is_none() {
-            defects.note(DefectKind::UnreadableTime, place, || {
-                format!("\"{}\" is no time of the form that {} has", quoted(&text), mapping.name)
+            let is_duration = self.cells[time.columns[0]].presence == Presence::Text
+                && parsed.is_some()
+                && time.minus.is_some();
+            defects.note(DefectKind::UnreadableTime, place, || match time.minus {
+                Some(minus) if is_duration => format!(
+                    "\"{}\" is no duration, which {} takes off the time",
+                    quoted(&self.cells[minus].text),
+                    mapping.name
+                ),
+                _ => format!(
+                    "\"{}\" is no time of the form that {} has",
+                    quoted(&text),
+                    mapping.name
+                ),
             })?;
         }
         if let (Some(at), Some(_)) = (at, time.interval_ns) {
             self.beat(Some((text, at)));
         }
         Ok(at)
+    }
+
+    /// Returns a time since a start behind those of the runs before, whose clock began anew. How long nothing ran, nobody
+    /// wrote: the next run is taken to begin where the one before ends.
+    fn after_runs(
+        &mut self,
+        written: i64,
+        place: Place,
+        defects: &mut Defects,
+    ) -> Result<Option<i64>, TraceError> {
+        if written >= YEAR_1980 {
+            return Ok(Some(written));
+        }
+        let last = self.last_written.replace(written);
+        if let Some(last) = last.filter(|&last| written < last) {
+            self.runs_before = self.runs_before.saturating_add(last);
+            defects.note(DefectKind::ClockSet, place, || {
+                "another run begins, whose clock starts anew: it is taken to follow the one before at once".to_owned()
+            })?;
+        }
+        Ok(written.checked_add(self.runs_before))
     }
 
     /// A stamp may be of another unit, or of another format, than the mapping believes.
@@ -308,26 +379,41 @@ impl Records {
     }
 
     /// Counts a reading of rows that have no time of their own, and returns how many there were since the time that was told
-    /// last. A row of a GPU that the reading does not have yet belongs to it.
+    /// last. A row that the reading does not have yet, such as one of another GPU, belongs to it.
     fn beat(&mut self, told: Option<(String, i64)>) -> i64 {
-        let by = self.mapping.gpu.as_ref().map_or(&[][..], |rule| &rule.by);
-        let gpu = by.iter().find_map(|&column| self.text(column)).map(str::to_owned);
+        let row = self.name_in_reading();
         let beat = &mut self.beat;
         if told.is_some() {
-            *beat = Beat { told, readings: 0, gpus: gpu.into_iter().collect() };
+            *beat = Beat { told, readings: 0, has: row.into_iter().collect() };
             return 0;
         }
-        match gpu {
-            Some(gpu) if !beat.gpus.is_empty() && !beat.gpus.contains(&gpu) => beat.gpus.push(gpu),
-            gpu => {
+        match row {
+            Some(row) if !beat.has.is_empty() && !beat.has.contains(&row) => {
+                beat.has.insert(row);
+            }
+            row => {
                 // The first row of all is the beginning.
                 let is_first = beat.told.is_none();
                 beat.readings += i64::from(!is_first);
                 beat.told.get_or_insert_default();
-                beat.gpus = gpu.into_iter().collect();
+                beat.has = row.into_iter().collect();
             }
         }
         beat.readings
+    }
+
+    /// Returns what tells the present row from the others of its reading.
+    fn name_in_reading(&self) -> Option<String> {
+        if self.mapping.layout.shape == Shape::Prometheus {
+            return Some(self.series_name().to_owned());
+        }
+        let reading = &self.mapping.time.reading;
+        if !reading.is_empty() {
+            let texts = reading.iter().map(|&column| self.text(column).unwrap_or_default());
+            return Some(texts.collect::<Vec<_>>().join("\0"));
+        }
+        let by = self.mapping.gpu.as_ref().map_or(&[][..], |rule| &rule.by);
+        by.iter().find_map(|&column| self.text(column)).map(str::to_owned)
     }
 }
 

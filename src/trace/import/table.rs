@@ -97,7 +97,7 @@ pub(crate) fn is_open(line: &[u8], separator: char) -> bool {
 }
 
 /// Finds a mapping's column in a header: `#3` is the third; else the whole name, then the name without a
-/// unit in brackets, and `*name` is one that ends so. The first of several counts.
+/// unit in brackets, and `*name` is one that ends so. The first of several counts. `one|other` is whichever there is.
 pub(crate) fn find(header: &[Cell<'_>], name: &str) -> Option<usize> {
     if let Some(position) = name.strip_prefix('#').and_then(|digits| digits.parse::<usize>().ok()) {
         return position.checked_sub(1);
@@ -106,7 +106,10 @@ pub(crate) fn find(header: &[Cell<'_>], name: &str) -> Option<usize> {
         return header.iter().position(|cell| cell.text.ends_with(end));
     }
     let exact = header.iter().position(|cell| cell.text == name);
-    exact.or_else(|| header.iter().position(|cell| bare(cell.text) == name))
+    exact.or_else(|| header.iter().position(|cell| bare(cell.text) == name)).or_else(|| {
+        let (first, others) = name.split_once('|')?;
+        find(header, first).or_else(|| find(header, others))
+    })
 }
 
 /// Returns the unit in brackets after a column's name.
@@ -173,6 +176,8 @@ mod tests {
         assert_eq!(find(&header, "*e [MiB]"), Some(2));
         assert_eq!(find(&header, "*e"), Some(0));
         assert_eq!(find(&header, "none"), None);
+        assert_eq!(find(&header, "none|time"), Some(0));
+        assert_eq!(find(&header, "none|nowhere"), None);
         assert_eq!(unit_of("use [MiB]"), Some("MiB"));
         assert_eq!((unit_of("use (Mi)"), bare("use (Mi)")), (Some("Mi"), "use"));
     }

@@ -8,6 +8,7 @@ use crate::trace::column::{self, MAX_GPUS};
 use crate::trace::defects::Defects;
 use crate::trace::import::Told;
 use crate::trace::import::mapping::{GpuRule, Mapping};
+use crate::trace::import::raw::Shape;
 use crate::trace::import::record::Records;
 use crate::trace::source::{HEAD_BYTES, Source};
 
@@ -18,6 +19,8 @@ pub(super) enum Gpus {
     One,
     /// By what a column of the mapping says.
     By(usize),
+    /// By whichever of the mapping's columns a row has.
+    Labelled,
     /// By their order in a reading, whose rows are at most so many nanoseconds apart.
     Counted { gpus: usize, within: i64 },
 }
@@ -42,6 +45,10 @@ pub(super) fn gpus(
     name: &str,
 ) -> Result<Gpus, TraceError> {
     let Some(rule) = &mapping.gpu else { return Ok(Gpus::One) };
+    // One number a row: that the first rows say nothing of GPUs means nothing.
+    if mapping.layout.shape == Shape::Prometheus || mapping.layout.each.is_some() {
+        return Ok(Gpus::Labelled);
+    }
     if let Some(gpus) = told.gpus {
         return Ok(match gpus {
             0 | 1 => Gpus::One,

@@ -27,8 +27,8 @@ pub(super) struct MappedRows {
     sorted: Option<std::collections::btree_map::IntoValues<i64, Sweep>>,
     /// GPUs that any row spoke of: each sample has a place for all of them.
     places: usize,
-    /// The last value of each counter, and its time.
-    counted: BTreeMap<usize, (i64, i64)>,
+    /// The last value of each counter, its time, and of how many rows it was made.
+    counted: BTreeMap<usize, (i64, i64, i64)>,
     /// The last total of the one GPU, and how often it changed.
     total: Option<i64>,
     changes_of_total: u32,
@@ -41,6 +41,8 @@ pub(super) struct Sweep {
     pub(super) place: Place,
     /// The GPUs that it has, by their bits.
     gpus: u64,
+    /// Whether a row of it speaks of no GPU.
+    has_machine: bool,
     pub(super) slots: Slots,
     /// The byte of each slot's cell.
     pub(super) columns: Vec<u64>,
@@ -83,8 +85,9 @@ impl MappedRows {
             false => self.next_sorted(source, defects)?,
         };
         let Some(mut sweep) = sweep else { return Ok(None) };
+        let rows = sweep.rows.clone();
         sweep.take_means(&self.mapping);
-        self.take_rises(&mut sweep);
+        self.take_rises(&mut sweep, &rows);
         self.ready = sweep;
         Ok(Some((self.ready.at, self.ready.place)))
     }
@@ -99,11 +102,13 @@ impl MappedRows {
                 return Ok(self.next.take());
             };
             let Some((gpu, joins)) = self.place_in_sweep(record, defects)? else { continue };
+            let is_machine = gpu.is_none();
             let mut done = None;
             if !joins {
                 done = self.next.replace(Sweep::new(record, self.places));
             }
             let sweep = self.next.as_mut().expect("a row joins a sweep that there is");
+            sweep.has_machine |= is_machine;
             sweep.take(&mut self.records, record.place.line, gpu, defects)?;
             self.places = self.places.max(sweep.slots.gpus());
             self.watch_total(record.place, defects)?;
@@ -134,7 +139,7 @@ impl MappedRows {
                 });
             }
             let sweep = all.entry(record.at).or_insert_with(|| Sweep::new(record, 0));
-            sweep.take(&mut self.records, record.place.line, gpu.unwrap_or(0), defects)?;
+            sweep.take(&mut self.records, record.place.line, gpu, defects)?;
         }
         Ok(self.sorted.insert(all.into_values()).next())
     }
@@ -145,8 +150,14 @@ impl MappedRows {
         record: Record,
         defects: &mut Defects,
     ) -> Result<Option<Option<usize>>, TraceError> {
-        let Gpus::By(column) = self.gpus else { return Ok(Some(None)) };
-        let Some(label) = self.records.text(column) else { return Ok(Some(None)) };
+        let label = match (self.gpus, &self.mapping.gpu) {
+            (Gpus::By(column), _) => self.records.text(column),
+            (Gpus::Labelled, Some(rule)) => {
+                rule.by.iter().find_map(|&column| self.records.text(column))
+            }
+            _ => None,
+        };
+        let Some(label) = label else { return Ok(Some(None)) };
         let number = label.parse().ok().filter(|&number: &usize| number < MAX_GPUS);
         let gpu = number.unwrap_or_else(|| {
             let known = self.labels.iter().position(|known| known == label);
@@ -165,29 +176,37 @@ impl MappedRows {
         Ok(Some(Some(gpu)))
     }
 
-    /// Returns which GPU the present record speaks of, and whether it belongs to the sweep before it.
+    /// Returns which GPU the present record speaks of, if any, and whether it belongs to the sweep before it.
     fn place_in_sweep(
         &mut self,
         record: Record,
         defects: &mut Defects,
-    ) -> Result<Option<(usize, bool)>, TraceError> {
+    ) -> Result<Option<(Option<usize>, bool)>, TraceError> {
         let Some(gpu) = self.gpu(record, defects)? else { return Ok(None) };
         let since = self.next.as_ref().map(|sweep| (sweep, record.at.checked_sub(sweep.at)));
         let is_within = |within: i64, since: Option<i64>| {
             since.is_some_and(|since| (0..=within).contains(&since))
         };
         Ok(Some(match (self.gpus, gpu, since) {
-            (Gpus::By(_), Some(gpu), Some((sweep, since))) => {
+            (Gpus::By(_) | Gpus::Labelled, gpu, Some((sweep, since))) => {
                 let within = self.mapping.gpu.as_ref().map_or(0, |rule| rule.sweep_ns);
-                (gpu, sweep.gpus & (1 << gpu) == 0 && is_within(within, since))
+                let is_new = match gpu {
+                    Some(gpu) => sweep.gpus & (1 << gpu) == 0,
+                    None => !sweep.has_machine,
+                };
+                (gpu, is_new && is_within(within, since))
             }
             (Gpus::Counted { gpus, within }, _, Some((sweep, since))) => {
                 let rows = sweep.gpus.count_ones() as usize;
                 // Each row comes a little after the one before.
                 let within = within.saturating_mul(i64::try_from(rows).unwrap_or(1));
-                if rows < gpus && is_within(within, since) { (rows, true) } else { (0, false) }
+                match rows < gpus && is_within(within, since) {
+                    true => (Some(rows), true),
+                    false => (Some(0), false),
+                }
             }
-            (_, gpu, _) => (gpu.unwrap_or(0), false),
+            (Gpus::By(_) | Gpus::Labelled, gpu, None) => (gpu, false),
+            (_, gpu, _) => (gpu.or(Some(0)), false),
         }))
     }
 
@@ -214,7 +233,7 @@ impl MappedRows {
     }
 
     /// Puts the rise in a second in the place of what counts up.
-    fn take_rises(&mut self, sweep: &mut Sweep) {
+    fn take_rises(&mut self, sweep: &mut Sweep, rows: &[i64]) {
         if !self.mapping.fields.iter().any(|field| field.counter) {
             return;
         }
@@ -225,12 +244,13 @@ impl MappedRows {
                 continue;
             }
             let Some(value) = sweep.slots.0[slot] else { continue };
-            let before = self.counted.insert(slot, (sweep.at, value));
-            sweep.slots.0[slot] = before.and_then(|(at, before)| {
+            let rows = rows.get(slot).copied().unwrap_or(1);
+            let before = self.counted.insert(slot, (sweep.at, value, rows));
+            sweep.slots.0[slot] = before.and_then(|(at, before, rows_before)| {
                 let nanos = i128::from(sweep.at) - i128::from(at);
                 let rise = i128::from(value) - i128::from(before);
-                // A counter that falls began again.
-                let is_sound = nanos > 0 && rise >= 0;
+                // A counter that falls began again; one of more or fewer rows is another sum.
+                let is_sound = nanos > 0 && rise >= 0 && rows == rows_before;
                 is_sound.then(|| i64::try_from(rise * 1_000_000_000 / nanos).unwrap_or(i64::MAX))
             });
         }
@@ -244,21 +264,23 @@ impl Sweep {
             at,
             place,
             gpus: 0,
+            has_machine: false,
             slots: Slots::for_gpus(gpus),
             columns: Vec::new(),
             rows: Vec::new(),
         }
     }
 
-    /// Adds the present record, as the reading of the GPU of that number.
+    /// Adds the present record, as the reading of the GPU of that number, or of none.
     fn take(
         &mut self,
         records: &mut Records,
         line: u64,
-        gpu: usize,
+        gpu: Option<usize>,
         defects: &mut Defects,
     ) -> Result<(), TraceError> {
-        self.gpus |= 1 << gpu;
+        self.gpus |= gpu.map_or(0, |gpu| 1 << gpu);
+        let gpu = gpu.unwrap_or(0);
         records.fill(line, defects, |field, value, column| {
             let first = column::gpu_slot(0);
             let slot = match field.slot {

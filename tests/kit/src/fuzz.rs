@@ -18,6 +18,8 @@ use tiershift_core::policy::Registry;
 use tiershift_core::sample::Sample;
 use tiershift_core::time::Timestamp;
 
+pub mod mutation;
+
 /// A target: its name, which is its folder of findings, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -33,8 +35,12 @@ pub const TARGETS: &[Target] = &[
 
 /// Reads a resource trace of any format, writes it as a native one and reads that.
 pub fn resource_trace(bytes: &[u8]) {
-    let options = ReadOptions::default();
-    let Ok(mut reader) = ResourceReader::from_reader(Cursor::new(bytes.to_vec()), "fuzz", &options)
+    resource_trace_as(bytes, &ReadOptions::default());
+}
+
+/// Reads a resource trace as a person says that it is to be read, writes it as a native one and reads that.
+pub fn resource_trace_as(bytes: &[u8], options: &ReadOptions) {
+    let Ok(mut reader) = ResourceReader::from_reader(Cursor::new(bytes.to_vec()), "fuzz", options)
     else {
         return;
     };
@@ -42,6 +48,7 @@ pub fn resource_trace(bytes: &[u8]) {
     while let Ok(Some((at, sample))) = reader.next() {
         assert!(read.last().is_none_or(|(before, _)| *before < at), "moments are in order");
         read.push((at, sample));
+        assert!(read.len() <= bytes.len(), "a sample takes a byte at least");
     }
     if read.is_empty() {
         return;
@@ -52,7 +59,8 @@ pub fn resource_trace(bytes: &[u8]) {
         written.write(*at, sample).expect("memory takes all");
     }
     let written = Cursor::new(written.into_inner());
-    let mut again = ResourceReader::from_reader(written, "again", &options).expect("what we write");
+    let plain = ReadOptions::default();
+    let mut again = ResourceReader::from_reader(written, "again", &plain).expect("what we write");
     for (at, sample) in &read {
         let (at_again, sample_again) = again.next().expect("what we write").expect("every row");
         assert_eq!((at_again, &sample_again), (*at, sample));
@@ -61,8 +69,12 @@ pub fn resource_trace(bytes: &[u8]) {
 
 /// Reads a request trace of any format, writes it as a native one and reads that.
 pub fn request_trace(bytes: &[u8]) {
-    let options = ReadOptions::default();
-    let Ok(mut reader) = RequestReader::from_reader(Cursor::new(bytes.to_vec()), "fuzz", &options)
+    request_trace_as(bytes, &ReadOptions::default());
+}
+
+/// Reads a request trace as a person says that it is to be read, writes it as a native one and reads that.
+pub fn request_trace_as(bytes: &[u8], options: &ReadOptions) {
+    let Ok(mut reader) = RequestReader::from_reader(Cursor::new(bytes.to_vec()), "fuzz", options)
     else {
         return;
     };
@@ -72,12 +84,14 @@ pub fn request_trace(bytes: &[u8]) {
         assert!(read.last().is_none_or(|(before, _)| *before <= at), "moments are in order");
         written.write(at, &request).expect("memory takes all");
         read.push((at, request));
+        assert!(read.len() <= bytes.len(), "a request takes a byte at least");
     }
     if read.is_empty() {
         return;
     }
     let written = Cursor::new(written.into_inner());
-    let mut again = RequestReader::from_reader(written, "again", &options).expect("what we write");
+    let plain = ReadOptions::default();
+    let mut again = RequestReader::from_reader(written, "again", &plain).expect("what we write");
     for (at, request) in &read {
         let (at_again, request_again) = again.next().expect("what we write").expect("every row");
         assert_eq!((at_again, request_again.prompt_tokens), (*at, request.prompt_tokens));

@@ -87,6 +87,13 @@ impl Records {
                     .is_none_or(|header| header.is_repeated_by(&cells, &mapping)),
             };
             if is_header {
+                let names = match self.group_names(number, &cells) {
+                    // The line below it names the columns.
+                    None => continue,
+                    Some(names) => names,
+                };
+                let named = cells.iter().zip(&names);
+                let cells: Vec<_> = named.map(|(cell, text)| Cell { text, ..*cell }).collect();
                 let header = self.place_columns(&cells, width);
                 let is_other =
                     self.header.as_ref().is_some_and(|known| known.names != header.names);
@@ -98,15 +105,22 @@ impl Records {
                         false => "the header once more".to_owned(),
                     })?;
                 }
-                if is_other {
+                // Tables of one time follow one another; groups of columns are of runs that do.
+                if is_other && !layout.groups {
                     self.clock.begin_again();
                 }
                 self.left_out = 0;
                 self.note_unread(&header);
                 if let Some(missing) = header.lacks(&mapping) {
                     let reason = format!(
-                        "the header has no column `{missing}`, which {} needs",
-                        mapping.name
+                        "the header has no column `{}`, which {} needs{}",
+                        missing.replace('|', "` or `"),
+                        mapping.name,
+                        mapping
+                            .time
+                            .remedy
+                            .as_ref()
+                            .map_or_else(String::new, |remedy| format!(": {remedy}"))
                     );
                     return Err(source.malformed(number, 1, reason));
                 }
@@ -187,14 +201,26 @@ impl Records {
                 continue;
             };
             self.taken[fitting] += 1;
+            if std::mem::take(&mut self.are_parts_used) {
+                let parts = mapping.text.0.iter().filter(|line| line.sort == LineSort::Next);
+                for name in parts.flat_map(|line| line.template.names()) {
+                    self.cells[mapping.column(name)].set(None, &[]);
+                }
+            }
             match mapping.text.0[fitting].sort {
                 LineSort::Skip => {}
-                LineSort::Told => self.take_text(&mapping, fitting, text),
+                LineSort::Told | LineSort::Next => self.take_text(&mapping, fitting, text),
                 LineSort::Row => {
-                    // What another sort of row has said is no part of this one.
-                    let rows = mapping.text.0.iter().filter(|line| line.sort == LineSort::Row);
-                    for name in rows.flat_map(|line| line.template.names()) {
-                        self.cells[mapping.column(name)].set(None, &[]);
+                    self.are_parts_used = true;
+                    // What another sort of row has said is no part of this one; what lines before it said is.
+                    let names = |sort| {
+                        let lines = mapping.text.0.iter().filter(move |line| line.sort == sort);
+                        lines.flat_map(|line| line.template.names())
+                    };
+                    for name in names(LineSort::Row) {
+                        if !names(LineSort::Next).any(|part| part == name) {
+                            self.cells[mapping.column(name)].set(None, &[]);
+                        }
                     }
                     self.take_text(&mapping, fitting, text);
                     if self.counts() {
@@ -230,6 +256,30 @@ impl Records {
             let cell = Some((cell.text, cell.column));
             self.cells[mapping.column(name)].set(cell, &mapping.layout.missing);
         });
+    }
+
+    /// Returns the names of a header's columns; `None` for a line that only names their groups.
+    fn group_names(&mut self, line: u64, cells: &[Cell<'_>]) -> Option<Vec<String>> {
+        let own = cells.iter().map(|cell| cell.text.to_owned());
+        if !self.mapping.layout.groups {
+            return Some(own.collect());
+        }
+        let Some((_, groups)) = self.groups.take_if(|(above, _)| *above + 1 == line) else {
+            self.groups = Some((line, own.collect()));
+            // Rows below this line are not of the header before it.
+            if let Some(header) = &mut self.header {
+                header.positions.fill(None);
+            }
+            return None;
+        };
+        let mut group = String::new();
+        let named = own.enumerate().map(|(at, name)| {
+            if let Some(begins) = groups.get(at).filter(|text| !text.is_empty()) {
+                group.clone_from(begins);
+            }
+            format!("{group}/{name}")
+        });
+        Some(named.collect())
     }
 
     /// Remembers the columns of a header that nothing reads.
@@ -282,6 +332,9 @@ impl Header {
 
     /// Returns a column of the time that is not there.
     fn lacks<'a>(&self, mapping: &'a Mapping) -> Option<&'a str> {
+        if mapping.time.interval_ns.is_some() {
+            return None;
+        }
         let needed = mapping.time.columns.iter().chain(&mapping.time.minus);
         let missing = needed.copied().find(|&at| self.positions[at].is_none());
         missing.map(|at| mapping.columns[at].as_str())

@@ -53,10 +53,42 @@ impl Records {
                 continue;
             }
             if let Some(value) = self.value(index, field, line, defects)? {
+                self.judge_machine(index, field, line, defects)?;
                 set(field, value, self.cells[field.first_column()].column);
             }
         }
         Ok(())
+    }
+
+    /// Refuses a second machine in the rows of a field: nobody could tell its numbers from those of the first.
+    fn judge_machine(
+        &mut self,
+        index: usize,
+        field: &Field,
+        line: u64,
+        defects: &Defects,
+    ) -> Result<(), TraceError> {
+        if self.mapping.same.is_empty() {
+            return Ok(());
+        }
+        let is_known = self.machines[index].as_ref().is_some_and(|known| {
+            known.iter().zip(&self.mapping.same).all(|(text, &at)| *text == self.cells[at].text)
+        });
+        if is_known {
+            return Ok(());
+        }
+        let texts: Vec<_> =
+            self.mapping.same.iter().map(|&at| self.cells[at].text.clone()).collect();
+        let Some(known) = self.machines[index].replace(texts.clone()) else { return Ok(()) };
+        let place = Place { line, column: self.cells[field.first_column()].column };
+        let differing = (0..texts.len()).find(|&at| texts[at] != known[at]).unwrap_or_default();
+        let reason = format!(
+            "rows of several machines: `{}` is \"{}\" and \"{}\": keep those of one",
+            self.mapping.columns[self.mapping.same[differing]],
+            quoted(&known[differing]),
+            quoted(&texts[differing])
+        );
+        Err(defects.refuse(place, reason))
     }
 
     fn value(
