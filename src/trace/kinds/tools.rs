@@ -7,8 +7,11 @@ fn text(name: &str) -> String {
     String::from_utf8(sample(name)).unwrap()
 }
 
+/// A request's time [s], and its tokens.
+type Asked = (f64, u32, u32);
+
 /// Returns times [s], tokens of prompts and of replies, and what was wrong.
-fn requests(text: &str) -> Result<(Vec<(f64, u32, u32)>, Vec<String>), TraceError> {
+fn requests(text: &str) -> Result<(Vec<Asked>, Vec<String>), TraceError> {
     let mut reader = RequestReader::from_reader(Cursor::new(text.to_owned()), "file", &plain())?;
     let mut all = Vec::new();
     while let Some((at, request)) = reader.next()? {
@@ -108,7 +111,7 @@ fn a_dstats_groups_name_its_columns_and_its_second_run_has_others() {
     let came = good(&text("dstat"), &plain());
     // The averages since the boot are left out, in each run.
     assert_eq!(came.times(), [0.0, 5.0, 70.0]);
-    assert_eq!(came.memory(), [500, 600, 700].map(|mb| Some(mb * 1_000_000 >> 20)));
+    assert_eq!(came.memory(), [500, 600, 700].map(|mb| Some((mb * 1_000_000) >> 20)));
     assert_eq!(came.cpu(), [Some(25.0), Some(35.0), None]);
     came.notes("have no year");
     // Swap goes first there, and its `used` is not the memory's.

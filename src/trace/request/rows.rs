@@ -195,7 +195,16 @@ pub(super) fn check(
     }
 }
 
+/// Returns whether a name can stand in a cell without quotes.
+pub(super) fn fits_a_cell(text: &str) -> bool {
+    !text.contains([',', '"', '\n', '\r']) && text.trim() == text
+}
+
 fn parse_target(text: &str) -> Option<Target> {
+    // What the writer could not write again is a damaged row.
+    if !fits_a_cell(text) {
+        return None;
+    }
     let (sort, name) = text.split_once(':')?;
     match sort {
         "tier" if !name.is_empty() => Some(Target::Tier(name.to_owned())),

@@ -6,6 +6,7 @@ use tiershift_core::request::{Request, Target};
 use tiershift_core::time::{Timestamp, nanos};
 
 use crate::trace::native::{REQUEST_MAGIC, VERSION};
+use crate::trace::request::rows::fits_a_cell;
 use crate::trace::request::rows::{Column, TASKS};
 
 /// Writes native request CSV.
@@ -42,7 +43,7 @@ impl<W: Write> RequestWriter<W> {
             Target::Tier(name) => format!("tier:{name}"),
             Target::Model(id) => format!("model:{id}"),
         };
-        if target.contains([',', '"', '\n', '\r']) || target.trim() != target {
+        if !fits_a_cell(&target) {
             let reason = format!("the name in \"{target}\" cannot stand in a CSV cell");
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, reason));
         }

@@ -15,7 +15,7 @@ use tiershift::trace::{
     Mapping, NativeWriter, ReadOptions, RequestReader, RequestWriter, ResourceReader,
 };
 use tiershift_core::policy::Registry;
-use tiershift_core::sample::Sample;
+use tiershift_core::sample::{GpuSample, Sample};
 use tiershift_core::time::Timestamp;
 
 pub mod mutation;
@@ -52,6 +52,11 @@ pub fn resource_trace_as(bytes: &[u8], options: &ReadOptions) {
     }
     if read.is_empty() {
         return;
+    }
+    // Of a GPU that comes to be known later, the first samples have nothing to say.
+    let gpus = reader.machine().gpus.len();
+    for (_, sample) in &mut read {
+        sample.gpus.resize(gpus.max(sample.gpus.len()), GpuSample::default());
     }
     let mut written =
         NativeWriter::new(Vec::new(), reader.machine(), &[]).expect("memory takes all");

@@ -108,9 +108,10 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
             let end = (at + random.below(40)).min(bytes.len());
             bytes.drain(at..end);
         }
-        3 => {
-            change_lines(bytes, random, |lines, one, other| lines.insert(other, lines[one].clone()))
-        }
+        3 => change_lines(bytes, random, |lines, one, other| {
+            let line = lines[one].clone();
+            lines.insert(other, line);
+        }),
         4 => change_lines(bytes, random, |lines, one, other| lines.swap(one, other)),
         5 => {
             if let Some(byte) = bytes.get_mut(at) {
