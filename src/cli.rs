@@ -11,6 +11,7 @@ mod explain;
 mod files;
 #[cfg(feature = "live")]
 mod hardware;
+mod html;
 mod import;
 mod input;
 mod none_loaded;

@@ -7,12 +7,14 @@ pub mod compare;
 pub mod decisions;
 mod figures;
 pub mod folder;
+pub mod html;
 pub mod junit;
 pub mod museum;
 pub mod plot;
 pub mod text;
 pub mod timeline;
 
+pub use html::{PageData, PageRun};
 pub use museum::museum_table;
 pub use plot::PlotData;
 pub use text::text_summary;

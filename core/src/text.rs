@@ -139,6 +139,12 @@ pub fn action(action: Action, catalog: &Catalog) -> String {
     }
 }
 
+/// Returns what was decided as a sentence: `hold on small: medium fits, and must do so for 48s more`.
+pub fn decision(action: Action, on: Rung, reason: &Reason, catalog: &Catalog) -> String {
+    let action = self::action(action, catalog);
+    format!("{action} on {}: {}", catalog.tier_name(on), self::reason(reason, catalog))
+}
+
 /// Returns the name of an urgency.
 pub fn urgency(urgency: Urgency) -> &'static str {
     match urgency {

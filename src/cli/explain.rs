@@ -106,11 +106,9 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         common::print("the last decision:")?;
     }
     common::print(&format!(
-        "{}  {} on {}: {}",
+        "{}  {}",
         common::moment(at_ns, clock),
-        text::action(decision.action, &catalog),
-        catalog.tier_name(decision.rung),
-        text::reason(&decision.reason, &catalog)
+        text::decision(decision.action, decision.rung, &decision.reason, &catalog)
     ))?;
     if decision.gates.is_empty() {
         common::print(match log.header().level {

@@ -1,6 +1,6 @@
 //! `tiershift plot`: an event log becomes a picture.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -8,6 +8,7 @@ use tiershift_core::event::{Event, Input, Observe};
 use tiershift_core::policy::Registry;
 use tiershift_core::time::{Timestamp, span_text};
 
+use crate::cli::html::HtmlOption;
 use crate::cli::input::Inputs;
 use crate::cli::none_loaded::why_none;
 use crate::cli::output::{self, Force, is_standard};
@@ -21,14 +22,18 @@ use crate::wall::{Part, WallClock};
 
 /// Draw the decision plot of an event log
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tiershift plot out/first --out first.png")]
+#[command(after_help = "Examples:\n  tiershift plot out/first --out first.png\n  \
+tiershift plot out/first --html first.html")]
 pub(super) struct Arguments {
     /// The `--out` folder of a run, or an event log; plain, .gz or .zst, or a folder of its segments
     #[arg(value_name = "LOG")]
     log: PathBuf,
-    /// Where to write it; the name's end says SVG or PNG, and - is SVG on standard output
-    #[arg(long, short, default_value = "decisions.svg", value_name = "FILE")]
-    out: PathBuf,
+    /// Where to write it; the name's end says SVG or PNG, and - is SVG on standard output [default: decisions.svg, and nowhere
+    /// with --html]
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    html: HtmlOption,
     #[command(flatten)]
     part: common::PartOption,
     #[command(flatten)]
@@ -36,12 +41,19 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
-    let is_printed = is_standard(&arguments.out);
+    let picture = match (&arguments.out, arguments.html.is_given()) {
+        (None, true) => None,
+        (out, _) => Some(out.as_deref().unwrap_or(Path::new(DEFAULT_OUT))),
+    };
+    let is_printed = picture.is_some_and(is_standard);
     anyhow::ensure!(
-        !(is_printed && json),
-        "--json and the plot would both be written to standard output: give --out a file"
+        !(is_printed && (json || arguments.html.is_printed())),
+        "the plot and something else would both be written to standard output: give --out a file"
     );
-    arguments.force.check(&arguments.out, plot::MARK)?;
+    arguments.html.check(true, json)?;
+    if let Some(picture) = picture {
+        arguments.force.check(picture, plot::MARK)?;
+    }
     let inputs = Inputs::default();
     let path = inputs.path(&arguments.log)?;
     let log = LogReader::open(&path)?;
@@ -55,6 +67,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     });
     let part = part.with_context(|| path.display().to_string())?;
     let mut data = PlotData::from_moment(part.from, &catalog, &settings);
+    let mut page = arguments.html.begin(&header, part, arguments.force)?;
     let mut fold = Fold::new(&catalog, settings.reversal_window).judging_samples(&settings);
     // A log of changes leaves most readings out, and with them what was possible.
     let mut oracle = header.level.has_every_input().then(|| Oracle::new(&settings, &catalog));
@@ -71,6 +84,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         if record.at <= part.to {
             data.observe(record.at, record.event.as_ref());
         }
+        page.observe(record.at, record.event.as_ref());
         fold.observe(record.at, record.event.as_ref());
         oracle.observe(record.at, record.event.as_ref());
     }
@@ -82,23 +96,26 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     data.set_clock(log.clock());
     let mut summary = fold.finish(end);
     summary.started_at = log.clock().started_at();
-    if let Some(oracle) = &oracle {
-        let mut optimum = oracle.finish(&mut summary);
-        optimum.retain(|(at, _)| *at <= part.to);
-        data.set_optimum(&optimum);
-    }
+    let mut optimum = oracle.map(|oracle| oracle.finish(&mut summary)).unwrap_or_default();
+    optimum.retain(|(at, _)| *at <= part.to);
+    data.set_optimum(&optimum);
     summary.warnings.extend(why_none(&summary, &catalog, &header.machine, first.as_ref()));
     summary.policy = header.settings.policy.name().to_owned();
     let title = match part.is_whole() {
         true => header.name,
         false => format!("{}, {}", header.name, between(part, end, log.clock())),
     };
-    let picture = draw(arguments, &title, &data, &summary)?;
-    output::write(&arguments.out, &picture)?;
+    let page = page.map(|page| page.finish(&title, &summary, end, log.clock(), &optimum));
+    let page = page.transpose()?;
+    if let Some(picture) = picture {
+        output::write(picture, &draw(picture, &title, &data, &summary)?)?;
+    }
     if json {
         common::print(&summary.to_json())?;
-    } else if !is_printed {
-        common::print(&format!("written to {}", arguments.out.display()))?;
+    } else if !(is_printed || arguments.html.is_printed()) {
+        for place in picture.into_iter().chain(page.as_deref()) {
+            common::print(&format!("written to {}", place.display()))?;
+        }
     }
     Ok(Verdict::Done)
 }
@@ -112,13 +129,15 @@ fn between(part: Part, end: Timestamp, clock: &WallClock) -> String {
     format!("from {from} to {to} (figures are of the whole run)")
 }
 
-fn draw(arguments: &Arguments, title: &str, data: &PlotData, summary: &Summary) -> Result<Vec<u8>> {
-    let kind = arguments.out.extension().map(|end| end.to_string_lossy().to_ascii_lowercase());
+fn draw(place: &Path, title: &str, data: &PlotData, summary: &Summary) -> Result<Vec<u8>> {
+    let kind = place.extension().map(|end| end.to_string_lossy().to_ascii_lowercase());
     match kind.as_deref() {
-        None if is_standard(&arguments.out) => Ok(plot::svg(title, data, summary).into_bytes()),
+        None if is_standard(place) => Ok(plot::svg(title, data, summary).into_bytes()),
         Some("svg") => Ok(plot::svg(title, data, summary).into_bytes()),
         #[cfg(feature = "png")]
         Some("png") => Ok(plot::png(title, data, summary)),
-        _ => anyhow::bail!("`{}` must end in .svg or .png", arguments.out.display()),
+        _ => anyhow::bail!("`{}` must end in .svg or .png", place.display()),
     }
 }
+
+const DEFAULT_OUT: &str = "decisions.svg";

@@ -11,9 +11,11 @@ use tiershift_core::controller::Detail;
 use tiershift_core::event::Observe;
 use tiershift_core::policy::Registry;
 use tiershift_core::setup::Setup;
+use tiershift_core::time::{Timestamp, from_secs_f64};
 use tiershift_core::units::Bytes;
 
 use crate::cli::artifacts::{Artifacts, LogOption};
+use crate::cli::html::HtmlOption;
 use crate::cli::input::Inputs;
 use crate::cli::none_loaded::why_none;
 use crate::cli::output::Force;
@@ -28,11 +30,13 @@ use crate::study::folder::{RecordingFile, distinct_folders, is_folder_of_recordi
 use crate::study::oracle::Oracle;
 use crate::study::pool;
 use crate::summary::Summary;
+use crate::wall::Part;
 
 /// Replay recorded traces
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
 tiershift replay traces/models-come-and-go.csv --out out/first\n  \
+tiershift replay traces/models-come-and-go.csv --html day.html\n  \
 tiershift replay host.csv --policy original --json\n  \
 tiershift replay gpu.csv --format nvidia-smi --memory 32GiB --requests azure.csv\n  \
 tiershift replay out/first --policy projecting --out out/other\n  \
@@ -49,6 +53,8 @@ pub(super) struct Arguments {
     /// Where to write summary, decisions, event log and plots; with several traces, a folder each in it
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    html: HtmlOption,
     /// Leave the optimum out, and with it what the run is compared with
     #[arg(long)]
     no_oracle: bool,
@@ -78,6 +84,8 @@ struct Replayed {
     summary: Summary,
     /// Which models were made up, where there was no catalog.
     made_up: Option<String>,
+    /// Where its page is.
+    page: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
@@ -93,6 +101,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
             files.zip(named).map(|(file, name)| RecordingFile { name, ..file }).collect()
         }
     };
+    arguments.html.check(files.len() == 1 && !is_table, json)?;
     let (recorded, policy) = (arguments.recorded.read(&inputs)?, arguments.policy.read(policies)?);
     let folders = folders(arguments, &files)?;
     let plan =
@@ -120,14 +129,18 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
                 common::print_json(&rows)?;
             }
         }
-    } else {
-        for (plan, Replayed { summary, made_up }) in plans.iter().zip(&replayed) {
+    } else if !arguments.html.is_printed() {
+        for (plan, replayed) in plans.iter().zip(&replayed) {
+            let Replayed { summary, made_up, page } = replayed;
             common::print(&format!("{}\n{}", plan.file.name, text_summary(summary)))?;
             if let Some(made_up) = made_up {
                 common::print(made_up)?;
             }
             if let Some(out) = &plan.out {
                 common::print(&format!("written to {}\n", out.display()))?;
+            }
+            if let Some(page) = page {
+                common::print(&format!("page written to {}\n", page.display()))?;
             }
         }
     }
@@ -205,6 +218,7 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
         .as_ref()
         .map(|out| Artifacts::create(out, &header, arguments.log, arguments.force));
     let mut artifacts = artifacts.transpose()?;
+    let mut page = arguments.html.begin(&header, Part::WHOLE, arguments.force)?;
     let mut follow = is_alone.then(|| common::Progress::following(&header.name, read.clone()));
     let mut watch_size = artifacts.as_ref().map(Artifacts::watch_size);
     let watch = move || {
@@ -222,10 +236,16 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
     if let Some(oracle) = &oracle {
         situation.ground = situation.ground.with_tap(oracle.tap());
     }
-    let detail = artifacts.as_ref().map_or(Detail::Silent, |_| arguments.log.detail());
-    let observers: &mut [&mut dyn Observe] = match &mut artifacts {
-        Some(artifacts) => &mut [artifacts],
-        None => &mut [],
+    let log = arguments.log.detail();
+    let detail = match (&page, &artifacts) {
+        (Some(_), _) => Detail::Full,
+        (None, Some(_)) => log,
+        (None, None) => Detail::Silent,
+    };
+    let mut artifacts_told = artifacts.as_mut().map(|artifacts| WithDetail::new(artifacts, log));
+    let observers: &mut [&mut dyn Observe] = match (&mut artifacts_told, &mut page) {
+        (None, None) => &mut [],
+        (artifacts, page) => &mut [artifacts, page],
     };
     let mut summary = simulate(situation, plan.policies, detail, observers)
         .map_err(|error| opened.refused(error))?;
@@ -243,7 +263,11 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
     if let Some(artifacts) = artifacts {
         artifacts.finish(&mut summary, &recording.clock(), &optimum, &digests)?;
     }
-    Ok(Replayed { summary, made_up: opened.made_up })
+    let end = Timestamp::ZERO + from_secs_f64(summary.seconds);
+    let page = page
+        .map(|page| page.finish(&header.name, &summary, end, &recording.clock(), &optimum))
+        .transpose()?;
+    Ok(Replayed { summary, made_up: opened.made_up, page })
 }
 
 /// The oracle of a replay, which reads the recording as it goes by.

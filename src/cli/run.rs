@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
+use tiershift_core::controller::Detail;
 use tiershift_core::event::Observe;
 use tiershift_core::policy::Registry;
+use tiershift_core::time::{Timestamp, from_secs_f64};
 
 use crate::cli::artifacts::{Artifacts, LogOption};
+use crate::cli::html::HtmlOption;
 use crate::cli::output::Force;
 use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::{Verdict, common};
@@ -19,7 +22,7 @@ use crate::sim::{Situation, simulate};
 use crate::study::folder::{RecordingFile, distinct_folders};
 use crate::study::oracle::Oracle;
 use crate::summary::Summary;
-use crate::wall::WallClock;
+use crate::wall::{Part, WallClock};
 
 /// Run scenarios
 #[derive(Debug, Args)]
@@ -38,6 +41,8 @@ pub(super) struct Arguments {
     /// Where to write summary, decisions, event log and plots; with several scenarios, a folder each in it
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    html: HtmlOption,
     /// Leave the optimum out, and with it what the run is compared with
     #[arg(long)]
     no_oracle: bool,
@@ -58,6 +63,7 @@ struct Row {
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let mut verdict = Verdict::Done;
     let policy = arguments.policy.read(policies)?;
+    arguments.html.check(arguments.scenarios.len() == 1, json)?;
     let mut rows = Vec::new();
     let files: Vec<_> = arguments.scenarios.iter().map(|path| RecordingFile::named(path)).collect();
     for (path, folder) in arguments.scenarios.iter().zip(distinct_folders(&files)) {
@@ -68,18 +74,22 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
             (Some(_), None) => anyhow::bail!("`{}` is named twice: name it once", path.display()),
             (None, _) => None,
         };
-        let (summary, unmet) = play(arguments, &scenario, &policy, policies, out.as_deref())
-            .with_context(|| path.display().to_string())?;
+        let Played { summary, unmet, page } =
+            play(arguments, &scenario, &policy, policies, out.as_deref())
+                .with_context(|| path.display().to_string())?;
         if !unmet.is_empty() {
             verdict = Verdict::Failed;
         }
-        if !json {
+        if !json && !arguments.html.is_printed() {
             common::print(&format!("{}\n{}", path.display(), text_summary(&summary)))?;
             for unmet in &unmet {
                 common::print(&format!("not as expected: {unmet}"))?;
             }
             if let Some(out) = &out {
                 common::print(&format!("written to {}\n", out.display()))?;
+            }
+            if let Some(page) = &page {
+                common::print(&format!("page written to {}\n", page.display()))?;
             }
         }
         rows.push(Row { scenario: path.display().to_string(), not_as_expected: unmet, summary });
@@ -107,36 +117,50 @@ fn prepare(
     })
 }
 
-/// Runs a scenario and returns its figures and what was not as expected.
+/// What a scenario's run came to.
+struct Played {
+    summary: Summary,
+    /// What was not as expected.
+    unmet: Vec<String>,
+    /// Where its page is.
+    page: Option<PathBuf>,
+}
+
 fn play(
     arguments: &Arguments,
     scenario: &Scenario,
     policy: &PolicyChange,
     policies: &Registry,
     out: Option<&Path>,
-) -> Result<(Summary, Vec<String>)> {
+) -> Result<Played> {
     let level = arguments.log.level();
     let header = scenario.header(level);
     let sources = [scenario.digest.clone()];
     let mut artifacts = out
         .map(|out| Artifacts::create(out, &header, arguments.log, arguments.force))
         .transpose()?;
+    let mut page = arguments.html.begin(&header, Part::WHOLE, arguments.force)?;
     let mut checker = scenario.expect.checker(&scenario.setup.catalog);
-    let detail = arguments.log.detail();
+    let log = arguments.log.detail();
+    let detail = if page.is_some() { Detail::Full } else { log };
     let settings = header.checked_settings()?;
     let mut oracle =
         (!arguments.no_oracle).then(|| Oracle::new(&settings, &scenario.setup.catalog));
-    let observers: &mut [&mut dyn Observe] = &mut [&mut checker, &mut artifacts, &mut oracle];
+    let observers: &mut [&mut dyn Observe] =
+        &mut [&mut checker, &mut artifacts, &mut page, &mut oracle];
     let adviser = policy.adviser(&scenario.setup)?;
     let situation = Situation { adviser, ..scenario.situation() };
     let mut summary = simulate(situation, policies, detail, observers)?;
     let optimum = oracle.map(|oracle| oracle.finish(&mut summary)).unwrap_or_default();
     summary.fingerprint = header.fingerprint(&sources);
     summary.warnings.extend_from_slice(&scenario.warnings);
+    let clock = WallClock::default();
     if let Some(artifacts) = artifacts {
-        let clock = WallClock::default();
         artifacts.finish(&mut summary, &clock, &optimum, &sources)?;
     }
+    let end = Timestamp::ZERO + from_secs_f64(summary.seconds);
+    let page = page.map(|page| page.finish(&header.name, &summary, end, &clock, &optimum));
+    let page = page.transpose()?;
     let unmet = checker.finish(&summary).iter().map(ToString::to_string).collect();
-    Ok((summary, unmet))
+    Ok(Played { summary, unmet, page })
 }

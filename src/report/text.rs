@@ -10,7 +10,7 @@ use crate::wall::WallTime;
 pub fn text_summary(summary: &Summary) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    for (name, value) in rows(summary) {
+    for (name, value) in figures(summary) {
         table.add_row([name.to_owned(), value]);
     }
     if let Some(names) = table.column_mut(0) {
@@ -30,7 +30,8 @@ pub fn text_summary(summary: &Summary) -> String {
     text
 }
 
-fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
+/// Returns the figures with their names.
+pub(super) fn figures(summary: &Summary) -> Vec<(&'static str, String)> {
     let mut samples = format!("{}", summary.samples);
     for (count, what) in
         [(summary.samples_missing, "missing"), (summary.rejected_rows, "rows rejected")]

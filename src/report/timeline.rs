@@ -4,6 +4,7 @@
 //! Plot, CSV, `explain` and `diff` read it; none of them looks at a model's life by itself.
 
 pub(super) mod columns;
+pub(super) mod gaps;
 pub(super) mod stretches;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -185,6 +186,11 @@ impl Timeline {
     /// Returns those of the part that is told.
     pub(super) fn changes_told(&self) -> &[Change] {
         &self.changes[self.changes.partition_point(|change| change.at < self.begin)..]
+    }
+
+    /// Returns how many requests run and how many wait after what was observed.
+    pub(super) fn requests(&self) -> [u64; 2] {
+        [self.running, self.open.len() as u64 - self.running]
     }
 
     /// Returns the rung that serves after what was observed.

@@ -5,12 +5,12 @@ use tiershift_core::decision::{Decision, Reason};
 use tiershift_core::event::{EventRef, Input, Observe, Output};
 use tiershift_core::sample::{Rate, Resource, Sample, Space};
 use tiershift_core::settings::Settings;
-use tiershift_core::time::{Rhythm, Timestamp};
+use tiershift_core::time::Timestamp;
 use tiershift_core::units::Bytes;
 
-use crate::log::SAMPLE_SPACING;
 use crate::report::timeline::Timeline;
 use crate::report::timeline::columns::Columns;
+use crate::report::timeline::gaps::Gaps;
 use crate::wall::WallClock;
 
 /// Gathers what a plot shows while records go by. Some megabytes at most, however long the run.
@@ -24,11 +24,8 @@ pub struct PlotData {
     pub(super) cpu: RateSeries,
     pub(super) pressure: Columns,
     pub(super) gpus: Vec<GpuSeries>,
-    /// Times without samples, in order.
-    pub(super) gaps: Vec<(Timestamp, Timestamp)>,
-    rhythm: Rhythm,
-    /// Since when samples were due and did not come.
-    missing_since: Option<Timestamp>,
+    /// Times without samples.
+    pub(super) gaps: Gaps,
 }
 
 /// A space resource over time, in bytes.
@@ -61,9 +58,7 @@ impl Observe for PlotData {
         self.timeline.observe(now, event);
         match event {
             EventRef::Input(Input::Sample(sample)) => self.sample(now, sample),
-            EventRef::Input(Input::SampleMissing { .. }) => {
-                self.missing_since = self.missing_since.or(Some(now));
-            }
+            EventRef::Input(Input::SampleMissing { .. }) => self.gaps.missing(now),
             EventRef::Output(Output::Decision(decision)) => self.decision(now, decision),
             EventRef::Input(_) | EventRef::Output(_) => {}
         }
@@ -86,9 +81,7 @@ impl PlotData {
             cpu: RateSeries::new(begin),
             pressure: Columns::new(begin),
             gpus: Vec::new(),
-            gaps: Vec::new(),
-            rhythm: Rhythm::of_mean(),
-            missing_since: None,
+            gaps: Gaps::new(begin),
         }
     }
 
@@ -112,21 +105,11 @@ impl PlotData {
     /// Closes what is still open. The run lasted until `end` at least.
     pub fn finish(&mut self, end: Timestamp) {
         self.timeline.finish(end);
-        if let Some(since) = self.missing_since.take() {
-            self.gaps.push((since, self.timeline.end));
-        }
+        self.gaps.finish(self.timeline.end);
     }
 
     fn sample(&mut self, now: Timestamp, sample: &Sample) {
-        // A thinned out log has a sample a minute, and more of them where decisions change.
-        let silence = self.rhythm.gap_before(now, GAP_FACTOR, SAMPLE_SPACING * 2);
-        let since = self.missing_since.take().or(silence.map(|silence| now - silence));
-        if let Some(since) = since
-            && now >= self.timeline.begin
-            && self.gaps.len() < MOST_GAPS
-        {
-            self.gaps.push((since, now));
-        }
+        self.gaps.sample(now);
         self.memory.add(now, sample.memory.as_ref());
         self.cpu.add(now, sample.cpu.as_ref());
         if let Some(pressure) = &sample.pressure {
@@ -198,6 +181,3 @@ impl RateSeries {
 
 /// Plots show the first GPUs of a machine; more would make a picture that nobody can read.
 const MOST_GPUS: usize = 4;
-/// A silence of so many usual intervals is shown. Chosen: it is wider than the line between two samples.
-const GAP_FACTOR: u64 = 10;
-const MOST_GAPS: usize = 512;

@@ -54,8 +54,8 @@ fn space(sheet: &mut Sheet, data: &PlotData, title: &str, series: &SpaceSeries, 
     let unit = 1u64 << 30;
     let step = axis::value_step(total.max(most as f64 / unit as f64));
     value_ticks(sheet, area, step, |value| y.at((value * unit as f64) as u64));
-    let used = series.used.held(sheet.scale, &data.gaps);
-    let others = series.others.held(sheet.scale, &data.gaps);
+    let used = series.used.held(sheet.scale, &data.gaps.list);
+    let others = series.others.held(sheet.scale, &data.gaps.list);
     fill(sheet, y, &used, |cell| cell.max, OWN);
     fill(sheet, y, &others, |cell| cell.max, OTHERS);
     gaps(sheet, data, area);
@@ -136,10 +136,10 @@ fn rate(
     let most = y.most as f64 / 1000.0;
     let step = if most <= 120.0 { 50.0 } else { axis::value_step(most) };
     value_ticks(sheet, area, step, |value| y.at((value * 1000.0) as u64));
-    let used = series.used.held(sheet.scale, &data.gaps);
+    let used = series.used.held(sheet.scale, &data.gaps.list);
     if split {
         fill(sheet, y, &used, Cell::mean, OWN);
-        let others = series.others.held(sheet.scale, &data.gaps);
+        let others = series.others.held(sheet.scale, &data.gaps.list);
         fill(sheet, y, &others, Cell::mean, OTHERS);
     }
     // Rates jump between samples: areas and lines show means, and the range lies pale over them.
@@ -326,7 +326,7 @@ fn flat(cells: &[Option<Cell>], of: fn(&Cell) -> u64) -> Vec<Option<Cell>> {
 }
 
 fn gaps(sheet: &mut Sheet, data: &PlotData, area: Area) {
-    for &(from, to) in &data.gaps {
+    for &(from, to) in &data.gaps.list {
         let [left, right] = [from, to].map(|at: Timestamp| sheet.x(at));
         if right > left + 1 {
             let hole = Area { left: left + 1, right, ..area };

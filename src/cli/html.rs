@@ -1,0 +1,94 @@
+//! `--html`: a run as one page to send.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use tiershift_core::catalog::Rung;
+use tiershift_core::event::{EventRef, Observe};
+use tiershift_core::time::Timestamp;
+
+use crate::cli::output::{self, Force, is_standard};
+use crate::log::Header;
+use crate::report::html;
+use crate::report::{PageData, PageRun};
+use crate::summary::Summary;
+use crate::wall::{Part, WallClock};
+
+/// Where the page is to be written, as an argument.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct HtmlOption {
+    /// Write the run as one page for a browser, which needs nothing else and fetches nothing: to look at, send and print; - is
+    /// standard output
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+impl HtmlOption {
+    /// Returns whether a page is asked for.
+    pub(super) fn is_given(&self) -> bool {
+        self.html.is_some()
+    }
+
+    /// Returns whether the page goes to standard output, which nothing else is written to then.
+    pub(super) fn is_printed(&self) -> bool {
+        self.html.as_deref().is_some_and(is_standard)
+    }
+
+    /// Refuses what cannot be: a page of several runs, or one on standard output beside JSON.
+    pub(super) fn check(&self, is_one_run: bool, json: bool) -> Result<()> {
+        if self.html.is_none() {
+            return Ok(());
+        }
+        anyhow::ensure!(is_one_run, "--html shows one run, and more were asked for: name one");
+        anyhow::ensure!(
+            !(self.is_printed() && json),
+            "--json and the page would both be written to standard output: give --html a file"
+        );
+        Ok(())
+    }
+
+    /// Begins the page of the part of a run with this header.
+    pub(super) fn begin(&self, header: &Header, part: Part, force: Force) -> Result<Option<Page>> {
+        let Some(place) = &self.html else { return Ok(None) };
+        force.check(place, html::MARK)?;
+        let (catalog, settings) = (header.checked_catalog()?, header.checked_settings()?);
+        Ok(Some(Page {
+            place: place.clone(),
+            part,
+            data: PageData::from_moment(part.from, &catalog, &settings),
+        }))
+    }
+}
+
+/// A page, while its run lasts.
+pub(super) struct Page {
+    place: PathBuf,
+    part: Part,
+    data: PageData,
+}
+
+impl Observe for Page {
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        if at <= self.part.to {
+            self.data.observe(at, event);
+        }
+    }
+}
+
+impl Page {
+    /// Writes the page of a run that lasted until `end`, and returns its place. `clock` is what the wall clock showed; `optimum`
+    /// is the schedule of the optimum, where one was computed.
+    pub(super) fn finish(
+        mut self,
+        title: &str,
+        summary: &Summary,
+        end: Timestamp,
+        clock: &WallClock,
+        optimum: &[(Timestamp, Rung)],
+    ) -> Result<PathBuf> {
+        self.data.finish(end.min(self.part.to), clock, optimum);
+        let page = html::page(&[PageRun { title, data: &self.data, summary }]);
+        output::write(&self.place, page.as_bytes())?;
+        Ok(self.place)
+    }
+}
