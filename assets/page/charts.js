@@ -95,14 +95,13 @@ class Time {
   }
 
   #sinceLabel(at) {
-    const whole = Math.round(at), parts = [[86400, "d"], [3600, "h"], [60, "m"], [1, "s"]];
-    let rest = whole;
-    const said = parts.flatMap(([length, name]) => {
+    let rest = Math.round(at);
+    const said = [[86400, "d"], [3600, "h"], [60, "m"], [1, "s"]].flatMap(([length, name]) => {
       const count = Math.floor(rest / length);
       rest -= count * length;
       return count > 0 ? [`${count}${name}`] : [];
     });
-    return said.slice(0, 2).join("\u00a0") || "0";
+    return said.join("\u00a0") || "0";
   }
 }
 
@@ -117,17 +116,16 @@ const ink = (name) => getComputedStyle(document.documentElement).getPropertyValu
 
 // Charts below one another, over the same moments.
 class Charts {
-  // `onPoint` is called with the moment that is pointed at, `onZoom` when other moments are shown.
-  constructor(time, [first, last], { onPoint = () => {}, onZoom = () => {} } = {}) {
-    Object.assign(this, { time, first, last, min: first, max: last, onPoint, onZoom, list: [], at: null, width: 0 });
+  // `onPoint` is called with the moment that is pointed at, and `onLeave` when there is none; without it, the moment stays.
+  constructor(time, [first, last], { onPoint = () => {}, onLeave = null, canZoom = true } = {}) {
+    Object.assign(this, { time, first, last, min: first, max: last, onPoint, onLeave, canZoom, list: [], at: null });
   }
 
   // Adds a chart into an element. `series` are those of uPlot; `under` and `over` draw below and above them.
-  add(host, { height, data, series = [], bands = [], y, under, over, onLeave }) {
+  add(host, { height, data, series = [], y, under, over }) {
     const point = (u) => {
       if (this.isMoving) return;
-      // Where the pointer has left, the moment stays.
-      if (!(u.cursor.left >= 0)) queueMicrotask(() => (onLeave ? onLeave() : this.point(this.at)));
+      if (!(u.cursor.left >= 0)) queueMicrotask(() => (this.onLeave ? this.onLeave() : this.point(this.at)));
       else this.point(u.posToVal(u.cursor.left, "x"));
     };
     const select = (u) => {
@@ -136,16 +134,16 @@ class Charts {
     };
     const axis = { stroke: () => ink("soft"), font: FONT, grid: { stroke: () => ink("edge"), width: 1 }, ticks: { show: false } };
     const chart = new uPlot({
-      width: this.#widthOf(host), height, series: [{}, ...series], bands, legend: { show: false }, padding: [6, RIGHT, 0, 0],
-      scales: { x: { time: false, range: () => [this.min, this.max] }, y: { range: () => y.range } },
+      width: this.#widthOf(host), height, series: [{}, ...series], legend: { show: false }, padding: [6, RIGHT, 0, 0],
+      scales: { x: { time: false, range: () => [this.min, this.max] }, y: { range: () => (typeof y.range === "function" ? y.range() : y.range) } },
       axes: [
         { ...axis, size: AXIS, gap: 4, splits: (u, _, min, max) => this.time.ticks(min, max, this.#step(u)),
           values: (u, ticks) => ticks.map((at) => this.time.label(at, this.#step(u))) },
         { ...axis, size: LEFT, gap: 6, splits: y.splits, values: y.values, ...(y.plain ? { grid: { show: false } } : {}) },
       ],
       cursor: {
-        y: false, points: { show: false }, drag: { x: true, y: false, setScale: false },
-        bind: { dblclick: () => () => { this.zoom(this.first, this.last); return null; } },
+        y: false, points: { show: false }, drag: { x: this.canZoom, y: false, setScale: false },
+        bind: { dblclick: () => () => { if (this.canZoom) this.zoom(this.first, this.last); return null; } },
       },
       hooks: {
         setCursor: [point], setSelect: [select],
@@ -186,26 +184,30 @@ class Charts {
     this.max = this.min + length;
     for (const chart of this.list) chart.batch(() => chart.setScale("x", { min: this.min, max: this.max }));
     this.point(this.at);
-    this.onZoom();
   }
 
-  // Shows the moments of other data, of which `[first, last]` is the whole.
+  // Shows other moments, all of which there are.
   reach([first, last]) {
     Object.assign(this, { first, last, min: first, max: last });
+    for (const chart of this.list) chart.setScale("x", { min: first, max: last });
   }
 
-  // Moves the cursor of all to a moment.
+  // Moves the cursor of all to a moment, and says so.
   point(at) {
     if (at === null) return;
-    this.at = Math.max(this.first, Math.min(this.last, at));
+    this.mark(Math.max(this.first, Math.min(this.last, at)));
+    this.onPoint(this.at);
+  }
+
+  // Moves the cursor of all to a moment; to none, where there is none.
+  mark(at) {
+    this.at = at;
     this.isMoving = true;
     for (const chart of this.list) {
-      const place = chart.valToPos(this.at, "x");
-      const isSeen = this.at >= this.min && this.at <= this.max;
-      chart.setCursor({ left: isSeen ? place : -10, top: isSeen ? 1 : -10 }, false);
+      const isSeen = at !== null && at >= this.min && at <= this.max;
+      chart.setCursor({ left: isSeen ? chart.valToPos(at, "x") : -10, top: isSeen ? 1 : -10 }, false);
     }
     this.isMoving = false;
-    this.onPoint(this.at);
   }
 
   // Draws anew where colours or widths have changed.
@@ -215,7 +217,7 @@ class Charts {
       if (width !== chart.width) chart.setSize({ width, height: chart.height });
       else chart.redraw(false, true);
     }
-    this.point(this.at);
+    if (!this.onLeave) this.point(this.at);
   }
 }
 
@@ -273,7 +275,7 @@ function byColumn({ x, dot, min, max }, moments, values) {
 }
 
 // Fills from the axis to a value of each column, or draws a line through them.
-function drawColumns({ ctx, y, dot }, columns, of, { fill, stroke, isStepped = false }) {
+function drawColumns({ ctx, y, dot }, columns, of, { fill, stroke, dash = [], isStepped = false }) {
   let begun = null, height = 0;
   const close = (until) => {
     if (begun === null) return;
@@ -286,7 +288,9 @@ function drawColumns({ ctx, y, dot }, columns, of, { fill, stroke, isStepped = f
     } else {
       ctx.strokeStyle = stroke;
       ctx.lineWidth = 1.25 * dot;
+      ctx.setLineDash(dash.map((length) => length * dot));
       ctx.stroke();
+      ctx.setLineDash([]);
     }
     begun = null;
   };
@@ -308,6 +312,50 @@ function drawColumns({ ctx, y, dot }, columns, of, { fill, stroke, isStepped = f
   }
   close(before);
 }
+
+// What a line of a name looks like.
+const LINES = { all: ["ink", []], degrade: ["degrade", [7, 4]], preventive: ["preventive", [2, 3]], upgrade: ["upgrade", [9, 3, 2, 3]], limit: ["degrade", [7, 4]] };
+
+// Lines as they moved, each with its name where it ends. `at` has the first moment of each run of values.
+function drawLines({ ctx, x, y, box, dot, min, max }, lines, moments) {
+  const names = [];
+  for (const line of lines) {
+    const [colour, dash] = LINES[line.name];
+    let place = 0, last = null;
+    ctx.beginPath();
+    for (const [value, count] of line.at) {
+      const from = moments[place], until = moments[place + count] ?? Infinity;
+      place += count;
+      if (value === null || until < min || from > max) continue;
+      ctx.moveTo(x(Math.max(from, min)), y(value));
+      ctx.lineTo(x(Math.min(until, max)), y(value));
+      last = value;
+    }
+    ctx.setLineDash(dash.map((length) => length * dot));
+    ctx.lineWidth = dot * 1.25;
+    ctx.strokeStyle = ink(colour);
+    ctx.stroke();
+    if (last !== null) names.push([y(last), line.name, ink(colour)]);
+  }
+  ctx.setLineDash([]);
+  ctx.textAlign = "right";
+  // Names stand above their lines, and not over one another.
+  let free = box.top + 10 * dot;
+  for (const [height, name, colour] of names.sort((a, b) => a[0] - b[0])) {
+    const place = Math.max(height - 3 * dot, free);
+    free = place + 12 * dot;
+    const right = box.left + box.width - 4 * dot, width = ctx.measureText(name).width;
+    ctx.fillStyle = ink("panel");
+    ctx.globalAlpha = 0.8;
+    ctx.fillRect(right - width - 2 * dot, place - 9 * dot, width + 4 * dot, 11 * dot);
+    ctx.globalAlpha = 1;
+    ctx.fillStyle = colour;
+    ctx.fillText(name, right, place);
+  }
+}
+
+// A name that has room beside an axis.
+const short = (name) => (name.length > 9 ? `${name.slice(0, 8)}…` : name);
 
 // Draws anew when the window, the colours or the paper change.
 function keepDrawn(redraw) {

@@ -1,45 +1,10 @@
 // Shows what /events tells. It decides and computes nothing about the machine: words and lines come from the daemon.
-// Where the plot begins and ends, in pixels from its sides.
-const LEFT = 64, RIGHT = 8;
 const MOST_POINTS = 1800, MOST_ENTRIES = 200, MOST_REPLIES = 200, POINT_DISTANCE_NS = 1.9e9, RETRY_MS = 5000;
-const byId = (id) => document.getElementById(id);
 let status = null, points = [], entries = [], replies = [], cursor = null;
 
-// Elements with text in them; nothing that comes from outside is ever read as markup.
-function make(name, attributes = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
-}
-
-function draw(name, attributes, text) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
-// A number and its unit stay on one line.
-const unit = (number, name) => `${number}\u00a0${name}`;
-
-function span(seconds) {
-  if (seconds < 0.0995) return unit(Math.round(seconds * 1000), "ms");
-  if (seconds < 9.95) return unit(seconds.toFixed(1), "s");
-  if (seconds < 59.5) return unit(Math.round(seconds), "s");
-  if (seconds < 3570) return unit(Math.round(seconds / 60), "min");
-  return unit((seconds / 3600).toFixed(1).replace(".0", ""), "h");
-}
-
 const seconds = (nanos) => nanos / 1e9;
-const percent = (milli) => unit((milli / 1000).toFixed(milli < 9950 ? 1 : 0), "%");
 const ago = (nanos) => `${span(Math.max(0, seconds(status.uptime_ns - nanos)))} ago`;
 const tierName = (rung) => status.tiers[rung] ?? String(rung);
-
-function size(bytes) {
-  const gib = bytes / 2 ** 30;
-  return gib >= 1 || bytes === 0 ? unit(gib.toFixed(1), "GiB") : unit(Math.round(gib * 1024), "MiB");
-}
 
 function showNow() {
   byId("tier").textContent = status.tier;
@@ -102,22 +67,7 @@ function showRequests() {
     ["first token, median", time(l.first_token_p50_ns)], ["first token, 95\u00a0%", time(l.first_token_p95_ns)],
     ["whole reply, median", time(l.latency_p50_ns)], ["whole reply, 95\u00a0%", time(l.latency_p95_ns)],
   ]);
-  const width = Math.max(240, byId("replies").clientWidth), height = 90, top = 8, bottom = 72;
-  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img",
-    "aria-label": `${replies.length} last replies; filled: whole reply, hollow: first token` });
-  const most = Math.max(0.1, ...replies.map((reply) => seconds(reply.latency_ns)));
-  const y = (s) => bottom - (bottom - top) * Math.sqrt(s / most);
-  for (const part of [1, 0.25]) {
-    svg.append(draw("line", { class: "grid", x1: 0, x2: width, y1: y(most * part), y2: y(most * part) }));
-    svg.append(draw("text", { x: width - 2, y: y(most * part) + 12, "text-anchor": "end" }, span(most * part)));
-  }
-  replies.forEach((reply, i) => {
-    const x = 6 + (width - 70) * (i / Math.max(1, replies.length - 1));
-    svg.append(draw("circle", { class: "dot first", cx: x, cy: y(seconds(reply.first_token_ns)), r: 2.5 }));
-    svg.append(draw("circle", { class: "dot", cx: x, cy: y(seconds(reply.latency_ns)), r: 2.5 }));
-  });
-  svg.append(draw("text", { x: 0, y: height - 3 }, "filled: whole reply, hollow: first token"));
-  byId("replies").replaceChildren(svg);
+  showReplies();
 }
 
 function range() {
@@ -131,58 +81,85 @@ function shown() {
   return first < 0 ? points.slice(-1) : points.slice(Math.max(0, first - 1));
 }
 
+// The plot, drawn anew with every status. Its axis counts back from now.
+const back = {
+  ticks: (min, max, step) => Array.from({ length: Math.floor((max - min) / step) + 1 }, (_, i) => max - i * step),
+  label: (at) => (charts.last - at < 1 ? "now" : `−${span(charts.last - at)}`),
+};
+const charts = new Charts(back, [0, 1], {
+  canZoom: false,
+  onPoint: (at) => { cursor = Math.max(0, lastUpTo(seen().map((point) => point.at), at)); showMoment(); },
+  onLeave: leavePlot,
+});
+
+// Seconds with what was then.
+const seen = () => shown().map((point) => ({ at: seconds(point.at_ns), rung: point.rung, share: point.shares_milli_percent[0] }));
+
+function makePlot() {
+  const nothing = [[0, 1], [null, null]], series = [{ points: { show: false } }], now = () => seconds(status.uptime_ns);
+  byId("plot").append(make("h3", {}, "tier"));
+  charts.add(byId("plot"), {
+    height: 130, data: nothing, series,
+    y: { range: () => [-0.3, status.tiers.length - 0.7], splits: () => status.tiers.map((_, rung) => rung), values: () => status.tiers.map(short) },
+    over: (pen) => drawSteps(pen, seen().map(({ at, rung }) => [at, rung]), now(), { colour: ink("own"), width: 2.5 }),
+  });
+  byId("plot").append(make("h3", {}, "memory in use, by everybody"));
+  charts.add(byId("plot"), {
+    height: 140, data: nothing, series, y: { range: () => [0, 105], splits: () => [0, 50, 100], values: () => [0, 50, 100].map((share) => unit(share, "%")) },
+    over: (pen) => {
+      const points = seen(), moments = points.map((point) => point.at), memory = status.lines.find((line) => line.resource === "memory");
+      const shares = points.map(({ share }) => (share === null ? null : share / 1000));
+      drawColumns(pen, byColumn(pen, moments, shares), (column) => column[1], { stroke: ink("ink") });
+      if (!memory) return;
+      const line = (name) => ({ name, at: [[memory[`${name}_line_milli_percent`] / 1000, moments.length]] });
+      drawLines(pen, [line("upgrade"), line("degrade")], moments);
+    },
+  });
+}
+
 function showPlot() {
-  const width = Math.max(280, byId("plot").clientWidth);
-  const left = LEFT, right = width - RIGHT, top = 10, middle = 90, low = 116, bottom = 204, height = 226;
-  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
-  const now = status.uptime_ns, length = range() * 1e9;
-  const x = (at) => Math.max(left, right - (right - left) * ((now - at) / length));
-  const rungs = status.tiers.length - 1;
-  const tierY = (rung) => middle - (middle - top) * (rung / Math.max(1, rungs));
-  status.tiers.forEach((name, rung) => {
-    svg.append(draw("line", { class: "grid", x1: left, x2: right, y1: tierY(rung), y2: tierY(rung) }));
-    svg.append(draw("text", { x: left - 6, y: tierY(rung) + 4, "text-anchor": "end" }, name.length > 8 ? `${name.slice(0, 7)}…` : name));
-  });
-  const useY = (milli) => bottom - (bottom - low) * Math.min(1, milli / 100000);
-  for (const share of [0, 50000, 100000]) {
-    svg.append(draw("line", { class: "grid", x1: left, x2: right, y1: useY(share), y2: useY(share) }));
-    svg.append(draw("text", { x: left - 6, y: useY(share) + 4, "text-anchor": "end" }, percent(share).replace(".0", "")));
+  if (charts.list.length === 0) makePlot();
+  const now = seconds(status.uptime_ns);
+  charts.reach([now - range(), now]);
+  showMoment();
+}
+
+function showMoment() {
+  const points = seen(), last = points.length - 1, chosen = cursor === null ? last : Math.min(cursor, last);
+  if (last < 0) return;
+  const { at, rung, share } = points[chosen];
+  charts.mark(cursor === null ? null : at);
+  const text = `${cursor === null ? "now" : ago(at * 1e9)}: ${tierName(rung)}${share === null ? "" : `, memory ${percent(share)}`}`;
+  byId("moment").textContent = text;
+  const plot = byId("plot");
+  plot.setAttribute("aria-valuemax", String(last));
+  plot.setAttribute("aria-valuenow", String(chosen));
+  plot.setAttribute("aria-valuetext", text);
+}
+
+// The last replies in their order, on an axis of roots, so that short ones are told apart.
+const replyCharts = new Charts({ ticks: () => [], label: () => "" }, [0, 1], { canZoom: false });
+
+function showReplies() {
+  const most = () => Math.max(0.1, ...replies.map((reply) => seconds(reply.latency_ns)));
+  if (replyCharts.list.length === 0) {
+    replyCharts.add(byId("replies"), {
+      height: 110, data: [[0, 1], [null, null]], series: [{ points: { show: false } }],
+      y: { range: () => [0, Math.sqrt(most()) * 1.1], splits: () => [0, 0.5, 1].map((part) => part * Math.sqrt(most())), values: (_, roots) => roots.map((root) => (root ? span(root ** 2) : "0")) },
+      over: ({ ctx, x, y, dot }) => replies.forEach((reply, place) => {
+        for (const [nanos, colour, isFilled] of [[reply.first_token_ns, "upgrade", false], [reply.latency_ns, "own", true]]) {
+          ctx.beginPath();
+          ctx.arc(x(place), y(Math.sqrt(seconds(nanos))), 2.5 * dot, 0, 7);
+          ctx.fillStyle = ctx.strokeStyle = ink(colour);
+          ctx.lineWidth = 1.5 * dot;
+          if (isFilled) ctx.fill();
+          else ctx.stroke();
+        }
+      }),
+    });
   }
-  const memory = status.lines.find((line) => line.resource === "memory");
-  if (memory) {
-    for (const [name, at] of [["upgrade", memory.upgrade_line_milli_percent], ["degrade", memory.degrade_line_milli_percent]]) {
-      svg.append(draw("line", { class: `line-${name}`, x1: left, x2: right, y1: useY(at), y2: useY(at) }));
-    }
-  }
-  let step = "", use = "";
-  const seen = shown();
-  seen.forEach((point, i) => {
-    const at = x(point.at_ns).toFixed(1), until = x(seen[i + 1]?.at_ns ?? now).toFixed(1);
-    step += `${i ? "L" : "M"}${at} ${tierY(point.rung)}L${until} ${tierY(point.rung)}`;
-    const share = point.shares_milli_percent[0];
-    if (share !== null) use += `${use ? "L" : "M"}${at} ${useY(share).toFixed(1)}`;
-  });
-  svg.append(draw("path", { class: "step", d: step || "M0 0" }), draw("path", { class: "use", d: use || "M0 0" }));
-  svg.append(draw("text", { x: left + 4, y: low - 5 }, "memory in use, by everybody"));
-  const parts = { 300: 5, 900: 3, 3600: 4 }[range()];
-  for (let part = 0; part <= parts; part += width < 480 ? parts : 1) {
-    const back = (range() / parts) * (parts - part);
-    const anchor = part === 0 ? "start" : part === parts ? "end" : "middle";
-    svg.append(draw("text", { x: left + ((right - left) / parts) * part, y: height - 6, "text-anchor": anchor }, back ? `−${span(back)}` : "now"));
-  }
-  const chosen = cursor === null ? seen.length - 1 : Math.min(cursor, seen.length - 1);
-  const point = seen[chosen];
-  if (point) {
-    if (cursor !== null) svg.append(draw("line", { class: "cursor", x1: x(point.at_ns), x2: x(point.at_ns), y1: top, y2: bottom }));
-    const share = point.shares_milli_percent[0];
-    const text = `${cursor === null ? "now" : ago(point.at_ns)}: ${tierName(point.rung)}${share === null ? "" : `, memory ${percent(share)}`}`;
-    byId("moment").textContent = text;
-    const plot = byId("plot");
-    plot.setAttribute("aria-valuemax", String(Math.max(0, seen.length - 1)));
-    plot.setAttribute("aria-valuenow", String(chosen));
-    plot.setAttribute("aria-valuetext", text);
-  }
-  byId("plot").replaceChildren(svg);
+  byId("replies").setAttribute("aria-label", `${replies.length} last replies, the slowest ${span(most())}; filled: whole reply, hollow: first token`);
+  replyCharts.reach([-1, Math.max(1, replies.length)]);
 }
 
 function show() {
@@ -249,21 +226,16 @@ byId("plot").addEventListener("keydown", (event) => {
   else if (next === undefined) return;
   else cursor = Math.max(0, Math.min(last, next));
   event.preventDefault();
-  showPlot();
+  showMoment();
 });
 function leavePlot() {
   cursor = null;
-  if (status !== null) showPlot();
+  if (status !== null) showMoment();
 }
 
 byId("plot").addEventListener("blur", leavePlot);
 byId("plot").addEventListener("pointerleave", leavePlot);
-byId("plot").addEventListener("pointermove", (event) => {
-  if (status === null) return;
-  const { left, width } = byId("plot").getBoundingClientRect();
-  const share = (event.clientX - left - LEFT) / (width - LEFT - RIGHT);
-  const at = status.uptime_ns - range() * 1e9 * (1 - share);
-  cursor = Math.max(0, shown().findLastIndex((point) => point.at_ns <= at));
-  showPlot();
+keepDrawn(() => {
+  charts.redraw();
+  replyCharts.redraw();
 });
-window.addEventListener("resize", show);

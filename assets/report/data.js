@@ -3,7 +3,11 @@ async function unpacked() {
   const packed = Uint8Array.from(atob(byId("data").textContent), (letter) => letter.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
   const document = await new Response(stream).json();
-  return { version: document.version, runs: document.runs.map(runOf) };
+  const runs = document.runs.map(runOf), [first, second] = runs;
+  // What tells two runs apart.
+  const name = (run, place) => (first.policy !== second?.policy ? run.policy : first.title !== second.title ? run.title : ["first", "second"][place]);
+  runs.forEach((run, place) => { run.name = name(run, place); });
+  return { version: document.version, runs };
 }
 
 // Differences become values.

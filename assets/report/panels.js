@@ -1,7 +1,8 @@
-// The panels of a run: spaces, rates, tiers, gates, requests and latency, over the same moments.
+// The panels of a run: spaces, rates, tiers, gates, requests and latency, over the same moments; and of another run, drawn over
+// it.
 
-// What a line of a name looks like.
-const LINES = { all: ["ink", []], degrade: ["degrade", [7, 4]], preventive: ["preventive", [2, 3]], upgrade: ["upgrade", [9, 3, 2, 3]], limit: ["degrade", [7, 4]] };
+// How the other run is drawn.
+const OTHER = { dash: [6, 3], isStepped: true };
 
 // Puts a panel below the others: its title, what its inks mean, and the place of its chart.
 function panel(title, said, keys) {
@@ -21,61 +22,25 @@ function drawGaps({ ctx, x, box, dot, min, max }, gaps) {
   }
 }
 
-// Lines as they moved, each with its name where it ends. `at` has the first moment of each run of values.
-function drawLines({ ctx, x, y, box, dot, min, max }, lines, moments) {
-  const names = [];
-  for (const line of lines) {
-    const [colour, dash] = LINES[line.name];
-    let place = 0, last = null;
-    ctx.beginPath();
-    for (const [value, count] of line.at) {
-      const from = moments[place], until = moments[place + count] ?? Infinity;
-      place += count;
-      if (value === null || until < min || from > max) continue;
-      ctx.moveTo(x(Math.max(from, min)), y(value));
-      ctx.lineTo(x(Math.min(until, max)), y(value));
-      last = value;
-    }
-    ctx.setLineDash(dash.map((length) => length * dot));
-    ctx.lineWidth = dot * 1.25;
-    ctx.strokeStyle = ink(colour);
-    ctx.stroke();
-    if (last !== null) names.push([y(last), line.name, ink(colour)]);
-  }
-  ctx.setLineDash([]);
-  ctx.textAlign = "right";
-  // Names stand above their lines, and not over one another.
-  let free = box.top + 10 * dot;
-  for (const [height, name, colour] of names.sort((a, b) => a[0] - b[0])) {
-    const place = Math.max(height - 3 * dot, free);
-    free = place + 12 * dot;
-    const right = box.left + box.width - 4 * dot, width = ctx.measureText(name).width;
-    ctx.fillStyle = ink("panel");
-    ctx.globalAlpha = 0.8;
-    ctx.fillRect(right - width - 2 * dot, place - 9 * dot, width + 4 * dot, 11 * dot);
-    ctx.globalAlpha = 1;
-    ctx.fillStyle = colour;
-    ctx.fillText(name, right, place);
-  }
-}
-
 const most = (...lists) => lists.flat().reduce((most, value) => (value > most ? value : most), 0);
 const extent = (list, words) => {
   const values = list.filter((value) => value !== null);
   return values.length ? `${words(values.reduce((a, b) => Math.min(a, b)))} to ${words(values.reduce((a, b) => Math.max(a, b)))}` : "not read";
 };
 
-function spacePanel(charts, run, space) {
+function spacePanel(charts, run, space, other) {
   const gib = (value) => unit(value.toFixed(value < 10 ? 2 : 1), "GiB");
-  const top = most(space.total.at.map(([value]) => value), space.used) * 1.06;
+  const overlaid = other?.spaces.find(({ name }) => name === space.name);
+  const top = most(space.total.at.map(([value]) => value), space.used, overlaid?.used ?? []) * 1.06;
   const keys = [["others-area", "others"], ["own-area", "models"], ["use", "all use"]];
   if (space.projected) keys.push(["projected", "after the next upgrade, as projected"]);
+  if (overlaid) keys.push(["second", `all use under ${other.name}`]);
   const host = panel(`${space.name} (GiB)`, `all use ${extent(space.used, gib)}, others ${extent(space.others, gib)}`, keys);
   const series = [
     { stroke: () => ink("own"), width: 1.25, fill: () => ink("own-area"), points: { show: false } },
     { stroke: () => ink("others"), width: 1, fill: () => ink("others-area"), points: { show: false } },
   ];
-  const data = [run.at, space.used, space.others], bands = [];
+  const data = [run.at, space.used, space.others];
   if (space.projected) {
     series.push({ stroke: () => ink("preventive"), width: 1.5, points: { show: true, size: 2 } });
     data.push(space.projected);
@@ -85,9 +50,12 @@ function spacePanel(charts, run, space) {
     data.push(space.least);
   }
   charts.add(host, {
-    height: 190, data, series, bands, y: { range: [0, top] },
+    height: 190, data, series, y: { range: [0, top] },
     under: (pen) => drawGaps(pen, run.gaps),
-    over: (pen) => drawLines(pen, [space.total, ...space.lines], run.at),
+    over: (pen) => {
+      if (overlaid) drawColumns(pen, byColumn(pen, other.at, overlaid.used), (column) => column[2], { ...OTHER, stroke: ink("second") });
+      drawLines(pen, [space.total, ...space.lines], run.at);
+    },
   });
 }
 
@@ -115,13 +83,13 @@ function ratePanel(charts, run, rate) {
 }
 
 const PHASES = { loading: ["own", true], draining: ["upgrade", false], unloading: ["degrade", true] };
-const short = (name) => (name.length > 9 ? `${name.slice(0, 8)}…` : name);
 
 // Rungs as steps, with what models were doing, and every change above them.
-function tierPanel(charts, run) {
+function tierPanel(charts, run, other) {
   const keys = [["tier", "serves"]];
   if (run.optimum.length) keys.push(["optimum", "optimum"]);
   for (const name of Object.keys(PHASES)) if (run.phases.some((phase) => phase.name === name)) keys.push([name, name]);
+  if (other) keys.push(["second", `serves under ${other.name}`], ["apart", "not the same"]);
   keys.push(["change", "change"]);
   if (run.changes.some((change) => change.isReversal)) keys.push(["reversal", "reversal"]);
   const rungs = run.tiers.length, last = run.tiers[run.steps.at(-1)[1]];
@@ -131,6 +99,7 @@ function tierPanel(charts, run) {
     y: { range: [-0.6, rungs + 0.2], splits: () => run.tiers.map((_, rung) => rung), values: () => run.tiers.map(short) },
     under: (pen) => {
       drawGaps(pen, run.gaps);
+      if (other) drawApart(pen, run, other);
       for (const phase of run.phases) {
         if (phase.until < pen.min || phase.from > pen.max) continue;
         const [colour, isRising] = PHASES[phase.name], { ctx, x, y, dot } = pen;
@@ -142,8 +111,20 @@ function tierPanel(charts, run) {
     over: (pen) => {
       if (run.optimum.length) drawSteps(pen, run.optimum, run.end, { colour: ink("preventive"), width: 4, shift: 4 });
       drawSteps(pen, run.steps, run.end, { colour: ink("ink"), width: 2 });
+      if (other) drawSteps(pen, other.steps, other.end, { colour: ink("second"), width: 2, dash: OTHER.dash, shift: -3 });
       drawChanges(pen, run.changes, rungs - 0.2);
     },
+  });
+}
+
+// The times in which two runs were not on the same tier.
+function drawApart({ ctx, x, box, min, max }, run, other) {
+  const moments = [...new Set([...run.steps, ...other.steps].map(([at]) => at))].sort((a, b) => a - b);
+  ctx.fillStyle = ink("band");
+  moments.forEach((from, place) => {
+    const until = moments[place + 1] ?? Math.min(run.end, other.end);
+    if (until < min || from > max || rungAt(run.steps, from) === rungAt(other.steps, from)) return;
+    ctx.fillRect(x(from), box.top, x(until) - x(from), box.height);
   });
 }
 
@@ -174,7 +155,7 @@ function drawChanges({ ctx, x, y, dot, min, max }, changes, height) {
 // Strips below one another, each with its name above it: `cells` are `[height, count]`, and a height of null is not drawn.
 function stripPanel(charts, run, title, strips, keys, said) {
   const host = panel(title, said, keys);
-  const ROW = 26;
+  const ROW = 28;
   charts.add(host, {
     height: 8 + AXIS + ROW * strips.length, data: [[run.at[0] ?? 0, run.end], [null, null]], series: [{ points: { show: false } }],
     y: { range: [0, strips.length], splits: () => [], values: () => [], plain: true },
@@ -195,7 +176,7 @@ function stripPanel(charts, run, title, strips, keys, said) {
         }
         ctx.fillStyle = ink("soft");
         ctx.textAlign = "left";
-        ctx.fillText(strip.name, box.left + 4 * dot, bottom - full - 3 * dot);
+        ctx.fillText(strip.name, box.left + 4 * dot, bottom - full - 4 * dot);
       });
     },
   });
@@ -236,12 +217,13 @@ function joined(cells) {
   return runs;
 }
 
-function requestPanels(charts, run) {
+function requestPanels(charts, run, other) {
   const { requests } = run;
   if (!requests) return;
   const top = Math.max(1, most(requests.running, requests.waiting)), refused = requests.refused.reduce((a, b) => a + b, 0);
   const failed = requests.failed.reduce((a, b) => a + b, 0);
   const keys = [["use", "running, mean"], ["own-area", "running, most"], ["waiting", "waiting, most"], ["refused", "refused or failed"]];
+  if (other?.requests) keys.push(["second", `running or waiting under ${other.name}, most`]);
   const host = panel("requests", `at most ${top} at once; ${refused} refused, ${failed} failed`, keys);
   charts.add(host, {
     height: 120, data: [run.at, run.at.map(() => null)], series: [{ points: { show: false } }],
@@ -251,6 +233,9 @@ function requestPanels(charts, run) {
       drawColumns(pen, running, (column) => column[2], { fill: ink("own-area"), isStepped: true });
       drawColumns(pen, waiting, (column) => column[2], { fill: ink("upgrade"), isStepped: true });
       drawColumns(pen, running, (column) => column[1], { stroke: ink("own"), isStepped: true });
+      if (!other?.requests) return;
+      const all = other.requests.running.map((count, place) => count + other.requests.waiting[place]);
+      drawColumns(pen, byColumn(pen, other.at, all), (column) => column[2], { ...OTHER, stroke: ink("second") });
     },
     over: ({ ctx, x, box, dot, min, max }) => {
       ctx.strokeStyle = ink("degrade");
@@ -267,27 +252,32 @@ function requestPanels(charts, run) {
       ctx.stroke();
     },
   });
-  if (requests.slowest.some((value) => value !== null)) latencyPanel(charts, run);
+  if (requests.slowest.some((value) => value !== null)) latencyPanel(charts, run, other);
 }
 
 const counts = (top) => [...new Set([0, Math.ceil(top / 2), top])];
 
 // Latency on a logarithmic axis: from the quickest to the slowest reply that ended at a moment.
-function latencyPanel(charts, run) {
-  const { quickest, slowest, limit } = run.requests, log = (seconds) => Math.log10(Math.max(seconds, 0.001));
-  const low = Math.floor(log(quickest.filter((value) => value !== null).reduce((a, b) => Math.min(a, b)))), high = Math.max(low + 1, Math.ceil(log(most(slowest))));
-  const host = panel("latency of replies by the moment they were done", extent(slowest, span), [["use", "quickest to slowest"]]);
+function latencyPanel(charts, run, other) {
+  const { slowest, limit } = run.requests, log = (seconds) => Math.log10(Math.max(seconds, 0.001));
+  const shown = other?.requests ? [run, other] : [run], all = (name) => shown.flatMap(({ requests }) => requests[name]).filter((value) => value !== null);
+  const low = Math.floor(log(all("quickest").reduce((a, b) => Math.min(a, b)))), high = Math.max(low + 1, Math.ceil(log(most(all("slowest")))));
+  const keys = [["use", "quickest to slowest"]];
+  if (shown.length > 1) keys.push(["second", `under ${other.name}`]);
+  const host = panel("latency of replies by the moment they were done", extent(slowest, span), keys);
   const lines = limit === null ? [] : [{ name: "limit", at: [[log(limit), run.at.length]] }];
   charts.add(host, {
     height: 130, data: [run.at, run.at.map(() => null)], series: [{ points: { show: false } }],
     y: { range: [low, high + 0.05], splits: () => [...Array(high - low + 1).keys()].map((i) => low + i), values: (_, splits) => splits.map((power) => span(10 ** power)) },
     over: (pen) => {
       const { ctx, x, y, dot, min, max } = pen;
-      ctx.fillStyle = ink("own");
-      run.at.forEach((at, place) => {
-        if (slowest[place] === null || at < min || at > max) return;
-        const top = y(log(slowest[place])) - dot, bottom = y(log(quickest[place])) + dot;
-        ctx.fillRect(x(at) - dot, top, 2 * dot, bottom - top);
+      shown.forEach(({ at, requests }, place) => {
+        ctx.fillStyle = ink(["own", "second"][place]);
+        at.forEach((at, i) => {
+          if (requests.slowest[i] === null || at < min || at > max) return;
+          const top = y(log(requests.slowest[i])) - dot, bottom = y(log(requests.quickest[i])) + dot;
+          ctx.fillRect(x(at) - dot, top, 2 * dot, bottom - top);
+        });
       });
       drawLines(pen, lines, run.at);
     },

@@ -3,13 +3,13 @@ const MOST_SHOWN = 200, DAY = 86400;
 
 function showFigures(runs) {
   const [run] = runs;
-  byId("about").textContent = runs.length === 1 ? "" : `${runs[0].title} (solid) with ${runs[1].title} (dashed) over it`;
+  byId("about").textContent = runs.length === 1 ? "" : `${run.name} (filled), and ${runs[1].name} (dashed) over it`;
   const names = [...new Set(runs.flatMap((run) => run.figures.map(([name]) => name)))];
   const figure = (run, name) => run.figures.find(([other]) => other === name)?.[1] ?? "–";
   if (runs.length === 1) {
     byId("figures").append(make("dl", {}, ...names.map((name) => make("div", {}, make("dt", {}, name), make("dd", {}, figure(run, name))))));
   } else {
-    const head = make("tr", {}, make("td"), ...runs.map((run) => make("th", { scope: "col" }, run.policy)));
+    const head = make("tr", {}, make("td"), ...runs.map((run) => make("th", { scope: "col" }, run.name)));
     const rows = names.map((name) => make("tr", {}, make("th", { scope: "row" }, name), ...runs.map((run) => make("td", {}, figure(run, name)))));
     byId("figures").append(make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
   }
@@ -18,8 +18,8 @@ function showFigures(runs) {
 
 // What is read at a moment: when it is, what was decided, and how things stood.
 class Reader {
-  constructor(run) {
-    this.run = run;
+  constructor(run, other) {
+    Object.assign(this, { run, other });
   }
 
   show(at) {
@@ -30,12 +30,19 @@ class Reader {
     byId("moment-time").replaceChildren(make("b", {}, run.time.text(at)), `${since} · `, make("b", {}, tier), " serves");
     const words = said < 0 ? "no decision yet" : run.said.at(said);
     byId("moment-said").textContent = said >= 0 && said < place ? `${words} (since ${run.time.text(run.at[said])})` : words;
+    byId("moment-other").hidden = !this.other;
+    if (this.other) byId("moment-other").textContent = this.#ofOther(at);
     byId("moment-figures").textContent = [...this.#figures(place), ...this.#closed(place)].join(" · ");
     const slider = byId("moment");
     slider.setAttribute("aria-valuemax", String(run.at.length - 1));
     slider.setAttribute("aria-valuenow", String(place));
     slider.setAttribute("aria-valuetext", `${run.time.text(at)}, ${tier}: ${words}`);
     this.place = place;
+  }
+
+  #ofOther(at) {
+    const { other } = this, said = other.said.lastUpTo(Math.max(0, lastUpTo(other.at, at + 1e-6)));
+    return `${other.name}: ${other.tiers[rungAt(other.steps, at)]} serves; ${said < 0 ? "no decision yet" : other.said.at(said)}`;
   }
 
   #figures(place) {
@@ -83,9 +90,10 @@ function jump(charts, at) {
   charts.point(at);
 }
 
-function decisionItem(charts, run, place) {
+function decisionItem(charts, run, place, isNamed = false) {
   const change = run.changes[place], isUp = change.to > change.from;
-  const text = run.changesSaid.at(place) ?? `${run.tiers[change.from]} → ${run.tiers[change.to]}`;
+  const words = run.changesSaid.at(place) ?? `${run.tiers[change.from]} → ${run.tiers[change.to]}`;
+  const text = isNamed ? `${run.name}: ${words}` : words;
   const kind = change.isReversal ? `${isUp ? "up" : "down"} reversal` : isUp ? "up" : "down";
   const button = make("button", { type: "button" }, make("span", { class: "when" }, run.time.text(change.at)), make("span", {}, text));
   button.addEventListener("click", () => {
@@ -95,28 +103,33 @@ function decisionItem(charts, run, place) {
   return make("li", { class: kind }, button);
 }
 
-function showDecisions(charts, run) {
-  const { changes } = run, reversals = changes.filter((change) => change.isReversal).length;
-  byId("decisions-about").textContent = changes.length === 0 ? "No change was decided."
-    : `${changes.length} changes, ${reversals} of them reversals (marked ↺). Each leads to its moment.`;
+function showDecisions(charts, runs) {
+  const all = runs.flatMap((run) => run.changes.map((change, place) => ({ run, place, at: change.at }))).sort((a, b) => a.at - b.at);
+  const reversals = all.filter(({ run, place }) => run.changes[place].isReversal).length;
+  byId("decisions-about").textContent = all.length === 0 ? "No change was decided."
+    : `${all.length} changes, ${reversals} of them reversals (marked ↺). Each leads to its moment.`;
   let shown = 0;
   const more = () => {
-    const next = changes.slice(shown, shown + MOST_SHOWN).map((_, i) => decisionItem(charts, run, shown + i));
+    const next = all.slice(shown, shown + MOST_SHOWN).map(({ run, place }) => decisionItem(charts, run, place, runs.length > 1));
     byId("decisions").append(...next);
     shown += next.length;
-    byId("more").hidden = shown >= changes.length;
-    byId("more").textContent = `Show more (${changes.length - shown} are left)`;
+    byId("more").hidden = shown >= all.length;
+    byId("more").textContent = `Show more (${all.length - shown} are left)`;
   };
   byId("more").addEventListener("click", more);
   more();
-  byId("worst-section").hidden = changes.length <= 10;
-  if (changes.length > 10) byId("worst").append(...run.worst.map((place) => decisionItem(charts, run, place)));
+  const worst = runs.flatMap((run) => (run.changes.length > 10 ? run.worst.map((place) => decisionItem(charts, run, place, runs.length > 1)) : []));
+  byId("worst-section").hidden = worst.length === 0;
+  byId("worst").append(...worst);
+  return all.map(({ at }) => at);
 }
 
-function showReasons(run) {
-  const rows = run.reasons.toSorted((a, b) => b[2] - a[2] || b[1] - a[1]);
-  byId("reasons").querySelector("tbody").append(...rows.map(([name, holds, changes]) => make("tr", {},
-    make("th", { scope: "row" }, name), make("td", {}, holds.toLocaleString("en")), make("td", {}, changes.toLocaleString("en")))));
+function showReasons(run, isNamed) {
+  const rows = run.reasons.toSorted((a, b) => b[2] - a[2] || b[1] - a[1]), cell = (count) => make("td", {}, count.toLocaleString("en"));
+  const head = make("tr", {}, ...["reason", "holds", "changes"].map((name) => make("th", { scope: "col" }, name)));
+  const body = rows.map(([name, holds, changes]) => make("tr", {}, make("th", { scope: "row" }, name), cell(holds), cell(changes)));
+  if (isNamed) byId("reasons").append(make("h3", {}, run.name));
+  byId("reasons").append(make("table", {}, make("thead", {}, head), make("tbody", {}, ...body)));
 }
 
 // Days, or weeks where there are many: how long each tier served, and how often it changed.
@@ -162,9 +175,8 @@ function shareOfRungs(run, from, until) {
   return shares;
 }
 
-function listen(charts, run, reader) {
+function listen(charts, run, reader, times) {
   const toChange = (step) => {
-    const times = run.changes.map((change) => change.at);
     const place = step > 0 ? lastUpTo(times, charts.at + 1e-3) + 1 : lastUpTo(times, charts.at - 1e-3);
     if (place < 0 || place >= times.length) return;
     const at = times[place];
@@ -203,21 +215,21 @@ function listen(charts, run, reader) {
 
 async function start() {
   const { runs, version } = await unpacked();
-  const [run] = runs, reader = new Reader(run);
+  const [run, other] = runs, reader = new Reader(run, other);
   showFigures(runs);
   byId("made").textContent = `tiershift ${version}${run.offset ? `; times are the recording's (${run.offset})` : ""}`
     + (run.readings_each > 1 ? `; ${run.readings_each} readings are one moment` : "");
   const charts = new Charts(run.time, [run.begin, Math.max(run.end, run.begin + 1)], { onPoint: (at) => reader.show(at) });
-  for (const space of run.spaces) spacePanel(charts, run, space);
-  tierPanel(charts, run);
+  for (const space of run.spaces) spacePanel(charts, run, space, other);
+  tierPanel(charts, run, other);
   gatesPanel(charts, run);
   companionsPanel(charts, run);
   for (const rate of run.rates) ratePanel(charts, run, rate);
-  requestPanels(charts, run);
+  requestPanels(charts, run, other);
   showDays(charts, run);
-  showDecisions(charts, run);
-  showReasons(run);
-  listen(charts, run, reader);
+  const times = showDecisions(charts, runs);
+  for (const run of runs) showReasons(run, runs.length > 1);
+  listen(charts, run, reader, times);
   keepDrawn(() => charts.redraw());
   charts.point(run.changes[0]?.at ?? run.begin);
   document.body.classList.add("drawn");

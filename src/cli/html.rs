@@ -1,17 +1,18 @@
 //! `--html`: a run as one page to send.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use tiershift_core::catalog::Rung;
 use tiershift_core::event::{EventRef, Observe};
 use tiershift_core::time::Timestamp;
 
+use crate::cli::common;
 use crate::cli::output::{self, Force, is_standard};
-use crate::log::Header;
+use crate::log::{Header, LogReader};
 use crate::report::html;
 use crate::report::{PageData, PageRun};
-use crate::summary::Summary;
+use crate::summary::{Fold, Summary};
 use crate::wall::{Part, WallClock};
 
 /// Where the page is to be written, as an argument.
@@ -79,16 +80,64 @@ impl Page {
     /// Writes the page of a run that lasted until `end`, and returns its place. `clock` is what the wall clock showed; `optimum`
     /// is the schedule of the optimum, where one was computed.
     pub(super) fn finish(
-        mut self,
+        self,
         title: &str,
         summary: &Summary,
         end: Timestamp,
         clock: &WallClock,
         optimum: &[(Timestamp, Rung)],
     ) -> Result<PathBuf> {
+        self.finish_under(title, summary, end, clock, optimum, None)
+    }
+
+    /// As [`Page::finish`], with another run over it.
+    pub(super) fn finish_under(
+        mut self,
+        title: &str,
+        summary: &Summary,
+        end: Timestamp,
+        clock: &WallClock,
+        optimum: &[(Timestamp, Rung)],
+        over: Option<&Over>,
+    ) -> Result<PathBuf> {
         self.data.finish(end.min(self.part.to), clock, optimum);
-        let page = html::page(&[PageRun { title, data: &self.data, summary }]);
-        output::write(&self.place, page.as_bytes())?;
+        let run = PageRun { title, data: &self.data, summary };
+        let over = over.map(|Over { title, data, summary }| PageRun { title, data, summary });
+        let runs: Vec<PageRun<'_>> = [run].into_iter().chain(over).collect();
+        output::write(&self.place, html::page(&runs).as_bytes())?;
         Ok(self.place)
+    }
+}
+
+/// A run that a page shows over another.
+pub(super) struct Over {
+    title: String,
+    data: PageData,
+    summary: Summary,
+}
+
+impl Over {
+    /// Reads it from its log.
+    pub(super) fn read(path: &Path, part: Part) -> Result<Self> {
+        let mut log = LogReader::open(path)?;
+        let header = log.header().clone();
+        let (catalog, settings) = (header.checked_catalog()?, header.checked_settings()?);
+        let mut data = PageData::from_moment(part.from, &catalog, &settings);
+        let mut fold = Fold::new(&catalog, settings.reversal_window).judging_samples(&settings);
+        let mut end = Timestamp::ZERO;
+        for record in &mut log {
+            let record = record?;
+            end = record.at;
+            if record.at <= part.to {
+                data.observe(record.at, record.event.as_ref());
+            }
+            fold.observe(record.at, record.event.as_ref());
+        }
+        common::note_end(path, &log);
+        let mut summary = fold.finish(end);
+        summary.started_at = log.clock().started_at();
+        summary.policy = header.settings.policy.name().to_owned();
+        data.finish(end.min(part.to), log.clock(), &[]);
+        Ok(Self { title: header.name, data, summary })
     }
 }

@@ -8,7 +8,7 @@ use tiershift_core::event::{Event, Input, Observe};
 use tiershift_core::policy::Registry;
 use tiershift_core::time::{Timestamp, span_text};
 
-use crate::cli::html::HtmlOption;
+use crate::cli::html::{HtmlOption, Over};
 use crate::cli::input::Inputs;
 use crate::cli::none_loaded::why_none;
 use crate::cli::output::{self, Force, is_standard};
@@ -23,7 +23,8 @@ use crate::wall::{Part, WallClock};
 /// Draw the decision plot of an event log
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  tiershift plot out/first --out first.png\n  \
-tiershift plot out/first --html first.html")]
+tiershift plot out/first --html first.html\n  \
+tiershift plot out/ours --over out/original --html both.html")]
 pub(super) struct Arguments {
     /// The `--out` folder of a run, or an event log; plain, .gz or .zst, or a folder of its segments
     #[arg(value_name = "LOG")]
@@ -34,6 +35,9 @@ pub(super) struct Arguments {
     out: Option<PathBuf>,
     #[command(flatten)]
     html: HtmlOption,
+    /// Another run, to be shown over this one on the page: of the same recording, under another policy
+    #[arg(long, requires = "html", value_name = "LOG")]
+    over: Option<PathBuf>,
     #[command(flatten)]
     part: common::PartOption,
     #[command(flatten)]
@@ -96,6 +100,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     data.set_clock(log.clock());
     let mut summary = fold.finish(end);
     summary.started_at = log.clock().started_at();
+    summary.fingerprint = log.fingerprint().unwrap_or_default().to_owned();
     let mut optimum = oracle.map(|oracle| oracle.finish(&mut summary)).unwrap_or_default();
     optimum.retain(|(at, _)| *at <= part.to);
     data.set_optimum(&optimum);
@@ -105,7 +110,10 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         true => header.name,
         false => format!("{}, {}", header.name, between(part, end, log.clock())),
     };
-    let page = page.map(|page| page.finish(&title, &summary, end, log.clock(), &optimum));
+    let over = arguments.over.as_ref().map(|path| Over::read(&inputs.path(path)?, part));
+    let (over, clock) = (over.transpose()?, log.clock());
+    let page =
+        page.map(|page| page.finish_under(&title, &summary, end, clock, &optimum, over.as_ref()));
     let page = page.transpose()?;
     if let Some(picture) = picture {
         output::write(picture, &draw(picture, &title, &data, &summary)?)?;

@@ -17,6 +17,7 @@ mod fidelity;
 mod hang;
 mod load;
 mod orders;
+mod page;
 mod pressure;
 mod recording;
 mod reload;

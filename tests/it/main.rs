@@ -9,6 +9,7 @@ mod determinism;
 mod exec;
 mod formats;
 mod fuzz;
+mod html;
 #[cfg(all(feature = "serve", target_os = "linux"))]
 mod live;
 mod marks;

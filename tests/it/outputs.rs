@@ -22,6 +22,7 @@ fn what_others_wrote_is_not_overwritten_unless_forced() {
         #[cfg(feature = "png")]
         ("plot run --out e.png", "e.png"),
         ("check one.toml --junit f.xml", "f.xml"),
+        ("replay host.csv --html g.html", "g.html"),
     ] {
         fs::create_dir_all(place(file).parent().unwrap()).unwrap();
         fs::write(place(file), "precious\n").unwrap();

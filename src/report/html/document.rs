@@ -176,7 +176,7 @@ impl<'a> Run<'a> {
         Self {
             title,
             policy: &summary.policy,
-            figures: figures(summary),
+            figures: figures(summary).into_iter().filter(|(_, text)| !text.is_empty()).collect(),
             warnings: summary
                 .violations
                 .iter()

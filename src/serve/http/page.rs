@@ -1,4 +1,6 @@
-//! The page at `/`: three files of our own. Nothing comes from elsewhere, and a policy holds the browser to it.
+//! The page at `/`: markup, styles and scripts of our own, and the charts' library. Nothing comes from elsewhere, and a policy
+//! holds the browser to it. What it shares with the page of a run (`report/html.rs`) is in `assets/page/base.css` and
+//! `assets/page/charts.js`.
 
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
@@ -13,12 +15,12 @@ pub(super) async fn html() -> impl IntoResponse {
 
 /// `GET /page.css`.
 pub(super) async fn css() -> impl IntoResponse {
-    file("text/css; charset=utf-8", include_str!("../../../assets/page/page.css"))
+    file("text/css; charset=utf-8", STYLES)
 }
 
 /// `GET /page.js`.
 pub(super) async fn js() -> impl IntoResponse {
-    file("text/javascript; charset=utf-8", include_str!("../../../assets/page/page.js"))
+    file("text/javascript; charset=utf-8", SCRIPTS)
 }
 
 fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
@@ -37,3 +39,18 @@ fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
 /// Scripts and styles from files of ours only, none within the page; no forms, no frames, nothing from elsewhere.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
 img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const STYLES: &str = concat!(
+    include_str!("../../../assets/uplot/uPlot.min.css"),
+    include_str!("../../../assets/page/base.css"),
+    include_str!("../../../assets/page/page.css"),
+);
+/// The licence of the library goes with it.
+const SCRIPTS: &str = concat!(
+    "/*\n",
+    include_str!("../../../assets/uplot/LICENSE"),
+    "*/\n",
+    include_str!("../../../assets/uplot/uPlot.iife.min.js"),
+    include_str!("../../../assets/page/charts.js"),
+    include_str!("../../../assets/page/page.js"),
+);

@@ -103,8 +103,24 @@ impl Browser {
 
     pub(super) fn set_width(&self, width: u32) {
         let size = json!({"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false});
-        let command = json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": size});
-        self.command("/goog/cdp/execute", &command);
+        self.cdp("Emulation.setDeviceMetricsOverride", &size);
+    }
+
+    /// Sends a command of Chromium's own protocol.
+    pub(super) fn cdp(&self, command: &str, params: &Value) -> Value {
+        self.command("/goog/cdp/execute", &json!({"cmd": command, "params": params}))
+    }
+
+    /// Returns the addresses that were fetched since the last call. The browser's own first page, which comes out of the
+    /// browser, is none of them.
+    pub(super) fn requests(&self) -> Vec<String> {
+        let messages = self.log("performance").into_iter().filter_map(|entry| {
+            let message: Value = serde_json::from_str(entry["message"].as_str()?).unwrap();
+            let is_request = message["message"]["method"] == "Network.requestWillBeSent";
+            let url = &message["message"]["params"]["request"]["url"];
+            is_request.then(|| url.as_str().unwrap().to_owned())
+        });
+        messages.filter(|url| !url.starts_with("data:") && !url.starts_with("chrome")).collect()
     }
 
     /// Returns the name by which assistive technology calls the focused element.

@@ -125,7 +125,7 @@ fn the_page_shows_what_the_daemon_does() {
     // With a pointer, too.
     browser.run("document.activeElement.blur(); document.getElementById('plot').scrollIntoView()");
     let place = "const box = document.getElementById('plot').getBoundingClientRect(); \
-                 return [box.left + box.width / 2, box.top + 50].map(Math.round)";
+                 return [box.left + box.width / 2, box.top + 70].map(Math.round)";
     let place = browser.run(place);
     browser.point_at(place[0].as_u64().unwrap(), place[1].as_u64().unwrap());
     browser.wait_for("the moment before", &text_is("moment", " ago: "));
@@ -136,24 +136,16 @@ fn the_page_shows_what_the_daemon_does() {
     browser.set_width(360);
     let wide = "return [...document.querySelectorAll('body *')].filter((e) => !e.closest('.skip') && \
                 e.getBoundingClientRect().right > 360.5).map((e) => e.outerHTML.slice(0, 80))";
-    browser
-        .wait_for("a narrow plot", "return document.querySelector('#plot svg').clientWidth < 360");
+    browser.wait_for(
+        "a narrow plot",
+        "return document.querySelector('#plot .uplot').clientWidth < 360",
+    );
     assert_eq!(browser.run(wide), serde_json::json!([]));
     let overflows = "return document.documentElement.scrollWidth > innerWidth";
     assert_eq!(browser.run(overflows), false);
 
     // Nothing was fetched from elsewhere, and the browser had nothing to complain of.
-    let mut fetched = Vec::new();
-    for entry in browser.log("performance") {
-        let message: serde_json::Value =
-            serde_json::from_str(entry["message"].as_str().unwrap()).unwrap();
-        if message["message"]["method"] == "Network.requestWillBeSent" {
-            let url = &message["message"]["params"]["request"]["url"];
-            fetched.push(url.as_str().unwrap().to_owned());
-        }
-    }
-    // Its first page is the browser's own, which comes out of the browser.
-    fetched.retain(|url| !url.starts_with("data:") && !url.starts_with("chrome"));
+    let fetched = browser.requests();
     assert!(fetched.iter().any(|url| url.ends_with("/events")), "{fetched:?}");
     assert!(fetched.iter().all(|url| url.starts_with(&origin)), "{fetched:?}");
     let complaints = browser.log("browser");
