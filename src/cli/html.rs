@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use tiershift_core::catalog::Rung;
-use tiershift_core::event::{EventRef, Observe};
+use tiershift_core::controller::Detail;
+use tiershift_core::decision::{Action, Decision, Reason};
+use tiershift_core::event::{EventRef, Observe, Output};
+use tiershift_core::policy::Registry;
 use tiershift_core::time::Timestamp;
 
 use crate::cli::common;
@@ -12,6 +15,7 @@ use crate::cli::output::{self, Force, is_standard};
 use crate::log::{Header, LogReader};
 use crate::report::html;
 use crate::report::{PageData, PageRun};
+use crate::study::retold::Retold;
 use crate::summary::{Fold, Summary};
 use crate::wall::{Part, WallClock};
 
@@ -58,6 +62,36 @@ impl HtmlOption {
             part,
             data: PageData::from_moment(part.from, &catalog, &settings),
         }))
+    }
+}
+
+/// Passes on what the controller would have said by itself at a detail, of a run in which it says everything: a page wants that,
+/// and changes nothing of what is written beside it.
+pub(super) struct WithDetail<'a, T> {
+    told: &'a mut T,
+    detail: Detail,
+    last_hold: Option<Reason>,
+}
+
+impl<'a, T> WithDetail<'a, T> {
+    pub(super) fn new(told: &'a mut T, detail: Detail) -> Self {
+        Self { told, detail, last_hold: None }
+    }
+}
+
+impl<T: Observe> Observe for WithDetail<'_, T> {
+    fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
+        let decision = match event {
+            EventRef::Output(Output::Decision(decision)) if self.detail != Detail::Full => decision,
+            _ => return self.told.observe(at, event),
+        };
+        let is_hold = decision.action == Action::Hold;
+        let is_news = !self.last_hold.is_some_and(|last| last.is_like(&decision.reason));
+        self.last_hold = is_hold.then_some(decision.reason);
+        if !is_hold || is_news || self.detail == Detail::Holds {
+            let bare = Decision { gates: Vec::new(), ..decision.clone() };
+            self.told.observe(at, EventRef::Output(&Output::Decision(bare)));
+        }
     }
 }
 
@@ -118,14 +152,15 @@ pub(super) struct Over {
 
 impl Over {
     /// Reads it from its log.
-    pub(super) fn read(path: &Path, part: Part) -> Result<Self> {
-        let mut log = LogReader::open(path)?;
+    pub(super) fn read(path: &Path, part: Part, policies: &Registry) -> Result<Self> {
+        let log = LogReader::open(path)?;
         let header = log.header().clone();
         let (catalog, settings) = (header.checked_catalog()?, header.checked_settings()?);
         let mut data = PageData::from_moment(part.from, &catalog, &settings);
         let mut fold = Fold::new(&catalog, settings.reversal_window).judging_samples(&settings);
         let mut end = Timestamp::ZERO;
-        for record in &mut log {
+        let mut told = Retold::new(log, policies);
+        for record in &mut told {
             let record = record?;
             end = record.at;
             if record.at <= part.to {
@@ -133,7 +168,8 @@ impl Over {
             }
             fold.observe(record.at, record.event.as_ref());
         }
-        common::note_end(path, &log);
+        let log = told.log();
+        common::note_end(path, log);
         let mut summary = fold.finish(end);
         summary.started_at = log.clock().started_at();
         summary.policy = header.settings.policy.name().to_owned();

@@ -110,7 +110,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         true => header.name,
         false => format!("{}, {}", header.name, between(part, end, log.clock())),
     };
-    let over = arguments.over.as_ref().map(|path| Over::read(&inputs.path(path)?, part));
+    let over = arguments.over.as_ref().map(|path| Over::read(&inputs.path(path)?, part, policies));
     let (over, clock) = (over.transpose()?, log.clock());
     let page =
         page.map(|page| page.finish_under(&title, &summary, end, clock, &optimum, over.as_ref()));

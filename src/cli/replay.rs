@@ -15,7 +15,7 @@ use tiershift_core::time::{Timestamp, from_secs_f64};
 use tiershift_core::units::Bytes;
 
 use crate::cli::artifacts::{Artifacts, LogOption};
-use crate::cli::html::HtmlOption;
+use crate::cli::html::{HtmlOption, WithDetail};
 use crate::cli::input::Inputs;
 use crate::cli::none_loaded::why_none;
 use crate::cli::output::Force;

@@ -11,7 +11,7 @@ use tiershift_core::policy::Registry;
 use tiershift_core::time::{Timestamp, from_secs_f64};
 
 use crate::cli::artifacts::{Artifacts, LogOption};
-use crate::cli::html::HtmlOption;
+use crate::cli::html::{HtmlOption, WithDetail};
 use crate::cli::output::Force;
 use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::{Verdict, common};
@@ -146,8 +146,9 @@ fn play(
     let settings = header.checked_settings()?;
     let mut oracle =
         (!arguments.no_oracle).then(|| Oracle::new(&settings, &scenario.setup.catalog));
+    let mut artifacts_told = artifacts.as_mut().map(|artifacts| WithDetail::new(artifacts, log));
     let observers: &mut [&mut dyn Observe] =
-        &mut [&mut checker, &mut artifacts, &mut page, &mut oracle];
+        &mut [&mut checker, &mut artifacts_told, &mut page, &mut oracle];
     let adviser = policy.adviser(&scenario.setup)?;
     let situation = Situation { adviser, ..scenario.situation() };
     let mut summary = simulate(situation, policies, detail, observers)?;

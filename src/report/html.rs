@@ -47,6 +47,8 @@ pub struct PageData {
     optimum: Vec<(Timestamp, Rung)>,
     /// How often each reason was given for a hold, and for a change.
     reasons: BTreeMap<Code, [u64; 2]>,
+    /// The moment of the last event.
+    stood: Timestamp,
 }
 
 /// A run that is whole.
@@ -62,6 +64,7 @@ pub struct PageRun<'a> {
 
 impl Observe for PageData {
     fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
+        self.stand(now);
         self.timeline.observe(now, event);
         match event {
             EventRef::Input(Input::Sample(_)) => self.gaps.sample(now),
@@ -97,16 +100,29 @@ impl PageData {
             steps: vec![(begin, Rung::NONE)],
             optimum: Vec::new(),
             reasons: BTreeMap::new(),
+            stood: Timestamp::ZERO,
         }
     }
 
     /// Closes what is still open. The run lasted until `end` at least. `clock` is what the wall clock showed, and `optimum` the
     /// best schedule, where one was computed.
     pub fn finish(&mut self, end: Timestamp, clock: &WallClock, optimum: &[(Timestamp, Rung)]) {
+        self.stand(end);
         self.timeline.finish(end);
         self.timeline.clock = clock.clone();
         self.gaps.finish(self.timeline.end);
         self.optimum = optimum.to_vec();
+    }
+
+    /// Counts the requests that there were up to a moment. What began and ended at one moment, such as the wait of a request that
+    /// is started at once, was not there.
+    fn stand(&mut self, now: Timestamp) {
+        if let Some(moment) = self.moments.list.last_mut()
+            && now > self.stood
+        {
+            moment.requests.count(self.timeline.requests());
+        }
+        self.stood = now;
     }
 
     fn serving(&mut self, now: Timestamp, rung: Rung) {
@@ -124,13 +140,10 @@ impl PageData {
                 self.moments.last().read(sample, &self.settings);
             }
             EventRef::Input(Input::SampleMissing { .. }) => self.moments.reading(now),
-            EventRef::Input(_) => return,
             EventRef::Output(Output::Decision(decision)) => self.decision(decision),
             EventRef::Output(Output::Ended { end, .. }) => self.ended(end),
-            EventRef::Output(_) => {}
+            EventRef::Input(_) | EventRef::Output(_) => {}
         }
-        let requests = self.timeline.requests();
-        self.moments.last().requests.count(requests);
     }
 
     fn decision(&mut self, decision: &Decision) {

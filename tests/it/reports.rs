@@ -39,13 +39,26 @@ fn nothing_lies_among_the_reports_that_is_not_told_of() {
     }
     // The only one that does not come out again: a photograph, so to speak.
     let pictures = names(&root().join("reports")).into_iter().filter(|name| name.contains('.'));
-    assert_eq!(pictures.collect::<Vec<_>>(), ["README.md", "page.png"]);
+    assert_eq!(pictures.collect::<Vec<_>>(), ["README.md", "models-come-and-go.html", "page.png"]);
 }
 
 #[test]
 fn replays_come_out_again() {
     check("memory-hog", &["replay", "traces/memory-hog.csv", "--log", "full"], 0);
     check("models-come-and-go", &["replay", "traces/models-come-and-go.csv", "--log", "off"], 0);
+}
+
+#[test]
+fn a_page_comes_out_again() {
+    let out = tempfile::tempdir().unwrap();
+    let again = out.path().join("page.html");
+    let replay = ["replay", "traces/models-come-and-go.csv", "--html"];
+    let done = tiershift().args(replay).arg(&again).output().unwrap();
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    let [committed, again] = [root().join("reports/models-come-and-go.html"), again]
+        .map(|page| fs::read(page).unwrap_or_default());
+    assert!(committed == again, "reports/models-come-and-go.html: see reports/README.md");
+    assert!(committed.len() < 150_000, "{} bytes are too many to keep", committed.len());
 }
 
 #[test]
