@@ -359,7 +359,8 @@ fn a_conversion_reads_back_as_the_same_samples_and_is_whole_or_absent() {
         let done = convert(&from, &to, &options, |_| {}).unwrap();
         assert!(done.rows > 0, "{title}");
         let lines = |text: &[u8]| -> Vec<String> {
-            let rendered = render(text, &options);
+            // A native trace has a place for each GPU, also where a reading lacks the last of them.
+            let rendered = render(text, &options).replace(",{}]", "]");
             rendered.lines().filter(|line| line.starts_with(' ')).map(str::to_owned).collect()
         };
         let written = std::fs::read_to_string(&to).unwrap();

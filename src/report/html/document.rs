@@ -383,10 +383,10 @@ fn millis(at: Timestamp) -> u64 {
 }
 
 const NANOS_IN_MILLI: u64 = 1_000_000;
-/// A space is drawn 200 pixels high, and may be looked at ten times closer.
-const FINEST_SHARE: u64 = 2048;
-/// Thousandths of a percent. Chosen: a rate is drawn 100 pixels high.
-const RATE_UNIT: u64 = 250;
+/// A space is drawn 200 pixels high, and may be looked at five times closer.
+const FINEST_SHARE: u64 = 1024;
+/// Thousandths of a percent. Chosen: a rate is drawn 100 pixels high, so that this is half a pixel.
+const RATE_UNIT: u64 = 500;
 /// Changes of which a page says what they were; all are in `decisions.csv`. Chosen: about 200 KB.
 const MOST_IN_WORDS: usize = 20_000;
 /// Source: issue 12, section 3.

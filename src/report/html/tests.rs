@@ -11,7 +11,7 @@ use tiershift_core::units::{Bytes, Percent, PercentText};
 
 use super::*;
 
-/// A run of a machine with a GPU, read every two seconds, whose figures never stand still.
+/// A run of a machine with a GPU, read every two seconds, whose figures never stand still: they jitter as those of a machine do.
 fn run(readings: u64) -> PageData {
     let catalog = Catalog::relative_to(TOTAL);
     let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
@@ -28,13 +28,13 @@ fn run(readings: u64) -> PageData {
         };
         let mut space = |total: u64| Space {
             total: Bytes::new(total),
-            others: Bytes::new(total / 3 + next(total / 64)),
+            others: Bytes::new(total / 3 + next(total / 512)),
             own: Bytes::new(total / 4),
         };
         let (memory, vram) = (space(TOTAL.get()), space(TOTAL.get() / 2));
         let mut rate = || Rate {
-            others: Percent::from_milli(next(40_000) as u32),
-            own: Percent::from_milli(next(9_000) as u32),
+            others: Percent::from_milli(next(5_000) as u32),
+            own: Percent::from_milli(next(1_200) as u32),
         };
         let sample = Sample {
             memory: Some(memory),
