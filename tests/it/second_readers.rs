@@ -194,10 +194,15 @@ fn nvidia_smi_file(luck: &mut Luck) -> String {
 }
 
 fn nvidia_smi(text: &str) -> Option<Vec<Reading>> {
-    let mut lines = text.lines();
-    let names = columns(lines.next()?, ',');
+    let is_header = |line: &&str| line.starts_with("timestamp,");
+    // Rows above the first header are read by it.
+    let mut names = columns(text.lines().find(is_header)?, ',');
     let mut all: Vec<(i64, Reading)> = Vec::new();
-    for line in lines {
+    for line in text.lines() {
+        if is_header(&line) {
+            names = columns(line, ',');
+            continue;
+        }
         let cells = columns(line, ',');
         let cell = |name: &str| -> Option<&String> {
             cells.get(names.iter().position(|known| known.split(" [").next() == Some(name))?)
@@ -265,7 +270,9 @@ fn sadf_file(luck: &mut Luck) -> String {
 }
 
 fn sadf(text: &str) -> Option<Vec<Reading>> {
-    let mut names = Vec::new();
+    // Rows above the first header are read by it.
+    let first = text.lines().find_map(|line| line.strip_prefix("# "))?;
+    let mut names = columns(first, ';');
     let mut all: BTreeMap<i64, Reading> = BTreeMap::new();
     for line in text.lines() {
         if let Some(header) = line.strip_prefix("# ") {
@@ -368,7 +375,8 @@ fn columns(line: &str, separator: char) -> Vec<String> {
 fn of_day(time: &str) -> Option<i64> {
     let parts: Vec<&str> = time.split(':').collect();
     let [hours, minutes, seconds] = parts.as_slice() else { return None };
-    let seconds: f64 = seconds.parse().ok()?;
+    // A leap second counts as the second before it.
+    let seconds: f64 = seconds.parse().ok().map(|s: f64| if s >= 60.0 { s - 1.0 } else { s })?;
     let whole = hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60;
     Some(whole * 1000 + (seconds * 1000.0).round() as i64)
 }
