@@ -1,7 +1,7 @@
 //! Lines of the Prometheus text format: `name{label="value"} number`, with or without a time behind it.
 //!
-//! The parsers on crates.io read a whole scrape, drop lines that they do not understand, and put the present time where a
-//! line has none; here each line has a place, and a file has many scrapes with lines of time between them.
+//! The crates that parse it (`prometheus-parse`, `openmetrics-parser`, `prom_text_format_parser`) take one whole scrape; a file
+//! of a loop has many, with lines of time between them, and each defect has its line.
 
 use std::sync::Arc;
 
