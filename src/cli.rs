@@ -12,8 +12,10 @@ mod files;
 #[cfg(feature = "live")]
 mod hardware;
 mod html;
+mod hunt;
 mod import;
 mod input;
+mod minimise;
 mod none_loaded;
 mod output;
 mod plot;
@@ -72,8 +74,12 @@ struct Cli {
 enum Verb {
     /// Replay recorded traces through the controller
     Replay(replay::Arguments),
-    /// Compare policies on recordings
+    /// Compare policies on recordings, or two runs
     Compare(compare::Arguments),
+    /// Play random worlds, and look for what breaks an invariant
+    Hunt(hunt::Arguments),
+    /// Make a scenario small that shows what it should not
+    Minimise(minimise::Arguments),
     /// Run scenarios
     Run(run::Arguments),
     /// Check scenarios: expectations, golden stories, and every run twice
@@ -140,6 +146,8 @@ pub fn run_with(policies: &Registry) -> ExitCode {
     let result = match &cli.verb {
         Verb::Replay(arguments) => replay::run(arguments, policies, json),
         Verb::Compare(arguments) => compare::run(arguments, policies, json),
+        Verb::Hunt(arguments) => hunt::run(arguments, policies, json),
+        Verb::Minimise(arguments) => minimise::run(arguments, policies, json),
         Verb::Run(arguments) => run::run(arguments, policies, json),
         Verb::Check(arguments) => check::run(arguments, policies, json),
         #[cfg(feature = "live")]

@@ -10,6 +10,7 @@ pub mod folder;
 pub mod html;
 pub mod junit;
 pub mod museum;
+pub mod parting;
 pub mod plot;
 pub mod text;
 pub mod timeline;

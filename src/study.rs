@@ -3,8 +3,11 @@
 
 pub mod compare;
 pub mod folder;
+pub mod hunt;
+pub mod minimise;
 pub mod museum;
 pub mod oracle;
+pub mod parting;
 pub mod pool;
 pub mod replay;
 pub mod retold;

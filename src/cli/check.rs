@@ -25,7 +25,7 @@ tiershift check --junit out/check.xml --jobs 2\n  \
 tiershift check --policy \"exec:python3 examples/policy.py\"\n  \
 tiershift check --museum")]
 pub(super) struct Arguments {
-    /// Scenario files, or folders of them [default: scenarios and scenarios/museum]
+    /// Scenario files, or folders of them [default: scenarios, scenarios/museum and scenarios/seeds]
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Show the museum instead: what comes of each incident under the idea behind it, and under ours
@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     if arguments.museum {
         return show_museum(arguments, policies, json);
     }
-    let files = suite::scenario_files(&paths(arguments, &[SCENARIOS, MUSEUM]))?;
+    let files = suite::scenario_files(&paths(arguments, &[SCENARIOS, MUSEUM, SEEDS]))?;
     let policy = arguments.policy.read(policies)?;
     if let Some(junit) = &arguments.junit {
         arguments.force.check(junit, MARK)?;
@@ -143,3 +143,5 @@ fn show_museum(arguments: &Arguments, policies: &Registry, json: bool) -> Result
 
 const SCENARIOS: &str = "scenarios";
 const MUSEUM: &str = "scenarios/museum";
+/// The book of worlds in which the hunt once found something.
+const SEEDS: &str = "scenarios/seeds";

@@ -1,8 +1,8 @@
-//! `tiershift compare`: policies side by side on recordings.
+//! `tiershift compare`: policies side by side on recordings, or two runs by their logs.
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::controller::Detail;
 use tiershift_core::policy::Registry;
@@ -12,24 +12,29 @@ use crate::cli::input::Inputs;
 use crate::cli::policy::{PoliciesOptions, PolicyChange};
 use crate::cli::recorded::{Recorded, RecordedOptions, Reopen, reason};
 use crate::cli::{Verdict, common};
-use crate::report::compare as report;
+use crate::log::LogReader;
+use crate::report::{compare as report, parting};
 use crate::sim::{Situation, simulate};
 use crate::study::compare::{Compared, OnRecording};
 use crate::study::folder::{RecordingFile, is_folder_of_recordings, recordings};
 use crate::study::oracle::Oracle;
+use crate::study::parting::part;
 use crate::study::pool;
+use crate::study::retold::Retold;
 use crate::study::track::Track;
 use crate::summary::Summary;
 
-/// Compare policies on recordings
+/// Compare policies on recordings, or two runs
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
 tiershift compare traces --policies proactive,projecting,original\n  \
 tiershift compare host.csv --policies proactive,mine.toml --seeds 10\n  \
-tiershift compare traces --policies proactive,\"exec:python3 examples/policy.py\" --markdown > table.md")]
+tiershift compare traces --policies proactive,\"exec:python3 examples/policy.py\" --markdown > table.md\n  \
+tiershift compare out/first out/second")]
 pub(super) struct Arguments {
     /// Recordings: resource traces, whose format is recognised (see `tiershift import --list`), or event logs. A folder
-    /// stands for all that are in it. - is standard input
+    /// stands for all that are in it. - is standard input. Two logs or --out folders without --policies are compared as they
+    /// ran: for how long on the same tier, where they parted and why, and what came of it
     #[arg(required = true, value_name = "RECORDING")]
     recordings: Vec<PathBuf>,
     #[command(flatten)]
@@ -58,6 +63,8 @@ struct Plan<'a> {
     policies: &'a [(String, PolicyChange)],
     seeds: &'a [u64],
     registry: &'a Registry,
+    /// How many recordings there are.
+    recordings: usize,
     /// Bytes of a recording's readings that are kept; a longer one is read once a run.
     most_in_memory: usize,
 }
@@ -67,10 +74,9 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
         !(json && (arguments.markdown || arguments.csv)),
         "one form at a time: give --json, --markdown or --csv"
     );
-    anyhow::ensure!(
-        !arguments.policies.is_empty(),
-        "name the policies to compare: --policies proactive,projecting,mine.toml"
-    );
+    if arguments.policies.is_empty() {
+        return run_two(arguments, registry, json);
+    }
     let policies = arguments.policies.read(registry)?;
     let inputs = Inputs::default();
     let recorded = arguments.recorded.read(&inputs)?;
@@ -84,6 +90,7 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
         policies: &policies,
         seeds: &seeds,
         registry,
+        recordings: files.len(),
         most_in_memory: MOST_IN_MEMORY,
     };
     let done = common::Done::new("comparing", files.len());
@@ -112,6 +119,50 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
     let mut runs = played().flat_map(|one| &one.policies).flat_map(|one| &one.runs);
     let is_sound = runs.all(|run| run.violations.is_empty());
     Ok(if is_sound { Verdict::Done } else { Verdict::Failed })
+}
+
+/// Compares two runs by their logs.
+fn run_two(arguments: &Arguments, registry: &Registry, json: bool) -> Result<Verdict> {
+    let [left, right] = arguments.recordings.as_slice() else {
+        anyhow::bail!(
+            "name the policies to compare (--policies proactive,projecting,mine.toml), or the logs of two runs"
+        );
+    };
+    anyhow::ensure!(
+        !(arguments.markdown || arguments.csv),
+        "--markdown and --csv are for --policies: two runs are compared as text or --json"
+    );
+    let open = |path: &PathBuf| {
+        LogReader::open(path).with_context(|| {
+            format!(
+                "`{}` must be the log of a run, or its --out folder; to compare policies on recordings, name them: --policies \
+                 proactive,projecting",
+                path.display()
+            )
+        })
+    };
+    let (a, b) = (open(left)?, open(right)?);
+    let headers = [a.header().clone(), b.header().clone()];
+    let following = common::Following::new("comparing", a.progress());
+    // Holds that a log leaves out say why a run did not follow the other.
+    let [mut a, mut b] = [a, b].map(|log| Retold::new(log, registry));
+    let parted = part([&headers[0], &headers[1]], [&mut a, &mut b])?;
+    drop(following);
+    common::note_end(left, a.log());
+    common::note_end(right, b.log());
+    if json {
+        common::print_json(&parted)?;
+        return Ok(Verdict::Done);
+    }
+    let catalogs = [headers[0].checked_catalog()?, headers[1].checked_catalog()?];
+    let names = [left, right].map(|path| path.display().to_string());
+    common::print(&parting::text(
+        &parted,
+        [&names[0], &names[1]],
+        [&catalogs[0], &catalogs[1]],
+        |at| common::moment(at, a.log().clock()),
+    ))?;
+    Ok(Verdict::Done)
 }
 
 impl Plan<'_> {
@@ -153,7 +204,7 @@ impl Plan<'_> {
             self.simulate(situation, run, reopen)
         };
         let mut summaries = vec![summary];
-        for summary in pool::map_inside(others, play) {
+        for summary in pool::map_inside(self.recordings, others, play) {
             summaries.push(summary?);
         }
         laid.compare(&mut summaries);
@@ -211,7 +262,8 @@ mod tests {
         let files = recordings(&arguments.recordings).unwrap();
         let play = |most_in_memory: usize| {
             let (recorded, policies, registry) = (&recorded, &policies, &registry);
-            let plan = Plan { recorded, policies, seeds: &[1, 2], registry, most_in_memory };
+            let (seeds, recordings) = (&[1, 2], 1);
+            let plan = Plan { recorded, policies, seeds, registry, recordings, most_in_memory };
             plan.play(&files[0]).unwrap()
         };
         let (kept, again) = (play(MOST_IN_MEMORY), play(1000));

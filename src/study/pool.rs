@@ -17,7 +17,16 @@ pub fn map<T: Sync, R: Send>(
     Ok(pool.install(|| items.par_iter().map(work).collect()))
 }
 
-/// As [`map`], inside the work of [`map`] and on its threads.
-pub fn map_inside<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Send + Sync) -> Vec<R> {
-    items.par_iter().map(work).collect()
+/// As [`map`], inside the work of a [`map`] over `outside` items, on its threads. Where these are enough to keep all threads
+/// busy, one item follows the other: a thread that waits would begin another of the outer items on top of this one, and so on
+/// until its stack is full.
+pub fn map_inside<T: Sync, R: Send>(
+    outside: usize,
+    items: &[T],
+    work: impl Fn(&T) -> R + Send + Sync,
+) -> Vec<R> {
+    match outside < rayon::current_num_threads() {
+        true => items.par_iter().map(work).collect(),
+        false => items.iter().map(work).collect(),
+    }
 }

@@ -42,6 +42,9 @@ pub fn check(path: &Path, bless: bool, policies: &Registry) -> Result<Checked, S
     let first = play(&scenario, None, policies)?;
     let mut failures = first.failures(&play(&scenario, None, policies)?);
     failures.extend(toothless(&scenario, policies)?);
+    if is_once_found(path) {
+        return Ok(Checked { name: scenario.name, failures, blessed: false });
+    }
     let golden = golden_path(path, &scenario.name);
     let mut blessed = false;
     let known = match fs::read_to_string(&golden) {
@@ -255,6 +258,15 @@ fn first_difference(want: &str, got: &str) -> Option<String> {
         }
     }
 }
+
+/// Returns whether a scenario is in the book of what the hunt once found. Such a world is held to the invariants, and tells no
+/// story that anybody would review.
+fn is_once_found(scenario: &Path) -> bool {
+    scenario.parent().is_some_and(|folder| folder.ends_with(BOOK))
+}
+
+/// The folder of what the hunt once found, below that of scenarios.
+const BOOK: &str = "seeds";
 
 fn golden_path(scenario: &Path, name: &str) -> PathBuf {
     scenario.parent().unwrap_or(Path::new("")).join("golden").join(format!("{name}.txt"))

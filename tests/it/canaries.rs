@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tiershift::log::{LogLevel, LogReader, LogWriter};
 use tiershift::scenario;
 use tiershift::sim::simulate;
+use tiershift::study::hunt;
 use tiershift::study::verify::verify;
 use tiershift_core::controller::Detail;
 use tiershift_core::decision::{Decision, Reason};
 use tiershift_core::policy::{Observation, Policy, Registry};
 use tiershift_core::time::Timestamp;
 use tiershift_testkit::canary::{self, Canary, Place};
-use tiershift_testkit::hunt;
 
 #[test]
 fn every_canary_is_caught_by_its_rule() {

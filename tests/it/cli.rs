@@ -504,6 +504,8 @@ const VERBS: &[&str] = &[
     "",
     "replay",
     "compare",
+    "hunt",
+    "minimise",
     "run",
     "check",
     "import",
@@ -526,7 +528,7 @@ const VERBS: &[&str] = &[
 ];
 
 /// The same with every feature.
-const ALL_VERBS: usize = 17;
+const ALL_VERBS: usize = 19;
 
 /// What `summary.json` must have.
 const FIGURES: [&str; 26] = [

@@ -84,3 +84,41 @@ fn a_program_is_compared_as_any_policy() {
     assert!(rows[0].starts_with("recording,policy,seed,counts,hours,quality_served_fraction,"));
     assert!(rows[2].starts_with("all/calm.csv,exec:python3 "), "{}", rows[2]);
 }
+
+#[test]
+fn two_runs_are_compared_by_their_logs_with_the_decisions_behind_each_parting() {
+    let folder = folder();
+    for (policy, out) in [("proactive", "one"), ("original", "two")] {
+        let line = format!("replay all/busy.csv --policy {policy} --out {out}");
+        run_in(folder.path(), &line).exits(0);
+    }
+    let same = run_in(folder.path(), "compare one one").exits(0);
+    assert!(same.out.contains("they never parted"), "{}", same.out);
+    assert!(same.out.contains("(100.0 %)"), "{}", same.out);
+    let text = run_in(folder.path(), "compare one two").exits(0).out;
+    assert!(text.contains("right two (original)"), "{text}");
+    let json = run_in(folder.path(), "compare one two --json").exits(0).json();
+    let partings = json["partings"].as_array().unwrap();
+    assert!(!partings.is_empty());
+    let sum = |key: &str| partings.iter().map(|it| it[key].as_f64().unwrap()).sum::<f64>();
+    let [seconds, same] =
+        [&json["seconds"], &json["same_tier_seconds"]].map(|v| v.as_f64().unwrap());
+    assert!((same + sum("seconds") - seconds).abs() < 1e-3, "{same} of {seconds}");
+    // What they gain in the partings is what tells their qualities apart.
+    let quality = |side: usize| {
+        let figures = &json["runs"][side]["figures"];
+        let hours = figures["hours"].as_f64().unwrap();
+        figures["quality_served_fraction"].as_f64().unwrap() * hours * 3600.0
+    };
+    let apart = quality(1) - quality(0);
+    assert!((sum("right_gains_seconds") - apart).abs() < 15.0, "{apart}");
+    for parting in partings {
+        let decided = parting["decisions"].as_array().unwrap();
+        let is_change = |it: &&Value| it["decision"]["action"] != "hold";
+        assert!(decided.iter().filter(is_change).count() > 0, "{parting}");
+        assert_ne!(parting["tiers"][0], parting["tiers"][1]);
+    }
+    let refused = run_in(folder.path(), "compare all/busy.csv all/calm.csv").exits(2);
+    assert!(refused.err.contains("--policies"), "{}", refused.err);
+    run_in(folder.path(), "compare all").exits(2);
+}

@@ -10,6 +10,7 @@ mod exec;
 mod formats;
 mod fuzz;
 mod html;
+mod hunt;
 #[cfg(all(feature = "serve", target_os = "linux"))]
 mod live;
 mod marks;

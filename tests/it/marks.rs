@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tiershift::scenario;
 use tiershift::sim::simulate;
+use tiershift::study::hunt;
 use tiershift::study::museum::with_ideas;
 use tiershift::study::suite::scenario_files;
 use tiershift_core::controller::Detail;
@@ -16,7 +17,6 @@ use tiershift_core::model::ModelId;
 use tiershift_core::policy::Registry;
 use tiershift_core::request::{CancelledBy, End, RequestId};
 use tiershift_core::time::Timestamp;
-use tiershift_testkit::hunt;
 
 use crate::support::root;
 
@@ -34,7 +34,7 @@ fn whatever_can_be_said_is_said_once() {
     let by_scenarios = marks.met.clone();
     // Late answers and their like take more bad luck than a scenario should be written for.
     for seed in 0..HUNTED {
-        let text = tiershift_testkit::world::scenario(seed, hunt::policy_of(seed), "");
+        let text = hunt::world::scenario(seed, hunt::policy_of(seed), "");
         let scenario = scenario::parse(&text, "hunted.toml", root(), &policies).unwrap();
         marks.begin();
         simulate(scenario.situation(), &policies, Detail::Full, &mut [&mut marks]).unwrap();

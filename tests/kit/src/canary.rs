@@ -8,12 +8,12 @@ mod policy;
 
 use std::collections::BTreeMap;
 
+use tiershift::study::hunt::{self, Found};
 use tiershift_core::policy::{PolicyError, Registry};
 use tiershift_core::settings::{Options, Settings};
 
 use crate::canary::controller::Flawed;
 use crate::canary::policy::FlawedPolicy;
-use crate::hunt::{self, Found};
 
 /// A seeded defect.
 #[derive(Clone, Copy, Debug)]

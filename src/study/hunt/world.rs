@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use tiershift::sim::rng::{Seed, Stream};
+use crate::sim::rng::{Seed, Stream};
 
 /// Returns the scenario file of a seed, under a policy, whose options may be none.
 pub fn scenario(seed: u64, policy: &str, options: &str) -> String {

@@ -1,0 +1,264 @@
+//! A scenario made small: as little of it as still shows what is to be kept, for the same reason.
+//!
+//! The document is taken apart in turns until nothing more comes of it: whole tables (delta debugging over backgrounds,
+//! faults, workloads, actions and models), then keys, then shorter times and rounder numbers. Each try is one run; what
+//! cannot be read, or shows something else, is put back. Everything goes in a fixed order, so that the same scenario
+//! becomes the same small one.
+
+mod document;
+mod round;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::str::FromStr;
+
+use tiershift_core::controller::Detail;
+use tiershift_core::policy::Registry;
+use toml::{Table, Value};
+
+use crate::scenario::{self, Unmet};
+use crate::sim::simulate;
+use crate::study::minimise::document::{find, find_mut, paths, remove};
+use crate::study::minimise::round::rounder;
+
+pub use crate::study::minimise::document::text;
+
+/// What a scenario must go on showing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// This rule of the simulation's checker is broken: `L3`.
+    Invariant(String),
+    /// This key of `[expect]` is not met: `switches`.
+    Expect(String),
+    /// The run ends with an error.
+    Error,
+    /// The run panics.
+    Panic,
+}
+
+impl FromStr for Keep {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["invariant", rule] => Ok(Self::Invariant((*rule).to_owned())),
+            ["expect", key] => Ok(Self::Expect((*key).to_owned())),
+            ["error"] => Ok(Self::Error),
+            ["panic"] => Ok(Self::Panic),
+            _ => Err("give \"invariant L3\", \"expect switches\", error or panic".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Keep {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invariant(rule) => write!(out, "invariant {rule}"),
+            Self::Expect(key) => write!(out, "expect {key}"),
+            Self::Error => out.write_str("error"),
+            Self::Panic => out.write_str("panic"),
+        }
+    }
+}
+
+/// Something that a run shows and should not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// What it is.
+    pub keep: Keep,
+    /// In full, with its moment and figures.
+    pub text: String,
+}
+
+impl Shown {
+    /// Returns what happened without names and numbers: two runs that agree in it show the same for the same reason.
+    pub fn shape(&self) -> String {
+        let mut words = Vec::new();
+        for word in self.text.split_whitespace() {
+            // Names of models and tiers, sizes, spans: words with digits, what is quoted, and units.
+            let is_figure =
+                word.chars().any(|c| c.is_ascii_digit()) || word.starts_with(['"', '`']);
+            let is_unit = UNITS.contains(&word.trim_end_matches([',', ';', ':', '.']));
+            match is_figure || is_unit {
+                true if words.last() == Some(&"#") => {}
+                true => words.push("#"),
+                false => words.push(word),
+            }
+        }
+        words.join(" ")
+    }
+}
+
+/// Plays a scenario's text, and returns what it shows: a panic or an error; else broken invariants, then expectations
+/// that are not met. A text that is refused shows nothing.
+pub fn shown(text: &str, base_dir: &Path, policies: &Registry) -> Vec<Shown> {
+    let Ok(scenario) = scenario::parse(text, "minimised.toml", base_dir, policies) else {
+        return Vec::new();
+    };
+    let run = || {
+        let mut checker = scenario.expect.checker(&scenario.setup.catalog);
+        simulate(scenario.situation(), policies, Detail::Full, &mut [&mut checker])
+            .map(|summary| (checker.finish(&summary), summary.violations))
+    };
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok((unmet, violations))) => {
+            let broken = violations.into_iter().map(|text| {
+                let rule = text.split(' ').next().unwrap_or_default().to_owned();
+                Shown { keep: Keep::Invariant(rule), text }
+            });
+            let is_own = |unmet: &&Unmet| unmet.expectation != "violations";
+            let unmet = unmet.iter().filter(is_own).map(|unmet| Shown {
+                keep: Keep::Expect(unmet.expectation.to_owned()),
+                text: unmet.to_string(),
+            });
+            broken.chain(unmet).collect()
+        }
+        Ok(Err(error)) => vec![Shown { keep: Keep::Error, text: error.to_string() }],
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+            vec![Shown { keep: Keep::Panic, text: text.unwrap_or_default() }]
+        }
+    }
+}
+
+/// A scenario made small.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Minimised {
+    /// The scenario file's text, without a comment.
+    pub text: String,
+    /// What it shows.
+    pub shown: Shown,
+    /// Runs that it took.
+    pub runs: u64,
+    /// Whether it stopped because of the bound on runs.
+    pub is_cut_off: bool,
+}
+
+/// Makes a scenario's document small; `None` where it does not show what is to be kept. Files that it names are looked
+/// for in `base_dir`.
+pub fn minimise(
+    document: &Table,
+    keep: &Keep,
+    most_runs: u64,
+    base_dir: &Path,
+    policies: &Registry,
+) -> Option<Minimised> {
+    let find = |text: &str, is_meant: &dyn Fn(&Shown) -> bool| {
+        let all = shown(text, base_dir, policies);
+        all.into_iter().find(|one| one.keep == *keep && is_meant(one))
+    };
+    let first = find(&text(document), &|_| true)?;
+    let shape = first.shape();
+    let mut search = Search {
+        document: document.clone(),
+        shown: first,
+        runs: 1,
+        most_runs,
+        play: &|text| find(text, &|one| one.shape() == shape),
+    };
+    loop {
+        let before = search.document.clone();
+        search.drop_tables();
+        search.drop_keys();
+        search.simplify();
+        if search.document == before || search.is_over() {
+            break;
+        }
+    }
+    Some(Minimised {
+        text: text(&search.document),
+        is_cut_off: search.is_over(),
+        shown: search.shown,
+        runs: search.runs,
+    })
+}
+
+/// The document as it is now, and what it shows.
+struct Search<'a> {
+    document: Table,
+    shown: Shown,
+    runs: u64,
+    most_runs: u64,
+    play: &'a dyn Fn(&str) -> Option<Shown>,
+}
+
+impl Search<'_> {
+    fn is_over(&self) -> bool {
+        self.runs >= self.most_runs
+    }
+
+    /// Keeps another document if it shows the same.
+    fn try_out(&mut self, document: Table) -> bool {
+        if self.is_over() || document == self.document {
+            return false;
+        }
+        self.runs += 1;
+        let Some(shown) = (self.play)(&text(&document)) else { return false };
+        (self.document, self.shown) = (document, shown);
+        true
+    }
+
+    /// Drops tables of each list, many at once first: Zeller and Hildebrandt's ddmin, by complements.
+    fn drop_tables(&mut self) {
+        for name in LISTS {
+            let count =
+                |document: &Table| document.get(name).and_then(Value::as_array).map_or(0, Vec::len);
+            let mut parts = 1;
+            while count(&self.document) > 0 && !self.is_over() {
+                let all = count(&self.document);
+                parts = parts.min(all);
+                let is_smaller = (0..parts).any(|part| {
+                    let mut document = self.document.clone();
+                    if let Some(list) = document.get_mut(name).and_then(Value::as_array_mut) {
+                        list.drain(all * part / parts..all * (part + 1) / parts);
+                    }
+                    if count(&document) == 0 {
+                        document.remove(name);
+                    }
+                    self.try_out(document)
+                });
+                match is_smaller {
+                    true => parts = parts.saturating_sub(1).max(1),
+                    false if parts == all => break,
+                    false => parts *= 2,
+                }
+            }
+        }
+    }
+
+    /// Drops keys, whole tables before what is in them.
+    fn drop_keys(&mut self) {
+        for path in paths(&self.document) {
+            let mut document = self.document.clone();
+            if remove(&mut document, &path) {
+                self.try_out(document);
+            }
+        }
+    }
+
+    /// Shortens times and rounds numbers: for each value the simplest that shows the same.
+    fn simplify(&mut self) {
+        for path in paths(&self.document) {
+            let Some(value) = find(&self.document, &path).cloned() else { continue };
+            for simpler in rounder(&value) {
+                let mut document = self.document.clone();
+                if let Some(place) = find_mut(&mut document, &path) {
+                    *place = simpler;
+                }
+                if self.try_out(document) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// The lists of tables, those first whose loss makes runs short.
+const LISTS: [&str; 5] = ["workload", "fault", "action", "background", "model"];
+/// Words of measure that may stand without the number before them.
+const UNITS: [&str; 10] = ["s", "ms", "m", "h", "B", "KiB", "MiB", "GiB", "%", "times"];
+
+#[cfg(test)]
+mod tests;
