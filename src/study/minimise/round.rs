@@ -62,8 +62,12 @@ fn digits(number: f64) -> Vec<f64> {
     let rounds = [unit, unit / 10.0]
         .into_iter()
         .flat_map(|unit| [(number / unit).floor() * unit, (number / unit).ceil() * unit]);
-    let mut all: Vec<f64> = rounds.filter(|it| *it != 0.0 && *it != number).collect();
-    all.dedup();
+    let mut all: Vec<f64> = Vec::new();
+    for round in rounds.filter(|it| *it != 0.0 && *it != number) {
+        if !all.contains(&round) {
+            all.push(round);
+        }
+    }
     all
 }
 
