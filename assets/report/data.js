@@ -54,7 +54,7 @@ class Sentences {
 
 function runOf(run) {
   const gib = (space) => (value) => (value === null ? null : (value * space.unit) / 2 ** 30);
-  const share = (value) => (value === null ? null : value / 4);
+  const share = (value) => (value === null ? null : (value * run.rate_unit) / 1000);
   const series = (list, of) => (list === null ? null : undelta(list).map(of));
   const lines = (list, of) => list.map((line) => ({ name: line.name, at: line.at.map(([value, count]) => [of(value), count]) }));
   const steps = (list) => list.map(([at, rung]) => [inSeconds(at), rung]);

@@ -35,6 +35,8 @@ struct Run<'a> {
     clock: Vec<(u64, i64)>,
     /// The clock's offset from UTC.
     offset: Option<String>,
+    /// What rates are counted in, in thousandths of a percent.
+    rate_unit: u64,
     /// By rung, `none` first.
     tiers: Vec<&'a str>,
     readings_each: usize,
@@ -187,6 +189,7 @@ impl<'a> Run<'a> {
             end: millis(timeline.end),
             clock: marks(&timeline.clock),
             offset: timeline.clock.started_at().map(WallTime::offset_described),
+            rate_unit: RATE_UNIT,
             tiers: (0..=catalog.top().0).map(|rung| catalog.tier_name(Rung(rung))).collect(),
             readings_each: data.moments.readings_each,
             at: Deltas::of(moments.iter().map(|moment| Some(millis(moment.at)))),

@@ -98,6 +98,9 @@ fn a_day_of_readings_every_two_seconds_is_below_600_kb_with_each_of_them() {
     assert_eq!(run["at"].as_array().unwrap().len(), 43_200);
     assert_eq!(run["spaces"].as_array().unwrap().len(), 2);
     assert_eq!(run["rates"].as_array().unwrap().len(), 3);
+    let degrade = &run["rates"][0]["lines"][0];
+    let line = degrade["at"][0][0].as_u64().unwrap() * run["rate_unit"].as_u64().unwrap();
+    assert_eq!((&degrade["name"], line), (&"degrade".into(), 90_000));
     assert_eq!(run["changes"]["to"].as_array().unwrap().len(), 86);
 }
 
