@@ -87,12 +87,12 @@ fn a_page_is_read_by_keyboard_and_pointer_and_fetches_nothing() {
     let over = "const box = document.querySelectorAll('.u-over')[0]; box.scrollIntoView({block: 'center'}); \
         const {left, top, width} = box.getBoundingClientRect(); return [left + width / 4, top + 20].map(Math.round)";
     let spot = browser.run(over);
+    let before = place();
     browser.point_at(spot[0].as_u64().unwrap(), spot[1].as_u64().unwrap());
     browser.wait_for(
         "the moment",
         &format!(
-            "return document.getElementById('moment').getAttribute('aria-valuenow') !== '{}'",
-            place()
+            "return document.getElementById('moment').getAttribute('aria-valuenow') !== '{before}'"
         ),
     );
     let apart = "const at = [...document.querySelectorAll('.u-cursor-x')].map((it) => it.getBoundingClientRect().left); \
