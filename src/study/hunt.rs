@@ -78,7 +78,7 @@ pub struct Caught {
 pub struct Tally {
     /// Worlds that were played.
     pub worlds: u64,
-    /// How long they lasted, together, in virtual time [s].
+    /// How long they lasted, together, in virtual time \[s\].
     pub virtual_seconds: f64,
     /// What was caught, in the order of the numbers.
     pub caught: Vec<Caught>,

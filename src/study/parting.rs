@@ -21,9 +21,9 @@ use crate::summary::{Fold, Summary};
 pub struct Parted {
     /// The runs, left and right.
     pub runs: [Run; 2],
-    /// How long both lasted: what comes after is compared with nothing [s].
+    /// How long both lasted: what comes after is compared with nothing \[s\].
     pub seconds: f64,
-    /// For how long of that both served from the same tier [s].
+    /// For how long of that both served from the same tier \[s\].
     pub same_tier_seconds: f64,
     /// Where they parted, in order of time.
     pub partings: Vec<Parting>,
@@ -44,7 +44,7 @@ pub struct Parting {
     /// When it began.
     #[serde(rename = "at_ns")]
     pub at: Timestamp,
-    /// How long it lasted [s].
+    /// How long it lasted \[s\].
     pub seconds: f64,
     /// From which tiers they served first, left and right.
     pub tiers: [String; 2],
