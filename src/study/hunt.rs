@@ -12,7 +12,7 @@ use tiershift_core::settings::PolicyName;
 use toml::Table;
 
 use crate::scenario;
-use crate::study::minimise::{Keep, Minimised, Shown, minimise, shown};
+use crate::study::minimise::{Keep, Minimised, Shown, minimise, shown_by};
 use crate::study::pool;
 
 /// What became of one world.
@@ -35,16 +35,20 @@ pub fn play(seed: u64, policy: &str, options: &str, policies: &Registry) -> Foun
 
 /// Returns what a scenario breaks.
 pub fn violations(text: &str, policies: &Registry) -> Vec<String> {
-    if let Err(error) = scenario::parse(text, "hunted.toml", Path::new(""), policies) {
-        return vec![format!("error: {error}")];
+    let told = |Shown { keep, text, .. }| match keep {
+        Keep::Error | Keep::Panic => format!("{keep}: {text}"),
+        Keep::Invariant(_) | Keep::Expect(_) => text,
+    };
+    look(text, policies).0.into_iter().map(told).collect()
+}
+
+/// Plays a scenario's text, and returns what it shows and how long it lasts [s]. One that is refused is a mistake of whoever
+/// makes worlds.
+fn look(text: &str, policies: &Registry) -> (Vec<Shown>, f64) {
+    match scenario::parse(text, "hunted.toml", Path::new(""), policies) {
+        Ok(scenario) => (shown_by(&scenario, policies), scenario.duration.as_secs_f64()),
+        Err(error) => (vec![Shown { keep: Keep::Error, text: error.to_string(), side: None }], 0.0),
     }
-    shown(text, Path::new(""), policies)
-        .into_iter()
-        .map(|Shown { keep, text }| match keep {
-            Keep::Error | Keep::Panic => format!("{keep}: {text}"),
-            Keep::Invariant(_) | Keep::Expect(_) => text,
-        })
-        .collect()
 }
 
 /// Returns the rule that a violation names.
@@ -102,15 +106,8 @@ pub fn hunt(
     let numbers: Vec<u64> = numbers.collect();
     let play = |&world: &u64| {
         let text = scenario_of(world, policy);
-        let (shown, seconds) = match scenario::parse(&text, "hunted.toml", Path::new(""), policies)
-        {
-            Ok(scenario) => {
-                let seconds = scenario.duration.as_secs_f64();
-                (shown(&text, Path::new(""), policies).into_iter().next(), seconds)
-            }
-            // A world that is refused is a mistake of whoever makes them.
-            Err(error) => (Some(Shown { keep: Keep::Error, text: error.to_string() }), 0.0),
-        };
+        let (shown, seconds) = look(&text, policies);
+        let shown = shown.into_iter().next();
         (shown.map(|shown| Caught { world, shown, scenario: text }), seconds)
     };
     let mut tally = Tally::default();

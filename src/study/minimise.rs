@@ -8,6 +8,7 @@
 mod document;
 mod round;
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -15,11 +16,12 @@ use std::str::FromStr;
 
 use tiershift_core::controller::Detail;
 use tiershift_core::policy::Registry;
+use tiershift_core::time::SpanText;
 use toml::{Table, Value};
 
-use crate::scenario::{self, Unmet};
+use crate::scenario::{self, Scenario, Unmet};
 use crate::sim::simulate;
-use crate::study::minimise::document::{find, find_mut, paths, remove};
+use crate::study::minimise::document::{Step, find, find_mut, paths, remove};
 use crate::study::minimise::round::rounder;
 
 pub use crate::study::minimise::document::text;
@@ -69,11 +71,22 @@ pub struct Shown {
     pub keep: Keep,
     /// In full, with its moment and figures.
     pub text: String,
+    /// Of an expectation that is a bound: which side of it the run is on.
+    pub side: Option<Ordering>,
 }
 
 impl Shown {
     /// Returns what happened without names and numbers: two runs that agree in it show the same for the same reason.
     pub fn shape(&self) -> String {
+        let side = match self.side {
+            Some(Ordering::Less) => "too little of ",
+            Some(Ordering::Greater) => "too much of ",
+            Some(Ordering::Equal) | None => "",
+        };
+        format!("{side}{}", self.words())
+    }
+
+    fn words(&self) -> String {
         let mut words = Vec::new();
         for word in self.text.split_whitespace() {
             // Names of models and tiers, sizes, spans: words with digits, what is quoted, and units.
@@ -93,9 +106,12 @@ impl Shown {
 /// Plays a scenario's text, and returns what it shows: a panic or an error; else broken invariants, then expectations
 /// that are not met. A text that is refused shows nothing.
 pub fn shown(text: &str, base_dir: &Path, policies: &Registry) -> Vec<Shown> {
-    let Ok(scenario) = scenario::parse(text, "minimised.toml", base_dir, policies) else {
-        return Vec::new();
-    };
+    scenario::parse(text, "minimised.toml", base_dir, policies)
+        .map_or_else(|_| Vec::new(), |scenario| shown_by(&scenario, policies))
+}
+
+/// As [`shown`], of a scenario that was read.
+pub(super) fn shown_by(scenario: &Scenario, policies: &Registry) -> Vec<Shown> {
     let run = || {
         let mut checker = scenario.expect.checker(&scenario.setup.catalog);
         simulate(scenario.situation(), policies, Detail::Full, &mut [&mut checker])
@@ -105,22 +121,38 @@ pub fn shown(text: &str, base_dir: &Path, policies: &Registry) -> Vec<Shown> {
         Ok(Ok((unmet, violations))) => {
             let broken = violations.into_iter().map(|text| {
                 let rule = text.split(' ').next().unwrap_or_default().to_owned();
-                Shown { keep: Keep::Invariant(rule), text }
+                Shown { keep: Keep::Invariant(rule), text, side: None }
             });
             let is_own = |unmet: &&Unmet| unmet.expectation != "violations";
             let unmet = unmet.iter().filter(is_own).map(|unmet| Shown {
                 keep: Keep::Expect(unmet.expectation.to_owned()),
                 text: unmet.to_string(),
+                side: side(unmet),
             });
             broken.chain(unmet).collect()
         }
-        Ok(Err(error)) => vec![Shown { keep: Keep::Error, text: error.to_string() }],
+        Ok(Err(error)) => vec![Shown { keep: Keep::Error, text: error.to_string(), side: None }],
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
-            vec![Shown { keep: Keep::Panic, text: text.unwrap_or_default() }]
+            vec![Shown { keep: Keep::Panic, text: text.unwrap_or_default(), side: None }]
         }
     }
+}
+
+/// Returns which side of its bound a run is on: that of the first number of the bound. `None` where it is no number.
+fn side(unmet: &Unmet) -> Option<Ordering> {
+    let number = |text: &str| {
+        let text = &text[text.find(|c: char| c.is_ascii_digit())?..];
+        match text.parse::<SpanText>() {
+            Ok(span) => Some(span.0.as_secs_f64()),
+            Err(_) => {
+                let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+                text[..end.unwrap_or(text.len())].parse::<f64>().ok()
+            }
+        }
+    };
+    Some(number(&unmet.got)?.total_cmp(&number(&unmet.want)?))
 }
 
 /// A scenario made small.
@@ -157,6 +189,10 @@ pub fn minimise(
         runs: 1,
         most_runs,
         play: &|text| find(text, &|one| one.shape() == shape),
+        bound: match keep {
+            Keep::Expect(key) => Some(key),
+            Keep::Invariant(_) | Keep::Error | Keep::Panic => None,
+        },
     };
     loop {
         let before = search.document.clone();
@@ -182,6 +218,8 @@ struct Search<'a> {
     runs: u64,
     most_runs: u64,
     play: &'a dyn Fn(&str) -> Option<Shown>,
+    /// The expectation whose bound stays as it is.
+    bound: Option<&'a str>,
 }
 
 impl Search<'_> {
@@ -238,9 +276,17 @@ impl Search<'_> {
         }
     }
 
-    /// Shortens times and rounds numbers: for each value the simplest that shows the same.
+    /// Shortens times and rounds numbers: for each value the simplest that shows the same. What is expected is not moved until
+    /// it is missed by anything.
     fn simplify(&mut self) {
-        for path in paths(&self.document) {
+        let is_bound = |path: &[Step]| match (path, self.bound) {
+            ([Step::Key(table), Step::Key(key), ..], Some(bound)) => {
+                table == "expect" && key == bound
+            }
+            _ => false,
+        };
+        let all: Vec<_> = paths(&self.document).into_iter().filter(|it| !is_bound(it)).collect();
+        for path in all {
             let Some(value) = find(&self.document, &path).cloned() else { continue };
             for simpler in rounder(&value) {
                 let mut document = self.document.clone();

@@ -109,10 +109,26 @@ fn the_bound_on_runs_holds() {
 #[test]
 fn two_moments_of_one_kind_have_one_shape() {
     let shown = |text: &str| {
-        Shown { keep: Keep::Invariant("L3".to_owned()), text: text.to_owned() }.shape()
+        let keep = Keep::Invariant("L3".to_owned());
+        Shown { keep, text: text.to_owned(), side: None }.shape()
     };
     let one = shown("L3 at 38 s: m2 had room for 36 s and was not loaded");
     assert_eq!(one, "# at # had room for # and was not loaded");
     assert_eq!(shown("L3 at 1200.5 s: m0 had room for 9 s and was not loaded"), one);
     assert_ne!(shown("L3 at 38 s: nothing serves"), one);
+}
+
+#[test]
+fn an_expectation_keeps_its_bound_and_is_missed_on_the_same_side() {
+    let exact = THRASHING.replace("switches = { max = 30 }", "switches = 23");
+    let small = small(&exact, "expect switches").unwrap();
+    assert!(small.text.contains("switches = 23"), "{}", small.text);
+    assert_eq!(small.shown.side, Some(Ordering::Greater), "{}", small.shown.text);
+    let side = |got: &str, want: &str| {
+        side(&Unmet { expectation: "quality", got: got.to_owned(), want: want.to_owned() })
+    };
+    assert_eq!(side("49.9%", "at least 90%"), Some(Ordering::Less));
+    assert_eq!(side("1m 5s", "at most 30s"), Some(Ordering::Greater));
+    assert_eq!(side("7", "2 to 5"), Some(Ordering::Greater));
+    assert_eq!(side("small", "large"), None);
 }
