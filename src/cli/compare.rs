@@ -191,9 +191,9 @@ impl Plan<'_> {
         let reopen = opened.reopen();
         let mut summary = self.simulate(situation, first, reopen)?;
         opened.complete(&mut summary);
-        let laid = Track::finish(track);
+        let kept = Track::finish(track);
         let play = |run: &(Setup, &PolicyChange)| -> Result<Summary> {
-            let situation = match laid.ground() {
+            let situation = match kept.ground() {
                 Some(ground) => Situation {
                     actions: actions.clone(),
                     workloads: workloads.clone(),
@@ -207,7 +207,7 @@ impl Plan<'_> {
         for summary in pool::map_inside(self.recordings, others, play) {
             summaries.push(summary?);
         }
-        laid.compare(&mut summaries);
+        kept.compare(&mut summaries);
         Ok(summaries)
     }
 

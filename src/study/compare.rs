@@ -9,7 +9,9 @@ mod figures;
 use serde::Serialize;
 
 pub use crate::study::compare::estimate::{Difference, Estimate, Outcome};
-pub use crate::study::compare::figures::{Better, FIGURES, Figure, Figures, PerFigure, Shown};
+pub use crate::study::compare::figures::{
+    Better, FIGURES, Figure, Figures, OVER_MEMORY, PerFigure, Shown,
+};
 
 use crate::summary::{Optimum, Summary};
 

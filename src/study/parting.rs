@@ -12,7 +12,7 @@ use tiershift_core::settings::{Settings, SettingsError};
 use tiershift_core::time::Timestamp;
 
 use crate::log::{Header, LogError};
-use crate::study::compare::Figures;
+use crate::study::compare::{Figures, OVER_MEMORY};
 use crate::study::oracle::Oracle;
 use crate::summary::{Fold, Summary};
 
@@ -34,7 +34,8 @@ pub struct Parted {
 pub struct Run {
     /// The policy that decided.
     pub policy: String,
-    /// Its figures, as far as its log tells them. The optimum goes by the left run's settings; a log of changes has none.
+    /// Its figures, as far as its log tells them: not the time over memory, of which a log has a moment for each reading only.
+    /// The optimum goes by the left run's settings; a log of changes has none.
     pub figures: Figures,
 }
 
@@ -126,7 +127,7 @@ impl Side {
         if let Some(oracle) = &self.oracle {
             oracle.finish(&mut summary);
         }
-        Run { policy: self.policy, figures: Figures::of(&summary) }
+        Run { policy: self.policy, figures: Figures::of(&summary).without(OVER_MEMORY) }
     }
 }
 

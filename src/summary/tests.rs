@@ -100,6 +100,23 @@ fn done(first_token: u64, latency: u64) -> End {
     }
 }
 
+impl Comparison {
+    /// Returns that of a run whose score is this share of the best.
+    pub(crate) fn of_share(share: f64) -> Self {
+        let optimum = Optimum { quality: 0.8, switches: 4, score: 0.75 };
+        Self {
+            price_seconds: 60.0,
+            score: 0.75 * share,
+            optimum,
+            optimum_without_reversals: optimum,
+            share_of_optimum: Some(share),
+            share_of_optimum_without_reversals: Some(share),
+            seconds_at_none_while_smallest_fitted: 12.4,
+            seconds_below_best_fitting: 100.0,
+        }
+    }
+}
+
 #[test]
 fn quality_and_tier_time_are_those_of_the_serving_model() {
     let mut run = Hand::new();

@@ -100,6 +100,10 @@ fn two_runs_are_compared_by_their_logs_with_the_decisions_behind_each_parting() 
     let json = run_in(folder.path(), "compare one two --json").exits(0).json();
     let partings = json["partings"].as_array().unwrap();
     assert!(!partings.is_empty());
+    // Of what passes between two readings a log says nothing.
+    let figures = |side: usize| json["runs"][side]["figures"].as_object().unwrap();
+    assert!([0, 1].iter().all(|&it| !figures(it).contains_key("seconds_over_memory_avoidable")));
+    assert!(!text.contains("s over"), "{text}");
     let sum = |key: &str| partings.iter().map(|it| it[key].as_f64().unwrap()).sum::<f64>();
     let [seconds, same] =
         [&json["seconds"], &json["same_tier_seconds"]].map(|v| v.as_f64().unwrap());

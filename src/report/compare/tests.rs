@@ -1,33 +1,20 @@
 use super::*;
 use crate::study::compare::Compared;
-use crate::summary::{Comparison, Optimum, Percentiles, RequestCounts, Summary};
+use crate::summary::{Comparison, Percentiles, RequestCounts, Summary};
 
 /// Three recordings, one of them too short to count, under two policies and two seeds; the fourth file is none.
 fn compared() -> Compared {
-    let run = |seconds: f64, share: f64, switches: u64, p95: f64| {
-        let optimum = Optimum { quality: 0.8, switches: 4, score: 0.75 };
-        let comparison = Comparison {
-            price_seconds: 60.0,
-            score: 0.75 * share,
-            optimum,
-            optimum_without_reversals: optimum,
-            share_of_optimum: Some(share),
-            share_of_optimum_without_reversals: Some(share),
-            seconds_at_none_while_smallest_fitted: 12.4,
-            seconds_below_best_fitting: 100.0,
-        };
-        Summary {
-            seconds,
-            switches,
-            reversals: 1,
-            quality_served_fraction: 0.8 * share,
-            seconds_over_memory: 30.0,
-            seconds_over_memory_unavoidable: 40.0,
-            comparison: Some(comparison),
-            requests: RequestCounts { arrived: 9, rejected: 2, ..RequestCounts::default() },
-            latency_ms: Some(Percentiles { p95, ..Percentiles::default() }),
-            ..Summary::default()
-        }
+    let run = |seconds: f64, share: f64, switches: u64, p95: f64| Summary {
+        seconds,
+        switches,
+        reversals: 1,
+        quality_served_fraction: 0.8 * share,
+        seconds_over_memory: 30.0,
+        seconds_over_memory_unavoidable: 40.0,
+        comparison: Some(Comparison::of_share(share)),
+        requests: RequestCounts { arrived: 9, rejected: 2, ..RequestCounts::default() },
+        latency_ms: Some(Percentiles { p95, ..Percentiles::default() }),
+        ..Summary::default()
     };
     let policies = ["proactive", "exec:python3 a-longer-name.py"].map(str::to_owned);
     let seeds = [1, 2];

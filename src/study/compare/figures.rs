@@ -64,6 +64,9 @@ impl Figure {
     }
 }
 
+/// The key of the avoidable time over memory.
+pub const OVER_MEMORY: &str = "seconds_over_memory_avoidable";
+
 /// Every figure, in the order of the tables' columns.
 pub const FIGURES: [Figure; 12] = [
     Figure {
@@ -131,7 +134,7 @@ pub const FIGURES: [Figure; 12] = [
         of: |run| Some(run.wasted_loads as f64),
     },
     Figure {
-        key: "seconds_over_memory_avoidable",
+        key: OVER_MEMORY,
         head: "s over\nmemory",
         name: "avoidable seconds over memory",
         shown: Shown::Decimals(0),
@@ -194,6 +197,17 @@ impl Figures {
     pub fn mean<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
         let all: Vec<&Self> = all.collect();
         Self::from_fn(|place| mean(all.iter().filter_map(|one| one.0[place])))
+    }
+
+    /// Leaves a figure out, by its key.
+    #[must_use]
+    pub fn without(mut self, key: &str) -> Self {
+        for (figure, value) in FIGURES.iter().zip(&mut self.0) {
+            if figure.key == key {
+                *value = None;
+            }
+        }
+        self
     }
 
     /// Returns the score as a share of the best.

@@ -3,21 +3,11 @@ use crate::summary::Comparison;
 
 /// A run with a share of the optimum and some switches, with load times that its seed has drawn.
 fn run(share: f64, switches: u64) -> Summary {
-    let optimum = Optimum { quality: 0.8, switches: 4, score: 0.75 };
-    let comparison = Comparison {
-        price_seconds: 60.0,
-        score: 0.75 * share,
-        optimum,
-        optimum_without_reversals: optimum,
-        share_of_optimum: Some(share),
-        share_of_optimum_without_reversals: Some(share),
-        ..Comparison::default()
-    };
     Summary {
         seconds: 86_400.0,
         switches,
         quality_served_fraction: share / 2.0,
-        comparison: Some(comparison),
+        comparison: Some(Comparison::of_share(share)),
         ..Summary::default()
     }
 }
