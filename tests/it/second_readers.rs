@@ -118,9 +118,7 @@ fn reading(at: u64, sample: &Sample) -> Reading {
 fn are_alike(one: &[Reading], other: &[Reading]) -> bool {
     let near = |one: Option<(i64, i64)>, other: Option<(i64, i64)>| match (one, other) {
         (Some(one), Some(other)) => (one.0 - other.0).abs() <= 1 && (one.1 - other.1).abs() <= 1,
-        // Of a row that lost its total the importer knows it from the rows before; the second reader looks at one row only.
-        (_, None) => true,
-        (None, Some(_)) => false,
+        (one, other) => one == other,
     };
     one.len() == other.len()
         && one.iter().zip(other).all(|(one, other)| {
@@ -276,6 +274,7 @@ fn sadf(text: &str) -> Option<Vec<Reading>> {
     let first = text.lines().find_map(|line| line.strip_prefix("# "))?;
     let mut names = columns(first, ';');
     let mut all: BTreeMap<i64, Reading> = BTreeMap::new();
+    let mut total = None;
     for line in text.lines() {
         if let Some(header) = line.strip_prefix("# ") {
             names = columns(header, ';');
@@ -299,10 +298,10 @@ fn sadf(text: &str) -> Option<Vec<Reading>> {
         {
             reading.cpu = Some((user * 1000.0 + nice * 1000.0 + system * 1000.0).round() as i64);
         }
-        if let (Some(used), Some(share), Some(left)) =
-            (number("kbmemused"), number("%memused"), number("kbavail"))
-        {
-            let total = (used * 1024.0 * 100.0 / share).round() as i64;
+        let parts = number("kbmemused").zip(number("%memused"));
+        // A row that lost its total means the one before it.
+        total = parts.map(|(used, share)| (used * 1024.0 * 100.0 / share).round() as i64).or(total);
+        if let (Some(total), Some(left)) = (total, number("kbavail")) {
             reading.memory = Some((total - (left * 1024.0).round() as i64, total));
         }
     }
