@@ -19,3 +19,6 @@ pub use html::{PageData, PageRun};
 pub use museum::museum_table;
 pub use plot::PlotData;
 pub use text::text_summary;
+
+/// What stands in the first bytes of each picture and page, by which it is known as one of ours.
+pub const MARK: &str = "made by tiershift";

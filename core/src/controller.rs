@@ -6,6 +6,7 @@
 
 mod advice;
 mod companions;
+mod detail;
 mod order;
 
 use std::collections::VecDeque;
@@ -26,19 +27,7 @@ use crate::settings::{RawSettings, Settings};
 use crate::time::{Timestamp, earliest};
 use crate::units::Bytes;
 
-/// How much the controller says about its decisions. Changes are always said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Detail {
-    /// Every hold with every gate.
-    Full,
-    /// Every hold, without gates.
-    Holds,
-    /// A hold when its reason is of another kind than the last.
-    #[default]
-    Changes,
-    /// No hold.
-    Silent,
-}
+pub use detail::{Detail, Saying};
 
 /// The controller.
 ///
@@ -81,7 +70,7 @@ pub struct Controller {
     /// The ladder, without the companions.
     catalog: Catalog,
     settings: Settings,
-    detail: Detail,
+    saying: Saying,
     pinned: Option<Rung>,
     order: Option<Order>,
     start: Option<Rung>,
@@ -90,7 +79,6 @@ pub struct Controller {
     last_sample: Option<Timestamp>,
     /// The sample that an adviser was asked about last.
     asked_about: Option<Sample>,
-    last_hold: Option<Reason>,
     /// Since when the smallest tier, or nothing, has served; and whether the user was notified of what would help.
     smallest_since: Option<Timestamp>,
     suggested: bool,
@@ -139,7 +127,7 @@ impl Controller {
             attribution: Attribution::new(settings.settle_limit),
             catalog: ladder,
             settings: settings.clone(),
-            detail,
+            saying: Saying::new(detail),
             pinned: rung("manager.pin", manager.pin.as_ref())?,
             order: None,
             start: rung("manager.start", manager.start.as_ref())?,
@@ -147,7 +135,6 @@ impl Controller {
             suggestion_after: settings.suggestion_after,
             last_sample: None,
             asked_about: None,
-            last_hold: None,
             smallest_since: None,
             suggested: false,
             told_unread: false,
@@ -313,7 +300,7 @@ impl Controller {
             decision.reason = reason;
         }
         self.manager.lengthen_wait(now, &mut decision.reason);
-        if self.detail == Detail::Full {
+        if self.saying.detail() == Detail::Full {
             decision.gates = self.policy.gates(now, &standing);
         }
         self.suggest_if_long_on_smallest(now, &decision);
@@ -396,7 +383,8 @@ impl Controller {
     /// it changes nothing.
     fn handle_settings(&mut self, raw: &RawSettings) {
         let Ok(settings) = self.settings.with(raw.clone()) else { return };
-        let Ok(fresh) = Self::new(&settings, &self.catalog, self.detail, &self.policies) else {
+        let Ok(fresh) = Self::new(&settings, &self.catalog, self.saying.detail(), &self.policies)
+        else {
             return;
         };
         self.manager.set_settings(&settings);
@@ -466,17 +454,7 @@ impl Controller {
 
     #[inline]
     fn say(&mut self, decision: Decision) {
-        let is_hold = decision.action == Action::Hold;
-        if is_hold && self.detail == Detail::Silent {
-            return;
-        }
-        let is_news = !self.last_hold.is_some_and(|last| last.is_like(&decision.reason));
-        let said = match self.detail {
-            Detail::Full | Detail::Holds | Detail::Silent => true,
-            Detail::Changes => !is_hold || is_news,
-        };
-        self.last_hold = is_hold.then_some(decision.reason);
-        if said {
+        if self.saying.says(&decision) {
             self.out.push_back(Output::Decision(decision));
         }
     }

@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let pictures = ["svg", "png"].map(|end| arguments.out.with_extension(end));
     arguments.force.check(&arguments.out, MARK)?;
     for picture in &pictures {
-        arguments.force.check(picture, crate::report::plot::MARK)?;
+        arguments.force.check(picture, crate::report::MARK)?;
     }
     let folder = Folder::open(&arguments.models)?;
     let catalog = match &arguments.catalog {

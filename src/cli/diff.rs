@@ -104,11 +104,11 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
                 |record| {
                     let at = common::moment(record.at, clock);
                     let what = match &record.event {
-                        Event::Output(Output::Decision(decision)) => format!(
-                            "{} on {}: {}",
-                            text::action(decision.action, &catalog),
-                            catalog.tier_name(decision.rung),
-                            text::reason(&decision.reason, &catalog)
+                        Event::Output(Output::Decision(decision)) => text::decision(
+                            decision.action,
+                            decision.rung,
+                            &decision.reason,
+                            &catalog,
                         ),
                         event => serde_json::to_string(event).unwrap_or_default(),
                     };

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use tiershift_core::catalog::Rung;
-use tiershift_core::controller::Detail;
-use tiershift_core::decision::{Action, Decision, Reason};
+use tiershift_core::controller::{Detail, Saying};
+use tiershift_core::decision::Decision;
 use tiershift_core::event::{EventRef, Observe, Output};
 use tiershift_core::policy::Registry;
 use tiershift_core::time::Timestamp;
@@ -13,8 +13,7 @@ use tiershift_core::time::Timestamp;
 use crate::cli::common;
 use crate::cli::output::{self, Force, is_standard};
 use crate::log::{Header, LogReader};
-use crate::report::html;
-use crate::report::{PageData, PageRun};
+use crate::report::{self, PageData, PageRun, html};
 use crate::study::retold::Retold;
 use crate::summary::{Fold, Summary};
 use crate::wall::{Part, WallClock};
@@ -55,13 +54,10 @@ impl HtmlOption {
     /// Begins the page of the part of a run with this header.
     pub(super) fn begin(&self, header: &Header, part: Part, force: Force) -> Result<Option<Page>> {
         let Some(place) = &self.html else { return Ok(None) };
-        force.check(place, html::MARK)?;
+        force.check(place, report::MARK)?;
         let (catalog, settings) = (header.checked_catalog()?, header.checked_settings()?);
-        Ok(Some(Page {
-            place: place.clone(),
-            part,
-            data: PageData::from_moment(part.from, &catalog, &settings),
-        }))
+        let data = PageData::of_part(part, &catalog, &settings);
+        Ok(Some(Page { place: place.clone(), data }))
     }
 }
 
@@ -69,44 +65,49 @@ impl HtmlOption {
 /// and changes nothing of what is written beside it.
 pub(super) struct WithDetail<'a, T> {
     told: &'a mut T,
-    detail: Detail,
-    last_hold: Option<Reason>,
+    saying: Saying,
 }
 
 impl<'a, T> WithDetail<'a, T> {
     pub(super) fn new(told: &'a mut T, detail: Detail) -> Self {
-        Self { told, detail, last_hold: None }
+        Self { told, saying: Saying::new(detail) }
     }
 }
 
 impl<T: Observe> Observe for WithDetail<'_, T> {
     fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
-        let decision = match event {
-            EventRef::Output(Output::Decision(decision)) if self.detail != Detail::Full => decision,
-            _ => return self.told.observe(at, event),
-        };
-        let is_hold = decision.action == Action::Hold;
-        let is_news = !self.last_hold.is_some_and(|last| last.is_like(&decision.reason));
-        self.last_hold = is_hold.then_some(decision.reason);
-        if !is_hold || is_news || self.detail == Detail::Holds {
-            let bare = Decision { gates: Vec::new(), ..decision.clone() };
-            self.told.observe(at, EventRef::Output(&Output::Decision(bare)));
+        match event {
+            EventRef::Output(Output::Decision(decision)) if !self.saying.says(decision) => {}
+            EventRef::Output(Output::Decision(decision))
+                if self.saying.detail() != Detail::Full && !decision.gates.is_empty() =>
+            {
+                let Decision { rung, action, reason, .. } = *decision;
+                let bare = Output::Decision(Decision::new(rung, action, reason));
+                self.told.observe(at, EventRef::Output(&bare));
+            }
+            EventRef::Input(_) | EventRef::Output(_) => self.told.observe(at, event),
         }
     }
+}
+
+/// Returns the figures of a run that a log tells, and what its header and trailer say of it.
+pub(super) fn summary_of(fold: Fold, end: Timestamp, log: &LogReader) -> Summary {
+    let mut summary = fold.finish(end);
+    summary.started_at = log.clock().started_at();
+    summary.fingerprint = log.fingerprint().unwrap_or_default().to_owned();
+    summary.policy = log.header().settings.policy.name().to_owned();
+    summary
 }
 
 /// A page, while its run lasts.
 pub(super) struct Page {
     place: PathBuf,
-    part: Part,
     data: PageData,
 }
 
 impl Observe for Page {
     fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
-        if at <= self.part.to {
-            self.data.observe(at, event);
-        }
+        self.data.observe(at, event);
     }
 }
 
@@ -134,7 +135,7 @@ impl Page {
         optimum: &[(Timestamp, Rung)],
         over: Option<&Over>,
     ) -> Result<PathBuf> {
-        self.data.finish(end.min(self.part.to), clock, optimum);
+        self.data.finish(end, clock, optimum);
         let run = PageRun { title, data: &self.data, summary };
         let over = over.map(|Over { title, data, summary }| PageRun { title, data, summary });
         let runs: Vec<PageRun<'_>> = [run].into_iter().chain(over).collect();
@@ -156,24 +157,14 @@ impl Over {
         let log = LogReader::open(path)?;
         let header = log.header().clone();
         let (catalog, settings) = (header.checked_catalog()?, header.checked_settings()?);
-        let mut data = PageData::from_moment(part.from, &catalog, &settings);
+        let mut data = PageData::of_part(part, &catalog, &settings);
         let mut fold = Fold::new(&catalog, settings.reversal_window).judging_samples(&settings);
-        let mut end = Timestamp::ZERO;
         let mut told = Retold::new(log, policies);
-        for record in &mut told {
-            let record = record?;
-            end = record.at;
-            if record.at <= part.to {
-                data.observe(record.at, record.event.as_ref());
-            }
-            fold.observe(record.at, record.event.as_ref());
-        }
+        let end = told.observe(&mut [&mut data, &mut fold])?;
         let log = told.log();
         common::note_end(path, log);
-        let mut summary = fold.finish(end);
-        summary.started_at = log.clock().started_at();
-        summary.policy = header.settings.policy.name().to_owned();
-        data.finish(end.min(part.to), log.clock(), &[]);
+        data.finish(end, log.clock(), &[]);
+        let summary = summary_of(fold, end, log);
         Ok(Self { title: header.name, data, summary })
     }
 }

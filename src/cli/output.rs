@@ -31,7 +31,7 @@ impl Force {
 }
 
 /// Returns whether a file is empty, or has a mark in its first bytes.
-pub(super) fn is_marked(file: &Path, mark: &str) -> Result<bool> {
+fn is_marked(file: &Path, mark: &str) -> Result<bool> {
     let mut head = Vec::new();
     let read = File::open(file).and_then(unpack);
     let read = read.and_then(|file| file.take(HEAD).read_to_end(&mut head));

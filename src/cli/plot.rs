@@ -4,17 +4,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use tiershift_core::event::{Event, Input, Observe};
+use tiershift_core::event::{EventRef, Input, Observe};
 use tiershift_core::policy::Registry;
+use tiershift_core::sample::Sample;
 use tiershift_core::time::{Timestamp, span_text};
 
-use crate::cli::html::{HtmlOption, Over};
+use crate::cli::html::{HtmlOption, Over, summary_of};
 use crate::cli::input::Inputs;
 use crate::cli::none_loaded::why_none;
 use crate::cli::output::{self, Force, is_standard};
 use crate::cli::{Verdict, common};
 use crate::log::LogReader;
-use crate::report::{PlotData, plot};
+use crate::report::{MARK, PlotData, plot};
 use crate::study::oracle::Oracle;
 use crate::study::retold::Retold;
 use crate::summary::{Fold, Summary};
@@ -56,7 +57,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     );
     arguments.html.check(true, json)?;
     if let Some(picture) = picture {
-        arguments.force.check(picture, plot::MARK)?;
+        arguments.force.check(picture, MARK)?;
     }
     let inputs = Inputs::default();
     let path = inputs.path(&arguments.log)?;
@@ -70,42 +71,25 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         Ok((log.clock().clone(), end))
     });
     let part = part.with_context(|| path.display().to_string())?;
-    let mut data = PlotData::from_moment(part.from, &catalog, &settings);
+    let mut data = PlotData::of_part(part, &catalog, &settings);
     let mut page = arguments.html.begin(&header, part, arguments.force)?;
     let mut fold = Fold::new(&catalog, settings.reversal_window).judging_samples(&settings);
     // A log of changes leaves most readings out, and with them what was possible.
     let mut oracle = header.level.has_every_input().then(|| Oracle::new(&settings, &catalog));
-    let mut end = Timestamp::ZERO;
-    let mut first = None;
+    let mut first = First::default();
     let following = common::Following::new("reading", log.progress());
     let mut told = Retold::new(log, policies);
-    for record in &mut told {
-        let record = record?;
-        end = record.at;
-        if let (None, Event::Input(Input::Sample(sample))) = (&first, &record.event) {
-            first = Some(sample.clone());
-        }
-        if record.at <= part.to {
-            data.observe(record.at, record.event.as_ref());
-        }
-        page.observe(record.at, record.event.as_ref());
-        fold.observe(record.at, record.event.as_ref());
-        oracle.observe(record.at, record.event.as_ref());
-    }
+    let end = told.observe(&mut [&mut first, &mut data, &mut page, &mut fold, &mut oracle])?;
     drop(following);
     let log = told.log();
     common::note_end(&path, log);
     anyhow::ensure!(end >= part.from, "{}: {}", path.display(), part.nothing(log.clock(), end));
-    data.finish(end.min(part.to));
+    data.finish(end);
     data.set_clock(log.clock());
-    let mut summary = fold.finish(end);
-    summary.started_at = log.clock().started_at();
-    summary.fingerprint = log.fingerprint().unwrap_or_default().to_owned();
-    let mut optimum = oracle.map(|oracle| oracle.finish(&mut summary)).unwrap_or_default();
-    optimum.retain(|(at, _)| *at <= part.to);
+    let mut summary = summary_of(fold, end, log);
+    let optimum = oracle.map(|oracle| oracle.finish(&mut summary)).unwrap_or_default();
     data.set_optimum(&optimum);
-    summary.warnings.extend(why_none(&summary, &catalog, &header.machine, first.as_ref()));
-    summary.policy = header.settings.policy.name().to_owned();
+    summary.warnings.extend(why_none(&summary, &catalog, &header.machine, first.0.as_ref()));
     let title = match part.is_whole() {
         true => header.name,
         false => format!("{}, {}", header.name, between(part, end, log.clock())),
@@ -128,6 +112,18 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     Ok(Verdict::Done)
 }
 
+/// The first reading of a run.
+#[derive(Default)]
+struct First(Option<Sample>);
+
+impl Observe for First {
+    fn observe(&mut self, _: Timestamp, event: EventRef<'_>) {
+        if let (None, EventRef::Input(Input::Sample(sample))) = (&self.0, event) {
+            self.0 = Some(sample.clone());
+        }
+    }
+}
+
 /// Says which part of a run is drawn; the figures above the plot are of all of it.
 fn between(part: Part, end: Timestamp, clock: &WallClock) -> String {
     let [from, to] = [part.from, end.min(part.to)].map(|at| match clock.at(at) {
@@ -139,8 +135,8 @@ fn between(part: Part, end: Timestamp, clock: &WallClock) -> String {
 
 fn draw(place: &Path, title: &str, data: &PlotData, summary: &Summary) -> Result<Vec<u8>> {
     let kind = place.extension().map(|end| end.to_string_lossy().to_ascii_lowercase());
-    match kind.as_deref() {
-        None if is_standard(place) => Ok(plot::svg(title, data, summary).into_bytes()),
+    let kind = if is_standard(place) { Some("svg") } else { kind.as_deref() };
+    match kind {
         Some("svg") => Ok(plot::svg(title, data, summary).into_bytes()),
         #[cfg(feature = "png")]
         Some("png") => Ok(plot::png(title, data, summary)),

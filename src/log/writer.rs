@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
-use tiershift_core::decision::{Action, Decision, Reason};
+use tiershift_core::controller::Saying;
+use tiershift_core::decision::Decision;
 use tiershift_core::event::{EventRef, Input, Observe, Output, Record};
 use tiershift_core::time::Timestamp;
 
@@ -81,10 +82,11 @@ impl<W: Write> LogWriter<W> {
             LogLevel::Full => self.write_next(at, event),
             LogLevel::Inputs => match event {
                 EventRef::Output(Output::Decision(decision)) => {
-                    if !self.thinning.is_news(decision) {
+                    if !self.thinning.saying.says(decision) {
                         return Ok(());
                     }
-                    let bare = Output::Decision(Decision { gates: Vec::new(), ..decision.clone() });
+                    let Decision { rung, action, reason, .. } = *decision;
+                    let bare = Output::Decision(Decision::new(rung, action, reason));
                     self.write_next(at, EventRef::Output(&bare))
                 }
                 _ => self.write_next(at, event),
@@ -208,8 +210,8 @@ impl<W: Write> Observe for LogWriter<W> {
 /// What a log remembers to know what it may leave out.
 #[derive(Debug, Default)]
 struct Thinning {
-    /// The kind of the last decision.
-    last: Option<(Action, Reason)>,
+    /// What the controller says with [`Detail::Changes`](tiershift_core::controller::Detail::Changes).
+    saying: Saying,
     /// The last sample, while it is not written.
     sample: Option<Record>,
     /// When a sample was last written.
@@ -226,15 +228,6 @@ enum Keep {
 }
 
 impl Thinning {
-    /// Returns whether a decision changes something, or holds for another kind of reason than the one before it: whether the
-    /// controller says it with [`Detail::Changes`](tiershift_core::controller::Detail::Changes).
-    fn is_news(&mut self, decision: &Decision) -> bool {
-        let (action, reason) = (decision.action, decision.reason);
-        let last = self.last.replace((action, reason));
-        let same = last.is_some_and(|(a, r)| a.is_like(&action) && r.is_like(&reason));
-        action != Action::Hold || !same
-    }
-
     fn judge(&mut self, line: &Line<'_>) -> Keep {
         match line.event {
             EventRef::Input(Input::Sample(_)) => {
@@ -255,7 +248,7 @@ impl Thinning {
             }
             EventRef::Input(Input::Timeout) => Keep::No,
             EventRef::Output(Output::Decision(decision)) => {
-                if self.is_news(decision) {
+                if self.saying.says(decision) {
                     Keep::WithSample
                 } else {
                     Keep::No

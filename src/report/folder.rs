@@ -83,26 +83,15 @@ pub fn folder_table(rows: &[FolderRow]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::summary::{Comparison, Optimum};
+    use crate::summary::Comparison;
 
     fn summary(seconds: f64, share: f64) -> Summary {
-        let optimum = Optimum { quality: 0.8, switches: 4, score: 0.75 };
-        let comparison = Comparison {
-            price_seconds: 60.0,
-            score: 0.75 * share,
-            optimum,
-            optimum_without_reversals: optimum,
-            share_of_optimum: Some(share),
-            share_of_optimum_without_reversals: Some(share),
-            seconds_at_none_while_smallest_fitted: 12.4,
-            seconds_below_best_fitting: 100.0,
-        };
         Summary {
             seconds,
             switches: 3,
             reversals: 1,
             quality_served_fraction: 0.7,
-            comparison: Some(comparison),
+            comparison: Some(Comparison::of_share(share)),
             ..Summary::default()
         }
     }

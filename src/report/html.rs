@@ -32,7 +32,7 @@ use crate::report::html::moments::Moments;
 use crate::report::timeline::Timeline;
 use crate::report::timeline::gaps::Gaps;
 use crate::summary::Summary;
-use crate::wall::WallClock;
+use crate::wall::{Part, WallClock};
 
 /// Gathers what a page shows of a run while records go by. Some tens of megabytes at most, however long the run.
 #[derive(Clone, Debug)]
@@ -65,6 +65,9 @@ pub struct PageRun<'a> {
 impl Observe for PageData {
     fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
         self.stand(now);
+        if now > self.timeline.part.to {
+            return;
+        }
         self.timeline.observe(now, event);
         match event {
             EventRef::Input(Input::Sample(_)) => self.gaps.sample(now),
@@ -78,7 +81,7 @@ impl Observe for PageData {
             EventRef::Output(Output::Serving { rung, .. }) => self.serving(now, *rung),
             EventRef::Input(_) | EventRef::Output(_) => {}
         }
-        if now >= self.timeline.begin {
+        if now >= self.timeline.part.from {
             self.show(now, event);
         }
     }
@@ -87,13 +90,14 @@ impl Observe for PageData {
 impl PageData {
     /// Begins at zero with nothing loaded.
     pub fn new(catalog: &Catalog, settings: &Settings) -> Self {
-        Self::from_moment(Timestamp::ZERO, catalog, settings)
+        Self::of_part(Part::WHOLE, catalog, settings)
     }
 
-    /// As [`PageData::new`], of a run of which only what comes from `begin` on is shown.
-    pub fn from_moment(begin: Timestamp, catalog: &Catalog, settings: &Settings) -> Self {
+    /// As [`PageData::new`], of a part of a run.
+    pub fn of_part(part: Part, catalog: &Catalog, settings: &Settings) -> Self {
+        let begin = part.from;
         Self {
-            timeline: Timeline::from_moment(begin, catalog, settings.reversal_window),
+            timeline: Timeline::of_part(part, catalog, settings.reversal_window),
             settings: settings.clone(),
             moments: Moments::default(),
             gaps: Gaps::new(begin),
@@ -112,6 +116,7 @@ impl PageData {
         self.timeline.clock = clock.clone();
         self.gaps.finish(self.timeline.end);
         self.optimum = optimum.to_vec();
+        self.optimum.retain(|(at, _)| *at <= self.timeline.part.to);
     }
 
     /// Counts the requests that there were up to a moment. What began and ended at one moment, such as the wait of a request that
@@ -127,7 +132,7 @@ impl PageData {
 
     fn serving(&mut self, now: Timestamp, rung: Rung) {
         match self.steps.first_mut() {
-            Some(first) if now < self.timeline.begin => first.1 = rung,
+            Some(first) if now < self.timeline.part.from => first.1 = rung,
             _ => self.steps.push((now, rung)),
         }
     }
@@ -212,9 +217,6 @@ fn escaped(text: &str) -> String {
     }
     out
 }
-
-/// What stands in the first bytes of each page, by which it is known as one of ours.
-pub const MARK: &str = "made by tiershift";
 
 const FRAME: &str = include_str!("../../assets/report/report.html");
 const STYLES: &str = concat!(

@@ -88,13 +88,8 @@ fn words(
     moment: &impl Fn(Timestamp) -> String,
 ) -> String {
     let Some(Decided { at, decision }) = decided else { return "(no decision yet)".to_owned() };
-    format!(
-        "{}  {} on {}: {}",
-        moment(*at).trim_start(),
-        text::action(decision.action, catalog),
-        catalog.tier_name(decision.rung),
-        text::reason(&decision.reason, catalog)
-    )
+    let what = text::decision(decision.action, decision.rung, &decision.reason, catalog);
+    format!("{}  {what}", moment(*at).trim_start())
 }
 
 fn span(seconds: f64) -> String {

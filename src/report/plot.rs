@@ -20,6 +20,7 @@ mod tier;
 use plotters::backend::SVGBackend;
 use tiershift_core::{text, time};
 
+use crate::report::MARK;
 use crate::report::plot::drawing::{Anchor, Area, Dash, Drawing, Ink, fit};
 use crate::report::timeline::columns::Scale;
 use crate::summary::{NONE_LOADED, Summary};
@@ -48,9 +49,6 @@ fn to_svg(drawing: &Drawing, title: &str, description: &str) -> String {
     let tag = tag.replacen("<svg ", "<svg role=\"img\" ", 1);
     format!("{tag}\n<title>{title}</title>\n<desc>{MARK}: {description}</desc>\n{shapes}")
 }
-
-/// What stands in the first bytes of each picture, by which it is known as one of ours.
-pub const MARK: &str = "made by tiershift";
 
 #[cfg(feature = "png")]
 fn to_png(drawing: &Drawing) -> Vec<u8> {
@@ -130,7 +128,8 @@ struct Sheet {
 impl Sheet {
     fn new(data: &PlotData) -> Self {
         let pixels = (WIDTH - LEFT - RIGHT) as usize;
-        let (begin, end, clock) = (data.timeline.begin, data.timeline.end, &data.timeline.clock);
+        let (begin, end, clock) =
+            (data.timeline.part.from, data.timeline.end, &data.timeline.clock);
         let scale = Scale { begin, end, pixels, holds_to_end: true };
         let is_free = |before: &(time::Timestamp, String), label: &(time::Timestamp, String)| {
             let half = |text: &str| drawing::text_width(text, SMALL) / 2;

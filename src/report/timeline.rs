@@ -22,7 +22,7 @@ use tiershift_core::time::{Timestamp, duration_ns};
 use crate::report::timeline::columns::{Columns, SpanColumns};
 use crate::report::timeline::stretches::Stretches;
 use crate::summary::Reversals;
-use crate::wall::WallClock;
+use crate::wall::{Part, WallClock};
 
 /// What came of a run. Its changes are kept whole; everything else takes some megabytes at most, however long the run.
 #[derive(Clone, Debug)]
@@ -32,8 +32,8 @@ pub struct Timeline {
     pub(super) clock: WallClock,
     /// A change that is undone sooner is a reversal.
     reversal_window: Duration,
-    /// Where the part of the run begins that is told; changes are kept of all of it.
-    pub(super) begin: Timestamp,
+    /// The part of the run that is told; changes are kept of all that was before it.
+    pub(super) part: Part,
     pub(super) end: Timestamp,
     pub(super) rung: Columns,
     /// The rung that serves now.
@@ -130,6 +130,9 @@ pub(in crate::report) enum Wait {
 impl Observe for Timeline {
     #[inline]
     fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
+        if now > self.part.to {
+            return;
+        }
         self.end = self.end.max(now);
         match event {
             EventRef::Input(Input::Outcome(outcome)) => self.outcome(now, outcome),
@@ -145,18 +148,19 @@ impl Observe for Timeline {
 impl Timeline {
     /// Begins at zero with nothing loaded. A change that is undone within `reversal_window` is a reversal.
     pub fn new(catalog: &Catalog, reversal_window: Duration) -> Self {
-        Self::from_moment(Timestamp::ZERO, catalog, reversal_window)
+        Self::of_part(Part::WHOLE, catalog, reversal_window)
     }
 
-    /// As [`Timeline::new`], of a run of which only what comes from `begin` on is told.
-    pub fn from_moment(begin: Timestamp, catalog: &Catalog, reversal_window: Duration) -> Self {
+    /// As [`Timeline::new`], of a part of a run: what comes after it is not looked at.
+    pub fn of_part(part: Part, catalog: &Catalog, reversal_window: Duration) -> Self {
+        let begin = part.from;
         let mut rung = Columns::new(begin);
         rung.add(begin, 0);
         Self {
             catalog: catalog.clone(),
             clock: WallClock::default(),
             reversal_window,
-            begin,
+            part,
             end: begin,
             rung,
             serving: Rung::NONE,
@@ -185,7 +189,7 @@ impl Timeline {
 
     /// Returns those of the part that is told.
     pub(super) fn changes_told(&self) -> &[Change] {
-        &self.changes[self.changes.partition_point(|change| change.at < self.begin)..]
+        &self.changes[self.changes.partition_point(|change| change.at < self.part.from)..]
     }
 
     /// Returns how many requests run and how many wait after what was observed.
@@ -236,7 +240,7 @@ impl Timeline {
 
     /// Closes what is still open. The run lasted until `end` at least.
     pub fn finish(&mut self, end: Timestamp) {
-        self.end = self.end.max(end);
+        self.end = self.end.max(end).min(self.part.to);
         for (model, (phase, since)) in std::mem::take(&mut self.busy) {
             self.add_phase(phase, &model, since, self.end);
         }
@@ -394,8 +398,8 @@ impl Timeline {
 
     fn count_requests(&mut self, now: Timestamp) {
         if self.in_flight.is_empty() {
-            self.in_flight.step(self.begin, 0);
-            self.queued.step(self.begin, 0);
+            self.in_flight.step(self.part.from, 0);
+            self.queued.step(self.part.from, 0);
         }
         self.in_flight.step(now, self.running * REQUEST);
         self.queued.step(now, (self.open.len() as u64 - self.running) * REQUEST);

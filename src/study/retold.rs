@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use tiershift_core::control::Control;
 use tiershift_core::controller::Detail;
-use tiershift_core::event::{Event, Output, Record};
+use tiershift_core::event::{Event, Observe, Output, Record};
 use tiershift_core::policy::Registry;
 use tiershift_core::time::Timestamp;
 
@@ -35,6 +35,20 @@ impl Retold {
     /// Returns the log, as far as it was read.
     pub fn log(&self) -> &LogReader {
         &self.log
+    }
+
+    /// Shows all that is left of it to observers, and returns its last moment.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn observe(&mut self, observers: &mut [&mut dyn Observe]) -> Result<Timestamp, LogError> {
+        let mut end = Timestamp::ZERO;
+        for record in self {
+            let Record { at, event, .. } = record?;
+            end = at;
+            observers.iter_mut().for_each(|observer| observer.observe(at, event.as_ref()));
+        }
+        Ok(end)
     }
 
     fn number(&mut self, event: Event) -> Record {

@@ -21,7 +21,7 @@ pub struct Track {
 }
 
 /// What the first run leaves to the others.
-pub struct Laid {
+pub struct Kept {
     oracle: Oracle,
     /// `None` where they would have taken too much memory.
     readings: Option<Arc<[(Timestamp, Sample)]>>,
@@ -55,14 +55,14 @@ impl Track {
     ///
     /// # Panics
     /// When that run is not over: it holds a tap.
-    pub fn finish(track: Rc<RefCell<Self>>) -> Laid {
+    pub fn finish(track: Rc<RefCell<Self>>) -> Kept {
         let track = Rc::into_inner(track).expect("the first run is over");
         let Self { oracle, readings, most, bytes } = track.into_inner();
-        Laid { oracle, readings: (bytes <= most).then(|| readings.into()) }
+        Kept { oracle, readings: (bytes <= most).then(|| readings.into()) }
     }
 }
 
-impl Laid {
+impl Kept {
     /// Returns the readings, to be played again; `None` where the recording must be read again.
     pub fn ground(&self) -> Option<Ground> {
         let readings = Arc::clone(self.readings.as_ref()?);

@@ -9,6 +9,8 @@ use crate::wall::{Part, WallClock};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cut {
     part: Part,
+    /// What the wall clock showed through the whole.
+    pub(crate) whole_clock: WallClock,
     /// The whole's last moment so far.
     end: Timestamp,
     rows: u64,
@@ -37,17 +39,17 @@ impl Cut {
         self.rows
     }
 
-    /// Returns the part's clock, where `whole` is the whole's.
-    pub(crate) fn clock(&self, whole: &WallClock) -> WallClock {
-        whole.from_moment(self.part.from)
+    /// Returns the part's clock, as far as the whole's is known.
+    pub(crate) fn clock(&self) -> WallClock {
+        self.whole_clock.from_moment(self.part.from)
     }
 
     /// Refuses a part without a row, at the end of the file `name`.
-    pub(crate) fn check(&self, name: &str, clock: &WallClock) -> Result<(), TraceError> {
+    pub(crate) fn check(&self, name: &str) -> Result<(), TraceError> {
         match self.rows {
             0 => Err(TraceError::Ask {
                 name: name.to_owned(),
-                reason: self.part.nothing(clock, self.end),
+                reason: self.part.nothing(&self.whole_clock, self.end),
             }),
             _ => Ok(()),
         }

@@ -20,7 +20,6 @@ use crate::trace::request::rows::{Arrival, NativeRequests, check, no_tokens};
 use crate::trace::resource::clock_set;
 use crate::trace::source::Source;
 use crate::trace::{Header, ReadOptions, TraceError};
-use crate::wall::WallClock;
 
 mod rows;
 pub(crate) mod writer;
@@ -31,8 +30,6 @@ pub struct RequestReader {
     rows: Rows,
     header: Header,
     dates: Dates,
-    /// What the wall clock showed through the whole file.
-    clock: WallClock,
     /// Arrivals of a format that is not in order, once they are sorted.
     sorted: Option<VecDeque<Arrival>>,
     out_of_order: u64,
@@ -99,7 +96,6 @@ impl RequestReader {
             rows,
             header,
             dates,
-            clock: WallClock::default(),
             sorted: None,
             out_of_order: 0,
             ahead: None,
@@ -140,7 +136,7 @@ impl RequestReader {
                         rejected,
                     });
                 }
-                self.cut.check(self.source.name(), &self.clock)?;
+                self.cut.check(self.source.name())?;
                 self.finish()?;
                 return Ok(None);
             };
@@ -185,7 +181,7 @@ impl RequestReader {
             request.id = RequestId(self.cut.rows());
             if let Some(at) = self.cut.place(at) {
                 if self.cut.rows() == 1 {
-                    self.header.clock = self.cut.clock(&self.clock);
+                    self.header.clock = self.cut.clock();
                 }
                 return Ok(Some((at, request)));
             }
@@ -198,8 +194,8 @@ impl RequestReader {
             Rows::Mapped { records, .. } => Some(&**records),
             Rows::Native(_) => None,
         };
-        self.dates.mark(&mut self.clock, moment, at, records);
-        self.header.clock = self.cut.clock(&self.clock);
+        self.dates.mark(&mut self.cut.whole_clock, moment, at, records);
+        self.header.clock = self.cut.clock();
         if let Some(note) = self.dates.take_note() {
             self.header.note(note);
         }

@@ -20,7 +20,6 @@ use crate::trace::pace::{Pace, Step};
 use crate::trace::resource::sweeps::MappedRows;
 use crate::trace::source::Source;
 use crate::trace::{Header, ReadOptions, TraceError};
-use crate::wall::WallClock;
 
 mod survey;
 mod sweeps;
@@ -31,8 +30,6 @@ pub struct ResourceReader {
     rows: Rows,
     header: Header,
     dates: Dates,
-    /// What the wall clock showed through the whole file.
-    clock: WallClock,
     pace: Pace,
     cut: Cut,
     assembler: Assembler,
@@ -118,7 +115,6 @@ impl ResourceReader {
             rows,
             header,
             dates,
-            clock: WallClock::default(),
             pace,
             cut: Cut::new(options.part),
             assembler,
@@ -206,7 +202,7 @@ impl ResourceReader {
             self.assembler.learn(sample);
             if let Some(at) = self.cut.place(at) {
                 if self.cut.rows() == 1 {
-                    self.header.clock = self.cut.clock(&self.clock);
+                    self.header.clock = self.cut.clock();
                 }
                 return Ok(Some(at));
             }
@@ -219,8 +215,8 @@ impl ResourceReader {
             Rows::Mapped(rows) => Some(&rows.records),
             Rows::Native(_) => None,
         };
-        self.dates.mark(&mut self.clock, moment, at, records);
-        self.header.clock = self.cut.clock(&self.clock);
+        self.dates.mark(&mut self.cut.whole_clock, moment, at, records);
+        self.header.clock = self.cut.clock();
         if let Some(note) = self.dates.take_note() {
             self.header.note(note);
         }
@@ -252,7 +248,7 @@ impl ResourceReader {
             rejected.extend(header.notes);
             return Err(TraceError::NoRows { name: name(), rejected: rejected.join("; ") });
         }
-        self.cut.check(self.source.name(), &self.clock)?;
+        self.cut.check(self.source.name())?;
         if let Rows::Mapped(rows) = &self.rows
             && let Some(reason) = rows.records.doubt()
         {

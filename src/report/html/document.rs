@@ -185,7 +185,7 @@ impl<'a> Run<'a> {
                 .chain(&summary.warnings)
                 .map(String::as_str)
                 .collect(),
-            begin: millis(timeline.begin),
+            begin: millis(timeline.part.from),
             end: millis(timeline.end),
             clock: marks(&timeline.clock),
             offset: timeline.clock.started_at().map(WallTime::offset_described),

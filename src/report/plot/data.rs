@@ -11,7 +11,7 @@ use tiershift_core::units::Bytes;
 use crate::report::timeline::Timeline;
 use crate::report::timeline::columns::Columns;
 use crate::report::timeline::gaps::Gaps;
-use crate::wall::WallClock;
+use crate::wall::{Part, WallClock};
 
 /// Gathers what a plot shows while records go by. Some megabytes at most, however long the run.
 #[derive(Clone, Debug)]
@@ -55,6 +55,9 @@ pub(super) struct GpuSeries {
 impl Observe for PlotData {
     #[inline]
     fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
+        if now > self.timeline.part.to {
+            return;
+        }
         self.timeline.observe(now, event);
         match event {
             EventRef::Input(Input::Sample(sample)) => self.sample(now, sample),
@@ -68,13 +71,14 @@ impl Observe for PlotData {
 impl PlotData {
     /// Begins at zero with nothing loaded.
     pub fn new(catalog: &Catalog, settings: &Settings) -> Self {
-        Self::from_moment(Timestamp::ZERO, catalog, settings)
+        Self::of_part(Part::WHOLE, catalog, settings)
     }
 
-    /// As [`PlotData::new`], of a run of which only what comes from `begin` on is shown.
-    pub fn from_moment(begin: Timestamp, catalog: &Catalog, settings: &Settings) -> Self {
+    /// As [`PlotData::new`], of a part of a run.
+    pub fn of_part(part: Part, catalog: &Catalog, settings: &Settings) -> Self {
+        let begin = part.from;
         Self {
-            timeline: Timeline::from_moment(begin, catalog, settings.reversal_window),
+            timeline: Timeline::of_part(part, catalog, settings.reversal_window),
             settings: settings.clone(),
             optimum: Columns::new(begin),
             memory: SpaceSeries::new(begin),
@@ -97,7 +101,7 @@ impl PlotData {
 
     /// Shows a schedule as the optimum: what serves from when on, in order.
     pub fn set_optimum(&mut self, schedule: &[(Timestamp, Rung)]) {
-        for &(at, rung) in schedule {
+        for &(at, rung) in schedule.iter().filter(|(at, _)| *at <= self.timeline.part.to) {
             self.optimum.add(at, u64::from(rung.0));
         }
     }
@@ -117,7 +121,7 @@ impl PlotData {
         }
         let shown = sample.gpus.len().min(MOST_GPUS);
         if self.gpus.len() < shown {
-            self.gpus.resize(shown, GpuSeries::new(self.timeline.begin));
+            self.gpus.resize(shown, GpuSeries::new(self.timeline.part.from));
         }
         for (series, gpu) in self.gpus.iter_mut().zip(&sample.gpus) {
             series.vram.add(now, gpu.vram.as_ref());

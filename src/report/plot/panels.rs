@@ -105,8 +105,10 @@ pub(super) fn rates(sheet: &mut Sheet, data: &PlotData) {
         rate(sheet, data, &title, &gpu.utilization, judged(Resource::Gpu));
     }
     if !data.pressure.is_empty() {
-        let pressure =
-            RateSeries { others: Columns::new(data.timeline.begin), used: data.pressure.clone() };
+        let pressure = RateSeries {
+            others: Columns::new(data.timeline.part.from),
+            used: data.pressure.clone(),
+        };
         let title = "memory pressure (% of time that a task waited)";
         rate(sheet, data, title, &pressure, judged(Resource::Pressure));
     }

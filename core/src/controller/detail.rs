@@ -1,0 +1,52 @@
+//! How much is said about decisions.
+
+use crate::decision::{Action, Decision, Reason};
+
+/// How much the controller says about its decisions. Changes are always said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Every hold with every gate.
+    Full,
+    /// Every hold, without gates.
+    Holds,
+    /// A hold when its reason is of another kind than the last.
+    #[default]
+    Changes,
+    /// No hold.
+    Silent,
+}
+
+/// Which decisions are said at a detail, as they go by: by the controller, and by whoever passes on less than it said.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Saying {
+    detail: Detail,
+    /// Where the last decision was a hold, its reason.
+    last_hold: Option<Reason>,
+}
+
+impl Saying {
+    /// Begins with the first decision of a run.
+    pub fn new(detail: Detail) -> Self {
+        Self { detail, last_hold: None }
+    }
+
+    /// Returns the detail.
+    pub fn detail(&self) -> Detail {
+        self.detail
+    }
+
+    /// Returns whether the next decision is said.
+    #[inline]
+    pub fn says(&mut self, decision: &Decision) -> bool {
+        let is_hold = decision.action == Action::Hold;
+        match self.detail {
+            Detail::Full | Detail::Holds => true,
+            Detail::Silent => !is_hold,
+            Detail::Changes => {
+                let is_news = !self.last_hold.is_some_and(|last| last.is_like(&decision.reason));
+                self.last_hold = is_hold.then_some(decision.reason);
+                !is_hold || is_news
+            }
+        }
+    }
+}
