@@ -42,6 +42,7 @@ impl Relief {
             over.since = over.last;
             over.counted = Duration::ZERO;
             over.readings = 0;
+            over.critical_since = None;
         }
     }
 
