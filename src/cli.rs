@@ -18,6 +18,7 @@ mod input;
 mod minimise;
 mod none_loaded;
 mod output;
+mod played;
 mod plot;
 mod policy;
 #[cfg(feature = "live")]

@@ -4,24 +4,20 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use tiershift_core::controller::Detail;
 use tiershift_core::policy::Registry;
-use tiershift_core::setup::Setup;
 
 use crate::cli::input::Inputs;
+use crate::cli::played::{Entry, MOST_IN_MEMORY, Replays};
 use crate::cli::policy::{PoliciesOptions, PolicyChange};
-use crate::cli::recorded::{Recorded, RecordedOptions, Reopen, reason};
+use crate::cli::recorded::{Recorded, RecordedOptions, reason};
 use crate::cli::{Verdict, common};
 use crate::log::LogReader;
 use crate::report::{compare as report, parting};
-use crate::sim::{Situation, simulate};
 use crate::study::compare::{Compared, OnRecording};
 use crate::study::folder::{RecordingFile, is_folder_of_recordings, recordings};
-use crate::study::oracle::Oracle;
 use crate::study::parting::part;
 use crate::study::pool;
 use crate::study::retold::Retold;
-use crate::study::track::Track;
 use crate::summary::Summary;
 
 /// Compare policies on recordings, or two runs
@@ -168,64 +164,19 @@ fn run_two(arguments: &Arguments, registry: &Registry, json: bool) -> Result<Ver
 impl Plan<'_> {
     /// Plays every policy under every seed on a recording; the runs of a policy are together.
     fn play(&self, file: &RecordingFile) -> Result<Vec<Summary>> {
+        let entries = self.policies.iter().flat_map(|(_, change)| {
+            self.seeds.iter().map(move |&seed| Entry { change: change.clone(), seed })
+        });
+        let entries: Vec<Entry> = entries.collect();
+        let (first, others) = entries.split_first().expect("there is a policy, and a seed");
         let opened = self.recorded.open(file)?;
-        let setup = |policy: &PolicyChange, seed: u64| -> Result<Setup> {
-            let mut settings = opened.settings();
-            policy.apply(&mut settings, self.registry)?;
-            let machine = opened.recording.machine().clone();
-            Ok(Setup { machine, catalog: opened.catalog.clone(), settings, seed })
-        };
-        let mut runs = Vec::new();
-        for (_, policy) in self.policies {
-            for &seed in self.seeds {
-                runs.push((setup(policy, seed)?, policy));
-            }
-        }
-        let (first, others) = runs.split_first().expect("there is a policy, and a seed");
-        let oracle = Oracle::new(&first.0.checked_settings()?, &opened.catalog);
-        let track = Track::begin(oracle, self.most_in_memory);
-        let workloads = &opened.workloads;
-        let mut situation = opened.recording.situation(first.0.clone(), workloads.clone(), || ());
-        situation.ground = situation.ground.with_tap(Track::tap(&track));
-        let actions = situation.actions.clone();
-        let reopen = opened.reopen();
-        let mut summary = self.simulate(situation, first, reopen)?;
-        opened.complete(&mut summary);
-        let kept = Track::finish(track);
-        let play = |run: &(Setup, &PolicyChange)| -> Result<Summary> {
-            let situation = match kept.ground() {
-                Some(ground) => Situation {
-                    actions: actions.clone(),
-                    workloads: workloads.clone(),
-                    ..Situation::of_recording(run.0.clone(), ground)
-                },
-                None => reopen.open()?.situation(run.0.clone(), workloads.clone(), || ()),
-            };
-            self.simulate(situation, run, reopen)
-        };
+        let (replays, summary) =
+            Replays::begin(opened, &first.change, first, self.registry, self.most_in_memory)?;
         let mut summaries = vec![summary];
-        for summary in pool::map_inside(self.recordings, others, play) {
-            summaries.push(summary?);
-        }
-        kept.compare(&mut summaries);
+        summaries.extend(replays.play(self.recordings, others)?);
         Ok(summaries)
     }
-
-    fn simulate(
-        &self,
-        situation: Situation,
-        (setup, policy): &(Setup, &PolicyChange),
-        reopen: &Reopen,
-    ) -> Result<Summary> {
-        let adviser = policy.adviser(setup)?;
-        let situation = Situation { adviser, ..situation };
-        simulate(situation, self.registry, Detail::Silent, &mut [])
-            .map_err(|error| reopen.refused(error))
-    }
 }
-
-/// Chosen: a month of two-second readings of a machine with one GPU.
-const MOST_IN_MEMORY: usize = 512 << 20;
 
 #[cfg(test)]
 mod tests {

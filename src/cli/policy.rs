@@ -10,7 +10,7 @@ use tiershift_core::setup::Setup;
 
 use crate::exec::{self, ExecError, Program};
 use crate::files::document::suggestion;
-use crate::files::policy;
+use crate::files::policy::{self, Changes};
 use crate::files::whole_file::read_small_text;
 use crate::sim::adviser::Adviser;
 
@@ -76,7 +76,7 @@ fn names(list: &str) -> Vec<&str> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct PolicyChange {
     choice: Option<PolicyChoice>,
-    changes: toml::Table,
+    changes: Changes,
 }
 
 impl PolicyOptions {
@@ -92,13 +92,13 @@ impl PolicyOptions {
     pub(super) fn read(&self, policies: &Registry) -> Result<PolicyChange> {
         let choice =
             self.policy.as_deref().map(|text| PolicyChoice::read(text, policies)).transpose()?;
-        let mut changes = toml::Table::new();
+        let mut changes = Changes::default();
         for change in &self.changes {
             let (key, value) = change
                 .split_once('=')
                 .with_context(|| format!("`--set {change}` sets nothing: give --set KEY=VALUE"))?;
-            put(&mut changes, key.trim(), value.trim())
-                .with_context(|| format!("`--set {change}` names no setting"))?;
+            let is_set = changes.set(key.trim(), policy::value(value.trim()));
+            anyhow::ensure!(is_set, "`--set {change}` names no setting");
         }
         let change = PolicyChange { choice, changes };
         // So that a mistake is found before anything is read.
@@ -118,12 +118,7 @@ impl PolicyChange {
         if let Some(choice) = &self.choice {
             choice.apply(settings);
         }
-        if !self.changes.is_empty() {
-            let mut table = toml::Table::try_from(&*settings)?;
-            merge(&mut table, &self.changes);
-            *settings = policy::parse(&toml::to_string(&table)?, "--set", policies)?;
-        }
-        Ok(())
+        Ok(self.changes.apply(settings, "--set", policies)?)
     }
 
     /// Starts the program that the policy asks, where it is one. What a scenario or a log names is not started: only what
@@ -135,39 +130,6 @@ impl PolicyChange {
             Ok(Some(Box::new(Program::start(setup)?)))
         } else {
             Ok(None)
-        }
-    }
-}
-
-/// Puts a value in the place of a key with dots: what TOML takes for a value, else the text as it is.
-fn put(table: &mut toml::Table, key: &str, value: &str) -> Option<()> {
-    let is_name = |part: &str| {
-        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
-    };
-    if !key.split('.').all(is_name) {
-        return None;
-    }
-    let (tables, name) = key.rsplit_once('.').map_or((None, key), |(t, n)| (Some(t), n));
-    let mut place = table;
-    for part in tables.into_iter().flat_map(|tables| tables.split('.')) {
-        let inner = place.entry(part).or_insert_with(|| toml::Table::new().into());
-        place = inner.as_table_mut()?;
-    }
-    let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok();
-    let parsed =
-        parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
-    place.insert(name.to_owned(), parsed.unwrap_or_else(|| value.into()));
-    Some(())
-}
-
-/// Puts every value of one table into another, table by table.
-fn merge(into: &mut toml::Table, from: &toml::Table) {
-    for (key, value) in from {
-        match (into.get_mut(key), value) {
-            (Some(toml::Value::Table(into)), toml::Value::Table(from)) => merge(into, from),
-            _ => {
-                into.insert(key.clone(), value.clone());
-            }
         }
     }
 }

@@ -196,6 +196,11 @@ impl Opened {
         &self.source
     }
 
+    /// Returns that alone, when the rest is not needed any more.
+    pub(super) fn into_reopen(self) -> Reopen {
+        self.source
+    }
+
     /// Returns the digests of the files, when they have been read to the end.
     pub(super) fn digests(&self) -> impl Iterator<Item = blake3::Hash> {
         self.recording.digest().into_iter().chain(self.requests_digest)

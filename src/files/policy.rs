@@ -1,7 +1,9 @@
 //! Policy files: the settings of the policy and the manager.
 
+use serde::{Deserialize, Serialize};
 use tiershift_core::policy::Registry;
 use tiershift_core::settings::RawSettings;
+use toml::{Table, Value};
 
 use crate::files::document::{Document, DocumentError};
 use crate::files::schema;
@@ -16,6 +18,83 @@ pub fn parse(text: &str, name: &str, policies: &Registry) -> Result<RawSettings,
     let settings: RawSettings = document.read(&[])?;
     document.check_policy(None, &settings.policy, policies)?;
     Ok(settings)
+}
+
+/// Settings that are changed, by their keys in a policy file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Changes(Table);
+
+impl Changes {
+    /// Returns whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Sets a key, which has dots where it is in a table; returns whether it can be one.
+    pub fn set(&mut self, key: &str, value: Value) -> bool {
+        let is_name = |part: &str| {
+            let is_letter = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            !part.is_empty() && part.chars().all(is_letter)
+        };
+        if !key.split('.').all(is_name) {
+            return false;
+        }
+        let (tables, name) = key.rsplit_once('.').map_or((None, key), |(t, n)| (Some(t), n));
+        let mut place = &mut self.0;
+        for part in tables.into_iter().flat_map(|tables| tables.split('.')) {
+            match place.entry(part).or_insert_with(|| Table::new().into()) {
+                Value::Table(inner) => place = inner,
+                _ => return false,
+            }
+        }
+        place.insert(name.to_owned(), value);
+        true
+    }
+
+    /// Takes over what others change.
+    pub fn merge(&mut self, others: &Self) {
+        merge(&mut self.0, &others.0);
+    }
+
+    /// Changes settings. `name` is what errors call the changes.
+    ///
+    /// # Errors
+    /// What is no setting, or no value of it, with a remedy.
+    pub fn apply(
+        &self,
+        settings: &mut RawSettings,
+        name: &str,
+        policies: &Registry,
+    ) -> Result<(), DocumentError> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let sunk = "settings are a table of TOML";
+        let mut table = Table::try_from(&*settings).expect(sunk);
+        merge(&mut table, &self.0);
+        *settings = parse(&toml::to_string(&table).expect(sunk), name, policies)?;
+        Ok(())
+    }
+}
+
+/// Puts every value of one table into another, table by table.
+fn merge(into: &mut Table, from: &Table) {
+    for (key, value) in from {
+        match (into.get_mut(key), value) {
+            (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
+            _ => {
+                into.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// Returns what TOML takes for a value, else the text as it is.
+pub fn value(text: &str) -> Value {
+    let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
+    let parsed = parsed.filter(|table| table.len() == 1);
+    parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| text.into())
 }
 
 /// Returns the JSON Schema of a policy file.

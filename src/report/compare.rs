@@ -25,7 +25,7 @@ pub fn text(compared: &Compared) -> String {
         true => String::new(),
         false => figures_table("", &groups, |figure| figure.better.is_some()),
     };
-    if compared.recordings.iter().any(|one| one.skipped.is_none() && !one.counts) {
+    if compared.recordings.iter().any(|one| one.skipped.is_none() && !one.counts()) {
         out.push_str(&not_counted());
     }
     out.push_str(&sentences(compared));
@@ -75,7 +75,7 @@ pub fn markdown(compared: &Compared) -> String {
         }
     }
     let mut remarks = remarks(compared);
-    if compared.recordings.iter().any(|one| one.skipped.is_none() && !one.counts) {
+    if compared.recordings.iter().any(|one| one.skipped.is_none() && !one.counts()) {
         remarks.insert_str(0, &not_counted().replacen('*', "\\*", 1));
     }
     if !remarks.is_empty() {
@@ -101,7 +101,7 @@ pub fn csv(compared: &Compared) -> Vec<u8> {
                 let value = |value: &Option<f64>| value.map_or_else(String::new, |v| v.to_string());
                 let seed = run.seed.to_string();
                 let names = [one.recording.as_str(), &policy.policy, &seed].map(str::to_owned);
-                let counts = std::iter::once(one.counts.to_string());
+                let counts = std::iter::once(one.counts().to_string());
                 let figures = run.figures.0.iter().map(value);
                 writer.write_record(names.into_iter().chain(counts).chain(figures)).expect(sunk);
             }
@@ -112,7 +112,7 @@ pub fn csv(compared: &Compared) -> Vec<u8> {
 
 /// Returns the lines of a recording; `None` where it was not played.
 fn group(one: &OnRecording) -> Option<Group> {
-    let optimum = one.optimum.map(|optimum| {
+    let optimum = one.about.optimum.map(|optimum| {
         let switches = text::count(optimum.switches, "switch");
         format!(", optimum {:.3} with {switches}", optimum.quality)
     });
@@ -128,7 +128,7 @@ fn group(one: &OnRecording) -> Option<Group> {
 }
 
 fn name(one: &OnRecording) -> String {
-    let mark = if one.counts { "" } else { NOT_COUNTED };
+    let mark = if one.counts() { "" } else { NOT_COUNTED };
     format!("{}{mark}", one.recording)
 }
 
@@ -254,8 +254,8 @@ fn remarks(compared: &Compared) -> String {
                 }
             }
         }
-        if !one.warnings.is_empty() {
-            let count = text::count(one.warnings.len() as u64, "warning");
+        if !one.about.warnings.is_empty() {
+            let count = text::count(one.about.warnings.len() as u64, "warning");
             let _ = writeln!(out, "{count} on {}: replay it alone to read", one.recording);
         }
     }

@@ -6,7 +6,7 @@
 mod estimate;
 mod figures;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use crate::study::compare::estimate::{Difference, Estimate, Outcome};
 pub use crate::study::compare::figures::{
@@ -37,19 +37,27 @@ pub struct OnRecording {
     /// Why it was not played; absent where it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
+    /// What it is, whatever is played on it.
+    #[serde(flatten)]
+    pub about: About,
+    /// What each policy made of it, in the policies' order.
+    pub policies: Vec<OnPolicy>,
+}
+
+/// What a recording is, as its first run sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct About {
     /// Whether it counts in the means: it lasts for at least 40 prices of a switch, and its optimum's score is at least
     /// 0.05.
     pub counts: bool,
     /// The best schedule of all, over the first run's length.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub optimum: Option<Optimum>,
     /// The best without a reversal.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub optimum_without_reversals: Option<Optimum>,
-    /// What a reader should know about the input, from the first run.
+    /// What a reader should know about the input.
     pub warnings: Vec<String>,
-    /// What each policy made of it, in the policies' order.
-    pub policies: Vec<OnPolicy>,
 }
 
 /// What a policy made of a recording.
@@ -64,7 +72,7 @@ pub struct OnPolicy {
 }
 
 /// One run of a policy.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Its seed.
     pub seed: u64,
@@ -116,15 +124,8 @@ pub struct Worst {
 impl OnRecording {
     /// Says that a recording was not played.
     pub fn skipped(recording: String, reason: String) -> Self {
-        Self {
-            recording,
-            skipped: Some(reason),
-            counts: false,
-            optimum: None,
-            optimum_without_reversals: None,
-            warnings: Vec::new(),
-            policies: Vec::new(),
-        }
+        let about = About::default();
+        Self { recording, skipped: Some(reason), about, policies: Vec::new() }
     }
 
     /// Builds it from summaries: those of a policy are together, in the seeds' order.
@@ -134,39 +135,60 @@ impl OnRecording {
         seeds: &[u64],
         summaries: &[Summary],
     ) -> Self {
-        let of_policy = |(policy, summaries): (&String, &[Summary])| {
-            let run = |(seed, summary): (&u64, &Summary)| Run {
-                seed: *seed,
-                figures: Figures::of(summary),
-                violations: summary.violations.clone(),
-            };
-            let runs: Vec<Run> = seeds.iter().zip(summaries).map(run).collect();
+        let about = summaries.first().map(About::of).unwrap_or_default();
+        let seeds_again = seeds.iter().cycle();
+        let runs = seeds_again.zip(summaries).map(|(&seed, summary)| Run::of(seed, summary));
+        Self::of_runs(recording, about, policies, runs.collect())
+    }
+
+    /// Builds it from runs, in the same order.
+    pub fn of_runs(
+        recording: String,
+        about: About,
+        policies: &[String],
+        mut runs: Vec<Run>,
+    ) -> Self {
+        let each = runs.len() / policies.len().max(1);
+        let of_policy = |policy: &String| {
+            let runs: Vec<Run> = runs.drain(..each).collect();
             let figures = Figures::mean(runs.iter().map(|run| &run.figures));
             OnPolicy { policy: policy.clone(), figures, runs }
         };
-        let first = summaries.first();
-        let comparison = first.and_then(|first| first.comparison.as_ref());
+        let policies = policies.iter().map(of_policy).collect();
+        Self { recording, skipped: None, about, policies }
+    }
+
+    /// Returns whether it counts in the means.
+    pub fn counts(&self) -> bool {
+        self.about.counts
+    }
+}
+
+impl About {
+    /// Returns what the first run tells.
+    pub fn of(first: &Summary) -> Self {
+        let comparison = first.comparison.as_ref();
         Self {
-            recording,
-            skipped: None,
-            counts: first.is_some_and(counts),
+            counts: counts(first),
             optimum: comparison.map(|comparison| comparison.optimum),
             optimum_without_reversals: comparison
                 .map(|comparison| comparison.optimum_without_reversals),
-            warnings: first.map(|first| first.warnings.clone()).unwrap_or_default(),
-            policies: policies
-                .iter()
-                .zip(summaries.chunks(seeds.len().max(1)))
-                .map(of_policy)
-                .collect(),
+            warnings: first.warnings.clone(),
         }
+    }
+}
+
+impl Run {
+    /// Returns what of a run's summary is compared.
+    pub fn of(seed: u64, summary: &Summary) -> Self {
+        Self { seed, figures: Figures::of(summary), violations: summary.violations.clone() }
     }
 }
 
 impl Compared {
     /// Compares what was played.
     pub fn new(policies: Vec<String>, seeds: Vec<u64>, recordings: Vec<OnRecording>) -> Self {
-        let counted: Vec<&OnRecording> = recordings.iter().filter(|one| one.counts).collect();
+        let counted: Vec<&OnRecording> = recordings.iter().filter(|one| one.counts()).collect();
         let overall = match counted.is_empty() {
             true => Vec::new(),
             false => (0..policies.len()).map(|policy| Overall::new(policy, &counted)).collect(),

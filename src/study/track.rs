@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tiershift_core::sample::{GpuSample, Sample};
 use tiershift_core::time::Timestamp;
@@ -25,6 +25,8 @@ pub struct Kept {
     oracle: Oracle,
     /// `None` where they would have taken too much memory.
     readings: Option<Arc<[(Timestamp, Sample)]>>,
+    /// The best schedules that were computed, one a length.
+    best: Mutex<Vec<Best>>,
 }
 
 impl Track {
@@ -58,7 +60,8 @@ impl Track {
     pub fn finish(track: Rc<RefCell<Self>>) -> Kept {
         let track = Rc::into_inner(track).expect("the first run is over");
         let Self { oracle, readings, most, bytes } = track.into_inner();
-        Kept { oracle, readings: (bytes <= most).then(|| readings.into()) }
+        let readings = (bytes <= most).then(|| readings.into());
+        Kept { oracle, readings, best: Mutex::default() }
     }
 }
 
@@ -79,7 +82,7 @@ impl Kept {
 
     /// Compares runs with the optimum, which is computed once for those of one length.
     pub fn compare(&self, summaries: &mut [Summary]) {
-        let mut known: Vec<Best> = Vec::new();
+        let mut known = self.best.lock().unwrap_or_else(PoisonError::into_inner);
         for summary in summaries {
             let place = known.iter().position(|best| best.is_of(summary.seconds));
             let place = place.unwrap_or_else(|| {

@@ -1,7 +1,10 @@
 //! The figures by which runs are compared: one table, for every reader of it.
 
+use std::collections::BTreeMap;
+
+use serde::de::Error as _;
 use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::summary::Summary;
 
@@ -229,6 +232,17 @@ impl<T: Serialize> Serialize for PerFigure<T> {
             map.serialize_entry(figure.key, value)?;
         }
         map.end()
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for PerFigure<T> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let mut by_key: BTreeMap<String, T> = BTreeMap::deserialize(input)?;
+        let figures = Self::from_fn(|place| by_key.remove(FIGURES[place].key));
+        match by_key.keys().next() {
+            Some(key) => Err(D::Error::custom(format!("there is no figure `{key}`"))),
+            None => Ok(figures),
+        }
     }
 }
 

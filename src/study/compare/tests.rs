@@ -93,7 +93,7 @@ fn what_does_not_count_is_in_no_mean() {
     let skipped = OnRecording::skipped("notes.txt".to_owned(), "of no format".to_owned());
     let all = vec![on("short.csv", short), on("long.csv", run(0.9, 2)), skipped];
     let compared = Compared::new(policies.to_vec(), seeds.to_vec(), all);
-    let counts: Vec<bool> = compared.recordings.iter().map(|one| one.counts).collect();
+    let counts: Vec<bool> = compared.recordings.iter().map(OnRecording::counts).collect();
     assert_eq!(counts, [false, true, false]);
     assert_eq!(compared.overall[0].recordings, 1);
     assert_eq!(compared.overall[0].figures.0[3].unwrap().mean, 0.9);

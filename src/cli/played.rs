@@ -1,0 +1,121 @@
+//! Several runs on one recording: it is read once, and its optimum is computed once.
+
+use anyhow::Result;
+use tiershift_core::catalog::Catalog;
+use tiershift_core::controller::Detail;
+use tiershift_core::machine::Machine;
+use tiershift_core::policy::Registry;
+use tiershift_core::settings::RawSettings;
+use tiershift_core::setup::Setup;
+
+use crate::cli::policy::PolicyChange;
+use crate::cli::recorded::{Opened, Reopen};
+use crate::sim::action::Action;
+use crate::sim::workload::Workload;
+use crate::sim::{Situation, simulate};
+use crate::study::oracle::Oracle;
+use crate::study::pool;
+use crate::study::track::{Kept, Track};
+use crate::summary::Summary;
+
+/// One run: under which policy, and which seed.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) change: PolicyChange,
+    pub(super) seed: u64,
+}
+
+/// A recording that was read, and is played again.
+pub(super) struct Replays<'a> {
+    kept: Kept,
+    /// For one whose readings would take too much memory.
+    reopen: Reopen,
+    brought: Brought,
+    registry: &'a Registry,
+}
+
+/// What a recording brings.
+struct Brought {
+    machine: Machine,
+    catalog: Catalog,
+    settings: RawSettings,
+    workloads: Vec<Workload>,
+    actions: Vec<Action>,
+}
+
+impl Entry {
+    fn simulate(
+        &self,
+        situation: Situation,
+        reopen: &Reopen,
+        registry: &Registry,
+    ) -> Result<Summary> {
+        let adviser = self.change.adviser(&situation.setup)?;
+        let situation = Situation { adviser, ..situation };
+        simulate(situation, registry, Detail::Silent, &mut [])
+            .map_err(|error| reopen.refused(error))
+    }
+}
+
+impl<'a> Replays<'a> {
+    /// Reads a recording with the first run on it. The optimum goes by the lines and the price of `judge`. The readings are
+    /// kept as long as they take no more than `most` bytes.
+    pub(super) fn begin(
+        opened: Opened,
+        judge: &PolicyChange,
+        first: &Entry,
+        registry: &'a Registry,
+        most: usize,
+    ) -> Result<(Self, Summary)> {
+        let mut brought = Brought {
+            machine: opened.recording.machine().clone(),
+            catalog: opened.catalog.clone(),
+            settings: opened.settings(),
+            workloads: opened.workloads.clone(),
+            actions: Vec::new(),
+        };
+        let judge = brought.setup(judge, first.seed, registry)?.checked_settings()?;
+        let track = Track::begin(Oracle::new(&judge, &brought.catalog), most);
+        let setup = brought.setup(&first.change, first.seed, registry)?;
+        let mut situation = opened.recording.situation(setup, brought.workloads.clone(), || ());
+        situation.ground = situation.ground.with_tap(Track::tap(&track));
+        brought.actions.clone_from(&situation.actions);
+        let mut summary = first.simulate(situation, opened.reopen(), registry)?;
+        opened.complete(&mut summary);
+        let kept = Track::finish(track);
+        kept.compare(std::slice::from_mut(&mut summary));
+        Ok((Self { kept, reopen: opened.into_reopen(), brought, registry }, summary))
+    }
+
+    /// Plays more runs, inside the work on `outside` recordings.
+    pub(super) fn play(&self, outside: usize, entries: &[Entry]) -> Result<Vec<Summary>> {
+        let play = |entry: &Entry| -> Result<Summary> {
+            let setup = self.brought.setup(&entry.change, entry.seed, self.registry)?;
+            let workloads = self.brought.workloads.clone();
+            let situation = match self.kept.ground() {
+                Some(ground) => Situation {
+                    actions: self.brought.actions.clone(),
+                    workloads,
+                    ..Situation::of_recording(setup, ground)
+                },
+                None => self.reopen.open()?.situation(setup, workloads, || ()),
+            };
+            entry.simulate(situation, &self.reopen, self.registry)
+        };
+        let summaries = pool::map_inside(outside, entries, play);
+        let mut summaries: Vec<Summary> = summaries.into_iter().collect::<Result<_>>()?;
+        self.kept.compare(&mut summaries);
+        Ok(summaries)
+    }
+}
+
+impl Brought {
+    fn setup(&self, change: &PolicyChange, seed: u64, registry: &Registry) -> Result<Setup> {
+        let mut settings = self.settings.clone();
+        change.apply(&mut settings, registry)?;
+        Ok(Setup { machine: self.machine.clone(), catalog: self.catalog.clone(), settings, seed })
+    }
+}
+
+/// Chosen: a month of two-second readings of a machine with one GPU.
+pub(super) const MOST_IN_MEMORY: usize = 512 << 20;
