@@ -31,8 +31,10 @@ mod run;
 mod serve;
 #[cfg(feature = "serve")]
 mod status;
+mod sweep;
 #[cfg(feature = "serve")]
 mod token;
+mod tune;
 mod verify;
 
 use std::process::ExitCode;
@@ -77,6 +79,10 @@ enum Verb {
     Replay(replay::Arguments),
     /// Compare policies on recordings, or two runs
     Compare(compare::Arguments),
+    /// Play many settings on many recordings, in shards that other machines may take
+    Sweep(sweep::Arguments),
+    /// Search for settings that suit recordings, and judge them on what the search has not seen
+    Tune(tune::Arguments),
     /// Play random worlds, and look for what breaks an invariant
     Hunt(hunt::Arguments),
     /// Make a scenario small that shows what it should not
@@ -147,6 +153,8 @@ pub fn run_with(policies: &Registry) -> ExitCode {
     let result = match &cli.verb {
         Verb::Replay(arguments) => replay::run(arguments, policies, json),
         Verb::Compare(arguments) => compare::run(arguments, policies, json),
+        Verb::Sweep(arguments) => sweep::run(arguments, policies, json),
+        Verb::Tune(arguments) => tune::run(arguments, policies, json),
         Verb::Hunt(arguments) => hunt::run(arguments, policies, json),
         Verb::Minimise(arguments) => minimise::run(arguments, policies, json),
         Verb::Run(arguments) => run::run(arguments, policies, json),
@@ -180,7 +188,10 @@ pub fn run_with(policies: &Registry) -> ExitCode {
             let message = format!("{error:#}");
             // A document's refusal shows the place, and begins with the word already.
             eprintln!("error: {}", message.strip_prefix("error: ").unwrap_or(&message));
-            ExitCode::from(2)
+            match &cli.verb {
+                Verb::Sweep(arguments) => ExitCode::from(arguments.exit_code(&error)),
+                _ => ExitCode::from(2),
+            }
         }
     }
 }

@@ -12,8 +12,10 @@ pub mod junit;
 pub mod museum;
 pub mod parting;
 pub mod plot;
+pub mod sweep;
 pub mod text;
 pub mod timeline;
+pub mod tune;
 
 pub use html::{PageData, PageRun};
 pub use museum::museum_table;

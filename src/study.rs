@@ -12,5 +12,7 @@ pub mod pool;
 pub mod replay;
 pub mod retold;
 pub mod suite;
+pub mod sweep;
 pub mod track;
+pub mod tune;
 pub mod verify;

@@ -7,6 +7,7 @@ use crate::cli::{Verdict, common};
 use crate::exec;
 use crate::files::{catalog, policy};
 use crate::scenario;
+use crate::study::sweep;
 use crate::trace::import;
 
 /// Print the JSON Schema of a file format, for editors
@@ -26,6 +27,8 @@ enum File {
     Catalog,
     /// A policy file
     Policy,
+    /// The plan of a sweep
+    Sweep,
     /// The lines between tiershift and a policy that is a program
     PolicyProtocol,
     /// A mapping of a public format
@@ -54,6 +57,7 @@ pub(super) fn schema(arguments: &SchemaArguments) -> Result<Verdict> {
         File::Scenario => scenario::schema(),
         File::Catalog => catalog::schema(),
         File::Policy => policy::schema(),
+        File::Sweep => sweep::schema(),
         File::PolicyProtocol => exec::protocol_schema(),
         File::Mapping => import::schema(),
         #[cfg(feature = "serve")]

@@ -87,6 +87,12 @@ impl<'a> Replays<'a> {
         Ok((Self { kept, reopen: opened.into_reopen(), brought, registry }, summary))
     }
 
+    /// Returns whether the settings of a run can be on this machine.
+    pub(super) fn is_possible(&self, entry: &Entry) -> bool {
+        let setup = self.brought.setup(&entry.change, entry.seed, self.registry);
+        setup.is_ok_and(|setup| setup.checked_settings().is_ok())
+    }
+
     /// Plays more runs, inside the work on `outside` recordings.
     pub(super) fn play(&self, outside: usize, entries: &[Entry]) -> Result<Vec<Summary>> {
         let play = |entry: &Entry| -> Result<Summary> {

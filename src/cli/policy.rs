@@ -80,6 +80,11 @@ pub(super) struct PolicyChange {
 }
 
 impl PolicyOptions {
+    /// Returns the options that name a policy.
+    pub(super) fn named(policy: &str) -> Self {
+        Self { policy: Some(policy.to_owned()), changes: Vec::new() }
+    }
+
     /// Returns the options as they are given again, after a space each.
     pub(super) fn as_arguments(&self) -> String {
         let policy = self.policy.iter().map(|policy| ("--policy", policy));
@@ -108,6 +113,19 @@ impl PolicyOptions {
 }
 
 impl PolicyChange {
+    /// Returns the change to these settings, whatever is there.
+    pub(super) fn to(settings: RawSettings) -> Self {
+        let choice = Some(PolicyChoice::File(Box::new(settings)));
+        Self { choice, changes: Changes::default() }
+    }
+
+    /// Returns it with more settings on top.
+    #[must_use]
+    pub(super) fn with(mut self, changes: &Changes) -> Self {
+        self.changes.merge(changes);
+        self
+    }
+
     /// Returns whether nothing was chosen.
     pub(super) fn is_none(&self) -> bool {
         self.choice.is_none() && self.changes.is_empty()

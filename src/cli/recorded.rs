@@ -21,7 +21,7 @@ use crate::study::folder::RecordingFile;
 use crate::study::replay::{Recording, RecordingError, Requests};
 use crate::summary::Summary;
 use crate::trace::{Format, Kind, ReadOptions, TraceError};
-use crate::wall::WallClock;
+use crate::wall::{Part, WallClock};
 
 /// How recordings are read, which requests come, and which models there are.
 #[derive(Debug, clap::Args)]
@@ -131,11 +131,26 @@ impl RecordedOptions {
 }
 
 impl Recorded<'_> {
+    /// Returns the part of a recording that the options name, without what lies beyond its end.
+    pub(super) fn extent(&self, file: &RecordingFile) -> Result<Part> {
+        let part = self.part(file)?;
+        let (_, end) = extent(&file.path, &self.read)?;
+        Ok(Part { to: part.to.min(end), ..part })
+    }
+
+    fn part(&self, file: &RecordingFile) -> Result<Part> {
+        let part = self.options.part.part(|| extent(&file.path, &self.read));
+        part.with_context(|| file.path.display().to_string())
+    }
+
     /// Opens a recording. One that was found in a folder, and in which nothing can be loaded, is of no interest.
     pub(super) fn open(&self, file: &RecordingFile) -> Result<Opened> {
+        self.open_part(file, self.part(file)?)
+    }
+
+    /// As [`Recorded::open`], of a part of it.
+    pub(super) fn open_part(&self, file: &RecordingFile, part: Part) -> Result<Opened> {
         let trace = &file.path;
-        let part = self.options.part.part(|| extent(trace, &self.read));
-        let part = part.with_context(|| trace.display().to_string())?;
         let read = ReadOptions { part, ..self.read.clone() };
         let recording = Recording::open(trace, &read)?;
         anyhow::ensure!(!file.is_found || recording.tells_space(), NO_SPACE);

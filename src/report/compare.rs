@@ -138,7 +138,7 @@ fn indented(policy: &str) -> String {
     format!("  {cut}{rest}")
 }
 
-fn means(overall: &Overall) -> Figures {
+pub(super) fn means(overall: &Overall) -> Figures {
     PerFigure::from_fn(|place| overall.figures.0[place].map(|estimate| estimate.mean))
 }
 
@@ -180,7 +180,7 @@ fn sentences(compared: &Compared) -> String {
     out
 }
 
-fn against_first(against: &AgainstFirst) -> String {
+pub(super) fn against_first(against: &AgainstFirst) -> String {
     let mut out = String::new();
     for (outcome, word) in [(Outcome::Better, "better"), (Outcome::Worse, "worse")] {
         let all: Vec<String> = against
@@ -234,7 +234,7 @@ fn told(figure: &Figure, difference: &Difference) -> String {
 }
 
 /// Says what was skipped, what was violated, and what warns.
-fn remarks(compared: &Compared) -> String {
+pub(super) fn remarks(compared: &Compared) -> String {
     let mut out = String::new();
     for one in &compared.recordings {
         if let Some(reason) = &one.skipped {

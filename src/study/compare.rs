@@ -5,13 +5,15 @@
 
 mod estimate;
 mod figures;
+mod front;
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::study::compare::estimate::{Difference, Estimate, Outcome};
 pub use crate::study::compare::figures::{
-    Better, FIGURES, Figure, Figures, OVER_MEMORY, PerFigure, Shown,
+    Better, FIGURES, Figure, Figures, OVER_MEMORY, PerFigure, SHARE_OF_OPTIMUM, Shown,
 };
+pub use crate::study::compare::front::front;
 
 use crate::summary::{Optimum, Summary};
 

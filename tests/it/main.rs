@@ -23,5 +23,7 @@ mod reports;
 mod scenarios;
 mod second_readers;
 mod support;
+mod sweep;
 mod tidy;
+mod tune;
 mod wall_clock;

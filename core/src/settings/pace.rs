@@ -116,7 +116,7 @@ impl Stabilization {
 
 impl Preset {
     /// Returns the price and the calm that it stands for.
-    pub(super) fn prices(self) -> (Duration, Duration) {
+    pub fn prices(self) -> (Duration, Duration) {
         let (price, calm) = match self {
             Self::Eager => (20, 150),
             Self::Balanced => (60, 450),

@@ -67,6 +67,8 @@ impl Figure {
     }
 }
 
+/// The key of the score as a share of the best.
+pub const SHARE_OF_OPTIMUM: &str = "share_of_optimum";
 /// The key of the avoidable time over memory.
 pub const OVER_MEMORY: &str = "seconds_over_memory_avoidable";
 
@@ -97,7 +99,7 @@ pub const FIGURES: [Figure; 12] = [
         of: |run| Some(run.comparison.as_ref()?.optimum.quality),
     },
     Figure {
-        key: "share_of_optimum",
+        key: SHARE_OF_OPTIMUM,
         head: "share of\noptimum",
         name: "share of the optimum",
         shown: Shown::Decimals(4),
@@ -190,6 +192,13 @@ impl<T> PerFigure<T> {
     }
 }
 
+impl<T: Copy> PerFigure<T> {
+    /// Returns what there is of a figure, by its key.
+    pub fn by_key(&self, key: &str) -> Option<T> {
+        self.iter().find_map(|(figure, value)| (figure.key == key).then_some(*value))
+    }
+}
+
 impl Figures {
     /// Takes the figures of a run.
     pub fn of(summary: &Summary) -> Self {
@@ -215,12 +224,7 @@ impl Figures {
 
     /// Returns the score as a share of the best.
     pub fn share_of_optimum(&self) -> Option<f64> {
-        self.by_key("share_of_optimum")
-    }
-
-    /// Returns a figure by its key.
-    pub fn by_key(&self, key: &str) -> Option<f64> {
-        self.iter().find_map(|(figure, value)| (figure.key == key).then_some(*value))
+        self.by_key(SHARE_OF_OPTIMUM)
     }
 }
 

@@ -1,0 +1,101 @@
+//! A search for settings as text, and as the policy file that comes of it.
+
+use std::fmt::Write as _;
+
+use tiershift_core::text::count;
+use tiershift_core::time::span_text;
+
+use crate::report::compare::{against_first, means};
+use crate::report::figures::{Group, figures_table};
+use crate::study::compare::Compared;
+use crate::study::tune::{Found, Held, Worth};
+
+/// What a search was, and what it came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning<'a> {
+    /// What changes are priced at: the recipe's name.
+    pub recipe: &'a str,
+    /// What runs are worth.
+    pub worth: Worth,
+    /// What was found.
+    pub found: &'a Found,
+    /// On how many recordings.
+    pub searched: usize,
+    /// What there is, what was found and each of its settings alone, on what was held back.
+    pub compared: Option<&'a Compared>,
+    /// Whether it holds there.
+    pub held: Option<Held>,
+}
+
+/// Returns what was found, whether it holds, and what each setting is worth alone.
+pub fn text(tuning: &Tuning<'_>) -> String {
+    let mut out = String::new();
+    let Tuning { found, recipe, .. } = tuning;
+    let _ = writeln!(
+        out,
+        "{} on the first two thirds of {}, changes priced as in `{recipe}`",
+        count(found.tried as u64, "trial"),
+        count(tuning.searched as u64, "recording"),
+    );
+    let Some(compared) = tuning.compared else {
+        out.push_str("nothing is better there than what is there: keep it\n");
+        return out;
+    };
+    let set = found.settings.iter().map(|(key, value)| format!("{key} = {value}"));
+    let _ = writeln!(out, "best there: {}", set.collect::<Vec<_>>().join(", "));
+    let _ = writeln!(
+        out,
+        "it gains {:.4} there: share of the optimum, less {} of its service for each reversal\n",
+        found.gain,
+        span_text(tuning.worth.reversal)
+    );
+    if !compared.overall.is_empty() {
+        let line = |one: &crate::study::compare::Overall| (format!("  {}", one.policy), means(one));
+        let groups = [Group { heading: None, lines: compared.overall.iter().map(line).collect() }];
+        out.push_str("on the last third, which the search has not seen:\n\n");
+        out.push_str(&figures_table("", &groups, |figure| figure.better.is_some()));
+        out.push('\n');
+    }
+    if let Some(against) = compared.overall.get(1).and_then(|tuned| tuned.against_first.as_ref()) {
+        out.push_str("tuned against what is there:\n");
+        out.push_str(&against_first(against));
+    }
+    out.push_str(&verdict(tuning.held));
+    out
+}
+
+/// Says whether to take it.
+fn verdict(held: Option<Held>) -> String {
+    let Some(held) = held else {
+        return "nothing that was held back is long enough to judge by: keep what is there\n"
+            .to_owned();
+    };
+    let Some(half) = held.gain.plus_minus else {
+        return "what was held back is too little to tell a gain from luck: keep what is there\n"
+            .to_owned();
+    };
+    let gain = held.gain.mean;
+    let parts = count(held.recordings as u64, "part");
+    let gained = format!("{gain:+.4} ±{half:.4} over {parts}");
+    match held.is_recommended {
+        true => format!("recommended: {gained}\n"),
+        false if gain - half > 0.0 => {
+            format!("keep what is there: {gained}, but others' memory pays for it\n")
+        }
+        false => format!("keep what is there: {gained} is within the noise\n"),
+    }
+}
+
+/// Returns the policy file: `settings` with where they come from.
+pub fn policy_file(tuning: &Tuning<'_>, settings: &toml::Table, made: &[String]) -> String {
+    let mut out = String::new();
+    for line in made {
+        let _ = writeln!(out, "# {line}");
+    }
+    for line in verdict(tuning.held).lines() {
+        let _ = writeln!(out, "# On what was held back, {line}");
+    }
+    out.push('\n');
+    out.push_str(&toml::to_string(settings).expect("settings are a table of TOML"));
+    out
+}

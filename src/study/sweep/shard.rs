@@ -1,0 +1,148 @@
+//! The shards of a sweep: what each comes to, as a file, and all of them together.
+
+use serde::{Deserialize, Serialize};
+
+use crate::study::compare::{About, Compared, OnRecording, Run};
+use crate::study::sweep::Plan;
+
+/// What one shard came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shard {
+    /// Which one it is, from zero.
+    pub number: usize,
+    /// The hash of the plan.
+    pub plan: String,
+    /// The hash of the program that computed it.
+    pub program: String,
+    /// Its runs, by recording and, within one, by catalog.
+    pub parts: Vec<OnShard>,
+}
+
+/// What a shard came to on a recording.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnShard {
+    /// The recording's place in the plan.
+    pub recording: usize,
+    /// Why it was not played; absent where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+    /// What it is; from the recording's first run, and absent where that belongs to another shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<About>,
+    /// The runs, in the plan's order.
+    pub runs: Vec<Run>,
+}
+
+/// The first line of a shard's file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    tiershift_shard: usize,
+    plan: String,
+    program: String,
+    /// The hash of what follows.
+    blake3: String,
+}
+
+impl Shard {
+    /// Returns the shard's file: a line that says whose it is, and one with what it came to.
+    pub fn to_text(&self) -> String {
+        let sunk = "plain data with text keys is always JSON";
+        let body = serde_json::to_string(&self.parts).expect(sunk);
+        let head = Head {
+            tiershift_shard: self.number,
+            plan: self.plan.clone(),
+            program: self.program.clone(),
+            blake3: blake3::hash(body.as_bytes()).to_hex().to_string(),
+        };
+        format!("{}\n{body}\n", serde_json::to_string(&head).expect(sunk))
+    }
+
+    /// Reads a shard's file.
+    ///
+    /// # Errors
+    /// Where it is no shard, or not as it was written.
+    pub fn parse(text: &str) -> Result<Self, ShardError> {
+        let (head, body) = text.split_once('\n').ok_or(ShardError::NotOne)?;
+        let head: Head = serde_json::from_str(head).map_err(|_| ShardError::NotOne)?;
+        let body = body.trim_end();
+        if blake3::hash(body.as_bytes()).to_hex().as_str() != head.blake3 {
+            return Err(ShardError::Changed);
+        }
+        let parts = serde_json::from_str(body).map_err(|_| ShardError::Changed)?;
+        let Head { tiershift_shard: number, plan, program, .. } = head;
+        Ok(Self { number, plan, program, parts })
+    }
+
+    /// Returns whether it is that shard of the plan, computed by this program.
+    pub fn is_of(&self, plan: &Plan, number: usize, program: &str) -> bool {
+        (self.number, &*self.plan, &*self.program) == (number, &plan.hash, program)
+    }
+}
+
+/// Puts the shards of a plan together, in their order.
+///
+/// # Errors
+/// Where one is of another plan, or of another program than the others.
+pub fn merge(plan: &Plan, shards: &[Shard]) -> Result<Compared, MergeError> {
+    let mut played: Vec<OnShard> = (0..plan.recordings.len())
+        .map(|recording| OnShard { recording, ..OnShard::default() })
+        .collect();
+    for (number, shard) in shards.iter().enumerate() {
+        if shard.plan != plan.hash || shard.number != number {
+            return Err(MergeError::OtherPlan { number });
+        }
+        if shard.program != shards[0].program {
+            return Err(MergeError::OtherProgram { number });
+        }
+        for part in &shard.parts {
+            let Some(whole) = played.get_mut(part.recording) else {
+                return Err(MergeError::Incomplete { number });
+            };
+            whole.skipped = whole.skipped.take().or_else(|| part.skipped.clone());
+            whole.about = whole.about.take().or_else(|| part.about.clone());
+            whole.runs.extend(part.runs.iter().cloned());
+        }
+    }
+    let names: Vec<String> = plan.points.iter().map(|point| point.name.clone()).collect();
+    let each = names.len() * plan.seeds.len();
+    let mut recordings = Vec::with_capacity(played.len());
+    for part in played {
+        let name = plan.recordings[part.recording].path.display().to_string();
+        recordings.push(match (part.skipped, part.about) {
+            (Some(reason), _) => OnRecording::skipped(name, reason),
+            (None, Some(about)) if part.runs.len() == each => {
+                OnRecording::of_runs(name, about, &names, part.runs)
+            }
+            (None, _) => return Err(MergeError::Missing { recording: name }),
+        });
+    }
+    Ok(Compared::new(names, plan.seeds.clone(), recordings))
+}
+
+/// Why a shard's file was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum ShardError {
+    #[error("it is no shard of a sweep")]
+    NotOne,
+    #[error("it is not as it was written: delete it, and run the shard again")]
+    Changed,
+}
+
+/// Why shards cannot be put together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum MergeError {
+    #[error("shard {number} is of another plan: delete it, and run it again")]
+    OtherPlan { number: usize },
+    #[error(
+        "shard {number} was computed by another program than shard 0: run both by the same one"
+    )]
+    OtherProgram { number: usize },
+    #[error("shard {number} has a recording that the plan has not: delete it, and run it again")]
+    Incomplete { number: usize },
+    #[error("there are runs on {recording} that no shard has")]
+    Missing { recording: String },
+}
