@@ -5,6 +5,7 @@
 
 mod estimate;
 mod figures;
+mod front;
 
 use serde::Serialize;
 
@@ -12,6 +13,7 @@ pub use crate::study::compare::estimate::{Difference, Estimate, Outcome};
 pub use crate::study::compare::figures::{
     Better, FIGURES, Figure, Figures, OVER_MEMORY, PerFigure, Shown,
 };
+pub use crate::study::compare::front::front;
 
 use crate::summary::{Optimum, Summary};
 
