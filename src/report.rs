@@ -15,7 +15,7 @@ pub mod plot;
 pub mod text;
 pub mod timeline;
 
-pub use html::{PageData, PageRun};
+pub use html::{PageData, PageRun, ScenarioRow, comparison_page, suite_page};
 pub use museum::museum_table;
 pub use plot::PlotData;
 pub use text::text_summary;
