@@ -147,7 +147,8 @@ function drawShares(all, most) {
   const rows = all.recordings.map((recording) => {
     const shares = recording.figures.map((figures) => figures[all.share]), known = shares.filter((share) => share !== null);
     const least = known.reduce((a, b) => Math.min(a, b), 2), highest = known.reduce((a, b) => Math.max(a, b), 0);
-    return { name: recording.name + (recording.counts ? "" : " *"), shares, least, apart: known.length ? highest - least : -1 };
+    const name = recording.name + (recording.counts ? "" : " *") + (known.length ? "" : ": no share of the optimum");
+    return { name, shares, least, apart: known.length ? highest - least : -1 };
   });
   if (all.order === "lowest") rows.sort((a, b) => a.least - b.least);
   if (all.order === "apart") rows.sort((a, b) => b.apart - a.apart);

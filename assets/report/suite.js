@@ -6,7 +6,7 @@ const firstSentence = (text) => /^[\s\S]*?[.!?](?=\s|$)/.exec(text)?.[0] ?? text
 function failedItem(folder, scenario) {
   const failures = scenario.failures.map((failure) => make("pre", {}, failure));
   return make("li", {}, make("h3", {}, `✕ ${scenario.name}`), ...failures,
-    make("p", { class: "when" }, `${folder.name}: ${firstSentence(scenario.description)}`), make("p", { class: "when" }, "repeat: ", make("code", {}, scenario.repeat)));
+    make("p", { class: "when" }, [folder.name, firstSentence(scenario.description)].filter(Boolean).join(": ")), make("p", { class: "when" }, "repeat: ", make("code", {}, scenario.repeat)));
 }
 
 const isFailed = (scenario) => scenario.failures.length > 0;

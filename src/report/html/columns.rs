@@ -20,9 +20,10 @@ pub(super) struct Column {
 
 impl Columns {
     /// Takes the figures that are better one way, and that one of the runs has at least.
-    pub(super) fn of<'a>(runs: impl Iterator<Item = &'a Figures> + Clone) -> Self {
+    pub(super) fn of<'a>(runs: impl Iterator<Item = &'a Figures>) -> Self {
+        let runs: Vec<&Figures> = runs.collect();
         let has = |place: &usize| {
-            FIGURES[*place].better.is_some() && runs.clone().any(|run| run.0[*place].is_some())
+            FIGURES[*place].better.is_some() && runs.iter().any(|run| run.0[*place].is_some())
         };
         Self((0..FIGURES.len()).filter(has).collect())
     }

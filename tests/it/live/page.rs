@@ -212,7 +212,7 @@ fn a_comparison_is_sorted_picked_and_filtered_by_keyboard_and_fetches_nothing() 
     }
     want.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     let want: Vec<&str> = want.iter().map(|it| it.2).collect();
-    assert_eq!(text(&browser, order), want.join());
+    assert_eq!(text(&browser, order), want.join(","));
 
     // A policy that is picked is picked everywhere.
     browser.run("document.querySelector('#overall button[data-policy=\"1\"]').focus()");
