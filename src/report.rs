@@ -17,7 +17,7 @@ pub mod text;
 pub mod timeline;
 pub mod tune;
 
-pub use html::{PageData, PageRun};
+pub use html::{PageData, PageRun, ScenarioRow, comparison_page, suite_page};
 pub use museum::museum_table;
 pub use plot::PlotData;
 pub use text::text_summary;

@@ -139,7 +139,7 @@ class Charts {
       axes: [
         { ...axis, size: AXIS, gap: 4, splits: (u, _, min, max) => this.time.ticks(min, max, this.#step(u)),
           values: (u, ticks) => ticks.map((at) => this.time.label(at, this.#step(u))) },
-        { ...axis, size: LEFT, gap: 6, splits: y.splits, values: y.values, ...(y.plain ? { grid: { show: false } } : {}) },
+        { ...axis, size: y.size ?? LEFT, gap: 6, splits: y.splits, values: y.values, ...(y.plain ? { grid: { show: false } } : {}) },
       ],
       cursor: {
         y: false, points: { show: false }, drag: { x: this.canZoom, y: false, setScale: false },

@@ -1,13 +1,10 @@
-// The data within the page: packed JSON of small integers, as `report/html/document.rs` writes it.
-async function unpacked() {
-  const packed = Uint8Array.from(atob(byId("data").textContent), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
-  const document = await new Response(stream).json();
+// The data of the page of runs: small integers and words, as `report/html/document.rs` writes them.
+function runsOf(document) {
   const runs = document.runs.map(runOf), [first, second] = runs;
   // What tells two runs apart.
   const name = (run, place) => (first.policy !== second?.policy ? run.policy : first.title !== second.title ? run.title : ["first", "second"][place]);
   runs.forEach((run, place) => { run.name = name(run, place); });
-  return { version: document.version, runs };
+  return runs;
 }
 
 // Differences become values.

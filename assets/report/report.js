@@ -213,9 +213,8 @@ function listen(charts, run, reader, times) {
   });
 }
 
-async function start() {
-  const { runs, version } = await unpacked();
-  const [run, other] = runs, reader = new Reader(run, other);
+show((document) => {
+  const { version } = document, runs = runsOf(document), [run, other] = runs, reader = new Reader(run, other);
   showFigures(runs);
   byId("made").textContent = `tiershift ${version}${run.offset ? `; times are the recording's (${run.offset})` : ""}`
     + (run.readings_each > 1 ? `; ${run.readings_each} readings are one moment` : "");
@@ -232,11 +231,4 @@ async function start() {
   listen(charts, run, reader, times);
   keepDrawn(() => charts.redraw());
   charts.point(run.changes[0]?.at ?? run.begin);
-  document.body.classList.add("drawn");
-}
-
-start().catch((error) => {
-  byId("alarm").hidden = false;
-  byId("alarm").textContent = `This page could not be drawn: ${error.message}. A browser of 2023 or later is needed.`;
-  throw error;
 });

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::policy::Registry;
+use tiershift_core::text;
 
+use crate::cli::html::HtmlOption;
 use crate::cli::output::{self, Force};
 use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::{Verdict, common};
 use crate::report::junit::{Case, MARK, junit};
-use crate::report::museum_table;
+use crate::report::{ScenarioRow, museum_table, suite_page};
 use crate::scenario;
 use crate::study::museum::{self, Exhibit};
 use crate::study::pool;
@@ -22,6 +24,7 @@ use crate::study::suite::{self, Checked};
 tiershift check\n  \
 tiershift check scenarios/stable.toml --bless\n  \
 tiershift check --junit out/check.xml --jobs 2\n  \
+tiershift check --html out/check.html\n  \
 tiershift check --policy \"exec:python3 examples/policy.py\"\n  \
 tiershift check --museum")]
 pub(super) struct Arguments {
@@ -29,7 +32,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Show the museum instead: what comes of each incident under the idea behind it, and under ours
-    #[arg(long, conflicts_with_all = ["bless", "junit", "policy", "changes"])]
+    #[arg(long, conflicts_with_all = ["bless", "junit", "html", "policy", "changes"])]
     museum: bool,
     #[command(flatten)]
     policy: PolicyOptions,
@@ -39,6 +42,8 @@ pub(super) struct Arguments {
     /// Write a JUnit report
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    #[command(flatten)]
+    html: HtmlOption,
     #[command(flatten)]
     force: Force,
     #[command(flatten)]
@@ -54,17 +59,16 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     if let Some(junit) = &arguments.junit {
         arguments.force.check(junit, MARK)?;
     }
+    let is_junit_printed = arguments.junit.as_deref().is_some_and(output::is_standard);
+    let printed = [(json, "--json"), (is_junit_printed, "--junit")];
+    let page = arguments.html.place(&printed, arguments.force)?;
     let check = |path: &PathBuf| {
         let checked = match policy.is_none() {
             true => suite::check(path, arguments.bless, policies).map_err(anyhow::Error::from),
             false => check_under(path, &policy, policies),
         };
         // One broken file does not keep the others from being checked.
-        checked.unwrap_or_else(|error| Checked {
-            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            failures: vec![format!("{error:#}")],
-            blessed: false,
-        })
+        checked.unwrap_or_else(|error| Checked::broken(path, format!("{error:#}")))
     };
     let checked = pool::map(arguments.jobs.count(), &files, check)?;
     let failed = checked.iter().filter(|one| !one.failures.is_empty()).count();
@@ -75,9 +79,24 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
             .collect();
         output::write(path, junit("scenarios", &cases).as_bytes())?;
     }
+    let repeat = |(one, path): (&Checked, &PathBuf)| {
+        let policy = arguments.policy.as_arguments();
+        format!("tiershift run {}{policy} --out out/{}", path.display(), one.name)
+    };
+    if let Some(page) = page {
+        let folder = |path: &PathBuf| path.parent().unwrap_or(Path::new("")).display().to_string();
+        let folders: Vec<String> = files.iter().map(folder).collect();
+        let repeats: Vec<String> = checked.iter().zip(&files).map(repeat).collect();
+        let rows = checked.iter().zip(&folders).zip(&repeats);
+        let rows: Vec<ScenarioRow<'_>> = rows
+            .map(|((checked, folder), repeat)| ScenarioRow { folder, checked, repeat })
+            .collect();
+        let title = format!("check of {}", text::count(files.len() as u64, "scenario"));
+        output::write(page, suite_page(&title, &rows).as_bytes())?;
+    }
     if json {
         common::print_json(&checked)?;
-    } else {
+    } else if !arguments.html.is_printed() {
         for (one, path) in checked.iter().zip(&files) {
             if one.failures.is_empty() {
                 let note = if one.blessed { " (golden story written)" } else { "" };
@@ -88,14 +107,12 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
             for failure in &one.failures {
                 common::print(&format!("  {}", failure.replace('\n', "\n  ")))?;
             }
-            common::print(&format!(
-                "  repeat: tiershift run {}{} --out out/{}",
-                path.display(),
-                arguments.policy.as_arguments(),
-                one.name
-            ))?;
+            common::print(&format!("  repeat: {}", repeat((one, path))))?;
         }
         common::print(&format!("{} passed, {failed} failed", checked.len() - failed))?;
+        if let Some(page) = page {
+            common::print(&format!("page written to {}", page.display()))?;
+        }
     }
     Ok(if failed == 0 { Verdict::Done } else { Verdict::Failed })
 }
@@ -106,8 +123,9 @@ fn check_under(path: &Path, policy: &PolicyChange, policies: &Registry) -> Resul
     let mut scenario = scenario::load(path, policies)?;
     policy.apply(&mut scenario.setup.settings, policies)?;
     let play = || anyhow::Ok(suite::play(&scenario, policy.adviser(&scenario.setup)?, policies)?);
-    let failures = play()?.failures(&play()?);
-    Ok(Checked { name: scenario.name.clone(), failures, blessed: false })
+    let first = play()?;
+    let failures = first.failures(&play()?);
+    Ok(Checked::new(&scenario, &first, failures))
 }
 
 /// Returns the paths that were given, or those of `usual` that are there. The first is asked for in any case.

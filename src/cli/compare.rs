@@ -6,13 +6,15 @@ use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::policy::Registry;
 
+use crate::cli::html::HtmlOption;
 use crate::cli::input::Inputs;
+use crate::cli::output::{self, Force};
 use crate::cli::played::{Entry, MOST_IN_MEMORY, Replays};
 use crate::cli::policy::{PoliciesOptions, PolicyChange};
 use crate::cli::recorded::{Recorded, RecordedOptions, reason};
 use crate::cli::{Verdict, common};
 use crate::log::LogReader;
-use crate::report::{compare as report, parting};
+use crate::report::{compare as report, comparison_page, parting};
 use crate::study::compare::{Compared, OnRecording};
 use crate::study::folder::{RecordingFile, is_folder_of_recordings, recordings};
 use crate::study::parting::part;
@@ -26,6 +28,7 @@ use crate::summary::Summary;
 tiershift compare traces --policies proactive,projecting,original\n  \
 tiershift compare host.csv --policies proactive,mine.toml --seeds 10\n  \
 tiershift compare traces --policies proactive,\"exec:python3 examples/policy.py\" --markdown > table.md\n  \
+tiershift compare traces --policies proactive,original --seeds 10 --html policies.html\n  \
 tiershift compare out/first out/second")]
 pub(super) struct Arguments {
     /// Recordings: resource traces, whose format is recognised (see `tiershift import --list`), or event logs. A folder
@@ -50,6 +53,10 @@ pub(super) struct Arguments {
     #[arg(long)]
     csv: bool,
     #[command(flatten)]
+    html: HtmlOption,
+    #[command(flatten)]
+    force: Force,
+    #[command(flatten)]
     jobs: common::Jobs,
 }
 
@@ -73,6 +80,9 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
     if arguments.policies.is_empty() {
         return run_two(arguments, registry, json);
     }
+    let (markdown, csv) = (arguments.markdown, arguments.csv);
+    let printed = [(json, "--json"), (markdown, "--markdown"), (csv, "--csv")];
+    let page = arguments.html.place(&printed, arguments.force)?;
     let policies = arguments.policies.read(registry)?;
     let inputs = Inputs::default();
     let recorded = arguments.recorded.read(&inputs)?;
@@ -104,17 +114,39 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
         });
     }
     let compared = Compared::new(names, seeds, all);
-    match (json, arguments.markdown, arguments.csv) {
+    if let Some(page) = page {
+        let page_of = comparison_page(&title(arguments, &compared), &compared);
+        output::write(page, page_of.as_bytes())?;
+    }
+    match (json, markdown, csv) {
         (true, ..) => common::print_json(&compared)?,
         (_, true, _) => common::print(&report::markdown(&compared))?,
         (.., true) => common::print(&String::from_utf8(report::csv(&compared))?)?,
-        _ => common::print(&report::text(&compared))?,
+        _ if arguments.html.is_printed() => {}
+        _ => {
+            common::print(&report::text(&compared))?;
+            if let Some(page) = page {
+                common::print(&format!("page written to {}", page.display()))?;
+            }
+        }
     }
     let played = || compared.recordings.iter().filter(|one| one.skipped.is_none());
     anyhow::ensure!(played().count() > 0, "there is no recording that can be replayed");
     let mut runs = played().flat_map(|one| &one.policies).flat_map(|one| &one.runs);
     let is_sound = runs.all(|run| run.violations.is_empty());
     Ok(if is_sound { Verdict::Done } else { Verdict::Failed })
+}
+
+/// Says what is compared on what, where that is short.
+fn title(arguments: &Arguments, compared: &Compared) -> String {
+    let few = |names: &[String], many: String| match names.len() <= MOST_NAMED {
+        true => names.join(", "),
+        false => many,
+    };
+    let (policies, paths) = (&compared.policies, &arguments.recordings);
+    let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    let policies = few(policies, format!("{} policies", policies.len()));
+    format!("{policies} on {}", few(&paths, format!("{} recordings", paths.len())))
 }
 
 /// Compares two runs by their logs.
@@ -127,6 +159,12 @@ fn run_two(arguments: &Arguments, registry: &Registry, json: bool) -> Result<Ver
     anyhow::ensure!(
         !(arguments.markdown || arguments.csv),
         "--markdown and --csv are for --policies: two runs are compared as text or --json"
+    );
+    anyhow::ensure!(
+        !arguments.html.is_given(),
+        "--html is for --policies: the page of a run over another is `tiershift plot {} --over {} --html FILE`",
+        left.display(),
+        right.display()
     );
     let open = |path: &PathBuf| {
         LogReader::open(path).with_context(|| {
@@ -177,6 +215,9 @@ impl Plan<'_> {
         Ok(summaries)
     }
 }
+
+/// How many policies or recordings the title of a page names. Chosen: so many are a line.
+const MOST_NAMED: usize = 3;
 
 #[cfg(test)]
 mod tests {

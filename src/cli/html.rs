@@ -1,4 +1,4 @@
-//! `--html`: a run as one page to send.
+//! `--html`: what came of a verb, as one page to send.
 
 use std::path::{Path, PathBuf};
 
@@ -21,8 +21,8 @@ use crate::wall::{Part, WallClock};
 /// Where the page is to be written, as an argument.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct HtmlOption {
-    /// Write the run as one page for a browser, which needs nothing else and fetches nothing: to look at, send and print; - is
-    /// standard output
+    /// Write what came of it as one page for a browser, which needs nothing else and fetches nothing: to look at, send and print;
+    /// - is standard output
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
@@ -44,10 +44,27 @@ impl HtmlOption {
             return Ok(());
         }
         anyhow::ensure!(is_one_run, "--html shows one run, and more were asked for: name one");
-        anyhow::ensure!(
-            !(self.is_printed() && json),
-            "--json and the page would both be written to standard output: give --html a file"
-        );
+        self.check_printed(&[(json, "--json")])
+    }
+
+    /// Returns where a page is to be written that is not of one run, if one is asked for. `printed` are the options that write to
+    /// standard output, with whether they were given.
+    pub(super) fn place(&self, printed: &[(bool, &str)], force: Force) -> Result<Option<&Path>> {
+        self.check_printed(printed)?;
+        if let Some(place) = &self.html {
+            force.check(place, report::MARK)?;
+        }
+        Ok(self.html.as_deref())
+    }
+
+    fn check_printed(&self, printed: &[(bool, &str)]) -> Result<()> {
+        if let Some((_, option)) =
+            printed.iter().find(|(is_given, _)| *is_given && self.is_printed())
+        {
+            anyhow::bail!(
+                "{option} and the page would both be written to standard output: give --html a file"
+            );
+        }
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::cli::recorded::{Recorded, RecordedOptions, reason};
 use crate::cli::{Verdict, common};
 use crate::files::whole_file::read_small_text;
 use crate::log::{run_log, runs, segments};
-use crate::report::{compare as report, sweep as report_sweep};
+use crate::report::{compare as report, comparison_page, sweep as report_sweep};
 use crate::study::compare::{About, Compared, Run, front};
 use crate::study::folder::{RecordingFile, recordings};
 use crate::study::pool;
@@ -426,6 +426,8 @@ fn merge_shards(folder: &Path, json: bool) -> Result<Verdict> {
     let text = format!("{}\n", serde_json::to_string_pretty(&report)?);
     output::write(&folder.join("sweep.json"), text.as_bytes())?;
     output::write(&folder.join("runs.csv"), &report::csv(&compared))?;
+    let title = format!("{} points on {} recordings", plan.points.len(), plan.recordings.len());
+    output::write(&folder.join("sweep.html"), comparison_page(&title, &compared).as_bytes())?;
     match json {
         true => common::print(&text)?,
         false => {

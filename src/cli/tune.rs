@@ -9,6 +9,7 @@ use tiershift_core::settings::{Preset, RawSettings};
 use tiershift_core::text::count;
 use tiershift_core::time::{Timestamp, span_text};
 
+use crate::cli::html::HtmlOption;
 use crate::cli::input::Inputs;
 use crate::cli::output::{self, Force};
 use crate::cli::played::{Entry, MOST_IN_MEMORY, Replays};
@@ -18,6 +19,7 @@ use crate::cli::{Verdict, common};
 use crate::exec;
 use crate::files::policy::Changes;
 use crate::files::whole_file::read_small_text;
+use crate::report::comparison_page;
 use crate::report::tune::{Tuning, policy_file, text};
 use crate::sim::rng::Seed;
 use crate::study::compare::{Compared, Figures, OnRecording, counts};
@@ -65,6 +67,8 @@ pub(super) struct Arguments {
     /// Where to write the policy file, if one is recommended
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    html: HtmlOption,
     #[command(flatten)]
     force: Force,
     #[command(flatten)]
@@ -116,6 +120,7 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
     if let Some(out) = &arguments.out {
         arguments.force.check(out, MARK)?;
     }
+    let page = arguments.html.place(&[(json, "--json")], arguments.force)?;
     let axes = match &arguments.search {
         Some(file) => read_axes(file, &base, registry)?,
         None => usual_axes(),
@@ -173,7 +178,13 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
         compared: compared.as_ref(),
         held,
     };
-    if json {
+    if let (Some(place), Some(compared)) = (page, &compared) {
+        let title = format!("tuned on {}", count(ready.len() as u64, "recording"));
+        output::write(place, comparison_page(&title, compared).as_bytes())?;
+    }
+    if arguments.html.is_printed() {
+        // Nothing else goes where the page went.
+    } else if json {
         let compared = compared.as_ref();
         common::print_json(&Report { recipe: &recipe, found: &found, held, compared, skipped })?;
     } else {
@@ -188,11 +199,11 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
         match &arguments.out {
             Some(out) => {
                 output::write(out, file.as_bytes())?;
-                if !json {
+                if !json && !arguments.html.is_printed() {
                     common::print(&format!("written to {}\n", out.display()))?;
                 }
             }
-            None if !json => common::print(&format!("\n{file}"))?,
+            None if !json && !arguments.html.is_printed() => common::print(&format!("\n{file}"))?,
             None => {}
         }
     }

@@ -112,19 +112,23 @@ pub fn csv(compared: &Compared) -> Vec<u8> {
 
 /// Returns the lines of a recording; `None` where it was not played.
 fn group(one: &OnRecording) -> Option<Group> {
-    let optimum = one.about.optimum.map(|optimum| {
-        let switches = text::count(optimum.switches, "switch");
-        format!(", optimum {:.3} with {switches}", optimum.quality)
-    });
-    let first = one.policies.first()?;
-    let hours = first.figures.by_key("hours").unwrap_or_default();
     let line = |policy: &crate::study::compare::OnPolicy| {
         (indented(&policy.policy), policy.figures.clone())
     };
     Some(Group {
-        heading: Some(format!("{}: {hours:.1} hours{}", name(one), optimum.unwrap_or_default())),
+        heading: Some(format!("{}: {}", name(one), extent(one)?)),
         lines: one.policies.iter().map(line).collect(),
     })
+}
+
+/// Says how long a recording is and what its optimum came to; `None` where it was not played.
+pub(super) fn extent(one: &OnRecording) -> Option<String> {
+    let optimum = one.about.optimum.map(|optimum| {
+        let switches = text::count(optimum.switches, "switch");
+        format!(", optimum {:.3} with {switches}", optimum.quality)
+    });
+    let hours = one.policies.first()?.figures.by_key("hours").unwrap_or_default();
+    Some(format!("{hours:.1} hours{}", optimum.unwrap_or_default()))
 }
 
 fn name(one: &OnRecording) -> String {
@@ -142,7 +146,7 @@ pub(super) fn means(overall: &Overall) -> Figures {
     PerFigure::from_fn(|place| overall.figures.0[place].map(|estimate| estimate.mean))
 }
 
-fn recordings(count: usize) -> String {
+pub(super) fn recordings(count: usize) -> String {
     text::count(count as u64, "recording")
 }
 
@@ -165,21 +169,23 @@ fn sentences(compared: &Compared) -> String {
             );
         }
     }
-    let is_same = compared.overall.iter().all(|one| one.same_under_every_seed == Some(true));
-    let _ = match compared.seeds.len() {
-        0 | 1 => writeln!(
-            out,
-            "one seed: load times are drawn at random, and a small difference may be luck (--seeds 10 gives intervals)"
-        ),
-        seeds if is_same => writeln!(
-            out,
-            "the same under each of {seeds} seeds: nothing that is drawn at random matters here, so there are no intervals"
-        ),
-        seeds => writeln!(out, "{seeds} seeds; ± is half of a 95 % interval over them"),
-    };
+    let _ = writeln!(out, "{}", luck(compared));
     out
 }
 
+/// Says what luck has to do with the figures.
+pub(super) fn luck(compared: &Compared) -> String {
+    let is_same = compared.overall.iter().all(|one| one.same_under_every_seed == Some(true));
+    match compared.seeds.len() {
+        0 | 1 => "one seed: load times are drawn at random, and a small difference may be luck (--seeds 10 gives intervals)".to_owned(),
+        seeds if is_same => format!(
+            "the same under each of {seeds} seeds: nothing that is drawn at random matters here, so there are no intervals"
+        ),
+        seeds => format!("{seeds} seeds; ± is half of a 95 % interval over them"),
+    }
+}
+
+/// Says what a policy does better and worse than the first, a line each.
 pub(super) fn against_first(against: &AgainstFirst) -> String {
     let mut out = String::new();
     for (outcome, word) in [(Outcome::Better, "better"), (Outcome::Worse, "worse")] {
@@ -214,9 +220,6 @@ pub(super) fn against_first(against: &AgainstFirst) -> String {
 
 /// Returns a difference in words: `quality +0.012 ±0.003 (better on 9, worse on 1, the same on 2)`.
 fn told(figure: &Figure, difference: &Difference) -> String {
-    let apart = difference.apart;
-    let sign = if apart.mean < 0.0 { "-" } else { "+" };
-    let interval = apart.plus_minus.map(|half| format!(" ±{}", figure.text(half)));
     let counts = [
         ("better on", difference.better_on),
         ("worse on", difference.worse_on),
@@ -224,13 +227,15 @@ fn told(figure: &Figure, difference: &Difference) -> String {
     ];
     let counts = counts.iter().filter(|(_, count)| *count > 0);
     let counts: Vec<String> = counts.map(|(word, count)| format!("{word} {count}")).collect();
-    format!(
-        "{} {sign}{}{} ({})",
-        figure.name,
-        figure.text(apart.mean.abs()),
-        interval.unwrap_or_default(),
-        counts.join(", ")
-    )
+    format!("{} {} ({})", figure.name, apart(figure, difference), counts.join(", "))
+}
+
+/// Returns how far a policy is from the first: `+0.012 ±0.003`.
+pub(super) fn apart(figure: &Figure, difference: &Difference) -> String {
+    let apart = difference.apart;
+    let sign = if apart.mean < 0.0 { "-" } else { "+" };
+    let interval = apart.plus_minus.map(|half| format!(" ±{}", figure.text(half)));
+    format!("{sign}{}{}", figure.text(apart.mean.abs()), interval.unwrap_or_default())
 }
 
 /// Says what was skipped, what was violated, and what warns.
@@ -241,22 +246,28 @@ pub(super) fn remarks(compared: &Compared) -> String {
             let _ = writeln!(out, "skipped {}: {reason}", one.recording);
         }
     }
+    for violation in violations(compared) {
+        let _ = writeln!(out, "{violation}");
+    }
     for one in &compared.recordings {
-        for policy in &one.policies {
-            for run in &policy.runs {
-                for violation in &run.violations {
-                    let (name, seed) = (&policy.policy, run.seed);
-                    let _ = writeln!(
-                        out,
-                        "violation in {} under {name}, seed {seed}: {violation}",
-                        one.recording
-                    );
-                }
-            }
-        }
         if !one.about.warnings.is_empty() {
             let count = text::count(one.about.warnings.len() as u64, "warning");
             let _ = writeln!(out, "{count} on {}: replay it alone to read", one.recording);
+        }
+    }
+    out
+}
+
+/// Says which invariants were broken, by whom and where. Each is a defect of tiershift.
+pub(super) fn violations(compared: &Compared) -> Vec<String> {
+    let mut out = Vec::new();
+    for one in &compared.recordings {
+        for policy in &one.policies {
+            for run in &policy.runs {
+                let under = format!("{} under {}, seed {}", one.recording, policy.policy, run.seed);
+                let said = |violation: &String| format!("violation in {under}: {violation}");
+                out.extend(run.violations.iter().map(said));
+            }
         }
     }
     out

@@ -1,25 +1,21 @@
-//! The page to send: what came of a run, in one file that needs nothing else.
-//!
-//! It holds the charts' library, our scripts and the run's data; a policy within the page keeps the browser from fetching
-//! anything. The data is packed, so that a day of two-second readings is some hundred KB, and so that no name of a file or a
-//! model can be read as markup.
+//! The page to send: what came of a run, in one file that needs nothing else. Policies side by side have such a page too, and
+//! so has a suite; all are filled into one `frame`.
 //!
 //! ```text
 //! records --> PageData (bounded memory) --> Document (JSON of small integers) --> deflate, base64 --> the page
 //! ```
 
+mod columns;
+mod comparison;
 mod document;
+mod frame;
 mod moments;
 mod series;
+mod suite;
 mod words;
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Code, Decision};
 use tiershift_core::event::{EventRef, Input, Observe, Output};
@@ -27,7 +23,11 @@ use tiershift_core::request::End;
 use tiershift_core::settings::Settings;
 use tiershift_core::time::{Timestamp, nanos};
 
+pub use crate::report::html::comparison::comparison_page;
+pub use crate::report::html::suite::{ScenarioRow, suite_page};
+
 use crate::report::html::document::Document;
+use crate::report::html::frame::Frame;
 use crate::report::html::moments::Moments;
 use crate::report::timeline::Timeline;
 use crate::report::timeline::gaps::Gaps;
@@ -171,70 +171,34 @@ impl PageData {
 /// Returns the page of runs, each over the ones before it. The same runs make the same bytes.
 pub fn page(runs: &[PageRun<'_>]) -> String {
     let titles: Vec<&str> = runs.iter().map(|run| run.title).collect();
-    let document = Document::of(runs);
-    let json = serde_json::to_vec(&document).expect("plain data with text keys is always JSON");
-    filled(&titles.join(" and "), &packed(&json))
+    PAGE.filled(&titles.join(" and "), &Document::of(runs))
 }
 
-fn packed(json: &[u8]) -> String {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(json).expect("writing to memory cannot fail");
-    STANDARD.encode(encoder.finish().expect("writing to memory cannot fail"))
-}
-
-/// Puts the parts into the frame of the page. None of them is looked through for the name of another.
-fn filled(title: &str, data: &str) -> String {
-    let mut page = String::with_capacity(FRAME.len() + SCRIPTS.len() + data.len());
-    let mut rest = FRAME;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let (name, after) = after.split_once("}}").expect("the frame closes what it opens");
-        page.push_str(before);
-        match name {
-            "title" => page.push_str(&escaped(title)),
-            "styles" => page.push_str(STYLES),
-            "data" => page.push_str(data),
-            "scripts" => page.push_str(SCRIPTS),
-            _ => unreachable!("the frame names these parts only"),
-        }
-        rest = after;
-    }
-    page.push_str(rest);
-    page
-}
-
-/// Returns text as markup in which none of it is read as markup.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            _ => out.push(letter),
-        }
-    }
-    out
-}
-
-const FRAME: &str = include_str!("../../assets/report/report.html");
-const STYLES: &str = concat!(
-    include_str!("../../assets/uplot/uPlot.min.css"),
-    include_str!("../../assets/page/base.css"),
-    include_str!("../../assets/report/report.css"),
-);
-/// The licence of the library is beside it, and in the page.
-const SCRIPTS: &str = concat!(
-    "/*\n",
-    include_str!("../../assets/uplot/LICENSE"),
-    "*/\n",
-    include_str!("../../assets/uplot/uPlot.iife.min.js"),
-    include_str!("../../assets/page/charts.js"),
-    include_str!("../../assets/report/data.js"),
-    include_str!("../../assets/report/panels.js"),
-    include_str!("../../assets/report/report.js"),
-);
+const PAGE: Frame = Frame {
+    markup: concat!(
+        include_str!("../../assets/report/head.html"),
+        include_str!("../../assets/report/report.html"),
+        include_str!("../../assets/report/foot.html"),
+    ),
+    styles: concat!(
+        include_str!("../../assets/uplot/uPlot.min.css"),
+        include_str!("../../assets/page/base.css"),
+        include_str!("../../assets/report/frame.css"),
+        include_str!("../../assets/report/report.css"),
+    ),
+    // The licence of the library is beside it, and in the page.
+    scripts: concat!(
+        "/*\n",
+        include_str!("../../assets/uplot/LICENSE"),
+        "*/\n",
+        include_str!("../../assets/uplot/uPlot.iife.min.js"),
+        include_str!("../../assets/page/charts.js"),
+        include_str!("../../assets/report/frame.js"),
+        include_str!("../../assets/report/data.js"),
+        include_str!("../../assets/report/panels.js"),
+        include_str!("../../assets/report/report.js"),
+    ),
+};
 
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ use crate::log::{LogLevel, LogWriter};
 use crate::scenario::{self, Scenario, ScenarioError};
 use crate::sim::adviser::Adviser;
 use crate::sim::{SimulationError, Situation, simulate};
+use crate::study::compare::Figures;
 use crate::summary::Summary;
 
 /// What became of one scenario.
@@ -27,10 +28,39 @@ use crate::summary::Summary;
 pub struct Checked {
     /// The scenario's name.
     pub name: String,
+    /// What must happen and why; empty where the scenario could not be read.
+    #[serde(skip)]
+    pub description: String,
     /// What was not as it must be. Empty: it passed.
     pub failures: Vec<String>,
     /// Whether the golden story was written anew.
     pub blessed: bool,
+    /// The figures of its run; absent where there was none.
+    #[serde(skip)]
+    pub figures: Option<Figures>,
+}
+
+impl Checked {
+    pub(crate) fn new(scenario: &Scenario, played: &Played, failures: Vec<String>) -> Self {
+        Self {
+            name: scenario.name.clone(),
+            description: scenario.description.clone(),
+            failures,
+            blessed: false,
+            figures: Some(Figures::of(&played.summary)),
+        }
+    }
+
+    /// Says why a scenario could not be checked at all.
+    pub(crate) fn broken(path: &Path, reason: String) -> Self {
+        Self {
+            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            description: String::new(),
+            failures: vec![reason],
+            blessed: false,
+            figures: None,
+        }
+    }
 }
 
 /// Checks the scenario of a file. With `bless`, its golden story is written instead of compared.
@@ -43,7 +73,7 @@ pub fn check(path: &Path, bless: bool, policies: &Registry) -> Result<Checked, S
     let mut failures = first.failures(&play(&scenario, None, policies)?);
     failures.extend(toothless(&scenario, policies)?);
     if is_once_found(path) {
-        return Ok(Checked { name: scenario.name, failures, blessed: false });
+        return Ok(Checked::new(&scenario, &first, failures));
     }
     let golden = golden_path(path, &scenario.name);
     let mut blessed = false;
@@ -68,7 +98,7 @@ pub fn check(path: &Path, bless: bool, policies: &Registry) -> Result<Checked, S
             ));
         }
     }
-    Ok(Checked { name: scenario.name, failures, blessed })
+    Ok(Checked { blessed, ..Checked::new(&scenario, &first, failures) })
 }
 
 /// Returns the scenario files that paths stand for: files as they are, folders as their `*.toml`, in order of name.

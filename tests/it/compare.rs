@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{root, run_in, tiershift, trace};
+use crate::support::{held_by, root, run_in, tiershift, trace};
 
 /// A folder of recordings on which policies differ, one that is calm, and a file that is none.
 fn folder() -> tempfile::TempDir {
@@ -125,4 +125,55 @@ fn two_runs_are_compared_by_their_logs_with_the_decisions_behind_each_parting() 
     let refused = run_in(folder.path(), "compare all/busy.csv all/calm.csv").exits(2);
     assert!(refused.err.contains("--policies"), "{}", refused.err);
     run_in(folder.path(), "compare all").exits(2);
+}
+
+#[test]
+fn the_page_of_a_comparison_says_what_json_says_and_fetches_nothing() {
+    let folder = folder();
+    let line = "compare all --policies proactive,original --seeds 2";
+    let text = run_in(folder.path(), line).exits(0).out;
+    let written = run_in(folder.path(), &format!("{line} --html page.html")).exits(0).out;
+    assert_eq!(written, format!("{text}page written to page.html\n"), "nothing else changes");
+    let json = run_in(folder.path(), &format!("{line} --json --html again.html")).exits(0).json();
+    let printed = run_in(folder.path(), &format!("{line} --html -")).exits(0).out;
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    let page = read("page.html");
+    assert_eq!(page, read("again.html"), "the same comparison, the same bytes");
+    assert_eq!(printed, page);
+    let addresses = ["src=\"http", "href=\"http", "url(http", "fetch(", "import("];
+    for address in addresses {
+        assert!(!page.contains(address), "{address}");
+    }
+    assert!(page.len() < 250_000, "{}", page.len());
+    let document = held_by(&page);
+    assert_eq!(document["about"], "3 recordings, 1 of them skipped; 2 policies, 2 seeds");
+    assert_eq!(document["skipped"][0][0], "all/notes.txt");
+    let place = |key: &str| {
+        let columns = document["columns"].as_array().unwrap();
+        columns.iter().position(|column| column["key"] == key).unwrap()
+    };
+    for (policy, overall) in json["overall"].as_array().unwrap().iter().enumerate() {
+        let shown = document["policies"][policy]["figures"][place("reversals")].as_f64();
+        let mean = overall["figures"]["reversals"]["mean"].as_f64();
+        assert!((shown.unwrap() - mean.unwrap()).abs() <= 0.051, "{shown:?}, {mean:?}");
+    }
+    assert_eq!(document["front"], serde_json::json!([0]), "{text}");
+}
+
+#[test]
+fn a_page_and_another_form_are_not_both_printed() {
+    let folder = folder();
+    for form in ["--json", "--csv", "--markdown"] {
+        let line = format!("compare all/calm.csv --policies proactive,fixed --html - {form}");
+        let refused = run_in(folder.path(), &line).exits(2).err;
+        assert!(refused.contains(&format!("{form} and the page")), "{refused}");
+    }
+}
+
+#[test]
+fn the_page_of_two_logs_is_that_of_plot_over() {
+    let folder = folder();
+    run_in(folder.path(), "replay all/calm.csv --out one").exits(0);
+    let refused = run_in(folder.path(), "compare one one --html page.html").exits(2).err;
+    assert!(refused.contains("tiershift plot one --over one --html FILE"), "{refused}");
 }

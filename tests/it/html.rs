@@ -1,23 +1,15 @@
 //! `--html`: the page of a run is the same from the run and from its log, and changes nothing else that a run writes.
 
 use std::fs;
-use std::io::Read;
 use std::path::Path;
 
-use base64::Engine as _;
 use serde_json::Value;
 
-use crate::support::{contents, run_in, trace};
+use crate::support::{contents, held_by, root, run_in, trace};
 
 /// Returns the run that a page holds.
 fn run_of(page: &Path) -> Value {
-    let page = fs::read_to_string(page).unwrap();
-    let (_, rest) = page.split_once("id=\"data\">").unwrap();
-    let packed = rest.split_once('<').unwrap().0;
-    let packed = base64::engine::general_purpose::STANDARD.decode(packed).unwrap();
-    let mut json = String::new();
-    flate2::read::DeflateDecoder::new(&packed[..]).read_to_string(&mut json).unwrap();
-    serde_json::from_str::<Value>(&json).unwrap()["runs"][0].take()
+    held_by(&fs::read_to_string(page).unwrap())["runs"][0].take()
 }
 
 #[test]
@@ -90,4 +82,38 @@ fn a_page_is_of_one_run_or_of_a_part_of_it() {
         "what served before is known: {}",
         part["steps"]
     );
+}
+
+#[test]
+fn the_page_of_a_suite_has_every_scenario_in_its_folder_with_what_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    fs::create_dir(place("more")).unwrap();
+    fs::copy(root().join("scenarios/memory-pressure.toml"), place("more/ok.toml")).unwrap();
+    let strict = "# Nothing may be loaded.\nduration = \"10m\"\n[machine]\nmemory = \"16GiB\"\n[expect]\nswitches = 0\n";
+    fs::write(place("strict.toml"), strict).unwrap();
+    fs::write(place("broken.toml"), "duration = </script>\n").unwrap();
+    run_in(folder.path(), "check more --bless").exits(0);
+    let line = "check strict.toml broken.toml more";
+    let text = run_in(folder.path(), line).exits(1).out;
+    let written = run_in(folder.path(), &format!("{line} --html page.html")).exits(1).out;
+    assert_eq!(written, format!("{text}page written to page.html\n"), "nothing else changes");
+    let printed = run_in(folder.path(), &format!("{line} --html -")).exits(1).out;
+    let page = fs::read_to_string(place("page.html")).unwrap();
+    assert_eq!(printed, page, "the same results, the same bytes");
+    let held = held_by(&page);
+    let [here, more] = [&held["folders"][0], &held["folders"][1]];
+    assert_eq!((&here["name"], &more["name"]), (&"".into(), &"more".into()));
+    let [strict, broken] = [&here["scenarios"][0], &here["scenarios"][1]];
+    assert_eq!(strict["description"], "Nothing may be loaded.");
+    let failures = strict["failures"].as_array().unwrap();
+    assert!(failures.iter().any(|it| it.as_str().unwrap().starts_with("switches")), "{strict}");
+    assert!(strict["repeat"].as_str().unwrap().starts_with("tiershift run strict.toml"));
+    assert!(broken["failures"][0].as_str().unwrap().contains("broken.toml"), "{broken}");
+    assert_eq!(broken["figures"].as_array().unwrap().len(), 0);
+    let ok = &more["scenarios"][0];
+    assert_eq!(ok["failures"].as_array().unwrap().len(), 0);
+    let columns = held["columns"].as_array().unwrap();
+    assert_eq!(ok["figures"].as_array().unwrap().len(), columns.len());
+    run_in(folder.path(), "check more --museum --html page.html").exits(2);
 }

@@ -23,6 +23,8 @@ fn what_others_wrote_is_not_overwritten_unless_forced() {
         ("plot run --out e.png", "e.png"),
         ("check one.toml --junit f.xml", "f.xml"),
         ("replay host.csv --html g.html", "g.html"),
+        ("compare host.csv --policies proactive,fixed --html h.html", "h.html"),
+        ("check one.toml --html i.html", "i.html"),
     ] {
         fs::create_dir_all(place(file).parent().unwrap()).unwrap();
         fs::write(place(file), "precious\n").unwrap();

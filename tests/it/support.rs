@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flate2::read::DeflateDecoder;
 use snapbox::cmd::{Command, cargo_bin};
 
 /// Returns the project's folder.
@@ -93,6 +96,13 @@ pub(crate) fn run_with(folder: &Path, line: &str, input: Vec<u8>) -> Ran {
         out: text(output.stdout),
         err: text(output.stderr),
     }
+}
+
+/// Returns what a page to send holds.
+pub(crate) fn held_by(page: &str) -> serde_json::Value {
+    let (_, rest) = page.split_once("id=\"data\">").unwrap();
+    let packed = STANDARD.decode(rest.split_once('<').unwrap().0).unwrap();
+    serde_json::from_reader(DeflateDecoder::new(&packed[..])).unwrap()
 }
 
 /// Returns every file below a folder with its bytes, by name.

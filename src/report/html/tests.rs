@@ -1,7 +1,3 @@
-use std::io::Read;
-
-use flate2::read::DeflateDecoder;
-use serde_json::Value;
 use tiershift_core::decision::{Gate, GateName, Measure, Reason};
 use tiershift_core::machine::MachineClass;
 use tiershift_core::request::{End, Rejection, RequestId};
@@ -10,6 +6,7 @@ use tiershift_core::settings::RawSettings;
 use tiershift_core::units::{Bytes, Percent, PercentText};
 
 use super::*;
+use crate::report::html::frame::unpacked;
 
 /// A run of a machine with a GPU, read every two seconds, whose figures never stand still: they jitter as those of a machine do.
 fn run(readings: u64) -> PageData {
@@ -76,15 +73,6 @@ fn run(readings: u64) -> PageData {
 
 fn written(title: &str, data: &PageData) -> String {
     page(&[PageRun { title, data, summary: &Summary::default() }])
-}
-
-/// Unpacks what a page holds.
-fn unpacked(page: &str) -> Value {
-    let (_, rest) = page.split_once("id=\"data\">").unwrap();
-    let packed = STANDARD.decode(rest.split_once('<').unwrap().0).unwrap();
-    let mut json = String::new();
-    DeflateDecoder::new(&packed[..]).read_to_string(&mut json).unwrap();
-    serde_json::from_str(&json).unwrap()
 }
 
 #[test]

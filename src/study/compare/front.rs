@@ -1,77 +1,83 @@
-//! The policies of which none beats another in everything.
+//! The policies that no other beats in everything: what is left to choose from.
 
 use crate::study::compare::Overall;
 use crate::study::compare::figures::{Better, FIGURES, OVER_MEMORY};
 
-/// Returns the places of the policies that no other one beats: none is at least as good in quality, reversals and avoidable
-/// seconds over memory, and better in one of them. Values that are shown alike are alike; of policies that are alike in all
-/// three, the first stands for the others.
+/// Returns the places of the policies on the Pareto front, in rising order: no other is at least as good in quality,
+/// reversals and avoidable seconds over memory, and better in one of them. Values that are shown alike are alike; of policies
+/// that are alike in all three, the first stands for the others. A figure that a policy lacks is not weighed for any of them.
 pub fn front(overall: &[Overall]) -> Vec<usize> {
-    let worth: Vec<Vec<i64>> = overall.iter().map(worth).collect();
-    let beats = |a: usize, b: usize| {
-        let is_as_good = worth[a].iter().zip(&worth[b]).all(|(a, b)| a >= b);
-        is_as_good && (worth[a] != worth[b] || a < b)
+    let means = |key: &str| -> Option<Vec<i64>> {
+        let place = FIGURES.iter().position(|figure| figure.key == key)?;
+        let figure = &FIGURES[place];
+        // Turned so that higher is better in all of them, and counted in the last digit that is shown.
+        let sign = if figure.better == Some(Better::Lower) { -1.0 } else { 1.0 };
+        let unit = sign / (2.0 * figure.visible());
+        let mean = |one: &Overall| Some((one.figures.0[place]?.mean * unit).round() as i64);
+        overall.iter().map(mean).collect()
+    };
+    let weighed: Vec<Vec<i64>> = WEIGHED.iter().filter_map(|key| means(key)).collect();
+    let beats = |one: usize, other: usize| {
+        weighed.iter().all(|means| means[one] >= means[other])
+            && (one < other || weighed.iter().any(|means| means[one] > means[other]))
     };
     let all = 0..overall.len();
     all.clone().filter(|&place| !all.clone().any(|other| beats(other, place))).collect()
 }
 
-/// Returns what counts of a policy, each the better the higher, in the last digit that is shown.
-fn worth(overall: &Overall) -> Vec<i64> {
-    let figures = FIGURES.iter().zip(&overall.figures.0);
-    let counted = figures.filter(|(figure, _)| OF_THE_FRONT.contains(&figure.key));
-    let worth = counted.map(|(figure, value)| {
-        let value = value.map_or(0.0, |value| value.mean) / (2.0 * figure.visible());
-        let value = if figure.better == Some(Better::Lower) { -value } else { value };
-        value.round() as i64
-    });
-    worth.collect()
-}
-
-/// What a front weighs: what is served, how restless it is, and what it costs others.
-const OF_THE_FRONT: [&str; 3] = ["quality_served_fraction", "reversals", OVER_MEMORY];
+/// What a front is about: how well users are served, how restless the models are, and what others pay for it.
+const WEIGHED: [&str; 3] = ["quality_served_fraction", "reversals", OVER_MEMORY];
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::compare::figures::PerFigure;
-    use crate::study::compare::{Estimate, FIGURES};
+    use crate::study::compare::{Estimate, PerFigure};
 
-    fn overall(quality: f64, reversals: f64, over: f64) -> Overall {
-        let figures = PerFigure::from_fn(|place| {
-            let mean = match FIGURES[place].key {
-                "quality_served_fraction" => quality,
-                "reversals" => reversals,
-                OVER_MEMORY => over,
-                _ => return None,
-            };
-            Some(Estimate { mean, plus_minus: None })
-        });
-        Overall {
-            policy: String::new(),
+    /// Policies by quality, reversals and avoidable seconds over memory.
+    #[track_caller]
+    fn check(policies: &[[Option<f64>; 3]], want: &[usize]) {
+        let overall = |values: &[Option<f64>; 3]| Overall {
+            policy: "any".to_owned(),
             recordings: 1,
-            figures,
+            figures: PerFigure::from_fn(|place| {
+                let at = WEIGHED.iter().position(|key| *key == FIGURES[place].key)?;
+                values[at].map(|mean| Estimate { mean, plus_minus: None })
+            }),
             same_under_every_seed: None,
             worst: None,
             against_first: None,
-        }
+        };
+        let all: Vec<Overall> = policies.iter().map(overall).collect();
+        assert_eq!(front(&all), want, "{policies:?}");
+    }
+
+    fn of(quality: f64, reversals: f64, over_memory: f64) -> [Option<f64>; 3] {
+        [quality, reversals, over_memory].map(Some)
     }
 
     #[test]
-    fn on_the_front_is_what_nothing_beats_in_everything() {
-        let all = [
-            overall(0.9, 10.0, 0.0),
-            // Better in one, worse in another.
-            overall(0.95, 20.0, 0.0),
-            // Beaten by the first.
-            overall(0.9, 11.0, 0.0),
-            // As the first, as far as is shown.
-            overall(0.900_01, 10.0, 0.0),
-            // It costs others memory, and has nothing for it.
-            overall(0.95, 20.0, 3.0),
-            overall(0.5, 0.0, 0.0),
-        ];
-        assert_eq!(front(&all), [0, 1, 5]);
-        assert_eq!(front(&[]), Vec::<usize>::new());
+    fn who_is_beaten_in_everything_is_not_on_it() {
+        check(&[], &[]);
+        check(&[of(0.5, 9.0, 9.0)], &[0]);
+        check(&[of(0.8, 2.0, 0.0), of(0.7, 3.0, 1.0), of(0.9, 4.0, 0.0)], &[0, 2]);
+    }
+
+    #[test]
+    fn one_figure_in_which_it_is_best_keeps_a_policy_on_it() {
+        check(&[of(0.8, 2.0, 5.0), of(0.7, 3.0, 0.0), of(0.8, 2.0, 6.0)], &[0, 1]);
+    }
+
+    #[test]
+    fn the_first_stands_for_those_that_are_alike() {
+        check(&[of(0.8, 2.0, 0.0), of(0.8, 2.0, 0.0), of(0.8, 1.0, 0.0)], &[2]);
+        check(&[of(0.8, 2.0, 0.0), of(0.8, 2.0, 0.0)], &[0]);
+        check(&[of(0.8, 2.0, 0.0), of(0.800_01, 2.0, 0.0)], &[0]);
+    }
+
+    #[test]
+    fn what_a_policy_lacks_is_not_weighed() {
+        let without = [Some(0.8), Some(2.0), None];
+        check(&[without, of(0.8, 3.0, 0.0)], &[0]);
+        check(&[without, of(0.9, 3.0, 0.0)], &[0, 1]);
     }
 }

@@ -1,4 +1,4 @@
-//! The page of a run in a real browser, from a file: it draws itself, is read by keyboard and pointer, keeps to the rules of
+//! The pages to send in a real browser, from a file: each draws itself, is read by keyboard and pointer, keeps to the rules of
 //! accessibility in light and dark, fits a phone, prints, and fetches nothing.
 
 use std::fs;
@@ -142,18 +142,103 @@ fn pages_keep_to_the_rules_of_accessibility_in_light_and_dark() {
     let rules = fs::read_to_string(folder.join("axe.min.js")).unwrap();
     let place = tempfile::tempdir().unwrap();
     let page = place.path().join("page.html");
-    let scenario = root().join("scenarios/day-night.toml");
-    run_in(place.path(), &format!("run {} --html page.html", scenario.display())).exits(0);
-    for (theme, width) in [("light", 1280), ("dark", 1280), ("dark", 360)] {
-        browser.set_width(width);
-        let media = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
-        browser.cdp("Emulation.setEmulatedMedia", &media);
-        open(&browser, &page);
-        browser.run(&rules);
-        let broken = "return axe.run(document).then((found) => found.violations.map((rule) => \
-            rule.id + ': ' + rule.nodes.map((node) => node.html.slice(0, 120)).join(' | ')))";
-        assert_eq!(browser.run(broken), Value::Array(vec![]), "{theme}, {width} pixels");
+    fs::write(place.path().join("busy.csv"), trace(&HOUR)).unwrap();
+    fs::write(place.path().join("calm.csv"), trace(&[4.0; 60])).unwrap();
+    let scenario = |name: &str| root().join("scenarios").join(name).display().to_string();
+    let bare = "duration = \"10m\"\n[machine]\nmemory = \"16GiB\"\n[expect]\nswitches = 0\n";
+    fs::write(place.path().join("fails.toml"), bare).unwrap();
+    for (line, code) in [
+        (format!("run {} --html page.html", scenario("day-night.toml")), 0),
+        ("compare . --policies proactive,original,fixed --seeds 2 --html page.html".to_owned(), 0),
+        (format!("check fails.toml {} --html page.html", scenario("stable.toml")), 1),
+    ] {
+        run_in(place.path(), &line).exits(code);
+        for (theme, width) in [("light", 1280), ("dark", 1280), ("dark", 360)] {
+            browser.set_width(width);
+            let media = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
+            browser.cdp("Emulation.setEmulatedMedia", &media);
+            open(&browser, &page);
+            browser.run("for (const it of document.querySelectorAll('details')) it.open = true");
+            browser.run(&rules);
+            let broken = "return axe.run(document).then((found) => found.violations.map((rule) => \
+                rule.id + ': ' + rule.nodes.map((node) => node.html.slice(0, 120)).join(' | ')))";
+            let broken = browser.run(broken);
+            assert_eq!(broken, Value::Array(vec![]), "{line}: {theme}, {width} pixels");
+            assert_eq!(
+                browser.run("return document.documentElement.scrollWidth > innerWidth"),
+                false
+            );
+        }
     }
+}
+
+#[test]
+fn a_comparison_is_sorted_picked_and_filtered_by_keyboard_and_fetches_nothing() {
+    let test = "a_comparison_is_sorted_picked_and_filtered_by_keyboard_and_fetches_nothing";
+    let Some(browser) = Browser::start(test) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("all")).unwrap();
+    fs::write(folder.path().join("all/busy.csv"), trace(&HOUR)).unwrap();
+    let hostile = "<img src=x onerror=document.title=1>&{{data}}.csv";
+    fs::write(folder.path().join("all").join(hostile), trace(&HOUR)).unwrap();
+    fs::write(folder.path().join("all/notes.txt"), "none\n").unwrap();
+    let line = "compare all --policies proactive,original,fixed --html page.html";
+    let json = run_in(folder.path(), &format!("{line} --json")).exits(0).json();
+    let page = folder.path().join("page.html");
+    open(&browser, &page);
+    assert_eq!(
+        text(&browser, "document.querySelector('h1').textContent"),
+        "proactive, original, fixed on all"
+    );
+    let said = text(&browser, "document.getElementById('recordings').textContent");
+    assert!(said.contains(hostile), "{said}");
+    assert_eq!(browser.run("return document.querySelectorAll('img').length"), 0);
+    let drawn = "return [...document.querySelectorAll('.u-wrap canvas')].every((c) => { \
+        const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; \
+        return new Set(new Uint32Array(d.buffer)).size > 20; })";
+    assert_eq!(browser.run(drawn), true, "something is drawn in both charts");
+
+    // A head sorts by its column, the best first, and says so.
+    let head = "[...document.querySelectorAll('#overall thead th')].find((it) => it.textContent.startsWith('reversals'))";
+    browser.run(&format!("({head}).querySelector('button').focus()"));
+    assert!(browser.focused_name().starts_with("reversals"));
+    browser.press(ENTER);
+    assert_eq!(text(&browser, &format!("({head}).getAttribute('aria-sort')")), "ascending");
+    let order = "[...document.querySelectorAll('#overall tbody button')].map((it) => it.textContent).join()";
+    let mut want: Vec<(f64, usize, &str)> = Vec::new();
+    for (place, overall) in json["overall"].as_array().unwrap().iter().enumerate() {
+        let mean = overall["figures"]["reversals"]["mean"].as_f64().unwrap();
+        want.push((mean, place, overall["policy"].as_str().unwrap()));
+    }
+    want.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let want: Vec<&str> = want.iter().map(|it| it.2).collect();
+    assert_eq!(text(&browser, order), want.join(","));
+
+    // A policy that is picked is picked everywhere.
+    browser.run("document.querySelector('#overall button[data-policy=\"1\"]').focus()");
+    browser.press(ENTER);
+    assert_eq!(text(&browser, "document.getElementById('picked').value"), "1");
+    assert_eq!(text(&browser, "document.querySelector('#policy h3').textContent"), "original");
+    browser.run("document.getElementById('filter').focus()");
+    for letter in "fix".chars() {
+        browser.press(letter);
+    }
+    assert_eq!(text(&browser, "document.getElementById('shown').textContent"), "1 of 3 shown");
+    let seen = "return [...document.querySelectorAll('#overall tbody tr')].filter((it) => !it.hidden).length";
+    assert_eq!(browser.run(seen), 1);
+
+    // Pointing at a dot says whose it is.
+    let middle = "const box = document.querySelector('#front .u-over'); box.scrollIntoView({block: 'center'}); \
+        const {left, top, width, height} = box.getBoundingClientRect(); return [left + width / 2, top + height / 2].map(Math.round)";
+    let spot = browser.run(middle);
+    browser.point_at(spot[0].as_u64().unwrap(), spot[1].as_u64().unwrap());
+    browser.wait_for(
+        "the dot",
+        "return document.getElementById('front-spot').textContent.startsWith('fixed: quality')",
+    );
+    let printed = browser.cdp("Page.printToPDF", &json!({}));
+    assert!(printed["data"].as_str().unwrap().len() > 20_000);
+    fetched_nothing(&browser, &page);
 }
 
 /// An hour: others take most of the memory for ten minutes.
@@ -191,4 +276,5 @@ decode-tokens-per-second = 10.0
 "#;
 
 const TAB: char = '\u{e004}';
+const ENTER: char = '\u{e007}';
 const LEFT: char = '\u{e012}';

@@ -1,0 +1,79 @@
+//! The frame that every page to send is filled into.
+//!
+//! A page holds its styles, its scripts and its data; a policy within the page keeps the browser from fetching anything. The
+//! data is packed, so that a day of two-second readings is some hundred KB, and so that no name of a file, a model or a policy
+//! can be read as markup.
+
+use std::io::Write;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
+use serde::Serialize;
+
+/// A kind of page: what is the same in all of its pages.
+pub(super) struct Frame {
+    /// It names `{{title}}`, `{{styles}}`, `{{data}}` and `{{scripts}}` where these belong.
+    pub(super) markup: &'static str,
+    pub(super) styles: &'static str,
+    pub(super) scripts: &'static str,
+}
+
+impl Frame {
+    /// Returns the page of what its scripts read. None of its parts is looked through for the name of another.
+    pub(super) fn filled(&self, title: &str, document: &impl Serialize) -> String {
+        let json = serde_json::to_vec(document).expect("plain data with text keys is always JSON");
+        let data = packed(&json);
+        let fixed = self.markup.len() + self.styles.len() + self.scripts.len();
+        let mut page = String::with_capacity(fixed + data.len());
+        let mut rest = self.markup;
+        while let Some((before, after)) = rest.split_once("{{") {
+            let (name, after) = after.split_once("}}").expect("the frame closes what it opens");
+            page.push_str(before);
+            match name {
+                "title" => page.push_str(&escaped(title)),
+                "styles" => page.push_str(self.styles),
+                "data" => page.push_str(&data),
+                "scripts" => page.push_str(self.scripts),
+                _ => unreachable!("the frame names these parts only"),
+            }
+            rest = after;
+        }
+        page.push_str(rest);
+        page
+    }
+}
+
+fn packed(json: &[u8]) -> String {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(json).expect("writing to memory cannot fail");
+    STANDARD.encode(encoder.finish().expect("writing to memory cannot fail"))
+}
+
+/// Returns text as markup in which none of it is read as markup.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            _ => out.push(letter),
+        }
+    }
+    out
+}
+
+/// Returns what a page holds.
+#[cfg(test)]
+pub(super) fn unpacked(page: &str) -> serde_json::Value {
+    use std::io::Read as _;
+    let (_, rest) = page.split_once("id=\"data\">").unwrap();
+    let packed = STANDARD.decode(rest.split_once('<').unwrap().0).unwrap();
+    let mut json = String::new();
+    flate2::read::DeflateDecoder::new(&packed[..]).read_to_string(&mut json).unwrap();
+    serde_json::from_str(&json).unwrap()
+}
