@@ -8,6 +8,7 @@ use anstream::eprintln;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use tiershift_core::policy::Registry;
+use tiershift_core::text::count;
 
 use crate::cli::input::Inputs;
 use crate::cli::output::{self, Force};
@@ -152,12 +153,12 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
 
 fn planned(plan: &Plan, folder: &Path) -> String {
     format!(
-        "{} points, {} recordings, {} seeds: {} runs in {} shards (0 to {})\nwritten to {}",
-        plan.points.len(),
-        plan.recordings.len(),
-        plan.seeds.len(),
-        plan.runs(),
-        plan.shards.len(),
+        "{}, {}, {}: {} in {} (0 to {})\nwritten to {}",
+        count(plan.points.len() as u64, "point"),
+        count(plan.recordings.len() as u64, "recording"),
+        count(plan.seeds.len() as u64, "seed"),
+        count(plan.runs(), "run"),
+        count(plan.shards.len() as u64, "shard"),
         plan.shards.len() - 1,
         folder.join(PLAN).display()
     )

@@ -1,6 +1,7 @@
 //! `tiershift tune`: settings that suit recordings, judged on what the search has not seen.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -255,10 +256,9 @@ impl<'a> Tuner<'a> {
     /// Reads the first two thirds of a recording.
     fn begin(&self, file: &'a RecordingFile, most: usize) -> Result<Begun<'a>> {
         let whole = self.recorded.extent(file)?;
-        let third = whole.to.since(whole.from) / 3;
-        let cut = whole.from + third * 2;
+        let cut = whole.from + whole_seconds(whole.to.since(whole.from) * 2 / 3);
         let searched = Part { to: cut, ..whole };
-        let held = Part { from: cut + ONE_NANOSECOND, ..whole };
+        let held = Part { from: cut + ONE_SECOND, ..whole };
         let opened = self.recorded.open_part(file, searched)?;
         let there = self.entry(&Candidate::new());
         let (replays, summary) =
@@ -357,11 +357,16 @@ fn changed(table: toml::Table, usual: &toml::Table) -> toml::Table {
 
 /// Cuts a part into so many of one length.
 fn parts(whole: Part, count: usize) -> impl Iterator<Item = Part> {
-    let each = whole.to.since(whole.from) / u32::try_from(count).unwrap_or(u32::MAX);
+    let each = whole_seconds(whole.to.since(whole.from) / u32::try_from(count).unwrap_or(u32::MAX));
     (0..count as u32).map(move |number| Part {
         from: whole.from + each * number,
         to: if number as usize + 1 == count { whole.to } else { whole.from + each * (number + 1) },
     })
+}
+
+/// Returns a span without its fraction of a second: people read where parts begin.
+fn whole_seconds(span: Duration) -> Duration {
+    Duration::from_secs(span.as_secs())
 }
 
 /// Plays what the search asks for.
@@ -416,7 +421,8 @@ fn first_reason(skipped: &[Skipped]) -> String {
 }
 
 const MARK: &str = "Found by tiershift tune";
-const ONE_NANOSECOND: std::time::Duration = std::time::Duration::from_nanos(1);
+/// Between what is searched and what is held back, so that no reading is in both. Chosen.
+const ONE_SECOND: Duration = Duration::from_secs(1);
 /// Parts that are held back, at least: with fewer, an interval is wide whatever was found. Chosen.
 const LEAST_PARTS: usize = 6;
 const SAYS_LITTLE: &str = "too short to search, or hardly anything can be served on it";

@@ -8,7 +8,7 @@ use tiershift_core::time::span_text;
 use crate::report::compare::{against_first, means};
 use crate::report::figures::{Group, figures_table};
 use crate::study::compare::Compared;
-use crate::study::tune::{Found, Held, Worth};
+use crate::study::tune::{Found, Held, LEAST_GAIN, Worth};
 
 /// What a search was, and what it came to.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,9 @@ fn verdict(held: Option<Held>) -> String {
     let gained = format!("{gain:+.4} ±{half:.4} over {parts}");
     match held.is_recommended {
         true => format!("recommended: {gained}\n"),
+        false if gain - half > 0.0 && gain < LEAST_GAIN => {
+            format!("keep what is there: {gained} is too little to matter\n")
+        }
         false if gain - half > 0.0 => {
             format!("keep what is there: {gained}, but others' memory pays for it\n")
         }

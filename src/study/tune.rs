@@ -34,7 +34,8 @@ pub struct Held {
     pub gain: Estimate,
     /// On how many recordings.
     pub recordings: usize,
-    /// Whether they are to be recommended: the interval is above zero, and others' memory pays nothing for it.
+    /// Whether they are to be recommended: the interval is above zero, the gain is worth a file, and others' memory pays
+    /// nothing for it.
     pub is_recommended: bool,
 }
 
@@ -165,7 +166,9 @@ pub fn held(compared: &Compared, worth: Worth) -> Option<Held> {
     Some(Held {
         gain,
         recordings: apart.len(),
-        is_recommended: gain.mean - half > 0.0 && over(1) <= over(0) + BEARABLE_SECONDS,
+        is_recommended: gain.mean - half > 0.0
+            && gain.mean >= LEAST_GAIN
+            && over(1) <= over(0) + BEARABLE_SECONDS,
     })
 }
 
@@ -235,6 +238,8 @@ const KEPT_ONE_IN: usize = 3;
 const MOST_ROUNDS: usize = 3;
 /// A setting that earns no more worth than this is left out. Chosen: half of the last digit that tables show.
 const MATTERS: f64 = 0.000_5;
+/// A gain below this is not recommended, however sure it is. Chosen: a minute and a half of the best service in a day.
+pub const LEAST_GAIN: f64 = 0.001;
 /// Seconds over memory that two runs may be apart and still be alike: what tables show as the same. Chosen.
 const BEARABLE_SECONDS: f64 = 0.5;
 

@@ -148,6 +148,6 @@ fn a_plan_says_what_every_replay_is_given() {
     let heads = reader.headers().unwrap().clone();
     let row = reader.records().next().unwrap().unwrap();
     let value = |key: &str| &row[heads.iter().position(|head| head == key).unwrap()];
-    assert_eq!(value("hours"), "2");
+    assert!(value("hours").starts_with("2."), "{}", value("hours"));
     assert!(!value("requests_refused").is_empty());
 }
