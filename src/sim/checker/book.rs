@@ -320,7 +320,8 @@ impl Book {
             (true, State::Absent | State::Ready | State::Unloading) => {}
             (false, State::Absent) => {}
             (false, State::Loading | State::Ready | State::Unloading) => {
-                *seen = Seen { gpu: seen.gpu, ..Seen::default() };
+                // What runs on it ends by itself: the answer to an unload of long ago may come when it serves again.
+                *seen = Seen { gpu: seen.gpu, running: seen.running, ..Seen::default() };
                 self.note_gone(index);
             }
         }
