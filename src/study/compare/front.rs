@@ -5,13 +5,16 @@ use crate::study::compare::figures::{Better, FIGURES, OVER_MEMORY};
 
 /// Returns the places of the policies on the Pareto front, in rising order: no other is at least as good in quality,
 /// reversals and avoidable seconds over memory, and better in one of them. Policies that are the same in all three are on it
-/// together. A figure that a policy lacks is not weighed for any of them.
+/// together. Figures are weighed as they are shown: by a millionth nobody chooses, and a front that goes by it has nearly
+/// everybody on it. A figure that a policy lacks is not weighed for any of them.
 pub fn front(overall: &[Overall]) -> Vec<usize> {
     let means = |key: &str| -> Option<Vec<f64>> {
         let place = FIGURES.iter().position(|figure| figure.key == key)?;
+        let figure = &FIGURES[place];
         // Turned so that higher is better in all of them.
-        let sign = if FIGURES[place].better == Some(Better::Lower) { -1.0 } else { 1.0 };
-        overall.iter().map(|one| Some(sign * one.figures.0[place]?.mean)).collect()
+        let sign = if figure.better == Some(Better::Lower) { -1.0 } else { 1.0 };
+        let mean = |one: &Overall| Some(sign * figure.rounded(one.figures.0[place]?.mean));
+        overall.iter().map(mean).collect()
     };
     let weighed: Vec<Vec<f64>> = WEIGHED.iter().filter_map(|key| means(key)).collect();
     let beats = |one: usize, other: usize| {
@@ -68,6 +71,11 @@ mod tests {
     fn the_same_are_on_it_together() {
         check(&[of(0.8, 2.0, 0.0), of(0.8, 2.0, 0.0), of(0.8, 1.0, 0.0)], &[2]);
         check(&[of(0.8, 2.0, 0.0), of(0.8, 2.0, 0.0)], &[0, 1]);
+    }
+
+    #[test]
+    fn what_looks_the_same_is_the_same() {
+        check(&[of(0.8, 2.0, 0.0), of(0.800_1, 3.0, 0.0), of(0.801, 4.0, 0.2)], &[0, 2]);
     }
 
     #[test]
