@@ -115,8 +115,7 @@ function showOverall(all) {
     cell: ({ policy }) => (policy.worst ? [shown(columns[all.share], policy.worst.share), make("span", { class: "pm" }, policy.worst.recording)] : ["–"]),
   };
   const shownColumns = [policyColumn(all), ...columns.map(ofFigure), ...(policies.some((policy) => policy.worst) ? [worst] : [])];
-  all.overall = sortable(byId("overall"), shownColumns, rows);
-  all.tables.push(all.overall);
+  all.tables.push(sortable(byId("overall"), shownColumns, rows));
   byId("mean-of").textContent = `Mean of ${all.mean_of}.`;
   byId("luck").textContent = all.luck;
   byId("differences-choice").hidden = policies.length < 2;
@@ -133,7 +132,8 @@ function choose(all) {
   const look = () => {
     const part = byId("filter").value.trim().toLowerCase(), isFrontOnly = byId("front-only").checked;
     all.isShown = all.policies.map((policy, place) => policy.name.toLowerCase().includes(part) && (!isFrontOnly || all.isOnFront[place]));
-    all.overall.show(({ place }) => all.isShown[place]);
+    for (const table of all.tables) table.show(({ place }) => all.isShown[place]);
+    all.charts.shares?.redraw();
     byId("shown").textContent = `${all.isShown.filter(Boolean).length} of ${all.policies.length} shown`;
     drawFront(all);
   };
@@ -157,7 +157,7 @@ function drawShares(all, most) {
   byId("shares").setAttribute("aria-label", `share of the optimum of ${all.policies.length} policies on ${some.length} of ${rows.length} recordings; the tables below have the same`);
   byId("more").hidden = some.length === rows.length;
   byId("more").textContent = `Show all ${rows.length}`;
-  all.charts.shares = sharesChart(byId("shares"), some, all.policies.length, () => all.picked, (place) => all.isOnFront[place], {
+  all.charts.shares = sharesChart(byId("shares"), some, all.policies.length, () => all.picked, (place) => all.isOnFront[place], (place) => all.isShown[place], {
     onDot: (dot) => { byId("shares-spot").textContent = dot ? `${dot.row.name}: ${all.policies[dot.policy].name} ${shown(column, dot.share)}` : ""; },
     onPick: (dot) => pick(all, dot.policy),
   });
@@ -179,6 +179,7 @@ function recordingItem(all, recording) {
     const rows = recording.figures.map((figures, place) => ({ place, figures }));
     all.tables.push(sortable(host, [policyColumn(all), ...columns.map(ofFigure)], rows));
     all.tables.at(-1).mark((row) => row.place === all.picked);
+    all.tables.at(-1).show((row) => all.isShown[row.place]);
     item.append(host, make("ul", {}, ...recording.warnings.map((warning) => make("li", { class: "when" }, warning))));
   };
   item.addEventListener("toggle", fill);

@@ -153,8 +153,9 @@ function frontChart(host, points, front, count, picked, { onDot, onPick }) {
   return charts;
 }
 
-// Draws a row for each recording, with a mark for each policy's share of the optimum. `rows` have a name and shares by policy.
-function sharesChart(host, rows, count, picked, isOnFront, { onDot, onPick }) {
+// Draws a row for each recording, with a mark for each policy's share of the optimum. `rows` have a name and shares by policy;
+// `isShown` says of a policy whether it is looked at.
+function sharesChart(host, rows, count, picked, isOnFront, isShown, { onDot, onPick }) {
   host.replaceChildren();
   const ROW = 40, known = rows.flatMap((row) => row.shares).filter((share) => share !== null);
   const least = Math.min(0.95, Math.floor(known.reduce((a, b) => Math.min(a, b), 1) * 20 - 0.2) / 20), first = Math.max(-0.01, least);
@@ -178,7 +179,7 @@ function sharesChart(host, rows, count, picked, isOnFront, { onDot, onPick }) {
         ctx.fillText(cut(row.name, Math.floor(box.width / dot / 6.2)), box.left + 2 * dot, height - 13 * dot);
         for (const policy of order) {
           const share = row.shares[policy];
-          if (share === null) continue;
+          if (share === null || !isShown(policy)) continue;
           const isPicked = policy === picked(), isOne = count > MOST_SHAPES && !isPicked && policy > 0;
           drawMark(pen, x(share), height, {
             ...markOf(policy, count, picked()), isFilled: isOnFront(policy), isPicked, isFaint: isOne && !isOnFront(policy), half: isOne ? 3.5 : 5,
@@ -188,7 +189,7 @@ function sharesChart(host, rows, count, picked, isOnFront, { onDot, onPick }) {
     },
   });
   const dots = () => rows.flatMap((row, place) => row.shares.flatMap((share, policy) =>
-    (share === null ? [] : [{ row, policy, share, x: chart.valToPos(share, "x"), y: middle(place, chart.over.clientHeight) }])));
+    (share === null || !isShown(policy) ? [] : [{ row, policy, share, x: chart.valToPos(share, "x"), y: middle(place, chart.over.clientHeight) }])));
   listenToDots(chart, dots, onDot, onPick);
   return charts;
 }

@@ -51,11 +51,11 @@ impl Columns {
 
     /// Returns the figures of a run as they are shown, in the order of the columns.
     pub(super) fn row(&self, figures: &Figures) -> Vec<Option<f64>> {
-        self.places().map(|place| shown(place, figures.0[place]?)).collect()
+        self.places().map(|place| Some(shown(place, figures.0[place]?))).collect()
     }
 }
 
 /// Returns a value as it is shown, so that what looks the same is the same, and a page is no larger than what it says.
-pub(super) fn shown(place: usize, value: f64) -> Option<f64> {
-    FIGURES[place].text(value).parse().ok()
+pub(super) fn shown(place: usize, value: f64) -> f64 {
+    FIGURES[place].rounded(value)
 }

@@ -103,7 +103,7 @@ impl<'a> Policy<'a> {
 
     fn of(overall: &'a Overall, columns: &Columns) -> Self {
         let against = overall.against_first.as_ref();
-        let plus_minus = |place: usize| shown(place, overall.figures.0[place]?.plus_minus?);
+        let plus_minus = |place: usize| Some(shown(place, overall.figures.0[place]?.plus_minus?));
         let difference = |place: usize| {
             let difference = against?.differences.0[place].as_ref()?;
             Some((difference.outcome, apart(&FIGURES[place], difference)))
@@ -126,7 +126,7 @@ impl<'a> Policy<'a> {
 impl<'a> Place<'a> {
     fn of(worst: &'a Worst) -> Self {
         let share = FIGURES.iter().position(|figure| figure.key == SHARE);
-        let share = share.and_then(|place| shown(place, worst.share_of_optimum));
+        let share = share.map(|place| shown(place, worst.share_of_optimum));
         Self { recording: &worst.recording, share }
     }
 }

@@ -57,6 +57,11 @@ impl Figure {
         (0..decimals).fold(0.5, |unit, _| unit / 10.0)
     }
 
+    /// Returns a value rounded to what is shown of it.
+    pub fn rounded(&self, value: f64) -> f64 {
+        self.text(value).parse().expect("a number that was written can be read")
+    }
+
     /// Returns a value as it is shown.
     pub fn text(&self, value: f64) -> String {
         match self.shown {
