@@ -14,6 +14,7 @@ mod hunt;
 #[cfg(all(feature = "serve", target_os = "linux"))]
 mod live;
 mod marks;
+mod metamorphic;
 mod museum;
 mod optimum;
 mod outputs;
