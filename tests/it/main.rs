@@ -23,6 +23,7 @@ mod properties;
 mod reports;
 mod scenarios;
 mod second_readers;
+mod small_worlds;
 mod support;
 mod tidy;
 mod wall_clock;
