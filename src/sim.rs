@@ -10,9 +10,11 @@ pub mod background;
 mod checker;
 pub mod fault;
 mod ground;
+mod invariants;
 mod own_use;
 pub mod physics;
 pub mod queue;
+mod quiet;
 pub mod rng;
 pub mod server;
 pub mod workload;
@@ -36,11 +38,13 @@ use crate::sim::adviser::Adviser;
 use crate::sim::checker::Checker;
 use crate::sim::fault::Fault;
 use crate::sim::physics::{Physics, VramOvercommit};
+use crate::sim::quiet::quiet_since;
 use crate::sim::workload::Workload;
 use crate::sim::world::SimulatedWorld;
 use crate::summary::{Fold, Summary};
 
 pub use crate::sim::ground::{Ground, ReadError, RecordedSample, ScheduledInputs, Tap};
+pub use crate::sim::invariants::Invariants;
 
 /// Everything that determines a run.
 pub struct Situation {
@@ -101,7 +105,8 @@ pub fn simulate(
     let mut decider = Decider::new(&settings, &catalog, detail, policies)?;
     let mut stands = Stands {
         fold: Fold::new(&catalog, settings.reversal_window),
-        checker: Checker::new(&settings, &catalog, decider.promises()),
+        checker: Checker::new(&settings, &catalog, decider.promises())
+            .quiet_since(quiet_since(&situation)),
         observers,
     };
     let mut world = SimulatedWorld::new(situation, &settings);

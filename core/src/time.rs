@@ -161,6 +161,8 @@ impl Rhythm {
         self.usual = match &mut self.recent {
             Some(recent) => recent.median_with(length).unwrap_or(usual),
             None if usual == 0 => length,
+            // A moment that is read twice says nothing about how often there are readings.
+            None if length == 0 => usual,
             None => {
                 let step = length.min(usual.saturating_mul(2));
                 usual.saturating_mul(7).saturating_add(step) / 8

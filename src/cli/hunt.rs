@@ -10,16 +10,15 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use tiershift_core::policy::Registry;
-use tiershift_core::settings::PolicyName;
 use tiershift_core::text::count;
 use tiershift_core::time::{Clock, Timestamp};
 
 use crate::cli::output::Force;
+use crate::cli::policy::PolicyChoice;
 use crate::cli::{Verdict, common, minimise, output};
-use crate::exec;
-use crate::files::document::suggestion;
+use crate::exec::{self, ExecError};
 use crate::probe::clock::SystemClock;
-use crate::study::hunt::{Caught, Tally, hunt, make_small, scenario_of};
+use crate::study::hunt::{Caught, Tally, Under, hunt, make_small, scenario_of};
 use crate::study::minimise::text as small_text;
 
 /// Play random worlds, and look for what breaks an invariant
@@ -27,7 +26,8 @@ use crate::study::minimise::text as small_text;
 #[command(after_help = "Exits with 1 when an invariant was broken.\n\nExamples:\n  \
 tiershift hunt --worlds 2000 --seed 1\n  \
 tiershift hunt --seconds 60 --jobs 2\n  \
-tiershift hunt --worlds 500 --policy projecting")]
+tiershift hunt --worlds 500 --policy projecting\n  \
+tiershift hunt --worlds 100 --policy \"exec:python3 examples/policy.py\"")]
 pub(super) struct Arguments {
     /// How many worlds to play [default: 1000]
     #[arg(long, value_name = "N", conflicts_with = "seconds")]
@@ -38,9 +38,10 @@ pub(super) struct Arguments {
     /// The number of the first world. Each has its own number, and is the same whenever it is played
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The policy in every world. Without it, the default policy in most, and the baselines in some
-    #[arg(long, value_name = "NAME")]
-    policy: Option<PolicyName>,
+    /// The policy in every world: a name, or a program that answers each reading (see `tiershift schema policy-protocol`),
+    /// which is started for each world. Without it, the default policy in most, and the baselines in some
+    #[arg(long, value_name = "NAME|exec:COMMAND")]
+    policy: Option<String>,
     /// Print the worlds as scenario files, and play none
     #[arg(long, conflicts_with = "seconds")]
     print: bool,
@@ -73,17 +74,23 @@ struct Found {
 }
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
-    if let Some(policy) = &arguments.policy {
-        let name = policy.name();
-        anyhow::ensure!(
-            policies.knows(policy),
-            "unknown policy `{name}`: {}",
-            suggestion(name, policies.names())
-        );
-        anyhow::ensure!(name != exec::POLICY, "worlds are hunted under policies that are built in");
-    }
+    let under = match &arguments.policy {
+        None => Under::ItsOwn,
+        Some(policy) => match PolicyChoice::read(policy, policies)? {
+            PolicyChoice::Named(name) if name.name() == exec::POLICY => {
+                return Err(ExecError::NoCommand.into());
+            }
+            PolicyChoice::Named(name) => Under::Policy(name),
+            PolicyChoice::Program { command } => Under::Program(command),
+            PolicyChoice::MemoryOnly | PolicyChoice::File(_) => {
+                anyhow::bail!(
+                    "each world has settings of its own: give a policy's name, or exec:COMMAND"
+                )
+            }
+        },
+    };
     if arguments.print {
-        return print(arguments);
+        return print(arguments, &under);
     }
     let clock = SystemClock::start();
     let until = arguments.seconds.map(|seconds| Timestamp::ZERO + Duration::from_secs(seconds));
@@ -100,14 +107,14 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         let first = arguments.seed.saturating_add(all.worlds);
         let numbers = first..first.saturating_add(BATCH.min(most - all.worlds));
         anyhow::ensure!(!numbers.is_empty(), "there are no worlds of a higher number");
-        let tally = hunt(numbers, arguments.policy.as_ref(), arguments.jobs.count(), policies)?;
+        let tally = hunt(numbers, &under, arguments.jobs.count(), policies)?;
         all.worlds += tally.worlds;
         all.virtual_seconds += tally.virtual_seconds;
         progress.set(all.worlds);
         for caught in tally.caught {
-            let one = report(arguments, &caught, &mut known, policies)?;
+            let one = report(arguments, &under, &caught, &mut known, policies)?;
             if !json {
-                common::print(&told(&one, known[&kind(&caught)]))?;
+                common::print(&told(&one, known[&kind(&caught)], &repeat_with(&under)))?;
             }
             found.push(one);
         }
@@ -140,10 +147,10 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
 }
 
 /// Prints the worlds.
-fn print(arguments: &Arguments) -> Result<Verdict> {
+fn print(arguments: &Arguments, under: &Under) -> Result<Verdict> {
     for more in 0..arguments.worlds.unwrap_or(WORLDS) {
         let number = arguments.seed.saturating_add(more);
-        let scenario = scenario_of(number, arguments.policy.as_ref());
+        let scenario = scenario_of(number, under);
         common::print(&format!(
             "# World {number} of `tiershift hunt`\n{}",
             small_text(&scenario.parse()?)
@@ -155,6 +162,7 @@ fn print(arguments: &Arguments) -> Result<Verdict> {
 /// Makes a world small and writes it, unless an earlier one showed the same.
 fn report(
     arguments: &Arguments,
+    under: &Under,
     caught: &Caught,
     known: &mut BTreeMap<String, u64>,
     policies: &Registry,
@@ -168,8 +176,22 @@ fn report(
         let out = arguments.out.join(format!("{world}-{name}.toml"));
         arguments.force.check(&out, minimise::MARK)?;
         let from = format!("world {world}");
-        let file = match make_small(caught, MOST_RUNS, policies) {
+        // What a program answers need not be the same again.
+        let small = match under {
+            Under::Program(_) => None,
+            Under::ItsOwn | Under::Policy(_) => make_small(caught, MOST_RUNS, policies),
+        };
+        let file = match small {
             Some(small) => minimise::file(&small, &from, &out),
+            None if matches!(under, Under::Program(_)) => format!(
+                "{}: {from} whole, because a program's answers need not be the same again\n# {}\n# Repeat: tiershift run \
+                 {}{}\n{}",
+                minimise::MARK,
+                shown.text.replace('\n', " "),
+                out.display(),
+                repeat_with(under),
+                caught.scenario
+            ),
             // It does not show the same again, which is a defect of its own.
             None => format!(
                 "{}: {from} whole, in which only the hunt has seen this\n# {}\n{}",
@@ -186,15 +208,22 @@ fn report(
     Ok(Found { world: *world, shown: shown.text.clone(), scenario })
 }
 
+/// Returns what a command that repeats a world must name, because a scenario starts no program by itself.
+fn repeat_with(under: &Under) -> String {
+    let Under::Program(command) = under else { return String::new() };
+    let policy = format!("exec:{command}");
+    format!(" --policy {}", shlex::try_quote(&policy).unwrap_or_default())
+}
+
 fn kind(caught: &Caught) -> String {
     format!("{}: {}", caught.shown.keep, caught.shown.shape())
 }
 
 /// Returns a finding in words, with the command that repeats it.
-fn told(found: &Found, first: u64) -> String {
+fn told(found: &Found, first: u64, repeat_with: &str) -> String {
     let Found { world, shown, scenario } = found;
     match scenario {
-        Some(path) => format!("world {world}: {shown}\n  tiershift run {path}"),
+        Some(path) => format!("world {world}: {shown}\n  tiershift run {path}{repeat_with}"),
         None => format!("world {world}: {shown}\n  as world {first}"),
     }
 }

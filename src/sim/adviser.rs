@@ -58,7 +58,11 @@ impl Advised {
         self.sample.clone_from(sample);
     }
 
+    /// Asks, unless it cannot be asked any more: the run ends after the moment at which that was seen.
     pub(super) fn ask(&mut self, now: Timestamp, consult: &Consult) {
+        if self.has_failed() {
+            return;
+        }
         match self.adviser.advise(now, &self.sample, consult) {
             Ok(Some((to, after))) => {
                 self.answers.push(now + after, Advice { question: consult.question, to });

@@ -182,6 +182,13 @@ impl Background {
         &self.layers
     }
 
+    /// Returns since when no layer changes; `None` where one reacts to us, or is a recording.
+    pub(super) fn settled_at(&self) -> Option<Timestamp> {
+        self.layers
+            .iter()
+            .try_fold(Timestamp::ZERO, |last, layer| Some(last.max(layer.settled_at()?)))
+    }
+
     /// Returns a reading of the machine without the managed models: own use is zero.
     ///
     /// Memory, swap and video memory are told wherever the machine has them. Processor, GPU time and pressure
@@ -298,6 +305,14 @@ impl Layer {
             let value = self.value(machine, seed, place, now);
             sums.add(resource, usize::from(self.gpu), value);
         }
+    }
+
+    fn settled_at(&self) -> Option<Timestamp> {
+        if self.reaction.is_some() || matches!(self.shape, RawShape::Trace(_)) {
+            return None;
+        }
+        let is_level = matches!(self.shape, RawShape::Constant { .. } | RawShape::Step { .. });
+        Some(if is_level && self.until == Timestamp::MAX { self.at } else { self.until })
     }
 
     /// Returns what its shape says, in bytes or thousandths of a percent; of a trace, nothing.

@@ -9,6 +9,7 @@ mod activity;
 mod book;
 mod companions;
 mod orders;
+mod quiet;
 mod recovery;
 mod relief;
 mod requests;
@@ -28,6 +29,7 @@ use crate::sim::checker::activity::Activity;
 use crate::sim::checker::book::{Book, is_break};
 use crate::sim::checker::companions::Companions;
 use crate::sim::checker::orders::Orders;
+use crate::sim::checker::quiet::Quiet;
 use crate::sim::checker::recovery::Recovery;
 use crate::sim::checker::relief::Relief;
 use crate::sim::checker::requests::Requests;
@@ -44,6 +46,7 @@ pub(super) struct Checker {
     orders: Orders,
     waits: Waits,
     activity: Activity,
+    quiet: Quiet,
     violations: Violations,
 }
 
@@ -69,8 +72,16 @@ impl Checker {
             orders: Orders::default(),
             waits: Waits::default(),
             activity: Activity::default(),
+            quiet: Quiet::default(),
             violations: Violations::default(),
         }
+    }
+
+    /// Says since when the world does nothing of itself, where that is known.
+    #[must_use]
+    pub(super) fn quiet_since(mut self, since: Option<Timestamp>) -> Self {
+        self.quiet = Quiet::new(since);
+        self
     }
 
     /// Returns what was broken, in order.
@@ -81,6 +92,8 @@ impl Checker {
         // What was due before the end was to happen; what is due at it, may.
         let before_end = Timestamp::from_nanos(end.as_nanos().saturating_sub(1));
         self.requests.pass(&self.book, before_end, &mut self.violations);
+        let missed = self.recovery.missed_at_the_end(&self.book);
+        self.quiet.judge(&self.book, &self.requests, missed, &mut self.violations);
         self.violations.finish()
     }
 
@@ -143,7 +156,7 @@ impl Checker {
 
     fn outcome(&mut self, outcome: &Outcome) {
         if is_break(outcome) || self.book.is_slow_load(outcome) {
-            self.recovery.fail(&self.book);
+            self.fail();
             self.companions.disturb();
             self.orders.disturb();
             self.waits.disturb();
@@ -169,9 +182,10 @@ impl Checker {
                 self.waits.disturb();
                 if from != to {
                     self.recovery.disturb();
+                    self.quiet.switch(&self.book);
                 }
                 if called_off.is_some() {
-                    self.recovery.fail(&self.book);
+                    self.fail();
                 }
             }
             Output::Order { tier, news } => {
@@ -180,7 +194,7 @@ impl Checker {
                 self.recovery.order(self.orders.rung());
             }
             Output::Notice(Notice::Unanswered { .. }) => {
-                self.recovery.fail(&self.book);
+                self.fail();
                 self.orders.disturb();
                 self.waits.disturb();
             }
@@ -249,8 +263,14 @@ impl Checker {
             Reason::Slow { .. } | Reason::Failing { .. } | Reason::SustainedLoad { .. }
         );
         if is_for_service {
-            self.recovery.fail(book);
+            self.fail();
         }
+    }
+
+    /// Takes that something failed, or was taken for a failure.
+    fn fail(&mut self) {
+        self.recovery.fail(&self.book);
+        self.quiet.fail(&self.book);
     }
 }
 

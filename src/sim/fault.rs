@@ -275,6 +275,15 @@ impl FaultKind {
         matches!(self, Self::Suspend { .. } | Self::Crash { every: None, .. })
     }
 
+    /// Returns for how long what it does at its end lasts.
+    pub(super) fn lasts_after(&self) -> Duration {
+        match self {
+            Self::OutsideGrab { hold, .. } | Self::UnloadLies { hold, .. } => hold.0,
+            Self::ReleaseLag { max, .. } => max.0,
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Returns the model that it is about, where it is about one.
     pub fn model(&self) -> Option<&str> {
         match self {

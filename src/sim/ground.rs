@@ -83,6 +83,16 @@ impl Ground {
         ground
     }
 
+    /// Returns since when others use what they will use to the end, where a script says that.
+    pub(super) fn settled_at(&self) -> Option<Timestamp> {
+        match &self.feed {
+            Feed::Scripted { background, .. } if self.scheduled.is_none() => {
+                background.settled_at()
+            }
+            Feed::Scripted { .. } | Feed::Recorded { .. } => None,
+        }
+    }
+
     /// Lets requests and instructions come with the readings, as a workload of these requests would.
     #[must_use]
     pub fn with_scheduled(mut self, scheduled: ScheduledInputs) -> Self {

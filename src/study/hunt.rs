@@ -11,8 +11,10 @@ use tiershift_core::policy::Registry;
 use tiershift_core::settings::PolicyName;
 use toml::Table;
 
-use crate::scenario;
-use crate::study::minimise::{Keep, Minimised, Shown, minimise, shown_by};
+use crate::exec::{self, ExecError, Program};
+use crate::scenario::{self, Scenario};
+use crate::sim::adviser::Adviser;
+use crate::study::minimise::{Keep, Minimised, Shown, minimise, shown_beside, shown_by};
 use crate::study::pool;
 
 /// What became of one world.
@@ -39,16 +41,17 @@ pub fn violations(text: &str, policies: &Registry) -> Vec<String> {
         Keep::Error | Keep::Panic => format!("{keep}: {text}"),
         Keep::Invariant(_) | Keep::Expect(_) => text,
     };
-    look(text, policies).0.into_iter().map(told).collect()
+    let all = match read(text, policies) {
+        Ok(scenario) => shown_by(&scenario, policies),
+        Err(refused) => vec![refused],
+    };
+    all.into_iter().map(told).collect()
 }
 
-/// Plays a scenario's text, and returns what it shows and how long it lasts [s]. One that is refused is a mistake of whoever
-/// makes worlds.
-fn look(text: &str, policies: &Registry) -> (Vec<Shown>, f64) {
-    match scenario::parse(text, "hunted.toml", Path::new(""), policies) {
-        Ok(scenario) => (shown_by(&scenario, policies), scenario.duration.as_secs_f64()),
-        Err(error) => (vec![Shown { keep: Keep::Error, text: error.to_string(), side: None }], 0.0),
-    }
+/// Reads a world. One that is refused is a mistake of whoever makes worlds.
+fn read(text: &str, policies: &Registry) -> Result<Scenario, Shown> {
+    scenario::parse(text, "hunted.toml", Path::new(""), policies)
+        .map_err(|error| Shown::error(&error))
 }
 
 /// Returns the rule that a violation names.
@@ -88,35 +91,84 @@ pub struct Tally {
     pub caught: Vec<Caught>,
 }
 
-/// Returns the scenario file of a world under a policy or, without one, under that of its number.
-pub fn scenario_of(world: u64, policy: Option<&PolicyName>) -> String {
-    world::scenario(world, policy.map_or_else(|| policy_of(world), PolicyName::name), "")
+/// What worlds are played under.
+#[derive(Clone, Debug)]
+pub enum Under {
+    /// The policy of each world's number.
+    ItsOwn,
+    /// One policy.
+    Policy(PolicyName),
+    /// A program with this command line, which is started for each world: the first line that it reads says what there is to
+    /// choose from in a run.
+    Program(String),
 }
 
-/// Plays the worlds of `numbers`, `jobs` of them side by side, each under `policy` or, without one, under that of its number.
+/// Returns the scenario file of a world.
+pub fn scenario_of(world: u64, under: &Under) -> String {
+    match under {
+        Under::ItsOwn => world::scenario(world, policy_of(world), ""),
+        Under::Policy(policy) => world::scenario(world, policy.name(), ""),
+        Under::Program(command) => {
+            let command = toml::Value::String(command.clone());
+            world::scenario(world, exec::POLICY, &format!("command = {command}"))
+        }
+    }
+}
+
+/// Plays the worlds of `numbers`, `jobs` of them side by side.
 ///
 /// # Errors
-/// Where the system gives no threads.
+/// Where the system gives no threads, or the program that is the policy cannot be asked.
 pub fn hunt(
     numbers: std::ops::Range<u64>,
-    policy: Option<&PolicyName>,
+    under: &Under,
     jobs: u16,
     policies: &Registry,
-) -> Result<Tally, rayon::ThreadPoolBuildError> {
+) -> Result<Tally, HuntError> {
     let numbers: Vec<u64> = numbers.collect();
-    let play = |&world: &u64| {
-        let text = scenario_of(world, policy);
-        let (shown, seconds) = look(&text, policies);
-        let shown = shown.into_iter().next();
-        (shown.map(|shown| Caught { world, shown, scenario: text }), seconds)
-    };
     let mut tally = Tally::default();
-    for (caught, seconds) in pool::map(jobs, &numbers, play)? {
+    for played in pool::map(jobs, &numbers, |&world| play_under(world, under, policies))? {
+        let (caught, seconds) = played?;
         tally.worlds += 1;
         tally.virtual_seconds += seconds;
         tally.caught.extend(caught);
     }
     Ok(tally)
+}
+
+/// Plays a world; returns what it shows first, and how long it lasts \[s\].
+fn play_under(
+    world: u64,
+    under: &Under,
+    policies: &Registry,
+) -> Result<(Option<Caught>, f64), HuntError> {
+    let text = scenario_of(world, under);
+    let failed = |error| HuntError::Program { world, error };
+    let (shown, seconds) = match read(&text, policies) {
+        Err(refused) => (vec![refused], 0.0),
+        Ok(scenario) => {
+            let adviser: Option<Box<dyn Adviser>> = match under {
+                Under::Program(_) => {
+                    Some(Box::new(Program::start(&scenario.setup).map_err(failed)?))
+                }
+                Under::ItsOwn | Under::Policy(_) => None,
+            };
+            let shown = shown_beside(&scenario, adviser, policies).map_err(failed)?;
+            (shown, scenario.duration.as_secs_f64())
+        }
+    };
+    let shown = shown.into_iter().next();
+    Ok((shown.map(|shown| Caught { world, shown, scenario: text }), seconds))
+}
+
+/// Why worlds cannot be played.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum HuntError {
+    #[error(transparent)]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    #[error("world {world}: {error}")]
+    Program { world: u64, error: ExecError },
 }
 
 /// Makes the scenario of a world small; `None` where it does not show the same again.

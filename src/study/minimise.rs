@@ -19,8 +19,10 @@ use tiershift_core::policy::Registry;
 use tiershift_core::time::SpanText;
 use toml::{Table, Value};
 
+use crate::exec::ExecError;
 use crate::scenario::{self, Scenario, Unmet};
-use crate::sim::simulate;
+use crate::sim::adviser::Adviser;
+use crate::sim::{SimulationError, Situation, simulate};
 use crate::study::minimise::document::{Step, find, find_mut, paths, remove};
 use crate::study::minimise::round::rounder;
 
@@ -76,6 +78,10 @@ pub struct Shown {
 }
 
 impl Shown {
+    pub(super) fn error(error: &impl fmt::Display) -> Self {
+        Self { keep: Keep::Error, text: error.to_string(), side: None }
+    }
+
     /// Returns what happened without names and numbers: two runs that agree in it show the same for the same reason.
     pub fn shape(&self) -> String {
         let side = match self.side {
@@ -112,12 +118,25 @@ pub fn shown(text: &str, base_dir: &Path, policies: &Registry) -> Vec<Shown> {
 
 /// As [`shown`], of a scenario that was read.
 pub(super) fn shown_by(scenario: &Scenario, policies: &Registry) -> Vec<Shown> {
+    shown_beside(scenario, None, policies).unwrap_or_else(|error| vec![Shown::error(&error)])
+}
+
+/// As [`shown_by`], with the program that its policy asks.
+///
+/// # Errors
+/// Where that cannot be asked any more: it says nothing of the scenario.
+pub(super) fn shown_beside(
+    scenario: &Scenario,
+    adviser: Option<Box<dyn Adviser>>,
+    policies: &Registry,
+) -> Result<Vec<Shown>, ExecError> {
     let run = || {
         let mut checker = scenario.expect.checker(&scenario.setup.catalog);
-        simulate(scenario.situation(), policies, Detail::Full, &mut [&mut checker])
+        let situation = Situation { adviser, ..scenario.situation() };
+        simulate(situation, policies, Detail::Full, &mut [&mut checker])
             .map(|summary| (checker.finish(&summary), summary.violations))
     };
-    match catch_unwind(AssertUnwindSafe(run)) {
+    Ok(match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok((unmet, violations))) => {
             let broken = violations.into_iter().map(|text| {
                 let rule = text.split(' ').next().unwrap_or_default().to_owned();
@@ -131,13 +150,14 @@ pub(super) fn shown_by(scenario: &Scenario, policies: &Registry) -> Vec<Shown> {
             });
             broken.chain(unmet).collect()
         }
-        Ok(Err(error)) => vec![Shown { keep: Keep::Error, text: error.to_string(), side: None }],
+        Ok(Err(SimulationError::Exec(error))) => return Err(error),
+        Ok(Err(error)) => vec![Shown::error(&error)],
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
             vec![Shown { keep: Keep::Panic, text: text.unwrap_or_default(), side: None }]
         }
-    }
+    })
 }
 
 /// Returns which side of its bound a run is on: that of the first number of the bound. `None` where it is no number.

@@ -72,6 +72,24 @@ fn a_program_that_fails_is_named_with_the_line_and_the_remedy() {
 }
 
 #[test]
+fn worlds_are_hunted_under_a_program_whose_end_ends_the_hunt() {
+    let folder = tempfile::tempdir().unwrap();
+    let largest = program("print(json.dumps({'tier': setup['tiers'][-1]['tier']}))");
+    let hunt = |rest: &str| run_in(folder.path(), &format!("hunt --seed 300 {rest}"));
+    let one = hunt(&format!("--worlds 8 --jobs 1 {largest}")).exits(0);
+    let two = hunt(&format!("--worlds 8 --jobs 2 {largest}")).exits(0);
+    assert_eq!(one.out, two.out);
+    assert!(one.out.starts_with("8 worlds (300 to 307), 0."), "{}", one.out);
+    let dies = program("sys.exit(3)");
+    let ended = hunt(&format!("--worlds 8 {dies}")).exits(2).err;
+    assert!(ended.contains("world 300: the policy `python3"), "{ended}");
+    assert!(ended.contains("ended (exit status: 3) before it answered reading 1"), "{ended}");
+    assert!(hunt("--policy exec").exits(2).err.contains("name it, as in --policy exec:"));
+    let file = hunt("--policy memory-only").exits(2).err;
+    assert!(file.contains("each world has settings of its own"), "{file}");
+}
+
+#[test]
 fn a_suite_is_checked_under_another_policy_by_its_expectations_alone() {
     let scenarios = root().join("scenarios");
     let check = |name: &str, policy: &str| {

@@ -14,6 +14,7 @@ mod hunt;
 #[cfg(all(feature = "serve", target_os = "linux"))]
 mod live;
 mod marks;
+mod metamorphic;
 mod museum;
 mod optimum;
 mod outputs;
@@ -22,6 +23,7 @@ mod properties;
 mod reports;
 mod scenarios;
 mod second_readers;
+mod small_worlds;
 mod support;
 mod sweep;
 mod tidy;

@@ -170,12 +170,12 @@ impl Policy for Proactive {
         if let Some(reason) = self.service.complaint(now, standing.rung, demand)
             && standing.rung > LOWEST_LOADED
         {
-            return self.step_down_one(reason, standing);
+            return self.step_down_one(reason, sample, standing);
         }
         if let Some(reason) = self.strain(now, standing, demand)
             && standing.rung > LOWEST_LOADED
         {
-            return self.step_down_one(reason, standing);
+            return self.step_down_one(reason, sample, standing);
         }
         self.note_what_is_wanted(now);
         self.consider_upgrade(now, standing)
@@ -505,11 +505,15 @@ impl Proactive {
         high.filter(|_| demand.waiting > 0 || demand.late > 0)
     }
 
-    /// Steps one rung down, never to none: an idle small model takes no processor time. What was bad about the one that is
-    /// left is remembered when it is left.
+    /// Steps one rung down, past those that have no place now, and never to none: an idle small model takes no processor time.
+    /// What was bad about the one that is left is remembered when it is left.
     #[cold]
-    fn step_down_one(&mut self, reason: Reason, standing: &Standing) -> Decision {
-        let (from, to) = (standing.rung, Rung(standing.rung.0 - 1));
+    fn step_down_one(&mut self, reason: Reason, sample: &Sample, standing: &Standing) -> Decision {
+        let from = standing.rung;
+        let to = match self.ladder.highest_fitting_below(sample, from) {
+            Rung::NONE => Rung(from.0 - 1),
+            fitting => fitting,
+        };
         self.proposed = Some(Proposed { from, to, reason });
         standing.down(to, Urgency::Graceful, reason)
     }

@@ -18,6 +18,8 @@ pub(crate) struct Settle {
     limit: Duration,
     /// Use of each space at the last reading since the change: memory, then each GPU's.
     previous: Vec<Bytes>,
+    /// When that was.
+    previous_at: Option<Timestamp>,
     /// The bound, while readings have not settled.
     unsettled_until: Option<Timestamp>,
 }
@@ -29,6 +31,7 @@ impl Settle {
             share: settings.settle_share,
             limit: settings.settle_limit,
             previous: Vec::new(),
+            previous_at: None,
             unsettled_until: None,
         }
     }
@@ -36,12 +39,17 @@ impl Settle {
     /// Begins to wait: something has changed.
     pub(crate) fn begin(&mut self, now: Timestamp) {
         self.previous.clear();
+        self.previous_at = None;
         self.unsettled_until = Some(now + self.limit);
     }
 
     /// Takes a reading.
     pub(crate) fn observe(&mut self, now: Timestamp, sample: &Sample) {
         let Some(bound) = self.unsettled_until else { return };
+        // A machine that is read twice at one moment has had no time to move.
+        if self.previous_at.replace(now) == Some(now) {
+            return;
+        }
         let mut agree = !self.previous.is_empty();
         for (index, (_, space)) in sample.spaces().enumerate() {
             let used = space.used();
@@ -94,6 +102,21 @@ mod tests {
     fn two_readings_that_agree_have_settled() {
         assert_eq!(settled_at(&[(9000, 0, 0), (9100, 0, 0)]), Some(2));
         assert_eq!(settled_at(&[(9000, 0, 0), (7000, 0, 0), (4000, 0, 0), (4000, 0, 0)]), Some(4));
+    }
+
+    #[test]
+    fn one_moment_that_is_read_twice_has_not_settled() {
+        let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
+        let mut settle = Settle::new(&settings);
+        settle.begin(Timestamp::ZERO);
+        let [total, others, own] = [16, 9, 0].map(Bytes::from_gib);
+        let memory = Some(Space { total, others, own });
+        let sample = Sample { memory, ..Sample::default() };
+        let settled = [1, 1, 2].map(|second| {
+            settle.observe(Timestamp::from_secs(second), &sample);
+            settle.is_settled()
+        });
+        assert_eq!(settled, [false, false, true]);
     }
 
     #[test]

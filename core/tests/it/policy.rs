@@ -1062,6 +1062,19 @@ fn each_step_down_for_a_rate_is_one_rung_and_judged_on_its_own_time() {
 }
 
 #[test]
+fn a_step_down_for_a_rate_passes_a_rung_that_has_no_place() {
+    // "medium" needs a GPU, which the machine has not.
+    let change = |id: &str| if id == "medium" { "vram = '20GiB'" } else { "" }.to_owned();
+    let mut rig = rig_with_models("manager.patience = '1h'", change).serving("large");
+    rig.samples(2.0, minutes(1));
+    (1..=3).for_each(|id| rig.request(id));
+    rig.outputs();
+    rig.rest.cpu = busy(95);
+    rig.change_after(2.0);
+    assert_eq!(rig.outputs()[0], "down to small, Graceful: sustained-load");
+}
+
+#[test]
 fn a_spike_of_the_processor_is_no_emergency() {
     let mut rig = in_demand("", "large", 2.0);
     for _ in 0..10 {

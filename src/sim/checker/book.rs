@@ -145,7 +145,7 @@ impl Book {
     /// Returns whether a model is one whose unload the server owes; it is not waited for without end.
     pub(super) fn is_leaving(&self, index: usize) -> bool {
         let seen = &self.models[index];
-        seen.state == State::Unloading && seen.asked < UNLOADS_WAITED_FOR
+        seen.state == State::Unloading && seen.asked <= UNLOADS_WAITED_FOR
     }
 
     /// Returns whether a model finishes what runs on it and takes nothing new.
@@ -468,5 +468,5 @@ pub(super) fn is_for_space(reason: &Reason) -> bool {
 /// A model of which readings show no more than this has gone, as the manager has it.
 const LEFT_OF_WHAT_HAS_GONE: Percent = Percent::new(25);
 
-/// Asked for so often, an unload is no longer waited for, as the manager has it.
+/// Asked for more often, an unload is no longer waited for, as the manager has it.
 const UNLOADS_WAITED_FOR: u32 = 3;

@@ -30,6 +30,8 @@ pub(super) struct Recovery {
     /// How much longer it may take since a model broke.
     after_failure: Duration,
     last_reading: Option<Timestamp>,
+    /// Whether a rate was so high at it that a rung is left for it.
+    is_any_rate_high: bool,
 }
 
 impl Recovery {
@@ -47,6 +49,7 @@ impl Recovery {
             due: None,
             after_failure: Duration::ZERO,
             last_reading: None,
+            is_any_rate_high: false,
         }
     }
 
@@ -68,6 +71,22 @@ impl Recovery {
         self.disturb();
     }
 
+    /// Returns the best rung that fits at the end, is open, and does not serve; and how long it may be waited for where nothing
+    /// failed.
+    pub(super) fn missed_at_the_end(&self, book: &Book) -> (Option<Rung>, Duration) {
+        let bound = self.promised(book) + book.settings.sampling_interval * SLACK_READINGS;
+        let is_judged = self.applies && !book.stopping && book.is_read() && !self.is_any_rate_high;
+        if !is_judged {
+            return (None, bound);
+        }
+        let share = book.ladders_share();
+        let above = (book.rung.0 + 1..=self.highest.0).rev().map(Rung);
+        let is_missed = |&rung: &Rung| {
+            fits(book, &share, rung) && leaves_room(book, &share, rung) && is_open(book, rung)
+        };
+        (above.into_iter().find(is_missed), bound)
+    }
+
     /// Takes the reading that the book was just given, and the rates with it.
     #[inline]
     pub(super) fn observe(&mut self, book: &Book, sample: &Sample, out: &mut Violations) {
@@ -80,20 +99,16 @@ impl Recovery {
     fn judge(&mut self, book: &Book, sample: &Sample, out: &mut Violations) {
         let before = self.last_reading.replace(book.now);
         let is_gap = before.is_none_or(|at| book.now.since(at) > book.settings.stale_after);
-        if is_gap || book.stopping || is_any_rate_high(book, sample) {
+        self.is_any_rate_high = is_any_rate_high(book, sample);
+        if is_gap || book.stopping || self.is_any_rate_high {
             self.disturb();
             return;
         }
-        let is_empty = book.rung == Rung::NONE;
         let share = book.ladders_share();
         let mut overdue = None;
         for rung in (book.rung.0 + 1..=self.highest.0).map(Rung) {
-            let fit = match is_empty && book.change.is_none() {
-                true => book.ladder.place_on_empty(&share, rung),
-                false => book.ladder.place(&share, rung),
-            };
             let since = &mut self.fits_since[usize::from(rung.0)];
-            if !fit.is_there() || !leaves_room(book, &share, rung) {
+            if !fits(book, &share, rung) || !leaves_room(book, &share, rung) {
                 *since = None;
                 continue;
             }
@@ -120,13 +135,26 @@ impl Recovery {
     }
 
     fn bound(&self, book: &Book) -> Duration {
+        self.promised(book) + self.after_failure
+    }
+
+    fn promised(&self, book: &Book) -> Duration {
         let recovery = book.promises.recovery_within.unwrap_or_default();
-        let promised = match book.rung {
+        match book.rung {
             Rung::NONE => book.promises.rescue_within.unwrap_or(recovery),
             _ => recovery,
-        };
-        promised + self.after_failure
+        }
     }
+}
+
+/// Returns whether a rung has a place, by what is loaded now.
+fn fits(book: &Book, share: &Sample, rung: Rung) -> bool {
+    let is_empty = book.rung == Rung::NONE && book.change.is_none();
+    let fit = match is_empty {
+        true => book.ladder.place_on_empty(share, rung),
+        false => book.ladder.place(share, rung),
+    };
+    fit.is_there()
 }
 
 /// Returns whether nothing but the policy's waits keeps a rung away.

@@ -21,6 +21,7 @@ pub(super) struct Requests {
 /// What is known of a request that has not ended.
 struct Standing {
     prompt_tokens: u32,
+    patience: Duration,
     deadline: Option<Timestamp>,
     /// The model that it runs on.
     on: Option<usize>,
@@ -33,6 +34,7 @@ impl Requests {
         let patience = request.patience.unwrap_or(book.settings.manager.patience);
         let standing = Standing {
             prompt_tokens: request.prompt_tokens,
+            patience,
             deadline: None,
             on: None,
             has_hung_up: false,
@@ -107,6 +109,18 @@ impl Requests {
             };
             out.report(book.now, "L1", format!("request {id} {what}"));
         }
+    }
+
+    /// Returns a request that is open although nobody has asked anything for longer than the whole way of one may take,
+    /// started anew or not.
+    pub(super) fn open_after(&self, book: &Book, quiet: Duration) -> Option<RequestId> {
+        let longest = |standing: &Standing| {
+            let limits = (0..book.catalog.models().len())
+                .map(|on| reply_limit(book, on, standing.prompt_tokens));
+            standing.patience + limits.max().unwrap_or_default() + CANCEL_TIMEOUT
+        };
+        let mut open = self.standing.iter().filter(|(_, standing)| quiet > longest(standing));
+        open.next().map(|(id, _)| *id)
     }
 
     fn set_deadline(&mut self, id: RequestId, deadline: Option<Timestamp>) {

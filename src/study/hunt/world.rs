@@ -10,7 +10,7 @@ use crate::sim::rng::{Seed, Stream};
 /// Returns the scenario file of a seed, under a policy, whose options may be none.
 pub fn scenario(seed: u64, policy: &str, options: &str) -> String {
     let mut world = World::new(seed);
-    let minutes = world.minutes;
+    let minutes = world.minutes + world.quiet_minutes;
     let mut text = format!("seed = {seed}\nduration = \"{minutes}m\"\n");
     world.write_machine(&mut text);
     world.write_policy(&mut text, policy, options);
@@ -21,6 +21,7 @@ pub fn scenario(seed: u64, policy: &str, options: &str) -> String {
     world.write_faults(&mut text);
     world.write_rarer_faults(&mut text);
     world.write_orders(&mut text);
+    world.write_release(&mut text);
     text
 }
 
@@ -28,6 +29,8 @@ pub fn scenario(seed: u64, policy: &str, options: &str) -> String {
 struct World {
     seed: Seed,
     minutes: u64,
+    /// What comes after them: nobody uses, asks or orders anything, and nothing goes wrong. Most worlds end without.
+    quiet_minutes: u64,
     memory_mib: u64,
     gpus_mib: Vec<u64>,
     rungs: u64,
@@ -41,12 +44,16 @@ impl World {
         let mut luck = seed.stream("world");
         let companions = pick(&mut seed.stream("world.companions.count"), &[0, 0, 0, 0, 1, 2]);
         let gpus = pick(&mut luck, &[0, 0, 0, 1, 1, 2, 3]);
+        let mut quiet = seed.stream("world.quiet");
+        let is_quiet = one_in(&mut quiet, QUIET_RARITY);
+        let quiet_minutes = if is_quiet { pick(&mut quiet, &QUIET_MINUTES) } else { 0 };
         Self {
             minutes: pick(&mut luck, &[10, 20, 40, 90, 240]),
             memory_mib: 1024 * pick(&mut luck, &[6, 8, 16, 16, 32, 64, 128]),
             gpus_mib: (0..gpus).map(|_| 1024 * pick(&mut luck, &[4, 8, 12, 24, 48])).collect(),
             rungs: between(&mut luck, 1, 6),
             companions,
+            quiet_minutes,
             sampling_ms: pick(&mut luck, &[200, 1000, 2000, 2000, 2000, 5000, 15000]),
             seed,
         }
@@ -225,6 +232,7 @@ impl World {
                     "\n[[workload]]\nkind = \"poisson\"\nrate = \"{rate}/min\"\ntask = \"{tasks}\"\nprompt-tokens = {prompt}"
                 ),
             );
+            self.write_end(text);
         }
     }
 
@@ -261,7 +269,25 @@ impl World {
             if one_in(&mut luck, 2) {
                 let (at, until) = self.span(&mut luck);
                 line(text, format_args!("at = \"{at}s\"\nuntil = \"{until}s\""));
+            } else {
+                self.write_end(text);
             }
+        }
+    }
+
+    /// Ends what would last as long as the run where the quiet begins.
+    fn write_end(&self, text: &mut String) {
+        if self.quiet_minutes > 0 {
+            let minutes = self.minutes;
+            line(text, format_args!("until = \"{minutes}m\""));
+        }
+    }
+
+    /// Releases an order that holds until it is released: what must come of the quiet is the checker's to say, in rule L5.
+    fn write_release(&self, text: &mut String) {
+        if self.quiet_minutes > 0 {
+            let minutes = self.minutes;
+            line(text, format_args!("\n[[action]]\nat = \"{minutes}m\"\nswitch = \"auto\""));
         }
     }
 
@@ -290,6 +316,7 @@ impl World {
                     "\n[[workload]]\nkind = \"{arrivals}\nprompt-tokens = {prompt}\noutput-tokens = {output}"
                 ),
             );
+            self.write_end(text);
             match luck.below(8) {
                 0 => line(text, format_args!("tier = \"t{}\"", luck.below(self.rungs))),
                 1 => line(text, format_args!("model = \"m{}\"", luck.below(self.rungs))),
@@ -395,14 +422,20 @@ impl World {
         }
     }
 
-    /// Returns a window of the run, in seconds.
+    /// Returns a window of the run, in seconds; of a world that becomes quiet, one that is over by then.
     fn span(&self, luck: &mut Stream) -> (u64, u64) {
         let run = 60 * self.minutes;
         let at = luck.below(run);
         let most = pick(luck, &[10, 60, 600, run]);
-        (at, at + between(luck, 1, most))
+        let until = at + between(luck, 1, most);
+        (at, if self.quiet_minutes > 0 { until.min(run) } else { until })
     }
 }
+
+/// One world in so many becomes quiet, for one of these [min]. Chosen: with the default settings the waits of a model that broke
+/// come to an hour and a half.
+const QUIET_RARITY: u64 = 3;
+const QUIET_MINUTES: [u64; 2] = [60, 180];
 
 /// Writes each key with one of its values, or mostly not at all.
 fn write_choices(text: &mut String, luck: &mut Stream, choices: &[(&str, &[&str])], rarity: u64) {

@@ -26,7 +26,7 @@ pub struct Canary {
     pub also: &'static [&'static str],
     /// Whether it is in the policy, or in the controller.
     pub place: Place,
-    /// What is put to the base of all to bring it out.
+    /// What is put to the base of all to bring it out, or a scenario of its own.
     pub scenario: &'static str,
 }
 
@@ -49,8 +49,9 @@ impl Canary {
     pub fn scenario(&self) -> String {
         let Self { name, scenario, .. } = self;
         let policy = self.place.policy();
-        BASE.replace("POLICY", &format!("policy = \"{policy}\"\noptions = {{ flaw = \"{name}\" }}"))
-            + scenario
+        let base = if scenario.contains(POLICY) { "" } else { BASE };
+        let flawed = format!("policy = \"{policy}\"\noptions = {{ flaw = \"{name}\" }}");
+        format!("{base}{scenario}").replace(POLICY, &flawed)
     }
 
     /// Plays it in the world of a seed.
@@ -101,6 +102,9 @@ fn flaw(options: &Options) -> Result<&'static str, PolicyError> {
     let refuse = || PolicyError::Refused(format!("no flaw is called \"{name}\""));
     Ok(find(name).ok_or_else(refuse)?.name)
 }
+
+/// Where the policy goes in a scenario.
+const POLICY: &str = "POLICY";
 
 /// Half an hour of a machine of 16 GiB with models of 2, 5 and 9 GiB, and requests.
 const BASE: &str = r#"
@@ -241,6 +245,21 @@ prefill-tokens-per-second = 100.0
 decode-tokens-per-second = 10.0
 "#;
 
+/// Requests for ten minutes, then five hours in which nothing happens.
+const QUIET: &str = r#"
+duration = "310m"
+[machine]
+memory = "16GiB"
+[policy]
+POLICY
+[[workload]]
+kind = "poisson"
+rate = "4/min"
+prompt-tokens = 100
+output-tokens = 50
+until = "10m"
+"#;
+
 const fn in_policy(
     name: &'static str,
     rule: &'static str,
@@ -287,4 +306,5 @@ pub static ALL: &[Canary] = &[
     in_controller("drops-a-decision", "L3", &["L4"], ""),
     in_controller("decides-for-nothing", "L4", &["L3"], ""),
     in_controller("wakes-for-nothing", "L4", &[], ""),
+    in_policy("never-content", "L5", &[], QUIET),
 ];

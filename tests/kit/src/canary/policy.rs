@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
-use tiershift_core::decision::{Action, Decision, Gate, Reason};
+use tiershift_core::decision::{Action, Decision, Gate, Reason, Urgency};
 use tiershift_core::demand::Performance;
 use tiershift_core::place::Ladder;
 use tiershift_core::policy::{Observation, Policy, Promises, Standing};
@@ -51,6 +51,12 @@ impl FlawedPolicy {
             }
             "never-rescues" if !is_hold && standing.rung == Rung::NONE => {
                 standing.hold(Reason::NoData)
+            }
+            // Each complaint is a reason to wait anew, and none of them is true.
+            "never-content"
+                if is_hold && !standing.switching && standing.rung == self.ladder.top() =>
+            {
+                standing.down(Rung(1), Urgency::Graceful, Reason::Failing { failures: 3 })
             }
             _ => decision,
         }

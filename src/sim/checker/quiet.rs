@@ -1,0 +1,114 @@
+//! L5: at the end of a world that was quiet for longer than all waits together, the best rung that fits serves and no request is
+//! open.
+//!
+//! L3 begins to count anew at whatever may be a reason to wait: a switch, a model that broke, a step down for service; and L1
+//! where a request starts. Here nothing after the last thing that the world did of itself is a reason, so that what goes up and
+//! down for ever, or fails by our own doing, is found. Left alone on purpose: settings by which a space is not looked at, so
+//! that models are loaded where they cannot be.
+
+use std::time::Duration;
+
+use tiershift_core::catalog::Rung;
+use tiershift_core::sample::Resource;
+use tiershift_core::time::Timestamp;
+
+use crate::sim::checker::book::Book;
+use crate::sim::checker::requests::Requests;
+use crate::sim::checker::violations::Violations;
+
+/// Watches what becomes of a world that is quiet.
+#[derive(Default)]
+pub(super) struct Quiet {
+    /// Since when, where that is known.
+    since: Option<Timestamp>,
+    /// When something last failed before it.
+    failed_at: Option<Timestamp>,
+    /// Switches that were complete in it, and when the last was.
+    switches: u32,
+    switched_at: Option<Timestamp>,
+}
+
+impl Quiet {
+    pub(super) fn new(since: Option<Timestamp>) -> Self {
+        Self { since, ..Self::default() }
+    }
+
+    fn has_begun(&self, now: Timestamp) -> bool {
+        self.since.is_some_and(|since| now >= since)
+    }
+
+    /// Takes that something broke, or was taken for broken.
+    pub(super) fn fail(&mut self, book: &Book) {
+        if !self.has_begun(book.now) {
+            self.failed_at = Some(book.now);
+        }
+    }
+
+    /// Takes that a switch to another rung is complete.
+    pub(super) fn switch(&mut self, book: &Book) {
+        if self.has_begun(book.now) {
+            self.switches += 1;
+            self.switched_at = Some(book.now);
+        }
+    }
+
+    /// Judges the end, at which `missed` is the best rung that fits, is open and does not serve: for what a policy promises
+    /// to take `bound`.
+    pub(super) fn judge(
+        &self,
+        book: &Book,
+        requests: &Requests,
+        (missed, bound): (Option<Rung>, Duration),
+        out: &mut Violations,
+    ) {
+        let Some(since) = self.since else { return };
+        let (quiet, switches) = (book.now.since(since), self.switches);
+        let seconds = quiet.as_secs();
+        if book.promises.manager_keeps_word
+            && let Some(id) = requests.open_after(book, quiet)
+        {
+            let what =
+                format!("nobody has asked anything for {seconds} s, and request {id} is open");
+            out.report(book.now, "L5", what);
+        }
+        if book.promises.recovery_within.is_none() || book.stopping || !looks_at_all(book) {
+            return;
+        }
+        if switches > MOST_SWITCHES_TO_A_RUNG * u32::from(book.catalog.top().0) {
+            let what = format!("{switches} switches in {seconds} s in which nothing happened");
+            out.report(book.now, "L5", what);
+            return;
+        }
+        let retry = book.promises.retry_within.unwrap_or_default();
+        let waits_until = self.failed_at.map_or(since, |at| since.max(at + retry));
+        let waits_since = self.switched_at.map_or(waits_until, |at| at.max(waits_until));
+        if let Some(rung) = missed
+            && book.now > waits_since + bound + longest_switch(book)
+        {
+            let tier = book.catalog.tier_name(rung);
+            let what = format!(
+                "nothing has happened for {seconds} s, and {tier}, which fits, does not serve"
+            );
+            out.report(book.now, "L5", what);
+        }
+    }
+}
+
+/// Returns whether the settings look at each space that a model can be in.
+fn looks_at_all(book: &Book) -> bool {
+    let constrains = |resource| book.settings.constrains(resource);
+    constrains(Resource::Memory) && (book.reading.gpus.is_empty() || constrains(Resource::Vram))
+}
+
+/// Returns how long a switch may take that nobody holds up: a drain, an unload that is asked for until it is given up, memory
+/// that comes back, a load.
+fn longest_switch(book: &Book) -> Duration {
+    let manager = &book.settings.manager;
+    let load = book.catalog.models().iter().map(|model| model.load_timeout).max();
+    manager.drain_deadline + UNLOADS + book.settings.settle_limit + load.unwrap_or_default()
+}
+
+/// Down to the lowest rung, up again rung by rung, and a way that failed: more is no way anywhere.
+const MOST_SWITCHES_TO_A_RUNG: u32 = 3;
+/// How long an unload is asked for: three times for fifteen seconds, as the manager has it, and some more.
+const UNLOADS: Duration = Duration::from_mins(1);
