@@ -358,9 +358,14 @@ impl Book {
             Output::Decision(decision) => self.take_decision(decision),
             Output::Command(Command::Load { model, gpu }) => {
                 if let Some(index) = self.index_of(model) {
-                    let loaded_after = self.readings;
-                    self.models[index] =
-                        Seen { state: State::Loading, gpu: *gpu, loaded_after, ..Seen::default() };
+                    let (loaded_after, running) = (self.readings, self.models[index].running);
+                    self.models[index] = Seen {
+                        state: State::Loading,
+                        gpu: *gpu,
+                        loaded_after,
+                        running,
+                        ..Seen::default()
+                    };
                 }
             }
             Output::Command(Command::Unload { model }) => {
