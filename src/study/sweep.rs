@@ -288,9 +288,12 @@ impl Plan {
 fn without_place(error: &DocumentError) -> (String, String) {
     let text = error.to_string();
     let title = text.lines().next().unwrap_or_default();
-    let help = text.split_once("help: ").map(|(_, help)| help.trim().to_owned());
+    // A near word stands at the mark, all known ones below.
+    let near = text.split_once("did you mean").map(|(_, near)| format!("did you mean{near}"));
+    let near = near.and_then(|near| near.lines().next().map(str::to_owned));
+    let help = || text.split_once("help: ").map(|(_, help)| help.trim().to_owned());
     let title = title.strip_prefix("error: ").unwrap_or(title).to_owned();
-    (title, help.unwrap_or_else(|| POLICY.to_owned()))
+    (title, near.or_else(help).unwrap_or_else(|| POLICY.to_owned()))
 }
 
 fn proactive() -> Vec<String> {

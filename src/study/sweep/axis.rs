@@ -83,7 +83,7 @@ impl Axis {
             Value::Array(values) => Ok(Self::Listed(values.clone())),
             Value::Table(table) => {
                 let range = table.clone().try_into::<Range>();
-                Between::new(&range.map_err(|error| error.message().to_owned())?)
+                Between::axis(&range.map_err(|error| error.message().to_owned())?)
             }
             other => Err(format!("it is {other}: give a list of values, or a range {RANGE}")),
         }
@@ -118,7 +118,7 @@ impl Axis {
 }
 
 impl Between {
-    fn new(range: &Range) -> Result<Axis, String> {
+    fn axis(range: &Range) -> Result<Axis, String> {
         let [(unit, from), (other, to)] = [quantity(&range.from)?, quantity(&range.to)?];
         let unit = match (unit, other) {
             (Unit::Whole, Unit::Plain) | (Unit::Plain, Unit::Whole) => Unit::Plain,
@@ -218,7 +218,7 @@ mod tests {
 
     fn values(text: &str) -> Vec<String> {
         let axis = axis(text).unwrap();
-        axis.values().unwrap().iter().map(|value| value.to_string()).collect()
+        axis.values().unwrap().iter().map(ToString::to_string).collect()
     }
 
     #[test]
