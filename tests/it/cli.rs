@@ -504,6 +504,8 @@ const VERBS: &[&str] = &[
     "",
     "replay",
     "compare",
+    "sweep",
+    "tune",
     "hunt",
     "minimise",
     "run",
@@ -528,7 +530,7 @@ const VERBS: &[&str] = &[
 ];
 
 /// The same with every feature.
-const ALL_VERBS: usize = 19;
+const ALL_VERBS: usize = 21;
 
 /// What `summary.json` must have.
 const FIGURES: [&str; 26] = [
