@@ -417,7 +417,9 @@ fn provenance(
 }
 
 fn first_reason(skipped: &[Skipped]) -> String {
-    skipped.first().map_or_else(String::new, |one| format!(": {}: {}", one.recording, one.reason))
+    // What was not long enough is nearer to one than what is no recording.
+    let nearest = skipped.iter().find(|one| one.reason == SAYS_LITTLE).or(skipped.first());
+    nearest.map_or_else(String::new, |one| format!(": {}: {}", one.recording, one.reason))
 }
 
 const MARK: &str = "Found by tiershift tune";
