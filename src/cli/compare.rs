@@ -9,7 +9,7 @@ use tiershift_core::policy::Registry;
 use crate::cli::html::HtmlOption;
 use crate::cli::input::Inputs;
 use crate::cli::output::{self, Force};
-use crate::cli::played::{Entry, MOST_IN_MEMORY, Replays};
+use crate::cli::played::{Entry, MOST_IN_MEMORY, play_all};
 use crate::cli::policy::{PoliciesOptions, PolicyChange};
 use crate::cli::recorded::{Recorded, RecordedOptions, reason};
 use crate::cli::{Verdict, common};
@@ -130,11 +130,14 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
             }
         }
     }
-    let played = || compared.recordings.iter().filter(|one| one.skipped.is_none());
-    anyhow::ensure!(played().count() > 0, "there is no recording that can be replayed");
-    let mut runs = played().flat_map(|one| &one.policies).flat_map(|one| &one.runs);
-    let is_sound = runs.all(|run| run.violations.is_empty());
-    Ok(if is_sound { Verdict::Done } else { Verdict::Failed })
+    verdict(&compared)
+}
+
+/// Refuses a comparison in which nothing was played, and says whether its runs broke no invariant.
+pub(super) fn verdict(compared: &Compared) -> Result<Verdict> {
+    let is_played = compared.recordings.iter().any(|one| one.skipped.is_none());
+    anyhow::ensure!(is_played, "there is no recording that can be replayed");
+    Ok(if compared.is_sound() { Verdict::Done } else { Verdict::Failed })
 }
 
 /// Says what is compared on what, where that is short.
@@ -206,13 +209,9 @@ impl Plan<'_> {
             self.seeds.iter().map(move |&seed| Entry { change: change.clone(), seed })
         });
         let entries: Vec<Entry> = entries.collect();
-        let (first, others) = entries.split_first().expect("there is a policy, and a seed");
         let opened = self.recorded.open(file)?;
-        let (replays, summary) =
-            Replays::begin(opened, &first.change, first, self.registry, self.most_in_memory)?;
-        let mut summaries = vec![summary];
-        summaries.extend(replays.play(self.recordings, others)?);
-        Ok(summaries)
+        let judge = &entries[0].change;
+        play_all(opened, judge, &entries, self.recordings, self.registry, self.most_in_memory)
     }
 }
 

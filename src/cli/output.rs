@@ -18,6 +18,11 @@ pub(super) struct Force {
 }
 
 impl Force {
+    /// Returns whether anything may be overwritten.
+    pub(super) fn is_given(self) -> bool {
+        self.force
+    }
+
     /// Refuses a file that is there and that this verb did not write: one without `mark` in its first bytes.
     pub(super) fn check(self, file: &Path, mark: &str) -> Result<()> {
         let is_free = self.force || is_standard(file) || !file.is_file() || is_marked(file, mark)?;

@@ -57,6 +57,22 @@ impl Entry {
     }
 }
 
+/// Plays runs on one recording, inside the work on `outside` recordings, with its optimum by the lines and the price of `judge`.
+pub(super) fn play_all(
+    opened: Opened,
+    judge: &PolicyChange,
+    entries: &[Entry],
+    outside: usize,
+    registry: &Registry,
+    most: usize,
+) -> Result<Vec<Summary>> {
+    let Some((first, others)) = entries.split_first() else { return Ok(Vec::new()) };
+    let (replays, summary) = Replays::begin(opened, judge, first, registry, most)?;
+    let mut summaries = vec![summary];
+    summaries.extend(replays.play(outside, others)?);
+    Ok(summaries)
+}
+
 impl<'a> Replays<'a> {
     /// Reads a recording with the first run on it. The optimum goes by the lines and the price of `judge`. The readings are
     /// kept as long as they take no more than `most` bytes.

@@ -1,7 +1,5 @@
 //! What `--policy`, `--set` and `--shadow` say, the same on every verb.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use tiershift_core::policy::Registry;
 use tiershift_core::sample::Resource;
@@ -10,7 +8,7 @@ use tiershift_core::setup::Setup;
 
 use crate::exec::{self, ExecError, Program};
 use crate::files::document::suggestion;
-use crate::files::policy::{self, Changes};
+use crate::files::policy::{self, Changes, PROGRAM};
 use crate::files::whole_file::read_small_text;
 use crate::sim::adviser::Adviser;
 
@@ -171,9 +169,8 @@ impl PolicyChoice {
         if let Some(command) = text.strip_prefix(PROGRAM) {
             return Ok(Self::Program { command: command.to_owned() });
         }
-        if text.contains(['.', '/', '\\']) {
-            let file = read_small_text(Path::new(text))
-                .with_context(|| format!("cannot read `{text}`"))?;
+        if let Some(path) = policy::file_of(text) {
+            let file = read_small_text(path).with_context(|| format!("cannot read `{text}`"))?;
             return Ok(Self::File(Box::new(policy::parse(&file, text, policies)?)));
         }
         match text.parse() {
@@ -202,9 +199,6 @@ impl PolicyChoice {
         }
     }
 }
-
-/// What a choice begins with that is a program's command line.
-const PROGRAM: &str = "exec:";
 
 /// A choice that is a name and a setting.
 const MEMORY_ONLY: &str = "memory-only";

@@ -1,5 +1,7 @@
 //! `tiershift sweep`: many settings on many recordings, on one machine or in shards on many.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,12 +12,14 @@ use clap::{Args, Parser, Subcommand};
 use tiershift_core::policy::Registry;
 use tiershift_core::text::count;
 
+use crate::cli::compare::verdict;
 use crate::cli::input::Inputs;
 use crate::cli::output::{self, Force};
-use crate::cli::played::{Entry, MOST_IN_MEMORY, Replays};
+use crate::cli::played::{self, MOST_IN_MEMORY, play_all};
 use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::recorded::{Recorded, RecordedOptions, reason};
 use crate::cli::{Verdict, common};
+use crate::files::policy::{Changes, file_of};
 use crate::files::whole_file::read_small_text;
 use crate::log::{run_log, runs, segments};
 use crate::report::{compare as report, comparison_page, sweep as report_sweep};
@@ -121,7 +125,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         None => {
             let Whole { plan, jobs } = &arguments.whole;
             let folder = write_plan(plan, policies)?;
-            Sweep::open(&folder, policies)?.run_all(*jobs)?;
+            Sweep::begin(&Planned::read(&folder)?, policies)?.run_all(*jobs)?;
             merge_shards(&folder, json)
         }
         Some(Step::Plan(plan)) => {
@@ -135,7 +139,8 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         }
         Some(Step::Run(run)) => {
             let number = run.shard.map_or_else(shard_of_environment, Ok)?;
-            let sweep = Sweep::open(&run.folder, policies)?;
+            let planned = Planned::read(&run.folder)?;
+            let sweep = Sweep::begin(&planned, policies)?;
             let shards = sweep.plan.shards.len();
             anyhow::ensure!(
                 number < shards,
@@ -175,10 +180,11 @@ fn write_plan(arguments: &PlanArguments, policies: &Registry) -> Result<PathBuf>
         if there.hash == plan.hash {
             return Ok(out.clone());
         }
-        arguments
-            .force
-            .check(&place, OTHER_PLAN)
-            .with_context(|| format!("`{}` has another plan", out.display()))?;
+        anyhow::ensure!(
+            arguments.force.is_given(),
+            "`{}` has another plan: give another folder, or --force to begin anew there",
+            out.display()
+        );
     }
     arguments.force.check(&place, "\"made_by\": \"tiershift")?;
     fs::create_dir_all(out.join(SHARDS))
@@ -196,8 +202,7 @@ fn plan(path: &Path, shard_seconds: u64, policies: &Registry) -> Result<Plan> {
     let mut files: Vec<PathBuf> = raw.catalogs.clone();
     for policy in &raw.policies {
         PolicyOptions::named(policy).read(policies).with_context(|| name.clone())?;
-        let is_file = !policy.starts_with("exec:") && Path::new(policy).is_file();
-        files.extend(is_file.then(|| PathBuf::from(policy)));
+        files.extend(file_of(policy).map(Path::to_owned));
     }
     // A mistake in its options is to be found before anything is computed.
     for catalog in each_catalog(&points) {
@@ -276,18 +281,15 @@ fn shard_of_environment() -> Result<usize> {
     number.parse().with_context(|| format!("{name} is `{number}`, which is no number of a shard"))
 }
 
-/// A planned sweep whose shards are computed.
-struct Sweep<'a> {
+/// A planned sweep, and what every recording of it is opened with for each catalog.
+struct Planned {
     folder: PathBuf,
     plan: Plan,
-    /// What every recording is opened with, for each catalog.
     options: Vec<(Option<PathBuf>, RecordedOptions)>,
-    program: String,
-    policies: &'a Registry,
 }
 
-impl<'a> Sweep<'a> {
-    fn open(folder: &Path, policies: &'a Registry) -> Result<Self> {
+impl Planned {
+    fn read(folder: &Path) -> Result<Self> {
         let plan = read_plan(folder)?;
         let options = each_catalog(&plan.points).into_iter().map(|catalog| {
             Ok((catalog.map(Path::to_owned), recorded_options(&plan.replay, catalog)?))
@@ -296,7 +298,34 @@ impl<'a> Sweep<'a> {
         for file in &plan.files {
             is_as_planned(file)?;
         }
-        Ok(Self { folder: folder.to_owned(), plan, options, program: program()?, policies })
+        Ok(Self { folder: folder.to_owned(), plan, options })
+    }
+}
+
+/// A sweep whose shards are computed: all files that its runs share are read.
+struct Sweep<'a> {
+    folder: &'a Path,
+    plan: &'a Plan,
+    recorded: Vec<(Option<&'a Path>, Recorded<'a>)>,
+    changes: BTreeMap<&'a str, PolicyChange>,
+    program: String,
+    policies: &'a Registry,
+}
+
+impl<'a> Sweep<'a> {
+    fn begin(planned: &'a Planned, policies: &'a Registry) -> Result<Self> {
+        let Planned { folder, plan, options } = planned;
+        let recorded = options
+            .iter()
+            .map(|(catalog, options)| Ok((catalog.as_deref(), options.read(&Inputs::default())?)));
+        let mut changes = BTreeMap::new();
+        for point in &plan.points {
+            if let Entry::Vacant(place) = changes.entry(point.policy.as_str()) {
+                place.insert(PolicyOptions::named(&point.policy).read(policies)?.with(&plan.base));
+            }
+        }
+        let recorded = recorded.collect::<Result<_>>()?;
+        Ok(Self { folder, plan, recorded, changes, program: program()?, policies })
     }
 
     /// Computes all shards that are not there.
@@ -317,9 +346,9 @@ impl<'a> Sweep<'a> {
 
     /// Computes a shard, and returns whether that was still to do. `outside` shards are computed side by side.
     fn run(&self, number: usize, outside: usize) -> Result<bool> {
-        let place = shard_place(&self.folder, number);
-        let there = read_small_text(&place).ok().and_then(|text| Shard::parse(&text).ok());
-        if there.is_some_and(|shard| shard.is_of(&self.plan, number, &self.program)) {
+        let place = shard_place(self.folder, number);
+        let there = fs::read_to_string(&place).ok().and_then(|text| Shard::parse(&text).ok());
+        if there.is_some_and(|shard| shard.is_of(self.plan, number, &self.program)) {
             return Ok(false);
         }
         let [mut run, end] = self.plan.shards[number];
@@ -349,12 +378,11 @@ impl<'a> Sweep<'a> {
         let first = places[0];
         let planned = &self.plan.recordings[first.recording];
         is_as_planned(planned)?;
-        let catalog = &self.plan.points[first.point].catalog;
-        let options = self.options.iter().find(|(of, _)| of == catalog);
-        let (_, options) = options.expect("there are options for each catalog");
-        let recorded = options.read(&Inputs::default())?;
+        let catalog = self.plan.points[first.point].catalog.as_deref();
+        let recorded = self.recorded.iter().find(|(of, _)| *of == catalog);
+        let (_, recorded) = recorded.expect("there are options for each catalog");
         let part = OnShard { recording: first.recording, ..OnShard::default() };
-        match self.play_on(planned, &recorded, places, outside) {
+        match self.play_on(planned, recorded, places, outside) {
             Ok((about, runs)) => {
                 let about = (first.point == 0 && first.seed == 0).then_some(about);
                 Ok(OnShard { about, runs, ..part })
@@ -377,22 +405,14 @@ impl<'a> Sweep<'a> {
         let opened = recorded.open(&file)?;
         let entry = |place: &Place| {
             let point = &self.plan.points[place.point];
-            let change = PolicyOptions::named(&point.policy).read(self.policies)?;
-            let mut changes = self.plan.base.clone();
-            for (key, value) in &point.settings {
-                changes.set(key, value.clone());
-            }
-            let change = change.with(&changes);
-            Ok(Entry { change, seed: self.plan.seeds[place.seed] })
+            let change = self.changes[point.policy.as_str()].clone();
+            let change = change.with(&Changes::of(&point.settings));
+            played::Entry { change, seed: self.plan.seeds[place.seed] }
         };
-        let entries: Vec<Entry> = places.iter().map(entry).collect::<Result<_>>()?;
-        let (first, others) = entries.split_first().expect("there is a run");
+        let entries: Vec<played::Entry> = places.iter().map(entry).collect();
         let judge = PolicyChange::default().with(&self.plan.base);
-        let (replays, summary) =
-            Replays::begin(opened, &judge, first, self.policies, MOST_IN_MEMORY)?;
-        let about = About::of(&summary);
-        let mut summaries = vec![summary];
-        summaries.extend(replays.play(outside, others)?);
+        let summaries = play_all(opened, &judge, &entries, outside, self.policies, MOST_IN_MEMORY)?;
+        let about = About::of(&summaries[0]);
         let seeds = entries.iter().map(|entry| entry.seed);
         let runs = seeds.zip(&summaries).map(|(seed, summary)| Run::of(seed, summary)).collect();
         Ok((about, runs))
@@ -436,11 +456,7 @@ fn merge_shards(folder: &Path, json: bool) -> Result<Verdict> {
             common::print(&(report_sweep::text(&compared) + &written))?;
         }
     }
-    let played = || compared.recordings.iter().filter(|one| one.skipped.is_none());
-    anyhow::ensure!(played().count() > 0, "there is no recording that can be replayed");
-    let mut runs = played().flat_map(|one| &one.policies).flat_map(|one| &one.runs);
-    let is_sound = runs.all(|run| run.violations.is_empty());
-    Ok(if is_sound { Verdict::Done } else { Verdict::Failed })
+    verdict(&compared)
 }
 
 /// What a sweep came to, as JSON.
@@ -518,8 +534,6 @@ fn shard_place(folder: &Path, number: usize) -> PathBuf {
 
 const PLAN: &str = "plan.json";
 const SHARDS: &str = "shards";
-/// A mark that no plan has: another plan is overwritten by --force only.
-const OTHER_PLAN: &str = "\0";
 /// Where Slurm, Kubernetes and HyperQueue say which shard it is.
 const NUMBERS: [&str; 3] = ["SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX", "HQ_TASK_ID"];
 /// As in `sysexits.h`: the data is wrong, and stays so.

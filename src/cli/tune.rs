@@ -13,7 +13,7 @@ use tiershift_core::time::{Timestamp, span_text};
 use crate::cli::html::HtmlOption;
 use crate::cli::input::Inputs;
 use crate::cli::output::{self, Force};
-use crate::cli::played::{Entry, MOST_IN_MEMORY, Replays};
+use crate::cli::played::{Entry, MOST_IN_MEMORY, Replays, play_all};
 use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::recorded::{Recorded, RecordedOptions, reason};
 use crate::cli::{Verdict, common};
@@ -26,8 +26,9 @@ use crate::sim::rng::Seed;
 use crate::study::compare::{Compared, Figures, OnRecording, counts};
 use crate::study::folder::{RecordingFile, is_folder_of_recordings, recordings};
 use crate::study::pool;
-use crate::study::sweep::{Axis, axes};
+use crate::study::sweep::{Axis, Unset, axes, check_axes, setting_text};
 use crate::study::tune::{Candidate, Found, Held, Play, Worth, held, search, usual_axes};
+use crate::summary::Summary;
 use crate::wall::Part;
 
 /// Search for settings that suit recordings, and judge them on what the search has not seen
@@ -143,16 +144,14 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
     drop(done);
     let (mut ready, mut skipped) = (Vec::new(), Vec::new());
     for (file, read) in files.iter().zip(read) {
+        let mut skip = |reason| skipped.push(Skipped { recording: file.name.clone(), reason });
         match read {
             Ok(Begun::Ready(one)) => ready.push(*one),
-            Ok(Begun::SaysLittle) => skipped.push((file, SAYS_LITTLE.to_owned())),
+            Ok(Begun::SaysLittle) => skip(SAYS_LITTLE.to_owned()),
             Err(error) if is_named => return Err(error),
-            Err(error) => skipped.push((file, reason(&error))),
+            Err(error) => skip(reason(&error)),
         }
     }
-    let skipped =
-        skipped.into_iter().map(|(file, reason)| Skipped { recording: file.name.clone(), reason });
-    let skipped: Vec<Skipped> = skipped.collect();
     anyhow::ensure!(
         !ready.is_empty(),
         "there is no recording to tune on{}",
@@ -208,7 +207,8 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
             None => {}
         }
     }
-    Ok(Verdict::Done)
+    let is_sound = compared.as_ref().is_none_or(Compared::is_sound);
+    Ok(if is_sound { Verdict::Done } else { Verdict::Failed })
 }
 
 /// Reads which settings to search.
@@ -218,14 +218,8 @@ fn read_axes(file: &Path, base: &RawSettings, registry: &Registry) -> Result<Vec
     let table: toml::Table = text.parse().with_context(|| name.clone())?;
     let axes = axes(&table).map_err(|(key, why)| anyhow::anyhow!("{name}: {key}: {why}"))?;
     anyhow::ensure!(!axes.is_empty(), "{name}: there is no setting to search");
-    for (key, axis) in &axes {
-        for value in axis.samples() {
-            let mut changes = Changes::default();
-            let is_key = changes.set(key, value);
-            anyhow::ensure!(is_key, "{name}: `{key}` names no setting");
-            changes.apply(&mut base.clone(), &name, registry)?;
-        }
-    }
+    check_axes(&axes, base, registry)
+        .map_err(|Unset { why, remedy, .. }| anyhow::anyhow!("{name}: {why}: {remedy}"))?;
     Ok(axes)
 }
 
@@ -270,11 +264,8 @@ impl<'a> Tuner<'a> {
     }
 
     fn entry(&self, candidate: &Candidate) -> Entry {
-        let mut changes = Changes::default();
-        for (key, value) in candidate {
-            changes.set(key, value.clone());
-        }
-        Entry { change: PolicyChange::to(self.base.clone()).with(&changes), seed: self.seed }
+        let change = PolicyChange::to(self.base.clone()).with(&Changes::of(candidate));
+        Entry { change, seed: self.seed }
     }
 
     /// Plays what there is, what was found and each of its settings alone on what was held back.
@@ -289,8 +280,7 @@ impl<'a> Tuner<'a> {
         let mut candidates = vec![Candidate::new(), all.clone()];
         if all.len() > 1 {
             for (key, value) in all {
-                let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                names.push(format!("{key}={} alone", shown.replace(' ', "")));
+                names.push(format!("{} alone", setting_text(&key, &value)));
                 candidates.push(vec![(key, value)]);
             }
         }
@@ -323,14 +313,10 @@ impl<'a> Tuner<'a> {
         part: Part,
         entries: &[Entry],
         outside: usize,
-    ) -> Result<Vec<crate::summary::Summary>> {
+    ) -> Result<Vec<Summary>> {
         let opened = self.recorded.open_part(file, part)?;
-        let (first, others) = entries.split_first().expect("there is what there is");
-        let (replays, summary) =
-            Replays::begin(opened, &first.change, first, self.registry, MOST_IN_MEMORY)?;
-        let mut summaries = vec![summary];
-        summaries.extend(replays.play(outside, others)?);
-        Ok(summaries)
+        let judge = &entries[0].change;
+        play_all(opened, judge, entries, outside, self.registry, MOST_IN_MEMORY)
     }
 
     /// Returns the settings of what was found, as far as they are not the defaults.
@@ -390,8 +376,7 @@ impl Play for Searching<'_> {
         let played = pool::map(self.jobs.count(), recordings, |&place| {
             done.after(self.recordings[place].replays.play(recordings.len(), &entries))
         })?;
-        let figures =
-            |summaries: Vec<crate::summary::Summary>| summaries.iter().map(Figures::of).collect();
+        let figures = |summaries: Vec<Summary>| summaries.iter().map(Figures::of).collect();
         played.into_iter().map(|played| played.map(figures)).collect()
     }
 }

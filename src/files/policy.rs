@@ -1,5 +1,7 @@
 //! Policy files: the settings of the policy and the manager.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use tiershift_core::policy::Registry;
 use tiershift_core::settings::RawSettings;
@@ -20,12 +22,30 @@ pub fn parse(text: &str, name: &str, policies: &Registry) -> Result<RawSettings,
     Ok(settings)
 }
 
+/// Returns the policy file that a choice of a policy names: what has a dot or a slash, and is no program.
+pub fn file_of(choice: &str) -> Option<&Path> {
+    let is_file = !choice.starts_with(PROGRAM) && choice.contains(['.', '/', '\\']);
+    is_file.then(|| Path::new(choice))
+}
+
+/// What a choice of a policy begins with that is a program's command line.
+pub const PROGRAM: &str = "exec:";
+
 /// Settings that are changed, by their keys in a policy file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Changes(Table);
 
 impl Changes {
+    /// Returns the change of several keys, which were checked: what can be none is left out.
+    pub fn of(settings: &[(String, Value)]) -> Self {
+        let mut changes = Self::default();
+        for (key, value) in settings {
+            changes.set(key, value.clone());
+        }
+        changes
+    }
+
     /// Returns whether nothing is changed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tiershift_core::text::count;
 use tiershift_core::time::span_text;
 
-use crate::report::compare::{against_first, means};
+use crate::report::compare::{against_first, means, violations};
 use crate::report::figures::{Group, figures_table};
 use crate::study::compare::Compared;
 use crate::study::tune::{Found, Held, LEAST_GAIN, Worth};
@@ -59,6 +59,9 @@ pub fn text(tuning: &Tuning<'_>) -> String {
     if let Some(against) = compared.overall.get(1).and_then(|tuned| tuned.against_first.as_ref()) {
         out.push_str("tuned against what is there:\n");
         out.push_str(&against_first(against));
+    }
+    for violation in violations(compared) {
+        let _ = writeln!(out, "{violation}");
     }
     out.push_str(&verdict(tuning.held));
     out

@@ -197,6 +197,13 @@ impl Compared {
         };
         Self { policies, seeds, recordings, overall }
     }
+
+    /// Returns whether no run broke an invariant.
+    pub fn is_sound(&self) -> bool {
+        let mut runs =
+            self.recordings.iter().flat_map(|one| &one.policies).flat_map(|one| &one.runs);
+        runs.all(|run| run.violations.is_empty())
+    }
 }
 
 impl Overall {

@@ -19,11 +19,11 @@ use tiershift_core::settings::RawSettings;
 use toml::Table;
 
 pub use crate::study::sweep::axis::{Axis, Range, Scale};
-pub use crate::study::sweep::points::{Point, Points, axes};
+pub use crate::study::sweep::points::{Point, Points, axes, setting_text};
 pub use crate::study::sweep::shard::{MergeError, OnShard, Shard, ShardError, merge};
 
 use crate::files::document::{Document, DocumentError};
-use crate::files::policy::Changes;
+use crate::files::policy::{Changes, file_of};
 use crate::files::schema;
 use crate::sim::rng::Seed;
 
@@ -145,29 +145,15 @@ impl RawPlan {
         let axes = axes(&plan.settings).map_err(|(key, why)| {
             document.refuse_in("settings", &key, &format!("{key}: {why}"), VALUES)
         })?;
-        for (key, axis) in &axes {
-            for value in axis.samples() {
-                let mut changes = Changes::default();
-                let is_key = changes.set(key, value.clone());
-                let tried = changes.apply(&mut RawSettings::default(), name, policies);
-                let tried = tried.map_err(|error| without_place(&error));
-                if let Err((why, remedy)) = tried.and_then(|()| match is_key {
-                    true => Ok(()),
-                    false => Err(("it is no key of a policy file".to_owned(), POLICY.to_owned())),
-                }) {
-                    let title = format!("{key} = {value} cannot be set: {why}");
-                    return Err(document.refuse_in("settings", key, &title, &remedy));
-                }
-            }
-        }
+        check_axes(&axes, &RawSettings::default(), policies).map_err(
+            |Unset { key, why, remedy }| document.refuse_in("settings", &key, &why, &remedy),
+        )?;
         for path in plan.recordings.iter_mut().chain(&mut plan.catalogs) {
             *path = folder.join(&*path);
         }
         for policy in &mut plan.policies {
-            // As on the command line, what has a dot or a slash is a file.
-            if !policy.starts_with("exec:") && policy.contains(['.', '/', '\\']) {
-                *policy = folder.join(&*policy).display().to_string();
-            }
+            let file = file_of(policy).map(|file| folder.join(file).display().to_string());
+            *policy = file.unwrap_or_else(|| std::mem::take(policy));
         }
         for key in FILES {
             if let Some(toml::Value::String(file)) = plan.replay.get_mut(key)
@@ -258,18 +244,20 @@ impl Plan {
                 from = run + 1;
             }
         }
-        self.hash = String::new();
-        let text = serde_json::to_vec(&self).expect("plain data with text keys is always JSON");
-        self.hash = blake3::hash(&text).to_hex()[..HASH_DIGITS].to_owned();
+        self.hash = self.digest();
         self
     }
 
     /// Returns whether the hash is that of the plan.
     pub fn is_whole(&self) -> bool {
-        let mut other = self.clone();
-        other.hash = String::new();
-        let text = serde_json::to_vec(&other).expect("plain data with text keys is always JSON");
-        self.hash == blake3::hash(&text).to_hex()[..HASH_DIGITS]
+        self.hash == self.digest()
+    }
+
+    /// Returns the hash of all but the hash.
+    fn digest(&self) -> String {
+        let rest = Self { hash: String::new(), ..self.clone() };
+        let text = serde_json::to_vec(&rest).expect("plain data with text keys is always JSON");
+        blake3::hash(&text).to_hex()[..HASH_DIGITS].to_owned()
     }
 
     /// Returns how many runs there are.
@@ -282,6 +270,43 @@ impl Plan {
         let (run, seeds, points) = (run as usize, self.seeds.len(), self.points.len());
         Place { recording: run / seeds / points, point: run / seeds % points, seed: run % seeds }
     }
+}
+
+/// A value of a setting that cannot be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unset {
+    /// The setting.
+    pub key: String,
+    /// Why not, in a sentence.
+    pub why: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Tries settings on a policy file's, by values in which a mistake shows.
+///
+/// # Errors
+/// The first that cannot be set.
+pub fn check_axes(
+    axes: &[(String, Axis)],
+    base: &RawSettings,
+    policies: &Registry,
+) -> Result<(), Unset> {
+    for (key, axis) in axes {
+        for value in axis.samples() {
+            let mut changes = Changes::default();
+            let (why, remedy) = match changes.set(key, value.clone()) {
+                false => ("it is no key of a policy file".to_owned(), POLICY.to_owned()),
+                true => match changes.apply(&mut base.clone(), key, policies) {
+                    Ok(()) => continue,
+                    Err(error) => without_place(&error),
+                },
+            };
+            let why = format!("{key} = {value} cannot be set: {why}");
+            return Err(Unset { key: key.clone(), why, remedy });
+        }
+    }
+    Ok(())
 }
 
 /// Returns what an error about a setting says, and its remedy: it shows a place in what nobody wrote.

@@ -143,14 +143,20 @@ impl Points<'_> {
     fn point(&self, policy: &str, catalog: Option<&Path>, settings: Vec<(String, Value)>) -> Point {
         let mut name = policy.to_owned();
         for (key, value) in &settings {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            name.push_str(&format!(" {key}={}", value.replace(' ', "")));
+            name.push(' ');
+            name.push_str(&setting_text(key, value));
         }
         if let Some(catalog) = catalog.filter(|_| self.catalogs.len() > 1) {
             name.push_str(&format!(" with {}", catalog.display()));
         }
         Point { name, policy: policy.to_owned(), catalog: catalog.map(Path::to_owned), settings }
     }
+}
+
+/// Returns a setting as names have it, without a space: `price=1m30s`.
+pub fn setting_text(key: &str, value: &Value) -> String {
+    let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    format!("{key}={}", value.replace(' ', ""))
 }
 
 /// Leaves out what is there twice.
