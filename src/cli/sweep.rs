@@ -447,7 +447,8 @@ fn merge_shards(folder: &Path, json: bool) -> Result<Verdict> {
     let text = format!("{}\n", serde_json::to_string_pretty(&report)?);
     output::write(&folder.join("sweep.json"), text.as_bytes())?;
     output::write(&folder.join("runs.csv"), &report::csv(&compared))?;
-    let title = format!("{} points on {} recordings", plan.points.len(), plan.recordings.len());
+    let points = count(plan.points.len() as u64, "point");
+    let title = format!("{points} on {}", count(plan.recordings.len() as u64, "recording"));
     output::write(&folder.join("sweep.html"), comparison_page(&title, &compared).as_bytes())?;
     match json {
         true => common::print(&text)?,
