@@ -173,6 +173,7 @@ impl Checker {
             Output::Decision(decision) => self.decision(decision),
             Output::Ended { request, .. } => {
                 let on = self.requests.end(&self.book, *request, &mut self.violations);
+                self.quiet.end_request(&self.book);
                 if let Some(on) = on {
                     let seen = &mut self.book.models[on];
                     seen.running = seen.running.saturating_sub(1);

@@ -302,9 +302,11 @@ impl Manager {
     ) -> bool {
         let (limit, interval) = (self.settings.settle_limit, self.look_interval());
         let switch = self.switch.as_mut().expect("only a switch waits for room");
-        let since = *switch.room_since.get_or_insert(now);
-        if now < since + limit {
-            switch.next_look = Some((now + interval).min(since + limit));
+        let until = *switch.room_since.get_or_insert(now) + limit;
+        // The last look is at the end of that time, and not shortly before.
+        if self.seen_at.is_none_or(|seen| seen < until) {
+            let next = now + interval;
+            switch.next_look = Some(if now < until { next.min(until) } else { next });
             return false;
         }
         let is_blind = switch.blind;
@@ -314,8 +316,14 @@ impl Manager {
             self.load(now, goal, place.gpu, out);
             return false;
         }
-        // The policy sees what is in the way, and need not learn it.
-        self.give_up();
+        // What others took, or what the server does not let go, is seen by the policy, which need not learn it. What comes
+        // back late looks like room soon, and will be late again.
+        let is_late = self.place_alone(model).is_there()
+            && !(0..self.slots.len()).any(|index| self.is_lost(index));
+        match is_late {
+            true => self.call_off(),
+            false => self.give_up(),
+        }
         true
     }
 

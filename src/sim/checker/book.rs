@@ -351,7 +351,14 @@ impl Book {
 
     /// Takes an output, after the rules have looked at it.
     pub(super) fn take_output(&mut self, output: &Output) {
-        if matches!(output, Output::Serving { .. } | Output::Command(Command::Load { .. })) {
+        let is_own_change = match output {
+            Output::Serving { .. } => true,
+            Output::Command(Command::Load { model, .. }) => {
+                self.index_of(model).is_some_and(|index| !self.is_companion(index))
+            }
+            _ => false,
+        };
+        if is_own_change {
             self.note_own_change();
         }
         match output {

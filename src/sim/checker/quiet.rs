@@ -23,9 +23,13 @@ pub(super) struct Quiet {
     since: Option<Timestamp>,
     /// When something last failed before it.
     failed_at: Option<Timestamp>,
+    /// How often something did in it.
+    failures: u32,
     /// Switches that were complete in it, and when the last was.
     switches: u32,
     switched_at: Option<Timestamp>,
+    /// When the last request in it ended: a switch waits for what runs.
+    ended_at: Option<Timestamp>,
 }
 
 impl Quiet {
@@ -39,8 +43,9 @@ impl Quiet {
 
     /// Takes that something broke, or was taken for broken.
     pub(super) fn fail(&mut self, book: &Book) {
-        if !self.has_begun(book.now) {
-            self.failed_at = Some(book.now);
+        match self.has_begun(book.now) {
+            true => self.failures += 1,
+            false => self.failed_at = Some(book.now),
         }
     }
 
@@ -49,6 +54,13 @@ impl Quiet {
         if self.has_begun(book.now) {
             self.switches += 1;
             self.switched_at = Some(book.now);
+        }
+    }
+
+    /// Takes that a request ended.
+    pub(super) fn end_request(&mut self, book: &Book) {
+        if self.has_begun(book.now) {
+            self.ended_at = Some(book.now);
         }
     }
 
@@ -74,15 +86,20 @@ impl Quiet {
         if book.promises.recovery_within.is_none() || book.stopping || !looks_at_all(book) {
             return;
         }
-        if switches > MOST_SWITCHES_TO_A_RUNG * u32::from(book.catalog.top().0) {
+        let retry = book.promises.retry_within.unwrap_or_default();
+        // What fails is tried again after twice the time, and in the end once in the longest.
+        let retries = WAITS_TO_THE_LONGEST + (quiet.as_secs() / retry.as_secs().max(1)) as u32;
+        let ways = MOST_SWITCHES_TO_A_RUNG * u32::from(book.catalog.top().0);
+        if switches > ways + SWITCHES_OF_A_RETRY * self.failures.min(retries) {
             let what = format!("{switches} switches in {seconds} s in which nothing happened");
             out.report(book.now, "L5", what);
             return;
         }
-        let retry = book.promises.retry_within.unwrap_or_default();
         let waits_until = self.failed_at.map_or(since, |at| since.max(at + retry));
-        let waits_since = self.switched_at.map_or(waits_until, |at| at.max(waits_until));
+        let waits_since =
+            [self.switched_at, self.ended_at].into_iter().flatten().fold(waits_until, Ord::max);
         if let Some(rung) = missed
+            && !requests.is_any_open()
             && book.now > waits_since + bound + longest_switch(book)
         {
             let tier = book.catalog.tier_name(rung);
@@ -110,5 +127,9 @@ fn longest_switch(book: &Book) -> Duration {
 
 /// Down to the lowest rung, up again rung by rung, and a way that failed: more is no way anywhere.
 const MOST_SWITCHES_TO_A_RUNG: u32 = 3;
+/// A try that fails: up, or down to make room, and back.
+const SWITCHES_OF_A_RETRY: u32 = 2;
+/// How often a wait that doubles is waited until it is the longest: from five minutes, it takes five for two hours.
+const WAITS_TO_THE_LONGEST: u32 = 5;
 /// How long an unload is asked for: three times for fifteen seconds, as the manager has it, and some more.
 const UNLOADS: Duration = Duration::from_mins(1);

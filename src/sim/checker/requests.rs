@@ -123,6 +123,10 @@ impl Requests {
         open.next().map(|(id, _)| *id)
     }
 
+    pub(super) fn is_any_open(&self) -> bool {
+        !self.standing.is_empty()
+    }
+
     fn set_deadline(&mut self, id: RequestId, deadline: Option<Timestamp>) {
         let Some(standing) = self.standing.get_mut(&id) else { return };
         if let Some(before) = std::mem::replace(&mut standing.deadline, deadline) {
