@@ -48,6 +48,7 @@ use tokio::sync::oneshot;
 
 use crate::backend::callbacks::Callbacks;
 use crate::backend::http::http_client;
+use crate::exec::ExecError;
 use crate::log::{Header, LogLevel};
 use crate::probe::clock;
 use crate::probe::system::SystemProbe;
@@ -120,6 +121,11 @@ pub enum DaemonEvent<'a> {
         /// Why.
         error: &'a str,
     },
+    /// The shadow policy broke off. Serving goes on.
+    ShadowStopped {
+        /// Why.
+        error: &'a str,
+    },
     /// How the shadow policy compared, at the end.
     Shadow(&'a ShadowReport),
     /// The config was read again, and its policy holds from now on.
@@ -172,7 +178,7 @@ pub fn serve(
     let (address, listener) =
         listener.map_err(|source| LiveError::Listen { address: plan.address, source })?;
     let board = SharedBoard::new(plan.catalog.clone(), settings);
-    let shadow = shadow(&plan, &machine, &board)?;
+    let shadow = shadow(&plan, &machine, &board, notify)?;
     let (to, inbox) = mpsc::channel();
     let tools = (runtime.handle().clone(), client.clone(), callbacks(&to, notify));
     // Its claim is held to the end.
@@ -230,7 +236,12 @@ fn control(
 }
 
 /// Begins the shadow, if one is wanted.
-fn shadow(plan: &Plan, machine: &Machine, board: &SharedBoard) -> Result<Shadow, LiveError> {
+fn shadow(
+    plan: &Plan,
+    machine: &Machine,
+    board: &SharedBoard,
+    notify: &Notify,
+) -> Result<Shadow, LiveError> {
     let Some(shadow) = &plan.shadow else { return Ok(Shadow::off()) };
     let settings = Settings::new(shadow.clone(), machine.class()).map_err(LiveError::Shadow)?;
     Controller::new(&settings, &plan.catalog, Detail::Changes, &plan.policies)?;
@@ -241,11 +252,14 @@ fn shadow(plan: &Plan, machine: &Machine, board: &SharedBoard) -> Result<Shadow,
         shadow: shadow.clone(),
         policies: plan.policies.clone(),
     };
-    let board = board.clone();
-    let notify: NotifyShadow = Arc::new(move |report| {
+    let (board, notify) = (board.clone(), Arc::clone(notify));
+    let notify_shadow: NotifyShadow = Arc::new(move |report| {
+        if let ShadowState::Failed { error } = &report.state {
+            notify(DaemonEvent::ShadowStopped { error });
+        }
         board.lock().set_shadow(report);
     });
-    Shadow::begin(plan, notify).map_err(LiveError::Runtime)
+    Shadow::begin(plan, notify_shadow).map_err(LiveError::ShadowProgram)
 }
 
 /// Begins the recording. A disk that is full or read-only keeps nobody from being served; a folder that cannot be
@@ -320,6 +334,8 @@ pub enum LiveError {
     Client(#[source] reqwest::Error),
     #[error("the shadow's policy does not suit this machine: {0}")]
     Shadow(#[source] SettingsError),
+    #[error("the shadow's policy cannot be begun: {0}")]
+    ShadowProgram(#[source] ExecError),
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]

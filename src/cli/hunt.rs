@@ -18,7 +18,8 @@ use crate::cli::policy::PolicyChoice;
 use crate::cli::{Verdict, common, minimise, output};
 use crate::exec::{self, ExecError};
 use crate::probe::clock::SystemClock;
-use crate::study::hunt::{Caught, Tally, Under, hunt, make_small, scenario_of};
+use crate::study::hunt::id::WorldId;
+use crate::study::hunt::{Caught, Hunt, Tally, Under, make_small, scenario_of};
 use crate::study::minimise::text as small_text;
 
 /// Play random worlds, and look for what breaks an invariant
@@ -26,6 +27,7 @@ use crate::study::minimise::text as small_text;
 #[command(after_help = "Exits with 1 when an invariant was broken.\n\nExamples:\n  \
 tiershift hunt --worlds 2000 --seed 1\n  \
 tiershift hunt --seconds 60 --jobs 2\n  \
+tiershift hunt --world 300+faults=12 --print\n  \
 tiershift hunt --worlds 500 --policy projecting\n  \
 tiershift hunt --worlds 100 --policy \"exec:python3 examples/policy.py\"")]
 pub(super) struct Arguments {
@@ -38,6 +40,13 @@ pub(super) struct Arguments {
     /// The number of the first world. Each has its own number, and is the same whenever it is played
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Play this world alone, as a hunt names it: `300`, or `300+faults=12`, which has the faults of world 12
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["worlds", "seconds", "seed", "fresh"])]
+    world: Option<WorldId>,
+    /// Play the worlds of numbers alone. Without it, some worlds are made of those before them that showed something new,
+    /// with a part or two of another: the more, the more of the news of late came from such worlds
+    #[arg(long)]
+    fresh: bool,
     /// The policy in every world: a name, or a program that answers each reading (see `tiershift schema policy-protocol`),
     /// which is started for each world. Without it, the default policy in most, and the baselines in some
     #[arg(long, value_name = "NAME|exec:COMMAND")]
@@ -59,14 +68,18 @@ pub(super) struct Arguments {
 struct Report<'a> {
     first_world: u64,
     worlds: u64,
+    /// How many of them are worlds of a number, from the first on; the others are made of parts.
+    fresh_worlds: u64,
     virtual_seconds: f64,
+    /// How many different things happened in them.
+    situations: usize,
     caught: &'a [Found],
 }
 
 /// A world that broke an invariant.
 #[derive(Serialize)]
 struct Found {
-    world: u64,
+    world: WorldId,
     shown: String,
     /// The world, made small; absent where an earlier one showed the same.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,119 +106,169 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         return print(arguments, &under);
     }
     let clock = SystemClock::start();
-    let until = arguments.seconds.map(|seconds| Timestamp::ZERO + Duration::from_secs(seconds));
-    let most = match until {
-        Some(_) => u64::MAX,
-        None => arguments.worlds.unwrap_or(WORLDS),
+    let jobs = arguments.jobs.count();
+    let mut ledger = Ledger {
+        arguments,
+        under: &under,
+        policies,
+        json,
+        found: Vec::new(),
+        known: BTreeMap::new(),
     };
-    let total = until.is_none().then_some(most);
-    let mut progress = common::Progress::new("hunting", total);
-    let mut all = Tally::default();
-    let mut found: Vec<Found> = Vec::new();
-    let mut known: BTreeMap<String, u64> = BTreeMap::new();
-    while all.worlds < most && until.is_none_or(|until| clock.now() < until) {
-        let first = arguments.seed.saturating_add(all.worlds);
-        let numbers = first..first.saturating_add(BATCH.min(most - all.worlds));
-        anyhow::ensure!(!numbers.is_empty(), "there are no worlds of a higher number");
-        let tally = hunt(numbers, &under, arguments.jobs.count(), policies)?;
-        all.worlds += tally.worlds;
-        all.virtual_seconds += tally.virtual_seconds;
-        progress.set(all.worlds);
-        for caught in tally.caught {
-            let one = report(arguments, &under, &caught, &mut known, policies)?;
-            if !json {
-                common::print(&told(&one, known[&kind(&caught)], &repeat_with(&under)))?;
-            }
-            found.push(one);
+    let tally = match &arguments.world {
+        Some(world) => {
+            let (caught, tally) = Hunt::play_one(world, &under, policies)?;
+            ledger.take(caught)?;
+            tally
         }
-    }
-    drop(progress);
+        None => {
+            let until = arguments.seconds.map(|it| Timestamp::ZERO + Duration::from_secs(it));
+            let most = match until {
+                Some(_) => u64::MAX,
+                None => arguments.worlds.unwrap_or(WORLDS),
+            };
+            let mut progress = common::Progress::new("hunting", until.is_none().then_some(most));
+            let mut hunt = Hunt::new(arguments.seed, under.clone(), !arguments.fresh);
+            while hunt.tally().worlds < most && until.is_none_or(|until| clock.now() < until) {
+                let caught = hunt.play(most - hunt.tally().worlds, jobs, policies)?;
+                progress.set(hunt.tally().worlds);
+                ledger.take(caught)?;
+            }
+            hunt.tally()
+        }
+    };
+    let Ledger { found, known, .. } = ledger;
     if json {
         common::print_json(&Report {
-            first_world: arguments.seed,
-            worlds: all.worlds,
-            virtual_seconds: all.virtual_seconds,
+            first_world: arguments.first(),
+            worlds: tally.worlds,
+            fresh_worlds: tally.fresh,
+            virtual_seconds: tally.virtual_seconds,
+            situations: tally.situations,
             caught: &found,
         })?;
     } else {
-        let (first, more) = (arguments.seed, all.worlds.saturating_sub(1));
-        let last = first.saturating_add(more);
         let broken = match found.len() {
             0 => "none broke an invariant".to_owned(),
             _ => format!("{} broke an invariant, in {} ways", found.len(), known.len()),
         };
         common::print(&format!(
-            "{} ({first} to {last}), {:.3} virtual years: {broken}",
-            count(all.worlds, "world"),
-            all.virtual_seconds / YEAR
+            "{} ({}), {:.3} virtual years, {}: {broken}",
+            count(tally.worlds, "world"),
+            arguments.which(&tally),
+            tally.virtual_seconds / YEAR,
+            count(tally.situations as u64, "situation"),
         ))?;
     }
     // What depends on the machine goes where nothing is compared.
     let seconds = clock.now().as_secs_f64().max(0.001);
-    eprintln!("note: {:.0} worlds a second, {seconds:.1} s", all.worlds as f64 / seconds);
+    eprintln!("note: {:.0} worlds a second, {seconds:.1} s", tally.worlds as f64 / seconds);
     Ok(if found.is_empty() { Verdict::Done } else { Verdict::Failed })
+}
+
+impl Arguments {
+    fn first(&self) -> u64 {
+        self.world.as_ref().map_or(self.seed, WorldId::number)
+    }
+
+    /// Returns which worlds were played, in words.
+    fn which(&self, tally: &Tally) -> String {
+        if let Some(world) = &self.world {
+            return world.to_string();
+        }
+        let (first, last) = (self.seed, self.seed.saturating_add(tally.fresh.saturating_sub(1)));
+        match tally.worlds - tally.fresh {
+            0 => format!("{first} to {last}"),
+            made => format!("{first} to {last}, and {made} made of parts"),
+        }
+    }
 }
 
 /// Prints the worlds.
 fn print(arguments: &Arguments, under: &Under) -> Result<Verdict> {
-    for more in 0..arguments.worlds.unwrap_or(WORLDS) {
-        let number = arguments.seed.saturating_add(more);
-        let scenario = scenario_of(number, under);
+    let numbers = (0..arguments.worlds.unwrap_or(WORLDS))
+        .map(|more| arguments.seed.saturating_add(more).into());
+    let worlds: Vec<WorldId> = match &arguments.world {
+        Some(world) => vec![world.clone()],
+        None => numbers.collect(),
+    };
+    for world in &worlds {
+        let scenario = scenario_of(world, under);
         common::print(&format!(
-            "# World {number} of `tiershift hunt`\n{}",
+            "# World {world} of `tiershift hunt`\n{}",
             small_text(&scenario.parse()?)
         ))?;
     }
     Ok(Verdict::Done)
 }
 
-/// Makes a world small and writes it, unless an earlier one showed the same.
-fn report(
-    arguments: &Arguments,
-    under: &Under,
-    caught: &Caught,
-    known: &mut BTreeMap<String, u64>,
-    policies: &Registry,
-) -> Result<Found> {
-    let Caught { world, shown, .. } = caught;
-    let is_new = !known.contains_key(&kind(caught));
-    known.entry(kind(caught)).or_insert(*world);
-    let mut scenario = None;
-    if is_new {
-        let name = shown.keep.to_string().replace(' ', "-").to_lowercase();
-        let out = arguments.out.join(format!("{world}-{name}.toml"));
-        arguments.force.check(&out, minimise::MARK)?;
-        let from = format!("world {world}");
-        // What a program answers need not be the same again.
-        let small = match under {
-            Under::Program(_) => None,
-            Under::ItsOwn | Under::Policy(_) => make_small(caught, MOST_RUNS, policies),
-        };
-        let file = match small {
-            Some(small) => minimise::file(&small, &from, &out),
-            None if matches!(under, Under::Program(_)) => format!(
-                "{}: {from} whole, because a program's answers need not be the same again\n# {}\n# Repeat: tiershift run \
-                 {}{}\n{}",
-                minimise::MARK,
-                shown.text.replace('\n', " "),
-                out.display(),
-                repeat_with(under),
-                caught.scenario
-            ),
-            // It does not show the same again, which is a defect of its own.
-            None => format!(
-                "{}: {from} whole, in which only the hunt has seen this\n# {}\n{}",
-                minimise::MARK,
-                shown.text.replace('\n', " "),
-                caught.scenario
-            ),
-        };
-        fs::create_dir_all(&arguments.out)
-            .with_context(|| format!("cannot create `{}`", arguments.out.display()))?;
-        output::write(&out, file.as_bytes())?;
-        scenario = Some(out.display().to_string());
+/// What was found so far, and whoever is told of it.
+struct Ledger<'a> {
+    arguments: &'a Arguments,
+    under: &'a Under,
+    policies: &'a Registry,
+    json: bool,
+    found: Vec<Found>,
+    /// The first world that showed each kind of finding.
+    known: BTreeMap<String, WorldId>,
+}
+
+impl Ledger<'_> {
+    fn take(&mut self, caught: impl IntoIterator<Item = Caught>) -> Result<()> {
+        for caught in caught {
+            let one = self.write(&caught)?;
+            if !self.json {
+                let first = &self.known[&kind(&caught)];
+                common::print(&told(&one, first, &repeat_with(self.under)))?;
+            }
+            self.found.push(one);
+        }
+        Ok(())
     }
-    Ok(Found { world: *world, shown: shown.text.clone(), scenario })
+
+    /// Makes a world small and writes it, unless an earlier one showed the same.
+    fn write(&mut self, caught: &Caught) -> Result<Found> {
+        let Caught { world, shown, .. } = caught;
+        let is_new = !self.known.contains_key(&kind(caught));
+        self.known.entry(kind(caught)).or_insert_with(|| world.clone());
+        let mut scenario = None;
+        if is_new {
+            let name = shown.keep.to_string().replace(' ', "-").to_lowercase();
+            let out = self.arguments.out.join(format!("{world}-{name}.toml"));
+            self.arguments.force.check(&out, minimise::MARK)?;
+            let from = format!("world {world}");
+            // What a program answers need not be the same again.
+            let small = match self.under {
+                Under::Program(_) => None,
+                Under::ItsOwn | Under::Policy(_) => make_small(caught, MOST_RUNS, self.policies),
+            };
+            let file = match small {
+                Some(small) => minimise::file(&small, &from, &out),
+                None if matches!(self.under, Under::Program(_)) => format!(
+                    "{}: {from} whole, because a program's answers need not be the same again\n# {}\n# Repeat: tiershift run \
+                     {}{}\n{}",
+                    minimise::MARK,
+                    shown.text.replace('\n', " "),
+                    out.display(),
+                    repeat_with(self.under),
+                    caught.scenario
+                ),
+                // It does not show the same again, which is a defect of its own.
+                None => format!(
+                    "{}: {from} whole, in which only the hunt has seen this\n# {}\n{}",
+                    minimise::MARK,
+                    shown.text.replace('\n', " "),
+                    caught.scenario
+                ),
+            };
+            let folder = &self.arguments.out;
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot create `{}`", folder.display()))?;
+            output::write(&out, file.as_bytes())?;
+            scenario = Some(out.display().to_string());
+        }
+        Ok(Found { world: world.clone(), shown: shown.text.clone(), scenario })
+    }
 }
 
 /// Returns what a command that repeats a world must name, because a scenario starts no program by itself.
@@ -220,7 +283,7 @@ fn kind(caught: &Caught) -> String {
 }
 
 /// Returns a finding in words, with the command that repeats it.
-fn told(found: &Found, first: u64, repeat_with: &str) -> String {
+fn told(found: &Found, first: &WorldId, repeat_with: &str) -> String {
     let Found { world, shown, scenario } = found;
     match scenario {
         Some(path) => format!("world {world}: {shown}\n  tiershift run {path}{repeat_with}"),
@@ -230,8 +293,6 @@ fn told(found: &Found, first: u64, repeat_with: &str) -> String {
 
 /// Worlds that are played when nothing else is asked for.
 const WORLDS: u64 = 1000;
-/// Worlds between two looks at the clock: a second's work of two processors.
-const BATCH: u64 = 256;
 /// Runs that a world may take to be made small. Chosen: a minute or two.
 const MOST_RUNS: u64 = 5000;
 /// Seconds of a year.

@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::machine::MachineClass;
 use tiershift_core::policy::Registry;
-use tiershift_core::settings::RawSettings;
 use tiershift_core::text;
 
 use crate::cli::policy::{PolicyChoice, PolicyOptions};
@@ -73,7 +72,8 @@ pub(super) struct Arguments {
     /// Record every input and output of the controller into this folder; each run gets a folder in it
     #[arg(long, value_name = "FOLDER")]
     record: Option<PathBuf>,
-    /// A policy's name or file, to be played beside the first without effect, and compared
+    /// A policy, to be played beside the first without effect, and compared: a name, a file, or a program that answers each
+    /// reading (`exec:COMMAND`, see `tiershift schema policy-protocol`)
     #[arg(long, value_name = "POLICY")]
     shadow: Option<String>,
 }
@@ -163,10 +163,9 @@ fn config(arguments: &Arguments, class: MachineClass, policies: &Registry) -> Re
         config.shadow = Some(settings);
     }
     config.recording.folder = arguments.record.clone().or(config.recording.folder);
-    let asks_a_program = |settings: &RawSettings| settings.policy.name() == exec::POLICY;
     anyhow::ensure!(
-        !std::iter::once(&config.policy).chain(&config.shadow).any(asks_a_program),
-        "`serve` cannot ask a program yet: replay its recording with --policy exec:COMMAND instead"
+        config.policy.policy.name() != exec::POLICY,
+        "a program that may be late or end does not decide for a machine: let it follow with --shadow exec:COMMAND"
     );
     Ok(config)
 }
@@ -198,6 +197,9 @@ fn report(event: &DaemonEvent<'_>, json: bool) {
         }
         DaemonEvent::RecordingStopped { error } => {
             eprintln!("error: the recording has stopped, serving goes on: {error}");
+        }
+        DaemonEvent::ShadowStopped { error } => {
+            eprintln!("error: the shadow has stopped, serving goes on: {error}");
         }
         DaemonEvent::Shadow(report) => {
             // As above.

@@ -23,7 +23,9 @@ use tiershift_core::settings::RawSettings;
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
+use crate::exec::{self, ExecError, Program};
 use crate::serve::shadow::compare::{Comparison, ShadowReport, ShadowState};
+use crate::sim::adviser::Adviser;
 use crate::sim::{Ground, ScheduledInputs, Situation, simulate};
 
 /// What a shadow is made of.
@@ -47,14 +49,25 @@ pub(super) struct Shadow {
 }
 
 impl Shadow {
-    /// Begins a run of the other policy at the beginning of this one.
-    pub(super) fn begin(plan: ShadowPlan, notify: NotifyShadow) -> std::io::Result<Self> {
+    /// Begins a run of the other policy at the beginning of this one. Where that asks a program, this is started now.
+    ///
+    /// # Errors
+    /// When the program, or the thread, cannot be started.
+    pub(super) fn begin(plan: ShadowPlan, notify: NotifyShadow) -> Result<Self, ExecError> {
+        let ShadowPlan { machine, catalog, real, shadow, policies } = plan;
+        let setup = Setup { machine, catalog, settings: shadow, seed: REPLAYS_SEED };
+        let program = match setup.settings.policy.name() == exec::POLICY {
+            true => Some(Program::start(&setup)?),
+            false => None,
+        };
         let (to, inbox) = mpsc::sync_channel(MOST_BEHIND);
         let (ends, ended) = mpsc::channel();
-        std::thread::Builder::new().name("shadow".to_owned()).spawn(move || {
-            play(plan, inbox, &notify);
+        let thread = std::thread::Builder::new().name("shadow".to_owned());
+        let spawned = thread.spawn(move || {
+            play(setup, &real, program, &policies, inbox, &notify);
             drop(ends);
-        })?;
+        });
+        spawned.map_err(|error| ExecError::Start { command: "shadow".to_owned(), error })?;
         Ok(Self { to: Some(to), ended })
     }
 
@@ -107,9 +120,15 @@ impl Observe for ShadowSide {
 }
 
 /// Plays the other policy for as long as anything comes.
-fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifyShadow) {
-    let ShadowPlan { machine, catalog, real, shadow, policies } = plan;
-    let compared = Comparison::new(&machine, &catalog, &real, &shadow);
+fn play(
+    setup: Setup,
+    real: &RawSettings,
+    program: Option<Program>,
+    policies: &Registry,
+    inbox: Receiver<(Timestamp, Event)>,
+    notify: &NotifyShadow,
+) {
+    let compared = Comparison::new(&setup.machine, &setup.catalog, real, &setup.settings);
     let compared = match compared {
         Ok(compared) => Rc::new(RefCell::new(compared)),
         // Checked before it was begun.
@@ -151,10 +170,10 @@ fn play(plan: ShadowPlan, inbox: Receiver<(Timestamp, Event)>, notify: &NotifySh
         }
     };
     let ground = Ground::recorded_in_place(Box::new(read_next)).with_scheduled(scheduled);
-    let setup = Setup { machine, catalog, settings: shadow, seed: REPLAYS_SEED };
-    let situation = Situation::of_recording(setup, ground);
+    let adviser = program.map(|program| Box::new(program) as Box<dyn Adviser>);
+    let situation = Situation { adviser, ..Situation::of_recording(setup, ground) };
     let mut side = ShadowSide(Rc::clone(&compared));
-    let played = simulate(situation, &policies, Detail::Changes, &mut [&mut side]);
+    let played = simulate(situation, policies, Detail::Changes, &mut [&mut side]);
     let mut compared = compared.borrow_mut();
     compared.finish();
     match played {

@@ -1,10 +1,14 @@
-//! The random hunt: worlds by number, each played once, and every broken invariant with the number that broke it.
+//! The random hunt: worlds by name, each played once, and every broken invariant with the world that broke it.
 //!
-//! A number is a world, and always the same one: a hunt is a range of numbers, and what it finds does not depend on how many
-//! threads look.
+//! A number is a world, and always the same one. A hunt plays a range of numbers, and between them worlds made of those that
+//! showed something new. It goes in rounds, each chosen by what the rounds before it showed, so that what it finds does not
+//! depend on how many threads look.
 
+pub mod id;
+mod novelty;
 pub mod world;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use tiershift_core::policy::Registry;
@@ -14,6 +18,8 @@ use toml::Table;
 use crate::exec::{self, ExecError, Program};
 use crate::scenario::{self, Scenario};
 use crate::sim::adviser::Adviser;
+use crate::study::hunt::id::WorldId;
+use crate::study::hunt::novelty::{Feature, Guide, Signature};
 use crate::study::minimise::{Keep, Minimised, Shown, minimise, shown_beside, shown_by};
 use crate::study::pool;
 
@@ -30,7 +36,7 @@ pub struct Found {
 
 /// Plays the world of a seed under a policy of `policies`.
 pub fn play(seed: u64, policy: &str, options: &str, policies: &Registry) -> Found {
-    let scenario = world::scenario(seed, policy, options);
+    let scenario = world::scenario(&seed.into(), policy, options);
     let violations = violations(&scenario, policies);
     Found { seed, violations, scenario }
 }
@@ -69,26 +75,29 @@ pub fn policy_of(seed: u64) -> &'static str {
     }
 }
 
-/// The world of a number that shows what it should not.
+/// A world that shows what it should not.
 #[derive(Clone, Debug)]
 pub struct Caught {
-    /// Its number.
-    pub world: u64,
+    /// Which.
+    pub world: WorldId,
     /// What it shows first.
     pub shown: Shown,
     /// The scenario file that repeats it.
     pub scenario: String,
 }
 
-/// What several worlds came to.
-#[derive(Clone, Debug, Default)]
+/// What a hunt has come to.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     /// Worlds that were played.
     pub worlds: u64,
+    /// How many of them are worlds of fresh numbers: from the first on, without a gap.
+    pub fresh: u64,
     /// How long they lasted, together, in virtual time \[s\].
     pub virtual_seconds: f64,
-    /// What was caught, in the order of the numbers.
-    pub caught: Vec<Caught>,
+    /// How many different things happened in them: decisions by reason and rungs, steps of models that follow each other,
+    /// distances to limits by their power of two.
+    pub situations: usize,
 }
 
 /// What worlds are played under.
@@ -104,9 +113,9 @@ pub enum Under {
 }
 
 /// Returns the scenario file of a world.
-pub fn scenario_of(world: u64, under: &Under) -> String {
+pub fn scenario_of(world: &WorldId, under: &Under) -> String {
     match under {
-        Under::ItsOwn => world::scenario(world, policy_of(world), ""),
+        Under::ItsOwn => world::scenario(world, policy_of(world.number()), ""),
         Under::Policy(policy) => world::scenario(world, policy.name(), ""),
         Under::Program(command) => {
             let command = toml::Value::String(command.clone());
@@ -115,37 +124,95 @@ pub fn scenario_of(world: u64, under: &Under) -> String {
     }
 }
 
-/// Plays the worlds of `numbers`, `jobs` of them side by side.
-///
-/// # Errors
-/// Where the system gives no threads, or the program that is the policy cannot be asked.
-pub fn hunt(
-    numbers: std::ops::Range<u64>,
-    under: &Under,
-    jobs: u16,
-    policies: &Registry,
-) -> Result<Tally, HuntError> {
-    let numbers: Vec<u64> = numbers.collect();
-    let mut tally = Tally::default();
-    for played in pool::map(jobs, &numbers, |&world| play_under(world, under, policies))? {
-        let (caught, seconds) = played?;
-        tally.worlds += 1;
-        tally.virtual_seconds += seconds;
-        tally.caught.extend(caught);
-    }
-    Ok(tally)
+/// A hunt under way.
+#[derive(Debug)]
+pub struct Hunt {
+    first: u64,
+    under: Under,
+    is_guided: bool,
+    guide: Guide,
+    tally: Tally,
 }
 
-/// Plays a world; returns what it shows first, and how long it lasts \[s\].
-fn play_under(
-    world: u64,
-    under: &Under,
-    policies: &Registry,
-) -> Result<(Option<Caught>, f64), HuntError> {
+impl Hunt {
+    /// Begins with the world of this number. One that is not guided plays the worlds of numbers alone.
+    pub fn new(first: u64, under: Under, is_guided: bool) -> Self {
+        Self { first, under, is_guided, guide: Guide::new(first), tally: Tally::default() }
+    }
+
+    /// Returns what it has come to so far.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Plays one round of at most so many worlds, `jobs` of them side by side, and returns what showed what it should not, in
+    /// the order of the worlds.
+    ///
+    /// # Errors
+    /// Where no number is left, the system gives no threads, or the program that is the policy cannot be asked.
+    pub fn play(
+        &mut self,
+        most: u64,
+        jobs: u16,
+        policies: &Registry,
+    ) -> Result<Vec<Caught>, HuntError> {
+        let worlds = self.draw(most.min(ROUND))?;
+        let mut caught = Vec::new();
+        let under = &self.under;
+        let played = pool::map(jobs, &worlds, |world| play_under(world, under, policies))?;
+        for (world, played) in worlds.iter().zip(played) {
+            let Played { shown, seconds, features } = played?;
+            self.tally.worlds += 1;
+            self.tally.virtual_seconds += seconds;
+            caught.extend(shown);
+            self.guide.learn(world, features);
+        }
+        self.tally.situations = self.guide.seen();
+        Ok(caught)
+    }
+
+    /// Plays one world.
+    ///
+    /// # Errors
+    /// Where the program that is the policy cannot be asked.
+    pub fn play_one(
+        world: &WorldId,
+        under: &Under,
+        policies: &Registry,
+    ) -> Result<(Option<Caught>, Tally), HuntError> {
+        let Played { shown, seconds, features } = play_under(world, under, policies)?;
+        let situations = features.len();
+        Ok((shown, Tally { worlds: 1, fresh: 1, virtual_seconds: seconds, situations }))
+    }
+
+    /// Returns the worlds of the next round: fresh ones, then ones that are made of those that showed something new.
+    fn draw(&mut self, count: u64) -> Result<Vec<WorldId>, HuntError> {
+        let made = if self.is_guided { self.guide.share_of(count) } else { 0 };
+        let made: Vec<WorldId> = (0..made).map_while(|_| self.guide.make()).collect();
+        let mut worlds = Vec::new();
+        for _ in made.len() as u64..count {
+            let next = self.first.checked_add(self.tally.fresh);
+            worlds.push(next.ok_or(HuntError::NoNumbers)?.into());
+            self.tally.fresh += 1;
+        }
+        worlds.extend(made);
+        Ok(worlds)
+    }
+}
+
+/// What came of one world.
+struct Played {
+    shown: Option<Caught>,
+    seconds: f64,
+    features: BTreeSet<Feature>,
+}
+
+/// Plays a world.
+fn play_under(world: &WorldId, under: &Under, policies: &Registry) -> Result<Played, HuntError> {
     let text = scenario_of(world, under);
-    let failed = |error| HuntError::Program { world, error };
-    let (shown, seconds) = match read(&text, policies) {
-        Err(refused) => (vec![refused], 0.0),
+    let failed = |error| HuntError::Program { world: world.clone(), error };
+    let (shown, seconds, features) = match read(&text, policies) {
+        Err(refused) => (vec![refused], 0.0, BTreeSet::new()),
         Ok(scenario) => {
             let adviser: Option<Box<dyn Adviser>> = match under {
                 Under::Program(_) => {
@@ -153,13 +220,18 @@ fn play_under(
                 }
                 Under::ItsOwn | Under::Policy(_) => None,
             };
-            let shown = shown_beside(&scenario, adviser, policies).map_err(failed)?;
-            (shown, scenario.duration.as_secs_f64())
+            let mut signature = Signature::new(scenario.setup.checked_settings().ok());
+            let shown = shown_beside(&scenario, adviser, policies, Some(&mut signature));
+            (shown.map_err(failed)?, scenario.duration.as_secs_f64(), signature.finish())
         }
     };
     let shown = shown.into_iter().next();
-    Ok((shown.map(|shown| Caught { world, shown, scenario: text }), seconds))
+    let shown = shown.map(|shown| Caught { world: world.clone(), shown, scenario: text });
+    Ok(Played { shown, seconds, features })
 }
+
+/// Worlds of a round: they are chosen by what the rounds before it showed.
+const ROUND: u64 = 256;
 
 /// Why worlds cannot be played.
 #[derive(Debug, thiserror::Error)]
@@ -167,8 +239,10 @@ fn play_under(
 pub enum HuntError {
     #[error(transparent)]
     Threads(#[from] rayon::ThreadPoolBuildError),
+    #[error("there are no worlds of a higher number")]
+    NoNumbers,
     #[error("world {world}: {error}")]
-    Program { world: u64, error: ExecError },
+    Program { world: WorldId, error: ExecError },
 }
 
 /// Makes the scenario of a world small; `None` where it does not show the same again.

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use tiershift_core::controller::Detail;
+use tiershift_core::event::Observe;
 use tiershift_core::policy::Registry;
 use tiershift_core::time::SpanText;
 use toml::{Table, Value};
@@ -118,10 +119,10 @@ pub fn shown(text: &str, base_dir: &Path, policies: &Registry) -> Vec<Shown> {
 
 /// As [`shown`], of a scenario that was read.
 pub(super) fn shown_by(scenario: &Scenario, policies: &Registry) -> Vec<Shown> {
-    shown_beside(scenario, None, policies).unwrap_or_else(|error| vec![Shown::error(&error)])
+    shown_beside(scenario, None, policies, None).unwrap_or_else(|error| vec![Shown::error(&error)])
 }
 
-/// As [`shown_by`], with the program that its policy asks.
+/// As [`shown_by`], with the program that its policy asks, and with somebody else who follows the run.
 ///
 /// # Errors
 /// Where that cannot be asked any more: it says nothing of the scenario.
@@ -129,12 +130,18 @@ pub(super) fn shown_beside(
     scenario: &Scenario,
     adviser: Option<Box<dyn Adviser>>,
     policies: &Registry,
+    observer: Option<&mut dyn Observe>,
 ) -> Result<Vec<Shown>, ExecError> {
     let run = || {
         let mut checker = scenario.expect.checker(&scenario.setup.catalog);
         let situation = Situation { adviser, ..scenario.situation() };
-        simulate(situation, policies, Detail::Full, &mut [&mut checker])
-            .map(|summary| (checker.finish(&summary), summary.violations))
+        let summary = match observer {
+            Some(observer) => {
+                simulate(situation, policies, Detail::Full, &mut [&mut checker, observer])
+            }
+            None => simulate(situation, policies, Detail::Full, &mut [&mut checker]),
+        };
+        summary.map(|summary| (checker.finish(&summary), summary.violations))
     };
     Ok(match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok((unmet, violations))) => {

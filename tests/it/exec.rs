@@ -105,9 +105,8 @@ fn a_suite_is_checked_under_another_policy_by_its_expectations_alone() {
 
 #[cfg(feature = "serve")]
 #[test]
-fn a_daemon_that_would_ask_a_program_is_refused() {
-    for option in ["--policy", "--shadow"] {
-        let refused = run_in(root(), &format!("serve --models . {option} exec:true")).exits(2).err;
-        assert!(refused.contains("`serve` cannot ask a program yet"), "{refused}");
-    }
+fn a_program_may_follow_a_daemon_and_does_not_decide_for_it() {
+    let serve = |option: &str| run_in(root(), &format!("serve --models . {option}"));
+    let refused = serve("--policy exec:true").exits(2).err;
+    assert!(refused.contains("let it follow with --shadow exec:COMMAND"), "{refused}");
 }

@@ -11,16 +11,39 @@ use crate::support::{root, run_in};
 #[test]
 fn a_hunt_is_the_same_whatever_the_number_of_jobs() {
     let folder = tempfile::tempdir().unwrap();
-    let line = "hunt --worlds 40 --seed 300";
+    let line = "hunt --worlds 300 --seed 300";
     let one = run_in(folder.path(), &format!("{line} --jobs 1")).exits(0);
     let two = run_in(folder.path(), &format!("{line} --jobs 2")).exits(0);
     assert_eq!(one.out, two.out);
-    assert!(one.out.starts_with("40 worlds (300 to 339), 0."), "{}", one.out);
+    // The second round has worlds that are made of parts.
+    let which = "300 worlds (300 to 577, and 22 made of parts), 0.";
+    assert!(one.out.starts_with(which), "{}", one.out);
     assert!(one.err.contains("worlds a second"), "{}", one.err);
-    let json = run_in(folder.path(), &format!("{line} --json")).exits(0).json();
+    let json = run_in(folder.path(), "hunt --worlds 40 --seed 300 --json").exits(0).json();
     assert_eq!((json["worlds"].as_u64(), json["first_world"].as_u64()), (Some(40), Some(300)));
     assert!(json["virtual_seconds"].as_f64().unwrap() > 3600.0);
+    assert!(json["situations"].as_u64().unwrap() > 100);
     assert!(!folder.path().join("out").exists());
+}
+
+#[test]
+fn a_world_made_of_parts_is_played_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = run_in(folder.path(), "hunt --world 300 --print").exits(0).out;
+    let made = run_in(folder.path(), "hunt --world 300+faults=12 --print").exits(0).out;
+    let of_twelve = run_in(folder.path(), "hunt --world 12 --print").exits(0).out;
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let faults = |text: &str| {
+        let faults = lines(text).into_iter().skip_while(|line| !line.starts_with("fault ="));
+        faults.take_while(|line| line != "]").collect::<Vec<_>>()
+    };
+    assert_ne!(faults(&whole), faults(&made));
+    assert_eq!(faults(&of_twelve).len(), faults(&made).len());
+    assert!(lines(&whole).iter().filter(|line| !lines(&made).contains(line)).count() < 12);
+    let played = run_in(folder.path(), "hunt --world 300+faults=12").exits(0).out;
+    assert!(played.starts_with("1 world (300+faults=12), 0."), "{played}");
+    let refused = run_in(folder.path(), "hunt --world 300+weather=1").exits(2).err;
+    assert!(refused.contains("unknown part `weather`"), "{refused}");
 }
 
 /// Canaries are no policies of the command, and a sound controller breaks nothing: what a finding becomes is held against the

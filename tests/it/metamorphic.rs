@@ -83,7 +83,7 @@ fn situations() -> Vec<Situation> {
         }
     }
     for world in 0..WORLDS {
-        let text = hunt::world::scenario(world, hunt::policy_of(world), "");
+        let text = hunt::world::scenario(&world.into(), hunt::policy_of(world), "");
         let name = format!("world {world}");
         let scenario = scenario::parse(&text, &name, Path::new(""), &policies).unwrap();
         all.push((name, text, scenario));

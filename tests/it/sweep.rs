@@ -124,6 +124,21 @@ fn what_is_not_as_it_was_planned_is_refused() {
 }
 
 #[test]
+fn a_shard_that_the_disk_does_not_take_may_be_tried_again() {
+    let folder = folder();
+    run_in(folder.path(), &format!("sweep plan {PLAN} --out out")).exits(0);
+    let shards = folder.path().join("out/shards");
+    let _ = fs::remove_dir(&shards);
+    // Something else stands where shards are to be written.
+    fs::write(&shards, "").unwrap();
+    let ran = run_in(folder.path(), "sweep run out --shard 0").exits(75);
+    assert!(ran.err.contains("shards"), "{}", ran.err);
+    fs::remove_file(&shards).unwrap();
+    fs::create_dir(&shards).unwrap();
+    run_in(folder.path(), "sweep run out --shard 0").exits(0);
+}
+
+#[test]
 fn a_plan_says_what_every_replay_is_given() {
     let folder = folder();
     let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();

@@ -1,16 +1,19 @@
 //! Random worlds: a number becomes a scenario, and the same number always the same one.
 //!
-//! Machines with up to three GPUs, ladders of up to six rungs, every kind of fault, requests, orders, and settings far from
-//! their defaults. Each part draws from a stream of its own, so that a change to one leaves the others as they were.
+//! Machines with up to four GPUs, ladders of up to eight rungs with up to four companions, every kind of fault, requests,
+//! orders, and settings far from their defaults. Each part draws from a stream of its own, so that a change to one leaves the
+//! others as they were.
 
 use std::fmt::Write as _;
 
-use crate::sim::rng::{Seed, Stream};
+use crate::sim::rng::Stream;
+use crate::study::hunt::id::{Part, WorldId};
 
-/// Returns the scenario file of a seed, under a policy, whose options may be none.
-pub fn scenario(seed: u64, policy: &str, options: &str) -> String {
-    let mut world = World::new(seed);
+/// Returns the scenario file of a world, under a policy, whose options may be none.
+pub fn scenario(world: &WorldId, policy: &str, options: &str) -> String {
+    let mut world = World::new(world);
     let minutes = world.minutes + world.quiet_minutes;
+    let seed = world.id.number_of(Part::Luck);
     let mut text = format!("seed = {seed}\nduration = \"{minutes}m\"\n");
     world.write_machine(&mut text);
     world.write_policy(&mut text, policy, options);
@@ -26,8 +29,8 @@ pub fn scenario(seed: u64, policy: &str, options: &str) -> String {
 }
 
 /// What the parts have in common.
-struct World {
-    seed: Seed,
+struct World<'a> {
+    id: &'a WorldId,
     minutes: u64,
     /// What comes after them: nobody uses, asks or orders anything, and nothing goes wrong. Most worlds end without.
     quiet_minutes: u64,
@@ -38,24 +41,24 @@ struct World {
     sampling_ms: u64,
 }
 
-impl World {
-    fn new(seed: u64) -> Self {
-        let seed = Seed(seed);
-        let mut luck = seed.stream("world");
-        let companions = pick(&mut seed.stream("world.companions.count"), &[0, 0, 0, 0, 1, 2]);
-        let gpus = pick(&mut luck, &[0, 0, 0, 1, 1, 2, 3]);
-        let mut quiet = seed.stream("world.quiet");
+impl<'a> World<'a> {
+    fn new(id: &'a WorldId) -> Self {
+        let stream = |label| id.stream(Part::Machine, label);
+        let mut luck = stream("world");
+        let companions = pick(&mut stream("world.companions.count"), &[0, 0, 0, 0, 1, 2, 3, 4]);
+        let gpus = pick(&mut luck, &[0, 0, 0, 1, 1, 2, 3, 4]);
+        let mut quiet = stream("world.quiet");
         let is_quiet = one_in(&mut quiet, QUIET_RARITY);
         let quiet_minutes = if is_quiet { pick(&mut quiet, &QUIET_MINUTES) } else { 0 };
         Self {
             minutes: pick(&mut luck, &[10, 20, 40, 90, 240]),
             memory_mib: 1024 * pick(&mut luck, &[6, 8, 16, 16, 32, 64, 128]),
             gpus_mib: (0..gpus).map(|_| 1024 * pick(&mut luck, &[4, 8, 12, 24, 48])).collect(),
-            rungs: between(&mut luck, 1, 6),
+            rungs: between(&mut luck, 1, 8),
             companions,
             quiet_minutes,
             sampling_ms: pick(&mut luck, &[200, 1000, 2000, 2000, 2000, 5000, 15000]),
-            seed,
+            id,
         }
     }
 
@@ -67,7 +70,7 @@ impl World {
                 self.gpus_mib.iter().map(|mib| format!("\"{mib}MiB\"")).collect();
             line(text, format_args!("gpus = [{}]", gpus.join(", ")));
         }
-        let mut luck = self.seed.stream("world.physics");
+        let mut luck = self.id.stream(Part::Machine, "world.physics");
         if one_in(&mut luck, 3) {
             let warm = one_in(&mut luck, 2);
             let gain = between(&mut luck, 0, 100);
@@ -79,7 +82,7 @@ impl World {
     }
 
     fn write_policy(&self, text: &mut String, policy: &str, options: &str) {
-        let mut luck = self.seed.stream("world.policy");
+        let mut luck = self.id.stream(Part::Policy, "world.policy");
         let (sampling, stale) = (self.sampling_ms, self.sampling_ms * between(&mut luck, 2, 6));
         line(
             text,
@@ -123,7 +126,9 @@ impl World {
                 line(text, format_args!("{key} = \"t{rung}\""));
             }
         }
-        if self.companions > 0 && one_in(&mut self.seed.stream("world.companions.go"), 4) {
+        if self.companions > 0
+            && one_in(&mut self.id.stream(Part::Policy, "world.companions.go"), 4)
+        {
             line(text, format_args!("companions-go = \"before-a-step-down\""));
         }
         if !options.is_empty() {
@@ -132,7 +137,7 @@ impl World {
     }
 
     fn write_models(&mut self, text: &mut String) {
-        let mut luck = self.seed.stream("world.models");
+        let mut luck = self.id.stream(Part::Models, "world.models");
         let rungs = self.rungs;
         // How much of the machine the largest takes; mostly something that fits at times.
         let largest = between(&mut luck, 20, 100);
@@ -196,7 +201,7 @@ impl World {
     }
 
     fn write_companions(&self, text: &mut String) {
-        let mut luck = self.seed.stream("world.companions");
+        let mut luck = self.id.stream(Part::Companions, "world.companions");
         for companion in 0..self.companions {
             let share = between(&mut luck, 1, 20);
             let tasks = pick(&mut luck, &["embedding", "rerank"]);
@@ -237,7 +242,7 @@ impl World {
     }
 
     fn write_others(&self, text: &mut String) {
-        let mut luck = self.seed.stream("world.others");
+        let mut luck = self.id.stream(Part::Others, "world.others");
         for _ in 0..between(&mut luck, 0, 5) {
             let resources: &[&str] = match self.gpus_mib.is_empty() {
                 true => &["memory", "memory", "memory", "cpu", "pressure"],
@@ -292,7 +297,7 @@ impl World {
     }
 
     fn write_workloads(&self, text: &mut String) {
-        let mut luck = self.seed.stream("world.workloads");
+        let mut luck = self.id.stream(Part::Workloads, "world.workloads");
         for _ in 0..between(&mut luck, 0, 3) {
             let arrivals = match luck.below(3) {
                 0 => format!("poisson\"\nrate = \"{}/min\"", between(&mut luck, 1, 30)),
@@ -330,7 +335,7 @@ impl World {
     }
 
     fn write_faults(&self, text: &mut String) {
-        let mut luck = self.seed.stream("world.faults");
+        let mut luck = self.id.stream(Part::Faults, "world.faults");
         for _ in 0..pick(&mut luck, &[0, 1, 1, 2, 3, 5]) {
             let model = match one_in(&mut luck, 2) {
                 true => format!("\nmodel = \"m{}\"", luck.below(self.rungs)),
@@ -374,7 +379,7 @@ impl World {
 
     /// Probes that see less than there is, servers that do not answer, GPUs that go: in a world of three.
     fn write_rarer_faults(&self, text: &mut String) {
-        let mut luck = self.seed.stream("world.rarer-faults");
+        let mut luck = self.id.stream(Part::RarerFaults, "world.rarer-faults");
         if !one_in(&mut luck, 3) {
             return;
         }
@@ -404,7 +409,7 @@ impl World {
     }
 
     fn write_orders(&self, text: &mut String) {
-        let mut luck = self.seed.stream("world.orders");
+        let mut luck = self.id.stream(Part::Orders, "world.orders");
         for _ in 0..pick(&mut luck, &[0, 0, 0, 1, 2, 4]) {
             let at = luck.below(60 * self.minutes);
             line(text, format_args!("\n[[action]]\nat = \"{at}s\""));

@@ -1,5 +1,8 @@
 //! A second policy beside the first: the same as a replay of the log under it, and no effect on anything.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::Value;
 use tiershift_testkit::gguf;
 use tiershift_testkit::policy::policy;
@@ -64,4 +67,34 @@ fn a_shadow_is_the_replay_of_the_log_fed_while_it_is_written() {
     assert_ne!(counted["first_token_ms"], replayed["first_token_ms"]);
     // It had no effect: the log is the real policy's.
     run_in(folder, "verify recordings").exits(0);
+}
+
+#[test]
+fn a_program_may_be_the_shadow_and_its_end_stops_nothing_else() {
+    let Some(engine) = engine("a_program_may_be_the_shadow_and_its_end_stops_nothing_else") else {
+        return;
+    };
+    let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL)]);
+    let answer = "print('{\"tier\": \"small\"}', flush=True)";
+    let start = |name: &str, body: &str| {
+        let text = format!("#!/usr/bin/env python3\nimport sys\nsys.stdin.readline()\n{body}\n");
+        folder.put(name, &text);
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        let arguments = format!("--models models --policy policy.toml --shadow exec:./{name}");
+        daemon(&engine, &folder).arguments(&arguments).errors_in("errors.txt").start()
+    };
+    let mut stays = start("stays", &format!("for line in sys.stdin:\n    {answer}"));
+    stays.wait_for("the shadow", |status| {
+        status["tier"] == "medium" && status["shadow"]["tier"] == "small"
+    });
+    stays.stop();
+    let mut dies = start("dies", &format!("sys.stdin.readline()\n{answer}\nsys.exit(3)"));
+    dies.wait_for("its end", |status| {
+        let error = status["shadow"]["state"]["failed"]["error"].as_str().unwrap_or_default();
+        error.contains("ended (exit status: 3) before it answered reading 2")
+    });
+    assert!(dies.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
+    dies.stop();
+    let errors = fs::read_to_string(folder.join("errors.txt")).unwrap();
+    assert!(errors.contains("the shadow has stopped, serving goes on"), "{errors}");
 }
