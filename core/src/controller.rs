@@ -7,6 +7,7 @@
 mod advice;
 mod companions;
 mod detail;
+mod idle;
 mod order;
 
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ use crate::attribution::Attribution;
 use crate::catalog::{Catalog, Rung};
 use crate::control::Control;
 use crate::controller::companions::Companions;
+use crate::controller::idle::Idleness;
 use crate::controller::order::Order;
 use crate::decision::{Action, Decision, Reason};
 use crate::event::{Adopted, Input, Notice, Outcome, Output, Verdict};
@@ -73,6 +75,7 @@ pub struct Controller {
     saying: Saying,
     pinned: Option<Rung>,
     order: Option<Order>,
+    idleness: Idleness,
     start: Option<Rung>,
     stale_after: Duration,
     suggestion_after: Duration,
@@ -130,6 +133,7 @@ impl Controller {
             saying: Saying::new(detail),
             pinned: rung("manager.pin", manager.pin.as_ref())?,
             order: None,
+            idleness: Idleness::default(),
             start: rung("manager.start", manager.start.as_ref())?,
             stale_after: settings.stale_after,
             suggestion_after: settings.suggestion_after,
@@ -293,6 +297,7 @@ impl Controller {
             }
         }
         self.keep_to_what_was_asked(now, &mut decision);
+        self.heed_idleness(now, &mut decision);
         self.weigh_companions(now, whole, &mut decision);
         // What is decided is done: what would not be is held, with the reason.
         if let Some(reason) = self.objection(now, decision.action) {
@@ -308,6 +313,7 @@ impl Controller {
         let is_change = decision.action != Action::Hold;
         if is_change {
             let (action, reason) = (decision.action, decision.reason);
+            self.note_unloaded(&decision);
             self.say(decision);
             self.manager.handle_decision(
                 now,
@@ -349,12 +355,14 @@ impl Controller {
         if let Some(companion) = self.companion_for(request) {
             let verdict = preflight(companion, is_fresh);
             companion.handle_request(now, request, verdict, &mut out);
+            self.out = out;
         } else {
+            self.out = out;
+            self.end_idleness(now);
             self.expect_a_rescue(now);
             let verdict = preflight(&self.manager, is_fresh);
-            self.manager.handle_request(now, request, verdict, &mut out);
+            self.manager.handle_request(now, request, verdict, &mut self.out);
         }
-        self.out = out;
     }
 
     fn handle_outcome(&mut self, now: Timestamp, outcome: &Outcome) {
@@ -419,7 +427,7 @@ impl Controller {
     }
 
     fn suggest_if_long_on_smallest(&mut self, now: Timestamp, decision: &Decision) {
-        if decision.rung > Rung(1) {
+        if decision.rung > Rung(1) || matches!(decision.reason, Reason::Idle { .. }) {
             self.smallest_since = None;
             self.suggested = false;
             return;

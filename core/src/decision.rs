@@ -274,6 +274,12 @@ pub enum Reason {
     },
     /// Change: someone asked for it.
     Asked,
+    /// Downgrade to nothing, or hold there: nobody has asked for anything for longer than `manager.idle-unload`.
+    Idle {
+        /// For how long.
+        #[serde(rename = "for_ns", with = "duration_ns")]
+        for_: Duration,
+    },
     /// Hold: someone asked for a tier, and that holds.
     Ordered {
         /// The rung that was asked for.
@@ -356,6 +362,11 @@ impl Reason {
         }
     }
 
+    /// Returns whether a change was made for who asks, or since nobody does: what takes it back is no reversal.
+    pub fn is_for_demand(&self) -> bool {
+        matches!(self, Self::Asked | Self::Idle { .. })
+    }
+
     /// Returns the kind as the log spells it; of a policy's own reason, its code.
     pub fn kind(&self) -> &str {
         match self {
@@ -383,6 +394,7 @@ impl Reason {
             Self::Failing { .. } => "failing",
             Self::SlowLoad { .. } => "slow-load",
             Self::Asked => "asked",
+            Self::Idle { .. } => "idle",
             Self::Ordered { .. } => "ordered",
             Self::Own { code, .. } => code.as_str(),
         }

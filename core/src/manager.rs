@@ -139,6 +139,11 @@ impl Manager {
         self.stopping
     }
 
+    /// Returns whether nothing runs and nobody waits.
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.queue.len() == 0
+    }
+
     /// Returns when the last switch was complete, and whether it went up.
     pub fn last_change(&self) -> Option<(Timestamp, bool)> {
         self.last_change
@@ -177,6 +182,17 @@ impl Manager {
 
     fn place_alone(&self, model: &Model) -> Fit {
         self.place(model, Beside::Nothing, |total| self.settings.degrade_limit(total))
+    }
+
+    /// Returns whether a model would have a place if nothing were left of those that have gone, nor of those that go.
+    fn would_fit_once_all_is_back(&self, model: &Model) -> bool {
+        let mut seen = self.seen.clone();
+        for (key, space) in seen.spaces_mut() {
+            let index = key.gpu.map_or(0, |gpu| 1 + usize::from(gpu));
+            space.others = space.others - self.lingering.get(index).copied().unwrap_or(Bytes::ZERO);
+        }
+        let limit = |total| self.settings.degrade_limit(total);
+        place(model.footprint_to_load(), Beside::Nothing, &seen, &self.settings, limit).is_there()
     }
 
     /// Returns why an action would not be carried out: what is decided is done. What a shortage forces always is.

@@ -356,6 +356,8 @@ plain_form! {
     with {
         /// See [`RawManagerSettings::reply_limit`].
         pub reply_limit: Option<Duration>,
+        /// See [`RawManagerSettings::idle_unload`].
+        pub idle_unload: Option<Duration>,
     }
 }
 
@@ -414,7 +416,11 @@ impl Settings {
         let limits = [raw.latency_limit, raw.first_token_limit].map(|limit| limit.map(Into::into));
         let [latency_limit, first_token_limit] = limits;
         let reply_limit = raw.manager.reply_limit.map(Into::into);
-        let manager = ManagerSettings::of_raw(raw.manager.clone(), (reply_limit,));
+        let idle_unload: Option<Duration> = raw.manager.idle_unload.map(Into::into);
+        if idle_unload.is_some_and(|span| span.is_zero()) {
+            return Err(SettingsError::Zero { key: "manager.idle-unload" });
+        }
+        let manager = ManagerSettings::of_raw(raw.manager.clone(), (reply_limit, idle_unload));
         let resolved = (
             upgrade_line,
             preventive_line,

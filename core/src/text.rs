@@ -93,6 +93,7 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
             span(*by_catalog)
         ),
         Reason::Asked => "someone asked for it".to_owned(),
+        Reason::Idle { for_ } => format!("nobody has asked for anything for {}", span(*for_)),
         Reason::Ordered { to, remaining } => {
             let how_long = remaining.map_or_else(
                 || "until somebody says `auto`".to_owned(),

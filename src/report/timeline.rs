@@ -308,7 +308,8 @@ impl Timeline {
             return;
         }
         let decided_on = decided.and_then(|place| self.changes.get(place));
-        let ordered = decided_on.is_some_and(|change| change.reason == Some(Reason::Asked));
+        let ordered = decided_on
+            .is_some_and(|change| change.reason.is_some_and(|reason| reason.is_for_demand()));
         let reversal = self.reversals.note(now, from, to, ordered, self.reversal_window);
         let completed = Some(Completion { at: now, from, took });
         match decided.and_then(|place| self.changes.get_mut(place)) {

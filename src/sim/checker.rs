@@ -252,6 +252,7 @@ impl Checker {
     fn decision(&mut self, decision: &Decision) {
         let (book, out) = (&self.book, &mut self.violations);
         self.waits.take_decision(book, decision, out);
+        self.recovery.take_decision(decision);
         if decision.action == Action::Hold {
             return;
         }

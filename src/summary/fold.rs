@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
-use tiershift_core::decision::{Action, Decision, Reason};
+use tiershift_core::decision::{Action, Decision};
 use tiershift_core::event::{
     Adopted, Command, CompanionNews, EventRef, Input, Notice, Observe, OrderNews, Outcome, Output,
 };
@@ -303,7 +303,7 @@ impl Fold {
                 self.switched(now, *from, *to);
             }
             Output::Decision(Decision { action, reason, .. }) if *action != Action::Hold => {
-                self.ordered = *reason == Reason::Asked;
+                self.ordered = reason.is_for_demand();
             }
             Output::Companion { model, news } => self.companion(now, model, *news),
             Output::Order { news: OrderNews::Refused { .. }, .. } => {

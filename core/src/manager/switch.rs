@@ -318,8 +318,8 @@ impl Manager {
         }
         // What others took, or what the server does not let go, is seen by the policy, which need not learn it. What comes
         // back late looks like room soon, and will be late again.
-        let is_late = self.place_alone(model).is_there()
-            && !(0..self.slots.len()).any(|index| self.is_lost(index));
+        let is_any_lost = (0..self.slots.len()).any(|index| self.is_lost(index));
+        let is_late = !is_any_lost && self.would_fit_once_all_is_back(model);
         match is_late {
             true => self.call_off(),
             false => self.give_up(),

@@ -44,6 +44,10 @@ pub struct RawManagerSettings {
     /// Failures of a model in a row after which its fallbacks are tried. Good service for a reversal window forgives one.
     /// Default 2.
     pub load_attempts: u32,
+    /// What nobody has asked for in this long is unloaded, and loaded again for the next request. Default: never; memory that
+    /// somebody else wants is given back in any case. The time without a model counts as service that was lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_unload: Option<SpanText>,
     /// Whether a model is tried after each load with a short request of our own. One that is slower than a third of the catalog's
     /// speed, with nobody else to blame, is loaded again, once. Default true. Not where the catalog's speeds are guesses.
     pub try_out: bool,
@@ -94,6 +98,7 @@ impl Default for RawManagerSettings {
             patience: SpanText(Duration::from_mins(1)),
             load_retry: SpanText(Duration::from_secs(10)),
             load_attempts: 2,
+            idle_unload: None,
             try_out: true,
             switch_cooldown: SpanText(Duration::from_secs(30)),
             companions_go: CompanionsGo::default(),

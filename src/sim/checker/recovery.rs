@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use tiershift_core::catalog::Rung;
+use tiershift_core::decision::{Decision, Reason};
 use tiershift_core::model::Model;
 use tiershift_core::place::fit_together;
 use tiershift_core::sample::{Resource, Sample};
@@ -32,6 +33,8 @@ pub(super) struct Recovery {
     last_reading: Option<Timestamp>,
     /// Whether a rate was so high at it that a rung is left for it.
     is_any_rate_high: bool,
+    /// Whether nothing is loaded since nobody asks for anything, as the settings have it.
+    is_idle: bool,
 }
 
 impl Recovery {
@@ -50,6 +53,7 @@ impl Recovery {
             after_failure: Duration::ZERO,
             last_reading: None,
             is_any_rate_high: false,
+            is_idle: false,
         }
     }
 
@@ -65,6 +69,11 @@ impl Recovery {
         self.due = None;
     }
 
+    /// Takes a decision: whether nothing is wanted, since nobody asks.
+    pub(super) fn take_decision(&mut self, decision: &Decision) {
+        self.is_idle = matches!(decision.reason, Reason::Idle { .. });
+    }
+
     /// Takes that a model did not load or died, that a switch was called off, or that a rung was left for its service.
     pub(super) fn fail(&mut self, book: &Book) {
         self.after_failure = book.promises.retry_within.unwrap_or_default();
@@ -75,7 +84,8 @@ impl Recovery {
     /// failed.
     pub(super) fn missed_at_the_end(&self, book: &Book) -> (Option<Rung>, Duration) {
         let bound = self.promised(book) + book.settings.sampling_interval * SLACK_READINGS;
-        let is_judged = self.applies && !book.stopping && book.is_read() && !self.is_any_rate_high;
+        let is_wanted = !book.stopping && !self.is_idle && !self.is_any_rate_high;
+        let is_judged = self.applies && is_wanted && book.is_read();
         if !is_judged {
             return (None, bound);
         }
@@ -100,7 +110,7 @@ impl Recovery {
         let before = self.last_reading.replace(book.now);
         let is_gap = before.is_none_or(|at| book.now.since(at) > book.settings.stale_after);
         self.is_any_rate_high = is_any_rate_high(book, sample);
-        if is_gap || book.stopping || self.is_any_rate_high {
+        if is_gap || book.stopping || self.is_any_rate_high || self.is_idle {
             self.disturb();
             return;
         }

@@ -126,6 +126,8 @@ impl<'a> World<'a> {
                 line(text, format_args!("{key} = \"t{rung}\""));
             }
         }
+        let mut luck = self.id.stream(Part::Policy, "world.policy.idle");
+        write_choices(text, &mut luck, &[("idle-unload", &["1m", "10m"])], 8);
         if self.companions > 0
             && one_in(&mut self.id.stream(Part::Policy, "world.companions.go"), 4)
         {
