@@ -198,7 +198,8 @@ pub fn serve(
     notify(DaemonEvent::Listening(address));
     let interval = plan.settings.sampling_interval.0;
     let catalog = plan.catalog;
-    let sampler = Sampler::of_machine(probe).map_err(LiveError::Runtime)?;
+    let stale_after = plan.settings.stale_after.0;
+    let sampler = Sampler::of_machine(probe, stale_after).map_err(LiveError::Runtime)?;
     let world = LiveWorld::new(Parts { sampler, backend, catalog, interval, inbox, adopted });
     let ran = control(controller, world, recorder, shadow, board.clone());
     let report = board.lock().shadow().cloned();

@@ -1,8 +1,9 @@
 //! The probe on a thread of its own: a driver that hangs, or a machine that swaps, keeps the controller's thread for a
 //! bounded time only.
 //!
-//! One question at a time. What is answered late belongs to a moment that is over: it is thrown away, and until it
-//! has come, the probe is not asked again.
+//! One question at a time: until it is answered, the probe is not asked again. A late answer is still one, of an age that is
+//! known: it is taken where no newer one comes at once and the machine was asked not long ago, so that a probe that is always slow
+//! is not the same as none.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
@@ -19,6 +20,8 @@ pub(super) struct Sampler {
     questions: SyncSender<Question>,
     answers: Receiver<Result<Sample, ProbeError>>,
     patience: Duration,
+    /// Answers to older questions say nothing any more.
+    most_late: Duration,
     /// Goes along with the next question, and so is never overtaken by one.
     own: OwnProcesses,
     /// When the question was asked that has no answer yet.
@@ -31,12 +34,13 @@ struct Question {
 }
 
 impl Sampler {
-    /// Begins to read this machine.
+    /// Begins to read this machine, for a controller to which a reading is stale after `stale_after`.
     ///
     /// # Errors
     /// Where the system gives no thread.
-    pub(super) fn of_machine(mut probe: SystemProbe) -> io::Result<Self> {
-        Self::begin(PATIENCE, move |now, own| {
+    pub(super) fn of_machine(mut probe: SystemProbe, stale_after: Duration) -> io::Result<Self> {
+        // With what the controller adds to it, no reading counts for longer than one and a half of that.
+        Self::begin(PATIENCE, stale_after / 2, move |now, own| {
             probe.set_own_processes(own);
             probe.sample(now)
         })
@@ -44,6 +48,7 @@ impl Sampler {
 
     fn begin(
         patience: Duration,
+        most_late: Duration,
         mut read: impl FnMut(Timestamp, OwnProcesses) -> Result<Sample, ProbeError> + Send + 'static,
     ) -> io::Result<Self> {
         let (questions, asked) = mpsc::sync_channel::<Question>(1);
@@ -57,7 +62,7 @@ impl Sampler {
             }
         })?;
         let own = OwnProcesses::default();
-        Ok(Self { questions, answers, patience, own, unanswered: None })
+        Ok(Self { questions, answers, patience, most_late, own, unanswered: None })
     }
 
     /// Says which processes the managed models run in, from the next sample on.
@@ -69,9 +74,13 @@ impl Sampler {
 impl Probe for Sampler {
     fn sample(&mut self, now: Timestamp) -> Result<Sample, ProbeError> {
         let gone = || ProbeError("the thread that reads the machine has ended".to_owned());
+        let mut late = None;
         if let Some(since) = self.unanswered {
             match self.answers.try_recv() {
-                Ok(_) => self.unanswered = None,
+                Ok(answer) => {
+                    self.unanswered = None;
+                    late = Some(answer).filter(|_| now.since(since) <= self.most_late);
+                }
                 Err(TryRecvError::Empty) => {
                     let span = now.since(since).as_secs();
                     return Err(ProbeError(format!("a reading has hung for {span} s")));
@@ -81,11 +90,15 @@ impl Probe for Sampler {
         }
         let question = Question { now, own: self.own.clone() };
         self.questions.send(question).map_err(|_| gone())?;
-        match self.answers.recv_timeout(self.patience) {
+        // Whoever has an answer waits only as long as a probe takes that has recovered.
+        let patience = if late.is_some() { self.patience / 10 } else { self.patience };
+        match self.answers.recv_timeout(patience) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => {
                 self.unanswered = Some(now);
-                Err(ProbeError(format!("no reading came within {:?}", self.patience)))
+                late.unwrap_or_else(|| {
+                    Err(ProbeError(format!("no reading came within {patience:?}")))
+                })
             }
             Err(RecvTimeoutError::Disconnected) => Err(gone()),
         }
@@ -123,7 +136,7 @@ mod tests {
                 gate.recv().unwrap();
                 Ok(Sample { load_milli: Some(number), ..Sample::default() })
             };
-            Self { sampler: Sampler::begin(patience, read).unwrap(), asked, go }
+            Self { sampler: Sampler::begin(patience, MOST_LATE, read).unwrap(), asked, go }
         }
 
         fn sample(&mut self, second: u64) -> Result<Option<u32>, String> {
@@ -149,7 +162,7 @@ mod tests {
         assert!(waited < patience * 900, "each was waited for: {waited:?}");
         assert_eq!(rig.asked.try_iter().count(), 1);
 
-        // The late answer answers nothing; the next question has one of its own.
+        // An answer that is so late answers nothing; the next question has one of its own.
         rig.go.send(()).unwrap();
         rig.go.send(()).unwrap();
         let mut second = 1000;
@@ -162,6 +175,25 @@ mod tests {
             assert!(clock.now().since(Timestamp::ZERO) < LONG, "readings do not resume");
         };
         assert_eq!(answer, Some(2));
+    }
+
+    #[test]
+    fn a_probe_that_is_always_late_is_read_one_answer_behind() {
+        let mut rig = Rig::new(Duration::from_millis(50));
+        assert!(rig.sample(2).is_err());
+        for (second, number) in [(4, 1), (6, 2), (8, 3)] {
+            rig.go.send(()).unwrap();
+            let clock = SystemClock::start();
+            // The thread takes a moment to answer.
+            let answer = loop {
+                match rig.sample(second) {
+                    Ok(answer) => break answer,
+                    Err(error) => assert!(error.starts_with("a reading has hung"), "{error}"),
+                }
+                assert!(clock.now().since(Timestamp::ZERO) < LONG, "its answer does not come");
+            };
+            assert_eq!(answer, Some(number));
+        }
     }
 
     #[test]
@@ -179,12 +211,14 @@ mod tests {
     #[test]
     fn a_probe_that_breaks_is_an_error_and_no_wait() {
         let read = |_, _| panic!("the test's probe breaks");
-        let mut sampler = Sampler::begin(LONG, read).unwrap();
+        let mut sampler = Sampler::begin(LONG, MOST_LATE, read).unwrap();
         for second in [1, 2] {
             let error = sampler.sample(Timestamp::from_secs(second)).unwrap_err();
             assert_eq!(error.to_string(), "the thread that reads the machine has ended");
         }
     }
+
+    const MOST_LATE: Duration = Duration::from_secs(5);
 
     /// Longer than anything here takes.
     const LONG: Duration = Duration::from_secs(30);
