@@ -98,7 +98,8 @@ fn over_with(book: &Book, index: usize, gpu: Option<u8>) -> Option<Projection> {
 pub(super) fn check_unload(book: &Book, index: usize, out: &mut Violations) {
     let model = book.name(index);
     let seen = &book.models[index];
-    if seen.running > 0 {
+    // What still runs on a model that is being loaded was begun before that, and ends by itself.
+    if seen.running > 0 && seen.state != State::Loading {
         let running = seen.running;
         out.report(
             book.now,
