@@ -132,6 +132,11 @@ impl From<&End> for Refusal {
                                        it is loaded when the machine has no room for the larger one";
                         Self::new(unavailable, "not_loaded", message).retry_after(after)
                     }
+                    Rejection::HeldElsewhere => Self::new(
+                        StatusCode::CONFLICT,
+                        "held_elsewhere",
+                        "someone keeps another model loaded here: ask for \"auto\"",
+                    ),
                     Rejection::UnknownTarget => Self::unknown_model(),
                     Rejection::ShuttingDown => Self::shutting_down(),
                 }
