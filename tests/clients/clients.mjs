@@ -12,7 +12,9 @@ const said = [{ role: "user", content: "The cat sat on the mat." }];
 const weather = { place: { type: "string" } };
 
 const openai = (url) => new OpenAI({ baseURL: `${url}/v1`, apiKey: "none" });
-const compatible = (url) => createOpenAICompatible({ name: "local", baseURL: `${url}/v1`, apiKey: "none" });
+// With a schema that the server holds a model of random words to: else it is luck what comes.
+const compatible = (url) =>
+  createOpenAICompatible({ name: "local", baseURL: `${url}/v1`, apiKey: "none", supportsStructuredOutputs: true });
 const responses = (url) => createOpenAI({ baseURL: `${url}/v1`, apiKey: "none" });
 const must = (what, why) => {
   if (!what) throw new Error(why);
