@@ -7,6 +7,7 @@ pub(crate) mod http;
 mod key;
 pub mod live;
 pub mod llama_server;
+pub(crate) mod one_token;
 pub mod remote;
 pub(crate) mod stream_usage;
 

@@ -25,6 +25,7 @@ mod source;
 mod status;
 mod world;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,20 +43,22 @@ use tiershift_core::policy::Registry;
 use tiershift_core::settings::{RawSettings, Settings, SettingsError};
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Clock;
+use tiershift_core::units::Bytes;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
 use crate::backend::callbacks::Callbacks;
-use crate::backend::http::http_client;
+use crate::backend::http::{http_client, relay_client};
 use crate::exec::ExecError;
 use crate::log::{Header, LogLevel};
 use crate::probe::clock;
 use crate::probe::system::SystemProbe;
 use crate::serve::board::SharedBoard;
 use crate::serve::http::access::AccessPolicy;
-use crate::serve::http::app::App;
+use crate::serve::http::app::{App, Facts};
 use crate::serve::http::connections::{self, Limits};
+use crate::serve::http::names::Names;
 use crate::serve::message::Message;
 use crate::serve::recorder::{NotifyRecording, Recorder};
 use crate::serve::sampler::Sampler;
@@ -69,6 +72,7 @@ pub use crate::serve::config::{
     ConfigError, RawConfig, RawListen, RawModels, RawRecording, RawServer, schema as config_schema,
 };
 pub use crate::serve::http::access::{Access, Token, TokenError};
+pub use crate::serve::http::names::UnknownModel;
 pub use crate::serve::recorder::RecordingPlan;
 pub use crate::serve::shadow::compare::{Cost, Difference, Saved, ShadowReport, ShadowState};
 pub use crate::serve::signals::Reload;
@@ -89,6 +93,12 @@ pub struct Plan {
     pub source: Source,
     /// The ladder; the source has each of its models.
     pub catalog: Catalog,
+    /// Other names, each for a tier, a model or `auto`.
+    pub aliases: BTreeMap<String, String>,
+    /// What becomes of a name that nothing here has; by default it is whatever serves on loopback, and refused elsewhere.
+    pub unknown_model: Option<UnknownModel>,
+    /// The longest body of a request.
+    pub longest_body: Bytes,
     /// The policy.
     pub settings: RawSettings,
     /// The policies that its settings may name.
@@ -172,6 +182,7 @@ pub fn serve(
         .build()
         .map_err(LiveError::Runtime)?;
     let client = http_client().map_err(LiveError::Client)?;
+    let facts = facts(&plan)?;
     let listener = runtime
         .block_on(TcpListener::bind(plan.address))
         .and_then(|listener| Ok((listener.local_addr()?, listener)));
@@ -180,14 +191,15 @@ pub fn serve(
     let board = SharedBoard::new(plan.catalog.clone(), settings);
     let shadow = shadow(&plan, &machine, &board, notify)?;
     let (to, inbox) = mpsc::channel();
-    let tools = (runtime.handle().clone(), client.clone(), callbacks(&to, notify));
+    let tools = (runtime.handle().clone(), client, callbacks(&to, notify));
     // Its claim is held to the end.
     let Started { backend, adopted, claim: _claim } = plan.source.start(&plan.catalog, tools)?;
     for Adopted { model, .. } in &adopted {
         notify(DaemonEvent::Adopted { model });
     }
     let recorder = recorder(&plan, &machine, &board, notify)?;
-    let app = Arc::new(App::new(to.clone(), plan.catalog.clone(), client, board.clone()));
+    let relays = relay_client().map_err(LiveError::Client)?;
+    let app = Arc::new(App::new(to.clone(), plan.catalog.clone(), relays, board.clone(), facts));
     let (stop, stopped) = oneshot::channel::<()>();
     let router = http::router(app, AccessPolicy::new(plan.access, address.ip()));
     let server = runtime.spawn(connections::serve(listener, router, Limits::USUAL, async {
@@ -234,6 +246,22 @@ fn control(
     recorder.close();
     shadow.close();
     Ok(())
+}
+
+/// Returns what clients are told of the models, and how they may ask for them.
+fn facts(plan: &Plan) -> Result<Facts, LiveError> {
+    let is_near = plan.address.ip().is_loopback();
+    let usual = if is_near { UnknownModel::Auto } else { UnknownModel::Refuse };
+    let unknown = plan.unknown_model.unwrap_or(usual);
+    let names = Names::new(&plan.catalog, &plan.aliases, unknown)
+        .map_err(|alias| LiveError::Alias { alias })?;
+    Ok(Facts {
+        names,
+        longest_body: plan.longest_body,
+        started_at: i64::try_from(clock::date().nanos() / NANOS_PER_SECOND).unwrap_or_default(),
+        written: plan.source.written(&plan.catalog),
+        is_ollama: plan.source.is_ollama(),
+    })
 }
 
 /// Begins the shadow, if one is wanted.
@@ -329,6 +357,10 @@ pub enum LiveError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot record into `{}`: name a folder of its own that may be written", folder.display())]
     Log { folder: PathBuf, source: io::Error },
+    #[error(
+        "the alias \"{alias}\" names nothing: give it a tier, a model's id or \"auto\", in [models.aliases] of the config"
+    )]
+    Alias { alias: String },
     #[error("the system gives no threads or signals")]
     Runtime(#[source] io::Error),
     #[error("cannot make connections")]
@@ -346,6 +378,8 @@ pub enum LiveError {
     #[error(transparent)]
     Livelock(#[from] Livelock),
 }
+
+const NANOS_PER_SECOND: i128 = 1_000_000_000;
 
 /// Chosen: the HTTP side waits for sockets; the models do the work.
 const WORKERS: usize = 2;

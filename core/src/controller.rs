@@ -8,6 +8,7 @@ mod advice;
 mod companions;
 mod detail;
 mod idle;
+mod named;
 mod order;
 
 use std::collections::VecDeque;
@@ -206,8 +207,13 @@ impl Controller {
             }
         }
         self.pursue_order(now);
+        self.pursue_names(now);
         self.note_what_has_gone(now);
-        let first = earliest([self.manager.next_timeout(), self.next_order_timeout()]);
+        let of_ladder = match (&self.order, self.pinned) {
+            (None, None) => self.manager.next_timeout_with_names(now),
+            _ => self.manager.next_timeout(),
+        };
+        let first = earliest([of_ladder, self.next_order_timeout()]);
         let timeouts = self.companions.managers().map(Manager::next_timeout);
         self.timeout = timeouts.fold(first, |first, next| earliest([first, next]));
     }
@@ -351,6 +357,9 @@ impl Controller {
 
     fn handle_request(&mut self, now: Timestamp, request: &Request) {
         let is_fresh = self.last_sample.is_some_and(|at| now.since(at) <= self.stale_after);
+        if self.refuses_name(now, request) {
+            return;
+        }
         let mut out = std::mem::take(&mut self.out);
         if let Some(companion) = self.companion_for(request) {
             let verdict = preflight(companion, is_fresh);

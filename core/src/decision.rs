@@ -293,6 +293,14 @@ pub enum Reason {
         )]
         remaining: Option<Duration>,
     },
+    /// Hold: requests named a model, which was loaded for them and stays for a time.
+    Named {
+        /// Its rung.
+        to: Rung,
+        /// For how long yet.
+        #[serde(rename = "remaining_ns", with = "duration_ns")]
+        remaining: Duration,
+    },
     /// A reason that only this policy has.
     Own {
         /// What the policy calls it.
@@ -396,6 +404,7 @@ impl Reason {
             Self::Asked => "asked",
             Self::Idle { .. } => "idle",
             Self::Ordered { .. } => "ordered",
+            Self::Named { .. } => "named",
             Self::Own { code, .. } => code.as_str(),
         }
     }

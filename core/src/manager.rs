@@ -9,6 +9,7 @@ mod expectation;
 mod failure;
 mod lifecycle;
 mod loading;
+mod named;
 mod queue;
 mod serving;
 mod shortage;
@@ -24,6 +25,7 @@ use crate::decision::{Action, Reason, Urgency};
 use crate::event::{Adopted, Outcome, Output};
 use crate::manager::asked::Asked;
 use crate::manager::lifecycle::{Lifecycle, Slot, Trigger};
+use crate::manager::named::Named;
 use crate::manager::queue::Queue;
 use crate::manager::serving::Running;
 use crate::manager::switch::Switch;
@@ -66,6 +68,10 @@ pub struct Manager {
     /// Mean time that a request is served, for the retry-after of those that are not.
     mean_service: Duration,
     stopping: bool,
+    /// Since when nothing is loaded or on its way.
+    empty_since: Option<Timestamp>,
+    /// The last model that was loaded because requests name it.
+    named: Option<Named>,
     /// In what time the policy would have something loaded where nothing is.
     ready_in: Option<Duration>,
     /// Whether a try-out is awaited or due.
@@ -105,6 +111,8 @@ impl Manager {
             asked: Asked::new(catalog),
             mean_service: Duration::ZERO,
             stopping: false,
+            empty_since: None,
+            named: None,
             ready_in: None,
             is_trying: false,
             setbacks: Vec::new(),
@@ -214,10 +222,17 @@ impl Manager {
 
     /// Returns what keeps a rung from being gone to, whatever was switched when: its rest after a failure, or want of room.
     pub fn obstacle(&self, now: Timestamp, to: Rung) -> Option<Reason> {
-        if let Some(remaining) = self.rest_remaining(now, to) {
+        let index = self.catalog.primary_index(to)?;
+        self.obstacle_to(now, index)
+    }
+
+    /// Returns the same of a model, which need not be the primary one of its rung.
+    pub(super) fn obstacle_to(&self, now: Timestamp, index: usize) -> Option<Reason> {
+        let to = self.rung_of(index);
+        if let Some(remaining) = self.rest_of(now, index) {
             return Some(Reason::Backoff { to, remaining });
         }
-        match self.fit_in_place(to)? {
+        match self.place_alone(&self.catalog.models()[index]) {
             Fit::Fits(_) => None,
             Fit::Short(Projection { resource, gpu, projected, limit, .. }) => {
                 Some(Reason::WouldNotFit { to, resource, gpu, projected, limit })
@@ -422,9 +437,7 @@ impl Manager {
 
     /// Takes the moment that `next_timeout` named.
     pub fn handle_timeout(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
-        while let Some(expired) = self.queue.pop_expired(now) {
-            self.expire(now, &expired, out);
-        }
+        self.expire(now, out);
         for index in 0..self.slots.len() {
             if self.slots[index].deadline.is_some_and(|deadline| deadline <= now) {
                 self.pass_deadline(now, index, out);

@@ -42,6 +42,11 @@ pub struct Request {
         skip_serializing_if = "Option::is_none"
     )]
     pub patience: Option<Duration>,
+    /// Whether its client stays connected, and hangs up when it has had enough: while something is loaded or on its way that can
+    /// serve it, it waits without a limit, and only with nothing loaded as long as its patience. Absent in a log: its patience
+    /// counts from its arrival.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub connected: bool,
 }
 
 impl Request {
@@ -57,6 +62,7 @@ impl Request {
             priority: 0,
             client: None,
             patience: None,
+            connected: false,
         }
     }
 
@@ -101,7 +107,7 @@ pub enum Target {
     Auto,
     /// The tier of this name or, where that does not fit, the best below it.
     Tier(String),
-    /// The model of this id: a wish to the controller, not an order past it.
+    /// The model of this id and no other. It is loaded for what waits for it, one name after the other.
     Model(ModelId),
 }
 
@@ -183,6 +189,8 @@ pub enum Rejection {
     Unservable,
     /// Only a model below the one that serves can: it is not loaded for a request.
     NotLoaded,
+    /// It names a model, and somebody's order or the pinned tier keeps another one loaded.
+    HeldElsewhere,
     /// No such tier or model.
     UnknownTarget,
     /// The daemon stops.

@@ -351,6 +351,7 @@ plain_form! {
         load_attempts: u32,
         try_out: bool,
         switch_cooldown: Duration,
+        named_stays: Duration,
         companions_go: CompanionsGo,
     }
     with {
@@ -394,6 +395,7 @@ impl Settings {
             ("performance-window", raw.performance_window),
             ("manager.patience", raw.manager.patience),
             ("manager.load-retry", raw.manager.load_retry),
+            ("manager.named-stays", raw.manager.named_stays),
         ];
         for (key, span) in spans {
             if span.0.is_zero() {

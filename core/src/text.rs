@@ -101,6 +101,13 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
             );
             format!("someone asked for {}, {how_long}", tier(to))
         }
+        Reason::Named { to, remaining } => {
+            format!(
+                "requests name the model of {}, which stays for {} yet",
+                tier(to),
+                span(*remaining)
+            )
+        }
         Reason::Own { code, resource, value, limit, lasted } => {
             let code = code.as_str().replace('-', " ");
             let resource = resource.map(|resource| format!(": {}", resource.name()));

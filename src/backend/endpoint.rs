@@ -40,7 +40,17 @@ impl Endpoint {
 
     /// Begins a request to a path, which begins with a slash.
     pub fn post(&self, client: &reqwest::Client, path: &str) -> reqwest::RequestBuilder {
-        let request = client.post(self.url(path));
+        self.request(client, reqwest::Method::POST, path)
+    }
+
+    /// Begins a request with any method.
+    pub fn request(
+        &self,
+        client: &reqwest::Client,
+        method: reqwest::Method,
+        path: &str,
+    ) -> reqwest::RequestBuilder {
+        let request = client.request(method, self.url(path));
         match &self.key {
             Some(key) => request.bearer_auth(key.as_str()),
             None => request,
@@ -48,7 +58,11 @@ impl Endpoint {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("{}{path}{}", self.base, self.query)
+        // A client's own query stands first.
+        match (self.query.strip_prefix('?'), path.contains('?')) {
+            (Some(query), true) => format!("{}{path}&{query}", self.base),
+            _ => format!("{}{path}{}", self.base, self.query),
+        }
     }
 
     /// Returns what must be changed in a body.
@@ -65,5 +79,6 @@ mod tests {
     fn a_query_stands_behind_each_path() {
         let endpoint = Endpoint::new("http://127.0.0.1:1").with_query("?a=b");
         assert_eq!(endpoint.url("/v1/x"), "http://127.0.0.1:1/v1/x?a=b");
+        assert_eq!(endpoint.url("/v1/x?c=d"), "http://127.0.0.1:1/v1/x?c=d&a=b");
     }
 }

@@ -7,6 +7,19 @@ use std::time::Duration;
 /// # Errors
 /// Where the system gives no resources for one.
 pub(crate) fn http_client() -> reqwest::Result<reqwest::Client> {
+    builder().read_timeout(SILENCE).build()
+}
+
+/// Returns the client that passes requests on. How long a reply may take is the manager's business: a whole reply of a slow
+/// model takes longer than any silence that means something elsewhere.
+///
+/// # Errors
+/// As above.
+pub(crate) fn relay_client() -> reqwest::Result<reqwest::Client> {
+    builder().build()
+}
+
+fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         // The models' ports are on this machine, whatever the environment says of proxies.
         .no_proxy()
@@ -14,12 +27,10 @@ pub(crate) fn http_client() -> reqwest::Result<reqwest::Client> {
         // A connection is used once: llama-server closes some after a stream, and a request that is sent into one then
         // fails (measured 2026-11-24: 1 of 24 at eight at once). A new one on loopback takes a tenth of a millisecond.
         .pool_max_idle_per_host(0)
-        .read_timeout(SILENCE)
-        .build()
 }
 
 /// Chosen: a server of this machine accepts at once, or is stuck.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Chosen: a whole reply of a slow model on a slow machine may take minutes in which nothing is received.
+/// Chosen: a load on a slow machine may take minutes in which nothing is received.
 const SILENCE: Duration = Duration::from_secs(600);

@@ -26,6 +26,16 @@ impl LiveBackend {
         }
     }
 
+    /// Returns where questions are sent that take no slot: to a model that was asked to load, or to a server that is there
+    /// without one.
+    pub fn endpoint_aside(&self, model: Option<&ModelId>) -> Option<Endpoint> {
+        let of_model = model.and_then(|model| self.endpoint(model));
+        match self {
+            Self::Processes(_) => of_model,
+            Self::Remote(server) => Some(of_model.unwrap_or_else(|| server.bare_endpoint())),
+        }
+    }
+
     /// Returns the ids of the processes that models run in, as far as they are known.
     pub fn pids(&self) -> Vec<u32> {
         match self {

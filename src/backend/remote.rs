@@ -104,6 +104,11 @@ impl Remote {
         Some(self.server.endpoint(&known.name))
     }
 
+    /// Returns where the server answers what is not about one model.
+    pub fn bare_endpoint(&self) -> Endpoint {
+        self.server.bare_endpoint()
+    }
+
     /// Returns the ids of the processes that models are known to run in.
     pub fn pids(&self) -> impl Iterator<Item = u32> {
         let pids = self.held.values().filter_map(|held| match &held.own {

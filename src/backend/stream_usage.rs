@@ -1,12 +1,16 @@
-//! Counts the tokens of a reply while it passes through, and sees whether it came to its end.
+//! Counts the tokens of a reply while it passes through, and sees whether it came to its end: in the streams of OpenAI's
+//! APIs, of Anthropic's, of llama-server's own, and of Ollama's, which is a line a token.
 
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
-/// What is known of a stream of server-sent events so far.
+/// What is known of a stream so far.
 #[derive(Debug, Default)]
 pub(crate) struct StreamUsage {
+    /// Whether each line is a JSON object, and no server-sent event.
+    is_of_lines: bool,
     line: Vec<u8>,
     events: u32,
     counted: Count,
@@ -26,17 +30,29 @@ pub(crate) struct Count {
     pub(crate) first_token: Option<Duration>,
 }
 
-/// The figures that llama-server and OpenAI put beside a reply.
+/// The figures that servers put beside a reply.
 #[derive(Debug, Deserialize)]
-struct Figures {
+struct Figures<'a> {
     usage: Option<Usage>,
     timings: Option<Timings>,
+    /// The Responses API has the usage in here, in its last event; others have something else there.
+    #[serde(borrow)]
+    response: Option<&'a RawValue>,
+    /// So has Anthropic's API, in its first event.
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    /// Ollama's, in its last line.
+    prompt_eval_count: Option<u32>,
+    eval_count: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Usage {
+    #[serde(alias = "input_tokens")]
     prompt_tokens: Option<u32>,
+    #[serde(alias = "input_tokens_details")]
     prompt_tokens_details: Option<PromptDetails>,
+    #[serde(alias = "output_tokens")]
     completion_tokens: Option<u32>,
 }
 
@@ -55,22 +71,32 @@ struct Timings {
 impl Count {
     /// Reads the figures in a JSON object; where there are none, nothing is known.
     pub(crate) fn read(json: &[u8]) -> Self {
-        let Ok(Figures { usage, timings }) = serde_json::from_slice(json) else {
+        let Ok(figures) = serde_json::from_slice::<Figures>(json) else {
             return Self::default();
         };
+        let Figures { usage, timings, response, message, prompt_eval_count, eval_count } = figures;
         let read_of = |usage: &Usage| {
             let cached = usage.prompt_tokens_details.as_ref().and_then(|it| it.cached_tokens);
             Some(usage.prompt_tokens?.saturating_sub(cached.unwrap_or_default()))
         };
         let (usage, timings) = (usage.as_ref(), timings.as_ref());
-        Self {
-            prompt_tokens: timings.and_then(|it| it.prompt_n).or(usage.and_then(read_of)),
+        let outside = Self {
+            prompt_tokens: timings
+                .and_then(|it| it.prompt_n)
+                .or(usage.and_then(read_of))
+                .or(prompt_eval_count),
             output_tokens: usage
                 .and_then(|it| it.completion_tokens)
-                .or(timings.and_then(|it| it.predicted_n)),
+                .or(timings.and_then(|it| it.predicted_n))
+                .or(eval_count),
             first_token: timings
                 .and_then(|it| it.prompt_ms)
                 .map(|ms| tiershift_core::time::from_secs_f64(ms / 1000.0)),
+        };
+        let inside = response.or(message).filter(|it| it.get().starts_with('{'));
+        match inside {
+            Some(inside) => outside.or(Self::read(inside.get().as_bytes())),
+            None => outside,
         }
     }
 
@@ -85,6 +111,11 @@ impl Count {
 }
 
 impl StreamUsage {
+    /// Expects a JSON object a line.
+    pub(crate) fn of_lines() -> Self {
+        Self { is_of_lines: true, ..Self::default() }
+    }
+
     /// Reads the next bytes, which came `after` the start.
     pub(crate) fn feed(&mut self, after: Duration, bytes: &[u8]) {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
@@ -99,11 +130,18 @@ impl StreamUsage {
     }
 
     fn read_line(&mut self, after: Duration, line: &[u8]) {
-        let Some(data) = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) else {
+        let data = if self.is_of_lines {
+            line.trim_ascii()
+        } else if let Some(data) = line.strip_prefix(b"data:") {
+            data.trim_ascii()
+        } else {
             // llama-server's own way to break off.
             self.has_error |= line.starts_with(b"error:");
             return;
         };
+        if data.is_empty() {
+            return;
+        }
         if data == b"[DONE]" {
             self.is_done = true;
             return;
@@ -112,12 +150,13 @@ impl StreamUsage {
             self.has_error = true;
             return;
         }
+        if data.ends_with(b"}") && LAST_MARKS.iter().any(|mark| has(data, mark)) {
+            self.is_done |= serde_json::from_slice::<Ending>(data).is_ok_and(|it| it.is_last());
+        }
         self.events += 1;
         self.first_token.get_or_insert(after);
         self.last_token = Some(after);
-        let has_figures = [b"\"usage\"".as_slice(), b"\"timings\""]
-            .iter()
-            .any(|key| data.windows(key.len()).any(|window| window == *key));
+        let has_figures = FIGURES.iter().any(|key| has(data, key));
         if has_figures {
             self.counted = Count::read(data).or(self.counted);
         }
@@ -126,6 +165,11 @@ impl StreamUsage {
     /// Returns whether the stream ended as it should.
     pub(crate) fn is_done(&self) -> bool {
         self.is_done && !self.has_error
+    }
+
+    /// Returns whether the server itself said in the stream that it broke off.
+    pub(crate) fn has_error(&self) -> bool {
+        self.has_error
     }
 
     /// Returns the server's count, with the events as tokens of the reply where it gave none.
@@ -144,6 +188,40 @@ impl StreamUsage {
         self.last_token
     }
 }
+
+/// What the last event of a stream may say: llama-server's own and Ollama's by a flag, Anthropic's and the Responses API by
+/// their type.
+#[derive(Debug, Deserialize)]
+struct Ending<'a> {
+    #[serde(borrow, default)]
+    stop: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    done: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<&'a RawValue>,
+}
+
+impl Ending<'_> {
+    fn is_last(&self) -> bool {
+        let is_set = |flag: Option<&RawValue>| flag.is_some_and(|flag| flag.get() == "true");
+        let kind = self.kind.map_or("", RawValue::get).trim_matches('"');
+        is_set(self.stop) || is_set(self.done) || LAST_TYPES.contains(&kind)
+    }
+}
+
+fn has(data: &[u8], part: &[u8]) -> bool {
+    data.windows(part.len()).any(|window| window == part)
+}
+
+/// Looked for before an event is read whole.
+const LAST_MARKS: [&[u8]; 4] = [b"\"stop\":true", b"\"done\":true", b"message_stop", b"response."];
+
+/// The types of the last events.
+const LAST_TYPES: [&str; 4] =
+    ["message_stop", "response.completed", "response.incomplete", "response.failed"];
+
+/// Keys beside which there are figures.
+const FIGURES: [&[u8]; 3] = [b"\"usage\"", b"\"timings\"", b"\"eval_count\""];
 
 /// Chosen: an event of a completion has some hundred bytes. What is longer is passed on unread.
 const LONGEST_LINE: usize = 1 << 20;
@@ -176,6 +254,32 @@ mod tests {
         check(event, 1, false);
         check(&format!("{event}data: {{\"error\":{{}}}}\n\ndata: [DONE]\n\n"), 1, false);
         check("error: {}\n\ndata: [DONE]\n\n", 0, false);
+        // Anthropic's, the Responses API, and llama-server's own.
+        let last = "event: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":4}}\n\n\
+                    event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+        check(last, 4, true);
+        let last = "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"output_tokens\":6}}}\n\n";
+        check(&format!("{event}{last}"), 6, true);
+        check("data: {\"content\":\"message_stop\",\"stop\":false}\n\n", 1, false);
+        check(
+            "data: {\"content\":\"a\",\"stop\":true,\"timings\":{\"predicted_n\":3}}\n\n",
+            3,
+            true,
+        );
+    }
+
+    #[test]
+    fn a_stream_of_lines_ends_with_the_one_that_says_so() {
+        let mut usage = StreamUsage::of_lines();
+        usage.feed(Duration::ZERO, b"{\"message\":{\"content\":\"a\"},\"done\":false}\n");
+        assert!(!usage.is_done());
+        usage.feed(
+            Duration::ZERO,
+            b"{\"response\":\"\",\"done\":true,\"prompt_eval_count\":7,\"eval_count\":2}\n",
+        );
+        let count = usage.count();
+        assert_eq!((count.prompt_tokens, count.output_tokens), (Some(7), Some(2)));
+        assert!(usage.is_done() && !usage.has_error());
     }
 
     #[test]

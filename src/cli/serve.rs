@@ -69,6 +69,12 @@ pub(super) struct Arguments {
     /// A name that clients call this machine by, besides its addresses and localhost; may be repeated
     #[arg(long = "allow-host", value_name = "NAME")]
     allowed_hosts: Vec<String>,
+    /// An origin whose pages may ask and read answers in a browser, such as http://localhost:3000, or `*`; may be repeated
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    allowed_origins: Vec<String>,
+    /// A file that holds the token for orders (`POST /switch`), which a client's token does not give
+    #[arg(long, value_name = "FILE")]
+    order_token_file: Option<PathBuf>,
     /// Record every input and output of the controller into this folder; each run gets a folder in it
     #[arg(long, value_name = "FOLDER")]
     record: Option<PathBuf>,
@@ -103,9 +109,14 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
 
 /// Returns what a config comes to.
 fn plan(config: RawConfig, policies: &Registry) -> Result<Plan> {
-    let RawListen { host, port, token_file, token_env, allowed_hosts } = config.listen;
-    let token = token::read(token_file.as_deref(), token_env.as_deref())?;
-    let token = token.map(|text| Token::new(&text)).transpose()?;
+    let RawListen { host, port, allowed_hosts, allowed_origins, body_limit, .. } = config.listen;
+    let RawListen { token_file, token_env, order_token_file, order_token_env, .. } = config.listen;
+    let read = |file: Option<PathBuf>, variable: Option<String>| -> Result<Option<Token>> {
+        let text = token::read(file.as_deref(), variable.as_deref())?;
+        Ok(text.map(|text| Token::new(&text)).transpose()?)
+    };
+    let (token, order_token) =
+        (read(token_file, token_env)?, read(order_token_file, order_token_env)?);
     let catalog = config.models.catalog.as_deref().map(common::catalog).transpose()?;
     let (source, catalog) = match &config.server.url {
         Some(url) => {
@@ -125,9 +136,12 @@ fn plan(config: RawConfig, policies: &Registry) -> Result<Plan> {
     };
     Ok(Plan {
         address: SocketAddr::new(host, port),
-        access: Access { token, hosts: allowed_hosts },
+        access: Access { token, order_token, hosts: allowed_hosts, origins: allowed_origins },
         source,
         catalog,
+        aliases: config.models.aliases,
+        unknown_model: config.models.unknown_model,
+        longest_body: body_limit.0,
         settings: config.policy,
         policies: policies.clone(),
         recording: config.recording.plan(),
@@ -149,6 +163,11 @@ fn config(arguments: &Arguments, class: MachineClass, policies: &Registry) -> Re
         config.listen.token_env = arguments.token.token_env.clone();
     }
     config.listen.allowed_hosts.extend(arguments.allowed_hosts.iter().cloned());
+    config.listen.allowed_origins.extend(arguments.allowed_origins.iter().cloned());
+    if arguments.order_token_file.is_some() {
+        config.listen.order_token_file = arguments.order_token_file.clone();
+        config.listen.order_token_env = None;
+    }
     set(&mut config.server.llama_server, arguments.llama_server.clone());
     if arguments.models.is_some() || arguments.llama_server.is_some() {
         config.server.url = None;

@@ -28,7 +28,10 @@ impl RemoteServer {
     /// An address that is not on this machine, or where nothing that is known answers.
     pub fn find(url: &str) -> Result<Self, ListingError> {
         let refuse = || ListingError::Url { url: url.to_owned() };
-        let parsed = Url::parse(url).map_err(|_| refuse())?;
+        // As it stands in the settings of clients.
+        let base = url.trim_end_matches('/');
+        let base = base.strip_suffix("/v1").unwrap_or(base);
+        let parsed = Url::parse(base).map_err(|_| refuse())?;
         let is_near = parsed.host_str().is_some_and(|host| {
             host == "localhost"
                 || host

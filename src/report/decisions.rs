@@ -183,7 +183,8 @@ impl Numbers {
             | Reason::Window { remaining: span, .. }
             | Reason::Cooldown { remaining: span, .. }
             | Reason::Backoff { remaining: span, .. }
-            | Reason::Idle { for_: span } => Self { for_: Some(span), ..Self::default() },
+            | Reason::Idle { for_: span }
+            | Reason::Named { remaining: span, .. } => Self { for_: Some(span), ..Self::default() },
             Reason::Own { resource, value, limit, lasted, .. } => {
                 let compared = value.zip(limit).and_then(Compared::of);
                 Self { resource, compared, for_: lasted }

@@ -260,9 +260,9 @@ impl Board {
         self.shadow.as_ref()
     }
 
-    /// Returns the rung that serves.
-    pub(super) fn serving(&self) -> Rung {
-        self.serving
+    /// Returns the model that serves the ladder.
+    pub(super) fn serving_model(&self) -> Option<ModelId> {
+        self.serving_model.clone()
     }
 
     /// Returns what is notified of whatever is new.

@@ -2,6 +2,7 @@
 //!
 //! [`RawConfig`] is the file; what it comes to with the options is a [`Plan`](crate::serve::Plan).
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tiershift_core::time::SpanText;
 use tiershift_core::units::{Bytes, BytesText};
 
 use crate::files::document::{Document, DocumentError};
+use crate::serve::http::names::UnknownModel;
 use crate::serve::recorder::RecordingPlan;
 
 /// The config file of `tiershift serve`. Every key is optional.
@@ -53,6 +55,18 @@ pub struct RawListen {
     pub token_env: Option<String>,
     /// Names that clients call this machine by, besides its addresses and `localhost`. Default: none.
     pub allowed_hosts: Vec<String>,
+    /// Origins whose pages may ask and read answers in a browser, such as `http://localhost:3000`; `*` for all. Default: none.
+    pub allowed_origins: Vec<String>,
+    /// A file that holds the token which whoever gives an order must show. Default: none; then orders are given without one, but
+    /// where clients have a token: that one gives no orders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_token_file: Option<PathBuf>,
+    /// The environment variable that holds it. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_token_env: Option<String>,
+    /// The longest body of a request. Default `64MiB`: some pictures. All that are read or wait may take twice as much, and
+    /// 128 MiB at least.
+    pub body_limit: BytesText,
 }
 
 /// The `[server]` table.
@@ -77,6 +91,13 @@ pub struct RawModels {
     /// A catalog that says more of these files. Default: they are ranked by size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catalog: Option<PathBuf>,
+    /// What becomes of a request for a model that is not here. Default: on loopback whatever serves answers it (`auto`), elsewhere
+    /// it is refused (`refuse`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_model: Option<UnknownModel>,
+    /// Other names, each for a tier, a model or `auto`. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<String, String>,
 }
 
 /// The `[recording]` table.
@@ -141,6 +162,10 @@ impl Default for RawListen {
             token_file: None,
             token_env: None,
             allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            order_token_file: None,
+            order_token_env: None,
+            body_limit: BytesText(Bytes::from_mib(64)),
         }
     }
 }
@@ -198,6 +223,16 @@ impl RawConfig {
                 "leave it out for the default",
             ));
         }
+        let BytesText(limit) = config.listen.body_limit;
+        if limit < SMALLEST_BODY_LIMIT || limit > LARGEST_BODY_LIMIT {
+            let title = "`body-limit` must be from 64KiB to 1GiB";
+            return Err(document.refuse_in(
+                "listen",
+                "body-limit",
+                title,
+                "leave it out for the default",
+            ));
+        }
         Ok(config)
     }
 
@@ -211,6 +246,7 @@ impl RawConfig {
             &mut self.models.folder,
             &mut self.models.catalog,
             &mut self.listen.token_file,
+            &mut self.listen.order_token_file,
             &mut self.recording.folder,
         ];
         for path in paths.into_iter().flatten() {
@@ -233,6 +269,10 @@ pub enum ConfigError {
     #[error(transparent)]
     Document(#[from] DocumentError),
 }
+
+/// Chosen: a long prompt, and many pictures.
+const SMALLEST_BODY_LIMIT: Bytes = Bytes::from_kib(64);
+const LARGEST_BODY_LIMIT: Bytes = Bytes::from_gib(1);
 
 /// Chosen: a few seconds of a busy log; each segment has a header of some kilobytes.
 const SMALLEST_SEGMENT: Bytes = Bytes::from_kib(16);
@@ -278,6 +318,7 @@ mod tests {
         assert_eq!(config.models.catalog, Some(PathBuf::from("catalog.toml")));
         assert_eq!(config.policy.manager.start.as_deref(), Some("small"));
         assert!(config.shadow.is_some());
+        assert_eq!(config.models.aliases.len(), 1);
         assert!(!whole.contains("\n# upgrade-line"), "every key was put in:\n{whole}");
     }
 
@@ -293,6 +334,9 @@ mod tests {
                 shown.push((table, key));
             }
         }
+        // Whose keys are names that people give.
+        shown.retain(|(table, _)| *table != "models.aliases");
+        shown.push(("models", "aliases"));
         let tables = [("listen", "RawListen"), ("server", "RawServer"), ("models", "RawModels")];
         for (table, of) in tables.into_iter().chain([("recording", "RawRecording")]) {
             let keys = schema["$defs"][of]["properties"].as_object().unwrap();
@@ -307,6 +351,8 @@ mod tests {
         let cases = [
             ("[listen]\nprot = 1\n", "serve.toml:2:1", "did you mean `port`?"),
             ("[listen]\nhost = \"here\"\n", "serve.toml:2:", "IP address"),
+            ("[listen]\nbody-limit = \"1KiB\"\n", "serve.toml:2:1", "from 64KiB to 1GiB"),
+            ("[models]\nunknown-model = \"any\"\n", "serve.toml:2:", "refuse"),
             ("[modles]\n", "serve.toml:1:", "did you mean `models`?"),
             ("[policy]\ndegrade-line = \"120%\"\n", "serve.toml:2:1", "at most 100%"),
             ("[shadow]\ndegrade-line = \"120%\"\n", "serve.toml:2:1", "at most 100%"),

@@ -2,25 +2,29 @@
 
 pub(super) mod access;
 pub(super) mod app;
+mod aside;
 mod body;
 mod clients;
 mod completion_body;
 mod completions;
 pub(super) mod connections;
 mod events;
+mod models;
+pub(super) mod names;
 mod page;
+mod paths;
 mod refusal;
+mod relay;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router, middleware};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -31,18 +35,23 @@ use tokio::sync::oneshot;
 
 use crate::serve::http::access::AccessPolicy;
 use crate::serve::http::app::App;
+use crate::serve::http::completions::{Asked, Origin};
+use crate::serve::http::paths::{How, PASSED, What};
 use crate::serve::http::refusal::Refusal;
 use crate::serve::message::{Gone, Message, Order};
 
 /// Returns what answers the requests that `access` lets in.
 pub(super) fn router(app: Arc<App>, access: AccessPolicy) -> Router {
-    Router::new()
-        .route("/v1/chat/completions", post(completions::chat))
-        .route("/v1/completions", post(completions::text))
-        .route("/v1/embeddings", post(completions::embeddings))
-        .route("/v1/rerank", post(completions::rerank))
-        .route("/v1/models", get(models))
-        .route("/v1/models/{*id}", get(model))
+    let is_ollama = app.is_ollama;
+    let mut router = Router::new();
+    for passed in PASSED.iter().filter(|passed| is_ollama || !passed.of_ollama) {
+        router = router.route(passed.path, passed_on(passed.how));
+    }
+    router
+        .route("/v1/models", get(models::list))
+        .route("/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::one))
+        .route("/models/{*id}", get(models::one))
         .route("/", get(page::html))
         .route("/page.css", get(page::css))
         .route("/page.js", get(page::js))
@@ -50,52 +59,40 @@ pub(super) fn router(app: Arc<App>, access: AccessPolicy) -> Router {
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/healthz", get(healthz))
+        .route("/health", get(healthz))
+        .route("/v1/health", get(healthz))
         .route("/switch", post(switch))
-        .fallback(|uri: Uri| async move { not_found(&uri) })
+        .fallback(move |uri: Uri| async move { paths::not_found(uri.path(), is_ollama) })
         .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
-            let message = format!("{} takes no {method}", uri.path());
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+            paths::not_allowed(&method, uri.path())
         })
         .layer(middleware::from_fn_with_state(Arc::new(access), access::let_in))
         .with_state(app)
 }
 
-fn not_found(uri: &Uri) -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {}", uri.path()))
-}
-
-async fn models(State(app): State<Arc<App>>) -> Json<Value> {
-    Json(json!({"object": "list", "data": entries(&app)}))
-}
-
-/// One of them. A server's name for a model may have slashes in it.
-async fn model(
-    State(app): State<Arc<App>>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Refusal> {
-    let unknown = || Refusal::unknown_model();
-    let Path(id) = id.map_err(|_| unknown())?;
-    entries(&app).into_iter().find(|entry| entry["id"] == id).map(Json).ok_or_else(unknown)
-}
-
-/// Returns what there is to be asked for: whatever serves, and each model.
-fn entries(app: &App) -> Vec<Value> {
-    let serving = app.board().serving();
-    let entry = |id: &str, tier: Option<&str>, serves: bool| {
-        json!({
-            "id": id, "object": "model", "created": 0, "owned_by": "tiershift",
-            "tiershift": {"tier": tier, "serves": serves},
-        })
-    };
-    let auto = entry("auto", None, app.catalog.primary(serving).is_some());
-    let companions = app.board().companions();
-    let each = app.catalog.models().iter().map(|model| {
-        let is_primary = app.catalog.primary(serving).is_some_and(|it| it.id == model.id);
-        let tier = (!model.companion).then_some(model.tier.as_str());
-        let serves_beside = companions.iter().any(|it| it.serves && it.model == model.id);
-        entry(model.id.as_str(), tier, is_primary || serves_beside)
-    });
-    std::iter::once(auto).chain(each).collect()
+/// Returns what passes a path on.
+fn passed_on(how: How) -> MethodRouter<Arc<App>> {
+    match how {
+        How::Work(task) => post(
+            move |app: State<Arc<App>>, peer: Origin, uri: Uri, headers: HeaderMap, body: Body| {
+                completions::work(app, Asked::new(&uri, peer, headers), task, body)
+            },
+        ),
+        How::Aside(what) => {
+            let ask = |app: State<Arc<App>>,
+                       peer: Origin,
+                       method: Method,
+                       uri: Uri,
+                       headers: HeaderMap,
+                       body: Body| {
+                aside::ask(app, Asked::new(&uri, peer, headers), method, body)
+            };
+            match what {
+                What::Posted => post(ask),
+                What::Read => get(ask),
+            }
+        }
+    }
 }
 
 async fn status(State(app): State<Arc<App>>) -> Result<Response, Refusal> {

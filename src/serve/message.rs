@@ -25,6 +25,8 @@ pub(super) enum Message {
     Settings(Box<RawSettings>),
     /// Someone asks for a tier.
     Switch(Order),
+    /// Someone asks where a model answers, or the server itself; none where it is not loaded.
+    Endpoint(Option<ModelId>, oneshot::Sender<Option<Endpoint>>),
     /// The backend has something to say.
     Wake,
     /// Stop: finish what runs.
@@ -127,6 +129,17 @@ impl PendingRequest {
     /// The request itself was wrong: that says nothing about the model.
     pub(super) fn refused(&mut self) {
         self.report(Outcome::Cancelled { request: self.id });
+    }
+
+    /// Leaves the end to somebody else, who outlives the client's connection.
+    pub(super) fn hand_over(&mut self, to: impl FnOnce(Self)) {
+        if self.is_over {
+            return;
+        }
+        let (_, started) = oneshot::channel();
+        let (_, ended) = oneshot::channel();
+        let rest = Self { id: self.id, to: self.to.clone(), started, ended, is_over: true };
+        to(std::mem::replace(self, rest));
     }
 
     fn report(&mut self, outcome: Outcome) {

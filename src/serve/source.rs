@@ -1,18 +1,22 @@
 //! What runs the models of a daemon: processes of its own, or a server that somebody else started.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::UNIX_EPOCH;
 
 use tiershift_core::catalog::Catalog;
 use tiershift_core::event::Adopted;
+use tiershift_core::model::ModelId;
 use tokio::runtime::Handle;
 
 use crate::backend::callbacks::Callbacks;
 use crate::backend::live::LiveBackend;
 use crate::backend::llama_server::LlamaServer;
 use crate::backend::remote::client::ServerError;
+use crate::backend::remote::server::Kind;
 use crate::backend::remote::{Remote, Unlisted};
 use crate::inventory::folder::{Folder, FolderError};
 use crate::inventory::listing::RemoteServer;
@@ -41,6 +45,23 @@ pub(super) struct Started {
 }
 
 impl Source {
+    /// Returns when each model's file was written, in seconds since 1970, where that is known.
+    pub(super) fn written(&self, catalog: &Catalog) -> BTreeMap<ModelId, i64> {
+        let Self::Processes { folder, .. } = self else { return BTreeMap::new() };
+        let launches = folder.launches(catalog).unwrap_or_default();
+        let seconds = |file: &Path| {
+            let written = std::fs::metadata(file).ok()?.modified().ok()?;
+            i64::try_from(written.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
+        };
+        let each = launches.into_iter();
+        each.filter_map(|(model, launch)| Some((model, seconds(&launch.file)?))).collect()
+    }
+
+    /// Returns whether Ollama runs the models.
+    pub(super) fn is_ollama(&self) -> bool {
+        matches!(self, Self::Server(server) if server.server.kind() == Kind::Ollama)
+    }
+
     /// Prepares to run a catalog's models.
     pub(super) fn start(
         &self,

@@ -119,6 +119,10 @@ impl LiveWorld {
                 self.orders.push_back(answer);
                 self.inputs.push_back(Input::Switch { tier, for_ });
             }
+            Message::Endpoint(model, answer) => {
+                // Who asked may have hung up.
+                let _ = answer.send(self.backend.endpoint_aside(model.as_ref()));
+            }
             Message::Wake => self.is_woken = true,
             Message::Shutdown => {
                 if !std::mem::replace(&mut self.is_stopping, true) {

@@ -38,6 +38,8 @@ pub struct Workload {
     pub client: Option<ClientId>,
     /// How long a request may wait to start; the manager's setting where `None`.
     pub patience: Option<Duration>,
+    /// Whether its clients stay connected.
+    pub connected: bool,
     /// How probable it is that a client hangs up.
     pub cancel: Percent,
     /// How long after its arrival it does.
@@ -79,6 +81,7 @@ impl Workload {
             priority: 0,
             client: None,
             patience: None,
+            connected: false,
             cancel: Percent::ZERO,
             cancel_after: Duration::ZERO,
             at: Timestamp::ZERO,
@@ -119,6 +122,10 @@ pub struct RawWorkload {
     /// How long a request may wait to start. Default: the policy's `manager.patience`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<SpanText>,
+    /// Whether clients stay connected, as those of `serve` do: their requests wait without a limit while something that can serve
+    /// them is loaded or on its way. Default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connected: Option<bool>,
     /// How probable it is that a client hangs up before its reply is complete. Default `0%`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancel: Option<PercentText>,
@@ -146,6 +153,7 @@ pub(crate) const COMMON_KEYS: &[&str] = &[
     "priority",
     "client",
     "patience",
+    "connected",
     "cancel",
     "cancel-after",
     "at",

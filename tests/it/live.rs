@@ -14,6 +14,7 @@ mod browser;
 mod calibrate;
 mod companion;
 mod fidelity;
+mod front;
 mod hang;
 mod load;
 mod orders;

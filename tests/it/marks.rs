@@ -73,7 +73,6 @@ const NEVER_MET: &[(&str, &str)] = &[
     ("life Draining loaded", UNASKED),
     ("life Draining load-failed", UNASKED),
     ("life Draining unloaded", UNASKED),
-    ("life Draining crashed", "what it finishes fails first, and then it is unloaded"),
     ("life Failed loaded", UNASKED),
     ("life Failed load-failed", UNASKED),
     ("life Failed unloaded", UNASKED),
@@ -381,7 +380,7 @@ const GATES: [&str; 13] = [
     "projection vram",
 ];
 
-const ENDS: [&str; 11] = [
+const ENDS: [&str; 12] = [
     "done",
     "failed",
     "cancelled by client",
@@ -391,6 +390,7 @@ const ENDS: [&str; 11] = [
     "rejected Deadline",
     "rejected Unservable",
     "rejected NotLoaded",
+    "rejected HeldElsewhere",
     "rejected UnknownTarget",
     "rejected ShuttingDown",
 ];

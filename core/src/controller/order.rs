@@ -33,6 +33,11 @@ enum Progress {
 }
 
 impl Order {
+    /// Returns when it ends by itself.
+    pub(super) fn until(&self) -> Option<Timestamp> {
+        self.until
+    }
+
     fn next_timeout(&self) -> Option<Timestamp> {
         let waits_until = match self.progress {
             Progress::Waiting { until } => until,
@@ -74,6 +79,10 @@ impl Controller {
         let progress = Progress::Waiting { until: wait.map(|wait| now + wait) };
         self.order = Some(Order { tier: tier.to_owned(), to, until, progress });
         self.out.push_back(answer(OrderNews::Taken { wait, until }));
+        // Whoever waits for another model by its name is told at once.
+        let ends_in = until.map(|until| until.since(now));
+        self.manager.refuse_names_but(to, ends_in, &mut self.out);
+        self.manager.end_named_stay();
         self.pursue_order(now);
     }
 
@@ -177,14 +186,17 @@ impl Controller {
 
     /// Keeps to what was ordered or, without an order, to the pinned tier: no upgrade past it, no downgrade from it but for
     /// want of space.
-    pub(super) fn keep_to_what_was_asked(&self, now: Timestamp, decision: &mut Decision) {
+    pub(super) fn keep_to_what_was_asked(&mut self, now: Timestamp, decision: &mut Decision) {
         let (rung, reason) = match (&self.order, self.pinned) {
             (Some(order), _) => {
                 let remaining = order.until.map(|until| until.since(now));
                 (order.to, Reason::Ordered { to: order.to, remaining })
             }
             (None, Some(pinned)) => (pinned, Reason::Fixed),
-            (None, None) => return,
+            (None, None) => match self.named_hold(now) {
+                Some(hold) => hold,
+                None => return,
+            },
         };
         let forbidden = match decision.action {
             Action::Hold => false,
@@ -211,6 +223,9 @@ impl Controller {
         if forbidden {
             decision.action = Action::Hold;
             decision.reason = reason;
+        } else if decision.action != Action::Hold {
+            // What a shortage forces away does not come back for a name.
+            self.manager.end_named_stay();
         }
     }
 }

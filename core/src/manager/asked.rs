@@ -7,7 +7,8 @@ use crate::catalog::{Catalog, Rung, Rungs};
 use crate::demand::{Demand, SLOW_FACTOR};
 use crate::manager::Manager;
 use crate::manager::queue::ServedBy;
-use crate::request::Request;
+use crate::model::Model;
+use crate::request::{Request, Target};
 use crate::time::Timestamp;
 
 /// What is kept to tell it.
@@ -140,7 +141,13 @@ impl Manager {
 
     /// Returns which models can serve a request at all.
     pub(super) fn served_by(&self, request: &Request) -> ServedBy {
-        self.catalog.models().iter().map(|model| request.is_for(model)).collect()
+        let is_meant = |model: &Model| match &request.target {
+            Target::Model(id) => model.id == *id,
+            Target::Auto | Target::Tier(_) => true,
+        };
+        let each = self.catalog.models().iter();
+        let is_named = matches!(request.target, Target::Model(_));
+        ServedBy::new(each.map(|model| is_meant(model) && request.is_for(model)), is_named)
     }
 
     /// Returns whether the model that serves, or that a switch under way leads to, is among these.
@@ -180,6 +187,10 @@ impl Manager {
 
     /// Returns the rungs above the present one whose primary model is among these.
     pub(super) fn rungs_above_for(&self, served_by: &ServedBy) -> Rungs {
+        // What names a model waits for that one: no climb is made for it.
+        if served_by.is_named() {
+            return Rungs::EMPTY;
+        }
         self.catalog.rungs_where(|model| served_by[model]).above(self.rung())
     }
 

@@ -67,7 +67,11 @@ impl Manager {
 
     /// Returns for how long yet a rung's model is not loaded because it failed, or will not go.
     pub(super) fn rest_remaining(&self, now: Timestamp, rung: Rung) -> Option<Duration> {
-        let index = self.index_of(self.catalog.primary(rung)?.id.as_str());
+        self.rest_of(now, self.index_of(self.catalog.primary(rung)?.id.as_str()))
+    }
+
+    /// Returns the same of a model.
+    pub(super) fn rest_of(&self, now: Timestamp, index: usize) -> Option<Duration> {
         let slot = &self.slots[index];
         let until = if self.is_lost(index) { slot.deadline } else { slot.rests_until };
         let until = until.filter(|&until| until > now)?;

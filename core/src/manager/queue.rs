@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Index;
 use std::time::Duration;
 
 use crate::request::{ClientId, Request, RequestId};
@@ -43,8 +44,40 @@ struct Kind {
     lines: BTreeMap<Line, BTreeSet<Place>>,
 }
 
-/// By the catalog's order of models: whether it can serve a request.
-pub(crate) type ServedBy = Box<[bool]>;
+/// Which of the catalog's models can serve a request, in its order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServedBy {
+    models: Box<[bool]>,
+    /// Whether it names the one that can.
+    is_named: bool,
+}
+
+impl ServedBy {
+    pub(crate) fn new(models: impl Iterator<Item = bool>, is_named: bool) -> Self {
+        Self { models: models.collect(), is_named }
+    }
+
+    pub(crate) fn has_any(&self) -> bool {
+        self.models.contains(&true)
+    }
+
+    pub(crate) fn is_named(&self) -> bool {
+        self.is_named
+    }
+
+    /// Returns the model that is named.
+    pub(crate) fn named(&self) -> Option<usize> {
+        self.models.iter().position(|&can| can).filter(|_| self.is_named)
+    }
+}
+
+impl Index<usize> for ServedBy {
+    type Output = bool;
+
+    fn index(&self, model: usize) -> &bool {
+        &self.models[model]
+    }
+}
 
 /// Counts arrivals.
 type Place = u64;
@@ -119,10 +152,20 @@ impl Queue {
         Some(waiting)
     }
 
-    /// Takes out the request that has waited past its deadline the longest, if any has.
-    pub(crate) fn pop_expired(&mut self, now: Timestamp) -> Option<Waiting> {
-        let &(_, place) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
-        Some(self.remove_place(place))
+    /// Returns the request that has waited past its deadline the longest, if any has, and the models that can serve it.
+    pub(crate) fn first_expired(&self, now: Timestamp) -> Option<(&Waiting, &ServedBy)> {
+        let (_, place) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
+        let waiting = &self.waiting[place];
+        Some((waiting, &self.kinds[waiting.kind].served_by))
+    }
+
+    /// Gives a request until then.
+    pub(crate) fn set_deadline(&mut self, id: RequestId, deadline: Timestamp) {
+        let Some(&place) = self.places.get(&id) else { return };
+        let waiting = self.waiting.get_mut(&place).expect("a place is held as long as its request");
+        let before = std::mem::replace(&mut waiting.deadline, deadline);
+        self.deadlines.remove(&(before, place));
+        self.deadlines.insert((deadline, place));
     }
 
     /// Takes out a request by name.
@@ -170,7 +213,8 @@ mod tests {
     }
 
     fn push(queue: &mut Queue, request: Request, served_by: &[bool]) {
-        queue.push(Timestamp::ZERO, request, served_by.into(), Duration::from_secs(60));
+        let served_by = ServedBy::new(served_by.iter().copied(), false);
+        queue.push(Timestamp::ZERO, request, served_by, Duration::from_secs(60));
     }
 
     /// Returns what starts on a model, in order.
@@ -184,12 +228,16 @@ mod tests {
         let mut queue = Queue::default();
         for (id, priority, patience) in [(0, 0, 60), (1, 5, 60), (2, 0, 1), (3, 5, 60)] {
             let patience = Duration::from_secs(patience);
-            queue.push(Timestamp::ZERO, request(id, priority, None), [true].into(), patience);
+            let served_by = ServedBy::new([true].into_iter(), false);
+            queue.push(Timestamp::ZERO, request(id, priority, None), served_by, patience);
         }
         assert_eq!(queue.next_deadline(), Some(Timestamp::from_secs(1)));
-        let expired = queue.pop_expired(Timestamp::from_secs(1)).unwrap();
+        let (expired, _) = queue.first_expired(Timestamp::from_secs(1)).unwrap();
         assert_eq!(expired.request.id, RequestId(2));
-        assert!(queue.pop_expired(Timestamp::from_secs(1)).is_none());
+        queue.set_deadline(RequestId(2), Timestamp::from_secs(2));
+        assert!(queue.first_expired(Timestamp::from_secs(1)).is_none());
+        assert_eq!(queue.next_deadline(), Some(Timestamp::from_secs(2)));
+        assert_eq!(queue.remove(RequestId(2)).unwrap().request.id, RequestId(2));
         assert_eq!(drain(&mut queue, 0), [1, 3, 0]);
         assert_eq!(queue.next_deadline(), None);
     }

@@ -153,11 +153,47 @@ impl Manager {
         }
     }
 
-    /// Ends a request whose patience is over.
-    pub(super) fn expire(&mut self, now: Timestamp, waiting: &Waiting, out: &mut VecDeque<Output>) {
-        self.note_refusal(now, &waiting.request, waiting.arrived);
-        let served_by = self.served_by(&waiting.request);
-        self.refuse(now, &waiting.request, &served_by, Rejection::Deadline, out);
+    /// Ends the requests whose patience is over. That of a client which stays connected counts only the time with nothing loaded.
+    pub(super) fn expire(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
+        while let Some((waiting, served_by)) = self.queue.first_expired(now) {
+            let id = waiting.request.id;
+            if let Some(until) = self.waits_on_until(now, &waiting.request, served_by) {
+                self.queue.set_deadline(id, until);
+                continue;
+            }
+            let Some(waiting) = self.queue.remove(id) else { return };
+            self.note_refusal(now, &waiting.request, waiting.arrived);
+            let served_by = self.served_by(&waiting.request);
+            self.refuse(now, &waiting.request, &served_by, Rejection::Deadline, out);
+        }
+    }
+
+    /// Returns when a request is looked at again whose client stays connected; `None` where it has waited for long enough.
+    fn waits_on_until(
+        &self,
+        now: Timestamp,
+        request: &Request,
+        served_by: &ServedBy,
+    ) -> Option<Timestamp> {
+        let patience = request.patience.unwrap_or(self.settings.manager.patience);
+        if !request.connected || patience.is_zero() {
+            return None;
+        }
+        let has_its_turn = |index| self.obstacle_to(now, index).is_none();
+        if self.is_for_present(served_by)
+            || self.is_for_goal(served_by)
+            || served_by.named().is_some_and(has_its_turn)
+        {
+            return Some(now + patience);
+        }
+        self.empty_since.map(|since| since + patience).filter(|&until| until > now)
+    }
+
+    /// Notes since when nothing is loaded or on its way.
+    pub(super) fn note_emptiness(&mut self, now: Timestamp) {
+        let is_empty =
+            self.serving.is_none() && self.switch.is_none_or(|switch| switch.goal.is_none());
+        self.empty_since = is_empty.then(|| self.empty_since.unwrap_or(now));
     }
 
     /// Refuses what waits that only a model below the one that serves from now on could serve.
@@ -169,6 +205,18 @@ impl Manager {
                 self.refuse(now, &waiting.request, &kind, Rejection::NotLoaded, out);
             }
         }
+    }
+
+    /// Refuses a request that names a model while somebody keeps another one loaded, for so long yet where that is known.
+    pub fn refuse_for_another(
+        &self,
+        request: &Request,
+        retry_after: Option<Duration>,
+        out: &mut VecDeque<Output>,
+    ) {
+        let reason = Rejection::HeldElsewhere;
+        let end = End::Rejected { reason, retry_after, estimate: false };
+        out.push_back(Output::Ended { request: request.id, end });
     }
 
     fn refuse(
@@ -183,7 +231,10 @@ impl Manager {
             Rejection::QueueFull | Rejection::Deadline | Rejection::NotLoaded => {
                 Some(self.expected_wait(now, served_by))
             }
-            Rejection::Unservable | Rejection::UnknownTarget | Rejection::ShuttingDown => None,
+            Rejection::Unservable
+            | Rejection::HeldElsewhere
+            | Rejection::UnknownTarget
+            | Rejection::ShuttingDown => None,
         };
         let retry_after = expected.map(|expected| expected.wait);
         let estimate = expected.is_some_and(|expected| expected.depends_on_others);
@@ -228,13 +279,15 @@ impl Manager {
         if request.target != Target::Auto && self.wanted_rung(request).is_none() {
             return Err(Rejection::UnknownTarget);
         }
-        if !served_by.contains(&true) {
+        if !served_by.has_any() {
             return Err(Rejection::Unservable);
         }
         if !self.is_within_reach(served_by) {
             return Err(Rejection::NotLoaded);
         }
-        if !starts_now && self.queue.len() >= self.settings.manager.queue_limit as usize {
+        let limit = self.settings.manager.queue_limit as usize;
+        let limit = if request.connected { limit.saturating_mul(CONNECTED_SHARE) } else { limit };
+        if !starts_now && self.queue.len() >= limit {
             return Err(Rejection::QueueFull);
         }
         Ok(())
@@ -253,6 +306,7 @@ impl Manager {
     fn is_within_reach(&self, served_by: &ServedBy) -> bool {
         self.is_for_present(served_by)
             || self.is_for_goal(served_by)
+            || served_by.is_named()
             || !self.rungs_above_for(served_by).is_empty()
     }
 
@@ -325,6 +379,10 @@ impl Manager {
         }
     }
 }
+
+/// So many times as many requests of clients that stay connected may wait. Chosen: with the default twice as many as `serve` has
+/// connections, each of which is a client that hangs up when it has had enough.
+const CONNECTED_SHARE: usize = 16;
 
 /// A request that was told to stop is ended without its server's answer after this: as long as an unload is waited for.
 const CANCEL_TIMEOUT: Duration = UNLOAD_TIMEOUT;

@@ -32,6 +32,8 @@ pub(super) struct Switch {
     reason: Reason,
     /// Whether it looks at nothing: neither for a place for what follows nor for who runs on what serves.
     pub(super) blind: bool,
+    /// Whether it is made because requests name its goal: then it cuts nobody.
+    pub(super) is_for_name: bool,
     /// When what runs on the models that go has had its time. `None` before anything waits for it, and afterwards.
     pub(super) drain_until: Option<Timestamp>,
     /// Whether that moment has passed.
@@ -110,6 +112,7 @@ impl Manager {
             urgency: Urgency::Graceful,
             reason,
             blind: false,
+            is_for_name: false,
             drain_until: None,
             overdue: false,
             next_look: None,
@@ -151,6 +154,7 @@ impl Manager {
                 break;
             }
         }
+        self.note_emptiness(now);
         self.start_waiting(now, out);
     }
 
@@ -403,7 +407,9 @@ impl Manager {
     fn cut_what_is_overdue(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         let Some(switch) = self.switch.filter(|switch| switch.overdue) else { return };
         let manager = &self.settings.manager;
-        let at_any_time = manager.at_drain_deadline == AtDrainDeadline::Cancel && !switch.is_up();
+        let at_any_time = manager.at_drain_deadline == AtDrainDeadline::Cancel
+            && !switch.is_up()
+            && !switch.is_for_name;
         let (cuts, by) = match switch.urgency {
             _ if self.stopping => (true, CancelledBy::Shutdown),
             Urgency::Critical => {
@@ -567,7 +573,7 @@ impl Manager {
 
     fn complete(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         let switch = self.switch.take().expect("only a switch completes");
-        let Switch { from, to, began, reason, called_off, .. } = switch;
+        let Switch { from, to, began, reason, called_off, is_for_name, .. } = switch;
         self.rung = to;
         if from != to {
             self.cooling_since = self.last_change.map(|_| now);
@@ -580,7 +586,8 @@ impl Manager {
             took: now.since(began),
             called_off,
         });
-        if to < from && !self.stopping {
+        // Who names a smaller model has asked for less.
+        if to < from && !self.stopping && !is_for_name {
             out.push_back(Output::Notice(Notice::Degraded { from, to, reason }));
         }
     }

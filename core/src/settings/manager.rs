@@ -34,9 +34,11 @@ pub struct RawManagerSettings {
     /// ten minutes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply_limit: Option<SpanText>,
-    /// Requests that may wait. Default 64. One more is answered queue-full.
+    /// Requests that may wait. Default 64; of clients that stay connected, as those of `serve` do, sixteen times as many. One more
+    /// is answered queue-full.
     pub queue_limit: u32,
-    /// How long a request may wait to start. Default `60s`.
+    /// How long a request may wait to start. Default `60s`. One whose client stays connected waits without a limit while something
+    /// that can serve it is loaded or on its way, and so long with nothing loaded.
     pub patience: SpanText,
     /// Wait after a failed load, or after a model died for the second time in a row; doubles with each further failure up
     /// to 32 times. The first that dies is loaded again at once. Default `10s`.
@@ -53,6 +55,10 @@ pub struct RawManagerSettings {
     pub try_out: bool,
     /// Shortest time between two switches that no shortage forces. Default `30s`.
     pub switch_cooldown: SpanText,
+    /// How long a model stays that was loaded because requests name it, short of a shortage or an order. Default `5m`: until then
+    /// none is loaded for another name, and the policy moves nothing. Shorter loads more often where clients name several.
+    #[serde(skip_serializing_if = "is_usual_stay")]
+    pub named_stays: SpanText,
     /// What goes first where a space is short: companions only `before-none`, when the ladder has nothing smaller left that fits
     /// beside them, or `before-a-step-down` of the ladder. Default `before-none`. Of several the last in the catalog is the first to
     /// go.
@@ -101,7 +107,16 @@ impl Default for RawManagerSettings {
             idle_unload: None,
             try_out: true,
             switch_cooldown: SpanText(Duration::from_secs(30)),
+            named_stays: SpanText(USUAL_STAY),
             companions_go: CompanionsGo::default(),
         }
     }
+}
+
+/// Chosen: as long as the stabilization window, and ten times what a load of a large model takes.
+const USUAL_STAY: Duration = Duration::from_mins(5);
+
+/// Left out of a file where it is the default: logs of earlier versions have no such key.
+fn is_usual_stay(span: &SpanText) -> bool {
+    span.0 == USUAL_STAY
 }

@@ -8,6 +8,7 @@ mod driver;
 mod hunted;
 mod manager;
 mod metamorphic;
+mod named;
 mod policy;
 mod requests;
 mod rig;

@@ -162,7 +162,7 @@ fn a_wish_for_more_is_served_by_what_there_is_and_says_so() {
     rig.sample(1.0);
     let wish = |id, target| Request { target, ..Request::chat(id, 10, 10) };
     rig.ask(wish(1, Target::Tier("large".to_owned())));
-    rig.ask(wish(2, Target::Model("small".into())));
+    rig.ask(wish(2, Target::Tier("small".to_owned())));
     rig.ask(wish(3, Target::Tier("huge".to_owned())));
     rig.check(&[
         "accept #1 on medium",
@@ -404,4 +404,56 @@ impl Rig {
     fn hang_up(&mut self, request: u64) {
         self.feed(&Input::Cancel { request: RequestId(request) });
     }
+}
+
+/// Returns a request of a client that stays connected.
+fn connected(id: u64) -> Request {
+    Request { connected: true, ..Request::chat(id, 10, 10) }
+}
+
+#[test]
+fn a_client_that_stays_connected_waits_as_long_as_something_serves() {
+    let mut rig = full("");
+    rig.ask(connected(3));
+    rig.request(4);
+    rig.outputs();
+    rig.after(minutes(1));
+    rig.check(&["#4 Deadline, again in about 1s"]);
+    rig.after(minutes(20));
+    rig.check(&[]);
+    rig.done(1);
+    assert_eq!(rig.outputs()[1..], ["start #3 on medium"]);
+}
+
+#[test]
+fn with_nothing_loaded_it_waits_as_long_as_its_patience() {
+    let mut rig = rig("").serving("medium");
+    rig.sample(1.0);
+    for id in 1..=2 {
+        rig.request(id);
+    }
+    rig.ask(connected(3));
+    rig.after(minutes(5));
+    // Others take the whole machine: what served goes, and nothing has room.
+    rig.samples(15.9, seconds(30));
+    rig.done(1);
+    rig.done(2);
+    rig.complete(15.9);
+    rig.outputs();
+    rig.samples(15.9, seconds(24));
+    rig.check(&[]);
+    rig.samples(15.9, minutes(1));
+    let lines = rig.outputs();
+    assert!(lines.iter().any(|line| line.starts_with("#3 Deadline, again in ")), "{lines:?}");
+}
+
+#[test]
+fn of_clients_that_stay_connected_more_may_wait() {
+    let mut rig = full("manager.queue-limit = 1");
+    for id in 3..=19 {
+        rig.ask(connected(id));
+    }
+    let lines = rig.outputs();
+    assert_eq!(lines[15], "queue #18");
+    assert_eq!(lines[16], "#19 QueueFull, again in about 1s");
 }

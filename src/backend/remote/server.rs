@@ -166,6 +166,11 @@ impl Server {
         (self.kind.protocol().processes)(entry)
     }
 
+    /// Returns where the server answers what is not about one model.
+    pub(super) fn bare_endpoint(&self) -> Endpoint {
+        Endpoint::new(self.client.base())
+    }
+
     /// Returns where requests for a model are sent.
     pub(super) fn endpoint(&self, name: &str) -> Endpoint {
         let &Protocol { query, keep_alive, .. } = self.kind.protocol();

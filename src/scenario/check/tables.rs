@@ -140,6 +140,7 @@ impl Check<'_> {
             priority: raw.priority.unwrap_or(0),
             client: raw.client.map(ClientId),
             patience: raw.patience.map(|span| span.0),
+            connected: raw.connected.unwrap_or(false),
             cancel,
             cancel_after: raw.cancel_after.map_or(USUAL_HANG_UP, |span| span.0),
             at,

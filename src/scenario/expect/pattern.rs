@@ -319,7 +319,7 @@ impl JsonSchema for Pattern {
     }
 }
 
-const REASONS: [&str; 25] = [
+const REASONS: [&str; 26] = [
     "no-data",
     "stale",
     "switching",
@@ -345,6 +345,7 @@ const REASONS: [&str; 25] = [
     "slow-load",
     "asked",
     "ordered",
+    "named",
 ];
 
 fn notice_name(notice: &Notice) -> &'static str {
@@ -378,16 +379,18 @@ fn rejection_name(reason: Rejection) -> &'static str {
         Rejection::Deadline => "deadline",
         Rejection::Unservable => "unservable",
         Rejection::NotLoaded => "not-loaded",
+        Rejection::HeldElsewhere => "held-elsewhere",
         Rejection::UnknownTarget => "unknown-target",
         Rejection::ShuttingDown => "shutting-down",
     }
 }
 
-const REJECTIONS: [Rejection; 6] = [
+const REJECTIONS: [Rejection; 7] = [
     Rejection::QueueFull,
     Rejection::Deadline,
     Rejection::Unservable,
     Rejection::NotLoaded,
+    Rejection::HeldElsewhere,
     Rejection::UnknownTarget,
     Rejection::ShuttingDown,
 ];

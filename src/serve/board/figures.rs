@@ -63,6 +63,7 @@ impl Figures {
                     Rejection::Deadline => "deadline",
                     Rejection::Unservable => "unservable",
                     Rejection::NotLoaded => "not-loaded",
+                    Rejection::HeldElsewhere => "held-elsewhere",
                     Rejection::UnknownTarget => "unknown-target",
                     Rejection::ShuttingDown => "shutting-down",
                 };

@@ -1,14 +1,18 @@
 //! Who is let in: programs of this machine by its own names, and from elsewhere whoever has the token.
 //!
-//! There are no CORS headers anywhere: a page from elsewhere never reads an answer.
+//! A page from elsewhere reads answers only where its origin was allowed, and gives orders never.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, HOST, ORIGIN, VARY, WWW_AUTHENTICATE,
+};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -21,8 +25,12 @@ use crate::serve::http::refusal::Refusal;
 pub struct Access {
     /// What everybody must show, where there is one. Without it, only loopback is listened on.
     pub token: Option<Token>,
+    /// What whoever gives an order must show. With a token for clients and without this, nobody gives any over HTTP.
+    pub order_token: Option<Token>,
     /// Names that this machine is called by, besides its own for itself.
     pub hosts: Vec<String>,
+    /// Origins whose pages may ask and read answers, such as `http://localhost:3000`; `*` for all.
+    pub origins: Vec<String>,
 }
 
 /// A token's digest: the words themselves are not kept, and two digests are compared in constant time.
@@ -74,26 +82,59 @@ impl AccessPolicy {
     }
 
     fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
-        let mut hosts = headers.get_all(HOST).iter();
-        let host = hosts.next().and_then(|host| host.to_str().ok());
-        let origin = headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-        let is_near = hosts.next().is_none()
-            && host.is_some_and(|host| self.is_ours(host))
-            && origin.is_none_or(|origin| {
-                origin.split_once("://").is_some_and(|(_, host)| self.is_ours(host))
-            });
-        if !is_near {
-            let message =
-                "this daemon is called by 127.0.0.1, localhost, or a name given with --allow-host";
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "foreign_host", message));
-        }
-        match &self.access.token {
-            Some(token) if path != OPEN_PATH && !shows(headers, token) => {
-                let message = "show the token: Authorization: Bearer ..., or as a password";
-                Err(Refusal::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
+        self.check_names(path, headers)?;
+        let Access { token, order_token, .. } = &self.access;
+        let is_order = path == ORDER_PATH;
+        let wanted = match (token, order_token) {
+            _ if path == OPEN_PATH || PUBLIC_PATHS.contains(&path) => None,
+            (_, Some(order_token)) if is_order => Some(order_token),
+            (Some(token), None) if is_order => {
+                // Who may not even ask is not told of what orders need.
+                Self::check_token(headers, token)?;
+                let message = "a client's token gives no orders: start the daemon with --order-token-file, and show that token";
+                return Err(Refusal::new(StatusCode::FORBIDDEN, "no_orders", message));
             }
-            Some(_) | None => Ok(()),
+            (token, _) => token.as_ref(),
+        };
+        wanted.map_or(Ok(()), |token| Self::check_token(headers, token))
+    }
+
+    fn check_token(headers: &HeaderMap, token: &Token) -> Result<(), Refusal> {
+        if shows(headers, token) {
+            return Ok(());
         }
+        let message = "show the token: Authorization: Bearer ..., x-api-key: ..., or as a password";
+        Err(Refusal::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
+    }
+
+    /// Checks what the client calls us, and where a page comes from.
+    fn check_names(&self, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+        let foreign = |message| Refusal::new(StatusCode::FORBIDDEN, "foreign_host", message);
+        let mut hosts = headers.get_all(HOST).iter();
+        let host = hosts.next().and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if hosts.next().is_some() || !self.is_ours(host) {
+            let called: String = host.chars().take(LONGEST_NAME_SHOWN).collect();
+            return Err(foreign(format!(
+                "this daemon is not called \"{called}\": use 127.0.0.1 or localhost, or start it with --allow-host NAME"
+            )));
+        }
+        let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+        let origin = origin.to_str().unwrap_or_default();
+        let is_own = origin.split_once("://").is_some_and(|(_, host)| self.is_ours(host));
+        // One on another port of this machine is another's page: what it may do is for browsers to say, as ever.
+        if is_own || (self.allows(origin) && path != ORDER_PATH) {
+            return Ok(());
+        }
+        let called: String = origin.chars().take(LONGEST_NAME_SHOWN).collect();
+        Err(foreign(format!(
+            "pages of \"{called}\" may not ask here: start the daemon with --allow-origin ORIGIN"
+        )))
+    }
+
+    /// Returns whether pages of an origin may ask, and read answers.
+    fn allows(&self, origin: &str) -> bool {
+        let origins = &self.access.origins;
+        origins.iter().any(|ours| ours == "*" || ours.eq_ignore_ascii_case(origin))
     }
 
     /// Returns whether `host`, with or without a port, names this machine. A page that had a name of its own pointed
@@ -113,22 +154,62 @@ pub(in crate::serve) async fn let_in(
     request: Request,
     next: Next,
 ) -> Response {
-    match policy.check(request.uri().path(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => {
-            let mut response = refusal.into_response();
-            if response.status() == StatusCode::UNAUTHORIZED {
-                for way in WAYS {
-                    response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(way));
-                }
-            }
-            response
+    let origin = request.headers().get(ORIGIN).cloned();
+    let reads = origin.filter(|origin| origin.to_str().is_ok_and(|it| policy.allows(it)));
+    let is_preflight = request.method() == Method::OPTIONS
+        && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    let path = request.uri().path();
+    let mut response = if is_preflight && reads.is_some() && path != ORDER_PATH {
+        // A browser asks first, and shows no token with that.
+        policy.check_names(path, request.headers()).map_or_else(Refusal::into_response, |()| {
+            let headers = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+            preflight(headers)
+        })
+    } else {
+        match policy.check(path, request.headers()) {
+            Ok(()) => next.run(request).await,
+            Err(refusal) => refuse(refusal),
         }
+    };
+    if let Some(origin) = reads {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
+        headers.append(VARY, HeaderValue::from_static("Origin"));
     }
+    response
 }
 
-/// Returns whether the token is shown: as a bearer's, or as the password that a browser asks its user for.
+/// Answers a browser that asks whether a page may ask.
+fn preflight(wanted: Option<HeaderValue>) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers
+        .insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    if let Some(wanted) = wanted {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+    }
+    response
+}
+
+fn refuse(refusal: Refusal) -> Response {
+    let mut response = refusal.into_response();
+    if response.status() == StatusCode::UNAUTHORIZED {
+        for way in WAYS {
+            response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(way));
+        }
+    }
+    response
+}
+
+/// Returns whether the token is shown: as a bearer's, as a key in the way of Anthropic's or Azure's clients, or as the password
+/// that a browser asks its user for.
 fn shows(headers: &HeaderMap, token: &Token) -> bool {
+    let keys = KEY_HEADERS.iter().filter_map(|name| headers.get(*name));
+    if keys.into_iter().any(|key| token.is(key.as_bytes().trim_ascii())) {
+        return true;
+    }
     let Some((scheme, shown)) = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
@@ -160,6 +241,18 @@ fn without_port(host: &str) -> Option<&str> {
 /// What a load balancer may ask without a token. It says nothing but that we are there.
 const OPEN_PATH: &str = "/healthz";
 
+/// The same question as llama-server's clients ask it.
+const PUBLIC_PATHS: [&str; 2] = ["/health", "/v1/health"];
+
+/// Where orders are given.
+const ORDER_PATH: &str = "/switch";
+
+/// In these some clients show their token.
+const KEY_HEADERS: [&str; 2] = ["x-api-key", "api-key"];
+
+/// A name is repeated no further.
+const LONGEST_NAME_SHOWN: usize = 80;
+
 /// How a token can be shown.
 const WAYS: [&str; 2] = ["Bearer", "Basic realm=\"tiershift: any name, the token as password\""];
 
@@ -175,7 +268,7 @@ mod tests {
     fn door(address: &str, token: Option<&str>, hosts: &[&str]) -> AccessPolicy {
         let token = token.map(|token| Token::new(token).unwrap());
         let hosts = hosts.iter().map(|&host| host.to_owned()).collect();
-        AccessPolicy::new(Access { token, hosts }, address.parse().unwrap())
+        AccessPolicy::new(Access { token, hosts, ..Access::default() }, address.parse().unwrap())
     }
 
     #[track_caller]
@@ -239,12 +332,58 @@ mod tests {
     }
 
     #[test]
+    fn the_token_is_taken_where_clients_of_others_show_it() {
+        let open = door("0.0.0.0", Some(TOKEN), &[]);
+        for name in ["x-api-key", "api-key"] {
+            check(&open, "/v1/models", &[("host", "localhost"), (name, TOKEN)], None);
+            check(&open, "/v1/models", &[("host", "localhost"), (name, "wrong")], Some(401));
+        }
+    }
+
+    #[test]
+    fn a_clients_token_gives_no_orders() {
+        const ORDERS: &str = "fedcba9876543210";
+        let shown = |token: &str| with(&format!("Bearer {token}")).map(|(k, v)| (k, v.to_owned()));
+        let mut open = door("0.0.0.0", Some(TOKEN), &[]);
+        let ask = |open: &AccessPolicy, path: &str, token: &str, want| {
+            let [host, authorization] = &shown(token);
+            check(open, path, &[(host.0, &host.1), (authorization.0, &authorization.1)], want);
+        };
+        ask(&open, "/switch", TOKEN, Some(403));
+        ask(&open, "/switch", "nothing-that-is-known", Some(401));
+        open.access.order_token = Some(Token::new(ORDERS).unwrap());
+        ask(&open, "/switch", ORDERS, None);
+        ask(&open, "/switch", TOKEN, Some(401));
+        ask(&open, "/status", ORDERS, Some(401));
+        // On loopback whoever asks may order, unless there is a token for it.
+        let mut near = door("127.0.0.1", None, &[]);
+        check(&near, "/switch", &[("host", "localhost")], None);
+        near.access.order_token = Some(Token::new(ORDERS).unwrap());
+        check(&near, "/switch", &[("host", "localhost")], Some(401));
+        check(&near, "/status", &[("host", "localhost")], None);
+    }
+
+    #[test]
+    fn a_page_is_let_in_where_its_origin_is_allowed_and_gives_no_orders() {
+        let mut near = door("127.0.0.1", None, &[]);
+        let from = |origin| [("host", "localhost:8484"), ("origin", origin)];
+        check(&near, "/v1/models", &from("https://app.example"), Some(403));
+        near.access.origins = vec!["https://app.example".to_owned()];
+        check(&near, "/v1/models", &from("https://app.example"), None);
+        check(&near, "/switch", &from("https://app.example"), Some(403));
+        check(&near, "/v1/models", &from("https://other.example"), Some(403));
+        near.access.origins = vec!["*".to_owned()];
+        check(&near, "/v1/models", &from("chrome-extension://abc"), None);
+        check(&near, "/v1/models", &[("host", "evil.example"), ("origin", "null")], Some(403));
+    }
+
+    #[test]
     fn a_token_is_long_and_never_shown() {
         for weak in ["", "short", "0123456789 abcdef", "0123456789abcdé..."] {
             let refused = Token::new(weak).unwrap_err().to_string();
             assert!(weak.is_empty() || !refused.contains(weak), "{refused}");
         }
-        let access = Access { token: Some(Token::new(TOKEN).unwrap()), hosts: Vec::new() };
+        let access = Access { token: Some(Token::new(TOKEN).unwrap()), ..Access::default() };
         assert!(!format!("{access:?}").contains(TOKEN));
     }
 }

@@ -1,16 +1,20 @@
 //! What every handler has at hand.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, MutexGuard};
 
 use tiershift_core::catalog::Catalog;
+use tiershift_core::model::ModelId;
 use tiershift_core::request::RequestId;
+use tiershift_core::units::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::serve::board::{Board, SharedBoard};
 use crate::serve::http::body::BodyReader;
 use crate::serve::http::clients::Clients;
+use crate::serve::http::names::Names;
 use crate::serve::message::Message;
 
 /// What every handler needs.
@@ -18,12 +22,28 @@ pub(in crate::serve) struct App {
     pub(super) to: Sender<Message>,
     pub(super) catalog: Catalog,
     pub(super) client: reqwest::Client,
+    pub(super) names: Names,
     pub(super) bodies: BodyReader,
     /// Pages that may still be opened.
     pub(super) watchers: Arc<Semaphore>,
     pub(super) clients: Clients,
+    /// In seconds since 1970.
+    pub(super) started_at: i64,
+    /// Whether Ollama's own API is to be had.
+    pub(super) is_ollama: bool,
+    /// When each model's file was written, where that is known.
+    written: BTreeMap<ModelId, i64>,
     board: SharedBoard,
     next_id: AtomicU64,
+}
+
+/// What is known of the models besides the catalog, and of who asks.
+pub(in crate::serve) struct Facts {
+    pub(in crate::serve) names: Names,
+    pub(in crate::serve) longest_body: Bytes,
+    pub(in crate::serve) started_at: i64,
+    pub(in crate::serve) written: BTreeMap<ModelId, i64>,
+    pub(in crate::serve) is_ollama: bool,
 }
 
 impl App {
@@ -32,11 +52,31 @@ impl App {
         catalog: Catalog,
         client: reqwest::Client,
         board: SharedBoard,
+        facts: Facts,
     ) -> Self {
-        let bodies = BodyReader::default();
+        let Facts { names, longest_body, started_at, written, is_ollama } = facts;
+        let bodies = BodyReader::new(longest_body);
         let watchers = Arc::new(Semaphore::new(MOST_WATCHERS));
         let (clients, next_id) = (Clients::default(), AtomicU64::new(0));
-        Self { to, catalog, client, bodies, watchers, clients, board, next_id }
+        Self {
+            to,
+            catalog,
+            client,
+            names,
+            bodies,
+            watchers,
+            clients,
+            started_at,
+            is_ollama,
+            written,
+            board,
+            next_id,
+        }
+    }
+
+    /// Returns when a model's file was written, else when the daemon began, in seconds since 1970.
+    pub(super) fn created(&self, model: &ModelId) -> i64 {
+        self.written.get(model).copied().unwrap_or(self.started_at)
     }
 
     pub(super) fn next_request(&self) -> RequestId {

@@ -6,46 +6,48 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use http_body_util::BodyExt;
-use hyper::body::Body as _;
+use hyper::body::{Body as _, Frame};
+use tiershift_core::time::{Clock, Timestamp};
+use tiershift_core::units;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::probe::clock::SystemClock;
 use crate::serve::http::refusal::Refusal;
 
 /// Reads bodies, as many at once as memory is meant for.
 pub(super) struct BodyReader {
+    longest: usize,
     /// What bodies may still take, in bytes.
     room: Arc<Semaphore>,
 }
 
-impl Default for BodyReader {
-    fn default() -> Self {
-        Self { room: Arc::new(Semaphore::new(MOST_BODIES)) }
-    }
-}
-
 impl BodyReader {
-    /// Reads a body to its end, if it is neither too long nor too slow.
-    pub(super) async fn read(&self, body: Body) -> Result<BufferedBody, Refusal> {
-        let too_slow = |_| {
-            Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body came too slowly")
-        };
-        tokio::time::timeout(BODY_TIMEOUT, self.read_whole(body)).await.map_err(too_slow)?
+    /// Takes bodies up to this length.
+    pub(super) fn new(longest: units::Bytes) -> Self {
+        let longest = usize::try_from(longest.get()).unwrap_or(usize::MAX);
+        let room =
+            longest.saturating_mul(LONGEST_AT_ONCE).clamp(MOST_BODIES, Semaphore::MAX_PERMITS);
+        Self { longest, room: Arc::new(Semaphore::new(room)) }
     }
 
-    async fn read_whole(&self, mut body: Body) -> Result<BufferedBody, Refusal> {
+    /// Reads a body to its end, if it is neither too long nor too slow.
+    pub(super) async fn read(&self, mut body: Body) -> Result<BufferedBody, Refusal> {
         let too_long = || {
-            let message = format!("a body has at most {LONGEST_BODY} bytes");
+            let longest = units::Bytes::new(self.longest as u64);
+            let message =
+                format!("a body has at most {longest}: `body-limit` in [listen] of the config");
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
         };
-        if body.size_hint().lower() > LONGEST_BODY as u64 {
+        if body.size_hint().lower() > self.longest as u64 {
             return Err(too_long());
         }
         let mut bytes = Vec::new();
         let mut room: Option<OwnedSemaphorePermit> = None;
-        while let Some(frame) = body.frame().await {
+        let began = SystemClock::start();
+        while let Some(frame) = next_frame(&mut body, &began, bytes.len()).await? {
             let frame = frame.map_err(|_| Refusal::bad_request("the body broke off"))?;
             let Ok(data) = frame.into_data() else { continue };
-            if bytes.len() + data.len() > LONGEST_BODY {
+            if bytes.len() + data.len() > self.longest {
                 return Err(too_long());
             }
             // Only what has come is counted: to announce much takes nothing from anybody.
@@ -62,17 +64,33 @@ impl BodyReader {
     }
 }
 
+/// Returns the next piece of a body of which so many bytes have come, as long as it flows.
+async fn next_frame(
+    body: &mut Body,
+    began: &SystemClock,
+    come: usize,
+) -> Result<Option<Result<Frame<Bytes>, axum::Error>>, Refusal> {
+    let allowed = BODY_PAUSE + Duration::from_secs((come / SLOWEST_PER_SECOND) as u64);
+    let left = allowed.saturating_sub(began.now().since(Timestamp::ZERO));
+    tokio::time::timeout(left.min(BODY_PAUSE), body.frame()).await.map_err(|_| {
+        Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body came too slowly")
+    })
+}
+
 /// A body, and the room that it takes.
 pub(super) struct BufferedBody {
     pub(super) bytes: Bytes,
     _room: Option<OwnedSemaphorePermit>,
 }
 
-/// Chosen: as llama.cpp's own pages and most proxies.
-const LONGEST_BODY: usize = 10 << 20;
+/// Chosen: programs of this machine send a body in milliseconds; one that comes over a network may pause for a while.
+const BODY_PAUSE: Duration = Duration::from_secs(30);
 
-/// Chosen: programs of this machine send a body in milliseconds.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Chosen: what a telephone line carried. Who sends less keeps a place for nothing.
+const SLOWEST_PER_SECOND: usize = 1 << 10;
 
 /// Chosen: what all bodies that are being read or wait for a model may take of the memory that models are for.
 const MOST_BODIES: usize = 128 << 20;
+
+/// And so many of the longest, at least.
+const LONGEST_AT_ONCE: usize = 2;

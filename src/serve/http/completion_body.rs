@@ -3,14 +3,15 @@
 
 use std::ops::Range;
 
+use axum::body::Bytes;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Number, Value};
 use tiershift_core::catalog::Catalog;
-use tiershift_core::model::{ModelId, Task};
+use tiershift_core::model::Task;
 use tiershift_core::request::{Request, RequestId, Target};
 
-use crate::backend::endpoint::Changes;
+use crate::backend::endpoint::{Changes, Endpoint};
 use crate::serve::http::refusal::Refusal;
 
 /// The body of a completion.
@@ -22,23 +23,40 @@ pub(super) struct CompletionBody<'a> {
     user: Option<String>,
 }
 
-/// The parts of a body that matter here.
-#[derive(Debug, Deserialize)]
+/// The parts of a body that matter here, unread: of what type they must be is for the model's server to say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Fields<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, deserialize_with = "present")]
     model: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, deserialize_with = "present")]
     keep_alive: Option<&'a RawValue>,
     #[serde(borrow)]
     user: Option<&'a RawValue>,
-    max_tokens: Option<Number>,
-    max_completion_tokens: Option<Number>,
+    #[serde(borrow)]
+    max_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    max_completion_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    max_output_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    n_predict: Option<&'a RawValue>,
     #[serde(borrow)]
     prompt: Option<&'a RawValue>,
     #[serde(borrow)]
     messages: Option<&'a RawValue>,
     #[serde(borrow)]
+    system: Option<&'a RawValue>,
+    #[serde(borrow)]
+    instructions: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow)]
     input: Option<&'a RawValue>,
+    #[serde(borrow)]
+    input_prefix: Option<&'a RawValue>,
+    #[serde(borrow)]
+    input_suffix: Option<&'a RawValue>,
     #[serde(borrow)]
     query: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -54,27 +72,49 @@ impl<'a> CompletionBody<'a> {
     /// Reads a body.
     ///
     /// # Errors
-    /// What is not a JSON object, or has a known field of a wrong type or twice. Its words are not repeated.
+    /// What is not a JSON object, or has a known field twice. Its words are not repeated.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Refusal> {
-        if !bytes.trim_ascii_start().starts_with(b"{") {
+        // Some editors and shells put it in front; servers pass over it.
+        let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+        if !text.trim_ascii_start().starts_with(b"{") {
             return Err(Refusal::bad_request("the body must be a JSON object"));
         }
-        let fields: Fields = serde_json::from_slice(bytes).map_err(|error| {
-            // The position, not the words: they are the client's.
+        let fields: Fields = serde_json::from_slice(text).map_err(|error| {
+            // The position and our own word for a field, not the client's words.
             let (line, column) = (error.line(), error.column());
-            let message = "the body is not valid JSON, or a field has the wrong type";
-            Refusal::bad_request(format!("{message}, at {line}:{column}"))
+            let said = error.to_string();
+            let twice = said.strip_prefix("duplicate field `").and_then(|it| it.split('`').next());
+            Refusal::bad_request(match twice {
+                Some(field) => format!("`{field}` stands twice in the body, at {line}:{column}"),
+                None => format!("the body is not valid JSON, at {line}:{column}"),
+            })
         })?;
-        let model = fields.model.map(|model| serde_json::from_str(model.get())).transpose();
-        let model = model.map_err(|_| Refusal::bad_request("`model` must be a string"))?.flatten();
+        let text = |field: Option<&RawValue>| {
+            field.and_then(|field| serde_json::from_str::<String>(field.get()).ok())
+        };
+        let model = text(fields.model).or_else(|| {
+            // What is no text names nothing that is known here.
+            fields.model.map(RawValue::get).filter(|it| *it != "null").map(str::to_owned)
+        });
         // Whom the client asks for is no concern of ours where it is not a name.
-        let user = fields.user.and_then(|user| serde_json::from_str(user.get()).ok());
+        let user = text(fields.user);
         Ok(Self { bytes, fields, model, user })
+    }
+
+    /// Returns what the client calls the model that it wants.
+    pub(super) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
     }
 
     /// Returns whom the client says that it asks for.
     pub(super) fn user(&self) -> Option<&str> {
         self.user.as_deref()
+    }
+
+    /// Returns the bytes that an endpoint is sent.
+    pub(super) fn for_endpoint(&self, bytes: &Bytes, endpoint: &Endpoint) -> Bytes {
+        let changes = endpoint.changes();
+        if *changes == Changes::default() { bytes.clone() } else { self.with(changes).into() }
     }
 
     /// Returns the same bytes with these changes: a value in place of the one that is there, or in front.
@@ -118,33 +158,42 @@ impl<'a> CompletionBody<'a> {
 
     /// Returns the request as the controller sees it. The prompt's length is estimated: see [`BYTES_PER_TOKEN`]. A picture is a
     /// task for a model that says that it looks at pictures, where the catalog has one.
-    pub(super) fn request(&self, id: RequestId, task: Task, catalog: &Catalog) -> Request {
-        let Fields { prompt, messages, input, query, documents, .. } = self.fields;
-        let texts = [prompt, messages, input, query, documents];
-        let bytes: usize = texts.into_iter().flatten().map(|text| text.get().len()).sum();
-        let pictures = messages.map(Pictures::of).unwrap_or_default();
-        let text_tokens = (bytes - pictures.bytes) / BYTES_PER_TOKEN;
+    pub(super) fn request(
+        &self,
+        id: RequestId,
+        task: Task,
+        target: Target,
+        catalog: &Catalog,
+    ) -> Request {
+        let it = &self.fields;
+        let texts = [it.prompt, it.messages, it.system, it.instructions, it.tools, it.input];
+        let others = [it.input_prefix, it.input_suffix, it.query, it.documents];
+        let texts = texts.into_iter().chain(others).flatten();
+        let bytes: usize = texts.map(|text| bytes_of(text.get())).sum();
+        let pictures = it.messages.map(Pictures::of).unwrap_or_default();
+        let text_tokens = bytes.saturating_sub(pictures.bytes) / BYTES_PER_TOKEN;
         let prompt_tokens = text_tokens.saturating_add(pictures.count * PICTURE_TOKENS);
         let prompt_tokens = u32::try_from(prompt_tokens).unwrap_or(u32::MAX).max(1);
         let looks = pictures.count > 0 && catalog.models().iter().any(|it| it.can(Task::Vision));
         let task = if looks { Task::Vision } else { task };
-        let limits = [&self.fields.max_completion_tokens, &self.fields.max_tokens];
-        // Other numbers are for the model server: -1 for no limit, the rest to refuse.
-        let limit = limits.into_iter().flatten().find_map(Number::as_u64);
+        let limits = [it.max_completion_tokens, it.max_tokens, it.max_output_tokens, it.n_predict];
+        // Other values are for the model server: -1 for no limit, the rest to refuse.
+        let limit =
+            limits.into_iter().flatten().find_map(|it| serde_json::from_str::<u64>(it.get()).ok());
         let output_tokens = match limit {
             _ if !task.has_reply() => 0,
             Some(limit) => u32::try_from(limit).unwrap_or(u32::MAX),
             None => USUAL_OUTPUT_TOKENS,
         };
-        let target = match self.model.as_deref() {
-            None | Some("" | "auto") => Target::Auto,
-            Some(name) if catalog.rung_of_tier(name).is_some() => Target::Tier(name.to_owned()),
-            Some(name) => Target::Model(ModelId::from(name)),
-        };
         let prompt_estimated = true;
         let request = Request::chat(id.0, prompt_tokens, output_tokens);
         Request { prompt_estimated, task, target, ..request }
     }
+}
+
+/// Returns about how long a text is without JSON's escapes, of which each stands for a letter of two or three bytes.
+fn bytes_of(json: &str) -> usize {
+    json.len() - json.matches("\\u").count() * (ESCAPED_LETTER - LETTER)
 }
 
 /// The pictures and sounds among the messages: their bytes are not text.
@@ -188,6 +237,13 @@ impl Pictures {
     }
 }
 
+/// What stands in front of a text in some files.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// An escaped letter is written in six bytes, and is two or three.
+const ESCAPED_LETTER: usize = 6;
+const LETTER: usize = 3;
+
 /// English text has about four bytes a token with the tokenizers of current models. Nothing but admission depends on
 /// it: the model counts for itself, and its count goes into the log.
 const BYTES_PER_TOKEN: usize = 4;
@@ -201,48 +257,53 @@ const USUAL_OUTPUT_TOKENS: u32 = 256;
 
 #[cfg(test)]
 mod tests {
-    use tiershift_core::units::Bytes;
+    use tiershift_core::units;
 
     use super::*;
 
     #[test]
-    fn a_body_says_sizes_and_target() {
-        let catalog = Catalog::relative_to(Bytes::from_gib(16));
-        let tier = |name: &str| Target::Tier(name.to_owned());
+    fn a_body_says_sizes_and_a_name() {
+        let catalog = Catalog::relative_to(units::Bytes::from_gib(16));
         let cases = [
-            (Task::Chat, r#"{"prompt":"12345678901234"}"#, 4, 256, Target::Auto),
-            (Task::Chat, r#"{"prompt":"","max_tokens":7,"model":"auto"}"#, 1, 7, Target::Auto),
+            (Task::Chat, r#"{"prompt":"12345678901234"}"#, 4, 256, None),
+            (Task::Chat, r#"{"prompt":"","max_tokens":7,"model":"auto"}"#, 1, 7, Some("auto")),
             (
                 Task::Chat,
                 r#"{"messages":[],"max_completion_tokens":9,"model":"small"}"#,
                 1,
                 9,
-                tier("small"),
+                Some("small"),
             ),
-            (Task::Chat, r#"{"model":"other"}"#, 1, 256, Target::Model("other".into())),
-            (Task::Chat, r#"{"max_tokens":-1}"#, 1, 256, Target::Auto),
-            (Task::Chat, r#"{"max_completion_tokens":null,"max_tokens":9}"#, 1, 9, Target::Auto),
-            (Task::Chat, r#"{"max_tokens":1e300}"#, 1, 256, Target::Auto),
-            (Task::Chat, r#"{"max_tokens":99999999999}"#, 1, u32::MAX, Target::Auto),
+            (Task::Chat, r#"{"model":5}"#, 1, 256, Some("5")),
+            (Task::Chat, "\u{feff}{\"model\":null}", 1, 256, None),
+            (Task::Chat, r#"{"max_tokens":-1}"#, 1, 256, None),
+            (Task::Chat, r#"{"max_tokens":"x"}"#, 1, 256, None),
+            (Task::Chat, r#"{"max_completion_tokens":null,"max_tokens":9}"#, 1, 9, None),
+            (Task::Chat, r#"{"max_tokens":1e300}"#, 1, 256, None),
+            (Task::Chat, r#"{"max_tokens":99999999999}"#, 1, u32::MAX, None),
+            (Task::Chat, r#"{"input":"12345678901234","max_output_tokens":3}"#, 4, 3, None),
+            (Task::Chat, r#"{"prompt":"12","n_predict":3}"#, 1, 3, None),
+            // Eight letters, as Python writes them: not more than half as many tokens again.
             (
-                Task::Embedding,
-                r#"{"input":["1234567","12345"],"max_tokens":7}"#,
-                4,
-                0,
-                Target::Auto,
+                Task::Chat,
+                r#"{"prompt":"\u0434\u0435\u0434\u0435\u0434\u0435\u0434\u0435"}"#,
+                6,
+                256,
+                None,
             ),
+            (Task::Embedding, r#"{"input":["1234567","12345"],"max_tokens":7}"#, 4, 0, None),
         ];
-        for (task, body, prompt, output, target) in cases {
+        for (task, body, prompt, output, model) in cases {
             let body_read = CompletionBody::read(body.as_bytes()).unwrap();
-            let request = body_read.request(RequestId(1), task, &catalog);
+            assert_eq!(body_read.model(), model, "{body}");
+            let request = body_read.request(RequestId(1), task, Target::Auto, &catalog);
             assert_eq!((request.prompt_tokens, request.output_tokens), (prompt, output), "{body}");
-            assert_eq!(request.target, target, "{body}");
         }
     }
 
     #[test]
     fn a_picture_is_not_counted_as_text_and_goes_to_a_model_that_looks_at_it() {
-        let catalog = Catalog::relative_to(Bytes::from_gib(16));
+        let catalog = Catalog::relative_to(units::Bytes::from_gib(16));
         let data = "A".repeat(40_000);
         let part = format!(r#"{{"type":"image_url","image_url":{{"url":"data:{data}"}}}}"#);
         let text = r#"{"type":"text","text":"What is this?"}"#;
@@ -250,7 +311,7 @@ mod tests {
             |content: &str| format!(r#"{{"messages":[{{"role":"user","content":{content}}}]}}"#);
         let request = |catalog: &Catalog, body: &str| {
             let read = CompletionBody::read(body.as_bytes()).unwrap();
-            read.request(RequestId(1), Task::Chat, catalog)
+            read.request(RequestId(1), Task::Chat, Target::Auto, catalog)
         };
         let picture = body(&format!("[{text},{part}]"));
         let asked = request(&catalog, &picture);
@@ -304,11 +365,11 @@ mod tests {
 
     #[test]
     fn what_is_not_a_request_is_refused() {
-        for body in
-            ["", "[]", "[\"auto\"]", "null", r#"{"model":1}"#, r#"{"model":"a","model":"b"}"#]
-        {
+        for body in ["", "[]", "[\"auto\"]", "null", "{\"model\":"] {
             CompletionBody::read(body.as_bytes()).unwrap_err();
         }
+        let twice = CompletionBody::read(br#"{"model":"a","model":"b"}"#).unwrap_err();
+        assert!(twice.body().to_string().contains("`model` stands twice"), "{twice:?}");
         CompletionBody::read(br#"{"model":null}"#).unwrap();
         for (body, user) in [(r#"{"user":7}"#, None), (r#"{"user":"a\u0062"}"#, Some("ab"))] {
             assert_eq!(CompletionBody::read(body.as_bytes()).unwrap().user(), user);

@@ -1,84 +1,122 @@
-//! Completions, embeddings and rerankings: a request is queued with the controller until it may start; then its bytes are relayed
-//! unchanged between its client and the model's own server.
+//! Work for a model: a request is queued with the controller until it may start; then its bytes are relayed unchanged between
+//! its client and the model's own server, whose answer is the client's whatever it says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, HeaderName};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
 use tiershift_core::model::Task;
-use tiershift_core::request::Request;
-use tiershift_core::time::{Clock, Timestamp};
+use tiershift_core::request::{End, Rejection, Request};
+use tiershift_core::time::SpanText;
 
-use crate::backend::endpoint::Changes;
-use crate::backend::stream_usage::{Count, StreamUsage};
-use crate::probe::clock::SystemClock;
 use crate::serve::http::app::App;
 use crate::serve::http::clients::Peer;
 use crate::serve::http::completion_body::CompletionBody;
-use crate::serve::http::refusal::Refusal;
+use crate::serve::http::names::Named;
+use crate::serve::http::refusal::{ContextExceeded, Refusal};
+use crate::serve::http::relay::{self, Relay};
 use crate::serve::message::{PendingRequest, Started};
 
 /// Where a request comes from, as far as the connection says.
-type Origin = Option<Extension<Peer>>;
+pub(super) type Origin = Option<Extension<Peer>>;
 
-/// `POST /v1/chat/completions`.
-pub(super) async fn chat(State(app): State<Arc<App>>, peer: Origin, body: Body) -> Response {
-    let path = "/v1/chat/completions";
-    pass_on(&app, peer, path, Task::Chat, body).await.unwrap_or_else(Refusal::into_response)
+/// What a client says of a request besides its body.
+pub(super) struct Asked {
+    /// Path and query, as they go to the model's server.
+    pub(super) path: String,
+    pub(super) peer: Origin,
+    pub(super) headers: HeaderMap,
 }
 
-/// `POST /v1/completions`.
-pub(super) async fn text(State(app): State<Arc<App>>, peer: Origin, body: Body) -> Response {
-    let path = "/v1/completions";
-    pass_on(&app, peer, path, Task::Chat, body).await.unwrap_or_else(Refusal::into_response)
-}
-
-/// `POST /v1/embeddings`: from the models that list the task only. The vectors of two models cannot be compared,
-/// and a header says which model made them.
-pub(super) async fn embeddings(State(app): State<Arc<App>>, peer: Origin, body: Body) -> Response {
-    let path = "/v1/embeddings";
-    only_by_task(&app, peer, path, Task::Embedding, body).await
-}
-
-/// `POST /v1/rerank`: from the models that list the task only.
-pub(super) async fn rerank(State(app): State<Arc<App>>, peer: Origin, body: Body) -> Response {
-    only_by_task(&app, peer, "/v1/rerank", Task::Rerank, body).await
-}
-
-async fn only_by_task(app: &App, peer: Origin, path: &str, task: Task, body: Body) -> Response {
-    if !app.catalog.models().iter().any(|model| model.can(task)) {
-        return Refusal::no_model_for(task).into_response();
+impl Asked {
+    pub(super) fn new(uri: &Uri, peer: Origin, headers: HeaderMap) -> Self {
+        let path = uri.path_and_query().map_or(uri.path(), |it| it.as_str()).to_owned();
+        Self { path, peer, headers }
     }
-    pass_on(app, peer, path, task, body).await.unwrap_or_else(Refusal::into_response)
 }
 
-async fn pass_on(
-    app: &App,
-    peer: Origin,
-    path: &str,
+/// Passes work on. The vectors of two models cannot be compared, and a header says which model made them.
+pub(super) async fn work(
+    State(app): State<Arc<App>>,
+    asked: Asked,
     task: Task,
     body: Body,
-) -> Result<Response, Refusal> {
+) -> Response {
+    let is_special = matches!(task, Task::Embedding | Task::Rerank);
+    if is_special && !app.catalog.models().iter().any(|model| model.can(task)) {
+        return Refusal::no_model_for(task).into_response();
+    }
+    pass_on(&app, &asked, task, body).await.unwrap_or_else(|refusal| {
+        let is_ollamas = asked.path.starts_with("/api/");
+        if is_ollamas { refusal.in_ollamas_form() } else { refusal }.into_response()
+    })
+}
+
+async fn pass_on(app: &App, asked: &Asked, task: Task, body: Body) -> Result<Response, Refusal> {
+    refuse_encoded(&asked.headers)?;
     let body = app.bodies.read(body).await?;
     let completion = CompletionBody::read(&body.bytes)?;
-    let request = completion.request(app.next_request(), task, &app.catalog);
-    let client = app.clients.number(completion.user(), peer.map(|Extension(peer)| peer));
-    let mut request = Request { client, ..request };
+    let named = app.names.resolve(completion.model()).ok_or_else(Refusal::unknown_model)?;
+    let request = completion.request(app.next_request(), task, named.target.clone(), &app.catalog);
+    let peer = asked.peer.as_ref().map(|Extension(peer)| *peer);
+    let patience = patience(&asked.headers)?;
+    let mut request = Request {
+        client: app.clients.number(completion.user(), peer),
+        priority: priority(&asked.headers)?,
+        patience,
+        // One that set a limit of its own is answered at it.
+        connected: patience.is_none(),
+        ..request
+    };
+    let mut too_long = None;
     loop {
-        match forward(app, path, &body.bytes, &completion, &request).await? {
-            Forwarded::Answer(response) => return Ok(response),
+        let forwarded = forward(app, asked, &body.bytes, &completion, &request).await;
+        let mut response = match (forwarded, too_long.take()) {
+            (Ok(Forwarded::Answer(response)), _) => response,
             // Now that it was counted: another model may hold it, or none.
-            Forwarded::TooLong { prompt_tokens } => {
+            (Ok(Forwarded::TooLong { prompt_tokens, answer }), _) => {
                 let (id, prompt_estimated) = (app.next_request(), false);
                 request = Request { id, prompt_tokens, prompt_estimated, ..request };
+                too_long = Some(answer);
+                continue;
             }
-        }
+            // None does: then the one that counted has the word.
+            (Err(Unserved { end: Some(end), .. }), Some(answer)) if no_other_holds(&end) => answer,
+            (Err(Unserved { refusal, .. }), _) => return Err(refusal),
+        };
+        tell_unknown_name(response.headers_mut(), &named, completion.model());
+        return Ok(response);
     }
+}
+
+/// A request that was not served by a model.
+struct Unserved {
+    /// How the controller ended it, where it did.
+    end: Option<End>,
+    refusal: Refusal,
+}
+
+impl<T: Into<Refusal>> From<T> for Unserved {
+    fn from(refusal: T) -> Self {
+        Self { end: None, refusal: refusal.into() }
+    }
+}
+
+impl Unserved {
+    fn ended(end: End) -> Self {
+        let refusal = Refusal::from(&end);
+        Self { end: Some(end), refusal }
+    }
+}
+
+fn no_other_holds(end: &End) -> bool {
+    let End::Rejected { reason, .. } = end else { return false };
+    matches!(reason, Rejection::Unservable | Rejection::NotLoaded)
 }
 
 /// What became of a request that was sent to a model.
@@ -87,84 +125,95 @@ enum Forwarded {
     /// The model's server has counted a prompt whose length was an estimate, and its context does not hold it.
     TooLong {
         prompt_tokens: u32,
+        answer: Response,
     },
 }
 
 async fn forward(
     app: &App,
-    path: &str,
+    asked: &Asked,
     bytes: &Bytes,
     completion: &CompletionBody<'_>,
     request: &Request,
-) -> Result<Forwarded, Refusal> {
-    let target = &request.target;
+) -> Result<Forwarded, Unserved> {
     let mut pending = PendingRequest::submit(&app.to, request.clone())?;
-    let started = pending.start().await?.map_err(|end| Refusal::from(&end))?;
-    let because = app.board().degraded_because(target, &started.model);
-    let clock = SystemClock::start();
-    let changes = started.endpoint.changes();
-    let to_send = if *changes == Changes::default() {
-        bytes.clone()
-    } else {
-        completion.with(changes).into()
-    };
+    let started = pending.start().await?.map_err(Unserved::ended)?;
+    let because = app.board().degraded_because(&request.target, &started.model);
     let sent = started
         .endpoint
-        .post(&app.client, path)
+        .post(&app.client, &asked.path)
         .header(CONTENT_TYPE, "application/json")
-        .body(to_send)
+        .body(completion.for_endpoint(bytes, &started.endpoint))
         .send();
+    let clock = relay::clock();
     let answer = tokio::select! {
         answer = sent => answer,
-        end = pending.end() => return Err(Refusal::from(&end?)),
+        end = pending.end() => return Err(Unserved::ended(end?)),
     };
     let Ok(answer) = answer else {
         pending.lost("the model server does not answer").await;
-        return Err(Refusal::model_failed());
+        return Err(Refusal::model_failed().into());
     };
-    let kind = answer.headers().get(CONTENT_TYPE).cloned();
-    let is_stream =
-        kind.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    let status = answer.status();
-    let relay = Relay { answer, pending, usage: StreamUsage::default(), clock, is_over: false };
-    let body = if is_stream && status.is_success() {
-        Body::from_stream(futures_util::stream::unfold(relay, |mut relay| async move {
-            relay.next().await.map(|bytes| (Ok::<_, std::convert::Infallible>(bytes), relay))
-        }))
+    let relay = Relay::new(answer, pending, clock);
+    let checker = (app.client.clone(), started.endpoint.clone(), request.task);
+    if relay.status().is_success() {
+        let mut response = relay.reply(checker).await?;
+        say_what_served(response.headers_mut(), &started, because.as_deref());
+        return Ok(Forwarded::Answer(response));
+    }
+    let (mut response, said) = relay.fault(checker).await?;
+    say_what_served(response.headers_mut(), &started, because.as_deref());
+    let Some(exceeded) = ContextExceeded::read(&said) else {
+        return Ok(Forwarded::Answer(response));
+    };
+    *response.body_mut() = Body::from(exceeded.in_all_words(&said));
+    Ok(if request.prompt_estimated {
+        let ContextExceeded { prompt_tokens, .. } = exceeded;
+        Forwarded::TooLong { prompt_tokens, answer: response }
     } else {
-        let whole = relay.whole(status).await?;
-        if request.prompt_estimated
-            && status == StatusCode::BAD_REQUEST
-            && let Some(prompt_tokens) = tokens_too_many(&whole)
-        {
-            return Ok(Forwarded::TooLong { prompt_tokens });
+        Forwarded::Answer(response)
+    })
+}
+
+/// Refuses a body that was packed, as llama-server does.
+pub(super) fn refuse_encoded(headers: &HeaderMap) -> Result<(), Refusal> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            let message = "`Content-Encoding` must be left out: send the body unpacked";
+            Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message))
         }
-        Body::from(whole)
-    };
-    let mut response = (status, body).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, kind.unwrap_or(HeaderValue::from_static("application/json")));
-    say_what_served(headers, &started, because.as_deref());
-    Ok(Forwarded::Answer(response))
+        Some(_) | None => Ok(()),
+    }
 }
 
-/// Returns the length of the prompt that llama-server has counted, where it says that its context does not hold it.
-fn tokens_too_many(answer: &[u8]) -> Option<u32> {
-    #[derive(Deserialize)]
-    struct Answer {
-        error: Error,
-    }
-    #[derive(Deserialize)]
-    struct Error {
-        #[serde(rename = "type")]
-        kind: String,
-        n_prompt_tokens: u32,
-    }
-    let Answer { error } = serde_json::from_slice(answer).ok()?;
-    (error.kind == "exceed_context_size_error").then_some(error.n_prompt_tokens)
+fn priority(headers: &HeaderMap) -> Result<u8, Refusal> {
+    let Some(value) = headers.get(PRIORITY) else { return Ok(0) };
+    value.to_str().ok().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
+        Refusal::bad_request(format!("`{PRIORITY}` must be from 0 to 255; higher goes first"))
+    })
 }
 
-fn say_what_served(headers: &mut HeaderMap, started: &Started, because: Option<&str>) {
+/// Returns how long a client gives its request to start.
+fn patience(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
+    let Some(value) = headers.get(DEADLINE) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    let in_seconds = text.parse::<u32>().ok().map(|it| Duration::from_secs(it.into()));
+    let span = in_seconds.or_else(|| text.parse::<SpanText>().ok().map(Duration::from));
+    span.map(Some).ok_or_else(|| {
+        let what = "the longest wait for a model, such as 30s or 2m";
+        Refusal::bad_request(format!("`{DEADLINE}` must be {what}"))
+    })
+}
+
+fn tell_unknown_name(headers: &mut HeaderMap, named: &Named, name: Option<&str>) {
+    if named.is_unknown
+        && let Some(Ok(value)) = name.map(HeaderValue::from_str)
+    {
+        headers.insert(UNKNOWN_MODEL, value);
+    }
+}
+
+pub(super) fn say_what_served(headers: &mut HeaderMap, started: &Started, because: Option<&str>) {
     let values = [
         (MODEL, Some(started.model.as_str())),
         (TIER, started.tier.as_deref()),
@@ -178,110 +227,16 @@ fn say_what_served(headers: &mut HeaderMap, started: &Started, because: Option<&
     }
 }
 
-/// A reply on its way. Dropped before its end, it closes the model's connection and says that the client hung up.
-struct Relay {
-    answer: reqwest::Response,
-    pending: PendingRequest,
-    usage: StreamUsage,
-    clock: SystemClock,
-    is_over: bool,
-}
-
-impl Relay {
-    /// Returns the next bytes of a stream; a stream that breaks off ends with an event that says so.
-    async fn next(&mut self) -> Option<Bytes> {
-        if self.is_over {
-            return None;
-        }
-        let chunk = tokio::select! {
-            chunk = self.answer.chunk() => chunk,
-            end = self.pending.end() => {
-                self.is_over = true;
-                let refusal = end.map_or_else(Refusal::from, |end| Refusal::from(&end));
-                return Some(refusal.event().into());
-            }
-        };
-        match chunk {
-            Ok(Some(bytes)) => {
-                self.usage.feed(self.clock.now().since(Timestamp::ZERO), &bytes);
-                if self.usage.is_done() {
-                    // Said at once: a client that has read this hangs up, and has lost nothing by it.
-                    let first_token = self.usage.first_token().unwrap_or_default();
-                    self.pending.done(first_token, self.usage.count());
-                }
-                Some(bytes)
-            }
-            Ok(None) | Err(_) if self.usage.is_done() => {
-                self.is_over = true;
-                None
-            }
-            Ok(None) | Err(_) => {
-                self.is_over = true;
-                self.pending.lost("the model server closed the stream early").await;
-                Some(Refusal::model_failed().event().into())
-            }
-        }
-    }
-
-    /// Returns a reply that comes in one piece.
-    async fn whole(mut self, status: StatusCode) -> Result<Vec<u8>, Refusal> {
-        let mut whole = Vec::new();
-        loop {
-            let chunk = tokio::select! {
-                chunk = self.answer.chunk() => chunk,
-                end = self.pending.end() => return Err(Refusal::from(&end?)),
-            };
-            match chunk {
-                Ok(Some(bytes)) if whole.len() + bytes.len() <= LONGEST_REPLY => {
-                    whole.extend(bytes);
-                }
-                Ok(None) => break,
-                Ok(Some(_)) | Err(_) => {
-                    self.pending.lost("the model server closed the stream early").await;
-                    return Err(Refusal::model_failed());
-                }
-            }
-        }
-        if status.is_client_error() {
-            self.pending.refused();
-        } else if status.is_success() {
-            let took = self.clock.now().since(Timestamp::ZERO);
-            let count = Count::read(&whole);
-            self.pending.done(count.first_token.unwrap_or(took), count);
-        } else if String::from_utf8_lossy(&whole).contains(TOO_LARGE) {
-            self.pending.refused();
-            return Err(Refusal::too_large());
-        } else {
-            self.pending.failed(&format!("the model server answered {}", status.as_u16()));
-            return Err(Refusal::model_failed());
-        }
-        Ok(whole)
-    }
-}
-
 /// What served a reply, and why nothing better.
 const MODEL: HeaderName = HeaderName::from_static("x-tiershift-model");
 const TIER: HeaderName = HeaderName::from_static("x-tiershift-tier");
 const DEGRADED_BECAUSE: HeaderName = HeaderName::from_static("x-tiershift-degraded-because");
 
-/// In the answer to an input longer than the server's batch, status 500, although nothing is wrong with the server (seen
-/// on 2026-11-24).
-const TOO_LARGE: &str = "is too large to process";
+/// The name that was asked for and is not known here, where something else served.
+const UNKNOWN_MODEL: HeaderName = HeaderName::from_static("x-tiershift-unknown-model");
 
-/// Chosen: a thousand times the longest reply that we have seen.
-const LONGEST_REPLY: usize = 32 << 20;
+/// Higher goes first.
+const PRIORITY: HeaderName = HeaderName::from_static("x-tiershift-priority");
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_count_is_read_where_the_context_is_too_small_and_nowhere_else() {
-        let too_long = r#"{"error":{"code":400,"message":"..","type":"exceed_context_size_error","n_prompt_tokens":900,"n_ctx":512}}"#;
-        assert_eq!(tokens_too_many(too_long.as_bytes()), Some(900));
-        for other in ["", "{}", r#"{"error":{"type":"invalid_request_error","n_prompt_tokens":9}}"#]
-        {
-            assert_eq!(tokens_too_many(other.as_bytes()), None, "{other}");
-        }
-    }
-}
+/// How long the request may wait for a model.
+const DEADLINE: HeaderName = HeaderName::from_static("x-tiershift-deadline");

@@ -3,10 +3,12 @@
 //!
 //! Nobody keeps a place by doing nothing: where all are taken, the connection that has been idle longest is closed.
 
+mod half_closed;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use tokio::sync::Notify;
 use tokio_io_timeout::TimeoutStream;
 
 use crate::serve::http::clients::Peer;
+use crate::serve::http::connections::half_closed::{HalfClosed, Watched};
 
 /// What a client may do.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +93,51 @@ struct Guests {
 struct Place {
     /// The event since which nothing is asked for; [`BUSY`] while something is.
     idle_since: AtomicU64,
+    /// Whether the request that is under way has come whole, and whether anything of its answer was sent.
+    is_read: AtomicBool,
+    has_answered: AtomicBool,
+    requests: AtomicU64,
     closed: Notify,
+}
+
+impl Place {
+    fn new(event: u64) -> Self {
+        Self {
+            idle_since: AtomicU64::new(event),
+            is_read: AtomicBool::new(false),
+            has_answered: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            closed: Notify::new(),
+        }
+    }
+
+    fn begin_request(&self) {
+        self.idle_since.store(BUSY, Ordering::Relaxed);
+        self.is_read.store(false, Ordering::Relaxed);
+        self.has_answered.store(false, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn note_read(&self) {
+        self.is_read.store(true, Ordering::Relaxed);
+    }
+
+    fn note_answer(&self) {
+        self.has_answered.store(true, Ordering::Relaxed);
+    }
+
+    fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether a request has come whole, and its answer has not ended.
+    fn owes_an_answer(&self) -> bool {
+        self.idle_since.load(Ordering::Relaxed) == BUSY && self.is_read.load(Ordering::Relaxed)
+    }
+
+    fn is_at_its_first(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) == 1
+    }
 }
 
 impl Guests {
@@ -104,7 +151,7 @@ impl Guests {
             return None;
         }
         let id = guests.next_event();
-        let place = Arc::new(Place { idle_since: AtomicU64::new(id), closed: Notify::new() });
+        let place = Arc::new(Place::new(id));
         guests.places().insert(id, Arc::clone(&place));
         Some(Guest { id, place, guests: Arc::clone(guests) })
     }
@@ -154,7 +201,8 @@ impl Guest {
         let service = service_fn(|mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(peer);
             let stay = self.stay();
-            let answer = router.call(request);
+            let place = Arc::clone(&self.place);
+            let answer = router.call(request.map(|body| Watched::new(body, place)));
             async move {
                 // The stay ends with the last of the body.
                 let hold = |body: Body| {
@@ -166,12 +214,13 @@ impl Guest {
                 answer.await.map(|response| response.map(hold))
             }
         });
+        let stream = HalfClosed::new(stream, Arc::clone(&self.place));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head)
             .max_headers(MOST_HEADERS)
             .max_buf_size(LONGEST_HEAD)
-            .serve_connection(TokioIo::new(Box::pin(stream)), service);
+            .serve_connection(TokioIo::new(stream), service);
         tokio::select! {
             // How a connection ends is its client's affair.
             _ = ending.watch(connection) => {}
@@ -180,7 +229,7 @@ impl Guest {
     }
 
     fn stay(&self) -> Stay {
-        self.place.idle_since.store(BUSY, Ordering::Relaxed);
+        self.place.begin_request();
         Stay { place: Arc::clone(&self.place), guests: Arc::clone(&self.guests) }
     }
 }
@@ -216,8 +265,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Chosen: a laptop whose wireless network is away for a moment comes back in this time.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Chosen: ten times what a browser sends.
-const MOST_HEADERS: usize = 64;
+/// As other servers have it by default; a browser behind proxies sends a few dozen.
+const MOST_HEADERS: usize = 100;
 
 /// Chosen: as above; also what is written ahead of a slow reader.
 const LONGEST_HEAD: usize = 32 << 10;

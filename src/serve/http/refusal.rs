@@ -20,11 +20,18 @@ pub(in crate::serve) struct Refusal {
     code: &'static str,
     message: String,
     retry_after: Option<Duration>,
+    /// Whether it is written as Ollama writes errors.
+    is_ollamas: bool,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None }
+        Self { status, code, message: message.into(), retry_after: None, is_ollamas: false }
+    }
+
+    /// Returns the same for a client of Ollama's own API.
+    pub(super) fn in_ollamas_form(self) -> Self {
+        Self { is_ollamas: true, ..self }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -64,12 +71,6 @@ impl Refusal {
         Self::new(StatusCode::NOT_IMPLEMENTED, code, message)
     }
 
-    /// The model takes texts of this length in pieces only, and this one may not be cut.
-    pub(super) fn too_large() -> Self {
-        let message = "the input is longer than the model's server takes at once: cut it";
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "input_too_large", message)
-    }
-
     /// What somebody ordered is not carried out.
     pub(super) fn order(message: &str, retry_after: Duration) -> Self {
         Self::new(StatusCode::CONFLICT, "order_refused", message).retry_after(retry_after)
@@ -86,6 +87,9 @@ impl Refusal {
 
     /// Returns the error as OpenAI writes it.
     pub(super) fn body(&self) -> Value {
+        if self.is_ollamas {
+            return json!({"error": self.message});
+        }
         let kind =
             if self.status.is_server_error() { "server_error" } else { "invalid_request_error" };
         json!({"error": {
@@ -124,13 +128,26 @@ impl From<&End> for Refusal {
                     }
                     Rejection::Unservable => Self::new(
                         StatusCode::BAD_REQUEST,
-                        "context_length_exceeded",
+                        CONTEXT_LENGTH_EXCEEDED,
                         "no model here does work of this kind, or holds a prompt of this length",
                     ),
                     Rejection::NotLoaded => {
                         let message = "only a smaller model than the one that is loaded can do this; \
                                        it is loaded when the machine has no room for the larger one";
                         Self::new(unavailable, "not_loaded", message).retry_after(after)
+                    }
+                    Rejection::HeldElsewhere => {
+                        let (how_long, after) = match retry_after {
+                            Some(after) => {
+                                (format!(" for {} yet", text::span(*after)), Some(*after))
+                            }
+                            None => (String::new(), None),
+                        };
+                        let message = format!(
+                            "someone keeps another model loaded here{how_long}: ask for \"auto\""
+                        );
+                        let refusal = Self::new(StatusCode::CONFLICT, "held_elsewhere", message);
+                        Self { retry_after: after, ..refusal }
                     }
                     Rejection::UnknownTarget => Self::unknown_model(),
                     Rejection::ShuttingDown => Self::shutting_down(),
@@ -165,6 +182,42 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// What llama-server answers where a context does not hold a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ContextExceeded {
+    pub(super) prompt_tokens: u32,
+    context_tokens: u32,
+}
+
+impl ContextExceeded {
+    /// Reads an answer; `None` for any other one.
+    pub(super) fn read(answer: &[u8]) -> Option<Self> {
+        let error = serde_json::from_slice::<Value>(answer).ok()?.get("error")?.clone();
+        let number = |key: &str| error.get(key)?.as_u64().and_then(|it| u32::try_from(it).ok());
+        let is_it = error.get("type")?.as_str() == Some("exceed_context_size_error");
+        let (prompt_tokens, context_tokens) = (number("n_prompt_tokens")?, number("n_ctx")?);
+        is_it.then_some(Self { prompt_tokens, context_tokens })
+    }
+
+    /// Returns the answer with OpenAI's words and code beside the server's own, for each client knows one of them.
+    pub(super) fn in_all_words(&self, answer: &[u8]) -> Vec<u8> {
+        let Ok(mut whole) = serde_json::from_slice::<Value>(answer) else { return answer.to_vec() };
+        let Self { prompt_tokens, context_tokens } = self;
+        let error = &mut whole["error"];
+        let said = error["message"].as_str().unwrap_or_default();
+        let message = format!(
+            "{said}. This model's maximum context length is {context_tokens} tokens. However, your \
+             messages resulted in {prompt_tokens} tokens."
+        );
+        error["message"] = Value::from(message);
+        error["code"] = Value::from(CONTEXT_LENGTH_EXCEEDED);
+        whole.to_string().into_bytes()
+    }
+}
+
+/// OpenAI's code for it.
+const CONTEXT_LENGTH_EXCEEDED: &str = "context_length_exceeded";
+
 /// Chosen: a client that has no better advice asks again in a second.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -176,6 +229,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_full_context_is_read_and_said_in_everybodys_words() {
+        let answer = r#"{"error":{"code":400,"message":"request (900 tokens) exceeds the available context size (512 tokens)","type":"exceed_context_size_error","n_prompt_tokens":900,"n_ctx":512}}"#;
+        let read = ContextExceeded::read(answer.as_bytes()).unwrap();
+        assert_eq!(read.prompt_tokens, 900);
+        let error: Value = serde_json::from_slice(&read.in_all_words(answer.as_bytes())).unwrap();
+        let error = &error["error"];
+        assert_eq!((&error["n_ctx"], &error["n_prompt_tokens"]), (&json!(512), &json!(900)));
+        assert_eq!(error["code"], "context_length_exceeded");
+        for words in ["exceeds the available context size", "maximum context length is 512 tokens"]
+        {
+            assert!(error["message"].as_str().unwrap().contains(words), "{error}");
+        }
+        let other = r#"{"error":{"type":"invalid_request_error","n_prompt_tokens":9,"n_ctx":9}}"#;
+        for other in ["", "{}", "[]", other] {
+            assert_eq!(ContextExceeded::read(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
     fn every_end_without_service_says_what_and_when_to_come_back() {
         let retry_after = Some(Duration::from_millis(1200));
         let rejected = |reason| End::Rejected { reason, retry_after, estimate: false };
@@ -185,6 +257,7 @@ mod tests {
             (rejected(Rejection::Deadline), 503, "deadline", Some("2")),
             (rejected(Rejection::Unservable), 400, "context_length_exceeded", None),
             (rejected(Rejection::NotLoaded), 503, "not_loaded", Some("2")),
+            (rejected(Rejection::HeldElsewhere), 409, "held_elsewhere", Some("2")),
             (rejected(Rejection::UnknownTarget), 404, "model_not_found", None),
             (rejected(Rejection::ShuttingDown), 503, "shutting_down", Some("10")),
             (cancelled(CancelledBy::Shutdown), 503, "shutting_down", Some("10")),

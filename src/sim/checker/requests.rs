@@ -43,7 +43,9 @@ impl Requests {
         if self.standing.insert(request.id, standing).is_some() {
             out.report(book.now, "S2", format!("request {} arrived twice", request.id));
         }
-        self.set_deadline(request.id, Some(book.now + patience));
+        // Whose client stays connected waits without a limit while something is loaded.
+        let is_bounded = !request.connected;
+        self.set_deadline(request.id, is_bounded.then(|| book.now + patience));
     }
 
     /// Returns the model that a request runs on, whose start is commanded.

@@ -134,7 +134,7 @@ fn strangers_are_kept_out_and_hostile_clients_keep_nobody_waiting() {
 /// Sends chunk after chunk, and returns whether an end was made of it.
 fn send_until_refused(connection: &mut Connection) -> bool {
     let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
-    for _ in 0..1000 {
+    for _ in 0..1100 {
         if connection.stream.write_all(&chunk).is_err() {
             return true;
         }

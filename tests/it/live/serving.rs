@@ -11,7 +11,7 @@ use tiershift_testkit::site::Site;
 use crate::live::{SERVE, engine, serve, site};
 
 /// Two models, of which the small one makes embeddings too.
-const CATALOG: &str = r#"
+pub(super) const CATALOG: &str = r#"
 [[model]]
 id = "a"
 tier = "small"
@@ -63,12 +63,17 @@ fn a_reply_tells_what_made_it_and_why_nothing_better_did() {
     assert!(reply.contains("x-tiershift-degraded-because: fixed: "), "{reply}");
     let text = |model: &str| format!("{{\"prompt\":\"x\",\"max_tokens\":1,\"model\":\"{model}\"}}");
     for (model, is_told) in
-        [("auto", true), ("large", true), ("b", true), ("small", false), ("a", false)]
+        [("auto", true), ("large", true), ("gpt-4o", true), ("small", false), ("A.gguf", false)]
     {
         let reply = daemon.post("/v1/completions", &text(model));
         assert!(reply.contains("x-tiershift-tier: small\r\n"), "{model}: {reply}");
         assert_eq!(reply.contains("x-tiershift-degraded-because: "), is_told, "{model}: {reply}");
     }
+
+    // A model's own name is no wish: it is not answered by another.
+    let named = daemon.post("/v1/completions", &text("b"));
+    assert!(named.starts_with("HTTP/1.1 409 ") && !named.contains("retry-after"), "{named}");
+    assert_eq!(json(&named)["error"]["code"], "held_elsewhere");
 
     // Embeddings come from a model that makes them, beside completions of the same process.
     let vectors = daemon.post("/v1/embeddings", "{\"input\":[\"the cat\",\"a bird\"]}");
@@ -80,11 +85,12 @@ fn a_reply_tells_what_made_it_and_why_nothing_better_did() {
     let reply = daemon.ask(&chat("the cat", 3)).rest();
     assert!(reply.contains("data: [DONE]"), "{reply}");
 
-    // What is too long for a vector is the client's to mend, and no failure of the model.
+    // What is too long for a vector is the client's to mend, and no failure of the model: the server says what to do.
     let long =
         daemon.post("/v1/embeddings", &format!("{{\"input\":\"{}\"}}", "the cat ".repeat(400)));
-    assert!(long.starts_with("HTTP/1.1 413 "), "{long}");
-    assert_eq!(json(&long)["error"]["code"], "input_too_large");
+    assert!(long.starts_with("HTTP/1.1 500 ") && !long.contains("retry-after"), "{long}");
+    assert!(json(&long)["error"]["message"].as_str().unwrap().contains("batch size"), "{long}");
+    daemon.wait_for("the end", |status| status["requests"]["running"] == 0);
     assert_eq!(json(&daemon.get("/status"))["requests"]["failed"], 0);
 }
 
@@ -125,7 +131,9 @@ fn embeddings_are_refused_where_no_model_makes_them() {
 fn whatever_is_asked_is_answered_as_openai_would() {
     let Some(engine) = engine("whatever_is_asked_is_answered_as_openai_would") else { return };
     let folder = folder(&policy("manager.pin = \"small\""));
-    let daemon = start(&engine, &folder);
+    folder.put("serve.toml", "[models]\nunknown-model = \"refuse\"\n");
+    let daemon = crate::live::daemon(&engine, &folder).arguments(SERVE);
+    let daemon = daemon.arguments("--catalog catalog.toml --config serve.toml").start();
     daemon.wait_for("a model", |status| status["tier"] == "small");
 
     // What is no request, is refused in OpenAI's form, and its words are not repeated.
@@ -134,7 +142,7 @@ fn whatever_is_asked_is_answered_as_openai_would() {
         "a\\u0000",
         "\u{6a21}\u{578b} \\r\\nX-Evil: 1",
         "--api-key",
-        "A",
+        "a.ggu",
         &"x".repeat(100_000),
     ];
     let mut asked: Vec<(String, u16, &str)> = names
@@ -142,7 +150,8 @@ fn whatever_is_asked_is_answered_as_openai_would() {
         .map(|name| (format!("{{\"messages\":[],\"model\":\"{name}\"}}"), 404, "model_not_found"))
         .collect();
     let deep = "[".repeat(100_000);
-    for body in ["", "{", "[1]", "secret", "{\"model\":5}", "{\"max_tokens\":\"secret\"}", &deep] {
+    asked.push(("{\"model\":5}".to_owned(), 404, "model_not_found"));
+    for body in ["", "{", "[1]", "secret", &deep] {
         asked.push((body.to_owned(), 400, "invalid_request"));
     }
     for path in ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"] {
@@ -166,7 +175,13 @@ fn whatever_is_asked_is_answered_as_openai_would() {
         let answer = daemon.post(path, &body);
         assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
         assert!(!answer.contains("secret"), "{answer}");
-        assert_eq!(json(&answer)["error"]["code"], "context_length_exceeded", "{path}");
+        let error = &json(&answer)["error"];
+        assert_eq!(error["code"], "context_length_exceeded", "{path}");
+        assert_eq!(error["n_ctx"], 4096, "{path}: {error}");
+        let message = error["message"].as_str().unwrap();
+        // As litellm, and as OpenAI's own clients know it.
+        assert!(message.contains("exceeds the available context size"), "{message}");
+        assert!(message.contains("maximum context length is 4096 tokens"), "{message}");
     }
     for (line, status, code) in [
         ("GET /v1/chat/completions", "405", "method_not_allowed"),
@@ -186,9 +201,12 @@ fn whatever_is_asked_is_answered_as_openai_would() {
     assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
     assert!(json(&refused)["error"]["message"].as_str().unwrap().contains("messages"), "{refused}");
 
+    let said = "\"messages\":[{\"role\":\"user\",\"content\":\"the cat\"}]";
+    let refused = daemon.ask(&format!("{{{said},\"max_tokens\":\"x\"}}")).rest();
+    assert!(refused.starts_with("HTTP/1.1 400 ") && refused.contains("max_tokens"), "{refused}");
+
     // The rest of what OpenAI's clients ask for.
     assert_eq!(json(&daemon.get("/v1/models/a"))["tiershift"]["tier"], "small");
-    let said = "\"messages\":[{\"role\":\"user\",\"content\":\"the cat\"}]";
     let two = daemon
         .post("/v1/chat/completions", &format!("{{{said},\"n\":2,\"max_completion_tokens\":3}}"));
     assert_eq!(json(&two)["choices"].as_array().map(Vec::len), Some(2), "{two}");

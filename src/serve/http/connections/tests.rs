@@ -180,3 +180,66 @@ fn idle_connections_make_room_and_busy_ones_do_not() {
         }
     });
 }
+
+/// A server whose `/slow` answers after a while, and counts whom it works for.
+async fn start_slow() -> (std::net::SocketAddr, Arc<AtomicUsize>, oneshot::Sender<()>) {
+    let open = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&open);
+    let slow = move |body: Bytes| {
+        let open = Open::new(&count);
+        async move {
+            tokio::time::sleep(Duration::from_millis(if body.is_empty() { 500 } else { 5000 }))
+                .await;
+            drop(open);
+            "done"
+        }
+    };
+    let router = Router::new().route("/slow", get(slow.clone()).post(slow));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    drop(tokio::spawn(async move {
+        serve(listener, router, SHORT, async {
+            let _ = stopped.await;
+        })
+        .await;
+    }));
+    (address, open, stop)
+}
+
+#[test]
+fn who_closes_its_half_is_answered() {
+    run(async {
+        let (address, _, _stop) = start_slow().await;
+        let mut stream = send(address, "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        stream.shutdown().await.unwrap();
+        let answer = rest(stream).await;
+        assert!(answer.ends_with("\r\n\r\ndone"), "{answer}");
+        assert!(answer.contains("HTTP/1.1 200 OK"), "{answer}");
+    });
+}
+
+#[test]
+fn nobody_is_worked_for_who_is_gone() {
+    run(async {
+        let (address, open, _stop) = start_slow().await;
+        let post = "POST /slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx";
+        let stream = send(address, post).await;
+        until(|| open.load(Ordering::SeqCst) == 1).await;
+        drop(stream);
+        let soon = Duration::from_secs(3);
+        let found = tokio::time::timeout(soon, until(|| open.load(Ordering::SeqCst) == 0)).await;
+        found.expect("it is found before its answer is sent");
+        // Nor who is gone before its request has come.
+        let half = "POST /slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx";
+        let mut stream = send(address, half).await;
+        stream.shutdown().await.unwrap();
+        assert!(!rest(stream).await.contains("200 OK"));
+    });
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

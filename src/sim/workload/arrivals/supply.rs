@@ -82,6 +82,7 @@ impl Workload {
             priority: self.priority,
             client: self.client,
             patience: self.patience,
+            connected: self.connected,
         }
     }
 
