@@ -4,3 +4,4 @@ pub mod folder;
 pub(crate) mod gguf;
 pub(crate) mod guess;
 pub mod listing;
+pub(crate) mod scan;

@@ -15,6 +15,7 @@ mod serving;
 mod shortage;
 mod switch;
 mod tryout;
+mod unloading;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -10,7 +10,6 @@ use tiershift_core::time::SpanText;
 
 use crate::cli::output::{self, Force};
 use crate::cli::{Verdict, common};
-use crate::inventory::folder::Folder;
 use crate::measure::calibrate::{CalibrationPlan, calibrate};
 use crate::measure::calibration::{Calibration, MARK, MeasuredPhysics};
 use crate::measure::stop;
@@ -54,7 +53,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     for picture in &pictures {
         arguments.force.check(picture, crate::report::MARK)?;
     }
-    let folder = Folder::open(&arguments.models)?;
+    let folder = common::folder(&arguments.models)?;
     let catalog = match &arguments.catalog {
         Some(path) => common::catalog(path)?,
         None => folder.catalog()?,

@@ -18,6 +18,10 @@ use tiershift_core::units::Bytes;
 use crate::files::catalog;
 use crate::files::progress;
 use crate::files::whole_file::read_small_text;
+#[cfg(feature = "serve")]
+use crate::inventory::folder::Folder;
+#[cfg(feature = "serve")]
+use crate::inventory::scan::Skipped;
 use crate::log::{LogEnd, LogReader};
 use crate::probe::clock::SystemClock;
 use crate::trace::Told;
@@ -143,6 +147,16 @@ pub(super) fn catalog(path: &Path) -> Result<Catalog> {
     let name = path.display().to_string();
     let text = read_small_text(path).with_context(|| format!("cannot read `{name}`"))?;
     Ok(catalog::parse(&text, &name)?)
+}
+
+/// Looks into a folder of models, and says what is left out of it.
+#[cfg(feature = "serve")]
+pub(super) fn folder(path: &Path) -> Result<Folder> {
+    let folder = Folder::open(path)?;
+    for Skipped { name, why } in folder.skipped() {
+        eprintln!("note: `{name}` is left out: {why}");
+    }
+    Ok(folder)
 }
 
 /// Says so where a log that was read was not closed: what comes of it goes only so far.

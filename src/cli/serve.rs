@@ -15,7 +15,6 @@ use crate::cli::policy::{PolicyChoice, PolicyOptions};
 use crate::cli::token::{self, TokenArguments};
 use crate::cli::{Verdict, common};
 use crate::exec;
-use crate::inventory::folder::Folder;
 use crate::inventory::listing::RemoteServer;
 use crate::probe::system::SystemProbe;
 use crate::serve::{
@@ -129,7 +128,7 @@ fn plan(config: RawConfig, policies: &Registry) -> Result<Plan> {
             let folder = config.models.folder.context(
                 "no models are named: say --models FOLDER or --server URL, or give `folder` in [models] of the config",
             )?;
-            let folder = Folder::open(&folder)?;
+            let folder = common::folder(&folder)?;
             let catalog = catalog.map_or_else(|| folder.catalog(), Ok)?;
             (Source::Processes { program: config.server.llama_server, folder }, catalog)
         }

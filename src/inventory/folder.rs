@@ -7,22 +7,20 @@ use std::path::{Path, PathBuf};
 
 use tiershift_core::catalog::{Catalog, CatalogError};
 use tiershift_core::model::{Model, ModelId, Task};
-use tiershift_core::units::Bytes;
 
 use crate::backend::llama_server::launch::{Embeddings, Launch};
-use crate::inventory::gguf::Dimensions;
 use crate::inventory::guess::Step;
+use crate::inventory::scan::{ModelFile, Scan, Skipped};
 
-/// The model files of a folder.
+/// The models of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
     path: PathBuf,
-    /// By name.
-    files: BTreeMap<String, Bytes>,
+    scan: Scan,
 }
 
 impl Folder {
-    /// Looks into a folder.
+    /// Looks into a folder and all that are in it.
     ///
     /// # Errors
     /// Where it cannot be read.
@@ -30,19 +28,13 @@ impl Folder {
         let refuse = |source| FolderError::Read { path: path.to_owned(), source };
         // The model's process gets whole paths, wherever it runs.
         let path = fs::canonicalize(path).map_err(refuse)?;
-        let mut files = BTreeMap::new();
-        for entry in fs::read_dir(&path).map_err(refuse)? {
-            let entry = entry.map_err(refuse)?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            if !name.ends_with(".gguf") {
-                continue;
-            }
-            let about = fs::metadata(entry.path()).map_err(refuse)?;
-            if about.is_file() {
-                files.insert(name, Bytes::new(about.len()));
-            }
-        }
-        Ok(Self { path, files })
+        let scan = Scan::of(&path).map_err(refuse)?;
+        Ok(Self { path, scan })
+    }
+
+    /// Returns what looks like a model and is left out.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.scan.skipped
     }
 
     /// Returns where it is.
@@ -71,38 +63,26 @@ impl Folder {
     /// A model's memory is its file, its KV cache for two full slots, and what the server needs beside them.
     ///
     /// # Errors
-    /// A folder without a model, or with one that cannot be read.
+    /// A folder without a model that can be served.
     pub fn catalog(&self) -> Result<Catalog, FolderError> {
-        let mut files: Vec<(&String, Bytes)> = self
-            .files
-            .iter()
-            .filter(|(name, _)| !is_part(name))
-            .map(|(name, _)| (name, self.size(name)))
-            .collect();
-        if files.is_empty() {
-            return Err(FolderError::Empty { path: self.path.clone() });
+        let mut models: Vec<(&String, &ModelFile)> = self.scan.models.iter().collect();
+        if models.is_empty() {
+            let path = self.path.clone();
+            let skipped = self.scan.skipped.iter().map(|it| format!("; `{}`: {}", it.name, it.why));
+            return Err(FolderError::Empty { path, skipped: skipped.collect() });
         }
-        files.sort_by_key(|&(name, size)| (size, name));
-        let count = files.len();
-        let models = files.into_iter().enumerate().map(|(place, (name, size))| {
-            let stem = name.trim_end_matches(".gguf");
-            self.model(name, stem, Step { place, count }, size)
+        models.sort_by_key(|&(name, model)| (model.size, name));
+        let count = models.len();
+        let models = models.into_iter().enumerate().map(|(place, (name, found))| {
+            let step = Step { place, count };
+            let mut model = step.model(&found.id, found.size, &found.dimensions);
+            model.file = Some(name.clone());
+            if found.projector.is_some() {
+                model.tasks.push(Task::Vision);
+            }
+            model
         });
-        Ok(Catalog::new(models.collect::<Result<_, _>>()?)?)
-    }
-
-    /// Returns the size of a model's file, or of all pieces of a split one.
-    fn size(&self, name: &str) -> Bytes {
-        let pieces = self.files.iter().filter(|(other, _)| {
-            *other == name || split_stem(name).is_some_and(|stem| split_stem(other) == Some(stem))
-        });
-        pieces.map(|(_, &size)| size).sum()
-    }
-
-    fn model(&self, name: &str, id: &str, step: Step, size: Bytes) -> Result<Model, FolderError> {
-        let mut model = step.model(id, size, &self.dimensions(name)?);
-        model.file = Some(name.to_owned());
-        Ok(model)
+        Ok(Catalog::new(models.collect())?)
     }
 
     /// Returns how to start each of a catalog's models.
@@ -118,50 +98,44 @@ impl Folder {
         if id.starts_with('-') || id.contains(|c: char| c == ',' || c.is_control()) {
             return Err(FolderError::Name { model: model.id.clone() });
         }
-        let file = model.file.clone().unwrap_or_else(|| format!("{id}.gguf"));
         // Looked up, so that no name is ever a path.
-        if !self.files.contains_key(&file) {
+        let Some(found) = self.find(id, model.file.as_deref()) else {
+            let file = model.file.clone().unwrap_or_else(|| format!("{id}.gguf"));
             return Err(FolderError::Missing { model: model.id.clone(), file });
-        }
+        };
         if model.can(Task::Speech) {
             return Err(FolderError::Speech { model: model.id.clone() });
         }
         let embeddings = if model.can(Task::Rerank) {
             Embeddings::Rank
-        } else if model.can(Task::Embedding) {
-            self.embeddings(&file)?
-        } else {
+        } else if !model.can(Task::Embedding) {
             Embeddings::None
+        } else if found.dimensions.has_pooling() {
+            Embeddings::AsTrained
+        } else {
+            Embeddings::Mean
         };
         Ok(Launch {
-            file: self.path.join(file),
+            file: found.path.clone(),
+            projector: found.projector.clone(),
             context_tokens: model.context_tokens,
             slots: model.slots,
             embeddings,
         })
     }
 
-    fn embeddings(&self, name: &str) -> Result<Embeddings, FolderError> {
-        let dimensions = self.dimensions(name)?;
-        Ok(if dimensions.has_pooling() { Embeddings::AsTrained } else { Embeddings::Mean })
+    /// Finds a model by the file that a catalog names, from the folder on or, where there is one of that name only, without
+    /// its folder; else by its own name.
+    fn find(&self, id: &str, file: Option<&str>) -> Option<&ModelFile> {
+        let models = &self.scan.models;
+        let Some(file) = file else { return models.values().find(|model| model.id == id) };
+        let by_name = || {
+            let mut of_name =
+                models.iter().filter(|(name, _)| name.rsplit('/').next() == Some(file));
+            of_name.next().filter(|_| of_name.next().is_none()).map(|(_, model)| model)
+        };
+        models.get(file).or_else(by_name)
     }
-
-    fn dimensions(&self, name: &str) -> Result<Dimensions, FolderError> {
-        Dimensions::read(&self.path.join(name))
-            .map_err(|source| FolderError::Model { file: name.to_owned(), source })
-    }
-}
-
-/// Returns whether a file is a part of a model only: a later piece of a split one, or an image projector.
-fn is_part(name: &str) -> bool {
-    name.contains("mmproj") || (split_stem(name).is_some() && !name.contains("-00001-of-"))
-}
-
-/// Returns the model's name, for a piece such as `name-00002-of-00005.gguf`.
-fn split_stem(name: &str) -> Option<&str> {
-    let (before, _) = name.rsplit_once("-of-")?;
-    let (stem, number) = before.rsplit_once('-')?;
-    (number.len() == 5 && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(stem)
 }
 
 /// Why a folder cannot be served from.
@@ -172,10 +146,8 @@ pub enum FolderError {
     Read { path: PathBuf, source: io::Error },
     #[error("another daemon serves from `{}`: stop it, or give each a folder of its own", path.display())]
     Claimed { path: PathBuf },
-    #[error("`{}` has no model: put .gguf files there", path.display())]
-    Empty { path: PathBuf },
-    #[error("cannot read the model `{file}`: remove or replace it")]
-    Model { file: String, source: io::Error },
+    #[error("`{}` has no model that can be served: put .gguf files there{skipped}", path.display())]
+    Empty { path: PathBuf, skipped: String },
     #[error(
         "model \"{model}\" needs `{file}` in the folder of models: put it there, or name another with `file`"
     )]
@@ -192,7 +164,7 @@ pub enum FolderError {
 
 #[cfg(test)]
 mod tests {
-    use tiershift_core::units::Percent;
+    use tiershift_core::units::{Bytes, Percent};
 
     use super::*;
 
@@ -223,7 +195,7 @@ mod tests {
         let row = |id: &str, tier: &str, milli| (id.to_owned(), tier.to_owned(), milli);
         assert_eq!(tiers(&["a.gguf"]), [row("a", "small", 100_000)]);
         assert_eq!(
-            tiers(&["b.gguf", "a.gguf", "notes.txt", "mmproj-b.gguf"]),
+            tiers(&["b.gguf", "a.gguf", "notes.txt"]),
             [row("a", "small", 50_000), row("b", "medium", 100_000)]
         );
         let four = tiers(&[
@@ -235,7 +207,7 @@ mod tests {
         ]);
         // All pieces of a split model count: together they are the largest.
         assert_eq!(four[0], row("b", "b", 50_000));
-        assert_eq!(four[3], row("a-00001-of-00002", "a-00001-of-00002", 100_000));
+        assert_eq!(four[3], row("a", "a", 100_000));
     }
 
     #[test]

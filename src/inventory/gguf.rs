@@ -1,7 +1,8 @@
-//! Reads of a model file what its memory depends on, and nothing of its weights.
+//! Reads of a model file what its memory depends on, and whether it is whole, and nothing of its weights.
 //!
 //! # Source
-//! The format's specification, version 2 and 3: magic, version, two counts, then each key with the type of its value.
+//! The format's specification, version 2 and 3: magic, version, two counts, each key with the type of its value, then each tensor's
+//! name, shape, type and place among the data, which begin at the next multiple of the alignment. Block sizes: `ggml.c`.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -21,18 +22,41 @@ pub(super) struct Dimensions {
     key_width: Option<u64>,
     value_width: Option<u64>,
     pooling: Option<u64>,
+    alignment: Option<u64>,
 }
 
 impl Dimensions {
-    /// Reads a file's head.
+    /// Reads a file's head, and from its table of tensors how long the file must be.
     ///
     /// # Errors
     /// What is not a GGUF file, or ends too early.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
-        Self::read_from(&mut BufReader::new(File::open(path)?))
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let mut input = Counted { inner: BufReader::new(file), read: 0 };
+        let read = Self::read_from(&mut input).and_then(|(found, tensors)| {
+            let end = end_of_tensors(&mut input, tensors, found.alignment)?;
+            Ok((found, end))
+        });
+        let (found, end) = read.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                broken("it ends in its head: it was not downloaded whole")
+            }
+            _ => error,
+        })?;
+        if end > length {
+            let why = format!(
+                "it ends after {} of {}: it was not downloaded whole",
+                Bytes::new(length),
+                Bytes::new(end)
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        Ok(found)
     }
 
-    fn read_from(input: &mut impl Read) -> io::Result<Self> {
+    /// Returns what its head says, and how many tensors it has.
+    fn read_from(input: &mut impl Read) -> io::Result<(Self, u64)> {
         let mut magic = [0; 4];
         input.read_exact(&mut magic)?;
         if &magic != b"GGUF" {
@@ -41,7 +65,7 @@ impl Dimensions {
         if !(2..=3).contains(&number(input, 4)?) {
             return Err(broken("its version of GGUF is not known"));
         }
-        let _tensors = number(input, 8)?;
+        let tensors = number(input, 8)?;
         let mut found = Self::default();
         for _ in 0..number(input, 8)? {
             let key = text(input)?;
@@ -49,7 +73,7 @@ impl Dimensions {
             let value = value(input, kind)?;
             found.keep(&key, value);
         }
-        Ok(found)
+        Ok((found, tensors))
     }
 
     fn keep(&mut self, key: &str, value: Option<u64>) {
@@ -64,6 +88,7 @@ impl Dimensions {
             "attention.key_length" => &mut self.key_width,
             "attention.value_length" => &mut self.value_width,
             "pooling_type" => &mut self.pooling,
+            "alignment" => &mut self.alignment,
             _ => return,
         };
         *field = value;
@@ -84,6 +109,78 @@ impl Dimensions {
         let numbers = self.layers?.checked_mul(kv_heads)?.checked_mul(widths)?;
         numbers.checked_mul(2).map(Bytes::new)
     }
+}
+
+/// A reader that knows how far it has come.
+struct Counted<R> {
+    inner: R,
+    read: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(bytes)?;
+        self.read += count as u64;
+        Ok(count)
+    }
+}
+
+/// Reads the table of tensors, and returns where the last of them ends in the file: at the least, where there is a type of a
+/// later time among them.
+fn end_of_tensors(
+    input: &mut Counted<impl Read>,
+    tensors: u64,
+    alignment: Option<u64>,
+) -> io::Result<u64> {
+    let mut end = 0_u64;
+    for _ in 0..tensors {
+        text(input)?;
+        let mut elements = 1_u64;
+        for _ in 0..number(input, 4)?.min(MOST_DIMENSIONS) {
+            elements = elements.saturating_mul(number(input, 8)?);
+        }
+        let (kind, offset) = (number(input, 4)?, number(input, 8)?);
+        let size = block_of(kind)
+            .map_or(0, |(numbers, bytes)| elements.div_ceil(numbers).saturating_mul(bytes));
+        end = end.max(offset.saturating_add(size));
+    }
+    if tensors == 0 {
+        return Ok(0);
+    }
+    let alignment = alignment.filter(|&it| it > 0).unwrap_or(USUAL_ALIGNMENT);
+    Ok(input.read.next_multiple_of(alignment).saturating_add(end))
+}
+
+/// Returns how many numbers a block of a tensor's type has, and how many bytes it takes; `None` of a type that is not known.
+fn block_of(kind: u64) -> Option<(u64, u64)> {
+    Some(match kind {
+        0 | 26 => (1, 4),
+        1 | 25 | 30 => (1, 2),
+        24 => (1, 1),
+        27 | 28 => (1, 8),
+        2 | 20 => (32, 18),
+        3 => (32, 20),
+        6 => (32, 22),
+        7 => (32, 24),
+        8 => (32, 34),
+        9 => (32, 36),
+        10 => (256, 84),
+        11 | 21 => (256, 110),
+        12 => (256, 144),
+        13 => (256, 176),
+        14 => (256, 210),
+        15 => (256, 292),
+        16 | 35 => (256, 66),
+        17 => (256, 74),
+        18 => (256, 98),
+        19 => (256, 50),
+        22 => (256, 82),
+        23 => (256, 136),
+        29 => (256, 56),
+        34 => (256, 54),
+        39 => (32, 17),
+        _ => return None,
+    })
 }
 
 /// Reads a value: an integer as it is, of an array of integers the largest (layers may differ), of any other array
@@ -152,6 +249,12 @@ fn broken(why: &'static str) -> io::Error {
 const STRING: u64 = 8;
 const ARRAY: u64 = 9;
 
+/// Of tensors, as `ggml.h` has it.
+const MOST_DIMENSIONS: u64 = 4;
+
+/// Where a file says nothing of it.
+const USUAL_ALIGNMENT: u64 = 32;
+
 /// The kind of pooling that keeps a vector for each token.
 const NO_POOLING: u64 = 0;
 
@@ -197,7 +300,7 @@ mod tests {
             ("llama.rope.freq_base", 6, number(0)),
         ];
         let bytes = file(&entries);
-        let found = Dimensions::read_from(&mut bytes.as_slice()).unwrap();
+        let (found, _) = Dimensions::read_from(&mut bytes.as_slice()).unwrap();
         // An 8B model of the Llama 3 family.
         assert_eq!(found.kv_per_token(), Some(Bytes::from_kib(128)));
         assert_eq!((found.vocabulary, found.context_tokens), (Some(2), Some(131_072)));
@@ -205,5 +308,32 @@ mod tests {
             Dimensions::read_from(&mut &bytes[..end]).unwrap_err();
         }
         assert_eq!(Dimensions::default().kv_per_token(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_shorter_than_its_tensors_was_not_downloaded_whole() {
+        let mut bytes = file(&[]);
+        bytes[8..16].copy_from_slice(&2_u64.to_le_bytes());
+        for (name, kind, offset) in [("a", 2_u32, 0_u64), ("b", 0, 64)] {
+            put_text(&mut bytes, name);
+            bytes.extend(1_u32.to_le_bytes());
+            bytes.extend(64_u64.to_le_bytes());
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend(offset.to_le_bytes());
+        }
+        // Two blocks of 18 bytes, room to the next multiple of 32, and 64 numbers of four bytes.
+        let whole = bytes.len().next_multiple_of(32) + 64 + 256;
+        bytes.resize(whole, 0);
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("a.gguf");
+        let read = |length: usize| {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            Dimensions::read(&path).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(whole), Ok(()));
+        for length in [whole - 1, whole - 256, bytes.len() - 300] {
+            let error = read(length).unwrap_err();
+            assert!(error.ends_with("it was not downloaded whole"), "{error}");
+        }
     }
 }

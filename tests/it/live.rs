@@ -14,6 +14,7 @@ mod browser;
 mod calibrate;
 mod companion;
 mod fidelity;
+mod folders;
 mod front;
 mod hang;
 mod load;

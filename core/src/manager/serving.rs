@@ -9,7 +9,7 @@ use crate::event::{Command, Outcome, Output, Verdict};
 use crate::manager::Manager;
 use crate::manager::lifecycle::Lifecycle;
 use crate::manager::queue::{ServedBy, Waiting};
-use crate::manager::switch::UNLOAD_TIMEOUT;
+use crate::manager::unloading::UNLOAD_TIMEOUT;
 use crate::model::Model;
 use crate::request::{CancelledBy, End, Rejection, Request, RequestId, Target};
 use crate::time::Timestamp;

@@ -10,6 +10,8 @@ use tiershift_core::model::ModelId;
 pub struct Launch {
     /// Its file.
     pub file: PathBuf,
+    /// What it looks at pictures with.
+    pub projector: Option<PathBuf>,
     /// Context of one slot.
     pub context_tokens: u32,
     /// Requests side by side.
@@ -46,6 +48,9 @@ impl Launch {
             ["--no-webui", "--offline"],
         ];
         all.extend(rest.as_flattened().iter().map(OsString::from));
+        if let Some(projector) = &self.projector {
+            all.extend(["--mmproj".into(), projector.clone().into()]);
+        }
         // Without this, a build for GPUs puts there what fits, whatever was planned.
         let main_gpu = gpu.unwrap_or_default().to_string();
         let placement: &[&str] = match gpu {
@@ -77,6 +82,7 @@ mod tests {
     fn a_model_goes_to_its_gpu_whole_or_not_at_all() {
         let launch = Launch {
             file: PathBuf::from("/m/a.gguf"),
+            projector: None,
             context_tokens: 1024,
             slots: 2,
             embeddings: Embeddings::None,

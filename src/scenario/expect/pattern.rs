@@ -344,6 +344,7 @@ const REASONS: [&str; 26] = [
     "failing",
     "slow-load",
     "asked",
+    "idle",
     "ordered",
     "named",
 ];

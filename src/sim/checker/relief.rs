@@ -107,7 +107,9 @@ fn is_over(sample: &Sample, settings: &Settings) -> bool {
 fn is_anything_left_to_do(book: &Book, over: &Over) -> bool {
     let critical_since = over.critical_since;
     let is_loading = book.models.iter().any(|seen| seen.state == State::Loading);
-    if is_loading && is_within_a_drain(book, over) {
+    // What was to follow and is not wanted any more goes before another comes.
+    let is_to_come = is_loading || (0..book.models.len()).any(|index| book.is_leaving(index));
+    if is_to_come && is_within_a_drain(book, over) {
         return false;
     }
     let limit_of = |total| book.settings.degrade_limit(total);

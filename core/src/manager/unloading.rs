@@ -1,0 +1,106 @@
+//! Unloads: asked for again where they are not answered, and in the end gone by what readings show.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::event::{Command, Notice, Output, Unanswered};
+use crate::manager::Manager;
+use crate::manager::lifecycle::{Lifecycle, Trigger, UNLOAD_ATTEMPTS};
+use crate::place::Resident;
+use crate::time::Timestamp;
+use crate::units::{Bytes, Percent};
+
+impl Manager {
+    pub(super) fn unload_if_idle(
+        &mut self,
+        now: Timestamp,
+        index: usize,
+        out: &mut VecDeque<Output>,
+    ) {
+        if self.slots[index].running == 0 {
+            self.unload(now, index, out);
+        }
+    }
+
+    pub(super) fn unload(&mut self, now: Timestamp, index: usize, out: &mut VecDeque<Output>) {
+        self.heal(now, index);
+        self.pass(index, Trigger::Unload);
+        let asked = self.slots[index].asked.min(MOST_UNLOAD_DOUBLINGS);
+        self.slots[index].deadline = Some(now + UNLOAD_TIMEOUT.saturating_mul(1 << asked));
+        let model = self.catalog.models()[index].id.clone();
+        out.push_back(Output::Command(Command::Unload { model }));
+    }
+
+    /// Asks again for an unload that was not answered, or goes by what readings show.
+    pub(super) fn pass_unload_timeout(
+        &mut self,
+        now: Timestamp,
+        index: usize,
+        out: &mut VecDeque<Output>,
+    ) {
+        self.slots[index].asked += 1;
+        if self.stopping || self.shows_gone(index) {
+            self.pass(index, Trigger::Unloaded);
+            return;
+        }
+        if self.slots[index].asked == UNLOAD_ATTEMPTS {
+            self.note_gone(index);
+            let model = self.catalog.models()[index].id.clone();
+            let what = Unanswered::Unload;
+            out.push_back(Output::Notice(Notice::Unanswered { model, what }));
+            if self.switch.is_some_and(|switch| switch.goal == Some(index)) {
+                let stand_in = self.stand_in_for(now, index);
+                self.fall_back_to(stand_in);
+            }
+        }
+        self.unload(now, index, out);
+    }
+
+    /// Goes by what a reading shows of a model whose unload was not answered in time.
+    pub(super) fn find_what_has_gone(&mut self) {
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+            if slot.state == Lifecycle::Unloading && slot.asked > 0 && self.shows_gone(index) {
+                self.slots[index].deadline = None;
+                self.pass(index, Trigger::Unloaded);
+            }
+        }
+    }
+
+    /// Returns whether a model is one that the server will not let go. Its memory counts as taken, and is not waited for.
+    pub(super) fn is_lost(&self, index: usize) -> bool {
+        self.slots[index].is_lost()
+    }
+
+    /// Returns whether next to nothing of what a model held is there by the last reading.
+    fn shows_gone(&self, index: usize) -> bool {
+        let (model, gpu) = (&self.catalog.models()[index], self.slots[index].gpu);
+        let mut rest = Resident::default();
+        for (other, slot) in self.slots.iter().enumerate() {
+            if other != index && slot.state.is_resident() {
+                rest.add(self.catalog.models()[other].footprint(), slot.gpu);
+            }
+        }
+        let need = model.footprint();
+        let (held, own, left) = if need.vram > Bytes::ZERO {
+            let Some(gpu) = gpu else { return false };
+            let space = self.seen.gpus.get(usize::from(gpu)).and_then(|reading| reading.vram);
+            (need.vram, space.map(|space| space.own), rest.vram_on(gpu))
+        } else {
+            (need.ram, self.seen.memory.map(|space| space.own), rest.ram())
+        };
+        let space = gpu.filter(|_| need.vram > Bytes::ZERO).map_or(0, |gpu| 1 + usize::from(gpu));
+        let lingering = self.lingering.get(space).copied().unwrap_or(Bytes::ZERO);
+        own.is_some_and(|own| own + lingering <= left + held.share(LEFT_OF_WHAT_HAS_GONE))
+    }
+}
+
+/// An unload that is not answered within this is asked for again, less and less often (llama-server's stop time-out is
+/// 10 s).
+pub(super) const UNLOAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Keeps the time between two such attempts at eight minutes.
+const MOST_UNLOAD_DOUBLINGS: u32 = 5;
+
+/// A model of which readings show no more than this has gone. Chosen: more than readings err by, less than any weights.
+const LEFT_OF_WHAT_HAS_GONE: Percent = Percent::new(25);
