@@ -319,7 +319,7 @@ impl JsonSchema for Pattern {
     }
 }
 
-const REASONS: [&str; 26] = [
+const REASONS: [&str; 27] = [
     "no-data",
     "stale",
     "switching",

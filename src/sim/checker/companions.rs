@@ -37,9 +37,10 @@ impl Companions {
     /// Takes what becomes of a companion.
     pub(super) fn take(&mut self, book: &Book, model: &ModelId, news: CompanionNews) {
         let lane = book.catalog.companions().iter().position(|companion| companion.id == *model);
-        if let (Some(lane), CompanionNews::GivenUp { .. }) = (lane, news) {
-            self.were_given_up[lane] = true;
-        }
+        let Some(lane) = lane else { return };
+        self.were_given_up[lane] |= matches!(news, CompanionNews::GivenUp { .. });
+        // It may come and go between two readings.
+        self.fits_since[lane] = None;
     }
 
     /// Takes that a model broke, or that a person ordered something: each is a reason to wait anew.

@@ -26,7 +26,7 @@ pub(super) struct Relief {
 
 /// A shortage.
 struct Over {
-    /// Since when, or since a model last went for it.
+    /// Since when.
     since: Timestamp,
     last: Timestamp,
     /// How long nothing that counts was under way, and at how many readings.
@@ -36,14 +36,9 @@ struct Over {
 }
 
 impl Relief {
-    /// Takes that a model has gone: that was relief, and what is left of the shortage is another.
+    /// Takes that a model has gone: that was relief, and what is left of the shortage is another, from the next reading on.
     pub(super) fn is_carried_out(&mut self) {
-        if let Some(over) = &mut self.over {
-            over.since = over.last;
-            over.counted = Duration::ZERO;
-            over.readings = 0;
-            over.critical_since = None;
-        }
+        self.over = None;
     }
 
     /// Takes the reading that the book was just given.
