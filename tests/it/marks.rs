@@ -73,6 +73,7 @@ const NEVER_MET: &[(&str, &str)] = &[
     ("life Draining loaded", UNASKED),
     ("life Draining load-failed", UNASKED),
     ("life Draining unloaded", UNASKED),
+    ("life Draining crashed", "what it finishes fails first, and then it is unloaded"),
     ("life Failed loaded", UNASKED),
     ("life Failed load-failed", UNASKED),
     ("life Failed unloaded", UNASKED),

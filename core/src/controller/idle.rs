@@ -8,8 +8,8 @@ use crate::time::Timestamp;
 /// What is remembered of who asked.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Idleness {
-    /// When something was last asked of the ladder, or still ran or waited.
-    asked_at: Timestamp,
+    /// When something was last asked of the ladder, or still ran or waited; at first, when the run began.
+    asked_at: Option<Timestamp>,
     /// What served when it was unloaded since nobody asked.
     unloaded: Option<Rung>,
 }
@@ -20,9 +20,9 @@ impl Controller {
     pub(super) fn heed_idleness(&mut self, now: Timestamp, decision: &mut Decision) {
         let Some(limit) = self.settings.manager.idle_unload else { return };
         if !self.manager.is_idle() {
-            self.idleness.asked_at = now;
+            self.idleness.asked_at = Some(now);
         }
-        let for_ = now.since(self.idleness.asked_at);
+        let for_ = now.since(*self.idleness.asked_at.get_or_insert(now));
         let is_forced = matches!(decision.action, Action::Downgrade { .. });
         if for_ < limit || self.order.is_some() || is_forced || self.manager.is_switching() {
             return;
@@ -44,7 +44,7 @@ impl Controller {
     /// Takes that somebody asks. What was unloaded since nobody did is loaded again at once, or the best below it that has room: it
     /// had its place before.
     pub(super) fn end_idleness(&mut self, now: Timestamp) {
-        self.idleness.asked_at = now;
+        self.idleness.asked_at = Some(now);
         if !self.manager.serves_nothing() {
             return;
         }
