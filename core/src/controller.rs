@@ -206,6 +206,10 @@ impl Controller {
                 self.tell_companions(now, stop);
             }
         }
+        if matches!(input, Input::Sample(_)) {
+            // What companions have begun by it is in the way of what is loaded next.
+            self.show_shares();
+        }
         self.pursue_order(now);
         self.pursue_names(now);
         self.note_what_has_gone(now);

@@ -231,7 +231,9 @@ pub(super) fn above_line(book: &Book, from: Rung, to: Rung) -> Option<(&'static 
     if takes_memory && constrains(Resource::Memory) && memory.is_some_and(is_high) {
         return Some(("memory", line));
     }
-    let our_gpu = || book.ladder.our_gpu(&book.reading);
+    // That of a companion is none of the ladder's.
+    let share = book.ladders_share();
+    let our_gpu = || book.ladder.our_gpu(&share);
     if to.vram > from.vram
         && constrains(Resource::Vram)
         && our_gpu().and_then(|(_, gpu)| gpu.vram).is_some_and(|space| is_high(&space))
