@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 pub(super) struct Idleness {
     /// When something was last asked of the ladder, or still ran or waited; at first, when the run began.
     asked_at: Option<Timestamp>,
-    /// What served when it was unloaded since nobody asked.
+    /// What served when it was unloaded since nobody asked, where that was the last change.
     unloaded: Option<Rung>,
 }
 
@@ -36,9 +36,8 @@ impl Controller {
 
     /// Takes that a decision is carried out.
     pub(super) fn note_unloaded(&mut self, decision: &Decision) {
-        if matches!(decision.reason, Reason::Idle { .. }) {
-            self.idleness.unloaded = Some(decision.rung);
-        }
+        let is_idle = matches!(decision.reason, Reason::Idle { .. });
+        self.idleness.unloaded = is_idle.then_some(decision.rung);
     }
 
     /// Takes that somebody asks. What was unloaded since nobody did is loaded again at once, or the best below it that has room: it

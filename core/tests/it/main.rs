@@ -6,6 +6,7 @@ mod closed_loop;
 mod companions;
 mod driver;
 mod hunted;
+mod idle;
 mod manager;
 mod metamorphic;
 mod named;
