@@ -202,7 +202,7 @@ fn print(arguments: &Arguments, under: &Under) -> Result<Verdict> {
     Ok(Verdict::Done)
 }
 
-/// What was found so far, and whoever is told of it.
+/// What was found so far, and how it is reported.
 struct Ledger<'a> {
     arguments: &'a Arguments,
     under: &'a Under,

@@ -5,7 +5,7 @@
 
 use crate::catalog::Rung;
 use crate::controller::Controller;
-use crate::decision::{Action, Decision, Reason, Urgency};
+use crate::decision::{Decision, Reason};
 use crate::request::{Request, Target};
 use crate::time::Timestamp;
 
@@ -20,15 +20,10 @@ impl Controller {
         if self.manager.named_waits(now).is_some() {
             return;
         }
-        let (rung, to) = (self.manager.rung(), self.manager.rung_named(index));
-        let action = if to > rung {
-            Action::Upgrade { to }
-        } else {
-            Action::Downgrade { to, urgency: Urgency::Graceful }
-        };
-        // Another model of the same rung is no step.
+        let (rung, to) = (self.manager.rung(), self.manager.rung_of(index));
+        // Another model of the same rung is not a step.
         if to != rung {
-            self.say(Decision::new(rung, action, Reason::Asked));
+            self.say(Decision::new(rung, self.action_towards(to), Reason::Asked));
         }
         self.manager.go_to_named(now, index, &mut self.out);
     }

@@ -79,7 +79,7 @@ impl Controller {
         let progress = Progress::Waiting { until: wait.map(|wait| now + wait) };
         self.order = Some(Order { tier: tier.to_owned(), to, until, progress });
         self.out.push_back(answer(OrderNews::Taken { wait, until }));
-        // Whoever waits for another model by its name is told at once.
+        // Whoever waits for another model by its name gets an answer at once.
         let ends_in = until.map(|until| until.since(now));
         self.manager.refuse_names_but(to, ends_in, &mut self.out);
         self.manager.end_named_stay();
@@ -133,7 +133,7 @@ impl Controller {
         self.manager.handle_decision(now, action, Reason::Asked, false, &mut self.out);
     }
 
-    fn action_towards(&self, to: Rung) -> Action {
+    pub(super) fn action_towards(&self, to: Rung) -> Action {
         if to > self.manager.rung() {
             Action::Upgrade { to }
         } else {

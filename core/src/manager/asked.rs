@@ -163,7 +163,7 @@ impl Manager {
         self.switch.and_then(|switch| switch.goal).is_some_and(|goal| served_by[goal])
     }
 
-    pub(super) fn rung_of(&self, index: usize) -> Rung {
+    pub(crate) fn rung_of(&self, index: usize) -> Rung {
         let model = &self.catalog.models()[index];
         self.catalog.rung_of_tier(&model.tier).expect("every model of a catalog stands on a rung")
     }

@@ -74,11 +74,6 @@ impl Manager {
         }
     }
 
-    /// Returns the rung of a model that is named.
-    pub(crate) fn rung_named(&self, index: usize) -> Rung {
-        self.rung_of(index)
-    }
-
     /// Goes to a model because requests name it. What runs is finished first.
     pub(crate) fn go_to_named(&mut self, now: Timestamp, index: usize, out: &mut VecDeque<Output>) {
         self.named = Some(Named { at: now, index, stays: true });

@@ -121,7 +121,7 @@ fn an_order_goes_before_a_name_and_says_until_when() {
     rig.check(&["accept #2", "start #2 on small"]);
     rig.switch("auto");
     rig.outputs();
-    // One that waits is told when the order comes.
+    // One that waits gets its answer when the order comes.
     rig.ask(named(3, "medium"));
     rig.check(&["queue #3"]);
     rig.switch("small");
