@@ -1,7 +1,8 @@
 //! Which models a folder holds, however people keep them: files side by side, folders of publishers and models as LM Studio has
 //! them, links into the cache of Hugging Face, or the store of Ollama.
 //!
-//! One odd file is left out with the reason, and never keeps the others from being served.
+//! One odd file is left out with the reason, and never keeps the others from being served. Of a model whose projector is odd, the
+//! rest is served.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -44,19 +45,21 @@ pub(super) struct Scan {
     pub(super) skipped: Vec<Skipped>,
 }
 
+/// Files by their names from the folder on.
+type Files = BTreeMap<String, (PathBuf, Bytes)>;
+
 impl Scan {
     /// Looks into a folder and all that are in it.
     ///
     /// # Errors
     /// Where the folder itself cannot be read.
     pub(super) fn of(folder: &Path) -> io::Result<Self> {
-        let mut found = Found::default();
-        found.walk(folder, "", 0)?;
-        let mut scan = Self { models: BTreeMap::new(), skipped: found.skipped };
-        scan.take_files(&found.files);
-        if folder.join(MANIFESTS).is_dir() && folder.join(BLOBS).is_dir() {
-            scan.take_store(folder);
-        }
+        let (mut scan, mut files) = (Self::default(), Files::new());
+        scan.walk(folder, "", &mut BTreeSet::new(), &mut files)?;
+        let (models, rest): (Files, Files) =
+            files.into_iter().partition(|(name, _)| is_model(Path::new(name)));
+        scan.take_files(&models);
+        scan.take_store(&rest);
         scan.skipped.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(scan)
     }
@@ -65,8 +68,53 @@ impl Scan {
         self.skipped.push(Skipped { name: name.to_owned(), why: why.into() });
     }
 
+    /// Finds the files of a folder whose name so far is `prefix`, and of all that are in it and were not `seen` yet: a link may
+    /// lead back.
+    fn walk(
+        &mut self,
+        folder: &Path,
+        prefix: &str,
+        seen: &mut BTreeSet<PathBuf>,
+        into: &mut Files,
+    ) -> io::Result<()> {
+        if prefix.matches('/').count() > DEEPEST || !seen.insert(fs::canonicalize(folder)?) {
+            return Ok(());
+        }
+        let mut entries: Vec<_> = fs::read_dir(folder)?.collect::<Result<_, _>>()?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            match fs::metadata(&path) {
+                Ok(about) if about.is_dir() => {
+                    if let Err(error) = self.walk(&path, &format!("{name}/"), seen, into) {
+                        self.skip(&name, format!("it cannot be looked into: {error}"));
+                    }
+                }
+                Ok(about) if about.is_file() && entry.file_name().to_str().is_some() => {
+                    into.insert(name, (path, Bytes::new(about.len())));
+                }
+                Ok(about) if about.is_file() && is_model(&path) => {
+                    self.skip(&name, "its name is not UTF-8");
+                }
+                Err(error) if is_model(&path) => {
+                    self.skip(&name, format!("it cannot be read: {error}"));
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Makes models of files: of the first piece of a split one, with what belongs to it.
-    fn take_files(&mut self, files: &BTreeMap<String, (PathBuf, Bytes)>) {
+    fn take_files(&mut self, files: &Files) {
+        let mut projectors = Files::new();
+        for (name, file) in files.iter().filter(|(name, _)| is_projector(name)) {
+            match Dimensions::read(&file.0) {
+                Ok(_) => drop(projectors.insert(name.clone(), file.clone())),
+                Err(error) => self.skip(name, error.to_string()),
+            }
+        }
         // The snapshots of a cache link to one blob again and again.
         let mut known = BTreeSet::new();
         for (name, (path, size)) in files {
@@ -96,15 +144,12 @@ impl Scan {
                 }
                 all = pieces.iter().map(|(_, (_, size))| *size).sum();
             }
-            let projector = projector_of(name, files);
-            if let Some((_, size)) = projector {
-                all += *size;
-            }
-            self.take(name, stem_of(name), path, all, projector.map(|(path, _)| path.clone()));
+            let projector = projector_of(name, &projectors);
+            self.take(name, stem_of(name), (path, all), projector);
         }
         let used: BTreeSet<_> =
             self.models.values().filter_map(|it| it.projector.clone()).collect();
-        for (name, (path, _)) in files.iter().filter(|(name, _)| is_projector(name)) {
+        for (name, (path, _)) in &projectors {
             if !used.contains(path) {
                 self.skip(name, "no model beside it is the one that it lets see");
             }
@@ -112,43 +157,49 @@ impl Scan {
     }
 
     /// Makes models of what Ollama has pulled: a manifest names the blobs of each.
-    fn take_store(&mut self, folder: &Path) {
-        let mut manifests = Vec::new();
-        let root = folder.join(MANIFESTS);
-        list(&root, 0, &mut manifests);
-        for path in manifests {
-            let words: Vec<_> = path.strip_prefix(&root).unwrap_or(&path).iter().collect();
-            let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    fn take_store(&mut self, files: &Files) {
+        for (name, (path, _)) in files {
+            let words: Vec<_> = name.split('/').collect();
             // Registry, namespace, model, tag; what is of the library is called by model and tag alone.
-            let [.., namespace, model, tag] = &words[..] else { continue };
-            let id = match &**namespace {
+            let ["manifests", .., namespace, model, tag] = words[..] else { continue };
+            let id = match namespace {
                 "library" => format!("{model}:{tag}"),
                 namespace => format!("{namespace}/{model}:{tag}"),
             };
-            match Manifest::read(&path) {
-                Ok(manifest) => {
-                    let blob = |kind: &str| {
-                        let layer =
-                            manifest.layers.iter().find(|layer| layer.media_type == kind)?;
-                        let path = folder.join(BLOBS).join(layer.digest.replace(':', "-"));
-                        Some((fs::metadata(&path).map(|about| Bytes::new(about.len())), path))
-                    };
-                    let Some((size, file)) = blob(MODEL) else { continue };
-                    let Ok(size) = size else {
-                        self.skip(&id, "its blob is not here");
-                        continue;
-                    };
-                    let projector =
-                        blob(PROJECTOR).and_then(|(size, path)| Some((size.ok()?, path)));
-                    let all = size + projector.as_ref().map_or(Bytes::ZERO, |(size, _)| *size);
-                    self.take(&id, &id, &file, all, projector.map(|(_, path)| path));
+            let manifest = match Manifest::read(path) {
+                Ok(manifest) => manifest,
+                Err(why) => {
+                    self.skip(&id, why);
+                    continue;
                 }
-                Err(why) => self.skip(&id, why),
-            }
+            };
+            let blob = |kind: &str| {
+                let layer = manifest.layers.iter().find(|layer| layer.media_type == kind)?;
+                Some(files.get(&format!("blobs/{}", layer.digest.replace(':', "-"))))
+            };
+            let Some(file) = blob(MODEL) else { continue };
+            let Some((path, size)) = file else {
+                self.skip(&id, "its blob is not here");
+                continue;
+            };
+            let projector = blob(PROJECTOR).flatten().filter(|(path, _)| {
+                let broken = Dimensions::read(path).err();
+                if let Some(error) = &broken {
+                    self.skip(&id, format!("without what lets it see pictures: {error}"));
+                }
+                broken.is_none()
+            });
+            self.take(&id, &id, (path, *size), projector);
         }
     }
 
-    fn take(&mut self, name: &str, id: &str, path: &Path, size: Bytes, projector: Option<PathBuf>) {
+    fn take(
+        &mut self,
+        name: &str,
+        id: &str,
+        (path, size): (&Path, Bytes),
+        projector: Option<&(PathBuf, Bytes)>,
+    ) {
         if let Some(why) = unfit(id) {
             return self.skip(name, why);
         }
@@ -159,71 +210,10 @@ impl Scan {
         // Two files of one name are told apart by their folders.
         let is_taken = self.models.values().any(|model| model.id == id);
         let id = if is_taken { name.to_owned() } else { id.to_owned() };
+        let size = size + projector.map_or(Bytes::ZERO, |(_, size)| *size);
+        let projector = projector.map(|(path, _)| path.clone());
         let model = ModelFile { id, path: path.to_owned(), size, projector, dimensions };
         self.models.insert(name.to_owned(), model);
-    }
-}
-
-/// Files that end as models do, by their names from the folder on.
-#[derive(Default)]
-struct Found {
-    files: BTreeMap<String, (PathBuf, Bytes)>,
-    skipped: Vec<Skipped>,
-    /// Folders that were looked into: a link may lead back.
-    seen: BTreeSet<PathBuf>,
-}
-
-impl Found {
-    fn walk(&mut self, folder: &Path, prefix: &str, depth: u32) -> io::Result<()> {
-        if depth > DEEPEST || !self.seen.insert(fs::canonicalize(folder)?) {
-            return Ok(());
-        }
-        let mut entries: Vec<_> = fs::read_dir(folder)?.collect::<Result<_, _>>()?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let path = entry.path();
-            let is_model = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("gguf"));
-            let raw = entry.file_name();
-            let Some(name) = raw.to_str() else {
-                if is_model {
-                    let name = format!("{prefix}{}", raw.to_string_lossy());
-                    self.skip(name, "its name is not UTF-8");
-                }
-                continue;
-            };
-            let name = format!("{prefix}{name}");
-            match fs::metadata(&path) {
-                Ok(about) if about.is_dir() => {
-                    if let Err(error) = self.walk(&path, &format!("{name}/"), depth + 1) {
-                        self.skip(name, format!("it cannot be looked into: {error}"));
-                    }
-                }
-                Ok(about) if about.is_file() && is_model => {
-                    self.files.insert(name, (path, Bytes::new(about.len())));
-                }
-                Err(error) if is_model => self.skip(name, format!("it cannot be read: {error}")),
-                Ok(_) | Err(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn skip(&mut self, name: String, why: impl Into<String>) {
-        self.skipped.push(Skipped { name, why: why.into() });
-    }
-}
-
-/// Lists the files of a folder and all that are in it, in order; what cannot be read is not there.
-fn list(folder: &Path, depth: u32, into: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    for path in paths {
-        match path.is_dir() {
-            true if depth < DEEPEST => list(&path, depth + 1, into),
-            true => {}
-            false => into.push(path),
-        }
     }
 }
 
@@ -246,6 +236,11 @@ impl Manifest {
             fs::read(path).map_err(|error| format!("its manifest cannot be read: {error}"))?;
         serde_json::from_slice(&bytes).map_err(|error| format!("its manifest is not one: {error}"))
     }
+}
+
+/// Returns whether a file ends as models do.
+fn is_model(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it.eq_ignore_ascii_case("gguf"))
 }
 
 /// A piece of a split model, such as `name-00002-of-00005.gguf`.
@@ -286,22 +281,33 @@ fn is_projector(name: &str) -> bool {
 }
 
 /// Returns the image projector of a model: the one that has its name or, in a folder of its own, the first.
-fn projector_of<'a>(
-    name: &str,
-    files: &'a BTreeMap<String, (PathBuf, Bytes)>,
-) -> Option<&'a (PathBuf, Bytes)> {
-    let beside = || {
-        files.iter().filter(|(other, _)| is_projector(other) && folder_of(other) == folder_of(name))
-    };
-    let stem = stem_of(name).to_ascii_lowercase();
-    let is_named = |other: &str| {
-        let projector = stem_of(other).to_ascii_lowercase().replace("mmproj", "");
-        let bare = projector.trim_matches(['-', '.', '_']);
-        !bare.is_empty() && (stem.starts_with(bare) || bare.starts_with(&stem))
-    };
-    let named = beside().find(|(other, _)| is_named(other));
+fn projector_of<'a>(name: &str, projectors: &'a Files) -> Option<&'a (PathBuf, Bytes)> {
+    let beside = || projectors.iter().filter(|(other, _)| folder_of(other) == folder_of(name));
+    let base = base_of(stem_of(name));
+    let named = beside().find(|(other, _)| base_of(stem_of(other)) == base);
     let of_folder = || beside().next().filter(|_| !folder_of(name).is_empty());
     named.or_else(of_folder).map(|(_, file)| file)
+}
+
+/// Returns what a model is called whatever it is quantised to, in small letters: `gemma-3-4b-it` of `gemma-3-4b-it-Q4_K_M` and
+/// of `mmproj-gemma-3-4b-it-f16`.
+fn base_of(stem: &str) -> String {
+    let stem = stem.to_ascii_lowercase().replace("mmproj", "");
+    let mut base = stem.trim_matches(SEPARATORS);
+    while let Some((before, last)) = base.rsplit_once(['-', '.'])
+        && (BESIDE_QUANTISATIONS.contains(&last) || is_quantisation(last))
+    {
+        base = before.trim_end_matches(SEPARATORS);
+    }
+    base.to_owned()
+}
+
+/// Returns whether a word is what llama.cpp and those who publish with it call a quantisation: `q4_k_m`, `iq3_xs`, `bf16`, `mxfp4`.
+fn is_quantisation(word: &str) -> bool {
+    let number = word.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    let kind = &word[..word.len() - number.len()];
+    matches!(kind, "q" | "iq" | "tq" | "f" | "bf" | "fp" | "mxfp" | "nvfp")
+        && number.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// Returns why a model cannot be called so.
@@ -312,10 +318,12 @@ fn unfit(id: &str) -> Option<&'static str> {
 }
 
 /// Folders in folders that are looked into. The cache of Hugging Face has five.
-const DEEPEST: u32 = 8;
-/// Where Ollama keeps what it has pulled.
-const MANIFESTS: &str = "manifests";
-const BLOBS: &str = "blobs";
+const DEEPEST: usize = 8;
+/// Words that publishers put before a quantisation, or in its place.
+const BESIDE_QUANTISATIONS: [&str; 3] = ["model", "ud", "i1"];
+/// What stands between the words of a file's name.
+const SEPARATORS: [char; 3] = ['-', '.', '_'];
+/// What Ollama calls a model's file, and what lets it see.
 const MODEL: &str = "application/vnd.ollama.image.model";
 const PROJECTOR: &str = "application/vnd.ollama.image.projector";
 
@@ -399,6 +407,11 @@ mod tests {
             "torn-00003-of-00003.gguf",
             "mmproj-gemma-4b-f16.gguf",
             "gemma-4b-f16-q4.gguf",
+            "mmproj-gemma-3-4b-it-f16.gguf",
+            "gemma-3-4b-it-Q4_K_M.gguf",
+            "llava-v1.5-7b-mmproj-model-f16.gguf",
+            "llava-v1.5-7b-UD-IQ3_XS.gguf",
+            "llava-v1.5-7b-IQ3_XS.gguf",
             "other.gguf",
             "mmproj-nobody.gguf",
             "llava/llava-q4.gguf",
@@ -409,7 +422,10 @@ mod tests {
             models,
             [
                 "big",
+                "gemma-3-4b-it-Q4_K_M + mmproj-gemma-3-4b-it-f16.gguf",
                 "gemma-4b-f16-q4 + mmproj-gemma-4b-f16.gguf",
+                "llava-v1.5-7b-IQ3_XS + llava-v1.5-7b-mmproj-model-f16.gguf",
+                "llava-v1.5-7b-UD-IQ3_XS + llava-v1.5-7b-mmproj-model-f16.gguf",
                 "llava-q4 + mmproj-model-f16.gguf",
                 "other"
             ]
@@ -423,6 +439,16 @@ mod tests {
         );
         let scan = Scan::of(rig.0.path()).unwrap();
         assert_eq!(scan.models["big-00001-of-00002.gguf"].size, Bytes::new(48));
+    }
+
+    #[test]
+    fn a_model_whose_projector_is_broken_is_served_without() {
+        let rig = Rig::new(&["llava/llava-q4.gguf"]);
+        fs::write(rig.0.path().join("llava/mmproj-model-f16.gguf"), b"GGUF").unwrap();
+        let (models, skipped) = rig.scan();
+        assert_eq!(models, ["llava-q4"]);
+        let why = "it ends in its head: it was not downloaded whole";
+        assert_eq!(skipped, [format!("llava/mmproj-model-f16.gguf: {why}")]);
     }
 
     #[test]
