@@ -30,6 +30,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
@@ -126,10 +127,15 @@ pub enum DaemonEvent<'a> {
         /// What its process or its server said last.
         words: &'a str,
     },
-    /// The log cannot be written any further. Serving goes on.
+    /// The log cannot be written for now. Serving goes on, and it is tried again.
     RecordingStopped {
         /// Why.
         error: &'a str,
+    },
+    /// It is written again.
+    RecordingResumed {
+        /// The name of the new run's folder.
+        run: &'a str,
     },
     /// The shadow policy broke off. Serving goes on.
     ShadowStopped {
@@ -301,24 +307,24 @@ fn recorder(
 ) -> Result<Recorder, LiveError> {
     let Some(log) = &plan.recording else { return Ok(Recorder::off()) };
     let (board, notify) = (board.clone(), Arc::clone(notify));
+    let was_stopped = AtomicBool::new(false);
     let notify_recording: NotifyRecording = Arc::new(move |recording| {
-        if let Recording::Stopped { error } = &recording {
-            notify(DaemonEvent::RecordingStopped { error });
+        let is_stopped = matches!(recording, Recording::Stopped { .. });
+        let was_stopped = was_stopped.swap(is_stopped, Ordering::Relaxed);
+        match &recording {
+            // Once: why it cannot go on may be found again and again.
+            Recording::Stopped { error } if !was_stopped => {
+                notify(DaemonEvent::RecordingStopped { error });
+            }
+            Recording::On { run, .. } if was_stopped => {
+                notify(DaemonEvent::RecordingResumed { run });
+            }
+            Recording::Stopped { .. } | Recording::On { .. } | Recording::Off => {}
         }
         board.lock().set_recording(recording);
     });
-    match Recorder::begin(log.clone(), header(plan, machine), Arc::clone(&notify_recording)) {
-        Err(error) if is_disk_error(&error) => {
-            notify_recording(Recording::Stopped { error: error.to_string() });
-            Ok(Recorder::off())
-        }
-        begun => begun.map_err(|source| LiveError::Log { folder: log.folder.clone(), source }),
-    }
-}
-
-fn is_disk_error(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), StorageFull | ReadOnlyFilesystem | QuotaExceeded)
+    Recorder::begin(log.clone(), header(plan, machine), notify_recording)
+        .map_err(|source| LiveError::Log { folder: log.folder.clone(), source })
 }
 
 fn callbacks(to: &Sender<Message>, notify: &Notify) -> Callbacks {

@@ -216,6 +216,9 @@ fn report(event: &DaemonEvent<'_>, json: bool) {
         DaemonEvent::RecordingStopped { error } => {
             eprintln!("error: the recording has stopped, serving goes on: {error}");
         }
+        DaemonEvent::RecordingResumed { run } => {
+            eprintln!("the recording goes on, in a folder of its own: {run}");
+        }
         DaemonEvent::ShadowStopped { error } => {
             eprintln!("error: the shadow has stopped, serving goes on: {error}");
         }
