@@ -245,6 +245,11 @@ impl Board {
         self.own_sources = sources;
     }
 
+    /// Returns whether there was a reading.
+    pub(super) fn has_sample(&self) -> bool {
+        self.sample.is_some()
+    }
+
     /// Sets how the recording goes.
     pub(super) fn set_recording(&mut self, recording: Recording) {
         self.recording = recording;
