@@ -98,7 +98,14 @@ pub enum DaemonEvent<'a> {
     /// How the shadow policy compared, at the end.
     Shadow(&'a ShadowReport),
     /// The config was read again, and its policy holds from now on.
-    Reloaded,
+    Reloaded {
+        /// The policy's keys that have changed.
+        taken: &'a [String],
+        /// Tables that have changed and hold from the next start.
+        left: &'a [&'a str],
+        /// How the folder of models has changed, for the next start.
+        models: &'a [String],
+    },
     /// The config was read again, and everything stays as it is.
     NotReloaded {
         /// Why.
