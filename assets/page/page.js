@@ -1,5 +1,5 @@
 // Shows what /events tells. It decides and computes nothing about the machine: words and lines come from the daemon.
-const MOST_POINTS = 1800, MOST_ENTRIES = 200, MOST_REPLIES = 200, POINT_DISTANCE_NS = 1.9e9, RETRY_MS = 5000, MISSED_READINGS = 3, LOOK_MS = 1000;
+const MOST_POINTS = 3800, HOUR_NS = 3600e9, OLDER_POINT_DISTANCE_NS = 60e9, MOST_ENTRIES = 200, MOST_REPLIES = 200, POINT_DISTANCE_NS = 1.9e9, RETRY_MS = 5000, MISSED_READINGS = 3, LOOK_MS = 1000;
 let arrived = 0, isLost = false;
 let status = null, points = [], entries = [], replies = [], cursor = null;
 
@@ -17,6 +17,10 @@ function showNow() {
   }
   byId("notice").hidden = status.words.notice === null;
   byId("notice").textContent = status.words.notice ?? "";
+  const order = status.order;
+  byId("order").hidden = order === null;
+  byId("order").textContent = order === null ? "" : `Somebody ordered ${order.tier}: ${order.until_ns === null
+    ? "it holds until somebody asks for auto" : `it holds for ${span(Math.max(0, seconds(order.until_ns - status.uptime_ns)))} more`}.`;
 }
 
 function showResources() {
@@ -180,11 +184,23 @@ function keep(list, values, most) {
   return list.concat(values).slice(-most);
 }
 
+// Of what is older than an hour, a point a minute and each change of tier, as the daemon keeps it.
+function thinned(all) {
+  if (all.length <= MOST_POINTS) return all;
+  const recent = status.uptime_ns - HOUR_NS;
+  let last = null;
+  return all.filter((point) => {
+    const stays = point.at_ns >= recent || last === null || last.rung !== point.rung || point.at_ns - last.at_ns >= OLDER_POINT_DISTANCE_NS;
+    if (stays) last = point;
+    return stays;
+  }).slice(-MOST_POINTS);
+}
+
 function take(news) {
   status = news;
   const last = points.at(-1), point = news.point;
   if (point !== null && (!last || last.rung !== point.rung || point.at_ns - last.at_ns >= POINT_DISTANCE_NS)) {
-    points = keep(points, [point], MOST_POINTS);
+    points = thinned(points.concat([point]));
   }
   entries = keep(entries, news.entries, MOST_ENTRIES);
   replies = keep(replies, news.replies, MOST_REPLIES);
@@ -212,7 +228,7 @@ function connect() {
   const source = new EventSource("/events");
   source.addEventListener("history", (event) => {
     const history = JSON.parse(event.data);
-    points = history.points;
+    points = history.older.concat(history.points);
     entries = history.entries;
     replies = history.replies;
   });

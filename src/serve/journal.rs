@@ -36,7 +36,7 @@ pub(super) struct Journal {
     hooks: Hooks,
     supervisor: Supervisor,
     drain_deadline: Duration,
-    has_read: bool,
+    readings: u32,
     is_stopping: bool,
     /// The last decision that changes something, until it is carried out.
     change: Option<Decision>,
@@ -61,7 +61,7 @@ impl Journal {
             hooks,
             supervisor,
             drain_deadline,
-            has_read: false,
+            readings: 0,
             is_stopping: false,
             change: None,
             failure: None,
@@ -77,9 +77,11 @@ impl Journal {
         self.cut
     }
 
-    /// Says once what is read of the machine, and by which lines it is judged.
+    /// Says once what is read of the machine, and by which lines it is judged: by the second reading, for a rate is what was
+    /// between two.
     fn observe_sample(&mut self) {
-        if !std::mem::replace(&mut self.has_read, true) {
+        self.readings = self.readings.saturating_add(1);
+        if self.readings == 2 {
             let lines = self.board.lock().resource_use();
             let is_missing = |resource: &Resource| lines.iter().all(|it| it.resource != *resource);
             let not_read: Vec<Resource> = Resource::ALL.into_iter().filter(is_missing).collect();

@@ -25,7 +25,7 @@ pub enum DaemonEvent<'a> {
         /// The address.
         address: SocketAddr,
     },
-    /// What it reads of the machine, by the first reading.
+    /// What it reads of the machine, by the second reading: a rate is what was between two.
     Reads {
         /// Each resource with its lines.
         lines: &'a [ResourceUse],
