@@ -11,7 +11,7 @@ use crate::cli::{Verdict, common};
 use crate::log::{LogError, LogReader};
 use crate::study::verify::{Verified, VerifyError, verify};
 
-/// Feed a log's inputs to the controller again and compare what it answers
+/// Feed a log's inputs to the controller again, compare what it answers, and check the invariants
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
 tiershift verify out/first\n  \
@@ -47,7 +47,8 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     if json {
         common::print_json(&rows)?;
     }
-    let all = rows.iter().all(|row| row.verified.is_some());
+    let is_kept = |row: &Row| row.verified.as_ref().is_some_and(|it| it.violations.is_empty());
+    let all = rows.iter().all(is_kept);
     Ok(if all { Verdict::Done } else { Verdict::Failed })
 }
 
@@ -65,8 +66,8 @@ fn row(path: &Path, unclosed: bool, policies: &Registry) -> Result<Row> {
         Err(VerifyError::Log(error @ (LogError::Open { .. } | LogError::NoSegments { .. }))) => {
             return Err(error.into());
         }
-        Err(error @ VerifyError::Torn { done, .. }) if unclosed => {
-            (Some(done), Some(error.to_string()))
+        Err(ref error @ VerifyError::Torn { ref done, .. }) if unclosed => {
+            (Some(done.clone()), Some(error.to_string()))
         }
         // A log that cannot be read was not verified either; what is wrong with it is told.
         Err(error) => (None, Some(error.to_string())),
@@ -76,12 +77,18 @@ fn row(path: &Path, unclosed: bool, policies: &Registry) -> Result<Row> {
 
 fn line(Row { log, verified, difference }: &Row) -> String {
     let difference = difference.as_deref().unwrap_or_default();
-    let Some(Verified { records, inputs, decisions }) = verified else {
+    let Some(Verified { records, inputs, decisions, violations }) = verified else {
         return format!("{log}: NOT verified: {difference}");
     };
     let far = if difference.is_empty() { "verified" } else { "verified as far as it goes" };
-    let line = format!(
+    let mut line = format!(
         "{log}: {far}, {decisions} decisions of {records} records came out again from {inputs} inputs"
     );
-    if difference.is_empty() { line } else { format!("{line}; {difference}") }
+    if !difference.is_empty() {
+        line += &format!("; {difference}");
+    }
+    for violation in violations {
+        line += &format!("\n  broken: {violation}");
+    }
+    line
 }
