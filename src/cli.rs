@@ -15,6 +15,8 @@ mod html;
 mod hunt;
 mod import;
 mod input;
+#[cfg(feature = "serve")]
+mod journal;
 mod minimise;
 mod none_loaded;
 mod output;

@@ -14,8 +14,11 @@
 mod board;
 mod client;
 mod config;
+mod hooks;
 mod http;
+mod journal;
 mod message;
+mod notice;
 mod recorder;
 mod release_lag;
 mod sampler;
@@ -23,6 +26,7 @@ mod shadow;
 mod signals;
 mod source;
 mod status;
+mod supervisor;
 mod world;
 
 use std::collections::BTreeMap;
@@ -30,6 +34,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
@@ -38,8 +43,9 @@ use tiershift_core::controller::{Controller, ControllerError, Detail};
 use tiershift_core::driver::{self, Livelock};
 use tiershift_core::event::{Adopted, Observe};
 use tiershift_core::machine::Machine;
-use tiershift_core::model::ModelId;
+use tiershift_core::model::Model;
 use tiershift_core::policy::Registry;
+use tiershift_core::sample::Resource;
 use tiershift_core::settings::{RawSettings, Settings, SettingsError};
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Clock;
@@ -55,24 +61,30 @@ use crate::log::{Header, LogLevel};
 use crate::probe::clock;
 use crate::probe::system::SystemProbe;
 use crate::serve::board::SharedBoard;
+use crate::serve::hooks::Hooks;
 use crate::serve::http::access::AccessPolicy;
 use crate::serve::http::app::{App, Facts};
 use crate::serve::http::connections::{self, Limits};
 use crate::serve::http::names::Names;
+use crate::serve::journal::Journal;
 use crate::serve::message::Message;
 use crate::serve::recorder::{NotifyRecording, Recorder};
 use crate::serve::sampler::Sampler;
 use crate::serve::shadow::{NotifyShadow, Shadow, ShadowPlan};
 use crate::serve::signals::Reloader;
 use crate::serve::source::Started;
+use crate::serve::supervisor::Heartbeat;
 use crate::serve::world::{LiveWorld, Parts};
 
 pub use crate::serve::client::{AskError, fetch_status};
 pub use crate::serve::config::{
-    ConfigError, RawConfig, RawListen, RawModels, RawRecording, RawServer, schema as config_schema,
+    ConfigError, RawConfig, RawHooks, RawListen, RawModels, RawRecording, RawServer,
+    schema as config_schema,
 };
+pub use crate::serve::hooks::HookPlan;
 pub use crate::serve::http::access::{Access, Token, TokenError};
 pub use crate::serve::http::names::UnknownModel;
+pub use crate::serve::notice::{DaemonEvent, LadderTier};
 pub use crate::serve::recorder::RecordingPlan;
 pub use crate::serve::shadow::compare::{Cost, Difference, Saved, ShadowReport, ShadowState};
 pub use crate::serve::signals::Reload;
@@ -81,6 +93,7 @@ pub use crate::serve::status::{
     Companion, HistoryEntry, Latencies, Ordered, Recording, Requests, ResourceUse, Status,
     TimedDecision, Words, schema as status_schema,
 };
+pub use crate::serve::supervisor::Supervisor;
 
 /// What is to be served.
 #[derive(Clone, Debug)]
@@ -107,53 +120,18 @@ pub struct Plan {
     pub recording: Option<RecordingPlan>,
     /// A policy that is played beside it, without effect.
     pub shadow: Option<RawSettings>,
-}
-
-/// What a running daemon reports to whoever started it.
-#[derive(Clone, Debug)]
-pub enum DaemonEvent<'a> {
-    /// It answers at this address.
-    Listening(SocketAddr),
-    /// A model that an earlier daemon left loaded serves on.
-    Adopted {
-        /// The model.
-        model: &'a ModelId,
-    },
-    /// A model ended unasked or did not load.
-    ExitMessage {
-        /// The model.
-        model: &'a ModelId,
-        /// What its process or its server said last.
-        words: &'a str,
-    },
-    /// The log cannot be written any further. Serving goes on.
-    RecordingStopped {
-        /// Why.
-        error: &'a str,
-    },
-    /// The shadow policy broke off. Serving goes on.
-    ShadowStopped {
-        /// Why.
-        error: &'a str,
-    },
-    /// How the shadow policy compared, at the end.
-    Shadow(&'a ShadowReport),
-    /// The config was read again, and its policy holds from now on.
-    Reloaded,
-    /// The config was read again, and everything stays as it is.
-    NotReloaded {
-        /// Why.
-        error: &'a str,
-    },
-    /// It is stopping: it finishes what runs.
-    Stopping,
+    /// The commands that are run when something happens.
+    pub hooks: HookPlan,
+    /// The service manager that started it, if one did.
+    pub supervisor: Supervisor,
 }
 
 /// Called with what the daemon reports, from any thread.
 pub type Notify = Arc<dyn Fn(DaemonEvent<'_>) + Send + Sync>;
 
 /// Serves on the machine that `probe` samples until SIGTERM or Ctrl-C, and then until what runs has finished. A second
-/// signal ends it at once. SIGHUP takes what `reload` comes to, where only the policy's settings have changed.
+/// signal ends it at once. SIGHUP takes what `reload` comes to, where only the policy's settings have changed. Returns how many
+/// replies were cut because it stopped.
 ///
 /// # Errors
 /// What makes it impossible to begin: an address that is taken, or that others reach without a token, a program that does not run,
@@ -163,7 +141,7 @@ pub fn serve(
     mut probe: SystemProbe,
     reload: Reload,
     notify: &Notify,
-) -> Result<(), LiveError> {
+) -> Result<u64, LiveError> {
     if !plan.address.ip().is_loopback() && plan.access.token.is_none() {
         return Err(LiveError::NoToken { address: plan.address });
     }
@@ -194,6 +172,7 @@ pub fn serve(
     let tools = (runtime.handle().clone(), client, callbacks(&to, notify));
     // Its claim is held to the end.
     let Started { backend, adopted, claim: _claim } = plan.source.start(&plan.catalog, tools)?;
+    notify(DaemonEvent::Ladder { tiers: &ladder(&plan.catalog) });
     for Adopted { model, .. } in &adopted {
         notify(DaemonEvent::Adopted { model });
     }
@@ -207,13 +186,25 @@ pub fn serve(
         let _ = stopped.await;
     }));
     signals::listen(&runtime, to, notify, reloader)?;
-    notify(DaemonEvent::Listening(address));
+    plan.supervisor.ready();
+    notify(DaemonEvent::Listening { address });
     let interval = plan.settings.sampling_interval.0;
+    let drain_deadline = plan.settings.manager.drain_deadline.0;
+    let hooks = Hooks::begin(plan.hooks, runtime.handle(), Arc::clone(notify));
+    let mut journal = Journal::new(
+        plan.catalog.clone(),
+        drain_deadline,
+        Arc::clone(notify),
+        hooks,
+        plan.supervisor.clone(),
+    );
+    let heartbeat = Heartbeat::new(plan.supervisor);
     let catalog = plan.catalog;
     let stale_after = plan.settings.stale_after.0;
     let sampler = Sampler::of_machine(probe, stale_after).map_err(LiveError::Runtime)?;
     let world = LiveWorld::new(Parts { sampler, backend, catalog, interval, inbox, adopted });
-    let ran = control(controller, world, recorder, shadow, board.clone());
+    let observers = Observers { recorder, shadow, board: board.clone(), journal: &mut journal };
+    let ran = control(controller, world, observers, heartbeat, notify);
     let report = board.lock().shadow().cloned();
     if let Some(report) = &report {
         notify(DaemonEvent::Shadow(report));
@@ -224,28 +215,66 @@ pub fn serve(
     let _ = runtime.block_on(async { tokio::time::timeout(GOODBYE, server).await });
     // What is left of the models' processes is killed with their tasks.
     runtime.shutdown_timeout(GOODBYE);
-    ran.map_err(LiveError::from)
+    let cut = journal.cut() + ran?;
+    notify(DaemonEvent::Stopped { cut });
+    Ok(cut)
 }
 
-/// Drives the controller until the world is over, and closes the log.
+/// Whoever follows a run.
+struct Observers<'a> {
+    recorder: Recorder,
+    shadow: Shadow,
+    board: SharedBoard,
+    journal: &'a mut Journal,
+}
+
+/// Drives the controller until the world is over, and closes the log. Returns how many replies were given up at once.
 fn control(
     mut controller: Controller,
     mut world: LiveWorld,
-    mut recorder: Recorder,
-    mut shadow: Shadow,
-    mut board: SharedBoard,
-) -> Result<(), Livelock> {
+    observers: Observers<'_>,
+    mut heartbeat: Heartbeat,
+    notify: &Notify,
+) -> Result<u64, Livelock> {
+    let Observers { mut recorder, mut shadow, mut board, journal } = observers;
+    let mut has_read = false;
     while !world.is_over() {
+        heartbeat.beat(world.now());
         // The driver is left now and then, to look whether all is over.
         let until = world.now() + SLICE;
-        let mut observers: [&mut dyn Observe; 3] = [&mut recorder, &mut shadow, &mut board];
+        let mut observers: [&mut dyn Observe; 4] =
+            [&mut recorder, &mut shadow, &mut board, &mut *journal];
         driver::run(&mut controller, &mut world, until, &mut observers[..])?;
         let sources = world.own_sources();
-        board.lock().set_own_sources(sources);
+        let mut board = board.lock();
+        board.set_own_sources(sources);
+        if !std::mem::replace(&mut has_read, board.has_sample()) && has_read {
+            let read = board.resource_use();
+            drop(board);
+            notify(DaemonEvent::Reads { lines: &read, not_read: &not_read(&read) });
+        }
     }
     recorder.close();
     shadow.close();
-    Ok(())
+    Ok(world.unanswered())
+}
+
+/// Returns what was looked for in the first reading and is not there.
+fn not_read(read: &[ResourceUse]) -> Vec<Resource> {
+    let is_missing = |resource: &Resource| read.iter().all(|line| line.resource != *resource);
+    Resource::ALL.into_iter().filter(is_missing).collect()
+}
+
+/// Returns the ladder from below, and what stands beside it.
+fn ladder(catalog: &Catalog) -> Vec<LadderTier> {
+    let is_beside = |model: &Model| catalog.rung_of(&model.id).is_none();
+    let of = |model: &Model| LadderTier {
+        tier: (!is_beside(model)).then(|| model.tier.to_string()),
+        model: model.id.clone(),
+        ram: model.ram,
+        vram: model.vram,
+    };
+    catalog.models().iter().chain(catalog.companions()).map(of).collect()
 }
 
 /// Returns what clients are told of the models, and how they may ask for them.
@@ -301,24 +330,24 @@ fn recorder(
 ) -> Result<Recorder, LiveError> {
     let Some(log) = &plan.recording else { return Ok(Recorder::off()) };
     let (board, notify) = (board.clone(), Arc::clone(notify));
+    let was_stopped = AtomicBool::new(false);
     let notify_recording: NotifyRecording = Arc::new(move |recording| {
-        if let Recording::Stopped { error } = &recording {
-            notify(DaemonEvent::RecordingStopped { error });
+        let is_stopped = matches!(recording, Recording::Stopped { .. });
+        let was_stopped = was_stopped.swap(is_stopped, Ordering::Relaxed);
+        match &recording {
+            // Once: why it cannot go on may be found again and again.
+            Recording::Stopped { error } if !was_stopped => {
+                notify(DaemonEvent::RecordingStopped { error });
+            }
+            Recording::On { run, .. } if was_stopped => {
+                notify(DaemonEvent::RecordingResumed { run });
+            }
+            Recording::Stopped { .. } | Recording::On { .. } | Recording::Off => {}
         }
         board.lock().set_recording(recording);
     });
-    match Recorder::begin(log.clone(), header(plan, machine), Arc::clone(&notify_recording)) {
-        Err(error) if is_disk_error(&error) => {
-            notify_recording(Recording::Stopped { error: error.to_string() });
-            Ok(Recorder::off())
-        }
-        begun => begun.map_err(|source| LiveError::Log { folder: log.folder.clone(), source }),
-    }
-}
-
-fn is_disk_error(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), StorageFull | ReadOnlyFilesystem | QuotaExceeded)
+    Recorder::begin(log.clone(), header(plan, machine), notify_recording)
+        .map_err(|source| LiveError::Log { folder: log.folder.clone(), source })
 }
 
 fn callbacks(to: &Sender<Message>, notify: &Notify) -> Callbacks {

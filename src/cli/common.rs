@@ -1,7 +1,7 @@
 //! What several verbs share: catalogs, printing, progress.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::files::whole_file::read_small_text;
 use crate::inventory::folder::Folder;
 #[cfg(feature = "serve")]
 use crate::inventory::scan::Skipped;
-use crate::log::{LogEnd, LogReader};
+use crate::log::{LogEnd, LogReader, run_log, runs, segments};
 use crate::probe::clock::SystemClock;
 use crate::trace::Told;
 use crate::wall::{Part, WallClock, WallTime, When};
@@ -166,6 +166,30 @@ pub(super) fn note_end(path: &Path, log: &LogReader) {
         eprintln!(
             "note: {path} was not closed after its {records} records ({left_out} bytes of a half written one are left out): \
              its writer was stopped, or still writes"
+        );
+    }
+}
+
+/// Returns the runs of a folder of recordings, the oldest first; empty for whatever is none, such as a run's own folder.
+pub(super) fn runs_of(path: &Path) -> Vec<PathBuf> {
+    let is_log = run_log(path).is_some() || segments(path).is_ok_and(|found| !found.is_empty());
+    if is_log { Vec::new() } else { runs(path).unwrap_or_default() }
+}
+
+/// Says which run of a folder of recordings is taken, where there are several.
+pub(super) fn note_newest(path: &Path) {
+    let runs = runs_of(path);
+    if let [older @ .., newest] = runs.as_slice()
+        && !older.is_empty()
+    {
+        let count = match older.len() {
+            1 => "an older one".to_owned(),
+            count => format!("{count} older ones"),
+        };
+        eprintln!(
+            "note: this is the newest run of {}, {}; {count} can be named",
+            path.display(),
+            newest.file_name().unwrap_or_default().display()
         );
     }
 }

@@ -42,6 +42,7 @@ struct Difference {
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let inputs = Inputs::default();
     let paths = [inputs.path(&arguments.left)?, inputs.path(&arguments.right)?];
+    paths.iter().for_each(|path| common::note_newest(path));
     let left = LogReader::open(&paths[0])?;
     let right = LogReader::open(&paths[1])?;
     let catalog = left.header().checked_catalog()?;

@@ -14,7 +14,7 @@ use tiershift_core::time::Timestamp;
 use crate::cli::input::Inputs;
 use crate::cli::{Verdict, common};
 use crate::log::{LogLevel, LogReader};
-use crate::report::timeline::{Change, Timeline};
+use crate::report::timeline::{Change, Stop, Timeline};
 use crate::study::retold::Retold;
 use crate::wall::{WallClock, WallTime, When};
 
@@ -42,6 +42,9 @@ struct Explained<'a> {
     started_at: Option<WallTime>,
     /// Every change, and how it went; none where a moment was given.
     changes: Vec<ExplainedChange<'a>>,
+    /// The end of a run that was told to stop, unless a moment was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped: Option<Stop>,
     /// When the last decision was taken.
     at_ns: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,6 +64,7 @@ struct ExplainedChange<'a> {
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let inputs = Inputs::default();
     let path = inputs.path(&arguments.log)?;
+    common::note_newest(&path);
     let log = LogReader::open(&path)?;
     let catalog = log.header().checked_catalog()?;
     let window = log.header().checked_settings()?.reversal_window;
@@ -87,13 +91,15 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     };
     let clock = log.clock();
     let changes = if arguments.at.is_none() { timeline.changes() } else { &[] };
+    let stopped = timeline.stopped().filter(|_| arguments.at.is_none());
     if json {
         let changes = changes
             .iter()
             .map(|change| ExplainedChange { wall_time: clock.at(change.at), change })
             .collect();
         let (started_at, wall_time) = (clock.started_at(), clock.at(at_ns));
-        common::print_json(&Explained { started_at, changes, at_ns, wall_time, decision })?;
+        let explained = Explained { started_at, changes, stopped, at_ns, wall_time, decision };
+        common::print_json(&explained)?;
         return Ok(Verdict::Done);
     }
     if let Some(started_at) = clock.started_at() {
@@ -101,6 +107,9 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     }
     for change in changes {
         common::print(&change_line(change, &catalog, clock))?;
+    }
+    if let Some(stop) = stopped {
+        common::print(&format!("{}  {}", common::moment(stop.at, clock), stop.text(&catalog)))?;
     }
     if !changes.is_empty() {
         common::print("the last decision:")?;

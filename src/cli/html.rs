@@ -171,6 +171,7 @@ pub(super) struct Over {
 impl Over {
     /// Reads it from its log.
     pub(super) fn read(path: &Path, part: Part, policies: &Registry) -> Result<Self> {
+        common::note_newest(path);
         let log = LogReader::open(path)?;
         let header = log.header().clone();
         let (catalog, settings) = (header.checked_catalog()?, header.checked_settings()?);

@@ -61,6 +61,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     }
     let inputs = Inputs::default();
     let path = inputs.path(&arguments.log)?;
+    common::note_newest(&path);
     let log = LogReader::open(&path)?;
     let header = log.header().clone();
     let settings = header.checked_settings()?;

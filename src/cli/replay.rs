@@ -92,6 +92,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     let inputs = Inputs::default();
     let traces = arguments.traces.iter().map(|named| inputs.path(named));
     let traces: Vec<PathBuf> = traces.collect::<Result<_>>()?;
+    traces.iter().for_each(|trace| common::note_newest(trace));
     let is_table = traces.iter().any(|path| is_folder_of_recordings(path));
     let files = match is_table {
         true => recordings(&traces)?,

@@ -3,14 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anstream::eprintln;
 use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::machine::MachineClass;
 use tiershift_core::policy::Registry;
-use tiershift_core::text;
 
+use crate::cli::journal::{Journal, LogFormat};
 use crate::cli::policy::{PolicyChoice, PolicyOptions};
 use crate::cli::token::{self, TokenArguments};
 use crate::cli::{Verdict, common};
@@ -18,15 +19,14 @@ use crate::exec;
 use crate::inventory::listing::RemoteServer;
 use crate::probe::system::SystemProbe;
 use crate::serve::{
-    self, Access, DaemonEvent, Notify, Plan, RawConfig, RawListen, Reload, ShadowReport,
-    ShadowState, Source, Token,
+    self, Access, Notify, Plan, RawConfig, RawListen, Reload, Source, Supervisor, Token,
 };
 
 /// Serve the best model that this machine can carry, through llama-server
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Stops on Ctrl-C or SIGTERM: takes nothing new, finishes what runs, unloads. A second one ends it at \
-once. SIGHUP reads the config again.\n\nExamples:\n  \
+once; the exit code is 1 where replies were cut. SIGHUP reads the config again.\n\nExamples:\n  \
 tiershift serve --models ~/models\n  \
 tiershift serve --server http://127.0.0.1:11434\n  \
 tiershift serve --example-config > serve.toml\n  \
@@ -81,6 +81,12 @@ pub(super) struct Arguments {
     /// reading (`exec:COMMAND`, see `tiershift schema policy-protocol`)
     #[arg(long, value_name = "POLICY")]
     shadow: Option<String>,
+    /// Report on standard error also what was decided, with what stands in the way, and each load
+    #[arg(long, short)]
+    verbose: bool,
+    /// What the lines on standard error are [default: text, and json with --json]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
 }
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
@@ -88,7 +94,8 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         common::print(RawConfig::EXAMPLE)?;
         return Ok(Verdict::Done);
     }
-    let notify: Notify = Arc::new(move |event| report(&event, json));
+    let journal = Journal::new(arguments.log_format, arguments.verbose, json);
+    let notify: Notify = Arc::new(move |event| journal.report(event));
     let mut probe = SystemProbe::new();
     let class = probe.machine().class();
     let running = config(arguments, class, policies)?;
@@ -102,8 +109,22 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         }
         Ok(config)
     });
-    serve::serve(plan, probe, Reload { running, read }, &notify)?;
-    Ok(Verdict::Done)
+    let cut = serve::serve(plan, probe, Reload { running, read }, &notify)?;
+    Ok(if cut == 0 { Verdict::Done } else { Verdict::Failed })
+}
+
+/// Returns the service manager that started us, if one did.
+fn supervisor() -> Result<Supervisor> {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(Supervisor::default()) };
+    // It is meant for one process, and says for which.
+    let is_ours =
+        std::env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
+    let watchdog = std::env::var("WATCHDOG_USEC").ok().filter(|_| is_ours);
+    let watchdog = watchdog.map(|micros| micros.parse().map(Duration::from_micros)).transpose();
+    let watchdog = watchdog.context("$WATCHDOG_USEC is not a number of microseconds")?;
+    Supervisor::new(&socket, watchdog).with_context(|| {
+        format!("$NOTIFY_SOCKET names `{}`, which cannot be reached", socket.display())
+    })
 }
 
 /// Returns what a config comes to.
@@ -145,6 +166,8 @@ fn plan(config: RawConfig, policies: &Registry) -> Result<Plan> {
         policies: policies.clone(),
         recording: config.recording.plan(),
         shadow: config.shadow,
+        hooks: config.hooks.plan(),
+        supervisor: supervisor()?,
     })
 }
 
@@ -192,73 +215,4 @@ fn set<T>(key: &mut T, option: Option<T>) {
     if let Some(value) = option {
         *key = value;
     }
-}
-
-fn report(event: &DaemonEvent<'_>, json: bool) {
-    match event {
-        DaemonEvent::Listening(address) => {
-            // Whoever started us without a terminal may have stopped listening; that is no reason to stop serving.
-            let _ = if json {
-                common::print_json(&serde_json::json!({"url": format!("http://{address}")}))
-            } else {
-                common::print(&format!("serving on http://{address}"))
-            };
-        }
-        DaemonEvent::Adopted { model } => {
-            eprintln!("`{model}` is loaded already and is taken over");
-        }
-        DaemonEvent::ExitMessage { model, words } => {
-            eprintln!("`{model}` has ended or did not load; its model server said:");
-            for line in words.lines() {
-                eprintln!("  {line}");
-            }
-        }
-        DaemonEvent::RecordingStopped { error } => {
-            eprintln!("error: the recording has stopped, serving goes on: {error}");
-        }
-        DaemonEvent::ShadowStopped { error } => {
-            eprintln!("error: the shadow has stopped, serving goes on: {error}");
-        }
-        DaemonEvent::Shadow(report) => {
-            // As above.
-            let _ =
-                if json { common::print_json(report) } else { common::print(&compared(report)) };
-        }
-        DaemonEvent::Reloaded => {
-            eprintln!("the config was read again: its policy holds from now on");
-        }
-        DaemonEvent::NotReloaded { error } => {
-            eprintln!("error: the config was read again, and everything stays as it is: {error}");
-        }
-        DaemonEvent::Stopping => eprintln!("stopping: finishing what runs"),
-    }
-}
-
-/// Returns how the shadow compared, in a few lines.
-fn compared(report: &ShadowReport) -> String {
-    let ShadowReport { shadow, real_cost, shadow_cost, .. } = report;
-    let state = match &report.state {
-        ShadowState::Running | ShadowState::Ended => String::new(),
-        ShadowState::FellBehind => " (it fell behind, and was left there)".to_owned(),
-        ShadowState::Failed { error } => format!(" (it broke off: {error})"),
-    };
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["", "switches", "reversals", "reloads", "above the line", "quality"]);
-    for (name, cost) in [(&report.policy, real_cost), (shadow, shadow_cost)] {
-        table.add_row([
-            name.clone(),
-            cost.switches.to_string(),
-            cost.reversals.to_string(),
-            text::seconds(cost.reload_seconds),
-            text::seconds(cost.seconds_above_degrade_line),
-            format!("{:.3}", cost.quality_served_fraction),
-        ]);
-    }
-    format!(
-        "shadow {shadow}: the same tier for {:.1} % of {}, {} differences{state}; what it would have cost is simulated\n{table}",
-        report.agreement * 100.0,
-        text::seconds(report.compared_seconds),
-        report.differences
-    )
 }

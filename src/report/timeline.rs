@@ -43,6 +43,9 @@ pub struct Timeline {
     changes: Vec<Change>,
     /// Where the last change that is not complete stands in `changes`.
     pending: Option<usize>,
+    /// Whether the run was told to stop.
+    stopping: bool,
+    stopped: Option<Stop>,
     reversals: Reversals,
     /// Since when a model is loading, draining or unloading.
     busy: BTreeMap<ModelId, (Phase, Timestamp)>,
@@ -98,6 +101,27 @@ impl Change {
     }
 }
 
+/// The end of a run that was told to stop: what served was unloaded for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Stop {
+    /// When nothing was left.
+    #[serde(rename = "at_ns")]
+    pub at: Timestamp,
+    /// What had served.
+    pub from: Rung,
+    /// Since it was told to stop: what ran was finished first.
+    #[serde(rename = "took_ns", with = "duration_ns")]
+    pub took: Duration,
+}
+
+impl Stop {
+    /// Returns it in words.
+    pub fn text(&self, catalog: &Catalog) -> String {
+        let from = catalog.tier_name(self.from);
+        format!("{from} → none: the run was told to stop (took {})", text::span(self.took))
+    }
+}
+
 /// How a change came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Completion {
@@ -139,6 +163,7 @@ impl Observe for Timeline {
             EventRef::Input(Input::Adopt { models }) => {
                 self.ready.extend(models.iter().map(|adopted| adopted.model.clone()));
             }
+            EventRef::Input(Input::Shutdown) => self.stopping = true,
             EventRef::Input(_) => {}
             EventRef::Output(output) => self.output(now, output),
         }
@@ -168,6 +193,8 @@ impl Timeline {
             waits: Stretches::new(begin),
             changes: Vec::new(),
             pending: None,
+            stopping: false,
+            stopped: None,
             reversals: Reversals::default(),
             busy: BTreeMap::new(),
             ready: BTreeSet::new(),
@@ -185,6 +212,11 @@ impl Timeline {
     /// Returns the changes in the order in which they were decided.
     pub fn changes(&self) -> &[Change] {
         &self.changes
+    }
+
+    /// Returns what came of the end of a run that was told to stop while something served.
+    pub fn stopped(&self) -> Option<Stop> {
+        self.stopped
     }
 
     /// Returns those of the part that is told.
@@ -305,6 +337,11 @@ impl Timeline {
         });
         let decided = self.pending.take();
         if from == to {
+            return;
+        }
+        if self.stopping {
+            // No change: whoever stops the run ends all that it serves.
+            self.stopped = Some(Stop { at: now, from, took });
             return;
         }
         let decided_on = decided.and_then(|place| self.changes.get(place));

@@ -205,6 +205,8 @@ impl Board {
                 self.history.add(now, "serving", text);
                 self.add_point();
             }
+            // What is unloaded because the daemon stops is no switch.
+            Output::Switched { .. } if self.is_stopping => {}
             Output::Switched { from, to, .. } => {
                 self.switches += u64::from(from != to);
                 self.figures.upgrades += u64::from(to > from);
@@ -243,11 +245,14 @@ impl Board {
         self.own_sources = sources;
     }
 
-    /// Sets how the recording goes. Once stopped, it stays so.
+    /// Returns whether there was a reading.
+    pub(super) fn has_sample(&self) -> bool {
+        self.sample.is_some()
+    }
+
+    /// Sets how the recording goes.
     pub(super) fn set_recording(&mut self, recording: Recording) {
-        if !matches!(self.recording, Recording::Stopped { .. }) {
-            self.recording = recording;
-        }
+        self.recording = recording;
     }
 
     /// Sets how the shadow compares.

@@ -17,6 +17,7 @@ use tiershift_core::time::SpanText;
 use tiershift_core::units::{Bytes, BytesText};
 
 use crate::files::document::{Document, DocumentError};
+use crate::serve::hooks::HookPlan;
 use crate::serve::http::names::UnknownModel;
 use crate::serve::recorder::RecordingPlan;
 
@@ -34,6 +35,8 @@ pub struct RawConfig {
     pub policy: RawSettings,
     /// The flight recorder.
     pub recording: RawRecording,
+    /// Commands that are run when something happens.
+    pub hooks: RawHooks,
     /// A policy that is played beside the first on the same inputs, without effect. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<RawSettings>,
@@ -116,6 +119,33 @@ pub struct RawRecording {
     /// What all recordings may take on the disk; the oldest segments go. Default `1GiB`. A run of which the first
     /// segment is gone can still be read and replayed, but no longer be verified.
     pub total_size: BytesText,
+}
+
+/// The `[hooks]` table: commands that get what happened as JSON on standard input. One runs at a time, 16 wait at most.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RawHooks {
+    /// A command and its arguments, run when another tier serves. Default `[]`: none. A command with a slash is a path.
+    pub on_change: Vec<String>,
+    /// The same for each notice: that a smaller tier serves, that a model keeps failing. Default `[]`: none.
+    pub on_notice: Vec<String>,
+    /// A command that takes longer is ended. Default `10s`.
+    pub time_limit: SpanText,
+}
+
+impl Default for RawHooks {
+    fn default() -> Self {
+        let time_limit = SpanText(Duration::from_secs(10));
+        Self { on_change: Vec::new(), on_notice: Vec::new(), time_limit }
+    }
+}
+
+impl RawHooks {
+    /// Returns what is to be run.
+    pub fn plan(self) -> HookPlan {
+        let Self { on_change, on_notice, time_limit } = self;
+        HookPlan { on_change, on_notice, time_limit: time_limit.0 }
+    }
 }
 
 impl Default for RawRecording {
@@ -239,8 +269,14 @@ impl RawConfig {
     fn resolve(&mut self, folder: &Path) {
         let program = &mut self.server.llama_server;
         // A bare name is one of $PATH.
-        if program.components().count() > 1 {
+        let is_path = |program: &Path| program.components().count() > 1;
+        if is_path(program) {
             *program = folder.join(&program);
+        }
+        for hook in [&mut self.hooks.on_change, &mut self.hooks.on_notice] {
+            if let Some(program) = hook.first_mut().filter(|it| is_path(Path::new(it))) {
+                *program = folder.join(&program).to_string_lossy().into_owned();
+            }
         }
         let paths = [
             &mut self.models.folder,
@@ -338,7 +374,8 @@ mod tests {
         shown.retain(|(table, _)| *table != "models.aliases");
         shown.push(("models", "aliases"));
         let tables = [("listen", "RawListen"), ("server", "RawServer"), ("models", "RawModels")];
-        for (table, of) in tables.into_iter().chain([("recording", "RawRecording")]) {
+        let others = [("recording", "RawRecording"), ("hooks", "RawHooks")];
+        for (table, of) in tables.into_iter().chain(others) {
             let keys = schema["$defs"][of]["properties"].as_object().unwrap();
             let want: BTreeSet<&str> = keys.keys().map(String::as_str).collect();
             let have = shown.iter().filter(|(of, _)| *of == table).map(|(_, key)| *key).collect();

@@ -1,16 +1,21 @@
 //! The flight recorder: every input and output of the controller goes into an event log, and no more than the sizes
-//! and times of requests with them. What it cannot write stops the recording, never the serving.
+//! and times of requests with them. What it cannot write stops the recording, never the serving; a disk that has room
+//! again is used again.
 //!
 //! A thread of its own writes, so that a slow disk holds nobody up. It does not wake for each record of a busy daemon,
 //! but for those of a moment together: one that is killed loses what came in the last moment. A finished segment is on the
 //! disk before its unpacked form goes; of the segment that is written, a power cut takes what the system has not
 //! written by itself (half a minute on Linux).
+//!
+//! A log in which a record is missing cannot be verified beyond the gap. So what follows one goes into a folder of its own,
+//! whose header names its first record: it can be read and replayed, and says of itself that it begins late.
 
 mod run;
+mod writer;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tiershift_core::event::{Event, EventRef, Observe};
@@ -19,7 +24,7 @@ use tiershift_core::units::Bytes;
 
 use crate::log::Header;
 use crate::probe::clock::SystemClock;
-use crate::serve::recorder::run::Run;
+use crate::serve::recorder::writer::Writer;
 use crate::serve::status::Recording;
 
 /// Where a run is recorded, and how much is kept.
@@ -40,46 +45,57 @@ pub(super) type NotifyRecording = Arc<dyn Fn(Recording) + Send + Sync>;
 
 /// The controller's end of the recorder.
 pub(super) struct Recorder {
-    to: Option<SyncSender<(Timestamp, Event)>>,
+    to: Option<SyncSender<Entry>>,
+    /// The number of the next event, whether or not it is written.
+    seq: u64,
+    /// While the disk is too slow, nothing is handed to it.
+    paused_until: Option<Timestamp>,
     /// Hung up when everything is written.
     written: Receiver<()>,
-    notify: NotifyRecording,
+    reporter: Reporter,
+}
+
+/// An event on its way to the disk.
+struct Entry {
+    seq: u64,
+    at: Timestamp,
+    event: Event,
 }
 
 impl Recorder {
-    /// Begins a recording. An older one is never written over, nor written on.
+    /// Begins a recording. An older one is never written over, nor written on. A disk that is full or read-only is tried
+    /// again later.
     ///
     /// # Errors
-    /// Where the folder cannot be written, or another daemon records into it.
+    /// Where the folder cannot be used, or another daemon records into it.
     pub(super) fn begin(
         plan: RecordingPlan,
         header: Header,
         notify: NotifyRecording,
     ) -> io::Result<Self> {
-        let run = Run::begin(plan, header, Arc::clone(&notify))?;
+        let reporter = Reporter { notify, is_behind: Arc::default() };
+        let mut writer = Writer::begin(plan, header, reporter.clone())?;
         let (to, inbox) = mpsc::sync_channel(MOST_UNWRITTEN);
         let (writes, written) = mpsc::channel();
-        let on_stop = Arc::clone(&notify);
         std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
-            if let Err(error) = write(run, &inbox) {
-                on_stop(Recording::Stopped { error: error.to_string() });
-            }
+            write(&mut writer, &inbox);
+            writer.close();
             drop(writes);
         })?;
-        Ok(Self { to: Some(to), written, notify })
+        Ok(Self { to: Some(to), seq: 0, paused_until: None, written, reporter })
     }
 
     /// Records nothing.
     pub(super) fn off() -> Self {
-        Self { to: None, written: mpsc::channel().1, notify: Arc::new(|_| {}) }
+        let reporter = Reporter { notify: Arc::new(|_| {}), is_behind: Arc::default() };
+        Self { to: None, seq: 0, paused_until: None, written: mpsc::channel().1, reporter }
     }
 
     /// Closes the log, without which it counts as torn; a disk that hangs is not waited for long.
     pub(super) fn close(self) {
         drop(self.to);
         if self.written.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
-            let error = "the log could not be closed: the disk hangs".to_owned();
-            (self.notify)(Recording::Stopped { error });
+            self.reporter.fell_behind("the log could not be closed: the disk hangs".to_owned());
         }
     }
 }
@@ -87,32 +103,66 @@ impl Recorder {
 impl Observe for Recorder {
     fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
         let Some(to) = &self.to else { return };
-        match to.try_send((at, event.to_owned())) {
-            Ok(()) => {}
-            // A record that is left out would make a log that cannot be verified.
+        let seq = self.seq;
+        self.seq += 1;
+        if self.paused_until.is_some_and(|until| at < until) {
+            return;
+        }
+        match to.try_send(Entry { seq, at, event: event.to_owned() }) {
+            Ok(()) => self.paused_until = None,
+            // The writer sees by the numbers that records are missing.
             Err(TrySendError::Full(_)) => {
-                self.to = None;
-                let error = format!("the disk is too slow: {MOST_UNWRITTEN} records wait for it");
-                (self.notify)(Recording::Stopped { error });
+                self.paused_until = Some(at + RETRY);
+                self.reporter.fell_behind(format!(
+                    "the disk is too slow: {MOST_UNWRITTEN} records wait for it"
+                ));
             }
-            // It has said why.
-            Err(TrySendError::Disconnected(_)) => self.to = None,
+            Err(TrySendError::Disconnected(_)) => {
+                self.to = None;
+                self.reporter.fell_behind("its thread has ended".to_owned());
+            }
         }
     }
 }
 
-/// Writes what comes until nobody sends any more, and closes the log.
-fn write(mut run: Run, inbox: &Receiver<(Timestamp, Event)>) -> io::Result<()> {
-    let mut clock = SystemClock::start();
-    while let Ok((at, event)) = inbox.recv() {
-        run.write(at, &event)?;
-        for (at, event) in inbox.try_iter() {
-            run.write(at, &event)?;
+/// Says how the recording goes. Who packs a segment says so late; nobody hears that it goes on when it does not.
+#[derive(Clone)]
+struct Reporter {
+    notify: NotifyRecording,
+    /// Set from the moment at which a record was left out to the next run.
+    is_behind: Arc<Mutex<bool>>,
+}
+
+impl Reporter {
+    fn goes_on(&self, recording: Recording) {
+        let is_behind = self.is_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_behind {
+            (self.notify)(recording);
         }
-        run.flush()?;
+    }
+
+    fn fell_behind(&self, error: String) {
+        let mut is_behind = self.is_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        *is_behind = true;
+        (self.notify)(Recording::Stopped { error });
+    }
+
+    fn caught_up(&self) {
+        *self.is_behind.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
+}
+
+/// Writes what comes until nobody sends any more.
+fn write(writer: &mut Writer, inbox: &Receiver<Entry>) {
+    let mut clock = SystemClock::start();
+    while let Ok(entry) = inbox.recv() {
+        writer.take(&entry);
+        for entry in inbox.try_iter() {
+            writer.take(&entry);
+        }
+        writer.flush(clock.now());
         clock.wait_until(clock.now() + GATHER);
     }
-    run.close()
 }
 
 /// Chosen: some seconds of the busiest log, and at most a few tens of megabytes.
@@ -121,6 +171,9 @@ const MOST_UNWRITTEN: usize = 1 << 14;
 /// How long a record may wait for others, where one was written just before. Chosen: fifty wakes a second at most, and
 /// with the time to write far less than the second that a kill may cost.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// When a disk that could not be written is tried again. Chosen: people who make room look whether it helps.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// Chosen: a segment of the usual size is packed in a tenth of it.
 const LAST_WORDS: Duration = Duration::from_secs(10);

@@ -54,13 +54,15 @@ pub(super) struct Reloader {
 impl Reloader {
     /// Returns the policy's settings as they are now, where nothing else has changed and they hold.
     fn read(&mut self) -> Result<RawSettings, String> {
-        let RawConfig { listen, server, models, policy, recording, shadow } = (self.reload.read)()?;
+        let RawConfig { listen, server, models, policy, recording, hooks, shadow } =
+            (self.reload.read)()?;
         let running = &mut self.reload.running;
         let fixed = [
             ("listen", listen == running.listen),
             ("server", server == running.server),
             ("models", models == running.models),
             ("recording", recording == running.recording),
+            ("hooks", hooks == running.hooks),
             ("shadow", shadow == running.shadow),
         ];
         let changed: Vec<&str> =

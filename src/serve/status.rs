@@ -216,7 +216,7 @@ pub enum Recording {
         /// Old segments that were dropped since the start.
         dropped_segments: u64,
     },
-    /// It could not be written any further.
+    /// It cannot be written for now; it is tried again.
     Stopped {
         /// Why.
         error: String,

@@ -99,6 +99,11 @@ impl LiveWorld {
         self.is_aborted || (self.is_stopping && is_idle)
     }
 
+    /// Returns how many requests have not ended.
+    pub(super) fn unanswered(&self) -> u64 {
+        self.replies.len() as u64
+    }
+
     fn receive(&mut self, message: Message) {
         match message {
             Message::Request(request, reply) => {

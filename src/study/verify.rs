@@ -141,8 +141,8 @@ pub enum VerifyError {
     )]
     Torn { done: Verified, left_out: u64 },
     #[error(
-        "the log begins at record {first_seq}, without the state that its controller had there: the segments before \
-         it are needed, and a full folder of recordings drops the oldest"
+        "the log begins at record {first_seq}, without the state that its controller had there: a full folder of recordings drops \
+         the oldest segments, and a recording that had stopped goes on in a folder of its own"
     )]
     BeginsLate { first_seq: u64 },
 }

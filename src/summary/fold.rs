@@ -419,7 +419,8 @@ impl Fold {
     }
 
     fn switched(&mut self, now: Timestamp, from: Rung, to: Rung) {
-        if from != to {
+        // Whoever stops a run ends what it serves: that is no switch.
+        if from != to && !self.shutting_down {
             let up = to > from;
             self.summary.switches += 1;
             *(if up { &mut self.summary.upgrades } else { &mut self.summary.downgrades }) += 1;

@@ -173,6 +173,14 @@ fn the_peak_and_the_dwell_are_those_of_completed_switches() {
 }
 
 #[test]
+fn what_is_unloaded_because_the_run_is_stopped_is_no_switch() {
+    let mut run = Hand::new();
+    run.at(10).switched(0, 1).at(1000).input(&Input::Shutdown).switched(1, 0);
+    let got = run.finish(1001);
+    assert_eq!((got.switches, got.downgrades, got.shortest_dwell_seconds), (1, 0, None));
+}
+
+#[test]
 fn a_load_is_wasted_when_it_is_dropped_before_it_served() {
     let mut quiet = Hand::new();
     quiet.at(0).load("small").at(10).loaded("small").at(100).unload("small").unloaded("small");

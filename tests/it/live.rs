@@ -18,6 +18,7 @@ mod folders;
 mod front;
 mod hang;
 mod load;
+mod operated;
 mod orders;
 mod page;
 mod pressure;

@@ -18,6 +18,8 @@ mod metamorphic;
 mod museum;
 mod optimum;
 mod outputs;
+#[cfg(all(feature = "serve", target_os = "linux"))]
+mod packaging;
 mod policies;
 mod properties;
 mod reports;

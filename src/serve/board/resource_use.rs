@@ -9,7 +9,7 @@ use crate::serve::status::ResourceUse;
 
 impl Board {
     /// Returns the use of each resource in the last sample, in the order of [`Resource::ALL`].
-    pub(super) fn resource_use(&self) -> Vec<ResourceUse> {
+    pub(in crate::serve) fn resource_use(&self) -> Vec<ResourceUse> {
         let Some(sample) = &self.sample else { return Vec::new() };
         let name = |key: ResourceKey| match key.gpu.filter(|_| sample.gpus.len() > 1) {
             Some(gpu) => format!("{}-{gpu}", key.resource.name()),

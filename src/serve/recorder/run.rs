@@ -11,7 +11,7 @@ use tiershift_core::time::Timestamp;
 
 use crate::log::{self, Header, LogWriter, Segment, segment_name};
 use crate::probe::clock;
-use crate::serve::recorder::{NotifyRecording, RecordingPlan};
+use crate::serve::recorder::{RecordingPlan, Reporter};
 use crate::serve::status::Recording;
 
 /// A recording that is being written.
@@ -19,10 +19,11 @@ pub(super) struct Run {
     plan: RecordingPlan,
     folder: PathBuf,
     header: Header,
-    notify: NotifyRecording,
+    reporter: Reporter,
     segment: LogWriter<BufWriter<File>>,
     number: u32,
     began: Timestamp,
+    last_at: Timestamp,
     is_empty: bool,
     /// Packs the segment before this one, and drops what is too much.
     packer: Option<JoinHandle<u64>>,
@@ -31,31 +32,53 @@ pub(super) struct Run {
     _lock: File,
 }
 
+/// Where a recording begins.
+#[derive(Default)]
+pub(super) struct Beginning {
+    pub(super) at: Timestamp,
+    /// What it follows with records missing between; `None` with the daemon's first record.
+    pub(super) segment: Option<Segment>,
+    /// Old segments that were dropped before.
+    pub(super) dropped: u64,
+}
+
 impl Run {
     /// Begins a recording in a new folder.
     pub(super) fn begin(
         plan: RecordingPlan,
         header: Header,
-        notify: NotifyRecording,
+        reporter: Reporter,
+        beginning: Beginning,
     ) -> io::Result<Self> {
+        let Beginning { at, segment: place, dropped } = beginning;
         fs::create_dir_all(&plan.folder)?;
         let lock = lock(&plan.folder)?;
         let folder = new_folder(&plan.folder)?;
-        let segment = create(&folder, 1, header.clone())?;
+        let number = place.as_ref().map_or(1, |place| place.number);
+        let header = Header { segment: place, ..header };
+        let begun = create(&folder, number, header.clone()).and_then(|mut segment| {
+            segment.flush()?;
+            Ok(segment)
+        });
+        let segment = begun.inspect_err(|_| {
+            // A disk that is full is tried again and again: nothing of that stays.
+            let _ = fs::remove_file(folder.join(segment_name(number)));
+            let _ = fs::remove_dir(&folder);
+        })?;
         let mut run = Self {
             plan,
             folder,
             header,
-            notify,
+            reporter,
             segment,
-            number: 1,
-            began: Timestamp::ZERO,
+            number,
+            began: at,
+            last_at: at,
             is_empty: true,
             packer: None,
-            dropped: 0,
+            dropped,
             _lock: lock,
         };
-        run.segment.flush()?;
         // Older runs may have left too much, or a segment that was not packed.
         run.start_packer(None)?;
         Ok(run)
@@ -70,12 +93,43 @@ impl Run {
             self.rotate(at)?;
         }
         self.is_empty = false;
+        self.last_at = at;
         self.segment.write(at, event.as_ref())
     }
 
     /// Hands what was written to the system.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.segment.flush()
+    }
+
+    /// Returns the number of the next record.
+    pub(super) fn next_seq(&self) -> u64 {
+        self.segment.next_seq()
+    }
+
+    /// Returns the moment of the last record.
+    pub(super) fn last_at(&self) -> Timestamp {
+        self.last_at
+    }
+
+    /// Returns the place of a segment that would follow.
+    pub(super) fn next(&self) -> Segment {
+        let (first_seq, after) = (self.segment.next_seq(), self.segment.digest());
+        Segment { number: self.number + 1, first_seq, after }
+    }
+
+    /// Returns how many old segments were dropped, as far as that is done.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Returns whether what is written can still be found by its name.
+    pub(super) fn is_there(&self) -> io::Result<bool> {
+        match fs::metadata(self.folder.join(segment_name(self.number))) {
+            Ok(about) => Ok(about.is_file()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Closes the log and packs its last segment.
@@ -88,9 +142,8 @@ impl Run {
     }
 
     fn rotate(&mut self, now: Timestamp) -> io::Result<()> {
-        let number = self.number + 1;
-        let (first_seq, after) = (self.segment.next_seq(), self.segment.digest());
-        let place = Segment { number, first_seq, after };
+        let place = self.next();
+        let number = place.number;
         let header = Header { segment: Some(place), ..self.header.clone() };
         let next = create(&self.folder, number, header)?;
         // Nothing of the next is handed to the system before the last of this one.
@@ -102,7 +155,7 @@ impl Run {
 
     fn start_packer(&mut self, finished: Option<PathBuf>) -> io::Result<()> {
         self.join_packer();
-        let (plan, notify) = (self.plan.clone(), self.notify.clone());
+        let (plan, reporter) = (self.plan.clone(), self.reporter.clone());
         let open = self.folder.join(segment_name(self.number));
         let (segment, before) = (self.number, self.dropped);
         let run = self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -111,7 +164,7 @@ impl Run {
             let _ = finished.map(|finished| log::pack(&finished));
             let room = plan.total_size - plan.segment_size;
             let Kept { bytes, dropped } = keep_newest(&plan.folder, &open, room.get());
-            notify(Recording::On {
+            reporter.goes_on(Recording::On {
                 run,
                 segment,
                 kept_bytes: bytes,
@@ -123,7 +176,8 @@ impl Run {
         Ok(())
     }
 
-    fn join_packer(&mut self) {
+    /// Waits until the last finished segment is packed; nothing is said of the recording after it.
+    pub(super) fn join_packer(&mut self) {
         if let Some(packer) = self.packer.take() {
             self.dropped += packer.join().unwrap_or_default();
         }
@@ -211,6 +265,7 @@ mod tests {
 
     use super::*;
     use crate::log::{LogEnd, LogLevel, LogReader};
+    use crate::serve::recorder::NotifyRecording;
 
     fn header() -> Header {
         let memory = Bytes::from_gib(16);
@@ -232,12 +287,17 @@ mod tests {
         run.write(Timestamp::from_secs(secs), &event).unwrap();
     }
 
+    fn begin_with(plan: RecordingPlan, notify: NotifyRecording) -> io::Result<Run> {
+        let reporter = Reporter { notify, is_behind: Arc::default() };
+        Run::begin(plan, header(), reporter, Beginning::default())
+    }
+
     type Reported = Arc<Mutex<Vec<Recording>>>;
 
     fn begin(plan: RecordingPlan) -> (Run, Reported) {
         let reported = Reported::default();
         let to = Arc::clone(&reported);
-        let run = Run::begin(plan, header(), Arc::new(move |it| to.lock().unwrap().push(it)));
+        let run = begin_with(plan, Arc::new(move |it| to.lock().unwrap().push(it)));
         (run.unwrap(), reported)
     }
 
@@ -321,7 +381,7 @@ mod tests {
     fn two_daemons_do_not_record_into_one_folder() {
         let folder = tempfile::tempdir().unwrap();
         let (run, _) = begin(plan(folder.path()));
-        let second = Run::begin(plan(folder.path()), header(), Arc::new(|_| {}));
+        let second = begin_with(plan(folder.path()), Arc::new(|_| {}));
         assert!(second.is_err_and(|error| error.to_string().contains("another daemon")));
         drop(run);
         begin(plan(folder.path()));

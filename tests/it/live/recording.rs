@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use snapbox::cmd::cargo_bin;
@@ -14,6 +15,7 @@ use tiershift_testkit::policy::{config, policy};
 use tiershift_testkit::process::{children, signal};
 use tiershift_testkit::server::{chat, json};
 use tiershift_testkit::site::Site;
+use tiershift_testkit::skip::skip;
 use tiershift_testkit::wait::wait_until;
 
 use crate::live::{engine, site};
@@ -83,6 +85,14 @@ fn a_recording_is_rotated_under_load_and_read_while_it_is_written() {
     assert_eq!(verified.out.matches(": verified, ").count(), 3, "{}", verified.out);
     let same = run_in(folder, &format!("diff recordings {first}")).exits(0);
     assert!(same.err.is_empty(), "{}", same.err);
+    // The stop is told as one: by explain, and by the plot, which has no crash.
+    let explained = run_in(folder, "explain recordings").exits(0);
+    assert!(explained.out.contains("small → none: the run was told to stop"), "{}", explained.out);
+    assert!(!explained.out.contains("a crash"), "{}", explained.out);
+    run_in(folder, "plot recordings --out stopped.svg").exits(0);
+    assert!(!fs::read_to_string(folder.join("stopped.svg")).unwrap().contains("a crash"));
+    let plotted = run_in(folder, "--json plot recordings --out again.svg").exits(0).json();
+    assert_eq!(plotted["switches"], 1, "{plotted}");
     // What begins late says so.
     let third = found[2].path.strip_prefix(folder).unwrap().display().to_string();
     let late = run_in(folder, &format!("verify {third}")).exits(1);
@@ -149,4 +159,97 @@ fn a_disk_without_room_stops_the_recording_and_not_the_serving() {
     let samples =
         log.map(Result::unwrap).filter(|it| matches!(it.event, Event::Input(Input::Sample(_))));
     assert!(samples.count() > 1, "what was written before is there");
+}
+
+/// A small disk in memory. Dropped, it is gone.
+struct Disk {
+    at: PathBuf,
+}
+
+impl Disk {
+    /// Mounts one, or says that this test is skipped.
+    fn mount(at: PathBuf, test: &str) -> Option<Self> {
+        fs::create_dir_all(&at).unwrap();
+        let line = ["-t", "tmpfs", "-o", "size=300k", "none"];
+        let out = Command::new("mount").args(line).arg(&at).output().unwrap();
+        if out.status.success() {
+            return Some(Self { at });
+        }
+        skip("a disk of its own", test, &String::from_utf8_lossy(&out.stderr));
+        None
+    }
+
+    #[track_caller]
+    fn enlarge(&self) {
+        let line = ["-o", "remount,size=8m"];
+        assert!(Command::new("mount").args(line).arg(&self.at).status().unwrap().success());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
+    }
+}
+
+#[test]
+fn a_disk_that_has_room_again_is_used_again() {
+    let test = "a_disk_that_has_room_again_is_used_again";
+    let Some(engine) = engine(test) else { return };
+    let folder = &*workshop("64KiB");
+    let Some(disk) = Disk::mount(folder.join("recordings"), test) else { return };
+    fs::write(disk.at.join("somebody's"), vec![0; 200 << 10]).unwrap();
+    let mut daemon = start(&engine, folder, "");
+    let is_on = |status: &serde_json::Value| status["recording"]["on"].is_object();
+    let is_stopped = |status: &serde_json::Value| status["recording"]["stopped"].is_object();
+    daemon.wait_for("the end of the recording", is_stopped);
+    assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
+    disk.enlarge();
+    daemon.wait_for("a second recording", is_on);
+    assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
+    daemon.wait_for("a second segment", |status| {
+        status["recording"]["on"]["kept_bytes"].as_u64() > Some(0)
+    });
+    daemon.stop();
+    let said = fs::read_to_string(folder.join("stderr.txt")).unwrap();
+    assert_eq!(said.matches("error: the recording has stopped").count(), 1, "{said}");
+    assert_eq!(said.matches("the recording goes on, in a folder of its own").count(), 1, "{said}");
+
+    // What is there of both runs is as it was written; of the second, nobody knows what the controller knew.
+    let verified = run_in(folder, "verify recordings --unclosed").exits(0).out;
+    assert_eq!(verified.lines().count(), 2, "{verified}");
+    assert!(verified.contains(": verified as far as it goes, "), "{verified}");
+    assert!(verified.contains(": cannot be verified, its "), "{verified}");
+    run_in(folder, "verify recordings").exits(1);
+    for line in ["explain recordings", "plot recordings --out now.svg", "replay recordings"] {
+        let read = run_in(folder, line).exits(0);
+        assert!(read.err.contains("note: this is the newest run of recordings"), "{}", read.err);
+    }
+    let second = newest_run(folder);
+    let records: Vec<_> = LogReader::open(&second).unwrap().map(Result::unwrap).collect();
+    assert!(records[0].seq > 0 && records[0].at > Timestamp::ZERO, "{:?}", records[0]);
+    assert!(matches!(records[0].event, Event::Input(_)));
+}
+
+#[test]
+fn a_folder_of_recordings_that_was_removed_is_made_again() {
+    let test = "a_folder_of_recordings_that_was_removed_is_made_again";
+    let Some(engine) = engine(test) else { return };
+    let folder = &*workshop("16MiB");
+    let mut daemon = start(&engine, folder, "");
+    daemon.wait_for("a recording", |status| status["recording"]["on"].is_object());
+    let said = || fs::read_to_string(folder.join("stderr.txt")).unwrap();
+    for (times, removed) in [newest_run(folder), folder.join("recordings")].iter().enumerate() {
+        wait_until("it is removed", || fs::remove_dir_all(removed).is_ok());
+        wait_until("the folder", || {
+            said().matches("goes on, in a folder of its own").count() == times + 1
+        });
+        assert_eq!(said().matches("its folder was removed").count(), times + 1, "{}", said());
+    }
+    daemon.stop();
+    let last = LogReader::open(&newest_run(folder)).unwrap().map(Result::unwrap);
+    assert!(
+        last.into_iter().any(|record| matches!(record.event, Event::Input(Input::Shutdown))),
+        "what is said to be recorded is"
+    );
 }

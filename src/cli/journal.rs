@@ -1,0 +1,207 @@
+//! The journal of the daemon: what it reports, a line each on standard error, for people or as JSON.
+
+use std::fmt::Write;
+
+use anstream::eprintln;
+use clap::ValueEnum;
+use serde::Serialize;
+use tiershift_core::sample::Resource;
+use tiershift_core::text;
+use tiershift_core::units::Bytes;
+
+use crate::cli::common;
+use crate::probe::clock;
+use crate::serve::{DaemonEvent, LadderTier, ResourceUse, ShadowReport, ShadowState};
+use crate::wall::WallTime;
+
+/// What the lines of the journal are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people
+    Text,
+    /// An object a line
+    Json,
+}
+
+/// Where reports go.
+pub(super) struct Journal {
+    format: LogFormat,
+    is_verbose: bool,
+    /// The system's journal has a time for each line.
+    has_time: bool,
+    /// Whether standard output has JSON.
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Dated<'a> {
+    time: WallTime,
+    #[serde(flatten)]
+    event: DaemonEvent<'a>,
+}
+
+impl Journal {
+    pub(super) fn new(format: Option<LogFormat>, is_verbose: bool, json: bool) -> Self {
+        let usual = if json { LogFormat::Json } else { LogFormat::Text };
+        Self { format: format.unwrap_or(usual), is_verbose, has_time: !is_under_journald(), json }
+    }
+
+    pub(super) fn report(&self, event: DaemonEvent<'_>) {
+        // Whoever started us without a terminal may have stopped listening; that is no reason to stop serving.
+        let _ = match event {
+            DaemonEvent::Listening { address } if self.json => {
+                common::print_json(&serde_json::json!({"url": format!("http://{address}")}))
+            }
+            DaemonEvent::Listening { address } => {
+                common::print(&format!("serving on http://{address}"))
+            }
+            DaemonEvent::Shadow(report) if self.json => common::print_json(report),
+            DaemonEvent::Shadow(report) => common::print(&compared(report)),
+            _ => Ok(()),
+        };
+        if matches!(event, DaemonEvent::Detail { .. }) && !self.is_verbose {
+            return;
+        }
+        let time = clock::date();
+        if self.format == LogFormat::Json {
+            let line = serde_json::to_string(&Dated { time, event });
+            return eprintln!("{}", line.expect("plain data with text keys is always JSON"));
+        }
+        let Some(lines) = lines(&event) else { return };
+        match self.has_time {
+            true => eprintln!("{time} {lines}"),
+            false => eprintln!("{lines}"),
+        }
+    }
+}
+
+/// Returns whether standard error is systemd's journal: `$JOURNAL_STREAM` has the file that it is.
+fn is_under_journald() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::linux::fs::MetadataExt;
+        let is_it = |stream: String| {
+            let about = std::fs::metadata("/dev/stderr").ok()?;
+            Some(stream == format!("{}:{}", about.st_dev(), about.st_ino()))
+        };
+        std::env::var("JOURNAL_STREAM").ok().and_then(is_it).unwrap_or_default()
+    }
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
+/// Returns a report in words; nothing where standard output has it.
+fn lines(event: &DaemonEvent<'_>) -> Option<String> {
+    Some(match event {
+        DaemonEvent::Listening { .. } | DaemonEvent::Shadow(_) => return None,
+        DaemonEvent::Ladder { tiers } => ladder(tiers),
+        DaemonEvent::Reads { lines, not_read } => reads(lines, not_read),
+        DaemonEvent::Adopted { model } => format!("`{model}` is loaded already and is taken over"),
+        DaemonEvent::Switched { from, to, reason, took, load } => {
+            let load = match load {
+                Some(load) => format!(", {} of it to load", text::span(*load)),
+                None => String::new(),
+            };
+            format!("switched: {from} → {to}: {reason} (took {}{load})", text::span(*took))
+        }
+        DaemonEvent::Happened { kind, text } | DaemonEvent::Detail { kind, text } => {
+            format!("{kind}: {text}")
+        }
+        DaemonEvent::ExitMessage { model, words } => {
+            let said = words.lines().fold(String::new(), |said, line| said + "\n  " + line);
+            format!("`{model}` has ended or did not load; its model server said:{said}")
+        }
+        DaemonEvent::RecordingStopped { error } => {
+            format!("error: the recording has stopped, serving goes on: {error}")
+        }
+        DaemonEvent::RecordingResumed { run } => {
+            format!("the recording goes on, in a folder of its own: {run}")
+        }
+        DaemonEvent::HookFailed { hook, error } => {
+            format!("error: the hook `{hook}`: {error}")
+        }
+        DaemonEvent::ShadowStopped { error } => {
+            format!("error: the shadow has stopped, serving goes on: {error}")
+        }
+        DaemonEvent::Reloaded => {
+            "the config was read again: its policy holds from now on".to_owned()
+        }
+        DaemonEvent::NotReloaded { error } => {
+            format!("error: the config was read again, and everything stays as it is: {error}")
+        }
+        DaemonEvent::Stopping => "stopping: finishing what runs".to_owned(),
+        DaemonEvent::Stopped { cut: 0 } => "stopped".to_owned(),
+        DaemonEvent::Stopped { cut: 1 } => "stopped: 1 reply was cut".to_owned(),
+        DaemonEvent::Stopped { cut } => format!("stopped: {cut} replies were cut"),
+    })
+}
+
+fn ladder(tiers: &[LadderTier]) -> String {
+    let size = |one: &LadderTier| match one.vram {
+        Bytes::ZERO => text::bytes(one.ram),
+        vram => format!("{} of video memory", text::bytes(vram)),
+    };
+    let of = |one: &LadderTier| match &one.tier {
+        Some(tier) => format!("{tier} ({}, {})", one.model, size(one)),
+        None => format!("{} beside it ({})", one.model, size(one)),
+    };
+    format!("the ladder: {}", tiers.iter().map(of).collect::<Vec<_>>().join(", "))
+}
+
+fn reads(lines: &[ResourceUse], not_read: &[Resource]) -> String {
+    let mut said = String::new();
+    for line in lines.iter().filter(|line| line.constrains) {
+        let at = |share| match line.total_bytes {
+            Some(total) => text::bytes(total.share(share)),
+            None => text::percent(share),
+        };
+        let of = line.total_bytes.map(|total| format!(" of {}", text::bytes(total)));
+        let (of, name) = (of.unwrap_or_default(), &line.name);
+        let (up, down) = (at(line.upgrade_line), at(line.degrade_line));
+        let end = if said.is_empty() { "" } else { "; " };
+        write!(said, "{end}{name}{of}: upgrade below {up}, step down above {down}")
+            .expect("a String takes whatever is written to it");
+    }
+    let unused = lines.iter().filter(|line| !line.constrains).map(|line| line.name.clone());
+    let not_read = not_read.iter().map(|resource| resource.name().to_owned());
+    for (what, names) in [
+        ("read, but not used by the policy", unused.collect::<Vec<_>>()),
+        ("not read on this machine", not_read.collect()),
+    ] {
+        if !names.is_empty() {
+            let end = if said.is_empty() { "" } else { "; " };
+            write!(said, "{end}{what}: {}", names.join(", "))
+                .expect("a String takes whatever is written to it");
+        }
+    }
+    said
+}
+
+/// Returns how the shadow compared, in a few lines.
+fn compared(report: &ShadowReport) -> String {
+    let ShadowReport { shadow, real_cost, shadow_cost, .. } = report;
+    let state = match &report.state {
+        ShadowState::Running | ShadowState::Ended => String::new(),
+        ShadowState::FellBehind => " (it fell behind, and was left there)".to_owned(),
+        ShadowState::Failed { error } => format!(" (it broke off: {error})"),
+    };
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["", "switches", "reversals", "reloads", "above the line", "quality"]);
+    for (name, cost) in [(&report.policy, real_cost), (shadow, shadow_cost)] {
+        table.add_row([
+            name.clone(),
+            cost.switches.to_string(),
+            cost.reversals.to_string(),
+            text::seconds(cost.reload_seconds),
+            text::seconds(cost.seconds_above_degrade_line),
+            format!("{:.3}", cost.quality_served_fraction),
+        ]);
+    }
+    format!(
+        "shadow {shadow}: the same tier for {:.1} % of {}, {} differences{state}; what it would have cost is simulated\n{table}",
+        report.agreement * 100.0,
+        text::seconds(report.compared_seconds),
+        report.differences
+    )
+}

@@ -1,0 +1,161 @@
+//! Commands that a person wants to be run when the tier changes or a notice is given. They get it as JSON on standard input.
+//!
+//! One runs at a time, for as long as it may; what comes in the meantime waits in a queue with a bound. The controller's thread
+//! only puts into that queue, and never waits for it.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tiershift_core::decision::Decision;
+use tiershift_core::event::Notice;
+use tiershift_core::time::duration_ns;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+
+use crate::probe::clock;
+use crate::serve::{DaemonEvent, Notify};
+use crate::wall::WallTime;
+
+/// The commands, in words each, and how long each may run; one without words is not wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HookPlan {
+    /// Run when another tier serves.
+    pub on_change: Vec<String>,
+    /// Run when a notice is given.
+    pub on_notice: Vec<String>,
+    /// One that takes longer is ended.
+    pub time_limit: Duration,
+}
+
+/// What a hook is run for, as it stands on its standard input.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub(super) enum Happening {
+    /// Another tier serves.
+    Change {
+        from: String,
+        to: String,
+        /// Why, in words.
+        text: String,
+        /// From the decision to this moment.
+        #[serde(rename = "took_ns", with = "duration_ns")]
+        took: Duration,
+        /// What loading took of it.
+        #[serde(rename = "load_ns", with = "duration_ns::option")]
+        load: Option<Duration>,
+        /// What stands behind it; none where a model ended unasked.
+        decision: Option<Decision>,
+    },
+    /// A notice was given.
+    Notice { notice: Notice, text: String },
+}
+
+/// A happening with its date.
+#[derive(Serialize)]
+struct Dated {
+    time: WallTime,
+    #[serde(flatten)]
+    happening: Happening,
+}
+
+/// The controller's end.
+pub(super) struct Hooks {
+    plan: HookPlan,
+    to: Option<Sender<Dated>>,
+    notify: Notify,
+}
+
+impl Hooks {
+    /// Waits for what happens, where a command is named.
+    pub(super) fn begin(plan: HookPlan, runtime: &Handle, notify: Notify) -> Self {
+        let is_wanted = !(plan.on_change.is_empty() && plan.on_notice.is_empty());
+        let to = is_wanted.then(|| {
+            let (to, inbox) = mpsc::channel(MOST_WAITING);
+            runtime.spawn(run_all(plan.clone(), inbox, Arc::clone(&notify)));
+            to
+        });
+        Self { plan, to, notify }
+    }
+
+    /// Runs the command for this, when its turn comes.
+    pub(super) fn start(&self, happening: Happening) {
+        let Some(to) = &self.to else { return };
+        let (hook, words) = self.plan.of(&happening);
+        if words.is_empty() {
+            return;
+        }
+        if to.try_send(Dated { time: clock::date(), happening }).is_err() {
+            let error = format!("{MOST_WAITING} wait already: this one is left out");
+            (self.notify)(DaemonEvent::HookFailed { hook, error: &error });
+        }
+    }
+}
+
+impl HookPlan {
+    fn of(&self, happening: &Happening) -> (&'static str, &[String]) {
+        match happening {
+            Happening::Change { .. } => ("on-change", &self.on_change),
+            Happening::Notice { .. } => ("on-notice", &self.on_notice),
+        }
+    }
+}
+
+async fn run_all(plan: HookPlan, mut inbox: Receiver<Dated>, notify: Notify) {
+    while let Some(dated) = inbox.recv().await {
+        let (hook, words) = plan.of(&dated.happening);
+        let input = serde_json::to_vec(&dated).expect("plain data with text keys is always JSON");
+        if let Err(error) = run(words, &input, plan.time_limit).await {
+            notify(DaemonEvent::HookFailed { hook, error: &error });
+        }
+    }
+}
+
+/// Runs a command to its end, with this on its standard input. What it writes goes where our own errors go.
+async fn run(words: &[String], input: &[u8], time_limit: Duration) -> Result<(), String> {
+    let [program, arguments @ ..] = words else { return Ok(()) };
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
+    // What it has started ends with it, and Ctrl-C is not meant for it.
+    #[cfg(unix)]
+    command.process_group(0);
+    let mut child =
+        command.spawn().map_err(|error| format!("`{program}` does not run: {error}"))?;
+    let id = child.id();
+    let ended = tokio::time::timeout(time_limit, async {
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that does not read it has its reasons.
+            let _ = stdin.write_all(input).await;
+        }
+        child.wait().await
+    });
+    match ended.await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(format!("`{program}` failed ({status})")),
+        Ok(Err(error)) => Err(format!("`{program}` cannot be waited for: {error}")),
+        Err(_) => {
+            end_group(id);
+            let _ = child.kill().await;
+            let limit = tiershift_core::text::span(time_limit);
+            Err(format!("`{program}` took longer than {limit}, and was ended"))
+        }
+    }
+}
+
+#[cfg(unix)]
+fn end_group(id: Option<u32>) {
+    use rustix::process::{Pid, Signal, kill_process_group};
+    let id = id.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    if let Some(id) = id {
+        let _ = kill_process_group(id, Signal::KILL);
+    }
+}
+
+#[cfg(not(unix))]
+fn end_group(_: Option<u32>) {}
+
+/// Chosen: more than happens in the time that one may take, unless everything goes wrong.
+const MOST_WAITING: usize = 16;

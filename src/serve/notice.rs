@@ -1,0 +1,129 @@
+//! What the daemon reports to whoever started it: the lines of its journal.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+use tiershift_core::model::ModelId;
+use tiershift_core::sample::Resource;
+use tiershift_core::time::duration_ns;
+use tiershift_core::units::Bytes;
+
+use crate::serve::{ResourceUse, ShadowReport};
+
+/// What a running daemon reports to whoever started it.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum DaemonEvent<'a> {
+    /// What there is to serve.
+    Ladder {
+        /// From the smallest up, then what stands beside the ladder.
+        tiers: &'a [LadderTier],
+    },
+    /// It answers at this address.
+    Listening {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// What it reads of the machine, by the first reading.
+    Reads {
+        /// Each resource with its lines.
+        lines: &'a [ResourceUse],
+        /// What is not there to be read.
+        not_read: &'a [Resource],
+    },
+    /// A model that an earlier daemon left loaded serves on.
+    Adopted {
+        /// The model.
+        model: &'a ModelId,
+    },
+    /// Another tier serves.
+    Switched {
+        /// The tier before.
+        from: &'a str,
+        /// The tier that serves now.
+        to: &'a str,
+        /// Why, in words.
+        reason: &'a str,
+        /// From the decision to this moment.
+        #[serde(rename = "took_ns", with = "duration_ns")]
+        took: Duration,
+        /// What loading took of it.
+        #[serde(rename = "load_ns", with = "duration_ns::option")]
+        load: Option<Duration>,
+    },
+    /// Something else that people want to know.
+    Happened {
+        /// `notice`, `order`, `companion`, `failure` or `called-off`.
+        kind: &'a str,
+        /// What, in words.
+        text: &'a str,
+    },
+    /// Something that only who looks closely wants to know.
+    Detail {
+        /// `decision`, `load`, `loaded`, `unloaded` or `no reading`.
+        kind: &'a str,
+        /// What, in words.
+        text: &'a str,
+    },
+    /// A model ended unasked or did not load.
+    ExitMessage {
+        /// The model.
+        model: &'a ModelId,
+        /// What its process or its server said last.
+        words: &'a str,
+    },
+    /// The log cannot be written for now. Serving goes on, and it is tried again.
+    RecordingStopped {
+        /// Why.
+        error: &'a str,
+    },
+    /// It is written again.
+    RecordingResumed {
+        /// The name of the new run's folder.
+        run: &'a str,
+    },
+    /// A hook did not run, failed, or took too long.
+    HookFailed {
+        /// Its key in the config.
+        hook: &'a str,
+        /// Why.
+        error: &'a str,
+    },
+    /// The shadow policy broke off. Serving goes on.
+    ShadowStopped {
+        /// Why.
+        error: &'a str,
+    },
+    /// How the shadow policy compared, at the end.
+    Shadow(&'a ShadowReport),
+    /// The config was read again, and its policy holds from now on.
+    Reloaded,
+    /// The config was read again, and everything stays as it is.
+    NotReloaded {
+        /// Why.
+        error: &'a str,
+    },
+    /// It is stopping: it finishes what runs.
+    Stopping,
+    /// It has stopped.
+    Stopped {
+        /// How many replies were cut for it.
+        cut: u64,
+    },
+}
+
+/// A model and its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LadderTier {
+    /// Its tier; none beside the ladder.
+    pub tier: Option<String>,
+    /// The model.
+    pub model: ModelId,
+    /// What it takes of main memory.
+    #[serde(rename = "ram_bytes")]
+    pub ram: Bytes,
+    /// What it takes of video memory.
+    #[serde(rename = "vram_bytes")]
+    pub vram: Bytes,
+}

@@ -1,0 +1,243 @@
+//! What writes: one run after the other, each without a gap.
+
+use std::io;
+
+use tiershift_core::event::{Event, Input};
+use tiershift_core::time::Timestamp;
+
+use crate::log::{Header, Segment};
+use crate::serve::recorder::run::{Beginning, Run};
+use crate::serve::recorder::{Entry, RETRY, RecordingPlan, Reporter};
+
+/// The recording of a daemon.
+pub(super) struct Writer {
+    plan: RecordingPlan,
+    /// Of the next run: with the settings that hold by now.
+    header: Header,
+    reporter: Reporter,
+    run: Option<Run>,
+    /// How what is written next follows what was written last; `None` until something was.
+    after: Option<Segment>,
+    /// Old segments that were dropped since the start.
+    dropped: u64,
+    /// While nothing is written: when the disk is tried again.
+    next_attempt: Timestamp,
+    /// When it was last looked whether the run's folder is still there, by the clock of whoever flushes.
+    looked_at: Timestamp,
+}
+
+impl Writer {
+    /// Begins a run, unless the disk is full or read-only.
+    ///
+    /// # Errors
+    /// Where the folder cannot be used, or another daemon records into it.
+    pub(super) fn begin(
+        plan: RecordingPlan,
+        header: Header,
+        reporter: Reporter,
+    ) -> io::Result<Self> {
+        let mut writer = Self {
+            plan,
+            header,
+            reporter,
+            run: None,
+            after: None,
+            dropped: 0,
+            next_attempt: Timestamp::ZERO,
+            looked_at: Timestamp::ZERO,
+        };
+        match writer.new_run(Timestamp::ZERO, 0) {
+            Err(error) if is_disk_error(&error) => writer.fail(Timestamp::ZERO + RETRY, &error),
+            begun => begun?,
+        }
+        Ok(writer)
+    }
+
+    /// Writes an event where anything can be written.
+    pub(super) fn take(&mut self, entry: &Entry) {
+        if let Event::Input(Input::Settings(settings)) = &entry.event {
+            self.header.settings = (**settings).clone();
+        }
+        if self.run.as_ref().is_some_and(|run| run.next_seq() != entry.seq) {
+            // The next begins at once: the disk takes what it is given again.
+            self.end_run();
+            self.next_attempt = entry.at;
+        }
+        if self.run.is_none() {
+            // A run begins with an input, so that what it brought about stands with it.
+            if entry.at < self.next_attempt || !matches!(entry.event, Event::Input(_)) {
+                return;
+            }
+            let begun = self.has_room().and_then(|()| self.new_run(entry.at, entry.seq));
+            if let Err(error) = begun {
+                return self.fail(entry.at + RETRY, &error);
+            }
+        }
+        if let Some(run) = &mut self.run
+            && let Err(error) = run.write(entry.at, &entry.event)
+        {
+            self.fail(entry.at + RETRY, &error);
+        }
+    }
+
+    /// Hands what was written to the system, and looks now and then whether it is still there.
+    pub(super) fn flush(&mut self, now: Timestamp) {
+        let Some(run) = &mut self.run else { return };
+        let flushed = run.flush().and_then(|()| {
+            if now.since(self.looked_at) < LOOK {
+                return Ok(true);
+            }
+            self.looked_at = now;
+            run.is_there()
+        });
+        match flushed {
+            Ok(true) => {}
+            Ok(false) => {
+                let removed = "its folder was removed; what comes next goes into a new one";
+                // At the next input.
+                self.fail(Timestamp::ZERO, &io::Error::new(io::ErrorKind::NotFound, removed));
+            }
+            Err(error) => {
+                let at = run.last_at();
+                self.fail(at + RETRY, &error);
+            }
+        }
+    }
+
+    /// Closes what is written.
+    pub(super) fn close(&mut self) {
+        self.end_run();
+    }
+
+    fn new_run(&mut self, at: Timestamp, seq: u64) -> io::Result<()> {
+        // What begins with the daemon's first record is whole.
+        let segment = (seq > 0).then(|| {
+            let after = self.after.clone();
+            let after = after.unwrap_or(Segment { number: 2, first_seq: 0, after: String::new() });
+            Segment { first_seq: seq, ..after }
+        });
+        self.reporter.caught_up();
+        let beginning = Beginning { at, segment, dropped: self.dropped };
+        let begun =
+            Run::begin(self.plan.clone(), self.header.clone(), self.reporter.clone(), beginning);
+        self.run = Some(begun?);
+        Ok(())
+    }
+
+    /// Ends the run, where there is one, whole as it is.
+    fn end_run(&mut self) {
+        let Some(mut run) = self.run.take() else { return };
+        self.note(&mut run);
+        let at = run.last_at();
+        if let Err(error) = run.close() {
+            self.fail(at + RETRY, &error);
+        }
+    }
+
+    fn fail(&mut self, next_attempt: Timestamp, error: &io::Error) {
+        self.next_attempt = next_attempt;
+        if let Some(mut run) = self.run.take() {
+            self.note(&mut run);
+        }
+        self.reporter.fell_behind(error.to_string());
+    }
+
+    fn note(&mut self, run: &mut Run) {
+        run.join_packer();
+        self.after = Some(run.next());
+        self.dropped = run.dropped();
+    }
+
+    /// # Errors
+    /// Where the disk has no room for a segment.
+    fn has_room(&self) -> io::Result<()> {
+        let Some(free) = free_bytes(&self.plan.folder) else { return Ok(()) };
+        if free >= self.plan.segment_size.get() {
+            return Ok(());
+        }
+        let segment = self.plan.segment_size;
+        let error =
+            format!("the disk is full: it is used again when a segment ({segment}) is free");
+        Err(io::Error::new(io::ErrorKind::StorageFull, error))
+    }
+}
+
+/// Returns what is free on the disk of a folder, or of the nearest one above it that is there; `None` where that is not known.
+#[cfg(unix)]
+fn free_bytes(folder: &std::path::Path) -> Option<u64> {
+    let about = folder.ancestors().find_map(|folder| rustix::fs::statvfs(folder).ok())?;
+    Some(about.f_bavail.saturating_mul(about.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn free_bytes(_: &std::path::Path) -> Option<u64> {
+    None
+}
+
+fn is_disk_error(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | ReadOnlyFilesystem | QuotaExceeded)
+}
+
+/// Chosen: what is lost with a folder that somebody removed, at most.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use tiershift_core::machine::Machine;
+    use tiershift_core::settings::RawSettings;
+    use tiershift_core::setup::Setup;
+    use tiershift_core::time::SpanText;
+    use tiershift_core::units::Bytes;
+
+    use super::*;
+    use crate::log::{self, LogLevel, LogReader};
+    use crate::serve::status::Recording;
+
+    #[test]
+    fn what_follows_a_gap_is_a_run_of_its_own_with_the_settings_that_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = RecordingPlan {
+            folder: folder.path().to_owned(),
+            segment_size: Bytes::from_mib(1),
+            segment_age: Duration::from_hours(1),
+            total_size: Bytes::from_gib(1),
+        };
+        let machine = Machine { memory: Bytes::from_gib(16), ..Machine::default() };
+        let header = Header::of(&Setup::of_machine(machine), LogLevel::Full, "live", Vec::new());
+        let reported: Arc<Mutex<Vec<Recording>>> = Arc::default();
+        let to = Arc::clone(&reported);
+        let notify = Arc::new(move |it| to.lock().unwrap().push(it));
+        let reporter = Reporter { notify, is_behind: Arc::default() };
+        let mut writer = Writer::begin(plan, header, reporter).unwrap();
+        let missing = || Event::Input(Input::SampleMissing { error: "x".to_owned() });
+        let mut take = |seq: u64, event: Event| {
+            writer.take(&Entry { seq, at: Timestamp::from_secs(seq), event });
+        };
+        let interval = SpanText(Duration::from_secs(7));
+        let changed = RawSettings { sampling_interval: interval, ..RawSettings::default() };
+        take(0, missing());
+        take(1, Event::Input(Input::Settings(Box::new(changed))));
+        // Three are missing.
+        take(5, missing());
+        take(6, missing());
+        writer.close();
+        let runs = log::runs(folder.path()).unwrap();
+        let [first, second] = runs.as_slice() else { panic!("{runs:?}") };
+        let read = |run| {
+            let mut log = LogReader::open(run).unwrap();
+            let seqs: Vec<u64> = log.by_ref().map(|it| it.unwrap().seq).collect();
+            assert!(matches!(log.end(), Some(log::LogEnd::Closed { .. })));
+            (seqs, log.header().settings.sampling_interval, log.header().segment.clone())
+        };
+        assert_eq!(read(first).0, [0, 1]);
+        let (seqs, sampling_interval, segment) = read(second);
+        assert_eq!((seqs, sampling_interval), (vec![5, 6], interval));
+        assert!(segment.is_some_and(|it| it.number == 2 && it.first_seq == 5));
+        let reported = reported.lock().unwrap();
+        assert!(reported.iter().all(|it| matches!(it, Recording::On { .. })), "{reported:?}");
+    }
+}
