@@ -11,7 +11,7 @@ use crate::cli::{Verdict, common};
 use crate::log::{LogEnd, LogError, LogReader};
 use crate::study::verify::{Verified, VerifyError, verify};
 
-/// Feed a log's inputs to the controller again and compare what it answers
+/// Feed a log's inputs to the controller again, compare what it answers, and check the invariants
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
 tiershift verify out/first\n  \
@@ -62,7 +62,9 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         common::print_json(&rows)?;
     }
     // What a full folder had to drop is no fault of what is left; something must be proved, though.
-    let all = rows.iter().all(|row| row.verified.is_some() || row.begins_late.is_some());
+    let breaks = |row: &Row| row.verified.as_ref().is_some_and(|it| !it.violations.is_empty());
+    let holds = |row: &Row| row.verified.is_some() || row.begins_late.is_some();
+    let all = rows.iter().all(|row| holds(row) && !breaks(row));
     let any = rows.iter().any(|row| row.verified.is_some());
     Ok(if all && any { Verdict::Done } else { Verdict::Failed })
 }
@@ -82,8 +84,8 @@ fn row(path: &Path, unclosed: bool, policies: &Registry, is_one_of_many: bool) -
         Err(VerifyError::Log(error @ (LogError::Open { .. } | LogError::NoSegments { .. }))) => {
             return Err(error.into());
         }
-        Err(error @ VerifyError::Torn { done, .. }) if unclosed => {
-            (Some(done), Some(error.to_string()))
+        Err(ref error @ VerifyError::Torn { ref done, .. }) if unclosed => {
+            (Some(done.clone()), Some(error.to_string()))
         }
         Err(error @ VerifyError::BeginsLate { .. }) if is_one_of_many => {
             let mut log = LogReader::open(path)?;
@@ -109,12 +111,18 @@ fn line(Row { log, verified, difference, begins_late }: &Row) -> String {
             "{log}: cannot be verified, its {records} records are as they were written: {difference}"
         );
     }
-    let Some(Verified { records, inputs, decisions }) = verified else {
+    let Some(Verified { records, inputs, decisions, violations }) = verified else {
         return format!("{log}: NOT verified: {difference}");
     };
     let far = if difference.is_empty() { "verified" } else { "verified as far as it goes" };
-    let line = format!(
+    let mut line = format!(
         "{log}: {far}, {decisions} decisions of {records} records came out again from {inputs} inputs"
     );
-    if difference.is_empty() { line } else { format!("{line}; {difference}") }
+    if !difference.is_empty() {
+        line += &format!("; {difference}");
+    }
+    for violation in violations {
+        line += &format!("\n  broken: {violation}");
+    }
+    line
 }

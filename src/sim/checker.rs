@@ -22,7 +22,7 @@ use tiershift_core::decision::{Action, Decision, Reason};
 use tiershift_core::event::{Command, EventRef, Input, Notice, Observe, Outcome, Output};
 use tiershift_core::model::ModelId;
 use tiershift_core::policy::Promises;
-use tiershift_core::settings::Settings;
+use tiershift_core::settings::{RawSettings, Settings};
 use tiershift_core::time::Timestamp;
 
 use crate::sim::checker::activity::Activity;
@@ -142,16 +142,36 @@ impl Checker {
             Input::Cancel { request } => self.requests.hang_up(*request),
             Input::Outcome(outcome) => self.outcome(outcome),
             Input::Switch { tier, .. } => self.orders.ask(tier),
-            // A simulation keeps to its settings.
+            Input::Settings(raw) => self.change_settings(raw),
             Input::Sample(_)
             | Input::SampleMissing { .. }
             | Input::Timeout
             | Input::Adopt { .. }
-            | Input::Settings(_)
             | Input::Advice(_)
             | Input::Shutdown => {}
         }
         self.book.take_input(input);
+    }
+
+    /// Takes other settings, as the controller does; every wait that they may change begins anew.
+    fn change_settings(&mut self, raw: &RawSettings) {
+        let Ok(settings) = self.book.settings.with(raw.clone()) else { return };
+        self.book.change_settings(settings);
+        self.begin_anew();
+    }
+
+    /// Holds what follows to other promises: those of a policy that other settings have named.
+    pub(super) fn hold_to(&mut self, promises: Promises) {
+        self.book.promises = promises;
+        self.begin_anew();
+    }
+
+    fn begin_anew(&mut self) {
+        self.recovery = Recovery::new(&self.book);
+        self.recovery.order(self.orders.rung());
+        self.companions.disturb();
+        self.relief = Relief::default();
+        self.waits.disturb();
     }
 
     fn outcome(&mut self, outcome: &Outcome) {

@@ -19,6 +19,11 @@ impl Invariants {
         Self { checker: Checker::new(settings, catalog, promises) }
     }
 
+    /// Holds what follows to other promises: those of a policy that other settings have named.
+    pub fn hold_to(&mut self, promises: Promises) {
+        self.checker.hold_to(promises);
+    }
+
     /// Returns what was broken until `end`, in order.
     pub fn finish(self, end: Timestamp) -> Vec<String> {
         self.checker.finish(end)

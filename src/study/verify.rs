@@ -1,17 +1,20 @@
 //! Feeds a log's inputs to a new controller, and holds its outputs against the log's: same decisions, or the
-//! first difference. This is what makes a log evidence.
+//! first difference. This is what makes a log evidence. What passed between controller and world is held against the
+//! invariants too, as in a simulation: those of a live run are found here.
 
 use tiershift_core::catalog::CatalogError;
 use tiershift_core::control::Control;
 use tiershift_core::controller::{Controller, ControllerError, Detail};
-use tiershift_core::event::{Event, Output, Record};
+use tiershift_core::event::{Event, Input, Observe, Output, Record};
 use tiershift_core::policy::Registry;
 use tiershift_core::settings::SettingsError;
+use tiershift_core::time::Timestamp;
 
 use crate::log::{Header, LogEnd, LogError, LogLevel, LogReader, LogVersion};
+use crate::sim::Invariants;
 
 /// What a verified log holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Verified {
     /// Records compared.
     pub records: u64,
@@ -19,6 +22,8 @@ pub struct Verified {
     pub inputs: u64,
     /// Decisions that came out again.
     pub decisions: u64,
+    /// The invariants that were broken, in order. What broke them came out again as well.
+    pub violations: Vec<String>,
 }
 
 /// Verifies a log to its end.
@@ -39,10 +44,15 @@ pub fn verify(mut log: LogReader, policies: &Registry) -> Result<Verified, Verif
         return Err(VerifyError::Older { found: header.version.0 });
     }
     let mut controller = controller_of(header, detail, policies)?;
+    let (settings, catalog) = (header.checked_settings()?, header.checked_catalog()?);
+    let mut invariants = Invariants::new(&settings, &catalog, controller.promises());
     let mut done = Verified::default();
+    let mut end = Timestamp::ZERO;
     while let Some(record) = log.next() {
         let record = record?;
         done.records += 1;
+        end = record.at;
+        invariants.observe(record.at, record.event.as_ref());
         match &record.event {
             Event::Input(input) => {
                 if let Some(output) = controller.poll_output() {
@@ -50,6 +60,9 @@ pub fn verify(mut log: LogReader, policies: &Registry) -> Result<Verified, Verif
                 }
                 done.inputs += 1;
                 controller.handle(record.at, input);
+                if matches!(input, Input::Settings(_)) {
+                    invariants.hold_to(controller.promises());
+                }
             }
             Event::Output(logged) => {
                 done.decisions += u64::from(matches!(logged, Output::Decision(_)));
@@ -60,6 +73,7 @@ pub fn verify(mut log: LogReader, policies: &Registry) -> Result<Verified, Verif
             }
         }
     }
+    done.violations = invariants.finish(end);
     match log.end() {
         Some(LogEnd::Closed { .. }) => match controller.poll_output() {
             None => Ok(done),

@@ -33,6 +33,23 @@ fn every_canary_is_caught_by_its_rule() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// L5 is about worlds of which is known when they are quiet; what passed says nothing of it.
+#[test]
+fn a_log_of_what_a_canary_did_shows_what_it_broke() {
+    let policies = canary::registry();
+    for canary in canary::ALL.iter().filter(|canary| canary.rule != "L5") {
+        let scenario =
+            scenario::parse(&canary.scenario(), "canary.toml", Path::new(""), &policies).unwrap();
+        let mut log = LogWriter::new(Vec::new(), scenario.header(LogLevel::Full)).unwrap();
+        let summary =
+            simulate(scenario.situation(), &policies, Detail::Full, &mut [&mut log]).unwrap();
+        let (log, _) = log.finish_into(std::slice::from_ref(&scenario.digest)).unwrap();
+        let verified = verify(LogReader::new("log", Cursor::new(log)).unwrap(), &policies).unwrap();
+        let first = verified.violations.first().map(|violation| hunt::rule(violation));
+        assert_eq!(first, Some(canary.rule), "{}: {:?}", canary.name, summary.violations);
+    }
+}
+
 #[test]
 fn every_rule_has_a_canary() {
     // S7 and S8 have theirs in the checker's own tests and below: see `canary::ALL`.

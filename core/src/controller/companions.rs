@@ -269,7 +269,11 @@ impl Controller {
                     | Reason::Exhaustion { resource, gpu, .. } => ResourceKey { resource, gpu },
                     _ => return,
                 };
-                if goes_first || to == Rung::NONE {
+                let is_theirs = self.companions.each.iter().any(|it| it.is_in(short, sample));
+                if is_theirs && !self.manager.resident().is_in(short, sample) {
+                    // The ladder has nothing there to give back: those that have are relieved of it.
+                    decision.action = Action::Hold;
+                } else if goes_first || to == Rung::NONE {
                     self.let_companions_go(now, sample, short, urgency, decision);
                 }
             }

@@ -31,7 +31,7 @@ pub(super) struct Switch {
     reason: Reason,
     /// Whether it looks at nothing: neither for a place for what follows nor for who runs on what serves.
     pub(super) blind: bool,
-    /// Whether it is made because requests name its goal: then it cuts nobody.
+    /// Whether it is made because requests name its goal: then it cuts nobody, unless a space is short.
     pub(super) is_for_name: bool,
     /// When what runs on the models that go has had its time. `None` before anything waits for it, and afterwards.
     pub(super) drain_until: Option<Timestamp>,
@@ -408,7 +408,8 @@ impl Manager {
         let manager = &self.settings.manager;
         let at_any_time = manager.at_drain_deadline == AtDrainDeadline::Cancel
             && !switch.is_up()
-            && !switch.is_for_name;
+            // Of what was loaded for a name nobody is cut off, but where the space is wanted back.
+            && (!switch.is_for_name || self.is_short());
         let (cuts, by) = match switch.urgency {
             _ if self.stopping => (true, CancelledBy::Shutdown),
             Urgency::Critical => {

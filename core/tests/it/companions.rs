@@ -3,6 +3,8 @@
 use tiershift_core::catalog::{Catalog, RawCatalog};
 use tiershift_core::model::Task;
 use tiershift_core::request::{Request, Target};
+use tiershift_core::sample::{GpuSample, Space};
+use tiershift_core::units::Bytes;
 
 use crate::rig::{Rig, minutes, seconds};
 
@@ -124,6 +126,38 @@ fn of_two_the_last_goes_first_and_no_more_than_must() {
     rig.unloaded("r");
     rig.samples(4.0, minutes(1));
     rig.check(&[]);
+}
+
+#[test]
+fn the_ladder_steps_down_for_no_space_of_which_it_has_nothing() {
+    let speeds = "load-warm = '1s'\nload-cold = '1s'\nprefill-tokens-per-second = 100.0\n\
+                  decode-tokens-per-second = 10.0\n";
+    let catalog: RawCatalog = toml::from_str(&format!(
+        "[[model]]\nid = 'on-gpu'\ntier = 'small'\nquality = '50%'\nvram = '2GiB'\n{speeds}\
+         [[model]]\nid = 'in-ram'\ntier = 'large'\nquality = '100%'\nram = '5GiB'\n{speeds}\
+         [[model]]\nid = 'e'\ncompanion = true\ntasks = ['embedding']\nvram = '1GiB'\n{speeds}"
+    ))
+    .unwrap();
+    let mut rig = Rig::new("", Catalog::try_from(catalog).unwrap());
+    let on_gpu = |own: u64| GpuSample {
+        vram: Some(Space {
+            total: Bytes::from_gib(8),
+            others: Bytes::ZERO,
+            own: Bytes::from_gib(own),
+        }),
+        ..GpuSample::default()
+    };
+    rig.rest.gpus = vec![on_gpu(0)];
+    rig.adopt(&["in-ram"]);
+    rig.sample(1.0);
+    rig.obey();
+    rig.samples(1.0, minutes(1));
+    rig.outputs();
+    // The companion leaks. What is beyond its size is ours, and no model's.
+    rig.rest.gpus = vec![on_gpu(7)];
+    rig.sample(1.0);
+    rig.check(&["give up e", "e serves no more", "unload e"]);
+    rig.check_hold_kind("above-degrade-line");
 }
 
 #[test]

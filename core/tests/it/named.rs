@@ -40,6 +40,22 @@ fn a_model_is_loaded_for_its_name_when_what_runs_has_finished() {
 }
 
 #[test]
+fn what_runs_beside_a_named_model_is_cut_off_where_its_space_is_wanted_back() {
+    let mut rig = bench("manager.at-drain-deadline = \"cancel\"");
+    rig.request(1);
+    rig.outputs();
+    rig.ask(named(2, "small"));
+    rig.loaded("small");
+    rig.samples(2.0, minutes(5));
+    rig.outputs();
+    // 8 + 2 + 5 is above the line, 8 + 2 is not.
+    rig.sample(8.0);
+    rig.check(&["cancel #1"]);
+    rig.cancelled(1);
+    assert_eq!(rig.outputs()[1..], ["unload medium"]);
+}
+
+#[test]
 fn nobody_is_degraded_by_a_name_and_it_stays_for_a_time() {
     let mut rig =
         bench("stabilization = \"10s\"\nreversal-window = \"10s\"\nprice = \"0s\"\ncalm = \"0s\"");

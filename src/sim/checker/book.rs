@@ -111,6 +111,12 @@ impl Book {
         }
     }
 
+    pub(super) fn change_settings(&mut self, settings: Settings) {
+        self.ladder = Ladder::new(&settings, &self.catalog);
+        self.attribution.set_settle_limit(settings.settle_limit);
+        self.settings = settings;
+    }
+
     pub(super) fn index_of(&self, id: &ModelId) -> Option<usize> {
         self.catalog.models().iter().position(|model| model.id == *id)
     }
