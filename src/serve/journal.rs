@@ -1,10 +1,10 @@
 //! What happened, for whoever reads the journal in the morning: each switch with its reason and its cost, notices, orders. It
 //! follows the events of the run, as every observer does, and starts the hooks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use tiershift_core::catalog::Catalog;
+use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason};
 use tiershift_core::event::{Command, EventRef, Input, Observe, Outcome, Output};
 use tiershift_core::model::ModelId;
@@ -38,8 +38,8 @@ pub(super) struct Journal {
     drain_deadline: Duration,
     readings: u32,
     is_stopping: bool,
-    /// The last decision that changes something, until it is carried out.
-    change: Option<Decision>,
+    /// Decisions that change something, until they are carried out. Another may be taken while the last one still is.
+    changes: VecDeque<Decision>,
     /// What became of a model since the last switch.
     failure: Option<String>,
     loading: BTreeMap<ModelId, Timestamp>,
@@ -63,7 +63,7 @@ impl Journal {
             drain_deadline,
             readings: 0,
             is_stopping: false,
-            change: None,
+            changes: VecDeque::new(),
             failure: None,
             loading: BTreeMap::new(),
             load: None,
@@ -89,6 +89,16 @@ impl Journal {
         }
     }
 
+    /// Takes the decision that a switch carries out, and forgets those before it.
+    fn take_change(&mut self, rung: Rung) -> Option<Decision> {
+        let leads_there = |change: &Decision| match change.action {
+            Action::Upgrade { to } | Action::Downgrade { to, .. } => to == rung,
+            Action::Hold => false,
+        };
+        let place = self.changes.iter().rposition(leads_there)?;
+        self.changes.drain(..=place).next_back()
+    }
+
     fn happened(&self, kind: &str, text: &str) {
         (self.notify)(DaemonEvent::Happened { kind, text });
     }
@@ -100,7 +110,10 @@ impl Journal {
     fn observe_decision(&mut self, decision: &Decision) {
         let (action, reason) = (decision.action, decision.reason);
         if action != Action::Hold {
-            self.change = Some(decision.clone());
+            if self.changes.len() == MOST_CHANGES {
+                self.changes.pop_front();
+            }
+            self.changes.push_back(decision.clone());
         }
         let last = self.last.replace((action, reason));
         if last.is_none_or(|(a, r)| !a.is_like(&action) || !r.is_like(&reason)) {
@@ -148,22 +161,18 @@ impl Journal {
                 self.detail("load", model.as_str());
             }
             Output::Switched { from, to, took, called_off, .. } => {
-                let change = self.change.take();
+                let change = self.take_change(*to);
                 let (load, failure) = (self.load.take(), self.failure.take());
-                let tier = |rung| self.catalog.tier_name(rung);
-                if let Some(wanted) = called_off {
-                    let text = format!("{} stays: {} was given up", tier(*to), tier(*wanted));
+                if let Some(wanted) = *called_off {
+                    self.take_change(wanted);
+                    let tier = |rung| self.catalog.tier_name(rung);
+                    let text = format!("{} stays: {} was given up", tier(*to), tier(wanted));
                     self.happened("called-off", &text);
                 }
+                let tier = |rung| self.catalog.tier_name(rung);
                 if from == to {
                     return;
                 }
-                let change = change.filter(|change| match change.action {
-                    Action::Upgrade { to: goal } | Action::Downgrade { to: goal, .. } => {
-                        goal == *to
-                    }
-                    Action::Hold => false,
-                });
                 let reason = match (&change, failure) {
                     _ if self.is_stopping => "the daemon was told to stop".to_owned(),
                     (Some(change), _) => text::reason(&change.reason, &self.catalog),
@@ -236,6 +245,9 @@ impl Observe for Journal {
         }
     }
 }
+
+/// Chosen: more than can be under way.
+const MOST_CHANGES: usize = 8;
 
 /// Chosen: to unload, to close the log and to say goodbye, each with its own limit.
 const AFTER_DRAINING: Duration = Duration::from_secs(30);
