@@ -172,7 +172,7 @@ fn bad_files_are_refused_with_place_and_remedy() {
         ("duration = \"2h\"", "duration = \"90y\""),
         ("stabilization = \"5m\"", "sampling-interval = \"1ns\""),
         ("stabilization = \"5m\"", "sampling-interval = \"0s\""),
-        ("stabilization = \"5m\"", "degrade-line = \"70%\""),
+        ("stabilization = \"5m\"", "degrade-line = \"170%\""),
         ("stabilization = \"5m\"", "stabilization = \"5m\"\nupgrade-line = \"95%\""),
         ("load-jitter = 0.0", "load-jitter = nan"),
         ("to = \"90%\"", "to = \"9GiB\""),

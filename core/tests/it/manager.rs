@@ -826,7 +826,7 @@ fn invalid_settings_change_nothing() {
     let mut rig = rig("").serving("medium");
     rig.samples(2.0, minutes(1));
     rig.set("manager.pin = 'huge'\nstabilization = '1m'");
-    rig.set("degrade-line = '10%'\nstabilization = '1m'");
+    rig.set("upgrade-line = '95%'\nstabilization = '1m'");
     rig.change_after(2.0);
     // Five minutes after the first sample.
     assert_eq!(rig.now.as_secs_f64(), 302.0);

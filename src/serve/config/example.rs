@@ -83,7 +83,7 @@ fn is_table(table: &str, key: &str) -> bool {
 const WIDTH: usize = 100;
 
 /// Values that may be, for keys that have no default or whose default is not written.
-const EXAMPLES: [(&str, &str); 21] = [
+const EXAMPLES: [(&str, &str); 22] = [
     ("aliases", "{ chatgpt = \"auto\" }"),
     ("calm", "\"450s\""),
     ("catalog", "\"catalog.toml\""),
@@ -105,6 +105,7 @@ const EXAMPLES: [(&str, &str); 21] = [
     ("token-file", "\"token\""),
     ("unknown-model", "\"auto\""),
     ("upgrade-line", "\"80%\""),
+    ("url", "\"http://127.0.0.1:11434\""),
 ];
 
 const HEAD: &str = "\

@@ -175,7 +175,7 @@ impl Disk {
         if out.status.success() {
             return Some(Self { at });
         }
-        skip("a disk of its own", test, &String::from_utf8_lossy(&out.stderr));
+        skip("tmpfs", test, &String::from_utf8_lossy(&out.stderr));
         None
     }
 
