@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use tiershift_core::time::Timestamp;
 
+/// Sends lines.
+type Say = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Where to say how the daemon is.
 #[derive(Clone, Default)]
 pub struct Supervisor {
-    say: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    say: Option<Say>,
     watchdog: Option<Duration>,
 }
 
@@ -74,7 +77,7 @@ impl Heartbeat {
 }
 
 #[cfg(target_os = "linux")]
-fn open(socket: &OsStr) -> io::Result<Arc<dyn Fn(&str) + Send + Sync>> {
+fn open(socket: &OsStr) -> io::Result<Say> {
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -90,7 +93,7 @@ fn open(socket: &OsStr) -> io::Result<Arc<dyn Fn(&str) + Send + Sync>> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open(_: &OsStr) -> io::Result<Arc<dyn Fn(&str) + Send + Sync>> {
+fn open(_: &OsStr) -> io::Result<Say> {
     Err(io::Error::from(io::ErrorKind::Unsupported))
 }
 
