@@ -45,7 +45,6 @@ use tiershift_core::event::{Adopted, Observe};
 use tiershift_core::machine::Machine;
 use tiershift_core::model::Model;
 use tiershift_core::policy::Registry;
-use tiershift_core::sample::Resource;
 use tiershift_core::settings::{RawSettings, Settings, SettingsError};
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Clock;
@@ -130,8 +129,8 @@ pub struct Plan {
 pub type Notify = Arc<dyn Fn(DaemonEvent<'_>) + Send + Sync>;
 
 /// Serves on the machine that `probe` samples until SIGTERM or Ctrl-C, and then until what runs has finished. A second
-/// signal ends it at once. SIGHUP takes what `reload` comes to, where only the policy's settings have changed. Returns how many
-/// replies were cut because it stopped.
+/// signal ends it at once. SIGHUP takes the policy's settings of what `reload` comes to. Returns how many replies were cut because it
+/// stopped.
 ///
 /// # Errors
 /// What makes it impossible to begin: an address that is taken, or that others reach without a token, a program that does not run,
@@ -153,6 +152,10 @@ pub fn serve(
         machine_class: machine.class(),
         catalog: plan.catalog.clone(),
         policies: plan.policies.clone(),
+        folder: match &plan.source {
+            Source::Processes { folder, .. } => Some(folder.clone()),
+            Source::Server(_) => None,
+        },
     };
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -191,20 +194,21 @@ pub fn serve(
     let interval = plan.settings.sampling_interval.0;
     let drain_deadline = plan.settings.manager.drain_deadline.0;
     let hooks = Hooks::begin(plan.hooks, runtime.handle(), Arc::clone(notify));
-    let mut journal = Journal::new(
-        plan.catalog.clone(),
-        drain_deadline,
-        Arc::clone(notify),
+    let parts = journal::Parts {
+        catalog: plan.catalog.clone(),
+        board: board.clone(),
         hooks,
-        plan.supervisor.clone(),
-    );
+        supervisor: plan.supervisor.clone(),
+        drain_deadline,
+    };
+    let mut journal = Journal::new(parts, Arc::clone(notify));
     let heartbeat = Heartbeat::new(plan.supervisor);
     let catalog = plan.catalog;
     let stale_after = plan.settings.stale_after.0;
     let sampler = Sampler::of_machine(probe, stale_after).map_err(LiveError::Runtime)?;
     let world = LiveWorld::new(Parts { sampler, backend, catalog, interval, inbox, adopted });
     let observers = Observers { recorder, shadow, board: board.clone(), journal: &mut journal };
-    let ran = control(controller, world, observers, heartbeat, notify);
+    let ran = control(controller, world, observers, heartbeat);
     let report = board.lock().shadow().cloned();
     if let Some(report) = &report {
         notify(DaemonEvent::Shadow(report));
@@ -234,10 +238,8 @@ fn control(
     mut world: LiveWorld,
     observers: Observers<'_>,
     mut heartbeat: Heartbeat,
-    notify: &Notify,
 ) -> Result<u64, Livelock> {
     let Observers { mut recorder, mut shadow, mut board, journal } = observers;
-    let mut has_read = false;
     while !world.is_over() {
         heartbeat.beat(world.now());
         // The driver is left now and then, to look whether all is over.
@@ -246,23 +248,11 @@ fn control(
             [&mut recorder, &mut shadow, &mut board, &mut *journal];
         driver::run(&mut controller, &mut world, until, &mut observers[..])?;
         let sources = world.own_sources();
-        let mut board = board.lock();
-        board.set_own_sources(sources);
-        if !std::mem::replace(&mut has_read, board.has_sample()) && has_read {
-            let read = board.resource_use();
-            drop(board);
-            notify(DaemonEvent::Reads { lines: &read, not_read: &not_read(&read) });
-        }
+        board.lock().set_own_sources(sources);
     }
     recorder.close();
     shadow.close();
     Ok(world.unanswered())
-}
-
-/// Returns what was looked for in the first reading and is not there.
-fn not_read(read: &[ResourceUse]) -> Vec<Resource> {
-    let is_missing = |resource: &Resource| read.iter().all(|line| line.resource != *resource);
-    Resource::ALL.into_iter().filter(is_missing).collect()
 }
 
 /// Returns the ladder from below, and what stands beside it.

@@ -1,5 +1,6 @@
 // Shows what /events tells. It decides and computes nothing about the machine: words and lines come from the daemon.
-const MOST_POINTS = 1800, MOST_ENTRIES = 200, MOST_REPLIES = 200, POINT_DISTANCE_NS = 1.9e9, RETRY_MS = 5000;
+const MOST_POINTS = 3800, HOUR_NS = 3600e9, OLDER_POINT_DISTANCE_NS = 60e9, MOST_ENTRIES = 200, MOST_REPLIES = 200, POINT_DISTANCE_NS = 1.9e9, RETRY_MS = 5000, MISSED_READINGS = 3, LOOK_MS = 1000;
+let arrived = 0, isLost = false;
 let status = null, points = [], entries = [], replies = [], cursor = null;
 
 const seconds = (nanos) => nanos / 1e9;
@@ -16,7 +17,10 @@ function showNow() {
   }
   byId("notice").hidden = status.words.notice === null;
   byId("notice").textContent = status.words.notice ?? "";
-  document.title = `${status.tier} – tiershift`;
+  const order = status.order;
+  byId("order").hidden = order === null;
+  byId("order").textContent = order === null ? "" : `Somebody ordered ${order.tier}: ${order.until_ns === null
+    ? "it holds until somebody asks for auto" : `it holds for ${span(Math.max(0, seconds(order.until_ns - status.uptime_ns)))} more`}.`;
 }
 
 function showResources() {
@@ -173,49 +177,72 @@ function show() {
   const recording = on ? `recording ${on.run}` : stopped ? "recording stopped" : "no recording";
   byId("alarm").hidden = !stopped;
   byId("alarm").textContent = stopped ? `The recording has stopped, serving goes on: ${stopped.error}` : "";
-  byId("about").textContent = `tiershift ${status.version}, up ${span(seconds(status.uptime_ns))}, ${status.switches} switches, ${recording}`;
+  byId("about").textContent = `tiershift ${status.version}, up ${span(seconds(status.uptime_ns))}, ${status.switches} ${status.switches === 1 ? "switch" : "switches"}, ${recording}`;
 }
 
 function keep(list, values, most) {
   return list.concat(values).slice(-most);
 }
 
+// Of what is older than an hour, a point a minute and each change of tier, as the daemon keeps it.
+function thinned(all) {
+  if (all.length <= MOST_POINTS) return all;
+  const recent = status.uptime_ns - HOUR_NS;
+  let last = null;
+  return all.filter((point) => {
+    const stays = point.at_ns >= recent || last === null || last.rung !== point.rung || point.at_ns - last.at_ns >= OLDER_POINT_DISTANCE_NS;
+    if (stays) last = point;
+    return stays;
+  }).slice(-MOST_POINTS);
+}
+
 function take(news) {
   status = news;
   const last = points.at(-1), point = news.point;
   if (point !== null && (!last || last.rung !== point.rung || point.at_ns - last.at_ns >= POINT_DISTANCE_NS)) {
-    points = keep(points, [point], MOST_POINTS);
+    points = thinned(points.concat([point]));
   }
   entries = keep(entries, news.entries, MOST_ENTRIES);
   replies = keep(replies, news.replies, MOST_REPLIES);
-  say(status.is_stopping ? "stopping" : "live", status.is_stopping);
-  document.body.classList.remove("lost");
+  arrived = Date.now();
+  isLost = false;
+  showLink();
   show();
 }
 
-function say(text, isTrouble) {
-  byId("link").textContent = text;
+// Whether what is shown still holds: by the age of the last reading, whatever the connection says.
+function showLink() {
+  const age = status === null ? 0 : status.uptime_ns - (status.sampled_at_ns ?? 0) + (Date.now() - arrived) * 1e6;
+  const isOld = status !== null && age > MISSED_READINGS * status.sampling_interval_ns + LOOK_MS * 1e6;
+  const [text, isTrouble] = isLost ? ["connection lost, trying again", true]
+    : isOld ? [`no reading since ${new Date(Date.now() - age / 1e6).toLocaleTimeString()}`, true]
+      : status === null ? ["connecting", false]
+        : status.is_stopping ? ["stopping", true] : ["live", false];
+  if (byId("link").textContent !== text) byId("link").textContent = text;
   byId("link").classList.toggle("lost", isTrouble);
+  document.body.classList.toggle("lost", isLost || isOld);
+  document.title = `${isLost || isOld ? text : status?.tier ?? text} – tiershift`;
 }
 
 function connect() {
   const source = new EventSource("/events");
   source.addEventListener("history", (event) => {
     const history = JSON.parse(event.data);
-    points = history.points;
+    points = history.older.concat(history.points);
     entries = history.entries;
     replies = history.replies;
   });
   source.addEventListener("status", (event) => take(JSON.parse(event.data)));
   source.addEventListener("error", () => {
-    say("connection lost, trying again", true);
-    document.body.classList.add("lost");
+    isLost = true;
+    showLink();
     // A browser gives up after a refusal, such as that of a daemon with too many pages open.
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, RETRY_MS);
   });
 }
 
 connect();
+setInterval(showLink, LOOK_MS);
 
 byId("range").addEventListener("change", () => { cursor = null; show(); });
 byId("plot").addEventListener("keydown", (event) => {

@@ -39,10 +39,11 @@ pub struct RawSettings {
     /// The space and rate resources that constrain decisions. Default: all that the machine reports.
     pub constrain: Vec<Resource>,
     /// Between tiers that serve, go up only while each constrained space of which the larger model needs more is used below
-    /// this. Default by machine class: 75, 80 or 85 %.
+    /// this. Default by machine class: 75, 80 or 85 %, and lower where `preventive-line` or `degrade-line` is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade_line: Option<PercentText>,
-    /// Above this, a confident rise towards exhaustion steps down early. Default by machine class: 80, 85, 90 %.
+    /// Above this, a confident rise towards exhaustion steps down early. Default by machine class: 80, 85, 90 %; between the
+    /// other two lines where these are set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preventive_line: Option<PercentText>,
     /// Degrade above this. Default `90%` (original specification). Lower leaves memory idle; higher leaves less
@@ -368,10 +369,8 @@ impl Settings {
     /// # Errors
     /// Lines in the wrong order, shares above 100 %, a zero where something must pass.
     pub fn new(raw: RawSettings, class: MachineClass) -> Result<Self, SettingsError> {
-        let lines = class.lines();
-        let upgrade_line = raw.upgrade_line.map_or(lines.upgrade, |line| line.0);
-        let preventive_line = raw.preventive_line.map_or(lines.preventive, |line| line.0);
         let degrade_line = raw.degrade_line.0;
+        let (upgrade_line, preventive_line) = lower_lines(&raw, class);
         if degrade_line > Percent::ONE_HUNDRED {
             return Err(SettingsError::DegradeLine { degrade_line });
         }
@@ -460,6 +459,20 @@ impl Settings {
     }
 }
 
+/// Returns the upgrade line and the preventive line. One that nobody has set keeps its usual place, and gives way to those that
+/// somebody has.
+fn lower_lines(raw: &RawSettings, class: MachineClass) -> (Percent, Percent) {
+    let usual = class.lines();
+    let apart = usual.preventive - usual.upgrade;
+    let preventive = match (raw.preventive_line, raw.upgrade_line) {
+        (Some(preventive), _) => preventive.0,
+        (None, Some(upgrade)) => usual.preventive.max(upgrade.0 + apart).min(raw.degrade_line.0),
+        (None, None) => usual.preventive.min(raw.degrade_line.0),
+    };
+    let upgrade = raw.upgrade_line.map_or(usual.upgrade.min(preventive - apart), |line| line.0);
+    (upgrade, preventive)
+}
+
 /// Why settings were refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
@@ -467,7 +480,7 @@ pub enum SettingsError {
     #[error("degrade-line is {degrade_line}, more than the whole machine: give at most 100%")]
     DegradeLine { degrade_line: Percent },
     #[error(
-        "the lines must rise: upgrade-line {upgrade_line} < preventive-line {preventive_line} <= degrade-line {degrade_line} does not hold"
+        "the lines must rise: upgrade-line {upgrade_line} < preventive-line {preventive_line} <= degrade-line {degrade_line} does not hold: move the others, too"
     )]
     Lines { upgrade_line: Percent, preventive_line: Percent, degrade_line: Percent },
     #[error("{key} is {share}: give at most 100%")]
@@ -506,13 +519,43 @@ mod tests {
         check(
             |raw| raw.upgrade_line = Some(PercentText(Percent::new(95))),
             Err(
-                "the lines must rise: upgrade-line 95% < preventive-line 85% <= degrade-line 90% does not hold",
+                "the lines must rise: upgrade-line 95% < preventive-line 90% <= degrade-line 90% does not hold: move the others, too",
             ),
         );
         check(
             |raw| raw.sampling_interval = SpanText(Duration::ZERO),
             Err("sampling-interval must be more than zero"),
         );
+    }
+
+    #[test]
+    fn a_line_that_is_set_alone_moves_those_that_nobody_has_set() {
+        #[track_caller]
+        fn check(class: MachineClass, set: [Option<u32>; 3], want: [u32; 3]) {
+            let [upgrade, preventive, degrade] = set.map(|line| line.map(Percent::new));
+            let mut raw = RawSettings {
+                upgrade_line: upgrade.map(PercentText),
+                preventive_line: preventive.map(PercentText),
+                ..RawSettings::default()
+            };
+            raw.degrade_line = degrade.map_or(raw.degrade_line, PercentText);
+            let got = Settings::new(raw, class).unwrap();
+            let got = [got.upgrade_line, got.preventive_line, got.degrade_line];
+            assert_eq!(got, want.map(Percent::new), "{class:?} {set:?}");
+        }
+        for (class, usual) in [
+            (MachineClass::LowEnd, [75, 80, 90]),
+            (MachineClass::MidRange, [80, 85, 90]),
+            (MachineClass::HighEnd, [85, 90, 90]),
+        ] {
+            check(class, [None, None, None], usual);
+            check(class, [None, None, Some(60)], [55, 60, 60]);
+            check(class, [None, Some(70), None], [65, 70, 90]);
+            check(class, [Some(50), None, None], [50, usual[1], 90]);
+            check(class, [Some(88), None, None], [88, 90, 90]);
+            check(class, [Some(50), None, Some(60)], [50, 60, 60]);
+        }
+        check(MachineClass::MidRange, [Some(86), None, Some(95)], [86, 91, 95]);
     }
 
     #[test]

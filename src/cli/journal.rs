@@ -123,9 +123,7 @@ fn lines(event: &DaemonEvent<'_>) -> Option<String> {
         DaemonEvent::ShadowStopped { error } => {
             format!("error: the shadow has stopped, serving goes on: {error}")
         }
-        DaemonEvent::Reloaded => {
-            "the config was read again: its policy holds from now on".to_owned()
-        }
+        DaemonEvent::Reloaded { taken, left, models } => reloaded(taken, left, models),
         DaemonEvent::NotReloaded { error } => {
             format!("error: the config was read again, and everything stays as it is: {error}")
         }
@@ -134,6 +132,22 @@ fn lines(event: &DaemonEvent<'_>) -> Option<String> {
         DaemonEvent::Stopped { cut: 1 } => "stopped: 1 reply was cut".to_owned(),
         DaemonEvent::Stopped { cut } => format!("stopped: {cut} replies were cut"),
     })
+}
+
+fn reloaded(taken: &[String], left: &[&str], models: &[String]) -> String {
+    let policy = match taken {
+        [] => "its policy is the same".to_owned(),
+        _ => format!("its policy holds from now on ({} changed)", taken.join(", ")),
+    };
+    let left = match left {
+        [] => String::new(),
+        _ => format!("; {} cannot change while it runs: restart it for that", left.join(", ")),
+    };
+    let models = match models {
+        [] => String::new(),
+        _ => format!("; in the folder of models {}: restart it for that", models.join(", ")),
+    };
+    format!("the config was read again: {policy}{left}{models}")
 }
 
 fn ladder(tiers: &[LadderTier]) -> String {

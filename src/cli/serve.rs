@@ -39,7 +39,7 @@ pub(super) struct Arguments {
     /// A config file; the options below go before what it says
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print a commented config file that says what holds without one
+    /// Print a commented config file with every key, which says what holds without one
     #[arg(long, exclusive = true)]
     example_config: bool,
     /// The llama-server program [default: llama-server]
@@ -91,7 +91,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     if arguments.example_config {
-        common::print(RawConfig::EXAMPLE)?;
+        common::print(&RawConfig::example())?;
         return Ok(Verdict::Done);
     }
     let journal = Journal::new(arguments.log_format, arguments.verbose, json);

@@ -168,6 +168,8 @@ mod tests {
         let status = Status {
             version: "0.1.0".to_owned(),
             uptime: Timestamp::from_secs(90),
+            sampled_at: Some(Timestamp::from_secs(89)),
+            sampling_interval: Duration::from_secs(2),
             tier: "small".to_owned(),
             model: Some(ModelId::from("a")),
             companions: vec![Companion { model: ModelId::from("e"), serves: true }],

@@ -37,6 +37,18 @@ impl Folder {
         &self.scan.skipped
     }
 
+    /// Returns what has changed since an earlier look, in words: what is new, other than it was, or gone.
+    pub fn changes_since(&self, earlier: &Self) -> Vec<String> {
+        let (now, before) = (&self.scan.models, &earlier.scan.models);
+        let new_or_changed = now.iter().filter_map(|(name, file)| match before.get(name) {
+            None => Some(format!("`{name}` is new")),
+            Some(was) if was != file => Some(format!("`{name}` is another file")),
+            Some(_) => None,
+        });
+        let gone = before.keys().filter(|name| !now.contains_key(*name));
+        new_or_changed.chain(gone.map(|name| format!("`{name}` is gone"))).collect()
+    }
+
     /// Returns where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -2,6 +2,7 @@
 //! `/metrics` and the page.
 
 mod answer;
+mod best_fitting;
 mod figures;
 mod history;
 mod metrics;
@@ -24,6 +25,7 @@ use tiershift_core::time::Timestamp;
 use tokio::sync::watch;
 
 use crate::backend::remote::OwnSource;
+use crate::serve::board::best_fitting::BestFitting;
 use crate::serve::board::figures::Figures;
 use crate::serve::board::history::{History, Reply};
 use crate::serve::shadow::compare::ShadowReport;
@@ -65,6 +67,8 @@ pub(super) struct Board {
     order: Option<Ordered>,
     is_stopping: bool,
     sample: Option<Sample>,
+    sampled_at: Option<Timestamp>,
+    best_fitting: BestFitting,
     decision: Option<Decision>,
     last_change: Option<TimedDecision>,
     switches: u64,
@@ -87,6 +91,7 @@ pub(super) struct Board {
 impl Board {
     fn new(catalog: Catalog, settings: Settings) -> Self {
         Self {
+            best_fitting: BestFitting::new(&settings, &catalog),
             catalog,
             settings,
             now: Timestamp::ZERO,
@@ -96,6 +101,7 @@ impl Board {
             order: None,
             is_stopping: false,
             sample: None,
+            sampled_at: None,
             decision: None,
             last_change: None,
             switches: 0,
@@ -198,6 +204,7 @@ impl Board {
             Output::Serving { rung, model, .. } => {
                 self.serving = *rung;
                 self.serving_model.clone_from(model);
+                self.best_fitting.serve(now, *rung);
                 let text = match model {
                     Some(model) => format!("{} with {model}", self.catalog.tier_name(*rung)),
                     None => "nothing".to_owned(),
@@ -221,6 +228,7 @@ impl Board {
                 self.history.add(now, "companion", text::companion(model, *news, &self.catalog));
             }
             Output::Order { tier, news } => {
+                self.figures.count_order(news);
                 self.order = match news {
                     OrderNews::Taken { wait, until } => Some(Ordered {
                         tier: tier.clone(),
@@ -243,11 +251,6 @@ impl Board {
     /// Sets where the figure of each loaded model's own use comes from.
     pub(super) fn set_own_sources(&mut self, sources: Vec<(ModelId, OwnSource)>) {
         self.own_sources = sources;
-    }
-
-    /// Returns whether there was a reading.
-    pub(super) fn has_sample(&self) -> bool {
-        self.sample.is_some()
     }
 
     /// Sets how the recording goes.
@@ -296,16 +299,26 @@ impl Observe for Board {
         match event {
             EventRef::Input(Input::Sample(sample)) => {
                 self.sample = Some(sample.clone());
+                self.sampled_at = Some(now);
+                if !self.is_stopping {
+                    let model = self.serving_model.as_ref().and_then(|id| self.catalog.model(id));
+                    let beside = self.companions.iter().filter_map(|id| self.catalog.model(id));
+                    self.best_fitting.read(now, sample, (self.serving, model), beside);
+                }
                 self.add_point();
             }
             EventRef::Input(Input::SampleMissing { .. }) => self.figures.missing_samples += 1,
             EventRef::Input(Input::Outcome(outcome)) => self.observe_outcome(now, outcome),
             EventRef::Input(Input::Settings(raw)) => {
                 if let Ok(settings) = self.settings.with((**raw).clone()) {
+                    self.best_fitting.set_settings(&settings, &self.catalog);
                     self.settings = settings;
                 }
             }
-            EventRef::Input(Input::Shutdown) => self.is_stopping = true,
+            EventRef::Input(Input::Shutdown) => {
+                self.is_stopping = true;
+                self.best_fitting.stop(now);
+            }
             EventRef::Input(
                 Input::Request(_)
                 | Input::Cancel { .. }

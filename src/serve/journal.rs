@@ -9,20 +9,34 @@ use tiershift_core::decision::{Action, Decision, Reason};
 use tiershift_core::event::{Command, EventRef, Input, Observe, Outcome, Output};
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{CancelledBy, End};
+use tiershift_core::sample::Resource;
 use tiershift_core::text;
 use tiershift_core::time::Timestamp;
 
+use crate::serve::board::SharedBoard;
 use crate::serve::hooks::{Happening, Hooks};
 use crate::serve::supervisor::Supervisor;
 use crate::serve::{DaemonEvent, Notify};
 
+/// What a journal is made of.
+pub(super) struct Parts {
+    pub(super) catalog: Catalog,
+    /// Which observes before it.
+    pub(super) board: SharedBoard,
+    pub(super) hooks: Hooks,
+    pub(super) supervisor: Supervisor,
+    pub(super) drain_deadline: Duration,
+}
+
 /// Follows a run.
 pub(super) struct Journal {
     catalog: Catalog,
+    board: SharedBoard,
     notify: Notify,
     hooks: Hooks,
     supervisor: Supervisor,
     drain_deadline: Duration,
+    readings: u32,
     is_stopping: bool,
     /// The last decision that changes something, until it is carried out.
     change: Option<Decision>,
@@ -38,19 +52,16 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(
-        catalog: Catalog,
-        drain_deadline: Duration,
-        notify: Notify,
-        hooks: Hooks,
-        supervisor: Supervisor,
-    ) -> Self {
+    pub(super) fn new(parts: Parts, notify: Notify) -> Self {
+        let Parts { catalog, board, hooks, supervisor, drain_deadline } = parts;
         Self {
             catalog,
+            board,
             notify,
             hooks,
             supervisor,
             drain_deadline,
+            readings: 0,
             is_stopping: false,
             change: None,
             failure: None,
@@ -64,6 +75,18 @@ impl Journal {
     /// Returns how many replies were cut because the daemon stops.
     pub(super) fn cut(&self) -> u64 {
         self.cut
+    }
+
+    /// Says once what is read of the machine, and by which lines it is judged: by the second reading, for a rate is what was
+    /// between two.
+    fn observe_sample(&mut self) {
+        self.readings = self.readings.saturating_add(1);
+        if self.readings == 2 {
+            let lines = self.board.lock().resource_use();
+            let is_missing = |resource: &Resource| lines.iter().all(|it| it.resource != *resource);
+            let not_read: Vec<Resource> = Resource::ALL.into_iter().filter(is_missing).collect();
+            (self.notify)(DaemonEvent::Reads { lines: &lines, not_read: &not_read });
+        }
     }
 
     fn happened(&self, kind: &str, text: &str) {
@@ -199,6 +222,7 @@ impl Observe for Journal {
     fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
         match event {
             EventRef::Input(Input::Outcome(outcome)) => self.observe_outcome(now, outcome),
+            EventRef::Input(Input::Sample(_)) => self.observe_sample(),
             EventRef::Input(Input::SampleMissing { error }) => self.detail("no reading", error),
             EventRef::Input(Input::Settings(settings)) => {
                 self.drain_deadline = settings.manager.drain_deadline.0;

@@ -25,7 +25,7 @@ pub enum DaemonEvent<'a> {
         /// The address.
         address: SocketAddr,
     },
-    /// What it reads of the machine, by the first reading.
+    /// What it reads of the machine, by the second reading: a rate is what was between two.
     Reads {
         /// Each resource with its lines.
         lines: &'a [ResourceUse],
@@ -98,7 +98,14 @@ pub enum DaemonEvent<'a> {
     /// How the shadow policy compared, at the end.
     Shadow(&'a ShadowReport),
     /// The config was read again, and its policy holds from now on.
-    Reloaded,
+    Reloaded {
+        /// The policy's keys that have changed.
+        taken: &'a [String],
+        /// Tables that have changed and hold from the next start.
+        left: &'a [&'a str],
+        /// How the folder of models has changed, for the next start.
+        models: &'a [String],
+    },
     /// The config was read again, and everything stays as it is.
     NotReloaded {
         /// Why.

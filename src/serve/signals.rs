@@ -1,9 +1,11 @@
 //! The signals of the system: to stop, to stop at once, to read its config again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use serde_json::Value;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::controller::{Controller, Detail};
 use tiershift_core::machine::MachineClass;
@@ -11,6 +13,7 @@ use tiershift_core::policy::Registry;
 use tiershift_core::settings::{RawSettings, Settings};
 use tokio::runtime::Runtime;
 
+use crate::inventory::folder::Folder;
 use crate::serve::message::Message;
 use crate::serve::{DaemonEvent, LiveError, Notify, RawConfig};
 
@@ -49,11 +52,25 @@ pub(super) struct Reloader {
     pub(super) machine_class: MachineClass,
     pub(super) catalog: Catalog,
     pub(super) policies: Registry,
+    /// The models as they were found at the start, where they are files.
+    pub(super) folder: Option<Folder>,
+}
+
+/// What a config comes to that was read again.
+struct Reread {
+    /// The policy's settings, where they have changed.
+    settings: Option<RawSettings>,
+    /// Their keys.
+    taken: Vec<String>,
+    /// Tables that have changed and are not taken.
+    left: Vec<&'static str>,
+    /// How the folder of models has changed.
+    models: Vec<String>,
 }
 
 impl Reloader {
-    /// Returns the policy's settings as they are now, where nothing else has changed and they hold.
-    fn read(&mut self) -> Result<RawSettings, String> {
+    /// Returns the policy's settings as they are now, and what else has changed.
+    fn read(&mut self) -> Result<Reread, String> {
         let RawConfig { listen, server, models, policy, recording, hooks, shadow } =
             (self.reload.read)()?;
         let running = &mut self.reload.running;
@@ -65,19 +82,49 @@ impl Reloader {
             ("hooks", hooks == running.hooks),
             ("shadow", shadow == running.shadow),
         ];
-        let changed: Vec<&str> =
-            fixed.into_iter().filter_map(|(table, same)| (!same).then_some(table)).collect();
-        if !changed.is_empty() {
-            let tables = changed.join(", ");
-            return Err(format!("{tables} cannot change while it runs: restart it for that"));
-        }
+        let left = fixed.into_iter().filter_map(|(table, same)| (!same).then_some(table));
         let checked =
             Settings::new(policy.clone(), self.machine_class).map_err(|error| error.to_string())?;
         Controller::new(&checked, &self.catalog, Detail::Full, &self.policies)
             .map_err(|error| error.to_string())?;
+        let taken = changed_keys(&running.policy, &policy);
         running.policy = policy.clone();
-        Ok(policy)
+        let models = match &self.folder {
+            Some(folder) => {
+                let now = Folder::open(folder.path()).map_err(|error| error.to_string())?;
+                now.changes_since(folder)
+            }
+            None => Vec::new(),
+        };
+        Ok(Reread {
+            settings: (!taken.is_empty()).then_some(policy),
+            taken,
+            left: left.collect(),
+            models,
+        })
     }
+}
+
+/// Returns the keys whose values differ, in the order of the alphabet, those of inner tables with their table's name.
+fn changed_keys(before: &RawSettings, now: &RawSettings) -> Vec<String> {
+    fn flatten(prefix: &str, value: Value, into: &mut BTreeMap<String, Value>) {
+        let Value::Object(table) = value else {
+            into.insert(prefix.to_owned(), value);
+            return;
+        };
+        for (key, value) in table {
+            let end = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+            flatten(&end, value, into);
+        }
+    }
+    let [before, now] = [before, now].map(|settings| {
+        let mut all = BTreeMap::new();
+        let plain = serde_json::to_value(settings);
+        flatten("", plain.expect("plain data with text keys is always JSON"), &mut all);
+        all
+    });
+    let keys: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    keys.into_iter().filter(|&key| before.get(key) != now.get(key)).cloned().collect()
 }
 
 #[cfg(unix)]
@@ -94,9 +141,12 @@ fn reload_on_hangup(
         while hangups.recv().await.is_some() {
             // Files of a few kilobytes, now and then.
             match reloader.read() {
-                Ok(settings) => {
-                    let _ = to.send(Message::Settings(Box::new(settings)));
-                    notify(DaemonEvent::Reloaded);
+                Ok(Reread { settings, taken, left, models }) => {
+                    if let Some(settings) = settings {
+                        let _ = to.send(Message::Settings(Box::new(settings)));
+                    }
+                    let (taken, left, models) = (&taken[..], &left[..], &models[..]);
+                    notify(DaemonEvent::Reloaded { taken, left, models });
                 }
                 Err(error) => notify(DaemonEvent::NotReloaded { error: &error }),
             }

@@ -25,6 +25,13 @@ pub struct Status {
     /// Since the start.
     #[serde(rename = "uptime_ns")]
     pub uptime: Timestamp,
+    /// When the machine was last read.
+    #[serde(rename = "sampled_at_ns")]
+    pub sampled_at: Option<Timestamp>,
+    /// How often it is read. What is older than three of these is no news of the machine.
+    #[serde(rename = "sampling_interval_ns", with = "duration_ns")]
+    #[schemars(with = "u64")]
+    pub sampling_interval: Duration,
     /// The tier that serves, `none` where none does.
     pub tier: String,
     /// The model that serves.

@@ -31,6 +31,8 @@ impl Board {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: self.now,
+            sampled_at: self.sampled_at,
+            sampling_interval: self.settings.sampling_interval,
             tier: self.catalog.tier_name(self.serving).to_owned(),
             model: self.serving_model.clone(),
             companions: self.companions(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tiershift_core::decision::{Action, Code, Decision};
-use tiershift_core::event::Outcome;
+use tiershift_core::event::{OrderNews, Outcome};
 use tiershift_core::model::ModelId;
 use tiershift_core::request::{End, Rejection};
 
@@ -17,6 +17,8 @@ pub(super) struct Figures {
     pub(super) models: BTreeMap<(ModelId, &'static str), u64>,
     /// By reason.
     pub(super) rejections: BTreeMap<&'static str, u64>,
+    /// By what became of them.
+    pub(super) orders: BTreeMap<&'static str, u64>,
     pub(super) upgrades: u64,
     pub(super) downgrades: u64,
     pub(super) missing_samples: u64,
@@ -50,6 +52,16 @@ impl Figures {
         *self.models.entry((model.clone(), became)).or_default() += 1;
     }
 
+    pub(super) fn count_order(&mut self, news: &OrderNews) {
+        let became = match news {
+            OrderNews::Taken { .. } => "taken",
+            OrderNews::Refused { .. } => "refused",
+            OrderNews::Released => "released",
+            OrderNews::Unknown => "unknown-tier",
+        };
+        *self.orders.entry(became).or_default() += 1;
+    }
+
     pub(super) fn count_end(&mut self, end: &End) {
         match end {
             End::Done { first_token, latency, output_tokens, .. } => {
@@ -58,21 +70,40 @@ impl Figures {
                 self.latency.count_span(*latency);
             }
             End::Rejected { reason, .. } => {
-                let reason = match reason {
-                    Rejection::QueueFull => "queue-full",
-                    Rejection::Deadline => "deadline",
-                    Rejection::Unservable => "unservable",
-                    Rejection::NotLoaded => "not-loaded",
-                    Rejection::HeldElsewhere => "held-elsewhere",
-                    Rejection::UnknownTarget => "unknown-target",
-                    Rejection::ShuttingDown => "shutting-down",
-                };
+                let reason = name_of(*reason);
                 *self.rejections.entry(reason).or_default() += 1;
             }
             End::Failed { .. } | End::Cancelled { .. } => {}
         }
     }
 }
+
+/// Every reason, so that one that has not come up is there, as zero.
+pub(super) const REJECTIONS: [Rejection; 7] = [
+    Rejection::QueueFull,
+    Rejection::Deadline,
+    Rejection::Unservable,
+    Rejection::NotLoaded,
+    Rejection::HeldElsewhere,
+    Rejection::UnknownTarget,
+    Rejection::ShuttingDown,
+];
+
+/// Returns what a reason is called in a label.
+pub(super) fn name_of(reason: Rejection) -> &'static str {
+    match reason {
+        Rejection::QueueFull => "queue-full",
+        Rejection::Deadline => "deadline",
+        Rejection::Unservable => "unservable",
+        Rejection::NotLoaded => "not-loaded",
+        Rejection::HeldElsewhere => "held-elsewhere",
+        Rejection::UnknownTarget => "unknown-target",
+        Rejection::ShuttingDown => "shutting-down",
+    }
+}
+
+/// What becomes of orders, so that each is there, as zero.
+pub(super) const ORDER_NEWS: [&str; 4] = ["taken", "refused", "released", "unknown-tier"];
 
 /// How often a span was how long.
 #[derive(Debug, Default)]

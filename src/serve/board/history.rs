@@ -13,7 +13,9 @@ use crate::serve::status::{HistoryEntry, Latencies};
 /// The past of a live run, as far back as it is kept.
 #[derive(Debug, Default, Serialize)]
 pub(in crate::serve) struct History {
-    /// In order of time.
+    /// What was before `points`, a point a minute and each change of tier; in order of time.
+    older: VecDeque<Point>,
+    /// The last hour; in order of time.
     points: VecDeque<Point>,
     /// In order of time.
     entries: VecDeque<HistoryEntry>,
@@ -61,12 +63,21 @@ impl History {
         {
             return;
         }
-        push(&mut self.points, point, MOST_POINTS);
+        if let Some(older) = push(&mut self.points, point, MOST_POINTS) {
+            let last = self.older.back();
+            let is_new = |last: &Point| {
+                last.rung != older.rung || older.at.since(last.at) >= OLDER_POINT_DISTANCE
+            };
+            if last.is_none_or(is_new) {
+                push(&mut self.older, older, MOST_OLDER_POINTS);
+            }
+        }
     }
 
     pub(super) fn add(&mut self, at: Timestamp, kind: &'static str, text: String) {
         self.end.entries += 1;
-        push(&mut self.entries, HistoryEntry { at, kind: kind.to_owned(), text }, MOST_ENTRIES);
+        let entry = HistoryEntry { at, kind: kind.to_owned(), text };
+        push(&mut self.entries, entry, MOST_ENTRIES);
     }
 
     pub(super) fn add_reply(&mut self, reply: Reply) {
@@ -118,11 +129,11 @@ fn last<T>(queue: &VecDeque<T>, count: u64) -> impl Iterator<Item = &T> {
     queue.iter().skip(queue.len().saturating_sub(count))
 }
 
-fn push<T>(queue: &mut VecDeque<T>, value: T, most: usize) {
-    if queue.len() == most {
-        queue.pop_front();
-    }
+/// Adds a value, and returns the one that had to go for it.
+fn push<T>(queue: &mut VecDeque<T>, value: T, most: usize) -> Option<T> {
+    let gone = if queue.len() == most { queue.pop_front() } else { None };
     queue.push_back(value);
+    gone
 }
 
 /// Chosen: an hour of a daemon that reads its machine every 2 s, which is the default.
@@ -130,6 +141,12 @@ const MOST_POINTS: usize = 1800;
 
 /// See [`MOST_POINTS`].
 const POINT_DISTANCE: Duration = Duration::from_millis(1900);
+
+/// Chosen: a column of a wide screen, where a day is drawn across it.
+const OLDER_POINT_DISTANCE: Duration = Duration::from_mins(1);
+
+/// Chosen: a day, and five hundred changes of tier in it.
+const MOST_OLDER_POINTS: usize = 2000;
 
 /// Chosen: a screen holds thirty.
 const MOST_ENTRIES: usize = 200;
@@ -144,7 +161,7 @@ mod tests {
     #[test]
     fn the_past_is_bounded_and_thinned() {
         let mut history = History::default();
-        for second in 0..10_000 {
+        for second in 0..200_000 {
             let at = Timestamp::from_secs(second);
             // Every hundredth second another rung: that is never left out.
             let rung = Rung(u8::from(second % 100 == 0));
@@ -152,12 +169,16 @@ mod tests {
             history.add(at, "decision", String::new());
         }
         assert_eq!(history.points.len(), MOST_POINTS);
+        assert_eq!(history.older.len(), MOST_OLDER_POINTS);
+        let [first, last] = [history.older.front(), history.older.back()].map(Option::unwrap);
+        assert!(last.at < history.points[0].at);
+        assert!(last.at.since(first.at) > Duration::from_hours(8), "with two changes in 100 s");
         assert_eq!(history.entries.len(), MOST_ENTRIES);
         let apart = |from: usize| history.points[from + 1].at.since(history.points[from].at);
         assert!((0..MOST_POINTS - 1).all(|from| apart(from) <= Duration::from_secs(2)));
         assert!(history.points.iter().any(|point| point.rung == Rung(1)));
         let mark = history.end();
-        history.add(Timestamp::from_secs(10_000), "decision", "last".to_owned());
+        history.add(Timestamp::from_secs(200_000), "decision", "last".to_owned());
         let since: Vec<_> = history.entries_since(mark).map(|entry| entry.text.as_str()).collect();
         assert_eq!(since, ["last"]);
         assert_eq!(history.entries_since(Mark::default()).count(), MOST_ENTRIES);

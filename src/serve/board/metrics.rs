@@ -7,7 +7,7 @@ use tiershift_core::sample::Space;
 use tiershift_core::units::Percent;
 
 use crate::serve::board::Board;
-use crate::serve::board::figures::Histogram;
+use crate::serve::board::figures::{Histogram, ORDER_NEWS, REJECTIONS, name_of};
 use crate::serve::status::{Companion, Recording, Requests, ResourceUse};
 
 impl Board {
@@ -32,6 +32,11 @@ impl Board {
     fn put_models(&self, page: &mut Page) {
         let help = "Rung of the tier that serves, counted from 1; 0 while none does.";
         page.one("tiershift_serving_rung", "gauge", help, self.serving.0);
+        let help = "Highest rung that fits by the last reading, with everything of ours but companions gone first.";
+        page.one("tiershift_best_fitting_rung", "gauge", help, self.best_fitting.rung().0);
+        let help = "Time in which something smaller served than would have fitted.";
+        let below = self.best_fitting.below(self.now).as_secs_f64();
+        page.one("tiershift_below_best_fitting_seconds_total", "counter", help, below);
         let name = "tiershift_model_serving";
         page.begin(name, "gauge", "1 for the model that serves, 0 for the others.");
         let serving = self.catalog.primary(self.serving).map(|model| &model.id);
@@ -114,10 +119,18 @@ impl Board {
         page.begin(name, "counter", "Completed switches of models.");
         page.put(name, &[("direction", "up")], figures.upgrades);
         page.put(name, &[("direction", "down")], figures.downgrades);
+        let name = "tiershift_orders_total";
+        page.begin(name, "counter", "Orders for a tier, by what became of them.");
+        for became in ORDER_NEWS {
+            let count = figures.orders.get(became).unwrap_or(&0);
+            page.put(name, &[("became", became)], count);
+        }
+        let help = "1 while somebody's order holds.";
+        page.one("tiershift_order_active", "gauge", help, u8::from(self.order.is_some()));
         let help = "Times that the machine could not be read.";
         page.one("tiershift_samples_missing_total", "counter", help, figures.missing_samples);
         let stopped = matches!(self.recording, Recording::Stopped { .. });
-        let help = "1 when the event log cannot be written any further.";
+        let help = "1 while the event log cannot be written.";
         page.one("tiershift_recording_stopped", "gauge", help, u8::from(stopped));
     }
 
@@ -135,7 +148,8 @@ impl Board {
         }
         let name = "tiershift_rejections_total";
         page.begin(name, "counter", "Requests that were not served, by reason.");
-        for (reason, count) in &figures.rejections {
+        for reason in REJECTIONS.map(name_of) {
+            let count = figures.rejections.get(reason).unwrap_or(&0);
             page.put(name, &[("reason", reason)], count);
         }
         let help = "Tokens of all complete replies.";

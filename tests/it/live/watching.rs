@@ -1,12 +1,17 @@
 //! What shows the daemon: `/metrics`, `tiershift status`, and the page in a real browser.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use tiershift_testkit::gguf;
+use tiershift_testkit::process::signal;
 use tiershift_testkit::server::chat;
+use tiershift_testkit::skip::skip;
 
 use crate::live::browser::Browser;
 use crate::live::{engine, serve, site};
-use crate::support::run_in;
+use crate::support::{root, run_in};
 
 #[test]
 fn figures_and_status_tell_what_happened() {
@@ -29,6 +34,20 @@ fn figures_and_status_tell_what_happened() {
     assert_eq!(values["tiershift_model_serving{tier=\"medium\",model=\"b\"}"], 1.0);
     assert_eq!(values["tiershift_request_duration_seconds_count"], 3.0);
     assert_eq!(values["tiershift_request_duration_seconds_bucket{le=\"+Inf\"}"], 3.0);
+    assert_eq!(values["tiershift_best_fitting_rung"], 2.0);
+    let below = values["tiershift_below_best_fitting_seconds_total"];
+    // From the first reading to the climb's end.
+    assert!(below > 0.0 && below < values["tiershift_uptime_seconds"], "{below}");
+    assert_eq!(values["tiershift_rejections_total{reason=\"queue-full\"}"], 0.0);
+    assert_eq!(values["tiershift_orders_total{became=\"taken\"}"], 0.0);
+    assert_eq!(values["tiershift_order_active"], 0.0);
+    check_what_reads_them(text);
+    daemon.post("/switch", "{\"tier\":\"medium\"}");
+    let ordered = daemon.get("/metrics");
+    let (_, ordered) = ordered.split_once("\r\n\r\n").unwrap();
+    let ordered = samples(ordered);
+    assert_eq!(ordered["tiershift_orders_total{became=\"taken\"}"], 1.0);
+    assert_eq!(ordered["tiershift_order_active"], 1.0);
     let own = values["tiershift_memory_used_bytes{owner=\"own\"}"];
     assert!(own > 100e6, "the model's memory is its own: {own}");
     let used = values["tiershift_resource_used_ratio{resource=\"memory\"}"];
@@ -44,6 +63,51 @@ fn figures_and_status_tell_what_happened() {
     drop(daemon);
     let nobody = run_in(&folder, &format!("status --url {url}")).exits(2).err;
     assert!(nobody.contains("no daemon answers") && nobody.contains("tiershift serve"), "{nobody}");
+}
+
+/// Holds the alerts and the dashboard that we ship to the figures that there are, and these to Prometheus' own rules.
+#[track_caller]
+fn check_what_reads_them(text: &str) {
+    let packaging = root().join("packaging");
+    for file in ["prometheus/alerts.yml", "prometheus/alerts-test.yml", "grafana/tiershift.json"] {
+        let content = std::fs::read_to_string(packaging.join(file)).unwrap();
+        let words = content.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let names: BTreeSet<&str> =
+            words.filter(|word| word.starts_with("tiershift_") && word.len() > 12).collect();
+        assert!(names.len() > 3, "{file}: {names:?}");
+        for name in names {
+            let of = name.strip_suffix("_bucket").unwrap_or(name);
+            // A machine without a GPU tells nothing of one.
+            let is_there =
+                text.contains(&format!("# TYPE {of} ")) || of.starts_with("tiershift_vram_");
+            assert!(is_there, "{file} reads {name}, which nobody writes");
+        }
+    }
+    let mut promtool = match Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+    {
+        Ok(promtool) => promtool,
+        Err(error) => {
+            return skip("promtool", "figures_and_status_tell_what_happened", &error.to_string());
+        }
+    };
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let checked = promtool.wait_with_output().unwrap();
+    let said = [checked.stdout, checked.stderr].map(|it| String::from_utf8(it).unwrap()).concat();
+    assert!(checked.status.success() && said.trim().is_empty(), "{said}");
+    let folder = packaging.join("prometheus");
+    for words in [
+        ["check", "rules", "alerts.yml"],
+        ["test", "rules", "alerts-test.yml"],
+        ["check", "config", "scrape.yml"],
+    ] {
+        let ran = Command::new("promtool").args(words).current_dir(&folder).output().unwrap();
+        assert!(ran.status.success(), "{words:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
 }
 
 /// Reads Prometheus' text format, and holds it to its rules.
@@ -98,6 +162,7 @@ fn the_page_shows_what_the_daemon_does() {
     daemon.post("/switch", "{\"tier\":\"small\"}");
     browser.wait_for("the tier", &text_is("tier", "small"));
     browser.wait_for("the decision", &text_is("decisions", "to small: someone asked for it"));
+    browser.wait_for("the order", &text_is("order", "Somebody ordered small: it holds until"));
     browser.wait_for("the gates", "return document.querySelectorAll('#why li').length > 0");
 
     // Every control is reached with the keyboard, and says what it is.
@@ -150,6 +215,14 @@ fn the_page_shows_what_the_daemon_does() {
     assert!(fetched.iter().all(|url| url.starts_with(&origin)), "{fetched:?}");
     let complaints = browser.log("browser");
     assert!(complaints.is_empty(), "{complaints:?}");
+
+    // A daemon that stands still is seen by the age of its last reading, though the connection is there.
+    signal("STOP", daemon.child.id());
+    browser.wait_for("the age", &text_is("link", "no reading since "));
+    browser.wait_for("the title", "return document.title.startsWith('no reading')");
+    signal("CONT", daemon.child.id());
+    browser.wait_for("the next reading", &text_is("link", "live"));
+    browser.wait_for("the title", "return document.title === 'small – tiershift'");
 
     // The daemon's end is seen too, and an open page does not keep it from ending.
     daemon.stop();

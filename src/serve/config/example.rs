@@ -1,0 +1,120 @@
+//! The commented config file, made from the schema and the defaults: no key can be missing in it, and no default be another.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::Value;
+use tiershift_core::settings::{RawManagerSettings, RawSettings};
+
+use crate::serve::config::{RawHooks, RawListen, RawModels, RawRecording, RawServer, schema};
+
+/// Returns a config file that says what holds without it. What has no default is commented out, with a value that may be.
+pub(super) fn example() -> String {
+    let schema = serde_json::from_str(&schema()).expect("a schema is plain JSON");
+    let mut text = Text { text: HEAD.to_owned(), schema };
+    text.table("listen", "RawListen", &RawListen::default());
+    text.table("server", "RawServer", &RawServer::default());
+    text.table("models", "RawModels", &RawModels::default());
+    text.table("policy", "RawSettings", &RawSettings::default());
+    text.table("policy.manager", "RawManagerSettings", &RawManagerSettings::default());
+    text.table("recording", "RawRecording", &RawRecording::default());
+    text.table("hooks", "RawHooks", &RawHooks::default());
+    text.text += FOOT;
+    text.text
+}
+
+struct Text {
+    text: String,
+    schema: Value,
+}
+
+impl Text {
+    /// Adds a table: what it has by default, then what it may have.
+    fn table(&mut self, name: &str, of: &str, default: &impl Serialize) {
+        let properties = self.schema["$defs"][of]["properties"].as_object().cloned();
+        let properties = properties.expect("every table is described in the schema");
+        let defaults = toml::to_string(default).expect("a table of a config file is TOML");
+        let of_this = defaults.lines().take_while(|line| !line.starts_with('['));
+        let defaults: Vec<(&str, &str)> =
+            of_this.filter_map(|line| line.split_once(" = ")).collect();
+        self.line(&format!("\n[{name}]"));
+        for &(key, value) in &defaults {
+            self.describe(&properties[key]);
+            self.line(&format!("{key} = {value}"));
+        }
+        for (key, about) in &properties {
+            let is_there = defaults.iter().any(|(known, _)| known == key);
+            // What means nothing any more is read, and not written.
+            if is_there || about["writeOnly"] == true || is_table(name, key) {
+                continue;
+            }
+            let example = EXAMPLES.iter().find(|(known, _)| known == key);
+            let (_, value) = example.unwrap_or_else(|| panic!("{name}.{key} has an example"));
+            self.describe(about);
+            self.line(&format!("# {key} = {value}"));
+        }
+    }
+
+    /// Adds what a key is for, as comments of usual width.
+    fn describe(&mut self, about: &Value) {
+        let mut line = "#".to_owned();
+        for word in about["description"].as_str().unwrap_or_default().split_whitespace() {
+            if line.len() + word.len() >= WIDTH {
+                self.line(&line);
+                "#".clone_into(&mut line);
+            }
+            line.push(' ');
+            line += word;
+        }
+        self.line(&line);
+    }
+
+    fn line(&mut self, line: &str) {
+        writeln!(self.text, "{line}").expect("a String takes whatever is written to it");
+    }
+}
+
+/// Returns whether a key is a table that stands below with its own head.
+fn is_table(table: &str, key: &str) -> bool {
+    matches!((table, key), ("policy", "manager"))
+}
+
+/// Chosen: a comment may be read on a narrow terminal.
+const WIDTH: usize = 100;
+
+/// Values that may be, for keys that have no default or whose default is not written.
+const EXAMPLES: [(&str, &str); 21] = [
+    ("aliases", "{ chatgpt = \"auto\" }"),
+    ("calm", "\"450s\""),
+    ("catalog", "\"catalog.toml\""),
+    ("companions-go", "\"before-none\""),
+    ("first-token-limit", "\"5s\""),
+    ("folder", "\"a-folder\""),
+    ("idle-unload", "\"15m\""),
+    ("latency-limit", "\"60s\""),
+    ("named-stays", "\"5m\""),
+    ("options", "{}"),
+    ("order-token-env", "\"TIERSHIFT_ORDER_TOKEN\""),
+    ("order-token-file", "\"order-token\""),
+    ("pin", "\"small\""),
+    ("preventive-line", "\"85%\""),
+    ("price", "\"60s\""),
+    ("reply-limit", "\"10m\""),
+    ("start", "\"small\""),
+    ("token-env", "\"TIERSHIFT_TOKEN\""),
+    ("token-file", "\"token\""),
+    ("unknown-model", "\"auto\""),
+    ("upgrade-line", "\"80%\""),
+];
+
+const HEAD: &str = "\
+# What `tiershift serve --config FILE` reads, with every key. Each may be left out: those below have their defaults, and
+# those that have none are commented out. Options of the command line go before the file. Paths are taken from the file's
+# folder. `tiershift schema serve` gives editors completion; SIGHUP reads the file again, and takes [policy] from it.
+";
+
+const FOOT: &str = "
+# A policy that is played beside the first on the same inputs, without effect. The same table as [policy].
+# [shadow]
+# policy = \"projecting\"
+";
