@@ -1,12 +1,11 @@
 //! `tiershift hunt`: random worlds, and every broken invariant made small.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anstream::eprintln;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use tiershift_core::policy::Registry;
@@ -261,9 +260,6 @@ impl Ledger<'_> {
                     caught.scenario
                 ),
             };
-            let folder = &self.arguments.out;
-            fs::create_dir_all(folder)
-                .with_context(|| format!("cannot create `{}`", folder.display()))?;
             output::write(&out, file.as_bytes())?;
             scenario = Some(out.display().to_string());
         }

@@ -26,10 +26,10 @@ enum Written {
 }
 
 impl WholeFile {
-    /// Begins a file for this place, with the permissions of any new file.
+    /// Begins a file for this place, with the permissions of any new file. A folder that does not exist is made.
     ///
     /// # Errors
-    /// Where the folder does not exist or cannot be written.
+    /// Where the folder cannot be made or written.
     pub fn create(place: &Path) -> io::Result<Self> {
         // A link stays one: what it points to is written anew.
         let place = std::fs::canonicalize(place).unwrap_or_else(|_| place.to_owned());
@@ -47,6 +47,7 @@ impl WholeFile {
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
         let folder = folder.unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder)?;
         let (beside, unfinished) = Unfinished::create(|| builder.tempfile_in(folder))?;
         Ok(Self { place, written: Written::Beside(beside, unfinished) })
     }

@@ -9,6 +9,8 @@ mod determinism;
 mod exec;
 mod formats;
 mod fuzz;
+#[cfg(all(feature = "serve", target_os = "linux"))]
+mod guide;
 mod html;
 mod hunt;
 #[cfg(all(feature = "serve", target_os = "linux"))]
