@@ -259,7 +259,7 @@ fn facts(plan: &Plan) -> Result<Facts, LiveError> {
         names,
         longest_body: plan.longest_body,
         started_at: i64::try_from(clock::date().nanos() / NANOS_PER_SECOND).unwrap_or_default(),
-        written: plan.source.written(&plan.catalog),
+        written: plan.source.written(),
         is_ollama: plan.source.is_ollama(),
     })
 }

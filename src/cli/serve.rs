@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anstream::eprintln;
 use anyhow::{Context, Result};
 use clap::Args;
-use tiershift_core::machine::MachineClass;
+use tiershift_core::machine::{Machine, MachineClass};
 use tiershift_core::policy::Registry;
 use tiershift_core::text;
 
@@ -15,6 +15,8 @@ use crate::cli::policy::{PolicyChoice, PolicyOptions};
 use crate::cli::token::{self, TokenArguments};
 use crate::cli::{Verdict, common};
 use crate::exec;
+use crate::inventory::folder::Folder;
+use crate::inventory::ladder::Wishes;
 use crate::inventory::listing::RemoteServer;
 use crate::probe::system::SystemProbe;
 use crate::serve::{
@@ -28,6 +30,7 @@ use crate::serve::{
     after_help = "Stops on Ctrl-C or SIGTERM: takes nothing new, finishes what runs, unloads. A second one ends it at \
 once. SIGHUP reads the config again.\n\nExamples:\n  \
 tiershift serve --models ~/models\n  \
+tiershift serve --models ~/models --ladder qwen2.5-1.5b-q4_k_m,qwen2.5-7b-q4_k_m\n  \
 tiershift serve --server http://127.0.0.1:11434\n  \
 tiershift serve --example-config > serve.toml\n  \
 tiershift serve --config serve.toml\n  \
@@ -52,9 +55,12 @@ pub(super) struct Arguments {
     /// The folder of the .gguf files
     #[arg(long, value_name = "FOLDER")]
     models: Option<PathBuf>,
-    /// A catalog that says more of these files; without it they are ranked by size
+    /// A catalog that says which of these files, and more of them; what it leaves out is estimated
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
+    /// The models of the ladder by their names, the smallest first; what is not named is not served
+    #[arg(long, value_name = "MODEL,..", value_delimiter = ',')]
+    ladder: Vec<String>,
     #[command(flatten)]
     policy: PolicyOptions,
     /// The port to listen on; 0 takes any that is free [default: 8484]
@@ -92,9 +98,16 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     let mut probe = SystemProbe::new();
     let class = probe.machine().class();
     let running = config(arguments, class, policies)?;
-    let plan = plan(running.clone(), policies)?;
+    let plan = plan(running.clone(), &probe.machine(), policies)?;
     let (again, policies, shadow) = (arguments.clone(), policies.clone(), running.shadow.clone());
+    let folder = match &plan.source {
+        Source::Processes { folder, .. } => Some(folder.clone()),
+        Source::Server(_) => None,
+    };
     let read = Arc::new(move || {
+        for change in folder.iter().flat_map(Folder::changes) {
+            eprintln!("note: {change}");
+        }
         let mut config = config(&again, class, &policies).map_err(|error| format!("{error:#}"))?;
         if again.shadow.is_some() {
             // What an option names stays as it was, whatever it was made from.
@@ -107,7 +120,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
 }
 
 /// Returns what a config comes to.
-fn plan(config: RawConfig, policies: &Registry) -> Result<Plan> {
+fn plan(config: RawConfig, machine: &Machine, policies: &Registry) -> Result<Plan> {
     let RawListen { host, port, allowed_hosts, allowed_origins, body_limit, .. } = config.listen;
     let RawListen { token_file, token_env, order_token_file, order_token_env, .. } = config.listen;
     let read = |file: Option<PathBuf>, variable: Option<String>| -> Result<Option<Token>> {
@@ -116,28 +129,40 @@ fn plan(config: RawConfig, policies: &Registry) -> Result<Plan> {
     };
     let (token, order_token) =
         (read(token_file, token_env)?, read(order_token_file, order_token_env)?);
-    let catalog = config.models.catalog.as_deref().map(common::catalog).transpose()?;
-    let (source, catalog) = match &config.server.url {
+    let wishes = Wishes {
+        catalog: config.models.catalog.as_deref().map(common::catalog_file).transpose()?,
+        all: config.models.for_all(),
+        models: config.model,
+        ladder: config.models.ladder,
+    };
+    let (source, ladder) = match &config.server.url {
         Some(url) => {
             let server = RemoteServer::find(url)?;
             eprintln!("{} answers at {url}", server.name());
-            let catalog = catalog.map_or_else(|| server.catalog(), Ok)?;
-            (Source::Server(server), catalog)
+            let ladder = server.ladder(&wishes)?;
+            (Source::Server(server), ladder)
         }
         None => {
             let folder = config.models.folder.context(
                 "no models are named: say --models FOLDER or --server URL, or give `folder` in [models] of the config",
             )?;
             let folder = common::folder(&folder)?;
-            let catalog = catalog.map_or_else(|| folder.catalog(), Ok)?;
-            (Source::Processes { program: config.server.llama_server, folder }, catalog)
+            let ladder = folder.ladder(&wishes, machine)?;
+            let launches = folder.launches(&ladder)?;
+            (Source::Processes { program: config.server.llama_server, folder, launches }, ladder)
         }
     };
+    for line in ladder.lines() {
+        eprintln!("{line}");
+    }
+    for note in &ladder.notes {
+        eprintln!("note: {note}");
+    }
     Ok(Plan {
         address: SocketAddr::new(host, port),
         access: Access { token, order_token, hosts: allowed_hosts, origins: allowed_origins },
         source,
-        catalog,
+        catalog: ladder.catalog,
         aliases: config.models.aliases,
         unknown_model: config.models.unknown_model,
         longest_body: body_limit.0,
@@ -174,6 +199,9 @@ fn config(arguments: &Arguments, class: MachineClass, policies: &Registry) -> Re
     config.server.url = arguments.server.clone().or(config.server.url);
     config.models.folder = arguments.models.clone().or(config.models.folder);
     config.models.catalog = arguments.catalog.clone().or(config.models.catalog);
+    if !arguments.ladder.is_empty() {
+        config.models.ladder.clone_from(&arguments.ladder);
+    }
     if let Some(shadow) = &arguments.shadow {
         // As `replay LOG --policy` of this run's log has it.
         let mut settings = config.policy.clone();

@@ -54,12 +54,14 @@ pub(super) struct Reloader {
 impl Reloader {
     /// Returns the policy's settings as they are now, where nothing else has changed and they hold.
     fn read(&mut self) -> Result<RawSettings, String> {
-        let RawConfig { listen, server, models, policy, recording, shadow } = (self.reload.read)()?;
+        let RawConfig { listen, server, models, model, policy, recording, shadow } =
+            (self.reload.read)()?;
         let running = &mut self.reload.running;
         let fixed = [
             ("listen", listen == running.listen),
             ("server", server == running.server),
             ("models", models == running.models),
+            ("model", model == running.model),
             ("recording", recording == running.recording),
             ("shadow", shadow == running.shadow),
         ];

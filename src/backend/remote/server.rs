@@ -112,7 +112,7 @@ impl Server {
     }
 
     /// Returns whether the server calls a model of the catalog so: by its id, or with the tag that it adds.
-    pub(super) fn calls(&self, model: &str, name: &str) -> bool {
+    pub(crate) fn calls(&self, model: &str, name: &str) -> bool {
         let tag = self.kind.protocol().default_tag;
         name == model || tag.is_some_and(|tag| name.strip_suffix(tag) == Some(model))
     }

@@ -40,9 +40,11 @@ fn a_policy_is_reloaded_and_whatever_else_changed_is_refused() {
     daemon.wait_for("the first model", |status| status["tier"] == "small");
 
     configure(folder, "\"soon\"", "");
+    fs::hard_link(folder.join("models/a.gguf"), folder.join("models/c.gguf")).unwrap();
     signal("HUP", daemon.child.id());
     wait_for_words(folder, "serve.toml:");
     wait_for_words(folder, "\"soon\" is not a span");
+    wait_for_words(folder, "note: `c.gguf` is new in the folder of models: restart the daemon");
     configure(
         folder,
         "\"1s\"",
