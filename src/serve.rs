@@ -23,6 +23,7 @@ mod shadow;
 mod signals;
 mod source;
 mod status;
+mod waiting;
 mod world;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,7 @@ use tokio::sync::oneshot;
 use crate::backend::callbacks::Callbacks;
 use crate::backend::http::{http_client, relay_client};
 use crate::exec::ExecError;
+use crate::inventory::listing::ListingError;
 use crate::log::{Header, LogLevel};
 use crate::probe::clock;
 use crate::probe::system::SystemProbe;
@@ -81,12 +83,15 @@ pub use crate::serve::status::{
     Companion, HistoryEntry, Latencies, Ordered, Recording, Requests, ResourceUse, Status,
     TimedDecision, Words, schema as status_schema,
 };
+pub use crate::serve::waiting::{Arrived, wait_for_server};
 
 /// What is to be served.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Plan {
     /// Where to listen: on loopback, or elsewhere with a token. Port 0 takes any that is free.
     pub address: SocketAddr,
+    /// What listens there already, and of which has been reported: see [`wait_for_server`].
+    pub listener: Option<std::net::TcpListener>,
     /// Who is let in.
     pub access: Access,
     /// What runs the models.
@@ -114,6 +119,11 @@ pub struct Plan {
 pub enum DaemonEvent<'a> {
     /// It answers at this address.
     Listening(SocketAddr),
+    /// No model server answers at this address yet, and is waited for.
+    Waiting {
+        /// The address.
+        url: &'a str,
+    },
     /// A model that an earlier daemon left loaded serves on.
     Adopted {
         /// The model.
@@ -159,14 +169,12 @@ pub type Notify = Arc<dyn Fn(DaemonEvent<'_>) + Send + Sync>;
 /// What makes it impossible to begin: an address that is taken, or that others reach without a token, a program that does not run,
 /// settings and catalogs that cannot be. Once it serves, only a livelock.
 pub fn serve(
-    plan: Plan,
+    mut plan: Plan,
     mut probe: SystemProbe,
     reload: Reload,
     notify: &Notify,
 ) -> Result<(), LiveError> {
-    if !plan.address.ip().is_loopback() && plan.access.token.is_none() {
-        return Err(LiveError::NoToken { address: plan.address });
-    }
+    check_access(plan.address, &plan.access)?;
     let machine = probe.machine();
     let settings = Settings::new(plan.settings.clone(), machine.class())?;
     let controller = Controller::new(&settings, &plan.catalog, Detail::Full, &plan.policies)?;
@@ -183,8 +191,14 @@ pub fn serve(
         .map_err(LiveError::Runtime)?;
     let client = http_client().map_err(LiveError::Client)?;
     let facts = facts(&plan)?;
+    let has_listened = plan.listener.is_some();
     let listener = runtime
-        .block_on(TcpListener::bind(plan.address))
+        .block_on(async {
+            match plan.listener.take() {
+                Some(listener) => TcpListener::from_std(listener),
+                None => TcpListener::bind(plan.address).await,
+            }
+        })
         .and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) =
         listener.map_err(|source| LiveError::Listen { address: plan.address, source })?;
@@ -207,7 +221,9 @@ pub fn serve(
         let _ = stopped.await;
     }));
     signals::listen(&runtime, to, notify, reloader)?;
-    notify(DaemonEvent::Listening(address));
+    if !has_listened {
+        notify(DaemonEvent::Listening(address));
+    }
     let interval = plan.settings.sampling_interval.0;
     let catalog = plan.catalog;
     let stale_after = plan.settings.stale_after.0;
@@ -225,6 +241,14 @@ pub fn serve(
     // What is left of the models' processes is killed with their tasks.
     runtime.shutdown_timeout(GOODBYE);
     ran.map_err(LiveError::from)
+}
+
+/// Refuses to be reached from elsewhere without a token.
+fn check_access(address: SocketAddr, access: &Access) -> Result<(), LiveError> {
+    match address.ip().is_loopback() || access.token.is_some() {
+        true => Ok(()),
+        false => Err(LiveError::NoToken { address }),
+    }
 }
 
 /// Drives the controller until the world is over, and closes the log.
@@ -344,6 +368,7 @@ fn header(plan: &Plan, machine: &Machine) -> Header {
     let started_at = Some(clock::date());
     Header { started_at, ..Header::of(&setup, LogLevel::Full, "live", Vec::new()) }
 }
+}
 
 /// Why the daemon could not begin, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -369,6 +394,8 @@ pub enum LiveError {
     Shadow(#[source] SettingsError),
     #[error("the shadow's policy cannot be begun: {0}")]
     ShadowProgram(#[source] ExecError),
+    #[error(transparent)]
+    Listing(#[from] ListingError),
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]

@@ -98,7 +98,9 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     let mut probe = SystemProbe::new();
     let class = probe.machine().class();
     let running = config(arguments, class, policies)?;
-    let plan = plan(running.clone(), &probe.machine(), policies)?;
+    let Some(plan) = plan(running.clone(), &probe.machine(), policies, &notify)? else {
+        return Ok(Verdict::Done);
+    };
     let (again, policies, shadow) = (arguments.clone(), policies.clone(), running.shadow.clone());
     let folder = match &plan.source {
         Source::Processes { folder, .. } => Some(folder.clone()),
@@ -119,8 +121,13 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     Ok(Verdict::Done)
 }
 
-/// Returns what a config comes to.
-fn plan(config: RawConfig, machine: &Machine, policies: &Registry) -> Result<Plan> {
+/// Returns what a config comes to; `None` where it is asked to stop before that is known.
+fn plan(
+    config: RawConfig,
+    machine: &Machine,
+    policies: &Registry,
+    notify: &Notify,
+) -> Result<Option<Plan>> {
     let RawListen { host, port, allowed_hosts, allowed_origins, body_limit, .. } = config.listen;
     let RawListen { token_file, token_env, order_token_file, order_token_env, .. } = config.listen;
     let read = |file: Option<PathBuf>, variable: Option<String>| -> Result<Option<Token>> {
@@ -135,9 +142,20 @@ fn plan(config: RawConfig, machine: &Machine, policies: &Registry) -> Result<Pla
         models: config.model,
         ladder: config.models.ladder,
     };
+    let address = SocketAddr::new(host, port);
+    let access = Access { token, order_token, hosts: allowed_hosts, origins: allowed_origins };
+    let mut listener = None;
     let (source, ladder) = match &config.server.url {
         Some(url) => {
-            let server = RemoteServer::find(url)?;
+            let server = match RemoteServer::find(url) {
+                Err(error) if error.is_not_up_yet() => {
+                    let arrived = serve::wait_for_server(url, address, &access, notify)?;
+                    let Some(arrived) = arrived else { return Ok(None) };
+                    listener = Some(arrived.listener);
+                    arrived.server
+                }
+                found => found?,
+            };
             eprintln!("{} answers at {url}", server.name());
             let ladder = server.ladder(&wishes)?;
             (Source::Server(server), ladder)
@@ -158,9 +176,10 @@ fn plan(config: RawConfig, machine: &Machine, policies: &Registry) -> Result<Pla
     for note in &ladder.notes {
         eprintln!("note: {note}");
     }
-    Ok(Plan {
-        address: SocketAddr::new(host, port),
-        access: Access { token, order_token, hosts: allowed_hosts, origins: allowed_origins },
+    Ok(Some(Plan {
+        address,
+        listener,
+        access,
         source,
         catalog: ladder.catalog,
         aliases: config.models.aliases,
@@ -170,7 +189,7 @@ fn plan(config: RawConfig, machine: &Machine, policies: &Registry) -> Result<Pla
         policies: policies.clone(),
         recording: config.recording.plan(),
         shadow: config.shadow,
-    })
+    }))
 }
 
 /// Returns the config, in which the options stand where there are any.
@@ -231,6 +250,11 @@ fn report(event: &DaemonEvent<'_>, json: bool) {
             } else {
                 common::print(&format!("serving on http://{address}"))
             };
+        }
+        DaemonEvent::Waiting { url } => {
+            eprintln!(
+                "no model server answers at {url} yet: waiting for it; until then clients get 503"
+            );
         }
         DaemonEvent::Adopted { model } => {
             eprintln!("`{model}` is loaded already and is taken over");

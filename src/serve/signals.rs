@@ -116,22 +116,25 @@ fn reload_on_hangup(
 }
 
 #[cfg(unix)]
-struct Stops {
+pub(super) struct Stops {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// Taken and left alone: by default it would end the process.
+    _hangup: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl Stops {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            _hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -140,15 +143,15 @@ impl Stops {
 }
 
 #[cfg(not(unix))]
-struct Stops;
+pub(super) struct Stops;
 
 #[cfg(not(unix))]
 impl Stops {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         Ok(Self)
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -32,6 +32,7 @@ mod standin;
 mod story;
 mod watching;
 
+mod waiting;
 /// Returns a llama-server that runs, or says that this test is skipped.
 fn engine(test: &str) -> Option<Engine> {
     Engine::find(test, KEPT.as_ref())
