@@ -15,7 +15,9 @@ mod board;
 mod client;
 mod config;
 mod http;
+mod load_steps;
 mod message;
+mod own_rates;
 mod recorder;
 mod release_lag;
 mod sampler;
@@ -104,6 +106,8 @@ pub struct Plan {
     pub unknown_model: Option<UnknownModel>,
     /// The longest body of a request.
     pub longest_body: Bytes,
+    /// Whether to load nothing, and to decide as if it were.
+    pub dry_run: bool,
     /// The policy.
     pub settings: RawSettings,
     /// The policies that its settings may name.
@@ -207,7 +211,10 @@ pub fn serve(
     let (to, inbox) = mpsc::channel();
     let tools = (runtime.handle().clone(), client, callbacks(&to, notify));
     // Its claim is held to the end.
-    let Started { backend, adopted, claim: _claim } = plan.source.start(&plan.catalog, tools)?;
+    let Started { backend, adopted, claim: _claim } = match plan.dry_run {
+        true => Started::dry_run(&plan.catalog, tools),
+        false => plan.source.start(&plan.catalog, tools)?,
+    };
     for Adopted { model, .. } in &adopted {
         notify(DaemonEvent::Adopted { model });
     }
@@ -285,6 +292,7 @@ fn facts(plan: &Plan) -> Result<Facts, LiveError> {
         started_at: i64::try_from(clock::date().nanos() / NANOS_PER_SECOND).unwrap_or_default(),
         written: plan.source.written(),
         is_ollama: plan.source.is_ollama(),
+        is_dry_run: plan.dry_run,
     })
 }
 
@@ -366,8 +374,8 @@ fn header(plan: &Plan, machine: &Machine) -> Header {
         seed: 0,
     };
     let started_at = Some(clock::date());
-    Header { started_at, ..Header::of(&setup, LogLevel::Full, "live", Vec::new()) }
-}
+    let name = if plan.dry_run { "dry run" } else { "live" };
+    Header { started_at, ..Header::of(&setup, LogLevel::Full, name, Vec::new()) }
 }
 
 /// Why the daemon could not begin, or had to end.

@@ -83,6 +83,10 @@ pub(super) struct Arguments {
     /// Record every input and output of the controller into this folder; each run gets a folder in it
     #[arg(long, value_name = "FOLDER")]
     record: Option<PathBuf>,
+    /// Read the machine, decide and record, and load nothing: as if each load succeeded after the time that the catalog says, and
+    /// took the memory that it says. Requests are refused
+    #[arg(long)]
+    dry_run: bool,
     /// A policy, to be played beside the first without effect, and compared: a name, a file, or a program that answers each
     /// reading (`exec:COMMAND`, see `tiershift schema policy-protocol`)
     #[arg(long, value_name = "POLICY")]
@@ -98,9 +102,13 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     let mut probe = SystemProbe::new();
     let class = probe.machine().class();
     let running = config(arguments, class, policies)?;
-    let Some(plan) = plan(running.clone(), &probe.machine(), policies, &notify)? else {
+    let Some(mut plan) = plan(running.clone(), &probe.machine(), policies, &notify)? else {
         return Ok(Verdict::Done);
     };
+    plan.dry_run = arguments.dry_run;
+    if plan.dry_run {
+        eprintln!("this is a dry run: nothing is loaded, and requests are refused");
+    }
     let (again, policies, shadow) = (arguments.clone(), policies.clone(), running.shadow.clone());
     let folder = match &plan.source {
         Source::Processes { folder, .. } => Some(folder.clone()),
@@ -185,6 +193,7 @@ fn plan(
         aliases: config.models.aliases,
         unknown_model: config.models.unknown_model,
         longest_body: body_limit.0,
+        dry_run: false,
         settings: config.policy,
         policies: policies.clone(),
         recording: config.recording.plan(),

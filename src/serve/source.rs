@@ -13,6 +13,7 @@ use tiershift_core::model::ModelId;
 use tokio::runtime::Handle;
 
 use crate::backend::callbacks::Callbacks;
+use crate::backend::dry_run::DryRun;
 use crate::backend::live::LiveBackend;
 use crate::backend::llama_server::LlamaServer;
 use crate::backend::llama_server::launch::Launch;
@@ -45,6 +46,17 @@ pub(super) struct Started {
     pub(super) adopted: Vec<Adopted>,
     /// Held for as long as the daemon serves.
     pub(super) claim: Option<File>,
+}
+
+impl Started {
+    /// Begins with nothing, and loads nothing.
+    pub(super) fn dry_run(
+        catalog: &Catalog,
+        (runtime, _, callbacks): (Handle, reqwest::Client, Callbacks),
+    ) -> Self {
+        let models = DryRun::new(catalog.clone(), runtime, callbacks);
+        Self { backend: LiveBackend::DryRun(models), adopted: Vec::new(), claim: None }
+    }
 }
 
 impl Source {

@@ -13,12 +13,14 @@ mod backends;
 mod browser;
 mod calibrate;
 mod companion;
+mod dry_run;
 mod fidelity;
 mod folders;
 mod front;
 mod hang;
 mod load;
 mod orders;
+mod own_use;
 mod page;
 mod pressure;
 mod recording;
@@ -30,9 +32,9 @@ mod serving;
 mod shadow;
 mod standin;
 mod story;
+mod waiting;
 mod watching;
 
-mod waiting;
 /// Returns a llama-server that runs, or says that this test is skipped.
 fn engine(test: &str) -> Option<Engine> {
     Engine::find(test, KEPT.as_ref())
