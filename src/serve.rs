@@ -18,6 +18,7 @@ mod http;
 mod load_steps;
 mod message;
 mod own_rates;
+mod preread;
 mod recorder;
 mod release_lag;
 mod sampler;
@@ -64,6 +65,7 @@ use crate::serve::http::app::{App, Facts};
 use crate::serve::http::connections::{self, Limits};
 use crate::serve::http::names::Names;
 use crate::serve::message::Message;
+use crate::serve::preread::Preread;
 use crate::serve::recorder::{NotifyRecording, Recorder};
 use crate::serve::sampler::Sampler;
 use crate::serve::shadow::{NotifyShadow, Shadow, ShadowPlan};
@@ -235,8 +237,12 @@ pub fn serve(
     let catalog = plan.catalog;
     let stale_after = plan.settings.stale_after.0;
     let sampler = Sampler::of_machine(probe, stale_after).map_err(LiveError::Runtime)?;
+    let preread = Preread::new(
+        catalog.clone(),
+        if plan.dry_run { BTreeMap::new() } else { plan.source.files() },
+    );
     let world = LiveWorld::new(Parts { sampler, backend, catalog, interval, inbox, adopted });
-    let ran = control(controller, world, recorder, shadow, board.clone());
+    let ran = control(controller, world, preread, (recorder, shadow, board.clone()));
     let report = board.lock().shadow().cloned();
     if let Some(report) = &report {
         notify(DaemonEvent::Shadow(report));
@@ -262,14 +268,14 @@ fn check_access(address: SocketAddr, access: &Access) -> Result<(), LiveError> {
 fn control(
     mut controller: Controller,
     mut world: LiveWorld,
-    mut recorder: Recorder,
-    mut shadow: Shadow,
-    mut board: SharedBoard,
+    mut preread: Preread,
+    (mut recorder, mut shadow, mut board): (Recorder, Shadow, SharedBoard),
 ) -> Result<(), Livelock> {
     while !world.is_over() {
         // The driver is left now and then, to look whether all is over.
         let until = world.now() + SLICE;
-        let mut observers: [&mut dyn Observe; 3] = [&mut recorder, &mut shadow, &mut board];
+        let mut observers: [&mut dyn Observe; 4] =
+            [&mut recorder, &mut shadow, &mut board, &mut preread];
         driver::run(&mut controller, &mut world, until, &mut observers[..])?;
         let sources = world.own_sources();
         board.lock().set_own_sources(sources);

@@ -71,6 +71,12 @@ impl Source {
         each.filter_map(|(model, launch)| Some((model.clone(), seconds(&launch.file)?))).collect()
     }
 
+    /// Returns each model's file, where we load it.
+    pub(super) fn files(&self) -> BTreeMap<ModelId, PathBuf> {
+        let Self::Processes { launches, .. } = self else { return BTreeMap::new() };
+        launches.iter().map(|(model, launch)| (model.clone(), launch.file.clone())).collect()
+    }
+
     /// Returns whether Ollama runs the models.
     pub(super) fn is_ollama(&self) -> bool {
         matches!(self, Self::Server(server) if server.server.kind() == Kind::Ollama)
