@@ -67,7 +67,7 @@ mod tests {
 
     use crate::catalog::Catalog;
     use crate::controller::{Controller, Detail};
-    use crate::event::{Adopted, Command, Input, Output};
+    use crate::event::{Adopted, Command, Input, Outcome, Output};
     use crate::machine::MachineClass;
     use crate::model::Model;
     use crate::policy::Registry;
@@ -83,7 +83,8 @@ mod tests {
         raw.manager.pin = Some("medium".to_owned());
         raw.manager.idle_unload = of_all.map(|span| span.parse().unwrap());
         let settings = Settings::new(raw, MachineClass::MidRange).unwrap();
-        let models = Catalog::relative_to(Bytes::from_gib(16)).models().iter().map(|model| {
+        let usual = Catalog::relative_to(Bytes::from_gib(16));
+        let models = usual.models().iter().map(|model| {
             let idle_unload = of_medium.map(Duration::from_mins).filter(|_| model.tier == "medium");
             Model { idle_unload, ..model.clone() }
         });
@@ -98,16 +99,18 @@ mod tests {
             let now = Timestamp::from_secs(second);
             let own = if gone.is_none() { own } else { Bytes::ZERO };
             let memory = Some(Space { total, others, own });
-            controller.handle(now, &Input::Sample(Sample { memory, ..Sample::default() }));
-            while let Some(output) = controller.poll_output() {
-                match output {
-                    Output::Command(Command::Unload { model }) => {
-                        gone.get_or_insert(second / 60);
-                        let outcome = crate::event::Outcome::Unloaded { model };
-                        controller.handle(now, &Input::Outcome(outcome));
+            let mut inputs = vec![Input::Sample(Sample { memory, ..Sample::default() })];
+            while let Some(input) = inputs.pop() {
+                controller.handle(now, &input);
+                while let Some(output) = controller.poll_output() {
+                    match output {
+                        Output::Command(Command::Unload { model }) => {
+                            gone.get_or_insert(second / 60);
+                            inputs.push(Input::Outcome(Outcome::Unloaded { model }));
+                        }
+                        Output::Command(Command::Load { .. }) => is_loaded_again = true,
+                        _ => {}
                     }
-                    Output::Command(Command::Load { .. }) => is_loaded_again = true,
-                    _ => {}
                 }
             }
         }

@@ -224,7 +224,7 @@ mod tests {
             )
         };
         let check = |text: &str, want: Option<u64>| {
-            assert_eq!(reclaimable_arc(text), want.map(Bytes::new), "{text}")
+            assert_eq!(reclaimable_arc(text), want.map(Bytes::new), "{text}");
         };
         check(&arcstats(5_000, 1_000), Some(4_000));
         check(&arcstats(500, 1_000), Some(0));

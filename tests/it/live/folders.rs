@@ -63,7 +63,7 @@ fn a_catalog_needs_files_only_and_a_server_gets_what_a_person_adds() {
     assert_eq!(children(daemon.child.id()), [server]);
     let words = fs::read_to_string(format!("/proc/{server}/cmdline")).unwrap().replace('\0', " ");
     assert!(words.trim_end().ends_with("--threads-batch 1 --seed 7"), "{words}");
-    assert!(words.contains(&format!("--ctx-size {} --parallel 1 ", chosen)), "{words}");
+    assert!(words.contains(&format!("--ctx-size {chosen} --parallel 1 ")), "{words}");
     let environment = fs::read_to_string(format!("/proc/{server}/environ")).unwrap();
     assert!(environment.split('\0').any(|it| it == "LLAMA_ARG_UBATCH=256"), "{environment}");
     daemon.stop();
