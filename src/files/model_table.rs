@@ -96,6 +96,7 @@ pub struct ModelTable {
 
 impl ModelTable {
     /// Says this, too, and goes before what was said.
+    #[cfg(feature = "serve")]
     pub(crate) fn update(&mut self, other: &Self) {
         let mut all = to_table(self);
         all.extend(to_table(other));
@@ -103,6 +104,7 @@ impl ModelTable {
     }
 
     /// Returns the whole table of a model, of which `estimate` says what this one leaves out.
+    #[cfg(feature = "serve")]
     pub(crate) fn complete(&self, estimate: &RawModel) -> RawModel {
         let mut all = to_table(estimate);
         all.extend(self.of_model());

@@ -93,6 +93,7 @@ mod tests {
             Controller::new(&settings, &catalog, Detail::Changes, &Registry::built_in()).unwrap();
         let models = vec![Adopted { model: "medium".into(), gpu: None }];
         controller.handle(Timestamp::ZERO, &Input::Adopt { models });
+        while controller.poll_output().is_some() {}
         let [total, others, own] = [16, 3, 5].map(Bytes::from_gib);
         let (mut gone, mut is_loaded_again) = (None, false);
         for second in 0..3600 {
