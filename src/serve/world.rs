@@ -271,6 +271,8 @@ impl Backend for LiveWorld {
         match command {
             Command::Load { model, .. } => {
                 self.steps.begin(model);
+                // It may be over before the next reading.
+                self.at_work.insert(model.clone());
                 self.loading.insert(model.clone());
                 self.backend.submit(now, command);
                 self.update_probe();
