@@ -1,7 +1,8 @@
 //! Real model servers, behind the core's [`Backend`](tiershift_core::backend::Backend): processes of our own, or a
-//! server that somebody else started.
+//! server that somebody else started; or nothing, for a dry run.
 
 pub mod callbacks;
+pub mod dry_run;
 pub mod endpoint;
 pub(crate) mod http;
 mod key;

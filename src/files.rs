@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod document;
+pub mod model_table;
 pub(crate) mod packed;
 pub mod policy;
 pub mod progress;

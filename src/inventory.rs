@@ -3,5 +3,6 @@
 pub mod folder;
 pub(crate) mod gguf;
 pub(crate) mod guess;
+pub mod ladder;
 pub mod listing;
 pub(crate) mod scan;

@@ -17,8 +17,11 @@ mod config;
 mod hooks;
 mod http;
 mod journal;
+mod load_steps;
 mod message;
 mod notice;
+mod own_rates;
+mod preread;
 mod recorder;
 mod release_lag;
 mod sampler;
@@ -27,6 +30,7 @@ mod signals;
 mod source;
 mod status;
 mod supervisor;
+mod waiting;
 mod world;
 
 use std::collections::BTreeMap;
@@ -43,7 +47,6 @@ use tiershift_core::controller::{Controller, ControllerError, Detail};
 use tiershift_core::driver::{self, Livelock};
 use tiershift_core::event::{Adopted, Observe};
 use tiershift_core::machine::Machine;
-use tiershift_core::model::Model;
 use tiershift_core::policy::Registry;
 use tiershift_core::settings::{RawSettings, Settings, SettingsError};
 use tiershift_core::setup::Setup;
@@ -56,6 +59,7 @@ use tokio::sync::oneshot;
 use crate::backend::callbacks::Callbacks;
 use crate::backend::http::{http_client, relay_client};
 use crate::exec::ExecError;
+use crate::inventory::listing::ListingError;
 use crate::log::{Header, LogLevel};
 use crate::probe::clock;
 use crate::probe::system::SystemProbe;
@@ -67,6 +71,7 @@ use crate::serve::http::connections::{self, Limits};
 use crate::serve::http::names::Names;
 use crate::serve::journal::Journal;
 use crate::serve::message::Message;
+use crate::serve::preread::Preread;
 use crate::serve::recorder::{NotifyRecording, Recorder};
 use crate::serve::sampler::Sampler;
 use crate::serve::shadow::{NotifyShadow, Shadow, ShadowPlan};
@@ -83,7 +88,7 @@ pub use crate::serve::config::{
 pub use crate::serve::hooks::HookPlan;
 pub use crate::serve::http::access::{Access, Token, TokenError};
 pub use crate::serve::http::names::UnknownModel;
-pub use crate::serve::notice::{DaemonEvent, LadderTier};
+pub use crate::serve::notice::DaemonEvent;
 pub use crate::serve::recorder::RecordingPlan;
 pub use crate::serve::shadow::compare::{Cost, Difference, Saved, ShadowReport, ShadowState};
 pub use crate::serve::signals::Reload;
@@ -93,12 +98,15 @@ pub use crate::serve::status::{
     TimedDecision, Words, schema as status_schema,
 };
 pub use crate::serve::supervisor::Supervisor;
+pub use crate::serve::waiting::{Arrived, wait_for_server};
 
 /// What is to be served.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Plan {
     /// Where to listen: on loopback, or elsewhere with a token. Port 0 takes any that is free.
     pub address: SocketAddr,
+    /// What listens there already, and of which has been reported: see [`wait_for_server`].
+    pub listener: Option<std::net::TcpListener>,
     /// Who is let in.
     pub access: Access,
     /// What runs the models.
@@ -111,6 +119,8 @@ pub struct Plan {
     pub unknown_model: Option<UnknownModel>,
     /// The longest body of a request.
     pub longest_body: Bytes,
+    /// Whether to load nothing, and to decide as if it were.
+    pub dry_run: bool,
     /// The policy.
     pub settings: RawSettings,
     /// The policies that its settings may name.
@@ -136,14 +146,12 @@ pub type Notify = Arc<dyn Fn(DaemonEvent<'_>) + Send + Sync>;
 /// What makes it impossible to begin: an address that is taken, or that others reach without a token, a program that does not run,
 /// settings and catalogs that cannot be. Once it serves, only a livelock.
 pub fn serve(
-    plan: Plan,
+    mut plan: Plan,
     mut probe: SystemProbe,
     reload: Reload,
     notify: &Notify,
 ) -> Result<u64, LiveError> {
-    if !plan.address.ip().is_loopback() && plan.access.token.is_none() {
-        return Err(LiveError::NoToken { address: plan.address });
-    }
+    check_access(plan.address, &plan.access)?;
     let machine = probe.machine();
     let settings = Settings::new(plan.settings.clone(), machine.class())?;
     let controller = Controller::new(&settings, &plan.catalog, Detail::Full, &plan.policies)?;
@@ -164,8 +172,14 @@ pub fn serve(
         .map_err(LiveError::Runtime)?;
     let client = http_client().map_err(LiveError::Client)?;
     let facts = facts(&plan)?;
+    let has_listened = plan.listener.is_some();
     let listener = runtime
-        .block_on(TcpListener::bind(plan.address))
+        .block_on(async {
+            match plan.listener.take() {
+                Some(listener) => TcpListener::from_std(listener),
+                None => TcpListener::bind(plan.address).await,
+            }
+        })
         .and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) =
         listener.map_err(|source| LiveError::Listen { address: plan.address, source })?;
@@ -174,8 +188,10 @@ pub fn serve(
     let (to, inbox) = mpsc::channel();
     let tools = (runtime.handle().clone(), client, callbacks(&to, notify));
     // Its claim is held to the end.
-    let Started { backend, adopted, claim: _claim } = plan.source.start(&plan.catalog, tools)?;
-    notify(DaemonEvent::Ladder { tiers: &ladder(&plan.catalog) });
+    let Started { backend, adopted, claim: _claim } = match plan.dry_run {
+        true => Started::dry_run(&plan.catalog, tools),
+        false => plan.source.start(&plan.catalog, tools)?,
+    };
     for Adopted { model, .. } in &adopted {
         notify(DaemonEvent::Adopted { model });
     }
@@ -190,7 +206,9 @@ pub fn serve(
     }));
     signals::listen(&runtime, to, notify, reloader)?;
     plan.supervisor.ready();
-    notify(DaemonEvent::Listening { address });
+    if !has_listened {
+        notify(DaemonEvent::Listening { address });
+    }
     let interval = plan.settings.sampling_interval.0;
     let drain_deadline = plan.settings.manager.drain_deadline.0;
     let hooks = Hooks::begin(plan.hooks, runtime.handle(), Arc::clone(notify));
@@ -206,8 +224,13 @@ pub fn serve(
     let catalog = plan.catalog;
     let stale_after = plan.settings.stale_after.0;
     let sampler = Sampler::of_machine(probe, stale_after).map_err(LiveError::Runtime)?;
+    let preread = Preread::new(
+        catalog.clone(),
+        if plan.dry_run { BTreeMap::new() } else { plan.source.files() },
+    );
     let world = LiveWorld::new(Parts { sampler, backend, catalog, interval, inbox, adopted });
-    let observers = Observers { recorder, shadow, board: board.clone(), journal: &mut journal };
+    let observers =
+        Observers { recorder, shadow, board: board.clone(), preread, journal: &mut journal };
     let ran = control(controller, world, observers, heartbeat);
     let report = board.lock().shadow().cloned();
     if let Some(report) = &report {
@@ -224,11 +247,20 @@ pub fn serve(
     Ok(cut)
 }
 
+/// Refuses to be reached from elsewhere without a token.
+fn check_access(address: SocketAddr, access: &Access) -> Result<(), LiveError> {
+    match address.ip().is_loopback() || access.token.is_some() {
+        true => Ok(()),
+        false => Err(LiveError::NoToken { address }),
+    }
+}
+
 /// Whoever follows a run.
 struct Observers<'a> {
     recorder: Recorder,
     shadow: Shadow,
     board: SharedBoard,
+    preread: Preread,
     journal: &'a mut Journal,
 }
 
@@ -239,13 +271,13 @@ fn control(
     observers: Observers<'_>,
     mut heartbeat: Heartbeat,
 ) -> Result<u64, Livelock> {
-    let Observers { mut recorder, mut shadow, mut board, journal } = observers;
+    let Observers { mut recorder, mut shadow, mut board, mut preread, journal } = observers;
     while !world.is_over() {
         heartbeat.beat(world.now());
         // The driver is left now and then, to look whether all is over.
         let until = world.now() + SLICE;
-        let mut observers: [&mut dyn Observe; 4] =
-            [&mut recorder, &mut shadow, &mut board, &mut *journal];
+        let mut observers: [&mut dyn Observe; 5] =
+            [&mut recorder, &mut shadow, &mut board, &mut preread, &mut *journal];
         driver::run(&mut controller, &mut world, until, &mut observers[..])?;
         let sources = world.own_sources();
         board.lock().set_own_sources(sources);
@@ -253,18 +285,6 @@ fn control(
     recorder.close();
     shadow.close();
     Ok(world.unanswered())
-}
-
-/// Returns the ladder from below, and what stands beside it.
-fn ladder(catalog: &Catalog) -> Vec<LadderTier> {
-    let is_beside = |model: &Model| catalog.rung_of(&model.id).is_none();
-    let of = |model: &Model| LadderTier {
-        tier: (!is_beside(model)).then(|| model.tier.to_string()),
-        model: model.id.clone(),
-        ram: model.ram,
-        vram: model.vram,
-    };
-    catalog.models().iter().chain(catalog.companions()).map(of).collect()
 }
 
 /// Returns what clients are told of the models, and how they may ask for them.
@@ -278,8 +298,9 @@ fn facts(plan: &Plan) -> Result<Facts, LiveError> {
         names,
         longest_body: plan.longest_body,
         started_at: i64::try_from(clock::date().nanos() / NANOS_PER_SECOND).unwrap_or_default(),
-        written: plan.source.written(&plan.catalog),
+        written: plan.source.written(),
         is_ollama: plan.source.is_ollama(),
+        is_dry_run: plan.dry_run,
     })
 }
 
@@ -361,7 +382,8 @@ fn header(plan: &Plan, machine: &Machine) -> Header {
         seed: 0,
     };
     let started_at = Some(clock::date());
-    Header { started_at, ..Header::of(&setup, LogLevel::Full, "live", Vec::new()) }
+    let name = if plan.dry_run { "dry run" } else { "live" };
+    Header { started_at, ..Header::of(&setup, LogLevel::Full, name, Vec::new()) }
 }
 
 /// Why the daemon could not begin, or had to end.
@@ -388,6 +410,8 @@ pub enum LiveError {
     Shadow(#[source] SettingsError),
     #[error("the shadow's policy cannot be begun: {0}")]
     ShadowProgram(#[source] ExecError),
+    #[error(transparent)]
+    Listing(#[from] ListingError),
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]

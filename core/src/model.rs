@@ -75,6 +75,8 @@ pub struct Model {
     pub speeds_guessed: bool,
     /// The tokens of context behind which decoding is half as fast; where this is absent, context costs nothing.
     pub decode_halves_at: Option<u32>,
+    /// How long nobody may ask for anything before it is unloaded, where that is not for all models to say.
+    pub idle_unload: Option<Duration>,
     /// Kinds of work it can do, in order.
     pub tasks: Vec<Task>,
     /// Models to try, in this order, when it does not load. No cycles. A model comes before those of its tier that it lists.
@@ -121,6 +123,7 @@ impl Model {
             decode_per_second: 20.0 / gigabytes.max(0.001),
             decode_halves_at: None,
             speeds_guessed: true,
+            idle_unload: None,
             tasks: DEFAULT_TASKS.to_vec(),
             fallbacks: Vec::new(),
             companion: false,
@@ -257,6 +260,10 @@ pub struct RawModel {
     /// Whether the speeds are guesses, by which no load is judged slow. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub speeds_guessed: bool,
+    /// What nobody has asked for anything in this time is unloaded, and loaded again for the next request. Default:
+    /// `manager.idle-unload`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_unload: Option<SpanText>,
     /// Kinds of work; chat and code where none are given. A companion needs some, and leaves chat to the ladder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<Vec<Task>>,
@@ -319,6 +326,9 @@ impl TryFrom<RawModel> for Model {
         if raw.decode_halves_at_tokens == Some(0) {
             return Err(refuse("decode-halves-at-tokens", "at least one token"));
         }
+        if raw.idle_unload.is_some_and(|span| span.0.is_zero()) {
+            return Err(refuse("idle-unload", "more than no time"));
+        }
         Ok(Self {
             companion: raw.companion,
             tier,
@@ -341,6 +351,7 @@ impl TryFrom<RawModel> for Model {
             decode_per_second: raw.decode_tokens_per_second,
             decode_halves_at: raw.decode_halves_at_tokens,
             speeds_guessed: raw.speeds_guessed,
+            idle_unload: raw.idle_unload.map(Into::into),
             tasks,
             fallbacks: raw.fallbacks.iter().map(|name| name.as_str().into()).collect(),
             id,
@@ -371,6 +382,7 @@ impl From<&Model> for RawModel {
             decode_tokens_per_second: model.decode_per_second,
             decode_halves_at_tokens: model.decode_halves_at,
             speeds_guessed: model.speeds_guessed,
+            idle_unload: model.idle_unload.map(SpanText),
             tasks: Some(model.tasks.clone()),
             fallbacks: model.fallbacks.iter().map(ModelId::to_string).collect(),
         }

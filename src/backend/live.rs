@@ -5,6 +5,7 @@ use tiershift_core::event::{Command, Outcome};
 use tiershift_core::model::{Footprint, ModelId};
 use tiershift_core::time::Timestamp;
 
+use crate::backend::dry_run::DryRun;
 use crate::backend::endpoint::Endpoint;
 use crate::backend::llama_server::LlamaServer;
 use crate::backend::remote::{OwnSource, Remote};
@@ -15,6 +16,8 @@ pub enum LiveBackend {
     Processes(LlamaServer),
     /// Somebody else's server.
     Remote(Remote),
+    /// Nothing.
+    DryRun(DryRun),
 }
 
 impl LiveBackend {
@@ -23,6 +26,7 @@ impl LiveBackend {
         match self {
             Self::Processes(server) => server.endpoint(model),
             Self::Remote(server) => server.endpoint(model),
+            Self::DryRun(_) => None,
         }
     }
 
@@ -31,7 +35,7 @@ impl LiveBackend {
     pub fn endpoint_aside(&self, model: Option<&ModelId>) -> Option<Endpoint> {
         let of_model = model.and_then(|model| self.endpoint(model));
         match self {
-            Self::Processes(_) => of_model,
+            Self::Processes(_) | Self::DryRun(_) => of_model,
             Self::Remote(server) => Some(of_model.unwrap_or_else(|| server.bare_endpoint())),
         }
     }
@@ -41,14 +45,32 @@ impl LiveBackend {
         match self {
             Self::Processes(server) => server.pids().collect(),
             Self::Remote(server) => server.pids().collect(),
+            Self::DryRun(_) => Vec::new(),
         }
     }
 
     /// Returns what the models use of which no process is known.
     pub fn figures(&self) -> Footprint {
         match self {
-            Self::Processes(_) => Footprint::default(),
+            Self::Processes(_) | Self::DryRun(_) => Footprint::default(),
             Self::Remote(server) => server.figures(),
+        }
+    }
+
+    /// Takes what came when a model was loaded, of which nothing better is known.
+    pub fn note_step(&mut self, model: &ModelId, came: Footprint) {
+        match self {
+            Self::Processes(_) | Self::DryRun(_) => {}
+            Self::Remote(server) => server.note_step(model, came),
+        }
+    }
+
+    /// Returns whether a model may be on a GPU: no server of others says which it has put it on.
+    pub fn may_be_on(&self, model: &ModelId, gpu: usize) -> bool {
+        match self {
+            Self::Processes(server) => server.gpu_of(model).map(usize::from) == Some(gpu),
+            Self::Remote(_) => true,
+            Self::DryRun(_) => false,
         }
     }
 
@@ -61,6 +83,7 @@ impl LiveBackend {
             Self::Remote(server) => {
                 server.own_sources().map(|(model, source)| (model.clone(), source)).collect()
             }
+            Self::DryRun(_) => Vec::new(),
         }
     }
 
@@ -69,6 +92,7 @@ impl LiveBackend {
         match self {
             Self::Processes(server) => server.is_empty(),
             Self::Remote(server) => server.is_empty(),
+            Self::DryRun(models) => models.is_empty(),
         }
     }
 }
@@ -78,6 +102,7 @@ impl Backend for LiveBackend {
         match self {
             Self::Processes(server) => server.submit(now, command),
             Self::Remote(server) => server.submit(now, command),
+            Self::DryRun(models) => models.submit(now, command),
         }
     }
 
@@ -85,6 +110,7 @@ impl Backend for LiveBackend {
         match self {
             Self::Processes(server) => server.poll(now),
             Self::Remote(server) => server.poll(now),
+            Self::DryRun(models) => models.poll(now),
         }
     }
 
@@ -92,6 +118,7 @@ impl Backend for LiveBackend {
         match self {
             Self::Processes(server) => server.next_wakeup(),
             Self::Remote(server) => server.next_wakeup(),
+            Self::DryRun(models) => models.next_wakeup(),
         }
     }
 }

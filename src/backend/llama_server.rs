@@ -94,6 +94,11 @@ impl LlamaServer {
         self.running.values().filter_map(|process| process.pid)
     }
 
+    /// Returns the GPU that a model was put on.
+    pub fn gpu_of(&self, model: &ModelId) -> Option<u8> {
+        self.running.get(model)?.gpu
+    }
+
     /// Returns the models whose processes are there.
     pub fn models(&self) -> impl Iterator<Item = &ModelId> {
         self.running.keys()
@@ -119,7 +124,7 @@ impl LlamaServer {
         let key = Key::new().map_err(|error| format!("no key for it: {error}"))?;
         let _inside = self.tools.runtime.enter();
         let mut child = self
-            .command(&launch.arguments(model, port, gpu))
+            .command(launch, &launch.arguments(model, port, gpu))
             .env(Key::VARIABLE, key.as_str())
             .spawn()
             .map_err(|error| format!("llama-server does not start: {}", error.kind()))?;
@@ -142,10 +147,11 @@ impl LlamaServer {
         for left in Left::find(MARK, self.home.as_os_str()) {
             // Any process may have inherited the mark alone.
             let Some((model, port, gpu)) = started_as(&left) else { continue };
-            let is_as_today = self
-                .launches
-                .get(&model)
-                .is_some_and(|launch| left.arguments == launch.arguments(&model, port, gpu));
+            let is_as_today = self.launches.get(&model).is_some_and(|launch| {
+                let has =
+                    |(name, value): (&String, &String)| left.variable(name).as_ref() == Some(value);
+                left.arguments == launch.arguments(&model, port, gpu) && launch.env.iter().all(has)
+            });
             let ready = tokio::time::timeout(
                 health::HEALTH_TIMEOUT,
                 health::is_ready(&self.tools.client, port),
@@ -192,17 +198,18 @@ impl LlamaServer {
         (Watch { model: model.clone(), process, last_lines, tools: self.tools.clone() }, stopped)
     }
 
-    fn command(&self, arguments: &[OsString]) -> Spawn {
+    fn command(&self, launch: &Launch, arguments: &[OsString]) -> Spawn {
         let mut command = Spawn::new(&self.program);
         command
             .args(arguments)
-            .env(MARK, &self.home)
             // Without memory mapping, a model's memory is seen to come and go. Builds of 2026 and older ones call it
             // differently; what a build does not know in the environment it ignores, on the command line it refuses.
             .env("LLAMA_ARG_LOAD_MODE", "none")
             .env("LLAMA_ARG_NO_MMAP", "1")
             // NVML counts GPUs in this order, CUDA by itself the fastest first.
             .env("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+            .envs(&launch.env)
+            .env(MARK, &self.home)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

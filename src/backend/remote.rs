@@ -67,6 +67,8 @@ pub enum OwnSource {
     Processes,
     /// The model's server.
     Server,
+    /// What all use gained when it was loaded.
+    Step,
     /// The catalog.
     Catalog,
 }
@@ -113,7 +115,7 @@ impl Remote {
     pub fn pids(&self) -> impl Iterator<Item = u32> {
         let pids = self.held.values().filter_map(|held| match &held.own {
             OwnUse::Processes(pids) => Some(pids.iter().copied()),
-            OwnUse::Server(_) | OwnUse::Catalog => None,
+            OwnUse::Server(_) | OwnUse::Step(_) | OwnUse::Catalog => None,
         });
         pids.flatten()
     }
@@ -124,7 +126,7 @@ impl Remote {
         for (model, held) in &self.held {
             let figure = match &held.own {
                 OwnUse::Processes(_) => continue,
-                OwnUse::Server(figure) => *figure,
+                OwnUse::Server(figure) | OwnUse::Step(figure) => *figure,
                 OwnUse::Catalog => self.models[model].footprint,
             };
             sum.ram += figure.ram;
@@ -133,12 +135,20 @@ impl Remote {
         sum
     }
 
+    /// Takes what came when a model was loaded, which goes before what the catalog says of it.
+    pub fn note_step(&mut self, model: &ModelId, came: Footprint) {
+        if let Some(held) = self.held.get_mut(model).filter(|held| held.own == OwnUse::Catalog) {
+            held.own = OwnUse::Step(came);
+        }
+    }
+
     /// Returns where each loaded model's own use is taken from.
     pub fn own_sources(&self) -> impl Iterator<Item = (&ModelId, OwnSource)> {
         self.held.iter().map(|(model, held)| {
             let source = match held.own {
                 OwnUse::Processes(_) => OwnSource::Processes,
                 OwnUse::Server(_) => OwnSource::Server,
+                OwnUse::Step(_) => OwnSource::Step,
                 OwnUse::Catalog => OwnSource::Catalog,
             };
             (model, source)

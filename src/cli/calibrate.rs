@@ -1,5 +1,6 @@
 //! `tiershift calibrate`: what the models of a folder need and do on this machine.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,17 +11,21 @@ use tiershift_core::time::SpanText;
 
 use crate::cli::output::{self, Force};
 use crate::cli::{Verdict, common};
+use crate::inventory::ladder::Wishes;
 use crate::measure::calibrate::{CalibrationPlan, calibrate};
 use crate::measure::calibration::{Calibration, MARK, MeasuredPhysics};
 use crate::measure::stop;
+use crate::probe::system::SystemProbe;
 use crate::report::plot::calibration as plot;
 
 /// Measure the models of a folder on this machine, and write a catalog of them
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Nothing else should run meanwhile. Stops on Ctrl-C or SIGTERM, and then writes nothing. A plot is \
+    after_help = "Nothing else should run meanwhile: figures of a busy machine are refused. A model of which --catalog says \
+everything keeps its figures. Stops on Ctrl-C or SIGTERM, and then writes nothing. A plot is \
 written beside the catalog.\n\nExamples:\n  \
 tiershift calibrate --models ~/models --out measured.toml\n  \
+tiershift calibrate --models ~/models --catalog measured.toml --out measured.toml\n  \
 tiershift serve --models ~/models --catalog measured.toml\n  \
 tiershift replay traces/models-come-and-go.csv --catalog measured.toml"
 )]
@@ -31,7 +36,7 @@ pub(super) struct Arguments {
     /// The folder of the .gguf files
     #[arg(long, value_name = "FOLDER")]
     models: PathBuf,
-    /// A catalog with names, tiers, context and slots; without it the files are ranked by size
+    /// A catalog with names, tiers, context and slots; what it leaves out is estimated before it is measured
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
     /// The catalog to write; the plot has its name with .svg and .png
@@ -40,6 +45,12 @@ pub(super) struct Arguments {
     /// How often each thing is measured
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     repeats: u32,
+    /// Measure again what the catalog knows already
+    #[arg(long)]
+    again: bool,
+    /// Take the figures though others work on this machine
+    #[arg(long)]
+    allow_busy: bool,
     /// Give up after this
     #[arg(long, default_value = "30m")]
     limit: SpanText,
@@ -54,14 +65,23 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         arguments.force.check(picture, crate::report::MARK)?;
     }
     let folder = common::folder(&arguments.models)?;
-    let catalog = match &arguments.catalog {
-        Some(path) => common::catalog(path)?,
-        None => folder.catalog()?,
-    };
+    let catalog = arguments.catalog.as_deref().map(common::catalog_file).transpose()?;
+    let wishes = Wishes { catalog, ..Wishes::default() };
+    let ladder = folder.ladder(&wishes, &SystemProbe::new().machine())?;
+    let known = if arguments.again { BTreeSet::new() } else { ladder.known() };
+    if known.len() == ladder.catalog.models().len() {
+        common::print(
+            "nothing is measured: the catalog knows everything already; --again measures it anew",
+        )?;
+        return Ok(Verdict::Done);
+    }
     let plan = CalibrationPlan {
+        known,
+        allow_busy: arguments.allow_busy,
         program: arguments.llama_server.clone(),
+        launches: folder.launches(&ladder)?,
         folder,
-        catalog,
+        catalog: ladder.catalog,
         repeats: arguments.repeats,
         limit: arguments.limit.0,
     };
@@ -84,7 +104,8 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         common::print_json(&Output { physics: calibration.physics(), calibration: &calibration })?;
     } else {
         let (out, picture) = (arguments.out.display(), picture.display());
-        common::print(&format!("{catalog}\nwritten to {out}, the plot to {picture}"))?;
+        let about = calibration.about_the_machine();
+        common::print(&format!("{catalog}\n{about}\nwritten to {out}, the plot to {picture}"))?;
     }
     Ok(Verdict::Done)
 }

@@ -15,7 +15,7 @@ use tiershift_core::text;
 use tiershift_core::time::{Clock, SpanText, Timestamp};
 use tiershift_core::units::Bytes;
 
-use crate::files::catalog;
+use crate::files::catalog::CatalogFile;
 use crate::files::progress;
 use crate::files::whole_file::read_small_text;
 #[cfg(feature = "serve")]
@@ -142,11 +142,16 @@ impl Jobs {
     }
 }
 
-/// Reads and checks a catalog file.
+/// Reads and checks a catalog file, of which every table says all of its model.
 pub(super) fn catalog(path: &Path) -> Result<Catalog> {
+    Ok(catalog_file(path)?.catalog()?)
+}
+
+/// Reads a catalog file.
+pub(super) fn catalog_file(path: &Path) -> Result<CatalogFile> {
     let name = path.display().to_string();
     let text = read_small_text(path).with_context(|| format!("cannot read `{name}`"))?;
-    Ok(catalog::parse(&text, &name)?)
+    Ok(CatalogFile::parse(&text, &name)?)
 }
 
 /// Looks into a folder of models, and says what is left out of it.

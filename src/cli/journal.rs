@@ -7,11 +7,10 @@ use clap::ValueEnum;
 use serde::Serialize;
 use tiershift_core::sample::Resource;
 use tiershift_core::text;
-use tiershift_core::units::Bytes;
 
 use crate::cli::common;
 use crate::probe::clock;
-use crate::serve::{DaemonEvent, LadderTier, ResourceUse, ShadowReport, ShadowState};
+use crate::serve::{DaemonEvent, ResourceUse, ShadowReport, ShadowState};
 use crate::wall::WallTime;
 
 /// What the lines of the journal are.
@@ -94,7 +93,9 @@ fn is_under_journald() -> bool {
 fn lines(event: &DaemonEvent<'_>) -> Option<String> {
     Some(match event {
         DaemonEvent::Listening { .. } | DaemonEvent::Shadow(_) => return None,
-        DaemonEvent::Ladder { tiers } => ladder(tiers),
+        DaemonEvent::Waiting { url } => format!(
+            "no model server answers at {url} yet: waiting for it; until then clients get 503"
+        ),
         DaemonEvent::Reads { lines, not_read } => reads(lines, not_read),
         DaemonEvent::Adopted { model } => format!("`{model}` is loaded already and is taken over"),
         DaemonEvent::Switched { from, to, reason, took, load } => {
@@ -148,18 +149,6 @@ fn reloaded(taken: &[String], left: &[&str], models: &[String]) -> String {
         _ => format!("; in the folder of models {}: restart it for that", models.join(", ")),
     };
     format!("the config was read again: {policy}{left}{models}")
-}
-
-fn ladder(tiers: &[LadderTier]) -> String {
-    let size = |one: &LadderTier| match one.vram {
-        Bytes::ZERO => text::bytes(one.ram),
-        vram => format!("{} of video memory", text::bytes(vram)),
-    };
-    let of = |one: &LadderTier| match &one.tier {
-        Some(tier) => format!("{tier} ({}, {})", one.model, size(one)),
-        None => format!("{} beside it ({})", one.model, size(one)),
-    };
-    format!("the ladder: {}", tiers.iter().map(of).collect::<Vec<_>>().join(", "))
 }
 
 fn reads(lines: &[ResourceUse], not_read: &[Resource]) -> String {

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anstream::eprintln;
 use anyhow::{Context, Result};
 use clap::Args;
-use tiershift_core::machine::MachineClass;
+use tiershift_core::machine::{Machine, MachineClass};
 use tiershift_core::policy::Registry;
 
 use crate::cli::journal::{Journal, LogFormat};
@@ -16,10 +15,12 @@ use crate::cli::policy::{PolicyChoice, PolicyOptions};
 use crate::cli::token::{self, TokenArguments};
 use crate::cli::{Verdict, common};
 use crate::exec;
+use crate::inventory::ladder::Wishes;
 use crate::inventory::listing::RemoteServer;
 use crate::probe::system::SystemProbe;
 use crate::serve::{
-    self, Access, Notify, Plan, RawConfig, RawListen, Reload, Source, Supervisor, Token,
+    self, Access, DaemonEvent, Notify, Plan, RawConfig, RawListen, Reload, Source, Supervisor,
+    Token,
 };
 
 /// Serve the best model that this machine can carry, through llama-server
@@ -28,6 +29,7 @@ use crate::serve::{
     after_help = "Stops on Ctrl-C or SIGTERM: takes nothing new, finishes what runs, unloads. A second one ends it at \
 once; the exit code is 1 where replies were cut. SIGHUP reads the config again.\n\nExamples:\n  \
 tiershift serve --models ~/models\n  \
+tiershift serve --models ~/models --ladder qwen2.5-1.5b-q4_k_m,qwen2.5-7b-q4_k_m\n  \
 tiershift serve --server http://127.0.0.1:11434\n  \
 tiershift serve --example-config > serve.toml\n  \
 tiershift serve --config serve.toml\n  \
@@ -52,9 +54,12 @@ pub(super) struct Arguments {
     /// The folder of the .gguf files
     #[arg(long, value_name = "FOLDER")]
     models: Option<PathBuf>,
-    /// A catalog that says more of these files; without it they are ranked by size
+    /// A catalog that says which of these files, and more of them; what it leaves out is estimated
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
+    /// The models of the ladder by their names, the smallest first; what is not named is not served
+    #[arg(long, value_name = "MODEL,..", value_delimiter = ',')]
+    ladder: Vec<String>,
     #[command(flatten)]
     policy: PolicyOptions,
     /// The port to listen on; 0 takes any that is free [default: 8484]
@@ -77,6 +82,10 @@ pub(super) struct Arguments {
     /// Record every input and output of the controller into this folder; each run gets a folder in it
     #[arg(long, value_name = "FOLDER")]
     record: Option<PathBuf>,
+    /// Read the machine, decide and record, and load nothing: as if each load succeeded after the time that the catalog says, and
+    /// took the memory that it says. Requests are refused
+    #[arg(long)]
+    dry_run: bool,
     /// A policy, to be played beside the first without effect, and compared: a name, a file, or a program that answers each
     /// reading (`exec:COMMAND`, see `tiershift schema policy-protocol`)
     #[arg(long, value_name = "POLICY")]
@@ -99,7 +108,14 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     let mut probe = SystemProbe::new();
     let class = probe.machine().class();
     let running = config(arguments, class, policies)?;
-    let plan = plan(running.clone(), policies)?;
+    let say = |kind, text: &str| notify(DaemonEvent::Happened { kind, text });
+    let Some(mut plan) = plan(running.clone(), &probe.machine(), policies, &notify)? else {
+        return Ok(Verdict::Done);
+    };
+    plan.dry_run = arguments.dry_run;
+    if plan.dry_run {
+        say("dry run", "nothing is loaded, and requests are refused");
+    }
     let (again, policies, shadow) = (arguments.clone(), policies.clone(), running.shadow.clone());
     let read = Arc::new(move || {
         let mut config = config(&again, class, &policies).map_err(|error| format!("{error:#}"))?;
@@ -127,8 +143,13 @@ fn supervisor() -> Result<Supervisor> {
     })
 }
 
-/// Returns what a config comes to.
-fn plan(config: RawConfig, policies: &Registry) -> Result<Plan> {
+/// Returns what a config comes to; `None` where it is asked to stop before that is known.
+fn plan(
+    config: RawConfig,
+    machine: &Machine,
+    policies: &Registry,
+    notify: &Notify,
+) -> Result<Option<Plan>> {
     let RawListen { host, port, allowed_hosts, allowed_origins, body_limit, .. } = config.listen;
     let RawListen { token_file, token_env, order_token_file, order_token_env, .. } = config.listen;
     let read = |file: Option<PathBuf>, variable: Option<String>| -> Result<Option<Token>> {
@@ -137,38 +158,60 @@ fn plan(config: RawConfig, policies: &Registry) -> Result<Plan> {
     };
     let (token, order_token) =
         (read(token_file, token_env)?, read(order_token_file, order_token_env)?);
-    let catalog = config.models.catalog.as_deref().map(common::catalog).transpose()?;
-    let (source, catalog) = match &config.server.url {
+    let wishes = Wishes {
+        catalog: config.models.catalog.as_deref().map(common::catalog_file).transpose()?,
+        all: config.models.for_all(),
+        models: config.model,
+        ladder: config.models.ladder,
+    };
+    let address = SocketAddr::new(host, port);
+    let access = Access { token, order_token, hosts: allowed_hosts, origins: allowed_origins };
+    let say = |kind, text: &str| notify(DaemonEvent::Happened { kind, text });
+    let mut listener = None;
+    let (source, ladder) = match &config.server.url {
         Some(url) => {
-            let server = RemoteServer::find(url)?;
-            eprintln!("{} answers at {url}", server.name());
-            let catalog = catalog.map_or_else(|| server.catalog(), Ok)?;
-            (Source::Server(server), catalog)
+            let server = match RemoteServer::find(url) {
+                Err(error) if error.is_not_up_yet() => {
+                    let arrived = serve::wait_for_server(url, address, &access, notify)?;
+                    let Some(arrived) = arrived else { return Ok(None) };
+                    listener = Some(arrived.listener);
+                    arrived.server
+                }
+                found => found?,
+            };
+            say("server", &format!("{} answers at {url}", server.name()));
+            let ladder = server.ladder(&wishes)?;
+            (Source::Server(server), ladder)
         }
         None => {
             let folder = config.models.folder.context(
                 "no models are named: say --models FOLDER or --server URL, or give `folder` in [models] of the config",
             )?;
             let folder = common::folder(&folder)?;
-            let catalog = catalog.map_or_else(|| folder.catalog(), Ok)?;
-            (Source::Processes { program: config.server.llama_server, folder }, catalog)
+            let ladder = folder.ladder(&wishes, machine)?;
+            let launches = folder.launches(&ladder)?;
+            (Source::Processes { program: config.server.llama_server, folder, launches }, ladder)
         }
     };
-    Ok(Plan {
-        address: SocketAddr::new(host, port),
-        access: Access { token, order_token, hosts: allowed_hosts, origins: allowed_origins },
+    ladder.lines().iter().for_each(|line| say("model", line));
+    ladder.notes.iter().for_each(|note| say("note", note));
+    Ok(Some(Plan {
+        address,
+        listener,
+        access,
         source,
-        catalog,
+        catalog: ladder.catalog,
         aliases: config.models.aliases,
         unknown_model: config.models.unknown_model,
         longest_body: body_limit.0,
+        dry_run: false,
         settings: config.policy,
         policies: policies.clone(),
         recording: config.recording.plan(),
         shadow: config.shadow,
         hooks: config.hooks.plan(),
         supervisor: supervisor()?,
-    })
+    }))
 }
 
 /// Returns the config, in which the options stand where there are any.
@@ -197,6 +240,9 @@ fn config(arguments: &Arguments, class: MachineClass, policies: &Registry) -> Re
     config.server.url = arguments.server.clone().or(config.server.url);
     config.models.folder = arguments.models.clone().or(config.models.folder);
     config.models.catalog = arguments.catalog.clone().or(config.models.catalog);
+    if !arguments.ladder.is_empty() {
+        config.models.ladder.clone_from(&arguments.ladder);
+    }
     if let Some(shadow) = &arguments.shadow {
         // As `replay LOG --policy` of this run's log has it.
         let mut settings = config.policy.clone();

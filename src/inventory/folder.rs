@@ -5,11 +5,12 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tiershift_core::catalog::{Catalog, CatalogError};
+use tiershift_core::machine::Machine;
 use tiershift_core::model::{Model, ModelId, Task};
 
-use crate::backend::llama_server::launch::{Embeddings, Launch};
-use crate::inventory::guess::Step;
+use crate::backend::llama_server::launch::{self, Embeddings, Launch, RefusedArgument};
+use crate::files::model_table::ModelTable;
+use crate::inventory::ladder::{Found, Ladder, LadderError, Served, Wishes};
 use crate::inventory::scan::{ModelFile, Scan, Skipped};
 
 /// The models of a folder.
@@ -69,55 +70,47 @@ impl Folder {
         }
     }
 
-    /// Returns a ladder of the folder's models, the largest on top: `small`, `medium` and `large` where there are
-    /// three at most, else tiers named after their files.
+    /// Returns the models that are served, the largest on top: `small`, `medium` and `large` where there are three at most, else
+    /// tiers named after their files; and where a person says otherwise, so.
     ///
-    /// A model's memory is its file, its KV cache for two full slots, and what the server needs beside them.
+    /// A model's memory is its file, its KV cache for full slots, and what the server needs beside them.
     ///
     /// # Errors
-    /// A folder without a model that can be served.
-    pub fn catalog(&self) -> Result<Catalog, FolderError> {
-        let mut models: Vec<(&String, &ModelFile)> = self.scan.models.iter().collect();
-        if models.is_empty() {
+    /// A folder without a model that can be served, and what is said of one that is not there or cannot be so.
+    pub fn ladder(&self, wishes: &Wishes, machine: &Machine) -> Result<Ladder, FolderError> {
+        if self.scan.models.is_empty() {
             let path = self.path.clone();
             let skipped = self.scan.skipped.iter().map(|it| format!("; `{}`: {}", it.name, it.why));
             return Err(FolderError::Empty { path, skipped: skipped.collect() });
         }
-        models.sort_by_key(|&(name, model)| (model.size, name));
-        let count = models.len();
-        let models = models.into_iter().enumerate().map(|(place, (name, found))| {
-            let step = Step { place, count };
-            let mut model = step.model(&found.id, found.size, &found.dimensions);
-            model.file = Some(name.clone());
-            if found.projector.is_some() {
-                model.tasks.push(Task::Vision);
-            }
-            model
-        });
-        Ok(Catalog::new(models.collect())?)
+        let found: Vec<Found> = self.scan.models.iter().map(found).collect();
+        Ok(wishes.ladder(&found, |table| self.find(table), Some(machine))?)
     }
 
-    /// Returns how to start each of a catalog's models.
+    /// Returns how to start each model of a ladder of this folder.
     ///
     /// # Errors
-    /// A model whose file is not in the folder, whose name could be taken for an option or for two names.
-    pub fn launches(&self, catalog: &Catalog) -> Result<BTreeMap<ModelId, Launch>, FolderError> {
-        catalog.models().iter().map(|model| Ok((model.id.clone(), self.launch(model)?))).collect()
+    /// A model whose name could be taken for an option or for two names, or whose server would be given what is not for a person
+    /// to give.
+    pub fn launches(&self, ladder: &Ladder) -> Result<BTreeMap<ModelId, Launch>, FolderError> {
+        let models = ladder.catalog.models().iter();
+        models
+            .map(|model| Ok((model.id.clone(), self.launch(model, &ladder.rungs[&model.id])?)))
+            .collect()
     }
 
-    fn launch(&self, model: &Model) -> Result<Launch, FolderError> {
+    fn launch(&self, model: &Model, served: &Served) -> Result<Launch, FolderError> {
         let id = model.id.as_str();
         if id.starts_with('-') || id.contains(|c: char| c == ',' || c.is_control()) {
             return Err(FolderError::Name { model: model.id.clone() });
         }
-        // Looked up, so that no name is ever a path.
-        let Some(found) = self.find(id, model.file.as_deref()) else {
-            let file = model.file.clone().unwrap_or_else(|| format!("{id}.gguf"));
-            return Err(FolderError::Missing { model: model.id.clone(), file });
-        };
         if model.can(Task::Speech) {
             return Err(FolderError::Speech { model: model.id.clone() });
         }
+        let refuse = |source| FolderError::Refused { model: model.id.clone(), source };
+        launch::check(&served.args, &served.env).map_err(refuse)?;
+        let found =
+            self.scan.models.values().nth(served.found).expect("it was found in this folder");
         let embeddings = if model.can(Task::Rerank) {
             Embeddings::Rank
         } else if !model.can(Task::Embedding) {
@@ -133,20 +126,39 @@ impl Folder {
             context_tokens: model.context_tokens,
             slots: model.slots,
             embeddings,
+            args: served.args.clone(),
+            env: served.env.clone(),
         })
     }
 
-    /// Finds a model by the file that a catalog names, from the folder on or, where there is one of that name only, without
-    /// its folder; else by its own name.
-    fn find(&self, id: &str, file: Option<&str>) -> Option<&ModelFile> {
-        let models = &self.scan.models;
-        let Some(file) = file else { return models.values().find(|model| model.id == id) };
-        let by_name = || {
-            let mut of_name =
-                models.iter().filter(|(name, _)| name.rsplit('/').next() == Some(file));
-            of_name.next().filter(|_| of_name.next().is_none()).map(|(_, model)| model)
+    /// Finds a model by the file that a table names, from the folder on or, where there is one of that name only, without its
+    /// folder; else by its own name. So no name is ever a path.
+    fn find(&self, table: &ModelTable) -> Result<usize, LadderError> {
+        let models = || self.scan.models.iter();
+        let missing = || {
+            let names = models().map(|(name, _)| name.as_str());
+            LadderError::missing(table, "in the folder of models", names)
         };
-        models.get(file).or_else(by_name)
+        let Some(file) = table.file.as_deref() else {
+            let by_id = models().position(|(_, model)| Some(&model.id) == table.id.as_ref());
+            return by_id.ok_or_else(missing);
+        };
+        let of_name = |name: &str| name.rsplit('/').next() == Some(file);
+        let is_only = || models().filter(|(name, _)| of_name(name)).count() == 1;
+        let whole = models().position(|(name, _)| name == file);
+        let place =
+            whole.or_else(|| models().position(|(name, _)| of_name(name)).filter(|_| is_only()));
+        place.ok_or_else(missing)
+    }
+}
+
+fn found((name, model): (&String, &ModelFile)) -> Found {
+    Found {
+        id: model.id.clone(),
+        file: Some(name.clone()),
+        size: Some(model.size),
+        dimensions: model.dimensions,
+        can_see: model.projector.is_some(),
     }
 }
 
@@ -160,10 +172,8 @@ pub enum FolderError {
     Claimed { path: PathBuf },
     #[error("`{}` has no model that can be served: put .gguf files there{skipped}", path.display())]
     Empty { path: PathBuf, skipped: String },
-    #[error(
-        "model \"{model}\" needs `{file}` in the folder of models: put it there, or name another with `file`"
-    )]
-    Missing { model: ModelId, file: String },
+    #[error("the server of model \"{model}\" cannot be started so: {source}")]
+    Refused { model: ModelId, source: RefusedArgument },
     #[error("model \"{model}\" cannot be served by this name: use no comma and no leading `-`")]
     Name { model: ModelId },
     #[error(
@@ -171,14 +181,26 @@ pub enum FolderError {
     )]
     Speech { model: ModelId },
     #[error(transparent)]
-    Catalog(#[from] CatalogError),
+    Ladder(#[from] LadderError),
 }
 
 #[cfg(test)]
 mod tests {
-    use tiershift_core::units::{Bytes, Percent};
-
     use super::*;
+    use crate::files::catalog::CatalogFile;
+
+    /// Returns the ladder of a folder with this catalog, and how its models are started.
+    fn served(
+        folder: &Folder,
+        catalog: &str,
+    ) -> Result<(Ladder, BTreeMap<ModelId, Launch>), String> {
+        let catalog = (!catalog.is_empty()).then(|| CatalogFile::parse(catalog, "c.toml").unwrap());
+        let wishes = Wishes { catalog, ..Wishes::default() };
+        let ladder =
+            folder.ladder(&wishes, &Machine::default()).map_err(|error| error.to_string())?;
+        let launches = folder.launches(&ladder).map_err(|error| error.to_string())?;
+        Ok((ladder, launches))
+    }
 
     /// A file of this size that says nothing about its model.
     fn put(folder: &Path, name: &str, size: usize) {
@@ -200,7 +222,7 @@ mod tests {
     fn a_folder_is_a_ladder_in_order_of_size() {
         let tiers = |names: &[&str]| -> Vec<(String, String, u32)> {
             let (_place, folder) = folder(names);
-            let models = folder.catalog().unwrap();
+            let models = served(&folder, "").unwrap().0.catalog;
             let each = models.models().iter();
             each.map(|it| (it.id.to_string(), it.tier.clone(), it.quality.milli())).collect()
         };
@@ -226,12 +248,10 @@ mod tests {
     fn a_model_is_started_from_the_folder_or_not_at_all() {
         let (place, folder) = folder(&["a.gguf"]);
         let refusal = |id: &str, file: Option<&str>| {
-            let mut model = Model::of_size(id, "t", Percent::new(50), Bytes::from_gib(1));
-            model.file = file.map(str::to_owned);
-            let catalog = Catalog::new(vec![model]).unwrap();
-            folder.launches(&catalog).map_err(|error| error.to_string())
+            let file = file.map(|file| format!("file = \"{file}\"\n")).unwrap_or_default();
+            served(&folder, &format!("[[model]]\nid = \"{id}\"\n{file}"))
         };
-        let launches = refusal("a", None).unwrap();
+        let (_, launches) = refusal("a", None).unwrap();
         let want = place.path().canonicalize().unwrap().join("a.gguf");
         assert_eq!(launches[&ModelId::from("a")].file, want);
         for (id, file) in [
@@ -242,6 +262,91 @@ mod tests {
             ("a,b", Some("a.gguf")),
         ] {
             refusal(id, file).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn families_form_no_ladder_in_silence_and_a_person_settles_it() {
+        let (_place, folder) =
+            folder(&["qwen2.5-7b-q8_0.gguf", "qwen2.5-7b-q4_k_m.gguf", "llama-3.2-3b-q4_0.gguf"]);
+        let ladder = |names: &[&str], catalog: &str| {
+            let catalog =
+                (!catalog.is_empty()).then(|| CatalogFile::parse(catalog, "c.toml").unwrap());
+            let ladder = names.iter().map(|&name| name.to_owned()).collect();
+            let wishes = Wishes { ladder, catalog, ..Wishes::default() };
+            let ladder = folder.ladder(&wishes, &Machine::default());
+            ladder.map_err(|error| error.to_string()).map(|ladder| {
+                let ids = ladder.catalog.models().iter().map(|model| model.id.to_string());
+                (ids.collect::<Vec<_>>(), ladder.notes)
+            })
+        };
+        let (ids, notes) = ladder(&[], "").unwrap();
+        assert_eq!(ids, ["llama-3.2-3b-q4_0", "qwen2.5-7b-q4_k_m", "qwen2.5-7b-q8_0"]);
+        let [note] = &notes[..] else { panic!("{notes:?}") };
+        assert!(
+            note.contains("`llama-3.2-3b-q4_0`, qwen2.5 (`qwen2.5-7b-q4_k_m`, `qwen2.5-7b-q8_0`)"),
+            "{note}"
+        );
+        assert!(
+            note.ends_with("--ladder llama-3.2-3b-q4_0,qwen2.5-7b-q4_k_m,qwen2.5-7b-q8_0"),
+            "{note}"
+        );
+
+        // Quantisations of one model are the rungs, and what is not named is not served.
+        let (ids, notes) = ladder(&["Qwen2.5-7B-Q4_K_M.gguf", "qwen2.5-7b-q8_0"], "").unwrap();
+        assert_eq!(ids, ["qwen2.5-7b-q4_k_m", "qwen2.5-7b-q8_0"]);
+        assert_eq!(notes, ["`llama-3.2-3b-q4_0` is left out: --ladder does not name it"]);
+        // A person's order goes before sizes.
+        let (ids, _) = ladder(&["qwen2.5-7b-q8_0", "llama-3.2-3b-q4_0"], "").unwrap();
+        assert_eq!(ids, ["qwen2.5-7b-q8_0", "llama-3.2-3b-q4_0"]);
+
+        let error = ladder(&["qwen2.5-7b-q8_1"], "").unwrap_err();
+        assert!(error.contains("did you mean `qwen2.5-7b-q8_0`?"), "{error}");
+        let rated = "[[model]]\nid = \"qwen2.5-7b-q8_0\"\nquality = \"40%\"\n[[model]]\nid = \"llama-3.2-3b-q4_0\"\nquality = \"60%\"\n";
+        assert_eq!(ladder(&[], rated).unwrap().1, Vec::<String>::new());
+        assert!(ladder(&["llama-3.2-3b-q4_0", "qwen2.5-7b-q8_0"], rated).is_err());
+    }
+
+    #[test]
+    fn a_table_needs_a_file_and_says_more_where_a_person_knows_more() {
+        let (_place, folder) = folder(&["a.gguf", "b.gguf", "c.gguf"]);
+        let text = r#"
+            [[model]]
+            file = "a.gguf"
+            [[model]]
+            id = "b"
+            slots = 4
+            decode-tokens-per-second = 7.5
+            args = ["--flash-attn", "on"]
+            env = { GGML_LOG = "1" }
+        "#;
+        let (ladder, launches) = served(&folder, text).unwrap();
+        let [small, medium] = ladder.catalog.models() else { panic!("two of three") };
+        assert_eq!((small.id.as_str(), small.tier.as_str(), small.slots), ("b", "small", 4));
+        assert_eq!((small.decode_per_second, small.speeds_guessed), (7.5, false));
+        assert_eq!((medium.id.as_str(), medium.quality.milli()), ("a", 100_000));
+        assert!(medium.speeds_guessed);
+        let launch = &launches[&small.id];
+        assert_eq!(launch.args, ["--flash-attn", "on"]);
+        assert_eq!(launch.env["GGML_LOG"], "1");
+        let lines = ladder.lines();
+        assert!(
+            lines[0].ends_with("; estimated: quality, memory, cache, load times, speeds"),
+            "{lines:?}"
+        );
+
+        for (text, want) in [
+            ("[[model]]\n", "neither `id` nor `file`"),
+            (
+                "[[model]]\nfile = \"d.gguf\"\n",
+                "model \"d.gguf\" needs `d.gguf` in the folder of models",
+            ),
+            ("[[model]]\nid = \"a\"\nslots = 0\n", "c.toml:3:1"),
+            ("[[model]]\nid = \"a\"\nargs = [\"--port\", \"1\"]\n", "`--port`"),
+            ("[[model]]\nid = \"a\"\n[[model]]\nid = \"a\"\n", "c.toml:"),
+        ] {
+            let error = served(&folder, text).unwrap_err();
+            assert!(error.contains(want), "{text}{error}");
         }
     }
 }

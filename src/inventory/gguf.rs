@@ -99,15 +99,62 @@ impl Dimensions {
         self.pooling.is_some_and(|kind| kind != NO_POOLING)
     }
 
-    /// Returns the KV cache of one token in 16-bit numbers, llama-server's default; `None` where the file does not
-    /// say it, as for architectures that keep something else.
-    pub(super) fn kv_per_token(&self) -> Option<Bytes> {
+    /// Returns whether that was to rank texts.
+    pub(super) fn ranks(&self) -> bool {
+        self.pooling == Some(POOLING_TO_RANK)
+    }
+
+    /// What a file says of a model that was trained for this many tokens, or does not say it where that is 0.
+    #[cfg(test)]
+    pub(super) fn trained_for(tokens: u64) -> Self {
+        Self { context_tokens: Some(tokens).filter(|&tokens| tokens > 0), ..Self::default() }
+    }
+
+    /// Returns the KV cache of one token; `None` where the file does not say it, as for architectures that keep something
+    /// else.
+    pub(super) fn kv_per_token(&self, types: CacheTypes) -> Option<Bytes> {
         let heads = self.heads.filter(|&heads| heads > 0)?;
         let usual = self.width.map(|width| width / heads);
-        let widths = self.key_width.or(usual)?.checked_add(self.value_width.or(usual)?)?;
-        let kv_heads = self.kv_heads.unwrap_or(heads);
-        let numbers = self.layers?.checked_mul(kv_heads)?.checked_mul(widths)?;
-        numbers.checked_mul(2).map(Bytes::new)
+        let per_width = self.layers?.checked_mul(self.kv_heads.unwrap_or(heads))?;
+        let of = |width: Option<u64>, (numbers, bytes): (u64, u64)| {
+            let all = per_width.checked_mul(width.or(usual)?)?.checked_mul(bytes)?;
+            Some(all.div_ceil(numbers))
+        };
+        of(self.key_width, types.keys)?
+            .checked_add(of(self.value_width, types.values)?)
+            .map(Bytes::new)
+    }
+}
+
+/// What a cache keeps its keys and values in: how many numbers a block has, and how many bytes it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CacheTypes {
+    keys: (u64, u64),
+    values: (u64, u64),
+}
+
+impl CacheTypes {
+    /// Returns what a server's arguments say; 16-bit numbers, its default, where they say nothing or what is not known.
+    pub(super) fn of(arguments: &[String]) -> Self {
+        let said = |long: &str, short: &str| {
+            let is_it = |word: &String| word.replace('_', "-") == long || word == short;
+            let at = arguments.iter().rposition(is_it)?;
+            let kind = match arguments.get(at + 1)?.as_str() {
+                "f32" => 0,
+                "q4_0" => 2,
+                "q4_1" => 3,
+                "q5_0" => 6,
+                "q5_1" => 7,
+                "q8_0" => 8,
+                "iq4_nl" => 20,
+                _ => return None,
+            };
+            block_of(kind)
+        };
+        Self {
+            keys: said("--cache-type-k", "-ctk").unwrap_or(SIXTEEN_BITS),
+            values: said("--cache-type-v", "-ctv").unwrap_or(SIXTEEN_BITS),
+        }
     }
 }
 
@@ -258,6 +305,10 @@ const USUAL_ALIGNMENT: u64 = 32;
 /// The kind of pooling that keeps a vector for each token.
 const NO_POOLING: u64 = 0;
 
+const POOLING_TO_RANK: u64 = 4;
+
+const SIXTEEN_BITS: (u64, u64) = (1, 2);
+
 /// Chosen: chat templates have some kilobytes.
 const LONGEST_TEXT: u64 = 16 << 20;
 
@@ -302,12 +353,20 @@ mod tests {
         let bytes = file(&entries);
         let (found, _) = Dimensions::read_from(&mut bytes.as_slice()).unwrap();
         // An 8B model of the Llama 3 family.
-        assert_eq!(found.kv_per_token(), Some(Bytes::from_kib(128)));
+        let types = |words: &str| {
+            CacheTypes::of(&words.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        };
+        assert_eq!(found.kv_per_token(types("")), Some(Bytes::from_kib(128)));
+        assert_eq!(
+            found.kv_per_token(types("-ctk q8_0 --cache-type-v q8_0")),
+            Some(Bytes::from_kib(68))
+        );
+        assert_eq!(found.kv_per_token(types("-ctk")), Some(Bytes::from_kib(128)));
         assert_eq!((found.vocabulary, found.context_tokens), (Some(2), Some(131_072)));
         for end in 0..bytes.len() {
             Dimensions::read_from(&mut &bytes[..end]).unwrap_err();
         }
-        assert_eq!(Dimensions::default().kv_per_token(), None);
+        assert_eq!(Dimensions::default().kv_per_token(types("")), None);
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! A ladder of models of which nothing but their files is known: the larger, the better.
+//! What is estimated of a model of which nothing but its file is known: the larger, the better.
 
+use tiershift_core::machine::Machine;
 use tiershift_core::model::Model;
 use tiershift_core::units::{Bytes, Percent};
 
-use crate::inventory::gguf::Dimensions;
+use crate::inventory::gguf::{CacheTypes, Dimensions};
 
 /// A model's place among all, counted from the smallest.
 #[derive(Clone, Copy, Debug)]
@@ -15,15 +16,19 @@ pub(super) struct Step {
 impl Step {
     /// Returns a model whose speeds are guesses, and whose memory is its file, its KV cache for two full slots, and what the server needs beside
     /// them. Its tier is `small`, `medium` or `large` where there are three at most, else it has its own name.
-    pub(super) fn model(self, id: &str, file: Bytes, dimensions: &Dimensions) -> Model {
+    pub(super) fn model(
+        self,
+        id: &str,
+        file: Bytes,
+        dimensions: &Dimensions,
+        cache: CacheTypes,
+    ) -> Model {
         let usual = USUAL_TIERS.get(self.place).filter(|_| self.count <= USUAL_TIERS.len());
         let scores = LOGITS_PER_WORD.saturating_mul(dimensions.vocabulary.unwrap_or_default());
         let ram = file + SERVER + scores;
         let mut model = Model::of_size(id, usual.copied().unwrap_or(id), self.quality(), ram);
-        model.kv_per_token = dimensions.kv_per_token().unwrap_or(USUAL_KV_PER_TOKEN);
-        let trained = dimensions.context_tokens.and_then(|tokens| u32::try_from(tokens).ok());
-        model.context_tokens =
-            trained.map_or(model.context_tokens, |trained| trained.clamp(1, model.context_tokens));
+        model.kv_per_token = dimensions.kv_per_token(cache).unwrap_or(USUAL_KV_PER_TOKEN);
+        model.context_tokens = least_context(dimensions);
         model
     }
 
@@ -35,6 +40,32 @@ impl Step {
         let below = u32::try_from(50_000 * from_top / steps).unwrap_or(50_000);
         Percent::from_milli(100_000 - below)
     }
+}
+
+/// Returns the context of each slot of a model where nobody says it: up to what the model was trained for, the largest whose cache
+/// takes no more than the weights do, and no more than half of what they leave of the machine's memory; and 8192 tokens at least,
+/// which is what a short document needs.
+///
+/// A cache of all memory that there is would leave the others none, and the rungs would differ in nothing.
+pub(super) fn context(model: &Model, dimensions: &Dimensions, machine: &Machine) -> u32 {
+    let least = least_context(dimensions);
+    let Some(trained) = trained(dimensions) else { return least };
+    let (weights, all) = match model.vram {
+        Bytes::ZERO => (model.ram, machine.memory),
+        vram => (vram, machine.gpus.iter().copied().max().unwrap_or_default()),
+    };
+    let cache = weights.min((all - weights).share(Percent::new(50)));
+    let each = model.kv_per_token.saturating_mul(model.slots.into()).get().max(1);
+    let tokens = u32::try_from(cache.get() / each).unwrap_or(u32::MAX);
+    (tokens / CONTEXT_STEP * CONTEXT_STEP).clamp(least, trained.max(least))
+}
+
+fn least_context(dimensions: &Dimensions) -> u32 {
+    trained(dimensions).map_or(USUAL_CONTEXT, |trained| trained.clamp(1, USUAL_CONTEXT))
+}
+
+fn trained(dimensions: &Dimensions) -> Option<u32> {
+    dimensions.context_tokens.and_then(|tokens| u32::try_from(tokens).ok())
 }
 
 /// The tiers of up to three models.
@@ -49,3 +80,35 @@ const LOGITS_PER_WORD: Bytes = Bytes::from_kib(2);
 
 /// Where a file does not say it: the cache of an 8B model of the Llama 3 family.
 const USUAL_KV_PER_TOKEN: Bytes = Bytes::from_kib(128);
+
+/// Chosen, and what a catalog has by default.
+const USUAL_CONTEXT: u32 = 8192;
+
+/// llama.cpp rounds a context up to a multiple of this.
+const CONTEXT_STEP: u32 = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_is_as_large_as_the_weights_and_the_machine_allow() {
+        let check = |gib: f64, kv_kib: u64, trained: u64, memory: u64, want: u32| {
+            let size = Bytes::new((gib * f64::from(1 << 30)) as u64);
+            let mut model = Model::of_size("m", "m", Percent::ONE_HUNDRED, size);
+            model.kv_per_token = Bytes::from_kib(kv_kib);
+            let dimensions = Dimensions::trained_for(trained);
+            let machine = Machine { memory: Bytes::from_gib(memory), ..Machine::default() };
+            assert_eq!(context(&model, &dimensions, &machine), want, "{gib} GiB of {memory}");
+        };
+        // 8B of the Llama 3 family in four bits: by its weights, by a small machine, and where it does not fit.
+        check(4.6, 128, 131_072, 64, 18_688);
+        check(4.6, 128, 131_072, 10, 11_008);
+        check(4.6, 128, 131_072, 4, 8192);
+        // 7B of the Qwen 2.5 family, whose cache is smaller: as trained.
+        check(4.7, 56, 32_768, 64, 32_768);
+        // One that was trained for less, and one that does not say.
+        check(0.6, 22, 2048, 64, 2048);
+        check(4.6, 128, 0, 64, 8192);
+    }
+}

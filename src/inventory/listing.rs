@@ -4,14 +4,16 @@
 use std::io;
 
 use reqwest::Url;
-use tiershift_core::catalog::{Catalog, CatalogError};
+use tiershift_core::model::ModelId;
 use tiershift_core::units::Bytes;
 
 use crate::backend::remote::client::ServerError;
 use crate::backend::remote::entry::Entry;
 use crate::backend::remote::server::Server;
+use crate::files::document::suggestion;
+use crate::files::model_table::ModelTable;
 use crate::inventory::gguf::Dimensions;
-use crate::inventory::guess::Step;
+use crate::inventory::ladder::{Found, Ladder, LadderError, Served, Wishes};
 
 /// A model server on this machine.
 #[derive(Clone, Debug)]
@@ -27,6 +29,15 @@ impl RemoteServer {
     /// # Errors
     /// An address that is not on this machine, or where nothing that is known answers.
     pub fn find(url: &str) -> Result<Self, ListingError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ListingError::Runtime)?;
+        runtime.block_on(Self::look(url))
+    }
+
+    /// As [`RemoteServer::find`], in a runtime that is there.
+    pub(crate) async fn look(url: &str) -> Result<Self, ListingError> {
         let refuse = || ListingError::Url { url: url.to_owned() };
         // As it stands in the settings of clients.
         let base = url.trim_end_matches('/');
@@ -42,18 +53,15 @@ impl RemoteServer {
         if parsed.scheme() != "http" || !is_near {
             return Err(refuse());
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(ListingError::Runtime)?;
-        let found = runtime.block_on(async {
+        let found = async {
             let client = crate::backend::http::http_client().map_err(|_| ServerError::Away)?;
             let server = Server::recognise(client, &parsed).await?;
             let listed = server.list().await?;
             Ok((server, listed))
-        });
-        let (server, listed) =
-            found.map_err(|source| ListingError::ServerError { url: url.to_owned(), source })?;
+        };
+        let (server, listed) = found
+            .await
+            .map_err(|source| ListingError::ServerError { url: url.to_owned(), source })?;
         Ok(Self { server, listed, url: url.to_owned() })
     }
 
@@ -62,31 +70,45 @@ impl RemoteServer {
         self.server.kind().name()
     }
 
-    /// Returns a ladder of the models that it lists, the largest on top.
+    /// Returns the models that are served, the largest on top: those that it lists and that complete, or those that a catalog
+    /// names.
     ///
     /// # Errors
-    /// Where it has none, or does not report the size of one.
-    pub fn catalog(&self) -> Result<Catalog, ListingError> {
-        let mut sizes = self
-            .listed
-            .iter()
-            .filter(|entry| !entry.embeds_only)
-            .map(|entry| match size(entry) {
-                Some(size) => Ok((size, entry)),
-                None => Err(ListingError::NoSize {
-                    server: self.name(),
-                    url: self.url.clone(),
-                    model: entry.name.clone(),
-                }),
+    /// Where it has none, or does not report the size of one; and what is said of one that it does not have, or of how its
+    /// server is started.
+    pub fn ladder(&self, wishes: &Wishes) -> Result<Ladder, ListingError> {
+        let is_named = |entry: &&Entry| wishes.catalog.is_some() || !entry.embeds_only;
+        let listed: Vec<&Entry> = self.listed.iter().filter(is_named).collect();
+        let found: Vec<Found> = listed.iter().map(|entry| found(entry)).collect();
+        let find = |table: &ModelTable| {
+            let name = table.id.as_ref().or(table.file.as_ref()).ok_or(LadderError::Nameless)?;
+            let place = listed.iter().position(|entry| self.server.calls(name, &entry.name));
+            place.ok_or_else(|| {
+                let names = listed.iter().map(|entry| entry.name.as_str());
+                LadderError::Missing {
+                    model: name.clone(),
+                    wanted: format!("{} at {} to list it", self.name(), self.url),
+                    remedy: suggestion(name, names),
+                }
             })
-            .collect::<Result<Vec<_>, _>>()?;
-        sizes.sort_by_key(|(size, entry)| (*size, &entry.name));
-        let count = sizes.len();
-        let models = sizes.into_iter().enumerate().map(|(place, (size, entry))| {
-            let dimensions = entry.file.as_ref().and_then(|file| Dimensions::read(file).ok());
-            Step { place, count }.model(&entry.name, size, &dimensions.unwrap_or_default())
-        });
-        Ok(Catalog::new(models.collect())?)
+        };
+        let ladder = wishes.ladder(&found, find, None)?;
+        let is_started_by_us = |served: &Served| !served.args.is_empty() || !served.env.is_empty();
+        if let Some((model, _)) = ladder.rungs.iter().find(|(_, it)| is_started_by_us(it)) {
+            return Err(ListingError::Started { server: self.name(), model: model.clone() });
+        }
+        Ok(ladder)
+    }
+}
+
+fn found(entry: &Entry) -> Found {
+    let dimensions = entry.file.as_ref().and_then(|file| Dimensions::read(file).ok());
+    Found {
+        id: entry.name.clone(),
+        file: None,
+        size: size(entry),
+        dimensions: dimensions.unwrap_or_default(),
+        can_see: false,
     }
 }
 
@@ -94,6 +116,17 @@ impl RemoteServer {
 fn size(entry: &Entry) -> Option<Bytes> {
     let of_file = || Some(Bytes::new(std::fs::metadata(entry.file.as_ref()?).ok()?.len()));
     entry.size.or_else(of_file)
+}
+
+impl ListingError {
+    /// Returns whether this is what a server answers that is not up yet: nothing, or that it is not ready.
+    pub fn is_not_up_yet(&self) -> bool {
+        let Self::ServerError { source, .. } = self else { return false };
+        matches!(
+            source,
+            ServerError::Away | ServerError::Silent | ServerError::Refused { code: 502..=504, .. }
+        )
+    }
 }
 
 /// Why a server cannot be used.
@@ -107,11 +140,11 @@ pub enum ListingError {
     #[error("no model server is found at {url}: start it, or check the address")]
     ServerError { url: String, source: ServerError },
     #[error(
-        "{server} at {url} does not report the size of \"{model}\": say more of its models with --catalog"
+        "`args` and `env` of model \"{model}\" are for a llama-server that the daemon starts, and {server} runs already: leave them out"
     )]
-    NoSize { server: &'static str, url: String, model: String },
+    Started { server: &'static str, model: ModelId },
     #[error("the system gives no threads")]
     Runtime(#[source] io::Error),
     #[error(transparent)]
-    Catalog(#[from] CatalogError),
+    Ladder(#[from] LadderError),
 }

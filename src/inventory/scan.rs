@@ -302,6 +302,23 @@ fn base_of(stem: &str) -> String {
     base.to_owned()
 }
 
+/// Returns what models are called that differ in size, in quantisation, or in whether they follow instructions: `qwen2.5` of
+/// `Qwen2.5-7B-Instruct-Q4_K_M` and of `qwen2.5:0.5b`. Empty where a name says a size and nothing more.
+pub(super) fn family_of(id: &str) -> String {
+    let id = id.rsplit('/').next().unwrap_or(id);
+    let base = base_of(if is_model(Path::new(id)) { stem_of(id) } else { id });
+    let words = base.split(['-', '_', ':', ' ']);
+    let is_of_family = |word: &&str| !is_size(word) && !NOT_OF_A_FAMILY.contains(word);
+    words.filter(is_of_family).collect::<Vec<_>>().join("-")
+}
+
+/// Returns whether a word says how large a model is: `7b`, `0.5b`, `8x7b`, `e4b`, `360m`.
+fn is_size(word: &str) -> bool {
+    let number = word.strip_suffix(['b', 'm']).unwrap_or_default();
+    let number = number.strip_prefix(['a', 'e']).unwrap_or(number);
+    !number.is_empty() && number.chars().all(|c| c.is_ascii_digit() || c == '.' || c == 'x')
+}
+
 /// Returns whether a word is what llama.cpp and those who publish with it call a quantisation: `q4_k_m`, `iq3_xs`, `bf16`, `mxfp4`.
 fn is_quantisation(word: &str) -> bool {
     let number = word.trim_start_matches(|c: char| c.is_ascii_alphabetic());
@@ -321,6 +338,11 @@ fn unfit(id: &str) -> Option<&'static str> {
 const DEEPEST: usize = 8;
 /// Words that publishers put before a quantisation, or in its place.
 const BESIDE_QUANTISATIONS: [&str; 3] = ["model", "ud", "i1"];
+/// Words that tell models of one family apart.
+const NOT_OF_A_FAMILY: [&str; 14] = [
+    "nano", "tiny", "mini", "small", "medium", "large", "xl", "instruct", "it", "chat", "gguf",
+    "hf", "latest", "",
+];
 /// What stands between the words of a file's name.
 const SEPARATORS: [char; 3] = ['-', '.', '_'];
 /// What Ollama calls a model's file, and what lets it see.
@@ -379,6 +401,23 @@ mod tests {
         assert!(names[2].0 == "dangling.gguf" && names[2].1.starts_with("it cannot be read"));
         assert_eq!(names[3], ("empty.gguf", "it ends in its head: it was not downloaded whole"));
         assert_eq!(names[4], ("page.gguf", "it is not a GGUF file"));
+    }
+
+    #[test]
+    fn a_family_is_what_a_name_has_beside_sizes_and_quantisations() {
+        for (id, want) in [
+            ("Qwen2.5-7B-Instruct-Q4_K_M", "qwen2.5"),
+            ("qwen2.5:0.5b", "qwen2.5"),
+            ("hub/qwen2.5-0.5b-instruct-fp16.gguf", "qwen2.5"),
+            ("gemma-3-4b-it-Q4_0", "gemma-3"),
+            ("gemma-3n-E4B-it", "gemma-3n"),
+            ("Mixtral-8x7B-Instruct-v0.1.Q5_K_M", "mixtral-v0.1"),
+            ("Qwen3-30B-A3B-UD-Q4_K_XL", "qwen3"),
+            ("small", ""),
+            ("phi-4-mini", "phi-4"),
+        ] {
+            assert_eq!(family_of(id), want, "{id}");
+        }
     }
 
     #[test]

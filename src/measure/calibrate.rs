@@ -6,20 +6,24 @@
 
 mod busy_load;
 mod engine;
+mod watch;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 use tiershift_core::catalog::{Catalog, CatalogError};
-use tiershift_core::model::Model;
+use tiershift_core::model::{Model, ModelId};
 use tiershift_core::time::{Clock, Timestamp};
 use tiershift_core::units::Bytes;
 
+use crate::backend::llama_server::launch::Launch;
 use crate::inventory::folder::{Folder, FolderError};
 use crate::measure::calibrate::busy_load::BusyLoad;
 use crate::measure::calibrate::engine::{Engine, Loaded, Reply};
+use crate::measure::calibrate::watch::Watch;
 use crate::measure::calibration::{Calibration, Measured, Speeds};
 use crate::measure::figure::Figure;
 use crate::measure::fit::{Decoding, FirstToken, Fit, Held};
@@ -33,8 +37,14 @@ pub struct CalibrationPlan {
     pub program: PathBuf,
     /// The model files.
     pub folder: Folder,
+    /// How each is started.
+    pub launches: BTreeMap<ModelId, Launch>,
     /// The models: names, tiers, context and slots. Sizes and speeds are measured.
     pub catalog: Catalog,
+    /// Those of which everything is known already: they stay as they are.
+    pub known: BTreeSet<ModelId>,
+    /// Whether figures of a machine on which others work are taken all the same.
+    pub allow_busy: bool,
     /// How often each thing is measured.
     pub repeats: u32,
     /// All must be done by then.
@@ -62,21 +72,34 @@ pub fn calibrate(
     let bounds = Bounds { stop, limit: plan.limit, clock: SystemClock::start() };
     let claim = plan.folder.claim()?;
     let mut engine = Engine::new(plan, &bounds)?;
+    if let Some(share) = watch::others_now().filter(|share| *share > BUSY && !plan.allow_busy) {
+        return Err(CalibrationError::Busy { percent: share * 100.0 });
+    }
+    let mut watch = Watch::start().map_err(CalibrationError::Runtime)?;
     let repeats = plan.repeats.max(1);
     let each = u64::from(repeats) * STEPS_EACH + (CONTEXT_PARTS.len() as u64 - 1);
-    let of = each * plan.catalog.models().len() as u64;
+    let (kept, measured): (Vec<&Model>, Vec<&Model>) =
+        plan.catalog.models().iter().partition(|model| plan.known.contains(&model.id));
+    let of = each * measured.len() as u64;
     let mut done = 0;
     let mut step = || {
         done += 1;
+        watch.time_a_computation();
         progress(CalibrationStep { done, of });
     };
     let mut models = Vec::new();
-    for model in plan.catalog.models() {
+    for model in measured {
         models.push(measure(&mut engine, model, repeats, &mut step)?);
     }
     drop(claim);
+    let constancy = watch.end();
+    let others = constancy.others_cpu.map(|share| share.median);
+    if let Some(share) = others.filter(|share| *share > BUSY && !plan.allow_busy) {
+        return Err(CalibrationError::Busy { percent: share * 100.0 });
+    }
     let machine = SystemProbe::new().machine();
-    Ok(Calibration { machine, engine: engine.version().to_owned(), models })
+    let kept = kept.into_iter().cloned().collect();
+    Ok(Calibration { machine, engine: engine.version().to_owned(), models, kept, constancy })
 }
 
 fn measure(
@@ -267,6 +290,11 @@ pub enum CalibrationError {
     Memory { model: String },
     #[error("`{}` does not run: name a llama-server with --llama-server, scripts/get-llama-server.sh gets one", program.display())]
     Program { program: PathBuf, source: std::io::Error },
+    #[error(
+        "others take {percent:.0} % of the processors, and what is measured beside them is not what this machine does: end them, or \
+         measure at another time; --allow-busy takes the figures all the same. Nothing is written"
+    )]
+    Busy { percent: f64 },
     #[error("the system gives no threads")]
     Runtime(#[source] std::io::Error),
     #[error("cannot make connections")]
@@ -276,6 +304,10 @@ pub enum CalibrationError {
     #[error(transparent)]
     Catalog(#[from] CatalogError),
 }
+
+/// The share of the processors that others may take. Chosen: a desktop at rest takes a few percent, and what others take a model
+/// has less by as much.
+const BUSY: f64 = 0.1;
 
 /// A cold load, a warm load, and three speeds.
 const STEPS_EACH: u64 = 5;

@@ -22,8 +22,22 @@ pub struct Calibration {
     pub machine: Machine,
     /// What the model server says of itself.
     pub engine: String,
-    /// In the catalog's order; not empty.
+    /// In the catalog's order.
     pub models: Vec<Measured>,
+    /// What of the catalog was known already, and stays as it is.
+    #[serde(skip)]
+    pub kept: Vec<Model>,
+    /// How constant the machine was.
+    pub constancy: Constancy,
+}
+
+/// How constant a machine was while it was measured.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Constancy {
+    /// How long a fixed computation took, between the measurements, in seconds.
+    pub computation: Figure,
+    /// The share of the processors that others took [0 to 1], where that could be read.
+    pub others_cpu: Option<Figure>,
 }
 
 /// What was measured of one model.
@@ -85,6 +99,14 @@ pub struct MeasuredPhysics {
 }
 
 impl Calibration {
+    /// Returns by how much the speeds may be off, as a share: half of how far apart the measurements of one are, or of how far
+    /// apart the fixed computations are, whichever is more.
+    pub fn error(&self) -> f64 {
+        let speeds = self.models.iter().flat_map(|it| [it.prefill.alone, it.decode.alone]);
+        let all = speeds.chain([self.constancy.computation]);
+        all.map(|figure| (figure.most - figure.least) / 2.0 / figure.median).fold(0.0, f64::max)
+    }
+
     /// Returns what the measurements say of the machine itself; `None` where nothing was measured.
     pub fn physics(&self) -> Option<MeasuredPhysics> {
         let lags: Vec<Figure> = self.models.iter().filter_map(|it| it.release_lag).collect();
@@ -164,7 +186,11 @@ pub(crate) mod tests {
             ),
         };
         let machine = Machine { memory: Bytes::from_gib(16), cpus: 4, ..Machine::default() };
-        Calibration { machine, engine: "a server".to_owned(), models: vec![measured] }
+        let constancy = Constancy { computation: figure(0.01), others_cpu: Some(figure(0.02)) };
+        let mut kept = Model::of_size("b", "medium", Percent::new(100), Bytes::from_mib(900));
+        kept.speeds_guessed = false;
+        let models = vec![measured];
+        Calibration { machine, engine: "a server".to_owned(), models, kept: vec![kept], constancy }
     }
 
     #[test]
@@ -179,6 +205,7 @@ pub(crate) mod tests {
         assert_eq!((model.prefill_per_second, model.decode_per_second), (250.0, 22.2));
         assert_eq!((model.decode_halves_at, model.speeds_guessed), (Some(90), false));
         assert_eq!(model.load_warm, Duration::from_millis(250));
+        assert_eq!(catalog.models()[1], measured().kept[0]);
         insta::assert_snapshot!(text);
     }
 

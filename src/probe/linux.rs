@@ -123,10 +123,12 @@ impl Host {
         let limit = |limits: &[Limit]| {
             cgroup::tightest(machine, limits).map(|limit| limit.source.display().to_string())
         };
+        let has_arc = self.root.read(ARCSTATS).is_ok();
+        let memory = if has_arc { format!("{MEMINFO} and {ARCSTATS}") } else { MEMINFO.to_owned() };
         HostSources {
             memory: match limit(&self.memory_limits()) {
-                Some(file) => format!("{MEMINFO}, limited by {file}"),
-                None => MEMINFO.to_owned(),
+                Some(file) => format!("{memory}, limited by {file}"),
+                None => memory,
             },
             swap: MEMINFO.to_owned(),
             cpu: match self.quota(online) {
@@ -149,8 +151,13 @@ impl Host {
     }
 
     fn memory(&self) -> Result<Room, String> {
-        let machine = procfs::memory(&self.meminfo()?)
+        let mut machine = procfs::memory(&self.meminfo()?)
             .ok_or_else(|| format!("{MEMINFO}: it does not have MemTotal and MemAvailable"))?;
+        if let Some(arc) =
+            self.root.read(ARCSTATS).ok().as_deref().and_then(procfs::reclaimable_arc)
+        {
+            machine.available = (machine.available + arc).min(machine.total);
+        }
         Ok(cgroup::narrow(machine, &self.memory_limits()))
     }
 
@@ -260,6 +267,7 @@ fn split(used: Percent, own: Percent) -> Option<Rate> {
 }
 
 const MEMINFO: &str = "/proc/meminfo";
+const ARCSTATS: &str = "/proc/spl/kstat/zfs/arcstats";
 const STAT: &str = "/proc/stat";
 const LOADAVG: &str = "/proc/loadavg";
 const NEEDS_TWO: &str = "a rate needs two readings at least 100 ms apart";

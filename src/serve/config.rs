@@ -13,12 +13,15 @@ use std::{fs, io};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tiershift_core::machine::MachineClass;
+use tiershift_core::model::Task;
 use tiershift_core::policy::Registry;
 use tiershift_core::settings::{RawSettings, Settings};
 use tiershift_core::time::SpanText;
 use tiershift_core::units::{Bytes, BytesText};
 
 use crate::files::document::{Document, DocumentError};
+use crate::files::model_table::ModelTable;
+use crate::inventory::ladder::ForAll;
 use crate::serve::hooks::HookPlan;
 use crate::serve::http::names::UnknownModel;
 use crate::serve::recorder::RecordingPlan;
@@ -33,6 +36,9 @@ pub struct RawConfig {
     pub server: RawServer,
     /// The models.
     pub models: RawModels,
+    /// What is said of single models beside the catalog, and goes before it: `[[model]]` tables as in a catalog. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub model: Vec<ModelTable>,
     /// The policy's settings, as in a policy file.
     pub policy: RawSettings,
     /// The flight recorder.
@@ -93,9 +99,27 @@ pub struct RawModels {
     /// The folder of the `.gguf` files. Here or on the command line, it must be given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folder: Option<PathBuf>,
-    /// A catalog that says more of these files. Default: they are ranked by size.
+    /// A catalog that says which of these files, and more of them. Default: all of them, ranked by size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catalog: Option<PathBuf>,
+    /// Which models stand on the ladder, the smallest first; what is not named is not served. Default: all, by size.
+    pub ladder: Vec<String>,
+    /// Arguments of every llama-server, such as `["--flash-attn", "on"]`. Those that the daemon sets itself are refused.
+    /// Default: none.
+    pub args: Vec<String>,
+    /// Variables of every llama-server's environment. Default: those of the daemon.
+    pub env: BTreeMap<String, String>,
+    /// The context of each slot. Default: up to what a model was trained for, the largest whose cache takes no more than its
+    /// weights, and no more than half of what they leave of the memory; 8192 at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_tokens: Option<u32>,
+    /// Requests that a model runs side by side. Default 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
+    /// Kinds of work that the models do. Default: chat and code; pictures where there is a projector, and what a file is made
+    /// for: embeddings, say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<Vec<Task>>,
     /// What becomes of a request for a model that is not here. Default: on loopback whatever serves answers it (`auto`), elsewhere
     /// it is refused (`refuse`).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,6 +181,19 @@ impl Default for RawRecording {
             segment_size: BytesText(Bytes::from_mib(16)),
             segment_age: SpanText(Duration::from_hours(24)),
             total_size: BytesText(Bytes::from_gib(1)),
+        }
+    }
+}
+
+impl RawModels {
+    /// Returns what holds for every model.
+    pub(crate) fn for_all(&self) -> ForAll {
+        ForAll {
+            args: self.args.clone(),
+            env: self.env.clone(),
+            context_tokens: self.context_tokens,
+            slots: self.slots,
+            tasks: self.tasks.clone(),
         }
     }
 }
@@ -351,7 +388,7 @@ mod tests {
             !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '-')
         };
         let lines = example.lines().map(|line| match line.strip_prefix("# ") {
-            Some(rest) if is_key(rest) || rest == "[shadow]" => rest,
+            Some(rest) if is_key(rest) || rest == "[shadow]" || rest == "[[model]]" => rest,
             Some(_) | None => line,
         });
         let whole = lines.collect::<Vec<_>>().join("\n");
@@ -370,15 +407,16 @@ mod tests {
         let mut table = "";
         let mut shown: BTreeSet<(&str, &str)> = BTreeSet::new();
         for line in example.lines().map(|line| line.trim_start_matches("# ")) {
-            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-                table = name;
+            if line.starts_with('[') && line.ends_with(']') {
+                table = line.trim_matches(['[', ']']);
                 shown.insert(table.rsplit_once('.').unwrap_or(("", table)));
             } else if let Some((key, _)) = line.split_once(" = ") {
                 shown.insert((table, key));
             }
         }
-        // Of the second policy, one key stands for all.
+        // Of the second policy, and of a single model, one key stands for all.
         shown.remove(&("shadow", "policy"));
+        shown.remove(&("model", "id"));
         let tables = [
             ("listen", "RawListen"),
             ("server", "RawServer"),

@@ -13,7 +13,7 @@ mod models;
 pub(super) mod names;
 mod page;
 mod paths;
-mod refusal;
+pub(super) mod refusal;
 mod relay;
 
 use std::sync::Arc;

@@ -7,7 +7,6 @@ use serde::Serialize;
 use tiershift_core::model::ModelId;
 use tiershift_core::sample::Resource;
 use tiershift_core::time::duration_ns;
-use tiershift_core::units::Bytes;
 
 use crate::serve::{ResourceUse, ShadowReport};
 
@@ -15,15 +14,15 @@ use crate::serve::{ResourceUse, ShadowReport};
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum DaemonEvent<'a> {
-    /// What there is to serve.
-    Ladder {
-        /// From the smallest up, then what stands beside the ladder.
-        tiers: &'a [LadderTier],
-    },
     /// It answers at this address.
     Listening {
         /// The address.
         address: SocketAddr,
+    },
+    /// No model server answers at this address yet, and is waited for.
+    Waiting {
+        /// The address.
+        url: &'a str,
     },
     /// What it reads of the machine, by the second reading: a rate is what was between two.
     Reads {
@@ -54,7 +53,7 @@ pub enum DaemonEvent<'a> {
     },
     /// Something else that people want to know.
     Happened {
-        /// `notice`, `order`, `companion`, `failure` or `called-off`.
+        /// `model`, `server`, `note` and `dry run` at the start; `notice`, `order`, `companion`, `failure` or `called-off`.
         kind: &'a str,
         /// What, in words.
         text: &'a str,
@@ -118,19 +117,4 @@ pub enum DaemonEvent<'a> {
         /// How many replies were cut for it.
         cut: u64,
     },
-}
-
-/// A model and its place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LadderTier {
-    /// Its tier; none beside the ladder.
-    pub tier: Option<String>,
-    /// The model.
-    pub model: ModelId,
-    /// What it takes of main memory.
-    #[serde(rename = "ram_bytes")]
-    pub ram: Bytes,
-    /// What it takes of video memory.
-    #[serde(rename = "vram_bytes")]
-    pub vram: Bytes,
 }

@@ -71,13 +71,14 @@ struct Reread {
 impl Reloader {
     /// Returns the policy's settings as they are now, and what else has changed.
     fn read(&mut self) -> Result<Reread, String> {
-        let RawConfig { listen, server, models, policy, recording, hooks, shadow } =
+        let RawConfig { listen, server, models, model, policy, recording, hooks, shadow } =
             (self.reload.read)()?;
         let running = &mut self.reload.running;
         let fixed = [
             ("listen", listen == running.listen),
             ("server", server == running.server),
             ("models", models == running.models),
+            ("model", model == running.model),
             ("recording", recording == running.recording),
             ("hooks", hooks == running.hooks),
             ("shadow", shadow == running.shadow),
@@ -166,22 +167,25 @@ fn reload_on_hangup(
 }
 
 #[cfg(unix)]
-struct Stops {
+pub(super) struct Stops {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// Taken and left alone: by default it would end the process.
+    _hangup: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl Stops {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            _hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -190,15 +194,15 @@ impl Stops {
 }
 
 #[cfg(not(unix))]
-struct Stops;
+pub(super) struct Stops;
 
 #[cfg(not(unix))]
 impl Stops {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         Ok(Self)
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

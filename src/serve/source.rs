@@ -13,8 +13,10 @@ use tiershift_core::model::ModelId;
 use tokio::runtime::Handle;
 
 use crate::backend::callbacks::Callbacks;
+use crate::backend::dry_run::DryRun;
 use crate::backend::live::LiveBackend;
 use crate::backend::llama_server::LlamaServer;
+use crate::backend::llama_server::launch::Launch;
 use crate::backend::remote::client::ServerError;
 use crate::backend::remote::server::Kind;
 use crate::backend::remote::{Remote, Unlisted};
@@ -30,6 +32,8 @@ pub enum Source {
         program: PathBuf,
         /// The model files.
         folder: Folder,
+        /// How each model is started.
+        launches: BTreeMap<ModelId, Launch>,
     },
     /// A server that somebody else started.
     Server(RemoteServer),
@@ -44,17 +48,33 @@ pub(super) struct Started {
     pub(super) claim: Option<File>,
 }
 
+impl Started {
+    /// Begins with nothing, and loads nothing.
+    pub(super) fn dry_run(
+        catalog: &Catalog,
+        (runtime, _, callbacks): (Handle, reqwest::Client, Callbacks),
+    ) -> Self {
+        let models = DryRun::new(catalog.clone(), runtime, callbacks);
+        Self { backend: LiveBackend::DryRun(models), adopted: Vec::new(), claim: None }
+    }
+}
+
 impl Source {
     /// Returns when each model's file was written, in seconds since 1970, where that is known.
-    pub(super) fn written(&self, catalog: &Catalog) -> BTreeMap<ModelId, i64> {
-        let Self::Processes { folder, .. } = self else { return BTreeMap::new() };
-        let launches = folder.launches(catalog).unwrap_or_default();
+    pub(super) fn written(&self) -> BTreeMap<ModelId, i64> {
+        let Self::Processes { launches, .. } = self else { return BTreeMap::new() };
         let seconds = |file: &Path| {
             let written = std::fs::metadata(file).ok()?.modified().ok()?;
             i64::try_from(written.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
         };
-        let each = launches.into_iter();
-        each.filter_map(|(model, launch)| Some((model, seconds(&launch.file)?))).collect()
+        let each = launches.iter();
+        each.filter_map(|(model, launch)| Some((model.clone(), seconds(&launch.file)?))).collect()
+    }
+
+    /// Returns each model's file, where we load it.
+    pub(super) fn files(&self) -> BTreeMap<ModelId, PathBuf> {
+        let Self::Processes { launches, .. } = self else { return BTreeMap::new() };
+        launches.iter().map(|(model, launch)| (model.clone(), launch.file.clone())).collect()
     }
 
     /// Returns whether Ollama runs the models.
@@ -70,12 +90,11 @@ impl Source {
     ) -> Result<Started, SourceError> {
         let (runtime, client, callbacks) = tools;
         match self {
-            Self::Processes { program, folder } => {
+            Self::Processes { program, folder, launches } => {
                 check_program(program)?;
-                let launches = folder.launches(catalog)?;
                 let claim = folder.claim()?;
                 let home = folder.path().to_owned();
-                let program = program.clone();
+                let (program, launches) = (program.clone(), launches.clone());
                 let mut server =
                     LlamaServer::new(program, home, launches, runtime, client, callbacks);
                 let adopted = if claim.is_some() { server.adopt() } else { Vec::new() };

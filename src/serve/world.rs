@@ -3,7 +3,7 @@
 //! Everything comes in through one channel, and the moment at which the controller's thread takes a message out
 //! is the moment at which it happened: the log is a total order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -22,7 +22,9 @@ use crate::backend::live::LiveBackend;
 use crate::backend::remote::OwnSource;
 use crate::probe::clock::SystemClock;
 use crate::probe::system::OwnProcesses;
+use crate::serve::load_steps::LoadSteps;
 use crate::serve::message::{Message, Order, ReplyHandle, Started};
+use crate::serve::own_rates::OwnRates;
 use crate::serve::release_lag::ReleaseLag;
 use crate::serve::sampler::Sampler;
 
@@ -31,6 +33,11 @@ pub(super) struct LiveWorld {
     clock: SystemClock,
     sampler: Sampler,
     lag: ReleaseLag,
+    rates: OwnRates,
+    steps: LoadSteps,
+    /// The models that work: that load, and that have run a request since the last sample.
+    at_work: BTreeSet<ModelId>,
+    loading: BTreeSet<ModelId>,
     backend: LiveBackend,
     catalog: Catalog,
     interval: Duration,
@@ -71,6 +78,10 @@ impl LiveWorld {
             clock: SystemClock::start(),
             sampler,
             lag: ReleaseLag::default(),
+            rates: OwnRates::default(),
+            steps: LoadSteps::default(),
+            at_work: BTreeSet::new(),
+            loading: BTreeSet::new(),
             backend,
             catalog,
             interval,
@@ -144,6 +155,8 @@ impl LiveWorld {
             | Outcome::Failed { request, .. }
             | Outcome::Cancelled { request } => self.running.remove(request).is_some(),
             Outcome::Crashed { model, .. } => {
+                self.steps.forget(model);
+                self.loading.remove(model);
                 let died: Vec<RequestId> = self
                     .running
                     .iter()
@@ -155,11 +168,17 @@ impl LiveWorld {
                 }
                 true
             }
-            Outcome::Loading { .. }
-            | Outcome::Tried(_)
-            | Outcome::Loaded { .. }
-            | Outcome::LoadFailed { .. }
-            | Outcome::Unloaded { .. } => true,
+            Outcome::Loaded { model } => {
+                self.steps.complete(model);
+                self.loading.remove(model);
+                true
+            }
+            Outcome::LoadFailed { model, .. } | Outcome::Unloaded { model } => {
+                self.steps.forget(model);
+                self.loading.remove(model);
+                true
+            }
+            Outcome::Loading { .. } | Outcome::Tried(_) => true,
         };
         if runs {
             self.outcomes.push_back(outcome);
@@ -168,6 +187,7 @@ impl LiveWorld {
 
     fn start(&mut self, request: RequestId, model: &ModelId) {
         self.running.insert(request, model.clone());
+        self.at_work.insert(model.clone());
         let Some(endpoint) = self.backend.endpoint(model) else {
             let error = "the model is no longer loaded".to_owned();
             return self.receive_outcome(Outcome::Failed { request, error });
@@ -184,6 +204,19 @@ impl LiveWorld {
     /// Returns where each loaded model's own use is taken from.
     pub(super) fn own_sources(&self) -> Vec<(ModelId, OwnSource)> {
         self.backend.own_sources()
+    }
+
+    /// Counts as ours what works of ours, in rates of which the probe does not know whose they are.
+    fn count_what_works(&mut self, sample: &mut Sample) {
+        let still: BTreeSet<ModelId> =
+            self.running.values().chain(&self.loading).cloned().collect();
+        let mut worked = std::mem::replace(&mut self.at_work, still.clone());
+        worked.extend(still);
+        let (rates, backend) = (&mut self.rates, &self.backend);
+        rates.count(sample, |gpu| match gpu {
+            None => !worked.is_empty(),
+            Some(gpu) => worked.iter().any(|model| backend.may_be_on(model, gpu)),
+        });
     }
 
     fn update_probe(&mut self) {
@@ -221,6 +254,15 @@ impl Probe for LiveWorld {
             }
         }
         let mut sample = self.sampler.sample(now)?;
+        if let LiveBackend::DryRun(models) = &self.backend {
+            models.add_to(&mut sample);
+            return Ok(sample);
+        }
+        self.count_what_works(&mut sample);
+        let need = |model: &ModelId| Some(self.catalog.model(model)?.footprint());
+        for (model, came) in self.steps.read(&sample, need) {
+            self.backend.note_step(&model, came);
+        }
         attribute(&mut sample, self.backend.figures());
         if let Some(memory) = &mut sample.memory {
             self.lag.count(now, memory);
@@ -232,11 +274,22 @@ impl Probe for LiveWorld {
 impl Backend for LiveWorld {
     fn submit(&mut self, now: Timestamp, command: &Command) {
         match command {
-            Command::Load { .. } | Command::Unload { .. } => {
+            Command::Load { model, .. } => {
+                self.steps.begin(model);
+                // It may be over before the next reading.
+                self.at_work.insert(model.clone());
+                self.loading.insert(model.clone());
                 self.backend.submit(now, command);
                 self.update_probe();
             }
-            Command::Try { .. } => self.backend.submit(now, command),
+            Command::Unload { .. } => {
+                self.backend.submit(now, command);
+                self.update_probe();
+            }
+            Command::Try { model } => {
+                self.at_work.insert(model.clone());
+                self.backend.submit(now, command);
+            }
             Command::Start { request, model } => self.start(*request, model),
             // Its connection is closed when its client is notified of the end, which follows.
             Command::Cancel { request } => {

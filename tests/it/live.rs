@@ -13,6 +13,7 @@ mod backends;
 mod browser;
 mod calibrate;
 mod companion;
+mod dry_run;
 mod fidelity;
 mod folders;
 mod front;
@@ -20,6 +21,7 @@ mod hang;
 mod load;
 mod operated;
 mod orders;
+mod own_use;
 mod page;
 mod pressure;
 mod recording;
@@ -31,6 +33,7 @@ mod serving;
 mod shadow;
 mod standin;
 mod story;
+mod waiting;
 mod watching;
 
 /// Returns a llama-server that runs, or says that this test is skipped.

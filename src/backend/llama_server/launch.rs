@@ -1,5 +1,6 @@
 //! How a model is started: its file, its sizes, and the command line made of them.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -18,6 +19,10 @@ pub struct Launch {
     pub slots: u32,
     /// Whether it turns texts into vectors, too, or ranks them.
     pub embeddings: Embeddings,
+    /// What a person adds to its arguments.
+    pub args: Vec<String>,
+    /// What a person adds to its environment.
+    pub env: BTreeMap<String, String>,
 }
 
 /// How a model turns texts into vectors.
@@ -67,9 +72,125 @@ impl Launch {
             Embeddings::Rank => &["--reranking"],
         };
         all.extend(embeddings.iter().map(OsString::from));
+        // Of an argument that stands there twice, the server takes the last.
+        all.extend(self.args.iter().map(OsString::from));
         all
     }
 }
+
+/// Refuses what a person must not say to a model's server, because the daemon does.
+///
+/// # Errors
+/// The first such argument or variable, and what to do instead.
+pub(crate) fn check(
+    args: &[String],
+    env: &BTreeMap<String, String>,
+) -> Result<(), RefusedArgument> {
+    let find = |table: &[(&[&str], &'static str)], word: &str| {
+        let found = table.iter().find(|(words, _)| words.contains(&word));
+        found.map(|(_, why)| RefusedArgument { word: word.to_owned(), why })
+    };
+    let refused_argument = |word: &String| {
+        // As llama-server takes it.
+        let name = if word.starts_with("--") { word.replace('_', "-") } else { word.clone() };
+        find(ARGUMENTS_OF_OURS, &name)
+    };
+    let refused = args.iter().find_map(refused_argument);
+    let refused = refused.or_else(|| env.keys().find_map(|name| find(VARIABLES_OF_OURS, name)));
+    refused.map_or(Ok(()), Err)
+}
+
+/// An argument or a variable that the daemon sets itself.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{word}` is not for a person to set: {why}")]
+pub struct RefusedArgument {
+    word: String,
+    why: &'static str,
+}
+
+/// What the daemon says to each server, or what would hide it from the daemon.
+const ARGUMENTS_OF_OURS: &[(&[&str], &str)] = &[
+    (
+        &["--host", "--port", "--api-prefix", "--reuse-port"],
+        "the daemon chooses where its servers listen",
+    ),
+    (
+        &["--api-key", "--api-key-file", "--ssl-key-file", "--ssl-cert-file"],
+        "only the daemon talks to its servers; give clients a token with --token-file",
+    ),
+    (
+        &[
+            "--model",
+            "-m",
+            "--model-url",
+            "-mu",
+            "--hf-repo",
+            "-hf",
+            "-hfr",
+            "--hf-file",
+            "-hff",
+            "--docker-repo",
+            "-dr",
+            "--models-dir",
+            "--models-preset",
+            "--offline",
+        ],
+        "the file of a model is `file` in its table",
+    ),
+    (
+        &["--alias", "-a"],
+        "the name of a model is `id` in its table, and other names are [models.aliases]",
+    ),
+    (&["--ctx-size", "-c"], "use `context-tokens`, for one slot: its memory is planned"),
+    (&["--parallel", "-np"], "use `slots`: requests and memory are planned by it"),
+    (
+        &[
+            "--n-gpu-layers",
+            "--gpu-layers",
+            "-ngl",
+            "--main-gpu",
+            "-mg",
+            "--split-mode",
+            "-sm",
+            "--tensor-split",
+            "-ts",
+            "--device",
+            "-dev",
+        ],
+        "the daemon decides where a model goes: give `vram` in its table for one that belongs on a GPU",
+    ),
+    (
+        &["--mmproj", "-mm", "--mmproj-url", "-mmu", "--mmproj-auto", "--no-mmproj"],
+        "put the projector beside the model: it is found by its name, and counted",
+    ),
+    (
+        &["--embeddings", "--embedding", "--rerank", "--reranking"],
+        "use `tasks` in its table: \"embedding\" or \"rerank\"",
+    ),
+    (
+        &["--help", "-h", "--usage", "--version", "--list-devices", "--completion-bash"],
+        "the server would end at once",
+    ),
+];
+
+/// The same of variables. What llama-server reads as `LLAMA_ARG_..` goes behind the arguments above.
+const VARIABLES_OF_OURS: &[(&[&str], &str)] = &[
+    (
+        &["LLAMA_API_KEY", "LLAMA_ARG_API_KEY"],
+        "only the daemon talks to its servers; give clients a token with --token-file",
+    ),
+    (
+        &[
+            "CUDA_DEVICE_ORDER",
+            "CUDA_VISIBLE_DEVICES",
+            "NVIDIA_VISIBLE_DEVICES",
+            "HIP_VISIBLE_DEVICES",
+            "ROCR_VISIBLE_DEVICES",
+        ],
+        "GPUs would have other numbers to the server than to the daemon: set it for the daemon",
+    ),
+    (&["TIERSHIFT_SERVES_FROM"], "the daemon knows its servers by it"),
+];
 
 /// More layers than any model has.
 const ALL_LAYERS: &str = "999";
@@ -86,15 +207,38 @@ mod tests {
             context_tokens: 1024,
             slots: 2,
             embeddings: Embeddings::None,
+            args: vec!["-fa".to_owned(), "on".to_owned()],
+            env: BTreeMap::new(),
         };
         let words = |gpu| {
             let all = launch.arguments(&ModelId::from("a"), 7, gpu);
             all.into_iter().map(|word| word.into_string().unwrap()).collect::<Vec<_>>().join(" ")
         };
+        assert!(words(None).ends_with(
+            "--ctx-size 2048 --parallel 2 --no-webui --offline --n-gpu-layers 0 -fa on"
+        ));
         assert!(
-            words(None)
-                .ends_with("--ctx-size 2048 --parallel 2 --no-webui --offline --n-gpu-layers 0")
+            words(Some(1)).ends_with("--n-gpu-layers 999 --split-mode none --main-gpu 1 -fa on")
         );
-        assert!(words(Some(1)).ends_with("--n-gpu-layers 999 --split-mode none --main-gpu 1"));
+    }
+
+    #[test]
+    fn what_the_daemon_sets_itself_is_refused_with_the_reason() {
+        let check = |args: &str, name: &str| {
+            let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
+            let env = [(name.to_owned(), "1".to_owned())].into_iter().filter(|_| !name.is_empty());
+            check(&args, &env.collect()).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("--flash-attn on -ub 2048 --jinja", "GGML_CUDA_P2P"), Ok(()));
+        for (args, name, want) in [
+            ("-fa on --port 1", "", "`--port` is not for a person"),
+            ("--ctx_size 4096", "", "use `context-tokens`"),
+            ("-ngl 20", "", "give `vram`"),
+            ("", "LLAMA_API_KEY", "--token-file"),
+            ("", "CUDA_VISIBLE_DEVICES", "set it for the daemon"),
+        ] {
+            let error = check(args, name).unwrap_err();
+            assert!(error.contains(want), "{error}");
+        }
     }
 }

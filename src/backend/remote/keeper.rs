@@ -22,6 +22,8 @@ pub(super) enum OwnUse {
     Processes(BTreeSet<u32>),
     /// The server's own figure.
     Server(Footprint),
+    /// What came when it was loaded.
+    Step(Footprint),
     /// The catalog's.
     Catalog,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use tiershift_core::units::Bytes;
 
-use crate::backend::remote::client::read;
+use crate::backend::remote::client::{ServerError, read};
 use crate::backend::remote::entry::{Entry, Presence};
 use crate::backend::remote::protocol::Protocol;
 
@@ -26,6 +26,22 @@ pub(super) const PROTOCOL: Protocol = Protocol {
     processes: |_| BTreeSet::new(),
 };
 
+/// A llama-server of one model is such a server, too. It says so of its model.
+pub(super) const LLAMA_SERVER: Protocol = Protocol {
+    name: "llama-server",
+    recognise: |client| {
+        Box::pin(async {
+            let models = client.get::<Models>("/v1/models").await?;
+            Ok(models.and_then(|models| {
+                let is_its_own = |model: &Model| model.owned_by.as_deref() == Some("llamacpp");
+                let is_it = models.data.iter().any(is_its_own);
+                if is_it { Ok(()) } else { Err(ServerError::Unclear) }
+            }))
+        })
+    },
+    ..PROTOCOL
+};
+
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Models {
     data: Vec<Model>,
@@ -34,6 +50,7 @@ pub(super) struct Models {
 #[derive(Debug, Deserialize)]
 struct Model {
     id: String,
+    owned_by: Option<String>,
     /// A single llama-server reports the size of its model.
     meta: Option<Meta>,
 }

@@ -28,6 +28,8 @@ pub enum Kind {
     LmStudio,
     /// llama-swap.
     LlamaSwap,
+    /// A llama-server of one model.
+    LlamaServer,
     /// Any server with OpenAI's API: it lists and completes, and loads and unloads nothing.
     Plain,
 }
@@ -35,8 +37,14 @@ pub enum Kind {
 impl Kind {
     /// In the order in which they are recognised, by what stands in the body: LM Studio answers 200 to any path (its
     /// bug tracker, 1680), and both Ollama and llama-swap have /api/version.
-    const IN_ORDER: [Self; 5] =
-        [Self::LmStudio, Self::LlamaSwap, Self::Router, Self::Ollama, Self::Plain];
+    pub const IN_ORDER: [Self; 6] = [
+        Self::LmStudio,
+        Self::LlamaSwap,
+        Self::Router,
+        Self::Ollama,
+        Self::LlamaServer,
+        Self::Plain,
+    ];
 
     fn protocol(self) -> &'static Protocol {
         match self {
@@ -44,6 +52,7 @@ impl Kind {
             Self::Ollama => &ollama::PROTOCOL,
             Self::LmStudio => &lm_studio::PROTOCOL,
             Self::LlamaSwap => &llama_swap::PROTOCOL,
+            Self::LlamaServer => &plain::LLAMA_SERVER,
             Self::Plain => &plain::PROTOCOL,
         }
     }
@@ -112,7 +121,7 @@ impl Server {
     }
 
     /// Returns whether the server calls a model of the catalog so: by its id, or with the tag that it adds.
-    pub(super) fn calls(&self, model: &str, name: &str) -> bool {
+    pub(crate) fn calls(&self, model: &str, name: &str) -> bool {
         let tag = self.kind.protocol().default_tag;
         name == model || tag.is_some_and(|tag| name.strip_suffix(tag) == Some(model))
     }

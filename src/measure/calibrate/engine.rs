@@ -115,7 +115,7 @@ impl<'a> Engine<'a> {
         Ok(Self {
             version: version.trim().to_owned(),
             home: plan.folder.path().to_owned(),
-            launches: plan.folder.launches(&plan.catalog)?,
+            launches: plan.launches.clone(),
             client: crate::backend::http::http_client().map_err(CalibrationError::Client)?,
             program,
             bounds,

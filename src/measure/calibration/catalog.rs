@@ -9,7 +9,7 @@ use tiershift_core::model::{Model, RawModel};
 use tiershift_core::time::from_secs_f64;
 use tiershift_core::units::Bytes;
 
-use crate::measure::calibration::{Calibration, Measured};
+use crate::measure::calibration::{Calibration, Constancy, Measured};
 use crate::measure::fit::{Decoding, FirstToken};
 
 /// How a catalog begins that a calibration made, by which it is known as one.
@@ -30,6 +30,7 @@ impl Calibration {
             self.engine,
             memory.as_gib()
         );
+        let _ = writeln!(text, "# {}", self.about_the_machine());
         if let Some(physics) = self.physics() {
             let millis = |span: Duration| span.as_secs_f64() * 1000.0;
             let _ = writeln!(
@@ -50,7 +51,36 @@ impl Calibration {
             let models = measured.raw().into_iter().collect();
             text += &toml::to_string(&RawCatalog { models })?;
         }
+        if !self.kept.is_empty() {
+            text += "\n# As it was known already.\n";
+            let models = self.kept.iter().map(RawModel::from).collect();
+            text += &toml::to_string(&RawCatalog { models })?;
+        }
         Ok(text)
+    }
+
+    /// Says how constant the machine was, and what error that leaves.
+    pub fn about_the_machine(&self) -> String {
+        let Constancy { computation, others_cpu } = &self.constancy;
+        let others = match others_cpu {
+            Some(share) => format!(
+                "others took {:.1} % of the processors ({:.1} to {:.1} %)",
+                share.median * 100.0,
+                share.least * 100.0,
+                share.most * 100.0
+            ),
+            None => "what others took of the processors could not be read".to_owned(),
+        };
+        let millis =
+            [computation.median, computation.least, computation.most].map(|it| it * 1000.0);
+        format!(
+            "Meanwhile a fixed computation took {:.2} ms ({:.2} to {:.2}, {} times), and {others}: speeds are good to {:.0} %.",
+            millis[0],
+            millis[1],
+            millis[2],
+            computation.count,
+            self.error() * 100.0
+        )
     }
 }
 

@@ -100,6 +100,19 @@ pub(crate) fn memory(meminfo: &str) -> Option<Room> {
     (total > Bytes::ZERO).then_some(Room { total, available: available.min(total) })
 }
 
+/// Reads from ZFS's `arcstats` what its cache gives back when memory is wanted: all above its minimum. The kernel does not count it
+/// as available, as it does the page cache.
+pub(crate) fn reclaimable_arc(arcstats: &str) -> Option<Bytes> {
+    let of = |name: &str| {
+        // Name, type, value.
+        let mut lines = arcstats.lines().map(str::split_ascii_whitespace);
+        lines.find_map(|mut words| {
+            (words.next() == Some(name)).then(|| words.nth(1)?.parse().ok())?
+        })
+    };
+    Some(Bytes::new(of("size")?) - Bytes::new(of("c_min")?))
+}
+
 /// Reads `/proc/meminfo`'s swap space. A machine without any has `None`.
 pub(crate) fn swap(meminfo: &str) -> Option<Room> {
     let total = kib(meminfo, "SwapTotal")?;
@@ -199,6 +212,25 @@ mod tests {
         for text in cases {
             assert_eq!(memory(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_cache_of_zfs_is_given_back_down_to_its_minimum() {
+        let arcstats = |size: u64, least: u64| {
+            format!(
+                "13 1 0x01 123 33456 7890 1234\nname                            type data\n\
+                 hits                            4    17\nc_min                           4    {least}\n\
+                 size                            4    {size}\ncompressed_size                 4    5\n"
+            )
+        };
+        let check = |text: &str, want: Option<u64>| {
+            assert_eq!(reclaimable_arc(text), want.map(Bytes::new), "{text}");
+        };
+        check(&arcstats(5_000, 1_000), Some(4_000));
+        check(&arcstats(500, 1_000), Some(0));
+        check("name type data\nsize 4 5000\n", None);
+        check("size 4 lots\nc_min 4 7\n", None);
+        check("", None);
     }
 
     #[test]

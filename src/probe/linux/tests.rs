@@ -48,6 +48,17 @@ fn own_memory_is_kept_apart_from_others() {
 }
 
 #[test]
+fn the_cache_of_zfs_above_its_minimum_is_available() {
+    let arcstats = "name type data\nc_min 4 1073741824\nsize 4 4294967296\n";
+    let (_folder, mut host) =
+        machine(&[("proc/meminfo", MEMINFO), ("proc/spl/kstat/zfs/arcstats", arcstats)]);
+    let memory = host.read(Timestamp::ZERO, &nobody()).memory.unwrap();
+    // 6 GiB is not available by the kernel's word, 3 of them for the cache's sake.
+    assert_eq!((memory.total, memory.others), (Bytes::from_gib(16), Bytes::from_gib(3)));
+    assert_eq!(host.sources().memory, "/proc/meminfo and /proc/spl/kstat/zfs/arcstats");
+}
+
+#[test]
 fn a_processor_rate_is_the_difference_of_two_readings() {
     let (folder, mut host) =
         machine(&[("proc/stat", &stat(1000, 1000)), ("proc/7/stat", &process(100))]);

@@ -83,11 +83,13 @@ fn is_table(table: &str, key: &str) -> bool {
 const WIDTH: usize = 100;
 
 /// Values that may be, for keys that have no default or whose default is not written.
-const EXAMPLES: [(&str, &str); 22] = [
+const EXAMPLES: [(&str, &str); 26] = [
     ("aliases", "{ chatgpt = \"auto\" }"),
     ("calm", "\"450s\""),
     ("catalog", "\"catalog.toml\""),
     ("companions-go", "\"before-none\""),
+    ("context-tokens", "8192"),
+    ("env", "{ LLAMA_ARG_THREADS = \"4\" }"),
     ("first-token-limit", "\"5s\""),
     ("folder", "\"a-folder\""),
     ("idle-unload", "\"15m\""),
@@ -100,7 +102,9 @@ const EXAMPLES: [(&str, &str); 22] = [
     ("preventive-line", "\"85%\""),
     ("price", "\"60s\""),
     ("reply-limit", "\"10m\""),
+    ("slots", "2"),
     ("start", "\"small\""),
+    ("tasks", "[\"chat\", \"code\"]"),
     ("token-env", "\"TIERSHIFT_TOKEN\""),
     ("token-file", "\"token\""),
     ("unknown-model", "\"auto\""),
@@ -115,6 +119,11 @@ const HEAD: &str = "\
 ";
 
 const FOOT: &str = "
+# What is said of one model, as in a catalog (`tiershift schema catalog`), and goes before it. What is left out everywhere is
+# estimated from its file.
+# [[model]]
+# id = \"qwen2.5-7b-instruct-q4_k_m\"
+
 # A policy that is played beside the first on the same inputs, without effect. The same table as [policy].
 # [shadow]
 # policy = \"projecting\"

@@ -31,6 +31,8 @@ pub(in crate::serve) struct App {
     pub(super) started_at: i64,
     /// Whether Ollama's own API is to be had.
     pub(super) is_ollama: bool,
+    /// Whether nothing is loaded, ever.
+    pub(super) is_dry_run: bool,
     /// When each model's file was written, where that is known.
     written: BTreeMap<ModelId, i64>,
     board: SharedBoard,
@@ -44,6 +46,7 @@ pub(in crate::serve) struct Facts {
     pub(in crate::serve) started_at: i64,
     pub(in crate::serve) written: BTreeMap<ModelId, i64>,
     pub(in crate::serve) is_ollama: bool,
+    pub(in crate::serve) is_dry_run: bool,
 }
 
 impl App {
@@ -54,7 +57,7 @@ impl App {
         board: SharedBoard,
         facts: Facts,
     ) -> Self {
-        let Facts { names, longest_body, started_at, written, is_ollama } = facts;
+        let Facts { names, longest_body, started_at, written, is_ollama, is_dry_run } = facts;
         let bodies = BodyReader::new(longest_body);
         let watchers = Arc::new(Semaphore::new(MOST_WATCHERS));
         let (clients, next_id) = (Clients::default(), AtomicU64::new(0));
@@ -68,6 +71,7 @@ impl App {
             clients,
             started_at,
             is_ollama,
+            is_dry_run,
             written,
             board,
             next_id,

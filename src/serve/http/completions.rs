@@ -47,6 +47,9 @@ pub(super) async fn work(
     task: Task,
     body: Body,
 ) -> Response {
+    if app.is_dry_run {
+        return Refusal::dry_run().into_response();
+    }
     let is_special = matches!(task, Task::Embedding | Task::Rerank);
     if is_special && !app.catalog.models().iter().any(|model| model.can(task)) {
         return Refusal::no_model_for(task).into_response();

@@ -135,6 +135,11 @@ impl Place {
         self.idle_since.load(Ordering::Relaxed) == BUSY && self.is_read.load(Ordering::Relaxed)
     }
 
+    /// Returns whether nothing is asked for.
+    fn is_idle(&self) -> bool {
+        self.idle_since.load(Ordering::Relaxed) != BUSY
+    }
+
     fn is_at_its_first(&self) -> bool {
         self.requests.load(Ordering::Relaxed) == 1
     }

@@ -76,6 +76,18 @@ impl Refusal {
         Self::new(StatusCode::CONFLICT, "order_refused", message).retry_after(retry_after)
     }
 
+    /// Nothing is loaded, ever.
+    pub(super) fn dry_run() -> Self {
+        let message =
+            "this is a dry run: the daemon decides, and loads nothing; start it without --dry-run";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "dry_run", message)
+    }
+
+    /// There is no model server yet.
+    pub(in crate::serve) fn no_server(message: String) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_server", message).retry_after(SOON)
+    }
+
     fn retry_after(self, span: Duration) -> Self {
         Self { retry_after: Some(span), ..self }
     }

@@ -13,12 +13,14 @@ use tiershift::backend::llama_server::LlamaServer;
 use tiershift::backend::remote::Remote;
 use tiershift::backend::remote::server::{Kind, Server};
 use tiershift::inventory::folder::Folder;
+use tiershift::inventory::ladder::{Ladder, Wishes};
 use tiershift::probe::clock::SystemClock;
 use tiershift::sim::physics::Physics;
 use tiershift::sim::rng::Seed;
 use tiershift::sim::server::SimulatedServer;
 use tiershift_core::backend::Backend;
 use tiershift_core::event::{Command, Outcome};
+use tiershift_core::machine::Machine;
 use tiershift_core::model::ModelId;
 use tiershift_core::time::{Clock, Timestamp};
 use tiershift_testkit::gguf;
@@ -62,10 +64,15 @@ fn folder() -> (Site, PathBuf) {
     (folder, models)
 }
 
+fn ladder(models: &Path) -> (Ladder, Folder) {
+    let folder = Folder::open(models).unwrap();
+    (folder.ladder(&Wishes::default(), &Machine::default()).unwrap(), folder)
+}
+
 impl Rig {
     fn simulated() -> Self {
         let (folder, models) = folder();
-        let catalog = Folder::open(&models).unwrap().catalog().unwrap();
+        let catalog = ladder(&models).0.catalog;
         let physics = Physics::default();
         let backend = Box::new(SimulatedServer::new(&catalog, &physics, &[], Seed(1)));
         Self::new(backend, Host::Simulated, mpsc::channel().1, None, folder)
@@ -74,8 +81,8 @@ impl Rig {
     fn processes(engine: &Path) -> Self {
         let (folder, models) = folder();
         let (runtime, client, hearers, woken) = tools();
-        let models = Folder::open(&models).unwrap();
-        let launches = models.launches(&models.catalog().unwrap()).unwrap();
+        let (ladder, models) = ladder(&models);
+        let launches = models.launches(&ladder).unwrap();
         let home = folder.to_path_buf();
         let handle = runtime.handle().clone();
         let server = LlamaServer::new(engine.to_owned(), home, launches, handle, client, hearers);
@@ -106,7 +113,7 @@ impl Rig {
             (server, listed)
         });
         assert_eq!(server.kind(), kind, "it is recognised from its answers");
-        let catalog = Folder::open(&folder.models()).unwrap().catalog().unwrap();
+        let catalog = ladder(&folder.models()).0.catalog;
         let handle = runtime.handle().clone();
         let backend = Remote::new(server, &listed, &catalog, handle, hearers).unwrap();
         let backend = Box::new(LiveBackend::Remote(backend));

@@ -19,8 +19,10 @@ fn a_calibration_is_a_catalog_with_the_figures_of_this_machine() {
     let name = "a_calibration_is_a_catalog_with_the_figures_of_this_machine";
     let Some(engine) = engine(name) else { return };
     let folder = models();
-    let line =
-        format!("calibrate --llama-server {} --models models --repeats 1 --json", engine.display());
+    let line = format!(
+        "calibrate --llama-server {} --models models --repeats 1 --json --allow-busy",
+        engine.display()
+    );
     let measured = run_in(&folder, &line).exits(0).json();
     let models = measured["models"].as_array().unwrap();
     let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} in {measured}"));
@@ -51,6 +53,22 @@ fn a_calibration_is_a_catalog_with_the_figures_of_this_machine() {
     assert_eq!(catalog.models().len(), 2, "{text}");
     let plot = fs::read_to_string(folder.join("measured.svg")).unwrap();
     assert!(plot.contains("reply tokens a second"), "{plot}");
+    assert!(text.contains("# Meanwhile a fixed computation took "), "{text}");
+    // What is known is not measured again: only a model that has come since.
+    let end_of_first = text.rmatch_indices("\n# ram, kv").next().unwrap().0;
+    let one = &text[..end_of_first];
+    folder.put("one.toml", one);
+    let line = line.replace(" --json", " --catalog one.toml --out again.toml");
+    let told = run_in(&folder, &line).exits(0).out;
+    assert!(told.starts_with("nothing is measured"), "{told}");
+    let first = &catalog.models()[0];
+    folder.put("both.toml", &format!("{one}\n[[model]]\nfile = \"b.gguf\"\n"));
+    run_in(&folder, &line.replace("one.toml", "both.toml")).exits(0);
+    let again = fs::read_to_string(folder.join("again.toml")).unwrap();
+    assert_eq!(again.matches("# load-warm: ").count(), 1, "{again}");
+    assert!(again.contains("# As it was known already."), "{again}");
+    let again = catalog::parse(&again, "again.toml").unwrap();
+    assert_eq!(again.model(&first.id), Some(first));
     // It is a catalog to serve from and to replay with.
     fs::write(folder.join("trace.csv"), crate::support::trace(&[4.0, 8.0])).unwrap();
     run_in(&folder, "replay trace.csv --catalog measured.toml").exits(0);
@@ -63,7 +81,7 @@ fn a_calibration_that_is_stopped_leaves_nothing() {
     let folder = models();
     let mut child = std::process::Command::new(cargo_bin!("tiershift"))
         .current_dir(&*folder)
-        .args(["calibrate", "--models", "models", "--llama-server"])
+        .args(["calibrate", "--allow-busy", "--models", "models", "--llama-server"])
         .arg(&*engine)
         .stderr(std::process::Stdio::null())
         .spawn()
@@ -75,6 +93,26 @@ fn a_calibration_that_is_stopped_leaves_nothing() {
     wait_until("the end", || child.try_wait().unwrap().is_some());
     assert_eq!(child.wait().unwrap().code(), Some(2));
     wait_until("the end of the model", || !left.iter().any(|pid| is_there(*pid)));
+    assert!(!folder.join("measured.toml").exists());
+}
+
+#[test]
+fn a_busy_machine_is_not_measured() {
+    let Some(engine) = engine("a_busy_machine_is_not_measured") else { return };
+    let folder = models();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut busy: Vec<_> = (0..cpus)
+        .map(|_| {
+            std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap()
+        })
+        .collect();
+    let line = format!("calibrate --llama-server {} --models models", engine.display());
+    let refused = run_in(&folder, &line).exits(2).err;
+    for child in &mut busy {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(refused.contains("others take ") && refused.contains("--allow-busy"), "{refused}");
     assert!(!folder.join("measured.toml").exists());
 }
 

@@ -15,7 +15,8 @@ fn a_live_run_and_its_simulation_switch_alike() {
     let Some(engine) = engine("a_live_run_and_its_simulation_switch_alike") else { return };
     let folder = site(&[("a", gguf::NANO), ("b", gguf::NANO)]);
     folder.put("policy.toml", &policy(BY_COMMAND));
-    let line = format!("calibrate --llama-server {} --models models", engine.display());
+    let line =
+        format!("calibrate --allow-busy --llama-server {} --models models", engine.display());
     run_in(&folder, &line).exits(0);
 
     let mut daemon = serve(&engine, &folder);

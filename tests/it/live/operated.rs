@@ -135,7 +135,7 @@ fn the_journal_has_each_switch_with_its_reason_and_cost() {
         let found = told.iter().find(|line| line.contains(what));
         found.unwrap_or_else(|| panic!("no {what:?} in {told:#?}"))
     };
-    assert!(told[0].contains("the ladder: small (a, "), "{told:#?}");
+    assert!(has("model: `a`: tier small, ").contains("estimated: "), "{told:#?}");
     let reads = has("memory of ");
     assert!(
         reads.contains("GiB: upgrade below ") && reads.contains("by the policy: cpu"),

@@ -3,8 +3,10 @@
 use std::fs;
 
 use tiershift::inventory::folder::Folder;
+use tiershift::inventory::ladder::Wishes;
 use tiershift::probe::clock::SystemClock;
 use tiershift::probe::system::{OwnProcesses, SystemProbe};
+use tiershift_core::machine::Machine;
 use tiershift_core::probe::Probe;
 use tiershift_core::sample::Space;
 use tiershift_core::time::Clock;
@@ -26,7 +28,8 @@ const NAME: &str = "a_hog_takes_one_tier_and_gives_it_back";
 fn a_hog_takes_one_tier_and_gives_it_back() {
     let Some(engine) = Engine::find_alone(NAME, KEPT.as_ref()) else { return };
     let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL), ("c", gguf::MEDIUM)]);
-    let catalog = Folder::open(&folder.models()).unwrap().catalog().unwrap();
+    let models = Folder::open(&folder.models()).unwrap();
+    let catalog = models.ladder(&Wishes::default(), &Machine::default()).unwrap().catalog;
     let [_, medium, large] = catalog.models() else { panic!("three models") };
     let (medium, large) = (medium.footprint().ram, large.footprint().ram);
 

@@ -227,7 +227,7 @@ async fn answer(
         Kind::Ollama => ollama(&inside, path, &asked).await,
         Kind::LmStudio => lm_studio(&inside, &method, path, &asked).await,
         Kind::LlamaSwap => llama_swap(&inside, path).await,
-        Kind::Plain | Kind::Router => match path {
+        Kind::Plain | Kind::LlamaServer | Kind::Router => match path {
             "/v1/models" => list(&inside, |name, _| json!({"id": name, "object": "model"}), "data"),
             _ => StatusCode::NOT_FOUND.into_response(),
         },

@@ -108,6 +108,12 @@ impl LlamaServer {
     #[track_caller]
     pub fn start(program: &Path, arguments: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::start_at(port, program, arguments)
+    }
+
+    /// Starts one on this port, and waits until it is ready.
+    #[track_caller]
+    pub fn start_at(port: u16, program: &Path, arguments: &[&str]) -> Self {
         let child = Command::new(program)
             .args(["--host", "127.0.0.1", "--port", &port.to_string()])
             .args(arguments)

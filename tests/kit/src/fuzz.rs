@@ -135,7 +135,7 @@ pub fn server_answers(bytes: &[u8]) {
 
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (list, loaded) = text.split_once('\0').unwrap_or((text, text));
-    for kind in [Kind::Router, Kind::Ollama, Kind::LmStudio, Kind::LlamaSwap, Kind::Plain] {
+    for kind in Kind::IN_ORDER {
         let _ = kind.entries(list, loaded);
     }
 }

@@ -15,30 +15,72 @@ pub struct Shape {
     heads: u32,
     kv_heads: u32,
     vocabulary: u32,
+    context: u32,
 }
 
 impl Shape {
-    /// Returns the length of the vectors between its layers, which tells the shapes apart.
-    pub const fn width(self) -> u32 {
-        self.width
+    /// Returns what tells it from other shapes, for the name of its file.
+    pub fn name(self) -> String {
+        let Self { width, heads, kv_heads, context, .. } = self;
+        match (heads / kv_heads, context) {
+            (2 | 3, USUAL_CONTEXT) => format!("random-{width}"),
+            _ => format!("random-{width}-{kv_heads}-{context}"),
+        }
+    }
+
+    /// Returns one whose cache is as small as can be, and that says that it was trained for this many tokens.
+    #[must_use]
+    pub const fn for_long_context(self, context: u32) -> Self {
+        Self { kv_heads: 1, context, ..self }
     }
 }
 
+/// What a model says that it was trained for.
+const USUAL_CONTEXT: u32 = 4096;
+
 /// A file of 0.2 MB, where only the server matters: loaded in 35 ms, thousands of tokens a second.
-pub const NANO: Shape =
-    Shape { width: 64, feed_forward: 192, layers: 2, heads: 4, kv_heads: 2, vocabulary: 512 };
+pub const NANO: Shape = Shape {
+    width: 64,
+    feed_forward: 192,
+    layers: 2,
+    heads: 4,
+    kv_heads: 2,
+    vocabulary: 512,
+    context: USUAL_CONTEXT,
+};
 
 /// A file of 20 MB: about 500 tokens a second on two processors.
-pub const TINY: Shape =
-    Shape { width: 256, feed_forward: 1024, layers: 17, heads: 8, kv_heads: 4, vocabulary: 4096 };
+pub const TINY: Shape = Shape {
+    width: 256,
+    feed_forward: 1024,
+    layers: 17,
+    heads: 8,
+    kv_heads: 4,
+    vocabulary: 4096,
+    context: USUAL_CONTEXT,
+};
 
 /// A file of 153 MB: about 60 tokens a second on two processors.
-pub const SMALL: Shape =
-    Shape { width: 768, feed_forward: 2304, layers: 19, heads: 12, kv_heads: 4, vocabulary: 8192 };
+pub const SMALL: Shape = Shape {
+    width: 768,
+    feed_forward: 2304,
+    layers: 19,
+    heads: 12,
+    kv_heads: 4,
+    vocabulary: 8192,
+    context: USUAL_CONTEXT,
+};
 
 /// A file of 629 MB: about 20 tokens a second on two processors.
-pub const MEDIUM: Shape =
-    Shape { width: 1536, feed_forward: 4608, layers: 20, heads: 16, kv_heads: 8, vocabulary: 8192 };
+pub const MEDIUM: Shape = Shape {
+    width: 1536,
+    feed_forward: 4608,
+    layers: 20,
+    heads: 16,
+    kv_heads: 8,
+    vocabulary: 8192,
+    context: USUAL_CONTEXT,
+};
 
 /// Writes a model of this shape.
 ///
@@ -119,7 +161,7 @@ impl Tensor {
 }
 
 fn tensors(shape: Shape, first_word: usize) -> Vec<Tensor> {
-    let Shape { width, feed_forward, layers, heads, kv_heads, vocabulary } = shape;
+    let Shape { width, feed_forward, layers, heads, kv_heads, vocabulary, .. } = shape;
     let matrix = |name: &str, rows, columns, deviation| Tensor {
         name: format!("{name}.weight"),
         rows,
@@ -240,7 +282,7 @@ fn metadata(shape: Shape, words: &Vocabulary) -> Metadata {
     all.text("general.architecture", "llama");
     all.text("general.name", "random");
     all.text("general.description", "random weights, to try things with");
-    all.number("llama.context_length", 4096);
+    all.number("llama.context_length", shape.context);
     all.number("llama.embedding_length", shape.width);
     all.number("llama.block_count", shape.layers);
     all.number("llama.feed_forward_length", shape.feed_forward);

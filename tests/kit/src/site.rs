@@ -49,7 +49,7 @@ impl Deref for Site {
 }
 
 fn written_once(kept: &Path, shape: Shape) -> PathBuf {
-    let path = kept.join(format!("random-{}.gguf", shape.width()));
+    let path = kept.join(format!("{}.gguf", shape.name()));
     if !path.exists() {
         let whole = NamedTempFile::new_in(kept).unwrap();
         gguf::write(whole.path(), shape).unwrap();

@@ -24,6 +24,8 @@ pub(super) struct HalfClosed {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
     place: Arc<Place>,
     closed: Option<Closed>,
+    /// Whether a part of a head has come that is not answered.
+    has_begun: bool,
 }
 
 /// What is done since its half was closed.
@@ -34,7 +36,7 @@ struct Closed {
 
 impl HalfClosed {
     pub(super) fn new(stream: TimeoutStream<TcpStream>, place: Arc<Place>) -> Self {
-        Self { stream: Box::pin(stream), place, closed: None }
+        Self { stream: Box::pin(stream), place, closed: None, has_begun: false }
     }
 
     /// Waits for as long as an answer is owed to a client that may still read it.
@@ -73,6 +75,7 @@ impl AsyncRead for HalfClosed {
             let before = buffer.filled().len();
             ready!(this.stream.as_mut().poll_read(context, buffer))?;
             if buffer.filled().len() > before || buffer.remaining() == 0 {
+                this.has_begun |= this.place.is_idle();
                 return Poll::Ready(Ok(()));
             }
             let mut looks = interval(LOOK_PAUSE);
@@ -91,6 +94,7 @@ impl AsyncWrite for HalfClosed {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.place.note_answer();
+        this.has_begun = false;
         this.stream.as_mut().poll_write(context, bytes)
     }
 
@@ -101,6 +105,7 @@ impl AsyncWrite for HalfClosed {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.place.note_answer();
+        this.has_begun = false;
         this.stream.as_mut().poll_write_vectored(context, bytes)
     }
 
@@ -114,6 +119,16 @@ impl AsyncWrite for HalfClosed {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut().stream.as_mut().poll_shutdown(context)
+    }
+}
+
+/// One whose head has begun and does not end in time is told so: whoever answers it drops the connection, and says nothing.
+impl Drop for HalfClosed {
+    fn drop(&mut self) {
+        if self.has_begun && self.place.is_idle() && self.closed.is_none() {
+            // As much as can be sent at once: there is nobody left to wait.
+            let _ = self.stream.get_ref().try_write(TOO_SLOW);
+        }
     }
 }
 
@@ -156,6 +171,9 @@ impl<B: Body + Unpin> Body for Watched<B> {
         self.body.size_hint()
     }
 }
+
+const TOO_SLOW: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 

@@ -1,0 +1,57 @@
+//! A model server that is not up yet is waited for.
+
+use std::fs;
+use std::net::TcpListener;
+
+use snapbox::cmd::cargo_bin;
+use tiershift_testkit::daemon::Daemon;
+use tiershift_testkit::engine::LlamaServer;
+use tiershift_testkit::gguf;
+use tiershift_testkit::process::signal;
+use tiershift_testkit::server::{chat, json};
+use tiershift_testkit::wait::wait_until;
+
+use crate::live::{engine, site};
+
+#[test]
+fn a_daemon_waits_for_its_model_server_and_says_so_to_everybody() {
+    let name = "a_daemon_waits_for_its_model_server_and_says_so_to_everybody";
+    let Some(engine) = engine(name) else { return };
+    let folder = site(&[("a", gguf::TINY)]);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // As it stands in the settings of clients.
+    let arguments = format!("--server http://127.0.0.1:{port}/v1 --policy policy.toml");
+    let start = || {
+        let daemon = Daemon::builder(cargo_bin!("tiershift"), &folder).arguments(&arguments);
+        daemon.errors_in("errors.txt").start()
+    };
+    // One that is asked to stop while it waits ends in good order.
+    let mut waiting = start();
+    signal("HUP", waiting.child.id());
+    assert!(waiting.get("/healthz").starts_with("HTTP/1.1 503 "));
+    waiting.stop();
+
+    let mut daemon = start();
+    for answer in
+        [daemon.get("/healthz"), daemon.get("/v1/models"), daemon.ask(&chat("the cat", 2)).rest()]
+    {
+        assert!(
+            answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: "),
+            "{answer}"
+        );
+        assert_eq!(json(&answer)["error"]["code"], "no_server");
+    }
+    let model = folder.models().join("a.gguf");
+    let arguments = ["--model", model.to_str().unwrap(), "--alias", "a", "--ctx-size", "4096"];
+    let _server = LlamaServer::start_at(port, &engine, &arguments);
+    wait_until("the daemon", || {
+        daemon.try_get("/status").is_ok_and(|it| it.starts_with("HTTP/1.1 200 "))
+    });
+    daemon.wait_for("the model", |status| status["tier"] == "small");
+    assert!(daemon.get("/healthz").starts_with("HTTP/1.1 200 "));
+    assert!(daemon.ask(&chat("the cat", 2)).rest().contains("data: [DONE]"));
+    daemon.stop();
+    let errors = fs::read_to_string(folder.join("errors.txt")).unwrap();
+    assert!(errors.contains("no model server answers at http://127.0.0.1:"), "{errors}");
+    assert!(errors.contains(" server: llama-server answers at http://127.0.0.1:"), "{errors}");
+}
