@@ -392,10 +392,10 @@ fn every_format_is_listed_for_readers_and_on_the_command_line() {
         .filter(|name| !name.starts_with("tiershift-"))
         .collect();
     assert_eq!(presets, known, "files in presets/, and formats that are built in");
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let page = fs::read_to_string(root().join("docs/formats.md")).unwrap();
     let unlisted: Vec<_> =
-        known.iter().filter(|name| !readme.contains(&format!("`{name}`"))).collect();
-    assert!(unlisted.is_empty(), "README.md does not list {unlisted:?}");
+        known.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
+    assert!(unlisted.is_empty(), "docs/formats.md does not list {unlisted:?}");
 }
 
 #[test]

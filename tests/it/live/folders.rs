@@ -68,7 +68,7 @@ fn a_catalog_needs_files_only_and_a_server_gets_what_a_person_adds() {
     assert!(environment.split('\0').any(|it| it == "LLAMA_ARG_UBATCH=256"), "{environment}");
     daemon.stop();
     let errors = fs::read_to_string(folder.join("errors.txt")).unwrap();
-    let line = errors.lines().find(|line| line.starts_with("`b`: tier medium, ")).unwrap();
+    let line = errors.lines().find(|line| line.contains("model: `b`: tier medium, ")).unwrap();
     let end = "in each of 1 slot; estimated: quality, memory, cache, load times, speeds";
     assert!(line.ends_with(end), "{errors}");
 
