@@ -77,12 +77,17 @@ impl Journal {
         self.cut
     }
 
-    /// Says once what is read of the machine, and by which lines it is judged: by the second reading, for a rate is what was
-    /// between two.
+    /// Says once what is read of the machine, and by which lines it is judged: as soon as the rate of the processors is known,
+    /// which is what was between two readings, and while a first model loads may not be told from others'.
     fn observe_sample(&mut self) {
-        self.readings = self.readings.saturating_add(1);
-        if self.readings == 2 {
-            let lines = self.board.lock().resource_use();
+        if self.readings == READINGS_FOR_RATES {
+            return;
+        }
+        self.readings += 1;
+        let lines = self.board.lock().resource_use();
+        let is_known = lines.iter().any(|line| line.resource == Resource::Cpu);
+        if is_known || self.readings == READINGS_FOR_RATES {
+            self.readings = READINGS_FOR_RATES;
             let is_missing = |resource: &Resource| lines.iter().all(|it| it.resource != *resource);
             let not_read: Vec<Resource> = Resource::ALL.into_iter().filter(is_missing).collect();
             (self.notify)(DaemonEvent::Reads { lines: &lines, not_read: &not_read });
@@ -251,3 +256,6 @@ const MOST_CHANGES: usize = 8;
 
 /// Chosen: to unload, to close the log and to say goodbye, each with its own limit.
 const AFTER_DRAINING: Duration = Duration::from_secs(30);
+
+/// No rate is waited for beyond so many readings. Chosen: twenty seconds by default, in which a model is usually loaded.
+const READINGS_FOR_RATES: u32 = 10;
