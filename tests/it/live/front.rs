@@ -86,6 +86,7 @@ fn what_a_server_says_of_a_bad_request_is_the_clients_and_counts_against_nobody(
 fn every_path_of_the_model_s_server_is_there() {
     let Some(engine) = engine("every_path_of_the_model_s_server_is_there") else { return };
     let (folder, daemon, bare) = pair(&engine, "");
+    daemon.wait_for("the model", |status| status["tier"] == "small");
     let servers = servers_of(&folder);
     let said = r#""messages":[{"role":"user","content":"the cat"}]"#;
     let chat = format!("{{{said},\"max_tokens\":3}}");
