@@ -196,3 +196,29 @@ pub enum Rejection {
     /// The daemon stops.
     ShuttingDown,
 }
+
+impl Rejection {
+    /// Every reason, in the order of the type.
+    pub const ALL: [Self; 7] = [
+        Self::QueueFull,
+        Self::Deadline,
+        Self::Unservable,
+        Self::NotLoaded,
+        Self::HeldElsewhere,
+        Self::UnknownTarget,
+        Self::ShuttingDown,
+    ];
+
+    /// Returns what it is called in logs, scenarios and figures.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue-full",
+            Self::Deadline => "deadline",
+            Self::Unservable => "unservable",
+            Self::NotLoaded => "not-loaded",
+            Self::HeldElsewhere => "held-elsewhere",
+            Self::UnknownTarget => "unknown-target",
+            Self::ShuttingDown => "shutting-down",
+        }
+    }
+}

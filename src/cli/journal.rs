@@ -1,7 +1,5 @@
 //! The journal of the daemon: what it reports, a line each on standard error, for people or as JSON.
 
-use std::fmt::Write;
-
 use anstream::eprintln;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -152,8 +150,8 @@ fn reloaded(taken: &[String], left: &[&str], models: &[String]) -> String {
 }
 
 fn reads(lines: &[ResourceUse], not_read: &[Resource]) -> String {
-    let mut said = String::new();
-    for line in lines.iter().filter(|line| line.constrains) {
+    let (used, unused): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.constrains);
+    let of = |line: &ResourceUse| {
         let at = |share| match line.total_bytes {
             Some(total) => text::bytes(total.share(share)),
             None => text::percent(share),
@@ -161,23 +159,18 @@ fn reads(lines: &[ResourceUse], not_read: &[Resource]) -> String {
         let of = line.total_bytes.map(|total| format!(" of {}", text::bytes(total)));
         let (of, name) = (of.unwrap_or_default(), &line.name);
         let (up, down) = (at(line.upgrade_line), at(line.degrade_line));
-        let end = if said.is_empty() { "" } else { "; " };
-        write!(said, "{end}{name}{of}: upgrade below {up}, step down above {down}")
-            .expect("a String takes whatever is written to it");
+        format!("{name}{of}: upgrade below {up}, step down above {down}")
+    };
+    let mut parts: Vec<String> = used.into_iter().map(of).collect();
+    if !unused.is_empty() {
+        let names: Vec<&str> = unused.iter().map(|line| line.name.as_str()).collect();
+        parts.push(format!("read, but not used by the policy: {}", names.join(", ")));
     }
-    let unused = lines.iter().filter(|line| !line.constrains).map(|line| line.name.clone());
-    let not_read = not_read.iter().map(|resource| resource.name().to_owned());
-    for (what, names) in [
-        ("read, but not used by the policy", unused.collect::<Vec<_>>()),
-        ("not read on this machine", not_read.collect()),
-    ] {
-        if !names.is_empty() {
-            let end = if said.is_empty() { "" } else { "; " };
-            write!(said, "{end}{what}: {}", names.join(", "))
-                .expect("a String takes whatever is written to it");
-        }
+    if !not_read.is_empty() {
+        let names: Vec<&str> = not_read.iter().map(|resource| resource.name()).collect();
+        parts.push(format!("not read on this machine: {}", names.join(", ")));
     }
-    said
+    parts.join("; ")
 }
 
 /// Returns how the shadow compared, in a few lines.

@@ -8,15 +8,16 @@ mod history;
 mod metrics;
 mod resource_use;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision, Reason};
 use tiershift_core::event::{
-    Command, CompanionNews, EventRef, Input, Notice, Observe, OrderNews, Outcome, Output,
+    Adopted, Command, CompanionNews, EventRef, Input, Notice, Observe, OrderNews, Outcome, Output,
 };
 use tiershift_core::model::ModelId;
+use tiershift_core::place::Resident;
 use tiershift_core::request::{End, RequestId};
 use tiershift_core::sample::Sample;
 use tiershift_core::settings::Settings;
@@ -64,6 +65,8 @@ pub(super) struct Board {
     serving_model: Option<ModelId>,
     /// The companions that serve.
     companions: BTreeSet<ModelId>,
+    /// Where models were loaded that are on a GPU.
+    gpus: BTreeMap<ModelId, u8>,
     order: Option<Ordered>,
     is_stopping: bool,
     sample: Option<Sample>,
@@ -98,6 +101,7 @@ impl Board {
             serving: Rung::NONE,
             serving_model: None,
             companions: BTreeSet::new(),
+            gpus: BTreeMap::new(),
             order: None,
             is_stopping: false,
             sample: None,
@@ -181,11 +185,9 @@ impl Board {
                 self.waiting.remove(request);
                 self.running.insert(*request);
             }
+            Output::Command(Command::Load { model, gpu }) => self.place(model, *gpu),
             Output::Command(
-                Command::Load { .. }
-                | Command::Unload { .. }
-                | Command::Cancel { .. }
-                | Command::Try { .. },
+                Command::Unload { .. } | Command::Cancel { .. } | Command::Try { .. },
             ) => {}
             Output::Ended { request, end } => {
                 self.waiting.remove(request);
@@ -248,6 +250,22 @@ impl Board {
         }
     }
 
+    fn place(&mut self, model: &ModelId, gpu: Option<u8>) {
+        self.gpus.remove(model);
+        self.gpus.extend(gpu.map(|gpu| (model.clone(), gpu)));
+    }
+
+    /// Returns what these models hold, each where it was loaded.
+    fn held_by<'m>(&self, models: impl IntoIterator<Item = &'m ModelId>) -> Resident {
+        let mut held = Resident::default();
+        for id in models {
+            if let Some(model) = self.catalog.model(id) {
+                held.add(model.footprint(), self.gpus.get(id).copied());
+            }
+        }
+        held
+    }
+
     /// Sets where the figure of each loaded model's own use comes from.
     pub(super) fn set_own_sources(&mut self, sources: Vec<(ModelId, OwnSource)>) {
         self.own_sources = sources;
@@ -301,9 +319,8 @@ impl Observe for Board {
                 self.sample = Some(sample.clone());
                 self.sampled_at = Some(now);
                 if !self.is_stopping {
-                    let model = self.serving_model.as_ref().and_then(|id| self.catalog.model(id));
-                    let beside = self.companions.iter().filter_map(|id| self.catalog.model(id));
-                    self.best_fitting.read(now, sample, (self.serving, model), beside);
+                    let held = (self.held_by(&self.serving_model), self.held_by(&self.companions));
+                    self.best_fitting.read(now, sample, self.serving, held);
                 }
                 self.add_point();
             }
@@ -315,6 +332,9 @@ impl Observe for Board {
                     self.settings = settings;
                 }
             }
+            EventRef::Input(Input::Adopt { models }) => {
+                models.iter().for_each(|Adopted { model, gpu }| self.place(model, *gpu));
+            }
             EventRef::Input(Input::Shutdown) => {
                 self.is_stopping = true;
                 self.best_fitting.stop(now);
@@ -323,7 +343,6 @@ impl Observe for Board {
                 Input::Request(_)
                 | Input::Cancel { .. }
                 | Input::Timeout
-                | Input::Adopt { .. }
                 | Input::Switch { .. }
                 | Input::Advice(_),
             ) => {}

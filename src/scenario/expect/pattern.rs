@@ -163,7 +163,7 @@ impl Pattern {
                     id(*request) || word(canceller_name(*by))
                 }
                 (PatternKind::Rejected, End::Rejected { reason, .. }) => {
-                    id(*request) || word(rejection_name(*reason))
+                    id(*request) || word(reason.name())
                 }
                 _ => false,
             },
@@ -230,7 +230,7 @@ impl Pattern {
                 REASONS.into_iter().chain(codes.iter().map(Code::as_str)).collect()
             }
             PatternKind::Cancelled => CANCELLERS.iter().map(|by| canceller_name(*by)).collect(),
-            PatternKind::Rejected => REJECTIONS.iter().map(|r| rejection_name(*r)).collect(),
+            PatternKind::Rejected => Rejection::ALL.iter().map(|reason| reason.name()).collect(),
             PatternKind::Notice => NOTICES.to_vec(),
             PatternKind::Request
             | PatternKind::HangUp
@@ -374,28 +374,6 @@ fn canceller_name(by: CancelledBy) -> &'static str {
 const CANCELLERS: [CancelledBy; 3] =
     [CancelledBy::Client, CancelledBy::DrainDeadline, CancelledBy::Shutdown];
 
-fn rejection_name(reason: Rejection) -> &'static str {
-    match reason {
-        Rejection::QueueFull => "queue-full",
-        Rejection::Deadline => "deadline",
-        Rejection::Unservable => "unservable",
-        Rejection::NotLoaded => "not-loaded",
-        Rejection::HeldElsewhere => "held-elsewhere",
-        Rejection::UnknownTarget => "unknown-target",
-        Rejection::ShuttingDown => "shutting-down",
-    }
-}
-
-const REJECTIONS: [Rejection; 7] = [
-    Rejection::QueueFull,
-    Rejection::Deadline,
-    Rejection::Unservable,
-    Rejection::NotLoaded,
-    Rejection::HeldElsewhere,
-    Rejection::UnknownTarget,
-    Rejection::ShuttingDown,
-];
-
 #[cfg(test)]
 mod tests {
     use tiershift_core::decision::Reason;
@@ -412,7 +390,7 @@ mod tests {
     fn the_names_are_those_of_the_event_log() {
         let own = ["own".to_owned()];
         assert_eq!(variants::<Reason>(), [&REASONS.map(str::to_owned)[..], &own[..]].concat());
-        assert_eq!(variants::<Rejection>(), REJECTIONS.map(rejection_name));
+        assert_eq!(variants::<Rejection>(), Rejection::ALL.map(Rejection::name));
         assert_eq!(variants::<CancelledBy>(), CANCELLERS.map(canceller_name));
         assert_eq!(variants::<Notice>(), NOTICES);
     }

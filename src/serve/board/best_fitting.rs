@@ -4,12 +4,10 @@
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
-use tiershift_core::model::Model;
 use tiershift_core::place::{Ladder, Resident, share_of};
 use tiershift_core::sample::Sample;
 use tiershift_core::settings::Settings;
 use tiershift_core::time::Timestamp;
-use tiershift_core::units::Bytes;
 
 /// The account of a run.
 #[derive(Debug)]
@@ -39,17 +37,14 @@ impl BestFitting {
         self.settings = settings.clone();
     }
 
-    /// Takes a reading, made while this rung serves with `model` beside these companions.
-    pub(super) fn read<'a>(
+    /// Takes a reading, made while this rung serves with what is `mine`, beside companions that hold the `rest`.
+    pub(super) fn read(
         &mut self,
         now: Timestamp,
         sample: &Sample,
-        (serving, model): (Rung, Option<&Model>),
-        companions: impl Iterator<Item = &'a Model>,
+        serving: Rung,
+        (mine, rest): (Resident, Resident),
     ) {
-        let (mut mine, mut rest) = (Resident::default(), Resident::default());
-        model.into_iter().for_each(|model| mine.add(model.footprint(), gpu_of(model)));
-        companions.for_each(|model| rest.add(model.footprint(), gpu_of(model)));
         let limit_of = |total| self.settings.degrade_limit(total);
         let sample = share_of(sample, &mine, &rest, limit_of);
         let above = Rung(self.ladder.top().0.saturating_add(1));
@@ -80,7 +75,42 @@ impl BestFitting {
     }
 }
 
-/// Where several have a GPU each, nobody says which: the first, as one alone has it.
-fn gpu_of(model: &Model) -> Option<u8> {
-    (model.vram > Bytes::ZERO).then_some(0)
+#[cfg(test)]
+mod tests {
+    use tiershift_core::catalog::RawCatalog;
+    use tiershift_core::machine::MachineClass;
+    use tiershift_core::model::Footprint;
+    use tiershift_core::sample::{GpuSample, Space};
+    use tiershift_core::settings::RawSettings;
+    use tiershift_core::units::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_companion_takes_room_on_the_gpu_that_it_is_on() {
+        let table = |id: &str, quality: u8, vram: u8| {
+            format!(
+                "[[model]]\nid = '{id}'\ntier = '{id}'\nquality = '{quality}%'\nvram = '{vram}GiB'\nload-warm = '1s'\n\
+                 load-cold = '1s'\nprefill-tokens-per-second = 100.0\ndecode-tokens-per-second = 10.0\n"
+            )
+        };
+        let raw: RawCatalog =
+            toml::from_str(&(table("small", 50, 2) + &table("large", 100, 20))).unwrap();
+        let catalog = Catalog::try_from(raw).unwrap();
+        let settings = Settings::new(RawSettings::default(), MachineClass::HighEnd).unwrap();
+        let gpu = |others, own| GpuSample {
+            vram: Some(Space {
+                total: Bytes::from_gib(24),
+                others: Bytes::from_gib(others),
+                own: Bytes::from_gib(own),
+            }),
+            ..GpuSample::default()
+        };
+        let sample = Sample { gpus: vec![gpu(10, 0), gpu(0, 4)], ..Sample::default() };
+        let mut rest = Resident::default();
+        rest.add(Footprint { ram: Bytes::ZERO, vram: Bytes::from_gib(4) }, Some(1));
+        let mut account = BestFitting::new(&settings, &catalog);
+        account.read(Timestamp::ZERO, &sample, Rung(1), (Resident::default(), rest));
+        assert_eq!(account.rung(), Rung(1), "20 of 24 GiB are no room beside 4");
+    }
 }

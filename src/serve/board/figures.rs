@@ -16,7 +16,7 @@ pub(super) struct Figures {
     /// By model and what became of it.
     pub(super) models: BTreeMap<(ModelId, &'static str), u64>,
     /// By reason.
-    pub(super) rejections: BTreeMap<&'static str, u64>,
+    pub(super) rejections: BTreeMap<Rejection, u64>,
     /// By what became of them.
     pub(super) orders: BTreeMap<&'static str, u64>,
     pub(super) upgrades: u64,
@@ -70,35 +70,10 @@ impl Figures {
                 self.latency.count_span(*latency);
             }
             End::Rejected { reason, .. } => {
-                let reason = name_of(*reason);
-                *self.rejections.entry(reason).or_default() += 1;
+                *self.rejections.entry(*reason).or_default() += 1;
             }
             End::Failed { .. } | End::Cancelled { .. } => {}
         }
-    }
-}
-
-/// Every reason, so that one that has not come up is there, as zero.
-pub(super) const REJECTIONS: [Rejection; 7] = [
-    Rejection::QueueFull,
-    Rejection::Deadline,
-    Rejection::Unservable,
-    Rejection::NotLoaded,
-    Rejection::HeldElsewhere,
-    Rejection::UnknownTarget,
-    Rejection::ShuttingDown,
-];
-
-/// Returns what a reason is called in a label.
-pub(super) fn name_of(reason: Rejection) -> &'static str {
-    match reason {
-        Rejection::QueueFull => "queue-full",
-        Rejection::Deadline => "deadline",
-        Rejection::Unservable => "unservable",
-        Rejection::NotLoaded => "not-loaded",
-        Rejection::HeldElsewhere => "held-elsewhere",
-        Rejection::UnknownTarget => "unknown-target",
-        Rejection::ShuttingDown => "shutting-down",
     }
 }
 

@@ -3,11 +3,12 @@
 
 use std::fmt::{Display, Write};
 
+use tiershift_core::request::Rejection;
 use tiershift_core::sample::Space;
 use tiershift_core::units::Percent;
 
 use crate::serve::board::Board;
-use crate::serve::board::figures::{Histogram, ORDER_NEWS, REJECTIONS, name_of};
+use crate::serve::board::figures::{Histogram, ORDER_NEWS};
 use crate::serve::status::{Companion, Recording, Requests, ResourceUse};
 
 impl Board {
@@ -148,9 +149,10 @@ impl Board {
         }
         let name = "tiershift_rejections_total";
         page.begin(name, "counter", "Requests that were not served, by reason.");
-        for reason in REJECTIONS.map(name_of) {
-            let count = figures.rejections.get(reason).unwrap_or(&0);
-            page.put(name, &[("reason", reason)], count);
+        // One that has not come up is there, as zero.
+        for reason in Rejection::ALL {
+            let count = figures.rejections.get(&reason).unwrap_or(&0);
+            page.put(name, &[("reason", reason.name())], count);
         }
         let help = "Tokens of all complete replies.";
         page.one("tiershift_output_tokens_total", "counter", help, figures.output_tokens);

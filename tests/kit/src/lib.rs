@@ -21,6 +21,7 @@ pub mod hog;
 pub mod player;
 pub mod policy;
 pub mod process;
+pub mod program;
 pub mod server;
 pub mod site;
 pub mod skip;

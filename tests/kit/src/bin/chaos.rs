@@ -19,18 +19,11 @@ use tiershift::sim::rng::{Seed, Stream};
 use tiershift_core::time::{Clock, SpanText, Timestamp};
 use tiershift_testkit::daemon::Daemon;
 use tiershift_testkit::process::{Footprint, children, signal};
+use tiershift_testkit::program::{self, whole_path};
 use tiershift_testkit::server::{Connection, Server, chat};
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match run(&words) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
+    program::run(run)
 }
 
 fn run(words: &[String]) -> Result<bool, Box<dyn Error>> {
@@ -41,10 +34,8 @@ fn run(words: &[String]) -> Result<bool, Box<dyn Error>> {
         _ => return Err("usage: chaos TIERSHIFT LLAMA_SERVER MODELS SPAN [SEED]".into()),
     };
     let SpanText(span) = span.parse()?;
-    let path = |word: &String| {
-        Path::new(word).canonicalize().map_err(|error| format!("`{word}`: {error}"))
-    };
-    let [tiershift, engine, models] = [path(&paths[0])?, path(&paths[1])?, path(&paths[2])?];
+    let [tiershift, engine, models] =
+        [whole_path(&paths[0])?, whole_path(&paths[1])?, whole_path(&paths[2])?];
     let names = names_in(&models)?;
     let folder = tempfile::tempdir()?;
     let disk = Disk::new(folder.path().join("recordings"))?;

@@ -17,6 +17,7 @@ use tiershift_core::time::{Clock, SpanText};
 use tiershift_testkit::daemon::{Builder, Daemon};
 use tiershift_testkit::engine::LlamaServer;
 use tiershift_testkit::process::{Footprint, children};
+use tiershift_testkit::program::{self, whole_path};
 use tiershift_testkit::server::Server;
 
 mod soak;
@@ -42,24 +43,14 @@ impl Tools<'_> {
 }
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match run(&words) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
+    program::run(run)
 }
 
 fn run(words: &[String]) -> Result<bool, Box<dyn Error>> {
     let usage = "usage: serve_cost TIERSHIFT LLAMA_SERVER MODELS [soak SPAN PERIOD]";
     let [tiershift, engine, models, mode @ ..] = words else { return Err(usage.into()) };
-    let path = |word: &String| {
-        Path::new(word).canonicalize().map_err(|error| format!("`{word}`: {error}"))
-    };
-    let [tiershift, engine, models] = [path(tiershift)?, path(engine)?, path(models)?];
+    let [tiershift, engine, models] =
+        [whole_path(tiershift)?, whole_path(engine)?, whole_path(models)?];
     let tools = Tools { tiershift: &tiershift, engine: &engine };
     match mode {
         [] => {
