@@ -38,7 +38,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
@@ -341,21 +340,22 @@ fn recorder(
 ) -> Result<Recorder, LiveError> {
     let Some(log) = &plan.recording else { return Ok(Recorder::off()) };
     let (board, notify) = (board.clone(), Arc::clone(notify));
-    let was_stopped = AtomicBool::new(false);
     let notify_recording: NotifyRecording = Arc::new(move |recording| {
-        let is_stopped = matches!(recording, Recording::Stopped { .. });
-        let was_stopped = was_stopped.swap(is_stopped, Ordering::Relaxed);
-        match &recording {
-            // Once: why it cannot go on may be found again and again.
-            Recording::Stopped { error } if !was_stopped => {
-                notify(DaemonEvent::RecordingStopped { error });
+        let before = board.lock().set_recording(recording.clone());
+        // Once: why it cannot go on may be found again and again.
+        match (&before, &recording) {
+            (Recording::Stopped { .. }, Recording::Stopped { .. })
+            | (Recording::Held { .. }, Recording::Held { .. }) => {}
+            (_, Recording::Stopped { error }) => notify(DaemonEvent::RecordingStopped { error }),
+            (_, Recording::Held { error }) => notify(DaemonEvent::RecordingHeld { error }),
+            (Recording::Stopped { .. }, Recording::On { run, .. }) => {
+                notify(DaemonEvent::RecordingResumed { run, gap: true });
             }
-            Recording::On { run, .. } if was_stopped => {
-                notify(DaemonEvent::RecordingResumed { run });
+            (Recording::Held { .. }, Recording::On { run, .. }) => {
+                notify(DaemonEvent::RecordingResumed { run, gap: false });
             }
-            Recording::Stopped { .. } | Recording::On { .. } | Recording::Off => {}
+            (_, Recording::On { .. } | Recording::Off) => {}
         }
-        board.lock().set_recording(recording);
     });
     Recorder::begin(log.clone(), header(plan, machine), notify_recording)
         .map_err(|source| LiveError::Log { folder: log.folder.clone(), source })

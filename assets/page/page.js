@@ -173,10 +173,10 @@ function show() {
   showPlot();
   showDecisions();
   showRequests();
-  const { on, stopped } = status.recording;
-  const recording = on ? `recording ${on.run}` : stopped ? "recording stopped" : "no recording";
+  const { on, held, stopped } = status.recording;
+  const recording = on ? `recording ${on.run}` : held ? "recording held in memory" : stopped ? "recording stopped" : "no recording";
   byId("alarm").hidden = !stopped;
-  byId("alarm").textContent = stopped ? `The recording has stopped, serving goes on: ${stopped.error}` : "";
+  byId("alarm").textContent = stopped ? `The recording has stopped, serving goes on: ${stopped.error}` : held ? `The recording cannot be written, and is held in memory for now: ${held.error}` : "";
   byId("about").textContent = `tiershift ${status.version}, up ${span(seconds(status.uptime_ns))}, ${status.switches} ${status.switches === 1 ? "switch" : "switches"}, ${recording}`;
 }
 

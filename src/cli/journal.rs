@@ -113,7 +113,15 @@ fn lines(event: &DaemonEvent<'_>) -> Option<String> {
         DaemonEvent::RecordingStopped { error } => {
             format!("error: the recording has stopped, serving goes on: {error}")
         }
-        DaemonEvent::RecordingResumed { run } => {
+        DaemonEvent::RecordingHeld { error } => {
+            format!(
+                "error: the recording cannot be written, and is held in memory for now: {error}"
+            )
+        }
+        DaemonEvent::RecordingResumed { gap: false, .. } => {
+            "the recording is written again, and nothing is missing".to_owned()
+        }
+        DaemonEvent::RecordingResumed { run, gap: true } => {
             format!("the recording goes on, in a folder of its own: {run}")
         }
         DaemonEvent::HookFailed { hook, error } => {

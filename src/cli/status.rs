@@ -63,6 +63,7 @@ fn text(status: &Status) -> String {
     let recording = match &status.recording {
         Recording::Off => "off".to_owned(),
         Recording::On { run, .. } => run.clone(),
+        Recording::Held { error } => format!("held in memory until the disk has room: {error}"),
         Recording::Stopped { error } => format!("stopped: {error}"),
     };
     rows.push(("recording", recording));

@@ -175,6 +175,11 @@ impl<W: Write> LogWriter<W> {
         self.bytes
     }
 
+    /// Returns what is written into.
+    pub fn get_ref(&self) -> &W {
+        &self.out
+    }
+
     /// Hands what was written to the file, so that a kill loses nothing of it.
     ///
     /// # Errors

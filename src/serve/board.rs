@@ -272,8 +272,8 @@ impl Board {
     }
 
     /// Sets how the recording goes.
-    pub(super) fn set_recording(&mut self, recording: Recording) {
-        self.recording = recording;
+    pub(super) fn set_recording(&mut self, recording: Recording) -> Recording {
+        std::mem::replace(&mut self.recording, recording)
     }
 
     /// Sets how the shadow compares.

@@ -77,10 +77,17 @@ pub enum DaemonEvent<'a> {
         /// Why.
         error: &'a str,
     },
+    /// It cannot be written for now; what comes is held in memory until it can.
+    RecordingHeld {
+        /// Why.
+        error: &'a str,
+    },
     /// It is written again.
     RecordingResumed {
-        /// The name of the new run's folder.
+        /// The name of its folder.
         run: &'a str,
+        /// Whether records are missing, so that the folder is a new one.
+        gap: bool,
     },
     /// A hook did not run, failed, or took too long.
     HookFailed {

@@ -7,9 +7,11 @@
 //! disk before its unpacked form goes; of the segment that is written, a power cut takes what the system has not
 //! written by itself (half a minute on Linux).
 //!
-//! A log in which a record is missing cannot be verified beyond the gap. So what follows one goes into a folder of its own,
+//! What a full disk does not take is held in memory, up to a limit, and written when it has room: nothing is missing then. A
+//! log in which a record is missing cannot be verified beyond the gap. So what follows one goes into a folder of its own,
 //! whose header names its first record: it can be read and replayed, and says of itself that it begins late.
 
+mod disk;
 mod run;
 mod writer;
 
@@ -129,7 +131,7 @@ impl Observe for Recorder {
 #[derive(Clone)]
 struct Reporter {
     notify: NotifyRecording,
-    /// Set from the moment at which a record was left out to the next run.
+    /// Set from the moment at which a record was held or left out until all are written again, or a new run begins.
     is_behind: Arc<Mutex<bool>>,
 }
 
@@ -145,6 +147,12 @@ impl Reporter {
         let mut is_behind = self.is_behind.lock().unwrap_or_else(PoisonError::into_inner);
         *is_behind = true;
         (self.notify)(Recording::Stopped { error });
+    }
+
+    fn holds(&self, error: String) {
+        let mut is_behind = self.is_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        *is_behind = true;
+        (self.notify)(Recording::Held { error });
     }
 
     fn caught_up(&self) {

@@ -223,7 +223,12 @@ pub enum Recording {
         /// Old segments that were dropped since the start.
         dropped_segments: u64,
     },
-    /// It cannot be written for now; it is tried again.
+    /// It cannot be written for now; what comes is held in memory until it can, so that nothing is missing.
+    Held {
+        /// Why.
+        error: String,
+    },
+    /// It cannot be written for now, and what comes is lost; it is tried again.
     Stopped {
         /// Why.
         error: String,

@@ -130,7 +130,7 @@ impl Board {
         page.one("tiershift_order_active", "gauge", help, u8::from(self.order.is_some()));
         let help = "Times that the machine could not be read.";
         page.one("tiershift_samples_missing_total", "counter", help, figures.missing_samples);
-        let stopped = matches!(self.recording, Recording::Stopped { .. });
+        let stopped = matches!(self.recording, Recording::Stopped { .. } | Recording::Held { .. });
         let help = "1 while the event log cannot be written.";
         page.one("tiershift_recording_stopped", "gauge", help, u8::from(stopped));
     }

@@ -2,7 +2,7 @@
 //! dropped when there are too many.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, BufWriter};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
@@ -11,6 +11,7 @@ use tiershift_core::time::Timestamp;
 
 use crate::log::{self, Header, LogWriter, Segment, segment_name};
 use crate::probe::clock;
+use crate::serve::recorder::disk::{self, HoldingWriter};
 use crate::serve::recorder::{RecordingPlan, Reporter};
 use crate::serve::status::Recording;
 
@@ -20,7 +21,7 @@ pub(super) struct Run {
     folder: PathBuf,
     header: Header,
     reporter: Reporter,
-    segment: LogWriter<BufWriter<File>>,
+    segment: LogWriter<HoldingWriter<File>>,
     number: u32,
     began: Timestamp,
     last_at: Timestamp,
@@ -80,7 +81,7 @@ impl Run {
             _lock: lock,
         };
         // Older runs may have left too much, or a segment that was not packed.
-        run.start_packer(None)?;
+        run.report()?;
         Ok(run)
     }
 
@@ -89,7 +90,7 @@ impl Run {
         let is_full = self.segment.bytes() >= self.plan.segment_size.get()
             || at.since(self.began) >= self.plan.segment_age;
         // A segment begins with an input, so that what it brought about stands with it.
-        if is_full && !self.is_empty && matches!(event, Event::Input(_)) {
+        if is_full && !self.is_empty && matches!(event, Event::Input(_)) && self.can_rotate() {
             self.rotate(at)?;
         }
         self.is_empty = false;
@@ -97,9 +98,26 @@ impl Run {
         self.segment.write(at, event.as_ref())
     }
 
-    /// Hands what was written to the system.
+    /// Returns whether the disk takes the end of this segment and the beginning of the next. Where it does not, this one
+    /// grows on.
+    fn can_rotate(&mut self) -> bool {
+        self.segment.flush().is_ok()
+            && disk::free_bytes(&self.folder).is_none_or(|free| free >= ROTATION)
+    }
+
+    /// Hands what was written to the system. What it does not take is held until it does.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.segment.flush()
+    }
+
+    /// Returns how much of what was written the system has not taken.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.segment.get_ref().held_bytes()
+    }
+
+    /// Says that the recording goes on.
+    pub(super) fn report(&mut self) -> io::Result<()> {
+        self.start_packer(None)
     }
 
     /// Returns the number of the next record.
@@ -244,11 +262,18 @@ fn new_folder(recordings: &Path) -> io::Result<PathBuf> {
     Err(io::Error::from(io::ErrorKind::AlreadyExists))
 }
 
-fn create(folder: &Path, number: u32, header: Header) -> io::Result<LogWriter<BufWriter<File>>> {
+fn create(
+    folder: &Path,
+    number: u32,
+    header: Header,
+) -> io::Result<LogWriter<HoldingWriter<File>>> {
     let path = folder.join(segment_name(number));
     let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    LogWriter::new(BufWriter::new(file), header)
+    LogWriter::new(HoldingWriter::new(file), header)
 }
+
+/// Chosen: many times a header and a last line, and little beside any disk.
+const ROTATION: u64 = 128 << 10;
 
 /// Chosen: a daemon that is started again and again within a second does not work anyway.
 const MOST_RUNS_A_SECOND: u32 = 9;

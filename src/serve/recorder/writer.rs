@@ -4,8 +4,10 @@ use std::io;
 
 use tiershift_core::event::{Event, Input};
 use tiershift_core::time::Timestamp;
+use tiershift_core::units::Bytes;
 
 use crate::log::{Header, Segment};
+use crate::serve::recorder::disk::{free_bytes, is_disk_error};
 use crate::serve::recorder::run::{Beginning, Run};
 use crate::serve::recorder::{Entry, RETRY, RecordingPlan, Reporter};
 
@@ -20,6 +22,8 @@ pub(super) struct Writer {
     after: Option<Segment>,
     /// Old segments that were dropped since the start.
     dropped: u64,
+    /// Whether what comes is held in memory until the disk has room.
+    holds: bool,
     /// While nothing is written: when the disk is tried again.
     next_attempt: Timestamp,
     /// When it was last looked whether the run's folder is still there, by the clock of whoever flushes.
@@ -43,6 +47,7 @@ impl Writer {
             run: None,
             after: None,
             dropped: 0,
+            holds: false,
             next_attempt: Timestamp::ZERO,
             looked_at: Timestamp::ZERO,
         };
@@ -80,10 +85,20 @@ impl Writer {
         }
     }
 
-    /// Hands what was written to the system, and looks now and then whether it is still there.
+    /// Hands what was written to the system, and looks now and then whether it is still there. What a full disk does not
+    /// take is held until it has room, and given up where that is too much.
     pub(super) fn flush(&mut self, now: Timestamp) {
         let Some(run) = &mut self.run else { return };
+        let at = run.last_at();
+        let is_too_much = run.held_bytes() as u64 > MOST_HELD.min(self.plan.segment_size).get();
+        if self.holds && at < self.next_attempt && !is_too_much {
+            return;
+        }
         let flushed = run.flush().and_then(|()| {
+            if std::mem::take(&mut self.holds) {
+                self.reporter.caught_up();
+                run.report()?;
+            }
             if now.since(self.looked_at) < LOOK {
                 return Ok(true);
             }
@@ -97,10 +112,12 @@ impl Writer {
                 // At the next input.
                 self.fail(Timestamp::ZERO, &io::Error::new(io::ErrorKind::NotFound, removed));
             }
-            Err(error) => {
-                let at = run.last_at();
-                self.fail(at + RETRY, &error);
+            Err(error) if is_disk_error(&error) && !is_too_much => {
+                self.holds = true;
+                self.next_attempt = at + RETRY;
+                self.reporter.holds(error.to_string());
             }
+            Err(error) => self.fail(at + RETRY, &error),
         }
     }
 
@@ -136,6 +153,7 @@ impl Writer {
 
     fn fail(&mut self, next_attempt: Timestamp, error: &io::Error) {
         self.next_attempt = next_attempt;
+        self.holds = false;
         if let Some(mut run) = self.run.take() {
             self.note(&mut run);
         }
@@ -162,22 +180,8 @@ impl Writer {
     }
 }
 
-/// Returns what is free on the disk of a folder, or of the nearest one above it that is there; `None` where that is not known.
-#[cfg(unix)]
-fn free_bytes(folder: &std::path::Path) -> Option<u64> {
-    let about = folder.ancestors().find_map(|folder| rustix::fs::statvfs(folder).ok())?;
-    Some(about.f_bavail.saturating_mul(about.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn free_bytes(_: &std::path::Path) -> Option<u64> {
-    None
-}
-
-fn is_disk_error(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), StorageFull | ReadOnlyFilesystem | QuotaExceeded)
-}
+/// What a disk that is full may leave in memory, and no more than a segment. Chosen: the log of hours of a quiet daemon, of half an hour of a busy one.
+const MOST_HELD: Bytes = Bytes::from_mib(16);
 
 /// Chosen: what is lost with a folder that somebody removed, at most.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(1);

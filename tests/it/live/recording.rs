@@ -232,6 +232,28 @@ fn a_disk_that_has_room_again_is_used_again() {
 }
 
 #[test]
+fn what_a_full_disk_does_not_take_for_a_while_is_not_missing() {
+    let test = "what_a_full_disk_does_not_take_for_a_while_is_not_missing";
+    let Some(engine) = engine(test) else { return };
+    let folder = &*workshop("16MiB");
+    let Some(disk) = Disk::mount(folder.join("recordings"), test) else { return };
+    fs::write(disk.at.join("somebody's"), vec![0; 200 << 10]).unwrap();
+    let mut daemon = start(&engine, folder, "");
+    daemon.wait_for("a full disk", |status| status["recording"]["held"].is_object());
+    assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
+    disk.enlarge();
+    daemon.wait_for("room", |status| status["recording"]["on"].is_object());
+    assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
+    daemon.stop();
+    let said = fs::read_to_string(folder.join("stderr.txt")).unwrap();
+    for line in ["is held in memory for now", "is written again, and nothing is missing"] {
+        assert_eq!(said.matches(line).count(), 1, "{said}");
+    }
+    let verified = run_in(folder, "verify recordings").exits(0).out;
+    assert_eq!(verified.lines().count(), 1, "{verified}");
+}
+
+#[test]
 fn a_folder_of_recordings_that_was_removed_is_made_again() {
     let test = "a_folder_of_recordings_that_was_removed_is_made_again";
     let Some(engine) = engine(test) else { return };

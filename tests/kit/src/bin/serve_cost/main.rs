@@ -1,8 +1,9 @@
 //! What `tiershift serve` costs: `serve_cost TIERSHIFT LLAMA_SERVER MODELS [soak SPAN PERIOD]`.
 //!
-//! Uses the smallest models of a folder: a tiny one shows the most. Starts a daemon and asks it and its own model's
-//! server in turns: the same process replies both times, so that the difference is the daemon's. Then the daemon rests; then
-//! a server, a daemon before it and one that records before it take turns. `soak 1h 10s` does something else: an
+//! Uses the smallest models of a folder: a tiny one shows the most. Starts a daemon and asks it, its own model's
+//! server and an nginx before that server (where one is installed) in turns: the same process replies each time, so that the
+//! difference is the daemon's or nginx's. Then the daemon rests; then a server, a daemon before it and one that records before
+//! it take turns. `soak 1h 10s` does something else: an
 //! hour with a switch every ten seconds, after which the daemon must be no larger. Linux only.
 
 use std::error::Error;
@@ -20,7 +21,10 @@ use tiershift_testkit::process::{Footprint, children};
 use tiershift_testkit::program::{self, whole_path};
 use tiershift_testkit::server::Server;
 
+mod nginx;
 mod soak;
+
+use nginx::Nginx;
 
 /// The programs to measure with.
 #[derive(Clone, Copy, Debug)]
@@ -94,24 +98,30 @@ fn measure_replies(tools: Tools<'_>, folder: &Path) -> Result<(), Box<dyn Error>
     // The first request waits for the model.
     reply(&daemon)?;
     let engine = model_server(daemon.child.id())?;
-    println!(
-        "completions of one token, each client now bare, now through the daemon, p50 and p99:"
-    );
-    for (clients, pace) in [(1, Duration::ZERO), (CLIENTS, PACE)] {
-        let [bare, through] = paced([&engine, &daemon], clients, pace)?.map(|mut spans| {
-            spans.sort();
-            [50, 99].map(|percent| spans[(spans.len() - 1) * percent / 100].as_secs_f64() * 1000.0)
-        });
-        println!(
-            "{clients:3} clients: {:.2} and {:.2} ms, {:.2} and {:.2} ms, {:+.2} and {:+.2} ms",
-            bare[0],
-            bare[1],
-            through[0],
-            through[1],
-            through[0] - bare[0],
-            through[1] - bare[1],
-        );
+    let nginx = Nginx::start(folder, &engine)?;
+    let mut servers: Vec<(&str, &Server)> = vec![("bare", &engine), ("daemon", &daemon)];
+    match &nginx {
+        Some(nginx) => servers.push(("nginx", &nginx.server)),
+        None => println!("no nginx here: left out"),
     }
+    println!("completions of one token, each client now by one way, now by another, in ms:");
+    for clients in [1, CLIENTS, MANY_CLIENTS] {
+        let pace = if clients == 1 { Duration::ZERO } else { PACE * clients as u32 };
+        let ways: Vec<&Server> = servers.iter().map(|(_, server)| *server).collect();
+        let mut bare = None;
+        for ((name, _), mut spans) in servers.iter().zip(paced(&ways, clients, pace)?) {
+            spans.sort();
+            let [p50, p99] = [50, 99]
+                .map(|percent| spans[(spans.len() - 1) * percent / 100].as_secs_f64() * 1000.0);
+            let [p50_of_bare, p99_of_bare] = *bare.get_or_insert([p50, p99]);
+            println!(
+                "{clients:4} clients, {name:6}: p50 {p50:.2} ({:+.2}), p99 {p99:.2} ({:+.2})",
+                p50 - p50_of_bare,
+                p99 - p99_of_bare,
+            );
+        }
+    }
+    drop(nginx);
     let pid = daemon.child.id();
     let mut clock = SystemClock::start();
     let before = ticks(pid)?;
@@ -123,33 +133,33 @@ fn measure_replies(tools: Tools<'_>, folder: &Path) -> Result<(), Box<dyn Error>
     Ok(())
 }
 
-/// Lets so many clients ask two servers in turns, each once in a `pace`, and returns how long each reply took.
+/// Lets so many clients ask servers in turns, each once in a `pace`, and returns how long each reply of each took.
 ///
 /// At a pace that leaves the machine time: where clients ask as fast as they can, each reply waits for all the others,
 /// and what is measured is the throughput.
 fn paced(
-    servers: [&Server; 2],
+    servers: &[&Server],
     clients: usize,
     pace: Duration,
-) -> Result<[Vec<Duration>; 2], String> {
+) -> Result<Vec<Vec<Duration>>, String> {
     std::thread::scope(|threads| {
         let each = (0..clients).map(|client| {
-            threads.spawn(move || -> Result<[Vec<Duration>; 2], String> {
+            threads.spawn(move || -> Result<Vec<Vec<Duration>>, String> {
                 let mut clock = SystemClock::start();
                 let mut next = clock.now() + pace * client as u32 / clients as u32;
-                let mut spans = [const { Vec::new() }; 2];
-                for turn in 0..2 * PAIRS.div_ceil(clients) {
+                let mut spans = vec![Vec::new(); servers.len()];
+                for turn in 0..servers.len() * EACH.div_ceil(clients) {
                     clock.wait_until(next);
                     next += pace;
-                    // Half of the clients begin with the one, half with the other.
-                    let which = (turn + client) % 2;
+                    // As many clients begin with one as with another.
+                    let which = (turn + client) % servers.len();
                     spans[which].push(reply(servers[which]).map_err(|error| error.to_string())?);
                 }
                 Ok(spans)
             })
         });
         let each: Vec<_> = each.collect();
-        let mut all = [const { Vec::new() }; 2];
+        let mut all = vec![Vec::new(); servers.len()];
         for client in each {
             let spans = client.join().map_err(|_| "a client broke")??;
             all.iter_mut().zip(spans).for_each(|(all, spans)| all.extend(spans));
@@ -250,12 +260,14 @@ fn ticks(pid: u32) -> Result<u64, Box<dyn Error>> {
 }
 
 /// Of each: fifty above the 99th percentile.
-const PAIRS: usize = 5000;
+const EACH: usize = 5000;
 
 const CLIENTS: usize = 50;
 
-/// Chosen: 100 requests a second, of which a core does several hundred of this size.
-const PACE: Duration = Duration::from_millis(500);
+const MANY_CLIENTS: usize = 200;
+
+/// From one request to the next of all clients together. Chosen: a core does several hundred of this size a second.
+const PACE: Duration = Duration::from_millis(10);
 
 /// Chosen: in turns, so that whatever else the machine does meets all alike.
 const ROUNDS: usize = 21;
