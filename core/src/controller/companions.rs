@@ -333,14 +333,18 @@ impl Controller {
         if beside.is_empty() || fits(to, &beside) {
             return;
         }
-        let mut lower = (decision.rung.0 + 1..to.0).rev().map(Rung);
-        if let Some(lower) = lower.find(|&rung| fits(rung, &beside)) {
+        let fit_now = |need| match decision.rung {
+            Rung::NONE => self.place_on_empty(need, &share),
+            _ => self.place_alone(need, &share),
+        };
+        let mut lower = (decision.rung.0 + 1..to.0).rev().map(Rung).filter(|&it| fits(it, &beside));
+        let found = lower.find_map(|it| Some((it, fit_now(self.need_of(it)).place()?)));
+        if let Some((lower, place)) = found {
             decision.action = Action::Upgrade { to: lower };
-            let fit = self.place_alone(self.need_of(lower), &share);
-            decision.reason = fit.place().map_or(decision.reason, room);
+            decision.reason = room(place);
             return;
         }
-        // How far it is beyond the limit with them, as if all were in the same spaces.
+        // How far it is beyond the limit with them, as if all were in the same spaces; or what has not come back is in its way.
         let next = Rung(decision.rung.0 + 1);
         let sum = |sum: Footprint, need: &Footprint| Footprint {
             ram: sum.ram + need.ram,
@@ -348,7 +352,7 @@ impl Controller {
         };
         let needs = beside.iter().fold(self.need_of(next), sum);
         decision.action = Action::Hold;
-        if let Fit::Short(short) = self.place_alone(needs, &share) {
+        if let Fit::Short(short) = fit_now(needs) {
             let Projection { resource, gpu, projected, limit, .. } = short;
             decision.reason = Reason::WouldNotFit { to: next, resource, gpu, projected, limit };
         }
@@ -520,11 +524,9 @@ impl Controller {
     /// too, if that has a place.
     fn room_for_companion(&self, now: Timestamp, sample: &Sample, index: usize) -> Option<Reason> {
         let need = self.companions.each[index].need();
-        let limit = |total| self.settings.degrade_limit(total);
         let share = self.companions_share(sample, index);
-        let nothing = Resident::default();
-        let fit = place(need, Beside::Resident(&nothing), &share, &self.settings, limit);
-        let reason = room(fit.place()?);
+        let reason = room(self.place_on_empty(need, &share).place()?);
+        let limit = |total| self.settings.degrade_limit(total);
         let fits = |needs: &[Footprint]| fit_together(needs, &share, &self.settings, limit);
         let smallest = self.need_of(Rung(1));
         let is_in_its_way = self.ladder_waits(now) && fits(&[smallest]) && !fits(&[smallest, need]);
@@ -542,6 +544,12 @@ impl Controller {
     fn place_alone(&self, need: Footprint, share: &Sample) -> Fit {
         let limit = |total| self.settings.degrade_limit(total);
         place(need, Beside::Nothing, share, &self.settings, limit)
+    }
+
+    /// Returns where it fits while nothing of the ladder is loaded: what of ours has not come back yet is in the way.
+    fn place_on_empty(&self, need: Footprint, share: &Sample) -> Fit {
+        let limit = |total| self.settings.degrade_limit(total);
+        place(need, Beside::Resident(&Resident::default()), share, &self.settings, limit)
     }
 
     fn need_of(&self, rung: Rung) -> Footprint {

@@ -128,36 +128,54 @@ fn of_two_the_last_goes_first_and_no_more_than_must() {
     rig.check(&[]);
 }
 
-#[test]
-fn the_ladder_steps_down_for_no_space_of_which_it_has_nothing() {
+/// A small model on the GPU, a large one in main memory, and a companion.
+fn on_gpu_and_in_ram(companion: &str) -> Catalog {
     let speeds = "load-warm = '1s'\nload-cold = '1s'\nprefill-tokens-per-second = 100.0\n\
                   decode-tokens-per-second = 10.0\n";
     let catalog: RawCatalog = toml::from_str(&format!(
-        "[[model]]\nid = 'on-gpu'\ntier = 'small'\nquality = '50%'\nvram = '2GiB'\n{speeds}\
-         [[model]]\nid = 'in-ram'\ntier = 'large'\nquality = '100%'\nram = '5GiB'\n{speeds}\
-         [[model]]\nid = 'e'\ncompanion = true\ntasks = ['embedding']\nvram = '1GiB'\n{speeds}"
+        "[[model]]\nid = 'small'\ntier = 'small'\nquality = '50%'\nvram = '2GiB'\n{speeds}\
+         [[model]]\nid = 'large'\ntier = 'large'\nquality = '100%'\nram = '9GiB'\n{speeds}\
+         [[model]]\nid = 'e'\ncompanion = true\ntasks = ['embedding']\n{companion}\n{speeds}"
     ))
     .unwrap();
-    let mut rig = Rig::new("", Catalog::try_from(catalog).unwrap());
-    let on_gpu = |own: u64| GpuSample {
-        vram: Some(Space {
-            total: Bytes::from_gib(8),
-            others: Bytes::ZERO,
-            own: Bytes::from_gib(own),
-        }),
-        ..GpuSample::default()
-    };
-    rig.rest.gpus = vec![on_gpu(0)];
-    rig.adopt(&["in-ram"]);
+    Catalog::try_from(catalog).unwrap()
+}
+
+/// A GPU that holds so much of ours beside the models.
+fn gpu_with(own: u64) -> GpuSample {
+    let [total, others, own] = [8, 0, own].map(Bytes::from_gib);
+    GpuSample { vram: Some(Space { total, others, own }), ..GpuSample::default() }
+}
+
+#[test]
+fn the_ladder_steps_down_for_no_space_of_which_it_has_nothing() {
+    let mut rig = Rig::new("", on_gpu_and_in_ram("vram = '1GiB'"));
+    rig.rest.gpus = vec![gpu_with(0)];
+    rig.adopt(&["large"]);
     rig.sample(1.0);
     rig.obey();
     rig.samples(1.0, minutes(1));
     rig.outputs();
     // The companion leaks. What is beyond its size is ours, and no model's.
-    rig.rest.gpus = vec![on_gpu(7)];
+    rig.rest.gpus = vec![gpu_with(7)];
     rig.sample(1.0);
     rig.check(&["give up e", "e serves no more", "unload e"]);
     rig.check_hold_kind("above-degrade-line");
+}
+
+#[test]
+fn for_a_companion_the_ladder_begins_with_no_model_whose_room_has_not_come_back() {
+    let mut rig = Rig::new("", on_gpu_and_in_ram("ram = '6GiB'"));
+    // "large" and the companion do not fit together, "small" has no room as long as the GPU holds what has gone.
+    rig.rest.gpus = vec![gpu_with(7)];
+    rig.sample(0.0);
+    rig.check(&["want e", "load e"]);
+    rig.check_hold_kind("would-not-fit");
+    rig.loaded("e");
+    rig.check(&["e serves"]);
+    rig.rest.gpus = vec![gpu_with(0)];
+    rig.sample(0.0);
+    rig.check(&["up to small: room", "load small"]);
 }
 
 #[test]
