@@ -4,6 +4,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export CARGO_TERM_COLOR=never
 export RUST_BACKTRACE=0
+# Everything is built once, and nobody looks at it with a debugger: a fifth less to compile.
+export CARGO_INCREMENTAL=0
+export CARGO_PROFILE_DEV_DEBUG=0
 target="${CARGO_TARGET_DIR:-target}"
 # Packages whose tests and lints are ours.
 workspace=(--workspace --locked)

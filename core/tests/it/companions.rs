@@ -175,7 +175,7 @@ fn for_a_companion_the_ladder_begins_with_no_model_whose_room_has_not_come_back(
     rig.check(&["e serves"]);
     rig.rest.gpus = vec![gpu_with(0)];
     rig.sample(0.0);
-    rig.check(&["up to small: room", "load small"]);
+    rig.check(&["up to small: room", "load small on gpu 0"]);
 }
 
 #[test]
