@@ -8,9 +8,11 @@ use crate::wall::WallTime;
 
 mod fold;
 mod latency;
+mod open_changes;
 
 pub(crate) use fold::Reversals;
 pub use fold::{Account, Fold, OverVram};
+pub(crate) use open_changes::OpenChanges;
 
 /// The figures of a run. Counts are exact; seconds and fractions are rounded to six decimals when written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -186,10 +186,13 @@ class Charts {
     this.point(this.at);
   }
 
-  // Shows other moments, all of which there are.
+  // Shows other moments: all of them or, where some were chosen, those as long as there are enough.
   reach([first, last]) {
-    Object.assign(this, { first, last, min: first, max: last });
-    for (const chart of this.list) chart.setScale("x", { min: first, max: last });
+    const isWhole = this.min === this.first && this.max === this.last;
+    const min = isWhole ? first : Math.max(first, this.min), max = isWhole ? last : Math.min(last, this.max);
+    const isShort = max - min < Math.min(SHORTEST, last - first);
+    Object.assign(this, { first, last, min: isShort ? first : min, max: isShort ? last : max });
+    for (const chart of this.list) chart.setScale("x", { min: this.min, max: this.max });
   }
 
   // Moves the cursor of all to a moment, and says so.

@@ -1,5 +1,7 @@
 // Shows what /events tells. It decides and computes nothing about the machine: words and lines come from the daemon.
 const MOST_POINTS = 3800, HOUR_NS = 3600e9, OLDER_POINT_DISTANCE_NS = 60e9, MOST_ENTRIES = 200, MOST_REPLIES = 200, POINT_DISTANCE_NS = 1.9e9, RETRY_MS = 5000, MISSED_READINGS = 3, LOOK_MS = 1000;
+// What is drawn of the resources, in their order.
+const SPACES = [["memory", "memory in use, by everybody"], ["vram", "video memory in use, by everybody"]];
 let arrived = 0, isLost = false;
 let status = null, points = [], entries = [], replies = [], cursor = null;
 
@@ -21,6 +23,37 @@ function showNow() {
   byId("order").hidden = order === null;
   byId("order").textContent = order === null ? "" : `Somebody ordered ${order.tier}: ${order.until_ns === null
     ? "it holds until somebody asks for auto" : `it holds for ${span(Math.max(0, seconds(order.until_ns - status.uptime_ns)))} more`}.`;
+  byId("companions").replaceChildren(...status.companions.map(({ model, serves }) => make("li", {}, `companion ${model}: ${serves ? "serves" : "waits for room"}`)));
+  if (byId("order-tier").options.length === 0) {
+    const choices = [["auto", "automatic"], ...status.tiers.map((name, rung) => [rung === 0 ? "none" : name, rung === 0 ? "nothing (unload)" : name])];
+    byId("order-tier").append(...choices.map(([value, text]) => make("option", { value }, text)));
+  }
+}
+
+// An order is asked for, confirmed, sent, and answered in the daemon's words.
+function confirmOrder() {
+  const tier = byId("order-tier").value, name = byId("order-tier").selectedOptions[0].textContent;
+  const length = byId("order-for").selectedOptions[0].textContent, holds = byId("order-for").value === "" ? "until you order automatic" : `for ${length}`;
+  byId("confirm-text").textContent = tier === "auto" ? "Let the policy decide again?"
+    : tier === "none" ? `Unload the model, and load none ${holds}? Requests are refused meanwhile.` : `Stay on ${name} ${holds}?`;
+  byId("confirm").showModal();
+}
+
+async function sendOrder() {
+  byId("confirm").close();
+  const tier = byId("order-tier").value, length = byId("order-for").value, token = byId("order-token").value;
+  const headers = { "content-type": "application/json", ...(token === "" ? {} : { authorization: `Bearer ${token}` }) };
+  const body = JSON.stringify(tier === "auto" || length === "" ? { tier } : { tier, for: length });
+  const answer = (text) => { byId("order-answer").textContent = text; };
+  try {
+    const reply = await fetch("/switch", { method: "POST", headers, body }), said = await reply.json();
+    if (reply.status === 401) byId("order-token-row").hidden = false;
+    if (!reply.ok) answer(said.error?.message ?? `refused (${reply.status})`);
+    else if (tier === "auto") answer("The policy decides again.");
+    else answer(`Ordered: ${said.follows_in_seconds > 0 ? `it follows in ${span(said.follows_in_seconds)}` : "it follows at once"}.`);
+  } catch (error) {
+    answer(`The order did not arrive: ${error.message}`);
+  }
 }
 
 function showResources() {
@@ -85,19 +118,14 @@ function shown() {
   return first < 0 ? points.slice(-1) : points.slice(Math.max(0, first - 1));
 }
 
-// The plot, drawn anew with every status. Its axis counts back from now.
-const back = {
-  ticks: (min, max, step) => Array.from({ length: Math.floor((max - min) / step) + 1 }, (_, i) => max - i * step),
-  label: (at) => (charts.last - at < 1 ? "now" : `−${span(charts.last - at)}`),
-};
-const charts = new Charts(back, [0, 1], {
-  canZoom: false,
+// The plot, drawn anew with every status, by the clock of whoever looks at it.
+const charts = new Charts(new Time([]), [0, 1], {
   onPoint: (at) => { cursor = Math.max(0, lastUpTo(seen().map((point) => point.at), at)); showMoment(); },
   onLeave: leavePlot,
 });
 
 // Seconds with what was then.
-const seen = () => shown().map((point) => ({ at: seconds(point.at_ns), rung: point.rung, share: point.shares_milli_percent[0] }));
+const seen = () => shown().map((point) => ({ at: seconds(point.at_ns), rung: point.rung, shares: point.shares_milli_percent }));
 
 function makePlot() {
   const nothing = [[0, 1], [null, null]], series = [{ points: { show: false } }], now = () => seconds(status.uptime_ns);
@@ -107,22 +135,25 @@ function makePlot() {
     y: { range: () => [-0.3, status.tiers.length - 0.7], splits: () => status.tiers.map((_, rung) => rung), values: () => status.tiers.map(short) },
     over: (pen) => drawSteps(pen, seen().map(({ at, rung }) => [at, rung]), now(), { colour: ink("own"), width: 2.5 }),
   });
-  byId("plot").append(make("h3", {}, "memory in use, by everybody"));
-  charts.add(byId("plot"), {
-    height: 140, data: nothing, series, y: { range: () => [0, 105], splits: () => [0, 50, 100], values: () => [0, 50, 100].map((share) => unit(share, "%")) },
-    over: (pen) => {
-      const points = seen(), moments = points.map((point) => point.at), memory = status.lines.find((line) => line.resource === "memory");
-      const shares = points.map(({ share }) => (share === null ? null : share / 1000));
-      drawColumns(pen, byColumn(pen, moments, shares), (column) => column[1], { stroke: ink("ink") });
-      if (!memory) return;
-      const line = (name) => ({ name, at: [[memory[`${name}_line_milli_percent`] / 1000, moments.length]] });
-      drawLines(pen, [line("upgrade"), line("degrade")], moments);
-    },
+  SPACES.forEach(([resource, title], place) => {
+    if (!status.lines.some((line) => line.resource === resource)) return;
+    byId("plot").append(make("h3", {}, title));
+    charts.add(byId("plot"), {
+      height: 140, data: nothing, series, y: { range: () => [0, 105], splits: () => [0, 50, 100], values: () => [0, 50, 100].map((share) => unit(share, "%")) },
+      over: (pen) => {
+        const points = seen(), moments = points.map((point) => point.at), space = status.lines.find((line) => line.resource === resource);
+        const shares = points.map(({ shares }) => (shares[place] === null ? null : shares[place] / 1000));
+        drawColumns(pen, byColumn(pen, moments, shares), (column) => column[1], { stroke: ink("ink") });
+        if (!space) return;
+        const line = (name) => ({ name, at: [[space[`${name}_line_milli_percent`] / 1000, moments.length]] });
+        drawLines(pen, [line("upgrade"), line("degrade")], moments);
+      },
+    });
   });
 }
 
 function showPlot() {
-  if (charts.list.length === 0) makePlot();
+  if (charts.list.length === 0 && status.lines.length > 0) makePlot();
   const now = seconds(status.uptime_ns);
   charts.reach([now - range(), now]);
   showMoment();
@@ -131,9 +162,9 @@ function showPlot() {
 function showMoment() {
   const points = seen(), last = points.length - 1, chosen = cursor === null ? last : Math.min(cursor, last);
   if (last < 0) return;
-  const { at, rung, share } = points[chosen];
+  const { at, rung, shares: [share] } = points[chosen];
   charts.mark(cursor === null ? null : at);
-  const text = `${cursor === null ? "now" : ago(at * 1e9)}: ${tierName(rung)}${share === null ? "" : `, memory ${percent(share)}`}`;
+  const text = `${cursor === null ? "now" : `${charts.time.clock(at)}, ${ago(at * 1e9)}`}: ${tierName(rung)}${share === null ? "" : `, memory ${percent(share)}`}`;
   byId("moment").textContent = text;
   const plot = byId("plot");
   plot.setAttribute("aria-valuemax", String(last));
@@ -175,7 +206,7 @@ function show() {
   showRequests();
   const { on, held, stopped } = status.recording;
   const recording = on ? `recording ${on.run}` : held ? "recording held in memory" : stopped ? "recording stopped" : "no recording";
-  byId("alarm").hidden = !stopped;
+  byId("alarm").hidden = !stopped && !held;
   byId("alarm").textContent = stopped ? `The recording has stopped, serving goes on: ${stopped.error}` : held ? `The recording cannot be written, and is held in memory for now: ${held.error}` : "";
   byId("about").textContent = `tiershift ${status.version}, up ${span(seconds(status.uptime_ns))}, ${status.switches} ${status.switches === 1 ? "switch" : "switches"}, ${recording}`;
 }
@@ -198,6 +229,8 @@ function thinned(all) {
 
 function take(news) {
   status = news;
+  const now = Date.now(), shown = now - new Date(now).getTimezoneOffset() * 60000;
+  charts.time = new Time([[0, shown - news.uptime_ns / 1e6]]);
   const last = points.at(-1), point = news.point;
   if (point !== null && (!last || last.rung !== point.rung || point.at_ns - last.at_ns >= POINT_DISTANCE_NS)) {
     points = thinned(points.concat([point]));
@@ -244,12 +277,17 @@ function connect() {
 connect();
 setInterval(showLink, LOOK_MS);
 
-byId("range").addEventListener("change", () => { cursor = null; show(); });
+byId("orders").addEventListener("submit", (event) => { event.preventDefault(); confirmOrder(); });
+byId("confirm-no").addEventListener("click", () => byId("confirm").close());
+byId("confirm-yes").addEventListener("click", sendOrder);
+byId("range").addEventListener("change", () => { cursor = null; charts.zoom(charts.first, charts.last); show(); });
 byId("plot").addEventListener("keydown", (event) => {
   if (status === null) return;
   const last = shown().length - 1, at = cursor ?? last;
   const next = { ArrowLeft: at - 1, ArrowDown: at - 1, ArrowRight: at + 1, ArrowUp: at + 1, PageDown: at - 10, PageUp: at + 10, Home: 0, End: last }[event.key];
-  if (event.key === "Escape") cursor = null;
+  const scale = { "+": 0.5, "-": 2, 0: Infinity }[event.key], middle = charts.at ?? charts.max, half = (charts.max - charts.min) / 2;
+  if (scale !== undefined) charts.zoom(middle - half * Math.min(scale, 1e6), middle + half * Math.min(scale, 1e6));
+  else if (event.key === "Escape") cursor = null;
   else if (next === undefined) return;
   else cursor = Math.max(0, Math.min(last, next));
   event.preventDefault();

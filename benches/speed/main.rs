@@ -8,6 +8,7 @@ mod csv_file;
 mod inputs;
 mod requests;
 mod samples;
+mod seam;
 mod suite;
 mod table;
 
@@ -33,10 +34,11 @@ fn main() {
 }
 
 /// What is measured, by the name that an argument may give.
-const SECTIONS: [(&str, Section); 6] = [
+const SECTIONS: [(&str, Section); 7] = [
     ("csv", csv_file::measure),
     ("packed", csv_file::measure_log),
     ("memory", samples::measure),
+    ("trait", seam::measure),
     ("log", samples::measure_logs),
     ("requests", requests::measure),
     ("check", suite::measure),

@@ -21,7 +21,7 @@ use tiershift_core::time::{Timestamp, duration_ns};
 
 use crate::report::timeline::columns::{Columns, SpanColumns};
 use crate::report::timeline::stretches::Stretches;
-use crate::summary::Reversals;
+use crate::summary::{OpenChanges, Reversals};
 use crate::wall::{Part, WallClock};
 
 /// What came of a run. Its changes are kept whole; everything else takes some megabytes at most, however long the run.
@@ -41,8 +41,8 @@ pub struct Timeline {
     pub(super) phases: Stretches<Phase>,
     pub(super) waits: Stretches<Wait>,
     changes: Vec<Change>,
-    /// Where the last change that is not complete stands in `changes`.
-    pending: Option<usize>,
+    /// Where those that are not complete stand in `changes`.
+    pending: OpenChanges<usize>,
     /// Whether the run was told to stop.
     stopping: bool,
     stopped: Option<Stop>,
@@ -89,7 +89,7 @@ impl Change {
     pub fn text(&self, catalog: &Catalog) -> String {
         let reason = match &self.reason {
             Some(reason) => text::reason(reason, catalog),
-            None => "without a decision: a crash, a failed load or a fallback".to_owned(),
+            None => "without a decision: a crash, a failed load, a fallback, or a model that was loaded already".to_owned(),
         };
         let urgency = self.urgency.map(|urgency| format!(", {}", text::urgency(urgency)));
         let end = match self.completed {
@@ -192,7 +192,7 @@ impl Timeline {
             phases: Stretches::new(begin),
             waits: Stretches::new(begin),
             changes: Vec::new(),
-            pending: None,
+            pending: OpenChanges::default(),
             stopping: false,
             stopped: None,
             reversals: Reversals::default(),
@@ -308,7 +308,7 @@ impl Timeline {
             completed: None,
             reversal: false,
         });
-        self.pending = self.changes.len().checked_sub(1);
+        self.pending.decide(to, self.changes.len() - 1);
         // The model that served drains from now until it begins to unload.
         self.drain(now, decision.rung);
     }
@@ -335,7 +335,7 @@ impl Timeline {
         self.busy.retain(|model, (phase, _)| {
             *phase != Phase::Draining || catalog.rung_of(model) != Some(to)
         });
-        let decided = self.pending.take();
+        let decided = self.pending.take(to);
         if from == to {
             return;
         }
@@ -350,11 +350,11 @@ impl Timeline {
         let reversal = self.reversals.note(now, from, to, ordered, self.reversal_window);
         let completed = Some(Completion { at: now, from, took });
         match decided.and_then(|place| self.changes.get_mut(place)) {
-            Some(change) if change.to == to => {
+            Some(change) => {
                 change.completed = completed;
                 change.reversal = reversal;
             }
-            Some(_) | None => self.changes.push(Change {
+            None => self.changes.push(Change {
                 at: now,
                 from,
                 to,
@@ -390,7 +390,7 @@ impl Timeline {
         match outcome {
             Outcome::Loaded { model } => {
                 self.enter(now, model, None);
-                let leaving = self.pending.and_then(|place| self.changes.get(place));
+                let leaving = self.pending.last().and_then(|&place| self.changes.get(place));
                 if let Some(from) = leaving.map(|change| change.from) {
                     self.drain(now, from);
                 }

@@ -1,7 +1,7 @@
 //! What happened, for whoever reads the journal in the morning: each switch with its reason and its cost, notices, orders. It
 //! follows the events of the run, as every observer does, and starts the hooks.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
@@ -17,6 +17,7 @@ use crate::serve::board::SharedBoard;
 use crate::serve::hooks::{Happening, Hooks};
 use crate::serve::supervisor::Supervisor;
 use crate::serve::{DaemonEvent, Notify};
+use crate::summary::OpenChanges;
 
 /// What a journal is made of.
 pub(super) struct Parts {
@@ -38,8 +39,10 @@ pub(super) struct Journal {
     drain_deadline: Duration,
     readings: u32,
     is_stopping: bool,
-    /// Decisions that change something, until they are carried out. Another may be taken while the last one still is.
-    changes: VecDeque<Decision>,
+    /// Whether models are being taken over that were loaded before.
+    is_adopting: bool,
+    /// Decisions that are not carried out yet.
+    changes: OpenChanges<Decision>,
     /// What became of a model since the last switch.
     failure: Option<String>,
     loading: BTreeMap<ModelId, Timestamp>,
@@ -63,7 +66,8 @@ impl Journal {
             drain_deadline,
             readings: 0,
             is_stopping: false,
-            changes: VecDeque::new(),
+            is_adopting: false,
+            changes: OpenChanges::default(),
             failure: None,
             loading: BTreeMap::new(),
             load: None,
@@ -94,16 +98,6 @@ impl Journal {
         }
     }
 
-    /// Takes the decision that a switch carries out, and forgets those before it.
-    fn take_change(&mut self, rung: Rung) -> Option<Decision> {
-        let leads_there = |change: &Decision| match change.action {
-            Action::Upgrade { to } | Action::Downgrade { to, .. } => to == rung,
-            Action::Hold => false,
-        };
-        let place = self.changes.iter().rposition(leads_there)?;
-        self.changes.drain(..=place).next_back()
-    }
-
     fn happened(&self, kind: &str, text: &str) {
         (self.notify)(DaemonEvent::Happened { kind, text });
     }
@@ -114,11 +108,11 @@ impl Journal {
 
     fn observe_decision(&mut self, decision: &Decision) {
         let (action, reason) = (decision.action, decision.reason);
-        if action != Action::Hold {
-            if self.changes.len() == MOST_CHANGES {
-                self.changes.pop_front();
+        match action {
+            Action::Upgrade { to } | Action::Downgrade { to, .. } => {
+                self.changes.decide(to, decision.clone());
             }
-            self.changes.push_back(decision.clone());
+            Action::Hold => {}
         }
         let last = self.last.replace((action, reason));
         if last.is_none_or(|(a, r)| !a.is_like(&action) || !r.is_like(&reason)) {
@@ -166,10 +160,9 @@ impl Journal {
                 self.detail("load", model.as_str());
             }
             Output::Switched { from, to, took, called_off, .. } => {
-                let change = self.take_change(*to);
+                let change = self.changes.take(*to);
                 let (load, failure) = (self.load.take(), self.failure.take());
                 if let Some(wanted) = *called_off {
-                    self.take_change(wanted);
                     let tier = |rung| self.catalog.tier_name(rung);
                     let text = format!("{} stays: {} was given up", tier(*to), tier(wanted));
                     self.happened("called-off", &text);
@@ -182,6 +175,7 @@ impl Journal {
                     _ if self.is_stopping => "the daemon was told to stop".to_owned(),
                     (Some(change), _) => text::reason(&change.reason, &self.catalog),
                     (None, Some(failure)) => failure,
+                    (None, None) if self.is_adopting => "it was loaded already".to_owned(),
                     (None, None) => "a fallback, without a decision".to_owned(),
                 };
                 let (from, to, took) = (tier(*from), tier(*to), *took);
@@ -234,6 +228,9 @@ impl Journal {
 
 impl Observe for Journal {
     fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
+        if let EventRef::Input(input) = event {
+            self.is_adopting = matches!(input, Input::Adopt { .. });
+        }
         match event {
             EventRef::Input(Input::Outcome(outcome)) => self.observe_outcome(now, outcome),
             EventRef::Input(Input::Sample(_)) => self.observe_sample(),
@@ -250,9 +247,6 @@ impl Observe for Journal {
         }
     }
 }
-
-/// Chosen: more than can be under way.
-const MOST_CHANGES: usize = 8;
 
 /// Chosen: to unload, to close the log and to say goodbye, each with its own limit.
 const AFTER_DRAINING: Duration = Duration::from_secs(30);

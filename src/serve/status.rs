@@ -137,7 +137,7 @@ pub struct ResourceUse {
 pub struct Words {
     /// The last decision.
     pub decision: Option<String>,
-    /// A line for each closed gate.
+    /// A line for each closed gate, with the tier that it keeps away.
     pub why_not_higher: Vec<String>,
     /// The notice.
     pub notice: Option<String>,

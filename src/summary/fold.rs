@@ -17,7 +17,7 @@ use tiershift_core::time::{Timestamp, nanos};
 use tiershift_core::units::{Bytes, Percent};
 
 use crate::summary::latency::Spans;
-use crate::summary::{CompanionFigures, RequestCounts, Summary, TierSeconds};
+use crate::summary::{CompanionFigures, OpenChanges, RequestCounts, Summary, TierSeconds};
 
 /// Counts a run's figures while it runs, or while its log is read: the same either way.
 ///
@@ -54,8 +54,8 @@ pub struct Fold {
     unserved_soon: u64,
     shutting_down: bool,
     client_cancels: u64,
-    /// Whether somebody ordered the change that was decided last.
-    ordered: bool,
+    /// Decisions that are not carried out yet, and whether somebody ordered them.
+    decided: OpenChanges<bool>,
     /// Quality of what answered, summed over the requests that were answered, in thousandths of a percent.
     answered_quality: u64,
     latency: Spans,
@@ -228,7 +228,7 @@ impl Fold {
             unserved_soon: 0,
             shutting_down: false,
             client_cancels: 0,
-            ordered: false,
+            decided: OpenChanges::default(),
             answered_quality: 0,
             latency: Spans::default(),
             first_token: Spans::default(),
@@ -302,9 +302,11 @@ impl Fold {
                 self.summary.switches_called_off += u64::from(called_off.is_some());
                 self.switched(now, *from, *to);
             }
-            Output::Decision(Decision { action, reason, .. }) if *action != Action::Hold => {
-                self.ordered = reason.is_for_demand();
-            }
+            Output::Decision(Decision {
+                action: Action::Upgrade { to } | Action::Downgrade { to, .. },
+                reason,
+                ..
+            }) => self.decided.decide(*to, reason.is_for_demand()),
             Output::Companion { model, news } => self.companion(now, model, *news),
             Output::Order { news: OrderNews::Refused { .. }, .. } => {
                 self.summary.orders_refused += 1;
@@ -419,12 +421,12 @@ impl Fold {
     }
 
     fn switched(&mut self, now: Timestamp, from: Rung, to: Rung) {
+        let ordered = self.decided.take(to).unwrap_or_default();
         // Whoever stops a run ends what it serves: that is no switch.
         if from != to && !self.shutting_down {
             let up = to > from;
             self.summary.switches += 1;
             *(if up { &mut self.summary.upgrades } else { &mut self.summary.downgrades }) += 1;
-            let ordered = std::mem::take(&mut self.ordered);
             let reverses = self.reversals.note(now, from, to, ordered, self.reversal_window);
             self.summary.reversals += u64::from(reverses);
             if let Some(last) = self.last_switch {

@@ -127,9 +127,16 @@ impl Board {
             let action = text::action(decision.action, &self.catalog);
             format!("{action}: {}", text::reason(&decision.reason, &self.catalog))
         };
+        let of_tier = |gate: &Gate| {
+            let found = text::gate_found(gate);
+            match gate.rung {
+                Some(rung) => format!("{}: {found}", self.catalog.tier_name(rung)),
+                None => found,
+            }
+        };
         Words {
             decision: self.decision.as_ref().map(in_words),
-            why_not_higher: self.closed_gates().map(text::gate_found).collect(),
+            why_not_higher: self.closed_gates().map(of_tier).collect(),
             notice: self.notice().map(|notice| text::notice(&notice, &self.catalog)),
         }
     }

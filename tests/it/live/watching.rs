@@ -159,7 +159,18 @@ fn the_page_shows_what_the_daemon_does() {
     // What the daemon does is seen without a reload.
     assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
     browser.wait_for("the request", &text_is("requests", "done1"));
-    daemon.post("/switch", "{\"tier\":\"small\"}");
+
+    // An order is given on the page, and only when it is confirmed.
+    let order = "document.getElementById('order-tier').value = 'small'; \
+                 document.querySelector('#orders button').click()";
+    browser.run(order);
+    browser.wait_for("the question", &text_is("confirm-text", "Stay on small until"));
+    browser.run("document.getElementById('confirm-no').click()");
+    assert_eq!(browser.run("return document.getElementById('confirm').open"), false);
+    assert_eq!(daemon.status()["order"], serde_json::Value::Null);
+    browser.run(order);
+    browser.run("document.getElementById('confirm-yes').click()");
+    browser.wait_for("the answer", &text_is("order-answer", "Ordered: it follows"));
     browser.wait_for("the tier", &text_is("tier", "small"));
     browser.wait_for("the decision", &text_is("decisions", "to small: someone asked for it"));
     browser.wait_for("the order", &text_is("order", "Somebody ordered small: it holds until"));
@@ -168,7 +179,7 @@ fn the_page_shows_what_the_daemon_does() {
     // Every control is reached with the keyboard, and says what it is.
     browser.run("document.body.focus()");
     let mut reached = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..12 {
         browser.press(TAB);
         let id =
             browser.run("return document.activeElement.id || document.activeElement.name || ''");
@@ -183,7 +194,7 @@ fn the_page_shows_what_the_daemon_does() {
         }
         reached.push(id);
     }
-    for id in ["range", "plot", "decisions"] {
+    for id in ["order-tier", "order-for", "range", "plot", "decisions"] {
         assert!(reached.iter().any(|it| it == id), "{id} is not reached: {reached:?}");
     }
 
