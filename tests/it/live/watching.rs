@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use tiershift_testkit::gguf;
 use tiershift_testkit::process::signal;
-use tiershift_testkit::server::chat;
+use tiershift_testkit::server::{chat, json};
 use tiershift_testkit::skip::skip;
 
 use crate::live::browser::Browser;
@@ -167,7 +167,7 @@ fn the_page_shows_what_the_daemon_does() {
     browser.wait_for("the question", &text_is("confirm-text", "Stay on small until"));
     browser.run("document.getElementById('confirm-no').click()");
     assert_eq!(browser.run("return document.getElementById('confirm').open"), false);
-    assert_eq!(daemon.status()["order"], serde_json::Value::Null);
+    assert!(json(&daemon.get("/status"))["order"].is_null());
     browser.run(order);
     browser.run("document.getElementById('confirm-yes').click()");
     browser.wait_for("the answer", &text_is("order-answer", "Ordered: it follows"));
