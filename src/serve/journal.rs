@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tiershift_core::catalog::{Catalog, Rung};
+use tiershift_core::catalog::Catalog;
 use tiershift_core::decision::{Action, Decision, Reason};
 use tiershift_core::event::{Command, EventRef, Input, Observe, Outcome, Output};
 use tiershift_core::model::ModelId;
