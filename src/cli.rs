@@ -19,9 +19,11 @@ mod input;
 mod journal;
 mod minimise;
 mod none_loaded;
+mod offered;
 mod output;
 mod played;
 mod plot;
+mod policies;
 mod policy;
 #[cfg(feature = "live")]
 mod record;
@@ -29,6 +31,7 @@ mod recorded;
 mod replay;
 mod requests;
 mod run;
+mod say;
 #[cfg(feature = "serve")]
 mod serve;
 #[cfg(feature = "serve")]
@@ -39,12 +42,13 @@ mod token;
 mod tune;
 mod verify;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use anstream::eprintln;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tiershift_core::policy::Registry;
 
+use crate::cli::say::Manner;
 #[cfg(all(unix, feature = "live"))]
 use crate::files::whole_file::unfinished;
 use crate::study::museum;
@@ -56,6 +60,8 @@ enum Verdict {
     Done,
     /// A check failed.
     Failed,
+    /// Something could not be read or played; what could was checked.
+    CouldNot,
 }
 
 /// Decides which size of a local language model a machine should run right now, and proves the decision.
@@ -68,9 +74,15 @@ tiershift run scenarios/no-projection.toml\n  \
 tiershift check\n  \
 tiershift explain out/first --at 5m")]
 struct Cli {
-    /// Print JSON instead of text.
+    /// Print JSON instead of text; notes and errors are JSON, too, one object in a line
     #[arg(long, global = true)]
     json: bool,
+    /// Print results and errors only: no notes, warnings or progress
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// When to use colours; `auto` is on a terminal where the environment variable NO_COLOR is not set
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    color: ColorChoice,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -118,10 +130,14 @@ enum Verb {
     /// Show what of this machine can be read, and its machine class
     #[cfg(feature = "live")]
     Hardware(hardware::Arguments),
+    /// List the policies, or explain one: what it promises, and which settings it goes by
+    Policies(policies::Arguments),
     /// Print the JSON Schema of a file format, for editors
     Schema(files::SchemaArguments),
     /// Print a shell's completion script
     Completions(files::CompletionArguments),
+    /// Write a manual page for each verb
+    Man(files::ManArguments),
 }
 
 /// Runs the command line and returns what the process exits with.
@@ -148,8 +164,17 @@ pub fn run() -> ExitCode {
 /// }
 /// ```
 pub fn run_with(policies: &Registry) -> ExitCode {
-    let cli = Cli::parse();
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let mut command = Cli::command().color(say::color(&words));
+    let parsed = command.try_get_matches_from_mut(&words).and_then(|mut matches| {
+        Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    });
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => return say::usage(&error, &words),
+    };
     let json = cli.json;
+    say::begin(Manner { json, quiet: cli.quiet }, cli.color);
     let policies = &museum::with_ideas(policies);
     leave_nothing_behind(&cli.verb);
     let result = match &cli.verb {
@@ -176,24 +201,26 @@ pub fn run_with(policies: &Registry) -> ExitCode {
         Verb::Verify(arguments) => verify::run(arguments, policies, json),
         #[cfg(feature = "live")]
         Verb::Hardware(arguments) => hardware::run(arguments, json),
+        Verb::Policies(arguments) => policies::run(arguments, policies, json),
         Verb::Schema(arguments) => files::schema(arguments),
         Verb::Completions(arguments) => files::completions(arguments, &mut Cli::command()),
+        Verb::Man(arguments) => files::man(arguments, Cli::command()),
     };
     match result {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
         Ok(Verdict::Failed) => ExitCode::from(1),
+        Ok(Verdict::CouldNot) => ExitCode::from(2),
         Err(error) => {
             // A reader that closed the pipe has what it wanted.
             if error.chain().any(is_broken_pipe) {
                 return ExitCode::SUCCESS;
             }
-            let message = format!("{error:#}");
-            // A document's refusal shows the place, and begins with the word already.
-            eprintln!("error: {}", message.strip_prefix("error: ").unwrap_or(&message));
-            match &cli.verb {
-                Verb::Sweep(arguments) => ExitCode::from(arguments.exit_code(&error)),
-                _ => ExitCode::from(2),
-            }
+            let code = match &cli.verb {
+                Verb::Sweep(arguments) => arguments.exit_code(&error),
+                _ => 2,
+            };
+            say::error(&error, code);
+            ExitCode::from(code)
         }
     }
 }
@@ -230,4 +257,42 @@ fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause
         .downcast_ref::<std::io::Error>()
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Returns the options of a command and of all below it, each with the words that lead to it.
+    fn options(command: &clap::Command, words: &str) -> Vec<(String, clap::Arg)> {
+        let words = format!("{words} {}", command.get_name());
+        let own = command.get_arguments().filter(|arg| !arg.is_positional());
+        let mut all: Vec<_> = own.map(|arg| (words.clone(), arg.clone())).collect();
+        for below in command.get_subcommands() {
+            all.extend(options(below, &words));
+        }
+        all
+    }
+
+    #[test]
+    fn a_short_option_means_the_same_on_every_verb() {
+        let mut command = Cli::command();
+        command.build();
+        let mut meanings: BTreeMap<char, String> = BTreeMap::new();
+        for (words, option) in options(&command, "") {
+            let long = option.get_long().unwrap_or_default();
+            if let Some(short) = option.get_short() {
+                let known = meanings.entry(short).or_insert_with(|| long.to_owned());
+                assert_eq!(known, long, "-{short} of{words}");
+            }
+            let usual = [("out", 'o'), ("jobs", 'j'), ("quiet", 'q'), ("verbose", 'v')];
+            if let Some((_, short)) = usual.iter().find(|(usual, _)| *usual == long) {
+                assert_eq!(option.get_short(), Some(*short), "--{long} of{words}");
+            }
+        }
+        let letters: String = meanings.keys().collect();
+        assert_eq!(letters, "Vhjoqv");
+    }
 }

@@ -1,5 +1,6 @@
 //! Files that people write and files that we write: read with the position of each mistake, written whole or not at all.
 
+pub(crate) mod built_in;
 pub mod catalog;
 pub mod document;
 pub mod model_table;

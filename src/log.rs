@@ -23,7 +23,12 @@ mod trailer;
 mod version_1;
 mod writer;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tiershift_core::event::Event;
+use tiershift_core::time::Timestamp;
+
+use crate::files::schema;
 
 pub use header::{Header, Played, Source, digest_text};
 pub use reader::{LogEnd, LogError, LogReader};
@@ -32,7 +37,9 @@ pub use segments::{Segment, SegmentFile, pack, runs, segment_name, segments};
 pub use writer::LogWriter;
 
 /// The version of the log's format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct LogVersion(pub u32);
 
@@ -51,7 +58,7 @@ impl LogVersion {
 }
 
 /// How much of a run its log holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogLevel {
     /// Everything.
@@ -81,6 +88,38 @@ impl LogLevel {
     pub fn has_every_input(self) -> bool {
         matches!(self, Self::Full | Self::Inputs)
     }
+}
+
+/// A line of a log, for its schema: the first, a record, what the wall clock showed, or the last.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is of use")]
+enum Line {
+    /// The first line: what the run was made from.
+    First(Box<Header>),
+    /// What the controller received, or answered.
+    Record(Record),
+    /// What the wall clock showed at a moment from which on that does not follow from what is above.
+    Clock(trailer::ClockLine),
+    /// The last line.
+    Last(trailer::Trailer),
+}
+
+/// What happened. `seq` counts from zero; where the level leaves records out, it has gaps.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is of use")]
+struct Record {
+    /// The record's number.
+    seq: u64,
+    /// When it happened, in nanoseconds since the run began.
+    at_ns: Timestamp,
+    #[serde(flatten)]
+    event: Event,
+}
+
+/// Returns the JSON Schema of each line of an event log.
+pub fn schema() -> String {
+    schema::of_output::<Line>()
 }
 
 /// In a log of changes, a sample is written at least this often, where there is one. A month takes 43,200.

@@ -19,7 +19,7 @@ use tiershift_core::setup::Setup;
 
 use crate::files::document::DocumentError;
 use crate::files::schema;
-use crate::files::whole_file::read_small;
+use crate::files::whole_file::{read_small, read_small_text};
 use crate::log::{Header, LogLevel, Source};
 use crate::sim::action::Action;
 use crate::sim::background::Background;
@@ -137,6 +137,13 @@ pub fn parse(
     policies: &Registry,
 ) -> Result<Scenario, ScenarioError> {
     check::parse(text, name, base_dir, policies)
+}
+
+/// Returns whether a file is meant as a scenario, be it a good one or not.
+pub fn is_scenario(path: &Path) -> bool {
+    let text = read_small_text(path).unwrap_or_default();
+    let table: toml::Table = toml::from_str(&text).unwrap_or_default();
+    table.contains_key("duration") && table.contains_key("machine")
 }
 
 /// Returns the JSON Schema of a scenario file.

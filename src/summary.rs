@@ -1,9 +1,11 @@
 //! What a run came to, in numbers: the shape of `summary.json`, and the [`Fold`] that counts it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use tiershift_core::catalog::Rung;
 use tiershift_core::time::Timestamp;
 
+use crate::files::schema;
 use crate::wall::WallTime;
 
 mod fold;
@@ -15,7 +17,7 @@ pub use fold::{Account, Fold, OverVram};
 pub(crate) use open_changes::OpenChanges;
 
 /// The figures of a run. Counts are exact; seconds and fractions are rounded to six decimals when written.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// Digest of everything that determines the run: trace or scenario, settings, catalog, seed, log format.
     pub fingerprint: String,
@@ -149,10 +151,15 @@ impl Summary {
     }
 }
 
+/// Returns the JSON Schema of `summary.json`.
+pub fn schema() -> String {
+    schema::of_output::<Summary>()
+}
+
 /// The run beside the best schedule that anybody could have chosen, knowing the whole recording. Of a schedule, the score
 /// is the quality served, less [`price`](tiershift_core::settings::RawSettings::price) times the quality of the top
 /// rung for each switch, averaged over the run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
     /// What a switch costs, in seconds of the top rung's service.
     #[serde(serialize_with = "six_decimals")]
@@ -187,7 +194,7 @@ pub struct Comparison {
 }
 
 /// What the best schedule comes to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Optimum {
     /// Quality of what serves, averaged over time.
     #[serde(serialize_with = "six_decimals")]
@@ -200,7 +207,7 @@ pub struct Optimum {
 }
 
 /// Time on one rung.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TierSeconds {
     /// Name of the tier.
     pub tier: String,
@@ -210,7 +217,7 @@ pub struct TierSeconds {
 }
 
 /// What became of a companion.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CompanionFigures {
     /// The model.
     pub model: String,
@@ -224,7 +231,7 @@ pub struct CompanionFigures {
 }
 
 /// What became of the requests. `accepted = done + failed + cancelled + rejected after waiting + still open`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RequestCounts {
     /// Arrived.
     pub arrived: u64,
@@ -243,7 +250,7 @@ pub struct RequestCounts {
 }
 
 /// Points of a distribution, in milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Percentiles {
     /// Median.
     #[serde(serialize_with = "six_decimals")]

@@ -11,6 +11,7 @@ use jiff::civil::{DateTime, Time};
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Span, Timestamp as Instant};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tiershift_core::time::{SpanText, Timestamp, span_text};
 
@@ -157,6 +158,19 @@ impl<'de> Deserialize<'de> for WallTime {
     }
 }
 
+impl JsonSchema for WallTime {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "WallTime".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "A date and time of day, with the offset from UTC where that is known.",
+            "examples": ["2026-01-31T02:13:00+01:00", "2026-01-31T02:13:00"]
+        })
+    }
+}
+
 /// What the wall clock showed at each moment of a run. It runs with the run's time from one mark to the next: a new mark
 /// stands where the clock was set, and where a replay leaves hours out. Empty where the recording does not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -166,7 +180,7 @@ pub struct WallClock {
 }
 
 /// What the wall clock showed at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WallMark {
     /// The moment.

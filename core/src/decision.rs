@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::Rung;
 use crate::sample::Resource;
-use crate::time::duration_ns;
+use crate::time::{duration_ns, duration_ns_or_none};
 use crate::units::{Bytes, Percent};
 
 /// What the policy wants, and why. A hold carries its reason too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Decision {
     /// What to do.
     pub action: Action,
@@ -33,6 +34,7 @@ impl Decision {
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// Stay.
@@ -53,6 +55,7 @@ pub enum Action {
 
 /// How fast a downgrade must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Urgency {
     /// A slow reply, a busy processor: finish running tasks under the usual deadline.
@@ -65,6 +68,7 @@ pub enum Urgency {
 
 /// Why the policy decided as it did, with the numbers that it decided on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// Hold: no sample has been read yet, or none that tells a constrained resource.
@@ -288,7 +292,7 @@ pub enum Reason {
         #[serde(
             default,
             rename = "remaining_ns",
-            with = "duration_ns::option",
+            with = "duration_ns_or_none",
             skip_serializing_if = "Option::is_none"
         )]
         remaining: Option<Duration>,
@@ -318,7 +322,7 @@ pub enum Reason {
         #[serde(
             default,
             rename = "lasted_ns",
-            with = "duration_ns::option",
+            with = "duration_ns_or_none",
             skip_serializing_if = "Option::is_none"
         )]
         lasted: Option<Duration>,
@@ -327,6 +331,7 @@ pub enum Reason {
 
 /// The risk of an upgrade, and the risk up to which it is worth it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Odds {
     /// Room to spare in the space that is most likely short, as a share of all.
     #[serde(rename = "spare_milli_percent")]
@@ -458,6 +463,19 @@ impl Code {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Code {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Code".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^[a-z0-9-]{1,24}$" })
+    }
+}
+
 impl fmt::Debug for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Code({})", self.as_str())
@@ -495,6 +513,7 @@ pub struct CodeError {
 
 /// One condition that an upgrade must pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Gate {
     /// What it looks at.
     pub name: GateName,
@@ -511,6 +530,7 @@ pub struct Gate {
 
 /// What a gate looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum GateName {
     /// Age of the sample; at most the limit.
@@ -537,6 +557,7 @@ pub enum GateName {
 
 /// A gate's number with its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Measure {
     /// An amount of memory.

@@ -13,7 +13,7 @@ use crate::model::ModelId;
 use crate::request::{End, Request, RequestId};
 use crate::sample::{Resource, Sample};
 use crate::settings::RawSettings;
-use crate::time::{Timestamp, duration_ns};
+use crate::time::{Timestamp, duration_ns, duration_ns_or_none};
 
 /// One line of an event log: `{"seq":0,"at_ns":0,"input":{..}}` or the same with `"output"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,7 @@ impl TryFrom<Line> for Record {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// The controller received something.
@@ -137,6 +138,7 @@ impl<T: Observe> Observe for [T] {
 
 /// What the controller receives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Input {
     /// The machine was read.
@@ -172,7 +174,7 @@ pub enum Input {
         #[serde(
             default,
             rename = "for_ns",
-            with = "duration_ns::option",
+            with = "duration_ns_or_none",
             skip_serializing_if = "Option::is_none"
         )]
         for_: Option<Duration>,
@@ -186,6 +188,7 @@ pub enum Input {
 
 /// What an adviser outside answers to a [`Consult`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Advice {
     /// The question.
     pub question: u64,
@@ -195,6 +198,7 @@ pub struct Advice {
 
 /// What a policy asks an adviser outside, about the sample that it was shown last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Consult {
     /// Counts from one.
     pub question: u64,
@@ -212,6 +216,7 @@ pub struct Consult {
 
 /// A model that is loaded and was not loaded by this run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Adopted {
     /// The model.
     pub model: ModelId,
@@ -222,6 +227,7 @@ pub struct Adopted {
 
 /// What the controller answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Output {
     /// The policy decided. In a log that holds changes only, a hold is written when its reason changes.
@@ -291,6 +297,7 @@ pub enum Output {
 
 /// What the backend is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Command {
     /// Load a model.
@@ -327,6 +334,7 @@ pub enum Command {
 
 /// How a model did with a short request of our own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tried {
     /// The model.
     pub model: ModelId,
@@ -339,6 +347,7 @@ pub struct Tried {
 
 /// What the backend answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// A model is ready.
@@ -403,6 +412,7 @@ pub enum Outcome {
 
 /// What the pre-flight check says about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Start it on the model that serves.
@@ -418,6 +428,7 @@ pub enum Verdict {
 
 /// What becomes of a companion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum CompanionNews {
     /// It is loaded, for there is room.
@@ -438,6 +449,7 @@ pub enum CompanionNews {
 
 /// What becomes of an order. One that was taken is carried out, or is refused later with the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum OrderNews {
     /// It is carried out, and holds.
@@ -446,7 +458,7 @@ pub enum OrderNews {
         #[serde(
             default,
             rename = "wait_ns",
-            with = "duration_ns::option",
+            with = "duration_ns_or_none",
             skip_serializing_if = "Option::is_none"
         )]
         wait: Option<Duration>,
@@ -470,6 +482,7 @@ pub enum OrderNews {
 
 /// What a server did not answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Unanswered {
     /// A load.
@@ -482,6 +495,7 @@ pub enum Unanswered {
 
 /// What users are notified of. Upgrades are not among it: nobody is disturbed by good news.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Notice {
     /// A smaller model serves from now on.

@@ -6,6 +6,7 @@ use crate::units::{Bytes, Percent};
 
 /// What a machine has. Unlike a sample, it does not change while a run lasts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Machine {
     /// Main memory, or the control group's limit where that is lower.
     #[serde(rename = "memory_bytes")]
@@ -37,6 +38,7 @@ impl Machine {
 
 /// A class of machine. It sets the default lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum MachineClass {
     /// A small laptop or virtual machine.

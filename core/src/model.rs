@@ -87,6 +87,7 @@ pub struct Model {
 
 /// Memory that a loaded model holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Footprint {
     /// Main memory.
     pub ram: Bytes,

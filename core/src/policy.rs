@@ -31,7 +31,7 @@ use crate::time::Timestamp;
 pub use crate::control::Promises;
 pub use crate::demand::{Demand, Performance, ReplyTimes};
 pub use crate::policy::external::{External, ExternalOptions};
-pub use crate::policy::registry::{Constructor, ControlConstructor, PolicyError, Registry};
+pub use crate::policy::registry::{About, Constructor, ControlConstructor, PolicyError, Registry};
 
 /// Decides from samples which rung should serve. It is asked once for every sample, and the same calls must give the
 /// same answers: no clock, no I/O, no randomness of its own.

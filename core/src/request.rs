@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Model, ModelId, Task};
-use crate::time::duration_ns;
+use crate::time::{duration_ns, duration_ns_or_none};
 use crate::units::is_default;
 
 /// One request, as the controller sees it: sizes and wishes, never the words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Request {
     /// Unique in a run.
     pub id: RequestId,
@@ -38,7 +39,7 @@ pub struct Request {
     #[serde(
         default,
         rename = "patience_ns",
-        with = "duration_ns::option",
+        with = "duration_ns_or_none",
         skip_serializing_if = "Option::is_none"
     )]
     pub patience: Option<Duration>,
@@ -84,6 +85,7 @@ impl Request {
 
 /// Names a request within a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct RequestId(pub u64);
 
@@ -95,11 +97,13 @@ impl fmt::Display for RequestId {
 
 /// Tells the clients of a run apart: a number without a meaning, which is no address and no name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct ClientId(pub u64);
 
 /// What a request asks to be served by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
     /// Whatever the controller keeps loaded.
@@ -113,6 +117,7 @@ pub enum Target {
 
 /// How an accepted request ended. Each ends exactly once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
     /// The reply is complete.
@@ -141,7 +146,7 @@ pub enum End {
         #[serde(
             default,
             rename = "retry_after_ns",
-            with = "duration_ns::option",
+            with = "duration_ns_or_none",
             skip_serializing_if = "Option::is_none"
         )]
         retry_after: Option<Duration>,
@@ -154,7 +159,7 @@ pub enum End {
         #[serde(
             default,
             rename = "retry_after_ns",
-            with = "duration_ns::option",
+            with = "duration_ns_or_none",
             skip_serializing_if = "Option::is_none"
         )]
         retry_after: Option<Duration>,
@@ -167,6 +172,7 @@ pub enum End {
 
 /// Who ended a running request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum CancelledBy {
     /// The client hung up.
@@ -179,6 +185,7 @@ pub enum CancelledBy {
 
 /// Why a request was not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Rejection {
     /// The queue is at its limit.

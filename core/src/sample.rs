@@ -10,6 +10,7 @@ use crate::units::{Bytes, Celsius, Percent};
 
 /// A reading of the machine.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sample {
     /// Main memory. "Used" is what cannot be had without swapping: total less available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,6 +125,7 @@ impl Clone for Sample {
 /// assert_eq!(memory.free(), Bytes::from_gib(8));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Space {
     /// How much there is.
     #[serde(rename = "total_bytes")]
@@ -152,6 +154,7 @@ impl Space {
 
 /// A resource that is consumed at a rate: processor time, GPU time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Rate {
     /// What everybody else takes.
     #[serde(rename = "others_milli_percent")]
@@ -171,6 +174,7 @@ impl Rate {
 
 /// Share of the last ten seconds in which some, or all, tasks waited for a resource (Linux PSI `avg10`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Pressure {
     /// Some task waited for memory.
     #[serde(rename = "memory_some_milli_percent")]
@@ -188,6 +192,7 @@ pub struct Pressure {
 
 /// A reading of one GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GpuSample {
     /// Video memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::fmt::friendly::{SpanParser, SpanPrinter};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::units::{UnitError, human};
 
@@ -262,18 +262,19 @@ impl FromStr for SpanText {
     /// refused, and so is a negative span.
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let want = "a span such as \"5m\", \"1h 30m\" or \"500ms\"";
-        parse_span(text).map(Self).ok_or_else(|| UnitError { text: text.to_owned(), want })
+        let refuse = || UnitError { text: text.to_owned(), want: want.into() };
+        parse_span(text).map(Self).ok_or_else(refuse)
     }
 }
 
 impl Serialize for SpanText {
-    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         human::serialize(self, out)
     }
 }
 
 impl<'de> Deserialize<'de> for SpanText {
-    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         human::deserialize(input)
     }
 }
@@ -301,43 +302,67 @@ impl schemars::JsonSchema for SpanText {
     }
 }
 
-/// Writes a span as integer nanoseconds, for fields whose name ends in `_ns`.
-pub mod duration_ns {
-    use std::time::Duration;
+/// Spans in logs, for `#[serde(with = "duration_ns")]`: whole nanoseconds. A type where serde takes a module, so that schemas
+/// take it, too.
+#[expect(non_camel_case_types, reason = "it stands where serde takes a module")]
+#[derive(Debug)]
+pub struct duration_ns;
 
-    use serde::{Deserialize, Deserializer, Serializer};
+/// The same for a span that may be absent.
+#[expect(non_camel_case_types, reason = "it stands where serde takes a module")]
+#[derive(Debug)]
+pub struct duration_ns_or_none;
 
+impl duration_ns {
     /// Writes the nanoseconds.
     pub fn serialize<S: Serializer>(span: &Duration, out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_u64(super::nanos(*span))
+        out.serialize_u64(nanos(*span))
     }
 
     /// Reads the nanoseconds.
     pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
         u64::deserialize(input).map(Duration::from_nanos)
     }
+}
 
-    /// The same for a span that may be absent.
-    pub mod option {
-        use super::{Deserialize, Deserializer, Duration, Serializer};
-
-        /// Writes the nanoseconds or nothing.
-        pub fn serialize<S: Serializer>(
-            span: &Option<Duration>,
-            out: S,
-        ) -> Result<S::Ok, S::Error> {
-            match span {
-                Some(span) => out.serialize_some(&crate::time::nanos(*span)),
-                None => out.serialize_none(),
-            }
+impl duration_ns_or_none {
+    /// Writes the nanoseconds or nothing.
+    pub fn serialize<S: Serializer>(span: &Option<Duration>, out: S) -> Result<S::Ok, S::Error> {
+        match span {
+            Some(span) => out.serialize_some(&nanos(*span)),
+            None => out.serialize_none(),
         }
+    }
 
-        /// Reads the nanoseconds or nothing.
-        pub fn deserialize<'de, D: Deserializer<'de>>(
-            input: D,
-        ) -> Result<Option<Duration>, D::Error> {
-            Ok(Option::<u64>::deserialize(input)?.map(Duration::from_nanos))
-        }
+    /// Reads the nanoseconds or nothing.
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(input)?.map(Duration::from_nanos))
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for duration_ns {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Nanoseconds".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        u64::json_schema(generator)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for duration_ns_or_none {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "NanosecondsOrNone".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        Option::<u64>::json_schema(generator)
     }
 }
 

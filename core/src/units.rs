@@ -3,6 +3,7 @@
 //! All three hold integers, so that sums, comparisons and files are exact on every platform. What is
 //! printed parses back to the same value; binary multiples say so (`GiB`).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 use std::str::FromStr;
@@ -130,17 +131,30 @@ impl fmt::Display for Bytes {
 impl FromStr for Bytes {
     type Err = UnitError;
 
-    /// Parses a whole or decimal number and a unit: `16GiB`, `1.5 GiB`, `500MB`, `0`.
+    /// Parses a whole or decimal number and a unit: `16GiB`, `1.5 GiB`, `500MB`, `0`. A number alone is one of bytes, but for
+    /// one so small that it can only lack its unit.
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let refuse = || UnitError {
             text: text.to_owned(),
-            want: "an amount of memory such as \"16GiB\", \"1536MiB\" or \"500MB\"",
+            want: "an amount of memory such as \"16GiB\", \"1536MiB\" or \"500MB\"".into(),
         };
         if !text.trim_start().starts_with(|c: char| c.is_ascii_digit()) {
             return Err(refuse());
         }
         let parsed: bytesize::ByteSize = text.parse().map_err(|_| refuse())?;
-        Ok(Self(parsed.as_u64()))
+        let (number, bytes) = (text.trim(), parsed.as_u64());
+        let has_unit = number.ends_with(|c: char| c.is_ascii_alphabetic());
+        if !has_unit && bytes > 0 && bytes < LEAST_WITHOUT_UNIT {
+            let unit = if bytes <= MOST_GIB { "GiB" } else { "MiB" };
+            return Err(UnitError {
+                text: text.to_owned(),
+                want: format!(
+                    "an amount of memory with its unit: did you mean \"{number}{unit}\"? So many bytes are \"{number}B\""
+                )
+                .into(),
+            });
+        }
+        Ok(Self(bytes))
     }
 }
 
@@ -242,7 +256,7 @@ impl FromStr for Percent {
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let refuse = || UnitError {
             text: text.to_owned(),
-            want: "a percentage such as \"80%\" or \"56.25%\"",
+            want: "a percentage such as \"80%\" or \"56.25%\"".into(),
         };
         let number = text.trim().strip_suffix('%').ok_or_else(refuse)?.trim_end();
         if !number.starts_with(|c: char| c.is_ascii_digit()) {
@@ -256,6 +270,7 @@ impl FromStr for Percent {
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Celsius(i32);
 
@@ -294,7 +309,7 @@ impl fmt::Display for Celsius {
 #[error("\"{text}\" is not {want}")]
 pub struct UnitError {
     pub(crate) text: String,
-    pub(crate) want: &'static str,
+    pub(crate) want: Cow<'static, str>,
 }
 
 /// Returns whether a field may be left out of a file, for `#[serde(skip_serializing_if)]`: its default says the same.
@@ -371,6 +386,11 @@ text_quantity!(
     PercentText(Percent), r"^[0-9.]+ ?%$", "80%"
 );
 
+/// A number of bytes below this lacks its unit. Chosen: no machine, model or limit is so small.
+const LEAST_WITHOUT_UNIT: u64 = 1 << 20;
+/// Up to this, a number that lacks its unit is one of GiB; above, of MiB. Chosen: 16384 is what some call 16 GiB.
+const MOST_GIB: u64 = 1024;
+
 const BINARY_UNITS: [(&str, u64); 4] =
     [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
@@ -383,6 +403,20 @@ mod tests {
         for count in [0, 1, 1023, 1024, 1536 << 20, 16 << 30, (16 << 30) + 1, 3 << 40, u64::MAX] {
             let printed = Bytes(count).to_string();
             assert_eq!(printed.parse(), Ok(Bytes(count)), "{printed}");
+        }
+    }
+
+    #[test]
+    fn a_small_number_of_bytes_is_asked_for_its_unit() {
+        let asked = |text: &str| text.parse::<Bytes>().unwrap_err().to_string();
+        assert_eq!(
+            asked("64"),
+            "\"64\" is not an amount of memory with its unit: did you mean \"64GiB\"? So many bytes are \"64B\""
+        );
+        assert!(asked("1.5").contains("did you mean \"1.5GiB\"?"));
+        assert!(asked("16384").contains("did you mean \"16384MiB\"?"));
+        for (text, bytes) in [("64B", 64), ("0", 0), ("1048576", 1 << 20), ("64 GiB", 64 << 30)] {
+            assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
         }
     }
 

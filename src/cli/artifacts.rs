@@ -7,7 +7,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anstream::eprintln;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tiershift_core::catalog::Rung;
@@ -17,6 +16,7 @@ use tiershift_core::time::{Timestamp, from_secs_f64};
 use tiershift_core::units::Bytes;
 
 use crate::cli::output::Force;
+use crate::cli::say;
 use crate::files::progress::Progress;
 use crate::files::whole_file::unfinished::Unfinished;
 use crate::log::{Header, LogLevel, LogWriter, PACKED_LOG, PLAIN_LOG, RunLog};
@@ -167,9 +167,9 @@ impl Artifacts {
             is_noted = true;
             if whole > u128::from(LARGE_LOG) {
                 let whole = Bytes::new(u64::try_from(whole).unwrap_or(u64::MAX));
-                eprintln!(
-                    "warning: {name}: the event log will take about {whole}; --log changes or --log off takes less"
-                );
+                say::warning(&format!(
+                    "{name}: the event log will take about {whole}; --log changes or --log off takes less"
+                ));
             }
         }
     }

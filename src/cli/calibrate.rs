@@ -40,7 +40,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
     /// The catalog to write; the plot has its name with .svg and .png
-    #[arg(long, value_name = "FILE", default_value = "measured.toml")]
+    #[arg(long, short, value_name = "FILE", default_value = "measured.toml")]
     out: PathBuf,
     /// How often each thing is measured
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]

@@ -4,39 +4,50 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use serde::Serialize;
 use tiershift_core::policy::Registry;
 use tiershift_core::text;
+use tiershift_core::time::Clock;
 
 use crate::cli::html::HtmlOption;
 use crate::cli::output::{self, Force};
 use crate::cli::policy::{PolicyChange, PolicyOptions};
-use crate::cli::{Verdict, common};
+use crate::cli::recorded::no_scenario;
+use crate::cli::{Verdict, common, say};
+use crate::files::built_in::BuiltIn;
+use crate::files::document::nearest;
+use crate::probe::clock::SystemClock;
 use crate::report::junit::{Case, MARK, junit};
 use crate::report::{ScenarioRow, museum_table, suite_page};
 use crate::scenario;
 use crate::study::museum::{self, Exhibit};
 use crate::study::pool;
-use crate::study::suite::{self, Checked};
+use crate::study::suite::{self, Bless, Checked};
 
 /// Check scenarios: expectations, golden stories, and every run twice
 #[derive(Debug, Args)]
+#[command(mut_arg("force", |arg| arg.help(
+    "Overwrite what this command did not write, and with --bless the golden stories of scenarios that fail"
+)))]
 #[command(after_help = "Examples:\n  \
 tiershift check\n  \
+tiershift check video-memory\n  \
 tiershift check scenarios/stable.toml --bless\n  \
 tiershift check --junit out/check.xml --jobs 2\n  \
 tiershift check --html out/check.html\n  \
 tiershift check --policy \"exec:python3 examples/policy.py\"\n  \
 tiershift check --museum")]
 pub(super) struct Arguments {
-    /// Scenario files, or folders of them [default: scenarios, scenarios/museum and scenarios/seeds]
-    #[arg(value_name = "PATH")]
-    paths: Vec<PathBuf>,
+    /// Scenario files, folders of them, or parts of the names of those that are meant [default: scenarios, scenarios/museum
+    /// and scenarios/seeds; where there is no folder `scenarios`, the suite that is built in]
+    #[arg(value_name = "PATH|NAME")]
+    scenarios: Vec<PathBuf>,
     /// Show the museum instead: what comes of each incident under the idea behind it, and under ours
     #[arg(long, conflicts_with_all = ["bless", "junit", "html", "policy", "changes"])]
     museum: bool,
     #[command(flatten)]
     policy: PolicyOptions,
-    /// Write golden stories anew instead of comparing with them
+    /// Write the golden stories of scenarios that pass instead of comparing with them
     #[arg(long, conflicts_with_all = ["policy", "changes"])]
     bless: bool,
     /// Write a JUnit report
@@ -50,11 +61,26 @@ pub(super) struct Arguments {
     jobs: common::Jobs,
 }
 
+/// The scenarios that are meant, in order.
+struct Suite {
+    files: Vec<PathBuf>,
+    /// Where they are not files of the user's.
+    built_in: Option<BuiltIn>,
+}
+
+/// What became of one scenario, and how long that took.
+#[derive(Serialize)]
+struct Timed {
+    #[serde(flatten)]
+    checked: Checked,
+    seconds: f64,
+}
+
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     if arguments.museum {
         return show_museum(arguments, policies, json);
     }
-    let files = suite::scenario_files(&paths(arguments, &[SCENARIOS, MUSEUM, SEEDS]))?;
+    let suite = Suite::find(arguments, &[SCENARIOS, MUSEUM, SEEDS])?;
     let policy = arguments.policy.read(policies)?;
     if let Some(junit) = &arguments.junit {
         arguments.force.check(junit, MARK)?;
@@ -62,59 +88,184 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     let is_junit_printed = arguments.junit.as_deref().is_some_and(output::is_standard);
     let printed = [(json, "--json"), (is_junit_printed, "--junit")];
     let page = arguments.html.place(&printed, arguments.force)?;
-    let check = |path: &PathBuf| {
-        let checked = match policy.is_none() {
-            true => suite::check(path, arguments.bless, policies).map_err(anyhow::Error::from),
-            false => check_under(path, &policy, policies),
-        };
-        // One broken file does not keep the others from being checked.
-        checked.unwrap_or_else(|error| Checked::broken(path, format!("{error:#}")))
-    };
-    let checked = pool::map(arguments.jobs.count(), &files, check)?;
-    let failed = checked.iter().filter(|one| !one.failures.is_empty()).count();
+    let clock = SystemClock::start();
+    let checked = suite.check(arguments, &policy, policies)?;
+    let failed = checked.iter().filter(|one| !one.checked.failures.is_empty()).count();
     if let Some(path) = &arguments.junit {
-        let cases: Vec<Case> = checked
-            .iter()
-            .map(|one| Case { name: one.name.clone(), failures: one.failures.clone() })
-            .collect();
+        let case = |one: &Timed| Case {
+            name: one.checked.name.clone(),
+            failures: one.checked.failures.clone(),
+        };
+        let cases: Vec<Case> = checked.iter().map(case).collect();
         output::write(path, junit("scenarios", &cases).as_bytes())?;
     }
-    let repeat = |(one, path): (&Checked, &PathBuf)| {
+    let repeat = |(one, path): (&Timed, &PathBuf)| {
         let policy = arguments.policy.as_arguments();
-        format!("tiershift run {}{policy} --out out/{}", path.display(), one.name)
+        let name = &one.checked.name;
+        let scenario = match suite.built_in {
+            Some(_) => name.clone(),
+            None => path.display().to_string(),
+        };
+        format!("tiershift run {scenario}{policy} --out out/{name}")
     };
     if let Some(page) = page {
-        let folder = |path: &PathBuf| path.parent().unwrap_or(Path::new("")).display().to_string();
-        let folders: Vec<String> = files.iter().map(folder).collect();
-        let repeats: Vec<String> = checked.iter().zip(&files).map(repeat).collect();
+        let folder = |path: &PathBuf| suite.shown(path.parent().unwrap_or(Path::new("")));
+        let folders: Vec<String> = suite.files.iter().map(folder).collect();
+        let repeats: Vec<String> = checked.iter().zip(&suite.files).map(repeat).collect();
         let rows = checked.iter().zip(&folders).zip(&repeats);
         let rows: Vec<ScenarioRow<'_>> = rows
-            .map(|((checked, folder), repeat)| ScenarioRow { folder, checked, repeat })
+            .map(|((one, folder), repeat)| ScenarioRow { folder, checked: &one.checked, repeat })
             .collect();
-        let title = format!("check of {}", text::count(files.len() as u64, "scenario"));
+        let title = format!("check of {}", text::count(checked.len() as u64, "scenario"));
         output::write(page, suite_page(&title, &rows).as_bytes())?;
     }
     if json {
         common::print_json(&checked)?;
     } else if !arguments.html.is_printed() {
-        for (one, path) in checked.iter().zip(&files) {
-            if one.failures.is_empty() {
-                let note = if one.blessed { " (golden story written)" } else { "" };
-                common::print(&format!("ok      {}{note}", one.name))?;
-                continue;
-            }
-            common::print(&format!("FAILED  {}", one.name))?;
-            for failure in &one.failures {
+        let widest = checked.iter().map(|one| one.checked.name.chars().count()).max();
+        let rows = checked.iter().zip(&suite.files);
+        let (good, bad): (Vec<_>, Vec<_>) =
+            rows.partition(|(one, _)| one.checked.failures.is_empty());
+        // What failed comes last, where it is read.
+        for (one, path) in good.into_iter().chain(bad) {
+            let (word, style) = match one.checked.failures.is_empty() {
+                true => ("ok    ", say::GOOD),
+                false => ("FAILED", say::BAD),
+            };
+            let note = if one.checked.blessed { "  golden story written" } else { "" };
+            let (name, width) = (&one.checked.name, widest.unwrap_or(0));
+            common::print(&format!(
+                "{style}{word}{style:#}  {name:<width$}  {:>6.2} s{note}",
+                one.seconds
+            ))?;
+            for failure in &one.checked.failures {
                 common::print(&format!("  {}", failure.replace('\n', "\n  ")))?;
             }
-            common::print(&format!("  repeat: {}", repeat((one, path))))?;
+            if !one.checked.failures.is_empty() {
+                common::print(&format!("  repeat: {}", repeat((one, path))))?;
+            }
         }
-        common::print(&format!("{} passed, {failed} failed", checked.len() - failed))?;
+        let took = clock.now().as_secs_f64();
+        common::print(&format!(
+            "{} passed, {failed} failed in {took:.1} s",
+            checked.len() - failed
+        ))?;
         if let Some(page) = page {
             common::print(&format!("page written to {}", page.display()))?;
         }
     }
-    Ok(if failed == 0 { Verdict::Done } else { Verdict::Failed })
+    let is_broken = checked.iter().any(|one| one.checked.is_broken());
+    Ok(match (is_broken, failed) {
+        (true, _) => Verdict::CouldNot,
+        (false, 0) => Verdict::Done,
+        (false, _) => Verdict::Failed,
+    })
+}
+
+impl Suite {
+    /// Returns what the arguments name or, where they name no file, what of `usual` is there: the first is asked for in any
+    /// case, and is built in where it is not there.
+    fn find(arguments: &Arguments, usual: &[&str]) -> Result<Self> {
+        let (parts, paths): (Vec<&PathBuf>, Vec<&PathBuf>) =
+            arguments.scenarios.iter().partition(|named| is_part_of_a_name(named));
+        let mut paths: Vec<PathBuf> = paths.into_iter().cloned().collect();
+        let mut built_in = None;
+        if paths.is_empty() && !Path::new(SCENARIOS).is_dir() {
+            anyhow::ensure!(
+                !arguments.bless,
+                "there is no folder `{SCENARIOS}` here, and the suite that is built in cannot be changed: give scenario files"
+            );
+            let unpacked = BuiltIn::unpack(SCENARIOS)
+                .context("cannot unpack the suite that is built in into a temporary folder")?;
+            paths = usual.iter().map(|folder| unpacked.path(folder)).collect();
+            built_in = Some(unpacked);
+        } else if paths.is_empty() {
+            let usual = usual.iter().map(PathBuf::from).enumerate();
+            paths = usual
+                .filter(|(place, path)| *place == 0 || path.is_dir())
+                .map(|(_, path)| path)
+                .collect();
+        }
+        let mut suite = Self { files: suite::scenario_files(&paths)?, built_in };
+        if !parts.is_empty() {
+            suite.keep(&parts)?;
+        }
+        if suite.built_in.is_some() {
+            say::note(&format!(
+                "there is no folder `{SCENARIOS}` here: this is the suite that is built in"
+            ));
+        }
+        Ok(suite)
+    }
+
+    /// Keeps the scenarios whose names have one of these parts. A name has its folder before it, but for `scenarios`.
+    fn keep(&mut self, parts: &[&PathBuf]) -> Result<()> {
+        let name = |file: &PathBuf| {
+            let name = self.shown(&file.with_extension(""));
+            name.strip_prefix("scenarios/").map_or(name.clone(), str::to_owned)
+        };
+        let mut named: Vec<(String, PathBuf)> =
+            self.files.iter().map(|file| (name(file), file.clone())).collect();
+        for part in parts {
+            let part = part.display().to_string();
+            if named.iter().any(|(name, _)| name.contains(&part)) {
+                continue;
+            }
+            let mut names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
+            names.sort_unstable();
+            let near = nearest(&part, &names)
+                .map_or_else(String::new, |near| format!(" did you mean `{near}`?"));
+            anyhow::bail!(
+                "`{part}` is no file, and no scenario has it in its name:{near} give scenario files, folders of them, or a part of a name"
+            );
+        }
+        let is_meant =
+            |name: &str| parts.iter().any(|part| name.contains(&*part.to_string_lossy()));
+        named.retain(|(name, _)| is_meant(name));
+        self.files = named.into_iter().map(|(_, file)| file).collect();
+        Ok(())
+    }
+
+    fn check(
+        &self,
+        arguments: &Arguments,
+        policy: &PolicyChange,
+        policies: &Registry,
+    ) -> Result<Vec<Timed>> {
+        let bless = match (arguments.bless, arguments.force.is_given()) {
+            (false, _) => Bless::Nothing,
+            (true, false) => Bless::WhatPasses,
+            (true, true) => Bless::Anything,
+        };
+        let done = common::Done::new("checking", self.files.len());
+        let check = |path: &PathBuf| {
+            let clock = SystemClock::start();
+            let checked = match policy.is_none() {
+                true => suite::check(path, bless, policies).map_err(anyhow::Error::from),
+                false => check_under(path, policy, policies),
+            };
+            // One broken file does not keep the others from being checked.
+            let broken = |error| Checked::broken(path, format!("{:#}", no_scenario(path, error)));
+            let mut checked = checked.unwrap_or_else(broken);
+            if let Some(built_in) = &self.built_in {
+                checked.failures.iter_mut().for_each(|text| *text = built_in.shown(text));
+            }
+            done.after(Timed { checked, seconds: clock.now().as_secs_f64() })
+        };
+        Ok(pool::map(arguments.jobs.count(), &self.files, check)?)
+    }
+
+    /// Returns a path as the user knows it.
+    fn shown(&self, path: &Path) -> String {
+        let path = path.display().to_string();
+        self.built_in.as_ref().map_or(path.clone(), |built_in| built_in.shown(&path))
+    }
+}
+
+/// Returns whether an argument can only be a part of a name: there is no such file, and it does not look like one.
+fn is_part_of_a_name(argument: &Path) -> bool {
+    let text = argument.to_string_lossy();
+    !argument.exists() && !text.contains(['/', '\\']) && !text.ends_with(".toml")
 }
 
 /// Holds another policy to the expectations of a scenario, and to the rules that hold for every run. Golden stories and
@@ -128,21 +279,10 @@ fn check_under(path: &Path, policy: &PolicyChange, policies: &Registry) -> Resul
     Ok(Checked::new(&scenario, &first, failures))
 }
 
-/// Returns the paths that were given, or those of `usual` that are there. The first is asked for in any case.
-fn paths(arguments: &Arguments, usual: &[&str]) -> Vec<PathBuf> {
-    if !arguments.paths.is_empty() {
-        return arguments.paths.clone();
-    }
-    let usual = usual.iter().map(PathBuf::from).enumerate();
-    usual.filter(|(place, path)| *place == 0 || path.is_dir()).map(|(_, path)| path).collect()
-}
-
 fn show_museum(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
-    let files = suite::scenario_files(&paths(arguments, &[MUSEUM]))?;
-    let play = |path: &PathBuf| {
-        museum::exhibit(path, policies).with_context(|| path.display().to_string())
-    };
-    let played = pool::map(arguments.jobs.count(), &files, play)?;
+    let suite = Suite::find(arguments, &[MUSEUM])?;
+    let play = |path: &PathBuf| museum::exhibit(path, policies).with_context(|| suite.shown(path));
+    let played = pool::map(arguments.jobs.count(), &suite.files, play)?;
     let exhibits: Vec<Exhibit> =
         played.into_iter().filter_map(Result::transpose).collect::<Result<_>>()?;
     let holds = |one: &&Exhibit| one.idea_is_red && one.ours_is_green;

@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anstream::eprintln;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tiershift_core::catalog::Catalog;
@@ -15,6 +14,7 @@ use tiershift_core::text;
 use tiershift_core::time::{Clock, SpanText, Timestamp};
 use tiershift_core::units::Bytes;
 
+use crate::cli::say;
 use crate::files::catalog::CatalogFile;
 use crate::files::progress;
 use crate::files::whole_file::read_small_text;
@@ -159,7 +159,7 @@ pub(super) fn catalog_file(path: &Path) -> Result<CatalogFile> {
 pub(super) fn folder(path: &Path) -> Result<Folder> {
     let folder = Folder::open(path)?;
     for Skipped { name, why } in folder.skipped() {
-        eprintln!("note: `{name}` is left out: {why}");
+        say::note(&format!("`{name}` is left out: {why}"));
     }
     Ok(folder)
 }
@@ -168,10 +168,10 @@ pub(super) fn folder(path: &Path) -> Result<Folder> {
 pub(super) fn note_end(path: &Path, log: &LogReader) {
     if let Some(LogEnd::Torn { records, left_out }) = log.end() {
         let path = path.display();
-        eprintln!(
-            "note: {path} was not closed after its {records} records ({left_out} bytes of a half written one are left out): \
+        say::note(&format!(
+            "{path} was not closed after its {records} records ({left_out} bytes of a half written one are left out): \
              its writer was stopped, or still writes"
-        );
+        ));
     }
 }
 
@@ -191,11 +191,11 @@ pub(super) fn note_newest(path: &Path) {
             1 => "an older one".to_owned(),
             count => format!("{count} older ones"),
         };
-        eprintln!(
-            "note: this is the newest run of {}, {}; {count} can be named",
+        say::note(&format!(
+            "this is the newest run of {}, {}; {count} can be named",
             path.display(),
             newest.file_name().unwrap_or_default().display()
-        );
+        ));
     }
 }
 
@@ -245,7 +245,7 @@ impl Progress {
     }
 
     pub(super) fn set(&mut self, done: u64) {
-        if !self.shown && self.clock.now() > Timestamp::from_secs(1) {
+        if !self.shown && !say::is_quiet() && self.clock.now() > Timestamp::from_secs(1) {
             self.shown = true;
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }

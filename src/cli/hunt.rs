@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anstream::eprintln;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
@@ -12,9 +11,10 @@ use tiershift_core::policy::Registry;
 use tiershift_core::text::count;
 use tiershift_core::time::{Clock, Timestamp};
 
+use crate::cli::offered::Offered;
 use crate::cli::output::Force;
 use crate::cli::policy::PolicyChoice;
-use crate::cli::{Verdict, common, minimise, output};
+use crate::cli::{Verdict, common, minimise, output, say};
 use crate::exec::{self, ExecError};
 use crate::probe::clock::SystemClock;
 use crate::study::hunt::id::WorldId;
@@ -48,13 +48,13 @@ pub(super) struct Arguments {
     fresh: bool,
     /// The policy in every world: a name, or a program that answers each reading (see `tiershift schema policy-protocol`),
     /// which is started for each world. Without it, the default policy in most, and the baselines in some
-    #[arg(long, value_name = "NAME|exec:COMMAND")]
+    #[arg(long, value_name = "NAME|exec:COMMAND", value_parser = Offered::POLICIES, hide_possible_values = true)]
     policy: Option<String>,
     /// Print the worlds as scenario files, and play none
     #[arg(long, conflicts_with = "seconds")]
     print: bool,
     /// Where to write what breaks an invariant, made small
-    #[arg(long, value_name = "DIR", default_value = "out/hunt")]
+    #[arg(long, short, value_name = "DIR", default_value = "out/hunt")]
     out: PathBuf,
     #[command(flatten)]
     force: Force,
@@ -161,7 +161,8 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     }
     // What depends on the machine goes where nothing is compared.
     let seconds = clock.now().as_secs_f64().max(0.001);
-    eprintln!("note: {:.0} worlds a second, {seconds:.1} s", tally.worlds as f64 / seconds);
+    let rate = tally.worlds as f64 / seconds;
+    say::note(&format!("{rate:.0} worlds a second, {seconds:.1} s"));
     Ok(if found.is_empty() { Verdict::Done } else { Verdict::Failed })
 }
 

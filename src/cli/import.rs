@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::cli::input::Inputs;
+use crate::cli::offered::Offered;
 use crate::cli::output::{self, Force};
-use crate::cli::{Verdict, common};
+use crate::cli::{Verdict, common, say};
 use crate::trace::import::sketch;
 use crate::trace::{Format, MADE_BY_IMPORT, ReadOptions, convert, convert_to, extent};
 
@@ -32,7 +33,7 @@ pub(super) struct Arguments {
     #[arg(long, requires = "from", conflicts_with_all = ["list", "to"])]
     sketch: bool,
     /// The format: a preset's name or a mapping file; recognised without it
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", value_parser = Offered::FORMATS, hide_possible_values = true)]
     format: Option<String>,
     #[command(flatten)]
     totals: common::Totals,
@@ -123,7 +124,9 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     lines.extend(imported.warnings.iter().map(|warning| format!("  {warning}")));
     let text = lines.join("\n");
     if is_printed {
-        eprintln!("{text}");
+        if !say::is_quiet() {
+            eprintln!("{text}");
+        }
     } else {
         common::print(&text)?;
     }

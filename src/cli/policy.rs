@@ -6,6 +6,7 @@ use tiershift_core::sample::Resource;
 use tiershift_core::settings::{PolicyName, RawSettings};
 use tiershift_core::setup::Setup;
 
+use crate::cli::offered::Offered;
 use crate::exec::{self, ExecError, Program};
 use crate::files::document::suggestion;
 use crate::files::policy::{self, Changes, PROGRAM};
@@ -17,7 +18,7 @@ use crate::sim::adviser::Adviser;
 pub(super) struct PolicyOptions {
     /// Another policy than the one that is there: proactive, memory-only, projecting, original, fixed, a policy file, or a program
     /// that answers each reading (see `tiershift schema policy-protocol`): `exec:python3 mine.py`
-    #[arg(long, value_name = "NAME|FILE|exec:COMMAND")]
+    #[arg(long, value_name = "NAME|FILE|exec:COMMAND", value_parser = Offered::POLICIES, hide_possible_values = true)]
     policy: Option<String>,
     /// A setting of the policy, on top of --policy, by its key in a policy file: `price=10s`, `manager.patience=30s`
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -30,7 +31,7 @@ pub(super) struct PoliciesOptions {
     /// The policies to compare with the first of them: names, policy files, and programs that answer each reading (see
     /// `tiershift schema policy-protocol`). What follows `exec:` is one command to the end; give the option once more for
     /// another one
-    #[arg(long, value_name = "NAME|FILE|exec:COMMAND,..")]
+    #[arg(long, value_name = "NAME|FILE|exec:COMMAND,..", value_parser = Offered::POLICIES, hide_possible_values = true)]
     policies: Vec<String>,
     /// A setting of every policy, by its key in a policy file: `price=10s`, `manager.patience=30s`
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -201,7 +202,7 @@ impl PolicyChoice {
 }
 
 /// A choice that is a name and a setting.
-const MEMORY_ONLY: &str = "memory-only";
+pub(super) const MEMORY_ONLY: &str = "memory-only";
 
 #[cfg(test)]
 mod tests {

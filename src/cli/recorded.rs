@@ -13,8 +13,10 @@ use tiershift_core::units::{Bytes, Percent};
 
 use crate::cli::common;
 use crate::cli::input::Inputs;
+use crate::cli::offered::Offered;
 use crate::cli::requests::{Laid, NamedRequests, RequestsAt};
 use crate::log::{Played, Source};
+use crate::scenario::is_scenario;
 use crate::sim::SimulationError;
 use crate::sim::workload::Workload;
 use crate::study::folder::RecordingFile;
@@ -30,7 +32,7 @@ pub(super) struct RecordedOptions {
     #[arg(long, value_name = "FILE")]
     requests: Option<PathBuf>,
     /// The request trace's format: a preset's name or a mapping file
-    #[arg(long, requires = "requests", value_name = "FORMAT")]
+    #[arg(long, requires = "requests", value_name = "FORMAT", value_parser = Offered::FORMATS, hide_possible_values = true)]
     requests_format: Option<String>,
     /// When requests come: when the wall clock shows their time, where both files say it (the default), or from the
     /// recording's start
@@ -50,7 +52,7 @@ pub(super) struct RecordedOptions {
     #[arg(long, value_enum, conflicts_with = "catalog")]
     ladder: Option<Ladder>,
     /// The traces' format: a preset's name or a mapping file
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", value_parser = Offered::FORMATS, hide_possible_values = true)]
     format: Option<String>,
     #[command(flatten)]
     totals: common::Totals,
@@ -152,7 +154,7 @@ impl Recorded<'_> {
     pub(super) fn open_part(&self, file: &RecordingFile, part: Part) -> Result<Opened> {
         let trace = &file.path;
         let read = ReadOptions { part, ..self.read.clone() };
-        let recording = Recording::open(trace, &read)?;
+        let recording = open(trace, &read)?;
         anyhow::ensure!(!file.is_found || recording.tells_space(), NO_SPACE);
         let origin = recording.origin();
         anyhow::ensure!(
@@ -270,6 +272,32 @@ impl Reopen {
     }
 }
 
+/// Opens a recording. A scenario is answered with the verb that takes it.
+fn open(trace: &Path, read: &ReadOptions) -> Result<Recording> {
+    Recording::open(trace, read).map_err(|error| match is_scenario(trace) {
+        true => {
+            let path = trace.display();
+            anyhow::anyhow!(
+                "`{path}` is a scenario, not a recording: play it with `tiershift run {path}`"
+            )
+        }
+        false => error.into(),
+    })
+}
+
+/// Returns the error of a file that was taken for a scenario. A recording is answered with the verb that takes it.
+pub(super) fn no_scenario(path: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
+    match Recording::open(path, &ReadOptions::default()) {
+        Ok(_) => {
+            let path = path.display();
+            anyhow::anyhow!(
+                "`{path}` is a recording, not a scenario: play it with `tiershift replay {path}`"
+            )
+        }
+        Err(_) => error.into(),
+    }
+}
+
 /// Says why a file of a folder is skipped, in short.
 pub(super) fn reason(error: &anyhow::Error) -> String {
     match error.downcast_ref::<RecordingError>() {
@@ -282,7 +310,7 @@ pub(super) fn reason(error: &anyhow::Error) -> String {
 
 /// Reads a recording to its end for what its wall clock showed, and its last moment.
 fn extent(trace: &Path, options: &ReadOptions) -> Result<(WallClock, Timestamp)> {
-    let recording = Recording::open(trace, options)?;
+    let recording = open(trace, options)?;
     let end = recording.read_to_end().map_err(anyhow::Error::from_boxed)?;
     Ok((recording.clock(), end))
 }

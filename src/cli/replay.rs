@@ -4,8 +4,7 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use anstream::eprintln;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use tiershift_core::controller::Detail;
 use tiershift_core::event::Observe;
@@ -21,7 +20,8 @@ use crate::cli::none_loaded::why_none;
 use crate::cli::output::Force;
 use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::recorded::{Recorded, RecordedOptions, file_name, reason};
-use crate::cli::{Verdict, common};
+use crate::cli::{Verdict, common, say};
+use crate::files::built_in::{BuiltIn, DEMO};
 use crate::log::{Header, digest_text};
 use crate::report::folder::{FolderRow, folder_table};
 use crate::report::text_summary;
@@ -35,6 +35,7 @@ use crate::wall::Part;
 /// Replay recorded traces
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
+tiershift replay --demo --html demo.html\n  \
 tiershift replay traces/models-come-and-go.csv --out out/first\n  \
 tiershift replay traces/models-come-and-go.csv --html day.html\n  \
 tiershift replay host.csv --policy original --json\n  \
@@ -44,14 +45,17 @@ tiershift replay traces -j 2 --set price=10s")]
 pub(super) struct Arguments {
     /// Resource traces, whose format is recognised (see `tiershift import --list`), or event logs; a folder stands for all
     /// that are in it, and is answered with one table. - is standard input
-    #[arg(required = true, value_name = "TRACE")]
+    #[arg(required_unless_present = "demo", value_name = "TRACE")]
     traces: Vec<PathBuf>,
+    /// Replay the recording that is built in: 26 minutes of a machine on which eleven processes of the size of a model come and go
+    #[arg(long, conflicts_with = "traces")]
+    demo: bool,
     #[command(flatten)]
     recorded: RecordedOptions,
     #[command(flatten)]
     policy: PolicyOptions,
     /// Where to write summary, decisions, event log and plots; with several traces, a folder each in it
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
     html: HtmlOption,
@@ -90,14 +94,24 @@ struct Replayed {
 
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let inputs = Inputs::default();
-    let traces = arguments.traces.iter().map(|named| inputs.path(named));
-    let traces: Vec<PathBuf> = traces.collect::<Result<_>>()?;
+    let demo = arguments.demo.then(|| BuiltIn::unpack(DEMO)).transpose();
+    let demo =
+        demo.context("cannot unpack the recording that is built in into a temporary folder")?;
+    let named = match &demo {
+        Some(_) => &vec![PathBuf::from(DEMO)],
+        None => &arguments.traces,
+    };
+    let path = |named: &PathBuf| match &demo {
+        Some(unpacked) => Ok(unpacked.path(DEMO)),
+        None => inputs.path(named),
+    };
+    let traces: Vec<PathBuf> = named.iter().map(path).collect::<Result<_>>()?;
     traces.iter().for_each(|trace| common::note_newest(trace));
     let is_table = traces.iter().any(|path| is_folder_of_recordings(path));
     let files = match is_table {
         true => recordings(&traces)?,
         false => {
-            let named = arguments.traces.iter().map(|named| named.display().to_string());
+            let named = named.iter().map(|named| named.display().to_string());
             let files = traces.iter().map(|path| RecordingFile::named(path));
             files.zip(named).map(|(file, name)| RecordingFile { name, ..file }).collect()
         }
@@ -289,10 +303,10 @@ impl SharedOracle {
             oracle.read(at, sample);
             if !is_noted && oracle.bytes() > MUCH_MEMORY {
                 is_noted = true;
-                eprintln!(
-                    "note: {name}: the optimum of so many readings takes more than {}; --no-oracle leaves it out",
+                say::note(&format!(
+                    "{name}: the optimum of so many readings takes more than {}; --no-oracle leaves it out",
                     Bytes::new(MUCH_MEMORY as u64)
-                );
+                ));
             }
         })
     }

@@ -14,7 +14,9 @@ use crate::cli::artifacts::{Artifacts, LogOption};
 use crate::cli::html::{HtmlOption, WithDetail};
 use crate::cli::output::Force;
 use crate::cli::policy::{PolicyChange, PolicyOptions};
+use crate::cli::recorded::no_scenario;
 use crate::cli::{Verdict, common};
+use crate::files::built_in::{self, BuiltIn};
 use crate::report::text_summary;
 use crate::scenario::{self, Scenario};
 use crate::sim::rng::Seed;
@@ -28,9 +30,10 @@ use crate::wall::{Part, WallClock};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
 tiershift run scenarios/no-projection.toml --out out/loop\n  \
-tiershift run scenarios/no-projection.toml --policy original")]
+tiershift run scenarios/no-projection.toml --policy original\n  \
+tiershift run sudden-loss")]
 pub(super) struct Arguments {
-    /// Scenario files
+    /// Scenario files, or names of scenarios that are built in
     #[arg(required = true, value_name = "SCENARIO")]
     scenarios: Vec<PathBuf>,
     #[command(flatten)]
@@ -39,7 +42,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     seed: Option<u64>,
     /// Where to write summary, decisions, event log and plots; with several scenarios, a folder each in it
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
     html: HtmlOption,
@@ -66,8 +69,10 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     arguments.html.check(arguments.scenarios.len() == 1, json)?;
     let mut rows = Vec::new();
     let files: Vec<_> = arguments.scenarios.iter().map(|path| RecordingFile::named(path)).collect();
+    let mut built_in = None;
     for (path, folder) in arguments.scenarios.iter().zip(distinct_folders(&files)) {
-        let scenario = prepare(arguments, &policy, policies, path)?;
+        let file = file_of(path, &mut built_in)?;
+        let scenario = prepare(arguments, &policy, policies, &file)?;
         let out = match (&arguments.out, folder) {
             (Some(out), _) if files.len() == 1 => Some(out.clone()),
             (Some(out), Some(folder)) => Some(out.join(folder)),
@@ -103,13 +108,24 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     Ok(verdict)
 }
 
+/// Returns the file that is meant: the one of this path or, where there is none, the scenario of this name that is built in.
+fn file_of(named: &Path, unpacked: &mut Option<BuiltIn>) -> Result<PathBuf> {
+    let built_in = named.to_str().filter(|_| !named.exists()).and_then(built_in::scenario);
+    let Some(built_in) = built_in else { return Ok(named.to_owned()) };
+    let unpacked = match unpacked {
+        Some(unpacked) => unpacked,
+        none => none.insert(BuiltIn::unpack("scenarios/")?),
+    };
+    Ok(unpacked.path(built_in))
+}
+
 fn prepare(
     arguments: &Arguments,
     policy: &PolicyChange,
     policies: &Registry,
     path: &Path,
 ) -> Result<Scenario> {
-    let mut scenario = scenario::load(path, policies)?;
+    let mut scenario = scenario::load(path, policies).map_err(|error| no_scenario(path, error))?;
     policy.apply(&mut scenario.setup.settings, policies)?;
     Ok(match arguments.seed {
         Some(seed) => scenario.with_seed(Seed(seed)),

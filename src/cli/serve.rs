@@ -11,6 +11,7 @@ use tiershift_core::machine::{Machine, MachineClass};
 use tiershift_core::policy::Registry;
 
 use crate::cli::journal::{Journal, LogFormat};
+use crate::cli::offered::Offered;
 use crate::cli::policy::{PolicyChoice, PolicyOptions};
 use crate::cli::token::{self, TokenArguments};
 use crate::cli::{Verdict, common};
@@ -88,7 +89,7 @@ pub(super) struct Arguments {
     dry_run: bool,
     /// A policy, to be played beside the first without effect, and compared: a name, a file, or a program that answers each
     /// reading (`exec:COMMAND`, see `tiershift schema policy-protocol`)
-    #[arg(long, value_name = "POLICY")]
+    #[arg(long, value_name = "POLICY", value_parser = Offered::POLICIES, hide_possible_values = true)]
     shadow: Option<String>,
     /// Report on standard error also what was decided, with what stands in the way, and each load
     #[arg(long, short)]

@@ -6,7 +6,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anstream::eprintln;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use tiershift_core::policy::Registry;
@@ -18,7 +17,7 @@ use crate::cli::output::{self, Force};
 use crate::cli::played::{self, MOST_IN_MEMORY, play_all};
 use crate::cli::policy::{PolicyChange, PolicyOptions};
 use crate::cli::recorded::{Recorded, RecordedOptions, reason};
-use crate::cli::{Verdict, common};
+use crate::cli::{Verdict, common, say};
 use crate::files::policy::{Changes, file_of};
 use crate::files::whole_file::read_small_text;
 use crate::log::{run_log, runs, segments};
@@ -64,7 +63,7 @@ struct PlanArguments {
     #[arg(required = true)]
     plan: Option<PathBuf>,
     /// Where the plan's shards and what they come to are written
-    #[arg(long, value_name = "DIR", required = true)]
+    #[arg(long, short, value_name = "DIR", required = true)]
     out: Option<PathBuf>,
     /// How long a shard is to take, about, on one processor
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
@@ -339,7 +338,7 @@ impl<'a> Sweep<'a> {
         let ran: Vec<bool> = ran.into_iter().collect::<Result<_>>()?;
         let there = ran.iter().filter(|is_new| !**is_new).count();
         if there > 0 {
-            eprintln!("note: {there} of {} shards were there already", ran.len());
+            say::note(&format!("{there} of {} shards were there already", ran.len()));
         }
         Ok(())
     }

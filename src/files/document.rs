@@ -12,9 +12,45 @@ use tiershift_core::settings::PolicyName;
 
 /// Why a document was refused, ready to print: several lines that show the place.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{rendered}")]
+#[error("{}", refusal.rendered)]
 pub struct DocumentError {
+    refusal: Box<Refusal>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Refusal {
     rendered: String,
+    title: String,
+    position: Position,
+    remedy: Option<String>,
+}
+
+/// A position in a text file, as editors count.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Position {
+    /// The file's name, as it was given.
+    pub file: String,
+    /// The line, from 1 on.
+    pub line: usize,
+    /// The character in it, from 1 on; absent where the line as a whole is meant.
+    pub column: Option<usize>,
+}
+
+impl DocumentError {
+    /// Returns what is wrong, in one line.
+    pub fn title(&self) -> &str {
+        &self.refusal.title
+    }
+
+    /// Returns where it is.
+    pub fn position(&self) -> &Position {
+        &self.refusal.position
+    }
+
+    /// Returns what to do, where that is known.
+    pub fn remedy(&self) -> Option<&str> {
+        self.refusal.remedy.as_deref()
+    }
 }
 
 /// A document's text and the name that errors print, usually its path.
@@ -212,8 +248,20 @@ impl<'a> Document<'a> {
         if let Some(remedy) = remedy {
             group = group.element(Level::HELP.message(remedy));
         }
-        let rendered = Renderer::plain().render(&[group]);
-        DocumentError { rendered: rendered.trim_end().to_owned() }
+        let rendered = Renderer::plain().render(&[group]).trim_end().to_owned();
+        let before = &self.text[..place.start.min(end)];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let position = Position {
+            file: self.name.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: Some(before[line_start..].chars().count() + 1),
+        };
+        let remedy = match (label, remedy) {
+            (Some(label), Some(remedy)) => Some(format!("{label} {remedy}")),
+            (label, remedy) => label.or(remedy).map(str::to_owned),
+        };
+        let refusal = Refusal { rendered, title: title.to_owned(), position, remedy };
+        DocumentError { refusal: Box::new(refusal) }
     }
 
     /// Returns the text that belongs to a span: where the span is a table's header, the table's body too.

@@ -1,5 +1,6 @@
 //! The first line: what the run was made from.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tiershift_core::catalog::{Catalog, CatalogError, RawCatalog};
@@ -11,7 +12,7 @@ use crate::log::{LogLevel, LogVersion, Segment};
 use crate::wall::{Part, WallTime};
 
 /// The first line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
     /// The format of the lines below.
@@ -44,7 +45,7 @@ pub struct Header {
 }
 
 /// A file that a run was made from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// Name of the file, without its folder: a log tells nothing about the machine that wrote it.
@@ -58,7 +59,7 @@ pub struct Source {
 }
 
 /// How the requests of a file were played.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Played {
     /// Again and again.

@@ -1,18 +1,19 @@
 //! The last line: how many records there are, what the run was made from, and that every byte is as it was written.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::log::{Header, LogVersion, digest_text};
 use crate::wall::WallMark;
 
 /// The last line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Trailer {
     pub(super) end: End,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct End {
     /// Lines between the first and this one.
@@ -53,7 +54,7 @@ impl Trailer {
 }
 
 /// A line above the last one: what the wall clock showed at a moment from which on it does not follow from what is above.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ClockLine {
     pub(super) clock: WallMark,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tiershift_core::decision::Decision;
 use tiershift_core::event::Notice;
-use tiershift_core::time::duration_ns;
+use tiershift_core::time::{duration_ns, duration_ns_or_none};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::runtime::Handle;
@@ -45,7 +45,7 @@ pub(super) enum Happening {
         #[serde(rename = "took_ns", with = "duration_ns")]
         took: Duration,
         /// What loading took of it.
-        #[serde(rename = "load_ns", with = "duration_ns::option")]
+        #[serde(rename = "load_ns", with = "duration_ns_or_none")]
         load: Option<Duration>,
         /// What stands behind it; none where a model ended unasked.
         decision: Option<Decision>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tiershift_core::model::ModelId;
 use tiershift_core::sample::Resource;
-use tiershift_core::time::duration_ns;
+use tiershift_core::time::{duration_ns, duration_ns_or_none};
 
 use crate::serve::{ResourceUse, ShadowReport};
 
@@ -48,7 +48,7 @@ pub enum DaemonEvent<'a> {
         #[serde(rename = "took_ns", with = "duration_ns")]
         took: Duration,
         /// What loading took of it.
-        #[serde(rename = "load_ns", with = "duration_ns::option")]
+        #[serde(rename = "load_ns", with = "duration_ns_or_none")]
         load: Option<Duration>,
     },
     /// Something else that people want to know.

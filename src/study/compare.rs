@@ -7,6 +7,7 @@ mod estimate;
 mod figures;
 mod front;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::study::compare::estimate::{Difference, Estimate, Outcome};
@@ -18,7 +19,7 @@ pub use crate::study::compare::front::front;
 use crate::summary::{Optimum, Summary};
 
 /// Policies side by side on recordings.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Compared {
     /// The policies as they were named, in that order. Others are compared with the first. The optimum goes by its lines
     /// and its price of a switch, for all of them.
@@ -32,7 +33,7 @@ pub struct Compared {
 }
 
 /// What became of one recording.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct OnRecording {
     /// Its path.
     pub recording: String,
@@ -47,7 +48,7 @@ pub struct OnRecording {
 }
 
 /// What a recording is, as its first run sees it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct About {
     /// Whether it counts in the means: it lasts for at least 40 prices of a switch, and its optimum's score is at least
     /// 0.05.
@@ -63,7 +64,7 @@ pub struct About {
 }
 
 /// What a policy made of a recording.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct OnPolicy {
     /// The policy.
     pub policy: String,
@@ -74,7 +75,7 @@ pub struct OnPolicy {
 }
 
 /// One run of a policy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
     /// Its seed.
     pub seed: u64,
@@ -85,7 +86,7 @@ pub struct Run {
 }
 
 /// What a policy comes to over all recordings that count, each as much as any other.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Overall {
     /// The policy.
     pub policy: String,
@@ -105,7 +106,7 @@ pub struct Overall {
 }
 
 /// A policy against the first, recording by recording and seed by seed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AgainstFirst {
     /// The differences of the figures that are better when higher, or lower.
     pub differences: PerFigure<Difference>,
@@ -115,7 +116,7 @@ pub struct AgainstFirst {
 }
 
 /// A recording that stands out.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Worst {
     /// Its path.
     pub recording: String,

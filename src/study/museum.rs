@@ -11,7 +11,7 @@ mod idea;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::control::Control;
 use tiershift_core::decision::Code;
-use tiershift_core::policy::{ControlConstructor, PolicyError, Registry};
+use tiershift_core::policy::{About, ControlConstructor, PolicyError, Registry};
 use tiershift_core::settings::{Options, PolicyName, Settings};
 
 use crate::study::museum::fleet::Fleet;
@@ -35,7 +35,7 @@ use crate::study::museum::idea::{Idea, Played};
 pub use crate::study::museum::exhibit::{Exhibit, exhibit};
 
 /// The ideas by name, in order.
-const IDEAS: &[(&str, ControlConstructor)] = &[
+const IDEAS: &[(&str, &str, ControlConstructor)] = &[
     of::<AllOrNothing>(),
     of::<FirstReading>(),
     of::<HeadroomAndCooldown>(),
@@ -53,13 +53,18 @@ const IDEAS: &[(&str, ControlConstructor)] = &[
     of::<WaitForIdle>(),
 ];
 
+/// What ideas go by. Their figures are those of the programs that they are models of.
+const IDEA_SETTINGS: &[&str] =
+    &["degrade-line", "manager.patience", "manager.queue-limit", "manager.start"];
+
 /// Returns the policies and, beside them, the museum's ideas, but for those whose name is taken.
 pub fn with_ideas(policies: &Registry) -> Registry {
     let mut all = policies.clone();
-    for &(name, constructor) in IDEAS {
+    for &(name, summary, constructor) in IDEAS {
         let known: PolicyName = name.parse().expect("an idea's name is well formed");
         if !all.knows(&known) {
             all.register_control(name, constructor);
+            all.describe(name, About { summary, settings: Some(IDEA_SETTINGS), options: &[] });
         }
     }
     all
@@ -67,12 +72,12 @@ pub fn with_ideas(policies: &Registry) -> Registry {
 
 /// Returns the names of the ideas, in order.
 pub fn ideas() -> impl Iterator<Item = &'static str> {
-    IDEAS.iter().map(|&(name, _)| name)
+    IDEAS.iter().map(|&(name, ..)| name)
 }
 
-/// Returns an idea with its name, of which the longest code of a reason is long enough.
-const fn of<I: Idea + Default + 'static>() -> (&'static str, ControlConstructor) {
-    (I::NAME, play::<I>)
+/// Returns an idea with its name and what it does, of which the longest code of a reason is long enough.
+const fn of<I: Idea + Default + 'static>() -> (&'static str, &'static str, ControlConstructor) {
+    (I::NAME, I::ABOUT, play::<I>)
 }
 
 fn play<I: Idea + Default + 'static>(

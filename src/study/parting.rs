@@ -4,6 +4,7 @@
 //! Runs part when they begin to serve from different tiers, and meet again when they serve from the same. Why they parted is
 //! said by two decisions: the change behind it, and what the other run had decided by that moment.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Action, Decision};
@@ -17,7 +18,7 @@ use crate::study::oracle::Oracle;
 use crate::summary::{Fold, Summary};
 
 /// Two runs side by side.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Parted {
     /// The runs, left and right.
     pub runs: [Run; 2],
@@ -30,7 +31,7 @@ pub struct Parted {
 }
 
 /// One of the runs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Run {
     /// The policy that decided.
     pub policy: String,
@@ -40,7 +41,7 @@ pub struct Run {
 }
 
 /// A stretch in which two runs served from different tiers.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Parting {
     /// When it began.
     #[serde(rename = "at_ns")]
@@ -56,7 +57,7 @@ pub struct Parting {
 }
 
 /// A decision and its moment.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Decided {
     /// When it was taken.
     #[serde(rename = "at_ns")]

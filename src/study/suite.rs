@@ -51,6 +51,11 @@ impl Checked {
         }
     }
 
+    /// Returns whether the scenario could not be read or played at all.
+    pub fn is_broken(&self) -> bool {
+        self.figures.is_none()
+    }
+
     /// Says why a scenario could not be checked at all.
     pub(crate) fn broken(path: &Path, reason: String) -> Self {
         Self {
@@ -63,11 +68,22 @@ impl Checked {
     }
 }
 
-/// Checks the scenario of a file. With `bless`, its golden story is written instead of compared.
+/// Which golden stories are written instead of compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bless {
+    /// None.
+    Nothing,
+    /// Those of scenarios that meet everything else.
+    WhatPasses,
+    /// All.
+    Anything,
+}
+
+/// Checks the scenario of a file.
 ///
 /// # Errors
 /// When the scenario cannot be read or run at all, or the golden story cannot be read or written.
-pub fn check(path: &Path, bless: bool, policies: &Registry) -> Result<Checked, SuiteError> {
+pub fn check(path: &Path, bless: Bless, policies: &Registry) -> Result<Checked, SuiteError> {
     let scenario = scenario::load(path, policies)?;
     let first = play(&scenario, None, policies)?;
     let mut failures = first.failures(&play(&scenario, None, policies)?);
@@ -83,9 +99,19 @@ pub fn check(path: &Path, bless: bool, policies: &Registry) -> Result<Checked, S
         Err(source) => return Err(SuiteError::Golden { path: golden, source }),
     };
     if known.as_ref() != Some(&first.story) {
-        if bless {
+        let is_accepted = match bless {
+            Bless::Nothing => false,
+            Bless::WhatPasses => failures.is_empty(),
+            Bless::Anything => true,
+        };
+        if is_accepted {
             write_golden(&golden, &first.story)?;
             blessed = true;
+        } else if bless == Bless::WhatPasses {
+            failures.push(format!(
+                "{}: not written, because the scenario fails; --force writes it in any case",
+                golden.display()
+            ));
         } else {
             let place = match &known {
                 None => "there is no golden story yet".to_owned(),

@@ -1,12 +1,13 @@
 //! A part of a recording, by the moments of the whole.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tiershift_core::time::{Timestamp, span_text};
 
 use crate::wall::{WallClock, WallTime};
 
 /// The part of a recording that is wanted, by the moments of the whole; both ends belong to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
     /// Where it begins.

@@ -515,8 +515,10 @@ const VERBS: &[&str] = &[
     "explain",
     "diff",
     "verify",
+    "policies",
     "schema",
     "completions",
+    "man",
     #[cfg(feature = "live")]
     "record",
     #[cfg(feature = "live")]
@@ -530,7 +532,7 @@ const VERBS: &[&str] = &[
 ];
 
 /// The same with every feature.
-const ALL_VERBS: usize = 21;
+const ALL_VERBS: usize = 23;
 
 /// What `summary.json` must have.
 const FIGURES: [&str; 26] = [
@@ -598,7 +600,8 @@ const REFUSALS: &[(&str, &[&str])] = &[
     ("replay good.csv --jobs 0", &["--jobs", "1..=256"]),
     ("replay good.csv --memory much", &["--memory", "16GiB"]),
     ("check empty-folder", &["`empty-folder` holds no scenario"]),
-    ("check nowhere", &["`nowhere`", "give scenario files"]),
+    ("check nowhere", &["`nowhere` is no file", "give scenario files"]),
+    ("check nowhere.toml", &["`nowhere.toml`", "give scenario files"]),
     // Scenarios.
     ("run nowhere.toml --out new", &["cannot read `nowhere.toml`", "check the path"]),
     ("run binary.toml --out new", &["binary.toml", "is this a scenario file?"]),

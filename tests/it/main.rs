@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what helps a test is a test too")]
 
 mod canaries;
+mod check;
 mod cli;
 mod compare;
 mod determinism;
@@ -19,6 +20,7 @@ mod marks;
 mod metamorphic;
 mod museum;
 mod optimum;
+mod options;
 mod outputs;
 #[cfg(all(feature = "serve", target_os = "linux"))]
 mod packaging;
@@ -26,6 +28,7 @@ mod policies;
 mod properties;
 mod reports;
 mod scenarios;
+mod schemas;
 mod second_readers;
 mod small_worlds;
 mod support;

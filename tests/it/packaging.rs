@@ -55,3 +55,69 @@ fn systemd_takes_the_units_without_a_word_and_a_stop_leaves_the_models_their_tim
     fs::write(&file, unit("tiershift.service")).unwrap();
     analyze(&["security", "--offline=true", "--threshold=25", "--no-pager"], &file);
 }
+
+#[test]
+fn the_archive_and_the_debian_package_have_what_a_machine_needs_and_nothing_of_ours() {
+    let test = "the_archive_and_the_debian_package_have_what_a_machine_needs_and_nothing_of_ours";
+    let has = |tool: &str| Command::new(tool).arg("--version").output().is_ok();
+    if let Some(tool) = ["dpkg-deb", "strip", "objdump"].into_iter().find(|tool| !has(tool)) {
+        return skip(tool, test, "it is not installed");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let run = |program: &Path, words: &[&std::ffi::OsStr]| {
+        let ran = Command::new(program).args(words).current_dir(root()).output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert!(ran.status.success(), "{} {words:?}: {said}", program.display());
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    let program = cargo_bin!("tiershift");
+    let out = place("dist");
+    run(
+        &root().join("scripts/release.sh"),
+        &["--program".as_ref(), program.as_os_str(), "--out".as_ref(), out.as_os_str()],
+    );
+    let made = |end: &str| {
+        let files = crate::support::files(&out).into_iter();
+        let mut files = files.filter(|file| file.to_str().unwrap().ends_with(end));
+        files.next().unwrap_or_else(|| panic!("no {end} in {}", out.display()))
+    };
+    let package = made(".deb");
+    let listed = run(Path::new("dpkg-deb"), &["--contents".as_ref(), package.as_os_str()]);
+    for wanted in [
+        "root/root",
+        "./usr/bin/tiershift",
+        "./usr/lib/systemd/system/tiershift.service",
+        "./usr/lib/systemd/user/tiershift.service",
+        "./usr/lib/sysusers.d/tiershift.conf",
+        "./usr/share/bash-completion/completions/tiershift",
+        "./usr/share/man/man1/tiershift.1.gz",
+        "./usr/share/man/man1/tiershift-replay.1.gz",
+        "./usr/share/doc/tiershift/copyright",
+    ] {
+        assert!(listed.contains(wanted), "{wanted} is not in the package:\n{listed}");
+    }
+    let unpacked = place("unpacked");
+    run(Path::new("dpkg-deb"), &["--extract".as_ref(), package.as_os_str(), unpacked.as_os_str()]);
+    let version = run(&unpacked.join("usr/bin/tiershift"), &["--version".as_ref()]);
+    assert_eq!(version.trim(), concat!("tiershift ", env!("CARGO_PKG_VERSION")));
+    let unit = unpacked.join("usr/lib/systemd/system/tiershift.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    assert!(unit.contains("\nExecStart=/usr/bin/tiershift serve --config"), "{unit}");
+    let control = run(Path::new("dpkg-deb"), &["--field".as_ref(), package.as_os_str()]);
+    assert!(control.contains("Depends: libc6 (>= 2."), "{control}");
+    let completions = unpacked.join("usr/share/bash-completion/completions/tiershift");
+    let completions = fs::read_to_string(completions).unwrap();
+    for wanted in ["proactive", "memory-only", "nvidia-smi"] {
+        assert!(completions.contains(wanted), "bash completes no {wanted}");
+    }
+    let sums = made("-linux-gnu");
+    let sums = Command::new("sha256sum").arg("--check").arg(sums).current_dir(&out).output();
+    assert!(sums.unwrap().status.success());
+    let archive = made(".tar.gz");
+    let listed =
+        run(Path::new("tar"), &["--list".as_ref(), "--file".as_ref(), archive.as_os_str()]);
+    for wanted in ["/tiershift\n", "/man/tiershift-serve.1\n", "/completions/_tiershift\n"] {
+        assert!(listed.contains(wanted), "{wanted} is not in the archive:\n{listed}");
+    }
+}

@@ -23,6 +23,17 @@ enum Entry {
     Control(ControlConstructor),
 }
 
+/// What a policy is, for whoever chooses one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// What it does, in a sentence without a full stop; empty where nobody says so.
+    pub summary: &'static str,
+    /// The keys of a policy file that it goes by, beside those of the manager that hold under every policy. `None`: all.
+    pub settings: Option<&'static [&'static str]>,
+    /// Its own keys, under `options`.
+    pub options: &'static [&'static str],
+}
+
 /// The policies that a program knows, by name.
 ///
 /// # Examples
@@ -50,7 +61,7 @@ enum Entry {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Registry {
-    entries: BTreeMap<PolicyName, Entry>,
+    entries: BTreeMap<PolicyName, (Entry, About)>,
 }
 
 impl Registry {
@@ -74,7 +85,25 @@ impl Registry {
             Ok(Box::new(Fixed::new(settings, catalog)))
         });
         policies.register("exec", External::build);
+        for (name, about) in BUILT_IN {
+            policies.describe(name, about);
+        }
         policies
+    }
+
+    /// Says what a policy is.
+    ///
+    /// # Panics
+    /// When there is none of this name: an error of the program.
+    pub fn describe(&mut self, name: &'static str, about: About) {
+        let known = self.entries.iter_mut().find(|(known, _)| known.name() == name);
+        let (_, (_, place)) = known.unwrap_or_else(|| panic!("no policy is called `{name}`"));
+        *place = about;
+    }
+
+    /// Returns what each policy is, in order of name.
+    pub fn described(&self) -> impl Iterator<Item = (&PolicyName, About)> {
+        self.entries.iter().map(|(name, &(_, about))| (name, about))
     }
 
     /// Adds a policy.
@@ -95,7 +124,7 @@ impl Registry {
 
     fn enter(&mut self, name: &'static str, entry: Entry) {
         let checked: PolicyName = name.parse().expect("a policy's name is well formed");
-        let before = self.entries.insert(checked, entry);
+        let before = self.entries.insert(checked, (entry, About::default()));
         assert!(before.is_none(), "two policies are called `{name}`");
     }
 
@@ -143,12 +172,70 @@ impl Registry {
 
     fn entry(&self, settings: &Settings) -> Result<Entry, PolicyError> {
         let policy = &settings.policy;
-        self.entries.get(policy).copied().ok_or_else(|| {
+        self.entries.get(policy).map(|&(entry, _)| entry).ok_or_else(|| {
             let known = self.names().map(str::to_owned).collect();
             PolicyError::Unknown { policy: policy.clone(), known }
         })
     }
 }
+
+/// What the policies of this crate are.
+const BUILT_IN: [(&str, About); 5] = [
+    (
+        "proactive",
+        About {
+            summary: "goes down at once to what fits, and up where what a switch earns is worth the risk of losing it soon",
+            settings: None,
+            options: &[],
+        },
+    ),
+    (
+        "projecting",
+        About {
+            summary: "goes by what memory will look like after a switch, with a margin of 5%; no more",
+            settings: Some(&[
+                "constrain",
+                "degrade-line",
+                "free-floor",
+                "free-floor-share",
+                "stabilization",
+            ]),
+            options: &[],
+        },
+    ),
+    (
+        "original",
+        About {
+            summary: "a model of the program that this one grew out of, to compare with: up below 80% of memory and processor, \
+                      down above 90%, one tier at a time",
+            settings: Some(&["constrain", "stabilization", "manager.start"]),
+            options: &[],
+        },
+    ),
+    (
+        "fixed",
+        About {
+            summary: "loads one tier and stays with it, whatever happens",
+            settings: Some(&["manager.start"]),
+            options: &[],
+        },
+    ),
+    (
+        "exec",
+        About {
+            summary: "asks a program of yours at each reading (--policy exec:COMMAND), and leaves a space that is over its limit \
+                      without asking",
+            settings: Some(&[
+                "constrain",
+                "degrade-line",
+                "free-floor",
+                "free-floor-share",
+                "stale-after",
+            ]),
+            options: &["command", "max-age", "time-limit"],
+        },
+    ),
+];
 
 /// Why a policy could not be built.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -1,12 +1,13 @@
 //! Means over seeds, and how far they can be trusted.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::study::compare::OnPolicy;
 use crate::study::compare::figures::{Better, FIGURES, mean, millionths};
 
 /// A mean over seeds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Estimate {
     /// The mean.
     pub mean: f64,
@@ -17,7 +18,7 @@ pub struct Estimate {
 }
 
 /// How a policy differs from the first in one figure.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Difference {
     /// Its mean less that of the first, over the recordings on which both have the figure.
     #[serde(flatten)]
@@ -33,7 +34,7 @@ pub struct Difference {
 }
 
 /// What comes of a difference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// The policy is better than the first.

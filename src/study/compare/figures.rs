@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -241,6 +242,23 @@ impl<T: Serialize> Serialize for PerFigure<T> {
             map.serialize_entry(figure.key, value)?;
         }
         map.end()
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for PerFigure<T> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("FiguresOf_{}", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let properties: serde_json::Map<_, _> = FIGURES
+            .iter()
+            .map(|figure| {
+                let mut schema = generator.subschema_for::<T>();
+                schema.insert("description".to_owned(), figure.name.into());
+                (figure.key.to_owned(), schema.into())
+            })
+            .collect();
+        json_schema!({ "type": "object", "properties": properties, "additionalProperties": false })
     }
 }
 

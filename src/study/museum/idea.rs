@@ -27,6 +27,9 @@ pub(super) trait Idea {
     /// What policy files and reasons call it.
     const NAME: &str;
 
+    /// What it does, in a sentence without a full stop.
+    const ABOUT: &str;
+
     /// Which model a request goes to.
     const ROUTE: Route;
 

@@ -21,6 +21,8 @@ pub(crate) struct AllOrNothing {
 
 impl Idea for AllOrNothing {
     const NAME: &str = "all-or-nothing";
+    const ABOUT: &str =
+        "unloads everything under pressure, and loads what was there again when it fits";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, _now: Timestamp, input: &Input, fleet: &mut Fleet) {

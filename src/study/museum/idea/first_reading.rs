@@ -17,6 +17,8 @@ pub(crate) struct FirstReading;
 
 impl Idea for FirstReading {
     const NAME: &str = "first-reading";
+    const ABOUT: &str =
+        "goes to the best model that fits by each single reading, at once and both ways";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, _now: Timestamp, input: &Input, fleet: &mut Fleet) {

@@ -24,6 +24,7 @@ pub(crate) struct HeadroomAndCooldown {
 
 impl Idea for HeadroomAndCooldown {
     const NAME: &str = "headroom-and-cooldown";
+    const ABOUT: &str = "keeps a fixed reserve free: a tier down or up, and a pause after each, without asking what the next tier takes";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet) {

@@ -17,6 +17,7 @@ pub(crate) struct KeepAlive;
 
 impl Idea for KeepAlive {
     const NAME: &str = "keep-alive";
+    const ABOUT: &str = "loads a model for whoever asks, unloads it after five idle minutes, and never looks at memory";
     const ROUTE: Route = Route::Asked;
 
     fn step(&mut self, now: Timestamp, _input: &Input, fleet: &mut Fleet) {

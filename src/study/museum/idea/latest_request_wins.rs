@@ -16,6 +16,7 @@ pub(crate) struct LatestRequestWins;
 
 impl Idea for LatestRequestWins {
     const NAME: &str = "latest-request-wins";
+    const ABOUT: &str = "loads what the latest request asks for, and unloads whatever is loading or serving for another";
     const ROUTE: Route = Route::Asked;
 
     fn step(&mut self, _now: Timestamp, input: &Input, fleet: &mut Fleet) {

@@ -16,6 +16,8 @@ pub(crate) struct LoadOnRequest;
 
 impl Idea for LoadOnRequest {
     const NAME: &str = "load-on-request";
+    const ABOUT: &str =
+        "serves requests in order of arrival, and swaps models for each that asks for another";
     const ROUTE: Route = Route::InOrder;
 
     fn step(&mut self, _now: Timestamp, _input: &Input, fleet: &mut Fleet) {

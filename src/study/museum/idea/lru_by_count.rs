@@ -16,6 +16,8 @@ pub(crate) struct LruByCount;
 
 impl Idea for LruByCount {
     const NAME: &str = "lru-by-count";
+    const ABOUT: &str =
+        "keeps the most recently used models, a fixed number of them, and never looks at memory";
     const ROUTE: Route = Route::Asked;
 
     fn step(&mut self, _now: Timestamp, _input: &Input, fleet: &mut Fleet) {

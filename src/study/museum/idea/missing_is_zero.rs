@@ -23,6 +23,7 @@ pub(crate) struct MissingIsZero {
 
 impl Idea for MissingIsZero {
     const NAME: &str = "missing-is-zero";
+    const ABOUT: &str = "takes what could not be read for zero";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet) {

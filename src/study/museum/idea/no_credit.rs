@@ -22,6 +22,7 @@ pub(crate) struct NoCredit {
 
 impl Idea for NoCredit {
     const NAME: &str = "no-credit";
+    const ABOUT: &str = "wants room for a new model beside the one that it replaces";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet) {

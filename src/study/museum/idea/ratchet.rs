@@ -17,6 +17,7 @@ pub(crate) struct Ratchet;
 
 impl Idea for Ratchet {
     const NAME: &str = "ratchet";
+    const ABOUT: &str = "goes down when there is less room, and never up again";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, _now: Timestamp, input: &Input, fleet: &mut Fleet) {

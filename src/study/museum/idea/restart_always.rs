@@ -16,6 +16,7 @@ pub(crate) struct RestartAlways;
 
 impl Idea for RestartAlways {
     const NAME: &str = "restart-always";
+    const ABOUT: &str = "starts again what has died, at once and for ever";
     const ROUTE: Route = Route::Best;
 
     /// Keeps what it began with, which the fleet loads whenever it is not there.

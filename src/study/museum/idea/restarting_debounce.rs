@@ -23,6 +23,7 @@ pub(crate) struct RestartingDebounce {
 
 impl Idea for RestartingDebounce {
     const NAME: &str = "restarting-debounce";
+    const ABOUT: &str = "carries a plan out once it has been the same for a while; any other plan starts the count again";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet) {

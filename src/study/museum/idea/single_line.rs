@@ -23,6 +23,8 @@ pub(crate) struct SingleLine {
 
 impl Idea for SingleLine {
     const NAME: &str = "single-line";
+    const ABOUT: &str =
+        "has one line: a tier down while a space is above it, a tier up while none is";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet) {

@@ -23,6 +23,8 @@ pub(crate) struct StackedMargins {
 
 impl Idea for StackedMargins {
     const NAME: &str = "stacked-margins";
+    const ABOUT: &str =
+        "keeps one margin for the machine and another for the plan, and a model must fit into both";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet) {

@@ -17,6 +17,8 @@ pub(crate) struct WaitForIdle;
 
 impl Idea for WaitForIdle {
     const NAME: &str = "wait-for-idle";
+    const ABOUT: &str =
+        "picks the right model, but switches only once nobody is served and nobody waits";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, _now: Timestamp, input: &Input, fleet: &mut Fleet) {
