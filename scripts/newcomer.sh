@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Follows the README word by word, as somebody who has nothing yet, and says how long each command takes.
+#
+#   scripts/newcomer.sh FOLDER        # as root, on Debian with mmdebstrap; a gigabyte and a half, half an hour
+#
+# FOLDER becomes a fresh Debian with a C compiler, git and curl, and the Rust of this machine. It runs the README's blocks of
+# commands in their order; `tiershift serve` goes on while the block after it runs, as in another terminal. Fails where a command fails.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root="$(realpath -m "${1:?usage: scripts/newcomer.sh FOLDER}")"
+
+if [ ! -e "$root/etc/debian_version" ]; then
+  mmdebstrap --variant=minbase --include=ca-certificates,curl,gcc,libc6-dev,git bookworm "$root"
+fi
+rust="$(rustc --print sysroot)"
+cleanup() { umount -l "$root/rust" "$root/proc" "$root/dev" 2>/dev/null || true; }
+trap cleanup EXIT
+cleanup
+mkdir -p "$root/rust" "$root/root"
+mount --bind "$rust" "$root/rust"
+mount -t proc proc "$root/proc"
+mount --bind /dev "$root/dev"
+cp /etc/resolv.conf "$root/etc/"
+cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+rm -rf "$root/root/tiershift"
+git clone --quiet . "$root/root/tiershift"
+
+# The blocks of the README, each command with its number of the block.
+awk '/^```sh/ { block++; inside = 1; next } /^```/ { inside = 0 } inside && NF { print block "\t" $0 }' README.md > "$root/root/commands"
+
+cat > "$root/root/follow" <<'FOLLOW'
+shopt -s expand_aliases
+export PATH="/rust/bin:$PATH" HOME=/root
+cd ~/tiershift
+serving=
+failed=0
+while IFS=$'\t' read -r block command <&3; do
+  if [ -n "$serving" ] && [ "$block" -gt "$((served_in + 1))" ]; then
+    kill -INT "$serving"; wait "$serving" || failed=1; serving=
+  fi
+  began=$SECONDS
+  case "$command" in
+    *"tiershift serve"*)
+      eval "$command" > ~/serve.txt 2>&1 & serving=$!; served_in=$block
+      until grep -q '^serving on' ~/serve.txt || ! kill -0 "$serving" 2>/dev/null; do sleep 1; done
+      code=0 ;;
+    *) eval "$command" > ~/out.txt 2>&1 < /dev/null && code=0 || code=$? ;;
+  esac
+  printf '%4d s  %s%s\n' "$((SECONDS - began))" "$command" "$([ "$code" = 0 ] || echo "   FAILED ($code)")"
+  [ "$code" = 0 ] || { failed=1; tail -n 15 ~/out.txt; }
+done 3< ~/commands
+[ -z "$serving" ] || kill -INT "$serving"
+wait
+exit "$failed"
+FOLLOW
+chroot "$root" bash /root/follow
