@@ -73,7 +73,7 @@ enum ComparedOrParted {
     /// Policies on recordings.
     Policies(Compared),
     /// Two runs, without --policies.
-    Runs(Parted),
+    Runs(Box<Parted>),
 }
 
 /// Write a manual page for each verb
