@@ -75,17 +75,20 @@ tiershift check\n  \
 tiershift explain out/first --at 5m")]
 struct Cli {
     /// Print JSON instead of text; notes and errors are JSON, too, one object in a line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
     /// Print results and errors only: no notes, warnings or progress
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     quiet: bool,
     /// When to use colours; `auto` is on a terminal where the environment variable NO_COLOR is not set
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, value_name = "WHEN", default_value = "auto")]
     color: ColorChoice,
     #[command(subcommand)]
     verb: Verb,
 }
+
+/// The part of a help text with the options that every verb has.
+const EVERYWHERE: &str = "Options of every command";
 
 #[derive(Debug, Subcommand)]
 enum Verb {

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize, Serializer};
 use tiershift_core::catalog::Rung;
 use tiershift_core::time::Timestamp;
 
-use crate::files::schema;
 use crate::wall::WallTime;
 
 mod fold;
@@ -149,11 +148,6 @@ impl Summary {
         json.push('\n');
         json
     }
-}
-
-/// Returns the JSON Schema of `summary.json`.
-pub fn schema() -> String {
-    schema::of_output::<Summary>()
 }
 
 /// The run beside the best schedule that anybody could have chosen, knowing the whole recording. Of a schedule, the score

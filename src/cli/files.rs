@@ -14,7 +14,7 @@ use crate::scenario;
 use crate::study::compare::Compared;
 use crate::study::parting::Parted;
 use crate::study::sweep;
-use crate::summary;
+use crate::summary::Summary;
 use crate::trace::import;
 
 /// Print the JSON Schema of a file format, for editors
@@ -73,7 +73,7 @@ enum ComparedOrParted {
     /// Policies on recordings.
     Policies(Compared),
     /// Two runs, without --policies.
-    Runs(Parted),
+    Runs(Box<Parted>),
 }
 
 /// Write a manual page for each verb
@@ -93,7 +93,7 @@ pub(super) fn schema(arguments: &SchemaArguments) -> Result<Verdict> {
         File::Sweep => sweep::schema(),
         File::PolicyProtocol => exec::protocol_schema(),
         File::Mapping => import::schema(),
-        File::Summary => summary::schema(),
+        File::Summary => schema::of_output::<Summary>(),
         File::Log => log::schema(),
         File::Compare => schema::of_output::<ComparedOrParted>(),
         #[cfg(feature = "serve")]

@@ -6,9 +6,11 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Command, Error};
 use tiershift_core::policy::Registry;
 
-use crate::cli::policy::MEMORY_ONLY;
 use crate::study::museum;
 use crate::trace::Format;
+
+/// A choice of a policy that is a name and a setting.
+pub(super) const MEMORY_ONLY: &str = "memory-only";
 
 /// Takes any text.
 #[derive(Clone, Copy)]

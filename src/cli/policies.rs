@@ -13,8 +13,8 @@ use tiershift_core::settings::{PolicyName, RawSettings, Settings};
 use tiershift_core::text;
 use tiershift_core::units::Bytes;
 
-use crate::cli::offered::Offered;
-use crate::cli::policy::{MEMORY_ONLY, PolicyChoice};
+use crate::cli::offered::{MEMORY_ONLY, Offered};
+use crate::cli::policy::PolicyChoice;
 use crate::cli::{Verdict, common};
 use crate::files::document::suggestion;
 use crate::study::museum;

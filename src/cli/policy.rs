@@ -6,7 +6,7 @@ use tiershift_core::sample::Resource;
 use tiershift_core::settings::{PolicyName, RawSettings};
 use tiershift_core::setup::Setup;
 
-use crate::cli::offered::Offered;
+use crate::cli::offered::{MEMORY_ONLY, Offered};
 use crate::exec::{self, ExecError, Program};
 use crate::files::document::suggestion;
 use crate::files::policy::{self, Changes, PROGRAM};
@@ -200,9 +200,6 @@ impl PolicyChoice {
         }
     }
 }
-
-/// A choice that is a name and a setting.
-pub(super) const MEMORY_ONLY: &str = "memory-only";
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 //! ask for.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -160,16 +161,17 @@ fn document(error: &anyhow::Error) -> Option<&DocumentError> {
     })
 }
 
-/// Returns the position with which the message of an error about a file begins: `file:line:column: ..`.
+/// Returns the position with which the message of an error about a file begins: `file:line:column: ..`. A port is no line.
 fn position(message: &str) -> Option<Position> {
     let (place, _) = message.split_once(": ")?;
     let (before, last) = place.rsplit_once(':')?;
     let last: usize = last.parse().ok()?;
     let two = before.rsplit_once(':').and_then(|(file, line)| Some((file, line.parse().ok()?)));
-    Some(match two {
-        Some((file, line)) => Position { file: file.to_owned(), line, column: Some(last) },
-        None => Position { file: before.to_owned(), line: last, column: None },
-    })
+    let (file, line, column) = match two {
+        Some((file, line)) => (file, line, Some(last)),
+        None => (before, last, None),
+    };
+    Path::new(file).is_file().then(|| Position { file: file.to_owned(), line, column })
 }
 
 /// How words are shown on a terminal, the same everywhere.
