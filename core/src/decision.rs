@@ -67,7 +67,7 @@ pub enum Urgency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// Hold: no sample has been read yet, or none that tells a constrained resource.
+    /// Hold: no sample has been read yet, or none that has a constrained resource.
     NoData,
     /// Hold: the last good sample is too old.
     Stale {
@@ -75,7 +75,7 @@ pub enum Reason {
         #[serde(rename = "age_ns", with = "duration_ns")]
         age: Duration,
     },
-    /// Hold: a switch is under way.
+    /// Hold: a switch is in progress.
     Switching,
     /// Hold: readings have not come to rest since the last switch.
     Settling {
@@ -370,7 +370,7 @@ impl Reason {
         }
     }
 
-    /// Returns whether a change was made for who asks, or since nobody does: what takes it back is no reversal.
+    /// Returns whether a change was made for requests, or because there were none: what takes it back is not a reversal.
     pub fn is_for_demand(&self) -> bool {
         matches!(self, Self::Asked | Self::Idle { .. })
     }

@@ -31,12 +31,12 @@ pub(super) struct Arguments {
     /// Scenario files, or folders of them [default: scenarios, scenarios/museum and scenarios/seeds]
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Show the museum instead: what comes of each incident under the idea behind it, and under ours
+    /// Show the museum instead: what each incident comes to under the idea that caused it, and under tiershift
     #[arg(long, conflicts_with_all = ["bless", "junit", "html", "policy", "changes"])]
     museum: bool,
     #[command(flatten)]
     policy: PolicyOptions,
-    /// Write golden stories anew instead of comparing with them
+    /// Overwrite the golden stories instead of comparing with them
     #[arg(long, conflicts_with_all = ["policy", "changes"])]
     bless: bool,
     /// Write a JUnit report
