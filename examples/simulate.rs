@@ -1,4 +1,4 @@
-//! A situation built by hand, and what came of it: `cargo run --example simulate`.
+//! A situation built by hand, and its result: `cargo run --example simulate`.
 //!
 //! A machine of 16 GiB on which somebody chats once a minute. Other programs use 4 GiB of it, and 9 GiB between the 25th
 //! and the 50th minute. No file is read, no model is run, no time passes: an hour takes some milliseconds.

@@ -94,43 +94,43 @@ const EVERYWHERE: &str = "Options of every command";
 enum Verb {
     /// Replay recorded traces through the controller
     Replay(replay::Arguments),
-    /// Compare policies on recordings, or two runs
+    /// Compare policies on recordings, or compare two runs
     Compare(compare::Arguments),
-    /// Play many settings on many recordings, in shards that other machines may take
+    /// Try many settings on many recordings, in shards that can run on several machines
     Sweep(sweep::Arguments),
-    /// Search for settings that suit recordings, and judge them on what the search has not seen
+    /// Search for the best settings for your recordings, judged on parts that the search has not seen
     Tune(tune::Arguments),
-    /// Play random worlds, and look for what breaks an invariant
+    /// Run random scenarios and look for broken invariants
     Hunt(hunt::Arguments),
-    /// Make a scenario small that shows what it should not
+    /// Reduce a scenario that shows a failure to its smallest form
     Minimise(minimise::Arguments),
     /// Run scenarios
     Run(run::Arguments),
     /// Check scenarios: expectations, golden stories, and every run twice
     Check(check::Arguments),
-    /// Record this machine into a trace
+    /// Record the use of this machine to a trace
     #[cfg(feature = "live")]
     Record(record::Arguments),
-    /// Serve the best model that this machine can carry, through llama-server
+    /// Serve the best model that fits on this machine, through llama-server or another model server
     #[cfg(feature = "serve")]
     Serve(serve::Arguments),
-    /// Show what a running daemon serves, why nothing higher, and what happened last
+    /// Show what a running daemon serves, why no larger model, and what happened last
     #[cfg(feature = "serve")]
     Status(status::Arguments),
-    /// Measure the models of a folder on this machine, and write a catalog of them
+    /// Measure the models in a folder on this machine and write a catalog
     #[cfg(feature = "serve")]
     Calibrate(calibrate::Arguments),
-    /// Convert a public format into a native trace
+    /// Convert a recording in another format to a native trace
     Import(import::Arguments),
     /// Draw the decision plot of an event log
     Plot(plot::Arguments),
-    /// Tell why a log's decisions were taken, with every gate
+    /// Explain why the decisions in a log were made, with every gate
     Explain(explain::Arguments),
-    /// Find where two logs part, and why
+    /// Find where two logs begin to differ, and why
     Diff(diff::Arguments),
-    /// Feed a log's inputs to the controller again and compare what it answers
+    /// Feed the inputs of a log to the controller again and compare its answers
     Verify(verify::Arguments),
-    /// Show what of this machine can be read, and its machine class
+    /// Show what can be measured on this machine, and its machine class
     #[cfg(feature = "live")]
     Hardware(hardware::Arguments),
     /// List the policies, or explain one: what it promises, and which settings it goes by
@@ -228,7 +228,7 @@ pub fn run_with(policies: &Registry) -> ExitCode {
     }
 }
 
-/// Takes half written files away when a signal ends the process. Verbs that finish in good order hear signals
+/// Takes half written files away when a signal ends the process. Verbs that finish in good order handle signals
 /// themselves.
 #[cfg(all(unix, feature = "live"))]
 fn leave_nothing_behind(verb: &Verb) {

@@ -136,7 +136,7 @@ impl Program {
     }
 
     fn say(&mut self, line: &[u8]) -> Result<(), ExecError> {
-        let input = self.input.as_mut().expect("it is closed at the end only");
+        let input = self.input.as_mut().expect("it may be closed only at the end");
         if input.write_all(line).is_err() {
             return Err(self.ended());
         }
@@ -215,9 +215,9 @@ struct Tier {
 struct Reading<'a> {
     /// Time since the start of the run, in nanoseconds.
     at_ns: u64,
-    /// The tier that serves, or that a switch under way leads to.
+    /// The tier that serves, or that the switch in progress leads to.
     tier: &'a str,
-    /// Whether a switch is under way.
+    /// Whether a switch is in progress.
     switching: bool,
     /// Requests that run on the serving model.
     running: u32,
@@ -292,7 +292,7 @@ fn not_an_answer(error: &serde_json::Error) -> String {
 pub enum ExecError {
     #[error("the policy `exec` asks a program: name it, as in --policy exec:\"python3 mine.py\"")]
     NoCommand,
-    #[error("`{command}` is not a command line: look at its quotes")]
+    #[error("`{command}` is not a valid command line: check its quotes")]
     NoWords { command: String },
     #[error("options of the policy `exec`: {why}")]
     Options { why: String },

@@ -1,7 +1,7 @@
 //! tiershift decides which size of a local language model a machine should run right now, and proves the decision.
 //!
 //! One pure [`Controller`](tiershift_core::controller::Controller) (policy + manager) is driven by two worlds: a simulated one on
-//! a virtual clock, and the real one. It cannot tell which world it is in. Everything that it was told and everything
+//! a virtual clock, and the real one. It cannot know which world it is in. Everything that it received and everything
 //! that it answered is an event log, and an event log can be verified, compared, explained and plotted.
 //!
 //! ```text

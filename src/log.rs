@@ -12,7 +12,7 @@
 //! from that moment on.
 //!
 //! A file that ends without the last line was torn: its writer was stopped, or still writes. A file of which any byte
-//! was changed is refused, with the line where that can be told. Reading takes plain, gzip and zstd files, and the
+//! was changed is refused, with the line where that is known. Reading takes plain, gzip and zstd files, and the
 //! segments of a log that is written in pieces ([`segments`]).
 
 mod header;
@@ -52,7 +52,7 @@ impl LogVersion {
     ///   rest: policy and machine class. A replay has the moment at which its recording began. Reasons name the GPU.
     /// - 1 (2026-11): the first. It is read, plotted and replayed, but not verified: its reasons say less.
     ///
-    /// A newer version is refused. An older one is read: whoever raises this number writes what changed here,
+    /// A newer version is refused. An older one is read: a commit that raises this number adds what changed here,
     /// and a module beside `version_1` that brings the older form up to date.
     pub const CURRENT: Self = Self(2);
 }

@@ -55,7 +55,7 @@ pub struct Scenario {
     pub physics: Physics,
     /// What is done to the controller, in order of time.
     pub actions: Vec<Action>,
-    /// What must come of the run.
+    /// What the run must come to.
     pub expect: Expect,
     /// A policy that must not meet the expectations.
     pub baseline: Option<Baseline>,
@@ -113,7 +113,7 @@ impl Scenario {
 /// Reads and checks a scenario file. Files that it names are looked for beside it.
 ///
 /// # Errors
-/// What cannot be read, is no TOML, or cannot be meant; with its place and a remedy.
+/// What cannot be read, is not TOML, or is not valid; with its position and a remedy.
 pub fn load(path: &Path, policies: &Registry) -> Result<Scenario, ScenarioError> {
     let name = path.display().to_string();
     let bytes =
@@ -158,7 +158,7 @@ pub enum ScenarioError {
     #[error("cannot read `{path}`: check the path", path = path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error(
-        "{path}: byte {offset} begins what is no UTF-8 text: is this a scenario file?",
+        "{path}: invalid UTF-8 at byte {offset}: is this a scenario file?",
         path = path.display()
     )]
     NotText { path: PathBuf, offset: usize },

@@ -286,7 +286,7 @@ fn control(
     Ok(world.unanswered())
 }
 
-/// Returns what clients are told of the models, and how they may ask for them.
+/// Returns what clients see of the models, and how they may ask for them.
 fn facts(plan: &Plan) -> Result<Facts, LiveError> {
     let is_near = plan.address.ip().is_loopback();
     let usual = if is_near { UnknownModel::Auto } else { UnknownModel::Refuse };
@@ -394,21 +394,21 @@ pub enum LiveError {
         "{address} can be reached from elsewhere: give a token with --token-file or --token-env, or listen on a loopback address such as 127.0.0.1"
     )]
     NoToken { address: SocketAddr },
-    #[error("cannot listen on {address}: take another port with --port")]
+    #[error("cannot listen on {address}: give another port with --port")]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("cannot record into `{}`: name a folder of its own that may be written", folder.display())]
+    #[error("cannot record into `{}`: give a folder of its own that can be written", folder.display())]
     Log { folder: PathBuf, source: io::Error },
     #[error(
-        "the alias \"{alias}\" names nothing: give it a tier, a model's id or \"auto\", in [models.aliases] of the config"
+        "the alias \"{alias}\" refers to nothing: set it to a tier, a model's id or \"auto\", in [models.aliases] of the config"
     )]
     Alias { alias: String },
     #[error("the system gives no threads or signals")]
     Runtime(#[source] io::Error),
     #[error("cannot make connections")]
     Client(#[source] reqwest::Error),
-    #[error("the shadow's policy does not suit this machine: {0}")]
+    #[error("the shadow's policy is not valid on this machine: {0}")]
     Shadow(#[source] SettingsError),
-    #[error("the shadow's policy cannot be begun: {0}")]
+    #[error("the shadow's policy cannot be started: {0}")]
     ShadowProgram(#[source] ExecError),
     #[error(transparent)]
     Listing(#[from] ListingError),

@@ -133,7 +133,7 @@ pub fn simulate(
 
 /// Returns what to say about a key of a policy that means nothing any more.
 pub(crate) fn lost_key(key: &str) -> String {
-    format!("the policy's key `{key}` has no meaning any more, and is passed over: remove it")
+    format!("the key `{key}` of the policy is obsolete and is ignored: remove it")
 }
 
 /// Who decides in a run. Ours is not called through a table of functions: it is asked for every sample of a recording.

@@ -220,7 +220,7 @@ pub struct CompanionFigures {
     pub seconds: f64,
     /// How often it was loaded because there was room.
     pub loads: u64,
-    /// How often it was given up for want of room.
+    /// How often it was given up because space was short.
     pub given_up: u64,
 }
 
@@ -233,7 +233,7 @@ pub struct RequestCounts {
     pub accepted: u64,
     /// Completed.
     pub done: u64,
-    /// Broken by the model or its server.
+    /// Failed because of the model or its server.
     pub failed: u64,
     /// Refused, at once or after waiting.
     pub rejected: u64,

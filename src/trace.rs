@@ -93,7 +93,7 @@ impl ReadOptions {
             Some(format) => Ok(format.clone()),
             None => recognise(head).map_err(|error| error.in_file(&name)),
         };
-        // A log may have a hole of NUL; what carries a known format's words is no binary data.
+        // A log may have a hole of NUL; what carries a known format's words is not binary data.
         if let Some(what) = binary
             && !format.as_ref().is_ok_and(|format| format.is_recognised_in(head))
         {
@@ -101,7 +101,7 @@ impl ReadOptions {
         }
         let format = format?;
         if marked {
-            // A mark that says "UTF-8" is no part of the first cell.
+            // A mark that says "UTF-8" is not a part of the first cell.
             source.skip(3);
         }
         Ok(format)
@@ -202,7 +202,7 @@ impl Header {
 const STARTED_AT: &str = "started_at";
 const CLOCK_AT: &str = "clock_at";
 
-/// Returns what a file is that is no text, and what to do about it.
+/// Returns what a file is that is not text, and what to do about it.
 fn binary(head: &[u8]) -> Option<&'static str> {
     if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
         Some("UTF-16, as PowerShell writes it: save it as UTF-8")
@@ -260,7 +260,7 @@ pub enum TraceError {
         /// The file.
         name: String,
     },
-    /// The file is no text.
+    /// The file is not text.
     #[error("{name} is {what}")]
     Binary {
         /// The file.
@@ -270,7 +270,7 @@ pub enum TraceError {
     },
     /// The format is not recognised.
     #[error(
-        "{name} is of no format that is known (resources: {resources}; requests: {requests}){nearest}: name the format with \
+        "{name} is in no known format (resources: {resources}; requests: {requests}){nearest}: name the format with \
          --format, or describe it in a mapping file: `tiershift import --sketch FILE` drafts one, the README tells how it \
          goes on"
     )]
@@ -356,9 +356,9 @@ pub enum TraceError {
         /// Why not.
         rejected: String,
     },
-    /// Most rows were refused, so that what is left is no picture of the file.
+    /// Most rows were refused, so the rest does not represent the file.
     #[error(
-        "{name}: more rows were rejected than read, so that what is left is no picture of the file: {rejected}"
+        "{name}: more rows were rejected than read, so the rest does not represent the file: {rejected}"
     )]
     MostlyRejected {
         /// The file.

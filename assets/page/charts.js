@@ -213,7 +213,7 @@ class Charts {
     this.isMoving = false;
   }
 
-  // Draws anew where colours or widths have changed.
+  // Draws again where colours or widths have changed.
   redraw() {
     for (const chart of this.list) {
       const width = this.#widthOf(chart.root.parentElement);
@@ -227,7 +227,7 @@ class Charts {
 // Seconds that are shown at least.
 const SHORTEST = 10;
 
-// A pattern of strokes, rising or falling, so that areas are told apart without colour.
+// A pattern of strokes, rising or falling, so that areas differ without colour.
 function hatch(ctx, colour, isRising, dot) {
   const side = Math.round(6 * dot), tile = new OffscreenCanvas(side, side), pen = tile.getContext("2d");
   pen.strokeStyle = colour;
@@ -360,7 +360,7 @@ function drawLines({ ctx, x, y, box, dot, min, max }, lines, moments) {
 // A name that has room beside an axis.
 const short = (name) => (name.length > 9 ? `${name.slice(0, 8)}…` : name);
 
-// Draws anew when the window, the colours or the paper change.
+// Draws again when the window, the colours or the paper change.
 function keepDrawn(redraw) {
   let width = 0;
   new ResizeObserver(() => {

@@ -1,4 +1,4 @@
-// Shows what /events tells. It decides and computes nothing about the machine: words and lines come from the daemon.
+// Shows what /events reports. It decides and computes nothing about the machine: words and lines come from the daemon.
 const MOST_POINTS = 3800, HOUR_NS = 3600e9, OLDER_POINT_DISTANCE_NS = 60e9, MOST_ENTRIES = 200, MOST_REPLIES = 200, POINT_DISTANCE_NS = 1.9e9, RETRY_MS = 5000, MISSED_READINGS = 3, LOOK_MS = 1000;
 // What is drawn of the resources, in their order.
 const SPACES = [["memory", "memory in use, by everybody"], ["vram", "video memory in use, by everybody"]];
@@ -15,14 +15,14 @@ function showNow() {
   byId("decision").textContent = status.words.decision ?? "no decision yet";
   byId("why").replaceChildren(...status.words.why_not_higher.map((text) => make("li", {}, text)));
   if (status.words.why_not_higher.length === 0) {
-    byId("why").append(make("li", {}, status.rung === status.top_rung ? "the highest tier serves" : "nothing stands in the way"));
+    byId("why").append(make("li", {}, status.rung === status.top_rung ? "the highest tier serves" : "nothing blocks the next tier"));
   }
   byId("notice").hidden = status.words.notice === null;
   byId("notice").textContent = status.words.notice ?? "";
   const order = status.order;
   byId("order").hidden = order === null;
   byId("order").textContent = order === null ? "" : `Somebody ordered ${order.tier}: ${order.until_ns === null
-    ? "it holds until somebody asks for auto" : `it holds for ${span(Math.max(0, seconds(order.until_ns - status.uptime_ns)))} more`}.`;
+    ? "it stays in effect until automatic control is requested" : `it stays in effect for another ${span(Math.max(0, seconds(order.until_ns - status.uptime_ns)))}`}.`;
   byId("companions").replaceChildren(...status.companions.map(({ model, serves }) => make("li", {}, `companion ${model}: ${serves ? "serves" : "waits for room"}`)));
   if (byId("order-tier").options.length === 0) {
     const choices = [["auto", "automatic"], ...status.tiers.map((name, rung) => [rung === 0 ? "none" : name, rung === 0 ? "nothing (unload)" : name])];
@@ -118,7 +118,7 @@ function shown() {
   return first < 0 ? points.slice(-1) : points.slice(Math.max(0, first - 1));
 }
 
-// The plot, drawn anew with every status, by the clock of whoever looks at it.
+// The plot, drawn again with every status, by the clock of whoever looks at it.
 const charts = new Charts(new Time([]), [0, 1], {
   onPoint: (at) => { cursor = Math.max(0, lastUpTo(seen().map((point) => point.at), at)); showMoment(); },
   onLeave: leavePlot,
@@ -172,7 +172,7 @@ function showMoment() {
   plot.setAttribute("aria-valuetext", text);
 }
 
-// The last replies in their order, on an axis of roots, so that short ones are told apart.
+// The last replies in their order, on an axis of roots, so that short ones can be distinguished.
 const replyCharts = new Charts({ ticks: () => [], label: () => "" }, [0, 1], { canZoom: false });
 
 function showReplies() {

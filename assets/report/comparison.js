@@ -233,7 +233,7 @@ show((document) => {
     pick(all, 0);
   } else {
     byId("alarm").hidden = false;
-    byId("alarm").textContent = all.recordings.length ? "No recording counts, so that there are no means." : "No recording could be played.";
+    byId("alarm").textContent = all.recordings.length ? "No recording counts, so there are no means." : "No recording could be replayed.";
     drawKeys(all);
   }
   keepDrawn(() => {

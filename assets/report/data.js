@@ -1,7 +1,7 @@
 // The data of the page of runs: small integers and words, as `report/html/document.rs` writes them.
 function runsOf(document) {
   const runs = document.runs.map(runOf), [first, second] = runs;
-  // What tells two runs apart.
+  // What distinguishes two runs.
   const name = (run, place) => (first.policy !== second?.policy ? run.policy : first.title !== second.title ? run.title : ["first", "second"][place]);
   runs.forEach((run, place) => { run.name = name(run, place); });
   return runs;

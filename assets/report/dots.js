@@ -1,4 +1,4 @@
-// Charts of dots: a mark a policy, told apart by shape and colour where they are few.
+// Charts of dots: a mark for each policy, distinguished by shape and colour where they are few.
 
 const SHAPES = ["circle", "square", "up", "diamond", "down", "cross"], INKS = ["own", "degrade", "upgrade", "second", "ink", "others"];
 const MOST_SHAPES = SHAPES.length, MOST_NAMES = 12, LONGEST_NAME = 32;
@@ -10,7 +10,7 @@ function markOf(place, count, picked) {
   return place === 0 ? { shape: "square", colour: "own" } : { shape: "circle", colour: "others" };
 }
 
-// Colours for one drawing: thousands of marks do not ask the styles anew.
+// Colours for one drawing: thousands of marks do not read the styles again.
 function paints() {
   const known = {};
   return (name) => (known[name] ??= ink(name));

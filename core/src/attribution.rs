@@ -1,8 +1,8 @@
 //! Whose use is whose: a reading, put right by what we know of our own models.
 //!
-//! A probe tells what our models' processes use apart from what everybody else does. Twice that misleads. A server that
+//! A probe separates the use of our models' processes from everybody else's. Twice that misleads. A server that
 //! says "unloaded" and keeps the memory leaves use that is read as ours and that no step of ours gives back: once it has
-//! outlived the time in which readings settle, it is as good as others'. And where a driver tells nobody's use apart, as in
+//! outlived the time in which readings settle, it is as good as others'. And where a driver does not separate them, as in
 //! a container without the host's process ids, ours is read as others': then what came while a model of ours was loaded
 //! is ours, up to what that model takes. Left alone on purpose: rates, of which nobody knows how much a model takes.
 
@@ -316,7 +316,7 @@ mod tests {
             assert_eq!(watch.read((3, 9), &[]), (3, 9));
         }
         assert_eq!(watch.read((3, 9), &[]), (12, 0));
-        // What is loaded since then is told apart, also while it comes.
+        // What is loaded since then is separated, also during its load.
         assert_eq!(watch.read((3, 10), &[(2, Phase::Coming)]), (11, 2));
         assert_eq!(watch.read((3, 11), &[(2, Phase::There)]), (12, 2));
         assert_eq!(watch.read((3, 2), &[(2, Phase::There)]), (3, 2));

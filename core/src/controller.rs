@@ -248,7 +248,7 @@ impl Controller {
             || (waits_for_room && age >= self.manager.look_interval())
     }
 
-    /// Returns the rung that serves or that a switch under way leads to.
+    /// Returns the rung that serves or that the switch in progress leads to.
     pub fn rung(&self) -> Rung {
         self.manager.rung()
     }
@@ -256,7 +256,7 @@ impl Controller {
     /// Returns whether the manager may have moved on.
     fn handle_sample(&mut self, now: Timestamp, sample: &Sample) -> bool {
         if !sample.is_plausible() {
-            // A unit mistaken is no shortage: what cannot be is not known.
+            // A unit mistaken is not a shortage: what cannot be is not known.
             let decision = self.policy.missing(now, &self.standing());
             self.say(decision);
             return false;
@@ -338,7 +338,7 @@ impl Controller {
         is_change
     }
 
-    /// Lets the managers know what lingers of models that have gone: they go by it where a server says nothing.
+    /// Lets the managers know what lingers of models that have gone: they use it where a server says nothing.
     fn show_lingering(&mut self) {
         let is_nothing = self.attribution.lingering().all(|left| left == Bytes::ZERO);
         if is_nothing && !self.manager.has_lingering() {
@@ -400,7 +400,7 @@ impl Controller {
         });
     }
 
-    /// Goes on under other settings. What does not hold was refused by whoever sent it; in a log that someone edited,
+    /// Goes on under other settings. What does not hold was refused by its sender; in a log that someone edited,
     /// it changes nothing.
     fn handle_settings(&mut self, raw: &RawSettings) {
         let Ok(settings) = self.settings.with(raw.clone()) else { return };

@@ -74,7 +74,7 @@ pub enum Urgency {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// Hold: no sample has been read yet, or none that tells a constrained resource.
+    /// Hold: no sample has been read yet, or none that has a constrained resource.
     NoData,
     /// Hold: the last good sample is too old.
     Stale {
@@ -82,7 +82,7 @@ pub enum Reason {
         #[serde(rename = "age_ns", with = "duration_ns")]
         age: Duration,
     },
-    /// Hold: a switch is under way.
+    /// Hold: a switch is in progress.
     Switching,
     /// Hold: readings have not come to rest since the last switch.
     Settling {
@@ -378,7 +378,7 @@ impl Reason {
         }
     }
 
-    /// Returns whether a change was made for who asks, or since nobody does: what takes it back is no reversal.
+    /// Returns whether a change was made for requests, or because there were none: what takes it back is not a reversal.
     pub fn is_for_demand(&self) -> bool {
         matches!(self, Self::Asked | Self::Idle { .. })
     }

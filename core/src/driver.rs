@@ -26,7 +26,7 @@ pub trait World: Clock + Probe + Backend {
     /// Learns that the policy asks an adviser. The answer is an input, when it is there. Most worlds have nobody to ask.
     fn consult(&mut self, _now: Timestamp, _consult: &Consult) {}
 
-    /// Learns what becomes of an order. What is simulated has nobody to tell.
+    /// Receives the outcome of an order. A simulated world has nobody to notify.
     fn ordered(&mut self, _news: &OrderNews) {}
 
     /// Learns that a request has ended.
@@ -44,7 +44,7 @@ pub fn run<C: Control + ?Sized, W: World>(
     observer: &mut (impl Observe + ?Sized),
 ) -> Result<Timestamp, Livelock> {
     let mut now = world.now();
-    // One sample, filled anew each time.
+    // One sample, filled again each time.
     let mut reading = Input::Sample(Sample::default());
     let mut crowd = EventBudget { at: now, events: 0 };
     loop {
@@ -129,7 +129,7 @@ fn feed<C: Control + ?Sized, W: World>(
     }
 }
 
-/// Counts what happens at one moment, to tell a livelock from a busy one.
+/// Counts what happens at one moment, to distinguish a livelock from a busy one.
 struct EventBudget {
     at: Timestamp,
     events: u32,

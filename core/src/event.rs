@@ -202,9 +202,9 @@ pub struct Advice {
 pub struct Consult {
     /// Counts from one.
     pub question: u64,
-    /// The rung that serves, or that a switch under way leads to.
+    /// The rung that serves, or that the switch in progress leads to.
     pub rung: Rung,
-    /// Whether a switch is under way.
+    /// Whether a switch is in progress.
     pub switching: bool,
     /// Requests that run on the serving model.
     pub running: u32,
@@ -507,7 +507,7 @@ pub enum Notice {
         /// Why.
         reason: Reason,
     },
-    /// The smallest tier has served for a long time; this is what stands in the way of the next.
+    /// The smallest tier has served for a long time; this is what blocks the next one.
     LongOnSmallest {
         /// How long.
         #[serde(rename = "for_ns", with = "duration_ns")]

@@ -125,7 +125,7 @@ impl Manager {
         self.settings = settings.clone();
     }
 
-    /// Returns the rung that serves or that a switch under way leads to.
+    /// Returns the rung that serves or that the switch in progress leads to.
     pub fn rung(&self) -> Rung {
         self.switch.map_or(self.rung, |switch| switch.to)
     }
@@ -138,7 +138,7 @@ impl Manager {
         slot.gpu.filter(|_| is_there)
     }
 
-    /// Returns whether a switch is under way.
+    /// Returns whether a switch is in progress.
     pub fn is_switching(&self) -> bool {
         self.switch.is_some()
     }
@@ -158,7 +158,7 @@ impl Manager {
         self.last_change
     }
 
-    /// Returns for how long yet no switch is made that no shortage forces. While nothing serves, whoever can be served is.
+    /// Returns for how long yet no switch is made that no shortage forces. While nothing serves, there is no such wait.
     pub fn cooldown_remaining(&self, now: Timestamp) -> Option<Duration> {
         let at = self.cooling_since.filter(|_| self.rung != Rung::NONE)?;
         left(self.settings.manager.switch_cooldown, now.since(at))
@@ -211,7 +211,7 @@ impl Manager {
             Action::Upgrade { to } | Action::Downgrade { to, urgency: Urgency::Graceful } => to,
             Action::Downgrade { .. } => return None,
         };
-        // Of two waits the longer one is named: whoever is told of the other comes back to be told of this.
+        // Of two waits the longer one is named: a client that waits for the shorter one would be refused again.
         let rest = self.rest_remaining(now, to);
         match self.cooldown_remaining(now) {
             Some(remaining) if rest.is_none_or(|rest| rest <= remaining) => {
@@ -329,7 +329,7 @@ impl Manager {
         self.heed_shortage(now);
         self.give_up_a_load_that_others_crowd_out(now, out);
         self.limit_a_load_beside(now, out);
-        // Requests that were held back for want of a fresh sample can start as well.
+        // Requests that waited for a fresh sample can start as well.
         self.advance(now, out);
         true
     }
@@ -376,7 +376,7 @@ impl Manager {
             Outcome::Crashed { model, .. } => (model, Trigger::Crashed),
             Outcome::Done { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => return,
         };
-        // A server may know models that we do not manage; they are no concern of ours.
+        // A server may know models that we do not manage; they are not our concern.
         if self.catalog.model(model).is_none() {
             return;
         }
@@ -416,7 +416,7 @@ impl Manager {
         out: &mut VecDeque<Output>,
     ) {
         for Adopted { model, gpu } in models {
-            // A server may have models that we do not manage; they are no concern of ours.
+            // A server may have models that we do not manage; they are not our concern.
             if self.catalog.model(model).is_some() {
                 let index = self.index_of(model.as_str());
                 self.pass(index, Trigger::Adopted);

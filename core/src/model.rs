@@ -204,37 +204,40 @@ impl Task {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct RawModel {
-    /// Unique name.
+    /// Unique name of the model.
     pub id: String,
-    /// Whether it is a companion: loaded beside the ladder where there is room, for the tasks that it lists. Default false.
+    /// Whether it is a companion: loaded beside the ladder when there is space, for the tasks that it lists. Default
+    /// false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub companion: bool,
-    /// Name of the rung. A companion has none.
+    /// Name of the tier. A companion has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
-    /// Quality as a share of the best model's. A companion has none.
+    /// Quality relative to the best model, in percent. A companion has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<PercentText>,
-    /// Name of its file in the folder of models, for a real server; the id with `.gguf` where none is given.
+    /// Name of its file in the models folder, for a real server. Default: the id with `.gguf`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// Main memory without the KV cache. None by default, for a model that is all on a GPU.
+    /// Main memory without the KV cache. Default: none, for a model that is entirely on a GPU. Too low, and the machine runs
+    /// out of memory; too high, and the model is loaded less often.
     // Written out always: a log's setup stays what it was, to the letter.
     #[serde(default = "no_bytes")]
     pub ram: BytesText,
-    /// Video memory without the KV cache.
+    /// Video memory without the KV cache. Too low, and loads fail on the GPU; too high, and the model is loaded less
+    /// often.
     #[serde(default = "no_bytes", skip_serializing_if = "is_no_bytes")]
     pub vram: BytesText,
-    /// KV cache for one token.
+    /// Size of the KV cache for one token.
     #[serde(default = "no_bytes", skip_serializing_if = "is_no_bytes")]
     pub kv_per_token: BytesText,
-    /// Context of one slot.
+    /// Context length of one slot in tokens.
     #[serde(default = "default_context")]
     pub context_tokens: u32,
-    /// Requests side by side.
+    /// Number of requests that it serves at the same time.
     #[serde(default = "default_slots")]
     pub slots: u32,
-    /// Extra main memory while loading.
+    /// Additional main memory while loading.
     #[serde(default = "no_bytes", skip_serializing_if = "is_no_bytes")]
     pub load_transient: BytesText,
     /// Time to load from the page cache.
@@ -244,32 +247,32 @@ pub struct RawModel {
     /// Time to unload.
     #[serde(default = "default_unload")]
     pub unload: SpanText,
-    /// A load that takes longer has failed. Default: three times `load-cold`, and two minutes at least.
+    /// Time after which a load counts as failed. Default: three times `load-cold`, and at least two minutes. Too short,
+    /// and slow storage makes loads fail; too long, and a hung load blocks others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_timeout: Option<SpanText>,
-    /// What a request takes on top of its tokens, before the first one of its reply. Default `0s`.
+    /// Time of a request before its first token, in addition to its prompt. Default `0s`.
     #[serde(default = "no_time", skip_serializing_if = "is_no_time")]
     pub request_overhead: SpanText,
-    /// Prompt tokens a second.
+    /// Prompt tokens per second.
     pub prefill_tokens_per_second: f64,
-    /// Reply tokens a second, with no context.
+    /// Reply tokens per second with an empty context.
     pub decode_tokens_per_second: f64,
-    /// The context behind which a reply's tokens take twice as long: attention looks at all of it. Without this, context costs
-    /// nothing.
+    /// Context length at which a reply token takes twice as long. Default: context has no cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decode_halves_at_tokens: Option<u32>,
-    /// Whether the speeds are guesses, by which no load is judged slow. Default false.
+    /// Whether the speeds are estimates, so that no load is judged slow by them. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub speeds_guessed: bool,
-    /// What nobody has asked for anything in this time is unloaded, and loaded again for the next request. Default:
-    /// `manager.idle-unload`.
+    /// Unload the model after no request for this long, and load it again for the next one. Default: `manager.idle-
+    /// unload`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_unload: Option<SpanText>,
-    /// Kinds of work; chat and code where none are given. A companion needs some, and leaves chat to the ladder.
+    /// Tasks that it can do. Default: chat and code. A companion needs at least one, and leaves chat to the ladder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<Vec<Task>>,
-    /// Models to try when it does not load. Of the models of one tier the best serves, unless one lists another of its tier
-    /// here: then it comes before it.
+    /// Models to try when it fails to load. Within one tier the best model serves, unless another model of the tier is
+    /// listed here: then this one is preferred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallbacks: Vec<String>,
 }

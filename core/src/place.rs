@@ -317,7 +317,7 @@ fn in_memory(
     }))
 }
 
-/// Returns a sample as whoever has `mine` sees it, of all that is ours: what the `rest` may grow to counts as others' use.
+/// Returns a sample as the owner of `mine` sees it, of all that is ours: what the `rest` may grow to counts as others' use.
 /// What is in use beyond that is taken for mine, what has yet to come back included. What the rest has yet to take fills a
 /// space up to `limit_of(total)` and no further: it is in the way of a load, and no shortage.
 pub fn share_of(
@@ -396,7 +396,7 @@ fn fits_all(
 }
 
 /// Returns the constrained spaces that hold something of ours and are used beyond `limit_of(total)` *now*, in order. Use of
-/// a space in which we hold nothing is not ours to relieve, and is passed over.
+/// a space in which we hold nothing is not ours to relieve, and is skipped.
 #[inline]
 pub fn overruns(
     sample: &Sample,

@@ -65,7 +65,7 @@ pub trait Policy: Send + Debug {
         None
     }
 
-    /// Goes on under other settings with what it has learned, and returns whether it does. One that does not is built anew.
+    /// Goes on under other settings with what it has learned, and returns whether it does. One that does not is built again.
     fn reconfigure(&mut self, _settings: &Settings, _catalog: &Catalog) -> bool {
         false
     }
@@ -83,7 +83,7 @@ pub trait Policy: Send + Debug {
         &[]
     }
 
-    /// Returns whether its upgrades are carried out whether there is a place for what follows or not, and whoever runs on what
+    /// Returns whether its upgrades are carried out whether there is a place for what follows or not, and whatever runs on what
     /// serves. Only a model of a program that looks at neither says so.
     fn is_blind(&self) -> bool {
         false
@@ -118,11 +118,11 @@ impl<'a> Observation<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Standing {
-    /// The rung that serves, or that a switch under way leads to.
+    /// The rung that serves, or that the switch in progress leads to.
     pub rung: Rung,
     /// The GPU that its model is on, once it is there or on its way there. A model on the processor has none.
     pub gpu: Option<u8>,
-    /// Whether a switch is under way.
+    /// Whether a switch is in progress.
     pub switching: bool,
     /// When the last switch was complete, and which way it went.
     pub last_change: Option<Change>,

@@ -95,7 +95,7 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Tells the clients of a run apart: a number without a meaning, which is no address and no name.
+/// Tells the clients of a run apart: a number without a meaning, which is not an address and no name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]

@@ -1,8 +1,8 @@
 //! One reading of the machine at one moment.
 //!
-//! What a machine does not have, or a trace does not tell, is `None`, never zero. The managed models'
+//! What a machine does not have, or a trace does not have, is `None`, never zero. The managed models'
 //! *own* use is kept apart from everybody *else's*: a replay under another policy keeps the others' use
-//! and computes its own anew.
+//! and computes its own again.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub struct Sample {
     /// Main memory. "Used" is what cannot be had without swapping: total less available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Space>,
-    /// Swap space, all of it others' unless the probe can tell.
+    /// Swap space, all of it others' unless the probe separates it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swap: Option<Space>,
     /// Share of all processors that was busy since the last reading.

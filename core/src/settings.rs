@@ -28,108 +28,133 @@ pub use crate::settings::pace::{Lost, Preset, Stabilization};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RawSettings {
-    /// Which policy decides. Default `proactive`.
+    /// Name of the policy that decides. Default `proactive`.
     pub policy: PolicyName,
-    /// How often a live or simulated machine is read (a recorded trace brings its own times). Default `2s`
-    /// (original specification). Shorter costs processor time; longer reacts later.
+    /// Time between two measurements of a live or simulated machine; a recorded trace has its own times. Default `2s` (original
+    /// specification). A shorter interval uses more processor time; a longer one delays every reaction.
     pub sampling_interval: SpanText,
-    /// A sample older than this gates no upgrade, and a request's pre-flight asks for a new one. Default `10s`
-    /// (five missed readings); three usual intervals where a trace is coarser.
+    /// Age after which a sample is too old: it no longer allows an upgrade, and a new one is taken before a request is
+    /// accepted. Default `10s` (five missed readings), or three sampling intervals if a trace is coarser. Too short, and single
+    /// missed readings block upgrades; too long, and decisions rely on old data.
     pub stale_after: SpanText,
-    /// The space and rate resources that constrain decisions. Default: all that the machine reports.
+    /// Resources that constrain decisions: the spaces `memory` and `vram` (video memory), and the rates `cpu`, `gpu` and
+    /// `pressure` (memory pressure). Default: all that the machine reports. A resource that is not listed is recorded but never
+    /// causes a change.
     pub constrain: Vec<Resource>,
-    /// Between tiers that serve, go up only while each constrained space of which the larger model needs more is used below
-    /// this. Default by machine class: 75, 80 or 85 %, and lower where `preventive-line` or `degrade-line` is.
+    /// Highest use of a space, in percent of its size, at which a model that is already serving may be replaced by a larger one
+    /// that needs more of that space. Default by machine class: 75, 80 or 85 %, and lower if `preventive-line` or `degrade-
+    /// line` is lower. Too low, and the larger model is rarely loaded; too high, and it is soon unloaded again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade_line: Option<PercentText>,
-    /// Above this, a confident rise towards exhaustion steps down early. Default by machine class: 80, 85, 90 %; between the
-    /// other two lines where these are set.
+    /// Use of a space, in percent of its size, above which a reliable rise towards exhaustion causes a step down before
+    /// `degrade-line` is reached. Default by machine class: 80, 85 or 90 %; between the other two lines if those are set. Too
+    /// low, and models are unloaded for rises that would have stopped; too high, and the step down comes no earlier than at
+    /// `degrade-line`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preventive_line: Option<PercentText>,
-    /// Degrade above this. Default `90%` (original specification). Lower leaves memory idle; higher leaves less
-    /// time before the machine swaps.
+    /// Use of a space or rate, in percent, above which the policy steps down to a smaller model. Default `90%` (original
+    /// specification). Too low, and memory stays unused; too high, and the machine swaps before the model is gone.
     pub degrade_line: PercentText,
-    /// Degrade when less memory than this is free. Default `1GiB` (original specification).
+    /// Free memory below which the policy steps down, whatever `degrade-line` says. Default `1GiB` (original specification).
+    /// Too low, and large machines are protected by `degrade-line` alone; too high, and small machines load nothing (see `free-
+    /// floor-share`).
     pub free_floor: BytesText,
-    /// The floor's bound as a share of the resource. Default `10%`: on a machine of less than 10 GiB the floor
-    /// alone would otherwise outrank the degrade line and leave the machine idle.
+    /// Upper bound of `free-floor`, in percent of the space. Default `10%` (chosen: on a machine with less than 10 GiB, 1 GiB
+    /// would otherwise outrank `degrade-line` and leave the machine idle). `0%` disables the floor.
     pub free_floor_share: PercentText,
-    /// How long a larger model must have fitted without a break, and how long after the last change, before it takes
-    /// over from one that serves. Default `5m` (original specification; Kubernetes' HPA uses the same 300 s). `"auto"`
-    /// shortens it to a quarter of the time in which the change earns its price, never beyond five minutes.
+    /// How long a larger model must fit without interruption, and how long the last change must be past, before it replaces one
+    /// that serves. Default `5m` (original specification; Kubernetes' HPA uses the same 300 s). `"auto"` shortens it to a
+    /// quarter of the time in which the change earns its price, and never exceeds five minutes. Too short, and models
+    /// alternate; too long, and a larger model comes back late.
     pub stabilization: Stabilization,
-    /// What changes are priced at, where `price` and `calm` do not say. Default `balanced`.
+    /// Preset for the cost of changes, used where `price` and `calm` are not set: `eager`, `balanced` or `steady`. Default
+    /// `balanced`.
     pub preset: Preset,
-    /// What one change costs, as a time of the largest model's service, on top of the quality that its load costs: in
-    /// decisions, in a run's score and in the optimum's alike. By the preset; `60s` by default (chosen: more than a load
-    /// takes, so that a change must be worth its nuisance too). Lower goes up for shorter times; zero: its load alone.
+    /// Cost of one change, expressed as service time of the largest model, in addition to the quality that is lost during its
+    /// load. Decisions, the score of a run and its optimum use the same value. Default by preset; `60s` for `balanced` (chosen:
+    /// longer than a load takes, so that a change must also be worth the disturbance). A lower price switches for shorter
+    /// gains; zero counts only the load itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<SpanText>,
-    /// What one costs on top that is undone within the reversal window. By the preset: `150s`, `450s` or `1h`. Zero changes
-    /// whenever that pays, `1h` at half of the reversals for a hundredth of the quality.
+    /// Additional cost of a change that is undone within `reversal-window`, expressed as service time of the largest model.
+    /// Default by preset: `150s`, `450s` or `1h`. Zero switches whenever it pays; `1h` halves the reversals and costs about a
+    /// hundredth of the quality.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calm: Option<SpanText>,
-    /// Two readings that differ by less than this, or by less than `settle-share`, have settled. Default
-    /// `256MiB` (unslothai/unsloth#5693).
+    /// Difference between two readings below which memory counts as settled after a switch. Default `256MiB`
+    /// (unslothai/unsloth#5693). Too small, and noise delays decisions until `settle-limit`; too large, and decisions use
+    /// memory that is still being freed.
     pub settle_tolerance: BytesText,
-    /// See `settle-tolerance`. Default `2%` (same source).
+    /// The same difference in percent of the space; the larger of the two applies. Default `2%` (same source as `settle-
+    /// tolerance`).
     pub settle_share: PercentText,
-    /// Judge again after this even when readings have not settled. Default `5s` (Ollama's recovery time-out).
+    /// Longest time to wait for memory to settle after a switch. Default `5s` (Ollama's recovery time-out). Too short, and
+    /// decisions use memory that is still being freed; longer waits delay a second step down.
     pub settle_limit: SpanText,
-    /// A change that is undone sooner than this is a reversal. Default `15m` (chosen: the time after which users no longer
-    /// call it flapping). What others did in the last two of these says how likely room is lost in the next two.
+    /// A change that is undone sooner than this counts as a reversal. Default `15m` (chosen: users no longer call it flapping
+    /// after that time). The behaviour of other programs during the last two windows also predicts how likely space is lost
+    /// during the next two. Too short, and flapping is not recognised; too long, and every return counts against an upgrade.
     pub reversal_window: SpanText,
-    /// Age at which a reading counts half in the trend. Default `2m`. Shorter follows noise; longer, history.
+    /// Age at which a reading has half its weight in the trend. Default `2m`. Too short, and the trend follows noise; too long,
+    /// and it misses a new rise.
     pub trend_half_life: SpanText,
-    /// A rate resource must stay high for this long to degrade. Default `30s` (systemd-oomd's pressure
-    /// duration). A spike of one reading is never an emergency.
+    /// How long a rate (processor, GPU, memory pressure) must stay above its line before the policy steps down. Default `30s`
+    /// (systemd-oomd's pressure duration). Too short, and short peaks unload models; too long, and the machine stays slow.
     pub rate_sustained: SpanText,
-    /// A rate that has fallen to less than this share of its recent mean is falling, and degrades nothing.
-    /// Default `85%` (oomd's `fast_fall_ratio`).
+    /// A rate below this share of its recent mean counts as falling and causes no step down. Default `85%` (oomd's
+    /// `fast_fall_ratio`). A higher share recognises the end of a peak earlier, but also waits in noise.
     pub rate_fall_share: PercentText,
-    /// Degrade when some task waits for memory for this share of the time, over `rate-sustained`. Default `60%`
-    /// (systemd-oomd's `DefaultMemoryPressureLimit`).
+    /// Share of time in which some task waits for memory, above which the policy steps down if it lasts for `rate-sustained`.
+    /// Default `60%` (systemd-oomd's `DefaultMemoryPressureLimit`). Too low, and short swapping unloads models; too high, and
+    /// the machine stays slow.
     pub pressure_degrade_line: PercentText,
-    /// From this memory pressure on, no model is loaded in place of a smaller one. Default `10%` (chosen: a healthy machine
-    /// shows none, and a load of its own makes some). Lower waits for every load of others; higher adds to their paging.
+    /// Memory pressure, as a share of time in which some task waits for memory, from which on no larger model is loaded.
+    /// Default `10%` (chosen: a healthy machine has none, and a load causes some). Too low, and every load by another program
+    /// delays an upgrade; too high, and an upgrade adds to the swapping.
     pub pressure_upgrade_line: PercentText,
-    /// Degrade when the 95th percentile of replies takes longer than this, from arrival to last token. What runs late or
-    /// waits counts before it has ended. Not set: no limit.
+    /// Longest acceptable 95th percentile of the time from arrival to last token; beyond it, the policy steps down. Requests
+    /// that are running late or waiting count before they end. Default: no limit. Too low, and large models never stay loaded;
+    /// too high, and it never takes effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_limit: Option<SpanText>,
-    /// The same for the time from arrival to the first token.
+    /// Longest acceptable 95th percentile of the time from arrival to first token; beyond it, the policy steps down. Default:
+    /// no limit. Too low, and large models never stay loaded; too high, and it never takes effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_token_limit: Option<SpanText>,
-    /// Replies that count towards the limits. Default `5m`.
+    /// Time over which replies count towards `latency-limit` and `first-token-limit`. Default `5m`. Too short, and few replies
+    /// decide; too long, and slow service is noticed late.
     pub performance_window: SpanText,
-    /// Fewest replies in the window that say anything. Default 10.
+    /// Smallest number of replies in the window for which a limit is judged. Default 10. Too few, and single slow replies cause
+    /// a step down; too many, and slow service with little traffic is not noticed.
     pub performance_minimum: u32,
-    /// Step down after this many failures in a row, or as many within four times `rate-sustained` where half of what ended
-    /// then failed. Default 3 (original specification).
+    /// Number of failed requests in a row after which the policy steps down; the same number within four times `rate-sustained`
+    /// also counts if half of the requests failed. Default 3 (original specification). Too low, and a bad request unloads a
+    /// model; too high, and users see more failures.
     pub failure_limit: u32,
-    /// After this long on the smallest tier, suggest what would help. Default `24h` (original specification).
+    /// Time on the smallest tier after which the daemon reports what blocks the next one. Default `24h` (original
+    /// specification).
     pub suggestion_after: SpanText,
-    /// What the manager does.
+    /// Settings of the manager, which loads and unloads models and queues requests.
     pub manager: RawManagerSettings,
-    /// Without meaning since what it set is gone; passed over with a warning.
+    /// Obsolete; ignored with a warning.
     #[serde(skip_serializing)]
     pub hysteresis_margin: Lost,
-    /// As `hysteresis-margin`.
+    /// Obsolete; ignored with a warning.
     #[serde(skip_serializing)]
     pub backoff_limit: Lost,
-    /// As `hysteresis-margin`.
+    /// Obsolete; ignored with a warning.
     #[serde(skip_serializing)]
     pub mistake_window: Lost,
-    /// As `hysteresis-margin`.
+    /// Obsolete; ignored with a warning.
     #[serde(skip_serializing)]
     pub forecast_horizon: Lost,
-    /// What only this policy knows. The policies that are built in have no options.
+    /// Options of a policy of your own. The built-in policies have none.
     #[serde(skip_serializing_if = "Options::is_empty")]
     pub options: Options,
 }
 
-/// A policy by name: small letters, digits and dashes, at most 64. Whether there is one of this name, only a
-/// [`Registry`](crate::policy::Registry) can tell.
+/// A policy by name: small letters, digits and dashes, at most 64. Only a [`Registry`](crate::policy::Registry)
+/// knows whether there is one of this name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PolicyName(Cow<'static, str>);

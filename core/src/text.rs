@@ -1,4 +1,4 @@
-//! Decisions and reasons in few words, the same in every report, header and page.
+//! Decisions, reasons and notices as sentences, the same in every report, header and page.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use crate::catalog::{Catalog, Rung};
 use crate::decision::{Action, Gate, GateName, Measure, Odds, Reason, Urgency};
 use crate::event::{CompanionNews, Notice, OrderNews, Unanswered};
 use crate::model::ModelId;
+use crate::sample::Resource;
 use crate::time;
 use crate::units::{Bytes, Percent};
 
@@ -15,46 +16,52 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
     match reason {
         Reason::NoData => "no reading yet".to_owned(),
         Reason::Stale { age } => format!("the last reading is {} old", span(*age)),
-        Reason::Switching => "a switch is under way".to_owned(),
+        Reason::Switching => "a switch is in progress".to_owned(),
         Reason::Settling { since } => {
-            format!("readings still settle, {} after the switch", span(*since))
+            format!("memory is still settling, {} after the switch", span(*since))
         }
         Reason::AtTop => "the highest tier serves".to_owned(),
         Reason::Fixed => "the policy stays on its tier".to_owned(),
         Reason::Stopping => "the run is being stopped".to_owned(),
         Reason::Window { to, remaining } => {
-            format!("{} fits, and must do so for {} more", tier(to), span(*remaining))
+            format!("{} fits; it must fit for another {}", tier(to), span(*remaining))
         }
         Reason::Cooldown { to, remaining } => {
-            format!("{} too soon after the last change for {}", span(*remaining), tier(to))
+            format!("cooldown before {}: {} left", tier(to), span(*remaining))
         }
         Reason::Backoff { to, remaining } => {
-            format!("{} broke before: wait {} more", tier(to), span(*remaining))
+            format!("{} failed before; next try in {}", tier(to), span(*remaining))
         }
         Reason::AboveUpgradeLine { resource, used, line, .. } => format!(
             "{} {} is {} the upgrade line {}",
-            resource.name(),
+            resource_name(*resource),
             percent(*used),
-            // The original tells no other reason, also where it only waits.
+            // The original gives no other reason, even when it only waits.
             if used > line { "above" } else { "not above" },
             percent(*line)
         ),
         Reason::WouldNotFit { to, resource, projected, limit, .. } => format!(
-            "{} would take {} to {}, limit {}",
+            "{} would bring {} to {}, limit {}",
             tier(to),
-            resource.name(),
+            resource_name(*resource),
             bytes(*projected),
             bytes(*limit)
         ),
         Reason::WouldBeSlow { to, predicted, limit } => {
-            format!("{} would take {} a reply, limit {}", tier(to), span(*predicted), span(*limit))
+            format!(
+                "{} would need {} per reply, limit {}",
+                tier(to),
+                span(*predicted),
+                span(*limit)
+            )
         }
         Reason::WouldNotServe { to } => {
-            format!("{} cannot serve what has been asked for", tier(to))
+            format!("{} cannot serve the requests that came in", tier(to))
         }
         Reason::Room { resource, projected, limit, good_for, odds, .. } => {
             let long = long(*good_for);
-            let (name, projected, limit) = (resource.name(), bytes(*projected), bytes(*limit));
+            let (name, projected, limit) =
+                (resource_name(*resource), bytes(*projected), bytes(*limit));
             let odds = odds.map(|odds| format!("; {}", self::odds(&odds, None)));
             format!(
                 "fits{long}: {name} would be {projected}, limit {limit}{}",
@@ -65,52 +72,52 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
             format!("{} fits, with {}", tier(to), self::odds(odds, Some(*good_for)))
         }
         Reason::NotRead { to, resource, .. } => {
-            format!("{} needs {}, which is not read", tier(to), resource.name())
+            format!("{} needs {}, which is not measured", tier(to), resource_name(*resource))
         }
         Reason::AboveDegradeLine { resource, used, limit, .. } => {
-            format!("{} {} is above {}", resource.name(), bytes(*used), bytes(*limit))
+            format!("{} {} is above {}", resource_name(*resource), bytes(*used), bytes(*limit))
         }
         Reason::SustainedLoad { resource, used, line, high_for, .. } => format!(
             "{} {} is above {}{}",
-            resource.name(),
+            resource_name(*resource),
             percent(*used),
             percent(*line),
             long(*high_for)
         ),
         Reason::Exhaustion { resource, full_in, lead, .. } => format!(
-            "{} is full in {}, a step down takes {}",
-            resource.name(),
+            "{} will be full in {}, and a step down takes {}",
+            resource_name(*resource),
             span(*full_in),
             span(*lead)
         ),
         Reason::Slow { measured, limit } => {
             format!("95% of replies take up to {}, limit {}", span(*measured), span(*limit))
         }
-        Reason::Failing { failures } => format!("it failed {}", times(*failures)),
+        Reason::Failing { failures } => format!("the model failed {}", times(*failures)),
         Reason::SlowLoad { took, by_catalog } => format!(
-            "it came up slow: a short reply took {}, and {} by the catalog",
+            "slow after loading: a short reply took {}, and should take {} by the catalog",
             span(*took),
             span(*by_catalog)
         ),
         Reason::Asked => "someone asked for it".to_owned(),
-        Reason::Idle { for_ } => format!("nobody has asked for anything for {}", span(*for_)),
+        Reason::Idle { for_ } => format!("no request for {}", span(*for_)),
         Reason::Ordered { to, remaining } => {
             let how_long = remaining.map_or_else(
-                || "until somebody says `auto`".to_owned(),
-                |remaining| format!("for {} yet", span(remaining)),
+                || "until `auto` is requested".to_owned(),
+                |remaining| format!("for another {}", span(remaining)),
             );
-            format!("someone asked for {}, {how_long}", tier(to))
+            format!("an order asks for {}, {how_long}", tier(to))
         }
         Reason::Named { to, remaining } => {
             format!(
-                "requests name the model of {}, which stays for {} yet",
+                "requests name the model of {}, which stays for another {}",
                 tier(to),
                 span(*remaining)
             )
         }
         Reason::Own { code, resource, value, limit, lasted } => {
             let code = code.as_str().replace('-', " ");
-            let resource = resource.map(|resource| format!(": {}", resource.name()));
+            let resource = resource.map(|resource| format!(": {}", resource_name(resource)));
             let value = value.map(|value| format!(" {}", measure(value)));
             let limit = limit.map(|limit| format!(", limit {}", measure(limit)));
             let lasted = lasted.map(|lasted| format!(" for {}", span(lasted)));
@@ -120,19 +127,30 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
     }
 }
 
+/// Returns a resource as sentences name it. Settings, files and figures have [`Resource::name`].
+pub fn resource_name(resource: Resource) -> &'static str {
+    match resource {
+        Resource::Memory => "memory",
+        Resource::Vram => "video memory",
+        Resource::Cpu => "processor",
+        Resource::Gpu => "GPU",
+        Resource::Pressure => "memory pressure",
+    }
+}
+
 /// Returns how long something has been so; nothing where it was not waited for.
 fn long(span: Duration) -> String {
     if span.is_zero() { String::new() } else { format!(" for {}", self::span(span)) }
 }
 
-/// Returns the odds as a clause: `8.7% to spare for 12m; others moved 3% lately; risk of losing
-/// it soon 4%, worth it up to 57%`.
+/// Returns the odds as a clause: `8.7% to spare for 12m; others moved 3% recently; risk of losing
+/// it soon 4%, acceptable up to 57%`.
 fn odds(odds: &Odds, good_for: Option<Duration>) -> String {
     let [spare, moved, risk, worth] = [odds.spare, odds.moved, odds.risk, odds.worth].map(percent);
     let long = good_for.map(long).unwrap_or_default();
     format!(
-        "{spare} to spare{long}; others moved {moved} lately; \
-         risk of losing it soon {risk}, worth it up to {worth}"
+        "{spare} to spare{long}; others moved {moved} recently; \
+         risk of losing it soon {risk}, acceptable up to {worth}"
     )
 }
 
@@ -147,7 +165,7 @@ pub fn action(action: Action, catalog: &Catalog) -> String {
     }
 }
 
-/// Returns what was decided as a sentence: `hold on small: medium fits, and must do so for 48s more`.
+/// Returns what was decided as a sentence: `hold on small: medium fits; it must fit for another 48s`.
 pub fn decision(action: Action, on: Rung, reason: &Reason, catalog: &Catalog) -> String {
     let action = self::action(action, catalog);
     format!("{action} on {}: {}", catalog.tier_name(on), self::reason(reason, catalog))
@@ -170,8 +188,8 @@ pub fn gate(name: GateName) -> String {
         GateName::Cooldown => "cooldown".to_owned(),
         GateName::Window => "window".to_owned(),
         GateName::Backoff => "backoff".to_owned(),
-        GateName::UpgradeLine(resource) => format!("upgrade line of {}", resource.name()),
-        GateName::Projection(resource) => format!("projection of {}", resource.name()),
+        GateName::UpgradeLine(resource) => format!("upgrade line of {}", resource_name(resource)),
+        GateName::Projection(resource) => format!("projection of {}", resource_name(resource)),
         GateName::Risk => "risk".to_owned(),
         GateName::Latency => "latency".to_owned(),
         GateName::Unserved => "requests that it cannot serve".to_owned(),
@@ -208,31 +226,31 @@ pub fn measure(measure: Measure) -> String {
 pub fn notice(notice: &Notice, catalog: &Catalog) -> String {
     match notice {
         Notice::Degraded { from, to, reason } => format!(
-            "{} serves in the place of {}: {}",
+            "{} now serves instead of {}: {}",
             catalog.tier_name(*to),
             catalog.tier_name(*from),
             self::reason(reason, catalog)
         ),
         Notice::LongOnSmallest { for_, reason } => format!(
-            "the smallest tier has served for {}; what stands in the way of the next: {}",
+            "the smallest tier has served for {}; blocked from the next tier: {}",
             span(*for_),
             self::reason(reason, catalog)
         ),
         Notice::SlowLoad { rung, took, by_catalog } => format!(
-            "{} came up slow and is loaded again: a short reply took {}, and {} by the catalog",
+            "{} was slow after loading and is loaded again: a short reply took {}, and should take {} by the catalog",
             catalog.tier_name(*rung),
             span(*took),
             span(*by_catalog)
         ),
         Notice::NotRead { rung, resource } => {
-            let (tier, name) = (catalog.tier_name(*rung), resource.name());
+            let (tier, name) = (catalog.tier_name(*rung), resource_name(*resource));
             format!(
-                "{tier} needs {name}, which is not read: nothing is loaded there before it is, or before \
-                 `constrain` leaves it out"
+                "{tier} needs {name}, which is not measured: nothing is loaded there until it is, or until \
+                 `constrain` excludes it"
             )
         }
         Notice::KeepsFailing { model, failures } => format!(
-            "{model} did not load or died {} in a row: it is tried less and less often",
+            "{model} failed to load or died {} in a row: it is retried less and less often",
             times(*failures)
         ),
         Notice::Unanswered { model, what } => {
@@ -241,7 +259,7 @@ pub fn notice(notice: &Notice, catalog: &Catalog) -> String {
                 Unanswered::Unload => "the unload of",
                 Unanswered::Request => "a request to",
             };
-            format!("the server did not answer {what} {model} in time, and is no longer waited for")
+            format!("the server did not answer {what} {model} in time; no longer waiting for it")
         }
     }
 }
@@ -251,37 +269,37 @@ pub fn order(tier: &str, news: &OrderNews, catalog: &Catalog) -> String {
     match news {
         OrderNews::Taken { wait, until } => {
             let when = match wait {
-                Some(wait) => format!("{tier} follows in {}", span(*wait)),
-                None => format!("{tier} follows"),
+                Some(wait) => format!("switching to {tier} in {}", span(*wait)),
+                None => format!("switching to {tier}"),
             };
             match until {
                 Some(until) => {
-                    format!("{when}, and holds until {} of the run", seconds(until.as_secs_f64()))
+                    format!("{when}; in effect until {} of the run", seconds(until.as_secs_f64()))
                 }
-                None => format!("{when}, and holds until somebody says `auto`"),
+                None => format!("{when}; in effect until `auto` is requested"),
             }
         }
         OrderNews::Refused { reason, retry_after } => format!(
-            "{tier} is not gone to: {}; ask again in {}",
+            "the order for {tier} is refused: {}; try again in {}",
             self::reason(reason, catalog),
             span(*retry_after)
         ),
         OrderNews::Unknown => format!("no tier is called {tier}"),
-        OrderNews::Released => format!("{tier} is held no longer"),
+        OrderNews::Released => format!("{tier} is released"),
     }
 }
 
-/// Returns what becomes of a companion: `embedder is loaded: fits: memory would be 9.1 GiB, limit 14.4 GiB`.
+/// Returns what becomes of a companion: `embedder is to be loaded: fits: memory would be 9.1 GiB, limit 14.4 GiB`.
 pub fn companion(model: &ModelId, news: CompanionNews, catalog: &Catalog) -> String {
     match news {
         CompanionNews::Wanted { reason } => {
-            format!("{model} is loaded: {}", self::reason(&reason, catalog))
+            format!("{model} is to be loaded: {}", self::reason(&reason, catalog))
         }
         CompanionNews::GivenUp { reason } => {
-            format!("{model} is given up: {}", self::reason(&reason, catalog))
+            format!("{model} is unloaded: {}", self::reason(&reason, catalog))
         }
         CompanionNews::Serves => format!("{model} serves"),
-        CompanionNews::ServesNoMore => format!("{model} serves no more"),
+        CompanionNews::ServesNoMore => format!("{model} no longer serves"),
     }
 }
 
@@ -354,7 +372,6 @@ pub fn percent(share: Percent) -> String {
 mod tests {
     use super::*;
     use crate::decision::Code;
-    use crate::sample::Resource;
 
     #[test]
     fn an_own_reason_reads_as_a_clause() {

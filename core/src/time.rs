@@ -179,7 +179,7 @@ struct Recent {
 }
 
 impl Recent {
-    /// Adds an interval, and returns the median where it is taken anew: at 1, 2, 4 .. 64 intervals, then at every 64th.
+    /// Adds an interval, and returns the median when it is recomputed: at 1, 2, 4 .. 64 intervals, then at every 64th.
     fn median_with(&mut self, interval: u64) -> Option<u64> {
         self.intervals[self.seen % WINDOW] = interval;
         self.seen += 1;

@@ -1,4 +1,4 @@
-//! What a model's process asks of whoever talks to it. It answers on loopback, to every page in a browser there
+//! What a model's process requires of its clients. It answers on loopback, to every page in a browser there
 //! (llama-server lets all origins read) and every user of the machine; with a key, to its daemon only.
 
 use std::fmt;

@@ -135,7 +135,7 @@ impl Remote {
         sum
     }
 
-    /// Takes what came when a model was loaded, which goes before what the catalog says of it.
+    /// Takes what was measured when a model was loaded, which overrides the catalog.
     pub fn note_step(&mut self, model: &ModelId, came: Footprint) {
         if let Some(held) = self.held.get_mut(model).filter(|held| held.own == OwnUse::Catalog) {
             held.own = OwnUse::Step(came);
@@ -241,7 +241,7 @@ impl Backend for Remote {
             Command::Unload { model } => self.unload(model),
             // These are between a client and the server.
             Command::Start { .. } | Command::Cancel { .. } => {}
-            // Its speeds are guesses, or measured with others about; whoever owns the server sees to it.
+            // Its speeds are guesses, or measured with others about; the owner of the server sees to it.
             Command::Try { .. } => {}
         }
     }

@@ -20,6 +20,7 @@ use crate::cli::say;
 use crate::files::progress::Progress;
 use crate::files::whole_file::unfinished::Unfinished;
 use crate::log::{Header, LogLevel, LogWriter, PACKED_LOG, PLAIN_LOG, RunLog};
+use crate::report::plot::{Run, Title};
 use crate::report::{PlotData, decisions, plot};
 use crate::summary::Summary;
 use crate::wall::WallClock;
@@ -27,7 +28,7 @@ use crate::wall::WallClock;
 /// What a run's event log holds, as an argument.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct LogOption {
-    /// What the event log holds, as a plain `events.jsonl`; without it, inputs, packed as `events.jsonl.zst`
+    /// What the event log contains, written as plain `events.jsonl` [default: inputs, compressed as `events.jsonl.zst`]
     #[arg(long, value_enum, value_name = "LEVEL")]
     log: Option<Level>,
 }
@@ -37,9 +38,9 @@ pub(super) struct LogOption {
 enum Level {
     /// Everything
     Full,
-    /// Everything but gates and repeated holds, which explain, plot and diff ask the policy for once more
+    /// Everything except gates and repeated holds, which explain, plot and diff compute again
     Inputs,
-    /// What changed; enough for neither verify nor replay
+    /// Only what changed; not enough for verify or replay
     Changes,
     /// No log
     Off,
@@ -75,7 +76,7 @@ pub(super) struct Artifacts {
     folder: PathBuf,
     beside: TempDir,
     unfinished: Unfinished,
-    title: String,
+    title: Title,
     log: Option<LogWriter<RunLog>>,
     written: Progress,
     plot: PlotData,
@@ -91,10 +92,11 @@ impl Observe for Artifacts {
 }
 
 impl Artifacts {
-    /// Prepares the folder. `header` is the log's.
+    /// Prepares the folder. `header` is the log's, and `made_from` what the run is made from.
     pub(super) fn create(
         folder: &Path,
         header: &Header,
+        made_from: &Path,
         log: LogOption,
         force: Force,
     ) -> Result<Self> {
@@ -145,7 +147,7 @@ impl Artifacts {
             folder: folder.to_owned(),
             unfinished,
             beside,
-            title: header.name.clone(),
+            title: Title::of(header, made_from),
             log,
             written,
             plot: PlotData::new(&catalog, &settings),
@@ -155,7 +157,7 @@ impl Artifacts {
     /// Returns what warns once, before the log has taken much of the disk, that it will become large. It is to be called now and
     /// then with the bytes of the recording that are read, and its size.
     pub(super) fn watch_size(&self) -> impl FnMut(u64, Option<u64>) + use<> {
-        let (written, name) = (self.written.clone(), self.title.clone());
+        let (written, name) = (self.written.clone(), self.title.name.clone());
         let mut is_noted = false;
         move |read, total| {
             let written = written.passed();
@@ -168,7 +170,7 @@ impl Artifacts {
             if whole > u128::from(LARGE_LOG) {
                 let whole = Bytes::new(u64::try_from(whole).unwrap_or(u64::MAX));
                 say::warning(&format!(
-                    "{name}: the event log will take about {whole}; --log changes or --log off takes less"
+                    "{name}: the event log will need about {whole} of disk space; use --log changes or --log off to write less"
                 ));
             }
         }
@@ -199,9 +201,10 @@ impl Artifacts {
         };
         write(SUMMARY, summary.to_json().as_bytes())?;
         write("decisions.csv", &decisions::csv(self.plot.timeline()))?;
-        write("decisions.svg", plot::svg(&self.title, &self.plot, summary).as_bytes())?;
+        let run = [Run { title: &self.title, data: &self.plot, summary }];
+        write("decisions.svg", plot::svg(&run).as_bytes())?;
         #[cfg(feature = "png")]
-        write("decisions.png", &plot::png(&self.title, &self.plot, summary))?;
+        write("decisions.png", &plot::png(&run))?;
         publish(&self.beside, &self.folder).with_context(failed)?;
         drop(self.unfinished);
         Ok(())

@@ -18,10 +18,10 @@ use crate::measure::stop;
 use crate::probe::system::SystemProbe;
 use crate::report::plot::calibration as plot;
 
-/// Measure the models of a folder on this machine, and write a catalog of them
+/// Measure the models in a folder on this machine and write a catalog
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Nothing else should run meanwhile: figures of a busy machine are refused. A model of which --catalog says \
+    after_help = "Nothing else should run during the measurement: figures from a busy machine are refused. A model that --catalog describes completely \
 everything keeps its figures. Stops on Ctrl-C or SIGTERM, and then writes nothing. A plot is \
 written beside the catalog.\n\nExamples:\n  \
 tiershift calibrate --models ~/models --out measured.toml\n  \
@@ -33,25 +33,25 @@ pub(super) struct Arguments {
     /// The llama-server program
     #[arg(long, value_name = "PROGRAM", default_value = "llama-server")]
     llama_server: PathBuf,
-    /// The folder of the .gguf files
+    /// Folder with the .gguf files
     #[arg(long, value_name = "FOLDER")]
     models: PathBuf,
-    /// A catalog with names, tiers, context and slots; what it leaves out is estimated before it is measured
+    /// Catalog with names, tiers, context lengths and slots; figures that it leaves out are estimated, then measured
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
-    /// The catalog to write; the plot has its name with .svg and .png
+    /// Catalog to write; the plot is written beside it, with the extensions .svg and .png
     #[arg(long, short, value_name = "FILE", default_value = "measured.toml")]
     out: PathBuf,
-    /// How often each thing is measured
+    /// Number of measurements of each figure
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     repeats: u32,
-    /// Measure again what the catalog knows already
+    /// Measure again what the catalog already has
     #[arg(long)]
     again: bool,
-    /// Take the figures though others work on this machine
+    /// Accept the figures even if other programs use this machine
     #[arg(long)]
     allow_busy: bool,
-    /// Give up after this
+    /// Time limit
     #[arg(long, default_value = "30m")]
     limit: SpanText,
     #[command(flatten)]
@@ -71,7 +71,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let known = if arguments.again { BTreeSet::new() } else { ladder.known() };
     if known.len() == ladder.catalog.models().len() {
         common::print(
-            "nothing is measured: the catalog knows everything already; --again measures it anew",
+            "nothing to measure: the catalog already has every figure; use --again to measure them again",
         )?;
         return Ok(Verdict::Done);
     }

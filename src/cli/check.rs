@@ -38,16 +38,16 @@ tiershift check --html out/check.html\n  \
 tiershift check --policy \"exec:python3 examples/policy.py\"\n  \
 tiershift check --museum")]
 pub(super) struct Arguments {
-    /// Scenario files, folders of them, or parts of the names of those that are meant [default: scenarios, scenarios/museum
-    /// and scenarios/seeds; where there is no folder `scenarios`, the suite that is built in]
+    /// Scenario files, folders of them, or parts of the names of scenarios [default: scenarios, scenarios/museum and
+    /// scenarios/seeds; the built-in suite, if there is no folder `scenarios`]
     #[arg(value_name = "PATH|NAME")]
     scenarios: Vec<PathBuf>,
-    /// Show the museum instead: what comes of each incident under the idea behind it, and under ours
+    /// Show the museum instead: what each incident comes to under the idea that caused it, and under tiershift
     #[arg(long, conflicts_with_all = ["bless", "junit", "html", "policy", "changes"])]
     museum: bool,
     #[command(flatten)]
     policy: PolicyOptions,
-    /// Write the golden stories of scenarios that pass instead of comparing with them
+    /// Overwrite the golden stories of scenarios that pass instead of comparing with them
     #[arg(long, conflicts_with_all = ["policy", "changes"])]
     bless: bool,
     /// Write a JUnit report

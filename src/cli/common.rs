@@ -27,19 +27,19 @@ use crate::probe::clock::SystemClock;
 use crate::trace::Told;
 use crate::wall::{Part, WallClock, WallTime, When};
 
-/// What the machine has, for a file that does not tell it.
+/// What the machine has, for a file that does not state it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Totals {
-    /// The machine's memory, for a file that does not tell it
+    /// The machine's memory, for a file that does not state it
     #[arg(long, value_name = "SIZE")]
     memory: Option<Bytes>,
-    /// The video memory of the machine's GPUs, for a file that does not tell it
+    /// The video memory of each GPU, for a file that does not state it
     #[arg(long, value_name = "SIZE,..", value_delimiter = ',')]
     vram: Vec<Bytes>,
 }
 
 impl Totals {
-    /// Returns the machine, where anything was told.
+    /// Returns the machine, where any of it was given.
     pub(super) fn machine(&self) -> Option<Machine> {
         (self.memory.is_some() || !self.vram.is_empty()).then(|| Machine {
             memory: self.memory.unwrap_or(Bytes::ZERO),
@@ -52,20 +52,20 @@ impl Totals {
 /// What a recording does not say itself.
 #[derive(Debug, clap::Args)]
 pub(super) struct Says {
-    /// How far rows are apart, for a file whose rows have no time
+    /// Time between rows, for a file whose rows have no time
     #[arg(long, value_name = "SPAN")]
     interval: Option<SpanText>,
-    /// When a file begins whose rows have no date or no year: 2026-01-31 or 2026-01-31T02:13:00, with +01:00 or Z behind it
-    /// where the offset from UTC is known. A time of day that rows have is kept
+    /// When the recording began, for a file whose rows have no date or no year: 2026-01-31 or 2026-01-31T02:13:00, followed by
+    /// +01:00 or Z if the offset from UTC is known. Times of day in the rows are kept
     #[arg(long, value_name = "TIME")]
     starts_at: Option<WallTime>,
-    /// What the values are, for a format that does not say it: cpu, gpu or memory, in percent
+    /// What the values measure, for a format that does not say it: cpu, gpu or memory, in percent
     #[arg(long, value_name = "WHAT")]
     metric: Option<String>,
-    /// How many GPUs each reading has, for rows that do not say which GPU they are of
+    /// Number of GPUs in each reading, for rows that do not name their GPU
     #[arg(long, value_name = "N")]
     gpus: Option<usize>,
-    /// The names of the columns in their order, for a table without a header
+    /// Names of the columns in order, for a table without a header
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     columns: Vec<String>,
 }
@@ -86,11 +86,11 @@ impl Says {
 /// What of a recording is wanted.
 #[derive(Debug, clap::Args)]
 pub(super) struct PartOption {
-    /// Where to begin: a span since the recording's beginning (1h30m) or, where it says its date, a time of its wall clock
+    /// Where to begin: a time since the start of the recording (1h30m) or, if the recording has dates, a wall-clock time
     /// (02:13, 2026-01-31T02:13)
     #[arg(id = "part-from", long = "from", value_name = "WHEN")]
     from: Option<When>,
-    /// Where to end, in the same way
+    /// Where to end, in the same form as --from
     #[arg(id = "part-to", long = "to", value_name = "WHEN")]
     to: Option<When>,
 }
@@ -113,7 +113,7 @@ impl PartOption {
             None => Ok(unless),
         });
         let part = Part { from: from.context("--from")?, to: to.context("--to")? };
-        anyhow::ensure!(part.from <= part.to, "--from is later than --to: exchange them");
+        anyhow::ensure!(part.from <= part.to, "--from is later than --to: swap them");
         Ok(part)
     }
 }
@@ -130,7 +130,7 @@ pub(super) fn moment(at: Timestamp, clock: &WallClock) -> String {
 /// How many threads work.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Jobs {
-    /// How many to work on side by side; as many as there are processors by default. Results do not depend on it
+    /// Number of threads [default: number of processors]. Results do not depend on it
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
 }
@@ -199,7 +199,7 @@ pub(super) fn note_newest(path: &Path) {
     }
 }
 
-/// Prints to standard output, without colours where it is no terminal.
+/// Prints to standard output, without colours where it is not a terminal.
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = anstream::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -268,7 +268,7 @@ impl Done {
         Self((all > 1).then(|| Mutex::new((0, progress()))))
     }
 
-    /// Counts one more, whatever came of it.
+    /// Counts one more, whatever its result.
     pub(super) fn after<T>(&self, done: T) -> T {
         if let Some(counted) = &self.0 {
             let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
@@ -280,7 +280,7 @@ impl Done {
     }
 }
 
-/// Shows how far a file is read, for as long as it is kept, and looks from a thread of its own: whoever reads need not know.
+/// Shows how far a file is read, for as long as it is kept, and looks from a thread of its own: the reader need not know.
 pub(super) struct Following {
     over: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,

@@ -22,7 +22,7 @@ use crate::study::pool;
 use crate::study::retold::Retold;
 use crate::summary::Summary;
 
-/// Compare policies on recordings, or two runs
+/// Compare policies on recordings, or compare two runs
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
 tiershift compare traces --policies proactive,projecting,original\n  \
@@ -33,14 +33,14 @@ tiershift compare out/first out/second")]
 pub(super) struct Arguments {
     /// Recordings: resource traces, whose format is recognised (see `tiershift import --list`), or event logs. A folder
     /// stands for all that are in it. - is standard input. Two logs or --out folders without --policies are compared as they
-    /// ran: for how long on the same tier, where they parted and why, and what came of it
+    /// ran: for how long on the same tier, where they differ and why, and the results
     #[arg(required = true, value_name = "RECORDING")]
     recordings: Vec<PathBuf>,
     #[command(flatten)]
     policies: PoliciesOptions,
     #[command(flatten)]
     recorded: RecordedOptions,
-    /// Seed of everything random
+    /// Random seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many seeds to play, from --seed on: where luck matters, the figures then have intervals
@@ -75,7 +75,7 @@ struct Plan<'a> {
 pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Result<Verdict> {
     anyhow::ensure!(
         !(json && (arguments.markdown || arguments.csv)),
-        "one form at a time: give --json, --markdown or --csv"
+        "only one output format is possible: give --json, --markdown or --csv"
     );
     if arguments.policies.is_empty() {
         return run_two(arguments, registry, json);
@@ -136,7 +136,10 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
 /// Refuses a comparison in which nothing was played, and says whether its runs broke no invariant.
 pub(super) fn verdict(compared: &Compared) -> Result<Verdict> {
     let is_played = compared.recordings.iter().any(|one| one.skipped.is_none());
-    anyhow::ensure!(is_played, "there is no recording that can be replayed");
+    anyhow::ensure!(
+        is_played,
+        "none of these recordings can be replayed: see the reason beside each"
+    );
     Ok(if compared.is_sound() { Verdict::Done } else { Verdict::Failed })
 }
 

@@ -14,7 +14,7 @@ use crate::log::{Header, LogReader};
 use crate::report::timeline::Timeline;
 use crate::study::retold::Retold;
 
-/// Find where two logs part, and why
+/// Find where two logs begin to differ, and why
 #[derive(Debug, Args)]
 #[command(after_help = "Exits with 1 when the logs differ.\n\nExamples:\n  \
 tiershift diff out/first out/second")]
@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     let window = left.header().checked_settings()?.reversal_window;
     let mut timeline = Timeline::new(&catalog, window);
     let following = common::Following::new("comparing", left.progress());
-    // What one of them leaves out because it follows from the rest is no difference.
+    // What one of them leaves out because it follows from the rest is not a difference.
     let [mut left, mut right] = [left, right].map(|log| Retold::new(log, policies));
     loop {
         let pair = (left.next().transpose()?, right.next().transpose()?);
@@ -164,7 +164,7 @@ fn why(left: Option<&Record>, right: Option<&Record>) -> &'static str {
     match (left.map(|record| &record.event), right.map(|record| &record.event)) {
         (None, _) | (_, None) => "one of them ends",
         (Some(Event::Input(_)), Some(Event::Input(_))) => {
-            "their worlds differ: the controller was told different things"
+            "their inputs differ: the controller received different readings or requests"
         }
         (Some(Event::Output(Output::Decision(_))), Some(Event::Output(Output::Decision(_)))) => {
             "the controller decided differently on the same inputs: another policy, setting or version"
@@ -172,6 +172,6 @@ fn why(left: Option<&Record>, right: Option<&Record>) -> &'static str {
         (Some(Event::Output(_)), Some(Event::Output(_))) => {
             "the controller answered differently on the same inputs"
         }
-        (Some(_), Some(_)) => "one of them answers where the other is told something",
+        (Some(_), Some(_)) => "one of them answers where the other receives an input",
     }
 }

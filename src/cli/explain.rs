@@ -18,7 +18,7 @@ use crate::report::timeline::{Change, Stop, Timeline};
 use crate::study::retold::Retold;
 use crate::wall::{WallClock, WallTime, When};
 
-/// Tell why a log's decisions were taken, with every gate
+/// Explain why the decisions in a log were made, with every gate
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
 tiershift explain out/first\n  \
@@ -42,7 +42,7 @@ struct Explained<'a> {
     started_at: Option<WallTime>,
     /// Every change, and how it went; none where a moment was given.
     changes: Vec<ExplainedChange<'a>>,
-    /// The end of a run that was told to stop, unless a moment was given.
+    /// The end of a run that was asked to stop, unless a moment was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     stopped: Option<Stop>,
     /// When the last decision was taken.
@@ -87,7 +87,10 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     let log = told.log();
     common::note_end(&path, log);
     let Some((at_ns, decision)) = last else {
-        anyhow::bail!("{}: there is no decision up to that moment", path.display());
+        anyhow::bail!(
+            "{}: no decision was made up to that moment: give a later --at",
+            path.display()
+        );
     };
     let clock = log.clock();
     let changes = if arguments.at.is_none() { timeline.changes() } else { &[] };
@@ -123,10 +126,10 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         common::print(match log.header().level {
             LogLevel::Full => "this decision did not evaluate any gates",
             LogLevel::Inputs => {
-                "no gates are in this log, and its policy is not known here: write a full one"
+                "this log has no gates, and its policy is unknown here: write one with --log full"
             }
             LogLevel::Changes | LogLevel::Off => {
-                "no gates are in this log of changes: write one without --log"
+                "a log of changes has no gates: write one without --log changes"
             }
         })?;
     } else {

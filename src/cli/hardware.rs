@@ -7,7 +7,7 @@ use crate::cli::{Verdict, common};
 use crate::probe::clock::SystemClock;
 use crate::probe::system::SystemProbe;
 
-/// Show what of this machine can be read, and its machine class
+/// Show what can be measured on this machine, and its machine class
 #[derive(Debug, Args)]
 pub(super) struct Arguments {}
 

@@ -1,4 +1,4 @@
-//! `--html`: what came of a verb, as one page to send.
+//! `--html`: the result of a verb, as one page to send.
 
 use std::path::{Path, PathBuf};
 
@@ -21,8 +21,8 @@ use crate::wall::{Part, WallClock};
 /// Where the page is to be written, as an argument.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct HtmlOption {
-    /// Write what came of it as one page for a browser, which needs nothing else and fetches nothing: to look at, send and print;
-    /// - is standard output
+    /// Write the result as one HTML page that needs no other files and no network: to look at, send or print; - is standard
+    /// output
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
@@ -43,7 +43,7 @@ impl HtmlOption {
         if self.html.is_none() {
             return Ok(());
         }
-        anyhow::ensure!(is_one_run, "--html shows one run, and more were asked for: name one");
+        anyhow::ensure!(is_one_run, "--html shows one run, but several were given: give one");
         self.check_printed(&[(json, "--json")])
     }
 
@@ -62,7 +62,7 @@ impl HtmlOption {
             printed.iter().find(|(is_given, _)| *is_given && self.is_printed())
         {
             anyhow::bail!(
-                "{option} and the page would both be written to standard output: give --html a file"
+                "{option} and --html - would both write to standard output: give --html a file"
             );
         }
         Ok(())
@@ -107,7 +107,7 @@ impl<T: Observe> Observe for WithDetail<'_, T> {
     }
 }
 
-/// Returns the figures of a run that a log tells, and what its header and trailer say of it.
+/// Returns the figures of a run in a log, and what its header and trailer say of it.
 pub(super) fn summary_of(fold: Fold, end: Timestamp, log: &LogReader) -> Summary {
     let mut summary = fold.finish(end);
     summary.started_at = log.clock().started_at();

@@ -21,7 +21,7 @@ use crate::study::hunt::id::WorldId;
 use crate::study::hunt::{Caught, Hunt, Tally, Under, make_small, scenario_of};
 use crate::study::minimise::text as small_text;
 
-/// Play random worlds, and look for what breaks an invariant
+/// Run random scenarios and look for broken invariants
 #[derive(Debug, Args)]
 #[command(after_help = "Exits with 1 when an invariant was broken.\n\nExamples:\n  \
 tiershift hunt --worlds 2000 --seed 1\n  \
@@ -96,7 +96,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
             PolicyChoice::Program { command } => Under::Program(command),
             PolicyChoice::MemoryOnly | PolicyChoice::File(_) => {
                 anyhow::bail!(
-                    "each world has settings of its own: give a policy's name, or exec:COMMAND"
+                    "each random scenario has its own settings, so a policy file cannot be used here: give the name of a policy, or exec:COMMAND"
                 )
             }
         },

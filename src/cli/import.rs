@@ -13,7 +13,7 @@ use crate::cli::{Verdict, common, say};
 use crate::trace::import::sketch;
 use crate::trace::{Format, MADE_BY_IMPORT, ReadOptions, convert, convert_to, extent};
 
-/// Convert a public format into a native trace
+/// Convert a recording in another format to a native trace
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
 tiershift import --list\n  \
@@ -68,14 +68,14 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     let is_printed = output::is_standard(to);
     anyhow::ensure!(
         !(is_printed && json),
-        "--json and the trace would both be written to standard output: give the trace a file"
+        "--json and the trace would both be written to standard output: name a file for the trace"
     );
     let is_itself = |to: std::io::Result<PathBuf>| {
         to.is_ok_and(|to| from.canonicalize().is_ok_and(|from| from == to))
     };
     anyhow::ensure!(
         !is_itself(to.canonicalize()),
-        "`{}` would be written over itself: give the native trace another name",
+        "`{}` is both input and output: give the native trace another name",
         from.display()
     );
     arguments.force.check(to, MADE_BY_IMPORT)?;

@@ -24,7 +24,7 @@ impl Inputs {
         let mut spooled = self.0.borrow_mut();
         anyhow::ensure!(
             spooled.is_none(),
-            "standard input (`-`) can be read once only: give a file"
+            "standard input (`-`) can be read only once: give a file for the other argument"
         );
         let spool = || {
             let mut builder = tempfile::Builder::new();

@@ -44,7 +44,7 @@ impl Journal {
     }
 
     pub(super) fn report(&self, event: DaemonEvent<'_>) {
-        // Whoever started us without a terminal may have stopped listening; that is no reason to stop serving.
+        // Whoever started us without a terminal may have stopped listening; that is not a reason to stop serving.
         let _ = match event {
             DaemonEvent::Listening { address } if self.json => {
                 common::print_json(&serde_json::json!({"url": format!("http://{address}")}))
@@ -92,10 +92,10 @@ fn lines(event: &DaemonEvent<'_>) -> Option<String> {
     Some(match event {
         DaemonEvent::Listening { .. } | DaemonEvent::Shadow(_) => return None,
         DaemonEvent::Waiting { url } => format!(
-            "no model server answers at {url} yet: waiting for it; until then clients get 503"
+            "no model server answers at {url} yet: waiting for it; clients get 503 until then"
         ),
         DaemonEvent::Reads { lines, not_read } => reads(lines, not_read),
-        DaemonEvent::Adopted { model } => format!("`{model}` is loaded already and is taken over"),
+        DaemonEvent::Adopted { model } => format!("`{model}` is already loaded and was adopted"),
         DaemonEvent::Switched { from, to, reason, took, load } => {
             let load = match load {
                 Some(load) => format!(", {} of it to load", text::span(*load)),
@@ -108,10 +108,10 @@ fn lines(event: &DaemonEvent<'_>) -> Option<String> {
         }
         DaemonEvent::ExitMessage { model, words } => {
             let said = words.lines().fold(String::new(), |said, line| said + "\n  " + line);
-            format!("`{model}` has ended or did not load; its model server said:{said}")
+            format!("`{model}` exited or failed to load; its model server wrote:{said}")
         }
         DaemonEvent::RecordingStopped { error } => {
-            format!("error: the recording has stopped, serving goes on: {error}")
+            format!("error: recording stopped, serving continues: {error}")
         }
         DaemonEvent::RecordingHeld { error } => {
             format!(
@@ -122,17 +122,19 @@ fn lines(event: &DaemonEvent<'_>) -> Option<String> {
             "the recording is written again, and nothing is missing".to_owned()
         }
         DaemonEvent::RecordingResumed { run, gap: true } => {
-            format!("the recording goes on, in a folder of its own: {run}")
+            format!("recording continues in a new folder: {run}")
         }
         DaemonEvent::HookFailed { hook, error } => {
             format!("error: the hook `{hook}`: {error}")
         }
         DaemonEvent::ShadowStopped { error } => {
-            format!("error: the shadow has stopped, serving goes on: {error}")
+            format!("error: the shadow stopped, serving continues: {error}")
         }
         DaemonEvent::Reloaded { taken, left, models } => reloaded(taken, left, models),
         DaemonEvent::NotReloaded { error } => {
-            format!("error: the config was read again, and everything stays as it is: {error}")
+            format!(
+                "error: the config could not be reloaded, and the old one stays in effect: {error}"
+            )
         }
         DaemonEvent::Stopping => "stopping: finishing what runs".to_owned(),
         DaemonEvent::Stopped { cut: 0 } => "stopped".to_owned(),
@@ -144,17 +146,20 @@ fn lines(event: &DaemonEvent<'_>) -> Option<String> {
 fn reloaded(taken: &[String], left: &[&str], models: &[String]) -> String {
     let policy = match taken {
         [] => "its policy is the same".to_owned(),
-        _ => format!("its policy holds from now on ({} changed)", taken.join(", ")),
+        _ => format!("the new policy is in effect ({} changed)", taken.join(", ")),
     };
     let left = match left {
         [] => String::new(),
-        _ => format!("; {} cannot change while it runs: restart it for that", left.join(", ")),
+        _ => format!("; {} can only change with a restart", left.join(", ")),
     };
     let models = match models {
         [] => String::new(),
-        _ => format!("; in the folder of models {}: restart it for that", models.join(", ")),
+        _ => format!(
+            "; in the models folder, {}: restart the daemon to use the change",
+            models.join(", ")
+        ),
     };
-    format!("the config was read again: {policy}{left}{models}")
+    format!("config reloaded: {policy}{left}{models}")
 }
 
 fn reads(lines: &[ResourceUse], not_read: &[Resource]) -> String {
@@ -187,7 +192,7 @@ fn compared(report: &ShadowReport) -> String {
     let state = match &report.state {
         ShadowState::Running | ShadowState::Ended => String::new(),
         ShadowState::FellBehind => " (it fell behind, and was left there)".to_owned(),
-        ShadowState::Failed { error } => format!(" (it broke off: {error})"),
+        ShadowState::Failed { error } => format!(" (it failed: {error})"),
     };
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);

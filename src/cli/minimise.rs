@@ -17,7 +17,7 @@ use crate::files::whole_file::read_small_text;
 use crate::scenario;
 use crate::study::minimise::{Keep, Minimised, minimise, shown, text};
 
-/// Make a scenario small that shows what it should not
+/// Reduce a scenario that shows a failure to its smallest form
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exits with 1 when the scenario does not show what is to be kept.\n\nExamples:\n  \
@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     runs: u64,
 }
 
-/// What came of it, as JSON.
+/// The result, as JSON.
 #[derive(Serialize)]
 struct Report<'a> {
     keep: String,
@@ -65,7 +65,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     policy.apply(&mut scenario.setup.settings, policies)?;
     anyhow::ensure!(
         scenario.setup.settings.policy.name() != exec::POLICY,
-        "a policy that is a program cannot be minimised under: its answers need not be the same again"
+        "minimise cannot use a policy that is a program, because its answers may differ between runs: give the name of a policy or a file"
     );
     let base_dir = path.parent().unwrap_or(Path::new(""));
     let mut document: Table = read_small_text(path)?.parse().with_context(|| name.to_string())?;
@@ -78,9 +78,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     let keep = match arguments.keep.clone().or_else(|| all.first().map(|one| one.keep.clone())) {
         Some(keep) => keep,
         None => {
-            common::print(&format!(
-                "{name} shows nothing that is to be kept: it runs as expected"
-            ))?;
+            common::print(&format!("{name} runs as expected: there is nothing to minimise"))?;
             return Ok(Verdict::Failed);
         }
     };
@@ -156,7 +154,7 @@ fn refuse_lost_traces(text: &str, base_dir: &Path, out: &Path) -> Result<()> {
     let names_trace = text.contains("trace = ");
     anyhow::ensure!(
         output::is_standard(out) || !names_trace || beside == folder(base_dir).ok(),
-        "what is left names a trace by its path from `{}`: give an --out in that folder",
+        "the result names a trace by its path from `{}`: give an --out in that folder",
         base_dir.display()
     );
     Ok(())
@@ -170,5 +168,5 @@ fn file_name(path: &Path) -> String {
 pub(super) const MARK: &str = "# tiershift minimise";
 /// Chosen: some minutes of the slowest scenarios, and more than any of `scenarios/` takes.
 const MOST_RUNS: u64 = 20_000;
-/// The catalog that is no file.
+/// The catalog that is not a file.
 const RELATIVE: &str = "relative";

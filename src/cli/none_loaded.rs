@@ -40,12 +40,12 @@ pub(super) fn why_none(
         (Some((need, _, _, what)), _) => {
             let need = text::bytes(*need);
             format!(
-                "{NONE_LOADED}: {id} needs {need} of {what}, and the trace tells the use of none"
+                "{NONE_LOADED}: {id} needs {need} of {what}, and the trace does not record {what}"
             )
         }
         (None, Some((need, _, total, what))) => {
             let [need, total] = [*need, *total].map(text::bytes);
-            format!("{NONE_LOADED}: {id} needs {need} of {what}, and the machine has {total}")
+            format!("{NONE_LOADED}: {id} needs {need} of {what}, but the machine has {total}")
         }
         (None, None) => {
             let needs = needs.iter().filter(|(need, ..)| *need > Bytes::ZERO);
@@ -56,7 +56,7 @@ pub(super) fn why_none(
                 })
                 .collect();
             format!(
-                "{NONE_LOADED}: {id} needs {}, and so much was never free for long enough (`tiershift explain` says why)",
+                "{NONE_LOADED}: {id} needs {}, which was never free for long enough (`tiershift explain` shows why)",
                 needs.join(" and ")
             )
         }

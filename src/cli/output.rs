@@ -12,7 +12,7 @@ use crate::files::whole_file::WholeFile;
 /// Whether what others wrote may be overwritten.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Force {
-    /// Overwrite what this command did not write
+    /// Overwrite files that tiershift did not write
     #[arg(long)]
     force: bool,
 }
@@ -28,7 +28,7 @@ impl Force {
         let is_free = self.force || is_standard(file) || !file.is_file() || is_marked(file, mark)?;
         anyhow::ensure!(
             is_free,
-            "`{}` is there, and this command did not write it: give another name, or --force to overwrite it",
+            "`{}` exists and was not written by tiershift: give another name, or --force to overwrite it",
             file.display()
         );
         Ok(())

@@ -74,7 +74,7 @@ pub(super) fn play_all(
 }
 
 impl<'a> Replays<'a> {
-    /// Reads a recording with the first run on it. The optimum goes by the lines and the price of `judge`. The readings are
+    /// Reads a recording with the first run on it. The optimum uses the lines and the price of `judge`. The readings are
     /// kept as long as they take no more than `most` bytes.
     pub(super) fn begin(
         opened: Opened,

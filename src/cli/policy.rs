@@ -16,11 +16,11 @@ use crate::sim::adviser::Adviser;
 /// The options with which a verb takes a policy.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct PolicyOptions {
-    /// Another policy than the one that is there: proactive, memory-only, projecting, original, fixed, a policy file, or a program
-    /// that answers each reading (see `tiershift schema policy-protocol`): `exec:python3 mine.py`
+    /// Policy to use instead of the one in the file: proactive, memory-only, projecting, original, fixed, a policy file, or a program
+    /// that answers each reading, such as `exec:python3 mine.py` (see `tiershift schema policy-protocol`)
     #[arg(long, value_name = "NAME|FILE|exec:COMMAND", value_parser = Offered::POLICIES, hide_possible_values = true)]
     policy: Option<String>,
-    /// A setting of the policy, on top of --policy, by its key in a policy file: `price=10s`, `manager.patience=30s`
+    /// Change one setting of the policy, by its key in a policy file: `price=10s`, `manager.patience=30s`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     changes: Vec<String>,
 }
@@ -28,12 +28,12 @@ pub(super) struct PolicyOptions {
 /// The options with which a verb takes several policies.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct PoliciesOptions {
-    /// The policies to compare with the first of them: names, policy files, and programs that answer each reading (see
-    /// `tiershift schema policy-protocol`). What follows `exec:` is one command to the end; give the option once more for
-    /// another one
+    /// Policies to compare, each with the first one. Names, policy files, or programs that answer
+    /// each reading (see `tiershift schema policy-protocol`). Everything after `exec:` is one command; repeat the option to
+    /// name another policy after it
     #[arg(long, value_name = "NAME|FILE|exec:COMMAND,..", value_parser = Offered::POLICIES, hide_possible_values = true)]
     policies: Vec<String>,
-    /// A setting of every policy, by its key in a policy file: `price=10s`, `manager.patience=30s`
+    /// Change one setting of every policy, by its key in a policy file: `price=10s`, `manager.patience=30s`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     changes: Vec<String>,
 }
@@ -100,9 +100,12 @@ impl PolicyOptions {
         for change in &self.changes {
             let (key, value) = change
                 .split_once('=')
-                .with_context(|| format!("`--set {change}` sets nothing: give --set KEY=VALUE"))?;
+                .with_context(|| format!("`--set {change}` has no value: write --set KEY=VALUE"))?;
             let is_set = changes.set(key.trim(), policy::value(value.trim()));
-            anyhow::ensure!(is_set, "`--set {change}` names no setting");
+            anyhow::ensure!(
+                is_set,
+                "`--set {change}` names no setting: `tiershift schema policy` lists them"
+            );
         }
         let change = PolicyChange { choice, changes };
         // So that a mistake is found before anything is read.
@@ -265,7 +268,7 @@ mod tests {
         assert!(unknown.contains("did you mean `price`?"), "{unknown}");
         assert!(refused("manager.patiense=1s").contains("did you mean `patience`?"));
         assert!(refused("price=soon").contains("a span such as"));
-        assert!(refused("price").contains("give --set KEY=VALUE"));
+        assert!(refused("price").contains("write --set KEY=VALUE"));
         assert!(refused("manager.=1").contains("names no setting"));
         assert!(refused("policy=fast").contains("unknown policy `fast`"));
     }

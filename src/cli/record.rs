@@ -16,7 +16,7 @@ use crate::measure::stop;
 use crate::probe::clock::SystemClock;
 use crate::probe::system::{OwnProcesses, SystemProbe};
 
-/// Record this machine into a trace
+/// Record the use of this machine to a trace
 #[derive(Debug, Args)]
 #[command(
     after_help = "Stops on Ctrl-C or SIGTERM; a kill loses at most one interval.\n\nExamples:\n  \
@@ -27,10 +27,10 @@ pub(super) struct Arguments {
     /// The trace to write
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// From one reading to the next
+    /// Sampling interval
     #[arg(long, default_value = "2s")]
     interval: SpanText,
-    /// How long; until stopped without it
+    /// How long to record [default: until stopped]
     #[arg(long)]
     duration: Option<SpanText>,
     /// Processes (with their children) whose use is counted as the models' own
@@ -44,7 +44,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     anyhow::ensure!(
         !is_standard(&arguments.file),
-        "a recording is written row by row into a file, and not to standard output: give its name"
+        "a recording cannot be written to standard output: give the name of a file"
     );
     let options = RecordOptions {
         interval: arguments.interval.0,

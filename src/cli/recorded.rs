@@ -28,30 +28,30 @@ use crate::wall::{Part, WallClock};
 /// How recordings are read, which requests come, and which models there are.
 #[derive(Debug, clap::Args)]
 pub(super) struct RecordedOptions {
-    /// A request trace to serve meanwhile
+    /// Request trace to serve during the replay
     #[arg(long, value_name = "FILE")]
     requests: Option<PathBuf>,
-    /// The request trace's format: a preset's name or a mapping file
+    /// Format of the request trace: the name of a preset, or a mapping file [default: detected]
     #[arg(long, requires = "requests", value_name = "FORMAT", value_parser = Offered::FORMATS, hide_possible_values = true)]
     requests_format: Option<String>,
-    /// When requests come: when the wall clock shows their time, where both files say it (the default), or from the
-    /// recording's start
+    /// When requests arrive: at their wall-clock times, if both files have them (the default), or counted from the start
+    /// of the recording
     #[arg(long, requires = "requests", value_enum, value_name = "WHEN")]
     requests_at: Option<RequestsAt>,
     /// Repeat the request trace from the recording's start for as long as the resource trace lasts
     #[arg(long, requires = "requests")]
     loop_requests: bool,
-    /// Take a log's prompts and replies to be as long as its server counted, not as they were asked for
+    /// Use the token counts that the server of a log measured, instead of those that were requested
     #[arg(long, conflicts_with = "requests")]
     counted: bool,
-    /// The models; without it, three of 12.5, 31.25 and 56.25 % of the largest GPU's memory, or of main memory where the trace
-    /// tells no video memory
+    /// Catalog of models [default: three models of 12.5, 31.25 and 56.25 % of the largest GPU's memory, or of main memory if the
+    /// trace has no video memory]
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
-    /// Where the models are that are made up without a catalog
+    /// Where to place the default models when no catalog is given
     #[arg(long, value_enum, conflicts_with = "catalog")]
     ladder: Option<Ladder>,
-    /// The traces' format: a preset's name or a mapping file
+    /// Format of the traces: the name of a preset, or a mapping file [default: detected]
     #[arg(long, value_name = "FORMAT", value_parser = Offered::FORMATS, hide_possible_values = true)]
     format: Option<String>,
     #[command(flatten)]
@@ -60,7 +60,7 @@ pub(super) struct RecordedOptions {
     says: common::Says,
     #[command(flatten)]
     part: common::PartOption,
-    /// Refuse a trace with any defect
+    /// Refuse a trace that has any defect
     #[arg(long)]
     strict: bool,
 }
@@ -102,7 +102,7 @@ impl RecordedOptions {
     pub(super) fn read(&self, inputs: &Inputs) -> Result<Recorded<'_>> {
         let format = self.format.as_deref().map(Format::named).transpose()?;
         let requests_format = self.requests_format.as_deref().map(Format::named).transpose()?;
-        // One that describes requests cannot be meant for the machine's recording.
+        // One that describes requests does not apply to the machine's recording.
         let (format, of_requests) = match format {
             Some(format) if format.kind() == Kind::Request => (None, Some(format)),
             format => (format, None),
@@ -159,7 +159,7 @@ impl Recorded<'_> {
         let origin = recording.origin();
         anyhow::ensure!(
             origin.is_some() || !self.options.counted,
-            "{}: --counted is for event logs: no server counted anything in a trace",
+            "{}: --counted needs an event log: a trace has no token counts of a server",
             trace.display()
         );
         let mut made_up = None;
@@ -176,7 +176,7 @@ impl Recorded<'_> {
         let at = self.options.requests_at;
         let lay = |requests| Laid::new(requests, at, repeat, &recording, reopen);
         let laid = self.requests.as_ref().map(lay).transpose()?;
-        // A log brings its own requests; a trace that is named goes before them.
+        // A log brings its own requests; a trace that is named overrides them.
         let of_log = origin.map(|origin| match self.options.counted {
             true => origin.requests.as_counted(),
             false => origin.requests.clone(),
@@ -302,7 +302,7 @@ pub(super) fn no_scenario(path: &Path, error: impl Into<anyhow::Error>) -> anyho
 pub(super) fn reason(error: &anyhow::Error) -> String {
     match error.downcast_ref::<RecordingError>() {
         Some(RecordingError::Trace(TraceError::UnknownFormat { .. })) => {
-            "of no format that is known".to_owned()
+            "in no known format".to_owned()
         }
         _ => format!("{error:#}"),
     }
@@ -315,7 +315,7 @@ fn extent(trace: &Path, options: &ReadOptions) -> Result<(WallClock, Timestamp)>
     Ok((recording.clock(), end))
 }
 
-/// Returns models for a machine of which no catalog speaks: on the largest GPU, where the trace tells its memory, else in main
+/// Returns models for a machine without a catalog: on the largest GPU, where the trace has its memory, else in main
 /// memory.
 fn ladder(machine: &Machine, wanted: Option<Ladder>, trace: &Path) -> Result<Catalog> {
     let trace = trace.display();
@@ -327,7 +327,7 @@ fn ladder(machine: &Machine, wanted: Option<Ladder>, trace: &Path) -> Result<Cat
     if on_gpu {
         anyhow::ensure!(
             vram > Bytes::ZERO,
-            "{trace}: the trace does not tell how much video memory the machine has: give --vram, or a --catalog"
+            "{trace}: the trace does not say how much video memory the machine has: give --vram or --catalog"
         );
         return Ok(Catalog::relative_to_vram(
             vram,
@@ -341,7 +341,7 @@ fn ladder(machine: &Machine, wanted: Option<Ladder>, trace: &Path) -> Result<Cat
     };
     anyhow::ensure!(
         machine.memory > Bytes::ZERO,
-        "{trace}: the trace does not tell how much {lacks} the machine has: give {option}, or a --catalog"
+        "{trace}: the trace does not say how much {lacks} the machine has: give {option} or --catalog"
     );
     Ok(Catalog::relative_to(machine.memory))
 }
@@ -354,7 +354,7 @@ fn ladder_text(catalog: &Catalog) -> String {
     };
     let models: Vec<_> = catalog.models().iter().map(of).collect();
     format!(
-        "no catalog was given, models were made up: {} (--ladder and --catalog name others)",
+        "no catalog was given, so default models were used: {} (--catalog and --ladder choose others)",
         models.join(", ")
     )
 }
@@ -366,4 +366,4 @@ pub(super) fn file_name(path: &Path) -> String {
 
 /// What a model on a GPU takes of main memory, at most. Chosen: llama-server with all layers on the GPU takes some hundred MiB.
 const BESIDE_VRAM: Bytes = Bytes::from_mib(512);
-const NO_SPACE: &str = "the trace tells the use of no memory and no video memory";
+const NO_SPACE: &str = "the trace records neither memory nor video memory";

@@ -1,7 +1,7 @@
 //! `tiershift replay`: recorded traces through the controller.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
@@ -54,17 +54,17 @@ pub(super) struct Arguments {
     recorded: RecordedOptions,
     #[command(flatten)]
     policy: PolicyOptions,
-    /// Where to write summary, decisions, event log and plots; with several traces, a folder each in it
+    /// Folder for the summary, decisions, event log and plots; each of several traces gets a folder in it
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
     html: HtmlOption,
-    /// Leave the optimum out, and with it what the run is compared with
+    /// Do not compute the optimum, which the run is compared with
     #[arg(long)]
     no_oracle: bool,
     #[command(flatten)]
     log: LogOption,
-    /// Seed of everything random
+    /// Random seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
     #[command(flatten)]
@@ -186,7 +186,10 @@ fn run_table(
         common::print(&folder_table(&rows))?;
     }
     let summaries: Vec<&Summary> = rows.iter().filter_map(|row| row.summary.as_ref()).collect();
-    anyhow::ensure!(!summaries.is_empty(), "there is no recording that can be replayed");
+    anyhow::ensure!(
+        !summaries.is_empty(),
+        "none of these recordings can be replayed: see the reason beside each"
+    );
     Ok(verdict(summaries))
 }
 
@@ -204,7 +207,7 @@ fn folders(arguments: &Arguments, files: &[RecordingFile]) -> Result<Vec<Option<
     let folder = |(file, folder): (&RecordingFile, Option<PathBuf>)| match folder {
         Some(folder) => Ok(Some(out.join(folder))),
         None => anyhow::bail!(
-            "two traces named `{}` would both be written to one folder in `{}`: replay them one by one",
+            "two traces named `{}` would be written to the same folder in `{}`: replay them separately",
             file.name,
             out.display()
         ),
@@ -228,10 +231,10 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
         ..Header::of(&setup, level, &name, opened.sources.clone())
     };
     let read = recording.progress();
-    let artifacts = plan
-        .out
-        .as_ref()
-        .map(|out| Artifacts::create(out, &header, arguments.log, arguments.force));
+    let artifacts = plan.out.as_ref().map(|out| {
+        let made_from = Path::new(&plan.file.name);
+        Artifacts::create(out, &header, made_from, arguments.log, arguments.force)
+    });
     let mut artifacts = artifacts.transpose()?;
     let mut page = arguments.html.begin(&header, Part::WHOLE, arguments.force)?;
     let mut follow = is_alone.then(|| common::Progress::following(&header.name, read.clone()));
@@ -304,7 +307,7 @@ impl SharedOracle {
             if !is_noted && oracle.bytes() > MUCH_MEMORY {
                 is_noted = true;
                 say::note(&format!(
-                    "{name}: the optimum of so many readings takes more than {}; --no-oracle leaves it out",
+                    "{name}: computing the optimum of so many readings needs more than {} of memory; --no-oracle leaves it out",
                     Bytes::new(MUCH_MEMORY as u64)
                 ));
             }
@@ -312,5 +315,5 @@ impl SharedOracle {
     }
 }
 
-/// Bytes of readings from which on a user is told. Chosen: a recording of two years at two-second readings.
+/// Bytes of readings from which on a note is printed. Chosen: a recording of two years at two-second readings.
 const MUCH_MEMORY: usize = 256 << 20;

@@ -36,7 +36,7 @@ pub(super) struct Laid {
 
 impl Laid {
     /// Lays requests at the times at which they came, where both files say dates and nobody wants it otherwise, else from the
-    /// start. `reopen` opens the recording once more, to learn how far it goes.
+    /// start. `reopen` opens the recording once more, to find how far it goes.
     pub(super) fn new(
         requests: &NamedRequests,
         wanted: Option<RequestsAt>,
@@ -47,7 +47,7 @@ impl Laid {
         let by_clock = wanted == Some(RequestsAt::Clock);
         anyhow::ensure!(
             !(by_clock && repeats),
-            "--loop-requests repeats requests from the start: leave out --requests-at clock"
+            "--loop-requests repeats requests from the start of the recording: remove --requests-at clock"
         );
         let clock = requests.content.clock();
         let from_start = |notes| Self { requests: requests.clone(), left_out: 0, notes };
@@ -72,10 +72,9 @@ impl Laid {
             return Ok(from_start(is_noted.then_some(note).into_iter().collect()));
         }
         let again = reopen()?;
-        let end = again
-            .read_to_end()
-            .map_err(anyhow::Error::from_boxed)
-            .context("the recording must be read to lay requests on its clock")?;
+        let end = again.read_to_end().map_err(anyhow::Error::from_boxed).context(
+            "cannot read the recording for its wall clock, which the requests are placed by",
+        )?;
         let (laid, left_out) = requests.content.at_wall_time(&again.clock(), end);
         if laid.is_empty() {
             let [from, to] = [Timestamp::ZERO, end]

@@ -38,15 +38,15 @@ pub(super) struct Arguments {
     scenarios: Vec<PathBuf>,
     #[command(flatten)]
     policy: PolicyOptions,
-    /// Another seed than the scenario's
+    /// Random seed to use instead of the scenario's
     #[arg(long)]
     seed: Option<u64>,
-    /// Where to write summary, decisions, event log and plots; with several scenarios, a folder each in it
+    /// Folder for the summary, decisions, event log and plots; each of several scenarios gets a folder in it
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
     html: HtmlOption,
-    /// Leave the optimum out, and with it what the run is compared with
+    /// Do not compute the optimum, which the run is compared with
     #[arg(long)]
     no_oracle: bool,
     #[command(flatten)]
@@ -80,7 +80,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
             (None, _) => None,
         };
         let Played { summary, unmet, page } =
-            play(arguments, &scenario, &policy, policies, out.as_deref())
+            play(arguments, path, &scenario, &policy, policies, out.as_deref())
                 .with_context(|| path.display().to_string())?;
         if !unmet.is_empty() {
             verdict = Verdict::Failed;
@@ -144,6 +144,7 @@ struct Played {
 
 fn play(
     arguments: &Arguments,
+    path: &Path,
     scenario: &Scenario,
     policy: &PolicyChange,
     policies: &Registry,
@@ -153,7 +154,7 @@ fn play(
     let header = scenario.header(level);
     let sources = [scenario.digest.clone()];
     let mut artifacts = out
-        .map(|out| Artifacts::create(out, &header, arguments.log, arguments.force))
+        .map(|out| Artifacts::create(out, &header, path, arguments.log, arguments.force))
         .transpose()?;
     let mut page = arguments.html.begin(&header, Part::WHOLE, arguments.force)?;
     let mut checker = scenario.expect.checker(&scenario.setup.catalog);

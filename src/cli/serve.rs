@@ -24,7 +24,7 @@ use crate::serve::{
     Token,
 };
 
-/// Serve the best model that this machine can carry, through llama-server
+/// Serve the best model that fits on this machine, through llama-server or another model server
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Stops on Ctrl-C or SIGTERM: takes nothing new, finishes what runs, unloads. A second one ends it at \
@@ -39,59 +39,59 @@ curl localhost:8484/v1/chat/completions -d '{\"messages\":[{\"role\":\"user\",\"
 curl localhost:8484/status"
 )]
 pub(super) struct Arguments {
-    /// A config file; the options below go before what it says
+    /// Config file; command-line options override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print a commented config file with every key, which says what holds without one
+    /// Print a commented config file that lists every key with its default
     #[arg(long, exclusive = true)]
     example_config: bool,
-    /// The llama-server program [default: llama-server]
+    /// Path of the llama-server program [default: llama-server]
     #[arg(long, value_name = "PROGRAM")]
     llama_server: Option<PathBuf>,
-    /// A model server that runs already, such as http://127.0.0.1:11434, instead of processes of our own:
+    /// Use a model server that is already running, such as http://127.0.0.1:11434, instead of starting llama-server:
     /// llama-server in router mode, Ollama, LM Studio, llama-swap, or anything with OpenAI's API
     #[arg(long, value_name = "URL", conflicts_with_all = ["models", "llama_server"])]
     server: Option<String>,
-    /// The folder of the .gguf files
+    /// Folder with the .gguf files
     #[arg(long, value_name = "FOLDER")]
     models: Option<PathBuf>,
-    /// A catalog that says which of these files, and more of them; what it leaves out is estimated
+    /// Catalog that chooses among these files and gives their figures; figures that it leaves out are estimated
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
-    /// The models of the ladder by their names, the smallest first; what is not named is not served
+    /// Names of the models to serve, the smallest first; other models are not served
     #[arg(long, value_name = "MODEL,..", value_delimiter = ',')]
     ladder: Vec<String>,
     #[command(flatten)]
     policy: PolicyOptions,
-    /// The port to listen on; 0 takes any that is free [default: 8484]
+    /// Port to listen on; 0 picks a free port [default: 8484]
     #[arg(long)]
     port: Option<u16>,
-    /// The address to listen on; one that can be reached from elsewhere needs a token [default: 127.0.0.1]
+    /// Address to listen on; an address that other machines can reach requires a token [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS")]
     host: Option<IpAddr>,
     #[command(flatten)]
     token: TokenArguments,
-    /// A name that clients call this machine by, besides its addresses and localhost; may be repeated
+    /// Host name that clients use for this machine, besides its addresses and localhost; may be repeated
     #[arg(long = "allow-host", value_name = "NAME")]
     allowed_hosts: Vec<String>,
-    /// An origin whose pages may ask and read answers in a browser, such as http://localhost:3000, or `*`; may be repeated
+    /// Origin whose web pages may send requests, such as http://localhost:3000, or `*`; may be repeated
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     allowed_origins: Vec<String>,
-    /// A file that holds the token for orders (`POST /switch`), which a client's token does not give
+    /// File that contains the token for orders (`POST /switch`); a client's token does not allow them
     #[arg(long, value_name = "FILE")]
     order_token_file: Option<PathBuf>,
-    /// Record every input and output of the controller into this folder; each run gets a folder in it
+    /// Record every input and output of the controller to this folder; each run gets a folder in it
     #[arg(long, value_name = "FOLDER")]
     record: Option<PathBuf>,
-    /// Read the machine, decide and record, and load nothing: as if each load succeeded after the time that the catalog says, and
-    /// took the memory that it says. Requests are refused
+    /// Measure the machine, decide and record, but load nothing: each load is assumed to take the time and the memory that the
+    /// catalog gives. Requests are refused
     #[arg(long)]
     dry_run: bool,
     /// A policy, to be played beside the first without effect, and compared: a name, a file, or a program that answers each
     /// reading (`exec:COMMAND`, see `tiershift schema policy-protocol`)
     #[arg(long, value_name = "POLICY", value_parser = Offered::POLICIES, hide_possible_values = true)]
     shadow: Option<String>,
-    /// Report on standard error also what was decided, with what stands in the way, and each load
+    /// Also report each decision, what blocks the next tier, and each load, on standard error
     #[arg(long, short)]
     verbose: bool,
     /// What the lines on standard error are [default: text, and json with --json]
@@ -186,7 +186,7 @@ fn plan(
         }
         None => {
             let folder = config.models.folder.context(
-                "no models are named: say --models FOLDER or --server URL, or give `folder` in [models] of the config",
+                "no models are configured: give --models FOLDER or --server URL, or set `folder` under [models] in the config",
             )?;
             let folder = common::folder(&folder)?;
             let ladder = folder.ladder(&wishes, machine)?;
@@ -253,7 +253,7 @@ fn config(arguments: &Arguments, class: MachineClass, policies: &Registry) -> Re
     config.recording.folder = arguments.record.clone().or(config.recording.folder);
     anyhow::ensure!(
         config.policy.policy.name() != exec::POLICY,
-        "a program that may be late or end does not decide for a machine: let it follow with --shadow exec:COMMAND"
+        "a policy program may be late or exit, so it cannot control the daemon: run it beside another policy with --shadow exec:COMMAND"
     );
     Ok(config)
 }

@@ -15,7 +15,7 @@ use crate::serve::{
     self, Companion, HistoryEntry, Ordered, Recording, Requests, ResourceUse, Status,
 };
 
-/// Show what a running daemon serves, why nothing higher, and what happened last
+/// Show what a running daemon serves, why no larger model, and what happened last
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
 tiershift status\n  \
@@ -38,7 +38,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         return Ok(Verdict::Done);
     }
     let status: Status = serde_json::from_value(status).with_context(|| {
-        format!("what answers at {} is another version's daemon: --json shows it", arguments.url)
+        format!("the daemon at {} is another version, and its status cannot be shown as text: use --json", arguments.url)
     })?;
     common::print(&text(&status))?;
     Ok(Verdict::Done)
@@ -86,7 +86,7 @@ fn serves(status: &Status) -> String {
 
 fn beside(companion: &Companion) -> String {
     let Companion { model, serves } = companion;
-    if *serves { format!("{model} serves") } else { format!("{model} waits for room") }
+    if *serves { format!("{model} serves") } else { format!("{model} is waiting for space") }
 }
 
 fn in_use(line: &ResourceUse) -> String {
@@ -118,9 +118,13 @@ fn ordered(order: &Ordered, now: Timestamp) -> String {
     };
     match order.until {
         Some(until) => {
-            format!("{}{follows}; holds for {} yet", order.tier, text::span(until.since(now)))
+            format!(
+                "{}{follows}; in effect for another {}",
+                order.tier,
+                text::span(until.since(now))
+            )
         }
-        None => format!("{}{follows}; holds until somebody asks for auto", order.tier),
+        None => format!("{}{follows}; in effect until automatic control is requested", order.tier),
     }
 }
 
@@ -181,7 +185,7 @@ mod tests {
             is_stopping: false,
             lines: vec![memory, line("cpu", Resource::Cpu, 95_000, 0)],
             words: Words {
-                decision: Some("hold: medium fits, and must do so for 12s more".to_owned()),
+                decision: Some("hold: medium fits; it must fit for another 12s".to_owned()),
                 why_not_higher: ["window is 48s, at least 1m", "cooldown is 5s, at least 30s"]
                     .map(str::to_owned)
                     .to_vec(),
@@ -217,7 +221,7 @@ mod tests {
         let status: Status = serde_json::from_value(json).unwrap();
         insta::assert_snapshot!(text(&status), @r"
         serves          small (a)
-        decision        hold: medium fits, and must do so for 12s more
+        decision        hold: medium fits; it must fit for another 12s
         why not higher  window is 48s, at least 1m
                         cooldown is 5s, at least 30s
         companions      e serves

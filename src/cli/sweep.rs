@@ -27,7 +27,7 @@ use crate::study::folder::{RecordingFile, recordings};
 use crate::study::pool;
 use crate::study::sweep::{FILES, OnShard, Place, Plan, PlannedFile, RawPlan, Shard, merge};
 
-/// Play many settings on many recordings, in shards that other machines may take
+/// Try many settings on many recordings, in shards that can run on several machines
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -143,7 +143,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
             let shards = sweep.plan.shards.len();
             anyhow::ensure!(
                 number < shards,
-                "there is no shard {number}: the plan has {shards}, from 0"
+                "shard {number} does not exist: the plan has {shards}, numbered from 0"
             );
             let done = pool::map(run.jobs.count(), &[number], |&number| sweep.run(number, 1))?;
             let is_new = done.into_iter().collect::<Result<Vec<bool>>>()?[0];
@@ -171,7 +171,7 @@ fn planned(plan: &Plan, folder: &Path) -> String {
 /// Plans a sweep, and returns its folder. One that is planned already is left as it is.
 fn write_plan(arguments: &PlanArguments, policies: &Registry) -> Result<PathBuf> {
     let (Some(path), Some(out)) = (&arguments.plan, &arguments.out) else {
-        anyhow::bail!("name a plan, and --out");
+        anyhow::bail!("a plan file and --out are required: tiershift sweep PLAN.toml --out DIR");
     };
     let plan = plan(path, arguments.target_shard_seconds, policies)?;
     let place = out.join(PLAN);
@@ -181,7 +181,7 @@ fn write_plan(arguments: &PlanArguments, policies: &Registry) -> Result<PathBuf>
         }
         anyhow::ensure!(
             arguments.force.is_given(),
-            "`{}` has another plan: give another folder, or --force to begin anew there",
+            "`{}` contains another plan: give another folder, or --force to start over in this one",
             out.display()
         );
     }
@@ -262,11 +262,11 @@ fn read_plan(folder: &Path) -> Result<Plan> {
     let text = fs::read_to_string(&place).with_context(|| {
         format!("`{shown}` cannot be read: plan the sweep first (tiershift sweep plan PLAN.toml --out {})", folder.display())
     })?;
-    let plan: Plan =
-        serde_json::from_str(&text).with_context(|| format!("`{shown}` is no plan of a sweep"))?;
+    let plan: Plan = serde_json::from_str(&text)
+        .with_context(|| format!("`{shown}` is not the plan of a sweep"))?;
     anyhow::ensure!(
         plan.is_whole(),
-        "`{shown}` was changed since it was planned: plan the sweep anew"
+        "`{shown}` was changed since the sweep was planned: plan it again"
     );
     Ok(plan)
 }
@@ -277,7 +277,9 @@ fn shard_of_environment() -> Result<usize> {
     let (name, number) = given.with_context(|| {
         format!("which shard? Give --shard, or one of {} in the environment", NUMBERS.join(", "))
     })?;
-    number.parse().with_context(|| format!("{name} is `{number}`, which is no number of a shard"))
+    number.parse().with_context(|| {
+        format!("{name} is `{number}`, which is not the number of a shard: give an integer from 0")
+    })
 }
 
 /// A planned sweep, and what every recording of it is opened with for each catalog.
@@ -355,7 +357,7 @@ impl<'a> Sweep<'a> {
         while run < end {
             let first = self.plan.place(run);
             let catalog = &self.plan.points[first.point].catalog;
-            // Up to where the recording must be opened anew.
+            // Up to where the recording must be opened again.
             let is_same = |run: &u64| {
                 let place = self.plan.place(*run);
                 place.recording == first.recording
@@ -513,7 +515,7 @@ fn is_as_planned(file: &PlannedFile) -> Result<()> {
     let now = planned_file(&file.path, file.is_found)?;
     anyhow::ensure!(
         now.blake3 == file.blake3,
-        "`{}` was changed since the sweep was planned: plan it anew",
+        "`{}` was changed since the sweep was planned: plan it again",
         file.path.display()
     );
     Ok(())

@@ -21,11 +21,11 @@ pub(super) struct TokenArguments {
 pub(super) fn read(file: Option<&Path>, variable: Option<&str>) -> Result<Option<String>> {
     let text = match (file, variable) {
         (None, None) => return Ok(None),
-        (Some(_), Some(_)) => bail!("two tokens are named, in a file and in a variable: name one"),
+        (Some(_), Some(_)) => bail!("the token is given both in a file and in a variable: give one of them"),
         (Some(path), None) => fs::read_to_string(path)
             .with_context(|| format!("cannot read the token in `{}`", path.display()))?,
         (None, Some(name)) => std::env::var(name).with_context(|| {
-            format!("no token is in the environment variable `{name}`: set it, or use a file")
+            format!("the environment variable `{name}` is not set: set it to the token, or use --token-file")
         })?,
     };
     Ok(Some(text.trim().to_owned()))

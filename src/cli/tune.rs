@@ -31,7 +31,7 @@ use crate::study::tune::{Candidate, Found, Held, Play, Worth, held, search, usua
 use crate::summary::Summary;
 use crate::wall::Part;
 
-/// Search for settings that suit recordings, and judge them on what the search has not seen
+/// Search for the best settings for your recordings, judged on parts that the search has not seen
 #[derive(Debug, Args)]
 #[command(
     after_help = "The search sees the first two thirds of each recording; what it finds is judged on the last third. Where the gain is \
@@ -63,7 +63,7 @@ pub(super) struct Arguments {
     policy: PolicyOptions,
     #[command(flatten)]
     recorded: RecordedOptions,
-    /// Seed of everything random
+    /// Random seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Where to write the policy file, if one is recommended
@@ -117,7 +117,7 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
     arguments.policy.read(registry)?.apply(&mut base, registry)?;
     anyhow::ensure!(
         base.policy.name() != exec::POLICY,
-        "a program has settings of its own, which tiershift does not know: tune it by itself, with `tiershift compare --json`"
+        "tune cannot change the settings of a program: tune it with your own search, and score it with `tiershift compare --json`"
     );
     if let Some(out) = &arguments.out {
         arguments.force.check(out, MARK)?;
@@ -154,7 +154,7 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
     }
     anyhow::ensure!(
         !ready.is_empty(),
-        "there is no recording to tune on{}",
+        "no recording can be used for tuning{}",
         first_reason(&skipped)
     );
 
@@ -217,7 +217,10 @@ fn read_axes(file: &Path, base: &RawSettings, registry: &Registry) -> Result<Vec
     let text = read_small_text(file).with_context(|| format!("cannot read `{name}`"))?;
     let table: toml::Table = text.parse().with_context(|| name.clone())?;
     let axes = axes(&table).map_err(|(key, why)| anyhow::anyhow!("{name}: {key}: {why}"))?;
-    anyhow::ensure!(!axes.is_empty(), "{name}: there is no setting to search");
+    anyhow::ensure!(
+        !axes.is_empty(),
+        "{name}: lists no setting to search: add one under [settings]"
+    );
     check_axes(&axes, base, registry)
         .map_err(|Unset { why, remedy, .. }| anyhow::anyhow!("{name}: {why}: {remedy}"))?;
     Ok(axes)
@@ -402,7 +405,7 @@ fn provenance(
 }
 
 fn first_reason(skipped: &[Skipped]) -> String {
-    // What was not long enough is nearer to one than what is no recording.
+    // What was not long enough is nearer to one than what is not a recording.
     let nearest = skipped.iter().find(|one| one.reason == SAYS_LITTLE).or(skipped.first());
     nearest.map_or_else(String::new, |one| format!(": {}: {}", one.recording, one.reason))
 }

@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     if json {
         common::print_json(&rows)?;
     }
-    // What a full folder had to drop is no fault of what is left; something must be proved, though.
+    // What a full folder had to drop is not a fault of what is left; something must be proved, though.
     let breaks = |row: &Row| row.verified.as_ref().is_some_and(|it| !it.violations.is_empty());
     let holds = |row: &Row| row.verified.is_some() || row.begins_late.is_some();
     let all = rows.iter().all(|row| holds(row) && !breaks(row));
@@ -98,7 +98,7 @@ fn row(path: &Path, unclosed: bool, policies: &Registry, is_one_of_many: bool) -
                 None => (None, Some(format!("{error}; and it was not closed"))),
             }
         }
-        // A log that cannot be read was not verified either; what is wrong with it is told.
+        // A log that cannot be read was not verified either; what is wrong with it is reported.
         Err(error) => (None, Some(error.to_string())),
     };
     Ok(Row { log, verified, difference, begins_late })
@@ -108,7 +108,7 @@ fn line(Row { log, verified, difference, begins_late }: &Row) -> String {
     let difference = difference.as_deref().unwrap_or_default();
     if let Some(records) = begins_late {
         return format!(
-            "{log}: cannot be verified, its {records} records are as they were written: {difference}"
+            "{log}: cannot be verified, but its {records} records are unchanged since they were written: {difference}"
         );
     }
     let Some(Verified { records, inputs, decisions, violations }) = verified else {

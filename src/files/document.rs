@@ -72,7 +72,7 @@ impl<'a> Document<'a> {
     /// Reads the document as a `T`.
     ///
     /// # Errors
-    /// What is no TOML, or no `T`, with its place.
+    /// What is not TOML, or no `T`, with its place.
     pub(crate) fn read<T: DeserializeOwned>(
         &self,
         common: CommonKeys<'_>,
@@ -80,7 +80,7 @@ impl<'a> Document<'a> {
         toml::from_str(self.text).map_err(|error| self.explain(&error, common))
     }
 
-    /// Refuses what parses but cannot be meant. The mark stands under `key` of the table at `table`, or
+    /// Refuses what parses but is not valid. The mark stands under `key` of the table at `table`, or
     /// under the table's head where the key is not written.
     pub(crate) fn refuse(
         &self,

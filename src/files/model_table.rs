@@ -12,38 +12,40 @@ use tiershift_core::units::{BytesText, PercentText};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct ModelTable {
-    /// Unique name. Default: that of its file.
+    /// Unique name of the model. Default: the name of its file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Its file, from the folder of models on. Default: the id with `.gguf`.
+    /// Path of its file in the models folder. Default: the id with `.gguf`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// Whether it is a companion: loaded beside the ladder where there is room, for the tasks that it lists. Default false, but
-    /// for a file that is made to embed or to rank.
+    /// Whether it is a companion: loaded beside the ladder when there is space, for the tasks that it lists. Default
+    /// false, except for files made for embeddings or reranking.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub companion: Option<bool>,
-    /// Name of the rung. A companion has none.
+    /// Name of the tier. A companion has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
-    /// Quality as a share of the best model's. A companion has none.
+    /// Quality relative to the best model, in percent. A companion has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality: Option<PercentText>,
-    /// Main memory without the KV cache. None by default where `vram` is given.
+    /// Main memory without the KV cache. Default: none if `vram` is given. Too low, and the machine runs out of memory;
+    /// too high, and the model is loaded less often.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ram: Option<BytesText>,
-    /// Video memory without the KV cache.
+    /// Video memory without the KV cache. Too low, and loads fail on the GPU; too high, and the model is loaded less
+    /// often.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vram: Option<BytesText>,
-    /// KV cache for one token.
+    /// Size of the KV cache for one token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_per_token: Option<BytesText>,
-    /// Context of one slot.
+    /// Context length of one slot in tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_tokens: Option<u32>,
-    /// Requests side by side. Default 2.
+    /// Number of requests that it serves at the same time. Default 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
-    /// Extra main memory while loading.
+    /// Additional main memory while loading.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load_transient: Option<BytesText>,
     /// Time to load from the page cache.
@@ -55,47 +57,48 @@ pub struct ModelTable {
     /// Time to unload. Default `100ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unload: Option<SpanText>,
-    /// A load that takes longer has failed. Default: three times `load-cold`, and two minutes at least.
+    /// Time after which a load counts as failed. Default: three times `load-cold`, and at least two minutes. Too short,
+    /// and slow storage makes loads fail; too long, and a hung load blocks others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load_timeout: Option<SpanText>,
-    /// What a request takes on top of its tokens, before the first one of its reply. Default `0s`.
+    /// Time of a request before its first token, in addition to its prompt. Default `0s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_overhead: Option<SpanText>,
-    /// Prompt tokens a second.
+    /// Prompt tokens per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefill_tokens_per_second: Option<f64>,
-    /// Reply tokens a second, with no context.
+    /// Reply tokens per second with an empty context.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decode_tokens_per_second: Option<f64>,
-    /// The context behind which a reply's tokens take twice as long: attention looks at all of it. Without this, context costs
-    /// nothing.
+    /// Context length at which a reply token takes twice as long. Default: context has no cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decode_halves_at_tokens: Option<u32>,
-    /// Whether the speeds are guesses, by which no load is judged slow. Default: whether `decode-tokens-per-second` is left out.
+    /// Whether the speeds are estimates, so that no load is judged slow by them. Default: true if `decode-tokens-per-
+    /// second` is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speeds_guessed: Option<bool>,
-    /// What nobody has asked for anything in this time is unloaded, and loaded again for the next request. Default:
-    /// `manager.idle-unload`.
+    /// Unload the model after no request for this long, and load it again for the next one. Default: `manager.idle-
+    /// unload`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_unload: Option<SpanText>,
-    /// Kinds of work; chat and code where none are given. A companion needs some, and leaves chat to the ladder.
+    /// Tasks that it can do. Default: chat and code. A companion needs at least one, and leaves chat to the ladder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tasks: Option<Vec<Task>>,
-    /// Models to try when it does not load. Of the models of one tier the best serves, unless one lists another of its tier
-    /// here: then it comes before it.
+    /// Models to try when it fails to load. Within one tier the best model serves, unless another model of the tier is
+    /// listed here: then this one is preferred.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallbacks: Option<Vec<String>>,
-    /// Arguments of its llama-server, such as `["--flash-attn", "on"]`, after those for all models. Those that the daemon sets
-    /// itself are refused.
+    /// Arguments for its llama-server, such as `["--flash-attn", "on"]`, after those for all models. Arguments that the
+    /// daemon sets itself are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub args: Option<Vec<String>>,
-    /// Variables of its llama-server's environment, besides those for all models.
+    /// Environment variables for its llama-server, besides those for all models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub env: Option<BTreeMap<String, String>>,
 }
 
 impl ModelTable {
-    /// Says this, too, and goes before what was said.
+    /// Adds this, which overrides what was said before.
     #[cfg(feature = "serve")]
     pub(crate) fn update(&mut self, other: &Self) {
         let mut all = to_table(self);

@@ -1,4 +1,4 @@
-//! Files that may be packed with gzip or Zstandard. The first bytes tell, for an extension may lie.
+//! Files that may be packed with gzip or Zstandard. The first bytes decide, because an extension may be wrong.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::path::Path;

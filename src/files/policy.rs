@@ -22,7 +22,7 @@ pub fn parse(text: &str, name: &str, policies: &Registry) -> Result<RawSettings,
     Ok(settings)
 }
 
-/// Returns the policy file that a choice of a policy names: what has a dot or a slash, and is no program.
+/// Returns the policy file that a choice of a policy names: what has a dot or a slash, and is not a program.
 pub fn file_of(choice: &str) -> Option<&Path> {
     let is_file = !choice.starts_with(PROGRAM) && choice.contains(['.', '/', '\\']);
     is_file.then(|| Path::new(choice))
@@ -80,7 +80,7 @@ impl Changes {
     /// Changes settings. `name` is what errors call the changes.
     ///
     /// # Errors
-    /// What is no setting, or no value of it, with a remedy.
+    /// What is not a setting, or no value of it, with a remedy.
     pub fn apply(
         &self,
         settings: &mut RawSettings,

@@ -31,7 +31,7 @@ impl WholeFile {
     /// # Errors
     /// Where the folder cannot be made or written.
     pub fn create(place: &Path) -> io::Result<Self> {
-        // A link stays one: what it points to is written anew.
+        // A link stays one: what it points to is rewritten.
         let place = std::fs::canonicalize(place).unwrap_or_else(|_| place.to_owned());
         if std::fs::metadata(&place).is_ok_and(|about| !about.is_file() && !about.is_dir()) {
             let written = Written::Straight(File::options().write(true).open(&place)?);
@@ -111,14 +111,14 @@ pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// As [`read_small`], for who needs no more of an error than that it is no text.
+/// Like [`read_small`], but invalid UTF-8 is a plain I/O error.
 ///
 /// # Errors
-/// Also where it is no UTF-8.
+/// Also where it is not UTF-8.
 pub(crate) fn read_small_text(path: &Path) -> io::Result<String> {
     String::from_utf8(read_small(path)?).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
-        io::Error::other(format!("byte {offset} begins what is no UTF-8 text"))
+        io::Error::other(format!("invalid UTF-8 at byte {offset}"))
     })
 }
 

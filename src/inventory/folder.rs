@@ -296,7 +296,7 @@ mod tests {
         let (ids, notes) = ladder(&["Qwen2.5-7B-Q4_K_M.gguf", "qwen2.5-7b-q8_0"], "").unwrap();
         assert_eq!(ids, ["qwen2.5-7b-q4_k_m", "qwen2.5-7b-q8_0"]);
         assert_eq!(notes, ["`llama-3.2-3b-q4_0` is left out: --ladder does not name it"]);
-        // A person's order goes before sizes.
+        // The order that a person gives overrides sizes.
         let (ids, _) = ladder(&["qwen2.5-7b-q8_0", "llama-3.2-3b-q4_0"], "").unwrap();
         assert_eq!(ids, ["qwen2.5-7b-q8_0", "llama-3.2-3b-q4_0"]);
 

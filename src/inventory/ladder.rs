@@ -20,7 +20,7 @@ use crate::inventory::scan::family_of;
 pub struct Wishes {
     /// Which models there are, and what is known of them. Without it, all that are found.
     pub catalog: Option<CatalogFile>,
-    /// What is said of some of them beside it, and goes before it.
+    /// Figures of some of them, which override it.
     pub models: Vec<ModelTable>,
     /// What holds for all that do not say otherwise.
     pub all: ForAll,
@@ -246,7 +246,7 @@ impl Chosen<'_> {
         if table.vram.is_some() {
             raw.ram.0 = Bytes::ZERO;
         }
-        // It follows from the load times, whoever says them.
+        // It follows from the load times, whatever their source.
         raw.load_timeout = None;
         raw.file.clone_from(&found.file);
         if found.can_see {

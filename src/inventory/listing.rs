@@ -140,7 +140,7 @@ pub enum ListingError {
     #[error("no model server is found at {url}: start it, or check the address")]
     ServerError { url: String, source: ServerError },
     #[error(
-        "`args` and `env` of model \"{model}\" are for a llama-server that the daemon starts, and {server} runs already: leave them out"
+        "`args` and `env` of model \"{model}\" only apply to a llama-server that the daemon starts, but {server} is already running: remove them"
     )]
     Started { server: &'static str, model: ModelId },
     #[error("the system gives no threads")]

@@ -88,7 +88,7 @@ impl Scan {
             match fs::metadata(&path) {
                 Ok(about) if about.is_dir() => {
                     if let Err(error) = self.walk(&path, &format!("{name}/"), seen, into) {
-                        self.skip(&name, format!("it cannot be looked into: {error}"));
+                        self.skip(&name, format!("it cannot be opened: {error}"));
                     }
                 }
                 Ok(about) if about.is_file() && entry.file_name().to_str().is_some() => {
@@ -151,7 +151,7 @@ impl Scan {
             self.models.values().filter_map(|it| it.projector.clone()).collect();
         for (name, (path, _)) in &projectors {
             if !used.contains(path) {
-                self.skip(name, "no model beside it is the one that it lets see");
+                self.skip(name, "the model that it belongs to is not in this folder");
             }
         }
     }
@@ -185,7 +185,7 @@ impl Scan {
             let projector = blob(PROJECTOR).flatten().filter(|(path, _)| {
                 let broken = Dimensions::read(path).err();
                 if let Some(error) = &broken {
-                    self.skip(&id, format!("without what lets it see pictures: {error}"));
+                    self.skip(&id, format!("without its projector for pictures: {error}"));
                 }
                 broken.is_none()
             });
@@ -207,7 +207,7 @@ impl Scan {
             Ok(dimensions) => dimensions,
             Err(error) => return self.skip(name, error.to_string()),
         };
-        // Two files of one name are told apart by their folders.
+        // Two files of one name are distinguished by their folders.
         let is_taken = self.models.values().any(|model| model.id == id);
         let id = if is_taken { name.to_owned() } else { id.to_owned() };
         let size = size + projector.map_or(Bytes::ZERO, |(_, size)| *size);
@@ -234,7 +234,8 @@ impl Manifest {
     fn read(path: &Path) -> Result<Self, String> {
         let bytes =
             fs::read(path).map_err(|error| format!("its manifest cannot be read: {error}"))?;
-        serde_json::from_slice(&bytes).map_err(|error| format!("its manifest is not one: {error}"))
+        serde_json::from_slice(&bytes)
+            .map_err(|error| format!("its manifest is not valid: {error}"))
     }
 }
 
@@ -338,7 +339,7 @@ fn unfit(id: &str) -> Option<&'static str> {
 const DEEPEST: usize = 8;
 /// Words that publishers put before a quantisation, or in its place.
 const BESIDE_QUANTISATIONS: [&str; 3] = ["model", "ud", "i1"];
-/// Words that tell models of one family apart.
+/// Words that distinguish models of one family.
 const NOT_OF_A_FAMILY: [&str; 14] = [
     "nano", "tiny", "mini", "small", "medium", "large", "xl", "instruct", "it", "chat", "gguf",
     "hf", "latest", "",
@@ -472,7 +473,7 @@ mod tests {
         assert_eq!(
             skipped,
             [
-                "mmproj-nobody.gguf: no model beside it is the one that it lets see",
+                "mmproj-nobody.gguf: the model that it belongs to is not in this folder",
                 "torn-00001-of-00003.gguf: 2 of its 3 pieces are here"
             ]
         );
@@ -512,6 +513,6 @@ mod tests {
         let (models, skipped) = rig.scan();
         assert_eq!(models, ["llava:7b + sha256-bb", "me/mine:latest"]);
         assert_eq!(skipped[0], "gone:1b: its blob is not here");
-        assert!(skipped[1].starts_with("odd:1b: its manifest is not one"), "{skipped:?}");
+        assert!(skipped[1].starts_with("odd:1b: its manifest is not valid"), "{skipped:?}");
     }
 }

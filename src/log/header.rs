@@ -48,7 +48,7 @@ pub struct Header {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// Name of the file, without its folder: a log tells nothing about the machine that wrote it.
+    /// Name of the file, without its folder: a log reveals nothing about the machine that wrote it.
     pub name: String,
     /// How it was played, where that was not as it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! Reads an event log line by line, and tells at the end whether it is whole.
+//! Reads an event log line by line, and reports at the end whether it is complete.
 
 use std::io::{self, BufRead, Read};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::log::trailer::{self, ClockLine, Trailer};
 use crate::log::{Header, LogLevel, LogVersion, Segment, header, version_1};
 use crate::wall::WallClock;
 
-/// Reads a log's records in order, in constant memory. After the last one, [`LogReader::end`] tells how
+/// Reads a log's records in order, in constant memory. After the last one, [`LogReader::end`] says how
 /// the log ended.
 pub struct LogReader {
     /// Of the segment that is read; there is one only, unless it is of a folder of them.
@@ -62,11 +62,11 @@ pub enum LogEnd {
 }
 
 impl LogReader {
-    /// Opens a log: plain, gzip or zstd, told apart by its first bytes. A folder of segments, or one of them, is read
+    /// Opens a log: plain, gzip or zstd, recognised by its first bytes. A folder of segments, or one of them, is read
     /// from there to the last; a folder of recordings stands for its newest, and the folder of a run for the log in it.
     ///
     /// # Errors
-    /// What cannot be read, is no log, or is of a newer version.
+    /// What cannot be read, is not a log, or is of a newer version.
     pub fn open(path: &Path) -> Result<Self, LogError> {
         let (rest, path) = if !path.is_dir() {
             (Rest::after(path), path.to_owned())
@@ -89,7 +89,7 @@ impl LogReader {
     /// Reads a log from anything. `name` stands for the file in errors.
     ///
     /// # Errors
-    /// What cannot be read, is no log, or is of a newer version.
+    /// What cannot be read, is not a log, or is of a newer version.
     pub fn new(name: &str, input: impl Read + Send + 'static) -> Result<Self, LogError> {
         let Begun { input, header, line } = Begun::read(name, input)?;
         let digest = hash_of(&line);
@@ -352,28 +352,28 @@ impl std::fmt::Debug for LogReader {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum LogError {
-    #[error("{name}: the file is empty, and no event log: make one with --log full")]
+    #[error("{name}: the file is empty: write an event log with --log full")]
     Empty { name: String },
     #[error(
-        "{name}:1: this is no event log, whose first line begins with `{{\"tiershift_log\":`: give an events.jsonl"
+        "{name}:1: this is not an event log: the first line of one begins with `{{\"tiershift_log\":`. Give an events.jsonl"
     )]
     NotALog { name: String },
-    #[error("{name}:1: the header of this log cannot be read: make the log again")]
+    #[error("{name}:1: the header of this log cannot be read: write the log again")]
     Header { name: String, source: serde_json::Error },
     #[error(
-        "{name}:1: the header does not have the fingerprint that it states: it was changed after it was written; make the log again"
+        "{name}:1: the header does not match its fingerprint: it was changed after it was written; write the log again"
     )]
     Fingerprint { name: String },
     #[error(
-        "{name}:1: this log is of format {found}, and this tiershift reads up to {}: install a newer tiershift, or make the log again with this one", LogVersion::CURRENT.0
+        "{name}:1: this log has format {found}, but this version of tiershift reads formats up to {}: install a newer version, or write the log again with this one", LogVersion::CURRENT.0
     )]
     Newer { name: String, found: u32 },
     #[error(
-        "{name}:1: there is no log format {found}: the first line was changed; make the log again"
+        "{name}:1: log format {found} does not exist: the first line was changed; write the log again"
     )]
     NoSuchVersion { name: String, found: u32 },
     #[error(
-        "{name}:{line}: this is no record of an event log: the line was changed; make the log again"
+        "{name}:{line}: this line is not a record of an event log: it was changed; write the log again"
     )]
     Record { name: String, line: u64, source: serde_json::Error },
     #[error(
@@ -383,29 +383,33 @@ pub enum LogError {
     #[error("{name}:{line}: time runs backwards here: lines were moved or changed")]
     Backwards { name: String, line: u64 },
     #[error(
-        "{name}:{line}: the lines above do not have the digest that this one states: a byte of the log was changed; make the log again"
+        "{name}:{line}: the digest in this line does not match the lines above: the log was changed; write it again"
     )]
     Changed { name: String, line: u64 },
-    #[error("{name}:{line}: the log was closed above this line: remove what was added")]
+    #[error("{name}:{line}: the log ends above this line: remove the lines that were added")]
     AfterTheEnd { name: String, line: u64 },
-    #[error("{name}:{line}: the line is longer than {LONGEST_LINE} bytes: this is no event log")]
+    #[error(
+        "{name}:{line}: the line is longer than {LONGEST_LINE} bytes: this is not an event log"
+    )]
     LongLine { name: String, line: u64 },
     #[error("{name}:{line}: the file cannot be read")]
     Read { name: String, line: u64, source: io::Error },
     #[error("cannot open {name}: check the path")]
     Open { name: String, source: io::Error },
-    #[error("{name}: the file is cut off within its first line: nothing of it can be read")]
+    #[error(
+        "{name}: the file ends within its first line, so nothing can be read: write the log again"
+    )]
     Cut { name: String },
     #[error(
-        "{name} is a folder without a log, neither a run's events.jsonl.zst or events.jsonl nor segments such as 000001.jsonl: give a log"
+        "{name} is a folder without a log: it has neither events.jsonl.zst or events.jsonl nor segments such as 000001.jsonl. Give a log"
     )]
     NoSegments { name: String },
     #[error(
-        "{name}: segment {number} is missing, and {later} is there: bring it back, or give {later}"
+        "{name}: segment {number} is missing, but {later} is there: restore it, or give {later}"
     )]
     Gap { name: String, number: u32, later: u32 },
     #[error(
-        "{name}:1: this is not the segment that follows the one before it: one was changed or exchanged"
+        "{name}:1: this segment does not continue the one before it: one of them was changed or replaced"
     )]
     NotNext { name: String },
 }
@@ -428,7 +432,7 @@ impl LineError {
     }
 }
 
-/// Reads up to and with the next line break. What is no text file may hold no break at all, so that the
+/// Reads up to and with the next line break. What is not text file may hold no break at all, so that the
 /// length is bounded.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> Result<(), LineError> {
     line.clear();

@@ -427,7 +427,7 @@ fn the_last_segment_may_be_cut_anywhere_and_no_other_missing_or_changed() {
     let changed: Vec<Record> = (0..).zip(changed).map(|(seq, it)| Record { seq, ..it }).collect();
     write_segments(other.path(), &changed);
     std::fs::copy(other.path().join(segment_name(2)), &second).unwrap();
-    assert!(read_folder(folder).unwrap_err().contains("not the segment that follows"));
+    assert!(read_folder(folder).unwrap_err().contains("does not continue the one before it"));
     std::fs::write(&second, kept).unwrap();
     assert_eq!(read_folder(folder).unwrap().0, records);
 }

@@ -274,7 +274,7 @@ impl Bounds<'_> {
     }
 }
 
-/// Why nothing came of it.
+/// Why it failed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum CalibrationError {
@@ -286,13 +286,13 @@ pub enum CalibrationError {
     Load { model: String, error: String },
     #[error("model \"{model}\" does not answer: {error}")]
     Answer { model: String, error: String },
-    #[error("the memory of model \"{model}\" cannot be read: it can on Linux")]
+    #[error("the memory of model \"{model}\" cannot be measured: calibrate on Linux")]
     Memory { model: String },
-    #[error("`{}` does not run: name a llama-server with --llama-server, scripts/get-llama-server.sh gets one", program.display())]
+    #[error("`{}` cannot be started: give the path of a llama-server with --llama-server; scripts/get-llama-server.sh downloads one", program.display())]
     Program { program: PathBuf, source: std::io::Error },
     #[error(
-        "others take {percent:.0} % of the processors, and what is measured beside them is not what this machine does: end them, or \
-         measure at another time; --allow-busy takes the figures all the same. Nothing is written"
+        "other programs use {percent:.0} % of the processors, so the figures would not be those of this machine: close them, or \
+         measure at another time; --allow-busy accepts the figures. Nothing was written"
     )]
     Busy { percent: f64 },
     #[error("the system gives no threads")]

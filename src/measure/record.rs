@@ -58,7 +58,7 @@ pub enum RecordError {
         interval: Duration,
     },
     /// The file is there already.
-    #[error("`{}` exists: record to another name, or say `--force` to begin it anew", path.display())]
+    #[error("`{}` exists: give another name, or --force to overwrite it", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
@@ -148,7 +148,7 @@ pub fn record(
 pub struct RecordTarget<'a> {
     /// The file.
     pub path: &'a Path,
-    /// Whether to begin an existing file anew.
+    /// Whether to overwrite an existing file.
     pub overwrite: bool,
     /// The machine that is recorded.
     pub machine: &'a Machine,
@@ -232,7 +232,7 @@ fn wait(clock: &mut dyn Clock, due: Timestamp, stop: &AtomicBool) -> bool {
     }
 }
 
-/// Returns the first moment of the grid after `now`, and how many were passed over since `due`.
+/// Returns the first moment of the grid after `now`, and how many were skipped since `due`.
 fn next_due(
     start: Timestamp,
     due: Timestamp,

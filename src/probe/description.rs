@@ -47,12 +47,12 @@ impl fmt::Display for Description {
 pub struct Finding {
     /// What it is: `memory`, `gpu 0 video memory`.
     pub subject: String,
-    /// What came of it.
+    /// The result.
     #[serde(flatten)]
     pub outcome: FindingOutcome,
 }
 
-/// What came of looking for something.
+/// The result of looking for something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum FindingOutcome {

@@ -152,7 +152,7 @@ impl Host {
 
     fn memory(&self) -> Result<Room, String> {
         let mut machine = procfs::memory(&self.meminfo()?)
-            .ok_or_else(|| format!("{MEMINFO}: it does not have MemTotal and MemAvailable"))?;
+            .ok_or_else(|| format!("{MEMINFO}: MemTotal or MemAvailable is missing"))?;
         if let Some(arc) =
             self.root.read(ARCSTATS).ok().as_deref().and_then(procfs::reclaimable_arc)
         {
@@ -182,7 +182,7 @@ impl Host {
 
     fn ticks(&self) -> Result<CpuTicks, String> {
         let stat = self.root.read(STAT).map_err(|unread| unread.to_string())?;
-        procfs::cpu_ticks(&stat).ok_or_else(|| format!("{STAT}: it does not have `cpu` times"))
+        procfs::cpu_ticks(&stat).ok_or_else(|| format!("{STAT}: `cpu` times are missing"))
     }
 
     fn cpu(&mut self, now: Timestamp, family: &BTreeSet<u32>) -> Result<Rate, String> {
@@ -219,7 +219,7 @@ impl Host {
 
     fn load_milli(&self) -> Result<u32, String> {
         let text = self.root.read(LOADAVG).map_err(|unread| unread.to_string())?;
-        procfs::load_milli(&text).ok_or_else(|| format!("{LOADAVG}: it does not have a load"))
+        procfs::load_milli(&text).ok_or_else(|| format!("{LOADAVG}: the load is missing"))
     }
 
     fn pressure(&self) -> Result<Pressure, String> {

@@ -53,7 +53,7 @@ impl Nvidia {
                 Err(error) => why = why.lines().next().unwrap_or(&error.to_string()).to_owned(),
             }
         }
-        Err(format!("NVML is not there, which is normal without an NVIDIA driver ({why})"))
+        Err(format!("NVML is not available, which is normal without an NVIDIA driver ({why})"))
     }
 
     /// Reads every GPU, in the driver's order. One that cannot be read keeps its place with an empty

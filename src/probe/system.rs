@@ -55,7 +55,7 @@ impl SystemProbe {
     /// Looks at the copy of a Linux machine's `/proc` and `/sys` under `root`, and at no GPU library.
     #[cfg(target_os = "linux")]
     pub fn under(root: impl Into<std::path::PathBuf>) -> Self {
-        let nvidia = Err("not looked for under another root".to_owned());
+        let nvidia = Err("not searched for under another root".to_owned());
         Self { own: OwnProcesses::default(), nvidia, host: Host::new(root) }
     }
 

@@ -179,7 +179,7 @@ pub(super) fn luck(compared: &Compared) -> String {
     match compared.seeds.len() {
         0 | 1 => "one seed: load times are drawn at random, and a small difference may be luck (--seeds 10 gives intervals)".to_owned(),
         seeds if is_same => format!(
-            "the same under each of {seeds} seeds: nothing that is drawn at random matters here, so there are no intervals"
+            "the same under each of {seeds} seeds: randomness does not matter here, so there are no intervals"
         ),
         seeds => format!("{seeds} seeds; ± is half of a 95 % interval over them"),
     }

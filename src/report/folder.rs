@@ -104,7 +104,7 @@ mod tests {
             FolderRow::new("a.csv".to_owned(), Ok(summary(86_400.0, 0.99))),
             FolderRow::new("b/long-name.csv".to_owned(), Ok(warned)),
             FolderRow::new("short.csv".to_owned(), Ok(summary(2399.0, 0.5))),
-            FolderRow::new("notes.txt".to_owned(), Err("of no format that is known".to_owned())),
+            FolderRow::new("notes.txt".to_owned(), Err("in no known format".to_owned())),
         ];
         insta::assert_snapshot!(folder_table(&rows));
     }

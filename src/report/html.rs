@@ -1,4 +1,4 @@
-//! The page to send: what came of a run, in one file that needs nothing else. Policies side by side have such a page too, and
+//! The page to send: a run in one file that needs nothing else. Policies side by side have such a page too, and
 //! so has a suite; all are filled into one `frame`.
 //!
 //! ```text
@@ -73,7 +73,7 @@ impl Observe for PageData {
             EventRef::Input(Input::Sample(_)) => self.gaps.sample(now),
             EventRef::Input(Input::SampleMissing { .. }) => self.gaps.missing(now),
             EventRef::Input(Input::Settings(raw)) => {
-                // What the controller refuses, it does not go by either.
+                // Settings that the controller refuses do not apply here either.
                 if let Ok(settings) = self.settings.with((**raw).clone()) {
                     self.settings = settings;
                 }

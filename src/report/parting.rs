@@ -43,7 +43,7 @@ pub fn text(
         span(parted.seconds)
     );
     if parted.partings.is_empty() {
-        out.push_str("they never parted: no difference in what served\n");
+        out.push_str("the same tiers served throughout\n");
         return out;
     }
     let mut most: Vec<&Parting> = parted.partings.iter().collect();
@@ -55,7 +55,7 @@ pub fn text(
     most.sort_by_key(|parting| parting.at);
     let times = text::count(parted.partings.len() as u64, "time");
     let told = match most.len() < parted.partings.len() {
-        true => format!("; the {MOST_TOLD} that made most of a difference"),
+        true => format!("; the {MOST_TOLD} with the largest effect"),
         false => String::new(),
     };
     let _ = writeln!(out, "they parted {times}{told}:");
@@ -96,5 +96,5 @@ fn span(seconds: f64) -> String {
     text::span(from_secs_f64(seconds))
 }
 
-/// Partings that are told. Chosen: a screen.
+/// Partings that are listed. Chosen: a screen.
 const MOST_TOLD: usize = 10;

@@ -2,8 +2,11 @@
 //!
 //! From top to bottom: each space resource with its lines and what upgrades would have brought it to; the
 //! rates; the tier with loading, draining and unloading, waits and every change; requests; latency. A panel
-//! without data is left out. Colours are those of Okabe and Ito, which colour-blind people tell apart; nothing
-//! is told by colour alone.
+//! without data is left out. Several runs stand below one another, on equal axes. Colours are those of Okabe and
+//! Ito, which colour-blind people can distinguish; each has a shape, a place or a name as well.
+//!
+//! A run with so many changes that their marks would hide each other is shown as densities: the share of time on
+//! each tier, the number of changes, the range and the mean of what is used.
 //!
 //! ```text
 //! records --> PlotData (bounded memory) --> Drawing (shapes in whole pixels) --> SVG | PNG
@@ -14,8 +17,14 @@ pub mod calibration;
 mod companions;
 mod data;
 mod drawing;
+mod legend;
+mod mark;
 mod panels;
+mod theme;
 mod tier;
+mod title;
+
+use std::borrow::Cow;
 
 use plotters::backend::SVGBackend;
 use tiershift_core::{text, time};
@@ -26,19 +35,33 @@ use crate::report::timeline::columns::Scale;
 use crate::summary::{NONE_LOADED, Summary};
 
 pub use data::PlotData;
+pub use title::Title;
 
-/// Returns the plot as SVG. `title` says what was run: the scenario's or the trace's name.
-pub fn svg(title: &str, data: &PlotData, summary: &Summary) -> String {
-    to_svg(&draw(title, data, summary), title, &figures(summary))
+/// A run to be drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// What was run.
+    pub title: &'a Title,
+    /// What was gathered of it.
+    pub data: &'a PlotData,
+    /// What it came to.
+    pub summary: &'a Summary,
+}
+
+/// Returns the plot of one or more runs as SVG.
+pub fn svg(runs: &[Run<'_>]) -> String {
+    let names: Vec<&str> = runs.iter().map(|run| run.title.name.as_str()).collect();
+    let descriptions: Vec<String> = runs.iter().map(legend::description).collect();
+    to_svg(&draw(runs), &names.join(" and "), &descriptions.join(" "))
 }
 
 /// Returns the plot as PNG, with two pixels where the SVG has one.
 #[cfg(feature = "png")]
-pub fn png(title: &str, data: &PlotData, summary: &Summary) -> Vec<u8> {
-    to_png(&draw(title, data, summary))
+pub fn png(runs: &[Run<'_>]) -> Vec<u8> {
+    to_png(&draw(runs))
 }
 
-/// Returns a drawing as SVG, with a title and a description for who cannot see it.
+/// Returns a drawing as SVG, with a title and a description for people who cannot see it, and dark if the reader's screen is.
 fn to_svg(drawing: &Drawing, title: &str, description: &str) -> String {
     let mut text = String::new();
     let size = (drawing.width.unsigned_abs(), drawing.height.unsigned_abs());
@@ -46,8 +69,12 @@ fn to_svg(drawing: &Drawing, title: &str, description: &str) -> String {
     let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let [title, description] = [title, description].map(escape);
     let (tag, shapes) = text.split_once('\n').expect("the first line is the svg tag");
-    let tag = tag.replacen("<svg ", "<svg role=\"img\" ", 1);
-    format!("{tag}\n<title>{title}</title>\n<desc>{MARK}: {description}</desc>\n{shapes}")
+    let named = "<svg role=\"img\" aria-labelledby=\"plot-title\" aria-describedby=\"plot-desc\" ";
+    let tag = tag.replacen("<svg ", named, 1);
+    let style = theme::dark_style();
+    format!(
+        "{tag}\n<title id=\"plot-title\">{title}</title>\n<desc id=\"plot-desc\">{MARK}: {description}</desc>\n{style}\n{shapes}"
+    )
 }
 
 #[cfg(feature = "png")]
@@ -75,20 +102,26 @@ fn encode(pixels: &[u8], [width, height]: [u32; 2]) -> Vec<u8> {
     out
 }
 
-/// Puts the panels below one another.
-fn draw(title: &str, data: &PlotData, summary: &Summary) -> Drawing {
-    let mut sheet = Sheet::new(data);
-    sheet.title(title, summary);
-    panels::memory(&mut sheet, data);
-    panels::video_memory(&mut sheet, data);
-    panels::rates(&mut sheet, data);
-    tier::panel(&mut sheet, data);
-    companions::panel(&mut sheet, data);
-    panels::requests(&mut sheet, data);
-    panels::latency(&mut sheet, data);
-    sheet.time_labels();
-    tier::legend(&mut sheet, data);
-    sheet.reason(summary);
+/// Puts the panels below one another, and the runs.
+fn draw(runs: &[Run<'_>]) -> Drawing {
+    let all: Vec<&PlotData> = runs.iter().map(|run| run.data).collect();
+    let mut sheet = Sheet::new(&all);
+    let explained = legend::EXPLAINED / runs.len().max(1);
+    for run in runs {
+        let Run { title, data, summary } = *run;
+        sheet.begin(data);
+        sheet.title(title, data, summary);
+        panels::memory(&mut sheet, data);
+        panels::video_memory(&mut sheet, data);
+        panels::rates(&mut sheet, data);
+        tier::panel(&mut sheet, data, explained);
+        companions::panel(&mut sheet, data);
+        panels::requests(&mut sheet, data);
+        panels::latency(&mut sheet, data);
+        sheet.time_labels();
+        legend::draw(&mut sheet, data, explained);
+        sheet.reason(summary);
+    }
     sheet.finish()
 }
 
@@ -113,23 +146,46 @@ fn figures(summary: &Summary) -> String {
 }
 
 /// A drawing under way: panels are added at the bottom.
-struct Sheet {
+struct Sheet<'a> {
     drawing: Drawing,
+    /// Everything that is drawn: axes are the same for all of it.
+    all: &'a [&'a PlotData],
+    /// Whether the run under way has so many changes that it is shown as densities.
+    is_dense: bool,
     /// Rows of labels below the panels. The grid is that of the first.
     axes: Vec<axis::TimeAxis>,
     /// The date of the beginning, where it is known.
     date: Option<String>,
     scale: Scale,
     bottom: i32,
-    /// The panels drawn so far; the grid goes through all of them.
-    panels: Vec<Area>,
 }
 
-impl Sheet {
-    fn new(data: &PlotData) -> Self {
-        let pixels = (WIDTH - LEFT - RIGHT) as usize;
-        let (begin, end, clock) =
-            (data.timeline.part.from, data.timeline.end, &data.timeline.clock);
+impl<'a> Sheet<'a> {
+    fn new(all: &'a [&'a PlotData]) -> Self {
+        Self {
+            drawing: Drawing::new(WIDTH),
+            all,
+            is_dense: false,
+            axes: Vec::new(),
+            date: None,
+            scale: Scale {
+                begin: time::Timestamp::ZERO,
+                end: time::Timestamp::ZERO,
+                pixels: (WIDTH - LEFT - RIGHT) as usize,
+                holds_to_end: true,
+            },
+            bottom: 0,
+        }
+    }
+
+    /// Begins a run, below what is drawn already.
+    fn begin(&mut self, data: &PlotData) {
+        let pixels = self.scale.pixels;
+        let clock = &data.timeline.clock;
+        let begin = self.all.iter().map(|data| data.timeline.part.from).min();
+        let begin = begin.unwrap_or_default();
+        let end = self.most(|data| data.timeline.end.as_nanos());
+        let end = time::Timestamp::from_nanos(end);
         let scale = Scale { begin, end, pixels, holds_to_end: true };
         let is_free = |before: &(time::Timestamp, String), label: &(time::Timestamp, String)| {
             let half = |text: &str| drawing::text_width(text, SMALL) / 2;
@@ -144,23 +200,29 @@ impl Sheet {
                 LEFT + scale.pixel(*at) as i32 - drawing::text_width(label, SMALL) / 2 >= taken
             });
         }
-        Self {
-            drawing: Drawing::new(WIDTH),
-            axes: wall.into_iter().chain([axis::time_axis(begin, end)]).collect(),
-            date,
-            scale,
-            bottom: 0,
-            panels: Vec::new(),
-        }
+        self.axes = wall.into_iter().chain([axis::time_axis(begin, end)]).collect();
+        (self.date, self.scale) = (date, scale);
+        self.is_dense = tier::is_dense(self, data);
     }
 
-    fn title(&mut self, title: &str, summary: &Summary) {
-        let line = figures(summary);
-        let width = WIDTH - LEFT - 20;
-        let heading = fit(title, TITLE_SIZE, width);
-        self.drawing.text(&heading, (LEFT, 24), Anchor::Start, TITLE_SIZE, BLACK);
-        self.drawing.text(&fit(&line, TEXT, width), (LEFT, 48), Anchor::Start, TEXT, DARK);
-        self.bottom = 62;
+    /// Returns the largest value that any of the runs has.
+    fn most(&self, of: impl Fn(&PlotData) -> u64) -> u64 {
+        self.all.iter().map(|data| of(data)).max().unwrap_or(0)
+    }
+
+    fn title(&mut self, title: &Title, data: &PlotData, summary: &Summary) {
+        let start = data.timeline.clock.at(data.timeline.part.from);
+        let lines = [
+            (title.name.clone(), TITLE_SIZE, BLACK, 24),
+            (title.details(start), SMALL + 1, DARK, 23),
+            (figures(summary), TEXT, DARK, 23),
+        ];
+        for (text, size, ink, below) in lines {
+            self.bottom += below;
+            let text = fit(&text, size, WIDTH - LEFT - 20);
+            self.drawing.text(&text, (LEFT, self.bottom), Anchor::Start, size, ink);
+        }
+        self.bottom += 14;
     }
 
     /// Adds a panel with its title, and above its right end what its inks mean.
@@ -172,8 +234,8 @@ impl Sheet {
         self.drawing.text(title, (area.left, line), Anchor::Start, TEXT, BLACK);
         let mut right = area.right;
         for key in keys.iter().rev() {
-            right -= drawing::text_width(key.text, SMALL);
-            self.drawing.text(key.text, (right, line), Anchor::Start, SMALL, DARK);
+            right -= drawing::text_width(&key.text, SMALL);
+            self.drawing.text(&key.text, (right, line), Anchor::Start, SMALL, DARK);
             right -= 24;
             let swatch = Area { left: right, top: line - 5, right: right + 18, bottom: line + 5 };
             key.mark.draw(&mut self.drawing, swatch);
@@ -184,7 +246,6 @@ impl Sheet {
             self.drawing.vertical(x, area.top, area.bottom, GRID);
         }
         self.bottom = area.bottom;
-        self.panels.push(area);
         area
     }
 
@@ -200,14 +261,18 @@ impl Sheet {
     }
 
     /// Draws lines across a panel and names them at its right edge, each name a line apart from the next.
-    fn lines(&mut self, area: Area, lines: &[(i32, Dash, Ink, String)]) {
-        let mut lines: Vec<_> = lines.iter().filter(|line| line.0 >= area.top).collect();
+    fn lines(&mut self, area: Area, lines: Vec<Line>) {
+        let last = |line: &Line| line.heights.iter().rev().copied().flatten().next();
+        let mut lines: Vec<(i32, Line)> =
+            lines.into_iter().filter_map(|line| Some((last(&line)?, line))).collect();
+        lines.retain(|(height, _)| *height >= area.top);
         lines.sort_by_key(|line| line.0);
         let mut free = area.top - 12;
-        for (y, dash, ink, text) in lines {
-            self.drawing.horizontal(*y, area.left, area.right, *dash, *ink);
-            let place = (*y).max(free);
-            self.drawing.text(text, (area.right + 8, place), Anchor::Start, SMALL, *ink);
+        for (height, Line { heights, dash, ink, text }) in lines {
+            self.drawing.line(area.left, &heights, dash, ink);
+            let place = height.max(free);
+            let words = (area.right + 8, place);
+            self.drawing.text(&text, words, Anchor::Start, SMALL, ink.of_text());
             free = place + SMALL + 2;
         }
     }
@@ -252,10 +317,25 @@ impl Sheet {
     }
 }
 
+/// A line across a panel, as it moved.
+struct Line {
+    /// Of each column.
+    heights: Vec<Option<i32>>,
+    dash: Dash,
+    ink: Ink,
+    text: String,
+}
+
 /// What an ink of a panel means.
 struct Key {
     mark: Mark,
-    text: &'static str,
+    text: Cow<'static, str>,
+}
+
+impl Key {
+    fn new(mark: Mark, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { mark, text: text.into() }
+    }
 }
 
 /// How a key shows what it means.

@@ -1,4 +1,4 @@
-//! What came of a run, derived in one pass from its events: which rung served when, what the models were doing, why an
+//! The timeline of a run, derived in one pass from its events: which rung served when, what the models were doing, why an
 //! upgrade that fits was put off, which changes were decided and how they went, and how many requests ran and waited.
 //!
 //! Plot, CSV, `explain` and `diff` read it; none of them looks at a model's life by itself.
@@ -24,7 +24,7 @@ use crate::report::timeline::stretches::Stretches;
 use crate::summary::{OpenChanges, Reversals};
 use crate::wall::{Part, WallClock};
 
-/// What came of a run. Its changes are kept whole; everything else takes some megabytes at most, however long the run.
+/// The timeline of a run. Its changes are kept whole; everything else takes some megabytes at most, however long the run.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     pub(super) catalog: Catalog,
@@ -32,10 +32,12 @@ pub struct Timeline {
     pub(super) clock: WallClock,
     /// A change that is undone sooner is a reversal.
     reversal_window: Duration,
-    /// The part of the run that is told; changes are kept of all that was before it.
+    /// The part of the run that is shown; changes are kept of all that was before it.
     pub(super) part: Part,
     pub(super) end: Timestamp,
     pub(super) rung: Columns,
+    /// By rung, the share of time for which it served, in thousandths.
+    pub(super) shares: Vec<Columns>,
     /// The rung that serves now.
     serving: Rung,
     pub(super) phases: Stretches<Phase>,
@@ -43,7 +45,7 @@ pub struct Timeline {
     changes: Vec<Change>,
     /// Where those that are not complete stand in `changes`.
     pending: OpenChanges<usize>,
-    /// Whether the run was told to stop.
+    /// Whether the run was asked to stop.
     stopping: bool,
     stopped: Option<Stop>,
     reversals: Reversals,
@@ -101,7 +103,7 @@ impl Change {
     }
 }
 
-/// The end of a run that was told to stop: what served was unloaded for it.
+/// The end of a run that was asked to stop: what served was unloaded for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Stop {
     /// When nothing was left.
@@ -109,7 +111,7 @@ pub struct Stop {
     pub at: Timestamp,
     /// What had served.
     pub from: Rung,
-    /// Since it was told to stop: what ran was finished first.
+    /// Since it was asked to stop: what ran was finished first.
     #[serde(rename = "took_ns", with = "duration_ns")]
     pub took: Duration,
 }
@@ -118,7 +120,7 @@ impl Stop {
     /// Returns it in words.
     pub fn text(&self, catalog: &Catalog) -> String {
         let from = catalog.tier_name(self.from);
-        format!("{from} → none: the run was told to stop (took {})", text::span(self.took))
+        format!("{from} → none: the run was stopped (took {})", text::span(self.took))
     }
 }
 
@@ -188,6 +190,7 @@ impl Timeline {
             part,
             end: begin,
             rung,
+            shares: shares_of(catalog, begin, [(begin, Rung::NONE)]),
             serving: Rung::NONE,
             phases: Stretches::new(begin),
             waits: Stretches::new(begin),
@@ -214,12 +217,12 @@ impl Timeline {
         &self.changes
     }
 
-    /// Returns what came of the end of a run that was told to stop while something served.
+    /// Returns how a run ended that was asked to stop while something served.
     pub fn stopped(&self) -> Option<Stop> {
         self.stopped
     }
 
-    /// Returns those of the part that is told.
+    /// Returns those of the part that is shown.
     pub(super) fn changes_told(&self) -> &[Change] {
         &self.changes[self.changes.partition_point(|change| change.at < self.part.from)..]
     }
@@ -255,6 +258,7 @@ impl Timeline {
                 }
             }
             Output::Serving { rung, .. } => {
+                share(&mut self.shares, now, self.serving, *rung);
                 self.serving = *rung;
                 self.rung.add(now, u64::from(rung.0));
             }
@@ -281,6 +285,7 @@ impl Timeline {
             self.add_companion(&model, self.end);
         }
         self.note_wait(self.end, None);
+        close_shares(&mut self.shares, self.end, self.serving);
         if !self.in_flight.is_empty() {
             self.count_requests(self.end);
         }
@@ -340,7 +345,7 @@ impl Timeline {
             return;
         }
         if self.stopping {
-            // No change: whoever stops the run ends all that it serves.
+            // Not a change: stopping the run ends all that it serves.
             self.stopped = Some(Stop { at: now, from, took });
             return;
         }
@@ -443,6 +448,38 @@ impl Timeline {
         self.queued.step(now, (self.open.len() as u64 - self.running) * REQUEST);
     }
 }
+
+/// Returns, by rung, the share of time for which it serves under a schedule that begins at `begin`.
+pub(super) fn shares_of(
+    catalog: &Catalog,
+    begin: Timestamp,
+    schedule: impl IntoIterator<Item = (Timestamp, Rung)>,
+) -> Vec<Columns> {
+    let mut shares = vec![Columns::new(begin); usize::from(catalog.top().0) + 1];
+    let mut serving = None;
+    for (at, rung) in schedule {
+        share(&mut shares, at, serving.unwrap_or(rung), rung);
+        serving = Some(rung);
+    }
+    shares
+}
+
+/// From `now` on, another rung serves.
+fn share(shares: &mut [Columns], now: Timestamp, from: Rung, to: Rung) {
+    for (rung, whole) in [(from, 0), (to, WHOLE_TIME)] {
+        if let Some(share) = shares.get_mut(usize::from(rung.0)) {
+            share.step(now, whole);
+        }
+    }
+}
+
+/// Lets what serves last serve to the end.
+pub(super) fn close_shares(shares: &mut [Columns], end: Timestamp, serving: Rung) {
+    share(shares, end, serving, serving);
+}
+
+/// All of a stretch of time.
+pub(super) const WHOLE_TIME: u64 = 1000;
 
 /// Requests are counted in thousandths, so that their mean is not rounded to whole ones.
 pub(super) const REQUEST: u64 = 1000;

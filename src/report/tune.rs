@@ -38,7 +38,7 @@ pub fn text(tuning: &Tuning<'_>) -> String {
         count(tuning.searched as u64, "recording"),
     );
     let Some(compared) = tuning.compared else {
-        out.push_str("nothing is better there than what is there: keep it\n");
+        out.push_str("no candidate is better than the current settings on those: keep them\n");
         return out;
     };
     let set = found.settings.iter().map(|(key, value)| format!("{key} = {value}"));
@@ -57,7 +57,7 @@ pub fn text(tuning: &Tuning<'_>) -> String {
         out.push('\n');
     }
     if let Some(against) = compared.overall.get(1).and_then(|tuned| tuned.against_first.as_ref()) {
-        out.push_str("tuned against what is there:\n");
+        out.push_str("tuned settings against the current ones:\n");
         out.push_str(&against_first(against));
     }
     for violation in violations(compared) {
@@ -70,11 +70,11 @@ pub fn text(tuning: &Tuning<'_>) -> String {
 /// Says whether to take it.
 fn verdict(held: Option<Held>) -> String {
     let Some(held) = held else {
-        return "nothing that was held back is long enough to judge by: keep what is there\n"
+        return "no held-out part is long enough to judge by: keep the current settings\n"
             .to_owned();
     };
     let Some(half) = held.gain.plus_minus else {
-        return "what was held back is too little to tell a gain from luck: keep what is there\n"
+        return "the held-out parts are too short to distinguish a gain from luck: keep the current settings\n"
             .to_owned();
     };
     let gain = held.gain.mean;
@@ -83,12 +83,12 @@ fn verdict(held: Option<Held>) -> String {
     match held.is_recommended {
         true => format!("recommended: {gained}\n"),
         false if gain - half > 0.0 && gain < LEAST_GAIN => {
-            format!("keep what is there: {gained} is too little to matter\n")
+            format!("keep the current settings: {gained} is too small to matter\n")
         }
         false if gain - half > 0.0 => {
-            format!("keep what is there: {gained}, but others' memory pays for it\n")
+            format!("keep the current settings: {gained}, but other programs lose memory for it\n")
         }
-        false => format!("keep what is there: {gained} is within the noise\n"),
+        false => format!("keep the current settings: {gained} is within the noise\n"),
     }
 }
 
@@ -99,7 +99,7 @@ pub fn policy_file(tuning: &Tuning<'_>, settings: &toml::Table, made: &[String])
         let _ = writeln!(out, "# {line}");
     }
     for line in verdict(tuning.held).lines() {
-        let _ = writeln!(out, "# On what was held back, {line}");
+        let _ = writeln!(out, "# On the held-out parts, {line}");
     }
     out.push('\n');
     out.push_str(&toml::to_string(settings).expect("settings are a table of TOML"));

@@ -1,4 +1,4 @@
-//! From the file to a checked [`Scenario`]: what parses but cannot be meant is refused here.
+//! From the file to a checked [`Scenario`]: what parses but is not valid is refused here.
 
 use std::ops::Range;
 use std::path::Path;
@@ -196,13 +196,14 @@ impl Check<'_> {
         })
     }
 
-    /// Checks the tiers that the policy names, which only the catalog can tell.
+    /// Checks the tiers that the policy names, which only the catalog knows.
     fn named_tiers(&self, catalog: &Catalog) -> Result<(), DocumentError> {
         let manager = &self.raw.policy.manager;
         for (key, tier) in [("start", &manager.start), ("pin", &manager.pin)] {
             let Some(tier) = tier else { continue };
             if tier != "none" && catalog.rung_of_tier(tier).is_none() {
-                let title = format!("`{key}` names the tier \"{tier}\", which the catalog has not");
+                let title =
+                    format!("`{key}` names the tier \"{tier}\", which is not in the catalog");
                 let known = known_tiers(tier, catalog);
                 return Err(self.document.refuse_in("policy.manager", key, &title, &known));
             }
@@ -221,7 +222,7 @@ impl Check<'_> {
         }
         for (key, tier) in expect.tiers() {
             if tier != "none" && catalog.rung_of_tier(tier).is_none() {
-                let title = format!("`{tier}` is no tier of the catalog");
+                let title = format!("`{tier}` is not a tier of the catalog");
                 return refuse(key, &title, &known_tiers(tier, catalog));
             }
         }
@@ -233,7 +234,7 @@ impl Check<'_> {
         }
         for (key, moment) in expect.moments() {
             if moment.0 > self.raw.duration.0 {
-                let title = format!("`{key}` speaks of a moment after the run's end");
+                let title = format!("`{key}` names a moment after the end of the run");
                 return refuse(key, &title, "bring it forward or make `duration` longer");
             }
         }
@@ -300,7 +301,7 @@ impl Check<'_> {
         if catalog.model(&ModelId::from(model)).is_some() {
             return Ok(());
         }
-        let title = format!("`{model}` is no model of the catalog");
+        let title = format!("`{model}` is not a model of the catalog");
         let remedy = suggestion(model, catalog.models().iter().map(|known| known.id.as_str()));
         Err(self.document.refuse(span.clone(), "model", &title, &remedy))
     }
@@ -315,7 +316,7 @@ impl Check<'_> {
         if catalog.rung_of_tier(tier).is_some() {
             return Ok(());
         }
-        let title = format!("`{tier}` is no tier of the catalog");
+        let title = format!("`{tier}` is not a tier of the catalog");
         Err(self.document.refuse(span.clone(), key, &title, &known_tiers(tier, catalog)))
     }
 

@@ -24,10 +24,10 @@ pub struct Expect {
     /// Completed changes of the serving tier, the first load included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub switches: Option<Bound<u64>>,
-    /// Those upwards.
+    /// Switches to a larger model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrades: Option<Bound<u64>>,
-    /// Those downwards.
+    /// Switches to a smaller model or to none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub downgrades: Option<Bound<u64>>,
     /// Changes undone within the policy's `reversal-window`.
@@ -36,7 +36,7 @@ pub struct Expect {
     /// Most switches in any 60 minutes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub switches_per_hour: Option<Bound<u64>>,
-    /// How much thrash is allowed: reversals and wasted loads together.
+    /// Reversals and wasted loads together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flap_budget: Option<u64>,
     /// Models loaded and dropped before they served anything.
@@ -78,7 +78,7 @@ pub struct Expect {
     /// Requests completed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub done: Option<Bound<u64>>,
-    /// Requests that the model or its server broke.
+    /// Requests that failed because of the model or its server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<Bound<u64>>,
     /// Requests that were stopped.
@@ -93,10 +93,10 @@ pub struct Expect {
     /// Median time from arrival to the last token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_p50: Option<Bound<SpanText>>,
-    /// Its 95th percentile.
+    /// 95th percentile of the time from arrival to the last token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_p95: Option<Bound<SpanText>>,
-    /// Its 99th percentile.
+    /// 99th percentile of the time from arrival to the last token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_p99: Option<Bound<SpanText>>,
     /// 95th percentile of the time from arrival to the first token.

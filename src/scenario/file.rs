@@ -26,7 +26,7 @@ pub struct RawScenario {
     /// `check --museum` shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<String>,
-    /// What all randomness is grown from. Default 1.
+    /// Random seed. Default 1.
     #[serde(default = "first_seed")]
     pub seed: u64,
     /// How long the run lasts, in virtual time.
@@ -46,7 +46,7 @@ pub struct RawScenario {
     /// The models.
     #[serde(default, rename = "model", skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<RawModel>,
-    /// What everybody else uses; shapes add up.
+    /// What other programs use; several shapes add up.
     #[serde(default, rename = "background", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<RawBackground>")]
     pub backgrounds: Vec<Spanned<RawBackground>>,
@@ -62,7 +62,7 @@ pub struct RawScenario {
     #[serde(default, rename = "action", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<RawAction>")]
     pub actions: Vec<Spanned<RawAction>>,
-    /// What must come of the run.
+    /// What the run must come to.
     #[serde(default, skip_serializing_if = "is_default")]
     pub expect: Expect,
     /// A policy that must not meet the expectations.
@@ -121,7 +121,7 @@ impl RawScenario {
 /// Reads a scenario's text without checking what it means.
 ///
 /// # Errors
-/// What is no TOML or has an unknown key, with its place.
+/// What is not TOML or has an unknown key, with its place.
 pub(super) fn read(document: &Document<'_>) -> Result<RawScenario, DocumentError> {
     document.read(&[
         ("background", background::COMMON_KEYS),

@@ -166,7 +166,7 @@ fn bad_files_are_refused_with_place_and_remedy() {
         ("prompt-tokens = { median = 400, shape = 0.8 }", "prompt-tokens = \"many\""),
         ("switches = { max = 3 }", "switches = \"few\""),
         ("never = [\"load:large\"]", "never = [\"lod:large\"]"),
-        // Values that cannot be meant.
+        // Values that are not valid.
         ("memory = \"16GiB\"", "memory = \"0GiB\""),
         ("duration = \"2h\"", "duration = \"0s\""),
         ("duration = \"2h\"", "duration = \"90y\""),
@@ -297,10 +297,7 @@ fn what_is_no_text_is_refused() {
     let path = folder.path().join("binary.toml");
     fs::write(&path, b"seed = 7\n\xff\xfe\x00").unwrap();
     let error = load(&path, &policies()).unwrap_err().to_string();
-    assert!(
-        error.ends_with("byte 9 begins what is no UTF-8 text: is this a scenario file?"),
-        "{error}"
-    );
+    assert!(error.ends_with("invalid UTF-8 at byte 9: is this a scenario file?"), "{error}");
     let error = load(&folder.path().join("nowhere.toml"), &policies()).unwrap_err().to_string();
     assert!(error.starts_with("cannot read "), "{error}");
     let text = "duration = \"1m\"\ncatalog = \"no.toml\"\n[machine]\nmemory = \"16GiB\"";

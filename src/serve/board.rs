@@ -214,7 +214,7 @@ impl Board {
                 self.history.add(now, "serving", text);
                 self.add_point();
             }
-            // What is unloaded because the daemon stops is no switch.
+            // What is unloaded because the daemon stops is not a switch.
             Output::Switched { .. } if self.is_stopping => {}
             Output::Switched { from, to, .. } => {
                 self.switches += u64::from(from != to);

@@ -37,7 +37,7 @@ pub fn fetch_status(url: &str, token: Option<&str>) -> Result<Value, AskError> {
     })
 }
 
-/// Why a daemon's status is not to be had.
+/// Why a daemon's status could not be read.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum AskError {
@@ -45,11 +45,11 @@ pub enum AskError {
         "no daemon answers at {url}: start one with `tiershift serve`, or name another with --url"
     )]
     Nobody { url: String, source: reqwest::Error },
-    #[error("what answers at {url} is no tiershift: name another address with --url")]
+    #[error("the program that answers at {url} is not tiershift: give another address with --url")]
     Stranger { url: String, source: reqwest::Error },
-    #[error("the daemon at {url} wants its token: give it with --token-file or --token-env")]
+    #[error("the daemon at {url} requires a token: give it with --token-file or --token-env")]
     Token { url: String },
-    #[error("the daemon at {url} answers {status}: call it by a name that it knows")]
+    #[error("the daemon at {url} answered {status}: use a host name that it allows (--allow-host)")]
     Refused { url: String, status: StatusCode },
     #[error("the system gives no threads")]
     Runtime(#[source] std::io::Error),

@@ -30,22 +30,22 @@ use crate::serve::recorder::RecordingPlan;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RawConfig {
-    /// Where to listen.
+    /// Where to listen for clients.
     pub listen: RawListen,
-    /// What runs the models.
+    /// The model server: a llama-server that the daemon starts, or one that is already running.
     pub server: RawServer,
-    /// The models.
+    /// The models to serve.
     pub models: RawModels,
-    /// What is said of single models beside the catalog, and goes before it: `[[model]]` tables as in a catalog. Default: none.
+    /// Figures of single models, which override the catalog: `[[model]]` tables as in a catalog. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub model: Vec<ModelTable>,
-    /// The policy's settings, as in a policy file.
+    /// Settings of the policy, as in a policy file (`tiershift schema policy`).
     pub policy: RawSettings,
-    /// The flight recorder.
+    /// The flight recorder, which writes event logs.
     pub recording: RawRecording,
-    /// Commands that are run when something happens.
+    /// Commands to run on events.
     pub hooks: RawHooks,
-    /// A policy that is played beside the first on the same inputs, without effect. Default: none.
+    /// Settings of a second policy that receives the same inputs and has no effect, for comparison. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<RawSettings>,
 }
@@ -54,29 +54,31 @@ pub struct RawConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RawListen {
-    /// The address. Default `127.0.0.1`; where it can be reached from elsewhere, a token is needed.
+    /// Address to listen on. Default `127.0.0.1`. An address that other machines can reach requires a token.
     pub host: IpAddr,
-    /// The port. Default 8484; 0 takes any that is free.
+    /// Port to listen on. Default 8484; 0 picks a free port.
     pub port: u16,
-    /// A file that holds the token which every client must show. Default: no token.
+    /// File that contains the token that every client must send. Default: no token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
-    /// The environment variable that holds it. Default: none.
+    /// Environment variable that contains the token of clients, instead of a file. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_env: Option<String>,
-    /// Names that clients call this machine by, besides its addresses and `localhost`. Default: none.
+    /// Host names that clients may use for this machine, besides its addresses and `localhost`. Default: none. Requests
+    /// to other names are refused.
     pub allowed_hosts: Vec<String>,
-    /// Origins whose pages may ask and read answers in a browser, such as `http://localhost:3000`; `*` for all. Default: none.
+    /// Origins whose web pages may send requests, such as `http://localhost:3000`; `*` allows all. Default: none.
     pub allowed_origins: Vec<String>,
-    /// A file that holds the token which whoever gives an order must show. Default: none; then orders are given without one, but
-    /// where clients have a token: that one gives no orders.
+    /// File that contains the token for orders (`POST /switch`). Default: none. Then orders need no token, unless
+    /// clients have one, which does not allow orders.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_token_file: Option<PathBuf>,
-    /// The environment variable that holds it. Default: none.
+    /// Environment variable that contains the token for orders, instead of a file. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_token_env: Option<String>,
-    /// The longest body of a request. Default `64MiB`: some pictures. All that are read or wait may take twice as much, and
-    /// 128 MiB at least.
+    /// Longest body of a request. Default `64MiB`, enough for some pictures. All bodies in memory together may take
+    /// twice as much, and at least 128 MiB. Too low, and requests with pictures are refused; too high, and clients can
+    /// fill the memory.
     pub body_limit: BytesText,
 }
 
@@ -84,10 +86,10 @@ pub struct RawListen {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RawServer {
-    /// The llama-server program. Default `llama-server`: a name is looked for in `$PATH`, anything with a slash is a
-    /// path.
+    /// The llama-server program: a name is searched in `$PATH`, anything with a slash is a path. Default `llama-server`.
     pub llama_server: PathBuf,
-    /// The address of a model server that runs already and is used instead. Default: none.
+    /// Address of a model server that is already running and is used instead, such as `http://127.0.0.1:11434`. Default:
+    /// none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
@@ -96,35 +98,37 @@ pub struct RawServer {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RawModels {
-    /// The folder of the `.gguf` files. Here or on the command line, it must be given.
+    /// Folder with the `.gguf` files. Required here or on the command line, unless `server.url` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folder: Option<PathBuf>,
-    /// A catalog that says which of these files, and more of them. Default: all of them, ranked by size.
+    /// Catalog that chooses among the files and gives their figures. Default: all files, ranked by size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catalog: Option<PathBuf>,
-    /// Which models stand on the ladder, the smallest first; what is not named is not served. Default: all, by size.
+    /// Names of the models to serve, the smallest first; other models are not served. Default: all, by size.
     pub ladder: Vec<String>,
-    /// Arguments of every llama-server, such as `["--flash-attn", "on"]`. Those that the daemon sets itself are refused.
-    /// Default: none.
+    /// Arguments for every llama-server, such as `["--flash-attn", "on"]`. Default: none. Arguments that the daemon sets
+    /// itself are refused.
     pub args: Vec<String>,
-    /// Variables of every llama-server's environment. Default: those of the daemon.
+    /// Environment variables for every llama-server. Default: those of the daemon.
     pub env: BTreeMap<String, String>,
-    /// The context of each slot. Default: up to what a model was trained for, the largest whose cache takes no more than its
-    /// weights, and no more than half of what they leave of the memory; 8192 at least.
+    /// Context length of each slot in tokens. Default: the largest, up to the trained length, whose cache takes no more
+    /// than the weights and no more than half of the memory that they leave; at least 8192. Too short, and long prompts
+    /// are refused; too long, and the cache takes memory from larger models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_tokens: Option<u32>,
-    /// Requests that a model runs side by side. Default 2.
+    /// Number of requests that a model serves at the same time. Default 2. More slots use more memory and make each
+    /// reply slower.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
-    /// Kinds of work that the models do. Default: chat and code; pictures where there is a projector, and what a file is made
-    /// for: embeddings, say.
+    /// Tasks that the models can do. Default: chat and code; pictures if there is a projector; and what a file was made
+    /// for, such as embeddings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tasks: Option<Vec<Task>>,
-    /// What becomes of a request for a model that is not here. Default: on loopback whatever serves answers it (`auto`), elsewhere
-    /// it is refused (`refuse`).
+    /// How to answer a request for a model that does not exist here: `auto` uses the model that serves, `refuse` refuses
+    /// the request. Default: `auto` on loopback, otherwise `refuse`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown_model: Option<UnknownModel>,
-    /// Other names, each for a tier, a model or `auto`. Default: none.
+    /// Other names for a tier, a model or `auto`. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub aliases: BTreeMap<String, String>,
 }
@@ -133,17 +137,17 @@ pub struct RawModels {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RawRecording {
-    /// The folder of recordings; each run gets a folder in it. Default: nothing is recorded.
+    /// Folder for recordings; each run gets a folder in it. Default: nothing is recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folder: Option<PathBuf>,
-    /// A segment that has reached this, unpacked, is finished and packed. Default `16MiB`: half a day of a daemon that is
-    /// asked little (measured 2026-11-24: 0.7 KB a sample with one resource, packed to 4 %). Smaller packs worse; larger
-    /// leaves more unpacked.
+    /// Uncompressed size at which a segment is finished and compressed. Default `16MiB`, half a day of a daemon with few
+    /// requests (measured 2026-11-24: 0.7 KB per sample with one resource, compressed to 4 %). Smaller segments compress
+    /// worse; larger ones leave more data uncompressed.
     pub segment_size: BytesText,
-    /// So is one of this age. Default `24h`.
+    /// Age at which a segment is finished and compressed, whatever its size. Default `24h`.
     pub segment_age: SpanText,
-    /// What all recordings may take on the disk; the oldest segments go. Default `1GiB`. A run of which the first
-    /// segment is gone can still be read and replayed, but no longer be verified.
+    /// Disk space for all recordings; the oldest segments are deleted first. Default `1GiB`. A run without its first
+    /// segment can still be read and replayed, but not verified.
     pub total_size: BytesText,
 }
 
@@ -151,11 +155,14 @@ pub struct RawRecording {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RawHooks {
-    /// A command and its arguments, run when another tier serves. Default `[]`: none. A command with a slash is a path.
+    /// Command with its arguments to run when another tier serves. It receives the event as JSON on standard input. A
+    /// command with a slash is a path. Default `[]`: none.
     pub on_change: Vec<String>,
-    /// The same for each notice: that a smaller tier serves, that a model keeps failing. Default `[]`: none.
+    /// Command with its arguments to run for each notice, for example that a smaller tier serves or that a model keeps
+    /// failing. Default `[]`: none.
     pub on_notice: Vec<String>,
-    /// A command that takes longer is ended. Default `10s`.
+    /// Time after which a command is killed. Default `10s`. Up to 16 events wait while a command runs; further ones are
+    /// skipped.
     pub time_limit: SpanText,
 }
 

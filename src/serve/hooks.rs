@@ -89,7 +89,7 @@ impl Hooks {
             return;
         }
         if to.try_send(Dated { time: clock::date(), happening }).is_err() {
-            let error = format!("{MOST_WAITING} wait already: this one is left out");
+            let error = format!("{MOST_WAITING} events are already waiting: this one is skipped");
             (self.notify)(DaemonEvent::HookFailed { hook, error: &error });
         }
     }
@@ -123,7 +123,7 @@ async fn run(words: &[String], input: &[u8], time_limit: Duration) -> Result<(),
     #[cfg(unix)]
     command.process_group(0);
     let mut child =
-        command.spawn().map_err(|error| format!("`{program}` does not run: {error}"))?;
+        command.spawn().map_err(|error| format!("`{program}` cannot be started: {error}"))?;
     let id = child.id();
     let ended = tokio::time::timeout(time_limit, async {
         if let Some(mut stdin) = child.stdin.take() {

@@ -164,7 +164,7 @@ async fn switch(
         OrderNews::Released => Ok((StatusCode::OK, Json(json!({"asked": tier})))),
         OrderNews::Refused { reason, retry_after } => {
             let why = text::reason(&reason, &app.catalog);
-            Err(Refusal::order(&format!("{tier} is not gone to: {why}"), retry_after))
+            Err(Refusal::order(&format!("the order for {tier} is refused: {why}"), retry_after))
         }
         OrderNews::Unknown => Err(Refusal::unknown_model()),
     }

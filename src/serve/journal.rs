@@ -1,4 +1,4 @@
-//! What happened, for whoever reads the journal in the morning: each switch with its reason and its cost, notices, orders. It
+//! What happened, for the journal: each switch with its reason and its cost, notices, orders. It
 //! follows the events of the run, as every observer does, and starts the hooks.
 
 use std::collections::BTreeMap;
@@ -82,7 +82,7 @@ impl Journal {
     }
 
     /// Says once what is read of the machine, and by which lines it is judged: as soon as the rate of the processors is known,
-    /// which is what was between two readings, and while a first model loads may not be told from others'.
+    /// which is what was between two readings, and while a first model loads may not be distinguished from others'.
     fn observe_sample(&mut self) {
         if self.readings == READINGS_FOR_RATES {
             return;
@@ -172,7 +172,7 @@ impl Journal {
                     return;
                 }
                 let reason = match (&change, failure) {
-                    _ if self.is_stopping => "the daemon was told to stop".to_owned(),
+                    _ if self.is_stopping => "the daemon was stopped".to_owned(),
                     (Some(change), _) => text::reason(&change.reason, &self.catalog),
                     (None, Some(failure)) => failure,
                     (None, None) if self.is_adopting => "it was loaded already".to_owned(),

@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(came((10, 2), (11, 9)), [(1, 7)]);
         // No more than it is to take, though somebody else has come too.
         assert_eq!(came((10, 2), (30, 2)), [(8, 0)]);
-        // Its file was mapped, or another model went meanwhile: that says nothing.
+        // Its file was mapped, or another model was unloaded at the same time: that says nothing.
         assert_eq!(came((10, 2), (12, 2)), []);
         assert_eq!(came((10, 2), (4, 2)), []);
     }

@@ -1,4 +1,4 @@
-//! What the daemon reports to whoever started it: the lines of its journal.
+//! What the daemon reports: the lines of its journal.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tiershift_core::time::{duration_ns, duration_ns_or_none};
 
 use crate::serve::{ResourceUse, ShadowReport};
 
-/// What a running daemon reports to whoever started it.
+/// What a running daemon reports.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum DaemonEvent<'a> {

@@ -97,7 +97,8 @@ impl Recorder {
     pub(super) fn close(self) {
         drop(self.to);
         if self.written.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
-            self.reporter.fell_behind("the log could not be closed: the disk hangs".to_owned());
+            self.reporter
+                .fell_behind("the log could not be closed: the disk does not respond".to_owned());
         }
     }
 }
@@ -116,7 +117,7 @@ impl Observe for Recorder {
             Err(TrySendError::Full(_)) => {
                 self.paused_until = Some(at + RETRY);
                 self.reporter.fell_behind(format!(
-                    "the disk is too slow: {MOST_UNWRITTEN} records wait for it"
+                    "the disk is too slow: {MOST_UNWRITTEN} records are waiting to be written"
                 ));
             }
             Err(TrySendError::Disconnected(_)) => {
@@ -127,7 +128,7 @@ impl Observe for Recorder {
     }
 }
 
-/// Says how the recording goes. Who packs a segment says so late; nobody hears that it goes on when it does not.
+/// Says how the recording goes. Who packs a segment says so late; nobody is notified that it continues when it does not.
 #[derive(Clone)]
 struct Reporter {
     notify: NotifyRecording,

@@ -124,12 +124,12 @@ fn check_program(program: &Path) -> Result<(), SourceError> {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum SourceError {
-    #[error("`{}` does not run: name a llama-server with --llama-server, scripts/get-llama-server.sh gets one", program.display())]
+    #[error("`{}` cannot be started: give the path of a llama-server with --llama-server; scripts/get-llama-server.sh downloads one", program.display())]
     Program { program: PathBuf, source: io::Error },
     #[error(transparent)]
     Folder(#[from] FolderError),
     #[error("{0}: correct the catalog, or add the model to the server")]
     Unlisted(#[from] Unlisted),
-    #[error("the server has gone again: start it, or check the address")]
+    #[error("the model server is gone: start it, or check the address")]
     Server(#[from] ServerError),
 }

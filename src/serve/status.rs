@@ -28,7 +28,7 @@ pub struct Status {
     /// When the machine was last read.
     #[serde(rename = "sampled_at_ns")]
     pub sampled_at: Option<Timestamp>,
-    /// How often it is read. What is older than three of these is no news of the machine.
+    /// How often it is read. A sample older than three intervals does not describe the machine any more.
     #[serde(rename = "sampling_interval_ns", with = "duration_ns")]
     #[schemars(with = "u64")]
     pub sampling_interval: Duration,
@@ -38,7 +38,7 @@ pub struct Status {
     pub model: Option<ModelId>,
     /// The models beside the ladder, in the catalog's order.
     pub companions: Vec<Companion>,
-    /// What somebody ordered, while it holds.
+    /// The order that is in effect, if there is one.
     pub order: Option<Ordered>,
     /// The rung of the tier that serves.
     pub rung: Rung,
@@ -46,13 +46,13 @@ pub struct Status {
     pub top_rung: Rung,
     /// The names of all tiers, from nothing upwards.
     pub tiers: Vec<String>,
-    /// Whether it takes nothing new and finishes what runs.
+    /// Whether it is stopping: it accepts no new requests and finishes the running ones.
     pub is_stopping: bool,
     /// Each resource that was sampled, with the lines that decide on it.
     pub lines: Vec<ResourceUse>,
     /// The decision, the gates and the notice below, in words.
     pub words: Words,
-    /// What happened last, oldest first.
+    /// Recent events, oldest first.
     pub last: Vec<HistoryEntry>,
     /// The times of the last replies.
     pub latencies: Latencies,
@@ -88,11 +88,11 @@ pub struct Status {
 pub struct Companion {
     /// The model.
     pub model: ModelId,
-    /// Whether it serves; else it waits for room.
+    /// Whether it serves; otherwise it waits for space.
     pub serves: bool,
 }
 
-/// A tier that somebody ordered. It holds until its time is over, or until somebody says `auto`.
+/// A tier that was ordered. The order is in effect until its time is over, or until `auto` is ordered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ordered {
     /// The tier; `none` for nothing.
@@ -118,10 +118,10 @@ pub struct ResourceUse {
     /// Share in use by our models.
     #[serde(rename = "own_milli_percent")]
     pub own: Percent,
-    /// No upgrade above this.
+    /// Upgrades need use below this.
     #[serde(rename = "upgrade_line_milli_percent")]
     pub upgrade_line: Percent,
-    /// A step down above this.
+    /// The policy steps down above this.
     #[serde(rename = "degrade_line_milli_percent")]
     pub degrade_line: Percent,
     /// Of a space: what is in use.
@@ -154,7 +154,7 @@ pub struct TimedDecision {
     pub decision: Decision,
 }
 
-/// Something that happened and that people want to know.
+/// An event that users want to see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryEntry {
     /// When.
@@ -175,7 +175,7 @@ pub struct Latencies {
     #[serde(rename = "first_token_p50_ns", with = "duration_ns")]
     #[schemars(with = "u64")]
     pub first_token_p50: Duration,
-    /// The same for all but a twentieth.
+    /// From arrival to the first token: the 95th percentile.
     #[serde(rename = "first_token_p95_ns", with = "duration_ns")]
     #[schemars(with = "u64")]
     pub first_token_p95: Duration,
@@ -183,7 +183,7 @@ pub struct Latencies {
     #[serde(rename = "latency_p50_ns", with = "duration_ns")]
     #[schemars(with = "u64")]
     pub latency_p50: Duration,
-    /// The same for all but a twentieth.
+    /// From arrival to the first token: the 95th percentile.
     #[serde(rename = "latency_p95_ns", with = "duration_ns")]
     #[schemars(with = "u64")]
     pub latency_p95: Duration,
@@ -198,7 +198,7 @@ pub struct Requests {
     pub running: usize,
     /// Completed.
     pub done: u64,
-    /// Broken by the model or its server.
+    /// Failed because of the model or its server.
     pub failed: u64,
     /// Stopped.
     pub cancelled: u64,
@@ -210,7 +210,7 @@ pub struct Requests {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Recording {
-    /// None was asked for.
+    /// Recording is off.
     Off,
     /// It is.
     On {
@@ -223,12 +223,12 @@ pub enum Recording {
         /// Old segments that were dropped since the start.
         dropped_segments: u64,
     },
-    /// It cannot be written for now; what comes is held in memory until it can, so that nothing is missing.
+    /// The log cannot be written at the moment; what comes is held in memory until it can, so that nothing is missing.
     Held {
         /// Why.
         error: String,
     },
-    /// It cannot be written for now, and what comes is lost; it is tried again.
+    /// The log cannot be written at the moment, and what comes is lost; writing is retried.
     Stopped {
         /// Why.
         error: String,

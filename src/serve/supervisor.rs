@@ -1,4 +1,4 @@
-//! The service manager that started this daemon, where there is one: it hears when the daemon serves, that it lives, and when
+//! The service manager that started this daemon, where there is one: it is notified when the daemon serves, that it lives, and when
 //! it stops. The protocol is that of sd_notify(3): a datagram of `KEY=value` lines each, here by the standard library alone.
 
 use std::ffi::OsStr;

@@ -24,7 +24,7 @@ pub struct Arrived {
     pub listener: TcpListener,
 }
 
-/// Listens at an address until a model server answers at `url`, and tells clients to come back; `None` where it is asked to stop
+/// Listens at an address until a model server answers at `url`, and asks clients to come back; `None` where it is asked to stop
 /// before.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The real machine: its clock, its probe, its model servers, and whoever sends messages to it.
+//! The real machine: its clock, its probe, its model servers, and the senders of messages to it.
 //!
 //! Everything comes in through one channel, and the moment at which the controller's thread takes a message out
 //! is the moment at which it happened: the log is a total order.

@@ -23,6 +23,6 @@ pub enum ActionKind {
         /// How long the order holds; without, until it is released.
         for_: Option<Duration>,
     },
-    /// The run is told to stop: finish what runs, unload.
+    /// The run is to stop: running requests are finished, models unloaded.
     Shutdown,
 }

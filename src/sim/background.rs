@@ -58,7 +58,7 @@ pub struct Layer {
 /// One `[[background]]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-// Serde refuses unknown keys in the flattened part; an editor needs to be told.
+// Serde refuses unknown keys in the flattened part; an editor needs the schema to say so.
 #[schemars(extend("unevaluatedProperties" = false))]
 pub struct RawBackground {
     /// What is used. Must be given, except for a trace: without it a trace brings all that it has.
@@ -76,7 +76,7 @@ pub struct RawBackground {
     pub until: Option<SpanText>,
     /// It gives way: where less than a 64th of its space would be free, it shrinks as far as this, and grows again when
     /// there is room. What a ZFS cache does, which no kernel counts as available; a page cache that is counted as
-    /// available is no use of memory. For `memory` and `vram`, not for a trace. Default: it never gives way.
+    /// available is not use of memory. For `memory` and `vram`, not for a trace. Default: it never gives way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gives_way_to: Option<Amount>,
     /// Whether it takes only what is free of the memory that its shape says, and keeps it: a game that fills the video
@@ -103,7 +103,7 @@ impl RawBackground {
         Some(Reaction { kind, lag: self.lag.map_or(Duration::ZERO, |lag| lag.0) })
     }
 
-    /// Returns the key about its reaction whose value cannot be meant, and what it must be.
+    /// Returns the key about its reaction whose value is not valid, and what it must be.
     pub(crate) fn reaction_mistake(&self) -> Option<(&'static str, &'static str)> {
         let Some(Reaction { kind, .. }) = self.reaction() else {
             let alone = "left out without `gives-way-to` or `takes-free`: nothing is slow to react";
@@ -191,8 +191,8 @@ impl Background {
 
     /// Returns a reading of the machine without the managed models: own use is zero.
     ///
-    /// Memory, swap and video memory are told wherever the machine has them. Processor, GPU time and pressure
-    /// are told only where a layer adds to them: a scenario that does not speak of them does not constrain
+    /// Memory, swap and video memory are reported wherever the machine has them. Processor, GPU time and pressure
+    /// are reported only where a layer adds to them: a scenario that does not speak of them does not constrain
     /// on them.
     ///
     /// Who reacts does so as if nothing was ever ours, and nobody is dead.
@@ -291,7 +291,7 @@ impl Background {
 impl Layer {
     fn add(&self, sums: &mut Sums, machine: &Machine, seed: Seed, place: usize, now: Timestamp) {
         if let (RawShape::Trace(play), Some(series)) = (&self.shape, &self.series) {
-            // A trace tells a rate for as long as the run lasts, also before it begins.
+            // A trace has a rate for as long as the run lasts, also before it begins.
             let reading = (self.at..self.until)
                 .contains(&now)
                 .then(|| play.reading(series, now.since(self.at)))
@@ -516,7 +516,10 @@ mod tests {
         let error = crate::scenario::parse(&text, "x.toml", folder.path(), &Registry::built_in())
             .unwrap_err()
             .to_string();
-        assert!(error.contains("`resource` must be something that the trace tells"), "{error}");
+        assert!(
+            error.contains("`resource` must be a resource whose use by others is in the trace"),
+            "{error}"
+        );
     }
 
     fn write_trace(path: &Path, machine: &Machine, readings: &[(Timestamp, Sample)]) {

@@ -109,7 +109,7 @@ impl Checker {
         }
         self.book.now = now;
         if let Input::Sample(sample) = input {
-            // What cannot be is no reading.
+            // What cannot be is not a reading.
             if sample.is_plausible() {
                 // What nobody saw, nobody could wait for.
                 if self.book.is_after_a_gap() {
@@ -153,7 +153,7 @@ impl Checker {
         self.book.take_input(input);
     }
 
-    /// Takes other settings, as the controller does; every wait that they may change begins anew.
+    /// Takes other settings, as the controller does; every wait that they may change starts over.
     fn change_settings(&mut self, raw: &RawSettings) {
         let Ok(settings) = self.book.settings.with(raw.clone()) else { return };
         self.book.change_settings(settings);
@@ -254,7 +254,7 @@ impl Checker {
                 }
                 None => self.stranger(model),
             },
-            // A request of our own: it is told apart by name.
+            // A request of our own: it is recognised by its name.
             Command::Try { .. } => {}
             Command::Cancel { request } => {
                 if let Some(on) = self.requests.cut(book, *request) {

@@ -34,7 +34,7 @@ impl Fault {
 /// One `[[fault]]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-// Serde refuses unknown keys in the flattened part; an editor needs to be told.
+// Serde refuses unknown keys in the flattened part; an editor needs the schema to say so.
 #[schemars(extend("unevaluatedProperties" = false))]
 pub struct RawFault {
     /// When it begins. Default: at the start.
@@ -43,7 +43,7 @@ pub struct RawFault {
     /// When it ends. Default: with the run. Not for `suspend` and for `crash` without `every`, which are moments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<SpanText>,
-    /// How probable it is at each occasion. Default `100%`.
+    /// Probability of the fault at each occasion. Default `100%`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability: Option<PercentText>,
     /// What goes wrong.
@@ -70,7 +70,7 @@ pub enum FaultKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gpu: Option<u8>,
     },
-    /// One resource reads as what is no number (NaN, N/A): a probe leaves it out of the reading, and what is left out is
+    /// One resource reads as what is not a number (NaN, N/A): a probe leaves it out of the reading, and what is left out is
     /// neither full nor free. Occasion: each reading.
     ProbeNan {
         /// The resource. Default `memory`.
@@ -83,7 +83,7 @@ pub enum FaultKind {
     /// Our own use of one resource is read as others': so it is in a container without the host's process ids
     /// (NVIDIA/nvidia-docker#179), and under WSL 2. Occasion: each reading.
     ProbeBlind {
-        /// The resource; not `pressure`, which is nobody's own. Default `vram`.
+        /// The resource; not `pressure`, which has no owner. Default `vram`.
         #[serde(default = "vram")]
         resource: Resource,
         /// The GPU, for `vram` and `gpu`. Default: each.
@@ -192,7 +192,7 @@ pub enum FaultKind {
         /// Only the first so many starts in the window. Default: all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         count: Option<u32>,
-        /// Whether cancelling it does nothing, either. Default false.
+        /// Whether cancelling it has no effect either. Default false.
         #[serde(default, skip_serializing_if = "is_default")]
         deaf: bool,
     },
@@ -206,7 +206,7 @@ pub enum FaultKind {
         #[serde(default = "yes", skip_serializing_if = "is_yes")]
         crash: bool,
     },
-    /// The backend answers nothing in the window; what it has to say comes out at its end. A window up to
+    /// The backend does not answer during the window; its answers arrive at the end. A window up to
     /// the run's end is a backend that hangs for good.
     BackendHang,
     /// A model's process dies with what runs on it. Occasion: the moment `at`, or each of those that `every` makes.
@@ -344,7 +344,7 @@ impl FaultKind {
         }
     }
 
-    /// Returns the key whose value cannot be meant, and what it must be.
+    /// Returns the key whose value is not valid, and what it must be.
     pub(crate) fn mistake(&self) -> Option<(&'static str, &'static str)> {
         let is_space = |resource: &Resource| matches!(resource, Resource::Memory | Resource::Vram);
         if let Some((Resource::Memory | Resource::Cpu | Resource::Pressure, Some(_))) =
@@ -360,7 +360,7 @@ impl FaultKind {
                 Some(("gpu", "left out where `resource` is: then the whole reading is frozen"))
             }
             Self::ProbeBlind { resource: Resource::Pressure, .. } => {
-                Some(("resource", "`memory`, `vram`, `cpu` or `gpu`: pressure is nobody's own"))
+                Some(("resource", "`memory`, `vram`, `cpu` or `gpu`: pressure has no owner"))
             }
             Self::Crash { every: Some(every), .. } if every.0 < SHORTEST_EVERY => {
                 Some(("every", "at least 1s"))

@@ -49,7 +49,7 @@ pub struct RawPhysics {
     /// 8 GB under Windows, jsboige/CoursIA#17366).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spilled_speed: Option<PercentText>,
-    /// Who is killed when memory and swap are both exhausted. Default `off`: it is counted, and nobody is.
+    /// What is killed when memory and swap are both exhausted. Default `off`: it is counted, and nobody is.
     #[serde(skip_serializing_if = "is_default")]
     pub oom_killer: OomKiller,
 }
@@ -68,7 +68,7 @@ pub enum VramOvercommit {
     Spill,
 }
 
-/// Who is killed when memory and swap are both exhausted.
+/// What is killed when memory and swap are both exhausted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OomKiller {
@@ -109,7 +109,7 @@ pub struct Physics {
     pub vram_overcommit: VramOvercommit,
     /// Speed that would be left to a model whose video memory lay in main memory whole.
     pub spilled_speed: Percent,
-    /// Who is killed when memory and swap are both exhausted.
+    /// What is killed when memory and swap are both exhausted.
     pub oom_killer: OomKiller,
 }
 
@@ -164,7 +164,7 @@ impl RawPhysics {
     /// Returns the checked form.
     ///
     /// # Errors
-    /// The key that cannot be meant, and what it must be.
+    /// The key whose value is not valid, and what it must be.
     pub fn check(&self) -> Result<Physics, (&'static str, &'static str)> {
         if self.release_lag_min > self.release_lag_max {
             return Err(("release-lag-max", "no shorter than `release-lag-min`"));
@@ -192,7 +192,7 @@ impl RawPhysics {
             [("swapping-speed", self.swapping_speed), ("spilled-speed", self.spilled_speed())]
         {
             if speed.0 == Percent::ZERO {
-                return Err((key, "more than nothing, or no request ever ends"));
+                return Err((key, "above zero, or no request ever ends"));
             }
         }
         if self.spilled_speed.is_some() && self.vram_overcommit != VramOvercommit::Spill {

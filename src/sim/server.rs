@@ -132,7 +132,7 @@ impl SimulatedServer {
         self.changed || self.leaking
     }
 
-    /// Returns what [`SimulatedServer::has_changed`] does, and begins anew.
+    /// Returns what [`SimulatedServer::has_changed`] does, and starts over.
     pub fn take_changed(&mut self) -> bool {
         let changed = self.has_changed();
         self.changed = false;
@@ -559,7 +559,7 @@ impl SimulatedServer {
     #[inline]
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         let next = self.next?.max(now);
-        // A server that hangs says what it has when the hang is over; memory still changes meanwhile.
+        // A server that hangs says what it has when the hang is over; memory still changes during it.
         match self.faults.hangs_until(now) {
             Some(until) if next <= now => {
                 let instances = self.instances.iter();

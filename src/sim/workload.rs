@@ -94,7 +94,7 @@ impl Workload {
 /// One `[[workload]]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-// Serde refuses unknown keys in the flattened part; an editor needs to be told.
+// Serde refuses unknown keys in the flattened part; an editor needs the schema to say so.
 #[schemars(extend("unevaluatedProperties" = false))]
 pub struct RawWorkload {
     /// Length of the prompts. Default 500. Not for a trace.
@@ -126,7 +126,7 @@ pub struct RawWorkload {
     /// them is loaded or on its way. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected: Option<bool>,
-    /// How probable it is that a client hangs up before its reply is complete. Default `0%`.
+    /// Probability that a client hangs up before its reply is complete. Default `0%`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancel: Option<PercentText>,
     /// How long after its request such a client hangs up. Default `2s`.
@@ -166,12 +166,12 @@ pub(crate) const COMMON_KEYS: &[&str] = &[
 #[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 #[serde(deny_unknown_fields)]
 pub enum Arrivals {
-    /// Independently of each other, at a steady rate.
+    /// Requests independent of each other, at a constant rate.
     Poisson {
         /// How many on average.
         rate: ArrivalRate,
     },
-    /// Many at once, again and again.
+    /// Bursts of many requests at once.
     Burst {
         /// Requests in a burst.
         count: u32,
@@ -199,7 +199,7 @@ pub enum Arrivals {
         /// thinks once.
         think: SpanText,
     },
-    /// At moments that are given.
+    /// Requests at given moments.
     Fixed {
         /// The moments, counted from `at`.
         times: Vec<SpanText>,
@@ -212,7 +212,7 @@ pub enum Arrivals {
         /// Begin again at the end, one mean gap after the last request. Default false.
         #[serde(default, rename = "loop")]
         repeat: bool,
-        /// How much faster than recorded the requests come. Default 1.
+        /// Factor on the speed of the recording. Default 1.
         #[serde(default = "as_recorded")]
         speed: f64,
     },
@@ -316,11 +316,11 @@ pub enum Tokens {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LogNormalTokens {
-    /// Half are shorter.
+    /// Median length.
     pub median: u32,
     /// Standard deviation of the logarithm. About 1 in the Azure traces of 2023.
     pub shape: f64,
-    /// None is longer. Default 100000.
+    /// Longest length. Default 100000.
     #[serde(default = "longest_text")]
     pub max: u32,
 }
@@ -344,7 +344,7 @@ impl Tokens {
         tokens.max(1)
     }
 
-    /// Returns what the value must be, where it cannot be meant.
+    /// Returns what the value must be, where it is not valid.
     pub(crate) fn mistake(&self) -> Option<&'static str> {
         match self {
             Self::Fixed(0) => Some("at least one token"),
@@ -364,7 +364,7 @@ impl Tokens {
 }
 
 impl Arrivals {
-    /// Returns the key whose value cannot be meant, and what it must be.
+    /// Returns the key whose value is not valid, and what it must be.
     pub(crate) fn mistake(&self) -> Option<(&'static str, &'static str)> {
         let positive = |rate: &ArrivalRate| rate.per_second() > 0.0;
         match self {

@@ -44,7 +44,7 @@ pub(super) struct SimulatedWorld {
     moments: Moments,
     distortion: Distortion,
     pressure: Pressure,
-    /// What the server was told last; kept for the room that it has for GPUs.
+    /// What the server received last; kept for its capacity for GPUs.
     surroundings: Surroundings,
     vram_overcommit: VramOvercommit,
     oom_killer: OomKiller,
@@ -107,7 +107,7 @@ impl SimulatedWorld {
         self.ground.sample()
     }
 
-    /// Brings the truth up to now, and the server's surroundings where it works: one at rest is told of them when it
+    /// Brings the truth up to now, and the server's surroundings where it works: one at rest is updated when it
     /// is given something to do.
     fn look(&mut self) {
         let is_new = self.ground.read(self.now, &self.own);
@@ -188,7 +188,7 @@ impl SimulatedWorld {
                 Moment::Crash(model) => self.server.crash(self.now, model.as_deref()),
                 Moment::LoseGpu(gpu) => self.server.lose_gpu(self.now, gpu),
                 Moment::Suspend(asleep) => {
-                    // Nothing runs meanwhile, nothing is counted, and the clock has jumped.
+                    // Nothing runs during this time, nothing is counted, and the clock has jumped.
                     self.server.sleep(asleep);
                     self.now += asleep;
                 }

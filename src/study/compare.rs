@@ -1,6 +1,6 @@
 //! Policies side by side: what each came to on the same recordings, and which differences are more than luck.
 //!
-//! A run is told by its [`Figures`]. Policies are compared pair by pair: on each recording and under each seed, a policy
+//! A run is described by its [`Figures`]. Policies are compared pair by pair: on each recording and under each seed, a policy
 //! against the first. Over seeds the differences spread; where their interval holds zero, there is no difference.
 
 mod estimate;
@@ -21,7 +21,7 @@ use crate::summary::{Optimum, Summary};
 /// Policies side by side on recordings.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Compared {
-    /// The policies as they were named, in that order. Others are compared with the first. The optimum goes by its lines
+    /// The policies as they were named, in that order. Others are compared with the first. The optimum uses its lines
     /// and its price of a switch, for all of them.
     pub policies: Vec<String>,
     /// The seeds under which each was played.
@@ -168,7 +168,7 @@ impl OnRecording {
 }
 
 impl About {
-    /// Returns what the first run tells.
+    /// Returns what the first run shows.
     pub fn of(first: &Summary) -> Self {
         let comparison = first.comparison.as_ref();
         Self {

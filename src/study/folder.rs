@@ -50,7 +50,7 @@ impl RecordingFile {
     }
 }
 
-/// Returns a folder for each file, to write its results into: the shortest end of its path that tells it from the others, such
+/// Returns a folder for each file, to write its results into: the shortest end of its path that distinguishes it from the others, such
 /// as `420`, or `2013-7/420` beside `2013-8/420`. Files of one folder that share a name keep the ends of theirs. `None` for a
 /// file that is named twice.
 pub fn distinct_folders(files: &[RecordingFile]) -> Vec<Option<PathBuf>> {

@@ -54,7 +54,7 @@ pub fn violations(text: &str, policies: &Registry) -> Vec<String> {
     all.into_iter().map(told).collect()
 }
 
-/// Reads a world. One that is refused is a mistake of whoever makes worlds.
+/// Reads a world. One that is refused is a mistake of the generator.
 fn read(text: &str, policies: &Registry) -> Result<Scenario, Shown> {
     scenario::parse(text, "hunted.toml", Path::new(""), policies)
         .map_err(|error| Shown::error(&error))
@@ -200,7 +200,7 @@ impl Hunt {
     }
 }
 
-/// What came of one world.
+/// The result of one world.
 struct Played {
     shown: Option<Caught>,
     seconds: f64,
@@ -239,7 +239,7 @@ const ROUND: u64 = 256;
 pub enum HuntError {
     #[error(transparent)]
     Threads(#[from] rayon::ThreadPoolBuildError),
-    #[error("there are no worlds of a higher number")]
+    #[error("the numbers of worlds end here: give a smaller --seed or fewer --worlds")]
     NoNumbers,
     #[error("world {world}: {error}")]
     Program { world: WorldId, error: ExecError },

@@ -167,7 +167,7 @@ pub(super) fn shown_beside(
     })
 }
 
-/// Returns which side of its bound a run is on: that of the first number of the bound. `None` where it is no number.
+/// Returns which side of its bound a run is on: that of the first number of the bound. `None` where it is not a number.
 fn side(unmet: &Unmet) -> Option<Ordering> {
     let number = |text: &str| {
         let text = &text[text.find(|c: char| c.is_ascii_digit())?..];

@@ -32,7 +32,7 @@
 //! cached, also a second model's first time, draws each load's time with some jitter, and holds a model's memory for a lag after its unload;
 //! the manager drains requests before an unload. None of that is in the bound, so that a policy beats it only by
 //! loads that happen to be quicker than their catalog says, by a switch between two readings, and where a fault shows
-//! the policy another machine. A policy that serves beyond the degrade line, or that is told what to serve, is not bound by it.
+//! the policy another machine. A policy that serves beyond the degrade line, or that is instructed what to serve, is not bound by it.
 
 mod free;
 mod ladder;

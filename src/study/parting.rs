@@ -35,8 +35,8 @@ pub struct Parted {
 pub struct Run {
     /// The policy that decided.
     pub policy: String,
-    /// Its figures, as far as its log tells them: not the time over memory, of which a log has a moment for each reading only.
-    /// The optimum goes by the left run's settings; a log of changes has none.
+    /// Its figures, as far as its log has them: not the time over memory, of which a log has a moment for each reading only.
+    /// The optimum uses the left run's settings; a log of changes has none.
     pub figures: Figures,
 }
 
@@ -256,6 +256,6 @@ pub enum PartingError {
     Log(#[from] LogError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    #[error("the log's catalog does not hold: {0}")]
+    #[error("the log's catalog is not valid: {0}")]
     Catalog(#[from] tiershift_core::catalog::CatalogError),
 }

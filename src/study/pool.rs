@@ -3,7 +3,7 @@
 use rayon::ThreadPoolBuildError;
 use rayon::prelude::*;
 
-/// Works on every item, `jobs` of them side by side (0: as many as there are processors), and returns what came of each
+/// Works on every item, `jobs` of them side by side (0: as many as there are processors), and returns the result of each
 /// in the items' order: the number of threads changes no result.
 ///
 /// # Errors

@@ -47,7 +47,7 @@ enum Reader {
     Log(Box<Take<LogReader>>, Part),
 }
 
-/// The run that an event log is of: what a replay takes over where it is not told otherwise.
+/// The run that an event log is of: what a replay takes over unless an option says otherwise.
 #[derive(Clone)]
 pub struct Origin {
     /// The log's machine, models, policy and seed.
@@ -141,7 +141,8 @@ impl Recording {
             Origin { setup: header.setup().map_err(RecordingError::Catalog)?, requests, actions };
         let mut notes = Vec::new();
         if !header.level.has_every_input() {
-            notes.push("the log holds changes only: samples between them are missing".to_owned());
+            notes
+                .push("the log contains only changes: samples between them are missing".to_owned());
         }
         if let Some(LogEnd::Torn { records, .. }) = whole.end() {
             notes.push(format!("the log was not closed: its {records} whole records are replayed"));
@@ -175,7 +176,7 @@ impl Recording {
         self.origin.as_ref()
     }
 
-    /// Returns what the trace tells of the machine.
+    /// Returns what the trace says about the machine.
     pub fn machine(&self) -> &Machine {
         &self.machine
     }
@@ -211,7 +212,7 @@ impl Recording {
         .unwrap_or_else(|| self.notes.clone())
     }
 
-    /// Returns whether the trace tells the use of memory or video memory, without which nothing is loaded.
+    /// Returns whether the trace has the use of memory or video memory, without which nothing is loaded.
     pub fn tells_space(&self) -> bool {
         self.first.as_ref().is_some_and(|(_, sample)| sample.spaces().next().is_some())
     }
@@ -437,7 +438,7 @@ pub enum RecordingError {
     Trace(#[from] TraceError),
     #[error(transparent)]
     Log(#[from] LogError),
-    #[error("the log's catalog does not hold: {0}")]
+    #[error("the log's catalog is not valid: {0}")]
     Catalog(CatalogError),
 }
 

@@ -1,4 +1,4 @@
-//! The regression suite: every scenario meets its expectations, tells the same story as last time, runs to the same
+//! The regression suite: every scenario meets its expectations, has the same story as last time, runs to the same
 //! bytes twice, and is failed by the baseline that it exists to catch.
 //!
 //! A *story* is a run's golden record, short enough to review as text: what changed, the figures, and the digest
@@ -33,7 +33,7 @@ pub struct Checked {
     pub description: String,
     /// What was not as it must be. Empty: it passed.
     pub failures: Vec<String>,
-    /// Whether the golden story was written anew.
+    /// Whether the golden story was overwritten.
     pub blessed: bool,
     /// The figures of its run; absent where there was none.
     #[serde(skip)]
@@ -114,7 +114,7 @@ pub fn check(path: &Path, bless: Bless, policies: &Registry) -> Result<Checked, 
             ));
         } else {
             let place = match &known {
-                None => "there is no golden story yet".to_owned(),
+                None => "no golden story exists yet: write it with --bless".to_owned(),
                 Some(known) => first_difference(known, &first.story).unwrap_or_default(),
             };
             failures.push(format!(
@@ -221,7 +221,7 @@ fn toothless(scenario: &Scenario, policies: &Registry) -> Result<Vec<String>, Su
     Ok(met
         .map(|key| {
             format!(
-                "the scenario has no teeth: the baseline {} meets `{key}` too ({} switches, {} reversals)",
+                "the scenario does not discriminate: the baseline {} also satisfies `{key}` ({} switches, {} reversals)",
                 baseline.policy.name(),
                 played.summary.switches,
                 played.summary.reversals
@@ -315,7 +315,7 @@ fn first_difference(want: &str, got: &str) -> Option<String> {
     }
 }
 
-/// Returns whether a scenario is in the book of what the hunt once found. Such a world is held to the invariants, and tells no
+/// Returns whether a scenario is in the book of what the hunt once found. Such a world is held to the invariants, and has no
 /// story that anybody would review.
 fn is_once_found(scenario: &Path) -> bool {
     scenario.parent().is_some_and(|folder| folder.ends_with(BOOK))
@@ -347,7 +347,7 @@ pub enum SuiteError {
     Simulation(#[from] SimulationError),
     #[error("cannot list `{}`: give scenario files or folders of them", path.display())]
     List { path: PathBuf, source: io::Error },
-    #[error("`{}` holds no scenario (*.toml)", path.display())]
+    #[error("`{}` contains no scenario (*.toml)", path.display())]
     Empty { path: PathBuf },
     #[error("the golden story `{}` cannot be read or written", path.display())]
     Golden { path: PathBuf, source: io::Error },

@@ -39,16 +39,16 @@ pub struct RawPlan {
     /// Catalogs, each swept with all settings. Default: what the recording brings, or models made up for it.
     #[serde(default)]
     pub catalogs: Vec<PathBuf>,
-    /// How many seeds each point is played under. Default 1.
+    /// Number of seeds for each point. Default 1.
     #[serde(default = "one")]
     pub seeds: u64,
-    /// The first of them. Default 1.
+    /// First seed. Default 1.
     #[serde(default = "one")]
     pub seed: u64,
-    /// How many points are drawn at random; without it, every combination of the values is one.
+    /// Number of points to draw at random. Default: every combination of the values.
     #[serde(default)]
     pub points: Option<usize>,
-    /// The seed of that draw. Default 1.
+    /// Random seed of the draw of `points`. Default 1.
     #[serde(default = "one")]
     pub draw_seed: u64,
     /// Options of every replay, as `tiershift replay` has them: `memory = "16GiB"`, `requests = "day.csv"`,
@@ -56,7 +56,7 @@ pub struct RawPlan {
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     #[serde(default)]
     pub replay: Table,
-    /// Settings from which every point starts, as in a policy file. Scores, and the optimum, go by these: by their price and
+    /// Settings from which every point starts, as in a policy file. Scores and the optimum use these: their price and
     /// their lines.
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     #[serde(default)]
@@ -108,7 +108,7 @@ pub struct Plan {
 pub struct PlannedFile {
     /// Its path, from the folder in which the plan was made.
     pub path: PathBuf,
-    /// Whether it was found in a folder, and not named: one that is no recording is passed over then.
+    /// Whether it was found in a folder and not named; it is then skipped if it is not a recording.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_found: bool,
     /// Its size.
@@ -132,7 +132,7 @@ impl RawPlan {
     /// Reads a plan's text, and returns it with its points. Files are named from `folder`.
     ///
     /// # Errors
-    /// What is no plan, with its place and a remedy.
+    /// What is not a plan, with its place and a remedy.
     pub fn parse(
         text: &str,
         name: &str,
@@ -189,7 +189,7 @@ impl RawPlan {
         if self.recordings.is_empty() {
             return refuse(
                 "recordings",
-                "there is nothing to sweep",
+                "the plan names no recordings",
                 "name recordings, or a folder of them",
             );
         }
@@ -296,7 +296,7 @@ pub fn check_axes(
         for value in axis.samples() {
             let mut changes = Changes::default();
             let (why, remedy) = match changes.set(key, value.clone()) {
-                false => ("it is no key of a policy file".to_owned(), POLICY.to_owned()),
+                false => ("it is not a key of a policy file".to_owned(), POLICY.to_owned()),
                 true => match changes.apply(&mut base.clone(), key, policies) {
                     Ok(()) => continue,
                     Err(error) => without_place(&error),
@@ -412,7 +412,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_swept_is_refused_with_its_place() {
-        check_refusal("recordings = []", "there is nothing to sweep");
+        check_refusal("recordings = []", "the plan names no recordings");
         check_refusal("recordings = ['a']\nseeds = 0", "there is no seed");
         check_refusal("recordings = ['a']\npolicies = []", "there is no policy");
         check_refusal("recordings = ['a']\n[settings]\nprise = ['1s']", "did you mean `price`");

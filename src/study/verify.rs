@@ -114,30 +114,30 @@ fn difference(log: &LogReader, record: &Record, ours: Option<Output>) -> VerifyE
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum VerifyError {
     #[error(
-        "the log holds changes only: verify needs one that was written with `--log full`, or without --log"
+        "the log contains only changes: verify needs one that was written with `--log full`, or without --log"
     )]
     NotFull,
     #[error(
-        "the log is of format {found}, whose reasons say less than those of format {}: it can be explained, plotted and replayed, \
-         but verified only by the tiershift that wrote it", LogVersion::CURRENT.0
+        "the log has format {found}, whose reasons have less detail than those of format {}: it can be explained, plotted and \
+         replayed, but only the version that wrote it can verify it", LogVersion::CURRENT.0
     )]
     Older { found: u32 },
     #[error(transparent)]
     Log(#[from] LogError),
-    #[error("the log's settings do not hold: {0}")]
+    #[error("the log's settings are not valid: {0}")]
     Settings(#[from] SettingsError),
-    #[error("the log's catalog does not hold: {0}")]
+    #[error("the log's catalog is not valid: {0}")]
     Catalog(#[from] CatalogError),
     #[error(transparent)]
     Controller(#[from] ControllerError),
     #[error("{place}, at {} s: the log has {}, the controller answers {}",
         logged.at.as_secs_f64(), json(&logged.event), ours.as_ref().map_or("nothing".to_owned(), |ours| json(&ours)))]
     Difference { place: String, logged: Box<Record>, ours: Option<Box<Output>> },
-    #[error("the log ends, and the controller still answers {}", json(output))]
+    #[error("the log ends here, but the controller also answers {}", json(output))]
     Missing { output: Box<Output> },
     #[error(
-        "the log was not closed after its {} records{}: what is there agrees, but nothing proves the last segment unchanged; \
-         its writer was stopped, or still writes", done.records, half_line(*left_out)
+        "the log was not closed after its {} records{}: they agree, but nothing proves that the last segment is unchanged; \
+         its writer was stopped, or is still running", done.records, half_line(*left_out)
     )]
     Torn { done: Verified, left_out: u64 },
     #[error(
@@ -148,7 +148,7 @@ pub enum VerifyError {
 }
 
 fn half_line(bytes: u64) -> String {
-    if bytes == 0 { String::new() } else { format!(" and {bytes} bytes of a half written one") }
+    if bytes == 0 { String::new() } else { format!(" and {bytes} bytes of an incomplete one") }
 }
 
 fn json(value: &impl serde::Serialize) -> String {

@@ -64,7 +64,7 @@ pub struct Fold {
     account: Option<Account>,
 }
 
-/// What a model is doing, as far as its commands and outcomes tell.
+/// What a model is doing, as far as its commands and outcomes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Absent,
@@ -251,7 +251,7 @@ impl Fold {
         self.account = Some(account);
     }
 
-    /// Counts something that the controller was told.
+    /// Counts an input of the controller.
     #[inline]
     fn input(&mut self, now: Timestamp, input: &Input) {
         if let Input::Sample(sample) = input {
@@ -422,7 +422,7 @@ impl Fold {
 
     fn switched(&mut self, now: Timestamp, from: Rung, to: Rung) {
         let ordered = self.decided.take(to).unwrap_or_default();
-        // Whoever stops a run ends what it serves: that is no switch.
+        // Whoever stops a run ends what it serves: that is not a switch.
         if from != to && !self.shutting_down {
             let up = to > from;
             self.summary.switches += 1;

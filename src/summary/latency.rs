@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::summary::Percentiles;
 
-/// Counts spans, in microseconds to four significant digits: `12.34 s` is told from `12.35 s`.
+/// Counts spans, in microseconds to four significant digits: `12.34 s` differs from `12.35 s`.
 ///
 /// hdrhistogram would do the same in powers of two, and print 5 s as 5.001215 s.
 #[derive(Clone, Debug, Default)]

@@ -172,17 +172,17 @@ impl Slots {
     }
 }
 
-/// Turns rows into samples and remembers what they tell of the machine.
+/// Turns rows into samples and remembers what they say about the machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Assembler {
-    /// What the reader was told, for files that give a use without its total.
+    /// What the options say, for files that give a use without its total.
     told: Machine,
     /// What the file itself says; grows with the rows.
     pub machine: Machine,
     /// Whether memory use was seen that no total belongs to; the same for each GPU's video memory, by its bit.
     pub memory_without_total: bool,
     pub vram_without_total: u64,
-    /// Whether memory was told without any use of it.
+    /// Whether memory was given without any use of it.
     pub memory_without_use: bool,
     /// Whether every total of the machine is known.
     settled: bool,
@@ -202,7 +202,7 @@ impl Assembler {
     }
 
     /// Turns a row into a sample. `column_of` finds the byte of a slot's cell, for a defect's place.
-    /// Returns whether the row told anything.
+    /// Returns whether the row had any value.
     #[inline]
     pub(super) fn assemble(
         &mut self,
@@ -261,7 +261,7 @@ impl Assembler {
     }
 
     fn learn_totals(&mut self, sample: &Sample) {
-        // What the file says goes before what was told; what it says first, before what it says later.
+        // The file takes precedence over the options, and its earlier values over its later ones.
         let known = |space: Option<Space>, so_far: Bytes, told: Bytes| match space {
             Some(space) if so_far == Bytes::ZERO || so_far == told => space.total,
             _ => so_far,
@@ -411,7 +411,7 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
             Space { total: bytes(total), others: bytes(others), own: bytes(own.unwrap_or(0)) };
         if space.used() > space.total {
             self.note(use_slot, DefectKind::OverTotal, || {
-                format!("{} of {what} in use, of {}", space.used(), space.total)
+                format!("{} of {what} are in use, but there are only {}", space.used(), space.total)
             })?;
         }
         Ok(Some(space))
@@ -471,7 +471,7 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
                     HIGHEST_RATE,
                     "pressure in thousandths of a percent",
                 )?;
-                // A part that was told and cannot be is not zero: the whole is unknown.
+                // A part that was given and is impossible is not zero: the whole is unknown.
                 if value.is_none() {
                     return Ok(None);
                 }

@@ -85,11 +85,11 @@ impl Dates {
             }
         } else if is_first && let Some(lacks) = lacks {
             self.note = Some(match lacks {
-                Lacks::Date => "the times of this file have no date, so that none is reported: `--starts-at 2026-01-31` \
-                                says the first day"
+                Lacks::Date => "the times in this file have no date, so dates are not reported: give the first day with \
+                                `--starts-at 2026-01-31`"
                     .to_owned(),
-                Lacks::Year => "the dates of this file have no year, so that none is reported: `--starts-at 2026-01-31` \
-                                says the first day"
+                Lacks::Year => "the dates in this file have no year, so dates are not reported: give the first day with \
+                                `--starts-at 2026-01-31`"
                     .to_owned(),
             });
         }

@@ -165,7 +165,7 @@ pub enum DefectKind {
     Gap,
     /// A share of more than 100 %.
     AboveAll,
-    /// A clock that was set, or another run in the file that begins anew.
+    /// A clock that was set, or another run in the file that starts over.
     ClockSet,
     /// A silence of hours that a replay leaves out.
     LeftOut,
@@ -222,9 +222,9 @@ impl DefectKind {
             Self::UnreadableCell | Self::ImpossibleValue => "the cell counts as missing",
             Self::OverTotal | Self::Gap => "kept as it is",
             Self::AboveAll => "kept as 100 %",
-            Self::ClockSet => "the rows behind it follow on in their own steps",
-            Self::LeftOut => "left out of the time, nothing is claimed about it",
-            Self::Unit => "kept, in the unit that is named",
+            Self::ClockSet => "the rows after it continue with their own steps",
+            Self::LeftOut => "left out: this time is not counted",
+            Self::Unit => "kept, in the unit that was given",
             Self::NoLineEnd => "kept, but its last number may be cut off",
             _ => "the row is rejected",
         }

@@ -42,7 +42,7 @@ pub struct Told {
     pub starts_at: Option<WallTime>,
     /// What the column of a format holds that does not say it.
     pub metric: Option<String>,
-    /// How many GPUs a reading has, for rows that tell nothing of theirs.
+    /// How many GPUs a reading has, for rows that do not identify theirs.
     pub gpus: Option<usize>,
     /// The names of the columns, for a table without a header.
     pub columns: Vec<String>,
@@ -86,7 +86,7 @@ impl Format {
     /// Returns the built-in format called `name`, or the one that the mapping file at that path describes.
     ///
     /// # Errors
-    /// Where there is no such format, or the file is no mapping.
+    /// Where there is no such format, or the file is not a mapping.
     pub fn named(name: &str) -> Result<Self, TraceError> {
         if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
             return Self::from_file(Path::new(name));
@@ -101,7 +101,7 @@ impl Format {
     /// Reads a mapping file.
     ///
     /// # Errors
-    /// Where the file cannot be read or is no mapping.
+    /// Where the file cannot be read or is not a mapping.
     pub fn from_file(path: &Path) -> Result<Self, TraceError> {
         let name = path.display().to_string();
         let text = read_small_text(path)

@@ -22,7 +22,7 @@ type Gpu = (Option<u64>, Option<f64>);
 /// A sample's time [s], the use of memory [MiB] and of the processor [%], and its GPUs.
 type Reading = (f64, Option<u64>, Option<f64>, Vec<Gpu>);
 
-/// What came of a resource trace.
+/// The result of reading a resource trace.
 #[derive(Debug)]
 struct Came {
     samples: Vec<Reading>,

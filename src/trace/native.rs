@@ -38,7 +38,8 @@ pub(crate) fn read_preamble(source: &mut Source, magic: &str) -> Result<Preamble
                     return Err(TraceError::NewerVersion { name, version, newest: VERSION });
                 }
                 _ => {
-                    let reason = format!("\"{version}\" is no version: write `{magic}{VERSION}`");
+                    let reason =
+                        format!("\"{version}\" is not a version number: write `{magic}{VERSION}`");
                     return Err(source.malformed(1, magic.len() as u64 + 1, reason));
                 }
             }

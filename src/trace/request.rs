@@ -269,7 +269,7 @@ impl RequestReader {
     }
 
     /// Returns how many arrivals stood after a later one in a file whose format is not in order. They were
-    /// sorted, and are no defect.
+    /// sorted, and are not a defect.
     pub fn out_of_order(&self) -> u64 {
         self.out_of_order
     }

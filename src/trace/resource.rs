@@ -265,7 +265,7 @@ impl ResourceReader {
         Ok(())
     }
 
-    /// Whether lines that are no rows are an ordinary thing.
+    /// Whether lines that are not rows are an ordinary thing.
     fn is_text(&self) -> bool {
         matches!(&self.rows, Rows::Mapped(rows) if rows.shape() == Shape::Text)
     }
@@ -288,7 +288,7 @@ impl ResourceReader {
         self.read_row(sample)
     }
 
-    /// Takes the time, place and sample of the next row that tells anything.
+    /// Takes the time, place and sample of the next row that has any value.
     fn read_row(&mut self, sample: &mut Sample) -> Result<Option<Row>, TraceError> {
         let Self { source, rows, assembler, defects, .. } = self;
         loop {
@@ -322,9 +322,7 @@ impl ResourceReader {
             if told {
                 return Ok(Some(Row { at, place, restarts }));
             }
-            defects.note(DefectKind::BlankRow, place, || {
-                "the row says nothing but the time".to_owned()
-            })?;
+            defects.note(DefectKind::BlankRow, place, || "the row has only a time".to_owned())?;
         }
     }
 
@@ -333,7 +331,7 @@ impl ResourceReader {
         &self.defects
     }
 
-    /// Returns what is known of the machine: what the options told and the samples so far say. Zero or empty
+    /// Returns what is known of the machine: what the options and the samples so far say. Zero or empty
     /// is unknown.
     pub fn machine(&self) -> &Machine {
         &self.assembler.machine

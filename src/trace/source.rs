@@ -244,6 +244,6 @@ pub(crate) const LINE_LIMIT: usize = 1 << 20;
 /// The longest row of several lines. Chosen: a prompt of 200 000 characters fits, and a stray quote costs little.
 const LONGEST_ROW: usize = 256 << 10;
 pub(crate) const LINE_TOO_LONG: &str =
-    "this line is longer than 1 MiB, so this is no trace: give a file with one row a line";
+    "this line is longer than 1 MiB, so this is not a trace: give a file with one row per line";
 /// Read at once. Chosen: larger reads were not faster.
 const BUFFER_BYTES: usize = 256 << 10;

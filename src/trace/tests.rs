@@ -371,7 +371,7 @@ fn a_conversion_reads_back_as_the_same_samples_and_is_whole_or_absent() {
     std::fs::write(folder.path().join("from"), "no trace").unwrap();
     let to = folder.path().join("never.csv");
     assert!(convert(&folder.path().join("from"), &to, &ReadOptions::default(), |_| {}).is_err());
-    // A file is no folder, and none is made of it.
+    // A file is not a folder, and none is made of it.
     let absent = folder.path().join("again.csv").join("to.csv");
     std::fs::write(folder.path().join("from"), sample("native-resource")).unwrap();
     let error =

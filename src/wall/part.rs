@@ -47,7 +47,7 @@ impl Part {
             to => format!(" up to {}", span(to)),
         };
         let (from, lasts) = (span(self.from), span(end));
-        format!("there is nothing from {from} on{to}: it lasts {lasts}{dates}")
+        format!("the recording has nothing from {from} on{to}: it lasts {lasts}{dates}")
     }
 }
 

@@ -264,7 +264,11 @@ fn a_scenario_whose_baseline_meets_it_too_is_refused_as_toothless() {
         [baseline]\npolicy = \"original\"\nfails = [\"reversals\"]\n";
     fs::write(folder.path().join("toothless.toml"), scenario).unwrap();
     let ran = run_in(folder.path(), "check toothless.toml --bless").exits(1);
-    assert!(ran.out.contains("the scenario has no teeth: the baseline original"), "{}", ran.out);
+    assert!(
+        ran.out.contains("the scenario does not discriminate: the baseline original"),
+        "{}",
+        ran.out
+    );
 }
 
 #[test]
@@ -577,10 +581,10 @@ const REFUSALS: &[(&str, &[&str])] = &[
     ("replay newer.csv --out new", &["newer.csv:1", "version 2", "install a newer one"]),
     ("replay good.csv --out new --requests good.csv", &["good.csv", "a request trace is wanted"]),
     ("replay requests.csv --out new", &["requests.csv", "a resource trace is wanted"]),
-    ("replay good.csv --counted", &["good.csv", "--counted is for event logs"]),
-    ("replay good.csv good.csv --out new", &["two traces", "one by one"]),
+    ("replay good.csv --counted", &["good.csv", "--counted needs an event log"]),
+    ("replay good.csv good.csv --out new", &["two traces", "replay them separately"]),
     ("import empty.csv new.csv", &["empty.csv is empty"]),
-    ("import good.csv good.csv", &["written over itself", "another name"]),
+    ("import good.csv good.csv", &["is both input and output", "another name"]),
     ("import good.csv a-file/new.csv", &["cannot write a-file/new.csv"]),
     // Names and values on the command line.
     (
@@ -630,13 +634,13 @@ const REFUSALS: &[(&str, &[&str])] = &[
     ("plot good/events.jsonl --out a-file/x.svg", &["cannot write `a-file/x.svg`"]),
     ("plot good/events.jsonl --out x.bmp", &["`x.bmp` must end in .svg or .png"]),
     // Logs.
-    ("plot good.csv --out x.svg", &["good.csv:1", "no event log", "give an events.jsonl"]),
+    ("plot good.csv --out x.svg", &["good.csv:1", "not an event log", "Give an events.jsonl"]),
     ("plot nowhere --out x.svg", &["cannot open nowhere", "check the path"]),
     ("verify nowhere", &["cannot open nowhere", "check the path"]),
     ("verify empty-folder", &["empty-folder", "folder"]),
-    ("explain good.csv", &["good.csv:1", "no event log"]),
+    ("explain good.csv", &["good.csv:1", "not an event log"]),
     ("explain good/events.jsonl --at soon", &["--at", "a span such as 1h30m, a time of day"]),
-    ("diff good/events.jsonl binary.csv", &["binary.csv:1", "no event log"]),
+    ("diff good/events.jsonl binary.csv", &["binary.csv:1", "not an event log"]),
 ];
 
 /// Scenarios by name.

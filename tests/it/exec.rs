@@ -68,7 +68,7 @@ fn a_program_that_fails_is_named_with_the_line_and_the_remedy() {
     let missing = run("--policy exec:no-such-program");
     assert!(missing.contains("cannot start the policy `no-such-program`"), "{missing}");
     assert!(run("--policy exec").contains("name it, as in --policy exec:"));
-    assert!(run("--policy exec:").contains("is not a command line"));
+    assert!(run("--policy exec:").contains("is not a valid command line"));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn worlds_are_hunted_under_a_program_whose_end_ends_the_hunt() {
     assert!(ended.contains("ended (exit status: 3) before it answered reading 1"), "{ended}");
     assert!(hunt("--policy exec").exits(2).err.contains("name it, as in --policy exec:"));
     let file = hunt("--policy memory-only").exits(2).err;
-    assert!(file.contains("each world has settings of its own"), "{file}");
+    assert!(file.contains("each random scenario has its own settings"), "{file}");
 }
 
 #[test]
@@ -108,5 +108,8 @@ fn a_suite_is_checked_under_another_policy_by_its_expectations_alone() {
 fn a_program_may_follow_a_daemon_and_does_not_decide_for_it() {
     let serve = |option: &str| run_in(root(), &format!("serve --models . {option}"));
     let refused = serve("--policy exec:true").exits(2).err;
-    assert!(refused.contains("let it follow with --shadow exec:COMMAND"), "{refused}");
+    assert!(
+        refused.contains("run it beside another policy with --shadow exec:COMMAND"),
+        "{refused}"
+    );
 }

@@ -42,7 +42,7 @@ fn a_log_of_version_1_is_explained_plotted_and_replayed_but_not_verified() {
     assert_eq!(replayed["downgrades"], 1);
     let refused = run_in(root(), &format!("verify {log}")).exits(1);
     let said = refused.out + &refused.err;
-    assert!(said.contains("the log is of format 1"), "{said}");
+    assert!(said.contains("the log has format 1"), "{said}");
 }
 
 #[test]

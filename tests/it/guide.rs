@@ -106,8 +106,8 @@ fn the_list_of_settings_is_the_schemas() {
     let schema: Value = serde_json::from_str(&ran.out).unwrap();
     let mut page = String::from(
         "# Settings\n\n\
-         The keys of a policy file (`--policy FILE`, `[policy]` in a scenario or in the daemon's config), each also for `--set \
-         KEY=VALUE`. Made of `tiershift schema policy`, which editors read.\n",
+         These are the keys of a policy file (`--policy FILE`) and of `[policy]` in a scenario or in the daemon's config. `--set \
+         KEY=VALUE` sets one of them on the command line. The list is generated from `tiershift schema policy`, which gives editors completion.\n",
     );
     write_table(&mut page, "Policy", "", &schema["properties"]);
     let manager = &schema["$defs"]["RawManagerSettings"]["properties"];

@@ -46,7 +46,7 @@ fn a_world_made_of_parts_is_played_by_its_name() {
     assert!(refused.contains("unknown part `weather`"), "{refused}");
 }
 
-/// Canaries are no policies of the command, and a sound controller breaks nothing: what a finding becomes is held against the
+/// Canaries are not policies of the command, and a sound controller breaks nothing: what a finding becomes is held against the
 /// library, with the flaws registered.
 #[test]
 fn what_a_canary_breaks_is_made_small_and_shows_the_same() {

@@ -87,8 +87,8 @@ fn a_folder_is_one_table_whatever_the_number_of_jobs() {
         "lowest share of the optimum: ",
         "lowest share of the optimum without reversals: ",
         "* not in the means",
-        "skipped all/notes.txt: of no format that is known",
-        "skipped all/silent.csv: the trace tells the use of no memory",
+        "skipped all/notes.txt: in no known format",
+        "skipped all/silent.csv: the trace records neither memory",
     ];
     assert_eq!(lines.len(), begins.len(), "{}", one.out);
     for (line, begin) in lines.iter().zip(begins) {
@@ -113,6 +113,6 @@ fn a_folder_of_recordings_is_written_into_a_folder_like_it() {
     fs::create_dir(folder.path().join("none")).unwrap();
     fs::copy(folder.path().join("all/notes.txt"), folder.path().join("none/a.txt")).unwrap();
     let ran = run_in(folder.path(), "replay none").exits(2);
-    assert!(ran.err.contains("no recording that can be replayed"), "{}", ran.err);
+    assert!(ran.err.contains("none of these recordings can be replayed"), "{}", ran.err);
     assert!(ran.out.contains("skipped none/a.txt"), "{}", ran.out);
 }

@@ -16,7 +16,7 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// Returns every file of the project below `folder`, in order of name. What is built, and what a person keeps for
-/// themselves, is no part of it.
+/// themselves, is not a part of it.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut entries: Vec<PathBuf> =

@@ -339,7 +339,7 @@ fn no_file_tells_of_the_machine_that_made_it() {
         if name.ends_with("Cargo.lock") {
             continue;
         }
-        // Pictures, fonts and packed traces are no text.
+        // Pictures, fonts and packed traces are not text.
         let Ok(text) = fs::read_to_string(&path) else { continue };
         findings.extend(traces_of_a_machine(&text).iter().map(|line| format!("{name}: {line}")));
     }

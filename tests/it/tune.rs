@@ -39,7 +39,7 @@ fn what_is_found_holds_on_what_was_held_back_and_is_a_policy_file() {
     assert!(found > there + 0.05, "{there} {found}");
     put("tuned.toml", "policy = \"proactive\"\n");
     let refused = run_in(folder.path(), &format!("{line} --out tuned.toml")).exits(2);
-    assert!(refused.err.contains("this command did not write it"), "{}", refused.err);
+    assert!(refused.err.contains("was not written by tiershift"), "{}", refused.err);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn where_nothing_matters_nothing_is_recommended() {
     put("short.csv", &trace(&[3.0; 30]));
     let tuned = run_in(folder.path(), "tune calm.csv --trials 20 --out tuned.toml").exits(0);
     assert!(
-        tuned.out.contains("nothing is better there than what is there: keep it"),
+        tuned.out.contains("no candidate is better than the current settings"),
         "{}",
         tuned.out
     );
@@ -59,7 +59,7 @@ fn where_nothing_matters_nothing_is_recommended() {
     assert_eq!(json["found"]["settings"], serde_json::json!({}));
     let refused = run_in(folder.path(), "tune short.csv").exits(2);
     assert!(
-        refused.err.contains("there is no recording to tune on: short.csv: too short"),
+        refused.err.contains("no recording can be used for tuning: short.csv: too short"),
         "{}",
         refused.err
     );
@@ -72,13 +72,13 @@ fn what_cannot_be_searched_is_refused() {
     put("calm.csv", &trace(&[3.0; 300]));
     for (text, want) in [
         ("prise = [\"1s\"]", "did you mean `price`?"),
-        ("price = []", "price: there is no value in the list"),
-        ("", "there is no setting to search"),
+        ("price = []", "price: the list has no value"),
+        ("", "lists no setting to search"),
     ] {
         put("search.toml", text);
         let ran = run_in(folder.path(), "tune calm.csv --search search.toml").exits(2);
         assert!(ran.err.contains(want), "{}", ran.err);
     }
     let ran = run_in(folder.path(), "tune calm.csv --policy exec:true").exits(2);
-    assert!(ran.err.contains("a program has settings of its own"), "{}", ran.err);
+    assert!(ran.err.contains("tune cannot change the settings of a program"), "{}", ran.err);
 }

@@ -144,7 +144,7 @@ fn a_part_that_a_recording_does_not_have_is_refused_with_what_it_has() {
         ("import machine.csv part.csv --from 61s --to 119s", "nothing from 1m 1s on up to 1m 59s"),
         ("plot whole --from 2h", "nothing from 2h on: it lasts 1h"),
         ("replay machine.csv --to 12:00", "--to: the recording has no such time"),
-        ("replay machine.csv --from 20m --to 10m", "exchange them"),
+        ("replay machine.csv --from 20m --to 10m", "swap them"),
     ] {
         let err = run(line).exits(2).err;
         assert!(err.contains(word), "{line}: {err}");

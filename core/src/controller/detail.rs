@@ -16,7 +16,7 @@ pub enum Detail {
     Silent,
 }
 
-/// Which decisions are said at a detail, as they go by: by the controller, and by whoever passes on less than it said.
+/// Which decisions are reported at a detail: by the controller, and by those who pass on a part of its reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Saying {
     detail: Detail,

@@ -11,7 +11,7 @@ use crate::model::Model;
 use crate::request::{Request, Target};
 use crate::time::Timestamp;
 
-/// What is kept to tell it.
+/// What is kept to know it.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     /// Since when the serving model serves.
@@ -63,7 +63,7 @@ impl Asked {
 }
 
 impl Manager {
-    /// Returns what is asked of the models now, and begins to count refusals anew.
+    /// Returns what is asked of the models now, and starts counting refusals again.
     #[inline]
     pub fn take_demand(&mut self, now: Timestamp) -> Demand {
         let is_quiet = self.running.is_empty()
@@ -150,7 +150,7 @@ impl Manager {
         ServedBy::new(each.map(|model| is_meant(model) && request.is_for(model)), is_named)
     }
 
-    /// Returns whether the model that serves, or that a switch under way leads to, is among these.
+    /// Returns whether the model that serves, or that the switch in progress leads to, is among these.
     pub(super) fn is_for_present(&self, served_by: &ServedBy) -> bool {
         match self.serving {
             Some(present) => served_by[present],

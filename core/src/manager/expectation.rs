@@ -1,4 +1,4 @@
-//! When to come back: what a client that is not served is told.
+//! When to come back: what a client that is not served is advised.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl Manager {
         Expectation { wait: expected.wait.max(SHORTEST_WAIT), ..expected }
     }
 
-    /// Returns when whoever was cut off is to come back: when the switch that it was for has something to serve with.
+    /// Returns when a client that was cut off is to come back: when the switch that it was for has something to serve with.
     pub(super) fn wait_after_cut(&self, now: Timestamp) -> Duration {
         let left = match self.switch {
             Some(switch) if self.serving.is_none() => self.left_of(now, switch).wait,

@@ -166,7 +166,7 @@ impl Manager {
         self.begin(now, goal, Urgency::Immediate, reason);
     }
 
-    /// Ends the requests that their server has not answered in time: those that it was told to stop, and those that run for
+    /// Ends the requests that their server has not answered in time: those that it was asked to stop, and those that run for
     /// longer than any reply does, whose server is taken for broken.
     pub(super) fn give_up_what_is_not_answered(
         &mut self,
@@ -225,5 +225,5 @@ impl Manager {
 /// Failed loads wait at most 32 times the first wait.
 const MOST_RETRY_DOUBLINGS: u32 = 5;
 
-/// A model that failed too often is no stand-in for so long. Chosen: about as long as the policy's own waits come to.
+/// A model that failed too often is not a stand-in for so long. Chosen: about as long as the policy's own waits come to.
 const FAILURES_KEPT: Duration = Duration::from_hours(1);

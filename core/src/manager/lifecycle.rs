@@ -72,7 +72,7 @@ pub(crate) const UNLOAD_ATTEMPTS: u32 = 3;
 pub(crate) struct Tryout {
     /// The backend has yet to answer.
     pub(crate) is_awaited: bool,
-    /// Whether it told nothing, and is made again at an idle moment; and how often it was made since the load.
+    /// Whether it showed nothing, and is made again at an idle moment; and how often it was made since the load.
     pub(crate) is_due: bool,
     pub(crate) made: u32,
     /// The most requests that ran beside it, and whether others were in its way.

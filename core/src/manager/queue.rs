@@ -17,7 +17,7 @@ pub(crate) struct Queue {
     waiting: BTreeMap<Place, Waiting>,
     deadlines: BTreeSet<(Timestamp, Place)>,
     places: BTreeMap<RequestId, Place>,
-    /// No more than the catalog's models tell apart; one that is empty stays.
+    /// No more than the catalog's models distinguish; one that is empty stays.
     kinds: Vec<Kind>,
     /// The turn of each line in which something waits.
     turns: BTreeMap<Line, Turn>,
@@ -249,7 +249,7 @@ mod tests {
         for (id, client) in (0..).zip(clients) {
             push(&mut queue, request(id, 0, client), &[true]);
         }
-        // Of higher priority, whoever it is from.
+        // Of higher priority, from any client.
         push(&mut queue, request(9, 1, Some(7)), &[true]);
         assert_eq!(drain(&mut queue, 0), [9, 0, 3, 4, 1, 6, 5, 2]);
     }

@@ -79,7 +79,7 @@ impl Manager {
             running.given_up_at = now + CANCEL_TIMEOUT;
             out.push_back(Output::Command(Command::Cancel { request: id }));
         }
-        // Else it has ended already; hanging up after the end is no news.
+        // Else it has ended already; hanging up after the end is not news.
     }
 
     /// Takes the backend's answer about a request. Returns how it was served, where that says something about
@@ -384,7 +384,7 @@ impl Manager {
 /// connections, each of which is a client that hangs up when it has had enough.
 const CONNECTED_SHARE: usize = 16;
 
-/// A request that was told to stop is ended without its server's answer after this: as long as an unload is waited for.
+/// A request that was asked to stop is ended without its server's answer after this: as long as an unload is waited for.
 const CANCEL_TIMEOUT: Duration = UNLOAD_TIMEOUT;
 
 /// No reply is given up sooner. Chosen: a machine that swaps has been seen to take a few minutes for a word.

@@ -29,7 +29,7 @@ pub(super) struct Switch {
     began: Timestamp,
     pub(super) urgency: Urgency,
     reason: Reason,
-    /// Whether it looks at nothing: neither for a place for what follows nor for who runs on what serves.
+    /// Whether it looks at nothing: neither for a place for what follows nor for requests that run on what serves.
     pub(super) blind: bool,
     /// Whether it is made because requests name its goal: then it cuts nobody, unless a space is short.
     pub(super) is_for_name: bool,
@@ -319,7 +319,7 @@ impl Manager {
             self.load(now, goal, place.gpu, out);
             return false;
         }
-        // What others took, or what the server does not let go, is seen by the policy, which need not learn it. What comes
+        // What others took, or what the server does not let go, is seen by the policy, which need not be informed. What comes
         // back late looks like room soon, and will be late again.
         let is_any_lost = (0..self.slots.len()).any(|index| self.is_lost(index));
         let is_late = !is_any_lost && self.would_fit_once_all_is_back(model);

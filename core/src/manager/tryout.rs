@@ -1,7 +1,7 @@
 //! A short request of our own after each load: whether the model came up as fast as the catalog says.
 //!
 //! A model that was placed badly, some of its layers left on the processor, stays slow until it is loaded again, and nobody
-//! learns of it before users have waited. Left alone on purpose: a model whose speeds are a guess.
+//! finds out before users have waited. Left alone on purpose: a model whose speeds are a guess.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -53,7 +53,7 @@ impl Manager {
         slot.tryout.beside = slot.tryout.beside.max(slot.running);
     }
 
-    /// Takes from a reading whether others are in the way of what is tried, and tries again what told nothing, where neither
+    /// Takes from a reading whether others are in the way of what is tried, and tries again what showed nothing, where neither
     /// they nor requests are.
     pub(super) fn heed_tryouts(&mut self, out: &mut VecDeque<Output>) {
         if !self.is_trying {

@@ -31,7 +31,7 @@ impl Manager {
         out.push_back(Output::Command(Command::Unload { model }));
     }
 
-    /// Asks again for an unload that was not answered, or goes by what readings show.
+    /// Asks again for an unload that was not answered, or relies on what readings show.
     pub(super) fn pass_unload_timeout(
         &mut self,
         now: Timestamp,

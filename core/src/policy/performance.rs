@@ -45,7 +45,7 @@ struct RungService {
     /// The limit that the last complaint was about.
     broken_limit: Duration,
     memory: SlowMemory,
-    /// By the catalog, for each figure the speed that it goes by: decoding and prefill.
+    /// By the catalog, for each figure the speed that it depends on: decoding and prefill.
     per_second: [f64; Figure::ALL.len()],
 }
 
@@ -275,7 +275,7 @@ impl RungService {
     }
 }
 
-/// So many requests that are slow by the catalog are no accident, where they are half of all. Chosen: a model that comes up
+/// So many requests that are slow by the catalog are not an accident, where they are half of all. Chosen: a model that comes up
 /// far too slow must be left although hardly anything ends, and one long reply must not be enough.
 const SEVERAL: u32 = 2;
 

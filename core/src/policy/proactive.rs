@@ -181,7 +181,7 @@ impl Policy for Proactive {
         self.consider_upgrade(now, standing)
     }
 
-    /// What was not seen was neither good nor bad: the next sample tells how long that lasted.
+    /// What was not seen was neither good nor bad: the next sample shows how long that lasted.
     fn missing(&mut self, now: Timestamp, standing: &Standing) -> Decision {
         standing.hold(match self.last.at {
             Some(at) => Reason::Stale { age: now.since(at) },
@@ -213,7 +213,7 @@ impl Policy for Proactive {
         }
     }
 
-    /// Keeps what its mistakes have taught it. What depends on lines and windows is seen anew.
+    /// Keeps what its mistakes have taught it. What depends on lines and windows is evaluated again.
     fn reconfigure(&mut self, settings: &Settings, catalog: &Catalog) -> bool {
         let before = std::mem::replace(self, Self::new(settings, catalog));
         for (state, known) in self.rungs.iter_mut().zip(&before.rungs) {
@@ -414,7 +414,7 @@ impl Proactive {
         }
     }
 
-    /// Returns the space that is over its line. While a switch is under way, and until readings have settled after it, own
+    /// Returns the space that is over its line. While a switch is in progress, and until readings have settled after it, own
     /// use in passing is ours to know: then only others' use plus the rung that the switch leads to counts, short of what
     /// is critical; where its model is on a GPU, there.
     fn overrun(&self, sample: &Sample, standing: &Standing) -> Option<Projection> {

@@ -1,4 +1,4 @@
-//! From nothing loaded to something: nobody is served meanwhile, so that other waits hold than between rungs.
+//! From nothing loaded to something: nobody is served until then, so that other waits apply than between rungs.
 
 use std::time::Duration;
 

@@ -12,61 +12,68 @@ use crate::units::is_default;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RawManagerSettings {
-    /// Tier to load at the start. Default: the best that fits, as an upgrade.
+    /// Tier to load at the start. Default: the best that fits, loaded like any upgrade.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<String>,
-    /// Tier to keep whatever the policy says, short of a shortage of memory.
+    /// Tier to keep loaded whatever the policy decides, except in a shortage of memory. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pin: Option<String>,
-    /// How long running tasks may take to finish before a switch. Default `2m`.
+    /// How long running requests may take to finish before a switch; `at-drain-deadline` says what happens then. Default `2m`.
+    /// Too short, and requests are cut if that is `cancel`; too long, and a switch takes longer to begin.
     pub drain_deadline: SpanText,
-    /// The same in a critical shortage, of 97 % of a space or more. Default `10s`.
+    /// The same in a critical shortage, at 97 % of a space or more. Default `10s`. Too short, and replies are lost that would
+    /// have ended; too long, and the machine may run out of memory first.
     pub critical_drain_deadline: SpanText,
-    /// What to do with tasks that still run at `drain-deadline`. Default `wait`: running tasks are finished first. An
-    /// upgrade ends no task: one that finds no idle moment until then is called off.
+    /// What to do with requests that still run at `drain-deadline`: `wait` for them, or `cancel` them. Default `wait`. An
+    /// upgrade never cancels a request: if no idle moment is found until then, it is called off.
     pub at_drain_deadline: AtDrainDeadline,
-    /// What to do with tasks that still run at `critical-drain-deadline`. Default `cancel`, the one exception: a machine
-    /// that is out of memory finishes no task, and ends the model instead. With `wait` there is no exception: they have
-    /// until `drain-deadline`, and `at-drain-deadline` says what becomes of them.
+    /// What to do with requests that still run at `critical-drain-deadline`: `wait` or `cancel`. Default `cancel`, because a
+    /// machine that runs out of memory kills the model and with it every request. With `wait`, `drain-deadline` and `at-drain-
+    /// deadline` apply.
     pub at_critical_drain_deadline: AtDrainDeadline,
-    /// A reply that takes longer never ends: it is given up with an error, and its server is replaced. Default: three times
-    /// what the longest reply that the model's context has room for takes by the catalog, with all slots busy; at least
-    /// ten minutes.
+    /// Longest time that a reply may take; then the request fails and its model server is replaced. Default: three times what
+    /// the longest reply that fits into the model's context takes by the catalog with all slots busy, and at least ten minutes.
+    /// Too short, and long replies are cut; too long, and a hung server keeps requests waiting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply_limit: Option<SpanText>,
-    /// Requests that may wait. Default 64; of clients that stay connected, as those of `serve` do, sixteen times as many. One more
-    /// is answered queue-full.
+    /// Number of requests that may wait. Default 64; sixteen times as many for clients that stay connected, as those of `serve`
+    /// do. Further requests are refused with `queue-full`.
     pub queue_limit: u32,
-    /// How long a request may wait to start. Default `60s`. One whose client stays connected waits without a limit while something
-    /// that can serve it is loaded or on its way, and so long with nothing loaded.
+    /// How long a request may wait to start. Default `60s`. A request whose client stays connected waits without limit while a
+    /// model that can serve it is loaded or loading, and this long if nothing is loaded. Too short, and requests are refused
+    /// during a load; too long, and users wait for a refusal.
     pub patience: SpanText,
-    /// Wait after a failed load, or after a model died for the second time in a row; doubles with each further failure up
-    /// to 32 times. The first that dies is loaded again at once. Default `10s`.
+    /// Wait after a failed load, or after a model died for the second time in a row; doubles with each further failure, up to
+    /// 32 times. After the first death the model is loaded again at once. Default `10s`. Too short, and a model that cannot
+    /// load keeps the machine busy; too long, and service comes back late.
     pub load_retry: SpanText,
-    /// Failures of a model in a row after which its fallbacks are tried. Good service for a reversal window forgives one.
-    /// Default 2.
+    /// Number of failures of a model in a row after which its fallbacks are tried. One failure is forgiven after good service
+    /// for `reversal-window`. Default 2.
     pub load_attempts: u32,
-    /// What nobody has asked for in this long is unloaded, and loaded again for the next request. Default: never; memory that
-    /// somebody else wants is given back in any case. The time without a model counts as service that was lost.
+    /// Unload a model after no request for this long, and load it again for the next one. Default: never; memory that other
+    /// programs need is given back in any case. The time without a model counts as lost service. Too short, and many requests
+    /// wait for a load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_unload: Option<SpanText>,
-    /// Whether a model is tried after each load with a short request of our own. One that is slower than a third of the catalog's
-    /// speed, with nobody else to blame, is loaded again, once. Default true. Not where the catalog's speeds are guesses.
+    /// Whether each loaded model is tested with a short request. A model that is slower than a third of the catalog's speed,
+    /// without another program to blame, is loaded again once. Default true. Not used where the catalog's speeds are estimates.
     pub try_out: bool,
-    /// Shortest time between two switches that no shortage forces. Default `30s`.
+    /// Shortest time between two switches that are not forced by a shortage. Default `30s`. Too short, and models alternate;
+    /// too long, and orders wait.
     pub switch_cooldown: SpanText,
-    /// How long a model stays that was loaded because requests name it, short of a shortage or an order. Default `5m`: until then
-    /// none is loaded for another name, and the policy moves nothing. Shorter loads more often where clients name several.
+    /// How long a model that was loaded because requests name it stays loaded, except in a shortage or by an order. Default
+    /// `5m`. During this time no model is loaded for another name, and the policy makes no change. Too short, and models
+    /// alternate if clients name several; too long, and clients that name another model wait.
     #[serde(skip_serializing_if = "is_usual_stay")]
     pub named_stays: SpanText,
-    /// What goes first where a space is short: companions only `before-none`, when the ladder has nothing smaller left that fits
-    /// beside them, or `before-a-step-down` of the ladder. Default `before-none`. Of several the last in the catalog is the first to
-    /// go.
+    /// What is unloaded first in a shortage: companions only when the ladder has no smaller model left that fits beside them
+    /// (`before-none`), or before the ladder steps down (`before-a-step-down`). Default `before-none`. Of several companions,
+    /// the last in the catalog is unloaded first.
     #[serde(skip_serializing_if = "is_default")]
     pub companions_go: CompanionsGo,
 }
 
-/// What to do with tasks that still run when a drain deadline passes.
+/// What to do with requests that still run when a drain deadline passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -78,15 +85,15 @@ pub enum AtDrainDeadline {
     Cancel,
 }
 
-/// When companions are given up, where a space is short.
+/// When companions are unloaded in a shortage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum CompanionsGo {
-    /// Before the ladder goes to none: rather a smaller model with them than a larger one without.
+    /// Before the ladder goes to none: a smaller model with companions is preferred to a larger one without.
     #[default]
     BeforeNone,
-    /// Before the ladder steps down: rather a larger model without them.
+    /// Before the ladder steps down: a larger model is preferred to companions.
     BeforeAStepDown,
 }
 

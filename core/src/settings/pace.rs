@@ -17,7 +17,7 @@ pub enum Stabilization {
     Auto,
 }
 
-/// A key that means nothing any more, whatever its value.
+/// An obsolete key, which is ignored with a warning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Lost {
@@ -39,17 +39,17 @@ impl<'de> Deserialize<'de> for Lost {
     }
 }
 
-/// How dear changes are, in one word.
+/// How expensive changes are, as a preset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
-    /// The larger model, also for a short time.
+    /// Prefers the larger model, even for a short time.
     Eager,
-    /// Between the two.
+    /// Between `eager` and `steady`.
     #[default]
     Balanced,
-    /// As few changes as possible.
+    /// Makes as few changes as possible.
     Steady,
 }
 

@@ -83,7 +83,7 @@ impl Left {
     }
 
     pub(super) fn signal(&self, signal: Signal) {
-        // One that has ended meanwhile is what was wanted.
+        // One that has ended by now is what was wanted.
         let _ = pidfd_send_signal(&self.descriptor, signal);
     }
 }

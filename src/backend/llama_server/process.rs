@@ -86,7 +86,7 @@ impl Process {
     }
 }
 
-/// As a child, one that was taken over ends at the latest with whoever watches it.
+/// As a child, one that was taken over ends at the latest with the thread that watches it.
 #[cfg(target_os = "linux")]
 impl Drop for Process {
     fn drop(&mut self) {

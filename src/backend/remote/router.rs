@@ -10,7 +10,7 @@
 //! 3. A single server that is asked to stop waits for its clients; ours have ended by then (`llama_server`).
 //! 4. An unload while it loads ends the process at once, and then the entry says `failed` as for a broken file. So
 //!    `failed` means something only to one that wanted the model loaded.
-//! 5. At `--models-max` a load drops whoever was idle the longest; that is reported as an unload that nobody asked for.
+//! 5. At `--models-max` a load drops the model that was idle the longest; that is reported as an unload that nobody asked for.
 //! 6. A broken file is accepted, and its entry says `failed` within 1.5 s.
 //! 7. A router that is asked to stop takes its models with it; so the server's end is the models' end.
 

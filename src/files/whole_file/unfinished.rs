@@ -30,7 +30,7 @@ impl Drop for Unfinished {
 }
 
 /// Takes all of it away, and lets nothing new begin: the process ends.
-#[cfg_attr(not(all(unix, feature = "live")), expect(dead_code, reason = "nothing hears signals"))]
+#[cfg_attr(not(all(unix, feature = "live")), expect(dead_code, reason = "nothing handles signals"))]
 pub(crate) fn remove_all() {
     let mut all = all();
     for path in std::mem::take(&mut *all) {

@@ -171,7 +171,12 @@ impl<'a> Engine<'a> {
         match outcome {
             Some(Outcome::Loaded { .. }) => {}
             Some(outcome) => return Err(refuse(format!("{outcome:?}"))),
-            None => return Err(refuse("it takes longer than its load-timeout".to_owned())),
+            None => {
+                return Err(refuse(
+                    "it takes longer than its load-timeout: set a longer one in the catalog"
+                        .to_owned(),
+                ));
+            }
         }
         let pid = server.pids().next().ok_or_else(|| refuse("it has no process".to_owned()))?;
         let endpoint =
@@ -265,7 +270,7 @@ impl<'a> Engine<'a> {
         }
         let Count { prompt_tokens: Some(prompt), output_tokens: Some(output), .. } = usage.count()
         else {
-            return Err("it does not count its tokens".to_owned());
+            return Err("it does not report how many tokens it generated".to_owned());
         };
         let (Some(first), Some(last), true) =
             (usage.first_token(), usage.last_token(), usage.is_done())
@@ -380,7 +385,7 @@ const LOOK_UP: Duration = Duration::from_millis(100);
 /// Longer than the ten seconds after which a server that does not stop is killed.
 const UNLOAD_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Memory is back when this share of it is: other programs move a little meanwhile.
+/// Memory is back when this share of it is: other programs move a little at the same time.
 const RETURNED: tiershift_core::units::Percent = tiershift_core::units::Percent::new(90);
 
 /// Chosen: a twentieth of what the daemon could notice.

@@ -91,5 +91,5 @@ const MULTIPLICATIONS: u32 = 8_000_000;
 /// Chosen: as often as the daemon's tests read, for a thousandth of a processor.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
 
-/// Chosen: long enough that one moment's work of a desktop is no sign of a busy machine.
+/// Chosen: long enough that one moment's work of a desktop is not a sign of a busy machine.
 const FIRST_LOOK: Duration = Duration::from_secs(2);

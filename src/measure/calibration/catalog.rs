@@ -52,7 +52,7 @@ impl Calibration {
             text += &toml::to_string(&RawCatalog { models })?;
         }
         if !self.kept.is_empty() {
-            text += "\n# As it was known already.\n";
+            text += "\n# Unchanged.\n";
             let models = self.kept.iter().map(RawModel::from).collect();
             text += &toml::to_string(&RawCatalog { models })?;
         }
@@ -69,12 +69,12 @@ impl Calibration {
                 share.least * 100.0,
                 share.most * 100.0
             ),
-            None => "what others took of the processors could not be read".to_owned(),
+            None => "the processor use of other programs could not be measured".to_owned(),
         };
         let millis =
             [computation.median, computation.least, computation.most].map(|it| it * 1000.0);
         format!(
-            "Meanwhile a fixed computation took {:.2} ms ({:.2} to {:.2}, {} times), and {others}: speeds are good to {:.0} %.",
+            "During the measurement a fixed computation took {:.2} ms ({:.2} to {:.2}, {} times), and {others}: speeds are good to {:.0} %.",
             millis[0],
             millis[1],
             millis[2],
@@ -94,7 +94,7 @@ impl Measured {
         model.kv_per_token = self.fit.kv_per_token;
         model.load_transient = kib(self.load_transient);
         model.load_warm = self.load_warm.span();
-        // Where storage was not to be seen, the guess stays, if it is no shorter.
+        // Where storage could not be measured, the guess stays, if it is not shorter.
         model.load_cold = match &self.load_cold {
             Ok(figure) => figure.span(),
             Err(_) => model.load_cold,

@@ -22,7 +22,7 @@ impl RecordingFile {
     /// Creates the file at `path`.
     ///
     /// # Errors
-    /// Where it cannot be created, or exists and `overwrite` does not say to begin it anew.
+    /// Where it cannot be created, or exists and `overwrite` is false.
     pub fn create(path: &Path, overwrite: bool) -> Result<Self, RecordError> {
         let mut options = OpenOptions::new();
         options.write(true);
@@ -117,7 +117,7 @@ mod tests {
         let path = folder.path().join("no/such/folder/a.csv");
         let error = RecordingFile::create(&path, false).unwrap_err();
         assert!(error.to_string().contains("no/such/folder/a.csv"), "{error}");
-        assert!(RecordingFile::create(folder.path(), true).is_err(), "a folder is no file");
+        assert!(RecordingFile::create(folder.path(), true).is_err(), "a folder is not a file");
     }
 
     #[test]

@@ -216,7 +216,7 @@ fn every_committed_recording_reads_without_a_defect_and_is_explained() {
             assert!(sample.memory.is_some(), "{name}: row {rows} has no memory");
             rows += 1;
         }
-        assert!(rows > 200, "{name}: {rows} rows are no recording");
+        assert!(rows > 200, "{name}: {rows} rows are not a recording");
         assert!(
             explained.contains(&format!("`{name}`")),
             "traces/README.md does not tell of {name}"

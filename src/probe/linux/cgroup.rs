@@ -107,7 +107,7 @@ impl Cgroups {
         });
         let legacy = self.cpu.iter().enumerate().filter_map(|(level, folder)| {
             let source = folder.join("cpu.cfs_quota_us");
-            // No limit is -1, which is no unsigned number.
+            // No limit is -1, which is not an unsigned number.
             let quota = root.number(&source)?;
             let milli_cpus = milli_cpus(quota, root.number(folder.join("cpu.cfs_period_us"))?)?;
             let account = self.cpu_account.get(level)?;

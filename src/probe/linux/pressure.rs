@@ -97,10 +97,10 @@ mod tests {
     fn absent_or_garbled_pressure_is_absent_as_a_whole_and_says_where() {
         let both = format!("{SOME}{FULL}");
         let cases: [(&[(&str, &str)], &str); 4] = [
-            (&[], "/proc/pressure/memory: there is no such file"),
-            (&[("memory", &both), ("cpu", SOME)], "/proc/pressure/io: there is no such file"),
-            (&[("memory", SOME)], "/proc/pressure/memory: it does not have `full avg10=`"),
-            (&[("memory", "some avg10=nan\n")], "does not have `some avg10=`"),
+            (&[], "/proc/pressure/memory: the file does not exist"),
+            (&[("memory", &both), ("cpu", SOME)], "/proc/pressure/io: the file does not exist"),
+            (&[("memory", SOME)], "/proc/pressure/memory: `full avg10=` is missing"),
+            (&[("memory", "some avg10=nan\n")], "`some avg10=` is missing"),
         ];
         for (files, want) in cases {
             let got = read(files).unwrap_err();

@@ -30,7 +30,7 @@ impl Root {
         match std::fs::read(self.locate(path)) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(unread("there is no such file".to_owned()))
+                Err(unread("the file does not exist".to_owned()))
             }
             Err(error) => Err(unread(error.to_string())),
         }
@@ -67,10 +67,7 @@ pub(crate) struct Unread {
 impl Unread {
     /// Says that `path` was read and not understood.
     pub(crate) fn not_understood(path: impl AsRef<Path>, wanted: &str) -> Self {
-        Self {
-            path: path.as_ref().display().to_string(),
-            why: format!("it does not have {wanted}"),
-        }
+        Self { path: path.as_ref().display().to_string(), why: format!("{wanted} is missing") }
     }
 }
 

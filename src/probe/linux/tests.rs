@@ -169,13 +169,13 @@ fn an_empty_machine_says_why_each_thing_is_absent() {
         host.sources().limit.unwrap_err(),
     ];
     let want = [
-        "/proc/meminfo: there is no such file",
-        "/proc/meminfo: there is no such file",
-        "/proc/stat: there is no such file",
-        "/proc/loadavg: there is no such file",
-        "/proc/pressure/memory: there is no such file",
+        "/proc/meminfo: the file does not exist",
+        "/proc/meminfo: the file does not exist",
+        "/proc/stat: the file does not exist",
+        "/proc/loadavg: the file does not exist",
+        "/proc/pressure/memory: the file does not exist",
         "no processor sensor under /sys/class/hwmon or /sys/class/thermal",
-        "/proc/self/mountinfo: there is no such file",
+        "/proc/self/mountinfo: the file does not exist",
     ];
     assert_eq!(reasons, want);
     assert_eq!(host.size(), (Bytes::ZERO, Bytes::ZERO, 0));

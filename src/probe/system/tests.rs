@@ -66,8 +66,8 @@ fn a_machine_that_reports_nothing_is_an_error_with_its_reasons() {
     let error = SystemProbe::under(folder.path()).sample(Timestamp::ZERO).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the machine cannot be read: /proc/meminfo: there is no such file; \
-         /proc/stat: there is no such file"
+        "the machine cannot be read: /proc/meminfo: the file does not exist; \
+         /proc/stat: the file does not exist"
     );
 }
 
@@ -98,6 +98,6 @@ fn an_own_process_moves_its_memory_from_others_to_own() {
     let model = vec![1u8; 64 << 20];
     let after = probe.sample(Timestamp::ZERO).unwrap().memory.unwrap();
     let grown = after.own - before.own;
-    // Other tests of this process take and give memory meanwhile.
+    // Other tests of this process take and free memory at the same time.
     assert!(grown > Bytes::from_mib(32), "own grew by {grown} with {} bytes", model.len());
 }

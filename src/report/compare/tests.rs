@@ -27,7 +27,7 @@ fn compared() -> Compared {
         on("a.csv", &[0.99, 0.985, 0.95, 0.941].map(|share| run(86_400.0, share, 3, 800.0))),
         on("b|c.csv", &[warned, run(7200.0, 0.965, 4, 900.0), broken, run(7200.0, 0.9, 6, 910.0)]),
         on("short.csv", &[0.5, 0.5, 0.4, 0.4].map(|share| run(600.0, share, 1, 800.0))),
-        OnRecording::skipped("notes.txt".to_owned(), "of no format that is known".to_owned()),
+        OnRecording::skipped("notes.txt".to_owned(), "in no known format".to_owned()),
     ];
     Compared::new(policies.to_vec(), seeds.to_vec(), recordings)
 }

@@ -1,4 +1,4 @@
-//! The page of a suite: every scenario with what came of it, the failed ones first.
+//! The page of a suite: every scenario with its result, the failed ones first.
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::study::suite::Checked;
 pub struct ScenarioRow<'a> {
     /// The folder that it is in.
     pub folder: &'a str,
-    /// What became of it.
+    /// Its result.
     pub checked: &'a Checked,
     /// The command that runs it again.
     pub repeat: &'a str,

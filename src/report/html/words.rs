@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn sentences_come_back_to_the_letter() {
         for sentence in [
-            "hold on small: medium fits, and must do so for 4m 58s more",
+            "hold on small: medium fits; it must fit for another 4m 58s",
             "memory 14.9 GiB is above 14.40 GiB",
             "0.05 and 0 and 00 and 007 and 10.",
             "model-7b.q4 at 1.2.3, 12345678901234567890 and 99",

@@ -2,7 +2,7 @@
 
 use crate::measure::calibration::{Calibration, Measured, Speeds};
 use crate::measure::figure::Figure;
-use crate::report::plot::drawing::{Anchor, Area, Dash, Drawing, Ink};
+use crate::report::plot::drawing::{Anchor, Area, Dash, Drawing, Ink, fit, text_width};
 use crate::report::plot::{
     BLACK, BLUE, DARK, FRAME, GREEN, GRID, ORANGE, PAPER, PURPLE, RED, SKY, SMALL, TEXT,
     TITLE_SIZE, axis,
@@ -73,6 +73,7 @@ fn memory(drawing: &mut Drawing, top: i32, models: &[Measured]) -> i32 {
         let at = (x(tick), area.bottom + 12);
         drawing.text(&format!("{tick}"), at, Anchor::Middle, SMALL, DARK);
     }
+    let mut names = Vec::new();
     for (measured, ink) in models.iter().zip(INKS.into_iter().cycle()) {
         let line = |tokens: f64| {
             mib(measured.fit.weights.get()) + mib(measured.fit.kv_per_token.get()) * tokens
@@ -88,8 +89,16 @@ fn memory(drawing: &mut Drawing, top: i32, models: &[Measured]) -> i32 {
             let point = Area { left: x - 4, top: y - 4, right: x + 4, bottom: y + 4 };
             drawing.rect(point, ink);
         }
-        let at = (area.right + 10, y(line(most_tokens)));
-        drawing.text(&measured.id, at, Anchor::Start, SMALL, BLACK);
+        names.push((y(line(most_tokens)), &measured.id));
+    }
+    // Each name is a line apart from the next.
+    names.sort_unstable();
+    let mut free = area.top;
+    for (height, name) in names {
+        let height = height.max(free);
+        let name = fit(name, SMALL, RIGHT - 14);
+        drawing.text(&name, (area.right + 10, height), Anchor::Start, SMALL, BLACK);
+        free = height + SMALL + 2;
     }
     drawing.frame(area, FRAME);
     area.bottom + 20
@@ -115,7 +124,8 @@ fn bars<const N: usize>(
     for (place, (measured, ink, name, figure)) in rows.into_iter().enumerate() {
         let y = area.top + 4 + place as i32 * ROW;
         let middle = y + ROW / 2;
-        let label = format!("{}   {name}", measured.id);
+        let room = LEFT - 20 - text_width(name, SMALL);
+        let label = format!("{}   {name}", fit(&measured.id, SMALL, room));
         drawing.text(&label, (area.left - 8, middle), Anchor::End, SMALL, DARK);
         let Some(figure) = figure else {
             drawing.text("not seen", (area.left + 8, middle), Anchor::Start, SMALL, DARK);

@@ -6,7 +6,7 @@ use crate::report::plot::data::PlotData;
 use crate::report::plot::drawing::{Anchor, Area, Dash, fit};
 use crate::report::plot::{DARK, GREEN, GRID, LEFT, SMALL, Sheet};
 
-pub(super) fn panel(sheet: &mut Sheet, data: &PlotData) {
+pub(super) fn panel(sheet: &mut Sheet<'_>, data: &PlotData) {
     let companions = data.timeline.catalog.companions();
     if companions.is_empty() {
         return;

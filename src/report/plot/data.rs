@@ -1,16 +1,17 @@
 //! What a plot needs of a run beside its timeline: the readings, gathered in bounded memory.
 
 use tiershift_core::catalog::{Catalog, Rung};
-use tiershift_core::decision::{Decision, Reason};
+use tiershift_core::decision::{Decision, Measure, Reason};
 use tiershift_core::event::{EventRef, Input, Observe, Output};
+use tiershift_core::request::End;
 use tiershift_core::sample::{Rate, Resource, Sample, Space};
 use tiershift_core::settings::Settings;
 use tiershift_core::time::Timestamp;
-use tiershift_core::units::Bytes;
+use tiershift_core::units::{Bytes, Percent};
 
-use crate::report::timeline::Timeline;
 use crate::report::timeline::columns::Columns;
 use crate::report::timeline::gaps::Gaps;
+use crate::report::timeline::{Timeline, close_shares, shares_of};
 use crate::wall::{Part, WallClock};
 
 /// Gathers what a plot shows while records go by. Some megabytes at most, however long the run.
@@ -20,12 +21,44 @@ pub struct PlotData {
     pub(super) settings: Settings,
     /// The rung that serves in the best schedule; empty where none was computed.
     pub(super) optimum: Columns,
+    last_of_optimum: Rung,
+    /// By rung, the share of time for which the best schedule serves it, in thousandths.
+    pub(super) optimum_shares: Vec<Columns>,
     pub(super) memory: SpaceSeries,
     pub(super) cpu: RateSeries,
-    pub(super) pressure: Columns,
+    /// Nobody says whose pressure it is: `others` stays empty.
+    pub(super) pressure: RateSeries,
     pub(super) gpus: Vec<GpuSeries>,
     /// Times without samples.
     pub(super) gaps: Gaps,
+    /// Requests that were refused, and requests whose model or server broke: a one for each.
+    pub(super) refused: Columns,
+    pub(super) failed: Columns,
+}
+
+/// A value that seldom changes, such as a line that decisions are held against.
+#[derive(Clone, Debug)]
+pub(super) struct Moving {
+    pub(super) columns: Columns,
+    last: Option<u64>,
+}
+
+impl Moving {
+    fn new(begin: Timestamp) -> Self {
+        Self { columns: Columns::new(begin), last: None }
+    }
+
+    fn set(&mut self, now: Timestamp, value: u64) {
+        if self.last != Some(value) {
+            self.columns.add(now, value);
+            self.last = Some(value);
+        }
+    }
+
+    /// Returns the last value; zero before there was one.
+    pub(super) fn now(&self) -> u64 {
+        self.last.unwrap_or(0)
+    }
 }
 
 /// A space resource over time, in bytes.
@@ -33,10 +66,15 @@ pub struct PlotData {
 pub(super) struct SpaceSeries {
     pub(super) others: Columns,
     pub(super) used: Columns,
-    /// The most that there was.
-    pub(super) total: Bytes,
+    /// What there was in all.
+    pub(super) total: Moving,
     /// What upgrades would have brought it to.
     pub(super) projected: Columns,
+    pub(super) degrade: Moving,
+    pub(super) preventive: Moving,
+    pub(super) upgrade: Moving,
+    /// A limit that reasons of changes name and that is none of these lines.
+    pub(super) named: Moving,
 }
 
 /// A rate resource over time, in thousandths of a percent.
@@ -44,6 +82,8 @@ pub(super) struct SpaceSeries {
 pub(super) struct RateSeries {
     pub(super) others: Columns,
     pub(super) used: Columns,
+    pub(super) degrade: Moving,
+    pub(super) upgrade: Moving,
 }
 
 #[derive(Clone, Debug)]
@@ -63,6 +103,19 @@ impl Observe for PlotData {
             EventRef::Input(Input::Sample(sample)) => self.sample(now, sample),
             EventRef::Input(Input::SampleMissing { .. }) => self.gaps.missing(now),
             EventRef::Output(Output::Decision(decision)) => self.decision(now, decision),
+            EventRef::Input(Input::Settings(raw)) => {
+                // Settings that the controller refuses do not apply here either.
+                if let Ok(settings) = self.settings.with((**raw).clone()) {
+                    self.settings = settings;
+                }
+            }
+            EventRef::Output(Output::Ended { end, .. }) if now >= self.timeline.part.from => {
+                match end {
+                    End::Rejected { .. } => self.refused.add(now, 1),
+                    End::Failed { .. } => self.failed.add(now, 1),
+                    End::Done { .. } | End::Cancelled { .. } => {}
+                }
+            }
             EventRef::Input(_) | EventRef::Output(_) => {}
         }
     }
@@ -81,15 +134,19 @@ impl PlotData {
             timeline: Timeline::of_part(part, catalog, settings.reversal_window),
             settings: settings.clone(),
             optimum: Columns::new(begin),
+            last_of_optimum: Rung::NONE,
+            optimum_shares: Vec::new(),
             memory: SpaceSeries::new(begin),
             cpu: RateSeries::new(begin),
-            pressure: Columns::new(begin),
+            pressure: RateSeries::new(begin),
             gpus: Vec::new(),
             gaps: Gaps::new(begin),
+            refused: Columns::new(begin),
+            failed: Columns::new(begin),
         }
     }
 
-    /// Returns what came of the run.
+    /// Returns the timeline of the run.
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
     }
@@ -101,8 +158,13 @@ impl PlotData {
 
     /// Shows a schedule as the optimum: what serves from when on, in order.
     pub fn set_optimum(&mut self, schedule: &[(Timestamp, Rung)]) {
-        for &(at, rung) in schedule.iter().filter(|(at, _)| *at <= self.timeline.part.to) {
+        let part = schedule.iter().filter(|(at, _)| *at <= self.timeline.part.to).copied();
+        for (at, rung) in part.clone() {
             self.optimum.add(at, u64::from(rung.0));
+            self.last_of_optimum = rung;
+        }
+        if !schedule.is_empty() {
+            self.optimum_shares = shares_of(&self.timeline.catalog, self.timeline.part.from, part);
         }
     }
 
@@ -110,43 +172,79 @@ impl PlotData {
     pub fn finish(&mut self, end: Timestamp) {
         self.timeline.finish(end);
         self.gaps.finish(self.timeline.end);
+        close_shares(&mut self.optimum_shares, self.timeline.end, self.last_of_optimum);
     }
 
     fn sample(&mut self, now: Timestamp, sample: &Sample) {
         self.gaps.sample(now);
-        self.memory.add(now, sample.memory.as_ref());
-        self.cpu.add(now, sample.cpu.as_ref());
+        let settings = &self.settings;
+        let usual = Lines { degrade: settings.degrade_line, upgrade: settings.upgrade_line };
+        self.memory.add(now, sample.memory.as_ref(), settings);
+        self.cpu.add(now, sample.cpu.as_ref(), usual);
         if let Some(pressure) = &sample.pressure {
-            self.pressure.add(now, u64::from(pressure.memory_some.milli()));
+            let lines = Lines {
+                degrade: settings.pressure_degrade_line,
+                upgrade: settings.pressure_upgrade_line,
+            };
+            self.pressure.used.add(now, u64::from(pressure.memory_some.milli()));
+            self.pressure.set_lines(now, lines);
         }
         let shown = sample.gpus.len().min(MOST_GPUS);
         if self.gpus.len() < shown {
             self.gpus.resize(shown, GpuSeries::new(self.timeline.part.from));
         }
         for (series, gpu) in self.gpus.iter_mut().zip(&sample.gpus) {
-            series.vram.add(now, gpu.vram.as_ref());
-            series.utilization.add(now, gpu.utilization.as_ref());
+            series.vram.add(now, gpu.vram.as_ref(), settings);
+            series.utilization.add(now, gpu.utilization.as_ref(), usual);
         }
     }
 
     fn decision(&mut self, now: Timestamp, decision: &Decision) {
-        let (Reason::Room { resource, gpu, projected, .. }
-        | Reason::WouldNotFit { resource, gpu, projected, .. }) = decision.reason
-        else {
-            return;
+        let (resource, gpu, projected, limit) = match decision.reason {
+            Reason::Room { resource, gpu, projected, limit, .. }
+            | Reason::WouldNotFit { resource, gpu, projected, limit, .. } => {
+                (resource, gpu, Some(projected), Some(Measure::Bytes(limit)))
+            }
+            Reason::AboveDegradeLine { resource, gpu, limit, .. } => {
+                (resource, gpu, None, Some(Measure::Bytes(limit)))
+            }
+            Reason::Own { resource: Some(resource), limit, .. } => (resource, None, None, limit),
+            _ => return,
         };
         let series = match resource {
             Resource::Memory => Some(&mut self.memory),
-            // A log of version 1 does not say which.
             Resource::Vram => {
-                gpu.and_then(|gpu| self.gpus.get_mut(usize::from(gpu))).map(|gpu| &mut gpu.vram)
+                // A log of version 1 does not say which, and neither do reasons of a policy's own.
+                let only = (self.gpus.len() == 1).then_some(0);
+                gpu.or(only.filter(|_| projected.is_none()))
+                    .and_then(|gpu| self.gpus.get_mut(usize::from(gpu)))
+                    .map(|gpu| &mut gpu.vram)
             }
             Resource::Cpu | Resource::Gpu | Resource::Pressure => None,
         };
-        if let Some(series) = series {
+        let Some(series) = series else { return };
+        if let Some(projected) = projected {
             series.projected.add(now, projected.get());
         }
+        let total = Bytes::new(series.total.now());
+        let limit = match limit {
+            Some(Measure::Bytes(limit)) => limit,
+            Some(Measure::MilliPercent(share)) => total.share(share),
+            Some(Measure::Nanos(_) | Measure::Count(_)) | None => return,
+        };
+        // Within half a percent of the machine it is the line that is drawn anyway.
+        let apart = limit.get().abs_diff(series.degrade.now());
+        if apart > total.get() / 200 {
+            series.named.set(now, limit.get());
+        }
     }
+}
+
+/// The lines that a rate is held against.
+#[derive(Clone, Copy)]
+struct Lines {
+    degrade: Percent,
+    upgrade: Percent,
 }
 
 impl GpuSeries {
@@ -158,30 +256,48 @@ impl GpuSeries {
 impl SpaceSeries {
     fn new(begin: Timestamp) -> Self {
         let [others, used, projected] = [(); 3].map(|()| Columns::new(begin));
-        Self { others, used, total: Bytes::ZERO, projected }
+        let [total, degrade, preventive, upgrade, named] = [(); 5].map(|()| Moving::new(begin));
+        Self { others, used, total, projected, degrade, preventive, upgrade, named }
     }
 
-    fn add(&mut self, now: Timestamp, space: Option<&Space>) {
+    fn add(&mut self, now: Timestamp, space: Option<&Space>, settings: &Settings) {
         if let Some(space) = space {
-            self.others.add(now, space.others.get());
+            let Space { total, others, .. } = *space;
+            self.others.add(now, others.get());
             self.used.add(now, space.used().get());
-            self.total = self.total.max(space.total);
+            self.total.set(now, total.get());
+            self.degrade.set(now, settings.degrade_limit(total).get());
+            self.preventive.set(now, total.share(settings.preventive_line).get());
+            self.upgrade.set(now, total.share(settings.upgrade_line).get());
         }
+    }
+
+    /// Returns where its axis ends: what there is, or what is used where that is more. What is only projected stretches no axis.
+    pub(super) fn most(&self) -> u64 {
+        self.used.max().max(self.total.columns.max())
     }
 }
 
 impl RateSeries {
     fn new(begin: Timestamp) -> Self {
-        Self { others: Columns::new(begin), used: Columns::new(begin) }
+        let [others, used] = [(); 2].map(|()| Columns::new(begin));
+        let [degrade, upgrade] = [(); 2].map(|()| Moving::new(begin));
+        Self { others, used, degrade, upgrade }
     }
 
-    fn add(&mut self, now: Timestamp, rate: Option<&Rate>) {
+    fn add(&mut self, now: Timestamp, rate: Option<&Rate>, lines: Lines) {
         if let Some(rate) = rate {
             self.others.add(now, u64::from(rate.others.milli()));
             self.used.add(now, u64::from(rate.used().milli()));
+            self.set_lines(now, lines);
         }
+    }
+
+    fn set_lines(&mut self, now: Timestamp, lines: Lines) {
+        self.degrade.set(now, u64::from(lines.degrade.milli()));
+        self.upgrade.set(now, u64::from(lines.upgrade.milli()));
     }
 }
 
-/// Plots show the first GPUs of a machine; more would make a picture that nobody can read.
-const MOST_GPUS: usize = 4;
+/// Each GPU has its panel, up to those of the largest machine that one program sees today.
+const MOST_GPUS: usize = 16;

@@ -110,19 +110,36 @@ impl Drawing {
     }
 
     pub(super) fn horizontal(&mut self, y: i32, from: i32, to: i32, dash: Dash, ink: Ink) {
+        self.line(from, &vec![Some(y); usize::try_from(to - from).unwrap_or(0)], dash, ink);
+    }
+
+    /// Draws a line through the heights of columns from `x` on; `None` is a gap.
+    pub(super) fn line(&mut self, x: i32, heights: &[Option<i32>], dash: Dash, ink: Ink) {
         // Columns without ink have no height: one shape a line keeps the file small.
         let pattern = dash.pattern();
         let period: i32 = pattern.iter().sum();
-        let inked = |x: i32| {
-            let mut place = (x - from) % period;
+        let inked = |column: i32| {
+            let mut place = column % period;
             let turn = pattern.iter().position(|&length| {
                 place -= length;
                 place < 0
             });
             turn.is_some_and(|turn| turn % 2 == 0)
         };
-        let columns = (from..to).map(|x| Some((y, y + i32::from(inked(x))))).collect::<Vec<_>>();
-        self.band(from, &columns, ink);
+        let mut before = None;
+        let columns: Vec<_> = (0..)
+            .zip(heights)
+            .map(|(column, &height)| {
+                let from = before.replace(height).flatten();
+                let (y, from) = (height?, from.or(height)?);
+                // A step is drawn whole, wherever the dashes are.
+                Some(match y == from {
+                    true => (y, y + i32::from(inked(column))),
+                    false => (y.min(from), y.max(from) + 1),
+                })
+            })
+            .collect();
+        self.band(x, &columns, ink);
     }
 
     pub(super) fn vertical(&mut self, x: i32, from: i32, to: i32, ink: Ink) {
@@ -237,6 +254,19 @@ impl Area {
 impl Ink {
     pub(super) fn pale(self, percent: u8) -> Self {
         Self(self.0, percent)
+    }
+
+    /// Returns a darker ink for words: what is seen well as an area is too pale for letters.
+    pub(super) fn of_text(self) -> Self {
+        let (red, green, blue) = self.0;
+        let darker = |part: u8| (u16::from(part) * 3 / 5) as u8;
+        Self((darker(red), darker(green), darker(blue)), self.1)
+    }
+
+    /// Returns the colour as SVG has it: `#0072B2`.
+    pub(super) fn hex(self) -> String {
+        let (red, green, blue) = self.0;
+        format!("#{red:02X}{green:02X}{blue:02X}")
     }
 
     fn color(self) -> RGBAColor {

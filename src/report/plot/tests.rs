@@ -313,6 +313,18 @@ fn scripts() -> Vec<(&'static str, Script)> {
     ]
 }
 
+/// Draws one run.
+fn svg(name: &str, data: &PlotData, summary: &Summary) -> String {
+    let title = Title { name: name.to_owned(), ..Title::default() };
+    super::svg(&[Run { title: &title, data, summary }])
+}
+
+#[cfg(feature = "png")]
+fn png(name: &str, data: &PlotData, summary: &Summary) -> Vec<u8> {
+    let title = Title { name: name.to_owned(), ..Title::default() };
+    super::png(&[Run { title: &title, data, summary }])
+}
+
 /// Run with `TIERSHIFT_PLOTS=folder` to look at the pictures.
 #[test]
 fn plots_are_the_same_bytes_twice_and_hold_only_whole_coordinates() {
@@ -440,5 +452,7 @@ fn nothing_and_everything_at_once_can_be_drawn() {
     #[cfg(feature = "png")]
     assert!(png("", &run.data, &summary).starts_with(b"\x89PNG"));
 }
+
+mod layout;
 
 const TOTAL: Bytes = Bytes::from_gib(16);

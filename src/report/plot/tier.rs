@@ -1,19 +1,20 @@
 //! The tier over time, with every change and its reason.
 
 use tiershift_core::catalog::Rung;
-use tiershift_core::text;
-use tiershift_core::time::Timestamp;
 
 use crate::report::plot::data::PlotData;
 use crate::report::plot::drawing::{Anchor, Area, Dash, Ink, fit, text_width};
+use crate::report::plot::mark::{Kind, REVERSAL, mark};
 use crate::report::plot::{
     BLACK, BLUE, DARK, FRAME, GREEN, GRID, Key, LEFT, Mark, ORANGE, PURPLE, RED, SKY, SMALL, Sheet,
-    TEXT, WHITE, WIDTH, YELLOW,
+    WHITE, YELLOW, legend,
 };
-use crate::report::timeline::columns::Cell;
-use crate::report::timeline::{Change, Phase, Wait};
+use crate::report::timeline::columns::{Cell, Columns};
+use crate::report::timeline::{Phase, WHOLE_TIME, Wait};
 
-pub(super) fn panel(sheet: &mut Sheet, data: &PlotData) {
+/// Draws the panel. `explained` is how many changes the legend has room for.
+pub(super) fn panel(sheet: &mut Sheet<'_>, data: &PlotData, explained: usize) {
+    let has_optimum = !data.optimum.is_empty();
     let mut keys: Vec<Key> = Vec::new();
     for (wait, text) in [
         (Wait::Window, "stabilization window"),
@@ -21,28 +22,41 @@ pub(super) fn panel(sheet: &mut Sheet, data: &PlotData) {
         (Wait::Cooldown, "cooldown"),
     ] {
         if data.timeline.waits.list.iter().any(|stretch| stretch.0 == wait) {
-            keys.push(Key { mark: Mark::Fill(wait_ink(wait)), text });
+            keys.push(Key::new(Mark::Fill(wait_ink(wait)), text));
         }
     }
-    for (phase, text) in [
-        (Phase::Loading, "loading"),
-        (Phase::Draining, "draining"),
-        (Phase::Unloading, "unloading"),
-    ] {
-        if data.timeline.phases.list.iter().any(|stretch| stretch.0 == phase) {
-            let (ground, stroke, rising) = phase_inks(phase);
-            keys.push(Key { mark: Mark::Hatch { ground, stroke, rising }, text });
+    if sheet.is_dense {
+        keys = vec![
+            Key::new(Mark::Fill(REVERSAL), "reversals"),
+            Key::new(Mark::Fill(RED), "down"),
+            Key::new(Mark::Fill(GREEN), "up"),
+            Key::new(Mark::Fill(DARK), "share of time on the tier"),
+        ];
+        if has_optimum {
+            keys.push(Key::new(Mark::Fill(OPTIMUM), "in the optimum"));
         }
-    }
-    let optimum = data.optimum.held(sheet.scale, &[]);
-    if optimum.iter().any(Option::is_some) {
-        keys.push(Key { mark: Mark::Line(OPTIMUM), text: "optimum" });
+    } else {
+        for (phase, text) in [
+            (Phase::Loading, "loading"),
+            (Phase::Draining, "draining"),
+            (Phase::Unloading, "unloading"),
+        ] {
+            if data.timeline.phases.list.iter().any(|stretch| stretch.0 == phase) {
+                let (ground, stroke, rising) = phase_inks(phase);
+                keys.push(Key::new(Mark::Hatch { ground, stroke, rising }, text));
+            }
+        }
+        if has_optimum {
+            keys.push(Key::new(Mark::Line(OPTIMUM), "optimum"));
+        }
     }
     let rungs = i32::from(data.timeline.catalog.top().0) + 1;
     let row = (220 / rungs).clamp(14, 26);
     let area = sheet.panel("tier", LANE + row * rungs, &keys);
     let rows = Rows { bottom: area.bottom, row };
-    waits(sheet, data, area);
+    if !sheet.is_dense {
+        waits(sheet, data, area);
+    }
     for rung in (0..=data.timeline.catalog.top().0).map(Rung) {
         let strip = rows.strip(rung);
         sheet.drawing.horizontal(strip.1, area.left, area.right, Dash::Solid, GRID);
@@ -50,13 +64,52 @@ pub(super) fn panel(sheet: &mut Sheet, data: &PlotData) {
         let middle = (strip.0 + strip.1) / 2;
         sheet.drawing.text(&name, (area.left - 8, middle), Anchor::End, SMALL, DARK);
     }
-    phases(sheet, data, rows);
-    // A little below ours, so that both are seen where they agree.
-    steps(sheet, &optimum, rows, OPTIMUM, (-4, 6));
-    let ours = data.timeline.rung.held(sheet.scale, &[]);
-    steps(sheet, &ours, rows, BLACK, (1, 2));
-    marks(sheet, data, area);
+    if sheet.is_dense {
+        shares(sheet, &data.timeline.shares, rows, (0, 3), DARK);
+        shares(sheet, &data.optimum_shares, rows, (row - 4, 0), OPTIMUM);
+    } else {
+        phases(sheet, data, rows);
+        // A little below ours, so that both are seen where they agree.
+        let optimum = data.optimum.held(sheet.scale, &[]);
+        steps(sheet, &optimum, rows, OPTIMUM, (-4, 6));
+        let ours = data.timeline.rung.held(sheet.scale, &[]);
+        steps(sheet, &ours, rows, BLACK, (1, 2));
+    }
+    marks(sheet, data, area, explained);
     sheet.frame(area);
+}
+
+/// Returns whether the marks of a run's changes would hide each other.
+pub(super) fn is_dense(sheet: &Sheet<'_>, data: &PlotData) -> bool {
+    places(sheet, data).len() > MOST_MARKS
+}
+
+/// Returns where the changes are marked: those of one kind in one column are one mark.
+fn places(sheet: &Sheet<'_>, data: &PlotData) -> Vec<(i32, Kind)> {
+    let changes = data.timeline.changes_told().iter();
+    let mut places: Vec<_> = changes.map(|change| (sheet.x(change.at), Kind::of(change))).collect();
+    places.sort_unstable();
+    places.dedup();
+    places
+}
+
+/// Draws how much of each column's time each rung serves: a bar in the rung's row, as high as the row at most, but for what is
+/// left free above and below.
+fn shares(sheet: &mut Sheet<'_>, shares: &[Columns], rows: Rows, free: (i32, i32), ink: Ink) {
+    for (rung, share) in (0..=u8::MAX).map(Rung).zip(shares) {
+        let (top, bottom) = rows.strip(rung);
+        let (top, bottom) = (top + 2 + free.0, bottom - 1 - free.1);
+        let height = u64::try_from(bottom - top).unwrap_or(0).max(1);
+        let column = |cell: &Option<Cell>| {
+            let whole = cell.map(|cell| cell.mean().min(WHOLE_TIME))?;
+            let part = whole * height;
+            // What served for any time is seen.
+            let high = part.div_ceil(WHOLE_TIME) as i32;
+            (high > 0).then_some((bottom - high, bottom))
+        };
+        let columns: Vec<_> = share.held(sheet.scale, &[]).iter().map(column).collect();
+        sheet.drawing.band(LEFT, &columns, ink);
+    }
 }
 
 /// Where each rung's row is.
@@ -74,7 +127,7 @@ impl Rows {
     }
 }
 
-fn waits(sheet: &mut Sheet, data: &PlotData, area: Area) {
+fn waits(sheet: &mut Sheet<'_>, data: &PlotData, area: Area) {
     let mut drawn = Vec::new();
     for &(wait, _, from, to) in &data.timeline.waits.list {
         drawn.push((wait, sheet.x(from), sheet.x(to)));
@@ -87,7 +140,7 @@ fn waits(sheet: &mut Sheet, data: &PlotData, area: Area) {
     }
 }
 
-fn phases(sheet: &mut Sheet, data: &PlotData, rows: Rows) {
+fn phases(sheet: &mut Sheet<'_>, data: &PlotData, rows: Rows) {
     let mut drawn = Vec::new();
     for &(phase, rung, from, to) in &data.timeline.phases.list {
         let (left, right) = (sheet.x(from), sheet.x(to));
@@ -123,7 +176,7 @@ fn joined<K: Copy + PartialEq>(spans: Vec<(K, i32, i32)>) -> Vec<(K, i32, i32)> 
 
 /// Draws the rung of each column from `above` pixels over the middle of its row to `below` pixels under it.
 fn steps(
-    sheet: &mut Sheet,
+    sheet: &mut Sheet<'_>,
     cells: &[Option<Cell>],
     rows: Rows,
     ink: Ink,
@@ -141,33 +194,30 @@ fn steps(
 }
 
 /// Marks every change in the lane above the rungs, and numbers those that the legend explains.
-fn marks(sheet: &mut Sheet, data: &PlotData, area: Area) {
+fn marks(sheet: &mut Sheet<'_>, data: &PlotData, area: Area, explained: usize) {
     let lane = area.top + LANE;
     sheet.drawing.rect(Area { bottom: lane, ..area }, WHITE);
     sheet.drawing.horizontal(lane, area.left, area.right, Dash::Solid, GRID);
-    let place = lane - 10;
-    // Marks of one kind in one column are one mark.
-    let mut drawn: Vec<(i32, Kind)> = data
-        .timeline
-        .changes_told()
-        .iter()
-        .map(|change| (sheet.x(change.at), Kind::of(change)))
-        .collect();
-    drawn.sort_unstable();
-    drawn.dedup();
-    // Where there are many, lines would hide the steps that they lead to.
-    for &(x, kind) in drawn.iter().filter(|_| drawn.len() <= MOST_LINES) {
-        if kind == Kind::Reversal {
-            sheet.drawing.vertical(x, lane, area.bottom, PURPLE.pale(60));
-        } else {
-            sheet.drawing.vertical(x, lane, area.bottom, FRAME);
+    if sheet.is_dense {
+        density(sheet, data, Area { bottom: lane, top: area.top + 16, ..area });
+    } else {
+        let places = places(sheet, data);
+        for &(x, kind) in &places {
+            let ink = if kind == Kind::Reversal { PURPLE.pale(60) } else { FRAME };
+            sheet.drawing.vertical(x, lane, area.bottom, ink);
+        }
+        for &(x, kind) in &places {
+            mark(sheet, (x, lane - 10), kind);
+        }
+        if let Some(stop) = data.timeline.stopped() {
+            let x = sheet.x(stop.at).min(area.right - 1);
+            sheet
+                .drawing
+                .rect(Area { left: x - 5, right: x + 1, top: lane - 16, bottom: lane - 4 }, DARK);
         }
     }
-    for &(x, kind) in &drawn {
-        mark(sheet, (x, place), kind);
-    }
     let mut free = area.left - 20;
-    for (number, change) in (1..).zip(data.timeline.changes_told()).take(EXPLAINED) {
+    for (number, change) in (1..).zip(legend::explained(data, explained)) {
         let x = sheet.x(change.at);
         let text = format!("{number}");
         let half = text_width(&text, SMALL) / 2;
@@ -178,91 +228,29 @@ fn marks(sheet: &mut Sheet, data: &PlotData, area: Area) {
     }
 }
 
-/// What a mark says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Upgrade,
-    Downgrade,
-    GivenUp,
-    Reversal,
-}
-
-impl Kind {
-    fn of(change: &Change) -> Self {
-        if change.reversal {
-            Self::Reversal
-        } else if change.completed.is_none() {
-            Self::GivenUp
-        } else if change.to > change.from {
-            Self::Upgrade
-        } else {
-            Self::Downgrade
+/// Draws how many changes there are in each stretch of time: reversals on top of downgrades on top of upgrades.
+fn density(sheet: &mut Sheet<'_>, data: &PlotData, area: Area) {
+    let bins = ((area.right - area.left) / BIN) as usize + 1;
+    let mut counts = vec![[0i32; 3]; bins];
+    for change in data.timeline.changes_told() {
+        let bin = ((sheet.x(change.at) - area.left) / BIN) as usize;
+        let kind = match Kind::of(change) {
+            Kind::Upgrade => 0,
+            Kind::Downgrade | Kind::GivenUp => 1,
+            Kind::Reversal => 2,
+        };
+        counts[bin.min(bins - 1)][kind] += 1;
+    }
+    let most = counts.iter().map(|bin| bin.iter().sum::<i32>()).max().unwrap_or(1).max(1);
+    for (left, bin) in (area.left..).step_by(BIN as usize).zip(&counts) {
+        let mut below = 0;
+        let y = |count: i32| area.bottom - (count * (area.height() - 2) + most - 1) / most;
+        for (count, ink) in bin.iter().zip([GREEN, RED, REVERSAL]) {
+            let (top, bottom) = (y(below + count), y(below));
+            let right = (left + BIN - 1).min(area.right);
+            sheet.drawing.rect(Area { left, right, top, bottom }, ink);
+            below += count;
         }
-    }
-}
-
-/// A triangle up or down, a cross for a reversal, a hollow square for what was given up.
-fn mark(sheet: &mut Sheet, (x, y): (i32, i32), kind: Kind) {
-    let drawing = &mut sheet.drawing;
-    match kind {
-        Kind::Upgrade => drawing.polygon(vec![(x - 6, y + 5), (x + 7, y + 5), (x, y - 6)], GREEN),
-        Kind::Downgrade => drawing.polygon(vec![(x - 6, y - 5), (x + 7, y - 5), (x, y + 6)], RED),
-        Kind::GivenUp => {
-            drawing.frame(Area { left: x - 5, top: y - 5, right: x + 6, bottom: y + 6 }, DARK);
-        }
-        Kind::Reversal => {
-            let arm = |dx: i32, dy: i32| {
-                vec![
-                    (x - 6 * dx - 2, y - 6 * dy),
-                    (x - 6 * dx + 2, y - 6 * dy),
-                    (x + 6 * dx + 2, y + 6 * dy),
-                    (x + 6 * dx - 2, y + 6 * dy),
-                ]
-            };
-            drawing.polygon(arm(1, 1), REVERSAL);
-            drawing.polygon(arm(-1, 1), REVERSAL);
-        }
-    }
-}
-
-/// Lists the first changes with their reasons under the plot, in two columns.
-pub(super) fn legend(sheet: &mut Sheet, data: &PlotData) {
-    let left = 20;
-    sheet.bottom += 14;
-    if data.timeline.changes_told().is_empty() {
-        let text = "No change was decided.";
-        sheet.drawing.text(text, (left, sheet.bottom), Anchor::Start, TEXT, DARK);
-        sheet.bottom += 10;
-        return;
-    }
-    let listed = data.timeline.changes_told().len().min(EXPLAINED);
-    let rows = if listed <= 6 { listed } else { listed.div_ceil(2) };
-    let width = (WIDTH - 2 * left) / if listed <= 6 { 1 } else { 2 };
-    let top = sheet.bottom;
-    for (place, change) in data.timeline.changes_told()[..listed].iter().enumerate() {
-        let x = left + (place / rows) as i32 * width;
-        let y = top + (place % rows) as i32 * LEGEND_ROW;
-        let number = format!("{}", place + 1);
-        sheet.drawing.text(&number, (x + 20, y), Anchor::End, SMALL, BLACK);
-        mark(sheet, (x + 33, y), Kind::of(change));
-        let at = text::span(change.at.since(Timestamp::ZERO));
-        let text = format!("{at} · {}", change.text(&data.timeline.catalog));
-        let text = fit(&text, SMALL, width - 60);
-        sheet.drawing.text(&text, (x + 46, y), Anchor::Start, SMALL, DARK);
-    }
-    sheet.bottom = top + rows as i32 * LEGEND_ROW;
-    let more = data.timeline.changes_told().len() - listed;
-    let mut notes = Vec::new();
-    if more > 0 {
-        notes.push(format!("and {more} more changes: decisions.csv lists them all"));
-    }
-    if data.timeline.changes_told()[..listed].iter().any(|change| change.reversal) {
-        notes.push("a cross marks a reversal: a change that undoes the one before it".to_owned());
-    }
-    if !notes.is_empty() {
-        let at = (left + 46, sheet.bottom);
-        sheet.drawing.text(&notes.join("   ·   "), at, Anchor::Start, SMALL, BLACK);
-        sheet.bottom += LEGEND_ROW;
     }
 }
 
@@ -285,11 +273,9 @@ fn phase_inks(phase: Phase) -> (Ink, Ink, bool) {
 
 /// The lane of the marks and their numbers.
 const LANE: i32 = 36;
-const MOST_LINES: usize = 80;
-const LEGEND_ROW: i32 = 18;
-/// More reasons than this make a page, not a legend.
-const EXPLAINED: usize = 24;
+/// From so many marks on, they would hide each other. Chosen: 14 pixels for each of them.
+const MOST_MARKS: usize = 80;
+/// Pixels of time that are counted together where there are more.
+const BIN: i32 = 5;
 /// Seen beneath a black line, and no ink of a phase or a wait.
 const OPTIMUM: Ink = GREEN;
-/// Darker than the palette's purple, so that a thin cross is seen.
-const REVERSAL: Ink = Ink((150, 30, 120), 100);

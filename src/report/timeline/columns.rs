@@ -38,6 +38,11 @@ impl Cell {
         self.sum.checked_div(self.count).unwrap_or(self.last)
     }
 
+    /// Returns the sum of the values.
+    pub(in crate::report) fn sum(&self) -> u64 {
+        self.sum
+    }
+
     /// Returns the cell with its edge drawn out to the value before it, so that steps are connected.
     pub(in crate::report) fn connected(self, before: u64) -> Self {
         Self { min: self.min.min(before), max: self.max.max(before), ..self }
@@ -122,6 +127,11 @@ impl Columns {
 
     pub(in crate::report) fn max(&self) -> u64 {
         self.cells.iter().map(|cell| cell.max).max().unwrap_or(0)
+    }
+
+    /// Returns the sum of all values.
+    pub(in crate::report) fn sum(&self) -> u64 {
+        self.cells.iter().map(|cell| cell.sum).sum()
     }
 
     fn halve(&mut self) {

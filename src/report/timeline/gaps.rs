@@ -7,7 +7,7 @@ use crate::log::SAMPLE_SPACING;
 /// Times without samples, gathered while samples go by.
 #[derive(Clone, Debug)]
 pub(in crate::report) struct Gaps {
-    /// Where the part of the run begins that is told.
+    /// Where the part of the run begins that is shown.
     begin: Timestamp,
     /// In order of time.
     pub(in crate::report) list: Vec<(Timestamp, Timestamp)>,

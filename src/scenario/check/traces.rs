@@ -34,7 +34,7 @@ impl Check<'_> {
             warnings.extend(warnings_of(&path, &loaded));
             let series = Series::new(loaded.rows);
             if !series.tells(layer.resource) {
-                let want = "something that the trace tells of others' use";
+                let want = "a resource whose use by others is in the trace";
                 return Err(self.refuse_key_of(&raw.span(), "resource", want));
             }
             layer.series = Some(Arc::new(series));

@@ -31,7 +31,7 @@ pub struct Checker<'e> {
 pub struct Unmet {
     /// The key in `[expect]`; `violations` for broken invariants, which no key allows.
     pub expectation: &'static str,
-    /// What came of the run.
+    /// The result of the run.
     pub got: String,
     /// What was expected.
     pub want: String,
@@ -89,7 +89,7 @@ impl<'e> Checker<'e> {
         self.compare_requests(summary, &mut unmet);
         self.compare_events(&mut unmet);
         if let Some(first) = summary.violations.first() {
-            let got = format!("{} broken, the first: {first}", summary.violations.len());
+            let got = format!("{} broken; the first: {first}", summary.violations.len());
             unmet.push(Unmet { expectation: "violations", got, want: "0".to_owned() });
         }
         unmet
@@ -259,7 +259,7 @@ fn check_some<T: Figure>(
 ) {
     let Some(want) = want else { return };
     if !got.as_ref().is_some_and(|Shown(figure, _)| want.holds(*figure)) {
-        let got = got.map_or_else(|| "no request that tells".to_owned(), |Shown(_, text)| text);
+        let got = got.map_or_else(|| "no request to judge by".to_owned(), |Shown(_, text)| text);
         unmet.push(Unmet { expectation, got, want: want.to_string() });
     }
 }
@@ -401,7 +401,7 @@ mod tests {
         check("latency-p95 = { max = \"2s\" }", &["latency-p95: got 2s 500ms, want at most 2s"]);
         check(
             "first-token-p95 = { max = \"2s\" }",
-            &["first-token-p95: got no request that tells, want at most 2s"],
+            &["first-token-p95: got no request to judge by, want at most 2s"],
         );
         check("availability = { min = \"98%\" }\nquality = { min = \"75%\", max = \"80%\" }", &[]);
         check(
@@ -417,7 +417,7 @@ mod tests {
         let summary = Summary { violations: vec!["S3 at 5s".to_owned()], ..Summary::default() };
         assert_eq!(
             unmet("", &[], &summary),
-            ["violations: got 1 broken, the first: S3 at 5s, want 0"]
+            ["violations: got 1 broken; the first: S3 at 5s, want 0"]
         );
     }
 

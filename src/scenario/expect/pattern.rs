@@ -27,18 +27,18 @@ use crate::files::document::suggestion;
 /// | `gave-up[:tier]` | a switch was given up, and that tier still serves |
 /// | `companion-wanted[:model]`, `companion-given-up[:model]` | a companion is to be loaded, to make way |
 /// | `companion-serves[:model]`, `companion-gone[:model]` | it serves from now on, no more |
-/// | `load[:model]`, `unload[:model]` | the backend is told to |
+/// | `load[:model]`, `unload[:model]` | the backend is to do so |
 /// | `loaded[:model]`, `load-failed[:model]`, `unloaded[:model]`, `crash[:model]` | the backend says so |
 /// | `request[:#id]`, `hang-up[:#id]` | a client asks, hangs up |
 /// | `accepted[:#id]` | a request is taken on |
 /// | `queued[:#id]`, `smaller[:#id]` | it must wait; a smaller model than it asked for will serve it |
-/// | `start[:#id or model]`, `cancel[:#id]` | the backend is told to run, to stop a request |
+/// | `start[:#id or model]`, `cancel[:#id]` | the backend is to run, to stop a request |
 /// | `done[:#id or model]`, `failed[:#id]` | a request ended so |
 /// | `cancelled[:#id or who]` | the same; who is `client`, `drain-deadline` or `shutdown` |
 /// | `rejected[:#id or reason]` | the same; the reason is `queue-full`, `deadline`, `unservable`, ... |
-/// | `notice[:kind]` | the user is told; the kind is `degraded`, `long-on-smallest`, `slow-load` or `not-read` |
+/// | `notice[:kind]` | the user is notified; the kind is `degraded`, `long-on-smallest`, `slow-load` or `not-read` |
 /// | `sample-missing` | the machine could not be read |
-/// | `asked[:tier]`, `shutdown` | someone asks for a tier; the run is told to stop |
+/// | `asked[:tier]`, `shutdown` | someone asks for a tier; the run is to stop |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     /// What happens.
@@ -77,9 +77,9 @@ pattern_kinds! {
     CompanionWanted = "companion-wanted": "A companion is to be loaded.",
     CompanionGivenUp = "companion-given-up": "A companion is to make way.",
     CompanionServes = "companion-serves": "A companion serves from now on.",
-    CompanionGone = "companion-gone": "A companion serves no more.",
-    Load = "load": "The backend is told to load.",
-    Unload = "unload": "The backend is told to unload.",
+    CompanionGone = "companion-gone": "A companion no longer serves.",
+    Load = "load": "The backend is to load a model.",
+    Unload = "unload": "The backend is to unload a model.",
     Loaded = "loaded": "A model is ready.",
     LoadFailed = "load-failed": "A model did not load.",
     Unloaded = "unloaded": "A model is gone.",
@@ -89,19 +89,19 @@ pattern_kinds! {
     Accepted = "accepted": "A request is taken on.",
     Queued = "queued": "A request is taken on and must wait.",
     Smaller = "smaller": "A request is taken on by a smaller model than it asked for.",
-    Start = "start": "The backend is told to run a request.",
-    Cancel = "cancel": "The backend is told to stop a request.",
+    Start = "start": "The backend is to run a request.",
+    Cancel = "cancel": "The backend is to stop a request.",
     Done = "done": "A request is complete.",
     Failed = "failed": "A request broke.",
     Cancelled = "cancelled": "A request was stopped.",
     Rejected = "rejected": "A request was refused.",
-    Notice = "notice": "The user is told.",
+    Notice = "notice": "The user is notified.",
     SampleMissing = "sample-missing": "The machine could not be read.",
     Asked = "asked": "Someone asks for a tier.",
-    OrderTaken = "order-taken": "What someone asked for is carried out, at once or after the cooldown, and holds.",
-    OrderRefused = "order-refused": "What someone asked for is not carried out.",
-    OrderReleased = "order-released": "What someone asked for holds no longer.",
-    Shutdown = "shutdown": "The run is told to stop.",
+    OrderTaken = "order-taken": "An order is carried out, at once or after the cooldown, and stays in effect.",
+    OrderRefused = "order-refused": "An order is refused.",
+    OrderReleased = "order-released": "An order is no longer in effect.",
+    Shutdown = "shutdown": "The run is stopped.",
 }
 
 impl Pattern {
@@ -287,7 +287,7 @@ impl FromStr for Pattern {
         let kind = PatternKind::ALL.iter().copied().find(|kind| kind.name() == name);
         let names = PatternKind::ALL.iter().map(|kind| kind.name());
         let kind =
-            kind.ok_or_else(|| format!("\"{text}\" is no event: {}", suggestion(name, names)))?;
+            kind.ok_or_else(|| format!("\"{text}\" is not an event: {}", suggestion(name, names)))?;
         Ok(Self { kind, about })
     }
 }

@@ -13,7 +13,7 @@ use tiershift_core::request::{End, Rejection};
 pub(super) struct Figures {
     /// By action and reason.
     pub(super) decisions: BTreeMap<(&'static str, Code), u64>,
-    /// By model and what became of it.
+    /// By model and outcome.
     pub(super) models: BTreeMap<(ModelId, &'static str), u64>,
     /// By reason.
     pub(super) rejections: BTreeMap<Rejection, u64>,

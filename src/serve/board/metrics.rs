@@ -35,7 +35,7 @@ impl Board {
         page.one("tiershift_serving_rung", "gauge", help, self.serving.0);
         let help = "Highest rung that fits by the last reading, with everything of ours but companions gone first.";
         page.one("tiershift_best_fitting_rung", "gauge", help, self.best_fitting.rung().0);
-        let help = "Time in which something smaller served than would have fitted.";
+        let help = "Time in which a smaller model served than would have fitted.";
         let below = self.best_fitting.below(self.now).as_secs_f64();
         page.one("tiershift_below_best_fitting_seconds_total", "counter", help, below);
         let name = "tiershift_model_serving";
@@ -52,7 +52,7 @@ impl Board {
         page.begin(
             name,
             "counter",
-            "What became of models: loaded, load-failed, unloaded, crashed.",
+            "Changes in the state of models: loaded, load-failed, unloaded, crashed.",
         );
         for ((model, outcome), count) in &self.figures.models {
             page.put(name, &[("model", model.as_str()), ("outcome", outcome)], count);
@@ -74,12 +74,12 @@ impl Board {
         let help = "Share in use, by the models.";
         gauge("tiershift_resource_own_ratio", help, |line| Some(line.own));
         let help =
-            "No upgrade above this. Not there for a resource that the policy does not look at.";
+            "Upgrades need use below this. Absent for a resource that the policy does not use.";
         gauge("tiershift_resource_upgrade_line_ratio", help, |line| {
             line.constrains.then_some(line.upgrade_line)
         });
         let help =
-            "A step down above this. Not there for a resource that the policy does not look at.";
+            "The policy steps down above this. Absent for a resource that the policy does not use.";
         gauge("tiershift_resource_degrade_line_ratio", help, |line| {
             line.constrains.then_some(line.degrade_line)
         });
@@ -121,12 +121,12 @@ impl Board {
         page.put(name, &[("direction", "up")], figures.upgrades);
         page.put(name, &[("direction", "down")], figures.downgrades);
         let name = "tiershift_orders_total";
-        page.begin(name, "counter", "Orders for a tier, by what became of them.");
+        page.begin(name, "counter", "Orders for a tier, by outcome.");
         for became in ORDER_NEWS {
             let count = figures.orders.get(became).unwrap_or(&0);
             page.put(name, &[("became", became)], count);
         }
-        let help = "1 while somebody's order holds.";
+        let help = "1 while an order is in effect.";
         page.one("tiershift_order_active", "gauge", help, u8::from(self.order.is_some()));
         let help = "Times that the machine could not be read.";
         page.one("tiershift_samples_missing_total", "counter", help, figures.missing_samples);

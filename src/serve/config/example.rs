@@ -113,14 +113,14 @@ const EXAMPLES: [(&str, &str); 26] = [
 ];
 
 const HEAD: &str = "\
-# What `tiershift serve --config FILE` reads, with every key. Each may be left out: those below have their defaults, and
-# those that have none are commented out. Options of the command line go before the file. Paths are taken from the file's
-# folder. `tiershift schema serve` gives editors completion; SIGHUP reads the file again, and takes [policy] from it.
+# What `tiershift serve --config FILE` reads, with every key. All keys are optional: those below have their defaults, and
+# keys without a default are commented out. Command-line options override the file. Paths are relative to the file's
+# folder. `tiershift schema serve` gives editors completion; on SIGHUP the daemon reads the file again and uses its [policy].
 ";
 
 const FOOT: &str = "
-# What is said of one model, as in a catalog (`tiershift schema catalog`), and goes before it. What is left out everywhere is
-# estimated from its file.
+# Figures of one model, as in a catalog (`tiershift schema catalog`), which they override. Figures that are given nowhere are
+# estimated from the model's file.
 # [[model]]
 # id = \"qwen2.5-7b-instruct-q4_k_m\"
 

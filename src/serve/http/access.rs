@@ -1,4 +1,4 @@
-//! Who is let in: programs of this machine by its own names, and from elsewhere whoever has the token.
+//! Who is let in: programs of this machine by its own names, and from elsewhere those who have the token.
 //!
 //! A page from elsewhere reads answers only where its origin was allowed, and gives orders never.
 
@@ -25,7 +25,7 @@ use crate::serve::http::refusal::Refusal;
 pub struct Access {
     /// What everybody must show, where there is one. Without it, only loopback is listened on.
     pub token: Option<Token>,
-    /// What whoever gives an order must show. With a token for clients and without this, nobody gives any over HTTP.
+    /// The token that an order requires. With a token for clients and without this, nobody gives any over HTTP.
     pub order_token: Option<Token>,
     /// Names that this machine is called by, besides its own for itself.
     pub hosts: Vec<String>,
@@ -89,9 +89,9 @@ impl AccessPolicy {
             _ if path == OPEN_PATH || PUBLIC_PATHS.contains(&path) => None,
             (_, Some(order_token)) if is_order => Some(order_token),
             (Some(token), None) if is_order => {
-                // Who may not even ask is not told of what orders need.
+                // A client that may not even ask does not learn what orders need.
                 Self::check_token(headers, token)?;
-                let message = "a client's token gives no orders: start the daemon with --order-token-file, and show that token";
+                let message = "a client's token does not allow orders: start the daemon with --order-token-file, and send that token";
                 return Err(Refusal::new(StatusCode::FORBIDDEN, "no_orders", message));
             }
             (token, _) => token.as_ref(),
@@ -103,7 +103,7 @@ impl AccessPolicy {
         if shows(headers, token) {
             return Ok(());
         }
-        let message = "show the token: Authorization: Bearer ..., x-api-key: ..., or as a password";
+        let message = "a token is required: send it as Authorization: Bearer ..., x-api-key: ..., or as a password";
         Err(Refusal::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
     }
 
@@ -127,7 +127,7 @@ impl AccessPolicy {
         }
         let called: String = origin.chars().take(LONGEST_NAME_SHOWN).collect();
         Err(foreign(format!(
-            "pages of \"{called}\" may not ask here: start the daemon with --allow-origin ORIGIN"
+            "web pages from \"{called}\" may not send requests here: start the daemon with --allow-origin ORIGIN"
         )))
     }
 
@@ -355,7 +355,7 @@ mod tests {
         ask(&open, "/switch", ORDERS, None);
         ask(&open, "/switch", TOKEN, Some(401));
         ask(&open, "/status", ORDERS, Some(401));
-        // On loopback whoever asks may order, unless there is a token for it.
+        // On loopback everybody may order, unless there is a token for it.
         let mut near = door("127.0.0.1", None, &[]);
         check(&near, "/switch", &[("host", "localhost")], None);
         near.access.order_token = Some(Token::new(ORDERS).unwrap());

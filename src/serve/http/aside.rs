@@ -42,7 +42,7 @@ async fn pass_on(
 ) -> Result<Response, Refusal> {
     if method != Method::POST {
         let to = whom_to_ask(app, &Target::Auto, asked).await?;
-        // A client that wants the head only is given that by whoever answers it.
+        // A client that wants the head only is given that by the handler that answers it.
         let request = to.endpoint.request(&app.client, Method::GET, &asked.path);
         return relay(request, &to).await;
     }

@@ -34,8 +34,9 @@ impl BodyReader {
     pub(super) async fn read(&self, mut body: Body) -> Result<BufferedBody, Refusal> {
         let too_long = || {
             let longest = units::Bytes::new(self.longest as u64);
-            let message =
-                format!("a body has at most {longest}: `body-limit` in [listen] of the config");
+            let message = format!(
+                "the body is longer than {longest}: raise `body-limit` in [listen] of the config"
+            );
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
         };
         if body.size_hint().lower() > self.longest as u64 {
@@ -45,7 +46,9 @@ impl BodyReader {
         let mut room: Option<OwnedSemaphorePermit> = None;
         let began = SystemClock::start();
         while let Some(frame) = next_frame(&mut body, &began, bytes.len()).await? {
-            let frame = frame.map_err(|_| Refusal::bad_request("the body broke off"))?;
+            let frame = frame.map_err(|_| {
+                Refusal::bad_request("the connection closed before the end of the body")
+            })?;
             let Ok(data) = frame.into_data() else { continue };
             if bytes.len() + data.len() > self.longest {
                 return Err(too_long());

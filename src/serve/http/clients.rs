@@ -63,7 +63,7 @@ mod tests {
             (Some("a"), peer(2), Some(2)),
             (Some(""), peer(1), Some(1)),
             (None, peer(2), Some(3)),
-            // A user is no address, whatever it calls itself.
+            // A user is not an address, whatever it calls itself.
             (Some("127.0.0.1"), None, Some(4)),
             (None, None, None),
         ];

@@ -85,7 +85,7 @@ impl<'a> CompletionBody<'a> {
             let said = error.to_string();
             let twice = said.strip_prefix("duplicate field `").and_then(|it| it.split('`').next());
             Refusal::bad_request(match twice {
-                Some(field) => format!("`{field}` stands twice in the body, at {line}:{column}"),
+                Some(field) => format!("`{field}` is in the body twice, at {line}:{column}"),
                 None => format!("the body is not valid JSON, at {line}:{column}"),
             })
         })?;
@@ -93,10 +93,10 @@ impl<'a> CompletionBody<'a> {
             field.and_then(|field| serde_json::from_str::<String>(field.get()).ok())
         };
         let model = text(fields.model).or_else(|| {
-            // What is no text names nothing that is known here.
+            // What is not text names nothing that is known here.
             fields.model.map(RawValue::get).filter(|it| *it != "null").map(str::to_owned)
         });
-        // Whom the client asks for is no concern of ours where it is not a name.
+        // Whom the client asks for does not matter to us where it is not a name.
         let user = text(fields.user);
         Ok(Self { bytes, fields, model, user })
     }
@@ -320,7 +320,7 @@ mod tests {
         assert!(asked.prompt_estimated);
         let words = request(&catalog, &body(&format!("\"{data}\"")));
         assert!(words.prompt_tokens > 10_000, "{words:?}");
-        // Parts that nobody knows are no pictures.
+        // Parts that nobody knows are not pictures.
         for content in ["[1]", r#"[{"type":"other"}]"#, "7", "null"] {
             assert!(request(&catalog, &body(content)).prompt_tokens < 20, "{content}");
         }
@@ -369,7 +369,7 @@ mod tests {
             CompletionBody::read(body.as_bytes()).unwrap_err();
         }
         let twice = CompletionBody::read(br#"{"model":"a","model":"b"}"#).unwrap_err();
-        assert!(twice.body().to_string().contains("`model` stands twice"), "{twice:?}");
+        assert!(twice.body().to_string().contains("`model` is in the body twice"), "{twice:?}");
         CompletionBody::read(br#"{"model":null}"#).unwrap();
         for (body, user) in [(r#"{"user":7}"#, None), (r#"{"user":"a\u0062"}"#, Some("ab"))] {
             assert_eq!(CompletionBody::read(body.as_bytes()).unwrap().user(), user);

@@ -72,7 +72,7 @@ pub(in crate::serve) async fn serve(
                 let attended = guest.attend(stream, peer, router.clone(), limits, ending.watcher());
                 drop(tokio::spawn(attended));
             }
-            // Everybody is being served: whoever comes now gets that answer, if it can be sent at once.
+            // All connections are in use: a new client gets that answer, if it can be sent at once.
             None => drop(stream.try_write(FULL)),
         }
     }

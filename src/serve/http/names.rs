@@ -39,7 +39,7 @@ pub(super) struct Named {
 }
 
 impl Names {
-    /// Knows the tiers and models of a catalog, and aliases of them. A tier goes before a model of the same name, which is asked
+    /// Knows the tiers and models of a catalog, and aliases of them. A tier takes precedence over a model of the same name, which is asked
     /// for with `.gguf`.
     ///
     /// # Errors

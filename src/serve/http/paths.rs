@@ -45,7 +45,7 @@ const fn of_ollama(path: &'static str, how: How) -> PassedPath {
     PassedPath { path, how, of_ollama: true }
 }
 
-/// All of them: those of llama-server, build 11669, that work on a model or tell of it, and those of Ollama. What changes a
+/// All of them: those of llama-server, build 11669, that work on a model or describe it, and those of Ollama. What changes a
 /// server or its models is not among them.
 pub(super) const PASSED: [PassedPath; 35] = [
     work("/v1/chat/completions", Task::Chat),
@@ -90,10 +90,10 @@ pub(super) fn not_found(path: &str, is_ollama: bool) -> Refusal {
     let code = "not_found";
     if path.starts_with("/api/") {
         let message = if is_ollama {
-            format!("{path} is not passed on: manage Ollama's models at Ollama itself")
+            format!("{path} is not forwarded: manage Ollama's models in Ollama itself")
         } else {
             format!(
-                "there is no {path}: Ollama's API is there where Ollama serves; use /v1/chat/completions"
+                "{path} does not exist here: Ollama's API is only available when Ollama is the model server; use /v1/chat/completions"
             )
         };
         return Refusal::new(StatusCode::NOT_FOUND, code, message).in_ollamas_form();
@@ -146,6 +146,6 @@ mod tests {
         // Ollama's clients expect the error to be a text.
         let error = not_found("/api/chat", false).body();
         assert!(error["error"].as_str().is_some_and(|it| it.contains("/v1/chat/completions")));
-        assert!(not_found("/api/pull", true).body().to_string().contains("at Ollama itself"));
+        assert!(not_found("/api/pull", true).body().to_string().contains("in Ollama itself"));
     }
 }

@@ -40,7 +40,7 @@ impl Refusal {
 
     /// More is asked at once than is ever kept.
     pub(super) fn busy() -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_clients", "too much is asked at once")
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_clients", "too many requests at once")
             .retry_after(SOON)
     }
 
@@ -52,7 +52,8 @@ impl Refusal {
 
     /// Nothing of the catalog is called so.
     pub(super) fn unknown_model() -> Self {
-        let message = "no such model or tier: /v1/models lists them, \"auto\" takes what serves";
+        let message =
+            "no such model or tier: /v1/models lists them; \"auto\" uses the model that serves";
         Self::new(StatusCode::NOT_FOUND, "model_not_found", message)
     }
 
@@ -78,8 +79,7 @@ impl Refusal {
 
     /// Nothing is loaded, ever.
     pub(super) fn dry_run() -> Self {
-        let message =
-            "this is a dry run: the daemon decides, and loads nothing; start it without --dry-run";
+        let message = "this is a dry run, which loads no model: start the daemon without --dry-run";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "dry_run", message)
     }
 
@@ -128,20 +128,18 @@ impl From<&End> for Refusal {
             End::Rejected { reason, retry_after, estimate: _ } => {
                 let after = retry_after.unwrap_or(SOON);
                 match reason {
-                    Rejection::QueueFull => Self::new(
-                        StatusCode::TOO_MANY_REQUESTS,
-                        "queue_full",
-                        "as many requests wait as may",
-                    )
-                    .retry_after(after),
+                    Rejection::QueueFull => {
+                        Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", "the queue is full")
+                            .retry_after(after)
+                    }
                     Rejection::Deadline => {
-                        let message = "no model could begin in time";
+                        let message = "no model was ready within the time limit";
                         Self::new(unavailable, "deadline", message).retry_after(after)
                     }
                     Rejection::Unservable => Self::new(
                         StatusCode::BAD_REQUEST,
                         CONTEXT_LENGTH_EXCEEDED,
-                        "no model here does work of this kind, or holds a prompt of this length",
+                        "no model here does this kind of work, or has room for a prompt of this length",
                     ),
                     Rejection::NotLoaded => {
                         let message = "only a smaller model than the one that is loaded can do this; \
@@ -156,7 +154,7 @@ impl From<&End> for Refusal {
                             None => (String::new(), None),
                         };
                         let message = format!(
-                            "someone keeps another model loaded here{how_long}: ask for \"auto\""
+                            "an order keeps another model loaded here{how_long}: ask for \"auto\""
                         );
                         let refusal = Self::new(StatusCode::CONFLICT, "held_elsewhere", message);
                         Self { retry_after: after, ..refusal }
@@ -169,7 +167,7 @@ impl From<&End> for Refusal {
             End::Cancelled { by: CancelledBy::Shutdown, .. } => Self::shutting_down(),
             End::Cancelled { by: CancelledBy::DrainDeadline, retry_after } => {
                 let after = retry_after.unwrap_or(SOON);
-                // In words, too: whoever reads a stream has had the headers.
+                // In words, too: the reader of a stream has received the headers already.
                 let again = text::span(after);
                 let message = format!("the model had to make room; try again in {again}");
                 Self::new(unavailable, "switching", message).retry_after(after)

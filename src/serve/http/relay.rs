@@ -1,4 +1,4 @@
-//! A reply on its way from a model's server to the client: passed on as it comes, counted, and told to the controller.
+//! A reply on its way from a model's server to the client: passed on as it arrives, counted, and reported to the controller.
 //!
 //! What a server answers with an error is its word about the request: it is passed on as it is, and says nothing about the
 //! model unless a request of our own fails too.
@@ -177,7 +177,7 @@ impl Streamed {
         if self.usage.has_error() {
             // The server's own word, which the client has read.
             self.relay.pending.hand_over(|pending| {
-                let error = "the model server broke a stream off".to_owned();
+                let error = "the model server closed a stream early".to_owned();
                 check_in_background(pending, self.checker.clone(), error);
             });
             return None;

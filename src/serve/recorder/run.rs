@@ -238,7 +238,7 @@ fn lock(folder: &Path) -> io::Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            let why = "another daemon records into this folder: name another";
+            let why = "another daemon records into this folder: give another folder";
             Err(io::Error::new(io::ErrorKind::WouldBlock, why))
         }
         Err(TryLockError::Error(error)) => Err(error),

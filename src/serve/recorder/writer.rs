@@ -26,7 +26,7 @@ pub(super) struct Writer {
     holds: bool,
     /// While nothing is written: when the disk is tried again.
     next_attempt: Timestamp,
-    /// When it was last looked whether the run's folder is still there, by the clock of whoever flushes.
+    /// When it was last looked whether the run's folder is still there, by the clock of the caller.
     looked_at: Timestamp,
 }
 
@@ -108,7 +108,7 @@ impl Writer {
         match flushed {
             Ok(true) => {}
             Ok(false) => {
-                let removed = "its folder was removed; what comes next goes into a new one";
+                let removed = "its folder was removed; the recording continues in a new one";
                 // At the next input.
                 self.fail(Timestamp::ZERO, &io::Error::new(io::ErrorKind::NotFound, removed));
             }
@@ -174,8 +174,9 @@ impl Writer {
             return Ok(());
         }
         let segment = self.plan.segment_size;
-        let error =
-            format!("the disk is full: it is used again when a segment ({segment}) is free");
+        let error = format!(
+            "the disk is full: recording continues when there is space for a segment ({segment})"
+        );
         Err(io::Error::new(io::ErrorKind::StorageFull, error))
     }
 }

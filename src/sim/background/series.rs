@@ -30,7 +30,7 @@ impl Series {
         Self { readings, step: step.max(Duration::from_nanos(1)) }
     }
 
-    /// Returns whether any reading tells of a resource; of any resource, where `None`.
+    /// Returns whether any reading has a resource; of any resource, where `None`.
     pub(crate) fn tells(&self, resource: Option<OthersUse>) -> bool {
         let tells = |sample: &Sample| match resource {
             None => *sample != Sample::default(),

@@ -49,7 +49,7 @@ pub enum RawShape {
         from: Amount,
         /// High point.
         to: Amount,
-        /// Length of a tooth.
+        /// Length of one period.
         period: SpanText,
     },
     /// A cosine that begins at `from`, is at `to` half a period later, and returns.
@@ -59,7 +59,7 @@ pub enum RawShape {
         from: Amount,
         /// The other end.
         to: Amount,
-        /// Length of a wave.
+        /// Length of one period.
         period: SpanText,
     },
     /// One burst in each period, at a random moment of it: a build, a page that is opened.
@@ -69,11 +69,11 @@ pub enum RawShape {
         from: Amount,
         /// During a burst.
         to: Amount,
-        /// Length of the cell of time that has one burst.
+        /// Length of the period that has one burst.
         period: SpanText,
         /// Length of a burst; not longer than the period.
         length: SpanText,
-        /// How probable a cell's burst is. Default `100%`.
+        /// Probability of a burst in each period. Default `100%`.
         #[serde(default = "certain")]
         chance: PercentText,
     },
@@ -183,7 +183,7 @@ impl RawShape {
         }
     }
 
-    /// Returns the key whose value cannot be meant, and what it must be.
+    /// Returns the key whose value is not valid, and what it must be.
     pub(crate) fn mistake(&self, is_space: bool) -> Option<(&'static str, &'static str)> {
         if let Some((key, _)) = self.period().filter(|(_, period)| period.is_zero()) {
             return Some((key, "more than nothing"));

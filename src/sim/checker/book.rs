@@ -478,7 +478,7 @@ pub(super) fn is_break(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::LoadFailed { .. } | Outcome::Crashed { .. })
 }
 
-/// Returns whether a decision is a step down for want of space.
+/// Returns whether a decision is a step down because space is short.
 pub(super) fn is_for_space(reason: &Reason) -> bool {
     matches!(reason, Reason::AboveDegradeLine { .. } | Reason::Exhaustion { .. })
 }

@@ -1,4 +1,4 @@
-//! S12: the ladder goes to none for want of space only after the companions in that space. L3 of companions: one that has
+//! S12: the ladder goes to none because space is short only after the companions in that space. L3 of companions: one that has
 //! fitted beside all that is loaded for longer than all its waits together is loaded.
 
 use std::time::Duration;
@@ -43,7 +43,7 @@ impl Companions {
         self.fits_since[lane] = None;
     }
 
-    /// Takes that a model broke, or that a person ordered something: each is a reason to wait anew.
+    /// Takes that a model broke, or that a person ordered something: each is a reason to wait again.
     pub(super) fn disturb(&mut self) {
         self.fits_since.fill(None);
     }
@@ -129,7 +129,7 @@ pub(super) fn check_decision(book: &Book, decision: &Decision, out: &mut Violati
         let stays = matches!(seen.state, State::Loading | State::Ready) && seen.given_up.is_none();
         if stays && holds(index) {
             let model = book.name(index);
-            let what = format!("the ladder goes to none for want of space, and {model} stays");
+            let what = format!("the ladder goes to none because space is short, and {model} stays");
             out.report(book.now, "S12", what);
         }
     }

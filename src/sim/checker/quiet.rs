@@ -1,7 +1,7 @@
 //! L5: at the end of a world that was quiet for longer than all waits together, the best rung that fits serves and no request is
 //! open.
 //!
-//! L3 begins to count anew at whatever may be a reason to wait: a switch, a model that broke, a step down for service; and L1
+//! L3 starts counting again at whatever may be a reason to wait: a switch, a model that broke, a step down for service; and L1
 //! where a request starts. Here nothing after the last thing that the world did of itself is a reason, so that what goes up and
 //! down for ever, or fails by our own doing, is found. Left alone on purpose: settings by which a space is not looked at, so
 //! that models are loaded where they cannot be.

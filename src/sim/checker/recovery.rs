@@ -2,7 +2,7 @@
 //!
 //! It is asked at every reading, by the same `place` that decides. The clock of a rung starts again where it stops to fit,
 //! where a switch is complete, where a model breaks or a switch is called off, where a rate is as high as to step down for
-//! it, and after a gap: each is a reason of a policy to wait anew. A load takes as long as the server takes. Left alone on
+//! it, and after a gap: each is a reason of a policy to wait again. A load takes as long as the server takes. Left alone on
 //! purpose: runs with a limit on the time of replies, which is a reason of its own.
 
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl Recovery {
         self.disturb();
     }
 
-    /// Takes that something happened which may be a reason to wait anew.
+    /// Takes that something happened which may be a reason to wait again.
     pub(super) fn disturb(&mut self) {
         self.fits_since.fill(None);
         self.due = None;
@@ -174,7 +174,7 @@ fn is_open(book: &Book, rung: Rung) -> bool {
     is_absent && above_line(book, book.rung, rung).is_none()
 }
 
-/// Returns whether a rung leaves room for the companions that are to come, which go before more than the smallest rung.
+/// Returns whether a rung leaves room for the companions that are to come, which take precedence over more than the smallest rung.
 fn leaves_room(book: &Book, share: &Sample, rung: Rung) -> bool {
     let absent = book.catalog.companions().iter().filter(|model| {
         let index = book.index_of(&model.id);
@@ -189,7 +189,7 @@ fn leaves_room(book: &Book, share: &Sample, rung: Rung) -> bool {
     fit_together(&needs, share, &book.settings, limit_of)
 }
 
-/// Returns whether a switch is under way: what it waits for has bounds of its own. One that was decided, and of which
+/// Returns whether a switch is in progress: what it waits for has bounds of its own. One that was decided, and of which
 /// nothing more is to be seen, is not.
 fn is_engaged(book: &Book) -> bool {
     let settings = &book.settings;

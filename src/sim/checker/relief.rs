@@ -102,7 +102,7 @@ fn is_over(sample: &Sample, settings: &Settings) -> bool {
 fn is_anything_left_to_do(book: &Book, over: &Over) -> bool {
     let critical_since = over.critical_since;
     let is_loading = book.models.iter().any(|seen| seen.state == State::Loading);
-    // What was to follow and is not wanted any more goes before another comes.
+    // What was to follow and is not wanted any more is unloaded before another is loaded.
     let is_to_come = is_loading || (0..book.models.len()).any(|index| book.is_leaving(index));
     if is_to_come && is_within_a_drain(book, over) {
         return false;

@@ -114,7 +114,7 @@ impl Requests {
     }
 
     /// Returns a request that is open although nobody has asked anything for longer than the whole way of one may take,
-    /// started anew or not.
+    /// restarted or not.
     pub(super) fn open_after(&self, book: &Book, quiet: Duration) -> Option<RequestId> {
         let longest = |standing: &Standing| {
             let limits = (0..book.catalog.models().len())
@@ -153,5 +153,5 @@ fn reply_limit(book: &Book, on: usize, prompt_tokens: u32) -> Duration {
 /// What the documentation of `reply-limit` says.
 const LEAST_REPLY_LIMIT: Duration = Duration::from_mins(10);
 
-/// A request that is told to stop has ended within this, as the manager has it.
+/// A request that is to stop has ended within this, as the manager has it.
 pub(super) const CANCEL_TIMEOUT: Duration = Duration::from_secs(15);

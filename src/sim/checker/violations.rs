@@ -28,5 +28,5 @@ impl Violations {
     }
 }
 
-/// Violations that are told in full; one is enough to fail a run, and thousands fill a memory.
+/// Violations that are reported in full; one is enough to fail a run, and thousands fill a memory.
 const MOST_REPORTED: usize = 20;

@@ -73,7 +73,7 @@ impl Waits {
         let (what, known, to, remaining) = match decision.reason {
             Reason::Cooldown { to, remaining } => ("cooldown", &mut self.cooldown, to, remaining),
             Reason::Backoff { to, remaining } => ("back-off", &mut self.backoff, to, remaining),
-            // What stands in the way is something else now: the wait may be another next time.
+            // Something else blocks it now: the wait may be another next time.
             _ => {
                 self.cooldown = None;
                 self.backoff = None;

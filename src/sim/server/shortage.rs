@@ -27,7 +27,7 @@ impl SimulatedServer {
             self.changed = true;
             has_died = true;
         }
-        // What the dead have yet to give back is no reason to die.
+        // What the dead have yet to give back is not a reason to die.
         let late = self.lingering.iter().filter(|&&(_, _, on)| on == Some(gpu));
         over = over - late.map(|(_, footprint, _)| footprint.vram).sum();
         while over > Bytes::ZERO

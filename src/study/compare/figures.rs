@@ -267,7 +267,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for PerFigure<T> {
         let mut by_key: BTreeMap<String, T> = BTreeMap::deserialize(input)?;
         let figures = Self::from_fn(|place| by_key.remove(FIGURES[place].key));
         match by_key.keys().next() {
-            Some(key) => Err(D::Error::custom(format!("there is no figure `{key}`"))),
+            Some(key) => Err(D::Error::custom(format!("unknown figure `{key}`"))),
             None => Ok(figures),
         }
     }

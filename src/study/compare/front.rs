@@ -5,7 +5,7 @@ use crate::study::compare::figures::{Better, FIGURES, OVER_MEMORY};
 
 /// Returns the places of the policies on the Pareto front, in rising order: no other is at least as good in quality,
 /// reversals and avoidable seconds over memory, and better in one of them. Of policies that are the same in all three, the
-/// first stands for the others. Figures are weighed as they are shown: by a millionth nobody chooses, and a front that goes by it
+/// first stands for the others. Figures are weighed as they are shown: by a millionth nobody chooses, and a front that depends on it
 /// has nearly everybody on it. A figure that a policy lacks is not weighed for any of them.
 pub fn front(overall: &[Overall]) -> Vec<usize> {
     let means = |key: &str| -> Option<Vec<f64>> {

@@ -59,7 +59,7 @@ fn a_policy_is_compared_with_the_first_recording_by_recording() {
 
 #[test]
 fn over_seeds_a_difference_within_its_interval_is_none() {
-    // Both spread as widely, but theirs goes up and down with ours: pairs tell what means do not.
+    // Both spread as widely, but theirs goes up and down with ours: pairs show what means do not.
     let ours: &[(f64, u64)] = &[(0.90, 5), (0.92, 6), (0.94, 5)];
     let theirs: &[(f64, u64)] = &[(0.89, 6), (0.91, 5), (0.931, 5)];
     let compared = compared(&[&[ours, theirs]]);
@@ -90,7 +90,7 @@ fn what_does_not_count_is_in_no_mean() {
         OnRecording::played(name.to_owned(), &policies, &seeds, &[summary])
     };
     let short = Summary { seconds: 2399.0, ..run(0.1, 50) };
-    let skipped = OnRecording::skipped("notes.txt".to_owned(), "of no format".to_owned());
+    let skipped = OnRecording::skipped("notes.txt".to_owned(), "in no known format".to_owned());
     let all = vec![on("short.csv", short), on("long.csv", run(0.9, 2)), skipped];
     let compared = Compared::new(policies.to_vec(), seeds.to_vec(), all);
     let counts: Vec<bool> = compared.recordings.iter().map(OnRecording::counts).collect();

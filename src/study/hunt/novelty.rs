@@ -245,5 +245,5 @@ impl Guide {
 const LEAST_SHARE: u64 = 8;
 /// Parts of a world that are changed at once.
 const MOST_PARTS: u64 = 2;
-/// Parts that are drawn anew come from numbers below this: short to read, and enough.
+/// Parts that are drawn again come from numbers below this: short to read, and enough.
 const FRESH_NUMBERS: u64 = 1_000_000;

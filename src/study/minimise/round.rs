@@ -20,7 +20,7 @@ pub(super) fn rounder(value: &Value) -> Vec<Value> {
     }
 }
 
-/// Returns spans that are shorter than one, the shortest first, then rounder ones; `None` where it is no span.
+/// Returns spans that are shorter than one, the shortest first, then rounder ones; `None` where it is not a span.
 fn spans(text: &str) -> Option<Vec<String>> {
     let span: Duration = text.parse::<SpanText>().ok()?.into();
     let shorter = FACE.iter().filter(|&&(seconds, _)| span.as_secs_f64() > seconds as f64);
@@ -35,7 +35,7 @@ fn spans(text: &str) -> Option<Vec<String>> {
     Some(all)
 }
 
-/// Returns a number with its unit in fewer digits: whole GiB for MiB where they are near; `None` where it is no number.
+/// Returns a number with its unit in fewer digits: whole GiB for MiB where they are near; `None` where it is not a number.
 fn with_unit(text: &str) -> Option<Vec<String>> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at(end);

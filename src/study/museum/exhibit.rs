@@ -20,7 +20,7 @@ pub struct Exhibit {
     pub incident: String,
     /// The idea: the baseline's policy.
     pub idea: String,
-    /// The key of `[expect]` that tells most: the first of the baseline's `fails` that is a figure.
+    /// The key of `[expect]` that shows most: the first of the baseline's `fails` that is a figure.
     pub figure: String,
     /// That figure under the idea.
     pub under_idea: String,
@@ -68,7 +68,7 @@ fn figure(key: &str, summary: &Summary) -> Option<String> {
     let seconds = |seconds: f64| Some(text::seconds(seconds));
     let share = |share: f64| Some(format!("{:.1}%", share * 100.0));
     let span = |points: Option<Percentiles>, of: fn(Percentiles) -> f64| {
-        // A hundredth of a second is enough to tell by.
+        // A hundredth of a second is enough.
         let rounded = |ms: f64| Duration::from_millis((ms / 10.0).round() as u64 * 10);
         Some(points.map_or_else(|| "none".to_owned(), |points| span_text(rounded(of(points)))))
     };

@@ -48,7 +48,7 @@ pub(super) struct Fleet {
     running: BTreeMap<RequestId, Running>,
     sample: Option<Sample>,
     stopping: bool,
-    /// What was told last: the best that is there or wanted, the best that is ready, and the best when nothing was under
+    /// What was reported last: the best that is there or wanted, the best that is ready, and the best when nothing was under
     /// way.
     aim: Rung,
     serving: Rung,
@@ -112,7 +112,7 @@ impl Fleet {
         }
     }
 
-    /// Takes an input, before the idea looks at it. What only a live run brings is passed over.
+    /// Takes an input, before the idea looks at it. What only a live run brings is ignored.
     pub(super) fn take(&mut self, now: Timestamp, input: &Input) {
         self.now = now;
         self.pause = self.pause.filter(|&until| until > now);
@@ -225,7 +225,7 @@ impl Fleet {
         self.at(rung).running == 0
     }
 
-    /// Returns what those ask for who wait, in order of arrival.
+    /// Returns what the waiting requests ask for, in order of arrival.
     pub(super) fn asked(&self) -> Vec<Rung> {
         self.queue.iter().map(|waiting| self.asked_by(&waiting.request)).collect()
     }

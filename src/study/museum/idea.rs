@@ -33,7 +33,7 @@ pub(super) trait Idea {
     /// Which model a request goes to.
     const ROUTE: Route;
 
-    /// Looks at an input that the fleet has taken, and tells the fleet what to load and what to let go.
+    /// Looks at an input that the fleet has taken, and instructs the fleet what to load and what to let go.
     fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet);
 
     /// Returns when it wants to look again, if nothing happens before.

@@ -159,7 +159,7 @@ impl<'a> Sweep<'a> {
     #[inline]
     pub(super) fn reading_from(&self, moment: u64, guess: usize) -> usize {
         let mut place = guess;
-        // It moves by a reading or two; behind a stretch that was passed over, by many.
+        // It moves by a reading or two; after a stretch that was skipped, by many.
         for _ in 0..4 {
             if place == 0 || self.times[place - 1] < moment {
                 return place;

@@ -17,7 +17,7 @@ pub struct Range {
     /// The last value, in the same unit.
     #[schemars(with = "serde_json::Value")]
     pub to: Value,
-    /// How values lie between the two. Default `linear`; `log` has as many between 1 and 10 as between 10 and 100, which suits
+    /// How values are spaced between `from` and `to`. Default `linear`; `log` has as many between 1 and 10 as between 10 and 100, which suits
     /// spans, and needs a first value above zero.
     #[serde(default)]
     pub scale: Scale,
@@ -74,12 +74,10 @@ impl Axis {
     /// Checks a list, or a range.
     ///
     /// # Errors
-    /// What cannot be meant, in a sentence.
+    /// What is not valid, in a sentence.
     pub fn new(value: &Value) -> Result<Self, String> {
         match value {
-            Value::Array(values) if values.is_empty() => {
-                Err("there is no value in the list".to_owned())
-            }
+            Value::Array(values) if values.is_empty() => Err("the list has no value".to_owned()),
             Value::Array(values) => Ok(Self::Listed(values.clone())),
             Value::Table(table) => {
                 let range = table.clone().try_into::<Range>();
@@ -126,7 +124,7 @@ impl Between {
             _ => return Err(format!("{} and {} have two units", range.from, range.to)),
         };
         if from > to {
-            return Err(format!("{} is above {}: exchange them", range.from, range.to));
+            return Err(format!("{} is above {}: swap them", range.from, range.to));
         }
         if range.scale == Scale::Log && from <= 0.0 {
             return Err("a logarithmic scale begins above zero".to_owned());
@@ -135,8 +133,8 @@ impl Between {
         let between = Self { ends, unit, from, to, scale: range.scale };
         match range.steps {
             None => Ok(Axis::Between(between)),
-            Some(0) => Err("steps = 0 is no value at all".to_owned()),
-            Some(1) if from < to => Err("steps = 1 has room for one end only: give 2".to_owned()),
+            Some(0) => Err("steps = 0 leaves no value: give 2 or more".to_owned()),
+            Some(1) if from < to => Err("steps = 1 covers one end only: give 2 or more".to_owned()),
             Some(steps) => {
                 let place = |step: u32| f64::from(step) / f64::from((steps - 1).max(1));
                 let mut values: Vec<Value> =
@@ -197,7 +195,7 @@ fn quantity(value: &Value) -> Result<(Unit, f64), String> {
                 return Ok((Unit::Bytes, bytes.get() as f64));
             }
             Err(format!(
-                "`{text}` is no span, share, size or number: list values that have no order"
+                "`{text}` is not a span, share, size or number: values without an order must be listed"
             ))
         }
         other => Err(format!("{other} has no order: list values, {LIST}")),
@@ -260,9 +258,9 @@ mod tests {
     fn what_cannot_be_meant_is_refused() {
         let refused = |text: &str| axis(text).unwrap_err();
         assert!(refused("{ from = \"15s\", to = \"80%\" }").ends_with("have two units"));
-        assert!(refused("{ from = 3, to = 1 }").ends_with("exchange them"));
+        assert!(refused("{ from = 3, to = 1 }").ends_with("swap them"));
         assert!(refused("{ from = 0, to = 1, scale = \"log\" }").contains("above zero"));
-        assert!(refused("{ from = \"soon\", to = \"later\" }").contains("`soon` is no span"));
+        assert!(refused("{ from = \"soon\", to = \"later\" }").contains("`soon` is not a span"));
         assert!(refused("{ from = 1, too = 1 }").contains("too"));
         assert!(refused("[]").contains("no value"));
         assert!(refused("\"5m\"").contains("give a list of values, or a range"));

@@ -38,7 +38,7 @@ pub struct Points<'a> {
 /// Returns the settings of a table, with dots in the keys of tables within it.
 ///
 /// # Errors
-/// The key whose values cannot be meant, and why.
+/// The key whose values are not valid, and why.
 pub fn axes(table: &Table) -> Result<Vec<(String, Axis)>, (String, String)> {
     let mut axes = Vec::new();
     for (key, value) in table {
@@ -66,7 +66,7 @@ impl Points<'_> {
                 (
                     key.clone(),
                     format!(
-                        "{key} has any value in its range, so that there is no end of combinations"
+                        "{key} is a continuous range, which has no finite number of combinations"
                     ),
                 )
             })?;
@@ -230,7 +230,7 @@ mod tests {
             Points { policies: &policies, catalogs: &[], axes: &axes }.grid().unwrap_err()
         };
         let (key, why) = refused("price = { from = '15s', to = '10m' }");
-        assert_eq!((key.as_str(), why.contains("no end")), ("price", true));
+        assert_eq!((key.as_str(), why.contains("no finite number")), ("price", true));
         let thousand: Vec<String> = (0..1000).map(|value| value.to_string()).collect();
         let thousand = thousand.join(", ");
         let (key, _) = refused(&format!("a = [{thousand}]\nb = [{thousand}]"));

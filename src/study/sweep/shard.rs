@@ -62,7 +62,7 @@ impl Shard {
     /// Reads a shard's file.
     ///
     /// # Errors
-    /// Where it is no shard, or not as it was written.
+    /// Where it is not a shard, or not as it was written.
     pub fn parse(text: &str) -> Result<Self, ShardError> {
         let (head, body) = text.split_once('\n').ok_or(ShardError::NotOne)?;
         let head: Head = serde_json::from_str(head).map_err(|_| ShardError::NotOne)?;
@@ -125,9 +125,9 @@ pub fn merge(plan: &Plan, shards: &[Shard]) -> Result<Compared, MergeError> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum ShardError {
-    #[error("it is no shard of a sweep")]
+    #[error("it is not a shard of a sweep")]
     NotOne,
-    #[error("it is not as it was written: delete it, and run the shard again")]
+    #[error("it was changed since it was written: delete it, and run the shard again")]
     Changed,
 }
 
@@ -135,13 +135,13 @@ pub enum ShardError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum MergeError {
-    #[error("shard {number} is of another plan: delete it, and run it again")]
+    #[error("shard {number} belongs to another plan: delete it, and run it again")]
     OtherPlan { number: usize },
     #[error(
-        "shard {number} was computed by another program than shard 0: run both by the same one"
+        "shard {number} was computed by another program than shard 0: run both with the same one"
     )]
     OtherProgram { number: usize },
-    #[error("shard {number} has a recording that the plan has not: delete it, and run it again")]
+    #[error("shard {number} has a recording that is not in the plan: delete it, and run it again")]
     Incomplete { number: usize },
     #[error("there are runs on {recording} that no shard has")]
     Missing { recording: String },

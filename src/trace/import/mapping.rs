@@ -31,7 +31,7 @@ pub struct Mapping {
     /// Every column that the time or a field reads, once each.
     pub(crate) columns: Vec<String>,
     pub(crate) gpu: Option<GpuRule>,
-    /// What a user should know about traces of this format.
+    /// What users should know about traces in this format.
     pub(crate) notes: Vec<String>,
     /// Whether a person has named the columns.
     pub(crate) are_columns_told: bool,
@@ -68,7 +68,7 @@ pub(crate) struct Time {
     pub remedy: Option<String>,
     pub reading: Vec<usize>,
     pub forms: Vec<TimeForm>,
-    /// How far rows are apart that have no time of their own.
+    /// Time between rows that have no time of their own.
     pub interval_ns: Option<i64>,
     /// When the file begins, for one that does not say it.
     pub starts_at: Option<WallTime>,
@@ -78,11 +78,11 @@ pub(crate) struct Time {
     pub shortest_gap_ns: u64,
 }
 
-/// How rows are told apart that are the GPUs of one reading. Columns are indices into the mapping's.
+/// How the rows of the GPUs of one reading are distinguished. Columns are indices into the mapping's.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct GpuRule {
     pub by: Vec<usize>,
-    /// Those that tell them apart where they are not of one make.
+    /// Those that identify them where they are of several makes.
     pub names: Vec<usize>,
     pub sweep_ns: i64,
 }
@@ -251,7 +251,7 @@ impl Mapping {
         };
         if mapping.time.columns.is_empty() && mapping.time.interval_ns.is_none() {
             return Err(refuse(format!(
-                "{} has rows without a time: say how far they are apart, `--interval 1s`",
+                "{} has rows without a time: give the time between them, such as `--interval 1s`",
                 mapping.name
             )));
         }
@@ -338,7 +338,10 @@ impl Time {
             return Err(("interval", "an interval is longer than nothing".to_owned()));
         }
         if kind == Kind::Request && time.columns.is_empty() {
-            return Err(("columns", "requests need a time: name its column".to_owned()));
+            return Err((
+                "columns",
+                "requests need a time: give the name of its column".to_owned(),
+            ));
         }
         Ok(time)
     }
@@ -356,7 +359,10 @@ impl Field {
                 Kind::Request => column::REQUEST.map(|(name, _)| name.to_owned()).to_vec(),
             };
             let nearest = document::suggestion(&raw.to, known.iter().map(String::as_str));
-            return Err(("to", format!("`{}` is no column of a native trace: {nearest}", raw.to)));
+            return Err((
+                "to",
+                format!("`{}` is not a column of a native trace: {nearest}", raw.to),
+            ));
         };
         let unit: Option<Unit> = raw
             .unit
@@ -370,7 +376,7 @@ impl Field {
             return Err(("unit", format!("`{}` cannot be measured in \"{text}\"", raw.to)));
         }
         if kind == Kind::Request && (raw.counter || raw.rows != Combine::Last) {
-            return Err(("rows", "each row of a request trace is a request of its own".to_owned()));
+            return Err(("rows", "each row of a request trace is one request".to_owned()));
         }
         let terms = |names: &[String], columns: &mut Columns| {
             columns.terms(names).map_err(|reason| ("plus", reason))
@@ -473,7 +479,7 @@ fn check_layout(layout: &RawLayout) -> Result<(), Refused> {
     Ok(())
 }
 
-const REMEDY: &str = "`tiershift schema mapping` tells what may stand here";
+const REMEDY: &str = "see `tiershift schema mapping`";
 
 /// Returns the JSON Schema of a mapping file.
 pub fn schema() -> String {

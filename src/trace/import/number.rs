@@ -141,7 +141,7 @@ pub(crate) fn split_unit(text: &str) -> (&str, &str) {
         _ => true,
     };
     let end = text.char_indices().find(begins_unit).map_or(text.len(), |(at, _)| at);
-    // A word, such as `nan`, is no unit of nothing.
+    // A word, such as `nan`, is not a unit.
     if end == 0 {
         return (text, "");
     }

@@ -15,10 +15,10 @@ use crate::wall::WallTime;
 pub(crate) struct RawMapping {
     /// What `--format` calls it.
     pub name: String,
-    /// What it is, in a line.
+    /// What the format is, in one line.
     pub about: String,
     pub kind: Kind,
-    /// What a user should know about traces of this format.
+    /// What users should know about traces in this format.
     #[serde(default)]
     pub notes: Vec<String>,
     #[serde(default)]
@@ -47,7 +47,7 @@ pub(crate) struct RawLayout {
     /// Between the cells of a table; spaces and tabs around a cell do not count.
     #[serde(default = "comma")]
     pub separator: char,
-    /// Lines that begin so are skipped.
+    /// Prefixes of lines to skip.
     pub comment: Option<String>,
     /// Names for the columns of a table that has no header.
     pub columns: Option<Vec<String>>,
@@ -55,7 +55,7 @@ pub(crate) struct RawLayout {
     /// not concerned.
     #[serde(default)]
     pub only: BTreeMap<String, Vec<String>>,
-    /// Lines that say nothing: those whose first cell is one of these.
+    /// Lines to skip: those whose first cell is one of these.
     #[serde(default)]
     pub ignore: Vec<String>,
     /// Lines that begin so name the columns, wherever they stand. A `#` before the names is none of them.
@@ -64,7 +64,7 @@ pub(crate) struct RawLayout {
     /// Whether a line without any number, but for that of its time, names the columns, wherever it stands.
     #[serde(default)]
     pub word_header: bool,
-    /// The first cell tells what a line is.
+    /// The first cell says what a line is.
     pub tag: Option<RawTag>,
     /// Where the records are in a JSON file: a path with `*` for every key or index.
     pub records: Option<String>,
@@ -84,7 +84,7 @@ pub(crate) struct RawLayout {
     /// Lines of text whose cells hold for the next record only: a record that takes several lines.
     #[serde(default)]
     pub next: Vec<String>,
-    /// Lines of text that say nothing.
+    /// Lines of text to skip.
     #[serde(default)]
     pub skip: Vec<String>,
     /// Columns that have one value for each field: the machine that a row is of. A second value is refused.
@@ -130,7 +130,7 @@ pub(crate) struct RawTag {
     pub header: String,
     /// A row. Without it, every other line is one.
     pub sample: Option<String>,
-    /// Lines that say nothing.
+    /// Lines to skip.
     #[serde(default)]
     pub ignore: Vec<String>,
 }
@@ -152,14 +152,14 @@ pub(crate) struct RawTime {
     /// What a person can do about a file without any time. It is said where such a file is refused.
     pub remedy: Option<String>,
     /// Columns of rows without a time that a reading has once each: a row that the reading has already begins the next one.
-    /// Without them, those that tell the GPUs apart.
+    /// Default: those that identify the GPUs.
     #[serde(default)]
     pub reading: Vec<String>,
     /// `strptime` patterns, iso8601, seconds, milliseconds, microseconds or nanoseconds, or units for numbers that are added
     /// up (`m.s.ms`); tried in this order.
     #[serde(default)]
     pub forms: Vec<String>,
-    /// How far rows are apart that have no time of their own. With `columns`, the first of them has that time.
+    /// Time between rows that have no time of their own. With `columns`, the first of them has that time.
     pub interval: Option<SpanText>,
     /// When a file begins that does not say it: 2026-01-31T02:13:00, with +01:00 or Z behind it where the offset from UTC is
     /// known. Of times without a date or a year, only what they leave out is taken from it.
@@ -168,14 +168,14 @@ pub(crate) struct RawTime {
     /// Whether stamps are whole numbers: one with a fraction is of another format, and refused.
     #[serde(default)]
     pub whole: bool,
-    /// Whether the clock is a calendar's; a monotonic one tells no date.
+    /// Whether the clock is a calendar's; a monotonic one has no date.
     #[serde(default = "yes")]
     pub wall_clock: bool,
     /// Whether records stand in the order of time. Where they do not, they are sorted; those of a resource trace that have
     /// one time are put together.
     #[serde(default = "yes")]
     pub sorted: bool,
-    /// A silence up to this many seconds is no gap.
+    /// A silence up to this many seconds is not a gap.
     #[serde(default)]
     pub shortest_gap_seconds: u64,
 }
@@ -203,11 +203,11 @@ impl Default for RawTime {
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RawGpu {
-    /// Columns that tell the GPUs apart, the best first: a number, a bus or serial number. Without any of them, rows
-    /// count up within the sweep, as far as the times tell sweeps apart.
+    /// Columns that identify the GPUs, the best first: a number, a bus or serial number. Without any of them, rows
+    /// count up within the sweep, as far as the times separate sweeps.
     #[serde(default)]
     pub by: Vec<String>,
-    /// Columns that tell the GPUs apart where they are not of one make.
+    /// Columns that identify the GPUs where they are of several makes.
     #[serde(default)]
     pub names: Vec<String>,
     /// Rows of one sweep are at most this far apart.
@@ -246,15 +246,15 @@ pub(crate) struct RawField {
     /// Rows from which this field is read: those whose cell in each of these columns is one of these.
     #[serde(default)]
     pub only: BTreeMap<String, Vec<String>>,
-    /// What becomes of several rows of one reading.
+    /// How several rows of one reading are combined.
     #[serde(default)]
     pub rows: Combine,
-    /// Whether the number counts up: what is meant is its rise in a second.
+    /// Whether the number is a counter: the value is its increase per second.
     #[serde(default)]
     pub counter: bool,
 }
 
-/// What becomes of several rows that give one column of one reading.
+/// How several rows for one column of one reading are combined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Combine {

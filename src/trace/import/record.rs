@@ -77,7 +77,7 @@ pub(crate) struct Records {
 /// Counts rows that have no time of their own.
 #[derive(Clone, Debug, Default)]
 struct Beat {
-    /// The time that was told last, and how it was written.
+    /// The last time that was read, and how it was written.
     told: Option<(String, i64)>,
     /// Readings since then.
     readings: i64,
@@ -215,7 +215,7 @@ impl Records {
         self.mapping.time.remedy.as_deref().filter(|_| !self.has_times)
     }
 
-    /// Returns what times leave out, so that they tell no date.
+    /// Returns what is missing in times, so that they give no date.
     pub(crate) fn lacks(&self) -> Option<Lacks> {
         self.clock.lacks
     }
@@ -306,15 +306,11 @@ impl Records {
                 && time.minus.is_some();
             defects.note(DefectKind::UnreadableTime, place, || match time.minus {
                 Some(minus) if is_duration => format!(
-                    "\"{}\" is no duration, which {} takes off the time",
+                    "\"{}\" is not a duration, which {} subtracts from the time",
                     quoted(&self.cells[minus].text),
                     mapping.name
                 ),
-                _ => format!(
-                    "\"{}\" is no time of the form that {} has",
-                    quoted(&text),
-                    mapping.name
-                ),
+                _ => format!("\"{}\" is not a time in the form of {}", quoted(&text), mapping.name),
             })?;
         }
         if let (Some(at), Some(_)) = (at, time.interval_ns) {
@@ -323,7 +319,7 @@ impl Records {
         Ok(at)
     }
 
-    /// Returns a time since a start behind those of the runs before, whose clock began anew. How long nothing ran, nobody
+    /// Returns a time since a start behind those of the runs before, whose clock started over. How long nothing ran, nobody
     /// wrote: the next run is taken to begin where the one before ends.
     fn after_runs(
         &mut self,
@@ -338,7 +334,7 @@ impl Records {
         if let Some(last) = last.filter(|&last| written < last) {
             self.runs_before = self.runs_before.saturating_add(last);
             defects.note(DefectKind::ClockSet, place, || {
-                "another run begins, whose clock starts anew: it is taken to follow the one before at once".to_owned()
+                "another run begins and its clock starts over: it is taken to follow the run before it directly".to_owned()
             })?;
         }
         Ok(written.checked_add(self.runs_before))
@@ -368,7 +364,7 @@ impl Records {
             self.smaller_stamps = true;
             defects.note(DefectKind::Unit, place, || {
                 format!(
-                    "the time {} lies behind all dates in the unit of {}: times are read in the next smaller one that \
+                    "the time {} is beyond all dates in the unit of {}: times are read in the next smaller unit that \
                      gives a date",
                     quoted(text),
                     self.mapping.name
@@ -378,7 +374,7 @@ impl Records {
         Ok(())
     }
 
-    /// Counts a reading of rows that have no time of their own, and returns how many there were since the time that was told
+    /// Counts a reading of rows that have no time of their own, and returns how many there were since the last time that was read
     /// last. A row that the reading does not have yet, such as one of another GPU, belongs to it.
     fn beat(&mut self, told: Option<(String, i64)>) -> i64 {
         let row = self.name_in_reading();
@@ -402,7 +398,7 @@ impl Records {
         beat.readings
     }
 
-    /// Returns what tells the present row from the others of its reading.
+    /// Returns what distinguishes the present row from the others of its reading.
     fn name_in_reading(&self) -> Option<String> {
         if self.mapping.layout.shape == Shape::Prometheus {
             return Some(self.series_name().to_owned());

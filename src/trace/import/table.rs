@@ -22,7 +22,7 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], encoding: Option<&str>) -> Option<Cow<
 /// with a double quote goes to its closing quote: separators and line ends within do not cut. Trailing empty cells are left
 /// out: some tools end each line with a separator.
 ///
-/// A CSV library would take any quote across lines, so that one stray quote swallows the file, and tells no column.
+/// A CSV library would take any quote across lines, so that one stray quote swallows the file, and reports no column.
 pub(crate) fn cells<'a>(line: &'a str, separator: char, into: &mut Vec<Cell<'a>>) -> usize {
     into.clear();
     let mut begin = 0;

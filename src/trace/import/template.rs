@@ -21,7 +21,7 @@ impl Template {
     /// Reads a template.
     ///
     /// # Errors
-    /// Where a brace stands alone, or two cells touch: nothing would tell where the first one ends.
+    /// Where a brace stands alone, or two cells touch: the end of the first one would be unknown.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut parts: Vec<Part> = Vec::new();
         let mut words = String::new();

@@ -31,7 +31,7 @@ fn a_llama_servers_requests_begin_before_their_lines_and_runs_follow_one_another
     // The second ends first, and the third is of a run that begins when the first one ends, at 20.1 s.
     assert_eq!(all, [(0.0, 100, 90), (1.0, 50, 10), (15.1, 7, 3)]);
     assert!(warnings.iter().any(|warning| warning.contains("another run")), "{warnings:?}");
-    // A total without its lines is no request of the tokens before it.
+    // A total without its lines is not a request of the tokens before it.
     assert!(warnings.iter().any(|warning| warning.contains("unreadable-row")), "{warnings:?}");
     let bare = log
         .replace("0.12.500.000 I ", "")
@@ -44,7 +44,7 @@ fn a_llama_servers_requests_begin_before_their_lines_and_runs_follow_one_another
     let wrong = log.replace("1500.00 ms /", "soon /");
     let (all, warnings) = requests(&wrong).unwrap();
     assert!(
-        all.len() == 2 && warnings.iter().any(|warning| warning.contains("is no duration")),
+        all.len() == 2 && warnings.iter().any(|warning| warning.contains("is not a duration")),
         "{warnings:?}"
     );
 }

@@ -124,14 +124,16 @@ impl NativeRows {
                 (_, None) => {
                     defects.note(DefectKind::UnreadableTime, place, || {
                         let text = text_of(bytes, begin);
-                        format!("`at_ns` is \"{text}\": whole nanoseconds below 2^63 are wanted")
+                        format!(
+                            "`at_ns` is \"{text}\": it must be an integer of nanoseconds below 2^63"
+                        )
                     })?;
                     return Ok(None);
                 }
                 (Cell::Other, Some(_)) => {
                     let kind = kind_of(&text_of(bytes, begin));
                     defects.note(kind, place, || {
-                        format!("\"{}\" is no whole number", text_of(bytes, begin))
+                        format!("\"{}\" is not an integer", text_of(bytes, begin))
                     })?;
                 }
             }
@@ -156,7 +158,7 @@ impl NativeRows {
         }
         let here = Place { line, column: 1 };
         defects.note(DefectKind::RepeatedHeader, here, || {
-            "another header: the rows behind it are read by it".to_owned()
+            "another header: it applies to the rows after it".to_owned()
         })?;
         let gpus = self.slots.gpus();
         let header = Self::of_header(&names, |column, reason| {
@@ -196,7 +198,7 @@ fn cell_at(bytes: &[u8], at: &mut usize) -> Cell {
     }
 }
 
-/// A number that cannot be is told apart from a word.
+/// An impossible number is distinguished from a word.
 fn kind_of(text: &str) -> DefectKind {
     match text.trim().parse::<f64>() {
         Ok(_) => DefectKind::ImpossibleValue,

@@ -129,7 +129,10 @@ impl NativeRequests {
                     at = text.parse::<i64>().ok().filter(|&at| at >= 0).map(|at| (at, place));
                     if at.is_none() {
                         defects.note(DefectKind::UnreadableTime, place, || {
-                            format!("`at_ns` is \"{}\": whole nanoseconds are wanted", quoted(text))
+                            format!(
+                                "`at_ns` is \"{}\": it must be an integer of nanoseconds",
+                                quoted(text)
+                            )
                         })?;
                         return Ok(None);
                     }
@@ -165,7 +168,7 @@ impl NativeRequests {
                 defects.note(DefectKind::UnreadableCell, place, || {
                     let name = Column::ALL.iter().find(|(_, known)| known == column);
                     let name = name.map_or("", |(name, _)| name);
-                    format!("\"{}\" is no value of `{name}`", quoted(text))
+                    format!("\"{}\" is not a value of `{name}`", quoted(text))
                 })?;
             }
         }

@@ -1,4 +1,4 @@
-//! A look at the beginning of a file, before its rows are read: how its GPUs are told apart.
+//! A look at the beginning of a file, before its rows are read: how its GPUs are identified.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::trace::import::raw::Shape;
 use crate::trace::import::record::Records;
 use crate::trace::source::{HEAD_BYTES, Source};
 
-/// How the GPUs of a file are told apart.
+/// How the GPUs of a file are identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gpus {
     /// Each row is of one and the same.
@@ -29,12 +29,12 @@ pub(super) enum Gpus {
 #[derive(Clone, Debug, Default)]
 struct Glance {
     at: i64,
-    /// What the columns say that may tell GPUs apart: `by`, then `names`.
+    /// What the columns say that may identify GPUs: `by`, then `names`.
     labels: Vec<Option<String>>,
     total: Option<i64>,
 }
 
-/// Decides how GPUs are told apart by the first rows of a file, or by what a person says.
+/// Decides how GPUs are identified by the first rows of a file, or by what a person says.
 ///
 /// # Errors
 /// Where rows of one moment may be several GPUs or several readings of one.
@@ -75,7 +75,7 @@ pub(super) fn gpus(
         Pattern::Stamps { rows: gpus } => Err(TraceError::Ask {
             name: name.to_owned(),
             reason: format!(
-                "each moment has {gpus} rows, and nothing tells whether they are {gpus} GPUs or {gpus} readings of one: say \
+                "each moment has {gpus} rows, which may be {gpus} GPUs or {gpus} readings of one GPU: give \
                  `--gpus {gpus}` or `--gpus 1`"
             ),
         }),
@@ -128,7 +128,7 @@ fn pattern(rows: &[Glance], sweep_ns: i64) -> Pattern {
     if is_coarse { Pattern::Stamps { rows: most } } else { Pattern::Sweeps { rows: most, within } }
 }
 
-/// Returns whether a label tells the rows of each reading apart: there are several, and none is twice in one reading.
+/// Returns whether a label distinguishes the rows of each reading: there are several, and none is twice in one reading.
 fn tells_apart(rows: &[Glance], label: usize, pattern: Pattern) -> bool {
     let of = |row: &Glance| row.labels[label].clone();
     let mut distinct: Vec<_> = rows.iter().filter_map(of).collect();
@@ -167,7 +167,7 @@ fn glance(mapping: &Arc<Mapping>, rule: &GpuRule, head: &[u8]) -> Vec<Glance> {
     let mut records = Records::new(Arc::clone(mapping));
     let total = column::gpu_slot(0);
     let mut rows = Vec::new();
-    // What is wrong with a row is told when it is read.
+    // What is wrong with a row is reported when it is read.
     while let Ok(Some(record)) = records.next(&mut source, &mut defects) {
         let labels = rule.by.iter().chain(&rule.names);
         let labels = labels.map(|&column| records.text(column).map(str::to_owned)).collect();

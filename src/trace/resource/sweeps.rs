@@ -17,7 +17,7 @@ pub(super) struct MappedRows {
     mapping: Arc<Mapping>,
     pub(super) records: Records,
     gpus: Gpus,
-    /// What was read of the column that tells the GPUs apart, where it is no number.
+    /// What was read of the column that identifies the GPUs, where it is not a number.
     labels: Vec<String>,
     /// The sweep that was handed out last.
     pub(super) ready: Sweep,
@@ -210,7 +210,7 @@ impl MappedRows {
         }))
     }
 
-    /// A GPU's total does not come and go: rows are of several GPUs then, and nothing tells which.
+    /// A GPU's total does not come and go: rows are of several GPUs then, and nothing identifies them.
     fn watch_total(&mut self, place: Place, defects: &Defects) -> Result<(), TraceError> {
         if self.gpus != Gpus::One || self.mapping.gpu.is_none() {
             return Ok(());

@@ -410,7 +410,7 @@ fn servers_that_break_are_told_from_models_that_do() {
         assert_eq!(rig.fails_to_load("a"), "the server does not answer", "{kind:?}");
         break_by(&rig, Fault::None);
         rig.loads("a");
-        // It hangs for a moment, which is no end, and then for good.
+        // It hangs for a moment, which is not an end, and then for good.
         break_by(&rig, Fault::Hangs);
         assert_eq!(rig.within(TWO_LOOKS), None, "{kind:?}");
         let Outcome::Crashed { error, .. } = rig.outcome() else { panic!("it hangs: {kind:?}") };

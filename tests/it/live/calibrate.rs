@@ -53,20 +53,20 @@ fn a_calibration_is_a_catalog_with_the_figures_of_this_machine() {
     assert_eq!(catalog.models().len(), 2, "{text}");
     let plot = fs::read_to_string(folder.join("measured.svg")).unwrap();
     assert!(plot.contains("reply tokens a second"), "{plot}");
-    assert!(text.contains("# Meanwhile a fixed computation took "), "{text}");
+    assert!(text.contains("# During the measurement a fixed computation took "), "{text}");
     // What is known is not measured again: only a model that has come since.
     let end_of_first = text.rmatch_indices("\n# ram, kv").next().unwrap().0;
     let one = &text[..end_of_first];
     folder.put("one.toml", one);
     let line = line.replace(" --json", " --catalog one.toml --out again.toml");
     let told = run_in(&folder, &line).exits(0).out;
-    assert!(told.starts_with("nothing is measured"), "{told}");
+    assert!(told.starts_with("nothing to measure"), "{told}");
     let first = &catalog.models()[0];
     folder.put("both.toml", &format!("{one}\n[[model]]\nfile = \"b.gguf\"\n"));
     run_in(&folder, &line.replace("one.toml", "both.toml")).exits(0);
     let again = fs::read_to_string(folder.join("again.toml")).unwrap();
     assert_eq!(again.matches("# load-warm: ").count(), 1, "{again}");
-    assert!(again.contains("# As it was known already."), "{again}");
+    assert!(again.contains("# Unchanged."), "{again}");
     let again = catalog::parse(&again, "again.toml").unwrap();
     assert_eq!(again.model(&first.id), Some(first));
     // It is a catalog to serve from and to replay with.

@@ -105,7 +105,7 @@ fn every_path_of_the_model_s_server_is_there() {
         ("/apply-template", &chat),
         ("/v1/embeddings", r#"{"input":"the cat"}"#),
         ("/embedding", r#"{"content":"the cat"}"#),
-        // What the client guesses at is no reason to refuse it: a batch, a long limit, letters as Python writes them.
+        // What the client guesses at is not a reason to refuse it: a batch, a long limit, letters as Python writes them.
         (
             "/v1/chat/completions",
             &format!("{{{said},\"max_tokens\":4090,\"ignore_eos\":false,\"stop\":[\" \"]}}"),

@@ -153,7 +153,7 @@ fn a_disk_without_room_stops_the_recording_and_not_the_serving() {
     }
     daemon.stop();
     let said = fs::read_to_string(folder.join("stderr.txt")).unwrap();
-    assert!(said.contains("error: the recording has stopped, serving goes on"), "{said}");
+    assert!(said.contains("error: recording stopped, serving continues"), "{said}");
     run_in(folder, "verify recordings --unclosed").exits(0);
     let log = LogReader::open(&folder.join("recordings")).unwrap();
     let samples =
@@ -212,14 +212,14 @@ fn a_disk_that_has_room_again_is_used_again() {
     });
     daemon.stop();
     let said = fs::read_to_string(folder.join("stderr.txt")).unwrap();
-    assert_eq!(said.matches("error: the recording has stopped").count(), 1, "{said}");
-    assert_eq!(said.matches("the recording goes on, in a folder of its own").count(), 1, "{said}");
+    assert_eq!(said.matches("error: recording stopped").count(), 1, "{said}");
+    assert_eq!(said.matches("recording continues in a new folder").count(), 1, "{said}");
 
     // What is there of both runs is as it was written; of the second, nobody knows what the controller knew.
     let verified = run_in(folder, "verify recordings --unclosed").exits(0).out;
     assert_eq!(verified.lines().count(), 2, "{verified}");
     assert!(verified.contains(": verified as far as it goes, "), "{verified}");
-    assert!(verified.contains(": cannot be verified, its "), "{verified}");
+    assert!(verified.contains(": cannot be verified, but its "), "{verified}");
     run_in(folder, "verify recordings").exits(1);
     for line in ["explain recordings", "plot recordings --out now.svg", "replay recordings"] {
         let read = run_in(folder, line).exits(0);
@@ -264,7 +264,7 @@ fn a_folder_of_recordings_that_was_removed_is_made_again() {
     for (times, removed) in [newest_run(folder), folder.join("recordings")].iter().enumerate() {
         wait_until("it is removed", || fs::remove_dir_all(removed).is_ok());
         wait_until("the folder", || {
-            said().matches("goes on, in a folder of its own").count() == times + 1
+            said().matches("recording continues in a new folder").count() == times + 1
         });
         assert_eq!(said().matches("its folder was removed").count(), times + 1, "{}", said());
     }

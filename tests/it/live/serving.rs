@@ -70,7 +70,7 @@ fn a_reply_tells_what_made_it_and_why_nothing_better_did() {
         assert_eq!(reply.contains("x-tiershift-degraded-because: "), is_told, "{model}: {reply}");
     }
 
-    // A model's own name is no wish: it is not answered by another.
+    // A model's own name is not a wish: it is not answered by another.
     let named = daemon.post("/v1/completions", &text("b"));
     assert!(named.starts_with("HTTP/1.1 409 ") && !named.contains("retry-after"), "{named}");
     assert_eq!(json(&named)["error"]["code"], "held_elsewhere");
@@ -136,7 +136,7 @@ fn whatever_is_asked_is_answered_as_openai_would() {
     let daemon = daemon.arguments("--catalog catalog.toml --config serve.toml").start();
     daemon.wait_for("a model", |status| status["tier"] == "small");
 
-    // What is no request, is refused in OpenAI's form, and its words are not repeated.
+    // What is not a request, is refused in OpenAI's form, and its words are not repeated.
     let names = [
         "../../etc/passwd",
         "a\\u0000",
@@ -196,7 +196,7 @@ fn whatever_is_asked_is_answered_as_openai_would() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
         assert_eq!(json(&answer)["error"]["code"], code, "{line}");
     }
-    // The server's own words where it knows better: it is no failure of the model.
+    // The server's own words where it knows better: it is not a failure of the model.
     let refused = daemon.post("/v1/chat/completions", "{\"max_tokens\":2}");
     assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
     assert!(json(&refused)["error"]["message"].as_str().unwrap().contains("messages"), "{refused}");

@@ -96,5 +96,5 @@ fn a_program_may_be_the_shadow_and_its_end_stops_nothing_else() {
     assert!(dies.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
     dies.stop();
     let errors = fs::read_to_string(folder.join("errors.txt")).unwrap();
-    assert!(errors.contains("the shadow has stopped, serving goes on"), "{errors}");
+    assert!(errors.contains("the shadow stopped, serving continues"), "{errors}");
 }

@@ -173,7 +173,10 @@ fn the_page_shows_what_the_daemon_does() {
     browser.wait_for("the answer", &text_is("order-answer", "Ordered: it follows"));
     browser.wait_for("the tier", &text_is("tier", "small"));
     browser.wait_for("the decision", &text_is("decisions", "to small: someone asked for it"));
-    browser.wait_for("the order", &text_is("order", "Somebody ordered small: it holds until"));
+    browser.wait_for(
+        "the order",
+        &text_is("order", "Somebody ordered small: it stays in effect until"),
+    );
     browser.wait_for("the gates", "return document.querySelectorAll('#why li').length > 0");
 
     // Every control is reached with the keyboard, and says what it is.

@@ -56,14 +56,14 @@ fn live(log: &Path) -> Result<(Vec<Rung>, Summary), Box<dyn Error>> {
         fold.observe(record.at, record.event.as_ref());
         switches.extend(switched(&record));
     }
-    // Told to stop, it unloads; a replay is not told.
+    // Asked to stop, it unloads; a replay is not asked.
     if switches.last() == Some(&Rung::NONE) {
         switches.pop();
     }
     Ok((switches, fold.finish(end)))
 }
 
-/// Returns the machine as a catalog's comments tell of it: their `[physics]` table is one of a scenario.
+/// Returns the machine as a catalog's comments describe it: their `[physics]` table is one of a scenario.
 fn physics(catalog: &str) -> Result<Physics, Box<dyn Error>> {
     let comments = catalog.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
     let keys: Vec<&str> = comments.skip_while(|line| *line != "[physics]").skip(1).collect();
@@ -84,7 +84,7 @@ fn simulated(
     physics: Physics,
 ) -> Result<(Vec<Rung>, Summary), Box<dyn Error>> {
     let recording = Recording::open(log, &ReadOptions::default())?;
-    let origin = recording.origin().ok_or("it is no event log")?;
+    let origin = recording.origin().ok_or("it is not an event log")?;
     let workloads = vec![origin.requests.as_counted().workload(false)];
     let setup = Setup { catalog: catalog.clone(), seed: 1, ..origin.setup.clone() };
     let mut situation = recording.situation(setup, workloads, || {});

@@ -19,7 +19,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Returns what tells it from other shapes, for the name of its file.
+    /// Returns what distinguishes it from other shapes, for the name of its file.
     pub fn name(self) -> String {
         let Self { width, heads, kv_heads, context, .. } = self;
         match (heads / kv_heads, context) {
@@ -341,7 +341,7 @@ impl Random {
 fn half(value: f32) -> u16 {
     let bits = value.to_bits();
     let exponent = (bits >> 23) as i32 - 127 + 15;
-    assert!((1..31).contains(&exponent), "{value} is no normal 16-bit number");
+    assert!((1..31).contains(&exponent), "{value} is not a normal 16-bit number");
     (exponent as u16) << 10 | (bits >> 13 & 0x3ff) as u16
 }
 

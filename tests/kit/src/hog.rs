@@ -96,5 +96,5 @@ impl Shared {
 /// Large enough that the allocator maps and unmaps each by itself.
 const CHUNK: Bytes = Bytes::from_mib(40);
 
-/// Short beside the daemon's 100 ms between two readings: what others do meanwhile is made good before it is seen.
+/// Short beside the daemon's 100 ms between two readings: what others do in between is corrected before it is seen.
 const STEP: Duration = Duration::from_millis(10);

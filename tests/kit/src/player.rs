@@ -13,7 +13,7 @@ use tiershift_core::time::{Clock, SpanText, Timestamp};
 
 use crate::server::Server;
 
-/// What came of a trace.
+/// The result of a trace.
 #[derive(Clone, Copy, Debug)]
 pub struct Played {
     /// Requests of the trace.

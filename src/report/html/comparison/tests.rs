@@ -36,7 +36,7 @@ fn compared(policies: &[&str], recordings: [&str; 4]) -> Compared {
         on(first, &runs(1.0, 86_400.0)),
         warned,
         on(short, &runs(0.5, 600.0)),
-        OnRecording::skipped(none.to_owned(), "of no format that is known".to_owned()),
+        OnRecording::skipped(none.to_owned(), "in no known format".to_owned()),
     ];
     Compared::new(policies.clone(), vec![1, 2], all)
 }

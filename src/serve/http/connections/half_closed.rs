@@ -122,7 +122,7 @@ impl AsyncWrite for HalfClosed {
     }
 }
 
-/// One whose head has begun and does not end in time is told so: whoever answers it drops the connection, and says nothing.
+/// One whose head has begun and does not end in time is notified: the server drops the connection, and says nothing.
 impl Drop for HalfClosed {
     fn drop(&mut self) {
         if self.has_begun && self.place.is_idle() && self.closed.is_none() {

@@ -86,7 +86,7 @@ impl Workload {
         }
     }
 
-    /// Returns a recorded request; what the workload says goes before what the trace says.
+    /// Returns a recorded request; the workload overrides the trace.
     fn replay(&self, id: RequestId, recorded: &Request) -> Request {
         let mut request = Request { id, ..recorded.clone() };
         if self.task != Task::default() {

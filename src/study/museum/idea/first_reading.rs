@@ -1,6 +1,6 @@
 //! The best model that fits, by each single reading, at once and both ways.
 //!
-//! A model of planning anew on every reading: on a dip shorter than a switch, on a sensor's slip of the unit
+//! A model of planning again on every reading: on a dip shorter than a switch, on a sensor's slip of the unit
 //! (lemonade-sdk/lemonade#2648), in the midst of a relaunch of its own (CambrianTech/continuum#1975). It projects as well as
 //! ours does. Left out: lanes and windows; the plan is a tier.
 

@@ -1,4 +1,4 @@
-//! A model is loaded for whoever asks for it and goes when nobody has for five minutes; nobody looks at memory meanwhile.
+//! A model is loaded on request and unloaded after five minutes without one; nobody looks at memory until then.
 //!
 //! A model of unloading by idle time alone: Ollama's `keep_alive` as its users meet it (intelowlproject/IntelOwl#3855,
 //! stavsap/comfyui-ollama#10), and LM Studio's time to live. Left out: that Ollama makes room for another model of its own.

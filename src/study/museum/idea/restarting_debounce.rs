@@ -1,4 +1,4 @@
-//! A plan is carried out once it has been the same for a while; any other plan begins the count anew.
+//! A plan is carried out once it has been the same for a while; any other plan restarts the count.
 //!
 //! A model of a debounce that flapping input starves: each flip of a power mode changed the plan and set the count of
 //! sustained readings back, so that no change could pass (CambrianTech/continuum#4163). It projects as well as ours does.

@@ -43,7 +43,7 @@ impl Records {
             if hole {
                 let place = Place { line: number, column: text.len() as u64 + 1 };
                 defects.note(DefectKind::UnreadableRow, place, || {
-                    "NUL bytes: what stood here and in the rest of the line is lost".to_owned()
+                    "NUL bytes: the content of this line is lost".to_owned()
                 })?;
                 // The part of a row before a hole may end inside a number; a header's names are still good.
                 if self.header.is_some() {
@@ -76,7 +76,7 @@ impl Records {
                 Some(tag) if tag.sample.as_ref().is_none_or(|sample| first.text == sample) => false,
                 Some(_) => {
                     defects.note(DefectKind::UnreadableRow, here, || {
-                        format!("a line of an unknown sort, \"{}\"", quoted(first.text))
+                        format!("a line of an unknown kind: \"{}\"", quoted(first.text))
                     })?;
                     continue;
                 }
@@ -101,8 +101,8 @@ impl Records {
                 let is_marked = layout.tag.is_some() || layout.word_header || mark.is_some();
                 if self.header.is_some() && !is_marked {
                     defects.note(DefectKind::RepeatedHeader, here, || match is_other {
-                        true => "another header: the rows behind it are read by it".to_owned(),
-                        false => "the header once more".to_owned(),
+                        true => "another header: it applies to the rows after it".to_owned(),
+                        false => "the header again".to_owned(),
                     })?;
                 }
                 // Tables of one time follow one another; groups of columns are of runs that do.
@@ -134,7 +134,7 @@ impl Records {
                     continue;
                 }
                 defects.note(DefectKind::UnreadableRow, here, || {
-                    "a row before the header that would explain it".to_owned()
+                    "a row before any header".to_owned()
                 })?;
                 continue;
             };
@@ -195,7 +195,7 @@ impl Records {
                     defects.note(DefectKind::BlankRow, place, || "an empty line".to_owned())?;
                 } else {
                     defects.note(DefectKind::UnreadableRow, place, || {
-                        format!("\"{}\" is no line that {} has", quoted(text), mapping.name)
+                        format!("\"{}\" does not match any line of {}", quoted(text), mapping.name)
                     })?;
                 }
                 continue;
@@ -212,7 +212,7 @@ impl Records {
                 LineSort::Told | LineSort::Next => self.take_text(&mapping, fitting, text),
                 LineSort::Row => {
                     self.are_parts_used = true;
-                    // What another sort of row has said is no part of this one; what lines before it said is.
+                    // What another sort of row has said is not a part of this one; what lines before it said is.
                     let names = |sort| {
                         let lines = mapping.text.0.iter().filter(move |line| line.sort == sort);
                         lines.flat_map(|line| line.template.names())
@@ -232,7 +232,7 @@ impl Records {
         Ok(None)
     }
 
-    /// Takes from the beginning of a file what is told there of all its records, for those that come before it is told. A
+    /// Takes from the beginning of a file what is said there about all its records, for those that come before it. A
     /// date is not: it holds for what is below it.
     pub(crate) fn foretell(&mut self, head: &str) {
         let mapping = Arc::clone(&self.mapping);
@@ -250,7 +250,7 @@ impl Records {
         }
     }
 
-    /// Takes the cells of a line that fits a template. What an earlier line told stays.
+    /// Takes the cells of a line that fits a template. What an earlier line said stays.
     fn take_text(&mut self, mapping: &Mapping, template: usize, text: &str) {
         mapping.text.0[template].template.cut(text, |name, cell| {
             let cell = Some((cell.text, cell.column));
@@ -285,7 +285,7 @@ impl Records {
     /// Remembers the columns of a header that nothing reads.
     fn note_unread(&mut self, header: &Header) {
         for (at, name) in header.names.iter().enumerate() {
-            // The sign of a header is no column.
+            // The sign of a header is not a column.
             let is_sign = at == 0 && self.mapping.layout.tag.is_some();
             let is_read = is_sign || name.is_empty() || header.positions.contains(&Some(at));
             if !is_read && self.unread.len() < MOST_UNREAD && !self.unread.contains(name) {

@@ -41,7 +41,7 @@ impl Records {
                     };
                     let place = Place { line: place.line + within, column };
                     defects.note(DefectKind::UnreadableRow, place, || {
-                        format!("a record that is no JSON: {error}")
+                        format!("invalid JSON record: {error}")
                     })?;
                     continue;
                 }

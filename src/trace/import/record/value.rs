@@ -16,7 +16,7 @@ pub(super) struct Seen {
     has_fractions: bool,
     /// Whether the file itself says the unit.
     is_stated: bool,
-    /// Whether two units were told of already.
+    /// Whether two units were reported already.
     is_noted: bool,
 }
 
@@ -60,7 +60,7 @@ impl Records {
         Ok(())
     }
 
-    /// Refuses a second machine in the rows of a field: nobody could tell its numbers from those of the first.
+    /// Refuses a second machine in the rows of a field: its numbers could not be distinguished from those of the first.
     fn judge_machine(
         &mut self,
         index: usize,
@@ -209,7 +209,7 @@ impl Records {
             defects.note(DefectKind::UnreadableCell, place, || {
                 let what = match is_comma {
                     true => "whose comma may begin a fraction or group digits: say `decimal` in a mapping",
-                    false => "which is no number of its unit",
+                    false => "which is not a number in its unit",
                 };
                 format!("`{column}` is \"{}\", {what}", quoted(text))
             })?;
@@ -228,7 +228,7 @@ impl Records {
     /// Returns what one of a cell's unit is in native units; `None` where its unit measures something else, or nobody says it.
     ///
     /// The mapping knows best what a word means (MB are MiB on Windows), and which unit a header should have named. Only a
-    /// cell that has another unit than the others is believed, for it may be told cell by cell.
+    /// cell that has another unit than the others is believed, because each cell may state its own.
     fn factor(
         &mut self,
         at: usize,

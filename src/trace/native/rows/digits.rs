@@ -77,7 +77,7 @@ fn word_at(ahead: &[u8], at: usize) -> Option<u64> {
 }
 
 /// Returns the number that the first `length` characters (one to eight) of a word are, from its lowest byte; nothing
-/// where one of them is no digit.
+/// where one of them is not a digit.
 ///
 /// # Source
 /// D. Lemire, "Quickly parsing eight digits" (2018): neighbours are joined in pairs, fours and eights.

@@ -52,7 +52,7 @@ impl FlawedPolicy {
             "never-rescues" if !is_hold && standing.rung == Rung::NONE => {
                 standing.hold(Reason::NoData)
             }
-            // Each complaint is a reason to wait anew, and none of them is true.
+            // Each complaint is a reason to wait again, and none of them is true.
             "never-content"
                 if is_hold && !standing.switching && standing.rung == self.ladder.top() =>
             {
