@@ -234,7 +234,7 @@ fn the_processes_of_pmon_are_not_taken_for_the_gpus_of_dmon() {
     assert_eq!(good(dmon, &every_second).busy(0), [Some(12.0)]);
     let pmon = "# gpu         pid   type     sm    mem    command\n# Idx           #    C/G      %      %    name\n\
                 0       4711     C     12      3    python\n    0       4712     G      1      0    shell\n";
-    refused(pmon, &every_second, "no format that is known");
+    refused(pmon, &every_second, "in no known format");
 }
 
 #[test]
@@ -419,7 +419,7 @@ fn names_that_any_logger_may_have_are_nobodys_own() {
         "timestamp,cpu_percent,memory_used,gpu_utilization\n2031-03-04 08:00:00,1,2,3\n",
         "timestamp,gpu_utilization,memory_used_mb\n2031-03-04 08:00:00,1,2\n",
     ] {
-        refused(text, &plain(), "no format that is known");
+        refused(text, &plain(), "in no known format");
     }
     let seconds = "{\"timestamp\": 1.5, \"input_length\": 3, \"output_length\": 4}\n";
     let mut reader = RequestReader::from_reader(Cursor::new(seconds), "file", &plain()).unwrap();

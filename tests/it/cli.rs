@@ -575,7 +575,7 @@ const REFUSALS: &[(&str, &[&str])] = &[
     ("replay empty-folder --out new", &["empty-folder` is empty", "a folder of them"]),
     ("replay empty.csv --out new", &["empty.csv is empty", "record or fetch it again"]),
     ("replay binary.csv --out new", &["binary.csv is binary data", "give a trace as text"]),
-    ("replay other-columns.csv --out new", &["no format that is known", "mapping file"]),
+    ("replay other-columns.csv --out new", &["in no known format", "mapping file"]),
     ("replay misspelt.csv --out new", &["misspelt.csv:2:7", "did you mean `memory_total_bytes`?"]),
     ("replay only-header.csv --out new", &["only-header.csv has no row", "no rows"]),
     ("replay newer.csv --out new", &["newer.csv:1", "version 2", "install a newer one"]),

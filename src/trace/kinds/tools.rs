@@ -160,7 +160,7 @@ fn vmstat_is_read_wide_and_with_the_time_of_guests() {
 fn iostat_is_nobodys_and_separators_are_no_hint() {
     let iostat = "Linux 5.4.0-1 (box) \t03/04/31 \t_x86_64_\t(2 CPU)\n\navg-cpu:  %user   %nice %system %iowait  %steal   %idle\n           \
                   0.14    0.00    0.16    0.00    0.00   99.70\n";
-    refused(iostat, &plain(), "no format that is known");
+    refused(iostat, &plain(), "in no known format");
     let error = read("a: b\n", &plain()).unwrap_err().to_string();
     assert!(!error.contains("nearest"), "{error}");
 }

@@ -112,7 +112,7 @@ fn an_order_that_has_no_place_is_refused_with_the_reason_and_when_to_ask_again()
     assert!(refused.contains("retry-after: "), "{refused}");
     let error = &body(&refused)["error"];
     assert_eq!(error["code"], "order_refused");
-    assert!(error["message"].as_str().unwrap().contains("would take memory to"), "{refused}");
+    assert!(error["message"].as_str().unwrap().contains("would bring memory to"), "{refused}");
     daemon.stop();
 }
 

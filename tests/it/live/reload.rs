@@ -51,9 +51,9 @@ fn a_policy_is_reloaded_and_whatever_else_changed_is_named() {
     );
     gguf::write(&folder.join("models/c.gguf"), gguf::NANO).unwrap();
     signal("HUP", daemon.child.id());
-    wait_for_words(folder, "its policy holds from now on (manager.pin, stabilization changed)");
-    wait_for_words(folder, "listen, shadow cannot change while it runs");
-    wait_for_words(folder, "in the folder of models `c.gguf` is new: restart it for that");
+    wait_for_words(folder, "the new policy is in effect (manager.pin, stabilization changed)");
+    wait_for_words(folder, "listen, shadow can only change with a restart");
+    wait_for_words(folder, "in the models folder, `c.gguf` is new: restart the daemon to use the change");
     daemon.wait_for("what only the new policy allows", |status| status["tier"] == "medium");
     configure(folder, "\"1s\"", "");
     signal("HUP", daemon.child.id());

@@ -107,5 +107,5 @@ fn a_daemon_is_refused_where_it_could_be_reached_from_elsewhere() {
     let refused = run_in(folder.path(), "serve --models . --host 0.0.0.0").exits(2);
     assert!(refused.err.contains("give a token with --token-file"), "{}", refused.err);
     let refused = run_in(folder.path(), "serve --models . --llama-server ./none").exits(2);
-    assert!(refused.err.contains("`./none` does not run"), "{}", refused.err);
+    assert!(refused.err.contains("`./none` cannot be started"), "{}", refused.err);
 }
