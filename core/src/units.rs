@@ -413,7 +413,7 @@ mod tests {
             asked("64"),
             "\"64\" is not an amount of memory with its unit: did you mean \"64GiB\"? So many bytes are \"64B\""
         );
-        assert!(asked("1.5").contains("did you mean \"1.5GiB\"?"));
+        assert!(asked("1024").contains("did you mean \"1024GiB\"?"));
         assert!(asked("16384").contains("did you mean \"16384MiB\"?"));
         for (text, bytes) in [("64B", 64), ("0", 0), ("1048576", 1 << 20), ("64 GiB", 64 << 30)] {
             assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
