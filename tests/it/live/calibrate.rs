@@ -112,7 +112,10 @@ fn a_busy_machine_is_not_measured() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    assert!(refused.contains("other programs use ") && refused.contains("--allow-busy"), "{refused}");
+    assert!(
+        refused.contains("other programs use ") && refused.contains("--allow-busy"),
+        "{refused}"
+    );
     assert!(!folder.join("measured.toml").exists());
 }
 

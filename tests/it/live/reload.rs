@@ -53,7 +53,10 @@ fn a_policy_is_reloaded_and_whatever_else_changed_is_named() {
     signal("HUP", daemon.child.id());
     wait_for_words(folder, "the new policy is in effect (manager.pin, stabilization changed)");
     wait_for_words(folder, "listen, shadow can only change with a restart");
-    wait_for_words(folder, "in the models folder, `c.gguf` is new: restart the daemon to use the change");
+    wait_for_words(
+        folder,
+        "in the models folder, `c.gguf` is new: restart the daemon to use the change",
+    );
     daemon.wait_for("what only the new policy allows", |status| status["tier"] == "medium");
     configure(folder, "\"1s\"", "");
     signal("HUP", daemon.child.id());
