@@ -16,21 +16,21 @@ rust="$(rustc --print sysroot)"
 cleanup() { umount -l "$root/rust" "$root/proc" "$root/dev" 2>/dev/null || true; }
 trap cleanup EXIT
 cleanup
-mkdir -p "$root/rust" "$root/root"
+mkdir -p "$root/rust" "$root/srv"
 mount --bind "$rust" "$root/rust"
 mount -t proc proc "$root/proc"
 mount --bind /dev "$root/dev"
 cp /etc/resolv.conf "$root/etc/"
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-rm -rf "$root/root/tiershift"
-git clone --quiet . "$root/root/tiershift"
+rm -rf "$root/srv/tiershift"
+git clone --quiet . "$root/srv/tiershift"
 
 # The blocks of the README, each command with its number of the block.
-awk '/^```sh/ { block++; inside = 1; next } /^```/ { inside = 0 } inside && NF { print block "\t" $0 }' README.md > "$root/root/commands"
+awk '/^```sh/ { block++; inside = 1; next } /^```/ { inside = 0 } inside && NF { print block "\t" $0 }' README.md > "$root/srv/commands"
 
-cat > "$root/root/follow" <<'FOLLOW'
+cat > "$root/srv/follow" <<'FOLLOW'
 shopt -s expand_aliases
-export PATH="/rust/bin:$PATH" HOME=/root
+export PATH="/rust/bin:$PATH" HOME=/srv
 cd ~/tiershift
 serving=
 failed=0
@@ -53,4 +53,4 @@ done 3< ~/commands
 wait
 exit "$failed"
 FOLLOW
-chroot "$root" bash /root/follow
+chroot "$root" bash /srv/follow

@@ -91,7 +91,7 @@ impl Change {
     pub fn text(&self, catalog: &Catalog) -> String {
         let reason = match &self.reason {
             Some(reason) => text::reason(reason, catalog),
-            None => "without a decision: a crash, a failed load, a fallback, or a model that was loaded already".to_owned(),
+            None => "without a decision: a crash, a failed load or a fallback".to_owned(),
         };
         let urgency = self.urgency.map(|urgency| format!(", {}", text::urgency(urgency)));
         let end = match self.completed {

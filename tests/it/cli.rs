@@ -603,7 +603,7 @@ const REFUSALS: &[(&str, &[&str])] = &[
     ("replay good.csv --catalog nowhere.toml", &["cannot read `nowhere.toml`"]),
     ("replay good.csv --jobs 0", &["--jobs", "1..=256"]),
     ("replay good.csv --memory much", &["--memory", "16GiB"]),
-    ("check empty-folder", &["`empty-folder` holds no scenario"]),
+    ("check empty-folder", &["`empty-folder` contains no scenario"]),
     ("check nowhere", &["`nowhere` is no file", "give scenario files"]),
     ("check nowhere.toml", &["`nowhere.toml`", "give scenario files"]),
     // Scenarios.
