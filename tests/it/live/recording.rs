@@ -87,7 +87,7 @@ fn a_recording_is_rotated_under_load_and_read_while_it_is_written() {
     assert!(same.err.is_empty(), "{}", same.err);
     // The stop is told as one: by explain, and by the plot, which has no crash.
     let explained = run_in(folder, "explain recordings").exits(0);
-    assert!(explained.out.contains("small → none: the run was told to stop"), "{}", explained.out);
+    assert!(explained.out.contains("small → none: the run was stopped"), "{}", explained.out);
     assert!(!explained.out.contains("a crash"), "{}", explained.out);
     run_in(folder, "plot recordings --out stopped.svg").exits(0);
     assert!(!fs::read_to_string(folder.join("stopped.svg")).unwrap().contains("a crash"));
