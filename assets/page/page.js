@@ -1,5 +1,5 @@
 // Shows what /events reports. It decides and computes nothing about the machine: words and lines come from the daemon.
-const MOST_POINTS = 3800, HOUR_NS = 3600e9, OLDER_POINT_DISTANCE_NS = 60e9, MOST_ENTRIES = 200, MOST_REPLIES = 200, POINT_DISTANCE_NS = 1.9e9, RETRY_MS = 5000, MISSED_READINGS = 3, LOOK_MS = 1000;
+const MOST_POINTS = 3800, HOUR_NS = 3600e9, OLDER_POINT_DISTANCE_NS = 60e9, MOST_ENTRIES = 200, MOST_REPLIES = 200, POINT_DISTANCE_NS = 1.9e9, RETRY_MS = 5000, MISSED_READINGS = 3, LOOK_MS = 1000, DAY_MS = 86400e3;
 // What is drawn of the resources, in their order.
 const SPACES = [["memory", "memory in use, by everybody"], ["vram", "video memory in use, by everybody"]];
 let arrived = 0, isLost = false;
@@ -230,7 +230,8 @@ function thinned(all) {
 function take(news) {
   status = news;
   const now = Date.now(), shown = now - new Date(now).getTimezoneOffset() * 60000;
-  charts.time = new Time([[0, shown - news.uptime_ns / 1e6]]);
+  // From before the oldest moment that is shown, so that every one has its time.
+  charts.time = new Time([[-DAY_MS, shown - news.uptime_ns / 1e6 - DAY_MS]]);
   const last = points.at(-1), point = news.point;
   if (point !== null && (!last || last.rung !== point.rung || point.at_ns - last.at_ns >= POINT_DISTANCE_NS)) {
     points = thinned(points.concat([point]));
