@@ -291,7 +291,7 @@ pub enum Reason {
     Ordered {
         /// The rung that was asked for.
         to: Rung,
-        /// For how long yet; absent: until somebody says `auto`.
+        /// How much longer it holds; absent: until somebody says `auto`.
         #[serde(
             default,
             rename = "remaining_ns",
@@ -304,7 +304,7 @@ pub enum Reason {
     Named {
         /// Its rung.
         to: Rung,
-        /// For how long yet.
+        /// How much longer it stays.
         #[serde(rename = "remaining_ns", with = "duration_ns")]
         remaining: Duration,
     },

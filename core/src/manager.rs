@@ -158,7 +158,7 @@ impl Manager {
         self.last_change
     }
 
-    /// Returns for how long yet no switch is made that no shortage forces. While nothing serves, there is no such wait.
+    /// Returns how much longer only a shortage may cause a switch. There is no such wait while nothing serves.
     pub fn cooldown_remaining(&self, now: Timestamp) -> Option<Duration> {
         let at = self.cooling_since.filter(|_| self.rung != Rung::NONE)?;
         left(self.settings.manager.switch_cooldown, now.since(at))

@@ -173,10 +173,10 @@ impl Suite {
         if paths.is_empty() && !Path::new(SCENARIOS).is_dir() {
             anyhow::ensure!(
                 !arguments.bless,
-                "there is no folder `{SCENARIOS}` here, and the suite that is built in cannot be changed: give scenario files"
+                "there is no folder `{SCENARIOS}` here, and the built-in suite cannot be changed: give scenario files"
             );
             let unpacked = BuiltIn::unpack(SCENARIOS)
-                .context("cannot unpack the suite that is built in into a temporary folder")?;
+                .context("cannot unpack the built-in suite into a temporary folder")?;
             paths = usual.iter().map(|folder| unpacked.path(folder)).collect();
             built_in = Some(unpacked);
         } else if paths.is_empty() {
@@ -192,7 +192,7 @@ impl Suite {
         }
         if suite.built_in.is_some() {
             say::note(&format!(
-                "there is no folder `{SCENARIOS}` here: this is the suite that is built in"
+                "there is no folder `{SCENARIOS}` here: this is the built-in suite"
             ));
         }
         Ok(suite)

@@ -46,7 +46,7 @@ impl Controller {
         true
     }
 
-    /// Returns what a model that was loaded for a name holds the policy to: its rung, and for how long yet. What has left that
+    /// Returns what a model that was loaded for a name holds the policy to: its rung, and for how much longer. What has left that
     /// rung for a shortage does not come back for it.
     pub(super) fn named_hold(&self, now: Timestamp) -> Option<(Rung, Reason)> {
         let (to, remaining) = self.manager.named_stay(now)?;

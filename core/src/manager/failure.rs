@@ -65,7 +65,7 @@ impl Manager {
         }
     }
 
-    /// Returns for how long yet a rung's model is not loaded because it failed, or will not go.
+    /// Returns how much longer a rung's model is not loaded because it failed, or will not go.
     pub(super) fn rest_remaining(&self, now: Timestamp, rung: Rung) -> Option<Duration> {
         self.rest_of(now, self.index_of(self.catalog.primary(rung)?.id.as_str()))
     }

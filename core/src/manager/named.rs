@@ -42,7 +42,7 @@ impl Manager {
         (self.serving != Some(first)).then_some(first)
     }
 
-    /// Returns for how long yet no model is loaded for a name: for the switch cooldown, and as long as the last one stays.
+    /// Returns how much longer no model is loaded for a name: for the switch cooldown, and as long as the last one stays.
     pub(crate) fn named_waits(&self, now: Timestamp) -> Option<Duration> {
         let stays = self.named.and_then(|it| self.left_of_stay(now, it));
         self.cooldown_remaining(now).max(stays)
@@ -55,7 +55,7 @@ impl Manager {
         (!is_held_up && self.named_next(now).is_some()).then(|| now + wait)
     }
 
-    /// Returns the rung of the model that was loaded for a name and stays, and for how long yet.
+    /// Returns the rung of the model that was loaded for a name and stays, and how much longer it does.
     pub(crate) fn named_stay(&self, now: Timestamp) -> Option<(Rung, Duration)> {
         let named = self.named.filter(|it| it.stays)?;
         let goal = self.switch.map_or(self.serving, |switch| switch.goal);
