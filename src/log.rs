@@ -5,11 +5,13 @@
 //! {"seq":0,"at_ns":0,"input":{"sample":{"memory":{"total_bytes":..,"others_bytes":..,"own_bytes":0}}}}
 //! {"seq":1,"at_ns":0,"output":{"decision":{"action":"hold","rung":0,"reason":"no-data"}}}
 //! {"clock":{"at_ns":..,"wall_time":".."}}
+//! {"account":{"over_memory_ns":..,..}}
 //! {"end":{"records":2,"sources":["<blake3 of a file>"],"fingerprint":"<blake3>","digest":"<blake3 of every byte above>"}}
 //! ```
 //!
 //! A `clock` line stands only where the wall clock of the recording was set, or hours of it were left out: it shows that time
-//! from that moment on.
+//! from that moment on. An `account` line stands in the log of a simulated run: what its machine counted, of which samples show
+//! only moments.
 //!
 //! A file that ends without the last line was torn: its writer was stopped, or still writes. A file of which any byte
 //! was changed is refused, with the line where that is known. Reading takes plain, gzip and zstd files, and the
@@ -90,7 +92,8 @@ impl LogLevel {
     }
 }
 
-/// A line of a log, for its schema: the first, a record, what the wall clock showed, or the last.
+/// A line of a log, for its schema: the first, a record, what the wall clock showed, what a simulated machine
+/// counted, or the last.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is of use")]
@@ -101,6 +104,8 @@ enum Line {
     Record(Record),
     /// What the wall clock showed at a moment from which on that does not follow from what is above.
     Clock(trailer::ClockLine),
+    /// What the machine of a simulated run counted.
+    Account(trailer::AccountLine),
     /// The last line.
     Last(trailer::Trailer),
 }

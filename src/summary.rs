@@ -7,12 +7,14 @@ use tiershift_core::time::Timestamp;
 
 use crate::wall::WallTime;
 
+mod account;
 mod fold;
 mod latency;
 mod open_changes;
 
+pub use account::{Account, OverVram};
+pub use fold::Fold;
 pub(crate) use fold::Reversals;
-pub use fold::{Account, Fold, OverVram};
 pub(crate) use open_changes::OpenChanges;
 
 /// The figures of a run. Counts are exact; seconds and fractions are rounded to six decimals when written.
@@ -138,6 +140,9 @@ pub struct Summary {
     /// The rung over time: each completed switch with its moment, after the rung at zero.
     #[serde(skip)]
     pub timeline: Vec<(Timestamp, Rung)>,
+    /// Its times under memory pressure to the nanosecond, for the line of the log.
+    #[serde(skip)]
+    pub account: Account,
 }
 
 impl Summary {

@@ -189,6 +189,7 @@ impl Artifacts {
         let failed = || format!("cannot write into `{}`", self.folder.display());
         if let Some(mut log) = self.log.take() {
             log.write_clock(clock).with_context(failed)?;
+            log.write_account(&summary.account).with_context(failed)?;
             let (file, digest) = log.finish_into(sources).with_context(failed)?;
             file.close().with_context(failed)?;
             summary.log_digest = digest;

@@ -108,7 +108,10 @@ impl<T: Observe> Observe for WithDetail<'_, T> {
 }
 
 /// Returns the figures of a run in a log, and what its header and trailer say of it.
-pub(super) fn summary_of(fold: Fold, end: Timestamp, log: &LogReader) -> Summary {
+pub(super) fn summary_of(mut fold: Fold, end: Timestamp, log: &LogReader) -> Summary {
+    if let Some(account) = log.account() {
+        fold.set_account(account.clone());
+    }
     let mut summary = fold.finish(end);
     summary.started_at = log.clock().started_at();
     summary.fingerprint = log.fingerprint().unwrap_or_default().to_owned();

@@ -12,8 +12,9 @@ use crate::files::progress::Progress;
 use crate::files::whole_file::open_again;
 use crate::log::run_log;
 use crate::log::segments::Rest;
-use crate::log::trailer::{self, ClockLine, Trailer};
+use crate::log::trailer::{self, AccountLine, ClockLine, Trailer};
 use crate::log::{Header, LogLevel, LogVersion, Segment, header, version_1};
+use crate::summary::Account;
 use crate::wall::WallClock;
 
 /// Reads a log's records in order, in constant memory. After the last one, [`LogReader::end`] says how
@@ -25,6 +26,7 @@ pub struct LogReader {
     /// Of the first segment.
     header: Header,
     clock: WallClock,
+    account: Option<Account>,
     line: Vec<u8>,
     /// Lines and records of this segment.
     lines: u64,
@@ -96,6 +98,7 @@ impl LogReader {
         let clock = header.started_at.map(WallClock::from_start).unwrap_or_default();
         Ok(Self {
             clock,
+            account: None,
             name: name.to_owned(),
             input,
             header,
@@ -133,6 +136,11 @@ impl LogReader {
     /// Returns what the wall clock showed, as far as the log says it; complete at its end.
     pub fn clock(&self) -> &WallClock {
         &self.clock
+    }
+
+    /// Returns what the machine of a simulated run counted, once the log was read to its end.
+    pub fn account(&self) -> Option<&Account> {
+        self.account.as_ref()
     }
 
     /// Returns how the log ended; `None` until its last record was read, and after an error.
@@ -193,18 +201,28 @@ impl LogReader {
             if self.line.starts_with(trailer::CLOCK_STARTS) {
                 let ClockLine { clock } = serde_json::from_slice(&self.line).map_err(unreadable)?;
                 self.clock.set(clock.at, clock.wall_time);
-                self.digest.update(&self.line);
-                self.content.update(&self.line);
+                self.count_bytes();
+                continue;
+            }
+            if self.line.starts_with(trailer::ACCOUNT_STARTS) {
+                let line: AccountLine = serde_json::from_slice(&self.line).map_err(unreadable)?;
+                self.account = Some(line.account);
+                self.count_bytes();
                 continue;
             }
             let record = serde_json::from_slice(&self.line).map_err(unreadable)?;
             self.check_order(&record)?;
-            self.digest.update(&self.line);
-            self.content.update(&self.line);
+            self.count_bytes();
             self.records += 1;
             self.in_segment += 1;
             return Ok(Some(record));
         }
+    }
+
+    /// Takes the line that was read into the digests.
+    fn count_bytes(&mut self) {
+        self.digest.update(&self.line);
+        self.content.update(&self.line);
     }
 
     fn tear(&mut self) {

@@ -15,6 +15,7 @@ use tiershift_core::time::Timestamp;
 use tiershift_core::units::{Bytes, Celsius, Percent};
 
 use super::*;
+use crate::summary::{Account, OverVram};
 use crate::wall::{WallClock, WallTime};
 
 fn header(level: LogLevel) -> Header {
@@ -479,6 +480,30 @@ fn a_log_says_what_the_wall_clock_showed_after_it_was_set() {
     assert_eq!((records, log.clock()), (every_shape(), &clock));
     assert!(matches!(log.end(), Some(LogEnd::Closed { .. })));
     let changed = String::from_utf8(bytes).unwrap().replace("2026-02-01T08", "2026-02-01T09");
+    let error = open(changed.into_bytes()).find_map(Result::err).unwrap();
+    assert!(matches!(error, LogError::Changed { .. }), "{error}");
+}
+
+#[test]
+fn a_log_has_what_the_simulated_machine_counted() {
+    let account = Account {
+        over_memory: Duration::from_nanos(3_000_000_001),
+        over_vram: OverVram { any: Duration::from_secs(2), by_gpu: vec![Duration::from_secs(2)] },
+        out_of_memory_events: 1,
+        ..Account::default()
+    };
+    let mut log = LogWriter::new(Vec::new(), header(LogLevel::Full)).unwrap();
+    for record in every_shape() {
+        log.write(record.at, record.event.as_ref()).unwrap();
+    }
+    log.write_account(&account).unwrap();
+    let bytes = log.finish_into(&sources()).unwrap().0;
+    let open = |bytes: Vec<u8>| LogReader::new("a.jsonl", std::io::Cursor::new(bytes)).unwrap();
+    let mut log = open(bytes.clone());
+    let records: Vec<Record> = log.by_ref().collect::<Result<_, _>>().unwrap();
+    assert_eq!((records, log.account()), (every_shape(), Some(&account)));
+    assert!(matches!(log.end(), Some(LogEnd::Closed { .. })));
+    let changed = String::from_utf8(bytes).unwrap().replace("3000000001", "0");
     let error = open(changed.into_bytes()).find_map(Result::err).unwrap();
     assert!(matches!(error, LogError::Changed { .. }), "{error}");
 }

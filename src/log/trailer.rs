@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::log::{Header, LogVersion, digest_text};
+use crate::summary::Account;
 use crate::wall::WallMark;
 
 /// The last line.
@@ -60,7 +61,16 @@ pub(super) struct ClockLine {
     pub(super) clock: WallMark,
 }
 
+/// A line above the last one: what the machine of a simulated run counted, which samples do not show.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AccountLine {
+    pub(super) account: Account,
+}
+
 /// How every such line begins, and no record.
 pub(super) const CLOCK_STARTS: &[u8] = b"{\"clock\":";
+/// How the line of an account begins, and no record.
+pub(super) const ACCOUNT_STARTS: &[u8] = b"{\"account\":";
 /// How every last line begins, and no record.
 pub(super) const STARTS: &[u8] = b"{\"end\":";

@@ -8,8 +8,9 @@ use tiershift_core::decision::Decision;
 use tiershift_core::event::{EventRef, Input, Observe, Output, Record};
 use tiershift_core::time::Timestamp;
 
-use crate::log::trailer::{ClockLine, Trailer};
+use crate::log::trailer::{AccountLine, ClockLine, Trailer};
 use crate::log::{Header, LogLevel, SAMPLE_SPACING, digest_text};
+use crate::summary::Account;
 use crate::wall::{WallClock, WallMark};
 
 /// Writes a log line by line. [`LogWriter::finish`] writes the last one: without it the log counts as torn.
@@ -131,6 +132,17 @@ impl<W: Write> LogWriter<W> {
         match self.header.level {
             LogLevel::Off => Ok(()),
             _ => marks.into_iter().try_for_each(|clock| self.write_line(&ClockLine { clock })),
+        }
+    }
+
+    /// Writes what the machine of a simulated run counted. Before the last line.
+    ///
+    /// # Errors
+    /// Whatever `out` says.
+    pub fn write_account(&mut self, account: &Account) -> io::Result<()> {
+        match self.header.level {
+            LogLevel::Off => Ok(()),
+            _ => self.write_line(&AccountLine { account: account.clone() }),
         }
     }
 

@@ -17,7 +17,9 @@ use tiershift_core::time::{Timestamp, nanos};
 use tiershift_core::units::{Bytes, Percent};
 
 use crate::summary::latency::Spans;
-use crate::summary::{CompanionFigures, OpenChanges, RequestCounts, Summary, TierSeconds};
+use crate::summary::{
+    Account, CompanionFigures, OpenChanges, OverVram, RequestCounts, Summary, TierSeconds,
+};
 
 /// Counts a run's figures while it runs, or while its log is read: the same either way.
 ///
@@ -97,49 +99,6 @@ struct Strain {
     over_vram: OverVram,
     unavoidable_nanos: u64,
     exhaustions: u64,
-}
-
-/// Time under memory pressure, as the simulated machine counted it. It knows what happened between samples.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Account {
-    /// Time with any space resource above the degrade line.
-    pub above_degrade_line: Duration,
-    /// Time with memory use above the machine's memory.
-    pub over_memory: Duration,
-    /// Time with use of video memory above a GPU's.
-    pub over_vram: OverVram,
-    /// See [`Summary::seconds_over_memory_unavoidable`].
-    pub over_memory_unavoidable: Duration,
-    /// Times memory and swap were both exhausted.
-    pub out_of_memory_events: u64,
-}
-
-/// Time with use of video memory above what there is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OverVram {
-    /// That of any GPU.
-    pub any: Duration,
-    /// That of each GPU of the machine; empty where it has none.
-    pub by_gpu: Vec<Duration>,
-}
-
-impl OverVram {
-    /// Counts a time in which the GPUs were as a sample says.
-    pub(crate) fn count(&mut self, span: Duration, sample: &Sample) {
-        if self.by_gpu.len() < sample.gpus.len() {
-            self.by_gpu.resize(sample.gpus.len(), Duration::ZERO);
-        }
-        let mut any = false;
-        for (over, gpu) in self.by_gpu.iter_mut().zip(&sample.gpus) {
-            if gpu.vram.is_some_and(|vram| vram.used() > vram.total) {
-                *over += span;
-                any = true;
-            }
-        }
-        if any {
-            self.any += span;
-        }
-    }
 }
 
 /// Tells reversals: switches that go the other way than the one before them, soon after it.
@@ -507,7 +466,7 @@ impl Fold {
             }
         }
         let account = self.account.unwrap_or_else(|| self.strain.account());
-        let mut summary = self.summary;
+        let mut summary = Summary { account: account.clone(), ..self.summary };
         let requests = &mut summary.requests;
         let ended = requests.done + requests.failed + requests.rejected + requests.cancelled;
         requests.open = requests.arrived.saturating_sub(ended);

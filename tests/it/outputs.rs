@@ -95,6 +95,26 @@ fn standard_input_is_read_where_a_file_is() {
     assert!(!folder.path().join("-").exists());
 }
 
+/// Memory between two samples, and what was swapped out so that the rest fitted, are seen by the simulated machine alone.
+#[test]
+fn a_log_has_every_figure_of_its_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let victim = root().join("scenarios/museum/victim-comes-back-to-life.toml");
+    fs::copy(victim, folder.path().join("one.toml")).unwrap();
+    let run = |line: &str| run_in(folder.path(), line);
+    // This idea breaks what the scenario expects: an hour over the memory.
+    let ran = run("run one.toml --policy wait-for-idle --out out --json").exits(1).json();
+    let mut want = ran[0]["summary"].clone();
+    assert!(want["seconds_over_memory"].as_f64().unwrap() > 3600.0, "{want}");
+    let mut got = run("plot out --out a.svg --json").exits(0).json();
+    for own in ["log_digest", "violations", "warnings"] {
+        for summary in [&mut want, &mut got] {
+            summary.as_object_mut().unwrap().remove(own);
+        }
+    }
+    assert_eq!(got, want);
+}
+
 #[test]
 fn scenarios_of_one_name_get_folders_and_names_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
