@@ -349,9 +349,7 @@ function drawLines({ ctx, x, y, box, dot, min, max }, lines, moments) {
     free = place + 12 * dot;
     const right = box.left + box.width - 4 * dot, width = ctx.measureText(name).width;
     ctx.fillStyle = ink("panel");
-    ctx.globalAlpha = 0.8;
     ctx.fillRect(right - width - 2 * dot, place - 9 * dot, width + 4 * dot, 11 * dot);
-    ctx.globalAlpha = 1;
     ctx.fillStyle = colour;
     ctx.fillText(name, right, place);
   }

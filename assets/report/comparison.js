@@ -111,7 +111,7 @@ function showOverall(all) {
     return { head: column.head, name: column.name, isHighFirst: column.is_better_higher, cell, value: ({ policy }) => policy.figures[i] };
   };
   const worst = {
-    head: "lowest share of optimum on", isText: true, value: ({ policy }) => policy.worst?.share ?? null, isHighFirst: false,
+    head: "lowest share, on", isText: true, value: ({ policy }) => policy.worst?.share ?? null, isHighFirst: false,
     cell: ({ policy }) => (policy.worst ? [shown(columns[all.share], policy.worst.share), make("span", { class: "pm" }, policy.worst.recording)] : ["–"]),
   };
   const shownColumns = [policyColumn(all), ...columns.map(ofFigure), ...(policies.some((policy) => policy.worst) ? [worst] : [])];
