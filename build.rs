@@ -1,6 +1,6 @@
-//! Lists the files that are part of the program: the suite, and the recording of `replay --demo`.
+//! Lists the files that are built into the program: the suite, and the recording of `replay --demo`.
 //!
-//! Written here and not by a macro, so that a file that is added is seen by the next build.
+//! Done here and not in a macro, so that the next build includes files that were added.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -38,5 +38,5 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-/// Files, and folders with everything in them.
+/// Files, and folders with all their contents.
 const BUILT_IN: [&str; 2] = ["scenarios", "traces/models-come-and-go.csv"];

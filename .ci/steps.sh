@@ -1,22 +1,22 @@
-# What the scripts beside this one share. Each can be run alone: `.ci/lint`.
+# Shared by the scripts in this folder. Each of them can be run alone: `.ci/lint`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export CARGO_TERM_COLOR=never
 export RUST_BACKTRACE=0
-# Everything is built once, and nobody looks at it with a debugger: a fifth less to compile.
+# Everything is built once and never debugged; this saves a fifth of the compile time.
 export CARGO_INCREMENTAL=0
 export CARGO_PROFILE_DEV_DEBUG=0
 target="${CARGO_TARGET_DIR:-target}"
-# Packages whose tests and lints are ours.
+# Our own packages.
 workspace=(--workspace --locked)
 
 step() {
   printf '\n== %s (%ss)\n' "$*" "$SECONDS"
 }
 
-# Runs tests. Prints the closing lines of each runner and what was skipped, and everything where a test failed. What
-# was skipped is kept for the end.
+# Runs tests. Prints the last lines of each runner and the skipped tests, or everything if a test failed. The list of
+# skipped tests is kept for the end.
 skipped="$target/skipped-tests.txt"
 tests() {
   local log

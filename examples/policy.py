@@ -1,6 +1,6 @@
-"""A policy of your own as a program: tiershift replay traces/models-come-and-go.csv --policy "exec:python3 examples/policy.py"
+"""A policy as a program of your own: tiershift replay traces/models-come-and-go.csv --policy "exec:python3 examples/policy.py"
 
-Goes to the largest tier that has fitted under 85 % of main memory for two minutes, and down to what fits at once.
+Steps up to the largest tier that has fitted below 85 % of main memory for two minutes, and steps down to what fits at once.
 """
 import json
 import sys
@@ -9,13 +9,13 @@ CALM_NS = 120 * 10**9
 
 
 def fitting(tiers, memory, line):
-    """The names of the tiers that fit beside what others use, from the smallest up."""
+    """The names of the tiers that fit beside others' use, from the smallest up."""
     room = line * memory["total_bytes"] - memory["others_bytes"]
     return [tier["tier"] for tier in tiers if tier["ram_bytes"] <= room]
 
 
 setup = json.loads(sys.stdin.readline())["setup"]
-since = {}  # since when each tier has fitted
+since = {}  # the time since which each tier has fitted
 for line in sys.stdin:
     reading = json.loads(line)["reading"]
     memory = reading["sample"].get("memory")

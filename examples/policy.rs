@@ -1,6 +1,6 @@
-//! A policy of your own beside those that are built in: `cargo run --example policy`.
+//! Your own policy beside the built-in ones: `cargo run --example policy`.
 //!
-//! It keeps what is left free above a reserve, and changes the tier at most once in so many minutes.
+//! It keeps a reserve of free memory, and upgrades only when the last change is some minutes past.
 
 use std::error::Error;
 use std::time::Duration;
@@ -27,13 +27,13 @@ struct Reserve {
     options: ReserveOptions,
 }
 
-/// What a user may set under `[policy.options]`.
+/// The keys of `[policy.options]`.
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct ReserveOptions {
     /// Memory that stays free.
     reserve: BytesText,
-    /// The shortest time from a change to an upgrade.
+    /// Shortest time between a change and the next upgrade.
     patience: SpanText,
 }
 
@@ -69,7 +69,7 @@ impl Policy for Reserve {
         &[RESERVE]
     }
 
-    /// The simulation holds the policy to this.
+    /// The simulation checks that the policy keeps these promises.
     fn promises(&self) -> Promises {
         let mut promises = Promises::default();
         promises.window = Some(self.options.patience.0);

@@ -1,8 +1,8 @@
-//! A recording of a real machine, replayed with models beside it, and each change with its reason:
+//! Replays a recording of a real machine with simulated models, and prints each change with its reason:
 //! `cargo run --example replay [TRACE]`.
 //!
-//! The trace says what everybody else used; what our models use, the simulation adds. Where no trace is given, it is half
-//! an hour on which other programs as large as models come and go.
+//! The trace contains others' use; the simulation adds the use of our models. The default trace is half an hour in which
+//! other programs as large as models come and go.
 
 use std::error::Error;
 use std::path::Path;
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let trace = std::env::args().nth(1).unwrap_or_else(|| default.to_owned());
 
     let recording = Recording::open(Path::new(&trace), &ReadOptions::default())?;
-    // The policy that ships, and three models as large as suits the machine.
+    // The default policy, and three models whose sizes suit the machine.
     let setup = Setup::of_machine(recording.machine().clone());
     let mut changes = Changes { catalog: setup.catalog.clone(), count: 0 };
     let no_requests = vec![];
@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     println!("{} decisions to change, {} switches", changes.count, summary.switches);
     println!("{:.0} s over the machine's memory", summary.seconds_over_memory);
-    // Rows that the reader had to refuse or mend, if any; known once all is read.
+    // Rows that the reader refused or corrected, if any; known once the whole file is read.
     for warning in recording.defects().iter().flat_map(tiershift::trace::Defects::warnings) {
         println!("note: {warning}");
     }

@@ -1,7 +1,7 @@
 //! A situation built by hand, and its result: `cargo run --example simulate`.
 //!
-//! A machine of 16 GiB on which somebody chats once a minute. Other programs use 4 GiB of it, and 9 GiB between the 25th
-//! and the 50th minute. No file is read, no model is run, no time passes: an hour takes some milliseconds.
+//! A machine with 16 GiB, and one chat request a minute. Other programs use 4 GiB, and 9 GiB between the 25th
+//! and the 50th minute. No file is read, no model is run and no real time passes: an hour takes some milliseconds.
 
 use std::error::Error;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tiershift_core::units::Bytes;
 fn main() -> Result<(), Box<dyn Error>> {
     let total = Bytes::from_gib(16);
 
-    // What everybody else uses, read every two seconds. What our models use, the simulation adds.
+    // Others' use, read every two seconds. The simulation adds the use of our models.
     let samples = (0..1800).map(move |i| {
         let at = Timestamp::from_secs(2 * i);
         let is_busy = (25 * 60..50 * 60).contains(&(2 * i));
@@ -30,14 +30,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok((at, Sample { memory, ..Sample::default() }))
     });
 
-    // What the user asks for: 200 tokens in, 100 out.
+    // The requests: 200 tokens in, 100 out.
     let requests = (1..60).map(|minute| Recorded {
         at: Timestamp::from_secs(60 * minute),
         request: Request::chat(minute, 200, 100),
     });
 
     let situation = Situation {
-        // With the policy that ships, and three models: of 2, 5 and 9 GiB here.
+        // The default policy and three models, here of 2, 5 and 9 GiB.
         setup: Setup::of_machine(Machine { memory: total, cpus: 8, ..Machine::default() }),
         physics: Physics::default(),
         faults: vec![],
@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The same inputs give the same outcome, on every machine.
     assert_eq!((summary.upgrades, summary.downgrades, summary.reversals), (2, 1, 0));
-    // The last is still being answered when the hour is over.
+    // The last request is still being answered at the end of the hour.
     assert_eq!((summary.requests.done, summary.requests.open), (58, 1));
     // The simulation checks the controller after each step; this must always be empty.
     assert!(summary.violations.is_empty());

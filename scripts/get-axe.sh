@@ -1,6 +1,6 @@
 #!/bin/bash
-# get-axe.sh FOLDER: puts axe-core's accessibility rules (MPL-2.0, by Deque) as FOLDER/axe.min.js, for the tests of our
-# pages; nothing of it is part of what is published. Does nothing when it is there. Needs npm; the bytes are checked.
+# get-axe.sh FOLDER: writes axe-core's accessibility rules (MPL-2.0, by Deque) to FOLDER/axe.min.js, for the tests of our
+# pages; they are not part of any published package. Does nothing if the file exists. Needs npm; the bytes are checked.
 set -euo pipefail
 [ $# -eq 1 ] || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
 version=4.14.1

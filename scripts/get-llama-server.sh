@@ -1,7 +1,7 @@
 #!/bin/bash
 # get-llama-server.sh FOLDER: puts Debian testing's build of llama-server under FOLDER, in some seconds and without
-# touching the host's packages: its libraries come along and are used by this program only. Does nothing when
-# FOLDER/llama-server already runs. Needs a Debian (or a child of it) on x86-64 with apt-get and dpkg-deb; no root.
+# changing the host's packages: its libraries are included and used only by this program. Does nothing if
+# FOLDER/llama-server already runs. Needs Debian (or a derivative) on x86-64 with apt-get and dpkg-deb, but no root.
 set -euo pipefail
 [ $# -eq 1 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
 folder=$(realpath -m "$1"); mkdir -p "$folder"
@@ -24,7 +24,7 @@ apt-get "${options[@]}" update
 cd "$work/debs"
 apt-get "${options[@]}" download llama.cpp-tools libllama0 libggml0 libssl3t64 libgcc-s1 libstdc++6 libc6 libgomp1 \
   zlib1g libzstd1
-# This one runs on the host, so it is the host's release of it.
+# patchelf runs on the host, so it comes from the host's release.
 patchelf() { apt-get -q -o APT::Sandbox::User=root download patchelf; }
 patchelf || { apt-get -q update; patchelf; }
 

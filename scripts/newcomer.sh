@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Follows the README word by word, as somebody who has nothing yet, and says how long each command takes.
+# Runs the README's commands on a fresh system, and prints how long each one takes.
 #
 #   scripts/newcomer.sh FOLDER        # as root, on Debian with mmdebstrap; a gigabyte and a half, half an hour
 #
-# FOLDER becomes a fresh Debian with a C compiler, git and curl, and the Rust of this machine. It runs the README's blocks of
-# commands in their order; `tiershift serve` goes on while the block after it runs, as in another terminal. Fails where a command fails.
+# FOLDER becomes a fresh Debian with a C compiler, git and curl, and the Rust of this machine. The script runs the README's blocks of
+# commands in order; `tiershift serve` keeps running during the block after it, as in another terminal. Fails if a command fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root="$(realpath -m "${1:?usage: scripts/newcomer.sh FOLDER}")"
@@ -25,7 +25,7 @@ cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 rm -rf "$root/srv/tiershift"
 git clone --quiet . "$root/srv/tiershift"
 
-# The blocks of the README, each command with its number of the block.
+# The commands of the README, each with the number of its block.
 awk '/^```sh/ { block++; inside = 1; next } /^```/ { inside = 0 } inside && NF { print block "\t" $0 }' README.md > "$root/srv/commands"
 
 cat > "$root/srv/follow" <<'FOLLOW'

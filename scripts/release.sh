@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes what is published beside the crates: an archive, a Debian package and their checksums.
+# Makes the release files other than the crates: an archive, a Debian package and their checksums.
 #
 #   scripts/release.sh                                     # for this machine, into target/dist
 #   scripts/release.sh --target aarch64-unknown-linux-gnu  # needs gcc-aarch64-linux-gnu and `rustup target add`
 #
-# --program FILE packs a program that is built already; --out DIR writes elsewhere. Manual pages and completions are written by
-# a program that runs here: with --target for another processor, by a build for this machine.
+# --program FILE packs a program that is already built; --out DIR sets the output folder. Manual pages and completions are written
+# by a program that runs on this machine: with --target for another processor, by an additional build for this machine.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -61,10 +61,10 @@ cp packaging/systemd/user/tiershift.service "$folder/systemd/user"
 "$runs_here" completions zsh >"$folder/completions/_tiershift"
 "$runs_here" completions fish >"$folder/completions/tiershift.fish"
 
-# The oldest C library that has every symbol that is used.
+# The oldest C library that has every symbol in use.
 glibc="$("${tools}objdump" -T "$folder/tiershift" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -n 1)"
 
-# The same bytes from the same program, whenever they are packed.
+# The same program gives the same bytes, whenever it is packed.
 epoch="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}"
 export SOURCE_DATE_EPOCH="$epoch"
 find "$work" -exec touch --date "@$epoch" {} +

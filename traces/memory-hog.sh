@@ -1,5 +1,5 @@
 #!/bin/sh
-# The load of memory-hog.csv: five times to about 90 % of the memory and back, slowly and at once.
+# The load of memory-hog.csv: five times up to about 90 % of the memory, slowly or at once, and back.
 # Usage: sh traces/memory-hog.sh path/to/hog                (cargo build -p tiershift-testkit --bin hog)
 hog=${1:-target/debug/hog}
 

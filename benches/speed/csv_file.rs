@@ -1,5 +1,5 @@
-//! Replays by the command: of a gigabyte of native CSV, beside the `csv` crate's byte records; and of a day with its log packed,
-//! beside one without a log.
+//! Replays by the command: of a gigabyte of native CSV, compared with the `csv` crate's byte records; and of a day with a
+//! packed log, compared with one without a log.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -45,7 +45,7 @@ pub(crate) fn measure(table: &mut Table) {
     }
 }
 
-/// What the log costs that a replay writes by itself: a day of two-second readings, with everything in its `--out` folder.
+/// The cost of the log that a replay writes by default: a day of two-second readings, with everything in its `--out` folder.
 pub(crate) fn measure_log(table: &mut Table) {
     let folder = tempfile::tempdir().expect("there is a folder for temporary files");
     let place = |name: &str| folder.path().join(name);
@@ -100,7 +100,7 @@ fn write(path: &Path) -> u64 {
     written()
 }
 
-/// A recorder's rows go to the file at once; a gigabyte of them shall not.
+/// A recorder writes each row to the file at once; for a gigabyte that would take too long.
 struct Unflushed(BufWriter<File>);
 
 impl Write for Unflushed {
@@ -125,7 +125,7 @@ fn read(path: &Path) {
     assert!(rows > 0);
 }
 
-/// Replays the file and returns the most memory the process held [KiB]; zero where the system does not tell.
+/// Replays the file and returns the peak memory of the process [KiB]; zero if the system does not report it.
 fn replay(path: &Path, options: &[&str]) -> u64 {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tiershift"))
         .arg("replay")
@@ -150,7 +150,7 @@ fn replay(path: &Path, options: &[&str]) -> u64 {
     peak
 }
 
-/// Reads the peak that Linux keeps for a process.
+/// Reads the peak memory that Linux reports for a process.
 fn high_water_kib(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -160,5 +160,5 @@ fn high_water_kib(process: u32) -> Option<u64> {
 const SECONDS_OF_A_DAY: u64 = 86_400;
 const FILE_BYTES: u64 = 1_000_000_000;
 const ROUNDS: u32 = 3;
-/// The peak only grows; this is how much of the end may be missed, and of the time be added.
+/// The peak only grows; this is the time at the end that may be missed, and by which the measured time may increase.
 const LOOK_EVERY: Duration = Duration::from_millis(5);

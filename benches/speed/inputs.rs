@@ -1,4 +1,4 @@
-//! What is replayed: a made-up day of a workstation, the same every time.
+//! The inputs of the replays: a made-up day of a workstation, the same every time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 use tiershift_core::units::{Bytes, Percent};
 
-/// A day read every two seconds, in memory; it may be played again and again.
+/// A day of readings every two seconds, in memory; it can be played repeatedly.
 #[derive(Clone)]
 pub(crate) struct Day {
     samples: Arc<[(Timestamp, Sample)]>,
 }
 
 impl Day {
-    /// Makes up a day: others' memory wanders between 2 and 14 of 32 GiB with a step now and then, the
-    /// processors are busy in spells. `jitter` moves each reading by up to a tenth of the interval, as a real
+    /// Makes up a day: others' memory varies between 2 and 14 of 32 GiB with a step now and then, and the
+    /// processors are busy at times. `jitter` moves each reading by up to a tenth of the interval, as a real
     /// recorder's timer does.
     pub(crate) fn new(jitter: bool) -> Self {
         let mut walk = Seed(1).stream("bench.memory");
@@ -43,7 +43,7 @@ impl Day {
         Self { samples: samples.collect() }
     }
 
-    /// Returns what fills in `count` readings, day after day.
+    /// Returns readings until there are `count`, day after day.
     pub(crate) fn play(
         &self,
         count: u64,
@@ -81,7 +81,7 @@ pub(crate) fn machine() -> Machine {
     Machine { memory: Bytes::from_gib(32), swap: Bytes::from_gib(8), cpus: 8, gpus: Vec::new() }
 }
 
-/// Returns a replay of these readings under the shipped policy, with the models that `replay` assumes.
+/// Returns a replay of these readings under the default policy, with the models that `replay` assumes.
 pub(crate) fn situation(
     mut read_next: impl FnMut(&mut Sample) -> Option<Timestamp> + 'static,
     workloads: Vec<Workload>,

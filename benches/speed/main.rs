@@ -1,8 +1,8 @@
-//! The speed figures of the README, each beside a peer that is measured in the same run: `cargo bench`.
+//! The speed figures of the README, each compared with a peer that is measured in the same run: `cargo bench`.
 //!
-//! Times are the best of a few rounds in which ours and the peer take turns, because a shared machine is noisy
-//! upwards only. Nothing here passes or fails: a limit is printed beside its figure, for people to compare.
-//! `cargo bench -- memory requests` measures those two sections only.
+//! Times are the best of a few rounds in which our figure and the peer alternate, because noise on a shared machine only adds
+//! time. Nothing here passes or fails: a limit is printed beside its figure, for people to compare.
+//! `cargo bench -- memory requests` measures only these two sections.
 
 mod csv_file;
 mod inputs;
@@ -16,7 +16,7 @@ use table::Table;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` runs this without the word: then there is nothing to do.
+    // `cargo test --benches` runs this without `--bench`: then there is nothing to do.
     if !words.iter().any(|word| word == "--bench") {
         println!("measured by `cargo bench`");
         return;
@@ -33,7 +33,7 @@ fn main() {
     print!("{}", table.to_markdown());
 }
 
-/// What is measured, by the name that an argument may give.
+/// The sections, by the names that arguments may give.
 const SECTIONS: [(&str, Section); 7] = [
     ("csv", csv_file::measure),
     ("packed", csv_file::measure_log),

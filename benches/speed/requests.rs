@@ -1,4 +1,4 @@
-//! A simulated day of requests: the Azure code trace where it is at hand, else a workload of the same rate and
+//! A simulated day of requests: the Azure code trace if it is available, else a workload with the same rate and
 //! lengths.
 
 use std::hint::black_box;
@@ -49,7 +49,7 @@ pub(crate) fn measure(table: &mut Table) {
     }
 }
 
-/// Returns the same ladder with the speeds of a data-centre GPU, on which nearly every request is done.
+/// Returns the same ladder with the speeds of a data-centre GPU, which serves nearly every request.
 fn fast(usual: &Catalog) -> Catalog {
     let models = usual.models().iter().map(|model| Model {
         slots: 16,
@@ -76,7 +76,7 @@ fn recorded() -> Option<Workload> {
     Some(requests.workload(true))
 }
 
-/// 8,819 requests an hour, as the trace has; its prompts have a median of 1,469 tokens, its replies of 13.
+/// 8,819 requests an hour, as in the trace; the median of its prompts is 1,469 tokens, that of its replies 13.
 fn made_up() -> Workload {
     let text = r#"
         duration = "24h"

@@ -1,4 +1,4 @@
-//! Replay from memory through the whole controller, and what the event log adds to it.
+//! Replay from memory through the whole controller, and the cost of the event log.
 
 use std::hint::black_box;
 use std::io;
@@ -32,7 +32,7 @@ pub(crate) fn measure(table: &mut Table) {
     }
 }
 
-/// What the event log adds; it goes nowhere, so that no disk is measured.
+/// The cost of the event log; it is discarded, so that no disk is measured.
 pub(crate) fn measure_logs(table: &mut Table) {
     let day = Day::new(false);
     let levels =
@@ -73,11 +73,11 @@ fn silent(day: &Day, count: u64) {
     )
     .expect("the day is a valid trace");
     assert!(summary.switches > 0, "a day without a switch measures too little");
-    // A switch reads the machine a few times more.
+    // A switch causes a few additional readings.
     assert!(summary.samples >= count && summary.violations.is_empty(), "{:?}", summary.violations);
 }
 
-/// Returns the bytes of the log, which goes nowhere.
+/// Returns the bytes of the log, which is discarded.
 fn logged(day: &Day, count: u64, level: LogLevel) -> u64 {
     let header = Header::of(&Setup::of_machine(machine()), level, "bench", Vec::new());
     let mut log = LogWriter::new(Sink::default(), header).expect("the sink takes all");
@@ -92,7 +92,7 @@ fn logged(day: &Day, count: u64, level: LogLevel) -> u64 {
     log.finish_into(&[]).expect("the sink takes all").0.bytes
 }
 
-/// Counts what it is given.
+/// Counts what is written to it.
 #[derive(Default)]
 struct Sink {
     bytes: u64,

@@ -1,5 +1,5 @@
-//! What the open seam costs: the same policy behind `Box<dyn Policy>`, as a controller holds it, and in a closed enum, as it
-//! was held before. It does as little as a policy can, so that the call is all that there is.
+//! The cost of the open interface: the same policy behind `Box<dyn Policy>`, as a controller holds it, and in a closed enum, as
+//! before. It does as little as a policy can, so that only the call is measured.
 
 use std::hint::black_box;
 
@@ -40,7 +40,7 @@ fn decide(day: &Day, mut observe: impl FnMut(Timestamp, &Observation<'_>) -> Dec
     }
 }
 
-/// Stays where it is.
+/// Holds the tier.
 #[derive(Debug)]
 struct Stay {
     seen: u64,
@@ -54,7 +54,7 @@ impl Policy for Stay {
     }
 }
 
-/// Says that it has no data.
+/// Reports that it has no data.
 #[derive(Debug)]
 struct Blind {
     seen: u64,

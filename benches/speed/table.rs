@@ -11,15 +11,15 @@ pub(crate) struct Table {
     rows: Vec<Row>,
 }
 
-/// One figure beside its peer.
+/// One figure and its peer.
 pub(crate) struct Row {
-    /// What was measured.
+    /// The subject of the measurement.
     pub what: String,
     /// Our figure, in words.
     pub figure: String,
-    /// The figure that was asked for; empty where none was.
+    /// The aim; empty if there is none.
     pub limit: &'static str,
-    /// What it is held against, with its time.
+    /// The peer, with its time.
     pub peer: String,
     /// Our time over the peer's.
     pub ratio: f64,
@@ -42,13 +42,13 @@ impl Table {
     }
 }
 
-/// Runs `ours` and `peer` in turn and returns the best time of each, by the clock on the wall: what other processes
-/// and threads do for it counts, and so does what else the machine is busy with.
+/// Runs `ours` and `peer` in turn and returns the best time of each, by the wall clock: this includes the work of other processes
+/// and threads, and other load on the machine.
 pub(crate) fn duel(rounds: u32, ours: impl FnMut(), peer: impl FnMut()) -> (Duration, Duration) {
     take_turns(rounds, ours, peer, wall_time)
 }
 
-/// As [`duel`], by the processor time of this thread, where Linux tells it: for work of one thread on a machine that
+/// As [`duel`], by the processor time of this thread, where Linux reports it: for the work of one thread on a machine that
 /// others use.
 pub(crate) fn duel_alone(
     rounds: u32,

@@ -1,7 +1,7 @@
 """The shards of a planned sweep on Dask: python3 sweep.py tcp://scheduler:8786 /shared/sweep
 
-Every worker needs `tiershift` in its path, and the folder at the same place. A shard is whole or not there, so that one that is run
-twice (the child process of a worker that was killed goes on) is the same file.
+Every worker needs `tiershift` in its path, and the folder at the same place. A shard is complete or absent, and a shard that is run
+twice (the child process of a killed worker continues) gives the same file.
 """
 
 import json
@@ -13,10 +13,10 @@ from distributed import Client, as_completed
 
 
 def run(folder, shard):
-    """Runs a shard, and raises where trying again may help; returns how it ended."""
+    """Runs a shard; raises if a retry may help, and returns the shard and its exit code."""
     ended = subprocess.run(["tiershift", "sweep", "run", folder, "--shard", str(shard), "--jobs", "1"])
     if ended.returncode == 75:
-        raise RuntimeError(f"shard {shard}: trying again may help")
+        raise RuntimeError(f"shard {shard}: a retry may help")
     return shard, ended.returncode
 
 
@@ -26,7 +26,7 @@ def main(scheduler, folder):
     failed = []
     with Client(scheduler) as client:
         futures = [client.submit(run, folder, shard, pure=False, retries=3) for shard in shards]
-        # Released one by one, what is done on a worker that is lost is not run again.
+        # Futures are released one by one, so that finished shards of a lost worker are not run again.
         for future in as_completed(futures):
             shard, code = future.result()
             future.release()

@@ -1,4 +1,4 @@
-// The clients that run in Node, each with its own defaults, beside a bare llama-server: see clients.py.
+// The clients that run in Node, each with its own defaults, compared with a bare llama-server: see clients.py.
 //
 //     clients.mjs TIERSHIFT_URL BARE_URL [--only NAME]
 
@@ -12,7 +12,7 @@ const said = [{ role: "user", content: "The cat sat on the mat." }];
 const weather = { place: { type: "string" } };
 
 const openai = (url) => new OpenAI({ baseURL: `${url}/v1`, apiKey: "none" });
-// With a schema that the server holds a model of random words to: else it is luck what comes.
+// With a schema that the server enforces: else the output of a model with random weights is a matter of luck.
 const compatible = (url) =>
   createOpenAICompatible({ name: "local", baseURL: `${url}/v1`, apiKey: "none", supportsStructuredOutputs: true });
 const responses = (url) => createOpenAI({ baseURL: `${url}/v1`, apiKey: "none" });

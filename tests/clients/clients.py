@@ -1,6 +1,6 @@
-"""Real clients, each with its own defaults, beside a bare llama-server.
+"""Real clients, each with its own defaults, compared with a bare llama-server.
 
-Each cell of the table is one feature of one client. It is asked of both servers; what comes back is "works", or the class of
+Each cell of the table is one feature of one client. It is tried on both servers; the result is "works", or the class of
 the error that the client raises. No cell may be worse than bare: where bare works, tiershift works, and where bare raises an
 error, tiershift raises one of the same class.
 
@@ -310,7 +310,7 @@ def _(url):
     anthropic(url).messages.create(model=MODEL, messages=TOO_LONG, max_tokens=8)
 
 
-# aider, in an environment of its own: it wants another litellm
+# aider, in its own environment: it needs another version of litellm
 
 @cell("aider", "a question")
 def _(url):
@@ -320,7 +320,7 @@ def _(url):
     if program is None:
         raise ModuleNotFoundError(name="aider")
     with tempfile.TemporaryDirectory() as folder:
-        # A model of random words never comes to an end by itself.
+        # A model with random weights never ends a reply by itself.
         with open(os.path.join(folder, ".aider.model.settings.yml"), "w") as settings:
             settings.write(f"- name: openai/{MODEL}\n  extra_params:\n    max_tokens: 16\n")
         words = [program, "--model", "openai/" + MODEL, "--openai-api-base", url + "/v1", "--openai-api-key", "none",

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts real clients in front of `tiershift serve` and in front of a bare llama-server with the same arguments, and prints a table of
-# both. Fails where a cell is worse than bare. The clients are installed under target/clients, by the versions that
+# Runs real clients against `tiershift serve` and against a bare llama-server with the same arguments, and prints a table of
+# both. Fails if a cell is worse than bare. The clients are installed under target/clients, in the versions that
 # requirements.txt, requirements-aider.txt and package.json pin; the first run takes some minutes.
 #
 #   tests/clients/run.sh [--only CLIENT]
@@ -38,7 +38,7 @@ if ! cmp -s "$here/package.json" "$place/node/installed.json"; then
   cp "$here/package.json" "$place/node/installed.json"
 fi
 
-# One small model of random words for both, with the sizes that the catalog names.
+# One small model with random weights for both, with the sizes in the catalog.
 models=$place/models
 if [ ! -e "$models/a.gguf" ]; then
   mkdir -p "$models"
@@ -78,7 +78,7 @@ done
 
 code=0
 "$place/python/bin/python" "$here/clients.py" "http://127.0.0.1:$tier" "http://127.0.0.1:$bare" "$@" || code=1
-# Node looks for what it imports beside the script.
+# Node searches for imports beside the script.
 cp "$here/clients.mjs" "$place/node/"
 node "$place/node/clients.mjs" "http://127.0.0.1:$tier" "http://127.0.0.1:$bare" "$@" || code=1
 exit $code

@@ -1,4 +1,4 @@
-//! Invariants that can fail: each canary is caught, by the rule that is meant, and a sound run breaks nothing.
+//! Invariants that can fail: each canary is caught by its own rule, and a sound run breaks nothing.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn every_canary_is_caught_by_its_rule() {
     for canary in canary::ALL {
         let violations = canary.play_its_scenario();
         let first = violations.first().map(|violation| hunt::rule(violation));
-        // More than twenty are counted only.
+        // Beyond twenty, violations are only counted ("and ..").
         let is_meant = |violation: &&String| {
             let rule = hunt::rule(violation);
             rule == canary.rule || rule == "and" || canary.also.contains(&rule)
@@ -33,7 +33,7 @@ fn every_canary_is_caught_by_its_rule() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// L5 is about worlds of which is known when they are quiet; what passed says nothing of it.
+/// L5 applies only to worlds for which it is known when they are quiet; a log does not contain that.
 #[test]
 fn a_log_of_what_a_canary_did_shows_what_it_broke() {
     let policies = canary::registry();
@@ -52,7 +52,7 @@ fn a_log_of_what_a_canary_did_shows_what_it_broke() {
 
 #[test]
 fn every_rule_has_a_canary() {
-    // S7 and S8 have theirs in the checker's own tests and below: see `canary::ALL`.
+    // S7 and S8 are tested in the checker's own tests and below: see `canary::ALL`.
     let rules = [
         "S1", "S2", "S3", "S4", "S5", "S6", "S9", "S10", "S11", "S12", "L1", "L2", "L3", "L4", "L5",
     ];
@@ -78,7 +78,7 @@ fn flaw_of(canary: &Canary) -> String {
     format!("policy = \"{policy}\"\noptions = {{ flaw = \"{}\" }}", canary.name)
 }
 
-/// Decides by something that is in no log: how many policies were built before it.
+/// Decides by something that no log contains: how many policies were built before it.
 #[derive(Debug)]
 struct Unrepeatable {
     built_before: u64,
@@ -103,7 +103,7 @@ fn a_policy_that_decides_by_what_is_in_no_log_is_found_by_verify() {
         "duration = \"1m\"\n[machine]\nmemory = \"16GiB\"\n[policy]\npolicy = \"unrepeatable\"\n";
     let scenario = scenario::parse(text, "s8.toml", Path::new(""), &policies).unwrap();
     let mut log = LogWriter::new(Vec::new(), scenario.header(LogLevel::Full)).unwrap();
-    // Built for the check of the scenario, for the run, for `verify`: an odd number apart from run to verify.
+    // Built for the check of the scenario, for the run and for `verify`: an odd number of builds lies between run and `verify`.
     simulate(scenario.situation(), &policies, Detail::Full, &mut [&mut log]).unwrap();
     let (log, _) = log.finish_into(std::slice::from_ref(&scenario.digest)).unwrap();
     let log = LogReader::new("log", Cursor::new(log)).unwrap();
@@ -111,7 +111,7 @@ fn a_policy_that_decides_by_what_is_in_no_log_is_found_by_verify() {
     assert!(error.contains("the controller answers"), "{error}");
 }
 
-/// A fixed part of the hunt; the rest is for whoever has the time. What was once found is in `scenarios/seeds`.
+/// A fixed part of the hunt, to keep this test short. Worlds in which something was once found are in `scenarios/seeds`.
 #[test]
 fn random_worlds_break_nothing() {
     let policies = Registry::built_in();

@@ -1,4 +1,4 @@
-//! `tiershift check` as a user meets it: part of a suite by name, stories that are accepted, and what is built in, which
+//! `tiershift check` as a user runs it: part of a suite by name, accepted stories, and the built-in suite, which
 //! needs no checkout.
 
 use std::fs;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::{Ran, contents, root, run_in, tiershift};
 
-/// Runs the command in an empty folder, and asserts that it leaves nothing there and nothing in the folder for temporary
+/// Runs the command in an empty folder, and asserts that it leaves no file there and none in the folder for temporary
 /// files.
 #[track_caller]
 fn run_in_empty(line: &str) -> Ran {
@@ -52,7 +52,7 @@ fn the_suite_that_is_built_in_is_checked_where_there_is_no_other() {
     let ran = run_in_empty("check sudden-loss plan-that-flips world-1369").exits(0);
     assert!(ran.out.contains("3 passed, 0 failed"), "{}", ran.out);
     assert!(ran.err.contains("no folder `scenarios` here"), "{}", ran.err);
-    // What it says of one that fails names no folder that is gone.
+    // The message about a failing scenario names no temporary folder.
     let ran = run_in_empty("check sudden-loss --policy original").exits(1);
     assert!(ran.out.contains("repeat: tiershift run sudden-loss --policy original"), "{}", ran.out);
     let ran = run_in_empty("check idle --bless").exits(2);

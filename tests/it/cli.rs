@@ -1,5 +1,5 @@
-//! The command line as a user meets it: help, exit codes, refusals with place and remedy, JSON, files that are whole
-//! or not there.
+//! The command line as a user sees it: help, exit codes, errors with position and remedy, JSON, files that are complete
+//! or absent.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::{Ran, contents, files, root, run_in, short, tiershift, trace};
 
-/// A folder with a good and every bad input, and a small run's log.
+/// A folder with a good input, every bad input, and the log of a small run.
 fn workshop() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
@@ -55,7 +55,7 @@ fn help_is_as_it_was_reviewed() {
     for verb in VERBS {
         let ran = run_in(root(), &format!("{verb} --help")).exits(0);
         let name = if verb.is_empty() { "tiershift" } else { verb };
-        // The lists of verbs and of files depend on what the command was built with.
+        // The lists of verbs and of files depend on the enabled features.
         if matches!(*verb, "" | "schema") && !cfg!(feature = "serve") {
             continue;
         }
@@ -109,7 +109,7 @@ fn intervals_that_cannot_be_recorded_are_refused() {
     }
 }
 
-/// A refusal says what was wanted of it on standard error, once, and nothing on standard output.
+/// An error message appears once, on standard error, and nothing appears on standard output.
 #[track_caller]
 fn check_refusal(ran: &Ran, wanted: &[&str]) {
     let Ran { line, out, err, .. } = ran;
@@ -216,7 +216,7 @@ fn a_run_that_is_stopped_by_a_signal_leaves_nothing_behind() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    // What is begun beside the folder is what must go.
+    // Temporary files beside the folder must be removed.
     while left().is_empty() {
         assert_eq!(child.try_wait().unwrap(), None, "it ended before it could be stopped");
         std::thread::yield_now();
@@ -382,7 +382,7 @@ fn schemas_name_every_key_that_the_scenarios_use() {
     }
 }
 
-/// Returns the names of all properties that a schema knows, wherever they are.
+/// Returns the names of all properties of a schema, at any depth.
 fn names_in(schema: &serde_json::Value) -> std::collections::BTreeSet<String> {
     let mut names = std::collections::BTreeSet::new();
     let mut open = vec![schema];
@@ -432,7 +432,7 @@ fn without_log_inputs_are_logged_packed_and_every_reader_takes_it_or_its_folder(
         assert!(written("of.svg").starts_with(b"<svg"));
         for line in ["explain", "replay --json"] {
             let of = |log: &str| run_in(folder.path(), &format!("{line} {log}")).exits(0).out;
-            // A replay names what it read.
+            // A replay names its input.
             let of = |log: &str| of(log).replace(log, "LOG");
             assert_eq!(of(log).lines().count(), of("good").lines().count(), "{line} {log}");
         }
@@ -535,10 +535,10 @@ const VERBS: &[&str] = &[
     "calibrate",
 ];
 
-/// The same with every feature.
+/// The same with all features.
 const ALL_VERBS: usize = 23;
 
-/// What `summary.json` must have.
+/// Keys that `summary.json` must have.
 const FIGURES: [&str; 26] = [
     "fingerprint",
     "samples",
@@ -568,7 +568,7 @@ const FIGURES: [&str; 26] = [
     "final_tier",
 ];
 
-/// What cannot be run, and what its refusal must say: the place, and the remedy.
+/// Inputs that cannot be run, and the position and remedy that the error must contain.
 const REFUSALS: &[(&str, &[&str])] = &[
     // Traces.
     ("replay nowhere.csv --out new", &["nowhere.csv", "check the path"]),

@@ -1,4 +1,4 @@
-//! `tiershift compare` as the command shows it: the figures of `replay`, side by side, whatever the number of jobs.
+//! `tiershift compare` through the command line: the figures of `replay` side by side, whatever the number of jobs.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{held_by, root, run_in, tiershift, trace};
 
-/// A folder of recordings on which policies differ, one that is calm, and a file that is none.
+/// A folder of recordings on which policies differ, a calm recording, and a file that is no recording.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
@@ -64,7 +64,7 @@ fn a_policy_does_not_differ_from_itself_and_intervals_come_with_seeds() {
     let other = &overall[2]["against_first"]["differences"]["share_of_optimum"];
     assert!(other["plus_minus"].as_f64().unwrap() > 0.0, "{other}");
     assert_eq!(other["outcome"], "worse");
-    // A file that is named must be a recording.
+    // A file that is given by name must be a recording.
     run_in(folder.path(), "compare all/notes.txt --policies proactive,fixed").exits(2);
 }
 
@@ -100,7 +100,7 @@ fn two_runs_are_compared_by_their_logs_with_the_decisions_behind_each_parting() 
     let json = run_in(folder.path(), "compare one two --json").exits(0).json();
     let partings = json["partings"].as_array().unwrap();
     assert!(!partings.is_empty());
-    // Of what passes between two readings a log says nothing.
+    // A log does not contain what happens between two readings.
     let figures = |side: usize| json["runs"][side]["figures"].as_object().unwrap();
     assert!([0, 1].iter().all(|&it| !figures(it).contains_key("seconds_over_memory_avoidable")));
     assert!(!text.contains("s over"), "{text}");
@@ -108,7 +108,7 @@ fn two_runs_are_compared_by_their_logs_with_the_decisions_behind_each_parting() 
     let [seconds, same] =
         [&json["seconds"], &json["same_tier_seconds"]].map(|v| v.as_f64().unwrap());
     assert!((same + sum("seconds") - seconds).abs() < 1e-3, "{same} of {seconds}");
-    // What they gain in the partings is what tells their qualities apart.
+    // The difference in quality results from the parts where the runs diverge.
     let quality = |side: usize| {
         let figures = &json["runs"][side]["figures"];
         let hours = figures["hours"].as_f64().unwrap();

@@ -1,4 +1,4 @@
-//! The same inputs give the same bytes, and a log of which one byte was changed proves nothing.
+//! The same inputs give the same bytes, and a log with one changed byte is rejected.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -41,7 +41,7 @@ fn assert_same(left: &BTreeMap<String, Vec<u8>>, right: &BTreeMap<String, Vec<u8
     }
 }
 
-/// Names of the files that every run leaves.
+/// Names of the files that every run writes.
 fn five_files() -> Vec<&'static str> {
     let mut names = vec!["decisions.csv", "decisions.svg", "events.jsonl.zst", "summary.json"];
     if cfg!(feature = "png") {
@@ -53,7 +53,7 @@ fn five_files() -> Vec<&'static str> {
 #[test]
 fn replays_are_the_same_bytes_with_any_number_of_jobs() {
     let folder = tempfile::tempdir().unwrap();
-    // The longer recordings are replayed by the reports.
+    // The tests of the reports replay the longer recordings.
     let mut traces = ["idle", "release-build"]
         .map(|name| root().join(format!("traces/{name}.csv")).display().to_string())
         .to_vec();
@@ -92,7 +92,7 @@ fn checks_say_the_same_with_any_number_of_jobs() {
     let paths = names.map(|name| format!("scenarios/{name}.toml")).join(" ");
     let one = run_in(root(), &format!("check {paths} --jobs 1"));
     let two = run_in(root(), &format!("check {paths} --jobs 2"));
-    // All but the times of the runs, which stand at the ends of lines.
+    // Everything but the durations of the runs, which are at the ends of lines.
     let without_times = |out: &str| -> Vec<String> {
         let time = |c: char| c.is_ascii_digit() || matches!(c, ' ' | '.');
         out.lines()
@@ -103,7 +103,7 @@ fn checks_say_the_same_with_any_number_of_jobs() {
     assert!(without_times(&one.out).contains(&"ok      priorities".to_owned()), "{}", one.out);
 }
 
-/// The bytes must not depend on the build profile or the platform: CI runs this with a debug and with a release build.
+/// The bytes must not depend on the build profile or the platform: CI runs this with a debug build and with a release build.
 #[test]
 fn the_files_of_a_run_are_the_bytes_that_were_reviewed() {
     let folder = tempfile::tempdir().unwrap();
@@ -115,7 +115,7 @@ fn the_files_of_a_run_are_the_bytes_that_were_reviewed() {
     for (name, bytes) in written.iter().filter(|(name, _)| *name != "decisions.png") {
         writeln!(digests, "{} {name}", blake3::hash(bytes)).unwrap();
     }
-    // Packing a picture, or a log, is up to a library; what is in it is ours.
+    // A library compresses pictures and logs; the content is ours.
     let golden = root().join("tests/it/golden/everything.digests");
     snapbox::Assert::new()
         .action_env(snapbox::assert::DEFAULT_ACTION_ENV)
@@ -152,7 +152,7 @@ fn a_log_with_one_changed_byte_is_not_verified() {
     let trailer = log[..log.len() - 1].iter().rposition(|&byte| byte == b'\n').unwrap();
     let mut stream = Seed(1).stream("places");
     let anywhere = (0..100).map(|_| stream.below(log.len() as u64) as usize).collect::<Vec<_>>();
-    // Each byte of the trailer, the line ends before and after it, the first bytes, and anywhere.
+    // Each byte of the trailer, the line ends before and after it, the first bytes, and some random bytes.
     let places = (trailer..log.len()).chain(0..20).chain(anywhere);
     for place in places {
         for bit in [0, 1, 5] {
@@ -205,7 +205,7 @@ fn an_event_log_is_a_trace() {
     );
 }
 
-/// The default log leaves out what follows from the rest: what its policy says once more is the full log again.
+/// The default log omits what can be computed from the rest: with the policy's answers restored, it is the full log again.
 #[test]
 fn what_a_log_leaves_out_its_policy_says_again() {
     let policies = Registry::built_in();

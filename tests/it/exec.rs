@@ -1,8 +1,8 @@
-//! A policy that is another program, and the suite under another policy.
+//! A policy in another program, and the suite under another policy.
 
 use crate::support::{root, run_in};
 
-/// Returns the option that takes a program in Python as the policy; `answer` is what it writes for `reading`.
+/// Returns the option for a Python program as the policy; `answer` is its answer to `reading`.
 fn program(answer: &str) -> String {
     let read = "import json, sys, time\nsetup = json.loads(sys.stdin.readline())['setup']\n";
     let each = "for line in sys.stdin:\n    reading = json.loads(line)['reading']\n    ";
@@ -25,7 +25,7 @@ fn a_program_is_a_policy_whose_run_verifies_without_it() {
     assert!(verified.contains("came out again"), "{verified}");
     let again = run_in(folder.path(), &replay).exits(0).json();
     assert_eq!(summary["log_digest"], again["log_digest"]);
-    // Whoever sends a log does not have it run programs here.
+    // A log that someone sends must not start programs on the reader's machine.
     let refused = run_in(folder.path(), "replay out/events.jsonl").exits(2).err;
     assert!(refused.contains("name it, as in --policy exec:"), "{refused}");
     let replayed = run_in(folder.path(), &format!("replay out/events.jsonl {largest} --json"));

@@ -1,4 +1,4 @@
-//! Files of every version that was ever written are read.
+//! Files of every earlier version can still be read.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ fn file(name: &str) -> PathBuf {
     root().join("tests/it/formats").join(name)
 }
 
-/// Reads a log to its end and returns its records, and what its end says of the run.
+/// Reads a log to its end and returns its records and what its last line contains about the run.
 fn read(name: &str) -> (Vec<Record>, String, LogEnd) {
     let mut log = LogReader::open(&file(name)).unwrap();
     let records: Vec<Record> = log.by_ref().map(Result::unwrap).collect();

@@ -1,4 +1,4 @@
-//! What the fuzz targets found, and what they begin with, run again: `fuzz/README.md` tells how to go on.
+//! Runs the initial inputs of the fuzz targets and those that once failed: see `fuzz/README.md`.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use tiershift_testkit::fuzz::mutation::Mutations;
 
 use crate::support::{files, root, short};
 
-/// Every finding was a panic, a hang or a wrong answer once.
+/// Every one of these once caused a panic, a hang or a wrong answer.
 #[test]
 fn what_was_found_is_found_no_more() {
     for (name, target) in TARGETS {
@@ -20,7 +20,7 @@ fn what_was_found_is_found_no_more() {
     }
 }
 
-/// A file that ends anywhere, and one with any byte changed, is a file that a reader will meet.
+/// Readers must handle files that are cut off anywhere and files with any byte changed.
 #[test]
 fn no_reader_breaks_on_a_torn_or_changed_file() {
     for (name, target) in TARGETS {
@@ -37,7 +37,7 @@ fn no_reader_breaks_on_a_torn_or_changed_file() {
     }
 }
 
-/// Each seed is a sample of some format, changed in some way. `cargo run -p tiershift-testkit --bin mutations` goes on to 10 million.
+/// Each seed changes a sample of some format in some way. `cargo run -p tiershift-testkit --bin mutations` runs 10 million seeds.
 #[test]
 fn no_reader_breaks_on_a_changed_sample() {
     let mut read = 0;
@@ -45,5 +45,5 @@ fn no_reader_breaks_on_a_changed_sample() {
     assert_eq!(read, SEEDS);
 }
 
-/// Chosen: some seconds.
+/// Chosen: takes some seconds.
 const SEEDS: u64 = 20_000;

@@ -1,4 +1,4 @@
-//! The guide in `docs/`: what it says to type works, where it leads is there, and its list of settings is the schema's.
+//! The guide in `docs/`: its commands work, its links lead somewhere, and its list of settings matches the schema.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use snapbox::cmd::{Command, cargo_bin};
 
 use crate::support::{root, run_in};
 
-/// A block of code, and what stands behind its opening marks.
+/// A block of code, and the text after its opening marks.
 struct Block {
     kind: String,
     text: String,
@@ -31,7 +31,7 @@ fn blocks(page: &str) -> Vec<Block> {
     let mut parts = page.split("\n```");
     parts.next();
     let mut blocks = Vec::new();
-    // Opening and closing marks take turns.
+    // Opening and closing marks alternate.
     while let Some(block) = parts.next() {
         let (kind, text) = block.split_once('\n').unwrap();
         blocks.push(Block { kind: kind.to_owned(), text: format!("{text}\n") });
@@ -40,8 +40,8 @@ fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// Blocks marked `sh` are run one after the other in a folder with what the project brings; those of which a page says
-/// `file=NAME` are there as files. What needs a model server or a machine's own recordings is marked `console`, and not run.
+/// Blocks marked `sh` are run one after the other in a folder with the project's traces, scenarios and examples; a block marked
+/// `file=NAME` becomes a file there. Blocks that need a model server or a recording are marked `console` and not run.
 #[test]
 fn what_the_guide_says_to_type_works() {
     let mut run = 0;
@@ -121,7 +121,7 @@ fn write_table(page: &mut String, title: &str, prefix: &str, properties: &Value)
     write!(page, "\n## {title}\n\n| key | default | meaning |\n| --- | --- | --- |\n").unwrap();
     let properties: BTreeMap<&String, &Value> = properties.as_object().unwrap().iter().collect();
     for (key, about) in properties {
-        // What has lost its meaning is taken and passed over; what has keys of its own has a table of its own.
+        // Settings without effect are left out; nested settings have their own table.
         if about["writeOnly"] == true || about["default"].is_object() {
             continue;
         }

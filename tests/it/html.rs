@@ -1,4 +1,4 @@
-//! `--html`: the page of a run is the same from the run and from its log, and changes nothing else that a run writes.
+//! `--html`: the page of a run is the same from the run and from its log, and changes no other output.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::{contents, held_by, root, run_in, trace};
 
-/// Returns the run that a page holds.
+/// Returns the run in a page.
 fn run_of(page: &Path) -> Value {
     held_by(&fs::read_to_string(page).unwrap())["runs"][0].take()
 }
@@ -35,7 +35,7 @@ fn a_page_is_the_same_from_a_run_and_from_its_log_and_changes_nothing_else() {
     let gates = of_run["gates"].as_array().unwrap().iter();
     assert!(gates.clone().any(|gate| gate["name"] == "window"), "{gates:?}");
     assert!(of_run["optimum"].as_array().unwrap().len() > 1);
-    // A log does not say what it will be called, nor what its reader had to say.
+    // A log contains neither its future name nor the notes of the reader.
     for run in [&mut of_run, &mut of_log] {
         run["figures"].take();
         run["warnings"].take();
@@ -97,7 +97,7 @@ fn the_page_of_a_suite_has_every_scenario_in_its_folder_with_what_failed() {
     let line = "check strict.toml broken.toml more";
     let text = run_in(folder.path(), line).exits(2).out;
     let written = run_in(folder.path(), &format!("{line} --html page.html")).exits(2).out;
-    // Each run takes its own time.
+    // Each run has its own times.
     let untimed = |text: &str| text.replace(|c: char| c.is_ascii_digit() || ". ".contains(c), "");
     let wanted = format!("{text}page written to page.html\n");
     assert_eq!(untimed(&written), untimed(&wanted), "nothing else changes");

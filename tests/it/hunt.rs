@@ -1,5 +1,5 @@
-//! `tiershift hunt` and `tiershift minimise` as the command shows them: the same worlds whatever the number of jobs, and what is
-//! found written small.
+//! `tiershift hunt` and `tiershift minimise` through the command line: the same worlds whatever the number of jobs, and findings
+//! are minimised.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn a_hunt_is_the_same_whatever_the_number_of_jobs() {
     let one = run_in(folder.path(), &format!("{line} --jobs 1")).exits(0);
     let two = run_in(folder.path(), &format!("{line} --jobs 2")).exits(0);
     assert_eq!(one.out, two.out);
-    // The second round has worlds that are made of parts.
+    // The second round has worlds that are combined from parts of others.
     let which = "300 worlds (300 to 577, and 22 made of parts), 0.";
     assert!(one.out.starts_with(which), "{}", one.out);
     assert!(one.err.contains("worlds a second"), "{}", one.err);
@@ -46,8 +46,8 @@ fn a_world_made_of_parts_is_played_by_its_name() {
     assert!(refused.contains("unknown part `weather`"), "{refused}");
 }
 
-/// Canaries are not policies of the command, and a sound controller breaks nothing: what a finding becomes is held against the
-/// library, with the flaws registered.
+/// Canaries are not policies of the command, and a sound controller breaks nothing. The written findings are therefore tested
+/// through the library, with the flaws registered.
 #[test]
 fn what_a_canary_breaks_is_made_small_and_shows_the_same() {
     let policies = canary::registry();
@@ -93,7 +93,7 @@ fn a_scenario_is_made_small_under_another_policy_and_repeats_by_itself() {
     assert_eq!(written.replace(repeat, ""), printed);
     let ran = run_in(folder.path(), "run small.toml").exits(1);
     assert!(ran.out.contains("not as expected: switches: got "), "{}", ran.out);
-    // What others wrote is not overwritten; what this wrote is.
+    // Files of other origin are not overwritten; files of the same command are.
     assert_eq!(run("--out small.toml").0, Some(0));
     fs::write(folder.path().join("mine.toml"), "mine").unwrap();
     assert_eq!(run("--out mine.toml").0, Some(2));

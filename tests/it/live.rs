@@ -36,7 +36,7 @@ mod story;
 mod waiting;
 mod watching;
 
-/// Returns a llama-server that runs, or says that this test is skipped.
+/// Returns a working llama-server, or reports that this test is skipped.
 fn engine(test: &str) -> Option<Engine> {
     Engine::find(test, KEPT.as_ref())
 }
@@ -46,19 +46,19 @@ fn site(models: &[(&str, Shape)]) -> Site {
     Site::new(KEPT.as_ref(), models)
 }
 
-/// Returns how to start a daemon with models of its own.
+/// Returns the command for a daemon with its own models.
 fn daemon(engine: &Path, folder: &Path) -> Builder {
     Daemon::builder(cargo_bin!("tiershift"), folder).engine(engine)
 }
 
-/// Starts a daemon that serves a site by its policy, and records.
+/// Starts a daemon that serves a site with the site's policy, and records.
 #[track_caller]
 fn serve(engine: &Path, folder: &Path) -> Daemon {
     daemon(engine, folder).arguments(SERVE).start()
 }
 
-/// What a daemon is told in a site.
+/// Arguments of a daemon in a site.
 const SERVE: &str = "--models models --policy policy.toml --record log.jsonl";
 
-/// Where the model server and the model files stay from one run of the tests to the next.
+/// The folder that keeps the model server and the model files between runs of the tests.
 const KEPT: &str = env!("CARGO_TARGET_TMPDIR");

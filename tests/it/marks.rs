@@ -1,4 +1,4 @@
-//! Marks: whatever a run can say is said by some scenario at least once. What is never met is not tested.
+//! Marks: every message that a run can produce is produced by at least one scenario. What never occurs is not tested.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ fn whatever_can_be_said_is_said_once() {
         }
     }
     let by_scenarios = marks.met.clone();
-    // Late answers and their like take more bad luck than a scenario should be written for.
+    // Late answers and similar cases need a coincidence that is hard to write into a scenario.
     for seed in (0..HUNTED).chain([ANSWERED_LATE]) {
         let text = hunt::world::scenario(&seed.into(), hunt::policy_of(seed), "");
         let scenario = scenario::parse(&text, "hunted.toml", root(), &policies).unwrap();
@@ -55,11 +55,11 @@ fn whatever_can_be_said_is_said_once() {
     assert!(by_luck.is_empty(), "met by no scenario: {by_luck:#?}");
 }
 
-/// Worlds of the hunt that count, and one in which an unload is answered while its model is loaded again.
+/// The worlds of the hunt that are used, and one in which an unload is answered while its model is loaded again.
 const HUNTED: u64 = 300;
 const ANSWERED_LATE: u64 = 702;
 
-/// What no simulation can meet, and why.
+/// Marks that no simulation can produce, and why.
 const NEVER_MET: &[(&str, &str)] = &[
     ("closed gate fresh", "gates are spelled out at a reading, whose age is nothing then"),
     ("open gate latency", "it is spelled out where it is closed"),
@@ -84,7 +84,7 @@ const UNKNOWN: &str =
     "a scenario names no tier that its catalog does not have; the stories of the core do";
 const UNASKED: &str = "the simulated server says nothing twice or unasked; every pair is in the table of the lifecycle";
 
-/// Collects what runs say.
+/// Collects the marks of runs.
 #[derive(Default)]
 struct Marks {
     met: BTreeSet<String>,
@@ -93,7 +93,7 @@ struct Marks {
     running: BTreeMap<RequestId, ModelId>,
 }
 
-/// Where a model is, as commands and outcomes tell it.
+/// The state of a model, derived from commands and outcomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Life {
     #[default]
@@ -123,7 +123,7 @@ impl Marks {
         self.mark("reason", reason.kind());
     }
 
-    /// Something happens to a model, which then is where `then` says.
+    /// Records an event of a model, which is then in the state that `then` returns.
     fn live(&mut self, model: &ModelId, trigger: &str, then: impl Fn(Life) -> Life) {
         let before = self.lives.get(model).copied().unwrap_or_default();
         self.mark("life", &format!("{before:?} {trigger}"));
@@ -165,14 +165,14 @@ impl Marks {
             Command::Load { model, .. } => {
                 match self.lives.get(model) {
                     Some(Life::Failed) => self.live(model, "retry", |_| Life::Absent),
-                    // Nobody said that it had gone: a reading showed it.
+                    // No answer reported that it was unloaded: a reading showed it.
                     Some(Life::Unloading) => _ = self.lives.insert(model.clone(), Life::Absent),
                     _ => {}
                 }
                 self.live(model, "load", |_| Life::Loading);
             }
             Command::Unload { model } => {
-                // An idle model is asked to drain and to go in one step.
+                // An idle model drains and unloads in one step.
                 if self.lives.get(model) == Some(&Life::Ready) {
                     self.live(model, "drain", |_| Life::Draining);
                 }
@@ -198,7 +198,7 @@ impl Marks {
         }
     }
 
-    /// A model serves no more: what runs on it is finished.
+    /// A model stops serving: its running requests finish.
     fn leave(&mut self, model: &ModelId) {
         if self.lives.get(model) == Some(&Life::Ready)
             && self.running.values().any(|on| on == model)
@@ -334,14 +334,14 @@ fn notice_name(notice: &Notice) -> &'static str {
     }
 }
 
-/// Returns the reasons that the log knows, from what it says about one that it does not. A policy's own have other names.
+/// Returns the reasons of the log, from the error message for an unknown one. A policy's own reasons have other names.
 fn reasons() -> Vec<String> {
     let error = serde_json::from_str::<Reason>("\"no such thing\"").unwrap_err().to_string();
     let names = error.split('`').skip(3).step_by(2).map(str::to_owned);
     names.filter(|name| name != "own").collect()
 }
 
-/// Returns all that can be said. A kind that comes new is met first, and then fails the test until it is here.
+/// Returns all marks. A new kind fails the test, once it occurs, until it is listed here.
 fn catalogue() -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     let mut add = |kind: &str, names: &[&str]| {
@@ -407,7 +407,7 @@ const NOTICES: [&str; 8] = [
     "unanswered request",
 ];
 
-/// What can happen to a model in each state, by the table of `core/src/manager/lifecycle.rs`.
+/// The events that are possible in each state, by the table of `core/src/manager/lifecycle.rs`.
 const LIVES: [(Life, &[&str]); 6] = [
     (Life::Absent, &["load", "loaded", "load-failed", "unloaded", "crashed"]),
     (Life::Loading, &["loaded", "load-failed", "crashed", "unload", "unloaded"]),

@@ -1,8 +1,8 @@
-//! Pairs of runs that differ in one thing which must not matter, and the decisions of both: bytes doubled, time shifted, a reading
-//! taken twice, a rung that nobody can load. Over the scenarios of the project, and random worlds.
+//! Pairs of runs that differ in something that must not matter, and their decisions: bytes doubled, time shifted, a reading
+//! taken twice, a rung that cannot be loaded. With the scenarios of the project, and random worlds.
 //!
-//! No pair needs an oracle: what one run decides is what the other must. What is compared is said at each relation, and what
-//! is left out, with why. `core/tests/it/metamorphic.rs` has the relations of a machine without surprises.
+//! The pairs need no oracle: both runs must decide the same. Each relation states what is compared, what is left out, and
+//! why. `core/tests/it/metamorphic.rs` has the relations for a machine without faults.
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use toml::Table;
 
 use crate::support::root;
 
-/// A scenario under a policy of ours, as a document and checked.
+/// A scenario under one of our policies, as a document and parsed.
 struct Situation {
     name: String,
     document: Table,
@@ -43,7 +43,7 @@ impl Situation {
         &self.scenario.setup.catalog
     }
 
-    /// Returns its document with every model and every line written out, so that nothing follows from the machine's size.
+    /// Returns the document with every model and every line written out, so that nothing depends on the machine's size.
     fn written_out(&self) -> Table {
         let mut document = self.document.clone();
         document.remove("catalog");
@@ -70,7 +70,7 @@ impl Situation {
     }
 }
 
-/// Returns the scenarios that play no recording under a policy of ours, and random worlds.
+/// Returns the scenarios without a recording under one of our policies, and random worlds.
 fn situations() -> Vec<Situation> {
     let policies = Registry::built_in();
     let mut all = Vec::new();
@@ -100,7 +100,7 @@ fn situations() -> Vec<Situation> {
     .collect()
 }
 
-/// Plays a scenario, and keeps what passed between world and controller.
+/// Plays a scenario and returns the inputs and outputs of the controller.
 fn play(scenario: &Scenario) -> Vec<Record> {
     let mut records: Vec<Record> = Vec::new();
     let policies = Registry::built_in();
@@ -114,8 +114,8 @@ fn play_document(document: &Table) -> Vec<Record> {
     play(&scenario.unwrap_or_else(|error| panic!("{error}\n{text}")))
 }
 
-/// Feeds a run's inputs to a new controller, each at the moment that `at` makes of its own; where `twice`, readings on which it
-/// decides nothing once more.
+/// Feeds a run's inputs to a new controller, each at the moment that `at` returns for its time; with `twice`, repeats each reading
+/// on which the controller decides nothing.
 fn feed(
     situation: &Situation,
     records: &[Record],
@@ -151,7 +151,7 @@ fn is_hold(output: &Output) -> bool {
     matches!(output, Output::Decision(decision) if decision.action == Action::Hold)
 }
 
-/// Returns what was answered, as the log has it.
+/// Returns the answers as they are in the log.
 fn answers(records: &[Record], holds: bool) -> Vec<(Timestamp, Value)> {
     let outputs = records.iter().filter_map(|record| match &record.event {
         Event::Output(output) if holds || !is_hold(output) => {
@@ -162,7 +162,7 @@ fn answers(records: &[Record], holds: bool) -> Vec<(Timestamp, Value)> {
     outputs.collect()
 }
 
-/// Changes every number of a document, given with its key.
+/// Changes every number of a document by a function of its key.
 fn change(key: &str, value: &mut Value, with: &impl Fn(&str, u64) -> Option<u64>) {
     match value {
         Value::Object(fields) => {
@@ -223,7 +223,7 @@ fn is_like(
     }
 }
 
-/// Looks at every situation for which a relation holds, and fails with those for which it does not.
+/// Checks a relation in every situation to which it applies, and fails with those for which it does not hold.
 #[track_caller]
 fn check_all(least: usize, relation: impl Fn(&Situation) -> Option<Result<(), String>>) {
     let (mut compared, mut broken) = (0, Vec::new());
@@ -245,10 +245,10 @@ fn as_result(difference: Option<String>) -> Option<Result<(), String>> {
     Some(difference.map_or(Ok(()), Err))
 }
 
-/// Compared: every answer with its moment and its reason, sizes doubled. Doubled are the machine, the models, what others use in
-/// bytes, and the two settings in bytes; the lines are those of the smaller machine, because a machine's class, which has
-/// others, goes by its size on purpose. A share of a size is rounded down to whole bytes: sizes differ by a few, and what is
-/// computed from them by as little. A decision that hangs on so little ends the comparison.
+/// Compares every answer with its moment and its reason, with sizes doubled: the machine, the models, others' use in bytes, and
+/// the two settings in bytes. The lines are those of the smaller machine, because the lines of a machine's class depend on its
+/// size on purpose. A share of a size is rounded down to whole bytes, so that sizes, and figures computed from them, differ
+/// slightly. A decision that depends on such a difference ends the comparison.
 #[test]
 fn bytes_twice_as_many_give_the_same_answers() {
     check_all(100, |situation| {
@@ -270,7 +270,7 @@ fn bytes_twice_as_many_give_the_same_answers() {
             let apart = want.abs_diff(got);
             match key {
                 _ if key.ends_with("_bytes") => apart <= ROUNDED_BYTES,
-                // A risk follows from how much others moved, steeply, and that is rounded.
+                // The risk depends steeply on others' movement, which is rounded.
                 "risk_milli_percent" => apart <= 1 + want / 1000,
                 _ if key.ends_with("_ns") => apart <= want / 1000,
                 _ => apart <= 1,
@@ -279,7 +279,7 @@ fn bytes_twice_as_many_give_the_same_answers() {
     });
 }
 
-/// Returns whether a decision hangs on a byte or two, which rounding moves.
+/// Returns whether a decision depends on one or two bytes, which rounding may change.
 fn is_on_the_line(answer: &Value) -> bool {
     let reason = answer.pointer("/decision/reason").and_then(Value::as_object);
     reason.into_iter().flat_map(|reason| reason.values()).any(|figures| {
@@ -290,11 +290,11 @@ fn is_on_the_line(answer: &Value) -> bool {
     })
 }
 
-/// Doubles every size of a document. Shares, spans, rates and numbers are none.
+/// Doubles every size of a document. Shares, spans, rates and numbers are not sizes.
 fn double(value: &mut toml::Value) {
     match value {
         toml::Value::String(text) => {
-            // "2m" is two minutes, and would be two megabytes.
+            // "2m" is two minutes, but would also parse as two megabytes.
             let is_span = text.parse::<SpanText>().is_ok();
             if let Some(bytes) = text.parse::<Bytes>().ok().filter(|_| !is_span) {
                 *text = Bytes::new(2 * bytes.get()).to_string();
@@ -309,9 +309,9 @@ fn double(value: &mut toml::Value) {
     }
 }
 
-/// Compared: every answer, moments later by the shift. The same inputs are fed to a new controller whose first comes later. The
-/// shift is a whole number of the parts that others' movement is kept in, because their borders are counted from the start of
-/// a run: by another shift a movement is forgotten up to a thirtieth of the horizon sooner or later.
+/// Compares every answer, with its moment later by the shift. The same inputs are fed to a new controller, but later. The
+/// shift is a whole number of the parts in which others' movement is kept, because these are counted from the start of a run:
+/// with another shift, a movement would be forgotten up to a thirtieth of the horizon sooner or later.
 #[test]
 fn time_that_begins_later_gives_the_same_answers_later() {
     check_all(150, |situation| {
@@ -329,10 +329,10 @@ fn time_that_begins_later_gives_the_same_answers_later() {
     });
 }
 
-/// Compared: every answer but decisions to stay, of which each reading more makes one more. Two readings at one moment say what
-/// one says: nothing may count readings where it means time. Split are readings on which nothing is decided: one that follows a
-/// decision at its moment shows what comes of it, as the next would. Left out are the baselines, which count readings as what
-/// they stand for does.
+/// Compares every answer except holds, of which each additional reading causes one more. Two readings at one moment contain the
+/// same information as one: nothing may count readings where it means time. Only readings without a decision are repeated,
+/// because a reading right after a decision shows its consequences, as the next one would. Baselines are left out: they count
+/// readings as their originals do.
 #[test]
 fn a_reading_that_is_split_in_two_equal_ones_gives_the_same_answers() {
     check_all(120, |situation| {
@@ -346,10 +346,10 @@ fn a_reading_that_is_split_in_two_equal_ones_gives_the_same_answers() {
     });
 }
 
-/// Compared: every answer but decisions to stay, whose reason may be the rung that does not fit. The rung is put between two others,
-/// and its model is larger than the machine; the numbers of the rungs above it are one higher. Left out are settings that do
-/// not look at memory, by which the model may be tried; the baselines, which go up rung by rung; and why a model has been the
-/// smallest for long, which names the next rung.
+/// Compares every answer except holds, whose reason may be the rung that does not fit. The rung is inserted between two others,
+/// with a model that is larger than the machine; the numbers of the rungs above it increase by one. Left out are settings that do not
+/// constrain memory, under which the model may be tried; baselines, which step up rung by rung; and the reason why a model has been
+/// the smallest for long, which names the next rung.
 #[test]
 fn a_rung_that_nobody_can_load_changes_nothing() {
     check_all(60, |situation| {
@@ -394,11 +394,11 @@ fn a_rung_that_nobody_can_load_changes_nothing() {
     });
 }
 
-/// Random worlds beside the scenarios.
+/// Random worlds in addition to the scenarios.
 const WORLDS: u64 = 80;
-/// Longer scenarios are left out, for the time that they take.
+/// Longer scenarios are left out because they take too long.
 const LONGEST: Duration = Duration::from_hours(12);
-/// Others' use may be the sum of five shares, each rounded down, and ours of as many models.
+/// Others' use may be the sum of five shares, each rounded down, and ours that of as many models.
 const ROUNDED_BYTES: u64 = 64;
-/// As `risk.rs` has it, but for the part that is being filled.
+/// As in `risk.rs`, without the part that is being filled.
 const PARTS_OF_THE_HORIZON: u64 = 30;

@@ -1,4 +1,4 @@
-//! The museum is whole: every incident is cited, red under its idea and green under ours, and every idea has one.
+//! The museum is complete: every incident is cited, red under its idea and green under our policy, and every idea has an incident.
 
 use std::collections::BTreeSet;
 use std::fs;

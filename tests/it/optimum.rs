@@ -1,4 +1,4 @@
-//! The optimum as the command shows it: a bound for every policy, the same whatever ran, and a table for a folder.
+//! The optimum through the command line: a bound for every policy, independent of the policy that ran, and a table for a folder.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::{root, run_in, trace};
 
-/// A folder with recordings at two depths, and files that are none.
+/// A folder with recordings at two depths, and files that are no recordings.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
@@ -34,14 +34,14 @@ fn no_policy_that_keeps_to_the_lines_beats_the_optimum_which_is_the_same_for_all
         for policy in ["proactive", "projecting", "original", "fixed"] {
             let line = format!("traces/{recording}.csv --policy {policy} --set price=5s");
             let summary = replayed(root(), &line);
-            // A load may be quicker than its catalog says: by a few percent of some seconds.
+            // A load may be a few percent faster than its catalog states.
             let share = summary["share_of_optimum"].as_f64().unwrap_or_default();
             let keeps_to_lines = ["proactive", "projecting"].contains(&policy);
             assert!(share <= 1.001 || !keeps_to_lines, "{recording}, {policy}: {share}");
             let score = |optimum: &str| summary[optimum]["score"].as_f64().unwrap();
             optima.push(["optimum", "optimum_without_reversals"].map(score));
         }
-        // A run ends with the last thing that its policy began, some seconds after the recording.
+        // A run ends with the last action of its policy, some seconds after the recording.
         let is_near = |one: &[f64; 2]| (0..2).all(|i| (one[i] - optima[0][i]).abs() < 0.005);
         assert!(optima.iter().all(is_near), "{recording}: {optima:?}");
     }

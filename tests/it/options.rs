@@ -93,7 +93,7 @@ fn colours_are_as_they_are_asked_for() {
     }
 }
 
-/// Bad input is 2 on every verb, and a check that fails is 1 on every verb that checks.
+/// Bad input gives 2 on every verb, and a failed check 1 on every verb that checks.
 #[test]
 fn exit_codes_are_the_same_on_every_verb() {
     let folder = workshop();
@@ -132,7 +132,7 @@ fn exit_codes_are_the_same_on_every_verb() {
     let mut verbs = std::collections::BTreeSet::new();
     for line in bad_input {
         let ran = run_in(folder.path(), line).exits(2);
-        // What is checked beside others is refused beside them.
+        // One bad file is refused even beside good ones.
         let is_refused = ran.err.contains("error: ") || ran.out.contains("FAILED");
         assert!(is_refused, "tiershift {line}: {}{}", ran.out, ran.err);
         verbs.insert(line.split(' ').next().unwrap());

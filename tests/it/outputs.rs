@@ -1,4 +1,4 @@
-//! What verbs write and read: never over what others wrote, packed by name, standard input and output.
+//! What verbs write and read: no foreign file is overwritten; packing follows the name; standard input and output.
 
 use std::fs;
 use std::io::Read;
@@ -33,7 +33,7 @@ fn what_others_wrote_is_not_overwritten_unless_forced() {
         assert_eq!(fs::read(place(file)).unwrap(), b"precious\n", "{line}");
         run(&format!("{line} --force"));
         assert_ne!(fs::read(place(file)).unwrap(), b"precious\n", "{line}");
-        // What the same verb wrote it writes again.
+        // A file of the same verb is overwritten.
         let again = run(line);
         assert_ne!(again.code, 2, "{line}: {}", again.err);
     }

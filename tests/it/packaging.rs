@@ -1,4 +1,4 @@
-//! What we ship to run the daemon with is what its readers take.
+//! The files in `packaging/` are accepted by the programs that read them.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tiershift_testkit::skip::skip;
 
 use crate::support::root;
 
-/// Returns a unit with our program in the place of the one that it names.
+/// Returns a unit with the path of our program replaced by that of the program under test.
 fn unit(name: &str) -> String {
     let text = fs::read_to_string(root().join("packaging/systemd").join(name)).unwrap();
     let lines = text.lines().map(|line| match line.strip_prefix("ExecStart=") {
@@ -23,11 +23,11 @@ fn unit(name: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Runs systemd-analyze on a file, and returns what it says; `None` where there is none.
+/// Runs systemd-analyze on a file and returns its output; `None` if it is not installed.
 #[track_caller]
 fn analyze(words: &[&str], file: &Path) -> Option<String> {
     let mut command = Command::new("systemd-analyze");
-    // Where nobody is logged in, there is no folder of a user's session.
+    // Without a login session, there is no folder for a user's session.
     command.env("XDG_RUNTIME_DIR", file.parent().unwrap());
     let ran = command.args(words).arg(file).output().ok()?;
     let said = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
@@ -51,7 +51,7 @@ fn systemd_takes_the_units_without_a_word_and_a_stop_leaves_the_models_their_tim
         };
         assert_eq!(said.trim(), "", "{name}");
     }
-    // Of ten: what is left open is the network and the devices.
+    // On a scale to ten; network and devices remain open.
     fs::write(&file, unit("tiershift.service")).unwrap();
     analyze(&["security", "--offline=true", "--threshold=25", "--no-pager"], &file);
 }

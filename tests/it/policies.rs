@@ -1,4 +1,4 @@
-//! Policies from outside: registered by name, run, verified, and held to what they promise; and how one is chosen.
+//! External policies: registered by name, run, verified, and checked against their promises; and how a policy is chosen.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ use tiershift_core::units::{Bytes, Percent, PercentText};
 
 use crate::support::run_in;
 
-/// Keeps the highest tier while less than a share of the memory is used, by whomever; the smallest, otherwise.
+/// Keeps the highest tier while less than a share of the memory is in use; otherwise the smallest.
 #[derive(Debug)]
 struct Threshold {
     top: Rung,
@@ -140,7 +140,7 @@ fn options_and_names_are_refused_where_they_stand() {
     check("", "low-use", &["`because:low-use` can never happen"]);
 }
 
-/// Promises something, and decides by what stands alone.
+/// Promises something, and decides by what is loaded.
 #[derive(Debug)]
 struct Script {
     promises: Promises,
@@ -160,7 +160,7 @@ impl Policy for Script {
     }
 }
 
-/// Returns which rules a policy breaks on a machine of 16 GiB whose others use `others` [GiB], in turn for five minutes.
+/// Returns the rules that a policy breaks on a machine of 16 GiB with `others` [GiB] of others' use, each for five minutes.
 fn broken(constructor: Constructor, others: &'static [u64]) -> Vec<String> {
     let mut policies = Registry::built_in();
     policies.register("scripted", constructor);
@@ -177,7 +177,7 @@ fn broken(constructor: Constructor, others: &'static [u64]) -> Vec<String> {
     let summary = simulate(situation, &policies, Detail::Silent, &mut []).unwrap();
     let rule = |violation: &String| violation.split(' ').next().unwrap().to_owned();
     let mut rules: Vec<String> = summary.violations.iter().map(rule).collect();
-    // More than twenty are counted only.
+    // Beyond twenty, violations are only counted ("and ..").
     rules.retain(|rule| rule != "and");
     rules.dedup();
     rules
@@ -208,7 +208,7 @@ fn never(standing: &Standing) -> Decision {
     standing.hold(Reason::Fixed)
 }
 
-/// Builds the constructor of a policy that promises one thing, which it breaks, and of its twin that promises nothing.
+/// Builds the constructor of a policy that makes one promise, which it breaks, and of its twin that promises nothing.
 macro_rules! liar {
     ($decide:ident, $promise:ident = $value:expr) => {{
         let lying: Constructor = |_, _, _| {

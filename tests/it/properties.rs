@@ -1,8 +1,8 @@
-//! Invented situations by the hundred: whatever happens, no invariant breaks, every request ends at most once, the
-//! same situation gives the same events, and the log of it proves itself.
+//! Hundreds of random situations: whatever happens, no invariant is broken, every request ends at most once, the
+//! same situation gives the same events, and its log can be verified.
 //!
-//! A situation is a scenario's text, so that a failure prints, already made small, what can be put into a file
-//! and run. `TIERSHIFT_PROPERTY_SEED` looks elsewhere; without it the same situations are tried every time.
+//! A situation is a scenario's text, so that a failure prints a minimised scenario that can be saved to a file
+//! and run. `TIERSHIFT_PROPERTY_SEED` tries other situations; without it they are the same every time.
 
 mod situation;
 
@@ -58,13 +58,13 @@ fn the_same_situation_gives_the_same_log_and_the_log_proves_itself() {
     });
 }
 
-/// Whatever an idea of the museum does to the machine, it serves as a server does.
+/// Whatever an idea of the museum does to the machine, it serves requests like any server.
 #[test]
 fn ideas_end_every_request_once_and_start_none_on_a_model_that_is_not_ready() {
     let policies = museum::with_ideas(&Registry::built_in());
     let ideas: Vec<PolicyName> = museum::ideas().map(|name| name.parse().unwrap()).collect();
     try_all(3, |scenario| {
-        // A situation keeps its idea while it is made smaller elsewhere.
+        // A situation keeps its idea while the rest is minimised.
         let idea = &ideas[scenario.setup.seed as usize % ideas.len()];
         let played = play_under(&scenario.clone().with_policy(idea), &policies)?;
         let is_law = |rule: &str| {
@@ -87,7 +87,7 @@ fn what_once_failed_stays_right() {
     }
 }
 
-/// A run with everything that came out of it.
+/// A run with all its outputs.
 struct Played {
     summary: Summary,
     records: Vec<Record>,
@@ -110,7 +110,7 @@ fn play_under(scenario: &Scenario, policies: &Registry) -> Result<Played, String
     Ok(Played { summary, records, log })
 }
 
-/// Counts requests by what passed between controller and world, and holds the summary against it.
+/// Counts requests from the inputs and outputs of the controller, and compares the counts with the summary.
 fn requests_add_up(played: &Played) -> Result<(), String> {
     let mut ends: BTreeMap<RequestId, u32> = BTreeMap::new();
     let mut last = None;
@@ -143,7 +143,7 @@ fn requests_add_up(played: &Played) -> Result<(), String> {
     Ok(())
 }
 
-/// Tries a property on as many situations as fit into some seconds; prints the smallest that fails.
+/// Tries a property on as many situations as some seconds allow; prints the smallest that fails.
 #[track_caller]
 fn try_all(stream: u8, property: impl Fn(&Scenario) -> Result<(), String>) {
     let mut seed = [stream; 32];
@@ -172,9 +172,9 @@ fn try_all(stream: u8, property: impl Fn(&Scenario) -> Result<(), String>) {
     }
 }
 
-/// Situations for each property.
+/// Number of situations for each property.
 const CASES: u32 = 200;
 
-/// Situations that once failed, made small.
+/// Situations that once failed, minimised.
 const REGRESSIONS: &[(&str, &str)] =
     &[("nothing-but-time.toml", "duration = \"1m\"\n[machine]\nmemory = \"4GiB\"\n")];

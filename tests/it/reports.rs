@@ -1,11 +1,11 @@
-//! The gallery comes out again, byte for byte; CI runs this with a debug and with a release build.
+//! The gallery can be reproduced byte for byte; CI runs this with a debug build and with a release build.
 
 use std::fs;
 use std::path::Path;
 
 use crate::support::{files, root, tiershift};
 
-/// Runs the command of a report into a folder of its own and compares every file.
+/// Runs the command of a report into a separate folder and compares every file.
 #[track_caller]
 fn check(folder: &str, arguments: &[&str], want_code: i32) {
     let out = tempfile::tempdir().unwrap();
@@ -37,7 +37,7 @@ fn every_report_is_in_the_list() {
     for name in names(&root().join("reports")) {
         assert!(name == "README.md" || listed.contains(&format!("`{name}`")), "reports/{name}");
     }
-    // The only picture that does not come out again is a screenshot.
+    // The only picture that cannot be reproduced is a screenshot.
     let pictures = names(&root().join("reports")).into_iter().filter(|name| name.contains(".png"));
     assert_eq!(pictures.collect::<Vec<_>>(), ["page.png"]);
     let bytes: u64 =
@@ -51,7 +51,7 @@ fn replays_come_out_again() {
     check("models-come-and-go", &["replay", "traces/models-come-and-go.csv", "--log", "off"], 0);
 }
 
-/// Compares a file of the gallery with what was written again.
+/// Compares a file of the gallery with the newly written one.
 #[track_caller]
 fn compare(name: &str, again: &Path) {
     let [committed, again] =
@@ -59,7 +59,7 @@ fn compare(name: &str, again: &Path) {
     assert!(committed == again, "reports/{name} did not come out again: see reports/README.md");
 }
 
-/// Runs tiershift in the project's folder, or in another one.
+/// Runs tiershift in a folder.
 #[track_caller]
 fn run(folder: &Path, arguments: &[&str], want_code: i32) {
     let done = tiershift().args(arguments).current_dir(folder).output().unwrap();

@@ -1,4 +1,4 @@
-//! What is printed is as its schema says it.
+//! Output matches its schema.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{root, run_in, trace};
 
-/// Returns what holds JSON against the schema of this name.
+/// Returns a validator for the schema of this name.
 fn schema(name: &str) -> jsonschema::Validator {
     let schema = run_in(root(), &format!("schema {name}")).exits(0).json();
     jsonschema::validator_for(&schema).unwrap()
@@ -41,7 +41,7 @@ fn summaries_and_every_line_of_every_log_are_as_their_schemas_say() {
         let ran = run_in(folder.path(), &format!("{verb} {name} --out out --log full --json"));
         check(&summary, &ran.json(), name);
         let text = fs::read_to_string(folder.path().join("out/events.jsonl")).unwrap();
-        // Each kind of line is looked at, and not each of a hundred thousand readings.
+        // Each kind of line is checked once, not each of a hundred thousand readings.
         let mut seen = std::collections::BTreeMap::new();
         for line in text.lines() {
             let value: Value = serde_json::from_str(line).unwrap();
@@ -59,7 +59,7 @@ fn summaries_and_every_line_of_every_log_are_as_their_schemas_say() {
     }
 }
 
-/// Returns the keys that lead into a line.
+/// Returns the path of keys that identifies the kind of a line.
 fn kind(line: &Value) -> String {
     let mut keys = String::new();
     let mut place = line;

@@ -1,7 +1,7 @@
-//! Second readers of three formats, written from what the tools print, without a line of the importer: slow, plain, and of one
-//! mind with it about made-up files and what becomes of them when they are damaged.
+//! Second readers of three formats, written from the output of the tools and independent of the importer: slow, plain, and in
+//! agreement with it on made-up files, both intact and damaged.
 //!
-//! Where the importer refuses a file or reports a defect, it has said that a number may be wrong; where it says nothing, both
+//! Where the importer refuses a file or reports a defect, it has stated that a number may be wrong; otherwise both
 //! must have read the same.
 
 use std::collections::BTreeMap;
@@ -10,12 +10,12 @@ use std::io::Cursor;
 use tiershift::trace::{DefectKind, ReadOptions, ResourceReader};
 use tiershift_core::sample::{Rate, Sample, Space};
 
-/// What a reading says, of its GPUs by number. Bytes, thousandths of a percent, thousandths of a degree.
+/// The content of a reading, with GPUs by number. Bytes, thousandths of a percent, thousandths of a degree.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Reading {
     /// Milliseconds since the first reading.
     at: i64,
-    /// In use, and in all.
+    /// In use, and total.
     memory: Option<(i64, i64)>,
     cpu: Option<i64>,
     gpus: BTreeMap<usize, Gpu>,
@@ -28,7 +28,7 @@ struct Gpu {
     warm: Option<i64>,
 }
 
-/// Reads a file; `None` where it is not what the reader was written for.
+/// Reads a file; `None` if the reader was not written for it.
 type Reader = fn(&str) -> Option<Vec<Reading>>;
 
 #[test]
@@ -46,7 +46,7 @@ fn a_second_reader_of_hwinfo_agrees_with_the_importer() {
     agree("hwinfo", hwinfo_file, hwinfo);
 }
 
-/// Compares both readers over files, whole and damaged.
+/// Compares both readers on files, intact and damaged.
 fn agree(name: &str, file: fn(&mut Luck) -> String, second: Reader) {
     let mut compared = [0, 0];
     for seed in 0..FILES {
@@ -77,7 +77,7 @@ fn agree(name: &str, file: fn(&mut Luck) -> String, second: Reader) {
     );
 }
 
-/// Reads with the importer; `None` where it refuses the file or reports anything.
+/// Reads with the importer; `None` if it refuses the file or reports anything.
 fn importer(text: &str) -> Option<Vec<Reading>> {
     let options = ReadOptions::default();
     let mut reader =
@@ -86,7 +86,7 @@ fn importer(text: &str) -> Option<Vec<Reading>> {
     while let Some((at, sample)) = reader.next().ok()? {
         all.push(reading(at.as_nanos(), &sample));
     }
-    // The header that HWiNFO writes once more at the end is told, and costs nothing.
+    // The second header that HWiNFO writes at the end is reported, but harmless.
     let reported = reader.defects().iter().any(|(kind, _)| kind != DefectKind::RepeatedHeader);
     let is_noted = reader.header().notes.iter().any(|note| {
         !note.starts_with("columns that were not read")
@@ -114,7 +114,7 @@ fn reading(at: u64, sample: &Sample) -> Reading {
     }
 }
 
-/// Equal but for the last byte of what was computed from a percentage.
+/// Equal except for the last byte of values computed from a percentage.
 fn are_alike(one: &[Reading], other: &[Reading]) -> bool {
     let near = |one: Option<(i64, i64)>, other: Option<(i64, i64)>| match (one, other) {
         (Some(one), Some(other)) => (one.0 - other.0).abs() <= 1 && (one.1 - other.1).abs() <= 1,
@@ -129,19 +129,19 @@ fn are_alike(one: &[Reading], other: &[Reading]) -> bool {
         })
 }
 
-/// A line of numbers that begins with a seed.
+/// A sequence of random numbers, given by a seed.
 struct Luck(u64);
 
 impl Luck {
     fn below(&mut self, bound: u64) -> u64 {
-        // Numerical Recipes' linear congruence; the upper half is good enough for tests.
+        // The linear congruential generator of Numerical Recipes; the upper half is good enough for tests.
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
 }
 
-/// Changes one thing in a file: a line that goes, comes twice or changes places, or a digit.
+/// Changes one thing in a file: deletes, duplicates or moves a line, or changes a digit.
 fn damaged(text: &str, luck: &mut Luck) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let one = luck.below(lines.len() as u64) as usize;
@@ -299,7 +299,7 @@ fn sadf(text: &str) -> Option<Vec<Reading>> {
             reading.cpu = Some((user * 1000.0 + nice * 1000.0 + system * 1000.0).round() as i64);
         }
         let parts = number("kbmemused").zip(number("%memused"));
-        // A row that lost its total means the one before it.
+        // A row without its total uses that of the row before.
         total = parts.map(|(used, share)| (used * 1024.0 * 100.0 / share).round() as i64).or(total);
         if let (Some(total), Some(left)) = (total, number("kbavail")) {
             reading.memory = Some((total - (left * 1024.0).round() as i64, total));
@@ -308,7 +308,7 @@ fn sadf(text: &str) -> Option<Vec<Reading>> {
     since_the_first(all.into_iter().collect())
 }
 
-/// HWiNFO64's log, with its header once more at the end.
+/// A log of HWiNFO64, with its header repeated at the end.
 fn hwinfo_file(luck: &mut Luck) -> String {
     let header = "Date,Time,\"Total CPU Usage [%]\",\"Core Clocks (avg) [MHz]\",\"Physical Memory Used [MB]\",\
                   \"Physical Memory Available [MB]\",\"GPU Temperature [°C]\",\"GPU Core Load [%]\"\n";
@@ -337,7 +337,7 @@ fn hwinfo(text: &str) -> Option<Vec<Reading>> {
     let names = columns(header, ',');
     let mut all = Vec::new();
     for line in lines {
-        // Also where the file ends within it.
+        // Also if the file ends within the header.
         if !line.is_empty() && header.starts_with(line) {
             continue;
         }
@@ -383,7 +383,7 @@ fn of_day(time: &str) -> Option<i64> {
     Some(whole * 1000 + (seconds * 1000.0).round() as i64)
 }
 
-/// Returns the days since 1 January of the year 0, by counting them.
+/// Returns the days since 1 January of the year 0, by counting.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let is_leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let of_years: i64 =
@@ -397,7 +397,7 @@ fn since_the_first(all: Vec<(i64, Reading)>) -> Option<Vec<Reading>> {
     Some(all.into_iter().map(|(at, reading)| Reading { at: at - first, ..reading }).collect())
 }
 
-/// What is said of every file of a format.
+/// Notes that occur for every file of a format.
 const KNOWN_NOTES: [&str; 2] = ["wavers by about 0.02 %", "HWiNFO does not tell the total"];
 const FILES: u64 = 60;
 const DAMAGES: u64 = 20;

@@ -1,8 +1,8 @@
-//! A small world, exhaustively: two rungs, three levels of others' use, and every order of what may happen, to a depth. Random
-//! worlds meet some orders of many things; here every order of few is met.
+//! A small world, exhaustively: two rungs, three levels of others' use, and every order of possible events, to a depth. Random
+//! worlds have some orders of many events; this test has every order of few.
 //!
-//! A step is one thing that happens, and the reading after it. All waits are set to a reading or two, so that in few steps
-//! much comes about. `TIERSHIFT_DEPTH` goes deeper than the test: each step more takes about seven times as long.
+//! A step is one event and the reading after it. All waits are set to one or two readings, so that much happens in few
+//! steps. `TIERSHIFT_DEPTH` sets a greater depth: each additional step takes about seven times as long.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -31,32 +31,32 @@ fn whatever_the_order_of_what_happens_nothing_is_broken() {
     assert!(search.runs > 10_000 && search.states.len() > 300, "{} runs", search.runs);
 }
 
-/// What happens in a step.
+/// The event of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Step {
-    /// Others use so much of the machine from now on.
+    /// Others' use changes to this level.
     Level(usize),
     /// Nothing happens.
     Wait,
     /// The machine cannot be read.
     Missing,
-    /// What a model was asked for is done.
+    /// The last command to a model's server is complete.
     Done(usize),
-    /// Its load fails.
+    /// The load of a model fails.
     Fails(usize),
-    /// Its server dies.
+    /// The server of a model dies.
     Crashes(usize),
-    /// Its answer does not come for longer than is waited.
+    /// A pending answer exceeds its time limit.
     TimesOut,
-    /// Somebody asks for a reply.
+    /// A request arrives.
     Asks,
     /// The reply is complete.
     Replies,
-    /// It breaks off.
+    /// The reply breaks off.
     Breaks,
 }
 
-/// What a model's server was asked for last.
+/// The last command to a model's server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Server {
     #[default]
@@ -70,12 +70,12 @@ struct Search {
     settings: Settings,
     catalog: Catalog,
     runs: u64,
-    /// Digests of what the world and the last answers looked like.
+    /// Digests of the states of the world and the last answers.
     states: BTreeSet<u64>,
 }
 
 impl Search {
-    /// Plays every way on from `steps` to a depth. A controller cannot be copied: each way is played from the start.
+    /// Plays every continuation of `steps` to a depth. A controller cannot be copied, so each is played from the start.
     fn explore(&mut self, steps: &mut Vec<Step>, depth: usize) {
         let world = self.play(steps);
         if steps.len() < depth {
@@ -104,7 +104,7 @@ impl Search {
     }
 }
 
-/// The controller, and what is around it.
+/// The controller and its surroundings.
 struct World {
     controller: Controller,
     invariants: Invariants,
@@ -112,7 +112,7 @@ struct World {
     now: Timestamp,
     level: usize,
     servers: [Server; MODELS.len()],
-    /// The request that is open, and whether it runs.
+    /// The open request, and whether it is running.
     request: Option<(RequestId, bool)>,
     asked: u64,
     is_read: bool,
@@ -137,7 +137,7 @@ impl World {
         }
     }
 
-    /// Returns what may happen next.
+    /// Returns the events that are possible next.
     fn possible(&self) -> Vec<Step> {
         let mut steps = vec![Step::Wait, Step::Missing];
         steps.extend((0..OTHERS_GIB.len()).filter(|&it| it != self.level).map(Step::Level));
@@ -201,7 +201,7 @@ impl World {
         self.tick();
     }
 
-    /// A server takes with it what runs on it.
+    /// A server's running request ends with it.
     fn crash(&mut self, index: usize) {
         self.servers[index] = Server::Absent;
         if self.request.is_some_and(|(_, runs)| runs) {
@@ -239,7 +239,7 @@ impl World {
         self.look();
     }
 
-    /// Reads the machine where the controller asks for it, as the driver does.
+    /// Reads the machine when the controller requests it, as the driver does.
     fn look(&mut self) {
         if self.controller.wants_sample(self.now, false) {
             self.read();
@@ -318,13 +318,13 @@ fn catalog() -> Catalog {
     Catalog::try_from(raw).unwrap()
 }
 
-/// From the smaller up.
+/// The smaller one first.
 const MODELS: [&str; 2] = ["small", "large"];
-/// Of 16 GiB, at which both fit, the smaller alone, and neither.
+/// On 16 GiB: levels at which both fit, only the smaller one, and neither.
 const MEMORY_GIB: u64 = 16;
 const OTHERS_GIB: [u64; 3] = [2, 9, 15];
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Longer than a load may take, and than an unload is waited for once.
+/// Longer than the limit of a load, and than the first wait for an unload.
 const READINGS_TO_A_TIME_OUT: u32 = 10;
-/// A million runs, in half a minute of one processor. Eight are 6.9 million, and took three minutes (measured 2026-11-28).
+/// A million runs, in half a minute of one processor. Depth eight has 6.9 million, and took three minutes (measured 2026-11-28).
 const DEPTH: usize = 7;

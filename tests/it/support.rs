@@ -1,4 +1,4 @@
-//! What the tests share: the project's files, and the command.
+//! Shared by the tests: the project's files, and the command.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,8 +15,8 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns every file of the project below `folder`, in order of name. What is built, and what a person keeps for
-/// themselves, is not a part of it.
+/// Returns every file of the project below `folder`, sorted by name, without build outputs and a person's private
+/// files.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut entries: Vec<PathBuf> =
@@ -35,12 +35,12 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Returns a path as the project's files name it.
+/// Returns a path relative to the project's folder.
 pub(crate) fn short(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).to_string_lossy().replace('\\', "/")
 }
 
-/// Returns the command, to be run in the project's folder. `TIERSHIFT_PROGRAM` may name another build of it: the release
+/// Returns the command, to be run in the project's folder. `TIERSHIFT_PROGRAM` may name another build: the release
 /// build must write the same bytes.
 pub(crate) fn tiershift() -> Command {
     let other = std::env::var_os("TIERSHIFT_PROGRAM").map(PathBuf::from);
@@ -55,7 +55,7 @@ pub(crate) fn tiershift() -> Command {
 const NOT_OURS: [&str; 6] =
     [".git", "target", "out", "proptest-regressions", "corpus", "artifacts"];
 
-/// What a run of the command came to.
+/// The result of a run of the command.
 pub(crate) struct Ran {
     pub(crate) line: String,
     pub(crate) code: i32,
@@ -85,7 +85,7 @@ pub(crate) fn run_in(folder: &Path, line: &str) -> Ran {
     run_with(folder, line, Vec::new())
 }
 
-/// As [`run_in`], with this as standard input.
+/// As [`run_in`], with text for standard input.
 pub(crate) fn run_with(folder: &Path, line: &str, input: Vec<u8>) -> Ran {
     let words = shlex::split(line).expect("its quotes are closed");
     let output = tiershift().current_dir(folder).stdin(input).args(words).output().unwrap();
@@ -98,7 +98,7 @@ pub(crate) fn run_with(folder: &Path, line: &str, input: Vec<u8>) -> Ran {
     }
 }
 
-/// Returns what a page to send holds.
+/// Returns the data in an HTML page.
 pub(crate) fn held_by(page: &str) -> serde_json::Value {
     let (_, rest) = page.split_once("id=\"data\">").unwrap();
     let packed = STANDARD.decode(rest.split_once('<').unwrap().0).unwrap();
@@ -116,7 +116,7 @@ pub(crate) fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Returns a native resource trace of a machine with 16 GiB, of which others hold `others` GiB in turn, each for a
+/// Returns a native resource trace of a machine with 16 GiB, with each of `others` [GiB] in use by others for a
 /// minute.
 pub(crate) fn trace(others: &[f64]) -> String {
     let mut text = "# tiershift resource trace 1\n\

@@ -1,11 +1,11 @@
-//! `tiershift sweep`: the same whoever computes the shards, in whatever order, and nothing that is not as it was planned.
+//! `tiershift sweep`: the same results whoever computes the shards, in any order; anything that does not match the plan is refused.
 
 use std::fs;
 use std::path::Path;
 
 use crate::support::{run_in, trace};
 
-/// A folder with recordings, a file that is none, and a plan.
+/// A folder with recordings, a file that is no recording, and a plan.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
@@ -23,7 +23,7 @@ fn folder() -> tempfile::TempDir {
 
 const PLAN: &str = "plans/plan.toml --target-shard-seconds 1";
 
-/// Makes the plan's files so costly, to it, that there are several shards: a trace may have as much text behind its rows.
+/// Makes the plan's files appear so costly that there are several shards: a trace may have any amount of text after its rows.
 fn make_long(folder: &Path) {
     for name in ["busy", "calm"] {
         let path = folder.join(format!("plans/all/{name}.csv"));
@@ -93,7 +93,7 @@ fn a_shard_is_computed_once_and_one_that_was_damaged_again() {
     assert!(merged.err.contains("was changed since it was written: delete it"), "{}", merged.err);
     run_in(folder.path(), "sweep run out --shard 0").exits(0);
     assert_eq!(fs::read_to_string(&shard).unwrap(), whole);
-    // As Slurm, Kubernetes and HyperQueue say it.
+    // The variables of Slurm, Kubernetes and HyperQueue.
     let ran = run_in(folder.path(), "sweep run out").exits(65);
     assert!(
         ran.err.contains("SLURM_ARRAY_TASK_ID, JOB_COMPLETION_INDEX, HQ_TASK_ID"),
@@ -115,7 +115,7 @@ fn what_is_not_as_it_was_planned_is_refused() {
     fs::write(&busy, text.trim_end()).unwrap();
     let ran = run_in(folder.path(), "sweep run out --shard 0").exits(65);
     assert!(ran.err.contains("was changed since the sweep was planned"), "{}", ran.err);
-    // Another plan is not written over the one that is there.
+    // A plan does not overwrite another plan.
     let planned = run_in(folder.path(), &format!("sweep plan {PLAN} --out out")).exits(2);
     assert!(planned.err.contains("contains another plan"), "{}", planned.err);
     run_in(folder.path(), &format!("sweep {PLAN} --out out --force")).exits(0);
@@ -129,7 +129,7 @@ fn a_shard_that_the_disk_does_not_take_may_be_tried_again() {
     run_in(folder.path(), &format!("sweep plan {PLAN} --out out")).exits(0);
     let shards = folder.path().join("out/shards");
     let _ = fs::remove_dir(&shards);
-    // Something else stands where shards are to be written.
+    // Something else is at the place of the shards.
     fs::write(&shards, "").unwrap();
     let ran = run_in(folder.path(), "sweep run out --shard 0").exits(75);
     assert!(ran.err.contains("shards"), "{}", ran.err);

@@ -1,4 +1,4 @@
-//! Rules about the code, held by reading it. Each rule is a function from text to findings, tested on small texts.
+//! Rules about the code, checked by reading it. Each rule is a function from text to findings, tested on small texts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{files, root, short};
 
-/// The floors of a crate, from the lowest up: a module may import what is below it, never what is beside or above it.
+/// The floors of a crate, from the lowest up: a module may import only from floors below its own.
 type Floors = Vec<Vec<String>>;
 
-/// Returns the floors of a crate as ARCHITECTURE.md has them, its highest first: rows of `| crate | floor | modules |`.
+/// Returns the floors of a crate from the table in ARCHITECTURE.md, rows of `| crate | floor | modules |`, highest first.
 fn floors(architecture: &str, krate: &str) -> Floors {
     let modules = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
     let mut floors: Floors = architecture
@@ -43,7 +43,7 @@ fn forbidden_imports(floors: &Floors, module: &str, code: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns the files that are imported by a file, or by what it imports.
+/// Returns the files that a file imports, directly or indirectly.
 fn reached_from<'a>(
     imports: &'a BTreeMap<String, BTreeSet<String>>,
     start: &'a str,
@@ -57,8 +57,8 @@ fn reached_from<'a>(
     reached
 }
 
-/// Returns a crate's circles of files that import each other. A file and the root file of a module that it belongs to
-/// are one thing: each knows the other.
+/// Returns a crate's circles of files that import each other. A file and the root file of its module count as one:
+/// each of them knows the other.
 fn circles(imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<BTreeSet<&str>> {
     let reached: BTreeMap<&str, BTreeSet<&str>> =
         imports.keys().map(|file| (file.as_str(), reached_from(imports, file))).collect();
@@ -70,7 +70,7 @@ fn circles(imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<BTreeSet<&str>> 
     circles.into_iter().filter(|circle| !circle.is_empty()).collect()
 }
 
-/// Returns which files of a crate each file imports, by their paths below `src`, without those that it belongs to.
+/// Returns which files of a crate each file imports, by their paths below `src`, without the root files of its own modules.
 fn imports_of_files(sources: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
     let name = |source: &Source| source.below.with_extension("").display().to_string();
     let names: BTreeSet<String> = sources.iter().map(name).collect();
@@ -93,7 +93,7 @@ fn imports_of_files(sources: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
         .collect()
 }
 
-/// Returns the paths of ours that code names, without `crate::`; of `crate::x::{y, z}`, each.
+/// Returns our own paths in code, without `crate::`; for `crate::x::{y, z}`, each of them.
 fn paths(code: &str) -> BTreeSet<String> {
     let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     let mut found = BTreeSet::new();
@@ -115,7 +115,7 @@ fn paths(code: &str) -> BTreeSet<String> {
     found
 }
 
-/// Returns the modules of ours that code names: `crate::x` wherever it stands, and each of `crate::{x, y}`.
+/// Returns our own modules in code: `crate::x` anywhere, and each of `crate::{x, y}`.
 fn imports(code: &str) -> BTreeSet<String> {
     paths(code).iter().map(|path| first_word(path)).collect()
 }
@@ -124,7 +124,7 @@ fn first_word(text: &str) -> String {
     text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
-/// Returns code without comments, and without the module of tests that ends a file.
+/// Returns code without comments, and without the test module at the end of a file.
 fn without_comments_and_tests(text: &str) -> String {
     let mut code = String::new();
     let mut lines = text.lines().peekable();
@@ -152,7 +152,7 @@ fn uses<'a>(code: &str, banned: &[&'a str]) -> Vec<&'a str> {
     banned.iter().filter(occurs).copied().collect()
 }
 
-/// Returns whether a `match` of the code has an arm for whatever is left.
+/// Returns whether a `match` in the code has a catch-all arm.
 fn has_catch_all_arm(code: &str) -> bool {
     code.lines().any(|line| {
         let line = line.trim();
@@ -160,9 +160,9 @@ fn has_catch_all_arm(code: &str) -> bool {
     })
 }
 
-/// Returns the lines of a text that tell of somebody's machine, or of where packages come from.
+/// Returns the lines of a text that name a person's machine or a package host.
 fn traces_of_a_machine(text: &str) -> Vec<String> {
-    // Put together here, so that this file does not break its own rule.
+    // Assembled here, so that this file does not break its own rule.
     let folders = ["home", "root", "Users", "work", "tmp/brief"].map(|name| format!("/{name}/"));
     let hosts = [["crates", "io"], ["pypi", "org"], ["npmjs", "com"]].map(|parts| parts.join("."));
     let begins_path = |line: &str, at: usize| {
@@ -180,7 +180,7 @@ fn traces_of_a_machine(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns the modules that a file declares for tests only: `#[cfg(test)]` before `mod x;`.
+/// Returns the modules that a file declares only for tests: `#[cfg(test)]` before `mod x;`.
 fn test_modules(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     lines
@@ -190,7 +190,7 @@ fn test_modules(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// A file of one of the crates, with what is needed to judge it.
+/// A file of one of the crates, with the data needed to judge it.
 struct Source {
     name: String,
     krate: &'static str,
@@ -201,7 +201,7 @@ struct Source {
 }
 
 impl Source {
-    /// The module of the crate that it belongs to.
+    /// The module of the crate that the file belongs to.
     fn module(&self) -> String {
         let first = self.below.components().next().unwrap();
         Path::new(first.as_os_str()).with_extension("").display().to_string()
@@ -319,7 +319,7 @@ fn files_are_short_and_say_what_they_are() {
         if lines > LONGEST_FILE {
             findings.push(format!("{lines} lines: split it by noun"));
         }
-        // Tests are told by the module that they are a part of.
+        // The module describes its tests.
         if !source.is_test && !source.text.starts_with("//! ") {
             findings.push("does not begin with `//! `".to_owned());
         }
@@ -335,7 +335,7 @@ fn no_file_tells_of_the_machine_that_made_it() {
     let mut findings = Vec::new();
     for path in files(root()) {
         let name = short(&path);
-        // Cargo writes this file itself, with where each package is from.
+        // Cargo writes this file, including the origin of each package.
         if name.ends_with("Cargo.lock") {
             continue;
         }
@@ -504,14 +504,14 @@ const NOT_REPEATABLE: [&str; 13] = [
     "OsRng",
 ];
 
-/// The places that read a clock: the one that all are told the time by, and the date at the head of a recording.
+/// The places that read a clock: the clock of all runs, and the date at the head of a recording.
 const CLOCKS: [(&str, &str); 2] =
     [("src/probe/clock.rs", "Instant::now"), ("src/probe/clock.rs", "Timestamp::now")];
 
-/// The crates that are published, and where their code is.
+/// The published crates, and the folders of their code.
 const CRATES: [(&str, &str); 2] = [("core", "core/src"), ("tiershift", "src")];
 
 const UNFINISHED: [&str; 3] = ["todo!", "unimplemented!", "dbg!"];
 
-/// Half of the best files of this field have 150 to 300 lines.
+/// Half of the best files of comparable projects have 150 to 300 lines.
 const LONGEST_FILE: usize = 600;

@@ -1,10 +1,10 @@
-//! `tiershift tune`: what it finds holds on what it has not seen, or is not recommended.
+//! `tiershift tune`: a recommendation must hold on data that the search has not seen.
 
 use std::fs;
 
 use crate::support::{run_in, trace};
 
-/// Others' use in GiB, minute by minute, of a machine that has room for twenty minutes, then none for as long.
+/// Others' use in GiB, minute by minute, of a machine that alternates between twenty minutes with room and twenty without.
 fn tides(count: usize) -> Vec<f64> {
     [[3.0; 20], [11.0; 20]].concat().into_iter().cycle().take(count).collect()
 }
@@ -18,7 +18,7 @@ fn what_is_found_holds_on_what_was_held_back_and_is_a_policy_file() {
         "search.toml",
         "stabilization = [\"0s\", \"5m\", \"15m\"]\nrate-sustained = [\"30s\", \"1m\"]\n",
     );
-    // Who waits fifteen minutes to go up has little of twenty.
+    // A policy that waits fifteen minutes before an upgrade has little left of twenty.
     let line =
         "tune tides.csv --search search.toml --set stabilization=15m --recipe eager --trials 12";
     let tuned = run_in(folder.path(), &format!("{line} --out tuned.toml --jobs 1")).exits(0);

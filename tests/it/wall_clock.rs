@@ -1,4 +1,4 @@
-//! The wall clock of a recording, in what the verbs read and print.
+//! The wall clock of a recording in the input and output of the verbs.
 
 use std::fs;
 use std::path::Path;
@@ -70,15 +70,15 @@ fn requests_come_when_the_wall_clock_shows_their_time() {
     let (arrived, left_out, summary) = replay("");
     assert_eq!((arrived, left_out), (1, 2), "{summary}");
     assert!(summary["warnings"].to_string().contains("2 requests did not come while"), "{summary}");
-    // From the start, the last one comes after the end of the recording.
+    // Played from the start, the last request comes after the end of the recording.
     let (arrived, left_out, summary) = replay("--requests-at start");
     assert_eq!((arrived, left_out), (2, 0), "{summary}");
-    // Where one file has no offset, the other's is taken for both, and that is said.
+    // If one file has no offset, that of the other applies to both, and a note reports it.
     write_recordings(folder.path(), "2026-01-30T23:30:00+01:00", "2026-01-30T23:29:00");
     let (arrived, left_out, summary) = replay("");
     assert_eq!((arrived, left_out), (1, 2), "{summary}");
     assert!(summary["warnings"].to_string().contains("no offset from UTC"), "{summary}");
-    // Of different days, they are played from the start unless the clock was asked for.
+    // With different days, they are played from the start unless the wall clock was requested.
     write_recordings(folder.path(), "2026-01-30T23:30:00+01:00", "2026-03-01T08:00:00+01:00");
     let (arrived, left_out, summary) = replay("");
     assert_eq!((arrived, left_out), (2, 0), "{summary}");
@@ -106,11 +106,11 @@ fn a_part_of_a_recording_is_replayed_imported_and_drawn() {
         );
         assert_ne!(summary["fingerprint"], whole["fingerprint"], "{part}");
         run("verify part").exits(0);
-        // A log of the whole has the same part.
+        // A log of the whole recording has the same part.
         let again = run(&format!("replay whole --json {part}")).exits(0).json();
         assert_eq!((&again["started_at"], &again["samples"]), (&summary["started_at"], &31.into()));
     }
-    // The clock lays requests on the part: of the three, one came during it.
+    // The wall clock places the requests: one of the three falls into the part.
     let laid = run("replay machine.csv --from 23:50 --to 00:20 --requests requests.csv --json");
     let laid = laid.exits(0).json();
     assert_eq!((&laid["requests"]["arrived"], &laid["requests_left_out"]), (&1.into(), &2.into()));

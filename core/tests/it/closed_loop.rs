@@ -1,5 +1,5 @@
-//! A machine without surprises: memory is free as soon as a model has gone, and every load, unload and reply takes as
-//! long as the test says. What comes of a run is the controller's doing alone.
+//! A machine without faults: memory is free as soon as a model is unloaded, and every load, unload and reply takes as
+//! long as the test sets. The result of a run depends only on the controller.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,28 +16,28 @@ use tiershift_core::units::Bytes;
 
 use crate::rig::controller_for;
 
-/// What happens to a controller in a run.
+/// The inputs of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) machine: Machine,
     pub(crate) catalog: RawCatalog,
     pub(crate) settings: RawSettings,
-    /// What others use, one level after another: for how many samples, of memory, and of each GPU's memory.
+    /// Others' use, one level after another: number of samples, use of memory, and use of each GPU's memory.
     pub(crate) others: Vec<(u32, Bytes, Vec<Bytes>)>,
-    /// When a request comes, and how long it is served.
+    /// The arrival of each request, and how long it is served.
     pub(crate) requests: Vec<(Timestamp, Duration)>,
 }
 
-/// What came of a run.
+/// The result of a run.
 pub(crate) struct Played {
     pub(crate) answers: Vec<Answer>,
 }
 
-/// An output and when it came.
+/// An output and its time.
 pub(crate) type Answer = (Timestamp, Output);
 
 impl Run {
-    /// Returns everything that the controller answers.
+    /// Returns all answers of the controller.
     pub(crate) fn play(&self) -> Played {
         let catalog = Catalog::try_from(self.catalog.clone()).unwrap();
         let (class, settings) = (self.machine.class(), self.settings.clone());
@@ -55,7 +55,7 @@ impl Run {
         bench.played
     }
 
-    /// Returns how long a run lasts.
+    /// Returns the length of a run.
     pub(crate) fn length(&self) -> Duration {
         self.settings.sampling_interval.0 * self.samples()
     }
@@ -96,7 +96,7 @@ impl Bench<'_> {
                 let outcome = entry.remove();
                 if let Outcome::Unloaded { model } = &outcome {
                     self.loaded.remove(model.as_str());
-                    // Before it is asked for: the memory is known to be free.
+                    // Before it is requested: the memory is known to be free.
                     self.sample(level);
                 }
                 self.feed(&Input::Outcome(outcome));

@@ -1,4 +1,4 @@
-//! Companions: who makes way for whom, and who serves what.
+//! Companions: which model is unloaded for which, and which serves what.
 
 use tiershift_core::catalog::{Catalog, RawCatalog};
 use tiershift_core::model::Task;
@@ -31,7 +31,7 @@ fn beside(settings: &str, companions: &[(&str, &str)]) -> Rig {
 const EMBEDDER: &[(&str, &str)] = &[("e", "embedding")];
 const TWO: &[(&str, &str)] = &[("e", "embedding"), ("r", "rerank")];
 
-/// Begins where others use so many GiB, with the model that serves then and all companions loaded.
+/// Begins with this much of others' use [GiB], the model that then serves, and all companions loaded.
 fn settled(settings: &str, companions: &[(&str, &str)], others: f64) -> Rig {
     let mut rig = beside(settings, companions);
     rig.sample(others);
@@ -65,7 +65,7 @@ fn the_first_load_leaves_companions_their_room() {
 #[test]
 fn one_that_would_not_even_fit_beside_the_smallest_is_not_waited_for() {
     let mut rig = beside("", EMBEDDER);
-    // 12 + 2 fits, and not with 1 more.
+    // 12 + 2 fits, but not with 1 more.
     rig.sample(12.0);
     rig.check(&["up to small: room", "load small"]);
     rig.loaded("small");
@@ -77,12 +77,12 @@ fn one_that_would_not_even_fit_beside_the_smallest_is_not_waited_for() {
 #[test]
 fn a_companion_goes_only_when_the_ladder_has_no_smaller_model_beside_it() {
     let mut rig = settled("", EMBEDDER, 3.0);
-    // A smaller model with it is better than a larger one without: 6 + 9 would do for nobody.
+    // A smaller model with the companion is better than a larger one without: 6 + 9 would not fit at all.
     rig.sample(6.0);
     rig.check(&["down to medium, Critical: above-degrade-line", "serve none", "unload large"]);
     rig.complete(6.0);
     rig.outputs();
-    // 12 + 2 fits, and not with 1 more.
+    // 12 + 2 fits, but not with 1 more.
     rig.samples(6.0, minutes(1));
     rig.sample(12.0);
     rig.check(&[
@@ -95,7 +95,7 @@ fn a_companion_goes_only_when_the_ladder_has_no_smaller_model_beside_it() {
     ]);
     rig.complete(12.0);
     rig.outputs();
-    // It comes back first, and the ladder climbs after it.
+    // It is loaded first, and the ladder steps up after it.
     for _ in 0..120 {
         rig.samples(3.0, seconds(10));
         rig.obey();
@@ -103,14 +103,14 @@ fn a_companion_goes_only_when_the_ladder_has_no_smaller_model_beside_it() {
     let lines = rig.outputs();
     let place = |line: &str| lines.iter().position(|it| it.starts_with(line));
     assert!(place("e serves").unwrap() < place("up to large").unwrap(), "{lines:#?}");
-    // It is placed by the reading that shows the room.
+    // It is loaded on the reading that shows the room.
     assert_eq!(place("load e"), place("want e").map(|wanted| wanted + 1), "{lines:#?}");
 }
 
 #[test]
 fn it_goes_before_a_step_down_where_the_settings_say_so() {
     let mut rig = settled("manager.companions-go = 'before-a-step-down'", EMBEDDER, 3.0);
-    // 5 + 9 fits, and not with 1 more.
+    // 5 + 9 fits, but not with 1 more.
     rig.sample(5.0);
     rig.check(&["give up e", "e serves no more", "unload e"]);
     rig.unloaded("e");
@@ -141,7 +141,7 @@ fn on_gpu_and_in_ram(companion: &str) -> Catalog {
     Catalog::try_from(catalog).unwrap()
 }
 
-/// A GPU that holds so much of ours beside the models.
+/// A GPU on which this much is ours in addition to the models.
 fn gpu_with(own: u64) -> GpuSample {
     let [total, others, own] = [8, 0, own].map(Bytes::from_gib);
     GpuSample { vram: Some(Space { total, others, own }), ..GpuSample::default() }
@@ -156,7 +156,7 @@ fn the_ladder_steps_down_for_no_space_of_which_it_has_nothing() {
     rig.obey();
     rig.samples(1.0, minutes(1));
     rig.outputs();
-    // The companion leaks. What is beyond its size is ours, and no model's.
+    // The companion leaks. The use beyond its size is ours, but belongs to no model.
     rig.rest.gpus = vec![gpu_with(7)];
     rig.sample(1.0);
     rig.check(&["give up e", "e serves no more", "unload e"]);
@@ -166,7 +166,7 @@ fn the_ladder_steps_down_for_no_space_of_which_it_has_nothing() {
 #[test]
 fn for_a_companion_the_ladder_begins_with_no_model_whose_room_has_not_come_back() {
     let mut rig = Rig::new("", on_gpu_and_in_ram("ram = '6GiB'"));
-    // "large" and the companion do not fit together, "small" has no room as long as the GPU holds what has gone.
+    // "large" and the companion do not fit together; "small" has no room while the GPU holds the memory of the unloaded model.
     rig.rest.gpus = vec![gpu_with(7)];
     rig.sample(0.0);
     rig.check(&["want e", "load e"]);
@@ -188,7 +188,7 @@ fn a_request_is_served_by_the_companion_for_its_task_or_of_its_name() {
     rig.check(&["accept #2", "start #2 on e"]);
     rig.request(3);
     rig.check(&["accept #3", "start #3 on large"]);
-    // What no model does at all is refused at once.
+    // A task that no model has is refused at once.
     rig.ask(Request { task: Task::Rerank, ..embedding(4) });
     rig.check(&["#4 Unservable"]);
 }

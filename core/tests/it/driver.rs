@@ -1,4 +1,4 @@
-//! The order in which the driver hands things over, seen by a world that follows a script and keeps a record.
+//! The order in which the driver passes inputs and outputs, seen by a world that follows a script and keeps a record.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,17 +16,17 @@ use tiershift_core::units::Bytes;
 
 use crate::rig::{self, seconds};
 
-/// A world that follows a script, and records in order what it hands over and what it is asked for.
+/// A world that follows a script, and records in order what it delivers and which requests it gets.
 #[derive(Default)]
 struct Scripted {
     now: Timestamp,
     outcomes: VecDeque<(Timestamp, Outcome)>,
     inputs: VecDeque<(Timestamp, Input)>,
-    /// When samples are due. One that is taken late is taken for all that are overdue.
+    /// The times of samples. A late sample replaces all that are overdue.
     samples: VecDeque<Timestamp>,
-    /// How much later than asked every wait ends.
+    /// The delay at the end of every wait.
     late: Duration,
-    /// What the probe reads [GiB], if it works.
+    /// The reading of the probe [GiB], if it works.
     others: u64,
     own: u64,
     blind: bool,
@@ -152,7 +152,7 @@ fn done(id: u64) -> Outcome {
 #[test]
 fn at_one_moment_come_outcomes_then_the_sample_then_inputs_then_the_time_out() {
     let mut world = Scripted {
-        // Nothing fits: what is asked at 0 s waits, and its patience is over at 10 s.
+        // Nothing fits: the request of 0 s waits, and its patience is over at 10 s.
         inputs: [(at(0), request(1)), (at(10), request(2)), (at(10), request(3))].into(),
         outcomes: [(at(10), done(98)), (at(10), done(99))].into(),
         samples: [at(0), at(10)].into(),
@@ -226,7 +226,7 @@ fn a_request_on_a_stale_sample_has_one_taken_anew_and_a_fresh_one_is_used_again(
             "1 sample",
             "11 input",
             "11 start #1",
-            // Taken out before the sample, and handed over after it: it starts at once.
+            // Received before the sample, and handled after it: it starts at once.
             "12 input",
             "12 sample",
             "12 start #2",
@@ -247,7 +247,7 @@ fn a_request_that_finds_no_sample_starts_on_what_serves() {
 
 #[test]
 fn freed_memory_is_sampled_for_between_the_samples() {
-    // "small" does not fit beside others' 4 GiB and the 9 that "large" has not given back.
+    // "small" does not fit beside others' 4 GiB and the 9 GiB of "large" that are not free yet.
     let mut world = Scripted {
         inputs: [
             (at(0), adopted()),

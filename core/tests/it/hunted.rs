@@ -1,4 +1,4 @@
-//! What random worlds brought to light: a story for each kind, with the rule of DESIGN that it broke.
+//! Findings of random worlds: a story for each kind, with the rule that it broke.
 
 use tiershift_core::catalog::{Catalog, RawCatalog};
 use tiershift_core::decision::Reason;
@@ -9,7 +9,7 @@ use tiershift_core::units::Bytes;
 
 use crate::rig::{Rig, gib, minutes, rig, rig_with_models, seconds};
 
-/// Puts GPUs of 24 GiB into the machine, of which others use so much.
+/// Puts GPUs of 24 GiB into the machine, with this much of others' use.
 fn put_gpus(rig: &mut Rig, others: &[f64]) {
     let gpu = |&others: &f64| GpuSample {
         vram: Some(Space { total: Bytes::from_gib(24), others: gib(others), own: Bytes::ZERO }),
@@ -18,7 +18,7 @@ fn put_gpus(rig: &mut Rig, others: &[f64]) {
     rig.rest.gpus = others.iter().map(gpu).collect();
 }
 
-/// Returns a rig with a "small" model that needs so much, and a "large" one that is on a GPU and takes next to nothing of main
+/// Returns a rig with a "small" model with these needs, and a "large" one on a GPU that takes next to nothing of main
 /// memory.
 fn rig_of_two(settings: &str, small_needs: &str) -> Rig {
     let table = |id: &str, quality: u8, needs: &str| {
@@ -34,7 +34,7 @@ fn rig_of_two(settings: &str, small_needs: &str) -> Rig {
     Rig::new(settings, Catalog::try_from(catalog).unwrap())
 }
 
-// S9: no model that serves is unloaded for one without a place.
+// S9: no serving model is unloaded for one without a place.
 
 #[test]
 fn a_model_that_finishes_what_runs_serves_on_where_the_room_of_its_successor_goes_meanwhile() {
@@ -44,7 +44,7 @@ fn a_model_that_finishes_what_runs_serves_on_where_the_room_of_its_successor_goe
     rig.switch("large");
     rig.after(minutes(2));
     rig.outputs();
-    // The order has taken it out of service; now others take the room for "large".
+    // The order has stopped its service; now others take the room for "large".
     rig.sample(7.0);
     rig.check(&[
         "serve medium",
@@ -65,7 +65,7 @@ fn a_step_down_that_nothing_forces_is_called_off_where_its_goal_is_crowded_out_w
     rig.outputs();
     rig.switch("small");
     rig.check(&["down to small, Graceful: asked", "load small"]);
-    // Half of it is there, and others take the rest.
+    // Half of it is loaded, and others take the rest.
     rig.late = gib(2.0);
     rig.sample(12.5);
     rig.check(&["unload small"]);
@@ -83,7 +83,7 @@ fn memory_that_outlives_the_settle_limit_is_nobody_s_to_give_back() {
     rig.samples(1.0, minutes(1));
     rig.switch("small");
     rig.complete(1.0);
-    // "large" is said to have gone, and 9 GiB of it are there still.
+    // "large" is reported as unloaded, but 9 GiB of it are still in use.
     rig.late = gib(9.0);
     rig.samples(1.0, seconds(4));
     rig.outputs();
@@ -100,19 +100,19 @@ fn memory_that_outlives_the_settle_limit_is_nobody_s_to_give_back() {
 fn what_a_loaded_model_has_leaked_goes_with_it() {
     let mut rig = rig("").serving("medium");
     rig.samples(1.0, minutes(1));
-    // It has grown by 4 GiB, and nothing has gone before it.
+    // It has grown by 4 GiB, and no model was unloaded before it.
     rig.late = gib(4.0);
     rig.change_after(1.0);
     rig.check(&["up to large: room", "serve none", "unload medium"]);
 }
 
-// S4: no load takes a space over its line, by what the machine has.
+// S4: no load takes a space over its line, by the truth of the machine.
 
 #[test]
 fn what_was_loaded_after_the_last_reading_counts_beside_what_that_shows() {
     let mut rig = rig("manager.try-out = false").serving("large");
     rig.samples(1.0, minutes(1));
-    // It dies, and what it held is on its way back when it is loaded anew.
+    // It dies, and its memory is not yet free when it is loaded again.
     rig.late = gib(4.0);
     rig.crashed("large");
     rig.after(seconds(1));
@@ -135,7 +135,7 @@ fn a_switch_looks_at_the_gpu_that_its_goal_is_on_and_not_at_one_where_it_would_f
     rig.complete(1.0);
     rig.samples(1.0, minutes(1));
     rig.outputs();
-    // "small" is on the first GPU. What runs goes on while a switch to it, from nothing to itself, cannot end.
+    // "small" is on the first GPU. Running requests continue while a switch to it, from nothing to itself, cannot end.
     rig.request(1);
     rig.check(&["accept #1", "start #1 on small"]);
     put_gpus(&mut rig, &[19.0, 0.0]);
@@ -152,7 +152,7 @@ fn a_step_down_from_what_an_upgrade_has_just_brought_is_none_up_from_what_served
     rig.loaded("large");
     rig.request(2);
     rig.outputs();
-    // "small" still finishes what runs on it, and "large" is wanted no more: it does not wait for an idle moment.
+    // "small" still finishes its running requests, and "large" is no longer wanted: it does not wait for an idle moment.
     rig.sample(7.0);
     rig.check(&["down to medium, Critical: above-degrade-line", "serve none"]);
     rig.after(seconds(10));
@@ -182,7 +182,7 @@ fn what_makes_way_for_a_shortage_is_no_stand_in_for_a_successor_that_does_not_lo
     rig.sample(3.0);
     rig.switch("small");
     rig.outputs();
-    // It loads beside "large", which others crowd out; then it fails, and what runs is not done yet.
+    // It loads beside "large", for which others then leave no room; then it fails, and the running requests are not done yet.
     rig.sample(6.0);
     rig.load_failed("small");
     rig.sample(6.0);
@@ -206,7 +206,7 @@ fn a_gpu_that_others_fill_takes_nothing_away_that_is_not_on_it() {
     rig.check(&[]);
 }
 
-// S11: a wait that depends on us alone is kept.
+// S11: a wait that depends only on us is kept.
 
 #[test]
 fn of_two_waits_the_longer_one_is_named() {
@@ -248,7 +248,8 @@ fn a_wait_that_was_short_for_a_wish_stays_so_when_the_wish_is_over() {
 
 #[test]
 fn a_cooldown_that_is_said_to_be_over_by_the_next_reading_is() {
-    // With a quarter of the quality to win, one of these is worth a return at the end of the window, and a second later not.
+    // With a quarter of the quality to gain, one of these makes a return worthwhile at the end of the window, but not a second
+    // later.
     for calm in 445..=450 {
         let mut rig = rig(&format!("calm = '{calm}s'")).serving("large");
         rig.samples(1.0, minutes(10));
@@ -267,7 +268,7 @@ fn a_cooldown_that_is_said_to_be_over_by_the_next_reading_is() {
     }
 }
 
-// L2: what is short is relieved.
+// L2: a shortage is relieved.
 
 #[test]
 fn an_order_that_would_end_a_shortage_does_not_wait_for_an_idle_moment() {
@@ -324,7 +325,7 @@ fn an_order_waits_for_the_cooldown_that_ran_when_it_was_given_and_for_no_later_o
     rig.check(&["order large refused: would-not-fit, again in 1m"]);
 }
 
-// A server that answers late, or to what was not asked.
+// A server that answers late, or answers something that was not requested.
 
 #[test]
 fn a_request_on_a_model_that_has_gone_unasked_is_given_up_like_any_other() {
@@ -339,7 +340,7 @@ fn a_request_on_a_model_that_has_gone_unasked_is_given_up_like_any_other() {
     assert!(!lines.iter().any(|line| line.starts_with("unload")), "{lines:?}");
 }
 
-// Loads without end: a rescue that a shortage takes back.
+// Loads without end: a rescue that a shortage reverses.
 
 #[test]
 fn a_rescue_that_is_taken_back_before_it_serves_is_a_lost_one() {
@@ -349,7 +350,7 @@ fn a_rescue_that_is_taken_back_before_it_serves_is_a_lost_one() {
     for _ in 0..6 {
         let waited = rig.change_after(10.0);
         waits.push(waited.as_secs());
-        // Before it is there, others take the room.
+        // Before it is loaded, others take the room.
         rig.sample(15.8);
         rig.complete(15.8);
         rig.outputs();
@@ -368,7 +369,7 @@ fn where_our_use_is_read_as_others_what_came_with_a_load_is_ours() {
     rig.check(&["up to large: room", "load large", "serve large", "none to large in 0s"]);
     rig.samples(2.0, minutes(60));
     rig.check(&[]);
-    // Others come, and are seen: 6 + 9 GiB are too much.
+    // Others' use rises and is noticed: 6 + 9 GiB are too much.
     rig.sample(6.0);
     rig.check(&["down to medium, Immediate: above-degrade-line", "serve none", "unload large"]);
     rig.complete(6.0);

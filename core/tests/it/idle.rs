@@ -1,8 +1,8 @@
-//! What nobody asks for is unloaded, and loaded again for the next request.
+//! An idle model is unloaded, and loaded again for the next request.
 
 use crate::rig::{Rig, minutes, rig, seconds};
 
-/// Returns a bench on which "large" was unloaded since nobody had asked for ten minutes.
+/// Returns a bench on which "large" was unloaded because it had no requests for ten minutes.
 fn idle() -> Rig {
     let mut rig = rig("manager.idle-unload = \"10m\"").serving("large");
     rig.change_after(2.0);
@@ -37,7 +37,7 @@ fn what_a_shortage_took_since_then_is_not_loaded_for_a_request() {
     let mut rig = rig("manager.idle-unload = \"10m\"").serving("large");
     rig.change_after(2.0);
     rig.outputs();
-    // Somebody asks while it goes.
+    // A request arrives while it unloads.
     rig.request(1);
     rig.unloaded("large");
     rig.outputs();

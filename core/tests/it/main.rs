@@ -1,4 +1,4 @@
-//! The deciders from outside: each rule of policy, manager, controller and driver as a short story.
+//! Policy, manager, controller and driver from outside: each rule as a short story.
 
 #![expect(clippy::unwrap_used, reason = "what helps a test is a test too")]
 

@@ -1,4 +1,5 @@
-//! The rules by which models come, serve, fail and go. Most stories ask for a tier, so that no policy has a say.
+//! The rules by which models are loaded, serve, fail and are unloaded. Most stories order a tier, so that the policy has no
+//! influence.
 
 use tiershift_core::catalog::Rung;
 use tiershift_core::decision::Reason;
@@ -8,8 +9,8 @@ use tiershift_core::units::Bytes;
 
 use crate::rig::{Rig, gib, minutes, rig, rig_with_models, seconds};
 
-/// Returns a bench on which a model has served for a minute beside others that use so many GiB. Its tier is pinned: only
-/// who asks goes higher.
+/// Returns a bench on which a model has served for a minute beside this much of others' use [GiB]. Its tier is pinned: only
+/// orders go higher.
 fn rested(settings: &str, model: &str, others: f64) -> Rig {
     let mut rig = rig(&format!("manager.pin = '{model}'\n{settings}")).serving(model);
     rig.samples(others, minutes(1));
@@ -71,7 +72,7 @@ fn freed_memory_is_looked_for_four_times_a_second() {
 
 #[test]
 fn memory_that_does_not_come_back_is_waited_for_until_the_settle_limit() {
-    // 4 GiB of others', 9 that do not come back and 2 for "small" go over the line.
+    // 4 GiB of others' use, 9 that are not free yet and 2 for "small" exceed the line.
     let mut rig = rested("", "large", 4.0);
     rig.switch("small");
     rig.late = gib(9.0);
@@ -85,7 +86,7 @@ fn memory_that_does_not_come_back_is_waited_for_until_the_settle_limit() {
         "notice large to none: asked",
         "order small refused: would-not-fit, again in 1m",
     ]);
-    // Once it is back, there is room, which is taken with care: what takes more may come back late again.
+    // Once the memory is free, there is room, which is used with care: a larger model may release its memory late again.
     rig.samples(4.0, minutes(1));
     rig.check(&[]);
     rig.late = gib(0.0);
@@ -98,7 +99,7 @@ fn memory_that_does_not_come_back_is_waited_for_until_the_settle_limit() {
 #[test]
 fn a_switch_that_no_shortage_forces_comes_no_sooner_than_the_cooldown_after_the_last() {
     let mut rig = rested("", "small", 4.0);
-    // What replaced nothing starts no cooldown.
+    // A load that replaced nothing starts no cooldown.
     rig.switch("medium");
     rig.complete(4.0);
     rig.outputs();
@@ -186,7 +187,7 @@ fn a_load_that_others_crowd_out_is_given_up_and_what_serves_stays() {
     let mut rig = rested("", "small", 4.0);
     rig.switch("medium");
     rig.outputs();
-    // "small" and the half of "medium" that is loaded are over the line with these.
+    // With this much, "small" and the loaded half of "medium" are over the line.
     rig.late = gib(3.0);
     rig.sample(9.5);
     rig.obey();
@@ -218,7 +219,7 @@ fn a_model_goes_to_the_gpu_with_the_most_room() {
 
 // Upgrades.
 
-/// Returns a bench on which "medium" serves a request and "large", which does not fit beside it, has room in its place.
+/// Returns a bench on which "medium" serves a request and "large", which does not fit beside it, would fit in its place.
 fn upgrading_behind_a_reply() -> Rig {
     let mut rig = rig("").serving("medium");
     rig.samples(2.0, minutes(4));
@@ -428,7 +429,7 @@ fn a_load_that_gets_on_is_not_given_up_and_one_that_stops_is_after_a_minute() {
     let mut rig = rested("", "small", 4.0);
     rig.switch("medium");
     rig.outputs();
-    // Ten times as long as it may take where nobody sees.
+    // Ten times its limit where no progress is visible.
     for _ in 0..60 {
         rig.after(seconds(20));
         rig.outcome(Outcome::Loading { model: "medium".into() });
@@ -437,7 +438,7 @@ fn a_load_that_gets_on_is_not_given_up_and_one_that_stops_is_after_a_minute() {
     rig.check(&[]);
     rig.after(seconds(1));
     rig.check(&["notice medium did not answer: Load", "unload medium"]);
-    // Late, about one that is not loading, and about one that nobody manages.
+    // Too late, for one that is not loading, and for one that is not in the catalog.
     for model in ["medium", "small", "other"] {
         rig.outcome(Outcome::Loading { model: model.into() });
     }
@@ -480,7 +481,7 @@ fn an_unload_without_an_answer_is_asked_for_less_and_less_often_and_then_not_wai
         "small to none in 1m 45s",
         "notice small to none: asked",
     ]);
-    // What it holds counts as taken.
+    // Its memory counts as in use.
     rig.switch("auto");
     rig.samples(5.0, minutes(20));
     assert!(rig.outputs().iter().all(|line| line != "load large"));
@@ -520,7 +521,7 @@ fn check_stand_in(fallbacks: &str, serving: Option<&str>, want: &[&str]) {
 
 #[test]
 fn a_model_that_does_not_load_is_stood_in_for() {
-    // By its fallbacks first, then by what serves, then by the best below.
+    // By its fallbacks first, then by the serving model, then by the best below.
     let refused = "order large refused: backoff, again in 20s";
     check_stand_in("fallbacks = [\"small\"]", None, &["load small"]);
     check_stand_in("fallbacks = [\"medium\", \"small\"]", Some("small"), &["load medium"]);
@@ -623,7 +624,7 @@ fn answers_about_models_that_are_not_managed_change_nothing() {
 
 // Draining.
 
-/// Returns a bench on which "medium" serves a request and is asked to give way to "small", which has loaded.
+/// Returns a bench on which "medium" serves a request and must be replaced by "small", which is loaded.
 fn draining(settings: &str) -> Rig {
     let mut rig = rested(settings, "medium", 1.0);
     rig.request(1);
@@ -705,7 +706,7 @@ fn where_a_critical_shortage_is_no_exception_what_runs_has_as_long_as_at_any_oth
     rig.after(seconds(1));
     rig.check(&["cancel #1"]);
 
-    // One that becomes critical on the way starts no second clock.
+    // A shortage that becomes critical meanwhile starts no second deadline.
     let mut rig = draining(settings);
     rig.sample(9.9);
     rig.after(seconds(60));
@@ -779,7 +780,7 @@ fn a_shutdown_ends_whatever_the_server_answers() {
     rig.sample(10.0);
     rig.after(minutes(5));
     rig.outputs();
-    // What has been draining for longer than its deadline gets the shutdown's, then the time for a cancel and an unload.
+    // A request that has been draining for longer than its deadline gets the shutdown's, then the time for a cancel and an unload.
     rig.feed(&Input::Shutdown);
     rig.after(minutes(2));
     rig.check(&["cancel #1"]);
@@ -815,7 +816,7 @@ fn new_settings_forget_nothing_that_mistakes_have_taught() {
     rig.outputs();
     rig.change_after(2.0);
     assert_eq!(rig.now.since(called_off).as_secs() / 60, 5 + 2 + 10);
-    // Another policy has learned nothing.
+    // A new policy has learned nothing.
     rig.samples(2.0, minutes(2));
     rig.set("policy = 'projecting'");
     assert!(rig.change_after(2.0) < minutes(10));

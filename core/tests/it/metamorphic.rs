@@ -1,5 +1,5 @@
-//! Pairs of runs that differ in one thing (the length of a second, the order of the GPUs, the memory), and what must hold
-//! between them.
+//! Pairs of runs that differ in one thing (the length of a second, the order of the GPUs, the memory), and the relation
+//! that must hold between them.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -77,7 +77,7 @@ fn the_order_of_the_gpus_changes_their_numbers_in_the_answers_and_nothing_else()
     assert!(placed.iter().all(|loads| 10 * loads > runs), "{placed:?} loads in {runs} runs");
 }
 
-/// Changes every number of a GPU, wherever it stands, to the place that the GPU has in `order`.
+/// Renumbers every GPU number in a value to the GPU's position in `order`.
 fn renumber(value: &mut Value, order: &[u8; 3]) {
     match value {
         Value::Object(fields) => {
@@ -94,14 +94,14 @@ fn renumber(value: &mut Value, order: &[u8; 3]) {
     }
 }
 
-/// Returns what is in places 0, 1 and 2 after `order[place]` was put into each place.
+/// Returns the things in the order of `order`: the one at `order[place]` is put at each place.
 fn permuted<T: Clone>(things: &[T], order: &[u8; 3]) -> Vec<T> {
     order.iter().map(|&was| things[usize::from(was)].clone()).collect()
 }
 
-/// Returns the quality that a run serves, and what it serves with so many GiB more, each as [`quality`] has it; then the
-/// seconds for which the latter has no model ready. Without requests: larger models are slower, and a latency limit may
-/// ask for a smaller one.
+/// Returns the quality that a run serves, and that with this much more memory [GiB], each as in [`quality`]; then the
+/// seconds for which the latter has no model ready. Without requests, because larger models are slower, and a latency limit may
+/// then require a smaller one.
 fn with_more_memory(run: &Run, gib: u64) -> (f64, f64, f64) {
     let less = Run { requests: Vec::new(), ..run.clone() };
     let mut more = less.clone();
@@ -119,7 +119,7 @@ fn beside_others_whose_use_never_changes_more_memory_never_lowers_quality() {
         run.others[0].0 = 1800;
         let (less, more, none) = with_more_memory(&run, *gib);
         raised.set(raised.get() + usize::from(more > less));
-        // A larger model takes longer to come, and what goes up in two steps has nothing between them.
+        // A larger model takes longer to load, and a step up in two switches has a gap between them.
         if more + none < less { Err(format!("{more} s of quality, before {less}")) } else { Ok(()) }
     });
     assert!(4 * raised.get() > runs, "raised in only {} of {runs} runs", raised.get());
@@ -127,8 +127,8 @@ fn beside_others_whose_use_never_changes_more_memory_never_lowers_quality() {
 
 #[test]
 fn beside_any_others_more_memory_hardly_ever_lowers_quality() {
-    // It can: a machine with room for a small model loads it at once, and must wait for the cooldown when others go;
-    // one without room for any model loads a large one right then.
+    // It can happen: a machine with room for a small model loads it at once, and must wait for the cooldown when others free
+    // memory; a machine without room for any model loads a large one at that moment.
     let (raised, lowered) = (Cell::new(0), Cell::new(0));
     let runs = check_all(12, &(invented(0), 1_u64..16), |(invented, gib)| {
         let (less, more, none) = with_more_memory(&invented.run(), *gib);
@@ -166,7 +166,7 @@ fn switches(answers: &[Answer]) -> usize {
     answers.iter().filter(|(_, output)| matches!(output, Output::Switched { .. })).count()
 }
 
-/// Returns the answers until a run turns back to nothing: the bounds of the wait for a rescue are not settings.
+/// Returns the answers before a run first steps down to nothing: the bounds of the wait for a rescue are not settings.
 fn before_a_rescue(mut answers: Vec<Answer>) -> Vec<Answer> {
     let is_end = |(_, output): &Answer| match output {
         Output::Decision(decision) => {
@@ -185,7 +185,7 @@ fn twice(at: Timestamp) -> Timestamp {
     Timestamp::from_nanos(2 * at.as_nanos())
 }
 
-/// Returns a copy in which every span is twice as long and every speed half as high, whatever fields it has.
+/// Returns a copy with every span doubled and every speed halved, whatever its fields.
 fn stretched<T: serde::Serialize + serde::de::DeserializeOwned>(thing: &T) -> T {
     let mut value = serde_json::to_value(thing).unwrap();
     stretch("", &mut value);
@@ -212,7 +212,7 @@ fn stretch(key: &str, value: &mut Value) {
     }
 }
 
-/// Returns an output as the log has it. When to try again is left out: it is at least a second, on any clock.
+/// Returns an output as in the log, without the time to retry, which is at least a second on any clock.
 fn line(at: Timestamp, output: &Output) -> Value {
     let mut line = json!({ "at_ns": at, "output": output });
     if let Some(end) = line.pointer_mut("/output/ended/end/rejected").and_then(Value::as_object_mut)
@@ -251,23 +251,23 @@ fn is_close(key: &str, want: &Value, got: &Value) -> bool {
     }
 }
 
-/// A run in few numbers, which are what a failing property prints.
+/// A run as few numbers, which a failing property prints.
 #[derive(Clone, Debug)]
 struct Invented {
     memory_gib: u64,
     gpus_gib: Vec<u64>,
     models: Vec<ModelStep>,
-    /// For so many samples, others use so many percent of memory, and of each GPU's.
+    /// For this many samples, others use these percentages of memory and of each GPU's memory.
     others: Vec<(u32, u64, Vec<u64>)>,
     /// `stabilization`, `reversal-window`, `price`, `calm` and `latency-limit` [s].
     settings: [u64; 5],
-    /// When a request comes [s], and how long it is served [ms].
+    /// The arrival of each request [s], and how long it is served [ms].
     requests: Vec<(u64, u64)>,
 }
 
-/// By how much a model is larger than the one before it, in memory [GiB / 5] and video memory [GiB / 10], and how long it
-/// takes to load [s] and to unload [ms]. Twice as long or not, two are ready together or far apart: what is together is not
-/// a setting.
+/// The increase of a model over the one before it, in memory [GiB / 5] and video memory [GiB / 10], and the time that it
+/// takes to load [s] and to unload [ms]. Load times are either close together or far apart, also when doubled, because the
+/// limit for "ready together" is not a setting.
 type ModelStep = (u64, u64, u64, u64);
 
 /// Returns runs of two to four models on a machine with so many GPUs.
@@ -291,7 +291,7 @@ impl Invented {
     fn run(&self) -> Run {
         let machine = Machine {
             memory: Bytes::from_gib(self.memory_gib),
-            // No two GPUs are alike: among equals the first is taken, which another order would change.
+            // No two GPUs are equal: among equal ones the first is taken, and another order would change that.
             gpus: (1..)
                 .zip(&self.gpus_gib)
                 .map(|(i, gib)| Bytes::from_mib(gib * 1024 + i))
@@ -349,7 +349,7 @@ fn catalog(steps: &[ModelStep], has_gpus: bool) -> RawCatalog {
 }
 
 /// Tries a property on runs of a strategy, prints the smallest that fails, and returns how many were tried. Each property
-/// has a stream of its own; `TIERSHIFT_PROPERTY_SEED` tries others.
+/// has its own stream; `TIERSHIFT_PROPERTY_SEED` tries others.
 #[track_caller]
 fn check_all<S: Strategy>(
     stream: u8,
@@ -380,5 +380,5 @@ fn check_all<S: Strategy>(
     tried.get()
 }
 
-/// Runs for each property.
+/// Number of runs for each property.
 const CASES: u32 = 100;

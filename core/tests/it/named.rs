@@ -1,4 +1,4 @@
-//! Requests that name a model: it is loaded for them when its turn comes, and cuts nobody.
+//! Requests that name a model: it is loaded for them when its turn comes, and no reply is interrupted.
 
 use tiershift_core::request::{Request, Target};
 
@@ -29,7 +29,7 @@ fn a_model_is_loaded_for_its_name_when_what_runs_has_finished() {
     rig.request(1);
     rig.outputs();
     rig.ask(named(2, "small"));
-    // Beside it there is room: what runs goes on.
+    // There is room beside it: running requests continue.
     rig.check(&["queue #2", "down to small, Graceful: asked", "load small"]);
     rig.loaded("small");
     rig.check(&["serve small", "start #2 on small"]);
@@ -80,7 +80,7 @@ fn each_name_has_its_turn_and_no_sooner_than_the_last_one_has_stayed() {
     for (id, model) in [(1, "small"), (2, "medium"), (3, "small")] {
         rig.ask(named(id, model));
     }
-    // The one that serves needs no turn.
+    // The serving model needs no turn.
     let lines = rig.outputs();
     assert_eq!(lines[..2], ["queue #1", "down to small, Graceful: asked"]);
     rig.complete(6.0);
@@ -137,7 +137,7 @@ fn an_order_goes_before_a_name_and_says_until_when() {
     rig.check(&["accept #2", "start #2 on small"]);
     rig.switch("auto");
     rig.outputs();
-    // One that waits gets its answer when the order comes.
+    // A waiting request gets its answer when the order arrives.
     rig.ask(named(3, "medium"));
     rig.check(&["queue #3"]);
     rig.switch("small");

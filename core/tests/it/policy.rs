@@ -1,4 +1,4 @@
-//! The rules of the proactive policy, one story each. A rule that changes fails the story that is named after it.
+//! The rules of the proactive policy, one story each. A changed rule fails the story that is named after it.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn under_pressure(percent: u32) -> Option<Pressure> {
     Some(Pressure { memory_some: Percent::new(percent), ..Pressure::default() })
 }
 
-/// GPUs of 16 GiB, of whose memory others use so much.
+/// GPUs with 16 GiB of memory, with this much of others' use.
 fn gpus(others: &[f64]) -> Vec<GpuSample> {
     let total = Bytes::from_gib(16);
     let gpu = |&others: &f64| GpuSample {
@@ -47,7 +47,7 @@ fn rig_with_large_on_gpu(settings: &str) -> Rig {
     Rig::new(settings, Catalog::try_from(catalog).unwrap())
 }
 
-/// Returns a bench on which "medium" serves beside others, and came by a second change that went up.
+/// Returns a bench on which "medium" serves beside others, after a second change upwards.
 fn past_the_start(settings: &str, others: f64) -> Rig {
     let mut rig = rig(settings).serving("small");
     rig.sample(others);
@@ -71,7 +71,7 @@ fn a_larger_model_is_no_better_where_it_cannot_serve_what_is_asked_for() {
     rig.ask(Request::chat(1, 4000, 10));
     rig.done(1);
     rig.check(&["accept #1", "start #1 on medium", "#1 done by medium in 0s"]);
-    // Without it, the start would climb at once. It is remembered for two windows.
+    // Without that request, the policy would step up at once. The request is remembered for two windows.
     rig.samples(1.0, seconds(118));
     rig.check_hold(Reason::WouldNotServe { to: LARGE });
     rig.samples(1.0, minutes(10));
@@ -120,7 +120,7 @@ fn turned_out(settings: &str, load_cold: &str) -> Rig {
     rig
 }
 
-/// Lets others take all the memory, and the model that serves go.
+/// Lets others take all the memory, so that the serving model is unloaded.
 #[track_caller]
 fn lose(rig: &mut Rig) {
     rig.sample(15.0);
@@ -130,8 +130,8 @@ fn lose(rig: &mut Rig) {
     rig.outputs();
 }
 
-/// Reads the machine every second until something is loaded, and returns how many seconds after the first of these
-/// readings that was.
+/// Reads the machine every second until something is loaded, and returns the number of seconds since the first of these
+/// readings.
 #[track_caller]
 fn rescued_after(rig: &mut Rig, others: f64) -> u64 {
     for waited in 0..1000 {
@@ -144,7 +144,7 @@ fn rescued_after(rig: &mut Rig, others: f64) -> u64 {
     panic!("nothing was loaded: {:?}", rig.decision());
 }
 
-/// Shows a shortage that the large model must give way to, and lets the switch to "medium" go through.
+/// Shows a shortage for which the large model must step down, and completes the switch to "medium".
 #[track_caller]
 fn turn_out_of_large(rig: &mut Rig) {
     rig.outputs();
@@ -169,7 +169,7 @@ fn the_first_load_goes_where_it_fits_whatever_the_upgrade_line_says() {
         rig.sample(others);
         rig.outputs().first().cloned()
     };
-    // Of 16 GiB, the degrade line is at 14.4.
+    // With 16 GiB, the degrade line is at 14.4.
     assert_eq!(first_on(5.3).as_deref(), Some("up to large: room"));
     assert_eq!(first_on(5.5).as_deref(), Some("up to medium: room"));
     assert_eq!(first_on(9.5).as_deref(), Some("up to small: room"));
@@ -253,14 +253,14 @@ fn the_start_climbs_once_and_what_does_not_fit_beside_waits_for_the_window() {
 fn the_start_climbs_at_once_only_where_the_odds_are_good() {
     let climbs_after = |prices: &str| {
         let mut rig = rig(prices).serving("small");
-        // It fits, and a little later beside "small" as well.
+        // It fits now, and a little later beside "small" as well.
         rig.sample(5.2);
         rig.samples(3.3, seconds(10));
         rig.outputs().first().cloned()
     };
     assert_eq!(climbs_after("").as_deref(), Some("up to large: room"));
     assert_eq!(climbs_after("price = '3h'").as_deref(), Some("up to medium: room"));
-    // What is undone then was no return.
+    // Undoing that would not count as a reversal.
     assert_eq!(climbs_after("calm = '1h'").as_deref(), Some("up to large: room"));
 }
 
@@ -304,7 +304,7 @@ fn a_start_tier_that_does_not_fit_is_not_loaded() {
     rig.check(&["up to medium: room", "load medium"]);
 }
 
-// From nothing.
+// With nothing loaded.
 
 #[test]
 fn with_nothing_loaded_the_smallest_is_back_after_its_load_time_from_5_to_15_seconds() {
@@ -322,7 +322,7 @@ fn each_rescue_that_is_lost_too_soon_doubles_the_wait_up_to_five_minutes() {
     }
 }
 
-/// Returns the wait after a rescue that served beside others for about so long.
+/// Returns the wait after a rescue that served beside others for about this long.
 fn wait_after_a_rescue_of(settings: &str, span: Duration) -> u64 {
     let mut rig = turned_out(settings, "2s");
     rescued_after(&mut rig, 10.0);
@@ -334,7 +334,7 @@ fn wait_after_a_rescue_of(settings: &str, span: Duration) -> u64 {
 
 #[test]
 fn a_rescue_is_lost_too_soon_where_it_did_not_earn_its_price() {
-    // Twice the price for half of the best quality.
+    // Twice the price, for half of the best quality.
     assert_eq!(wait_after_a_rescue_of("", seconds(230)), 10);
     assert_eq!(wait_after_a_rescue_of("", seconds(240)), 5);
     assert_eq!(wait_after_a_rescue_of("price = '15s'", seconds(50)), 10);
@@ -391,7 +391,7 @@ fn from_nothing_it_goes_to_the_highest_rung_that_is_ready_nearly_as_soon() {
         rig.outputs().pop().unwrap()
     };
     assert_eq!(loaded_with(""), "load large");
-    // Others moved by ten of 16 GiB, and little is left beside the larger ones.
+    // Others' use moved by ten of 16 GiB, and little room is left beside the larger models.
     assert_eq!(loaded_with("calm = '2h'"), "load small");
 }
 
@@ -422,7 +422,7 @@ fn the_window_is_as_long_as_it_is_set() {
 
 #[test]
 fn an_automatic_window_is_a_quarter_of_the_time_that_earns_the_price_and_five_minutes_at_most() {
-    // Twice the price for a quarter of the best quality, and a quarter of that.
+    // Twice the price for a quarter of the best quality, and a quarter of that time.
     let window_at = |price: &str| window_of(&format!("stabilization = 'auto'\nprice = '{price}'"));
     assert_eq!(["10s", "1m", "2m", "150s", "10m"].map(window_at), [20, 120, 240, 300, 300]);
 }
@@ -440,7 +440,7 @@ fn one_bad_reading_starts_the_window_over() {
 fn after_an_upgrade_the_window_passes_before_the_next() {
     let mut rig = rig("").serving("small");
     rig.sample(4.0);
-    // The window of "large" begins while "medium" loads, the cooldown when that has loaded.
+    // The window of "large" begins while "medium" loads, the cooldown once that is loaded.
     rig.samples(4.0, minutes(2));
     rig.loaded("medium");
     rig.obey();
@@ -452,7 +452,7 @@ fn after_an_upgrade_the_window_passes_before_the_next() {
     assert_eq!(rig.now.since(changed), minutes(5));
 }
 
-/// Returns how long "large" stays left, where there is room for it again after so long.
+/// Returns after how long "large" is loaded again, if there is room for it after the time `crowded`.
 fn back_after(settings: &str, crowded: Duration) -> u64 {
     let mut rig = rig(settings).serving("large");
     rig.samples(2.0, minutes(1));
@@ -465,12 +465,12 @@ fn back_after(settings: &str, crowded: Duration) -> u64 {
 
 #[test]
 fn a_step_down_is_taken_back_before_the_reversal_window_ends_only_where_that_pays() {
-    // A quarter of the best quality for what is left of 15 minutes, against 0.334 of the calm: 150 s are worth 449.
+    // A quarter of the best quality for the rest of the 15 minutes, against 0.334 of `calm`: 150 s are worth 449.
     assert_eq!(back_after("", Duration::ZERO), 15 * 60);
     assert_eq!(back_after("calm = '450s'", Duration::ZERO), 15 * 60);
     assert_eq!(back_after("calm = '440s'", Duration::ZERO), 302);
     assert_eq!(back_after("calm = '0s'", Duration::ZERO), 302);
-    // Later there is less to earn.
+    // Later there is less to gain.
     assert_eq!(back_after("calm = '420s'", seconds(60)), 15 * 60);
     assert_eq!(back_after("calm = '200s'", seconds(60)), 362);
     assert_eq!(back_after("reversal-window = '8m'", Duration::ZERO), 8 * 60);
@@ -507,7 +507,7 @@ fn no_upgrade_while_a_space_is_above_the_upgrade_line() {
     let [used, line] = [50, 50].map(Percent::new);
     rig.check_hold(Reason::AboveUpgradeLine { resource: Resource::Memory, gpu: None, used, line });
     rig.check(&[]);
-    // There was room for the whole window: only present use was too high.
+    // There was room for the whole window: only the present use was too high.
     assert_eq!(rig.change_after(2.9), seconds(0));
 }
 
@@ -521,7 +521,7 @@ fn the_upgrade_line_counts_only_where_the_higher_rung_needs_more() {
     };
     assert_eq!(step(10.0, 1.0), "up to large: room");
     assert_eq!(step(2.0, 5.0), "above-upgrade-line");
-    // Here all take as much of the GPU.
+    // Here all models take the same amount of the GPU.
     let vram = |_: &str| "vram = \"2GiB\"".to_owned();
     let mut rig = rig_with_models("upgrade-line = '50%'", vram).serving("medium");
     rig.rest.gpus = gpus(&[8.0]);
@@ -540,7 +540,7 @@ fn no_rate_keeps_an_upgrade_away() {
 
 // Risk.
 
-/// Returns a bench on which others have come to use 9.3 of 16 GiB in a few minutes. With 4.6, they leave 0.8 GiB to spare
+/// Returns a bench on which others' use has risen to 9.3 of 16 GiB in a few minutes. At 4.6, there are 0.8 GiB to spare
 /// beside "large".
 fn restless(settings: &str) -> Rig {
     let mut rig = past_the_start(settings, 0.0);
@@ -570,7 +570,7 @@ fn an_upgrade_that_would_likely_be_lost_too_soon_is_too_risky() {
 
 #[test]
 fn unbroken_room_opens_the_gate_however_much_others_moved() {
-    // A quarter of the best quality, for as long as there was room, is worth twice the price and the calm.
+    // A quarter of the best quality, for as long as there was room, equals twice the price and `calm`.
     let goes_after = |settings: &str| restless(settings).change_after(4.6).as_secs();
     assert_eq!(goes_after(""), 23 * 60);
     assert_eq!(goes_after("price = '1m'\ncalm = '200s'"), 5 * 60);
@@ -630,7 +630,7 @@ fn a_rung_that_waits_for_its_window_keeps_no_lower_one_away() {
     assert_eq!(rig.outputs()[0], "up to medium: room");
 }
 
-// What is not seen.
+// Missing readings.
 
 /// Returns a bench on which "large" has had room for four of the five minutes.
 fn four_minutes_of_room() -> Rig {
@@ -644,7 +644,7 @@ fn four_minutes_of_room() -> Rig {
 #[test]
 fn what_was_not_seen_is_left_out_of_the_window_and_does_not_spoil_it() {
     let mut rig = four_minutes_of_room();
-    // No later than `stale-after` is no gap.
+    // A reading within `stale-after` leaves no gap.
     rig.after(seconds(8));
     rig.sample(2.0);
     rig.check_hold(Reason::Window { to: LARGE, remaining: seconds(52) });
@@ -763,9 +763,9 @@ fn a_full_gpu_says_nothing_of_a_model_on_the_processor() {
     rig.check(&[]);
 }
 
-// Models that break.
+// Models that fail.
 
-/// Lets a model that is loaded in the place of "medium" fail, and "medium" come back; returns when it failed.
+/// Lets a model that is loaded in place of "medium" fail, and "medium" return; returns the time of the failure.
 #[track_caller]
 fn fail_to_load_large(rig: &mut Rig) -> Timestamp {
     rig.obey_all_but("large");
@@ -856,7 +856,7 @@ fn what_is_larger_than_the_model_that_broke_waits_too() {
 
 // Settling.
 
-/// Returns a bench on which "small" has just taken over from "large", whose memory still shows.
+/// Returns a bench on which "small" has just replaced "large", whose memory still shows.
 fn large_shows_late() -> Rig {
     let mut rig = rig("").serving("large");
     rig.samples(1.0, minutes(1));
@@ -977,7 +977,7 @@ fn a_rise_that_would_fill_the_machine_during_a_step_down_is_acted_on_early() {
 
 #[test]
 fn a_rise_below_the_preventive_line_changes_nothing() {
-    // Half a GiB each second fills the machine in six seconds, but 13 GiB are not yet 85 %.
+    // Half a GiB each second fills the machine in six seconds, but 13 GiB are below 85 %.
     let mut rig = rig("").serving("large");
     for others in [1.0, 2.0, 3.0, 4.0] {
         rig.sample(others);
@@ -1006,7 +1006,7 @@ fn an_idle_model_minds_no_rate() {
     rig.rest.cpu = busy(100);
     rig.rest.pressure = under_pressure(100);
     rig.samples(2.0, minutes(60));
-    // What it serves at once does not suffer either.
+    // Requests that are served at once do not suffer either.
     for id in 1..=60 {
         rig.request(id);
         rig.sample(2.0);
@@ -1020,7 +1020,7 @@ fn an_idle_model_minds_no_rate() {
 fn a_busy_processor_steps_a_model_with_a_queue_down_once_it_has_lasted() {
     let mut rig = in_demand("", "large", 2.0);
     rig.rest.cpu = busy(95);
-    // One ends with each reading and another comes: none is late.
+    // With each reading one request ends and another arrives: none is late.
     for ended in 1..=15 {
         rig.sample(2.0);
         rig.done(ended);
@@ -1033,7 +1033,7 @@ fn a_busy_processor_steps_a_model_with_a_queue_down_once_it_has_lasted() {
 
 #[test]
 fn a_busy_processor_steps_a_model_whose_replies_are_late_down() {
-    // By the catalog, "large" takes 2.6 s for this; it is late after three times as long.
+    // By the catalog, "large" takes 2.6 s for this; a request is late after three times as long.
     let stepped_after = |requests: u64| {
         let mut rig = rig_with_models("", |_| String::new()).serving("large");
         rig.samples(2.0, minutes(1));
@@ -1063,7 +1063,7 @@ fn each_step_down_for_a_rate_is_one_rung_and_judged_on_its_own_time() {
 
 #[test]
 fn a_step_down_for_a_rate_passes_a_rung_that_has_no_place() {
-    // "medium" needs a GPU, which the machine has not.
+    // "medium" needs a GPU, which the machine lacks.
     let change = |id: &str| if id == "medium" { "vram = '20GiB'" } else { "" }.to_owned();
     let mut rig = rig_with_models("manager.patience = '1h'", change).serving("large");
     rig.samples(2.0, minutes(1));
@@ -1141,7 +1141,7 @@ fn what_is_not_constrained_is_passed_over() {
 
 // Service.
 
-/// Serves requests one after another, each with its first token after some time and its last after more; then reads
+/// Serves requests one after another, each with these times to its first token and to its last; then reads
 /// the machine.
 fn serve(rig: &mut Rig, times: u64, first_token: Duration, latency: Duration) {
     for request in (0..times).map(RequestId) {
@@ -1155,7 +1155,7 @@ fn serve(rig: &mut Rig, times: u64, first_token: Duration, latency: Duration) {
     rig.sample(2.0);
 }
 
-/// Breaks a limit on "large" again and again, and checks for how long it is left each time.
+/// Breaks a limit on "large" repeatedly, and checks how long "large" stays unloaded each time.
 #[track_caller]
 fn check_left_for(limit: &str, first_token: Duration, latency: Duration, want: [u64; 4]) {
     let mut rig = rig(&format!("{limit}\nperformance-minimum = 3")).serving("large");
@@ -1210,7 +1210,7 @@ fn a_model_that_is_far_too_slow_is_left_before_anything_has_ended() {
         }
         None
     };
-    // It is late after three times as long, and that must last for half a minute.
+    // A request is late after three times as long, and that must last for half a minute.
     assert_eq!(left_after("latency-limit = '5s'"), Some(seconds(38)));
     assert_eq!(left_after("latency-limit = '20s'"), Some(seconds(52)));
     assert_eq!(left_after("latency-limit = '10m'"), None);
@@ -1222,7 +1222,7 @@ fn the_wait_in_the_queue_is_a_part_of_the_time_to_the_first_token() {
     let limits = "first-token-limit = '20s'\nperformance-minimum = 3";
     let mut rig = rig(limits).serving("large");
     rig.sample(2.0);
-    // Two slots: the others wait for 26 s, and their first token then comes at once.
+    // Two slots: the other requests wait for 26 s, and their first token then comes at once.
     for request in 1..=4 {
         rig.request(request);
     }
@@ -1344,7 +1344,7 @@ fn a_request_that_is_refused_for_what_it_is_and_one_that_was_cancelled_are_no_fa
     rig.samples(2.0, minutes(1));
     for id in 0..6 {
         rig.request(id);
-        // The model server found fault with it: that ends as cancelled, though nobody asked for that.
+        // The model server refused it: the request then ends as cancelled, although no client cancelled it.
         rig.cancelled(id);
     }
     for id in 6..12 {
@@ -1372,7 +1372,7 @@ fn the_gates_of_every_higher_rung_are_told() {
     let memory = Resource::Memory;
     let mut rig = rig("manager.load-attempts = 1");
     rig.sample(7.0);
-    // Of the smallest that fits no more is asked, and what does not fit has no odds.
+    // The smallest rung that fits has no further gates, and one that does not fit has no odds.
     let waits = vec![Projection(memory), Window];
     let weighed = vec![Projection(memory), Window, Risk];
     let want = [vec![Fresh, Idle], waits.clone(), weighed, waits];
@@ -1388,7 +1388,7 @@ fn the_gates_of_every_higher_rung_are_told() {
     assert!(!gate(Backoff, LARGE).unwrap().open);
 }
 
-// Pins and wishes.
+// Pins and suggestions.
 
 #[test]
 fn no_upgrade_passes_the_pinned_tier() {
@@ -1452,7 +1452,7 @@ fn the_projecting_baseline_waits_for_window_and_rest() {
 #[test]
 fn the_original_looks_at_present_use_only() {
     let mut rig = rig("policy = 'original'").serving("small");
-    // 10 and 2 GiB are under 80 %; that "large" will not fit is not looked at.
+    // 10 and 2 GiB are under 80 %; it ignores that "large" will not fit.
     assert_eq!(rig.change_after(10.0), minutes(5));
     assert_eq!(rig.outputs()[0], "up to medium: room");
 }

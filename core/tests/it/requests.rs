@@ -1,4 +1,4 @@
-//! The rules by which requests are let in, wait, run and end: each exactly once.
+//! The rules by which requests are accepted, wait, run and end: each exactly once.
 
 use tiershift_core::event::Input;
 use tiershift_core::model::Task;
@@ -6,7 +6,7 @@ use tiershift_core::request::{ClientId, Request, RequestId, Target};
 
 use crate::rig::{Rig, minutes, rig, rig_with_models, seconds};
 
-/// Returns a bench on which "medium" serves, whose two slots requests 1 and 2 have taken.
+/// Returns a bench on which "medium" serves, with both slots taken by requests 1 and 2.
 fn full(settings: &str) -> Rig {
     let mut rig = rig(settings).serving("medium");
     rig.sample(1.0);
@@ -81,12 +81,12 @@ fn when_to_come_back_grows_with_the_queue_and_with_how_long_requests_take() {
     rig.after(seconds(80));
     rig.done(1);
     rig.done(2);
-    // The mean is moved an eighth of the way by each: 80 / 8, then (7 * 10 + 80) / 8.
+    // Each request moves the mean by an eighth of the difference: 80 / 8, then (7 * 10 + 80) / 8.
     rig.sample(1.0);
     for id in 3..=8 {
         rig.request(id);
     }
-    // Three wait, two side by side: the next but one turn.
+    // Three wait, two run in parallel: the new one would be in the next turn but one.
     assert_eq!(rig.outputs().pop().unwrap(), "#8 QueueFull, again in about 37s 500ms");
 }
 
@@ -219,7 +219,7 @@ fn a_client_that_hangs_up_ends_its_request_wherever_it_is() {
     rig.check(&["cancel #1"]);
     rig.cancelled(1);
     rig.check(&["#1 cancelled by Client"]);
-    // After its end, and for one that never was.
+    // After its end, and for one that never existed.
     rig.hang_up(1);
     rig.hang_up(99);
     rig.check(&[]);
@@ -243,7 +243,7 @@ fn what_waits_goes_before_what_arrives_whatever_its_priority() {
     rig.ask(with_priority(3, 0));
     rig.failed(1);
     rig.check(&["queue #3", "#1 failed"]);
-    // A slot is free, and nothing is started before the server's next word.
+    // A slot is free, but nothing is started before the next message of the server.
     rig.request(4);
     rig.check(&["queue #4"]);
     rig.sample(1.0);
@@ -280,7 +280,7 @@ fn what_only_a_lower_model_can_do_is_refused_at_once() {
     rig.sample(1.0);
     rig.ask(embedding(1));
     rig.check(&["#1 NotLoaded, again in about 40s"]);
-    // What waits is refused when it becomes so.
+    // Waiting requests are refused when this becomes true.
     let mut rig = rig_with_models("manager.patience = '40s'", tasks).serving("small");
     rig.sample(1.0);
     rig.switch("large");
@@ -321,7 +321,7 @@ fn when_to_come_back_is_what_is_left_of_a_switch() {
     rig.check(&["#2 QueueFull, again in 20s"]);
     rig.after(seconds(20));
     rig.request(3);
-    // It is late: by its time-out it has failed.
+    // The load is late: it fails at its time limit.
     rig.check(&["#3 QueueFull, again in 1m 30s"]);
 }
 
@@ -434,7 +434,7 @@ fn with_nothing_loaded_it_waits_as_long_as_its_patience() {
     }
     rig.ask(connected(3));
     rig.after(minutes(5));
-    // Others take the whole machine: what served goes, and nothing has room.
+    // Others take the whole machine: the serving model is unloaded, and no model has room.
     rig.samples(15.9, seconds(30));
     rig.done(1);
     rig.done(2);

@@ -1,6 +1,6 @@
-//! A controller on a test bench: the test plays clock, machine and model server by hand.
+//! A controller on a test bench: the test acts as clock, machine and model server.
 //!
-//! What the controller answers is kept as short lines ("load large", "up to medium"), so that a story reads as one.
+//! The controller's answers are kept as short lines ("load large", "up to medium"), so that a test reads as a story.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,32 +21,32 @@ use tiershift_core::time::{Timestamp, span_text};
 use tiershift_core::units::Bytes;
 
 /// The bench: a machine with 16 GiB, on which "small", "medium" and "large" take 2, 5 and 9 GiB unless the test has
-/// a catalog of its own. The degrade line is then at 14.4 GiB; below it "small" has room beside up to 12.4 GiB of others',
-/// "medium" beside 9.4, "large" beside 5.4, and "large" beside "small" where others use no more than 3.4.
+/// its own catalog. The degrade line is then at 14.4 GiB; below it "small" has room beside up to 12.4 GiB of others' use,
+/// "medium" beside 9.4, "large" beside 5.4, and "large" together with "small" beside 3.4.
 pub(crate) struct Rig {
     pub(crate) now: Timestamp,
-    /// What every sample shows besides main memory; `own` use of video memory is filled in.
+    /// The part of every sample other than main memory; `own` use of video memory is filled in.
     pub(crate) rest: Sample,
-    /// Own memory that every sample shows on top of the loaded models'.
+    /// Own memory that every sample shows in addition to the loaded models.
     pub(crate) late: Bytes,
     /// Whether our use is read as others', as in a container.
     pub(crate) blind: bool,
     controller: Controller,
     catalog: Catalog,
-    /// What others used at the last sample, in GiB.
+    /// Others' use in the last sample, in GiB.
     others: f64,
     /// Whether the machine cannot be read until the next sample.
     unread: bool,
-    /// Models that hold memory, by what was answered, and their GPUs.
+    /// Models that hold memory, according to the answers, and their GPUs.
     loaded: BTreeMap<ModelId, Option<u8>>,
-    /// Loads and unloads that were not answered, one for each model.
+    /// Loads and unloads without an answer, one for each model.
     unanswered: BTreeMap<ModelId, Command>,
-    /// Since they were last taken.
+    /// Lines since they were last taken.
     lines: Vec<String>,
     decision: Option<Decision>,
 }
 
-/// Returns a controller with settings as a policy file has them, for a mid-range machine.
+/// Returns a controller with settings in the form of a policy file, for a mid-range machine.
 pub(crate) fn controller(settings: &str, catalog: &Catalog, detail: Detail) -> Controller {
     controller_for(MachineClass::MidRange, toml::from_str(settings).unwrap(), catalog, detail)
 }
@@ -61,13 +61,13 @@ pub(crate) fn controller_for(
     Controller::new(&settings, catalog, detail, &Registry::built_in()).unwrap()
 }
 
-/// Returns a bench with settings as a policy file has them.
+/// Returns a bench with settings in the form of a policy file.
 pub(crate) fn rig(settings: &str) -> Rig {
     Rig::new(settings, Catalog::relative_to(Bytes::from_gib(16)))
 }
 
-/// Returns a bench on which "small", "medium" and "large" have what `change` adds to their tables. They take two seconds
-/// to load where it does not say.
+/// Returns a bench whose "small", "medium" and "large" have the additions of `change` in their tables. They take two seconds
+/// to load unless it states otherwise.
 pub(crate) fn rig_with_models(settings: &str, change: impl Fn(&str) -> String) -> Rig {
     let model = |(id, gib, quality): (&str, u32, u32)| {
         let change = change(id);
@@ -109,7 +109,7 @@ impl Rig {
         self
     }
 
-    /// Lets time pass; time-outs come when they are due.
+    /// Lets time pass; time-outs occur when they are due.
     pub(crate) fn after(&mut self, span: Duration) {
         let until = self.now + span;
         let mut at_once = 0;
@@ -123,7 +123,7 @@ impl Rig {
         self.now = until;
     }
 
-    /// Reads the machine where the controller asks for it, as the driver does.
+    /// Reads the machine when the controller requests it, as the driver does.
     fn look(&mut self) {
         if self.controller.wants_sample(self.now, false) {
             if self.unread {
@@ -134,7 +134,7 @@ impl Rig {
         }
     }
 
-    /// Reads the machine two seconds later. `others` use so many GiB of its memory, and the loaded models
+    /// Reads the machine two seconds later. `others` is others' use of its memory [GiB]; the loaded models use
     /// their footprint.
     pub(crate) fn sample(&mut self, others: f64) {
         self.after(INTERVAL);
@@ -172,7 +172,7 @@ impl Rig {
         }
     }
 
-    /// Reads the machine until a change is decided, and returns how long after the first of these samples that was.
+    /// Reads the machine until a change is decided, and returns the time since the first of these samples.
     #[track_caller]
     pub(crate) fn change_after(&mut self, others: f64) -> Duration {
         let first = self.now + INTERVAL;
@@ -185,7 +185,7 @@ impl Rig {
         panic!("nothing was changed in a day: {:?}", self.decision());
     }
 
-    /// Finds models that are loaded already.
+    /// Reports models that are already loaded.
     pub(crate) fn adopt(&mut self, models: &[&str]) {
         let models: Vec<Adopted> =
             models.iter().map(|&model| Adopted { model: model.into(), gpu: None }).collect();
@@ -225,7 +225,7 @@ impl Rig {
         self.unread = true;
     }
 
-    /// Lets a model's memory go, and nothing be said of it.
+    /// Releases a model's memory without an answer.
     pub(crate) fn vanish(&mut self, model: &str) {
         self.gone(model);
     }
@@ -237,7 +237,7 @@ impl Rig {
         model
     }
 
-    /// Completes a request, whose first token came right away.
+    /// Completes a request, whose first token arrived at once.
     pub(crate) fn done(&mut self, request: u64) {
         let first_token = Duration::ZERO;
         let request = RequestId(request);
@@ -249,7 +249,7 @@ impl Rig {
         self.outcome(Outcome::Failed { request: RequestId(request), error: "no".to_owned() });
     }
 
-    /// Stops a request as was commanded.
+    /// Cancels a request as commanded.
     pub(crate) fn cancelled(&mut self, request: u64) {
         self.outcome(Outcome::Cancelled { request: RequestId(request) });
     }
@@ -259,7 +259,7 @@ impl Rig {
         self.look();
     }
 
-    /// Hands in a request for a short chat.
+    /// Passes in a request for a short chat.
     pub(crate) fn request(&mut self, id: u64) {
         self.ask(Request::chat(id, 10, 10));
     }
@@ -268,7 +268,7 @@ impl Rig {
         self.feed(&Input::Request(request));
     }
 
-    /// Orders a tier past the policy.
+    /// Orders a tier.
     pub(crate) fn switch(&mut self, tier: &str) {
         self.feed(&Input::Switch { tier: tier.to_owned(), for_: None });
         self.look();
@@ -285,12 +285,12 @@ impl Rig {
         self.feed(&Input::Settings(Box::new(toml::from_str(settings).unwrap())));
     }
 
-    /// Answers every load and unload as a good server does, the same moment, until none is left.
+    /// Answers every load and unload successfully and at once, until none is left.
     pub(crate) fn obey(&mut self) {
         self.obey_all_but("");
     }
 
-    /// As [`Rig::obey`], but leaves what is asked of one model unanswered.
+    /// As [`Rig::obey`], but leaves the commands for one model unanswered.
     pub(crate) fn obey_all_but(&mut self, unanswered: &str) {
         let is_next = |(model, _): &(&ModelId, &Command)| model.as_str() != unanswered;
         while let Some((model, command)) = self.unanswered.iter().find(is_next) {
@@ -299,7 +299,7 @@ impl Rig {
         }
     }
 
-    /// Lets a switch go through: a good server answers, and samples show that memory came back.
+    /// Completes a switch: commands succeed, and samples show that memory is free again.
     #[track_caller]
     pub(crate) fn complete(&mut self, others: f64) {
         self.obey();
@@ -343,12 +343,12 @@ impl Rig {
         }
     }
 
-    /// Takes out what the controller has answered since this was last called. Holds are left out.
+    /// Takes the controller's answers since the last call, without holds.
     pub(crate) fn outputs(&mut self) -> Vec<String> {
         std::mem::take(&mut self.lines)
     }
 
-    /// Checks and takes out what the controller has answered since the last time. Holds are left out.
+    /// Checks and takes the controller's answers since the last call, without holds.
     #[track_caller]
     pub(crate) fn check(&mut self, want: &[&str]) {
         assert_eq!(self.outputs(), want, "at {} s", self.now.as_secs_f64());
@@ -373,7 +373,7 @@ impl Rig {
         assert_eq!((*action, reason.kind()), (Action::Hold, want), "{reason:?}");
     }
 
-    /// Returns when the controller wants to be woken, from now on.
+    /// Returns when the controller wants to be woken next.
     pub(crate) fn wakes_in(&self) -> Option<Duration> {
         self.controller.poll_timeout().map(|at| at.since(self.now))
     }
@@ -398,7 +398,7 @@ impl Rig {
                 format!("start {request} on {model}")
             }
             Output::Command(Command::Cancel { request }) => format!("cancel {request}"),
-            // After each load, which stories about something else need not say.
+            // The try-out after each load, which stories about other things need not mention.
             Output::Command(Command::Try { .. }) => return None,
             Output::Accepted { request, verdict } => match verdict {
                 Verdict::Proceed => format!("accept {request}"),
@@ -431,7 +431,7 @@ impl Rig {
                 format!("{from} to {to} in {took}{}", off.unwrap_or_default())
             }
             Output::Order { tier, news } => match news {
-                // What is done at once is told by what is done.
+                // What is done at once shows in the lines that follow.
                 OrderNews::Taken { wait: None, until: None } => return None,
                 OrderNews::Taken { wait, until } => {
                     let wait = wait.map(|wait| format!(" in {}", span_text(wait)));
@@ -467,7 +467,7 @@ impl Rig {
     }
 }
 
-/// Checks that what a policy goes up by has no gate that is closed.
+/// Checks that the gates of an upgrade are all open.
 #[track_caller]
 fn check_gates(decision: &Decision) {
     if let (Action::Upgrade { to }, Reason::Room { .. }) = (decision.action, decision.reason) {
@@ -489,5 +489,5 @@ pub(crate) const fn minutes(count: u64) -> Duration {
     Duration::from_mins(count)
 }
 
-/// Between two samples: the default of `sampling-interval`.
+/// Time between two samples: the default of `sampling-interval`.
 const INTERVAL: Duration = seconds(2);

@@ -1,4 +1,4 @@
-//! A shortage does not wait for what follows it. Each story was found by the random hunt.
+//! A shortage does not wait for its consequences. Each story was found by the random hunt.
 
 use crate::rig::{gib, rig, seconds};
 
@@ -9,7 +9,7 @@ fn what_was_crowded_out_of_service_goes_as_soon_as_it_is_idle_and_not_with_the_e
     rig.request(1);
     rig.switch("small");
     rig.check(&["accept #1", "start #1 on large", "down to small, Graceful: asked", "load small"]);
-    // Both fitted beside each other; now others want the room, and half of "small" is loaded.
+    // Both fitted side by side; now others take the room, and half of "small" is loaded.
     rig.late = gib(1.0);
     rig.sample(4.5);
     rig.check(&["serve none"]);

@@ -9,14 +9,14 @@ use tiershift_core::units::Percent;
 use crate::rig::{Rig, minutes, rig_with_models, seconds};
 
 impl Rig {
-    /// Answers a try-out: eight tokens in so long.
+    /// Answers a try-out: eight tokens in this time.
     fn tried(&mut self, model: &str, decoded_in: Duration) {
         let (model, output_tokens) = (model.into(), 8);
         self.outcome(Outcome::Tried(Tried { model, output_tokens, decoded_in }));
     }
 }
 
-/// Returns a bench on which "large" has just been loaded in the place of "medium". It decodes four tokens a second: eight
+/// Returns a bench on which "large" has just been loaded in place of "medium". It decodes four tokens a second: eight
 /// take two seconds, and six are too many.
 fn just_loaded(settings: &str, change: &str) -> Rig {
     let settings = format!("manager.pin = 'large'\n{settings}");
@@ -41,7 +41,7 @@ fn a_model_that_comes_up_slow_is_loaded_again_once_and_then_another_stands_in() 
     rig.outputs();
     rig.tried("large", TOO_LONG);
     rig.check(&[]);
-    // A request ran beside it: of that, nothing is known before it was tried alone.
+    // A request ran beside it: that is inconclusive before the model was tried alone.
     rig.sample(2.0);
     rig.tried("large", TOO_LONG);
     rig.check(&["notice large came up slow", "serve none", "unload large"]);
@@ -70,7 +70,7 @@ fn a_model_that_is_fast_enough_stays() {
     rig.check(&[]);
 }
 
-/// Reads the machine with so much of the processor taken by others.
+/// Reads the machine with this share of the processor used by others.
 fn read_with_others(rig: &mut Rig, percent: u32) {
     rig.rest.cpu = Some(Rate { others: Percent::new(percent), own: Percent::ZERO });
     rig.sample(2.0);
@@ -78,7 +78,7 @@ fn read_with_others(rig: &mut Rig, percent: u32) {
 
 #[test]
 fn a_model_that_is_slow_while_others_are_in_its_way_is_tried_again_when_they_are_not() {
-    // Whether they have been, each reading since the load may tell, not only the last.
+    // Any reading since the load may show others' use, not only the last.
     for others in [[50, 0, 0], [0, 50, 0], [0, 0, 50]] {
         let mut rig = just_loaded("", "");
         for percent in others {
@@ -86,7 +86,7 @@ fn a_model_that_is_slow_while_others_are_in_its_way_is_tried_again_when_they_are
         }
         rig.tried("large", TOO_LONG);
         rig.check(&[]);
-        // Nobody asks for a try-out that is not due.
+        // A try-out that is not due is ignored.
         rig.tried("large", TOO_LONG);
         rig.check(&[]);
         read_with_others(&mut rig, 50);
@@ -145,7 +145,7 @@ fn where_nothing_can_stand_in_slow_is_better_than_nothing() {
         rig.complete(2.0);
     }
     rig.outputs();
-    // Now "medium", in its turn, and then "small".
+    // Now "medium" in its turn, and then "small".
     for _ in 0..2 {
         rig.tried("medium", minutes(1));
         rig.complete(2.0);

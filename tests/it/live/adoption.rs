@@ -1,4 +1,4 @@
-//! A daemon that is killed leaves its models behind; the next one takes them over.
+//! A killed daemon leaves its models behind; the next one takes them over.
 
 use std::fs;
 use std::path::Path;
@@ -24,18 +24,18 @@ fn daemon(engine: &Path, folder: &Path, log: &str) -> Daemon {
     crate::live::daemon(engine, folder).arguments(&arguments).start()
 }
 
-/// Kills a daemon, which can do nothing about it, and returns what it leaves behind.
+/// Kills a daemon, which cannot react, and returns the model processes that it leaves behind.
 fn kill(daemon: Daemon, folder: &Path) -> Vec<u32> {
     daemon.kill_alone();
     servers_of(folder)
 }
 
-/// Returns whether a process waits for somebody to open the other end of a pipe, by the name that Linux has for it.
+/// Returns whether a process waits for the other end of a pipe to be opened, by Linux's name for that wait.
 fn waits_at_a_pipe(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|place| place == "wait_for_partner")
 }
 
-/// Ends a daemon as a user does, sees that nothing is left, and returns its log, which proves itself.
+/// Stops a daemon as a user does, asserts that no process is left, and returns its log, which must verify.
 #[track_caller]
 fn stop(mut daemon: Daemon, folder: &Path, log: &str) -> String {
     daemon.stop();
@@ -63,7 +63,7 @@ fn a_killed_daemons_model_is_served_by_the_next_one_without_a_load() {
     assert!(served.contains("data: [DONE]"), "{served}");
     assert_eq!(servers_of(folder), left, "it is the same process");
 
-    // What was adopted is watched like any other: its death is seen, and it is loaded again.
+    // An adopted model is watched like any other: its death is noticed, and it is loaded again.
     signal("KILL", left[0]);
     second.wait_for("its death", |_| {
         let now = servers_of(folder);
@@ -87,12 +87,12 @@ fn what_a_daemon_left_half_loaded_is_ended_and_the_rest_adopted() {
     let first = daemon(&engine, folder, "first");
     first.wait_for("the first model", |status| status["tier"] == "small");
     let small = servers_of(folder);
-    // From here on the second model is a pipe that nobody writes to: a load that begins and never ends.
+    // From here on the second model is a pipe without a writer: a load that begins and never ends.
     let (model, aside) = (folder.join("models/b.gguf"), folder.join("aside"));
     fs::rename(&model, &aside).unwrap();
     assert!(Command::new("mkfifo").arg(&model).status().unwrap().success());
     first.post("/switch", "{\"tier\":\"medium\"}");
-    // Until it waits there it writes what it does, and would end with whoever hears it.
+    // Until it waits there it writes output, and would die when the daemon no longer reads that.
     first.wait_for("the half load", |_| servers_of(folder).into_iter().any(waits_at_a_pipe));
     let left = kill(first, folder);
     assert_eq!(left.len(), 2, "both processes outlive their daemon");
@@ -117,7 +117,7 @@ fn a_model_that_would_be_started_otherwise_today_is_not_adopted() {
     let folder = &*folder();
     let first = daemon(&engine, folder, "first");
     first.wait_for("a model", |status| status["tier"] != "none");
-    // A process that merely inherited the mark is none of ours.
+    // A process that merely inherited the mark is not one of ours.
     let models = folder.join("models").canonicalize().unwrap();
     let mut bystander = Command::new("sleep")
         .arg("1000")
@@ -136,7 +136,7 @@ fn a_model_that_would_be_started_otherwise_today_is_not_adopted() {
     bystander.wait().unwrap();
     assert!(is_running, "it is left alone");
 
-    // One daemon serves from a folder.
+    // Only one daemon can serve from a folder.
     let another = run_in(folder, "serve --port 0 --models models --llama-server true").exits(2);
     assert!(another.err.contains("another daemon serves from"), "{}", another.err);
     let log = stop(second, folder, "second");

@@ -1,5 +1,5 @@
-//! The same test bodies against every backend: the simulated one, our own processes, the real router, and the stand-ins
-//! for Ollama, LM Studio and llama-swap. Then what each server does that a manager must know, and servers that break.
+//! The same tests for every backend: the simulated one, our own processes, the real router, and the stand-ins
+//! for Ollama, LM Studio and llama-swap. Then the peculiarities of each server, and servers that fail.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,20 +42,20 @@ enum Host {
     StandIn(StandIn),
 }
 
-/// A backend with whatever runs its models.
+/// A backend with the host of its models.
 struct Rig {
     backend: Box<dyn Backend>,
     live: bool,
     host: Host,
     woken: Receiver<()>,
     clock: SystemClock,
-    /// Of the simulated backend.
+    /// The time of the simulated backend.
     now: Timestamp,
     runtime: Option<Runtime>,
     folder: Site,
 }
 
-/// A folder with two models, and one that breaks off.
+/// A folder with two models, and a third that is cut off.
 fn folder() -> (Site, PathBuf) {
     let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL)]);
     let models = folder.models();
@@ -197,7 +197,7 @@ impl Rig {
         }
     }
 
-    /// Ends a model's process from outside.
+    /// Kills a model's process from outside.
     fn crash(&self, model: &str) {
         match &self.host {
             Host::Simulated => panic!("it is told so by its own method"),
@@ -215,7 +215,7 @@ impl Rig {
         }
     }
 
-    /// Begins a long reply of a model, past the backend's manager.
+    /// Begins a long reply of a model, bypassing the backend's manager.
     fn stream(&self, model: &str, tokens: u32) -> Connection {
         let port = match &self.host {
             Host::Router(router) => router.port,
@@ -238,7 +238,7 @@ fn runtime() -> Runtime {
 fn hearers() -> (reqwest::Client, Callbacks, Receiver<()>) {
     let (wake, woken) = mpsc::channel();
     let wake = Arc::new(move || {
-        // A test that has ended listens no more.
+        // A test that has ended no longer receives.
         let _ = wake.send(());
     });
     let hearers = Callbacks { wake, exit_message: Arc::new(|_: &ModelId, _: &str| {}) };
@@ -250,15 +250,15 @@ fn tools() -> (Runtime, reqwest::Client, Callbacks, Receiver<()>) {
     (runtime(), client, hearers, woken)
 }
 
-/// What every backend does. Whether it can be killed from outside, and says so, its rig knows.
+/// What every backend must do. The rig knows whether it can be killed from outside and reports that.
 fn conforms(rig: &mut Rig) {
     rig.loads("a");
     rig.loads("b");
     rig.unloads("a");
-    // What is not there is unloaded.
+    // Unloading a model that is not loaded succeeds.
     rig.unloads("a");
     rig.fails_to_load("nothing");
-    // Told to go while it loads: whatever it says on the way, the last word is that it has gone.
+    // Unloaded while it loads: whatever outcomes come first, the last is that it is unloaded.
     rig.load("a");
     rig.unload("a");
     loop {
@@ -272,7 +272,7 @@ fn conforms(rig: &mut Rig) {
     if rig.live {
         rig.fails_to_load("broken");
         rig.crash("b");
-        // Not every server tells a crash from an end that was wanted.
+        // Not every server distinguishes a crash from an intended end.
         match rig.outcome() {
             Outcome::Crashed { model, .. } | Outcome::Unloaded { model } => {
                 assert_eq!(model.as_str(), "b");
@@ -338,22 +338,22 @@ fn an_unload_of_the_router_is_asked_for_when_no_slot_works() {
         return;
     };
     let mut rig = Rig::router(&engine, &[]);
-    // Behaviour 1: the router would let the stream fall silent, and cut it after 10 s.
+    // Behaviour 1: the router would stop sending and cut the stream after 10 s.
     rig.loads("a");
     let stream = rig.stream("a", 60);
     rig.unload("a");
     let stream = stream.rest();
     assert!(stream.contains("[DONE]"), "nobody's stream was cut: {stream}");
     rig.comes(&Outcome::Unloaded { model: "a".into() });
-    // Behaviour 2: a client that hung up keeps its slot for a moment, and an unload then may take 10 s.
+    // Behaviour 2: a client that disconnected keeps its slot for a moment, and an unload may then take 10 s.
     rig.loads("a");
     drop(rig.stream("a", 3000));
     rig.unloads("a");
-    // Behaviour 4: what an unload interrupts is called failed, and is not: the next load works.
+    // Behaviour 4: a load that an unload interrupts is reported as failed, but is not: the next load works.
     rig.load("b");
     rig.unloads("b");
     rig.loads("b");
-    // Behaviour 3, of the router: told to stop, it takes its models with it, and this is told once.
+    // Behaviour 3, of the router: when it stops, it ends its models, and this is reported once.
     let Host::Router(router) = &rig.host else { unreachable!("it was made so above") };
     let model = router.process("b");
     signal("TERM", router.id());
@@ -371,7 +371,7 @@ fn what_the_router_drops_for_want_of_places_is_told_as_gone() {
     let mut rig = Rig::router(&engine, &["--models-max", "1"]);
     rig.loads("a");
     rig.load("b");
-    // In whichever order they come.
+    // In either order.
     let mut told = [rig.outcome(), rig.outcome()];
     told.sort_by_key(|outcome| matches!(outcome, Outcome::Unloaded { .. }));
     let (a, b) = (ModelId::from("a"), ModelId::from("b"));
@@ -410,13 +410,13 @@ fn servers_that_break_are_told_from_models_that_do() {
         assert_eq!(rig.fails_to_load("a"), "the server does not answer", "{kind:?}");
         break_by(&rig, Fault::None);
         rig.loads("a");
-        // It hangs for a moment, which is not an end, and then for good.
+        // It hangs for a moment, which does not count, and then for good.
         break_by(&rig, Fault::Hangs);
         assert_eq!(rig.within(TWO_LOOKS), None, "{kind:?}");
         let Outcome::Crashed { error, .. } = rig.outcome() else { panic!("it hangs: {kind:?}") };
         assert_eq!(error, "the server does not answer", "{kind:?}");
         break_by(&rig, Fault::None);
-        // What it has still is found so, and not loaded twice.
+        // A model that is still loaded is recognised, and not loaded twice.
         rig.loads("a");
         let Host::StandIn(server) = &mut rig.host else { unreachable!("it was made so above") };
         server.end();
@@ -427,12 +427,12 @@ fn servers_that_break_are_told_from_models_that_do() {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        // What runs on it ends with it, not with the test's process.
+        // Its tasks end with it, not with the test's process.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// As long as a keeper looks twice.
+/// Enough time for a keeper to look twice.
 const TWO_LOOKS: Duration = Duration::from_millis(1200);

@@ -1,6 +1,6 @@
 //! A headless Chromium, driven over WebDriver: JSON over HTTP on loopback.
 //!
-//! Debian has both as `chromium` and `chromium-driver`. Where they are missing, the test says so by name and is skipped.
+//! Debian has both as `chromium` and `chromium-driver`. If they are missing, the test prints its name and is skipped.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tiershift_testkit::skip::skip;
 use tiershift_testkit::wait::{PATIENCE, wait_for};
 
-/// The driver with one window. Dropped, both end.
+/// The driver with one window. Both end on drop.
 pub(super) struct Browser {
     driver: Child,
     port: u16,
@@ -19,7 +19,7 @@ pub(super) struct Browser {
 }
 
 impl Browser {
-    /// Opens a window, or says which test is skipped for want of it.
+    /// Opens a window, or reports that the test is skipped because a program is missing.
     pub(super) fn start(test: &str) -> Option<Self> {
         let driver = Command::new("chromedriver")
             .arg("--port=0")
@@ -70,7 +70,7 @@ impl Browser {
         self.command("/url", &json!({"url": url}));
     }
 
-    /// Returns what a script returns.
+    /// Returns the result of a script.
     pub(super) fn run(&self, script: &str) -> Value {
         self.command("/execute/sync", &json!({"script": script, "args": []}))
     }
@@ -111,8 +111,8 @@ impl Browser {
         self.command("/goog/cdp/execute", &json!({"cmd": command, "params": params}))
     }
 
-    /// Returns the addresses that were fetched since the last call. The browser's own first page, which comes out of the
-    /// browser, is none of them.
+    /// Returns the addresses that were fetched since the last call, without the browser's built-in first page, which is not
+    /// fetched.
     pub(super) fn requests(&self) -> Vec<String> {
         let messages = self.log("performance").into_iter().filter_map(|entry| {
             let message: Value = serde_json::from_str(entry["message"].as_str()?).unwrap();
@@ -123,7 +123,7 @@ impl Browser {
         messages.filter(|url| !url.starts_with("data:") && !url.starts_with("chrome")).collect()
     }
 
-    /// Returns the name by which assistive technology calls the focused element.
+    /// Returns the accessible name of the focused element.
     pub(super) fn focused_name(&self) -> String {
         let element =
             self.call("GET", &format!("/session/{}/element/active", self.session), &Value::Null);
@@ -154,7 +154,7 @@ impl Browser {
         );
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(body.as_bytes()).unwrap();
-        // It keeps the connection open, whatever it is told.
+        // It keeps the connection open, whatever the request says.
         let mut stream = BufReader::new(stream);
         let mut length = 0;
         let mut line = String::new();

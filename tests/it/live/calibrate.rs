@@ -28,7 +28,7 @@ fn a_calibration_is_a_catalog_with_the_figures_of_this_machine() {
     let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} in {measured}"));
     for model in models {
         let median = |figure: &Value| number(&figure["median"]);
-        // How fast depends on what else runs here; these bounds only tell a measurement from a mistake of units.
+        // The speed depends on what else runs here; these bounds only reveal a mistake of units.
         assert!((0.005..60.0).contains(&median(&model["load_warm"])), "{model:#}");
         assert!((0.0..15.0).contains(&median(&model["unload"])), "{model:#}");
         for speed in ["prefill", "decode"] {
@@ -39,7 +39,7 @@ fn a_calibration_is_a_catalog_with_the_figures_of_this_machine() {
         }
         assert!(model["load_cold"]["Ok"].is_object() || model["load_cold"]["Err"].is_string());
     }
-    // Memory does not depend on what else runs. The cache of the larger: 17 layers, keys and values of 4 heads of 32
+    // Memory does not depend on what else runs. The cache of the larger model: 17 layers, keys and values of 4 heads of 32
     // numbers of two bytes; loaded it has 59 MB at 2048 tokens (measured 2026-11-23), of which some are its code.
     let fit = &models[1]["fit"];
     let cache = number(&fit["kv_per_token_bytes"]);
@@ -54,7 +54,7 @@ fn a_calibration_is_a_catalog_with_the_figures_of_this_machine() {
     let plot = fs::read_to_string(folder.join("measured.svg")).unwrap();
     assert!(plot.contains("reply tokens a second"), "{plot}");
     assert!(text.contains("# During the measurement a fixed computation took "), "{text}");
-    // What is known is not measured again: only a model that has come since.
+    // Known figures are not measured again: only a model that was added since is measured.
     let end_of_first = text.rmatch_indices("\n# ram, kv").next().unwrap().0;
     let one = &text[..end_of_first];
     folder.put("one.toml", one);
@@ -69,7 +69,7 @@ fn a_calibration_is_a_catalog_with_the_figures_of_this_machine() {
     assert!(again.contains("# Unchanged."), "{again}");
     let again = catalog::parse(&again, "again.toml").unwrap();
     assert_eq!(again.model(&first.id), Some(first));
-    // It is a catalog to serve from and to replay with.
+    // The result is a catalog to serve from and to replay with.
     fs::write(folder.join("trace.csv"), crate::support::trace(&[4.0, 8.0])).unwrap();
     run_in(&folder, "replay trace.csv --catalog measured.toml").exits(0);
     keep(&folder);
@@ -123,7 +123,7 @@ fn models() -> Site {
     site(&[("a", gguf::NANO), ("b", gguf::TINY)])
 }
 
-/// Leaves the catalog and its plot where a person asks for them.
+/// Keeps the catalog and its plot where `TIERSHIFT_KEEP` requests them.
 fn keep(folder: &Path) {
     if let Some(out) = std::env::var_os("TIERSHIFT_KEEP") {
         for name in ["measured.toml", "measured.png"] {

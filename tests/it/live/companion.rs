@@ -59,7 +59,7 @@ fn a_companion_serves_beside_the_ladder_and_goes_alone_where_its_space_is_short(
     let reply = daemon.ask(&chat("the cat", 4)).rest();
     assert!(reply.contains("x-tiershift-tier: large\r\n"), "{reply}");
 
-    // Others need the GPU: it goes, and the chat stays as it was.
+    // Others need the GPU: the companion is unloaded, and the chat model stays as it was.
     gpu.set_others(Bytes::from_gib(6));
     daemon.wait_for("the GPU's memory", |status| {
         status["companions"][0]["serves"] == false

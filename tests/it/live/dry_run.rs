@@ -1,4 +1,4 @@
-//! A daemon that is watched before it is trusted: it decides and records, and loads nothing.
+//! A dry run of the daemon: it decides and records, and loads nothing.
 
 use tiershift_testkit::daemon::Daemon;
 use tiershift_testkit::gguf;
@@ -15,7 +15,7 @@ use crate::support::run_in;
 fn a_dry_run_decides_and_records_and_loads_nothing() {
     let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL)]);
     let daemon = Daemon::builder(cargo_bin!("tiershift"), &folder).arguments(SERVE);
-    // There is no such program, and none is needed.
+    // This program does not exist, and is not needed.
     let mut daemon = daemon.arguments("--dry-run --llama-server ./nowhere").start();
     daemon.wait_for("the upgrade", |status| status["tier"] == "medium");
     daemon.wait_for("memory as if it were loaded", |status| {

@@ -1,4 +1,4 @@
-//! The simulator against the machine: what happened live, played again with what was measured, switches alike.
+//! The simulator against the machine: a live run, simulated with the measured figures, has the same switches.
 
 use tiershift::probe::clock::SystemClock;
 use tiershift_core::time::Clock;
@@ -22,7 +22,7 @@ fn a_live_run_and_its_simulation_switch_alike() {
     let mut daemon = serve(&engine, &folder);
     let mut clock = SystemClock::start();
     for turn in 0..TURNS {
-        // The schedule of the trace: far enough apart that a simulated switch is over, too, when the next is asked for.
+        // The schedule of the trace: far enough apart that a simulated switch is also over before the next is requested.
         let next = clock.now() + TURN;
         for _ in 0..3 {
             let reply = daemon.ask(&chat("the cat", 4)).rest();

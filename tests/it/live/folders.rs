@@ -1,4 +1,4 @@
-//! A folder of models as people have it.
+//! Folders of models as users have them.
 
 use std::fs;
 
@@ -50,7 +50,7 @@ fn a_catalog_needs_files_only_and_a_server_gets_what_a_person_adds() {
     let mut daemon = daemon(&engine, &folder).arguments(arguments).errors_in("errors.txt").start();
     daemon.wait_for("the larger model", |status| status["tier"] == "medium");
     assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
-    // The model that the catalog leaves out is not there; each has the context that was said or chosen.
+    // The model that the catalog omits is not served; each has the context that was given or chosen.
     let listed = json(&daemon.get("/v1/models"));
     let models = listed["data"].as_array().unwrap().iter();
     let context =

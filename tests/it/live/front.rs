@@ -1,4 +1,4 @@
-//! What a client does against a bare llama-server works the same through the daemon: each case is asked of both.
+//! Every request that works with a bare llama-server works the same through the daemon: each case is sent to both.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ fn status_of(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or_default()
 }
 
-/// Returns what an answer says, without what is of its time.
+/// Returns the content of an answer, without the parts that differ from answer to answer.
 fn words(answer: &str) -> Value {
     let mut body = json(answer);
     for key in ["id", "created", "created_at", "timings", "system_fingerprint"] {
@@ -105,7 +105,7 @@ fn every_path_of_the_model_s_server_is_there() {
         ("/apply-template", &chat),
         ("/v1/embeddings", r#"{"input":"the cat"}"#),
         ("/embedding", r#"{"content":"the cat"}"#),
-        // What the client guesses at is not a reason to refuse it: a batch, a long limit, letters as Python writes them.
+        // Unusual requests are not refused on a guess: a batch, a long limit, letters as Python escapes them.
         (
             "/v1/chat/completions",
             &format!("{{{said},\"max_tokens\":4090,\"ignore_eos\":false,\"stop\":[\" \"]}}"),
@@ -132,7 +132,7 @@ fn every_path_of_the_model_s_server_is_there() {
     {
         assert_eq!(status_of(&daemon.get(path)), "200", "{path}");
     }
-    // Streams to their last event, whichever API they are of.
+    // Streams to their last event, for each API.
     for (path, body, last) in [
         ("/v1/messages", format!("{{{said},\"max_tokens\":3,\"stream\":true}}"), "message_stop"),
         (
@@ -155,7 +155,7 @@ fn every_path_of_the_model_s_server_is_there() {
         status["requests"]["cancelled"], 0,
         "a stream that came to its end was taken for cancelled: {status:#}"
     );
-    // What takes no slot is answered while all are taken.
+    // Queries that need no slot are answered while all slots are taken.
     let long = format!("{{{said},\"max_tokens\":3000,\"stream\":true,\"ignore_eos\":true}}");
     let mut streams: Vec<_> = (0..2).map(|_| daemon.ask(&long)).collect();
     for stream in &mut streams {
@@ -163,7 +163,7 @@ fn every_path_of_the_model_s_server_is_there() {
     }
     assert!(daemon.post("/tokenize", r#"{"content":"the cat"}"#).contains("tokens"));
     drop(streams);
-    // What is not there says what to use.
+    // An unknown path is answered with the path to use.
     for (path, advice) in [
         ("/v1/v1/chat/completions", "use /v1/chat/completions"),
         ("/api/chat", "/v1/chat/completions"),
@@ -193,7 +193,7 @@ fn a_page_that_was_allowed_asks_and_reads_and_gives_no_orders() {
         daemon.send(&format!("{head}{kind}{headers}Content-Length: {length}\r\n\r\n{body}")).rest()
     };
     let page = "Origin: https://app.example\r\n";
-    // A browser asks first, without a token.
+    // A browser first sends a preflight request, without a token.
     let wants = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization,x-stainless-os\r\n";
     let first = send("OPTIONS /v1/chat/completions", &format!("{page}{wants}"), "");
     assert_eq!(status_of(&first), "204", "{first}");
@@ -206,7 +206,7 @@ fn a_page_that_was_allowed_asks_and_reads_and_gives_no_orders() {
     let other = send("OPTIONS /v1/chat/completions", &other, "");
     assert_eq!(status_of(&other), "403", "{other}");
     assert!(!other.contains("access-control-"), "{other}");
-    // Then it asks, in the way of Anthropic's clients, and may read the answer.
+    // Then it sends the request, in the way of Anthropic's clients, and may read the answer.
     let key = "x-api-key: c0ffee-and-some-more-letters\r\n";
     let chat = r#"{"messages":[{"role":"user","content":"the cat"}],"max_tokens":2}"#;
     let reply = send("POST /v1/chat/completions", &format!("{page}{key}"), chat);
@@ -216,13 +216,13 @@ fn a_page_that_was_allowed_asks_and_reads_and_gives_no_orders() {
     let without = send("POST /v1/chat/completions", page, chat);
     assert_eq!(status_of(&without), "401", "{without}");
     assert!(without.contains("access-control-allow-origin"), "a page reads why: {without}");
-    // Orders have a token of their own, and no page gives them.
+    // Orders have their own token, and no page may send them.
     let order = r#"{"tier":"none"}"#;
     let orders = "Authorization: Bearer 0dde75-and-some-more-letters\r\n";
     assert_eq!(status_of(&send("POST /switch", key, order)), "401");
     assert_eq!(status_of(&send("POST /switch", &format!("{page}{orders}"), order)), "403");
     assert_eq!(status_of(&send("POST /switch", orders, order)), "202");
-    // And the rest of what clients send.
+    // And other requests that clients send.
     let head = send("HEAD /v1/models", key, "");
     assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
     let packed =
@@ -250,7 +250,7 @@ fn a_model_is_loaded_for_its_name_and_whoever_waits_is_served() {
             "{{\"model\":\"{model}\",\"prompt\":\"the cat\",\"max_tokens\":{tokens},\"stream\":{stream},\"ignore_eos\":true}}"
         )
     };
-    // Two long replies take both slots, and a third client waits for longer than its patience. Neither is cut for a name.
+    // Two long replies take both slots, and a third client waits longer than its patience. No reply is cut for a named model.
     let mut long: Vec<_> =
         (0..2).map(|_| daemon.send_post("/v1/completions", &text("auto", 1500, true))).collect();
     for stream in &mut long {
@@ -272,10 +272,10 @@ fn a_model_is_loaded_for_its_name_and_whoever_waits_is_served() {
     }
     let back = daemon.post("/v1/completions", &text("a", 2, false));
     assert!(back.contains("x-tiershift-model: a\r\n"), "{back}");
-    // A name that nobody has is served by what serves, and that is said.
+    // An unknown name is answered by the model that serves, and a header states it.
     let unknown = daemon.post("/v1/completions", &text("gpt-5", 2, false));
     assert!(unknown.contains("x-tiershift-unknown-model: gpt-5\r\n"), "{unknown}");
-    // Whoever sets a limit gets an answer at it.
+    // A request with its own limit gets an answer by then.
     let late = daemon.post("/v1/completions", &text("auto", 2, false).replace("\"auto\"", "\"b\""));
     assert!(late.contains("x-tiershift-model: b\r\n"), "{late}");
     let list = json(&daemon.get("/v1/models"));

@@ -1,4 +1,4 @@
-//! What hangs: a GPU's driver, and model servers that are there and do nothing any more.
+//! Hangs: of a GPU's driver, and of model servers that still exist but no longer respond.
 
 use std::cell::Cell;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::live::story::log_text;
 use crate::live::{SERVE, engine, site};
 use crate::support::run_in;
 
-/// A GPU driver's library for a machine without a GPU. While the file HANG is there, it answers nothing.
+/// A GPU driver's library for a machine without a GPU. While the file HANG exists, it does not answer.
 const DRIVER: &str = r"
 #include <unistd.h>
 int nvmlInit_v2(void) { return 0; }
@@ -29,7 +29,7 @@ int nvmlDeviceGetCount_v2(unsigned *count) {
 }
 ";
 
-/// Builds the library where a daemon finds it, or says which test is skipped for want of a compiler.
+/// Builds the library where a daemon finds it, or reports that the test is skipped because there is no compiler.
 fn driver(test: &str, folder: &Path) -> Option<()> {
     fs::write(folder.join("driver.c"), DRIVER).unwrap();
     let hang = format!("-DHANG=\"{}\"", folder.join("hang").display());
@@ -53,7 +53,7 @@ fn a_gpu_driver_that_hangs_stops_no_reply() {
     if driver(name, &folder).is_none() {
         return;
     }
-    // A reading is good for longer than this takes, so that requests need no new one.
+    // A reading stays valid for longer than this takes, so that requests need no new one.
     folder.put("policy.toml", &policy("stale-after = \"5m\""));
     let daemon = crate::live::daemon(&engine, &folder).arguments(SERVE);
     let mut daemon = daemon.variable("LD_LIBRARY_PATH", &*folder).start();
@@ -69,7 +69,7 @@ fn a_gpu_driver_that_hangs_stops_no_reply() {
         fs::remove_file(folder.join("hang")).unwrap();
         daemon.wait_for("a reading", |status| !is_stale(status));
     }
-    // It ends in good order, too.
+    // The daemon also stops normally.
     fs::write(folder.join("hang"), "").unwrap();
     daemon.wait_for("the missing reading", is_stale);
     daemon.stop();
@@ -80,7 +80,7 @@ fn a_gpu_driver_that_hangs_stops_no_reply() {
     }
 }
 
-/// Two models, of which the larger one is soon given up when it does not load.
+/// Two models; the larger one is soon given up when it does not load.
 const CATALOG: &str = r#"
 [[model]]
 id = "a"
@@ -106,7 +106,7 @@ prefill-tokens-per-second = 200
 decode-tokens-per-second = 50
 "#;
 
-/// A daemon that goes up by command only.
+/// A daemon that steps up only by order.
 fn start(engine: &Path) -> (Site, Daemon) {
     let folder = site(&[("a", gguf::TINY), ("b", gguf::TINY)]);
     folder.put("policy.toml", &policy(BY_COMMAND));
@@ -123,7 +123,7 @@ fn a_server_that_hangs_is_ended_and_another_takes_its_place() {
     let Some(engine) = engine(name) else { return };
     let (folder, mut daemon) = start(&engine);
     let folder = &*folder;
-    // With a stream, which ends with an error, and a request that waits, which is served after it.
+    // With a stream, which ends with an error, and a waiting request, which is served afterwards.
     let mut streams: Vec<_> = (0..2).map(|_| daemon.ask(&chat("the cat", 3000))).collect();
     for stream in &mut streams {
         stream.until("data: ");
@@ -139,7 +139,7 @@ fn a_server_that_hangs_is_ended_and_another_takes_its_place() {
     assert!(served.contains("data: [DONE]"), "{served}");
     assert!(!is_there(hung), "the process that hung is left behind");
 
-    // Told to stop while its model hangs, the daemon ends, and so does the model.
+    // When stopped while its model hangs, the daemon ends, and so does the model.
     let hung = servers_of(folder)[0];
     signal("STOP", hung);
     daemon.stop();
@@ -156,12 +156,12 @@ fn a_server_that_hangs_on_its_way_in_or_out_stops_no_reply() {
     let (folder, mut daemon) = start(&engine);
     let folder = &*folder;
     let small = servers_of(folder);
-    // A pipe that nobody writes to: a load that begins and never ends.
+    // A pipe without a writer: a load that begins and never ends.
     let (model, aside) = (folder.join("models/b.gguf"), folder.join("aside"));
     fs::rename(&model, &aside).unwrap();
     assert!(Command::new("mkfifo").arg(&model).status().unwrap().success());
     daemon.post("/switch", "{\"tier\":\"medium\"}");
-    // A process that begins another program is for a moment not to be told by its environment: one look is enough.
+    // A process that is starting another program cannot be recognised by its environment for a moment, so its id is kept.
     let half = Cell::new(None);
     daemon.wait_for("the load", |_| {
         half.set(servers_of(folder).into_iter().find(|pid| !small.contains(pid)));
@@ -175,12 +175,12 @@ fn a_server_that_hangs_on_its_way_in_or_out_stops_no_reply() {
     fs::remove_file(&model).unwrap();
     fs::rename(&aside, &model).unwrap();
 
-    // The other way: it is to go, and does not.
+    // The reverse: a model that should unload, and does not.
     let tier = |tier: &'static str| move |status: &serde_json::Value| status["tier"] == tier;
     let is_on_b =
         |_: &serde_json::Value| matches!(servers_of(folder)[..], [pid] if pid != small[0]);
     signal("STOP", small[0]);
-    // Asked for until it comes: the daemon may have yet to hear that what was asked for first has come to nothing.
+    // Ordered repeatedly: the daemon may not have noticed yet that the first order has failed.
     daemon.wait_for("the other model", |status| {
         let is_there = tier("medium")(status);
         if !is_there {

@@ -1,4 +1,4 @@
-//! Many clients, some of which leave; many switches; servers that are killed: every request ends once, and nothing
+//! Many clients, some of which disconnect; many switches; servers that are killed: every request ends once, and nothing
 //! is left behind.
 
 use std::path::Path;
@@ -28,8 +28,8 @@ fn two_hundred_clients_end_once_each_also_those_that_hang_up() {
     let mut daemon = place.start(&engine);
     warm_up(&daemon);
     let before = Footprint::of(daemon.child.id()).unwrap();
-    // Five in a hundred hang up: half of them in the middle of a stream, half while they wait, which is seen before the
-    // others come: a request that is given up on its way in was never there.
+    // Five of a hundred disconnect: half of them in the middle of a stream, half while they wait. The latter must be noticed before
+    // the others arrive: a request whose client disconnects before it is queued leaves no trace.
     let give_up = |count| (0..count).map(|_| daemon.ask(&chat("the cat", 3000)));
     let mut streams: Vec<_> = give_up(SLOTS).collect();
     streams.iter_mut().for_each(|stream| stream.until("data: "));
@@ -84,7 +84,7 @@ fn a_hundred_switches_under_load_lose_no_request_and_leave_nothing() {
             let tier = if turn % 2 == 0 { "medium" } else { "small" };
             let asked = daemon.post("/switch", &format!("{{\"tier\":\"{tier}\"}}"));
             assert!(asked.starts_with("HTTP/1.1 202 "), "{asked}");
-            // The first load is one, too.
+            // The first load counts as one, too.
             daemon
                 .wait_for(tier, |status| status["tier"] == tier && status["switches"] == turn + 2);
             if turn == SWITCHES / 10 {
@@ -96,7 +96,7 @@ fn a_hundred_switches_under_load_lose_no_request_and_leave_nothing() {
     let before = before.expect("it was taken after the tenth");
     wait_for(&before, daemon.child.id());
     let story = place.stop(&mut daemon);
-    // The first load and the unload at the stop come on top.
+    // The first load and the unload at the stop are additional.
     assert_eq!(story.switches.len(), SWITCHES + 2, "{:?}", story.switches);
     assert!(story.switches[1..=SWITCHES].iter().all(|(from, to)| from != "none" && to != "none"));
     let answered = answered.into_inner() + WARM_UP;
@@ -140,11 +140,11 @@ fn a_server_that_is_killed_ends_its_streams_with_an_error_and_nothing_else() {
     let [done, failed] = counts.map(AtomicUsize::into_inner);
     assert!(failed >= KILLS, "of {KILLS} servers with something to do, {failed} left an error");
     assert!(done > 0, "it works between two deaths");
-    // What the clients saw is what the log says.
+    // The clients' results match the log.
     assert_eq!(story.ends(), [done + WARM_UP, failed, 0, 0]);
 }
 
-/// What a client was told.
+/// A client's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reply {
     Done,
@@ -179,7 +179,7 @@ impl Place {
         serve(engine, &self.0)
     }
 
-    /// Stops the daemon, and reads what it wrote.
+    /// Stops the daemon, and reads its log.
     #[track_caller]
     fn stop(&self, daemon: &mut Daemon) -> Story {
         let left = children(daemon.child.id());
@@ -192,7 +192,7 @@ impl Place {
     }
 }
 
-/// Serves some requests side by side, so that what a daemon needs once is there.
+/// Serves some requests in parallel, so that the daemon has allocated what it needs once.
 #[track_caller]
 fn warm_up(daemon: &Daemon) {
     std::thread::scope(|threads| {
@@ -202,7 +202,7 @@ fn warm_up(daemon: &Daemon) {
     });
 }
 
-/// Waits until a process holds no more than it did before, and [`SPARE_KIB`].
+/// Waits until a process holds no more than before, plus [`SPARE_KIB`].
 #[track_caller]
 fn wait_for(before: &Footprint, pid: u32) {
     wait::wait_for(|| {
@@ -215,7 +215,7 @@ fn wait_for(before: &Footprint, pid: u32) {
     });
 }
 
-/// Lets the clients end where the test fails, too.
+/// Ends the clients even if the test fails.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -226,11 +226,11 @@ impl Drop for StopOnDrop<'_> {
 
 const CLIENTS: usize = 200;
 const HANG_UPS: usize = 10;
-/// Requests that a model of a folder runs side by side.
+/// Requests that a model of a folder runs in parallel.
 const SLOTS: usize = 2;
 const SWITCHES: usize = 100;
 const KILLS: usize = 10;
 const WARM_UP: usize = 8;
 
-/// What the allocator keeps for the next crowd. Chosen: a leak of 64 KiB a client or switch is more.
+/// What the allocator keeps for later use. Chosen: a leak of 64 KiB for each client or switch exceeds it.
 const SPARE_KIB: u64 = 6 << 10;

@@ -1,4 +1,4 @@
-//! The daemon as something that is left on: what its service manager hears, what its journal says, what its hooks get.
+//! The daemon in operation: its messages to the service manager, its journal, its hooks.
 
 use std::fs;
 use std::os::linux::fs::MetadataExt;
@@ -51,7 +51,7 @@ fn its_service_manager_hears_that_it_serves_lives_and_stops() {
     hear("WATCHDOG=1");
     hear("WATCHDOG=1");
     signal("TERM", daemon.child.id());
-    // The drain deadline of two minutes, and what follows it.
+    // The drain deadline of two minutes, and some time after it.
     assert_eq!(hear("STOPPING=1"), "STOPPING=1\nEXTEND_TIMEOUT_USEC=150000000");
     assert_eq!(daemon.wait(), Some(0));
 }
@@ -114,14 +114,14 @@ fn the_journal_has_each_switch_with_its_reason_and_cost() {
             daemon = daemon.variable("JOURNAL_STREAM", stream);
         }
         let mut daemon = daemon.start();
-        // It has climbed when the smaller model has gone.
+        // The upgrade is complete once the smaller model is unloaded.
         daemon.wait_for("the climb of the start", |status| status["switches"] == 2);
         for (tier, switches) in [("small", 3), ("medium", 4)] {
             let asked = daemon.post("/switch", &format!("{{\"tier\":\"{tier}\"}}"));
             assert!(asked.starts_with("HTTP/1.1 202 "), "{asked}");
             daemon.wait_for("the order", |status| status["switches"] == switches);
         }
-        // Without its file it is not loaded again, and gives way to what is smaller.
+        // Without its file it is not loaded again, and the smaller model replaces it.
         let (file, kept) = (folder.join("models/b.gguf"), folder.join("kept"));
         fs::rename(&file, &kept).unwrap();
         children(daemon.child.id()).into_iter().for_each(|child| signal("KILL", child));
@@ -143,7 +143,7 @@ fn the_journal_has_each_switch_with_its_reason_and_cost() {
     );
     let first = has("switched: none → small: ");
     assert!(first.contains("(took ") && first.contains(" of it to load)"), "{first}");
-    // A date and a time of day before every line that is not the end of another.
+    // Date and time precede every line that is not the continuation of another.
     let time = first.split(' ').next().unwrap();
     assert!(time.len() == "2026-11-28T02:13:05Z".len() && time.ends_with('Z'), "{first}");
     assert!(has("switched: medium → small: ").contains("asked for"), "{told:#?}");
@@ -151,7 +151,7 @@ fn the_journal_has_each_switch_with_its_reason_and_cost() {
     assert!(has("switched: medium → small: b did not load: ").contains("(took "), "{told:#?}");
     assert!(told.iter().all(|line| !line.contains(" decision: ")), "{told:#?}");
 
-    // Under journald, the journal has the time; -v says more.
+    // Under journald, the journal has the time; -v gives more detail.
     let file = fs::metadata(folder.join("stderr.txt")).unwrap();
     let stream = format!("{}:{}", file.st_dev(), file.st_ino());
     let told = tour("-v", Some(stream));
@@ -187,7 +187,7 @@ fn hooks_get_what_happened_one_after_the_other_and_hold_nobody_up() {
         let executable = fs::Permissions::from_mode(0o755);
         fs::set_permissions(folder.join(name), executable).unwrap();
     };
-    // Paths are taken from the config's folder, and what the command writes from the daemon's.
+    // Paths in the config are relative to its folder, and files that the command writes are relative to the daemon's.
     script("change.sh", "#!/bin/sh\n{ cat; echo; } >> \"$1\"\n");
     let others = "[models]\nfolder = \"models\"\n[hooks]\non-change = [\"./change.sh\", \"changes.jsonl\"]\n";
     folder.put("serve.toml", &config(others, &policy(BY_COMMAND)));
@@ -212,7 +212,7 @@ fn hooks_get_what_happened_one_after_the_other_and_hold_nobody_up() {
     assert!(changes[2]["text"].as_str().unwrap().contains("asked for"), "{}", changes[2]);
     assert!(changes[1]["load_ns"].as_u64() > Some(0) && changes[1]["time"].is_string());
 
-    // One that hangs is ended with all that it has started, and reported.
+    // A hook that hangs is ended with all processes that it started, and reported.
     script("change.sh", "#!/bin/sh\necho $$ > hung.txt\nsleep 300 | cat\n");
     let slow = others.replace("[hooks]", "[hooks]\ntime-limit = \"1s\"");
     folder.put("serve.toml", &config(&slow, &policy(BY_COMMAND)));

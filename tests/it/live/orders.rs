@@ -1,4 +1,4 @@
-//! What people meet with the default settings: orders, upgrades behind a long reply, a shortage in the middle of one, a
+//! What users meet with the default settings: orders, upgrades behind a long reply, a shortage during a reply, a
 //! model that keeps dying.
 
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::live::story::{Story, log_text};
 use crate::live::{SERVE, daemon, engine, site};
 use crate::support::run_in;
 
-/// A model as it stands in a catalog. What it really takes does not matter here, nor how fast it is: faster than it says.
+/// An entry of a catalog. The real memory use does not matter here, nor the speed, which is higher than stated.
 pub(super) fn model(id: &str, tier: &str, quality: u32, takes: &str) -> String {
     format!(
         "[[model]]\nid = \"{id}\"\ntier = \"{tier}\"\nquality = \"{quality}%\"\nfile = \"{id}.gguf\"\n{takes}\n\
@@ -31,7 +31,7 @@ pub(super) fn model(id: &str, tier: &str, quality: u32, takes: &str) -> String {
     )
 }
 
-/// Returns a site with two models, and a policy of which only `changes` are not the default.
+/// Returns a site with two models, and a policy in which only `changes` differ from the defaults.
 fn place(changes: &str, takes: [&str; 2]) -> Site {
     place_with("b", changes, takes)
 }
@@ -56,7 +56,7 @@ fn tier(tier: &'static str) -> impl Fn(&Value) -> bool {
     move |status| status["tier"] == tier
 }
 
-/// The lines of the machine's class are for whole machines; what others do on this one does not matter here.
+/// The lines of the machine's class suit whole machines; what others do on this one must not matter here.
 pub(super) const FROM_LARGE: &str =
     "constrain = [\"memory\", \"vram\"]\n[manager]\nstart = \"large\"";
 
@@ -76,18 +76,18 @@ fn an_order_waits_for_the_cooldown_and_holds_until_somebody_says_auto() {
     daemon.wait_for("the end of the switch", |status| status["switches"] == 2);
     assert_eq!(body(&daemon.get("/status"))["tier"], "small");
 
-    // Within the cooldown of that: it is done when the cooldown is over, and whoever asks is told so.
+    // Within the cooldown of that order: it is carried out after the cooldown, and the answer states so.
     let asked = daemon.post("/switch", "{\"tier\":\"none\",\"for\":\"5s\"}");
     assert!(asked.starts_with("HTTP/1.1 202 "), "{asked}");
     let wait = body(&asked)["follows_in_seconds"].as_f64().unwrap();
     assert!(wait > 0.0 && wait <= 30.0, "{asked}");
     assert_eq!(body(&daemon.get("/status"))["order"]["tier"], "none");
     daemon.wait_for("the free memory", tier("none"));
-    // Its time is over: the policy serves again.
+    // The order has expired: the policy loads a model again.
     daemon.wait_for("a model again", |status| status["tier"] != "none");
     assert_eq!(body(&daemon.get("/status"))["order"], Value::Null);
 
-    // What holds, holds against the policy, which would load the largest at once.
+    // An order prevails over the policy, which would load the largest model at once.
     let asked = daemon.post("/switch", "{\"tier\":\"small\"}");
     assert!(asked.starts_with("HTTP/1.1 202 "), "{asked}");
     daemon.wait_for("the order", |status| {
@@ -120,7 +120,7 @@ fn an_order_that_has_no_place_is_refused_with_the_reason_and_when_to_ask_again()
 fn an_upgrade_behind_a_long_stream_refuses_nobody() {
     let name = "an_upgrade_behind_a_long_stream_refuses_nobody";
     let Some(engine) = engine(name) else { return };
-    // Each fits, and not both: a third and a half of the machine.
+    // Each fits alone, but not both: a third and a half of the machine.
     let memory = SystemProbe::new().machine().memory;
     let share = |part| format!("ram = \"{}B\"", memory.share(Percent::new(part)).get());
     let changes = "constrain = [\"memory\"]\nstabilization = \"2s\"\n[manager]\nstart = \"small\"";
@@ -139,7 +139,7 @@ fn an_upgrade_behind_a_long_stream_refuses_nobody() {
         assert!(reply.contains("x-tiershift-tier: small\r\n"), "{reply}");
         assert!(reply.contains("data: [DONE]"), "{reply}");
     }
-    // It goes on all the while; when its client has had enough, the other model follows.
+    // It runs all the while; when its client disconnects, the other model follows.
     long.until("data: ");
     assert_eq!(body(&daemon.get("/status"))["tier"], "small");
     drop(long);
@@ -161,7 +161,7 @@ fn a_model_that_keeps_dying_is_stood_in_for_and_the_user_is_told_once() {
         killed.iter().for_each(|&pid| signal("KILL", pid));
         killed
     };
-    // The first time it is back at once.
+    // The first time it is loaded again at once.
     let killed = kill();
     daemon.wait_for("its return", |status| {
         let is_another = children(daemon.child.id()).iter().all(|pid| !killed.contains(pid));
@@ -183,7 +183,7 @@ fn a_critical_shortage_cuts_a_stream_with_an_error_and_is_over_within_seconds() 
     let name = "a_critical_shortage_cuts_a_stream_with_an_error_and_is_over_within_seconds";
     let Some(engine) = engine(name) else { return };
     let takes = ["ram = \"100MiB\"", "ram = \"300MiB\"\nvram = \"4GiB\""];
-    // The driver's stand-in knows the process by the name of its model.
+    // The replacement of the driver recognises the process by the name of its model.
     let folder = place_with("on-the-gpu", FROM_LARGE, takes);
     let own = Bytes::from_gib(4);
     let gpu = match Gpu::build(&folder, Bytes::from_gib(8), "on-the-gpu.gguf", own) {
@@ -210,7 +210,7 @@ fn a_critical_shortage_cuts_a_stream_with_an_error_and_is_over_within_seconds() 
     daemon.stop();
     run_in(&folder, "verify log.jsonl").exits(0);
 
-    // By the recording's own clock: ten seconds for the reply, then the memory is given back.
+    // By the recording's own clock: ten seconds for the reply, then the memory is freed.
     let mut log = LogReader::open(&folder.join("log.jsonl")).unwrap();
     let (mut seen, mut cut, mut relieved) = (None, None, None);
     for record in &mut log {

@@ -1,4 +1,4 @@
-//! What our models take is never others' use, also where no process of theirs is known.
+//! The use of our models never counts as others' use, even if none of their processes is known.
 
 use snapbox::cmd::cargo_bin;
 use tiershift::backend::remote::server::Kind;
@@ -27,11 +27,11 @@ fn work_of_a_server_whose_processes_are_not_known_is_ours() {
     let own = |status: &serde_json::Value| {
         status["resources"]["cpu"]["own_milli_percent"].as_u64().unwrap_or_default()
     };
-    // At rest nothing is ours, and it is seen what others take.
+    // At rest nothing is ours, and others' use is known.
     daemon.wait_for("a reading at rest", |status| {
         status["resources"]["cpu"].is_object() && own(status) == 0
     });
-    // One processor of however many there are works for it, unless others take them all. Between two streams it rests.
+    // One of the processors works for the model, unless others take them all. Between two streams it rests.
     let mut clock = SystemClock::start();
     let mut is_ours = false;
     for _ in 0..MOST_STREAMS {

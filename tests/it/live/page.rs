@@ -1,5 +1,5 @@
-//! The pages to send in a real browser, from a file: each draws itself, is read by keyboard and pointer, keeps to the rules of
-//! accessibility in light and dark, fits a phone, prints, and fetches nothing.
+//! HTML pages in a real browser, opened from a file: each draws itself, works by keyboard and pointer, follows the
+//! accessibility rules in light and dark, fits a phone, prints, and fetches nothing.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn text(browser: &Browser, script: &str) -> String {
     browser.run(&format!("return {script}")).as_str().unwrap_or_default().to_owned()
 }
 
-/// Holds the browser to what was asked of it: the page itself, and no complaint.
+/// Asserts that the browser fetched only the page itself and logged no error.
 #[track_caller]
 fn fetched_nothing(browser: &Browser, page: &Path) {
     let fetched: Vec<String> = browser.requests();
@@ -44,7 +44,7 @@ fn a_page_is_read_by_keyboard_and_pointer_and_fetches_nothing() {
     run_in(folder.path(), "replay host.csv --html page.html --out run").exits(0);
     open(&browser, &page);
 
-    // What is drawn is what the run was: the moment that is read says what `explain` says.
+    // The page shows the run: the text for the current moment is that of `explain`.
     let names = "[...document.querySelectorAll('.panel h3')].map((it) => it.textContent).join()";
     assert_eq!(
         text(&browser, names),
@@ -63,7 +63,7 @@ fn a_page_is_read_by_keyboard_and_pointer_and_fetches_nothing() {
     let said = text(&browser, "document.getElementById('moment-said').textContent");
     assert!(said.starts_with("downgrade") && explained.contains(&said), "{said}\n{explained}");
 
-    // Every control is reached by the keyboard, and has a name; the arrows move the moment by one reading.
+    // Every control is reachable by keyboard, and has a name; the arrow keys move the moment by one reading.
     browser.run("document.getElementById('moment').focus()");
     assert!(browser.focused_name().starts_with("Moment that is read"));
     let place = || {
@@ -99,7 +99,7 @@ fn a_page_is_read_by_keyboard_and_pointer_and_fetches_nothing() {
         return Math.max(...at) - Math.min(...at)";
     assert!(browser.run(apart).as_f64().unwrap() < 2.0);
 
-    // On paper and on a phone nothing stands out at the side.
+    // On paper and on a phone nothing overflows at the side.
     for width in [360, 1280] {
         browser.set_width(width);
         browser.wait_for("the width", &format!("return Math.abs(document.querySelector('canvas').getBoundingClientRect().right - {width}) < 120"));
@@ -198,7 +198,7 @@ fn a_comparison_is_sorted_picked_and_filtered_by_keyboard_and_fetches_nothing() 
         return new Set(new Uint32Array(d.buffer)).size > 20; })";
     assert_eq!(browser.run(drawn), true, "something is drawn in both charts");
 
-    // A head sorts by its column, the best first, and says so.
+    // A click on a column's head sorts by it, the best first, and the head states so.
     let head = "[...document.querySelectorAll('#overall thead th')].find((it) => it.textContent.startsWith('reversals'))";
     browser.run(&format!("({head}).querySelector('button').focus()"));
     assert!(browser.focused_name().starts_with("reversals"));
@@ -214,7 +214,7 @@ fn a_comparison_is_sorted_picked_and_filtered_by_keyboard_and_fetches_nothing() 
     let want: Vec<&str> = want.iter().map(|it| it.2).collect();
     assert_eq!(text(&browser, order), want.join(","));
 
-    // A policy that is picked is picked everywhere.
+    // A selected policy is selected everywhere.
     browser.run("document.querySelector('#overall button[data-policy=\"1\"]').focus()");
     browser.press(ENTER);
     assert_eq!(text(&browser, "document.getElementById('picked').value"), "1");
@@ -227,7 +227,7 @@ fn a_comparison_is_sorted_picked_and_filtered_by_keyboard_and_fetches_nothing() 
     let seen = "return [...document.querySelectorAll('#overall tbody tr')].filter((it) => !it.hidden).length";
     assert_eq!(browser.run(seen), 1);
 
-    // Pointing at a dot says whose it is.
+    // Pointing at a dot shows its policy.
     let middle = "const box = document.querySelector('#front .u-over'); box.scrollIntoView({block: 'center'}); \
         const {left, top, width, height} = box.getBoundingClientRect(); return [left + width / 2, top + height / 2].map(Math.round)";
     let spot = browser.run(middle);
@@ -252,7 +252,7 @@ const HOUR: [f64; 60] = {
     gib
 };
 
-/// Two models whose tiers are called what would end a script, if it were read as markup.
+/// Two models with tier names that would end a script if they were read as markup.
 const CATALOG: &str = r#"
 [[model]]
 id = "a"

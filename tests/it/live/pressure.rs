@@ -1,4 +1,4 @@
-//! Another program takes the machine's memory while a model answers, and gives it back.
+//! Another program takes the machine's memory while a model answers, and frees it again.
 
 use std::fs;
 
@@ -33,8 +33,8 @@ fn a_hog_takes_one_tier_and_gives_it_back() {
     let [_, medium, large] = catalog.models() else { panic!("three models") };
     let (medium, large) = (medium.footprint().ram, large.footprint().ram);
 
-    // The lines follow the machine as it is, with a gap on both sides of each level that a busy neighbour does not
-    // cross before the hog has made it good.
+    // The lines depend on the machine's current use, with a margin on both sides of each level that other programs do not
+    // cross before the hog has compensated for it.
     let mut probe = SystemProbe::new();
     let hog = Hog::start(move |own| {
         probe.set_own_processes(OwnProcesses::new(own.iter().copied()));
@@ -56,7 +56,7 @@ fn a_hog_takes_one_tier_and_gives_it_back() {
     hog.spare(daemon.child.id());
     daemon.wait_for("the largest model", |status| status["tier"] == "large");
 
-    // The hog comes while a stream runs: the stream ends as it should, then the smaller model serves.
+    // The hog starts during a stream: the stream ends normally, then the smaller model serves.
     let mut stream = daemon.ask(&chat("the cat", 60));
     stream.until("data: ");
     hog.hold(pressed);
@@ -71,7 +71,7 @@ fn a_hog_takes_one_tier_and_gives_it_back() {
         assert!(stream.contains("data: [DONE]"), "{stream}");
     }
 
-    // It leaves, and the window passes.
+    // It frees the memory, and the window passes.
     hog.hold(idle);
     daemon.wait_for("the step up", |status| status["tier"] == "large");
     let stream = daemon.ask(&chat("the bird", 4)).rest();
@@ -89,7 +89,7 @@ fn a_hog_takes_one_tier_and_gives_it_back() {
             ("small", "large"),
             ("large", "medium"),
             ("medium", "large"),
-            // Told to stop.
+            // The stop.
             ("large", "none"),
         ]
     );
@@ -102,13 +102,13 @@ fn a_hog_takes_one_tier_and_gives_it_back() {
     }
 }
 
-/// Returns the machine's memory now.
+/// Returns the machine's memory use now.
 fn space(probe: &mut SystemProbe) -> Space {
     let sample = probe.sample(SystemClock::start().now()).unwrap();
     sample.memory.expect("Linux tells of its memory")
 }
 
-/// Windows of a second, and the lines at what the test says.
+/// Windows of a second, and the lines of the test.
 fn lines(limit: Bytes, total: Bytes) -> String {
     let line = |below: u32| {
         let milli = Percent::of(limit, total).milli() - below;
@@ -127,7 +127,7 @@ degrade-line = "{degrade}"
     ))
 }
 
-/// Leaves the log and its plot where a person asks for them.
+/// Keeps the log and its plot where `TIERSHIFT_KEEP` requests them.
 fn keep(folder: &std::path::Path) {
     if let Some(out) = std::env::var_os("TIERSHIFT_KEEP") {
         run_in(folder, "plot log.jsonl --out log.png").exits(0);
@@ -139,5 +139,5 @@ fn keep(folder: &std::path::Path) {
     }
 }
 
-/// What others on this machine may give back before the hog has nothing left to give. Chosen: builds beside a test.
+/// Memory that others on this machine may free before the hog has nothing left to free. Chosen: builds beside a test.
 const SLACK: Bytes = Bytes::from_mib(1500);

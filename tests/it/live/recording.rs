@@ -1,4 +1,4 @@
-//! The flight recorder of a real daemon: rotated under load, read while it is written, killed, out of room.
+//! The flight recorder of a real daemon: rotated under load, read while it is written, killed, on a full disk.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use tiershift_testkit::wait::wait_until;
 use crate::live::{engine, site};
 use crate::support::{contents, run_in};
 
-/// A folder with one model, and a config that fills a segment in a second.
+/// A folder with one model, and a config with which a segment fills up in a second.
 fn workshop(segment_size: &str) -> Site {
     let folder = site(&[("a", gguf::TINY)]);
     let log = format!("[recording]\nfolder = \"recordings\"\nsegment-size = \"{segment_size}\"\n");
@@ -30,7 +30,7 @@ fn workshop(segment_size: &str) -> Site {
     folder
 }
 
-/// Starts a daemon from a shell, after what the shell is told.
+/// Starts a daemon from a shell, after the given shell commands.
 fn start(engine: &Path, folder: &Path, before: &str) -> Daemon {
     let daemon = Daemon::builder_after(before, cargo_bin!("tiershift"), folder).engine(engine);
     daemon.arguments("--config serve.toml").errors_in("stderr.txt").start()
@@ -57,7 +57,7 @@ fn a_recording_is_rotated_under_load_and_read_while_it_is_written() {
     wait_until("a decision", || run_in(folder, "explain recordings").code == 0);
     for segment in [2, 4, 6] {
         let streams: Vec<_> = (0..8).map(|_| daemon.ask(&chat("the cat", 20))).collect();
-        // Every reader goes as far as it can, and says that it did not see the end.
+        // Every reader goes as far as it can, and reports that it did not see the end.
         let verified = run_in(folder, "verify recordings --unclosed").exits(0);
         assert!(verified.out.contains("verified as far as it goes"), "{}", verified.out);
         run_in(folder, "verify recordings").exits(1);
@@ -78,14 +78,14 @@ fn a_recording_is_rotated_under_load_and_read_while_it_is_written() {
     let found = segments(&run).unwrap();
     assert!(found.len() >= 6, "{found:?}");
     assert!(found.iter().all(|it| it.path.extension().is_some_and(|end| end == "zst")));
-    // One log, from the folder of all, of the run, or its first file.
+    // One log, whether given by the folder of all runs, of the run, or by its first file.
     let first = found[0].path.strip_prefix(folder).unwrap().display().to_string();
     let run = run.strip_prefix(folder).unwrap().display().to_string();
     let verified = run_in(folder, &format!("verify recordings {run} {first}")).exits(0);
     assert_eq!(verified.out.matches(": verified, ").count(), 3, "{}", verified.out);
     let same = run_in(folder, &format!("diff recordings {first}")).exits(0);
     assert!(same.err.is_empty(), "{}", same.err);
-    // The stop is told as one: by explain, and by the plot, which has no crash.
+    // The stop is reported as a stop: by explain, and in the plot, which has no crash.
     let explained = run_in(folder, "explain recordings").exits(0);
     assert!(explained.out.contains("small → none: the run was stopped"), "{}", explained.out);
     assert!(!explained.out.contains("a crash"), "{}", explained.out);
@@ -93,7 +93,7 @@ fn a_recording_is_rotated_under_load_and_read_while_it_is_written() {
     assert!(!fs::read_to_string(folder.join("stopped.svg")).unwrap().contains("a crash"));
     let plotted = run_in(folder, "--json plot recordings --out again.svg").exits(0).json();
     assert_eq!(plotted["switches"], 1, "{plotted}");
-    // What begins late says so.
+    // A recording that begins late states so.
     let third = found[2].path.strip_prefix(folder).unwrap().display().to_string();
     let late = run_in(folder, &format!("verify {third}")).exits(1);
     assert!(late.out.contains("the log begins at record"), "{}", late.out);
@@ -109,7 +109,7 @@ fn a_daemon_that_is_killed_leaves_its_recording_and_the_next_one_lets_it_be() {
     };
     let folder = &*workshop("16KiB");
     let mut before = Vec::new();
-    // Killed while it writes, rotates and packs, wherever it is.
+    // Killed at any moment while it writes, rotates and packs.
     for segment in [1, 2, 3] {
         let daemon = start(&engine, folder, "");
         assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
@@ -143,7 +143,7 @@ fn a_disk_without_room_stops_the_recording_and_not_the_serving() {
         return;
     };
     let folder = &*workshop("16MiB");
-    // No file may be longer than this; a write past it fails as on a full disk.
+    // The limit of a file's length; a write beyond it fails as on a full disk.
     let mut daemon = start(&engine, folder, "trap '' XFSZ; ulimit -f 64;");
     daemon.wait_for("the end of the recording", |status| {
         status["recording"]["stopped"]["error"].is_string()
@@ -161,13 +161,13 @@ fn a_disk_without_room_stops_the_recording_and_not_the_serving() {
     assert!(samples.count() > 1, "what was written before is there");
 }
 
-/// A small disk in memory. Dropped, it is gone.
+/// A small disk in memory. It is removed on drop.
 struct Disk {
     at: PathBuf,
 }
 
 impl Disk {
-    /// Mounts one, or says that this test is skipped.
+    /// Mounts one, or reports that this test is skipped.
     fn mount(at: PathBuf, test: &str) -> Option<Self> {
         fs::create_dir_all(&at).unwrap();
         let line = ["-t", "tmpfs", "-o", "size=300k", "none"];
@@ -215,7 +215,7 @@ fn a_disk_that_has_room_again_is_used_again() {
     assert_eq!(said.matches("error: recording stopped").count(), 1, "{said}");
     assert_eq!(said.matches("recording continues in a new folder").count(), 1, "{said}");
 
-    // What is there of both runs is as it was written; of the second, nobody knows what the controller knew.
+    // Everything that exists of both runs is intact; the state of the controller before the second is unknown.
     let verified = run_in(folder, "verify recordings --unclosed").exits(0).out;
     assert_eq!(verified.lines().count(), 2, "{verified}");
     assert!(verified.contains(": verified as far as it goes, "), "{verified}");

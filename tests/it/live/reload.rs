@@ -1,4 +1,4 @@
-//! The config of a running daemon: what may change does, the rest is refused by name, and the log still verifies.
+//! Reloading the config of a running daemon: permitted changes apply, others are refused by name, and the log still verifies.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn configure(folder: &Path, stabilization: &str, others: &str) {
     fs::write(folder.join("serve.toml"), config).unwrap();
 }
 
-/// Waits until the daemon has said this.
+/// Waits until the daemon has printed this text.
 #[track_caller]
 fn wait_for_words(folder: &Path, words: &str) {
     wait_for(|| {
@@ -33,7 +33,7 @@ fn a_policy_is_reloaded_and_whatever_else_changed_is_named() {
         return;
     };
     let folder = &*site(&[("a", gguf::TINY), ("b", gguf::SMALL)]);
-    // Both models fit side by side: but for the pin, the start would climb at once.
+    // Both models fit side by side: without the pin, the daemon would step up at once.
     configure(folder, "\"1h\"\nmanager.pin = \"small\"", "");
     let daemon = crate::live::daemon(&engine, folder).arguments("--config serve.toml");
     let mut daemon = daemon.errors_in("stderr.txt").start();
@@ -43,7 +43,7 @@ fn a_policy_is_reloaded_and_whatever_else_changed_is_named() {
     signal("HUP", daemon.child.id());
     wait_for_words(folder, "serve.toml:");
     wait_for_words(folder, "\"soon\" is not a span");
-    // What can be taken is, and the rest is named.
+    // Permitted changes apply, and the others are named.
     configure(
         folder,
         "\"1s\"",

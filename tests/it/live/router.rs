@@ -1,4 +1,4 @@
-//! llama-server in router mode, the real one: its behaviours that a manager must know, and a daemon that runs on it.
+//! llama-server in router mode, the real one: the behaviours that a manager must know, and a daemon that uses it.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -63,7 +63,7 @@ fn a_daemon_runs_on_a_router_and_takes_over_what_it_has_loaded() {
     wait_until("the load", || router.model("a").0 == "loaded");
     let process = router.process("a");
 
-    // Its catalog comes from the files that the router names; what is loaded is not loaded again.
+    // The catalog comes from the files that the router lists; a model that is loaded is not loaded again.
     let arguments = format!("--server {} --policy policy.toml --record log", router.url());
     let daemon = Daemon::builder(cargo_bin!("tiershift"), &folder).arguments(&arguments);
     let mut daemon = daemon.start();
@@ -76,7 +76,7 @@ fn a_daemon_runs_on_a_router_and_takes_over_what_it_has_loaded() {
     });
     assert_eq!(router.process("a"), process, "it is the same process");
 
-    // A switch under a stream: the router would cut it, we wait.
+    // A switch during a stream: the router would cut it, the daemon waits.
     daemon.wait_for("the upgrade", |status| status["tier"] == "medium");
     wait_until("the end of the smaller one", || router.model("a").0 == "unloaded");
     let mut stream = daemon.ask(&chat("the dog", 60));

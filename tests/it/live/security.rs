@@ -1,4 +1,4 @@
-//! The daemon as a process, and clients that mean it no good, on real sockets.
+//! The daemon as a process, and malicious clients, on real sockets.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ use crate::support::files;
 
 const TOKEN: &str = "c0ffee-and-some-more-letters";
 
-/// A daemon of one model that can be reached from elsewhere, with a token.
+/// A daemon with one model that other machines can reach, with a token.
 fn start(engine: &Path) -> (Site, Daemon) {
     let folder = site(&[("a", gguf::TINY)]);
     folder.put("token", &format!("{TOKEN}\n"));
@@ -47,7 +47,7 @@ fn strangers_are_kept_out_and_hostile_clients_keep_nobody_waiting() {
     let (folder, daemon) = start(&engine);
     let shown = format!("Authorization: Bearer {TOKEN}\r\n");
 
-    // The token opens, and the names that it is called by; nothing else does.
+    // Only the token together with an allowed name gives access.
     for (headers, status) in [
         (format!("Host: 10.1.2.3:8484\r\n{shown}"), "200"),
         (format!("Host: box.lan\r\n{shown}"), "200"),
@@ -78,11 +78,11 @@ fn strangers_are_kept_out_and_hostile_clients_keep_nobody_waiting() {
     assert!(asks_first.starts_with("HTTP/1.1 405 "), "{asks_first}");
     assert!(!asks_first.to_lowercase().contains("access-control-"), "{asks_first}");
 
-    // One whose body never comes to its end, and two thousand that say nothing.
+    // One client whose body never ends, and two thousand that send nothing.
     let slow = post(&daemon, "Content-Length: 100\r\n", "{\"prompt\"");
     let idle: Vec<TcpStream> =
         (0..2000).map(|_| TcpStream::connect(("127.0.0.1", daemon.port)).unwrap()).collect();
-    // Bodies: announced too long, sent too long without a length, cut off, no JSON, rubbish after a request.
+    // Bodies: announced too long, sent too long without a length, cut off, not JSON, garbage after a request.
     let announced = post(&daemon, "Content-Length: 99999999999\r\n", "").rest();
     assert!(announced.starts_with("HTTP/1.1 413 "), "{announced}");
     let mut endless = post(&daemon, "Transfer-Encoding: chunked\r\n", "");
@@ -92,7 +92,7 @@ fn strangers_are_kept_out_and_hostile_clients_keep_nobody_waiting() {
     assert!(nothing.starts_with("HTTP/1.1 400 "), "{nothing}");
     let twice = post(&daemon, "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "{}").rest();
     assert!(twice.starts_with("HTTP/1.1 400 "), "{twice}");
-    // All the while, whoever means well is served.
+    // All the while, normal clients are served.
     let body = chat("the cat", 4);
     let length = format!("Content-Length: {}\r\n", body.len());
     let reply = post(&daemon, &length, &body).rest();
@@ -101,7 +101,7 @@ fn strangers_are_kept_out_and_hostile_clients_keep_nobody_waiting() {
     let slow = slow.rest();
     assert!(slow.starts_with("HTTP/1.1 408 "), "{slow}");
 
-    // The model's own port, which every page and user of this machine can reach, opens to its daemon only.
+    // The model's own port, which every page and user of this machine can reach, accepts only its daemon.
     let model = servers_of(&folder)[0];
     let line = fs::read_to_string(format!("/proc/{model}/cmdline")).unwrap();
     let port = line.split('\0').skip_while(|word| *word != "--port").nth(1).unwrap();
@@ -115,7 +115,7 @@ fn strangers_are_kept_out_and_hostile_clients_keep_nobody_waiting() {
     let key = key.expect("it has a key");
     assert!(!line.contains(key), "the key is in the arguments");
 
-    // Neither is anywhere.
+    // Neither appears anywhere.
     let segments = files(&folder.join("log.jsonl"));
     assert!(!segments.is_empty(), "the run is recorded");
     let log: String = segments
@@ -131,7 +131,7 @@ fn strangers_are_kept_out_and_hostile_clients_keep_nobody_waiting() {
     assert_eq!(json(&status)["requests"]["done"], 1);
 }
 
-/// Sends chunk after chunk, and returns whether an end was made of it.
+/// Sends chunk after chunk, and returns whether the server closed the connection.
 fn send_until_refused(connection: &mut Connection) -> bool {
     let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
     for _ in 0..1100 {
@@ -139,7 +139,7 @@ fn send_until_refused(connection: &mut Connection) -> bool {
             return true;
         }
     }
-    // Everything went out before it closed: then the answer says so.
+    // Everything was sent before the server closed: then the answer states the reason.
     let mut read = [0; 64];
     connection.stream.read(&mut read).is_ok_and(|count| read[..count].starts_with(b"HTTP/1.1 413"))
 }

@@ -24,7 +24,7 @@ fn a_daemon_serves_scales_records_and_leaves_nothing_behind() {
     assert!(stream.matches("\"content\":\" ").count() == 8, "{stream}");
     assert!(stream.contains("data: [DONE]"), "{stream}");
 
-    // The window is over: it goes up by itself.
+    // The window has passed: the daemon steps up by itself.
     daemon.wait_for("the upgrade", |status| status["tier"] == "medium");
 
     // A switch cuts no stream, and the next request is served by the other model.
@@ -40,7 +40,7 @@ fn a_daemon_serves_scales_records_and_leaves_nothing_behind() {
     assert!(whole.contains("x-tiershift-tier: small\r\n"), "{whole}");
     assert_eq!(json(&whole)["usage"]["completion_tokens"], 3, "{whole}");
 
-    // A client that hangs up gives its place back.
+    // A client that disconnects frees its slot.
     let mut stream = daemon.ask(&chat("the fish", 3000));
     stream.until("data: ");
     drop(stream);
@@ -59,7 +59,7 @@ fn a_daemon_serves_scales_records_and_leaves_nothing_behind() {
     let stream = daemon.ask(&chat("the fox", 2)).rest();
     assert!(stream.contains("data: [DONE]"), "{stream}");
 
-    // A name that nobody has is served by what serves, on loopback.
+    // An unknown name is answered by the model that serves, on loopback.
     let unknown =
         daemon.post("/v1/completions", "{\"prompt\":\"the cat\",\"max_tokens\":1,\"model\":\"c\"}");
     assert!(unknown.starts_with("HTTP/1.1 200 "), "{unknown}");
@@ -74,7 +74,7 @@ fn a_daemon_serves_scales_records_and_leaves_nothing_behind() {
     let ids: Vec<_> = listed["data"].as_array().unwrap().iter().map(|it| &it["id"]).collect();
     assert_eq!(ids, ["auto", "small", "medium", "a", "b"]);
 
-    // Told to stop, it finishes what runs.
+    // On a stop, running replies finish.
     let mut stream = daemon.ask(&chat("the end", 30));
     stream.until("data: ");
     let left = children(daemon.child.id());
@@ -88,7 +88,7 @@ fn a_daemon_serves_scales_records_and_leaves_nothing_behind() {
         assert!(!is_there(pid), "process {pid} is left behind");
     }
 
-    // What it did can be done again from its log, which holds no word of anybody.
+    // The run can be repeated from its log, which contains no words of users.
     let verified = run_in(&folder, "verify log.jsonl").exits(0);
     assert!(verified.out.contains("verified"), "{}", verified.out);
     let log = log_text(&folder.join("log.jsonl"));

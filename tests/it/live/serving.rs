@@ -1,4 +1,4 @@
-//! What a client is told about its reply: who served it, why nothing better, and when to come back.
+//! The information for a client about its reply: which model replied, why no better one, and when to retry.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use tiershift_testkit::site::Site;
 
 use crate::live::{SERVE, engine, serve, site};
 
-/// Two models, of which the small one makes embeddings too.
+/// Two models, of which the small one also makes embeddings.
 pub(super) const CATALOG: &str = r#"
 [[model]]
 id = "a"
@@ -36,7 +36,7 @@ prefill-tokens-per-second = 200
 decode-tokens-per-second = 50
 "#;
 
-/// Prepares a folder that a daemon with [`CATALOG`] runs in.
+/// Prepares a folder for a daemon with [`CATALOG`].
 fn folder(policy: &str) -> Site {
     let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL)]);
     folder.put("catalog.toml", CATALOG);
@@ -59,7 +59,7 @@ fn a_reply_tells_what_made_it_and_why_nothing_better_did() {
 
     daemon.wait_for("the reason", |status| status["decision"]["reason"] == "fixed");
     let reply = daemon.ask(&chat("the cat", 3)).rest();
-    // Whoever gets less than there is, or than was asked for, is told why; whoever gets what was asked for is not.
+    // A client that gets less than the best, or less than it requested, gets the reason; one that gets what it requested does not.
     assert!(reply.contains("x-tiershift-degraded-because: fixed: "), "{reply}");
     let text = |model: &str| format!("{{\"prompt\":\"x\",\"max_tokens\":1,\"model\":\"{model}\"}}");
     for (model, is_told) in
@@ -70,12 +70,12 @@ fn a_reply_tells_what_made_it_and_why_nothing_better_did() {
         assert_eq!(reply.contains("x-tiershift-degraded-because: "), is_told, "{model}: {reply}");
     }
 
-    // A model's own name is not a wish: it is not answered by another.
+    // A model's own name is binding: no other model answers.
     let named = daemon.post("/v1/completions", &text("b"));
     assert!(named.starts_with("HTTP/1.1 409 ") && !named.contains("retry-after"), "{named}");
     assert_eq!(json(&named)["error"]["code"], "held_elsewhere");
 
-    // Embeddings come from a model that makes them, beside completions of the same process.
+    // Embeddings come from a model that makes them, with completions of the same process running.
     let vectors = daemon.post("/v1/embeddings", "{\"input\":[\"the cat\",\"a bird\"]}");
     assert!(vectors.contains("x-tiershift-model: a\r\n"), "{vectors}");
     let vectors = json(&vectors);
@@ -85,7 +85,7 @@ fn a_reply_tells_what_made_it_and_why_nothing_better_did() {
     let reply = daemon.ask(&chat("the cat", 3)).rest();
     assert!(reply.contains("data: [DONE]"), "{reply}");
 
-    // What is too long for a vector is the client's to mend, and no failure of the model: the server says what to do.
+    // An input that is too long for a vector is the client's error, not a failure of the model: the server states the remedy.
     let long =
         daemon.post("/v1/embeddings", &format!("{{\"input\":\"{}\"}}", "the cat ".repeat(400)));
     assert!(long.starts_with("HTTP/1.1 500 ") && !long.contains("retry-after"), "{long}");
@@ -99,7 +99,7 @@ fn a_client_that_is_not_served_is_told_when_to_come_back() {
     let Some(engine) = engine("a_client_that_is_not_served_is_told_when_to_come_back") else {
         return;
     };
-    // Two run side by side; nothing may wait.
+    // Two run in parallel; none may wait.
     let folder = folder(&policy("manager.queue-limit = 0"));
     let daemon = start(&engine, &folder);
     daemon.wait_for("a model", |status| status["tier"] != "none");
@@ -136,7 +136,7 @@ fn whatever_is_asked_is_answered_as_openai_would() {
     let daemon = daemon.arguments("--catalog catalog.toml --config serve.toml").start();
     daemon.wait_for("a model", |status| status["tier"] == "small");
 
-    // What is not a request, is refused in OpenAI's form, and its words are not repeated.
+    // An invalid request is refused in OpenAI's form, and its words are not repeated.
     let names = [
         "../../etc/passwd",
         "a\\u0000",
@@ -163,7 +163,7 @@ fn whatever_is_asked_is_answered_as_openai_would() {
             assert_eq!(json(&answer)["error"]["code"], *code, "{told}");
         }
     }
-    // Too long by the model's own count, which is ours to tell.
+    // Too long by the model's own count, in which case the daemon writes the message.
     let long = "secret ".repeat(100_000);
     for (path, body) in [
         ("/v1/completions", format!("{{\"prompt\":\"{long}\"}}")),
@@ -179,7 +179,7 @@ fn whatever_is_asked_is_answered_as_openai_would() {
         assert_eq!(error["code"], "context_length_exceeded", "{path}");
         assert_eq!(error["n_ctx"], 4096, "{path}: {error}");
         let message = error["message"].as_str().unwrap();
-        // As litellm, and as OpenAI's own clients know it.
+        // The form that litellm and OpenAI's own clients recognise.
         assert!(message.contains("exceeds the available context size"), "{message}");
         assert!(message.contains("maximum context length is 4096 tokens"), "{message}");
     }
@@ -196,7 +196,7 @@ fn whatever_is_asked_is_answered_as_openai_would() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
         assert_eq!(json(&answer)["error"]["code"], code, "{line}");
     }
-    // The server's own words where it knows better: it is not a failure of the model.
+    // The server's own words if it knows better: this is not a failure of the model.
     let refused = daemon.post("/v1/chat/completions", "{\"max_tokens\":2}");
     assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
     assert!(json(&refused)["error"]["message"].as_str().unwrap().contains("messages"), "{refused}");
@@ -205,7 +205,7 @@ fn whatever_is_asked_is_answered_as_openai_would() {
     let refused = daemon.ask(&format!("{{{said},\"max_tokens\":\"x\"}}")).rest();
     assert!(refused.starts_with("HTTP/1.1 400 ") && refused.contains("max_tokens"), "{refused}");
 
-    // The rest of what OpenAI's clients ask for.
+    // Other requests of OpenAI's clients.
     assert_eq!(json(&daemon.get("/v1/models/a"))["tiershift"]["tier"], "small");
     let two = daemon
         .post("/v1/chat/completions", &format!("{{{said},\"n\":2,\"max_completion_tokens\":3}}"));
@@ -214,7 +214,7 @@ fn whatever_is_asked_is_answered_as_openai_would() {
     let counted = daemon.ask(&format!("{{{said},{usage}}}")).rest();
     assert!(counted.contains("\"usage\":{\"completion_tokens\":3,"), "{counted}");
     assert!(counted.contains("data: [DONE]"), "{counted}");
-    // No limit, as llama-server's clients say it.
+    // No limit, in the form of llama-server's clients.
     let mut endless = daemon.ask(&format!("{{{said},\"stream\":true,\"max_tokens\":-1}}"));
     endless.until("data: ");
     drop(endless);

@@ -1,4 +1,4 @@
-//! A second policy beside the first: the same as a replay of the log under it, and no effect on anything.
+//! A second policy beside the first: the same as a replay of the log under it, and without effect.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -27,7 +27,7 @@ fn a_shadow_is_the_replay_of_the_log_fed_while_it_is_written() {
     for _ in 0..5 {
         assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
     }
-    // On a busy machine a load takes its time: the larger model has to serve for long enough to be worth it.
+    // On a busy machine a load takes long: the larger model has to serve for long enough to be worth it.
     daemon.wait_for("the shadow", |status| {
         let shadow = &status["shadow"];
         shadow["tier"] == "small"
@@ -51,7 +51,7 @@ fn a_shadow_is_the_replay_of_the_log_fed_while_it_is_written() {
     let (mut replayed, mut summary) = (run_in(folder, line).json(), report["summary"].clone());
     let fingerprint = replayed["fingerprint"].clone();
     for summary in [&mut replayed, &mut summary] {
-        // What only a reader of files knows.
+        // Known only to a reader of files.
         for key in ["fingerprint", "warnings", "rejected_rows"] {
             assert!(summary.as_object_mut().unwrap().remove(key).is_some(), "{key}");
         }
@@ -65,7 +65,7 @@ fn a_shadow_is_the_replay_of_the_log_fed_while_it_is_written() {
     assert_eq!(counted["requests"]["done"], 5);
     assert_ne!(counted["fingerprint"], fingerprint);
     assert_ne!(counted["first_token_ms"], replayed["first_token_ms"]);
-    // It had no effect: the log is the real policy's.
+    // The shadow had no effect: the log is that of the real policy.
     run_in(folder, "verify recordings").exits(0);
 }
 

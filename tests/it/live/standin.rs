@@ -1,5 +1,5 @@
-//! Stand-ins for model servers that cannot be installed here, written from their documents and code. They answer as those
-//! do; behind each loaded model is a real llama-server, which generates.
+//! Stand-ins for model servers that cannot be installed here, written from their documentation and code. They answer as these
+//! servers do; behind each loaded model is a real llama-server, which generates.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,11 +19,11 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::runtime::Runtime;
 
-/// A stand-in. Dropped, it is gone with its models.
+/// A stand-in. On drop it ends with its models.
 pub(super) struct StandIn {
     state: Arc<Inside>,
     pub(super) port: u16,
-    /// Of its own, so that its end is the end of its connections too.
+    /// Its own runtime, so that its end also ends its connections.
     runtime: Option<Runtime>,
 }
 
@@ -36,15 +36,15 @@ pub(super) struct Inside {
     fault: Mutex<Fault>,
 }
 
-/// What is wrong with a server.
+/// The fault of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     None,
-    /// It accepts, and never answers.
+    /// It accepts connections, and never answers.
     Hangs,
     /// It answers everything with 500.
     Breaks,
-    /// It loads nothing more.
+    /// It loads no more models.
     Full,
 }
 
@@ -81,7 +81,7 @@ impl StandIn {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Ends it, as a kill does.
+    /// Ends it like a kill.
     pub(super) fn end(&mut self) {
         self.runtime.take().expect("it ends once").shutdown_background();
     }
@@ -90,12 +90,12 @@ impl StandIn {
         *self.state.fault.lock().unwrap() = fault;
     }
 
-    /// Ends a model's process, as a crash does.
+    /// Ends a model's process like a crash.
     pub(super) fn crash(&self, model: &str) {
         self.state.running.lock().unwrap().remove(model).expect("it runs");
     }
 
-    /// Returns what the last request said of how long a model stays.
+    /// Returns how long a model stays loaded according to the last request.
     pub(super) fn keep_alive(&self, model: &str) -> i64 {
         self.state.running.lock().unwrap()[model].keep_alive
     }
@@ -154,11 +154,11 @@ impl Inside {
     }
 
     fn take_down(&self, model: &str) -> bool {
-        // Dropped, it is killed.
+        // Killed on drop.
         self.running.lock().unwrap().remove(model).is_some_and(|it| it.child.id().is_some())
     }
 
-    /// Passes a request on to its model, which has it in flight until the last byte.
+    /// Forwards a request to its model, where it is in flight until the last byte.
     async fn pass_on(self: Arc<Self>, path: &str, body: Bytes) -> Response {
         let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
         let model = asked["model"].as_str().unwrap_or_default().to_owned();
@@ -312,7 +312,7 @@ async fn lm_studio(inside: &Inside, method: &Method, path: &str, asked: &Value) 
             inside.take_down(asked["instance_id"].as_str().unwrap_or_default());
             axum::Json(json!({"instance_id": asked["instance_id"]})).into_response()
         }
-        // As its bug tracker says: status 200.
+        // As reported in its bug tracker: status 200.
         _ => axum::Json(
             json!({"error": format!("Unexpected endpoint or method. ({method} {path})")}),
         )

@@ -1,4 +1,4 @@
-//! What a log tells of a run, for tests.
+//! Reads a run from its log, for tests.
 
 use std::collections::BTreeMap;
 use std::fs::File;

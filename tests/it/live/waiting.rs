@@ -1,4 +1,4 @@
-//! A model server that is not up yet is waited for.
+//! The daemon waits for a model server that is not up yet.
 
 use std::fs;
 use std::net::TcpListener;
@@ -19,13 +19,13 @@ fn a_daemon_waits_for_its_model_server_and_says_so_to_everybody() {
     let Some(engine) = engine(name) else { return };
     let folder = site(&[("a", gguf::TINY)]);
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    // As it stands in the settings of clients.
+    // In the form that clients have in their settings.
     let arguments = format!("--server http://127.0.0.1:{port}/v1 --policy policy.toml");
     let start = || {
         let daemon = Daemon::builder(cargo_bin!("tiershift"), &folder).arguments(&arguments);
         daemon.errors_in("errors.txt").start()
     };
-    // One that is asked to stop while it waits ends in good order.
+    // A daemon that is stopped while it waits ends normally.
     let mut waiting = start();
     signal("HUP", waiting.child.id());
     assert!(waiting.get("/healthz").starts_with("HTTP/1.1 503 "));

@@ -1,4 +1,4 @@
-//! What shows the daemon: `/metrics`, `tiershift status`, and the page in a real browser.
+//! What shows the daemon's state: `/metrics`, `tiershift status`, and the page in a real browser.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -36,7 +36,7 @@ fn figures_and_status_tell_what_happened() {
     assert_eq!(values["tiershift_request_duration_seconds_bucket{le=\"+Inf\"}"], 3.0);
     assert_eq!(values["tiershift_best_fitting_rung"], 2.0);
     let below = values["tiershift_below_best_fitting_seconds_total"];
-    // From the first reading to the climb's end.
+    // From the first reading to the end of the upgrade.
     assert!(below > 0.0 && below < values["tiershift_uptime_seconds"], "{below}");
     assert_eq!(values["tiershift_rejections_total{reason=\"queue-full\"}"], 0.0);
     assert_eq!(values["tiershift_orders_total{became=\"taken\"}"], 0.0);
@@ -65,7 +65,7 @@ fn figures_and_status_tell_what_happened() {
     assert!(nobody.contains("no daemon answers") && nobody.contains("tiershift serve"), "{nobody}");
 }
 
-/// Holds the alerts and the dashboard that we ship to the figures that there are, and these to Prometheus' own rules.
+/// Checks that the figures in our alerts and dashboard exist, and checks them by Prometheus' own rules.
 #[track_caller]
 fn check_what_reads_them(text: &str) {
     let packaging = root().join("packaging");
@@ -77,7 +77,7 @@ fn check_what_reads_them(text: &str) {
         assert!(names.len() > 3, "{file}: {names:?}");
         for name in names {
             let of = name.strip_suffix("_bucket").unwrap_or(name);
-            // A machine without a GPU tells nothing of one.
+            // A machine without a GPU reports none.
             let is_there =
                 text.contains(&format!("# TYPE {of} ")) || of.starts_with("tiershift_vram_");
             assert!(is_there, "{file} reads {name}, which nobody writes");
@@ -110,7 +110,7 @@ fn check_what_reads_them(text: &str) {
     }
 }
 
-/// Reads Prometheus' text format, and holds it to its rules.
+/// Parses Prometheus' text format, and checks its rules.
 #[track_caller]
 fn samples(text: &str) -> BTreeMap<String, f64> {
     let mut kinds = BTreeMap::new();
@@ -156,11 +156,11 @@ fn the_page_shows_what_the_daemon_does() {
     browser.wait_for("its reason", &text_is("why", "the highest tier serves"));
     browser.wait_for("what was before the page", &text_is("decisions", "small with a"));
 
-    // What the daemon does is seen without a reload.
+    // The page shows what the daemon does without a reload.
     assert!(daemon.ask(&chat("the cat", 4)).rest().contains("data: [DONE]"));
     browser.wait_for("the request", &text_is("requests", "done1"));
 
-    // An order is given on the page, and only when it is confirmed.
+    // An order is sent from the page only after confirmation.
     let order = "document.getElementById('order-tier').value = 'small'; \
                  document.querySelector('#orders button').click()";
     browser.run(order);
@@ -179,7 +179,7 @@ fn the_page_shows_what_the_daemon_does() {
     );
     browser.wait_for("the gates", "return document.querySelectorAll('#why li').length > 0");
 
-    // Every control is reached with the keyboard, and says what it is.
+    // Every control is reachable with the keyboard, and has a name.
     browser.run("document.body.focus()");
     let mut reached = Vec::new();
     for _ in 0..12 {
@@ -211,7 +211,7 @@ fn the_page_shows_what_the_daemon_does() {
     browser.point_at(1, 1);
     browser.wait_for("the present", &text_is("moment", "now: "));
 
-    // On a narrow screen nothing stands out at the side.
+    // On a narrow screen nothing overflows at the side.
     browser.set_width(360);
     let wide = "return [...document.querySelectorAll('body *')].filter((e) => !e.closest('.skip') && \
                 e.getBoundingClientRect().right > 360.5).map((e) => e.outerHTML.slice(0, 80))";
@@ -223,14 +223,14 @@ fn the_page_shows_what_the_daemon_does() {
     let overflows = "return document.documentElement.scrollWidth > innerWidth";
     assert_eq!(browser.run(overflows), false);
 
-    // Nothing was fetched from elsewhere, and the browser had nothing to complain of.
+    // Nothing was fetched from other hosts, and the browser logged no error.
     let fetched = browser.requests();
     assert!(fetched.iter().any(|url| url.ends_with("/events")), "{fetched:?}");
     assert!(fetched.iter().all(|url| url.starts_with(&origin)), "{fetched:?}");
     let complaints = browser.log("browser");
     assert!(complaints.is_empty(), "{complaints:?}");
 
-    // A daemon that stands still is seen by the age of its last reading, though the connection is there.
+    // A stopped daemon is recognised by the age of its last reading, although the connection still exists.
     signal("STOP", daemon.child.id());
     browser.wait_for("the age", &text_is("link", "no reading since "));
     browser.wait_for("the title", "return document.title.startsWith('no reading')");
@@ -238,7 +238,7 @@ fn the_page_shows_what_the_daemon_does() {
     browser.wait_for("the next reading", &text_is("link", "live"));
     browser.wait_for("the title", "return document.title === 'small – tiershift'");
 
-    // The daemon's end is seen too, and an open page does not keep it from ending.
+    // The daemon's end is shown, too, and an open page does not prevent it.
     daemon.stop();
     browser.wait_for("the end", &text_is("link", "connection lost"));
     assert_eq!(
@@ -247,6 +247,6 @@ fn the_page_shows_what_the_daemon_does() {
     );
 }
 
-/// Keys, as WebDriver numbers them.
+/// Keys, by WebDriver's numbers.
 const TAB: char = '\u{e004}';
 const LEFT: char = '\u{e012}';

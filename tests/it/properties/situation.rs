@@ -1,4 +1,4 @@
-//! Situations as scenario files, put together from small parts that a failing one is made smaller by.
+//! Situations as scenario files, composed of small parts, by which a failing one can be minimised.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub(super) struct Invented {
     models: Vec<Model>,
     settings: Vec<String>,
     manager: Vec<String>,
-    /// Others' use: resource, minute from, minutes, share of the resource.
+    /// Others' use: resource, first minute, minutes, share of the resource.
     others: Vec<(&'static str, u32, u32, u32)>,
     workloads: Vec<String>,
     faults: Vec<Fault>,
@@ -38,10 +38,10 @@ struct Model {
     falls_back: bool,
 }
 
-/// Something that goes wrong; times in seconds.
+/// A fault; times in seconds.
 #[derive(Clone, Debug)]
 struct Fault {
-    /// The kind with its closing quote, and what else it needs.
+    /// The kind with its closing quote, and its other keys.
     kind: &'static str,
     at: u32,
     length: u32,
@@ -203,7 +203,7 @@ fn others() -> impl Strategy<Value = (&'static str, u32, u32, u32)> {
     (select(resources), 0_u32..30, 1_u32..20, 0_u32..100)
 }
 
-/// Lines of the policy: each is there or not.
+/// Lines of the policy: each is present or absent.
 fn settings() -> impl Strategy<Value = Vec<String>> {
     let span = |key: &'static str, seconds: std::ops::Range<u32>| {
         of(seconds).prop_map(move |s| s.map(|s| format!("{key} = \"{s}s\"")))

@@ -1,7 +1,7 @@
 //! Canaries: seeded defects, each of which one invariant must catch.
 //!
-//! A canary is our policy or our whole controller with one flaw. It is played in a scenario that brings the flaw out, and by
-//! the hunt in random worlds. A rule that no canary breaks might be one that nothing can break.
+//! A canary is our policy or our whole controller with one flaw. It is played in a scenario that triggers the flaw, and by
+//! the hunt in random worlds. A rule that no canary breaks may be one that nothing can break.
 
 mod controller;
 mod policy;
@@ -18,19 +18,19 @@ use crate::canary::policy::FlawedPolicy;
 /// A seeded defect.
 #[derive(Clone, Copy, Debug)]
 pub struct Canary {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
     /// The rule that must catch it.
     pub rule: &'static str,
-    /// Rules that what follows from it may break too.
+    /// Rules that consequences of the defect may also break.
     pub also: &'static [&'static str],
     /// Whether it is in the policy, or in the controller.
     pub place: Place,
-    /// What is put to the base of all to bring it out, or a scenario of its own.
+    /// The additions to the common base that trigger the flaw, or a complete scenario.
     pub scenario: &'static str,
 }
 
-/// Where a canary sits.
+/// The place of a canary's flaw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// In the policy.
@@ -40,12 +40,12 @@ pub enum Place {
 }
 
 impl Canary {
-    /// Plays it in the scenario that brings it out.
+    /// Plays it in the scenario that triggers it.
     pub fn play_its_scenario(&self) -> Vec<String> {
         hunt::violations(&self.scenario(), &registry())
     }
 
-    /// Returns the scenario that brings it out.
+    /// Returns the scenario that triggers it.
     pub fn scenario(&self) -> String {
         let Self { name, scenario, .. } = self;
         let policy = self.place.policy();
@@ -88,7 +88,7 @@ pub fn registry() -> Registry {
     policies
 }
 
-/// Returns the settings of what a flaw is put into.
+/// Returns the settings of the flawed policy or controller.
 fn sound(settings: &Settings) -> Result<Settings, PolicyError> {
     let mut sound = settings.clone();
     sound.policy = "proactive".parse().expect("it is the name of a policy");
@@ -103,7 +103,7 @@ fn flaw(options: &Options) -> Result<&'static str, PolicyError> {
     Ok(find(name).ok_or_else(refuse)?.name)
 }
 
-/// Where the policy goes in a scenario.
+/// Placeholder for the policy in a scenario.
 const POLICY: &str = "POLICY";
 
 /// Half an hour of a machine of 16 GiB with models of 2, 5 and 9 GiB, and requests.
@@ -120,7 +120,7 @@ prompt-tokens = 100
 output-tokens = 50
 "#;
 
-/// Others take room for the large model, then give it back.
+/// Others take the room of the large model, then free it.
 const SQUEEZE: &str = r#"
 [[background]]
 resource = "memory"
@@ -139,7 +139,7 @@ shape = "constant"
 level = "8GiB"
 "#;
 
-/// As [`TIGHT`], and the machine cannot be read for five minutes.
+/// As [`TIGHT`], but the machine cannot be read for five minutes.
 const BLIND: &str = r#"
 [[background]]
 resource = "memory"
@@ -172,7 +172,7 @@ at = "12m"
 switch = "small"
 "#;
 
-/// Others crowd the large model, and it is never idle.
+/// Others take the room of the large model, and it is never idle.
 const BUSY_SQUEEZE: &str = r#"
 [[background]]
 resource = "memory"
@@ -188,7 +188,7 @@ prompt-tokens = 100
 output-tokens = 200
 "#;
 
-/// Nobody has room at first.
+/// At first there is no room for any model.
 const FULL_AT_FIRST: &str = r#"
 [[background]]
 resource = "memory"
@@ -198,7 +198,7 @@ to = "2GiB"
 at = "5m"
 "#;
 
-/// More requests than the small model can take before their patience is over.
+/// More requests than the small model can serve within their patience.
 const STORM: &str = r#"
 [[workload]]
 kind = "burst"
@@ -208,7 +208,7 @@ prompt-tokens = 500
 output-tokens = 300
 "#;
 
-/// No reply takes more than five minutes.
+/// No reply may take more than five minutes.
 const SHORT_REPLIES: &str = r#"
 [policy.manager]
 reply-limit = "5m"
@@ -278,8 +278,8 @@ const fn in_controller(
     Canary { name, rule, also, place: Place::Controller, scenario }
 }
 
-/// All of them, by rule. S7 and S8 have theirs beside the tests of the checker and of `verify`: no controller sets the
-/// clock, and no single run shows that another would differ.
+/// All canaries, by rule. S7 and S8 are tested beside the checker and `verify`: no controller sets the
+/// clock, and a single run cannot show that another would differ.
 pub static ALL: &[Canary] = &[
     in_controller("starts-before-it-is-ready", "S1", &["S2"], STORM),
     in_controller("ends-twice", "S2", &[], ""),

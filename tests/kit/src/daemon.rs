@@ -14,8 +14,8 @@ use crate::process::{children, servers_of, signal};
 use crate::server::{Server, json};
 use crate::wait::wait_for;
 
-/// A daemon that runs, as its clients see it. Dropped, it is killed: a failed test leaves nothing behind but what this
-/// very test is about.
+/// A running daemon, as its clients see it. It is killed on drop, so that a failed test leaves nothing behind except what the
+/// test is about.
 #[derive(Debug)]
 pub struct Daemon {
     /// Its process.
@@ -25,7 +25,7 @@ pub struct Daemon {
     out: BufReader<ChildStdout>,
 }
 
-/// How a daemon is to be started.
+/// The command line and environment of a daemon.
 #[derive(Debug)]
 pub struct Builder {
     command: Command,
@@ -33,12 +33,12 @@ pub struct Builder {
 }
 
 impl Daemon {
-    /// Returns how to start a daemon in a folder, on any free port. `program` is tiershift.
+    /// Returns the command for a daemon in a folder, on any free port. `program` is tiershift.
     pub fn builder(program: impl AsRef<OsStr>, folder: &Path) -> Builder {
         Builder::of(Command::new(program), folder)
     }
 
-    /// Returns how to start one from a shell, after the shell has done something first.
+    /// Returns the command for a daemon that is started from a shell, after the given shell commands.
     pub fn builder_after(shell: &str, program: impl AsRef<OsStr>, folder: &Path) -> Builder {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{shell} exec \"$0\" \"$@\"")]).arg(program);
@@ -64,7 +64,7 @@ impl Daemon {
         wait_for(ended).code()
     }
 
-    /// Stops it as a user does, and waits until it has ended in good order.
+    /// Stops it as a user does, and waits until it has ended normally.
     #[track_caller]
     pub fn stop(&mut self) {
         signal("TERM", self.child.id());
@@ -79,7 +79,7 @@ impl Daemon {
         std::mem::forget(self);
     }
 
-    /// Returns what it prints from now until it ends.
+    /// Returns its output from now until it ends.
     pub fn printed(&mut self) -> String {
         let mut text = String::new();
         self.out.read_to_string(&mut text).unwrap();
@@ -93,7 +93,7 @@ impl Builder {
         Self { command, folder: folder.to_owned() }
     }
 
-    /// With a llama-server for models of its own.
+    /// With a llama-server for its own models.
     pub fn engine(mut self, program: &Path) -> Self {
         self.command.arg("--llama-server").arg(program);
         self
@@ -111,13 +111,13 @@ impl Builder {
         self
     }
 
-    /// In a process group of its own, as a shell or a service manager has it.
+    /// In its own process group, as a shell or a service manager does.
     pub fn in_a_group(mut self) -> Self {
         self.command.process_group(0);
         self
     }
 
-    /// With its errors in a file of its folder.
+    /// With standard error in a file of its folder.
     pub fn errors_in(mut self, name: &str) -> Self {
         self.command.stderr(File::create(self.folder.join(name)).unwrap());
         self
@@ -130,7 +130,7 @@ impl Builder {
         let mut child = self.command.spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut said = String::new();
-        // A line of words, or with `--json` an object of several.
+        // A line of text, or with `--json` an object of several lines.
         let url = loop {
             let is_over = out.read_line(&mut said).unwrap() == 0;
             assert!(!is_over, "the daemon ends before it listens: {said}");

@@ -1,8 +1,8 @@
 //! The real llama-server.
 //!
-//! It is `$TIERSHIFT_LLAMA_SERVER`, or what `scripts/get-llama-server.sh` brings. Where neither is to be had, the test is
-//! [skipped](skip()). It computes with one thread: several wait for each other at every token, on a machine that has
-//! other things to do for as long as the slowest of them is kept off it (seen: seconds a token).
+//! It is `$TIERSHIFT_LLAMA_SERVER`, or the one that `scripts/get-llama-server.sh` fetches. If neither is available, the test is
+//! [skipped](skip()). It computes with one thread: several wait for each other at every token, which on a busy machine
+//! takes as long as the slowest of them is not scheduled (seen: seconds for a token).
 
 use std::net::TcpListener;
 use std::ops::Deref;
@@ -15,14 +15,14 @@ use crate::server::Server;
 use crate::skip::skip;
 use crate::wait::wait_until;
 
-/// A llama-server that can be run, for as long as its test does.
+/// A working llama-server, for the duration of a test.
 #[derive(Debug)]
 pub struct Engine {
     program: PathBuf,
     _turn: Turn,
 }
 
-/// Whether other tests with an engine run beside this one.
+/// Whether other tests with an engine may run at the same time.
 #[derive(Debug)]
 enum Turn {
     Beside { _others: RwLockReadGuard<'static, ()> },
@@ -32,13 +32,13 @@ enum Turn {
 static TESTS: RwLock<()> = RwLock::new(());
 
 impl Engine {
-    /// Returns the llama-server of this machine, or says that the test is skipped. `kept` is a folder that stays.
+    /// Returns the llama-server of this machine, or reports that the test is skipped. `kept` is a folder that is not removed.
     pub fn find(test: &str, kept: &Path) -> Option<Self> {
         let others = TESTS.read().unwrap_or_else(PoisonError::into_inner);
         Some(Self { program: program(test, kept)?, _turn: Turn::Beside { _others: others } })
     }
 
-    /// Returns the same for a test to which other tests' models would be other programs' memory.
+    /// Returns the same for a test that would see the models of other tests as other programs' memory.
     pub fn find_alone(test: &str, kept: &Path) -> Option<Self> {
         let others = TESTS.write().unwrap_or_else(PoisonError::into_inner);
         Some(Self { program: program(test, kept)?, _turn: Turn::Alone { _others: others } })
@@ -54,7 +54,7 @@ impl Deref for Engine {
 }
 
 fn program(test: &str, kept: &Path) -> Option<PathBuf> {
-    // One test brings it, the others wait.
+    // One test fetches it, the others wait.
     static BRINGING: Mutex<()> = Mutex::new(());
     let _bringing = BRINGING.lock();
     let program = match std::env::var_os("TIERSHIFT_LLAMA_SERVER") {
@@ -81,8 +81,8 @@ fn bring(folder: &Path) -> Result<PathBuf, String> {
     Ok(folder.join("llama-server"))
 }
 
-/// Returns a script that becomes the program. A shell writes it: a file that we have open for writing while a thread
-/// of ours starts a process cannot be executed.
+/// Returns a script that replaces itself with the program. A shell writes it: a file that we have open for writing while a thread
+/// starts a process cannot be executed.
 fn with_one_thread(program: &Path, kept: &Path) -> PathBuf {
     let script = kept.join("llama-server-with-one-thread");
     let write = r#"
@@ -95,7 +95,7 @@ fn with_one_thread(program: &Path, kept: &Path) -> PathBuf {
     script
 }
 
-/// A llama-server that runs by itself, behind no daemon. Dropped, it ends, and takes its models with it where it is a
+/// A llama-server that runs without a daemon. On drop it ends, with its models if it is a
 /// router.
 #[derive(Debug)]
 pub struct LlamaServer {
@@ -145,7 +145,7 @@ impl Deref for LlamaServer {
 
 impl Drop for LlamaServer {
     fn drop(&mut self) {
-        // Asked to end, a router ends its models; killed, it would leave them.
+        // A router that is asked to end also ends its models; if it were killed, they would stay.
         signal("TERM", self.child.id());
         let _ = self.child.wait();
     }

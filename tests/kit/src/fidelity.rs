@@ -1,7 +1,7 @@
-//! The simulator against the machine: a live log is played again with what was measured.
+//! The simulator against the machine: a live run is simulated from its log with measured figures.
 //!
-//! The requests, the tiers that were asked for and the others' use come from the log; loads and replies take what the
-//! catalog says, and what its comments say of the machine. Model files are in the page cache, as they are when the daemon
+//! The requests, the ordered tiers and the others' use come from the log; the times of loads and replies come from the
+//! catalog, and the figures of the machine from its comments. Model files are in the page cache, as they are when the daemon
 //! has run before.
 
 use std::error::Error;
@@ -21,8 +21,8 @@ use tiershift_core::policy::Registry;
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
 
-/// Plays the log of a daemon again with the catalog of a calibration, prints both runs side by side, and returns whether
-/// they switched alike.
+/// Simulates the log of a daemon with the catalog of a calibration, prints both runs side by side, and returns whether
+/// they have the same switches.
 ///
 /// # Errors
 /// Files that cannot be read, and a catalog that was not made by `tiershift calibrate`.
@@ -56,14 +56,14 @@ fn live(log: &Path) -> Result<(Vec<Rung>, Summary), Box<dyn Error>> {
         fold.observe(record.at, record.event.as_ref());
         switches.extend(switched(&record));
     }
-    // Asked to stop, it unloads; a replay is not asked.
+    // A daemon unloads when it is stopped; a replay is not stopped.
     if switches.last() == Some(&Rung::NONE) {
         switches.pop();
     }
     Ok((switches, fold.finish(end)))
 }
 
-/// Returns the machine as a catalog's comments describe it: their `[physics]` table is one of a scenario.
+/// Returns the machine as a catalog's comments describe it, in the form of a scenario's `[physics]` table.
 fn physics(catalog: &str) -> Result<Physics, Box<dyn Error>> {
     let comments = catalog.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
     let keys: Vec<&str> = comments.skip_while(|line| *line != "[physics]").skip(1).collect();

@@ -1,8 +1,8 @@
-//! What is done with hostile bytes: the fuzz targets (`fuzz/`) run it on what they invent, `tests/it/fuzz.rs` on what they
-//! found.
+//! Handling of hostile bytes: the fuzz targets (`fuzz/`) run it on generated inputs, `tests/it/fuzz.rs` on those that once
+//! failed.
 //!
-//! Nothing may panic, hang or take memory without bound. What is read must also make sense: moments in order, and the
-//! same again when it is written and read.
+//! Nothing may panic, hang or take unbounded memory. Data that is accepted must also be consistent: moments in order, and
+//! unchanged after it is written and read again.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -20,7 +20,7 @@ use tiershift_core::time::Timestamp;
 
 pub mod mutation;
 
-/// A target: its name, which is its folder of findings, and what it does.
+/// A target: its name, which is also its folder of cases, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
@@ -38,7 +38,7 @@ pub fn resource_trace(bytes: &[u8]) {
     resource_trace_as(bytes, &ReadOptions::default());
 }
 
-/// Reads a resource trace as a person says that it is to be read, writes it as a native one and reads that.
+/// Reads a resource trace with a person's options, writes it as a native one and reads that.
 pub fn resource_trace_as(bytes: &[u8], options: &ReadOptions) {
     let Ok(mut reader) = ResourceReader::from_reader(Cursor::new(bytes.to_vec()), "fuzz", options)
     else {
@@ -53,7 +53,7 @@ pub fn resource_trace_as(bytes: &[u8], options: &ReadOptions) {
     if read.is_empty() {
         return;
     }
-    // Of a GPU that comes to be known later, the first samples have nothing to say.
+    // The first samples contain nothing about a GPU that appears later.
     let gpus = reader.machine().gpus.len();
     for (_, sample) in &mut read {
         sample.gpus.resize(gpus.max(sample.gpus.len()), GpuSample::default());
@@ -77,7 +77,7 @@ pub fn request_trace(bytes: &[u8]) {
     request_trace_as(bytes, &ReadOptions::default());
 }
 
-/// Reads a request trace as a person says that it is to be read, writes it as a native one and reads that.
+/// Reads a request trace with a person's options, writes it as a native one and reads that.
 pub fn request_trace_as(bytes: &[u8], options: &ReadOptions) {
     let Ok(mut reader) = RequestReader::from_reader(Cursor::new(bytes.to_vec()), "fuzz", options)
     else {
@@ -104,7 +104,7 @@ pub fn request_trace_as(bytes: &[u8], options: &ReadOptions) {
     }
 }
 
-/// Reads an event log, and gives its inputs to a controller as `verify` does.
+/// Reads an event log, and feeds its inputs to a controller as `verify` does.
 pub fn event_log(bytes: &[u8]) {
     let open = || LogReader::new("fuzz", Cursor::new(bytes.to_vec()));
     let Ok(reader) = open() else { return };
@@ -114,12 +114,12 @@ pub fn event_log(bytes: &[u8]) {
         seq = record.seq + 1;
     }
     if let Ok(reader) = open() {
-        // A log of anybody's making may differ from what the controller says; it may not break it.
+        // A forged log may differ from the controller's answers, but must not break the controller.
         let _ = verify(reader, &Registry::built_in());
     }
 }
 
-/// Reads what people write: scenarios, catalogs, policies and mappings.
+/// Reads documents that people write: scenarios, catalogs, policies and mappings.
 pub fn documents(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let _ = scenario::parse(text, "fuzz", Path::new("nowhere"), &Registry::built_in());
@@ -128,7 +128,7 @@ pub fn documents(bytes: &[u8]) {
     let _ = Mapping::parse("fuzz", text);
 }
 
-/// Reads what model servers answer, each kind of server's: a list of models, a zero byte, and what is loaded.
+/// Reads answers of model servers, for each kind of server: a list of models, a zero byte, and the loaded models.
 #[cfg(feature = "serve")]
 pub fn server_answers(bytes: &[u8]) {
     use tiershift::backend::remote::server::Kind;

@@ -1,5 +1,5 @@
 //! Writes real model files with random weights: llama-server loads them with its ordinary loader, runs its kernels
-//! over them and streams real tokens. Only the words mean nothing. The same size gives the same bytes.
+//! on them and streams real tokens. Only the words mean nothing. The same size gives the same bytes.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -19,7 +19,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Returns what distinguishes it from other shapes, for the name of its file.
+    /// Returns what distinguishes it from other shapes, for its file name.
     pub fn name(self) -> String {
         let Self { width, heads, kv_heads, context, .. } = self;
         match (heads / kv_heads, context) {
@@ -28,17 +28,17 @@ impl Shape {
         }
     }
 
-    /// Returns one whose cache is as small as can be, and that says that it was trained for this many tokens.
+    /// Returns one with the smallest possible cache, and this many tokens as its training context.
     #[must_use]
     pub const fn for_long_context(self, context: u32) -> Self {
         Self { kv_heads: 1, context, ..self }
     }
 }
 
-/// What a model says that it was trained for.
+/// The training context of a model.
 const USUAL_CONTEXT: u32 = 4096;
 
-/// A file of 0.2 MB, where only the server matters: loaded in 35 ms, thousands of tokens a second.
+/// A file of 0.2 MB, for tests in which only the server matters: loaded in 35 ms, thousands of tokens a second.
 pub const NANO: Shape = Shape {
     width: 64,
     feed_forward: 192,
@@ -122,7 +122,7 @@ struct Tensor {
     rows: u32,
     columns: u32,
     deviation: f32,
-    /// Rows at the beginning whose weights are zero.
+    /// Number of first rows whose weights are zero.
     zero_rows: u32,
 }
 
@@ -139,7 +139,7 @@ impl Tensor {
                 out.write_all(&1.0_f32.to_le_bytes())?;
             }
         } else {
-            // Uniform from -127 to 127: their deviation is 73.3 steps.
+            // Uniform from -127 to 127: the standard deviation is 73.3 steps.
             let scale = half(self.deviation / 73.3).to_le_bytes();
             let blocks = u64::from(self.columns) / BLOCK;
             for row in 0..self.rows {
@@ -174,7 +174,7 @@ fn tensors(shape: Shape, first_word: usize) -> Vec<Tensor> {
     let mut tensors = vec![
         matrix("token_embd", vocabulary, width, 1.0),
         matrix("output_norm", 1, width, 1.0),
-        // Zero rows are never the best: words only, valid UTF-8, and no end before the tokens asked for.
+        // Zero rows never win: only words, valid UTF-8, and no end before the requested number of tokens.
         Tensor { zero_rows: first_word as u32, ..matrix("output", vocabulary, width, 3.0 * inner) },
     ];
     for layer in 0..layers {
@@ -316,7 +316,7 @@ fn metadata(shape: Shape, words: &Vocabulary) -> Metadata {
     all
 }
 
-/// A generator of which only its speed and its repeatability matter (splitmix64).
+/// A generator of which only speed and repeatability matter (splitmix64).
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -337,7 +337,7 @@ impl Random {
     }
 }
 
-/// Returns a positive number as 16-bit float, for those that need no subnormal.
+/// Returns a positive number as 16-bit float; subnormal numbers are not supported.
 fn half(value: f32) -> u16 {
     let bits = value.to_bits();
     let exponent = (bits >> 23) as i32 - 127 + 15;

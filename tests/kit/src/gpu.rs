@@ -1,4 +1,4 @@
-//! A GPU that is not there: a stand-in for the driver's library, which a daemon loads in its place.
+//! A fake GPU: a replacement for the driver's library, which a daemon loads.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tiershift_core::units::Bytes;
 pub struct Gpu {
     folder: PathBuf,
     total: Bytes,
-    /// The model file whose process is on it, and what that takes.
+    /// The model file whose process uses it, and that process's use.
     own: (String, Bytes),
 }
 
@@ -20,7 +20,7 @@ impl Gpu {
     /// the GPU's memory.
     ///
     /// # Errors
-    /// What the compiler says, or that there is none.
+    /// The compiler's message, or that there is none.
     pub fn build(folder: &Path, total: Bytes, model: &str, own: Bytes) -> Result<Self, String> {
         let source = folder.join("stand-in.c");
         fs::write(&source, SOURCE).map_err(|error| error.to_string())?;
@@ -38,11 +38,11 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Sets what other programs take of it.
+    /// Sets other programs' use of it.
     pub fn set_others(&self, others: Bytes) {
         let (model, own) = &self.own;
         let text = format!("{} {} {} {model}\n", self.total.get(), others.get(), own.get());
-        // Whole at once: the daemon reads it at any time.
+        // Replaced atomically: the daemon may read it at any time.
         let (new, place) = (self.folder.join("gpu.new"), self.folder.join("gpu"));
         fs::write(&new, text).unwrap();
         fs::rename(new, place).unwrap();
@@ -54,7 +54,7 @@ impl Gpu {
     }
 }
 
-/// What of NVML the probe asks for, answered from the file that `STAND_IN_GPU` names: total, others' use, own use, model.
+/// The NVML calls of the probe, answered from the file that `STAND_IN_GPU` names: total, others' use, own use, model.
 const SOURCE: &str = r#"
 #include <dirent.h>
 #include <stdio.h>

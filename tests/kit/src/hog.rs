@@ -1,4 +1,4 @@
-//! Another program of this machine: it holds the others' use of memory at a level, whatever else comes and goes.
+//! Another program on this machine: it keeps others' use of memory at a level, whatever else changes.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,27 +12,27 @@ use tiershift_core::units::Bytes;
 
 use crate::wait::wait_for;
 
-/// Takes memory and gives it back. Dropped, it gives all back.
+/// Takes memory and frees it; on drop, all of it.
 #[derive(Debug)]
 pub struct Hog {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    /// One at a time on a machine: two would each take the other's memory for the level.
+    /// Only one on a machine: two would each count the other's memory towards the level.
     _alone: File,
 }
 
 #[derive(Debug)]
 struct Shared {
-    /// Where the others' use is to be [bytes].
+    /// The desired level of others' use [bytes].
     level: AtomicU64,
     others: AtomicU64,
-    /// Whose processes are not the others.
+    /// The processes that do not count as others.
     own: Mutex<Vec<u32>>,
     is_over: AtomicBool,
 }
 
 impl Hog {
-    /// Begins with nothing. `others` measures how much of the memory belongs to others than these processes and their
+    /// Begins with nothing. `others` measures how much of the memory is used by other processes than the given ones and their
     /// descendants.
     pub fn start(others: impl FnMut(&[u32]) -> Bytes + Send + 'static) -> Self {
         let alone = File::create(std::env::temp_dir().join("tiershift-hog.lock")).unwrap();
@@ -50,12 +50,12 @@ impl Hog {
         Self { shared, thread: Some(thread), _alone: alone }
     }
 
-    /// Says whose memory is not the others': this process's and its descendants'.
+    /// Sets the process that, with its descendants, does not count as others.
     pub fn spare(&self, pid: u32) {
         *self.shared.own.lock().unwrap_or_else(PoisonError::into_inner) = vec![pid];
     }
 
-    /// Goes to a level, and waits until it is there.
+    /// Sets a level, and waits until it is reached.
     #[track_caller]
     pub fn hold(&self, level: Bytes) {
         self.shared.level.store(level.get(), Ordering::Relaxed);
@@ -93,8 +93,8 @@ impl Shared {
     }
 }
 
-/// Large enough that the allocator maps and unmaps each by itself.
+/// Large enough that the allocator maps and unmaps each chunk separately.
 const CHUNK: Bytes = Bytes::from_mib(40);
 
-/// Short beside the daemon's 100 ms between two readings: what others do in between is corrected before it is seen.
+/// Short compared with the daemon's 100 ms between two readings: changes by others are corrected before they are read.
 const STEP: Duration = Duration::from_millis(10);

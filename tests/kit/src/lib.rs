@@ -1,12 +1,12 @@
-//! The test kit: what the tests of the live side and the people who measure it share.
+//! The test kit: shared by the tests of the live side and by measurements.
 //!
 //! [`site::Site`] is a folder to serve from, with [models](gguf) of random weights; [`daemon::Daemon`] is the daemon as a
 //! process in it, [`engine::Engine`] the real llama-server behind it, [`server::Server`] the client's view of either.
-//! The programs beside it (`cargo run -p tiershift-testkit --bin NAME`) are thin: their work is here, so that tests run
-//! what people run.
+//! The programs beside it (`cargo run -p tiershift-testkit --bin NAME`) are thin: their code is here, so that tests run
+//! the same code as people.
 //!
 //! # Panics
-//! Whatever goes wrong: a test has failed then, and a measurement is void.
+//! On any error: the test has then failed, or the measurement is void.
 
 #![expect(clippy::unwrap_used, reason = "what helps a test is a test too")]
 

@@ -1,4 +1,4 @@
-//! Plays a request trace to a daemon: what it says, when it says it.
+//! Sends the requests of a trace to a daemon, at their times.
 
 use std::error::Error;
 use std::path::Path;
@@ -18,12 +18,12 @@ use crate::server::Server;
 pub struct Played {
     /// Requests of the trace.
     pub requests: usize,
-    /// Requests, and tiers asked for, that were answered as they should be.
+    /// Requests and orders that were answered as they should be.
     pub answered: usize,
 }
 
-/// Plays the requests of a trace of any format, and asks for tiers at moments such as `medium@60s`. Replies are as long
-/// as the trace says where the model does not end them before.
+/// Sends the requests of a trace of any format, and orders tiers at moments such as `medium@60s`. Replies have the length
+/// of the trace unless the model ends them earlier.
 ///
 /// # Errors
 /// A trace that cannot be read, and words that are not a tier at a moment.
@@ -52,7 +52,7 @@ pub fn play(daemon: &Server, requests: &Path, tiers: &[String]) -> Result<Played
             reply.starts_with("HTTP/1.1 202 ") || reply.contains("data: [DONE]")
         }));
     }
-    // A client whose connection broke has panicked: it was not answered.
+    // A client whose connection broke has panicked: its request was not answered.
     let answered =
         sent.into_iter().filter_map(|client| client.join().ok()).filter(|&it| it).count();
     Ok(Played { requests, answered })
@@ -77,7 +77,7 @@ fn completion(request: &Request, draw: &mut Stream) -> String {
 }
 
 /// With the space before it, each is one token for the models of `random_models` (tried 2026-11-25), and four bytes,
-/// which is what the daemon takes a token for.
+/// which the daemon estimates as one token.
 const WORDS: [&str; 40] = [
     "ban", "bar", "bat", "bit", "bus", "but", "can", "car", "cat", "cut", "dim", "dot", "fan",
     "far", "fat", "fit", "fun", "fur", "gas", "get", "got", "gum", "let", "lot", "men", "net",

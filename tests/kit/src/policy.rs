@@ -1,8 +1,8 @@
-//! The policy that daemons under test run with, and changes to it.
+//! The policy of daemons under test, and changes to it.
 
 use toml::{Table, Value};
 
-/// Windows of a second, and a machine of which any part may be used: what others do on it does not matter here.
+/// Windows of a second, and a machine that may be used entirely: what others do on it must not matter here.
 pub const POLICY: &str = r#"
 sampling-interval = "100ms"
 stabilization = "1s"
@@ -19,10 +19,10 @@ load-retry = "200ms"
 patience = "2m"
 "#;
 
-/// Changes tiers only when someone asks for it, once the climb of the start is over.
+/// Changes tiers only by order, once the first upgrade is over.
 pub const BY_COMMAND: &str = "stabilization = \"1h\"";
 
-/// Returns [`POLICY`] with other values, or more of them, written as in a file: `manager.queue-limit = 0`.
+/// Returns [`POLICY`] with changed or additional values, written as in a file: `manager.queue-limit = 0`.
 #[track_caller]
 pub fn policy(changes: &str) -> String {
     let mut policy: Table = toml::from_str(POLICY).unwrap();
@@ -30,7 +30,7 @@ pub fn policy(changes: &str) -> String {
     toml::to_string(&policy).unwrap()
 }
 
-/// Returns a daemon's config: other tables as they are, and a policy as its `[policy]`.
+/// Returns a daemon's config: other tables unchanged, and a policy as its `[policy]`.
 #[track_caller]
 pub fn config(others: &str, policy: &str) -> String {
     let mut config: Table = toml::from_str(others).unwrap();

@@ -1,20 +1,20 @@
-//! Processes as Linux shows them: what they hold, whose they are, and how they are ended.
+//! Processes in Linux: their use of the machine, their relations, and signals to them.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::Command;
 
-/// What a process holds of the machine.
+/// What a process uses of the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Footprint {
     /// Its memory in KiB.
     pub resident_kib: u64,
-    /// Files, sockets and pipes that are open.
+    /// Open files, sockets and pipes.
     pub descriptors: usize,
-    /// Threads that run.
+    /// Running threads.
     pub threads: usize,
-    /// Processes that it has started and not yet waited for.
+    /// Child processes that it has not waited for.
     pub children: usize,
 }
 
@@ -22,7 +22,7 @@ impl Footprint {
     /// Reads it.
     ///
     /// # Errors
-    /// Where there is no such process.
+    /// If there is no such process.
     pub fn of(pid: u32) -> io::Result<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -49,7 +49,7 @@ pub fn children(pid: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     ids.filter(|id: &u32| {
-        // "id (name) state parent ..": the name may hold anything.
+        // "id (name) state parent ..": the name may contain anything.
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
         let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
         after.split(' ').nth(1).is_some_and(|parent| parent == pid.to_string())
@@ -76,7 +76,7 @@ pub fn servers_of(folder: &Path) -> Vec<u32> {
     processes(|line| line.contains("--model\0") && line.contains(&models))
 }
 
-/// Returns the processes whose command line, its words ended by zero bytes, is one that is looked for.
+/// Returns the processes whose command line, with its words ended by zero bytes, satisfies a predicate.
 pub fn processes(is_one: impl Fn(&str) -> bool) -> Vec<u32> {
     let ids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());

@@ -1,11 +1,11 @@
-//! What the programs of the kit share: words of the command line, and how they end.
+//! Shared by the kit's programs: words of the command line, and exit codes.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Runs a program with its words, and returns its exit code: 0 where all is well, 1 where something is not, 2 where it
-/// could not be done.
+/// Runs a program with its words, and returns its exit code: 0 success, 1 a check failed, 2 could
+/// not run.
 pub fn run(program: impl FnOnce(&[String]) -> Result<bool, Box<dyn Error>>) -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match program(&words) {
@@ -18,10 +18,10 @@ pub fn run(program: impl FnOnce(&[String]) -> Result<bool, Box<dyn Error>>) -> E
     }
 }
 
-/// Returns the whole path of a file or folder that is there.
+/// Returns the absolute path of an existing file or folder.
 ///
 /// # Errors
-/// Where there is none.
+/// If it does not exist.
 pub fn whole_path(word: &String) -> Result<PathBuf, String> {
     Path::new(word).canonicalize().map_err(|error| format!("`{word}`: {error}"))
 }

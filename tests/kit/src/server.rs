@@ -1,4 +1,4 @@
-//! A client of what answers HTTP on loopback: bytes on a socket, so that a test sees every one of them.
+//! An HTTP client for loopback: bytes on a socket, so that a test sees every one of them.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -7,17 +7,17 @@ use serde_json::Value;
 
 use crate::wait::PATIENCE;
 
-/// Something on loopback that answers HTTP: a daemon, or a model server.
+/// An HTTP server on loopback: a daemon, or a model server.
 #[derive(Clone, Debug)]
 pub struct Server {
     /// Where it listens.
     pub port: u16,
-    /// What it wants to be shown with each request.
+    /// The key that it requires with each request.
     pub key: Option<String>,
 }
 
 impl Server {
-    /// Returns one that wants no key.
+    /// Returns one that requires no key.
     pub const fn at(port: u16) -> Self {
         Self { port, key: None }
     }
@@ -33,7 +33,7 @@ impl Server {
         Connection::open(self.port, request).unwrap()
     }
 
-    /// Asks for a path, or fails where nobody listens.
+    /// Requests a path, or fails if there is no server.
     ///
     /// # Errors
     /// A connection that is refused or breaks.
@@ -44,7 +44,7 @@ impl Server {
         Ok(connection.read)
     }
 
-    /// Asks for a path, and returns the reply, head and body.
+    /// Requests a path, and returns the reply, headers and body.
     #[track_caller]
     pub fn get(&self, path: &str) -> String {
         self.try_get(path).unwrap()
@@ -59,7 +59,7 @@ impl Server {
         ))
     }
 
-    /// Posts JSON, and returns the reply, head and body.
+    /// Posts JSON, and returns the reply, headers and body.
     #[track_caller]
     pub fn post(&self, path: &str, body: &str) -> String {
         self.send_post(path, body).rest()
@@ -81,7 +81,7 @@ impl Server {
     }
 }
 
-/// A request that was sent, and what was read of its reply.
+/// A request that was sent, and the part of its reply that was read.
 #[derive(Debug)]
 pub struct Connection {
     /// Its socket.
@@ -102,7 +102,7 @@ impl Connection {
         Ok(Self { stream, read: String::new() })
     }
 
-    /// Reads until `text` has come.
+    /// Reads until `text` has arrived.
     #[track_caller]
     pub fn until(&mut self, text: &str) {
         let mut bytes = [0; 4096];
@@ -128,7 +128,7 @@ pub fn json(reply: &str) -> Value {
     serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {reply}"))
 }
 
-/// Returns a chat of these words whose reply is streamed, and has so many tokens at most.
+/// Returns a chat of these words with a streamed reply of at most this many tokens.
 pub fn chat(words: &str, tokens: u32) -> String {
     format!(
         "{{\"messages\":[{{\"role\":\"user\",\"content\":\"{words}\"}}],\"stream\":true,\"max_tokens\":{tokens}}}"

@@ -9,16 +9,16 @@ use tempfile::{NamedTempFile, TempDir};
 use crate::gguf::{self, Shape};
 use crate::policy::POLICY;
 
-/// A folder with model files in `models/` and [`POLICY`] in `policy.toml`. Dropped, it is gone.
+/// A folder with model files in `models/` and [`POLICY`] in `policy.toml`. It is removed on drop.
 #[derive(Debug)]
 pub struct Site {
     folder: TempDir,
 }
 
 impl Site {
-    /// Makes one with models of these names. `kept` is a folder that stays: each shape is written there once, and linked.
+    /// Makes one with models of these names. `kept` is a folder that is not removed: each shape is written there once, and linked.
     pub fn new(kept: &Path, models: &[(&str, Shape)]) -> Self {
-        // On the same file system, for only there can a file have a second name.
+        // On the same file system, because links cannot cross file systems.
         let site = Self { folder: tempfile::tempdir_in(kept).unwrap() };
         fs::create_dir(site.models()).unwrap();
         for (name, shape) in models {

@@ -1,14 +1,14 @@
-//! Tests that need a part of the machine which is not there: they say so, and CI may insist.
+//! Tests that need a part of the machine that is missing: they report it, and CI can make it an error.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Says that a test is skipped, and why: `part` is what it needs, as `llama-server`.
+/// Reports that a test is skipped, and why; `part` is what it needs, such as `llama-server`.
 ///
-/// The test runner keeps what a passed test prints to itself, so this goes past it; the last such line has the count.
+/// The test runner captures the output of a passed test, so this bypasses it; the last such line has the count.
 ///
 /// # Panics
-/// Where `TIERSHIFT_REQUIRE` (words with commas) names the part: whoever sets it has installed it.
+/// If `TIERSHIFT_REQUIRE` (words with commas) names the part: whoever sets it has installed the part.
 #[track_caller]
 pub fn skip(part: &str, test: &str, why: &str) {
     static SKIPPED: AtomicUsize = AtomicUsize::new(0);
@@ -16,6 +16,6 @@ pub fn skip(part: &str, test: &str, why: &str) {
     assert!(required.split(',').all(|it| it != part), "{test} needs {part}, required here: {why}");
     let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
     let line = format!("SKIPPED {count}: {test} needs {part}: {}\n", why.trim());
-    // Nobody reads it: then nobody needs it.
+    // If standard error is closed, the message is not needed.
     let _ = std::io::stderr().write_all(line.as_bytes());
 }

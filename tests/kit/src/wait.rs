@@ -1,20 +1,20 @@
-//! Waiting for what another process does: with a bound, and with words for what did not come.
+//! Waiting for another process: with a limit, and with a message about what did not happen.
 
 use std::time::Duration;
 
 use tiershift::probe::clock::SystemClock;
 use tiershift_core::time::{Clock, Timestamp};
 
-/// How long anything may take on a machine that is busy with something else.
+/// The longest that anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// From one look to the next.
+/// Time between two looks.
 pub const POLL: Duration = Duration::from_millis(50);
 
-/// Looks until there is something, and returns it.
+/// Looks until there is a result, and returns it.
 ///
 /// # Panics
-/// With what the last look said, after [`PATIENCE`].
+/// With the message of the last look, after [`PATIENCE`].
 #[track_caller]
 pub fn wait_for<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
     let mut clock = SystemClock::start();
@@ -27,7 +27,7 @@ pub fn wait_for<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
     }
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 ///
 /// # Panics
 /// After [`PATIENCE`].

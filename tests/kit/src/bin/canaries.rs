@@ -1,7 +1,7 @@
 //! Hunts for seeded defects: `canaries [--seeds FROM..TO] [NAME..]`.
 //!
-//! Lets each defect into the worlds of `tiershift hunt`, one after the other, and prints after how many its rule caught it.
-//! Without names, every canary; without `--seeds`, 1000 worlds each at most. Exit: 0 all were caught; 1 one was not; 2 cannot run.
+//! Puts each defect into the worlds of `tiershift hunt`, one after the other, and prints after how many worlds its rule caught it.
+//! Without names: every canary; without `--seeds`: at most 1000 worlds each. Exit: 0 all were caught; 1 one was not; 2 cannot run.
 
 use std::ops::Range;
 use std::process::ExitCode;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reads which worlds, and which canaries.
+/// Reads the worlds and the canaries from the command line.
 fn read(words: &[String]) -> Result<(Range<u64>, Vec<&'static Canary>), String> {
     let (mut seeds, mut canaries) = (0..1000, Vec::new());
     let mut words = words.iter();

@@ -1,9 +1,9 @@
-//! A daemon in trouble: `chaos TIERSHIFT LLAMA_SERVER MODELS SPAN [SEED]`.
+//! A daemon under faults: `chaos TIERSHIFT LLAMA_SERVER MODELS SPAN [SEED]`.
 //!
-//! Fifty clients ask a daemon with default settings for a while. Meanwhile its model servers are killed, stopped and ended by
-//! others, a memory hog takes what there is, its config is read again, and the disk of its recordings is filled and freed. Afterwards
-//! every request must have had an answer, the daemon must end in good order, and what it recorded must verify and break no
-//! invariant. Linux; without root the disk stays as it is. The hog stands beside this program.
+//! Fifty clients send requests to a daemon with default settings. Meanwhile its model servers are killed, stopped and ended
+//! from outside, a memory hog takes the free memory, its config is reloaded, and the disk of its recordings is filled and
+//! freed. Afterwards every request must have had an answer, the daemon must end normally, and its recording must verify and
+//! break no invariant. Linux; without root the disk is not filled. The `hog` program must be beside this program.
 
 use std::error::Error;
 use std::fmt;
@@ -44,7 +44,7 @@ fn run(words: &[String]) -> Result<bool, Box<dyn Error>> {
         .engine(&engine)
         .arguments("--config serve.toml --record recordings --models")
         .arguments(models.to_str().ok_or("a path in UTF-8")?)
-        // Two threads of it wait for each other on a busy machine.
+        // On a busy machine, two threads of it wait for each other.
         .variable("LLAMA_ARG_THREADS", "1")
         .errors_in("errors.txt")
         .start();
@@ -96,22 +96,22 @@ fn names_in(models: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     if names.is_empty() { Err("a folder with models".into()) } else { Ok(names) }
 }
 
-/// How a request ended.
+/// The end of a request.
 #[derive(Clone, Copy)]
 enum Answer {
-    /// Whole.
+    /// A complete reply.
     Done,
-    /// With an error where its reply was to be, or instead of its end.
+    /// An error in place of the reply, or in place of its end.
     Error,
-    /// Another status than 200.
+    /// A status other than 200.
     Refused,
-    /// The client went.
+    /// The client disconnected.
     HungUp,
-    /// Nothing, or a reply that ends without an end.
+    /// Nothing, or a reply without an end.
     None,
 }
 
-/// Asks as one of many kinds of clients does.
+/// Sends the request of one of many kinds of clients.
 fn ask(server: &Server, random: &mut Stream, names: &[String]) -> Answer {
     let tokens = 5 + random.below(60) as u32;
     let named = &names[random.below(names.len() as u64) as usize];
@@ -189,7 +189,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// Where recordings go: a small disk of their own, where we may make one.
+/// The place of the recordings: a separate small disk, if we may mount one.
 struct Disk {
     folder: PathBuf,
     is_own: bool,
@@ -209,7 +209,7 @@ impl Disk {
         Ok(Self { folder, is_own })
     }
 
-    /// Writes until nothing more goes onto it.
+    /// Writes until the disk is full.
     fn fill(&self) -> Result<(), Box<dyn Error>> {
         let mut filler = File::create(self.folder.join(FILLER))?;
         let block = [0; 4096];
@@ -225,13 +225,13 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         if self.is_own {
-            // What was recorded has been verified.
+            // The recording has been verified.
             let _ = Command::new("umount").arg(&self.folder).status();
         }
     }
 }
 
-/// What is done to a daemon.
+/// Causes the faults.
 struct Trouble<'a> {
     daemon: u32,
     disk: &'a Disk,
@@ -239,7 +239,7 @@ struct Trouble<'a> {
     hog: Option<Child>,
 }
 
-/// How often, and what the daemon held in the middle of that time and at its end.
+/// The number of faults of each kind, and the daemon's use half way and at the end.
 struct Made {
     counts: [(usize, &'static str); 6],
     held: [Footprint; 2],
@@ -290,7 +290,7 @@ impl Trouble<'_> {
         (count > 0).then(|| servers[self.random.below(count) as usize])
     }
 
-    /// Sends a signal to one that may be gone by then.
+    /// Sends a signal to a server that may have ended meanwhile.
     fn signal_a_server(&mut self, name: &str) -> bool {
         let Some(server) = self.a_server() else { return false };
         send(name, server)
@@ -304,7 +304,7 @@ impl Trouble<'_> {
         is_made
     }
 
-    /// Lets a memory hog loose, one at a time.
+    /// Starts a memory hog, one at a time.
     fn release_a_hog(&mut self) -> Result<bool, Box<dyn Error>> {
         if let Some(hog) = &mut self.hog
             && hog.try_wait()?.is_none()
@@ -342,19 +342,19 @@ impl fmt::Display for Made {
 
 const CLIENTS: usize = 50;
 
-/// Between a client's requests, on average. Chosen: together more than one model of random words can do at once.
+/// Mean time between a client's requests. Chosen: together more than one model with random weights can serve at once.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// How many requests are left in the middle.
+/// Share of the requests that are left before their end.
 const HANGS_UP: f64 = 0.05;
 
-/// Longer than anything takes that a client waits for.
+/// Longer than anything that a client may have to wait for.
 const LONGEST: Duration = Duration::from_secs(900);
 
 const STOPPED_FOR: Duration = Duration::from_secs(45);
 const FULL_FOR: Duration = Duration::from_secs(30);
 
-/// Of all that there is, up to beyond the degrade line, for a while.
+/// All of the memory, up to a level above the degrade line, for a while.
 const HOG: [&str; 4] = ["1TiB", "5s", "45s", "93%"];
 
 const DISK_MIB: u32 = 64;

@@ -1,9 +1,9 @@
-//! Takes memory as a model server does and gives it back: `hog SIZE RAMP LIFE [CEILING]`.
+//! Takes memory as a model server does and frees it: `hog SIZE RAMP LIFE [CEILING]`.
 //!
 //! Fills SIZE (`5GiB`) evenly over RAMP (`20s`), keeps it until LIFE (`90s`) is over, and exits. It is
-//! made for recording traces on a machine that others use: it never takes what would bring the machine's
-//! memory above CEILING (`90%` by default), gives back what it has while others push the machine there,
-//! and asks the kernel to be killed first.
+//! made for recording traces on a machine that others use: it never allocates what would bring the machine's
+//! memory above CEILING (`90%` by default), frees memory while others push the use above it,
+//! and asks the kernel to kill it first.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What to take and when.
+/// How much to take, and when.
 struct Plan {
     size: Bytes,
     ramp: Duration,
@@ -47,7 +47,7 @@ impl Plan {
         })
     }
 
-    /// Returns how much to hold `after` the start.
+    /// Returns how much to hold at the time `after` the start.
     fn wanted(&self, after: Duration) -> Bytes {
         if after >= self.ramp {
             return self.size;
@@ -69,7 +69,7 @@ fn run(plan: &Plan, clock: &mut SystemClock) {
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         match room(plan.ceiling) {
             Room::Over if !held.is_empty() => held.truncate(held.len().saturating_sub(4)),
-            // One chunk at a time, so that several of these see each other grow.
+            // One chunk at a time, so that concurrent hogs see each other grow.
             Room::ForOne if held.len() < wanted => held.push(vec![1; CHUNK as usize]),
             Room::ForOne | Room::Full | Room::Over => {
                 clock.wait_until(clock.now() + STEP);
@@ -81,7 +81,7 @@ fn run(plan: &Plan, clock: &mut SystemClock) {
 enum Room {
     /// The machine is above the ceiling.
     Over,
-    /// One chunk more would bring it there.
+    /// One more chunk would bring it there.
     Full,
     ForOne,
 }
@@ -96,7 +96,7 @@ fn room(ceiling: Percent) -> Room {
     let total = amount("MemTotal:");
     let used = total - amount("MemAvailable:");
     let most = total.share(ceiling);
-    // Several of these may see the same room at once.
+    // Several hogs may see the same room at once.
     let next = used + Bytes::new(CHUNK).saturating_mul(4);
     match (used > most, next > most) {
         (true, _) => Room::Over,
@@ -105,6 +105,6 @@ fn room(ceiling: Percent) -> Room {
     }
 }
 
-/// Large enough that the allocator maps and unmaps each chunk by itself.
+/// Large enough that the allocator maps and unmaps each chunk separately.
 const CHUNK: u64 = 64 << 20;
 const STEP: Duration = Duration::from_millis(50);

@@ -1,6 +1,6 @@
-//! Reads changed samples of every format, `mutations [--seeds FROM..TO]`: 10 million without `--seeds`.
+//! Reads mutated samples of every format: `mutations [--seeds FROM..TO]`, 10 million without `--seeds`.
 //!
-//! Prints how far it is and the slowest sample. Exit: 0 nothing found; 101 (a panic, with its seed above it) otherwise; 2 cannot
+//! Prints the progress and the slowest sample. Exit: 0 nothing found; 101 (a panic, with its seed above it) otherwise; 2 cannot
 //! run.
 
 use std::ops::Range;
@@ -50,5 +50,5 @@ fn now() -> Instant {
 }
 
 const EVERY: u64 = 100_000;
-/// A sample of at most 64 KiB that takes longer hangs. Chosen: a thousand times what the slowest takes on an idle machine.
+/// A sample of at most 64 KiB that takes longer counts as a hang. Chosen: a thousand times the slowest on an idle machine.
 const LONGEST: Duration = Duration::from_secs(30);

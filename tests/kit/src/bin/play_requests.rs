@@ -1,8 +1,8 @@
-//! Asks a daemon what a request trace says, when it says it: `play_requests PORT REQUESTS [TIER@TIME]...`.
+//! Sends the requests of a request trace to a daemon at their times: `play_requests PORT REQUESTS [TIER@TIME]...`.
 //!
-//! REQUESTS is a request trace of any format. Prompts are of words that are one token each for the models of
-//! `random_models` and for most others, drawn anew for each request, so that no server has them cached. `medium@60s` asks
-//! for a tier at a time, as `POST /switch`. Exits with 1 where something was not answered.
+//! REQUESTS is a request trace of any format. Prompts consist of words that are one token each for the models of
+//! `random_models` and for most others, drawn anew for each request, so that no server has them cached. `medium@60s` orders
+//! a tier at a time, by `POST /switch`. Exits with 1 if a request was not answered.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
-//! Writes three model files to try the daemon with, for users who have no models yet: `random_models FOLDER`.
+//! Writes three model files for users who have no models yet and want to try the daemon: `random_models FOLDER`.
 //!
 //! They are real: a model server loads them with its ordinary loader and answers at the speed of real models of their
-//! size. Their weights are random, so they talk nonsense. A file that exists already is left as it is.
+//! size. Their weights are random, so they talk nonsense. A file that already exists is left as it is.
 
 use std::fs;
 use std::io;
@@ -30,7 +30,7 @@ fn write_all(folder: &Path) -> io::Result<()> {
     for (name, shape) in MODELS {
         let path = folder.join(name);
         if !path.exists() {
-            // Whole or not there: a model server must not meet half of one.
+            // Complete or absent: a model server must not find half a file.
             let half = path.with_extension("half");
             gguf::write(&half, shape)?;
             fs::rename(half, &path)?;
@@ -40,6 +40,6 @@ fn write_all(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Each is named after the tier that it comes to be.
+/// Each is named after the tier that it will be.
 const MODELS: [(&str, gguf::Shape); 3] =
     [("small.gguf", gguf::TINY), ("medium.gguf", gguf::SMALL), ("large.gguf", gguf::MEDIUM)];

@@ -1,4 +1,4 @@
-//! Plays a live log again in the simulator, and prints both side by side: `sim_against_live LOG CATALOG`.
+//! Simulates a live run from its log, and prints both side by side: `sim_against_live LOG CATALOG`.
 //!
 //! LOG was written by `tiershift serve --record`, CATALOG by `tiershift calibrate`.
 

@@ -14,18 +14,18 @@ use tiershift_core::request::{End, Rejection, RequestId};
 use tiershift_core::settings::Settings;
 use tiershift_core::time::Timestamp;
 
-/// A controller that promises what ours does, and breaks one of it.
+/// A controller that makes the promises of ours, and breaks one of them.
 pub(super) struct Flawed {
     inner: Controller,
     flaw: &'static str,
     catalog: Catalog,
     out: VecDeque<Output>,
     now: Timestamp,
-    /// What serves, what was last asked to load, and what runs.
+    /// The serving model, the last model with a load command, and the running requests.
     serving: Option<ModelId>,
     loading: Option<ModelId>,
     running: Vec<RequestId>,
-    /// How often the flaw has shown: most show once.
+    /// How often the flaw has occurred: most occur once.
     shown: u32,
     last_order: Option<String>,
 }
@@ -56,14 +56,14 @@ impl Flawed {
         })
     }
 
-    /// Returns whether the flaw is this one and has not shown yet; it has, then.
+    /// Returns whether the flaw is this one and has not occurred yet; from then on it has.
     fn shows_once(&mut self, flaw: &str) -> bool {
         let shows = self.flaw == flaw && self.shown == 0;
         self.shown += u32::from(shows);
         shows
     }
 
-    /// Answers an input in the controller's place, where the flaw does.
+    /// Answers an input in the controller's place, if the flaw does so.
     fn answers(&mut self, input: &Input) -> bool {
         let Input::Switch { tier, for_ } = input else { return false };
         let news = match self.flaw {
@@ -87,7 +87,7 @@ impl Flawed {
         true
     }
 
-    /// Takes an output of the sound controller, and says what the flaw makes of it.
+    /// Takes an output of the sound controller, and passes on what the flaw makes of it.
     fn pass(&mut self, output: Output) {
         match &output {
             Output::Serving { model, .. } => {
@@ -148,7 +148,7 @@ impl Flawed {
         self.say(output);
     }
 
-    /// Does what the flaw does when a model has ceased to serve.
+    /// Does what the flaw does when a model has stopped serving.
     fn leave(&mut self, before: Option<ModelId>) {
         let Some(model) = before.filter(|_| self.serving.is_none() && !self.running.is_empty())
         else {
@@ -163,7 +163,7 @@ impl Flawed {
         }
     }
 
-    /// Returns whether a decision is kept back, for another or for none.
+    /// Returns whether the flaw suppresses or replaces a decision.
     fn hides(&mut self, decision: &Decision) -> bool {
         if self.flaw == "leaves-for-no-place"
             && let (Reason::WouldNotFit { to, .. }, Some(model)) =
@@ -188,7 +188,7 @@ impl Flawed {
         false
     }
 
-    /// Does what the flaw does by itself, once an input has been answered.
+    /// Does what the flaw does on its own, after an input has been answered.
     fn act(&mut self, input: &Input) {
         let is_unread = matches!(input, Input::SampleMissing { .. }) && self.now >= BLIND_SINCE;
         let is_settled = matches!(input, Input::Sample(_)) && self.now >= LATER;
@@ -220,7 +220,7 @@ impl Flawed {
         self.out.push_back(output);
     }
 
-    /// Decides without a manager: nothing that is decided is done.
+    /// Decides without a manager: no decision is carried out.
     fn only_decides(&mut self, input: &Input) {
         if let Input::Request(request) = input {
             let reason = Rejection::Unservable;
@@ -277,8 +277,8 @@ impl Control for Flawed {
     }
 }
 
-/// Flaws that wait for a run to be settled show from then on.
+/// Flaws that need a settled run occur from this time on.
 const LATER: Timestamp = Timestamp::from_secs(120);
 
-/// The last reading before the gap of the scenario is too old from then on.
+/// From this time on, the last reading before the gap of the scenario is too old.
 const BLIND_SINCE: Timestamp = Timestamp::from_secs(330);

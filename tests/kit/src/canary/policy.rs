@@ -10,7 +10,7 @@ use tiershift_core::policy::{Observation, Policy, Promises, Standing};
 use tiershift_core::settings::Settings;
 use tiershift_core::time::Timestamp;
 
-/// A policy that promises what ours does, and breaks one of it.
+/// A policy that makes the promises of ours, and breaks one of them.
 #[derive(Debug)]
 pub(super) struct FlawedPolicy {
     inner: Box<dyn Policy>,
@@ -52,7 +52,7 @@ impl FlawedPolicy {
             "never-rescues" if !is_hold && standing.rung == Rung::NONE => {
                 standing.hold(Reason::NoData)
             }
-            // Each complaint is a reason to wait again, and none of them is true.
+            // Each complaint is a reason to wait again, but is never justified.
             "never-content"
                 if is_hold && !standing.switching && standing.rung == self.ladder.top() =>
             {

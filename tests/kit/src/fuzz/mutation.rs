@@ -1,6 +1,6 @@
 //! Samples of every format, changed as loggers, editors and broken disks change them, and read.
 //!
-//! A seed is one changed sample, whatever was tried before it: what a seed finds is found again.
+//! A seed gives one changed sample, whatever was tried before, so that a finding can be repeated.
 
 use std::fs;
 use std::ops::Range;
@@ -25,7 +25,7 @@ struct Sample {
 }
 
 impl Mutations {
-    /// Takes the samples that the fuzz targets begin with, from `tests/fuzz/cases`.
+    /// Takes the initial inputs of the fuzz targets, from `tests/fuzz/cases`.
     pub fn of(cases: &Path) -> Self {
         let mut samples = Vec::new();
         for (folder, is_request) in [("resource_trace", false), ("request_trace", true)] {
@@ -38,10 +38,10 @@ impl Mutations {
         Self { samples, formats: Format::known() }
     }
 
-    /// Reads the changed sample of each seed, and hands over each seed that is done.
+    /// Reads the changed sample of each seed, and reports each finished seed.
     ///
     /// # Panics
-    /// Where a reader does, or what was read does not make sense; the seed is printed before.
+    /// If a reader panics, or accepts inconsistent data; the seed is printed before.
     pub fn run(&self, seeds: Range<u64>, mut done: impl FnMut(u64)) {
         for seed in seeds {
             let came = panic::catch_unwind(AssertUnwindSafe(|| self.read(seed)));
@@ -57,14 +57,14 @@ impl Mutations {
         let Changed { sample, bytes, mut random } = self.changed(seed);
         let mut options = ReadOptions::default();
         if random.below(2) == 0 {
-            // What many formats do not say, so that they are read and not refused.
+            // Options that many formats need, so that they are read and not refused.
             options.told = Told {
                 interval: Some(Duration::from_secs(5)),
                 metric: Some("cpu".to_owned()),
                 ..Told::default()
             };
         }
-        // Mostly it is recognised; else it is read as what it was not.
+        // Usually the format is recognised; sometimes the sample is read as another format.
         if random.below(8) == 0 {
             options.format = Some(self.formats[random.below(self.formats.len())].clone());
         }
@@ -142,7 +142,7 @@ fn change_lines(
     *bytes = lines.join(&b'\n');
 }
 
-/// Puts something else in the place of the first number from `at` on.
+/// Replaces the first number from `at` on.
 fn change_number(bytes: &mut Vec<u8>, at: usize, random: &mut Random) {
     let Some(begin) = bytes[at..].iter().position(u8::is_ascii_digit) else { return };
     let begin = at + begin;
@@ -151,9 +151,9 @@ fn change_number(bytes: &mut Vec<u8>, at: usize, random: &mut Random) {
     bytes.splice(begin..begin + length, number);
 }
 
-/// Changes that one sample gets at most.
+/// Most changes of one sample.
 const MOST_CHANGES: usize = 4;
-/// Splices may not grow without end. Chosen: twice the largest head that a reader looks at.
+/// Splices must not grow without bound. Chosen: twice the largest head that a reader looks at.
 const LONGEST: usize = 64 << 10;
 const WORDS: &[&str] = &[
     "\"",

@@ -1,10 +1,10 @@
-//! What `tiershift serve` costs: `serve_cost TIERSHIFT LLAMA_SERVER MODELS [soak SPAN PERIOD]`.
+//! The overhead of `tiershift serve`: `serve_cost TIERSHIFT LLAMA_SERVER MODELS [soak SPAN PERIOD]`.
 //!
-//! Uses the smallest models of a folder: a tiny one shows the most. Starts a daemon and asks it, its own model's
-//! server and an nginx before that server (where one is installed) in turns: the same process replies each time, so that the
-//! difference is the daemon's or nginx's. Then the daemon rests; then a server, a daemon before it and one that records before
-//! it take turns. `soak 1h 10s` does something else: an
-//! hour with a switch every ten seconds, after which the daemon must be no larger. Linux only.
+//! Uses the smallest models of a folder: a tiny model shows the overhead best. Starts a daemon and sends requests alternately
+//! to it, to its model server, and to an nginx before that server (if installed). The same process replies each time, so
+//! that the difference is that of the daemon or nginx. Then it measures the daemon at rest. Then a bare server, a daemon
+//! before it and a recording daemon before it alternate. `soak 1h 10s` does something else: an hour with a switch every ten
+//! seconds, after which the daemon must not have grown. Linux only.
 
 use std::error::Error;
 use std::fs;
@@ -26,7 +26,7 @@ mod soak;
 
 use nginx::Nginx;
 
-/// The programs to measure with.
+/// The programs of a measurement.
 #[derive(Clone, Copy, Debug)]
 struct Tools<'a> {
     tiershift: &'a Path,
@@ -34,13 +34,13 @@ struct Tools<'a> {
 }
 
 impl Tools<'_> {
-    /// Returns how to start a daemon in a folder with `models`.
+    /// Returns the command for a daemon in a folder with `models`.
     fn daemon(&self, folder: &Path) -> Builder {
         self.plain_daemon(folder).engine(self.engine).arguments("--models models")
     }
 
-    /// llama-server's threads wait for each other in turns of a loop, so that two of them on a busy machine answer in
-    /// seconds what one answers in milliseconds; and it is not what is measured.
+    /// llama-server's threads busy-wait for each other, so that two of them on a busy machine need seconds for what one does
+    /// in milliseconds; and they are not what is measured.
     fn plain_daemon(&self, folder: &Path) -> Builder {
         Daemon::builder(self.tiershift, folder).variable("LLAMA_ARG_THREADS", "1")
     }
@@ -70,7 +70,7 @@ fn run(words: &[String]) -> Result<bool, Box<dyn Error>> {
     }
 }
 
-/// Returns a folder to serve from: its `models` are links to the smallest models of another.
+/// Returns a folder to serve from, whose `models` are links to the smallest models of another.
 fn smallest(models: &Path, count: usize) -> Result<tempfile::TempDir, Box<dyn Error>> {
     let mut found: Vec<(u64, PathBuf)> = Vec::new();
     for entry in fs::read_dir(models)? {
@@ -92,7 +92,7 @@ fn smallest(models: &Path, count: usize) -> Result<tempfile::TempDir, Box<dyn Er
     Ok(folder)
 }
 
-/// Prints what a daemon that records adds to a reply, and what it takes when it rests.
+/// Prints what a recording daemon adds to a reply, and its use at rest.
 fn measure_replies(tools: Tools<'_>, folder: &Path) -> Result<(), Box<dyn Error>> {
     let daemon = tools.daemon(folder).arguments("--record recordings").start();
     // The first request waits for the model.
@@ -126,17 +126,17 @@ fn measure_replies(tools: Tools<'_>, folder: &Path) -> Result<(), Box<dyn Error>
     let mut clock = SystemClock::start();
     let before = ticks(pid)?;
     clock.wait_until(clock.now() + REST);
-    // 100 ticks a second on every Linux that people run.
+    // 100 ticks a second on every common Linux.
     let busy = (ticks(pid)? - before) as f64 / REST.as_secs_f64();
     let resident = Footprint::of(pid)?.resident_mib();
     println!("at rest: {resident:.1} MiB resident, {busy:.2} % of a core");
     Ok(())
 }
 
-/// Lets so many clients ask servers in turns, each once in a `pace`, and returns how long each reply of each took.
+/// Lets this many clients send requests to the servers in turn, one in each `pace`, and returns the times of all replies by server.
 ///
-/// At a pace that leaves the machine time: where clients ask as fast as they can, each reply waits for all the others,
-/// and what is measured is the throughput.
+/// The pace must leave the machine idle time: if clients send as fast as they can, each reply waits for all the others,
+/// and the throughput is measured instead.
 fn paced(
     servers: &[&Server],
     clients: usize,
@@ -151,7 +151,7 @@ fn paced(
                 for turn in 0..servers.len() * EACH.div_ceil(clients) {
                     clock.wait_until(next);
                     next += pace;
-                    // As many clients begin with one as with another.
+                    // Each server comes first for the same number of clients.
                     let which = (turn + client) % servers.len();
                     spans[which].push(reply(servers[which]).map_err(|error| error.to_string())?);
                 }
@@ -168,9 +168,9 @@ fn paced(
     })
 }
 
-/// Prints how many requests a second a server completes bare, through a daemon without a recorder, and through one with.
+/// Prints the throughput of a server [requests/s]: bare, through a daemon without a recorder, and through one with it.
 fn measure_recorder(tools: Tools<'_>, folder: &Path) -> Result<(), Box<dyn Error>> {
-    // One server for all: two of the same model differ by several percent.
+    // One server for all: two servers of the same model differ by several percent.
     let model = fs::read_dir(folder.join("models"))?.next().ok_or("there is a model")??.path();
     let model = model.to_str().ok_or("a path in UTF-8")?;
     let engine = LlamaServer::start(tools.engine, &["--parallel", "4", "--model", model]);
@@ -186,7 +186,7 @@ fn measure_recorder(tools: Tools<'_>, folder: &Path) -> Result<(), Box<dyn Error
     let clock = SystemClock::start();
     for turn in 0..ROUNDS {
         let mut took = [Duration::ZERO; 3];
-        // Another one goes first each time.
+        // Another one comes first each time.
         for which in [turn % 3, (turn + 1) % 3, (turn + 2) % 3] {
             let begin = clock.now();
             crowd(servers[which])?;
@@ -199,7 +199,7 @@ fn measure_recorder(tools: Tools<'_>, folder: &Path) -> Result<(), Box<dyn Error
     let after = [ticks(pids[0])?, ticks(pids[1])?];
     let requests = (ROUNDS * REQUESTS) as f64;
     let rates = spent.map(|span| requests / span.as_secs_f64());
-    // Of 10 ms, on every Linux that people run.
+    // Ticks of 10 ms, on every common Linux.
     let each = [0, 1].map(|which| (after[which] - before[which]) as f64 * 10.0 / requests);
     println!("{CLIENTS} clients as fast as they can, in turns, requests a second:");
     println!(
@@ -238,7 +238,7 @@ fn reply(server: &Server) -> Result<Duration, Box<dyn Error>> {
     if reply.starts_with("HTTP/1.1 200 ") { Ok(span) } else { Err(reply.into()) }
 }
 
-/// Returns the server of the model that a daemon has started. What its clients need to know stands with its process.
+/// Returns the model server that a daemon has started. What its clients need to know is in the environment of its process.
 fn model_server(daemon: u32) -> Result<Server, Box<dyn Error>> {
     for id in children(daemon) {
         let line = fs::read_to_string(format!("/proc/{id}/cmdline"))?;
@@ -259,20 +259,20 @@ fn ticks(pid: u32) -> Result<u64, Box<dyn Error>> {
     Ok(numbers.collect::<Result<Vec<_>, _>>()?.into_iter().sum())
 }
 
-/// Of each: fifty above the 99th percentile.
+/// For each: fifty samples above the 99th percentile.
 const EACH: usize = 5000;
 
 const CLIENTS: usize = 50;
 
 const MANY_CLIENTS: usize = 200;
 
-/// From one request to the next of all clients together. Chosen: a core does several hundred of this size a second.
+/// From one request to the next, over all clients. Chosen: a core does several hundred of this size a second.
 const PACE: Duration = Duration::from_millis(10);
 
-/// Chosen: in turns, so that whatever else the machine does meets all alike.
+/// Chosen: in turns, so that other load on the machine affects all equally.
 const ROUNDS: usize = 21;
 
-/// In a round.
+/// In each round.
 const REQUESTS: usize = 500;
 
 const REST: Duration = Duration::from_secs(20);

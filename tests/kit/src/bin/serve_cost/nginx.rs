@@ -1,4 +1,4 @@
-//! nginx as a proxy: what people who need one put in front of a server otherwise.
+//! nginx as a proxy: the usual program in front of a server.
 
 use std::error::Error;
 use std::fs;
@@ -9,20 +9,20 @@ use std::process::{Child, Command};
 use tiershift_testkit::server::Server;
 use tiershift_testkit::wait::wait_until;
 
-/// One that passes everything to a server. Dropped, it ends.
+/// One that passes everything to a server. Ended on drop.
 pub(crate) struct Nginx {
     child: Child,
     pub(crate) server: Server,
 }
 
 impl Nginx {
-    /// Starts one with its files in a folder; `None` where it is not installed.
+    /// Starts one with its files in a folder; `None` if it is not installed.
     pub(crate) fn start(folder: &Path, to: &Server) -> Result<Option<Self>, Box<dyn Error>> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {kind};"))
             .join(" ");
-        // As its manual has it for streams and connections that stay open.
+        // As its manual recommends for streams and persistent connections.
         let config = format!(
             "daemon off; master_process off; pid nginx.pid; error_log stderr crit;\n\
              events {{ worker_connections 2048; }}\n\

@@ -1,4 +1,4 @@
-//! Hours of switches: whether a daemon grows.
+//! Hours of switches: does a daemon grow?
 
 use std::error::Error;
 use std::fs;
@@ -13,11 +13,11 @@ use tiershift_testkit::process::Footprint;
 use crate::Tools;
 
 /// Switches a daemon in a folder with `models` between its two smallest tiers, once in each `period` until `span` is
-/// over, asking it all the while. Prints what the daemon holds at regular moments, and returns whether it did not grow. What it recorded is
-/// verified at the end.
+/// over, with requests all the time. Prints the daemon's use at regular moments, verifies the recording at the end, and
+/// returns whether the daemon did not grow and the recording verifies.
 ///
 /// # Errors
-/// A folder that cannot be written to, and a process that cannot be looked at.
+/// A folder that cannot be written to, and a process that cannot be read.
 pub(crate) fn soak(
     tools: Tools<'_>,
     folder: &Path,
@@ -35,14 +35,14 @@ pub(crate) fn soak(
         let next = clock.now() + period;
         let tier = if turn % 2 == 0 { "medium" } else { "small" };
         daemon.post("/switch", &format!("{{\"tier\":\"{tier}\"}}"));
-        // These are served before, during and after it.
+        // These are served before, during and after the switch.
         for _ in 0..REQUESTS {
             let reply = daemon.post("/v1/completions", &completion(WORDS));
             if !reply.contains("data: [DONE]") {
                 return Err(reply.into());
             }
         }
-        // One leaves in the middle of a reply.
+        // One client disconnects in the middle of a reply.
         daemon.send_post("/v1/completions", &completion(3000)).until("data: ");
         daemon.get("/metrics");
         daemon
@@ -68,8 +68,8 @@ pub(crate) fn soak(
     Ok(judge(&readings) && verified.success())
 }
 
-/// Returns whether what was held in the last quarter is no more than what was held in the second: in the first,
-/// everything that a daemon needs once comes to be. Medians, for now and then a switch is seen half way.
+/// Returns whether the use in the last quarter is no higher than in the second: in the first,
+/// everything that a daemon needs once is allocated. Medians, because some readings fall into a switch.
 fn judge(readings: &[Footprint]) -> bool {
     let quarter = readings.len() / 4;
     let [early, late] = [&readings[quarter..2 * quarter], &readings[3 * quarter..]];
@@ -96,7 +96,7 @@ fn completion(tokens: u32) -> String {
     format!("{{\"prompt\":\"the cat\",\"stream\":true,\"max_tokens\":{tokens}}}")
 }
 
-/// Up and down by command only; segments of which many are finished and packed in an hour.
+/// Up and down only by order; segments so small that many are finished and packed in an hour.
 const CONFIG: &str = r#"
 [policy]
 stabilization = "24h"
@@ -108,12 +108,12 @@ switch-cooldown = "0s"
 segment-size = "256KiB"
 "#;
 
-/// In each turn; one more is left in the middle.
+/// In each turn; one more is left before its end.
 const REQUESTS: usize = 3;
 const WORDS: u32 = 8;
 
 /// How many lines are printed.
 const PARTS: u128 = 20;
 
-/// What the allocator may move by. Chosen: in an hour with a switch every 10 s a leak of 6 KiB a switch is more.
+/// What the allocator may vary by. Chosen: in an hour with a switch every 10 s, a leak of 6 KiB for each switch exceeds it.
 const SPARE_KIB: u64 = 1 << 10;
