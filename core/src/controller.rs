@@ -352,10 +352,11 @@ impl Controller {
     }
 
     fn note_what_has_gone(&mut self, now: Timestamp) {
-        let gone = self.manager.take_gone();
-        let beside = self.companions.managers_mut().flat_map(Manager::take_gone);
-        for (need, gpu) in gone.into_iter().chain(beside) {
+        let mut gone = self.manager.take_gone();
+        gone.extend(self.companions.managers_mut().flat_map(Manager::take_gone));
+        for (need, gpu) in gone {
             self.attribution.note_gone(now, need, gpu);
+            self.companions.note_gone(now, need, gpu);
         }
     }
 

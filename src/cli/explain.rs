@@ -133,7 +133,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
             }
         })?;
     } else {
-        common::print(&gates(&decision.gates))?;
+        common::print(&gates(&decision.gates, &catalog))?;
     }
     Ok(Verdict::Done)
 }
@@ -157,14 +157,16 @@ fn change_line(change: &Change, catalog: &Catalog, clock: &WallClock) -> String 
     format!("{}  {}", common::moment(change.at, clock), change.text(catalog))
 }
 
-/// Returns the gates as a table: name, state, value, limit, distance.
-fn gates(gates: &[Gate]) -> String {
+/// Returns the gates as a table: the tier that each keeps away, or all higher ones; name, state, value, limit, distance.
+fn gates(gates: &[Gate], catalog: &Catalog) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["gate", "", "value", "limit", "distance"]);
+    table.set_header(["tier", "gate", "", "value", "limit", "distance"]);
     for gate in gates {
+        let tier = gate.rung.map_or("any higher", |rung| catalog.tier_name(rung));
         let state = if gate.open { "open" } else { "closed" };
         table.add_row([
+            tier.to_owned(),
             text::gate(gate.name),
             state.to_owned(),
             text::measure(gate.value),

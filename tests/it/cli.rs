@@ -405,7 +405,7 @@ fn names_in(schema: &serde_json::Value) -> std::collections::BTreeSet<String> {
 fn explain_shows_every_gate_with_value_limit_and_distance() {
     let folder = workshop();
     let ran = run_in(folder.path(), "explain good --at 2m").exits(0);
-    for word in ["gate", "value", "limit", "distance", "open"] {
+    for word in ["tier", "any higher", "gate", "value", "limit", "distance", "open"] {
         assert!(ran.out.contains(word), "{word}: {}", ran.out);
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Companions {
     each: Vec<Companion>,
     /// The last sample.
     seen: Sample,
+    /// What has gone lately, of the ladder and of them: it may be on its way back.
+    gone: Vec<(Timestamp, Footprint, Option<u8>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,11 +85,22 @@ impl Companions {
             given_up_at: None,
             serves_since: None,
         };
-        Self { each: catalog.companions().iter().map(companion).collect(), seen: Sample::default() }
+        Self {
+            each: catalog.companions().iter().map(companion).collect(),
+            seen: Sample::default(),
+            gone: Vec::new(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.each.is_empty()
+    }
+
+    /// Takes that a model has gone, of the ladder or one of them.
+    pub(super) fn note_gone(&mut self, now: Timestamp, need: Footprint, gpu: Option<u8>) {
+        if !self.is_empty() {
+            self.gone.push((now, need, gpu));
+        }
     }
 
     pub(super) fn managers(&self) -> impl Iterator<Item = &Manager> + Clone {
@@ -435,14 +448,18 @@ impl Controller {
         let limit = |total| self.settings.degrade_limit(total);
         let ladder = self.manager.resident();
         let companions = self.companions.resident(|_| true);
-        // What has gone a moment ago may be on its way back.
-        let lately = |(at, _)| now.since(at) <= self.settings.settle_limit;
-        let may_linger =
-            self.manager.is_switching() || self.manager.last_change().is_some_and(lately);
+        // What has gone a moment ago may be on its way back, into the spaces that it was in.
+        let settle_limit = self.settings.settle_limit;
+        self.companions.gone.retain(|&(at, ..)| now.since(at) <= settle_limit);
+        let mut lingering = Resident::default();
+        for &(_, need, gpu) in &self.companions.gone {
+            lingering.add(need, gpu);
+        }
         let is_theirs = |over: &Projection| {
             let space = ResourceKey { resource: over.resource, gpu: over.gpu };
             let others = sample.space(space).map_or(Bytes::ZERO, |space| space.others);
             let stays = others + companions.within(space, sample);
+            let may_linger = lingering.is_in(space, sample);
             !ladder.is_in(space, sample) && (!may_linger || stays > over.limit)
         };
         let Some(over) = overruns(sample, &self.settings, limit).find(is_theirs) else { return };

@@ -164,6 +164,25 @@ fn the_ladder_steps_down_for_no_space_of_which_it_has_nothing() {
 }
 
 #[test]
+fn a_companion_goes_from_its_gpu_while_the_ladder_drains_for_memory() {
+    let mut rig = Rig::new("", on_gpu_and_in_ram("vram = '1GiB'"));
+    rig.rest.gpus = vec![gpu_with(0)];
+    rig.adopt(&["large"]);
+    rig.sample(1.0);
+    rig.obey();
+    rig.samples(1.0, minutes(1));
+    rig.request(1);
+    // The companion has leaked, so that "small" has no place on the GPU yet; "large" finishes its reply before it goes.
+    rig.rest.gpus = vec![gpu_with(6)];
+    rig.sample(6.0);
+    let lines = rig.outputs();
+    assert!(lines.iter().any(|line| line.starts_with("down to small")), "{lines:#?}");
+    rig.rest.gpus = vec![gpu_with(7)];
+    rig.sample(6.0);
+    rig.check(&["give up e", "e serves no more", "unload e"]);
+}
+
+#[test]
 fn for_a_companion_the_ladder_begins_with_no_model_whose_room_has_not_come_back() {
     let mut rig = Rig::new("", on_gpu_and_in_ram("ram = '6GiB'"));
     // "large" and the companion do not fit together; "small" has no room while the GPU holds the memory of the unloaded model.
