@@ -1,4 +1,4 @@
-//! What a person may set of the manager.
+//! The manager's settings.
 
 use std::time::Duration;
 
@@ -120,7 +120,7 @@ impl Default for RawManagerSettings {
     }
 }
 
-/// Chosen: as long as the stabilization window, and ten times what a load of a large model takes.
+/// Chosen: as long as the stabilization window, and ten times as long as the load of a large model.
 const USUAL_STAY: Duration = Duration::from_mins(5);
 
 /// Left out of a file where it is the default: logs of earlier versions have no such key.
