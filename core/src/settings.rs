@@ -311,7 +311,7 @@ plain_form! {
     /// let file: RawSettings = toml::from_str("upgrade-line = \"70%\"\nfree-floor = \"4GiB\"")?;
     /// let settings = Settings::new(file, MachineClass::HighEnd)?;
     /// assert_eq!(settings.upgrade_line, Percent::new(70));
-    ///  // What a file leaves out follows from the class of the machine.
+    /// // What a file leaves out follows from the class of the machine.
     /// assert_eq!(settings.preventive_line, Percent::new(90));
     ///
     /// let wrong: RawSettings = toml::from_str("upgrade-line = \"95%\"")?;
