@@ -10,8 +10,7 @@
 //! | `urgency` | for a downgrade: `graceful`, `immediate` or `critical` |
 //! | `reason` | the kind of reason, as the log spells it |
 //! | `resource` | the resource that the reason names |
-//! | `value`, `limit`, `unit` | the reason's number, the limit for it, and their unit: `bytes`, `percent`, `s` or
-//! `count` |
+//! | `value`, `limit`, `unit` | the reason's number, its limit, and their unit: `bytes`, `percent`, `s` or `count` |
 //! | `for_s` | how long the condition had lasted (`decision`), or how long the switch took (`switched`) |
 //! | `text` | the reason as text |
 //!
