@@ -235,8 +235,8 @@ impl Watched {
     /// Returns what is left of our use by unloaded models, which nothing of ours gives back. It is the use beyond what
     /// is loaded, and at most what the unloaded models may have left: what a loaded model has leaked does not linger.
     fn lingering(&mut self, own: Bytes, needs: Needs) -> Bytes {
-        // A model that is being loaded does not yet hold all that it will take: it tells nothing about what is left of
-        // others.
+        // A model that is being loaded does not yet hold all that it will take, so it says nothing about what is left of
+        // other models.
         self.late = self.late.min(own - (needs.there + needs.going));
         if self.late <= NEXT_TO_NOTHING {
             self.late = Bytes::ZERO;

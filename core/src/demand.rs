@@ -6,7 +6,7 @@ use crate::catalog::{Rung, Rungs};
 
 /// What is asked of the models at the moment of a sample.
 ///
-/// A request that waited for a switch tells nothing about the rung that serves after it: while it waits it is not
+/// A request that waited for a switch is no evidence about the rung that serves after it: while it waits it is not
 /// counted, and once it runs its age is counted from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -47,8 +47,8 @@ impl Demand {
     };
 }
 
-/// The end of one request that tells something about the model: one that its client cancelled, or that the server
-/// rejected, does not.
+/// The end of one request that is evidence about the model: one that its client cancelled, or that the server
+/// rejected, is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Performance {
     /// The rung that served it.

@@ -265,8 +265,8 @@ pub struct RawModel {
     /// Whether the speeds are estimates, so that no load is judged slow by them. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub speeds_guessed: bool,
-    /// Unload the model after no request for this long, and load it again for the next one. Default: `manager.idle-
-    /// unload`.
+    /// Unload the model after no request for this long, and load it again for the next one. Default:
+    /// `manager.idle-unload`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_unload: Option<SpanText>,
     /// Tasks that it can do. Default: chat and code. A companion needs at least one, and leaves chat to the ladder.

@@ -42,8 +42,9 @@ pub struct RawSettings {
     /// causes a change.
     pub constrain: Vec<Resource>,
     /// Highest use of a space, in percent of its size, at which a model that is already serving may be replaced by a larger one
-    /// that needs more of that space. Default by machine class: 75, 80 or 85 %, and lower if `preventive-line` or `degrade-
-    /// line` is lower. Too low, and the larger model is rarely loaded; too high, and it is soon unloaded again.
+    /// that needs more of that space. Default by machine class: 75, 80 or 85 %, and lower if `preventive-line` or
+    /// `degrade-line` is lower. Too low, and the larger model is rarely loaded; too high, and it is soon unloaded
+    /// again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade_line: Option<PercentText>,
     /// Use of a space, in percent of its size, above which a reliable rise towards exhaustion causes a step down before
@@ -56,8 +57,8 @@ pub struct RawSettings {
     /// specification). Too low, and memory stays unused; too high, and the machine swaps before the model is gone.
     pub degrade_line: PercentText,
     /// Free memory below which the policy steps down, whatever `degrade-line` says. Default `1GiB` (original specification).
-    /// Too low, and large machines are protected by `degrade-line` alone; too high, and small machines load nothing (see `free-
-    /// floor-share`).
+    /// Too low, and large machines are protected by `degrade-line` alone; too high, and small machines load nothing (see
+    /// `free-floor-share`).
     pub free_floor: BytesText,
     /// Upper bound of `free-floor`, in percent of the space. Default `10%` (chosen: on a machine with less than 10 GiB, 1 GiB
     /// would otherwise outrank `degrade-line` and leave the machine idle). `0%` disables the floor.
@@ -85,8 +86,8 @@ pub struct RawSettings {
     /// (unslothai/unsloth#5693). Too small, and noise delays decisions until `settle-limit`; too large, and decisions use
     /// memory that is still being freed.
     pub settle_tolerance: BytesText,
-    /// The same difference in percent of the space; the larger of the two applies. Default `2%` (same source as `settle-
-    /// tolerance`).
+    /// The same difference in percent of the space; the larger of the two applies. Default `2%` (same source as
+    /// `settle-tolerance`).
     pub settle_share: PercentText,
     /// Longest time to wait for memory to settle after a switch. Default `5s` (Ollama's recovery time-out). Too short, and
     /// decisions use memory that is still being freed; longer waits delay a second step down.

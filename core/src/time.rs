@@ -162,7 +162,7 @@ impl Rhythm {
         self.usual = match &mut self.recent {
             Some(recent) => recent.median_with(length).unwrap_or(usual),
             None if usual == 0 => length,
-            // A repeated moment tells nothing about how often there are samples.
+            // A repeated moment says nothing about how often there are samples.
             None if length == 0 => usual,
             None => {
                 let step = length.min(usual.saturating_mul(2));

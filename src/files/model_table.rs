@@ -73,12 +73,12 @@ pub struct ModelTable {
     /// Context length at which a reply token takes twice as long. Default: context has no cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decode_halves_at_tokens: Option<u32>,
-    /// Whether the speeds are estimates, so that no load is judged slow by them. Default: true if `decode-tokens-per-
-    /// second` is not given.
+    /// Whether the speeds are estimates, so that no load is judged slow by them. Default: true if
+    /// `decode-tokens-per-second` is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speeds_guessed: Option<bool>,
-    /// Unload the model after no request for this long, and load it again for the next one. Default: `manager.idle-
-    /// unload`.
+    /// Unload the model after no request for this long, and load it again for the next one. Default:
+    /// `manager.idle-unload`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_unload: Option<SpanText>,
     /// Tasks that it can do. Default: chat and code. A companion needs at least one, and leaves chat to the ladder.

@@ -82,8 +82,8 @@ impl Manager {
         // Otherwise it has already ended, and hanging up changes nothing.
     }
 
-    /// Takes the backend's answer about a request. Returns how it was served, if that tells anything about the model:
-    /// an answer to our own cancelling does not, nor does a request that the server rejects, which it answers as
+    /// Takes the backend's answer about a request. Returns how it was served, if that is evidence about the model:
+    /// an answer to our own cancelling is not, nor is a request that the server rejects, which it answers as
     /// cancelled.
     pub fn handle_request_outcome(
         &mut self,

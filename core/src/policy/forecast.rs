@@ -59,7 +59,7 @@ impl Trend {
         self.xx += x * x;
     }
 
-    /// Forgets everything: after a gap, the past tells nothing about the slope.
+    /// Forgets everything: after a gap, the past says nothing about the slope.
     pub(crate) fn reset(&mut self) {
         *self = Self { rate: self.rate, usual: self.usual, ..Self::new(Duration::ZERO) };
     }

@@ -29,13 +29,13 @@ impl Drop for Unfinished {
     }
 }
 
-/// Takes all of it away, and lets nothing new begin: the process ends.
+/// Removes all of it, and lets nothing new begin: the process ends.
 #[cfg_attr(not(all(unix, feature = "live")), expect(dead_code, reason = "nothing handles signals"))]
 pub(crate) fn remove_all() {
     let mut all = all();
     for path in std::mem::take(&mut *all) {
-        // Whoever writes into a folder goes on: what comes while it is emptied is taken away by the next try. Nothing
-        // can be done about what does not go at all.
+        // Another thread may still write into a folder: what appears while it is emptied is removed by the next try.
+        // Nothing can be done about what cannot be removed at all.
         for _ in 0..MOST_TRIES {
             let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
             if !path.exists() {
