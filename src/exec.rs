@@ -161,7 +161,7 @@ impl Program {
 }
 
 impl Drop for Program {
-    /// Closes its input, and ends it if it does not end by itself.
+    /// Closes its input, and ends it if it does not end on its own.
     fn drop(&mut self) {
         self.input = None;
         while self.answers.recv_timeout(GRACE).is_ok() {}

@@ -277,7 +277,7 @@ impl FromStr for When {
 
     fn from_str(text: &str) -> Result<Self, String> {
         // With a colon it is a time, which a lenient parser would take for a span; and a date with a time would be
-        // taken for a time.
+        // mistaken for a time.
         let is_time = text.contains(':');
         let span = || text.parse::<SpanText>().ok().filter(|_| !is_time);
         let time = || text.parse::<Time>().ok().filter(|_| is_time).map(Self::TimeOfDay);

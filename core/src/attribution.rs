@@ -1,7 +1,7 @@
 //! Whose use is whose: corrects a sample by what we know of our own models.
 //!
 //! A probe separates the use of our models' processes from all other use. In two cases that misleads. A server that
-//! reports "unloaded" and keeps the memory leaves use that is read as ours, although no step of ours gives it back:
+//! reports "unloaded" and keeps the memory leaves use that is read as ours, although nothing that we do releases it:
 //! once it has outlived the time in which samples settle, it counts as others' use. And where a driver does not
 //! separate them, as in a container without the host's process ids, ours is read as others': then growth while a model
 //! of ours was being loaded counts as ours, up to what that model takes. Rates are not corrected: how much a model
@@ -53,7 +53,7 @@ struct Watched {
     late: Bytes,
     /// What was left of them in the last sample, apart from what is still coming back.
     lingering: Bytes,
-    /// Whether use of ours was ever reported here, and whether none is reported although there is some.
+    /// Whether our use was ever reported here, and whether none is reported although there is some.
     is_reported: bool,
     is_unreported: bool,
     /// At the last sample: all use, our part of it, and what the loaded models take.
@@ -212,7 +212,7 @@ impl Watched {
         // If some use was reported before, there may be nothing to report yet of a load that has just begun.
         self.is_unreported |= is_certain || (needs.coming > Bytes::ZERO && !self.is_reported);
         self.is_unreported &= needs.all() > Bytes::ZERO;
-        // What has gone takes no more: at most what it held before is left.
+        // An unloaded model does not grow: at most what it held before is left.
         let before = self.last.map_or(Bytes::ZERO, |last| last.own);
         let most = needs.held() + needs.gone.min(before);
         let own = match self.last {
@@ -232,8 +232,8 @@ impl Watched {
         own.min(most).min(read.used())
     }
 
-    /// Returns what is left of our use by unloaded models, which nothing of ours gives back. It is the use beyond what
-    /// is loaded, and at most what the unloaded models may have left: what a loaded model has leaked does not linger.
+    /// Returns what unloaded models still use, which nothing that we do releases. It is the use beyond what is loaded,
+    /// and at most what the unloaded models may have left: what a loaded model has leaked does not linger.
     fn lingering(&mut self, own: Bytes, needs: Needs) -> Bytes {
         // A model that is being loaded does not yet hold all that it will take, so it says nothing about what is left of
         // other models.

@@ -123,7 +123,7 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Returns the ladder for a machine of which only the memory is known: models of 12.5, 31.25 and 56.25 % of it.
+    /// Returns the ladder for a machine whose memory is all that is known: models of 12.5, 31.25 and 56.25 % of it.
     ///
     /// # Source
     /// 2, 5 and 9 GiB on the 16 GiB host of the original specification. Speeds are [`Model::of_size`]'s.
@@ -142,7 +142,7 @@ impl Catalog {
         .expect("the built-in ladder keeps the rules of a catalog")
     }
 
-    /// Returns the ladder for a machine whose models run on a GPU and of which only the memory is known: models of
+    /// Returns the ladder for a machine whose models run on a GPU, and whose memory is all that is known: models of
     /// 12.5, 31.25 and 56.25 % of its video memory, each with `ram` of main memory beside it.
     ///
     /// # Source

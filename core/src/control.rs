@@ -43,9 +43,9 @@ pub struct Promises {
     /// No upgrade reverses a downgrade within the reversal window, except from nothing loaded.
     pub no_reversal: bool,
     /// An upgrade is decided on the latest sample, and what it loads fits beside the others' use. Between rungs that
-    /// serve, each space of which the higher one needs more is below the upgrade line.
+    /// serve, each space that the higher one needs more of is below the upgrade line.
     pub upgrades_fit: bool,
-    /// A constrained space above its limit that holds something of ours is answered with a step down within this time
+    /// A constrained space above its limit that holds one of our models is answered with a step down within this time
     /// and four samples, whether requests run or not. The duration of the step itself is not included: running requests
     /// within their drain deadline, and the unload.
     pub relief_within: Option<Duration>,

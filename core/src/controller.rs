@@ -1,8 +1,7 @@
-//! Policy and manager behind one interface: inputs in, outputs out, and nothing else.
+//! Policy and manager behind one interface: inputs in, outputs out.
 //!
-//! Feed one [`Input`] with [`Controller::handle`], drain [`Controller::poll_output`], then feed the next. No
-//! clock, no I/O, no thread, no randomness: the same inputs give the same outputs, which is what `verify`
-//! checks of every log.
+//! Feed one [`Input`] with [`Controller::handle`], drain [`Controller::poll_output`], then feed the next. It has no
+//! clock, I/O, threads or randomness: the same inputs give the same outputs, and `verify` checks that of every log.
 
 mod advice;
 mod companions;
@@ -289,7 +288,7 @@ impl Controller {
         moved || is_change || !self.companions.is_empty()
     }
 
-    /// Decides with a sample, of which `sample` is the ladder's share, and has the decision carried out. Returns
+    /// Decides with the whole sample and the ladder's share of it, `sample`, and has the decision carried out. Returns
     /// whether it is a change.
     fn decide(&mut self, now: Timestamp, whole: &Sample, sample: &Sample) -> bool {
         let standing = self.standing();

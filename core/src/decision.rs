@@ -84,7 +84,7 @@ pub enum Reason {
     },
     /// Hold: a switch is in progress.
     Switching,
-    /// Hold: readings have not come to rest since the last switch.
+    /// Hold: readings have not settled since the last switch.
     Settling {
         /// Time since the switch.
         #[serde(rename = "since_ns", with = "duration_ns")]
@@ -182,7 +182,7 @@ pub enum Reason {
         /// How long it has fitted.
         #[serde(rename = "good_for_ns", with = "duration_ns")]
         good_for: Duration,
-        /// What speaks for it and against it, if that was weighed.
+        /// The risk, and what it was compared with, if it was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         odds: Option<Odds>,
     },
@@ -198,7 +198,7 @@ pub enum Reason {
         /// How long it has fitted.
         #[serde(rename = "good_for_ns", with = "duration_ns")]
         good_for: Duration,
-        /// What speaks for it and what against.
+        /// The risk, and what it was compared with.
         odds: Odds,
     },
     /// Hold: a space that the next rung needs is not read, so that nothing is loaded there.

@@ -1,10 +1,10 @@
-//! What is asked of the models, and how it was served: a policy's basis for judging service.
+//! The demand on the models, and how it was served: a policy's basis for judging service.
 
 use std::time::Duration;
 
 use crate::catalog::{Rung, Rungs};
 
-/// What is asked of the models at the moment of a sample.
+/// The demand on the models at the moment of a sample.
 ///
 /// A request that waited for a switch is no evidence about the rung that serves after it: while it waits it is not
 /// counted, and once it runs its age is counted from its start.
@@ -34,7 +34,7 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// Nothing is asked of the models.
+    /// No requests.
     pub const NONE: Self = Self {
         waiting: 0,
         oldest_waiting: None,

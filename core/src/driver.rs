@@ -36,7 +36,7 @@ pub trait World: Clock + Probe + Backend {
 /// Runs until `until`, or until nothing is left to happen. `observer` observes everything in order.
 ///
 /// # Errors
-/// When so much happens at one moment that it must be a mistake.
+/// When there are so many inputs at one moment that it must be a mistake.
 pub fn run<C: Control + ?Sized, W: World>(
     controller: &mut C,
     world: &mut W,

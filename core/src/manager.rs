@@ -1,8 +1,8 @@
-//! Owns the life of each model, the queue, and the switch from one model to another. Pure: it knows no policy.
+//! The model manager: the state of each model, the queue of requests, and the switch from one model to another.
 //!
-//! Given a decision, it brings the world there, whatever happens on the way: one private function, `advance`, looks at
-//! the state of every model and takes the next step towards the goal. It is called after every input, so a switch has
-//! no script that could be lost half way. Not its business: which rung is right.
+//! It carries out a decision, whatever happens on the way: one private function, `advance`, looks at the state of every
+//! model and takes the next step towards the goal. It is called after every input, so a switch has no script that could
+//! be lost half way. Which rung is right is the policy's decision; the manager knows no policy.
 
 mod asked;
 mod expectation;
@@ -174,7 +174,7 @@ impl Manager {
         (self.settings.settle_limit / ROOM_LOOKS).max(SHORTEST_LOOK)
     }
 
-    /// Returns whether a space that holds something of ours is nearly full.
+    /// Returns whether a space that holds one of our models is nearly full.
     pub fn is_critically_short(&self) -> bool {
         is_critical(&self.seen, &self.settings)
     }

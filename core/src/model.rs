@@ -71,7 +71,7 @@ pub struct Model {
     pub prefill_per_second: f64,
     /// Reply tokens per second, alone on the machine, with no context.
     pub decode_per_second: f64,
-    /// Whether the speeds are guesses, as for a file of which only the size is known: no load is judged by them.
+    /// Whether the speeds are guesses, as when only the size of the file is known: no load is judged by them.
     pub speeds_guessed: bool,
     /// The number of context tokens at which decoding is half as fast; absent: context costs nothing.
     pub decode_halves_at: Option<u32>,
@@ -97,7 +97,7 @@ pub struct Footprint {
 }
 
 impl Model {
-    /// Returns a model on the processor of which only the size is known.
+    /// Returns a model on the processor when only its size is known.
     ///
     /// # Source
     /// Decoding reads every weight once per token at 20 GB/s (two channels of DDR4, half their peak); a load reads the

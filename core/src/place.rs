@@ -2,7 +2,7 @@
 //!
 //! A sample keeps others' use apart from our own. What a switch frees is credited by leaving our own use out, even
 //! while its memory has yet to come back; what stays is counted as the larger of what is read and what it may grow to.
-//! A space that is not read is neither full nor unlimited: nothing is put there, and nothing is taken away because of
+//! A space that is not read is neither full nor unlimited: nothing is loaded there, and nothing is unloaded because of
 //! it.
 //!
 //! A model is whole on one GPU, or on the processor. One that only fits over several GPUs, or partly on the processor,
@@ -340,7 +340,7 @@ pub fn share_of(
     share
 }
 
-/// Returns whether models that take `needs` fit side by side with nothing else of ours loaded, each that takes video
+/// Returns whether models that take `needs` fit side by side with no other model of ours loaded, each that takes video
 /// memory on any GPU: what [`place`] would find for each in the best order.
 pub fn fit_together(
     needs: &[Footprint],
@@ -396,7 +396,7 @@ fn fits_all(
         || sample.memory.as_ref().is_some_and(|space| within(space, ram))
 }
 
-/// Returns the constrained spaces that hold something of ours and are used beyond `limit_of(total)` *now*, in order. A
+/// Returns the constrained spaces that hold a model of ours and are used beyond `limit_of(total)` *now*, in order. A
 /// space in which we hold nothing is skipped: we cannot relieve it.
 #[inline]
 pub fn overruns(
@@ -415,7 +415,7 @@ pub fn overruns(
     })
 }
 
-/// Returns whether a constrained space that holds something of ours is nearly full: a machine that is out of memory
+/// Returns whether a constrained space that holds a model of ours is nearly full: a machine that is out of memory
 /// finishes nothing, so what runs on the model that must go gets little time.
 #[inline]
 pub fn is_critical(sample: &Sample, settings: &Settings) -> bool {
@@ -515,7 +515,7 @@ impl Ladder {
         (1..rung.0).rev().map(Rung).find(fits).unwrap_or(Rung::NONE)
     }
 
-    /// Returns the first space that is used beyond its degrade limit now and of which we hold some.
+    /// Returns the first space that is now used beyond its degrade limit and that we hold a part of.
     #[inline]
     pub fn overrun(&self, sample: &Sample) -> Option<Projection> {
         overruns(sample, &self.settings, |total| self.settings.degrade_limit(total)).next()

@@ -104,12 +104,12 @@ pub struct Observation<'a> {
     pub sample: &'a Sample,
     /// Where the managed models stand.
     pub standing: &'a Standing,
-    /// What is asked of them.
+    /// The demand on them.
     pub demand: &'a Demand,
 }
 
 impl<'a> Observation<'a> {
-    /// Returns an observation of this sample while nothing is asked of the models, for tests of a policy.
+    /// Returns an observation of this sample without requests, for tests of a policy.
     pub fn new(sample: &'a Sample, standing: &'a Standing) -> Self {
         Self { sample, standing, demand: &Demand::NONE }
     }

@@ -26,7 +26,7 @@ pub struct Request {
     /// The kind of work; a model must list it among its tasks.
     #[serde(default, skip_serializing_if = "is_default")]
     pub task: Task,
-    /// What the user wants to be served by.
+    /// The model that the user wants.
     #[serde(default, skip_serializing_if = "is_default")]
     pub target: Target,
     /// Higher goes first; among equals each client in turn, then in order of arrival.

@@ -73,7 +73,7 @@ impl Sample {
     }
 
     /// Returns whether the sample is possible: no space is used for several times its size. An overcommitted machine
-    /// shows somewhat more than all; a mistaken unit shows a thousand times as much.
+    /// shows a little more than all; a mistaken unit shows a thousand times as much.
     #[inline]
     pub fn is_plausible(&self) -> bool {
         let most = |space: &Space| space.total.saturating_mul(MOST_OVERCOMMIT);

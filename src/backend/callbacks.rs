@@ -9,7 +9,7 @@ use tiershift_core::model::ModelId;
 pub struct Callbacks {
     /// There is an outcome to poll.
     pub wake: Arc<dyn Fn() + Send + Sync>,
-    /// A model ended by itself or did not load; this is the last output of its process or server.
+    /// A model ended on its own or did not load; this is the last output of its process or server.
     pub exit_message: Arc<ExitMessage>,
 }
 

@@ -206,7 +206,7 @@ impl LlamaServer {
             // different names; an unknown variable is ignored, but an unknown argument is refused.
             .env("LLAMA_ARG_LOAD_MODE", "none")
             .env("LLAMA_ARG_NO_MMAP", "1")
-            // NVML counts GPUs in this order, CUDA by itself the fastest first.
+            // NVML counts GPUs in this order; CUDA by default counts the fastest first.
             .env("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
             .envs(&launch.env)
             .env(MARK, &self.home)

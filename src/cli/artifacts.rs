@@ -1,7 +1,7 @@
 //! The output folder: summary, decisions, event log and plots of one run.
 //!
-//! Everything is written into a folder beside the target and renamed when it is complete, so that an interrupted run
-//! leaves what was there before.
+//! Everything is written into a temporary folder next to the target, which is renamed when it is complete, so that an
+//! interrupted run leaves what was there before.
 
 use std::fs::{self, File};
 use std::io;
@@ -127,7 +127,7 @@ impl Artifacts {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            // It may become the folder itself: open to everyone whom the umask allows.
+            // It may become the folder itself: its permissions are those that the umask allows.
             builder.permissions(fs::Permissions::from_mode(0o777));
         }
         let (beside, unfinished) =

@@ -132,7 +132,7 @@ pub(super) fn file(small: &Minimised, from: &str, out: &Path) -> String {
     format!("{MARK}: what is left of {from} and shows the same\n# {shown}\n{repeat}{text}")
 }
 
-/// Copies the models of a catalog file into the document, so that it does not need that file beside it.
+/// Copies the models of a catalog file into the document, so that it does not need that file.
 fn inline_catalog(document: &mut Table, base_dir: &Path) -> Result<()> {
     let catalog = document.get("catalog").and_then(Value::as_str).filter(|it| *it != RELATIVE);
     let Some(catalog) = catalog.map(|name| base_dir.join(name)) else { return Ok(()) };

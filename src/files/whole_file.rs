@@ -1,5 +1,5 @@
-//! A file that is complete or absent: written beside its place, then renamed. And how files of other origin are opened:
-//! never one that would be waited for, or read, without end.
+//! A file that is complete or absent: written under a temporary name, then renamed. And how files of other origin are
+//! opened: never one that would be waited for, or read, without end.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -1,4 +1,4 @@
-//! Estimates for a model of which only the file is known: the larger, the better.
+//! Estimates for a model when only its file is known: the larger, the better.
 
 use tiershift_core::machine::Machine;
 use tiershift_core::model::Model;

@@ -100,7 +100,7 @@ pub fn pack(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// The rest of a log of which a segment is being read.
+/// The rest of a log while one of its segments is being read.
 #[derive(Debug)]
 pub(super) struct Rest {
     folder: PathBuf,

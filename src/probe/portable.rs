@@ -184,7 +184,7 @@ mod tests {
         let limited = linux.sources().limit.is_ok();
         let (memory, swap, cpus) = portable.size();
         if limited {
-            // `sysinfo` shows the whole machine, of which a control group gives us a part.
+            // `sysinfo` shows the whole machine; a control group gives us a part of it.
             assert!(linux.size().0 < memory);
         } else {
             assert_eq!(linux.size(), (memory, swap, cpus));

@@ -48,7 +48,7 @@ pub(super) enum Happening {
         /// The part of that time that was loading.
         #[serde(rename = "load_ns", with = "duration_ns_or_none")]
         load: Option<Duration>,
-        /// The decision behind it; none if a model ended by itself.
+        /// The decision behind it; none if a model ended on its own.
         decision: Option<Decision>,
     },
     /// A notice was given.

@@ -42,8 +42,8 @@ impl LoadSteps {
     }
 
     /// Takes a sample as the probe made it, and returns the growth of the loads that were complete by then. `need` is
-    /// what a model should take in all; growth of less than half of that tells nothing: its file was already in memory,
-    /// or something else went at the same time.
+    /// what a model should take in all; growth of less than half of that is no evidence: its file was already in
+    /// memory, or something else went at the same time.
     pub(super) fn read(
         &mut self,
         sample: &Sample,
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(came((10, 2), (11, 9)), [(1, 7)]);
         // At most what it should take, though another program has grown too.
         assert_eq!(came((10, 2), (30, 2)), [(8, 0)]);
-        // Its file was mapped, or another model was unloaded at the same time: that tells nothing.
+        // Its file was mapped, or another model was unloaded at the same time: that is no evidence.
         assert_eq!(came((10, 2), (12, 2)), []);
         assert_eq!(came((10, 2), (4, 2)), []);
     }

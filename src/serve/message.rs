@@ -126,7 +126,7 @@ impl PendingRequest {
         }
     }
 
-    /// Reports that the request itself was wrong, which tells nothing about the model.
+    /// Reports that the request itself was wrong, which says nothing about the model.
     pub(super) fn refused(&mut self) {
         self.report(Outcome::Cancelled { request: self.id });
     }

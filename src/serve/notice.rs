@@ -65,7 +65,7 @@ pub enum DaemonEvent<'a> {
         /// The detail, as text.
         text: &'a str,
     },
-    /// A model ended by itself or did not load.
+    /// A model ended on its own or did not load.
     ExitMessage {
         /// The model.
         model: &'a ModelId,

@@ -19,15 +19,15 @@ pub(super) struct OwnRates {
 struct Watched {
     /// Whether any of it was ever reported as ours: then all reports are right.
     is_separated: bool,
-    /// The reading while nothing of ours worked.
+    /// The reading while none of our models worked.
     at_rest: Option<Percent>,
-    /// The growth that came with the work, and the last reading while something of ours worked.
+    /// The growth that came with the work, and the last reading while one of our models worked.
     of_work: Percent,
     at_work: Option<Percent>,
 }
 
 impl OwnRates {
-    /// Takes a sample, and counts in it as ours what works. `works_on` returns whether something of ours has worked
+    /// Takes a sample, and counts in it as ours what works. `works_on` returns whether one of our models has worked
     /// since the last sample, on this GPU or anywhere.
     pub(super) fn count(&mut self, sample: &mut Sample, works_on: impl Fn(Option<usize>) -> bool) {
         sample.cpu = sample.cpu.and_then(|rate| self.cpu.count(rate, works_on(None)));

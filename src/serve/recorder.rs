@@ -3,9 +3,9 @@
 //! again.
 //!
 //! It writes in its own thread, so that a slow disk delays nothing else. In a busy daemon it does not wake for each
-//! record, but for those of a moment together: if it is killed, the records of the last moment are lost. A finished
-//! segment is on the disk before its uncompressed form is deleted; of the segment being written, a power cut takes what
-//! the system has not yet written by itself (half a minute on Linux).
+//! record, but collects those of a moment: if it is killed, the records of the last moment are lost. A finished segment
+//! is on the disk before its uncompressed form is deleted; of the segment being written, a power cut loses what the
+//! system has not yet written on its own (half a minute on Linux).
 //!
 //! What a full disk does not accept is held in memory, up to a limit, and written when there is room: then nothing is
 //! missing. A log in which a record is missing cannot be verified beyond the gap. So what follows a gap goes into a new

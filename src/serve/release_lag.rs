@@ -72,7 +72,7 @@ mod tests {
     fn others_growth_counts_as_theirs_where_we_lose_nothing_or_less() {
         let readings = [(0, 4000, 1000), (100, 4300, 1000), (200, 6000, 0), (300, 4300, 0)];
         assert_eq!(counted(readings), [(4000, 1000), (4300, 1000), (5000, 1000), (4300, 0)]);
-        // Once it was seen free, it belongs to nobody: the next to take it is another program.
+        // Once it was seen free, it is no longer ours: the next to take it is another program.
         let readings = [(0, 4000, 1000), (100, 4000, 0), (200, 5000, 0)];
         assert_eq!(counted(readings), [(4000, 1000), (4000, 0), (5000, 0)]);
     }

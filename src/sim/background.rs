@@ -196,7 +196,7 @@ impl Background {
     /// Memory, swap and video memory are reported if the machine has them. Processor, GPU time and pressure are
     /// reported only if a layer adds to them: a scenario that does not mention them does not constrain on them.
     ///
-    /// Layers that react do so as if nothing was ever ours, and none has been killed.
+    /// Layers that react do so as if we never used anything, and none has been killed.
     pub fn sample(&self, now: Timestamp) -> Sample {
         self.sample_beside(now, |_, _| Bytes::ZERO, &mut self.begin())
     }

@@ -77,7 +77,7 @@ impl Checker {
         }
     }
 
-    /// Sets since when the world does nothing by itself, if known.
+    /// Sets since when the world causes no events of its own, if known.
     #[must_use]
     pub(super) fn quiet_since(mut self, since: Option<Timestamp>) -> Self {
         self.quiet = Quiet::new(since);

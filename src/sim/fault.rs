@@ -206,7 +206,7 @@ pub enum FaultKind {
         crash: bool,
     },
     /// The backend does not answer during the window; its answers arrive at the end. A window up to the run's end is a
-    /// backend that hangs for good.
+    /// backend that hangs forever.
     BackendHang,
     /// A model's process dies with its requests. Occasion: the moment `at`, or each moment given by `every`.
     Crash {

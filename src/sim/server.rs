@@ -352,7 +352,7 @@ impl SimulatedServer {
         self.reschedule(now, index);
     }
 
-    /// Tries a model at its present speed. It is over before it would be noticed beside running requests.
+    /// Tries a model at its present speed. It ends too soon to affect running requests.
     fn try_out(&mut self, now: Timestamp, model: &ModelId) {
         let Some(index) = self.place(model) else { return };
         if self.instances[index].presence == Presence::Ready {

@@ -175,7 +175,7 @@ impl SimulatedWorld {
                 }
             }
         }
-        // Each turn has killed something: this comes to an end.
+        // Each call kills a process, so this ends.
         if is_new || has_died {
             self.update_truth(is_new);
         }

@@ -1,9 +1,9 @@
 //! Reduces a scenario: to as little of it as still shows the same failure, for the same reason.
 //!
-//! Parts of the document are removed in turns until no more can be: whole tables (delta debugging over backgrounds,
-//! faults, workloads, actions and models), then keys; then times are shortened and numbers rounded. Each try is one
-//! run; if the result cannot be read, or shows something else, the part is restored. The order is fixed, so that the
-//! same scenario always becomes the same small one.
+//! Parts of the document are removed in turns until nothing more can be removed: whole tables (delta debugging over
+//! backgrounds, faults, workloads, actions and models), then keys; then times are shortened and numbers rounded. Each
+//! try is one run; if the result cannot be read, or shows something else, the part is restored. The order is fixed, so
+//! that the same scenario always becomes the same small one.
 
 mod document;
 mod round;
@@ -125,7 +125,7 @@ pub(super) fn shown_by(scenario: &Scenario, policies: &Registry) -> Vec<Shown> {
 /// As [`shown_by`], with the program that its policy asks, and with another observer of the run.
 ///
 /// # Errors
-/// When the program can no longer be asked: that tells nothing about the scenario.
+/// When the program can no longer be asked: that says nothing about the scenario.
 pub(super) fn shown_beside(
     scenario: &Scenario,
     adviser: Option<Box<dyn Adviser>>,

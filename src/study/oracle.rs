@@ -255,7 +255,7 @@ impl Oracle {
         self.cells = cells;
     }
 
-    /// Returns what fits beside the others' use of a sample.
+    /// Returns what fits beside others' use in a sample.
     fn room(&self, sample: &Sample) -> Room {
         let limit = |total| self.settings.degrade_limit(total);
         let fit = |needs: &[Footprint]| fit_together(needs, sample, &self.settings, limit);

@@ -238,7 +238,7 @@ rate-sustained = { from = "10s", to = "2m", scale = "log" }
 const KEPT_ONE_IN: usize = 3;
 /// Chosen: with more rounds, the first would judge by too little.
 const MOST_ROUNDS: usize = 3;
-/// A setting that gains no more worth than this is left out. Chosen: half of the last digit that tables show.
+/// A setting that gains at most this much worth is left out. Chosen: half of the last digit that tables show.
 const MATTERS: f64 = 0.000_5;
 /// A smaller gain is not recommended, however certain it is. Chosen: a minute and a half of the best service in a day.
 pub const LEAST_GAIN: f64 = 0.001;

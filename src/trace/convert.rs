@@ -32,8 +32,8 @@ pub struct Conversion {
 }
 
 /// Converts the trace `from` into a native one at `to`, compressed if that name ends in `.gz` or `.zst`. The result is
-/// written beside and then renamed, so that `to` is complete or absent. `started` is given the progress of each pass
-/// over `from`.
+/// written under a temporary name and then renamed, so that `to` is complete or absent. `started` is given the progress
+/// of each pass over `from`.
 ///
 /// # Errors
 /// When `from` cannot be read or `to` cannot be written.

@@ -16,7 +16,7 @@ use crate::trace::{
 mod dates;
 mod tools;
 
-/// The use of a GPU's video memory [MiB], and of itself [%].
+/// The use of a GPU's video memory [MiB], and of the GPU itself [%].
 type Gpu = (Option<u64>, Option<f64>);
 
 /// A sample's time [s], the use of memory [MiB] and of the processor [%], and its GPUs.

@@ -221,7 +221,7 @@ impl Controller {
         }
     }
 
-    /// Shows every manager its share of the last sample, after something of ours was loaded or unloaded.
+    /// Shows every manager its share of the last sample, after one of our models was loaded or unloaded.
     pub(super) fn show_shares(&mut self) {
         if self.companions.is_empty() {
             return;

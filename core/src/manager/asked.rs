@@ -1,5 +1,5 @@
-//! What is asked of the models, for the policy: what waits, what runs late, what was refused, and what only a higher
-//! rung can serve.
+//! The demand on the models, for the policy: what waits, what runs late, what was refused, and what only a higher rung
+//! can serve.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ impl Asked {
 }
 
 impl Manager {
-    /// Returns what is asked of the models now, and restarts the count of refusals.
+    /// Returns the demand on the models now, and restarts the count of refusals.
     #[inline]
     pub fn take_demand(&mut self, now: Timestamp) -> Demand {
         let is_quiet = self.running.is_empty()

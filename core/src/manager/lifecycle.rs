@@ -39,7 +39,7 @@ pub(crate) struct Slot {
     pub(crate) told: bool,
     /// Since when it can serve.
     pub(crate) ready_since: Option<Timestamp>,
-    /// How often its unload was requested in vain.
+    /// How often its unload was requested without effect.
     pub(crate) asked: u32,
     /// Requests that run on it.
     pub(crate) running: u32,

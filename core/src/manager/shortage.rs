@@ -41,7 +41,7 @@ impl Manager {
         self.switch.is_some_and(|switch| !switch.is_up()) && self.is_short()
     }
 
-    /// Returns whether a space that holds something of ours is over its line.
+    /// Returns whether a space that holds one of our models is over its line.
     pub(super) fn is_short(&self) -> bool {
         let limit = |total| self.settings.degrade_limit(total);
         overruns(&self.seen, &self.settings, limit).next().is_some()

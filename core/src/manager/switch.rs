@@ -332,7 +332,8 @@ impl Manager {
         true
     }
 
-    /// Returns whether the last sample shows the machine as it is: it is fresh, and nothing of ours has gone since.
+    /// Returns whether the last sample shows the machine as it is: it is fresh, and none of our models has been
+    /// unloaded since.
     fn sees_what_is_there(&self, now: Timestamp) -> bool {
         let is_fresh = |at| now.since(at) <= self.settings.stale_after;
         !self.gone_since && self.seen_at.is_some_and(is_fresh)
@@ -405,7 +406,7 @@ impl Manager {
         self.cut_what_is_overdue(now, out);
     }
 
-    /// Ends what still runs on a model that goes, if its deadline has passed and the settings say so.
+    /// Ends what still runs on a model that is to be unloaded, if its deadline has passed and the settings say so.
     fn cut_what_is_overdue(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         let Some(switch) = self.switch.filter(|switch| switch.overdue) else { return };
         let manager = &self.settings.manager;

@@ -102,6 +102,6 @@ pub(super) const UNLOAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// Limits the time between two such requests to eight minutes.
 const MOST_UNLOAD_DOUBLINGS: u32 = 5;
 
-/// A model of which samples show no more than this has gone. Chosen: more than the error of a sample, less than any
+/// A model is gone when samples show at most this share of it. Chosen: more than the error of a sample, less than any
 /// weights.
 const LEFT_OF_WHAT_HAS_GONE: Percent = Percent::new(25);

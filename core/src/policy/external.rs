@@ -33,7 +33,7 @@ pub struct External {
     /// The last answer, when its question was asked, and whether it has yet to be used.
     advice: Option<(Rung, Timestamp)>,
     is_new: bool,
-    /// What was asked of the models at the last sample.
+    /// The demand on the models at the last sample.
     demand: Demand,
 }
 

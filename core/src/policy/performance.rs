@@ -281,8 +281,8 @@ impl RungService {
 /// up far too slow must be left although hardly anything ends, and one long reply must not be enough.
 const SEVERAL: u32 = 2;
 
-/// The window for failures among successes, in times that anything must last to be acted upon. Chosen: with the default
-/// of 30 s it is two minutes; one bad minute an hour ago proves nothing.
+/// The window for failures among successes, as a multiple of the time that a condition must last. Chosen: with the
+/// default of 30 s it is two minutes; one bad minute an hour ago proves nothing.
 const FAILURE_WINDOW: u32 = 4;
 
 /// Limits memory: samples at which something was refused.

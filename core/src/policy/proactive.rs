@@ -1,10 +1,11 @@
 //! The proactive policy.
 //!
-//! Every sample passes the same questions in the same order, safety first: is a space of ours over its line; will it be
-//! before we could step down; is service bad; do running requests suffer from a rate that has been high for long; and
-//! only then, is there room above. It steps down to the highest rung that fits, at once. Between rungs that serve, it
-//! steps up when there has been room for the whole window and the gain is worth the risk of losing it; from nothing, as
-//! soon as the smallest rung that fits has fitted for about as long as it takes to load.
+//! Each sample is checked with the same questions in the same order, safety first: is a space that we use over its
+//! line; will it be before we could step down; is the service bad; do running requests suffer from a rate that has been
+//! high for long; and only then, is there room for a larger model. It steps down to the highest rung that fits, at
+//! once. Between rungs that serve, it steps up when there has been room for the whole window and the gain is worth the
+//! risk of losing it; from nothing, as soon as the smallest rung that fits has fitted for about as long as it takes to
+//! load.
 
 use std::time::Duration;
 
@@ -82,7 +83,7 @@ pub(super) struct RungState {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Strained {
     pub(super) rung: Rung,
-    /// When a rate was last seen high for long, whether or not anything of ours suffered from it.
+    /// When a rate was last seen high for long, whether or not our models suffered from it.
     pub(super) last: Timestamp,
 }
 

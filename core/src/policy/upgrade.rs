@@ -169,8 +169,8 @@ impl Proactive {
         }
     }
 
-    /// Returns what must be below its line before an upgrade: the use of the spaces of which the higher rung takes
-    /// more, and the pressure on main memory.
+    /// Returns what must be below its line before an upgrade: the use of the spaces that the higher rung takes more of,
+    /// and the pressure on main memory.
     pub(super) fn uses_before_an_upgrade(
         &self,
         from: Rung,

@@ -22,7 +22,7 @@ pub struct Entry {
     pub(super) port: Option<u16>,
     /// What it uses, by the server's own figures.
     pub(super) used: Option<Footprint>,
-    /// Whether the server drops it by itself when it is idle for a while, because a client asked for that.
+    /// Whether the server drops it on its own when it is idle for a while, because a client asked for that.
     pub(super) expires: bool,
 }
 

@@ -8,7 +8,7 @@
 //! - An unload lets running requests finish, and the model is listed until then.
 //! - Another `num_ctx` reloads a model. OpenAI's API cannot name one, so the load names none either: a model's context
 //!   is the one that Ollama was started with.
-//! - It drops models by itself at OLLAMA_MAX_LOADED_MODELS: reported as unloads that were not requested.
+//! - It drops models on its own at OLLAMA_MAX_LOADED_MODELS: reported as unloads that were not requested.
 
 use serde::Deserialize;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! What is being written beside its place, known to the whole process: a signal ends it without a destructor, and
+//! What is being written under a temporary name, known to the whole process: a signal ends it without a destructor, and
 //! would leave every half written file behind. The one thing here that is global, because a signal is.
 
 use std::collections::BTreeSet;
@@ -50,7 +50,7 @@ fn all() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Chosen: a run writes five files, each of which may come between.
+/// Chosen: a run writes five files, any of which may appear in between.
 const MOST_TRIES: u32 = 10;
 
 static ALL: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());

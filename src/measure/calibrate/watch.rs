@@ -40,7 +40,7 @@ impl Watch {
         Ok(Self { over, others, computations: vec![compute()] })
     }
 
-    /// Times the fixed computation, while nothing of ours works.
+    /// Times the fixed computation while our models are idle.
     pub(super) fn time_a_computation(&mut self) {
         self.computations.push(compute());
     }

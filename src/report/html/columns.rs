@@ -19,7 +19,7 @@ pub(super) struct Column {
 }
 
 impl Columns {
-    /// Takes the figures of which one direction is better, and that at least one of the runs has.
+    /// Takes the figures that have a better direction and that at least one of the runs has.
     pub(super) fn of<'a>(runs: impl Iterator<Item = &'a Figures>) -> Self {
         let runs: Vec<&Figures> = runs.collect();
         let has = |place: &usize| {

@@ -13,7 +13,7 @@ use crate::wall::WallTime;
 pub struct Title {
     /// The scenario's or the recording's name.
     pub name: String,
-    /// The file, with its folder and no more of its path: pictures are sent to others.
+    /// The file and its folder, not the whole path: pictures are sent to others.
     pub(super) place: Option<String>,
     pub(super) machine: String,
 }

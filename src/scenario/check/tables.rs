@@ -1,4 +1,4 @@
-//! Checks the tables of which a scenario may have several: background, workload, fault, action.
+//! Checks the tables that a scenario may have several of: background, workload, fault, action.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! How long something smaller served than would have fitted: by each sample, with everything of ours gone first, as a
-//! policy judges it. Companions stay.
+//! How long something smaller served than would have fitted: by each sample, as if all our models were unloaded first,
+//! as a policy judges it. Companions stay.
 
 use std::time::Duration;
 

@@ -80,7 +80,7 @@ async fn whom_to_ask(app: &App, target: &Target, asked: &Asked) -> Result<Starte
     };
     let mut pending = PendingRequest::submit(&app.to, request)?;
     let started = pending.start().await?.map_err(|end| Refusal::from(&end))?;
-    // It gives its slot back at once, and tells nothing about the model's speed.
+    // It gives its slot back at once, and says nothing about the model's speed.
     pending.refused();
     Ok(started)
 }

@@ -67,7 +67,7 @@ impl BodyReader {
     }
 }
 
-/// Returns the next piece of a body of which this many bytes have arrived, unless it stalls.
+/// Returns the next piece of a body after the bytes that have arrived, unless it stalls.
 async fn next_frame(
     body: &mut Body,
     began: &SystemClock,

@@ -150,7 +150,7 @@ impl<'a> CompletionBody<'a> {
         changed
     }
 
-    /// Returns the position of a value in the body, of which it is a part.
+    /// Returns the position of a value, which must be a part of the body.
     fn position(&self, value: &RawValue) -> Range<usize> {
         let start = value.get().as_ptr().addr() - self.bytes.as_ptr().addr();
         start..start + value.get().len()

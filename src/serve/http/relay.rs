@@ -1,7 +1,7 @@
 //! A reply on its way from a model's server to the client: passed on as it arrives, counted, and reported to the
 //! controller.
 //!
-//! If the server answers with an error, that is about the request: it is passed on unchanged, and tells nothing about
+//! If the server answers with an error, that is about the request: it is passed on unchanged, and says nothing about
 //! the model unless a request of our own fails too.
 
 use std::convert::Infallible;

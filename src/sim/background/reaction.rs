@@ -27,7 +27,7 @@ pub enum ReactionKind {
         /// The least that it keeps.
         floor: Amount,
     },
-    /// It grows into the free room, and releases only what its shape takes away.
+    /// It grows into the free room, and releases memory only when its shape falls.
     TakesFree,
 }
 
@@ -85,7 +85,7 @@ impl OthersState {
         let is_at_once = reaction.lag.is_zero() || now == Timestamp::ZERO;
         let most =
             if is_at_once { f64::INFINITY } else { wanted * passed / reaction.lag.as_secs_f64() };
-        // What its shape takes away is released at once.
+        // When its shape falls, the memory is released at once.
         let held = held.min(wanted.max(0.0));
         self.held[layer] = held + (target - held).clamp(-most, most);
         self.held[layer]

@@ -6,7 +6,7 @@ use tiershift_core::units::{Bytes, Percent};
 
 use crate::sim::background::OthersUse;
 
-/// The sums so far, in bytes and in thousandths of a percent. Signed: a shape may take away.
+/// The sums so far, in bytes and in thousandths of a percent. Signed: a shape may subtract.
 pub(super) struct Sums {
     memory: f64,
     swap: f64,

@@ -484,7 +484,7 @@ pub(super) fn is_for_space(reason: &Reason) -> bool {
     matches!(reason, Reason::AboveDegradeLine { .. } | Reason::Exhaustion { .. })
 }
 
-/// A model of which samples show no more than this has gone; the same as in the manager.
+/// A model is gone when samples show at most this share of it; the same as in the manager.
 const LEFT_OF_WHAT_HAS_GONE: Percent = Percent::new(25);
 
 /// After this many requests, an unload is no longer waited for; the same as in the manager.

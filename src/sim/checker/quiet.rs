@@ -2,7 +2,7 @@
 //! request is open.
 //!
 //! L3 restarts its count whenever there may be a reason to wait: a switch, a model that broke, a step down for service;
-//! and L1 when a request starts. Here nothing after the last thing that the world did by itself is a reason, so that
+//! and L1 when a request starts. Here nothing after the last event that the world caused itself is a reason, so that
 //! endless switching, or failures of our own making, are found. Not checked: settings under which a space is ignored,
 //! so that models are loaded where they do not fit.
 

@@ -190,8 +190,8 @@ fn leaves_room(book: &Book, share: &Sample, rung: Rung) -> bool {
     fit_together(&needs, share, &book.settings, limit_of)
 }
 
-/// Returns whether a switch is in progress, whose waits have bounds of their own. A decided switch of which nothing
-/// more is visible is not.
+/// Returns whether a switch is in progress, whose waits have bounds of their own. A switch that was decided, and then
+/// shows no further events, is not in progress.
 fn is_engaged(book: &Book) -> bool {
     let settings = &book.settings;
     let idle = settings.manager.drain_deadline + settings.stale_after + settings.settle_limit;

@@ -1,4 +1,4 @@
-//! L2: space that is over its limit and holds something of ours is relieved within a bound.
+//! L2: space that is over its limit and holds one of our models is relieved within a bound.
 //!
 //! The time counts from the first sample above the limit until one below it. Time that the world needs for a step under
 //! way does not count: an unload that was requested, running requests within their drain deadline. Nor does what

@@ -1,8 +1,8 @@
 //! What is new in a run, and worlds made of those that showed something new.
 //!
-//! Fresh numbers find what is common; what needs two rare parts at once, they find seldom. So some worlds of a hunt are
-//! made of one that showed something new, with a part or two of another. The share of such worlds grows with the news
-//! that they have recently brought.
+//! Fresh numbers find what is common, but rarely what needs two rare parts at once. So some worlds of a hunt are made
+//! of one that showed something new, with a part or two of another. The share of such worlds grows with the news that
+//! they have recently brought.
 
 use std::collections::{BTreeMap, BTreeSet};
 

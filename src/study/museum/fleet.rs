@@ -258,7 +258,7 @@ impl Fleet {
         }
     }
 
-    /// Returns the best rung that keeps its space below a share of it, if everything of ours goes first.
+    /// Returns the best rung that keeps its space below a share of it, if all our models are unloaded first.
     pub(super) fn best_below(&self, line: Percent) -> Rung {
         self.best_beside(|space| space.others, line)
     }

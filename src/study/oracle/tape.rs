@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 pub(super) struct Room {
     /// The rungs that may serve.
     pub(super) allowed: u64,
-    /// The rungs that may begin to load once nothing else of ours is loaded.
+    /// The rungs that may begin to load once no other model of ours is loaded.
     pub(super) loadable: u64,
     /// For each rung, those that may serve while it loads.
     pub(super) beside: Box<[u64]>,
@@ -19,7 +19,7 @@ impl Room {
         self.allowed >> rung & 1 == 1
     }
 
-    /// Returns whether a rung may begin to load once nothing else of ours is loaded.
+    /// Returns whether a rung may begin to load once no other model of ours is loaded.
     pub(super) fn loads(&self, rung: usize) -> bool {
         self.loadable >> rung & 1 == 1
     }

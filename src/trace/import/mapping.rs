@@ -287,7 +287,7 @@ impl Mapping {
         self.recognise.iter().any(|signs| signs.iter().all(|sign| is_in(head, sign)))
     }
 
-    /// Returns the signs of the list of which most are in `head`: those that are, and those that are not.
+    /// Returns the signs of the list that has most of them in `head`: those that are there, and those that are not.
     pub(crate) fn nearest_signs(&self, head: &str) -> Option<(Vec<&str>, Vec<&str>)> {
         let lists = self.recognise.iter().map(|signs| {
             let signs = signs.iter().map(String::as_str);

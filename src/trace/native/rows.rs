@@ -242,7 +242,7 @@ fn unknown_column(name: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Parses a line of three columns, of which the second is the time, by the fast and by the careful way.
+    /// Parses a line of three columns, the second being the time, in the fast and in the careful way.
     #[track_caller]
     fn check(text: &str, want: Option<[Option<i64>; 2]>) {
         let ahead = format!("{text}\n{}", "1,2,3\n".repeat(20));

@@ -1,4 +1,4 @@
-//! A dead model is started again at once, for ever.
+//! A dead model is started again at once, forever.
 //!
 //! A model of a supervisor whose restarts have no pause (`restart: always`), around the model that fitted first: what
 //! users meet with servers that load again whatever was just ended (ollama/ollama#16830). Left out: that some

@@ -374,8 +374,7 @@ impl Records {
     }
 }
 
-/// The number of readings from which on their range tells anything about their unit. Chosen: the second may be a
-/// coincidence.
+/// The number of readings from which on their range is evidence of their unit. Chosen: the second may be a coincidence.
 const ENOUGH_READINGS: u64 = 2;
 /// A smaller machine or GPU runs no model. Chosen: less than any that was sold in twenty years.
 const LEAST_TOTAL: f64 = 67_108_864.0;
