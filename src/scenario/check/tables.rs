@@ -126,7 +126,7 @@ impl Check<'_> {
                 Target::Model(ModelId::from(model.as_str()))
             }
             (Some(_), Some(_)) => {
-                return Err(refuse("model", "left out where `tier` is given").into());
+                return Err(refuse("model", "left out if `tier` is given").into());
             }
         };
         let task = raw.task.unwrap_or_default();

@@ -213,7 +213,7 @@ mod tests {
             workloads.pop(at);
             open += 1;
         }
-        assert_eq!(open, 3, "without an end nobody asks twice");
+        assert_eq!(open, 3, "without an end no client asks twice");
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
         };
         let share = hang_ups(5);
         assert!((share - 0.5).abs() < 0.02, "{share} hang up");
-        assert!(hang_ups(1) == 0.0, "replies after a second leave nobody waiting");
+        assert!(hang_ups(1) == 0.0, "no client waits for replies after a second");
     }
 
     #[test]
@@ -283,7 +283,7 @@ mod tests {
         let table = "[[workload]]\nkind = \"poisson\"\nrate = \"6/min\"\nprompt-tokens = { median = 400, shape = 0.8, max = 3000 }\noutput-tokens = [10, 20]";
         let mut prompts = Vec::new();
         for (_, arrival) in all(table, Duration::from_secs(1)) {
-            let Arrival::Request(request) = arrival else { panic!("nobody hangs up") };
+            let Arrival::Request(request) = arrival else { panic!("no client hangs up") };
             assert!((10..=20).contains(&request.output_tokens));
             prompts.push(request.prompt_tokens);
         }
