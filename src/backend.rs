@@ -1,5 +1,5 @@
 //! Real model servers, behind the core's [`Backend`](tiershift_core::backend::Backend): processes of our own, or a
-//! server that somebody else started; or nothing, for a dry run.
+//! server that is already running; or nothing, for a dry run.
 
 pub mod callbacks;
 pub mod dry_run;
@@ -14,5 +14,5 @@ pub(crate) mod stream_usage;
 
 use std::time::Duration;
 
-/// Chosen: beyond the latest release that was seen anywhere, 1.5 s for video memory.
+/// Chosen: beyond the longest release that was seen anywhere, 1.5 s for video memory.
 pub(crate) const LONGEST_LAG: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! The command line: raw arguments become a checked plan, the plan a call. One file a verb.
+//! The command line: raw arguments become a checked plan, the plan a call. One file per verb.
 
 mod artifacts;
 #[cfg(feature = "serve")]
@@ -53,14 +53,14 @@ use crate::cli::say::Manner;
 use crate::files::whole_file::unfinished;
 use crate::study::museum;
 
-/// What a verb came to.
+/// The result of a verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// Done; where something was checked, it passed.
+    /// Done; if something was checked, it passed.
     Done,
     /// A check failed.
     Failed,
-    /// Something could not be read or played; what could was checked.
+    /// Something could not be read or played; everything else was checked.
     CouldNot,
 }
 
@@ -74,20 +74,20 @@ tiershift run scenarios/no-projection.toml\n  \
 tiershift check\n  \
 tiershift explain out/first --at 5m")]
 struct Cli {
-    /// Print JSON instead of text; notes and errors are JSON, too, one object in a line
+    /// Print JSON instead of text; notes and errors are JSON too, one object per line
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
     /// Print results and errors only: no notes, warnings or progress
     #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     quiet: bool,
-    /// When to use colours; `auto` is on a terminal where the environment variable NO_COLOR is not set
+    /// When to use colours; `auto`: on a terminal, unless the environment variable NO_COLOR is set
     #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, value_name = "WHEN", default_value = "auto")]
     color: ColorChoice,
     #[command(subcommand)]
     verb: Verb,
 }
 
-/// The part of a help text with the options that every verb has.
+/// The part of a help text with the options of every verb.
 const EVERYWHERE: &str = "Options of every command";
 
 #[derive(Debug, Subcommand)]
@@ -133,7 +133,7 @@ enum Verb {
     /// Show what can be measured on this machine, and its machine class
     #[cfg(feature = "live")]
     Hardware(hardware::Arguments),
-    /// List the policies, or explain one: what it promises, and which settings it goes by
+    /// List the policies, or explain one: what it promises, and which settings it uses
     Policies(policies::Arguments),
     /// Print the JSON Schema of a file format, for editors
     Schema(files::SchemaArguments),
@@ -143,13 +143,13 @@ enum Verb {
     Man(files::ManArguments),
 }
 
-/// Runs the command line and returns what the process exits with.
+/// Runs the command line and returns the exit code of the process.
 pub fn run() -> ExitCode {
     run_with(&Registry::built_in())
 }
 
-/// Runs the command line with other policies than those that are built in, or with more. The museum's ideas are there in
-/// any case, but for those whose name is taken.
+/// Runs the command line with other policies than the built-in ones, or with more. The museum's ideas are included in
+/// any case, except those whose name is taken.
 ///
 /// # Examples
 /// ```no_run
@@ -214,7 +214,7 @@ pub fn run_with(policies: &Registry) -> ExitCode {
         Ok(Verdict::Failed) => ExitCode::from(1),
         Ok(Verdict::CouldNot) => ExitCode::from(2),
         Err(error) => {
-            // A reader that closed the pipe has what it wanted.
+            // A reader that closed the pipe has all it wanted.
             if error.chain().any(is_broken_pipe) {
                 return ExitCode::SUCCESS;
             }
@@ -228,7 +228,7 @@ pub fn run_with(policies: &Registry) -> ExitCode {
     }
 }
 
-/// Takes half written files away when a signal ends the process. Verbs that finish in good order handle signals
+/// Removes half-written files when a signal ends the process. Verbs that finish in good order handle signals
 /// themselves.
 #[cfg(all(unix, feature = "live"))]
 fn leave_nothing_behind(verb: &Verb) {

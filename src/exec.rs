@@ -1,9 +1,9 @@
-//! A policy that is another program. It reads lines of JSON and writes lines of JSON: the first line that it reads says
-//! what there is to choose from, each later one is a reading of the machine, and it answers each with the tier that should
-//! serve. `tiershift schema policy-protocol` has every field.
+//! A policy that is another program. It reads and writes lines of JSON: the first line that it reads describes the
+//! machine and the tiers, each later one is a reading of the machine, and it answers each of those with the tier that
+//! should serve. `tiershift schema policy-protocol` has every field.
 //!
-//! What it answers becomes an input of the run's log, so that the log can be verified without it. The same readings must
-//! get the same answers, or a run cannot be repeated.
+//! Its answers become inputs of the run's log, so that the log can be verified without it. The same readings must get
+//! the same answers, or a run cannot be repeated.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -38,7 +38,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts the program that the policy's options name, and says what there is to choose from.
+    /// Starts the program that the policy's options name, and sends it the machine and the tiers.
     ///
     /// # Errors
     /// When no program is named, or it cannot be started.
@@ -84,10 +84,10 @@ impl Program {
         Ok(program)
     }
 
-    /// Shows it a reading and returns the rung that it wants to serve; `None` where all is to stay as it is.
+    /// Sends it a reading and returns the rung that it wants to serve; `None` to leave everything as it is.
     ///
     /// # Errors
-    /// When it has ended, takes too long, or says what is not an answer.
+    /// When it has ended, takes too long, or writes something that is not an answer.
     pub fn ask(
         &mut self,
         at: Timestamp,
@@ -161,7 +161,7 @@ impl Program {
 }
 
 impl Drop for Program {
-    /// Tells it that there is nothing more, and ends it if that does not.
+    /// Closes its input, and ends it if it does not end on its own.
     fn drop(&mut self) {
         self.input = None;
         while self.answers.recv_timeout(GRACE).is_ok() {}
@@ -170,7 +170,7 @@ impl Drop for Program {
     }
 }
 
-/// What it reads.
+/// A line that it reads.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Line<'a> {
@@ -180,7 +180,7 @@ enum Line<'a> {
     Reading(Reading<'a>),
 }
 
-/// What there is to choose from.
+/// The machine and the tiers.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Opening {
     /// The version of this protocol: 1.
@@ -189,7 +189,7 @@ struct Opening {
     memory_bytes: u64,
     /// Video memory of each GPU, in bytes.
     vram_bytes: Vec<u64>,
-    /// The share of a space from which on something must go, from 0 to 1.
+    /// The share of a space above which the policy should step down, from 0 to 1.
     degrade_line: f64,
     /// The tiers, from the smallest up. Below them is `none`: nothing is loaded.
     tiers: Vec<Tier>,
@@ -210,7 +210,7 @@ struct Tier {
     load_ns: u64,
 }
 
-/// One reading of the machine, and where the models stand.
+/// One reading of the machine, and the state of the models.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Reading<'a> {
     /// Time since the start of the run, in nanoseconds.
@@ -225,13 +225,13 @@ struct Reading<'a> {
     waiting: u32,
     /// Requests refused since the last reading because every slot was taken.
     refused: u32,
-    /// The machine, as in an event log: sizes in bytes, rates in thousandths of a per cent; of each space and rate, what is
-    /// `others` and what is our `own`. What was not read is absent.
+    /// The machine, as in an event log: sizes in bytes, rates in thousandths of a per cent; each space and rate is
+    /// divided into the use of `others` and our `own`. What was not read is absent.
     #[schemars(with = "serde_json::Value")]
     sample: &'a Sample,
 }
 
-/// What it writes: one line for each reading, at once (a buffered output must be flushed).
+/// A line that it writes: one for each reading, at once (a buffered output must be flushed).
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Answer {
@@ -309,15 +309,15 @@ pub enum ExecError {
     Answer { command: String, line: u64, why: String, text: String },
 }
 
-/// The policy whose answers a program gives.
+/// The policy whose answers come from a program.
 pub const POLICY: &str = "exec";
 
-/// How long a program may take for an answer, unless its options say more. Chosen: ample for a script, and short enough
-/// that one that hangs is found while somebody looks.
+/// How long a program may take for an answer, unless its options state more. Chosen: ample for a script, and short
+/// enough that a hang is noticed while someone is watching.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a program may take to end once it has nothing more to read.
+/// How long a program may take to end once its input is closed.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Characters of a wrong answer that are quoted.
+/// The most characters of a wrong answer that are quoted.
 const MOST_QUOTED: usize = 200;

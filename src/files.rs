@@ -1,4 +1,5 @@
-//! Files that people write and files that we write: read with the position of each mistake, written whole or not at all.
+//! Files that users write and files that we write: read with the position of each mistake, written completely or not at
+//! all.
 
 pub(crate) mod built_in;
 pub mod catalog;

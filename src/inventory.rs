@@ -1,4 +1,4 @@
-//! Which models there are, and the catalog made of them: a folder of files, or what a server lists.
+//! The available models, and the catalog made of them: a folder of files, or a server's list.
 
 pub mod folder;
 pub(crate) mod gguf;

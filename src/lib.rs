@@ -1,8 +1,8 @@
 //! tiershift decides which size of a local language model a machine should run right now, and proves the decision.
 //!
-//! One pure [`Controller`](tiershift_core::controller::Controller) (policy + manager) is driven by two worlds: a simulated one on
-//! a virtual clock, and the real one. It cannot know which world it is in. Everything that it received and everything
-//! that it answered is an event log, and an event log can be verified, compared, explained and plotted.
+//! One pure [`Controller`](tiershift_core::controller::Controller) (policy + manager) is driven by two worlds: a
+//! simulated one on a virtual clock, and the real one. It cannot know which world it is in. Everything that it receives
+//! and answers is an event log, and an event log can be verified, compared, explained and plotted.
 //!
 //! ```text
 //! scenario, trace, the machine --> probe --Sample--> controller [ policy --Decision--> manager ] --Command--> backend
@@ -15,11 +15,11 @@
 //! - A policy knows no backend, the manager no policy, and neither a clock: time is an argument.
 //! - Nothing that reaches a log depends on the wall clock, on thread order, on a hash map's order or on the platform's
 //!   mathematics. The same inputs give the same bytes.
-//! - Reports decide nothing and recompute nothing: they print the reasons that the run left behind.
+//! - Reports decide nothing and recompute nothing: they print the reasons that the run recorded.
 //!
 //! # Example
-//! A machine of 16 GiB whose other programs take 4 GiB, and 8 GiB from the 25th minute on. The controller loads
-//! the large model at once, and steps down when the memory is wanted.
+//! A machine of 16 GiB whose other programs take 4 GiB, and 8 GiB from the 25th minute on. The controller loads the
+//! large model at once, and steps down when the others need the memory.
 //!
 //! ```
 //! use std::time::Duration;

@@ -9,12 +9,12 @@
 //! {"end":{"records":2,"sources":["<blake3 of a file>"],"fingerprint":"<blake3>","digest":"<blake3 of every byte above>"}}
 //! ```
 //!
-//! A `clock` line stands only where the wall clock of the recording was set, or hours of it were left out: it shows that time
-//! from that moment on. An `account` line stands in the log of a simulated run: what its machine counted, of which samples show
-//! only moments.
+//! A `clock` line occurs only where the wall clock of the recording was set, or hours of it were left out: it shows
+//! that time from that moment on. An `account` line occurs in the log of a simulated run: what
+//! its machine counted, of which samples show only moments.
 //!
-//! A file that ends without the last line was torn: its writer was stopped, or still writes. A file of which any byte
-//! was changed is refused, with the line where that is known. Reading takes plain, gzip and zstd files, and the
+//! A file that ends without the last line was torn: its writer was stopped, or is still writing. A file with any
+//! changed byte is refused, with the line if it is known. The reader accepts plain, gzip and zstd files, and the
 //! segments of a log that is written in pieces ([`segments`]).
 
 mod header;
@@ -50,34 +50,34 @@ impl LogVersion {
     ///
     /// # Changelog
     /// - 2 (2026-11): the first that we promise to keep. The digests of the sources are in the last line, so that a
-    ///   replay reads its file once, and the fingerprint with them. The header no longer says what follows from the
-    ///   rest: policy and machine class. A replay has the moment at which its recording began. Reasons name the GPU.
-    /// - 1 (2026-11): the first. It is read, plotted and replayed, but not verified: its reasons say less.
+    ///   replay reads its file once, and the fingerprint with them. The header no longer contains what follows from the
+    ///   rest: policy and machine class. A replay states the moment at which its recording began. Reasons name the GPU.
+    /// - 1 (2026-11): the first. It is read, plotted and replayed, but not verified: its reasons contain less.
     ///
-    /// A newer version is refused. An older one is read: a commit that raises this number adds what changed here,
-    /// and a module beside `version_1` that brings the older form up to date.
+    /// A newer version is refused. An older one is read: a commit that raises this number adds what changed here, and a
+    /// module beside `version_1` that converts the older form.
     pub const CURRENT: Self = Self(2);
 }
 
-/// How much of a run its log holds.
+/// How much of a run its log contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogLevel {
     /// Everything.
     #[default]
     Full,
-    /// Everything but what follows from the rest: gates, and holds for the same kind of reason as the decision before them.
-    /// [`Retold`](crate::study::retold::Retold) asks the policy for them once more.
+    /// Everything except what follows from the rest: gates, and holds for the same kind of reason as the decision
+    /// before them. [`Retold`](crate::study::retold::Retold) asks the policy for them again.
     Inputs,
     /// What changed, and enough samples for a coarse plot:
     ///
     /// - decisions that change something, and holds for another kind of reason than the decision before them;
     /// - every command, outcome, request, cancellation, acceptance, end, switch and notice;
-    /// - a sample at which a decision is written, and else the first one after [`SAMPLE_SPACING`] without one;
-    /// - the first missing sample of a row of them;
+    /// - a sample at which a decision is written, and otherwise the first one after [`SAMPLE_SPACING`] without one;
+    /// - the first missing sample of several in a row;
     /// - no time-outs.
     ///
-    /// Records keep the sequence numbers that they have where nothing is left out.
+    /// Records keep the sequence numbers that they would have in a complete log.
     ///
     /// [`SAMPLE_SPACING`]: crate::log::SAMPLE_SPACING
     Changes,
@@ -92,8 +92,7 @@ impl LogLevel {
     }
 }
 
-/// A line of a log, for its schema: the first, a record, what the wall clock showed, what a simulated machine
-/// counted, or the last.
+/// A line of a log, for its schema: the first, a record, a mark of the wall clock, the account of a simulated machine, or the last.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is of use")]
@@ -102,7 +101,7 @@ enum Line {
     First(Box<Header>),
     /// What the controller received, or answered.
     Record(Record),
-    /// What the wall clock showed at a moment from which on that does not follow from what is above.
+    /// What the wall clock showed at a moment, if that does not follow from the lines above.
     Clock(trailer::ClockLine),
     /// What the machine of a simulated run counted.
     Account(trailer::AccountLine),
@@ -110,7 +109,7 @@ enum Line {
     Last(trailer::Trailer),
 }
 
-/// What happened. `seq` counts from zero; where the level leaves records out, it has gaps.
+/// An event. `seq` counts from zero; it has gaps if the level leaves records out.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "only its schema is of use")]
 struct Record {
@@ -127,7 +126,7 @@ pub fn schema() -> String {
     schema::of_output::<Line>()
 }
 
-/// In a log of changes, a sample is written at least this often, where there is one. A month takes 43,200.
+/// In a log of changes, a sample is written at least this often, if there is one. A month takes 43,200.
 pub const SAMPLE_SPACING: std::time::Duration = std::time::Duration::from_mins(1);
 
 #[cfg(test)]

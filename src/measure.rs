@@ -1,4 +1,4 @@
-//! What is measured of this machine: readings into a trace, and what its models need and do.
+//! Measurements of this machine: samples into a trace, and what its models need and how fast they are.
 
 #[cfg(feature = "serve")]
 pub mod calibrate;

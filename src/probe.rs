@@ -1,4 +1,4 @@
-//! The machine that this program runs on: its clock, and its readings behind the core's
+//! The machine that this program runs on: its clock, and its samples behind the core's
 //! [`Probe`](tiershift_core::probe::Probe).
 
 pub mod clock;

@@ -1,7 +1,7 @@
 //! Readers of runs: records and figures in, bytes out.
 //!
-//! Nothing here decides, measures or recomputes: each report prints the reasons and numbers that the run
-//! left behind. Nothing here opens a file either: every function returns bytes, the same for the same run.
+//! Nothing here decides, measures or recomputes: each report prints the reasons and numbers that the run recorded.
+//! Nothing here opens a file either: every function returns bytes, the same for the same run.
 
 pub mod compare;
 pub mod decisions;
@@ -22,5 +22,5 @@ pub use museum::museum_table;
 pub use plot::PlotData;
 pub use text::text_summary;
 
-/// What stands in the first bytes of each picture and page, by which it is known as one of ours.
+/// The mark in the first bytes of each picture and page that we wrote.
 pub const MARK: &str = "made by tiershift";

@@ -1,9 +1,7 @@
-//! Scripted situations: a machine, its models, what others use, what users ask, what goes wrong, and what must
-//! come of it.
+//! Scripted situations: a machine, its models, others' use, requests, faults, and the required result.
 //!
-//! A scenario is one TOML file in `scenarios/`. [`RawScenario`] is that file; [`Scenario`] is its checked form.
-//! Every part that is random draws from streams of the scenario's seed, so that the same file gives the same
-//! run everywhere.
+//! A scenario is one TOML file in `scenarios/`. [`RawScenario`] is that file; [`Scenario`] is its checked form. Every
+//! random part draws from streams of the scenario's seed, so that the same file gives the same run everywhere.
 
 mod check;
 pub mod expect;
@@ -45,28 +43,28 @@ pub struct Scenario {
     pub setup: Setup,
     /// How long the run lasts.
     pub duration: Duration,
-    /// What everybody else uses.
+    /// Others' use.
     pub background: Background,
-    /// What users ask for. See [`Workloads`].
+    /// The requests of users. See [`Workloads`].
     pub workloads: Vec<Workload>,
-    /// What goes wrong, in the order of the file.
+    /// The faults, in the order of the file.
     pub faults: Vec<Fault>,
     /// How the machine behaves.
     pub physics: Physics,
-    /// What is done to the controller, in order of time.
+    /// Actions on the controller, in order of time.
     pub actions: Vec<Action>,
-    /// What the run must come to.
+    /// The required result of the run.
     pub expect: Expect,
     /// A policy that must not meet the expectations.
     pub baseline: Option<Baseline>,
-    /// What a reader should know about the traces that the file names: rows that were refused, gaps.
+    /// Warnings about the traces that the file names: rows that were refused, gaps.
     pub warnings: Vec<String>,
-    /// Digest of everything that the file says and of the traces that it names; comments do not count.
+    /// Digest of the content of the file and of the traces that it names; comments do not count.
     pub digest: String,
 }
 
 impl Scenario {
-    /// Returns the same situation with other luck.
+    /// Returns the same situation with another seed.
     #[must_use]
     pub fn with_seed(mut self, seed: Seed) -> Self {
         self.setup.seed = seed.0;
@@ -98,7 +96,7 @@ impl Scenario {
         }
     }
 
-    /// Returns the header of its run's log, whose one source is the scenario: [`Scenario::digest`].
+    /// Returns the header of its run's log, whose only source is the scenario: [`Scenario::digest`].
     pub fn header(&self, level: LogLevel) -> Header {
         let source = Source { name: format!("{}.toml", self.name), played: None, part: None };
         Header::of(&self.setup, level, &self.name, vec![source])
@@ -113,7 +111,7 @@ impl Scenario {
 /// Reads and checks a scenario file. Files that it names are looked for beside it.
 ///
 /// # Errors
-/// What cannot be read, is not TOML, or is not valid; with its position and a remedy.
+/// When it cannot be read, is not TOML, or is not valid; with its position and a remedy.
 pub fn load(path: &Path, policies: &Registry) -> Result<Scenario, ScenarioError> {
     let name = path.display().to_string();
     let bytes =
@@ -139,7 +137,7 @@ pub fn parse(
     check::parse(text, name, base_dir, policies)
 }
 
-/// Returns whether a file is meant as a scenario, be it a good one or not.
+/// Returns whether a file is meant to be a scenario, valid or not.
 pub fn is_scenario(path: &Path) -> bool {
     let text = read_small_text(path).unwrap_or_default();
     let table: toml::Table = toml::from_str(&text).unwrap_or_default();

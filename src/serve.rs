@@ -7,9 +7,9 @@
 //!     +---------------------- completions <-------- bytes of the reply ---------------------------+
 //! ```
 //!
-//! One thread owns the controller. Everybody else sends it messages, and the moment at which it receives one is the
-//! message's time, so that the log of a live run is a total order and `verify` plays it again. It waits for the probe's
-//! thread only, and for that one not long.
+//! One thread owns the controller. All other threads send it messages, and the moment at which it receives one is the
+//! message's time, so that the log of a live run is a total order and `verify` can replay it. It waits only for the
+//! probe's thread, and for that not long.
 
 mod board;
 mod client;
@@ -99,26 +99,27 @@ pub use crate::serve::status::{
 pub use crate::serve::supervisor::Supervisor;
 pub use crate::serve::waiting::{Arrived, wait_for_server};
 
-/// What is to be served.
+/// What to serve, and how.
 #[derive(Debug)]
 pub struct Plan {
-    /// Where to listen: on loopback, or elsewhere with a token. Port 0 takes any that is free.
+    /// The address to listen on: loopback, or another one with a token. Port 0 takes any free port.
     pub address: SocketAddr,
-    /// What listens there already, and of which has been reported: see [`wait_for_server`].
+    /// A listener that is already open there and was reported: see [`wait_for_server`].
     pub listener: Option<std::net::TcpListener>,
-    /// Who is let in.
+    /// Who may send requests.
     pub access: Access,
-    /// What runs the models.
+    /// The source of the models.
     pub source: Source,
     /// The ladder; the source has each of its models.
     pub catalog: Catalog,
     /// Other names, each for a tier, a model or `auto`.
     pub aliases: BTreeMap<String, String>,
-    /// What becomes of a name that nothing here has; by default it is whatever serves on loopback, and refused elsewhere.
+    /// How to answer a request for an unknown name; by default the model that serves answers on loopback, and the
+    /// request is refused elsewhere.
     pub unknown_model: Option<UnknownModel>,
     /// The longest body of a request.
     pub longest_body: Bytes,
-    /// Whether to load nothing, and to decide as if it were.
+    /// Whether to load nothing, and decide as if models were loaded.
     pub dry_run: bool,
     /// The policy.
     pub settings: RawSettings,
@@ -126,24 +127,24 @@ pub struct Plan {
     pub policies: Registry,
     /// Where to record the run, if anywhere.
     pub recording: Option<RecordingPlan>,
-    /// A policy that is played beside it, without effect.
+    /// A policy that runs beside it, without effect.
     pub shadow: Option<RawSettings>,
-    /// The commands that are run when something happens.
+    /// The commands to run on events.
     pub hooks: HookPlan,
     /// The service manager that started it, if one did.
     pub supervisor: Supervisor,
 }
 
-/// Called with what the daemon reports, from any thread.
+/// Called with the daemon's reports, from any thread.
 pub type Notify = Arc<dyn Fn(DaemonEvent<'_>) + Send + Sync>;
 
-/// Serves on the machine that `probe` samples until SIGTERM or Ctrl-C, and then until what runs has finished. A second
-/// signal ends it at once. SIGHUP takes the policy's settings of what `reload` comes to. Returns how many replies were cut because it
-/// stopped.
+/// Serves on the machine that `probe` samples until SIGTERM or Ctrl-C, and then until running requests have finished. A
+/// second signal ends it at once. SIGHUP takes the policy's settings from `reload`. Returns how many replies were cut
+/// because it stopped.
 ///
 /// # Errors
-/// What makes it impossible to begin: an address that is taken, or that others reach without a token, a program that does not run,
-/// settings and catalogs that cannot be. Once it serves, only a livelock.
+/// When it cannot begin: the address is taken, or others can reach it without a token, a program does not run, or
+/// settings or the catalog are invalid. Once it serves, only in a livelock.
 pub fn serve(
     mut plan: Plan,
     mut probe: SystemProbe,
@@ -186,7 +187,7 @@ pub fn serve(
     let shadow = shadow(&plan, &machine, &board, notify)?;
     let (to, inbox) = mpsc::channel();
     let tools = (runtime.handle().clone(), client, callbacks(&to, notify));
-    // Its claim is held to the end.
+    // The claim is held to the end.
     let Started { backend, adopted, claim: _claim } = match plan.dry_run {
         true => Started::dry_run(&plan.catalog, tools),
         false => plan.source.start(&plan.catalog, tools)?,
@@ -200,7 +201,7 @@ pub fn serve(
     let (stop, stopped) = oneshot::channel::<()>();
     let router = http::router(app, AccessPolicy::new(plan.access, address.ip()));
     let server = runtime.spawn(connections::serve(listener, router, Limits::USUAL, async {
-        // Sent, or dropped where the controller broke off.
+        // Sent, or dropped if the controller failed.
         let _ = stopped.await;
     }));
     signals::listen(&runtime, to, notify, reloader)?;
@@ -237,16 +238,16 @@ pub fn serve(
     }
     board.lock().close();
     let _ = stop.send(());
-    // Answers that are written already reach their clients; nothing else is waited for.
+    // Answers that are already written still reach their clients; nothing else is waited for.
     let _ = runtime.block_on(async { tokio::time::timeout(GOODBYE, server).await });
-    // What is left of the models' processes is killed with their tasks.
+    // Remaining model processes are killed with their tasks.
     runtime.shutdown_timeout(GOODBYE);
     let cut = journal.cut() + ran?;
     notify(DaemonEvent::Stopped { cut });
     Ok(cut)
 }
 
-/// Refuses to be reached from elsewhere without a token.
+/// Refuses an address that others can reach without a token.
 fn check_access(address: SocketAddr, access: &Access) -> Result<(), LiveError> {
     match address.ip().is_loopback() || access.token.is_some() {
         true => Ok(()),
@@ -254,7 +255,7 @@ fn check_access(address: SocketAddr, access: &Access) -> Result<(), LiveError> {
     }
 }
 
-/// Whoever follows a run.
+/// The observers of a run.
 struct Observers<'a> {
     recorder: Recorder,
     shadow: Shadow,
@@ -263,7 +264,7 @@ struct Observers<'a> {
     journal: &'a mut Journal,
 }
 
-/// Drives the controller until the world is over, and closes the log. Returns how many replies were given up at once.
+/// Drives the controller until the world is over, and closes the log. Returns how many replies were cut at once.
 fn control(
     mut controller: Controller,
     mut world: LiveWorld,
@@ -273,7 +274,7 @@ fn control(
     let Observers { mut recorder, mut shadow, mut board, mut preread, journal } = observers;
     while !world.is_over() {
         heartbeat.beat(world.now());
-        // The driver is left now and then, to look whether all is over.
+        // The driver returns now and then, to check whether all is over.
         let until = world.now() + SLICE;
         let mut observers: [&mut dyn Observe; 5] =
             [&mut recorder, &mut shadow, &mut board, &mut preread, &mut *journal];
@@ -286,7 +287,7 @@ fn control(
     Ok(world.unanswered())
 }
 
-/// Returns what clients see of the models, and how they may ask for them.
+/// Returns what clients see of the models, and the names by which they request them.
 fn facts(plan: &Plan) -> Result<Facts, LiveError> {
     let is_near = plan.address.ip().is_loopback();
     let usual = if is_near { UnknownModel::Auto } else { UnknownModel::Refuse };
@@ -303,7 +304,7 @@ fn facts(plan: &Plan) -> Result<Facts, LiveError> {
     })
 }
 
-/// Begins the shadow, if one is wanted.
+/// Begins the shadow, if there is one.
 fn shadow(
     plan: &Plan,
     machine: &Machine,
@@ -330,8 +331,8 @@ fn shadow(
     Shadow::begin(plan, notify_shadow).map_err(LiveError::ShadowProgram)
 }
 
-/// Begins the recording. A disk that is full or read-only keeps nobody from being served; a folder that cannot be
-/// used is refused.
+/// Begins the recording. A disk that is full or read-only does not prevent serving; a folder that cannot be used is
+/// refused.
 fn recorder(
     plan: &Plan,
     machine: &Machine,
@@ -342,7 +343,7 @@ fn recorder(
     let (board, notify) = (board.clone(), Arc::clone(notify));
     let notify_recording: NotifyRecording = Arc::new(move |recording| {
         let before = board.lock().set_recording(recording.clone());
-        // Once: why it cannot go on may be found again and again.
+        // Once: the reason for a held recording may be found again and again.
         match (&before, &recording) {
             (Recording::Stopped { .. }, Recording::Stopped { .. })
             | (Recording::Held { .. }, Recording::Held { .. }) => {}
@@ -365,7 +366,7 @@ fn callbacks(to: &Sender<Message>, notify: &Notify) -> Callbacks {
     let (to, notify) = (to.clone(), Arc::clone(notify));
     Callbacks {
         wake: Arc::new(move || {
-            // Nobody listens any more when the daemon has ended.
+            // The receiver is gone once the daemon has stopped.
             let _ = to.send(Message::Wake);
         }),
         exit_message: Arc::new(move |model, words| {
@@ -430,5 +431,5 @@ const WORKERS: usize = 2;
 /// Chosen: a stopped daemon ends this soon after its last model.
 const SLICE: Duration = Duration::from_millis(250);
 
-/// Chosen: for what is already on its way when all is over.
+/// Chosen: for answers that are already on their way at the end.
 const GOODBYE: Duration = Duration::from_secs(2);

@@ -1,6 +1,6 @@
-//! A run in virtual time: from a situation to a summary, with every event handed on in order.
+//! A run in virtual time: from a situation to a summary, with every event passed on in order.
 //!
-//! [`Situation`] is all that determines a run; [`simulate`] plays it through the one driver with the shipped
+//! [`Situation`] is everything that determines a run; [`simulate`] plays it through the one driver with the shipped
 //! controller, keeps the [`Fold`] of figures, and lets an independent checker watch the invariants.
 
 mod account;
@@ -52,23 +52,23 @@ pub struct Situation {
     pub setup: Setup,
     /// How the machine behaves.
     pub physics: Physics,
-    /// What goes wrong.
+    /// The faults.
     pub faults: Vec<Fault>,
-    /// What is done to the controller.
+    /// Actions on the controller.
     pub actions: Vec<Action>,
-    /// What users ask for.
+    /// The requests of users.
     pub workloads: Vec<Workload>,
-    /// What everybody else uses, and when the machine is read.
+    /// Others' use, and when the machine is read.
     pub ground: Ground,
-    /// Whom the policy asks, where it asks anybody.
+    /// The adviser that the policy asks, if it asks one.
     pub adviser: Option<Box<dyn Adviser>>,
     /// How long the run lasts; `None` runs until nothing is left to happen.
     pub duration: Option<Duration>,
 }
 
 impl Situation {
-    /// Returns the situation of a recording that is played again: the machine as it is, and nothing goes wrong. What
-    /// others had of a GPU they had, so that none of ours dies of an allocation that failed them: models on a GPU that is
+    /// Returns the situation of a recording that is replayed: the machine as it is, without faults. What others held of
+    /// a GPU they had been given, so that none of our models dies because others filled it: models on a GPU that is
     /// over its size are slow instead.
     pub fn of_recording(setup: Setup, ground: Ground) -> Self {
         Self {
@@ -88,7 +88,8 @@ impl Situation {
 /// [`Detail::Silent`], a run costs no more than its decisions.
 ///
 /// # Errors
-/// A policy that is unknown; settings that do not suit the machine or the catalog; a trace that breaks off; a livelock.
+/// When the policy is unknown, the settings do not suit the machine or the catalog, a trace breaks off, or in a
+/// livelock.
 pub fn simulate(
     situation: Situation,
     policies: &Registry,
@@ -131,12 +132,12 @@ pub fn simulate(
     Ok(summary)
 }
 
-/// Returns what to say about a key of a policy that means nothing any more.
+/// Returns the warning about an obsolete key of a policy.
 pub(crate) fn lost_key(key: &str) -> String {
     format!("the key `{key}` of the policy is obsolete and is ignored: remove it")
 }
 
-/// Who decides in a run. Ours is not called through a table of functions: it is asked for every sample of a recording.
+/// What decides in a run. Ours is not called through dynamic dispatch: it is called for every sample of a recording.
 enum Decider {
     Ours(Box<Controller>),
     Other(Box<dyn Control>),
@@ -163,7 +164,7 @@ impl Decider {
     }
 }
 
-/// Everybody who observes a simulated run.
+/// All observers of a simulated run.
 struct Stands<'a, 'o> {
     fold: Fold,
     checker: Checker,

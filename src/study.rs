@@ -1,5 +1,5 @@
-//! What is done with whole runs: play a recording, hold a suite of scenarios to its expectations, verify a log; the museum
-//! of ideas that ours is judged against.
+//! Work on whole runs: replay a recording, check a suite of scenarios against its expectations, verify a log; and the
+//! museum of ideas that ours is compared with.
 
 pub mod compare;
 pub mod folder;

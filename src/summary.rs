@@ -1,4 +1,4 @@
-//! What a run came to, in numbers: the shape of `summary.json`, and the [`Fold`] that counts it.
+//! The result of a run in numbers: the shape of `summary.json`, and the [`Fold`] that computes it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
@@ -22,13 +22,13 @@ pub(crate) use open_changes::OpenChanges;
 pub struct Summary {
     /// Digest of everything that determines the run: trace or scenario, settings, catalog, seed, log format.
     pub fingerprint: String,
-    /// Digest of the event log that came out; absent with the log off.
+    /// Digest of the resulting event log; absent with the log off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_digest: Option<String>,
     /// Name of the policy that decided.
     pub policy: String,
-    /// Date and time of the run's beginning as the recording writes it, with its offset from UTC where that is known; absent
-    /// where the recording does not say it.
+    /// Date and time of the run's beginning as the recording writes it, with its offset from UTC if known; absent if
+    /// the recording does not state it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<WallTime>,
     /// Length of the run in virtual seconds.
@@ -40,8 +40,8 @@ pub struct Summary {
     pub samples_missing: u64,
     /// Rows of the trace that were refused, with counts by reason in `warnings`.
     pub rejected_rows: u64,
-    /// Requests of a request trace that came when the recording of the machine had not begun, had ended, or was silent for
-    /// hours; absent where there are none.
+    /// Requests of a request trace that arrived before the machine was recorded, after it, or during a silence of
+    /// hours; absent if there are none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub requests_left_out: u64,
     /// Completed changes of the serving rung.
@@ -54,14 +54,14 @@ pub struct Summary {
     pub upgrades: u64,
     /// Switches downwards.
     pub downgrades: u64,
-    /// Switches that go the other way than the one before them and complete less than the reversal window after it; the
-    /// first load of a run has none before it.
+    /// Switches that go in the opposite direction of the one before them and complete less than the reversal window
+    /// after it; the first load of a run has none before it.
     pub reversals: u64,
-    /// Most switches in any 60 minutes, the last moment not counted in.
+    /// Most switches in any 60 minutes, not including the last moment.
     pub switches_per_hour_peak: u64,
-    /// Models loaded, or half loaded, and dropped before they served anything. In a run without requests,
-    /// where no model serves anything, loads that were dropped within the reversal window. What is dropped
-    /// because the run is shut down is not wasted.
+    /// Models loaded, or half loaded, and dropped before they served anything. In a run without requests, where no
+    /// model serves anything, loads that were dropped within the reversal window. What is dropped because the run is
+    /// shut down is not wasted.
     pub wasted_loads: u64,
     /// Loads begun.
     pub loads: u64,
@@ -71,7 +71,7 @@ pub struct Summary {
     pub crashes: u64,
     /// Loads, unloads and requests that the server did not answer in time.
     pub timeouts: u64,
-    /// Time spent loading models, failed and abandoned loads included.
+    /// Time spent loading models, including failed and abandoned loads.
     #[serde(serialize_with = "six_decimals")]
     pub reload_seconds: f64,
     /// Shortest time between two completed switches; absent with fewer than two.
@@ -83,46 +83,46 @@ pub struct Summary {
     /// Time with memory use above the machine's memory.
     #[serde(serialize_with = "six_decimals")]
     pub seconds_over_memory: f64,
-    /// How much of such time nobody could have avoided who serves the best rung that fits and reacts to each reading at once:
+    /// How much of that time is unavoidable, even with the best rung that fits and a reaction to each sample at once:
     /// the time in which others alone are over the memory and, after each jump of others that leaves too little for the
-    /// best rung that fitted before it, the time of an unload. It follows from others' use alone, so that it is the same
-    /// for every policy: one that had less loaded may be over memory for a shorter time than this. Beside others
-    /// who react to what is free, a scenario's own, it is not the same.
+    /// best rung that fitted before it, the time of an unload. It follows from others' use alone, so that it is the
+    /// same for every policy: one with less loaded may be over memory for a shorter time than this. With others that
+    /// react to the free room, in a scenario, it differs.
     #[serde(serialize_with = "six_decimals")]
     pub seconds_over_memory_unavoidable: f64,
-    /// Time with use of video memory above that of a GPU, of any of them; absent where the machine has no GPU. What of it
-    /// nobody could have avoided is not counted, as it is for memory: that follows from others' use alone where there is
-    /// one space, and here from where each policy has put its models.
+    /// Time with use of video memory above that of a GPU, for any GPU; absent if the machine has no GPU. Unlike for
+    /// memory, the unavoidable part is not computed: for one space it follows from others' use alone, but here it
+    /// depends on where each policy has put its models.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         serialize_with = "six_decimals_or_none"
     )]
     pub seconds_over_vram: Option<f64>,
-    /// The same of each GPU, in the machine's order; absent where it has fewer than two.
+    /// The same for each GPU, in the machine's order; absent with fewer than two.
     #[serde(default, skip_serializing_if = "Vec::is_empty", serialize_with = "six_decimals_each")]
     pub seconds_over_vram_by_gpu: Vec<f64>,
-    /// Times memory and swap were both exhausted.
+    /// How often memory and swap were both exhausted.
     pub out_of_memory_events: u64,
-    /// Quality of the serving model, averaged over time. Nothing that is ready counts zero: so does the time
+    /// Quality of the serving model, averaged over time. Time without a ready model counts zero, including the time
     /// between the unloading of one model and the readiness of the next.
     #[serde(serialize_with = "six_decimals")]
     pub quality_served_fraction: f64,
-    /// Quality of what answered, averaged over the requests that clients did not cancel; one that was refused or broke
-    /// counts zero.
+    /// Quality of the model that answered, averaged over the requests that clients did not cancel; one that was refused
+    /// or broke counts zero.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "six_decimals_or_none")]
     pub quality_by_requests: Option<f64>,
-    /// The run beside the best that was possible; absent where no optimum was computed.
+    /// The comparison of the run with the best possible schedule; absent if no optimum was computed.
     #[serde(flatten)]
     pub comparison: Option<Comparison>,
     /// Seconds in which a model of each rung served, by tier name in ladder order, `none` first.
     pub tier_seconds: Vec<TierSeconds>,
-    /// What became of each companion, in the catalog's order; absent where it has none.
+    /// The figures of each companion, in the catalog's order; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub companions: Vec<CompanionFigures>,
-    /// What became of the requests.
+    /// The outcomes of the requests.
     pub requests: RequestCounts,
-    /// Time from arrival to the last token of requests that were done.
+    /// Time from arrival to the last token of completed requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<Percentiles>,
     /// Time from arrival to the first token.
@@ -135,7 +135,7 @@ pub struct Summary {
     pub final_tier: String,
     /// Broken invariants. Not empty means a defect of tiershift.
     pub violations: Vec<String>,
-    /// What a reader should know about the input.
+    /// Warnings about the input.
     pub warnings: Vec<String>,
     /// The rung over time: each completed switch with its moment, after the rung at zero.
     #[serde(skip)]
@@ -155,12 +155,12 @@ impl Summary {
     }
 }
 
-/// The run beside the best schedule that anybody could have chosen, knowing the whole recording. Of a schedule, the score
-/// is the quality served, less [`price`](tiershift_core::settings::RawSettings::price) times the quality of the top
-/// rung for each switch, averaged over the run.
+/// The comparison of the run with the best possible schedule, chosen with knowledge of the whole recording. The score
+/// of a schedule is the quality served, less [`price`](tiershift_core::settings::RawSettings::price) times the quality
+/// of the top rung for each switch, averaged over the run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
-    /// What a switch costs, in seconds of the top rung's service.
+    /// The cost of a switch, in seconds of the top rung's service.
     #[serde(serialize_with = "six_decimals")]
     pub price_seconds: f64,
     /// Score of this run.
@@ -170,14 +170,14 @@ pub struct Comparison {
     pub optimum: Optimum,
     /// The best schedule without a reversal.
     pub optimum_without_reversals: Optimum,
-    /// Score of this run as a share of the optimum's; absent where that is not above zero.
+    /// Score of this run as a share of the optimum's; absent if that is not above zero.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         serialize_with = "six_decimals_or_none"
     )]
     pub share_of_optimum: Option<f64>,
-    /// The same of the optimum without reversals.
+    /// The same for the optimum without reversals.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -192,7 +192,7 @@ pub struct Comparison {
     pub seconds_below_best_fitting: f64,
 }
 
-/// What the best schedule comes to.
+/// The result of the best schedule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Optimum {
     /// Quality of what serves, averaged over time.
@@ -210,12 +210,12 @@ pub struct Optimum {
 pub struct TierSeconds {
     /// Name of the tier.
     pub tier: String,
-    /// Seconds served from it.
+    /// Seconds in which it served.
     #[serde(serialize_with = "six_decimals")]
     pub seconds: f64,
 }
 
-/// What became of a companion.
+/// The figures of a companion.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CompanionFigures {
     /// The model.
@@ -229,12 +229,12 @@ pub struct CompanionFigures {
     pub given_up: u64,
 }
 
-/// What became of the requests. `accepted = done + failed + cancelled + rejected after waiting + still open`.
+/// The outcomes of the requests. `accepted = done + failed + cancelled + rejected after waiting + still open`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RequestCounts {
     /// Arrived.
     pub arrived: u64,
-    /// Taken on: started or queued.
+    /// Accepted: started or queued.
     pub accepted: u64,
     /// Completed.
     pub done: u64,
@@ -244,7 +244,7 @@ pub struct RequestCounts {
     pub rejected: u64,
     /// Stopped.
     pub cancelled: u64,
-    /// Not ended when the run was.
+    /// Not ended at the end of the run.
     pub open: u64,
 }
 
@@ -266,7 +266,7 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Seconds and shares are written to the millionth: what lies below is rounding, not measurement.
+/// Seconds and shares are written to the millionth: smaller differences are rounding, not measurement.
 fn six_decimals<S: Serializer>(value: &f64, out: S) -> Result<S::Ok, S::Error> {
     out.serialize_f64((value * 1e6).round() / 1e6)
 }
@@ -282,7 +282,7 @@ fn six_decimals_each<S: Serializer>(values: &[f64], out: S) -> Result<S::Ok, S::
     out.collect_seq(values.iter().map(|value| (value * 1e6).round() / 1e6))
 }
 
-/// How the warning begins that says why no model was ever loaded.
+/// The beginning of the warning that explains why no model was ever loaded.
 pub const NONE_LOADED: &str = "no model was loaded";
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Recorded series: resource traces (samples of a machine) and request traces (arrivals).
 //!
-//! [`ResourceReader`] and [`RequestReader`] stream any format, plain or packed with gzip or Zstandard, in
-//! constant memory, and count whatever is wrong with it. The format is recognised by the file's first lines
-//! ([`recognise`]); public formats are described by mapping files ([`import`](mod@import)). [`NativeWriter`] writes our own,
-//! [`convert`] brings anything to it. Times are relative to the first accepted row.
+//! [`ResourceReader`] and [`RequestReader`] stream any format, plain or compressed with gzip or Zstandard, in constant
+//! memory, and count all defects. The format is recognised by the file's first lines ([`recognise`]); public formats
+//! are described by mapping files ([`import`](mod@import)). [`NativeWriter`] writes our own format, and [`convert`]
+//! converts any other to it. Times are relative to the first accepted row.
 //!
 #![doc = include_str!("trace/columns.md")]
 
@@ -55,18 +55,18 @@ pub use threaded::ThreadedReader;
 /// How a trace is to be read.
 #[derive(Clone, Debug, Default)]
 pub struct ReadOptions {
-    /// What the file is; recognised where this is `None`.
+    /// The format of the file; `None`: recognise it.
     pub format: Option<Format>,
     /// Whether the first defect is an error.
     pub strict: bool,
-    /// Totals for a file that gives a use without its total (GPU-Z, Afterburner). What the file says itself
-    /// goes before.
+    /// Totals for a file that gives a use without its total (GPU-Z, Afterburner). What the file itself states takes
+    /// precedence.
     pub machine: Option<Machine>,
-    /// What a person says that the file does not.
+    /// What the user states about the file.
     pub told: Told,
-    /// Whether silences of hours are left out of the moments, as a replay wants it.
+    /// Whether silences of hours are left out of the moments, as for a replay.
     pub cut_silences: bool,
-    /// What of the trace is wanted, by its moments.
+    /// The selected part of the trace, by its moments.
     pub part: Part,
 }
 
@@ -93,7 +93,7 @@ impl ReadOptions {
             Some(format) => Ok(format.clone()),
             None => recognise(head).map_err(|error| error.in_file(&name)),
         };
-        // A log may have a hole of NUL; what carries a known format's words is not binary data.
+        // A log may have a hole of NUL bytes; a file that contains a known format's words is not binary data.
         if let Some(what) = binary
             && !format.as_ref().is_ok_and(|format| format.is_recognised_in(head))
         {
@@ -101,24 +101,24 @@ impl ReadOptions {
         }
         let format = format?;
         if marked {
-            // A mark that says "UTF-8" is not a part of the first cell.
+            // A byte order mark for UTF-8 is not part of the first cell.
             source.skip(3);
         }
         Ok(format)
     }
 }
 
-/// What a trace says about itself.
+/// What a trace states about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// Name of the format.
     pub format: String,
     /// The `# key: value` lines of a native trace, in their order.
     pub about: Vec<(String, String)>,
-    /// What the wall clock showed, where the trace says it. Complete at the end.
+    /// The wall clock, if the trace states it. Complete at the end.
     pub clock: WallClock,
-    /// What a user should know about the trace: assumptions of its mapping, readings that could not be used.
-    /// Complete at the end.
+    /// Notes for the user about the trace: assumptions of its mapping, readings that could not be used. Complete at the
+    /// end.
     pub notes: Vec<String>,
 }
 
@@ -132,8 +132,8 @@ impl Header {
         self.about = about;
     }
 
-    /// Returns the wall clock that the `#` lines of a native trace describe: `started_at`, and a `clock_at` for each moment
-    /// from which on it shows something else.
+    /// Returns the wall clock that the `#` lines of a native trace describe: `started_at`, and a `clock_at` for each
+    /// moment from which on it shows something else.
     fn read_clock(&mut self) -> WallClock {
         let mut clock = WallClock::default();
         let mut wrong = Vec::new();
@@ -202,7 +202,7 @@ impl Header {
 const STARTED_AT: &str = "started_at";
 const CLOCK_AT: &str = "clock_at";
 
-/// Returns what a file is that is not text, and what to do about it.
+/// Returns what a file is that is not text, and the remedy.
 fn binary(head: &[u8]) -> Option<&'static str> {
     if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
         Some("UTF-16, as PowerShell writes it: save it as UTF-8")
@@ -228,33 +228,33 @@ pub enum TraceError {
     Open {
         /// The file.
         name: String,
-        /// What the system says.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The file cannot be read on.
+    /// The file cannot be read further.
     #[error("{name}:{line}: cannot be read from here on")]
     Read {
         /// The file.
         name: String,
         /// The line that was not reached.
         line: u64,
-        /// What the system or the decompressor says.
+        /// The error of the system or the decompressor.
         #[source]
         source: io::Error,
     },
-    /// The packed data ends too early.
+    /// The compressed data ends too early.
     #[error("{name}:{line}: the packed data ends here, cut off: fetch or record the file again")]
     Truncated {
         /// The file.
         name: String,
         /// The line that is not complete.
         line: u64,
-        /// What the decompressor says.
+        /// The decompressor's error.
         #[source]
         source: io::Error,
     },
-    /// There is nothing in the file.
+    /// The file is empty.
     #[error("{name} is empty: record or fetch it again")]
     Empty {
         /// The file.
@@ -265,7 +265,7 @@ pub enum TraceError {
     Binary {
         /// The file.
         name: String,
-        /// What it is and what to do.
+        /// What it is, and the remedy.
         what: &'static str,
     },
     /// The format is not recognised.
@@ -287,12 +287,12 @@ pub enum TraceError {
     /// There is no format of that name.
     #[error("unknown format `{name}`: {known}, or the path of a mapping file (.toml)")]
     UnknownFormatName {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
         /// The nearest format, and all of them, sorted.
         known: String,
     },
-    /// The file holds the other sort of trace.
+    /// The file is the other kind of trace.
     #[error("{name} is {format} ({about}): {} is wanted here", match wanted {
         Kind::Resource => "a resource trace",
         Kind::Request => "a request trace",
@@ -319,7 +319,7 @@ pub enum TraceError {
         /// The newest that is read.
         newest: u32,
     },
-    /// The file cannot be understood from some place on.
+    /// The file cannot be understood from some position on.
     #[error("{name}:{line}:{column}: {reason}")]
     Malformed {
         /// The file.
@@ -331,7 +331,7 @@ pub enum TraceError {
         /// What was found and what is wanted.
         reason: String,
     },
-    /// A mapping file is wrong.
+    /// A mapping file is not valid.
     #[error(transparent)]
     Mapping(#[from] DocumentError),
     /// There was a defect, and none is allowed.
@@ -343,7 +343,7 @@ pub enum TraceError {
         line: u64,
         /// Byte of the line, from one.
         column: u64,
-        /// What sort of defect.
+        /// The kind of defect.
         kind: DefectKind,
         /// What was found and what is wanted.
         reason: String,
@@ -366,7 +366,7 @@ pub enum TraceError {
         /// What was wrong with them.
         rejected: String,
     },
-    /// The file leaves something open that a person must say.
+    /// The file leaves something open that the user must state.
     #[error("{name}: {reason}")]
     Ask {
         /// The file.
@@ -379,7 +379,7 @@ pub enum TraceError {
     TooManyToSort {
         /// The file.
         name: String,
-        /// How many may be.
+        /// The maximum.
         limit: usize,
     },
     /// The trace is too long to be held.
@@ -387,7 +387,7 @@ pub enum TraceError {
     TooLong {
         /// The file.
         name: String,
-        /// How many may be.
+        /// The maximum.
         limit: usize,
         /// What its rows are.
         what: &'static str,
@@ -397,14 +397,14 @@ pub enum TraceError {
     Write {
         /// The file.
         name: String,
-        /// What the system says.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl TraceError {
-    /// Puts in the file that only the caller knows.
+    /// Adds the file, which only the caller knows.
     fn in_file(self, file: &str) -> Self {
         match self {
             Self::UnknownFormat { resources, requests, nearest, .. } => {

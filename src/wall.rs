@@ -1,7 +1,7 @@
-//! The wall clock of a recording: the date and the time of day that people had while it was made.
+//! The wall clock of a recording: the date and the time of day while it was made.
 //!
-//! It is data of the recording, with the offset from UTC as far as the recording says it. Nothing here reads the system's
-//! clock or its time zones, so that a run says the same on every machine.
+//! It is data of the recording, with the offset from UTC if the recording states it. Nothing here reads the system's
+//! clock or time zones, so that a run has the same result on every machine.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ mod part;
 
 pub use part::Part;
 
-/// A date and a time of day as a recording writes them, with the offset from UTC where it is known.
+/// A date and a time of day as a recording writes them, with the offset from UTC if it is known.
 ///
 /// # Examples
 /// ```
@@ -38,19 +38,19 @@ pub struct WallTime {
 }
 
 impl WallTime {
-    /// Returns a time of the calendar; without an offset it is some place's, and nobody knows which.
+    /// Returns a calendar time; without an offset it is the local time of an unknown place.
     pub fn new(civil: DateTime, offset: Option<Offset>) -> Self {
         Self { civil, offset }
     }
 
-    /// Returns the time that is `nanos` nanoseconds after 1970: after its beginning in UTC where the offset is known, else
-    /// after its beginning in the place of which it is. `None` beyond the calendar.
+    /// Returns the time that is `nanos` nanoseconds after the beginning of 1970: in UTC if the offset is known, or else
+    /// in local time. `None` beyond the calendar.
     pub fn from_nanos(nanos: i128, offset: Option<Offset>) -> Option<Self> {
         let instant = Instant::from_nanosecond(nanos).ok()?;
         Some(Self { civil: offset.unwrap_or(Offset::UTC).to_datetime(instant), offset })
     }
 
-    /// Returns what [`WallTime::from_nanos`] takes.
+    /// Returns the number for [`WallTime::from_nanos`].
     pub fn nanos(self) -> i128 {
         let instant = self.offset.unwrap_or(Offset::UTC).to_timestamp(self.civil);
         // A year 9999 that an offset moves beyond the calendar.
@@ -62,18 +62,19 @@ impl WallTime {
         self.civil
     }
 
-    /// Returns the offset from UTC, where it is known.
+    /// Returns the offset from UTC, if it is known.
     pub fn offset(self) -> Option<Offset> {
         self.offset
     }
 
-    /// Returns the time so much later, with the same offset.
+    /// Returns the time `span` later, with the same offset.
     #[must_use]
     pub fn after(self, span: Duration) -> Self {
         Self { civil: self.civil.saturating_add(span), offset: self.offset }
     }
 
-    /// Returns how much later it is than `other`. Where one of them has no offset, both are taken as times of one place.
+    /// Returns how much later it is than `other`. If one of them has no offset, both are taken as local times of one
+    /// place.
     pub fn since(self, other: Self) -> SignedDuration {
         match (self.offset, other.offset) {
             (Some(_), Some(_)) => SignedDuration::from_nanos_i128(self.nanos() - other.nanos()),
@@ -86,12 +87,12 @@ impl WallTime {
         self.civil.strftime("%Y-%m-%d %H:%M:%S").to_string()
     }
 
-    /// Returns it for people, who should know what of it is not known: `2026-01-31 02:13:00, UTC offset unknown`.
+    /// Returns it for users, including what is not known of it: `2026-01-31 02:13:00, UTC offset unknown`.
     pub fn described(self) -> String {
         format!("{}, {}", self.short(), self.offset_described())
     }
 
-    /// Returns the offset for people: `UTC`, `UTC+01:00` or `UTC offset unknown`.
+    /// Returns the offset for users: `UTC`, `UTC+01:00` or `UTC offset unknown`.
     pub fn offset_described(self) -> String {
         match self.offset {
             Some(Offset::UTC) => "UTC".to_owned(),
@@ -107,7 +108,7 @@ fn offset_text(offset: Offset) -> String {
     format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60)
 }
 
-/// RFC 3339 where the offset is known; without an offset where it is not.
+/// RFC 3339 if the offset is known; otherwise the same without an offset.
 impl fmt::Display for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.civil)?;
@@ -128,7 +129,7 @@ impl FromStr for WallTime {
         let time = pieces.time().unwrap_or(Time::midnight());
         let civil = DateTime::from_parts(pieces.date(), time);
         let offset = pieces.to_numeric_offset();
-        // Offsets of seconds are of the 19th century, and RFC 3339 cannot write them.
+        // Offsets with seconds are from the 19th century, and RFC 3339 cannot write them.
         match offset {
             Some(offset) if offset.seconds() % 60 != 0 => Err(refused()),
             _ => Ok(Self { civil, offset }),
@@ -171,8 +172,8 @@ impl JsonSchema for WallTime {
     }
 }
 
-/// What the wall clock showed at each moment of a run. It runs with the run's time from one mark to the next: a new mark
-/// stands where the clock was set, and where a replay leaves hours out. Empty where the recording does not say.
+/// What the wall clock showed at each moment of a run. It runs with the run's time from one mark to the next: there is
+/// a new mark where the clock was set, and where a replay leaves out hours. Empty if the recording does not state it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WallClock {
     /// In order, the first at the run's beginning.
@@ -191,7 +192,7 @@ pub struct WallMark {
 }
 
 impl WallClock {
-    /// Returns the clock of a run that began at this time and was not disturbed.
+    /// Returns the clock of a run that began at this time, and was never set.
     pub fn from_start(start: WallTime) -> Self {
         Self { marks: vec![WallMark { at: Timestamp::ZERO, wall_time: start }] }
     }
@@ -208,8 +209,8 @@ impl WallClock {
         Some(mark.wall_time.after(moment.since(mark.at)))
     }
 
-    /// Returns the moments of a run that lasts until `end` at which it shows that time, in order: none where that is before or
-    /// after the run or was left out, several where the clock was set back.
+    /// Returns the moments at which it shows a time, in a run that lasts until `end`, in order: none if that time is
+    /// before or after the run or was left out, several if the clock was set back.
     pub fn moments_of(&self, time: WallTime, end: Timestamp) -> Vec<Timestamp> {
         let ends = self.later_marks().iter().map(|mark| mark.at);
         let pieces = self.marks.iter().zip(ends.chain([end + Duration::from_nanos(1)]));
@@ -220,8 +221,8 @@ impl WallClock {
         moments.collect()
     }
 
-    /// Takes in what the clock shows from a moment on; what was known of later moments is forgotten. The first mark counts
-    /// back to the beginning.
+    /// Adds what the clock shows from a moment on; what was known of later moments is forgotten. The first mark is
+    /// extended back to the beginning.
     pub fn set(&mut self, at: Timestamp, wall_time: WallTime) {
         self.marks.retain(|mark| mark.at < at);
         let mark = match self.marks.is_empty() {
@@ -236,7 +237,7 @@ impl WallClock {
         self.marks.push(mark);
     }
 
-    /// Returns the clock of a run that begins at that moment of this one.
+    /// Returns the clock of a run that begins at this moment of the present one.
     #[must_use]
     pub fn from_moment(&self, begin: Timestamp) -> Self {
         let mut clock = Self::default();
@@ -260,12 +261,12 @@ impl WallClock {
     }
 }
 
-/// A moment of a run as a person says it.
+/// A moment of a run as a user writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// `1h30m`: since the run began.
     Span(Duration),
-    /// `02:13`: by the wall clock, on whatever day of the run has it.
+    /// `02:13`: by the wall clock, on the day of the run that has it.
     TimeOfDay(Time),
     /// `2026-01-31T02:13`: by the wall clock.
     Date(WallTime),
@@ -275,7 +276,8 @@ impl FromStr for When {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // With a colon it is a time, which a lenient parser takes for a span; a date with a time is a time for another.
+        // With a colon it is a time, which a lenient parser would take for a span; and a date with a time would be
+        // mistaken for a time.
         let is_time = text.contains(':');
         let span = || text.parse::<SpanText>().ok().filter(|_| !is_time);
         let time = || text.parse::<Time>().ok().filter(|_| is_time).map(Self::TimeOfDay);
@@ -288,10 +290,11 @@ impl FromStr for When {
 }
 
 impl When {
-    /// Returns the moment of a run that lasts until `end`.
+    /// Returns the moment in a run that lasts until `end`.
     ///
     /// # Errors
-    /// Where the run has no wall clock, never shows that time, or shows it more than once; each says what to give instead.
+    /// When the run has no wall clock, never shows that time, or shows it more than once; each message names the
+    /// remedy.
     pub fn moment(self, clock: &WallClock, end: Timestamp) -> Result<Timestamp, WhenError> {
         let Some(start) = clock.started_at() else {
             return match self {
@@ -347,15 +350,15 @@ impl When {
     }
 }
 
-/// Why a moment that a person says is not one of a run.
+/// Why a moment that a user gave is not one of a run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum WhenError {
     #[error(
-        "the recording does not say its date and time: give a span since its beginning, such as 1h30m"
+        "the recording does not state its date and time: give a span since its beginning, such as 1h30m"
     )]
     NoClock,
-    #[error("the recording does not say its offset from UTC: give the time without one")]
+    #[error("the recording does not state its offset from UTC: give the time without one")]
     NoOffset,
     #[error(
         "the recording has no such time: it goes from {from} to {to}, and a replay leaves silences of hours out"
@@ -365,7 +368,7 @@ pub enum WhenError {
     Several { each: String },
 }
 
-/// Days that a message lists. Chosen: a line or two of them.
+/// The most days that a message lists. Chosen: a line or two of them.
 const MOST_DAYS: usize = 7;
 
 #[cfg(test)]
@@ -438,9 +441,9 @@ mod tests {
             ),
             "{twice}"
         );
-        let nobody = WallClock::default();
-        assert!(moment(&nobody, "02:13").unwrap_err().contains("give a span"));
-        assert_eq!(moment(&nobody, "5s"), Ok(5));
+        let unknown = WallClock::default();
+        assert!(moment(&unknown, "02:13").unwrap_err().contains("give a span"));
+        assert_eq!(moment(&unknown, "5s"), Ok(5));
         let local = WallClock::from_start(time("2026-01-31T22:00:00"));
         assert!(moment(&local, "2026-02-01T02:13Z").unwrap_err().contains("without one"));
         assert!("soon".parse::<When>().is_err() && "12".parse::<When>().is_err());

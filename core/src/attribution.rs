@@ -1,10 +1,11 @@
-//! Whose use is whose: a reading, put right by what we know of our own models.
+//! Whose use is whose: corrects a sample by what we know of our own models.
 //!
-//! A probe separates the use of our models' processes from everybody else's. Twice that misleads. A server that
-//! says "unloaded" and keeps the memory leaves use that is read as ours and that no step of ours gives back: once it has
-//! outlived the time in which readings settle, it is as good as others'. And where a driver does not separate them, as in
-//! a container without the host's process ids, ours is read as others': then what came while a model of ours was loaded
-//! is ours, up to what that model takes. Left alone on purpose: rates, of which nobody knows how much a model takes.
+//! A probe separates the use of our models' processes from all other use. In two cases that misleads. A server that
+//! reports "unloaded" and keeps the memory leaves use that is read as ours, although nothing that we do releases it:
+//! once it has outlived the time in which samples settle, it counts as others' use. And where a driver does not
+//! separate them, as in a container without the host's process ids, ours is read as others': then growth while a model
+//! of ours was being loaded counts as ours, up to what that model takes. Rates are not corrected: how much a model
+//! takes of them is unknown.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub struct Holding {
     pub phase: Phase,
 }
 
-/// Where a model is in its life, as far as its memory goes.
+/// The phase of a model, as far as its memory is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// It is being loaded.
@@ -35,27 +36,27 @@ pub enum Phase {
     Going,
 }
 
-/// What is remembered from reading to reading.
+/// What is remembered from sample to sample.
 #[derive(Clone, Debug, Default)]
 pub struct Attribution {
     settle_limit: Duration,
     /// Main memory, then each GPU's.
     spaces: Vec<Watched>,
-    /// What went in the last settle limit, and may be on its way back.
+    /// What was unloaded within the last settle limit, whose memory may still come back.
     gone: Vec<(Timestamp, Footprint, Option<u8>)>,
 }
 
 /// One space.
 #[derive(Clone, Copy, Debug, Default)]
 struct Watched {
-    /// The most that may be left of models that have gone.
+    /// The most that may be left of unloaded models.
     late: Bytes,
-    /// What was left of them by the last reading, beyond what is on its way back.
+    /// What was left of them in the last sample, apart from what is still coming back.
     lingering: Bytes,
-    /// Whether any use of ours was ever read here, and whether none is although there is some.
-    is_told: bool,
-    is_untold: bool,
-    /// By the last reading: everybody's use, the part of it that was ours, and what the models take that were loaded.
+    /// Whether our use was ever reported here, and whether none is reported although there is some.
+    is_reported: bool,
+    is_unreported: bool,
+    /// At the last sample: all use, our part of it, and what the loaded models take.
     last: Option<Last>,
 }
 
@@ -65,7 +66,7 @@ struct Last {
     own: Bytes,
     there: Bytes,
     is_coming: bool,
-    is_told: bool,
+    is_reported: bool,
 }
 
 /// What our models take of one space, by phase.
@@ -88,28 +89,28 @@ impl Needs {
 }
 
 impl Attribution {
-    /// Begins with nothing loaded. What has gone may be late by `settle_limit`.
+    /// Begins with nothing loaded. The memory of unloaded models may come back up to `settle_limit` late.
     pub fn new(settle_limit: Duration) -> Self {
         Self { settle_limit, spaces: Vec::new(), gone: Vec::new() }
     }
 
-    /// Goes on under another limit.
+    /// Changes the limit.
     pub fn set_settle_limit(&mut self, settle_limit: Duration) {
         self.settle_limit = settle_limit;
     }
 
-    /// Takes that a model has gone, by its server's word, or that its server will not let it go.
+    /// Notes that a model has gone, as reported by its server, or that its server will not unload it.
     pub fn note_gone(&mut self, now: Timestamp, need: Footprint, gpu: Option<u8>) {
         self.gone.push((now, need, gpu));
-        // A GPU that shares main memory is known by the next reading only: the larger bound does no harm.
+        // Only the next sample shows whether a GPU shares main memory: the larger bound does no harm.
         self.watched(0).late += need.ram + need.vram;
         if let Some(gpu) = gpu {
             self.watched(1 + usize::from(gpu)).late += need.vram;
         }
     }
 
-    /// Returns what was left of models that have gone by the last reading, in main memory and on each GPU, and counts as
-    /// others'.
+    /// Returns what was left of unloaded models in the last sample, in main memory and on each GPU; it counts as
+    /// others' use.
     pub fn lingering(&self) -> impl Iterator<Item = Bytes> {
         self.spaces.iter().map(|space| space.lingering)
     }
@@ -121,7 +122,8 @@ impl Attribution {
         &mut self.spaces[index]
     }
 
-    /// Takes a reading and what our models hold, and returns the reading as it is meant; `None` where that is as it was read.
+    /// Takes a sample and what our models hold, and returns the corrected sample; `None` if there is nothing to
+    /// correct.
     #[inline]
     pub fn correct(
         &mut self,
@@ -189,37 +191,39 @@ impl Watched {
     /// Returns how much of a space's use is our models'.
     #[inline]
     fn own(&mut self, read: &Space, needs: Needs) -> Bytes {
-        let is_told = read.own > Bytes::ZERO;
-        let own = if is_told { read.own } else { self.untold(read, needs) };
-        if is_told {
-            (self.is_told, self.is_untold) = (true, false);
+        let is_reported = read.own > Bytes::ZERO;
+        let own = if is_reported { read.own } else { self.unreported(read, needs) };
+        if is_reported {
+            (self.is_reported, self.is_unreported) = (true, false);
         }
         let is_coming = needs.coming > Bytes::ZERO;
-        self.last = Some(Last { used: read.used(), own, there: needs.there, is_coming, is_told });
-        let own = if self.is_untold { own } else { read.own };
+        self.last =
+            Some(Last { used: read.used(), own, there: needs.there, is_coming, is_reported });
+        let own = if self.is_unreported { own } else { read.own };
         if self.late > Bytes::ZERO {
             self.lingering = self.lingering(own, needs);
         }
         own - self.lingering
     }
 
-    /// Returns what of a space's use is ours where none of it is read as ours.
-    fn untold(&mut self, read: &Space, needs: Needs) -> Bytes {
+    /// Returns our part of a space's use if none of it is reported as ours.
+    fn unreported(&mut self, read: &Space, needs: Needs) -> Bytes {
         let is_certain = needs.there > Bytes::ZERO;
-        // Of a load that has just begun there may be nothing to read yet, where some was at other times.
-        self.is_untold |= is_certain || (needs.coming > Bytes::ZERO && !self.is_told);
-        self.is_untold &= needs.all() > Bytes::ZERO;
-        // What has gone takes nothing more: of it there is at most what there was.
+        // If some use was reported before, there may be nothing to report yet of a load that has just begun.
+        self.is_unreported |= is_certain || (needs.coming > Bytes::ZERO && !self.is_reported);
+        self.is_unreported &= needs.all() > Bytes::ZERO;
+        // An unloaded model does not grow: at most what it held before is left.
         let before = self.last.map_or(Bytes::ZERO, |last| last.own);
         let most = needs.held() + needs.gone.min(before);
         let own = match self.last {
-            // What was there before the first reading came before anybody could see it.
+            // What was there before the first sample was loaded unseen.
             None => needs.there,
             Some(last) => {
                 let comes =
                     needs.coming > Bytes::ZERO || last.is_coming || needs.there > last.there;
-                // What was ours by the last reading, and went with as much of all use, broke: nobody has said so yet.
-                let goes = needs.going + needs.gone > Bytes::ZERO || last.is_told;
+                // If our use at the last sample has disappeared together with as much of all use, our model broke
+                // before anyone reported it.
+                let goes = needs.going + needs.gone > Bytes::ZERO || last.is_reported;
                 let grown = if comes { read.used() - last.used } else { Bytes::ZERO };
                 let shrunk = if goes { last.used - read.used() } else { Bytes::ZERO };
                 last.own + grown - shrunk
@@ -228,22 +232,23 @@ impl Watched {
         own.min(most).min(read.used())
     }
 
-    /// Returns what of our use is left of models that have gone and nothing of ours gives back. It is more than what is there
-    /// accounts for, and no more than what went may have left: what a model that is there has leaked does not linger.
+    /// Returns what unloaded models still use, which nothing that we do releases. It is the use beyond what is loaded,
+    /// and at most what the unloaded models may have left: what a loaded model has leaked does not linger.
     fn lingering(&mut self, own: Bytes, needs: Needs) -> Bytes {
-        // A model that comes has not all that it will take: it says nothing about what is left of others.
+        // A model that is being loaded does not yet hold all that it will take, so it says nothing about what is left of
+        // other models.
         self.late = self.late.min(own - (needs.there + needs.going));
         if self.late <= NEXT_TO_NOTHING {
             self.late = Bytes::ZERO;
         }
         let left = self.late.min(own - needs.all());
-        // What has just gone may have held more than it was to: that is on its way back, too.
+        // A model that has just gone may have held more than it should: that is still coming back too.
         if needs.gone > Bytes::ZERO { left.min(self.lingering) } else { left }
     }
 }
 
-/// What is left of a model that has gone, and no more than this, is nothing. Chosen: the usual tolerance of readings that have
-/// settled; a model that has begun to leak is not taken for the rest of another.
+/// What is left of an unloaded model counts as nothing up to this. Chosen: the usual tolerance of settled samples; a
+/// model that has begun to leak is not mistaken for the rest of another.
 const NEXT_TO_NOTHING: Bytes = Bytes::from_mib(256);
 
 #[cfg(test)]
@@ -277,7 +282,7 @@ mod tests {
             Self { attribution: Attribution::new(LIMIT), now: Timestamp::ZERO }
         }
 
-        /// Takes a reading of (others, own) GiB, and returns how it is meant.
+        /// Takes a sample of (others, own) GiB, and returns it corrected.
         fn read(&mut self, (others, own): (u64, u64), models: &[(u64, Phase)]) -> (u64, u64) {
             self.now += Duration::from_secs(1);
             let holding =
@@ -300,7 +305,7 @@ mod tests {
         for reading in [(3, 0), (3, 4), (5, 9)] {
             assert_eq!(watch.read(reading, &[(9, Phase::Coming)]), reading);
         }
-        // More than the model takes: it leaks, and all of it goes with it.
+        // More than the model takes: it leaks, and all of that goes with it.
         assert_eq!(watch.read((5, 12), &[(9, Phase::There)]), (5, 12));
         watch.gone(9);
         assert_eq!(watch.read((5, 12), &[]), (5, 12));
@@ -316,12 +321,12 @@ mod tests {
             assert_eq!(watch.read((3, 9), &[]), (3, 9));
         }
         assert_eq!(watch.read((3, 9), &[]), (12, 0));
-        // What is loaded since then is separated, also during its load.
+        // What is loaded after that is separated, even during its load.
         assert_eq!(watch.read((3, 10), &[(2, Phase::Coming)]), (11, 2));
         assert_eq!(watch.read((3, 11), &[(2, Phase::There)]), (12, 2));
         assert_eq!(watch.read((3, 2), &[(2, Phase::There)]), (3, 2));
         assert!(watch.attribution.lingering().all(|left| left == Bytes::ZERO));
-        // That has been free once: what the next one leaks is its own.
+        // That memory was free once: what the next model leaks is its own.
         assert_eq!(watch.read((3, 6), &[(2, Phase::There)]), (3, 6));
     }
 
@@ -330,11 +335,11 @@ mod tests {
         let mut watch = Watch::new();
         assert_eq!(watch.read((3, 0), &[]), (3, 0));
         assert_eq!(watch.read((7, 0), &[(9, Phase::Coming)]), (3, 4));
-        // Somebody else came, too.
+        // Others' use grows as well.
         assert_eq!(watch.read((15, 0), &[(9, Phase::There)]), (6, 9));
         assert_eq!(watch.read((10, 0), &[(9, Phase::There)]), (1, 9));
         assert_eq!(watch.read((14, 0), &[(9, Phase::There)]), (5, 9));
-        // What goes while it goes was ours.
+        // Use that disappears during an unload was ours.
         assert_eq!(watch.read((8, 0), &[(9, Phase::Going)]), (5, 3));
         watch.gone(9);
         assert_eq!(watch.read((5, 0), &[]), (5, 0));
@@ -351,7 +356,7 @@ mod tests {
         assert_eq!(watch.read((8, 0), &[(9, Phase::Coming)]), (8, 0));
         assert_eq!(watch.read((8, 3), &[(9, Phase::Coming)]), (8, 3));
         assert_eq!(watch.read((8, 9), &[(9, Phase::There)]), (8, 9));
-        // A probe that goes blind on the way is believed no more.
+        // A probe that loses sight of our use on the way is no longer believed.
         assert_eq!(watch.read((17, 0), &[(9, Phase::There)]), (8, 9));
         assert_eq!(watch.read((8, 9), &[(9, Phase::There)]), (8, 9));
     }
@@ -363,7 +368,7 @@ mod tests {
         watch.read((3, 2), &[small]);
         assert_eq!(watch.read((3, 11), &[small, large]), (3, 11));
         assert_eq!(watch.read((3, 0), &[small, large]), (3, 0));
-        // A game that starts at the same moment looks like a probe that goes blind.
+        // A game that starts at the same moment looks like a probe that loses sight of our use.
         watch.read((3, 11), &[small, large]);
         assert_eq!(watch.read((8, 0), &[small, large]), (3, 5));
     }

@@ -1,8 +1,8 @@
 //! The models that may be run, and the ladder that they form.
 //!
-//! A catalog file is TOML with one `[[model]]` table a model; [`RawCatalog`] is that file, [`Catalog`]
-//! the checked ladder. Rung 0 is always *none*: nothing loaded. Companions are beside it, on no rung: each is loaded where
-//! there is room, whatever the ladder serves from.
+//! A catalog file is TOML with one `[[model]]` table per model; [`RawCatalog`] is that file, [`Catalog`] the checked
+//! ladder. Rung 0 is always *none*: nothing loaded. Companions are beside it, on no rung: each is loaded when there is
+//! room, whatever the ladder serves.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::units::{Bytes, Percent};
 #[serde(transparent)]
 pub struct Rung(pub u8);
 
-/// Names a ladder of a run. There is one today; a log of several would name each.
+/// Identifies a ladder of a run. There is one today; a log of several would name each.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -29,7 +29,7 @@ pub struct Rung(pub u8);
 pub struct LadderId(pub u8);
 
 impl LadderId {
-    /// The one that a run has, where it has one only. Logs leave it out.
+    /// The first ladder, usually the only one. Logs leave it out.
     pub const FIRST: Self = Self(0);
 
     /// Returns whether it is the first.
@@ -51,7 +51,7 @@ impl Rungs {
     /// No rung.
     pub const EMPTY: Self = Self(0);
 
-    /// Returns whether no rung is in it.
+    /// Returns whether the set is empty.
     pub fn is_empty(self) -> bool {
         self == Self::EMPTY
     }
@@ -61,7 +61,7 @@ impl Rungs {
         self.0 & Self::of(rung) != 0
     }
 
-    /// Returns those of them that are above a rung.
+    /// Returns the rungs in it that are above a rung.
     #[must_use]
     pub fn above(self, rung: Rung) -> Self {
         Self(self.0 & !(Self::of(rung) | (Self::of(rung) - 1)))
@@ -86,7 +86,7 @@ impl std::ops::BitOr for Rungs {
     }
 }
 
-/// The checked ladder: rungs in ascending quality, one primary model a rung. Cheap to clone.
+/// The checked ladder: rungs in ascending quality, one primary model per rung. Cheap to clone.
 ///
 /// # Examples
 /// ```
@@ -115,15 +115,15 @@ impl std::ops::BitOr for Rungs {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Catalog {
-    /// The ladder's in ascending order of (quality, id), not none of them; then the companions in the order of the file.
+    /// The ladder's models in ascending order of (quality, id), at least one; then the companions in the order of the
+    /// file.
     models: Arc<[Model]>,
     /// `rungs[r - 1]` is the index of rung `r`'s primary model.
     rungs: Arc<[usize]>,
 }
 
 impl Catalog {
-    /// Returns the ladder for a machine of which nothing but its memory is known: models of 12.5, 31.25 and
-    /// 56.25 % of it.
+    /// Returns the ladder for a machine whose memory is all that is known: models of 12.5, 31.25 and 56.25 % of it.
     ///
     /// # Source
     /// 2, 5 and 9 GiB on the 16 GiB host of the original specification. Speeds are [`Model::of_size`]'s.
@@ -131,7 +131,7 @@ impl Catalog {
         let rung = |tier, size_milli, quality| {
             let ram = memory.share(Percent::from_milli(size_milli));
             let model = Model::of_size(tier, tier, Percent::new(quality), ram);
-            // Whoever replays with it has no other speeds.
+            // A replay with this ladder has no other speeds.
             Model { speeds_guessed: false, ..model }
         };
         Self::new(vec![
@@ -142,12 +142,12 @@ impl Catalog {
         .expect("the built-in ladder keeps the rules of a catalog")
     }
 
-    /// Returns the ladder for a machine whose models run on a GPU, of which nothing but its memory is known: models of 12.5,
-    /// 31.25 and 56.25 % of its video memory, each with `ram` of main memory beside it.
+    /// Returns the ladder for a machine whose models run on a GPU, and whose memory is all that is known: models of
+    /// 12.5, 31.25 and 56.25 % of its video memory, each with `ram` of main memory beside it.
     ///
     /// # Source
-    /// The shares are those of [`Catalog::relative_to`]. Fifteen times as fast as on the processor: GPUs of desktops read
-    /// their memory at 300 GB/s and more, where two channels of DDR4 come to 20.
+    /// The shares are those of [`Catalog::relative_to`]. Fifteen times as fast as on the processor: desktop GPUs read
+    /// their memory at 300 GB/s and more, two channels of DDR4 at 20.
     pub fn relative_to_vram(vram: Bytes, ram: Bytes) -> Self {
         let in_memory = Self::relative_to(vram);
         let models = in_memory.models.iter().map(|model| Model {
@@ -163,8 +163,8 @@ impl Catalog {
     /// Checks models and builds their ladder.
     ///
     /// # Errors
-    /// What a catalog must not have: no model on its ladder, a name twice, a tier whose models are not neighbours in
-    /// quality, an unknown or cyclic fallback, more than 32 tiers.
+    /// When there is no model on the ladder, a name occurs twice, the models of a tier are not neighbours in quality, a
+    /// fallback is unknown or cyclic, or there are more than 32 tiers.
     pub fn new(models: Vec<Model>) -> Result<Self, CatalogError> {
         let (companions, mut models): (Vec<_>, Vec<_>) =
             models.into_iter().partition(|model| model.companion);
@@ -192,15 +192,15 @@ impl Catalog {
         if rungs.len() > MAX_RUNGS {
             return Err(CatalogError::TooManyTiers { tiers: rungs.len() });
         }
-        // Their first models, until fallbacks are known to form no circle.
+        // Their first models, until fallbacks are known to be free of cycles.
         let catalog = Self { models: models.into(), rungs: rungs.into() };
         catalog.check_fallbacks()?;
         let rungs = catalog.rungs.iter().map(|&first| catalog.first_choice(first)).collect();
         Ok(Self { rungs, ..catalog })
     }
 
-    /// Returns the primary model of the tier whose models begin at `first`: the best that no other of the tier falls back
-    /// to; of equally good ones the first by id.
+    /// Returns the primary model of the tier whose models begin at `first`: the best one that no other of the tier
+    /// falls back to; among equals the first by id.
     fn first_choice(&self, first: usize) -> usize {
         let models = &self.ladder_models()[first..];
         let tier = &models[0].tier;
@@ -217,15 +217,15 @@ impl Catalog {
         Rung(u8::try_from(self.rungs.len()).expect("a catalog has at most 32 rungs"))
     }
 
-    /// Returns the primary model of a rung, which serves where the rung is chosen; `None` for rung 0 and above the top.
+    /// Returns the primary model of a rung, which serves when the rung is chosen; `None` for rung 0 and above the top.
     ///
-    /// It is the best of the tier's models, unless the catalog orders them: a model that lists another of its tier among its
-    /// fallbacks comes before it.
+    /// It is the best of the tier's models, unless the catalog orders them: a model that lists another of its tier
+    /// among its fallbacks comes before it.
     pub fn primary(&self, rung: Rung) -> Option<&Model> {
         self.primary_index(rung).map(|index| &self.models[index])
     }
 
-    /// Returns the place of a rung's primary model among [`Catalog::models`].
+    /// Returns the index of a rung's primary model in [`Catalog::models`].
     pub(crate) fn primary_index(&self, rung: Rung) -> Option<usize> {
         self.rungs.get(usize::from(rung.0).checked_sub(1)?).copied()
     }
@@ -245,7 +245,7 @@ impl Catalog {
         self.rung_of_tier(&self.model(id).filter(|model| !model.companion)?.tier)
     }
 
-    /// Returns the model of this name.
+    /// Returns the model with this id.
     pub fn model(&self, id: &ModelId) -> Option<&Model> {
         self.models.iter().find(|model| model.id == *id)
     }
@@ -274,7 +274,7 @@ impl Catalog {
         Self { models: self.ladder_models().into(), rungs: self.rungs.clone() }
     }
 
-    /// Returns the catalog of one companion: it is the only rung of a ladder.
+    /// Returns a catalog in which one companion is the only rung of a ladder.
     pub(crate) fn of_companion(companion: &Model) -> Self {
         let alone = Model { companion: false, ..companion.clone() };
         Self { models: [alone].into(), rungs: [0].into() }
@@ -285,7 +285,7 @@ impl Catalog {
         (1..=self.top().0).map(Rung)
     }
 
-    /// Returns the rungs whose primary model is as `is` says of its place among [`Catalog::models`].
+    /// Returns the rungs for whose primary model `is` holds, given its index in [`Catalog::models`].
     pub(crate) fn rungs_where(&self, is: impl Fn(usize) -> bool) -> Rungs {
         let of_rung = |rung: &Rung| self.primary_index(*rung).is_some_and(&is);
         self.rungs_up().filter(of_rung).collect()
@@ -371,7 +371,7 @@ pub enum CatalogError {
     Model(#[from] ModelError),
 }
 
-/// The ladder's bound: more rungs than any catalog that we have seen, few enough for fixed arrays.
+/// The most rungs of a ladder: more than in any catalog that we have seen, few enough for fixed arrays.
 pub const MAX_RUNGS: usize = 32;
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
-//! Policy and manager behind one interface: inputs in, outputs out, and nothing else.
+//! Policy and manager behind one interface: inputs in, outputs out.
 //!
-//! Feed one [`Input`] with [`Controller::handle`], drain [`Controller::poll_output`], then feed the next. No
-//! clock, no I/O, no thread, no randomness: the same inputs give the same outputs, which is what `verify`
-//! checks of every log.
+//! Feed one [`Input`] with [`Controller::handle`], drain [`Controller::poll_output`], then feed the next. It has no
+//! clock, I/O, threads or randomness: the same inputs give the same outputs, and `verify` checks that of every log.
 
 mod advice;
 mod companions;
@@ -68,7 +67,7 @@ pub struct Controller {
     policies: Registry,
     manager: Manager,
     companions: Companions,
-    /// What of a reading is ours.
+    /// The part of a sample that is ours.
     attribution: Attribution,
     /// The ladder, without the companions.
     catalog: Catalog,
@@ -81,16 +80,16 @@ pub struct Controller {
     stale_after: Duration,
     suggestion_after: Duration,
     last_sample: Option<Timestamp>,
-    /// The sample that an adviser was asked about last.
+    /// The sample that the adviser was last asked about.
     asked_about: Option<Sample>,
-    /// Since when the smallest tier, or nothing, has served; and whether the user was notified of what would help.
+    /// When the smallest tier, or nothing, began to serve; and whether the user was notified of what would help.
     smallest_since: Option<Timestamp>,
     suggested: bool,
     /// Whether the user was notified that a space is not read.
     told_unread: bool,
-    /// The last moment handed in: time never runs backwards.
+    /// The moment of the last input: time never runs backwards.
     now: Timestamp,
-    /// When the manager wants a time-out: asked for more often than it changes.
+    /// When the manager wants a time-out. It is asked for more often than it changes.
     timeout: Option<Timestamp>,
     out: VecDeque<Output>,
 }
@@ -149,8 +148,8 @@ impl Controller {
         })
     }
 
-    /// Returns what the policy promises of its decisions, and the manager of what it does about them: a blind policy's are
-    /// carried out without a look.
+    /// Returns what the policy promises of its decisions, and the manager of what it does with them: it carries out a
+    /// blind policy's decisions unchecked.
     pub fn promises(&self) -> Promises {
         Promises { manager_keeps_word: !self.policy.is_blind(), ..self.policy.promises() }
     }
@@ -171,7 +170,7 @@ impl Controller {
             self.show_shares();
         }
         match input {
-            // Most samples change nothing: then the manager wants what it wanted before.
+            // Most samples change nothing: the manager then still wants the same time-out.
             Input::Sample(sample) if !self.handle_sample(now, sample) => return,
             Input::Sample(_) => {}
             Input::SampleMissing { .. } => {
@@ -207,7 +206,7 @@ impl Controller {
             }
         }
         if matches!(input, Input::Sample(_)) {
-            // What companions have begun by it is in the way of what is loaded next.
+            // What companions began because of the sample is in the way of what is loaded next.
             self.show_shares();
         }
         self.pursue_order(now);
@@ -256,7 +255,7 @@ impl Controller {
     /// Returns whether the manager may have moved on.
     fn handle_sample(&mut self, now: Timestamp, sample: &Sample) -> bool {
         if !sample.is_plausible() {
-            // A unit mistaken is not a shortage: what cannot be is not known.
+            // A value in the wrong unit is not a shortage: an impossible reading counts as none.
             let decision = self.policy.missing(now, &self.standing());
             self.say(decision);
             return false;
@@ -267,13 +266,13 @@ impl Controller {
         let corrected = self.attribution.correct(now, sample, &holdings.chain(beside));
         let whole = corrected.as_ref().unwrap_or(sample);
         self.show_lingering();
-        // It shows what began before it.
+        // The sample shows what was begun before it was taken.
         self.companions.managers_mut().for_each(|companion| companion.note_sample(now));
         let share = self.ladders_share(whole);
         let sample = &*share;
         let moved = self.manager.handle_sample(now, sample, &mut self.out);
         if moved {
-            // A switch to what was ordered that has just ended elsewhere is refused before the policy begins another.
+            // If an ordered switch has just ended elsewhere, it is refused before the policy begins another.
             self.pursue_order(now);
         }
         let standing = self.standing();
@@ -289,15 +288,15 @@ impl Controller {
         moved || is_change || !self.companions.is_empty()
     }
 
-    /// Decides with a sample, of which `sample` is the ladder's share, and has that carried out. Returns whether it is a
-    /// change.
+    /// Decides with the whole sample and the ladder's share of it, `sample`, and has the decision carried out. Returns
+    /// whether it is a change.
     fn decide(&mut self, now: Timestamp, whole: &Sample, sample: &Sample) -> bool {
         let standing = self.standing();
         let demand = self.manager.take_demand(now);
         let seen = Observation { demand: &demand, ..Observation::new(sample, &standing) };
         let mut decision = self.policy.observe(now, &seen);
         if let Some(start) = self.start {
-            // Where it does not fit, the policy's choice is as good a start.
+            // If it does not fit, the policy's choice is as good a start.
             if self.manager.has_room_for(start) {
                 decision.action = Action::Upgrade { to: start };
                 decision.reason = Reason::Asked;
@@ -309,7 +308,7 @@ impl Controller {
         self.keep_to_what_was_asked(now, &mut decision);
         self.heed_idleness(now, &mut decision);
         self.weigh_companions(now, whole, &mut decision);
-        // What is decided is done: what would not be is held, with the reason.
+        // What is decided is done: an action that would not be carried out becomes a hold with the reason.
         if let Some(reason) = self.objection(now, decision.action) {
             decision.action = Action::Hold;
             decision.reason = reason;
@@ -338,7 +337,7 @@ impl Controller {
         is_change
     }
 
-    /// Lets the managers know what lingers of models that have gone: they use it where a server says nothing.
+    /// Passes what lingers of unloaded models to the managers, which use it where a server reports nothing.
     fn show_lingering(&mut self) {
         let is_nothing = self.attribution.lingering().all(|left| left == Bytes::ZERO);
         if is_nothing && !self.manager.has_lingering() {
@@ -392,7 +391,7 @@ impl Controller {
         });
     }
 
-    /// Goes on from what an earlier run left loaded: nothing is loaded twice, and no start-up tier is gone to.
+    /// Continues with what an earlier run left loaded: nothing is loaded twice, and there is no start-up tier.
     fn handle_adoption(&mut self, now: Timestamp, models: &[Adopted]) {
         self.start = None;
         self.manager.handle_adoption(now, models, self.pinned, &mut self.out);
@@ -401,8 +400,7 @@ impl Controller {
         });
     }
 
-    /// Goes on under other settings. What does not hold was refused by its sender; in a log that someone edited,
-    /// it changes nothing.
+    /// Continues under other settings. The sender refuses invalid ones; in a log that was edited, they change nothing.
     fn handle_settings(&mut self, raw: &RawSettings) {
         let Ok(settings) = self.settings.with(raw.clone()) else { return };
         let Ok(fresh) = Self::new(&settings, &self.catalog, self.saying.detail(), &self.policies)
@@ -424,7 +422,7 @@ impl Controller {
         self.suggestion_after = fresh.suggestion_after;
     }
 
-    /// Lets the manager know when something will be loaded, where nothing is: it may have to refuse a request.
+    /// While nothing serves, informs the manager of when something will be loaded: it may have to refuse a request.
     fn expect_a_rescue(&mut self, now: Timestamp) {
         if self.manager.serves_nothing() {
             let wait = self.policy.ready_in(now, &self.standing());
@@ -491,8 +489,8 @@ impl Controller {
     }
 }
 
-/// The check before a request. A model that serves has the memory of a full cache set aside, whether the machine can be read
-/// or not; only one that is about to go for a shortage takes nothing new.
+/// The check before a request. A loaded model has the memory of a full cache set aside, whether the machine can be read
+/// or not; only one that is about to be unloaded for a shortage takes nothing new.
 fn preflight(manager: &Manager, is_fresh: bool) -> Verdict {
     if is_fresh && manager.is_critically_short() { Verdict::Queue } else { Verdict::Proceed }
 }
@@ -541,7 +539,7 @@ mod tests {
     use crate::settings::RawSettings;
     use crate::units::Bytes;
 
-    /// Returns what a controller does about models that are there when it begins.
+    /// Returns the outputs of a controller that adopts these models.
     fn adopt(settings: &RawSettings, models: &[&str]) -> Vec<Output> {
         let settings = Settings::new(settings.clone(), MachineClass::MidRange).unwrap();
         let catalog = Catalog::relative_to(Bytes::from_gib(16));

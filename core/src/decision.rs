@@ -84,7 +84,7 @@ pub enum Reason {
     },
     /// Hold: a switch is in progress.
     Switching,
-    /// Hold: readings have not come to rest since the last switch.
+    /// Hold: readings have not settled since the last switch.
     Settling {
         /// Time since the switch.
         #[serde(rename = "since_ns", with = "duration_ns")]
@@ -106,7 +106,7 @@ pub enum Reason {
     },
     /// Hold: the last change was too recent.
     Cooldown {
-        /// The rung that would be gone to.
+        /// The rung of the upgrade.
         to: Rung,
         /// What is left.
         #[serde(rename = "remaining_ns", with = "duration_ns")]
@@ -124,7 +124,7 @@ pub enum Reason {
     AboveUpgradeLine {
         /// The resource.
         resource: Resource,
-        /// The GPU, where the resource is one of a GPU's.
+        /// The GPU, if the resource belongs to one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gpu: Option<u8>,
         /// Its use.
@@ -140,7 +140,7 @@ pub enum Reason {
         to: Rung,
         /// The resource that is short.
         resource: Resource,
-        /// The GPU, where the resource is one of a GPU's.
+        /// The GPU, if the resource belongs to one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gpu: Option<u8>,
         /// The use after the switch.
@@ -161,7 +161,7 @@ pub enum Reason {
         #[serde(rename = "limit_ns", with = "duration_ns")]
         limit: Duration,
     },
-    /// Hold: the next rung cannot serve what the present one has been asked for of late.
+    /// Hold: the next rung cannot serve requests that the present one has been given recently.
     WouldNotServe {
         /// The next rung.
         to: Rung,
@@ -170,7 +170,7 @@ pub enum Reason {
     Room {
         /// The scarcest resource.
         resource: Resource,
-        /// The GPU, where the resource is one of a GPU's.
+        /// The GPU, if the resource belongs to one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gpu: Option<u8>,
         /// Its use after the switch.
@@ -182,7 +182,7 @@ pub enum Reason {
         /// How long it has fitted.
         #[serde(rename = "good_for_ns", with = "duration_ns")]
         good_for: Duration,
-        /// What speaks for it and what against, where that was weighed.
+        /// The risk, and what it was compared with, if it was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         odds: Option<Odds>,
     },
@@ -192,13 +192,13 @@ pub enum Reason {
         to: Rung,
         /// The resource that is most likely short then.
         resource: Resource,
-        /// The GPU, where the resource is one of a GPU's.
+        /// The GPU, if the resource belongs to one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gpu: Option<u8>,
         /// How long it has fitted.
         #[serde(rename = "good_for_ns", with = "duration_ns")]
         good_for: Duration,
-        /// What speaks for it and what against.
+        /// The risk, and what it was compared with.
         odds: Odds,
     },
     /// Hold: a space that the next rung needs is not read, so that nothing is loaded there.
@@ -207,7 +207,7 @@ pub enum Reason {
         to: Rung,
         /// The resource.
         resource: Resource,
-        /// The GPU, where it is known which.
+        /// The GPU, if known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gpu: Option<u8>,
     },
@@ -215,7 +215,7 @@ pub enum Reason {
     AboveDegradeLine {
         /// The resource.
         resource: Resource,
-        /// The GPU, where the resource is one of a GPU's.
+        /// The GPU, if the resource belongs to one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gpu: Option<u8>,
         /// Its use.
@@ -225,11 +225,11 @@ pub enum Reason {
         #[serde(rename = "limit_bytes")]
         limit: Bytes,
     },
-    /// Downgrade (or hold): a rate resource has been above its line for long enough and does not fall.
+    /// Downgrade (or hold): a rate resource has been above its line for long enough and is not falling.
     SustainedLoad {
         /// The resource.
         resource: Resource,
-        /// The GPU, where the resource is one of a GPU's.
+        /// The GPU, if the resource belongs to one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gpu: Option<u8>,
         /// Its use.
@@ -242,11 +242,11 @@ pub enum Reason {
         #[serde(rename = "high_for_ns", with = "duration_ns")]
         high_for: Duration,
     },
-    /// Downgrade: at the present rate the resource ends before a switch would.
+    /// Downgrade: at the present rate the resource is full before a switch could be complete.
     Exhaustion {
         /// The resource.
         resource: Resource,
-        /// The GPU, where the resource is one of a GPU's.
+        /// The GPU, if the resource belongs to one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gpu: Option<u8>,
         /// When it is full.
@@ -258,40 +258,40 @@ pub enum Reason {
     },
     /// Downgrade (or hold): replies are slower than the limit.
     Slow {
-        /// The 95th percentile of replies, or how long what has not ended has taken.
+        /// The 95th percentile of replies, or how long a request that has not ended has taken.
         #[serde(rename = "measured_ns", with = "duration_ns")]
         measured: Duration,
         /// The limit.
         #[serde(rename = "limit_ns", with = "duration_ns")]
         limit: Duration,
     },
-    /// Downgrade (or hold): too many failures in a row, or among what ended of late.
+    /// Downgrade (or hold): too many failures in a row, or among recent requests.
     Failing {
         /// How many.
         failures: u32,
     },
-    /// Change: the model came up much slower than the catalog says.
+    /// Change: the model came up much slower than the catalog states.
     SlowLoad {
         /// How long a short reply took.
         #[serde(rename = "took_ns", with = "duration_ns")]
         took: Duration,
-        /// How long it takes by the catalog.
+        /// How long it takes according to the catalog.
         #[serde(rename = "by_catalog_ns", with = "duration_ns")]
         by_catalog: Duration,
     },
-    /// Change: someone asked for it.
+    /// Change: a person or program asked for it.
     Asked,
-    /// Downgrade to nothing, or hold there: nobody has asked for anything for longer than `manager.idle-unload`.
+    /// Downgrade to nothing, or hold there: the model has been idle for longer than `manager.idle-unload`.
     Idle {
         /// For how long.
         #[serde(rename = "for_ns", with = "duration_ns")]
         for_: Duration,
     },
-    /// Hold: someone asked for a tier, and that holds.
+    /// Hold: a person or program ordered a tier, and the order holds.
     Ordered {
         /// The rung that was asked for.
         to: Rung,
-        /// How much longer it holds; absent: until somebody says `auto`.
+        /// How much longer it holds; absent: until an order of `auto`.
         #[serde(
             default,
             rename = "remaining_ns",
@@ -300,7 +300,7 @@ pub enum Reason {
         )]
         remaining: Option<Duration>,
     },
-    /// Hold: requests named a model, which was loaded for them and stays for a time.
+    /// Hold: a model that was loaded because requests name it stays for a time.
     Named {
         /// Its rung.
         to: Rung,
@@ -310,15 +310,15 @@ pub enum Reason {
     },
     /// A reason that only this policy has.
     Own {
-        /// What the policy calls it.
+        /// The policy's code for it.
         code: Code,
-        /// The resource that it speaks of.
+        /// The resource that it is about.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resource: Option<Resource>,
-        /// What was found.
+        /// The value that was found.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         value: Option<Measure>,
-        /// What it was held against.
+        /// The limit that it was compared with.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<Measure>,
         /// How long it has been so.
@@ -339,10 +339,10 @@ pub struct Odds {
     /// Room to spare in the space that is most likely short, as a share of all.
     #[serde(rename = "spare_milli_percent")]
     pub spare: Percent,
-    /// How far apart the least and the most of others' use were in the last half hour, or what that is set to.
+    /// The difference between the least and the most of others' use in the last half hour, or a set value.
     #[serde(rename = "moved_milli_percent")]
     pub moved: Percent,
-    /// How likely the rung is lost within as long.
+    /// The probability that the rung is lost within an equal time.
     #[serde(rename = "risk_milli_percent")]
     pub risk: Percent,
     /// The risk up to which going up is worth it.
@@ -358,7 +358,7 @@ impl Odds {
 }
 
 impl Action {
-    /// Returns whether two actions go the same way, wherever they lead.
+    /// Returns whether two actions go in the same direction, wherever they lead.
     pub fn is_like(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
@@ -378,12 +378,12 @@ impl Reason {
         }
     }
 
-    /// Returns whether a change was made for requests, or because there were none: what takes it back is not a reversal.
+    /// Returns whether a change was made for requests, or because there were none: undoing it is not a reversal.
     pub fn is_for_demand(&self) -> bool {
         matches!(self, Self::Asked | Self::Idle { .. })
     }
 
-    /// Returns the kind as the log spells it; of a policy's own reason, its code.
+    /// Returns the kind as the log spells it; for a policy's own reason, its code.
     pub fn kind(&self) -> &str {
         match self {
             Self::NoData => "no-data",
@@ -417,7 +417,7 @@ impl Reason {
         }
     }
 
-    /// Returns the kind as a code, which is kept without a reference to the reason.
+    /// Returns the kind as a code, which can be kept without a reference to the reason.
     pub fn code(&self) -> Code {
         Code::new(self.kind())
     }
@@ -459,7 +459,7 @@ pub enum GateName {
     UpgradeLine(Resource),
     /// Use of a space resource after the switch; at most the limit.
     Projection(Resource),
-    /// How likely the rung is lost again soon; at most the risk that is worth it.
+    /// The probability that the rung is soon lost again; at most the risk that is worth it.
     Risk,
     /// Predicted latency; at most the limit.
     Latency,

@@ -1,8 +1,8 @@
-//! The one loop that closes probe, controller and backend. The same code drives the simulation and the machine.
+//! The one loop that connects probe, controller and backend. The same code drives the simulation and the machine.
 //!
-//! At each moment things are handed to the controller one at a time and in a fixed order: what the backend
-//! answered, then a due sample, then what users did, then a time-out. Every output is carried out before the next
-//! input is taken. The worlds differ in who waits, and in nothing else.
+//! At each moment the controller receives inputs one at a time and in a fixed order: the backend's answers, then a due
+//! sample, then what users did, then a time-out. Every output is carried out before the next input is taken. The worlds
+//! differ only in how they wait.
 
 use crate::backend::Backend;
 use crate::control::Control;
@@ -14,29 +14,29 @@ use crate::time::{Clock, Timestamp, earliest};
 
 /// Everything outside the controller.
 pub trait World: Clock + Probe + Backend {
-    /// Returns when the next reading is due; `None` when there will be no more.
+    /// Returns when the next sample is due; `None` if there will be no more.
     fn next_sample(&self) -> Option<Timestamp>;
 
-    /// Returns when the next request, hang-up or instruction comes, if that is known.
+    /// Returns when the next request, hang-up or instruction comes, if known.
     fn next_input(&self) -> Option<Timestamp>;
 
     /// Takes out the next request, hang-up or instruction that has come by `now`.
     fn poll_input(&mut self, now: Timestamp) -> Option<Input>;
 
-    /// Learns that the policy asks an adviser. The answer is an input, when it is there. Most worlds have nobody to ask.
+    /// Passes on a policy's question to an adviser, whose answer becomes an input. Most worlds have no adviser.
     fn consult(&mut self, _now: Timestamp, _consult: &Consult) {}
 
-    /// Receives the outcome of an order. A simulated world has nobody to notify.
+    /// Receives the outcome of an order. A simulated world has no use for it.
     fn ordered(&mut self, _news: &OrderNews) {}
 
-    /// Learns that a request has ended.
+    /// Receives the end of a request.
     fn ended(&mut self, now: Timestamp, request: RequestId, end: &End);
 }
 
 /// Runs until `until`, or until nothing is left to happen. `observer` observes everything in order.
 ///
 /// # Errors
-/// When more happens at one moment than can be meant.
+/// When there are so many inputs at one moment that it must be a mistake.
 pub fn run<C: Control + ?Sized, W: World>(
     controller: &mut C,
     world: &mut W,
@@ -129,7 +129,7 @@ fn feed<C: Control + ?Sized, W: World>(
     }
 }
 
-/// Counts what happens at one moment, to distinguish a livelock from a busy one.
+/// Counts the inputs at one moment, to distinguish a livelock from a busy moment.
 struct EventBudget {
     at: Timestamp,
     events: u32,

@@ -29,8 +29,7 @@ pub struct Record {
     pub event: Event,
 }
 
-/// The form that a line is read through. `flatten` would read the same lines, but takes unknown keys, and
-/// takes its time.
+/// The form that a line is read through. `flatten` would read the same lines, but it accepts unknown keys and is slow.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
@@ -76,7 +75,7 @@ impl Event {
     }
 }
 
-/// An [`Event`] that belongs to somebody else: what passes between the controller and its world.
+/// A borrowed [`Event`]: what passes between the controller and its world.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventRef<'a> {
@@ -87,7 +86,7 @@ pub enum EventRef<'a> {
 }
 
 impl EventRef<'_> {
-    /// Returns an event of its own.
+    /// Returns an owned copy.
     pub fn to_owned(self) -> Event {
         match self {
             Self::Input(input) => Event::Input(input.clone()),
@@ -96,8 +95,8 @@ impl EventRef<'_> {
     }
 }
 
-/// Observes a run, event by event in order. The one way in which logs, figures, plots, checkers and pages follow a run,
-/// while it lasts or out of its log.
+/// Observes a run, event by event in order. Logs, figures, plots, checkers and pages all follow a run through it, while
+/// it lasts or from its log.
 pub trait Observe {
     /// Observes the next event. `at` is never before the last one's.
     fn observe(&mut self, at: Timestamp, event: EventRef<'_>);
@@ -110,7 +109,7 @@ impl<T: Observe + ?Sized> Observe for &mut T {
     }
 }
 
-/// Somebody, or nobody.
+/// An optional observer.
 impl<T: Observe> Observe for Option<T> {
     #[inline]
     fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
@@ -120,7 +119,7 @@ impl<T: Observe> Observe for Option<T> {
     }
 }
 
-/// Keeps a run whole, numbered from where it stands.
+/// Collects all records of a run, numbered on from those already there.
 impl Observe for Vec<Record> {
     fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
         self.push(Record { seq: self.len() as u64, at, event: event.to_owned() });
@@ -159,18 +158,18 @@ pub enum Input {
     Outcome(Outcome),
     /// The moment named by `poll_timeout` has come.
     Timeout,
-    /// A live run begins, and its backend has these loaded already: left by an earlier run, or by others.
+    /// A live run begins, and its backend has these models loaded already: left by an earlier run, or loaded by others.
     Adopt {
         /// The models that can serve now, in order of their names.
         models: Vec<Adopted>,
     },
-    /// The policy's settings are these from now on. What the policy had learned is forgotten; the models stay.
+    /// The policy's settings are these from now on. The models stay; what the policy has learned is forgotten.
     Settings(Box<RawSettings>),
-    /// Someone orders a tier, past the policy. It is answered by [`Output::Order`].
+    /// A person or program orders a tier, whatever the policy decides. It is answered by [`Output::Order`].
     Switch {
         /// The tier; `none` unloads, and `auto` leaves it to the policy again.
         tier: String,
-        /// How long the order holds once its wait is over; without, until `auto` or another order.
+        /// How long the order holds once its wait is over; absent: until `auto` or another order.
         #[serde(
             default,
             rename = "for_ns",
@@ -179,14 +178,15 @@ pub enum Input {
         )]
         for_: Option<Duration>,
     },
-    /// An adviser outside has answered a question of the policy. The controller waits for no answer: one that is there at
-    /// the moment of the sample decides about it, a later one about the next, and one that comes too late changes nothing.
+    /// An outside adviser has answered a question of the policy. The controller does not wait for answers: one that is
+    /// there at the moment of the sample counts for it, a later one for the next sample, and one that is too late
+    /// changes nothing.
     Advice(Advice),
     /// Stop: accept nothing, finish what runs, unload.
     Shutdown,
 }
 
-/// What an adviser outside answers to a [`Consult`].
+/// What an outside adviser answers to a [`Consult`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Advice {
@@ -196,7 +196,7 @@ pub struct Advice {
     pub to: Rung,
 }
 
-/// What a policy asks an adviser outside, about the sample that it was shown last.
+/// What a policy asks an outside adviser, about the last sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Consult {
@@ -238,7 +238,7 @@ pub enum Output {
     Accepted {
         /// The request.
         request: RequestId,
-        /// What the pre-flight check said.
+        /// The result of the pre-flight check.
         verdict: Verdict,
     },
     /// A request ended.
@@ -248,9 +248,9 @@ pub enum Output {
         /// How.
         end: End,
     },
-    /// Requests are served from this rung from now on; none while a switch has nothing to serve with.
+    /// Requests are served from this rung from now on; none while a switch has nothing loaded.
     Serving {
-        /// The ladder that the rung is of.
+        /// The ladder that the rung belongs to.
         #[serde(default, skip_serializing_if = "LadderId::is_first")]
         ladder: LadderId,
         /// The rung.
@@ -261,7 +261,7 @@ pub enum Output {
     },
     /// A switch of models is complete, or was given up.
     Switched {
-        /// The ladder that the rungs are of.
+        /// The ladder that the rungs belong to.
         #[serde(default, skip_serializing_if = "LadderId::is_first")]
         ladder: LadderId,
         /// The rung before.
@@ -271,25 +271,25 @@ pub enum Output {
         /// From the decision to this moment.
         #[serde(rename = "took_ns", with = "duration_ns")]
         took: Duration,
-        /// The rung that it was to lead to, where it was given up on the way.
+        /// The rung that it was to lead to, if it was given up on the way.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         called_off: Option<Rung>,
     },
-    /// What becomes of a companion.
+    /// News of a companion.
     Companion {
         /// The model.
         model: ModelId,
-        /// What becomes of it.
+        /// What happened to it.
         news: CompanionNews,
     },
-    /// What becomes of an order.
+    /// News of an order.
     Order {
         /// The tier that was asked for.
         tier: String,
-        /// What becomes of it.
+        /// What happened to it.
         news: OrderNews,
     },
-    /// An adviser outside is asked. The answer comes as [`Input::Advice`], if it comes.
+    /// An outside adviser is asked. The answer arrives as [`Input::Advice`], if it arrives.
     Consult(Consult),
     /// The user is to be notified.
     Notice(Notice),
@@ -325,22 +325,22 @@ pub enum Command {
         /// The request.
         request: RequestId,
     },
-    /// Try a loaded model with a short request of our own, and answer [`Outcome::Tried`], where that can be done.
+    /// Try a loaded model with a short request of our own and answer with [`Outcome::Tried`], if possible.
     Try {
         /// The model.
         model: ModelId,
     },
 }
 
-/// How a model did with a short request of our own.
+/// The result of trying a model with a short request of our own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tried {
     /// The model.
     pub model: ModelId,
-    /// Tokens of the reply; where the reply did not end in time, of the one that was asked for.
+    /// Tokens of the reply; if it did not end in time, the number that was requested.
     pub output_tokens: u32,
-    /// How long these took, without the prompt; where the reply did not end in time, that time.
+    /// How long they took, without the prompt; if the reply did not end in time, the time limit.
     #[serde(rename = "decoded_in_ns", with = "duration_ns")]
     pub decoded_in: Duration,
 }
@@ -355,8 +355,8 @@ pub enum Outcome {
         /// The model.
         model: ModelId,
     },
-    /// A model is still being loaded, and gets on. A backend that can see it says so soon after the start, and then at most
-    /// every twenty seconds.
+    /// A model is still being loaded, and makes progress. A backend that can see this reports it soon after the start,
+    /// and then at most every twenty seconds.
     Loading {
         /// The model.
         model: ModelId,
@@ -365,7 +365,7 @@ pub enum Outcome {
     LoadFailed {
         /// The model.
         model: ModelId,
-        /// What the server said.
+        /// The server's error.
         error: String,
     },
     /// A model is gone. Its memory may come back a little later.
@@ -373,7 +373,7 @@ pub enum Outcome {
         /// The model.
         model: ModelId,
     },
-    /// A model's process died. Its requests fail with it, each by an outcome of its own before this one.
+    /// A model's process died. Its requests fail with it, each with its own outcome before this one.
     Crashed {
         /// The model.
         model: ModelId,
@@ -387,8 +387,8 @@ pub enum Outcome {
         /// From the start command to the first token.
         #[serde(rename = "first_token_ns", with = "duration_ns")]
         first_token: Duration,
-        /// Tokens of the prompt that the server read, by its own count and without those that it had cached; absent
-        /// where it says nothing.
+        /// Tokens of the prompt that the server read, by its own count and without those that it had cached; absent if
+        /// the server does not report them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         prompt_tokens: Option<u32>,
         /// Tokens of the reply.
@@ -398,10 +398,10 @@ pub enum Outcome {
     Failed {
         /// The request.
         request: RequestId,
-        /// What the server said.
+        /// The server's error.
         error: String,
     },
-    /// A model was tried. A backend that cannot try it says nothing.
+    /// A model was tried. A backend that cannot try a model sends no such outcome.
     Tried(Tried),
     /// A request was stopped as commanded.
     Cancelled {
@@ -410,7 +410,7 @@ pub enum Outcome {
     },
 }
 
-/// What the pre-flight check says about a request.
+/// The result of the pre-flight check of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -426,28 +426,28 @@ pub enum Verdict {
     Queue,
 }
 
-/// What becomes of a companion.
+/// What happens to a companion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum CompanionNews {
-    /// It is loaded, for there is room.
+    /// It is loaded, because there is room.
     Wanted {
         /// How much.
         reason: Reason,
     },
-    /// It is unloaded, so that the ladder stays, or since it is the only one of ours in a space that is short.
+    /// It is unloaded, so that the ladder can stay, or because nothing else of ours is in a space that is short.
     GivenUp {
         /// Why.
         reason: Reason,
     },
     /// Requests are served from it from now on.
     Serves,
-    /// It serves no more: it goes, or it died.
+    /// It no longer serves: it is being unloaded, or it died.
     ServesNoMore,
 }
 
-/// What becomes of an order. One that was taken is carried out, or is refused later with the reason.
+/// What happens to an order. An order that was taken is carried out, or is refused later with the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -462,7 +462,7 @@ pub enum OrderNews {
             skip_serializing_if = "Option::is_none"
         )]
         wait: Option<Duration>,
-        /// When it ends by itself; absent: when somebody says `auto`.
+        /// When it ends by itself; absent: at an order of `auto`.
         #[serde(default, rename = "until_ns", skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
     },
@@ -470,13 +470,13 @@ pub enum OrderNews {
     Refused {
         /// Why not.
         reason: Reason,
-        /// When to ask again; an estimate where that depends on others.
+        /// When to ask again; an estimate if it depends on others.
         #[serde(rename = "retry_after_ns", with = "duration_ns")]
         retry_after: Duration,
     },
-    /// No tier is called so.
+    /// There is no such tier.
     Unknown,
-    /// It holds no longer: its time is over, or somebody asked for something else.
+    /// It no longer holds: its time is over, or another order replaced it.
     Released,
 }
 
@@ -493,7 +493,7 @@ pub enum Unanswered {
     Request,
 }
 
-/// What users are notified of. Upgrades are not among it: nobody is disturbed by good news.
+/// What users are notified of. Upgrades are not included: good news needs no interruption.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -512,29 +512,30 @@ pub enum Notice {
         /// How long.
         #[serde(rename = "for_ns", with = "duration_ns")]
         for_: Duration,
-        /// What stood in the way last.
+        /// What last stood in the way.
         reason: Reason,
     },
-    /// A model came up much slower than the catalog says, and is loaded again, once; then another stands in. Told once in a row.
+    /// A model came up much slower than the catalog states, and is loaded again, once; then another stands in. Reported
+    /// once in a row.
     SlowLoad {
         /// Its rung.
         rung: Rung,
         /// How long a short reply took.
         #[serde(rename = "took_ns", with = "duration_ns")]
         took: Duration,
-        /// How long it takes by the catalog.
+        /// How long it takes according to the catalog.
         #[serde(rename = "by_catalog_ns", with = "duration_ns")]
         by_catalog: Duration,
     },
-    /// A space that a rung needs is not read, so that nothing is loaded there. Told once.
+    /// A space that a rung needs is not read, so that nothing is loaded there. Reported once.
     NotRead {
         /// The rung.
         rung: Rung,
         /// The resource.
         resource: Resource,
     },
-    /// A model did not load, or died, several times in a row, and is tried less and less often. Told once, until it has
-    /// served well for a time.
+    /// A model did not load, or died, several times in a row, and is tried less and less often. Reported once, until it
+    /// has served well for a time.
     KeepsFailing {
         /// The model.
         model: ModelId,
@@ -545,7 +546,7 @@ pub enum Notice {
     Unanswered {
         /// The model.
         model: ModelId,
-        /// What.
+        /// What it did not answer.
         what: Unanswered,
     },
 }

@@ -1,11 +1,12 @@
-//! The deciding half of tiershift, pure: facts, policies, model manager, controller, and the loop that drives them.
+//! The part of tiershift that decides: policies, model manager, controller, their data types, and the loop that drives
+//! them.
 //!
 //! One [`Controller`](controller::Controller) takes one input at a time and answers with outputs. [`driver::run`] closes
 //! the loop over a [`World`](driver::World), simulated or real.
 //!
 //! # What is not here
-//! No I/O, no clock, no randomness, no thread: time is an argument, and whatever acts on the machine is behind the
-//! traits of a world. The same inputs give the same outputs on every platform.
+//! No I/O, no clock, no randomness, no threads: time is an argument, and everything that acts on the machine is behind
+//! the traits of a world. The same inputs give the same outputs on every platform.
 
 pub mod attribution;
 pub mod backend;

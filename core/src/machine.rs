@@ -1,4 +1,4 @@
-//! What a machine has, and which class of machine that makes it.
+//! What a machine has, and the class that follows from it.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use crate::units::{Bytes, Percent};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Machine {
-    /// Main memory, or the control group's limit where that is lower.
+    /// Main memory, or the control group's limit if that is lower.
     #[serde(rename = "memory_bytes")]
     pub memory: Bytes,
     /// Swap space.
@@ -50,7 +50,7 @@ pub enum MachineClass {
     HighEnd,
 }
 
-/// The lines that a machine class starts from.
+/// The default lines of a machine class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lines {
     /// Upgrade only below this.
@@ -63,8 +63,8 @@ impl MachineClass {
     /// Returns the default lines.
     ///
     /// # Source
-    /// The original specification: a small machine keeps a larger part free, because a browser tab is a
-    /// larger part of it.
+    /// The original specification: a small machine keeps a larger share free, because a browser tab is a larger share
+    /// of it.
     pub fn lines(self) -> Lines {
         let (upgrade, preventive) = match self {
             Self::LowEnd => (75, 80),

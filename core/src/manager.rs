@@ -1,8 +1,8 @@
-//! Owns the models' lives, the queue, and the switch from one model to another. Pure: it knows no policy.
+//! The model manager: the state of each model, the queue of requests, and the switch from one model to another.
 //!
-//! Told a decision, it brings the world to it, whatever happens on the way: one private function,
-//! `advance`, looks at where every model is and takes the next step towards the goal. It is called after every
-//! input, so a switch has no script that could be lost half way. Left alone on purpose: which rung is right.
+//! It carries out a decision, whatever happens on the way: one private function, `advance`, looks at the state of every
+//! model and takes the next step towards the goal. It is called after every input, so a switch has no script that could
+//! be lost half way. Which rung is right is the policy's decision; the manager knows no policy.
 
 mod asked;
 mod expectation;
@@ -51,29 +51,29 @@ pub struct Manager {
     /// The rung of the last completed switch.
     rung: Rung,
     last_change: Option<(Timestamp, bool)>,
-    /// Since when the switch cooldown runs: the first load of a run replaces nothing, and starts none.
+    /// When the switch cooldown began: the first load of a run replaces nothing, and starts none.
     cooling_since: Option<Timestamp>,
     /// The spaces of the last sample.
     seen: Sample,
     /// When it was taken.
     seen_at: Option<Timestamp>,
-    /// Whether a model has gone since: what it held may be in the way, and is not in the sample.
+    /// Whether a model has gone since then: its memory may still be in the way, and the sample does not show that.
     gone_since: bool,
     /// What has gone since the controller last asked.
     gone: Vec<(Footprint, Option<u8>)>,
-    /// What lingers of models that have gone, in main memory and on each GPU.
+    /// What lingers of unloaded models, in main memory and on each GPU.
     lingering: Vec<Bytes>,
     queue: Queue,
     running: BTreeMap<RequestId, Running>,
     asked: Asked,
-    /// Mean time that a request is served, for the retry-after of those that are not.
+    /// The mean time that a request is served, for the `retry-after` of refused ones.
     mean_service: Duration,
     stopping: bool,
-    /// Since when nothing is loaded or on its way.
+    /// Since when nothing is loaded or being loaded.
     empty_since: Option<Timestamp>,
     /// The last model that was loaded because requests name it.
     named: Option<Named>,
-    /// In what time the policy would have something loaded where nothing is.
+    /// How soon the policy would have something loaded while nothing is.
     ready_in: Option<Duration>,
     /// Whether a try-out is awaited or due.
     is_trying: bool,
@@ -120,7 +120,7 @@ impl Manager {
         }
     }
 
-    /// Goes on under other settings, from where it is.
+    /// Continues under other settings, from where it is.
     pub fn set_settings(&mut self, settings: &Settings) {
         self.settings = settings.clone();
     }
@@ -148,7 +148,7 @@ impl Manager {
         self.stopping
     }
 
-    /// Returns whether nothing runs and nobody waits.
+    /// Returns whether nothing runs and nothing waits.
     pub fn is_idle(&self) -> bool {
         self.running.is_empty() && self.queue.len() == 0
     }
@@ -164,27 +164,27 @@ impl Manager {
         left(self.settings.manager.switch_cooldown, now.since(at))
     }
 
-    /// Returns whether a fresh sample would let a switch go on: freed memory is waited for.
+    /// Returns whether a fresh sample would let a switch continue: it waits for freed memory.
     pub fn waits_for_room(&self) -> bool {
         self.switch.is_some_and(|switch| switch.next_look.is_some())
     }
 
-    /// Returns how long is waited between two looks for freed memory.
+    /// Returns the time between two looks for freed memory.
     pub fn look_interval(&self) -> Duration {
         (self.settings.settle_limit / ROOM_LOOKS).max(SHORTEST_LOOK)
     }
 
-    /// Returns whether a space that holds something of ours is all but full.
+    /// Returns whether a space that holds one of our models is nearly full.
     pub fn is_critically_short(&self) -> bool {
         is_critical(&self.seen, &self.settings)
     }
 
-    /// Returns whether a rung's model would fit now in place of the serving one.
+    /// Returns whether a rung's model would fit now in place of the one that serves.
     pub fn has_room_for(&self, rung: Rung) -> bool {
         self.fit_in_place(rung).is_none_or(Fit::is_there)
     }
 
-    /// Returns where a rung's model would fit once all that is loaded has gone; `None` for the rung without one.
+    /// Returns where a rung's model would fit once everything loaded has gone; `None` for the rung without a model.
     fn fit_in_place(&self, rung: Rung) -> Option<Fit> {
         self.catalog.primary(rung).map(|model| self.place_alone(model))
     }
@@ -193,7 +193,7 @@ impl Manager {
         self.place(model, Beside::Nothing, |total| self.settings.degrade_limit(total))
     }
 
-    /// Returns whether a model would have a place if nothing were left of those that have gone, nor of those that go.
+    /// Returns whether a model would have a place once the memory of all unloaded models had come back.
     fn would_fit_once_all_is_back(&self, model: &Model) -> bool {
         let mut seen = self.seen.clone();
         for (key, space) in seen.spaces_mut() {
@@ -204,14 +204,15 @@ impl Manager {
         place(model.footprint_to_load(), Beside::Nothing, &seen, &self.settings, limit).is_there()
     }
 
-    /// Returns why an action would not be carried out: what is decided is done. What a shortage forces always is.
+    /// Returns why an action would not be carried out: what is decided is done. What a shortage forces is always
+    /// carried out.
     pub fn objection(&self, now: Timestamp, action: Action) -> Option<Reason> {
         let to = match action {
             Action::Hold => return None,
             Action::Upgrade { to } | Action::Downgrade { to, urgency: Urgency::Graceful } => to,
             Action::Downgrade { .. } => return None,
         };
-        // Of two waits the longer one is named: a client that waits for the shorter one would be refused again.
+        // Of two waits, the longer one is reported: a client that waited for the shorter one would be refused again.
         let rest = self.rest_remaining(now, to);
         match self.cooldown_remaining(now) {
             Some(remaining) if rest.is_none_or(|rest| rest <= remaining) => {
@@ -221,13 +222,13 @@ impl Manager {
         }
     }
 
-    /// Returns what keeps a rung from being gone to, whatever was switched when: its rest after a failure, or want of room.
+    /// Returns what blocks a rung, apart from the switch cooldown: its rest after a failure, or lack of room.
     pub fn obstacle(&self, now: Timestamp, to: Rung) -> Option<Reason> {
         let index = self.catalog.primary_index(to)?;
         self.obstacle_to(now, index)
     }
 
-    /// Returns the same of a model, which need not be the primary one of its rung.
+    /// Returns the same for a model, which need not be the primary one of its rung.
     pub(super) fn obstacle_to(&self, now: Timestamp, index: usize) -> Option<Reason> {
         let to = self.rung_of(index);
         if let Some(remaining) = self.rest_of(now, index) {
@@ -244,7 +245,7 @@ impl Manager {
         }
     }
 
-    /// Makes a wait that a policy names as long as it will be: what it waits for may have to rest for longer here.
+    /// Extends the wait in a policy's reason to what it will really be: a rung may have to rest for longer here.
     #[inline]
     pub fn lengthen_wait(&self, now: Timestamp, reason: &mut Reason) {
         if let Reason::Cooldown { remaining, .. } = reason {
@@ -276,7 +277,7 @@ impl Manager {
         std::mem::take(&mut self.setbacks)
     }
 
-    /// Returns what its models hold, but for what the server will not let go.
+    /// Returns what its models hold, except those that the server will not unload.
     #[inline]
     pub(crate) fn holdings(&self) -> impl Iterator<Item = Holding> + Clone {
         self.slots.iter().zip(self.catalog.models()).filter_map(|(slot, model)| {
@@ -289,7 +290,8 @@ impl Manager {
         })
     }
 
-    /// Takes out what has gone since the last call, by its server's word, or what that will not let go.
+    /// Takes out what has gone since the last call: reported as unloaded, or given up because its server will not
+    /// unload it.
     pub(crate) fn take_gone(&mut self) -> Vec<(Footprint, Option<u8>)> {
         std::mem::take(&mut self.gone)
     }
@@ -300,13 +302,13 @@ impl Manager {
         self.lingering.iter().any(|&left| left > Bytes::ZERO)
     }
 
-    /// Takes what lingers of models that have gone in main memory and on each GPU, and counts as others' use.
+    /// Sets what lingers of unloaded models in main memory and on each GPU; it counts as others' use.
     pub(crate) fn set_lingering(&mut self, lingering: &[Bytes]) {
         self.lingering.clear();
         self.lingering.extend_from_slice(lingering);
     }
 
-    /// Takes a sample's spaces, and returns whether that may have moved anything on.
+    /// Takes a sample's spaces, and returns whether that may have moved anything forward.
     #[inline]
     pub fn handle_sample(
         &mut self,
@@ -329,13 +331,13 @@ impl Manager {
         self.heed_shortage(now);
         self.give_up_a_load_that_others_crowd_out(now, out);
         self.limit_a_load_beside(now, out);
-        // Requests that waited for a fresh sample can start as well.
+        // Requests that waited for a fresh sample can start too.
         self.advance(now, out);
         true
     }
 
-    /// Takes a decision to change. A hold is nothing to the manager. A `blind` one is carried out whether there is a place
-    /// for what follows or not.
+    /// Takes a decision to change. A hold means nothing to the manager. A `blind` one is carried out whether there is a
+    /// place for what follows or not.
     pub fn handle_decision(
         &mut self,
         now: Timestamp,
@@ -360,7 +362,7 @@ impl Manager {
         self.advance(now, out);
     }
 
-    /// Takes the backend's answer about a model; answers about requests are `handle_request_outcome`'s.
+    /// Takes the backend's answer about a model; answers about requests go to `handle_request_outcome`.
     pub fn handle_model_outcome(
         &mut self,
         now: Timestamp,
@@ -407,7 +409,7 @@ impl Manager {
         self.advance(now, out);
     }
 
-    /// Takes over what is loaded already: the best of it serves, no higher than `highest`, and the rest goes.
+    /// Takes over what is already loaded: the best of it, no higher than `highest`, serves, and the rest is unloaded.
     pub fn handle_adoption(
         &mut self,
         now: Timestamp,
@@ -423,14 +425,14 @@ impl Manager {
                 self.slots[index].gpu = *gpu;
             }
         }
-        // A decision that came first knows better what to do with them.
+        // A decision that came first takes precedence.
         if self.stopping || self.serving.is_some() || self.switch.is_some() {
             return;
         }
         let goal = (0..self.slots.len())
             .filter(|&index| self.slots[index].state == Lifecycle::Ready)
             .filter(|&index| highest.is_none_or(|highest| self.rung_of(index) <= highest))
-            // The highest rung; its primary model, else its best among several.
+            // The highest rung; on it the primary model, or else the best of several.
             .max_by_key(|&index| (self.rung_of(index), self.is_primary(index), index));
         self.begin(now, goal, Urgency::Graceful, Reason::Asked);
         self.advance(now, out);
@@ -449,7 +451,7 @@ impl Manager {
         self.advance(now, out);
     }
 
-    /// Stops: refuses what waits, finishes what runs within the drain deadline, cancels what is left, unloads.
+    /// Stops: refuses what waits, lets what runs finish within the drain deadline, cancels the rest, unloads.
     pub fn handle_shutdown(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         self.stopping = true;
         self.refuse_all(out);
@@ -484,11 +486,12 @@ impl Manager {
         }
     }
 
-    /// Returns what is loaded, with what it may grow to, but for what the server will not let go: of that, what is read counts.
+    /// Returns what is loaded, with what it may grow to, except what the server will not unload: there, what is read
+    /// counts.
     pub(crate) fn resident(&self) -> Resident {
         let mut resident = Resident::default();
         for (slot, model) in self.slots.iter().zip(self.catalog.models()) {
-            // What was there before us began at no time.
+            // What was loaded before we started has no load time.
             let is_unread =
                 self.seen_at.is_some_and(|seen| slot.began >= seen) && slot.began > Timestamp::ZERO;
             match slot.phase() {
@@ -502,12 +505,12 @@ impl Manager {
         resident
     }
 
-    /// Takes that there is a sample of now, which is shown later.
+    /// Notes that a sample of now exists; it is passed in later.
     pub(crate) fn note_sample(&mut self, now: Timestamp) {
         self.seen_at = Some(now);
     }
 
-    /// Takes another look at the last sample, after its share of it has changed.
+    /// Replaces the spaces of the last sample after our share of it has changed.
     pub(crate) fn see(&mut self, share: &Sample, has_gone: bool) {
         self.seen.memory = share.memory;
         self.seen.gpus.clone_from(&share.gpus);
@@ -524,7 +527,7 @@ impl Manager {
         self.rest_remaining(now, rung).is_some()
     }
 
-    /// Takes note that a model holds memory no more, by what its server says, or that it will not be rid of it.
+    /// Notes that a model no longer holds memory of ours, because its server reported so or will not unload it.
     fn note_gone(&mut self, index: usize) {
         let need = self.catalog.models()[index].footprint_to_load();
         self.gone.push((need, self.slots[index].gpu));
@@ -541,8 +544,8 @@ impl Manager {
     }
 }
 
-/// Freed memory is looked for so often within the settle limit (Ollama: every 250 ms, for 5 s).
+/// Freed memory is looked for this often within the settle limit (Ollama: every 250 ms, for 5 s).
 pub(crate) const ROOM_LOOKS: u32 = 20;
 
-/// It is not looked for more often, however short the limit is.
+/// The shortest time between two looks, however short the limit is.
 const SHORTEST_LOOK: Duration = Duration::from_millis(10);

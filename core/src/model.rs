@@ -1,4 +1,4 @@
-//! One model that may be run: what it is called, what it needs, how fast it is and what it can do.
+//! One model that may be run: its name, what it needs, how fast it is and what it can do.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::time::SpanText;
 use crate::units::{Bytes, BytesText, Percent, PercentText, is_default};
 
-/// Names a model. Cheap to clone.
+/// Identifies a model. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
@@ -43,13 +43,13 @@ pub struct Model {
     pub tier: String,
     /// How good its replies are, as a share of the best model's.
     pub quality: Percent,
-    /// Name of its file in the folder of models, where it is not the id with `.gguf`.
+    /// Name of its file in the folder of models; absent: the id with `.gguf`.
     pub file: Option<String>,
     /// Main memory of the weights and the server, without the KV cache.
     pub ram: Bytes,
     /// Video memory of the weights, without the KV cache. Zero: the model runs on the processor.
     pub vram: Bytes,
-    /// KV cache for one token of context, in video memory where the model has any, else in main memory.
+    /// KV cache for one token of context, in video memory if the model uses any, or else in main memory.
     pub kv_per_token: Bytes,
     /// Context that one slot can hold.
     pub context_tokens: u32,
@@ -63,25 +63,26 @@ pub struct Model {
     pub load_cold: Duration,
     /// Time to unload.
     pub unload: Duration,
-    /// A load that takes longer has failed.
+    /// Time after which a load has failed.
     pub load_timeout: Duration,
-    /// What a request takes before its prompt is read and its reply begins, however short they are.
+    /// The time that a request takes in addition to its prompt and its reply, however short they are.
     pub request_overhead: Duration,
-    /// Prompt tokens a second, alone on the machine.
+    /// Prompt tokens per second, alone on the machine.
     pub prefill_per_second: f64,
-    /// Reply tokens a second, alone on the machine, with no context.
+    /// Reply tokens per second, alone on the machine, with no context.
     pub decode_per_second: f64,
-    /// Whether the speeds are guesses, as of a file of which only the size is known: no load is judged by them.
+    /// Whether the speeds are guesses, as when only the size of the file is known: no load is judged by them.
     pub speeds_guessed: bool,
-    /// The tokens of context behind which decoding is half as fast; where this is absent, context costs nothing.
+    /// The number of context tokens at which decoding is half as fast; absent: context costs nothing.
     pub decode_halves_at: Option<u32>,
-    /// How long nobody may ask for anything before it is unloaded, where that is not for all models to say.
+    /// How long the model may be idle before it is unloaded; absent: the setting for all models applies.
     pub idle_unload: Option<Duration>,
     /// Kinds of work it can do, in order.
     pub tasks: Vec<Task>,
-    /// Models to try, in this order, when it does not load. No cycles. A model comes before those of its tier that it lists.
+    /// Models to try, in this order, when it does not load. No cycles. It is preferred to those of its tier that it
+    /// lists.
     pub fallbacks: Vec<ModelId>,
-    /// Whether it stands beside the ladder, and on none of its rungs.
+    /// Whether it is beside the ladder, on no rung.
     pub companion: bool,
 }
 
@@ -96,12 +97,12 @@ pub struct Footprint {
 }
 
 impl Model {
-    /// Returns a model on the processor of which nothing but its size is known.
+    /// Returns a model on the processor when only its size is known.
     ///
     /// # Source
-    /// Decoding reads every weight once a token at 20 GB/s (two channels of DDR4, half their peak), a load
-    /// reads the file at 1.1 GB/s cold (19.1 GB in 17 s, gpumod's benchmark report of 2026-02-07) and at 3.4 GB/s warm
-    /// (3.38 GB in 1.0 s, llama-server measured on 2026-11-23).
+    /// Decoding reads every weight once per token at 20 GB/s (two channels of DDR4, half their peak); a load reads the
+    /// file at 1.1 GB/s cold (19.1 GB in 17 s, gpumod's benchmark report of 2026-02-07) and at 3.4 GB/s warm (3.38 GB
+    /// in 1.0 s, llama-server measured on 2026-11-23).
     pub fn of_size(id: &str, tier: &str, quality: Percent, ram: Bytes) -> Self {
         let gigabytes = ram.get() as f64 / 1e9;
         Self {
@@ -136,7 +137,7 @@ impl Model {
         self.footprint_with(u64::from(self.context_tokens) * u64::from(self.slots))
     }
 
-    /// Returns the memory while it loads: the same, and the load transient on top.
+    /// Returns the memory while it loads: the footprint plus the load transient.
     pub fn footprint_to_load(&self) -> Footprint {
         let Footprint { ram, vram } = self.footprint();
         Footprint { ram: ram + self.load_transient, vram }
@@ -152,8 +153,8 @@ impl Model {
         }
     }
 
-    /// Returns how long a request of this size takes, alone on the machine: overhead + prompt / prefill + reply / decode,
-    /// where decoding is slowed by the prompt and, in the mean, half of the reply.
+    /// Returns how long a request of this size takes, alone on the machine: overhead + prompt / prefill + reply /
+    /// decode, with decoding slowed by the prompt and, on average, half of the reply.
     pub fn reply_time(&self, prompt_tokens: u32, output_tokens: u32) -> Duration {
         let (prompt, output) = (f64::from(prompt_tokens), f64::from(output_tokens));
         let context = prompt + output / 2.0;
@@ -190,7 +191,7 @@ pub enum Task {
 }
 
 impl Task {
-    /// Returns whether it is done with a reply of tokens.
+    /// Returns whether its result is a reply of tokens.
     pub fn has_reply(self) -> bool {
         match self {
             Self::Chat | Self::Code | Self::Vision => true,
@@ -221,7 +222,7 @@ pub struct RawModel {
     pub file: Option<String>,
     /// Main memory without the KV cache. Default: none, for a model that is entirely on a GPU. Too low, and the machine runs
     /// out of memory; too high, and the model is loaded less often.
-    // Written out always: a log's setup stays what it was, to the letter.
+    // Always written, so that a log's setup stays exactly the same.
     #[serde(default = "no_bytes")]
     pub ram: BytesText,
     /// Video memory without the KV cache. Too low, and loads fail on the GPU; too high, and the model is loaded less
@@ -264,8 +265,8 @@ pub struct RawModel {
     /// Whether the speeds are estimates, so that no load is judged slow by them. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub speeds_guessed: bool,
-    /// Unload the model after no request for this long, and load it again for the next one. Default: `manager.idle-
-    /// unload`.
+    /// Unload the model after no request for this long, and load it again for the next one. Default:
+    /// `manager.idle-unload`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_unload: Option<SpanText>,
     /// Tasks that it can do. Default: chat and code. A companion needs at least one, and leaves chat to the ladder.
@@ -433,7 +434,7 @@ fn default_unload() -> SpanText {
     SpanText(DEFAULT_UNLOAD)
 }
 
-/// Returns the time after which a load has failed, where nobody says: a disk that others use, too, is slower by a factor.
+/// Returns the default time after which a load has failed: a disk that others use too is slower by a factor.
 fn usual_load_timeout(load_cold: Duration) -> Duration {
     load_cold.saturating_mul(3).max(SHORTEST_LOAD_TIMEOUT)
 }
@@ -444,5 +445,5 @@ const DEFAULT_UNLOAD: Duration = Duration::from_millis(100);
 /// Twice the slowest cold load in our notes (54 s for 20 GB).
 const SHORTEST_LOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What a model can do where its table does not say.
+/// What a model can do if its table does not say.
 const DEFAULT_TASKS: [Task; 2] = [Task::Chat, Task::Code];

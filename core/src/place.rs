@@ -1,8 +1,9 @@
-//! Where a model fits: the one answer for policy, manager, the account of a run and its optimum.
+//! Where a model fits: the one answer for the policy, the manager, a run's accounting and its optimum.
 //!
-//! A sample keeps others' use apart from our own. What a switch frees is credited by leaving our own use out, also while
-//! its memory has yet to come back; what stays is counted as the larger of what is read and what it may grow to. A space
-//! that is not read is neither full nor unlimited: nothing is put there, and nothing is taken away because of it.
+//! A sample keeps others' use apart from our own. What a switch frees is credited by leaving our own use out, even
+//! while its memory has yet to come back; what stays is counted as the larger of what is read and what it may grow to.
+//! A space that is not read is neither full nor unlimited: nothing is loaded there, and nothing is unloaded because of
+//! it.
 //!
 //! A model is whole on one GPU, or on the processor. One that only fits over several GPUs, or partly on the processor,
 //! is [`Fit::Short`].
@@ -13,7 +14,7 @@ use crate::sample::{GpuSample, Resource, ResourceKey, Sample, Space};
 use crate::settings::Settings;
 use crate::units::{Bytes, Percent};
 
-/// What of ours is there beside the model.
+/// What stays loaded of ours beside the model.
 #[derive(Clone, Copy, Debug)]
 pub enum Beside<'a> {
     /// Nothing: all of it goes first.
@@ -26,7 +27,7 @@ pub enum Beside<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resident {
     read: Held,
-    /// The same of those that no reading shows yet.
+    /// The same for those that no sample shows yet.
     unread: Held,
 }
 
@@ -43,8 +44,8 @@ impl Resident {
         self.read.add(need, gpu);
     }
 
-    /// As [`Resident::add`], of a model whose load began after the reading that is judged by: what is read as ours is
-    /// other models'.
+    /// As [`Resident::add`], for a model whose load began after the sample that is judged: what that sample shows as
+    /// ours belongs to other models.
     pub fn add_unread(&mut self, need: Footprint, gpu: Option<u8>) {
         self.unread.add(need, gpu);
     }
@@ -55,27 +56,27 @@ impl Resident {
         self.unread.extend(&other.unread);
     }
 
-    /// Returns what is in a space of the machine that a sample is of, but for what no reading shows yet.
+    /// Returns what is in a space of the sampled machine, without what no sample shows yet.
     pub fn within(&self, space: ResourceKey, sample: &Sample) -> Bytes {
         self.read.within(space, sample)
     }
 
-    /// Returns that.
+    /// Returns what no sample shows yet in a space.
     pub fn unread_within(&self, space: ResourceKey, sample: &Sample) -> Bytes {
         self.unread.within(space, sample)
     }
 
-    /// Returns whether anything is in a space, be it only about to show.
+    /// Returns whether anything is in a space, even if no sample shows it yet.
     pub fn is_in(&self, space: ResourceKey, sample: &Sample) -> bool {
         [&self.read, &self.unread].iter().any(|held| held.within(space, sample) > Bytes::ZERO)
     }
 
-    /// Returns what is in main memory, but for what no reading shows yet.
+    /// Returns what is in main memory, without what no sample shows yet.
     pub fn ram(&self) -> Bytes {
         self.read.ram
     }
 
-    /// Returns what is on a GPU, but for what no reading shows yet.
+    /// Returns what is on a GPU, without what no sample shows yet.
     pub fn vram_on(&self, gpu: u8) -> Bytes {
         self.read.on(gpu)
     }
@@ -120,9 +121,9 @@ impl Held {
 pub enum Fit {
     /// It does.
     Fits(Place),
-    /// Nowhere: the space in which it comes closest.
+    /// It fits nowhere: the space in which it comes closest.
     Short(Projection),
-    /// Nobody can say: a space that it needs is not read.
+    /// Unknown: a space that it needs is not read.
     Unknown(ResourceKey),
 }
 
@@ -131,9 +132,9 @@ pub enum Fit {
 pub struct Place {
     /// The GPU to load it on; `None` for the processor.
     pub gpu: Option<u8>,
-    /// Main memory with it loaded, where that has a limit.
+    /// Main memory with the model loaded, if that has a limit.
     pub memory: Option<Projection>,
-    /// The GPU's memory with it loaded, where that has a limit.
+    /// The GPU's memory with the model loaded, if that has a limit.
     pub vram: Option<Projection>,
 }
 
@@ -142,18 +143,18 @@ pub struct Place {
 pub struct Projection {
     /// The resource: memory, or a GPU's.
     pub resource: Resource,
-    /// The GPU, where the resource is one of a GPU's.
+    /// The GPU, if the resource belongs to one.
     pub gpu: Option<u8>,
     /// Its use.
     pub projected: Bytes,
-    /// The most it may be.
+    /// The most that it may be.
     pub limit: Bytes,
     /// How much of it there is.
     pub total: Bytes,
 }
 
 impl Projection {
-    /// Of a model that no space limits.
+    /// The place of a model that no space limits.
     pub const UNLIMITED: Self = Self {
         resource: Resource::Memory,
         gpu: None,
@@ -184,7 +185,7 @@ impl Fit {
         }
     }
 
-    /// Returns whether it does.
+    /// Returns whether it fits.
     #[inline]
     pub fn is_there(self) -> bool {
         matches!(self, Self::Fits(_))
@@ -207,8 +208,8 @@ impl Place {
     }
 }
 
-/// Returns where a model fits that takes `need` beside what stays, held in each space that the settings constrain
-/// against `limit_of(total)`. Of several GPUs it is the one that it leaves the most room on, and the first among equals.
+/// Returns where a model that takes `need` fits beside what stays, with each constrained space held to
+/// `limit_of(total)`. Of several GPUs, the one with the most room left is chosen, and the first among equals.
 #[inline]
 pub fn place(
     need: Footprint,
@@ -228,7 +229,7 @@ pub fn place(
     on_a_gpu(|_| true, need, beside, sample, settings, limit_of)
 }
 
-/// Tries each GPU in turn that `may_be` one.
+/// Tries in turn each GPU for which `may_be` holds.
 fn on_a_gpu(
     may_be: impl Fn(u8) -> bool,
     need: Footprint,
@@ -286,7 +287,7 @@ fn on_a_gpu(
     }
 }
 
-/// Returns main memory with `ram` and `shared` more of it taken; `None` where it has no limit.
+/// Returns main memory with another `ram` and `shared` of it taken; `None` if it has no limit.
 #[inline]
 fn in_memory(
     ram: Bytes,
@@ -317,9 +318,9 @@ fn in_memory(
     }))
 }
 
-/// Returns a sample as the owner of `mine` sees it, of all that is ours: what the `rest` may grow to counts as others' use.
-/// What is in use beyond that is taken for mine, what has yet to come back included. What the rest has yet to take fills a
-/// space up to `limit_of(total)` and no further: it is in the way of a load, and no shortage.
+/// Returns a sample from the view of the owner of `mine`, out of all that is ours: what the `rest` may grow to counts
+/// as others' use. Any other use counts as mine, including what has yet to come back. What the rest has yet to take
+/// fills a space up to `limit_of(total)` and no further: it is in the way of a load, but is no shortage.
 pub fn share_of(
     sample: &Sample,
     mine: &Resident,
@@ -330,7 +331,7 @@ pub fn share_of(
     for (key, space) in share.spaces_mut() {
         let [mine, rest, begun] =
             [&mine.read, &rest.read, &rest.unread].map(|held| held.within(key, sample));
-        // Where the rest has yet to grow so far, what is mine must not look like nothing.
+        // While the rest has yet to grow this far, what is mine must not look like nothing.
         let least = if mine > Bytes::ZERO { space.own.min(Bytes::new(1)) } else { Bytes::ZERO };
         let most = space.used().max(limit_of(space.total));
         space.own = (space.own - rest).max(least);
@@ -339,8 +340,8 @@ pub fn share_of(
     share
 }
 
-/// Returns whether models that take `needs` fit side by side with nothing else of ours there, each that takes video memory
-/// on any GPU: what [`place`] would find for each in the best order.
+/// Returns whether models that take `needs` fit side by side with no other model of ours loaded, each that takes video
+/// memory on any GPU: what [`place`] would find for each in the best order.
 pub fn fit_together(
     needs: &[Footprint],
     sample: &Sample,
@@ -395,8 +396,8 @@ fn fits_all(
         || sample.memory.as_ref().is_some_and(|space| within(space, ram))
 }
 
-/// Returns the constrained spaces that hold something of ours and are used beyond `limit_of(total)` *now*, in order. Use of
-/// a space in which we hold nothing is not ours to relieve, and is skipped.
+/// Returns the constrained spaces that hold a model of ours and are used beyond `limit_of(total)` *now*, in order. A
+/// space in which we hold nothing is skipped: we cannot relieve it.
 #[inline]
 pub fn overruns(
     sample: &Sample,
@@ -414,8 +415,8 @@ pub fn overruns(
     })
 }
 
-/// Returns whether a constrained space that holds something of ours is all but full: a machine that is out of memory
-/// finishes nothing, and what runs on the model that must go is not waited for long.
+/// Returns whether a constrained space that holds a model of ours is nearly full: a machine that is out of memory
+/// finishes nothing, so what runs on the model that must go gets little time.
 #[inline]
 pub fn is_critical(sample: &Sample, settings: &Settings) -> bool {
     critical_overrun(sample, settings).is_some()
@@ -424,14 +425,14 @@ pub fn is_critical(sample: &Sample, settings: &Settings) -> bool {
 /// Returns the first such space.
 #[inline]
 pub fn critical_overrun(sample: &Sample, settings: &Settings) -> Option<Projection> {
-    // At the share, not only beyond it.
+    // At this share, not only beyond it.
     overruns(sample, settings, |total| total.share(CRITICAL_SHARE) - Bytes::new(1)).next()
 }
 
 /// A space this full is in a critical shortage. Chosen; at 97 % of 16 GiB, 0.5 GiB is left.
 pub const CRITICAL_SHARE: Percent = Percent::new(97);
 
-/// The ladder as a policy looks at it: what each rung takes, ready for use in every sample.
+/// The ladder as a policy sees it: what each rung takes, ready for use with every sample.
 #[derive(Clone, Debug)]
 pub struct Ladder {
     /// By rung; the lowest takes nothing.
@@ -442,7 +443,7 @@ pub struct Ladder {
 }
 
 impl Ladder {
-    /// Builds it of the primary models of a catalog.
+    /// Builds it from the primary models of a catalog.
     pub fn new(settings: &Settings, catalog: &Catalog) -> Self {
         let needs = catalog
             .rungs_up()
@@ -474,7 +475,7 @@ impl Ladder {
         self.place_under(sample, rung, |total| self.settings.degrade_limit(total))
     }
 
-    /// Returns whether a rung fits where nothing is loaded: what of ours has not come back yet is in the way.
+    /// Returns whether a rung fits while nothing is loaded: memory of ours that has not come back yet is in the way.
     pub fn place_on_empty(&self, sample: &Sample, rung: Rung) -> Fit {
         let nothing = Resident::default();
         let limit_of = |total| self.settings.degrade_limit(total);
@@ -492,7 +493,7 @@ impl Ladder {
         place(self.need(rung), Beside::Nothing, sample, &self.settings, limit_of)
     }
 
-    /// As [`Ladder::place`], of a rung whose model is on this GPU, or will be.
+    /// As [`Ladder::place`], for a rung whose model is on this GPU, or will be.
     pub fn place_on(&self, sample: &Sample, rung: Rung, gpu: u8) -> Fit {
         let limit_of = |total| self.settings.degrade_limit(total);
         let (need, is_it) = (self.need(rung), |other| other == gpu);
@@ -508,20 +509,20 @@ impl Ladder {
         place(self.need(rung), Beside::Resident(&resident), sample, &self.settings, limit_of)
     }
 
-    /// Returns the highest rung below `rung` that fits; [`Rung::NONE`] where none does.
+    /// Returns the highest rung below `rung` that fits; [`Rung::NONE`] if none does.
     pub fn highest_fitting_below(&self, sample: &Sample, rung: Rung) -> Rung {
         let fits = |&lower: &Rung| self.place(sample, lower).is_there();
         (1..rung.0).rev().map(Rung).find(fits).unwrap_or(Rung::NONE)
     }
 
-    /// Returns the first space that is used beyond its degrade limit now and of which we hold some.
+    /// Returns the first space that is now used beyond its degrade limit and that we hold a part of.
     #[inline]
     pub fn overrun(&self, sample: &Sample) -> Option<Projection> {
         overruns(sample, &self.settings, |total| self.settings.degrade_limit(total)).next()
     }
 
-    /// Returns the GPU whose load concerns us, with its number: the one that holds the most of ours or, while we hold
-    /// nothing, the one with the most room. `None` where no model of the catalog goes to a GPU.
+    /// Returns the GPU whose load concerns us, with its number: the one that holds most of ours or, while we hold
+    /// nothing, the one with the most room. `None` if no model of the catalog uses a GPU.
     #[inline]
     pub fn our_gpu<'s>(&self, sample: &'s Sample) -> Option<(usize, &'s GpuSample)> {
         if sample.gpus.is_empty() || !self.uses_vram {
@@ -531,7 +532,7 @@ impl Ladder {
             let space = gpu.vram.unwrap_or_default();
             (space.own, space.free())
         };
-        // The first among equals, as placement has it.
+        // The first among equals, as in placement.
         sample.gpus.iter().enumerate().rev().max_by_key(rank)
     }
 }
@@ -543,7 +544,7 @@ fn scarcer(a: Projection, b: Projection) -> Projection {
     if right > left { b } else { a }
 }
 
-/// Returns the one that is short of less; the first among equals.
+/// Returns the one that lacks less; the first among equals.
 fn roomier(a: Projection, b: Projection) -> Projection {
     if b.projected - b.limit < a.projected - a.limit { b } else { a }
 }

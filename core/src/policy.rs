@@ -1,7 +1,7 @@
 //! Turns samples and performance into decisions. Pure: a policy knows no clock, no backend and no request.
 //!
-//! [`Policy`] is open: the four that are built in and anybody else's see the same [`Observation`] and answer with the
-//! same [`Decision`].
+//! [`Policy`] is open: the four built-in ones and those of other crates see the same [`Observation`] and answer with
+//! the same [`Decision`].
 
 mod backoff;
 mod baseline;
@@ -36,10 +36,10 @@ pub use crate::policy::registry::{About, Constructor, ControlConstructor, Policy
 /// Decides from samples which rung should serve. It is asked once for every sample, and the same calls must give the
 /// same answers: no clock, no I/O, no randomness of its own.
 pub trait Policy: Send + Debug {
-    /// Decides with a sample. While [`Standing::switching`] is set, a downgrade replaces the switch under way.
+    /// Decides on a sample. While [`Standing::switching`] is set, a downgrade replaces the switch under way.
     fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision;
 
-    /// Decides where the machine could not be read.
+    /// Decides when the machine could not be read.
     fn missing(&mut self, _now: Timestamp, standing: &Standing) -> Decision {
         standing.hold(Reason::NoData)
     }
@@ -47,11 +47,11 @@ pub trait Policy: Send + Debug {
     /// Takes the end of a request.
     fn served(&mut self, _now: Timestamp, _performance: &Performance) {}
 
-    /// Takes the news that a model of `rung` did not load or died, so that it is not tried again at once.
+    /// Notes that a model of `rung` did not load or died, so that it is not tried again at once.
     fn broke(&mut self, _now: Timestamp, _rung: Rung) {}
 
-    /// Takes the news that a switch to `rung` was called off on the way, so that it is not tried again at once: it found
-    /// no idle moment, or its room was gone.
+    /// Notes that a switch to `rung` was called off on the way, so that it is not tried again at once: it found no idle
+    /// moment, or its room was gone.
     fn called_off(&mut self, _now: Timestamp, _rung: Rung) {}
 
     /// Returns every gate of the next upgrade as of the last sample, for `explain`.
@@ -59,23 +59,23 @@ pub trait Policy: Send + Debug {
         Vec::new()
     }
 
-    /// Returns in what time something will be loaded where nothing is, if readings stay as the last one was: for clients that
-    /// are refused until then. `None` where nothing fits, or where that is not known.
+    /// Returns how soon something will be loaded while nothing is, if samples stay like the last one: for clients that
+    /// are refused until then. `None` if nothing fits, or if it is not known.
     fn ready_in(&self, _now: Timestamp, _standing: &Standing) -> Option<Duration> {
         None
     }
 
-    /// Goes on under other settings with what it has learned, and returns whether it does. One that does not is built again.
+    /// Continues under other settings with what it has learned, and returns whether it does. If not, it is built anew.
     fn reconfigure(&mut self, _settings: &Settings, _catalog: &Catalog) -> bool {
         false
     }
 
-    /// Returns what an adviser outside is to be asked, if anything, about the sample that was just decided on.
+    /// Returns what to ask an outside adviser, if anything, about the sample that was just decided on.
     fn consult(&mut self, _now: Timestamp, _standing: &Standing) -> Option<Consult> {
         None
     }
 
-    /// Takes an adviser's answer, to be decided on with the next sample.
+    /// Takes an adviser's answer, which counts with the next sample.
     fn advised(&mut self, _now: Timestamp, _advice: &Advice) {}
 
     /// Returns the codes of its own reasons, so that a scenario may expect them.
@@ -83,13 +83,13 @@ pub trait Policy: Send + Debug {
         &[]
     }
 
-    /// Returns whether its upgrades are carried out whether there is a place for what follows or not, and whatever runs on what
-    /// serves. Only a model of a program that looks at neither says so.
+    /// Returns whether its upgrades are carried out whether there is a place for what follows or not, and whatever runs
+    /// on the serving model. Only the imitation of a program that checks neither returns true.
     fn is_blind(&self) -> bool {
         false
     }
 
-    /// Returns what holds of all its decisions. A simulation's checker holds it to that.
+    /// Returns what holds for all its decisions. A simulation's checker verifies it.
     fn promises(&self) -> Promises {
         Promises::default()
     }
@@ -99,16 +99,17 @@ pub trait Policy: Send + Debug {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Observation<'a> {
-    /// The machine, as it was read at this moment, with whose use is whose put right ([`attribution`](crate::attribution)).
+    /// The machine as it was read at this moment, after use was attributed to its owners
+    /// ([`attribution`](crate::attribution)).
     pub sample: &'a Sample,
     /// Where the managed models stand.
     pub standing: &'a Standing,
-    /// What is asked of them.
+    /// The demand on them.
     pub demand: &'a Demand,
 }
 
 impl<'a> Observation<'a> {
-    /// Returns what a policy is shown of this sample while nothing is asked of the models, for tests of a policy.
+    /// Returns an observation of this sample without requests, for tests of a policy.
     pub fn new(sample: &'a Sample, standing: &'a Standing) -> Self {
         Self { sample, standing, demand: &Demand::NONE }
     }
@@ -120,7 +121,7 @@ impl<'a> Observation<'a> {
 pub struct Standing {
     /// The rung that serves, or that the switch in progress leads to.
     pub rung: Rung,
-    /// The GPU that its model is on, once it is there or on its way there. A model on the processor has none.
+    /// The GPU that its model is on, or is being loaded to. A model on the processor has none.
     pub gpu: Option<u8>,
     /// Whether a switch is in progress.
     pub switching: bool,
@@ -129,7 +130,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Returns that `rung` serves and that no switch is under way or was before.
+    /// Returns a standing in which `rung` serves, with no switch under way or before.
     pub fn at(rung: Rung) -> Self {
         Self { rung, ..Self::default() }
     }
@@ -164,7 +165,7 @@ fn named_rung(catalog: &Catalog, tier: Option<&String>) -> Option<Rung> {
     tier.and_then(|tier| catalog.rung_of_tier(tier))
 }
 
-/// Returns the reason of an upgrade to where there is a place.
+/// Returns the reason of an upgrade that has a place.
 fn room_reason(place: &Place, good_for: Duration, odds: Option<Odds>) -> Reason {
     let Projection { resource, gpu, projected, limit, .. } =
         place.scarcest().unwrap_or(Projection::UNLIMITED);

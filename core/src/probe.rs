@@ -5,16 +5,16 @@ use crate::time::Timestamp;
 
 /// Reads the machine.
 pub trait Probe {
-    /// Returns a reading. What the machine does not have is `None` in it, never zero.
+    /// Returns a sample. What the machine does not have is `None` in it, never zero.
     ///
     /// # Errors
-    /// Where nothing can be read at all; the controller then receives that a sample is missing.
+    /// When nothing can be read at all; the controller then receives that a sample is missing.
     fn sample(&mut self, now: Timestamp) -> Result<Sample, ProbeError>;
 
-    /// Reads into a sample that is there already. A replay reads millions, and need not move each one about.
+    /// Reads into an existing sample. A replay reads millions, and avoids moving each one.
     ///
     /// # Errors
-    /// As [`Probe::sample`]; what is in `sample` then means nothing.
+    /// As [`Probe::sample`]; the contents of `sample` then have no meaning.
     fn sample_into(&mut self, now: Timestamp, sample: &mut Sample) -> Result<(), ProbeError> {
         *sample = self.sample(now)?;
         Ok(())

@@ -1,4 +1,4 @@
-//! What users ask of a model, and how it ends.
+//! Requests of users to a model, and how they end.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::model::{Model, ModelId, Task};
 use crate::time::{duration_ns, duration_ns_or_none};
 use crate::units::is_default;
 
-/// One request, as the controller sees it: sizes and wishes, never the words.
+/// One request, as the controller sees it: sizes and wishes, never the text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Request {
@@ -17,25 +17,25 @@ pub struct Request {
     pub id: RequestId,
     /// Length of the prompt.
     pub prompt_tokens: u32,
-    /// Whether `prompt_tokens` is an estimate, as a proxy's is that has not counted them: nothing is refused for it. Absent in
-    /// a log: it was counted.
+    /// Whether `prompt_tokens` is an estimate, as in a proxy that has not counted them: no request is refused because
+    /// of it. Absent in a log: it was counted.
     #[serde(default, skip_serializing_if = "is_default")]
     pub prompt_estimated: bool,
-    /// Length of the reply; in a live run the most that was asked for. A reply ends where the context is full.
+    /// Length of the reply; in a live run the most that was requested. A reply ends when the context is full.
     pub output_tokens: u32,
-    /// What kind of work it is; a model must list it among its capabilities.
+    /// The kind of work; a model must list it among its tasks.
     #[serde(default, skip_serializing_if = "is_default")]
     pub task: Task,
-    /// What the user asked to be served by.
+    /// The model that the user wants.
     #[serde(default, skip_serializing_if = "is_default")]
     pub target: Target,
-    /// Higher goes first; of equals each client in its turn, then in order of arrival.
+    /// Higher goes first; among equals each client in turn, then in order of arrival.
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: u8,
-    /// Who asks. Requests of which it is not known are taken for one client's.
+    /// The client. Requests of unknown clients count as one client's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientId>,
-    /// How long it may wait before it starts; the manager's setting where it has no wish of its own.
+    /// How long it may wait before it starts; absent: the manager's setting.
     #[serde(
         default,
         rename = "patience_ns",
@@ -43,9 +43,9 @@ pub struct Request {
         skip_serializing_if = "Option::is_none"
     )]
     pub patience: Option<Duration>,
-    /// Whether its client stays connected, and hangs up when it has had enough: while something is loaded or on its way that can
-    /// serve it, it waits without a limit, and only with nothing loaded as long as its patience. Absent in a log: its patience
-    /// counts from its arrival.
+    /// Whether its client stays connected, and hangs up when it has waited enough: while a model that can serve it is
+    /// loaded or being loaded, it waits without limit; with nothing loaded, only for its patience. Absent in a log: its
+    /// patience counts from its arrival.
     #[serde(default, skip_serializing_if = "is_default")]
     pub connected: bool,
 }
@@ -67,23 +67,23 @@ impl Request {
         }
     }
 
-    /// Returns the tokens of the longest reply that a context has room for behind the prompt, no more than asked for: a reply
-    /// ends where the context is full. A prompt that was not counted may be of any length.
+    /// Returns the tokens of the longest reply for which a context has room after the prompt, at most the requested
+    /// number: a reply ends when the context is full. A prompt that was not counted may have any length.
     pub fn output_tokens_in(&self, context_tokens: u32) -> u32 {
         let prompt = if self.prompt_estimated { 0 } else { self.prompt_tokens };
         self.output_tokens.min(context_tokens.saturating_sub(prompt))
     }
 
-    /// Returns whether a model can serve it at all: it does this kind of work, and its context holds the prompt, as far as
-    /// that was counted, with room for a first token where there is to be a reply. How long the reply may become limits it,
-    /// and is no need.
+    /// Returns whether a model can serve it at all: it does this kind of work, and its context holds the prompt, as far
+    /// as that was counted, with room for a first token if there is to be a reply. The length of the reply is a limit,
+    /// not a requirement.
     pub fn is_for(&self, model: &Model) -> bool {
         let least = self.prompt_tokens.saturating_add(self.output_tokens.min(1));
         model.can(self.task) && (self.prompt_estimated || least <= model.context_tokens)
     }
 }
 
-/// Names a request within a run.
+/// Identifies a request within a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
@@ -95,13 +95,13 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Tells the clients of a run apart: a number without a meaning, which is not an address and no name.
+/// Identifies a client within a run: a number without meaning, neither an address nor a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct ClientId(pub u64);
 
-/// What a request asks to be served by.
+/// What a request wants to be served by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -109,9 +109,9 @@ pub enum Target {
     /// Whatever the controller keeps loaded.
     #[default]
     Auto,
-    /// The tier of this name or, where that does not fit, the best below it.
+    /// The tier of this name or, if that does not fit, the best below it.
     Tier(String),
-    /// The model of this id and no other. It is loaded for what waits for it, one name after the other.
+    /// The model with this id and no other. It is loaded for waiting requests, one name after the other.
     Model(ModelId),
 }
 
@@ -122,7 +122,7 @@ pub enum Target {
 pub enum End {
     /// The reply is complete.
     Done {
-        /// What served it.
+        /// The model that served it.
         model: ModelId,
         /// From arrival to the first token.
         #[serde(rename = "first_token_ns", with = "duration_ns")]
@@ -135,14 +135,14 @@ pub enum End {
     },
     /// The model or its server broke.
     Failed {
-        /// What the server said.
+        /// The server's error.
         error: String,
     },
     /// The user hung up, or a drain deadline passed under `cancel`.
     Cancelled {
         /// Who ended it.
         by: CancelledBy,
-        /// When to come back, where it is not the client's own doing.
+        /// When to come back, if the client did not end it itself.
         #[serde(
             default,
             rename = "retry_after_ns",
@@ -163,8 +163,8 @@ pub enum End {
             skip_serializing_if = "Option::is_none"
         )]
         retry_after: Option<Duration>,
-        /// Whether that is an estimate, since it depends on what others do: the machine's other programs, how long replies
-        /// are. Absent in a log: it depends on us alone.
+        /// Whether that is an estimate, because it depends on others: the machine's other programs, or the length of
+        /// replies. Absent in a log: it depends on us alone.
         #[serde(default, skip_serializing_if = "is_default")]
         estimate: bool,
     },
@@ -190,15 +190,15 @@ pub enum CancelledBy {
 pub enum Rejection {
     /// The queue is at its limit.
     QueueFull,
-    /// It waited longer than its patience.
+    /// It waited for longer than its patience.
     Deadline,
-    /// No model of the catalog can do this task or hold a prompt of the length that was counted.
+    /// No model of the catalog can do this task or hold a prompt of the counted length.
     Unservable,
-    /// Only a model below the one that serves can: it is not loaded for a request.
+    /// Only a model below the serving one can serve it, and that is not loaded for a request.
     NotLoaded,
-    /// It names a model, and somebody's order or the pinned tier keeps another one loaded.
+    /// It names a model, and an order or the pinned tier keeps another one loaded.
     HeldElsewhere,
-    /// No such tier or model.
+    /// There is no such tier or model.
     UnknownTarget,
     /// The daemon stops.
     ShuttingDown,
@@ -216,7 +216,7 @@ impl Rejection {
         Self::ShuttingDown,
     ];
 
-    /// Returns what it is called in logs, scenarios and figures.
+    /// Returns its name in logs, scenarios and figures.
     pub const fn name(self) -> &'static str {
         match self {
             Self::QueueFull => "queue-full",

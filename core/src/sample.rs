@@ -1,21 +1,20 @@
-//! One reading of the machine at one moment.
+//! One sample of the machine at one moment.
 //!
-//! What a machine does not have, or a trace does not have, is `None`, never zero. The managed models'
-//! *own* use is kept apart from everybody *else's*: a replay under another policy keeps the others' use
-//! and computes its own again.
+//! What a machine or a trace does not have is `None`, never zero. The *own* use of the managed models is kept apart
+//! from the use of *others*: a replay under another policy keeps the others' use and computes its own again.
 
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Bytes, Celsius, Percent};
 
-/// A reading of the machine.
+/// A sample of the machine.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sample {
-    /// Main memory. "Used" is what cannot be had without swapping: total less available.
+    /// Main memory. "Used" is what cannot be allocated without swapping: total less available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Space>,
-    /// Swap space, all of it others' unless the probe separates it.
+    /// Swap space, all of it others' use unless the probe separates it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swap: Option<Space>,
     /// Share of all processors that was busy since the last reading.
@@ -30,14 +29,14 @@ pub struct Sample {
     /// The hottest processor sensor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_temperature: Option<Celsius>,
-    /// One reading for each GPU, in the machine's order. Empty where there is none.
+    /// One reading for each GPU, in the machine's order. Empty if there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<GpuSample>,
 }
 
 impl Sample {
-    /// Returns the spaces in which a model can be that were read: main memory, then the video memory of each GPU, in
-    /// order. Swap is none of them.
+    /// Returns the spaces that were read and can hold a model: main memory, then the video memory of each GPU, in
+    /// order. Swap is not included.
     #[inline]
     pub fn spaces(&self) -> impl Iterator<Item = (ResourceKey, &Space)> {
         let vram = ResourceKey::of_gpus(Resource::Vram).zip(&self.gpus);
@@ -45,15 +44,15 @@ impl Sample {
         self.memory.iter().map(|space| (ResourceKey::MEMORY, space)).chain(vram)
     }
 
-    /// As [`Sample::spaces`], to change them.
+    /// As [`Sample::spaces`], but mutable.
     pub fn spaces_mut(&mut self) -> impl Iterator<Item = (ResourceKey, &mut Space)> {
         let vram = ResourceKey::of_gpus(Resource::Vram).zip(&mut self.gpus);
         let vram = vram.filter_map(|(key, gpu)| Some((key, gpu.vram.as_mut()?)));
         self.memory.iter_mut().map(|space| (ResourceKey::MEMORY, space)).chain(vram)
     }
 
-    /// Returns the rates that were read: processor time, then the time of each GPU, in order. Pressure is nobody's own,
-    /// and none of them.
+    /// Returns the rates that were read: processor time, then the time of each GPU, in order. Pressure belongs to no
+    /// program and is not included.
     #[inline]
     pub fn rates(&self) -> impl Iterator<Item = (ResourceKey, &Rate)> {
         let gpus = ResourceKey::of_gpus(Resource::Gpu).zip(&self.gpus);
@@ -61,20 +60,20 @@ impl Sample {
         self.cpu.iter().map(|rate| (ResourceKey::CPU, rate)).chain(gpus)
     }
 
-    /// As [`Sample::rates`], to change them.
+    /// As [`Sample::rates`], but mutable.
     pub fn rates_mut(&mut self) -> impl Iterator<Item = (ResourceKey, &mut Rate)> {
         let gpus = ResourceKey::of_gpus(Resource::Gpu).zip(&mut self.gpus);
         let gpus = gpus.filter_map(|(key, gpu)| Some((key, gpu.utilization.as_mut()?)));
         self.cpu.iter_mut().map(|rate| (ResourceKey::CPU, rate)).chain(gpus)
     }
 
-    /// Returns one space, where it was read.
+    /// Returns one space, if it was read.
     pub fn space(&self, key: ResourceKey) -> Option<&Space> {
         self.spaces().find_map(|(known, space)| (known == key).then_some(space))
     }
 
-    /// Returns whether it can be: no space is used for several times what there is. An overcommitted machine shows
-    /// somewhat more than all; a unit mistaken shows a thousand times as much.
+    /// Returns whether the sample is possible: no space is used for several times its size. An overcommitted machine
+    /// shows a little more than all; a mistaken unit shows a thousand times as much.
     #[inline]
     pub fn is_plausible(&self) -> bool {
         let most = |space: &Space| space.total.saturating_mul(MOST_OVERCOMMIT);
@@ -82,8 +81,8 @@ impl Sample {
     }
 }
 
-/// Public traces of virtual machines show up to 1.1 times the memory; a factor of 1000 or 1024 is a mistake of
-/// units, and four is far from both.
+/// Public traces of virtual machines show up to 1.1 times the memory; a mistaken unit is a factor of 1000 or 1024, and
+/// four is far from both.
 const MOST_OVERCOMMIT: u64 = 4;
 
 impl Clone for Sample {
@@ -94,8 +93,8 @@ impl Clone for Sample {
         Self { memory, swap, cpu, load_milli, pressure, cpu_temperature, gpus }
     }
 
-    /// Copies without an allocation where there is room for the GPUs already; what is derived would allocate. A
-    /// replay copies each sample several times.
+    /// Copies without an allocation if there is already room for the GPUs; the derived form would allocate. A replay
+    /// copies each sample several times.
     #[inline]
     fn clone_from(&mut self, from: &Self) {
         let Self { memory, swap, cpu, load_milli, pressure, cpu_temperature, gpus } = from;
@@ -105,7 +104,7 @@ impl Clone for Sample {
         self.load_milli = *load_milli;
         self.pressure = *pressure;
         self.cpu_temperature = *cpu_temperature;
-        // A call that most machines have nothing for.
+        // Saves a call on most machines.
         if !(self.gpus.is_empty() && gpus.is_empty()) {
             self.gpus.clone_from(gpus);
         }
@@ -130,7 +129,7 @@ pub struct Space {
     /// How much there is.
     #[serde(rename = "total_bytes")]
     pub total: Bytes,
-    /// What everybody else uses.
+    /// What all other programs use.
     #[serde(rename = "others_bytes")]
     pub others: Bytes,
     /// What the managed models use.
@@ -139,7 +138,7 @@ pub struct Space {
 }
 
 impl Space {
-    /// Returns everybody's use. May exceed the total: that is an overcommitted machine.
+    /// Returns all use. May exceed the total: that is an overcommitted machine.
     #[inline]
     pub fn used(&self) -> Bytes {
         self.others + self.own
@@ -156,7 +155,7 @@ impl Space {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Rate {
-    /// What everybody else takes.
+    /// What all other programs take.
     #[serde(rename = "others_milli_percent")]
     pub others: Percent,
     /// What the managed models take.
@@ -165,7 +164,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Returns everybody's use.
+    /// Returns all use.
     #[inline]
     pub fn used(&self) -> Percent {
         self.others + self.own
@@ -203,12 +202,12 @@ pub struct GpuSample {
     /// Temperature of the chip.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<Celsius>,
-    /// Whether its memory is part of main memory: what is taken of it is taken there too.
+    /// Whether its memory is part of main memory: what it uses counts in both.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
 }
 
-/// One resource of a machine: its kind and, of what each GPU has, the GPU.
+/// One resource of a machine: its kind and, if each GPU has one, the GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceKey {
     /// Its kind.
@@ -223,7 +222,7 @@ impl ResourceKey {
     /// Processor time.
     pub const CPU: Self = Self { resource: Resource::Cpu, gpu: None };
 
-    /// Returns the keys of what each GPU has, in order.
+    /// Returns the keys of a resource of each GPU, in order.
     #[inline]
     fn of_gpus(resource: Resource) -> impl Iterator<Item = Self> {
         (0..=u8::MAX).map(move |gpu| Self { resource, gpu: Some(gpu) })
@@ -248,7 +247,7 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// Every resource, in the order in which decisions look at them.
+    /// Every resource, in the order in which decisions consider them.
     pub const ALL: [Self; 5] = [Self::Memory, Self::Vram, Self::Cpu, Self::Gpu, Self::Pressure];
 
     /// Returns the name that settings and reports use.

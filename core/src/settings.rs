@@ -42,8 +42,9 @@ pub struct RawSettings {
     /// causes a change.
     pub constrain: Vec<Resource>,
     /// Highest use of a space, in percent of its size, at which a model that is already serving may be replaced by a larger one
-    /// that needs more of that space. Default by machine class: 75, 80 or 85 %, and lower if `preventive-line` or `degrade-
-    /// line` is lower. Too low, and the larger model is rarely loaded; too high, and it is soon unloaded again.
+    /// that needs more of that space. Default by machine class: 75, 80 or 85 %, and lower if `preventive-line` or
+    /// `degrade-line` is lower. Too low, and the larger model is rarely loaded; too high, and it is soon unloaded
+    /// again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade_line: Option<PercentText>,
     /// Use of a space, in percent of its size, above which a reliable rise towards exhaustion causes a step down before
@@ -56,8 +57,8 @@ pub struct RawSettings {
     /// specification). Too low, and memory stays unused; too high, and the machine swaps before the model is gone.
     pub degrade_line: PercentText,
     /// Free memory below which the policy steps down, whatever `degrade-line` says. Default `1GiB` (original specification).
-    /// Too low, and large machines are protected by `degrade-line` alone; too high, and small machines load nothing (see `free-
-    /// floor-share`).
+    /// Too low, and large machines are protected by `degrade-line` alone; too high, and small machines load nothing (see
+    /// `free-floor-share`).
     pub free_floor: BytesText,
     /// Upper bound of `free-floor`, in percent of the space. Default `10%` (chosen: on a machine with less than 10 GiB, 1 GiB
     /// would otherwise outrank `degrade-line` and leave the machine idle). `0%` disables the floor.
@@ -85,8 +86,8 @@ pub struct RawSettings {
     /// (unslothai/unsloth#5693). Too small, and noise delays decisions until `settle-limit`; too large, and decisions use
     /// memory that is still being freed.
     pub settle_tolerance: BytesText,
-    /// The same difference in percent of the space; the larger of the two applies. Default `2%` (same source as `settle-
-    /// tolerance`).
+    /// The same difference in percent of the space; the larger of the two applies. Default `2%` (same source as
+    /// `settle-tolerance`).
     pub settle_share: PercentText,
     /// Longest time to wait for memory to settle after a switch. Default `5s` (Ollama's recovery time-out). Too short, and
     /// decisions use memory that is still being freed; longer waits delay a second step down.
@@ -153,8 +154,8 @@ pub struct RawSettings {
     pub options: Options,
 }
 
-/// A policy by name: small letters, digits and dashes, at most 64. Only a [`Registry`](crate::policy::Registry)
-/// knows whether there is one of this name.
+/// The name of a policy: small letters, digits and dashes, at most 64. Only a [`Registry`](crate::policy::Registry)
+/// knows whether a policy of this name exists.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PolicyName(Cow<'static, str>);
@@ -201,7 +202,7 @@ impl Default for RawSettings {
 }
 
 impl RawSettings {
-    /// Changes the policy. The options of another do not go with it.
+    /// Changes the policy. The options of the old one are dropped.
     pub fn set_policy(&mut self, policy: PolicyName) {
         if policy != self.policy {
             self.options = Options::default();
@@ -209,7 +210,7 @@ impl RawSettings {
         self.policy = policy;
     }
 
-    /// Returns the keys that were given and mean nothing any more.
+    /// Returns the obsolete keys that were given.
     pub fn lost_keys(&self) -> Vec<&'static str> {
         let keys = [
             ("hysteresis-margin", self.hysteresis_margin),
@@ -222,7 +223,7 @@ impl RawSettings {
 }
 
 impl PolicyName {
-    /// Returns the name as files, flags and reports have it.
+    /// Returns the name as files, flags and reports spell it.
     pub fn name(&self) -> &str {
         &self.0
     }
@@ -311,7 +312,7 @@ plain_form! {
     /// let file: RawSettings = toml::from_str("upgrade-line = \"70%\"\nfree-floor = \"4GiB\"")?;
     /// let settings = Settings::new(file, MachineClass::HighEnd)?;
     /// assert_eq!(settings.upgrade_line, Percent::new(70));
-    /// // Where a file says nothing, the class of the machine does.
+    /// // What a file leaves out follows from the class of the machine.
     /// assert_eq!(settings.preventive_line, Percent::new(90));
     ///
     /// let wrong: RawSettings = toml::from_str("upgrade-line = \"95%\"")?;
@@ -346,9 +347,9 @@ plain_form! {
         pub upgrade_line: Percent,
         /// The line above which a confident rise steps down early.
         pub preventive_line: Percent,
-        /// What one change costs, in seconds of the largest model's service.
+        /// The cost of one change, in seconds of the largest model's service.
         pub price: Duration,
-        /// What one costs on top that is undone within the reversal window.
+        /// The additional cost of a change that is undone within the reversal window.
         pub calm: Duration,
         /// See [`RawSettings::latency_limit`].
         pub latency_limit: Option<Duration>,
@@ -357,7 +358,7 @@ plain_form! {
         /// What the manager does.
         pub manager: ManagerSettings,
         class: MachineClass,
-        /// Which resources constrain decisions, by `Resource::ALL`: asked several times for every sample.
+        /// Which resources constrain decisions, by `Resource::ALL`: needed several times for every sample.
         constrained: [bool; Resource::ALL.len()],
     }
 }
@@ -392,7 +393,7 @@ impl Settings {
     /// Checks settings for a machine of this machine class.
     ///
     /// # Errors
-    /// Lines in the wrong order, shares above 100 %, a zero where something must pass.
+    /// When lines are in the wrong order, a share is above 100 %, or a value is zero that must not be.
     pub fn new(raw: RawSettings, class: MachineClass) -> Result<Self, SettingsError> {
         let degrade_line = raw.degrade_line.0;
         let (upgrade_line, preventive_line) = lower_lines(&raw, class);
@@ -469,8 +470,7 @@ impl Settings {
         Self::new(raw, self.class)
     }
 
-    /// Returns the most of a space resource that may be used: the degrade line, or less where the free
-    /// floor asks for more room.
+    /// Returns the most of a space that may be used: the degrade line, or less if the free floor requires more room.
     #[inline]
     pub fn degrade_limit(&self, total: Bytes) -> Bytes {
         let floor = self.free_floor.min(total.share(self.free_floor_share));
@@ -484,8 +484,8 @@ impl Settings {
     }
 }
 
-/// Returns the upgrade line and the preventive line. One that nobody has set keeps its usual place, and gives way to those that
-/// somebody has.
+/// Returns the upgrade line and the preventive line. One that is not set has its usual place, or less if a line that is
+/// set requires it.
 fn lower_lines(raw: &RawSettings, class: MachineClass) -> (Percent, Percent) {
     let usual = class.lines();
     let apart = usual.preventive - usual.upgrade;
@@ -516,14 +516,14 @@ pub enum SettingsError {
     Long { key: &'static str },
 }
 
-/// What was given where a policy's name was wanted.
+/// The text that was given in place of a policy's name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("\"{text}\" is not the name of a policy: a name has small letters, digits and dashes")]
 pub struct PolicyNameError {
     text: String,
 }
 
-/// No setting means more than a year; anything longer is a mistake of units.
+/// No setting may exceed a year; anything longer is a mistaken unit.
 const LONGEST_SPAN: Duration = Duration::from_hours(366 * 24);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a run is made from, whatever world it then meets.
+//! What a run starts from, in any world.
 
 use crate::catalog::Catalog;
 use crate::machine::Machine;
@@ -13,12 +13,12 @@ pub struct Setup {
     pub catalog: Catalog,
     /// The policy.
     pub settings: RawSettings,
-    /// The seed of every random stream; nothing of a live run is random.
+    /// The seed of every random stream; a live run uses no randomness.
     pub seed: u64,
 }
 
 impl Setup {
-    /// Returns the default policy on a machine, over the built-in ladder for its memory.
+    /// Returns the default policy on a machine, with the built-in ladder for its memory.
     pub fn of_machine(machine: Machine) -> Self {
         let catalog = Catalog::relative_to(machine.memory);
         Self { machine, catalog, settings: RawSettings::default(), seed: 1 }

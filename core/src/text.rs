@@ -36,7 +36,7 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
             "{} {} is {} the upgrade line {}",
             resource_name(*resource),
             percent(*used),
-            // The original gives no other reason, even when it only waits.
+            // The original gives no other reason, even if it only waits.
             if used > line { "above" } else { "not above" },
             percent(*line)
         ),
@@ -127,7 +127,7 @@ pub fn reason(reason: &Reason, catalog: &Catalog) -> String {
     }
 }
 
-/// Returns a resource as sentences name it. Settings, files and figures have [`Resource::name`].
+/// Returns a resource as it is called in sentences. Settings, files and figures use [`Resource::name`].
 pub fn resource_name(resource: Resource) -> &'static str {
     match resource {
         Resource::Memory => "memory",
@@ -138,7 +138,7 @@ pub fn resource_name(resource: Resource) -> &'static str {
     }
 }
 
-/// Returns how long something has been so; nothing where it was not waited for.
+/// Returns how long something has lasted; nothing if it was not waited for.
 fn long(span: Duration) -> String {
     if span.is_zero() { String::new() } else { format!(" for {}", self::span(span)) }
 }
@@ -165,7 +165,7 @@ pub fn action(action: Action, catalog: &Catalog) -> String {
     }
 }
 
-/// Returns what was decided as a sentence: `hold on small: medium fits; it must fit for another 48s`.
+/// Returns a decision as a sentence: `hold on small: medium fits; it must fit for another 48s`.
 pub fn decision(action: Action, on: Rung, reason: &Reason, catalog: &Catalog) -> String {
     let action = self::action(action, catalog);
     format!("{action} on {}: {}", catalog.tier_name(on), self::reason(reason, catalog))
@@ -264,7 +264,7 @@ pub fn notice(notice: &Notice, catalog: &Catalog) -> String {
     }
 }
 
-/// Returns what becomes of an order as a sentence.
+/// Returns the news of an order as a sentence.
 pub fn order(tier: &str, news: &OrderNews, catalog: &Catalog) -> String {
     match news {
         OrderNews::Taken { wait, until } => {
@@ -289,7 +289,7 @@ pub fn order(tier: &str, news: &OrderNews, catalog: &Catalog) -> String {
     }
 }
 
-/// Returns what becomes of a companion: `embedder is to be loaded: fits: memory would be 9.1 GiB, limit 14.4 GiB`.
+/// Returns the news of a companion: `embedder is to be loaded: fits: memory would be 9.1 GiB, limit 14.4 GiB`.
 pub fn companion(model: &ModelId, news: CompanionNews, catalog: &Catalog) -> String {
     match news {
         CompanionNews::Wanted { reason } => {

@@ -1,6 +1,7 @@
-//! Moments, spans, and what a gap in a series is.
+//! Moments, spans, and gaps in a series.
 //!
-//! Time is an argument everywhere: the deciders get `now` and own no clock. Whoever waits implements [`Clock`].
+//! Time is an argument everywhere: controller, policy and manager get `now` and have no clock. Worlds, which wait,
+//! implement [`Clock`].
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
@@ -61,7 +62,7 @@ impl Timestamp {
         self.0 as f64 / NANOS_PER_SECOND as f64
     }
 
-    /// Returns how long ago `earlier` was; zero where it is not earlier.
+    /// Returns how long ago `earlier` was; zero if it is not earlier.
     #[inline]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -70,7 +71,7 @@ impl Timestamp {
 
 impl Add<Duration> for Timestamp {
     type Output = Self;
-    /// Saturates at [`Timestamp::MAX`]: a deadline too far to write down is never reached.
+    /// Saturates at [`Timestamp::MAX`]: a deadline beyond that is never reached.
     #[inline]
     fn add(self, span: Duration) -> Self {
         Self(self.0.saturating_add(nanos(span)))
@@ -93,39 +94,39 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// How regularly moments follow one another: the one rule for what a gap is, whatever the interval.
+/// How regularly moments follow one another: the one rule for gaps, whatever the interval.
 ///
-/// What is usual is estimated in one of two ways. A *mean* is for deciding as samples come: it moves an eighth of the
-/// way with each interval, and a gap at most doubles it, so that one outage does not make outages usual and a lasting
-/// change of rhythm soon does. A *median* is for judging a file: a few odd intervals do not move it at all.
+/// The usual interval is estimated in one of two ways. A *mean* is for decisions as samples come: it moves an eighth of
+/// the way with each interval, and a gap at most doubles it, so that one outage does not make outages usual, while a
+/// lasting change of rhythm soon counts. A *median* is for judging a file: a few odd intervals do not move it at all.
 #[derive(Clone, Debug)]
 pub struct Rhythm {
     last: Option<Timestamp>,
-    /// The usual interval [ns]; zero while none is known.
+    /// The usual interval [ns]; zero while it is unknown.
     usual: u64,
-    /// What a median is of.
+    /// The intervals behind a median.
     recent: Option<Box<Recent>>,
 }
 
 impl Rhythm {
-    /// Takes the usual interval for a running mean.
+    /// Uses a running mean as the usual interval.
     pub const fn of_mean() -> Self {
         Self { last: None, usual: 0, recent: None }
     }
 
-    /// Takes the usual interval for the median of the last 64.
+    /// Uses the median of the last 64 as the usual interval.
     pub fn of_median() -> Self {
         let recent = Recent { intervals: [0; WINDOW], seen: 0 };
         Self { recent: Some(Box::new(recent)), ..Self::of_mean() }
     }
 
-    /// Returns the usual interval; `None` while none is known.
+    /// Returns the usual interval; `None` while it is unknown.
     pub fn usual(&self) -> Option<Duration> {
         (self.usual > 0).then(|| Duration::from_nanos(self.usual))
     }
 
-    /// Adds a moment, and returns the interval before it where that was a gap: longer than `factor` usual intervals,
-    /// and longer than `shortest`.
+    /// Adds a moment, and returns the interval before it if that was a gap: longer than `factor` usual intervals, and
+    /// longer than `shortest`.
     #[inline]
     pub fn gap_before(
         &mut self,
@@ -141,7 +142,7 @@ impl Rhythm {
         gap
     }
 
-    /// As [`Rhythm::gap_before`] of a moment that says nothing about the usual interval.
+    /// As [`Rhythm::gap_before`], for a moment that does not count for the usual interval.
     #[inline]
     pub fn gap_before_extra(
         &mut self,
@@ -161,7 +162,7 @@ impl Rhythm {
         self.usual = match &mut self.recent {
             Some(recent) => recent.median_with(length).unwrap_or(usual),
             None if usual == 0 => length,
-            // A moment that is read twice says nothing about how often there are readings.
+            // A repeated moment says nothing about how often there are samples.
             None if length == 0 => usual,
             None => {
                 let step = length.min(usual.saturating_mul(2));
@@ -193,13 +194,13 @@ impl Recent {
     }
 }
 
-/// Tells time and waits. The simulated clock jumps; the system clock sleeps.
+/// Reads the time and waits. The simulated clock jumps; the system clock sleeps.
 pub trait Clock {
     /// Returns the present moment.
     fn now(&self) -> Timestamp;
 
-    /// Waits until `deadline` and returns the moment reached, which may be later, or earlier where
-    /// something woke the clock.
+    /// Waits until `deadline` and returns the moment reached, which may be later, or earlier if something woke the
+    /// clock.
     fn wait_until(&mut self, deadline: Timestamp) -> Timestamp;
 }
 
@@ -210,14 +211,14 @@ pub const fn nanos(span: Duration) -> u64 {
     if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
 }
 
-/// Returns what is left of a wait after so long, if anything is.
+/// Returns what is left of a wait after `passed`, if anything is.
 #[inline]
 pub fn left(wait: Duration, passed: Duration) -> Option<Duration> {
     wait.checked_sub(passed).filter(|left| !left.is_zero())
 }
 
-/// Returns the earliest of the moments that there are; [`Timestamp::MAX`] is never. Without a branch, in a place that
-/// every step of a run passes.
+/// Returns the earliest of the given moments; [`Timestamp::MAX`] is never. Without a branch, because every step of a
+/// run passes here.
 #[inline]
 pub fn earliest<const N: usize>(moments: [Option<Timestamp>; N]) -> Option<Timestamp> {
     let mut first = Timestamp::MAX;
@@ -227,8 +228,8 @@ pub fn earliest<const N: usize>(moments: [Option<Timestamp>; N]) -> Option<Times
     (first < Timestamp::MAX).then_some(first)
 }
 
-/// Returns a span of `seconds`, rounded to the nanosecond; zero for what is negative or not a number,
-/// the longest span for what does not fit.
+/// Returns a span of `seconds`, rounded to the nanosecond; zero for a negative value or NaN, and the longest span for a
+/// value that is too large.
 pub fn from_secs_f64(seconds: f64) -> Duration {
     // `as` saturates, and takes NaN to zero.
     Duration::from_nanos((seconds * NANOS_PER_SECOND as f64).round() as u64)
@@ -239,7 +240,7 @@ pub fn span_text(span: Duration) -> String {
     SpanPrinter::new().unsigned_duration_to_string(&span)
 }
 
-/// A span as a settings file has it: `"5m"`, `"1h 30m"`, `"500ms"`.
+/// A span as in a settings file: `"5m"`, `"1h 30m"`, `"500ms"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SpanText(pub Duration);
 
@@ -279,7 +280,7 @@ impl<'de> Deserialize<'de> for SpanText {
     }
 }
 
-/// Reads a span. A day is 24 hours here, which a calendar would not promise, so that its parser does not take it.
+/// Reads a span. A day is 24 hours here; the calendar library's parser does not accept days, because theirs vary.
 fn parse_span(text: &str) -> Option<Duration> {
     let parse = |text: &str| SpanParser::new().parse_unsigned_duration(text).ok();
     let Some((days, rest)) = text.split_once('d') else { return parse(text) };
@@ -295,15 +296,15 @@ impl schemars::JsonSchema for SpanText {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            // What people write; the reader takes more ways to write a unit.
+            // The usual spellings; the reader accepts more.
             "pattern": "^([0-9]+(\\.[0-9]+)? *(d|h|hours?|m|min|mins|minutes?|s|sec|secs|seconds?|ms|us|µs|ns)[ ,]*)+$",
             "examples": ["5m", "1h 30m", "500ms"]
         })
     }
 }
 
-/// Spans in logs, for `#[serde(with = "duration_ns")]`: whole nanoseconds. A type where serde takes a module, so that schemas
-/// take it, too.
+/// Spans in logs, for `#[serde(with = "duration_ns")]`: whole nanoseconds. A type where serde takes a module, so that
+/// schemas accept it too.
 #[expect(non_camel_case_types, reason = "it stands where serde takes a module")]
 #[derive(Debug)]
 pub struct duration_ns;
@@ -366,7 +367,8 @@ impl schemars::JsonSchema for duration_ns_or_none {
     }
 }
 
-/// Intervals of a median. Chosen: 64 follows a change of sampling within an hour of minutes, and costs 3 ns each.
+/// Intervals of a median. Chosen: with an interval of a minute, 64 follow a change of sampling within an hour, at 3 ns
+/// each.
 const WINDOW: usize = 64;
 
 /// Nanoseconds in a second.
@@ -433,7 +435,7 @@ mod tests {
         }
     }
 
-    /// Returns the gaps among intervals of so many seconds, in seconds.
+    /// Returns the gaps among intervals of these lengths, in seconds.
     fn gaps(mut rhythm: Rhythm, seconds: &[u64]) -> Vec<u64> {
         let mut now = Timestamp::from_secs(7);
         let shortest = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! Quantities whose unit is in the type: [`Bytes`], [`Percent`], [`Celsius`].
 //!
-//! All three hold integers, so that sums, comparisons and files are exact on every platform. What is
-//! printed parses back to the same value; binary multiples say so (`GiB`).
+//! All three hold integers, so that sums, comparisons and files are exact on every platform. The printed form parses
+//! back to the same value; binary multiples are marked (`GiB`).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -76,7 +76,7 @@ impl Bytes {
         Self(u64::try_from(scaled).unwrap_or(u64::MAX))
     }
 
-    /// Returns the distance between two amounts, whichever is larger.
+    /// Returns the absolute difference of two amounts.
     pub const fn abs_diff(self, other: Self) -> Self {
         Self(self.0.abs_diff(other.0))
     }
@@ -131,8 +131,8 @@ impl fmt::Display for Bytes {
 impl FromStr for Bytes {
     type Err = UnitError;
 
-    /// Parses a whole or decimal number and a unit: `16GiB`, `1.5 GiB`, `500MB`, `0`. A number alone is one of bytes, but for
-    /// one so small that it can only lack its unit.
+    /// Parses a whole or decimal number and a unit: `16GiB`, `1.5 GiB`, `500MB`, `0`. A number alone is in bytes,
+    /// unless it is so small that its unit must be missing.
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let refuse = || UnitError {
             text: text.to_owned(),
@@ -149,7 +149,7 @@ impl FromStr for Bytes {
             return Err(UnitError {
                 text: text.to_owned(),
                 want: format!(
-                    "an amount of memory with its unit: did you mean \"{number}{unit}\"? So many bytes are \"{number}B\""
+                    "an amount of memory with its unit: did you mean \"{number}{unit}\"? For bytes, write \"{number}B\""
                 )
                 .into(),
             });
@@ -187,13 +187,13 @@ impl Percent {
         self.0
     }
 
-    /// Returns `part` of `whole`, rounded down; zero where there is no whole.
+    /// Returns `part` of `whole`, rounded down; zero if `whole` is zero.
     #[inline]
     pub fn of(part: Bytes, whole: Bytes) -> Self {
         Self::of_count(part.0, whole.0).unwrap_or(Self::ZERO)
     }
 
-    /// Returns `part` of `whole`, of whatever both are counts, rounded down; `None` where there is no whole.
+    /// Returns `part` of `whole` as counts of anything, rounded down; `None` if `whole` is zero.
     #[inline]
     pub fn of_count(part: u64, whole: u64) -> Option<Self> {
         // The quick path holds for counts below 2^47 (128 TiB of bytes).
@@ -206,7 +206,7 @@ impl Percent {
         Some(Self(u32::try_from(milli).unwrap_or(u32::MAX)))
     }
 
-    /// Returns the nearest thousandth of a percent, or `None` for what is not a finite, non-negative number.
+    /// Returns the nearest thousandth of a percent, or `None` for a value that is not finite or is negative.
     pub fn from_f64(percent: f64) -> Option<Self> {
         let milli = (percent * 1000.0).round();
         (milli.is_finite() && (0.0..=f64::from(u32::MAX)).contains(&milli))
@@ -239,7 +239,7 @@ impl Sub for Percent {
 }
 
 impl fmt::Display for Percent {
-    /// Prints as few decimals as are exact (`80%`, `56.25%`).
+    /// Prints the fewest decimals that are exact (`80%`, `56.25%`).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, milli) = (self.0 / 1000, self.0 % 1000);
         match milli {
@@ -285,7 +285,7 @@ impl Celsius {
         self.0
     }
 
-    /// Returns the nearest thousandth of a degree, or `None` for what is not a finite number in range.
+    /// Returns the nearest thousandth of a degree, or `None` for a value that is not finite or out of range.
     pub fn from_f64(celsius: f64) -> Option<Self> {
         let milli = (celsius * 1000.0).round();
         (milli.is_finite() && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&milli))
@@ -304,7 +304,7 @@ impl fmt::Display for Celsius {
     }
 }
 
-/// What was given where a quantity was wanted.
+/// The text that was given in place of a quantity.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("\"{text}\" is not {want}")]
 pub struct UnitError {
@@ -312,12 +312,12 @@ pub struct UnitError {
     pub(crate) want: Cow<'static, str>,
 }
 
-/// Returns whether a field may be left out of a file, for `#[serde(skip_serializing_if)]`: its default says the same.
+/// Returns whether a field may be left out of a file, for `#[serde(skip_serializing_if)]`: it has its default.
 pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Reads and writes a quantity as people write it, for `#[serde(with = "human")]` in settings files.
+/// Reads and writes a quantity in human units, for `#[serde(with = "human")]` in settings files.
 pub mod human {
     use std::fmt::Display;
     use std::str::FromStr;
@@ -378,17 +378,17 @@ macro_rules! text_quantity {
 }
 
 text_quantity!(
-    /// [`Bytes`] as a settings file has them: `"16GiB"`.
+    /// [`Bytes`] as in a settings file: `"16GiB"`.
     BytesText(Bytes), r"^[0-9.]+ ?([KMGT]i?)?B?$", "16GiB"
 );
 text_quantity!(
-    /// [`Percent`] as a settings file has it: `"80%"`.
+    /// [`Percent`] as in a settings file: `"80%"`.
     PercentText(Percent), r"^[0-9.]+ ?%$", "80%"
 );
 
-/// A number of bytes below this lacks its unit. Chosen: no machine, model or limit is so small.
+/// A number of bytes below this lacks its unit. Chosen: no machine, model or limit is this small.
 const LEAST_WITHOUT_UNIT: u64 = 1 << 20;
-/// Up to this, a number that lacks its unit is one of GiB; above, of MiB. Chosen: 16384 is what some call 16 GiB.
+/// Up to this, a number without its unit was meant in GiB; above, in MiB. Chosen: some write 16384 for 16 GiB.
 const MOST_GIB: u64 = 1024;
 
 const BINARY_UNITS: [(&str, u64); 4] =
@@ -411,7 +411,7 @@ mod tests {
         let asked = |text: &str| text.parse::<Bytes>().unwrap_err().to_string();
         assert_eq!(
             asked("64"),
-            "\"64\" is not an amount of memory with its unit: did you mean \"64GiB\"? So many bytes are \"64B\""
+            "\"64\" is not an amount of memory with its unit: did you mean \"64GiB\"? For bytes, write \"64B\""
         );
         assert!(asked("1024").contains("did you mean \"1024GiB\"?"));
         assert!(asked("16384").contains("did you mean \"16384MiB\"?"));

@@ -1,4 +1,4 @@
-//! What a backend calls between two polls.
+//! The functions that a backend calls between two polls.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use tiershift_core::model::ModelId;
 pub struct Callbacks {
     /// There is an outcome to poll.
     pub wake: Arc<dyn Fn() + Send + Sync>,
-    /// A model ended unasked or did not load; this is what its process or its server said last.
+    /// A model ended on its own or did not load; this is the last output of its process or server.
     pub exit_message: Arc<ExitMessage>,
 }
 
-/// Called with the model, and the last lines that its process or its server wrote.
+/// Called with the model, and the last lines of its process or server.
 pub type ExitMessage = dyn Fn(&ModelId, &str) + Send + Sync;

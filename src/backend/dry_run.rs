@@ -1,4 +1,4 @@
-//! Loads nothing: every load succeeds after the time that the catalog says, and takes the memory that it says.
+//! Loads nothing: every load succeeds after the time in the catalog, and takes the memory in the catalog.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc;
@@ -21,7 +21,7 @@ pub struct DryRun {
     callbacks: Callbacks,
     /// Those that hold memory, each with its GPU and the number of the command that began it.
     held: BTreeMap<ModelId, (Option<u8>, u64)>,
-    /// Those that were loaded before, whose files the page cache would have.
+    /// Those that were loaded before, whose files would be in the page cache.
     read: BTreeSet<ModelId>,
     commands: u64,
     sender: mpsc::Sender<(u64, Outcome)>,
@@ -49,7 +49,7 @@ impl DryRun {
         self.held.is_empty()
     }
 
-    /// Adds to a reading of the machine what the models would use.
+    /// Adds to a sample of the machine what the models would use.
     pub fn add_to(&self, sample: &mut Sample) {
         for (id, (gpu, _)) in &self.held {
             let Some(model) = self.catalog.model(id) else { continue };
@@ -64,13 +64,13 @@ impl DryRun {
         }
     }
 
-    /// Reports this after a while.
+    /// Reports an outcome after a while.
     fn report(&self, after: Duration, outcome: Outcome) {
         let (command, reports) = (self.commands, self.sender.clone());
         let wake = self.callbacks.wake.clone();
         self.runtime.spawn(async move {
             tokio::time::sleep(after).await;
-            // Nobody listens any more when the daemon has ended.
+            // The receiver is gone once the daemon has stopped.
             let _ = reports.send((command, outcome));
             wake();
         });
@@ -92,12 +92,12 @@ impl Backend for DryRun {
             Command::Unload { model: id } => {
                 let after = self.catalog.model(id).map_or(Duration::ZERO, |model| model.unload);
                 if let Some((_, command)) = self.held.get_mut(id) {
-                    // What was asked before is answered no more.
+                    // Earlier commands are no longer answered.
                     *command = self.commands;
                 }
                 self.report(after, Outcome::Unloaded { model: id.clone() });
             }
-            // Nobody is served, and there is nothing to try.
+            // No request runs, and there is nothing to try.
             Command::Start { .. } | Command::Cancel { .. } | Command::Try { .. } => {}
         }
     }
@@ -119,7 +119,7 @@ impl Backend for DryRun {
         }
     }
 
-    /// Nothing is known beforehand: `wake` is called instead.
+    /// Nothing is known in advance: `wake` is called instead.
     fn next_wakeup(&self) -> Option<Timestamp> {
         None
     }

@@ -1,8 +1,8 @@
-//! Where a request is sent, with which key, and what must be changed in its body on the way.
+//! Where a request is sent, with which key, and what must be changed in its body.
 
 use crate::backend::key::Key;
 
-/// The address of a model's server, and what is added to each request there.
+/// The address of a model's server, and what is added to each request to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     base: String,
@@ -11,12 +11,12 @@ pub struct Endpoint {
     key: Option<Key>,
 }
 
-/// What the body of a completion must say there; every other field stays as the client sent it.
+/// The changes to the body of a completion; every other field stays as the client sent it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// What the model is called there; `None` where only one is.
+    /// The model's name at the server; `None` if the server has only one.
     pub model: Option<String>,
-    /// How long the model stays after the request, in seconds, where each request decides that.
+    /// How long the model stays loaded after the request, in seconds, if each request decides that.
     pub keep_alive: Option<i64>,
 }
 
@@ -58,14 +58,14 @@ impl Endpoint {
     }
 
     fn url(&self, path: &str) -> String {
-        // A client's own query stands first.
+        // A client's own query comes first.
         match (self.query.strip_prefix('?'), path.contains('?')) {
             (Some(query), true) => format!("{}{path}&{query}", self.base),
             _ => format!("{}{path}{}", self.base, self.query),
         }
     }
 
-    /// Returns what must be changed in a body.
+    /// Returns the changes to a body.
     pub fn changes(&self) -> &Changes {
         &self.changes
     }

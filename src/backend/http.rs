@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-/// Returns the client that talks to model servers on this machine.
+/// Returns the client for model servers on this machine.
 ///
 /// # Errors
-/// Where the system gives no resources for one.
+/// When the system has no resources for one.
 pub(crate) fn http_client() -> reqwest::Result<reqwest::Client> {
     builder().read_timeout(SILENCE).build()
 }
 
-/// Returns the client that passes requests on. How long a reply may take is the manager's business: a whole reply of a slow
-/// model takes longer than any silence that means something elsewhere.
+/// Returns the client that forwards requests. How long a reply may take is decided by the manager: a whole reply of a
+/// slow model takes longer than any silence that would be an error elsewhere.
 ///
 /// # Errors
 /// As above.
@@ -21,7 +21,7 @@ pub(crate) fn relay_client() -> reqwest::Result<reqwest::Client> {
 
 fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
-        // The models' ports are on this machine, whatever the environment says of proxies.
+        // The models' ports are on this machine, whatever proxies the environment names.
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         // A connection is used once: llama-server closes some after a stream, and a request that is sent into one then
@@ -29,8 +29,8 @@ fn builder() -> reqwest::ClientBuilder {
         .pool_max_idle_per_host(0)
 }
 
-/// Chosen: a server of this machine accepts at once, or is stuck.
+/// Chosen: a server on this machine accepts at once, or is stuck.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Chosen: a load on a slow machine may take minutes in which nothing is received.
+/// Chosen: a load on a slow machine may take minutes without a byte.
 const SILENCE: Duration = Duration::from_secs(600);

@@ -1,9 +1,9 @@
-//! What a model's process requires of its clients. It answers on loopback, to every page in a browser there
-//! (llama-server lets all origins read) and every user of the machine; with a key, to its daemon only.
+//! The key that a model's process requires of its clients. It listens on loopback, for every page in a browser there
+//! (llama-server allows all origins) and every user of the machine; with a key, it answers only its daemon.
 
 use std::fmt;
 
-/// A key, made for one process. It goes there in the environment, which no other user reads, and never into a log.
+/// A key, made for one process. It is passed in the environment, which no other user can read, and never into a log.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Key(String);
 
@@ -11,15 +11,15 @@ impl Key {
     /// The variable in which llama-server finds it.
     pub(super) const VARIABLE: &str = "LLAMA_API_KEY";
 
-    /// Makes one that nobody guesses.
+    /// Makes a key that cannot be guessed.
     pub(super) fn new() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; LENGTH];
         getrandom::fill(&mut bytes)?;
-        // In figures that a header and a variable can hold.
+        // In hexadecimal digits, which a header and a variable can contain.
         Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
     }
 
-    /// Takes the one that an earlier daemon made.
+    /// Takes the key that an earlier daemon made.
     #[cfg(target_os = "linux")]
     pub(super) fn of(text: String) -> Option<Self> {
         (text.len() == 2 * LENGTH).then_some(Self(text))

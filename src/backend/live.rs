@@ -1,4 +1,4 @@
-//! The backends of a real machine: processes of our own, or a server that somebody else started.
+//! The backends of a real machine: processes of our own, or a server that is already running.
 
 use tiershift_core::backend::Backend;
 use tiershift_core::event::{Command, Outcome};
@@ -14,7 +14,7 @@ use crate::backend::remote::{OwnSource, Remote};
 pub enum LiveBackend {
     /// Processes of our own.
     Processes(LlamaServer),
-    /// Somebody else's server.
+    /// A server that others started.
     Remote(Remote),
     /// Nothing.
     DryRun(DryRun),
@@ -30,7 +30,7 @@ impl LiveBackend {
         }
     }
 
-    /// Returns where questions are sent that take no slot: to a model that was asked to load, or to a server that is there
+    /// Returns where queries are sent that take no slot: to a model that was asked to load, or to a server that runs
     /// without one.
     pub fn endpoint_aside(&self, model: Option<&ModelId>) -> Option<Endpoint> {
         let of_model = model.and_then(|model| self.endpoint(model));
@@ -49,7 +49,7 @@ impl LiveBackend {
         }
     }
 
-    /// Returns what the models use of which no process is known.
+    /// Returns what the models use whose processes are not known.
     pub fn figures(&self) -> Footprint {
         match self {
             Self::Processes(_) | Self::DryRun(_) => Footprint::default(),
@@ -57,7 +57,7 @@ impl LiveBackend {
         }
     }
 
-    /// Takes what came when a model was loaded, of which nothing better is known.
+    /// Sets the growth at a model's load, if nothing better is known.
     pub fn note_step(&mut self, model: &ModelId, came: Footprint) {
         match self {
             Self::Processes(_) | Self::DryRun(_) => {}
@@ -65,7 +65,7 @@ impl LiveBackend {
         }
     }
 
-    /// Returns whether a model may be on a GPU: no server of others says which it has put it on.
+    /// Returns whether a model may be on a GPU: a server of others does not report which one it uses.
     pub fn may_be_on(&self, model: &ModelId, gpu: usize) -> bool {
         match self {
             Self::Processes(server) => server.gpu_of(model).map(usize::from) == Some(gpu),
@@ -74,7 +74,7 @@ impl LiveBackend {
         }
     }
 
-    /// Returns where each loaded model's own use is taken from.
+    /// Returns the source of each loaded model's own use.
     pub fn own_sources(&self) -> Vec<(ModelId, OwnSource)> {
         match self {
             Self::Processes(server) => {

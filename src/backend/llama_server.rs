@@ -1,7 +1,7 @@
-//! Runs each model in a `llama-server` process of its own, which is started to load it and stopped to unload it.
+//! Runs each model in its own `llama-server` process, which is started to load it and stopped to unload it.
 //!
-//! A process is watched by a task that does nothing but report. Left alone on purpose: time-outs of loads and
-//! draining, which are the manager's, and requests, which go to [`LlamaServer::endpoint`] straight.
+//! Each process is watched by a task that only reports. Not done here: time-outs of loads and draining, which belong to
+//! the manager, and requests, which go directly to [`LlamaServer::endpoint`].
 
 mod health;
 pub mod launch;
@@ -38,14 +38,14 @@ use crate::backend::llama_server::launch::Launch;
 use crate::backend::llama_server::left::Left;
 use crate::backend::llama_server::process::{Process, STOP_TIMEOUT};
 
-/// What starts the processes.
+/// Starts the processes.
 pub struct LlamaServer {
     program: PathBuf,
     /// The folder of the models, which marks our processes as ours.
     home: PathBuf,
     launches: BTreeMap<ModelId, Launch>,
     tools: Tools,
-    /// The processes that are there, from the command to load to the report of their end.
+    /// The existing processes, from the command to load to the report of their end.
     running: BTreeMap<ModelId, Running>,
     reports: mpsc::Receiver<Outcome>,
 }
@@ -83,13 +83,13 @@ impl LlamaServer {
         Self { program, home, launches, tools, running: BTreeMap::new(), reports }
     }
 
-    /// Returns where a model's process answers, once it was asked to load.
+    /// Returns the endpoint of a model's process, once it was asked to load.
     pub fn endpoint(&self, model: &ModelId) -> Option<Endpoint> {
         let Running { port, key, .. } = self.running.get(model)?;
         Some(Endpoint::new(&format!("http://127.0.0.1:{port}")).with_key(key.clone()))
     }
 
-    /// Returns the ids of the processes that are there.
+    /// Returns the ids of the existing processes.
     pub fn pids(&self) -> impl Iterator<Item = u32> {
         self.running.values().filter_map(|process| process.pid)
     }
@@ -99,7 +99,7 @@ impl LlamaServer {
         self.running.get(model)?.gpu
     }
 
-    /// Returns the models whose processes are there.
+    /// Returns the models whose processes exist.
     pub fn models(&self) -> impl Iterator<Item = &ModelId> {
         self.running.keys()
     }
@@ -135,10 +135,10 @@ impl LlamaServer {
         Ok(())
     }
 
-    /// Takes over the processes that an earlier daemon left for the same folder, and returns their models. One that
-    /// is not ready to serve, or that would be started otherwise today, is ended, and its end is waited for.
+    /// Takes over the processes that an earlier daemon left for the same folder, and returns their models. One that is
+    /// not ready to serve, or that would be started differently today, is ended, and its end is waited for.
     ///
-    /// To be called before anything else, by the only daemon that serves from this folder.
+    /// Must be called before anything else, by the only daemon that serves from this folder.
     #[cfg(target_os = "linux")]
     pub fn adopt(&mut self) -> Vec<Adopted> {
         let runtime = self.tools.runtime.clone();
@@ -166,7 +166,7 @@ impl LlamaServer {
                 let (watch, stopped) = self.watch(&model, running, Process::Left(left), None);
                 tokio::spawn(watch.keep(port, stopped));
             } else {
-                // Whoever it answered died with its daemon: there is nothing to be finished.
+                // Its client was the daemon that died: there is nothing to finish.
                 left.signal(Signal::KILL);
                 let mut left = left;
                 unwanted.spawn(async move { left.wait().await });
@@ -179,7 +179,7 @@ impl LlamaServer {
             .collect()
     }
 
-    /// Returns nothing: only on Linux is it known what an earlier daemon left.
+    /// Returns nothing: what an earlier daemon left is known only on Linux.
     #[cfg(not(target_os = "linux"))]
     pub fn adopt(&mut self) -> Vec<Adopted> {
         Vec::new()
@@ -202,11 +202,11 @@ impl LlamaServer {
         let mut command = Spawn::new(&self.program);
         command
             .args(arguments)
-            // Without memory mapping, a model's memory is seen to come and go. Builds of 2026 and older ones call it
-            // differently; what a build does not know in the environment it ignores, on the command line it refuses.
+            // Without memory mapping, a model's memory can be seen to come and go. Builds of 2026 and older ones use
+            // different names; an unknown variable is ignored, but an unknown argument is refused.
             .env("LLAMA_ARG_LOAD_MODE", "none")
             .env("LLAMA_ARG_NO_MMAP", "1")
-            // NVML counts GPUs in this order, CUDA by itself the fastest first.
+            // NVML counts GPUs in this order; CUDA by default counts the fastest first.
             .env("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
             .envs(&launch.env)
             .env(MARK, &self.home)
@@ -214,7 +214,7 @@ impl LlamaServer {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        // Ctrl-C in a terminal goes to a whole group: running streams shall not end by it.
+        // Ctrl-C in a terminal goes to a whole group: it must not end running streams.
         #[cfg(unix)]
         command.process_group(0);
         command
@@ -232,7 +232,7 @@ impl LlamaServer {
 
     fn unload(&mut self, model: &ModelId) {
         match self.running.get_mut(model) {
-            // Asked again: the answer is on its way.
+            // A repeated command: the answer is on its way.
             Some(process) => drop(process.stop.take().map(|stop| stop.send(()))),
             None => self.tools.report(Outcome::Unloaded { model: model.clone() }),
         }
@@ -244,7 +244,7 @@ impl Backend for LlamaServer {
         match command {
             Command::Load { model, gpu } => self.load(model, *gpu),
             Command::Unload { model } => self.unload(model),
-            // These are between a client and the model's port.
+            // These pass between a client and the model's port.
             Command::Start { .. } | Command::Cancel { .. } => {}
             Command::Try { model } => self.try_out(model),
         }
@@ -261,7 +261,7 @@ impl Backend for LlamaServer {
         Some(outcome)
     }
 
-    /// Nothing is known beforehand: `wake` is called instead.
+    /// Nothing is known in advance: `wake` is called instead.
     fn next_wakeup(&self) -> Option<Timestamp> {
         None
     }
@@ -269,7 +269,7 @@ impl Backend for LlamaServer {
 
 impl Tools {
     fn report(&self, outcome: Outcome) {
-        // Nobody listens any more when the daemon has ended.
+        // The receiver is gone once the daemon has stopped.
         let _ = self.reports.send(outcome);
         (self.callbacks.wake)();
     }
@@ -284,7 +284,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// From the start of a process.
+    /// Watches from the start of a process.
     async fn load(mut self, port: u16, mut stopped: oneshot::Receiver<()>) {
         let gets_on = Outcome::Loading { model: self.model.clone() };
         let tools = self.tools.clone();
@@ -307,13 +307,13 @@ impl Watch {
         self.unload().await;
     }
 
-    /// From the moment at which it can serve.
+    /// Watches from the moment at which it can serve.
     async fn keep(mut self, port: u16, stopped: oneshot::Receiver<()>) {
         let error = tokio::select! {
             how = self.process.wait() => format!("its process ended ({how})"),
             () = health::until_silent(&self.tools.client, port) => {
                 self.process.kill();
-                // What waits for a device cannot even be killed; its memory then counts as others'.
+                // A process that waits for a device cannot even be killed; its memory then counts as others'.
                 let _ = tokio::time::timeout(STOP_TIMEOUT, self.process.wait()).await;
                 "its process hung, and was ended".to_owned()
             }
@@ -336,7 +336,7 @@ impl Watch {
     }
 }
 
-/// Returns the model, the port and the GPU that a process was started with; `None` for what we have not started.
+/// Returns the model, the port and the GPU with which a process was started; `None` if we did not start it.
 #[cfg(target_os = "linux")]
 fn started_as(left: &Left) -> Option<(ModelId, u16, Option<u8>)> {
     let port = left.option("--port")?.to_str()?.parse().ok()?;
@@ -344,13 +344,12 @@ fn started_as(left: &Left) -> Option<(ModelId, u16, Option<u8>)> {
     Some((ModelId::from(left.option("--alias")?.to_str()?), port, gpu))
 }
 
-/// Returns a port that was free a moment ago. Where another program takes it first, the load fails and is tried
-/// again.
+/// Returns a port that was free a moment ago. If another program takes it first, the load fails and is retried.
 fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// The variable in which a process of ours carries the folder that it serves from.
+/// The variable in which our processes carry the folder that they serve from.
 const MARK: &str = "TIERSHIFT_SERVES_FROM";
 
 /// Chosen: the pipe closes with the process, unless a grandchild holds it.

@@ -1,5 +1,5 @@
-//! A request of our own for one token, after a server has answered one of a client's with an error: whether the model is at
-//! fault, or what was asked of it. Servers answer 500 to faults of both.
+//! A request of our own for one token, after a server has answered a client's request with an error: is the model at
+//! fault, or the request? Servers answer 500 in both cases.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use tiershift_core::model::Task;
 
 use crate::backend::endpoint::Endpoint;
 
-/// Returns whether a model's server answers the shortest request for this kind of work. What it finds fault with there is
+/// Returns whether a model's server answers the shortest request for this kind of work. An error about that request is
 /// an answer too.
 pub(crate) async fn is_answered(client: &reqwest::Client, endpoint: &Endpoint, task: Task) -> bool {
     let (path, mut body) = match task {
         Task::Embedding => ("/v1/embeddings", json!({"input": "a"})),
         Task::Rerank => ("/v1/rerank", json!({"query": "a", "documents": ["a"]})),
-        // By no template, which may be what is wrong.
+        // Without a template, which may be what is wrong.
         Task::Chat | Task::Code | Task::Vision | Task::Speech => {
             ("/v1/completions", json!({"prompt": "a", "max_tokens": 1}))
         }
@@ -30,5 +30,5 @@ pub(crate) async fn is_answered(client: &reqwest::Client, endpoint: &Endpoint, t
     answer.is_ok_and(|answer| !answer.status().is_server_error())
 }
 
-/// Chosen: the slot is free that the client's request has left, and a model that takes longer for a token serves nobody.
+/// Chosen: the client's request has freed its slot, and a model that takes longer for one token is useless.
 const LIMIT: Duration = Duration::from_secs(60);

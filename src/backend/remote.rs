@@ -1,7 +1,7 @@
-//! Runs models in a server that somebody else started: we ask it to load and unload, and send requests there.
+//! Runs models in a server that is already running: we ask it to load and unload, and send requests to it.
 //!
-//! A task keeps each model (`keeper`). What differs from server to server is one table (`protocol`) in the module of
-//! each kind. Left alone on purpose: whatever else the server runs.
+//! A task keeps each model in its state (`keeper`). The differences between servers are one table (`protocol`) in the
+//! module of each kind. Other models that the server runs are left alone.
 
 pub mod client;
 pub mod entry;
@@ -41,14 +41,14 @@ pub struct Remote {
     server: Arc<Server>,
     models: BTreeMap<ModelId, Known>,
     tools: Tools,
-    /// The models that are there, from the command to load to the report of their end.
+    /// The existing models, from the command to load to the report of their end.
     held: BTreeMap<ModelId, Held>,
     reports: mpsc::Receiver<Report>,
 }
 
-/// What never changes about a model.
+/// The constant data of a model.
 struct Known {
-    /// What the server calls it.
+    /// Its name at the server.
     name: String,
     footprint: Footprint,
 }
@@ -59,15 +59,15 @@ struct Held {
     stop: Option<oneshot::Sender<()>>,
 }
 
-/// Where the figure of a model's own use comes from.
+/// The source of the figure for a model's own use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OwnSource {
-    /// The system, of the processes that the model runs in.
+    /// The system, for the processes in which the model runs.
     Processes,
     /// The model's server.
     Server,
-    /// What all use gained when it was loaded.
+    /// The growth of all use when it was loaded.
     Step,
     /// The catalog.
     Catalog,
@@ -77,7 +77,7 @@ impl Remote {
     /// Prepares to run these models in this server, which knows each by its id; Ollama's `:latest` may be left out.
     ///
     /// # Errors
-    /// A model that the server does not list.
+    /// When the server does not list a model.
     pub fn new(
         server: Server,
         listed: &[Entry],
@@ -106,7 +106,7 @@ impl Remote {
         Some(self.server.endpoint(&known.name))
     }
 
-    /// Returns where the server answers what is not about one model.
+    /// Returns the endpoint for what is not about one model.
     pub fn bare_endpoint(&self) -> Endpoint {
         self.server.bare_endpoint()
     }
@@ -120,7 +120,7 @@ impl Remote {
         pids.flatten()
     }
 
-    /// Returns what the models use of which no process is known.
+    /// Returns what the models use whose processes are not known.
     pub fn figures(&self) -> Footprint {
         let mut sum = Footprint::default();
         for (model, held) in &self.held {
@@ -135,14 +135,14 @@ impl Remote {
         sum
     }
 
-    /// Takes what was measured when a model was loaded, which overrides the catalog.
+    /// Sets the growth that was measured at a model's load, which overrides the catalog.
     pub fn note_step(&mut self, model: &ModelId, came: Footprint) {
         if let Some(held) = self.held.get_mut(model).filter(|held| held.own == OwnUse::Catalog) {
             held.own = OwnUse::Step(came);
         }
     }
 
-    /// Returns where each loaded model's own use is taken from.
+    /// Returns the source of each loaded model's own use.
     pub fn own_sources(&self) -> impl Iterator<Item = (&ModelId, OwnSource)> {
         self.held.iter().map(|(model, held)| {
             let source = match held.own {
@@ -155,15 +155,15 @@ impl Remote {
         })
     }
 
-    /// Returns whether no model is left that we asked for.
+    /// Returns whether no model is left that we requested.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
-    /// Takes over what the server has loaded already, and returns those models.
+    /// Takes over what the server has already loaded, and returns those models.
     ///
     /// # Errors
-    /// Where the server does not list its models.
+    /// When the server does not list its models.
     pub fn adopt(&mut self) -> Result<Vec<Adopted>, ServerError> {
         let runtime = self.tools.runtime.clone();
         for entry in runtime.block_on(self.list_at_rest())? {
@@ -179,14 +179,14 @@ impl Remote {
             }
         }
         let adopted = |(model, _): (&ModelId, &Held)| {
-            // No server says which GPU it is.
+            // No server reports which GPU it is.
             let has_vram = self.models[model].footprint.vram > Bytes::ZERO;
             Adopted { model: model.clone(), gpu: has_vram.then_some(0) }
         };
         Ok(self.held.iter().map(adopted).collect())
     }
 
-    /// Returns what the server lists when nothing of it is on its way in or out, which is waited for a little.
+    /// Returns the server's list when nothing in it is loading or unloading, which is waited for a little.
     async fn list_at_rest(&self) -> Result<Vec<Entry>, ServerError> {
         let mut looks = 0;
         loop {
@@ -227,7 +227,7 @@ impl Remote {
 
     fn unload(&mut self, model: &ModelId) {
         match self.held.get_mut(model) {
-            // Asked again: the answer is on its way.
+            // A repeated command: the answer is on its way.
             Some(held) => drop(held.stop.take().map(|stop| stop.send(()))),
             None => self.tools.report(Outcome::Unloaded { model: model.clone() }),
         }
@@ -239,9 +239,9 @@ impl Backend for Remote {
         match command {
             Command::Load { model, .. } => self.load(model),
             Command::Unload { model } => self.unload(model),
-            // These are between a client and the server.
+            // These pass between a client and the server.
             Command::Start { .. } | Command::Cancel { .. } => {}
-            // Its speeds are guesses, or measured with others about; the owner of the server sees to it.
+            // Its speeds are guesses, or were measured beside other programs; the owner of the server takes care of it.
             Command::Try { .. } => {}
         }
     }
@@ -267,7 +267,7 @@ impl Backend for Remote {
         }
     }
 
-    /// Nothing is known beforehand: `wake` is called instead.
+    /// Nothing is known in advance: `wake` is called instead.
     fn next_wakeup(&self) -> Option<Timestamp> {
         None
     }
@@ -281,5 +281,5 @@ pub struct Unlisted {
     listed: Vec<String>,
 }
 
-/// Chosen: what is on its way at our start has 10 s to arrive.
+/// Chosen: a load or unload under way at our start has 10 s to finish.
 const LOOKS_BEFORE_ADOPTION: u32 = 20;

@@ -1,5 +1,5 @@
-//! Counts the tokens of a reply while it passes through, and sees whether it came to its end: in the streams of OpenAI's
-//! APIs, of Anthropic's, of llama-server's own, and of Ollama's, which is a line a token.
+//! Counts the tokens of a reply while it passes through, and checks whether it reached its end: for the streams of
+//! OpenAI's APIs, of Anthropic's, of llama-server's own, and of Ollama's, which has one line per token.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 /// What is known of a stream so far.
 #[derive(Debug, Default)]
 pub(crate) struct StreamUsage {
-    /// Whether each line is a JSON object, and no server-sent event.
+    /// Whether each line is a JSON object, not a server-sent event.
     is_of_lines: bool,
     line: Vec<u8>,
     events: u32,
@@ -20,25 +20,25 @@ pub(crate) struct StreamUsage {
     has_error: bool,
 }
 
-/// What a server says that it did for a reply, as far as it says it.
+/// A server's own figures about a reply, as far as it provides them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Count {
-    /// Tokens of the prompt that it read: not those that it had cached.
+    /// Tokens of the prompt that it read, without those that it had cached.
     pub(crate) prompt_tokens: Option<u32>,
     pub(crate) output_tokens: Option<u32>,
-    /// How long it read.
+    /// How long it read the prompt.
     pub(crate) first_token: Option<Duration>,
 }
 
-/// The figures that servers put beside a reply.
+/// The figures that servers add to a reply.
 #[derive(Debug, Deserialize)]
 struct Figures<'a> {
     usage: Option<Usage>,
     timings: Option<Timings>,
-    /// The Responses API has the usage in here, in its last event; others have something else there.
+    /// The Responses API has the usage here, in its last event; others have something else here.
     #[serde(borrow)]
     response: Option<&'a RawValue>,
-    /// So has Anthropic's API, in its first event.
+    /// Anthropic's API has it here, in its first event.
     #[serde(borrow)]
     message: Option<&'a RawValue>,
     /// Ollama's, in its last line.
@@ -69,7 +69,7 @@ struct Timings {
 }
 
 impl Count {
-    /// Reads the figures in a JSON object; where there are none, nothing is known.
+    /// Reads the figures in a JSON object; without any, nothing is known.
     pub(crate) fn read(json: &[u8]) -> Self {
         let Ok(figures) = serde_json::from_slice::<Figures>(json) else {
             return Self::default();
@@ -100,7 +100,7 @@ impl Count {
         }
     }
 
-    /// Returns this, and from `earlier` what is missing here.
+    /// Returns these figures, with missing ones taken from `earlier`.
     fn or(self, earlier: Self) -> Self {
         Self {
             prompt_tokens: self.prompt_tokens.or(earlier.prompt_tokens),
@@ -111,12 +111,12 @@ impl Count {
 }
 
 impl StreamUsage {
-    /// Expects a JSON object a line.
+    /// Expects one JSON object per line.
     pub(crate) fn of_lines() -> Self {
         Self { is_of_lines: true, ..Self::default() }
     }
 
-    /// Reads the next bytes, which came `after` the start.
+    /// Reads the next bytes, which arrived `after` the start.
     pub(crate) fn feed(&mut self, after: Duration, bytes: &[u8]) {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             if self.line.len() + part.len() <= LONGEST_LINE {
@@ -135,7 +135,7 @@ impl StreamUsage {
         } else if let Some(data) = line.strip_prefix(b"data:") {
             data.trim_ascii()
         } else {
-            // llama-server's own way to break off.
+            // How llama-server itself reports that it broke off.
             self.has_error |= line.starts_with(b"error:");
             return;
         };
@@ -162,17 +162,17 @@ impl StreamUsage {
         }
     }
 
-    /// Returns whether the stream ended as it should.
+    /// Returns whether the stream ended properly.
     pub(crate) fn is_done(&self) -> bool {
         self.is_done && !self.has_error
     }
 
-    /// Returns whether the server itself said in the stream that it broke off.
+    /// Returns whether the server itself reported in the stream that it broke off.
     pub(crate) fn has_error(&self) -> bool {
         self.has_error
     }
 
-    /// Returns the server's count, with the events as tokens of the reply where it gave none.
+    /// Returns the server's count; if there is none, each event counts as one token.
     pub(crate) fn count(&self) -> Count {
         let output_tokens = self.counted.output_tokens.or(Some(self.events));
         Count { output_tokens, ..self.counted }
@@ -183,14 +183,14 @@ impl StreamUsage {
         self.first_token
     }
 
-    /// Returns when the last token came, or the figures behind it.
+    /// Returns when the last token came, or the figures after it.
     pub(crate) fn last_token(&self) -> Option<Duration> {
         self.last_token
     }
 }
 
-/// What the last event of a stream may say: llama-server's own and Ollama's by a flag, Anthropic's and the Responses API by
-/// their type.
+/// What marks the last event of a stream: a flag for llama-server's own and Ollama's, the type for Anthropic's and the
+/// Responses API.
 #[derive(Debug, Deserialize)]
 struct Ending<'a> {
     #[serde(borrow, default)]
@@ -213,17 +213,17 @@ fn has(data: &[u8], part: &[u8]) -> bool {
     data.windows(part.len()).any(|window| window == part)
 }
 
-/// Looked for before an event is read whole.
+/// Looked for before an event is parsed.
 const LAST_MARKS: [&[u8]; 4] = [b"\"stop\":true", b"\"done\":true", b"message_stop", b"response."];
 
 /// The types of the last events.
 const LAST_TYPES: [&str; 4] =
     ["message_stop", "response.completed", "response.incomplete", "response.failed"];
 
-/// Keys beside which there are figures.
+/// Keys that accompany figures.
 const FIGURES: [&[u8]; 3] = [b"\"usage\"", b"\"timings\"", b"\"eval_count\""];
 
-/// Chosen: an event of a completion has some hundred bytes. What is longer is passed on unread.
+/// Chosen: an event of a completion has some hundred bytes. A longer one is passed on unread.
 const LONGEST_LINE: usize = 1 << 20;
 
 #[cfg(test)]
@@ -232,7 +232,7 @@ mod tests {
 
     #[track_caller]
     fn check(stream: &str, tokens: u32, is_done: bool) {
-        // Wherever the network cuts it, it is the same stream.
+        // However the network cuts it, it is the same stream.
         for size in [1, 7, stream.len()] {
             let mut usage = StreamUsage::default();
             for (index, bytes) in stream.as_bytes().chunks(size).enumerate() {

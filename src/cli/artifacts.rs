@@ -1,6 +1,6 @@
 //! The output folder: summary, decisions, event log and plots of one run.
 //!
-//! Everything is written into a folder beside the wanted one and renamed when it is whole, so that an
+//! Everything is written into a temporary folder next to the target, which is renamed when it is complete, so that an
 //! interrupted run leaves what was there before.
 
 use std::fs::{self, File};
@@ -25,7 +25,7 @@ use crate::report::{PlotData, decisions, plot};
 use crate::summary::Summary;
 use crate::wall::WallClock;
 
-/// What a run's event log holds, as an argument.
+/// What a run's event log contains, as an argument.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct LogOption {
     /// What the event log contains, written as plain `events.jsonl` [default: inputs, compressed as `events.jsonl.zst`]
@@ -47,7 +47,7 @@ enum Level {
 }
 
 impl LogOption {
-    /// Returns what the log holds.
+    /// Returns what the log contains.
     pub(super) fn level(self) -> LogLevel {
         match self.log {
             Some(Level::Full) => LogLevel::Full,
@@ -57,7 +57,7 @@ impl LogOption {
         }
     }
 
-    /// Returns what the controller says for the log and the plots beside it.
+    /// Returns what the controller reports for the log and the plots beside it.
     pub(super) fn detail(self) -> Detail {
         match self.level() {
             LogLevel::Full => Detail::Full,
@@ -92,7 +92,7 @@ impl Observe for Artifacts {
 }
 
 impl Artifacts {
-    /// Prepares the folder. `header` is the log's, and `made_from` what the run is made from.
+    /// Prepares the folder. `header` is the log's, and `made_from` the run's sources.
     pub(super) fn create(
         folder: &Path,
         header: &Header,
@@ -115,7 +115,7 @@ impl Artifacts {
         if folder.exists() && !folder.is_dir() {
             anyhow::bail!("`{}` is a file: give --out a folder", folder.display());
         }
-        // A summary is what every run leaves; where there is none, nothing may be of the names that are written.
+        // Every run leaves a summary; a folder without one must not contain any of the names that are written.
         let summary = folder.join(SUMMARY);
         let others = || NAMES.iter().map(|name| folder.join(name)).find(|file| file.exists());
         match summary.is_file() {
@@ -127,7 +127,7 @@ impl Artifacts {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            // It may become the folder itself: anybody's whom the umask lets.
+            // It may become the folder itself: its permissions are those that the umask allows.
             builder.permissions(fs::Permissions::from_mode(0o777));
         }
         let (beside, unfinished) =
@@ -154,8 +154,8 @@ impl Artifacts {
         })
     }
 
-    /// Returns what warns once, before the log has taken much of the disk, that it will become large. It is to be called now and
-    /// then with the bytes of the recording that are read, and its size.
+    /// Returns a function that warns once, before the log has taken much of the disk, that it will become large. Call
+    /// it regularly with the bytes of the recording that were read, and its size.
     pub(super) fn watch_size(&self) -> impl FnMut(u64, Option<u64>) + use<> {
         let (written, name) = (self.written.clone(), self.title.name.clone());
         let mut is_noted = false;
@@ -176,9 +176,9 @@ impl Artifacts {
         }
     }
 
-    /// Writes what is left and puts every file in its place. Notes the log's digest in the summary.
-    /// `sources` are the digests of the header's sources.
-    /// `clock` is what the wall clock showed; `optimum` is the schedule of the optimum, where one was computed.
+    /// Writes what is left and puts every file in its place. Notes the log's digest in the summary. `sources` are the
+    /// digests of the header's sources, `clock` is what the wall clock showed, and `optimum` the schedule of the
+    /// optimum, if one was computed.
     pub(super) fn finish(
         mut self,
         summary: &mut Summary,
@@ -212,16 +212,16 @@ impl Artifacts {
     }
 }
 
-/// Puts the files in their place: all at once where there was no folder, else one after the other. Of an older
-/// run, nothing is left beside them.
+/// Puts the files in their place: all at once if there was no folder, or else one after the other. Files of an older
+/// run are removed.
 fn publish(beside: &TempDir, folder: &Path) -> io::Result<()> {
     let beside = beside.path();
-    // Fails where the folder is there and holds anything.
+    // Fails if the folder exists and is not empty.
     if fs::rename(beside, folder).is_ok() {
         return Ok(());
     }
     fs::create_dir_all(folder)?;
-    // Two runs into one folder take turns, so that its files are of one of them. Not every system locks folders.
+    // Two runs into one folder take turns, so that all its files come from one of them. Not every system locks folders.
     let turn = File::open(folder).ok();
     if let Some(turn) = &turn {
         let _ = turn.lock();
@@ -238,15 +238,15 @@ fn publish(beside: &TempDir, folder: &Path) -> io::Result<()> {
 }
 
 const SUMMARY: &str = "summary.json";
-/// What a summary of ours begins with.
+/// The beginning of a summary that we wrote.
 const SUMMARY_MARK: &str = "\"fingerprint\"";
 
 /// Everything that a run writes. The summary comes last: it names the digest of the log beside it.
 const NAMES: [&str; 6] =
     [PLAIN_LOG, PACKED_LOG, "decisions.csv", "decisions.svg", "decisions.png", SUMMARY];
 
-/// Bytes of a log from which on a user is warned. Chosen: what a small disk has room for once or twice.
+/// The size of a log, in bytes, from which the user is warned. Chosen: a small disk has room for one or two of these.
 const LARGE_LOG: u64 = 2 << 30;
-/// Bytes of a log on the disk that say how large the whole becomes. Chosen: the packing thread holds back less than a
-/// fiftieth of it.
+/// The bytes of a log on disk from which its final size can be estimated. Chosen: the packing thread holds back less
+/// than a fiftieth of it.
 const ENOUGH_TO_ESTIMATE: u64 = 32 << 20;

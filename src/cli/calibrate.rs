@@ -1,4 +1,4 @@
-//! `tiershift calibrate`: what the models of a folder need and do on this machine.
+//! `tiershift calibrate`: measures what the models of a folder need, and how fast they are, on this machine.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

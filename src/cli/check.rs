@@ -61,14 +61,14 @@ pub(super) struct Arguments {
     jobs: common::Jobs,
 }
 
-/// The scenarios that are meant, in order.
+/// The chosen scenarios, in order.
 struct Suite {
     files: Vec<PathBuf>,
-    /// Where they are not files of the user's.
+    /// The unpacked suite, if they are not the user's files.
     built_in: Option<BuiltIn>,
 }
 
-/// What became of one scenario, and how long that took.
+/// The result of one scenario, and how long it took.
 #[derive(Serialize)]
 struct Timed {
     #[serde(flatten)]
@@ -126,7 +126,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         let rows = checked.iter().zip(&suite.files);
         let (good, bad): (Vec<_>, Vec<_>) =
             rows.partition(|(one, _)| one.checked.failures.is_empty());
-        // What failed comes last, where it is read.
+        // Failures come last, where they are read.
         for (one, path) in good.into_iter().chain(bad) {
             let (word, style) = match one.checked.failures.is_empty() {
                 true => ("ok    ", say::GOOD),
@@ -163,8 +163,8 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
 }
 
 impl Suite {
-    /// Returns what the arguments name or, where they name no file, what of `usual` is there: the first is asked for in any
-    /// case, and is built in where it is not there.
+    /// Returns the scenarios that the arguments name or, if they name no file, those of `usual` that exist: the first
+    /// is required, and built in if it is missing.
     fn find(arguments: &Arguments, usual: &[&str]) -> Result<Self> {
         let (parts, paths): (Vec<&PathBuf>, Vec<&PathBuf>) =
             arguments.scenarios.iter().partition(|named| is_part_of_a_name(named));
@@ -198,7 +198,7 @@ impl Suite {
         Ok(suite)
     }
 
-    /// Keeps the scenarios whose names have one of these parts. A name has its folder before it, but for `scenarios`.
+    /// Keeps the scenarios whose names contain one of these parts. A name includes its folder, except for `scenarios`.
     fn keep(&mut self, parts: &[&PathBuf]) -> Result<()> {
         let name = |file: &PathBuf| {
             let name = self.shown(&file.with_extension(""));
@@ -244,7 +244,7 @@ impl Suite {
                 true => suite::check(path, bless, policies).map_err(anyhow::Error::from),
                 false => check_under(path, policy, policies),
             };
-            // One broken file does not keep the others from being checked.
+            // One broken file does not prevent the check of the others.
             let broken = |error| Checked::broken(path, format!("{:#}", no_scenario(path, error)));
             let mut checked = checked.unwrap_or_else(broken);
             if let Some(built_in) = &self.built_in {
@@ -268,8 +268,8 @@ fn is_part_of_a_name(argument: &Path) -> bool {
     !argument.exists() && !text.contains(['/', '\\']) && !text.ends_with(".toml")
 }
 
-/// Holds another policy to the expectations of a scenario, and to the rules that hold for every run. Golden stories and
-/// baselines are about the scenario's own.
+/// Checks another policy against the expectations of a scenario, and against the rules that hold for every run. Golden
+/// stories and baselines apply only to the scenario's own policy.
 fn check_under(path: &Path, policy: &PolicyChange, policies: &Registry) -> Result<Checked> {
     let mut scenario = scenario::load(path, policies)?;
     policy.apply(&mut scenario.setup.settings, policies)?;

@@ -1,4 +1,4 @@
-//! What several verbs share: catalogs, printing, progress.
+//! Shared by several verbs: catalogs, printing, progress.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use crate::probe::clock::SystemClock;
 use crate::trace::Told;
 use crate::wall::{Part, WallClock, WallTime, When};
 
-/// What the machine has, for a file that does not state it.
+/// The size of the machine, for a file that does not state it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Totals {
     /// The machine's memory, for a file that does not state it
@@ -39,7 +39,7 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    /// Returns the machine, where any of it was given.
+    /// Returns the machine, if any part of it was given.
     pub(super) fn machine(&self) -> Option<Machine> {
         (self.memory.is_some() || !self.vram.is_empty()).then(|| Machine {
             memory: self.memory.unwrap_or(Bytes::ZERO),
@@ -49,7 +49,7 @@ impl Totals {
     }
 }
 
-/// What a recording does not say itself.
+/// What a recording does not state itself.
 #[derive(Debug, clap::Args)]
 pub(super) struct Says {
     /// Time between rows, for a file whose rows have no time
@@ -71,7 +71,7 @@ pub(super) struct Says {
 }
 
 impl Says {
-    /// Returns it as readers take it.
+    /// Returns it in the readers' form.
     pub(super) fn told(&self) -> Told {
         Told {
             interval: self.interval.map(Into::into),
@@ -83,7 +83,7 @@ impl Says {
     }
 }
 
-/// What of a recording is wanted.
+/// The selected part of a recording.
 #[derive(Debug, clap::Args)]
 pub(super) struct PartOption {
     /// Where to begin: a time since the start of the recording (1h30m) or, if the recording has dates, a wall-clock time
@@ -118,7 +118,7 @@ impl PartOption {
     }
 }
 
-/// Returns a moment as reports show it: the time since the run began and, where the run has a wall clock, what that showed.
+/// Returns a moment as reports show it: the time since the run began and, if the run has a wall clock, its time.
 pub(super) fn moment(at: Timestamp, clock: &WallClock) -> String {
     let since = text::seconds(at.as_secs_f64());
     match clock.at(at) {
@@ -127,7 +127,7 @@ pub(super) fn moment(at: Timestamp, clock: &WallClock) -> String {
     }
 }
 
-/// How many threads work.
+/// The number of threads.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Jobs {
     /// Number of threads [default: number of processors]. Results do not depend on it
@@ -136,13 +136,13 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    /// Returns it as [`crate::study::pool::map`] takes it.
+    /// Returns the number for [`crate::study::pool::map`].
     pub(super) fn count(self) -> u16 {
         self.jobs.unwrap_or(0)
     }
 }
 
-/// Reads and checks a catalog file, of which every table says all of its model.
+/// Reads and checks a catalog file in which every table is complete.
 pub(super) fn catalog(path: &Path) -> Result<Catalog> {
     Ok(catalog_file(path)?.catalog()?)
 }
@@ -154,7 +154,7 @@ pub(super) fn catalog_file(path: &Path) -> Result<CatalogFile> {
     Ok(CatalogFile::parse(&text, &name)?)
 }
 
-/// Looks into a folder of models, and says what is left out of it.
+/// Reads a folder of models, and reports what is left out of it.
 #[cfg(feature = "serve")]
 pub(super) fn folder(path: &Path) -> Result<Folder> {
     let folder = Folder::open(path)?;
@@ -164,7 +164,7 @@ pub(super) fn folder(path: &Path) -> Result<Folder> {
     Ok(folder)
 }
 
-/// Says so where a log that was read was not closed: what comes of it goes only so far.
+/// Notes if a log was not closed: what follows from it is then limited.
 pub(super) fn note_end(path: &Path, log: &LogReader) {
     if let Some(LogEnd::Torn { records, left_out }) = log.end() {
         let path = path.display();
@@ -175,13 +175,13 @@ pub(super) fn note_end(path: &Path, log: &LogReader) {
     }
 }
 
-/// Returns the runs of a folder of recordings, the oldest first; empty for whatever is none, such as a run's own folder.
+/// Returns the runs of a folder of recordings, the oldest first; empty for any other folder, such as that of one run.
 pub(super) fn runs_of(path: &Path) -> Vec<PathBuf> {
     let is_log = run_log(path).is_some() || segments(path).is_ok_and(|found| !found.is_empty());
     if is_log { Vec::new() } else { runs(path).unwrap_or_default() }
 }
 
-/// Says which run of a folder of recordings is taken, where there are several.
+/// Notes which run of a folder of recordings is taken, if there are several.
 pub(super) fn note_newest(path: &Path) {
     let runs = runs_of(path);
     if let [older @ .., newest] = runs.as_slice()
@@ -199,7 +199,7 @@ pub(super) fn note_newest(path: &Path) {
     }
 }
 
-/// Prints to standard output, without colours where it is not a terminal.
+/// Prints to standard output, without colours if it is not a terminal.
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = anstream::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -214,7 +214,7 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
     print(&serde_json::to_string_pretty(value)?)
 }
 
-/// A progress bar that shows itself after a second, on a terminal only.
+/// A progress bar that appears after a second, on a terminal only.
 pub(super) struct Progress {
     bar: ProgressBar,
     clock: SystemClock,
@@ -238,7 +238,7 @@ impl Progress {
         }
     }
 
-    /// Returns one that follows how far a file is read; what it returns is to be called now and then.
+    /// Returns a function that shows how much of a file has been read; call it regularly.
     pub(super) fn following(what: &str, read: Option<progress::Progress>) -> impl FnMut() + use<> {
         let mut progress = Self::new(what, read.as_ref().and_then(progress::Progress::total));
         move || progress.set(read.as_ref().map_or(0, progress::Progress::passed))
@@ -259,7 +259,7 @@ impl Drop for Progress {
     }
 }
 
-/// How many of several recordings are done. Of one, its own progress is shown.
+/// How many of several recordings are done. For a single one, its own progress is shown.
 pub(super) struct Done(Option<Mutex<(u64, Progress)>>);
 
 impl Done {
@@ -280,7 +280,8 @@ impl Done {
     }
 }
 
-/// Shows how far a file is read, for as long as it is kept, and looks from a thread of its own: the reader need not know.
+/// Shows how much of a file has been read, until it is dropped. It polls from its own thread: the reader is not
+/// involved.
 pub(super) struct Following {
     over: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -299,7 +300,7 @@ impl Following {
                 progress.set(read.passed());
             }
         };
-        // Where the system gives no thread, nothing is shown.
+        // If the system provides no thread, nothing is shown.
         let thread = std::thread::Builder::new().spawn(show).ok();
         Self { over: Some(over), thread }
     }
@@ -315,5 +316,5 @@ impl Drop for Following {
     }
 }
 
-/// Chosen: as often as a bar is worth drawing.
+/// Chosen: how often a bar is worth drawing.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

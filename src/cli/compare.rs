@@ -43,7 +43,7 @@ pub(super) struct Arguments {
     /// Random seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many seeds to play, from --seed on: where luck matters, the figures then have intervals
+    /// Number of seeds to play, starting with --seed; figures that depend on the seed then have intervals
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
     /// Print Markdown
@@ -66,9 +66,9 @@ struct Plan<'a> {
     policies: &'a [(String, PolicyChange)],
     seeds: &'a [u64],
     registry: &'a Registry,
-    /// How many recordings there are.
+    /// The number of recordings.
     recordings: usize,
-    /// Bytes of a recording's readings that are kept; a longer one is read once a run.
+    /// Bytes of a recording's samples that are kept in memory; a longer recording is read once per run.
     most_in_memory: usize,
 }
 
@@ -108,7 +108,7 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
     for (file, played) in files.iter().zip(played) {
         all.push(match played {
             Ok(summaries) => OnRecording::played(file.name.clone(), &names, &seeds, &summaries),
-            // What was named must be played; what was found need not be a recording.
+            // A recording that was named must be playable; a file that was found in a folder need not be a recording.
             Err(error) if is_named => return Err(error),
             Err(error) => OnRecording::skipped(file.name.clone(), reason(&error)),
         });
@@ -133,7 +133,7 @@ pub(super) fn run(arguments: &Arguments, registry: &Registry, json: bool) -> Res
     verdict(&compared)
 }
 
-/// Refuses a comparison in which nothing was played, and says whether its runs broke no invariant.
+/// Refuses a comparison in which nothing was played, and returns whether its runs broke no invariant.
 pub(super) fn verdict(compared: &Compared) -> Result<Verdict> {
     let is_played = compared.recordings.iter().any(|one| one.skipped.is_none());
     anyhow::ensure!(
@@ -143,7 +143,7 @@ pub(super) fn verdict(compared: &Compared) -> Result<Verdict> {
     Ok(if compared.is_sound() { Verdict::Done } else { Verdict::Failed })
 }
 
-/// Says what is compared on what, where that is short.
+/// Returns what is compared on what, if that is short.
 fn title(arguments: &Arguments, compared: &Compared) -> String {
     let few = |names: &[String], many: String| match names.len() <= MOST_NAMED {
         true => names.join(", "),
@@ -184,7 +184,7 @@ fn run_two(arguments: &Arguments, registry: &Registry, json: bool) -> Result<Ver
     let (a, b) = (open(left)?, open(right)?);
     let headers = [a.header().clone(), b.header().clone()];
     let following = common::Following::new("comparing", a.progress());
-    // Holds that a log leaves out say why a run did not follow the other.
+    // Holds that a log leaves out explain why a run did not follow the other.
     let [mut a, mut b] = [a, b].map(|log| Retold::new(log, registry));
     let parted = part([&headers[0], &headers[1]], [&mut a, &mut b])?;
     drop(following);
@@ -218,7 +218,7 @@ impl Plan<'_> {
     }
 }
 
-/// How many policies or recordings the title of a page names. Chosen: so many are a line.
+/// The most policies or recordings that the title of a page names. Chosen: this many fit on a line.
 const MOST_NAMED: usize = 3;
 
 #[cfg(test)]

@@ -27,10 +27,10 @@ pub(super) struct Arguments {
     right: PathBuf,
 }
 
-/// What a comparison came to.
+/// The result of a comparison.
 #[derive(serde::Serialize)]
 struct Difference {
-    /// What the headers do not share.
+    /// The differences between the headers.
     header: Vec<String>,
     /// Records that are the same before the logs part.
     same_records: u64,
@@ -122,7 +122,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     Ok(if differs { Verdict::Failed } else { Verdict::Done })
 }
 
-/// Returns what the headers do not share, key by key.
+/// Returns the differences between the headers, key by key.
 fn compare_headers(left: &Header, right: &Header) -> Result<Vec<String>> {
     let is_retold = left.level.has_every_input() && right.level.has_every_input();
     let level = if is_retold { left.level } else { right.level };
@@ -159,7 +159,7 @@ fn compare(
     }
 }
 
-/// Returns why two logs part, by the kind of what differs.
+/// Returns why two logs part, by the kind of the records that differ.
 fn why(left: Option<&Record>, right: Option<&Record>) -> &'static str {
     match (left.map(|record| &record.event), right.map(|record| &record.event)) {
         (None, _) | (_, None) => "one of them ends",

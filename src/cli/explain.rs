@@ -28,19 +28,19 @@ pub(super) struct Arguments {
     /// The `--out` folder of a run, or an event log, or a folder of its segments. - is standard input
     #[arg(value_name = "LOG")]
     log: PathBuf,
-    /// The moment: the last decision up to it is explained. A span since the beginning (1h30m) or, where the recording says
-    /// its date, a time of its wall clock (02:13, 2026-01-31T02:13). Without it, every change, and the last decision
+    /// The moment: the last decision up to it is explained. A span since the beginning (1h30m) or, if the recording has
+    /// dates, a wall-clock time (02:13, 2026-01-31T02:13). Without it, every change, and the last decision
     #[arg(long, value_name = "WHEN")]
     at: Option<When>,
 }
 
-/// What a log's decisions were, up to a moment.
+/// The decisions of a log, up to a moment.
 #[derive(serde::Serialize)]
 struct Explained<'a> {
     /// When the run began, by the recording's wall clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     started_at: Option<WallTime>,
-    /// Every change, and how it went; none where a moment was given.
+    /// Every change, and its outcome; none if a moment was given.
     changes: Vec<ExplainedChange<'a>>,
     /// The end of a run that was asked to stop, unless a moment was given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,12 +138,12 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     Ok(Verdict::Done)
 }
 
-/// Returns the moment up to which decisions are looked at.
+/// Returns the moment up to which decisions are considered.
 fn until(at: Option<When>, log: &Path) -> Result<Timestamp> {
     match at {
         None => Ok(Timestamp::MAX),
         Some(When::Span(span)) => Ok(Timestamp::ZERO + span),
-        // What the wall clock showed is known at the log's end.
+        // The wall clock is known at the end of the log.
         Some(when) => {
             let mut whole = LogReader::open(log)?;
             let end = whole.end_moment()?;
@@ -152,7 +152,7 @@ fn until(at: Option<When>, log: &Path) -> Result<Timestamp> {
     }
 }
 
-/// Returns a change as a line: when, what, why, and how it went.
+/// Returns a change as a line: when, what, why, and its outcome.
 fn change_line(change: &Change, catalog: &Catalog, clock: &WallClock) -> String {
     format!("{}  {}", common::moment(change.at, clock), change.text(catalog))
 }

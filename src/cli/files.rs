@@ -65,7 +65,7 @@ pub(super) struct CompletionArguments {
     shell: clap_complete::Shell,
 }
 
-/// What `compare` prints, for its schema.
+/// The output of `compare`, for its schema.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is of use")]

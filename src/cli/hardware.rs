@@ -1,4 +1,4 @@
-//! `tiershift hardware`: what can be read of this machine.
+//! `tiershift hardware`: what can be measured on this machine.
 
 use anyhow::Result;
 use clap::Args;

@@ -1,4 +1,4 @@
-//! `--html`: the result of a verb, as one page to send.
+//! `--html`: the result of a verb, as a single page.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use crate::study::retold::Retold;
 use crate::summary::{Fold, Summary};
 use crate::wall::{Part, WallClock};
 
-/// Where the page is to be written, as an argument.
+/// Where to write the page, as an argument.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct HtmlOption {
     /// Write the result as one HTML page that needs no other files and no network: to look at, send or print; - is standard
@@ -28,17 +28,17 @@ pub(super) struct HtmlOption {
 }
 
 impl HtmlOption {
-    /// Returns whether a page is asked for.
+    /// Returns whether a page was requested.
     pub(super) fn is_given(&self) -> bool {
         self.html.is_some()
     }
 
-    /// Returns whether the page goes to standard output, which nothing else is written to then.
+    /// Returns whether the page goes to standard output, to which nothing else is written then.
     pub(super) fn is_printed(&self) -> bool {
         self.html.as_deref().is_some_and(is_standard)
     }
 
-    /// Refuses what cannot be: a page of several runs, or one on standard output beside JSON.
+    /// Refuses what is impossible: a page of several runs, or one on standard output beside JSON.
     pub(super) fn check(&self, is_one_run: bool, json: bool) -> Result<()> {
         if self.html.is_none() {
             return Ok(());
@@ -47,8 +47,8 @@ impl HtmlOption {
         self.check_printed(&[(json, "--json")])
     }
 
-    /// Returns where a page is to be written that is not of one run, if one is asked for. `printed` are the options that write to
-    /// standard output, with whether they were given.
+    /// Returns where to write a page that is not of one run, if one was requested. `printed` are the options that write
+    /// to standard output, with whether they were given.
     pub(super) fn place(&self, printed: &[(bool, &str)], force: Force) -> Result<Option<&Path>> {
         self.check_printed(printed)?;
         if let Some(place) = &self.html {
@@ -78,8 +78,8 @@ impl HtmlOption {
     }
 }
 
-/// Passes on what the controller would have said by itself at a detail, of a run in which it says everything: a page wants that,
-/// and changes nothing of what is written beside it.
+/// Passes on what the controller would have reported at a lower detail, from a run in which it reports everything: the
+/// page needs everything, and the files beside it must not change.
 pub(super) struct WithDetail<'a, T> {
     told: &'a mut T,
     saying: Saying,
@@ -107,7 +107,7 @@ impl<T: Observe> Observe for WithDetail<'_, T> {
     }
 }
 
-/// Returns the figures of a run in a log, and what its header and trailer say of it.
+/// Returns the figures of a run in a log, with what its header and last lines state.
 pub(super) fn summary_of(mut fold: Fold, end: Timestamp, log: &LogReader) -> Summary {
     if let Some(account) = log.account() {
         fold.set_account(account.clone());
@@ -132,8 +132,8 @@ impl Observe for Page {
 }
 
 impl Page {
-    /// Writes the page of a run that lasted until `end`, and returns its place. `clock` is what the wall clock showed; `optimum`
-    /// is the schedule of the optimum, where one was computed.
+    /// Writes the page of a run that lasted until `end`, and returns its path. `clock` is what the wall clock showed;
+    /// `optimum` is the schedule of the optimum, if one was computed.
     pub(super) fn finish(
         self,
         title: &str,
@@ -145,7 +145,7 @@ impl Page {
         self.finish_under(title, summary, end, clock, optimum, None)
     }
 
-    /// As [`Page::finish`], with another run over it.
+    /// As [`Page::finish`], with another run drawn over it.
     pub(super) fn finish_under(
         mut self,
         title: &str,
@@ -172,7 +172,7 @@ pub(super) struct Over {
 }
 
 impl Over {
-    /// Reads it from its log.
+    /// Reads the run from its log.
     pub(super) fn read(path: &Path, part: Part, policies: &Registry) -> Result<Self> {
         common::note_newest(path);
         let log = LogReader::open(path)?;

@@ -1,4 +1,4 @@
-//! `tiershift hunt`: random worlds, and every broken invariant made small.
+//! `tiershift hunt`: random worlds; every broken invariant is reduced to a small scenario.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,18 +42,18 @@ pub(super) struct Arguments {
     /// Play this world alone, as a hunt names it: `300`, or `300+faults=12`, which has the faults of world 12
     #[arg(long, value_name = "NAME", conflicts_with_all = ["worlds", "seconds", "seed", "fresh"])]
     world: Option<WorldId>,
-    /// Play the worlds of numbers alone. Without it, some worlds are made of those before them that showed something new,
-    /// with a part or two of another: the more, the more of the news of late came from such worlds
+    /// Play only numbered worlds. Without it, some worlds are variations of earlier ones that showed something new,
+    /// with a part or two of another; their share grows with the news that they have recently brought
     #[arg(long)]
     fresh: bool,
     /// The policy in every world: a name, or a program that answers each reading (see `tiershift schema policy-protocol`),
     /// which is started for each world. Without it, the default policy in most, and the baselines in some
     #[arg(long, value_name = "NAME|exec:COMMAND", value_parser = Offered::POLICIES, hide_possible_values = true)]
     policy: Option<String>,
-    /// Print the worlds as scenario files, and play none
+    /// Print the worlds as scenario files instead of playing them
     #[arg(long, conflicts_with = "seconds")]
     print: bool,
-    /// Where to write what breaks an invariant, made small
+    /// Folder for the scenarios that break an invariant, reduced to their smallest form
     #[arg(long, short, value_name = "DIR", default_value = "out/hunt")]
     out: PathBuf,
     #[command(flatten)]
@@ -62,15 +62,15 @@ pub(super) struct Arguments {
     jobs: common::Jobs,
 }
 
-/// What a hunt came to, as JSON.
+/// The result of a hunt, as JSON.
 #[derive(Serialize)]
 struct Report<'a> {
     first_world: u64,
     worlds: u64,
-    /// How many of them are worlds of a number, from the first on; the others are made of parts.
+    /// How many of them are numbered worlds, from the first on; the others are made of parts.
     fresh_worlds: u64,
     virtual_seconds: f64,
-    /// How many different things happened in them.
+    /// The number of different things that happened in them.
     situations: usize,
     caught: &'a [Found],
 }
@@ -80,7 +80,7 @@ struct Report<'a> {
 struct Found {
     world: WorldId,
     shown: String,
-    /// The world, made small; absent where an earlier one showed the same.
+    /// The reduced world; absent if an earlier one showed the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     scenario: Option<String>,
 }
@@ -159,7 +159,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
             count(tally.situations as u64, "situation"),
         ))?;
     }
-    // What depends on the machine goes where nothing is compared.
+    // What depends on the machine is printed where nothing is compared.
     let seconds = clock.now().as_secs_f64().max(0.001);
     let rate = tally.worlds as f64 / seconds;
     say::note(&format!("{rate:.0} worlds a second, {seconds:.1} s"));
@@ -171,7 +171,7 @@ impl Arguments {
         self.world.as_ref().map_or(self.seed, WorldId::number)
     }
 
-    /// Returns which worlds were played, in words.
+    /// Returns a description of the worlds that were played.
     fn which(&self, tally: &Tally) -> String {
         if let Some(world) = &self.world {
             return world.to_string();
@@ -202,7 +202,7 @@ fn print(arguments: &Arguments, under: &Under) -> Result<Verdict> {
     Ok(Verdict::Done)
 }
 
-/// What was found so far, and how it is reported.
+/// The findings so far, and how they are reported.
 struct Ledger<'a> {
     arguments: &'a Arguments,
     under: &'a Under,
@@ -226,7 +226,7 @@ impl Ledger<'_> {
         Ok(())
     }
 
-    /// Makes a world small and writes it, unless an earlier one showed the same.
+    /// Reduces a world and writes it, unless an earlier one showed the same.
     fn write(&mut self, caught: &Caught) -> Result<Found> {
         let Caught { world, shown, .. } = caught;
         let is_new = !self.known.contains_key(&kind(caught));
@@ -237,7 +237,7 @@ impl Ledger<'_> {
             let out = self.arguments.out.join(format!("{world}-{name}.toml"));
             self.arguments.force.check(&out, minimise::MARK)?;
             let from = format!("world {world}");
-            // What a program answers need not be the same again.
+            // A program's answers need not be the same again.
             let small = match self.under {
                 Under::Program(_) => None,
                 Under::ItsOwn | Under::Policy(_) => make_small(caught, MOST_RUNS, self.policies),
@@ -279,7 +279,7 @@ fn kind(caught: &Caught) -> String {
     format!("{}: {}", caught.shown.keep, caught.shown.shape())
 }
 
-/// Returns a finding in words, with the command that repeats it.
+/// Returns a finding as text, with the command that repeats it.
 fn told(found: &Found, first: &WorldId, repeat_with: &str) -> String {
     let Found { world, shown, scenario } = found;
     match scenario {
@@ -288,9 +288,9 @@ fn told(found: &Found, first: &WorldId, repeat_with: &str) -> String {
     }
 }
 
-/// Worlds that are played when nothing else is asked for.
+/// The default number of worlds.
 const WORLDS: u64 = 1000;
-/// Runs that a world may take to be made small. Chosen: a minute or two.
+/// The most runs for reducing a world. Chosen: a minute or two.
 const MOST_RUNS: u64 = 5000;
 /// Seconds of a year.
 const YEAR: f64 = 365.0 * 86_400.0;

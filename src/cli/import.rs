@@ -1,4 +1,4 @@
-//! `tiershift import`: a public format becomes a native trace.
+//! `tiershift import`: converts a public format to a native trace.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     /// The file to read; - is standard input
     #[arg(required_unless_present = "list", value_name = "FROM")]
     from: Option<PathBuf>,
-    /// The native trace to write, packed where it ends in .gz or .zst; - is standard output
+    /// The native trace to write, compressed if its name ends in .gz or .zst; - is standard output
     #[arg(required_unless_present_any = ["list", "sketch"], value_name = "TO")]
     to: Option<PathBuf>,
     /// List the formats
@@ -48,7 +48,7 @@ pub(super) struct Arguments {
     force: Force,
 }
 
-/// What an import came to.
+/// The result of an import.
 #[derive(serde::Serialize)]
 struct Imported {
     format: String,
@@ -93,7 +93,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         .with_context(|| from.display().to_string())?;
     let mut following = None;
     let started = |pass| {
-        // The bar of the pass before goes first.
+        // The progress bar of the previous pass must go first.
         following = None;
         following = Some(common::Following::new("importing", pass));
     };

@@ -1,4 +1,4 @@
-//! Files that verbs read: `-` is standard input, which is written into a file first, because most readers look twice.
+//! Files that verbs read: `-` is standard input, which is first copied to a file, because most readers read it twice.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -11,12 +11,12 @@ use tempfile::TempDir;
 use crate::cli::output::is_standard;
 use crate::files::whole_file::unfinished::Unfinished;
 
-/// The files of one call, and standard input for as long as it is read.
+/// The files of one call, and standard input while it is read.
 #[derive(Default)]
 pub(super) struct Inputs(RefCell<Option<(TempDir, Unfinished)>>);
 
 impl Inputs {
-    /// Returns where to read a file that was named.
+    /// Returns the path from which to read a file that was named.
     pub(super) fn path(&self, named: &Path) -> Result<PathBuf> {
         if !is_standard(named) {
             return Ok(named.to_owned());
@@ -39,5 +39,5 @@ impl Inputs {
     }
 }
 
-/// What standard input is called in messages and logs.
+/// The name of standard input in messages and logs.
 const NAME: &str = "standard-input";

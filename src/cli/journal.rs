@@ -1,4 +1,4 @@
-//! The journal of the daemon: what it reports, a line each on standard error, for people or as JSON.
+//! The journal of the daemon: its reports, one line each on standard error, as text or as JSON.
 
 use anstream::eprintln;
 use clap::ValueEnum;
@@ -11,12 +11,12 @@ use crate::probe::clock;
 use crate::serve::{DaemonEvent, ResourceUse, ShadowReport, ShadowState};
 use crate::wall::WallTime;
 
-/// What the lines of the journal are.
+/// The format of the journal's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
-    /// For people
+    /// As text
     Text,
-    /// An object a line
+    /// As JSON, one object per line
     Json,
 }
 
@@ -24,9 +24,9 @@ pub(super) enum LogFormat {
 pub(super) struct Journal {
     format: LogFormat,
     is_verbose: bool,
-    /// The system's journal has a time for each line.
+    /// The system's journal adds a time to each line.
     has_time: bool,
-    /// Whether standard output has JSON.
+    /// Whether standard output is JSON.
     json: bool,
 }
 
@@ -44,7 +44,7 @@ impl Journal {
     }
 
     pub(super) fn report(&self, event: DaemonEvent<'_>) {
-        // Whoever started us without a terminal may have stopped listening; that is not a reason to stop serving.
+        // If standard error has been closed since the start, that is no reason to stop serving.
         let _ = match event {
             DaemonEvent::Listening { address } if self.json => {
                 common::print_json(&serde_json::json!({"url": format!("http://{address}")}))
@@ -72,7 +72,7 @@ impl Journal {
     }
 }
 
-/// Returns whether standard error is systemd's journal: `$JOURNAL_STREAM` has the file that it is.
+/// Returns whether standard error is systemd's journal: `$JOURNAL_STREAM` names that file.
 fn is_under_journald() -> bool {
     #[cfg(target_os = "linux")]
     {
@@ -87,7 +87,7 @@ fn is_under_journald() -> bool {
     false
 }
 
-/// Returns a report in words; nothing where standard output has it.
+/// Returns a report as text; nothing if it is printed to standard output.
 fn lines(event: &DaemonEvent<'_>) -> Option<String> {
     Some(match event {
         DaemonEvent::Listening { .. } | DaemonEvent::Shadow(_) => return None,
@@ -186,12 +186,12 @@ fn reads(lines: &[ResourceUse], not_read: &[Resource]) -> String {
     parts.join("; ")
 }
 
-/// Returns how the shadow compared, in a few lines.
+/// Returns the result of a shadow's comparison, in a few lines.
 fn compared(report: &ShadowReport) -> String {
     let ShadowReport { shadow, real_cost, shadow_cost, .. } = report;
     let state = match &report.state {
         ShadowState::Running | ShadowState::Ended => String::new(),
-        ShadowState::FellBehind => " (it fell behind, and was left there)".to_owned(),
+        ShadowState::FellBehind => " (it fell behind and was dropped)".to_owned(),
         ShadowState::Failed { error } => format!(" (it failed: {error})"),
     };
     let mut table = comfy_table::Table::new();

@@ -1,4 +1,4 @@
-//! `tiershift minimise`: a scenario made small that goes on showing the same.
+//! `tiershift minimise`: a scenario reduced to a small one that still shows the same.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,18 +28,18 @@ pub(super) struct Arguments {
     /// The scenario file
     #[arg(value_name = "SCENARIO")]
     scenario: PathBuf,
-    /// What must be left: \"invariant L3\" (a rule that is broken), \"expect switches\" (a key of [expect] that is not met), error
-    /// or panic. Without it, what the scenario shows first
+    /// What the result must still show: \"invariant L3\" (a rule that is broken), \"expect switches\" (a key of
+    /// [expect] that is not met), error or panic. Without it, what the scenario shows first
     #[arg(long, value_name = "WHAT")]
     keep: Option<Keep>,
     #[command(flatten)]
     policy: PolicyOptions,
-    /// Where to write it; it is printed without
+    /// Where to write the result; - is standard output
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     out: PathBuf,
     #[command(flatten)]
     force: Force,
-    /// How many runs to make at most
+    /// Maximum number of runs
     #[arg(long, value_name = "N", default_value_t = MOST_RUNS)]
     runs: u64,
 }
@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     let path = &arguments.scenario;
     let name = path.display();
     arguments.force.check(&arguments.out, MARK)?;
-    // So that a mistake is shown with its place.
+    // Loading it first reports a mistake with its position.
     let mut scenario = scenario::load(path, policies)?;
     let policy = arguments.policy.read(policies)?;
     policy.apply(&mut scenario.setup.settings, policies)?;
@@ -121,7 +121,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     Ok(Verdict::Done)
 }
 
-/// Returns a small scenario as a file that says what it shows and how to see it.
+/// Returns a small scenario as a file that states what it shows and how to repeat it.
 pub(super) fn file(small: &Minimised, from: &str, out: &Path) -> String {
     let Minimised { text, shown, .. } = small;
     let repeat = match output::is_standard(out) {
@@ -132,7 +132,7 @@ pub(super) fn file(small: &Minimised, from: &str, out: &Path) -> String {
     format!("{MARK}: what is left of {from} and shows the same\n# {shown}\n{repeat}{text}")
 }
 
-/// Puts the models of a catalog file into the document: the file need not be beside what is written.
+/// Copies the models of a catalog file into the document, so that it does not need that file.
 fn inline_catalog(document: &mut Table, base_dir: &Path) -> Result<()> {
     let catalog = document.get("catalog").and_then(Value::as_str).filter(|it| *it != RELATIVE);
     let Some(catalog) = catalog.map(|name| base_dir.join(name)) else { return Ok(()) };
@@ -144,7 +144,7 @@ fn inline_catalog(document: &mut Table, base_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to write a scenario away from the traces that it names.
+/// Refuses to write a scenario where the traces that it names would not be found.
 fn refuse_lost_traces(text: &str, base_dir: &Path, out: &Path) -> Result<()> {
     let folder = |path: &Path| match path.as_os_str().is_empty() {
         true => fs::canonicalize("."),
@@ -164,9 +164,9 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// How a file begins that this verb has written.
+/// The beginning of a file that this verb has written.
 pub(super) const MARK: &str = "# tiershift minimise";
-/// Chosen: some minutes of the slowest scenarios, and more than any of `scenarios/` takes.
+/// Chosen: some minutes for the slowest scenarios, and more than any in `scenarios/` needs.
 const MOST_RUNS: u64 = 20_000;
 /// The catalog that is not a file.
 const RELATIVE: &str = "relative";

@@ -9,7 +9,7 @@ use tiershift_core::units::Bytes;
 
 use crate::summary::{NONE_LOADED, Summary, TierSeconds};
 
-/// Says why no model was ever loaded, where none was: the machine of the trace lacks what models need, or too much of it is
+/// If no model was ever loaded, returns why: the machine of the trace lacks what models need, or too much of it is
 /// taken.
 pub(super) fn why_none(
     summary: &Summary,

@@ -1,4 +1,4 @@
-//! Words that completion scripts offer for an option that takes other words, too.
+//! Words that completion scripts offer for an option that accepts other words too.
 
 use std::ffi::OsStr;
 
@@ -12,17 +12,17 @@ use crate::trace::Format;
 /// A choice of a policy that is a name and a setting.
 pub(super) const MEMORY_ONLY: &str = "memory-only";
 
-/// Takes any text.
+/// Accepts any text.
 #[derive(Clone, Copy)]
 pub(super) struct Offered(fn() -> Vec<String>);
 
 impl Offered {
-    /// The policies that are built in.
+    /// The built-in policies.
     pub(super) const POLICIES: Self = Self(|| {
         let all = museum::with_ideas(&Registry::built_in());
         all.names().chain([MEMORY_ONLY]).map(str::to_owned).collect()
     });
-    /// The formats that are built in.
+    /// The built-in formats.
     pub(super) const FORMATS: Self =
         Self(|| Format::known().iter().map(|format| format.name().to_owned()).collect());
 }

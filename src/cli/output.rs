@@ -1,4 +1,4 @@
-//! Files that verbs write: to standard output for `-`, and never over what somebody else wrote.
+//! Files that verbs write: to standard output for `-`, and never over a file of other origin.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::files::packed::unpack;
 use crate::files::whole_file::WholeFile;
 
-/// Whether what others wrote may be overwritten.
+/// Whether files of other origin may be overwritten.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Force {
     /// Overwrite files that tiershift did not write
@@ -23,7 +23,7 @@ impl Force {
         self.force
     }
 
-    /// Refuses a file that is there and that this verb did not write: one without `mark` in its first bytes.
+    /// Refuses an existing file that this verb did not write: one without `mark` in its first bytes.
     pub(super) fn check(self, file: &Path, mark: &str) -> Result<()> {
         let is_free = self.force || is_standard(file) || !file.is_file() || is_marked(file, mark)?;
         anyhow::ensure!(
@@ -35,12 +35,12 @@ impl Force {
     }
 }
 
-/// Returns whether a file is empty, or has a mark in its first bytes.
+/// Returns whether a file is empty, or contains a mark in its first bytes.
 fn is_marked(file: &Path, mark: &str) -> Result<bool> {
     let mut head = Vec::new();
     let read = File::open(file).and_then(unpack);
     let read = read.and_then(|file| file.take(HEAD).read_to_end(&mut head));
-    // One that is cut off, or cannot be unpacked, has what was read.
+    // If it is truncated, or cannot be unpacked, what was read counts.
     match read {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(error).with_context(|| format!("cannot read `{}`", file.display()))
@@ -54,7 +54,7 @@ pub(super) fn is_standard(file: &Path) -> bool {
     file == Path::new("-")
 }
 
-/// Writes a whole file, or to standard output.
+/// Writes a complete file, or to standard output.
 pub(super) fn write(file: &Path, bytes: &[u8]) -> Result<()> {
     let written = match is_standard(file) {
         true => io::stdout().lock().write_all(bytes),
@@ -66,5 +66,6 @@ pub(super) fn write(file: &Path, bytes: &[u8]) -> Result<()> {
     written.with_context(|| format!("cannot write `{}`", file.display()))
 }
 
-/// Bytes of a file in which its mark stands. Chosen: a native trace names its maker in the first lines.
+/// The first bytes of a file in which its mark is looked for. Chosen: a native trace names its maker in the first
+/// lines.
 const HEAD: u64 = 4096;

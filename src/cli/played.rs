@@ -18,23 +18,23 @@ use crate::study::pool;
 use crate::study::track::{Kept, Track};
 use crate::summary::Summary;
 
-/// One run: under which policy, and which seed.
+/// One run: its policy and its seed.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) change: PolicyChange,
     pub(super) seed: u64,
 }
 
-/// A recording that was read, and is played again.
+/// A recording that was read, to be played again.
 pub(super) struct Replays<'a> {
     kept: Kept,
-    /// For one whose readings would take too much memory.
+    /// Used if the samples would take too much memory.
     reopen: Reopen,
     brought: Brought,
     registry: &'a Registry,
 }
 
-/// What a recording brings.
+/// What a recording contributes.
 struct Brought {
     machine: Machine,
     catalog: Catalog,
@@ -57,7 +57,8 @@ impl Entry {
     }
 }
 
-/// Plays runs on one recording, inside the work on `outside` recordings, with its optimum by the lines and the price of `judge`.
+/// Plays runs on one recording, while `outside` recordings are worked on, with its optimum by the lines and the price
+/// of `judge`.
 pub(super) fn play_all(
     opened: Opened,
     judge: &PolicyChange,
@@ -74,8 +75,8 @@ pub(super) fn play_all(
 }
 
 impl<'a> Replays<'a> {
-    /// Reads a recording with the first run on it. The optimum uses the lines and the price of `judge`. The readings are
-    /// kept as long as they take no more than `most` bytes.
+    /// Reads a recording with the first run on it. The optimum uses the lines and the price of `judge`. The samples are
+    /// kept if they take no more than `most` bytes.
     pub(super) fn begin(
         opened: Opened,
         judge: &PolicyChange,
@@ -103,13 +104,13 @@ impl<'a> Replays<'a> {
         Ok((Self { kept, reopen: opened.into_reopen(), brought, registry }, summary))
     }
 
-    /// Returns whether the settings of a run can be on this machine.
+    /// Returns whether the settings of a run are possible on this machine.
     pub(super) fn is_possible(&self, entry: &Entry) -> bool {
         let setup = self.brought.setup(&entry.change, entry.seed, self.registry);
         setup.is_ok_and(|setup| setup.checked_settings().is_ok())
     }
 
-    /// Plays more runs, inside the work on `outside` recordings.
+    /// Plays more runs, while `outside` recordings are worked on.
     pub(super) fn play(&self, outside: usize, entries: &[Entry]) -> Result<Vec<Summary>> {
         let play = |entry: &Entry| -> Result<Summary> {
             let setup = self.brought.setup(&entry.change, entry.seed, self.registry)?;

@@ -1,4 +1,4 @@
-//! `tiershift plot`: an event log becomes a picture.
+//! `tiershift plot`: draws an event log.
 
 use std::path::{Path, PathBuf};
 
@@ -117,7 +117,7 @@ struct Drawn {
 }
 
 impl Drawn {
-    /// Reads the log at `path`, which a person `named`, for a picture and for a page where one is asked for.
+    /// Reads the log at `path`, which the user `named`, for a picture and, if requested, for a page.
     fn read(
         path: &Path,
         named: &Path,
@@ -131,7 +131,7 @@ impl Drawn {
         let catalog = header.checked_catalog()?;
         let mut data = PlotData::of_part(part, &catalog, &settings);
         let mut fold = Fold::new(&catalog, settings.reversal_window).judging_samples(&settings);
-        // A log of changes leaves most readings out, and with them what was possible.
+        // A log of changes leaves out most samples, and with them what was possible.
         let mut oracle = header.level.has_every_input().then(|| Oracle::new(&settings, &catalog));
         let mut first = First::default();
         let following = common::Following::new("reading", log.progress());
@@ -159,7 +159,7 @@ impl Drawn {
     }
 }
 
-/// The first reading of a run.
+/// The first sample of a run.
 #[derive(Default)]
 struct First(Option<Sample>);
 
@@ -171,7 +171,7 @@ impl Observe for First {
     }
 }
 
-/// Says which part of a run is drawn; the figures above the plot are of all of it.
+/// Returns which part of a run is drawn; the figures above the plot are for the whole run.
 fn between(part: Part, end: Timestamp, clock: &WallClock) -> String {
     let [from, to] = [part.from, end.min(part.to)].map(|at| match clock.at(at) {
         Some(time) => time.short(),

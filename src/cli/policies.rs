@@ -1,4 +1,4 @@
-//! `tiershift policies`: which policies there are, and what each promises.
+//! `tiershift policies`: lists the policies, and what each promises.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::cli::{Verdict, common};
 use crate::files::document::suggestion;
 use crate::study::museum;
 
-/// List the policies, or explain one: what it promises, and which settings it goes by
+/// List the policies, or explain one: what it promises, and which settings it uses
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
 tiershift policies\n  \
@@ -38,9 +38,9 @@ struct Explained {
     kind: Kind,
     is_default: bool,
     summary: String,
-    /// What it promises with its default settings; absent where it cannot be built without options of its own.
+    /// What it promises with its default settings; absent if it cannot be built without options of its own.
     promises: Option<Vec<Promise>>,
-    /// The keys of a policy file that it goes by; absent where it goes by all.
+    /// The keys of a policy file that it uses; absent if it uses all.
     settings: Option<Vec<&'static str>>,
     /// Its own keys, under `options`.
     options: Vec<&'static str>,
@@ -55,12 +55,12 @@ enum Kind {
     Museum,
 }
 
-/// What holds of all decisions. A simulated run that sees it broken fails.
+/// What holds for all decisions. A simulated run in which it is broken fails.
 #[derive(Debug, Serialize)]
 struct Promise {
     key: &'static str,
     text: String,
-    /// The time that it is about, in seconds.
+    /// The time in it, in seconds.
     seconds: Option<f64>,
 }
 
@@ -132,7 +132,7 @@ fn explain(
     })
 }
 
-/// Returns what is promised, in words.
+/// Returns the promises as text.
 fn in_words(promises: &Promises, keeps_word: bool) -> Vec<Promise> {
     let flag = |key, holds: bool, text: &str| {
         holds.then(|| Promise { key, text: text.to_owned(), seconds: None })
@@ -146,7 +146,7 @@ fn in_words(promises: &Promises, keeps_word: bool) -> Vec<Promise> {
     };
     [
         within("window", promises.window, "between tiers that serve, no upgrade within", " of the last change"),
-        flag("no_reversal", promises.no_reversal, "no upgrade takes a downgrade back within the reversal window"),
+        flag("no_reversal", promises.no_reversal, "no upgrade reverses a downgrade within the reversal window"),
         flag("upgrades_fit", promises.upgrades_fit, "what an upgrade loads fits beside the others' use"),
         within(
             "relief_within",
@@ -163,7 +163,7 @@ fn in_words(promises: &Promises, keeps_word: bool) -> Vec<Promise> {
         within(
             "rescue_within",
             promises.rescue_within,
-            "where nothing is loaded, what fits is loaded within",
+            "while nothing is loaded, what fits is loaded within",
             "",
         ),
         within(
@@ -176,7 +176,7 @@ fn in_words(promises: &Promises, keeps_word: bool) -> Vec<Promise> {
         flag(
             "manager_keeps_word",
             keeps_word,
-            "the manager loads by a fresh reading and within the degrade line, cuts nothing that runs before its deadline, and \
+            "the manager loads on a fresh reading and within the degrade line, interrupts no request before its deadline, and \
              carries an order out or refuses it",
         ),
     ]
@@ -214,13 +214,13 @@ impl Explained {
         lines.push(match &self.settings {
             None => "\n  Settings: every key of a policy file; `tiershift schema policy` describes them.".to_owned(),
             Some(keys) => format!(
-                "\n  Settings that it goes by: {}; `tiershift schema policy` describes them.",
+                "\n  Settings that it uses: {}; `tiershift schema policy` describes them.",
                 keys.join(", ")
             ),
         });
         if self.kind == Kind::Policy {
             lines.push(
-                "  The settings of the manager (`manager.*`) hold under every policy.".to_owned(),
+                "  The settings of the manager (`manager.*`) apply to every policy.".to_owned(),
             );
         }
         if !self.options.is_empty() {
@@ -230,5 +230,5 @@ impl Explained {
     }
 }
 
-/// What promises are shown for: some machine, because times follow from what models take to load.
+/// The machine for which promises are shown, because times follow from how long models take to load.
 const SOME_MEMORY: Bytes = Bytes::from_gib(16);

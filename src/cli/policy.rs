@@ -1,4 +1,4 @@
-//! What `--policy`, `--set` and `--shadow` say, the same on every verb.
+//! `--policy`, `--set` and `--shadow`, the same for every verb.
 
 use anyhow::{Context, Result};
 use tiershift_core::policy::Registry;
@@ -13,7 +13,7 @@ use crate::files::policy::{self, Changes, PROGRAM};
 use crate::files::whole_file::read_small_text;
 use crate::sim::adviser::Adviser;
 
-/// The options with which a verb takes a policy.
+/// The options by which a verb takes a policy.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct PolicyOptions {
     /// Policy to use instead of the one in the file: proactive, memory-only, projecting, original, fixed, a policy file, or a program
@@ -25,7 +25,7 @@ pub(super) struct PolicyOptions {
     changes: Vec<String>,
 }
 
-/// The options with which a verb takes several policies.
+/// The options by which a verb takes several policies.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct PoliciesOptions {
     /// Policies to compare, each with the first one. Names, policy files, or programs that answer
@@ -71,7 +71,7 @@ fn names(list: &str) -> Vec<&str> {
     names
 }
 
-/// What these options come to.
+/// The result of these options.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PolicyChange {
     choice: Option<PolicyChoice>,
@@ -84,7 +84,7 @@ impl PolicyOptions {
         Self { policy: Some(policy.to_owned()), changes: Vec::new() }
     }
 
-    /// Returns the options as they are given again, after a space each.
+    /// Returns the options as arguments, each after a space.
     pub(super) fn as_arguments(&self) -> String {
         let policy = self.policy.iter().map(|policy| ("--policy", policy));
         let all = policy.chain(self.changes.iter().map(|change| ("--set", change)));
@@ -115,7 +115,7 @@ impl PolicyOptions {
 }
 
 impl PolicyChange {
-    /// Returns the change to these settings, whatever is there.
+    /// Returns the change to these settings, whatever they were.
     pub(super) fn to(settings: RawSettings) -> Self {
         let choice = Some(PolicyChoice::File(Box::new(settings)));
         Self { choice, changes: Changes::default() }
@@ -133,7 +133,7 @@ impl PolicyChange {
         self.choice.is_none() && self.changes.is_empty()
     }
 
-    /// Changes settings to what was chosen.
+    /// Applies the choice to settings.
     pub(super) fn apply(&self, settings: &mut RawSettings, policies: &Registry) -> Result<()> {
         if let Some(choice) = &self.choice {
             choice.apply(settings);
@@ -141,8 +141,8 @@ impl PolicyChange {
         Ok(self.changes.apply(settings, "--set", policies)?)
     }
 
-    /// Starts the program that the policy asks, where it is one. What a scenario or a log names is not started: only what
-    /// the command line names, or a policy file that it names.
+    /// Starts the program that the policy asks, if it is one. A program that a scenario or a log names is not started:
+    /// only one that the command line names, or a policy file named there.
     pub(super) fn adviser(&self, setup: &Setup) -> Result<Option<Box<dyn Adviser>>, ExecError> {
         let is_chosen =
             matches!(self.choice, Some(PolicyChoice::Program { .. } | PolicyChoice::File(_)));
@@ -157,18 +157,18 @@ impl PolicyChange {
 /// A policy that was chosen on the command line.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum PolicyChoice {
-    /// Another policy, under the settings that are there.
+    /// Another policy, with the existing settings.
     Named(PolicyName),
-    /// The proactive policy, which looks at memory alone, under the settings that are there otherwise.
+    /// The proactive policy looking at memory alone, with the existing settings otherwise.
     MemoryOnly,
     /// A policy file, which replaces all settings.
     File(Box<RawSettings>),
-    /// A program, under the settings that are there.
+    /// A program, with the existing settings.
     Program { command: String },
 }
 
 impl PolicyChoice {
-    /// Reads a policy's name or, where the text has a dot or a slash, a policy file.
+    /// Reads a policy's name or, if the text has a dot or a slash, a policy file.
     pub(super) fn read(text: &str, policies: &Registry) -> Result<Self> {
         if let Some(command) = text.strip_prefix(PROGRAM) {
             return Ok(Self::Program { command: command.to_owned() });
@@ -187,7 +187,7 @@ impl PolicyChoice {
         }
     }
 
-    /// Changes settings to what was chosen.
+    /// Applies the choice to settings.
     pub(super) fn apply(&self, settings: &mut RawSettings) {
         match self {
             Self::Named(policy) => settings.set_policy(policy.clone()),

@@ -1,4 +1,4 @@
-//! `tiershift record`: this machine, into a trace.
+//! `tiershift record`: records this machine to a trace.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
         machine: &machine,
         about: &about,
     };
-    // An interval of nothing is refused where it is used.
+    // An interval of zero is refused where it is used.
     let readings =
         |span: std::time::Duration| span.as_nanos().checked_div(options.interval.as_nanos());
     let total = options.duration.and_then(readings).map(|readings| readings as u64 + 1);

@@ -1,4 +1,4 @@
-//! What a recording is played with, and how it is opened: the same for every verb that replays.
+//! How a recording is opened and what it is played with: the same for every verb that replays.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ use crate::summary::Summary;
 use crate::trace::{Format, Kind, ReadOptions, TraceError};
 use crate::wall::{Part, WallClock};
 
-/// How recordings are read, which requests come, and which models there are.
+/// How recordings are read, which requests arrive, and which models there are.
 #[derive(Debug, clap::Args)]
 pub(super) struct RecordedOptions {
     /// Request trace to serve during the replay
@@ -65,7 +65,7 @@ pub(super) struct RecordedOptions {
     strict: bool,
 }
 
-/// Where models are that are made up.
+/// Where default models are placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Ladder {
     /// In main memory
@@ -86,7 +86,7 @@ pub(super) struct Recorded<'a> {
 pub(super) struct Opened {
     pub(super) recording: Recording,
     pub(super) catalog: Catalog,
-    /// What to say of models that were made up.
+    /// What to report about default models.
     pub(super) made_up: Option<String>,
     /// The files that the run is made from: the recording first.
     pub(super) sources: Vec<Source>,
@@ -98,11 +98,11 @@ pub(super) struct Opened {
 }
 
 impl RecordedOptions {
-    /// Reads the files that they name.
+    /// Reads the files that the options name.
     pub(super) fn read(&self, inputs: &Inputs) -> Result<Recorded<'_>> {
         let format = self.format.as_deref().map(Format::named).transpose()?;
         let requests_format = self.requests_format.as_deref().map(Format::named).transpose()?;
-        // One that describes requests does not apply to the machine's recording.
+        // A format that describes requests does not apply to the machine's recording.
         let (format, of_requests) = match format {
             Some(format) if format.kind() == Kind::Request => (None, Some(format)),
             format => (format, None),
@@ -133,7 +133,7 @@ impl RecordedOptions {
 }
 
 impl Recorded<'_> {
-    /// Returns the part of a recording that the options name, without what lies beyond its end.
+    /// Returns the part of a recording that the options select, without what lies beyond its end.
     pub(super) fn extent(&self, file: &RecordingFile) -> Result<Part> {
         let part = self.part(file)?;
         let (_, end) = extent(&file.path, &self.read)?;
@@ -145,12 +145,12 @@ impl Recorded<'_> {
         part.with_context(|| file.path.display().to_string())
     }
 
-    /// Opens a recording. One that was found in a folder, and in which nothing can be loaded, is of no interest.
+    /// Opens a recording. One that was found in a folder is skipped if nothing can be loaded in it.
     pub(super) fn open(&self, file: &RecordingFile) -> Result<Opened> {
         self.open_part(file, self.part(file)?)
     }
 
-    /// As [`Recorded::open`], of a part of it.
+    /// As [`Recorded::open`], for a part of it.
     pub(super) fn open_part(&self, file: &RecordingFile, part: Part) -> Result<Opened> {
         let trace = &file.path;
         let read = ReadOptions { part, ..self.read.clone() };
@@ -176,7 +176,7 @@ impl Recorded<'_> {
         let at = self.options.requests_at;
         let lay = |requests| Laid::new(requests, at, repeat, &recording, reopen);
         let laid = self.requests.as_ref().map(lay).transpose()?;
-        // A log brings its own requests; a trace that is named overrides them.
+        // A log contains its own requests; a request trace that was named overrides them.
         let of_log = origin.map(|origin| match self.options.counted {
             true => origin.requests.as_counted(),
             false => origin.requests.clone(),
@@ -202,28 +202,28 @@ impl Recorded<'_> {
 }
 
 impl Opened {
-    /// Returns the settings that the recording brings: those of a log's run, else the defaults.
+    /// Returns the recording's settings: those of a log's run, or else the defaults.
     pub(super) fn settings(&self) -> RawSettings {
         let origin = self.recording.origin();
         origin.map_or_else(RawSettings::default, |origin| origin.setup.settings.clone())
     }
 
-    /// Returns what opens the same recording once more, in any thread.
+    /// Returns what opens the same recording again, in any thread.
     pub(super) fn reopen(&self) -> &Reopen {
         &self.source
     }
 
-    /// Returns that alone, when the rest is not needed any more.
+    /// Returns only that, when the rest is no longer needed.
     pub(super) fn into_reopen(self) -> Reopen {
         self.source
     }
 
-    /// Returns the digests of the files, when they have been read to the end.
+    /// Returns the digests of the files, once they have been read to the end.
     pub(super) fn digests(&self) -> impl Iterator<Item = blake3::Hash> {
         self.recording.digest().into_iter().chain(self.requests_digest)
     }
 
-    /// Adds what only the readers know, when they have read to the end.
+    /// Adds what only the readers know, once they have read to the end.
     pub(super) fn complete(&self, summary: &mut Summary) {
         let recording = &self.recording;
         summary.started_at = recording.clock().started_at();
@@ -246,7 +246,7 @@ impl Opened {
         }
     }
 
-    /// Says which trace an error is about. What its reader refuses names the file already, with the line.
+    /// Adds to an error which trace it is about. An error of the trace's reader already names the file, with the line.
     pub(super) fn refused(&self, error: SimulationError) -> anyhow::Error {
         self.source.refused(error)
     }
@@ -272,7 +272,7 @@ impl Reopen {
     }
 }
 
-/// Opens a recording. A scenario is answered with the verb that takes it.
+/// Opens a recording. For a scenario, the error names the verb that takes it.
 fn open(trace: &Path, read: &ReadOptions) -> Result<Recording> {
     Recording::open(trace, read).map_err(|error| match is_scenario(trace) {
         true => {
@@ -285,7 +285,7 @@ fn open(trace: &Path, read: &ReadOptions) -> Result<Recording> {
     })
 }
 
-/// Returns the error of a file that was taken for a scenario. A recording is answered with the verb that takes it.
+/// Returns the error of a file that is not a scenario. For a recording, it names the verb that takes it.
 pub(super) fn no_scenario(path: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
     match Recording::open(path, &ReadOptions::default()) {
         Ok(_) => {
@@ -298,7 +298,7 @@ pub(super) fn no_scenario(path: &Path, error: impl Into<anyhow::Error>) -> anyho
     }
 }
 
-/// Says why a file of a folder is skipped, in short.
+/// Returns in short why a file of a folder is skipped.
 pub(super) fn reason(error: &anyhow::Error) -> String {
     match error.downcast_ref::<RecordingError>() {
         Some(RecordingError::Trace(TraceError::UnknownFormat { .. })) => {
@@ -308,14 +308,14 @@ pub(super) fn reason(error: &anyhow::Error) -> String {
     }
 }
 
-/// Reads a recording to its end for what its wall clock showed, and its last moment.
+/// Reads a recording to its end, for its wall clock and its last moment.
 fn extent(trace: &Path, options: &ReadOptions) -> Result<(WallClock, Timestamp)> {
     let recording = open(trace, options)?;
     let end = recording.read_to_end().map_err(anyhow::Error::from_boxed)?;
     Ok((recording.clock(), end))
 }
 
-/// Returns models for a machine without a catalog: on the largest GPU, where the trace has its memory, else in main
+/// Returns models for a machine without a catalog: on the largest GPU, if the trace has its memory, or else in main
 /// memory.
 fn ladder(machine: &Machine, wanted: Option<Ladder>, trace: &Path) -> Result<Catalog> {
     let trace = trace.display();
@@ -327,7 +327,7 @@ fn ladder(machine: &Machine, wanted: Option<Ladder>, trace: &Path) -> Result<Cat
     if on_gpu {
         anyhow::ensure!(
             vram > Bytes::ZERO,
-            "{trace}: the trace does not say how much video memory the machine has: give --vram or --catalog"
+            "{trace}: the trace does not state how much video memory the machine has: give --vram or --catalog"
         );
         return Ok(Catalog::relative_to_vram(
             vram,
@@ -341,12 +341,12 @@ fn ladder(machine: &Machine, wanted: Option<Ladder>, trace: &Path) -> Result<Cat
     };
     anyhow::ensure!(
         machine.memory > Bytes::ZERO,
-        "{trace}: the trace does not say how much {lacks} the machine has: give {option} or --catalog"
+        "{trace}: the trace does not state how much {lacks} the machine has: give {option} or --catalog"
     );
     Ok(Catalog::relative_to(machine.memory))
 }
 
-/// Says which models were made up, and how large they are.
+/// Returns which default models were used, and how large they are.
 fn ladder_text(catalog: &Catalog) -> String {
     let of = |model: &Model| match model.vram {
         Bytes::ZERO => format!("{} {} of memory", model.tier, text::bytes(model.ram)),
@@ -364,6 +364,7 @@ pub(super) fn file_name(path: &Path) -> String {
         .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// What a model on a GPU takes of main memory, at most. Chosen: llama-server with all layers on the GPU takes some hundred MiB.
+/// The most main memory that a model on a GPU takes. Chosen: llama-server with all layers on the GPU takes some hundred
+/// MiB.
 const BESIDE_VRAM: Bytes = Bytes::from_mib(512);
 const NO_SPACE: &str = "the trace records neither memory nor video memory";

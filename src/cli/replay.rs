@@ -43,11 +43,11 @@ tiershift replay gpu.csv --format nvidia-smi --memory 32GiB --requests azure.csv
 tiershift replay out/first --policy projecting --out out/other\n  \
 tiershift replay traces -j 2 --set price=10s")]
 pub(super) struct Arguments {
-    /// Resource traces, whose format is recognised (see `tiershift import --list`), or event logs; a folder stands for all
-    /// that are in it, and is answered with one table. - is standard input
+    /// Resource traces, whose format is recognised (see `tiershift import --list`), or event logs; a folder stands for
+    /// all recordings in it, whose results are shown in one table. - is standard input
     #[arg(required_unless_present = "demo", value_name = "TRACE")]
     traces: Vec<PathBuf>,
-    /// Replay the recording that is built in: 26 minutes of a machine on which eleven processes of the size of a model come and go
+    /// Replay the built-in recording: 26 minutes of a machine on which eleven model-sized processes come and go
     #[arg(long, conflicts_with = "traces")]
     demo: bool,
     #[command(flatten)]
@@ -83,10 +83,10 @@ struct Plan<'a> {
     policies: &'a Registry,
 }
 
-/// What a replay came to.
+/// The result of a replay.
 struct Replayed {
     summary: Summary,
-    /// Which models were made up, where there was no catalog.
+    /// Which default models were used, if there was no catalog.
     made_up: Option<String>,
     /// Where its page is.
     page: Option<PathBuf>,
@@ -95,8 +95,7 @@ struct Replayed {
 pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Result<Verdict> {
     let inputs = Inputs::default();
     let demo = arguments.demo.then(|| BuiltIn::unpack(DEMO)).transpose();
-    let demo =
-        demo.context("cannot unpack the recording that is built in into a temporary folder")?;
+    let demo = demo.context("cannot unpack the built-in recording into a temporary folder")?;
     let named = match &demo {
         Some(_) => &vec![PathBuf::from(DEMO)],
         None => &arguments.traces,
@@ -136,7 +135,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         match summaries.as_slice() {
             [one] => common::print(&one.to_json())?,
             _ => {
-                // As from a folder, so that one reader takes both.
+                // In the form of a folder's results, so that one reader takes both.
                 let of = |(file, one): (&RecordingFile, &Replayed)| {
                     FolderRow::new(file.name.clone(), Ok(one.summary.clone()))
                 };
@@ -162,7 +161,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     Ok(verdict(summaries))
 }
 
-/// Replays everything that there is in folders, and shows it in one table. What cannot be replayed stands in it with the reason.
+/// Replays all recordings in folders, and shows them in one table. What cannot be replayed is listed with the reason.
 fn run_table(
     arguments: &Arguments,
     plans: &[Plan<'_>],
@@ -267,7 +266,7 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
     };
     let mut summary = simulate(situation, plan.policies, detail, observers)
         .map_err(|error| opened.refused(error))?;
-    // Whatever was read was read to its end.
+    // Everything that was read was read to its end.
     let digests: Vec<String> = opened.digests().map(digest_text).collect();
     summary.fingerprint = header.fingerprint(&digests);
     opened.complete(&mut summary);
@@ -288,7 +287,7 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
     Ok(Replayed { summary, made_up: opened.made_up, page })
 }
 
-/// The oracle of a replay, which reads the recording as it goes by.
+/// The oracle of a replay, which reads the recording as it passes.
 struct SharedOracle(Rc<RefCell<Oracle>>, String);
 
 fn oracle(setup: &Setup, name: &str) -> Result<SharedOracle> {
@@ -297,7 +296,7 @@ fn oracle(setup: &Setup, name: &str) -> Result<SharedOracle> {
 }
 
 impl SharedOracle {
-    /// Returns what shows it each reading, and says when much memory is needed for that.
+    /// Returns a tap that shows it each sample, and warns when that needs much memory.
     fn tap(&self) -> Tap {
         let (oracle, name) = (Rc::clone(&self.0), self.1.clone());
         let mut is_noted = false;
@@ -315,5 +314,5 @@ impl SharedOracle {
     }
 }
 
-/// Bytes of readings from which on a note is printed. Chosen: a recording of two years at two-second readings.
+/// Bytes of samples from which a note is printed. Chosen: a recording of two years at two-second samples.
 const MUCH_MEMORY: usize = 256 << 20;

@@ -1,4 +1,4 @@
-//! When the requests of a request trace come in a replay.
+//! When the requests of a request trace arrive in a replay.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(super) struct NamedRequests {
     pub(super) source: Source,
 }
 
-/// When the requests of a request trace come.
+/// When the requests of a request trace arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum RequestsAt {
     /// At the times of the wall clock
@@ -28,15 +28,15 @@ pub(super) enum RequestsAt {
 /// Requests at the moments of a run.
 pub(super) struct Laid {
     pub(super) requests: NamedRequests,
-    /// Those that came at no moment of the recording.
+    /// Those that arrived outside the recording.
     pub(super) left_out: u64,
-    /// What a user should know.
+    /// Notes for the user.
     pub(super) notes: Vec<String>,
 }
 
 impl Laid {
-    /// Lays requests at the times at which they came, where both files say dates and nobody wants it otherwise, else from the
-    /// start. `reopen` opens the recording once more, to find how far it goes.
+    /// Places requests at their wall-clock times if both files have dates and nothing else is wanted, or else from the
+    /// start. `reopen` opens the recording again, to find its end.
     pub(super) fn new(
         requests: &NamedRequests,
         wanted: Option<RequestsAt>,
@@ -55,7 +55,7 @@ impl Laid {
             _ if wanted == Some(RequestsAt::Start) => return Ok(from_start(Vec::new())),
             (Some(machine), Some(first)) => (machine, first),
             _ if by_clock => anyhow::bail!(
-                "--requests-at clock needs the date of both files: --starts-at says the recording's, --requests-at start plays \
+                "--requests-at clock needs the date of both files: --starts-at gives the recording's, --requests-at start plays \
                  the requests from its start"
             ),
             _ => return Ok(from_start(Vec::new())),
@@ -92,7 +92,7 @@ impl Laid {
             };
             let whose = if known == machine { "the requests" } else { "the recording" };
             notes.push(format!(
-                "{whose} ({}) say no offset from UTC; the other file's, {}, is taken for both (--requests-at start plays the \
+                "{whose} ({}) state no offset from UTC; the other file's, {}, is taken for both (--requests-at start plays the \
                  requests from the recording's start)",
                 unknown.short(),
                 known.offset_described()
@@ -112,5 +112,5 @@ impl Laid {
     }
 }
 
-/// Chosen: people start two loggers within a minute and mean one moment.
+/// Chosen: users start two loggers within a minute and mean one moment.
 const CLOCKS_APART: Duration = Duration::from_secs(60);

@@ -33,7 +33,7 @@ tiershift run scenarios/no-projection.toml --out out/loop\n  \
 tiershift run scenarios/no-projection.toml --policy original\n  \
 tiershift run sudden-loss")]
 pub(super) struct Arguments {
-    /// Scenario files, or names of scenarios that are built in
+    /// Scenario files, or names of built-in scenarios
     #[arg(required = true, value_name = "SCENARIO")]
     scenarios: Vec<PathBuf>,
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub(super) struct Arguments {
     force: Force,
 }
 
-/// What became of one of several scenarios.
+/// The result of one of several scenarios.
 #[derive(Debug, Serialize)]
 struct Row {
     scenario: String,
@@ -108,7 +108,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     Ok(verdict)
 }
 
-/// Returns the file that is meant: the one of this path or, where there is none, the scenario of this name that is built in.
+/// Returns the file: the one of this path or, if there is none, the built-in scenario of this name.
 fn file_of(named: &Path, unpacked: &mut Option<BuiltIn>) -> Result<PathBuf> {
     let built_in = named.to_str().filter(|_| !named.exists()).and_then(built_in::scenario);
     let Some(built_in) = built_in else { return Ok(named.to_owned()) };
@@ -133,7 +133,7 @@ fn prepare(
     })
 }
 
-/// What a scenario's run came to.
+/// The result of a scenario's run.
 struct Played {
     summary: Summary,
     /// What was not as expected.

@@ -1,5 +1,5 @@
-//! What is said beside a result, on standard error: notes, warnings and errors, in the form that the options for every verb
-//! ask for.
+//! Messages beside a result, on standard error: notes, warnings and errors, in the form that the options of every verb
+//! choose.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::scenario::ScenarioError;
 use crate::serve::ConfigError;
 use crate::trace::TraceError;
 
-/// In which form things are said.
+/// The form of messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Manner {
     pub(super) json: bool,
@@ -36,13 +36,13 @@ struct Refusal {
     error: String,
     /// Where, in a file that was read.
     place: Option<Position>,
-    /// What to do, where that is known apart from the error's text.
+    /// The remedy, if it is known apart from the error's text.
     remedy: Option<String>,
-    /// What the process exits with.
+    /// The exit code of the process.
     exit_code: u8,
 }
 
-/// Says from here on how the options want things said.
+/// Sets the form of all messages from here on.
 pub(super) fn begin(manner: Manner, color: ColorChoice) {
     let color = match color {
         ColorChoice::Auto => anstream::ColorChoice::Auto,
@@ -50,21 +50,21 @@ pub(super) fn begin(manner: Manner, color: ColorChoice) {
         ColorChoice::Never => anstream::ColorChoice::Never,
     };
     color.write_global();
-    // A program that runs the command line twice keeps its first manner.
+    // A program that runs the command line twice keeps its first form.
     let _ = MANNER.set(manner);
 }
 
-/// Returns whether nothing but results and errors is wanted.
+/// Returns whether only results and errors are wanted.
 pub(super) fn is_quiet() -> bool {
     manner().quiet
 }
 
-/// Says what a user should know about a result.
+/// Prints a note about a result.
 pub(super) fn note(text: &str) {
     beside("note", NOTE, text);
 }
 
-/// Says what may go wrong.
+/// Prints a warning.
 pub(super) fn warning(text: &str) {
     beside("warning", WARNING, text);
 }
@@ -78,11 +78,11 @@ fn beside(word: &str, style: Style, text: &str) {
     }
 }
 
-/// Says why a verb could not do what it was asked to.
+/// Prints why a verb failed.
 pub(super) fn error(error: &anyhow::Error, exit_code: u8) {
     let message = format!("{error:#}");
     if !manner().json {
-        // A document's refusal shows the position, and begins with the word already.
+        // A document's refusal shows the position, and already begins with the word.
         let text = message.strip_prefix("error: ").unwrap_or(&message);
         return eprintln!("{BAD}error:{BAD:#} {text}");
     }
@@ -97,11 +97,11 @@ pub(super) fn error(error: &anyhow::Error, exit_code: u8) {
     });
 }
 
-/// Says why a command line was not understood, or prints the help that it asks for.
+/// Prints why a command line was not understood, or the help that it asks for.
 pub(super) fn usage(error: &clap::Error, words: &[OsString]) -> ExitCode {
     let options = words.iter().take_while(|word| *word != "--");
     if !error.use_stderr() || !{ options }.any(|word| word == "--json") {
-        // Nobody listens: there is nobody to say it to.
+        // If printing fails, there is nowhere to report it.
         let _ = error.print();
     } else {
         let text = error.to_string();
@@ -118,7 +118,7 @@ pub(super) fn usage(error: &clap::Error, words: &[OsString]) -> ExitCode {
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
-/// Returns the colours that a command line asks for, before it is parsed: the help that it may ask for has them, too.
+/// Returns the colours that a command line selects, before it is parsed: help texts are coloured too.
 pub(super) fn color(words: &[OsString]) -> ColorChoice {
     let mut options =
         words.iter().take_while(|word| *word != "--").map(|word| word.to_string_lossy());
@@ -142,7 +142,7 @@ fn manner() -> Manner {
     MANNER.get().copied().unwrap_or_default()
 }
 
-/// Returns the refusal of a document that an error comes from: the error itself, or what it passes on as its own.
+/// Returns the refusal of a document behind an error: the error itself, or its source.
 fn document(error: &anyhow::Error) -> Option<&DocumentError> {
     error.chain().find_map(|cause| {
         #[cfg(feature = "serve")]
@@ -161,7 +161,8 @@ fn document(error: &anyhow::Error) -> Option<&DocumentError> {
     })
 }
 
-/// Returns the position with which the message of an error about a file begins: `file:line:column: ..`. A port is no line.
+/// Returns the position at the beginning of an error message about a file: `file:line:column: ..`. A port is not a
+/// line.
 fn position(message: &str) -> Option<Position> {
     let (place, _) = message.split_once(": ")?;
     let (before, last) = place.rsplit_once(':')?;
@@ -174,7 +175,7 @@ fn position(message: &str) -> Option<Position> {
     Path::new(file).is_file().then(|| Position { file: file.to_owned(), line, column })
 }
 
-/// How words are shown on a terminal, the same everywhere.
+/// The styles of words on a terminal, the same everywhere.
 pub(super) const GOOD: Style = AnsiColor::Green.on_default().bold();
 pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
 const NOTE: Style = AnsiColor::Cyan.on_default().bold();

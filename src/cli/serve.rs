@@ -28,7 +28,7 @@ use crate::serve::{
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Stops on Ctrl-C or SIGTERM: takes nothing new, finishes what runs, unloads. A second one ends it at \
-once; the exit code is 1 where replies were cut. SIGHUP reads the config again.\n\nExamples:\n  \
+once; the exit code is 1 if replies were cut. SIGHUP reads the config again.\n\nExamples:\n  \
 tiershift serve --models ~/models\n  \
 tiershift serve --models ~/models --ladder qwen2.5-1.5b-q4_k_m,qwen2.5-7b-q4_k_m\n  \
 tiershift serve --server http://127.0.0.1:11434\n  \
@@ -87,14 +87,14 @@ pub(super) struct Arguments {
     /// catalog gives. Requests are refused
     #[arg(long)]
     dry_run: bool,
-    /// A policy, to be played beside the first without effect, and compared: a name, a file, or a program that answers each
+    /// A policy to run beside the first one without effect, for comparison: a name, a file, or a program that answers each
     /// reading (`exec:COMMAND`, see `tiershift schema policy-protocol`)
     #[arg(long, value_name = "POLICY", value_parser = Offered::POLICIES, hide_possible_values = true)]
     shadow: Option<String>,
     /// Also report each decision, what blocks the next tier, and each load, on standard error
     #[arg(long, short)]
     verbose: bool,
-    /// What the lines on standard error are [default: text, and json with --json]
+    /// Format of the lines on standard error [default: text, and json with --json]
     #[arg(long, value_enum, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
 }
@@ -121,7 +121,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     let read = Arc::new(move || {
         let mut config = config(&again, class, &policies).map_err(|error| format!("{error:#}"))?;
         if again.shadow.is_some() {
-            // What an option names stays as it was, whatever it was made from.
+            // A file that an option names keeps its content from the start, whatever its source.
             config.shadow.clone_from(&shadow);
         }
         Ok(config)
@@ -133,7 +133,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
 /// Returns the service manager that started us, if one did.
 fn supervisor() -> Result<Supervisor> {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(Supervisor::default()) };
-    // It is meant for one process, and says for which.
+    // It is meant for one process, which it names.
     let is_ours =
         std::env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
     let watchdog = std::env::var("WATCHDOG_USEC").ok().filter(|_| is_ours);
@@ -144,7 +144,7 @@ fn supervisor() -> Result<Supervisor> {
     })
 }
 
-/// Returns what a config comes to; `None` where it is asked to stop before that is known.
+/// Returns the plan that follows from a config; `None` if the process is asked to stop before that is known.
 fn plan(
     config: RawConfig,
     machine: &Machine,
@@ -215,7 +215,7 @@ fn plan(
     }))
 }
 
-/// Returns the config, in which the options stand where there are any.
+/// Returns the config, with the options in place of what they override.
 fn config(arguments: &Arguments, class: MachineClass, policies: &Registry) -> Result<RawConfig> {
     let mut config = match &arguments.config {
         Some(path) => RawConfig::read(path, class, policies)?,
@@ -245,7 +245,7 @@ fn config(arguments: &Arguments, class: MachineClass, policies: &Registry) -> Re
         config.models.ladder.clone_from(&arguments.ladder);
     }
     if let Some(shadow) = &arguments.shadow {
-        // As `replay LOG --policy` of this run's log has it.
+        // As `replay LOG --policy` of this run's log states it.
         let mut settings = config.policy.clone();
         PolicyChoice::read(shadow, policies)?.apply(&mut settings);
         config.shadow = Some(settings);

@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Result<Verdict> {
     Ok(Verdict::Done)
 }
 
-/// Returns what people want to know of it.
+/// Returns the status as text.
 fn text(status: &Status) -> String {
     let mut rows = vec![("serves", serves(status))];
     let words = &status.words;
@@ -96,7 +96,7 @@ fn in_use(line: &ResourceUse) -> String {
         }
         (_, _) => String::new(),
     };
-    // Whose the pressure is, nobody knows.
+    // It is not known whose pressure it is.
     let ours = match line.resource {
         Resource::Pressure => String::new(),
         Resource::Memory | Resource::Vram | Resource::Cpu | Resource::Gpu => {
@@ -128,7 +128,7 @@ fn ordered(order: &Ordered, now: Timestamp) -> String {
     }
 }
 
-/// Two columns; a name is written once where it would be repeated.
+/// Formats two columns; a repeated name is written once.
 fn table(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let mut text = String::new();

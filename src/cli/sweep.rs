@@ -62,10 +62,10 @@ struct PlanArguments {
     /// The plan
     #[arg(required = true)]
     plan: Option<PathBuf>,
-    /// Where the plan's shards and what they come to are written
+    /// Folder for the plan's shards and their results
     #[arg(long, short, value_name = "DIR", required = true)]
     out: Option<PathBuf>,
-    /// How long a shard is to take, about, on one processor
+    /// Approximate seconds that a shard takes on one processor
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     target_shard_seconds: u64,
     #[command(flatten)]
@@ -74,15 +74,15 @@ struct PlanArguments {
 
 #[derive(Debug, Subcommand)]
 enum Step {
-    /// Cut the sweep into shards, and write what they are
+    /// Cut the sweep into shards, and write the list of them
     Plan(PlanArguments),
-    /// Compute one shard; one that is done already is left as it is
+    /// Compute one shard; a shard that is already done is left as it is
     #[command(
         after_help = "Exits with 65 where trying again cannot help (a file is not there, or not as it was planned), and with 75 \
 where it may (no room on the disk, no memory)."
     )]
     Run(RunArguments),
-    /// Put the shards together
+    /// Combine the results of the shards
     Merge(MergeArguments),
 }
 
@@ -104,7 +104,7 @@ struct MergeArguments {
 }
 
 impl Arguments {
-    /// Returns what the process exits with for an error: what runs shards elsewhere asks whether to try again.
+    /// Returns the exit code for an error: the scheduler uses it to decide whether to try again.
     pub(super) fn exit_code(&self, error: &anyhow::Error) -> u8 {
         let is_of_the_system = |error: &io::Error| {
             use io::ErrorKind::{InvalidData, InvalidInput, NotFound, Other, UnexpectedEof};
@@ -168,7 +168,7 @@ fn planned(plan: &Plan, folder: &Path) -> String {
     )
 }
 
-/// Plans a sweep, and returns its folder. One that is planned already is left as it is.
+/// Plans a sweep, and returns its folder. An existing plan is left as it is.
 fn write_plan(arguments: &PlanArguments, policies: &Registry) -> Result<PathBuf> {
     let (Some(path), Some(out)) = (&arguments.plan, &arguments.out) else {
         anyhow::bail!("a plan file and --out are required: tiershift sweep PLAN.toml --out DIR");
@@ -203,7 +203,7 @@ fn plan(path: &Path, shard_seconds: u64, policies: &Registry) -> Result<Plan> {
         PolicyOptions::named(policy).read(policies).with_context(|| name.clone())?;
         files.extend(file_of(policy).map(Path::to_owned));
     }
-    // A mistake in its options is to be found before anything is computed.
+    // A mistake in its options must be found before anything is computed.
     for catalog in each_catalog(&points) {
         recorded_options(&raw.replay, catalog)?
             .read(&Inputs::default())
@@ -228,7 +228,7 @@ fn plan(path: &Path, shard_seconds: u64, policies: &Registry) -> Result<Plan> {
     Ok(plan.complete(shard_seconds))
 }
 
-/// Reads what a file is, or a folder of segments that is one log.
+/// Reads size and digest of a file, or of a folder of segments that is one log.
 fn planned_file(path: &Path, is_found: bool) -> Result<PlannedFile> {
     let about = || {
         let parts = files_of(path)?;
@@ -243,7 +243,7 @@ fn planned_file(path: &Path, is_found: bool) -> Result<PlannedFile> {
     Ok(PlannedFile { path: path.to_owned(), is_found, bytes, blake3 })
 }
 
-/// Returns the file itself, or those of the log in a folder: of the newest run, where there are several.
+/// Returns the file itself, or the files of the log in a folder: of the newest run, if there are several.
 fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -271,7 +271,7 @@ fn read_plan(folder: &Path) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Returns the shard's number that whatever started this process gives it.
+/// Returns the shard's number from the environment.
 fn shard_of_environment() -> Result<usize> {
     let given = NUMBERS.iter().find_map(|name| Some((name, std::env::var(name).ok()?)));
     let (name, number) = given.with_context(|| {
@@ -282,7 +282,7 @@ fn shard_of_environment() -> Result<usize> {
     })
 }
 
-/// A planned sweep, and what every recording of it is opened with for each catalog.
+/// A planned sweep, and how every recording of it is opened for each catalog.
 struct Planned {
     folder: PathBuf,
     plan: Plan,
@@ -329,7 +329,7 @@ impl<'a> Sweep<'a> {
         Ok(Self { folder, plan, recorded, changes, program: program()?, policies })
     }
 
-    /// Computes all shards that are not there.
+    /// Computes all missing shards.
     fn run_all(&self, jobs: common::Jobs) -> Result<()> {
         let numbers: Vec<usize> = (0..self.plan.shards.len()).collect();
         let done = common::Done::new("sweeping", numbers.len());
@@ -388,7 +388,7 @@ impl<'a> Sweep<'a> {
                 let about = (first.point == 0 && first.seed == 0).then_some(about);
                 Ok(OnShard { about, runs, ..part })
             }
-            // What was named must be played; what was found need not be a recording.
+            // A recording that was named must be playable; a file that was found in a folder need not be a recording.
             Err(error) if planned.is_found => Ok(OnShard { skipped: Some(reason(&error)), ..part }),
             Err(error) => Err(error),
         }
@@ -420,7 +420,7 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// Puts the shards together, and writes what they come to.
+/// Combines the shards, and writes the results.
 fn merge_shards(folder: &Path, json: bool) -> Result<Verdict> {
     let plan = read_plan(folder)?;
     let mut shards = Vec::with_capacity(plan.shards.len());
@@ -461,12 +461,12 @@ fn merge_shards(folder: &Path, json: bool) -> Result<Verdict> {
     verdict(&compared)
 }
 
-/// What a sweep came to, as JSON.
+/// The result of a sweep, as JSON.
 #[derive(serde::Serialize)]
 struct Report<'a> {
     /// The plan's hash.
     plan: &'a str,
-    /// The places of the points that no other one beats.
+    /// The indices of the points that no other one beats.
     front: Vec<usize>,
     #[serde(flatten)]
     compared: &'a Compared,
@@ -521,7 +521,7 @@ fn is_as_planned(file: &PlannedFile) -> Result<()> {
     Ok(())
 }
 
-/// Returns the hash of this program: what another one computes may differ.
+/// Returns the hash of this program: another program's results may differ.
 fn program() -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let read = std::env::current_exe().and_then(File::open);
@@ -536,9 +536,9 @@ fn shard_place(folder: &Path, number: usize) -> PathBuf {
 
 const PLAN: &str = "plan.json";
 const SHARDS: &str = "shards";
-/// Where Slurm, Kubernetes and HyperQueue say which shard it is.
+/// The variables by which Slurm, Kubernetes and HyperQueue number a shard.
 const NUMBERS: [&str; 3] = ["SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX", "HQ_TASK_ID"];
-/// As in `sysexits.h`: the data is wrong, and stays so.
+/// As in `sysexits.h`: the data is wrong, and trying again does not help.
 const BAD_INPUT: u8 = 65;
-/// As in `sysexits.h`: it may be better next time.
+/// As in `sysexits.h`: trying again may help.
 const TRY_AGAIN: u8 = 75;

@@ -1,4 +1,4 @@
-//! The token of a daemon: out of a file or an environment variable. On the command line everybody could read it.
+//! The token of a daemon: from a file or an environment variable. On the command line every user could read it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use clap::Args;
 /// Where a token is.
 #[derive(Clone, Debug, Args)]
 pub(super) struct TokenArguments {
-    /// A file that holds the token
+    /// File that contains the token
     #[arg(long, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
-    /// The environment variable that holds the token
+    /// Environment variable that contains the token
     #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
     pub(super) token_env: Option<String>,
 }

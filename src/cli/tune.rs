@@ -1,4 +1,4 @@
-//! `tiershift tune`: settings that suit recordings, judged on what the search has not seen.
+//! `tiershift tune`: settings that suit recordings, judged on parts that the search has not seen.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,10 +50,10 @@ pub(super) struct Arguments {
     /// stands for all that are in it
     #[arg(required = true, value_name = "RECORDING")]
     recordings: Vec<PathBuf>,
-    /// What a change and a reversal cost, in the search as in the verdict: the preset of this name
+    /// Preset for the cost of changes and reversals, in the search and in the verdict
     #[arg(long, value_enum, default_value = "balanced")]
     recipe: Recipe,
-    /// How many candidates are drawn
+    /// Number of candidates
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     trials: u32,
     /// The settings to search, as in [settings] of a sweep's plan (see `tiershift schema sweep`), instead of the usual ones
@@ -88,7 +88,7 @@ enum Recipe {
     Steady,
 }
 
-/// What is tuned, as JSON.
+/// The result of tuning, as JSON.
 #[derive(serde::Serialize)]
 struct Report<'a> {
     recipe: &'a str,
@@ -226,24 +226,24 @@ fn read_axes(file: &Path, base: &RawSettings, registry: &Registry) -> Result<Vec
     Ok(axes)
 }
 
-/// What all candidates have in common.
+/// What all candidates share.
 struct Tuner<'a> {
     recorded: &'a Recorded<'a>,
-    /// What there is: candidates change this, and are priced by it.
+    /// The present settings: candidates change them, and are priced by them.
     base: &'a RawSettings,
     registry: &'a Registry,
     seed: u64,
 }
 
-/// A recording, with what is searched of it in memory.
+/// A recording, with the searched part in memory.
 struct Ready<'a> {
     file: &'a RecordingFile,
-    /// What is held back.
+    /// The part that is held back.
     held: Part,
     replays: Replays<'a>,
 }
 
-/// What becomes of a recording before the search.
+/// The state of a recording before the search.
 enum Begun<'a> {
     Ready(Box<Ready<'a>>),
     SaysLittle,
@@ -271,7 +271,7 @@ impl<'a> Tuner<'a> {
         Entry { change, seed: self.seed }
     }
 
-    /// Plays what there is, what was found and each of its settings alone on what was held back.
+    /// Plays the present settings, the result, and each of its changes alone on the part that was held back.
     fn hold_back(
         &self,
         ready: &[Ready<'_>],
@@ -322,7 +322,7 @@ impl<'a> Tuner<'a> {
         play_all(opened, judge, entries, outside, self.registry, MOST_IN_MEMORY)
     }
 
-    /// Returns the settings of what was found, as far as they are not the defaults.
+    /// Returns the settings of the result, as far as they are not the defaults.
     fn settings(&self, found: &Found) -> Result<toml::Table> {
         let mut settings = self.base.clone();
         let candidate: Candidate = found.settings.clone().into_iter().collect();
@@ -332,7 +332,7 @@ impl<'a> Tuner<'a> {
     }
 }
 
-/// Returns what differs from another table.
+/// Returns the differences to another table.
 fn changed(table: toml::Table, usual: &toml::Table) -> toml::Table {
     let differs = |(key, value): (String, toml::Value)| match (value, usual.get(&key)) {
         (toml::Value::Table(inner), Some(toml::Value::Table(usual))) => {
@@ -344,7 +344,7 @@ fn changed(table: toml::Table, usual: &toml::Table) -> toml::Table {
     table.into_iter().filter_map(differs).collect()
 }
 
-/// Cuts a part into so many of one length.
+/// Cuts a part into this many of equal length.
 fn parts(whole: Part, count: usize) -> impl Iterator<Item = Part> {
     let each = whole_seconds(whole.to.since(whole.from) / u32::try_from(count).unwrap_or(u32::MAX));
     (0..count as u32).map(move |number| Part {
@@ -353,12 +353,12 @@ fn parts(whole: Part, count: usize) -> impl Iterator<Item = Part> {
     })
 }
 
-/// Returns a span without its fraction of a second: people read where parts begin.
+/// Returns a span without its fraction of a second, for readable starts of parts.
 fn whole_seconds(span: Duration) -> Duration {
     Duration::from_secs(span.as_secs())
 }
 
-/// Plays what the search asks for.
+/// Plays the candidates of the search.
 struct Searching<'a> {
     tuner: &'a Tuner<'a>,
     recordings: &'a [Ready<'a>],
@@ -384,7 +384,7 @@ impl Play for Searching<'_> {
     }
 }
 
-/// Says where the policy file comes from.
+/// Returns the comment about the origin of the policy file.
 fn provenance(
     arguments: &Arguments,
     recipe: &str,
@@ -405,14 +405,14 @@ fn provenance(
 }
 
 fn first_reason(skipped: &[Skipped]) -> String {
-    // What was not long enough is nearer to one than what is not a recording.
+    // A recording that is too short is nearer to a useful one than a file that is not a recording.
     let nearest = skipped.iter().find(|one| one.reason == SAYS_LITTLE).or(skipped.first());
     nearest.map_or_else(String::new, |one| format!(": {}: {}", one.recording, one.reason))
 }
 
 const MARK: &str = "Found by tiershift tune";
-/// Between what is searched and what is held back, so that no reading is in both. Chosen.
+/// The gap between what is searched and what is held back, so that no sample is in both. Chosen.
 const ONE_SECOND: Duration = Duration::from_secs(1);
-/// Parts that are held back, at least: with fewer, an interval is wide whatever was found. Chosen.
+/// The least number of held-back parts: with fewer, an interval is wide whatever was found. Chosen.
 const LEAST_PARTS: usize = 6;
 const SAYS_LITTLE: &str = "too short to search, or hardly anything can be served on it";

@@ -1,4 +1,4 @@
-//! `tiershift verify`: the same inputs, the same answers.
+//! `tiershift verify`: the same inputs must give the same answers.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     /// stands for every run in it. - is standard input
     #[arg(required = true, value_name = "LOG")]
     logs: Vec<PathBuf>,
-    /// Take a log that is still written, or whose writer was stopped, as far as it goes
+    /// Verify a log that is still being written, or whose writer was stopped, as far as it goes
     #[arg(long)]
     unclosed: bool,
 }
@@ -31,9 +31,9 @@ pub(super) struct Arguments {
 struct Row {
     log: String,
     verified: Option<Verified>,
-    /// Why it was not verified, or how far only.
+    /// Why it was not verified, or only in part.
     difference: Option<String>,
-    /// Of a run in a folder whose beginning is gone: how many records are there, every one as it was written.
+    /// For a run in a folder whose beginning is gone: the number of records, all as they were written.
     #[serde(skip_serializing_if = "Option::is_none")]
     begins_late: Option<u64>,
 }
@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     if json {
         common::print_json(&rows)?;
     }
-    // What a full folder had to drop is not a fault of what is left; something must be proved, though.
+    // What a full folder had to drop is not a fault of the rest; something must be proved, though.
     let breaks = |row: &Row| row.verified.as_ref().is_some_and(|it| !it.violations.is_empty());
     let holds = |row: &Row| row.verified.is_some() || row.begins_late.is_some();
     let all = rows.iter().all(|row| holds(row) && !breaks(row));
@@ -98,7 +98,7 @@ fn row(path: &Path, unclosed: bool, policies: &Registry, is_one_of_many: bool) -
                 None => (None, Some(format!("{error}; and it was not closed"))),
             }
         }
-        // A log that cannot be read was not verified either; what is wrong with it is reported.
+        // A log that cannot be read was not verified either; its error is reported.
         Err(error) => (None, Some(error.to_string())),
     };
     Ok(Row { log, verified, difference, begins_late })

@@ -1,4 +1,4 @@
-//! What is part of the program, so that it can be tried where there is no checkout: the suite, and one recording.
+//! Files inside the program, so that it can be tried without a checkout: the suite, and one recording.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ const FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/built_in.rs"
 /// The recording of `replay --demo`.
 pub(crate) const DEMO: &str = "traces/models-come-and-go.csv";
 
-/// Built-in files in a temporary folder, where every reader takes them, for as long as this is kept.
+/// Built-in files in a temporary folder, where every reader accepts them, as long as this is kept.
 #[derive(Debug)]
 pub(crate) struct BuiltIn {
     folder: TempDir,
@@ -25,7 +25,7 @@ impl BuiltIn {
     /// Unpacks the files whose paths begin with this.
     ///
     /// # Errors
-    /// Where there is no temporary folder that can be written.
+    /// When no temporary folder can be written.
     pub(crate) fn unpack(below: &str) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         let (folder, unfinished) = Unfinished::create(|| builder.prefix(".tiershift-").tempdir())?;
@@ -39,12 +39,12 @@ impl BuiltIn {
         Ok(Self { folder, _unfinished: unfinished })
     }
 
-    /// Returns where a file or folder lies now.
+    /// Returns the present path of a file or folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Returns a text with paths as the project has them, not as they are now.
+    /// Returns a text with paths as in the project, not as they are now.
     pub(crate) fn shown(&self, text: &str) -> String {
         text.replace(&self.path("").display().to_string(), "")
     }

@@ -8,7 +8,7 @@ use crate::files::document::{Document, DocumentError};
 use crate::files::model_table::ModelTable;
 use crate::files::schema;
 
-/// A catalog file as it is written: what its tables leave out is not filled in yet.
+/// A catalog file as it is written: missing keys are not filled in yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CatalogFile {
     name: String,
@@ -28,7 +28,7 @@ impl CatalogFile {
     /// Reads a catalog file's text.
     ///
     /// # Errors
-    /// What is not TOML, or has keys that no catalog has, with its position and a remedy.
+    /// When it is not TOML, or has unknown keys; with its position and a remedy.
     pub fn parse(text: &str, name: &str) -> Result<Self, DocumentError> {
         let tables = Document::new(name, text).read::<RawFile>(&[])?.models;
         Ok(Self { name: name.to_owned(), text: text.to_owned(), tables })
@@ -39,10 +39,10 @@ impl CatalogFile {
         &self.tables
     }
 
-    /// Returns the catalog, where every table says all of its model.
+    /// Returns the catalog, if every table is complete.
     ///
     /// # Errors
-    /// What a table lacks or a catalog must not have, with its position.
+    /// What is missing in a table or not valid in a catalog, with its position.
     pub fn catalog(self) -> Result<Catalog, DocumentError> {
         let document = Document::new(&self.name, &self.text);
         let whole = |table: &ModelTable| {
@@ -58,22 +58,22 @@ impl CatalogFile {
         check_models(&document, models)
     }
 
-    /// Refuses what its models come to, with the position of the one that is wrong.
+    /// Refuses the models, with the position of the wrong one.
     #[cfg(feature = "serve")]
     pub(crate) fn refuse(&self, error: &CatalogError) -> DocumentError {
         refusal(&Document::new(&self.name, &self.text), error)
     }
 }
 
-/// Checks a catalog file's text, of which every table says all of its model.
+/// Checks the text of a catalog file in which every table is complete.
 ///
 /// # Errors
-/// What is not TOML or not a catalog, with its position and a remedy.
+/// When it is not TOML or not a catalog; with its position and a remedy.
 pub fn parse(text: &str, name: &str) -> Result<Catalog, DocumentError> {
     CatalogFile::parse(text, name)?.catalog()
 }
 
-/// Checks the models of a catalog; the mark stands under the model that is wrong.
+/// Checks the models of a catalog; the mark is under the wrong model.
 pub(crate) fn check_models(
     document: &Document<'_>,
     models: Vec<RawModel>,

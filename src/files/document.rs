@@ -1,7 +1,7 @@
-//! TOML files that people write: one way to read them, one way to say what is wrong with them.
+//! TOML files that users write: one way to read them, one way to report what is wrong with them.
 //!
-//! Every refusal names the file, line and column, shows the line with a mark under the place, and says what
-//! to do. An unknown word is answered with the nearest known one.
+//! Every refusal names the file, line and column, shows the line with a mark under the place, and gives a remedy. An
+//! unknown word is answered with the nearest known one.
 
 use std::ops::Range;
 
@@ -32,7 +32,7 @@ pub struct Position {
     pub file: String,
     /// The line, from 1 on.
     pub line: usize,
-    /// The character in it, from 1 on; absent where the line as a whole is meant.
+    /// The character in it, from 1 on; absent for the whole line.
     pub column: Option<usize>,
 }
 
@@ -42,26 +42,26 @@ impl DocumentError {
         &self.refusal.title
     }
 
-    /// Returns where it is.
+    /// Returns its position.
     pub fn position(&self) -> &Position {
         &self.refusal.position
     }
 
-    /// Returns what to do, where that is known.
+    /// Returns the remedy, if known.
     pub fn remedy(&self) -> Option<&str> {
         self.refusal.remedy.as_deref()
     }
 }
 
-/// A document's text and the name that errors print, usually its path.
+/// A document's text and its name in errors, usually its path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Document<'a> {
     name: &'a str,
     text: &'a str,
 }
 
-/// Keys that a table accepts beside those that the parser lists. A table that is read in two steps (common
-/// keys, then those of its kind) only ever lists the second.
+/// Keys that a table accepts besides those that the parser lists. For a table that is read in two steps (common keys,
+/// then those of its kind), the parser lists only the second.
 pub(crate) type CommonKeys<'a> = &'a [(&'a str, &'a [&'a str])];
 
 impl<'a> Document<'a> {
@@ -72,7 +72,7 @@ impl<'a> Document<'a> {
     /// Reads the document as a `T`.
     ///
     /// # Errors
-    /// What is not TOML, or no `T`, with its place.
+    /// When it is not TOML, or not a `T`; with the position.
     pub(crate) fn read<T: DeserializeOwned>(
         &self,
         common: CommonKeys<'_>,
@@ -80,8 +80,8 @@ impl<'a> Document<'a> {
         toml::from_str(self.text).map_err(|error| self.explain(&error, common))
     }
 
-    /// Refuses what parses but is not valid. The mark stands under `key` of the table at `table`, or
-    /// under the table's head where the key is not written.
+    /// Refuses what parses but is not valid. The mark is under `key` of the table at `table`, or under the table's head
+    /// if the key is not written.
     pub(crate) fn refuse(
         &self,
         table: Range<usize>,
@@ -118,8 +118,8 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Refuses a key of that table of this name whose `id` key has this value; its `id` where it has no such key.
-    /// The title is the whole story.
+    /// Refuses a key of the table of this name whose `id` key has this value; its `id` if it has no such key. The title
+    /// is the complete message.
     pub(crate) fn refuse_entry(
         &self,
         table: &str,
@@ -146,7 +146,7 @@ impl<'a> Document<'a> {
         )
     }
 
-    /// Refuses the table of this name, at the first of its keys that the title speaks of.
+    /// Refuses the table of this name, at the first of its keys that the title mentions.
     pub(crate) fn refuse_table(&self, table: &str, title: &str, remedy: &str) -> DocumentError {
         let extent = self.table_place(table).map_or(0..0, |place| self.extent(&place));
         let mut words = title.split([' ', ',', ':']);
@@ -154,7 +154,7 @@ impl<'a> Document<'a> {
         self.refuse_in(table, key, title, remedy)
     }
 
-    /// Refuses a table that belongs to another: its head, or the key that holds it where it has none.
+    /// Refuses a table that belongs to another: its head, or the key that contains it if it has none.
     pub(crate) fn refuse_part(
         &self,
         (table, part): (&str, &str),
@@ -167,10 +167,10 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Refuses a policy that nobody knows, named in the table of this name or anywhere.
+    /// Refuses an unknown policy, named in the table of this name or anywhere.
     ///
     /// # Errors
-    /// With the nearest name that is known.
+    /// With the nearest known name.
     pub(crate) fn check_policy(
         &self,
         table: Option<&str>,
@@ -264,7 +264,7 @@ impl<'a> Document<'a> {
         DocumentError { refusal: Box::new(refusal) }
     }
 
-    /// Returns the text that belongs to a span: where the span is a table's header, the table's body too.
+    /// Returns the text that belongs to a span: if the span is a table's header, including the table's body.
     fn extent(&self, span: &Range<usize>) -> Range<usize> {
         let start = span.start.min(self.text.len());
         let is_header = self.text[start..].starts_with('[')
@@ -280,7 +280,7 @@ impl<'a> Document<'a> {
         start..end.max(span.end.min(self.text.len()))
     }
 
-    /// Returns the name of the table whose header stands last before `at`.
+    /// Returns the name of the table whose header is the last one before `at`.
     fn section(&self, at: usize) -> &'a str {
         let at = at.min(self.text.len());
         let line_end = self.text[at..].find('\n').map_or(self.text.len(), |next| at + next);
@@ -300,13 +300,13 @@ impl<'a> Document<'a> {
         })
     }
 
-    /// Returns where `key` stands before an equals sign.
+    /// Returns the position of `key` before an equals sign.
     fn key_place(&self, extent: &Range<usize>, key: &str) -> Option<Range<usize>> {
         self.places(extent, key)
             .find(|place| self.text[place.end..].trim_start_matches([' ', '"']).starts_with('='))
     }
 
-    /// Returns where `word` stands, as a value if it does so anywhere.
+    /// Returns the position of `word`, as a value if there is one.
     fn word_place(&self, extent: &Range<usize>, word: &str) -> Option<Range<usize>> {
         let is_key = |place: &Range<usize>| self.text[place.end..].trim_start().starts_with('=');
         self.places(extent, word)
@@ -334,7 +334,7 @@ impl<'a> Document<'a> {
         found.into_iter()
     }
 
-    /// Returns the part of a span that stands on its first line, so that a mark never covers a page.
+    /// Returns the part of a span on its first line, so that a mark never covers a page.
     fn first_line(&self, span: &Range<usize>) -> Range<usize> {
         let start = span.start.min(self.text.len());
         let end = span.end.clamp(start, self.text.len());
@@ -342,8 +342,8 @@ impl<'a> Document<'a> {
     }
 }
 
-/// Returns the candidate that differs from `word` in the fewest letters, if few enough; the first of equals.
-/// `candidates` are in sorted order.
+/// Returns the candidate that differs from `word` in the fewest letters, if they are few enough; the first of equals.
+/// `candidates` must be sorted.
 pub(crate) fn nearest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
     let allowed = (word.chars().count() / 3).max(1);
     candidates
@@ -354,7 +354,7 @@ pub(crate) fn nearest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str>
         .map(|(_, candidate)| candidate)
 }
 
-/// Returns "did you mean" for a name that is not among the known ones, and the known ones.
+/// Returns "did you mean" for an unknown name, and the known ones.
 pub(crate) fn suggestion<'c>(word: &str, known: impl IntoIterator<Item = &'c str>) -> String {
     let mut known: Vec<&str> = known.into_iter().collect();
     known.sort_unstable();
@@ -375,12 +375,12 @@ fn backticked_after<'m>(message: &'m str, prefix: &str) -> Option<(&'m str, &'m 
     message.strip_prefix(prefix)?.strip_prefix('`')?.split_once('`')
 }
 
-/// Returns every word that stands between backticks.
+/// Returns every word between backticks.
 fn backticked(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
-/// Returns the first quoted value that a message names.
+/// Returns the first quoted value in a message.
 fn quoted(message: &str) -> Option<&str> {
     let start = message.find(['"', '`'])?;
     let quote = message[start..].chars().next()?;

@@ -1,4 +1,4 @@
-//! What a person says of one model, where what is left out can be had elsewhere: from the model's file, say.
+//! A user's description of one model, which may leave out what is known otherwise, for example from the model's file.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use tiershift_core::model::{RawModel, Task};
 use tiershift_core::time::SpanText;
 use tiershift_core::units::{BytesText, PercentText};
 
-/// One `[[model]]` table of a catalog, or of the daemon's config. Where models are served from a folder or by a server, `file` or
-/// `id` is enough: what is left out is estimated from the file. A simulation has no file, and needs the rest.
+/// One `[[model]]` table of a catalog, or of the daemon's config. If models are served from a folder or by a server,
+/// `file` or `id` is enough: what is left out is estimated from the file. A simulation has no file, and needs the rest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct ModelTable {
@@ -73,12 +73,12 @@ pub struct ModelTable {
     /// Context length at which a reply token takes twice as long. Default: context has no cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decode_halves_at_tokens: Option<u32>,
-    /// Whether the speeds are estimates, so that no load is judged slow by them. Default: true if `decode-tokens-per-
-    /// second` is not given.
+    /// Whether the speeds are estimates, so that no load is judged slow by them. Default: true if
+    /// `decode-tokens-per-second` is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speeds_guessed: Option<bool>,
-    /// Unload the model after no request for this long, and load it again for the next one. Default: `manager.idle-
-    /// unload`.
+    /// Unload the model after no request for this long, and load it again for the next one. Default:
+    /// `manager.idle-unload`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_unload: Option<SpanText>,
     /// Tasks that it can do. Default: chat and code. A companion needs at least one, and leaves chat to the ladder.
@@ -98,7 +98,7 @@ pub struct ModelTable {
 }
 
 impl ModelTable {
-    /// Adds this, which overrides what was said before.
+    /// Adds another table, which overrides this one.
     #[cfg(feature = "serve")]
     pub(crate) fn update(&mut self, other: &Self) {
         let mut all = to_table(self);
@@ -106,7 +106,7 @@ impl ModelTable {
         *self = all.try_into().expect("its keys are those of two such tables");
     }
 
-    /// Returns the whole table of a model, of which `estimate` says what this one leaves out.
+    /// Returns the complete table of a model, with missing keys taken from `estimate`.
     #[cfg(feature = "serve")]
     pub(crate) fn complete(&self, estimate: &RawModel) -> RawModel {
         let mut all = to_table(estimate);
@@ -114,7 +114,7 @@ impl ModelTable {
         all.try_into().expect("its keys are those of two tables of a model")
     }
 
-    /// Returns the whole table of a model, where it is one.
+    /// Returns the table of a model, if it is complete.
     ///
     /// # Errors
     /// The key that is missing.
@@ -132,7 +132,7 @@ impl ModelTable {
         }
     }
 
-    /// Returns the keys of a model's table: without what only its process is started with.
+    /// Returns the keys of a model's table, without those for starting its process.
     fn of_model(&self) -> toml::Table {
         to_table(&Self { args: None, env: None, ..self.clone() })
     }

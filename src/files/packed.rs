@@ -1,12 +1,13 @@
-//! Files that may be packed with gzip or Zstandard. The first bytes decide, because an extension may be wrong.
+//! Files that may be compressed with gzip or Zstandard. The first bytes decide, because an extension may be wrong.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::path::Path;
 
-/// Returns a reader of what is inside. What is cut off within its first bytes counts as packed where these fit.
+/// Returns a reader of the uncompressed content. A file that ends within its first bytes counts as compressed if these
+/// match.
 ///
 /// # Errors
-/// Where the first bytes cannot be read.
+/// When the first bytes cannot be read.
 pub(crate) fn unpack(mut input: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
     let mut start = Vec::with_capacity(ZSTD_MAGIC.len());
     input.by_ref().take(ZSTD_MAGIC.len() as u64).read_to_end(&mut start)?;
@@ -22,7 +23,7 @@ pub(crate) fn unpack(mut input: impl Read + Send + 'static) -> io::Result<Box<dy
     })
 }
 
-/// A writer that packs as a file's name says: what ends in `.gz` or `.zst`, and nothing else.
+/// A writer that compresses according to the file's name: if it ends in `.gz` or `.zst`.
 pub(crate) enum Packer<W: Write> {
     Plain(W),
     Gzip(flate2::write::GzEncoder<W>),
@@ -30,10 +31,10 @@ pub(crate) enum Packer<W: Write> {
 }
 
 impl<W: Write> Packer<W> {
-    /// Begins to pack into `out`.
+    /// Begins to compress into `out`.
     ///
     /// # Errors
-    /// Where there is no memory to pack with.
+    /// When there is no memory for it.
     pub(crate) fn named(name: &Path, out: W) -> io::Result<Self> {
         let end = name.extension().map(|end| end.to_string_lossy().to_ascii_lowercase());
         Ok(match end.as_deref() {
@@ -43,10 +44,10 @@ impl<W: Write> Packer<W> {
         })
     }
 
-    /// Writes what is left, and returns what was written into.
+    /// Writes what is left, and returns the inner writer.
     ///
     /// # Errors
-    /// Where that fails.
+    /// When that fails.
     pub(crate) fn finish(self) -> io::Result<W> {
         match self {
             Self::Plain(mut out) => out.flush().map(|()| out),
@@ -87,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives a byte at a time, as a slow pipe may.
+    /// Returns a byte at a time, as a slow pipe may.
     struct Drops(Cursor<Vec<u8>>);
 
     impl Read for Drops {
@@ -117,7 +118,7 @@ mod tests {
             check(&gzip(text), text);
             check(&zstd::encode_all(text, 1).unwrap(), text);
         }
-        // Several packed parts, as after `cat a.gz b.gz`, are one text.
+        // Several compressed parts, as after `cat a.gz b.gz`, are one text.
         check(&[gzip(b"a\n"), gzip(b"b\n")].concat(), b"a\nb\n");
     }
 

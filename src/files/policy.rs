@@ -14,7 +14,7 @@ use crate::files::schema;
 /// [`Settings::new`](tiershift_core::settings::Settings::new).
 ///
 /// # Errors
-/// What is not TOML or not a policy that there is, with its position and a remedy.
+/// When it is not TOML or does not name an existing policy; with its position and a remedy.
 pub fn parse(text: &str, name: &str, policies: &Registry) -> Result<RawSettings, DocumentError> {
     let document = Document::new(name, text);
     let settings: RawSettings = document.read(&[])?;
@@ -22,22 +22,22 @@ pub fn parse(text: &str, name: &str, policies: &Registry) -> Result<RawSettings,
     Ok(settings)
 }
 
-/// Returns the policy file that a choice of a policy names: what has a dot or a slash, and is not a program.
+/// Returns the policy file that a choice of a policy names: one with a dot or a slash that is not a program.
 pub fn file_of(choice: &str) -> Option<&Path> {
     let is_file = !choice.starts_with(PROGRAM) && choice.contains(['.', '/', '\\']);
     is_file.then(|| Path::new(choice))
 }
 
-/// What a choice of a policy begins with that is a program's command line.
+/// The beginning of a choice of a policy that is a program's command line.
 pub const PROGRAM: &str = "exec:";
 
-/// Settings that are changed, by their keys in a policy file.
+/// Changed settings, by their keys in a policy file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Changes(Table);
 
 impl Changes {
-    /// Returns the change of several keys, which were checked: what can be none is left out.
+    /// Returns the change of several keys, which were checked: invalid ones are left out.
     pub fn of(settings: &[(String, Value)]) -> Self {
         let mut changes = Self::default();
         for (key, value) in settings {
@@ -51,7 +51,7 @@ impl Changes {
         self.0.is_empty()
     }
 
-    /// Sets a key, which has dots where it is in a table; returns whether it can be one.
+    /// Sets a key, with dots if it is in a table; returns whether it is a possible key.
     pub fn set(&mut self, key: &str, value: Value) -> bool {
         let is_name = |part: &str| {
             let is_letter = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -72,15 +72,15 @@ impl Changes {
         true
     }
 
-    /// Takes over what others change.
+    /// Adds the changes of another.
     pub fn merge(&mut self, others: &Self) {
         merge(&mut self.0, &others.0);
     }
 
-    /// Changes settings. `name` is what errors call the changes.
+    /// Applies the changes to settings. `name` is used in errors.
     ///
     /// # Errors
-    /// What is not a setting, or no value of it, with a remedy.
+    /// When it is not a setting, or not a value of it; with a remedy.
     pub fn apply(
         &self,
         settings: &mut RawSettings,
@@ -98,7 +98,7 @@ impl Changes {
     }
 }
 
-/// Puts every value of one table into another, table by table.
+/// Copies every value of one table into another, table by table.
 fn merge(into: &mut Table, from: &Table) {
     for (key, value) in from {
         match (into.get_mut(key), value) {
@@ -110,7 +110,7 @@ fn merge(into: &mut Table, from: &Table) {
     }
 }
 
-/// Returns what TOML takes for a value, else the text as it is.
+/// Returns the text as a TOML value or, if it is none, as a string.
 pub fn value(text: &str) -> Value {
     let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
     let parsed = parsed.filter(|table| table.len() == 1);

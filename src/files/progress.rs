@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How far a reader or a writer has come, in bytes of the file as it is stored. May be asked from another thread.
+/// The progress of a reader or a writer, in bytes of the file as it is stored. May be queried from another thread.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     passed: Arc<AtomicU64>,
@@ -13,15 +13,15 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Returns what counts up to a total, where that is known.
+    /// Returns a counter up to a total, if that is known.
     pub(crate) fn up_to(total: Option<u64>) -> Self {
         Self { passed: Arc::default(), total }
     }
 
-    /// Returns what counts the bytes of a file.
+    /// Returns a counter of a file's bytes.
     ///
     /// # Errors
-    /// Where its size cannot be read.
+    /// When its size cannot be read.
     pub(crate) fn of(file: &File) -> io::Result<Self> {
         Ok(Self::up_to(Some(file.metadata()?.len())))
     }
@@ -31,7 +31,7 @@ impl Progress {
         self.passed.load(Ordering::Relaxed)
     }
 
-    /// Returns the size of the file; `None` for what is none.
+    /// Returns the size of the file; `None` if it is not a file.
     pub fn total(&self) -> Option<u64> {
         self.total
     }

@@ -1,4 +1,4 @@
-//! JSON Schemas: of the files that people write, for their editors, and of what is written, for its readers.
+//! JSON Schemas: of the files that users write, for their editors, and of output, for its readers.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -8,7 +8,7 @@ pub(crate) fn text<T: JsonSchema>() -> String {
     in_text(&schemars::schema_for!(T))
 }
 
-/// Returns the schema of what is written as a `T`.
+/// Returns the schema of output that is written as a `T`.
 pub(crate) fn of_output<T: JsonSchema>() -> String {
     let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     in_text(&generator.into_root_schema_for::<T>())

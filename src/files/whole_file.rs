@@ -1,5 +1,5 @@
-//! A file that is whole or not there: written beside its place, then renamed. And how files are opened that others
-//! wrote: never one that would be waited for, or read, without end.
+//! A file that is complete or absent: written under a temporary name, then renamed. And how files of other origin are
+//! opened: never one that would be waited for, or read, without end.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,7 +11,7 @@ use crate::files::whole_file::unfinished::Unfinished;
 
 pub(crate) mod unfinished;
 
-/// A file that is being written. Dropped unfinished, it leaves what was there before.
+/// A file that is being written. If dropped unfinished, it leaves what was there before.
 #[derive(Debug)]
 pub struct WholeFile {
     place: PathBuf,
@@ -21,17 +21,17 @@ pub struct WholeFile {
 #[derive(Debug)]
 enum Written {
     Beside(NamedTempFile, Unfinished),
-    /// A pipe or a device: to put a file in its place would take it away from everybody.
+    /// A pipe or a device: a file in its place would replace it for all programs.
     Straight(File),
 }
 
 impl WholeFile {
-    /// Begins a file for this place, with the permissions of any new file. A folder that does not exist is made.
+    /// Begins a file for this place, with the permissions of any new file. A missing folder is created.
     ///
     /// # Errors
-    /// Where the folder cannot be made or written.
+    /// When the folder cannot be created or written.
     pub fn create(place: &Path) -> io::Result<Self> {
-        // A link stays one: what it points to is rewritten.
+        // A link stays one: its target is rewritten.
         let place = std::fs::canonicalize(place).unwrap_or_else(|_| place.to_owned());
         if std::fs::metadata(&place).is_ok_and(|about| !about.is_file() && !about.is_dir()) {
             let written = Written::Straight(File::options().write(true).open(&place)?);
@@ -43,7 +43,7 @@ impl WholeFile {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            // A temporary file is its owner's alone; this one is to be anybody's whom the umask lets.
+            // A temporary file is readable by its owner only; this one has the permissions that the umask allows.
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
         let folder = folder.unwrap_or(Path::new("."));
@@ -55,7 +55,7 @@ impl WholeFile {
     /// Puts the file in its place.
     ///
     /// # Errors
-    /// Where its last bytes cannot be written, or it cannot be renamed.
+    /// When its last bytes cannot be written, or it cannot be renamed.
     pub fn finish(self) -> io::Result<()> {
         if let Written::Beside(beside, _unfinished) = self.written {
             beside.as_file().sync_all()?;
@@ -84,7 +84,7 @@ impl Write for WholeFile {
 /// Opens a file that is read more than once: to recognise it, for its digest, for its content.
 ///
 /// # Errors
-/// Where it cannot be opened, or is a folder, a pipe (that would be empty the second time) or a device.
+/// When it cannot be opened, or is a folder, a pipe (that would be empty the second time) or a device.
 pub(crate) fn open_again(path: &Path) -> io::Result<File> {
     let about = std::fs::metadata(path)?;
     if about.is_dir() {
@@ -98,15 +98,17 @@ pub(crate) fn open_again(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Reads a text that people write, as a whole.
+/// Reads a text file that a user wrote, as a whole.
 ///
 /// # Errors
-/// Where it cannot be read, or is larger than any such text.
+/// When it cannot be read, or is larger than any such text.
 pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(LARGEST_TEXT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST_TEXT {
-        return Err(io::Error::other("it is larger than 16 MiB, and nobody writes such a file"));
+        return Err(io::Error::other(
+            "it is larger than 16 MiB, too large for a file of this kind",
+        ));
     }
     Ok(bytes)
 }
@@ -114,7 +116,7 @@ pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
 /// Like [`read_small`], but invalid UTF-8 is a plain I/O error.
 ///
 /// # Errors
-/// Also where it is not UTF-8.
+/// Also when it is not UTF-8.
 pub(crate) fn read_small_text(path: &Path) -> io::Result<String> {
     String::from_utf8(read_small(path)?).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
@@ -147,7 +149,7 @@ mod tests {
         let pipe = folder.path().join("pipe");
         let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
         assert!(made.success());
-        // Open for both, so that neither side waits for the other.
+        // Opened for both, so that neither side waits for the other.
         let mut reader = File::options().read(true).write(true).open(&pipe).unwrap();
         let mut file = WholeFile::create(&pipe).unwrap();
         file.write_all(b"row").unwrap();

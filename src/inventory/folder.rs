@@ -1,4 +1,4 @@
-//! A folder of model files: a catalog made from it, and the only place from which a model is loaded.
+//! A folder of model files: a catalog is made from it, and models are loaded from nowhere else.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -21,24 +21,24 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Looks into a folder and all that are in it.
+    /// Reads a folder and everything below it.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// When it cannot be read.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         let refuse = |source| FolderError::Read { path: path.to_owned(), source };
-        // The model's process gets whole paths, wherever it runs.
+        // The model's process is given absolute paths, wherever it runs.
         let path = fs::canonicalize(path).map_err(refuse)?;
         let scan = Scan::of(&path).map_err(refuse)?;
         Ok(Self { path, scan })
     }
 
-    /// Returns what looks like a model and is left out.
+    /// Returns files that look like models and are left out.
     pub fn skipped(&self) -> &[Skipped] {
         &self.scan.skipped
     }
 
-    /// Returns what has changed since an earlier look, in words: what is new, other than it was, or gone.
+    /// Returns the changes since an earlier look, as text: what is new, changed or gone.
     pub fn changes_since(&self, earlier: &Self) -> Vec<String> {
         let (now, before) = (&self.scan.models, &earlier.scan.models);
         let new_or_changed = now.iter().filter_map(|(name, file)| match before.get(name) {
@@ -50,16 +50,16 @@ impl Folder {
         new_or_changed.chain(gone.map(|name| format!("`{name}` is gone"))).collect()
     }
 
-    /// Returns where it is.
+    /// Returns its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Claims the folder for one daemon, for as long as what is returned lives; `None` where the file system knows no
-    /// locks. The system takes a claim back from a daemon that dies.
+    /// Claims the folder for one daemon, as long as the result lives; `None` if the file system has no locks. The
+    /// system releases the claim of a daemon that dies.
     ///
     /// # Errors
-    /// Where another daemon serves from it.
+    /// When another daemon serves from it.
     pub(crate) fn claim(&self) -> Result<Option<File>, FolderError> {
         let folder = File::open(&self.path)
             .map_err(|source| FolderError::Read { path: self.path.clone(), source })?;
@@ -70,13 +70,13 @@ impl Folder {
         }
     }
 
-    /// Returns the models that are served, the largest on top: `small`, `medium` and `large` where there are three at most, else
-    /// tiers named after their files; and where a person says otherwise, so.
+    /// Returns the models that are served, the largest on top: `small`, `medium` and `large` if there are at most
+    /// three, or else tiers named after their files; the user's settings override this.
     ///
-    /// A model's memory is its file, its KV cache for full slots, and what the server needs beside them.
+    /// A model's memory is its file, its KV cache for full slots, and what the server needs besides them.
     ///
     /// # Errors
-    /// A folder without a model that can be served, and what is said of one that is not there or cannot be so.
+    /// When the folder has no model that can be served, or the settings name one that is missing or not valid.
     pub fn ladder(&self, wishes: &Wishes, machine: &Machine) -> Result<Ladder, FolderError> {
         if self.scan.models.is_empty() {
             let path = self.path.clone();
@@ -90,8 +90,8 @@ impl Folder {
     /// Returns how to start each model of a ladder of this folder.
     ///
     /// # Errors
-    /// A model whose name could be taken for an option or for two names, or whose server would be given what is not for a person
-    /// to give.
+    /// When a model's name could be mistaken for an option or for two names, or its server would be given an argument
+    /// that users cannot set.
     pub fn launches(&self, ladder: &Ladder) -> Result<BTreeMap<ModelId, Launch>, FolderError> {
         let models = ladder.catalog.models().iter();
         models
@@ -131,8 +131,8 @@ impl Folder {
         })
     }
 
-    /// Finds a model by the file that a table names, from the folder on or, where there is one of that name only, without its
-    /// folder; else by its own name. So no name is ever a path.
+    /// Finds a model by the file that a table names, relative to the folder or, if only one file has that name, without
+    /// its folder; otherwise by its own name. So no name is ever used as a path.
     fn find(&self, table: &ModelTable) -> Result<usize, LadderError> {
         let models = || self.scan.models.iter();
         let missing = || {
@@ -162,7 +162,7 @@ fn found((name, model): (&String, &ModelFile)) -> Found {
     }
 }
 
-/// Why a folder cannot be served from.
+/// Why models cannot be served from a folder.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum FolderError {
@@ -202,7 +202,7 @@ mod tests {
         Ok((ladder, launches))
     }
 
-    /// A file of this size that says nothing about its model.
+    /// A file of this size without information about its model.
     fn put(folder: &Path, name: &str, size: usize) {
         let mut bytes = b"GGUF\x03\0\0\0".to_vec();
         bytes.resize(size.max(24), 0);
@@ -292,11 +292,11 @@ mod tests {
             "{note}"
         );
 
-        // Quantisations of one model are the rungs, and what is not named is not served.
+        // Quantisations of one model are the rungs, and models that are not named are not served.
         let (ids, notes) = ladder(&["Qwen2.5-7B-Q4_K_M.gguf", "qwen2.5-7b-q8_0"], "").unwrap();
         assert_eq!(ids, ["qwen2.5-7b-q4_k_m", "qwen2.5-7b-q8_0"]);
         assert_eq!(notes, ["`llama-3.2-3b-q4_0` is left out: --ladder does not name it"]);
-        // The order that a person gives overrides sizes.
+        // The order that the user gives overrides sizes.
         let (ids, _) = ladder(&["qwen2.5-7b-q8_0", "llama-3.2-3b-q4_0"], "").unwrap();
         assert_eq!(ids, ["qwen2.5-7b-q8_0", "llama-3.2-3b-q4_0"]);
 

@@ -1,8 +1,9 @@
-//! Reads of a model file what its memory depends on, and whether it is whole, and nothing of its weights.
+//! Reads from a model file what its memory depends on, and whether it is complete, but none of its weights.
 //!
 //! # Source
-//! The format's specification, version 2 and 3: magic, version, two counts, each key with the type of its value, then each tensor's
-//! name, shape, type and place among the data, which begin at the next multiple of the alignment. Block sizes: `ggml.c`.
+//! The format's specification, version 2 and 3: magic, version, two counts, each key with the type of its value, then
+//! each tensor's name, shape, type and place among the data, which begin at the next multiple of the alignment. Block
+//! sizes: `ggml.c`.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -10,7 +11,7 @@ use std::path::Path;
 
 use tiershift_core::units::Bytes;
 
-/// What a file says about its model. What it does not say is `None`.
+/// What a file states about its model. What it does not state is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Dimensions {
     pub(super) context_tokens: Option<u64>,
@@ -29,7 +30,7 @@ impl Dimensions {
     /// Reads a file's head, and from its table of tensors how long the file must be.
     ///
     /// # Errors
-    /// What is not a GGUF file, or ends too early.
+    /// When it is not a GGUF file, or ends too early.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
@@ -55,7 +56,7 @@ impl Dimensions {
         Ok(found)
     }
 
-    /// Returns what its head says, and how many tensors it has.
+    /// Returns the content of its head, and the number of tensors.
     fn read_from(input: &mut impl Read) -> io::Result<(Self, u64)> {
         let mut magic = [0; 4];
         input.read_exact(&mut magic)?;
@@ -99,19 +100,19 @@ impl Dimensions {
         self.pooling.is_some_and(|kind| kind != NO_POOLING)
     }
 
-    /// Returns whether that was to rank texts.
+    /// Returns whether that is for ranking texts.
     pub(super) fn ranks(&self) -> bool {
         self.pooling == Some(POOLING_TO_RANK)
     }
 
-    /// What a file says of a model that was trained for this many tokens, or does not say it where that is 0.
+    /// Returns the content of a file whose model was trained for this many tokens; 0: the file does not state it.
     #[cfg(test)]
     pub(super) fn trained_for(tokens: u64) -> Self {
         Self { context_tokens: Some(tokens).filter(|&tokens| tokens > 0), ..Self::default() }
     }
 
-    /// Returns the KV cache of one token; `None` where the file does not say it, as for architectures that keep something
-    /// else.
+    /// Returns the KV cache of one token; `None` if the file does not state it, as for architectures that keep
+    /// something else.
     pub(super) fn kv_per_token(&self, types: CacheTypes) -> Option<Bytes> {
         let heads = self.heads.filter(|&heads| heads > 0)?;
         let usual = self.width.map(|width| width / heads);
@@ -126,7 +127,7 @@ impl Dimensions {
     }
 }
 
-/// What a cache keeps its keys and values in: how many numbers a block has, and how many bytes it takes.
+/// The types in which a cache keeps its keys and values: the numbers in a block, and its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CacheTypes {
     keys: (u64, u64),
@@ -134,7 +135,7 @@ pub(super) struct CacheTypes {
 }
 
 impl CacheTypes {
-    /// Returns what a server's arguments say; 16-bit numbers, its default, where they say nothing or what is not known.
+    /// Returns the types in a server's arguments; 16-bit numbers, the server's default, if they are absent or unknown.
     pub(super) fn of(arguments: &[String]) -> Self {
         let said = |long: &str, short: &str| {
             let is_it = |word: &String| word.replace('_', "-") == long || word == short;
@@ -158,7 +159,7 @@ impl CacheTypes {
     }
 }
 
-/// A reader that knows how far it has come.
+/// A reader that knows its position.
 struct Counted<R> {
     inner: R,
     read: u64,
@@ -172,8 +173,8 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Reads the table of tensors, and returns where the last of them ends in the file: at the least, where there is a type of a
-/// later time among them.
+/// Reads the table of tensors, and returns where the last of them ends in the file: a lower bound, if one has a type
+/// that is not known yet.
 fn end_of_tensors(
     input: &mut Counted<impl Read>,
     tensors: u64,
@@ -198,7 +199,7 @@ fn end_of_tensors(
     Ok(input.read.next_multiple_of(alignment).saturating_add(end))
 }
 
-/// Returns how many numbers a block of a tensor's type has, and how many bytes it takes; `None` of a type that is not known.
+/// Returns the numbers in a block of a tensor's type, and its bytes; `None` for an unknown type.
 fn block_of(kind: u64) -> Option<(u64, u64)> {
     Some(match kind {
         0 | 26 => (1, 4),
@@ -230,8 +231,8 @@ fn block_of(kind: u64) -> Option<(u64, u64)> {
     })
 }
 
-/// Reads a value: an integer as it is, of an array of integers the largest (layers may differ), of any other array
-/// its length, and of anything else nothing.
+/// Reads a value: an integer as it is, the largest of an array of integers (layers may differ), the length of any other
+/// array, and nothing for anything else.
 fn value(input: &mut impl Read, kind: u64) -> io::Result<Option<u64>> {
     if let Some(size) = size_of(kind) {
         let value = number(input, size)?;
@@ -284,7 +285,7 @@ fn size_of(kind: u64) -> Option<usize> {
     }
 }
 
-/// Whether a type is a whole number. Signed ones are never negative where they count something.
+/// Returns whether a type is a whole number. Signed ones are never negative if they count something.
 fn is_whole(kind: u64) -> bool {
     matches!(kind, 0..=5 | 10 | 11)
 }
@@ -296,10 +297,10 @@ fn broken(why: &'static str) -> io::Error {
 const STRING: u64 = 8;
 const ARRAY: u64 = 9;
 
-/// Of tensors, as `ggml.h` has it.
+/// For tensors, as in `ggml.h`.
 const MOST_DIMENSIONS: u64 = 4;
 
-/// Where a file says nothing of it.
+/// If a file does not state it.
 const USUAL_ALIGNMENT: u64 = 32;
 
 /// The kind of pooling that keeps a vector for each token.
@@ -380,7 +381,7 @@ mod tests {
             bytes.extend(kind.to_le_bytes());
             bytes.extend(offset.to_le_bytes());
         }
-        // Two blocks of 18 bytes, room to the next multiple of 32, and 64 numbers of four bytes.
+        // Two blocks of 18 bytes, padding to the next multiple of 32, and 64 numbers of four bytes.
         let whole = bytes.len().next_multiple_of(32) + 64 + 256;
         bytes.resize(whole, 0);
         let place = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What is estimated of a model of which nothing but its file is known: the larger, the better.
+//! Estimates for a model when only its file is known: the larger, the better.
 
 use tiershift_core::machine::Machine;
 use tiershift_core::model::Model;
@@ -14,8 +14,9 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// Returns a model whose speeds are guesses, and whose memory is its file, its KV cache for two full slots, and what the server needs beside
-    /// them. Its tier is `small`, `medium` or `large` where there are three at most, else it has its own name.
+    /// Returns a model whose speeds are guesses, and whose memory is its file, its KV cache for two full slots, and
+    /// what the server needs besides them. Its tier is `small`, `medium` or `large` if there are at most three, or else
+    /// it has its own name.
     pub(super) fn model(
         self,
         id: &str,
@@ -32,21 +33,21 @@ impl Step {
         model
     }
 
-    /// Returns qualities from a half for the smallest to all for the largest, evenly.
+    /// Returns evenly spaced qualities, from 50 % for the smallest to 100 % for the largest.
     fn quality(self) -> Percent {
         let steps = self.count.saturating_sub(1).max(1);
         let from_top = self.count - 1 - self.place;
-        // A folder of files does not reach the bound of a `u32`.
+        // A folder of files does not reach the limit of a `u32`.
         let below = u32::try_from(50_000 * from_top / steps).unwrap_or(50_000);
         Percent::from_milli(100_000 - below)
     }
 }
 
-/// Returns the context of each slot of a model where nobody says it: up to what the model was trained for, the largest whose cache
-/// takes no more than the weights do, and no more than half of what they leave of the machine's memory; and 8192 tokens at least,
-/// which is what a short document needs.
+/// Returns the default context of each slot of a model: up to what the model was trained for, the largest whose cache
+/// takes no more than the weights do, and no more than half of what they leave of the machine's memory; and at least
+/// 8192 tokens, which a short document needs.
 ///
-/// A cache of all memory that there is would leave the others none, and the rungs would differ in nothing.
+/// A cache that took all memory would leave none for the others, and the rungs would not differ.
 pub(super) fn context(model: &Model, dimensions: &Dimensions, machine: &Machine) -> u32 {
     let least = least_context(dimensions);
     let Some(trained) = trained(dimensions) else { return least };
@@ -71,17 +72,17 @@ fn trained(dimensions: &Dimensions) -> Option<u32> {
 /// The tiers of up to three models.
 const USUAL_TIERS: [&str; 3] = ["small", "medium", "large"];
 
-/// llama-server without a model takes 19 MiB, and its buffers beside weights, cache and logits stayed under 30 MiB
+/// llama-server without a model takes 19 MiB, and its buffers besides weights, cache and logits stayed under 30 MiB
 /// with models of 20 to 630 MB (measured 2026-11-23).
 const SERVER: Bytes = Bytes::from_mib(64);
 
 /// Logits of a batch of 512 tokens, llama-server's default, as 32-bit numbers, for each word of the vocabulary.
 const LOGITS_PER_WORD: Bytes = Bytes::from_kib(2);
 
-/// Where a file does not say it: the cache of an 8B model of the Llama 3 family.
+/// If a file does not state it: the cache of an 8B model of the Llama 3 family.
 const USUAL_KV_PER_TOKEN: Bytes = Bytes::from_kib(128);
 
-/// Chosen, and what a catalog has by default.
+/// Chosen; also the default of a catalog.
 const USUAL_CONTEXT: u32 = 8192;
 
 /// llama.cpp rounds a context up to a multiple of this.
@@ -101,13 +102,13 @@ mod tests {
             let machine = Machine { memory: Bytes::from_gib(memory), ..Machine::default() };
             assert_eq!(context(&model, &dimensions, &machine), want, "{gib} GiB of {memory}");
         };
-        // 8B of the Llama 3 family in four bits: by its weights, by a small machine, and where it does not fit.
+        // 8B of the Llama 3 family in four bits: limited by its weights, by a small machine, and not fitting.
         check(4.6, 128, 131_072, 64, 18_688);
         check(4.6, 128, 131_072, 10, 11_008);
         check(4.6, 128, 131_072, 4, 8192);
         // 7B of the Qwen 2.5 family, whose cache is smaller: as trained.
         check(4.7, 56, 32_768, 64, 32_768);
-        // One that was trained for less, and one that does not say.
+        // One that was trained for less, and one that does not state it.
         check(0.6, 22, 2048, 64, 2048);
         check(4.6, 128, 0, 64, 8192);
     }

@@ -1,4 +1,4 @@
-//! The models that are served and their order: what a person says of them, and for the rest what their files do.
+//! The models that are served and their order: from the user's settings, and otherwise from their files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,20 +15,21 @@ use crate::inventory::gguf::{CacheTypes, Dimensions};
 use crate::inventory::guess::{self, Step};
 use crate::inventory::scan::family_of;
 
-/// What a person says of the models. By default, nothing: all that are found are served, the larger above the smaller.
+/// The user's settings for the models. By default there are none: all that are found are served, larger ones above
+/// smaller ones.
 #[derive(Clone, Debug, Default)]
 pub struct Wishes {
-    /// Which models there are, and what is known of them. Without it, all that are found.
+    /// The models, with what is known of them. Without it, all that are found.
     pub catalog: Option<CatalogFile>,
-    /// Figures of some of them, which override it.
+    /// Figures of some of them, which override the catalog.
     pub models: Vec<ModelTable>,
-    /// What holds for all that do not say otherwise.
+    /// Settings for all models, which a model's own override.
     pub all: ForAll,
-    /// Which models stand on the ladder, the smallest first. Without it, all but companions, by size.
+    /// The models of the ladder, the smallest first. Without it, all but companions, by size.
     pub ladder: Vec<String>,
 }
 
-/// What is said of all models.
+/// Settings for all models.
 #[derive(Clone, Debug, Default)]
 pub struct ForAll {
     /// Arguments of each server, before those of its model.
@@ -43,12 +44,12 @@ pub struct ForAll {
     pub tasks: Option<Vec<Task>>,
 }
 
-/// A model that was found: a file, or what a server lists.
+/// A model that was found: a file, or an entry of a server's list.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) id: String,
     pub(super) file: Option<String>,
-    /// Of its weights, where that is known.
+    /// Of its weights, if known.
     pub(super) size: Option<Bytes>,
     pub(super) dimensions: Dimensions,
     pub(super) can_see: bool,
@@ -59,22 +60,22 @@ pub(super) struct Found {
 pub struct Ladder {
     /// The ladder, and the companions beside it.
     pub catalog: Catalog,
-    /// What a person should know of how it came about.
+    /// Notes for the user on how it was made.
     pub notes: Vec<String>,
     pub(super) rungs: BTreeMap<ModelId, Served>,
 }
 
-/// Where a model of a ladder comes from.
+/// The origin of a ladder's model.
 #[derive(Clone, Debug)]
 pub(super) struct Served {
-    /// Its place among what was found.
+    /// Its index among the models that were found.
     pub(super) found: usize,
     pub(super) args: Vec<String>,
     pub(super) env: BTreeMap<String, String>,
     estimated: Vec<&'static str>,
 }
 
-/// A model that is chosen, and what is said of it.
+/// A chosen model with its settings.
 struct Chosen<'a> {
     place: usize,
     found: &'a Found,
@@ -93,8 +94,8 @@ impl Chosen<'_> {
 }
 
 impl Wishes {
-    /// Makes the ladder of what was found. `find` finds the model that a table is about, and `machine` is where their context is
-    /// chosen for, where it is for us to choose.
+    /// Makes the ladder from the models that were found. `find` finds the model of a table, and `machine` is the
+    /// machine for which their context is chosen, unless it is set.
     pub(super) fn ladder(
         &self,
         found: &[Found],
@@ -137,7 +138,7 @@ impl Wishes {
         Ok(Ladder { catalog, notes, rungs })
     }
 
-    /// Puts them in order: the ladder from its foot, then the companions as they are given.
+    /// Orders them: the ladder from its foot, then the companions in the given order.
     fn order<'a>(
         &self,
         chosen: Vec<Chosen<'a>>,
@@ -198,7 +199,7 @@ impl Wishes {
             };
             chosen[at].table.update(table);
         }
-        // Where there is nothing else, what embeds is what there is to serve.
+        // If there is nothing else, embedding models are what is served.
         let is_of_use_beside = chosen.iter().any(|it| !it.found.dimensions.has_pooling());
         for one in &mut chosen {
             let dimensions = &one.found.dimensions;
@@ -219,7 +220,7 @@ impl Wishes {
         Ok(chosen)
     }
 
-    /// Says where the catalog is wrong, where it is the catalog.
+    /// Returns the position of an error, if it is in the catalog.
     fn refuse(&self, error: CatalogError) -> LadderError {
         match &self.catalog {
             Some(file) => LadderError::Document(file.refuse(&error)),
@@ -229,7 +230,7 @@ impl Wishes {
 }
 
 impl Chosen<'_> {
-    /// Returns what its file says of it, and else what is usual.
+    /// Returns what its file states, and defaults for the rest.
     fn estimate(&self, step: Step, has_tiers: bool) -> Result<RawModel, LadderError> {
         let Self { found, table, args, .. } = self;
         let is_sized = table.ram.is_some() || table.vram.is_some();
@@ -255,7 +256,7 @@ impl Chosen<'_> {
         Ok(raw)
     }
 
-    /// Returns what nobody says of it.
+    /// Returns the names of the estimated figures.
     fn estimated(&self, count: usize) -> Vec<&'static str> {
         let table = &self.table;
         let of = [
@@ -273,7 +274,7 @@ impl Chosen<'_> {
     }
 }
 
-/// Returns whether a person means this model.
+/// Returns whether a name refers to this model.
 fn is_called(one: &Chosen<'_>, name: &str) -> bool {
     let plain = |name: &str| {
         let name = name.to_lowercase();
@@ -283,10 +284,10 @@ fn is_called(one: &Chosen<'_>, name: &str) -> bool {
     plain(one.id()) == name || one.found.file.as_deref().is_some_and(|file| plain(file) == name)
 }
 
-/// Says so where models of different families would follow on each other and nobody has said that they do.
+/// Returns a note if models of different families would be on one ladder and the user has not ordered them.
 fn unrelated(rungs: &[Chosen<'_>]) -> Option<String> {
     let mut families: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    // Whoever gives their qualities has ordered them.
+    // Qualities from the user are an order.
     for one in rungs.iter().filter(|one| one.table.quality.is_none()) {
         let family = family_of(&one.found.id);
         if !family.is_empty() {
@@ -308,13 +309,13 @@ fn unrelated(rungs: &[Chosen<'_>]) -> Option<String> {
 }
 
 impl Ladder {
-    /// Returns the models of which nothing that can be measured is estimated.
+    /// Returns the models without any estimated figure that could be measured.
     pub fn known(&self) -> BTreeSet<ModelId> {
         let is_known = |served: &Served| served.estimated.iter().all(|what| *what == QUALITY);
         self.rungs.iter().filter(|(_, it)| is_known(it)).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Returns what each model comes to, for people, and what of it is estimated; the largest first.
+    /// Returns a line about each model for the user, with what is estimated; the largest first.
     pub fn lines(&self) -> Vec<String> {
         let line = |model: &Model| {
             let Model { id, tier, context_tokens, slots, .. } = model;
@@ -342,7 +343,7 @@ impl Ladder {
     }
 }
 
-/// What no measurement of a machine says.
+/// The one figure that no measurement on a machine provides.
 const QUALITY: &str = "quality";
 
 /// Why there is no ladder.
@@ -374,7 +375,7 @@ pub enum LadderError {
 }
 
 impl LadderError {
-    /// What a table is about is not there.
+    /// Returns the error for a table whose model is missing.
     pub(super) fn missing<'a>(
         table: &ModelTable,
         place: &str,

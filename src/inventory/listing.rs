@@ -1,5 +1,5 @@
-//! A model server that somebody else started, as the daemon finds it: its address, what it is, and a catalog made
-//! from what it lists.
+//! A model server that is already running, as the daemon finds it: its address, its kind, and a catalog made from its
+//! list.
 
 use std::io;
 
@@ -24,10 +24,10 @@ pub struct RemoteServer {
 }
 
 impl RemoteServer {
-    /// Finds out which server answers at an address, and what it has.
+    /// Finds out which server answers at an address, and which models it has.
     ///
     /// # Errors
-    /// An address that is not on this machine, or where nothing that is known answers.
+    /// When the address is not on this machine, or no known server answers there.
     pub fn find(url: &str) -> Result<Self, ListingError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -36,10 +36,10 @@ impl RemoteServer {
         runtime.block_on(Self::look(url))
     }
 
-    /// As [`RemoteServer::find`], in a runtime that is there.
+    /// As [`RemoteServer::find`], in an existing runtime.
     pub(crate) async fn look(url: &str) -> Result<Self, ListingError> {
         let refuse = || ListingError::Url { url: url.to_owned() };
-        // As it stands in the settings of clients.
+        // As in the settings of clients.
         let base = url.trim_end_matches('/');
         let base = base.strip_suffix("/v1").unwrap_or(base);
         let parsed = Url::parse(base).map_err(|_| refuse())?;
@@ -65,17 +65,17 @@ impl RemoteServer {
         Ok(Self { server, listed, url: url.to_owned() })
     }
 
-    /// Returns which server it is, for people.
+    /// Returns the name of the server's kind, for users.
     pub fn name(&self) -> &'static str {
         self.server.kind().name()
     }
 
-    /// Returns the models that are served, the largest on top: those that it lists and that complete, or those that a catalog
-    /// names.
+    /// Returns the models that are served, the largest on top: those that it lists and that complete, or those that a
+    /// catalog names.
     ///
     /// # Errors
-    /// Where it has none, or does not report the size of one; and what is said of one that it does not have, or of how its
-    /// server is started.
+    /// When it has none, or does not report the size of one; or when the settings name a model that it does not have,
+    /// or how its server is started.
     pub fn ladder(&self, wishes: &Wishes) -> Result<Ladder, ListingError> {
         let is_named = |entry: &&Entry| wishes.catalog.is_some() || !entry.embeds_only;
         let listed: Vec<&Entry> = self.listed.iter().filter(is_named).collect();
@@ -112,14 +112,14 @@ fn found(entry: &Entry) -> Found {
     }
 }
 
-/// Returns the size of a model's weights: as its server says, or of its file, where that can be read.
+/// Returns the size of a model's weights: as its server reports it, or that of its file, if that can be read.
 fn size(entry: &Entry) -> Option<Bytes> {
     let of_file = || Some(Bytes::new(std::fs::metadata(entry.file.as_ref()?).ok()?.len()));
     entry.size.or_else(of_file)
 }
 
 impl ListingError {
-    /// Returns whether this is what a server answers that is not up yet: nothing, or that it is not ready.
+    /// Returns whether this is the answer of a server that is not up yet: none, or that it is not ready.
     pub fn is_not_up_yet(&self) -> bool {
         let Self::ServerError { source, .. } = self else { return false };
         matches!(

@@ -1,8 +1,8 @@
-//! Which models a folder holds, however people keep them: files side by side, folders of publishers and models as LM Studio has
-//! them, links into the cache of Hugging Face, or the store of Ollama.
+//! Finds the models of a folder, however it is organised: files side by side, folders of publishers and models as in LM
+//! Studio, links into the cache of Hugging Face, or the store of Ollama.
 //!
-//! One odd file is left out with the reason, and never keeps the others from being served. Of a model whose projector is odd, the
-//! rest is served.
+//! An odd file is left out with the reason, and never prevents the others from being served. If a model's projector is
+//! odd, the rest of the model is served.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,42 +17,42 @@ use crate::inventory::gguf::Dimensions;
 /// A model that may be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ModelFile {
-    /// What it is called.
+    /// Its name.
     pub(super) id: String,
     /// The file, or the first of its pieces.
     pub(super) path: PathBuf,
-    /// The size of all that is loaded: its pieces, and what it looks at pictures with.
+    /// The size of everything that is loaded: its pieces, and its image projector.
     pub(super) size: Bytes,
-    /// What it looks at pictures with.
+    /// Its image projector.
     pub(super) projector: Option<PathBuf>,
     pub(super) dimensions: Dimensions,
 }
 
-/// A file that looks like a model and is none that can be served.
+/// A file that looks like a model but cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// Its name, from the folder on.
+    /// Its name, relative to the folder.
     pub name: String,
     /// Why it is left out.
     pub why: String,
 }
 
-/// What a folder holds.
+/// The content of a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Scan {
-    /// By their files' names, from the folder on.
+    /// By their files' names, relative to the folder.
     pub(super) models: BTreeMap<String, ModelFile>,
     pub(super) skipped: Vec<Skipped>,
 }
 
-/// Files by their names from the folder on.
+/// Files by their names, relative to the folder.
 type Files = BTreeMap<String, (PathBuf, Bytes)>;
 
 impl Scan {
-    /// Looks into a folder and all that are in it.
+    /// Reads a folder and everything below it.
     ///
     /// # Errors
-    /// Where the folder itself cannot be read.
+    /// When the folder itself cannot be read.
     pub(super) fn of(folder: &Path) -> io::Result<Self> {
         let (mut scan, mut files) = (Self::default(), Files::new());
         scan.walk(folder, "", &mut BTreeSet::new(), &mut files)?;
@@ -68,8 +68,8 @@ impl Scan {
         self.skipped.push(Skipped { name: name.to_owned(), why: why.into() });
     }
 
-    /// Finds the files of a folder whose name so far is `prefix`, and of all that are in it and were not `seen` yet: a link may
-    /// lead back.
+    /// Finds the files of a folder whose name so far is `prefix`, and of all folders in it that were not `seen` yet: a
+    /// link may lead back.
     fn walk(
         &mut self,
         folder: &Path,
@@ -106,7 +106,7 @@ impl Scan {
         Ok(())
     }
 
-    /// Makes models of files: of the first piece of a split one, with what belongs to it.
+    /// Makes models from files: from the first piece of a split one, with what belongs to it.
     fn take_files(&mut self, files: &Files) {
         let mut projectors = Files::new();
         for (name, file) in files.iter().filter(|(name, _)| is_projector(name)) {
@@ -115,7 +115,7 @@ impl Scan {
                 Err(error) => self.skip(name, error.to_string()),
             }
         }
-        // The snapshots of a cache link to one blob again and again.
+        // The snapshots of a cache contain many links to one blob.
         let mut known = BTreeSet::new();
         for (name, (path, size)) in files {
             if is_projector(name) || piece(name).is_some_and(|piece| piece.number != 1) {
@@ -156,11 +156,11 @@ impl Scan {
         }
     }
 
-    /// Makes models of what Ollama has pulled: a manifest names the blobs of each.
+    /// Makes models from Ollama's store: a manifest names the blobs of each.
     fn take_store(&mut self, files: &Files) {
         for (name, (path, _)) in files {
             let words: Vec<_> = name.split('/').collect();
-            // Registry, namespace, model, tag; what is of the library is called by model and tag alone.
+            // Registry, namespace, model, tag; models of the library are named by model and tag alone.
             let ["manifests", .., namespace, model, tag] = words[..] else { continue };
             let id = match namespace {
                 "library" => format!("{model}:{tag}"),
@@ -207,7 +207,7 @@ impl Scan {
             Ok(dimensions) => dimensions,
             Err(error) => return self.skip(name, error.to_string()),
         };
-        // Two files of one name are distinguished by their folders.
+        // Two files with one name are distinguished by their folders.
         let is_taken = self.models.values().any(|model| model.id == id);
         let id = if is_taken { name.to_owned() } else { id.to_owned() };
         let size = size + projector.map_or(Bytes::ZERO, |(_, size)| *size);
@@ -217,7 +217,7 @@ impl Scan {
     }
 }
 
-/// What Ollama writes of a model.
+/// Ollama's manifest of a model.
 #[derive(Deserialize)]
 struct Manifest {
     layers: Vec<Layer>,
@@ -239,14 +239,14 @@ impl Manifest {
     }
 }
 
-/// Returns whether a file ends as models do.
+/// Returns whether a file has a model's extension.
 fn is_model(path: &Path) -> bool {
     path.extension().is_some_and(|it| it.eq_ignore_ascii_case("gguf"))
 }
 
 /// A piece of a split model, such as `name-00002-of-00005.gguf`.
 struct Piece<'a> {
-    /// From the folder on.
+    /// Relative to the folder.
     stem: &'a str,
     number: usize,
     count: usize,
@@ -262,7 +262,7 @@ fn piece(name: &str) -> Option<Piece<'_>> {
     Some(Piece { stem, number: number.parse().ok()?, count: count.parse().ok()? })
 }
 
-/// Returns what a file is called, without its folder, its ending, and the number of its piece.
+/// Returns the name of a file without its folder, its extension, and the number of its piece.
 fn stem_of(name: &str) -> &str {
     let stem = piece(name).map_or(without_ending(name), |piece| piece.stem);
     stem.rsplit('/').next().unwrap_or(stem)
@@ -281,7 +281,7 @@ fn is_projector(name: &str) -> bool {
     name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase().contains("mmproj")
 }
 
-/// Returns the image projector of a model: the one that has its name or, in a folder of its own, the first.
+/// Returns the image projector of a model: the one with its name or, in a separate folder, the first.
 fn projector_of<'a>(name: &str, projectors: &'a Files) -> Option<&'a (PathBuf, Bytes)> {
     let beside = || projectors.iter().filter(|(other, _)| folder_of(other) == folder_of(name));
     let base = base_of(stem_of(name));
@@ -290,8 +290,8 @@ fn projector_of<'a>(name: &str, projectors: &'a Files) -> Option<&'a (PathBuf, B
     named.or_else(of_folder).map(|(_, file)| file)
 }
 
-/// Returns what a model is called whatever it is quantised to, in small letters: `gemma-3-4b-it` of `gemma-3-4b-it-Q4_K_M` and
-/// of `mmproj-gemma-3-4b-it-f16`.
+/// Returns the name of a model without its quantisation, in small letters: `gemma-3-4b-it` for `gemma-3-4b-it-Q4_K_M`
+/// and for `mmproj-gemma-3-4b-it-f16`.
 fn base_of(stem: &str) -> String {
     let stem = stem.to_ascii_lowercase().replace("mmproj", "");
     let mut base = stem.trim_matches(SEPARATORS);
@@ -303,8 +303,8 @@ fn base_of(stem: &str) -> String {
     base.to_owned()
 }
 
-/// Returns what models are called that differ in size, in quantisation, or in whether they follow instructions: `qwen2.5` of
-/// `Qwen2.5-7B-Instruct-Q4_K_M` and of `qwen2.5:0.5b`. Empty where a name says a size and nothing more.
+/// Returns the common name of models that differ in size, in quantisation, or in whether they follow instructions:
+/// `qwen2.5` for `Qwen2.5-7B-Instruct-Q4_K_M` and for `qwen2.5:0.5b`. Empty if a name contains only a size.
 pub(super) fn family_of(id: &str) -> String {
     let id = id.rsplit('/').next().unwrap_or(id);
     let base = base_of(if is_model(Path::new(id)) { stem_of(id) } else { id });
@@ -313,14 +313,15 @@ pub(super) fn family_of(id: &str) -> String {
     words.filter(is_of_family).collect::<Vec<_>>().join("-")
 }
 
-/// Returns whether a word says how large a model is: `7b`, `0.5b`, `8x7b`, `e4b`, `360m`.
+/// Returns whether a word states how large a model is: `7b`, `0.5b`, `8x7b`, `e4b`, `360m`.
 fn is_size(word: &str) -> bool {
     let number = word.strip_suffix(['b', 'm']).unwrap_or_default();
     let number = number.strip_prefix(['a', 'e']).unwrap_or(number);
     !number.is_empty() && number.chars().all(|c| c.is_ascii_digit() || c == '.' || c == 'x')
 }
 
-/// Returns whether a word is what llama.cpp and those who publish with it call a quantisation: `q4_k_m`, `iq3_xs`, `bf16`, `mxfp4`.
+/// Returns whether a word is the name of a quantisation, as llama.cpp and publishers use it: `q4_k_m`, `iq3_xs`,
+/// `bf16`, `mxfp4`.
 fn is_quantisation(word: &str) -> bool {
     let number = word.trim_start_matches(|c: char| c.is_ascii_alphabetic());
     let kind = &word[..word.len() - number.len()];
@@ -328,14 +329,14 @@ fn is_quantisation(word: &str) -> bool {
         && number.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// Returns why a model cannot be called so.
+/// Returns why a model cannot have this name.
 fn unfit(id: &str) -> Option<&'static str> {
     let is_odd = |c: char| c == ',' || c.is_control();
     (id.starts_with('-') || id.contains(is_odd))
         .then_some("its name has a comma, or begins with `-`: rename it")
 }
 
-/// Folders in folders that are looked into. The cache of Hugging Face has five.
+/// The greatest depth of folders that are read. The cache of Hugging Face has five.
 const DEEPEST: usize = 8;
 /// Words that publishers put before a quantisation, or in its place.
 const BESIDE_QUANTISATIONS: [&str; 3] = ["model", "ud", "i1"];
@@ -344,9 +345,9 @@ const NOT_OF_A_FAMILY: [&str; 14] = [
     "nano", "tiny", "mini", "small", "medium", "large", "xl", "instruct", "it", "chat", "gguf",
     "hf", "latest", "",
 ];
-/// What stands between the words of a file's name.
+/// Separators between the words of a file's name.
 const SEPARATORS: [char; 3] = ['-', '.', '_'];
-/// What Ollama calls a model's file, and what lets it see.
+/// Ollama's media types of a model's file, and of its image projector.
 const MODEL: &str = "application/vnd.ollama.image.model";
 const PROJECTOR: &str = "application/vnd.ollama.image.projector";
 
@@ -356,7 +357,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder with these files, each of which says nothing about its model.
+    /// A folder with these files, none of which has information about its model.
     struct Rig(tempfile::TempDir);
 
     impl Rig {

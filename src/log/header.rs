@@ -18,23 +18,23 @@ pub struct Header {
     /// The format of the lines below.
     #[serde(rename = "tiershift_log")]
     pub version: LogVersion,
-    /// What was left out.
+    /// What is left out.
     pub level: LogLevel,
-    /// What people call this run: the scenario's or the trace's name.
+    /// The name of the run: that of the scenario or the trace.
     pub name: String,
     /// The machine.
     pub machine: Machine,
     /// The seed of every random stream.
     pub seed: u64,
-    /// The files that are read, in order. The last line has their digests.
+    /// The files that the run reads, in order. The last line has their digests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,
     /// The policy's settings, complete.
     pub settings: RawSettings,
     /// The ladder.
     pub catalog: RawCatalog,
-    /// When the run began, or the recording that it replays, where that is known. Read from the system in live runs
-    /// only, so that all others are the same bytes every time.
+    /// When the run, or the recording that it replays, began, if known. Read from the system's clock only in live runs,
+    /// so that all others are the same bytes every time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<WallTime>,
     /// The place in a log of several segments; absent in the first of them, and in a log of one file.
@@ -50,10 +50,10 @@ pub struct Header {
 pub struct Source {
     /// Name of the file, without its folder: a log reveals nothing about the machine that wrote it.
     pub name: String,
-    /// How it was played, where that was not as it stands.
+    /// How it was played, if not unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub played: Option<Played>,
-    /// What of it was played, where that was not all.
+    /// The part of it that was played, if not all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,
 }
@@ -62,11 +62,11 @@ pub struct Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Played {
-    /// Again and again.
+    /// Repeatedly.
     Repeated,
     /// With prompts and replies as long as a server counted them.
     AsCounted,
-    /// When the wall clock of the recording showed the time at which they came.
+    /// At the moments when the wall clock of the recording showed their times.
     AtWallTime,
 }
 
@@ -89,10 +89,10 @@ impl Header {
         .seal()
     }
 
-    /// Returns what the run was set up with.
+    /// Returns the setup of the run.
     ///
     /// # Errors
-    /// Where a person edited the log into a catalog that cannot be.
+    /// When the log was edited so that its catalog is not valid.
     pub fn setup(&self) -> Result<Setup, CatalogError> {
         Ok(Setup {
             machine: self.machine.clone(),
@@ -102,9 +102,9 @@ impl Header {
         })
     }
 
-    /// Returns the digest of everything that determines the run, but the bytes of its sources: format, settings, machine,
-    /// catalog, seed, and how the sources were played. The names of run and files, the level of the log, the moment of
-    /// the start and the place among segments determine nothing, and are left out.
+    /// Returns the digest of everything that determines the run, except the bytes of its sources: format, settings,
+    /// machine, catalog, seed, and how the sources were played. The names of run and files, the level of the log, the
+    /// moment of the start and the place among segments determine nothing, and are left out.
     pub fn setup_digest(&self) -> String {
         let as_written = "plain data with text keys is always JSON";
         let machine = to_raw_value(&self.machine).expect(as_written);
@@ -136,7 +136,7 @@ impl Header {
     /// Returns the checked settings.
     ///
     /// # Errors
-    /// Where a person edited the log into settings that cannot be.
+    /// When the log was edited so that its settings are not valid.
     pub fn checked_settings(&self) -> Result<Settings, SettingsError> {
         Settings::new(self.settings.clone(), self.machine.class())
     }
@@ -144,14 +144,14 @@ impl Header {
     /// Returns the checked catalog.
     ///
     /// # Errors
-    /// Where a person edited the log into a catalog that cannot be.
+    /// When the log was edited so that its catalog is not valid.
     pub fn checked_catalog(&self) -> Result<Catalog, CatalogError> {
         Catalog::try_from(self.catalog.clone())
     }
 }
 
-/// What determines a run, as the first line has it to the letter: a key that a later tiershift adds or drops changes no
-/// digest of a log that is there already. These fields, in this order, as compact JSON.
+/// What determines a run, exactly as in the first line: a key that a later version adds or drops does not change the
+/// digest of an existing log. These fields, in this order, as compact JSON.
 #[derive(Serialize)]
 struct Determinants<'a> {
     tiershift_log: LogVersion,
@@ -165,7 +165,7 @@ struct Determinants<'a> {
     catalog: &'a RawValue,
 }
 
-/// Reads a first line of this version; `None` where it does not have the digest that it states.
+/// Reads a first line of this version; `None` if its digest is not the one that it states.
 pub(super) fn read(line: &str) -> Result<Option<Header>, serde_json::Error> {
     #[derive(Deserialize)]
     struct AsWritten<'a> {
@@ -199,7 +199,7 @@ fn parts(sources: &[Source]) -> Vec<Part> {
     sources.iter().filter_map(|source| source.part).collect()
 }
 
-/// Returns a digest as logs and summaries write it.
+/// Returns a digest as in logs and summaries.
 pub fn digest_text(digest: blake3::Hash) -> String {
     digest.to_hex().to_string()
 }

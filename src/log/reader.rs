@@ -17,13 +17,13 @@ use crate::log::{Header, LogLevel, LogVersion, Segment, header, version_1};
 use crate::summary::Account;
 use crate::wall::WallClock;
 
-/// Reads a log's records in order, in constant memory. After the last one, [`LogReader::end`] says how
-/// the log ended.
+/// Reads a log's records in order, in constant memory. After the last one, [`LogReader::end`] returns how the log
+/// ended.
 pub struct LogReader {
-    /// Of the segment that is read; there is one only, unless it is of a folder of them.
+    /// The name of the present segment; the only one, unless it is in a folder of them.
     name: String,
     input: Box<dyn BufRead + Send>,
-    /// Of the first segment.
+    /// The header of the first segment.
     header: Header,
     clock: WallClock,
     account: Option<Account>,
@@ -34,7 +34,7 @@ pub struct LogReader {
     /// Records of all segments.
     records: u64,
     last: Option<(u64, Timestamp)>,
-    /// Of this segment, and of everything.
+    /// For this segment, and for everything.
     digest: blake3::Hasher,
     content: blake3::Hasher,
     rest: Option<Rest>,
@@ -50,15 +50,15 @@ pub enum LogEnd {
     Closed {
         /// Records read.
         records: u64,
-        /// blake3 of every byte above the last line, of the last segment where there are several.
+        /// blake3 of every byte above the last line, of the last segment if there are several.
         digest: String,
     },
-    /// Its writer was stopped, or still writes. What was read is good as far as it goes, but nothing proves the last
-    /// segment unchanged.
+    /// Its writer was stopped, or is still writing. What was read is valid as far as it goes, but nothing proves that
+    /// the last segment is unchanged.
     Torn {
         /// Records read.
         records: u64,
-        /// Bytes of a last, half written line that was left out.
+        /// Bytes of a last, half-written line that was left out.
         left_out: u64,
     },
 }
@@ -68,7 +68,7 @@ impl LogReader {
     /// from there to the last; a folder of recordings stands for its newest, and the folder of a run for the log in it.
     ///
     /// # Errors
-    /// What cannot be read, is not a log, or is of a newer version.
+    /// When it cannot be read, is not a log, or has a newer version.
     pub fn open(path: &Path) -> Result<Self, LogError> {
         let (rest, path) = if !path.is_dir() {
             (Rest::after(path), path.to_owned())
@@ -83,15 +83,15 @@ impl LogReader {
         let file = open_again(&path).map_err(refuse)?;
         let progress = Progress::of(&file).map_err(refuse)?;
         let log = Self::new(&name, progress.count(file))?;
-        // Of later segments nobody knows yet how large they are.
+        // The sizes of later segments are not known yet.
         let progress = if rest.is_none() { progress } else { Progress::default() };
         Ok(Self { rest, progress, ..log })
     }
 
-    /// Reads a log from anything. `name` stands for the file in errors.
+    /// Reads a log from any source. `name` stands for the file in errors.
     ///
     /// # Errors
-    /// What cannot be read, is not a log, or is of a newer version.
+    /// When it cannot be read, is not a log, or has a newer version.
     pub fn new(name: &str, input: impl Read + Send + 'static) -> Result<Self, LogError> {
         let Begun { input, header, line } = Begun::read(name, input)?;
         let digest = hash_of(&line);
@@ -121,10 +121,10 @@ impl LogReader {
         &self.header
     }
 
-    /// Reads on to the end, and returns the last moment.
+    /// Reads to the end, and returns the last moment.
     ///
     /// # Errors
-    /// What cannot be read.
+    /// When it cannot be read.
     pub fn end_moment(&mut self) -> Result<Timestamp, LogError> {
         let mut end = Timestamp::ZERO;
         for record in self {
@@ -133,7 +133,7 @@ impl LogReader {
         Ok(end)
     }
 
-    /// Returns what the wall clock showed, as far as the log says it; complete at its end.
+    /// Returns the wall clock, as far as the log states it; complete at its end.
     pub fn clock(&self) -> &WallClock {
         &self.clock
     }
@@ -148,12 +148,12 @@ impl LogReader {
         self.end.as_ref()
     }
 
-    /// Returns the fingerprint of the run, once its log was read to a whole end.
+    /// Returns the fingerprint of the run, once its log was read to its proper end.
     pub fn fingerprint(&self) -> Option<&str> {
         self.fingerprint.as_deref()
     }
 
-    /// Returns a view of how far the file has been read; it counts nothing where the log is not one file.
+    /// Returns a view of the progress in the file; it counts nothing if the log is not one file.
     pub fn progress(&self) -> Progress {
         self.progress.clone()
     }
@@ -163,13 +163,13 @@ impl LogReader {
         self.records
     }
 
-    /// Returns the digest of all whole lines that were read so far, unpacked: of all bytes of a log that was read to
-    /// its end and is closed.
+    /// Returns the digest of all complete lines that were read so far, uncompressed: of all bytes of a log that was
+    /// read to its end and is closed.
     pub fn digest(&self) -> blake3::Hash {
         self.content.finalize()
     }
 
-    /// Returns the place of the line that was read last: the file's name, and the line counted from one.
+    /// Returns the position of the last line that was read: the file's name, and the line counted from one.
     pub fn place(&self) -> String {
         format!("{}:{}", self.name, self.lines)
     }
@@ -251,7 +251,7 @@ impl LogReader {
         Ok(())
     }
 
-    /// The last line must be what the writer would write after these bytes, byte for byte.
+    /// Checks that the last line is what the writer would write after these bytes, byte for byte.
     fn read_trailer(&mut self) -> Result<Goes, LogError> {
         let changed = || LogError::Changed { name: self.name.clone(), line: self.lines };
         if self.line.last() != Some(&b'\n') {
@@ -267,7 +267,7 @@ impl LogReader {
         self.fingerprint = Some(self.header.fingerprint(&sources));
         self.content.update(&self.line);
         match read_line(&mut self.input, &mut self.line) {
-            // What is cut off here is the packer's own: every line is there.
+            // Only the compressor's last bytes are cut off here: every line is there.
             Ok(()) | Err(LineError::Cut) => {}
             Err(error) => return Err(error.at(&self.name, self.lines + 1)),
         }
@@ -277,7 +277,7 @@ impl LogReader {
         self.begin_next(want.end.digest)
     }
 
-    /// Goes over to the next segment, if there is one.
+    /// Moves on to the next segment, if there is one.
     fn begin_next(&mut self, after: String) -> Result<Goes, LogError> {
         let next = match &mut self.rest {
             Some(rest) => rest.next()?.map(|(name, file)| (name, file, rest.number())),
@@ -289,7 +289,7 @@ impl LogReader {
         };
         let Begun { input, header, line } = match Begun::read(&name, file) {
             Ok(begun) => begun,
-            // It was begun, and its first line was not written to its end.
+            // It was begun, but its first line is incomplete.
             Err(LogError::Empty { .. } | LogError::Cut { .. }) => {
                 self.line.clear();
                 self.tear();
@@ -317,7 +317,7 @@ enum Goes {
     NoFurther,
 }
 
-/// A file of which the first line was read.
+/// A file whose first line was read.
 struct Begun {
     input: Box<dyn BufRead + Send>,
     header: Header,
@@ -433,7 +433,7 @@ pub enum LogError {
 }
 
 enum LineError {
-    /// Packed data ends in the middle.
+    /// Compressed data ends in the middle.
     Cut,
     Long,
     Read(io::Error),
@@ -450,8 +450,8 @@ impl LineError {
     }
 }
 
-/// Reads up to and with the next line break. What is not text file may hold no break at all, so that the
-/// length is bounded.
+/// Reads up to and including the next line break. A file that is not text may contain no break at all, so the length is
+/// limited.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> Result<(), LineError> {
     line.clear();
     input.take(LONGEST_LINE).read_until(b'\n', line).map_err(|error| match error.kind() {
@@ -483,7 +483,7 @@ fn read_header(name: &str, line: &[u8]) -> Result<Header, LogError> {
         0 => return Err(LogError::NoSuchVersion { name: name(), found: 0 }),
         found => return Err(LogError::Newer { name: name(), found }),
     };
-    // What is not text was cut or changed, as what is not JSON.
+    // A line that is not text was cut or changed, like one that is not JSON.
     let line = String::from_utf8_lossy(line);
     match read(&line).map_err(|source| LogError::Header { name: name(), source })? {
         Some(header) => Ok(header),

@@ -1,4 +1,4 @@
-//! The log of one run, as a file in the run's folder: plain, or packed while it is written.
+//! The log of one run, as a file in the run's folder: plain, or compressed while it is written.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -8,11 +8,11 @@ use crate::files::progress::{Counted, Progress};
 
 /// The name of a plain log in its run's folder.
 pub const PLAIN_LOG: &str = "events.jsonl";
-/// The name of a packed log in its run's folder.
+/// The name of a compressed log in its run's folder.
 pub const PACKED_LOG: &str = "events.jsonl.zst";
 
-/// Returns the log in the folder of a run, if there is one. A run leaves one; the plain one is taken where somebody
-/// unpacked it.
+/// Returns the log in the folder of a run, if there is one. A run leaves one; if it was decompressed there, the plain
+/// one is used.
 pub fn run_log(folder: &Path) -> Option<PathBuf> {
     [PLAIN_LOG, PACKED_LOG].map(|name| folder.join(name)).into_iter().find(|log| log.is_file())
 }
@@ -25,7 +25,7 @@ pub struct RunLog {
 
 enum Out {
     Plain(BufWriter<Counted<File>>),
-    /// Packed by a thread of its own.
+    /// Compressed in its own thread.
     Packed(Box<BufWriter<zstd::Encoder<'static, Counted<File>>>>),
 }
 
@@ -33,7 +33,7 @@ impl RunLog {
     /// Creates the file in a run's folder.
     ///
     /// # Errors
-    /// Where it cannot be created, or the system gives no thread to pack it.
+    /// When it cannot be created, or the system provides no thread to compress it.
     pub fn create(folder: &Path, is_packed: bool) -> io::Result<Self> {
         let name = if is_packed { PACKED_LOG } else { PLAIN_LOG };
         let written = Progress::default();
@@ -56,7 +56,7 @@ impl RunLog {
     /// Writes what is left.
     ///
     /// # Errors
-    /// Where that fails.
+    /// When that fails.
     pub fn close(self) -> io::Result<()> {
         match self.out {
             Out::Plain(mut file) => file.flush(),
@@ -76,7 +76,7 @@ impl Write for RunLog {
         }
     }
 
-    /// Only [`RunLog::close`] flushes: a packed block that ends early is a larger one.
+    /// Only [`RunLog::close`] flushes: a compressed block that ends early is a larger one.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -85,7 +85,7 @@ impl Write for RunLog {
 /// Measured 2026-11-27 on the full logs of two recordings of `bitbrains_rnd` (7.9 and 5.2 MB): level 1 gives 320 and 218 kB,
 /// level 3, the usual one, 370 and 238 kB, level 6 317 and 211 kB, level 9 284 and 192 kB for several times the work.
 const LEVEL: i32 = 1;
-/// Chosen: several lines at once for the packing thread.
+/// Chosen: several lines at once for the compressing thread.
 const BUFFER: usize = 64 << 10;
 
 #[cfg(test)]

@@ -7,9 +7,9 @@
 //!     000002.jsonl           the one that is written
 //! ```
 //!
-//! Each segment is a whole log file. The header of a later one names its number, its first record, and the digest
-//! that closes the one before it, so that none can be left out, changed or exchanged unseen. The oldest may be gone:
-//! a bounded folder drops them.
+//! Each segment is a complete log file. The header of a later one names its number, its first record, and the digest
+//! that closes the one before it, so that none can be left out, changed or exchanged unseen. The oldest may be gone: a
+//! folder with a size limit drops them.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -38,7 +38,7 @@ pub struct Segment {
 pub struct SegmentFile {
     /// Its number, counted from one.
     pub number: u32,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Its size on the disk.
     pub bytes: u64,
@@ -49,11 +49,11 @@ pub fn segment_name(number: u32) -> String {
     format!("{number:06}{PLAIN}")
 }
 
-/// Returns the segments in a folder, in their order. One that is there packed and unpacked counts once: it was packed,
-/// and its writer was stopped before it took the other away.
+/// Returns the segments in a folder, in their order. One that exists both compressed and uncompressed counts once: it
+/// was compressed, and its writer was stopped before it deleted the other.
 ///
 /// # Errors
-/// Where the folder cannot be read.
+/// When the folder cannot be read.
 pub fn segments(folder: &Path) -> io::Result<Vec<SegmentFile>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -61,7 +61,7 @@ pub fn segments(folder: &Path) -> io::Result<Vec<SegmentFile>> {
         let Some((number, is_packed)) = entry.file_name().to_str().and_then(numbered) else {
             continue;
         };
-        // One that was packed or dropped since is not there.
+        // One that was compressed or dropped since is gone.
         let Ok(about) = entry.metadata() else { continue };
         let file = SegmentFile { number, path: entry.path(), bytes: about.len() };
         found.push((number, !is_packed, file));
@@ -74,7 +74,7 @@ pub fn segments(folder: &Path) -> io::Result<Vec<SegmentFile>> {
 /// Returns the runs in a folder of recordings, the oldest first.
 ///
 /// # Errors
-/// Where the folder cannot be read.
+/// When the folder cannot be read.
 pub fn runs(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -87,10 +87,10 @@ pub fn runs(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Packs a finished segment: the packed file is whole before the other goes.
+/// Compresses a finished segment: the compressed file is complete before the other is deleted.
 ///
 /// # Errors
-/// Where it cannot be read or written; the segment then stays as it is.
+/// When it cannot be read or written; the segment then stays as it is.
 pub fn pack(path: &Path) -> io::Result<()> {
     let mut packed = WholeFile::create(&packed_path(path))?;
     let mut encoder = zstd::Encoder::new(&mut packed, zstd::DEFAULT_COMPRESSION_LEVEL)?;
@@ -100,7 +100,7 @@ pub fn pack(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// The rest of a log whose segment is read.
+/// The rest of a log while one of its segments is being read.
 #[derive(Debug)]
 pub(super) struct Rest {
     folder: PathBuf,
@@ -108,7 +108,7 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    /// Finds the first segment of a log in a folder: of the run that the folder is, or of the newest that it holds.
+    /// Finds the first segment of a log in a folder: of the run in that folder, or of the newest run below it.
     pub(super) fn first_of(folder: &Path) -> Result<(Self, PathBuf), LogError> {
         let name = || folder.display().to_string();
         let refuse = |source| LogError::Open { name: name(), source };
@@ -136,12 +136,12 @@ impl Rest {
         Some(Self { folder: path.parent()?.to_owned(), number })
     }
 
-    /// Opens the next segment; `None` where there is none yet.
+    /// Opens the next segment; `None` if there is none yet.
     pub(super) fn next(&mut self) -> Result<Option<(String, File)>, LogError> {
         let number = self.number + 1;
         let plain = self.folder.join(segment_name(number));
         let packed = packed_path(&plain);
-        // It may be packed between two looks; then it is found at the third.
+        // It may be compressed between two looks; then it is found at the third.
         for path in [&packed, &plain, &packed] {
             let name = path.display().to_string();
             match File::open(path) {
@@ -164,13 +164,13 @@ impl Rest {
         }
     }
 
-    /// Returns the number of the segment that was opened last.
+    /// Returns the number of the last segment that was opened.
     pub(super) fn number(&self) -> u32 {
         self.number
     }
 }
 
-/// Returns a segment's number and whether it is packed, if a file's name is a segment's.
+/// Returns a segment's number and whether it is compressed, if a file's name is a segment's.
 fn numbered(name: &str) -> Option<(u32, bool)> {
     let (stem, is_packed) = match name.strip_suffix(PACKED) {
         Some(plain) => (plain.strip_suffix(PLAIN)?, true),

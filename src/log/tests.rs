@@ -61,7 +61,7 @@ fn read(bytes: &[u8]) -> Result<(Vec<Record>, LogEnd), LogError> {
     Ok((records, log.end().unwrap().clone()))
 }
 
-/// One record of every shape that there is.
+/// One record of every possible shape.
 fn every_shape() -> Vec<Record> {
     let model = || ModelId::from("small");
     let request = RequestId(3);
@@ -332,7 +332,7 @@ fn a_log_that_was_cut_off_anywhere_is_torn_packed_or_not() {
     for (kind, file) in [("plain", bytes.clone()), ("gzip", gzip(&bytes)), ("zstd", zstd(&bytes))] {
         for length in 1..file.len() {
             match read(&file[..length]) {
-                // Of a packed file, the last bytes are the packer's: every line may be there without them.
+                // The last bytes of a compressed file are the compressor's: every line may be there without them.
                 Ok((back, LogEnd::Closed { .. })) => {
                     assert!(kind != "plain" && back == records, "{kind} cut at {length}");
                 }
@@ -340,7 +340,7 @@ fn a_log_that_was_cut_off_anywhere_is_torn_packed_or_not() {
                     assert_eq!(back, records[..back.len()], "{kind} cut at {length}");
                 }
                 Err(LogError::Cut { .. }) => {}
-                // One byte of gzip's two says nothing yet.
+                // One of gzip's two bytes does not identify it yet.
                 Err(LogError::NotALog { .. }) if kind == "gzip" && length == 1 => {}
                 Err(error) => panic!("{kind} cut at {length}: {error}"),
             }
@@ -382,7 +382,7 @@ fn segments_are_one_log_however_they_are_named_and_packed() {
     let place = |number: u32| folder.join(segment_name(number));
     for packed in 0..=count {
         if packed > 0 {
-            // A writer that is stopped while it packs leaves both.
+            // A writer that is stopped while it compresses leaves both.
             let plain = std::fs::read(place(packed)).unwrap();
             pack(&place(packed)).unwrap();
             assert!(!place(packed).exists());
@@ -422,7 +422,7 @@ fn the_last_segment_may_be_cut_anywhere_and_no_other_missing_or_changed() {
     let kept = std::fs::read(&second).unwrap();
     std::fs::remove_file(&second).unwrap();
     assert!(read_folder(folder).unwrap_err().contains("segment 2 is missing"));
-    // Another log's second segment is whole in itself, and not this log's.
+    // Another log's second segment is complete in itself, but does not belong to this log.
     let other = tempfile::tempdir().unwrap();
     let changed = [&records[1..2], &records[1..]].concat();
     let changed: Vec<Record> = (0..).zip(changed).map(|(seq, it)| Record { seq, ..it }).collect();

@@ -1,4 +1,5 @@
-//! The last line: how many records there are, what the run was made from, and that every byte is as it was written.
+//! The last line: how many records there are, what the run was made from, and the proof that every byte is as it was
+//! written.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ pub(super) struct Trailer {
 pub(super) struct End {
     /// Lines between the first and this one.
     pub(super) records: u64,
-    /// blake3 of the bytes of each source, unpacked, in the header's order.
+    /// blake3 of the uncompressed bytes of each source, in the header's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) sources: Vec<String>,
     /// See [`Header::fingerprint`]. Version 1 has it in the first line.
@@ -30,7 +31,7 @@ pub(super) struct End {
 }
 
 impl Trailer {
-    /// Returns the last line of a log of these records, of which this is the digest.
+    /// Returns the last line of a log with this number of records and this digest.
     pub(super) fn new(
         header: &Header,
         records: u64,
@@ -54,7 +55,7 @@ impl Trailer {
     }
 }
 
-/// A line above the last one: what the wall clock showed at a moment from which on it does not follow from what is above.
+/// A line above the last one: what the wall clock showed at a moment, if that does not follow from the lines above.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ClockLine {
@@ -68,9 +69,9 @@ pub(super) struct AccountLine {
     pub(super) account: Account,
 }
 
-/// How every such line begins, and no record.
+/// The beginning of every such line, and of no record.
 pub(super) const CLOCK_STARTS: &[u8] = b"{\"clock\":";
-/// How the line of an account begins, and no record.
+/// The beginning of an account's line, and of no record.
 pub(super) const ACCOUNT_STARTS: &[u8] = b"{\"account\":";
-/// How every last line begins, and no record.
+/// The beginning of every last line, and of no record.
 pub(super) const STARTS: &[u8] = b"{\"end\":";

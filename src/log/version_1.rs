@@ -1,4 +1,4 @@
-//! The header as it was in version 1, brought up to date.
+//! The header as in version 1, converted to the present form.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -7,7 +7,8 @@ use crate::log::header::digest_of;
 use crate::log::{Header, LogLevel, LogVersion, Played, Segment, Source};
 use crate::wall::WallTime;
 
-/// The first line of a log of version 1. What determines the run is kept to the letter: its fingerprint is of that.
+/// The first line of a log of version 1. What determines the run is kept exactly: its fingerprint is the digest of
+/// that.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HeaderV1<'a> {
@@ -41,7 +42,7 @@ struct SourceV1 {
     played: Option<Played>,
 }
 
-/// What the fingerprint of version 1 is the digest of.
+/// The input of version 1's fingerprint.
 #[derive(Serialize)]
 struct DeterminantsV1<'a> {
     tiershift_log: LogVersion,
@@ -55,7 +56,7 @@ struct DeterminantsV1<'a> {
     catalog: &'a RawValue,
 }
 
-/// Reads a first line of version 1; `None` where it does not have the fingerprint that it states.
+/// Reads a first line of version 1; `None` if its fingerprint is not the one that it states.
 pub(super) fn read(line: &str) -> Result<Option<Header>, serde_json::Error> {
     let old: HeaderV1<'_> = serde_json::from_str(line)?;
     let fingerprint = digest_of(&DeterminantsV1 {

@@ -1,4 +1,4 @@
-//! Writes an event log, whole or thinned out.
+//! Writes an event log, complete or thinned out.
 
 use std::io::{self, Write};
 
@@ -21,7 +21,7 @@ pub struct LogWriter<W> {
     thinning: Thinning,
     line: Vec<u8>,
     digest: blake3::Hasher,
-    /// Of the next event.
+    /// For the next event.
     seq: u64,
     records: u64,
     bytes: u64,
@@ -35,7 +35,7 @@ struct Line<'a> {
     event: EventRef<'a>,
 }
 
-/// As [`Record`] is, whose flattened event takes a third longer to write.
+/// Like [`Record`], whose flattened event takes a third longer to write.
 impl Serialize for Line<'_> {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         let mut line = out.serialize_struct("Record", 3)?;
@@ -50,10 +50,10 @@ impl Serialize for Line<'_> {
 }
 
 impl<W: Write> LogWriter<W> {
-    /// Writes the first line. The header is sealed on the way.
+    /// Writes the first line, after sealing the header.
     ///
     /// # Errors
-    /// Whatever `out` says.
+    /// When `out` fails.
     pub fn new(out: W, header: Header) -> io::Result<Self> {
         let seq = header.segment.as_ref().map_or(0, |segment| segment.first_seq);
         let mut log = Self {
@@ -74,10 +74,10 @@ impl<W: Write> LogWriter<W> {
         Ok(log)
     }
 
-    /// Writes the next event, if the log's level wants it.
+    /// Writes the next event, if the log's level includes it.
     ///
     /// # Errors
-    /// Whatever `out` says.
+    /// When `out` fails.
     pub fn write(&mut self, at: Timestamp, event: EventRef<'_>) -> io::Result<()> {
         match self.header.level {
             LogLevel::Full => self.write_next(at, event),
@@ -120,10 +120,11 @@ impl<W: Write> LogWriter<W> {
         }
     }
 
-    /// Writes what the wall clock showed at moments that do not follow from the header, a line each. Before the last line.
+    /// Writes what the wall clock showed at moments that do not follow from the header, one line each. Must come before
+    /// the last line.
     ///
     /// # Errors
-    /// Whatever `out` says.
+    /// When `out` fails.
     pub fn write_clock(&mut self, clock: &WallClock) -> io::Result<()> {
         let follows = |mark: &&WallMark| {
             mark.at > Timestamp::ZERO || Some(mark.wall_time) != self.header.started_at
@@ -138,7 +139,7 @@ impl<W: Write> LogWriter<W> {
     /// Writes what the machine of a simulated run counted. Before the last line.
     ///
     /// # Errors
-    /// Whatever `out` says.
+    /// When `out` fails.
     pub fn write_account(&mut self, account: &Account) -> io::Result<()> {
         match self.header.level {
             LogLevel::Off => Ok(()),
@@ -146,19 +147,19 @@ impl<W: Write> LogWriter<W> {
         }
     }
 
-    /// Writes the last line and returns the digest of every byte above it; `None` where the log is off. `sources` are the
-    /// digests of the header's sources, now that they are read.
+    /// Writes the last line and returns the digest of every byte above it; `None` if the log is off. `sources` are the
+    /// digests of the header's sources, now that they have been read.
     ///
     /// # Errors
-    /// Whatever `out` says.
+    /// When `out` fails.
     pub fn finish(self, sources: &[String]) -> io::Result<Option<String>> {
         Ok(self.finish_into(sources)?.1)
     }
 
-    /// Does what [`LogWriter::finish`] does, and returns what was written into, too.
+    /// Like [`LogWriter::finish`], but also returns the output.
     ///
     /// # Errors
-    /// Whatever it says.
+    /// As [`LogWriter::finish`].
     pub fn finish_into(mut self, sources: &[String]) -> io::Result<(W, Option<String>)> {
         if let Some(error) = self.failure {
             return Err(error);
@@ -187,15 +188,15 @@ impl<W: Write> LogWriter<W> {
         self.bytes
     }
 
-    /// Returns what is written into.
+    /// Returns the output.
     pub fn get_ref(&self) -> &W {
         &self.out
     }
 
-    /// Hands what was written to the file, so that a kill loses nothing of it.
+    /// Passes what was written to the file, so that a kill loses nothing of it.
     ///
     /// # Errors
-    /// Whatever `out` says.
+    /// When `out` fails.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
@@ -215,7 +216,7 @@ impl<W: Write> LogWriter<W> {
     }
 }
 
-/// What cannot be written is returned by [`LogWriter::finish`]; nothing is written after it.
+/// An error of writing is returned by [`LogWriter::finish`]; nothing is written after it.
 impl<W: Write> Observe for LogWriter<W> {
     fn observe(&mut self, at: Timestamp, event: EventRef<'_>) {
         if self.failure.is_none() {
@@ -224,16 +225,16 @@ impl<W: Write> Observe for LogWriter<W> {
     }
 }
 
-/// What a log remembers to know what it may leave out.
+/// The state for deciding what a log may leave out.
 #[derive(Debug, Default)]
 struct Thinning {
-    /// What the controller says with [`Detail::Changes`](tiershift_core::controller::Detail::Changes).
+    /// What the controller reports with [`Detail::Changes`](tiershift_core::controller::Detail::Changes).
     saying: Saying,
     /// The last sample, while it is not written.
     sample: Option<Record>,
     /// When a sample was last written.
     last_sample: Option<Timestamp>,
-    /// Whether the last reading was missing.
+    /// Whether the last sample was missing.
     missing: bool,
 }
 

@@ -1,6 +1,6 @@
-//! Measures what a catalog should say of the models of a folder, on this machine and with the real model server.
+//! Measures the figures of a catalog for the models of a folder, on this machine and with the real model server.
 //!
-//! Each model in turn, and nothing beside it: loads from storage; loads from the page cache at several sizes of
+//! Each model in turn, with nothing beside it: loads from storage; loads from the page cache at several sizes of
 //! context, each with its memory; then the speed of a request alone, of two side by side, and of one beside a program
 //! that keeps half of the processors busy. Models are started and stopped as the daemon does it.
 
@@ -30,7 +30,7 @@ use crate::measure::fit::{Decoding, FirstToken, Fit, Held};
 use crate::probe::clock::SystemClock;
 use crate::probe::system::SystemProbe;
 
-/// What is to be measured.
+/// What to measure.
 #[derive(Clone, Debug)]
 pub struct CalibrationPlan {
     /// The `llama-server` program.
@@ -41,29 +41,29 @@ pub struct CalibrationPlan {
     pub launches: BTreeMap<ModelId, Launch>,
     /// The models: names, tiers, context and slots. Sizes and speeds are measured.
     pub catalog: Catalog,
-    /// Those of which everything is known already: they stay as they are.
+    /// Models whose figures are all known: they stay as they are.
     pub known: BTreeSet<ModelId>,
-    /// Whether figures of a machine on which others work are taken all the same.
+    /// Whether figures are accepted although other programs are working.
     pub allow_busy: bool,
-    /// How often each thing is measured.
+    /// How often each figure is measured.
     pub repeats: u32,
-    /// All must be done by then.
+    /// The time limit for everything.
     pub limit: Duration,
 }
 
-/// Where the work is.
+/// The progress of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct CalibrationStep {
     /// Steps that are done.
     pub done: u64,
-    /// Steps that there are.
+    /// Steps in all.
     pub of: u64,
 }
 
 /// Measures everything that is planned. `progress` is called after each step.
 ///
 /// # Errors
-/// A program or model that does not run; too little time; `stop`. Nothing is left running.
+/// When the program or a model does not run, the time is over, or `stop` is set. Nothing is left running.
 pub fn calibrate(
     plan: &CalibrationPlan,
     stop: &AtomicBool,
@@ -135,7 +135,7 @@ fn measure(
     for turn in 0..repeats {
         let loaded = engine.load(model, model.context_tokens)?;
         warm.push(loaded.took.as_secs_f64());
-        // The highest that it was at when it was ready: what a request adds comes later.
+        // The peak until it was ready: what a request adds comes later.
         let peak = engine.peak(&loaded);
         let full = held(engine, model, &loaded)?;
         transient = transient.max(peak - full.resident);
@@ -170,14 +170,14 @@ fn measure(
     })
 }
 
-/// Measures memory after a request: some buffers are touched by it first.
+/// Measures memory after a request, which touches some buffers for the first time.
 fn held(engine: &Engine<'_>, model: &Model, loaded: &Loaded) -> Result<Held, CalibrationError> {
     engine.ask(loaded, prompt_words(loaded.context_tokens), 1)?;
     let tokens = u64::from(loaded.context_tokens) * u64::from(model.slots);
     Ok(Held { tokens, resident: engine.resident(loaded)? })
 }
 
-/// What requests took.
+/// The times of requests.
 struct Asked {
     prefill: Speeds,
     first_token: [FirstToken; 2],
@@ -195,13 +195,13 @@ fn measure_speeds(
     let words = prompt_words(loaded.context_tokens);
     // A short prompt and a long one: alone, side by side, and beside a busy program.
     let (mut short, mut long) = ([const { Vec::new() }; 3], [const { Vec::new() }; 3]);
-    // In turns, so that whatever else the machine does meets all alike.
+    // In turns, so that any other work of the machine affects all alike.
     for _ in 0..repeats {
         long[0].push(engine.ask(loaded, words, REPLY_TOKENS)?);
         short[0].push(engine.ask(loaded, 1, REPLY_TOKENS)?);
         step();
         if model.slots > 1 {
-            // Apart: a prompt that is read beside a reply holds it up, and would be counted as slow decoding.
+            // Separately: a prompt that is read beside a reply delays it, and would count as slow decoding.
             long[1].extend(engine.ask_two(loaded, words, 1)?);
             short[1].extend(engine.ask_two(loaded, 1, REPLY_TOKENS)?);
         }
@@ -226,7 +226,7 @@ fn measure_speeds(
     })
 }
 
-/// Returns the speeds of replies alone, side by side (where there were any) and beside a busy program.
+/// Returns the speeds of replies alone, side by side (if there were any) and beside a busy program.
 fn speeds([alone, beside, disturbed]: &[Vec<Reply>; 3], of: fn(&Reply) -> f64) -> Speeds {
     let all = |replies: &[Reply]| replies.iter().map(of).collect::<Vec<_>>();
     Speeds {
@@ -244,7 +244,7 @@ fn some(measurements: &[f64]) -> Figure {
     Figure::of(measurements).expect("there is at least one turn")
 }
 
-/// Returns how many words to ask with: see [`PROMPT_WORDS`].
+/// Returns the number of words in a prompt: see [`PROMPT_WORDS`].
 fn prompt_words(context_tokens: u32) -> u32 {
     PROMPT_WORDS.min(context_tokens / 16).max(1)
 }
@@ -258,7 +258,7 @@ struct Bounds<'a> {
 
 impl Bounds<'_> {
     /// # Errors
-    /// Where it was asked to stop, or its time is over.
+    /// When it was asked to stop, or its time is over.
     fn check(&self) -> Result<(), CalibrationError> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(CalibrationError::Stopped);
@@ -274,7 +274,7 @@ impl Bounds<'_> {
     }
 }
 
-/// Why it failed.
+/// Why a calibration failed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum CalibrationError {
@@ -305,14 +305,14 @@ pub enum CalibrationError {
     Catalog(#[from] CatalogError),
 }
 
-/// The share of the processors that others may take. Chosen: a desktop at rest takes a few percent, and what others take a model
-/// has less by as much.
+/// The share of the processors that others may use. Chosen: a desktop at rest uses a few percent, and a model is slower
+/// by what others use.
 const BUSY: f64 = 0.1;
 
 /// A cold load, a warm load, and three speeds.
 const STEPS_EACH: u64 = 5;
 
-/// The parts of the catalog's context that memory is measured at. Chosen: three points show whether it is a line.
+/// The parts of the catalog's context at which memory is measured. Chosen: three points show whether it is a line.
 const CONTEXT_PARTS: [u32; 3] = [4, 2, 1];
 
 /// Words of a prompt: some hundred tokens with any vocabulary, a second's work for a model of 8B on a processor. No

@@ -1,4 +1,4 @@
-//! What was measured of the models on a machine, and what that says of the machine itself.
+//! The measurements of the models on a machine, and what follows for the machine itself.
 
 mod catalog;
 
@@ -15,16 +15,16 @@ use crate::measure::fit::{Decoding, FirstToken, Fit, Held};
 
 pub use catalog::MARK;
 
-/// Everything that was measured.
+/// All measurements.
 #[derive(Clone, Debug, Serialize)]
 pub struct Calibration {
     /// The machine.
     pub machine: Machine,
-    /// What the model server says of itself.
+    /// The model server's version text.
     pub engine: String,
     /// In the catalog's order.
     pub models: Vec<Measured>,
-    /// What of the catalog was known already, and stays as it is.
+    /// The part of the catalog that was already known, and stays as it is.
     #[serde(skip)]
     pub kept: Vec<Model>,
     /// How constant the machine was.
@@ -36,78 +36,78 @@ pub struct Calibration {
 pub struct Constancy {
     /// How long a fixed computation took, between the measurements, in seconds.
     pub computation: Figure,
-    /// The share of the processors that others took [0 to 1], where that could be read.
+    /// The share of the processors that others used [0 to 1], if it could be read.
     pub others_cpu: Option<Figure>,
 }
 
-/// What was measured of one model.
+/// The measurements of one model.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
-    /// What the catalog says of it already: name, tier, file, slots. Its sizes and speeds are guesses.
+    /// What the catalog already states: name, tier, file, slots. Its sizes and speeds are guesses.
     #[serde(skip)]
     pub model: Model,
     /// Its name.
     pub id: String,
-    /// From the command to ready, the file read from storage, in seconds; or why that could not be had.
+    /// From the command to ready, with the file read from storage, in seconds; or why that could not be measured.
     pub load_cold: Result<Figure, String>,
     /// The same with the file in the page cache, in seconds.
     pub load_warm: Figure,
     /// From the command to the end of the process, in seconds.
     pub unload: Figure,
-    /// From the end of the process until its memory was free, in seconds; empty where it was not seen.
+    /// From the end of the process until its memory was free, in seconds; empty if that was not seen.
     pub release_lag: Option<Figure>,
     /// Memory at several sizes of context, ascending.
     pub footprints: Vec<Held>,
     /// The line through them.
     pub fit: Fit,
-    /// Memory at its highest while loading, above what is held in the end.
+    /// Peak memory while loading, above what is held in the end.
     pub load_transient: Bytes,
-    /// Prompt tokens a second, of a long prompt.
+    /// Prompt tokens per second, for a long prompt.
     pub prefill: Speeds,
-    /// The time to the first token alone, of a short prompt and of a long one.
+    /// The time to the first token alone, for a short prompt and for a long one.
     pub first_token: [FirstToken; 2],
-    /// Reply tokens a second, behind little context.
+    /// Reply tokens per second, with little context.
     pub decode: Speeds,
-    /// The same alone, behind little context and behind more.
+    /// The same alone, with little context and with more.
     pub decode_behind: [Decoding; 2],
 }
 
-/// The speed of each of the requests that run.
+/// The speed of each of the running requests.
 #[derive(Clone, Debug, Serialize)]
 pub struct Speeds {
     /// Nothing else runs.
     pub alone: Figure,
-    /// Another request runs on the same model; none where the model has one slot.
+    /// Another request runs on the same model; none if the model has one slot.
     pub side_by_side: Option<Figure>,
     /// Another program keeps a share of the processors busy: [`BUSY_LOAD`].
     pub beside_busy_load: Figure,
 }
 
-/// What the simulated machine should be like, for a scenario's `[physics]`.
+/// The settings of the simulated machine, for a scenario's `[physics]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct MeasuredPhysics {
-    /// The least time until memory is back.
+    /// The shortest time until memory is back.
     #[serde(rename = "release_lag_min_ns", with = "duration_ns")]
     pub release_lag_min: Duration,
-    /// The most.
+    /// The longest.
     #[serde(rename = "release_lag_max_ns", with = "duration_ns")]
     pub release_lag_max: Duration,
-    /// How much of others' use of the processors is taken from tokens [0 to 1].
+    /// How much others' use of the processors slows tokens [0 to 1].
     pub cpu_contention: f64,
     /// What a second request adds to the throughput of one [0 to 1].
     pub batch_gain: f64,
 }
 
 impl Calibration {
-    /// Returns by how much the speeds may be off, as a share: half of how far apart the measurements of one are, or of how far
-    /// apart the fixed computations are, whichever is more.
+    /// Returns the possible error of the speeds, as a share: half of the range of the measurements of one, or of the
+    /// fixed computations, whichever is larger.
     pub fn error(&self) -> f64 {
         let speeds = self.models.iter().flat_map(|it| [it.prefill.alone, it.decode.alone]);
         let all = speeds.chain([self.constancy.computation]);
         all.map(|figure| (figure.most - figure.least) / 2.0 / figure.median).fold(0.0, f64::max)
     }
 
-    /// Returns what the measurements say of the machine itself; `None` where nothing was measured.
+    /// Returns what the measurements show about the machine itself; `None` if nothing was measured.
     pub fn physics(&self) -> Option<MeasuredPhysics> {
         let lags: Vec<Figure> = self.models.iter().filter_map(|it| it.release_lag).collect();
         let edge = |of: fn(&Figure) -> f64, pick: fn(f64, f64) -> f64| {
@@ -138,7 +138,8 @@ impl Calibration {
     }
 }
 
-/// The share of the processors that another program keeps busy while this is measured. Chosen: as much as others on a desktop do.
+/// The share of the processors that another program keeps busy for this measurement. Chosen: as much as others use on a
+/// desktop.
 pub const BUSY_LOAD: f64 = 0.5;
 
 #[cfg(test)]
@@ -201,7 +202,7 @@ pub(crate) mod tests {
         assert_eq!(model.footprint_with(1024).ram, Bytes::from_mib(664), "{text}");
         // 45 ms for 10 tokens and 405 ms for 100: 4 ms for each, and 5 ms whatever they are.
         assert_eq!(model.request_overhead, Duration::from_millis(5));
-        // 50 ms behind 10 tokens, 100 ms behind 110: 45 ms with none, 90 ms behind 90.
+        // 50 ms after 10 tokens, 100 ms after 110: 45 ms with none, 90 ms after 90.
         assert_eq!((model.prefill_per_second, model.decode_per_second), (250.0, 22.2));
         assert_eq!((model.decode_halves_at, model.speeds_guessed), (Some(90), false));
         assert_eq!(model.load_warm, Duration::from_millis(250));

@@ -1,4 +1,4 @@
-//! Several measurements of one thing, as one figure with its spread.
+//! Several measurements of one quantity, as one figure with its spread.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tiershift_core::time::from_secs_f64;
 
-/// Several measurements of one thing.
+/// Several measurements of one quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Figure {
     /// Half are below, half above.
@@ -15,12 +15,12 @@ pub struct Figure {
     pub least: f64,
     /// The largest.
     pub most: f64,
-    /// How many.
+    /// The number of measurements.
     pub count: usize,
 }
 
 impl Figure {
-    /// Returns the figure of these measurements; `None` where there is none.
+    /// Returns the figure of these measurements; `None` if there are none.
     pub fn of(measurements: &[f64]) -> Option<Self> {
         let mut sorted = measurements.to_vec();
         sorted.sort_by(f64::total_cmp);

@@ -6,20 +6,20 @@ use tiershift_core::units::Bytes;
 /// A line: memory = weights + `kv_per_token` x tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Fit {
-    /// At no context: the weights and what the server needs beside them.
+    /// At no context: the weights and what the server needs besides them.
     #[serde(rename = "weights_bytes")]
     pub weights: Bytes,
     /// For each token of context.
     #[serde(rename = "kv_per_token_bytes")]
     pub kv_per_token: Bytes,
-    /// The farthest that a measurement lies from the line.
+    /// The largest distance of a measurement from the line.
     #[serde(rename = "residual_bytes")]
     pub residual: Bytes,
 }
 
 impl Fit {
-    /// Returns the line of least squares through these points; flat where they all have one size of context, or where
-    /// it would fall.
+    /// Returns the line of least squares through these points; flat if they all have one size of context, or if it
+    /// would fall.
     pub fn through(points: &[Held]) -> Option<Self> {
         let count = points.len() as f64;
         let x = |held: &Held| held.tokens as f64;
@@ -46,7 +46,7 @@ impl Fit {
 pub struct Held {
     /// Context of all slots together.
     pub tokens: u64,
-    /// Its resident memory, file pages included.
+    /// Its resident memory, including file pages.
     #[serde(rename = "resident_bytes")]
     pub resident: Bytes,
 }
@@ -61,7 +61,7 @@ pub struct FirstToken {
 }
 
 impl FirstToken {
-    /// Returns the seconds that a request takes whatever its prompt, and the prompt tokens a second beyond them.
+    /// Returns the seconds that a request takes whatever its prompt, and the prompt tokens per second beyond them.
     pub(super) fn line_through([short, long]: [Self; 2]) -> (f64, f64) {
         let point = |it: Self| (it.prompt_tokens, it.seconds);
         match line_through(point(short), point(long)) {
@@ -71,31 +71,31 @@ impl FirstToken {
     }
 }
 
-/// How fast a reply was behind some context.
+/// The speed of a reply after some context.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Decoding {
     /// The prompt and half of the reply.
     pub context_tokens: f64,
-    /// Reply tokens a second.
+    /// Reply tokens per second.
     pub tokens_per_second: f64,
 }
 
 impl Decoding {
-    /// Returns the tokens a second with no context, and the context behind which they are half as many, by the line
-    /// through the time of a token behind `little` and behind `much`.
+    /// Returns the tokens per second with no context, and the context after which they are half as many, by the line
+    /// through the time of a token after `little` and after `much`.
     pub(super) fn line_through([little, much]: [Self; 2]) -> (f64, Option<u32>) {
         let point = |it: Self| (it.context_tokens, 1.0 / it.tokens_per_second);
         match line_through(point(little), point(much)) {
             // `as` saturates.
             Some((at_none, each)) => (1.0 / at_none, Some((at_none / each).max(1.0) as u32)),
-            // Noise, where the model is so large that context has no effect.
+            // Noise, if the model is so large that context has no effect.
             None => (little.tokens_per_second, None),
         }
     }
 }
 
 /// Returns the seconds at no tokens, and those that each token adds, by the line through two measurements (tokens,
-/// seconds). `None` where that line says what cannot be: a token that takes no time, or less than none.
+/// seconds). `None` if that line is impossible: a token that takes no time, or less.
 fn line_through(few: (f64, f64), many: (f64, f64)) -> Option<(f64, f64)> {
     let apart = many.0 - few.0;
     let each = (many.1 - few.1) / apart;

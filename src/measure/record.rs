@@ -1,7 +1,7 @@
-//! Records the machine: reads a probe at regular moments and hands each sample to a writer.
+//! Records the machine: reads a probe at regular moments and passes each sample to a writer.
 //!
-//! The moments lie on a fixed grid, `start + n * interval`, so that a slow reading does not shift the
-//! ones after it. Every row is handed over before the next wait, so that a kill loses at most one.
+//! The moments are on a fixed grid, `start + n * interval`, so that a slow reading does not shift the ones after it.
+//! Every row is passed on before the next wait, so that a kill loses at most one.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,13 +24,13 @@ pub use file::RecordingFile;
 /// How often to read, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordOptions {
-    /// From one reading to the next.
+    /// Time from one sample to the next.
     pub interval: Duration,
-    /// After which to stop; `None` goes on until it is asked to.
+    /// When to stop; `None` continues until it is asked to stop.
     pub duration: Option<Duration>,
 }
 
-/// What a recording came to.
+/// The result of a recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Recorded {
     /// Rows written.
@@ -45,7 +45,7 @@ pub struct Recorded {
     pub span: Duration,
 }
 
-/// Why a recording could not begin or go on.
+/// Why a recording could not begin or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The interval is out of bounds.
@@ -54,10 +54,10 @@ pub enum RecordError {
         span_text(*interval), span_text(MIN_INTERVAL), span_text(MAX_INTERVAL)
     )]
     Interval {
-        /// The interval asked for.
+        /// The interval that was given.
         interval: Duration,
     },
-    /// The file is there already.
+    /// The file already exists.
     #[error("`{}` exists: give another name, or --force to overwrite it", path.display())]
     Exists {
         /// The file.
@@ -68,7 +68,7 @@ pub enum RecordError {
     Create {
         /// The file.
         path: PathBuf,
-        /// Why, as the system says it.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -80,7 +80,7 @@ pub enum RecordError {
     Write {
         /// What was written before.
         recorded: Recorded,
-        /// Why, as the system says it.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -89,7 +89,7 @@ pub enum RecordError {
     Finish {
         /// The file.
         path: PathBuf,
-        /// Why, as the system says it.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -98,12 +98,11 @@ pub enum RecordError {
     Probe(String),
 }
 
-/// Reads `probe` on the grid until the duration is over or `stop` is set, and hands each sample to
-/// `write`, which must not keep it back. `progress` is called with what was recorded after each moment.
+/// Reads `probe` on the grid until the duration is over or `stop` is set, and passes each sample to `write`, which must
+/// not hold it back. `progress` is called with the result so far after each moment.
 ///
 /// # Errors
-/// Where the interval is out of bounds, the very first reading fails, or `write` does. What was written
-/// before stays.
+/// When the interval is out of bounds, the very first reading fails, or `write` does. What was written before stays.
 pub fn record(
     options: RecordOptions,
     probe: &mut dyn Probe,
@@ -121,7 +120,7 @@ pub fn record(
     let mut recorded = Recorded::default();
     let mut due = start;
     while due <= end && wait(clock, due, stop) {
-        // The row carries the moment of the reading, not of the grid.
+        // The row has the moment of the reading, not that of the grid.
         let now = clock.now();
         match probe.sample(now) {
             Ok(sample) => {
@@ -143,7 +142,7 @@ pub fn record(
     Ok(recorded)
 }
 
-/// Where a recording goes.
+/// The target of a recording.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordTarget<'a> {
     /// The file.
@@ -152,14 +151,14 @@ pub struct RecordTarget<'a> {
     pub overwrite: bool,
     /// The machine that is recorded.
     pub machine: &'a Machine,
-    /// What the file says about itself; see [`about`].
+    /// What the file states about itself; see [`about`].
     pub about: &'a [(String, String)],
 }
 
 /// Records as [`record`] does, into a native trace. A recording without a row leaves no file.
 ///
 /// # Errors
-/// As [`record`], and where the file cannot be created or finished.
+/// As [`record`], and when the file cannot be created or finished.
 pub fn record_to_file(
     target: RecordTarget<'_>,
     options: RecordOptions,
@@ -181,7 +180,7 @@ pub fn record_to_file(
     let recorded = record(options, probe, clock, write, stop, note_rows);
     let file = writer.into_inner();
     if rows == 0 {
-        // That there is nothing to keep is said by the recording's own error, or its count.
+        // The recording's own error, or its count, reports that there is nothing to keep.
         let _ = file.discard();
         return recorded;
     }
@@ -189,7 +188,7 @@ pub fn record_to_file(
     recorded
 }
 
-/// Returns what a recording that begins now says about itself: when, of what machine, and by what.
+/// Returns what a recording that begins now states about itself: when, of what machine, and by what program.
 pub fn about(options: RecordOptions, machine: &Machine) -> Vec<(String, String)> {
     let interval = span_text(options.interval);
     let version = env!("CARGO_PKG_VERSION");
@@ -201,7 +200,7 @@ pub fn about(options: RecordOptions, machine: &Machine) -> Vec<(String, String)>
     ]
 }
 
-/// Describes a machine without its name, which is nobody's business.
+/// Describes a machine without its name, which is private.
 fn machine_text(machine: &Machine) -> String {
     let swap = match machine.swap {
         Bytes::ZERO => "no swap".to_owned(),
@@ -246,10 +245,10 @@ fn next_due(
     (at, next - number(due) - 1)
 }
 
-/// Chosen: below this a reading's own cost (about half a millisecond) would be part of the picture.
+/// Chosen: with a shorter interval, the cost of a reading itself (about half a millisecond) would show.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Chosen: a day between two readings says nothing about a machine.
+/// Chosen: samples more than a day apart tell nothing about a machine.
 const MAX_INTERVAL: Duration = Duration::from_secs(86_400);
 
 /// Chosen: how long Ctrl-C may take to be noticed.

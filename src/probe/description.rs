@@ -1,4 +1,4 @@
-//! What was seen of the machine, and what was not and why: `tiershift hardware`.
+//! What can and cannot be read of the machine, with the reasons, for `tiershift hardware`.
 
 use std::fmt;
 
@@ -9,21 +9,21 @@ use tiershift_core::units::{Bytes, Percent};
 
 use crate::probe::host::{HostReading, HostSources};
 
-/// What was seen of the machine, for `tiershift hardware`.
+/// What can and cannot be read of the machine, for `tiershift hardware`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Description {
     /// What the machine has.
     pub machine: Machine,
-    /// Which class of machine that is.
+    /// Its class.
     pub machine_class: MachineClass,
     /// Each thing looked for, in a fixed order.
     pub findings: Vec<Finding>,
-    /// The sample that the findings were made from.
+    /// The sample behind the findings.
     pub sample: Sample,
 }
 
 impl fmt::Display for Description {
-    /// Prints a line for each thing: what was seen and where, or what was not and why.
+    /// Prints a line for each thing: its value and source, or why it was not found.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.findings.iter().map(|finding| finding.subject.len()).max().unwrap_or(0);
         for Finding { subject, outcome } in &self.findings {
@@ -45,7 +45,7 @@ impl fmt::Display for Description {
 /// One thing that was looked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What it is: `memory`, `gpu 0 video memory`.
+    /// Its name: `memory`, `gpu 0 video memory`.
     pub subject: String,
     /// The result.
     #[serde(flatten)]
@@ -58,7 +58,7 @@ pub struct Finding {
 pub enum FindingOutcome {
     /// It is there.
     Seen {
-        /// Its value, for people.
+        /// Its value, as text.
         value: String,
         /// The file or interface that it was read from.
         source: String,
@@ -71,7 +71,7 @@ pub enum FindingOutcome {
 }
 
 impl Finding {
-    /// Returns what was found of everything but the GPUs.
+    /// Returns the findings for everything but the GPUs.
     pub(super) fn of_host(host: &HostReading, sources: &HostSources) -> Vec<Self> {
         let load = |load: &u32| format!("{}.{:03}", load / 1000, load % 1000);
         let limit = match &sources.limit {
@@ -94,7 +94,7 @@ impl Finding {
         ]
     }
 
-    /// Returns what was found of one GPU.
+    /// Returns the findings for one GPU.
     pub(super) fn of_gpu(index: usize, gpu: &GpuSample, source: &str) -> [Self; 3] {
         let none = || "the driver does not report it".to_owned();
         let about = |what: &str| format!("gpu {index} {what}");

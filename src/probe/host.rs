@@ -1,9 +1,9 @@
-//! What a machine's own reader finds: everything but NVIDIA's GPUs, and where each reading comes from.
+//! The result of reading a machine: everything but NVIDIA's GPUs, and the source of each reading.
 
 use tiershift_core::sample::{Pressure, Rate, Space};
 use tiershift_core::units::Celsius;
 
-/// Everything but the GPUs, each reading with the reason where there is none.
+/// Everything but the GPUs, each reading with the reason if there is none.
 #[derive(Debug)]
 pub(crate) struct HostReading {
     pub(crate) memory: Result<Space, String>,
@@ -14,7 +14,7 @@ pub(crate) struct HostReading {
     pub(crate) cpu_temperature: Result<Celsius, String>,
 }
 
-/// Where each reading comes from, for people.
+/// The source of each reading, as text.
 #[derive(Debug)]
 pub(crate) struct HostSources {
     pub(crate) memory: String,

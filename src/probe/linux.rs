@@ -1,4 +1,4 @@
-//! Reads a Linux machine, or the container that stands for one, from `/proc` and `/sys`.
+//! Reads a Linux machine, or the container that limits it, from `/proc` and `/sys`.
 
 mod amd;
 mod cgroup;
@@ -36,7 +36,7 @@ pub(crate) struct Host {
 /// The processor times at the last reading that a rate was computed from.
 #[derive(Debug)]
 struct CpuBefore {
-    /// `None` where the moment is not known: then only ticks can be compared.
+    /// `None` if the moment is not known: then only ticks can be compared.
     at: Option<Timestamp>,
     ticks: CpuTicks,
     own: BTreeMap<u32, ProcessTicks>,
@@ -44,7 +44,7 @@ struct CpuBefore {
 }
 
 impl Host {
-    /// Looks at the machine under `root`.
+    /// Examines the machine under `root`.
     pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
         let root = Root::new(root);
         let cgroups = Cgroups::discover(&root);
@@ -96,7 +96,7 @@ impl Host {
         self.cards.iter().map(|card| card.read(&self.root, family)).collect()
     }
 
-    /// Returns where each of them is read, or why there are none.
+    /// Returns the source of each of them, or why there are none.
     pub(crate) fn gpu_sources(&self) -> Result<Vec<String>, &'static str> {
         if self.cards.is_empty() {
             return Err("no amdgpu device under /sys/class/drm");
@@ -108,14 +108,14 @@ impl Host {
     pub(crate) fn size(&self) -> (Bytes, Bytes, u32) {
         let total = |room: Result<Room, String>| room.map_or(Bytes::ZERO, |room| room.total);
         let online = self.ticks().map_or(0, |ticks| ticks.cpus);
-        // Half a processor is still one that runs threads.
+        // Half a processor still runs threads.
         let quota = self.quota(online).map(|quota| quota.milli_cpus.div_ceil(1000));
         let cpus =
             quota.and_then(|cpus| u32::try_from(cpus).ok()).map_or(online, |q| q.min(online));
         (total(self.memory()), total(self.swap()), cpus)
     }
 
-    /// Returns where each reading comes from.
+    /// Returns the source of each reading.
     pub(crate) fn sources(&self) -> HostSources {
         let online = self.ticks().map_or(0, |ticks| ticks.cpus);
         let machine = self.meminfo().ok().and_then(|text| procfs::memory(&text));
@@ -174,7 +174,7 @@ impl Host {
         self.cgroups.as_ref().map(|groups| groups.memory(&self.root)).unwrap_or_default()
     }
 
-    /// Returns the quota where it is less than all processors.
+    /// Returns the quota, if it is less than all processors.
     fn quota(&self, online: u32) -> Option<Quota> {
         let quota = self.cgroups.as_ref().ok()?.quota(&self.root)?;
         (quota.milli_cpus < u64::from(online) * 1000).then_some(quota)
@@ -195,7 +195,7 @@ impl Host {
             return Err(format!("{source}: the time used of this quota cannot be read"));
         }
         let reading = CpuBefore { at: Some(now), ticks, own, quota_used_ns };
-        // Under a quota, time is compared with time; the reading made at the start has none.
+        // Under a quota, time is compared with time; the reading at the start has none.
         let comparable = |before: &&CpuBefore| {
             quota.is_none() || (before.at.is_some() && before.quota_used_ns.is_some())
         };
@@ -226,8 +226,7 @@ impl Host {
         self.pressure_files().read(&self.root).map_err(|unread| unread.to_string())
     }
 
-    /// A group that is short of memory stalls alone, so a limited group's own pressure is the one that
-    /// counts.
+    /// A group that is short of memory stalls alone, so a limited group's own pressure is the one that counts.
     fn pressure_files(&self) -> PressureFiles {
         let machine = self.meminfo().ok().and_then(|text| procfs::memory(&text));
         let limits = self.memory_limits();
@@ -250,7 +249,7 @@ fn rate_of_machine(before: &CpuBefore, now: &CpuBefore) -> Option<Rate> {
     )
 }
 
-/// All of the quota is a hundred percent.
+/// The whole quota is a hundred percent.
 fn rate_of_quota(before: &CpuBefore, now: &CpuBefore, quota: &Quota) -> Option<Rate> {
     let elapsed = nanos(now.at?.since(before.at?));
     let capacity = u128::from(elapsed) * u128::from(quota.milli_cpus) / 1000;
@@ -260,7 +259,7 @@ fn rate_of_quota(before: &CpuBefore, now: &CpuBefore, quota: &Quota) -> Option<R
     split(Percent::of_count(used, capacity)?, Percent::of_count(own, capacity)?)
 }
 
-/// The two counters are not read at one moment, so own use may come out a little above all use.
+/// The two counters are not read at one moment, so own use may turn out a little above all use.
 fn split(used: Percent, own: Percent) -> Option<Rate> {
     let own = own.min(used);
     Some(Rate { others: used - own, own })

@@ -1,8 +1,7 @@
-//! Reads NVIDIA GPUs through NVML, the driver's library, which is loaded at run time: a machine without
-//! it is normal.
+//! Reads NVIDIA GPUs through NVML, the driver's library, which is loaded at run time: a machine without it is normal.
 //!
-//! Two halves with a plain value between them: [`Nvidia`] asks the library and fills a [`Reading`];
-//! [`gpu_sample`] decides what a reading means and knows no library.
+//! Two halves with a plain value between them: [`Nvidia`] queries the library and fills a [`Reading`]; [`gpu_sample`]
+//! interprets a reading and knows no library.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -14,7 +13,7 @@ use nvml_wrapper::struct_wrappers::device::{ProcessInfo, ProcessUtilizationSampl
 use tiershift_core::sample::{GpuSample, Rate, Space};
 use tiershift_core::units::{Bytes, Celsius, Percent};
 
-/// The loaded library and what has to be remembered between readings.
+/// The loaded library and its state between readings.
 #[derive(Debug)]
 pub(crate) struct Nvidia {
     nvml: Nvml,
@@ -30,9 +29,9 @@ pub(crate) struct Reading {
     pub(crate) memory_free: Option<u64>,
     pub(crate) utilization_percent: Option<u32>,
     pub(crate) temperature_celsius: Option<u32>,
-    /// Video memory of each process in each list it is on; `None` where the driver does not report it.
+    /// Video memory of each process in each list that contains it; `None` if the driver does not report it.
     pub(crate) processes: Vec<(u32, Option<u64>)>,
-    /// Each process's share of kernel time; `None` where the GPU does not report it at all.
+    /// Each process's share of kernel time; `None` if the GPU does not report it at all.
     pub(crate) process_utilization: Option<Vec<(u32, u32)>>,
 }
 
@@ -40,7 +39,7 @@ impl Nvidia {
     /// Loads the library.
     ///
     /// # Errors
-    /// Where no library is found, or it finds no driver; the text says which.
+    /// When no library is found, or it finds no driver; the text states which.
     pub(crate) fn load() -> Result<Self, String> {
         let mut why = match Nvml::init() {
             Ok(nvml) => return Ok(Self { nvml, seen: BTreeMap::new() }),
@@ -49,7 +48,7 @@ impl Nvidia {
         for path in OTHER_PATHS {
             match Nvml::builder().lib_path(OsStr::new(path)).init() {
                 Ok(nvml) => return Ok(Self { nvml, seen: BTreeMap::new() }),
-                // The first failure names the file people know.
+                // The first failure names the well-known file.
                 Err(error) => why = why.lines().next().unwrap_or(&error.to_string()).to_owned(),
             }
         }
@@ -70,7 +69,7 @@ impl Nvidia {
         let since = self.seen.get(&index).copied();
         let shares = match device.process_utilization_stats(since) {
             Ok(samples) => Some(samples),
-            // Nobody ran since the last reading.
+            // Nothing ran since the last reading.
             Err(nvml_wrapper::error::NvmlError::NotFound) => Some(Vec::new()),
             Err(_) => None,
         };
@@ -90,11 +89,10 @@ impl Nvidia {
     }
 }
 
-/// Tells what a reading means, given which processes are the managed models'.
+/// Interprets a reading, given the processes of the managed models.
 ///
-/// Used video memory is total less free, which counts what the driver reserves: nobody can have it. What
-/// is not known to be own counts as others': then a model's own memory is taken for pressure, which
-/// errs on the safe side.
+/// Used video memory is total less free, which includes what the driver reserves: no program can use that. What is not
+/// known to be own counts as others': then a model's own memory looks like pressure, which errs on the safe side.
 pub(crate) fn gpu_sample(reading: &Reading, family: &BTreeSet<u32>) -> GpuSample {
     GpuSample {
         vram: vram(reading, family),
@@ -109,7 +107,7 @@ pub(crate) fn gpu_sample(reading: &Reading, family: &BTreeSet<u32>) -> GpuSample
 fn vram(reading: &Reading, family: &BTreeSet<u32>) -> Option<Space> {
     let total = Bytes::new(reading.memory_total.filter(|total| *total > 0)?);
     let used = total - Bytes::new(reading.memory_free?);
-    // A process that computes and draws is on both lists with one and the same amount.
+    // A process that computes and draws is on both lists with the same amount.
     let mut of_process: BTreeMap<u32, u64> = BTreeMap::new();
     for (pid, bytes) in &reading.processes {
         let most = of_process.entry(*pid).or_default();
@@ -121,12 +119,12 @@ fn vram(reading: &Reading, family: &BTreeSet<u32>) -> Option<Space> {
     Some(Space { total, others: used - own, own })
 }
 
-/// Where the driver does not keep processes apart, a GPU on which only own processes run is all own.
+/// If the driver does not separate processes, a GPU on which only own processes run counts as all own.
 fn utilization_rate(reading: &Reading, family: &BTreeSet<u32>) -> Option<Rate> {
     let used = Percent::new(reading.utilization_percent.filter(|percent| *percent <= 100)?);
     let own = match &reading.process_utilization {
         Some(shares) => {
-            // Some drivers report uninitialised shares of processes that have just begun.
+            // Some drivers report uninitialised shares for processes that have just begun.
             let own = shares.iter().filter(|(pid, share)| *share <= 100 && family.contains(pid));
             own.map(|(_, share)| Percent::new(*share)).fold(Percent::ZERO, std::ops::Add::add)
         }
@@ -146,7 +144,7 @@ fn process(info: &ProcessInfo) -> (u32, Option<u64>) {
     (info.pid, bytes)
 }
 
-/// The driver may report several moments of one process; a share is one moment's.
+/// The driver may report several moments of one process; a share is that of one moment.
 fn newest_of_each(samples: &[ProcessUtilizationSample]) -> Vec<(u32, u32)> {
     let mut newest: BTreeMap<u32, &ProcessUtilizationSample> = BTreeMap::new();
     for sample in samples {
@@ -158,8 +156,8 @@ fn newest_of_each(samples: &[ProcessUtilizationSample]) -> Vec<(u32, u32)> {
     newest.into_values().map(|sample| (sample.pid, sample.sm_util)).collect()
 }
 
-/// Where the library lies when the loader does not find `libnvidia-ml.so.1` (or `nvml.dll`): a system
-/// with development links only, WSL 2, and Windows drivers before 2017.
+/// The paths of the library if the loader does not find `libnvidia-ml.so.1` (or `nvml.dll`): a system with development
+/// links only, WSL 2, and Windows drivers before 2017.
 const OTHER_PATHS: [&str; 3] = [
     "libnvidia-ml.so",
     "/usr/lib/wsl/lib/libnvidia-ml.so.1",
@@ -203,10 +201,10 @@ mod tests {
             (rate.others.milli() / 1000, rate.own.milli() / 1000)
         };
         assert_eq!(split(&reading(), &[7]), (20, 50));
-        let untold = Reading { process_utilization: None, ..reading() };
-        assert_eq!(split(&untold, &[7]), (70, 0), "8 may have done all of it");
-        assert_eq!(split(&untold, &[7, 8]), (0, 70));
-        assert_eq!(split(&Reading { processes: vec![], ..untold }, &[7]), (70, 0));
+        let unreported = Reading { process_utilization: None, ..reading() };
+        assert_eq!(split(&unreported, &[7]), (70, 0), "8 may have done all of it");
+        assert_eq!(split(&unreported, &[7, 8]), (0, 70));
+        assert_eq!(split(&Reading { processes: vec![], ..unreported }, &[7]), (70, 0));
         let garbage = Reading { process_utilization: Some(vec![(7, u32::MAX)]), ..reading() };
         assert_eq!(split(&garbage, &[7]), (70, 0));
         let over = Reading { process_utilization: Some(vec![(7, 90)]), ..reading() };
@@ -245,9 +243,9 @@ mod tests {
 
     #[test]
     fn memory_that_the_driver_does_not_attribute_is_others() {
-        // As under WDDM, or where process ids are another namespace's.
-        let untold = Reading { processes: vec![(7, None)], ..reading() };
-        let vram = gpu_sample(&untold, &own(&[7])).vram.unwrap();
+        // As under WDDM, or if process ids belong to another namespace.
+        let unreported = Reading { processes: vec![(7, None)], ..reading() };
+        let vram = gpu_sample(&unreported, &own(&[7])).vram.unwrap();
         assert_eq!((vram.others, vram.own), (Bytes::from_gib(14), Bytes::ZERO));
         let excess = Reading { processes: vec![(7, Some(30 * GIB))], ..reading() };
         let vram = gpu_sample(&excess, &own(&[7])).vram.unwrap();

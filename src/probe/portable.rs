@@ -1,7 +1,7 @@
 //! Reads a machine that is not Linux through the `sysinfo` crate: memory, swap, processor, load.
 //!
-//! Linux has its own reader because this one knows no control group, no pressure and no proportional
-//! memory share. On Linux it is built for the tests only, which compare the two.
+//! Linux has its own reader because this one knows no control groups, no pressure and no proportional memory share. On
+//! Linux it is built only for the tests, which compare the two.
 
 use std::collections::BTreeSet;
 
@@ -17,13 +17,13 @@ use crate::probe::host::{HostReading, HostSources};
 pub(crate) struct Host {
     system: Result<System, String>,
     components: Result<Components, String>,
-    /// When the processor times were last read; `sysinfo` needs a while between two readings.
+    /// When the processor times were last read; `sysinfo` needs some time between two readings.
     cpu_read_at: Option<Timestamp>,
     rate: Option<Rate>,
 }
 
 impl Host {
-    /// Looks at the machine. The root is ignored: only Linux has its state in files.
+    /// Examines the machine. The root is ignored: only Linux has its state in files.
     pub(crate) fn new(_root: &str) -> Self {
         let mut system = System::new().map_err(|error| error.to_string());
         if let Ok(system) = &mut system {
@@ -83,7 +83,7 @@ impl Host {
         (Bytes::new(system.total_memory()), Bytes::new(system.total_swap()), cpus)
     }
 
-    /// Returns where each reading comes from.
+    /// Returns the source of each reading.
     pub(crate) fn sources(&self) -> HostSources {
         let sysinfo = || "the system's interface, through sysinfo".to_owned();
         HostSources {
@@ -138,7 +138,7 @@ fn own(system: &mut System, family: &BTreeSet<u32>) -> (Bytes, f64) {
     })
 }
 
-/// Resident pages stand for what a process holds: these systems do not keep mapped files apart.
+/// Resident pages stand for what a process holds: these systems do not separate mapped files.
 fn memory(system: &System, resident: Bytes) -> Result<Space, String> {
     let total = Bytes::new(system.total_memory());
     if total == Bytes::ZERO {
@@ -184,7 +184,7 @@ mod tests {
         let limited = linux.sources().limit.is_ok();
         let (memory, swap, cpus) = portable.size();
         if limited {
-            // `sysinfo` shows the whole machine, of which a control group gives us a part.
+            // `sysinfo` shows the whole machine; a control group gives us a part of it.
             assert!(linux.size().0 < memory);
         } else {
             assert_eq!(linux.size(), (memory, swap, cpus));

@@ -1,7 +1,7 @@
 //! The machine that this program runs on, behind the [`Probe`] trait.
 //!
-//! A container with a limit is a machine of that size. What is not there (swap, sensors, pressure
-//! information, GPUs) is absent from the sample, and [`SystemProbe::describe`] says why.
+//! A container with a limit is a machine of that size. What does not exist (swap, sensors, pressure information, GPUs)
+//! is absent from the sample, and [`SystemProbe::describe`] reports why.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -28,38 +28,38 @@ pub struct SystemProbe {
     nvidia: Result<Nvidia, String>,
 }
 
-/// The processes that the managed models run in. Their descendants count too, where the system reports them.
+/// The processes in which the managed models run. Their descendants count too, if the system reports them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnProcesses {
     pids: BTreeSet<u32>,
 }
 
 impl OwnProcesses {
-    /// Takes the processes with these ids. An id that does not exist (any more) counts nothing.
+    /// Takes the processes with these ids. An id that does not exist (any more) counts as nothing.
     pub fn new(pids: impl IntoIterator<Item = u32>) -> Self {
         Self { pids: pids.into_iter().collect() }
     }
 
-    /// Returns the ids given.
+    /// Returns the ids.
     pub(crate) fn pids(&self) -> &BTreeSet<u32> {
         &self.pids
     }
 }
 
 impl SystemProbe {
-    /// Looks at this machine. GPUs that appear later are not seen.
+    /// Examines this machine. GPUs that appear later are not seen.
     pub fn new() -> Self {
         Self { own: OwnProcesses::default(), nvidia: Nvidia::load(), host: Host::new("/") }
     }
 
-    /// Looks at the copy of a Linux machine's `/proc` and `/sys` under `root`, and at no GPU library.
+    /// Examines the copy of a Linux machine's `/proc` and `/sys` under `root`, and no GPU library.
     #[cfg(target_os = "linux")]
     pub fn under(root: impl Into<std::path::PathBuf>) -> Self {
         let nvidia = Err("not searched for under another root".to_owned());
         Self { own: OwnProcesses::default(), nvidia, host: Host::new(root) }
     }
 
-    /// Says which processes the managed models run in, from the next sample on.
+    /// Sets the processes in which the managed models run, from the next sample on.
     pub fn set_own_processes(&mut self, own: OwnProcesses) {
         self.own = own;
     }
@@ -70,11 +70,11 @@ impl SystemProbe {
         self.machine_with(&gpus)
     }
 
-    /// Looks for everything and says what was seen and what was not. Takes half a second, because rates
-    /// need two readings.
+    /// Looks for everything and returns what was found and what was not. Takes half a second, because rates need two
+    /// readings.
     ///
     /// # Errors
-    /// Where nothing can be read at all.
+    /// When nothing can be read at all.
     pub fn describe(&mut self, clock: &mut dyn Clock) -> Result<Description, ProbeError> {
         let family = self.host.family(self.own.pids());
         let _ = self.host.read(clock.now(), &family);

@@ -10,8 +10,8 @@ use crate::study::compare::{
     PerFigure,
 };
 
-/// Returns the tables and sentences for a terminal. Without policies of long names it is at most 100 columns wide, but for
-/// the names of recordings.
+/// Returns the tables and sentences for a terminal. It is at most 100 columns wide, unless policies or recordings have
+/// long names.
 pub fn text(compared: &Compared) -> String {
     let mut groups: Vec<Group> = compared.recordings.iter().filter_map(group).collect();
     if let Some(first) = compared.overall.first() {
@@ -33,7 +33,7 @@ pub fn text(compared: &Compared) -> String {
     out
 }
 
-/// Returns the same as Markdown: the means, what follows from them, and the recordings one by one.
+/// Returns the same as Markdown: the means, the conclusions, and each recording.
 pub fn markdown(compared: &Compared) -> String {
     let has = |place: &usize| {
         let mut figures = compared.recordings.iter().flat_map(|one| &one.policies);
@@ -110,7 +110,7 @@ pub fn csv(compared: &Compared) -> Vec<u8> {
     writer.into_inner().expect(sunk)
 }
 
-/// Returns the lines of a recording; `None` where it was not played.
+/// Returns the lines of a recording; `None` if it was not played.
 fn group(one: &OnRecording) -> Option<Group> {
     let line = |policy: &crate::study::compare::OnPolicy| {
         (indented(&policy.policy), policy.figures.clone())
@@ -121,7 +121,7 @@ fn group(one: &OnRecording) -> Option<Group> {
     })
 }
 
-/// Says how long a recording is and what its optimum came to; `None` where it was not played.
+/// Returns how long a recording is, with the result of its optimum; `None` if it was not played.
 pub(super) fn extent(one: &OnRecording) -> Option<String> {
     let optimum = one.about.optimum.map(|optimum| {
         let switches = text::count(optimum.switches, "switch");
@@ -150,7 +150,7 @@ pub(super) fn recordings(count: usize) -> String {
     text::count(count as u64, "recording")
 }
 
-/// Says how each policy does against the first, what luck has to do with it, and where each is worst.
+/// Returns how each policy compares with the first, how much is due to chance, and where each is worst.
 fn sentences(compared: &Compared) -> String {
     let mut out = String::new();
     let Some(first) = compared.overall.first() else { return out };
@@ -173,7 +173,7 @@ fn sentences(compared: &Compared) -> String {
     out
 }
 
-/// Says what luck has to do with the figures.
+/// Returns how much of the figures is due to chance.
 pub(super) fn luck(compared: &Compared) -> String {
     let is_same = compared.overall.iter().all(|one| one.same_under_every_seed == Some(true));
     match compared.seeds.len() {
@@ -185,7 +185,7 @@ pub(super) fn luck(compared: &Compared) -> String {
     }
 }
 
-/// Says what a policy does better and worse than the first, a line each.
+/// Returns what a policy does better and worse than the first, one line each.
 pub(super) fn against_first(against: &AgainstFirst) -> String {
     let mut out = String::new();
     for (outcome, word) in [(Outcome::Better, "better"), (Outcome::Worse, "worse")] {
@@ -218,7 +218,7 @@ pub(super) fn against_first(against: &AgainstFirst) -> String {
     out
 }
 
-/// Returns a difference in words: `quality +0.012 ±0.003 (better on 9, worse on 1, the same on 2)`.
+/// Returns a difference as text: `quality +0.012 ±0.003 (better on 9, worse on 1, the same on 2)`.
 fn told(figure: &Figure, difference: &Difference) -> String {
     let counts = [
         ("better on", difference.better_on),
@@ -230,7 +230,7 @@ fn told(figure: &Figure, difference: &Difference) -> String {
     format!("{} {} ({})", figure.name, apart(figure, difference), counts.join(", "))
 }
 
-/// Returns how far a policy is from the first: `+0.012 ±0.003`.
+/// Returns the difference of a policy from the first: `+0.012 ±0.003`.
 pub(super) fn apart(figure: &Figure, difference: &Difference) -> String {
     let apart = difference.apart;
     let sign = if apart.mean < 0.0 { "-" } else { "+" };
@@ -238,7 +238,7 @@ pub(super) fn apart(figure: &Figure, difference: &Difference) -> String {
     format!("{sign}{}{}", figure.text(apart.mean.abs()), interval.unwrap_or_default())
 }
 
-/// Says what was skipped, what was violated, and what warns.
+/// Returns what was skipped, the violations, and the warnings.
 pub(super) fn remarks(compared: &Compared) -> String {
     let mut out = String::new();
     for one in &compared.recordings {
@@ -258,7 +258,7 @@ pub(super) fn remarks(compared: &Compared) -> String {
     out
 }
 
-/// Says which invariants were broken, by whom and where. Each is a defect of tiershift.
+/// Returns the broken invariants, with policy and recording. Each is a defect of tiershift.
 pub(super) fn violations(compared: &Compared) -> Vec<String> {
     let mut out = Vec::new();
     for one in &compared.recordings {
@@ -273,7 +273,7 @@ pub(super) fn violations(compared: &Compared) -> Vec<String> {
     out
 }
 
-/// Characters of a policy's name that tables show: a program's command may be long.
+/// The most characters of a policy's name in tables: a program's command may be long.
 const LONGEST_NAME: usize = 18;
 
 #[cfg(test)]

@@ -3,18 +3,18 @@
 //! | column | meaning |
 //! | --- | --- |
 //! | `at_s` | seconds since the run began, exact to the nanosecond |
-//! | `wall_time` | the date and the time of day as the recording writes them; there is no such column where it does not say them |
+//! | `wall_time` | the date and the time of day as the recording writes them; the column is absent if it does not |
 //! | `event` | `decision` when a change was decided, `switched` when it was complete |
 //! | `from`, `to` | tiers before and after |
 //! | `action` | `upgrade` or `downgrade` |
-//! | `urgency` | of a downgrade: `graceful`, `immediate` or `critical` |
+//! | `urgency` | for a downgrade: `graceful`, `immediate` or `critical` |
 //! | `reason` | the kind of reason, as the log spells it |
 //! | `resource` | the resource that the reason names |
-//! | `value`, `limit`, `unit` | the reason's number, what it was held against, and their unit: `bytes`, `percent`, `s` or `count` |
+//! | `value`, `limit`, `unit` | the reason's number, its limit, and their unit: `bytes`, `percent`, `s` or `count` |
 //! | `for_s` | how long the condition had lasted (`decision`), or how long the switch took (`switched`) |
-//! | `text` | the reason in words |
+//! | `text` | the reason as text |
 //!
-//! What a row does not have is empty.
+//! Missing values are empty.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use tiershift_core::units::{Bytes, Percent};
 use crate::report::timeline::{Change, Completion, Timeline};
 use crate::wall::WallClock;
 
-/// Returns `decisions.csv`: the changes of a run, each with how it went.
+/// Returns `decisions.csv`: the changes of a run, each with its outcome.
 pub fn csv(timeline: &Timeline) -> Vec<u8> {
     let rows = csv::Writer::from_writer(Vec::new());
     let mut table = Table { catalog: &timeline.catalog, clock: &timeline.clock, rows };
@@ -91,7 +91,7 @@ impl Table<'_> {
         self.write(cells, self.clock.at(now).map(|time| time.to_string()));
     }
 
-    /// Writes a row, with the wall time as its second cell where the run has a wall clock.
+    /// Writes a row, with the wall time as its second cell if the run has a wall clock.
     fn write(&mut self, row: [String; COLUMNS.len()], wall_time: Option<String>) {
         let [at, rest @ ..] = row;
         let wall_time = wall_time.filter(|_| self.clock.started_at().is_some());
@@ -115,7 +115,7 @@ struct Numbers {
     for_: Option<Duration>,
 }
 
-/// What was found, and what it was held against.
+/// A value, and the limit that it was compared with.
 #[derive(Clone, Copy, Debug)]
 enum Compared {
     Bytes(Bytes, Bytes),
@@ -125,7 +125,7 @@ enum Compared {
 }
 
 impl Compared {
-    /// Returns two numbers of one unit; a count stands alone.
+    /// Returns two numbers with the same unit; a count has no limit.
     fn of(pair: (Measure, Measure)) -> Option<Self> {
         match pair {
             (Measure::Bytes(value), Measure::Bytes(limit)) => Some(Self::Bytes(value, limit)),

@@ -1,18 +1,19 @@
-//! The table of runs by their figures: one for everybody who shows several runs.
+//! The table of runs by their figures, for all reports that show several runs.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::study::compare::{FIGURES, Figure, Figures, LEAST_PRICES, LEAST_SCORE};
 
-/// Runs that stand together.
+/// Runs with a common heading.
 pub(super) struct Group {
-    /// What stands above them.
+    /// The heading.
     pub(super) heading: Option<String>,
-    /// What each is called, and its figures.
+    /// The name of each run, and its figures.
     pub(super) lines: Vec<(String, Figures)>,
 }
 
-/// Returns the table, in which `names` is above the names. Figures that are not `wanted`, or that no run has, are left out.
+/// Returns the table, with `names` as the head of the names. Figures that are not `wanted`, or that no run has, are
+/// left out.
 pub(super) fn figures_table(
     names: &str,
     groups: &[Group],
@@ -41,7 +42,7 @@ pub(super) fn figures_table(
         }
     }
     let mut lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    // Every run is one line; what is left above them is the head.
+    // Every run is one line; the remaining lines above them are the head.
     let mut place = lines.len() - runs().count();
     for group in groups {
         if let Some(heading) = &group.heading {
@@ -53,12 +54,12 @@ pub(super) fn figures_table(
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// Returns a value as tables show it.
+/// Returns a value as shown in tables.
 pub(super) fn cell(figure: &Figure, value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| figure.text(value))
 }
 
-/// Says what the mark of a recording means that does not count.
+/// Explains the mark of a recording that does not count.
 pub(super) fn not_counted() -> String {
     format!(
         "{NOT_COUNTED} not in the means: shorter than {LEAST_PRICES} prices of a switch, or an optimum's score below {LEAST_SCORE}\n"
@@ -67,5 +68,5 @@ pub(super) fn not_counted() -> String {
     .to_owned()
 }
 
-/// What stands behind the name of a recording that does not count.
+/// The mark after the name of a recording that does not count.
 pub(super) const NOT_COUNTED: &str = " *";

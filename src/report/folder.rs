@@ -7,12 +7,12 @@ use crate::report::figures::{Group, NOT_COUNTED, figures_table, not_counted};
 use crate::study::compare::{FIGURES, Figures, counts};
 use crate::summary::Summary;
 
-/// What became of one file of a folder.
+/// The result of one file of a folder.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FolderRow {
     /// Its path.
     pub recording: String,
-    /// Why it was not replayed; absent where it was.
+    /// Why it was not replayed; absent if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
     /// Whether it counts in the means: it lasts for at least 40 prices of a switch, and its optimum's score is at
@@ -24,7 +24,7 @@ pub struct FolderRow {
 }
 
 impl FolderRow {
-    /// Builds it from what was replayed, or why not.
+    /// Builds it from the summary, or from the reason why there is none.
     pub fn new(recording: String, replayed: Result<Summary, String>) -> Self {
         let (summary, skipped) = match replayed {
             Ok(summary) => (Some(summary), None),
@@ -35,7 +35,7 @@ impl FolderRow {
     }
 }
 
-/// Returns the table, the means and the worst of what counts, and what was skipped and why.
+/// Returns the table, the means and the worst of those that count, and what was skipped and why.
 pub fn folder_table(rows: &[FolderRow]) -> String {
     let replayed = || rows.iter().filter_map(|row| Some((row, row.summary.as_ref()?)));
     let line = |(row, summary): (&FolderRow, &Summary)| {

@@ -1,6 +1,5 @@
-//! The page to send: a run in one file that needs nothing else. Policies side by side have such a page too, and
-//! so has a suite; all are filled into one `frame`.
-//!
+//! The single-file page of a run, which needs no other file. Comparisons and suites have such pages too; all are filled
+//! into one `frame`.
 //! ```text
 //! records --> PageData (bounded memory) --> Document (JSON of small integers) --> deflate, base64 --> the page
 //! ```
@@ -34,7 +33,7 @@ use crate::report::timeline::gaps::Gaps;
 use crate::summary::Summary;
 use crate::wall::{Part, WallClock};
 
-/// Gathers what a page shows of a run while records go by. Some tens of megabytes at most, however long the run.
+/// Collects the data for a page while records pass. At most some tens of megabytes, however long the run.
 #[derive(Clone, Debug)]
 pub struct PageData {
     timeline: Timeline,
@@ -43,7 +42,7 @@ pub struct PageData {
     gaps: Gaps,
     /// Which rung serves from when on.
     steps: Vec<(Timestamp, Rung)>,
-    /// The same of the best schedule; empty where none was computed.
+    /// The same for the best schedule; empty if none was computed.
     optimum: Vec<(Timestamp, Rung)>,
     /// How often each reason was given for a hold, and for a change.
     reasons: BTreeMap<Code, [u64; 2]>,
@@ -51,14 +50,14 @@ pub struct PageData {
     stood: Timestamp,
 }
 
-/// A run that is whole.
+/// A complete run.
 #[derive(Clone, Copy, Debug)]
 pub struct PageRun<'a> {
-    /// What was run: the scenario's or the recording's name.
+    /// The name of the scenario or the recording.
     pub title: &'a str,
-    /// What was gathered of it.
+    /// The collected data.
     pub data: &'a PageData,
-    /// What it came to.
+    /// Its summary.
     pub summary: &'a Summary,
 }
 
@@ -93,7 +92,7 @@ impl PageData {
         Self::of_part(Part::WHOLE, catalog, settings)
     }
 
-    /// As [`PageData::new`], of a part of a run.
+    /// As [`PageData::new`], for a part of a run.
     pub fn of_part(part: Part, catalog: &Catalog, settings: &Settings) -> Self {
         let begin = part.from;
         Self {
@@ -108,8 +107,8 @@ impl PageData {
         }
     }
 
-    /// Closes what is still open. The run lasted until `end` at least. `clock` is what the wall clock showed, and `optimum` the
-    /// best schedule, where one was computed.
+    /// Closes what is still open. The run lasted at least until `end`. `clock` is what the wall clock showed, and
+    /// `optimum` the best schedule, if one was computed.
     pub fn finish(&mut self, end: Timestamp, clock: &WallClock, optimum: &[(Timestamp, Rung)]) {
         self.stand(end);
         self.timeline.finish(end);
@@ -119,8 +118,8 @@ impl PageData {
         self.optimum.retain(|(at, _)| *at <= self.timeline.part.to);
     }
 
-    /// Counts the requests that there were up to a moment. What began and ended at one moment, such as the wait of a request that
-    /// is started at once, was not there.
+    /// Counts the requests at a moment. What began and ended at one moment, such as the wait of a request that starts
+    /// at once, does not count.
     fn stand(&mut self, now: Timestamp) {
         if let Some(moment) = self.moments.list.last_mut()
             && now > self.stood
@@ -137,7 +136,7 @@ impl PageData {
         }
     }
 
-    /// Takes in what is of the part that is shown.
+    /// Takes an event of the part that is shown.
     fn show(&mut self, now: Timestamp, event: EventRef<'_>) {
         match event {
             EventRef::Input(Input::Sample(sample)) => {
@@ -168,7 +167,7 @@ impl PageData {
     }
 }
 
-/// Returns the page of runs, each over the ones before it. The same runs make the same bytes.
+/// Returns the page of runs, each over the ones before it. The same runs give the same bytes.
 pub fn page(runs: &[PageRun<'_>]) -> String {
     let titles: Vec<&str> = runs.iter().map(|run| run.title).collect();
     PAGE.filled(&titles.join(" and "), &Document::of(runs))
@@ -186,7 +185,7 @@ const PAGE: Frame = Frame {
         include_str!("../../assets/report/frame.css"),
         include_str!("../../assets/report/report.css"),
     ),
-    // The licence of the library is beside it, and in the page.
+    // The licence of the library is in the file beside it, and in the page.
     scripts: concat!(
         "/*\n",
         include_str!("../../assets/uplot/LICENSE"),

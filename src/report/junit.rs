@@ -11,8 +11,8 @@ pub struct Case {
     pub failures: Vec<String>,
 }
 
-/// Returns the XML, with the cases in the order given. It holds no time and no date, so that the same
-/// results give the same bytes.
+/// Returns the XML, with the cases in the order given. It contains no time and no date, so that the same results give
+/// the same bytes.
 pub fn junit(suite: &str, cases: &[Case]) -> String {
     let mut report = Report::new("tiershift");
     let mut tests = TestSuite::new(suite);
@@ -34,7 +34,7 @@ pub fn junit(suite: &str, cases: &[Case]) -> String {
     report.to_string().expect("writing XML to memory cannot fail")
 }
 
-/// What stands in the first bytes of a report, by which it is known as one of ours.
+/// The mark in the first bytes of a report that we wrote.
 pub const MARK: &str = "<testsuites name=\"tiershift\"";
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! The museum as a table, in the form that Markdown reads too.
+//! The museum as a table, which is also valid Markdown.
 
 use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::study::museum::Exhibit;
 
-/// Returns one row an incident, in the order given.
+/// Returns one row per incident, in the order given.
 pub fn museum_table(exhibits: &[Exhibit]) -> String {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);

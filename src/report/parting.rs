@@ -10,8 +10,8 @@ use crate::report::figures::{Group, figures_table};
 use crate::study::compare::{FIGURES, PerFigure};
 use crate::study::parting::{Decided, Parted, Parting};
 
-/// Returns what two runs have in common, their figures, and the partings that made most of a difference, in order of time.
-/// `names` are what the runs are called; `moment` shows a moment.
+/// Returns what two runs have in common, their figures, and the partings with the largest effect, in order of time.
+/// `names` are the names of the runs; `moment` formats a moment.
 pub fn text(
     parted: &Parted,
     names: [&str; 2],
@@ -81,7 +81,7 @@ pub fn text(
     out
 }
 
-/// Returns a decision in the words of `explain`.
+/// Returns a decision as `explain` words it.
 fn words(
     decided: Option<&Decided>,
     catalog: &Catalog,
@@ -96,5 +96,5 @@ fn span(seconds: f64) -> String {
     text::span(from_secs_f64(seconds))
 }
 
-/// Partings that are listed. Chosen: a screen.
+/// The most partings that are listed. Chosen: a screen.
 const MOST_TOLD: usize = 10;

@@ -1,12 +1,12 @@
-//! The decision plot: what the machine went through, what was decided, and why, on one time axis.
+//! The decision plot: the state of the machine, the decisions, and their reasons, on one time axis.
 //!
-//! From top to bottom: each space resource with its lines and what upgrades would have brought it to; the
-//! rates; the tier with loading, draining and unloading, waits and every change; requests; latency. A panel
-//! without data is left out. Several runs stand below one another, on equal axes. Colours are those of Okabe and
-//! Ito, which colour-blind people can distinguish; each has a shape, a place or a name as well.
+//! From top to bottom: each space resource with its lines and the use that upgrades would have led to; the rates; the
+//! tier with loading, draining and unloading, waits and every change; requests; latency. A panel without data is left
+//! out. Several runs are drawn below one another, on equal axes. Colours are those of Okabe and Ito, which colour-blind
+//! people can distinguish; each also has a shape, a place or a name.
 //!
-//! A run with so many changes that their marks would hide each other is shown as densities: the share of time on
-//! each tier, the number of changes, the range and the mean of what is used.
+//! A run with so many changes that their marks would hide each other is shown as densities: the share of time on each
+//! tier, the number of changes, the range and the mean of use.
 //!
 //! ```text
 //! records --> PlotData (bounded memory) --> Drawing (shapes in whole pixels) --> SVG | PNG
@@ -40,11 +40,11 @@ pub use title::Title;
 /// A run to be drawn.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
-    /// What was run.
+    /// The title of the run.
     pub title: &'a Title,
-    /// What was gathered of it.
+    /// The collected data.
     pub data: &'a PlotData,
-    /// What it came to.
+    /// Its summary.
     pub summary: &'a Summary,
 }
 
@@ -61,7 +61,8 @@ pub fn png(runs: &[Run<'_>]) -> Vec<u8> {
     to_png(&draw(runs))
 }
 
-/// Returns a drawing as SVG, with a title and a description for people who cannot see it, and dark if the reader's screen is.
+/// Returns a drawing as SVG, with a title and a description for people who cannot see it, and dark if the reader's
+/// screen is.
 fn to_svg(drawing: &Drawing, title: &str, description: &str) -> String {
     let mut text = String::new();
     let size = (drawing.width.unsigned_abs(), drawing.height.unsigned_abs());
@@ -102,7 +103,7 @@ fn encode(pixels: &[u8], [width, height]: [u32; 2]) -> Vec<u8> {
     out
 }
 
-/// Puts the panels below one another, and the runs.
+/// Places the panels, and the runs, below one another.
 fn draw(runs: &[Run<'_>]) -> Drawing {
     let all: Vec<&PlotData> = runs.iter().map(|run| run.data).collect();
     let mut sheet = Sheet::new(&all);
@@ -145,16 +146,16 @@ fn figures(summary: &Summary) -> String {
     )
 }
 
-/// A drawing under way: panels are added at the bottom.
+/// A drawing in progress: panels are added at the bottom.
 struct Sheet<'a> {
     drawing: Drawing,
-    /// Everything that is drawn: axes are the same for all of it.
+    /// All runs to be drawn: they share their axes.
     all: &'a [&'a PlotData],
-    /// Whether the run under way has so many changes that it is shown as densities.
+    /// Whether the current run has so many changes that it is shown as densities.
     is_dense: bool,
     /// Rows of labels below the panels. The grid is that of the first.
     axes: Vec<axis::TimeAxis>,
-    /// The date of the beginning, where it is known.
+    /// The date of the beginning, if it is known.
     date: Option<String>,
     scale: Scale,
     bottom: i32,
@@ -178,7 +179,7 @@ impl<'a> Sheet<'a> {
         }
     }
 
-    /// Begins a run, below what is drawn already.
+    /// Begins a run, below what is already drawn.
     fn begin(&mut self, data: &PlotData) {
         let pixels = self.scale.pixels;
         let clock = &data.timeline.clock;
@@ -225,7 +226,7 @@ impl<'a> Sheet<'a> {
         self.bottom += 14;
     }
 
-    /// Adds a panel with its title, and above its right end what its inks mean.
+    /// Adds a panel with its title, and a key to its inks above its right end.
     fn panel(&mut self, title: &str, height: i32, keys: &[Key]) -> Area {
         let top = self.bottom + HEAD;
         let area = Area { left: LEFT, top, right: WIDTH - RIGHT, bottom: top + height };
@@ -260,7 +261,7 @@ impl<'a> Sheet<'a> {
         self.drawing.text(text, (area.left - 8, y), Anchor::End, SMALL, DARK);
     }
 
-    /// Draws lines across a panel and names them at its right edge, each name a line apart from the next.
+    /// Draws lines across a panel and names them at its right edge, with at least one line of text between two names.
     fn lines(&mut self, area: Area, lines: Vec<Line>) {
         let last = |line: &Line| line.heights.iter().rev().copied().flatten().next();
         let mut lines: Vec<(i32, Line)> =
@@ -300,7 +301,7 @@ impl<'a> Sheet<'a> {
         self.bottom += 4;
     }
 
-    /// Says why there is nothing to see, where no model was ever loaded.
+    /// If no model was ever loaded, writes why there is nothing to see.
     fn reason(&mut self, summary: &Summary) {
         let Some(reason) = summary.warnings.iter().find(|warning| warning.starts_with(NONE_LOADED))
         else {
@@ -317,16 +318,16 @@ impl<'a> Sheet<'a> {
     }
 }
 
-/// A line across a panel, as it moved.
+/// A line across a panel, over time.
 struct Line {
-    /// Of each column.
+    /// For each column.
     heights: Vec<Option<i32>>,
     dash: Dash,
     ink: Ink,
     text: String,
 }
 
-/// What an ink of a panel means.
+/// The meaning of an ink of a panel.
 struct Key {
     mark: Mark,
     text: Cow<'static, str>,
@@ -338,7 +339,7 @@ impl Key {
     }
 }
 
-/// How a key shows what it means.
+/// How a key looks.
 enum Mark {
     Fill(Ink),
     Line(Ink),
@@ -370,7 +371,7 @@ const HEAD: i32 = 30;
 /// From one row of time labels to the next, and between two labels of a row.
 const AXIS_ROW: i32 = 22;
 const BETWEEN_LABELS: i32 = 8;
-/// Where the date of the beginning stands.
+/// The position of the date of the beginning.
 const DATE_LEFT: i32 = 4;
 const TITLE_SIZE: i32 = 18;
 const TEXT: i32 = 14;

@@ -1,4 +1,4 @@
-//! A sweep as text: what none beats, and what the settings were.
+//! A sweep as text: the points that no other beats, with their settings.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use crate::report::compare::{means, remarks};
 use crate::report::figures::{Group, figures_table, not_counted};
 use crate::study::compare::{Compared, front};
 
-/// Returns the points that no other one beats, beside the first, with what each sets.
+/// Returns the points that no other one beats, besides the first, with the settings of each.
 pub fn text(compared: &Compared) -> String {
     let mut out = String::new();
     let [points, recordings, seeds] =
@@ -59,5 +59,5 @@ pub fn text(compared: &Compared) -> String {
     out
 }
 
-/// Chosen: what is read at once.
+/// Chosen: as many as are read at once.
 const MOST_SHOWN: usize = 30;

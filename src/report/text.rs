@@ -6,7 +6,7 @@ use tiershift_core::text;
 use crate::summary::{CompanionFigures, Comparison, Percentiles, Summary};
 use crate::wall::WallTime;
 
-/// Returns the figures that matter at first look, one a line, without colours.
+/// Returns the most important figures, one per line, without colours.
 pub fn text_summary(summary: &Summary) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -126,7 +126,7 @@ pub(super) fn figures(summary: &Summary) -> Vec<(&'static str, String)> {
     rows
 }
 
-/// Returns the time over the memory of GPUs, each by itself where there are several.
+/// Returns the time over the memory of GPUs, separately for each if there are several.
 fn over_vram(summary: &Summary) -> Option<String> {
     let any = text::seconds(summary.seconds_over_vram?);
     let each = (0..).zip(&summary.seconds_over_vram_by_gpu);

@@ -1,7 +1,8 @@
-//! The timeline of a run, derived in one pass from its events: which rung served when, what the models were doing, why an
-//! upgrade that fits was put off, which changes were decided and how they went, and how many requests ran and waited.
+//! The timeline of a run, derived in one pass from its events: which rung served when, what the models were doing, why
+//! an upgrade that fits was put off, which changes were decided and their outcomes, and how many requests ran and
+//! waited.
 //!
-//! Plot, CSV, `explain` and `diff` read it; none of them looks at a model's life by itself.
+//! Plot, CSV, `explain` and `diff` read it; none of them interprets a model's events by itself.
 
 pub(super) mod columns;
 pub(super) mod gaps;
@@ -24,26 +25,26 @@ use crate::report::timeline::stretches::Stretches;
 use crate::summary::{OpenChanges, Reversals};
 use crate::wall::{Part, WallClock};
 
-/// The timeline of a run. Its changes are kept whole; everything else takes some megabytes at most, however long the run.
+/// The timeline of a run. All its changes are kept; everything else takes at most some megabytes, however long the run.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     pub(super) catalog: Catalog,
-    /// What the wall clock showed; empty where the run has none.
+    /// The wall clock; empty if the run has none.
     pub(super) clock: WallClock,
     /// A change that is undone sooner is a reversal.
     reversal_window: Duration,
-    /// The part of the run that is shown; changes are kept of all that was before it.
+    /// The part of the run that is shown; earlier changes are kept too.
     pub(super) part: Part,
     pub(super) end: Timestamp,
     pub(super) rung: Columns,
-    /// By rung, the share of time for which it served, in thousandths.
+    /// By rung, the share of time in which it served, in thousandths.
     pub(super) shares: Vec<Columns>,
     /// The rung that serves now.
     serving: Rung,
     pub(super) phases: Stretches<Phase>,
     pub(super) waits: Stretches<Wait>,
     changes: Vec<Change>,
-    /// Where those that are not complete stand in `changes`.
+    /// The indices in `changes` of those that are not complete.
     pending: OpenChanges<usize>,
     /// Whether the run was asked to stop.
     stopping: bool,
@@ -53,14 +54,14 @@ pub struct Timeline {
     busy: BTreeMap<ModelId, (Phase, Timestamp)>,
     /// The models that are ready and not about to unload.
     ready: BTreeSet<ModelId>,
-    /// The wait that the last decision named.
+    /// The wait in the last decision.
     waiting: Option<(Wait, Timestamp)>,
-    /// When each companion served, by its place among them; and since when those serve that do.
+    /// When each companion served, by its index; and since when each serving one has served.
     pub(super) companions: Stretches<()>,
     companions_since: BTreeMap<ModelId, Timestamp>,
     pub(super) in_flight: Columns,
     pub(super) queued: Columns,
-    /// Whether a request runs; only those that are open.
+    /// Whether a request runs; only open requests.
     open: BTreeMap<RequestId, bool>,
     running: u64,
     pub(super) latency: SpanColumns,
@@ -76,18 +77,18 @@ pub struct Change {
     pub from: Rung,
     /// The rung that it leads to.
     pub to: Rung,
-    /// `None`: no decision stands behind it, as when a model crashed.
+    /// `None`: it was not decided, for example after a crash.
     pub reason: Option<Reason>,
     /// How fast a downgrade had to be.
     pub urgency: Option<Urgency>,
-    /// How it came about; `None` when it was given up.
+    /// Its completion; `None` if it was given up.
     pub completed: Option<Completion>,
     /// Whether it undid the change before it within the reversal window.
     pub reversal: bool,
 }
 
 impl Change {
-    /// Returns the change in words: `large → small, immediate: memory 14.9 GiB is above 14.4 GiB (took 2s)`.
+    /// Returns the change as text: `large → small, immediate: memory 14.9 GiB is above 14.4 GiB (took 2s)`.
     pub fn text(&self, catalog: &Catalog) -> String {
         let reason = match &self.reason {
             Some(reason) => text::reason(reason, catalog),
@@ -103,34 +104,34 @@ impl Change {
     }
 }
 
-/// The end of a run that was asked to stop: what served was unloaded for it.
+/// The end of a run that was asked to stop, and unloaded what served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Stop {
     /// When nothing was left.
     #[serde(rename = "at_ns")]
     pub at: Timestamp,
-    /// What had served.
+    /// The rung that had served.
     pub from: Rung,
-    /// Since it was asked to stop: what ran was finished first.
+    /// Since it was asked to stop: running requests were finished first.
     #[serde(rename = "took_ns", with = "duration_ns")]
     pub took: Duration,
 }
 
 impl Stop {
-    /// Returns it in words.
+    /// Returns it as text.
     pub fn text(&self, catalog: &Catalog) -> String {
         let from = catalog.tier_name(self.from);
         format!("{from} → none: the run was stopped (took {})", text::span(self.took))
     }
 }
 
-/// How a change came about.
+/// The completion of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Completion {
-    /// The moment at which the new rung served alone.
+    /// The moment from which only the new rung served.
     #[serde(rename = "at_ns")]
     pub at: Timestamp,
-    /// The rung that served last: a decision that changes a switch under way leads from that switch's goal.
+    /// The rung that served last: a decision that changes a switch under way starts from that switch's goal.
     pub from: Rung,
     /// Since the first decision that it carries out.
     #[serde(rename = "took_ns", with = "duration_ns")]
@@ -178,7 +179,7 @@ impl Timeline {
         Self::of_part(Part::WHOLE, catalog, reversal_window)
     }
 
-    /// As [`Timeline::new`], of a part of a run: what comes after it is not looked at.
+    /// As [`Timeline::new`], for a part of a run: what comes after it is ignored.
     pub fn of_part(part: Part, catalog: &Catalog, reversal_window: Duration) -> Self {
         let begin = part.from;
         let mut rung = Columns::new(begin);
@@ -217,22 +218,22 @@ impl Timeline {
         &self.changes
     }
 
-    /// Returns how a run ended that was asked to stop while something served.
+    /// Returns the end of a run that was asked to stop while something served.
     pub fn stopped(&self) -> Option<Stop> {
         self.stopped
     }
 
-    /// Returns those of the part that is shown.
-    pub(super) fn changes_told(&self) -> &[Change] {
+    /// Returns the changes of the part that is shown.
+    pub(super) fn shown_changes(&self) -> &[Change] {
         &self.changes[self.changes.partition_point(|change| change.at < self.part.from)..]
     }
 
-    /// Returns how many requests run and how many wait after what was observed.
+    /// Returns how many requests run and how many wait after the last event.
     pub(super) fn requests(&self) -> [u64; 2] {
         [self.running, self.open.len() as u64 - self.running]
     }
 
-    /// Returns the rung that serves after what was observed.
+    /// Returns the rung that serves after the last event.
     pub fn serving(&self) -> Rung {
         self.serving
     }
@@ -274,7 +275,7 @@ impl Timeline {
         }
     }
 
-    /// Closes what is still open. The run lasted until `end` at least.
+    /// Closes what is still open. The run lasted at least until `end`.
     pub fn finish(&mut self, end: Timestamp) {
         self.end = self.end.max(end).min(self.part.to);
         for (model, (phase, since)) in std::mem::take(&mut self.busy) {
@@ -318,7 +319,7 @@ impl Timeline {
         self.drain(now, decision.rung);
     }
 
-    /// Whatever is ready on this rung has begun to drain.
+    /// Notes that what is ready on this rung has begun to drain.
     fn drain(&mut self, now: Timestamp, rung: Rung) {
         for model in self.ready.iter().filter(|model| self.catalog.rung_of(model) == Some(rung)) {
             self.busy.entry(model.clone()).or_insert((Phase::Draining, now));
@@ -335,7 +336,7 @@ impl Timeline {
     }
 
     fn switched(&mut self, now: Timestamp, from: Rung, to: Rung, took: Duration) {
-        // What serves does not drain, whatever was planned for it.
+        // A serving model does not drain, whatever was planned for it.
         let catalog = &self.catalog;
         self.busy.retain(|model, (phase, _)| {
             *phase != Phase::Draining || catalog.rung_of(model) != Some(to)
@@ -449,7 +450,7 @@ impl Timeline {
     }
 }
 
-/// Returns, by rung, the share of time for which it serves under a schedule that begins at `begin`.
+/// Returns, by rung, the share of time in which it serves under a schedule that begins at `begin`.
 pub(super) fn shares_of(
     catalog: &Catalog,
     begin: Timestamp,
@@ -473,7 +474,7 @@ fn share(shares: &mut [Columns], now: Timestamp, from: Rung, to: Rung) {
     }
 }
 
-/// Lets what serves last serve to the end.
+/// Lets the last serving rung serve to the end.
 pub(super) fn close_shares(shares: &mut [Columns], end: Timestamp, serving: Rung) {
     share(shares, end, serving, serving);
 }
@@ -481,5 +482,5 @@ pub(super) fn close_shares(shares: &mut [Columns], end: Timestamp, serving: Rung
 /// All of a stretch of time.
 pub(super) const WHOLE_TIME: u64 = 1000;
 
-/// Requests are counted in thousandths, so that their mean is not rounded to whole ones.
+/// Requests are counted in thousandths, so that their mean is not rounded to whole numbers.
 pub(super) const REQUEST: u64 = 1000;

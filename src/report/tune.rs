@@ -1,4 +1,4 @@
-//! A search for settings as text, and as the policy file that comes of it.
+//! A search for settings as text, and as the resulting policy file.
 
 use std::fmt::Write as _;
 
@@ -10,24 +10,24 @@ use crate::report::figures::{Group, figures_table};
 use crate::study::compare::Compared;
 use crate::study::tune::{Found, Held, LEAST_GAIN, Worth};
 
-/// What a search was, and what it came to.
+/// A search and its result.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning<'a> {
-    /// What changes are priced at: the recipe's name.
+    /// The prices of changes: the recipe's name.
     pub recipe: &'a str,
-    /// What runs are worth.
+    /// The worth of runs.
     pub worth: Worth,
-    /// What was found.
+    /// The result.
     pub found: &'a Found,
-    /// On how many recordings.
+    /// The number of recordings.
     pub searched: usize,
-    /// What there is, what was found and each of its settings alone, on what was held back.
+    /// The present settings, the result and each of its changes alone, on what was held back.
     pub compared: Option<&'a Compared>,
-    /// Whether it holds there.
+    /// Whether the gain holds there.
     pub held: Option<Held>,
 }
 
-/// Returns what was found, whether it holds, and what each setting is worth alone.
+/// Returns the result, whether it holds, and what each setting is worth alone.
 pub fn text(tuning: &Tuning<'_>) -> String {
     let mut out = String::new();
     let Tuning { found, recipe, .. } = tuning;
@@ -67,7 +67,7 @@ pub fn text(tuning: &Tuning<'_>) -> String {
     out
 }
 
-/// Says whether to take it.
+/// Returns whether to take it.
 fn verdict(held: Option<Held>) -> String {
     let Some(held) = held else {
         return "no held-out part is long enough to judge by: keep the current settings\n"
@@ -92,7 +92,7 @@ fn verdict(held: Option<Held>) -> String {
     }
 }
 
-/// Returns the policy file: `settings` with where they come from.
+/// Returns the policy file: `settings`, with a comment about their origin.
 pub fn policy_file(tuning: &Tuning<'_>, settings: &toml::Table, made: &[String]) -> String {
     let mut out = String::new();
     for line in made {

@@ -1,4 +1,4 @@
-//! From the file to a checked [`Scenario`]: what parses but is not valid is refused here.
+//! From the file to a checked [`Scenario`]: a file that parses but is not valid is refused here.
 
 use std::ops::Range;
 use std::path::Path;
@@ -275,7 +275,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Checks the window that a table is open in.
+    /// Checks the time window of a table.
     fn window(
         &self,
         span: &Range<usize>,
@@ -333,7 +333,7 @@ fn known_tiers(tier: &str, catalog: &Catalog) -> String {
     suggestion(tier, catalog.rungs_up().map(|rung| catalog.tier_name(rung)))
 }
 
-/// Returns whether a text is of the form `owner/repository#number`.
+/// Returns whether a text has the form `owner/repository#number`.
 fn is_report(text: &str) -> bool {
     let is_name = |name: &str| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -354,10 +354,10 @@ fn head_comment(text: &str) -> String {
 
 const REMEDY: &str = "`tiershift schema` lists every key with its meaning";
 
-/// More than any question about a machine needs, and far from the 584 years that nanoseconds reach.
+/// More than any question about a machine needs, and far from the 584 years that nanoseconds can hold.
 const LONGEST_RUN: Duration = Duration::from_hours(10 * 366 * 24);
 
-/// At ten million a second, more would take longer than a minute.
+/// At ten million per second, more would take longer than a minute.
 const MOST_EVENTS: f64 = 500_000_000.0;
 
 /// Sums of a few such amounts stay exact in a float of 53 bits.

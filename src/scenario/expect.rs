@@ -1,4 +1,4 @@
-//! What must come of a run: bounds on its figures, tiers at moments, events in order, events that must not be.
+//! The required result of a run: bounds on its figures, tiers at moments, events in order, events that must not happen.
 
 mod checker;
 mod pattern;
@@ -14,14 +14,14 @@ use tiershift_core::units::PercentText;
 pub use checker::{Checker, Unmet};
 pub use pattern::{Pattern, PatternKind};
 
-/// The `[expect]` table. What is not given is not checked, but for the invariants: no run may break one.
+/// The `[expect]` table. What is not given is not checked, except for the invariants: no run may break one.
 ///
-/// A bound is an exact number (`switches = 0`) or a range (`switches = { max = 3 }`). Counts, seconds and
-/// shares are those of the run's summary.
+/// A bound is an exact number (`switches = 0`) or a range (`switches = { max = 3 }`). Counts, seconds and shares are
+/// those of the run's summary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Expect {
-    /// Completed changes of the serving tier, the first load included.
+    /// Completed changes of the serving tier, including the first load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub switches: Option<Bound<u64>>,
     /// Switches to a larger model.
@@ -54,16 +54,16 @@ pub struct Expect {
     /// Seconds with more memory in use than the machine has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_over_memory: Option<Bound<f64>>,
-    /// Seconds with more video memory in use than a GPU has, of any GPU; none on a machine without one.
+    /// Seconds with more video memory in use than a GPU has, for any GPU; none on a machine without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_over_vram: Option<Bound<f64>>,
     /// The part of the seconds over memory that a policy which reacts to each sample at once would have avoided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_over_memory_avoidable: Option<Bound<f64>>,
-    /// Times memory and swap were both exhausted.
+    /// How often memory and swap were both exhausted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out_of_memory_events: Option<Bound<u64>>,
-    /// The tier that serves at the end; `none` where none does.
+    /// The tier that serves at the end; `none` if none does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_tier: Option<String>,
     /// The tier that serves at a moment.
@@ -87,7 +87,7 @@ pub struct Expect {
     /// Requests refused, at once or after waiting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rejected: Option<Bound<u64>>,
-    /// Requests that had not ended when the run did.
+    /// Requests that had not ended at the end of the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open: Option<Bound<u64>>,
     /// Median time from arrival to the last token.
@@ -150,7 +150,7 @@ pub struct EventCount {
     /// Beginning of the window. Default: the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<SpanText>,
-    /// End of the window, itself outside. Default: the run's end.
+    /// End of the window, not included. Default: the run's end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<SpanText>,
     /// How often. Default `{ min = 1 }`.
@@ -158,7 +158,7 @@ pub struct EventCount {
     pub count: Bound<u64>,
 }
 
-/// A number that a figure must be, or a range that it must lie in.
+/// A number that a figure must have, or a range that it must be in.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a bound is a value, { max = value }, { min = value } or both")]
 pub enum Bound<T> {
@@ -168,7 +168,7 @@ pub enum Bound<T> {
     Between(Range<T>),
 }
 
-/// A range, ends included.
+/// A range, including its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Range<T> {
@@ -180,14 +180,14 @@ pub struct Range<T> {
     pub max: Option<T>,
 }
 
-/// The `[baseline]` table: a policy that must *not* meet the expectations. A scenario that it meets has no
-/// teeth.
+/// The `[baseline]` table: a policy that must *not* meet the expectations. If it meets them, the scenario proves
+/// nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Baseline {
     /// The policy.
     pub policy: tiershift_core::settings::PolicyName,
-    /// Keys of `[expect]` that it must violate, each of them.
+    /// Keys of `[expect]` that it must violate, all of them.
     pub fails: Vec<String>,
 }
 
@@ -202,9 +202,9 @@ impl<T> Bound<T> {
 
 /// How a bound's value is compared with a summary's figure, and shown.
 pub trait Figure {
-    /// Returns the value in the unit that the summary has.
+    /// Returns the value in the summary's unit.
     fn figure(&self) -> f64;
-    /// Returns the value as people write it.
+    /// Returns the value in human units.
     fn shown(&self) -> String;
 }
 
@@ -248,13 +248,13 @@ impl Figure for PercentText {
 }
 
 impl<T: Figure> Bound<T> {
-    /// Returns whether the figure keeps the bound.
+    /// Returns whether the figure is within the bound.
     pub fn holds(&self, got: f64) -> bool {
         let (min, max) = self.limits();
         min.is_none_or(|min| got >= min.figure()) && max.is_none_or(|max| got <= max.figure())
     }
 
-    /// Returns whether nothing, or nothing possible, is bounded.
+    /// Returns whether the bound allows everything, or nothing.
     fn is_void(&self) -> bool {
         match self.limits() {
             (None, None) => true,
@@ -290,7 +290,7 @@ impl Expect {
 
     /// Returns the keys that are given, in the order of the documentation.
     pub fn keys(&self) -> Vec<String> {
-        // The file form knows which keys are written, and under what name.
+        // The file form knows which keys are written, and their names.
         match toml::Table::try_from(self) {
             Ok(table) => table.keys().cloned().collect(),
             Err(_) => Vec::new(),
@@ -319,7 +319,7 @@ impl Expect {
         at.chain(within).chain(from)
     }
 
-    /// Returns the key of a bound that bounds nothing, or nothing possible.
+    /// Returns the key of a bound that allows everything, or nothing.
     pub(super) fn void_bound(&self) -> Option<&'static str> {
         let counts = [
             ("switches", &self.switches),

@@ -50,19 +50,19 @@ pub struct RawScenario {
     #[serde(default, rename = "background", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<RawBackground>")]
     pub backgrounds: Vec<Spanned<RawBackground>>,
-    /// What users ask for.
+    /// The requests of users.
     #[serde(default, rename = "workload", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<RawWorkload>")]
     pub workloads: Vec<Spanned<RawWorkload>>,
-    /// What goes wrong.
+    /// Faults.
     #[serde(default, rename = "fault", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<RawFault>")]
     pub faults: Vec<Spanned<RawFault>>,
-    /// What is done to the controller.
+    /// Actions on the controller.
     #[serde(default, rename = "action", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<RawAction>")]
     pub actions: Vec<Spanned<RawAction>>,
-    /// What the run must come to.
+    /// The required result of the run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub expect: Expect,
     /// A policy that must not meet the expectations.
@@ -85,8 +85,8 @@ pub struct RawMachine {
     /// Video memory of each GPU. Default: no GPU.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<BytesText>,
-    /// Whether the GPUs use main memory, each as much of it as `gpus` says at most (Apple's, AMD's APUs, NVIDIA's GB10):
-    /// what is taken by way of a GPU is taken of main memory, too. Default false.
+    /// Whether the GPUs use main memory, each at most as much as `gpus` states (Apple's, AMD's APUs, NVIDIA's GB10):
+    /// memory used through a GPU then also counts as main memory. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub unified: bool,
 }
@@ -97,19 +97,19 @@ pub struct RawMachine {
 pub struct RawAction {
     /// When.
     pub at: SpanText,
-    /// Order this tier, past the policy: `none` unloads, `auto` leaves it to the policy again.
+    /// Order this tier, whatever the policy decides: `none` unloads, `auto` returns control to the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<String>,
     /// How long the order holds. Default: until `auto`, or another order.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub for_: Option<SpanText>,
-    /// Stop: finish what runs, unload.
+    /// Stop: finish running requests, unload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shutdown: Option<bool>,
 }
 
 impl RawScenario {
-    /// Returns the file that says the same, for tools that write scenarios.
+    /// Returns the equivalent file, for tools that write scenarios.
     ///
     /// # Errors
     /// Never for what was read from a file.
@@ -118,10 +118,10 @@ impl RawScenario {
     }
 }
 
-/// Reads a scenario's text without checking what it means.
+/// Reads a scenario's text without checking its meaning.
 ///
 /// # Errors
-/// What is not TOML or has an unknown key, with its place.
+/// When it is not TOML or has an unknown key; with the position.
 pub(super) fn read(document: &Document<'_>) -> Result<RawScenario, DocumentError> {
     document.read(&[
         ("background", background::COMMON_KEYS),

@@ -56,7 +56,7 @@ fn an_incident_without_a_baseline_is_refused() {
     assert!(error.contains("museum.toml:3:1"), "{error}");
 }
 
-/// Returns what a person sees when `change` is made to a good file: the text before the arrow becomes the text
+/// Returns what a user sees when `change` is made to a good file: the text before the arrow is replaced by the text
 /// after it.
 fn refused((from, to): (&str, &str)) -> String {
     assert!(GOOD.contains(from), "{from}");
@@ -67,7 +67,7 @@ fn refused((from, to): (&str, &str)) -> String {
     }
 }
 
-/// A fault of [`GOOD`], whole.
+/// A complete fault of [`GOOD`].
 const LOAD_FAIL: &str = "kind = \"load-fail\"\nmodel = \"large\"\ncount = 2";
 
 const GOOD: &str = r#"# A good file.
@@ -159,7 +159,7 @@ fn bad_files_are_refused_with_place_and_remedy() {
         ("stabilization", "stabilisation"),
         ("{ at = \"1h\", tier", "{ at = \"1h\", teir"),
         ("period = \"1h\"\n", ""),
-        // Values that are none.
+        // Values that cannot be parsed.
         ("from = \"3GiB\"", "from = \"3 parsecs\""),
         ("from = \"3GiB\"", "from = 3"),
         ("rate = \"6/min\"", "rate = \"6/fortnight\""),
@@ -224,7 +224,7 @@ fn bad_files_are_refused_with_place_and_remedy() {
     insta::assert_snapshot!(cases.map(refused).join("\n"));
 }
 
-/// Returns the property names of a definition, those of its variants and of what it is flattened into included.
+/// Returns the property names of a definition, including those of its variants and of what it is flattened into.
 fn properties(schema: &serde_json::Value, into: &mut std::collections::BTreeSet<String>) {
     if let Some(own) = schema.get("properties").and_then(|own| own.as_object()) {
         into.extend(own.keys().cloned());

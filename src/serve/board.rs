@@ -1,4 +1,4 @@
-//! What the daemon shows of itself: kept from what passes between the controller and its world, read by `/status`,
+//! The daemon's view of itself: built from what passes between the controller and its world, read by `/status`,
 //! `/metrics` and the page.
 
 mod answer;
@@ -34,7 +34,7 @@ use crate::serve::status::{Ordered, Recording, Requests, TimedDecision};
 
 pub(super) use crate::serve::board::history::Mark;
 
-/// The board of a run, for every thread that writes on it or reads it.
+/// The board of a run, for every thread that writes or reads it.
 #[derive(Clone, Debug)]
 pub(super) struct SharedBoard(Arc<Mutex<Board>>);
 
@@ -43,7 +43,7 @@ impl SharedBoard {
         Self(Arc::new(Mutex::new(Board::new(catalog, settings))))
     }
 
-    /// Returns the board to this thread alone, for a moment. What is on it stays readable after a panic elsewhere.
+    /// Locks the board for this thread, briefly. Its content stays readable after a panic elsewhere.
     pub(super) fn lock(&self) -> MutexGuard<'_, Board> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -65,7 +65,7 @@ pub(super) struct Board {
     serving_model: Option<ModelId>,
     /// The companions that serve.
     companions: BTreeSet<ModelId>,
-    /// Where models were loaded that are on a GPU.
+    /// The GPU of each model that was loaded to one.
     gpus: BTreeMap<ModelId, u8>,
     order: Option<Ordered>,
     is_stopping: bool,
@@ -78,15 +78,15 @@ pub(super) struct Board {
     notice: Option<Notice>,
     waiting: BTreeSet<RequestId>,
     running: BTreeSet<RequestId>,
-    /// How the others ended.
+    /// How the finished requests ended.
     ended: Requests,
     recording: Recording,
     shadow: Option<ShadowReport>,
     figures: Figures,
     history: History,
-    /// What the last decision in the history was, without its numbers.
+    /// The last decision in the history, without its numbers.
     last_entry: Option<(Action, Reason)>,
-    /// Notifies watchers that there is something new; gone when the daemon ends.
+    /// Notifies watchers of news; gone when the daemon ends.
     news: Option<watch::Sender<()>>,
     own_sources: Vec<(ModelId, OwnSource)>,
 }
@@ -123,7 +123,7 @@ impl Board {
         }
     }
 
-    /// A decision is listed again only when its kind has changed: a hold repeats itself at every sample.
+    /// A decision is listed again only when its kind has changed: a hold is repeated at every sample.
     fn observe_decision(&mut self, now: Timestamp, decision: &Decision) {
         self.figures.count_decision(decision);
         let (action, reason) = (decision.action, decision.reason);
@@ -214,7 +214,7 @@ impl Board {
                 self.history.add(now, "serving", text);
                 self.add_point();
             }
-            // What is unloaded because the daemon stops is not a switch.
+            // A model that is unloaded because the daemon stops is not a switch.
             Output::Switched { .. } if self.is_stopping => {}
             Output::Switched { from, to, .. } => {
                 self.switches += u64::from(from != to);
@@ -266,22 +266,22 @@ impl Board {
         held
     }
 
-    /// Sets where the figure of each loaded model's own use comes from.
+    /// Sets the source of the figure for each loaded model's own use.
     pub(super) fn set_own_sources(&mut self, sources: Vec<(ModelId, OwnSource)>) {
         self.own_sources = sources;
     }
 
-    /// Sets how the recording goes.
+    /// Sets the state of the recording.
     pub(super) fn set_recording(&mut self, recording: Recording) -> Recording {
         std::mem::replace(&mut self.recording, recording)
     }
 
-    /// Sets how the shadow compares.
+    /// Sets the shadow's comparison.
     pub(super) fn set_shadow(&mut self, report: ShadowReport) {
         self.shadow = Some(report);
     }
 
-    /// Returns how the shadow compares, where there is one.
+    /// Returns the shadow's comparison, if there is one.
     pub(super) fn shadow(&self) -> Option<&ShadowReport> {
         self.shadow.as_ref()
     }
@@ -291,7 +291,7 @@ impl Board {
         self.serving_model.clone()
     }
 
-    /// Returns what is notified of whatever is new.
+    /// Returns a receiver that is notified of all news.
     pub(super) fn subscribe(&self) -> watch::Receiver<()> {
         match &self.news {
             Some(news) => news.subscribe(),
@@ -305,7 +305,7 @@ impl Board {
         self.news = None;
     }
 
-    /// Returns the past.
+    /// Returns the history.
     pub(super) fn history(&self) -> &History {
         &self.history
     }

@@ -1,4 +1,4 @@
-//! Asks a daemon that runs: what `tiershift status` is made of.
+//! Queries a running daemon: the data behind `tiershift status`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 /// Returns the answer of `/status` of the daemon at `url`.
 ///
 /// # Errors
-/// Where none answers, or not as one of ours, or where it wants a token that was not given.
+/// When nothing answers, when the answer is not from tiershift, or when a token is required that was not given.
 pub fn fetch_status(url: &str, token: Option<&str>) -> Result<Value, AskError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(AskError::Runtime)?;
     runtime.block_on(async {
@@ -55,5 +55,5 @@ pub enum AskError {
     Runtime(#[source] std::io::Error),
 }
 
-/// Chosen: a daemon of this machine answers in milliseconds, one elsewhere in less than this, or not at all.
+/// Chosen: a daemon on this machine answers in milliseconds, one elsewhere in less than this, or not at all.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,6 +1,6 @@
 //! The daemon's config file. Every key is optional, and command-line options override it.
 //!
-//! [`RawConfig`] is the file; what it comes to with the options is a [`Plan`](crate::serve::Plan).
+//! [`RawConfig`] is the file; together with the options it becomes a [`Plan`](crate::serve::Plan).
 
 mod example;
 
@@ -174,7 +174,7 @@ impl Default for RawHooks {
 }
 
 impl RawHooks {
-    /// Returns what is to be run.
+    /// Returns the commands to run.
     pub fn plan(self) -> HookPlan {
         let Self { on_change, on_notice, time_limit } = self;
         HookPlan { on_change, on_notice, time_limit: time_limit.0 }
@@ -193,7 +193,7 @@ impl Default for RawRecording {
 }
 
 impl RawModels {
-    /// Returns what holds for every model.
+    /// Returns what applies to every model.
     pub(crate) fn for_all(&self) -> ForAll {
         ForAll {
             args: self.args.clone(),
@@ -253,15 +253,15 @@ impl Default for RawServer {
 }
 
 impl RawConfig {
-    /// Returns a commented config file with every key, which says what holds without one.
+    /// Returns a commented config file with every key, which states the defaults.
     pub fn example() -> String {
         example::example()
     }
 
-    /// Reads a config file for a machine of this machine class. Paths in it are taken from the file's folder.
+    /// Reads a config file for a machine of this machine class. Paths in it are relative to the file's folder.
     ///
     /// # Errors
-    /// What cannot be read, is not TOML, or has a value out of range; with its position and a remedy.
+    /// When the file cannot be read, is not TOML, or has a value out of range; with its position and a remedy.
     pub fn read(
         path: &Path,
         class: MachineClass,
@@ -316,7 +316,7 @@ impl RawConfig {
 
     fn resolve(&mut self, folder: &Path) {
         let program = &mut self.server.llama_server;
-        // A bare name is one of $PATH.
+        // A bare name is searched in $PATH.
         let is_path = |program: &Path| program.components().count() > 1;
         if is_path(program) {
             *program = folder.join(&program);
@@ -364,10 +364,10 @@ const SMALLEST_SEGMENT: Bytes = Bytes::from_kib(16);
 /// Chosen: packed in a few seconds.
 const LARGEST_SEGMENT: Bytes = Bytes::from_gib(1);
 
-/// Chosen: packing shall not be all that is done.
+/// Chosen: compressing must not be the only work.
 const SHORTEST_SEGMENT: Duration = Duration::from_secs(1);
 
-/// Chosen: the one that is written, the one that is packed beside its packed form, and one to look at.
+/// Chosen: the one being written, the one being compressed beside its compressed form, and one to look at.
 const SEGMENTS_KEPT: u64 = 4;
 
 #[cfg(test)]
@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn what_the_example_leaves_out_can_be_put_in() {
         let example = RawConfig::example();
-        // A comment of which the rest is a key with its value.
+        // A comment whose text is a key with its value.
         let is_key = |line: &str| {
             let key = line.split_once(" = ").map_or("", |(key, _)| key);
             !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '-')
@@ -421,7 +421,7 @@ mod tests {
                 shown.insert((table, key));
             }
         }
-        // Of the second policy, and of a single model, one key stands for all.
+        // For the second policy, and for a single model, one key stands for all.
         shown.remove(&("shadow", "policy"));
         shown.remove(&("model", "id"));
         let tables = [
@@ -438,7 +438,7 @@ mod tests {
         let inner = tables.map(|(table, name)| (table, of(&schema["$defs"][name])));
         let mut want = BTreeSet::new();
         for (table, keys) in std::iter::once(whole).chain(inner) {
-            // What means nothing any more is read, and not written.
+            // Obsolete keys are read, but not written.
             let written = keys.into_iter().filter(|(_, about)| about["writeOnly"] != true);
             want.extend(written.map(|(key, _)| (table, key)));
         }

@@ -1,7 +1,8 @@
-//! Commands that a person wants to be run when the tier changes or a notice is given. They get it as JSON on standard input.
+//! Commands of the user's that run when the tier changes or a notice is given. They get the event as JSON on standard
+//! input.
 //!
-//! One runs at a time, for as long as it may; what comes in the meantime waits in a queue with a bound. The controller's thread
-//! only puts into that queue, and never waits for it.
+//! One runs at a time, within its time limit; further events wait in a bounded queue. The controller's thread only adds
+//! to that queue, and never waits for it.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -20,18 +21,18 @@ use crate::probe::clock;
 use crate::serve::{DaemonEvent, Notify};
 use crate::wall::WallTime;
 
-/// The commands, in words each, and how long each may run; one without words is not wanted.
+/// The commands, each split into words, and how long each may run; one without words does not run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HookPlan {
     /// Run when another tier serves.
     pub on_change: Vec<String>,
     /// Run when a notice is given.
     pub on_notice: Vec<String>,
-    /// One that takes longer is ended.
+    /// A command that takes longer is ended.
     pub time_limit: Duration,
 }
 
-/// What a hook is run for, as it stands on its standard input.
+/// An event that a hook runs for, as on its standard input.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub(super) enum Happening {
@@ -39,22 +40,22 @@ pub(super) enum Happening {
     Change {
         from: String,
         to: String,
-        /// Why, in words.
+        /// Why, as text.
         text: String,
         /// From the decision to this moment.
         #[serde(rename = "took_ns", with = "duration_ns")]
         took: Duration,
-        /// What loading took of it.
+        /// The part of that time that was loading.
         #[serde(rename = "load_ns", with = "duration_ns_or_none")]
         load: Option<Duration>,
-        /// What stands behind it; none where a model ended unasked.
+        /// The decision behind it; none if a model ended on its own.
         decision: Option<Decision>,
     },
     /// A notice was given.
     Notice { notice: Notice, text: String },
 }
 
-/// A happening with its date.
+/// An event with its date.
 #[derive(Serialize)]
 struct Dated {
     time: WallTime,
@@ -70,7 +71,7 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    /// Waits for what happens, where a command is named.
+    /// Waits for events, if a command is named.
     pub(super) fn begin(plan: HookPlan, runtime: &Handle, notify: Notify) -> Self {
         let is_wanted = !(plan.on_change.is_empty() && plan.on_notice.is_empty());
         let to = is_wanted.then(|| {
@@ -81,7 +82,7 @@ impl Hooks {
         Self { plan, to, notify }
     }
 
-    /// Runs the command for this, when its turn comes.
+    /// Runs the command for this event, when its turn comes.
     pub(super) fn start(&self, happening: Happening) {
         let Some(to) = &self.to else { return };
         let (hook, words) = self.plan.of(&happening);
@@ -114,12 +115,12 @@ async fn run_all(plan: HookPlan, mut inbox: Receiver<Dated>, notify: Notify) {
     }
 }
 
-/// Runs a command to its end, with this on its standard input. What it writes goes where our own errors go.
+/// Runs a command to its end, with this on its standard input. Its output goes to our standard error.
 async fn run(words: &[String], input: &[u8], time_limit: Duration) -> Result<(), String> {
     let [program, arguments @ ..] = words else { return Ok(()) };
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
-    // What it has started ends with it, and Ctrl-C is not meant for it.
+    // Its own child processes end with it, and Ctrl-C does not reach it.
     #[cfg(unix)]
     command.process_group(0);
     let mut child =
@@ -127,7 +128,7 @@ async fn run(words: &[String], input: &[u8], time_limit: Duration) -> Result<(),
     let id = child.id();
     let ended = tokio::time::timeout(time_limit, async {
         if let Some(mut stdin) = child.stdin.take() {
-            // One that does not read it has its reasons.
+            // A command need not read it.
             let _ = stdin.write_all(input).await;
         }
         child.wait().await
@@ -157,5 +158,5 @@ fn end_group(id: Option<u32>) {
 #[cfg(not(unix))]
 fn end_group(_: Option<u32>) {}
 
-/// Chosen: more than happens in the time that one may take, unless everything goes wrong.
+/// Chosen: more than happens while one command runs, unless everything goes wrong.
 const MOST_WAITING: usize = 16;

@@ -40,7 +40,7 @@ use crate::serve::http::paths::{How, PASSED, What};
 use crate::serve::http::refusal::Refusal;
 use crate::serve::message::{Gone, Message, Order};
 
-/// Returns what answers the requests that `access` lets in.
+/// Returns the router for the requests that `access` allows.
 pub(super) fn router(app: Arc<App>, access: AccessPolicy) -> Router {
     let is_ollama = app.is_ollama;
     let mut router = Router::new();
@@ -70,7 +70,7 @@ pub(super) fn router(app: Arc<App>, access: AccessPolicy) -> Router {
         .with_state(app)
 }
 
-/// Returns what passes a path on.
+/// Returns the handler that forwards a path.
 fn passed_on(how: How) -> MethodRouter<Arc<App>> {
     match how {
         How::Work(task) => post(
@@ -107,7 +107,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         .into_response()
 }
 
-/// The daemon is there. `/status` says whether a model is.
+/// The daemon is up. `/status` reports whether a model is.
 async fn healthz() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
@@ -121,13 +121,13 @@ struct Switch {
     for_: Option<SpanText>,
 }
 
-/// Orders a tier, which holds until its time is over or somebody says `auto`; or refuses, with the time to ask again.
+/// Orders a tier, which holds until its time is over or `auto` is ordered; or refuses, with the time to ask again.
 async fn switch(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
-    // A web page can send a form past the browser's checks, but no JSON.
+    // A web page can send a form past the browser's checks, but not JSON.
     if !headers
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"))

@@ -1,5 +1,5 @@
-//! What happened, for the journal: each switch with its reason and its cost, notices, orders. It
-//! follows the events of the run, as every observer does, and starts the hooks.
+//! Events for the journal: each switch with its reason and its cost, notices, orders. It follows the events of the run,
+//! like every observer, and starts the hooks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::serve::supervisor::Supervisor;
 use crate::serve::{DaemonEvent, Notify};
 use crate::summary::OpenChanges;
 
-/// What a journal is made of.
+/// The parts of a journal.
 pub(super) struct Parts {
     pub(super) catalog: Catalog,
-    /// Which observes before it.
+    /// It observes before the journal.
     pub(super) board: SharedBoard,
     pub(super) hooks: Hooks,
     pub(super) supervisor: Supervisor,
@@ -39,16 +39,16 @@ pub(super) struct Journal {
     drain_deadline: Duration,
     readings: u32,
     is_stopping: bool,
-    /// Whether models are being taken over that were loaded before.
+    /// Whether models are being adopted that were loaded before.
     is_adopting: bool,
     /// Decisions that are not carried out yet.
     changes: OpenChanges<Decision>,
-    /// What became of a model since the last switch.
+    /// The last failure of a model since the last switch.
     failure: Option<String>,
     loading: BTreeMap<ModelId, Timestamp>,
-    /// What loads took since the last switch.
+    /// The time of loads since the last switch.
     load: Option<Duration>,
-    /// What the last decision was, without its numbers.
+    /// The last decision, without its numbers.
     last: Option<(Action, Reason)>,
     /// Replies that were cut because the daemon stops.
     cut: u64,
@@ -81,8 +81,8 @@ impl Journal {
         self.cut
     }
 
-    /// Says once what is read of the machine, and by which lines it is judged: as soon as the rate of the processors is known,
-    /// which is what was between two readings, and while a first model loads may not be distinguished from others'.
+    /// Reports once what is read of the machine, and the lines for it: as soon as the rate of the processors is known.
+    /// That rate is an average between two samples, and may not be separated from others' while a first model loads.
     fn observe_sample(&mut self) {
         if self.readings == READINGS_FOR_RATES {
             return;
@@ -248,8 +248,9 @@ impl Observe for Journal {
     }
 }
 
-/// Chosen: to unload, to close the log and to say goodbye, each with its own limit.
+/// Chosen: to unload, to close the log and to finish answers, each with its own limit.
 const AFTER_DRAINING: Duration = Duration::from_secs(30);
 
-/// No rate is waited for beyond so many readings. Chosen: twenty seconds by default, in which a model is usually loaded.
+/// The most samples for which a rate is waited for. Chosen: twenty seconds by default, in which a model is usually
+/// loaded.
 const READINGS_FOR_RATES: u32 = 10;

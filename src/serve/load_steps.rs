@@ -1,8 +1,8 @@
-//! Where a model of which nobody says what it uses has gone: what came at its load.
+//! Where a model is, if its use is not reported: from the growth at its load.
 //!
-//! A server whose processes are not known may put a model into main memory or onto a GPU, and maps its file or reads it. What the
-//! catalog says of that is a guess. What all use of a space gained from the command to load to the first reading after the load is
-//! the model's, up to what it is to take in all.
+//! A server whose processes are not known may put a model into main memory or onto a GPU, and may map or read its file.
+//! The catalog's figures for that are a guess. What the whole use of a space gained from the load command to the first
+//! sample after the load belongs to the model, up to what it should take in all.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use tiershift_core::model::{Footprint, ModelId};
 use tiershift_core::sample::Sample;
 use tiershift_core::units::{Bytes, Percent};
 
-/// The loads that are under way, and the last reading.
+/// The loads that are under way, and the last sample.
 #[derive(Debug, Default)]
 pub(super) struct LoadSteps {
     last: Footprint,
@@ -24,26 +24,26 @@ struct Load {
 }
 
 impl LoadSteps {
-    /// Takes that a model is to be loaded.
+    /// Notes that the load of a model begins.
     pub(super) fn begin(&mut self, model: &ModelId) {
         self.before.insert(model.clone(), Load { before: self.last, is_complete: false });
     }
 
-    /// Takes that it is loaded.
+    /// Notes that it is loaded.
     pub(super) fn complete(&mut self, model: &ModelId) {
         if let Some(load) = self.before.get_mut(model) {
             load.is_complete = true;
         }
     }
 
-    /// Takes that it has gone, or that its use is known otherwise.
+    /// Notes that it has gone, or that its use is known otherwise.
     pub(super) fn forget(&mut self, model: &ModelId) {
         self.before.remove(model);
     }
 
-    /// Takes a reading as the probe made it, and returns what came with the loads that are complete by it. `need` says what a
-    /// model is to take in all; what came with less than half of that says nothing: its file was there already, or something
-    /// else went at the same time.
+    /// Takes a sample as the probe made it, and returns the growth of the loads that were complete by then. `need` is
+    /// what a model should take in all; growth of less than half of that is no evidence: its file was already in
+    /// memory, or something else went at the same time.
     pub(super) fn read(
         &mut self,
         sample: &Sample,
@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// A reading of a machine whose whole use of main memory and of its GPU is this, in GiB.
+    /// A sample of a machine with this use of main memory and of its GPU, in GiB.
     fn reading(ram: u64, vram: u64) -> Sample {
         let space = |total, used| {
             Some(Space {
@@ -91,7 +91,7 @@ mod tests {
         Sample { memory: space(64, ram), gpus: vec![gpu], ..Sample::default() }
     }
 
-    /// Loads a model that is to take 8 GiB of main memory, between these two readings.
+    /// Loads a model that should take 8 GiB of main memory, between these two samples.
     fn came(before: (u64, u64), after: (u64, u64)) -> Vec<(u64, u64)> {
         let need = |_: &ModelId| Some(Footprint { ram: Bytes::from_gib(8), vram: Bytes::ZERO });
         let (mut steps, model) = (LoadSteps::default(), ModelId::from("m"));
@@ -108,11 +108,11 @@ mod tests {
     #[test]
     fn a_model_is_where_use_has_grown_at_its_load() {
         assert_eq!(came((10, 2), (18, 2)), [(8, 0)]);
-        // The catalog says main memory, and it went onto the GPU.
+        // The catalog states main memory, but it went onto the GPU.
         assert_eq!(came((10, 2), (11, 9)), [(1, 7)]);
-        // No more than it is to take, though somebody else has come too.
+        // At most what it should take, though another program has grown too.
         assert_eq!(came((10, 2), (30, 2)), [(8, 0)]);
-        // Its file was mapped, or another model was unloaded at the same time: that says nothing.
+        // Its file was mapped, or another model was unloaded at the same time: that is no evidence.
         assert_eq!(came((10, 2), (12, 2)), []);
         assert_eq!(came((10, 2), (4, 2)), []);
     }

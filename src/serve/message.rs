@@ -15,19 +15,19 @@ use crate::backend::stream_usage::Count;
 /// What the controller's thread receives.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// A client asks for something.
+    /// A client sends a request.
     Request(Request, ReplyHandle),
     /// A client hung up.
     HangUp(RequestId),
-    /// A running request came to this.
+    /// The outcome of a running request.
     Outcome(Outcome),
     /// The policy's settings are these from now on.
     Settings(Box<RawSettings>),
-    /// Someone asks for a tier.
+    /// A client orders a tier.
     Switch(Order),
-    /// Someone asks where a model answers, or the server itself; none where it is not loaded.
+    /// A handler asks for the endpoint of a model, or of the server itself; none if it is not loaded.
     Endpoint(Option<ModelId>, oneshot::Sender<Option<Endpoint>>),
-    /// The backend has something to say.
+    /// The backend has news.
     Wake,
     /// Stop: finish what runs.
     Shutdown,
@@ -35,12 +35,12 @@ pub(super) enum Message {
     Abort,
 }
 
-/// A tier that somebody orders.
+/// An order for a tier.
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) tier: String,
     pub(super) for_: Option<Duration>,
-    /// Where the answer goes.
+    /// The channel for the answer.
     pub(super) answer: oneshot::Sender<OrderNews>,
 }
 
@@ -49,14 +49,14 @@ pub(super) struct Order {
 pub(super) struct Started {
     pub(super) endpoint: Endpoint,
     pub(super) model: ModelId,
-    /// A companion is of none.
+    /// A companion belongs to none.
     pub(super) tier: Option<String>,
 }
 
-/// The world's half of a request: where its client is notified.
+/// The world's half of a request: through it the client is notified.
 #[derive(Debug)]
 pub(super) struct ReplyHandle {
-    /// Taken by the start.
+    /// Taken at the start.
     pub(super) started: Option<oneshot::Sender<Started>>,
     pub(super) ended: oneshot::Sender<End>,
 }
@@ -90,12 +90,12 @@ impl PendingRequest {
     pub(super) async fn start(&mut self) -> Result<Result<Started, End>, Gone> {
         match (&mut self.started).await {
             Ok(started) => Ok(Ok(started)),
-            // The other half was dropped with the end.
+            // The other half was dropped at the end.
             Err(_) => self.end().await.map(Err),
         }
     }
 
-    /// Waits for an end that the controller decides. Called again after it, it would never return.
+    /// Waits for an end that the controller decides. A second call would never return.
     pub(super) async fn end(&mut self) -> Result<End, Gone> {
         if self.is_over {
             return std::future::pending().await;
@@ -105,7 +105,7 @@ impl PendingRequest {
         end
     }
 
-    /// The reply is complete: its first token came after `first_token`, and this is what the server counted.
+    /// Reports that the reply is complete: its first token came after `first_token`, and this is the server's count.
     pub(super) fn done(&mut self, first_token: Duration, count: Count) {
         let Count { prompt_tokens, output_tokens, .. } = count;
         let output_tokens = output_tokens.unwrap_or_default();
@@ -113,25 +113,25 @@ impl PendingRequest {
         self.report(Outcome::Done { request, first_token, prompt_tokens, output_tokens });
     }
 
-    /// The model server answered with something else than a reply.
+    /// Reports that the model server answered with something else than a reply.
     pub(super) fn failed(&mut self, error: &str) {
         self.report(Outcome::Failed { request: self.id, error: error.to_owned() });
     }
 
-    /// The connection to the model's server broke. Where that is because its process died, this waits until the
-    /// controller knows: a client that is answered earlier would be served by a dead model next.
+    /// Reports that the connection to the model's server broke. If its process died, this waits until the controller
+    /// knows: a client that is answered earlier would next be served by a dead model.
     pub(super) async fn lost(&mut self, error: &str) {
         if tokio::time::timeout(DEATH_NOTICE, self.end()).await.is_err() {
             self.failed(error);
         }
     }
 
-    /// The request itself was wrong: that says nothing about the model.
+    /// Reports that the request itself was wrong, which says nothing about the model.
     pub(super) fn refused(&mut self) {
         self.report(Outcome::Cancelled { request: self.id });
     }
 
-    /// Leaves the end to somebody else, who outlives the client's connection.
+    /// Leaves the end to a task that outlives the client's connection.
     pub(super) fn hand_over(&mut self, to: impl FnOnce(Self)) {
         if self.is_over {
             return;
@@ -144,7 +144,7 @@ impl PendingRequest {
 
     fn report(&mut self, outcome: Outcome) {
         if !std::mem::replace(&mut self.is_over, true) {
-            // Nobody listens any more when the daemon has ended.
+            // The receiver is gone once the daemon has stopped.
             let _ = self.to.send(Message::Outcome(outcome));
         }
     }
@@ -158,6 +158,6 @@ impl Drop for PendingRequest {
     }
 }
 
-/// Chosen: a process of ours that died is seen dead in milliseconds, a model of another's server at the next look, of which
-/// there is one every 500 ms; three of them fit in. A client that is answered earlier asks again, and is sent to a dead model.
+/// Chosen: the death of a process of ours is seen in milliseconds, that of a model on another server at the next look,
+/// every 500 ms; three of them fit in. A client that is answered earlier asks again, and is sent to a dead model.
 const DEATH_NOTICE: Duration = Duration::from_millis(1500);

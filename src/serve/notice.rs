@@ -1,4 +1,4 @@
-//! What the daemon reports: the lines of its journal.
+//! The daemon's reports: the lines of its journal.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,19 +19,19 @@ pub enum DaemonEvent<'a> {
         /// The address.
         address: SocketAddr,
     },
-    /// No model server answers at this address yet, and is waited for.
+    /// No model server answers at this address yet; the daemon waits for it.
     Waiting {
         /// The address.
         url: &'a str,
     },
-    /// What it reads of the machine, by the second reading: a rate is what was between two.
+    /// What it reads of the machine, by the second sample: a rate is an average between two.
     Reads {
         /// Each resource with its lines.
         lines: &'a [ResourceUse],
-        /// What is not there to be read.
+        /// What cannot be read here.
         not_read: &'a [Resource],
     },
-    /// A model that an earlier daemon left loaded serves on.
+    /// A model that an earlier daemon left loaded continues to serve.
     Adopted {
         /// The model.
         model: &'a ModelId,
@@ -42,47 +42,47 @@ pub enum DaemonEvent<'a> {
         from: &'a str,
         /// The tier that serves now.
         to: &'a str,
-        /// Why, in words.
+        /// Why, as text.
         reason: &'a str,
         /// From the decision to this moment.
         #[serde(rename = "took_ns", with = "duration_ns")]
         took: Duration,
-        /// What loading took of it.
+        /// The part of that time that was loading.
         #[serde(rename = "load_ns", with = "duration_ns_or_none")]
         load: Option<Duration>,
     },
-    /// Something else that people want to know.
+    /// Another event for the user.
     Happened {
         /// `model`, `server`, `note` and `dry run` at the start; `notice`, `order`, `companion`, `failure` or `called-off`.
         kind: &'a str,
-        /// What, in words.
+        /// The event, as text.
         text: &'a str,
     },
-    /// Something that only who looks closely wants to know.
+    /// A detail for close inspection.
     Detail {
         /// `decision`, `load`, `loaded`, `unloaded` or `no reading`.
         kind: &'a str,
-        /// What, in words.
+        /// The detail, as text.
         text: &'a str,
     },
-    /// A model ended unasked or did not load.
+    /// A model ended on its own or did not load.
     ExitMessage {
         /// The model.
         model: &'a ModelId,
-        /// What its process or its server said last.
+        /// The last output of its process or server.
         words: &'a str,
     },
-    /// The log cannot be written for now. Serving goes on, and it is tried again.
+    /// The log cannot be written for now. Serving continues, and writing is retried.
     RecordingStopped {
         /// Why.
         error: &'a str,
     },
-    /// It cannot be written for now; what comes is held in memory until it can.
+    /// The log cannot be written for now; new records are held in memory until it can.
     RecordingHeld {
         /// Why.
         error: &'a str,
     },
-    /// It is written again.
+    /// The log is written again.
     RecordingResumed {
         /// The name of its folder.
         run: &'a str,
@@ -96,23 +96,23 @@ pub enum DaemonEvent<'a> {
         /// Why.
         error: &'a str,
     },
-    /// The shadow policy broke off. Serving goes on.
+    /// The shadow policy failed. Serving continues.
     ShadowStopped {
         /// Why.
         error: &'a str,
     },
     /// How the shadow policy compared, at the end.
     Shadow(&'a ShadowReport),
-    /// The config was read again, and its policy holds from now on.
+    /// The config was read again, and its policy applies from now on.
     Reloaded {
         /// The policy's keys that have changed.
         taken: &'a [String],
-        /// Tables that have changed and hold from the next start.
+        /// Tables that have changed and apply from the next start.
         left: &'a [&'a str],
         /// How the folder of models has changed, for the next start.
         models: &'a [String],
     },
-    /// The config was read again, and everything stays as it is.
+    /// The config could not be taken, and everything stays as it is.
     NotReloaded {
         /// Why.
         error: &'a str,
@@ -121,7 +121,7 @@ pub enum DaemonEvent<'a> {
     Stopping,
     /// It has stopped.
     Stopped {
-        /// How many replies were cut for it.
+        /// How many replies were cut by the stop.
         cut: u64,
     },
 }

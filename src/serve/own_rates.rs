@@ -1,14 +1,14 @@
-//! Rates of which nobody says what part is ours: another's server whose processes are not known, a GPU whose driver has other
-//! process ids than we do, as in a container.
+//! Rates whose own part is not reported: those of another server whose processes are not known, or of a GPU whose
+//! driver sees other process ids than we do, as in a container.
 //!
-//! What our models take while they work is not others' use. While they rest, the whole rate is; so while they work, others take
-//! no more than they took before, and no more than is left beside what came with the work, at its last step. Where no such step
-//! was ever seen, the rate is not judged.
+//! What our models take while they work is not others' use. While they rest, the whole rate is others'. So while they
+//! work, others take no more than they took before, and no more than what is left after the latest growth that came
+//! with the work. If no such growth was ever seen, the rate is not judged.
 
 use tiershift_core::sample::{Rate, Sample};
 use tiershift_core::units::Percent;
 
-/// What is remembered of each rate from reading to reading.
+/// What is remembered of each rate from sample to sample.
 #[derive(Debug, Default)]
 pub(super) struct OwnRates {
     cpu: Watched,
@@ -17,18 +17,18 @@ pub(super) struct OwnRates {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Watched {
-    /// Whether any of it was ever read as ours: then all is that is.
-    is_told: bool,
-    /// What was read while nothing of ours worked.
+    /// Whether any of it was ever reported as ours: then all reports are right.
+    is_separated: bool,
+    /// The reading while none of our models worked.
     at_rest: Option<Percent>,
-    /// What came with the work, and the last reading while something of ours did.
+    /// The growth that came with the work, and the last reading while one of our models worked.
     of_work: Percent,
     at_work: Option<Percent>,
 }
 
 impl OwnRates {
-    /// Takes a reading, and counts in it as ours what works. `works_on` says whether something of ours has worked since the last
-    /// reading, on this GPU or anywhere.
+    /// Takes a sample, and counts in it as ours what works. `works_on` returns whether one of our models has worked
+    /// since the last sample, on this GPU or anywhere.
     pub(super) fn count(&mut self, sample: &mut Sample, works_on: impl Fn(Option<usize>) -> bool) {
         sample.cpu = sample.cpu.and_then(|rate| self.cpu.count(rate, works_on(None)));
         self.gpus.resize_with(sample.gpus.len(), Watched::default);
@@ -41,8 +41,8 @@ impl OwnRates {
 
 impl Watched {
     fn count(&mut self, rate: Rate, works: bool) -> Option<Rate> {
-        self.is_told |= rate.own > Percent::ZERO;
-        if self.is_told {
+        self.is_separated |= rate.own > Percent::ZERO;
+        if self.is_separated {
             return Some(rate);
         }
         let used = rate.others;
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes a reading of (others, own) percent of the processors and of two GPUs, and returns what is made of it.
+    /// Takes a sample of (others, own) percent of the processors and of two GPUs, and returns it corrected.
     fn counted(
         rates: &mut OwnRates,
         read: [(u32, u32); 3],
@@ -92,9 +92,9 @@ mod tests {
     fn what_comes_while_ours_works_is_never_others() {
         let rates = &mut OwnRates::default();
         let works = [None, Some(0)];
-        // Nobody has seen what others take: the rate is not judged, but that of a GPU on which nothing of ours is.
+        // What others take is unknown: the rate is not judged, except that of a GPU on which we have nothing.
         assert_eq!(counted(rates, [(90, 0), (70, 0), (8, 0)], &works), [None, None, Some((8, 0))]);
-        // At rest, all of it is others'.
+        // At rest, all of it is others' use.
         assert_eq!(
             counted(rates, [(20, 0), (5, 0), (8, 0)], &[]),
             [Some((20, 0)), Some((5, 0)), Some((8, 0))]
@@ -104,10 +104,10 @@ mod tests {
         let cpu = |rates: &mut OwnRates, used, works: &[Option<usize>]| {
             counted(rates, [(used, 0), (0, 0), (0, 0)], works)[0]
         };
-        // Others who take less by now do not make ours theirs.
+        // A later decrease of others' use does not turn our part into theirs.
         assert_eq!(cpu(rates, 80, &works), Some((5, 75)));
         assert_eq!(cpu(rates, 50, &[]), Some((50, 0)));
-        // What went with the end of the work is what it takes.
+        // What disappeared at the end of the work is what it takes.
         assert_eq!(cpu(rates, 70, &works), Some((40, 30)));
     }
 
@@ -131,7 +131,7 @@ mod tests {
         let read = [(30, 60), (1, 98), (0, 0)];
         let want = [Some((30, 60)), Some((1, 98)), Some((0, 0))];
         assert_eq!(counted(rates, read, &works), want);
-        // A model that waits takes nothing, and what there is is others'.
+        // A waiting model takes nothing, so all use is others'.
         assert_eq!(
             counted(rates, [(80, 0), (40, 0), (0, 0)], &works),
             [Some((80, 0)), Some((40, 0)), Some((0, 0))]

@@ -1,7 +1,8 @@
-//! While a switch waits for what runs, the file of the model that comes next is read, so that its load finds it in memory.
+//! While a switch waits for running requests, the file of the next model is read, so that its load finds it in the page
+//! cache.
 //!
-//! It begins with the first reading after the decision, if the load has not, and ends with the load. It reads no more than is
-//! free by that reading: what the page cache gives up for it is nobody's working memory.
+//! Reading begins with the first sample after the decision, if the load has not begun, and ends with the load. It reads
+//! no more than is free by that sample, so that the page cache does not displace any program's working memory.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,7 +27,7 @@ pub(super) struct Preread {
     reading: Option<Arc<Reading>>,
 }
 
-/// What is being read.
+/// The file being read.
 #[derive(Debug, Default)]
 struct Reading {
     is_over: AtomicBool,
@@ -50,10 +51,10 @@ impl Preread {
         let reading = Arc::<Reading>::default();
         let (file, counted) = (file.clone(), Arc::clone(&reading));
         let read = move || {
-            // Whether it can be read, the load will say.
+            // If it cannot be read, the load will report it.
             let _ = counted.read(&file, free);
         };
-        // Where the system gives no thread, the load reads it.
+        // If the system provides no thread, the load reads it.
         if std::thread::Builder::new().name("preread".to_owned()).spawn(read).is_ok() {
             self.reading = Some(reading);
         }
@@ -118,7 +119,7 @@ mod tests {
 
     const SIZE: u64 = 3 << 20;
 
-    /// A run whose medium model has a file; it is decided to go there.
+    /// A run whose medium model has a file, with the decision to switch to it.
     fn decided(to: Rung) -> (tempfile::TempDir, Preread) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("medium.gguf");
@@ -141,7 +142,7 @@ mod tests {
     /// Returns how much is read in the end.
     fn read(preread: &Preread) -> Option<u64> {
         let reading = preread.reading.as_ref()?;
-        // The thread lets go of it when it has ended.
+        // The thread releases it when it has ended.
         while Arc::strong_count(reading) > 1 {
             std::thread::yield_now();
         }

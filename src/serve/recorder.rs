@@ -1,15 +1,15 @@
-//! The flight recorder: every input and output of the controller goes into an event log, and no more than the sizes
-//! and times of requests with them. What it cannot write stops the recording, never the serving; a disk that has room
-//! again is used again.
+//! The flight recorder: every input and output of the controller goes into an event log, and of requests only their
+//! sizes and times. If it cannot write, the recording stops, but never the serving; a disk that has room again is used
+//! again.
 //!
-//! A thread of its own writes, so that a slow disk holds nobody up. It does not wake for each record of a busy daemon,
-//! but for those of a moment together: one that is killed loses what came in the last moment. A finished segment is on the
-//! disk before its unpacked form goes; of the segment that is written, a power cut takes what the system has not
-//! written by itself (half a minute on Linux).
+//! It writes in its own thread, so that a slow disk delays nothing else. In a busy daemon it does not wake for each
+//! record, but collects those of a moment: if it is killed, the records of the last moment are lost. A finished segment
+//! is on the disk before its uncompressed form is deleted; of the segment being written, a power cut loses what the
+//! system has not yet written on its own (half a minute on Linux).
 //!
-//! What a full disk does not take is held in memory, up to a limit, and written when it has room: nothing is missing then. A
-//! log in which a record is missing cannot be verified beyond the gap. So what follows one goes into a folder of its own,
-//! whose header names its first record: it can be read and replayed, and says of itself that it begins late.
+//! What a full disk does not accept is held in memory, up to a limit, and written when there is room: then nothing is
+//! missing. A log in which a record is missing cannot be verified beyond the gap. So what follows a gap goes into a new
+//! folder, whose header names its first record: it can be read and replayed, and states that it begins late.
 
 mod disk;
 mod run;
@@ -34,15 +34,15 @@ use crate::serve::status::Recording;
 pub struct RecordingPlan {
     /// The folder of recordings. Each run gets a folder in it.
     pub folder: std::path::PathBuf,
-    /// A segment that has reached this is finished.
+    /// A segment of this size is finished.
     pub segment_size: Bytes,
-    /// So is one that has reached this age.
+    /// A segment of this age is finished too.
     pub segment_age: Duration,
-    /// More than this is not kept: the oldest segments go.
+    /// The limit of all recordings: beyond it, the oldest segments are deleted.
     pub total_size: Bytes,
 }
 
-/// Called with how the recording goes, from any thread.
+/// Called with the state of the recording, from any thread.
 pub(super) type NotifyRecording = Arc<dyn Fn(Recording) + Send + Sync>;
 
 /// The controller's end of the recorder.
@@ -50,9 +50,9 @@ pub(super) struct Recorder {
     to: Option<SyncSender<Entry>>,
     /// The number of the next event, whether or not it is written.
     seq: u64,
-    /// While the disk is too slow, nothing is handed to it.
+    /// While the disk is too slow, nothing is sent to it.
     paused_until: Option<Timestamp>,
-    /// Hung up when everything is written.
+    /// Closed when everything is written.
     written: Receiver<()>,
     reporter: Reporter,
 }
@@ -65,11 +65,11 @@ struct Entry {
 }
 
 impl Recorder {
-    /// Begins a recording. An older one is never written over, nor written on. A disk that is full or read-only is tried
-    /// again later.
+    /// Begins a recording. An older one is never overwritten or continued. A disk that is full or read-only is retried
+    /// later.
     ///
     /// # Errors
-    /// Where the folder cannot be used, or another daemon records into it.
+    /// When the folder cannot be used, or another daemon records into it.
     pub(super) fn begin(
         plan: RecordingPlan,
         header: Header,
@@ -113,7 +113,7 @@ impl Observe for Recorder {
         }
         match to.try_send(Entry { seq, at, event: event.to_owned() }) {
             Ok(()) => self.paused_until = None,
-            // The writer sees by the numbers that records are missing.
+            // The writer sees from the numbers that records are missing.
             Err(TrySendError::Full(_)) => {
                 self.paused_until = Some(at + RETRY);
                 self.reporter.fell_behind(format!(
@@ -128,11 +128,12 @@ impl Observe for Recorder {
     }
 }
 
-/// Says how the recording goes. Who packs a segment says so late; nobody is notified that it continues when it does not.
+/// Reports the state of the recording. A segment's compression ends late; it must not report that recording continues
+/// when it does not.
 #[derive(Clone)]
 struct Reporter {
     notify: NotifyRecording,
-    /// Set from the moment at which a record was held or left out until all are written again, or a new run begins.
+    /// True from the moment when a record was held or left out until all are written again, or a new run begins.
     is_behind: Arc<Mutex<bool>>,
 }
 
@@ -161,7 +162,7 @@ impl Reporter {
     }
 }
 
-/// Writes what comes until nobody sends any more.
+/// Writes what arrives until all senders are gone.
 fn write(writer: &mut Writer, inbox: &Receiver<Entry>) {
     let mut clock = SystemClock::start();
     while let Ok(entry) = inbox.recv() {
@@ -177,12 +178,12 @@ fn write(writer: &mut Writer, inbox: &Receiver<Entry>) {
 /// Chosen: some seconds of the busiest log, and at most a few tens of megabytes.
 const MOST_UNWRITTEN: usize = 1 << 14;
 
-/// How long a record may wait for others, where one was written just before. Chosen: fifty wakes a second at most, and
-/// with the time to write far less than the second that a kill may cost.
+/// How long a record may wait for others if one was written just before. Chosen: at most fifty wakes a second, and with
+/// the time to write far less than the second that a kill may cost.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// When a disk that could not be written is tried again. Chosen: people who make room look whether it helps.
+/// When to retry a disk that could not be written. Chosen: a user who makes room wants to see the effect.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Chosen: a segment of the usual size is packed in a tenth of it.
+/// Chosen: a segment of the usual size is compressed in a tenth of it.
 const LAST_WORDS: Duration = Duration::from_secs(10);

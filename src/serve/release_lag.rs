@@ -1,8 +1,8 @@
-//! Memory of a model that ended, on its way back.
+//! Memory of an ended model that has yet to come back.
 //!
 //! A process that ends shows no memory some tenths of a second before the machine shows it free (900 MiB for 0.2 s,
-//! measured 2026-11-25). Taken for another program's, it would take a step down too far. So what others gain while we
-//! lose is still ours, for as long as a release takes; the simulated machine has it that way, too.
+//! measured 2026-11-25). If it counted as another program's, it would take a step down too far. So what others gain
+//! while we lose still counts as ours, for as long as a release takes; the simulated machine behaves in the same way.
 
 use tiershift_core::sample::Space;
 use tiershift_core::time::Timestamp;
@@ -10,21 +10,21 @@ use tiershift_core::units::Bytes;
 
 use crate::backend::LONGEST_LAG;
 
-/// What is on its way back.
+/// The memory that has yet to come back.
 #[derive(Debug, Default)]
 pub(super) struct ReleaseLag {
-    /// Our models' use, as it was last read.
+    /// Our models' use at the last sample.
     own: Bytes,
-    /// Others' use before our models' fell.
+    /// Others' use before that of our models fell.
     others: Bytes,
     /// What has not been seen free.
     left: Bytes,
-    /// By when it must have been.
+    /// The latest moment for it.
     until: Timestamp,
 }
 
 impl ReleaseLag {
-    /// Takes a reading, and counts in it as ours what is on its way back.
+    /// Takes a sample, and counts in it as ours what has yet to come back.
     pub(super) fn count(&mut self, now: Timestamp, space: &mut Space) {
         let fell = self.own - space.own;
         self.own = space.own;
@@ -35,7 +35,7 @@ impl ReleaseLag {
         if now >= self.until {
             self.left = Bytes::ZERO;
         }
-        // What has once been seen free does not come again.
+        // What was once seen free does not come again.
         self.left = self.left.min(space.others - self.others);
         if self.left == Bytes::ZERO {
             self.others = space.others;
@@ -51,7 +51,7 @@ mod tests {
 
     use super::*;
 
-    /// Feeds readings of (milliseconds, others, own), and returns what is made of them, in MiB.
+    /// Takes samples of (milliseconds, others, own), and returns them corrected, in MiB.
     fn counted<const N: usize>(readings: [(u64, u64, u64); N]) -> [(u64, u64); N] {
         let mut lag = ReleaseLag::default();
         readings.map(|(millis, others, own)| {
@@ -72,7 +72,7 @@ mod tests {
     fn others_growth_counts_as_theirs_where_we_lose_nothing_or_less() {
         let readings = [(0, 4000, 1000), (100, 4300, 1000), (200, 6000, 0), (300, 4300, 0)];
         assert_eq!(counted(readings), [(4000, 1000), (4300, 1000), (5000, 1000), (4300, 0)]);
-        // Seen free, it is nobody's: who takes it then is another.
+        // Once it was seen free, it is no longer ours: the next to take it is another program.
         let readings = [(0, 4000, 1000), (100, 4000, 0), (200, 5000, 0)];
         assert_eq!(counted(readings), [(4000, 1000), (4000, 0), (5000, 0)]);
     }

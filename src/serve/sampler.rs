@@ -1,9 +1,9 @@
-//! The probe on a thread of its own: a driver that hangs, or a machine that swaps, keeps the controller's thread for a
-//! bounded time only.
+//! The probe in its own thread: a driver that hangs, or a machine that swaps, delays the controller's thread only for a
+//! bounded time.
 //!
-//! One question at a time: until it is answered, the probe is not asked again. A late answer is still one, of an age that is
-//! known: it is taken where no newer one comes at once and the machine was asked not long ago, so that a probe that is always slow
-//! is not the same as none.
+//! One question at a time: until it is answered, the probe is not asked again. A late answer still counts, with its
+//! known age: it is used if no newer one comes at once and the machine was asked not long ago, so that a probe that is
+//! always slow is better than none.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
@@ -20,9 +20,9 @@ pub(super) struct Sampler {
     questions: SyncSender<Question>,
     answers: Receiver<Result<Sample, ProbeError>>,
     patience: Duration,
-    /// Answers to older questions say nothing any more.
+    /// Answers to older questions are ignored.
     most_late: Duration,
-    /// Goes along with the next question, and so is never overtaken by one.
+    /// Sent with the next question, and so never overtaken by one.
     own: OwnProcesses,
     /// When the question was asked that has no answer yet.
     unanswered: Option<Timestamp>,
@@ -34,12 +34,12 @@ struct Question {
 }
 
 impl Sampler {
-    /// Begins to read this machine, for a controller to which a reading is stale after `stale_after`.
+    /// Begins to read this machine, for a controller to which a sample is stale after `stale_after`.
     ///
     /// # Errors
-    /// Where the system gives no thread.
+    /// When the system provides no thread.
     pub(super) fn of_machine(mut probe: SystemProbe, stale_after: Duration) -> io::Result<Self> {
-        // With what the controller adds to it, no reading counts for longer than one and a half of that.
+        // With what the controller adds to it, no sample is used for longer than one and a half of that.
         Self::begin(PATIENCE, stale_after / 2, move |now, own| {
             probe.set_own_processes(own);
             probe.sample(now)
@@ -56,7 +56,7 @@ impl Sampler {
         std::thread::Builder::new().name("probe".to_owned()).spawn(move || {
             while let Ok(Question { now, own }) = asked.recv() {
                 if answer.send(read(now, own)).is_err() {
-                    // Nobody asks any more.
+                    // The controller's end is gone.
                     break;
                 }
             }
@@ -65,7 +65,7 @@ impl Sampler {
         Ok(Self { questions, answers, patience, most_late, own, unanswered: None })
     }
 
-    /// Says which processes the managed models run in, from the next sample on.
+    /// Sets the processes in which the managed models run, from the next sample on.
     pub(super) fn set_own_processes(&mut self, own: OwnProcesses) {
         self.own = own;
     }
@@ -90,7 +90,7 @@ impl Probe for Sampler {
         }
         let question = Question { now, own: self.own.clone() };
         self.questions.send(question).map_err(|_| gone())?;
-        // Whoever has an answer waits only as long as a probe takes that has recovered.
+        // If there is a late answer, the wait is only as long as a recovered probe takes.
         let patience = if late.is_some() { self.patience / 10 } else { self.patience };
         match self.answers.recv_timeout(patience) {
             Ok(answer) => answer,
@@ -105,8 +105,8 @@ impl Probe for Sampler {
     }
 }
 
-/// Chosen: half of the usual time between two readings. A reading takes a millisecond or two (measured 2026-11-25), and
-/// much longer where the machine swaps, which is when it is needed most. Whoever wants the controller waits for it, once
+/// Chosen: half of the usual time between two samples. A sample takes a millisecond or two (measured 2026-11-25), and
+/// much longer when the machine swaps, which is when it is needed most. The controller's thread waits this long, once
 /// each time that the probe hangs.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -117,11 +117,11 @@ mod tests {
     use super::*;
     use crate::probe::clock::SystemClock;
 
-    /// A probe whose readings say which question they answer, and which processes were named with it.
+    /// A probe whose samples record which question they answer, and which processes were named with it.
     struct Rig {
         sampler: Sampler,
         asked: Receiver<(u32, OwnProcesses)>,
-        /// Lets one reading go.
+        /// Releases one sample.
         go: mpsc::Sender<()>,
     }
 
@@ -162,7 +162,7 @@ mod tests {
         assert!(waited < patience * 900, "each was waited for: {waited:?}");
         assert_eq!(rig.asked.try_iter().count(), 1);
 
-        // An answer that is so late answers nothing; the next question has one of its own.
+        // An answer this late answers nothing; the next question has its own.
         rig.go.send(()).unwrap();
         rig.go.send(()).unwrap();
         let mut second = 1000;

@@ -1,8 +1,8 @@
-//! A second policy on the same inputs, without effect: what it would have made of the day.
+//! A second policy on the same inputs, without effect: how it would have decided.
 //!
-//! It is the replay of the log, fed while the log is written: others' use, requests and tiers that are asked for as they
-//! come, own use from the simulated backend. `replay LOG --policy OTHER` comes to the same afterwards. It runs on a thread of its own,
-//! always one reading behind, and where it cannot keep up it ends and says so: the serving never waits for it.
+//! It is a replay of the log while the log is written: others' use, requests and ordered tiers as they come, own use
+//! from the simulated backend. `replay LOG --policy OTHER` gives the same result afterwards. It runs in its own thread,
+//! always one sample behind, and if it cannot keep up it ends and reports that: serving never waits for it.
 
 pub(super) mod compare;
 
@@ -28,18 +28,18 @@ use crate::serve::shadow::compare::{Comparison, ShadowReport, ShadowState};
 use crate::sim::adviser::Adviser;
 use crate::sim::{Ground, ScheduledInputs, Situation, simulate};
 
-/// What a shadow is made of.
+/// The parts of a shadow.
 pub(super) struct ShadowPlan {
     pub(super) machine: Machine,
     pub(super) catalog: Catalog,
-    /// Of the policy that has the effect.
+    /// Settings of the policy in effect.
     pub(super) real: RawSettings,
-    /// Of the one that has none.
+    /// Settings of the shadow.
     pub(super) shadow: RawSettings,
     pub(super) policies: Registry,
 }
 
-/// Called with how the two compare, from any thread.
+/// Called with the comparison of the two, from any thread.
 pub(super) type NotifyShadow = Arc<dyn Fn(ShadowReport) + Send + Sync>;
 
 /// The controller's end of the shadow.
@@ -49,7 +49,8 @@ pub(super) struct Shadow {
 }
 
 impl Shadow {
-    /// Begins a run of the other policy at the beginning of this one. Where that asks a program, this is started now.
+    /// Begins a run of the other policy at the beginning of this one. If that policy is a program, the program is
+    /// started now.
     ///
     /// # Errors
     /// When the program, or the thread, cannot be started.
@@ -71,18 +72,18 @@ impl Shadow {
         Ok(Self { to: Some(to), ended })
     }
 
-    /// There is none.
+    /// Returns no shadow.
     pub(super) fn off() -> Self {
         Self { to: None, ended: mpsc::channel().1 }
     }
 
-    /// Lets it finish what has begun, and waits for its last report.
+    /// Lets it finish its work, and waits for its last report.
     pub(super) fn close(mut self) {
         if let Some(to) = self.to.take() {
-            // The last word: what ends without it fell behind.
+            // The last input: a run that ends without it fell behind.
             let _ = to.try_send((Timestamp::MAX, Event::Input(Input::Shutdown)));
         }
-        // A run that does not end in this time is left alone: what it said last stands.
+        // A run that does not end in this time is abandoned: its last report stands.
         let _ = self.ended.recv_timeout(LAST_WORDS);
     }
 }
@@ -104,7 +105,7 @@ impl Observe for Shadow {
         };
         match to.try_send((at, event)) {
             Ok(()) => {}
-            // Hung up in the middle, the run ends where it is: its state says that the end is missing.
+            // If the channel is closed in the middle, the run ends there: its state records that the end is missing.
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.to = None,
         }
     }
@@ -119,7 +120,7 @@ impl Observe for ShadowSide {
     }
 }
 
-/// Plays the other policy for as long as anything comes.
+/// Plays the other policy as long as inputs arrive.
 fn play(
     setup: Setup,
     real: &RawSettings,
@@ -189,5 +190,5 @@ const REPLAYS_SEED: u64 = 1;
 /// Chosen: a minute of a busy daemon, and some tens of megabytes.
 const MOST_BEHIND: usize = 1 << 16;
 
-/// Chosen: a day of a simulation takes a tenth of a second, and a minute's rest is what is left at most.
+/// Chosen: a simulated day takes a tenth of a second, and at most a minute is left.
 const LAST_WORDS: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! The signals of the system: to stop, to stop at once, to read its config again.
+//! The system's signals: to stop, to stop at once, to read the config again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,7 +20,7 @@ use crate::serve::{DaemonEvent, LiveError, Notify, RawConfig};
 /// How to read the config again.
 #[derive(Clone)]
 pub struct Reload {
-    /// What it comes to now, with the options of the command line.
+    /// The present config, with the options of the command line.
     pub running: RawConfig,
     /// Reads it, with the same options.
     pub read: Arc<dyn Fn() -> Result<RawConfig, String> + Send + Sync>,
@@ -46,23 +46,23 @@ pub(super) fn listen(
     reload_on_hangup(runtime, to, notify, reloader)
 }
 
-/// Compares what a config comes to now with what it came to.
+/// Compares the present config with the one from the start.
 pub(super) struct Reloader {
     pub(super) reload: Reload,
     pub(super) machine_class: MachineClass,
     pub(super) catalog: Catalog,
     pub(super) policies: Registry,
-    /// The models as they were found at the start, where they are files.
+    /// The models as they were found at the start, if they are files.
     pub(super) folder: Option<Folder>,
 }
 
-/// What a config comes to that was read again.
+/// The result of reading a config again.
 struct Reread {
-    /// The policy's settings, where they have changed.
+    /// The policy's settings, if they have changed.
     settings: Option<RawSettings>,
     /// Their keys.
     taken: Vec<String>,
-    /// Tables that have changed and are not taken.
+    /// Tables that have changed but are not applied.
     left: Vec<&'static str>,
     /// How the folder of models has changed.
     models: Vec<String>,
@@ -106,7 +106,7 @@ impl Reloader {
     }
 }
 
-/// Returns the keys whose values differ, in the order of the alphabet, those of inner tables with their table's name.
+/// Returns the keys whose values differ, in alphabetical order; keys of inner tables include the table's name.
 fn changed_keys(before: &RawSettings, now: &RawSettings) -> Vec<String> {
     fn flatten(prefix: &str, value: Value, into: &mut BTreeMap<String, Value>) {
         let Value::Object(table) = value else {
@@ -170,7 +170,7 @@ fn reload_on_hangup(
 pub(super) struct Stops {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    /// Taken and left alone: by default it would end the process.
+    /// Received and ignored: by default it would end the process.
     _hangup: tokio::signal::unix::Signal,
 }
 

@@ -1,4 +1,4 @@
-//! What runs the models of a daemon: processes of its own, or a server that somebody else started.
+//! The source of a daemon's models: its own processes, or a server that is already running.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,10 +23,10 @@ use crate::backend::remote::{Remote, Unlisted};
 use crate::inventory::folder::{Folder, FolderError};
 use crate::inventory::listing::RemoteServer;
 
-/// What runs the models.
+/// The source of the models.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A process of our own for each.
+    /// A process of our own for each model.
     Processes {
         /// The `llama-server` program.
         program: PathBuf,
@@ -35,16 +35,16 @@ pub enum Source {
         /// How each model is started.
         launches: BTreeMap<ModelId, Launch>,
     },
-    /// A server that somebody else started.
+    /// A server that was started by others.
     Server(RemoteServer),
 }
 
 /// A backend that is ready for its first command.
 pub(super) struct Started {
     pub(super) backend: LiveBackend,
-    /// What it has loaded already.
+    /// What it has already loaded.
     pub(super) adopted: Vec<Adopted>,
-    /// Held for as long as the daemon serves.
+    /// Held as long as the daemon serves.
     pub(super) claim: Option<File>,
 }
 
@@ -60,7 +60,7 @@ impl Started {
 }
 
 impl Source {
-    /// Returns when each model's file was written, in seconds since 1970, where that is known.
+    /// Returns when each model's file was written, in seconds since 1970, if known.
     pub(super) fn written(&self) -> BTreeMap<ModelId, i64> {
         let Self::Processes { launches, .. } = self else { return BTreeMap::new() };
         let seconds = |file: &Path| {
@@ -71,7 +71,7 @@ impl Source {
         each.filter_map(|(model, launch)| Some((model.clone(), seconds(&launch.file)?))).collect()
     }
 
-    /// Returns each model's file, where we load it.
+    /// Returns each model's file, if we load it.
     pub(super) fn files(&self) -> BTreeMap<ModelId, PathBuf> {
         let Self::Processes { launches, .. } = self else { return BTreeMap::new() };
         launches.iter().map(|(model, launch)| (model.clone(), launch.file.clone())).collect()
@@ -110,7 +110,7 @@ impl Source {
     }
 }
 
-/// Checks that the program runs at all: a wrong path is reported now, and not as a load that fails again and again.
+/// Checks that the program runs at all: a wrong path is reported now, not as a load that fails again and again.
 fn check_program(program: &Path) -> Result<(), SourceError> {
     let mut command = Command::new(program);
     command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

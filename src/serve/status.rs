@@ -1,4 +1,5 @@
-//! What `/status` answers: one type for the daemon that writes it, the page and `tiershift status` that read it.
+//! The answer of `/status`: one type for the daemon that writes it, and for the page and `tiershift status` that read
+//! it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,19 +21,19 @@ use crate::serve::shadow::compare::ShadowReport;
 /// The state of a running daemon.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
-    /// Of the daemon.
+    /// The daemon's version.
     pub version: String,
-    /// Since the start.
+    /// Time since the start.
     #[serde(rename = "uptime_ns")]
     pub uptime: Timestamp,
     /// When the machine was last read.
     #[serde(rename = "sampled_at_ns")]
     pub sampled_at: Option<Timestamp>,
-    /// How often it is read. A sample older than three intervals does not describe the machine any more.
+    /// The sampling interval. A sample older than three intervals no longer describes the machine.
     #[serde(rename = "sampling_interval_ns", with = "duration_ns")]
     #[schemars(with = "u64")]
     pub sampling_interval: Duration,
-    /// The tier that serves, `none` where none does.
+    /// The tier that serves; `none` if none does.
     pub tier: String,
     /// The model that serves.
     pub model: Option<ModelId>,
@@ -50,7 +51,7 @@ pub struct Status {
     pub is_stopping: bool,
     /// Each resource that was sampled, with the lines that decide on it.
     pub lines: Vec<ResourceUse>,
-    /// The decision, the gates and the notice below, in words.
+    /// The decision, the gates and the notice below, as text.
     pub words: Words,
     /// Recent events, oldest first.
     pub last: Vec<HistoryEntry>,
@@ -59,7 +60,7 @@ pub struct Status {
     /// The last sample.
     #[schemars(with = "Option<Logged>")]
     pub resources: Option<Sample>,
-    /// What was decided on it, with every gate of the next upgrade.
+    /// The decision on it, with every gate of the next upgrade.
     #[schemars(with = "Option<Logged>")]
     pub decision: Option<Decision>,
     /// The gates that keep the next rung from being loaded now.
@@ -76,10 +77,10 @@ pub struct Status {
     pub requests: Requests,
     /// Whether a log is written.
     pub recording: Recording,
-    /// How the shadow policy compares, where there is one.
+    /// The comparison with the shadow policy, if there is one.
     #[schemars(with = "Option<Logged>")]
     pub shadow: Option<ShadowReport>,
-    /// Where the figure of each loaded model's own use comes from.
+    /// The source of the figure for each loaded model's own use.
     pub own_use_from: BTreeMap<ModelId, OwnSource>,
 }
 
@@ -108,11 +109,11 @@ pub struct Ordered {
 /// A resource's use, and the lines that decide on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ResourceUse {
-    /// The resource, with the GPU's number where there are several.
+    /// The resource, with the GPU's number if there are several.
     pub name: String,
     /// The resource.
     pub resource: Resource,
-    /// Share in use by everybody.
+    /// Share in use by all programs.
     #[serde(rename = "used_milli_percent")]
     pub used: Percent,
     /// Share in use by our models.
@@ -124,20 +125,20 @@ pub struct ResourceUse {
     /// The policy steps down above this.
     #[serde(rename = "degrade_line_milli_percent")]
     pub degrade_line: Percent,
-    /// Of a space: what is in use.
+    /// For a space: what is in use.
     pub used_bytes: Option<Bytes>,
-    /// Of a space: what there is.
+    /// For a space: its size.
     pub total_bytes: Option<Bytes>,
     /// Whether the policy uses it.
     pub constrains: bool,
 }
 
-/// The typed reasons in words.
+/// The typed reasons as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Words {
     /// The last decision.
     pub decision: Option<String>,
-    /// A line for each closed gate, with the tier that it keeps away.
+    /// A line for each closed gate, with the tier that it blocks.
     pub why_not_higher: Vec<String>,
     /// The notice.
     pub notice: Option<String>,
@@ -160,9 +161,9 @@ pub struct HistoryEntry {
     /// When.
     #[serde(rename = "at_ns")]
     pub at: Timestamp,
-    /// What it is: `hold`, `upgrade`, `downgrade`, `serving`, `failure` or `notice`.
+    /// Its kind: `hold`, `upgrade`, `downgrade`, `serving`, `failure` or `notice`.
     pub kind: String,
-    /// What happened, in words.
+    /// What happened, as text.
     pub text: String,
 }
 
@@ -189,7 +190,7 @@ pub struct Latencies {
     pub latency_p95: Duration,
 }
 
-/// How many requests there are, and how the others ended.
+/// How many requests there are, and how finished ones ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Requests {
     /// Accepted, and not started.
@@ -212,23 +213,24 @@ pub struct Requests {
 pub enum Recording {
     /// Recording is off.
     Off,
-    /// It is.
+    /// Recording is on.
     On {
         /// The name of the run's folder.
         run: String,
-        /// The segment that is written.
+        /// The segment being written.
         segment: u32,
-        /// What all finished segments take on the disk, those of older runs too.
+        /// Disk space of all finished segments, including those of older runs.
         kept_bytes: u64,
-        /// Old segments that were dropped since the start.
+        /// Old segments that were deleted since the start.
         dropped_segments: u64,
     },
-    /// The log cannot be written at the moment; what comes is held in memory until it can, so that nothing is missing.
+    /// The log cannot be written at the moment; new records are held in memory until it can, so that nothing is
+    /// missing.
     Held {
         /// Why.
         error: String,
     },
-    /// The log cannot be written at the moment, and what comes is lost; writing is retried.
+    /// The log cannot be written at the moment, and new records are lost; writing is retried.
     Stopped {
         /// Why.
         error: String,
@@ -240,5 +242,5 @@ pub fn schema() -> String {
     schema::text::<Status>()
 }
 
-/// What the schema says of parts that stand in a log in the same form, which may grow.
+/// The schema of parts that have the same form as in a log, which may grow.
 type Logged = serde_json::Map<String, serde_json::Value>;

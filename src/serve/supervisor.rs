@@ -1,5 +1,6 @@
-//! The service manager that started this daemon, where there is one: it is notified when the daemon serves, that it lives, and when
-//! it stops. The protocol is that of sd_notify(3): a datagram of `KEY=value` lines each, here by the standard library alone.
+//! The service manager that started this daemon, if there is one: it is notified when the daemon serves, that it is
+//! alive, and when it stops. The protocol is that of sd_notify(3): datagrams of `KEY=value` lines, here with the
+//! standard library alone.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -12,7 +13,7 @@ use tiershift_core::time::Timestamp;
 /// Sends lines.
 type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Where to say how the daemon is.
+/// Sends the daemon's state.
 #[derive(Clone, Default)]
 pub struct Supervisor {
     say: Option<Say>,
@@ -23,7 +24,7 @@ impl Supervisor {
     /// Takes `$NOTIFY_SOCKET`, and how long the daemon may be silent before it is ended (`$WATCHDOG_USEC`).
     ///
     /// # Errors
-    /// Where the socket cannot be reached.
+    /// When the socket cannot be reached.
     pub fn new(socket: &OsStr, watchdog: Option<Duration>) -> io::Result<Self> {
         Ok(Self { say: Some(open(socket)?), watchdog })
     }
@@ -34,17 +35,17 @@ impl Supervisor {
         }
     }
 
-    /// It answers clients.
+    /// Reports that it answers clients.
     pub(super) fn ready(&self) {
         self.say("READY=1");
     }
 
-    /// Says in words how it is.
+    /// Reports its state as text.
     pub(super) fn status(&self, text: &str) {
         self.say(&format!("STATUS={text}"));
     }
 
-    /// It stops, which takes this long at most.
+    /// Reports that it stops, which takes at most this long.
     pub(super) fn stopping(&self, at_most: Duration) {
         self.say(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", at_most.as_micros()));
     }
@@ -56,7 +57,7 @@ impl fmt::Debug for Supervisor {
     }
 }
 
-/// Says now and then that the controller's thread lives: by that thread itself, or it proves nothing.
+/// Reports now and then that the controller's thread is alive: from that thread itself, or it would prove nothing.
 pub(super) struct Heartbeat {
     supervisor: Supervisor,
     next: Timestamp,
@@ -87,7 +88,7 @@ fn open(socket: &OsStr) -> io::Result<Say> {
     };
     let datagrams = UnixDatagram::unbound()?;
     datagrams.connect_addr(&address)?;
-    // The controller's thread waits for nobody.
+    // The controller's thread does not wait for the socket.
     datagrams.set_nonblocking(true)?;
     Ok(Arc::new(move |lines| drop(datagrams.send(lines.as_bytes()))))
 }
@@ -97,5 +98,6 @@ fn open(_: &OsStr) -> io::Result<Say> {
     Err(io::Error::from(io::ErrorKind::Unsupported))
 }
 
-/// How often it is said within the time after which the daemon counts as hung. sd_watchdog_enabled(3) says at least twice.
+/// How often this is reported within the time after which the daemon counts as hung. sd_watchdog_enabled(3) requires at
+/// least twice.
 const BEATS: u32 = 3;

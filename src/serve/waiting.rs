@@ -1,4 +1,4 @@
-//! A model server that is not up yet is waited for: the daemon listens, and says to everybody when to come back.
+//! Waits for a model server that is not up yet: the daemon listens, and answers every client with when to come back.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -15,20 +15,20 @@ use crate::serve::http::refusal::Refusal;
 use crate::serve::signals::Stops;
 use crate::serve::{Access, DaemonEvent, LiveError, Notify, check_access};
 
-/// A server that has come, and where the daemon has listened since it began to wait.
+/// A server that is up, and the listener that was open while waiting for it.
 #[derive(Debug)]
 pub struct Arrived {
     /// The server.
     pub server: RemoteServer,
-    /// Where clients come from now on.
+    /// The listener for clients from now on.
     pub listener: TcpListener,
 }
 
-/// Listens at an address until a model server answers at `url`, and asks clients to come back; `None` where it is asked to stop
-/// before.
+/// Listens at an address until a model server answers at `url`, and asks clients to come back; `None` if it is asked to
+/// stop before.
 ///
 /// # Errors
-/// An address that is taken or is open to others without a token, and a server that answers what is not understood.
+/// When the address is taken or is open to others without a token, or a server's answer is not understood.
 pub fn wait_for_server(
     url: &str,
     address: SocketAddr,
@@ -59,7 +59,7 @@ pub fn wait_for_server(
             }
         };
         let _ = stop.send(());
-        // Whoever is being answered; what connects from now on waits for the daemon proper.
+        // For clients that are being answered; new connections wait for the daemon itself.
         let _ = tokio::time::timeout(GOODBYE, waiting).await;
         Ok(found?)
     });
@@ -83,7 +83,7 @@ fn router(url: &str) -> Router {
     })
 }
 
-/// Chosen: a server is used this soon after it is up, for a connection a second.
+/// Chosen: a server is used this soon after it is up, at the cost of a connection a second.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Chosen: an answer of one line is written at once.

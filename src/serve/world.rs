@@ -1,7 +1,7 @@
 //! The real machine: its clock, its probe, its model servers, and the senders of messages to it.
 //!
-//! Everything comes in through one channel, and the moment at which the controller's thread takes a message out
-//! is the moment at which it happened: the log is a total order.
+//! Everything arrives through one channel, and the moment at which the controller's thread takes a message out is the
+//! moment at which it happened: the log is a total order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::Receiver;
@@ -35,7 +35,7 @@ pub(super) struct LiveWorld {
     lag: ReleaseLag,
     rates: OwnRates,
     steps: LoadSteps,
-    /// The models that work: that load, and that have run a request since the last sample.
+    /// The models that work: those being loaded, and those that have run a request since the last sample.
     at_work: BTreeSet<ModelId>,
     loading: BTreeSet<ModelId>,
     backend: LiveBackend,
@@ -47,25 +47,25 @@ pub(super) struct LiveWorld {
     outcomes: VecDeque<Outcome>,
     /// The requests that have not ended.
     replies: BTreeMap<RequestId, ReplyHandle>,
-    /// Those that run. What is said of any other comes too late.
+    /// Those that run. An outcome of any other comes too late.
     running: BTreeMap<RequestId, ModelId>,
-    /// Where the answers to orders go: of those that wait in `inputs`, and of the one that was just handed in.
+    /// Where the answers to orders go: for those that wait in `inputs`, and for the one that was just passed on.
     orders: VecDeque<oneshot::Sender<OrderNews>>,
     order: Option<oneshot::Sender<OrderNews>>,
-    /// Set while the backend may have something to say.
+    /// Set while the backend may have news.
     is_woken: bool,
     is_stopping: bool,
     is_aborted: bool,
 }
 
-/// What a live world is made of.
+/// The parts of a live world.
 pub(super) struct Parts {
     pub(super) sampler: Sampler,
     pub(super) backend: LiveBackend,
     pub(super) catalog: Catalog,
     pub(super) interval: Duration,
     pub(super) inbox: Receiver<Message>,
-    /// What the backend has loaded already.
+    /// What the backend has already loaded.
     pub(super) adopted: Vec<Adopted>,
 }
 
@@ -136,7 +136,7 @@ impl LiveWorld {
                 self.inputs.push_back(Input::Switch { tier, for_ });
             }
             Message::Endpoint(model, answer) => {
-                // Who asked may have hung up.
+                // The client may have hung up.
                 let _ = answer.send(self.backend.endpoint_aside(model.as_ref()));
             }
             Message::Wake => self.is_woken = true,
@@ -196,17 +196,17 @@ impl LiveWorld {
         let tier = rung.map(|rung| self.catalog.tier_name(rung).to_owned());
         let started = Started { endpoint, model: model.clone(), tier };
         if let Some(start) = self.replies.get_mut(&request).and_then(|it| it.started.take()) {
-            // A client that is gone has said so, or is about to.
+            // A client that is gone has reported it, or is about to.
             let _ = start.send(started);
         }
     }
 
-    /// Returns where each loaded model's own use is taken from.
+    /// Returns the source of each loaded model's own use.
     pub(super) fn own_sources(&self) -> Vec<(ModelId, OwnSource)> {
         self.backend.own_sources()
     }
 
-    /// Counts as ours what works of ours, in rates of which the probe does not know whose they are.
+    /// Counts the work of our models as ours, in rates that the probe cannot separate.
     fn count_what_works(&mut self, sample: &mut Sample) {
         let still: BTreeSet<ModelId> =
             self.running.values().chain(&self.loading).cloned().collect();
@@ -276,7 +276,7 @@ impl Backend for LiveWorld {
         match command {
             Command::Load { model, .. } => {
                 self.steps.begin(model);
-                // It may be over before the next reading.
+                // It may be over before the next sample.
                 self.at_work.insert(model.clone());
                 self.loading.insert(model.clone());
                 self.backend.submit(now, command);
@@ -315,7 +315,7 @@ impl Backend for LiveWorld {
 }
 
 impl World for LiveWorld {
-    /// Nothing is decided on a sample before it is known what is loaded already.
+    /// Nothing is decided on a sample before it is known what is already loaded.
     fn next_sample(&self) -> Option<Timestamp> {
         let adopts = matches!(self.inputs.front(), Some(Input::Adopt { .. }));
         (!adopts).then_some(self.next_sample)
@@ -333,10 +333,10 @@ impl World for LiveWorld {
         input
     }
 
-    /// The first word about an order is the answer to it.
+    /// The first news of an order is the answer to it.
     fn ordered(&mut self, news: &OrderNews) {
         if let Some(answer) = self.order.take() {
-            // Who asked may have hung up.
+            // The client may have hung up.
             let _ = answer.send(*news);
         }
     }
@@ -349,7 +349,7 @@ impl World for LiveWorld {
     }
 }
 
-/// Moves what our models use by a figure from others' use to own use: the probe sees no process of theirs.
+/// Moves what our models use by their figures from others' use to own use: the probe sees no process of theirs.
 fn attribute(sample: &mut Sample, figures: Footprint) {
     let vram = sample.gpus.first_mut().and_then(|gpu| gpu.vram.as_mut());
     for (space, figure) in [(sample.memory.as_mut(), figures.ram), (vram, figures.vram)] {
@@ -362,5 +362,5 @@ fn attribute(sample: &mut Sample, figures: Footprint) {
     }
 }
 
-/// Chosen: what waits in the channel is handed over together, but a flood does not keep the rest waiting.
+/// Chosen: waiting messages are handed over together, but a flood does not block the rest.
 const MOST_MESSAGES_AT_ONCE: usize = 1024;

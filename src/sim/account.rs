@@ -1,4 +1,4 @@
-//! Counts the time under memory pressure, by what really was and not by what samples saw.
+//! Counts the time under memory pressure, by the true state and not by what samples showed.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use tiershift_core::units::Bytes;
 
 use crate::summary::Account;
 
-/// The running account.
+/// The running totals.
 #[derive(Clone, Debug)]
 pub(super) struct Pressure {
     settings: Settings,
-    /// What a policy that reacts at once needs to get rid of a model: unload and release.
+    /// The time in which a policy that reacts at once can release a model: unload and release.
     reaction: Duration,
-    /// What each rung that holds a model takes, the lowest first.
+    /// What each rung with a model takes, the lowest first.
     needs: Vec<Footprint>,
     account: Account,
-    /// The spaces of the last reading.
+    /// The spaces of the last sample.
     before: Sample,
-    /// Until when time over memory is nobody's fault: others jumped to where the best rung that was allowed before is too
+    /// Until when time over memory is unavoidable: others jumped to where the best rung that was allowed before is too
     /// much, and no reaction could have been quicker.
     excused_until: Timestamp,
     /// What the best rung that was allowed before that jump takes.
@@ -50,14 +50,14 @@ impl Pressure {
         std::mem::take(&mut self.account)
     }
 
-    /// Counts that memory and swap are exhausted, where somebody is killed for it at once.
+    /// Counts that memory and swap are exhausted, if a process is killed at once because of it.
     pub(super) fn exhaust(&mut self) {
         self.account.out_of_memory_events += u64::from(!self.exhausted);
         self.exhausted = true;
     }
 
-    /// Takes a reading of the machine: what is excused follows from others' use at readings alone, and so is the same
-    /// whatever policy runs.
+    /// Takes a sample of the machine: what is excused follows from others' use at samples alone, and so is the same for
+    /// every policy.
     pub(super) fn read(&mut self, now: Timestamp, truth: &Sample) {
         let Some(memory) = truth.memory else { return };
         let line = match self.settings.constrains(Resource::Memory) {
@@ -91,7 +91,7 @@ impl Pressure {
         }
     }
 
-    /// Counts the time from `from` to `to`, in which the machine was as `truth` says.
+    /// Counts the time from `from` to `to`, in which the machine was in the state `truth`.
     pub(super) fn count(&mut self, from: Timestamp, to: Timestamp, truth: &Sample) {
         let span = to.since(from);
         let above = |space: &Space| space.used() > self.settings.degrade_limit(space.total);
@@ -164,7 +164,7 @@ mod tests {
     fn what_is_unavoidable_is_the_same_whatever_was_loaded() {
         let unavoidable = |own| play(&[(0, 4, own), (10, 8, own), (20, 4, own), (30, 17, own)]).2;
         assert_eq!([0, 2, 5, 9].map(unavoidable), [11; 4]);
-        // A jump that leaves the best rung its place excuses nothing.
+        // A jump after which the best rung still has a place excuses nothing.
         assert_eq!(play(&[(0, 4, 9), (10, 6, 9)]).2, 0);
     }
 }

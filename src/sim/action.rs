@@ -1,28 +1,28 @@
-//! What is done to the controller during a run, past its policy.
+//! Actions on the controller during a run, whatever its policy decides.
 
 use std::time::Duration;
 
 use tiershift_core::time::Timestamp;
 
-/// Something that is done to the controller at a moment.
+/// An action on the controller at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
     /// The moment.
     pub at: Timestamp,
-    /// What is done.
+    /// What happens.
     pub kind: ActionKind,
 }
 
-/// What is done to the controller.
+/// The kind of an action on the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionKind {
-    /// Someone orders this tier, past the policy; `none` unloads, `auto` releases what was ordered before.
+    /// A user orders this tier, whatever the policy decides; `none` unloads, `auto` releases the earlier order.
     Switch {
         /// The tier.
         tier: String,
-        /// How long the order holds; without, until it is released.
+        /// How long the order holds; absent: until it is released.
         for_: Option<Duration>,
     },
-    /// The run is to stop: running requests are finished, models unloaded.
+    /// The run stops: running requests are finished, models unloaded.
     Shutdown,
 }

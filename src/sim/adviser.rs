@@ -1,4 +1,4 @@
-//! Whom a policy asks in a simulated run.
+//! The adviser that a policy asks in a simulated run.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::sim::queue::EventQueue;
 /// Answers a policy's questions. The same questions must get the same answers, or a run cannot be repeated; its log can
 /// be verified in any case.
 pub trait Adviser {
-    /// Returns the rung that should serve by the sample that the policy was shown at `now`, and after how long the answer
-    /// is there; `None` leaves the question open.
+    /// Returns the rung that should serve by the sample that the policy was shown at `now`, and after how long the
+    /// answer arrives; `None` leaves the question open.
     ///
     /// # Errors
-    /// When it cannot be asked any more: the run ends.
+    /// When it can no longer be asked: the run ends.
     fn advise(
         &mut self,
         now: Timestamp,
@@ -26,7 +26,7 @@ pub trait Adviser {
     ) -> Result<Option<(Rung, Duration)>, ExecError>;
 }
 
-/// A program answers as it is asked: it takes no time of the run.
+/// A program answers when it is asked: that takes no time of the run.
 impl Adviser for Program {
     fn advise(
         &mut self,
@@ -39,10 +39,10 @@ impl Adviser for Program {
     }
 }
 
-/// The adviser of a run, and what is on its way from it.
+/// The adviser of a run, and its answers on their way.
 pub(super) struct Advised {
     adviser: Box<dyn Adviser>,
-    /// What the probe returned last.
+    /// The probe's last sample.
     sample: Sample,
     answers: EventQueue<Advice>,
     error: Option<ExecError>,
@@ -53,12 +53,12 @@ impl Advised {
         Self { adviser, sample: Sample::default(), answers: EventQueue::default(), error: None }
     }
 
-    /// Takes what the probe returns.
+    /// Takes the probe's sample.
     pub(super) fn see(&mut self, sample: &Sample) {
         self.sample.clone_from(sample);
     }
 
-    /// Asks, unless it cannot be asked any more: the run ends after the moment at which that was seen.
+    /// Asks, unless the adviser can no longer be asked: the run ends after the moment at which that was noticed.
     pub(super) fn ask(&mut self, now: Timestamp, consult: &Consult) {
         if self.has_failed() {
             return;
@@ -72,7 +72,7 @@ impl Advised {
         }
     }
 
-    /// Returns why it can be asked no more, if that is so.
+    /// Returns why it can no longer be asked, if so.
     pub(super) fn take_error(&mut self) -> Option<ExecError> {
         self.error.take()
     }
@@ -85,7 +85,7 @@ impl Advised {
         self.answers.next_at()
     }
 
-    /// Takes out the next answer that is there by `now`.
+    /// Takes out the next answer that has arrived by `now`.
     pub(super) fn pop(&mut self, now: Timestamp) -> Option<Advice> {
         self.answers.pop(now).map(|(_, advice)| advice)
     }

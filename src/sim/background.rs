@@ -1,7 +1,8 @@
-//! What everybody else uses over time: shapes and traces that add up.
+//! Others' use over time: shapes and traces that add up.
 //!
-//! A layer that [reacts](Reaction) has more or less than its shape says, as there is room. Every shape is a closed form in time: what it gives at a moment does not depend on when, or how often, it
-//! was asked before. What is random is drawn from a stream of its own for each cell of time.
+//! A layer that [reacts](Reaction) has more or less than its shape, depending on the free room. Every shape is a closed
+//! form in time: its value at a moment does not depend on when, or how often, it was evaluated before. Random values
+//! are drawn from a separate stream for each cell of time.
 
 mod reaction;
 mod series;
@@ -26,7 +27,7 @@ pub use reaction::{OthersState, Reaction, ReactionKind};
 pub use series::Series;
 pub use shape::{Amount, RawShape};
 
-/// What everybody else uses over time.
+/// Others' use over time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Background {
     machine: Machine,
@@ -36,32 +37,32 @@ pub struct Background {
     layers: Vec<Layer>,
 }
 
-/// One `[[background]]` table, checked: where it adds, and what.
+/// One `[[background]]` table, checked: what it adds, and where.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
-    /// What it adds to; every resource that the trace has, where `None`.
+    /// What it adds to; `None`: every resource that the trace has.
     pub resource: Option<OthersUse>,
     /// The GPU, for video memory and GPU time.
     pub gpu: u8,
     /// Begins here.
     pub at: Timestamp,
-    /// Ends just before this.
+    /// It ends just before this.
     pub until: Timestamp,
     /// What it adds over time.
     pub shape: RawShape,
-    /// The readings of a trace shape.
+    /// The samples of a trace shape.
     pub series: Option<Arc<Series>>,
-    /// How it reacts to what is free, if it does.
+    /// How it reacts to the free room, if it does.
     pub reaction: Option<Reaction>,
 }
 
 /// One `[[background]]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-// Serde refuses unknown keys in the flattened part; an editor needs the schema to say so.
+// Serde refuses unknown keys in the flattened part; the schema must state that for editors.
 #[schemars(extend("unevaluatedProperties" = false))]
 pub struct RawBackground {
-    /// What is used. Must be given, except for a trace: without it a trace brings all that it has.
+    /// What is used. Required, except for a trace, which brings all that it has if this is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<OthersUse>,
     /// The GPU, for `vram` and `gpu`. Default 0. Not for a trace, whose GPUs are the machine's, one by one.
@@ -74,17 +75,17 @@ pub struct RawBackground {
     /// stays at `to`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<SpanText>,
-    /// It gives way: where less than a 64th of its space would be free, it shrinks as far as this, and grows again when
-    /// there is room. What a ZFS cache does, which no kernel counts as available; a page cache that is counted as
+    /// Give way: if less than a 64th of its space would be free, it shrinks down to this, and grows again when there is
+    /// room. This is how a ZFS cache behaves, which no kernel counts as available; a page cache that counts as
     /// available is not use of memory. For `memory` and `vram`, not for a trace. Default: it never gives way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gives_way_to: Option<Amount>,
-    /// Whether it takes only what is free of the memory that its shape says, and keeps it: a game that fills the video
-    /// memory, which we meet when we unload. For `memory` and `vram`, not for a trace. Default false.
+    /// Whether it takes only free memory, up to its shape, and keeps it: a game that fills the video memory that we
+    /// free when we unload. For `memory` and `vram`, not for a trace. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub takes_free: Option<bool>,
-    /// With `gives-way-to` or `takes-free`: how long giving or taking all that its shape says takes. Default `0s`: at
-    /// once. It has what its shape says, and what is free lets it, from the start.
+    /// With `gives-way-to` or `takes-free`: the time to release or take the whole amount of its shape. Default `0s`: at
+    /// once. At the start it already has what its shape and the free memory allow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<SpanText>,
     /// What it adds over time.
@@ -93,7 +94,7 @@ pub struct RawBackground {
 }
 
 impl RawBackground {
-    /// Returns how it reacts to what is free, if it does.
+    /// Returns how it reacts to the free room, if it does.
     pub(crate) fn reaction(&self) -> Option<Reaction> {
         let kind = match (self.gives_way_to, self.takes_free) {
             (Some(floor), _) => ReactionKind::GivesWay { floor },
@@ -106,7 +107,8 @@ impl RawBackground {
     /// Returns the key about its reaction whose value is not valid, and what it must be.
     pub(crate) fn reaction_mistake(&self) -> Option<(&'static str, &'static str)> {
         let Some(Reaction { kind, .. }) = self.reaction() else {
-            let alone = "left out without `gives-way-to` or `takes-free`: nothing is slow to react";
+            let alone =
+                "left out without `gives-way-to` or `takes-free`: there is no reaction to delay";
             return self.lag.map(|_| ("lag", alone));
         };
         let key = match kind {
@@ -114,13 +116,13 @@ impl RawBackground {
             ReactionKind::TakesFree => "takes-free",
         };
         if self.gives_way_to.is_some() && self.takes_free == Some(true) {
-            return Some(("takes-free", "left out where `gives-way-to` is given"));
+            return Some(("takes-free", "left out if `gives-way-to` is given"));
         }
         if matches!(self.shape, RawShape::Trace(_)) {
             return Some((key, "left out: a recording reacts to nothing"));
         }
         if !matches!(self.resource, Some(OthersUse::Memory | OthersUse::Vram)) {
-            return Some((key, "left out: only `memory` and `vram` are given way in, or taken"));
+            return Some((key, "left out: it applies only to `memory` and `vram`"));
         }
         None
     }
@@ -156,7 +158,7 @@ impl Background {
         Self { machine, is_unified: false, seed, layers }
     }
 
-    /// Returns the same on a machine whose GPUs use main memory.
+    /// Returns the same for a machine whose GPUs use main memory.
     #[must_use]
     pub fn unified(mut self) -> Self {
         self.is_unified = true;
@@ -167,12 +169,12 @@ impl Background {
         self.is_unified
     }
 
-    /// Returns whether any layer reacts to what is free.
+    /// Returns whether any layer reacts to the free room.
     pub(super) fn reacts(&self) -> bool {
         self.layers.iter().any(|layer| layer.reaction.is_some())
     }
 
-    /// Draws what is random from another seed.
+    /// Draws random values from another seed.
     pub fn set_seed(&mut self, seed: Seed) {
         self.seed = seed;
     }
@@ -182,20 +184,19 @@ impl Background {
         &self.layers
     }
 
-    /// Returns since when no layer changes; `None` where one reacts to us, or is a recording.
+    /// Returns since when no layer changes; `None` if one reacts to us, or is a recording.
     pub(super) fn settled_at(&self) -> Option<Timestamp> {
         self.layers
             .iter()
             .try_fold(Timestamp::ZERO, |last, layer| Some(last.max(layer.settled_at()?)))
     }
 
-    /// Returns a reading of the machine without the managed models: own use is zero.
+    /// Returns a sample of the machine without the managed models: own use is zero.
     ///
-    /// Memory, swap and video memory are reported wherever the machine has them. Processor, GPU time and pressure
-    /// are reported only where a layer adds to them: a scenario that does not speak of them does not constrain
-    /// on them.
+    /// Memory, swap and video memory are reported if the machine has them. Processor, GPU time and pressure are
+    /// reported only if a layer adds to them: a scenario that does not mention them does not constrain on them.
     ///
-    /// Who reacts does so as if nothing was ever ours, and nobody is dead.
+    /// Layers that react do so as if we never used anything, and none has been killed.
     pub fn sample(&self, now: Timestamp) -> Sample {
         self.sample_beside(now, |_, _| Bytes::ZERO, &mut self.begin())
     }
@@ -205,7 +206,7 @@ impl Background {
         OthersState::new(self.layers.len())
     }
 
-    /// Returns a reading beside what is ours, as [`Background::sample`], and moves those on who react.
+    /// Returns a sample beside our use, like [`Background::sample`], and advances the layers that react.
     pub(super) fn sample_beside(
         &self,
         now: Timestamp,
@@ -218,7 +219,7 @@ impl Background {
                 layer.add(&mut sums, &self.machine, self.seed, place, now);
             }
         }
-        // Who gives way does so to those who take, too.
+        // Layers that give way also do so for those that take.
         for kind in [is_taker, is_giver] {
             for (place, layer) in self.layers.iter().enumerate() {
                 if let (Some(reaction), Some(resource)) = (layer.reaction, layer.resource)
@@ -235,7 +236,7 @@ impl Background {
         sums.into_sample(&self.machine, self.is_unified)
     }
 
-    /// Returns what bounds a layer that reacts, beside what the sums have.
+    /// Returns the bounds of a layer that reacts, beside the sums so far.
     fn bounds(
         &self,
         place: usize,
@@ -291,7 +292,7 @@ impl Background {
 impl Layer {
     fn add(&self, sums: &mut Sums, machine: &Machine, seed: Seed, place: usize, now: Timestamp) {
         if let (RawShape::Trace(play), Some(series)) = (&self.shape, &self.series) {
-            // A trace has a rate for as long as the run lasts, also before it begins.
+            // A trace has a rate as long as the run lasts, even before it begins.
             let reading = (self.at..self.until)
                 .contains(&now)
                 .then(|| play.reading(series, now.since(self.at)))
@@ -315,12 +316,12 @@ impl Layer {
         Some(if is_level && self.until == Timestamp::MAX { self.at } else { self.until })
     }
 
-    /// Returns what its shape says, in bytes or thousandths of a percent; of a trace, nothing.
+    /// Returns the value of its shape, in bytes or thousandths of a percent; zero for a trace.
     fn value(&self, machine: &Machine, seed: Seed, place: usize, now: Timestamp) -> f64 {
         self.shape.value(self.at, self.until, now, self.total(machine), seed, place)
     }
 
-    /// Returns how much there is of its resource, where that is a space.
+    /// Returns the size of its resource, if that is a space.
     fn total(&self, machine: &Machine) -> Option<Bytes> {
         match self.resource? {
             OthersUse::Memory => Some(machine.memory),
@@ -387,7 +388,7 @@ mod tests {
             "shape = \"ramp\"\nfrom = \"1GiB\"\nto = \"2GiB\"\nat = \"100s\"\nuntil = \"200s\"",
             &[(0, 1024), (100, 1024), (150, 1536), (200, 2048), (300, 2048)],
         );
-        // Without an end, the run's end: two hours.
+        // Without an end, it is the run's end: two hours.
         check("shape = \"ramp\"\nto = \"2GiB\"", &[(0, 0), (3600, 1024), (7200, 2048)]);
         check(
             "shape = \"saw\"\nto = \"1GiB\"\nperiod = \"100s\"",
@@ -467,7 +468,7 @@ mod tests {
             "[[background]]\nresource = \"memory\"\nshape = \"constant\"\nlevel = \"8GiB\"\n\
              [[background]]\nresource = \"memory\"\nshape = \"noise\"\namplitude = \"1GiB\"",
         );
-        // At the nodes, where the value is drawn and not between two that are.
+        // At the nodes, where the value is drawn rather than interpolated.
         let drawn: Vec<f64> = (0..720)
             .map(|cell| others.sample(Timestamp::from_secs(cell * 10)).memory.unwrap().others)
             .map(|use_| use_.as_gib() - 8.0)

@@ -1,9 +1,9 @@
 //! Watches the invariants of DESIGN from outside: it sees only what passes between controller and world.
 //!
-//! The manager checks before it commands; this checks again after, from its own [`Book`]. A violation is a defect of
-//! tiershift or of its policy, never of the scenario. The rules about *good* decisions hold for a policy that promises
-//! them, those about the manager for ours; the baselines and models of others promise nothing. S8, that a log and its state
-//! agree, is `verify`'s.
+//! The manager checks before it commands; this checks again afterwards, from its own [`Book`]. A violation is a defect
+//! of tiershift or of its policy, never of the scenario. The rules about *good* decisions hold for a policy that
+//! promises them, those about the manager for ours; the baselines and the models of other programs promise nothing. S8,
+//! that a log and its state agree, is checked by `verify`.
 
 mod activity;
 mod book;
@@ -77,7 +77,7 @@ impl Checker {
         }
     }
 
-    /// Says since when the world does nothing of itself, where that is known.
+    /// Sets since when the world causes no events of its own, if known.
     #[must_use]
     pub(super) fn quiet_since(mut self, since: Option<Timestamp>) -> Self {
         self.quiet = Quiet::new(since);
@@ -89,7 +89,7 @@ impl Checker {
         self.orders.settle(&self.book, &mut self.violations);
         self.end_moment(end);
         self.book.now = end;
-        // What was due before the end was to happen; what is due at it, may.
+        // Anything due before the end had to happen; anything due at the end may.
         let before_end = Timestamp::from_nanos(end.as_nanos().saturating_sub(1));
         self.requests.pass(&self.book, before_end, &mut self.violations);
         let missed = self.recovery.missed_at_the_end(&self.book);
@@ -109,9 +109,9 @@ impl Checker {
         }
         self.book.now = now;
         if let Input::Sample(sample) = input {
-            // What cannot be is not a reading.
+            // An impossible reading does not count.
             if sample.is_plausible() {
-                // What nobody saw, nobody could wait for.
+                // During a gap nothing could be waited for.
                 if self.book.is_after_a_gap() {
                     self.waits.disturb();
                 }
@@ -125,7 +125,7 @@ impl Checker {
         }
     }
 
-    /// All inputs of the book's moment have been answered.
+    /// Called when all inputs of the book's moment have been answered.
     #[inline]
     fn end_moment(&mut self, next: Timestamp) {
         let (book, moment) = (&self.book, self.book.now);
@@ -160,7 +160,7 @@ impl Checker {
         self.begin_anew();
     }
 
-    /// Holds what follows to other promises: those of a policy that other settings have named.
+    /// Checks what follows against other promises: those of the policy that other settings name.
     pub(super) fn hold_to(&mut self, promises: Promises) {
         self.book.promises = promises;
         self.begin_anew();
@@ -239,7 +239,7 @@ impl Checker {
             Command::Unload { model } => match book.index_of(model) {
                 Some(index) => {
                     safety::check_unload(book, index, out);
-                    // A server that has to be asked again makes us wait for it.
+                    // A server that must be asked again delays us.
                     if book.models[index].asked > 0 {
                         self.waits.disturb();
                     }
@@ -289,7 +289,7 @@ impl Checker {
         }
     }
 
-    /// Takes that something failed, or was taken for a failure.
+    /// Notes that something failed, or was treated as a failure.
     fn fail(&mut self) {
         self.recovery.fail(&self.book);
         self.quiet.fail(&self.book);

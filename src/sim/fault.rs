@@ -1,7 +1,7 @@
-//! What goes wrong: data only. The simulated machine and backend act on it.
+//! Faults: data only. The simulated machine and backend act on them.
 //!
 //! # Source
-//! The faults are those of a local machine that peers' users report; each kind cites one.
+//! The faults are those of local machines that users of similar programs report; each kind cites one.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use tiershift_core::sample::Resource;
 use tiershift_core::time::{SpanText, Timestamp};
 use tiershift_core::units::{Bytes, BytesText, Percent, PercentText, is_default};
 
-/// Something that goes wrong in a window of time, checked.
+/// A fault in a window of time, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
     /// From this moment on; for [`FaultKind::Suspend`], [`FaultKind::Crash`] the moment itself.
     pub at: Timestamp,
-    /// Until just before this moment; the run's end where the file gives none.
+    /// Until just before this moment; the run's end if the file gives none.
     pub until: Timestamp,
-    /// How probable it is at each occasion (a reading, a load, an unload, a moment).
+    /// Its probability at each occasion (a reading, a load, an unload, a moment).
     pub probability: Percent,
-    /// What goes wrong.
+    /// The kind.
     pub kind: FaultKind,
 }
 
@@ -34,13 +34,13 @@ impl Fault {
 /// One `[[fault]]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-// Serde refuses unknown keys in the flattened part; an editor needs the schema to say so.
+// Serde refuses unknown keys in the flattened part; the schema must state that for editors.
 #[schemars(extend("unevaluatedProperties" = false))]
 pub struct RawFault {
     /// When it begins. Default: at the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<SpanText>,
-    /// When it ends. Default: with the run. Not for `suspend` and for `crash` without `every`, which are moments.
+    /// When it ends. Default: with the run. Not for `suspend`, nor for `crash` without `every`, which are moments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<SpanText>,
     /// Probability of the fault at each occasion. Default `100%`.
@@ -63,15 +63,15 @@ pub enum FaultKind {
     ProbeGap,
     /// Readings repeat the last one before the fault: a frozen sensor. Occasion: each reading.
     ProbeStale {
-        /// The resource whose sensor is frozen. Default: every one, time and all.
+        /// The resource whose sensor is frozen. Default: every one, including the time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resource: Option<Resource>,
         /// The GPU, for `vram` and `gpu`. Default: each.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gpu: Option<u8>,
     },
-    /// One resource reads as what is not a number (NaN, N/A): a probe leaves it out of the reading, and what is left out is
-    /// neither full nor free. Occasion: each reading.
+    /// One resource is not a number (NaN, N/A): a probe leaves it out of the reading, and it then counts as neither
+    /// full nor free. Occasion: each reading.
     ProbeNan {
         /// The resource. Default `memory`.
         #[serde(default = "memory")]
@@ -80,7 +80,7 @@ pub enum FaultKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gpu: Option<u8>,
     },
-    /// Our own use of one resource is read as others': so it is in a container without the host's process ids
+    /// Our own use of one resource is read as others' use, as in a container without the host's process ids
     /// (NVIDIA/nvidia-docker#179), and under WSL 2. Occasion: each reading.
     ProbeBlind {
         /// The resource; not `pressure`, which has no owner. Default `vram`.
@@ -90,8 +90,7 @@ pub enum FaultKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gpu: Option<u8>,
     },
-    /// Readings of one resource are wrong by a factor: a unit mistaken (Lemonade #2648). Occasion: each
-    /// reading.
+    /// Readings of one resource are wrong by a factor: a mistaken unit (Lemonade #2648). Occasion: each reading.
     ProbeWrong {
         /// The resource that is misread. Default `memory`.
         #[serde(default = "memory")]
@@ -99,7 +98,7 @@ pub enum FaultKind {
         /// The GPU, for `vram` and `gpu`. Default: each.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gpu: Option<u8>,
-        /// What others' use is multiplied by. No default; 1024 and 0.0009765625 are the usual mistakes.
+        /// Factor on others' use. No default; 1024 and 0.0009765625 are the usual mistakes.
         factor: f64,
     },
     /// The machine sleeps: nothing happens, then the clock has jumped. Occasion: the moment `at`.
@@ -116,9 +115,9 @@ pub enum FaultKind {
         #[serde(default = "long_lag")]
         max: SpanText,
     },
-    /// Somebody else takes memory at the moment a load begins: a game, a browser. Occasion: each load.
+    /// Another program takes memory at the moment when a load begins: a game, a browser. Occasion: each load.
     OutsideGrab {
-        /// The model whose load it meets. Default: any.
+        /// The model whose load is affected. Default: any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
         /// `memory` or `vram`. Default `memory`.
@@ -139,7 +138,7 @@ pub enum FaultKind {
         /// The model. Default: any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
-        /// What the load time is multiplied by. Default 4.
+        /// Factor on the load time. Default 4.
         #[serde(default = "default_slowness")]
         factor: f64,
     },
@@ -148,23 +147,23 @@ pub enum FaultKind {
         /// The model. Default: any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
-        /// Only the first so many loads in the window. Default: all.
+        /// Affect only this many loads, the first in the window. Default: all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         count: Option<u32>,
     },
-    /// Loads stop half way, hold their memory and say nothing until they are unloaded. Occasion: each load.
+    /// Loads stop half way, hold their memory and report nothing until they are unloaded. Occasion: each load.
     LoadHalf {
         /// The model. Default: any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
-        /// Only the first so many loads in the window. Default: all.
+        /// Affect only this many loads, the first in the window. Default: all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         count: Option<u32>,
         /// The part of the footprint that is held. Default `50%`.
         #[serde(default = "half")]
         share: PercentText,
     },
-    /// The backend says "unloaded" at once and keeps the memory (Ollama #14364). Occasion: each unload.
+    /// The backend reports "unloaded" at once but keeps the memory (Ollama #14364). Occasion: each unload.
     UnloadLies {
         /// The model. Default: any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -173,51 +172,51 @@ pub enum FaultKind {
         #[serde(default = "default_hold")]
         hold: SpanText,
     },
-    /// The memory of an unloaded model comes back, and the backend never says "unloaded". Who asks again after the window
-    /// is answered. Occasion: each unload that is asked for, again or for the first time.
+    /// The memory of an unloaded model comes back, but the backend never reports "unloaded". A repeated request after
+    /// the window is answered. Occasion: each request to unload, repeated or not.
     UnloadUnconfirmed {
         /// The model. Default: any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
-        /// Only the first so many of them in the window. Default: all.
+        /// Affect only this many of them, the first in the window. Default: all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         count: Option<u32>,
     },
-    /// A request that is started never gets a token, nor ends, until it is cancelled or its model goes (llama.cpp #28443).
+    /// A started request never gets a token and never ends, until it is cancelled or its model goes (llama.cpp #28443).
     /// It takes its share of the model's speed. Occasion: each start of a request.
     RequestHang {
         /// The model. Default: any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
-        /// Only the first so many starts in the window. Default: all.
+        /// Affect only this many starts, the first in the window. Default: all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         count: Option<u32>,
         /// Whether cancelling it has no effect either. Default false.
         #[serde(default, skip_serializing_if = "is_default")]
         deaf: bool,
     },
-    /// A GPU falls off the bus (NVIDIA's Xid 79) and is back when the window ends: readings have nothing of it, what was
-    /// loaded there dies, and loads on it fail. Occasion: the moment `at`.
+    /// A GPU falls off the bus (NVIDIA's Xid 79) and is back when the window ends: it is missing from readings, models
+    /// on it die, and loads on it fail. Occasion: the moment `at`.
     GpuLost {
         /// The GPU. Default 0.
         #[serde(default)]
         gpu: u8,
-        /// Whether the models on it die. Default true; false is a driver that says nothing for a while.
+        /// Whether the models on it die. Default true; false is a driver that reports nothing for a while.
         #[serde(default = "yes", skip_serializing_if = "is_yes")]
         crash: bool,
     },
-    /// The backend does not answer during the window; its answers arrive at the end. A window up to
-    /// the run's end is a backend that hangs for good.
+    /// The backend does not answer during the window; its answers arrive at the end. A window up to the run's end is a
+    /// backend that hangs forever.
     BackendHang,
-    /// A model's process dies with what runs on it. Occasion: the moment `at`, or each of those that `every` makes.
+    /// A model's process dies with its requests. Occasion: the moment `at`, or each moment given by `every`.
     Crash {
         /// The model. Default: every loaded model.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
-        /// It dies again and again, the first time this long after `at`, until `until`. Default: once, at `at`.
+        /// Die repeatedly, the first time this long after `at`, until `until`. Default: once, at `at`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         every: Option<SpanText>,
-        /// By how much of `every` each such span may be longer or shorter, evenly. Default `0%`.
+        /// By how much of `every` each interval may be longer or shorter, evenly. Default `0%`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         jitter: Option<PercentText>,
     },
@@ -226,11 +225,11 @@ pub enum FaultKind {
         /// The model. Default: any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
-        /// Growth in a minute. No default.
+        /// Growth per minute. No default.
         per_minute: BytesText,
     },
-    /// A model that is loaded while memory is short stays slow until it is loaded again, even when the
-    /// shortage is over (50.9 to 19.7 tokens/s, Hermes #116078; LM Studio #1923). Occasion: each load.
+    /// A model that is loaded while memory is short stays slow until it is loaded again, even when the shortage is over
+    /// (50.9 to 19.7 tokens/s, Hermes #116078; LM Studio #1923). Occasion: each load.
     StickySlow {
         /// `memory` or `vram`. Default `vram`.
         #[serde(default = "vram")]
@@ -238,7 +237,7 @@ pub enum FaultKind {
         /// Use of the resource at the end of the load above which it stays slow. Default `90%`.
         #[serde(default = "tight")]
         above: PercentText,
-        /// What its speed is multiplied by. Default 0.39 (19.7 of 50.9 tokens/s).
+        /// Factor on its speed. Default 0.39 (19.7 of 50.9 tokens/s).
         #[serde(default = "sticky_speed")]
         factor: f64,
     },
@@ -275,7 +274,7 @@ impl FaultKind {
         matches!(self, Self::Suspend { .. } | Self::Crash { every: None, .. })
     }
 
-    /// Returns for how long what it does at its end lasts.
+    /// Returns how long its last effect may outlast the window.
     pub(super) fn lasts_after(&self) -> Duration {
         match self {
             Self::OutsideGrab { hold, .. } | Self::UnloadLies { hold, .. } => hold.0,
@@ -284,7 +283,7 @@ impl FaultKind {
         }
     }
 
-    /// Returns the model that it is about, where it is about one.
+    /// Returns the model that it is about, if it is about one.
     pub fn model(&self) -> Option<&str> {
         match self {
             Self::LoadSlow { model, .. }
@@ -309,7 +308,7 @@ impl FaultKind {
         }
     }
 
-    /// Returns the GPU that it is about, where it is about one, with the key to blame where there is none such.
+    /// Returns the GPU that it is about, if it is about one, with the key to blame if there is no such GPU.
     pub(crate) fn gpu(&self) -> Option<(&'static str, u8)> {
         match self {
             Self::OutsideGrab { resource: Resource::Vram, gpu, .. } => Some(("resource", *gpu)),
@@ -333,7 +332,7 @@ impl FaultKind {
         }
     }
 
-    /// Returns on how many occasions it strikes at most.
+    /// Returns the most occasions on which it strikes.
     pub(crate) fn count(&self) -> Option<u32> {
         match self {
             Self::LoadFail { count, .. }
@@ -357,7 +356,7 @@ impl FaultKind {
         }
         match self {
             Self::ProbeStale { resource: None, gpu: Some(_) } => {
-                Some(("gpu", "left out where `resource` is: then the whole reading is frozen"))
+                Some(("gpu", "left out if `resource` is: then the whole reading is frozen"))
             }
             Self::ProbeBlind { resource: Resource::Pressure, .. } => {
                 Some(("resource", "`memory`, `vram`, `cpu` or `gpu`: pressure has no owner"))
@@ -366,7 +365,7 @@ impl FaultKind {
                 Some(("every", "at least 1s"))
             }
             Self::Crash { every: None, jitter: Some(_), .. } => {
-                Some(("jitter", "left out where `every` is: a moment has none"))
+                Some(("jitter", "left out if `every` is: a moment has none"))
             }
             Self::Crash { jitter: Some(jitter), .. } if jitter.0 >= Percent::ONE_HUNDRED => {
                 Some(("jitter", "less than 100%"))
@@ -443,9 +442,8 @@ fn sticky_speed() -> f64 {
     0.39
 }
 
-/// Chosen: what dies more often never loads.
+/// Chosen: a model that dies more often never loads.
 const SHORTEST_EVERY: Duration = Duration::from_secs(1);
 
-/// Chosen: larger than any mistake of units between neighbours (1024), small enough that products of byte
-/// counts stay exact.
+/// Chosen: larger than any mistaken unit (1024), small enough that products of byte counts stay exact.
 const LARGEST_FACTOR: f64 = 1e6;

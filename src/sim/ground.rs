@@ -1,5 +1,4 @@
-//! What is true of the simulated machine: others' use, from a script or a recording, with the use of our own models
-//! put into it.
+//! The true state of the simulated machine: others' use, from a script or a recording, plus the use of our own models.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -17,43 +16,43 @@ use crate::sim::own_use::OwnUse;
 /// A sample of a recording, or why there are no more.
 pub type RecordedSample = Result<(Timestamp, Sample), ReadError>;
 
-/// Fills a sample with the next one of a recording and returns when it was taken; `None` at the end.
+/// Reads the next sample of a recording into an existing one and returns when it was taken; `None` at the end.
 pub(super) type ReadNext = Box<dyn FnMut(&mut Sample) -> Result<Option<Timestamp>, ReadError>>;
 
-/// Takes each reading of a recording when it begins to hold, before our own use is put into it.
+/// Takes each sample of a recording when it begins to hold, before our own use is added.
 pub type Tap = Box<dyn FnMut(Timestamp, &Sample)>;
 
-/// Why a recording cannot be read on, as its reader says it: a [`TraceError`](crate::trace::TraceError), a
-/// [`LogError`](crate::log::LogError) or somebody else's.
+/// Why a recording cannot be read further, from its reader: a [`TraceError`](crate::trace::TraceError), a
+/// [`LogError`](crate::log::LogError) or that of another reader.
 pub type ReadError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The ground truth of a run. It begins as others' use alone; the world then keeps its own models' use in the same
+/// The true state during a run. It begins as others' use alone; the world then keeps its own models' use in the same
 /// sample, because adding it to a copy at each step would cost more than the step.
 pub struct Ground {
     feed: Feed,
-    /// What holds now, and beside it what comes next in a recording: the two take turns, so that none is moved.
+    /// The present sample, and the next one of a recording: the two take turns, so that none is moved.
     samples: [Sample; 2],
-    /// Which of them holds now.
+    /// Which of them is the present one.
     now: bool,
-    /// Whoever wants to see each reading of a recording.
+    /// The tap for each sample of a recording.
     tap: Option<Tap>,
-    /// What comes with the samples, and how many requests of it were taken.
+    /// The inputs that come with the samples, and how many of its requests were taken.
     scheduled: Option<ScheduledInputs>,
     taken: u64,
 }
 
-/// Requests and instructions that come with the readings of a recording that is still made: whoever brings a reading
-/// has put those before it in.
+/// Requests and instructions that come with the samples of a recording that is still being made: the code that adds a
+/// sample has added the inputs before it.
 pub type ScheduledInputs = Rc<RefCell<VecDeque<(Timestamp, Input)>>>;
 
-/// Where others' use comes from.
+/// The source of others' use.
 enum Feed {
     /// A scripted background, read on a regular grid.
     Scripted { background: Background, state: OthersState, interval: Duration },
-    /// A recording, read at its own times; between two readings the first one holds.
+    /// A recording, read at its own times; between two samples the first one holds.
     Recorded {
         read_next: ReadNext,
-        /// When the next reading was taken, if there is one.
+        /// When the next sample was taken, if there is one.
         due: Option<Timestamp>,
         /// Why there are no more.
         error: Option<ReadError>,
@@ -76,14 +75,14 @@ impl Ground {
         }))
     }
 
-    /// Returns a recording whose readings are written over each other: what they hold on the heap is allocated once.
+    /// Returns a recording whose samples are read into the same memory: it is allocated once.
     pub fn recorded_in_place(read_next: ReadNext) -> Self {
         let mut ground = Self::of(Feed::Recorded { read_next, due: None, error: None });
         ground.pull();
         ground
     }
 
-    /// Returns since when others use what they will use to the end, where a script says that.
+    /// Returns since when others' use no longer changes, if a script determines that.
     pub(super) fn settled_at(&self) -> Option<Timestamp> {
         match &self.feed {
             Feed::Scripted { background, .. } if self.scheduled.is_none() => {
@@ -93,14 +92,14 @@ impl Ground {
         }
     }
 
-    /// Lets requests and instructions come with the readings, as a workload of these requests would.
+    /// Adds requests and instructions that come with the samples, as a workload of these requests would.
     #[must_use]
     pub fn with_scheduled(mut self, scheduled: ScheduledInputs) -> Self {
         self.scheduled = Some(scheduled);
         self
     }
 
-    /// Shows each reading of a recording to `tap`, once. The controller may be given more of them: it can ask.
+    /// Shows each sample of a recording to `tap`, once. The controller may be given more of them: it can ask.
     #[must_use]
     pub fn with_tap(mut self, tap: Tap) -> Self {
         self.tap = Some(tap);
@@ -112,7 +111,7 @@ impl Ground {
         Self { feed, samples, now: false, tap: None, scheduled: None, taken: 0 }
     }
 
-    /// Returns when the next request or instruction comes with the readings.
+    /// Returns when the next request or instruction comes with the samples.
     #[inline]
     pub(super) fn next_scheduled(&self) -> Option<Timestamp> {
         self.scheduled.as_ref()?.borrow().front().map(|&(at, _)| at)
@@ -137,7 +136,7 @@ impl Ground {
         }
     }
 
-    /// Returns when the machine is read after a reading at `now`: the next point of the grid, or the next row.
+    /// Returns when the machine is next read after a sample at `now`: the next point of the grid, or the next row.
     pub(super) fn due_after(&self, now: Timestamp) -> Option<Timestamp> {
         match self.feed {
             Feed::Scripted { interval, .. } => {
@@ -148,23 +147,24 @@ impl Ground {
         }
     }
 
-    /// Returns what holds now. Own use in a recording is left as it is: a replay puts its own in that place.
+    /// Returns the present sample. Own use in a recording is left as it is: a replay replaces it.
     pub(super) fn sample(&self) -> &Sample {
         &self.samples[usize::from(self.now)]
     }
 
-    /// Returns what holds now, to put our own use into it.
+    /// Returns the present sample, to add our own use.
     pub(super) fn sample_mut(&mut self) -> &mut Sample {
         &mut self.samples[usize::from(self.now)]
     }
 
-    /// Returns whether others' use is a script's, which the simulated machine makes readings of; a recording has readings.
+    /// Returns whether others' use is scripted, so that the simulated machine makes the samples; a recording has its
+    /// own.
     #[inline]
     pub(super) fn is_scripted(&self) -> bool {
         matches!(self.feed, Feed::Scripted { .. })
     }
 
-    /// Moves on to what holds at `now` beside what is ours, and returns whether that is another reading than before.
+    /// Moves on to the state at `now` beside our use, and returns whether it has changed.
     pub(super) fn read(&mut self, now: Timestamp, own: &OwnUse) -> bool {
         if let Feed::Scripted { background, state, .. } = &mut self.feed {
             let of = |resource, gpu| own.of(resource, gpu, background.is_unified());
@@ -185,7 +185,7 @@ impl Ground {
         is_new
     }
 
-    /// Lets those who react to what is ours do so, when that has changed.
+    /// Lets others that react to our use do so when it has changed.
     pub(super) fn read_again(&mut self, now: Timestamp, own: &OwnUse) {
         if let Feed::Scripted { background, .. } = &self.feed
             && background.reacts()
@@ -194,7 +194,8 @@ impl Ground {
         }
     }
 
-    /// Kills the program that uses the most main memory, and returns whether there was one. Nobody dies in a recording.
+    /// Kills the program that uses the most main memory, and returns whether there was one. In a recording nothing is
+    /// killed.
     pub(super) fn kill_largest(&mut self, now: Timestamp, own: &OwnUse) -> bool {
         let Feed::Scripted { background, state, .. } = &mut self.feed else { return false };
         background.kill_largest(now, state) && self.read(now, own)

@@ -1,4 +1,4 @@
-//! The invariants of a run that something else than [`simulate`](crate::sim::simulate) drives.
+//! The invariants of a run that is not driven by [`simulate`](crate::sim::simulate).
 
 use tiershift_core::catalog::Catalog;
 use tiershift_core::control::Promises;
@@ -19,12 +19,12 @@ impl Invariants {
         Self { checker: Checker::new(settings, catalog, promises) }
     }
 
-    /// Holds what follows to other promises: those of a policy that other settings have named.
+    /// Checks what follows against other promises: those of the policy that other settings name.
     pub fn hold_to(&mut self, promises: Promises) {
         self.checker.hold_to(promises);
     }
 
-    /// Returns what was broken until `end`, in order.
+    /// Returns the broken invariants until `end`, in order.
     pub fn finish(self, end: Timestamp) -> Vec<String> {
         self.checker.finish(end)
     }

@@ -1,4 +1,4 @@
-//! What our models hold and take, as the truth about the machine has it.
+//! What our models hold and take in the true state of the machine.
 
 use tiershift_core::sample::{Rate, Sample};
 use tiershift_core::time::Timestamp;
@@ -7,11 +7,11 @@ use tiershift_core::units::{Bytes, Percent};
 use crate::sim::background::OthersUse;
 use crate::sim::server::SimulatedServer;
 
-/// What the server holds and takes, kept until it changes: most samples find it as the one before did.
+/// What the server holds and takes, kept until it changes: at most samples it is unchanged.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OwnUse {
     ram: Bytes,
-    /// What was grabbed at the moment of a load, on top of others' use.
+    /// Memory grabbed at the moment of a load, in addition to others' use.
     grabbed: Bytes,
     cpu: Percent,
     gpus: Vec<OwnOnGpu>,
@@ -27,12 +27,12 @@ struct OwnOnGpu {
 }
 
 impl OwnUse {
-    /// Returns of how many GPUs it is.
+    /// Returns the number of GPUs.
     pub(super) fn gpus(&self) -> usize {
         self.gpus.len()
     }
 
-    /// Asks the server.
+    /// Updates it from the server.
     pub(super) fn update(&mut self, now: Timestamp, server: &SimulatedServer, gpus: usize) {
         self.ram = server.ram(now);
         self.grabbed = server.grabbed(None);
@@ -45,7 +45,7 @@ impl OwnUse {
         }));
     }
 
-    /// Puts it into a sample of others' use.
+    /// Adds it to a sample of others' use.
     pub(super) fn put_into(&self, sample: &mut Sample) {
         if let Some(memory) = &mut sample.memory {
             memory.own = self.ram;
@@ -62,7 +62,7 @@ impl OwnUse {
             if let Some(Rate { own: rate, .. }) = &mut gpu.utilization {
                 *rate = own.used;
             }
-            // What is taken of main memory by way of a GPU is taken there, too.
+            // Memory of a GPU that shares main memory is taken there too.
             if let (true, Some(memory)) = (gpu.shared, &mut sample.memory) {
                 memory.own += own.held;
                 memory.others += own.grabbed;
@@ -70,7 +70,7 @@ impl OwnUse {
         }
     }
 
-    /// Takes what was grabbed out of a sample that it was put into.
+    /// Subtracts what was grabbed from a sample that it was added to.
     pub(super) fn take_out_of(&self, sample: &mut Sample) {
         if let Some(memory) = &mut sample.memory {
             memory.others = memory.others - self.grabbed;
@@ -85,7 +85,7 @@ impl OwnUse {
         }
     }
 
-    /// Returns what is not free to others of a space because of us, grabs included.
+    /// Returns how much of a space others cannot use because of us, including grabs.
     pub(super) fn of(&self, resource: OthersUse, gpu: u8, is_unified: bool) -> Bytes {
         let on_gpu = |own: &OwnOnGpu| own.held + own.grabbed;
         match resource {

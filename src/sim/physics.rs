@@ -1,4 +1,4 @@
-//! How the simulated machine behaves when nothing is wrong: the constants that a catalog does not hold.
+//! How the simulated machine behaves without faults: the constants that a catalog does not contain.
 
 use std::time::Duration;
 
@@ -14,57 +14,57 @@ pub struct RawPhysics {
     /// Shortest time from "unloaded" until the memory is free. Default `500ms` (0.5 to 1.5 s typical for
     /// video memory, a comment in Ollama's scheduler).
     pub release_lag_min: SpanText,
-    /// The longest. Default `1500ms` (same source).
+    /// Longest time from "unloaded" until the memory is free. Default `1500ms` (same source).
     pub release_lag_max: SpanText,
-    /// Shape of the log-normal factor, of median one, on load times. Default 0.05 (17.0 and 16.1 s, 54.2 and
-    /// 51.1 s for the same loads twice, gpumod's benchmark report of 2026-02-07). Zero: none.
+    /// Shape of the log-normal factor, of median one, on load times. Default 0.05 (17.0 and 16.1 s, 54.2 and 51.1 s for
+    /// the same loads twice, gpumod's benchmark report of 2026-02-07). Zero: none.
     pub load_jitter: f64,
-    /// The same on the speed of each request. Default 0.05 (chosen: as for loads).
+    /// The same for the speed of each request. Default 0.05 (chosen: as for loads).
     pub speed_jitter: f64,
     /// Whether model files are in the page cache at the start. Default false: the first load is cold.
     pub page_cache_warm: bool,
-    /// Part of the free memory that keeps model files cached; a file that no longer fits is cold again.
-    /// Default `80%` (chosen: the kernel gives cached pages up last, but other files want their part).
+    /// Share of the free memory that keeps model files cached; a file that no longer fits is cold again. Default `80%`
+    /// (chosen: the kernel reclaims cached pages last, but other files need their part).
     pub page_cache_share: PercentText,
-    /// How much of others' processor use is taken from tokens: at `100%`, a processor that is half busy with
-    /// something else decodes at half the speed. Default `100%` (fair shares).
+    /// How much others' processor use slows tokens: at `100%`, a processor that is half busy with something else
+    /// decodes at half the speed. Default `100%` (fair shares).
     pub cpu_contention: PercentText,
     /// The same for a GPU. Default `100%` (time slices).
     pub gpu_contention: PercentText,
     /// What each further request on a model adds to the throughput of one. Default `50%` (chosen: between none, a
-    /// processor that is busy with one request, and all, a GPU that reads its weights once for all; `tiershift calibrate`
-    /// measures it).
+    /// processor that is busy with one request, and all, a GPU that reads its weights once for all; `tiershift
+    /// calibrate` measures it).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_gain: Option<PercentText>,
-    /// Speed that is left to a model in main memory when 28 % of what is in use lies in swap. A token takes longer in
+    /// Speed that is left to a model in main memory when 28 % of the memory in use is in swap. A token takes longer in
     /// proportion to what is swapped; see [`Physics::memory_speed`]. Default `18%` (9.58 to 1.73 tokens/s with 24.4 GB
     /// swapped on a machine of 64 GB, Hermes #108783).
     pub swapping_speed: PercentText,
-    /// What becomes of use beyond the size of a GPU's memory. Default `fail`.
+    /// What happens to use beyond the size of a GPU's memory. Default `fail`.
     #[serde(skip_serializing_if = "is_default")]
     pub vram_overcommit: VramOvercommit,
-    /// With `vram-overcommit = "spill"`: the speed that would be left to a model whose video memory lay in main memory
-    /// whole. A token takes longer in proportion to what is spilled; see [`Physics::memory_speed`]. Default `14%` (2.3,
-    /// 3.0 and 4.0 times as long for a token with 21, 33 and 41 % of the video memory in use spilled, on an RTX 3070 of
-    /// 8 GB under Windows, jsboige/CoursIA#17366).
+    /// With `vram-overcommit = "spill"`: the speed that would be left to a model whose video memory was entirely in
+    /// main memory. A token takes longer in proportion to what is spilled; see [`Physics::memory_speed`]. Default `14%`
+    /// (2.3, 3.0 and 4.0 times as long for a token with 21, 33 and 41 % of the video memory in use spilled, on an RTX
+    /// 3070 of 8 GB under Windows, jsboige/CoursIA#17366).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spilled_speed: Option<PercentText>,
-    /// What is killed when memory and swap are both exhausted. Default `off`: it is counted, and nobody is.
+    /// What is killed when memory and swap are both exhausted. Default `off`: it is counted, but nothing is killed.
     #[serde(skip_serializing_if = "is_default")]
     pub oom_killer: OomKiller,
 }
 
-/// What becomes of use beyond the size of a GPU's memory: the driver's rule.
+/// What happens to use beyond the size of a GPU's memory: the driver's rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum VramOvercommit {
-    /// An allocation fails, as with CUDA and ROCm on Linux: a load that does not fit fails at once, and of a GPU that is
-    /// over its size the models die that are at work there, for they allocate. Others are not ours to stop: where they
-    /// grow over a model of ours, it dies at its next request.
+    /// An allocation fails, as with CUDA and ROCm on Linux: a load that does not fit fails at once, and on a GPU that
+    /// is over its size the models that are working die, because they allocate. Others cannot be stopped: if they grow
+    /// over a model of ours, it dies at its next request.
     #[default]
     Fail,
-    /// What is over lies in main memory, behind the bus, as under Windows (WDDM): nothing fails, and models on that GPU are
-    /// slower. It is not counted in main memory. A GPU that uses main memory spills nothing: there, the machine swaps.
+    /// The excess is in main memory, behind the bus, as under Windows (WDDM): nothing fails, and models on that GPU are
+    /// slower. It does not count in main memory. A GPU that uses main memory spills nothing: there, the machine swaps.
     Spill,
 }
 
@@ -72,13 +72,13 @@ pub enum VramOvercommit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OomKiller {
-    /// Nobody.
+    /// Nothing.
     #[default]
     Off,
-    /// The model that holds the most main memory dies, with what runs on it.
+    /// The model that holds the most main memory dies, with its requests.
     LargestOfOurs,
-    /// The `[[background]]` table that uses the most main memory uses none for a minute, then is what it says again.
-    /// A trace that brings several resources is never the victim.
+    /// The `[[background]]` table that uses the most main memory uses none for a minute, then follows its shape again.
+    /// A trace that has several resources is never the victim.
     LargestOfOthers,
 }
 
@@ -87,7 +87,7 @@ pub enum OomKiller {
 pub struct Physics {
     /// Shortest time from "unloaded" until the memory is free.
     pub release_lag_min: Duration,
-    /// The longest.
+    /// Longest time from "unloaded" until the memory is free.
     pub release_lag_max: Duration,
     /// Shape of the log-normal factor on load times; zero is none.
     pub load_jitter: f64,
@@ -95,7 +95,7 @@ pub struct Physics {
     pub speed_jitter: f64,
     /// Whether model files are in the page cache at the start.
     pub page_cache_warm: bool,
-    /// Part of the free memory that keeps model files cached.
+    /// Share of the free memory that keeps model files cached.
     pub page_cache_share: Percent,
     /// Part of others' processor use that is taken from tokens.
     pub cpu_contention: Percent,
@@ -103,26 +103,27 @@ pub struct Physics {
     pub gpu_contention: Percent,
     /// What each further request on a model adds to the throughput of one.
     pub batch_gain: Percent,
-    /// Speed that is left to a model in main memory when [`SWAPPED_AT_SPEED`] of what is in use lies in swap.
+    /// Speed that is left to a model in main memory when [`SWAPPED_AT_SPEED`] of the memory in use is in swap.
     pub swapping_speed: Percent,
-    /// What becomes of use beyond the size of a GPU's memory.
+    /// What happens to use beyond the size of a GPU's memory.
     pub vram_overcommit: VramOvercommit,
-    /// Speed that would be left to a model whose video memory lay in main memory whole.
+    /// Speed that would be left to a model whose video memory was entirely in main memory.
     pub spilled_speed: Percent,
     /// What is killed when memory and swap are both exhausted.
     pub oom_killer: OomKiller,
 }
 
 impl Physics {
-    /// Returns the part of its speed that a model keeps with `swapped` of the main memory in use beyond its size, and
-    /// `spilled` of the video memory in use on its GPU beyond that GPU's, `in_memory` of the model being in main memory:
+    /// Returns the part of its speed that a model keeps when `swapped` of the main memory in use is beyond its size,
+    /// and `spilled` of the video memory in use on its GPU is beyond that GPU's, with `in_memory` of the model in main
+    /// memory:
     ///
     /// ```text
     /// speed = 1 / (1 + in_memory * swapped / 28 % * (1 / swapping-speed - 1)
     ///                + (1 - in_memory) * spilled * (1 / spilled-speed - 1))
     /// ```
     ///
-    /// A token reads the model once: what lies elsewhere takes longer to read, and the rest does not.
+    /// A token reads the model once: the part that is elsewhere takes longer to read, and the rest does not.
     ///
     /// # Source
     /// Hermes #108783 for swap and jsboige/CoursIA#17366 for video memory, whose four measurements lie on such a line.
@@ -233,7 +234,7 @@ const USUAL_SPILLED_SPEED: PercentText = PercentText(Percent::new(14));
 /// The part of the memory in use that was swapped when [`RawPhysics::swapping_speed`] was measured: 24.4 GB beyond 64.
 pub const SWAPPED_AT_SPEED: Percent = Percent::new(28);
 
-/// A log-normal factor of shape 2 is above 50 in one draw of forty: beyond it nothing is a machine any more.
+/// A log-normal factor of shape 2 is above 50 in one draw of forty: no machine is beyond that.
 const LARGEST_JITTER: f64 = 2.0;
 
 #[cfg(test)]
@@ -258,7 +259,7 @@ mod tests {
         check(0.0, 0, 33, 1.0 / 3.03);
         check(0.0, 0, 41, 1.0 / 3.52);
         check(0.0, 0, 100, 0.14);
-        // What is short elsewhere is none of its business.
+        // A shortage elsewhere does not affect it.
         check(1.0, 0, 50, 1.0);
         check(0.0, 50, 0, 1.0);
     }

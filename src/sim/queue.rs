@@ -1,11 +1,11 @@
-//! What will happen, in order of (time, sequence): equal times keep the order in which they were scheduled.
+//! Future events, in order of (time, sequence): equal times keep the order in which they were scheduled.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
 use tiershift_core::time::Timestamp;
 
-/// A queue of future happenings.
+/// A queue of future events.
 #[derive(Clone, Debug)]
 pub struct EventQueue<T> {
     heap: BinaryHeap<Reverse<Entry<T>>>,
@@ -20,19 +20,19 @@ struct Entry<T> {
 }
 
 impl<T> EventQueue<T> {
-    /// Schedules a happening.
+    /// Schedules an event.
     pub fn push(&mut self, at: Timestamp, happening: T) {
         let seq = self.scheduled;
         self.scheduled += 1;
         self.heap.push(Reverse(Entry { at, seq, happening }));
     }
 
-    /// Returns when the next happening is due.
+    /// Returns when the next event is due.
     pub fn next_at(&self) -> Option<Timestamp> {
         self.heap.peek().map(|Reverse(entry)| entry.at)
     }
 
-    /// Takes out the next happening that is due by `now`.
+    /// Takes out the next event that is due by `now`.
     pub fn pop(&mut self, now: Timestamp) -> Option<(Timestamp, T)> {
         if self.next_at()? > now {
             return None;

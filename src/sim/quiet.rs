@@ -1,4 +1,4 @@
-//! Since when a scripted world is quiet: nothing changes in it any more but by what we do.
+//! Since when a scripted world is quiet: nothing changes in it any more except by our actions.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use crate::sim::Situation;
 use crate::sim::action::{Action, ActionKind};
 use crate::sim::fault::{Fault, FaultKind};
 
-/// Returns since when others use what they use at the end, no fault is open, nobody asks and nobody orders; `None` where that
-/// is never so, or not known: of a recording, say.
+/// Returns since when others' use no longer changes, no fault is open, and there are no requests or orders; `None` if
+/// that is never so, or not known, as for a recording.
 pub(super) fn quiet_since(situation: &Situation) -> Option<Timestamp> {
     let end = Timestamp::ZERO + situation.duration?;
     let others = situation.ground.settled_at()?;
@@ -20,7 +20,7 @@ pub(super) fn quiet_since(situation: &Situation) -> Option<Timestamp> {
     (quiet < end).then_some(quiet)
 }
 
-/// Returns when nothing of a fault is left that its world does.
+/// Returns when a fault has no further effect of its own.
 fn fault_over(fault: &Fault) -> Timestamp {
     if let FaultKind::Suspend { asleep } = &fault.kind {
         return fault.at + asleep.0;

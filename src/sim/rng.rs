@@ -1,9 +1,8 @@
 //! Seeded randomness: one seed per run, one labelled stream per purpose, our own samplers.
 //!
-//! A stream's numbers depend on the seed and its label alone, so that a new draw in one place moves
-//! nothing elsewhere. The samplers take their logarithms and exponentials from the pinned `libm`, and
-//! map ChaCha's bits to numbers themselves: `rand_distr` changes its results when an unrelated crate
-//! turns on `num-traits/std`.
+//! A stream's numbers depend only on the seed and its label, so that a new draw in one place changes nothing elsewhere.
+//! The samplers take their logarithms and exponentials from the pinned `libm`, and map ChaCha's bits to numbers
+//! themselves: `rand_distr` changes its results when an unrelated crate turns on `num-traits/std`.
 
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 use tiershift_core::time;
 
-/// What a run's randomness is grown from.
+/// The source of a run's randomness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seed(pub u64);
@@ -134,8 +133,8 @@ mod tests {
         assert_eq!(alone, beside);
     }
 
-    /// Kolmogorov and Smirnov's distance against the textbook distribution; 1.95/sqrt(n) is its 0.1 %
-    /// point, and the seed is fixed, so a failure is a defect and not bad luck.
+    /// Kolmogorov and Smirnov's distance from the textbook distribution; 1.95/sqrt(n) is its 0.1 % point, and the seed
+    /// is fixed, so a failure is a defect and not bad luck.
     #[track_caller]
     fn check_fit(mut draw: impl FnMut() -> f64, cdf: impl Fn(f64) -> f64) {
         const DRAWS: usize = 20_000;

@@ -1,9 +1,9 @@
-//! A model server that exists in virtual time only: loads, unloads, prefills and decodes at catalog speeds.
+//! A model server that exists only in virtual time: loads, unloads, prefills and decodes at catalog speeds.
 //!
-//! Requests on one model share it: each further one slows the others, but less than in proportion, as
-//! batching does. Others' use of the processor slows those that run on it, others' use of a GPU those on that GPU;
-//! memory beyond its size slows those that use it, or kills them. Faults are acted on here, so that the controller meets
-//! them as it would meet a real server's: through outcomes, or through their absence.
+//! Requests on one model share it: each further one slows the others, but less than in proportion, as batching does.
+//! Others' use of the processor slows those that run on it, others' use of a GPU those on that GPU; memory beyond its
+//! size slows those that use it, or kills them. Faults act here, so that the controller meets them as it would meet a
+//! real server's: through outcomes, or through their absence.
 
 mod instance;
 mod shortage;
@@ -40,21 +40,21 @@ pub struct SimulatedServer {
     physics: Physics,
     faults: Strikes,
     instances: Vec<Instance>,
-    /// Memory of what has gone and is not back yet: until when, how much, on which GPU.
+    /// Memory of unloaded models that is not back yet: until when, how much, on which GPU.
     lingering: Vec<(Timestamp, Footprint, Option<u8>)>,
-    /// Memory taken by outside programs at the moment of a load.
+    /// Memory taken by other programs at the moment of a load.
     grabs: Vec<(Timestamp, Footprint, Option<u8>)>,
     requests: BTreeMap<RequestId, Request>,
     outcomes: VecDeque<Outcome>,
     surroundings: Surroundings,
-    /// Whether what our models hold or take may have changed since someone last asked.
+    /// Whether what our models hold or take may have changed since the last query.
     changed: bool,
-    /// The earliest moment at which there is something to say or memory to free; [`Timestamp::ZERO`] while something
-    /// waits to be said. Kept, because it is asked for at every step and changes with few of them.
+    /// The earliest moment at which there is an outcome to report or memory to free; [`Timestamp::ZERO`] while an
+    /// outcome waits. Stored, because it is needed at every step and few of them change it.
     next: Option<Timestamp>,
-    /// Whether it works on anything that surroundings change; kept for the same reason.
+    /// Whether it works on anything that depends on the surroundings; stored for the same reason.
     working: bool,
-    /// Whether a leak grows by itself; kept for the same reason.
+    /// Whether a leak is growing; stored for the same reason.
     leaking: bool,
     load_stream: Stream,
     speed_stream: Stream,
@@ -85,7 +85,7 @@ impl SimulatedServer {
         }
     }
 
-    /// Learns of a request, so that a start command can name it.
+    /// Announces a request, so that a start command can name it.
     pub fn announce(&mut self, request: &Request) {
         self.requests.insert(request.id, request.clone());
     }
@@ -100,18 +100,18 @@ impl SimulatedServer {
         self.instances.iter().any(|instance| !instance.active.is_empty())
     }
 
-    /// Returns whether it works on anything that surroundings change: a request, or a load, whose end depends on how
-    /// tight memory is then.
+    /// Returns whether it works on anything that depends on the surroundings: a request, or a load, whose end depends
+    /// on how short memory is then.
     pub fn is_working(&self) -> bool {
         self.working
     }
 
-    /// Learns of new surroundings; speeds change from `now` on.
+    /// Sets new surroundings; speeds change from `now` on.
     pub fn set_surroundings(&mut self, now: Timestamp, surroundings: &Surroundings) {
         if *surroundings == self.surroundings {
             return;
         }
-        // Where nothing runs there is nothing to move on, and no appointment that a speed could change.
+        // If nothing runs, there is nothing to advance, and no appointment depends on the speed.
         if !self.is_busy() {
             self.surroundings.clone_from(surroundings);
             return;
@@ -132,14 +132,14 @@ impl SimulatedServer {
         self.changed || self.leaking
     }
 
-    /// Returns what [`SimulatedServer::has_changed`] does, and starts over.
+    /// Returns the same as [`SimulatedServer::has_changed`], and starts over.
     pub fn take_changed(&mut self) -> bool {
         let changed = self.has_changed();
         self.changed = false;
         changed
     }
 
-    /// Returns the main memory that our models hold, what lingers included.
+    /// Returns the main memory that our models hold, including what lingers.
     pub fn ram(&self, now: Timestamp) -> Bytes {
         let resident: Bytes = self.held(now).map(|(footprint, _)| footprint.ram).sum();
         let late: Bytes = self.lingering.iter().map(|(_, footprint, _)| footprint.ram).sum();
@@ -155,7 +155,7 @@ impl SimulatedServer {
         resident + late
     }
 
-    /// Returns what outside programs took at the moment of a load, on top of the background.
+    /// Returns what other programs took at the moment of a load, in addition to the background.
     pub fn grabbed(&self, gpu: Option<u8>) -> Bytes {
         let taken = self.grabs.iter().filter(|&&(_, _, on)| on == gpu);
         taken.map(|(_, f, _)| if gpu.is_some() { f.vram } else { f.ram }).sum()
@@ -179,7 +179,7 @@ impl SimulatedServer {
         if runs { Percent::ONE_HUNDRED - others } else { Percent::ZERO }
     }
 
-    /// Kills a model's process, or every one.
+    /// Kills the process of a model, or of every model.
     pub fn crash(&mut self, now: Timestamp, model: Option<&str>) {
         self.changed = true;
         for index in 0..self.instances.len() {
@@ -192,7 +192,7 @@ impl SimulatedServer {
         self.look_ahead();
     }
 
-    /// Kills every model on a GPU that is gone.
+    /// Kills every model on a GPU that is lost.
     pub fn lose_gpu(&mut self, now: Timestamp, gpu: u8) {
         for index in 0..self.instances.len() {
             if self.instances[index].gpu == Some(gpu) {
@@ -267,7 +267,7 @@ impl SimulatedServer {
             instance.due = None;
             gets_on_for = from_secs_f64(takes.as_secs_f64() * share.0.fraction());
         }
-        // A first look sees what has happened until then, also of a load that has got stuck.
+        // The first look shows the progress until then, even for a load that has got stuck.
         instance.gets_on_until = now + gets_on_for;
         let ends_before = instance.due.is_some_and(|due| due <= now + FIRST_LOOK);
         instance.gets_on = Some(now + FIRST_LOOK).filter(|_| !ends_before);
@@ -290,14 +290,14 @@ impl SimulatedServer {
         }
     }
 
-    /// Says that a model is unloaded, unless that is lost on the way.
+    /// Reports that a model is unloaded, unless the answer is lost on the way.
     fn confirm_unload(&mut self, now: Timestamp, model: ModelId) {
         if self.faults.strikes(now, model.as_str(), is_unload_unconfirmed).is_none() {
             self.outcomes.push_back(Outcome::Unloaded { model });
         }
     }
 
-    /// Lets a model's memory go, late.
+    /// Releases a model's memory, late.
     fn release(&mut self, now: Timestamp, index: usize) {
         let model = self.catalog.models()[index].clone();
         let held = self.instances[index].holds(&model, now).unwrap_or_default();
@@ -330,7 +330,8 @@ impl SimulatedServer {
             self.outcomes.push_back(Outcome::Failed { request: id, error });
             return;
         }
-        // As llama-server does: a prompt that the context does not hold is the client's mistake, a reply ends where it is full.
+        // As in llama-server: a prompt that the context does not hold is the client's mistake, a reply ends when the
+        // context is full.
         let context = self.catalog.models()[index].context_tokens;
         let prompt = request.prompt_tokens;
         if prompt.saturating_add(request.output_tokens.min(1)) > context {
@@ -351,7 +352,7 @@ impl SimulatedServer {
         self.reschedule(now, index);
     }
 
-    /// Tries a model at its present speed. It is over before anybody would notice it beside what runs.
+    /// Tries a model at its present speed. It ends too soon to affect running requests.
     fn try_out(&mut self, now: Timestamp, model: &ModelId) {
         let Some(index) = self.place(model) else { return };
         if self.instances[index].presence == Presence::Ready {
@@ -377,10 +378,10 @@ impl SimulatedServer {
                 return;
             }
         }
-        // It has ended already, and its outcome is on the way.
+        // It has already ended, and its outcome is on the way.
     }
 
-    /// Moves the requests of a model on to `now`.
+    /// Advances the requests of a model to `now`.
     fn progress(&mut self, now: Timestamp, index: usize) {
         let model = &self.catalog.models()[index];
         let speed = self.speed_of(index);
@@ -427,7 +428,7 @@ impl SimulatedServer {
         self.catalog.models().iter().position(|known| known.id == *model)
     }
 
-    /// Lets happen what is due for a model.
+    /// Carries out what is due for a model.
     fn come_due(&mut self, now: Timestamp, index: usize) {
         if self.instances[index].due.is_none_or(|due| due > now) {
             return;
@@ -529,7 +530,7 @@ impl SimulatedServer {
         outcome
     }
 
-    /// Brings what is kept for every step up to date: called by whatever changes an instance.
+    /// Updates the stored values: called by everything that changes an instance.
     fn look_ahead(&mut self) {
         let due = self
             .instances
@@ -545,7 +546,7 @@ impl SimulatedServer {
         self.leaking = self.instances.iter().any(|instance| instance.leak.is_some());
     }
 
-    /// Returns whether nothing is under way but short requests of the controller's own.
+    /// Returns whether only try-outs are under way.
     pub fn only_tries_out(&self) -> bool {
         let tries = |one: &Instance| one.tried.is_some() && one.due.is_none();
         let rests = |one: &Instance| one.due.is_none() && one.gets_on.is_none();
@@ -555,11 +556,11 @@ impl SimulatedServer {
             && self.instances.iter().all(|one| tries(one) || rests(one))
     }
 
-    /// Returns the next moment at which the server has something to say or its memory changes.
+    /// Returns the next moment at which the server has an outcome or its memory changes.
     #[inline]
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         let next = self.next?.max(now);
-        // A server that hangs says what it has when the hang is over; memory still changes during it.
+        // A server that hangs reports its outcomes when the hang is over; memory still changes during it.
         match self.faults.hangs_until(now) {
             Some(until) if next <= now => {
                 let instances = self.instances.iter();
@@ -582,11 +583,11 @@ fn side_by_side(count: usize, gain: Percent) -> f64 {
 /// When a load is first looked at, as in `llama_server/progress.rs`.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
-/// A short request of our own, and how long it may take, as in `llama_server/tryout.rs`.
+/// A try-out's number of tokens, and how long it may take, as in `llama_server/tryout.rs`.
 const TRY_TOKENS: u32 = 8;
 const TRY_LIMIT: Duration = Duration::from_secs(45);
 
-/// However busy the others are, a scheduler gives everyone a share: one of twenty equal tasks.
+/// However busy the others are, a scheduler gives every task a share: one of twenty equal tasks.
 const LEAST_SPEED: f64 = 0.05;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What users ask for over time: the settings of a workload. [`Workloads`] draws the arrivals.
+//! Requests of users over time: the settings of a workload. [`Workloads`] draws the arrivals.
 
 mod arrivals;
 
@@ -22,7 +22,7 @@ pub use arrivals::{Arrival, Workloads};
 /// A stream of requests, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
-    /// When requests come.
+    /// When requests arrive.
     pub arrivals: Arrivals,
     /// Length of the prompts; a trace brings its own.
     pub prompt_tokens: Tokens,
@@ -30,17 +30,17 @@ pub struct Workload {
     pub output_tokens: Tokens,
     /// Kind of work.
     pub task: Task,
-    /// What the requests ask to be served by.
+    /// What the requests want to be served by.
     pub target: Target,
     /// Higher goes first.
     pub priority: u8,
-    /// Who asks.
+    /// The client.
     pub client: Option<ClientId>,
-    /// How long a request may wait to start; the manager's setting where `None`.
+    /// How long a request may wait to start; `None`: the manager's setting.
     pub patience: Option<Duration>,
     /// Whether its clients stay connected.
     pub connected: bool,
-    /// How probable it is that a client hangs up.
+    /// The probability that a client hangs up.
     pub cancel: Percent,
     /// How long after its arrival it does.
     pub cancel_after: Duration,
@@ -57,7 +57,7 @@ pub struct Workload {
 pub struct Recorded {
     /// When it arrived, counted from the trace's first.
     pub at: Timestamp,
-    /// What was asked. Its id is the trace's, not the run's.
+    /// The request. Its id is the trace's, not the run's.
     pub request: Request,
 }
 
@@ -94,7 +94,7 @@ impl Workload {
 /// One `[[workload]]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-// Serde refuses unknown keys in the flattened part; an editor needs the schema to say so.
+// Serde refuses unknown keys in the flattened part; the schema must state that for editors.
 #[schemars(extend("unevaluatedProperties" = false))]
 pub struct RawWorkload {
     /// Length of the prompts. Default 500. Not for a trace.
@@ -106,24 +106,24 @@ pub struct RawWorkload {
     /// Kind of work. Default `chat`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<Task>,
-    /// The tier that the requests ask for. Default: whatever serves.
+    /// The tier that the requests name. Default: whatever serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
-    /// The model that the requests ask for. Default: whatever serves.
+    /// The model that the requests name. Default: whatever serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Higher goes first. Default 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
-    /// The number of the client that asks: requests of equal priority start in turns, one of each client. Default: those of
-    /// all workloads that have none are one client's.
+    /// The number of the client: requests of equal priority start in turns, one from each client. Default: all
+    /// workloads without a number share one client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<u64>,
     /// How long a request may wait to start. Default: the policy's `manager.patience`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<SpanText>,
-    /// Whether clients stay connected, as those of `serve` do: their requests wait without a limit while something that can serve
-    /// them is loaded or on its way. Default false.
+    /// Whether clients stay connected, as those of `serve` do: their requests wait without limit while a model that can
+    /// serve them is loaded or being loaded. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected: Option<bool>,
     /// Probability that a client hangs up before its reply is complete. Default `0%`.
@@ -138,7 +138,7 @@ pub struct RawWorkload {
     /// When it ends. Default: with the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<SpanText>,
-    /// When requests come.
+    /// When requests arrive.
     #[serde(flatten)]
     pub arrivals: Arrivals,
 }
@@ -161,14 +161,14 @@ pub(crate) const COMMON_KEYS: &[&str] = &[
     "kind",
 ];
 
-/// When requests come.
+/// When requests arrive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 #[serde(deny_unknown_fields)]
 pub enum Arrivals {
     /// Requests independent of each other, at a constant rate.
     Poisson {
-        /// How many on average.
+        /// The average rate.
         rate: ArrivalRate,
     },
     /// Bursts of many requests at once.
@@ -181,7 +181,7 @@ pub enum Arrivals {
         #[serde(default = "no_time")]
         spread: SpanText,
     },
-    /// Independently of each other, at a rate that rises and falls as a cosine: it begins at the lowest.
+    /// Independent of each other, at a rate that rises and falls as a cosine, beginning at the lowest.
     DayNight {
         /// The lowest rate.
         night: ArrivalRate,
@@ -193,10 +193,10 @@ pub enum Arrivals {
     },
     /// Users who wait for their reply, think, and ask again.
     ClosedLoop {
-        /// How many users.
+        /// Number of users.
         users: u32,
-        /// Mean of the exponential time between a reply and the next request. Before its first request a user
-        /// thinks once.
+        /// Mean of the exponential time between a reply and the next request. A user also thinks once before its first
+        /// request.
         think: SpanText,
     },
     /// Requests at given moments.
@@ -204,8 +204,8 @@ pub enum Arrivals {
         /// The moments, counted from `at`.
         times: Vec<SpanText>,
     },
-    /// As recorded in a request trace. What the table says of task, tier, model, priority and patience goes
-    /// before what the trace says.
+    /// As recorded in a request trace. The table's task, tier, model, priority and patience override those of the
+    /// trace.
     Trace {
         /// The trace, relative to the scenario's file.
         file: String,
@@ -233,7 +233,7 @@ enum RateUnit {
 }
 
 impl ArrivalRate {
-    /// Returns the requests in a second.
+    /// Returns the requests per second.
     pub fn per_second(self) -> f64 {
         let (_, seconds) = self.unit.name();
         self.count / seconds
@@ -297,7 +297,7 @@ impl JsonSchema for ArrivalRate {
     }
 }
 
-/// How long texts are.
+/// The length of texts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
@@ -326,7 +326,7 @@ pub struct LogNormalTokens {
 }
 
 impl Tokens {
-    /// Returns a length; at least one token where it is drawn.
+    /// Returns a length; at least one token if it is drawn.
     pub fn draw(&self, stream: &mut Stream) -> u32 {
         let tokens = match self {
             Self::Fixed(tokens) => return *tokens,
@@ -344,7 +344,7 @@ impl Tokens {
         tokens.max(1)
     }
 
-    /// Returns what the value must be, where it is not valid.
+    /// Returns what the value must be, if it is not valid.
     pub(crate) fn mistake(&self) -> Option<&'static str> {
         match self {
             Self::Fixed(0) => Some("at least one token"),
@@ -396,7 +396,7 @@ impl Arrivals {
         }
     }
 
-    /// Returns about how many requests come in a span, to refuse what would fill the memory.
+    /// Returns the approximate number of requests in a span, to refuse what would fill the memory.
     pub(crate) fn expected(&self, span: Duration) -> f64 {
         let seconds = span.as_secs_f64();
         match self {
@@ -409,7 +409,7 @@ impl Arrivals {
                 f64::from(*users) * seconds / think.0.as_secs_f64()
             }
             Self::Fixed { times } => times.len() as f64,
-            // A trace is in memory already; looped, it is its own rate.
+            // A trace is already in memory; looped, it has its own rate.
             Self::Trace { .. } => 0.0,
         }
     }
@@ -431,8 +431,8 @@ fn longest_text() -> u32 {
     100_000
 }
 
-/// Each user has streams of its own; ten thousand of them are 6 MB.
+/// Each user has its own streams; ten thousand of them are 6 MB.
 const MOST_USERS: u32 = 10_000;
 
-/// A log-normal of shape 5 spans twelve decades: no text does.
+/// A log-normal of shape 5 spans twelve decades: no texts do.
 const LARGEST_SHAPE: f64 = 5.0;

@@ -33,7 +33,7 @@ use crate::summary::Account;
 /// The world of a simulated run.
 pub(super) struct SimulatedWorld {
     now: Timestamp,
-    /// Others' use as it is now, with `own` put into it.
+    /// Others' use as it is now, plus `own`.
     ground: Ground,
     next_sample: Option<Timestamp>,
     server: SimulatedServer,
@@ -44,11 +44,11 @@ pub(super) struct SimulatedWorld {
     moments: Moments,
     distortion: Distortion,
     pressure: Pressure,
-    /// What the server received last; kept for its capacity for GPUs.
+    /// The surroundings that the server was last given; kept for their capacity for GPUs.
     surroundings: Surroundings,
     vram_overcommit: VramOvercommit,
     oom_killer: OomKiller,
-    /// Whether anything dies of memory beyond its size: asked at every change of the truth.
+    /// Whether anything dies of memory beyond its size: checked at every change of the true state.
     is_deadly: bool,
 }
 
@@ -97,18 +97,18 @@ impl SimulatedWorld {
         self.ground.take_error()
     }
 
-    /// Returns why the adviser can be asked no more, if that is so.
+    /// Returns why the adviser can no longer be asked, if so.
     pub(super) fn take_adviser_error(&mut self) -> Option<ExecError> {
         self.advised.as_mut().and_then(Advised::take_error)
     }
 
-    /// Returns everybody's use as it is now: what the account is kept from.
+    /// Returns all use as it is now, for the accounting.
     fn truth(&self) -> &Sample {
         self.ground.sample()
     }
 
-    /// Brings the truth up to now, and the server's surroundings where it works: one at rest is updated when it
-    /// is given something to do.
+    /// Updates the true state, and the server's surroundings if it works: a server at rest is updated when it is given
+    /// something to do.
     fn look(&mut self) {
         let is_new = self.ground.read(self.now, &self.own);
         self.update_truth(is_new);
@@ -117,7 +117,7 @@ impl SimulatedWorld {
         }
     }
 
-    /// Brings the truth and the server's surroundings up to now.
+    /// Updates the true state and the server's surroundings.
     fn refresh(&mut self) {
         let is_new = self.ground.read(self.now, &self.own);
         self.update_truth(is_new);
@@ -129,7 +129,7 @@ impl SimulatedWorld {
         self.server.set_surroundings(self.now, &self.surroundings);
     }
 
-    /// Puts our own use into the truth, if either is another than before.
+    /// Adds our own use to the true state, if either has changed.
     fn update_truth(&mut self, is_new: bool) {
         let gpus = self.truth().gpus.len();
         let has_changed = self.server.take_changed() || self.own.gpus() != gpus;
@@ -148,7 +148,7 @@ impl SimulatedWorld {
         }
     }
 
-    /// Lets die what has no memory left: models on a GPU, and who the out-of-memory killer takes.
+    /// Kills what has no memory left: models on a GPU, and the victim of the out-of-memory killer.
     fn kill_what_has_no_memory(&mut self) {
         let mut has_died = false;
         if self.vram_overcommit == VramOvercommit::Fail {
@@ -175,13 +175,13 @@ impl SimulatedWorld {
                 }
             }
         }
-        // Each turn has killed somebody: there is an end to it.
+        // Each call kills a process, so this ends.
         if is_new || has_died {
             self.update_truth(is_new);
         }
     }
 
-    /// Lets the faults happen whose moment has come.
+    /// Carries out the faults whose moment has come.
     fn pass_moments(&mut self) {
         while let Some(moment) = self.moments.pop(self.now) {
             match moment {
@@ -229,7 +229,7 @@ impl Probe for SimulatedWorld {
 }
 
 impl SimulatedWorld {
-    /// Reads the machine, with what goes wrong with that.
+    /// Reads the machine, with the faults of probes.
     fn read(&mut self, now: Timestamp, sample: &mut Sample) -> Result<(), ProbeError> {
         self.look();
         if self.next_sample.is_some_and(|due| due <= now) {
@@ -258,7 +258,7 @@ impl Backend for SimulatedWorld {
     }
 
     fn next_wakeup(&self) -> Option<Timestamp> {
-        // A replay lasts as long as its recording, and what is loaded then; whether that is fast is of no use any more.
+        // A replay lasts as long as its recording, and what is loaded then; whether that is fast no longer matters.
         let is_over = self.next_sample.is_none() && self.server.only_tries_out();
         let server = if is_over { None } else { self.server.next_change(self.now) };
         earliest([server, self.moments.next_at()])

@@ -1,7 +1,8 @@
-//! Policies side by side: what each came to on the same recordings, and which differences are more than luck.
+//! Policies side by side: the results of each on the same recordings, and which differences are more than chance.
 //!
-//! A run is described by its [`Figures`]. Policies are compared pair by pair: on each recording and under each seed, a policy
-//! against the first. Over seeds the differences spread; where their interval holds zero, there is no difference.
+//! A run is described by its [`Figures`]. Policies are compared pair by pair: on each recording and under each seed, a
+//! policy with the first one. Over seeds the differences spread; if their interval contains zero, there is no
+//! difference.
 
 mod estimate;
 mod figures;
@@ -21,33 +22,33 @@ use crate::summary::{Optimum, Summary};
 /// Policies side by side on recordings.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Compared {
-    /// The policies as they were named, in that order. Others are compared with the first. The optimum uses its lines
-    /// and its price of a switch, for all of them.
+    /// The policies as they were named, in that order. The others are compared with the first. The optimum uses its
+    /// lines and its price of a switch, for all of them.
     pub policies: Vec<String>,
     /// The seeds under which each was played.
     pub seeds: Vec<u64>,
     /// Each recording, in the order in which they were named or found.
     pub recordings: Vec<OnRecording>,
-    /// What each policy comes to over the recordings that count, in the policies' order; empty where none does.
+    /// The results of each policy over the recordings that count, in the policies' order; empty if none counts.
     pub overall: Vec<Overall>,
 }
 
-/// What became of one recording.
+/// The results on one recording.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct OnRecording {
     /// Its path.
     pub recording: String,
-    /// Why it was not played; absent where it was.
+    /// Why it was not played; absent if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
-    /// What it is, whatever is played on it.
+    /// Facts about the recording, whatever is played on it.
     #[serde(flatten)]
     pub about: About,
-    /// What each policy made of it, in the policies' order.
+    /// The results of each policy, in the policies' order.
     pub policies: Vec<OnPolicy>,
 }
 
-/// What a recording is, as its first run sees it.
+/// Facts about a recording, from its first run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct About {
     /// Whether it counts in the means: it lasts for at least 40 prices of a switch, and its optimum's score is at least
@@ -59,11 +60,11 @@ pub struct About {
     /// The best without a reversal.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub optimum_without_reversals: Option<Optimum>,
-    /// What a reader should know about the input.
+    /// Warnings about the input.
     pub warnings: Vec<String>,
 }
 
-/// What a policy made of a recording.
+/// The results of a policy on a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct OnPolicy {
     /// The policy.
@@ -85,7 +86,7 @@ pub struct Run {
     pub violations: Vec<String>,
 }
 
-/// What a policy comes to over all recordings that count, each as much as any other.
+/// The results of a policy over all recordings that count, with equal weights.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Overall {
     /// The policy.
@@ -94,8 +95,8 @@ pub struct Overall {
     pub recordings: usize,
     /// Its figures, over recordings and seeds.
     pub figures: PerFigure<Estimate>,
-    /// Whether its runs on a recording are the same under every seed: nothing in them is drawn at random, or nothing that
-    /// matters. `None` with a single seed.
+    /// Whether its runs on a recording are the same under every seed: no randomness affects them. `None` with a single
+    /// seed.
     pub same_under_every_seed: Option<bool>,
     /// The recording on which its share of the optimum is lowest.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,12 +106,12 @@ pub struct Overall {
     pub against_first: Option<AgainstFirst>,
 }
 
-/// A policy against the first, recording by recording and seed by seed.
+/// A policy compared with the first, recording by recording and seed by seed.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AgainstFirst {
-    /// The differences of the figures that are better when higher, or lower.
+    /// The differences of the figures for which higher, or lower, is better.
     pub differences: PerFigure<Difference>,
-    /// The recording on which it loses most of the share of the optimum, where it loses on any.
+    /// The recording on which it loses most of the share of the optimum, if it loses on any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worst: Option<Worst>,
 }
@@ -120,18 +121,18 @@ pub struct AgainstFirst {
 pub struct Worst {
     /// Its path.
     pub recording: String,
-    /// The share of the optimum there, or what of it is lost.
+    /// The share of the optimum there, or the loss of it.
     pub share_of_optimum: f64,
 }
 
 impl OnRecording {
-    /// Says that a recording was not played.
+    /// Returns the results of a recording that was not played.
     pub fn skipped(recording: String, reason: String) -> Self {
         let about = About::default();
         Self { recording, skipped: Some(reason), about, policies: Vec::new() }
     }
 
-    /// Builds it from summaries: those of a policy are together, in the seeds' order.
+    /// Builds it from summaries: those of one policy are adjacent, in the seeds' order.
     pub fn played(
         recording: String,
         policies: &[String],
@@ -168,7 +169,7 @@ impl OnRecording {
 }
 
 impl About {
-    /// Returns what the first run shows.
+    /// Returns the facts from the first run.
     pub fn of(first: &Summary) -> Self {
         let comparison = first.comparison.as_ref();
         Self {
@@ -182,7 +183,7 @@ impl About {
 }
 
 impl Run {
-    /// Returns what of a run's summary is compared.
+    /// Returns the part of a run's summary that is compared.
     pub fn of(seed: u64, summary: &Summary) -> Self {
         Self { seed, figures: Figures::of(summary), violations: summary.violations.clone() }
     }
@@ -208,7 +209,7 @@ impl Compared {
 }
 
 impl Overall {
-    /// `policy` is its place; every recording counts, and there is one.
+    /// `policy` is its index; every recording counts, and there is at least one.
     fn new(policy: usize, recordings: &[&OnRecording]) -> Self {
         let on = |recording: &&OnRecording| recording.policies[policy].clone();
         let own: Vec<OnPolicy> = recordings.iter().map(on).collect();
@@ -252,8 +253,8 @@ impl Overall {
     }
 }
 
-/// Returns whether a run says how a policy goes on, and not only how it begins, on a recording in which something can be
-/// served. Without an optimum, every run does.
+/// Returns whether a run shows how a policy behaves in the long run, and not only at its beginning, on a recording in
+/// which something can be served. Without an optimum, every run does.
 pub fn counts(summary: &Summary) -> bool {
     summary.comparison.as_ref().is_none_or(|comparison| {
         summary.seconds >= LEAST_PRICES * comparison.price_seconds
@@ -261,9 +262,9 @@ pub fn counts(summary: &Summary) -> bool {
     })
 }
 
-/// A recording that lasts for fewer prices of a switch says how it begins, not how it goes on. Chosen.
+/// A recording shorter than this many prices of a switch shows only how a policy begins. Chosen.
 pub const LEAST_PRICES: f64 = 40.0;
-/// Where the best score is lower, hardly anything could be served, and a share of it says little. Chosen.
+/// If the best score is below this, hardly anything could be served, and a share of it means little. Chosen.
 pub const LEAST_SCORE: f64 = 0.05;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The recordings that folders hold.
+//! The recordings in folders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,11 +10,11 @@ use crate::log::{run_log, runs, segments};
 /// A file that may be a recording, or a folder of segments that is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// What reports call it: its path, as it was given or found.
+    /// Its name in reports: its path, as it was given or found.
     pub name: String,
-    /// The same below the folder that was given, without the ends of the file's name.
+    /// The same, relative to the folder that was given, without the extensions of the file's name.
     pub short: PathBuf,
     /// Whether it was found in a folder, and not named.
     pub is_found: bool,
@@ -34,7 +34,8 @@ impl RecordingFile {
         Self { path: path.to_owned(), name, short: inside.with_file_name(stem), is_found }
     }
 
-    /// Returns what it may be called, the shortest first: ends of its path without the ends of the file's name, and with them.
+    /// Returns its possible names, the shortest first: ends of its path, without the extensions of the file's name and
+    /// with them.
     fn ends(&self) -> [Vec<PathBuf>; 2] {
         let is_name = |part: &Component<'_>| matches!(part, Component::Normal(_));
         let parts: Vec<_> = self.path.components().filter(is_name).collect();
@@ -50,16 +51,16 @@ impl RecordingFile {
     }
 }
 
-/// Returns a folder for each file, to write its results into: the shortest end of its path that distinguishes it from the others, such
-/// as `420`, or `2013-7/420` beside `2013-8/420`. Files of one folder that share a name keep the ends of theirs. `None` for a
-/// file that is named twice.
+/// Returns a folder for each file, to write its results into: the shortest end of its path that distinguishes it from
+/// the others, such as `420`, or `2013-7/420` beside `2013-8/420`. Files of one folder that share a name keep their
+/// extensions. `None` for a file that is named twice.
 pub fn distinct_folders(files: &[RecordingFile]) -> Vec<Option<PathBuf>> {
     let mut folders: Vec<Option<PathBuf>> = vec![None; files.len()];
     let mut groups: BTreeMap<&Path, Vec<usize>> = BTreeMap::new();
     for (place, file) in files.iter().enumerate() {
         groups.entry(&file.short).or_default().push(place);
     }
-    // Whoever is alone goes first: longer names give way to it.
+    // A file that is alone comes first: longer names must avoid its name.
     let mut groups: Vec<Vec<usize>> = groups.into_values().collect();
     groups.sort_by_key(Vec::len);
     let mut taken = BTreeSet::new();
@@ -85,8 +86,8 @@ pub fn distinct_folders(files: &[RecordingFile]) -> Vec<Option<PathBuf>> {
     folders
 }
 
-/// Returns whether a path is a folder that stands for the recordings in it. The folder of a run is a log, as one of segments
-/// is, and one of recordings of a daemon stands for the newest of them.
+/// Returns whether a path is a folder that stands for the recordings in it. The folder of a run is a log, and so is one
+/// of segments; a daemon's folder of recordings stands for the newest of them.
 pub fn is_folder_of_recordings(path: &Path) -> bool {
     let is_log = || {
         run_log(path).is_some()
@@ -100,7 +101,7 @@ pub fn is_folder_of_recordings(path: &Path) -> bool {
 /// path. Links to folders are not followed.
 ///
 /// # Errors
-/// When a folder cannot be listed, or holds nothing.
+/// When a folder cannot be listed, or is empty.
 pub fn recordings(paths: &[PathBuf]) -> Result<Vec<RecordingFile>, FolderError> {
     let mut files = Vec::new();
     for path in paths {
@@ -161,7 +162,7 @@ mod tests {
             fs::write(root.join(file), b"").unwrap();
         }
         let found = recordings(&[root.to_owned(), PathBuf::from("one.csv")]);
-        // A folder that holds a run is a folder of runs, as it was before folders of recordings were known.
+        // A folder that contains a run is a folder of runs, as it was before folders of recordings existed.
         assert!(!is_folder_of_recordings(root));
         assert_eq!(found.unwrap().len(), 2);
         let found = recordings(&[root.join("b"), root.join("c.csv")]).unwrap();

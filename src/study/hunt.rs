@@ -1,8 +1,8 @@
 //! The random hunt: worlds by name, each played once, and every broken invariant with the world that broke it.
 //!
-//! A number is a world, and always the same one. A hunt plays a range of numbers, and between them worlds made of those that
-//! showed something new. It goes in rounds, each chosen by what the rounds before it showed, so that what it finds does not
-//! depend on how many threads look.
+//! A number is a world, and always the same one. A hunt plays a range of numbers, and between them worlds made of those
+//! that showed something new. It proceeds in rounds, each chosen by the results of the rounds before it, so that its
+//! findings do not depend on the number of threads.
 
 pub mod id;
 mod novelty;
@@ -23,12 +23,12 @@ use crate::study::hunt::novelty::{Feature, Guide, Signature};
 use crate::study::minimise::{Keep, Minimised, Shown, minimise, shown_beside, shown_by};
 use crate::study::pool;
 
-/// What became of one world.
+/// The result of one world.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// Its number.
     pub seed: u64,
-    /// What was broken, in order; a panic and a refused scenario too.
+    /// The broken rules, in order; including a panic or a refused scenario.
     pub violations: Vec<String>,
     /// The scenario file that repeats it.
     pub scenario: String,
@@ -41,7 +41,7 @@ pub fn play(seed: u64, policy: &str, options: &str, policies: &Registry) -> Foun
     Found { seed, violations, scenario }
 }
 
-/// Returns what a scenario breaks.
+/// Returns the violations of a scenario.
 pub fn violations(text: &str, policies: &Registry) -> Vec<String> {
     let told = |Shown { keep, text, .. }| match keep {
         Keep::Error | Keep::Panic => format!("{keep}: {text}"),
@@ -54,7 +54,7 @@ pub fn violations(text: &str, policies: &Registry) -> Vec<String> {
     all.into_iter().map(told).collect()
 }
 
-/// Reads a world. One that is refused is a mistake of the generator.
+/// Reads a world. If one is refused, the generator is wrong.
 fn read(text: &str, policies: &Registry) -> Result<Scenario, Shown> {
     scenario::parse(text, "hunted.toml", Path::new(""), policies)
         .map_err(|error| Shown::error(&error))
@@ -75,40 +75,40 @@ pub fn policy_of(seed: u64) -> &'static str {
     }
 }
 
-/// A world that shows what it should not.
+/// A world that shows a defect.
 #[derive(Clone, Debug)]
 pub struct Caught {
-    /// Which.
+    /// The world.
     pub world: WorldId,
-    /// What it shows first.
+    /// The first defect that it shows.
     pub shown: Shown,
     /// The scenario file that repeats it.
     pub scenario: String,
 }
 
-/// What a hunt has come to.
+/// The result of a hunt.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
-    /// Worlds that were played.
+    /// The number of worlds that were played.
     pub worlds: u64,
     /// How many of them are worlds of fresh numbers: from the first on, without a gap.
     pub fresh: u64,
-    /// How long they lasted, together, in virtual time \[s\].
+    /// Their total virtual time \[s\].
     pub virtual_seconds: f64,
-    /// How many different things happened in them: decisions by reason and rungs, steps of models that follow each other,
+    /// The number of different things that happened in them: decisions by reason and rungs, successive steps of models,
     /// distances to limits by their power of two.
     pub situations: usize,
 }
 
-/// What worlds are played under.
+/// The policy for the worlds.
 #[derive(Clone, Debug)]
 pub enum Under {
     /// The policy of each world's number.
     ItsOwn,
     /// One policy.
     Policy(PolicyName),
-    /// A program with this command line, which is started for each world: the first line that it reads says what there is to
-    /// choose from in a run.
+    /// A program with this command line, which is started for each world: the first line that it reads describes the
+    /// machine and the tiers.
     Program(String),
 }
 
@@ -135,21 +135,21 @@ pub struct Hunt {
 }
 
 impl Hunt {
-    /// Begins with the world of this number. One that is not guided plays the worlds of numbers alone.
+    /// Begins with the world of this number. A hunt that is not guided plays only numbered worlds.
     pub fn new(first: u64, under: Under, is_guided: bool) -> Self {
         Self { first, under, is_guided, guide: Guide::new(first), tally: Tally::default() }
     }
 
-    /// Returns what it has come to so far.
+    /// Returns the result so far.
     pub fn tally(&self) -> Tally {
         self.tally
     }
 
-    /// Plays one round of at most so many worlds, `jobs` of them side by side, and returns what showed what it should not, in
-    /// the order of the worlds.
+    /// Plays one round of at most this many worlds, `jobs` of them side by side, and returns those that showed a
+    /// defect, in the order of the worlds.
     ///
     /// # Errors
-    /// Where no number is left, the system gives no threads, or the program that is the policy cannot be asked.
+    /// When no number is left, the system provides no threads, or the program that is the policy cannot be asked.
     pub fn play(
         &mut self,
         most: u64,
@@ -174,7 +174,7 @@ impl Hunt {
     /// Plays one world.
     ///
     /// # Errors
-    /// Where the program that is the policy cannot be asked.
+    /// When the program that is the policy cannot be asked.
     pub fn play_one(
         world: &WorldId,
         under: &Under,
@@ -185,7 +185,7 @@ impl Hunt {
         Ok((shown, Tally { worlds: 1, fresh: 1, virtual_seconds: seconds, situations }))
     }
 
-    /// Returns the worlds of the next round: fresh ones, then ones that are made of those that showed something new.
+    /// Returns the worlds of the next round: fresh ones, then ones made of those that showed something new.
     fn draw(&mut self, count: u64) -> Result<Vec<WorldId>, HuntError> {
         let made = if self.is_guided { self.guide.share_of(count) } else { 0 };
         let made: Vec<WorldId> = (0..made).map_while(|_| self.guide.make()).collect();
@@ -230,7 +230,7 @@ fn play_under(world: &WorldId, under: &Under, policies: &Registry) -> Result<Pla
     Ok(Played { shown, seconds, features })
 }
 
-/// Worlds of a round: they are chosen by what the rounds before it showed.
+/// Worlds per round: they are chosen by the results of the rounds before.
 const ROUND: u64 = 256;
 
 /// Why worlds cannot be played.
@@ -245,7 +245,7 @@ pub enum HuntError {
     Program { world: WorldId, error: ExecError },
 }
 
-/// Makes the scenario of a world small; `None` where it does not show the same again.
+/// Reduces the scenario of a world; `None` if it does not show the same again.
 pub fn make_small(caught: &Caught, most_runs: u64, policies: &Registry) -> Option<Minimised> {
     let document: Table = caught.scenario.parse().ok()?;
     minimise(&document, &caught.shown.keep, most_runs, Path::new(""), policies)

@@ -1,9 +1,9 @@
-//! A scenario made small: as little of it as still shows what is to be kept, for the same reason.
+//! Reduces a scenario: to as little of it as still shows the same failure, for the same reason.
 //!
-//! The document is taken apart in turns until nothing more comes of it: whole tables (delta debugging over backgrounds,
-//! faults, workloads, actions and models), then keys, then shorter times and rounder numbers. Each try is one run; what
-//! cannot be read, or shows something else, is put back. Everything goes in a fixed order, so that the same scenario
-//! becomes the same small one.
+//! Parts of the document are removed in turns until nothing more can be removed: whole tables (delta debugging over
+//! backgrounds, faults, workloads, actions and models), then keys; then times are shortened and numbers rounded. Each
+//! try is one run; if the result cannot be read, or shows something else, the part is restored. The order is fixed, so
+//! that the same scenario always becomes the same small one.
 
 mod document;
 mod round;
@@ -29,7 +29,7 @@ use crate::study::minimise::round::rounder;
 
 pub use crate::study::minimise::document::text;
 
-/// What a scenario must go on showing.
+/// What the scenario must still show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Keep {
     /// This rule of the simulation's checker is broken: `L3`.
@@ -67,14 +67,14 @@ impl fmt::Display for Keep {
     }
 }
 
-/// Something that a run shows and should not.
+/// A failure that a run shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
-    /// What it is.
+    /// Its kind.
     pub keep: Keep,
-    /// In full, with its moment and figures.
+    /// Its full text, with its moment and figures.
     pub text: String,
-    /// Of an expectation that is a bound: which side of it the run is on.
+    /// For an expectation with a bound: the side of it that the run is on.
     pub side: Option<Ordering>,
 }
 
@@ -83,7 +83,7 @@ impl Shown {
         Self { keep: Keep::Error, text: error.to_string(), side: None }
     }
 
-    /// Returns what happened without names and numbers: two runs that agree in it show the same for the same reason.
+    /// Returns the text without names and numbers: if two runs have the same, they show the same for the same reason.
     pub fn shape(&self) -> String {
         let side = match self.side {
             Some(Ordering::Less) => "too little of ",
@@ -96,7 +96,7 @@ impl Shown {
     fn words(&self) -> String {
         let mut words = Vec::new();
         for word in self.text.split_whitespace() {
-            // Names of models and tiers, sizes, spans: words with digits, what is quoted, and units.
+            // Names of models and tiers, sizes, spans: words with digits, quoted words, and units.
             let is_figure =
                 word.chars().any(|c| c.is_ascii_digit()) || word.starts_with(['"', '`']);
             let is_unit = UNITS.contains(&word.trim_end_matches([',', ';', ':', '.']));
@@ -110,22 +110,22 @@ impl Shown {
     }
 }
 
-/// Plays a scenario's text, and returns what it shows: a panic or an error; else broken invariants, then expectations
-/// that are not met. A text that is refused shows nothing.
+/// Plays a scenario's text, and returns what it shows: a panic or an error; otherwise broken invariants, then
+/// expectations that are not met. A text that is refused shows nothing.
 pub fn shown(text: &str, base_dir: &Path, policies: &Registry) -> Vec<Shown> {
     scenario::parse(text, "minimised.toml", base_dir, policies)
         .map_or_else(|_| Vec::new(), |scenario| shown_by(&scenario, policies))
 }
 
-/// As [`shown`], of a scenario that was read.
+/// As [`shown`], for a scenario that was read.
 pub(super) fn shown_by(scenario: &Scenario, policies: &Registry) -> Vec<Shown> {
     shown_beside(scenario, None, policies, None).unwrap_or_else(|error| vec![Shown::error(&error)])
 }
 
-/// As [`shown_by`], with the program that its policy asks, and with somebody else who follows the run.
+/// As [`shown_by`], with the program that its policy asks, and with another observer of the run.
 ///
 /// # Errors
-/// Where that cannot be asked any more: it says nothing of the scenario.
+/// When the program can no longer be asked: that says nothing about the scenario.
 pub(super) fn shown_beside(
     scenario: &Scenario,
     adviser: Option<Box<dyn Adviser>>,
@@ -167,7 +167,7 @@ pub(super) fn shown_beside(
     })
 }
 
-/// Returns which side of its bound a run is on: that of the first number of the bound. `None` where it is not a number.
+/// Returns the side of its bound that a run is on, for the first number of the bound. `None` if that is not a number.
 fn side(unmet: &Unmet) -> Option<Ordering> {
     let number = |text: &str| {
         let text = &text[text.find(|c: char| c.is_ascii_digit())?..];
@@ -182,7 +182,7 @@ fn side(unmet: &Unmet) -> Option<Ordering> {
     Some(number(&unmet.got)?.total_cmp(&number(&unmet.want)?))
 }
 
-/// A scenario made small.
+/// A reduced scenario.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Minimised {
     /// The scenario file's text, without a comment.
@@ -195,8 +195,8 @@ pub struct Minimised {
     pub is_cut_off: bool,
 }
 
-/// Makes a scenario's document small; `None` where it does not show what is to be kept. Files that it names are looked
-/// for in `base_dir`.
+/// Reduces a scenario's document; `None` if it does not show what must be kept. Files that it names are looked for in
+/// `base_dir`.
 pub fn minimise(
     document: &Table,
     keep: &Keep,
@@ -238,14 +238,14 @@ pub fn minimise(
     })
 }
 
-/// The document as it is now, and what it shows.
+/// The present document, and what it shows.
 struct Search<'a> {
     document: Table,
     shown: Shown,
     runs: u64,
     most_runs: u64,
     play: &'a dyn Fn(&str) -> Option<Shown>,
-    /// The expectation whose bound stays as it is.
+    /// The expectation whose bound must not change.
     bound: Option<&'a str>,
 }
 
@@ -254,7 +254,7 @@ impl Search<'_> {
         self.runs >= self.most_runs
     }
 
-    /// Keeps another document if it shows the same.
+    /// Keeps a changed document if it shows the same.
     fn try_out(&mut self, document: Table) -> bool {
         if self.is_over() || document == self.document {
             return false;
@@ -265,7 +265,7 @@ impl Search<'_> {
         true
     }
 
-    /// Drops tables of each list, many at once first: Zeller and Hildebrandt's ddmin, by complements.
+    /// Drops tables from each list, many at once first: Zeller and Hildebrandt's ddmin, by complements.
     fn drop_tables(&mut self) {
         for name in LISTS {
             let count =
@@ -293,7 +293,7 @@ impl Search<'_> {
         }
     }
 
-    /// Drops keys, whole tables before what is in them.
+    /// Drops keys, whole tables before their contents.
     fn drop_keys(&mut self) {
         for path in paths(&self.document) {
             let mut document = self.document.clone();
@@ -303,8 +303,8 @@ impl Search<'_> {
         }
     }
 
-    /// Shortens times and rounds numbers: for each value the simplest that shows the same. What is expected is not moved until
-    /// it is missed by anything.
+    /// Shortens times and rounds numbers: each value becomes the simplest that shows the same. The bounds of
+    /// expectations are not moved so far that anything would miss them.
     fn simplify(&mut self) {
         let is_bound = |path: &[Step]| match (path, self.bound) {
             ([Step::Key(table), Step::Key(key), ..], Some(bound)) => {
@@ -328,9 +328,9 @@ impl Search<'_> {
     }
 }
 
-/// The lists of tables, those first whose loss makes runs short.
+/// The lists of tables, those first whose removal makes runs short.
 const LISTS: [&str; 5] = ["workload", "fault", "action", "background", "model"];
-/// Words of measure that may stand without the number before them.
+/// Units that may occur without a number before them.
 const UNITS: [&str; 10] = ["s", "ms", "m", "h", "B", "KiB", "MiB", "GiB", "%", "times"];
 
 #[cfg(test)]

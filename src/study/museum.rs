@@ -1,8 +1,8 @@
-//! The museum: public incidents of model managers as scenarios, each red on a model of the idea behind it and green on
-//! ours.
+//! The museum: public incidents of model managers as scenarios, each red for a model of the idea behind it and green
+//! for ours.
 //!
-//! An *idea* is in the controller's place (`--policy NAME`, `[baseline] policy`): it decides and manages in a way of its
-//! own, on the same simulated machine. [`with_ideas`] adds them to a registry.
+//! An *idea* replaces the controller (`--policy NAME`, `[baseline] policy`): it decides and manages in its own way, on
+//! the same simulated machine. [`with_ideas`] adds them to a registry.
 
 mod exhibit;
 mod fleet;
@@ -53,11 +53,11 @@ const IDEAS: &[(&str, &str, ControlConstructor)] = &[
     of::<WaitForIdle>(),
 ];
 
-/// What ideas go by. Their figures are those of the programs that they are models of.
+/// The settings that ideas use. Their constants are those of the programs that they model.
 const IDEA_SETTINGS: &[&str] =
     &["degrade-line", "manager.patience", "manager.queue-limit", "manager.start"];
 
-/// Returns the policies and, beside them, the museum's ideas, but for those whose name is taken.
+/// Returns the policies together with the museum's ideas, except those whose name is taken.
 pub fn with_ideas(policies: &Registry) -> Registry {
     let mut all = policies.clone();
     for &(name, summary, constructor) in IDEAS {
@@ -75,7 +75,7 @@ pub fn ideas() -> impl Iterator<Item = &'static str> {
     IDEAS.iter().map(|&(name, ..)| name)
 }
 
-/// Returns an idea with its name and what it does, of which the longest code of a reason is long enough.
+/// Returns an idea with its name and description.
 const fn of<I: Idea + Default + 'static>() -> (&'static str, &'static str, ControlConstructor) {
     (I::NAME, I::ABOUT, play::<I>)
 }

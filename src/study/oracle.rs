@@ -1,38 +1,40 @@
-//! The optimum: the best that anybody could have made of a recording or a run, knowing all of it from the start.
+//! The optimum: the best possible schedule for a recording or a run, knowing all of it from the start.
 //!
-//! An [`Oracle`] takes the readings while a run goes by, and afterwards computes two schedules of rungs by dynamic
-//! programming over (rung, reading): the best of all, and the best without a reversal. Either maximises
+//! An [`Oracle`] takes the samples while a run passes, and afterwards computes two schedules of rungs by dynamic
+//! programming over (rung, sample): the best of all, and the best without a reversal. Both maximise
 //!
 //! ```text
 //! score = (quality of what serves, integrated over the run - price [s] * quality of the top rung * switches) / length
 //! ```
 //!
-//! where `price` is [`Settings::price`]. It is paid on top of the quality that a load costs, by the optimum and by
-//! the run that is compared with it alike.
+//! where `price` is [`Settings::price`]. It is paid in addition to the quality that a load costs, by the optimum and
+//! equally by the run that is compared with it.
 //!
 //! # Model
-//! - The machine changes only at readings, and what a reading says holds until the next. What is missing or not
-//!   plausible changes nothing. Our own use is left out: only others' use counts.
-//! - A rung is *allowed* where its footprint with a full KV cache fits beside others under the degrade limit of every
-//!   constrained space, and may be *loaded* where its load transient fits as well. A model in video memory may be
-//!   on any GPU. A space that it needs and that was not read has no room.
-//! - A switch begins at a reading, one at most at each. To `none` it takes no time. Else, where both models fit side by side, the
-//!   old one serves until the new one is ready, or until the two no longer fit; where they do not, nothing serves while
-//!   the one unloads and the other loads. Completions fall between readings and are counted to the nanosecond.
-//! - A rung must be allowed at every reading through its load and while it serves. At a reading that does not allow it, it
-//!   is left.
-//! - The optimum lasts for as long as the run that it is compared with, which ends with the last thing that its policy began:
-//!   but for those seconds, it is the same for every policy on a recording.
-//! - Nothing is loaded at the start, and a load that the end would cut off is not begun.
+//! - The machine changes only at samples, and each holds until the next. One that is missing or not plausible changes
+//!   nothing. Our own use is left out: only others' use counts.
+//! - A rung is *allowed* if its footprint with a full KV cache fits beside others under the degrade limit of every
+//!   constrained space, and may be *loaded* if its load transient fits as well. A model in video memory may be on any
+//!   GPU. A space that it needs and that was not read has no room.
+//! - A switch begins at a sample, at most one at each. To `none` it takes no time. Otherwise, if both models fit side
+//!   by side, the old one serves until the new one is ready, or until the two no longer fit; if they do not, nothing
+//!   serves while the one unloads and the other loads. Completions fall between samples and are counted to the
+//!   nanosecond.
+//! - A rung must be allowed at every sample through its load and while it serves. At a sample that does not allow it,
+//!   it is left.
+//! - The optimum lasts as long as the run that it is compared with, which ends with the last thing that its policy
+//!   began: apart from those seconds, it is the same for every policy on a recording.
+//! - Nothing is loaded at the start, and a load that would be cut off by the end is not begun.
 //! - A reversal is what [`Summary::reversals`] counts.
 //!
 //! # What the bound leaves out
 //! The first load of a run takes [`load_cold`](tiershift_core::model::Model::load_cold), later ones
-//! [`load_warm`](tiershift_core::model::Model::load_warm). The simulated server takes `load_cold` wherever a file is not
-//! cached, also a second model's first time, draws each load's time with some jitter, and holds a model's memory for a lag after its unload;
-//! the manager drains requests before an unload. None of that is in the bound, so that a policy beats it only by
-//! loads that happen to be quicker than their catalog says, by a switch between two readings, and where a fault shows
-//! the policy another machine. A policy that serves beyond the degrade line, or that is instructed what to serve, is not bound by it.
+//! [`load_warm`](tiershift_core::model::Model::load_warm). The simulated server takes `load_cold` whenever a file is
+//! not cached, so also the first time for a second model, varies each load's time a little, and keeps a model's memory
+//! for a while after its unload; the manager drains requests before an unload. None of that is in the bound. So a
+//! policy can beat it only by loads that happen to be quicker than their catalog states, by a switch between two
+//! samples, and where a fault shows the policy another machine. A policy that serves beyond the degrade line, or that
+//! follows orders, is not bound by it.
 
 mod free;
 mod ladder;
@@ -55,21 +57,21 @@ use crate::study::oracle::ladder::{Ladder, Worth, unpack};
 use crate::study::oracle::tape::{Room, Tape};
 use crate::summary::{Comparison, Optimum, Summary};
 
-/// Takes the readings of a run, and computes the optimum when it is over.
+/// Takes the samples of a run, and computes the optimum when it is over.
 #[derive(Clone, Debug)]
 pub struct Oracle {
     settings: Settings,
     ladder: Ladder,
-    /// What each rung takes, `none` first: served, and while it loads.
+    /// What each rung takes while it serves, and while it loads; `none` first.
     needs: Vec<(Footprint, Footprint)>,
     /// The sums of needs that decide what fits, of memory and of video memory.
     sums: [Vec<Bytes>; 2],
-    /// The uses of each space that leave the same room as the last reading.
+    /// The uses of each space that leave the same room as the last sample.
     cells: Vec<(ResourceKey, Cell)>,
     tape: Tape,
 }
 
-/// The best that anybody could have made of a run of one length.
+/// The best possible schedule for a run of one length.
 #[derive(Clone, Debug)]
 pub struct Best {
     /// How long the run lasts [ns].
@@ -80,7 +82,7 @@ pub struct Best {
 }
 
 impl Best {
-    /// Returns whether it is that of a run of this length, to the nanosecond.
+    /// Returns whether it is for a run of this length, to the nanosecond.
     pub fn is_of(&self, seconds: f64) -> bool {
         self.end == nanos(tiershift_core::time::from_secs_f64(seconds))
     }
@@ -95,7 +97,7 @@ struct Cell {
 }
 
 impl Observe for Oracle {
-    /// Takes every reading that the controller was given.
+    /// Takes every sample that the controller was given.
     #[inline]
     fn observe(&mut self, now: Timestamp, event: EventRef<'_>) {
         if let EventRef::Input(Input::Sample(sample)) = event {
@@ -105,7 +107,7 @@ impl Observe for Oracle {
 }
 
 impl Oracle {
-    /// Begins before the first reading, with nothing loaded.
+    /// Begins before the first sample, with nothing loaded.
     pub fn new(settings: &Settings, catalog: &Catalog) -> Self {
         let need = |rung| {
             let model = catalog.primary(rung);
@@ -115,7 +117,7 @@ impl Oracle {
         };
         let needs: Vec<(Footprint, Footprint)> =
             std::iter::once(Rung::NONE).chain(catalog.rungs_up()).map(need).collect();
-        // Video memory that is part of main memory is taken there, too.
+        // Video memory that is part of main memory is taken there too.
         let in_memory = |need: &Footprint| [need.ram, need.ram + need.vram];
         let in_vram = |need: &Footprint| [need.vram; 2];
         let sums = [sums_of(&needs, in_memory), sums_of(&needs, in_vram)];
@@ -129,7 +131,7 @@ impl Oracle {
         }
     }
 
-    /// Takes a reading. Time does not go back.
+    /// Takes a sample. Time does not go back.
     #[inline]
     pub fn read(&mut self, at: Timestamp, sample: &Sample) {
         if !sample.is_plausible() {
@@ -142,27 +144,27 @@ impl Oracle {
         }
     }
 
-    /// Returns the memory that the readings take, in bytes; the optimum takes about as much again.
+    /// Returns the memory that the samples take, in bytes; the optimum takes about as much again.
     pub fn bytes(&self) -> usize {
         self.tape.bytes()
     }
 
     /// Computes the optimum of what was read, compares the run with it, and returns the schedule: what serves from
-    /// which moment on, `none` at zero first. The run lasted until `summary.seconds`.
+    /// which moment on, beginning with `none` at zero. The run lasted until `summary.seconds`.
     pub fn finish(&self, summary: &mut Summary) -> Vec<(Timestamp, Rung)> {
         let best = self.best(summary.seconds);
         self.compare(&best, summary);
         best.schedule
     }
 
-    /// Computes the optimum of a run that lasts for so long. Both schedules are computed side by side.
+    /// Computes the optimum of a run of this length. Both schedules are computed side by side.
     pub fn best(&self, seconds: f64) -> Best {
         let end = nanos(tiershift_core::time::from_secs_f64(seconds));
         let one_way = || one_way::best(&self.ladder, &self.tape, end);
         std::thread::scope(|scope| {
             let other = std::thread::Builder::new().spawn_scoped(scope, one_way);
             let (free, schedule) = free::best(&self.ladder, &self.tape, end);
-            // A system that gives no thread gets the same from this one.
+            // If the system provides no thread, this one computes both, with the same result.
             let one_way = match other {
                 Ok(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
                 Err(_) => one_way(),
@@ -208,8 +210,8 @@ impl Oracle {
         Optimum { quality, switches, score: net as f64 / whole }
     }
 
-    /// Returns for how long nothing served although the smallest rung was allowed, and for how long what served was
-    /// below the highest rung that was [ns].
+    /// Returns how long nothing served although the smallest rung was allowed, and how long what served was below the
+    /// highest allowed rung [ns].
     fn missed(&self, timeline: &[(Timestamp, Rung)], end: u64) -> (u64, u64) {
         let (mut at_none, mut below_best) = (0, 0);
         let mut place = 0;
@@ -253,7 +255,7 @@ impl Oracle {
         self.cells = cells;
     }
 
-    /// Returns what fits beside the others of a reading.
+    /// Returns what fits beside others' use in a sample.
     fn room(&self, sample: &Sample) -> Room {
         let limit = |total| self.settings.degrade_limit(total);
         let fit = |needs: &[Footprint]| fit_together(needs, sample, &self.settings, limit);
@@ -262,7 +264,7 @@ impl Oracle {
             rungs().fold(0, |bits, (rung, need)| bits | u64::from(is_set(need)) << rung)
         };
         Room {
-            // Nothing fits everywhere.
+            // `none` fits everywhere.
             allowed: bits(&|(kept, _)| fit(&[*kept])) | 1,
             loadable: bits(&|(_, load)| fit(&[*load])),
             beside: rungs().map(|(_, (_, load))| bits(&|(kept, _)| fit(&[*kept, *load]))).collect(),

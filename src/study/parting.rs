@@ -1,8 +1,8 @@
-//! Two runs side by side, by their logs: for how long they served from the same tier, where they parted and why, and what came
-//! of it.
+//! Two runs side by side, by their logs: how long they served from the same tier, where they parted and why, and the
+//! results.
 //!
-//! Runs part when they begin to serve from different tiers, and meet again when they serve from the same. Why they parted is
-//! said by two decisions: the change behind it, and what the other run had decided by that moment.
+//! Runs part when they begin to serve from different tiers, and meet again when they serve from the same. Two decisions
+//! explain why they parted: the change behind it, and the other run's decision of that moment.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -22,9 +22,9 @@ use crate::summary::{Fold, Summary};
 pub struct Parted {
     /// The runs, left and right.
     pub runs: [Run; 2],
-    /// How long both lasted: what comes after is compared with nothing \[s\].
+    /// How long both lasted: what comes after is not compared \[s\].
     pub seconds: f64,
-    /// For how long of that both served from the same tier \[s\].
+    /// How long both served from the same tier \[s\].
     pub same_tier_seconds: f64,
     /// Where they parted, in order of time.
     pub partings: Vec<Parting>,
@@ -35,8 +35,8 @@ pub struct Parted {
 pub struct Run {
     /// The policy that decided.
     pub policy: String,
-    /// Its figures, as far as its log has them: not the time over memory, of which a log has a moment for each reading only.
-    /// The optimum uses the left run's settings; a log of changes has none.
+    /// Its figures, as far as its log has them: not the time over memory, because a log has only the moments of
+    /// samples. The optimum uses the left run's settings; a log of changes has none.
     pub figures: Figures,
 }
 
@@ -48,11 +48,11 @@ pub struct Parting {
     pub at: Timestamp,
     /// How long it lasted \[s\].
     pub seconds: f64,
-    /// From which tiers they served first, left and right.
+    /// The tiers that they first served from, left and right.
     pub tiers: [String; 2],
-    /// What each had decided, left and right, when the change behind it was decided.
+    /// The decisions of both, left and right, when the change behind it was decided.
     pub decisions: [Option<Decided>; 2],
-    /// What the right run served more than the left, in seconds of a quality of 100 %.
+    /// How much more the right run served than the left, in seconds of a quality of 100 %.
     pub right_gains_seconds: f64,
 }
 
@@ -66,7 +66,7 @@ pub struct Decided {
     pub decision: Decision,
 }
 
-/// What a log says, as far as it was read.
+/// The content of a log, as far as it was read.
 struct Side {
     catalog: Catalog,
     policy: String,
@@ -118,7 +118,7 @@ impl Side {
         self.catalog.tier_name(self.serving)
     }
 
-    /// Returns the quality of what serves, as a share.
+    /// Returns the quality of what serves, as a share of one.
     fn quality(&self) -> f64 {
         self.catalog.primary(self.serving).map_or(0.0, |model| model.quality.fraction())
     }
@@ -132,7 +132,7 @@ impl Side {
     }
 }
 
-/// What a record was.
+/// The kind of a record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Read {
     /// A decision to change something.
@@ -143,10 +143,10 @@ enum Read {
 /// The decisions on both sides when one of them last decided to change something.
 type Behind = [Option<Decided>; 2];
 
-/// Reads two logs to their ends and puts them side by side.
+/// Reads two logs to their ends and compares them.
 ///
 /// # Errors
-/// A log that cannot be read on, or whose header does not hold.
+/// When a log cannot be read further, or its header is not valid.
 pub fn part(
     headers: [&Header; 2],
     logs: [&mut dyn Iterator<Item = Result<Record, LogError>>; 2],
@@ -195,7 +195,7 @@ pub fn part(
                 has_changed |= sides[place].read(record?) == Read::Change;
             }
             if has_changed {
-                // The other side's decision of this moment may be still to come, and is put in below.
+                // The other side's decision of this moment may still follow, and is entered below.
                 behind[place] = Some([None, None]);
             }
         }
@@ -235,7 +235,7 @@ pub fn part(
     })
 }
 
-/// Returns the decisions behind a change of what serves: those of the side that changed or, where both did, the later.
+/// Returns the decisions behind a change of what serves: those of the side that changed or, if both did, the later.
 fn cause(behind: &[Option<Behind>; 2], changed: [bool; 2]) -> Option<Behind> {
     let mut found: Option<(Timestamp, &Behind)> = None;
     for place in 0..2 {
@@ -248,7 +248,7 @@ fn cause(behind: &[Option<Behind>; 2], changed: [bool; 2]) -> Option<Behind> {
     found.map(|(_, behind)| behind.clone())
 }
 
-/// Why two logs cannot be put side by side.
+/// Why two logs cannot be compared.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum PartingError {

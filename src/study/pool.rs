@@ -1,13 +1,13 @@
-//! The one pool of threads: work side by side, results in order.
+//! The only pool of threads: work side by side, results in order.
 
 use rayon::ThreadPoolBuildError;
 use rayon::prelude::*;
 
-/// Works on every item, `jobs` of them side by side (0: as many as there are processors), and returns the result of each
-/// in the items' order: the number of threads changes no result.
+/// Works on every item, `jobs` of them side by side (0: as many as there are processors), and returns the results in
+/// the items' order: the number of threads changes no result.
 ///
 /// # Errors
-/// Where the system gives no threads.
+/// When the system provides no threads.
 pub fn map<T: Sync, R: Send>(
     jobs: u16,
     items: &[T],
@@ -17,9 +17,9 @@ pub fn map<T: Sync, R: Send>(
     Ok(pool.install(|| items.par_iter().map(work).collect()))
 }
 
-/// As [`map`], inside the work of a [`map`] over `outside` items, on its threads. Where these are enough to keep all threads
-/// busy, one item follows the other: a thread that waits would begin another of the outer items on top of this one, and so on
-/// until its stack is full.
+/// As [`map`], inside the work of a [`map`] over `outside` items, on its threads. If these are enough to keep all
+/// threads busy, the items are processed one after the other: a waiting thread would otherwise begin another of the
+/// outer items on top of this one, and so on until its stack is full.
 pub fn map_inside<T: Sync, R: Send>(
     outside: usize,
     items: &[T],

@@ -1,5 +1,5 @@
-//! From a recording to a situation that can be simulated: others' use from the recording, own use from the
-//! simulated backend. A recording is a resource trace or an event log, which is one too.
+//! Turns a recording into a situation that can be simulated: others' use from the recording, own use from the simulated
+//! backend. A recording is a resource trace or an event log.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ use crate::trace::{
 };
 use crate::wall::{Part, WallClock};
 
-/// A recording that is being replayed. What is known of its defects is complete when the run is over.
+/// A recording that is being replayed. Its defects are known completely when the run is over.
 #[derive(Clone)]
 pub struct Recording {
     reader: Rc<RefCell<Reader>>,
@@ -35,31 +35,31 @@ pub struct Recording {
     clock: WallClock,
     progress: Option<Progress>,
     origin: Option<Origin>,
-    /// Of a log; that of a trace is known at its end.
+    /// For a log; the digest of a trace is known at its end.
     digest: Option<blake3::Hash>,
 }
 
-/// What reads it.
+/// The reader of a recording.
 enum Reader {
-    /// A trace, read by a thread of its own, in order.
+    /// A trace, read in order by its own thread.
     Trace(ThreadedReader),
-    /// A part of an event log, as far as that went when its requests were read: it may still be written.
+    /// A part of an event log, up to its end when its requests were read: it may still be growing.
     Log(Box<Take<LogReader>>, Part),
 }
 
-/// The run that an event log is of: what a replay takes over unless an option says otherwise.
+/// The run that an event log is of: a replay takes these over unless an option states otherwise.
 #[derive(Clone)]
 pub struct Origin {
     /// The log's machine, models, policy and seed.
     pub setup: Setup,
     /// The log's requests.
     pub requests: Requests,
-    /// What people asked the controller for, past the policy: the tiers of the log's switches.
+    /// The orders that users gave: the tiers of the log's switches.
     pub actions: Vec<Action>,
 }
 
 impl Reader {
-    /// Puts the next sample into `sample`, whose own memory may be taken for a later one.
+    /// Reads the next sample into `sample`, whose memory may be reused for a later one.
     fn next_into(&mut self, sample: &mut Sample) -> Result<Option<Timestamp>, ReadError> {
         match self {
             Self::Trace(reader) => Ok(reader.next_into(sample)?),
@@ -86,14 +86,15 @@ fn next_of_log(
 }
 
 impl Recording {
-    /// Opens a trace or an event log and reads its first sample. Which of them it is, is seen from its first bytes.
+    /// Opens a trace or an event log and reads its first sample. Its first bytes show which of them it is.
     ///
     /// # Errors
-    /// What the reader refuses.
+    /// When the reader refuses it.
     pub fn open(path: &Path, options: &ReadOptions) -> Result<Self, RecordingError> {
         match LogReader::open(path) {
             Ok(log) => Self::of_log(path, log, options.part),
-            // A line that no log can begin with: whether it is a trace, and what is wrong with it, its reader says.
+            // No log can begin with this line: the reader of traces decides whether it is one, and what is wrong with
+            // it.
             Err(
                 LogError::NotALog { .. }
                 | LogError::Empty { .. }
@@ -109,7 +110,7 @@ impl Recording {
         let mut reader = ResourceReader::open(path, options)?;
         let mut first = reader.next()?;
         if reader.lacks_a_total() {
-            // What the machine has may stand further down, and then holds from the beginning.
+            // The size of the machine may be stated further down, and applies from the beginning.
             let (machine, _) = survey(path, options)?;
             reader = ResourceReader::open(
                 path,
@@ -176,12 +177,12 @@ impl Recording {
         self.origin.as_ref()
     }
 
-    /// Returns what the trace says about the machine.
+    /// Returns what the trace states about the machine.
     pub fn machine(&self) -> &Machine {
         &self.machine
     }
 
-    /// Returns what the wall clock showed, as far as the recording says it; complete when the run is over.
+    /// Returns the wall clock, as far as the recording states it; complete when the run is over.
     pub fn clock(&self) -> WallClock {
         match &*self.reader.borrow() {
             Reader::Trace(reader) => reader.reader().map(|reader| reader.header().clock.clone()),
@@ -193,7 +194,7 @@ impl Recording {
     /// Reads the recording to its end, and returns its last moment; [`Recording::clock`] is complete then.
     ///
     /// # Errors
-    /// What its reader refuses.
+    /// When its reader refuses it.
     pub fn read_to_end(&self) -> Result<Timestamp, ReadError> {
         let mut end = self.first.as_ref().map_or(Timestamp::ZERO, |(at, _)| *at);
         let (mut reader, mut sample) = (self.reader.borrow_mut(), Sample::default());
@@ -203,7 +204,7 @@ impl Recording {
         Ok(end)
     }
 
-    /// Returns what a user should know about how the trace is read; complete when the run is over.
+    /// Returns notes on how the trace is read; complete when the run is over.
     pub fn notes(&self) -> Vec<String> {
         match &*self.reader.borrow() {
             Reader::Trace(reader) => reader.reader().map(|reader| reader.header().notes.clone()),
@@ -212,12 +213,12 @@ impl Recording {
         .unwrap_or_else(|| self.notes.clone())
     }
 
-    /// Returns whether the trace has the use of memory or video memory, without which nothing is loaded.
+    /// Returns whether the trace records the use of memory or video memory, without which nothing is loaded.
     pub fn tells_space(&self) -> bool {
         self.first.as_ref().is_some_and(|(_, sample)| sample.spaces().next().is_some())
     }
 
-    /// Returns its first reading.
+    /// Returns its first sample.
     pub fn first_sample(&self) -> Option<&Sample> {
         self.first.as_ref().map(|(_, sample)| sample)
     }
@@ -227,7 +228,7 @@ impl Recording {
         self.progress.clone()
     }
 
-    /// Returns the digest of the recording's bytes, unpacked; of a trace, `None` before the run is over.
+    /// Returns the digest of the recording's uncompressed bytes; for a trace, `None` before the run is over.
     pub fn digest(&self) -> Option<blake3::Hash> {
         match &*self.reader.borrow() {
             Reader::Trace(reader) => reader.reader().and_then(ResourceReader::digest),
@@ -243,8 +244,8 @@ impl Recording {
         }
     }
 
-    /// Returns the situation in which a setup meets the recorded others. `watch` is called now and
-    /// then while the trace is read.
+    /// Returns the situation in which a setup meets the recorded others. `watch` is called now and then while the trace
+    /// is read.
     pub fn situation(
         &self,
         setup: Setup,
@@ -276,7 +277,7 @@ impl Recording {
 #[derive(Clone, Debug)]
 pub struct Requests {
     recorded: Arc<[Recorded]>,
-    /// Of a log, what its server counted.
+    /// For a log, the server's counts.
     counts: Vec<Count>,
     warnings: Vec<String>,
     rejected_rows: u64,
@@ -285,10 +286,10 @@ pub struct Requests {
     digest: Option<blake3::Hash>,
 }
 
-/// How long a request turned out to be.
+/// The counted length of a request.
 #[derive(Clone, Copy, Debug)]
 struct Count {
-    /// Its place among the recorded.
+    /// Its index among the recorded requests.
     place: usize,
     prompt_tokens: Option<u32>,
     output_tokens: u32,
@@ -298,7 +299,7 @@ impl Requests {
     /// Reads a request trace.
     ///
     /// # Errors
-    /// What the reader refuses.
+    /// When the reader refuses it.
     pub fn read(path: &Path, options: &ReadOptions) -> Result<Self, TraceError> {
         let loaded = load_requests(path, options)?;
         let warnings = loaded.notes.into_iter().chain(loaded.defects.warnings()).collect();
@@ -312,7 +313,7 @@ impl Requests {
         })
     }
 
-    /// Collects the requests of an event log, and the tiers that were asked for. Clients that hung up are taken for
+    /// Collects the requests of an event log, and the tiers that were ordered. Clients that hung up are treated as
     /// patient ones.
     fn of_log(
         log: impl Iterator<Item = Result<Record, LogError>>,
@@ -367,8 +368,8 @@ impl Requests {
         Ok((requests, actions))
     }
 
-    /// Returns the same with prompts and replies as long as the log's server counted them, where it did. As they were
-    /// asked for, a prompt is an estimate and a reply the most that was wanted.
+    /// Returns the same with prompts and replies as long as the log's server counted them, if it did. As requested, a
+    /// prompt is an estimate and a reply the most that was wanted.
     #[must_use]
     pub fn as_counted(&self) -> Self {
         let mut recorded = self.recorded.to_vec();
@@ -382,8 +383,8 @@ impl Requests {
         Self { recorded: recorded.into(), ..self.clone() }
     }
 
-    /// Returns those that came while a machine was recorded, at the moments at which its clock showed their times, and how
-    /// many others there are. `end` is the recording's last moment.
+    /// Returns those that arrived while a machine was recorded, at the moments when its clock showed their times, and
+    /// the number of the others. `end` is the recording's last moment.
     #[must_use]
     pub fn at_wall_time(&self, machine: &WallClock, end: Timestamp) -> (Self, u64) {
         let mut recorded: Vec<Recorded> = Vec::with_capacity(self.recorded.len());
@@ -399,17 +400,17 @@ impl Requests {
         (Self { recorded: recorded.into(), ..self.clone() }, left_out)
     }
 
-    /// Returns what a user should know about the file.
+    /// Returns warnings about the file.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Returns the digest of a request trace's bytes, unpacked; `None` for those of a log.
+    /// Returns the digest of a request trace's uncompressed bytes; `None` for the requests of a log.
     pub fn digest(&self) -> Option<blake3::Hash> {
         self.digest
     }
 
-    /// Returns what the wall clock showed when they arrived, where a request trace says it.
+    /// Returns the wall clock of their arrival, if a request trace states it.
     pub fn clock(&self) -> &WallClock {
         &self.clock
     }
@@ -442,7 +443,7 @@ pub enum RecordingError {
     Catalog(CatalogError),
 }
 
-/// Samples between two looks at the progress: some milliseconds' work.
+/// Samples between two updates of the progress: some milliseconds' work.
 const WATCH_EVERY: u64 = 1 << 14;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A log with what was left out of it, because it follows from the rest: its inputs go to the policy once more, which says its
-//! holds and their gates again.
+//! A log with what was left out of it because it follows from the rest: its inputs are fed to the policy again, which
+//! repeats its holds and their gates.
 
 use std::collections::VecDeque;
 
@@ -12,8 +12,8 @@ use tiershift_core::time::Timestamp;
 use crate::log::{LogError, LogLevel, LogReader};
 use crate::study::verify::controller_of;
 
-/// The records of a log, those that were left out of it among them where they follow from the others. Where nobody here knows
-/// the log's policy, what is in the log comes as it is.
+/// The records of a log, including those that were left out if they follow from the others. If the log's policy is
+/// unknown here, only what is in the log is returned.
 pub struct Retold {
     log: LogReader,
     controller: Option<Box<dyn Control>>,
@@ -23,7 +23,7 @@ pub struct Retold {
 }
 
 impl Retold {
-    /// Tells a log that was opened at its beginning.
+    /// Reads a log that was opened at its beginning.
     pub fn new(log: LogReader, policies: &Registry) -> Self {
         let header = log.header();
         let controller = (header.level == LogLevel::Inputs)
@@ -37,10 +37,10 @@ impl Retold {
         &self.log
     }
 
-    /// Shows all that is left of it to observers, and returns its last moment.
+    /// Shows the rest of it to observers, and returns its last moment.
     ///
     /// # Errors
-    /// What cannot be read.
+    /// When it cannot be read.
     pub fn observe(&mut self, observers: &mut [&mut dyn Observe]) -> Result<Timestamp, LogError> {
         let mut end = Timestamp::ZERO;
         for record in self {
@@ -71,7 +71,7 @@ impl Iterator for Retold {
                 Ok(record) => record,
                 Err(error) => return Some(Err(error)),
             };
-            // The log's own outputs are among those that come again: `verify` proves it.
+            // The log's own outputs are among the repeated ones: `verify` proves it.
             let Event::Input(input) = record.event else { continue };
             self.at = record.at;
             controller.handle(record.at, &input);

@@ -23,19 +23,19 @@ use crate::sim::{SimulationError, Situation, simulate};
 use crate::study::compare::Figures;
 use crate::summary::Summary;
 
-/// What became of one scenario.
+/// The result of one scenario.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Checked {
     /// The scenario's name.
     pub name: String,
-    /// What must happen and why; empty where the scenario could not be read.
+    /// What must happen and why; empty if the scenario could not be read.
     #[serde(skip)]
     pub description: String,
-    /// What was not as it must be. Empty: it passed.
+    /// What was not as required. Empty: it passed.
     pub failures: Vec<String>,
     /// Whether the golden story was overwritten.
     pub blessed: bool,
-    /// The figures of its run; absent where there was none.
+    /// The figures of its run; absent if there was none.
     #[serde(skip)]
     pub figures: Option<Figures>,
 }
@@ -56,7 +56,7 @@ impl Checked {
         self.figures.is_none()
     }
 
-    /// Says why a scenario could not be checked at all.
+    /// Returns the result of a scenario that could not be checked at all.
     pub(crate) fn broken(path: &Path, reason: String) -> Self {
         Self {
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
@@ -130,7 +130,7 @@ pub fn check(path: &Path, bless: Bless, policies: &Registry) -> Result<Checked, 
 /// Returns the scenario files that paths stand for: files as they are, folders as their `*.toml`, in order of name.
 ///
 /// # Errors
-/// When a path does not exist, or a folder holds no scenario.
+/// When a path does not exist, or a folder contains no scenario.
 pub fn scenario_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, SuiteError> {
     let mut files = Vec::new();
     for path in paths {
@@ -182,7 +182,7 @@ impl Played {
     }
 }
 
-/// Plays a scenario, with whom its policy asks.
+/// Plays a scenario, with the program that its policy asks.
 pub(crate) fn play(
     scenario: &Scenario,
     adviser: Option<Box<dyn Adviser>>,
@@ -200,7 +200,7 @@ pub(crate) fn play(
     let Story(mut story) = story;
     let digest = log.finish(&sources).expect(sunk).unwrap_or_default();
     story.push_str(&summary.to_json());
-    // Last, so that what differs in substance is met first.
+    // Last, so that differences in substance are found first.
     writeln!(story, "\nfingerprint {}\nfull log {digest}", header.fingerprint(&sources))
         .expect("a string takes all");
     let unmet = checker.finish(&summary);
@@ -213,7 +213,7 @@ pub(crate) fn play(
     })
 }
 
-/// Returns what the baseline meets although the scenario says that it must not.
+/// Returns what the baseline meets although the scenario states that it must not.
 fn toothless(scenario: &Scenario, policies: &Registry) -> Result<Vec<String>, SuiteError> {
     let Some(baseline) = &scenario.baseline else { return Ok(Vec::new()) };
     let played = play(&scenario.clone().with_policy(&baseline.policy), None, policies)?;
@@ -254,7 +254,7 @@ impl Observe for Story {
     }
 }
 
-/// Returns whether an event belongs to the story: what changed, and nothing of single requests.
+/// Returns whether an event belongs to the story: what changed, and nothing about single requests.
 fn belongs(event: EventRef<'_>) -> bool {
     match event {
         EventRef::Input(input) => match input {
@@ -315,13 +315,13 @@ fn first_difference(want: &str, got: &str) -> Option<String> {
     }
 }
 
-/// Returns whether a scenario is in the book of what the hunt once found. Such a world is held to the invariants, and has no
-/// story that anybody would review.
+/// Returns whether a scenario is one of those that the hunt once found. Such a world is checked against the invariants,
+/// and has no story, which would not be reviewed.
 fn is_once_found(scenario: &Path) -> bool {
     scenario.parent().is_some_and(|folder| folder.ends_with(BOOK))
 }
 
-/// The folder of what the hunt once found, below that of scenarios.
+/// The folder of what the hunt once found, in the folder of scenarios.
 const BOOK: &str = "seeds";
 
 fn golden_path(scenario: &Path, name: &str) -> PathBuf {

@@ -1,11 +1,11 @@
-//! Sweeps: many settings on many recordings, in shards that any machine may take.
+//! Sweeps: many settings on many recordings, in shards that can run on any machine.
 //!
 //! ```text
 //! PLAN.toml --> Plan (points x recordings x seeds, cut into shards) --> Shard, one by one --> Compared
 //! ```
 //!
-//! A plan has a hash of all that the runs are made from. What a shard comes to depends on nothing else, so that it may be
-//! computed anywhere, twice, and in any order.
+//! A plan has a hash of everything that the runs are made from. The result of a shard depends on nothing else, so that
+//! it may be computed anywhere, twice, and in any order.
 
 mod axis;
 mod points;
@@ -36,7 +36,7 @@ pub struct RawPlan {
     /// The policies: names, policy files, `exec:` commands. Default: `proactive` alone.
     #[serde(default = "proactive")]
     pub policies: Vec<String>,
-    /// Catalogs, each swept with all settings. Default: what the recording brings, or models made up for it.
+    /// Catalogs, each swept with all settings. Default: the catalog of the recording, or default models for it.
     #[serde(default)]
     pub catalogs: Vec<PathBuf>,
     /// Number of seeds for each point. Default 1.
@@ -51,8 +51,8 @@ pub struct RawPlan {
     /// Random seed of the draw of `points`. Default 1.
     #[serde(default = "one")]
     pub draw_seed: u64,
-    /// Options of every replay, as `tiershift replay` has them: `memory = "16GiB"`, `requests = "day.csv"`,
-    /// `loop-requests = true`.
+    /// Options of every replay, as for `tiershift replay`: `memory = "16GiB"`, `requests = "day.csv"`, `loop-requests =
+    /// true`.
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     #[serde(default)]
     pub replay: Table,
@@ -78,19 +78,19 @@ enum Values {
     Between(Range),
 }
 
-/// A plan that is whole: every run of it can be computed from this and the files that it names.
+/// A complete plan: every run of it can be computed from this and the files that it names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// What made it.
+    /// The program that made it.
     pub made_by: String,
-    /// The hash of all the rest, as hexadecimal digits.
+    /// The hash of everything else, as hexadecimal digits.
     pub hash: String,
     /// See [`RawPlan::replay`].
     pub replay: Table,
     /// See [`RawPlan::base`].
     pub base: Changes,
-    /// The points. The first has nothing changed.
+    /// The points. The first changes nothing.
     pub points: Vec<Point>,
     /// The seeds.
     pub seeds: Vec<u64>,
@@ -98,7 +98,7 @@ pub struct Plan {
     pub recordings: Vec<PlannedFile>,
     /// Other files that the runs are made from: catalogs, policies, requests.
     pub files: Vec<PlannedFile>,
-    /// The shards: from which run on, up to which.
+    /// The shards: the first run of each, and the end.
     pub shards: Vec<[u64; 2]>,
 }
 
@@ -106,9 +106,9 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedFile {
-    /// Its path, from the folder in which the plan was made.
+    /// Its path, relative to the folder in which the plan was made.
     pub path: PathBuf,
-    /// Whether it was found in a folder and not named; it is then skipped if it is not a recording.
+    /// Whether it was found in a folder and not named; then it is skipped if it is not a recording.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_found: bool,
     /// Its size.
@@ -117,7 +117,7 @@ pub struct PlannedFile {
     pub blake3: String,
 }
 
-/// One run of a plan, by its places in it.
+/// One run of a plan, by its indices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The recording.
@@ -129,10 +129,10 @@ pub struct Place {
 }
 
 impl RawPlan {
-    /// Reads a plan's text, and returns it with its points. Files are named from `folder`.
+    /// Reads a plan's text, and returns it with its points. File names are relative to `folder`.
     ///
     /// # Errors
-    /// What is not a plan, with its place and a remedy.
+    /// When it is not a plan; with the position and a remedy.
     pub fn parse(
         text: &str,
         name: &str,
@@ -225,7 +225,8 @@ pub fn schema() -> String {
 }
 
 impl Plan {
-    /// Completes a plan: cuts it into shards of about `shard_seconds`, by the sizes of the recordings, and gives it its hash.
+    /// Completes a plan: cuts it into shards of about `shard_seconds`, by the sizes of the recordings, and gives it its
+    /// hash.
     #[must_use]
     pub fn complete(mut self, shard_seconds: u64) -> Self {
         let most_runs = self.points.len() * self.seeds.len();
@@ -238,7 +239,7 @@ impl Plan {
         let (mut from, mut spent) = (0, 0_u128);
         for run in 0..self.runs() {
             spent += u128::from(cost(&self.recordings[self.place(run).recording]));
-            // The shard ends where its share of the whole is reached.
+            // The shard ends when its share of the whole is reached.
             if spent * count >= all * (self.shards.len() as u128 + 1) {
                 self.shards.push([from, run + 1]);
                 from = run + 1;
@@ -253,19 +254,19 @@ impl Plan {
         self.hash == self.digest()
     }
 
-    /// Returns the hash of all but the hash.
+    /// Returns the hash of everything but the hash.
     fn digest(&self) -> String {
         let rest = Self { hash: String::new(), ..self.clone() };
         let text = serde_json::to_vec(&rest).expect("plain data with text keys is always JSON");
         blake3::hash(&text).to_hex()[..HASH_DIGITS].to_owned()
     }
 
-    /// Returns how many runs there are.
+    /// Returns the number of runs.
     pub fn runs(&self) -> u64 {
         (self.recordings.len() * self.points.len() * self.seeds.len()) as u64
     }
 
-    /// Returns which run is meant by a number: recording by recording, point by point, seed by seed.
+    /// Returns the run with a number: recording by recording, point by point, seed by seed.
     pub fn place(&self, run: u64) -> Place {
         let (run, seeds, points) = (run as usize, self.seeds.len(), self.points.len());
         Place { recording: run / seeds / points, point: run / seeds % points, seed: run % seeds }
@@ -277,13 +278,13 @@ impl Plan {
 pub struct Unset {
     /// The setting.
     pub key: String,
-    /// Why not, in a sentence.
+    /// Why not, as a sentence.
     pub why: String,
-    /// What to do.
+    /// The remedy.
     pub remedy: String,
 }
 
-/// Tries settings on a policy file's, by values in which a mistake shows.
+/// Tries settings on those of a policy file, with values that would show a mistake.
 ///
 /// # Errors
 /// The first that cannot be set.
@@ -309,11 +310,12 @@ pub fn check_axes(
     Ok(())
 }
 
-/// Returns what an error about a setting says, and its remedy: it shows a place in what nobody wrote.
+/// Returns the message of an error about a setting, and its remedy: its position is in a text that the user did not
+/// write.
 fn without_place(error: &DocumentError) -> (String, String) {
     let text = error.to_string();
     let title = text.lines().next().unwrap_or_default();
-    // A near word stands at the mark, all known ones below.
+    // A similar word is at the mark, all known ones below.
     let near = text.split_once("did you mean").map(|(_, near)| format!("did you mean{near}"));
     let near = near.and_then(|near| near.lines().next().map(str::to_owned));
     let help = || text.split_once("help: ").map(|(_, help)| help.trim().to_owned());
@@ -332,8 +334,8 @@ fn one() -> u64 {
 const POLICY: &str = "see `tiershift schema policy`";
 /// Options of a replay that name files.
 pub const FILES: [&str; 4] = ["requests", "catalog", "format", "requests-format"];
-/// Bytes of a recording that its runs pass in a second of one processor. Measured: 61 points on twelve months of GWA-T-12
-/// (Bitbrains), 166 MB/s. A shard should be about as long as asked for, and need not be.
+/// Bytes of a recording that its runs process in a second on one processor. Measured: 61 points on twelve months of
+/// GWA-T-12 (Bitbrains), 166 MB/s. A shard's time need only be approximate.
 const BYTES_A_SECOND: u128 = 150_000_000;
 /// Chosen: 128 bits.
 const HASH_DIGITS: usize = 32;

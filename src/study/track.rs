@@ -1,4 +1,4 @@
-//! A recording that many runs are played on: read once, and its optimum computed once for all runs of one length.
+//! A recording on which many runs are played: read once, with its optimum computed once for all runs of one length.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,11 +11,11 @@ use crate::sim::{Ground, Tap};
 use crate::study::oracle::{Best, Oracle};
 use crate::summary::Summary;
 
-/// The readings of a recording, as the first run passes them.
+/// The samples of a recording, as the first run passes them.
 pub struct Track {
     oracle: Oracle,
     readings: Vec<(Timestamp, Sample)>,
-    /// Bytes that the readings may take.
+    /// The most bytes that the samples may take.
     most: usize,
     bytes: usize,
 }
@@ -23,19 +23,19 @@ pub struct Track {
 /// What the first run leaves to the others.
 pub struct Kept {
     oracle: Oracle,
-    /// `None` where they would have taken too much memory.
+    /// `None` if they would have taken too much memory.
     readings: Option<Arc<[(Timestamp, Sample)]>>,
-    /// The best schedules that were computed, one a length.
+    /// The best schedules computed so far, one per length.
     best: Mutex<Vec<Best>>,
 }
 
 impl Track {
-    /// Begins. The readings are kept as long as they take no more than `most` bytes.
+    /// Begins. The samples are kept if they take no more than `most` bytes.
     pub fn begin(oracle: Oracle, most: usize) -> Rc<RefCell<Self>> {
         Rc::new(RefCell::new(Self { oracle, readings: Vec::new(), most, bytes: 0 }))
     }
 
-    /// Returns what the first run shows its readings to.
+    /// Returns the tap for the samples of the first run.
     pub fn tap(track: &Rc<RefCell<Self>>) -> Tap {
         let track = Rc::clone(track);
         Box::new(move |at, sample| track.borrow_mut().read(at, sample))
@@ -66,7 +66,7 @@ impl Track {
 }
 
 impl Kept {
-    /// Returns the readings, to be played again; `None` where the recording must be read again.
+    /// Returns the samples, to be played again; `None` if the recording must be read again.
     pub fn ground(&self) -> Option<Ground> {
         let readings = Arc::clone(self.readings.as_ref()?);
         let mut next = 0;
@@ -80,7 +80,7 @@ impl Kept {
         })))
     }
 
-    /// Compares runs with the optimum, which is computed once for those of one length.
+    /// Compares runs with the optimum, which is computed once per length.
     pub fn compare(&self, summaries: &mut [Summary]) {
         let mut known = self.best.lock().unwrap_or_else(PoisonError::into_inner);
         for summary in summaries {

@@ -1,7 +1,8 @@
 //! A search for settings that suit recordings: drawn at random, the worse ones given up early.
 //!
-//! Whoever searches plays; here is what is tried next, and what is believed of it. A setting is kept where it earns something
-//! by itself, and nothing is recommended unless it holds on what the search has not seen.
+//! The caller plays the candidates; this module decides what is tried next, and what the results mean. A setting is
+//! kept if it gains something by itself, and nothing is recommended unless the gain holds on parts that the search has
+//! not seen.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,33 +14,33 @@ use crate::sim::rng::Stream;
 use crate::study::compare::{Compared, Estimate, Figures, OVER_MEMORY, SHARE_OF_OPTIMUM};
 use crate::study::sweep::{Axis, axes};
 
-/// Settings by their keys; none of them is the default.
+/// Settings by their keys; without any, it is the default.
 pub type Candidate = Vec<(String, Value)>;
 
-/// What a search came to.
+/// The result of a search.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Found {
-    /// The best settings; empty where nothing is better than what is there.
+    /// The best settings; empty if nothing is better than the present ones.
     pub settings: BTreeMap<String, Value>,
-    /// What they gain in worth over what is there, on the recordings of the search.
+    /// Their gain in worth over the present settings, on the recordings of the search.
     pub gain: f64,
-    /// How many candidates were tried.
+    /// The number of candidates that were tried.
     pub tried: usize,
 }
 
-/// Whether settings that were found hold on what the search has not seen.
+/// Whether the gain of the settings holds on what the search has not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Held {
-    /// What they gain in worth there, with an interval over the recordings.
+    /// Their gain in worth there, with an interval over the recordings.
     pub gain: Estimate,
-    /// On how many recordings.
+    /// The number of recordings.
     pub recordings: usize,
-    /// Whether they are to be recommended: the interval is above zero, the gain is worth a file, and others' memory pays
-    /// nothing for it.
+    /// Whether they are recommended: the interval is above zero, the gain is worth a file, and it does not come at the
+    /// cost of others' memory.
     pub is_recommended: bool,
 }
 
-/// Returns the settings that are searched where nobody names others.
+/// Returns the default settings to search.
 ///
 /// # Panics
 /// Never: a test reads them.
@@ -48,16 +49,16 @@ pub fn usual_axes() -> Vec<(String, Axis)> {
     axes(&table).expect("they are axes")
 }
 
-/// Plays candidates on a recording, by its place, and returns the figures of each.
+/// Plays candidates on a recording, given by its index, and returns the figures of each.
 pub trait Play {
     /// Why it could not.
     type Error;
-    /// Returns whether a candidate's settings can be together: lines that do not rise, for one, cannot.
+    /// Returns whether a candidate's settings are valid together: lines that do not rise, for example, are not.
     fn is_possible(&self, candidate: &Candidate) -> bool;
     /// See [`Play`].
     ///
     /// # Errors
-    /// Where a candidate cannot be played.
+    /// When a candidate cannot be played.
     fn play(
         &self,
         recordings: &[usize],
@@ -65,15 +66,16 @@ pub trait Play {
     ) -> Result<Vec<Vec<Figures>>, Self::Error>;
 }
 
-/// What a run is worth: its share of the optimum, less what its reversals cost.
+/// The worth of a run: its share of the optimum, less the cost of its reversals.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Worth {
-    /// What a reversal costs on top of two changes, as a time of the optimum's service: the `calm` of what is there.
+    /// The cost of a reversal in addition to two changes, as a time of the optimum's service: the `calm` of the present
+    /// settings.
     pub reversal: Duration,
 }
 
 impl Worth {
-    /// Returns the worth of a run; `None` of one without an optimum.
+    /// Returns the worth of a run; `None` without an optimum.
     pub fn of(self, figures: &Figures) -> Option<f64> {
         let figure = |key: &str| figures.by_key(key);
         let service = figure("hours")? * 3600.0 * figure("optimum_quality")?;
@@ -82,11 +84,11 @@ impl Worth {
     }
 }
 
-/// Searches: draws `trials` candidates, plays them on few recordings, keeps the best third, plays those on more, and so on.
-/// In the end every setting that earns nothing is left out.
+/// Searches: draws `trials` candidates, plays them on few recordings, keeps the best third, plays those on more, and so
+/// on. In the end every setting that gains nothing is left out.
 ///
 /// # Errors
-/// What playing is refused with.
+/// When playing fails.
 pub fn search<P: Play>(
     axes: &[(String, Axis)],
     recordings: usize,
@@ -117,7 +119,7 @@ pub fn search<P: Play>(
             }
         }
         field.retain(|one| one.is_bearable(&there));
-        // A stable sort: of equals, the one that was drawn first.
+        // A stable sort: among equals, the one that was drawn first.
         field.sort_by(|a, b| b.gain(&there, worth).total_cmp(&a.gain(&there, worth)));
         let kept = if count == recordings { 1 } else { field.len().div_ceil(KEPT_ONE_IN) };
         field.truncate(kept);
@@ -125,7 +127,7 @@ pub fn search<P: Play>(
     let Some(mut best) = field.into_iter().next() else {
         return Ok(Found { settings: BTreeMap::new(), gain: 0.0, tried });
     };
-    // One by one, what is not missed is left out.
+    // One by one, settings that make no difference are left out.
     let mut place = 0;
     while place < best.candidate.len() {
         let mut without = Tried::new(best.candidate.clone());
@@ -149,8 +151,8 @@ pub fn search<P: Play>(
     Ok(Found { settings, gain, tried })
 }
 
-/// Judges what was found by a comparison on other recordings: the first policy is what is there, the second what was found.
-/// `None` where no recording counts.
+/// Judges the result of a search by a comparison on other recordings: the first policy is the present one, the second
+/// the result. `None` if no recording counts.
 pub fn held(compared: &Compared, worth: Worth) -> Option<Held> {
     let counted = compared.recordings.iter().filter(|one| one.counts());
     let apart = counted.filter_map(|one| {
@@ -184,7 +186,7 @@ impl Tried {
         Self { candidate, figures: Vec::new() }
     }
 
-    /// Returns what it gains over what is there, recording by recording.
+    /// Returns its gain over the present settings, recording by recording.
     fn gain(&self, there: &Self, worth: Worth) -> f64 {
         let worth = |of: &Figures| worth.of(of).unwrap_or(0.0);
         let apart =
@@ -192,7 +194,7 @@ impl Tried {
         apart.sum::<f64>() / self.figures.len().max(1) as f64
     }
 
-    /// Returns whether others' memory, and no request, pays for it.
+    /// Returns whether it costs no memory of others and no requests.
     fn is_bearable(&self, there: &Self) -> bool {
         let mean = |of: &Self, key: &str| {
             let all = of.figures.iter().map(|figures| figures.by_key(key).unwrap_or(0.0));
@@ -203,7 +205,7 @@ impl Tried {
     }
 }
 
-/// Draws a candidate: every setting is changed with an even chance, so that there are candidates that change few.
+/// Draws a candidate: every setting is changed with an even chance, so that some candidates change few.
 fn draw(axes: &[(String, Axis)], luck: &mut Stream) -> Candidate {
     let draw = |(key, axis): &(String, Axis)| {
         let (is_changed, place) = (luck.happens(0.5), luck.unit());
@@ -212,7 +214,7 @@ fn draw(axes: &[(String, Axis)], luck: &mut Stream) -> Candidate {
     axes.iter().filter_map(draw).collect()
 }
 
-/// Returns on how many recordings each round plays: a third as many in the round before.
+/// Returns the number of recordings in each round: each has three times as many as the one before.
 fn rounds(recordings: usize) -> Vec<usize> {
     let mut rounds = vec![recordings];
     while rounds.len() < MOST_ROUNDS && rounds[0] >= KEPT_ONE_IN {
@@ -221,8 +223,8 @@ fn rounds(recordings: usize) -> Vec<usize> {
     rounds
 }
 
-/// The settings that are searched where nobody names others. Chosen: what a decision weighs, and how long it waits; from a
-/// fourth of the default to some ten times as much. The lines that protect others are not among them.
+/// The default settings to search. Chosen: what a decision weighs, and how long it waits; from a fourth of the default
+/// to some ten times as much. The lines that protect others are not included.
 const USUAL: &str = r#"
 price = { from = "15s", to = "10m", scale = "log" }
 calm = { from = "30s", to = "2h", scale = "log" }
@@ -231,16 +233,16 @@ upgrade-line = { from = "65%", to = "79%" }
 trend-half-life = { from = "30s", to = "10m", scale = "log" }
 rate-sustained = { from = "10s", to = "2m", scale = "log" }
 "#;
-/// Of how many candidates one is kept from round to round: the usual factor of successive halving (Jamieson and Talwalkar,
-/// 2016; Li et al., Hyperband, 2018: 3 or 4).
+/// One of this many candidates is kept from round to round: the usual factor of successive halving (Jamieson and
+/// Talwalkar, 2016; Li et al., Hyperband, 2018: 3 or 4).
 const KEPT_ONE_IN: usize = 3;
 /// Chosen: with more rounds, the first would judge by too little.
 const MOST_ROUNDS: usize = 3;
-/// A setting that earns no more worth than this is left out. Chosen: half of the last digit that tables show.
+/// A setting that gains at most this much worth is left out. Chosen: half of the last digit that tables show.
 const MATTERS: f64 = 0.000_5;
-/// A gain below this is not recommended, however sure it is. Chosen: a minute and a half of the best service in a day.
+/// A smaller gain is not recommended, however certain it is. Chosen: a minute and a half of the best service in a day.
 pub const LEAST_GAIN: f64 = 0.001;
-/// Seconds over memory that two runs may be apart and still be alike: what tables show as the same. Chosen.
+/// The difference in seconds over memory up to which two runs count as equal: what tables show as the same. Chosen.
 const BEARABLE_SECONDS: f64 = 0.5;
 
 #[cfg(test)]
@@ -255,7 +257,7 @@ mod tests {
 
     const WORTH: Worth = Worth { reversal: Duration::from_secs(360) };
 
-    /// A world in which a short price gains, more on some recordings, and another setting costs others' memory.
+    /// A world in which a low price gains, more on some recordings, and another setting costs others' memory.
     struct World;
 
     impl Play for World {
@@ -284,7 +286,7 @@ mod tests {
                     OVER_MEMORY => Some(if greed { 40.0 } else { 0.0 }),
                     "hours" => Some(10.0),
                     "optimum_quality" => Some(1.0),
-                    // Ten hours of service are a hundred reversals' price.
+                    // Ten hours of service are the price of a hundred reversals.
                     "reversals" => Some(if value("stabilization").is_some() { 1.0 } else { 0.0 }),
                     _ => None,
                 })

@@ -1,6 +1,6 @@
-//! Feeds a log's inputs to a new controller, and holds its outputs against the log's: same decisions, or the
-//! first difference. This is what makes a log evidence. What passed between controller and world is held against the
-//! invariants too, as in a simulation: those of a live run are found here.
+//! Feeds a log's inputs to a new controller, and compares its outputs with the log's: the same decisions, or the first
+//! difference. This is what makes a log evidence. The events are checked against the invariants too, as in a
+//! simulation: violations in a live run are found here.
 
 use tiershift_core::catalog::CatalogError;
 use tiershift_core::control::Control;
@@ -13,23 +13,23 @@ use tiershift_core::time::Timestamp;
 use crate::log::{Header, LogEnd, LogError, LogLevel, LogReader, LogVersion};
 use crate::sim::Invariants;
 
-/// What a verified log holds.
+/// The content of a verified log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Verified {
     /// Records compared.
     pub records: u64,
     /// Inputs fed.
     pub inputs: u64,
-    /// Decisions that came out again.
+    /// Decisions that were reproduced.
     pub decisions: u64,
-    /// The invariants that were broken, in order. What broke them came out again as well.
+    /// The invariants that were broken, in order. What broke them was reproduced as well.
     pub violations: Vec<String>,
 }
 
 /// Verifies a log to its end.
 ///
 /// # Errors
-/// Everything but a whole log whose outputs come out again: see [`VerifyError`].
+/// For anything but a complete log whose outputs are reproduced: see [`VerifyError`].
 pub fn verify(mut log: LogReader, policies: &Registry) -> Result<Verified, VerifyError> {
     let header = log.header();
     let detail = match header.level {
@@ -87,7 +87,7 @@ pub fn verify(mut log: LogReader, policies: &Registry) -> Result<Verified, Verif
 /// Returns a controller as it was at the beginning of a log.
 ///
 /// # Errors
-/// Where the log's settings or catalog cannot be, or nobody here knows its policy.
+/// When the log's settings or catalog are not valid, or its policy is unknown here.
 pub fn controller_of(
     header: &Header,
     detail: Detail,

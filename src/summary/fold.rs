@@ -21,10 +21,9 @@ use crate::summary::{
     Account, CompanionFigures, OpenChanges, OverVram, RequestCounts, Summary, TierSeconds,
 };
 
-/// Counts a run's figures while it runs, or while its log is read: the same either way.
+/// Counts a run's figures while it runs, or while its log is read: the result is the same.
 ///
-/// Each event costs a few comparisons. Memory is constant but for the timeline, which takes 16 bytes a
-/// switch.
+/// Each event costs a few comparisons. Memory is constant except for the timeline, which takes 16 bytes per switch.
 #[derive(Clone, Debug)]
 pub struct Fold {
     catalog: Catalog,
@@ -35,7 +34,7 @@ pub struct Fold {
     models: Vec<Life>,
     /// One for each companion, in the catalog's order.
     companions: Vec<Companion>,
-    /// Where the last switch led.
+    /// The rung that the last switch led to.
     rung: Rung,
     /// The rung that a ready model serves from, and its quality in thousandths of a percent.
     serving: (Rung, u32),
@@ -51,14 +50,14 @@ pub struct Fold {
     /// The switches of the last hour.
     hour: VecDeque<Timestamp>,
     load_nanos: u64,
-    /// Loads that were dropped before they served, and those of them that were dropped soon.
+    /// Loads that were dropped before they served, and how many of them soon.
     unserved: u64,
     unserved_soon: u64,
     shutting_down: bool,
     client_cancels: u64,
-    /// Decisions that are not carried out yet, and whether somebody ordered them.
+    /// Decisions that are not carried out yet, and whether they were ordered.
     decided: OpenChanges<bool>,
-    /// Quality of what answered, summed over the requests that were answered, in thousandths of a percent.
+    /// Quality of the models that answered, summed over the answered requests, in thousandths of a percent.
     answered_quality: u64,
     latency: Spans,
     first_token: Spans,
@@ -66,7 +65,7 @@ pub struct Fold {
     account: Option<Account>,
 }
 
-/// What a model is doing, as far as its commands and outcomes say.
+/// What a model is doing, according to its commands and outcomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Absent,
@@ -77,7 +76,7 @@ enum Life {
         since: Timestamp,
         served: bool,
     },
-    /// Told to unload: while it was loading since a moment, or ready and idle since one, or neither.
+    /// Asked to unload: while it was loading since a moment, or ready and idle since one, or neither.
     Leaving {
         loading: Option<Timestamp>,
         unserved_since: Option<Timestamp>,
@@ -101,10 +100,10 @@ struct Strain {
     exhaustions: u64,
 }
 
-/// Tells reversals: switches that go the other way than the one before them, soon after it.
+/// Recognises reversals: switches in the opposite direction of the one before them, soon after it.
 ///
-/// The first load of a run has nothing before it that it could change, so that no switch reverses it. Nor does one reverse
-/// what somebody ordered, or an order what the policy did.
+/// The first load of a run has nothing before it that it could change, so that no switch reverses it. Nor does a switch
+/// reverse an order, or an order a decision of the policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Reversals {
     /// When the last switch was complete, and whether it went up.
@@ -131,7 +130,7 @@ impl Reversals {
     }
 }
 
-/// A companion's figures so far, and since when it serves.
+/// A companion's figures so far, and since when it has served.
 #[derive(Clone, Debug)]
 struct Companion {
     figures: CompanionFigures,
@@ -197,15 +196,15 @@ impl Fold {
         }
     }
 
-    /// Counts time above the lines from the samples, each of which holds until the next, however late that
-    /// is. Without this, and without an [`Account`], those figures are zero.
+    /// Counts time above the lines from the samples, each of which holds until the next, however late that is. Without
+    /// this, and without an [`Account`], those figures are zero.
     #[must_use]
     pub fn judging_samples(mut self, settings: &Settings) -> Self {
         self.judge = Some(settings.clone());
         self
     }
 
-    /// Puts the simulated machine's account in the place of what the samples show.
+    /// Uses the simulated machine's account in place of the samples.
     pub fn set_account(&mut self, account: Account) {
         self.account = Some(account);
     }
@@ -231,7 +230,7 @@ impl Fold {
             Input::Outcome(outcome) => self.outcome(now, outcome),
             Input::Adopt { models } => {
                 for Adopted { model, .. } in models {
-                    // Loading it was no cost of this run, whatever becomes of it.
+                    // Loading it was no cost of this run, whatever happens to it.
                     self.enter(model, Life::Ready { since: now, served: true });
                 }
             }
@@ -250,7 +249,7 @@ impl Fold {
         }
     }
 
-    /// Counts something that the controller answered.
+    /// Counts an output of the controller.
     fn output(&mut self, now: Timestamp, output: &Output) {
         match output {
             Output::Command(command) => self.command(now, command),
@@ -381,7 +380,7 @@ impl Fold {
 
     fn switched(&mut self, now: Timestamp, from: Rung, to: Rung) {
         let ordered = self.decided.take(to).unwrap_or_default();
-        // Whoever stops a run ends what it serves: that is not a switch.
+        // Stopping a run ends what it serves: that is not a switch.
         if from != to && !self.shutting_down {
             let up = to > from;
             self.summary.switches += 1;
@@ -403,7 +402,7 @@ impl Fold {
         self.rung = to;
     }
 
-    /// Counts from now on what really serves; in an earlier version's log, the rung's first model.
+    /// Counts from now on the model that really serves; in an earlier version's log, the rung's first model.
     fn serve_from(&mut self, now: Timestamp, rung: Rung, model: Option<&ModelId>) {
         self.count_time(now);
         let model = model.and_then(|id| self.catalog.model(id));
@@ -454,12 +453,11 @@ impl Fold {
 
     /// Returns the figures of the run, which ended at `end`.
     ///
-    /// What the fold cannot know is left empty: fingerprint, digest, policy, rejected rows, violations,
-    /// warnings.
+    /// What the fold cannot know is left empty: fingerprint, digest, policy, rejected rows, violations, warnings.
     pub fn finish(mut self, end: Timestamp) -> Summary {
         self.count_time(end);
         self.strain.advance(end);
-        // A load that the end interrupts has cost its time, too.
+        // A load that is interrupted by the end has cost its time too.
         for life in &self.models {
             if let Life::Loading { since } | Life::Leaving { loading: Some(since), .. } = life {
                 self.load_nanos += nanos(end.since(*since));

@@ -1,4 +1,4 @@
-//! Percentiles of spans, in constant memory and without a rounding that depends on anything.
+//! Percentiles of spans, in constant memory and with rounding that is the same everywhere.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::summary::Percentiles;
 /// hdrhistogram would do the same in powers of two, and print 5 s as 5.001215 s.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spans {
-    /// One table a decade, made when first used. Table 0 counts 0 to 9,999 µs one by one, table `d` the
-    /// spans of `1000..10_000` times `10^d` µs, at its index.
+    /// One table per decade, created at first use. Table 0 counts 0 to 9,999 µs one by one, table `d` the spans of
+    /// `1000..10_000` times `10^d` µs, at its index.
     decades: Vec<Vec<u64>>,
     count: u64,
 }
@@ -20,7 +20,7 @@ impl Spans {
         let mut value = span.as_nanos() / 1000;
         let mut decade = 0;
         while value >= DIGITS as u128 {
-            // Rounds to the nearest; what is rounded away in two steps is off by less than a digit.
+            // Rounds to the nearest; the error of rounding twice is less than a digit.
             value = (value + 5) / 10;
             decade += 1;
         }
@@ -35,7 +35,7 @@ impl Spans {
         self.count += 1;
     }
 
-    /// Returns the nearest-rank percentiles, `None` where nothing was counted.
+    /// Returns the nearest-rank percentiles, `None` if nothing was counted.
     pub(super) fn percentiles(&self) -> Option<Percentiles> {
         (self.count > 0).then(|| Percentiles {
             p50: self.millis_at(50),

@@ -1,8 +1,8 @@
-//! Decisions to change that are not carried out yet. Another may be taken while the last one still is.
+//! Decisions to change that are not carried out yet. Another may be made while the last one is still being carried out.
 
 use tiershift_core::catalog::Rung;
 
-/// What is remembered of each such decision, in order.
+/// The data about each such decision, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenChanges<T> {
     open: Vec<(Rung, T)>,
@@ -15,7 +15,7 @@ impl<T> Default for OpenChanges<T> {
 }
 
 impl<T> OpenChanges<T> {
-    /// Takes a decision that leads to a rung.
+    /// Adds a decision that leads to a rung.
     pub(crate) fn decide(&mut self, to: Rung, about: T) {
         if self.open.len() == MOST_OPEN {
             self.open.remove(0);
@@ -23,8 +23,8 @@ impl<T> OpenChanges<T> {
         self.open.push((to, about));
     }
 
-    /// Takes the decision that a completed switch carried out, or one that was given up. Those before it were replaced; where
-    /// none led there, something else has come between, and all are over.
+    /// Takes out the decision that a completed switch carried out, or one that was given up. Those before it were
+    /// replaced; if none led there, something else intervened, and all are over.
     pub(crate) fn take(&mut self, to: Rung) -> Option<T> {
         let Some(place) = self.open.iter().rposition(|&(rung, _)| rung == to) else {
             self.open.clear();
@@ -39,7 +39,7 @@ impl<T> OpenChanges<T> {
     }
 }
 
-/// Chosen: more than can be under way. A policy of somebody's may decide at every reading what cannot be carried out.
+/// Chosen: more than can be under way. A custom policy may decide at every sample what cannot be carried out.
 const MOST_OPEN: usize = 8;
 
 #[cfg(test)]
@@ -52,7 +52,7 @@ mod tests {
         for (to, about) in [(2, "up"), (1, "down"), (3, "up once more")] {
             changes.decide(Rung(to), about);
         }
-        // The first was replaced before it was complete; the third was taken while the second was carried out.
+        // The first was replaced before it was complete; the third was made while the second was carried out.
         assert_eq!(changes.take(Rung(1)), Some("down"));
         assert_eq!(changes.last(), Some(&"up once more"));
         assert_eq!(changes.take(Rung(3)), Some("up once more"));

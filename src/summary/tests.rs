@@ -101,7 +101,7 @@ fn done(first_token: u64, latency: u64) -> End {
 }
 
 impl Comparison {
-    /// Returns that of a run whose score is this share of the best.
+    /// Returns the comparison of a run whose score is this share of the best.
     pub(crate) fn of_share(share: f64) -> Self {
         let optimum = Optimum { quality: 0.8, switches: 4, score: 0.75 };
         Self {
@@ -120,7 +120,7 @@ impl Comparison {
 #[test]
 fn quality_and_tier_time_are_those_of_the_serving_model() {
     let mut run = Hand::new();
-    // Small is ready from 10 to 100; the switch to large breaks before it makes: 20 s without a model.
+    // Small is ready from 10 to 100; the switch to large unloads it first: 20 s without a model.
     run.at(0).load("small").at(10).loaded("small").serving(1).switched(0, 1);
     run.at(100).serving(0).unload("small").at(101).unloaded("small").load("large");
     run.at(120).loaded("large").serving(3).switched(1, 3);

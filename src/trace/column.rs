@@ -1,7 +1,7 @@
 //! The columns of native traces, and the one place where a row's numbers become a sample.
 //!
-//! Every format is first brought to these columns (integers in the units of their names), so that every
-//! check is made once, here, whatever the file was.
+//! Every format is first converted to these columns (integers in the units of their names), so that every check is made
+//! once, here, whatever the file was.
 
 use tiershift_core::machine::Machine;
 use tiershift_core::sample::{GpuSample, Pressure, Rate, Sample, Space};
@@ -22,7 +22,7 @@ pub(crate) enum Quantity {
 }
 
 impl Quantity {
-    /// Returns whether a value can be one at all, whatever it is a value of.
+    /// Returns whether a value is possible for this quantity, whatever the column.
     pub(crate) fn may_be(self, value: f64) -> bool {
         match self {
             Self::MilliPercent => (0.0..=HIGHEST_RATE as f64).contains(&value),
@@ -32,7 +32,7 @@ impl Quantity {
     }
 }
 
-/// The columns that are not a GPU's, in the order in which they are written; then those that only a mapping may give.
+/// The columns that do not belong to a GPU, in writing order; then those that only a mapping may give.
 pub(crate) const BASE: [(&str, Quantity); 20] = [
     ("memory_total_bytes", Quantity::Bytes),
     ("memory_others_bytes", Quantity::Bytes),
@@ -88,7 +88,7 @@ const SWAP_LEFT: usize = 17;
 const CPU_IDLE: usize = 19;
 const VRAM_LEFT: usize = 6;
 
-/// Returns the slot of the column of a native trace called `name`.
+/// Returns the slot of the native trace's column with this name.
 pub(crate) fn native_slot(name: &str) -> Option<usize> {
     slot(name).map(|(slot, _)| slot).filter(|&slot| match slot.checked_sub(BASE.len()) {
         None => slot < NATIVE_BASE,
@@ -96,7 +96,7 @@ pub(crate) fn native_slot(name: &str) -> Option<usize> {
     })
 }
 
-/// Returns the slot of the column called `name`, with what it counts.
+/// Returns the slot of the column with this name, with its quantity.
 pub(crate) fn slot(name: &str) -> Option<(usize, Quantity)> {
     if let Some(at) = BASE.iter().position(|(known, _)| *known == name) {
         return Some((at, BASE[at].1));
@@ -107,7 +107,7 @@ pub(crate) fn slot(name: &str) -> Option<(usize, Quantity)> {
     Some((gpu_slot(gpu) + at, GPU[at].1))
 }
 
-/// Returns the slot of a request trace's column called `name`, with what it counts.
+/// Returns the slot of the request trace's column with this name, with its quantity.
 pub(crate) fn request_slot(name: &str) -> Option<(usize, Quantity)> {
     let at = REQUEST.iter().position(|(known, _)| *known == name)?;
     Some((at, REQUEST[at].1))
@@ -126,7 +126,7 @@ pub(crate) fn gpu_slot(gpu: usize) -> usize {
     BASE.len() + gpu * GPU.len()
 }
 
-/// Returns the slot that a slot would be if its GPU were the first.
+/// Returns the corresponding slot of the first GPU.
 pub(crate) fn of_first_gpu(slot: usize) -> usize {
     slot.checked_sub(BASE.len()).map_or(slot, |at| BASE.len() + at % GPU.len())
 }
@@ -172,14 +172,14 @@ impl Slots {
     }
 }
 
-/// Turns rows into samples and remembers what they say about the machine.
+/// Turns rows into samples and collects what they show about the machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Assembler {
-    /// What the options say, for files that give a use without its total.
+    /// The totals from the options, for files that give a use without its total.
     told: Machine,
-    /// What the file itself says; grows with the rows.
+    /// The totals from the file itself; grows with the rows.
     pub machine: Machine,
-    /// Whether memory use was seen that no total belongs to; the same for each GPU's video memory, by its bit.
+    /// Whether memory use was seen without a total; the same for each GPU's video memory, by its bit.
     pub memory_without_total: bool,
     pub vram_without_total: u64,
     /// Whether memory was given without any use of it.
@@ -201,8 +201,8 @@ impl Assembler {
         }
     }
 
-    /// Turns a row into a sample. `column_of` finds the byte of a slot's cell, for a defect's place.
-    /// Returns whether the row had any value.
+    /// Turns a row into a sample. `column_of` finds the byte of a slot's cell, for a defect's position. Returns whether
+    /// the row had any value.
     #[inline]
     pub(super) fn assemble(
         &mut self,
@@ -234,7 +234,7 @@ impl Assembler {
         sample.gpus.resize(gpus, GpuSample::default());
         for (gpu, reading) in sample.gpus.iter_mut().enumerate() {
             let first = gpu_slot(gpu);
-            // A row that leaves the total out means the one that is known.
+            // A row without a total refers to the known one.
             let told = self.machine.gpus.get(gpu).copied().unwrap_or_default();
             reading.vram = row.space(first, first + 2, first + VRAM_LEFT, told, "video memory")?;
             if reading.vram.is_none() && row.lacks_total(first, first + VRAM_LEFT) {
@@ -280,7 +280,7 @@ impl Assembler {
     }
 }
 
-/// A row while it is judged.
+/// A row while it is being checked.
 struct Row<'a, F> {
     slots: &'a [Option<i64>],
     line: u64,
@@ -334,8 +334,8 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
         Ok(None)
     }
 
-    /// Reads a resource that is filled: total, others' use and own use. At `left` stand the other ways to say the use: what
-    /// is left, and the share that is used.
+    /// Reads a resource that is filled: total, others' use and own use. From `left` on are the other ways to state the
+    /// use: what is left, and the share that is used.
     #[inline]
     fn space(
         &mut self,
@@ -346,7 +346,7 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
         what: &str,
     ) -> Result<Option<Space>, TraceError> {
         let bytes = |value: i64| Bytes::new(value.unsigned_abs());
-        // What every sound row is, before anything is weighed.
+        // True of every sound row: checked before anything else.
         if let (Some(total), Some(others)) = (self.get(first), self.get(first + 1)) {
             let own = self.get(own).unwrap_or(0);
             if total > 0 && others >= 0 && own >= 0 && others.saturating_add(own) <= total {
@@ -372,13 +372,13 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
         };
         let total = match self.get(first) {
             Some(total) => {
-                // No swap is an ordinary thing; no memory is not.
+                // No swap is ordinary; no memory is not.
                 let least = i64::from(first != SWAP);
                 self.within(first, total, least, i64::MAX, what)?
             }
             None => {
                 let told = i64::try_from(told.get()).ok().filter(|&told| told > 0);
-                // What is used and what is left are all there is.
+                // What is used and what is left make up the total.
                 let parts = self.get(first + 1).zip(self.get(left));
                 told.or_else(|| parts.and_then(|(used, left)| used.checked_add(left)))
                     .filter(|&total| total > 0)
@@ -417,7 +417,7 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
         Ok(Some(space))
     }
 
-    /// Reads a resource that is consumed: others' use and own use. At `idle` stands what is left of it.
+    /// Reads a resource that is consumed: others' use and own use. `idle` is the slot of what is left of it.
     #[inline]
     fn rate(
         &mut self,
@@ -437,7 +437,7 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
         self.weigh_rate(first, others, own, what)
     }
 
-    /// The busiest readings are those that matter: what is above all there is counts as all there is.
+    /// The busiest readings matter most: a rate above the maximum counts as the maximum.
     #[cold]
     fn weigh_rate(
         &mut self,
@@ -471,7 +471,7 @@ impl<F: Fn(usize) -> u64> Row<'_, F> {
                     HIGHEST_RATE,
                     "pressure in thousandths of a percent",
                 )?;
-                // A part that was given and is impossible is not zero: the whole is unknown.
+                // A part that was given and is impossible is not zero: the sum is unknown.
                 if value.is_none() {
                     return Ok(None);
                 }
@@ -498,15 +498,15 @@ fn milli(value: i64) -> Percent {
     Percent::from_milli(u32::try_from(value).unwrap_or(u32::MAX))
 }
 
-/// GPUs that a trace may have. Chosen: four times the largest machine sold (DGX, 16).
+/// The most GPUs of a trace. Chosen: four times the largest machine sold (DGX, 16).
 pub(crate) const MAX_GPUS: usize = 64;
-/// A rate above this cannot be. Half a percent is left for counters that are read at slightly different times
-/// (0.2 % in the pmrep archives).
+/// A higher rate is impossible. Half a percent is allowed for counters that are read at slightly different times (0.2 %
+/// in the pmrep archives).
 const HIGHEST_RATE: i64 = 100_500;
 /// All of a resource, in thousandths of a percent.
 const ALL: i64 = 100_000;
-/// Shares of several processors add up to more than all of one. Chosen: as many as the largest machine sold has threads; what
-/// is more is a number of something else.
+/// Shares of several processors add up to more than one. Chosen: as many as the largest machine sold has threads; a
+/// larger number is something else.
 const UNBELIEVABLE_RATE: i64 = 1024 * ALL;
 /// Chosen: no sensor in a running computer shows less (an unplugged one shows -128 °C), or more.
 const COLDEST: i64 = -60_000;

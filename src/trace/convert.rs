@@ -20,22 +20,23 @@ use crate::trace::source::Source;
 use crate::trace::{CLOCK_AT, Header, ReadOptions, STARTED_AT, TraceError};
 use crate::wall::WallClock;
 
-/// What a conversion came to.
+/// The result of a conversion.
 #[derive(Clone, Debug)]
 pub struct Conversion {
     /// Samples or requests written.
     pub rows: u64,
-    /// What the trace says about itself.
+    /// What the trace states about itself.
     pub header: Header,
-    /// What was wrong with it.
+    /// Its defects.
     pub defects: Defects,
 }
 
-/// Converts the trace `from` into a native one at `to`, packed where that name ends in `.gz` or `.zst`. The result is written
-/// beside and then renamed, so that `to` is whole or not there. `started` gets how far each pass over `from` has come.
+/// Converts the trace `from` into a native one at `to`, compressed if that name ends in `.gz` or `.zst`. The result is
+/// written under a temporary name and then renamed, so that `to` is complete or absent. `started` is given the progress
+/// of each pass over `from`.
 ///
 /// # Errors
-/// Where `from` cannot be read or `to` cannot be written.
+/// When `from` cannot be read or `to` cannot be written.
 pub fn convert(
     from: &Path,
     to: &Path,
@@ -69,7 +70,7 @@ pub fn convert_to(
     let format = match options.format.take() {
         Some(format) => format,
         None => {
-            // The head decides which reader it takes; the reader then refuses what is empty or binary.
+            // The head decides which reader is used; the reader then refuses an empty or binary file.
             options.any_format_of(&mut Source::open(from)?)?
         }
     };
@@ -77,7 +78,8 @@ pub fn convert_to(
     options.format = Some(format);
     match kind {
         Kind::Resource => {
-            // The number of GPUs is only known at the end, and so may be a total: the file is read twice, and never held.
+            // The number of GPUs is known only at the end, and so may be a total: the file is read twice, and never
+            // held.
             let first = ResourceReader::open(from, &options)?;
             started(first.progress());
             let (machine, counted) = survey_with(first)?;
@@ -112,10 +114,10 @@ pub fn convert_to(
     }
 }
 
-/// Reads a resource trace to its end for what is only known there: what the machine has, and what the file says about itself.
+/// Reads a resource trace to its end for what is known only there: the machine, and what the file states about itself.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// When it cannot be read.
 pub fn survey(path: &Path, options: &ReadOptions) -> Result<(Machine, Header), TraceError> {
     survey_with(ResourceReader::open(path, options)?)
 }
@@ -126,10 +128,10 @@ fn survey_with(mut reader: ResourceReader) -> Result<(Machine, Header), TraceErr
     Ok((reader.machine().clone(), reader.header().clone()))
 }
 
-/// Reads a trace to its end for what is only known there: what the wall clock showed, and its last moment.
+/// Reads a trace to its end for what is known only there: the wall clock, and its last moment.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// When it cannot be read.
 pub fn extent(path: &Path, options: &ReadOptions) -> Result<(WallClock, Timestamp), TraceError> {
     let mut end = Timestamp::ZERO;
     let clock = match options.any_format_of(&mut Source::open(path)?)?.kind() {
@@ -152,7 +154,7 @@ pub fn extent(path: &Path, options: &ReadOptions) -> Result<(WallClock, Timestam
     Ok((clock, end))
 }
 
-/// The lines about a trace: a native one keeps its own, but for what the clock showed.
+/// The lines about a trace: a native one keeps its own, except those about the clock.
 fn about(header: &Header) -> Vec<(String, String)> {
     let mut about = match header.about.as_slice() {
         [] => vec![("made_by".to_owned(), format!("imported from {}", header.format))],
@@ -172,10 +174,10 @@ fn about(header: &Header) -> Vec<(String, String)> {
     about
 }
 
-/// The line of a native trace by which one that was imported is known.
+/// The line that marks a native trace as imported.
 pub const MADE_BY_IMPORT: &str = "# made_by: imported from ";
 
-/// A recording flushes each row; a conversion is renamed when it is whole, and need not.
+/// A recording flushes each row; a conversion is renamed when it is complete, and need not.
 struct Unflushed<W>(W);
 
 impl<W: Write> Write for Unflushed<W> {

@@ -1,17 +1,17 @@
-//! Cuts a part out of a trace: its moments count from its first row, and its wall clock goes with it.
+//! Cuts a part out of a trace: its moments count from its first row, and its wall clock is cut too.
 
 use tiershift_core::time::Timestamp;
 
 use crate::trace::TraceError;
 use crate::wall::{Part, WallClock};
 
-/// Cuts a part out of a recording that goes by.
+/// Cuts a part out of a recording while it passes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cut {
     part: Part,
-    /// What the wall clock showed through the whole.
+    /// The wall clock of the whole recording.
     pub(crate) whole_clock: WallClock,
-    /// The whole's last moment so far.
+    /// The last moment of the whole recording so far.
     end: Timestamp,
     rows: u64,
 }
@@ -21,12 +21,12 @@ impl Cut {
         Self { part, ..Self::default() }
     }
 
-    /// Returns the moment in the part of a row of the whole; `None` for a row outside it.
+    /// Returns the moment in the part of a row of the whole recording; `None` for a row outside it.
     #[inline]
     pub(crate) fn place(&mut self, at: Timestamp) -> Option<Timestamp> {
         self.end = at;
         if self.rows == 0 && self.part.place(at).is_some() {
-            // It begins with a reading, as a whole recording does.
+            // The part begins with a sample, as a whole recording does.
             self.part.from = at;
         }
         let placed = self.part.place(at);
@@ -39,7 +39,7 @@ impl Cut {
         self.rows
     }
 
-    /// Returns the part's clock, as far as the whole's is known.
+    /// Returns the part's clock, as far as that of the whole is known.
     pub(crate) fn clock(&self) -> WallClock {
         self.whole_clock.from_moment(self.part.from)
     }

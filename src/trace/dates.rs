@@ -1,4 +1,4 @@
-//! What a trace's times say of the wall clock, put together with what a person says.
+//! The wall clock of a trace, from its own times and from what the user states.
 
 use std::time::Duration;
 
@@ -13,20 +13,20 @@ use crate::wall::{WallClock, WallTime};
 #[derive(Clone, Debug)]
 pub(super) struct Dates {
     source: DatesFrom,
-    /// When a person, or the mapping, says that the file begins.
+    /// The beginning of the file as the user, or the mapping, states it.
     told: Option<WallTime>,
     /// The time of the first row on the file's own scale.
     first: Option<i64>,
-    /// The row's time from which on the preamble says something else; the last of all times where it does not.
+    /// The row's time from which on the preamble states something else; the last of all times if it does not.
     pub(super) next: i64,
-    /// What a user should know.
+    /// A note for the user.
     note: Option<String>,
 }
 
-/// What says dates.
+/// The source of dates.
 #[derive(Clone, Debug)]
 enum DatesFrom {
-    /// Only a person could.
+    /// None, unless the user states it.
     Nobody,
     /// The times of a public format.
     Times,
@@ -35,13 +35,13 @@ enum DatesFrom {
 }
 
 impl Dates {
-    /// Of a public format.
+    /// For a public format.
     pub(super) fn of_times(time: &Time) -> Self {
         let source = if time.wall_clock { DatesFrom::Times } else { DatesFrom::Nobody };
         Self::new(source, time.starts_at)
     }
 
-    /// Of a native trace.
+    /// For a native trace.
     pub(super) fn of_preamble(clock: WallClock, told: Option<WallTime>) -> Self {
         Self::new(DatesFrom::Preamble(clock), told)
     }
@@ -50,8 +50,8 @@ impl Dates {
         Self { source, told, first: None, next: i64::MAX, note: None }
     }
 
-    /// Marks what the clock shows at a row, the first one or one before which time did not go on as usual. `at` is the row's
-    /// time on the file's own scale.
+    /// Marks what the clock shows at a row: the first one, or one before which time did not proceed as usual. `at` is
+    /// the row's time on the file's own scale.
     pub(super) fn mark(
         &mut self,
         clock: &mut WallClock,
@@ -77,7 +77,7 @@ impl Dates {
             if is_first {
                 self.compare(told, shown, lacks);
             }
-            // What leaves out a date was completed already.
+            // A time without a date was already completed.
             if lacks.is_none() || shown.is_none() {
                 let since = Duration::from_nanos(u64::try_from(at - first).unwrap_or_default());
                 clock.set(moment, told.after(since));
@@ -98,7 +98,7 @@ impl Dates {
         }
     }
 
-    /// Returns the date of a row, as far as its time and a person say it.
+    /// Returns the date of a row, as far as its time and the user state it.
     fn read(&self, at: i64, records: &Records) -> Option<WallTime> {
         match records.lacks() {
             None if at < YEAR_1980 => None,
@@ -117,7 +117,7 @@ impl Dates {
         }
     }
 
-    /// Notes where the file says another beginning than a person.
+    /// Notes if the file states another beginning than the user.
     fn compare(&mut self, told: WallTime, shown: Option<WallTime>, lacks: Option<Lacks>) {
         let Some(shown) = shown else { return };
         if told.since(shown).unsigned_abs() <= SAME {
@@ -136,11 +136,11 @@ impl Dates {
         };
     }
 
-    /// Returns what a user should know, once.
+    /// Returns the note for the user, once.
     pub(super) fn take_note(&mut self) -> Option<String> {
         self.note.take()
     }
 }
 
-/// Two times that are no further apart are one. Chosen: a person says the minute.
+/// Two times that are no further apart count as equal. Chosen: a user gives the minute.
 const SAME: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! What was wrong in a file, counted by kind and kept in full for the first few.
+//! The defects of a file, counted by kind; the first few are kept in full.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::trace::TraceError;
 
-/// Everything that was wrong in a file so far. Nothing is dropped without being counted here.
+/// All defects of a file so far. Nothing is dropped without being counted here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defects {
     name: String,
@@ -20,7 +20,7 @@ impl Defects {
         Self { name: name.to_owned(), strict, counts: Default::default(), first: Vec::new() }
     }
 
-    /// Returns how often `kind` was met.
+    /// Returns how often `kind` occurred.
     pub fn count(&self, kind: DefectKind) -> u64 {
         self.counts[kind as usize]
     }
@@ -30,8 +30,8 @@ impl Defects {
         self.iter().filter(|(kind, _)| kind.rejects_row()).map(|(_, count)| count).sum()
     }
 
-    /// Returns the rows that were rejected though they are meant as rows: by their time, or, unless lines of any kind are
-    /// usual in the file, by their shape.
+    /// Returns the rows that were rejected although they are meant as rows: because of their time, or, unless lines of
+    /// any kind are usual in the file, because of their shape.
     pub(crate) fn misplaced(&self, is_text: bool) -> u64 {
         let by_time =
             [DefectKind::UnreadableTime, DefectKind::BackwardTime, DefectKind::DuplicateTime];
@@ -39,7 +39,7 @@ impl Defects {
         by_time.into_iter().map(|kind| self.count(kind)).sum::<u64>() + by_shape
     }
 
-    /// Returns why a file of which most rows were rejected is refused, and what may be done about it.
+    /// Returns why a file is refused in which most rows were rejected, and what may be done about it.
     pub(crate) fn why_most_are_rejected(&self) -> String {
         let mut reasons = self.warnings();
         if self.count(DefectKind::BackwardTime) > 0 {
@@ -55,7 +55,7 @@ impl Defects {
         self.counts.iter().sum()
     }
 
-    /// Returns the kinds that were met with their counts, in the order of [`DefectKind::ALL`].
+    /// Returns the kinds that occurred with their counts, in the order of [`DefectKind::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = (DefectKind, u64)> {
         DefectKind::ALL.into_iter().zip(self.counts).filter(|&(_, count)| count > 0)
     }
@@ -65,8 +65,8 @@ impl Defects {
         &self.first
     }
 
-    /// Returns a sentence for each kind that was met, with its first place: what a summary warns of. Only the
-    /// file's name is in it, without its folder: a summary is the same wherever the file lies.
+    /// Returns a sentence for each kind that occurred, with its first position, for the warnings of a summary. It
+    /// contains only the file's name, without its folder: a summary is the same wherever the file is.
     pub fn warnings(&self) -> Vec<String> {
         self.iter()
             .map(|(kind, count)| {
@@ -88,7 +88,7 @@ impl Defects {
         format!("{}:{}:{}: {}", self.name, defect.line, defect.column, defect.reason)
     }
 
-    /// Counts a defect. The reason is only put into words where it is kept.
+    /// Counts a defect. The reason is only formatted if it is kept.
     pub(crate) fn note(
         &mut self,
         kind: DefectKind,
@@ -109,37 +109,37 @@ impl Defects {
         Ok(())
     }
 
-    /// Makes the error for what no reading survives.
+    /// Returns the error for a defect after which reading cannot continue.
     pub(crate) fn refuse(&self, place: Place, reason: String) -> TraceError {
         let Place { line, column } = place;
         TraceError::Malformed { name: self.name.clone(), line, column, reason }
     }
 
-    /// How many defects are kept in full. Chosen: what a person reads before going to the file itself.
+    /// How many defects are kept in full. Chosen: as many as a user reads before opening the file itself.
     pub const KEPT: usize = 20;
 }
 
-/// One thing that was wrong.
+/// One defect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Defect {
-    /// What sort of thing.
+    /// Its kind.
     pub kind: DefectKind,
     /// Line of the file, from one, after decompression.
     pub line: u64,
     /// Byte of that line, from one.
     pub column: u64,
-    /// What was found and what was wanted.
+    /// What was found and what was expected.
     pub reason: String,
 }
 
-/// A place in a file.
+/// A position in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub line: u64,
     pub column: u64,
 }
 
-/// A sort of defect, and with it what happens to the row or cell.
+/// A kind of defect, which determines what happens to the row or cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DefectKind {
@@ -147,7 +147,7 @@ pub enum DefectKind {
     UnreadableRow,
     /// A row whose time cannot be read.
     UnreadableTime,
-    /// A row that says nothing but the time.
+    /// A row that contains only the time.
     BlankRow,
     /// The header once more, in the middle of the file.
     RepeatedHeader,
@@ -157,7 +157,7 @@ pub enum DefectKind {
     DuplicateTime,
     /// A cell that is not a number.
     UnreadableCell,
-    /// A number that cannot be: negative, infinite, a rate above 100 %.
+    /// An impossible number: negative, infinite, a rate above 100 %.
     ImpossibleValue,
     /// More in use than there is.
     OverTotal,
@@ -258,10 +258,10 @@ impl fmt::Display for DefectKind {
     }
 }
 
-/// Returns what is quoted back of a bad cell.
+/// Returns the part of a bad cell that is quoted.
 pub(crate) fn quoted(text: &str) -> String {
     text.chars().take(QUOTED_BYTES).collect()
 }
 
-/// How much of a bad cell is quoted back.
+/// How much of a bad cell is quoted.
 pub(crate) const QUOTED_BYTES: usize = 40;

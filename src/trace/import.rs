@@ -1,9 +1,8 @@
 //! Public formats, each described by a small mapping file.
 //!
-//! A mapping (TOML; the built-in ones are in `import/presets`) says how a file is cut into records
-//! (`[layout]`), how its time is written (`[time]`), which of its columns make which column of a native trace
-//! (`[[field]]`), and by which words the format is recognised (`[recognise]`). One importer reads them all;
-//! there is no code for any single format.
+//! A mapping (TOML; the built-in ones are in `import/presets`) states how a file is cut into records (`[layout]`), how
+//! its time is written (`[time]`), which of its columns make which column of a native trace (`[[field]]`), and by which
+//! words the format is recognised (`[recognise]`). One importer reads them all; there is no code for any single format.
 //!
 #![doc = include_str!("import/mapping.md")]
 
@@ -33,22 +32,22 @@ pub(crate) mod template;
 pub use mapping::{Mapping, schema};
 pub use sketch::sketch;
 
-/// What a person says about a file that the file does not say itself.
+/// What the user states about a file that the file itself does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
-    /// How far rows are apart that have no time.
+    /// The time between rows that have no time.
     pub interval: Option<Duration>,
     /// When the file begins, for one whose rows have no date.
     pub starts_at: Option<WallTime>,
-    /// What the column of a format holds that does not say it.
+    /// The content of a column whose format does not state it.
     pub metric: Option<String>,
-    /// How many GPUs a reading has, for rows that do not identify theirs.
+    /// The number of GPUs in a reading, for rows that do not identify theirs.
     pub gpus: Option<usize>,
     /// The names of the columns, for a table without a header.
     pub columns: Vec<String>,
 }
 
-/// What a file is: a native trace, or one that a mapping describes.
+/// The format of a file: a native trace, or one that a mapping describes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Format {
     /// tiershift's own resource CSV.
@@ -59,7 +58,7 @@ pub enum Format {
     Mapped(Arc<Mapping>),
 }
 
-/// What a trace holds.
+/// The content of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -70,7 +69,7 @@ pub enum Kind {
 }
 
 impl Format {
-    /// Returns the formats that are built in: the native ones first, then the presets as they are tried.
+    /// Returns the built-in formats: the native ones first, then the presets in the order in which they are tried.
     pub fn known() -> Vec<Self> {
         KNOWN.clone()
     }
@@ -86,7 +85,7 @@ impl Format {
     /// Returns the built-in format called `name`, or the one that the mapping file at that path describes.
     ///
     /// # Errors
-    /// Where there is no such format, or the file is not a mapping.
+    /// When there is no such format, or the file is not a mapping.
     pub fn named(name: &str) -> Result<Self, TraceError> {
         if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
             return Self::from_file(Path::new(name));
@@ -101,7 +100,7 @@ impl Format {
     /// Reads a mapping file.
     ///
     /// # Errors
-    /// Where the file cannot be read or is not a mapping.
+    /// When the file cannot be read or is not a mapping.
     pub fn from_file(path: &Path) -> Result<Self, TraceError> {
         let name = path.display().to_string();
         let text = read_small_text(path)
@@ -109,7 +108,7 @@ impl Format {
         Ok(Self::Mapped(Arc::new(Mapping::parse(&name, &text)?)))
     }
 
-    /// Returns the name by which `--format` asks for it.
+    /// Returns its name for `--format`.
     pub fn name(&self) -> &str {
         match self {
             Self::NativeResource => "tiershift-resource",
@@ -118,7 +117,7 @@ impl Format {
         }
     }
 
-    /// Returns what it is, in a line.
+    /// Returns a description of one line.
     pub fn about(&self) -> &str {
         match self {
             Self::NativeResource => "tiershift resource trace (CSV)",
@@ -127,7 +126,7 @@ impl Format {
         }
     }
 
-    /// Returns what it holds.
+    /// Returns its content.
     pub fn kind(&self) -> Kind {
         match self {
             Self::NativeResource => Kind::Resource,
@@ -136,7 +135,7 @@ impl Format {
         }
     }
 
-    /// Returns whether a file that begins so shows this format's signs.
+    /// Returns whether a file with this beginning shows the signs of this format.
     pub(crate) fn is_recognised_in(&self, head: &[u8]) -> bool {
         self.fits(String::from_utf8_lossy(head).trim_start_matches('\u{feff}'))
     }
@@ -153,7 +152,7 @@ impl Format {
 /// Recognises the format of a file by its first bytes (after decompression).
 ///
 /// # Errors
-/// [`TraceError::UnknownFormat`], which lists the formats that are known.
+/// [`TraceError::UnknownFormat`], which lists the known formats.
 pub fn recognise(head: &[u8]) -> Result<Format, TraceError> {
     let text = String::from_utf8_lossy(head);
     let text = text.trim_start_matches('\u{feff}');
@@ -173,7 +172,7 @@ pub fn recognise(head: &[u8]) -> Result<Format, TraceError> {
     })
 }
 
-/// Says which formats come nearest to a file that none fits, and what each lacks.
+/// Returns which formats come nearest to a file that none fits, and what each lacks.
 fn nearest(known: &[Format], head: &str) -> String {
     let mapped = known.iter().filter_map(|format| match format {
         Format::Mapped(mapping) => Some((mapping, mapping.nearest_signs(head)?)),
@@ -183,7 +182,7 @@ fn nearest(known: &[Format], head: &str) -> String {
     let says_something =
         |sign: &&str| sign.chars().filter(|c| c.is_alphanumeric()).count() >= LEAST_SIGN;
     let mut near: Vec<_> = mapped.filter(|(_, (met, _))| met.iter().any(says_something)).collect();
-    // Stable: of equally near ones the first.
+    // Stable: among equally near ones the first.
     near.sort_by_key(|(_, (met, unmet))| {
         std::cmp::Reverse(met.len() * 1000 / (met.len() + unmet.len()))
     });
@@ -203,9 +202,9 @@ fn nearest(known: &[Format], head: &str) -> String {
     }
 }
 
-/// What is built in, parsed once.
+/// The built-in formats, parsed once.
 static KNOWN: LazyLock<Vec<Format>> = LazyLock::new(Format::parse_known);
-/// Letters of a sign that is worth a hint. Chosen: shorter words are in files of every kind.
+/// The fewest letters of a sign that is worth a hint. Chosen: shorter words are in files of every kind.
 const LEAST_SIGN: usize = 4;
 
 macro_rules! presets {
@@ -214,7 +213,7 @@ macro_rules! presets {
     };
 }
 
-/// The built-in mappings, in the order in which they are tried: the more particular first.
+/// The built-in mappings, in the order in which they are tried: more specific ones first.
 const PRESETS: &[(&str, &str)] = presets![
     "pmrep",
     "gwa-t-12",

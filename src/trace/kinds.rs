@@ -1,4 +1,4 @@
-//! The kinds of files that loggers and tools leave behind, each read right, refused or reported.
+//! The kinds of files that loggers and tools produce, each read correctly, refused or reported.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::trace::{
 mod dates;
 mod tools;
 
-/// The use of a GPU's video memory [MiB], and of itself [%].
+/// The use of a GPU's video memory [MiB], and of the GPU itself [%].
 type Gpu = (Option<u64>, Option<f64>);
 
 /// A sample's time [s], the use of memory [MiB] and of the processor [%], and its GPUs.
@@ -52,7 +52,7 @@ impl Came {
         self.samples.iter().map(|sample| sample.3.get(gpu).and_then(|gpu| gpu.1)).collect()
     }
 
-    /// Returns what the wall clock showed at the beginning.
+    /// Returns the wall clock at the beginning.
     fn began(&self) -> String {
         self.header.clock.started_at().map_or("unknown".to_owned(), |start| start.to_string())
     }
@@ -168,7 +168,7 @@ fn rows_that_may_be_gpus_or_readings_are_asked_about() {
     refused(text, &plain(), "--gpus 2");
     let came = good(text, &told(Told { gpus: Some(2), ..Told::default() }));
     assert_eq!(came.busy(1), [Some(60.0), Some(61.0), None]);
-    // Totals of their own settle it.
+    // Separate totals settle it.
     let text = text.replace("5 MiB", "5 MiB, 4096 MiB").replace("700 MiB", "700 MiB, 8192 MiB");
     let came = good(&text.replace("used [MiB]", "used [MiB], memory.total [MiB]"), &plain());
     assert_eq!(came.machine.gpus, [Bytes::from_gib(4), Bytes::from_gib(8)]);
@@ -242,7 +242,7 @@ fn sysstats_used_memory_is_taken_without_the_page_cache() {
     let table = |columns: &str, row: &str| {
         format!("# hostname;interval;timestamp;{columns}\nx;9;2031-03-04 08:00:00 UTC;{row}\n")
     };
-    // 1000 MiB in all, of which 300 are available by either way to say it.
+    // 1000 MiB in all, of which 300 are available by either way to state it.
     for (columns, row) in [
         (
             "kbmemfree;kbavail;kbmemused;%memused;kbbuffers;kbcached",
@@ -290,7 +290,7 @@ fn two_units_are_reported_and_the_mappings_wins() {
     assert_eq!((came.memory(), came.defects.count(DefectKind::Unit)), (vec![Some(5000)], 1));
     let came = mib("t,used\n0,5 GiB\n", "unit = \"MiB\"\n");
     assert_eq!((came.memory(), came.defects.count(DefectKind::Unit)), (vec![Some(5120)], 1));
-    // Nobody says it: no number.
+    // Without any statement: no number.
     assert!(read("t,used\n0,5000\n", &on(64, &[], mapping(""))).is_err());
 }
 
@@ -357,7 +357,7 @@ fn clocks_that_are_wrong_for_a_while_cost_no_other_rows() {
     );
     let began = came.header.clock.started_at().unwrap();
     assert_eq!(began.nanos(), i128::from(start - 10) * 1_000_000_000);
-    // The end of summer time: an hour back, two rows of which are lost.
+    // The end of summer time: an hour back, with two rows lost.
     let back: Vec<i64> =
         (0..4).map(|n| start + n * 5).chain((0..6).map(|n| start - 3580 + n * 5)).collect();
     let came = good(&rows(&back), &mapped(CPU));

@@ -1,4 +1,4 @@
-//! A whole trace in memory, for what plays it more than once.
+//! A whole trace in memory, for uses that play it more than once.
 
 use std::path::Path;
 
@@ -12,25 +12,25 @@ use crate::trace::resource::ResourceReader;
 use crate::trace::{ReadOptions, TraceError};
 use crate::wall::WallClock;
 
-/// The rows of a trace, the digest of its bytes, and what a reader should know about it.
+/// The rows of a trace, the digest of its bytes, and notes about it.
 #[derive(Clone, Debug)]
 pub struct Loaded<T> {
     /// In order of time.
     pub rows: Vec<(Timestamp, T)>,
-    /// Of the bytes, unpacked.
+    /// Of the uncompressed bytes.
     pub digest: blake3::Hash,
-    /// What was wrong with it.
+    /// Its defects.
     pub defects: Defects,
     /// What its header notes.
     pub notes: Vec<String>,
-    /// What the wall clock showed, where the trace says it.
+    /// The wall clock, if the trace states it.
     pub clock: WallClock,
 }
 
 /// Reads a resource trace.
 ///
 /// # Errors
-/// What the reader refuses, and a trace of more than a million samples.
+/// When the reader refuses it, or it has more than a million samples.
 pub fn load_samples(path: &Path, options: &ReadOptions) -> Result<Loaded<Sample>, TraceError> {
     let mut reader = ResourceReader::open(path, options)?;
     let rows = collect(path, MOST_SAMPLES, "samples", || reader.next())?;
@@ -42,7 +42,7 @@ pub fn load_samples(path: &Path, options: &ReadOptions) -> Result<Loaded<Sample>
 /// Reads a request trace.
 ///
 /// # Errors
-/// What the reader refuses, and a trace of more than ten million requests.
+/// When the reader refuses it, or it has more than ten million requests.
 pub fn load_requests(path: &Path, options: &ReadOptions) -> Result<Loaded<Request>, TraceError> {
     let mut reader = RequestReader::open(path, options)?;
     let rows = collect(path, MOST_REQUESTS, "requests", || reader.next())?;

@@ -1,4 +1,4 @@
-//! Native CSV: what its files begin with. Rows of resources are read and written below, requests in
+//! Native CSV: the beginning of its files. Rows of resources are read and written below, requests in
 //! [`request`](crate::trace::request).
 
 use crate::trace::TraceError;

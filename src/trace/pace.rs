@@ -1,4 +1,4 @@
-//! Time in a trace: made relative to the first row, and watched for steps back, repeats, gaps and clocks that are set.
+//! Time in a trace: made relative to the first row, and checked for steps back, repeats, gaps and clocks that are set.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tiershift_core::time::{Rhythm, Timestamp, nanos};
 /// Follows the times of a trace.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
-    /// What the file's own scale shows at the moment zero; moved when the clock is set.
+    /// The time on the file's own scale at the moment zero; moved when the clock is set.
     zero: Option<i128>,
     last: i64,
     last_moment: Timestamp,
@@ -16,7 +16,7 @@ pub(crate) struct Pace {
     shortest_gap: Duration,
     /// Whether silences of hours are left out of the moments.
     cuts: bool,
-    /// Rows in a row that are behind the last accepted one.
+    /// Successive rows that are behind the last accepted one.
     behind: Option<Behind>,
 }
 
@@ -28,24 +28,25 @@ struct Behind {
     rows: u32,
 }
 
-/// How a row's time stands to the one before.
+/// How a row's time relates to the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Forward(Timestamp),
-    /// Accepted, after a silence of so many nanoseconds.
+    /// Accepted, after a silence of this many nanoseconds.
     ForwardAfterGap(Timestamp, u64),
-    /// Accepted, after a silence of so many nanoseconds that was left out.
+    /// Accepted, after a silence of this many nanoseconds that was left out.
     ForwardAfterCut(Timestamp, u64),
-    /// Accepted: from here on the clock shows so many nanoseconds more (or less) than the rows before it allow.
+    /// Accepted: from here on the clock shows this many nanoseconds more (or less) than the rows before it allow.
     ClockSet(Timestamp, i128),
-    /// The same moment once more.
+    /// The same moment again.
     Same(Timestamp),
-    /// Earlier by so many nanoseconds.
+    /// Earlier by this many nanoseconds.
     Backward(u64),
 }
 
 impl Pace {
-    /// Judges silences up to `shortest_gap` nanoseconds as no gap. With `cuts`, a silence of hours is left out of the moments.
+    /// Silences up to `shortest_gap` nanoseconds are no gap. With `cuts`, a silence of hours is left out of the
+    /// moments.
     pub(super) fn new(shortest_gap: u64, cuts: bool) -> Self {
         Self {
             zero: None,
@@ -58,8 +59,8 @@ impl Pace {
         }
     }
 
-    /// Returns whether a row is so far ahead of the one before that the row after it should be looked at first: it may be the
-    /// mistake of a clock, or in the wrong place.
+    /// Returns whether a row is so far ahead of the one before that the row after it must be examined first: it may be
+    /// a clock's mistake, or misplaced.
     #[inline]
     pub(super) fn leaps(&self, at: i64) -> bool {
         if self.zero.is_none() || at <= self.last {
@@ -70,8 +71,8 @@ impl Pace {
         self.rhythm.usual().map_or(interval >= LEAP, is_gap)
     }
 
-    /// Returns whether a row that leaps is a mistake of the clock: the row after it, where there is one, falls back behind it
-    /// to where time was.
+    /// Returns whether a row that leaps is a clock's mistake: the row after it, if there is one, falls back to where
+    /// time was.
     pub(super) fn leads_astray(&self, leap: i64, after: Option<i64>) -> bool {
         match after {
             Some(after) => (self.last..leap).contains(&after),
@@ -79,8 +80,8 @@ impl Pace {
         }
     }
 
-    /// Judges a row's time, in nanoseconds on the file's own scale. Only a step forward moves the pace. `after` is the time
-    /// of the row after it, which is looked at only where it leaps.
+    /// Judges a row's time, in nanoseconds on the file's own scale. Only a step forward moves the pace. `after` is the
+    /// time of the row after it, which is examined only after a leap.
     #[inline]
     pub(super) fn step(&mut self, at: i64, after: Option<i64>) -> Step {
         let Some(zero) = self.zero else {
@@ -109,7 +110,7 @@ impl Pace {
         }
     }
 
-    /// A long silence: the clock was set, or the machine was off. `None` where it is an ordinary interval, or stays.
+    /// A long silence: the clock was set, or the machine was off. `None` if it is an ordinary interval, or stays.
     #[cold]
     fn leap(&mut self, at: i64, interval: u64, after: Option<i64>) -> Option<Step> {
         let next = after.map(|after| after.saturating_sub(at)).filter(|&step| step > 0);
@@ -124,12 +125,12 @@ impl Pace {
         if !is_cut || nanos(self.shortest_gap) >= interval {
             return None;
         }
-        // Just a gap is left of it, so that nobody takes what is behind it for the next reading of the same course.
+        // Only a gap is left of it, so that what follows is not taken for the next reading of the same sequence.
         let moment = self.resume(at, usual.saturating_mul(GAP_FACTOR + 1));
         Some(Step::ForwardAfterCut(moment, interval))
     }
 
-    /// Goes on with a clock that shows `at`, `pause` nanoseconds after the last accepted row.
+    /// Continues with a clock that shows `at`, `pause` nanoseconds after the last accepted row.
     fn resume(&mut self, at: i64, pause: u64) -> Timestamp {
         let moment = self.last_moment + Duration::from_nanos(pause);
         self.zero = Some(i128::from(at) - i128::from(moment.as_nanos()));
@@ -138,8 +139,8 @@ impl Pace {
         moment
     }
 
-    /// A row that is older than the last accepted one. When several of them follow one another, it is the clock that was
-    /// set back, by a person or for the winter, or by another run that was appended.
+    /// Handles a row that is older than the last accepted one. When several of them follow one another, the clock was
+    /// set back, by a user or for the winter, or another run was appended.
     #[cold]
     fn fall_behind(&mut self, at: i64) -> Step {
         let by = self.last.abs_diff(at);
@@ -162,11 +163,11 @@ impl Pace {
         Step::ClockSet(moment, i128::from(at) - expected)
     }
 
-    /// Goes on with a clock that has nothing to do with the one before: of another run in the same file.
+    /// Continues with a clock that is unrelated to the one before: that of another run in the same file.
     pub(super) fn restart(&mut self, at: i64) {
         if self.zero.is_some() && at <= self.last {
             let usual = self.rhythm.usual().map_or(SECOND, nanos);
-            // The row itself comes one usual interval later; it is judged as any other.
+            // The row itself comes one usual interval later; it is judged like any other.
             self.resume(at.saturating_sub(i64::try_from(usual).unwrap_or(SECOND as i64)), 0);
         }
     }
@@ -179,15 +180,16 @@ fn moment(at: i64, zero: i128) -> u64 {
 const SECOND: u64 = 1_000_000_000;
 /// A silence longer than this many usual intervals is a gap. Chosen: one missed reading is jitter, two are not.
 const GAP_FACTOR: u64 = 3;
-/// A silence that is long where the usual interval is not known. Chosen: shorter than any that is left out.
+/// A silence that counts as long if the usual interval is not known. Chosen: shorter than any that is left out.
 const LEAP: u64 = 10 * 60 * SECOND;
-/// A silence from this on is left out of a replay, where it is a gap at all. Chosen: within an hour, what the last reading
-/// says may still hold; a night later it says nothing.
+/// From this length on, a silence that is a gap is left out of a replay. Chosen: within an hour, the last reading may
+/// still hold; a night later it does not.
 const LEFT_OUT: u64 = 3600 * SECOND;
-/// A longer silence is a clock that was set: from 1970 at boot, mostly. Chosen: no machine is traced over a silence of a year.
+/// A longer silence is a clock that was set, usually from 1970 at boot. Chosen: no machine is traced over a silence of
+/// a year.
 const LONGEST_SILENCE: u64 = 366 * 86_400 * SECOND;
-/// So many rows that are behind, but follow one another, are a clock that was set back. Chosen: two may be rows that two
-/// writers wrote in the wrong order.
+/// This many successive rows that are behind are a clock that was set back. Chosen: two may be rows that two writers
+/// wrote in the wrong order.
 const ROWS_OF_A_CLOCK: u32 = 3;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Every public trace at hand is read, and what comes out is pinned. The files are not ours to pass on: the
-//! test says that it skips where they are absent.
+//! Every public trace at hand is read, and the result is pinned. The files are not ours to distribute: without them the
+//! test reports that it was skipped.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

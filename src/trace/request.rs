@@ -33,12 +33,12 @@ pub struct RequestReader {
     /// Arrivals of a format that is not in order, once they are sorted.
     sorted: Option<VecDeque<Arrival>>,
     out_of_order: u64,
-    /// An arrival that was looked at before its turn.
+    /// An arrival that was read ahead.
     ahead: Option<Arrival>,
     pace: Pace,
     cut: Cut,
     defects: Defects,
-    /// Those of the whole file.
+    /// The number in the whole file.
     requests: u64,
 }
 
@@ -51,7 +51,7 @@ impl RequestReader {
     /// Opens a trace. Its format is recognised unless the options name it.
     ///
     /// # Errors
-    /// Where the file cannot be opened, is empty or binary, or is of no known or of the wrong format.
+    /// When the file cannot be opened, is empty or binary, or is of no known or of the wrong format.
     pub fn open(path: &Path, options: &ReadOptions) -> Result<Self, TraceError> {
         Self::new(Source::open(path)?, options)
     }
@@ -106,10 +106,10 @@ impl RequestReader {
         })
     }
 
-    /// Returns the next request of the wanted part and its time since the first of it; `None` at the end of the file.
+    /// Returns the next request of the selected part and its time since the first of it; `None` at the end of the file.
     ///
     /// # Errors
-    /// Where the file cannot be read on, or holds no request at all; with `strict`, at the first defect.
+    /// When the file cannot be read further, or contains no request at all; with `strict`, at the first defect.
     #[expect(clippy::should_implement_trait, reason = "the same shape as the resource reader")]
     pub fn next(&mut self) -> Result<Option<(Timestamp, Request)>, TraceError> {
         loop {
@@ -188,7 +188,7 @@ impl RequestReader {
         }
     }
 
-    /// Learns what the wall clock shows at a row.
+    /// Notes what the wall clock shows at a row.
     fn mark(&mut self, moment: Timestamp, at: i64) {
         let records = match &self.rows {
             Rows::Mapped { records, .. } => Some(&**records),
@@ -263,18 +263,18 @@ impl RequestReader {
         }
     }
 
-    /// Returns what was wrong so far.
+    /// Returns the defects so far.
     pub fn defects(&self) -> &Defects {
         &self.defects
     }
 
-    /// Returns how many arrivals stood after a later one in a file whose format is not in order. They were
-    /// sorted, and are not a defect.
+    /// Returns how many arrivals came after a later one in a file whose format is not in order. They were sorted, and
+    /// are not a defect.
     pub fn out_of_order(&self) -> u64 {
         self.out_of_order
     }
 
-    /// Returns what the file says about itself.
+    /// Returns what the file states about itself.
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -284,18 +284,18 @@ impl RequestReader {
         self.cut.rows()
     }
 
-    /// Returns how far the reader has come.
+    /// Returns the reader's progress.
     pub fn progress(&self) -> Progress {
         self.source.progress()
     }
 
-    /// Returns the digest of the trace's bytes, unpacked; `None` before the end.
+    /// Returns the digest of the trace's uncompressed bytes; `None` before the end.
     pub fn digest(&self) -> Option<blake3::Hash> {
         self.source.digest()
     }
 }
 
-/// Arrivals that may be held for sorting. Chosen: about 100 bytes each, so that the heap stays below 1 GiB.
+/// The most arrivals that may be held for sorting. Chosen: about 100 bytes each, so that the heap stays below 1 GiB.
 const MOST_TO_SORT: usize = 8_000_000;
-/// Users fall silent; a minute without an arrival is the shortest gap that says anything.
+/// Users fall silent; a minute without an arrival is the shortest gap with a meaning.
 const SHORTEST_GAP: u64 = 60 * 1_000_000_000;

@@ -34,9 +34,9 @@ pub struct ResourceReader {
     cut: Cut,
     assembler: Assembler,
     defects: Defects,
-    /// Those of the whole file.
+    /// The number in the whole file.
     samples: u64,
-    /// A row that was looked at before its turn.
+    /// A row that was read ahead.
     ahead: Option<Row>,
     ahead_sample: Sample,
 }
@@ -46,7 +46,7 @@ pub struct ResourceReader {
 struct Row {
     at: i64,
     place: Place,
-    /// Whether another run begins with it, whose times have nothing to do with those before.
+    /// Whether another run begins with it, whose times are unrelated to those before.
     restarts: bool,
 }
 
@@ -56,11 +56,11 @@ enum Rows {
 }
 
 impl ResourceReader {
-    /// Opens a trace. Its format is recognised unless the options name it; `.gz` and `.zst` are unpacked,
-    /// whatever the file is called.
+    /// Opens a trace. Its format is recognised unless the options name it; `.gz` and `.zst` are decompressed, whatever
+    /// the file is called.
     ///
     /// # Errors
-    /// Where the file cannot be opened, is empty or binary, or is of no known or of the wrong format.
+    /// When the file cannot be opened, is empty or binary, or is of no known or of the wrong format.
     pub fn open(path: &Path, options: &ReadOptions) -> Result<Self, TraceError> {
         Self::new(Source::open(path)?, options)
     }
@@ -125,10 +125,10 @@ impl ResourceReader {
         })
     }
 
-    /// Returns the next sample of the wanted part and its time since the first of it; `None` at the end of the file.
+    /// Returns the next sample of the selected part and its time since the first of it; `None` at the end of the file.
     ///
     /// # Errors
-    /// Where the file cannot be read on, or holds no sample at all; with `strict`, at the first defect.
+    /// When the file cannot be read further, or contains no sample at all; with `strict`, at the first defect.
     #[expect(
         clippy::should_implement_trait,
         reason = "an iterator's item could not be borrowed or fail once"
@@ -138,10 +138,10 @@ impl ResourceReader {
         Ok(self.next_into(&mut sample)?.map(|at| (at, sample)))
     }
 
-    /// As [`ResourceReader::next`], into a sample that is used again: nothing is allocated for a row.
+    /// As [`ResourceReader::next`], into a sample that is reused: nothing is allocated for a row.
     ///
     /// # Errors
-    /// As [`ResourceReader::next`]. What `sample` holds after an error or at the end means nothing.
+    /// As [`ResourceReader::next`]. The content of `sample` after an error or at the end has no meaning.
     pub fn next_into(&mut self, sample: &mut Sample) -> Result<Option<Timestamp>, TraceError> {
         loop {
             let Some(Row { at, place, restarts }) = self.next_row(sample)? else {
@@ -209,7 +209,7 @@ impl ResourceReader {
         }
     }
 
-    /// Learns what the wall clock shows at a row.
+    /// Notes what the wall clock shows at a row.
     fn mark(&mut self, moment: Timestamp, at: i64) {
         let records = match &self.rows {
             Rows::Mapped(rows) => Some(&rows.records),
@@ -265,7 +265,7 @@ impl ResourceReader {
         Ok(())
     }
 
-    /// Whether lines that are not rows are an ordinary thing.
+    /// Returns whether lines that are not rows are ordinary.
     fn is_text(&self) -> bool {
         matches!(&self.rows, Rows::Mapped(rows) if rows.shape() == Shape::Text)
     }
@@ -288,7 +288,7 @@ impl ResourceReader {
         self.read_row(sample)
     }
 
-    /// Takes the time, place and sample of the next row that has any value.
+    /// Reads the time, position and sample of the next row that has any value.
     fn read_row(&mut self, sample: &mut Sample) -> Result<Option<Row>, TraceError> {
         let Self { source, rows, assembler, defects, .. } = self;
         loop {
@@ -326,23 +326,22 @@ impl ResourceReader {
         }
     }
 
-    /// Returns what was wrong so far.
+    /// Returns the defects so far.
     pub fn defects(&self) -> &Defects {
         &self.defects
     }
 
-    /// Returns what is known of the machine: what the options and the samples so far say. Zero or empty
-    /// is unknown.
+    /// Returns what is known of the machine from the options and the samples so far. Zero or empty is unknown.
     pub fn machine(&self) -> &Machine {
         &self.assembler.machine
     }
 
-    /// Returns what the file says about itself.
+    /// Returns what the file states about itself.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Returns whether the trace gave a use so far whose total is not known.
+    /// Returns whether the trace has so far given a use whose total is not known.
     pub fn lacks_a_total(&self) -> bool {
         self.assembler.memory_without_total || self.assembler.vram_without_total != 0
     }
@@ -352,12 +351,12 @@ impl ResourceReader {
         self.cut.rows()
     }
 
-    /// Returns how far the reader has come; the handle stays good while the reader moves on.
+    /// Returns the reader's progress; the handle stays valid while the reader moves on.
     pub fn progress(&self) -> Progress {
         self.source.progress()
     }
 
-    /// Returns the digest of the trace's bytes, unpacked; `None` before the end.
+    /// Returns the digest of the trace's uncompressed bytes; `None` before the end.
     pub fn digest(&self) -> Option<blake3::Hash> {
         self.source.digest()
     }
@@ -367,7 +366,7 @@ fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
 
-/// Says by how much a clock was set.
+/// Returns by how much a clock was set, as text.
 pub(super) fn clock_set(by: i128) -> String {
     let way = if by < 0 { "back" } else { "forward" };
     format!(

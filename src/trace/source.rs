@@ -15,10 +15,10 @@ pub(crate) struct Source {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// The last line that was handed out, or that `byte` has entered.
+    /// The last line that was returned, or that `byte` has entered.
     line: u64,
     ended: bool,
-    /// Why the input cannot be read on. Told only after everything before it was handed out.
+    /// Why the input cannot be read further. Reported only after everything before it was returned.
     failure: Option<(io::ErrorKind, String)>,
     hasher: blake3::Hasher,
     progress: Progress,
@@ -28,7 +28,7 @@ pub(crate) struct Source {
 pub(crate) struct Line<'a> {
     pub bytes: &'a [u8],
     pub number: u64,
-    /// Whether a line end followed; the last line of a file that was cut off has none.
+    /// Whether a line end followed; the last line of a truncated file has none.
     pub ended: bool,
 }
 
@@ -83,7 +83,7 @@ impl Source {
         self.ended.then(|| self.hasher.finalize())
     }
 
-    /// Returns up to [`HEAD_BYTES`] of what comes next without taking it.
+    /// Returns up to [`HEAD_BYTES`] of what comes next without consuming it.
     pub(crate) fn head(&mut self) -> Result<&[u8], TraceError> {
         while !self.ended && self.end - self.start < HEAD_BYTES {
             match self.fill() {
@@ -95,7 +95,7 @@ impl Source {
         Ok(&self.buffer[self.start..self.end.min(self.start + HEAD_BYTES)])
     }
 
-    /// Takes `count` bytes that `head` has shown.
+    /// Consumes `count` bytes that `head` has shown.
     pub(crate) fn skip(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
     }
@@ -106,8 +106,8 @@ impl Source {
         Ok(Some(self.take(length, ended)))
     }
 
-    /// Takes the next row of a table: a line, or several where `is_open` says that a line ends within a quoted cell. A quote that
-    /// is never closed is none.
+    /// Takes the next row of a table: a line, or several if `is_open` returns that a line ends within a quoted cell. A
+    /// quote that is never closed does not count.
     pub(crate) fn row(
         &mut self,
         is_open: impl Fn(&[u8]) -> bool,
@@ -145,14 +145,14 @@ impl Source {
         Ok(Some(Line { number: line, ..taken }))
     }
 
-    /// Returns the length of what is before the first line end at or behind `from`, and whether there is one; `None` where the
-    /// input ends at `from`.
+    /// Returns the length of what is before the first line end at or after `from`, and whether there is one; `None` if
+    /// the input ends at `from`.
     fn line_end(&mut self, from: usize) -> Result<Option<(usize, bool)>, TraceError> {
         let mut searched = from;
         loop {
             let pending = &self.buffer[self.start..self.end];
             let unseen = pending.get(searched..).unwrap_or_default();
-            // `skip_until` is the standard library's way to its vectorised search for a byte.
+            // `skip_until` is the standard library's access to its vectorised search for a byte.
             let step = (&*unseen).skip_until(b'\n').unwrap_or_default();
             if step > 0 && unseen[step - 1] == b'\n' {
                 return Ok(Some((searched + step - 1, true)));
@@ -168,12 +168,12 @@ impl Source {
         }
     }
 
-    /// Returns what is in the buffer already.
+    /// Returns what is already in the buffer.
     pub(crate) fn ahead(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
-    /// Takes a line of so many bytes, which are in the buffer, and its end, if there is one.
+    /// Takes a line of this many bytes, which are in the buffer, and its end, if there is one.
     pub(crate) fn take(&mut self, length: usize, ended: bool) -> Line<'_> {
         let from = self.start;
         self.start = (from + length + 1).min(self.end);
@@ -236,7 +236,7 @@ impl Source {
     }
 }
 
-/// What recognition may look at. Chosen: an Afterburner header of 100 sensors takes 15 KiB.
+/// How much recognition may examine. Chosen: an Afterburner header of 100 sensors takes 15 KiB.
 pub(crate) const HEAD_BYTES: usize = 32 << 10;
 /// The longest line, and the longest JSON record. Chosen: fifty times the longest seen (20 KiB, sadf with all
 /// processors), and small enough that a file without line ends is refused at once.
@@ -245,5 +245,5 @@ pub(crate) const LINE_LIMIT: usize = 1 << 20;
 const LONGEST_ROW: usize = 256 << 10;
 pub(crate) const LINE_TOO_LONG: &str =
     "this line is longer than 1 MiB, so this is not a trace: give a file with one row per line";
-/// Read at once. Chosen: larger reads were not faster.
+/// The size of one read. Chosen: larger reads were not faster.
 const BUFFER_BYTES: usize = 256 << 10;

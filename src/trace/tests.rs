@@ -19,7 +19,7 @@ fn open(text: impl Into<Vec<u8>>, options: &ReadOptions) -> Result<ResourceReade
     ResourceReader::from_reader(Cursor::new(text.into()), "file", options)
 }
 
-/// Reads a trace to its end and writes down everything that comes out.
+/// Reads a trace to its end and writes down everything that results.
 pub(super) fn render(text: &[u8], options: &ReadOptions) -> String {
     let mut out = String::new();
     let mut body = || -> Result<(), TraceError> {
@@ -59,7 +59,7 @@ pub(super) fn render(text: &[u8], options: &ReadOptions) -> String {
     out
 }
 
-/// Returns a sample of each format, with its name: what the fuzz targets begin with.
+/// Returns a sample of each format, with its name: the seeds of the fuzz targets.
 pub(super) fn formats() -> Vec<(String, Vec<u8>)> {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/cases");
     let mut all = Vec::new();
@@ -75,7 +75,7 @@ pub(super) fn formats() -> Vec<(String, Vec<u8>)> {
     all
 }
 
-/// Returns options that say what a sample does not say itself.
+/// Returns options that state what a sample does not state itself.
 pub(super) fn options_for(text: &[u8]) -> ReadOptions {
     let told = Told {
         interval: Some(Duration::from_secs(10)),
@@ -359,7 +359,7 @@ fn a_conversion_reads_back_as_the_same_samples_and_is_whole_or_absent() {
         let done = convert(&from, &to, &options, |_| {}).unwrap();
         assert!(done.rows > 0, "{title}");
         let lines = |text: &[u8]| -> Vec<String> {
-            // A native trace has a place for each GPU, also where a reading lacks the last of them.
+            // A native trace has a place for each GPU, even if a reading lacks the last of them.
             let rendered = render(text, &options).replace(",{}]", "]");
             rendered.lines().filter(|line| line.starts_with(' ')).map(str::to_owned).collect()
         };
@@ -371,7 +371,7 @@ fn a_conversion_reads_back_as_the_same_samples_and_is_whole_or_absent() {
     std::fs::write(folder.path().join("from"), "no trace").unwrap();
     let to = folder.path().join("never.csv");
     assert!(convert(&folder.path().join("from"), &to, &ReadOptions::default(), |_| {}).is_err());
-    // A file is not a folder, and none is made of it.
+    // A file is not a folder, and is not replaced by one.
     let absent = folder.path().join("again.csv").join("to.csv");
     std::fs::write(folder.path().join("from"), sample("native-resource")).unwrap();
     let error =

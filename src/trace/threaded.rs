@@ -1,5 +1,5 @@
-//! A resource trace parsed on a thread of its own, so that parsing and deciding overlap. The order is the
-//! file's, and so is every byte that comes out.
+//! A resource trace parsed in its own thread, so that parsing and deciding overlap. The order is the file's, and so is
+//! every byte of the result.
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
@@ -15,7 +15,7 @@ pub struct ThreadedReader {
     full: Receiver<Message>,
     spent: Sender<Vec<(Timestamp, Sample)>>,
     batch: Vec<(Timestamp, Sample)>,
-    /// Samples of the batch that are in use: its vector keeps spent samples for their memory.
+    /// Samples of the batch that are in use: its vector keeps used samples for their memory.
     filled: usize,
     at: usize,
     ended: bool,
@@ -35,7 +35,7 @@ impl ThreadedReader {
         let (spent, take_spent) = channel::<Vec<(Timestamp, Sample)>>();
         let worker = std::thread::spawn(move || {
             let result = read_all(&mut reader, &send_full, &take_spent);
-            // Where nobody listens any more, nobody wants to know how it ended.
+            // If the receiver is gone, the result is not needed.
             let _ = send_full.send(Message::End(Box::new(reader), result));
         });
         let batch = Vec::new();
@@ -43,8 +43,8 @@ impl ThreadedReader {
         Self { full, spent, batch, filled: 0, at: 0, ended: false, worker, reader: None }
     }
 
-    /// Puts the next sample into `sample` and returns its time; `None` at the end. What `sample` held is reused for a
-    /// later one.
+    /// Reads the next sample into `sample` and returns its time; `None` at the end. The memory of `sample` is reused
+    /// for a later one.
     ///
     /// # Errors
     /// As [`ResourceReader::next`], once the samples before the error are taken.
@@ -56,7 +56,7 @@ impl ThreadedReader {
             match self.full.recv() {
                 Ok(Message::Batch(batch, filled)) => {
                     let spent = std::mem::replace(&mut self.batch, batch);
-                    // The thread may have ended already; then the memory is simply dropped.
+                    // The thread may have ended already; then the memory is dropped.
                     let _ = self.spent.send(spent);
                     (self.at, self.filled) = (0, filled);
                 }
@@ -79,7 +79,7 @@ impl ThreadedReader {
         self.reader.as_deref()
     }
 
-    /// The channel only closes early when the thread panicked: go on with its panic.
+    /// The channel closes early only when the thread has panicked: continue its panic.
     fn rethrow(&mut self) -> ! {
         let worker = self.worker.take().expect("the thread is joined once");
         match worker.join() {
@@ -123,7 +123,7 @@ fn read_all(
     }
 }
 
-/// Samples handed over at once. Chosen: 1024 samples are 300 KiB, and the hand-over costs under 1 ns each.
+/// Samples passed at once. Chosen: 1024 samples are 300 KiB, and passing them costs less than 1 ns each.
 const BATCH: usize = 1024;
-/// Batches the thread may be ahead.
+/// How many batches the thread may be ahead.
 const BATCHES_AHEAD: usize = 16;

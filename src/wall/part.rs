@@ -1,4 +1,4 @@
-//! A part of a recording, by the moments of the whole.
+//! A part of a recording, by the moments of the whole recording.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use tiershift_core::time::{Timestamp, span_text};
 
 use crate::wall::{WallClock, WallTime};
 
-/// The part of a recording that is wanted, by the moments of the whole; both ends belong to it.
+/// The selected part of a recording, by the moments of the whole recording; both ends belong to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
@@ -34,7 +34,7 @@ impl Part {
         is_in.then(|| Timestamp::ZERO + at.since(self.from))
     }
 
-    /// Says that there is nothing in it, in a recording that lasts until `end`.
+    /// Returns the message that the part is empty, in a recording that lasts until `end`.
     pub(crate) fn nothing(self, clock: &WallClock, end: Timestamp) -> String {
         let span = |at: Timestamp| span_text(at.since(Timestamp::ZERO));
         let dates = [Timestamp::ZERO, end].map(|at| clock.at(at).map(WallTime::short));

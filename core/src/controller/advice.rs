@@ -1,4 +1,4 @@
-//! Whom a policy asks outside, and what comes of the answer.
+//! The outside adviser that a policy may ask, and what follows from the answer.
 
 use crate::controller::Controller;
 use crate::event::{Advice, Output};
@@ -16,7 +16,7 @@ impl Controller {
         }
     }
 
-    /// Takes an adviser's answer. One about a sample of this moment decides about it.
+    /// Takes an adviser's answer. If the last sample is of this moment, it is decided on again.
     pub(super) fn handle_advice(&mut self, now: Timestamp, advice: &Advice) {
         self.policy.advised(now, advice);
         let Some(whole) = self.asked_about.take().filter(|_| self.last_sample == Some(now)) else {

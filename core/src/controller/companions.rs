@@ -1,9 +1,10 @@
-//! Companions: models beside the ladder, each loaded where there is room for it, whatever the ladder serves from.
+//! Companions: models beside the ladder, each loaded when there is room for it, whatever the ladder serves.
 //!
-//! To the ladder, what a companion may grow to is others' use, and to a companion what the ladder may: so policy and manager
-//! of the ladder know nothing of them, and each has a manager of its own, over a ladder of one rung. What is decided here
-//! is who makes way. By default a smaller model with its companions is better than a larger one without: the ladder climbs
-//! no further than leaves room for a companion that is to come back, and a companion goes only before the ladder goes to
+//! To the ladder, what a companion may grow to is others' use, and to a companion, what the ladder may grow to. So the
+//! ladder's policy and manager know nothing of companions, and each companion has its own manager, over a ladder of one
+//! rung. Decided here is only which of them is unloaded. By default a smaller model with companions is better than a
+//! larger one without: the ladder climbs only as far as it leaves room for a companion that is to come back, and a
+//! companion is unloaded only before the ladder would go to none. `manager.companions-go` can reverse this.
 //! none. `manager.companions-go` says it the other way round.
 
 use std::borrow::Cow;
@@ -25,7 +26,7 @@ use crate::settings::{CompanionsGo, Settings};
 use crate::time::Timestamp;
 use crate::units::Bytes;
 
-/// The companions of a catalog, in its order.
+/// The companions of a catalog, in the catalog's order.
 #[derive(Clone, Debug)]
 pub(super) struct Companions {
     each: Vec<Companion>,
@@ -38,11 +39,11 @@ pub(super) struct Companions {
 #[derive(Clone, Debug)]
 struct Companion {
     model: Model,
-    /// Of a ladder with this model on its only rung.
+    /// Its manager, for a ladder with this model on its only rung.
     manager: Manager,
-    /// Since when it has fitted, while it is not loaded.
+    /// Since when it has fitted while not loaded.
     fits_since: Option<Timestamp>,
-    /// How often in a row it was given up soon after it came, and when last.
+    /// How often in a row it was given up soon after it was loaded, and when last.
     given_up: u32,
     given_up_at: Option<Timestamp>,
     /// Since when it serves.
@@ -50,12 +51,12 @@ struct Companion {
 }
 
 impl Companion {
-    /// Returns whether it is loaded, and is to stay so.
+    /// Returns whether it is loaded and is to stay so.
     fn stays(&self) -> bool {
         self.manager.rung() != Rung::NONE
     }
 
-    /// Returns whether only want of room keeps it from being loaded.
+    /// Returns whether only a lack of room keeps it from being loaded.
     fn is_awaited(&self, now: Timestamp) -> bool {
         !self.stays() && !self.manager.is_switching() && !self.manager.rests(now, Rung(1))
     }
@@ -68,7 +69,7 @@ impl Companion {
         self.manager.resident().is_in(space, sample)
     }
 
-    /// Returns for how long it must have fitted before it is loaded. The first time is at once.
+    /// Returns how long it must have fitted before it is loaded. The first load is at once.
     fn wait(&self, settings: &Settings) -> Duration {
         let again = self.given_up.checked_sub(1).map(|again| again.min(MOST_DOUBLINGS));
         again.map_or(Duration::ZERO, |again| settings.stabilization.longest() * (1 << again))
@@ -111,7 +112,7 @@ impl Companions {
         self.each.iter_mut().map(|companion| &mut companion.manager)
     }
 
-    /// Returns what those may grow to that are among these.
+    /// Returns what the companions for which `is_among` holds may grow to.
     fn resident(&self, is_among: impl Fn(usize) -> bool) -> Resident {
         let mut resident = Resident::default();
         for (_, companion) in self.each.iter().enumerate().filter(|(index, _)| is_among(*index)) {
@@ -130,13 +131,13 @@ impl Companion {
     ) {
         let mut said = VecDeque::new();
         what(&mut self.manager, &mut said);
-        // What failed rests, by its manager; no policy is to learn from it.
+        // Its own manager lets a failed model rest; no policy learns from it.
         self.manager.take_setbacks();
         for output in said {
             let news = match output {
                 Output::Serving { model: Some(_), .. } => CompanionNews::Serves,
                 Output::Serving { model: None, .. } => CompanionNews::ServesNoMore,
-                // What becomes of it is said instead.
+                // Its own news is reported instead.
                 Output::Switched { .. } | Output::Notice(Notice::Degraded { .. }) => continue,
                 output => {
                     out.push_back(output);
@@ -184,8 +185,8 @@ impl Companion {
 }
 
 impl Controller {
-    /// Returns the companion that a request is for: the one that it names, or one that does its kind of work. Where that is
-    /// not loaded, the ladder does it, if it can.
+    /// Returns the companion that a request is for: the one that it names, or one that does this kind of work. If that
+    /// is not loaded, the ladder does the work, if it can.
     pub(super) fn companion_for(&mut self, request: &Request) -> Option<&mut Manager> {
         let is_for = |companion: &Companion| match &request.target {
             Target::Model(id) => companion.model.id == *id,
@@ -198,7 +199,7 @@ impl Controller {
         let each = &self.companions.each;
         let best = (0..each.len())
             .filter(|&index| is_for(&each[index]))
-            // The first that serves, else the first.
+            // The first that serves, or else the first.
             .min_by_key(|&index| (each[index].serves_since.is_none(), index))?;
         Some(&mut self.companions.each[best].manager)
     }
@@ -221,7 +222,7 @@ impl Controller {
         share_of(sample, &self.manager.resident(), &rest, limit)
     }
 
-    /// Has each companion's manager do something, and says what comes of it. Each sees what those before it have begun.
+    /// Has each companion's manager do something, and reports the results. Each sees what those before it have begun.
     pub(super) fn tell_companions(
         &mut self,
         now: Timestamp,
@@ -233,7 +234,7 @@ impl Controller {
         }
     }
 
-    /// Shows every manager its share of the last sample, after something of ours was loaded or has gone.
+    /// Shows every manager its share of the last sample, after one of our models was loaded or unloaded.
     pub(super) fn show_shares(&mut self) {
         if self.companions.is_empty() {
             return;
@@ -254,7 +255,7 @@ impl Controller {
         share_of(sample, &mine, &rest, |total| self.settings.degrade_limit(total))
     }
 
-    /// Has companions make way for the ladder, and the ladder leave them their room, before a decision is carried out.
+    /// Before a decision is carried out, has companions make way for the ladder, and the ladder leave room for them.
     pub(super) fn weigh_companions(
         &mut self,
         now: Timestamp,
@@ -284,7 +285,7 @@ impl Controller {
                 };
                 let is_theirs = self.companions.each.iter().any(|it| it.is_in(short, sample));
                 if is_theirs && !self.manager.resident().is_in(short, sample) {
-                    // The ladder has nothing there to give back: those that have are relieved of it.
+                    // The ladder has nothing to give back there: companions relieve that space.
                     decision.action = Action::Hold;
                 } else if goes_first || to == Rung::NONE {
                     self.let_companions_go(now, sample, short, urgency, decision);
@@ -293,8 +294,9 @@ impl Controller {
         }
     }
 
-    /// Loads a companion for which there is room before the ladder climbs from a rung that serves, however long it was to wait yet:
-    /// what is safe enough for the ladder is for the smaller model. Returns whether one is on its way.
+    /// Before the ladder climbs from a rung that serves, loads a companion for which there is room, however long it
+    /// still had to wait: what is safe enough for the ladder is safe enough for the smaller model. Returns whether one
+    /// is being loaded.
     fn lets_companions_go_first(
         &mut self,
         now: Timestamp,
@@ -318,7 +320,7 @@ impl Controller {
         false
     }
 
-    /// Goes no further up than leaves room for the companions that are to come, as many of them as fit beside what serves.
+    /// Limits an upgrade so that it leaves room for the awaited companions, as many of them as fit beside what serves.
     fn leave_room_for_companions(
         &self,
         now: Timestamp,
@@ -357,7 +359,8 @@ impl Controller {
             decision.reason = room(place);
             return;
         }
-        // How far it is beyond the limit with them, as if all were in the same spaces; or what has not come back is in its way.
+        // The reason: how far it exceeds the limit with them, as if all were in the same spaces; or that memory has not
+        // come back.
         let next = Rung(decision.rung.0 + 1);
         let sum = |sum: Footprint, need: &Footprint| Footprint {
             ram: sum.ram + need.ram,
@@ -371,7 +374,7 @@ impl Controller {
         }
     }
 
-    /// Gives up the companions in a space that is short, the last first, until the ladder has a rung that stays.
+    /// Gives up companions in a space that is short, the last first, until the ladder has a rung that can stay.
     fn let_companions_go(
         &mut self,
         now: Timestamp,
@@ -383,7 +386,7 @@ impl Controller {
         let are_there: Vec<usize> = (0..self.companions.each.len())
             .filter(|&index| self.companions.each[index].is_in(short, sample))
             .collect();
-        // Those that go already come first: they are waited for, as long as they have time.
+        // Those already on their way out come first: they are waited for until their time is over.
         let (going, staying): (Vec<_>, Vec<_>) =
             are_there.into_iter().partition(|&index| !self.companions.each[index].stays());
         let mut gone: Vec<usize> =
@@ -414,7 +417,7 @@ impl Controller {
         (1..=most.0).rev().map(Rung).find(fits)
     }
 
-    /// Returns whether a companion that was given up has had its time, and is still there.
+    /// Returns whether the time of a companion that was given up is over, and it is still there.
     fn should_have_gone(&self, now: Timestamp, index: usize) -> bool {
         let companion = &self.companions.each[index];
         let time = self.settings.manager.drain_deadline
@@ -423,7 +426,8 @@ impl Controller {
         companion.given_up_at.is_some_and(|at| now.since(at) > time)
     }
 
-    /// Shows the companions a sample, gives up those that are over the line alone, and loads those that fit.
+    /// Shows the companions a sample, gives up those that must relieve a space without the ladder, and loads those that
+    /// fit.
     pub(super) fn tend_companions(&mut self, now: Timestamp, sample: &Sample) {
         if self.companions.is_empty() {
             return;
@@ -443,12 +447,12 @@ impl Controller {
         self.load_a_companion(now, sample);
     }
 
-    /// Gives up a companion in a space that is over its line and of which the ladder has nothing to give back.
+    /// Gives up a companion in a space that is over its line and in which the ladder has nothing to give back.
     fn relieve_with_companions(&mut self, now: Timestamp, sample: &Sample) {
         let limit = |total| self.settings.degrade_limit(total);
         let ladder = self.manager.resident();
         let companions = self.companions.resident(|_| true);
-        // What has gone a moment ago may be on its way back, into the spaces that it was in.
+        // Memory of a model that went a moment ago may still come back, in the spaces that the model was in.
         let settle_limit = self.settings.settle_limit;
         self.companions.gone.retain(|&(at, ..)| now.since(at) <= settle_limit);
         let mut lingering = Resident::default();
@@ -468,7 +472,7 @@ impl Controller {
         let urgency = urgency_of(sample, &self.settings);
         let are_there = self.companions.each.iter_mut().rev();
         let are_there = are_there.filter(|companion| companion.is_in(space, sample));
-        // One at a time: what goes already may be enough.
+        // One at a time: one that is already on its way out may be enough.
         let mut are_there: Vec<&mut Companion> = are_there.collect();
         if are_there.iter().all(|companion| companion.stays())
             && let Some(last) = are_there.first_mut()
@@ -478,7 +482,7 @@ impl Controller {
         }
     }
 
-    /// Gives up companions where nothing of the ladder is loaded, and its smallest model fits only without them.
+    /// Gives up companions while nothing of the ladder is loaded and its smallest model fits only without them.
     fn make_way_for_the_ladder(&mut self, now: Timestamp, sample: &Sample) {
         if self.manager.is_switching() || !self.ladder_waits(now) {
             return;
@@ -529,7 +533,7 @@ impl Controller {
         }
     }
 
-    /// Loads a companion by its share of a sample as it is now.
+    /// Loads a companion, judged by its share of this sample.
     fn load(&mut self, now: Timestamp, sample: &Sample, index: usize, reason: Reason) {
         let share = self.companions_share(sample, index);
         let companion = &mut self.companions.each[index];
@@ -537,8 +541,8 @@ impl Controller {
         companion.load(now, reason, &mut self.out);
     }
 
-    /// Returns the room that a companion has beside all that is loaded; where nothing of the ladder is, beside its smallest model
-    /// too, if that has a place.
+    /// Returns the room that a companion has beside all that is loaded. While nothing of the ladder is loaded, it must
+    /// also fit beside the ladder's smallest model, if that has a place.
     fn room_for_companion(&self, now: Timestamp, sample: &Sample, index: usize) -> Option<Reason> {
         let need = self.companions.each[index].need();
         let share = self.companions_share(sample, index);
@@ -550,20 +554,21 @@ impl Controller {
         (!is_in_its_way).then_some(reason)
     }
 
-    /// Returns whether nothing of the ladder is loaded, and only want of room can be why.
+    /// Returns whether nothing of the ladder is loaded, and only a lack of room can be the cause.
     fn ladder_waits(&self, now: Timestamp) -> bool {
         self.manager.rung() == Rung::NONE
             && !self.keeps_to_none()
             && !self.manager.rests(now, Rung(1))
     }
 
-    /// Returns where a need of the ladder fits once all of it that is loaded has gone.
+    /// Returns where a model of the ladder fits once everything loaded of the ladder has gone.
     fn place_alone(&self, need: Footprint, share: &Sample) -> Fit {
         let limit = |total| self.settings.degrade_limit(total);
         place(need, Beside::Nothing, share, &self.settings, limit)
     }
 
-    /// Returns where it fits while nothing of the ladder is loaded: what of ours has not come back yet is in the way.
+    /// Returns where it fits while nothing of the ladder is loaded: memory of ours that has not come back yet is in the
+    /// way.
     fn place_on_empty(&self, need: Footprint, share: &Sample) -> Fit {
         let limit = |total| self.settings.degrade_limit(total);
         place(need, Beside::Resident(&Resident::default()), share, &self.settings, limit)
@@ -574,20 +579,21 @@ impl Controller {
     }
 }
 
-/// Returns how fast a companion must go, which is less than the ladder must where a decision looks ahead.
+/// Returns how fast a companion must go. It is less urgent than the ladder is when a decision looks ahead.
 fn urgency_of(sample: &Sample, settings: &Settings) -> Urgency {
     if is_critical(sample, settings) { Urgency::Critical } else { Urgency::Immediate }
 }
 
-/// Returns that there is room, by the space that comes closest to its limit.
+/// Returns the reason that there is room, by the space that comes closest to its limit.
 fn room(place: Place) -> Reason {
     let Projection { resource, gpu, projected, limit, .. } =
         place.scarcest().unwrap_or(Projection::UNLIMITED);
     Reason::Room { resource, gpu, projected, limit, good_for: Duration::ZERO, odds: None }
 }
 
-/// The wait of a companion that was given up doubles with each time, up to eight times the first. Chosen: forty minutes by default.
+/// The wait after a companion was given up doubles each time, up to eight times the first. Chosen: forty minutes by
+/// default.
 const MOST_DOUBLINGS: u32 = 3;
 
-/// Having served for so long, it is given up for the first time. Chosen: longer than that wait.
+/// After serving for this long, the count of how often it was given up starts again. Chosen: longer than that wait.
 const GIVEN_UP_KEPT: Duration = Duration::from_hours(1);

@@ -1,31 +1,31 @@
-//! How much is said about decisions.
+//! How much is reported about decisions.
 
 use crate::decision::{Action, Decision, Reason};
 
-/// How much the controller says about its decisions. Changes are always said.
+/// How much the controller reports about its decisions. Changes are always reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Detail {
     /// Every hold with every gate.
     Full,
     /// Every hold, without gates.
     Holds,
-    /// A hold when its reason is of another kind than the last.
+    /// A hold if its reason is of another kind than the last one's.
     #[default]
     Changes,
-    /// No hold.
+    /// No holds.
     Silent,
 }
 
-/// Which decisions are reported at a detail: by the controller, and by those who pass on a part of its reports.
+/// Which decisions are reported at a detail: by the controller, and by code that passes on a part of its reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Saying {
     detail: Detail,
-    /// Where the last decision was a hold, its reason.
+    /// The reason of the last decision, if that was a hold.
     last_hold: Option<Reason>,
 }
 
 impl Saying {
-    /// Begins with the first decision of a run.
+    /// Starts before the first decision of a run.
     pub fn new(detail: Detail) -> Self {
         Self { detail, last_hold: None }
     }
@@ -35,7 +35,7 @@ impl Saying {
         self.detail
     }
 
-    /// Returns whether the next decision is said.
+    /// Returns whether the next decision is reported.
     #[inline]
     pub fn says(&mut self, decision: &Decision) -> bool {
         let is_hold = decision.action == Action::Hold;

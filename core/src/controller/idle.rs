@@ -1,28 +1,28 @@
-//! Idleness: where a person wants that, what nobody asks for is unloaded, and loaded again for the next request.
+//! Idleness: if the settings say so, a model without requests is unloaded, and loaded again for the next request.
 
 use crate::catalog::Rung;
 use crate::controller::Controller;
 use crate::decision::{Action, Decision, Reason, Urgency};
 use crate::time::Timestamp;
 
-/// What is remembered of who asked.
+/// What is remembered of requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Idleness {
-    /// When something was last asked of the ladder, or still ran or waited; at first, when the run began.
+    /// When the ladder last had a request that arrived, waited or ran; at first, when the run began.
     asked_at: Option<Timestamp>,
-    /// What served when it was unloaded since nobody asked, where that was the last change.
+    /// What served before it was unloaded for idleness, if that was the last change.
     unloaded: Option<Rung>,
 }
 
 impl Controller {
-    /// Makes a decision one to unload, or to leave it at nothing, where nobody has asked for anything in too long. An order holds
-    /// in any case, and what a shortage forces is done.
+    /// Turns a decision into one to unload, or to stay unloaded, if there was no request for longer than `idle-unload`.
+    /// An order takes precedence, and what a shortage forces is done.
     pub(super) fn heed_idleness(&mut self, now: Timestamp, decision: &mut Decision) {
         if !self.manager.is_idle() {
             self.idleness.asked_at = Some(now);
         }
         let for_ = now.since(*self.idleness.asked_at.get_or_insert(now));
-        // What was unloaded stays so by its own limit.
+        // For what was unloaded, its own limit continues to apply.
         let rung =
             if decision.rung == Rung::NONE { self.idleness.unloaded } else { Some(decision.rung) };
         let own = rung.and_then(|rung| self.catalog.primary(rung)?.idle_unload);
@@ -38,14 +38,14 @@ impl Controller {
         };
     }
 
-    /// Takes that a decision is carried out.
+    /// Notes that a decision is carried out.
     pub(super) fn note_unloaded(&mut self, decision: &Decision) {
         let is_idle = matches!(decision.reason, Reason::Idle { .. });
         self.idleness.unloaded = is_idle.then_some(decision.rung);
     }
 
-    /// Takes that somebody asks. What was unloaded since nobody did is loaded again at once, or the best below it that has room: it
-    /// had its place before.
+    /// Notes that a request has arrived. What was unloaded for idleness is loaded again at once, or the best below it
+    /// that has room: it had its place before.
     pub(super) fn end_idleness(&mut self, now: Timestamp) {
         self.idleness.asked_at = Some(now);
         if !self.manager.serves_nothing() {
@@ -76,8 +76,8 @@ mod tests {
     use crate::time::Timestamp;
     use crate::units::Bytes;
 
-    /// Returns after how many minutes that nobody asks the pinned medium model is unloaded, in an hour, and whether it is loaded
-    /// again.
+    /// Returns after how many minutes without a request the pinned medium model is unloaded, within an hour, and
+    /// whether it is loaded again.
     fn unloaded_after(of_all: Option<&str>, of_medium: Option<u64>) -> (Option<u64>, bool) {
         let mut raw = RawSettings::default();
         raw.manager.pin = Some("medium".to_owned());

@@ -1,7 +1,7 @@
 //! Requests that name a model: it is loaded for them, one name after the other, and stays for a time.
 //!
-//! Such a switch waits for the switch cooldown and for the end of the last one's stay, and cuts nobody. A person's order and the
-//! pinned tier go before it, and so does whatever a shortage forces.
+//! Such a switch waits for the switch cooldown and for the end of the last one's stay, and interrupts no reply. An
+//! order, the pinned tier, and whatever a shortage forces take precedence over it.
 
 use crate::catalog::Rung;
 use crate::controller::Controller;
@@ -10,7 +10,7 @@ use crate::request::{Request, Target};
 use crate::time::Timestamp;
 
 impl Controller {
-    /// Loads the model whose name has its turn; called after whatever may have brought that nearer.
+    /// Loads the model whose turn it is; called after everything that may have brought its turn.
     pub(super) fn pursue_names(&mut self, now: Timestamp) {
         let is_held = self.order.is_some() || self.pinned.is_some();
         if is_held || self.manager.is_stopping() || self.manager.is_switching() {
@@ -21,14 +21,15 @@ impl Controller {
             return;
         }
         let (rung, to) = (self.manager.rung(), self.manager.rung_of(index));
-        // Another model of the same rung is not a step.
+        // Another model of the same rung is no change of rung.
         if to != rung {
             self.say(Decision::new(rung, self.action_towards(to), Reason::Asked));
         }
         self.manager.go_to_named(now, index, &mut self.out);
     }
 
-    /// Refuses a request that names a model while somebody keeps another one loaded. Returns whether it did.
+    /// Refuses a request that names a model while an order or the pinned tier keeps another one loaded. Returns whether
+    /// it did.
     pub(super) fn refuses_name(&mut self, now: Timestamp, request: &Request) -> bool {
         let Target::Model(id) = &request.target else { return false };
         let Some(rung) = self.catalog.rung_of(id) else { return false };
@@ -46,8 +47,8 @@ impl Controller {
         true
     }
 
-    /// Returns what a model that was loaded for a name holds the policy to: its rung, and for how much longer. What has left that
-    /// rung for a shortage does not come back for it.
+    /// Returns the rung that the policy must keep because its model was loaded by name, with the reason and the time
+    /// left. It does not bring the model back after a shortage.
     pub(super) fn named_hold(&self, now: Timestamp) -> Option<(Rung, Reason)> {
         let (to, remaining) = self.manager.named_stay(now)?;
         Some((to, Reason::Named { to, remaining }))

@@ -1,8 +1,8 @@
-//! Orders: a tier that a person or a program asked for, past the policy.
+//! Orders: a person or a program asks for a tier, whatever the policy decides.
 //!
-//! An order is carried out, at once or when the switch cooldown is over, or it is refused with the reason and the time to
-//! ask again; it is never lost. It then holds until it is released: the policy's decisions are kept to it, but for a step
-//! down that a shortage forces, after which it is come back to.
+//! An order is carried out, at once or when the switch cooldown is over, or it is refused with the reason and the time
+//! to ask again; it is never lost. It then holds until it is released: the policy's decisions may not leave it, except
+//! to step down in a shortage, after which the controller returns to the ordered tier.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ pub(super) struct Order {
     progress: Progress,
 }
 
-/// How far it has come.
+/// The progress of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
-    /// It waits, for the switch cooldown or for what must end first; it is looked at again then.
+    /// It waits for the switch cooldown, or for what must end first, and is then looked at again.
     Waiting { until: Option<Timestamp> },
     /// The switch to it is under way.
     UnderWay,
@@ -48,7 +48,7 @@ impl Order {
 }
 
 impl Controller {
-    /// Takes an order, and answers it. It takes the place of the one before.
+    /// Takes an order and answers it. It replaces the one before.
     pub(super) fn handle_order(&mut self, now: Timestamp, tier: &str, for_: Option<Duration>) {
         let answer = |news| Output::Order { tier: tier.to_owned(), news };
         let to = match tier {
@@ -79,14 +79,14 @@ impl Controller {
         let progress = Progress::Waiting { until: wait.map(|wait| now + wait) };
         self.order = Some(Order { tier: tier.to_owned(), to, until, progress });
         self.out.push_back(answer(OrderNews::Taken { wait, until }));
-        // Whoever waits for another model by its name gets an answer at once.
+        // Requests that wait for another model by name are answered at once.
         let ends_in = until.map(|until| until.since(now));
         self.manager.refuse_names_but(to, ends_in, &mut self.out);
         self.manager.end_named_stay();
         self.pursue_order(now);
     }
 
-    /// Takes the next step towards what was ordered; called after whatever may have brought it nearer.
+    /// Takes the next step towards what was ordered; called after everything that may have made it possible.
     pub(super) fn pursue_order(&mut self, now: Timestamp) {
         let Some(order) = &self.order else { return };
         let (to, progress) = (order.to, order.progress);
@@ -108,7 +108,7 @@ impl Controller {
                     .refuse_order(reason.unwrap_or(Reason::Backoff { to, remaining: again }));
             }
             Progress::Waiting { .. } if self.manager.rung() == to => Progress::UnderWay,
-            // It has waited for the cooldown that ran when it was given: another does not hold it up.
+            // It has waited for the cooldown that ran when it was given: a later one does not delay it.
             Progress::Waiting { .. } => match self.manager.obstacle(now, to) {
                 Some(reason) => return self.refuse_order(reason),
                 None => {
@@ -120,7 +120,7 @@ impl Controller {
         if let Some(order) = &mut self.order {
             order.progress = next;
         }
-        // What has nothing to unload or to load is complete at once.
+        // If there is nothing to unload or load, it is complete at once.
         if next == Progress::UnderWay && !self.manager.is_switching() {
             self.pursue_order(now);
         }
@@ -141,7 +141,7 @@ impl Controller {
         }
     }
 
-    /// Returns what keeps a rung from being gone to now, the switch cooldown included.
+    /// Returns what blocks a rung now, including the switch cooldown.
     fn hindrance(&self, now: Timestamp, to: Rung) -> Option<Reason> {
         if self.manager.is_stopping() {
             return Some(Reason::Stopping);
@@ -152,7 +152,7 @@ impl Controller {
         self.manager.objection(now, self.action_towards(to))
     }
 
-    /// Returns when an order that was refused may be given again: what depends on others is an estimate.
+    /// Returns when an order that was refused may be given again: an estimate if it depends on others.
     fn when_to_ask_again(&self, reason: Reason) -> Duration {
         match reason {
             Reason::Backoff { remaining, .. } | Reason::Cooldown { remaining, .. } => remaining,
@@ -168,14 +168,14 @@ impl Controller {
         }
     }
 
-    /// Leaves it to the policy again.
+    /// Returns control to the policy.
     pub(super) fn release_order(&mut self) {
         if let Some(Order { tier, .. }) = self.order.take() {
             self.out.push_back(Output::Order { tier, news: OrderNews::Released });
         }
     }
 
-    /// Returns whether somebody wants nothing of the ladder loaded.
+    /// Returns whether an order or the pinned tier wants nothing of the ladder loaded.
     pub(super) fn keeps_to_none(&self) -> bool {
         self.order.as_ref().is_some_and(|order| order.to == Rung::NONE)
     }
@@ -184,8 +184,8 @@ impl Controller {
         self.order.as_ref().and_then(Order::next_timeout)
     }
 
-    /// Keeps to what was ordered or, without an order, to the pinned tier: no upgrade past it, no downgrade from it but for
-    /// want of space.
+    /// Keeps a decision to what was ordered or, without an order, to the pinned tier: no upgrade beyond it, and no
+    /// downgrade from it except for lack of space.
     pub(super) fn keep_to_what_was_asked(&mut self, now: Timestamp, decision: &mut Decision) {
         let (rung, reason) = match (&self.order, self.pinned) {
             (Some(order), _) => {
@@ -201,7 +201,8 @@ impl Controller {
         let forbidden = match decision.action {
             Action::Hold => false,
             Action::Upgrade { to } => {
-                // No further than that, whatever spoke for more; where it does not fit, the highest below it that does.
+                // No further than that, whatever the policy's reason; if it does not fit, the highest rung below it
+                // that does.
                 let mut up_to_it = (decision.rung.0 + 1..=rung.0).rev().map(Rung);
                 if to > rung
                     && let Some(nearest) = up_to_it.find(|&to| self.manager.has_room_for(to))
@@ -224,11 +225,11 @@ impl Controller {
             decision.action = Action::Hold;
             decision.reason = reason;
         } else if decision.action != Action::Hold {
-            // What a shortage forces away does not come back for a name.
+            // A model that a shortage forces out is not brought back by name.
             self.manager.end_named_stay();
         }
     }
 }
 
-/// What a person says for: leave it to the policy.
+/// The order that returns control to the policy.
 const AUTO: &str = "auto";

@@ -1,10 +1,10 @@
-//! What kinds of reasons are called.
+//! Codes: the names of the kinds of reasons.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a reason is called, one of a policy's own too: small letters, digits and dashes, at most 24.
+/// The name of a kind of reason, built-in or a policy's own: small letters, digits and dashes, at most 24.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Code([u8; Self::LONGEST]);
@@ -13,10 +13,10 @@ impl Code {
     /// The most letters of a code.
     pub const LONGEST: usize = 24;
 
-    /// Returns a code, of a text that is one.
+    /// Returns the code with this text.
     ///
     /// # Panics
-    /// When it is not: in a constant, the program does not compile.
+    /// When the text is not a code: in a constant, the program does not compile.
     pub const fn new(text: &str) -> Self {
         match Self::checked(text) {
             Some(code) => code,
@@ -86,7 +86,7 @@ impl From<Code> for String {
     }
 }
 
-/// What was given where a code was wanted.
+/// The text that was given in place of a code.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "\"{text}\" is not the code of a reason: a code has small letters, digits and dashes, at most 24"

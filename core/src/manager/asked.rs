@@ -1,4 +1,4 @@
-//! What is asked of the models, for the policy: who waits, what runs late, who was refused, and what only a higher rung
+//! The demand on the models, for the policy: what waits, what runs late, what was refused, and what only a higher rung
 //! can serve.
 
 use std::time::Duration;
@@ -11,22 +11,22 @@ use crate::model::Model;
 use crate::request::{Request, Target};
 use crate::time::Timestamp;
 
-/// What is kept to know it.
+/// The state behind it.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
-    /// Since when the serving model serves.
+    /// When the serving model began to serve.
     pub(super) serving_since: Timestamp,
     /// Requests refused since the last sample because every slot was taken.
     refused: u32,
-    /// By rung: when a request was last refused that the rung of that moment could not serve, and this one can.
+    /// By rung: when a request was last refused that the present rung could not serve and this one can.
     unserved: Vec<Option<Timestamp>>,
     /// The last of these moments, while it is remembered.
     last_unserved: Option<Timestamp>,
-    /// By rung: when the rung of that moment was last given a request that this one cannot serve.
+    /// By rung: when the present rung was last given a request that this one cannot serve.
     unfit: Vec<Option<Timestamp>>,
     /// The last of these moments, while it is remembered.
     last_unfit: Option<Timestamp>,
-    /// How many times as long as was asked for replies have been; at least 1. What a client asks for may be a guess.
+    /// How many times longer than requested replies have been; at least 1. What a client requests may be a guess.
     stretch: f64,
 }
 
@@ -43,7 +43,7 @@ impl Asked {
         }
     }
 
-    /// Returns whether a request that arrived then had to wait for the serving model to be there.
+    /// Returns whether a request that arrived at this moment had to wait for the serving model to be loaded.
     pub(super) fn waited_for_a_switch(&self, arrived: Timestamp) -> bool {
         arrived < self.serving_since
     }
@@ -54,7 +54,7 @@ impl Asked {
         crate::time::from_secs_f64(by_catalog.as_secs_f64() * factor)
     }
 
-    /// Learns from a reply how much longer than asked for replies are.
+    /// Learns from a reply how much longer than requested replies are.
     pub(super) fn note_length(&mut self, asked: u32, got: u32) {
         let beyond = f64::from(got) / f64::from(asked.max(1));
         let forgotten = 1.0 + (self.stretch - 1.0) * STRETCH_KEPT;
@@ -63,7 +63,7 @@ impl Asked {
 }
 
 impl Manager {
-    /// Returns what is asked of the models now, and starts counting refusals again.
+    /// Returns the demand on the models now, and restarts the count of refusals.
     #[inline]
     pub fn take_demand(&mut self, now: Timestamp) -> Demand {
         let is_quiet = self.running.is_empty()
@@ -104,7 +104,7 @@ impl Manager {
         demand
     }
 
-    /// Notes that a request was refused which arrived then.
+    /// Notes the refusal of a request that arrived at `arrived`.
     pub(super) fn note_refusal(&mut self, now: Timestamp, request: &Request, arrived: Timestamp) {
         if self.is_for_present(&self.served_by(request))
             && self.is_full()
@@ -115,7 +115,7 @@ impl Manager {
         self.note_unserved(now, request);
     }
 
-    /// Notes that a request ended without having run, where that is because the present rung cannot serve it.
+    /// Notes that a request ended without having run, if that is because the present rung cannot serve it.
     pub(super) fn note_unserved(&mut self, now: Timestamp, request: &Request) {
         let served_by = self.served_by(request);
         if self.is_for_present(&served_by) {
@@ -128,7 +128,7 @@ impl Manager {
         }
     }
 
-    /// Notes that the present rung was given a request: a higher one that cannot serve it would be no better.
+    /// Notes that the present rung was given a request: a higher rung that cannot serve it would be no better.
     pub(super) fn note_served(&mut self, now: Timestamp, request: &Request) {
         let models = self.catalog.models();
         let unfit = self.catalog.rungs_where(|model| !request.is_for(&models[model]));
@@ -187,15 +187,15 @@ impl Manager {
 
     /// Returns the rungs above the present one whose primary model is among these.
     pub(super) fn rungs_above_for(&self, served_by: &ServedBy) -> Rungs {
-        // What names a model waits for that one: no climb is made for it.
+        // A request that names a model waits for that model: it causes no climb.
         if served_by.is_named() {
             return Rungs::EMPTY;
         }
         self.catalog.rungs_where(|model| served_by[model]).above(self.rung())
     }
 
-    /// Returns the rungs above the present one that could have served what was refused of late, and those that could not
-    /// have served what the present one was given.
+    /// Returns the rungs above the present one that could have served what was refused recently, and those that could
+    /// not have served what the present one was given.
     fn rungs_remembered(&mut self, now: Timestamp) -> (Rungs, Rungs) {
         let memory = self.settings.performance_window * UNSERVED_MEMORY;
         let present = self.rung();
@@ -222,13 +222,13 @@ fn note(moments: &mut [Option<Timestamp>], rungs: Rungs, now: Timestamp) {
     }
 }
 
-/// A request that only a higher rung could have served, or that one could not, is remembered for so many performance
-/// windows. Chosen: ten minutes
-/// with the default; who is refused asks again within some minutes, and long prompts come some minutes apart.
+/// A request that only a higher rung could have served, or that one could not, is remembered for this many performance
+/// windows. Chosen: ten minutes with the default; a refused client asks again within minutes, and long prompts come
+/// some minutes apart.
 const UNSERVED_MEMORY: u32 = 2;
 
-/// What is kept, with each reply, of how much longer than asked for replies have been. Chosen: half is forgotten after
-/// seven replies of the length asked for.
+/// The part of the stretch that is kept with each reply. Chosen: half is forgotten after seven replies of the requested
+/// length.
 const STRETCH_KEPT: f64 = 0.9;
 
 #[cfg(test)]
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(late_after(&asked), 30);
         asked.note_length(256, 2560);
         assert_eq!(late_after(&asked), 300);
-        // Replies of the length asked for let it be forgotten, half after seven.
+        // Replies of the requested length let it be forgotten: half after seven.
         for _ in 0..7 {
             asked.note_length(256, 256);
         }

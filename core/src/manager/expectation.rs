@@ -1,4 +1,4 @@
-//! When to come back: what a client that is not served is advised.
+//! When to come back: the advice for a client that is not served.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Expectation {
     pub(super) wait: Duration,
-    /// It is an estimate, since it depends on more than what we do: on others' memory, on how long replies are.
+    /// Whether it is an estimate: it depends on more than what we do, such as others' memory and the length of replies.
     pub(super) depends_on_others: bool,
 }
 
 impl Manager {
-    /// Takes from the policy in what time it would have something loaded where nothing is, with the readings as they are;
-    /// `None` where nothing fits. Asked for before what may refuse a request.
+    /// Sets how soon the policy would have something loaded while nothing is, judged by the present sample; `None` if
+    /// nothing fits. Called before anything that may refuse a request.
     pub fn expect_ready_in(&mut self, wait: Option<Duration>) {
         self.ready_in = wait;
     }
@@ -28,22 +28,23 @@ impl Manager {
         self.serving.is_none() && self.switch.is_none()
     }
 
-    /// Returns when a request that these models can serve would be served, at least a second.
+    /// Returns how long a request that these models can serve would wait, at least a second.
     pub(super) fn expected_wait(&self, now: Timestamp, served_by: &ServedBy) -> Expectation {
         let expected = match (self.serving, self.switch) {
             (Some(serving), _) if served_by[serving] => self.queue_time(serving),
             (_, Some(switch)) if self.is_for_goal(served_by) => self.left_of(now, switch),
             (None, None) => match self.ready_in {
                 Some(wait) => Expectation { wait, depends_on_others: false },
-                None => self.as_long_as_anybody_waits(),
+                None => self.patience_as_estimate(),
             },
-            // A climb must come first, or a step down: there is room for it, or not.
-            (Some(_), _) | (None, Some(_)) => self.as_long_as_anybody_waits(),
+            // An upgrade or a downgrade must come first, and whether there is room for it is unknown.
+            (Some(_), _) | (None, Some(_)) => self.patience_as_estimate(),
         };
         Expectation { wait: expected.wait.max(SHORTEST_WAIT), ..expected }
     }
 
-    /// Returns when a client that was cut off is to come back: when the switch that it was for has something to serve with.
+    /// Returns how long a client whose reply was cut off should wait: until the switch that caused it has something
+    /// loaded.
     pub(super) fn wait_after_cut(&self, now: Timestamp) -> Duration {
         let left = match self.switch {
             Some(switch) if self.serving.is_none() => self.left_of(now, switch).wait,
@@ -52,24 +53,24 @@ impl Manager {
         left.max(SHORTEST_WAIT)
     }
 
-    /// Returns when the queue ahead will have been served: that depends on how long the replies are.
+    /// Returns how long the queue ahead will take: that depends on the length of the replies.
     fn queue_time(&self, serving: usize) -> Expectation {
         let side_by_side = self.catalog.models()[serving].slots;
         let ahead = u32::try_from(self.queue.len()).unwrap_or(u32::MAX) / side_by_side + 1;
         Expectation { wait: self.mean_service.saturating_mul(ahead), depends_on_others: true }
     }
 
-    /// Returns what is left of a switch that has nothing to serve with, by the catalog's times: the rest of a model that
-    /// failed, the end of what drains and unloads, the load.
+    /// Returns what is left of a switch while nothing serves, by the catalog's times: the rest of a failed model, the
+    /// end of drains and unloads, the load.
     fn left_of(&self, now: Timestamp, switch: Switch) -> Expectation {
-        let Some(goal) = switch.goal else { return self.as_long_as_anybody_waits() };
+        let Some(goal) = switch.goal else { return self.patience_as_estimate() };
         let (model, slot) = (&self.catalog.models()[goal], &self.slots[goal]);
         let left_until = |at: Option<Timestamp>| at.map(|at| at.since(now)).unwrap_or_default();
         let (first, load) = match slot.state {
             Lifecycle::Ready | Lifecycle::Draining => (Duration::ZERO, Duration::ZERO),
             Lifecycle::Loading => {
                 let loaded_by = slot.began + model.load_cold;
-                // One that is late has failed at its deadline.
+                // A late load has failed at its deadline.
                 let ends = if loaded_by > now { Some(loaded_by) } else { slot.deadline };
                 (left_until(ends), Duration::ZERO)
             }
@@ -85,18 +86,18 @@ impl Manager {
         Expectation { wait: first + drain + load, depends_on_others }
     }
 
-    /// Returns how long what goes takes to unload.
+    /// Returns how long the models that go take to unload.
     fn unload_time(&self) -> Duration {
         let going = self.slots.iter().zip(self.catalog.models());
         let going = going.filter(|(slot, _)| slot.state.is_resident());
         going.map(|(_, model)| model.unload).max().unwrap_or_default()
     }
 
-    /// Returns the estimate where nobody knows: others have what we would need.
-    fn as_long_as_anybody_waits(&self) -> Expectation {
+    /// Returns the estimate for when nothing is known: others hold the memory that we would need.
+    fn patience_as_estimate(&self) -> Expectation {
         Expectation { wait: self.settings.manager.patience, depends_on_others: true }
     }
 }
 
-/// A second: what HTTP's header can say, and no client is to ask again faster.
+/// One second: the smallest unit of the HTTP header, and no client should ask again sooner.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);

@@ -1,5 +1,5 @@
-//! What is done about a model that does not load, dies, is crowded out, or whose server does not answer: it rests, and
-//! another stands in.
+//! What happens when a model does not load, dies, is crowded out, or its server does not answer: it rests, and another
+//! stands in.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::time::{Timestamp, left};
 use crate::units::Bytes;
 
 impl Manager {
-    /// Counts a failure of a model, lets it rest, and looks for another goal when it was the goal once too often. The first
-    /// that dies is worth another try at once.
+    /// Counts a failure of a model, lets it rest, and looks for another goal once the goal has failed too often. A
+    /// model's first death is worth another try at once.
     pub(super) fn note_failure(
         &mut self,
         now: Timestamp,
@@ -55,7 +55,7 @@ impl Manager {
         }
     }
 
-    /// Forgives a model its failures where it has served well since: sooner than a reversal window, it has not.
+    /// Forgets a model's failures if it has served well since, for at least a reversal window.
     pub(super) fn heal(&mut self, now: Timestamp, index: usize) {
         let good = self.settings.reversal_window;
         let slot = &mut self.slots[index];
@@ -65,12 +65,12 @@ impl Manager {
         }
     }
 
-    /// Returns how much longer a rung's model is not loaded because it failed, or will not go.
+    /// Returns how much longer a rung's model is not loaded, because it failed or its server will not unload it.
     pub(super) fn rest_remaining(&self, now: Timestamp, rung: Rung) -> Option<Duration> {
         self.rest_of(now, self.index_of(self.catalog.primary(rung)?.id.as_str()))
     }
 
-    /// Returns the same of a model.
+    /// Returns the same for a model.
     pub(super) fn rest_of(&self, now: Timestamp, index: usize) -> Option<Duration> {
         let slot = &self.slots[index];
         let until = if self.is_lost(index) { slot.deadline } else { slot.rests_until };
@@ -78,9 +78,9 @@ impl Manager {
         left(until.since(now), Duration::ZERO)
     }
 
-    /// Gives up a load beside the model that serves, when others take the room that both were found to fit in. On a way up
-    /// the one that serves stays, and whether it can is judged as at any other time; so it does on a way down that nothing forces,
-    /// where the other would have no place without it either. Else it goes first.
+    /// Gives up a load beside the model that serves when others take the room in which both fitted. In an upgrade, the
+    /// serving model stays, and is judged as at any other time. It also stays in a downgrade that nothing forces, if
+    /// the other model would not fit without it either. Otherwise it is unloaded first.
     pub(super) fn give_up_a_load_that_others_crowd_out(
         &mut self,
         now: Timestamp,
@@ -103,8 +103,8 @@ impl Manager {
         }
     }
 
-    /// Returns whether a space that a model is being loaded into is over its line. Others, which the switch may be to
-    /// relieve, say nothing about the load.
+    /// Returns whether a space that a model is being loaded into is over its line. Other spaces, which the switch may
+    /// be meant to relieve, do not count against the load.
     pub(super) fn is_crowded_out(&self, index: usize) -> bool {
         let (model, gpu) = (&self.catalog.models()[index], self.slots[index].gpu);
         let limit = |total| self.settings.degrade_limit(total);
@@ -114,8 +114,8 @@ impl Manager {
         })
     }
 
-    /// Returns what to serve with instead of a model that does not load: its first fallback that has not failed as
-    /// often and fits, then what is ready now, then the best such lower rung.
+    /// Returns what to serve with instead of a model that does not load: its first fallback that fits and has not
+    /// failed as often, then what is ready now, then the best such lower rung.
     pub(super) fn stand_in_for(&self, now: Timestamp, failed: usize) -> Option<usize> {
         let is_sound = |&index: &usize| {
             let slot = &self.slots[index];
@@ -127,7 +127,7 @@ impl Manager {
                 && self.place_alone(&self.catalog.models()[index]).is_there()
         };
         let alive = |state| matches!(state, Lifecycle::Ready | Lifecycle::Draining);
-        // What a shortage has just taken out of service does not come back for it.
+        // What a shortage has just taken out of service is not brought back.
         let ready = (0..self.slots.len()).find(|&index| {
             index != failed && alive(self.slots[index].state) && !self.is_crowded_out(index)
         });
@@ -140,7 +140,7 @@ impl Manager {
         fallbacks.next().or(ready).or_else(|| lower.next())
     }
 
-    /// Serves with what came to be loaded on a way that leads elsewhere now, while the goal rests.
+    /// While the goal rests, serves with a model that was loaded for an earlier goal.
     pub(super) fn serve_meanwhile(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         let is_there = |&index: &usize| {
             self.slots[index].state == Lifecycle::Ready && !self.is_crowded_out(index)
@@ -166,8 +166,8 @@ impl Manager {
         self.begin(now, goal, Urgency::Immediate, reason);
     }
 
-    /// Ends the requests that their server has not answered in time: those that it was asked to stop, and those that run for
-    /// longer than any reply does, whose server is taken for broken.
+    /// Ends the requests that their server has not answered in time: those that it was asked to stop, and those that
+    /// run for longer than any reply should, whose server counts as broken.
     pub(super) fn give_up_what_is_not_answered(
         &mut self,
         now: Timestamp,
@@ -186,15 +186,15 @@ impl Manager {
                     let end = End::Cancelled { by, retry_after };
                     out.push_back(Output::Ended { request: id, end });
                 }
-                // Its server's other requests went with the first.
+                // Its server's other requests ended with the first.
                 None if self.running.contains_key(&id) => self.declare_broken(now, model, out),
                 None => {}
             }
         }
     }
 
-    /// Takes a model's server for broken: its requests fail, it is unloaded, and failed over. A model that has gone without
-    /// an answer to them is neither.
+    /// Declares a model's server broken: its requests fail, and it is unloaded and failed over. A model that has gone
+    /// without answering them is neither.
     fn declare_broken(&mut self, now: Timestamp, index: usize, out: &mut VecDeque<Output>) {
         let model = self.catalog.models()[index].id.clone();
         let what = Unanswered::Request;
@@ -222,8 +222,8 @@ impl Manager {
     }
 }
 
-/// Failed loads wait at most 32 times the first wait.
+/// The wait after failed loads grows to at most 32 times the first one.
 const MOST_RETRY_DOUBLINGS: u32 = 5;
 
-/// A model that failed too often is not a stand-in for so long. Chosen: about as long as the policy's own waits come to.
+/// A model that failed too often is no stand-in for this long. Chosen: about what the policy's own waits add up to.
 const FAILURES_KEPT: Duration = Duration::from_hours(1);

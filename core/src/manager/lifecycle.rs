@@ -1,4 +1,4 @@
-//! What each state of a model does with each thing that can happen to it.
+//! How each state of a model reacts to each event.
 
 use crate::attribution::Phase;
 use crate::time::Timestamp;
@@ -30,16 +30,16 @@ pub(crate) struct Slot {
     /// When its last load began.
     pub(crate) began: Timestamp,
     pub(crate) gpu: Option<u8>,
-    /// Failed loads and deaths in a row; good service for a time forgives them.
+    /// Failed loads and deaths in a row; a time of good service resets them.
     pub(crate) failures: u32,
-    /// When the last of them was, and until when it is not loaded for it.
+    /// When the last of them was, and until when the model is not loaded because of it.
     pub(crate) failed_at: Timestamp,
     pub(crate) rests_until: Option<Timestamp>,
     /// Whether the user was notified of them.
     pub(crate) told: bool,
     /// Since when it can serve.
     pub(crate) ready_since: Option<Timestamp>,
-    /// How often its unload was asked for in vain.
+    /// How often its unload was requested without effect.
     pub(crate) asked: u32,
     /// Requests that run on it.
     pub(crate) running: u32,
@@ -47,12 +47,12 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Returns whether it is one that its server will not let go. Its memory counts as taken, and is not waited for.
+    /// Returns whether its server will not unload it. Its memory counts as taken, and is not waited for.
     pub(crate) fn is_lost(&self) -> bool {
         self.state == Lifecycle::Unloading && self.asked >= UNLOAD_ATTEMPTS
     }
 
-    /// Returns where it is as far as its memory goes; `None` where it holds none of ours.
+    /// Returns the phase of its memory; `None` if it holds none of ours.
     #[inline]
     pub(crate) fn phase(&self) -> Option<Phase> {
         match self.state {
@@ -64,7 +64,7 @@ impl Slot {
     }
 }
 
-/// Asked for so often, an unload is no longer waited for. Chosen: after a quarter, half and all of a minute.
+/// After this many requests, an unload is no longer waited for. Chosen: after a quarter, half and all of a minute.
 pub(crate) const UNLOAD_ATTEMPTS: u32 = 3;
 
 /// What is known of a model's try-outs.
@@ -72,10 +72,10 @@ pub(crate) const UNLOAD_ATTEMPTS: u32 = 3;
 pub(crate) struct Tryout {
     /// The backend has yet to answer.
     pub(crate) is_awaited: bool,
-    /// Whether it showed nothing, and is made again at an idle moment; and how often it was made since the load.
+    /// Whether it was inconclusive and is repeated at an idle moment; and how often it was made since the load.
     pub(crate) is_due: bool,
     pub(crate) made: u32,
-    /// The most requests that ran beside it, and whether others were in its way.
+    /// The most requests that ran beside it, and whether others slowed it down.
     pub(crate) beside: u32,
     pub(crate) is_contended: bool,
     /// Loads in a row that came up slow.
@@ -89,9 +89,9 @@ pub(crate) struct Tryout {
 pub(crate) enum Trigger {
     /// We asked the backend to load it.
     Load,
-    /// The backend says that it is loaded.
+    /// The backend reported that it is loaded.
     Loaded,
-    /// The backend says that it did not load.
+    /// The backend reported that it did not load.
     LoadFailed,
     /// We want it to finish and go.
     Drain,
@@ -99,19 +99,19 @@ pub(crate) enum Trigger {
     Resume,
     /// We asked the backend to unload it.
     Unload,
-    /// The backend says that it has gone.
+    /// The backend reported that it has gone.
     Unloaded,
-    /// The backend says that it died.
+    /// The backend reported that it died.
     Crashed,
     /// Its rest is over.
     Retry,
-    /// It was there before us.
+    /// It was loaded before we started.
     Adopted,
 }
 
 impl Lifecycle {
-    /// Returns the state after a happening. A real server may answer late, twice or not at all: what its answers
-    /// cannot change, stays. `None` marks what only we could do, and never do.
+    /// Returns the state after an event. A real server may answer late, twice or not at all: an answer that cannot
+    /// change the state leaves it. `None` marks what only we could do, and never do.
     pub(crate) fn after(self, happening: Trigger) -> Option<Self> {
         use Trigger as H;
         let next = match (self, happening) {
@@ -124,7 +124,7 @@ impl Lifecycle {
 
             (Self::Loading, H::Loaded) => Self::Ready,
             (Self::Loading, H::LoadFailed | H::Crashed) => Self::Failed,
-            // Half loaded is as good as gone: nothing runs on it, so there is nothing to drain.
+            // A half-loaded model runs nothing, so there is nothing to drain.
             (Self::Loading, H::Unload) => Self::Unloading,
             (Self::Loading, H::Unloaded) => Self::Absent,
             (Self::Loading, H::Adopted) => Self::Loading,
@@ -173,7 +173,7 @@ mod tests {
 
     const STATES: [Lifecycle; 6] = [Absent, Loading, Ready, Draining, Unloading, Failed];
 
-    /// What each trigger makes of each of `STATES`; `None` where only we could pull it, and never do.
+    /// What each trigger makes of each of `STATES`; `None` where only we could cause it, and never do.
     #[rustfmt::skip]
     const TABLE: [(Trigger, [Option<Lifecycle>; 6]); 10] = [
         //                     Absent         Loading          Ready           Draining         Unloading        Failed

@@ -8,8 +8,8 @@ use crate::model::ModelId;
 use crate::time::Timestamp;
 
 impl Manager {
-    /// Takes that a load gets on: from now on it has failed when it has not done so for a while, and no longer when its
-    /// `load-timeout` is over, which holds where nobody sees.
+    /// Notes that a load makes progress. From now on it fails when it stands still for a while, no longer at the end of
+    /// its `load-timeout`, which applies only while no progress is reported.
     pub(super) fn note_progress(&mut self, now: Timestamp, model: &ModelId) {
         if self.catalog.model(model).is_none() {
             return;
@@ -22,6 +22,6 @@ impl Manager {
     }
 }
 
-/// A load that has not got on for so long has failed. Chosen: a disk that others use makes a load slow, and does not stop it
-/// for a minute; backends that see it say so every twenty seconds.
+/// A load that has stood still for this long has failed. Chosen: a disk that others use slows a load, but does not stop
+/// it for a minute; backends that see progress report it every twenty seconds.
 const LONGEST_STANDSTILL: Duration = Duration::from_mins(1);

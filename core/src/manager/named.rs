@@ -1,4 +1,4 @@
-//! Requests that name a model: which name has its turn, and the switch to it.
+//! Requests that name a model: whose turn it is, and the switch to that model.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use crate::time::{Timestamp, earliest, left};
 pub(super) struct Named {
     at: Timestamp,
     index: usize,
-    /// Whether nothing has come before it since.
+    /// Whether nothing else has taken precedence since.
     stays: bool,
 }
 
 impl Manager {
-    /// Returns the model that is to be loaded next because a request names it: the one that is waited for longest, of those that
-    /// have a place. None while that is the one which serves, or while requests for it wait that were there when it was
-    /// loaded for them: all of these go first.
+    /// Returns the model to load next because a request names it: of those that have a place, the one with the longest
+    /// wait. `None` if that is the serving one, or while requests wait that were already there when the serving model
+    /// was loaded for them: they are all served first.
     pub(crate) fn named_next(&self, now: Timestamp) -> Option<usize> {
         if !self.queue.kinds().any(ServedBy::is_named) {
             return None;
@@ -42,20 +42,20 @@ impl Manager {
         (self.serving != Some(first)).then_some(first)
     }
 
-    /// Returns how much longer no model is loaded for a name: for the switch cooldown, and as long as the last one stays.
+    /// Returns how much longer no model is loaded by name: during the switch cooldown, and while the last one stays.
     pub(crate) fn named_waits(&self, now: Timestamp) -> Option<Duration> {
         let stays = self.named.and_then(|it| self.left_of_stay(now, it));
         self.cooldown_remaining(now).max(stays)
     }
 
-    /// Returns when a model may be loaded for a name that waits.
+    /// Returns when a model may be loaded for a waiting request that names it.
     pub(crate) fn next_named(&self, now: Timestamp) -> Option<Timestamp> {
         let wait = self.named_waits(now)?;
         let is_held_up = self.switch.is_some() || self.stopping;
         (!is_held_up && self.named_next(now).is_some()).then(|| now + wait)
     }
 
-    /// Returns the rung of the model that was loaded for a name and stays, and how much longer it does.
+    /// Returns the rung of the model that was loaded by name and stays, and for how much longer it stays.
     pub(crate) fn named_stay(&self, now: Timestamp) -> Option<(Rung, Duration)> {
         let named = self.named.filter(|it| it.stays)?;
         let goal = self.switch.map_or(self.serving, |switch| switch.goal);
@@ -67,14 +67,15 @@ impl Manager {
         left(self.settings.manager.named_stays, now.since(named.at))
     }
 
-    /// Lets the model that was loaded for a name go: something else came first. The next name has its turn no sooner for it.
+    /// Ends the stay of the model that was loaded by name: something else came first. The next name does not get its
+    /// turn sooner.
     pub(crate) fn end_named_stay(&mut self) {
         if let Some(named) = &mut self.named {
             named.stays = false;
         }
     }
 
-    /// Goes to a model because requests name it. What runs is finished first.
+    /// Switches to a model because requests name it. What runs is finished first.
     pub(crate) fn go_to_named(&mut self, now: Timestamp, index: usize, out: &mut VecDeque<Output>) {
         self.named = Some(Named { at: now, index, stays: true });
         self.begin(now, Some(index), Urgency::Graceful, Reason::Asked);
@@ -84,7 +85,7 @@ impl Manager {
         self.advance(now, out);
     }
 
-    /// Refuses what waits for another model than those of a rung, which somebody keeps loaded.
+    /// Refuses what waits for a model of another rung than the one that an order keeps loaded.
     pub(crate) fn refuse_names_but(
         &mut self,
         rung: Rung,
@@ -101,7 +102,7 @@ impl Manager {
         }
     }
 
-    /// Returns the earliest moment of both.
+    /// Returns the earlier of the next time-out and the next turn of a name.
     pub(crate) fn next_timeout_with_names(&self, now: Timestamp) -> Option<Timestamp> {
         earliest([self.next_timeout(), self.next_named(now)])
     }

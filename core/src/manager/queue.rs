@@ -1,7 +1,7 @@
-//! Requests that wait for a slot: by priority, then each client in its turn, then in order of arrival.
+//! Requests that wait for a slot: by priority, then by client in turn, then by arrival.
 //!
-//! What waits is kept by kind: which of the catalog's models can serve it. So what the serving model can take is found
-//! without a look at what it cannot, however much of that waits.
+//! Waiting requests are kept by kind: which of the catalog's models can serve them. So what the serving model can take
+//! is found without looking at what it cannot, however much of that waits.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ pub(crate) struct Queue {
     waiting: BTreeMap<Place, Waiting>,
     deadlines: BTreeSet<(Timestamp, Place)>,
     places: BTreeMap<RequestId, Place>,
-    /// No more than the catalog's models distinguish; one that is empty stays.
+    /// No more than the catalog's models distinguish; an empty one stays.
     kinds: Vec<Kind>,
     /// The turn of each line in which something waits.
     turns: BTreeMap<Line, Turn>,
@@ -38,17 +38,17 @@ pub(crate) struct Waiting {
 #[derive(Clone, Debug)]
 struct Kind {
     served_by: ServedBy,
-    /// The lines in which some of this kind wait, in the order in which it is their turn.
+    /// The lines in which requests of this kind wait, in the order of their turns.
     in_turn: BTreeSet<(Reverse<u8>, Turn, Option<ClientId>)>,
-    /// Those of each line, in order of arrival.
+    /// The requests of each line, in order of arrival.
     lines: BTreeMap<Line, BTreeSet<Place>>,
 }
 
-/// Which of the catalog's models can serve a request, in its order.
+/// Which of the catalog's models can serve a request, in the catalog's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServedBy {
     models: Box<[bool]>,
-    /// Whether it names the one that can.
+    /// Whether the request names that model.
     is_named: bool,
 }
 
@@ -82,10 +82,10 @@ impl Index<usize> for ServedBy {
 /// Counts arrivals.
 type Place = u64;
 
-/// Counts turns: who has had one, or comes, goes behind all that wait with the same priority.
+/// Counts turns: a client that has had one, or is new, goes behind all that wait with the same priority.
 type Turn = u64;
 
-/// The requests of one client with one priority. Those of which no client is known share a line.
+/// The requests of one client with one priority. Those of unknown clients share a line.
 type Line = (Reverse<u8>, Option<ClientId>);
 
 impl Queue {
@@ -93,12 +93,12 @@ impl Queue {
         self.waiting.len()
     }
 
-    /// Returns what waits, in order of arrival, each with the models that can serve it.
+    /// Returns the waiting requests in order of arrival, each with the models that can serve it.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Waiting, &ServedBy)> {
         self.waiting.values().map(|waiting| (waiting, &self.kinds[waiting.kind].served_by))
     }
 
-    /// Returns what kinds of requests wait: for each, the models that can serve it.
+    /// Returns the kinds of waiting requests: for each, the models that can serve it.
     pub(crate) fn kinds(&self) -> impl Iterator<Item = &ServedBy> {
         self.kinds.iter().filter(|kind| !kind.in_turn.is_empty()).map(|kind| &kind.served_by)
     }
@@ -131,8 +131,8 @@ impl Queue {
         self.waiting.insert(place, Waiting { request, arrived: now, deadline, kind });
     }
 
-    /// Takes out the request whose turn it is, of the kinds that are meant. Its client's next turn is after everybody else's
-    /// of the same priority.
+    /// Takes out the request whose turn it is, among the kinds that match. Its client's next turn comes after all
+    /// others of the same priority.
     pub(crate) fn pop_first(&mut self, is_meant: impl Fn(&ServedBy) -> bool) -> Option<Waiting> {
         let meant = || self.kinds.iter().filter(|kind| is_meant(&kind.served_by));
         let &(priority, turn, client) = meant().filter_map(|kind| kind.in_turn.first()).min()?;
@@ -152,14 +152,14 @@ impl Queue {
         Some(waiting)
     }
 
-    /// Returns the request that has waited past its deadline the longest, if any has, and the models that can serve it.
+    /// Returns the request that is longest past its deadline, if any, and the models that can serve it.
     pub(crate) fn first_expired(&self, now: Timestamp) -> Option<(&Waiting, &ServedBy)> {
         let (_, place) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
         let waiting = &self.waiting[place];
         Some((waiting, &self.kinds[waiting.kind].served_by))
     }
 
-    /// Gives a request until then.
+    /// Sets a request's deadline.
     pub(crate) fn set_deadline(&mut self, id: RequestId, deadline: Timestamp) {
         let Some(&place) = self.places.get(&id) else { return };
         let waiting = self.waiting.get_mut(&place).expect("a place is held as long as its request");
@@ -168,7 +168,7 @@ impl Queue {
         self.deadlines.insert((deadline, place));
     }
 
-    /// Takes out a request by name.
+    /// Takes out a request by its id.
     pub(crate) fn remove(&mut self, id: RequestId) -> Option<Waiting> {
         let place = *self.places.get(&id)?;
         Some(self.remove_place(place))
@@ -282,8 +282,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes and goes, of those that can start the one starts whose priority is the highest, and no client has
-        /// two turns while another of the same priority waits for its first.
+        /// Whatever comes and goes: of the requests that can start, one of the highest priority starts, and no client
+        /// has two turns while another of the same priority waits for its first.
         #[test]
         fn no_client_is_passed_over_twice(
             steps in prop::collection::vec((0_u8..4, 0_u8..2, 0_u64..4, any::<bool>()), 1..200),

@@ -19,13 +19,13 @@ use crate::time::Timestamp;
 pub(super) struct Running {
     pub(super) model: usize,
     arrived: Timestamp,
-    /// Where its age is counted from: its arrival; its start where it waited for a switch.
+    /// From when its age is counted: its arrival, or its start if it waited for a switch.
     pub(super) counted_from: Timestamp,
     pub(super) started: Timestamp,
     /// What was asked for.
     prompt_tokens: u32,
     output_tokens: u32,
-    /// It is late when it has run for longer.
+    /// It is late when it has run for longer than this.
     pub(super) late_after: Duration,
     /// Set when we asked the backend to stop it.
     pub(super) cancelled_by: Option<CancelledBy>,
@@ -66,7 +66,7 @@ impl Manager {
         self.start(now, index, request, now, out);
     }
 
-    /// Takes the news that a client hung up.
+    /// Handles a client that has hung up.
     pub fn handle_cancel(&mut self, now: Timestamp, id: RequestId, out: &mut VecDeque<Output>) {
         if let Some(waiting) = self.queue.remove(id) {
             self.note_unserved(now, &waiting.request);
@@ -79,12 +79,12 @@ impl Manager {
             running.given_up_at = now + CANCEL_TIMEOUT;
             out.push_back(Output::Command(Command::Cancel { request: id }));
         }
-        // Else it has ended already; hanging up after the end is not news.
+        // Otherwise it has already ended, and hanging up changes nothing.
     }
 
-    /// Takes the backend's answer about a request. Returns how it was served, where that says something about
-    /// the model: an answer to our own cancelling does not, nor does a request that the server found fault with, which it
-    /// answers as cancelled.
+    /// Takes the backend's answer about a request. Returns how it was served, if that is evidence about the model:
+    /// an answer to our own cancelling is not, nor is a request that the server rejects, which it answers as
+    /// cancelled.
     pub fn handle_request_outcome(
         &mut self,
         now: Timestamp,
@@ -135,8 +135,8 @@ impl Manager {
         if self.slots[running.model].state == Lifecycle::Draining || self.switch.is_some() {
             self.advance(now, out);
         } else if !matches!(outcome, Outcome::Failed { .. }) {
-            // A failure may be the first word of a model's death: what waits is not started on it before the next
-            // word, at the latest the next sample.
+            // A failure may be the first sign that the model has died: what waits is not started on it before the next
+            // input about it, at the latest the next sample.
             self.start_waiting(now, out);
         }
         performance
@@ -153,7 +153,8 @@ impl Manager {
         }
     }
 
-    /// Ends the requests whose patience is over. That of a client which stays connected counts only the time with nothing loaded.
+    /// Ends the requests that have waited too long. For a client that stays connected, only the time with nothing
+    /// loaded counts.
     pub(super) fn expire(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         while let Some((waiting, served_by)) = self.queue.first_expired(now) {
             let id = waiting.request.id;
@@ -168,7 +169,7 @@ impl Manager {
         }
     }
 
-    /// Returns when a request is looked at again whose client stays connected; `None` where it has waited for long enough.
+    /// Returns when to look again at a request whose client stays connected; `None` if it has waited for long enough.
     fn waits_on_until(
         &self,
         now: Timestamp,
@@ -189,14 +190,14 @@ impl Manager {
         self.empty_since.map(|since| since + patience).filter(|&until| until > now)
     }
 
-    /// Notes since when nothing is loaded or on its way.
+    /// Notes since when nothing is loaded or being loaded.
     pub(super) fn note_emptiness(&mut self, now: Timestamp) {
         let is_empty =
             self.serving.is_none() && self.switch.is_none_or(|switch| switch.goal.is_none());
         self.empty_since = is_empty.then(|| self.empty_since.unwrap_or(now));
     }
 
-    /// Refuses what waits that only a model below the one that serves from now on could serve.
+    /// Refuses waiting requests that only a model below the one that serves from now on could serve.
     pub(super) fn refuse_what_is_not_loaded(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         let unreachable: Vec<ServedBy> =
             self.queue.kinds().filter(|kind| !self.is_within_reach(kind)).cloned().collect();
@@ -207,7 +208,8 @@ impl Manager {
         }
     }
 
-    /// Refuses a request that names a model while somebody keeps another one loaded, for so long yet where that is known.
+    /// Refuses a request that names a model while an order keeps another one loaded, for `retry_after` more where that
+    /// is known.
     pub fn refuse_for_another(
         &self,
         request: &Request,
@@ -242,7 +244,7 @@ impl Manager {
         out.push_back(Output::Ended { request: request.id, end });
     }
 
-    /// Refuses everything that waits: the manager stops.
+    /// Refuses everything that waits, because the manager stops.
     pub(super) fn refuse_all(&mut self, out: &mut VecDeque<Output>) {
         while let Some(waiting) = self.queue.pop_first(|_| true) {
             let (reason, retry_after, estimate) = (Rejection::ShuttingDown, None, false);
@@ -293,7 +295,7 @@ impl Manager {
         Ok(())
     }
 
-    /// Returns whether a request that arrives can start on a model now. Those that wait for it go first.
+    /// Returns whether a request that arrives now can start on a model. Requests that already wait for it go first.
     fn can_start(&self, index: usize, served_by: &ServedBy) -> bool {
         let slot = &self.slots[index];
         slot.state == Lifecycle::Ready
@@ -302,7 +304,7 @@ impl Manager {
             && !self.queue.kinds().any(|kind| kind[index])
     }
 
-    /// Returns whether one of these models serves, or a switch under way or a climb may bring one.
+    /// Returns whether one of these models serves, or may be brought by a switch under way or an upgrade.
     fn is_within_reach(&self, served_by: &ServedBy) -> bool {
         self.is_for_present(served_by)
             || self.is_for_goal(served_by)
@@ -340,7 +342,7 @@ impl Manager {
         out.push_back(Output::Command(command));
     }
 
-    /// Returns how long a reply may take before it is taken for one that never ends.
+    /// Returns how long a reply may take before it counts as endless.
     fn reply_limit(&self, model: &Model, request: &Request) -> Duration {
         self.settings.manager.reply_limit.unwrap_or_else(|| {
             let most = model.context_tokens.saturating_sub(request.prompt_tokens);
@@ -349,7 +351,7 @@ impl Manager {
         })
     }
 
-    /// Returns when a client whose request we ended is to come back.
+    /// Returns how long the client of a request that we ended should wait.
     pub(super) fn retry_after_cut(&self, now: Timestamp, by: CancelledBy) -> Option<Duration> {
         (by == CancelledBy::DrainDeadline).then(|| self.wait_after_cut(now))
     }
@@ -380,12 +382,13 @@ impl Manager {
     }
 }
 
-/// So many times as many requests of clients that stay connected may wait. Chosen: with the default twice as many as `serve` has
-/// connections, each of which is a client that hangs up when it has had enough.
+/// How many times more requests of clients that stay connected may wait. Chosen: with the default, twice as many as
+/// `serve` has connections, and each of these clients hangs up when it has waited enough.
 const CONNECTED_SHARE: usize = 16;
 
-/// A request that was asked to stop is ended without its server's answer after this: as long as an unload is waited for.
+/// After this, a request that was asked to stop is ended without its server's answer: as long as an unload is waited
+/// for.
 const CANCEL_TIMEOUT: Duration = UNLOAD_TIMEOUT;
 
-/// No reply is given up sooner. Chosen: a machine that swaps has been seen to take a few minutes for a word.
+/// No reply is given up sooner. Chosen: a swapping machine has been seen to take a few minutes for one word.
 const LEAST_REPLY_LIMIT: Duration = Duration::from_mins(10);

@@ -1,4 +1,4 @@
-//! What a shortage does to a switch under way: it waits neither for a successor that rests nor long for one that loads.
+//! What a shortage does to a switch under way: it waits neither for a resting successor nor long for one that loads.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use crate::place::{is_critical, overruns};
 use crate::time::Timestamp;
 
 impl Manager {
-    /// Takes note of a critical shortage during a switch: an upgrade that has nothing ready yet is given up, and what runs
+    /// Reacts to a critical shortage during a switch: an upgrade that has nothing ready yet is given up, and what runs
     /// on a model that goes has less time.
     pub(super) fn heed_shortage(&mut self, now: Timestamp) {
         let Some(switch) = self.switch else { return };
@@ -28,7 +28,7 @@ impl Manager {
         }
     }
 
-    /// Takes what must go for a shortage out of service while its successor rests: the shortage does not wait for that.
+    /// Takes what must go for a shortage out of service while its successor rests: the shortage cannot wait for that.
     pub(super) fn make_way_if_forced(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         if self.is_forced_by_shortage() {
             self.serve_from(now, None, out);
@@ -36,19 +36,20 @@ impl Manager {
         }
     }
 
-    /// Returns whether the switch leads down for a space that is over its line now.
+    /// Returns whether the switch is a downgrade while a space is over its line.
     fn is_forced_by_shortage(&self) -> bool {
         self.switch.is_some_and(|switch| !switch.is_up()) && self.is_short()
     }
 
-    /// Returns whether a space that holds something of ours is over its line.
+    /// Returns whether a space that holds one of our models is over its line.
     pub(super) fn is_short(&self) -> bool {
         let limit = |total| self.settings.degrade_limit(total);
         overruns(&self.seen, &self.settings, limit).next().is_some()
     }
 
-    /// Lets what must go for a shortage serve on for no longer than a drain may take, while its successor loads beside it. On a way
-    /// up, too: what is short is then where the larger model does not go, or its load would be called off.
+    /// While a successor loads beside the serving model during a shortage, limits how long that model serves on to one
+    /// drain. In an upgrade too: the short space is then not the one that the larger model loads into, or the load
+    /// would be called off.
     pub(super) fn limit_a_load_beside(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         let Some(Switch { goal: Some(goal), overdue, .. }) = self.switch else { return };
         let is_beside = self.serving.is_some_and(|serving| serving != goal)

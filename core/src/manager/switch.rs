@@ -1,8 +1,8 @@
 //! The way from one model to another.
 //!
-//! [`Manager::advance`] looks at where every model is and takes the next step towards the goal of the switch. A model that
-//! serves is unloaded only when its successor has a place, by the reading of now; an upgrade never stops it at all while
-//! anybody runs on it, and is called off where it finds no idle moment.
+//! [`Manager::advance`] looks at the state of every model and takes the next step towards the goal of the switch. A
+//! model that serves is unloaded only when its successor has a place by the latest sample. An upgrade never stops it
+//! while a request runs on it, and is called off if it finds no idle moment.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,41 +22,42 @@ use crate::time::Timestamp;
 pub(super) struct Switch {
     pub(super) from: Rung,
     pub(super) to: Rung,
-    /// What served when it was given its goal: with a goal above that, it may wait for an idle moment, and be called off.
+    /// What served when it was given its goal: if the goal is above that, it may wait for an idle moment, and be called
+    /// off.
     base: Rung,
     /// The model to serve with; `None` for nothing.
     pub(super) goal: Option<usize>,
     began: Timestamp,
     pub(super) urgency: Urgency,
     reason: Reason,
-    /// Whether it looks at nothing: neither for a place for what follows nor for requests that run on what serves.
+    /// Whether it checks nothing: neither a place for what follows nor requests that run on the serving model.
     pub(super) blind: bool,
-    /// Whether it is made because requests name its goal: then it cuts nobody, unless a space is short.
+    /// Whether it is made because requests name its goal: then it interrupts no reply, unless a space is short.
     pub(super) is_for_name: bool,
-    /// When what runs on the models that go has had its time. `None` before anything waits for it, and afterwards.
+    /// When the time is over for what runs on the models that go. `None` before anything waits for it, and afterwards.
     pub(super) drain_until: Option<Timestamp>,
     /// Whether that moment has passed.
     pub(super) overdue: bool,
-    /// When memory that a gone model has yet to give back is looked for again.
+    /// When to look again for memory that an unloaded model has yet to give back.
     pub(super) next_look: Option<Timestamp>,
-    /// Since when it is waited for.
+    /// Since when it has been waited for.
     room_since: Option<Timestamp>,
     /// Looks since the last reading.
     looks: u32,
-    /// The rung that it was to lead to before it was called off.
+    /// The rung that it led to before it was called off.
     called_off: Option<Rung>,
 }
 
 impl Switch {
-    /// Makes it as urgent as `urgency`, if it was less so: its deadline comes sooner. A critical shortage does not wait for
-    /// what is loaded first.
+    /// Raises its urgency to `urgency`, if it was lower: its deadline comes sooner. A critical shortage does not wait
+    /// for what is loaded first.
     pub(super) fn press(&mut self, now: Timestamp, urgency: Urgency, settings: &Settings) {
         if urgency <= self.urgency {
             return;
         }
         self.urgency = urgency;
         if urgency == Urgency::Critical && !is_cut_when_critical(settings) {
-            // What runs has as long as at any other time, from now on if nothing waited for it before.
+            // What runs has as long as at any other time, counted from now if nothing waited for it before.
             if !self.overdue {
                 self.drain_until.get_or_insert(now + settings.manager.drain_deadline);
             }
@@ -79,7 +80,7 @@ impl Switch {
     }
 }
 
-/// Returns whether a critical shortage has a deadline of its own, at which what still runs is ended.
+/// Returns whether a critical shortage has its own deadline, at which running replies are ended.
 fn is_cut_when_critical(settings: &Settings) -> bool {
     settings.manager.at_critical_drain_deadline == AtDrainDeadline::Cancel
 }
@@ -93,7 +94,7 @@ fn drain_deadline(urgency: Urgency, settings: &Settings) -> Duration {
 }
 
 impl Manager {
-    /// Begins a switch, or gives the one under way another goal. A way down is never less urgent than it was.
+    /// Begins a switch, or gives the one under way another goal. A downgrade never becomes less urgent.
     pub(super) fn begin(
         &mut self,
         now: Timestamp,
@@ -129,7 +130,7 @@ impl Manager {
                 switch.urgency = old.urgency;
             }
             switch.called_off = old.called_off;
-            // A shortage that takes the way up back had better be remembered: the room will look the same soon.
+            // Remember an upgrade that a shortage reverses: there will soon seem to be room for it again.
             let has_come = self.serving.is_some() && self.serving == old.goal;
             if old.is_up() && !has_come && to < old.to && urgency > Urgency::Graceful {
                 switch.called_off.get_or_insert(old.to);
@@ -173,7 +174,7 @@ impl Manager {
                 self.complete_if_alone(now, Some(goal), out)
             }
             Lifecycle::Draining if self.slots[goal].tryout.reloads => {
-                // Slow is better than nothing, should its room have been taken since.
+                // Slow is better than nothing, in case its room has been taken since.
                 if !self.place_alone(&self.catalog.models()[goal]).is_there() {
                     self.slots[goal].tryout.reloads = false;
                     return true;
@@ -181,13 +182,14 @@ impl Manager {
                 self.unload_if_idle(now, goal, out);
                 false
             }
-            // Wanted again before it had gone: nothing is loaded twice, nothing waits for its end.
+            // Wanted again before it had gone: nothing is loaded twice, and nothing waits for its end.
             Lifecycle::Draining => {
                 self.pass(goal, Trigger::Resume);
                 true
             }
             Lifecycle::Loading => {
-                // What was taken out of service for it goes as soon as it is idle, not only when the load is done.
+                // What was taken out of service for the goal goes as soon as it is idle, not only once the load is
+                // done.
                 if self.serving.is_none() {
                     self.drain_all_except(now, Some(goal), out);
                 }
@@ -211,7 +213,7 @@ impl Manager {
         }
     }
 
-    /// Ends the switch once every model but `keep` has gone, or is one that the server will not let go.
+    /// Ends the switch once every model but `keep` has gone, or will not be unloaded by its server.
     fn complete_if_alone(
         &mut self,
         now: Timestamp,
@@ -228,7 +230,7 @@ impl Manager {
         alone
     }
 
-    /// Loads `goal` beside what is loaded where both fit, else makes room for it.
+    /// Loads `goal` beside what is loaded if both fit, or else makes room for it.
     fn make_room_and_load(
         &mut self,
         now: Timestamp,
@@ -236,7 +238,7 @@ impl Manager {
         out: &mut VecDeque<Output>,
     ) -> bool {
         for index in 0..self.slots.len() {
-            // Never two loads at once: the one that is no longer wanted goes, and its end is waited for.
+            // Never two loads at once: the one that is no longer wanted is unloaded, and its end is waited for.
             if self.slots[index].state == Lifecycle::Loading {
                 self.unload(now, index, out);
             }
@@ -269,10 +271,10 @@ impl Manager {
         }
     }
 
-    /// Takes the model that serves out of service for one that has a place once it is gone.
+    /// Takes the serving model out of service for one that has a place once it has gone.
     fn make_room(&mut self, now: Timestamp, goal: usize, out: &mut VecDeque<Output>) -> bool {
         let switch = self.switch.expect("only a switch makes room");
-        // What must go for a shortage goes whatever follows it.
+        // What must go for a shortage goes, whatever follows it.
         let is_forced = switch.urgency > Urgency::Graceful || switch.blind;
         if !is_forced && !self.place_alone(&self.catalog.models()[goal]).is_there() {
             self.call_off();
@@ -283,7 +285,7 @@ impl Manager {
             && !switch.blind
             && let Some(serving) = self.serving
             && self.slots[serving].running > 0
-            // Where that would end a shortage, the model that serves takes no more.
+            // If its end would end a shortage, the serving model takes nothing new.
             && !self.is_short()
         {
             self.start_drain_clock(now);
@@ -294,8 +296,8 @@ impl Manager {
         false
     }
 
-    /// Waits for memory of ours that comes back late. What has not come by then, others took, or it will not come: then
-    /// nothing is loaded until the policy sees room.
+    /// Waits for memory of ours that comes back late. What is missing at the end has been taken by others or will not
+    /// come: then nothing is loaded until the policy sees room.
     fn wait_for_room(
         &mut self,
         now: Timestamp,
@@ -306,7 +308,7 @@ impl Manager {
         let (limit, interval) = (self.settings.settle_limit, self.look_interval());
         let switch = self.switch.as_mut().expect("only a switch waits for room");
         let until = *switch.room_since.get_or_insert(now) + limit;
-        // The last look is at the end of that time, and not shortly before.
+        // The last look is at the end of that time, not shortly before.
         if self.seen_at.is_none_or(|seen| seen < until) {
             let next = now + interval;
             switch.next_look = Some(if now < until { next.min(until) } else { next });
@@ -319,8 +321,8 @@ impl Manager {
             self.load(now, goal, place.gpu, out);
             return false;
         }
-        // What others took, or what the server does not let go, is seen by the policy, which need not be informed. What comes
-        // back late looks like room soon, and will be late again.
+        // The policy sees by itself what others took or the server does not release. Memory that comes back late will
+        // soon look like room, and will be late again.
         let is_any_lost = (0..self.slots.len()).any(|index| self.is_lost(index));
         let is_late = !is_any_lost && self.would_fit_once_all_is_back(model);
         match is_late {
@@ -330,13 +332,14 @@ impl Manager {
         true
     }
 
-    /// Returns whether the last reading shows the machine as it is: it is fresh, and nothing of ours has gone since.
+    /// Returns whether the last sample shows the machine as it is: it is fresh, and none of our models has been
+    /// unloaded since.
     fn sees_what_is_there(&self, now: Timestamp) -> bool {
         let is_fresh = |at| now.since(at) <= self.settings.stale_after;
         !self.gone_since && self.seen_at.is_some_and(is_fresh)
     }
 
-    /// Asks for another reading soon; of a machine that cannot be read, no more until it is.
+    /// Asks for another sample soon. If the machine cannot be read, it stops asking until it can.
     fn look_again(&mut self, now: Timestamp) {
         let interval = self.look_interval();
         let switch = self.switch.as_mut().expect("only a switch waits for a reading");
@@ -346,14 +349,14 @@ impl Manager {
         }
     }
 
-    /// Takes note that there is a new reading.
+    /// Notes that there is a new sample.
     pub(super) fn note_reading(&mut self) {
         if let Some(switch) = &mut self.switch {
             switch.looks = 0;
         }
     }
 
-    /// Goes to another model than was wanted, or to nothing.
+    /// Changes the goal to another model, or to nothing.
     pub(super) fn fall_back_to(&mut self, goal: Option<usize>) {
         let to = goal.map_or(Rung::NONE, |goal| self.rung_of(goal));
         if let Some(switch) = &mut self.switch {
@@ -364,7 +367,8 @@ impl Manager {
         }
     }
 
-    /// Stays with the model that serves, or that has just ceased to, and lets the policy know, so that it is not tried again at once.
+    /// Stays with the model that serves, or has just stopped serving, and lets the policy know, so that it is not tried
+    /// again at once.
     pub(super) fn call_off(&mut self) {
         if let Some(switch) = &self.switch {
             self.setbacks.push(Setback::CalledOff(switch.to));
@@ -373,7 +377,7 @@ impl Manager {
     }
 
     fn give_up(&mut self) {
-        // What has been taken out of service, and is still there, is wanted again.
+        // What was taken out of service and is still there is wanted again.
         let is_there = |&index: &usize| self.slots[index].state == Lifecycle::Draining;
         let stays = self.serving.or_else(|| (0..self.slots.len()).find(is_there));
         if let Some(switch) = &mut self.switch {
@@ -382,7 +386,7 @@ impl Manager {
         }
     }
 
-    /// Does what a drain deadline asks for that has passed.
+    /// Does what a drain deadline requires once it has passed.
     pub(super) fn pass_drain_deadline(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         let Some(switch) = &mut self.switch else { return };
         if switch.drain_until.is_none_or(|until| until > now) {
@@ -394,7 +398,7 @@ impl Manager {
         let waits_for_an_idle_moment = switch.is_up()
             && self.serving != goal
             && goal.is_some_and(|goal| self.slots[goal].state == Lifecycle::Absent);
-        // Who asked for it gets it: then nothing new is started, and what runs is finished.
+        // An upgrade that the user asked for is carried out: nothing new is started, and what runs is finished.
         if waits_for_an_idle_moment && reason != Reason::Asked && self.serving.is_some() {
             self.call_off();
         }
@@ -402,13 +406,13 @@ impl Manager {
         self.cut_what_is_overdue(now, out);
     }
 
-    /// Ends what still runs on a model that goes, where its deadline has passed and the settings say so.
+    /// Ends what still runs on a model that is to be unloaded, if its deadline has passed and the settings say so.
     fn cut_what_is_overdue(&mut self, now: Timestamp, out: &mut VecDeque<Output>) {
         let Some(switch) = self.switch.filter(|switch| switch.overdue) else { return };
         let manager = &self.settings.manager;
         let at_any_time = manager.at_drain_deadline == AtDrainDeadline::Cancel
             && !switch.is_up()
-            // Of what was loaded for a name nobody is cut off, but where the space is wanted back.
+            // A switch to a named model interrupts no reply, unless a space is short.
             && (!switch.is_for_name || self.is_short());
         let (cuts, by) = match switch.urgency {
             _ if self.stopping => (true, CancelledBy::Shutdown),
@@ -475,7 +479,7 @@ impl Manager {
         }
     }
 
-    /// Does what a state's deadline asks for.
+    /// Does what the deadline of a state requires.
     pub(super) fn pass_deadline(
         &mut self,
         now: Timestamp,
@@ -493,7 +497,7 @@ impl Manager {
             }
             Lifecycle::Unloading => self.pass_unload_timeout(now, index, out),
             Lifecycle::Failed => self.pass(index, Trigger::Retry),
-            // The rest of one whose load was given up is over: the next step of the switch looks at it.
+            // The rest after a load that was given up is over: the next step of the switch deals with it.
             Lifecycle::Absent | Lifecycle::Ready | Lifecycle::Draining => {}
         }
     }
@@ -513,12 +517,12 @@ impl Manager {
             took: now.since(began),
             called_off,
         });
-        // Who names a smaller model has asked for less.
+        // A client that names a smaller model has asked for less.
         if to < from && !self.stopping && !is_for_name {
             out.push_back(Output::Notice(Notice::Degraded { from, to, reason }));
         }
     }
 }
 
-/// No switch takes more steps at one moment; reaching it leaves the rest to the next input.
+/// The most steps that a switch takes at one moment; beyond it, the rest is left to the next input.
 const MOST_STEPS: u32 = 8;

@@ -1,7 +1,7 @@
-//! A short request of our own after each load: whether the model came up as fast as the catalog says.
+//! A short request of our own after each load: whether the model came up as fast as the catalog states.
 //!
-//! A model that was placed badly, some of its layers left on the processor, stays slow until it is loaded again, and nobody
-//! finds out before users have waited. Left alone on purpose: a model whose speeds are a guess.
+//! A badly placed model, with some of its layers left on the processor, stays slow until it is loaded again, and
+//! otherwise only its users would notice. Models whose speeds are a guess are not tried.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -53,8 +53,8 @@ impl Manager {
         slot.tryout.beside = slot.tryout.beside.max(slot.running);
     }
 
-    /// Takes from a reading whether others are in the way of what is tried, and tries again what showed nothing, where neither
-    /// they nor requests are.
+    /// Notes from a sample whether others slow down a try-out, and repeats an inconclusive one when neither they nor
+    /// requests would.
     pub(super) fn heed_tryouts(&mut self, out: &mut VecDeque<Output>) {
         if !self.is_trying {
             return;
@@ -75,8 +75,9 @@ impl Manager {
         }
     }
 
-    /// Takes how a try-out went. What came up slow is loaded again, once; then another stands in, where one can. Requests beside
-    /// it, or others, may be what made it slow: then nothing is known, and it is made again.
+    /// Takes the result of a try-out. A model that came up slow is loaded again, once; after that another stands in, if
+    /// one can. Requests beside it, or others, may be what made it slow: then the result is inconclusive, and the
+    /// try-out is repeated.
     pub(super) fn handle_tried(
         &mut self,
         now: Timestamp,
@@ -99,7 +100,7 @@ impl Manager {
             self.slots[index].tryout.slow_loads = 0;
             return;
         }
-        // No request beside it takes more than it takes itself.
+        // No request beside it takes more than the try-out itself.
         let is_slow_at_best = tried.decoded_in > limit.saturating_mul(1 + beside);
         if is_contended || self.is_contended(index) || !is_slow_at_best {
             self.slots[index].tryout.is_due = made < MOST_TRYOUTS;
@@ -112,7 +113,7 @@ impl Manager {
             let (took, by_catalog) = (tried.decoded_in, by_catalog);
             out.push_back(Output::Notice(Notice::SlowLoad { rung, took, by_catalog }));
         }
-        // On its way out, or not what is wanted.
+        // On its way out, or not the goal.
         if self.stopping
             || self.serving != Some(index)
             || self.switch.is_some_and(|it| it.goal != Some(index))
@@ -151,16 +152,17 @@ impl Manager {
         self.start_drain_clock(now);
     }
 
-    /// Returns whether others take so much of a processor or GPU, or of its memory, that a model may be slow for that. Whichever it
-    /// is: one on a GPU waits for the processor too, and which GPU a driver means by a number is not always certain.
+    /// Returns whether others take so much of a processor or GPU, or of its memory, that a model may be slow because of
+    /// it. Any of them counts: a model on a GPU waits for the processor too, and which GPU a driver means by a number
+    /// is not always certain.
     fn is_contended(&self, index: usize) -> bool {
         let gpus = self.seen.gpus.iter().map(|gpu| gpu.utilization);
         let mut rates = std::iter::once(self.seen.cpu).chain(gpus).flatten();
         rates.any(|rate| rate.others >= CONTENDED) || self.is_crowded_out(index)
     }
 
-    /// Returns what to serve with instead of a model that comes up slow: its first fallback, else the best lower rung, that has
-    /// room and has not come up slow as often.
+    /// Returns what to serve with instead of a model that comes up slow: its first fallback, or else the best lower
+    /// rung, that has room and has not come up slow as often.
     fn stand_in_for_slow(&self, slow: usize) -> Option<usize> {
         let attempts = self.settings.manager.load_attempts;
         let is_sound = |&index: &usize| {
@@ -177,8 +179,8 @@ impl Manager {
     }
 }
 
-/// A load is tried no more often. Chosen: a model that is never left alone for some seconds is judged by its replies.
+/// The most try-outs of one load. Chosen: a model that is never left alone for some seconds is judged by its replies.
 const MOST_TRYOUTS: u32 = 8;
 
-/// Where others take less, more than half of the speed is left, and not a third.
+/// If others take less than this, more than half of the speed is left, not a third.
 const CONTENDED: Percent = Percent::new(50);

@@ -1,4 +1,4 @@
-//! Unloads: asked for again where they are not answered, and in the end gone by what readings show.
+//! Unloads: requested again if they are not answered, and finally judged by what samples show.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl Manager {
         out.push_back(Output::Command(Command::Unload { model }));
     }
 
-    /// Asks again for an unload that was not answered, or relies on what readings show.
+    /// Requests an unload again that was not answered, or relies on what samples show.
     pub(super) fn pass_unload_timeout(
         &mut self,
         now: Timestamp,
@@ -56,7 +56,7 @@ impl Manager {
         self.unload(now, index, out);
     }
 
-    /// Goes by what a reading shows of a model whose unload was not answered in time.
+    /// Finds out from a sample whether a model has gone whose unload was not answered in time.
     pub(super) fn find_what_has_gone(&mut self) {
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
@@ -67,12 +67,12 @@ impl Manager {
         }
     }
 
-    /// Returns whether a model is one that the server will not let go. Its memory counts as taken, and is not waited for.
+    /// Returns whether the server will not unload a model. Its memory counts as taken, and is not waited for.
     pub(super) fn is_lost(&self, index: usize) -> bool {
         self.slots[index].is_lost()
     }
 
-    /// Returns whether next to nothing of what a model held is there by the last reading.
+    /// Returns whether the last sample shows next to nothing of what a model held.
     fn shows_gone(&self, index: usize) -> bool {
         let (model, gpu) = (&self.catalog.models()[index], self.slots[index].gpu);
         let mut rest = Resident::default();
@@ -95,12 +95,13 @@ impl Manager {
     }
 }
 
-/// An unload that is not answered within this is asked for again, less and less often (llama-server's stop time-out is
-/// 10 s).
+/// An unload that is not answered within this time is requested again, less and less often (llama-server's stop
+/// time-out is 10 s).
 pub(super) const UNLOAD_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Keeps the time between two such attempts at eight minutes.
+/// Limits the time between two such requests to eight minutes.
 const MOST_UNLOAD_DOUBLINGS: u32 = 5;
 
-/// A model of which readings show no more than this has gone. Chosen: more than readings err by, less than any weights.
+/// A model is gone when samples show at most this share of it. Chosen: more than the error of a sample, less than any
+/// weights.
 const LEFT_OF_WHAT_HAS_GONE: Percent = Percent::new(25);

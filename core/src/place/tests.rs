@@ -11,7 +11,7 @@ fn space(total: u64, others: u64, own: u64) -> Option<Space> {
     Some(Space { total, others, own })
 }
 
-/// A machine of 16 GiB with GPUs of 24 GiB, of which others use so much.
+/// A machine of 16 GiB with GPUs of 24 GiB, with this much used by others.
 fn sample(others: u64, own: u64, gpus: &[u64]) -> Sample {
     let gpu = |&others: &u64| GpuSample { vram: space(24, others, 0), ..GpuSample::default() };
     let gpus = gpus.iter().map(gpu).collect();
@@ -70,7 +70,7 @@ fn a_model_goes_to_the_gpu_with_the_most_room_and_the_first_among_equals() {
     };
     assert_eq!(on(&[12, 3]), Ok(Some(1)));
     assert_eq!(on(&[3, 3]), Ok(Some(0)));
-    // Of two that are short, the one that lacks less is named.
+    // Of two that are short, the one that lacks less is reported.
     assert_eq!(on(&[22, 20]), Err(Some((Some(1), gib(30)))));
     assert_eq!(on(&[]), Err(None));
 }
@@ -81,7 +81,7 @@ fn what_is_not_read_is_neither_full_nor_unlimited() {
     let on_a_gpu = try_in((1, 10), Beside::Nothing, &unread, "");
     assert_eq!(on_a_gpu, Fit::Unknown(ResourceKey::MEMORY));
     assert!(try_in((0, 10), Beside::Nothing, &unread, "").is_there());
-    // Where main memory is not constrained, it need not be read.
+    // If main memory is not constrained, it need not be read.
     assert!(try_in((1, 10), Beside::Nothing, &unread, "constrain = ['vram']").is_there());
     let mut blind = sample(1, 0, &[3]);
     blind.gpus[0].vram = None;
@@ -96,7 +96,7 @@ fn a_gpu_that_shares_main_memory_takes_its_part_of_it() {
     machine.gpus[0].shared = true;
     assert!(!try_in((1, 12), Beside::Nothing, &machine, "").is_there());
     assert!(try_in((1, 11), Beside::Nothing, &machine, "").is_there());
-    // What is loaded there is in main memory, too.
+    // What is loaded there is in main memory too.
     let mut resident = Resident::default();
     resident.add(Footprint { ram: gib(1), vram: gib(5) }, Some(0));
     let beside = Beside::Resident(&resident);
@@ -117,7 +117,7 @@ fn of_our_spaces_the_first_that_is_over_is_told() {
     assert_eq!(over(&machine).unwrap().gpu, Some(1));
 }
 
-/// Fits models that take (main memory, video memory) side by side where others use so much of 20 GiB each.
+/// Fits models that take (main memory, video memory) side by side while others use this much of 20 GiB each.
 #[track_caller]
 fn check_together(memory: Option<u64>, gpus: &[u64], needs: &[(u64, u64)], want: bool) {
     let settings = settings("");
@@ -151,7 +151,7 @@ fn models_in_video_memory_find_their_gpus_and_what_was_not_read_has_no_room() {
     check_together(Some(0), &[], &[(0, 1)], false);
 }
 
-/// Splits a reading of 16 GiB between who may grow to `mine` GiB and a rest that may grow to `rest`.
+/// Splits a sample of 16 GiB between the owner of what may grow to `mine` GiB and a rest that may grow to `rest`.
 #[track_caller]
 fn check_share((others, own): (u64, u64), (mine, rest, begun): (u64, u64, u64), want: (u64, u64)) {
     let resident = |read, unread| {
@@ -172,14 +172,14 @@ fn check_share((others, own): (u64, u64), (mine, rest, begun): (u64, u64, u64), 
 fn what_the_rest_of_ours_may_grow_to_is_others_use_and_no_shortage() {
     // All have grown.
     check_share((3, 6), (5, 1, 0), (4, 5));
-    // What has begun since is not in the reading.
+    // What has begun since is not in the sample.
     check_share((3, 6), (5, 1, 2), (6, 5));
-    // The rest has yet to grow: mine is there all the same, be it a byte.
+    // The rest has yet to grow: mine still counts, even if it is a single byte.
     check_share((3, 2), (5, 3, 0), (6, 0));
-    // Nor does what it has yet to take fill more than the space up to the limit.
+    // What the rest has yet to take fills the space no further than its limit.
     check_share((10, 4), (3, 8, 0), (15, 0));
-    // What is over is as much over as it is.
+    // An overrun is not made larger.
     check_share((14, 4), (3, 2, 0), (16, 2));
-    // With nothing of mine there, what lingers is in my way.
+    // With nothing of mine loaded, what lingers is in my way.
     check_share((3, 6), (0, 2, 0), (5, 4));
 }

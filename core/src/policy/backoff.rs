@@ -1,16 +1,16 @@
-//! Back-off from what broke: each further failure doubles the wait before the next try, and time that a rung serves
-//! without one halves it.
+//! Back-off after failures: each further one doubles the wait before the next try, and serving for a time without one
+//! halves it.
 
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// What one rung has taught.
+/// The state for one rung.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Backoff {
     /// Failures in force.
     level: u32,
-    /// When the last failure was, or the last was forgiven: both start the clock of the next.
+    /// When the last failure was, or the last one was forgiven: from then, the next one is counted down.
     since: Timestamp,
 }
 
@@ -24,8 +24,8 @@ pub(crate) struct Bounds {
 }
 
 impl Backoff {
-    /// Counts a failure now. The level stops where the wait reaches its bound, so that healing is not spent on doublings
-    /// that had no effect.
+    /// Counts a failure now. The level stops where the wait reaches its bound, so that forgiving is not spent on
+    /// doublings without effect.
     pub(crate) fn fail(&mut self, now: Timestamp, bounds: Bounds) {
         if self.doubled(bounds) < bounds.most {
             self.level = (self.level + 1).min(MAX_LEVEL);
@@ -33,7 +33,8 @@ impl Backoff {
         self.since = now;
     }
 
-    /// Forgives a failure for each `span` that the rung has served since. What it waited to be tried again is not service.
+    /// Forgives a failure for each `span` that the rung has served since. The time before it was tried again does not
+    /// count.
     pub(crate) fn heal(&mut self, now: Timestamp, serves_since: Timestamp, span: Duration) {
         if self.level > 0 && now.since(self.since.max(serves_since)) >= span {
             self.level -= 1;
@@ -41,7 +42,7 @@ impl Backoff {
         }
     }
 
-    /// Returns how long after the last failure the rung is not tried; `None` when there is none in force.
+    /// Returns how long the rung is not tried after the last failure; `None` when no failure counts any more.
     pub(crate) fn wait(&self, bounds: Bounds) -> Option<Duration> {
         (self.level > 0).then(|| self.doubled(bounds).min(bounds.most))
     }
@@ -56,7 +57,7 @@ impl Backoff {
     }
 }
 
-/// Keeps the shift in range where the least wait is next to nothing.
+/// Keeps the shift in range if the least wait is nearly zero.
 const MAX_LEVEL: u32 = 16;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The policies that ours is judged against. They are models of ideas, not copies of anybody's code.
+//! The policies that ours is compared with. They are models of ideas, not copies of code.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::settings::Settings;
 use crate::time::Timestamp;
 use crate::units::{Bytes, Percent};
 
-/// Twenty lines that project: down at once above the degrade line, up when the projected use has fitted, with a margin, for
-/// the stabilization window and the last change is as long ago. The first load waits for nothing.
+/// Twenty lines that project: down at once above the degrade line; up when the projected use has fitted, with a margin,
+/// for the stabilization window and the last change is as long ago. The first load does not wait.
 #[derive(Debug)]
 pub(super) struct Projecting {
     settings: Settings,
@@ -71,9 +71,9 @@ impl Policy for Projecting {
     }
 }
 
-/// A model of the original Python implementation, with the defects that its source shows: it looks at present
-/// use only (no projection), steps one rung up when all is below the upgrade line for the window, one rung
-/// down at every reading above the degrade line (no settling), and counts its cool-down from time zero.
+/// A model of the original Python implementation, with the defects in its source: it looks at present use only (no
+/// projection), steps one rung up when all is below the upgrade line for the window, one rung down at every sample
+/// above the degrade line (no settling), and counts its cool-down from time zero.
 #[derive(Debug)]
 pub(super) struct Original {
     settings: Settings,
@@ -103,7 +103,7 @@ impl Policy for Original {
 
     fn observe(&mut self, now: Timestamp, seen: &Observation<'_>) -> Decision {
         let Observation { sample, standing, .. } = *seen;
-        // Its GPU readings are another of its defects: no threshold looks at them. Pressure it does not read.
+        // Its GPU readings are another of its defects: no threshold uses them. It does not read pressure.
         let memory = sample.memory.map(|space| Percent::of(space.used(), space.total));
         let shares =
             [(Resource::Memory, memory), (Resource::Cpu, sample.cpu.map(|rate| rate.others))];
@@ -191,8 +191,8 @@ impl Policy for Fixed {
     }
 }
 
-/// How far below the degrade line the use after an upgrade must be projected: the original specification's, which never
-/// reads it.
+/// How far below the degrade line the use after an upgrade must be projected: the original specification's value, which
+/// its implementation never reads.
 const MARGIN: Percent = Percent::new(5);
 
 /// The original's constants: upgrade below 80 %, degrade above 90 %, whatever the machine.

@@ -1,10 +1,10 @@
-//! The pure half of a policy whose answers come from outside: what it asks, what it was last advised, and for how long
-//! that holds.
+//! The pure half of a policy whose answers come from outside: what it asks, the last advice, and how long that holds.
 //!
-//! A policy does no I/O and waits for nothing. It asks with [`Output::Consult`](crate::event::Output::Consult), the world
-//! brings the answer as [`Input::Advice`](crate::event::Input::Advice) when it has one. An answer decides once: about the
-//! sample that it was asked about if it comes at that moment, about the next if it comes later. It is as old as its
-//! question: past `max-age` it moves nothing. The log holds the answers, so that a run can be verified without the adviser.
+//! A policy does no I/O and waits for nothing. It asks with [`Output::Consult`](crate::event::Output::Consult), and the
+//! world returns the answer as [`Input::Advice`](crate::event::Input::Advice) when there is one. An answer counts once:
+//! for the sample that it was asked about if it comes at that moment, or else for the next one. Its age is that of its
+//! question: past `max-age` it changes nothing. The log contains the answers, so that a run can be verified without the
+//! adviser.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,20 +20,20 @@ use crate::policy::{Observation, Policy, PolicyError, Standing};
 use crate::settings::{Options, Settings};
 use crate::time::{SpanText, Timestamp, nanos};
 
-/// Goes where an adviser outside says. It needs nobody to leave a space that is over its limit.
+/// Follows an outside adviser. It leaves a space that is over its limit without asking.
 ///
-/// Its adviser is a program of the user's (`exec`) or, registered under a name of your own, whatever your world asks.
+/// The adviser is a program of the user's (`exec`) or, registered under another name, whatever the world consults.
 #[derive(Debug)]
 pub struct External {
     ladder: Ladder,
     max_age: Duration,
     questions: u64,
-    /// The questions without an answer, and when they were asked.
+    /// The questions without an answer, and when each was asked.
     open: VecDeque<(u64, Timestamp)>,
-    /// The last answer, when its question was asked, and whether it has yet to decide.
+    /// The last answer, when its question was asked, and whether it has yet to be used.
     advice: Option<(Rung, Timestamp)>,
     is_new: bool,
-    /// What was asked of the models at the last sample.
+    /// The demand on the models at the last sample.
     demand: Demand,
 }
 
@@ -50,17 +50,17 @@ pub struct ExternalOptions {
 }
 
 impl External {
-    /// Hold: nobody has answered yet.
+    /// Hold: there is no answer yet.
     pub const NO_ADVICE: Code = Code::new("no-advice");
     /// Hold: the last answer is to a question that was asked too long ago.
     pub const STALE_ADVICE: Code = Code::new("stale-advice");
-    /// Change or hold: the adviser said so.
+    /// Change or hold: the adviser's answer.
     pub const ADVISED: Code = Code::new("advised");
 
     /// Builds the policy. Its options are [`ExternalOptions`].
     ///
     /// # Errors
-    /// Other options.
+    /// When there are other options.
     pub fn build(
         settings: &Settings,
         catalog: &Catalog,
@@ -115,7 +115,7 @@ impl Policy for External {
         }
     }
 
-    /// Asks again when the last question is answered, or has waited for longer than an answer would hold.
+    /// Asks again when the last question is answered, or is older than an answer may be.
     fn consult(&mut self, now: Timestamp, standing: &Standing) -> Option<Consult> {
         if self.open.back().is_some_and(|&(_, asked)| now.since(asked) <= self.max_age) {
             return None;
@@ -133,7 +133,7 @@ impl Policy for External {
     fn advised(&mut self, _now: Timestamp, advice: &Advice) {
         let is_it = |&(question, _): &(u64, Timestamp)| question == advice.question;
         let Some(index) = self.open.iter().position(is_it) else { return };
-        // Answers to what was asked before come too late to matter.
+        // Answers to earlier questions come too late to matter.
         if let Some((_, asked)) = self.open.drain(..=index).next_back() {
             self.advice = Some((advice.to.min(self.ladder.top()), asked));
             self.is_new = true;
@@ -145,7 +145,7 @@ impl Policy for External {
     }
 }
 
-/// Chosen: an adviser that leaves so many questions open does not answer these any more.
+/// Chosen: an adviser that leaves this many questions open will not answer them any more.
 const MOST_OPEN: usize = 8;
 
 #[cfg(test)]

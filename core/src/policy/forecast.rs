@@ -13,7 +13,7 @@ use crate::units::Bytes;
 /// Exponentially weighted linear regression of an amount over time.
 #[derive(Clone, Debug)]
 pub(crate) struct Trend {
-    /// What a weight loses [1/s]: ln 2 / half-life.
+    /// The decay rate of a weight [1/s]: ln 2 / half-life.
     rate: f64,
     last: Option<Timestamp>,
     /// An interval [s] and its exact decay: sampling is mostly regular, and `exp` is the costly part.
@@ -44,7 +44,7 @@ impl Trend {
         }
     }
 
-    /// Takes a reading. A reading at the same moment as the last replaces nothing and is left out.
+    /// Takes a reading. One at the same moment as the last is left out.
     pub(crate) fn observe(&mut self, now: Timestamp, amount: Bytes) {
         let amount = amount.get() as f64;
         match self.last {
@@ -64,7 +64,7 @@ impl Trend {
         *self = Self { rate: self.rate, usual: self.usual, ..Self::new(Duration::ZERO) };
     }
 
-    /// Returns the growth per second [bytes/s] where it is significant, else zero.
+    /// Returns the growth per second [bytes/s] if it is significant, or else zero.
     pub(crate) fn slope(&self) -> f64 {
         if self.weight < LEAST_WEIGHT {
             return 0.0;
@@ -98,7 +98,8 @@ impl Trend {
         self.xx *= decay;
     }
 
-    /// Returns what is left of a weight after `dt` [s]: near the usual interval, by the first terms of the series there.
+    /// Returns what is left of a weight after `dt` [s]: near the usual interval, from the first terms of the series
+    /// there.
     fn decay(&mut self, dt: f64) -> f64 {
         let (usual, exact) = self.usual;
         let apart = (dt - usual) * self.rate;
@@ -114,12 +115,11 @@ impl Trend {
 /// The third term of the series, left out, is a sixth of the cube of this: below two in ten million of a weight.
 const SERIES_HOLDS: f64 = 0.01;
 
-/// Readings' worth of weight before a slope is believed: two are always a perfect line; three leave one
-/// degree of freedom.
+/// The weight, in readings, before a slope is believed: two always lie on a line; three leave one degree of freedom.
 const LEAST_WEIGHT: f64 = 3.0;
 
-/// Standard errors by which a slope must differ from zero. Two is the customary 95 %; readings follow each
-/// other closely, which makes the error look smaller than it is, so three.
+/// Standard errors by which a slope must differ from zero. Two is the customary 95 %; successive readings are
+/// correlated, which makes the error look smaller than it is, so three.
 const SIGNIFICANT: f64 = 3.0;
 
 #[cfg(test)]

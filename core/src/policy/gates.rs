@@ -1,6 +1,6 @@
-//! Every gate of every higher rung, spelled out for `explain`.
+//! Every gate of every higher rung, in detail for `explain`.
 //!
-//! Derived from what the last sample left in the policy; asking changes nothing.
+//! Derived from the policy's state after the last sample; it changes nothing.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl Proactive {
                 push(GateName::UpgradeLine(key.resource), used < line, value, limit);
             }
         }
-        // From nothing, all wait for the smallest that fits, of which no more is asked.
+        // From nothing, all wait for the smallest that fits, for which this is the only wait.
         let paced_by = if is_rescue { self.smallest_that_fits(now).unwrap_or(to) } else { to };
         let wait = self.window(standing, paced_by);
         let good_for = match is_rescue {
@@ -94,5 +94,6 @@ fn span(span: Duration) -> Measure {
     Measure::Nanos(nanos(span))
 }
 
-/// What a rung has at most: two projections, two lines, window, cooldown, back-off, risk, latency, what it cannot serve.
+/// The most gates of one rung: two projections, two lines, window, cooldown, back-off, risk, latency, what it cannot
+/// serve.
 const GATES_OF_A_RUNG: usize = 10;

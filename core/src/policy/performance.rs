@@ -1,5 +1,5 @@
-//! How well each rung serves: replies in a sliding window, the age of what has not ended, failures; what is predicted of
-//! a rung, and what is remembered of it.
+//! How well each rung serves: replies in a sliding window, the age of requests that have not ended, failures; the
+//! latency predicted for a rung, and what is remembered of it.
 
 mod failures;
 mod memory;
@@ -23,12 +23,12 @@ pub(crate) struct Service {
     rungs: Vec<RungService>,
     limits: Limits,
     window: Duration,
-    /// What has not ended must show a rung slow for so long.
+    /// How long unfinished requests must show a rung to be slow.
     lasting: Duration,
     minimum: u32,
     failure_limit: u32,
     bounds: Bounds,
-    /// The last sample that was judged, the rungs above that can serve what only they can of what is asked for at it, and those
+    /// The last sample that was judged; the rungs above that can serve some of the demand that only they can; and those
     /// that cannot serve what the present one can.
     asked: Option<(Timestamp, Rungs, Rungs)>,
 }
@@ -40,12 +40,12 @@ struct RungService {
     /// When requests were refused because no slot was free, and how many.
     refusals: VecDeque<(Timestamp, u32)>,
     last_reply: Option<Timestamp>,
-    /// Since when what has not ended shows that it is slow.
+    /// Since when unfinished requests have shown that it is slow.
     evident_since: Option<Timestamp>,
     /// The limit that the last complaint was about.
     broken_limit: Duration,
     memory: SlowMemory,
-    /// By the catalog, for each figure the speed that it depends on: decoding and prefill.
+    /// By the catalog: the speed that each figure depends on, decoding or prefill.
     per_second: [f64; Figure::ALL.len()],
 }
 
@@ -88,7 +88,7 @@ impl Service {
         self.limits.iter().any(Option::is_some)
     }
 
-    /// Takes the end of a request.
+    /// Records the end of a request.
     pub(crate) fn record(&mut self, now: Timestamp, performance: &Performance) {
         let is_limited = self.is_limited();
         let service = &mut self.rungs[usize::from(performance.rung.0)];
@@ -106,8 +106,8 @@ impl Service {
         service.replies.push(now, reply, now - self.window, &self.limits);
     }
 
-    /// Returns why `rung` should be left, if it should. Asked at each sample at which nothing moves, before anything else is
-    /// asked about the sample.
+    /// Returns why `rung` should be left, if it should. Called at each sample outside of switches, before the other
+    /// questions.
     pub(crate) fn complaint(
         &mut self,
         now: Timestamp,
@@ -147,9 +147,10 @@ impl Service {
         None
     }
 
-    /// Returns the figure predicted for `to` where it would break its limit, and the limit: what it was when the rung was left
-    /// for being slow, while that is remembered; else the present rung's 95th percentile, scaled by the speeds of
-    /// the catalog. Where it was slow once, the catalog is not believed for longer than slowness is remembered at most.
+    /// If the figure predicted for `to` breaks its limit, returns it and the limit: the figure measured when the rung
+    /// was last left for being slow, while that is remembered; or else the present rung's 95th percentile, scaled by
+    /// the speeds of the catalog. For a rung that was once slow, the catalog's prediction counts for no longer than
+    /// slowness can be remembered.
     pub(crate) fn would_be_slow(
         &self,
         now: Timestamp,
@@ -157,7 +158,7 @@ impl Service {
         to: Rung,
     ) -> Option<(Duration, Duration)> {
         let there = &self.rungs[usize::from(to.0)];
-        // What a rung on the way was too slow for, a slower one is too.
+        // A rung that is no faster than a remembered slow one on the way is slow too.
         for rung in from.0.saturating_add(1)..=to.0 {
             let between = &self.rungs[usize::from(rung)];
             if there.per_second[0] <= between.per_second[0]
@@ -179,20 +180,21 @@ impl Service {
         })
     }
 
-    /// Remembers that a rung is left for being slow, as the last complaint about it said.
+    /// Remembers that a rung is left for being slow, as in the last complaint about it.
     pub(crate) fn remember_slow(&mut self, now: Timestamp, rung: Rung, measured: Duration) {
         let service = &mut self.rungs[usize::from(rung.0)];
         service.memory.fail(now, measured, service.broken_limit, self.bounds);
     }
 
-    /// Returns the rungs that can serve something asked for which the present one cannot, by the demand of the sample of `now`.
+    /// Returns the rungs that can serve something requested that the present one cannot, by the demand at the sample of
+    /// `now`.
     pub(crate) fn climb_wanted(&self, now: Timestamp) -> Rungs {
         let asked = self.asked.filter(|&(at, ..)| at == now);
         asked.map_or(Rungs::EMPTY, |(_, only_above, _)| only_above)
     }
 
-    /// Returns whether a higher rung cannot serve what the present one is asked for, or what a lower one than it could, and
-    /// nothing else that the present one cannot.
+    /// Returns whether a higher rung serves nothing requested that the present one cannot, and either fails to serve
+    /// what the present one is given, or passes over a lower rung that would be needed.
     pub(crate) fn would_not_serve(&self, now: Timestamp, to: Rung) -> bool {
         let Some((_, only_above, not_above)) = self.asked.filter(|&(at, ..)| at == now) else {
             return false;
@@ -201,7 +203,7 @@ impl Service {
         !only_above.contains(to) && (not_above.contains(to) || goes_past)
     }
 
-    /// Forgets what was seen of a rung: it was left, and the next try begins afresh. What was remembered stays.
+    /// Forgets the measurements of a rung: it was left, and the next try starts anew. What is remembered of it stays.
     pub(crate) fn forget(&mut self, rung: Rung) {
         let service = &mut self.rungs[usize::from(rung.0)];
         service.failures.clear();
@@ -228,8 +230,8 @@ impl RungService {
         }
     }
 
-    /// Returns the 95th percentile of replies, where it is over the limit. Of few replies it is the longest, and one may be
-    /// long by nature.
+    /// Returns the 95th percentile of replies, if it is over the limit. Of few replies it is the longest, and one reply
+    /// may be long by nature.
     fn slow_by_what_ended(
         &self,
         figure: Figure,
@@ -240,11 +242,11 @@ impl RungService {
         self.replies.p95(figure, minimum).filter(|&p95| p95 > limit && !is_accident)
     }
 
-    /// Returns how long it has taken what has not ended, where that shows that the rung is too slow: it counts as
-    /// replies over the limit, and either these are too many by the 95th percentile, or the model is not where
-    /// the catalog measured it.
+    /// Returns how long unfinished requests have taken, if that shows that the rung is too slow: they count as replies
+    /// over the limit, and either these are too many by the 95th percentile, or the model is not as fast as the catalog
+    /// measured it.
     ///
-    /// One long reply shows nothing: what runs counts only where it is late by the catalog.
+    /// One long reply proves nothing: a running request counts only if it is late by the catalog.
     fn slow_so_far(
         &self,
         figure: Figure,
@@ -252,7 +254,7 @@ impl RungService {
         minimum: u32,
         demand: &Demand,
     ) -> Option<Duration> {
-        // Whether a request that runs has had its first token is not known.
+        // It is not known whether a running request has had its first token.
         let late_age = demand.youngest_late.filter(|_| figure == Figure::Latency);
         let late_age = late_age.filter(|&age| age > limit);
         let waiting_age = demand.oldest_waiting.filter(|&age| age > limit);
@@ -275,15 +277,15 @@ impl RungService {
     }
 }
 
-/// So many requests that are slow by the catalog are not an accident, where they are half of all. Chosen: a model that comes up
-/// far too slow must be left although hardly anything ends, and one long reply must not be enough.
+/// This many requests that are slow by the catalog are no accident, if they are half of all. Chosen: a model that comes
+/// up far too slow must be left although hardly anything ends, and one long reply must not be enough.
 const SEVERAL: u32 = 2;
 
-/// Failures that are mixed with successes count for so many times as long as anything must last to be acted upon. Chosen: with
-/// the default of 30 s it is two minutes; one bad minute of an hour ago says nothing.
+/// The window for failures among successes, as a multiple of the time that a condition must last. Chosen: with the
+/// default of 30 s it is two minutes; one bad minute an hour ago proves nothing.
 const FAILURE_WINDOW: u32 = 4;
 
-/// A bound on memory: samples at which something was refused.
+/// Limits memory: samples at which something was refused.
 const MOST_REFUSALS: usize = 512;
 
 #[cfg(test)]
@@ -313,7 +315,7 @@ mod tests {
         Service::new(&settings, &Catalog::relative_to(Bytes::from_gib(16)))
     }
 
-    /// Returns a reply that took so long, half of it to its first token, and what the catalog says to it.
+    /// Returns a reply that took this long, half of it to its first token, and its time by the catalog.
     fn reply_at(rung: u8, took: u64, by_catalog: u64) -> Performance {
         let latency = seconds(took);
         let reply = ReplyTimes {
@@ -368,8 +370,8 @@ mod tests {
         check(any, &[long], Demand::NONE, Some((0, slow(12))));
     }
 
-    /// Reads samples every two seconds for a minute under one demand, after some replies, and checks when the complaint comes
-    /// and what it says.
+    /// Reads samples every two seconds for a minute under one demand, after some replies, and checks when the complaint
+    /// comes and its content.
     #[track_caller]
     fn check(
         settings: &str,
@@ -400,11 +402,11 @@ mod tests {
         check(LATENCY, &[], late(2, 10), None);
         check(FIRST_TOKEN, &[], late(2, 11), None);
         check("", &[], late(2, 11), None);
-        // One is an accident, until another has ended as badly.
+        // One is an accident, until another ends as badly.
         check(LATENCY, &[], late(1, 11), None);
         check(LATENCY, &[reply_at(3, 40, 10)], late(1, 11), Some((30, slow(40))));
         check(LATENCY, &[reply_at(3, 40, 20)], late(1, 11), None);
-        // Most of what ended was well.
+        // Most of what ended went well.
         check(LATENCY, &[reply(3, 5); 3], late(2, 11), None);
     }
 
@@ -424,7 +426,7 @@ mod tests {
             refused,
             ..Demand::NONE
         };
-        // Nine and one make the minimum; of twenty-two, two are more than a twentieth, of forty-two they are not.
+        // Nine and one make the minimum; two are more than a twentieth of twenty-two, and not of forty-two.
         let one_over = |good: usize| {
             let mut replies = vec![reply(3, 5); good];
             replies.push(reply(3, 22));
@@ -484,7 +486,7 @@ mod tests {
         assert_eq!((predicted.as_millis(), limit), (13_500, LIMIT));
     }
 
-    /// Lets "large" break its limit now, and leaves it for that.
+    /// Lets "large" break its limit now, and leaves it because of that.
     #[track_caller]
     fn prove_slow(service: &mut Service, now: Timestamp, took: u64) {
         for _ in 0..10 {
@@ -577,11 +579,11 @@ mod tests {
         service.complaint(at(2), Rung(1), &Demand::NONE);
         assert!(service.climb_wanted(at(2)).is_empty());
         assert!(!service.would_not_serve(at(2), Rung(2)));
-        // What waits is not gone past.
+        // What waits must not be passed over.
         let demand = Demand { only_above: unfit, ..Demand::NONE };
         service.complaint(at(3), Rung(1), &demand);
         assert!(service.would_not_serve(at(3), Rung(3)));
-        // What does not serve all of what is asked for may be worth it for what only it can.
+        // A rung that does not serve everything requested may be worth it for what only it can serve.
         let demand = Demand { only_above: unfit | wanted, ..demand };
         service.complaint(at(4), Rung(1), &demand);
         assert!(!service.would_not_serve(at(4), Rung(2)));

@@ -1,10 +1,11 @@
 //! The proactive policy.
 //!
-//! Every sample passes the same questions in the same order, safety first: is a space of ours over its line; will it be
-//! before we could step down; is service bad; does what runs suffer by a rate that has been high for long; and only then,
-//! is there room above. Down it goes to the highest rung that fits, at once. Up it goes between rungs that serve when there
-//! has been room for the whole window and what the switch earns is worth the risk of losing it; from nothing, as soon as
-//! the smallest rung that fits has fitted for about as long as it takes to load.
+//! Each sample is checked with the same questions in the same order, safety first: is a space that we use over its
+//! line; will it be before we could step down; is the service bad; do running requests suffer from a rate that has been
+//! high for long; and only then, is there room for a larger model. It steps down to the highest rung that fits, at
+//! once. Between rungs that serve, it steps up when there has been room for the whole window and the gain is worth the
+//! risk of losing it; from nothing, as soon as the smallest rung that fits has fitted for about as long as it takes to
+//! load.
 
 use std::time::Duration;
 
@@ -36,15 +37,15 @@ pub(super) struct Proactive {
     pub(super) risk: Risk,
     pub(super) rescue: Rescue,
     memory_trend: Trend,
-    /// Of the GPU whose load concerns us.
+    /// Of the GPU that concerns us.
     vram_trend: Trend,
     trended_gpu: Option<usize>,
     cpu: Sustained,
     gpu: Sustained,
     pressure: Sustained,
-    /// The rung that was left for a rate, until it or a higher one serves again.
+    /// The rung that was left because of a rate, until it or a higher one serves again.
     pub(super) strained: Option<Strained>,
-    /// A step down that costs something once it is carried out, as of the last sample.
+    /// A step down that is charged once it is carried out, as of the last sample.
     proposed: Option<Proposed>,
     pub(super) service: Service,
     pub(super) settle: Settle,
@@ -60,15 +61,15 @@ pub(super) struct Proactive {
 /// What is remembered of one rung.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RungState {
-    /// Since when it has fitted without a break, what was not seen left out.
+    /// Since when it has fitted without a break, gaps without samples left out.
     pub(super) fits_since: Option<Timestamp>,
-    /// Where it fits, by the last sample; of a rung above the one that serves.
+    /// Where it fits, by the last sample; for rungs above the one that serves.
     pub(super) fit: Option<Fit>,
-    /// Whether it fits beside what serves: asked at the start of a run only.
+    /// Whether it fits beside what serves: used only at the start of a run.
     pub(super) fits_beside: bool,
     /// After a model that did not load or died.
     pub(super) broken: Backoff,
-    /// Whether something was asked for since the last change that it can serve and what serves cannot.
+    /// Whether, since the last change, something was requested that it can serve and the serving rung cannot.
     pub(super) was_wanted: bool,
     /// After a switch that was called off on its way.
     pub(super) called_off: Backoff,
@@ -78,11 +79,11 @@ pub(super) struct RungState {
     pub(super) load: Duration,
 }
 
-/// A rung that was left for a rate.
+/// A rung that was left because of a rate.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Strained {
     pub(super) rung: Rung,
-    /// When a rate was last seen high for long, whoever suffered by it.
+    /// When a rate was last seen high for long, whether or not our models suffered from it.
     pub(super) last: Timestamp,
 }
 
@@ -101,7 +102,7 @@ pub(super) struct LastSample {
     /// Use of main memory and of the video memory that concerns us.
     pub(super) memory: Option<Percent>,
     pub(super) vram: Option<(Percent, Option<u8>)>,
-    /// Others' use of what a model computes with, and the pressure that we could relieve.
+    /// Others' use of the processors that models run on, and the memory pressure that we could relieve.
     pub(super) cpu: Option<Percent>,
     pub(super) gpu: Option<Percent>,
     pub(super) pressure: Option<Percent>,
@@ -181,7 +182,7 @@ impl Policy for Proactive {
         self.consider_upgrade(now, standing)
     }
 
-    /// What was not seen was neither good nor bad: the next sample shows how long that lasted.
+    /// A gap without samples was neither good nor bad: the next sample shows how long it lasted.
     fn missing(&mut self, now: Timestamp, standing: &Standing) -> Decision {
         standing.hold(match self.last.at {
             Some(at) => Reason::Stale { age: now.since(at) },
@@ -195,25 +196,25 @@ impl Policy for Proactive {
 
     fn broke(&mut self, now: Timestamp, rung: Rung) {
         let bounds = self.broken_bounds();
-        // A larger model needs all that the smaller one was refused.
+        // A larger model needs everything that the smaller one was refused.
         for state in &mut self.rungs[usize::from(rung.0)..] {
             state.broken.fail(now, bounds);
         }
     }
 
     fn called_off(&mut self, now: Timestamp, rung: Rung) {
-        // A rescue that never came to serve was lost as much as one that served too short.
+        // A rescue that never served counts as lost, like one that served too briefly.
         if self.seen_rung == Rung::NONE {
             self.rescue.lose(now);
         }
         let bounds = self.called_off_bounds();
-        // What kept this one away keeps away what takes more.
+        // What kept this one away keeps away larger ones too.
         for state in &mut self.rungs[usize::from(rung.0)..] {
             state.called_off.fail(now, bounds);
         }
     }
 
-    /// Keeps what its mistakes have taught it. What depends on lines and windows is evaluated again.
+    /// Keeps what it has learned from its mistakes. What depends on lines and windows is evaluated again.
     fn reconfigure(&mut self, settings: &Settings, catalog: &Catalog) -> bool {
         let before = std::mem::replace(self, Self::new(settings, catalog));
         for (state, known) in self.rungs.iter_mut().zip(&before.rungs) {
@@ -239,7 +240,7 @@ impl Policy for Proactive {
         let settings = &self.settings;
         let gains = self.rungs.windows(2).map(|pair| pair[1].quality - pair[0].quality);
         let least_gain = gains.fold(1.0, f64::min).max(f64::EPSILON);
-        // The age of the room alone opens the gate in the end: where gain x age = what losing it would cost.
+        // In the end the age of the room alone opens the gate: where gain x age = the cost of losing it.
         let cost = 2.0 * settings.price.as_secs_f64() + settings.calm.as_secs_f64();
         let longest_load = self.rungs.iter().map(|rung| rung.load).max().unwrap_or_default();
         let rescue_waits = [
@@ -247,7 +248,7 @@ impl Policy for Proactive {
             settings.settle_limit,
             settings.stale_after,
         ];
-        // The manager lets what failed rest on its own account.
+        // The manager itself lets failed models rest.
         let most_rest = settings.manager.load_retry.saturating_mul(MOST_RETRIES_WAITED);
         let waits = [
             settings.stabilization.longest(),
@@ -276,7 +277,7 @@ impl Proactive {
     fn learn(&mut self, now: Timestamp, sample: &Sample, standing: &Standing) {
         let shortest = self.settings.stale_after;
         let gap = if standing.switching {
-            // What a switch waits for is read more often than usual.
+            // During a switch the machine is read more often than usual.
             self.rhythm.gap_before_extra(now, GAP_FACTOR, shortest)
         } else {
             self.rhythm.gap_before(now, GAP_FACTOR, shortest)
@@ -304,7 +305,7 @@ impl Proactive {
         self.settle.observe(now, sample);
         let share = |space: Space| Percent::of(space.used(), space.total);
         let memory = sample.memory.map(share);
-        // With half of the memory available, pressure has another cause.
+        // If half of the memory is available, the pressure has another cause.
         let is_tight = memory.is_none_or(|used| used >= HALF);
         self.last = LastSample {
             at: Some(now),
@@ -328,7 +329,7 @@ impl Proactive {
         self.place_rungs(now, sample, standing);
     }
 
-    /// Leaves a time without readings out: it was not good, and does not spoil what was seen before it.
+    /// Leaves out a time without samples: it was not good, and does not spoil what was seen before it.
     #[cold]
     fn leave_out(&mut self, gap: Duration) {
         self.memory_trend.reset();
@@ -342,7 +343,7 @@ impl Proactive {
         }
     }
 
-    /// Takes note of a switch that has completed since the last sample.
+    /// Notices a switch that has completed since the last sample.
     fn notice_change(&mut self, now: Timestamp, standing: &Standing) {
         if standing.last_change != self.seen_change {
             self.settle.begin(standing.last_change.map_or(now, |change| change.at));
@@ -354,7 +355,7 @@ impl Proactive {
             } else if self.seen_rung == Rung::NONE && !is_first {
                 self.rescue.begin(now, standing.rung);
             }
-            // The start is over with its climb, or with the first step back.
+            // The start ends with its climb, or with the first step down.
             self.starting &= is_first && up;
             for state in &mut self.rungs {
                 state.was_wanted = false;
@@ -363,7 +364,7 @@ impl Proactive {
             self.seen_rung = standing.rung;
             self.strained = self.strained.filter(|strained| standing.rung < strained.rung);
         }
-        // A climb that has not been worth it by then is an upgrade like any other.
+        // A climb that was not worth it by then is an upgrade like any other.
         let start = self.settings.stabilization.longest() * START_IN_WINDOWS;
         self.starting &= standing.last_change.is_none_or(|change| now.since(change.at) < start);
         if !standing.switching {
@@ -375,7 +376,8 @@ impl Proactive {
         }
     }
 
-    /// Notes which rungs are wanted: what was said of the wait for one holds when the wish is over, too.
+    /// Notes which rungs are wanted. This is kept when the demand is over, so that the wait that was reported still
+    /// holds.
     #[inline]
     fn note_what_is_wanted(&mut self, now: Timestamp) {
         let wanted = self.service.climb_wanted(now);
@@ -401,7 +403,7 @@ impl Proactive {
                 && standing.rung != Rung::NONE
                 && self.ladder.place_beside(sample, Rung(rung), standing.rung).is_there();
             let state = &mut self.rungs[usize::from(rung)];
-            // A large value: kept where an upgrade may ask for it.
+            // A large value: kept only where an upgrade may need it.
             if Rung(rung) > standing.rung {
                 state.fit = Some(fit);
             }
@@ -414,9 +416,9 @@ impl Proactive {
         }
     }
 
-    /// Returns the space that is over its line. While a switch is in progress, and until readings have settled after it, own
-    /// use in passing is ours to know: then only others' use plus the rung that the switch leads to counts, short of what
-    /// is critical; where its model is on a GPU, there.
+    /// Returns the space that is over its line. While a switch is in progress, and until samples have settled after it,
+    /// our own use is in transition: then only others' use plus the rung that the switch leads to counts, on its GPU if
+    /// it has one, unless a space is in a critical shortage.
     fn overrun(&self, sample: &Sample, standing: &Standing) -> Option<Projection> {
         if !standing.switching && self.settle.is_settled() {
             return self.ladder.overrun(sample);
@@ -452,7 +454,7 @@ impl Proactive {
         standing.down(to, urgency, reason)
     }
 
-    /// Steps down before a confident rise fills a space, where it would do so before the step were complete.
+    /// Steps down before a confident rise fills a space, if it would be full before the step is complete.
     fn step_down_early(&self, sample: &Sample, standing: &Standing) -> Option<Decision> {
         if standing.rung == Rung::NONE || !self.settle.is_settled() {
             return None;
@@ -460,7 +462,7 @@ impl Proactive {
         let is_high = |used: Percent| used >= self.settings.preventive_line;
         let memory = self.last.memory.filter(|&used| is_high(used)).and(sample.memory);
         let vram = self.last.vram.filter(|&(used, _)| is_high(used));
-        // Others fill what they like where nothing of ours is: no step of ours would give anything back.
+        // A space in which we hold nothing is for others to fill: a step down would give nothing back.
         let is_ours = |space: &Space| space.own > Bytes::ZERO;
         let spaces = [
             memory.map(|space| (ResourceKey::MEMORY, space, &self.memory_trend)),
@@ -485,10 +487,10 @@ impl Proactive {
         })
     }
 
-    /// Returns the rate that what runs suffers by, if one has been high for long and does not fall.
+    /// Returns the rate that running requests suffer from, if one has been high for long and is not falling.
     ///
-    /// What suffers has a queue of its own or replies that are late; an idle model has neither, and one on a GPU does not
-    /// mind the processor.
+    /// A model suffers if it has a queue of its own or late replies; an idle model has neither, and one on a GPU does
+    /// not need the processor.
     fn strain(&mut self, now: Timestamp, standing: &Standing, demand: &Demand) -> Option<Reason> {
         let on_gpu = self.ladder.need(standing.rung).vram > Bytes::ZERO;
         let LastSample { cpu, gpu, pressure, vram, .. } = self.last;
@@ -505,8 +507,8 @@ impl Proactive {
         high.filter(|_| demand.waiting > 0 || demand.late > 0)
     }
 
-    /// Steps one rung down, past those that have no place now, and never to none: an idle small model takes no processor time.
-    /// What was bad about the one that is left is remembered when it is left.
+    /// Steps one rung down, past those that have no place now, and never to none: an idle small model takes no
+    /// processor time. The reason is remembered when the rung is left.
     #[cold]
     fn step_down_one(&mut self, reason: Reason, sample: &Sample, standing: &Standing) -> Decision {
         let from = standing.rung;
@@ -518,8 +520,8 @@ impl Proactive {
         standing.down(to, Urgency::Graceful, reason)
     }
 
-    /// Remembers what was bad about a rung that was left for a rate or for its service. A step that was decided and not
-    /// carried out, for somebody's order or the manager's cooldown, is not paid for.
+    /// Remembers why a rung was left, for a rate or for its service. A step that was decided but not carried out,
+    /// because of an order or the manager's cooldown, is not counted.
     fn pay_for_what_was_done(&mut self, now: Timestamp, standing: &Standing) {
         let Some(Proposed { from, to, reason }) = self.proposed.take() else { return };
         if standing.rung != to {
@@ -545,16 +547,16 @@ impl Proactive {
     }
 }
 
-/// Rates step down no further than this.
+/// Rates cause no step down below this rung.
 pub(super) const LOWEST_LOADED: Rung = Rung(1);
 
-/// Below this use of memory, pressure that lasts has another cause.
+/// Below this use of memory, lasting pressure has another cause.
 const HALF: Percent = Percent::new(50);
 
-/// An interval this many times the usual one is a gap. Three lets two readings in a row be lost.
+/// An interval this many times the usual one is a gap. Three allows for two lost readings in a row.
 const GAP_FACTOR: u64 = 3;
 
-/// The longest that the manager lets a model rest which fails, in waits after the first failure.
+/// The longest rest that the manager gives a failing model, in waits after the first failure.
 const MOST_RETRIES_WAITED: u32 = 32;
 
 /// The start lasts two stabilization windows from the first load on: one for a climb that waits for it, and one more.

@@ -1,4 +1,4 @@
-//! Which policies there are, by name.
+//! The known policies, by name.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::settings::{Options, OptionsError, PolicyName, Settings};
 /// Builds a policy from the settings that all policies share, the models, and options of its own.
 pub type Constructor = fn(&Settings, &Catalog, &Options) -> Result<Box<dyn Policy>, PolicyError>;
 
-/// Builds, in the same way, what stands in the whole controller's place in a simulation.
+/// Builds, in the same way, a replacement for the whole controller in a simulation.
 pub type ControlConstructor =
     fn(&Settings, &Catalog, &Options) -> Result<Box<dyn Control>, PolicyError>;
 
@@ -23,12 +23,12 @@ enum Entry {
     Control(ControlConstructor),
 }
 
-/// What a policy is, for whoever chooses one.
+/// The description of a policy, for users who choose one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct About {
-    /// What it does, in a sentence without a full stop; empty where nobody says so.
+    /// What it does, in a sentence without a full stop; may be empty.
     pub summary: &'static str,
-    /// The keys of a policy file that it goes by, beside those of the manager that hold under every policy. `None`: all.
+    /// The keys of a policy file that it uses, besides those of the manager that apply to every policy. `None`: all.
     pub settings: Option<&'static [&'static str]>,
     /// Its own keys, under `options`.
     pub options: &'static [&'static str],
@@ -91,7 +91,7 @@ impl Registry {
         policies
     }
 
-    /// Says what a policy is.
+    /// Describes a policy.
     ///
     /// # Panics
     /// When there is none of this name: an error of the program.
@@ -101,7 +101,7 @@ impl Registry {
         *place = about;
     }
 
-    /// Returns what each policy is, in order of name.
+    /// Returns the description of each policy, in order of name.
     pub fn described(&self) -> impl Iterator<Item = (&PolicyName, About)> {
         self.entries.iter().map(|(name, &(_, about))| (name, about))
     }
@@ -109,12 +109,12 @@ impl Registry {
     /// Adds a policy.
     ///
     /// # Panics
-    /// When the name is not one (see [`PolicyName`]) or is taken: both are errors of the program.
+    /// When the name is not valid (see [`PolicyName`]) or is taken: both are errors of the program.
     pub fn register(&mut self, name: &'static str, constructor: Constructor) {
         self.enter(name, Entry::Policy(constructor));
     }
 
-    /// Adds what decides and manages in a way of its own, for simulations.
+    /// Adds a replacement for the whole controller, for simulations.
     ///
     /// # Panics
     /// As [`Registry::register`].
@@ -153,7 +153,7 @@ impl Registry {
         }
     }
 
-    /// Builds what stands in the controller's place, if the settings name such a thing.
+    /// Builds the replacement for the controller, if the settings name one.
     ///
     /// # Errors
     /// As [`Registry::build`].
@@ -179,7 +179,7 @@ impl Registry {
     }
 }
 
-/// What the policies of this crate are.
+/// The descriptions of this crate's policies.
 const BUILT_IN: [(&str, About); 5] = [
     (
         "proactive",
@@ -192,7 +192,7 @@ const BUILT_IN: [(&str, About); 5] = [
     (
         "projecting",
         About {
-            summary: "goes by what memory will look like after a switch, with a margin of 5%; no more",
+            summary: "looks only at what memory will look like after a switch, with a margin of 5%",
             settings: Some(&[
                 "constrain",
                 "degrade-line",
@@ -251,7 +251,7 @@ pub enum PolicyError {
     Control { policy: PolicyName },
     #[error("the policy's options are not valid: {0}")]
     Options(#[from] OptionsError),
-    /// The policy's own words.
+    /// The policy's own message.
     #[error("{0}")]
     Refused(String),
 }

@@ -1,4 +1,4 @@
-//! From nothing loaded to something: nobody is served until then, so that other waits apply than between rungs.
+//! From nothing loaded to something: no model is loaded until then, so other waits apply than between rungs.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use crate::catalog::{Catalog, Rung};
 use crate::settings::Settings;
 use crate::time::Timestamp;
 
-/// Knows how long a rung must fit before it is loaded where nothing is, and which rung goes first.
+/// Decides how long a rung must fit before it is loaded while nothing is, and which rung goes first.
 #[derive(Clone, Debug)]
 pub(crate) struct Rescue {
-    /// By rung: how long it takes to load, and how long it must serve to have been worth it.
+    /// By rung: how long it takes to load, and how long it must serve to have been worth the load.
     loads: Vec<Duration>,
     break_evens: Vec<Duration>,
     /// The longest wait.
@@ -18,7 +18,7 @@ pub(crate) struct Rescue {
     lost: u32,
     /// When the last of them was.
     lost_at: Timestamp,
-    /// The rung that the last rescue brought, and when, while something is still loaded.
+    /// The rung that the last rescue loaded, and when, while something is still loaded.
     rescued: Option<(Rung, Timestamp)>,
 }
 
@@ -40,17 +40,17 @@ impl Rescue {
         }
     }
 
-    /// Takes over what was lost before.
+    /// Takes over the earlier losses.
     pub(crate) fn learn_from(&mut self, before: &Self) {
         (self.lost, self.lost_at, self.rescued) = (before.lost, before.lost_at, before.rescued);
     }
 
-    /// Takes that a switch from nothing has brought `rung`.
+    /// Notes that a switch from nothing has brought `rung`.
     pub(crate) fn begin(&mut self, now: Timestamp, rung: Rung) {
         self.rescued = Some((rung, now));
     }
 
-    /// Takes that nothing is loaded any more.
+    /// Notes that nothing is loaded any more.
     pub(crate) fn end(&mut self, now: Timestamp) {
         if let Some((rung, since)) = self.rescued.take() {
             let was_worth_it = now.since(since) >= self.break_evens[usize::from(rung.0)];
@@ -62,7 +62,7 @@ impl Rescue {
         }
     }
 
-    /// Takes that a switch from nothing did not bring what it was to.
+    /// Notes that a switch from nothing did not reach its goal.
     pub(crate) fn lose(&mut self, now: Timestamp) {
         self.lost += 1;
         self.lost_at = now;
@@ -73,22 +73,22 @@ impl Rescue {
         (self.lost > 0).then_some(self.lost_at)
     }
 
-    /// Returns how long a rung must have fitted: about as long as it takes to load it, and twice as long for each rescue in
-    /// a row that was lost too soon.
+    /// Returns how long a rung must have fitted: about as long as it takes to load, and twice as long for each rescue
+    /// in a row that was lost too soon.
     pub(crate) fn wait(&self, rung: Rung) -> Duration {
         let load = self.loads[usize::from(rung.0)].clamp(SHORTEST_WAIT, LONGEST_FIRST_WAIT);
         load.saturating_mul(1 << self.lost.min(MOST_DOUBLINGS)).min(self.longest.max(load))
     }
 
-    /// Returns whether a rung is ready so soon that the smaller one which would be ready first is not worth its load.
+    /// Returns whether a rung is ready so soon that the smaller one, which would be ready first, is not worth its load.
     pub(crate) fn is_ready_with(&self, rung: Rung, smaller: Rung) -> bool {
         let [load, first] = [rung, smaller].map(|rung| self.loads[usize::from(rung.0)]);
         load <= first + READY_TOGETHER
     }
 }
 
-/// Returns how long a change that raises quality by `gain`, a share of one, must last to earn the price of going there and
-/// back.
+/// Returns how long a change that raises quality by `gain`, a share of one, must last to earn the price of the change
+/// and of its reversal.
 ///
 /// # Source
 /// Ski rental: waiting for as long as the change would have to last never costs more than twice the best (Albers, CACM
@@ -97,14 +97,15 @@ pub(crate) fn break_even(settings: &Settings, gain: f64) -> Duration {
     crate::time::from_secs_f64(2.0 * settings.price.as_secs_f64() / gain.max(f64::EPSILON))
 }
 
-/// Bounds of the wait before anything was lost: two readings and more by default, and what people take for a hiccup.
+/// Bounds of the wait before anything was lost: at least two samples by default, and what users take for a hiccup.
 const SHORTEST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_FIRST_WAIT: Duration = Duration::from_secs(15);
 
-/// A larger model that is ready this much later is loaded in the smaller one's place: a second load costs as much.
+/// A larger model that is ready at most this much later is loaded instead of the smaller one: a second load costs as
+/// much.
 const READY_TOGETHER: Duration = Duration::from_secs(15);
 
-/// Keeps the shift in range; from five seconds to five minutes there are six.
+/// Keeps the shift in range; from five seconds to five minutes there are six doublings.
 const MOST_DOUBLINGS: u32 = 16;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Whether going up is worth its risk: how much others moved lately, and what losing the room soon would cost.
+//! Whether an upgrade is worth its risk: how much others moved recently, and what losing the room soon would cost.
 //!
-//! A rung that fits may be lost again. How likely that is within the horizon follows from the room to spare, from how
-//! much others moved in the last horizon, and from the age of the room; what it costs is the price of the round trip,
-//! with the extra that a quick return is charged with. Nothing is learned: on recordings that no constant was chosen on,
-//! a table of what became of earlier moments gained nothing.
+//! A rung that fits may be lost again. How likely that is within the horizon follows from the spare room, from how much
+//! others moved in the last horizon, and from the age of the room. The cost is the price of both changes, with the
+//! extra charge for an early return. Nothing is learned: on recordings that no constant was chosen on, a table of the
+//! outcomes of earlier moments gained nothing.
 
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ use crate::units::Percent;
 pub(crate) struct Risk {
     /// What one change costs [s of the best quality].
     price: f64,
-    /// What one costs that is undone soon, on top.
+    /// The additional cost of a change that is soon undone.
     calm: f64,
-    /// How far it looks, ahead and back [s].
+    /// The horizon, ahead and back [s].
     horizon: f64,
     memory: Movement,
     vram: Vec<Movement>,
@@ -39,7 +39,7 @@ impl Risk {
         }
     }
 
-    /// Takes others' use of each space.
+    /// Records others' use of each space.
     #[inline]
     pub(crate) fn observe(&mut self, now: Timestamp, sample: &Sample) {
         if let Some(space) = &sample.memory {
@@ -60,8 +60,9 @@ impl Risk {
         }
     }
 
-    /// Returns the space that is most likely short, and the odds of a rung that has fitted for `age` and would raise quality
-    /// by `gain`, a share of one; `returns` is whether losing it soon would be a return, which costs more.
+    /// Returns the space that is most likely to be short, and the odds of a rung that has fitted for `age` and would
+    /// raise quality by `gain`, a share of one; `returns` is whether losing it soon would be a return, which costs
+    /// more.
     pub(crate) fn odds(
         &self,
         place: &Place,
@@ -91,8 +92,8 @@ impl Risk {
         (space, Odds { spare, moved, risk: share(risk), worth: share(worth) })
     }
 
-    /// Returns the risk up to which a gain is worth it: where `gain x horizon x (1 - risk / 2) = cost x risk`. The room is
-    /// lost half way through the horizon on average; the cost is that of going there and back.
+    /// Returns the risk up to which a gain is worth it: where `gain x horizon x (1 - risk / 2) = cost x risk`. The room
+    /// is lost half way through the horizon on average; the cost is that of the change and its reversal.
     fn worth(&self, gain: f64, returns: bool) -> f64 {
         let earned = gain * self.horizon;
         let cost = 2.0 * self.price + if returns { self.calm } else { 0.0 };
@@ -101,19 +102,19 @@ impl Risk {
     }
 }
 
-/// Returns how far ahead and back a policy looks.
+/// Returns how far a policy looks ahead and back.
 pub(crate) fn horizon(settings: &Settings) -> Duration {
     settings.reversal_window * HORIZON_IN_REVERSAL_WINDOWS
 }
 
-/// The least and the most of an amount in the last horizon, in a ring of parts of it.
+/// The least and the most of an amount in the last horizon, in a ring of intervals.
 #[derive(Clone, Debug)]
 struct Movement {
     /// Length of one part [ns].
     part: u64,
     /// The part that is being filled, counted from the beginning of the run.
     current: u64,
-    /// When it ends [ns]: what is asked of every reading.
+    /// When it ends [ns]: compared with every sample.
     ends: u64,
     parts: [Span; PARTS],
     /// Of all parts but the current one.
@@ -152,7 +153,7 @@ impl Movement {
         *here = here.with(Span { least: amount.milli(), most: amount.milli() });
     }
 
-    /// Goes on to the part of `now`, and forgets what is older than the horizon.
+    /// Moves on to the part of `now`, and forgets what is older than the horizon.
     fn turn(&mut self, now: Timestamp) {
         let part = now.as_nanos() / self.part;
         for passed in (self.current + 1..=part).take(PARTS) {
@@ -177,11 +178,11 @@ impl Movement {
 /// give the same.
 const HORIZON_IN_REVERSAL_WINDOWS: u32 = 2;
 
-/// Parts of the horizon that movement is kept in, and the one that is being filled: a minute each by default.
+/// Parts of the horizon for which movement is kept, and the one being filled: a minute each by default.
 const PARTS: usize = 31;
 
-/// Room to spare in which the risk falls to a third where nothing moves, and the part of others' movement that is added
-/// to it. Chosen on the same recordings.
+/// The spare room in which the risk falls to a third while nothing moves, and the part of others' movement that is
+/// added to it. Chosen on the same recordings.
 const LEAST_SCALE: f64 = 0.002;
 const SCALE_OF_MOVEMENT: f64 = 0.36;
 

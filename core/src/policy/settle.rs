@@ -1,5 +1,5 @@
-//! Waits after a change until readings have come to rest, so that freed memory which arrives late does not cause a
-//! second step down.
+//! Waits after a change until readings have settled, so that memory that is freed late does not cause a second step
+//! down.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use crate::settings::Settings;
 use crate::time::Timestamp;
 use crate::units::{Bytes, Percent};
 
-/// Knows whether two consecutive readings of each space agree since the last change (after unslothai/unsloth#5693).
+/// Tracks whether two consecutive readings of each space agree since the last change (after unslothai/unsloth#5693).
 #[derive(Clone, Debug)]
 pub(crate) struct Settle {
     /// Readings agree within this or within `share` of the space, whichever is more.
     tolerance: Bytes,
     share: Percent,
-    /// No wait is longer.
+    /// The longest wait.
     limit: Duration,
     /// Use of each space at the last reading since the change: memory, then each GPU's.
     previous: Vec<Bytes>,
@@ -36,7 +36,7 @@ impl Settle {
         }
     }
 
-    /// Begins to wait: something has changed.
+    /// Begins to wait after a change.
     pub(crate) fn begin(&mut self, now: Timestamp) {
         self.previous.clear();
         self.previous_at = None;
@@ -46,7 +46,7 @@ impl Settle {
     /// Takes a reading.
     pub(crate) fn observe(&mut self, now: Timestamp, sample: &Sample) {
         let Some(bound) = self.unsettled_until else { return };
-        // A machine that is read twice at one moment has had no time to move.
+        // A machine that is read twice at one moment has had no time to change.
         if self.previous_at.replace(now) == Some(now) {
             return;
         }

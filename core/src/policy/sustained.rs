@@ -1,4 +1,4 @@
-//! Tells a sustained high rate from a spike (after oomd's `pressure_rising_beyond`).
+//! Distinguishes a sustained high rate from a spike (after oomd's `pressure_rising_beyond`).
 //!
 //! A rate resource is an emergency only if it has been above its line for a while, still is, and is not
 //! falling fast.
@@ -18,7 +18,7 @@ pub(crate) struct Sustained {
     line: Percent,
     /// How long the rate must have been above its line.
     least: Duration,
-    /// Below this share of its mean while high, it is falling.
+    /// Below this share of its mean while high, it counts as falling.
     fall_share: Percent,
     high_since: Option<Timestamp>,
     /// Mean over the readings since `high_since`, in thousandths of a percent.
@@ -39,8 +39,8 @@ impl Sustained {
         }
     }
 
-    /// Takes a reading, if there is one, of this GPU if it is one of a GPU's. Returns that the rate has been above its line for long, if it has and does
-    /// not fall.
+    /// Takes a reading, if there is one, of this GPU if the resource belongs to a GPU. Returns the reason to step down,
+    /// if the rate has been above its line for long enough and is not falling.
     pub(crate) fn observe(
         &mut self,
         now: Timestamp,
@@ -74,7 +74,7 @@ impl Sustained {
             < u64::from(mean.milli()) * u64::from(self.fall_share.milli())
     }
 
-    /// Starts over: a step down was taken, and its effect must be seen before the next.
+    /// Starts over: a step down was taken, and its effect must show before the next.
     pub(crate) fn reset(&mut self) {
         self.high_since = None;
         self.mean_milli = 0;

@@ -1,4 +1,4 @@
-//! The proactive policy's way up: what must be so before a larger model is loaded.
+//! The upgrades of the proactive policy: what must hold before a larger model is loaded.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::time::{Timestamp, left};
 use crate::units::Percent;
 
 impl Proactive {
-    /// Goes up to the highest rung whose gates are open.
+    /// Steps up to the highest rung whose gates are open.
     pub(super) fn consider_upgrade(&self, now: Timestamp, standing: &Standing) -> Decision {
         if standing.rung >= self.ladder.top() {
             return standing.hold(Reason::AtTop);
@@ -27,7 +27,7 @@ impl Proactive {
         {
             return standing.hold(Reason::Settling { since: now.since(change.at) });
         }
-        // What speaks against the highest rung that fits or, where none does, against the next.
+        // The objection to the highest rung that fits or, if none does, to the next rung.
         let mut obstacle = None;
         for to in (standing.rung.0 + 1..=self.ladder.top().0).rev().map(Rung) {
             match self.judge(now, standing, to) {
@@ -70,8 +70,8 @@ impl Proactive {
         standing.up(to, reason)
     }
 
-    /// Returns in what time a rescue would be complete: what is left of its wait until the next sample that finds it over, and
-    /// the load.
+    /// Returns how soon a rescue would be complete: what is left of its wait, up to the sample that ends it, and the
+    /// load.
     pub(super) fn rescued_in(&self, now: Timestamp, standing: &Standing) -> Option<Duration> {
         let rung = self.smallest_that_fits(now)?;
         let wait =
@@ -80,7 +80,7 @@ impl Proactive {
         Some(wait + self.settings.sampling_interval + load)
     }
 
-    /// Returns why an upgrade between rungs that serve is right, or what speaks against it.
+    /// Returns why an upgrade between rungs that serve is right, or the objection to it.
     fn judge(&self, now: Timestamp, standing: &Standing, to: Rung) -> Result<Reason, Reason> {
         let Some((place, age)) = self.room(now, to) else { return Err(self.why_not(to)) };
         if self.service.would_not_serve(now, to) {
@@ -115,8 +115,8 @@ impl Proactive {
         }
     }
 
-    /// Returns the rung that sets the pace where nothing is loaded: the smallest that fits, of those that can serve what waits
-    /// where one of them does.
+    /// Returns the rung that sets the pace while nothing is loaded: the smallest that fits, preferring those that can
+    /// serve what waits.
     pub(super) fn smallest_that_fits(&self, now: Timestamp) -> Option<Rung> {
         let fits = |&rung: &Rung| self.rungs[usize::from(rung.0)].fit.is_some_and(Fit::is_there);
         let wanted = self.service.climb_wanted(now);
@@ -126,7 +126,7 @@ impl Proactive {
         fitting.clone().find(can_serve).or_else(|| fitting.next())
     }
 
-    /// Returns where a rung fits, and for how long it has, if it does.
+    /// Returns where a rung fits, and for how long it has fitted.
     fn room(&self, now: Timestamp, rung: Rung) -> Option<(Place, Duration)> {
         let place = self.rungs[usize::from(rung.0)].fit?.place()?;
         Some((place, self.age(now, rung)))
@@ -137,20 +137,20 @@ impl Proactive {
         since.map(|since| now.since(since)).unwrap_or_default()
     }
 
-    /// Returns for how long a rung has fitted since a rescue was last lost: whatever that was lost for may be there still.
+    /// Returns how long a rung has fitted since a rescue was last lost: the cause of that loss may still be there.
     pub(super) fn rescue_age(&self, now: Timestamp, rung: Rung) -> Duration {
         let age = self.age(now, rung);
         self.rescue.lost_at().map_or(age, |lost| age.min(now.since(lost)))
     }
 
-    /// Returns for how long conditions have been good for a rung: it fits, and no rate is high that it was left for.
+    /// Returns how long conditions have been good for a rung: it fits, and the rate for which it was left is not high.
     pub(super) fn good_for(&self, now: Timestamp, rung: Rung) -> Duration {
         let age = self.age(now, rung);
         let strained = self.strained.filter(|strained| strained.rung <= rung);
         strained.map_or(age, |strained| age.min(now.since(strained.last)))
     }
 
-    /// Returns what a change raises quality by, as a share of one.
+    /// Returns how much a change raises quality, as a share of one.
     fn gain(&self, from: Rung, to: Rung) -> f64 {
         let [from, to] = [from, to].map(|rung| self.rungs[usize::from(rung.0)].quality);
         to - from
@@ -169,8 +169,8 @@ impl Proactive {
         }
     }
 
-    /// Returns what must be below its line before an upgrade: the use of the spaces that the higher rung takes more of, and
-    /// the pressure on main memory.
+    /// Returns what must be below its line before an upgrade: the use of the spaces that the higher rung takes more of,
+    /// and the pressure on main memory.
     pub(super) fn uses_before_an_upgrade(
         &self,
         from: Rung,
@@ -206,8 +206,8 @@ impl Proactive {
         }
     }
 
-    /// Returns how long after the last change an upgrade between rungs that serve must wait: for the window and, after a
-    /// step down, until the end of the reversal window where what is earned until then is not worth the charge for a return.
+    /// Returns how long after the last change an upgrade between rungs that serve must wait: for the window and, after
+    /// a step down, until the end of the reversal window if the gain until then is not worth the charge for a return.
     pub(super) fn cooldown(
         &self,
         now: Timestamp,
@@ -220,7 +220,7 @@ impl Proactive {
         }
         let window =
             self.stabilization(standing.rung, to).max(self.settings.manager.switch_cooldown);
-        // What is said of the wait must hold at the first reading after it.
+        // The reported wait must be right at the first sample after it.
         let asked = now.since(change.at).max(window + self.settings.sampling_interval);
         let Some(left) = left(self.settings.reversal_window, asked) else {
             return window;
@@ -239,12 +239,13 @@ impl Proactive {
         self.settings.stabilization.wait(break_even(&self.settings, self.gain(from, to)))
     }
 
-    /// Returns whether a rung is loaded beside the first one as a part of the start: nobody waits for it. It must have
-    /// fitted since the first one came; room that came later may go again, and waits for its window.
+    /// Returns whether a rung is loaded beside the first one as a part of the start, when no request has to wait for
+    /// it. It must have fitted since the first one was loaded; room that appeared later may be lost again, and waits
+    /// for its window.
     fn climbs_at_once(&self, standing: &Standing, to: Rung) -> bool {
         let state = &self.rungs[usize::from(to.0)];
         let changed_and_fits = standing.last_change.zip(state.fits_since);
-        // What was loaded before the first reading was there at it, at the latest.
+        // What was loaded before the first sample counts from that sample.
         let first_reading = self.first_reading.unwrap_or_default();
         self.starting
             && state.fits_beside
@@ -256,13 +257,13 @@ impl Proactive {
         self.risk.odds(place, self.gain(from, to), self.age(now, to), is_charged)
     }
 
-    /// Returns whether something is asked for that `to` can serve and the present rung cannot: until then it is refused, which
-    /// is worse than a change too many.
+    /// Returns whether something is requested that `to` can serve and the present rung cannot: until then it is
+    /// refused, which is worse than a change too many.
     fn is_wanted(&self, now: Timestamp, to: Rung) -> bool {
         self.service.climb_wanted(now).contains(to)
     }
 
-    /// Returns the odds of a rung, where it fits and they are weighed.
+    /// Returns the odds of a rung, if it fits and they are weighed.
     pub(super) fn odds_of(&self, now: Timestamp, standing: &Standing, to: Rung) -> Option<Odds> {
         let (place, _) = self.room(now, to)?;
         Some(self.odds(now, &place, standing.rung, to).1)
@@ -273,8 +274,8 @@ impl Proactive {
         left(wait, waited)
     }
 
-    /// Returns how long has been waited since a model of a rung broke or a switch to it was called off, and how long must
-    /// be.
+    /// Returns how much time has passed since a model of a rung broke or a switch to it was called off, and how much
+    /// must pass.
     pub(super) fn broken_wait(&self, now: Timestamp, rung: Rung) -> Option<(Duration, Duration)> {
         let state = &self.rungs[usize::from(rung.0)];
         let waits =
@@ -282,11 +283,12 @@ impl Proactive {
         let waits = waits.into_iter().filter_map(|(backoff, bounds)| {
             Some((now.since(backoff.since()), backoff.wait(bounds)?))
         });
-        // The one that keeps it away for longest.
+        // The wait that ends last.
         waits.max_by_key(|&(waited, wait)| wait.saturating_sub(waited))
     }
 
-    /// Nothing broke where a switch was called off: it is tried again after one window, and then less and less often.
+    /// After a switch that was called off nothing is broken: it is tried again after one window, and then less and less
+    /// often.
     pub(super) fn called_off_bounds(&self) -> Bounds {
         let Bounds { least, most } = self.broken_bounds();
         Bounds { least: least / 2, most }
@@ -298,9 +300,9 @@ impl Proactive {
     }
 }
 
-/// The part of `calm` that an early return must earn in what is left of the reversal window: a little more than a third, so
-/// that with the defaults a quarter of the quality is not taken back before the window's end, and half of it after five to
-/// ten minutes. Chosen on the recordings that the risk was.
+/// The part of `calm` that an early return must earn in what is left of the reversal window: a little more than a
+/// third, so that with the defaults a quarter of the quality is not regained before the window's end, and half of it
+/// after five to ten minutes. Chosen on the same recordings as the risk.
 const RETURN_SHARE: f64 = 0.334;
 
 /// The longest wait after a model broke, in stabilization windows: two hours by default.

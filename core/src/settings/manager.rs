@@ -1,4 +1,4 @@
-//! What a person may set of the manager.
+//! The manager's settings.
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ pub struct RawManagerSettings {
     /// upgrade never cancels a request: if no idle moment is found until then, it is called off.
     pub at_drain_deadline: AtDrainDeadline,
     /// What to do with requests that still run at `critical-drain-deadline`: `wait` or `cancel`. Default `cancel`, because a
-    /// machine that runs out of memory kills the model and with it every request. With `wait`, `drain-deadline` and `at-drain-
-    /// deadline` apply.
+    /// machine that runs out of memory kills the model and with it every request. With `wait`, `drain-deadline` and
+    /// `at-drain-deadline` apply.
     pub at_critical_drain_deadline: AtDrainDeadline,
     /// Longest time that a reply may take; then the request fails and its model server is replaced. Default: three times what
     /// the longest reply that fits into the model's context takes by the catalog with all slots busy, and at least ten minutes.
@@ -120,7 +120,7 @@ impl Default for RawManagerSettings {
     }
 }
 
-/// Chosen: as long as the stabilization window, and ten times what a load of a large model takes.
+/// Chosen: as long as the stabilization window, and ten times as long as the load of a large model.
 const USUAL_STAY: Duration = Duration::from_mins(5);
 
 /// Left out of a file where it is the default: logs of earlier versions have no such key.

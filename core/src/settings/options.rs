@@ -1,26 +1,26 @@
-//! What only one policy knows.
+//! Options that only one policy knows.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// A policy's own settings: `[policy.options]` in a scenario, `[options]` in a policy file. What may stand there is for
-/// the policy to say.
+/// A policy's own settings: `[policy.options]` in a scenario, `[options]` in a policy file. The policy defines what
+/// they may contain.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Options(serde_json::Map<String, serde_json::Value>);
 
 impl Options {
-    /// Reads the options as a policy's own type; with `deny_unknown_fields` it refuses what it does not know.
+    /// Reads the options as a policy's own type; with `deny_unknown_fields` it refuses unknown ones.
     ///
     /// # Errors
-    /// What the type refuses.
+    /// When the type refuses them.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, OptionsError> {
         let options = serde_json::Value::Object(self.0.clone());
         serde_json::from_value(options).map_err(|error| OptionsError(error.to_string()))
     }
 
-    /// Refuses any option, for a policy that has none.
+    /// Refuses any option, for a policy without options.
     ///
     /// # Errors
     /// When there is one.
@@ -31,7 +31,7 @@ impl Options {
         }
     }
 
-    /// Sets one.
+    /// Sets an option.
     pub fn set(&mut self, name: &str, value: String) {
         self.0.insert(name.to_owned(), serde_json::Value::String(value));
     }

@@ -1,4 +1,4 @@
-//! How readily tiers are changed: the wait between rungs, the price of a change, and keys that no longer set either.
+//! How readily tiers are changed: the wait between rungs, the price of a change, and obsolete keys.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::units::UnitError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Stabilization {
-    /// As long for every change.
+    /// The same for every change.
     Span(Duration),
     /// A part of the time in which a change earns its price.
     Auto,
@@ -26,7 +26,7 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// Returns whether a file has it.
+    /// Returns whether a file contains it.
     pub fn is_given(self) -> bool {
         self.given
     }
@@ -126,10 +126,10 @@ impl Preset {
     }
 }
 
-/// The word for a wait that follows from the price.
+/// The word for a wait that is derived from the price.
 const AUTO: &str = "auto";
 
-/// The wait of `stabilization = "auto"`: a quarter of the break-even time, which lets a change pay that lasts but a little
-/// longer, and no longer than the original specification's.
+/// The wait of `stabilization = "auto"`: a quarter of the break-even time, so that even a change that lasts little
+/// longer pays, and at most the original specification's wait.
 const AUTO_PART: u32 = 4;
 const LONGEST_AUTO: Duration = Duration::from_mins(5);

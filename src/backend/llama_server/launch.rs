@@ -1,4 +1,4 @@
-//! How a model is started: its file, its sizes, and the command line made of them.
+//! How a model is started: its file, its sizes, and the resulting command line.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -6,22 +6,22 @@ use std::path::PathBuf;
 
 use tiershift_core::model::ModelId;
 
-/// What is needed to start a model.
+/// The data for starting a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
     /// Its file.
     pub file: PathBuf,
-    /// What it looks at pictures with.
+    /// Its image projector.
     pub projector: Option<PathBuf>,
     /// Context of one slot.
     pub context_tokens: u32,
     /// Requests side by side.
     pub slots: u32,
-    /// Whether it turns texts into vectors, too, or ranks them.
+    /// Whether it also turns texts into vectors, or ranks them.
     pub embeddings: Embeddings,
-    /// What a person adds to its arguments.
+    /// The user's additional arguments.
     pub args: Vec<String>,
-    /// What a person adds to its environment.
+    /// The user's additional environment variables.
     pub env: BTreeMap<String, String>,
 }
 
@@ -30,17 +30,17 @@ pub struct Launch {
 pub enum Embeddings {
     /// It does not.
     None,
-    /// As its file says.
+    /// As its file states.
     AsTrained,
-    /// As the mean over its tokens: its file does not say, and a build of 2026 without a word of it ends its process
-    /// at the next completion (seen on 2026-11-24).
+    /// As the mean over its tokens: its file does not state it, and a build of 2026 that is not given it ends its
+    /// process at the next completion (seen on 2026-11-24).
     Mean,
     /// It ranks texts instead.
     Rank,
 }
 
 impl Launch {
-    /// Returns what a model's process is started with.
+    /// Returns the arguments for a model's process.
     pub(super) fn arguments(&self, model: &ModelId, port: u16, gpu: Option<u8>) -> Vec<OsString> {
         let context = u64::from(self.context_tokens) * u64::from(self.slots);
         let mut all: Vec<OsString> = vec!["--model".into(), self.file.clone().into()];
@@ -56,7 +56,7 @@ impl Launch {
         if let Some(projector) = &self.projector {
             all.extend(["--mmproj".into(), projector.clone().into()]);
         }
-        // Without this, a build for GPUs puts there what fits, whatever was planned.
+        // Without this, a build for GPUs uses them as far as it fits, whatever was planned.
         let main_gpu = gpu.unwrap_or_default().to_string();
         let placement: &[&str] = match gpu {
             None => &["--n-gpu-layers", "0"],
@@ -72,13 +72,13 @@ impl Launch {
             Embeddings::Rank => &["--reranking"],
         };
         all.extend(embeddings.iter().map(OsString::from));
-        // Of an argument that stands there twice, the server takes the last.
+        // If an argument occurs twice, the server uses the last.
         all.extend(self.args.iter().map(OsString::from));
         all
     }
 }
 
-/// Refuses what a person must not say to a model's server, because the daemon does.
+/// Refuses settings of a model's server that the daemon makes itself.
 ///
 /// # Errors
 /// The first such argument or variable, and what to do instead.
@@ -91,7 +91,7 @@ pub(crate) fn check(
         found.map(|(_, why)| RefusedArgument { word: word.to_owned(), why })
     };
     let refused_argument = |word: &String| {
-        // As llama-server takes it.
+        // As llama-server reads it.
         let name = if word.starts_with("--") { word.replace('_', "-") } else { word.clone() };
         find(ARGUMENTS_OF_OURS, &name)
     };
@@ -108,7 +108,7 @@ pub struct RefusedArgument {
     why: &'static str,
 }
 
-/// What the daemon says to each server, or what would hide it from the daemon.
+/// Arguments that the daemon sets for each server, or that would hide it from the daemon.
 const ARGUMENTS_OF_OURS: &[(&[&str], &str)] = &[
     (
         &["--host", "--port", "--api-prefix", "--reuse-port"],
@@ -173,7 +173,7 @@ const ARGUMENTS_OF_OURS: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// The same of variables. What llama-server reads as `LLAMA_ARG_..` goes behind the arguments above.
+/// The same for variables. What llama-server reads as `LLAMA_ARG_..` is covered by the arguments above.
 const VARIABLES_OF_OURS: &[(&[&str], &str)] = &[
     (
         &["LLAMA_API_KEY", "LLAMA_ARG_API_KEY"],

@@ -1,9 +1,9 @@
-//! Processes that an earlier daemon left behind: killed, it could not stop them.
+//! Processes that an earlier daemon left behind: it was killed, and could not stop them.
 //!
-//! Each of our processes carries the folder that it serves from in its environment, from its first instant and for as
-//! long as it lives. So nothing is written down that could be torn or out of date, and what the kernel says of a
-//! process is all that is believed. One daemon at a time serves from a folder, which its caller sees to: what carries
-//! the mark when a daemon begins, is nobody's.
+//! Each of our processes carries the folder that it serves from in its environment, from its first moment and as long
+//! as it lives. So there is no record that could be torn or out of date: only what the kernel reports of a process
+//! counts. One daemon at a time serves from a folder, which the caller ensures: a process with the mark that exists
+//! when a daemon begins belongs to no other daemon.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -16,14 +16,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::watch;
 
-/// A process that is not our child. Its descriptor means it and no other, though its id may become another's.
+/// A process that is not our child. Its descriptor identifies it for certain, although its id may be reused.
 #[derive(Debug)]
 pub(super) struct Left {
     pub(super) pid: u32,
-    /// What it was started with, without the program's name.
+    /// The arguments with which it was started, without the program's name.
     pub(super) arguments: Vec<OsString>,
     descriptor: Arc<OwnedFd>,
-    /// Closed with its end.
+    /// Closed when it ends.
     alive: watch::Receiver<()>,
 }
 
@@ -45,17 +45,17 @@ impl Left {
     fn open(pid: u32, mark: &OsStr) -> io::Result<Self> {
         let id = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
         let descriptor = Arc::new(pidfd_open(id, PidfdFlags::empty())?);
-        // Read again: before it was held, the id may have passed on to another process.
+        // Checked again: before it was held, the id may have passed to another process.
         if !carries(pid, mark) {
             return Err(io::ErrorKind::NotFound.into());
         }
         let arguments = words(&format!("/proc/{pid}/cmdline"))?.into_iter().skip(1).collect();
         let (ended, alive) = watch::channel(());
         let watched = Arc::clone(&descriptor);
-        // There are as many as models at most, and a thread that is never joined delays nobody's end. Tokio waits
-        // for a descriptor in unsafe code only.
+        // There are at most as many as models, and a thread that is never joined delays no exit. Tokio waits for a
+        // descriptor only in unsafe code.
         std::thread::Builder::new().name("left".to_owned()).spawn(move || {
-            // A process's descriptor becomes readable with its end.
+            // A process's descriptor becomes readable when it ends.
             let mut ready = [PollFd::new(&*watched, PollFlags::IN)];
             while poll(&mut ready, None).is_err_and(|error| error == rustix::io::Errno::INTR) {}
             drop(ended);
@@ -63,13 +63,13 @@ impl Left {
         Ok(Self { pid, arguments, descriptor, alive })
     }
 
-    /// Returns the value of an option that it was started with.
+    /// Returns the value of an option with which it was started.
     pub(super) fn option(&self, name: &str) -> Option<&OsStr> {
         let at = self.arguments.iter().position(|argument| argument == name)?;
         self.arguments.get(at + 1).map(OsString::as_os_str)
     }
 
-    /// Returns what a variable of its environment holds.
+    /// Returns the value of a variable in its environment.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         let all = words(&format!("/proc/{}/environ", self.pid)).ok()?;
         let mut values = all.iter().filter_map(|word| word.to_str()?.strip_prefix(name));
@@ -83,17 +83,17 @@ impl Left {
     }
 
     pub(super) fn signal(&self, signal: Signal) {
-        // One that has ended by now is what was wanted.
+        // If it has already ended, that is fine.
         let _ = pidfd_send_signal(&self.descriptor, signal);
     }
 }
 
-/// Returns whether a process has this in its environment. That of other users' processes cannot be read.
+/// Returns whether a process has this in its environment. Processes of other users cannot be read.
 fn carries(pid: u32, mark: &OsStr) -> bool {
     words(&format!("/proc/{pid}/environ")).is_ok_and(|words| words.iter().any(|word| word == mark))
 }
 
-/// Reads a file of words that each end with a zero.
+/// Reads a file of words that are each terminated by a zero byte.
 fn words(path: &str) -> io::Result<Vec<OsString>> {
     let bytes = fs::read(path)?;
     let words = bytes.split(|&byte| byte == 0).map(|word| OsString::from_vec(word.to_vec()));

@@ -21,7 +21,7 @@ pub(super) enum Process {
 }
 
 impl Process {
-    /// Returns its id, where it has not ended.
+    /// Returns its id, if it has not ended.
     pub(super) fn id(&self) -> Option<u32> {
         match self {
             Self::Child(child) => child.id(),
@@ -40,7 +40,7 @@ impl Process {
             #[cfg(target_os = "linux")]
             Self::Left(left) => {
                 left.wait().await;
-                "how is unknown, for it was another daemon's child".to_owned()
+                "exit status unknown: it was another daemon's child".to_owned()
             }
         }
     }
@@ -64,7 +64,7 @@ impl Process {
         self.signal(Signal::KILL);
         #[cfg(not(unix))]
         if let Self::Child(child) = self {
-            // An error says that it has ended.
+            // An error means that it has ended.
             let _ = child.start_kill();
         }
     }
@@ -86,7 +86,7 @@ impl Process {
     }
 }
 
-/// As a child, one that was taken over ends at the latest with the thread that watches it.
+/// Like a child, an adopted process ends at the latest with the thread that watches it.
 #[cfg(target_os = "linux")]
 impl Drop for Process {
     fn drop(&mut self) {
@@ -114,5 +114,5 @@ pub(super) async fn last_lines(pipe: ChildStderr) -> String {
 /// llama-server's own stop time-out in router mode. Idle servers of 3.4 GB took 140 ms (measured 2026-11-23).
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Chosen: the reason for a failed load stands in the last five lines.
+/// Chosen: the reason for a failed load is in the last five lines.
 const LAST_LINES: usize = 12;

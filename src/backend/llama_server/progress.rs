@@ -1,21 +1,21 @@
-//! Whether a process that loads gets on: its resident memory grows, or what it has read.
+//! Whether a loading process makes progress: its resident memory grows, or the amount that it has read.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
-/// Calls `report` when a load has got on, soon after its start and then at most every twenty seconds. Where a process cannot
-/// be looked at it never does.
+/// Calls `report` when a load has made progress, soon after its start and then at most every twenty seconds. If a
+/// process cannot be examined, it is never called.
 pub(super) async fn watch(pid: Option<u32>, report: impl Fn()) -> Infallible {
     let mut progress = Progress::default();
     loop {
         tokio::time::sleep(LOOK_PAUSE).await;
-        if progress.is_to_be_told(pid.and_then(look)) {
+        if progress.is_report_due(pid.and_then(look)) {
             report();
         }
     }
 }
 
-/// What was seen of a load.
+/// The state of a load.
 #[derive(Debug, Default)]
 struct Progress {
     last: Grown,
@@ -33,8 +33,8 @@ struct Grown {
 }
 
 impl Progress {
-    /// Takes the next look, and returns whether it is time to say that the load gets on.
-    fn is_to_be_told(&mut self, seen: Option<Grown>) -> bool {
+    /// Takes the next look, and returns whether it is time to report progress.
+    fn is_report_due(&mut self, seen: Option<Grown>) -> bool {
         self.pause = self.pause.saturating_sub(1);
         let Some(grown) = seen else { return false };
         self.has_grown |= grown.resident_pages > self.last.resident_pages
@@ -52,11 +52,11 @@ impl Progress {
 #[cfg(target_os = "linux")]
 fn look(pid: u32) -> Option<Grown> {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
-    // Some systems show only the first.
+    // Some systems provide only the first.
     Grown::parse(&read("statm")?, &read("io").unwrap_or_default())
 }
 
-/// Elsewhere, nothing is seen.
+/// On other systems, nothing is known.
 #[cfg(not(target_os = "linux"))]
 fn look(_: u32) -> Option<Grown> {
     None
@@ -75,7 +75,7 @@ impl Grown {
     }
 }
 
-/// Chosen: two looks at two small files a second are a thousandth of a processor, and a short load is not looked at.
+/// Chosen: two looks at two small files a second take a thousandth of a processor, and a short load is not examined.
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
 
 /// Twenty seconds: three reports may be lost or late before the manager's minute is over.
@@ -99,7 +99,7 @@ mod tests {
         let mut progress = Progress::default();
         let mut told = |grows: fn(u64) -> Option<Grown>| {
             let looks = 0..31;
-            let at = |look: &u64| progress.is_to_be_told(grows(*look));
+            let at = |look: &u64| progress.is_report_due(grows(*look));
             looks.filter(at).map(|look| look * LOOK_PAUSE.as_secs()).collect::<Vec<u64>>()
         };
         let reads = |look| Some(Grown { resident_pages: 7, read_bytes: 100 + look });

@@ -1,4 +1,4 @@
-//! A short request of our own to a model that has just been loaded, by the same interface as everybody's.
+//! A short request of our own to a model that has just been loaded, through the same interface as any client's.
 
 use std::time::Duration;
 
@@ -8,10 +8,11 @@ use tiershift_core::time::from_secs_f64;
 
 use crate::backend::endpoint::Endpoint;
 
-/// Returns how many tokens the model wrote and how long that took, without the prompt, by its server's own clock; where it does not
-/// end in time, how many it was asked for, and that time. `None` where it answers otherwise: others will see to that.
+/// Returns how many tokens the model wrote and how long that took, without the prompt, by its server's own clock; if it
+/// does not end in time, the number of tokens requested, and the time limit. `None` if it answers otherwise: that is
+/// handled elsewhere.
 pub(super) async fn run(client: &reqwest::Client, endpoint: &Endpoint) -> Option<(u32, Duration)> {
-    // To the end of its tokens, whatever the model would say.
+    // For all of its tokens, whatever the model would write.
     let body = json!({
         "messages": [{"role": "user", "content": "Count from one to twenty."}],
         "max_tokens": TOKENS, "temperature": 0, "ignore_eos": true,
@@ -26,7 +27,7 @@ pub(super) async fn run(client: &reqwest::Client, endpoint: &Endpoint) -> Option
     }
 }
 
-/// Reads what a server says of the reply's tokens, and how long they took.
+/// Reads the number of the reply's tokens in a server's answer, and how long they took.
 fn decoded(reply: &[u8]) -> Option<(u32, Duration)> {
     #[derive(Deserialize)]
     struct Reply {
@@ -42,11 +43,11 @@ fn decoded(reply: &[u8]) -> Option<(u32, Duration)> {
     (predicted_n > 0).then(|| (predicted_n, from_secs_f64(predicted_ms / 1000.0)))
 }
 
-/// Chosen: at four tokens a second two seconds, and enough that the first of them does not count for much.
+/// Chosen: two seconds at four tokens a second, and enough that the first of them does not matter much.
 const TOKENS: u32 = 8;
 
-/// Within a minute of the load it is known whether it is slow. A model that needs longer for eight tokens writes one in five
-/// seconds or so.
+/// Within a minute of the load it is known whether it is slow. A model that needs longer for eight tokens writes about
+/// one in five seconds.
 const LIMIT: Duration = Duration::from_secs(45);
 
 #[cfg(test)]

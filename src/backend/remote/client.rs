@@ -1,4 +1,4 @@
-//! Talks to a model server over HTTP, and says why an answer did not come.
+//! Talks to a model server over HTTP, and reports why an answer did not come.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use reqwest::{StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// A server's address, and the client that asks there.
+/// A server's address, and the client for it.
 #[derive(Clone, Debug)]
 pub(super) struct ServerClient {
     http: reqwest::Client,
@@ -18,7 +18,7 @@ impl ServerClient {
         Self { http, base }
     }
 
-    /// Returns the same address, asked through another client.
+    /// Returns the same address with another client.
     pub(super) fn with(&self, http: reqwest::Client) -> Self {
         Self { http, base: self.base.clone() }
     }
@@ -28,15 +28,15 @@ impl ServerClient {
         self.base.as_str().trim_end_matches('/')
     }
 
-    /// Returns what is found at a path.
+    /// Returns the content at a path.
     ///
     /// # Errors
-    /// Any answer but the expected one.
+    /// When the answer is not the expected one.
     pub(super) async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, ServerError> {
         self.get(path).await?
     }
 
-    /// Like `ask`, but an answer that is not the expected one is apart from a server that does not answer at all.
+    /// Like `ask`, but distinguishes an unexpected answer from none.
     pub(super) async fn get<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -45,7 +45,7 @@ impl ServerClient {
         Ok(text.and_then(|text| read(&text)))
     }
 
-    /// Like `get`, with the text as it is.
+    /// Like `get`, with the unparsed text.
     pub(super) async fn text(
         &self,
         path: &str,
@@ -57,20 +57,20 @@ impl ServerClient {
         }
     }
 
-    /// Asks with no other limit than the client's own: the answer may be a whole load away.
+    /// Asks with only the client's own time limit: the answer may take a whole load.
     pub(super) async fn get_slowly(&self, segments: &[&str]) -> Result<(), ServerError> {
         let mut url = self.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
-            // A name is one segment, whatever stands in it.
+            // A name is one segment, whatever it contains.
             path.pop_if_empty().extend(segments);
         }
         answer(self.http.get(url)).await.map(drop)
     }
 
-    /// Posts a JSON object with no other limit than the client's own, and returns the answer.
+    /// Posts a JSON object with only the client's own time limit, and returns the answer.
     ///
     /// # Errors
-    /// An answer with an "error" in it is one, whatever its status.
+    /// An answer that contains "error" is one, whatever its status.
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, ServerError> {
         let text = answer(self.http.post(self.at(path)).json(body)).await?;
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -97,10 +97,10 @@ impl ServerClient {
     }
 }
 
-/// Why a server did not do what it was asked.
+/// Why a server did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServerError {
-    /// Nobody listens there.
+    /// Nothing listens there.
     #[error("the server is not there")]
     Away,
     /// It accepted, and did not answer in time.
@@ -111,10 +111,10 @@ pub enum ServerError {
     Refused {
         /// The status.
         code: u16,
-        /// Its words. They may name this machine's folders, so they are not logged.
+        /// Its message. It may name this machine's folders, so it is not logged.
         words: String,
     },
-    /// What it answered is not what this server answers.
+    /// The answer is not one of this kind of server.
     #[error("the server's answer is not understood")]
     Unclear,
 }
@@ -148,11 +148,11 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<String, ServerError>
     }
 }
 
-/// Chosen: all of these servers answer in milliseconds what they know already.
+/// Chosen: all of these servers answer in milliseconds what they already know.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Chosen: a thousand models take about 2 MB.
 const LONGEST_ANSWER: usize = 16 << 20;
 
-/// Chosen: the reason stands in the first lines.
+/// Chosen: the reason is in the first lines.
 const MOST_WORDS: usize = 2000;

@@ -1,4 +1,5 @@
-//! Keeps one model of somebody else's server as it should be: asks, looks whether it has come to be so, and reports.
+//! Keeps one model of another's server in its required state: asks for it, checks whether it has been reached, and
+//! reports.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -15,14 +16,14 @@ use crate::backend::remote::client::ServerError;
 use crate::backend::remote::entry::{Entry, Presence};
 use crate::backend::remote::server::Server;
 
-/// How much a loaded model uses, and who says so.
+/// How much a loaded model uses, and the source of the figure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum OwnUse {
-    /// What is read of these processes.
+    /// The reading of these processes.
     Processes(BTreeSet<u32>),
     /// The server's own figure.
     Server(Footprint),
-    /// What came when it was loaded.
+    /// The growth at its load.
     Step(Footprint),
     /// The catalog's.
     Catalog,
@@ -48,13 +49,13 @@ impl Tools {
     }
 
     fn send(&self, report: Report) {
-        // Nobody listens any more when the daemon has ended.
+        // The receiver is gone once the daemon has stopped.
         let _ = self.reports.send(report);
         (self.callbacks.wake)();
     }
 }
 
-/// Keeps one model as it should be, and reports what becomes of it.
+/// Keeps one model in its required state, and reports what happens to it.
 pub(super) struct Keeper {
     pub(super) model: ModelId,
     pub(super) name: String,
@@ -64,7 +65,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) async fn load(self, mut stopped: oneshot::Receiver<()>) {
-        // A load may be answered after minutes; whether the server is there at all is known sooner.
+        // A load may be answered only after minutes; whether the server answers at all is known sooner.
         if let Err(error) = self.server.look(&self.name).await {
             return self.load_failed(&error);
         }
@@ -73,7 +74,7 @@ impl Keeper {
             tokio::select! {
                 answer = &mut asked => answer,
                 _ = &mut stopped => {
-                    // A load that cannot be cancelled takes its memory all the same, and is dropped when it is done.
+                    // A load that cannot be cancelled takes its memory in any case, and is dropped when it is done.
                     if !self.server.can_cancel_load() {
                         let _ = tokio::time::timeout(UNLOAD_PATIENCE, asked).await;
                     }
@@ -97,7 +98,7 @@ impl Keeper {
                         has_begun = true;
                         self.report_own(&entry);
                     }
-                    // Before it has begun, this is what the last run of it has come to.
+                    // Before the load has begun, this is the result of its last run.
                     Presence::Absent | Presence::Failed if !has_begun && looks < LOOKS_TO_BEGIN => {
                     }
                     Presence::Absent | Presence::Failed => {
@@ -119,7 +120,7 @@ impl Keeper {
         }
     }
 
-    /// From the moment at which it can serve.
+    /// Watches from the moment at which it can serve.
     pub(super) async fn keep(&self, mut stopped: oneshot::Receiver<()>) {
         let mut unanswered = 0;
         loop {
@@ -138,7 +139,7 @@ impl Keeper {
                         }
                         Presence::Ready | Presence::Loading => continue,
                         Presence::Failed => "its process ended".to_owned(),
-                        // Dropped to make room for another, idle for too long, or unloaded by somebody else.
+                        // Dropped to make room for another, idle for too long, or unloaded by another client.
                         Presence::Absent => return self.tools.report(Outcome::Unloaded { model }),
                     }
                 }
@@ -161,7 +162,7 @@ impl Keeper {
                     tokio::time::sleep(LOAD_POLL).await;
                 }
             };
-            // Our own requests have ended; somebody else's are not waited for without end.
+            // Our own requests have ended; those of others are not waited for without end.
             let _ = tokio::time::timeout(BUSY_LIMIT, idle).await;
             let gone = tokio::time::timeout(UNLOAD_PATIENCE, self.until_gone());
             if gone.await.is_err() {
@@ -210,10 +211,10 @@ impl Keeper {
 /// A small model loads in a router in 75 ms (measured 2026-11-23).
 const LOAD_POLL: Duration = Duration::from_millis(50);
 
-/// Chosen: an end that nobody reported is seen this soon, for a thousandth of a processor.
+/// Chosen: an unreported end is noticed this soon, for a thousandth of a processor.
 pub(super) const WATCH_POLL: Duration = Duration::from_millis(500);
 
-/// A router says that it loads a model some milliseconds after it was asked, and that a file is broken within 1.5 s
+/// A router reports that it loads a model some milliseconds after it was asked, and that a file is broken within 1.5 s
 /// (measured 2026-11-23): together 2 s.
 const LOOKS_TO_BEGIN: u32 = 40;
 
@@ -223,7 +224,7 @@ const MOST_UNANSWERED: u32 = 4;
 /// The manager's own drain deadline, by default.
 const BUSY_LIMIT: Duration = Duration::from_mins(2);
 
-/// Chosen: an unload that has not helped in 5 s is asked for again.
+/// Chosen: an unload that has not worked after 5 s is requested again.
 const UNLOAD_AGAIN: Duration = Duration::from_secs(5);
 const LOOKS_TO_GO: u32 = 100;
 

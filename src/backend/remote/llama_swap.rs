@@ -4,10 +4,10 @@
 //! Its code, at 0bdb3720 of 2026-08-22. What a manager must know of it:
 //!
 //! - There is no load: any request that names a model starts it, and is answered when it has started.
-//! - An unload does not wait for requests. Ours have ended by then; others' are not reported, so they cannot be
-//!   waited for.
-//! - It may be set up to run one model at a time: then a load drops the model before, after its requests. That is
-//!   reported as an unload that nobody asked for.
+//! - An unload does not wait for requests. Ours have ended by then; others' are not reported, so they cannot be waited
+//!   for.
+//! - It may be configured to run one model at a time: then a load drops the model before, after its requests. That is
+//!   reported as an unload that was not requested.
 
 use serde::Deserialize;
 
@@ -78,7 +78,7 @@ async fn unload(client: &ServerClient, name: &str) -> Result<(), ServerError> {
     client.post_to("api/models/unload", name).await
 }
 
-/// The path of what runs.
+/// The path of the list of running models.
 const RUNNING: &str = "/running";
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 //! # Source
 //! Its documents, at c6854fba of 2026-04-29. What a manager must know of it:
 //!
-//! - A load is answered when it is done, and cannot be cancelled: one that is no longer wanted is waited for and
-//!   then dropped, for its memory is taken all the while.
+//! - A load is answered when it is done, and cannot be cancelled: one that is no longer wanted is waited for and then
+//!   dropped, because its memory is taken in the meantime.
 //! - A request that names a model which is not loaded loads it, and may drop another for it. Ours name loaded ones.
-//! - It reports the size of a model's file and nothing of its memory.
+//! - It reports the size of a model's file but not its memory.
 
 use std::collections::BTreeSet;
 

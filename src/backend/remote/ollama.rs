@@ -3,12 +3,12 @@
 //! # Source
 //! Its own documents and code, at fb307609 of 2026-08-21. What a manager must know of it:
 //!
-//! - The last request with a `keep_alive` decides how long an idle model stays. So somebody else's request may undo
+//! - The last request with a `keep_alive` decides how long an idle model stays. So a request of another client may undo
 //!   ours, and then ours is sent again.
-//! - An unload lets finish what runs, and the model is listed until then.
-//! - Another `num_ctx` reloads a model. OpenAI's API cannot name one, so none is named with the load either: a
-//!   model's context is what Ollama was started with.
-//! - It drops models by itself at OLLAMA_MAX_LOADED_MODELS: reported as unloads that nobody asked for.
+//! - An unload lets running requests finish, and the model is listed until then.
+//! - Another `num_ctx` reloads a model. OpenAI's API cannot name one, so the load names none either: a model's context
+//!   is the one that Ollama was started with.
+//! - It drops models on its own at OLLAMA_MAX_LOADED_MODELS: reported as unloads that were not requested.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -31,7 +31,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
     entries: |list, loaded| Ok(read::<Tags>(list)?.entries(&read(loaded)?)),
     default_tag: Some(":latest"),
     query: "",
-    // The last request decides how long a model stays, and this one is not to shorten it.
+    // The last request decides how long a model stays, and this one must not shorten it.
     keep_alive: Some(FOR_EVER),
     load: Some(|client, model| Box::pin(keep(client, model, FOR_EVER))),
     unload: Some(|client, model| Box::pin(keep(client, model, NO_LONGER))),
@@ -50,7 +50,7 @@ struct Tags {
 struct Tag {
     name: String,
     size: u64,
-    /// Versions of 2025 and later say what a model is for.
+    /// Versions of 2025 and later state what a model is for.
     capabilities: Option<Vec<String>>,
 }
 
@@ -109,11 +109,12 @@ async fn recognise(client: &ServerClient) -> Result<Result<(), ServerError>, Ser
     Ok(if greets { Ok(()) } else { Err(ServerError::Unclear) })
 }
 
-/// Loads a model for this time after its last request, in seconds, or drops it. A load is answered when it is done.
+/// Keeps a model loaded for this time after its last request, in seconds, or drops it. A load is answered when it is
+/// done.
 async fn keep(client: &ServerClient, name: &str, seconds: i64) -> Result<(), ServerError> {
     let ask = json!({"model": name, "keep_alive": seconds});
     match client.post("/api/generate", &ask).await {
-        // A model that only embeds is loaded and dropped at the path where it does that.
+        // A model that only embeds is loaded and dropped at the path for embeddings.
         Err(ServerError::Refused { words, .. }) if words.contains(EMBEDS_ONLY) => {
             client.post("/api/embed", &ask).await.map(drop)
         }
@@ -121,10 +122,10 @@ async fn keep(client: &ServerClient, name: &str, seconds: i64) -> Result<(), Ser
     }
 }
 
-/// In its answer where a model completes nothing.
+/// In its answer if a model completes nothing.
 const EMBEDS_ONLY: &str = "does not support generate";
 
-/// What it says at its root.
+/// Its answer at the root path.
 const GREETING: &str = "Ollama is running";
 
 /// A negative time, in seconds, has no end.
@@ -132,7 +133,7 @@ const FOR_EVER: i64 = -1;
 
 const NO_LONGER: i64 = 0;
 
-/// Dates compare as text. A model without end is given a date 292 years from now (Go's longest duration).
+/// Dates compare as text. A model without an end is given a date 292 years from now (Go's longest duration).
 const FAR_AWAY: &str = "2200";
 
 #[cfg(test)]

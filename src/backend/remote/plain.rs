@@ -1,4 +1,4 @@
-//! Any server with OpenAI's API. It lists and completes; what it lists is taken as loaded, for as long as it lists it.
+//! Any server with OpenAI's API. It lists and completes; a listed model counts as loaded while it is listed.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
     processes: |_| BTreeSet::new(),
 };
 
-/// A llama-server of one model is such a server, too. It says so of its model.
+/// A llama-server of one model is also such a server. It identifies itself in its model's entry.
 pub(super) const LLAMA_SERVER: Protocol = Protocol {
     name: "llama-server",
     recognise: |client| {

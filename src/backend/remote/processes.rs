@@ -1,4 +1,4 @@
-//! Finds the processes that a server on this machine runs models in, by their command lines, which anyone may read.
+//! Finds the processes in which a server on this machine runs models, by their command lines, which are public.
 
 use std::collections::BTreeSet;
 #[cfg(target_os = "linux")]
@@ -6,7 +6,7 @@ use std::fs;
 
 use crate::backend::remote::entry::Entry;
 
-/// Returns the process of a model whose server reports its port: the command line has it too.
+/// Returns the process of a model whose server reports its port, which is also in the command line.
 pub(super) fn of_entry(entry: &Entry) -> BTreeSet<u32> {
     entry.port.map(of_port).unwrap_or_default()
 }
@@ -16,8 +16,8 @@ fn of_port(port: u16) -> BTreeSet<u32> {
     of(|arguments| arguments.windows(2).any(|pair| pair[0] == "--port" && pair[1] == port))
 }
 
-/// Returns Ollama's runners. It names no port or process of a model, so all of them are taken: what it runs for others
-/// besides our models counts as ours.
+/// Returns Ollama's runners. It reports no port or process of a model, so all of them count: models that it runs for
+/// others besides ours count as ours.
 pub(super) fn of_ollama() -> BTreeSet<u32> {
     let is_ollama = |program: &str| program.rsplit('/').next() == Some("ollama");
     of(

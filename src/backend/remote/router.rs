@@ -3,16 +3,17 @@
 //! # Source
 //! Measured with build 11669 on 2026-11-23. What a manager must know of it:
 //!
-//! 1. An unload does not wait for requests: they fall silent, and are cut after its stop time-out. So it is asked for
-//!    when no slot works any more, or for too long.
+//! 1. An unload does not wait for requests: they fall silent, and are cut after its stop time-out. So it is requested
+//!    when no slot works any more, or has worked for too long.
 //! 2. A client that hangs up frees its slot some 0.6 s later, and an unload before that may take those 10 s: the same
 //!    wait is enough.
 //! 3. A single server that is asked to stop waits for its clients; ours have ended by then (`llama_server`).
-//! 4. An unload while it loads ends the process at once, and then the entry says `failed` as for a broken file. So
-//!    `failed` means something only to one that wanted the model loaded.
-//! 5. At `--models-max` a load drops the model that was idle the longest; that is reported as an unload that nobody asked for.
-//! 6. A broken file is accepted, and its entry says `failed` within 1.5 s.
-//! 7. A router that is asked to stop takes its models with it; so the server's end is the models' end.
+//! 4. An unload during a load ends the process at once, and then the entry's status is `failed`, as for a broken file.
+//!    So `failed` means something only if the model was to be loaded.
+//! 5. At `--models-max` a load drops the model that was idle the longest; that is reported as an unload that was not
+//!    requested.
+//! 6. A broken file is accepted, and its entry's status is `failed` within 1.5 s.
+//! 7. A router that is asked to stop also stops its models; so the server's end is the models' end.
 
 use std::path::PathBuf;
 
@@ -32,14 +33,14 @@ pub(super) const PROTOCOL: Protocol = Protocol {
     loaded: None,
     entries: |list, _| Ok(read::<Models>(list)?.entries()),
     default_tag: None,
-    // A model that has just gone is not to come back behind our back.
+    // A model that has just gone must not be loaded again unasked.
     query: "?autoload=false",
     keep_alive: None,
     load: Some(|client, model| Box::pin(ask(client, "/models/load", model, "already running"))),
     unload: Some(|client, model| Box::pin(ask(client, "/models/unload", model, "not running"))),
     renew: None,
     is_busy: Some(|client, model| Box::pin(is_busy(client, model))),
-    // It answers a load at once; an unload that came before its load would miss it.
+    // It answers a load at once; an unload that overtook the load would be lost.
     can_cancel_load: false,
     processes: processes::of_entry,
 };
@@ -113,7 +114,7 @@ async fn recognise(client: &ServerClient) -> Result<Result<(), ServerError>, Ser
     Ok(if is_router { Ok(()) } else { Err(ServerError::Unclear) })
 }
 
-/// Asks to load or unload; that it has been done already is not an error.
+/// Asks to load or unload; it is not an error if that has already been done.
 async fn ask(
     client: &ServerClient,
     path: &str,
@@ -126,7 +127,7 @@ async fn ask(
     }
 }
 
-/// Where a router was started without slots, this is an error.
+/// An error if the router was started without slots.
 async fn is_busy(client: &ServerClient, name: &str) -> Result<bool, ServerError> {
     #[derive(Deserialize)]
     struct Slot {

@@ -1,4 +1,4 @@
-//! A model server that somebody else started: which kind it is, and the same few questions to each kind.
+//! A model server that is already running: its kind, and the same few queries to each kind.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ pub struct Server {
     client: ServerClient,
 }
 
-/// The servers that are known.
+/// The known kinds of servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// llama.cpp's llama-server in router mode.
@@ -30,13 +30,13 @@ pub enum Kind {
     LlamaSwap,
     /// A llama-server of one model.
     LlamaServer,
-    /// Any server with OpenAI's API: it lists and completes, and loads and unloads nothing.
+    /// Any server with OpenAI's API: it lists and completes, but loads and unloads nothing.
     Plain,
 }
 
 impl Kind {
-    /// In the order in which they are recognised, by what stands in the body: LM Studio answers 200 to any path (its
-    /// bug tracker, 1680), and both Ollama and llama-swap have /api/version.
+    /// In the order in which they are recognised, by the content of answers: LM Studio answers 200 to any path (its bug
+    /// tracker, 1680), and both Ollama and llama-swap have /api/version.
     pub const IN_ORDER: [Self; 6] = [
         Self::LmStudio,
         Self::LlamaSwap,
@@ -57,15 +57,15 @@ impl Kind {
         }
     }
 
-    /// Returns its name for people.
+    /// Returns its name for users.
     pub fn name(self) -> &'static str {
         self.protocol().name
     }
 
-    /// Reads its models, in its order, from its list of models and its list of what is loaded.
+    /// Reads its models, in its order, from its list of models and its list of loaded ones.
     ///
     /// # Errors
-    /// What this server would not say.
+    /// When this kind of server would not answer like that.
     pub fn entries(self, list: &str, loaded: &str) -> Result<Vec<Entry>, ServerError> {
         (self.protocol().entries)(list, loaded)
     }
@@ -75,7 +75,7 @@ impl Server {
     /// Finds out which server answers at `url`.
     ///
     /// # Errors
-    /// Where nothing answers, or nothing that is known.
+    /// When nothing answers, or no known server.
     pub async fn recognise(client: reqwest::Client, url: &Url) -> Result<Self, ServerError> {
         let client = ServerClient::new(client, url.clone());
         let mut last = ServerError::Unclear;
@@ -88,12 +88,12 @@ impl Server {
         Err(last)
     }
 
-    /// Returns which kind it is.
+    /// Returns its kind.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Returns the same server, asked through another client.
+    /// Returns the same server with another client.
     #[must_use]
     pub fn with_client(&self, client: reqwest::Client) -> Self {
         Self { kind: self.kind, client: self.client.with(client) }
@@ -110,7 +110,7 @@ impl Server {
         (protocol.entries)(&list, &loaded)
     }
 
-    /// Returns what is known of one model now.
+    /// Returns what is now known of one model.
     pub(super) async fn look(&self, name: &str) -> Result<Entry, ServerError> {
         let entries = match &self.kind.protocol().loaded {
             Some(loaded) => (loaded.entries)(&self.client.text(loaded.path).await??)?,
@@ -120,22 +120,22 @@ impl Server {
         Ok(entries.into_iter().find(|entry| entry.name == name).unwrap_or_else(absent))
     }
 
-    /// Returns whether the server calls a model of the catalog so: by its id, or with the tag that it adds.
+    /// Returns whether the server uses this name for a model of the catalog: its id, or with the tag that it adds.
     pub(crate) fn calls(&self, model: &str, name: &str) -> bool {
         let tag = self.kind.protocol().default_tag;
         name == model || tag.is_some_and(|tag| name.strip_suffix(tag) == Some(model))
     }
 
-    /// Asks for a model. Where the server can be asked no otherwise, this returns when it is loaded.
+    /// Asks for a model. If the server has no other way, this returns when it is loaded.
     pub(super) async fn load(&self, name: &str) -> Result<(), ServerError> {
         match self.kind.protocol().load {
             Some(load) => load(&self.client, name).await,
-            // The look that follows says whether it lists this one.
+            // The next look shows whether it lists this one.
             None => Ok(()),
         }
     }
 
-    /// Asks to drop a model. Whether it has gone, a look says.
+    /// Asks to drop a model. A look shows whether it has gone.
     pub(super) async fn unload(&self, name: &str) -> Result<(), ServerError> {
         match self.kind.protocol().unload {
             Some(unload) => unload(&self.client, name).await,
@@ -143,19 +143,19 @@ impl Server {
         }
     }
 
-    /// Returns whether requests run on a model that an unload would cut, as far as the server says.
+    /// Returns whether requests run on a model that an unload would cut, as far as the server reports it.
     pub(super) async fn is_busy(&self, name: &str) -> bool {
         match self.kind.protocol().is_busy {
-            // One that does not say is not waited for: our own requests have ended.
+            // A server that does not report it is not waited for: our own requests have ended.
             Some(is_busy) => is_busy(&self.client, name).await.unwrap_or(false),
             None => false,
         }
     }
 
-    /// Asks again for a model to stay, after somebody else's request has limited its time.
+    /// Asks again for a model to stay, after a request of another client has limited its time.
     pub(super) async fn renew(&self, name: &str) {
         if let Some(renew) = self.kind.protocol().renew {
-            // The next look says whether it helped.
+            // The next look shows whether it helped.
             let _ = renew(&self.client, name).await;
         }
     }
@@ -165,17 +165,17 @@ impl Server {
         self.kind.protocol().can_cancel_load
     }
 
-    /// Returns whether a model stays whatever is asked.
+    /// Returns whether a model cannot be unloaded.
     pub(super) fn never_unloads(&self) -> bool {
         self.kind.protocol().unload.is_none()
     }
 
-    /// Returns the processes that a loaded model runs in; none where they cannot be found.
+    /// Returns the processes in which a loaded model runs; none if they cannot be found.
     pub(super) fn processes(&self, entry: &Entry) -> BTreeSet<u32> {
         (self.kind.protocol().processes)(entry)
     }
 
-    /// Returns where the server answers what is not about one model.
+    /// Returns the endpoint for what is not about one model.
     pub(super) fn bare_endpoint(&self) -> Endpoint {
         Endpoint::new(self.client.base())
     }

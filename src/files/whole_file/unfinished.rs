@@ -1,4 +1,4 @@
-//! What is being written beside its place, known to the whole process: a signal ends it without a destructor, and
+//! What is being written under a temporary name, known to the whole process: a signal ends it without a destructor, and
 //! would leave every half written file behind. The one thing here that is global, because a signal is.
 
 use std::collections::BTreeSet;
@@ -29,13 +29,13 @@ impl Drop for Unfinished {
     }
 }
 
-/// Takes all of it away, and lets nothing new begin: the process ends.
+/// Removes all of it, and lets nothing new begin: the process ends.
 #[cfg_attr(not(all(unix, feature = "live")), expect(dead_code, reason = "nothing handles signals"))]
 pub(crate) fn remove_all() {
     let mut all = all();
     for path in std::mem::take(&mut *all) {
-        // Whoever writes into a folder goes on: what comes while it is emptied is taken away by the next try. Nothing
-        // can be done about what does not go at all.
+        // Another thread may still write into a folder: what appears while it is emptied is removed by the next try.
+        // Nothing can be done about what cannot be removed at all.
         for _ in 0..MOST_TRIES {
             let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
             if !path.exists() {
@@ -50,7 +50,7 @@ fn all() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Chosen: a run writes five files, each of which may come between.
+/// Chosen: a run writes five files, any of which may appear in between.
 const MOST_TRIES: u32 = 10;
 
 static ALL: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());

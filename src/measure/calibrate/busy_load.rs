@@ -1,4 +1,4 @@
-//! Another program that wants the processors: half of them, all the time.
+//! Imitates another program that uses half of the processors all the time.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ pub(super) struct BusyLoad {
 }
 
 impl BusyLoad {
-    /// Keeps half of the processors busy, one at least: see [`crate::measure::calibration::BUSY_LOAD`].
+    /// Keeps half of the processors busy, at least one: see [`crate::measure::calibration::BUSY_LOAD`].
     pub(super) fn start() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let is_over = Arc::new(AtomicBool::new(false));

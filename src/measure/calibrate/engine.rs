@@ -1,4 +1,4 @@
-//! The model server under measurement: loads one model at a time, asks it, and watches its process.
+//! The model server being measured: loads one model at a time, sends it requests, and watches its process.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -28,7 +28,7 @@ use crate::measure::calibrate::{Bounds, CalibrationError, CalibrationPlan};
 use crate::probe::clock::SystemClock;
 use crate::probe::system::{OwnProcesses, SystemProbe};
 
-/// Starts, asks and stops the server. Dropped, it stops what runs.
+/// Starts, queries and stops the server. When dropped, it stops what runs.
 pub(super) struct Engine<'a> {
     program: PathBuf,
     home: PathBuf,
@@ -48,18 +48,18 @@ pub(super) struct Loaded {
     news: Receiver<()>,
     pid: u32,
     endpoint: Endpoint,
-    /// What the process read from storage, and what it had to read; where that can be known.
+    /// What the process read from storage, and what it had to read; if known.
     read: Option<(Bytes, Bytes)>,
 }
 
-/// What the end of a model took.
+/// The times of a model's end.
 pub(super) struct Gone {
     pub(super) took: Duration,
-    /// From the end of its process until its memory was free; `None` where it was not seen.
+    /// From the end of its process until its memory was free; `None` if that was not seen.
     pub(super) lag: Option<Duration>,
 }
 
-/// One request as its client saw it: with all that the server does beside computing.
+/// One request as its client saw it, including everything that the server does besides computing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reply {
     pub(super) prompt_tokens: f64,
@@ -71,17 +71,17 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// Returns prompt tokens a second.
+    /// Returns prompt tokens per second.
     pub(super) fn prefill(&self) -> f64 {
         self.prompt_tokens / self.first_token
     }
 
-    /// Returns reply tokens a second after the first.
+    /// Returns reply tokens per second after the first.
     pub(super) fn decode(&self) -> f64 {
         (self.output_tokens - 1.0) / self.rest
     }
 
-    /// Returns what the reply's tokens had before them in the mean: the prompt and half of the reply.
+    /// Returns the average context of the reply's tokens: the prompt and half of the reply.
     pub(super) fn context(&self) -> f64 {
         self.prompt_tokens + self.output_tokens / 2.0
     }
@@ -103,7 +103,7 @@ impl<'a> Engine<'a> {
         });
         let said =
             said.map_err(|source| CalibrationError::Program { program: program.clone(), source })?;
-        // Older builds say it on the one, newer ones on the other.
+        // Older builds print it on one, newer ones on the other.
         let said = [said.stderr, said.stdout].concat();
         let said = String::from_utf8_lossy(&said);
         let version = said.lines().find(|line| line.contains("version")).unwrap_or("llama-server");
@@ -123,7 +123,7 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// Returns what the server says of itself.
+    /// Returns the server's version text.
     pub(super) fn version(&self) -> &str {
         &self.version
     }
@@ -149,7 +149,7 @@ impl<'a> Engine<'a> {
         let (wake, news) = mpsc::channel();
         let callbacks = Callbacks {
             wake: Arc::new(move || {
-                // Nobody listens any more when the model is let go.
+                // The receiver is gone when the model is dropped.
                 let _ = wake.send(());
             }),
             exit_message: Arc::new(|_, _| {}),
@@ -208,7 +208,7 @@ impl<'a> Engine<'a> {
         Ok(Gone { took: gone.since(Timestamp::ZERO), lag })
     }
 
-    /// Asks a model with a prompt of so many words for a reply of so many tokens.
+    /// Sends a model a prompt of this many words for a reply of this many tokens.
     pub(super) fn ask(
         &self,
         loaded: &Loaded,
@@ -218,7 +218,7 @@ impl<'a> Engine<'a> {
         self.within(loaded, self.request(loaded, "the cat ", words, tokens))
     }
 
-    /// Asks twice at once.
+    /// Sends two requests at once.
     pub(super) fn ask_two(
         &self,
         loaded: &Loaded,
@@ -234,14 +234,14 @@ impl<'a> Engine<'a> {
         Ok([first, second])
     }
 
-    /// Returns the memory that a model's process holds, file pages included.
+    /// Returns the memory that a model's process holds, including file pages.
     pub(super) fn resident(&self, loaded: &Loaded) -> Result<Bytes, CalibrationError> {
         let own = space(&mut SystemProbe::new(), Some(loaded.pid)).map(|space| space.own);
         own.filter(|own| *own > Bytes::ZERO)
             .ok_or_else(|| CalibrationError::Memory { model: loaded.model.to_string() })
     }
 
-    /// Returns the most memory that a model's process has held so far; nothing where the system does not report it.
+    /// Returns the most memory that a model's process has held so far; nothing if the system does not report it.
     pub(super) fn peak(&self, loaded: &Loaded) -> Bytes {
         let status = fs::read_to_string(format!("/proc/{}/status", loaded.pid)).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -281,12 +281,12 @@ impl<'a> Engine<'a> {
             prompt_tokens: prompt.into(),
             first_token: first.as_secs_f64(),
             output_tokens: output.into(),
-            // Read at one go, they took at least what a clock can resolve.
+            // If they were read at once, they took at least what a clock can resolve.
             rest: last.saturating_sub(first).max(CLOCK_TICK).as_secs_f64(),
         })
     }
 
-    /// Runs a request until it is answered, or the work is to end.
+    /// Runs a request until it is answered, or the work must end.
     fn within<T>(
         &self,
         loaded: &Loaded,
@@ -306,7 +306,7 @@ impl<'a> Engine<'a> {
         answered.map_err(|error| CalibrationError::Answer { model, error })
     }
 
-    /// Waits for the server's next word; `None` when the time is over.
+    /// Waits for the server's next outcome; `None` when the time is over.
     fn wait(
         &self,
         server: &mut LlamaServer,
@@ -326,7 +326,7 @@ impl<'a> Engine<'a> {
             if clock.now() >= end {
                 return Ok(None);
             }
-            // Woken, or time to look up: either way there is a look.
+            // Woken, or timed out: in both cases the state is checked.
             let _ = news.recv_timeout(LOOK_UP);
         }
     }
@@ -352,7 +352,7 @@ fn forget(file: &Path) -> bool {
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::{Advice, fadvise};
-        // What is not written yet cannot be forgotten.
+        // What is not written yet cannot be dropped from the cache.
         File::open(file).is_ok_and(|file| {
             file.sync_all().is_ok() && fadvise(&file, 0, None, Advice::DontNeed).is_ok()
         })
@@ -364,7 +364,7 @@ fn forget(file: &Path) -> bool {
     }
 }
 
-/// Returns what a process has had to read from storage.
+/// Returns how much a process has had to read from storage.
 fn read_from_storage(pid: u32) -> Option<Bytes> {
     let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
     let line = io.lines().find_map(|line| line.strip_prefix("read_bytes:"))?;
@@ -385,11 +385,11 @@ const LOOK_UP: Duration = Duration::from_millis(100);
 /// Longer than the ten seconds after which a server that does not stop is killed.
 const UNLOAD_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Memory is back when this share of it is: other programs move a little at the same time.
+/// Memory counts as back when this share of it is: other programs change a little at the same time.
 const RETURNED: tiershift_core::units::Percent = tiershift_core::units::Percent::new(90);
 
 /// Chosen: a twentieth of what the daemon could notice.
 const LAG_POLL: Duration = Duration::from_millis(5);
 
-/// A load is cold when this share of the file came from storage; read-ahead and metadata make it more than all.
+/// A load counts as cold when this share of the file came from storage; read-ahead and metadata make it more than all.
 const COLD: tiershift_core::units::Percent = tiershift_core::units::Percent::new(90);

@@ -1,5 +1,5 @@
-//! Watches the machine while it is measured: what others take of its processors, and whether it computes as fast at the end as at
-//! the beginning.
+//! Watches the machine during the measurement: others' use of its processors, and whether it computes as fast at the
+//! end as at the beginning.
 
 use std::hint::black_box;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -14,7 +14,7 @@ use crate::measure::figure::Figure;
 use crate::probe::clock::SystemClock;
 use crate::probe::system::{OwnProcesses, SystemProbe};
 
-/// A watch that runs.
+/// A running watch.
 pub(super) struct Watch {
     over: Sender<()>,
     others: JoinHandle<Vec<f64>>,
@@ -25,7 +25,7 @@ impl Watch {
     /// Begins to watch.
     ///
     /// # Errors
-    /// Where the system gives no thread.
+    /// When the system provides no thread.
     pub(super) fn start() -> std::io::Result<Self> {
         let (over, is_over) = mpsc::channel();
         let watch = move || {
@@ -40,14 +40,14 @@ impl Watch {
         Ok(Self { over, others, computations: vec![compute()] })
     }
 
-    /// Takes the time of the same computation as each time, while nothing of ours works.
+    /// Times the fixed computation while our models are idle.
     pub(super) fn time_a_computation(&mut self) {
         self.computations.push(compute());
     }
 
-    /// Ends it, and returns what was seen.
+    /// Ends it, and returns the result.
     pub(super) fn end(self) -> Constancy {
-        // It looks for the end itself.
+        // The thread looks for the end itself.
         let _ = self.over.send(());
         let others = self.others.join().unwrap_or_default();
         let computation = Figure::of(&self.computations).expect("the first was at the start");
@@ -55,7 +55,7 @@ impl Watch {
     }
 }
 
-/// Returns the share of the processors that others take now, for a moment; `None` where that cannot be read.
+/// Returns the share of the processors that others use now; `None` if it cannot be read.
 pub(super) fn others_now() -> Option<f64> {
     let (mut probe, mut clock) = (probe(), SystemClock::start());
     others_share(&mut probe, clock.now());
@@ -63,7 +63,7 @@ pub(super) fn others_now() -> Option<f64> {
     others_share(&mut probe, clock.now())
 }
 
-/// This process, and with it the model servers that it starts, are not others.
+/// This process, and the model servers that it starts, do not count as others.
 fn probe() -> SystemProbe {
     let mut probe = SystemProbe::new();
     probe.set_own_processes(OwnProcesses::new([std::process::id()]));
@@ -91,5 +91,5 @@ const MULTIPLICATIONS: u32 = 8_000_000;
 /// Chosen: as often as the daemon's tests read, for a thousandth of a processor.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
 
-/// Chosen: long enough that one moment's work of a desktop is not a sign of a busy machine.
+/// Chosen: long enough that a desktop's momentary work does not count as a busy machine.
 const FIRST_LOOK: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! The catalog that a calibration makes, with comments that say how each figure was measured.
+//! The catalog from a calibration, with comments on how each figure was measured.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use tiershift_core::units::Bytes;
 use crate::measure::calibration::{Calibration, Constancy, Measured};
 use crate::measure::fit::{Decoding, FirstToken};
 
-/// How a catalog begins that a calibration made, by which it is known as one.
+/// The beginning of a catalog from a calibration, which identifies it.
 pub const MARK: &str = "# Measured by tiershift calibrate";
 
 impl Calibration {
-    /// Returns the catalog file, which says how each figure was measured.
+    /// Returns the catalog file, which states how each figure was measured.
     ///
     /// # Errors
-    /// Where a figure cannot be written.
+    /// When a figure cannot be written.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         let mut text = String::new();
         let Machine { cpus, memory, .. } = &self.machine;
@@ -59,7 +59,7 @@ impl Calibration {
         Ok(text)
     }
 
-    /// Says how constant the machine was, and what error that leaves.
+    /// Returns how constant the machine was, and the resulting error.
     pub fn about_the_machine(&self) -> String {
         let Constancy { computation, others_cpu } = &self.constancy;
         let others = match others_cpu {
@@ -87,14 +87,14 @@ impl Calibration {
 impl Measured {
     fn raw(&self) -> Option<RawModel> {
         let mut model = self.model.clone();
-        // Rounded up to what a person can read: a catalog may promise a little too much, never too little.
+        // Rounded up to a readable number: a catalog may state a little too much, never too little.
         let kib = |bytes: Bytes| Bytes::from_kib(bytes.get().div_ceil(1 << 10));
         let speed = |per_second: f64| (per_second * 10.0).round().max(1.0) / 10.0;
         model.ram = kib(self.fit.weights + self.fit.residual);
         model.kv_per_token = self.fit.kv_per_token;
         model.load_transient = kib(self.load_transient);
         model.load_warm = self.load_warm.span();
-        // Where storage could not be measured, the guess stays, if it is not shorter.
+        // If storage could not be measured, the guess stays, unless it is shorter.
         model.load_cold = match &self.load_cold {
             Ok(figure) => figure.span(),
             Err(_) => model.load_cold,
@@ -113,11 +113,11 @@ impl Measured {
         Some(raw)
     }
 
-    /// Says how each figure was measured.
+    /// Returns how each figure was measured.
     fn comments(&self) -> Vec<String> {
         let cold = match &self.load_cold {
             Ok(figure) => format!("load-cold: {figure} s, the file read from storage"),
-            Err(why) => format!("load-cold: a guess by size, for {why}"),
+            Err(why) => format!("load-cold: estimated from the size, because {why}"),
         };
         let held: Vec<String> = self
             .footprints
@@ -127,7 +127,7 @@ impl Measured {
         let lag = self.release_lag.map_or("not seen".to_owned(), |lag| format!("{lag} s"));
         let mut lines = vec![
             format!(
-                "ram, kv-per-token: the line through {} tokens, off by {:.1} MiB at most, which ram has on top",
+                "ram, kv-per-token: the line through {} tokens, off by at most {:.1} MiB, which is added to ram",
                 held.join(", "),
                 mib(self.fit.residual)
             ),

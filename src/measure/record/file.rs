@@ -8,13 +8,13 @@ use crate::measure::record::RecordError;
 
 /// A file that is written row by row.
 ///
-/// It is not written beside and renamed, as other files are: what is recorded before a kill must be
-/// found under the name that was asked for.
+/// Other files are written under a temporary name and then renamed. This one is not: what is recorded before a kill
+/// must be found under the name that was given.
 #[derive(Debug)]
 pub struct RecordingFile {
     file: File,
     path: PathBuf,
-    /// Length of the rows that are written in full.
+    /// Length of the complete rows.
     kept: u64,
 }
 
@@ -22,7 +22,7 @@ impl RecordingFile {
     /// Creates the file at `path`.
     ///
     /// # Errors
-    /// Where it cannot be created, or exists and `overwrite` is false.
+    /// When it cannot be created, or exists and `overwrite` is false.
     pub fn create(path: &Path, overwrite: bool) -> Result<Self, RecordError> {
         let mut options = OpenOptions::new();
         options.write(true);
@@ -40,18 +40,18 @@ impl RecordingFile {
         }
     }
 
-    /// Makes sure that the rows are on the disk.
+    /// Ensures that the rows are on the disk.
     ///
     /// # Errors
-    /// Where the disk says they are not.
+    /// When the disk reports that they are not.
     pub fn finish(self) -> io::Result<()> {
         self.file.sync_all()
     }
 
-    /// Takes the file away again, for a recording that came to nothing. A device stays.
+    /// Removes the file again, for a recording without content. A device stays.
     ///
     /// # Errors
-    /// Where the system does not let it go.
+    /// When the system refuses.
     pub fn discard(self) -> io::Result<()> {
         if self.file.metadata()?.is_file() { std::fs::remove_file(&self.path) } else { Ok(()) }
     }
@@ -63,12 +63,12 @@ impl Write for RecordingFile {
         Ok(row.len())
     }
 
-    /// Writes a row in full or not at all. There is no buffer: a kill finds every row with the system.
+    /// Writes a complete row or nothing. There is no buffer: after a kill, every row is with the system.
     fn write_all(&mut self, row: &[u8]) -> io::Result<()> {
         let written = self.file.write_all(row);
         if written.is_err() {
-            // A full disk takes part of a row first. Where even the cut fails, the reader drops the half
-            // row, because it does not end in a line end.
+            // A full disk takes part of a row first. If even truncating fails, the reader drops the half row, because
+            // it does not end in a line end.
             let _ = self.file.set_len(self.kept);
             let _ = self.file.seek(SeekFrom::Start(self.kept));
             return written;

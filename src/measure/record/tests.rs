@@ -20,7 +20,7 @@ impl Clock for SharedClock {
     }
 }
 
-/// Takes as long for each reading as `costs` says, in milliseconds; fails where it says so.
+/// Takes as long for each reading as `costs` states, in milliseconds; fails where it states so.
 struct SlowProbe {
     clock: SharedClock,
     costs: Vec<Result<u64, &'static str>>,
@@ -38,7 +38,7 @@ impl Probe for SlowProbe {
     }
 }
 
-/// Returns the milliseconds of the rows written, and what the recording came to.
+/// Returns the milliseconds of the written rows, and the result of the recording.
 fn run(
     costs: &[Result<u64, &'static str>],
     options: RecordOptions,

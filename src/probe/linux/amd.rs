@@ -1,7 +1,7 @@
 //! Reads AMD GPUs from the `amdgpu` driver's files under `/sys/class/drm`.
 //!
-//! The files do not keep processes apart; own video memory comes from each own process's
-//! `/proc/<pid>/fdinfo`, and own GPU time counts as others'.
+//! The files do not separate processes; own video memory comes from each own process's `/proc/<pid>/fdinfo`, and own
+//! GPU time counts as others'.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ impl Card {
         })
     }
 
-    /// Returns where the readings come from, for people.
+    /// Returns the source of the readings, as text.
     pub(crate) fn source(&self) -> String {
         format!("{}/mem_info_vram_*, gpu_busy_percent", self.device.display())
     }

@@ -1,7 +1,7 @@
 //! Reads Linux control groups, version 2 and 1: inside a container the limit is the machine.
 //!
-//! Every ancestor may set a limit, and the tightest one holds. A limit at or above what the machine has
-//! limits nothing, which also covers version 1's "no limit" (a number close to 2^63).
+//! Every ancestor may set a limit, and the tightest one counts. A limit at or above the machine's size limits nothing,
+//! which also covers version 1's "no limit" (a number close to 2^63).
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use tiershift_core::units::Bytes;
 
 use crate::probe::linux::procfs::{Room, Root, Unread};
 
-/// The control groups that this process is in, from its own up to the top that can be seen.
+/// The control groups of this process, from its own up to the visible top.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cgroups {
     unified: Vec<PathBuf>,
@@ -18,7 +18,7 @@ pub(crate) struct Cgroups {
     cpu_account: Vec<PathBuf>,
 }
 
-/// A limit on a space, and what is used of it where that can be read.
+/// A limit on a space, and what is used of it if that can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
     pub(crate) limit: Bytes,
@@ -32,7 +32,7 @@ pub(crate) struct Limit {
 pub(crate) struct Quota {
     /// Thousandths of a processor.
     pub(crate) milli_cpus: u64,
-    /// Processor time used so far, in nanoseconds, where it can be read.
+    /// Processor time used so far, in nanoseconds, if it can be read.
     pub(crate) used_ns: Option<u64>,
     /// The file that sets the limit.
     pub(crate) source: PathBuf,
@@ -56,7 +56,7 @@ impl Cgroups {
         })
     }
 
-    /// Returns every limit on memory, in no order that matters.
+    /// Returns every limit on memory, in any order.
     pub(crate) fn memory(&self, root: &Root) -> Vec<Limit> {
         let unified = self.unified.iter().filter_map(|folder| {
             let (limit, source) = ["memory.max", "memory.high"]
@@ -77,7 +77,7 @@ impl Cgroups {
     pub(crate) fn swap(&self, root: &Root) -> Vec<Limit> {
         let unified = self.unified.iter().filter_map(|folder| {
             let source = folder.join("memory.swap.max");
-            // Unlike memory, a swap limit of zero is common and means what it says.
+            // Unlike for memory, a swap limit of zero is common and valid.
             let limit = Bytes::new(root.number(&source)?);
             let used = root.number(folder.join("memory.swap.current")).map(Bytes::new);
             Some(Limit { limit, used, source })
@@ -117,8 +117,8 @@ impl Cgroups {
     }
 }
 
-/// Narrows the machine's room by the limits. The total is the lowest limit; what is available is the
-/// least that the machine, or any group, has left: a group may be empty while its parent is full.
+/// Narrows the machine's room by the limits. The total is the lowest limit; what is available is the least that the
+/// machine, or any group, has left: a group may be empty while its parent is full.
 pub(crate) fn narrow(machine: Room, limits: &[Limit]) -> Room {
     limits.iter().filter(|limit| limit.limit < machine.total).fold(machine, |room, limit| {
         let left = limit.limit - limit.used.unwrap_or_default();
@@ -126,21 +126,21 @@ pub(crate) fn narrow(machine: Room, limits: &[Limit]) -> Room {
     })
 }
 
-/// Returns the limit that sets the machine's size, if one does.
+/// Returns the limit that determines the machine's size, if one does.
 pub(crate) fn tightest(machine: Bytes, limits: &[Limit]) -> Option<&Limit> {
     limits.iter().filter(|limit| limit.limit < machine).min_by_key(|limit| limit.limit)
 }
 
 /// A mounted hierarchy.
 struct Mount {
-    /// The group that is mounted; not `/` where a container sees only its own part.
+    /// The group that is mounted; not `/` if a container sees only its own part.
     top: PathBuf,
     folder: PathBuf,
     /// `None` for version 2.
     controllers: Option<Vec<String>>,
 }
 
-/// A group that this process is in.
+/// A group of this process.
 struct Membership {
     /// `None` for version 2.
     controllers: Option<Vec<String>>,
@@ -155,8 +155,8 @@ impl Mount {
     /// Returns the folders from the group at `path` up to the mount point.
     fn chain(&self, path: &Path) -> Vec<PathBuf> {
         let outside = path.components().any(|part| part == std::path::Component::ParentDir);
-        // A path that is not below the mounted group is given in another namespace's words: the mount
-        // point is then all that is known to hold for this process.
+        // A path that is not below the mounted group comes from another namespace: then only the mount point is known
+        // to apply to this process.
         let below = path.strip_prefix(&self.top).ok().filter(|_| !outside).unwrap_or(Path::new(""));
         let full = self.folder.join(below);
         let visible = |folder: &&Path| folder.starts_with(&self.folder);
@@ -213,7 +213,7 @@ fn names(list: &str) -> Vec<String> {
     list.split(',').map(str::to_owned).collect()
 }
 
-/// A space is the one character of those the kernel escapes that folders do have.
+/// A space is the only character in names of folders that the kernel escapes.
 fn unescape(path: &str) -> PathBuf {
     PathBuf::from(path.replace("\\040", " "))
 }
@@ -223,8 +223,8 @@ fn limit(root: &Root, file: &Path) -> Option<Bytes> {
     root.number(file).filter(|limit| *limit > 0).map(Bytes::new)
 }
 
-/// Page cache counts as available, as it does in the machine's own `MemAvailable`: both lists of it,
-/// because a model's mapped weights are on the active one, and they are counted with the model.
+/// Page cache counts as available, as in the machine's own `MemAvailable`: both of its lists, because a model's mapped
+/// weights are on the active one, and they are counted with the model.
 fn used_v2(root: &Root, folder: &Path) -> Option<Bytes> {
     let current = Bytes::new(root.number(folder.join("memory.current"))?);
     let stat = root.read(folder.join("memory.stat")).unwrap_or_default();
@@ -250,7 +250,7 @@ fn sum(stat: &str, keys: &[&str]) -> Bytes {
     keys.iter().filter_map(|key| flat(stat, key)).map(Bytes::new).sum()
 }
 
-/// Returns the number behind `key` in a file of `key number` lines.
+/// Returns the number after `key` in a file of `key number` lines.
 fn flat(stat: &str, key: &str) -> Option<u64> {
     stat.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }

@@ -1,18 +1,17 @@
 //! What the managed models' own processes use, read from `/proc/<pid>`.
 //!
 //! # The memory rule
-//! The kernel's "available" counts page cache as free, and a model file that is mapped is page cache. So
-//! a process has two kinds of memory here. *Held* memory (anonymous, shared, and locked pages) is part
-//! of the machine's used memory and is taken off it to get the others' part. *Mapped* file pages are
-//! not part of it; they still count as the model's own use, because a model whose weights are pushed out
-//! of memory stops being a model. Hence others = used - held, own = held + mapped.
+//! The kernel's "available" counts page cache as free, and a mapped model file is page cache. So a process has two
+//! kinds of memory here. *Held* memory (anonymous, shared, and locked pages) is part of the machine's used memory and
+//! is subtracted from it to get the others' part. *Mapped* file pages are not part of it; they still count as the
+//! model's own use, because a model whose weights are pushed out of memory stops being a model. Hence others = used -
+//! held, own = held + mapped.
 //!
 //! # Resident sizes or proportional shares
-//! Resident sizes count a page that two processes share in both; proportional shares are exact, but the
-//! kernel walks all page tables for them: 7 ms for each GiB (measured 2026-11-23 on a 2-core virtual
-//! machine), with the process's memory map locked. So shares are read only where they matter: for a
-//! process that has shared memory and is one of several. Pages that a fork has not written yet are
-//! counted twice.
+//! Resident sizes count a page that two processes share in both; proportional shares are exact, but the kernel walks
+//! all page tables for them: 7 ms for each GiB (measured 2026-11-23 on a 2-core virtual machine), with the process's
+//! memory map locked. So shares are read only where they matter: for a process that has shared memory and is one of
+//! several. Pages that a fork has not written yet are counted twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +42,7 @@ pub(crate) struct OwnMemory {
     pub(crate) swapped: Bytes,
 }
 
-/// Sums the memory of `family`. A process that has gone, or may not be read, counts nothing.
+/// Sums the memory of `family`. A process that has gone, or may not be read, counts as zero.
 pub(crate) fn memory(root: &Root, family: &BTreeSet<u32>) -> OwnMemory {
     let mut sum = OwnMemory::default();
     for pid in family {
@@ -72,8 +71,8 @@ pub(crate) fn ticks(root: &Root, family: &BTreeSet<u32>) -> BTreeMap<u32, Proces
     family.iter().filter_map(read).collect()
 }
 
-/// Returns the processor time spent between two readings. A process that is first seen now counts from
-/// the next reading on: it may have run long before it was watched.
+/// Returns the processor time spent between two readings. A process that is new counts from the next reading on: it may
+/// have run long before it was watched.
 pub(crate) fn spent_between(
     before: &BTreeMap<u32, ProcessTicks>,
     now: &BTreeMap<u32, ProcessTicks>,
@@ -89,7 +88,7 @@ fn process_memory(root: &Root, pid: u32, one_of_several: bool) -> Option<OwnMemo
     let status = root.read(format!("/proc/{pid}/status")).ok()?;
     let may_share = kib(&status, "RssShmem").is_none_or(|shared| shared >= WORTH_A_WALK);
     if one_of_several && may_share {
-        // May be forbidden where the process is another user's.
+        // May be forbidden if the process belongs to another user.
         let rollup = root.read(format!("/proc/{pid}/smaps_rollup")).ok();
         if let Some(exact) = rollup.as_deref().and_then(proportional) {
             return Some(exact);
@@ -102,7 +101,7 @@ fn proportional(rollup: &str) -> Option<OwnMemory> {
     let part = |key| kib(rollup, key);
     let (anonymous, file) = match (part("Pss_Anon"), part("Pss_File")) {
         (Some(anonymous), Some(file)) => (anonymous, file),
-        // Kernels before 5.2 give one sum and the anonymous pages.
+        // Kernels before 5.2 provide one sum and the anonymous pages.
         _ => {
             let anonymous = part("Anonymous")?;
             (anonymous, part("Pss")? - anonymous)
@@ -142,7 +141,7 @@ fn process_ticks(stat: &str) -> Option<ProcessTicks> {
     Some(ProcessTicks { start, spent: user.saturating_add(system) })
 }
 
-/// Chosen: an error of this size moves no decision between models of gigabytes.
+/// Chosen: an error of this size changes no decision between models of gigabytes.
 const WORTH_A_WALK: Bytes = Bytes::from_mib(64);
 
 #[cfg(test)]
@@ -154,7 +153,7 @@ mod tests {
         BTreeSet::from([pid])
     }
 
-    /// What the resident sizes say: 300 MiB anonymous, 600 MiB of files, 100 MiB shared.
+    /// The resident sizes: 300 MiB anonymous, 600 MiB of files, 100 MiB shared.
     const STATUS: &str = "VmRSS: 1024000 kB\nRssAnon: 307200 kB\nRssFile: 614400 kB\n\
         RssShmem: 102400 kB\nVmSwap: 7168 kB\nVmLck: 0 kB\n";
 
@@ -194,10 +193,10 @@ mod tests {
     #[test]
     fn shares_of_old_kernels_and_unreadable_shares_are_handled() {
         let (_folder, root) = tree(&[
-            // Kernels before 5.2 give one sum and the anonymous pages.
+            // Kernels before 5.2 provide one sum and the anonymous pages.
             ("proc/7/status", STATUS),
             ("proc/7/smaps_rollup", "Pss: 819200 kB\nAnonymous: 204800 kB\n"),
-            // Nothing to be had: the resident sizes stand in.
+            // Nothing can be read: the resident sizes are used.
             ("proc/8/status", STATUS),
             ("proc/8/smaps_rollup", ""),
         ]);

@@ -9,7 +9,7 @@ use tiershift_core::units::Percent;
 
 use crate::probe::linux::procfs::{Root, Unread};
 
-/// Where the three files lie: for the whole machine, or for one control group.
+/// The paths of the three files: for the whole machine, or for one control group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PressureFiles {
     memory: PathBuf,
@@ -30,13 +30,13 @@ impl PressureFiles {
         Self { memory: file("memory.pressure"), cpu: file("cpu.pressure"), io: file("io.pressure") }
     }
 
-    /// Returns where the readings come from, for people.
+    /// Returns the source of the readings, as text.
     pub(crate) fn source(&self) -> String {
         let [memory, cpu, io] = [&self.memory, &self.cpu, &self.io].map(|path| path.display());
         format!("{memory}, {cpu}, {io}")
     }
 
-    /// Reads all three. Where one is missing all are: a half reading would have to say zero for the rest.
+    /// Reads all three. If one is missing, all are: half a reading would have to use zero for the rest.
     pub(crate) fn read(&self, root: &Root) -> Result<Pressure, Unread> {
         let average = |path: &Path, kind: &str| {
             average_10s(&root.read(path)?, kind)

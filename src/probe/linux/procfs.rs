@@ -1,7 +1,7 @@
-//! Reads Linux's `/proc`, under a root folder that is given, so that tests read a tree of their own.
+//! Reads Linux's `/proc`, under a given root folder, so that tests can provide their own tree.
 //!
-//! Parsers take text and return what it says; they know no file. What is missing or makes no sense is
-//! `None`, never zero.
+//! Parsers take text and return its content; they know no file. What is missing or makes no sense is `None`, never
+//! zero.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use tiershift_core::units::{Bytes, Percent};
 pub(crate) struct Root(PathBuf);
 
 impl Root {
-    /// Takes `folder` for `/`.
+    /// Uses `folder` as `/`.
     pub(crate) fn new(folder: impl Into<PathBuf>) -> Self {
         Self(folder.into())
     }
 
-    /// Returns where the machine's absolute `path` lies under this root.
+    /// Returns the path of the machine's absolute `path` under this root.
     pub(crate) fn locate(&self, path: &Path) -> PathBuf {
         self.0.join(path.strip_prefix("/").unwrap_or(path))
     }
@@ -36,13 +36,13 @@ impl Root {
         }
     }
 
-    /// Returns a file's one number, or `None` where there is no file or no number in it.
+    /// Returns a file's one number, or `None` if there is no file or no number in it.
     pub(crate) fn number(&self, path: impl AsRef<Path>) -> Option<u64> {
         self.read(path).ok()?.trim().parse().ok()
     }
 
-    /// Returns the names in the machine's absolute folder `path`, in the order of their numbers, then
-    /// of their letters; empty where there is no such folder.
+    /// Returns the names in the machine's absolute folder `path`, in the order of their numbers, then of their letters;
+    /// empty if there is no such folder.
     pub(crate) fn names(&self, path: &str) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.locate(Path::new(path))) else {
             return Vec::new();
@@ -65,7 +65,7 @@ pub(crate) struct Unread {
 }
 
 impl Unread {
-    /// Says that `path` was read and not understood.
+    /// Returns the error that `path` was read but not understood.
     pub(crate) fn not_understood(path: impl AsRef<Path>, wanted: &str) -> Self {
         Self { path: path.as_ref().display().to_string(), why: format!("{wanted} is missing") }
     }
@@ -77,7 +77,7 @@ impl fmt::Display for Unread {
     }
 }
 
-/// How much there is of a space and how much of it can still be had.
+/// The size of a space and how much of it is still available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
     pub(crate) total: Bytes,
@@ -86,8 +86,8 @@ pub(crate) struct Room {
 
 /// Reads `/proc/meminfo`'s memory.
 ///
-/// Kernels before 3.14 have no `MemAvailable`; there, free memory and the page cache less what is shared
-/// memory stand for it, as `free` did then.
+/// Kernels before 3.14 have no `MemAvailable`; there, free memory and the page cache less shared memory are used, as
+/// `free` did then.
 pub(crate) fn memory(meminfo: &str) -> Option<Room> {
     let total = kib(meminfo, "MemTotal")?;
     let available = kib(meminfo, "MemAvailable").or_else(|| {
@@ -97,8 +97,8 @@ pub(crate) fn memory(meminfo: &str) -> Option<Room> {
     (total > Bytes::ZERO).then_some(Room { total, available: available.min(total) })
 }
 
-/// Reads from ZFS's `arcstats` what its cache gives back when memory is wanted: all above its minimum. The kernel does not count it
-/// as available, as it does the page cache.
+/// Reads from ZFS's `arcstats` what its cache gives back when memory is needed: everything above its minimum. The
+/// kernel does not count it as available, unlike the page cache.
 pub(crate) fn reclaimable_arc(arcstats: &str) -> Option<Bytes> {
     let of = |name: &str| {
         // Name, type, value.
@@ -110,7 +110,7 @@ pub(crate) fn reclaimable_arc(arcstats: &str) -> Option<Bytes> {
     Some(Bytes::new(of("size")?) - Bytes::new(of("c_min")?))
 }
 
-/// Reads `/proc/meminfo`'s swap space. A machine without any has `None`.
+/// Reads `/proc/meminfo`'s swap space; `None` on a machine without any.
 pub(crate) fn swap(meminfo: &str) -> Option<Room> {
     let total = kib(meminfo, "SwapTotal")?;
     let available = kib(meminfo, "SwapFree")?;
@@ -127,8 +127,8 @@ pub(crate) struct CpuTicks {
 
 /// Reads `/proc/stat`.
 ///
-/// Guest time is already in `user` and `nice` and is not counted twice. Stolen time counts as busy:
-/// another machine had the processor, so nobody here could. Waiting for storage counts as idle.
+/// Guest time is already in `user` and `nice` and is not counted twice. Stolen time counts as busy: another machine had
+/// the processor, so no process here could use it. Waiting for storage counts as idle.
 pub(crate) fn cpu_ticks(stat: &str) -> Option<CpuTicks> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let ticks: Vec<u64> = line.split_ascii_whitespace().map_while(|t| t.parse().ok()).collect();
@@ -152,7 +152,7 @@ pub(crate) fn load_milli(loadavg: &str) -> Option<u32> {
     Percent::from_f64(load).map(Percent::milli)
 }
 
-/// Returns the amount behind `key:` in a file of `Key:  1234 kB` lines.
+/// Returns the amount after `key:` in a file of `Key:  1234 kB` lines.
 pub(crate) fn kib(text: &str, key: &str) -> Option<Bytes> {
     let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
     let mut words = value.split_ascii_whitespace();

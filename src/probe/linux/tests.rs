@@ -40,7 +40,7 @@ fn own_memory_is_kept_apart_from_others() {
     let (_folder, mut host) = machine(&[("proc/meminfo", MEMINFO), ("proc/7/status", status)]);
     let reading = host.read(Timestamp::ZERO, &BTreeSet::from([7]));
     let memory = reading.memory.unwrap();
-    // 6 GiB is used, 1 of it by the model, whose 2 GiB of mapped weights are page cache besides.
+    // 6 GiB is used, 1 of it by the model, whose 2 GiB of mapped weights are additional page cache.
     assert_eq!(memory.others, Bytes::from_gib(5));
     assert_eq!(memory.own, Bytes::from_gib(3));
     let swap = reading.swap.unwrap();
@@ -53,7 +53,7 @@ fn the_cache_of_zfs_above_its_minimum_is_available() {
     let (_folder, mut host) =
         machine(&[("proc/meminfo", MEMINFO), ("proc/spl/kstat/zfs/arcstats", arcstats)]);
     let memory = host.read(Timestamp::ZERO, &nobody()).memory.unwrap();
-    // 6 GiB is not available by the kernel's word, 3 of them for the cache's sake.
+    // 6 GiB is not available according to the kernel, 3 of them because of the cache.
     assert_eq!((memory.total, memory.others), (Bytes::from_gib(16), Bytes::from_gib(3)));
     assert_eq!(host.sources().memory, "/proc/meminfo and /proc/spl/kstat/zfs/arcstats");
 }

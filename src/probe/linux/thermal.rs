@@ -26,7 +26,7 @@ impl Sensors {
         self.files.iter().filter_map(|file| celsius(root, file)).max()
     }
 
-    /// Returns where the readings come from, for people; `None` where there is no sensor.
+    /// Returns the source of the readings, as text; `None` if there is no sensor.
     pub(crate) fn source(&self) -> Option<String> {
         let first = self.files.first()?.display();
         Some(match self.files.len() {
@@ -36,8 +36,7 @@ impl Sensors {
     }
 }
 
-/// Reads a file of thousandths of a degree. A sensor that is not connected shows a value no running
-/// processor has.
+/// Reads a file of thousandths of a degree. A sensor that is not connected shows a value that no running processor has.
 pub(crate) fn celsius(root: &Root, file: &PathBuf) -> Option<Celsius> {
     let milli: i32 = root.read(file).ok()?.trim().parse().ok()?;
     PLAUSIBLE_MILLI_CELSIUS.contains(&milli).then_some(Celsius::from_milli(milli))
@@ -72,7 +71,7 @@ const ZONES: &str = "/sys/class/thermal";
 /// Names from Linux's Documentation/hwmon: Intel, AMD, AMD by zenpower, Arm SoCs.
 const PROCESSOR_DRIVERS: [&str; 5] = ["coretemp", "k10temp", "zenpower", "cpu_thermal", "k8temp"];
 
-/// Beginnings of zone types that name a processor. `acpitz` is left out: it is anywhere on the board.
+/// Beginnings of zone types that name a processor. `acpitz` is left out: it may be anywhere on the board.
 const PROCESSOR_ZONES: [&str; 5] = ["x86_pkg_temp", "cpu", "soc", "bigcore", "littlecore"];
 
 /// Chosen: silicon stops at 105 to 125 °C, and 0 is what an unconnected input shows.

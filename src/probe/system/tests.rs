@@ -98,6 +98,6 @@ fn an_own_process_moves_its_memory_from_others_to_own() {
     let model = vec![1u8; 64 << 20];
     let after = probe.sample(Timestamp::ZERO).unwrap().memory.unwrap();
     let grown = after.own - before.own;
-    // Other tests of this process take and free memory at the same time.
+    // Other tests in this process allocate and free memory at the same time.
     assert!(grown > Bytes::from_mib(32), "own grew by {grown} with {} bytes", model.len());
 }

@@ -2,7 +2,8 @@ use super::*;
 use crate::study::compare::Compared;
 use crate::summary::{Comparison, Percentiles, RequestCounts, Summary};
 
-/// Three recordings, one of them too short to count, under two policies and two seeds; the fourth file is none.
+/// Three recordings, one of them too short to count, under two policies and two seeds; the fourth file is not a
+/// recording.
 fn compared() -> Compared {
     let run = |seconds: f64, share: f64, switches: u64, p95: f64| Summary {
         seconds,

@@ -1,25 +1,25 @@
-//! Columns of figures: what a page shows of runs that stand in a table.
+//! Columns of figures: how a page shows runs in a table.
 
 use serde::Serialize;
 
 use crate::study::compare::{Better, FIGURES, Figures, Shown};
 
-/// The figures that a page shows, by their places among all of them.
+/// The figures that a page shows, by their indices.
 pub(super) struct Columns(Vec<usize>);
 
-/// What a page says of a figure.
+/// A page's description of a figure.
 #[derive(Debug, Serialize)]
 pub(super) struct Column {
     key: &'static str,
     head: String,
     name: &'static str,
-    /// Absent where it is a count.
+    /// Absent for a count.
     decimals: Option<usize>,
     is_better_higher: bool,
 }
 
 impl Columns {
-    /// Takes the figures that are better one way, and that one of the runs has at least.
+    /// Takes the figures that have a better direction and that at least one of the runs has.
     pub(super) fn of<'a>(runs: impl Iterator<Item = &'a Figures>) -> Self {
         let runs: Vec<&Figures> = runs.collect();
         let has = |place: &usize| {
@@ -55,7 +55,7 @@ impl Columns {
     }
 }
 
-/// Returns a value as it is shown, so that what looks the same is the same, and a page is no larger than what it says.
+/// Returns a value as it is shown, so that values that look equal are equal, and a page is no larger than necessary.
 pub(super) fn shown(place: usize, value: f64) -> f64 {
     FIGURES[place].rounded(value)
 }

@@ -1,4 +1,4 @@
-//! The page of policies side by side: what each came to, where no other beats it, and on which recordings they differ.
+//! The page of a comparison: the results of each policy, the Pareto front, and the recordings on which they differ.
 
 use serde::Serialize;
 use tiershift_core::text;
@@ -9,26 +9,26 @@ use crate::report::html::columns::{Column, Columns, shown};
 use crate::report::html::frame::Frame;
 use crate::study::compare::{Compared, FIGURES, OnRecording, Outcome, Overall, Worst, front};
 
-/// Returns the page of a comparison. The same comparison makes the same bytes.
+/// Returns the page of a comparison. The same comparison gives the same bytes.
 pub fn comparison_page(title: &str, compared: &Compared) -> String {
     PAGE.filled(title, &Document::of(compared))
 }
 
-/// Everything that the script of a page reads. Figures are as they are shown, in the order of the columns.
+/// The input of a page's script. Figures are as they are shown, in the order of the columns.
 #[derive(Debug, Serialize)]
 struct Document<'a> {
     version: &'static str,
     about: String,
-    /// How many recordings the means are of, in words; absent where there are no means.
+    /// The number of recordings in the means, as text; absent if there are no means.
     mean_of: Option<String>,
     columns: Vec<Column>,
     policies: Vec<Policy<'a>>,
-    /// The places of the policies on the front.
+    /// The indices of the policies on the front.
     front: Vec<usize>,
     recordings: Vec<Recording<'a>>,
-    /// What luck has to do with it.
+    /// How much is due to chance.
     luck: String,
-    /// Why some recordings are in no mean; absent where all are.
+    /// Why some recordings are in no mean; absent if all are.
     not_counted: Option<String>,
     violations: Vec<String>,
     /// Recordings that were not played, with the reason.
@@ -42,9 +42,9 @@ struct Policy<'a> {
     figures: Vec<Option<f64>>,
     /// Half of the interval of each figure over the seeds.
     plus_minus: Vec<Option<f64>>,
-    /// What comes of each difference to the first, and the difference in words; empty for the first.
+    /// The conclusion from each difference to the first, and the difference as text; empty for the first.
     differences: Vec<Option<(Outcome, String)>>,
-    /// How it does against the first, in words.
+    /// The comparison with the first, as text.
     said: Vec<String>,
     worst: Option<Place<'a>>,
 }
@@ -63,7 +63,7 @@ struct Recording<'a> {
     counts: bool,
     about: String,
     warnings: &'a [String],
-    /// Of each policy.
+    /// For each policy.
     figures: Vec<Vec<Option<f64>>>,
 }
 
@@ -74,7 +74,7 @@ impl<'a> Document<'a> {
         let played = || compared.recordings.iter().filter(|one| one.skipped.is_none());
         let skipped = |one: &'a OnRecording| Some((&*one.recording, one.skipped.as_deref()?));
         let policies = match compared.overall.is_empty() {
-            // What is known of them without a mean is their names.
+            // Without a mean, only their names are known.
             true => compared.policies.iter().map(|name| Policy::named(name)).collect(),
             false => compared.overall.iter().map(|one| Policy::of(one, &columns)).collect(),
         };
@@ -143,7 +143,7 @@ impl<'a> Recording<'a> {
     }
 }
 
-/// Says how much was played: `11 recordings, 2 of them skipped; 3 policies, 10 seeds`.
+/// Returns how much was played: `11 recordings, 2 of them skipped; 3 policies, 10 seeds`.
 fn about(compared: &Compared) -> String {
     let all = &compared.recordings;
     let skipped = all.iter().filter(|one| one.skipped.is_some()).count();
@@ -174,7 +174,7 @@ const PAGE: Frame = Frame {
         include_str!("../../../assets/report/table.css"),
         include_str!("../../../assets/report/comparison.css"),
     ),
-    // The licence of the library is beside it, and in the page.
+    // The licence of the library is in the file beside it, and in the page.
     scripts: concat!(
         "/*\n",
         include_str!("../../../assets/uplot/LICENSE"),

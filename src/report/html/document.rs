@@ -1,4 +1,4 @@
-//! What a page holds: runs in integers and words, as its script reads them.
+//! The content of a page: runs as integers and words, as its script reads them.
 
 use serde::Serialize;
 use tiershift_core::catalog::Rung;
@@ -13,7 +13,7 @@ use crate::report::text::figures;
 use crate::report::timeline::{Change, Phase};
 use crate::wall::{WallClock, WallTime};
 
-/// Everything that the script of a page reads.
+/// The input of a page's script.
 #[derive(Debug, Serialize)]
 pub(super) struct Document<'a> {
     version: &'static str,
@@ -25,17 +25,18 @@ pub(super) struct Document<'a> {
 struct Run<'a> {
     title: &'a str,
     policy: &'a str,
-    /// The figures of the run with their names, in words.
+    /// The figures of the run with their names, as text.
     figures: Vec<(&'static str, String)>,
-    /// What a reader should know, broken rules first.
+    /// Warnings, broken rules first.
     warnings: Vec<&'a str>,
     begin: u64,
     end: u64,
-    /// Moments, with what the wall clock showed then: milliseconds since 1970 began where it hangs. Empty where it is not known.
+    /// Moments with the wall clock's time at each: milliseconds since the beginning of 1970, local time. Empty if it is
+    /// not known.
     clock: Vec<(u64, i64)>,
     /// The clock's offset from UTC.
     offset: Option<String>,
-    /// What rates are counted in, in thousandths of a percent.
+    /// The unit of rates, in thousandths of a percent.
     rate_unit: u64,
     /// By rung, `none` first.
     tiers: Vec<&'a str>,
@@ -51,27 +52,27 @@ struct Run<'a> {
     companions: Vec<Companion<'a>>,
     gates: Vec<Gate>,
     requests: Option<Requests>,
-    /// What was decided at each moment, in words.
+    /// The decision at each moment, as text.
     said: Packed,
-    /// The reason of that decision, by its place among `reasons`.
+    /// The reason of that decision, as an index into `reasons`.
     kinds: Runs<Option<usize>>,
     /// Reasons with how often each was given for a hold, and for a change.
     reasons: Vec<(&'a str, u64, u64)>,
     changes: Changes,
 }
 
-/// A space, in units of so many bytes.
+/// A space, in units of this many bytes.
 #[derive(Debug, Serialize)]
 struct Space {
     name: String,
     unit: u64,
     others: Deltas,
     used: Deltas,
-    /// The smallest values of use, where a moment stands for several readings.
+    /// The smallest values of use, if a moment stands for several samples.
     used_least: Option<Deltas>,
     projected: Option<Deltas>,
     total: Runs<Option<u64>>,
-    /// The lines that it was held against, where it constrains decisions.
+    /// Its lines, if it constrains decisions.
     lines: Vec<Line>,
 }
 
@@ -79,16 +80,16 @@ struct Space {
 #[derive(Debug, Serialize)]
 struct Rate {
     name: String,
-    /// The mean of others' use; absent where nobody knows whose use it is.
+    /// The mean of others' use; absent if it is not known whose use it is.
     others: Option<Deltas>,
     /// The mean of all use.
     used: Deltas,
-    /// The largest values, where a moment stands for several readings.
+    /// The largest values, if a moment stands for several samples.
     most: Option<Deltas>,
     lines: Vec<Line>,
 }
 
-/// A line as it moved, in the units of what it is a line of.
+/// A line over time, in the units of its resource.
 #[derive(Debug, Serialize)]
 struct Line {
     name: &'static str,
@@ -101,8 +102,8 @@ struct Companion<'a> {
     serves: Vec<(u64, u64)>,
 }
 
-/// A gate, with the rungs for which it was looked at and those for which it was closed, a bit a rung; nothing where it was not
-/// looked at.
+/// A gate, with the rungs for which it was evaluated and those for which it was closed, one bit per rung; nothing if it
+/// was not evaluated.
 #[derive(Debug, Serialize)]
 struct Gate {
     name: String,
@@ -115,25 +116,25 @@ struct Requests {
     waiting: Runs<u64>,
     refused: Runs<u64>,
     failed: Runs<u64>,
-    /// Milliseconds of those that were done.
+    /// Milliseconds, of completed requests.
     quickest: Deltas,
     slowest: Deltas,
     limit: Option<u64>,
 }
 
-/// Changes in the order of their decisions, a column each.
+/// Changes in the order of their decisions, one column per property.
 #[derive(Debug, Serialize)]
 struct Changes {
     at: Deltas,
     from: Vec<u8>,
     to: Vec<u8>,
-    /// Milliseconds; nothing where it was given up.
+    /// Milliseconds; nothing if it was given up.
     took: Vec<Option<u64>>,
-    /// Places of those that undid the change before them within the reversal window.
+    /// Indices of those that undid the change before them within the reversal window.
     reversals: Vec<usize>,
-    /// Places of the worst, the worst first: reversals, then what took longest.
+    /// Indices of the worst, the worst first: reversals, then the longest.
     worst: Vec<usize>,
-    /// Each in words.
+    /// Each as text.
     said: Packed,
 }
 
@@ -209,7 +210,7 @@ impl<'a> Run<'a> {
                 .iter()
                 .map(|(code, &[holds, changes])| (code.as_str(), holds, changes))
                 .collect(),
-            changes: changes(timeline.changes_told(), |change| change.text(catalog)),
+            changes: changes(timeline.shown_changes(), |change| change.text(catalog)),
         }
     }
 }
@@ -235,7 +236,7 @@ fn space(
     let cells: Vec<Option<&SpaceCell>> =
         moments.iter().map(|moment| of(moment).filter(is_read)).collect();
     let total = cells.iter().flatten().map(|cell| cell.total.get()).max()?;
-    // The largest power of two of which a picture's height still has enough.
+    // The largest power of two that still leaves enough units for a picture's height.
     let unit = 1u64 << (total / FINEST_SHARE).max(1).ilog2();
     let scaled = |bytes: u64| (bytes + unit / 2) / unit;
     let series = |of: &dyn Fn(&SpaceCell) -> Option<u64>| -> Vec<Option<u64>> {
@@ -386,11 +387,11 @@ fn millis(at: Timestamp) -> u64 {
 }
 
 const NANOS_IN_MILLI: u64 = 1_000_000;
-/// A space is drawn 200 pixels high, and may be looked at five times closer.
+/// A space is drawn 200 pixels high, and may be enlarged five times.
 const FINEST_SHARE: u64 = 1024;
 /// Thousandths of a percent. Chosen: a rate is drawn 100 pixels high, so that this is half a pixel.
 const RATE_UNIT: u64 = 500;
-/// Changes of which a page says what they were; all are in `decisions.csv`. Chosen: about 200 KB.
+/// The most changes that a page describes; all are in `decisions.csv`. Chosen: about 200 KB.
 const MOST_IN_WORDS: usize = 20_000;
 /// Source: issue 12, section 3.
 const WORST: usize = 10;

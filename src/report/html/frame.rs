@@ -1,8 +1,8 @@
-//! The frame that every page to send is filled into.
+//! The frame for every single-file page.
 //!
-//! A page holds its styles, its scripts and its data; a policy within the page keeps the browser from fetching anything. The
-//! data is packed, so that a day of two-second readings is some hundred KB, and so that no name of a file, a model or a policy
-//! can be read as markup.
+//! A page contains its styles, its scripts and its data; a policy within the page prevents the browser from fetching
+//! anything. The data is compressed, so that a day of two-second samples takes some hundred KB, and so that no name of
+//! a file, a model or a policy can be read as markup.
 
 use std::io::Write;
 
@@ -12,16 +12,16 @@ use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use serde::Serialize;
 
-/// A kind of page: what is the same in all of its pages.
+/// A kind of page: the parts that are the same in all of its pages.
 pub(super) struct Frame {
-    /// It names `{{title}}`, `{{styles}}`, `{{data}}` and `{{scripts}}` where these belong.
+    /// It contains `{{title}}`, `{{styles}}`, `{{data}}` and `{{scripts}}` where these belong.
     pub(super) markup: &'static str,
     pub(super) styles: &'static str,
     pub(super) scripts: &'static str,
 }
 
 impl Frame {
-    /// Returns the page of what its scripts read. None of its parts is looked through for the name of another.
+    /// Returns the page with the input of its scripts. Inserted parts are not searched for the names of others.
     pub(super) fn filled(&self, title: &str, document: &impl Serialize) -> String {
         let json = serde_json::to_vec(document).expect("plain data with text keys is always JSON");
         let data = packed(&json);
@@ -51,7 +51,7 @@ fn packed(json: &[u8]) -> String {
     STANDARD.encode(encoder.finish().expect("writing to memory cannot fail"))
 }
 
-/// Returns text as markup in which none of it is read as markup.
+/// Returns text as markup that is shown literally.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -67,7 +67,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// Returns what a page holds.
+/// Returns the content of a page.
 #[cfg(test)]
 pub(super) fn unpacked(page: &str) -> serde_json::Value {
     use std::io::Read as _;

@@ -1,4 +1,4 @@
-//! The moments of a run that a page draws: each of them one reading, or several where a run is long.
+//! The moments of a run that a page draws: each is one sample, or several in a long run.
 
 use tiershift_core::decision::{Action, Decision, Gate, GateName, Reason};
 use tiershift_core::sample::{Rate, Resource, ResourceKey, Sample, Space};
@@ -10,7 +10,7 @@ use tiershift_core::units::{Bytes, Percent};
 #[derive(Clone, Debug)]
 pub(super) struct Moments {
     pub(super) list: Vec<Moment>,
-    /// How many readings each stands for; the last may hold fewer.
+    /// How many samples each stands for; the last may contain fewer.
     pub(super) readings_each: usize,
     readings_in_last: usize,
 }
@@ -18,7 +18,7 @@ pub(super) struct Moments {
 /// What was read, decided and served from one moment to the next.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Moment {
-    /// Of the first reading.
+    /// Of the first sample.
     pub(super) at: Timestamp,
     pub(super) memory: SpaceCell,
     pub(super) cpu: RateCell,
@@ -26,25 +26,25 @@ pub(super) struct Moment {
     /// In the machine's order.
     pub(super) gpus: Vec<GpuCell>,
     pub(super) requests: RequestCell,
-    /// What was decided: the last change or, without a change, the last hold.
+    /// The decision: the last change or, without a change, the last hold.
     pub(super) decided: Option<Decided>,
     /// In order of their names.
     pub(super) gates: Vec<GateCell>,
 }
 
-/// A space. Empty where it was not read.
+/// A space. Empty if it was not read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SpaceCell {
     pub(super) others: Extent,
     pub(super) used: Extent,
-    /// What upgrades would have brought it to.
+    /// The use after upgrades, as projected.
     pub(super) projected: Extent,
     pub(super) total: Bytes,
-    /// Where it constrains decisions.
+    /// If it constrains decisions.
     pub(super) lines: Option<SpaceLines>,
 }
 
-/// What a space was held against.
+/// The lines of a space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SpaceLines {
     pub(super) degrade: Bytes,
@@ -52,14 +52,14 @@ pub(super) struct SpaceLines {
     pub(super) upgrade: Bytes,
 }
 
-/// A rate. Nothing is counted where it was not read.
+/// A rate. Nothing is counted if it was not read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RateCell {
     others: u64,
     used: u64,
     most: u64,
     count: u64,
-    /// Degrade and upgrade, where it constrains decisions.
+    /// Degrade and upgrade, if it constrains decisions.
     pub(super) lines: Option<(Percent, Percent)>,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct GpuCell {
     pub(super) utilization: RateCell,
 }
 
-/// Requests, and how those ended that ended.
+/// Requests, and the outcomes of those that ended.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RequestCell {
     /// The most at once.
@@ -77,7 +77,7 @@ pub(super) struct RequestCell {
     pub(super) waiting: u64,
     pub(super) refused: u64,
     pub(super) failed: u64,
-    /// In milliseconds, of those that were done.
+    /// In milliseconds, of completed requests.
     pub(super) latency: Extent,
 }
 
@@ -89,8 +89,8 @@ pub(super) struct Decided {
     pub(super) on: tiershift_core::catalog::Rung,
 }
 
-/// Which rungs a gate was looked at for, and for which of them it was closed at some time, a bit a rung; bit zero is a gate of
-/// every upgrade.
+/// The rungs for which a gate was evaluated, and those for which it was closed at some time, one bit per rung; bit zero
+/// is a gate of every upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct GateCell {
     pub(super) name: GateName,
@@ -112,7 +112,7 @@ impl Default for Moments {
 }
 
 impl Moments {
-    /// Begins a moment, or goes on with the last where that stands for several readings.
+    /// Begins a moment, or continues the last one if that stands for several samples.
     pub(super) fn reading(&mut self, now: Timestamp) {
         if !self.list.is_empty() && self.readings_in_last < self.readings_each {
             self.readings_in_last += 1;
@@ -129,7 +129,7 @@ impl Moments {
         self.readings_in_last = 1;
     }
 
-    /// Returns the present moment; what comes before the first reading is of one at the beginning.
+    /// Returns the present moment; events before the first sample belong to one at the beginning.
     pub(super) fn last(&mut self) -> &mut Moment {
         if self.list.is_empty() {
             self.list.push(Moment::default());
@@ -206,7 +206,7 @@ impl Moment {
     fn space_mut(&mut self, key: ResourceKey) -> Option<&mut SpaceCell> {
         match key.resource {
             Resource::Memory => Some(&mut self.memory),
-            // A log of version 1 does not say which.
+            // A log of version 1 does not state which.
             Resource::Vram => self.gpus.get_mut(usize::from(key.gpu?)).map(|gpu| &mut gpu.vram),
             Resource::Cpu | Resource::Gpu | Resource::Pressure => None,
         }
@@ -327,7 +327,8 @@ impl Extent {
 
 /// A day of readings every two seconds has 43,200, and is shown whole.
 const MOST_SINGLE: usize = 50_000;
-/// Joined moments have a smallest and a largest value each. Chosen: ten a pixel of a wide screen, so that one can look closer.
+/// Each joined moment has a smallest and a largest value. Chosen: ten per pixel of a wide screen, so that it can be
+/// enlarged.
 const MOST_JOINED: usize = 20_000;
 const FIRST_FACTOR: usize = 5;
 

@@ -1,8 +1,8 @@
-//! Series of numbers as a page holds them: small integers that pack well.
+//! Series of numbers in a page: small integers that compress well.
 
 use serde::Serialize;
 
-/// A series as the difference of each value to the one before it, the first to zero; `null` where there is no value.
+/// A series as the difference of each value from the one before it, the first from zero; `null` if there is no value.
 #[derive(Debug, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub(super) struct Deltas(Vec<Option<i64>>);
@@ -17,14 +17,14 @@ impl Deltas {
         Self(values.into_iter().map(delta).collect())
     }
 
-    /// Returns nothing for a series that has no value, and so is not drawn.
+    /// Returns nothing for a series without values, which is not drawn.
     pub(super) fn unless_empty(values: impl IntoIterator<Item = Option<u64>>) -> Option<Self> {
         let deltas = Self::of(values);
         deltas.0.iter().any(Option::is_some).then_some(deltas)
     }
 }
 
-/// A series that seldom changes: each value with how often it comes in a row.
+/// A series that seldom changes: each value with its number of repetitions.
 #[derive(Debug, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub(super) struct Runs<T>(Vec<(T, u64)>);
@@ -41,7 +41,7 @@ impl<T: PartialEq> Runs<T> {
         Self(runs)
     }
 
-    /// Returns whether one value is as asked for.
+    /// Returns whether a condition holds for any value.
     pub(super) fn any(&self, is: impl Fn(&T) -> bool) -> bool {
         self.0.iter().any(|(value, _)| is(value))
     }

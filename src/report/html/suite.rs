@@ -17,17 +17,17 @@ pub struct ScenarioRow<'a> {
     pub repeat: &'a str,
 }
 
-/// Returns the page of a suite. The same results make the same bytes.
+/// Returns the page of a suite. The same results give the same bytes.
 pub fn suite_page(title: &str, rows: &[ScenarioRow<'_>]) -> String {
     PAGE.filled(title, &Document::of(rows))
 }
 
-/// Everything that the script of a page reads.
+/// The input of a page's script.
 #[derive(Debug, Serialize)]
 struct Document<'a> {
     version: &'static str,
     columns: Vec<Column>,
-    /// Folders in the order in which they were met.
+    /// Folders in the order of their first scenario.
     folders: Vec<Folder<'a>>,
 }
 
@@ -43,7 +43,7 @@ struct Scenario<'a> {
     description: &'a str,
     failures: &'a [String],
     blessed: bool,
-    /// In the order of the columns; empty where it could not be run.
+    /// In the order of the columns; empty if it could not be run.
     figures: Vec<Option<f64>>,
     repeat: &'a str,
 }

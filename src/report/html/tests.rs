@@ -8,7 +8,8 @@ use tiershift_core::units::{Bytes, Percent, PercentText};
 use super::*;
 use crate::report::html::frame::unpacked;
 
-/// A run of a machine with a GPU, read every two seconds, whose figures never stand still: they jitter as those of a machine do.
+/// A run of a machine with a GPU, read every two seconds, whose figures never stand still: they jitter like those of a
+/// real machine.
 fn run(readings: u64) -> PageData {
     let catalog = Catalog::relative_to(TOTAL);
     let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
@@ -16,7 +17,7 @@ fn run(readings: u64) -> PageData {
     let mut luck = 1u64;
     for reading in 0..readings {
         let at = Timestamp::from_secs(reading * 2);
-        // A linear congruential generator of Knuth's: nothing in it repeats within a day.
+        // One of Knuth's linear congruential generators: it does not repeat within a day.
         let mut next = |most: u64| {
             luck = luck
                 .wrapping_mul(6_364_136_223_846_793_005)

@@ -1,4 +1,5 @@
-//! Thousands of sentences that differ in their numbers only, small: each sentence form once, and its numbers in columns.
+//! Thousands of sentences that differ only in their numbers, in compact form: each sentence form once, and its numbers
+//! in columns.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +23,10 @@ struct Form {
     decimals: Vec<u8>,
 }
 
-/// Sentences as a page holds them.
+/// Sentences in a page.
 #[derive(Debug, Serialize)]
 pub(super) struct Packed {
-    /// The form of each sentence; nothing where there is none.
+    /// The form of each sentence; nothing if there is none.
     order: Runs<Option<usize>>,
     forms: Vec<FormWithNumbers>,
 }
@@ -67,7 +68,8 @@ impl Sentences {
     }
 }
 
-/// Takes the numbers out of a sentence. What would not come back to the letter, such as `007`, stays in the text.
+/// Takes the numbers out of a sentence. A number that would not be reproduced exactly, such as `007`, stays in the
+/// text.
 fn taken_apart(sentence: &str) -> (Form, Vec<u64>) {
     let mut form = Form { texts: vec![String::new()], decimals: Vec::new() };
     let mut numbers = Vec::new();
@@ -103,7 +105,7 @@ const MOST_DIGITS: usize = 15;
 mod tests {
     use super::*;
 
-    /// Puts a sentence together as the page's script does.
+    /// Reassembles a sentence as the page's script does.
     fn put_together(form: &Form, numbers: &[u64]) -> String {
         let mut text = form.texts[0].clone();
         for ((number, &decimals), after) in numbers.iter().zip(&form.decimals).zip(&form.texts[1..])

@@ -1,4 +1,4 @@
-//! Ticks that people can read.
+//! Readable ticks.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::wall::{WallClock, WallTime};
 /// Ticks on a row of the time axis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TimeAxis {
-    /// What the labels count.
+    /// The unit of the labels.
     pub(super) caption: String,
     pub(super) ticks: Vec<(Timestamp, String)>,
 }
@@ -40,9 +40,9 @@ fn step_of(secs: u64) -> u64 {
     step.unwrap_or_else(|| (secs / MOST_TICKS).next_multiple_of(100 * DAY).max(1))
 }
 
-/// Returns about a dozen ticks from `begin` to `end`, at round times of the wall clock; `None` where the run has none. The first
-/// tick of each day has the date for its label. `is_free` says whether a label has room behind one that stands at a tick
-/// before it: one that has none is left out, and one before a date makes way for it.
+/// Returns about a dozen ticks from `begin` to `end`, at round times of the wall clock; `None` if the run has none. The
+/// label of the first tick of each day is the date. `is_free` returns whether a label has room after one at an earlier
+/// tick: a label without room is left out, and one before a date makes way for it.
 pub(super) fn wall_axis(
     clock: &WallClock,
     begin: Timestamp,
@@ -90,7 +90,7 @@ pub(super) fn wall_axis(
     Some(TimeAxis { caption: start.offset_described(), ticks })
 }
 
-/// Returns the step of some three to six ticks from zero to `most`: 1, 2 or 5 times a power of ten.
+/// Returns the step for about three to six ticks from zero to `most`: 1, 2 or 5 times a power of ten.
 pub(super) fn value_step(most: f64) -> f64 {
     let mut step = 1.0;
     while step * 6.0 < most {

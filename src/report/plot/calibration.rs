@@ -91,7 +91,7 @@ fn memory(drawing: &mut Drawing, top: i32, models: &[Measured]) -> i32 {
         }
         names.push((y(line(most_tokens)), &measured.id));
     }
-    // Each name is a line apart from the next.
+    // Each name is at least one line of text apart from the next.
     names.sort_unstable();
     let mut free = area.top;
     for (height, name) in names {
@@ -104,7 +104,7 @@ fn memory(drawing: &mut Drawing, top: i32, models: &[Measured]) -> i32 {
     area.bottom + 20
 }
 
-/// Draws a bar for each figure of each model, its spread across the bar's end, and returns where the panel ends.
+/// Draws a bar for each figure of each model, with its spread across the bar's end, and returns where the panel ends.
 fn bars<const N: usize>(
     drawing: &mut Drawing,
     top: i32,
@@ -118,7 +118,7 @@ fn bars<const N: usize>(
     let rows: Vec<_> = rows.collect();
     let area = panel(drawing, top, title, rows.len() as i32 * ROW + 8);
     let most = rows.iter().filter_map(|row| row.3).map(|it| it.most).fold(1e-9, f64::max);
-    // Room for the value behind the longest bar.
+    // Room for the value after the longest bar.
     let width = f64::from(area.right - area.left - 90);
     let x = |value: f64| area.left + (value / most * width) as i32;
     for (place, (measured, ink, name, figure)) in rows.into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! When each companion served: a thin band a companion.
+//! When each companion served: one thin band per companion.
 
 use tiershift_core::catalog::Rung;
 

@@ -1,4 +1,4 @@
-//! What a plot needs of a run beside its timeline: the readings, gathered in bounded memory.
+//! What a plot needs of a run besides its timeline: the samples, in bounded memory.
 
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Decision, Measure, Reason};
@@ -14,29 +14,29 @@ use crate::report::timeline::gaps::Gaps;
 use crate::report::timeline::{Timeline, close_shares, shares_of};
 use crate::wall::{Part, WallClock};
 
-/// Gathers what a plot shows while records go by. Some megabytes at most, however long the run.
+/// Collects the data for a plot while records pass. At most some megabytes, however long the run.
 #[derive(Clone, Debug)]
 pub struct PlotData {
     pub(super) timeline: Timeline,
     pub(super) settings: Settings,
-    /// The rung that serves in the best schedule; empty where none was computed.
+    /// The rung that serves in the best schedule; empty if none was computed.
     pub(super) optimum: Columns,
     last_of_optimum: Rung,
-    /// By rung, the share of time for which the best schedule serves it, in thousandths.
+    /// By rung, the share of time in which the best schedule serves it, in thousandths.
     pub(super) optimum_shares: Vec<Columns>,
     pub(super) memory: SpaceSeries,
     pub(super) cpu: RateSeries,
-    /// Nobody says whose pressure it is: `others` stays empty.
+    /// Pressure has no owner: `others` stays empty.
     pub(super) pressure: RateSeries,
     pub(super) gpus: Vec<GpuSeries>,
     /// Times without samples.
     pub(super) gaps: Gaps,
-    /// Requests that were refused, and requests whose model or server broke: a one for each.
+    /// Requests that were refused, and requests whose model or server broke: each counts one.
     pub(super) refused: Columns,
     pub(super) failed: Columns,
 }
 
-/// A value that seldom changes, such as a line that decisions are held against.
+/// A value that seldom changes, such as a line for decisions.
 #[derive(Clone, Debug)]
 pub(super) struct Moving {
     pub(super) columns: Columns,
@@ -66,14 +66,14 @@ impl Moving {
 pub(super) struct SpaceSeries {
     pub(super) others: Columns,
     pub(super) used: Columns,
-    /// What there was in all.
+    /// Its size.
     pub(super) total: Moving,
-    /// What upgrades would have brought it to.
+    /// The use after upgrades, as projected.
     pub(super) projected: Columns,
     pub(super) degrade: Moving,
     pub(super) preventive: Moving,
     pub(super) upgrade: Moving,
-    /// A limit that reasons of changes name and that is none of these lines.
+    /// A limit in the reasons of changes that is none of these lines.
     pub(super) named: Moving,
 }
 
@@ -127,7 +127,7 @@ impl PlotData {
         Self::of_part(Part::WHOLE, catalog, settings)
     }
 
-    /// As [`PlotData::new`], of a part of a run.
+    /// As [`PlotData::new`], for a part of a run.
     pub fn of_part(part: Part, catalog: &Catalog, settings: &Settings) -> Self {
         let begin = part.from;
         Self {
@@ -151,12 +151,12 @@ impl PlotData {
         &self.timeline
     }
 
-    /// Shows what the wall clock showed.
+    /// Sets the wall clock.
     pub fn set_clock(&mut self, clock: &WallClock) {
         self.timeline.clock = clock.clone();
     }
 
-    /// Shows a schedule as the optimum: what serves from when on, in order.
+    /// Sets the schedule of the optimum: what serves from when on, in order.
     pub fn set_optimum(&mut self, schedule: &[(Timestamp, Rung)]) {
         let part = schedule.iter().filter(|(at, _)| *at <= self.timeline.part.to).copied();
         for (at, rung) in part.clone() {
@@ -168,7 +168,7 @@ impl PlotData {
         }
     }
 
-    /// Closes what is still open. The run lasted until `end` at least.
+    /// Closes what is still open. The run lasted at least until `end`.
     pub fn finish(&mut self, end: Timestamp) {
         self.timeline.finish(end);
         self.gaps.finish(self.timeline.end);
@@ -214,7 +214,7 @@ impl PlotData {
         let series = match resource {
             Resource::Memory => Some(&mut self.memory),
             Resource::Vram => {
-                // A log of version 1 does not say which, and neither do reasons of a policy's own.
+                // A log of version 1 does not state which, and neither do a policy's own reasons.
                 let only = (self.gpus.len() == 1).then_some(0);
                 gpu.or(only.filter(|_| projected.is_none()))
                     .and_then(|gpu| self.gpus.get_mut(usize::from(gpu)))
@@ -232,7 +232,7 @@ impl PlotData {
             Some(Measure::MilliPercent(share)) => total.share(share),
             Some(Measure::Nanos(_) | Measure::Count(_)) | None => return,
         };
-        // Within half a percent of the machine it is the line that is drawn anyway.
+        // Within half a percent of the machine's size it is a line that is drawn anyway.
         let apart = limit.get().abs_diff(series.degrade.now());
         if apart > total.get() / 200 {
             series.named.set(now, limit.get());
@@ -240,7 +240,7 @@ impl PlotData {
     }
 }
 
-/// The lines that a rate is held against.
+/// The lines of a rate.
 #[derive(Clone, Copy)]
 struct Lines {
     degrade: Percent,
@@ -272,7 +272,8 @@ impl SpaceSeries {
         }
     }
 
-    /// Returns where its axis ends: what there is, or what is used where that is more. What is only projected stretches no axis.
+    /// Returns where its axis ends: its size, or its use if that is larger. What is only projected does not stretch the
+    /// axis.
     pub(super) fn most(&self) -> u64 {
         self.used.max().max(self.total.columns.max())
     }
@@ -299,5 +300,5 @@ impl RateSeries {
     }
 }
 
-/// Each GPU has its panel, up to those of the largest machine that one program sees today.
+/// Each GPU has a panel, up to the number in the largest machines that one program sees today.
 const MOST_GPUS: usize = 16;

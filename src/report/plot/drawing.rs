@@ -1,7 +1,7 @@
-//! Shapes in logical pixels, and the one place that hands them to a drawing library.
+//! Shapes in logical pixels, and the one place that passes them to a drawing library.
 //!
-//! Every line is a rectangle or a band of columns, all in whole pixels: no library's idea of a slanted or
-//! a wide line comes into it, and SVG and PNG show the same.
+//! Every line is a rectangle or a band of columns, all in whole pixels: no slanted or wide lines of a library are used,
+//! so that SVG and PNG show the same.
 
 use plotters::backend::DrawingBackend;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -17,12 +17,12 @@ pub(super) struct Drawing {
 
 #[derive(Clone, Debug)]
 enum Shape {
-    /// From the upper left corner to, and without, the lower right one.
+    /// From the upper left corner up to, but not including, the lower right one.
     Rect {
         area: Area,
         ink: Ink,
     },
-    /// Columns from `x` on, each filled from its upper to, and without, its lower edge.
+    /// Columns from `x` on, each filled from its upper up to, but not including, its lower edge.
     Band {
         x: i32,
         columns: Vec<(i32, i32)>,
@@ -60,7 +60,7 @@ pub(super) struct Area {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ink(pub(super) (u8, u8, u8), pub(super) u8);
 
-/// Which end of a text its place is. Texts are centred on their line.
+/// The end of a text at its position. Texts are centred on their line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Anchor {
     Start,
@@ -68,7 +68,7 @@ pub(super) enum Anchor {
     End,
 }
 
-/// How a line goes.
+/// The pattern of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dash {
     Solid,
@@ -115,7 +115,7 @@ impl Drawing {
 
     /// Draws a line through the heights of columns from `x` on; `None` is a gap.
     pub(super) fn line(&mut self, x: i32, heights: &[Option<i32>], dash: Dash, ink: Ink) {
-        // Columns without ink have no height: one shape a line keeps the file small.
+        // Columns without ink have no height: one shape per line keeps the file small.
         let pattern = dash.pattern();
         let period: i32 = pattern.iter().sum();
         let inked = |column: i32| {
@@ -132,7 +132,7 @@ impl Drawing {
             .map(|(column, &height)| {
                 let from = before.replace(height).flatten();
                 let (y, from) = (height?, from.or(height)?);
-                // A step is drawn whole, wherever the dashes are.
+                // A step is drawn completely, wherever the dashes are.
                 Some(match y == from {
                     true => (y, y + i32::from(inked(column))),
                     false => (y.min(from), y.max(from) + 1),
@@ -146,7 +146,7 @@ impl Drawing {
         self.rect(Area { left: x, top: from, right: x + 1, bottom: to }, ink);
     }
 
-    /// Draws runs of columns that are there; `None` is a gap.
+    /// Draws the existing columns; `None` is a gap.
     pub(super) fn band(&mut self, x: i32, columns: &[Option<(i32, i32)>], ink: Ink) {
         let mut x = x;
         for run in columns.chunk_by(|a, b| a.is_some() == b.is_some()) {
@@ -187,8 +187,8 @@ impl Drawing {
         self.shapes.push(Shape::Text { text: text.to_owned(), at, anchor, size, ink });
     }
 
-    /// Draws everything, each logical pixel as `scale` by `scale` pixels of the backend. `cells` says that
-    /// the backend paints cells of pixels (a bitmap) and not areas between coordinates (SVG).
+    /// Draws everything, each logical pixel as `scale` by `scale` pixels of the backend. `cells` means that the backend
+    /// paints cells of pixels (a bitmap) and not areas between coordinates (SVG).
     pub(super) fn draw<B: DrawingBackend>(&self, backend: &mut B, scale: i32, cells: bool) {
         let rect = |backend: &mut B, area: Area, ink: Ink| {
             let upper_left = (area.left * scale, area.top * scale);
@@ -256,7 +256,7 @@ impl Ink {
         Self(self.0, percent)
     }
 
-    /// Returns a darker ink for words: what is seen well as an area is too pale for letters.
+    /// Returns a darker ink for text: an ink that is right for areas is too pale for letters.
     pub(super) fn of_text(self) -> Self {
         let (red, green, blue) = self.0;
         let darker = |part: u8| (u16::from(part) * 3 / 5) as u8;
@@ -282,7 +282,7 @@ pub(super) fn text_width(text: &str, size: i32) -> i32 {
     right - left
 }
 
-/// Returns as much of a text as fits, with an ellipsis where some does not.
+/// Returns as much of a text as fits, with an ellipsis if some does not.
 pub(super) fn fit(text: &str, size: i32, width: i32) -> String {
     if text_width(text, size) <= width {
         return text.to_owned();
@@ -348,7 +348,7 @@ fn keep<E: std::fmt::Debug>(drawn: Result<(), E>) {
     drawn.expect("drawing to memory with a font of our own cannot fail");
 }
 
-/// Also the list of fonts that a viewer of the SVG looks for; the metrics of the first two agree.
+/// It is also the list of fonts for a viewer of the SVG; the metrics of the first two agree.
 const FONT_NAME: &str = "DejaVu Sans, Verdana, sans-serif";
 const FONT: &[u8] = include_bytes!("../../../assets/DejaVuSans-subset.ttf");
 const HATCH_SPACING: i32 = 6;

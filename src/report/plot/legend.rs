@@ -1,5 +1,5 @@
-//! The changes of a run in words, under the plot: all of them where they are few; the worst, and how often each reason was given,
-//! where they are many.
+//! The list of a run's changes under the plot: all of them if they are few; otherwise the worst, and how often each
+//! reason was given.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use crate::wall::WallClock;
 
 /// Returns the changes that have a number, in order of time: all of them, or the worst.
 pub(super) fn explained(data: &PlotData, room: usize) -> Vec<&Change> {
-    let changes = data.timeline.changes_told();
+    let changes = data.timeline.shown_changes();
     if changes.len() <= room {
         return changes.iter().collect();
     }
@@ -30,8 +30,8 @@ pub(super) fn explained(data: &PlotData, room: usize) -> Vec<&Change> {
     worst
 }
 
-/// Orders changes by what they cost: those that undid the one before them or came of a crash, those that were critical, those
-/// that were given up; and among these, the ones with most memory over the limit, then those that took longest.
+/// Orders changes by their cost: those that undid the one before them or followed a crash, those that were critical,
+/// those that were given up; and among these, the ones with most memory over the limit, then the longest.
 fn badness(change: &Change) -> (bool, bool, bool, Bytes, Duration) {
     let undone = change.reversal || change.reason.is_none();
     let is_critical = change.urgency == Some(Urgency::Critical);
@@ -46,7 +46,7 @@ fn badness(change: &Change) -> (bool, bool, bool, Bytes, Duration) {
 /// Writes the legend.
 pub(super) fn draw(sheet: &mut Sheet<'_>, data: &PlotData, room: usize) {
     sheet.bottom += 14;
-    let changes = data.timeline.changes_told();
+    let changes = data.timeline.shown_changes();
     if changes.is_empty() && data.timeline.stopped().is_none() {
         let text = "No change was decided.";
         sheet.drawing.text(text, (INDENT, sheet.bottom), Anchor::Start, TEXT, DARK);
@@ -117,11 +117,11 @@ pub(super) fn draw(sheet: &mut Sheet<'_>, data: &PlotData, room: usize) {
     }
 }
 
-/// Describes a run for people who cannot see its picture: its figures, and what is listed under it.
+/// Describes a run for people who cannot see its picture: its figures, and the list under it.
 pub(super) fn description(run: &Run<'_>) -> String {
     let listed = explained(run.data, EXPLAINED);
     let changes: Vec<String> = listed.iter().map(|change| line(change, run.data)).collect();
-    let what = match listed.len() < run.data.timeline.changes_told().len() {
+    let what = match listed.len() < run.data.timeline.shown_changes().len() {
         true => "The worst changes",
         false if listed.is_empty() => "No change was decided",
         false => "Changes",
@@ -134,7 +134,7 @@ fn line(change: &Change, data: &PlotData) -> String {
     format!("{at} · {}", change.text(&data.timeline.catalog))
 }
 
-/// Returns a moment as the axis shows it first: by the wall clock where that is known.
+/// Returns a moment as the axis shows it first: by the wall clock if that is known.
 fn moment(at: Timestamp, clock: &WallClock) -> String {
     match clock.at(at) {
         Some(time) => time.short(),
@@ -158,9 +158,9 @@ fn counts(changes: &[Change]) -> Vec<(usize, String)> {
     counts
 }
 
-/// More changes than this, in two columns, make a page and not a legend.
+/// More changes than this, in two columns, would be a page and not a legend.
 pub(super) const EXPLAINED: usize = 24;
-/// How many are listed of more.
+/// How many are listed if there are more.
 const WORST: usize = 10;
 const INDENT: i32 = 20;
 /// Where the second column begins.

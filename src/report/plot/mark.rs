@@ -1,10 +1,10 @@
-//! The mark of a change: its shape and colour say which way it goes, and how it went.
+//! The mark of a change: its shape and colour show its direction and its outcome.
 
 use crate::report::plot::drawing::{Area, Ink};
 use crate::report::plot::{DARK, GREEN, RED, Sheet};
 use crate::report::timeline::Change;
 
-/// What a mark says.
+/// The meaning of a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Upgrade,
@@ -27,7 +27,7 @@ impl Kind {
     }
 }
 
-/// A triangle up or down, a cross for a reversal, a hollow square for what was given up.
+/// A triangle up or down, a cross for a reversal, a hollow square for a change that was given up.
 pub(super) fn mark(sheet: &mut Sheet<'_>, (x, y): (i32, i32), kind: Kind) {
     let drawing = &mut sheet.drawing;
     match kind {
@@ -51,5 +51,5 @@ pub(super) fn mark(sheet: &mut Sheet<'_>, (x, y): (i32, i32), kind: Kind) {
     }
 }
 
-/// Darker than the palette's purple, so that a thin cross is seen.
+/// Darker than the palette's purple, so that a thin cross is visible.
 pub(super) const REVERSAL: Ink = Ink((150, 30, 120), 100);

@@ -31,7 +31,7 @@ pub(super) fn video_memory(sheet: &mut Sheet<'_>, data: &PlotData) {
     }
 }
 
-/// A resource that is filled: others' use, the models' own on top of it, the lines as they moved, and the use that upgrades
+/// A resource that is filled: others' use, the models' own on top of it, the lines over time, and the use that upgrades
 /// would have led to.
 fn space(
     sheet: &mut Sheet<'_>,
@@ -109,8 +109,8 @@ fn space(
     sheet.frame(area);
 }
 
-/// Which lines of the settings the policy uses. Other policies are drawn with the line that every manager keeps to, and with the
-/// limits that their own reasons name.
+/// Which lines of the settings the policy uses. Other policies are drawn with the line that applies to every manager,
+/// and with the limits in their own reasons.
 struct Lines {
     has_preventive: bool,
     has_upgrade: bool,
@@ -150,7 +150,7 @@ pub(super) fn rates(sheet: &mut Sheet<'_>, data: &PlotData) {
     rate(sheet, data, title, &data.pressure, most, settings.constrains(Resource::Pressure));
 }
 
-/// Draws a rate, and its lines where decisions are `judged` by them.
+/// Draws a rate, with its lines if decisions are `judged` by them.
 fn rate(
     sheet: &mut Sheet<'_>,
     data: &PlotData,
@@ -182,7 +182,7 @@ fn rate(
         let others = series.others.held(sheet.scale, &data.gaps.list);
         fill(sheet, y, &others, Cell::mean, OTHERS);
     }
-    // Rates jump between samples: areas and lines show means, and the range lies pale over them.
+    // Rates jump between samples: areas and lines show means, with the range pale above them.
     stroke(sheet, y, &used, 0, RANGE);
     gaps(sheet, data, area);
     stroke(sheet, y, &flat(&used, Cell::mean), 1, BLUE);
@@ -236,7 +236,7 @@ pub(super) fn requests(sheet: &mut Sheet<'_>, data: &PlotData) {
     sheet.frame(area);
 }
 
-/// Hangs bars from the top of a panel where something is counted, the longer the more.
+/// Draws bars from the top of a panel, longer for higher counts.
 fn hanging(sheet: &mut Sheet<'_>, area: Area, counts: &Columns, ink: Ink) {
     let counts = counts.points(sheet.scale);
     let most = counts.iter().flatten().map(Cell::sum).max().unwrap_or(0).max(1);
@@ -249,7 +249,7 @@ fn hanging(sheet: &mut Sheet<'_>, area: Area, counts: &Columns, ink: Ink) {
     }
 }
 
-/// The latency of requests that were done, on a logarithmic axis.
+/// The latency of completed requests, on a logarithmic axis.
 pub(super) fn latency(sheet: &mut Sheet<'_>, data: &PlotData) {
     if data.timeline.latency.is_empty() {
         return;
@@ -289,7 +289,7 @@ pub(super) fn latency(sheet: &mut Sheet<'_>, data: &PlotData) {
     }
     for &(from, to, median, max) in &blocks {
         let left = area.left + from as i32;
-        // Wide enough to be seen, and never over the next block.
+        // Wide enough to be visible, and never over the next block.
         let right = (area.left + to as i32).max(left + 1).min(area.right);
         let (top, middle) = (y(max), y(median));
         let bottom = (middle + 1).max(top + 1);
@@ -325,7 +325,7 @@ fn value_ticks(sheet: &mut Sheet<'_>, area: Area, step: f64, y: impl Fn(f64) -> 
     loop {
         let value = f64::from(tick) * step;
         let height = y(value);
-        // A value beyond the axis is drawn at its end: there, labels would pile up.
+        // A value beyond the axis is drawn at its end, where labels would pile up.
         if height <= area.top || height >= above || tick > 100 {
             return;
         }
@@ -345,7 +345,7 @@ fn value_ticks(sheet: &mut Sheet<'_>, area: Area, step: f64, y: impl Fn(f64) -> 
     }
 }
 
-/// Returns an amount of GiB as lines are named with it.
+/// Returns an amount of GiB as in the names of lines.
 fn value_text(gib: f64) -> String {
     if gib < 1.0 { format!("{gib:.2}") } else { format!("{gib:.1}") }
 }
@@ -363,12 +363,12 @@ fn fill(
     sheet.drawing.band(y.area.left, &columns, ink);
 }
 
-/// Draws from the smallest to the largest value of each column, `width` pixels at least.
+/// Draws from the smallest to the largest value of each column, at least `width` pixels.
 fn stroke(sheet: &mut Sheet<'_>, y: Vertical, cells: &[Option<Cell>], width: i32, ink: Ink) {
     let column = |cell: &Option<Cell>| {
         cell.map(|cell| {
             let (top, bottom) = (y.at(cell.max) - width / 2, y.at(cell.min) + (width + 1) / 2);
-            // A line at zero is seen, too.
+            // A line at zero is visible too.
             let bottom = bottom.min(y.area.bottom);
             (top.min(bottom - width).max(y.area.top), bottom)
         })
@@ -418,7 +418,7 @@ fn gaps(sheet: &mut Sheet<'_>, data: &PlotData, area: Area) {
     }
 }
 
-/// The shortest bar that hangs from the top of the requests, and how much longer the longest is.
+/// The shortest bar at the top of the requests, and how much longer the longest is.
 const SHORTEST: i32 = 8;
 const LONGER: u64 = 24;
 pub(super) const OTHERS: Ink = Ink((205, 205, 205), 100);

@@ -14,7 +14,7 @@ use tiershift_core::units::{Bytes, Percent};
 use super::*;
 use crate::summary::Fold;
 
-/// A made-up run: others' memory from a formula, and a rule that is careful or hasty.
+/// A made-up run: others' memory from a formula, and a careful or hasty rule.
 struct Play {
     data: PlotData,
     fold: Fold,
@@ -192,7 +192,7 @@ impl Play {
     }
 }
 
-/// What a run looks like.
+/// The properties of a run.
 struct Script {
     seconds: u64,
     step: u64,

@@ -1,5 +1,5 @@
-//! How an SVG looks where the reader's screen is dark. The colours of the drawing are those of paper; a style that names each of
-//! them replaces it. A picture of pixels has no such choice and stays light.
+//! The look of an SVG on a dark screen. The colours of the drawing are those of paper; a style replaces each of them. A
+//! bitmap has no such choice and stays light.
 
 use std::fmt::Write as _;
 
@@ -31,7 +31,7 @@ pub(super) fn dark_style() -> String {
     style
 }
 
-/// What each ink becomes; an ink that is not here is as good on a dark ground as on a light one.
+/// The replacement of each ink; an ink that is not listed works on a dark ground as well as on a light one.
 const DARK_INKS: [(Ink, &str); 13] = [
     (WHITE, "#14171C"),
     (PAPER, "#1B1F26"),
@@ -48,7 +48,7 @@ const DARK_INKS: [(Ink, &str); 13] = [
     (REVERSAL, "#E36BC9"),
 ];
 
-/// What the names of lines become.
+/// The replacement for the names of lines.
 const DARK_TEXTS: [(Ink, &str); 3] = [(RED, "#FF8A3D"), (ORANGE, "#E69F00"), (GREEN, "#00C08B")];
 
 #[cfg(test)]

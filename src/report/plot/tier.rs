@@ -12,7 +12,7 @@ use crate::report::plot::{
 use crate::report::timeline::columns::{Cell, Columns};
 use crate::report::timeline::{Phase, WHOLE_TIME, Wait};
 
-/// Draws the panel. `explained` is how many changes the legend has room for.
+/// Draws the panel. `explained` is the number of changes for which the legend has room.
 pub(super) fn panel(sheet: &mut Sheet<'_>, data: &PlotData, explained: usize) {
     let has_optimum = !data.optimum.is_empty();
     let mut keys: Vec<Key> = Vec::new();
@@ -69,7 +69,7 @@ pub(super) fn panel(sheet: &mut Sheet<'_>, data: &PlotData, explained: usize) {
         shares(sheet, &data.optimum_shares, rows, (row - 4, 0), OPTIMUM);
     } else {
         phases(sheet, data, rows);
-        // A little below ours, so that both are seen where they agree.
+        // A little below ours, so that both are visible when they agree.
         let optimum = data.optimum.held(sheet.scale, &[]);
         steps(sheet, &optimum, rows, OPTIMUM, (-4, 6));
         let ours = data.timeline.rung.held(sheet.scale, &[]);
@@ -84,17 +84,17 @@ pub(super) fn is_dense(sheet: &Sheet<'_>, data: &PlotData) -> bool {
     places(sheet, data).len() > MOST_MARKS
 }
 
-/// Returns where the changes are marked: those of one kind in one column are one mark.
+/// Returns where the changes are marked: those of one kind in one column share a mark.
 fn places(sheet: &Sheet<'_>, data: &PlotData) -> Vec<(i32, Kind)> {
-    let changes = data.timeline.changes_told().iter();
+    let changes = data.timeline.shown_changes().iter();
     let mut places: Vec<_> = changes.map(|change| (sheet.x(change.at), Kind::of(change))).collect();
     places.sort_unstable();
     places.dedup();
     places
 }
 
-/// Draws how much of each column's time each rung serves: a bar in the rung's row, as high as the row at most, but for what is
-/// left free above and below.
+/// Draws how much of each column's time each rung serves: a bar in the rung's row, at most as high as the row, without
+/// the free space above and below.
 fn shares(sheet: &mut Sheet<'_>, shares: &[Columns], rows: Rows, free: (i32, i32), ink: Ink) {
     for (rung, share) in (0..=u8::MAX).map(Rung).zip(shares) {
         let (top, bottom) = rows.strip(rung);
@@ -103,7 +103,7 @@ fn shares(sheet: &mut Sheet<'_>, shares: &[Columns], rows: Rows, free: (i32, i32
         let column = |cell: &Option<Cell>| {
             let whole = cell.map(|cell| cell.mean().min(WHOLE_TIME))?;
             let part = whole * height;
-            // What served for any time is seen.
+            // Anything that served at all is visible.
             let high = part.div_ceil(WHOLE_TIME) as i32;
             (high > 0).then_some((bottom - high, bottom))
         };
@@ -112,7 +112,7 @@ fn shares(sheet: &mut Sheet<'_>, shares: &[Columns], rows: Rows, free: (i32, i32
     }
 }
 
-/// Where each rung's row is.
+/// The position of each rung's row.
 #[derive(Clone, Copy)]
 struct Rows {
     bottom: i32,
@@ -144,7 +144,7 @@ fn phases(sheet: &mut Sheet<'_>, data: &PlotData, rows: Rows) {
     let mut drawn = Vec::new();
     for &(phase, rung, from, to) in &data.timeline.phases.list {
         let (left, right) = (sheet.x(from), sheet.x(to));
-        // A drain that nobody had to wait for is not worth a mark.
+        // A drain that took no time needs no mark.
         if phase != Phase::Draining || right > left {
             drawn.push(((rung, phase), left, right));
         }
@@ -232,7 +232,7 @@ fn marks(sheet: &mut Sheet<'_>, data: &PlotData, area: Area, explained: usize) {
 fn density(sheet: &mut Sheet<'_>, data: &PlotData, area: Area) {
     let bins = ((area.right - area.left) / BIN) as usize + 1;
     let mut counts = vec![[0i32; 3]; bins];
-    for change in data.timeline.changes_told() {
+    for change in data.timeline.shown_changes() {
         let bin = ((sheet.x(change.at) - area.left) / BIN) as usize;
         let kind = match Kind::of(change) {
             Kind::Upgrade => 0,
@@ -273,9 +273,9 @@ fn phase_inks(phase: Phase) -> (Ink, Ink, bool) {
 
 /// The lane of the marks and their numbers.
 const LANE: i32 = 36;
-/// From so many marks on, they would hide each other. Chosen: 14 pixels for each of them.
+/// From this many marks on, they would hide each other. Chosen: 14 pixels for each of them.
 const MOST_MARKS: usize = 80;
-/// Pixels of time that are counted together where there are more.
+/// Pixels of time that are counted together if there are more.
 const BIN: i32 = 5;
-/// Seen beneath a black line, and no ink of a phase or a wait.
+/// Visible beneath a black line, and not the ink of a phase or a wait.
 const OPTIMUM: Ink = GREEN;

@@ -1,4 +1,4 @@
-//! What a picture says of the run that it shows: its name, where it was made from, when, on what machine, and by which version.
+//! The text in a picture about its run: its name, its origin, when, on what machine, and by which version.
 
 use std::path::{Component, Path};
 
@@ -8,24 +8,24 @@ use tiershift_core::text;
 use crate::log::Header;
 use crate::wall::WallTime;
 
-/// What a picture says of its run above the figures.
+/// The text in a picture above the figures of its run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Title {
     /// The scenario's or the recording's name.
     pub name: String,
-    /// The file, with the folder that it is in and no more of its path: pictures are sent to others.
+    /// The file and its folder, not the whole path: pictures are sent to others.
     pub(super) place: Option<String>,
     pub(super) machine: String,
 }
 
 impl Title {
-    /// Returns the title of a run that was made from, or is kept in, the file or the folder at `path`.
+    /// Returns the title of a run that was made from, or is stored in, the file or the folder at `path`.
     pub fn of(header: &Header, path: &Path) -> Self {
         let name = header.name.clone();
         Self { place: place(path), machine: machine(&header.machine), name }
     }
 
-    /// Returns the second line, for a run that began at `start` where that is known.
+    /// Returns the second line, for a run that began at `start`, if known.
     pub(super) fn details(&self, start: Option<WallTime>) -> String {
         let version = concat!("tiershift ", env!("CARGO_PKG_VERSION")).to_owned();
         let machine = Some(self.machine.clone()).filter(|machine| !machine.is_empty());
@@ -34,7 +34,7 @@ impl Title {
     }
 }
 
-/// Returns a file with its folder; of an event log, which has the same name in every folder, the folder.
+/// Returns a file with its folder; for an event log, which has the same name in every folder, the folder.
 fn place(path: &Path) -> Option<String> {
     if path == Path::new("-") {
         return Some("standard input".to_owned());

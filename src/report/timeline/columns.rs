@@ -1,16 +1,16 @@
-//! Down-sampling in which peaks survive: the smallest, the largest and the last value of each column of time.
+//! Down-sampling that preserves peaks: the smallest, the largest and the last value of each column of time.
 
 use tiershift_core::time::{Timestamp, nanos};
 
-/// A series of any length in at most [`MOST_CELLS`] cells of equal width. The width doubles when the cells do
-/// not suffice, so that a month costs what ten minutes cost.
+/// A series of any length in at most [`MOST_CELLS`] cells of equal width. The width doubles when there are not enough
+/// cells, so that a month costs as much as ten minutes.
 #[derive(Clone, Debug)]
 pub(in crate::report) struct Columns {
-    /// Where the first cell begins. Of what was before, the last value is kept, as what stands then.
+    /// Where the first cell begins. Of earlier values, the last one is kept as the value at this moment.
     origin: Timestamp,
     /// A cell is `2^shift` ns wide.
     shift: u32,
-    /// Cell `i` holds what happened from `i << shift` after the origin on.
+    /// Cell `i` contains what happened from `i << shift` after the origin on.
     cells: Vec<Cell>,
     /// A step's last value and its moment.
     standing: Option<(Timestamp, u64)>,
@@ -33,7 +33,7 @@ impl Cell {
         self.min > self.max
     }
 
-    /// Returns the mean of the values, each counted once, or over time where they were steps.
+    /// Returns the mean of the values, each counted once, or over time for steps.
     pub(in crate::report) fn mean(&self) -> u64 {
         self.sum.checked_div(self.count).unwrap_or(self.last)
     }
@@ -43,7 +43,7 @@ impl Cell {
         self.sum
     }
 
-    /// Returns the cell with its edge drawn out to the value before it, so that steps are connected.
+    /// Returns the cell with its edge extended to the value before it, so that steps are connected.
     pub(in crate::report) fn connected(self, before: u64) -> Self {
         Self { min: self.min.min(before), max: self.max.max(before), ..self }
     }
@@ -52,7 +52,7 @@ impl Cell {
         Self { min: value, max: value, last: value, sum: value, count: 1 }
     }
 
-    /// Takes in what happened after this cell.
+    /// Adds what happened after this cell.
     fn join(self, later: Self) -> Self {
         if later.is_empty() {
             return self;
@@ -72,7 +72,7 @@ impl Columns {
         Self { origin, shift: FINEST, cells: Vec::new(), standing: None }
     }
 
-    /// Adds a value that stands until the next one: means are then over time, and not over values.
+    /// Adds a value that holds until the next one: means are then over time, and not over values.
     pub(in crate::report) fn step(&mut self, at: Timestamp, value: u64) {
         if let Some((since, before)) = self.standing
             && at > self.origin
@@ -107,7 +107,7 @@ impl Columns {
         self.put((behind >> self.shift) as usize, cell);
     }
 
-    /// Makes the cells wide enough for so many nanoseconds.
+    /// Makes the cells wide enough for this many nanoseconds.
     fn reach(&mut self, behind: u64) {
         while behind >> self.shift >= MOST_CELLS {
             self.halve();
@@ -140,7 +140,8 @@ impl Columns {
         self.cells = pairs.map(|pair| pair.iter().fold(Cell::EMPTY, |a, &b| a.join(b))).collect();
     }
 
-    /// Returns what each of `scale.pixels` columns shows, each value held until the next, but not through a gap.
+    /// Returns the content of each of `scale.pixels` columns, with each value held until the next, but not through a
+    /// gap.
     pub(in crate::report) fn held(
         &self,
         scale: Scale,
@@ -172,7 +173,7 @@ impl Columns {
         self.origin + cell_start(place, self.shift).since(Timestamp::ZERO)
     }
 
-    /// Returns what happened in each of `scale.pixels` columns, and nothing between.
+    /// Returns what happened in each of `scale.pixels` columns, with nothing in between.
     pub(in crate::report) fn points(&self, scale: Scale) -> Vec<Option<Cell>> {
         let mut out: Vec<Option<Cell>> = vec![None; scale.pixels];
         for (place, cell) in (0u64..).zip(&self.cells) {
@@ -200,7 +201,7 @@ pub(in crate::report) struct Scale {
 }
 
 impl Scale {
-    /// Returns the column of a moment; what lies before the beginning is in the first one, what lies behind the end in the last.
+    /// Returns the column of a moment; earlier moments are in the first one, later ones in the last.
     pub(in crate::report) fn pixel(self, at: Timestamp) -> usize {
         let width = u128::from(nanos(self.end.since(self.begin)).max(1));
         let x = u128::from(nanos(at.since(self.begin))) * (self.pixels as u128 - 1) / width;
@@ -208,10 +209,10 @@ impl Scale {
     }
 }
 
-/// Latencies a column: the median to an eighth of an octave, the largest exactly.
+/// Latencies by column: the median to an eighth of an octave, the largest exactly.
 #[derive(Clone, Debug)]
 pub(in crate::report) struct SpanColumns {
-    /// Where the first cell begins. What was before is left out.
+    /// Where the first cell begins. Earlier latencies are left out.
     origin: Timestamp,
     shift: u32,
     cells: Vec<SpanCell>,
@@ -272,7 +273,7 @@ impl SpanColumns {
             let edge = |place: u64| {
                 scale.pixel(self.origin + cell_start(place, self.shift).since(Timestamp::ZERO))
             };
-            // The middle of a class may lie above its largest member.
+            // The middle of a class may be above its largest member.
             Some((edge(place), edge(place + 1), median.min(cell.max), cell.max))
         };
         (0u64..).zip(&self.cells).filter_map(block).collect()
@@ -298,7 +299,7 @@ impl SpanCell {
     }
 }
 
-/// Returns the moment after the origin at which a cell begins; the end of time for one behind the last.
+/// Returns the moment after the origin at which a cell begins; the end of time for the one after the last.
 fn cell_start(place: u64, shift: u32) -> Timestamp {
     let nanos = u128::from(place) << shift;
     Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -322,7 +323,7 @@ fn middle_of(class: usize) -> u64 {
     (8 + class as u64 % 8) * step + step / 2
 }
 
-/// Four cells a pixel of a plot 1,100 pixels wide, so that a peak stays within a pixel of its place.
+/// Four cells per pixel of a plot 1,100 pixels wide, so that a peak stays within a pixel of its place.
 const MOST_CELLS: u64 = 4096;
 /// A median needs a few values; 512 columns are two pixels wide.
 const MOST_SPAN_CELLS: u64 = 512;
@@ -388,7 +389,7 @@ mod tests {
         let got: Vec<Option<u64>> =
             columns.held(scale, &[gap]).iter().map(|cell| cell.map(|cell| cell.last)).collect();
         let one = Some(1);
-        // A moment lies in the cell that begins before it, so that 5 s shows from column 4 on.
+        // A moment is in the cell that begins before it, so that 5 s is visible from column 4 on.
         let two = Some(2);
         assert_eq!(got, [one, one, one, one, two, two, None, None, Some(3), Some(3), None]);
     }
@@ -403,7 +404,7 @@ mod tests {
         let scale = Scale { begin: secs(100), end: secs(120), pixels: 5, holds_to_end: true };
         let held: Vec<_> =
             columns.held(scale, &[]).iter().map(|cell| cell.map(|cell| cell.last)).collect();
-        // As above, a moment shows from the column on in which its cell begins.
+        // As above, a moment is visible from the column in which its cell begins.
         assert_eq!(held, [Some(7), Some(3), Some(3), Some(4), Some(4)]);
         let mut steps = Columns::new(secs(100));
         for (at, value) in [(0, 2000), (90, 6000), (110, 0), (120, 0)] {

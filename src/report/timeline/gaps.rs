@@ -1,13 +1,13 @@
-//! Times without readings.
+//! Times without samples.
 
 use tiershift_core::time::{Rhythm, Timestamp};
 
 use crate::log::SAMPLE_SPACING;
 
-/// Times without samples, gathered while samples go by.
+/// Times without samples, collected while samples pass.
 #[derive(Clone, Debug)]
 pub(in crate::report) struct Gaps {
-    /// Where the part of the run begins that is shown.
+    /// The beginning of the part of the run that is shown.
     begin: Timestamp,
     /// In order of time.
     pub(in crate::report) list: Vec<(Timestamp, Timestamp)>,
@@ -17,14 +17,14 @@ pub(in crate::report) struct Gaps {
 }
 
 impl Gaps {
-    /// Gathers those that end after a moment.
+    /// Collects those that end after a moment.
     pub(in crate::report) fn new(begin: Timestamp) -> Self {
         Self { begin, list: Vec::new(), rhythm: Rhythm::of_mean(), missing_since: None }
     }
 
     /// A sample was read.
     pub(in crate::report) fn sample(&mut self, now: Timestamp) {
-        // A thinned out log has a sample a minute, and more of them where decisions change.
+        // A thinned-out log has a sample a minute, and more of them where decisions change.
         let silence = self.rhythm.gap_before(now, GAP_FACTOR, SAMPLE_SPACING * 2);
         let since = self.missing_since.take().or(silence.map(|silence| now - silence));
         if let Some(since) = since
@@ -48,6 +48,6 @@ impl Gaps {
     }
 }
 
-/// A silence of so many usual intervals is shown. Chosen: it is wider than the line between two samples.
+/// A silence of this many usual intervals is shown. Chosen: it is wider than the line between two samples.
 const GAP_FACTOR: u64 = 10;
 const MOST_GAPS: usize = 512;

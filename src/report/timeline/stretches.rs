@@ -1,4 +1,4 @@
-//! Stretches of time, however many, in bounded memory.
+//! Any number of stretches of time, in bounded memory.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use tiershift_core::catalog::Rung;
 use tiershift_core::time::Timestamp;
 
-/// Stretches of time, each of a kind and on a rung, in order of their ends. When there are too many, those of
-/// one kind that all but touch become one.
+/// Stretches of time, each of a kind and on a rung, in order of their ends. When there are too many, those of one kind
+/// that almost touch are joined.
 #[derive(Clone, Debug)]
 pub(in crate::report) struct Stretches<K> {
-    /// What was before is left out.
+    /// Earlier ones are left out.
     origin: Timestamp,
     pub(in crate::report) list: Vec<(K, Rung, Timestamp, Timestamp)>,
 }

@@ -1,4 +1,4 @@
-//! Checks the tables of which a scenario may have several: background, workload, fault, action.
+//! Checks the tables that a scenario may have several of: background, workload, fault, action.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ impl Check<'_> {
     }
 
     fn layer(&self, raw: &RawBackground, at: Timestamp, until: Option<Timestamp>) -> Layer {
-        // A ramp needs an end to slope to; every other shape lasts, past the very last reading.
+        // A ramp needs an end; every other shape lasts beyond the last sample.
         let until = until.unwrap_or(match raw.shape {
             RawShape::Ramp { .. } => Timestamp::ZERO + self.raw.duration.0,
             _ => Timestamp::MAX,
@@ -126,7 +126,7 @@ impl Check<'_> {
                 Target::Model(ModelId::from(model.as_str()))
             }
             (Some(_), Some(_)) => {
-                return Err(refuse("model", "left out where `tier` is given").into());
+                return Err(refuse("model", "left out if `tier` is given").into());
             }
         };
         let task = raw.task.unwrap_or_default();
@@ -149,7 +149,7 @@ impl Check<'_> {
         })
     }
 
-    /// Loads the traces of backgrounds and workloads; returns what a reader should know about them.
+    /// Checks a fault.
     pub(super) fn fault(
         &self,
         raw: &Spanned<RawFault>,
@@ -216,5 +216,5 @@ impl Check<'_> {
 const USUAL_PROMPT: Tokens = Tokens::Fixed(500);
 const USUAL_REPLY: Tokens = Tokens::Fixed(200);
 
-/// The time in which a person sees that the reply is not what was wanted.
+/// The time in which a user notices that the reply is not what was wanted.
 const USUAL_HANG_UP: Duration = Duration::from_secs(2);

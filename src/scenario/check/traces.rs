@@ -1,6 +1,6 @@
 //! Loads the traces that a scenario names: a resource trace for its background, a request trace for its workload.
 //!
-//! They are read when the scenario is: a run then fails on nothing but itself, and its two runs see the same.
+//! They are read together with the scenario: a run then cannot fail because of them, and its two runs see the same.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::sim::workload::{self, Arrivals, Recorded, Workload};
 use crate::trace::{Loaded, ReadOptions, TraceError, load_requests, load_samples};
 
 impl Check<'_> {
-    /// Loads every trace that the file names, and returns what a reader should know about them.
+    /// Loads every trace that the file names, and returns warnings about them.
     pub(super) fn load_traces(
         &self,
         layers: &mut [Layer],
@@ -59,7 +59,7 @@ impl Check<'_> {
     }
 }
 
-/// Returns what happened and why, in one line.
+/// Returns an error and its cause, in one line.
 fn told(error: &TraceError) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),

@@ -1,4 +1,4 @@
-//! Compares a run with what was expected of it.
+//! Compares a run with its expectations.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub struct Checker<'e> {
     seq: u64,
     /// Patterns of `order` that have happened.
     in_order: usize,
-    /// The first event that broke each pattern of `never`.
+    /// The first event that violated each pattern of `never`.
     broken: Vec<Option<(Timestamp, u64)>>,
     /// How often each of `events` happened in its window.
     counts: Vec<u64>,
@@ -286,7 +286,7 @@ mod tests {
         toml::from_str(text).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Returns what is unmet when these events happen at these seconds and the summary says this.
+    /// Returns the unmet expectations for these events at these seconds and this summary.
     fn unmet(text: &str, events: &[(u64, Event)], summary: &Summary) -> Vec<String> {
         let expect = expect(text);
         let catalog = Catalog::relative_to(Bytes::from_gib(16));

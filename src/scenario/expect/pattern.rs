@@ -1,4 +1,4 @@
-//! The words in which a scenario speaks of events.
+//! The event patterns of a scenario.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,23 +27,23 @@ use crate::files::document::suggestion;
 /// | `gave-up[:tier]` | a switch was given up, and that tier still serves |
 /// | `companion-wanted[:model]`, `companion-given-up[:model]` | a companion is to be loaded, to make way |
 /// | `companion-serves[:model]`, `companion-gone[:model]` | it serves from now on, no more |
-/// | `load[:model]`, `unload[:model]` | the backend is to do so |
-/// | `loaded[:model]`, `load-failed[:model]`, `unloaded[:model]`, `crash[:model]` | the backend says so |
-/// | `request[:#id]`, `hang-up[:#id]` | a client asks, hangs up |
-/// | `accepted[:#id]` | a request is taken on |
+/// | `load[:model]`, `unload[:model]` | the backend is asked to do so |
+/// | `loaded[:model]`, `load-failed[:model]`, `unloaded[:model]`, `crash[:model]` | the backend reports it |
+/// | `request[:#id]`, `hang-up[:#id]` | a client sends a request, hangs up |
+/// | `accepted[:#id]` | a request is accepted |
 /// | `queued[:#id]`, `smaller[:#id]` | it must wait; a smaller model than it asked for will serve it |
 /// | `start[:#id or model]`, `cancel[:#id]` | the backend is to run, to stop a request |
-/// | `done[:#id or model]`, `failed[:#id]` | a request ended so |
+/// | `done[:#id or model]`, `failed[:#id]` | the end of a request |
 /// | `cancelled[:#id or who]` | the same; who is `client`, `drain-deadline` or `shutdown` |
 /// | `rejected[:#id or reason]` | the same; the reason is `queue-full`, `deadline`, `unservable`, ... |
 /// | `notice[:kind]` | the user is notified; the kind is `degraded`, `long-on-smallest`, `slow-load` or `not-read` |
 /// | `sample-missing` | the machine could not be read |
-/// | `asked[:tier]`, `shutdown` | someone asks for a tier; the run is to stop |
+/// | `asked[:tier]`, `shutdown` | a tier is ordered; the run is asked to stop |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     /// What happens.
     pub kind: PatternKind,
-    /// What it is about; anything where `None`.
+    /// What it is about; `None`: anything.
     pub about: Option<String>,
 }
 
@@ -86,9 +86,9 @@ pattern_kinds! {
     Crash = "crash": "A model's process died.",
     Request = "request": "A client asks.",
     HangUp = "hang-up": "A client hangs up.",
-    Accepted = "accepted": "A request is taken on.",
-    Queued = "queued": "A request is taken on and must wait.",
-    Smaller = "smaller": "A request is taken on by a smaller model than it asked for.",
+    Accepted = "accepted": "A request is accepted.",
+    Queued = "queued": "A request is accepted and must wait.",
+    Smaller = "smaller": "A request is accepted by a smaller model than it named.",
     Start = "start": "The backend is to run a request.",
     Cancel = "cancel": "The backend is to stop a request.",
     Done = "done": "A request is complete.",
@@ -97,7 +97,7 @@ pattern_kinds! {
     Rejected = "rejected": "A request was refused.",
     Notice = "notice": "The user is notified.",
     SampleMissing = "sample-missing": "The machine could not be read.",
-    Asked = "asked": "Someone asks for a tier.",
+    Asked = "asked": "A tier is ordered.",
     OrderTaken = "order-taken": "An order is carried out, at once or after the cooldown, and stays in effect.",
     OrderRefused = "order-refused": "An order is refused.",
     OrderReleased = "order-released": "An order is no longer in effect.",
@@ -189,8 +189,7 @@ impl Pattern {
         self.about.as_ref().is_none_or(|about| about == word)
     }
 
-    /// Returns what is wrong with the part after the colon, given the models that there are and the codes of the
-    /// policy's own reasons.
+    /// Returns what is wrong with the part after the colon, given the models and the codes of the policy's own reasons.
     pub(crate) fn mistake(&self, catalog: &Catalog, codes: &[Code]) -> Option<String> {
         let about = self.about.as_deref()?;
         let mut known: Vec<&str> = match self.kind {
@@ -380,7 +379,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the names that serde knows, in its order, from what it says about one that it does not.
+    /// Returns the names that serde knows, in its order, from its message about an unknown one.
     fn variants<T: serde::de::DeserializeOwned>() -> Vec<String> {
         let error = serde_json::from_str::<T>("\"no such thing\"").err().unwrap().to_string();
         error.split('`').skip(3).step_by(2).map(str::to_owned).collect()

@@ -1,4 +1,4 @@
-//! What the board answers: the status, what a watcher is sent, and why a request was served by less than it asked for.
+//! The board's answers: the status, the events for a watcher, and why a request was served by less than it asked for.
 
 use serde::Serialize;
 use tiershift_core::catalog::Rung;
@@ -12,7 +12,7 @@ use crate::serve::board::Board;
 use crate::serve::board::history::{Mark, Point, Reply};
 use crate::serve::status::{Companion, HistoryEntry, Requests, Status, Words};
 
-/// What a watcher is sent when something has changed.
+/// What a watcher is sent after a change.
 #[derive(Debug, Serialize)]
 pub(in crate::serve) struct News<'a> {
     #[serde(flatten)]
@@ -67,12 +67,12 @@ impl Board {
         self.catalog.companions().iter().map(companion).collect()
     }
 
-    /// Returns how many requests there are, and how the others ended.
+    /// Returns how many requests there are, and how finished ones ended.
     pub(super) fn requests(&self) -> Requests {
         Requests { waiting: self.waiting.len(), running: self.running.len(), ..self.ended }
     }
 
-    /// Returns the status, and what is new since a mark in the past.
+    /// Returns the status, and what is new in the history since a mark.
     pub(in crate::serve) fn news(&self, since: Mark) -> News<'_> {
         News {
             status: self.status(),
@@ -82,8 +82,8 @@ impl Board {
         }
     }
 
-    /// Returns why `model` serves what was asked as `target`, where the best of the ladder, or what was named, stands
-    /// higher: the reason of the last decision, as the log spells it and in words.
+    /// Returns why `model` serves a request for `target`, if the best of the ladder, or what was named, is higher: the
+    /// reason of the last decision, as the log spells it and as text.
     pub(in crate::serve) fn degraded_because(
         &self,
         target: &Target,
@@ -99,7 +99,7 @@ impl Board {
             .then(|| format!("{}: {}", reason.kind(), text::reason(&reason, &self.catalog)))
     }
 
-    /// Returns the last notice, as long as it still says how things stand.
+    /// Returns the last notice, as long as it is still true.
     fn notice(&self) -> Option<Notice> {
         let still_says_something = |notice: &&Notice| match notice {
             Notice::Degraded { from, .. } => self.serving < *from,
@@ -113,8 +113,8 @@ impl Board {
         self.notice.as_ref().filter(still_says_something).cloned()
     }
 
-    /// Returns the gates that keep the next rung from being loaded now. A window of no length is closed by another gate
-    /// only, and has nothing to add.
+    /// Returns the gates that keep the next rung from being loaded now. A window of length zero is closed only by
+    /// another gate, and has nothing to add.
     fn closed_gates(&self) -> impl Iterator<Item = &Gate> {
         let gates = self.decision.iter().flat_map(|decision| &decision.gates);
         gates.filter(|gate| {

@@ -1,5 +1,5 @@
-//! How long something smaller served than would have fitted: by each reading, with everything of ours gone first, as a policy
-//! looks at it. Companions stay.
+//! How long something smaller served than would have fitted: by each sample, as if all our models were unloaded first,
+//! as a policy judges it. Companions stay.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tiershift_core::sample::Sample;
 use tiershift_core::settings::Settings;
 use tiershift_core::time::Timestamp;
 
-/// The account of a run.
+/// The accounting of a run.
 #[derive(Debug)]
 pub(super) struct BestFitting {
     ladder: Ladder,
     settings: Settings,
-    /// By the last reading.
+    /// By the last sample.
     rung: Rung,
-    /// Since when it is not served.
+    /// Since when it has not been served.
     since: Option<Timestamp>,
     before: Duration,
 }
@@ -37,7 +37,7 @@ impl BestFitting {
         self.settings = settings.clone();
     }
 
-    /// Takes a reading, made while this rung serves with what is `mine`, beside companions that hold the `rest`.
+    /// Takes a sample, made while this rung serves with what is `mine`, beside companions that hold the `rest`.
     pub(super) fn read(
         &mut self,
         now: Timestamp,
@@ -52,19 +52,19 @@ impl BestFitting {
         self.serve(now, serving);
     }
 
-    /// This rung serves from now on.
+    /// Notes that this rung serves from now on.
     pub(super) fn serve(&mut self, now: Timestamp, serving: Rung) {
         self.before = self.below(now);
         self.since = (serving < self.rung).then_some(now);
     }
 
-    /// Nothing is wanted any more.
+    /// Notes that no model is wanted any more.
     pub(super) fn stop(&mut self, now: Timestamp) {
         self.before = self.below(now);
         (self.since, self.rung) = (None, Rung::NONE);
     }
 
-    /// Returns the highest rung that fitted by the last reading.
+    /// Returns the highest rung that fitted by the last sample.
     pub(super) fn rung(&self) -> Rung {
         self.rung
     }

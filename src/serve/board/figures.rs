@@ -1,4 +1,4 @@
-//! What is counted from the start, for `/metrics`.
+//! Figures counted from the start, for `/metrics`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(super) struct Figures {
     pub(super) models: BTreeMap<(ModelId, &'static str), u64>,
     /// By reason.
     pub(super) rejections: BTreeMap<Rejection, u64>,
-    /// By what became of them.
+    /// By outcome.
     pub(super) orders: BTreeMap<&'static str, u64>,
     pub(super) upgrades: u64,
     pub(super) downgrades: u64,
@@ -77,10 +77,10 @@ impl Figures {
     }
 }
 
-/// What becomes of orders, so that each is there, as zero.
+/// The outcomes of orders, so that each is present, even as zero.
 pub(super) const ORDER_NEWS: [&str; 4] = ["taken", "refused", "released", "unknown-tier"];
 
-/// How often a span was how long.
+/// The distribution of a span.
 #[derive(Debug, Default)]
 pub(super) struct Histogram {
     counts: [u64; BOUNDS.len() + 1],
@@ -93,7 +93,7 @@ impl Histogram {
         self.sum += span;
     }
 
-    /// Returns each bound with how many were at most as long.
+    /// Returns each bound with the number of spans up to it.
     pub(super) fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
         BOUNDS.into_iter().zip(self.counts).scan(0, |sum, (bound, count)| {
             *sum += count;

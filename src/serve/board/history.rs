@@ -1,4 +1,4 @@
-//! What the page shows of the past: bounded, and thinned where it is long.
+//! The page's view of the past: bounded, and thinned if it is long.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::serve::status::{HistoryEntry, Latencies};
 /// The past of a live run, as far back as it is kept.
 #[derive(Debug, Default, Serialize)]
 pub(in crate::serve) struct History {
-    /// What was before `points`, a point a minute and each change of tier; in order of time.
+    /// What was before `points`: one point per minute and each change of tier; in order of time.
     older: VecDeque<Point>,
     /// The last hour; in order of time.
     points: VecDeque<Point>,
@@ -32,7 +32,7 @@ pub(in crate::serve) struct Mark {
     replies: u64,
 }
 
-/// Where things stood at a moment.
+/// The state at a moment.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Point {
     #[serde(rename = "at_ns")]
@@ -55,7 +55,7 @@ pub(super) struct Reply {
 }
 
 impl History {
-    /// Adds a point, unless it says what the last one said a moment ago.
+    /// Adds a point, unless it equals the last one, a moment ago.
     pub(super) fn add_point(&mut self, point: Point) {
         if let Some(last) = self.points.back()
             && last.rung == point.rung
@@ -85,7 +85,7 @@ impl History {
         push(&mut self.replies, reply, MOST_REPLIES);
     }
 
-    /// Returns the mark before what comes next.
+    /// Returns the mark at the present end.
     pub(in crate::serve) fn end(&self) -> Mark {
         self.end
     }
@@ -129,20 +129,20 @@ fn last<T>(queue: &VecDeque<T>, count: u64) -> impl Iterator<Item = &T> {
     queue.iter().skip(queue.len().saturating_sub(count))
 }
 
-/// Adds a value, and returns the one that had to go for it.
+/// Adds a value, and returns the one that was removed for it.
 fn push<T>(queue: &mut VecDeque<T>, value: T, most: usize) -> Option<T> {
     let gone = if queue.len() == most { queue.pop_front() } else { None };
     queue.push_back(value);
     gone
 }
 
-/// Chosen: an hour of a daemon that reads its machine every 2 s, which is the default.
+/// Chosen: an hour of a daemon that reads its machine every 2 s, the default.
 const MOST_POINTS: usize = 1800;
 
 /// See [`MOST_POINTS`].
 const POINT_DISTANCE: Duration = Duration::from_millis(1900);
 
-/// Chosen: a column of a wide screen, where a day is drawn across it.
+/// Chosen: a column of a wide screen with a day drawn across it.
 const OLDER_POINT_DISTANCE: Duration = Duration::from_mins(1);
 
 /// Chosen: a day, and five hundred changes of tier in it.
@@ -151,7 +151,7 @@ const MOST_OLDER_POINTS: usize = 2000;
 /// Chosen: a screen holds thirty.
 const MOST_ENTRIES: usize = 200;
 
-/// Chosen: enough for a 95th percentile that ten replies are beyond.
+/// Chosen: enough for a 95th percentile with ten replies above it.
 const MOST_REPLIES: usize = 200;
 
 #[cfg(test)]
@@ -163,7 +163,7 @@ mod tests {
         let mut history = History::default();
         for second in 0..200_000 {
             let at = Timestamp::from_secs(second);
-            // Every hundredth second another rung: that is never left out.
+            // Every hundredth second another rung: such points are never left out.
             let rung = Rung(u8::from(second % 100 == 0));
             history.add_point(Point { at, rung, shares: Vec::new() });
             history.add(at, "decision", String::new());

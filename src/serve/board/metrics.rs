@@ -1,5 +1,5 @@
-//! `/metrics`: the board's figures as Prometheus reads them, named by its conventions (base units, `_total` for what
-//! only grows). Written here because every figure is on the board already: a client library would keep them twice.
+//! `/metrics`: the board's figures in Prometheus' format, named by its conventions (base units, `_total` for counters).
+//! Written here because every figure is already on the board: a client library would keep them twice.
 
 use std::fmt::{Display, Write};
 
@@ -69,9 +69,9 @@ impl Board {
                 }
             }
         };
-        let help = "Share in use, by everybody.";
+        let help = "Share in use by all programs.";
         gauge("tiershift_resource_used_ratio", help, |line| Some(line.used));
-        let help = "Share in use, by the models.";
+        let help = "Share in use by the models.";
         gauge("tiershift_resource_own_ratio", help, |line| Some(line.own));
         let help =
             "Upgrades need use below this. Absent for a resource that the policy does not use.";
@@ -88,7 +88,7 @@ impl Board {
         page.begin(
             name,
             "gauge",
-            "Main memory in use: by the models (own) and by all else (others).",
+            "Main memory in use: by the models (own) and by other programs (others).",
         );
         put_space(page, name, &[], sample.memory);
         let name = "tiershift_vram_used_bytes";
@@ -149,7 +149,7 @@ impl Board {
         }
         let name = "tiershift_rejections_total";
         page.begin(name, "counter", "Requests that were not served, by reason.");
-        // One that has not come up is there, as zero.
+        // A reason that has not occurred is present, as zero.
         for reason in Rejection::ALL {
             let count = figures.rejections.get(&reason).unwrap_or(&0);
             page.put(name, &[("reason", reason.name())], count);

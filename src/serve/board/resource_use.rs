@@ -63,7 +63,7 @@ impl Board {
         }
     }
 
-    /// Returns where things stand, for the plot; `None` before the first sample.
+    /// Returns the present state, for the plot; `None` before the first sample.
     pub(super) fn point(&self) -> Option<Point> {
         self.sample.as_ref()?;
         let all = self.resource_use();

@@ -1,4 +1,5 @@
-//! The commented config file, made from the schema and the defaults: no key can be missing in it, and no default be another.
+//! The commented config file, generated from the schema and the defaults: no key can be missing in it, and no default
+//! can be wrong.
 
 use std::fmt::Write;
 
@@ -8,7 +9,7 @@ use tiershift_core::settings::{RawManagerSettings, RawSettings};
 
 use crate::serve::config::{RawHooks, RawListen, RawModels, RawRecording, RawServer, schema};
 
-/// Returns a config file that says what holds without it. What has no default is commented out, with a value that may be.
+/// Returns a config file that states the defaults. A key without a default is commented out, with a possible value.
 pub(super) fn example() -> String {
     let schema = serde_json::from_str(&schema()).expect("a schema is plain JSON");
     let mut text = Text { text: HEAD.to_owned(), schema };
@@ -29,7 +30,7 @@ struct Text {
 }
 
 impl Text {
-    /// Adds a table: what it has by default, then what it may have.
+    /// Adds a table: the keys with their defaults, then the optional ones.
     fn table(&mut self, name: &str, of: &str, default: &impl Serialize) {
         let properties = self.schema["$defs"][of]["properties"].as_object().cloned();
         let properties = properties.expect("every table is described in the schema");
@@ -44,7 +45,7 @@ impl Text {
         }
         for (key, about) in &properties {
             let is_there = defaults.iter().any(|(known, _)| known == key);
-            // What means nothing any more is read, and not written.
+            // Obsolete keys are read, but not written.
             if is_there || about["writeOnly"] == true || is_table(name, key) {
                 continue;
             }
@@ -55,7 +56,7 @@ impl Text {
         }
     }
 
-    /// Adds what a key is for, as comments of usual width.
+    /// Adds the description of a key, as comments of usual width.
     fn describe(&mut self, about: &Value) {
         let mut line = "#".to_owned();
         for word in about["description"].as_str().unwrap_or_default().split_whitespace() {
@@ -74,7 +75,7 @@ impl Text {
     }
 }
 
-/// Returns whether a key is a table that stands below with its own head.
+/// Returns whether a key is a table that has its own head below.
 fn is_table(table: &str, key: &str) -> bool {
     matches!((table, key), ("policy", "manager"))
 }
@@ -82,7 +83,7 @@ fn is_table(table: &str, key: &str) -> bool {
 /// Chosen: a comment may be read on a narrow terminal.
 const WIDTH: usize = 100;
 
-/// Values that may be, for keys that have no default or whose default is not written.
+/// Possible values, for keys that have no default or whose default is not written.
 const EXAMPLES: [(&str, &str); 26] = [
     ("aliases", "{ chatgpt = \"auto\" }"),
     ("calm", "\"450s\""),

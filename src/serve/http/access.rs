@@ -1,6 +1,6 @@
-//! Who is let in: programs of this machine by its own names, and from elsewhere those who have the token.
+//! Access: programs on this machine by its own names, and clients elsewhere that have the token.
 //!
-//! A page from elsewhere reads answers only where its origin was allowed, and gives orders never.
+//! A web page of another origin can read answers only if its origin is allowed, and can never give orders.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,20 +20,20 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::serve::http::refusal::Refusal;
 
-/// Who is let in.
+/// Who may send requests.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// What everybody must show, where there is one. Without it, only loopback is listened on.
+    /// The token that every client must send, if there is one. Without it, only loopback is listened on.
     pub token: Option<Token>,
-    /// The token that an order requires. With a token for clients and without this, nobody gives any over HTTP.
+    /// The token that an order requires. If clients have a token and this is absent, no orders are accepted over HTTP.
     pub order_token: Option<Token>,
-    /// Names that this machine is called by, besides its own for itself.
+    /// Names of this machine, besides its own for itself.
     pub hosts: Vec<String>,
-    /// Origins whose pages may ask and read answers, such as `http://localhost:3000`; `*` for all.
+    /// Origins whose pages may send requests and read answers, such as `http://localhost:3000`; `*` for all.
     pub origins: Vec<String>,
 }
 
-/// A token's digest: the words themselves are not kept, and two digests are compared in constant time.
+/// A token's digest: the token itself is not kept, and two digests are compared in constant time.
 #[derive(Clone)]
 pub struct Token(blake3::Hash);
 
@@ -41,7 +41,7 @@ impl Token {
     /// Takes a token.
     ///
     /// # Errors
-    /// One that is easy to guess, or that no header can hold.
+    /// When it is easy to guess, or no header can contain it.
     pub fn new(text: &str) -> Result<Self, TokenError> {
         if text.len() < SHORTEST_TOKEN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(TokenError);
@@ -50,7 +50,7 @@ impl Token {
     }
 
     fn is(&self, shown: &[u8]) -> bool {
-        // `blake3::Hash` takes the same time for every answer.
+        // `blake3::Hash` compares in constant time.
         blake3::hash(shown) == self.0
     }
 }
@@ -68,11 +68,11 @@ impl fmt::Debug for Token {
 )]
 pub struct TokenError;
 
-/// Decides who is let in.
+/// Decides which requests are allowed.
 #[derive(Debug)]
 pub(in crate::serve) struct AccessPolicy {
     access: Access,
-    /// Whether others than this machine can reach us.
+    /// Whether other machines can reach us.
     is_open: bool,
 }
 
@@ -89,7 +89,7 @@ impl AccessPolicy {
             _ if path == OPEN_PATH || PUBLIC_PATHS.contains(&path) => None,
             (_, Some(order_token)) if is_order => Some(order_token),
             (Some(token), None) if is_order => {
-                // A client that may not even ask does not learn what orders need.
+                // A client that may not even send requests does not learn what orders need.
                 Self::check_token(headers, token)?;
                 let message = "a client's token does not allow orders: start the daemon with --order-token-file, and send that token";
                 return Err(Refusal::new(StatusCode::FORBIDDEN, "no_orders", message));
@@ -107,7 +107,7 @@ impl AccessPolicy {
         Err(Refusal::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
     }
 
-    /// Checks what the client calls us, and where a page comes from.
+    /// Checks the host name that the client uses, and the origin of a page.
     fn check_names(&self, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
         let foreign = |message| Refusal::new(StatusCode::FORBIDDEN, "foreign_host", message);
         let mut hosts = headers.get_all(HOST).iter();
@@ -121,7 +121,7 @@ impl AccessPolicy {
         let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
         let origin = origin.to_str().unwrap_or_default();
         let is_own = origin.split_once("://").is_some_and(|(_, host)| self.is_ours(host));
-        // One on another port of this machine is another's page: what it may do is for browsers to say, as ever.
+        // A page on another port of this machine has another origin: what it may do is up to browsers, as always.
         if is_own || (self.allows(origin) && path != ORDER_PATH) {
             return Ok(());
         }
@@ -131,14 +131,14 @@ impl AccessPolicy {
         )))
     }
 
-    /// Returns whether pages of an origin may ask, and read answers.
+    /// Returns whether pages of an origin may send requests and read answers.
     fn allows(&self, origin: &str) -> bool {
         let origins = &self.access.origins;
         origins.iter().any(|ours| ours == "*" || ours.eq_ignore_ascii_case(origin))
     }
 
     /// Returns whether `host`, with or without a port, names this machine. A page that had a name of its own pointed
-    /// here calls by that name; an address in figures cannot be pointed anywhere.
+    /// here uses that name; a numeric address cannot be pointed elsewhere.
     fn is_ours(&self, host: &str) -> bool {
         let Some(name) = without_port(host) else { return false };
         let address = name.parse::<IpAddr>();
@@ -148,7 +148,7 @@ impl AccessPolicy {
     }
 }
 
-/// Lets a request in, or says why not.
+/// Passes a request on, or answers why not.
 pub(in crate::serve) async fn let_in(
     State(policy): State<Arc<AccessPolicy>>,
     request: Request,
@@ -160,7 +160,7 @@ pub(in crate::serve) async fn let_in(
         && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let path = request.uri().path();
     let mut response = if is_preflight && reads.is_some() && path != ORDER_PATH {
-        // A browser asks first, and shows no token with that.
+        // A browser's preflight request carries no token.
         policy.check_names(path, request.headers()).map_or_else(Refusal::into_response, |()| {
             let headers = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
             preflight(headers)
@@ -180,7 +180,7 @@ pub(in crate::serve) async fn let_in(
     response
 }
 
-/// Answers a browser that asks whether a page may ask.
+/// Answers a browser's preflight request.
 fn preflight(wanted: Option<HeaderValue>) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
@@ -203,8 +203,8 @@ fn refuse(refusal: Refusal) -> Response {
     response
 }
 
-/// Returns whether the token is shown: as a bearer's, as a key in the way of Anthropic's or Azure's clients, or as the password
-/// that a browser asks its user for.
+/// Returns whether the token is sent: as a bearer token, as a key as Anthropic's or Azure's clients send it, or as the
+/// password that a browser asks its user for.
 fn shows(headers: &HeaderMap, token: &Token) -> bool {
     let keys = KEY_HEADERS.iter().filter_map(|name| headers.get(*name));
     if keys.into_iter().any(|key| token.is(key.as_bytes().trim_ascii())) {
@@ -238,25 +238,25 @@ fn without_port(host: &str) -> Option<&str> {
     }
 }
 
-/// What a load balancer may ask without a token. It says nothing but that we are there.
+/// The path that a load balancer may query without a token. It only shows that the daemon is up.
 const OPEN_PATH: &str = "/healthz";
 
-/// The same question as llama-server's clients ask it.
+/// The paths that llama-server's clients use for the same.
 const PUBLIC_PATHS: [&str; 2] = ["/health", "/v1/health"];
 
-/// Where orders are given.
+/// The path for orders.
 const ORDER_PATH: &str = "/switch";
 
-/// In these some clients show their token.
+/// Headers in which some clients send their token.
 const KEY_HEADERS: [&str; 2] = ["x-api-key", "api-key"];
 
-/// A name is repeated no further.
+/// The most of a name that is repeated.
 const LONGEST_NAME_SHOWN: usize = 80;
 
-/// How a token can be shown.
+/// The ways to send a token.
 const WAYS: [&str; 2] = ["Bearer", "Basic realm=\"tiershift: any name, the token as password\""];
 
-/// Chosen: 64 bits in hexadecimal figures, which nobody guesses over a network.
+/// Chosen: 64 bits as hexadecimal digits, which cannot be guessed over a network.
 const SHORTEST_TOKEN: usize = 16;
 
 #[cfg(test)]
@@ -355,7 +355,7 @@ mod tests {
         ask(&open, "/switch", ORDERS, None);
         ask(&open, "/switch", TOKEN, Some(401));
         ask(&open, "/status", ORDERS, Some(401));
-        // On loopback everybody may order, unless there is a token for it.
+        // On loopback every client may give orders, unless there is a token for them.
         let mut near = door("127.0.0.1", None, &[]);
         check(&near, "/switch", &[("host", "localhost")], None);
         near.access.order_token = Some(Token::new(ORDERS).unwrap());

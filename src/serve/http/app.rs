@@ -1,4 +1,4 @@
-//! What every handler has at hand.
+//! The shared state of the handlers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,17 +29,17 @@ pub(in crate::serve) struct App {
     pub(super) clients: Clients,
     /// In seconds since 1970.
     pub(super) started_at: i64,
-    /// Whether Ollama's own API is to be had.
+    /// Whether Ollama's own API is available.
     pub(super) is_ollama: bool,
     /// Whether nothing is loaded, ever.
     pub(super) is_dry_run: bool,
-    /// When each model's file was written, where that is known.
+    /// When each model's file was written, if known.
     written: BTreeMap<ModelId, i64>,
     board: SharedBoard,
     next_id: AtomicU64,
 }
 
-/// What is known of the models besides the catalog, and of who asks.
+/// What is known of the models besides the catalog, and of the clients.
 pub(in crate::serve) struct Facts {
     pub(in crate::serve) names: Names,
     pub(in crate::serve) longest_body: Bytes,
@@ -78,7 +78,7 @@ impl App {
         }
     }
 
-    /// Returns when a model's file was written, else when the daemon began, in seconds since 1970.
+    /// Returns when a model's file was written, or else when the daemon began, in seconds since 1970.
     pub(super) fn created(&self, model: &ModelId) -> i64 {
         self.written.get(model).copied().unwrap_or(self.started_at)
     }
@@ -92,5 +92,5 @@ impl App {
     }
 }
 
-/// Chosen: a person has a few pages open, and each is sent a kilobyte or two four times a second at most.
+/// Chosen: a user has a few pages open, and each is sent a kilobyte or two at most four times a second.
 const MOST_WATCHERS: usize = 32;

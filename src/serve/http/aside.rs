@@ -1,5 +1,5 @@
-//! Questions about a model that take no slot of it: how a text is cut into tokens, what it was started with. They are answered
-//! beside whatever runs, by what serves; where nothing does, they wait for a model as work does.
+//! Queries about a model that take no slot of it: how a text is split into tokens, or what it was started with. The
+//! serving model answers them beside running requests; while none serves, they wait for a model like work does.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::serve::http::refusal::Refusal;
 use crate::serve::http::relay::passed_headers;
 use crate::serve::message::{Gone, Message, PendingRequest, Started};
 
-/// Passes a question on.
+/// Forwards a query.
 pub(super) async fn ask(
     State(app): State<Arc<App>>,
     asked: Asked,
@@ -42,7 +42,7 @@ async fn pass_on(
 ) -> Result<Response, Refusal> {
     if method != Method::POST {
         let to = whom_to_ask(app, &Target::Auto, asked).await?;
-        // A client that wants the head only is given that by the handler that answers it.
+        // A HEAD request is answered from the GET by its handler.
         let request = to.endpoint.request(&app.client, Method::GET, &asked.path);
         return relay(request, &to).await;
     }
@@ -80,7 +80,7 @@ async fn whom_to_ask(app: &App, target: &Target, asked: &Asked) -> Result<Starte
     };
     let mut pending = PendingRequest::submit(&app.to, request)?;
     let started = pending.start().await?.map_err(|end| Refusal::from(&end))?;
-    // It gives its slot back at once, and says nothing of the model's speed.
+    // It gives its slot back at once, and says nothing about the model's speed.
     pending.refused();
     Ok(started)
 }

@@ -14,15 +14,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::probe::clock::SystemClock;
 use crate::serve::http::refusal::Refusal;
 
-/// Reads bodies, as many at once as memory is meant for.
+/// Reads bodies, as many at once as the memory for them allows.
 pub(super) struct BodyReader {
     longest: usize,
-    /// What bodies may still take, in bytes.
+    /// Bytes that bodies may still take.
     room: Arc<Semaphore>,
 }
 
 impl BodyReader {
-    /// Takes bodies up to this length.
+    /// Accepts bodies up to this length.
     pub(super) fn new(longest: units::Bytes) -> Self {
         let longest = usize::try_from(longest.get()).unwrap_or(usize::MAX);
         let room =
@@ -53,7 +53,7 @@ impl BodyReader {
             if bytes.len() + data.len() > self.longest {
                 return Err(too_long());
             }
-            // Only what has come is counted: to announce much takes nothing from anybody.
+            // Only what has arrived is counted: announcing a long body takes nothing from others.
             let count = u32::try_from(data.len()).map_err(|_| too_long())?;
             let more = Arc::clone(&self.room).try_acquire_many_owned(count);
             let more = more.map_err(|_| Refusal::busy())?;
@@ -67,7 +67,7 @@ impl BodyReader {
     }
 }
 
-/// Returns the next piece of a body of which so many bytes have come, as long as it flows.
+/// Returns the next piece of a body after the bytes that have arrived, unless it stalls.
 async fn next_frame(
     body: &mut Body,
     began: &SystemClock,
@@ -80,20 +80,20 @@ async fn next_frame(
     })
 }
 
-/// A body, and the room that it takes.
+/// A body, and the memory that it takes.
 pub(super) struct BufferedBody {
     pub(super) bytes: Bytes,
     _room: Option<OwnedSemaphorePermit>,
 }
 
-/// Chosen: programs of this machine send a body in milliseconds; one that comes over a network may pause for a while.
+/// Chosen: programs on this machine send a body in milliseconds; one that comes over a network may pause for a while.
 const BODY_PAUSE: Duration = Duration::from_secs(30);
 
-/// Chosen: what a telephone line carried. Who sends less keeps a place for nothing.
+/// Chosen: the speed of a telephone line. A slower sender takes up a place for nothing.
 const SLOWEST_PER_SECOND: usize = 1 << 10;
 
-/// Chosen: what all bodies that are being read or wait for a model may take of the memory that models are for.
+/// Chosen: the share of the models' memory that bodies being read or waiting for a model may take in all.
 const MOST_BODIES: usize = 128 << 20;
 
-/// And so many of the longest, at least.
+/// The number of longest bodies that must fit at least.
 const LONGEST_AT_ONCE: usize = 2;

@@ -1,4 +1,4 @@
-//! Who asks: a number for each client of a run, so that they can be served in turn. No address and no name leaves this
+//! Clients: a number for each client of a run, so that they can be served in turn. No address and no name leaves this
 //! file.
 
 use std::collections::BTreeMap;
@@ -7,11 +7,11 @@ use std::sync::{Mutex, PoisonError};
 
 use tiershift_core::request::ClientId;
 
-/// Where a connection comes from. Its port says nothing: a client opens many.
+/// The address that a connection comes from. Its port has no meaning: a client opens many.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) IpAddr);
 
-/// The clients that were seen.
+/// The clients seen so far.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     seen: Mutex<Seen>,
@@ -24,7 +24,7 @@ struct Seen {
 }
 
 impl Clients {
-    /// Returns the number of who asks: the user that the request names or, where it names none, where it comes from.
+    /// Returns the number of a client: by the user that the request names or, if it names none, by its address.
     pub(super) fn number(&self, user: Option<&str>, peer: Option<Peer>) -> Option<ClientId> {
         let name = match (user.filter(|user| !user.is_empty()), peer) {
             (Some(user), _) => format!("user {user}"),
@@ -32,7 +32,8 @@ impl Clients {
             (None, None) => return None,
         };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever comes back after so many others is a new client: only the turns of those that wait together matter.
+        // A client that returns after so many others gets a new number: only the turns of those that wait together
+        // matter.
         if seen.numbers.len() >= MOST_CLIENTS {
             seen.numbers.clear();
         }
@@ -63,7 +64,7 @@ mod tests {
             (Some("a"), peer(2), Some(2)),
             (Some(""), peer(1), Some(1)),
             (None, peer(2), Some(3)),
-            // A user is not an address, whatever it calls itself.
+            // A user name is not an address, whatever its text.
             (Some("127.0.0.1"), None, Some(4)),
             (None, None, None),
         ];

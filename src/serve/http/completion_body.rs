@@ -1,5 +1,5 @@
-//! The body of a completion, parsed once: its sizes and target, never its words; and the same bytes with what a model
-//! server needs otherwise.
+//! The body of a completion, parsed once: its sizes and target, never its text; and the same bytes with the changes
+//! that a model server needs.
 
 use std::ops::Range;
 
@@ -23,7 +23,7 @@ pub(super) struct CompletionBody<'a> {
     user: Option<String>,
 }
 
-/// The parts of a body that matter here, unread: of what type they must be is for the model's server to say.
+/// The parts of a body that matter here, not yet parsed: the model's server decides which types are valid.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Fields<'a> {
@@ -63,7 +63,7 @@ struct Fields<'a> {
     documents: Option<&'a RawValue>,
 }
 
-/// Reads a field that is there, even as `null`.
+/// Reads a field that is present, even as `null`.
 fn present<'de, D: Deserializer<'de>>(input: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(input).map(Some)
 }
@@ -72,15 +72,15 @@ impl<'a> CompletionBody<'a> {
     /// Reads a body.
     ///
     /// # Errors
-    /// What is not a JSON object, or has a known field twice. Its words are not repeated.
+    /// When it is not a JSON object, or has a known field twice. Its text is not repeated.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Refusal> {
-        // Some editors and shells put it in front; servers pass over it.
+        // Some editors and shells put it in front; servers skip it.
         let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
         if !text.trim_ascii_start().starts_with(b"{") {
             return Err(Refusal::bad_request("the body must be a JSON object"));
         }
         let fields: Fields = serde_json::from_slice(text).map_err(|error| {
-            // The position and our own word for a field, not the client's words.
+            // The position and our own name of a field, not the client's text.
             let (line, column) = (error.line(), error.column());
             let said = error.to_string();
             let twice = said.strip_prefix("duplicate field `").and_then(|it| it.split('`').next());
@@ -93,31 +93,31 @@ impl<'a> CompletionBody<'a> {
             field.and_then(|field| serde_json::from_str::<String>(field.get()).ok())
         };
         let model = text(fields.model).or_else(|| {
-            // What is not text names nothing that is known here.
+            // A value that is not text names nothing that is known here.
             fields.model.map(RawValue::get).filter(|it| *it != "null").map(str::to_owned)
         });
-        // Whom the client asks for does not matter to us where it is not a name.
+        // If the user is not a name, it does not matter here.
         let user = text(fields.user);
         Ok(Self { bytes, fields, model, user })
     }
 
-    /// Returns what the client calls the model that it wants.
+    /// Returns the name of the model that the client wants.
     pub(super) fn model(&self) -> Option<&str> {
         self.model.as_deref()
     }
 
-    /// Returns whom the client says that it asks for.
+    /// Returns the user that the client names.
     pub(super) fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 
-    /// Returns the bytes that an endpoint is sent.
+    /// Returns the bytes to send to an endpoint.
     pub(super) fn for_endpoint(&self, bytes: &Bytes, endpoint: &Endpoint) -> Bytes {
         let changes = endpoint.changes();
         if *changes == Changes::default() { bytes.clone() } else { self.with(changes).into() }
     }
 
-    /// Returns the same bytes with these changes: a value in place of the one that is there, or in front.
+    /// Returns the same bytes with these changes: a value replaces the one that is there, or is added in front.
     pub(super) fn with(&self, changes: &Changes) -> Vec<u8> {
         let Changes { model, keep_alive } = changes;
         let values = [
@@ -133,7 +133,7 @@ impl<'a> CompletionBody<'a> {
             }
         }
         in_place.sort_by_key(|(position, _)| position.start);
-        // Read as an object, it has a brace in front.
+        // It was read as an object, so it begins with a brace.
         let begin = self.bytes.iter().position(|&byte| byte == b'{').map_or(0, |at| at + 1);
         if self.bytes[begin..].trim_ascii_start().starts_with(b"}") {
             in_front.pop();
@@ -150,14 +150,14 @@ impl<'a> CompletionBody<'a> {
         changed
     }
 
-    /// Returns where a value stands in the body, of which it is a part.
+    /// Returns the position of a value, which must be a part of the body.
     fn position(&self, value: &RawValue) -> Range<usize> {
         let start = value.get().as_ptr().addr() - self.bytes.as_ptr().addr();
         start..start + value.get().len()
     }
 
-    /// Returns the request as the controller sees it. The prompt's length is estimated: see [`BYTES_PER_TOKEN`]. A picture is a
-    /// task for a model that says that it looks at pictures, where the catalog has one.
+    /// Returns the request as the controller sees it. The prompt's length is estimated: see [`BYTES_PER_TOKEN`]. A
+    /// picture needs a model with the task `vision`, if the catalog has one.
     pub(super) fn request(
         &self,
         id: RequestId,
@@ -191,7 +191,8 @@ impl<'a> CompletionBody<'a> {
     }
 }
 
-/// Returns about how long a text is without JSON's escapes, of which each stands for a letter of two or three bytes.
+/// Returns the approximate length of a text without JSON's escapes, each of which stands for a letter of two or three
+/// bytes.
 fn bytes_of(json: &str) -> usize {
     json.len() - json.matches("\\u").count() * (ESCAPED_LETTER - LETTER)
 }
@@ -203,14 +204,14 @@ struct Pictures {
     bytes: usize,
 }
 
-/// What a message says: a text, or parts of several kinds.
+/// The content of a message: a text, or parts of several kinds.
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(borrow)]
     content: Option<&'a RawValue>,
 }
 
-/// A part of a message that is not text, by whichever of these it brings.
+/// A part of a message that is not text, by the fields that it has.
 #[derive(Deserialize)]
 struct Part<'a> {
     #[serde(borrow)]
@@ -220,7 +221,7 @@ struct Part<'a> {
 }
 
 impl Pictures {
-    /// Counts them. In what is not made as OpenAI's API says there are none: the model's server answers for it.
+    /// Counts them. If the messages do not follow OpenAI's API, there are none: the model's server answers for it.
     fn of(messages: &RawValue) -> Self {
         let messages: Vec<Message> = serde_json::from_str(messages.get()).unwrap_or_default();
         let contents = messages.iter().filter_map(|message| message.content);
@@ -237,22 +238,22 @@ impl Pictures {
     }
 }
 
-/// What stands in front of a text in some files.
+/// A mark in front of the text in some files.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// An escaped letter is written in six bytes, and is two or three.
+/// An escaped letter is written in six bytes, and stands for two or three.
 const ESCAPED_LETTER: usize = 6;
 const LETTER: usize = 3;
 
-/// English text has about four bytes a token with the tokenizers of current models. Nothing but admission depends on
-/// it: the model counts for itself, and its count goes into the log.
+/// English text has about four bytes per token with the tokenizers of current models. Only admission depends on it: the
+/// model counts for itself, and its count goes into the log.
 const BYTES_PER_TOKEN: usize = 4;
 
 /// A picture of 336 by 336 points in patches of 14, as LLaVA 1.5 reads it: 24 x 24 tokens. Others take from 85 to some
-/// thousands; like the text, it is an estimate.
+/// thousands; as for text, it is an estimate.
 const PICTURE_TOKENS: usize = 576;
 
-/// Chosen: what a reply is taken for that names no limit. The model's context is its only real one.
+/// Chosen: the assumed length of a reply that has no limit. The model's context is its only real one.
 const USUAL_OUTPUT_TOKENS: u32 = 256;
 
 #[cfg(test)]
@@ -283,7 +284,7 @@ mod tests {
             (Task::Chat, r#"{"max_tokens":99999999999}"#, 1, u32::MAX, None),
             (Task::Chat, r#"{"input":"12345678901234","max_output_tokens":3}"#, 4, 3, None),
             (Task::Chat, r#"{"prompt":"12","n_predict":3}"#, 1, 3, None),
-            // Eight letters, as Python writes them: not more than half as many tokens again.
+            // Eight letters, as Python writes them: at most half as many tokens again.
             (
                 Task::Chat,
                 r#"{"prompt":"\u0434\u0435\u0434\u0435\u0434\u0435\u0434\u0435"}"#,
@@ -320,7 +321,7 @@ mod tests {
         assert!(asked.prompt_estimated);
         let words = request(&catalog, &body(&format!("\"{data}\"")));
         assert!(words.prompt_tokens > 10_000, "{words:?}");
-        // Parts that nobody knows are not pictures.
+        // Parts of unknown kinds are not pictures.
         for content in ["[1]", r#"[{"type":"other"}]"#, "7", "null"] {
             assert!(request(&catalog, &body(content)).prompt_tokens < 20, "{content}");
         }

@@ -1,5 +1,5 @@
-//! Work for a model: a request is queued with the controller until it may start; then its bytes are relayed unchanged between
-//! its client and the model's own server, whose answer is the client's whatever it says.
+//! Work for a model: a request is queued with the controller until it may start; then its bytes are relayed unchanged
+//! between its client and the model's own server, whose answer is passed on whatever it contains.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +22,12 @@ use crate::serve::http::refusal::{ContextExceeded, Refusal};
 use crate::serve::http::relay::{self, Relay};
 use crate::serve::message::{PendingRequest, Started};
 
-/// Where a request comes from, as far as the connection says.
+/// The address that a request comes from, if the connection provides it.
 pub(super) type Origin = Option<Extension<Peer>>;
 
-/// What a client says of a request besides its body.
+/// What a client sends of a request besides its body.
 pub(super) struct Asked {
-    /// Path and query, as they go to the model's server.
+    /// Path and query, as sent to the model's server.
     pub(super) path: String,
     pub(super) peer: Origin,
     pub(super) headers: HeaderMap,
@@ -40,7 +40,7 @@ impl Asked {
     }
 }
 
-/// Passes work on. The vectors of two models cannot be compared, and a header says which model made them.
+/// Forwards work. The vectors of two models cannot be compared, so a header names the model that made them.
 pub(super) async fn work(
     State(app): State<Arc<App>>,
     asked: Asked,
@@ -72,7 +72,7 @@ async fn pass_on(app: &App, asked: &Asked, task: Task, body: Body) -> Result<Res
         client: app.clients.number(completion.user(), peer),
         priority: priority(&asked.headers)?,
         patience,
-        // One that set a limit of its own is answered at it.
+        // A request with its own limit is answered when that is reached.
         connected: patience.is_none(),
         ..request
     };
@@ -81,14 +81,14 @@ async fn pass_on(app: &App, asked: &Asked, task: Task, body: Body) -> Result<Res
         let forwarded = forward(app, asked, &body.bytes, &completion, &request).await;
         let mut response = match (forwarded, too_long.take()) {
             (Ok(Forwarded::Answer(response)), _) => response,
-            // Now that it was counted: another model may hold it, or none.
+            // The prompt has been counted: another model may hold it, or none.
             (Ok(Forwarded::TooLong { prompt_tokens, answer }), _) => {
                 let (id, prompt_estimated) = (app.next_request(), false);
                 request = Request { id, prompt_tokens, prompt_estimated, ..request };
                 too_long = Some(answer);
                 continue;
             }
-            // None does: then the one that counted has the word.
+            // No other model does: then the answer of the one that counted is returned.
             (Err(Unserved { end: Some(end), .. }), Some(answer)) if no_other_holds(&end) => answer,
             (Err(Unserved { refusal, .. }), _) => return Err(refusal),
         };
@@ -99,7 +99,7 @@ async fn pass_on(app: &App, asked: &Asked, task: Task, body: Body) -> Result<Res
 
 /// A request that was not served by a model.
 struct Unserved {
-    /// How the controller ended it, where it did.
+    /// How the controller ended it, if it did.
     end: Option<End>,
     refusal: Refusal,
 }
@@ -122,7 +122,7 @@ fn no_other_holds(end: &End) -> bool {
     matches!(reason, Rejection::Unservable | Rejection::NotLoaded)
 }
 
-/// What became of a request that was sent to a model.
+/// The result of a request that was sent to a model.
 enum Forwarded {
     Answer(Response),
     /// The model's server has counted a prompt whose length was an estimate, and its context does not hold it.
@@ -178,7 +178,7 @@ async fn forward(
     })
 }
 
-/// Refuses a body that was packed, as llama-server does.
+/// Refuses a compressed body, as llama-server does.
 pub(super) fn refuse_encoded(headers: &HeaderMap) -> Result<(), Refusal> {
     match headers.get(CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
@@ -196,7 +196,7 @@ fn priority(headers: &HeaderMap) -> Result<u8, Refusal> {
     })
 }
 
-/// Returns how long a client gives its request to start.
+/// Returns how long a client lets its request wait.
 fn patience(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     let Some(value) = headers.get(DEADLINE) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
@@ -223,19 +223,19 @@ pub(super) fn say_what_served(headers: &mut HeaderMap, started: &Started, becaus
         (DEGRADED_BECAUSE, because),
     ];
     for (name, value) in values {
-        // A name that no header can hold is left out.
+        // A name that no header can contain is left out.
         if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
             headers.insert(name, value);
         }
     }
 }
 
-/// What served a reply, and why nothing better.
+/// The model that served a reply, and why none better did.
 const MODEL: HeaderName = HeaderName::from_static("x-tiershift-model");
 const TIER: HeaderName = HeaderName::from_static("x-tiershift-tier");
 const DEGRADED_BECAUSE: HeaderName = HeaderName::from_static("x-tiershift-degraded-because");
 
-/// The name that was asked for and is not known here, where something else served.
+/// The requested name that is unknown here, if another model served.
 const UNKNOWN_MODEL: HeaderName = HeaderName::from_static("x-tiershift-unknown-model");
 
 /// Higher goes first.

@@ -1,7 +1,7 @@
-//! Connections: how many there may be, how long a client may take to say what it wants, and how long it may leave an
+//! Connections: how many there may be, how long a client may take to send its request, and how long it may leave an
 //! answer unread.
 //!
-//! Nobody keeps a place by doing nothing: where all are taken, the connection that has been idle longest is closed.
+//! An idle client cannot block others: if all places are taken, the connection that has been idle longest is closed.
 
 mod half_closed;
 
@@ -28,14 +28,14 @@ use tokio_io_timeout::TimeoutStream;
 use crate::serve::http::clients::Peer;
 use crate::serve::http::connections::half_closed::{HalfClosed, Watched};
 
-/// What a client may do.
+/// The limits of clients.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::serve) struct Limits {
     /// Connections at once.
     pub(in crate::serve) most: usize,
     /// From the last answer, or the start, to the end of the next head.
     pub(in crate::serve) head: Duration,
-    /// How long a client may take nothing of what is sent to it.
+    /// How long a client may read nothing of what is sent to it.
     pub(in crate::serve) unread: Duration,
 }
 
@@ -61,7 +61,7 @@ pub(in crate::serve) async fn serve(
             () = &mut stop => break,
         };
         let Ok((stream, from)) = accepted else {
-            // The client is gone already, or there is no descriptor left.
+            // The client is already gone, or there is no descriptor left.
             guests.make_room();
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
@@ -80,20 +80,20 @@ pub(in crate::serve) async fn serve(
     ending.shutdown().await;
 }
 
-/// Who is connected.
+/// The connected clients.
 #[derive(Debug)]
 struct Guests {
     most: usize,
     places: Mutex<BTreeMap<u64, Arc<Place>>>,
-    /// Counts what happens, which orders it.
+    /// Numbers the events, to order them.
     events: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Place {
-    /// The event since which nothing is asked for; [`BUSY`] while something is.
+    /// The event since which there has been no request; [`BUSY`] during a request.
     idle_since: AtomicU64,
-    /// Whether the request that is under way has come whole, and whether anything of its answer was sent.
+    /// Whether the current request has arrived completely, and whether any of its answer was sent.
     is_read: AtomicBool,
     has_answered: AtomicBool,
     requests: AtomicU64,
@@ -130,12 +130,12 @@ impl Place {
         self.has_answered.load(Ordering::Relaxed)
     }
 
-    /// Returns whether a request has come whole, and its answer has not ended.
+    /// Returns whether a request has arrived completely, and its answer has not ended.
     fn owes_an_answer(&self) -> bool {
         self.idle_since.load(Ordering::Relaxed) == BUSY && self.is_read.load(Ordering::Relaxed)
     }
 
-    /// Returns whether nothing is asked for.
+    /// Returns whether there is no request.
     fn is_idle(&self) -> bool {
         self.idle_since.load(Ordering::Relaxed) != BUSY
     }
@@ -150,7 +150,7 @@ impl Guests {
         Self { most, places: Mutex::default(), events: AtomicU64::new(0) }
     }
 
-    /// Gives a place, if need be that of another.
+    /// Assigns a place, if necessary that of another.
     fn admit(guests: &Arc<Self>) -> Option<Guest> {
         if guests.places().len() >= guests.most && !guests.make_room() {
             return None;
@@ -182,7 +182,7 @@ impl Guests {
     }
 }
 
-/// One connection. Dropped, it gives its place back.
+/// One connection. When dropped, it gives its place back.
 struct Guest {
     id: u64,
     place: Arc<Place>,
@@ -198,7 +198,7 @@ impl Guest {
         limits: Limits,
         ending: Watcher,
     ) {
-        // Tokens are small and shall not wait for one another. Where it cannot be had, they do.
+        // Tokens are small and must not wait for one another. If it cannot be set, they do.
         let _ = stream.set_nodelay(true);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(limits.unread));
@@ -260,26 +260,27 @@ impl Drop for Stay {
 /// No event has this number.
 const BUSY: u64 = u64::MAX;
 
-/// Chosen: half of the descriptors that a process has by default, for each may need one to a model's server.
+/// Chosen: half of the descriptors that a process has by default, because each connection may need one to a model's
+/// server.
 const MOST_CONNECTIONS: usize = 512;
 
-/// Chosen: a program sends a head in one piece, and a person's browser does. The clients of OpenAI's libraries drop an
-/// idle connection after 5 s.
+/// Chosen: programs and browsers send a head in one piece. The clients of OpenAI's libraries drop an idle connection
+/// after 5 s.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Chosen: a laptop whose wireless network is away for a moment comes back in this time.
+/// Chosen: a laptop that loses its wireless network for a moment comes back in this time.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// As other servers have it by default; a browser behind proxies sends a few dozen.
 const MOST_HEADERS: usize = 100;
 
-/// Chosen: as above; also what is written ahead of a slow reader.
+/// Chosen: as above; also how much is written ahead of a slow reader.
 const LONGEST_HEAD: usize = 32 << 10;
 
 /// Chosen: descriptors come back when connections end, not at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The answer to a client while everybody else is being served.
+/// The answer to a client while all places are taken by others' requests.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
 Content-Length: 0\r\n\r\n";
 

@@ -1,4 +1,4 @@
-//! `/events`: what the page shows, as it happens.
+//! `/events`: the content of the page, live.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::serve::board::Mark;
 use crate::serve::http::app::App;
 use crate::serve::http::refusal::Refusal;
 
-/// `GET /events`: the past as far as it is kept, then the status whenever it has changed, with what is new in the past.
+/// `GET /events`: the history as far as it is kept, then the status after each change, with what is new in the history.
 pub(super) async fn events(State(app): State<Arc<App>>) -> Response {
     let Ok(permit) = Arc::clone(&app.watchers).try_acquire_owned() else {
         return Refusal::busy().into_response();
@@ -35,7 +35,7 @@ struct Watcher {
     _permit: OwnedSemaphorePermit,
 }
 
-/// What is sent next.
+/// The next thing to send.
 enum Step {
     /// All that is kept.
     Past,
@@ -72,12 +72,12 @@ impl Watcher {
 }
 
 fn event(name: &str, data: &impl serde::Serialize) -> Option<Event> {
-    // What a board holds can always be written.
+    // The board's content can always be serialized.
     Event::default().event(name).json_data(data).ok()
 }
 
-/// Chosen: four times a second is a movement.
+/// Chosen: four times a second looks like movement.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Chosen: shorter than the 30 s after which intermediaries forget a connection.
+/// Chosen: shorter than the 30 s after which intermediaries drop a connection.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);

@@ -1,4 +1,4 @@
-//! `/v1/models`: everything that can be asked for, with what tools want to know of it.
+//! `/v1/models`: all names that can be requested, with what tools want to know about each.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::serve::http::app::App;
 use crate::serve::http::names::{AUTO, name_of};
 use crate::serve::http::refusal::Refusal;
 
-/// `GET /v1/models`. The first is what a tool takes that asks nobody.
+/// `GET /v1/models`. A tool that does not ask its user takes the first one.
 pub(super) async fn list(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({"object": "list", "data": entries(&app)}))
 }
 
-/// `GET /v1/models/{id}`. A server's name for a model may have slashes in it.
+/// `GET /v1/models/{id}`. A server's name for a model may contain slashes.
 pub(super) async fn one(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
@@ -40,11 +40,11 @@ pub(super) async fn one(
     place.map(|place| Json(entries[place].clone())).ok_or_else(unknown)
 }
 
-/// What is listed of something that can be asked for.
+/// The entry of a name that can be requested.
 struct Entry<'a> {
     id: String,
     tier: Option<&'a str>,
-    /// The model that stands for it now.
+    /// The model behind it now.
     model: Option<&'a Model>,
     serves: bool,
     is_companion: bool,
@@ -60,7 +60,7 @@ fn entries(app: &App) -> Vec<Value> {
         serving.as_ref() == Some(id) || companions.iter().any(|it| it.serves && it.model == *id)
     };
     let now = serving.as_ref().and_then(|id| catalog.model(id));
-    // What serves before anything is loaded: then the best is what it is about.
+    // Before anything is loaded, the entry describes the best model.
     let auto_is = now.or_else(|| catalog.primary(catalog.top()));
     let mut all = vec![Entry {
         id: AUTO.to_owned(),

@@ -1,6 +1,6 @@
-//! What clients call models: tiers, ids, aliases, and names that nobody here knows.
+//! The names that clients use for models: tiers, ids, aliases, and unknown names.
 //!
-//! Case does not matter, nor does `.gguf` at the end, nor a provider's name in front, as routers write it.
+//! Case does not matter, nor does a final `.gguf`, nor a provider's name in front, as routers write it.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use tiershift_core::catalog::Catalog;
 use tiershift_core::model::ModelId;
 use tiershift_core::request::Target;
 
-/// What becomes of a request that names a model which is not here.
+/// How to answer a request for a model that does not exist here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum UnknownModel {
-    /// Whatever serves answers it, and a header says so. Many tools have a fixed name.
+    /// The model that serves answers it, with a header that says so. Many tools have a fixed name.
     #[default]
     Auto,
     /// It is refused.
     Refuse,
 }
 
-/// The names by which models are asked for.
+/// The names by which models are requested.
 #[derive(Clone, Debug)]
 pub(in crate::serve) struct Names {
     /// In lower case.
@@ -30,17 +30,17 @@ pub(in crate::serve) struct Names {
     unknown: UnknownModel,
 }
 
-/// What a name comes to.
+/// The meaning of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Named {
     pub(super) target: Target,
-    /// Whether nobody here is called so.
+    /// Whether the name is unknown here.
     pub(super) is_unknown: bool,
 }
 
 impl Names {
-    /// Knows the tiers and models of a catalog, and aliases of them. A tier takes precedence over a model of the same name, which is asked
-    /// for with `.gguf`.
+    /// Builds the names of a catalog's tiers and models, and their aliases. A tier takes precedence over a model of the
+    /// same name, which is requested with `.gguf`.
     ///
     /// # Errors
     /// The alias that names nothing.
@@ -70,7 +70,7 @@ impl Names {
         Ok(names)
     }
 
-    /// Returns what is asked for by a name; `None` where it is refused.
+    /// Returns what a name requests; `None` if it is refused.
     pub(super) fn resolve(&self, name: Option<&str>) -> Option<Named> {
         let name = name.unwrap_or_default().trim();
         let known = if name.is_empty() { Some(&Target::Auto) } else { self.find(name) };
@@ -96,7 +96,7 @@ impl Names {
     }
 }
 
-/// Returns by what name a model is asked for: its id, but for one that is called like a tier.
+/// Returns the name by which a model is requested: its id, unless a tier has the same name.
 pub(super) fn name_of(catalog: &Catalog, model: &ModelId) -> String {
     let id = model.as_str();
     let is_tiers = catalog.rungs_up().any(|rung| catalog.tier_name(rung).eq_ignore_ascii_case(id));
@@ -107,7 +107,7 @@ fn without_ending(name: &str) -> &str {
     name.strip_suffix(".gguf").unwrap_or(name)
 }
 
-/// What scales.
+/// The name of whatever model serves.
 pub(super) const AUTO: &str = "auto";
 
 #[cfg(test)]
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn names(aliases: &[(&str, &str)], unknown: UnknownModel) -> Result<Names, String> {
-        // The file that is called small stands on the tier called medium.
+        // The file named small belongs to the tier named medium.
         let models = [("tiny", "small", 50), ("small", "medium", 75), ("Org/Big", "large", 100)];
         let models = models.map(|(id, tier, quality)| {
             Model::of_size(

@@ -1,6 +1,6 @@
-//! The page at `/`: markup, styles and scripts of our own, and the charts' library. Nothing comes from elsewhere, and a policy
-//! holds the browser to it. What it shares with the page of a run (`report/html.rs`) is in `assets/page/base.css` and
-//! `assets/page/charts.js`.
+//! The page at `/`: our own markup, styles and scripts, and the charts' library. Nothing is loaded from elsewhere,
+//! which a content policy enforces in the browser. What it shares with the page of a run (`report/html.rs`) is in
+//! `assets/page/base.css` and `assets/page/charts.js`.
 
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
@@ -30,13 +30,13 @@ fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (X_FRAME_OPTIONS, "DENY"),
         (REFERRER_POLICY, "no-referrer"),
-        // A new version's page is another one.
+        // A new version has a new page.
         (CACHE_CONTROL, "no-cache"),
     ];
     (about, text)
 }
 
-/// Scripts and styles from files of ours only, none within the page; no forms, no frames, nothing from elsewhere.
+/// Scripts and styles only from our own files, none inline; no forms, no frames, nothing from elsewhere.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
 img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -45,7 +45,7 @@ const STYLES: &str = concat!(
     include_str!("../../../assets/page/base.css"),
     include_str!("../../../assets/page/page.css"),
 );
-/// The licence of the library goes with it.
+/// The licence of the library is served with it.
 const SCRIPTS: &str = concat!(
     "/*\n",
     include_str!("../../../assets/uplot/LICENSE"),

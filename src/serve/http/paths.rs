@@ -1,12 +1,12 @@
-//! The paths of model servers that are passed through, and how: work waits for its turn on a model and takes a slot there;
-//! a question about a model takes none, and is answered beside whatever runs.
+//! The paths of model servers that are forwarded, and how: work waits for its turn on a model and takes a slot there; a
+//! query about a model takes none, and is answered beside running requests.
 
 use axum::http::{Method, StatusCode};
 use tiershift_core::model::Task;
 
 use crate::serve::http::refusal::Refusal;
 
-/// A path that is passed through.
+/// A path that is forwarded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PassedPath {
     pub(super) path: &'static str,
@@ -15,16 +15,16 @@ pub(super) struct PassedPath {
     pub(super) of_ollama: bool,
 }
 
-/// How a path is passed through.
+/// How a path is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
     /// Posted; it waits for a slot.
     Work(Task),
-    /// Posted or read, beside whatever runs.
+    /// Posted or read, beside running requests.
     Aside(What),
 }
 
-/// What is asked aside.
+/// A query that takes no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     /// A body is posted.
@@ -45,8 +45,8 @@ const fn of_ollama(path: &'static str, how: How) -> PassedPath {
     PassedPath { path, how, of_ollama: true }
 }
 
-/// All of them: those of llama-server, build 11669, that work on a model or describe it, and those of Ollama. What changes a
-/// server or its models is not among them.
+/// All of them: those of llama-server, build 11669, that work on a model or describe it, and those of Ollama. Paths
+/// that change a server or its models are not included.
 pub(super) const PASSED: [PassedPath; 35] = [
     work("/v1/chat/completions", Task::Chat),
     work("/chat/completions", Task::Chat),
@@ -85,7 +85,7 @@ pub(super) const PASSED: [PassedPath; 35] = [
     of_ollama("/api/version", How::Aside(What::Read)),
 ];
 
-/// Says that there is no such path, and which to use.
+/// Answers that there is no such path, and which to use.
 pub(super) fn not_found(path: &str, is_ollama: bool) -> Refusal {
     let code = "not_found";
     if path.starts_with("/api/") {
@@ -113,7 +113,7 @@ pub(super) fn not_found(path: &str, is_ollama: bool) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, code, format!("there is no {path}: {advice}"))
 }
 
-/// Says that a path is there, and not for this method.
+/// Answers that the path exists, but not for this method.
 pub(super) fn not_allowed(method: &Method, path: &str) -> Refusal {
     let passed = PASSED.iter().find(|it| it.path == path);
     let usual = match passed.map(|it| it.how) {

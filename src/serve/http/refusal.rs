@@ -1,4 +1,4 @@
-//! The answer to a client that is not served: OpenAI's error form, and when to come back.
+//! The answer to a client that is not served: in OpenAI's error format, with the time to come back.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(in crate::serve) struct Refusal {
     code: &'static str,
     message: String,
     retry_after: Option<Duration>,
-    /// Whether it is written as Ollama writes errors.
+    /// Whether it is written in Ollama's error format.
     is_ollamas: bool,
 }
 
@@ -38,7 +38,7 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     }
 
-    /// More is asked at once than is ever kept.
+    /// There are more requests at once than are ever kept.
     pub(super) fn busy() -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_clients", "too many requests at once")
             .retry_after(SOON)
@@ -50,14 +50,14 @@ impl Refusal {
             .retry_after(SOON)
     }
 
-    /// Nothing of the catalog is called so.
+    /// Nothing in the catalog has this name.
     pub(super) fn unknown_model() -> Self {
         let message =
             "no such model or tier: /v1/models lists them; \"auto\" uses the model that serves";
         Self::new(StatusCode::NOT_FOUND, "model_not_found", message)
     }
 
-    /// Nothing of the catalog does this kind of work.
+    /// Nothing in the catalog does this kind of work.
     pub(super) fn no_model_for(task: Task) -> Self {
         let (code, message) = match task {
             Task::Rerank => (
@@ -72,12 +72,12 @@ impl Refusal {
         Self::new(StatusCode::NOT_IMPLEMENTED, code, message)
     }
 
-    /// What somebody ordered is not carried out.
+    /// An order is not carried out.
     pub(super) fn order(message: &str, retry_after: Duration) -> Self {
         Self::new(StatusCode::CONFLICT, "order_refused", message).retry_after(retry_after)
     }
 
-    /// Nothing is loaded, ever.
+    /// A dry run loads no model.
     pub(super) fn dry_run() -> Self {
         let message = "this is a dry run, which loads no model: start the daemon without --dry-run";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "dry_run", message)
@@ -97,7 +97,7 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message).retry_after(RESTART)
     }
 
-    /// Returns the error as OpenAI writes it.
+    /// Returns the error in OpenAI's format.
     pub(super) fn body(&self) -> Value {
         if self.is_ollamas {
             return json!({"error": self.message});
@@ -109,7 +109,7 @@ impl Refusal {
         }})
     }
 
-    /// Returns the error as the last event of a stream, wherever the stream broke off.
+    /// Returns the error as the last event of a stream, wherever it broke off.
     pub(super) fn event(&self) -> String {
         format!("\n\ndata: {}\n\n", self.body())
     }
@@ -167,12 +167,12 @@ impl From<&End> for Refusal {
             End::Cancelled { by: CancelledBy::Shutdown, .. } => Self::shutting_down(),
             End::Cancelled { by: CancelledBy::DrainDeadline, retry_after } => {
                 let after = retry_after.unwrap_or(SOON);
-                // In words, too: the reader of a stream has received the headers already.
+                // As text, too: the reader of a stream has already received the headers.
                 let again = text::span(after);
                 let message = format!("the model had to make room; try again in {again}");
                 Self::new(unavailable, "switching", message).retry_after(after)
             }
-            // These two are known to the client before they are known here.
+            // The client knows of these two before we do.
             End::Cancelled { by: CancelledBy::Client, .. } | End::Done { .. } => {
                 Self::new(unavailable, "ended", "the request has ended").retry_after(SOON)
             }
@@ -192,7 +192,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// What llama-server answers where a context does not hold a prompt.
+/// What llama-server answers if a context does not hold a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ContextExceeded {
     pub(super) prompt_tokens: u32,
@@ -209,7 +209,8 @@ impl ContextExceeded {
         is_it.then_some(Self { prompt_tokens, context_tokens })
     }
 
-    /// Returns the answer with OpenAI's words and code beside the server's own, for each client knows one of them.
+    /// Returns the answer with OpenAI's message and code beside the server's own, because each client knows one of
+    /// them.
     pub(super) fn in_all_words(&self, answer: &[u8]) -> Vec<u8> {
         let Ok(mut whole) = serde_json::from_slice::<Value>(answer) else { return answer.to_vec() };
         let Self { prompt_tokens, context_tokens } = self;
@@ -228,7 +229,7 @@ impl ContextExceeded {
 /// OpenAI's code for it.
 const CONTEXT_LENGTH_EXCEEDED: &str = "context_length_exceeded";
 
-/// Chosen: a client that has no better advice asks again in a second.
+/// Chosen: a client without better advice asks again in a second.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Chosen: how long a restart takes, with a model to load.

@@ -1,7 +1,8 @@
-//! A reply on its way from a model's server to the client: passed on as it arrives, counted, and reported to the controller.
+//! A reply on its way from a model's server to the client: passed on as it arrives, counted, and reported to the
+//! controller.
 //!
-//! What a server answers with an error is its word about the request: it is passed on as it is, and says nothing about the
-//! model unless a request of our own fails too.
+//! If the server answers with an error, that is about the request: it is passed on unchanged, and says nothing about
+//! the model unless a request of our own fails too.
 
 use std::convert::Infallible;
 
@@ -22,23 +23,23 @@ use crate::probe::clock::SystemClock;
 use crate::serve::http::refusal::Refusal;
 use crate::serve::message::{Gone, PendingRequest};
 
-/// What asks a model for a token, after its server answered with an error.
+/// What is needed to ask a model for a token, after its server answered with an error.
 pub(super) type Checker = (reqwest::Client, Endpoint, Task);
 
-/// A reply on its way. Dropped before its end, it closes the model's connection and says that the client hung up.
+/// A reply on its way. Dropped before its end, it closes the model's connection and reports that the client hung up.
 pub(super) struct Relay {
     answer: reqwest::Response,
     pending: PendingRequest,
     clock: SystemClock,
 }
 
-/// A stream of it.
+/// The state of a stream.
 struct Streamed {
     relay: Relay,
     usage: StreamUsage,
     checker: Checker,
-    /// Whether it ends where the connection says so. A stream of events ends with its last one: a server between us and the model
-    /// closes in good order whatever became of that.
+    /// Whether it ends where the connection ends. A stream of events ends with its last event: a server between us and
+    /// the model closes the connection in good order in any case.
     ends_by_length: bool,
     is_over: bool,
 }
@@ -61,7 +62,7 @@ impl Relay {
         self.answer.status()
     }
 
-    /// Returns the response to a request that was served: a stream at once, anything else when it is whole.
+    /// Returns the response to a request that was served: a stream at once, anything else when it is complete.
     pub(super) async fn reply(self, checker: Checker) -> Result<Response, Refusal> {
         let (status, headers) = (self.status(), passed_headers(self.answer.headers()));
         let is_of = |kind: &str| {
@@ -78,8 +79,8 @@ impl Relay {
         Ok((status, headers, body).into_response())
     }
 
-    /// Returns the response to a request that the server answered with an error, and its words. What the error says of the
-    /// model is found out without the client.
+    /// Returns the response to a request that the server answered with an error, and its text. Whether the model has
+    /// failed is then found out without the client.
     pub(super) async fn fault(mut self, checker: Checker) -> Result<(Response, Bytes), Refusal> {
         let (status, headers) = (self.status(), passed_headers(self.answer.headers()));
         let mut said = Vec::new();
@@ -110,7 +111,7 @@ impl Relay {
         }))
     }
 
-    /// Returns a reply that comes in one piece. Of a very long one the rest is passed on as it comes.
+    /// Returns a reply that comes in one piece. The rest of a very long one is passed on as it comes.
     async fn whole(mut self, checker: Checker) -> Result<Body, Refusal> {
         let mut whole = Vec::new();
         while whole.len() <= LONGEST_KEPT {
@@ -130,7 +131,7 @@ impl Relay {
         Ok(Body::from_stream(futures_util::StreamExt::chain(first, rest.into_data_stream())))
     }
 
-    /// Returns the next bytes, or the refusal that the controller has for it.
+    /// Returns the next bytes, or the controller's refusal of the request.
     async fn next_chunk(&mut self) -> Result<Result<Option<Bytes>, Broken>, Refusal> {
         tokio::select! {
             chunk = self.answer.chunk() => Ok(chunk.map_err(|_| Broken)),
@@ -150,7 +151,7 @@ impl Relay {
 struct Broken;
 
 impl Streamed {
-    /// Returns the next bytes of a stream; one that breaks off ends with an event that says so.
+    /// Returns the next bytes of a stream; one that breaks off ends with an event that reports it.
     async fn next(&mut self) -> Option<Bytes> {
         if self.is_over {
             return None;
@@ -165,7 +166,7 @@ impl Streamed {
         if let Ok(Some(bytes)) = chunk {
             self.usage.feed(self.relay.clock.now().since(Timestamp::ZERO), &bytes);
             if self.usage.is_done() {
-                // Said at once: a client that has read this hangs up, and has lost nothing by it.
+                // Reported at once: a client that has read this hangs up, and that is no loss.
                 self.report_done();
             }
             return Some(bytes);
@@ -175,7 +176,7 @@ impl Streamed {
             return None;
         }
         if self.usage.has_error() {
-            // The server's own word, which the client has read.
+            // The server's own error, which the client has read.
             self.relay.pending.hand_over(|pending| {
                 let error = "the model server closed a stream early".to_owned();
                 check_in_background(pending, self.checker.clone(), error);
@@ -196,21 +197,21 @@ impl Streamed {
     }
 }
 
-/// Finds out whether the model failed or its server found fault with a request, and reports that. Until then the request counts
-/// as running.
+/// Finds out whether the model failed or its server rejected the request, and reports that. Until then the request
+/// counts as running.
 fn check_in_background(mut pending: PendingRequest, checker: Checker, error: String) {
     let (client, endpoint, task) = checker;
     tokio::spawn(async move {
         if one_token::is_answered(&client, &endpoint, task).await {
             pending.refused();
         } else {
-            // Where its process died, that is known by now.
+            // If its process died, that is known by now.
             pending.lost(&error).await;
         }
     });
 }
 
-/// Returns what of a server's headers is for the client.
+/// Returns those of a server's headers that are for the client.
 pub(super) fn passed_headers(headers: &HeaderMap) -> HeaderMap {
     let is_passed = |name: &HeaderName| {
         let is_of_connection = [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH, DATE, SERVER];
@@ -218,7 +219,7 @@ pub(super) fn passed_headers(headers: &HeaderMap) -> HeaderMap {
         !is_of_connection.contains(name)
             && !name_text.starts_with("x-tiershift-")
             && name_text != "keep-alive"
-            // Who may read an answer is for us to say.
+            // We decide who may read an answer.
             && !name_text.starts_with("access-control-")
     };
     headers
@@ -230,8 +231,9 @@ pub(super) fn passed_headers(headers: &HeaderMap) -> HeaderMap {
 
 const CLOSED_EARLY: &str = "the model server closed the stream early";
 
-/// Chosen: a reply of words has some kilobytes, and a batch of embeddings some megabytes. What is longer is passed on uncounted.
+/// Chosen: a text reply has some kilobytes, and a batch of embeddings some megabytes. Longer ones are passed on
+/// uncounted.
 const LONGEST_KEPT: usize = 16 << 20;
 
-/// Chosen: a thousand times what any server says of an error.
+/// Chosen: a thousand times the length of any server's error.
 const LONGEST_FAULT: usize = 1 << 20;

@@ -1,10 +1,10 @@
-//! What is known of a disk, and a file whose disk may be full for a while.
+//! Properties of a disk, and a file whose disk may be full for a while.
 
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Gathers what is written and hands it to a file when it is flushed. What the file does not take is held, in order, and
-/// handed over with a later flush: nothing is lost while its disk has no room, and nothing is written twice.
+/// Collects what is written and passes it to a file when it is flushed. What the file does not accept is held, in
+/// order, and passed on with a later flush: nothing is lost while its disk has no room, and nothing is written twice.
 pub(super) struct HoldingWriter<W> {
     file: W,
     held: Vec<u8>,
@@ -15,7 +15,7 @@ impl<W: Write> HoldingWriter<W> {
         Self { file, held: Vec::new() }
     }
 
-    /// Returns how many bytes the file has not taken.
+    /// Returns how many bytes the file has not accepted.
     pub(super) fn held_bytes(&self) -> usize {
         self.held.len()
     }
@@ -44,7 +44,7 @@ impl<W: Write> Write for HoldingWriter<W> {
     }
 }
 
-/// Returns what is free on the disk of a folder, or of the nearest one above it that is there; `None` where that is not known.
+/// Returns the free space on the disk of a folder, or of the nearest existing one above it; `None` if it is not known.
 #[cfg(unix)]
 pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
     let about = folder.ancestors().find_map(|folder| rustix::fs::statvfs(folder).ok())?;
@@ -56,20 +56,20 @@ pub(super) fn free_bytes(_: &Path) -> Option<u64> {
     None
 }
 
-/// Returns whether a disk may take later what it did not take now.
+/// Returns whether a disk may later accept what it did not accept now.
 pub(super) fn is_disk_error(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     matches!(error.kind(), StorageFull | ReadOnlyFilesystem | QuotaExceeded)
 }
 
-/// Chosen: more than a busy daemon writes from one flush to the next, and little beside what it takes anyway.
+/// Chosen: more than a busy daemon writes from one flush to the next, and little compared with what it takes anyway.
 const KEPT_CAPACITY: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Takes so many bytes, seven at a time.
+    /// Accepts this many bytes, seven at a time.
     struct Disk {
         taken: Vec<u8>,
         size: usize,

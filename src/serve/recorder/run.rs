@@ -1,5 +1,5 @@
-//! The recording of one run: segments in a folder of its own, packed when they are finished, the oldest of all runs
-//! dropped when there are too many.
+//! The recording of one run: segments in its own folder, compressed when they are finished; the oldest of all runs are
+//! deleted when there are too many.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -26,20 +26,20 @@ pub(super) struct Run {
     began: Timestamp,
     last_at: Timestamp,
     is_empty: bool,
-    /// Packs the segment before this one, and drops what is too much.
+    /// Compresses the previous segment, and deletes what is too much.
     packer: Option<JoinHandle<u64>>,
     dropped: u64,
     /// Held while the run lasts.
     _lock: File,
 }
 
-/// Where a recording begins.
+/// The beginning of a recording.
 #[derive(Default)]
 pub(super) struct Beginning {
     pub(super) at: Timestamp,
-    /// What it follows with records missing between; `None` with the daemon's first record.
+    /// Its place after a gap; `None` if it begins with the daemon's first record.
     pub(super) segment: Option<Segment>,
-    /// Old segments that were dropped before.
+    /// Old segments that were deleted before.
     pub(super) dropped: u64,
 }
 
@@ -62,7 +62,7 @@ impl Run {
             Ok(segment)
         });
         let segment = begun.inspect_err(|_| {
-            // A disk that is full is tried again and again: nothing of that stays.
+            // A full disk is tried again and again: nothing of an attempt may stay.
             let _ = fs::remove_file(folder.join(segment_name(number)));
             let _ = fs::remove_dir(&folder);
         })?;
@@ -80,16 +80,16 @@ impl Run {
             dropped,
             _lock: lock,
         };
-        // Older runs may have left too much, or a segment that was not packed.
+        // Older runs may have left too much, or an uncompressed segment.
         run.report()?;
         Ok(run)
     }
 
-    /// Writes an event, into the next segment where this one is full.
+    /// Writes an event, into the next segment if this one is full.
     pub(super) fn write(&mut self, at: Timestamp, event: &Event) -> io::Result<()> {
         let is_full = self.segment.bytes() >= self.plan.segment_size.get()
             || at.since(self.began) >= self.plan.segment_age;
-        // A segment begins with an input, so that what it brought about stands with it.
+        // A segment begins with an input, so that its consequences are in the same segment.
         if is_full && !self.is_empty && matches!(event, Event::Input(_)) && self.can_rotate() {
             self.rotate(at)?;
         }
@@ -98,24 +98,24 @@ impl Run {
         self.segment.write(at, event.as_ref())
     }
 
-    /// Returns whether the disk takes the end of this segment and the beginning of the next. Where it does not, this one
-    /// grows on.
+    /// Returns whether the disk has room for the end of this segment and the beginning of the next. If not, this one
+    /// continues to grow.
     fn can_rotate(&mut self) -> bool {
         self.segment.flush().is_ok()
             && disk::free_bytes(&self.folder).is_none_or(|free| free >= ROTATION)
     }
 
-    /// Hands what was written to the system. What it does not take is held until it does.
+    /// Passes what was written to the system. What it does not accept is held until it does.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.segment.flush()
     }
 
-    /// Returns how much of what was written the system has not taken.
+    /// Returns how much of what was written the system has not accepted.
     pub(super) fn held_bytes(&self) -> usize {
         self.segment.get_ref().held_bytes()
     }
 
-    /// Says that the recording goes on.
+    /// Reports that the recording continues.
     pub(super) fn report(&mut self) -> io::Result<()> {
         self.start_packer(None)
     }
@@ -130,18 +130,18 @@ impl Run {
         self.last_at
     }
 
-    /// Returns the place of a segment that would follow.
+    /// Returns the place of the segment that would follow.
     pub(super) fn next(&self) -> Segment {
         let (first_seq, after) = (self.segment.next_seq(), self.segment.digest());
         Segment { number: self.number + 1, first_seq, after }
     }
 
-    /// Returns how many old segments were dropped, as far as that is done.
+    /// Returns how many old segments have been deleted so far.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Returns whether what is written can still be found by its name.
+    /// Returns whether the file being written still exists under its name.
     pub(super) fn is_there(&self) -> io::Result<bool> {
         match fs::metadata(self.folder.join(segment_name(self.number))) {
             Ok(about) => Ok(about.is_file()),
@@ -150,11 +150,11 @@ impl Run {
         }
     }
 
-    /// Closes the log and packs its last segment.
+    /// Closes the log and compresses its last segment.
     pub(super) fn close(mut self) -> io::Result<()> {
         self.join_packer();
         self.segment.finish(&[])?;
-        // Where it cannot be packed, it is whole as it is.
+        // If it cannot be compressed, it is complete as it is.
         let _ = log::pack(&self.folder.join(segment_name(self.number)));
         Ok(())
     }
@@ -164,7 +164,7 @@ impl Run {
         let number = place.number;
         let header = Header { segment: Some(place), ..self.header.clone() };
         let next = create(&self.folder, number, header)?;
-        // Nothing of the next is handed to the system before the last of this one.
+        // Nothing of the next is passed to the system before the last of this one.
         std::mem::replace(&mut self.segment, next).finish(&[])?;
         let finished = self.folder.join(segment_name(self.number));
         (self.number, self.began) = (number, now);
@@ -178,7 +178,7 @@ impl Run {
         let (segment, before) = (self.number, self.dropped);
         let run = self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let pack = move || {
-            // Where it cannot be packed, it is whole as it is.
+            // If it cannot be compressed, it is complete as it is.
             let _ = finished.map(|finished| log::pack(&finished));
             let room = plan.total_size - plan.segment_size;
             let Kept { bytes, dropped } = keep_newest(&plan.folder, &open, room.get());
@@ -194,7 +194,7 @@ impl Run {
         Ok(())
     }
 
-    /// Waits until the last finished segment is packed; nothing is said of the recording after it.
+    /// Waits until the last finished segment is compressed; no further state of the recording is reported.
     pub(super) fn join_packer(&mut self) {
         if let Some(packer) = self.packer.take() {
             self.dropped += packer.join().unwrap_or_default();
@@ -202,15 +202,15 @@ impl Run {
     }
 }
 
-/// What a folder of recordings holds, and what it had to let go.
+/// What a folder of recordings contains, and what was deleted.
 #[derive(Debug, PartialEq, Eq)]
 struct Kept {
     bytes: u64,
     dropped: u64,
 }
 
-/// Drops the oldest finished segments until the others take no more than `room`. What cannot be read or dropped is
-/// left.
+/// Deletes the oldest finished segments until the others take no more than `room`. What cannot be read or deleted
+/// stays.
 fn keep_newest(recordings: &Path, open: &Path, room: u64) -> Kept {
     let runs = log::runs(recordings).unwrap_or_default();
     let segments = runs.iter().flat_map(|run| log::segments(run).unwrap_or_default());
@@ -226,13 +226,13 @@ fn keep_newest(recordings: &Path, open: &Path, room: u64) -> Kept {
         }
     }
     for run in runs {
-        // One that still holds anything stays.
+        // A folder that still contains anything stays.
         let _ = fs::remove_dir(run);
     }
     kept
 }
 
-/// Keeps other daemons out of a folder of recordings, for as long as the file is held.
+/// Locks a folder of recordings against other daemons, as long as the file is held.
 fn lock(folder: &Path) -> io::Result<File> {
     let file = OpenOptions::new().create(true).append(true).open(folder.join(".lock"))?;
     match file.try_lock() {
@@ -245,7 +245,7 @@ fn lock(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// Makes a folder that is named after the moment.
+/// Creates a folder that is named after the moment.
 fn new_folder(recordings: &Path) -> io::Result<PathBuf> {
     let name: String =
         clock::date().to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect();
@@ -272,10 +272,10 @@ fn create(
     LogWriter::new(HoldingWriter::new(file), header)
 }
 
-/// Chosen: many times a header and a last line, and little beside any disk.
+/// Chosen: many times a header and a last line, and little compared with any disk.
 const ROTATION: u64 = 128 << 10;
 
-/// Chosen: a daemon that is started again and again within a second does not work anyway.
+/// Chosen: a daemon that is restarted again and again within a second does not work anyway.
 const MOST_RUNS_A_SECOND: u32 = 9;
 
 #[cfg(test)]
@@ -333,7 +333,7 @@ mod tests {
         for seq in 0..50 {
             write(&mut run, seq);
         }
-        // Nothing for long: the next begins a new segment.
+        // Nothing for a long time: the next event begins a new segment.
         write(&mut run, 1000);
         let place = run.folder.clone();
         let last = run.number;
@@ -372,7 +372,7 @@ mod tests {
         let old = run.folder.clone();
         run.close().unwrap();
         let old_segments = log::segments(&old).unwrap().len() as u64;
-        // Of an old run nothing is left, and of this one the newest.
+        // Nothing of an old run is left, and of this one the newest.
         let room = Bytes::new(3 << 10);
         let tight = RecordingPlan {
             total_size: plan(folder.path()).segment_size + room,
@@ -388,7 +388,7 @@ mod tests {
         assert!(!old.exists(), "{:?}", log::segments(&old));
         let left = log::segments(&place).unwrap();
         assert!(left[0].number > 1 && left.len() > 1, "{left:?}");
-        // The last was open when the others were looked at.
+        // The last was open when the others were checked.
         let finished: u64 = left[..left.len() - 1].iter().map(|it| it.bytes).sum();
         assert!(finished <= room.get(), "{left:?}");
         let reported = reported.lock().unwrap();

@@ -1,4 +1,4 @@
-//! What writes: one run after the other, each without a gap.
+//! The writer: one run after the other, each without a gap.
 
 use std::io;
 
@@ -14,19 +14,19 @@ use crate::serve::recorder::{Entry, RETRY, RecordingPlan, Reporter};
 /// The recording of a daemon.
 pub(super) struct Writer {
     plan: RecordingPlan,
-    /// Of the next run: with the settings that hold by now.
+    /// The header of the next run, with the present settings.
     header: Header,
     reporter: Reporter,
     run: Option<Run>,
-    /// How what is written next follows what was written last; `None` until something was.
+    /// The place of what is written next after what was written last; `None` until something was.
     after: Option<Segment>,
-    /// Old segments that were dropped since the start.
+    /// Old segments that were deleted since the start.
     dropped: u64,
-    /// Whether what comes is held in memory until the disk has room.
+    /// Whether new records are held in memory until the disk has room.
     holds: bool,
-    /// While nothing is written: when the disk is tried again.
+    /// While nothing is written: when to retry the disk.
     next_attempt: Timestamp,
-    /// When it was last looked whether the run's folder is still there, by the clock of the caller.
+    /// When the run's folder was last checked for existence, by the clock of the caller.
     looked_at: Timestamp,
 }
 
@@ -34,7 +34,7 @@ impl Writer {
     /// Begins a run, unless the disk is full or read-only.
     ///
     /// # Errors
-    /// Where the folder cannot be used, or another daemon records into it.
+    /// When the folder cannot be used, or another daemon records into it.
     pub(super) fn begin(
         plan: RecordingPlan,
         header: Header,
@@ -58,18 +58,18 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Writes an event where anything can be written.
+    /// Writes an event if anything can be written.
     pub(super) fn take(&mut self, entry: &Entry) {
         if let Event::Input(Input::Settings(settings)) = &entry.event {
             self.header.settings = (**settings).clone();
         }
         if self.run.as_ref().is_some_and(|run| run.next_seq() != entry.seq) {
-            // The next begins at once: the disk takes what it is given again.
+            // The next run begins at once: the disk accepts data again.
             self.end_run();
             self.next_attempt = entry.at;
         }
         if self.run.is_none() {
-            // A run begins with an input, so that what it brought about stands with it.
+            // A run begins with an input, so that its consequences are in the same run.
             if entry.at < self.next_attempt || !matches!(entry.event, Event::Input(_)) {
                 return;
             }
@@ -85,8 +85,8 @@ impl Writer {
         }
     }
 
-    /// Hands what was written to the system, and looks now and then whether it is still there. What a full disk does not
-    /// take is held until it has room, and given up where that is too much.
+    /// Passes what was written to the system, and checks now and then that the file still exists. What a full disk does
+    /// not accept is held until there is room, and given up if that is too much.
     pub(super) fn flush(&mut self, now: Timestamp) {
         let Some(run) = &mut self.run else { return };
         let at = run.last_at();
@@ -121,13 +121,13 @@ impl Writer {
         }
     }
 
-    /// Closes what is written.
+    /// Closes the recording.
     pub(super) fn close(&mut self) {
         self.end_run();
     }
 
     fn new_run(&mut self, at: Timestamp, seq: u64) -> io::Result<()> {
-        // What begins with the daemon's first record is whole.
+        // A recording that begins with the daemon's first record is complete.
         let segment = (seq > 0).then(|| {
             let after = self.after.clone();
             let after = after.unwrap_or(Segment { number: 2, first_seq: 0, after: String::new() });
@@ -141,7 +141,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the run, where there is one, whole as it is.
+    /// Ends the run, if there is one, complete as it is.
     fn end_run(&mut self) {
         let Some(mut run) = self.run.take() else { return };
         self.note(&mut run);
@@ -167,7 +167,7 @@ impl Writer {
     }
 
     /// # Errors
-    /// Where the disk has no room for a segment.
+    /// When the disk has no room for a segment.
     fn has_room(&self) -> io::Result<()> {
         let Some(free) = free_bytes(&self.plan.folder) else { return Ok(()) };
         if free >= self.plan.segment_size.get() {
@@ -181,10 +181,11 @@ impl Writer {
     }
 }
 
-/// What a disk that is full may leave in memory, and no more than a segment. Chosen: the log of hours of a quiet daemon, of half an hour of a busy one.
+/// The most that a full disk may leave in memory, at most one segment. Chosen: the log of hours of a quiet daemon, of
+/// half an hour of a busy one.
 const MOST_HELD: Bytes = Bytes::from_mib(16);
 
-/// Chosen: what is lost with a folder that somebody removed, at most.
+/// Chosen: the most that is lost when someone removes the folder.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[cfg(test)]

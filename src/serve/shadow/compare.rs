@@ -1,4 +1,4 @@
-//! Two policies side by side: how far they agree, where they part and why, and what either costs.
+//! Two policies side by side: how far they agree, where they part and why, and what each costs.
 
 use std::collections::VecDeque;
 
@@ -18,9 +18,9 @@ pub(super) struct Comparison {
     policies: [String; 2],
     real: Side,
     shadow: Side,
-    /// What the real side did, for as long as the shadow has not come there.
+    /// The real side's events, until the shadow has reached them.
     ahead: VecDeque<(Timestamp, Event)>,
-    /// Up to where both are known.
+    /// The moment up to which both are known.
     now: Timestamp,
     agreed_nanos: u64,
     is_over: bool,
@@ -29,20 +29,20 @@ pub(super) struct Comparison {
     differences: u64,
     last: Option<Difference>,
     pub(super) state: ShadowState,
-    /// What the shadow's run came to, when it is over.
+    /// The summary of the shadow's run, when it is over.
     pub(super) summary: Option<Summary>,
 }
 
 /// One of the two.
 struct Side {
     fold: Fold,
-    /// What serves, and where the last decision led.
+    /// The serving rung, and the goal of the last decision.
     serving: Rung,
     goal: Rung,
     reason: Option<Reason>,
 }
 
-/// How the shadow fares.
+/// The state of a shadow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShadowState {
@@ -50,9 +50,9 @@ pub enum ShadowState {
     Running,
     /// It saw the whole run.
     Ended,
-    /// It could not keep up, and what it says ends early.
+    /// It could not keep up, and its results end early.
     FellBehind,
-    /// It broke off.
+    /// It failed.
     Failed {
         /// Why.
         error: String,
@@ -65,28 +65,28 @@ pub struct Difference {
     /// When.
     #[serde(rename = "at_ns")]
     pub at: Timestamp,
-    /// The tier that the real policy was on or on its way to, and what it last said.
+    /// The tier that the real policy was on or on its way to, and its last reason.
     pub real: (String, Option<Reason>),
-    /// The same of the shadow.
+    /// The same for the shadow.
     pub shadow: (String, Option<Reason>),
 }
 
-/// How a shadow compares with what has the effect.
+/// The comparison of a shadow with the policy in effect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShadowReport {
-    /// The policy that has the effect.
+    /// The policy in effect.
     pub policy: String,
-    /// The policy that has none.
+    /// The shadow policy.
     pub shadow: String,
-    /// How it fares.
+    /// The shadow's state.
     pub state: ShadowState,
     /// The tier that it would serve from now.
     pub tier: String,
     /// How long the two were compared.
     pub compared_seconds: f64,
-    /// The share of that time in which both served from the same tier.
+    /// The share of that time in which both served the same tier.
     pub agreement: f64,
-    /// Times they parted, to be on or on their way to different tiers.
+    /// How often they parted, to be on or on their way to different tiers.
     pub differences: u64,
     /// The last of them.
     pub last_difference: Option<Difference>,
@@ -94,7 +94,7 @@ pub struct ShadowReport {
     pub real_cost: Cost,
     /// What the shadow would have cost, as simulated.
     pub shadow_cost: Cost,
-    /// What the shadow would have saved: the difference of the two. Less than nothing is a loss.
+    /// What the shadow would have saved: the difference of the two. A negative value is a loss.
     pub saved: Saved,
     /// The shadow's whole summary, at the end: what `replay` of the log gives for this policy.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,7 +116,7 @@ pub struct Cost {
     pub quality_served_fraction: f64,
 }
 
-/// What one policy costs less than another.
+/// How much less one policy costs than another.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
     /// Completed changes of tier.
@@ -125,7 +125,7 @@ pub struct Saved {
     pub reload_seconds: f64,
     /// Time above the degrade line.
     pub seconds_above_degrade_line: f64,
-    /// What the quality served would have been more.
+    /// How much higher the quality served would have been.
     pub quality_gained: f64,
 }
 
@@ -136,7 +136,7 @@ impl Comparison {
         real: &RawSettings,
         shadow: &RawSettings,
     ) -> Result<Self, SettingsError> {
-        // Both are judged by the lines that hold.
+        // Both are judged by the lines in effect.
         let judge = Settings::new(real.clone(), machine.class())?;
         let side = || Side {
             fold: Fold::new(catalog, real.reversal_window.0).judging_samples(&judge),
@@ -177,7 +177,7 @@ impl Comparison {
         }
     }
 
-    /// Observes what the real side did, up to where it is asked to stop: the shadow is not.
+    /// Observes the real side's events, up to its request to stop: the shadow is not stopped.
     fn observe_in_turn(&mut self, at: Timestamp, event: &Event) {
         self.is_over |= matches!(event, Event::Input(Input::Shutdown));
         if !self.is_over {
@@ -186,14 +186,14 @@ impl Comparison {
         }
     }
 
-    /// Observes what the real side did after the shadow's end.
+    /// Observes the real side's events after the shadow's end.
     pub(super) fn finish(&mut self) {
         for (at, event) in std::mem::take(&mut self.ahead) {
             self.observe_in_turn(at, &event);
         }
     }
 
-    /// Counts the time up to `at`, in which nothing changed. Only now is it known what both made of the last moment.
+    /// Counts the time up to `at`, in which nothing changed. Only now both sides of the last moment are known.
     fn advance(&mut self, at: Timestamp) {
         if at <= self.now {
             return;
@@ -246,7 +246,7 @@ impl Observe for Side {
                 }
             }
             Output::Serving { rung, .. } => self.serving = *rung,
-            // A switch may come to something else than was decided.
+            // A switch may end elsewhere than was decided.
             Output::Switched { to, .. } => self.goal = *to,
             Output::Companion { .. }
             | Output::Command(_)

@@ -1,7 +1,7 @@
-//! Others who react to what is free.
+//! Others that react to the free room.
 //!
-//! What they use depends on what our models use, so that two policies in one scenario meet others who differ. A recording
-//! reacts to nothing: its others are what they were.
+//! Their use depends on that of our models, so that two policies in one scenario meet different others. A recording
+//! reacts to nothing: its others are as they were.
 
 use std::time::Duration;
 
@@ -10,40 +10,40 @@ use tiershift_core::units::{Bytes, Percent};
 
 use crate::sim::background::Amount;
 
-/// How a layer reacts to what is free of its space. Its shape says how much it would have.
+/// How a layer reacts to the free room in its space. Its shape is the amount that it would like to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reaction {
     /// What it does.
     pub kind: ReactionKind,
-    /// How long it takes to give, or to take, all that its shape says; nothing: at once.
+    /// The time to release, or to take, the whole amount of its shape; zero: at once.
     pub lag: Duration,
 }
 
-/// What a layer does about what is free.
+/// The reaction of a layer to the free room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReactionKind {
-    /// It shrinks to leave a 64th of the space free, as far as this floor, and grows again.
+    /// It shrinks to leave a 64th of the space free, down to this floor, and grows again.
     GivesWay {
-        /// What it never goes below.
+        /// The least that it keeps.
         floor: Amount,
     },
-    /// It grows into what is free, and gives nothing back but what its shape takes away.
+    /// It grows into the free room, and releases memory only when its shape falls.
     TakesFree,
 }
 
-/// What the layers of a background have, where that is not their shape's alone.
+/// The state of a background's layers that does not follow from their shapes.
 #[derive(Clone, Debug, Default)]
 pub struct OthersState {
-    /// What each layer that reacts has.
+    /// The present amount of each layer that reacts.
     held: Vec<f64>,
-    /// Until when each layer uses nothing, for it was killed.
+    /// Until when each killed layer uses nothing.
     dead_until: Vec<Timestamp>,
-    /// The moment that it is the state of.
+    /// The moment of this state.
     at: Timestamp,
 }
 
 impl OthersState {
-    /// Begins with nothing held, and everybody alive.
+    /// Begins with nothing held, and no layer killed.
     pub(super) fn new(layers: usize) -> Self {
         Self {
             held: vec![0.0; layers],
@@ -56,7 +56,7 @@ impl OthersState {
         now < self.dead_until[layer]
     }
 
-    /// Returns what a layer has that reacts.
+    /// Returns the present amount of a layer that reacts.
     pub(super) fn held(&self, layer: usize) -> f64 {
         self.held[layer]
     }
@@ -67,7 +67,7 @@ impl OthersState {
         self.held[layer] = 0.0;
     }
 
-    /// Returns what a layer has at `now` that would have `wanted`, with `room` for it.
+    /// Returns the amount of a layer at `now` that would like to have `wanted`, with `room` for it.
     pub(super) fn advance(
         &mut self,
         layer: usize,
@@ -85,19 +85,19 @@ impl OthersState {
         let is_at_once = reaction.lag.is_zero() || now == Timestamp::ZERO;
         let most =
             if is_at_once { f64::INFINITY } else { wanted * passed / reaction.lag.as_secs_f64() };
-        // What its shape takes away is gone at once.
+        // When its shape falls, the memory is released at once.
         let held = held.min(wanted.max(0.0));
         self.held[layer] = held + (target - held).clamp(-most, most);
         self.held[layer]
     }
 
-    /// Notes that every layer has been brought up to `now`.
+    /// Notes that every layer has been advanced to `now`.
     pub(super) fn arrive(&mut self, now: Timestamp) {
         self.at = now;
     }
 }
 
-/// What bounds a layer that reacts, in bytes.
+/// The bounds of a layer that reacts, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) wanted: f64,
@@ -105,16 +105,16 @@ pub(super) struct Bounds {
     pub(super) room: f64,
 }
 
-/// The share of a space that those who give way leave free.
+/// The share of a space that layers which give way leave free.
 ///
 /// # Source
 /// ZFS: `zfs_arc_sys_free` of zfs(4), whose default is a 64th of all memory.
 pub(super) const KEPT_FREE: Percent = Percent::from_milli(1563);
 
-/// Chosen: a browser or a game is started again within a minute of its death.
+/// Chosen: a browser or a game is started again within a minute of being killed.
 const RESTART: Duration = Duration::from_mins(1);
 
-/// Returns the part of a space that nobody who gives way takes.
+/// Returns the part of a space that layers which give way leave free.
 pub(super) fn kept_free(total: Bytes) -> f64 {
     total.share(KEPT_FREE).get() as f64
 }

@@ -7,19 +7,19 @@ use tiershift_core::time::Timestamp;
 
 use crate::sim::background::OthersUse;
 
-/// The readings of a trace, in order of time; not empty.
+/// The samples of a trace, in order of time; not empty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     readings: Vec<(Timestamp, Sample)>,
-    /// The mean gap between readings: how long the last one is held before a trace begins again.
+    /// The mean gap between samples: how long the last one is held before a trace begins again.
     step: Duration,
 }
 
 impl Series {
-    /// Returns a series of readings in order of time.
+    /// Returns a series of samples in order of time.
     ///
     /// # Panics
-    /// Where there is none.
+    /// When there is none.
     pub fn new(readings: Vec<(Timestamp, Sample)>) -> Self {
         assert!(!readings.is_empty(), "a trace shape without readings was refused before");
         let began = readings[0].0;
@@ -30,7 +30,7 @@ impl Series {
         Self { readings, step: step.max(Duration::from_nanos(1)) }
     }
 
-    /// Returns whether any reading has a resource; of any resource, where `None`.
+    /// Returns whether any sample has a resource; `None`: any resource at all.
     pub(crate) fn tells(&self, resource: Option<OthersUse>) -> bool {
         let tells = |sample: &Sample| match resource {
             None => *sample != Sample::default(),
@@ -48,12 +48,12 @@ impl Series {
         &self.readings[0].1
     }
 
-    /// Returns how long the series lasts, the last reading held for one step.
+    /// Returns how long the series lasts, with the last sample held for one step.
     pub(super) fn length(&self) -> Duration {
         self.readings[self.readings.len() - 1].0.since(Timestamp::ZERO) + self.step
     }
 
-    /// Returns the last reading that is not later than `into` the series.
+    /// Returns the last sample that is not later than `into` the series.
     pub(super) fn at(&self, into: Duration) -> &Sample {
         let moment = Timestamp::ZERO + into;
         let after = self.readings.partition_point(|(at, _)| *at <= moment);

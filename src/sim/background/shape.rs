@@ -14,7 +14,7 @@ use tiershift_core::units::{Bytes, Percent, PercentText, UnitError, human};
 use super::Series;
 use crate::sim::rng::Seed;
 
-/// What a `[[background]]` table adds over time.
+/// The amount that a `[[background]]` table adds over time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "shape", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 #[serde(deny_unknown_fields)]
@@ -29,16 +29,15 @@ pub enum RawShape {
         /// Before. Default: nothing.
         #[serde(default)]
         from: Amount,
-        /// After.
+        /// The value after.
         to: Amount,
     },
-    /// `from` until `at`, then in a straight line to `to`, reached at `until` (default: the run's end), which
-    /// it keeps.
+    /// `from` until `at`, then in a straight line to `to`, reached at `until` (default: the run's end) and kept.
     Ramp {
         /// Before. Default: nothing.
         #[serde(default)]
         from: Amount,
-        /// After.
+        /// The value after.
         to: Amount,
     },
     /// From `from` in a straight line to `to` in each period, then back at once: a cache that is filled and
@@ -79,14 +78,14 @@ pub enum RawShape {
     },
     /// Grows steadily from `at`, and is gone at `until`: the program is closed.
     Leak {
-        /// Growth in a minute.
+        /// Growth per minute.
         per_minute: Amount,
-        /// Where it stops growing. Default: never.
+        /// Amount at which it stops growing. Default: never.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         to: Option<Amount>,
     },
-    /// Wanders evenly between minus and plus the amplitude, in straight lines between random values. Added to
-    /// another shape: together they never fall below nothing.
+    /// Wanders evenly between minus and plus the amplitude, in straight lines between random values. It is added to
+    /// another shape; their sum never falls below zero.
     Noise {
         /// Largest distance from zero.
         amplitude: Amount,
@@ -94,7 +93,7 @@ pub enum RawShape {
         #[serde(default = "noise_cell")]
         every: SpanText,
     },
-    /// The others' use of a recorded resource trace, each reading held until the next.
+    /// The others' use of a recorded resource trace, with each reading held until the next.
     Trace(Play),
 }
 
@@ -110,11 +109,11 @@ pub struct Play {
     /// Begin again at the end. Default false: the last reading is held.
     #[serde(default, rename = "loop")]
     pub repeat: bool,
-    /// What every reading is multiplied by. Default `100%`.
+    /// Factor on every reading. Default `100%`.
     #[serde(default = "certain")]
     pub scale: PercentText,
-    /// Read amounts as shares of the trace's machine, and take the same shares of this one. Default false:
-    /// bytes are bytes.
+    /// Read amounts as shares of the trace's machine, and use the same shares of this one. Default false: amounts are
+    /// kept in bytes.
     #[serde(default)]
     pub relative: bool,
 }
@@ -129,7 +128,7 @@ pub enum Amount {
 }
 
 impl RawShape {
-    /// Returns the value at `now`: bytes where the resource has a `total`, else thousandths of a percent.
+    /// Returns the value at `now`: bytes if the resource has a `total`, or else thousandths of a percent.
     pub(super) fn value(
         &self,
         at: Timestamp,
@@ -218,7 +217,7 @@ impl RawShape {
         }
     }
 
-    /// Returns the length of what repeats, with its key.
+    /// Returns the length of a repetition, with its key.
     fn period(&self) -> Option<(&'static str, Duration)> {
         match self {
             Self::Saw { period, .. } | Self::Sine { period, .. } | Self::Burst { period, .. } => {
@@ -235,7 +234,7 @@ impl RawShape {
 }
 
 impl Play {
-    /// Returns the reading at `into` the playing; `None` before there is one.
+    /// Returns the sample at `into` the playing; `None` before there is one.
     pub(super) fn reading<'s>(&self, series: &'s Series, into: Duration) -> Option<&'s Sample> {
         let into = into.saturating_add(self.offset.0);
         Some(series.at(if self.repeat { rest(into, series.length()) } else { into }))
@@ -251,7 +250,7 @@ impl Amount {
         }
     }
 
-    /// Returns whether it can be said of the resource. Nothing at all can be said of either.
+    /// Returns whether it is a valid unit for the resource. Zero is valid for both.
     fn suits(self, is_space: bool) -> bool {
         is_space || !matches!(self, Self::Bytes(bytes) if bytes != Bytes::ZERO)
     }
@@ -304,7 +303,7 @@ impl JsonSchema for Amount {
     }
 }
 
-/// Names the stream of one cell of time of one layer.
+/// Names the stream for one cell of time of one layer.
 fn cell_label(shape: &str, place: usize, cell: u64) -> String {
     format!("background.{place}.{shape}.{cell}")
 }
@@ -339,5 +338,5 @@ fn no_time() -> SpanText {
     SpanText(Duration::ZERO)
 }
 
-/// A ramp of no length is a step: its part is at least one nanosecond's.
+/// A ramp of length zero is a step: it lasts at least one nanosecond.
 const MOMENT: f64 = 1e-9;

@@ -6,7 +6,7 @@ use tiershift_core::units::{Bytes, Percent};
 
 use crate::sim::background::OthersUse;
 
-/// What has been added up so far, in bytes and in thousandths of a percent. Signed: a shape may take away.
+/// The sums so far, in bytes and in thousandths of a percent. Signed: a shape may subtract.
 pub(super) struct Sums {
     memory: f64,
     swap: f64,
@@ -47,7 +47,7 @@ impl Sums {
         }
     }
 
-    /// Returns what has been added up of a space, of main memory with what GPUs take there.
+    /// Returns the sum for a space; for main memory, including what GPUs take there.
     pub(super) fn of(&self, resource: OthersUse, gpu: usize, is_unified: bool) -> f64 {
         let vram = |gpu: usize| self.vram.get(gpu).copied().unwrap_or(0.0).max(0.0);
         match resource {
@@ -60,7 +60,7 @@ impl Sums {
         }
     }
 
-    /// Adds a reading's others' use; its own use was that of other models than ours.
+    /// Adds a sample's others' use; its own use was that of other models than ours.
     pub(super) fn add_reading(
         &mut self,
         reading: &Sample,
@@ -105,7 +105,7 @@ impl Sums {
     }
 
     pub(super) fn into_sample(self, machine: &Machine, is_unified: bool) -> Sample {
-        // `as` saturates: what was taken below zero is nothing.
+        // `as` saturates: a sum below zero is zero.
         let space = |total, sum: f64| Space {
             total,
             others: Bytes::new(sum.round() as u64),

@@ -1,5 +1,5 @@
-//! L4: no livelock. Time-outs that lead to nothing are few in any second, and so are decisions in a row that change nothing.
-//! The driver itself bounds what happens at one moment.
+//! L4: no livelock. Time-outs without effect are few in any second, and so are successive decisions without effect. The
+//! driver itself limits what happens at one moment.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use crate::sim::checker::violations::Violations;
 pub(super) struct Activity {
     /// Decisions to change since anything changed.
     decisions: u32,
-    /// Whether the last input was a time-out that has led to nothing so far.
+    /// Whether the last input was a time-out that has had no effect so far.
     is_idle_timeout: bool,
-    /// When the second began that idle time-outs are counted in, and how many there were.
+    /// When the second began in which time-outs without effect are counted, and how many there were.
     second: Timestamp,
     idle_timeouts: u32,
 }
@@ -69,10 +69,10 @@ impl Activity {
     }
 }
 
-/// Time-outs in a second that lead to nothing. Chosen: memory that comes back late is looked for four times a second, and a
-/// queue, an order and each model may have a deadline of its own.
+/// The most time-outs without effect in a second. Chosen: memory that comes back late is looked for four times a
+/// second, and a queue, an order and each model may have its own deadline.
 const MOST_IDLE_TIMEOUTS: u32 = 100;
 
-/// Decisions in a row without effect, beyond one for each rung: others may rise past one rung after another while what runs
-/// is finished. Chosen: one that is repeated at every reading is seen within ten of them.
+/// Successive decisions without effect, beyond one for each rung: others may rise past one rung after another while
+/// running requests finish. Chosen: a decision that is repeated at every sample is noticed within ten of them.
 const MOST_WITHOUT_EFFECT: u32 = 4;

@@ -1,4 +1,4 @@
-//! What has passed between controller and world, as far as the rules look at it.
+//! What has passed between controller and world, as far as the rules need it.
 
 use std::borrow::Cow;
 
@@ -25,16 +25,16 @@ pub(super) struct Book {
     /// The primary models of the rungs.
     pub(super) ladder: Ladder,
     pub(super) now: Timestamp,
-    /// The spaces of the last plausible reading; when it was taken, and how many there were.
+    /// The spaces of the last plausible sample; when it was taken, and how many there were.
     pub(super) reading: Sample,
     pub(super) read_at: Option<Timestamp>,
     pub(super) readings: u64,
-    /// One for each of the catalog's models, in its order.
+    /// One for each of the catalog's models, in the catalog's order.
     pub(super) models: Vec<Seen>,
-    /// What of the ladder admits requests, and the rung of it.
+    /// The ladder's model that admits requests, and its rung.
     pub(super) serving: Option<usize>,
     pub(super) rung: Rung,
-    /// What served last, or serves.
+    /// The model that serves, or the last one that did.
     pub(super) served_last: Option<usize>,
     /// The change that was decided and is not complete.
     pub(super) change: Option<Change>,
@@ -42,7 +42,7 @@ pub(super) struct Book {
     pub(super) last_change: Option<(Timestamp, bool)>,
     pub(super) changes: u64,
     pub(super) stopping: bool,
-    /// What of a reading is ours.
+    /// The part of a sample that is ours.
     attribution: Attribution,
 }
 
@@ -52,16 +52,16 @@ pub(super) struct Seen {
     pub(super) state: State,
     pub(super) gpu: Option<u8>,
     pub(super) running: u32,
-    /// Readings that there had been when it was loaded.
+    /// The number of samples before it was loaded.
     pub(super) loaded_after: u64,
-    /// When it ceased to serve.
+    /// When it stopped serving.
     pub(super) left_at: Option<Timestamp>,
-    /// Whether its server was taken for broken: it goes whatever follows it.
+    /// Whether its server counts as broken: it is unloaded whatever follows it.
     pub(super) is_broken: bool,
-    /// Of a companion: whether it admits requests, and that it was given up.
+    /// For a companion: whether it admits requests, and whether it was given up.
     pub(super) admits: bool,
     pub(super) given_up: Option<Change>,
-    /// How often its unload was asked for since it was last answered.
+    /// How often its unload was requested since the last answer.
     pub(super) asked: u32,
 }
 
@@ -129,7 +129,7 @@ impl Book {
         &self.catalog.models()[index].id
     }
 
-    /// Returns whether an outcome says that a model came up so slow that it counts as a failure of its load.
+    /// Returns whether an outcome means that a model came up so slow that it counts as a failed load.
     pub(super) fn is_slow_load(&self, outcome: &Outcome) -> bool {
         let Outcome::Tried(tried) = outcome else { return false };
         let Some(model) = self.catalog.model(&tried.model) else { return false };
@@ -137,7 +137,7 @@ impl Book {
         tried.decoded_in.as_secs_f64() >= f64::from(SLOW_FACTOR) * by_catalog
     }
 
-    /// Returns whether there is a reading that may gate a command.
+    /// Returns whether there is a sample that may gate a command.
     pub(super) fn is_read(&self) -> bool {
         self.read_at.is_some_and(|at| self.now.since(at) <= self.settings.stale_after)
     }
@@ -148,13 +148,13 @@ impl Book {
         self.read_at.is_some_and(|at| self.now.since(at) > self.settings.stale_after)
     }
 
-    /// Returns whether a model is one whose unload the server owes; it is not waited for without end.
+    /// Returns whether the server still has to unload a model; it is not waited for without end.
     pub(super) fn is_leaving(&self, index: usize) -> bool {
         let seen = &self.models[index];
         seen.state == State::Unloading && seen.asked <= UNLOADS_WAITED_FOR
     }
 
-    /// Returns whether a model finishes what runs on it and takes nothing new.
+    /// Returns whether a model finishes its requests and takes nothing new.
     pub(super) fn is_draining(&self, index: usize) -> bool {
         let seen = &self.models[index];
         let admits = self.serving == Some(index) || seen.admits;
@@ -166,12 +166,12 @@ impl Book {
         self.catalog.models()[index].companion
     }
 
-    /// Returns the change that a model would go for.
+    /// Returns the change for which a model would be unloaded.
     pub(super) fn change_of(&self, index: usize) -> Option<Change> {
         if self.is_companion(index) { self.models[index].given_up } else { self.change }
     }
 
-    /// Returns whether a model is loaded, or its unload was asked for and readings still show it.
+    /// Returns whether a model is loaded, or its unload was requested and samples still show it.
     fn is_there(&self, index: usize) -> bool {
         match self.models[index].state {
             State::Absent => false,
@@ -190,7 +190,7 @@ impl Book {
         }
     }
 
-    /// Returns the last reading as the ladder is to see it: what companions may grow to is others' use.
+    /// Returns the last sample as the ladder should see it: what companions may grow to is others' use.
     pub(super) fn ladders_share(&self) -> Cow<'_, Sample> {
         if self.catalog.companions().is_empty() {
             return Cow::Borrowed(&self.reading);
@@ -208,7 +208,7 @@ impl Book {
         Cow::Owned(share_of(&self.reading, &ladder, &companions, limit))
     }
 
-    /// Returns whether the server, or running requests, are what a switch waits for.
+    /// Returns whether a switch waits for the server, or for running requests.
     pub(super) fn is_in_flight(&self) -> bool {
         (0..self.models.len()).any(|index| {
             self.models[index].state == State::Loading
@@ -217,7 +217,7 @@ impl Book {
         })
     }
 
-    /// Returns what is loaded, or was asked to be and has not gone, of those that `choose` picks.
+    /// Returns what is loaded, or was requested and has not gone, of the models that `choose` picks.
     pub(super) fn resident(&self, choose: impl Fn(usize, &Seen) -> bool) -> Resident {
         let mut resident = Resident::default();
         for (index, seen) in self.models.iter().enumerate() {
@@ -228,7 +228,7 @@ impl Book {
         resident
     }
 
-    /// Takes the spaces of a plausible reading, as they are meant, and the pressure on memory.
+    /// Takes the spaces of a plausible sample, corrected, and the pressure on memory.
     #[inline]
     pub(super) fn read(&mut self, sample: &Sample) {
         let mut attribution = std::mem::take(&mut self.attribution);
@@ -247,7 +247,7 @@ impl Book {
         }
     }
 
-    /// Returns what our models hold, as far as their server says so and lets them go when it is asked.
+    /// Returns what our models hold, as far as their server reports them and unloads them when asked.
     fn holdings(&self) -> impl Iterator<Item = Holding> + Clone {
         self.models.iter().zip(self.catalog.models()).filter_map(|(seen, model)| {
             let (need, phase) = match seen.state {
@@ -266,7 +266,7 @@ impl Book {
         self.attribution.note_gone(self.now, need, self.models[index].gpu);
     }
 
-    /// A critical shortage makes a change that is under way urgent.
+    /// Makes a change that is under way urgent in a critical shortage.
     fn note_shortage(&mut self) {
         if !is_critical(&self.reading, &self.settings) {
             return;
@@ -278,7 +278,7 @@ impl Book {
         }
     }
 
-    /// Takes any other input, before the rules look at its answer.
+    /// Takes any other input, before the rules see its answer.
     pub(super) fn take_input(&mut self, input: &Input) {
         match input {
             Input::Outcome(outcome) => self.take_outcome(outcome),
@@ -321,12 +321,13 @@ impl Book {
         let seen = &mut self.models[index];
         match (is_ready, seen.state) {
             (true, State::Loading) => seen.state = State::Ready,
-            // A load that completes after its unload was commanded is still on its way out, and what is not there does
-            // not come to be by an answer that is late.
+            // A load that completes after its unload was commanded is still on its way out, and a late answer does not
+            // bring back a model that is not there.
             (true, State::Absent | State::Ready | State::Unloading) => {}
             (false, State::Absent) => {}
             (false, State::Loading | State::Ready | State::Unloading) => {
-                // What runs on it ends by itself: the answer to an unload of long ago may come when it serves again.
+                // Requests that run on it end by themselves: the answer to an old unload may arrive when it serves
+                // again.
                 *seen = Seen { gpu: seen.gpu, running: seen.running, ..Seen::default() };
                 self.note_gone(index);
             }
@@ -339,8 +340,8 @@ impl Book {
         }
     }
 
-    /// Takes that the manager changes something that nobody decided: a model that died, or that came up slow, is loaded
-    /// again, or another stands in. Which it will be, its next steps show.
+    /// Notes that the manager makes a change that was not decided: a model that died, or that came up slow, is loaded
+    /// again, or another stands in. Its next steps show which.
     fn note_own_change(&mut self) {
         if self.change.is_none() {
             self.change = Some(Change {
@@ -355,7 +356,7 @@ impl Book {
         }
     }
 
-    /// Takes an output, after the rules have looked at it.
+    /// Takes an output, after the rules have seen it.
     pub(super) fn take_output(&mut self, output: &Output) {
         let is_own_change = match output {
             Output::Serving { .. } => true,
@@ -458,7 +459,7 @@ impl Book {
             Action::Downgrade { to, urgency } => (to, urgency),
         };
         let before = self.change;
-        // A way down is never less urgent than it was.
+        // A downgrade never becomes less urgent.
         let pressed = before.filter(|before| to < before.to);
         let critical = (urgency == Urgency::Critical).then_some(self.now);
         self.change = Some(Change {
@@ -473,7 +474,7 @@ impl Book {
     }
 }
 
-/// Returns whether an outcome says that a model did not load or died.
+/// Returns whether an outcome means that a model did not load or died.
 pub(super) fn is_break(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::LoadFailed { .. } | Outcome::Crashed { .. })
 }
@@ -483,8 +484,8 @@ pub(super) fn is_for_space(reason: &Reason) -> bool {
     matches!(reason, Reason::AboveDegradeLine { .. } | Reason::Exhaustion { .. })
 }
 
-/// A model of which readings show no more than this has gone, as the manager has it.
+/// A model is gone when samples show at most this share of it; the same as in the manager.
 const LEFT_OF_WHAT_HAS_GONE: Percent = Percent::new(25);
 
-/// Asked for more often, an unload is no longer waited for, as the manager has it.
+/// After this many requests, an unload is no longer waited for; the same as in the manager.
 const UNLOADS_WAITED_FOR: u32 = 3;

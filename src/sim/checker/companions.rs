@@ -1,5 +1,5 @@
-//! S12: the ladder goes to none because space is short only after the companions in that space. L3 of companions: one that has
-//! fitted beside all that is loaded for longer than all its waits together is loaded.
+//! S12: for lack of space, the ladder goes to none only after the companions in that space. L3 for companions: one that
+//! has fitted beside all that is loaded for longer than all its waits together is loaded.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tiershift_core::units::Bytes;
 use crate::sim::checker::book::{Book, State};
 use crate::sim::checker::violations::Violations;
 
-/// Watches companions for room that is not taken.
+/// Watches companions for room that is not used.
 pub(super) struct Companions {
     /// By the catalog's order of companions, since when each has fitted.
     fits_since: Vec<Option<Timestamp>>,
@@ -34,21 +34,21 @@ impl Companions {
         }
     }
 
-    /// Takes what becomes of a companion.
+    /// Takes the news of a companion.
     pub(super) fn take(&mut self, book: &Book, model: &ModelId, news: CompanionNews) {
         let lane = book.catalog.companions().iter().position(|companion| companion.id == *model);
         let Some(lane) = lane else { return };
         self.were_given_up[lane] |= matches!(news, CompanionNews::GivenUp { .. });
-        // It may come and go between two readings.
+        // It may come and go between two samples.
         self.fits_since[lane] = None;
     }
 
-    /// Takes that a model broke, or that a person ordered something: each is a reason to wait again.
+    /// Notes that a model broke, or that a user ordered something: each is a reason to wait again.
     pub(super) fn disturb(&mut self) {
         self.fits_since.fill(None);
     }
 
-    /// Takes the reading that the book was just given.
+    /// Takes the sample that the book was just given.
     #[inline]
     pub(super) fn observe(&mut self, book: &Book, out: &mut Violations) {
         if !self.fits_since.is_empty() && book.promises.manager_keeps_word {
@@ -81,8 +81,8 @@ impl Companions {
     }
 }
 
-/// Returns whether a companion fits beside all that is loaded and, with nothing of the ladder loaded, beside its smallest
-/// model, where that fits alone.
+/// Returns whether a companion fits beside all that is loaded and, while nothing of the ladder is loaded, beside its
+/// smallest model, if that fits alone.
 fn has_room(book: &Book, index: usize) -> bool {
     let need = book.catalog.models()[index].footprint_to_load();
     let loaded = book.resident(|_, seen| seen.state != State::Absent);
@@ -96,7 +96,7 @@ fn has_room(book: &Book, index: usize) -> bool {
     fits.is_there() && !is_in_its_way
 }
 
-/// Returns the longest time that a companion may wait: three times doubled after it was given up, and for its rest after it
+/// Returns the longest time that a companion may wait: three doublings after it was given up, and its rest after it
 /// failed.
 fn longest_wait(book: &Book, was_given_up: bool) -> Duration {
     let settings = &book.settings;

@@ -1,4 +1,4 @@
-//! S10: an order is answered, carried out or refused, and kept to while it holds.
+//! S10: an order is answered, carried out or refused, and followed while it holds.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tiershift_core::time::Timestamp;
 use crate::sim::checker::book::{Book, is_for_space};
 use crate::sim::checker::violations::Violations;
 
-/// Watches what becomes of orders.
+/// Watches the fate of orders.
 #[derive(Default)]
 pub(super) struct Orders {
-    /// What was ordered by the last input, until it is answered.
+    /// The order of the last input, until it is answered.
     unanswered: Option<String>,
     standing: Option<Order>,
 }
@@ -33,7 +33,7 @@ struct Order {
 }
 
 impl Orders {
-    /// Takes an order, to be answered before the next input.
+    /// Takes an order, which must be answered before the next input.
     pub(super) fn ask(&mut self, tier: &str) {
         self.unanswered = Some(tier.to_owned());
     }
@@ -43,7 +43,7 @@ impl Orders {
         self.standing.as_ref().map(|order| order.to)
     }
 
-    /// Takes what becomes of an order.
+    /// Takes the news of an order.
     pub(super) fn answer(
         &mut self,
         book: &Book,
@@ -56,7 +56,7 @@ impl Orders {
             match *news {
                 OrderNews::Taken { wait, until } => self.take(book, tier, wait, until),
                 OrderNews::Released => self.standing = None,
-                // The one before holds on.
+                // The earlier order continues to hold.
                 OrderNews::Refused { .. } | OrderNews::Unknown => {}
             }
             return;
@@ -64,7 +64,7 @@ impl Orders {
         let is_ours = self.standing.as_ref().is_some_and(|order| order.tier == tier);
         match news {
             OrderNews::Refused { .. } | OrderNews::Released if is_ours => self.standing = None,
-            _ => out.report(book.now, "S10", format!("news of \"{tier}\", which nobody ordered")),
+            _ => out.report(book.now, "S10", format!("news of \"{tier}\", which was not ordered")),
         }
     }
 
@@ -81,21 +81,21 @@ impl Orders {
         });
     }
 
-    /// Takes that a switch has ended: what it led to is done, however soon it is undone.
+    /// Notes that a switch has ended: what it led to is done, however soon it is undone.
     pub(super) fn take_end(&mut self, book: &Book) {
         if let Some(order) = &mut self.standing {
             order.is_done |= is_there(book, order.to);
         }
     }
 
-    /// Takes that a model broke: the manager's rest, or its search for another, begins.
+    /// Notes that a model broke: the manager's rest, or its search for another model, begins.
     pub(super) fn disturb(&mut self) {
         if let Some(order) = &mut self.standing {
             order.idle = Duration::ZERO;
         }
     }
 
-    /// Reports what the last input, whose outputs have all been seen, left unanswered.
+    /// Reports an order that the last input left unanswered, after all its outputs.
     #[inline]
     pub(super) fn settle(&mut self, book: &Book, out: &mut Violations) {
         if let Some(tier) = self.unanswered.take() {
@@ -103,8 +103,8 @@ impl Orders {
         }
     }
 
-    /// Reports what should have happened by `moment`, whose inputs have all been answered; asked at the first input of the
-    /// next.
+    /// Reports what should have happened by `moment`, whose inputs have all been answered; called at the first input of
+    /// the next.
     #[inline]
     pub(super) fn pass(
         &mut self,
@@ -132,7 +132,7 @@ impl Orders {
         }
         let from = order.last.max(order.waits_until);
         order.last = next;
-        // A clock that jumps leaves nobody time to act, and without a reading nothing is loaded.
+        // A clock that jumps leaves no time to act, and without a sample nothing is loaded.
         let passed = next.since(from).min(book.settings.stale_after);
         if book.is_in_flight() || !book.is_read() || next <= from {
             return;
@@ -149,7 +149,7 @@ impl Orders {
         }
     }
 
-    /// Takes a decision, which must keep to the order that holds.
+    /// Takes a decision, which must follow the order that holds.
     pub(super) fn check_decision(&self, book: &Book, decision: &Decision, out: &mut Violations) {
         let Some(order) = &self.standing else { return };
         let is_against = match decision.action {
@@ -168,13 +168,13 @@ impl Orders {
     }
 }
 
-/// Returns whether what was ordered is so.
+/// Returns whether the order has been carried out.
 fn is_there(book: &Book, to: Rung) -> bool {
     book.rung == to && (to != Rung::NONE || !book.is_in_flight())
 }
 
-/// Returns how long an order may stand with nothing under way: for an idle moment, for memory to come back, and for a
-/// model that failed to have rested, as often as it is tried.
+/// Returns how long an order may hold with nothing under way: for an idle moment, for memory to come back, and for the
+/// rests of a failed model, as often as it is tried.
 fn most_idle(book: &Book) -> Duration {
     let manager = &book.settings.manager;
     let rests = manager.load_retry.saturating_mul(1 << manager.load_attempts.min(MOST_DOUBLINGS));
@@ -182,5 +182,5 @@ fn most_idle(book: &Book) -> Duration {
     manager.drain_deadline + book.settings.settle_limit + rests + readings
 }
 
-/// Rests double no further.
+/// The most doublings of a rest.
 const MOST_DOUBLINGS: u32 = 5;

@@ -1,10 +1,10 @@
-//! L5: at the end of a world that was quiet for longer than all waits together, the best rung that fits serves and no request is
-//! open.
+//! L5: at the end of a world that was quiet for longer than all waits together, the best rung that fits serves and no
+//! request is open.
 //!
-//! L3 starts counting again at whatever may be a reason to wait: a switch, a model that broke, a step down for service; and L1
-//! where a request starts. Here nothing after the last thing that the world did of itself is a reason, so that what goes up and
-//! down for ever, or fails by our own doing, is found. Left alone on purpose: settings by which a space is not looked at, so
-//! that models are loaded where they cannot be.
+//! L3 restarts its count whenever there may be a reason to wait: a switch, a model that broke, a step down for service;
+//! and L1 when a request starts. Here nothing after the last event that the world caused itself is a reason, so that
+//! endless switching, or failures of our own making, are found. Not checked: settings under which a space is ignored,
+//! so that models are loaded where they do not fit.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use crate::sim::checker::book::Book;
 use crate::sim::checker::requests::Requests;
 use crate::sim::checker::violations::Violations;
 
-/// Watches what becomes of a world that is quiet.
+/// Watches a world that is quiet.
 #[derive(Default)]
 pub(super) struct Quiet {
-    /// Since when, where that is known.
+    /// Since when it has been quiet, if known.
     since: Option<Timestamp>,
-    /// When something last failed before it.
+    /// When something last failed before that.
     failed_at: Option<Timestamp>,
-    /// How often something did in it.
+    /// The number of failures since.
     failures: u32,
-    /// Switches that were complete in it, and when the last was.
+    /// Switches completed since, and when the last was.
     switches: u32,
     switched_at: Option<Timestamp>,
-    /// When the last request in it ended: a switch waits for what runs.
+    /// When the last request since ended: a switch waits for running requests.
     ended_at: Option<Timestamp>,
 }
 
@@ -41,7 +41,7 @@ impl Quiet {
         self.since.is_some_and(|since| now >= since)
     }
 
-    /// Takes that something broke, or was taken for broken.
+    /// Notes that something broke, or counts as broken.
     pub(super) fn fail(&mut self, book: &Book) {
         match self.has_begun(book.now) {
             true => self.failures += 1,
@@ -49,7 +49,7 @@ impl Quiet {
         }
     }
 
-    /// Takes that a switch to another rung is complete.
+    /// Notes that a switch to another rung is complete.
     pub(super) fn switch(&mut self, book: &Book) {
         if self.has_begun(book.now) {
             self.switches += 1;
@@ -57,15 +57,15 @@ impl Quiet {
         }
     }
 
-    /// Takes that a request ended.
+    /// Notes that a request ended.
     pub(super) fn end_request(&mut self, book: &Book) {
         if self.has_begun(book.now) {
             self.ended_at = Some(book.now);
         }
     }
 
-    /// Judges the end, at which `missed` is the best rung that fits, is open and does not serve: for what a policy promises
-    /// to take `bound`.
+    /// Judges the end: `missed` is the best rung that fits, is open and does not serve, which a policy promises to load
+    /// within `bound`.
     pub(super) fn judge(
         &self,
         book: &Book,
@@ -80,14 +80,14 @@ impl Quiet {
             && let Some(id) = requests.open_after(book, quiet)
         {
             let what =
-                format!("nobody has asked anything for {seconds} s, and request {id} is open");
+                format!("there has been no new request for {seconds} s, and request {id} is open");
             out.report(book.now, "L5", what);
         }
         if book.promises.recovery_within.is_none() || book.stopping || !looks_at_all(book) {
             return;
         }
         let retry = book.promises.retry_within.unwrap_or_default();
-        // What fails is tried again after twice the time, and in the end once in the longest.
+        // A failing model is retried after twice the time each time, and finally once per longest wait.
         let retries = WAITS_TO_THE_LONGEST + (quiet.as_secs() / retry.as_secs().max(1)) as u32;
         let ways = MOST_SWITCHES_TO_A_RUNG * u32::from(book.catalog.top().0);
         if switches > ways + SWITCHES_OF_A_RETRY * self.failures.min(retries) {
@@ -111,25 +111,25 @@ impl Quiet {
     }
 }
 
-/// Returns whether the settings look at each space that a model can be in.
+/// Returns whether the settings constrain each space that a model can be in.
 fn looks_at_all(book: &Book) -> bool {
     let constrains = |resource| book.settings.constrains(resource);
     constrains(Resource::Memory) && (book.reading.gpus.is_empty() || constrains(Resource::Vram))
 }
 
-/// Returns how long a switch may take that nobody holds up: a drain, an unload that is asked for until it is given up, memory
-/// that comes back, a load.
+/// Returns how long a switch may take that nothing delays: a drain, an unload that is requested until it is given up,
+/// memory that comes back, a load.
 fn longest_switch(book: &Book) -> Duration {
     let manager = &book.settings.manager;
     let load = book.catalog.models().iter().map(|model| model.load_timeout).max();
     manager.drain_deadline + UNLOADS + book.settings.settle_limit + load.unwrap_or_default()
 }
 
-/// Down to the lowest rung, up again rung by rung, and a way that failed: more is no way anywhere.
+/// Down to the lowest rung, up again rung by rung, and one failed attempt: more leads nowhere.
 const MOST_SWITCHES_TO_A_RUNG: u32 = 3;
-/// A try that fails: up, or down to make room, and back.
+/// A failed attempt: up, or down to make room, and back.
 const SWITCHES_OF_A_RETRY: u32 = 2;
-/// How often a wait that doubles is waited until it is the longest: from five minutes, it takes five for two hours.
+/// How many doublings make a wait the longest: from five minutes to two hours, five.
 const WAITS_TO_THE_LONGEST: u32 = 5;
-/// How long an unload is asked for: three times for fifteen seconds, as the manager has it, and some more.
+/// How long an unload is requested: three times fifteen seconds, as in the manager, and some more.
 const UNLOADS: Duration = Duration::from_mins(1);

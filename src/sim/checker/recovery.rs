@@ -1,9 +1,9 @@
 //! L3: whenever a rung has fitted for longer than all waits together, it or a better one is loaded.
 //!
-//! It is asked at every reading, by the same `place` that decides. The clock of a rung starts again where it stops to fit,
-//! where a switch is complete, where a model breaks or a switch is called off, where a rate is as high as to step down for
-//! it, and after a gap: each is a reason of a policy to wait again. A load takes as long as the server takes. Left alone on
-//! purpose: runs with a limit on the time of replies, which is a reason of its own.
+//! Checked at every sample, by the same `place` that decides. The clock of a rung restarts when it no longer fits, when
+//! a switch is complete, when a model breaks or a switch is called off, when a rate is high enough to cause a step
+//! down, and after a gap: each is a reason for a policy to wait again. A load takes as long as the server takes. Not
+//! checked: runs with a limit on the time of replies, which is a reason of its own.
 
 use std::time::Duration;
 
@@ -18,22 +18,22 @@ use crate::sim::checker::book::{Book, State};
 use crate::sim::checker::safety::above_line;
 use crate::sim::checker::violations::Violations;
 
-/// Watches for room that is not taken.
+/// Watches for room that is not used.
 pub(super) struct Recovery {
     applies: bool,
-    /// The highest rung that is asked for: an order's, the pinned one's, or the top.
+    /// The highest rung that is wanted: an order's, the pinned one's, or the top.
     highest: Rung,
     unordered: Rung,
     /// By rung, since when it has fitted.
     fits_since: Vec<Option<Timestamp>>,
-    /// Since when a rung should be on its way, and at how many readings.
+    /// Since when a rung should be on its way, and for how many samples.
     due: Option<(Timestamp, u32)>,
     /// How much longer it may take since a model broke.
     after_failure: Duration,
     last_reading: Option<Timestamp>,
-    /// Whether a rate was so high at it that a rung is left for it.
+    /// Whether a rate was so high at the last sample that a rung is left because of it.
     is_any_rate_high: bool,
-    /// Whether nothing is loaded since nobody asks for anything, as the settings have it.
+    /// Whether nothing is loaded because the model was idle for longer than the settings allow.
     is_idle: bool,
 }
 
@@ -57,31 +57,32 @@ impl Recovery {
         }
     }
 
-    /// Takes that a person wants this rung, or none in particular.
+    /// Notes that a user wants this rung, or none in particular.
     pub(super) fn order(&mut self, rung: Option<Rung>) {
         self.highest = rung.unwrap_or(self.unordered);
         self.disturb();
     }
 
-    /// Takes that something happened which may be a reason to wait again.
+    /// Notes an event that may be a reason to wait again.
     pub(super) fn disturb(&mut self) {
         self.fits_since.fill(None);
         self.due = None;
     }
 
-    /// Takes a decision: whether nothing is wanted, since nobody asks.
+    /// Takes a decision: it shows whether nothing is wanted because the model is idle.
     pub(super) fn take_decision(&mut self, decision: &Decision) {
         self.is_idle = matches!(decision.reason, Reason::Idle { .. });
     }
 
-    /// Takes that a model did not load or died, that a switch was called off, or that a rung was left for its service.
+    /// Notes that a model did not load or died, that a switch was called off, or that a rung was left because of its
+    /// service.
     pub(super) fn fail(&mut self, book: &Book) {
         self.after_failure = book.promises.retry_within.unwrap_or_default();
         self.disturb();
     }
 
-    /// Returns the best rung that fits at the end, is open, and does not serve; and how long it may be waited for where nothing
-    /// failed.
+    /// Returns the best rung that fits at the end, is open, and does not serve; and how long it may be waited for if
+    /// nothing failed.
     pub(super) fn missed_at_the_end(&self, book: &Book) -> (Option<Rung>, Duration) {
         let bound = self.promised(book) + book.settings.sampling_interval * SLACK_READINGS;
         let is_wanted = !book.stopping && !self.is_idle && !self.is_any_rate_high;
@@ -97,7 +98,7 @@ impl Recovery {
         (above.into_iter().find(is_missed), bound)
     }
 
-    /// Takes the reading that the book was just given, and the rates with it.
+    /// Takes the sample that the book was just given, with its rates.
     #[inline]
     pub(super) fn observe(&mut self, book: &Book, sample: &Sample, out: &mut Violations) {
         if !self.applies || book.rung >= self.highest {
@@ -167,14 +168,14 @@ fn fits(book: &Book, share: &Sample, rung: Rung) -> bool {
     fit.is_there()
 }
 
-/// Returns whether nothing but the policy's waits keeps a rung away.
+/// Returns whether only the policy's waits keep a rung away.
 fn is_open(book: &Book, rung: Rung) -> bool {
     let primary = book.catalog.primary(rung).and_then(|model| book.index_of(&model.id));
     let is_absent = primary.is_some_and(|index| book.models[index].state == State::Absent);
     is_absent && above_line(book, book.rung, rung).is_none()
 }
 
-/// Returns whether a rung leaves room for the companions that are to come, which take precedence over more than the smallest rung.
+/// Returns whether a rung leaves room for the awaited companions, which take precedence over all but the smallest rung.
 fn leaves_room(book: &Book, share: &Sample, rung: Rung) -> bool {
     let absent = book.catalog.companions().iter().filter(|model| {
         let index = book.index_of(&model.id);
@@ -189,8 +190,8 @@ fn leaves_room(book: &Book, share: &Sample, rung: Rung) -> bool {
     fit_together(&needs, share, &book.settings, limit_of)
 }
 
-/// Returns whether a switch is in progress: what it waits for has bounds of its own. One that was decided, and of which
-/// nothing more is to be seen, is not.
+/// Returns whether a switch is in progress, whose waits have bounds of their own. A switch that was decided, and then
+/// shows no further events, is not in progress.
 fn is_engaged(book: &Book) -> bool {
     let settings = &book.settings;
     let idle = settings.manager.drain_deadline + settings.stale_after + settings.settle_limit;
@@ -209,5 +210,5 @@ fn is_any_rate_high(book: &Book, sample: &Sample) -> bool {
         || (pressure && settings.constrains(Resource::Pressure))
 }
 
-/// Readings at which a rung is overdue before that is held against anybody, as for relief.
+/// The number of samples for which a rung may be overdue before it is reported, as for relief.
 const SLACK_READINGS: u32 = 4;

@@ -1,10 +1,10 @@
-//! L2: space that is over its limit and holds something of ours is relieved within a bound.
+//! L2: space that is over its limit and holds one of our models is relieved within a bound.
 //!
-//! The time counts from the first reading above the limit until one below it. What the world takes for a step that is under
-//! way is not counted: an unload that was asked for, running requests within their drain deadline. Nor is what lingers
-//! of a model that has gone while its successor loads: then what stays is relief enough. A successor that loads beside
-//! the model that must go is waited for as long as a drain may take. A decision alone resets nothing;
-//! memory that a model has given up does.
+//! The time counts from the first sample above the limit until one below it. Time that the world needs for a step under
+//! way does not count: an unload that was requested, running requests within their drain deadline. Nor does what
+//! lingers of an unloaded model while its successor loads: then what stays is relief enough. A successor that loads
+//! beside the model that must go is waited for as long as a drain may take. A decision alone resets nothing; memory
+//! that a model has released does.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::sim::checker::book::{Book, State};
 use crate::sim::checker::requests::CANCEL_TIMEOUT;
 use crate::sim::checker::violations::Violations;
 
-/// Watches for a shortage that nothing is done about.
+/// Watches for a shortage without a reaction.
 #[derive(Default)]
 pub(super) struct Relief {
     over: Option<Over>,
@@ -29,23 +29,24 @@ struct Over {
     /// Since when.
     since: Timestamp,
     last: Timestamp,
-    /// How long nothing that counts was under way, and at how many readings.
+    /// How long nothing that counts was under way, and for how many samples.
     counted: Duration,
     readings: u32,
     critical_since: Option<Timestamp>,
 }
 
 impl Relief {
-    /// Takes that a model has gone: that was relief, and what is left of the shortage is another, from the next reading on.
+    /// Notes that a model has gone: that was relief, and what is left of the shortage is a new one, from the next
+    /// sample on.
     pub(super) fn is_carried_out(&mut self) {
         self.over = None;
     }
 
-    /// Takes the reading that the book was just given.
+    /// Takes the sample that the book was just given.
     #[inline]
     pub(super) fn observe(&mut self, book: &Book, out: &mut Violations) {
         let Some(bound) = book.promises.relief_within else { return };
-        // Most readings end here, before anything is looked up.
+        // Most samples end here, before anything is looked up.
         if book.stopping || !is_over(&book.reading, &book.settings) {
             self.over = None;
             return;
@@ -71,7 +72,7 @@ impl Relief {
         if !is_anything_left_to_do(book, over) {
             return;
         }
-        // In a gap nobody saw anything.
+        // During a gap the shortage could not be seen.
         if since_last <= book.settings.stale_after {
             over.counted += since_last;
         }
@@ -98,11 +99,11 @@ fn is_over(sample: &Sample, settings: &Settings) -> bool {
             && sample.gpus.iter().filter_map(|gpu| gpu.vram.as_ref()).any(is_over))
 }
 
-/// Returns whether a space that is over holds a model that could go, and nothing that counts is under way.
+/// Returns whether a space that is over its limit holds a model that could go, and nothing that counts is under way.
 fn is_anything_left_to_do(book: &Book, over: &Over) -> bool {
     let critical_since = over.critical_since;
     let is_loading = book.models.iter().any(|seen| seen.state == State::Loading);
-    // What was to follow and is not wanted any more is unloaded before another is loaded.
+    // A model that was to follow and is no longer wanted is unloaded before another is loaded.
     let is_to_come = is_loading || (0..book.models.len()).any(|index| book.is_leaving(index));
     if is_to_come && is_within_a_drain(book, over) {
         return false;
@@ -147,14 +148,14 @@ fn is_within_a_drain(book: &Book, over: &Over) -> bool {
     let critical = over.critical_since.filter(|_| has_deadline_of_its_own(book));
     let until = match critical {
         None => usual,
-        // Critical from the first, it has a deadline of its own, be it the longer one.
+        // If it was critical from the beginning, it has its own deadline, even if that is the longer one.
         Some(since) if since <= over.since => over.since + manager.critical_drain_deadline,
         Some(since) => usual.min(since + manager.critical_drain_deadline),
     };
     book.now <= until
 }
 
-/// Returns whether a model that is to go finishes what runs on it, as the settings let it.
+/// Returns whether a model that is to go finishes its requests, as the settings allow.
 fn is_within_its_deadline(book: &Book, index: usize, critical_since: Option<Timestamp>) -> bool {
     let Some(left) = book.models[index].left_at.filter(|_| book.is_draining(index)) else {
         return false;
@@ -164,18 +165,18 @@ fn is_within_its_deadline(book: &Book, index: usize, critical_since: Option<Time
     let critical_since = critical_since.filter(|_| has_deadline_of_its_own(book));
     let critical = critical_since.map(|since| cut_after(since, manager.critical_drain_deadline));
     let is_up = book.change.is_some_and(|change| change.is_up);
-    // A critical shortage has a deadline of its own, or none but the usual one.
+    // A critical shortage has its own deadline, or none but the usual one.
     let is_usual = critical_since.is_none() && !is_up;
     let usual = (is_usual && manager.at_drain_deadline == AtDrainDeadline::Cancel)
         .then(|| cut_after(left, manager.drain_deadline));
     critical.into_iter().chain(usual).all(|cut| book.now <= cut)
 }
 
-/// Returns whether what runs in a critical shortage has another time than usual.
+/// Returns whether requests have another deadline than usual in a critical shortage.
 fn has_deadline_of_its_own(book: &Book) -> bool {
     book.settings.manager.at_critical_drain_deadline == AtDrainDeadline::Cancel
 }
 
-/// Readings over the limit before relief is overdue: one to see it, one in which a switch completes, one to settle, and
-/// one more.
+/// Samples over the limit before relief is overdue: one to notice it, one in which a switch completes, one to settle,
+/// and one more.
 const RELIEF_READINGS: u32 = 4;

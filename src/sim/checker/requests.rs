@@ -43,12 +43,12 @@ impl Requests {
         if self.standing.insert(request.id, standing).is_some() {
             out.report(book.now, "S2", format!("request {} arrived twice", request.id));
         }
-        // Whose client stays connected waits without a limit while something is loaded.
+        // A request whose client stays connected waits without limit while something is loaded.
         let is_bounded = !request.connected;
         self.set_deadline(request.id, is_bounded.then(|| book.now + patience));
     }
 
-    /// Returns the model that a request runs on, whose start is commanded.
+    /// Takes the start of a request, and returns the model that it runs on.
     pub(super) fn start(&mut self, book: &Book, id: RequestId, on: usize, out: &mut Violations) {
         let Some(standing) = self.standing.get_mut(&id) else {
             out.report(book.now, "S2", format!("request {id} was started and had not arrived"));
@@ -63,14 +63,14 @@ impl Requests {
         self.set_deadline(id, deadline);
     }
 
-    /// Takes that a client hung up.
+    /// Notes that a client hung up.
     pub(super) fn hang_up(&mut self, id: RequestId) {
         if let Some(standing) = self.standing.get_mut(&id) {
             standing.has_hung_up = true;
         }
     }
 
-    /// Takes that the server is to stop a request. Returns the model that it runs on, where its client did not hang up.
+    /// Notes that the server must stop a request. Returns the model that it runs on, unless its client hung up.
     pub(super) fn cut(&mut self, book: &Book, id: RequestId) -> Option<usize> {
         let standing = self.standing.get_mut(&id)?;
         let (on, is_our_doing) = (standing.on, !standing.has_hung_up);
@@ -113,8 +113,8 @@ impl Requests {
         }
     }
 
-    /// Returns a request that is open although nobody has asked anything for longer than the whole way of one may take,
-    /// restarted or not.
+    /// Returns a request that is open although no request has arrived for longer than any may take in all, restarted or
+    /// not.
     pub(super) fn open_after(&self, book: &Book, quiet: Duration) -> Option<RequestId> {
         let longest = |standing: &Standing| {
             let limits = (0..book.catalog.models().len())
@@ -140,7 +140,7 @@ impl Requests {
     }
 }
 
-/// Returns how long a reply may take, by the settings or as their documentation says.
+/// Returns how long a reply may take, by the settings or by their documentation.
 fn reply_limit(book: &Book, on: usize, prompt_tokens: u32) -> Duration {
     book.settings.manager.reply_limit.unwrap_or_else(|| {
         let model = &book.catalog.models()[on];
@@ -150,8 +150,8 @@ fn reply_limit(book: &Book, on: usize, prompt_tokens: u32) -> Duration {
     })
 }
 
-/// What the documentation of `reply-limit` says.
+/// From the documentation of `reply-limit`.
 const LEAST_REPLY_LIMIT: Duration = Duration::from_mins(10);
 
-/// A request that is to stop has ended within this, as the manager has it.
+/// A request that must stop has ended within this; the same as in the manager.
 pub(super) const CANCEL_TIMEOUT: Duration = Duration::from_secs(15);

@@ -24,7 +24,7 @@ pub(super) fn check_start(book: &Book, id: RequestId, on: usize, out: &mut Viola
     }
 }
 
-/// S3 and S4: what a load would lead to, by what the machine was last read to have.
+/// S3 and S4: the result of a load, judged by the last sample of the machine.
 pub(super) fn check_load(book: &Book, index: usize, gpu: Option<u8>, out: &mut Violations) {
     let model = book.name(index);
     let keeps_word = book.promises.manager_keeps_word;
@@ -56,10 +56,10 @@ pub(super) fn check_load(book: &Book, index: usize, gpu: Option<u8>, out: &mut V
     }
 }
 
-/// Returns the space that a load would take over its limit. Our own use counts as it was read, what lingers of a model that
-/// has gone included, and as what is loaded may grow to where that is more.
+/// Returns the space that a load would take over its limit. Our own use counts as it was read, including what lingers
+/// of an unloaded model, and as what is loaded may grow to if that is more.
 fn over_with(book: &Book, index: usize, gpu: Option<u8>) -> Option<Projection> {
-    // What is on its way out grows no more: what is left of it was read.
+    // A model on its way out does not grow: what is left of it was read.
     let is_there = |state| matches!(state, State::Loading | State::Ready);
     let is_new = |after: u64| after == book.readings;
     let read = book.resident(|_, seen| is_there(seen.state) && !is_new(seen.loaded_after));
@@ -98,7 +98,7 @@ fn over_with(book: &Book, index: usize, gpu: Option<u8>) -> Option<Projection> {
 pub(super) fn check_unload(book: &Book, index: usize, out: &mut Violations) {
     let model = book.name(index);
     let seen = &book.models[index];
-    // What still runs on a model that is being loaded was begun before that, and ends by itself.
+    // Requests that still run on a model that is being loaded began before that, and end by themselves.
     if seen.running > 0 && seen.state != State::Loading {
         let running = seen.running;
         out.report(
@@ -117,8 +117,8 @@ pub(super) fn check_unload(book: &Book, index: usize, out: &mut Violations) {
     }
 }
 
-/// Returns the rung that a serving model goes for although it has no place. What a shortage forces is not judged: it goes
-/// whatever follows it.
+/// Returns the rung for which a serving model is unloaded although it has no place. What a shortage forces is not
+/// judged: it goes whatever follows it.
 fn homeless_successor(book: &Book, index: usize) -> Option<Rung> {
     if !book.promises.manager_keeps_word || book.stopping || book.served_last != Some(index) {
         return None;
@@ -134,7 +134,7 @@ fn homeless_successor(book: &Book, index: usize) -> Option<Rung> {
     {
         return None;
     }
-    // What lingers of a model that went before is counted as others' by then.
+    // What lingers of an earlier model counts as others' use by then.
     let share = book.ladders_share();
     let has_place = |rung: Rung| book.ladder.place(&share, rung).is_there();
     let finds_one = match change.is_disturbed {
@@ -145,7 +145,7 @@ fn homeless_successor(book: &Book, index: usize) -> Option<Rung> {
     (!finds_one).then_some(change.to)
 }
 
-/// S6: a request is cut only where a drain deadline has passed that says so.
+/// S6: a request is cut only if a drain deadline has passed that allows it.
 pub(super) fn check_cut(book: &Book, id: RequestId, on: usize, out: &mut Violations) {
     if !book.promises.manager_keeps_word || book.stopping || may_cut(book, on) {
         return;
@@ -165,7 +165,7 @@ fn may_cut(book: &Book, on: usize) -> bool {
         return false;
     }
     let is_late = book.now >= change.since + manager.drain_deadline;
-    // A critical shortage leaves what runs less time, never more.
+    // A critical shortage leaves running requests less time, never more.
     let is_critical = change.critical_since.is_some_and(|since| {
         manager.at_critical_drain_deadline == AtDrainDeadline::Cancel
             && (is_late || book.now >= since + manager.critical_drain_deadline)
@@ -180,14 +180,14 @@ pub(super) fn check_upgrade(book: &Book, decision: &Decision, out: &mut Violatio
         return;
     }
     let promises = &book.promises;
-    // From nothing loaded other waits hold, and the climb after the first load belongs to the start.
+    // From nothing loaded other waits apply, and the climb after the first load belongs to the start.
     let is_between_rungs = decision.rung != Rung::NONE && book.changes > 1;
     if let Some((last, was_up)) = book.last_change.filter(|_| is_between_rungs) {
         let since = book.now.since(last);
         if promises.window.is_some_and(|window| since < window) {
             out.report(book.now, "S5", "an upgrade inside the stabilization window");
         } else if promises.no_reversal && !was_up && since < book.settings.reversal_window {
-            out.report(book.now, "S5", "an upgrade that takes a downgrade back");
+            out.report(book.now, "S5", "an upgrade that reverses a downgrade");
         }
     }
     if !promises.upgrades_fit {
@@ -215,9 +215,9 @@ pub(super) fn check_upgrade(book: &Book, decision: &Decision, out: &mut Violatio
     }
 }
 
-/// Returns what is too high for an upgrade, and the line that it is above. A rescue is not an upgrade; between rungs, a space
-/// counts where the higher one takes more of it, and of several GPUs the one that holds ours or, where none does, the one
-/// with most room. Pressure counts where main memory does, and is half used.
+/// Returns what is too high for an upgrade, and the line that it is above. A rescue is not an upgrade. Between rungs, a
+/// space counts if the higher one takes more of it; of several GPUs, the one that holds ours counts or, if none does,
+/// the one with most room. Pressure counts if main memory does, and at least half of that is used.
 pub(super) fn above_line(book: &Book, from: Rung, to: Rung) -> Option<(&'static str, Percent)> {
     if from == Rung::NONE {
         return None;
@@ -231,7 +231,7 @@ pub(super) fn above_line(book: &Book, from: Rung, to: Rung) -> Option<(&'static 
     if takes_memory && constrains(Resource::Memory) && memory.is_some_and(is_high) {
         return Some(("memory", line));
     }
-    // That of a companion is none of the ladder's.
+    // A companion's use is not the ladder's.
     let share = book.ladders_share();
     let our_gpu = || book.ladder.our_gpu(&share);
     if to.vram > from.vram

@@ -9,12 +9,12 @@ use tiershift_core::units::{Bytes, Percent};
 
 use super::*;
 
-/// Returns a checker of our policy, whatever the manager does about it.
+/// Returns a checker of our policy, without the promises of the manager.
 fn checker() -> Checker {
     checker_with("", false)
 }
 
-/// Returns a checker under settings as a policy file has them.
+/// Returns a checker with settings in the form of a policy file.
 fn checker_with(settings: &str, manager_keeps_word: bool) -> Checker {
     let settings =
         Settings::new(toml::from_str(settings).unwrap(), MachineClass::MidRange).unwrap();
@@ -45,7 +45,7 @@ fn serve_small(checker: &mut Checker) {
     checker.output(&Output::Switched { ladder, from, to, took, called_off: None });
 }
 
-/// Takes "small" out of service without a decision, and cuts what runs on it after so many seconds.
+/// Takes "small" out of service without a decision, and cuts its requests after this many seconds.
 fn cut_after(seconds: u64) -> Vec<String> {
     let mut checker = checker_with("manager.at-drain-deadline = 'cancel'", true);
     serve_small(&mut checker);
@@ -66,7 +66,7 @@ fn what_the_manager_begins_by_itself_has_a_drain_deadline_too() {
     assert_eq!(cut_after(60), ["S6"]);
 }
 
-/// Reads memory that lingers for so long after "large" has gone, then unloads "small" for "large".
+/// Reads memory that lingers for this long after "large" has gone, then unloads "small" for "large".
 fn leave_for_large_after(seconds: u64) -> Vec<String> {
     let mut checker = checker_with("", true);
     serve_small(&mut checker);
@@ -100,7 +100,7 @@ fn memory(others: u64, own: u64) -> Input {
     Input::Sample(Sample { memory: Some(Space { total, others, own }), ..Sample::default() })
 }
 
-/// Puts memory pressure above the upgrade line into a reading.
+/// Adds memory pressure above the upgrade line to a sample.
 fn pressed(input: Input) -> Input {
     let Input::Sample(sample) = input else { unreachable!("only readings are pressed") };
     let pressure = Pressure { memory_some: Percent::new(15), ..Pressure::default() };
@@ -215,7 +215,7 @@ fn each_rule_has_a_run_that_breaks_it() {
     check(
         |c| {
             c.output(&Output::Serving { ladder: LadderId::FIRST, rung: Rung(1), model: None });
-            // All waits together come to just under an hour, most of it for the age of the room to outweigh the risk.
+            // All waits together add up to just under an hour, most of it for the age of the room to outweigh the risk.
             for step in 0..(60 * 60 / 2) {
                 c.input(at(step * 2), &memory(4, 2));
             }

@@ -1,8 +1,8 @@
-//! What was broken, in order.
+//! The broken invariants, in order.
 
 use tiershift_core::time::Timestamp;
 
-/// What was broken; the first [`MOST_REPORTED`] in full.
+/// The broken invariants; the first [`MOST_REPORTED`] in full.
 #[derive(Default)]
 pub(super) struct Violations {
     reported: Vec<String>,
@@ -28,5 +28,5 @@ impl Violations {
     }
 }
 
-/// Violations that are reported in full; one is enough to fail a run, and thousands fill a memory.
+/// The most violations that are reported in full; one is enough to fail a run, and thousands would fill the memory.
 const MOST_REPORTED: usize = 20;

@@ -1,5 +1,5 @@
-//! S11: a wait that depends on us alone is kept within twice what was said. One that depends on others is an estimate, and
-//! is not held against anybody.
+//! S11: a wait that depends on us alone lasts at most twice the time that was announced. One that depends on others is
+//! an estimate, and is not checked.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tiershift_core::time::Timestamp;
 use crate::sim::checker::book::Book;
 use crate::sim::checker::violations::Violations;
 
-/// Watches the waits that were named.
+/// Watches the waits that were announced.
 #[derive(Default)]
 pub(super) struct Waits {
     /// When an order that waits for the cooldown must have begun.
@@ -19,19 +19,19 @@ pub(super) struct Waits {
     /// When a hold for a rung's cooldown, or for its back-off, must be over.
     cooldown: Option<(Rung, Timestamp)>,
     backoff: Option<(Rung, Timestamp)>,
-    /// When an order of this tier may not be refused any more for a wait of ours.
+    /// When an order of this tier may no longer be refused for a wait of ours.
     refusal: Option<(String, Timestamp)>,
 }
 
 impl Waits {
-    /// Takes that what waits were counted from is another: a change was made, or a model broke.
+    /// Notes that the basis of the waits has changed: a change was made, or a model broke.
     pub(super) fn disturb(&mut self) {
         self.cooldown = None;
         self.backoff = None;
         self.refusal = None;
     }
 
-    /// Takes what becomes of an order.
+    /// Takes the news of an order.
     pub(super) fn answer(
         &mut self,
         book: &Book,
@@ -63,7 +63,7 @@ impl Waits {
         }
     }
 
-    /// Takes a decision, which may begin what was waited for, or say how long is waited.
+    /// Takes a decision, which may begin what was waited for, or announce a wait.
     pub(super) fn take_decision(&mut self, book: &Book, decision: &Decision, out: &mut Violations) {
         if decision.action != Action::Hold {
             self.order = None;
@@ -90,7 +90,7 @@ impl Waits {
         }
     }
 
-    /// Takes that an order is carried out, or is under way.
+    /// Notes that an order is carried out, or is under way.
     pub(super) fn begin(&mut self) {
         self.order = None;
     }
@@ -109,7 +109,7 @@ impl Waits {
     }
 }
 
-/// Returns twice a wait, and two readings: a wait is looked at when something happens.
+/// Returns twice a wait, plus two samples: waits are checked only when something happens.
 fn twice(book: &Book, wait: Duration) -> Duration {
     wait * 2 + book.settings.sampling_interval * 2
 }

@@ -19,15 +19,15 @@ pub(super) struct Instance {
     pub(super) active: Vec<Active>,
     /// Whether the file has been read before, and so may be cached.
     pub(super) cached: bool,
-    /// Whether the scenario says that files are cached from the start, whatever the free memory.
+    /// Whether the scenario states that files are cached from the start, whatever the free memory.
     pub(super) warm_start: bool,
-    /// Growth in a minute, while a leak lasts.
+    /// Growth per minute, while a leak lasts.
     pub(super) leak: Option<Bytes>,
     /// Part of its speed that a bad placement leaves.
     pub(super) stickiness: f64,
     /// When it began to load.
     pub(super) since: Timestamp,
-    /// While it loads: when it is next seen to get on, and until when it does.
+    /// While it loads: when it is next seen to make progress, and until when it does.
     pub(super) gets_on: Option<Timestamp>,
     pub(super) gets_on_until: Timestamp,
     /// When a try-out is over, and how long its tokens took.
@@ -35,7 +35,7 @@ pub(super) struct Instance {
     progressed_to: Timestamp,
 }
 
-/// Where a model is.
+/// The state of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
     Absent,
@@ -50,26 +50,26 @@ pub(super) enum Presence {
     Unloading,
 }
 
-/// A request that is worked on.
+/// A request in progress.
 #[derive(Clone, Debug)]
 pub(super) struct Active {
     pub(super) id: RequestId,
     started: Timestamp,
     first_token: Option<Timestamp>,
-    /// Tokens left of the stage that it is in: the prompt, with what a request takes on top of it, then the reply.
+    /// Tokens left in its present stage: the prompt, including the request's overhead, then the reply.
     left: f64,
     prompt_tokens: u32,
     output_tokens: u32,
     /// This request's factor on every speed.
     speed: f64,
-    /// Set where it never gets another token.
+    /// Set if it never gets another token.
     pub(super) hang: Option<Hang>,
 }
 
 /// A request that hangs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hang {
-    /// Whether it cannot be cancelled, either.
+    /// Whether it cannot be cancelled either.
     pub(super) deaf: bool,
 }
 
@@ -92,7 +92,7 @@ impl Instance {
         }
     }
 
-    /// Goes back to absent; the file stays cached.
+    /// Returns to absent; the file stays cached.
     pub(super) fn clear(&mut self) {
         *self = Self { cached: self.cached, warm_start: self.warm_start, ..Self::new(false) };
     }
@@ -108,8 +108,8 @@ impl Instance {
         self.progressed_to += span;
     }
 
-    /// Returns the memory that it holds; `None` when absent. A load holds all of it from its first moment,
-    /// the transient on top.
+    /// Returns the memory that it holds; `None` when absent. A load holds all of it from its first moment, plus the
+    /// transient.
     pub(super) fn holds(&self, model: &Model, now: Timestamp) -> Option<Footprint> {
         let tokens = self.active.iter().map(Active::held_tokens).sum();
         let mut footprint = model.footprint_with(tokens);
@@ -138,7 +138,7 @@ impl Instance {
         self.tried.map(|(at, _)| at)
     }
 
-    /// Returns whether it is seen now that a load gets on.
+    /// Returns whether a load is seen now to make progress.
     pub(super) fn is_seen_to_get_on(&mut self, now: Timestamp) -> bool {
         let Some(at) = self.gets_on.filter(|&at| at <= now) else { return false };
         let is_loading = matches!(self.presence, Presence::Loading { .. } | Presence::Stuck { .. });
@@ -147,7 +147,8 @@ impl Instance {
         is_loading
     }
 
-    /// Works on the requests up to `now`, each at this part of its own speed, and returns the outcomes of those that are done, in order of start.
+    /// Advances the requests to `now`, each at this part of its own speed, and returns the outcomes of those that are
+    /// done, in order of start.
     pub(super) fn progress(&mut self, now: Timestamp, model: &Model, speed: f64) -> Vec<Outcome> {
         let worked = now.since(self.progressed_to).as_secs_f64();
         self.progressed_to = now;
@@ -187,7 +188,7 @@ impl Instance {
         let moving = self.active.iter().filter(|active| active.hang.is_none());
         let next = moving.map(|active| active.left.max(0.0) / (active.rate(model) * speed));
         let next = next.min_by(f64::total_cmp);
-        // Rounded up, so that at the appointed moment the stage is over.
+        // Rounded up, so that the stage is over at the appointed moment.
         self.due =
             next.map(|seconds| now + tiershift_core::time::from_secs_f64(seconds) + ROUNDING);
     }
@@ -214,12 +215,12 @@ impl Active {
         }
     }
 
-    /// Returns tokens per second alone on the machine, in the stage that it is in.
+    /// Returns tokens per second in the present stage, alone on the machine.
     fn rate(&self, model: &Model) -> f64 {
         let rate = if self.first_token.is_none() {
             model.prefill_per_second
         } else {
-            // Behind the prompt and, in the mean, half of the reply.
+            // After the prompt and, on average, half of the reply.
             let context = f64::from(self.prompt_tokens) + f64::from(self.output_tokens) / 2.0;
             let slower = model.decode_halves_at.map_or(0.0, |half| context / f64::from(half));
             model.decode_per_second / (1.0 + slower)
@@ -227,7 +228,7 @@ impl Active {
         rate * self.speed
     }
 
-    /// Returns the tokens in the KV cache: what is left of the present stage is not there yet.
+    /// Returns the tokens in the KV cache: the rest of the present stage is not there yet.
     fn held_tokens(&self) -> u64 {
         let left = self.left.max(0.0) as u64;
         match self.first_token {
@@ -239,13 +240,13 @@ impl Active {
     }
 }
 
-/// How often a load is seen to get on, as in `llama_server/progress.rs`.
+/// How often a load is seen to make progress, as in `llama_server/progress.rs`.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(20);
 
 /// Less than this of a token is rounding.
 const DONE: f64 = 1e-6;
 
-/// Appointments are rounded to the nanosecond; one more makes sure that the stage is over.
+/// Appointments are rounded to the nanosecond; one more ensures that the stage is over.
 const ROUNDING: Duration = Duration::from_nanos(1);
 
 #[cfg(test)]
@@ -270,7 +271,7 @@ mod tests {
         assert_eq!(instance.due, Some(first));
         assert!(instance.progress(first, &model, 1.0).is_empty());
         instance.reschedule(first, &model, 1.0);
-        // 20 tokens of 100 ms each, behind 90 and half of 20: each takes twice as long.
+        // 20 tokens of 100 ms each, after 90 and half of 20: each takes twice as long.
         let last = first + Duration::from_secs(4) + ROUNDING;
         assert_eq!(instance.due, Some(last));
         let first_token = first.since(Timestamp::ZERO);

@@ -1,4 +1,4 @@
-//! Models that die because there is no memory for them.
+//! Models that die for lack of memory.
 
 use tiershift_core::event::Outcome;
 use tiershift_core::model::Footprint;
@@ -9,9 +9,9 @@ use crate::sim::server::SimulatedServer;
 use crate::sim::server::instance::Presence;
 
 impl SimulatedServer {
-    /// Lets allocations fail on a GPU whose memory is used for `over` more than there is: loads, the latest first, and
-    /// then the models that are at work there, the largest first, until what is left fits. One that is idle allocates
-    /// nothing and stays. Returns whether anything died.
+    /// Lets allocations fail on a GPU whose memory is overused by `over`: loads, the latest first, and then the models
+    /// that are working there, the largest first, until the rest fits. An idle model allocates nothing and stays.
+    /// Returns whether anything died.
     #[cold]
     pub fn fail_allocations(&mut self, now: Timestamp, gpu: u8, mut over: Bytes) -> bool {
         let mut has_died = false;
@@ -19,7 +19,7 @@ impl SimulatedServer {
             && let Some(index) = self.loading_on(gpu)
         {
             over = over - self.held_by(now, index).vram;
-            // It was never given what it asked for, so that nothing comes back late.
+            // It was never given the memory, so that nothing comes back late.
             self.instances[index].clear();
             let model = self.catalog.models()[index].id.clone();
             let error = "the GPU has not enough memory for the model".to_owned();
@@ -27,7 +27,7 @@ impl SimulatedServer {
             self.changed = true;
             has_died = true;
         }
-        // What the dead have yet to give back is not a reason to die.
+        // Memory that dead models have yet to give back is no reason to die.
         let late = self.lingering.iter().filter(|&&(_, _, on)| on == Some(gpu));
         over = over - late.map(|(_, footprint, _)| footprint.vram).sum();
         while over > Bytes::ZERO
@@ -41,8 +41,8 @@ impl SimulatedServer {
         has_died
     }
 
-    /// Kills the model that holds the most main memory, where main memory and swap lack `over`. Does nothing while what
-    /// the dead have yet to give back is enough. Returns whether it killed.
+    /// Kills the model that holds the most main memory when main memory and swap lack `over`. Does nothing if the
+    /// memory that dead models have yet to give back is enough. Returns whether it killed.
     #[cold]
     pub fn kill_largest(&mut self, now: Timestamp, over: Bytes) -> bool {
         let late: Bytes = self
@@ -62,7 +62,7 @@ impl SimulatedServer {
         true
     }
 
-    /// Ends a model's process with what runs on it.
+    /// Ends a model's process with its requests.
     pub(super) fn kill(&mut self, now: Timestamp, index: usize, error: &str) {
         self.changed = true;
         self.fail_active(index, error);

@@ -1,4 +1,4 @@
-//! Which faults strike, on the occasions that the server has.
+//! Which faults strike at the server's occasions.
 
 use tiershift_core::time::Timestamp;
 use tiershift_core::units::Percent;
@@ -10,7 +10,7 @@ use crate::sim::rng::Stream;
 #[derive(Clone, Debug)]
 pub(super) struct Strikes {
     faults: Vec<Fault>,
-    /// Occasions on which each fault has struck, for those that strike a number of times.
+    /// How often each fault has struck, for those that strike a limited number of times.
     struck: Vec<u32>,
     stream: Stream,
 }
@@ -43,14 +43,14 @@ impl Strikes {
         None
     }
 
-    /// Returns the end of the window in which the server says nothing, if one is open.
+    /// Returns the end of the window in which the server reports nothing, if one is open.
     pub(super) fn hangs_until(&self, now: Timestamp) -> Option<Timestamp> {
         let hang =
             |fault: &&Fault| matches!(fault.kind, FaultKind::BackendHang) && fault.is_open(now);
         self.faults.iter().filter(hang).map(|fault| fault.until).max()
     }
 
-    /// Returns whether a GPU is lost, and what was on it with it.
+    /// Returns whether a GPU is lost, together with its models.
     pub(super) fn has_lost(&self, now: Timestamp, gpu: u8) -> bool {
         let is_it = |kind: &FaultKind| matches!(kind, FaultKind::GpuLost { gpu: lost, crash: true } if *lost == gpu);
         self.faults.iter().any(|fault| is_it(&fault.kind) && fault.is_open(now))

@@ -14,7 +14,7 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp::from_secs(seconds)
 }
 
-/// A model of 8 GiB of video memory and 2 of main memory, of 100 tokens a second.
+/// A model of 8 GiB of video memory and 2 of main memory, at 100 tokens a second.
 fn on_a_gpu(id: &str) -> Model {
     Model {
         vram: Bytes::from_gib(8),
@@ -47,7 +47,7 @@ fn two_models(faults: &[FaultKind]) -> SimulatedServer {
     server
 }
 
-/// Returns all that a server says between two moments, at the moments that it names itself.
+/// Returns all outcomes between two moments, at the moments that the server announces itself.
 fn said(server: &mut SimulatedServer, from: Timestamp, to: Timestamp) -> Vec<(Timestamp, Outcome)> {
     let mut outcomes = Vec::new();
     let mut now = from;
@@ -58,7 +58,7 @@ fn said(server: &mut SimulatedServer, from: Timestamp, to: Timestamp) -> Vec<(Ti
     outcomes
 }
 
-/// Returns what it says at one moment.
+/// Returns the outcomes of one moment.
 fn says(server: &mut SimulatedServer, now: Timestamp) -> Vec<Outcome> {
     said(server, now, now).into_iter().map(|(_, outcome)| outcome).collect()
 }
@@ -186,7 +186,7 @@ fn allocations_fail_on_a_full_gpu_for_loads_first_and_then_for_models_at_work() 
         panic!("{outcomes:?}")
     };
     assert_eq!((request.0, model.as_str()), (1, "first"));
-    // Beside the second, which is at work, a load of the first is what fails.
+    // The second one is working, so a load of the first beside it is what fails.
     server.submit(at(1001), &Command::Load { model: "first".into(), gpu: Some(1) });
     assert!(server.fail_allocations(at(1001), 1, Bytes::from_gib(1)));
     let outcomes = says(&mut server, at(1001));
@@ -245,7 +245,7 @@ fn a_percentage_of_memory_that_is_no_share_is_refused_by_its_key() {
     );
 }
 
-/// Returns when a load of "large" is seen to get on, in seconds, and what comes of it within half an hour.
+/// Returns when a load of "large" is seen to make progress, in seconds, and its outcome within half an hour.
 fn load_of_large(fault: FaultKind) -> (Vec<f64>, Option<Outcome>) {
     let catalog = Catalog::relative_to(Bytes::from_gib(16));
     let until = Timestamp::MAX;

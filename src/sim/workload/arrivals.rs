@@ -14,8 +14,8 @@ pub(crate) mod supply;
 
 /// All workloads of a scenario, as one stream of arrivals.
 ///
-/// The order is total: by time; at one moment clients hang up before new requests come, requests come in the
-/// order of the workloads, users of one workload in their order. Requests are numbered from 1 in that order.
+/// The order is total: by time; at one moment clients hang up before new requests arrive, requests arrive in the order
+/// of the workloads, and users of one workload in their order. Requests are numbered from 1 in that order.
 #[derive(Clone, Debug)]
 pub struct Workloads {
     sources: Vec<Supply>,
@@ -27,10 +27,10 @@ pub struct Workloads {
     next_id: u64,
 }
 
-/// What happens at a moment.
+/// An arrival at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// A request comes.
+    /// A request arrives.
     Request(Request),
     /// A client hangs up on its request.
     HangUp(RequestId),
@@ -50,7 +50,7 @@ impl Workloads {
         }
     }
 
-    /// Returns when the next arrival is due; `None` when none will come unless a request ends.
+    /// Returns when the next arrival is due; `None` if none will come unless a request ends.
     #[inline]
     pub fn next_at(&self) -> Option<Timestamp> {
         let hang_up = self.hang_ups.peek().map(|Reverse((at, _))| *at);
@@ -90,8 +90,8 @@ impl Workloads {
         Some(Arrival::Request(request))
     }
 
-    /// Tells that a request has ended, in whatever way. A user of a closed loop begins to think; a client no
-    /// longer hangs up.
+    /// Notes that a request has ended, in whatever way. A user of a closed loop begins to think; a client no longer
+    /// hangs up.
     pub fn ended(&mut self, now: Timestamp, id: RequestId) {
         if self.will_hang_up.remove(&id) {
             self.forget_ended_hang_ups();
@@ -101,7 +101,7 @@ impl Workloads {
         }
     }
 
-    /// Keeps the top of the heap a client that still waits, so that `next_at` needs no change of state.
+    /// Keeps a client that still waits at the top of the heap, so that `next_at` needs no change of state.
     fn forget_ended_hang_ups(&mut self) {
         while let Some(Reverse((_, id))) = self.hang_ups.peek()
             && !self.will_hang_up.contains(id)
@@ -128,7 +128,7 @@ mod tests {
             .unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// Returns all arrivals with their moments; every request ends `served` after it came.
+    /// Returns all arrivals with their moments; every request ends `served` after its arrival.
     fn all(tables: &str, served: Duration) -> Vec<(Timestamp, Arrival)> {
         let mut workloads = scenario(tables).arrivals();
         let mut ends: VecDeque<(Timestamp, RequestId)> = VecDeque::new();
@@ -213,7 +213,7 @@ mod tests {
             workloads.pop(at);
             open += 1;
         }
-        assert_eq!(open, 3, "without an end nobody asks twice");
+        assert_eq!(open, 3, "without an end no client asks twice");
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
         };
         let share = hang_ups(5);
         assert!((share - 0.5).abs() < 0.02, "{share} hang up");
-        assert!(hang_ups(1) == 0.0, "replies after a second leave nobody waiting");
+        assert!(hang_ups(1) == 0.0, "no client waits for replies after a second");
     }
 
     #[test]
@@ -283,7 +283,7 @@ mod tests {
         let table = "[[workload]]\nkind = \"poisson\"\nrate = \"6/min\"\nprompt-tokens = { median = 400, shape = 0.8, max = 3000 }\noutput-tokens = [10, 20]";
         let mut prompts = Vec::new();
         for (_, arrival) in all(table, Duration::from_secs(1)) {
-            let Arrival::Request(request) = arrival else { panic!("nobody hangs up") };
+            let Arrival::Request(request) = arrival else { panic!("no client hangs up") };
             assert!((10..=20).contains(&request.output_tokens));
             prompts.push(request.prompt_tokens);
         }

@@ -1,4 +1,4 @@
-//! Faults that happen at a moment, once or again and again.
+//! Faults that happen at a moment, once or repeatedly.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::sim::fault::{Fault, FaultKind};
 use crate::sim::queue::EventQueue;
 use crate::sim::rng::{Seed, Stream};
 
-/// What happens at a moment.
+/// A fault at a moment.
 #[derive(Clone, Debug)]
 pub(super) enum Moment {
-    /// A model's process dies, or every one.
+    /// The process of a model dies, or of every model.
     Crash(Option<String>),
-    /// A GPU is lost, with what is on it.
+    /// A GPU is lost, with its models.
     LoseGpu(u8),
     /// The machine sleeps.
     Suspend(Duration),
@@ -27,15 +27,15 @@ pub(super) struct Moments {
     recurring: Vec<Recurring>,
 }
 
-/// What is in the queue.
+/// An entry of the queue.
 #[derive(Clone, Debug)]
 enum Coming {
     Once(Moment),
-    /// The next of those that recur, by its number.
+    /// The next of the recurring ones, by its number.
     Again(usize),
 }
 
-/// Crashes that come again and again.
+/// Recurring crashes.
 #[derive(Clone, Debug)]
 struct Recurring {
     model: Option<String>,
@@ -47,7 +47,7 @@ struct Recurring {
 }
 
 impl Moments {
-    /// Draws which of the faults that have one moment happen, and takes those that do not out of `faults`.
+    /// Draws which of the momentary faults happen, and removes those that do not from `faults`.
     pub(super) fn new(faults: &mut Vec<Fault>, seed: Seed) -> Self {
         let mut luck = seed.stream("moment.fault");
         let mut moments = Self { queue: EventQueue::default(), recurring: Vec::new() };
@@ -59,7 +59,7 @@ impl Moments {
         moments
     }
 
-    /// Takes a fault where it has moments, and returns whether it is one that may happen.
+    /// Takes a fault if it has moments, and returns whether it may happen.
     fn take(&mut self, fault: &Fault, happens: bool, seed: Seed) -> bool {
         match &fault.kind {
             FaultKind::Crash { model, every: Some(every), jitter } => {
@@ -101,7 +101,7 @@ impl Moments {
         self.queue.next_at()
     }
 
-    /// Takes out what happens next, if that is by `now`.
+    /// Takes out the next one that happens by `now`.
     pub(super) fn pop(&mut self, now: Timestamp) -> Option<Moment> {
         loop {
             let (at, coming) = self.queue.pop(now)?;
@@ -154,7 +154,7 @@ mod tests {
         }
     }
 
-    /// Returns the seconds of the crashes of an hour.
+    /// Returns the seconds of the crashes within an hour.
     fn seconds(fault: Fault, seed: u64) -> Vec<u64> {
         let mut moments = Moments::new(&mut vec![fault], Seed(seed));
         (0..3600).filter(|&second| moments.pop(Timestamp::from_secs(second)).is_some()).collect()

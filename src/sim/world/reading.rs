@@ -1,4 +1,4 @@
-//! How a reading of the machine comes out: what is swapped, and what goes wrong with probes.
+//! The result of reading the machine: what is swapped, and the faults of probes.
 
 use tiershift_core::probe::ProbeError;
 use tiershift_core::sample::{GpuSample, Resource, ResourceKey, Sample};
@@ -8,11 +8,11 @@ use tiershift_core::units::{Bytes, Percent};
 use crate::sim::fault::{Fault, FaultKind};
 use crate::sim::rng::Stream;
 
-/// What goes wrong with readings.
+/// The faults of readings.
 #[derive(Clone, Debug)]
 pub(super) struct Distortion {
     faults: Vec<Fault>,
-    /// The last reading before each of them, for those that repeat it.
+    /// The last sample before each of them, for those that repeat it.
     frozen: Vec<Option<Sample>>,
     stream: Stream,
 }
@@ -35,7 +35,7 @@ impl Distortion {
         Self { frozen: vec![None; faults.len()], faults, stream }
     }
 
-    /// Lets go wrong what does with a reading that is right.
+    /// Applies the faults to a correct sample.
     pub(super) fn distort(
         &mut self,
         now: Timestamp,
@@ -84,8 +84,8 @@ impl Distortion {
     }
 }
 
-/// Puts what is beyond the memory into swap, as far as that reaches: others' first, who are idle while a model is read at
-/// each token. Where nothing is to be swapped to, the reading says that more is in use than there is.
+/// Moves what is beyond the memory into swap, as far as that suffices: others' first, which is idle while a model is
+/// read at each token. If there is no swap left, the sample shows more in use than there is.
 pub(super) fn swap_out(sample: &mut Sample) {
     let (Some(memory), Some(swap)) = (&mut sample.memory, &mut sample.swap) else { return };
     let out = (memory.used() - memory.total).min(swap.free());
@@ -96,7 +96,7 @@ pub(super) fn swap_out(sample: &mut Sample) {
     swap.own += out - others;
 }
 
-/// Lets one probe be wrong.
+/// Makes one probe wrong.
 fn misread(sample: &mut Sample, fault: &FaultKind) {
     match *fault {
         FaultKind::GpuLost { gpu, .. } => {
@@ -104,7 +104,7 @@ fn misread(sample: &mut Sample, fault: &FaultKind) {
                 *lost = GpuSample { shared: lost.shared, ..GpuSample::default() };
             }
         }
-        // A reading is of integers, and what a probe cannot read as one it leaves out.
+        // A sample contains integers; what a probe cannot read as one it leaves out.
         FaultKind::ProbeNan { resource, gpu } => copy(sample, &Sample::default(), resource, gpu),
         FaultKind::ProbeWrong { resource, gpu, factor } => multiply(sample, resource, gpu, factor),
         FaultKind::ProbeBlind { resource, gpu } => {
@@ -119,7 +119,7 @@ fn misread(sample: &mut Sample, fault: &FaultKind) {
     }
 }
 
-/// Multiplies what a broken probe says of others' use.
+/// Multiplies others' use as a broken probe reports it.
 fn multiply(sample: &mut Sample, resource: Resource, gpu: Option<u8>, factor: f64) {
     // `as` saturates.
     let bytes = |amount: Bytes| Bytes::new((amount.get() as f64 * factor) as u64);
@@ -135,7 +135,7 @@ fn multiply(sample: &mut Sample, resource: Resource, gpu: Option<u8>, factor: f6
     }
 }
 
-/// Puts what another reading says of one resource in the place of what this one does.
+/// Replaces one resource of this sample with that of another.
 fn copy(sample: &mut Sample, from: &Sample, resource: Resource, gpu: Option<u8>) {
     let silent = GpuSample::default();
     let gpus = (0..=u8::MAX)
@@ -167,7 +167,7 @@ mod tests {
         Some(Space { total, others, own })
     }
 
-    /// A machine of 16 GiB with two GPUs, of which others use `others` GiB each.
+    /// A machine of 16 GiB with two GPUs, with `others` GiB used of each.
     fn machine(others: u64) -> Sample {
         let rate = Rate { others: Percent::new(10), own: Percent::new(70) };
         let gpu = GpuSample {
@@ -178,7 +178,7 @@ mod tests {
         Sample { memory: space(16, others, 2), gpus: vec![gpu; 2], ..Sample::default() }
     }
 
-    /// Returns the readings that faults make of these, one a second.
+    /// Returns the samples that faults make of these, one per second.
     fn read(kinds: &[FaultKind], readings: &[Sample]) -> Vec<Sample> {
         let [at, until] = [1, 10].map(Timestamp::from_secs);
         let fault = |kind: &FaultKind| Fault {

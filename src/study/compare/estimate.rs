@@ -1,4 +1,4 @@
-//! Means over seeds, and how far they can be trusted.
+//! Means over seeds, and how reliable they are.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -11,21 +11,21 @@ use crate::study::compare::figures::{Better, FIGURES, mean, millionths};
 pub struct Estimate {
     /// The mean.
     pub mean: f64,
-    /// Half the width of its 95 % interval, by Student's distribution; absent with a single seed, and where every seed
+    /// Half the width of its 95 % interval, by Student's distribution; absent with a single seed, or if every seed
     /// gives the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plus_minus: Option<f64>,
 }
 
-/// How a policy differs from the first in one figure.
+/// The difference between a policy and the first in one figure.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Difference {
     /// Its mean less that of the first, over the recordings on which both have the figure.
     #[serde(flatten)]
     pub apart: Estimate,
-    /// What comes of it.
+    /// The conclusion.
     pub outcome: Outcome,
-    /// On how many recordings it is better, worse, and the same as far as the figure is shown.
+    /// The number of recordings on which it is better, worse, and the same in the digits that are shown.
     pub better_on: usize,
     /// See `better_on`.
     pub worse_on: usize,
@@ -33,7 +33,7 @@ pub struct Difference {
     pub same_on: usize,
 }
 
-/// What comes of a difference.
+/// The conclusion from a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -41,7 +41,7 @@ pub enum Outcome {
     Better,
     /// It is worse.
     Worse,
-    /// The difference is too small to be shown, or its interval holds zero.
+    /// The difference is too small to be shown, or its interval contains zero.
     NoDifference,
 }
 
@@ -56,7 +56,7 @@ impl Outcome {
 }
 
 impl Estimate {
-    /// Estimates the mean from one value a seed; `None` without any.
+    /// Estimates the mean from one value per seed; `None` without any.
     pub fn of(values: &[f64]) -> Option<Self> {
         let mean = mean(values.iter().copied())?;
         let freedom = values.len() - 1;
@@ -70,8 +70,8 @@ impl Estimate {
 }
 
 impl Difference {
-    /// Compares pairs of a policy and the first, recording by recording; `None` where the figure has no better way, or no
-    /// pair has it.
+    /// Compares pairs of a policy and the first, recording by recording; `None` if neither direction of the figure is
+    /// better, or no pair has it.
     pub(super) fn of(place: usize, pairs: &[(&OnPolicy, &OnPolicy)], seeds: usize) -> Option<Self> {
         let figure = &FIGURES[place];
         let better = figure.better?;
@@ -96,7 +96,7 @@ impl Difference {
     }
 }
 
-/// Returns the 97.5 % point of Student's distribution for so many degrees of freedom, of which there is one at least.
+/// Returns the 97.5 % point of Student's distribution for this many degrees of freedom, at least one.
 fn student(freedom: usize) -> f64 {
     match STUDENT.get(freedom - 1) {
         Some(point) => *point,
@@ -110,7 +110,8 @@ fn student(freedom: usize) -> f64 {
     }
 }
 
-/// The 97.5 % points for 1 to 12 degrees of freedom. Source: any table of the distribution; a test holds them against one.
+/// The 97.5 % points for 1 to 12 degrees of freedom. Source: any table of the distribution; a test compares them with
+/// one.
 const STUDENT: [f64; 12] = [
     12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.2010, 2.1788,
 ];
@@ -138,7 +139,7 @@ mod tests {
         assert_eq!(Estimate::of(&[2.0]), Some(Estimate { mean: 2.0, plus_minus: None }));
         assert_eq!(Estimate::of(&[2.0; 3]), Some(Estimate { mean: 2.0, plus_minus: None }));
         let two = Estimate::of(&[1.0, 3.0]).unwrap();
-        // The standard error of two values that are two apart is one.
+        // The standard error of two values at a distance of two is one.
         assert_eq!((two.mean, two.plus_minus), (2.0, Some(12.7062)));
     }
 }

@@ -1,4 +1,4 @@
-//! The figures by which runs are compared: one table, for every reader of it.
+//! The figures by which runs are compared: one table, for all that read it.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,13 @@ use crate::summary::Summary;
 pub struct Figure {
     /// Its name in JSON and CSV.
     pub key: &'static str,
-    /// What tables call it, in two lines at most.
+    /// Its name in tables, in at most two lines.
     pub head: &'static str,
-    /// What sentences call it.
+    /// Its name in sentences.
     pub name: &'static str,
     /// How it is shown.
     pub shown: Shown,
-    /// Which way it is better; `None` where it is about the recording, not the policy.
+    /// Which direction is better; `None` if it is about the recording, not the policy.
     pub better: Option<Better>,
     of: fn(&Summary) -> Option<f64>,
 }
@@ -28,13 +28,13 @@ pub struct Figure {
 /// How a figure is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// With so many decimals.
+    /// With this many decimals.
     Decimals(usize),
-    /// Whole or, where a mean is not, with one decimal.
+    /// As a whole number or, for a mean that is not one, with one decimal.
     Count,
 }
 
-/// Which way a figure is better.
+/// Which direction of a figure is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
     /// Higher.
@@ -44,7 +44,7 @@ pub enum Better {
 }
 
 impl Figure {
-    /// Returns the figure of a run, to the millionth; `None` where the run has none.
+    /// Returns the figure of a run, to the millionth; `None` if the run has none.
     pub fn of(&self, summary: &Summary) -> Option<f64> {
         (self.of)(summary).map(millionths)
     }
@@ -58,7 +58,7 @@ impl Figure {
         (0..decimals).fold(0.5, |unit, _| unit / 10.0)
     }
 
-    /// Returns a value rounded to what is shown of it.
+    /// Returns a value rounded to the digits that are shown.
     pub fn rounded(&self, value: f64) -> f64 {
         self.text(value).parse().expect("a number that was written can be read")
     }
@@ -150,7 +150,7 @@ pub const FIGURES: [Figure; 12] = [
         name: "avoidable seconds over memory",
         shown: Shown::Decimals(0),
         better: Some(Better::Lower),
-        // Who had less loaded may be over memory for a shorter time than nobody could have avoided.
+        // A run with less loaded may be over memory for less than the unavoidable time.
         of: |run| Some((run.seconds_over_memory - run.seconds_over_memory_unavoidable).max(0.0)),
     },
     Figure {
@@ -179,7 +179,7 @@ pub const FIGURES: [Figure; 12] = [
     },
 ];
 
-/// Something of each figure; `None` where there is nothing to say.
+/// A value for each figure; `None` where there is none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PerFigure<T>(pub [Option<T>; FIGURES.len()]);
 
@@ -187,19 +187,19 @@ pub struct PerFigure<T>(pub [Option<T>; FIGURES.len()]);
 pub type Figures = PerFigure<f64>;
 
 impl<T> PerFigure<T> {
-    /// Builds it from a figure's place in [`FIGURES`].
+    /// Builds it by the index of each figure in [`FIGURES`].
     pub fn from_fn(of: impl FnMut(usize) -> Option<T>) -> Self {
         Self(std::array::from_fn(of))
     }
 
-    /// Returns what there is, with its figure.
+    /// Returns the existing values, each with its figure.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Figure, &T)> {
         FIGURES.iter().zip(&self.0).filter_map(|(figure, value)| Some((figure, value.as_ref()?)))
     }
 }
 
 impl<T: Copy> PerFigure<T> {
-    /// Returns what there is of a figure, by its key.
+    /// Returns the value of a figure, by its key.
     pub fn by_key(&self, key: &str) -> Option<T> {
         self.iter().find_map(|(figure, value)| (figure.key == key).then_some(*value))
     }
@@ -211,7 +211,7 @@ impl Figures {
         Self::from_fn(|place| FIGURES[place].of(summary))
     }
 
-    /// Returns the mean of each over those that have it.
+    /// Returns the mean of each, over those that have it.
     pub fn mean<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
         let all: Vec<&Self> = all.collect();
         Self::from_fn(|place| mean(all.iter().filter_map(|one| one.0[place])))
@@ -234,7 +234,7 @@ impl Figures {
     }
 }
 
-/// Written as a table from key to value, without those that are not there.
+/// Written as a table from key to value, without missing ones.
 impl<T: Serialize> Serialize for PerFigure<T> {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         let mut map = out.serialize_map(None)?;
@@ -273,13 +273,13 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for PerFigure<T> {
     }
 }
 
-/// Returns the mean, summed in order, to the millionth; `None` of nothing.
+/// Returns the mean, summed in order, to the millionth; `None` without values.
 pub(super) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.fold((0.0, 0_u32), |(sum, count), value| (sum + value, count + 1));
     (count > 0).then(|| millionths(sum / f64::from(count)))
 }
 
-/// Rounds to the millionth: what lies below is rounding, not measurement.
+/// Rounds to the millionth: smaller differences are rounding, not measurement.
 pub(super) fn millionths(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }

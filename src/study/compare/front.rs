@@ -1,17 +1,17 @@
-//! The policies that no other beats in everything: what is left to choose from.
+//! The policies that no other beats in everything: the ones to choose from.
 
 use crate::study::compare::Overall;
 use crate::study::compare::figures::{Better, FIGURES, OVER_MEMORY};
 
-/// Returns the places of the policies on the Pareto front, in rising order: no other is at least as good in quality,
-/// reversals and avoidable seconds over memory, and better in one of them. Of policies that are the same in all three, the
-/// first stands for the others. Figures are weighed as they are shown: by a millionth nobody chooses, and a front that depends on it
-/// has nearly everybody on it. A figure that a policy lacks is not weighed for any of them.
+/// Returns the indices of the policies on the Pareto front, in rising order: no other is at least as good in quality,
+/// reversals and avoidable seconds over memory, and better in one of them. Of policies that are equal in all three, the
+/// first stands for the others. Figures are compared as they are shown: a millionth matters to no one, and would put
+/// nearly every policy on the front. A figure that one policy lacks is ignored for all.
 pub fn front(overall: &[Overall]) -> Vec<usize> {
     let means = |key: &str| -> Option<Vec<f64>> {
         let place = FIGURES.iter().position(|figure| figure.key == key)?;
         let figure = &FIGURES[place];
-        // Turned so that higher is better in all of them.
+        // The sign is changed so that higher is better in all of them.
         let sign = if figure.better == Some(Better::Lower) { -1.0 } else { 1.0 };
         let mean = |one: &Overall| Some(sign * figure.rounded(one.figures.0[place]?.mean));
         overall.iter().map(mean).collect()
@@ -25,7 +25,7 @@ pub fn front(overall: &[Overall]) -> Vec<usize> {
     all.clone().filter(|&place| !all.clone().any(|other| beats(other, place))).collect()
 }
 
-/// What a front is about: how well users are served, how restless the models are, and what others pay for it.
+/// The figures of the front: how well users are served, how restless the models are, and the cost to others.
 const WEIGHED: [&str; 3] = ["quality_served_fraction", "reversals", OVER_MEMORY];
 
 #[cfg(test)]

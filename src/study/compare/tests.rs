@@ -12,8 +12,8 @@ fn run(share: f64, switches: u64) -> Summary {
     }
 }
 
-/// Compares policies by their runs on recordings: for each recording, for each policy, a share of the optimum and switches
-/// for each seed.
+/// Compares policies by their runs on recordings: for each recording and each policy, a share of the optimum and
+/// switches for each seed.
 fn compared(recordings: &[&[&[(f64, u64)]]]) -> Compared {
     let policies: Vec<String> =
         ["ours", "theirs", "another"].iter().map(|&name| name.to_owned()).collect();
@@ -59,7 +59,7 @@ fn a_policy_is_compared_with_the_first_recording_by_recording() {
 
 #[test]
 fn over_seeds_a_difference_within_its_interval_is_none() {
-    // Both spread as widely, but theirs goes up and down with ours: pairs show what means do not.
+    // Both spread as widely, but theirs rises and falls with ours: pairs show what means do not.
     let ours: &[(f64, u64)] = &[(0.90, 5), (0.92, 6), (0.94, 5)];
     let theirs: &[(f64, u64)] = &[(0.89, 6), (0.91, 5), (0.931, 5)];
     let compared = compared(&[&[ours, theirs]]);

@@ -1,4 +1,4 @@
-//! Which world: a number, or a number of which some parts are those of other numbers.
+//! Identifies a world: a number, or a number with some parts of other numbers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer};
 
 use crate::sim::rng::{Seed, Stream};
 
-/// The name of a world, and all that it is made from: `300`, or `300+faults=12+policy=7`, which is world 300 with the faults of
-/// world 12 and the policy of world 7.
+/// The name of a world, from which it is made: `300`, or `300+faults=12+policy=7`, which is world 300 with the faults
+/// of world 12 and the policy of world 7.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WorldId {
     number: u64,
@@ -17,7 +17,7 @@ pub struct WorldId {
     parts: BTreeMap<Part, u64>,
 }
 
-/// A part of a world, which is drawn from streams of its own.
+/// A part of a world, which is drawn from its own streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// The machine, how long the world lasts, and how many models it has.
@@ -28,22 +28,22 @@ pub enum Part {
     Models,
     /// The models beside it.
     Companions,
-    /// What others use.
+    /// Others' use.
     Others,
-    /// Who asks.
+    /// The requests.
     Workloads,
-    /// What goes wrong.
+    /// Faults.
     Faults,
-    /// What goes wrong less often.
+    /// Faults that are less frequent.
     RarerFaults,
-    /// What people order.
+    /// Orders.
     Orders,
     /// The run's own randomness.
     Luck,
 }
 
 impl Part {
-    /// Every part, and what it is called.
+    /// Every part, with its name.
     pub const ALL: [(Self, &str); 10] = [
         (Self::Machine, "machine"),
         (Self::Policy, "policy"),
@@ -63,7 +63,7 @@ impl Part {
 }
 
 impl WorldId {
-    /// Returns the number, without regard to the parts of others.
+    /// Returns the number, ignoring parts of other numbers.
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -88,7 +88,7 @@ impl WorldId {
         self
     }
 
-    /// Returns a stream that a part is drawn from.
+    /// Returns a stream from which a part is drawn.
     pub(super) fn stream(&self, part: Part, label: &str) -> Stream {
         Seed(self.number_of(part)).stream(label)
     }

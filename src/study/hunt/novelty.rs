@@ -1,8 +1,8 @@
-//! What is new about a run, and worlds made of those that showed something new.
+//! What is new in a run, and worlds made of those that showed something new.
 //!
-//! Fresh numbers reach what is common; what needs two rare parts at once, they reach seldom. So some worlds of a hunt are made of
-//! one that showed what none before it did, with a part or two of another: more of them, the more of the news of late came from
-//! such worlds.
+//! Fresh numbers find what is common, but rarely what needs two rare parts at once. So some worlds of a hunt are made
+//! of one that showed something new, with a part or two of another. The share of such worlds grows with the news that
+//! they have recently brought.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,14 +18,14 @@ use tiershift_core::units::Bytes;
 use crate::sim::rng::{Seed, Stream};
 use crate::study::hunt::id::{Part, WorldId};
 
-/// Something that happened in a run, as coarse as to happen again.
+/// Something that happened in a run, coarse enough to happen again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Feature {
-    /// A decision: its reason, and which rung it was taken on and leads to.
+    /// A decision: its reason, and the rungs before and after it.
     Decision { reason: Code, from: Rung, to: Rung },
-    /// Two reasons, one after the other.
+    /// Two successive reasons.
     Reasons { before: Code, after: Code },
-    /// Two steps of one model, one after the other.
+    /// Two successive steps of one model.
     Steps { before: Step, after: Step },
     /// How close the use of a space came to its limit, from below or from above, as a power of two in bytes.
     Margin { space: ResourceKey, is_above: bool, log2: u8 },
@@ -69,7 +69,7 @@ impl Signature {
         }
     }
 
-    /// Returns all that the run had.
+    /// Returns all features of the run.
     pub(super) fn finish(mut self) -> BTreeSet<Feature> {
         let log2 = |margin: Bytes| margin.get().checked_ilog2().map_or(0, |log2| log2 as u8);
         let margin = |(&(space, is_above), &margin): (&(ResourceKey, bool), &Bytes)| {
@@ -142,19 +142,19 @@ impl Observe for Signature {
     }
 }
 
-/// Chooses the worlds of a hunt by what the worlds before them showed.
+/// Chooses the worlds of a hunt by the results of those before them.
 #[derive(Debug)]
 pub(super) struct Guide {
     luck: Stream,
     seen: BTreeSet<Feature>,
     /// The worlds that showed something new.
     kept: Vec<WorldId>,
-    /// What fresh worlds and made ones were good for of late.
+    /// How productive fresh worlds and made ones were recently.
     fresh: Yield,
     made: Yield,
 }
 
-/// How much that was new some worlds showed.
+/// How much news a number of worlds brought.
 #[derive(Clone, Copy, Debug, Default)]
 struct Yield {
     worlds: u64,
@@ -162,12 +162,12 @@ struct Yield {
 }
 
 impl Yield {
-    /// Returns what was new in a thousand worlds.
+    /// Returns the news per thousand worlds.
     fn in_a_thousand(self) -> u64 {
         self.news * 1000 / self.worlds.max(1)
     }
 
-    /// Takes that a round is over: what came before it counts for half.
+    /// Ends a round: earlier results count for half.
     fn age(&mut self) {
         (self.worlds, self.news) = (self.worlds / 2, self.news / 2);
     }
@@ -185,7 +185,7 @@ impl Guide {
         }
     }
 
-    /// Takes what a world showed.
+    /// Takes the result of a world.
     pub(super) fn learn(&mut self, world: &WorldId, features: BTreeSet<Feature>) {
         let known = self.seen.len();
         self.seen.extend(features);
@@ -198,7 +198,7 @@ impl Guide {
         }
     }
 
-    /// Returns how many worlds of a round of so many are to be made of parts.
+    /// Returns how many worlds of a round of this size are to be made of parts.
     pub(super) fn share_of(&mut self, round: u64) -> u64 {
         let [fresh, made] = [self.fresh, self.made].map(Yield::in_a_thousand);
         let share = match self.made.worlds {
@@ -211,12 +211,12 @@ impl Guide {
         share.clamp(least, round - least)
     }
 
-    /// Returns how much was seen.
+    /// Returns how many features have been seen.
     pub(super) fn seen(&self) -> usize {
         self.seen.len()
     }
 
-    /// Makes a world of those that were kept; `None` while there are none.
+    /// Makes a world from those that were kept; `None` while there are none.
     pub(super) fn make(&mut self) -> Option<WorldId> {
         let mut world = self.pick()?.clone();
         for _ in 0..=self.luck.below(MOST_PARTS - 1) {
@@ -230,7 +230,7 @@ impl Guide {
         Some(world)
     }
 
-    /// Picks one that was kept, rather a late one: what it showed is rarer.
+    /// Picks one of those that were kept, preferably a late one: what it showed is rarer.
     fn pick(&mut self) -> Option<&WorldId> {
         let count = self.kept.len() as u64;
         if count == 0 {
@@ -241,9 +241,10 @@ impl Guide {
     }
 }
 
-/// Of so many worlds of a round, one at least is made, and one is fresh. Chosen: enough to notice when either comes to show more.
+/// At least one in this many worlds of a round is made, and one is fresh. Chosen: enough to notice when either becomes
+/// more productive.
 const LEAST_SHARE: u64 = 8;
 /// Parts of a world that are changed at once.
 const MOST_PARTS: u64 = 2;
-/// Parts that are drawn again come from numbers below this: short to read, and enough.
+/// Parts that are drawn again come from numbers below this: short to read, and enough of them.
 const FRESH_NUMBERS: u64 = 1_000_000;

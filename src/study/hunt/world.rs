@@ -1,15 +1,15 @@
-//! Random worlds: a number becomes a scenario, and the same number always the same one.
+//! Random worlds: a number becomes a scenario, always the same one.
 //!
-//! Machines with up to four GPUs, ladders of up to eight rungs with up to four companions, every kind of fault, requests,
-//! orders, and settings far from their defaults. Each part draws from a stream of its own, so that a change to one leaves the
-//! others as they were.
+//! Machines with up to four GPUs, ladders of up to eight rungs with up to four companions, every kind of fault,
+//! requests, orders, and settings far from their defaults. Each part draws from its own stream, so that a change to one
+//! leaves the others as they were.
 
 use std::fmt::Write as _;
 
 use crate::sim::rng::Stream;
 use crate::study::hunt::id::{Part, WorldId};
 
-/// Returns the scenario file of a world, under a policy, whose options may be none.
+/// Returns the scenario file of a world, under a policy with its options, which may be empty.
 pub fn scenario(world: &WorldId, policy: &str, options: &str) -> String {
     let mut world = World::new(world);
     let minutes = world.minutes + world.quiet_minutes;
@@ -28,11 +28,11 @@ pub fn scenario(world: &WorldId, policy: &str, options: &str) -> String {
     text
 }
 
-/// What the parts have in common.
+/// What the parts share.
 struct World<'a> {
     id: &'a WorldId,
     minutes: u64,
-    /// What comes after them: nobody uses, asks or orders anything, and nothing goes wrong. Most worlds end without.
+    /// The quiet time at the end: no use by others, no requests, no orders and no faults. Most worlds have none.
     quiet_minutes: u64,
     memory_mib: u64,
     gpus_mib: Vec<u64>,
@@ -141,7 +141,7 @@ impl<'a> World<'a> {
     fn write_models(&mut self, text: &mut String) {
         let mut luck = self.id.stream(Part::Models, "world.models");
         let rungs = self.rungs;
-        // How much of the machine the largest takes; mostly something that fits at times.
+        // The share of the machine that the largest model takes; mostly one that fits at times.
         let largest = between(&mut luck, 20, 100);
         let on_gpu = !self.gpus_mib.is_empty() && !one_in(&mut luck, 4);
         for rung in 0..rungs {
@@ -282,7 +282,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Ends what would last as long as the run where the quiet begins.
+    /// Ends at the beginning of the quiet time what would otherwise last for the whole run.
     fn write_end(&self, text: &mut String) {
         if self.quiet_minutes > 0 {
             let minutes = self.minutes;
@@ -290,7 +290,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Releases an order that holds until it is released: what must come of the quiet is the checker's to say, in rule L5.
+    /// Releases an order that holds until it is released: what must follow in the quiet time is checked by rule L5.
     fn write_release(&self, text: &mut String) {
         if self.quiet_minutes > 0 {
             let minutes = self.minutes;
@@ -379,7 +379,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Probes that see less than there is, servers that do not answer, GPUs that go: in a world of three.
+    /// Probes that see less than there is, servers that do not answer, GPUs that disappear: in one world of three.
     fn write_rarer_faults(&self, text: &mut String) {
         let mut luck = self.id.stream(Part::RarerFaults, "world.rarer-faults");
         if !one_in(&mut luck, 3) {
@@ -429,7 +429,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Returns a window of the run, in seconds; of a world that becomes quiet, one that is over by then.
+    /// Returns a window of the run, in seconds; in a world with a quiet time, one that is over by then.
     fn span(&self, luck: &mut Stream) -> (u64, u64) {
         let run = 60 * self.minutes;
         let at = luck.below(run);
@@ -439,12 +439,12 @@ impl<'a> World<'a> {
     }
 }
 
-/// One world in so many becomes quiet, for one of these [min]. Chosen: with the default settings the waits of a model that broke
-/// come to an hour and a half.
+/// One world in this many has a quiet time, of one of these lengths [min]. Chosen: with the default settings the waits
+/// after a model broke add up to an hour and a half.
 const QUIET_RARITY: u64 = 3;
 const QUIET_MINUTES: [u64; 2] = [60, 180];
 
-/// Writes each key with one of its values, or mostly not at all.
+/// Writes each key with one of its values, or, in most cases, not at all.
 fn write_choices(text: &mut String, luck: &mut Stream, choices: &[(&str, &[&str])], rarity: u64) {
     for (key, values) in choices {
         if one_in(luck, rarity) {

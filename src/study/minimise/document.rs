@@ -11,7 +11,7 @@ pub(super) enum Step {
     Place(usize),
 }
 
-/// Returns the path of every value, tables before what is in them, the last of a list first: what is dropped moves nothing
+/// Returns the path of every value, tables before their contents, the last of a list first: dropping one moves none
 /// that comes later.
 pub(super) fn paths(document: &Table) -> Vec<Vec<Step>> {
     let mut all = Vec::new();
@@ -54,7 +54,7 @@ pub(super) fn find<'d>(document: &'d Table, path: &[Step]) -> Option<&'d Value> 
     })
 }
 
-/// Returns the value at a path, to change it.
+/// Returns the value at a path, to be changed.
 pub(super) fn find_mut<'d>(document: &'d mut Table, path: &[Step]) -> Option<&'d mut Value> {
     let (Step::Key(first), rest) = path.split_first()? else { return None };
     rest.iter().try_fold(document.get_mut(first)?, |value, step| match step {
@@ -81,7 +81,7 @@ pub(super) fn remove(document: &mut Table, path: &[Step]) -> bool {
     }
 }
 
-/// Returns a document as a file in few lines: one for each key, and for each table of a list.
+/// Returns a document as a short file: one line for each key, and for each table of a list.
 pub fn text(document: &Table) -> String {
     let place = |key: &str| ORDER.iter().position(|known| *known == key).unwrap_or(ORDER.len());
     let mut entries: Vec<(&String, &Value)> = document.iter().collect();
@@ -99,7 +99,7 @@ pub fn text(document: &Table) -> String {
     out
 }
 
-/// The keys of a scenario in the order in which people read them.
+/// The keys of a scenario in reading order.
 const ORDER: [&str; 14] = [
     "description",
     "incident",

@@ -20,12 +20,12 @@ pub(super) fn rounder(value: &Value) -> Vec<Value> {
     }
 }
 
-/// Returns spans that are shorter than one, the shortest first, then rounder ones; `None` where it is not a span.
+/// Returns spans that are shorter than one, the shortest first, then rounder ones; `None` if it is not a span.
 fn spans(text: &str) -> Option<Vec<String>> {
     let span: Duration = text.parse::<SpanText>().ok()?.into();
     let shorter = FACE.iter().filter(|&&(seconds, _)| span.as_secs_f64() > seconds as f64);
     let mut all: Vec<String> = shorter.map(|&(_, text)| text.to_owned()).collect();
-    // Where none of these will do, a rounder one may: a little shorter, or longer.
+    // If none of these works, a rounder one may: a little shorter, or longer.
     let seconds = span.as_secs();
     for unit in [3600, 600, 60, 10, 1] {
         let near = [seconds / unit * unit, seconds.div_ceil(unit) * unit];
@@ -35,7 +35,7 @@ fn spans(text: &str) -> Option<Vec<String>> {
     Some(all)
 }
 
-/// Returns a number with its unit in fewer digits: whole GiB for MiB where they are near; `None` where it is not a number.
+/// Returns a number with its unit in fewer digits: whole GiB for MiB if they are close; `None` if it is not a number.
 fn with_unit(text: &str) -> Option<Vec<String>> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at(end);
@@ -71,7 +71,7 @@ fn digits(number: f64) -> Vec<f64> {
     all
 }
 
-/// Spans that people say, the shortest first [s].
+/// Usual spans, the shortest first [s].
 const FACE: [(u64, &str); 16] = [
     (1, "1s"),
     (2, "2s"),

@@ -74,11 +74,11 @@ fn what_is_left_shows_the_same_in_a_few_lines_and_nothing_of_it_can_go() {
     assert!(small.shown.text.starts_with("switches: got "), "{}", small.shown.text);
     insta::assert_snapshot!(small.text);
     assert!(small.text.lines().count() <= 15);
-    // Played by itself it shows what was said of it.
+    // Played alone it shows the same.
     let policies = with_ideas(&Registry::built_in());
     let again = shown(&small.text, Path::new(""), &policies);
     assert_eq!(again.first(), Some(&small.shown));
-    // Made small once more it stays as it is.
+    // Reduced again, it does not change.
     let twice = self::small(&small.text, "expect switches").unwrap();
     assert_eq!(twice.text, small.text);
 }

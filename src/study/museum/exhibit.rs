@@ -1,4 +1,4 @@
-//! One incident: what comes of it under the idea behind it, and under ours.
+//! One incident: its outcome under the idea behind it, and under ours.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::scenario;
 use crate::study::suite::{self, SuiteError};
 use crate::summary::{Percentiles, Summary};
 
-/// What became of an incident.
+/// The outcome of an incident.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Exhibit {
     /// The scenario's name.
@@ -26,13 +26,13 @@ pub struct Exhibit {
     pub under_idea: String,
     /// The same under the scenario's own policy.
     pub under_ours: String,
-    /// Whether the idea violates all that the baseline says it must.
+    /// Whether the idea violates everything that the baseline states it must.
     pub idea_is_red: bool,
     /// Whether ours meets every expectation.
     pub ours_is_green: bool,
 }
 
-/// Plays the scenario of a file under its own policy and under its baseline; `None` where it is of no incident.
+/// Plays the scenario of a file under its own policy and under its baseline; `None` if it is not about an incident.
 ///
 /// # Errors
 /// When the scenario cannot be read or run at all.
@@ -60,8 +60,8 @@ pub fn exhibit(path: &Path, policies: &Registry) -> Result<Option<Exhibit>, Suit
     }))
 }
 
-/// Returns the figure of a summary that a key of `[expect]` is about, as people write it; `None` where the key is about
-/// no figure.
+/// Returns the figure of a summary that a key of `[expect]` is about, in human units; `None` if the key is not about a
+/// figure.
 fn figure(key: &str, summary: &Summary) -> Option<String> {
     let requests = &summary.requests;
     let count = |count: u64| Some(count.to_string());

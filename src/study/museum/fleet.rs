@@ -1,8 +1,9 @@
-//! What every idea does alike, so that each is its idea and nothing else: what is loaded, who waits, and the one end of
-//! every request.
+//! What every idea has in common, so that each file contains only its idea: the loaded models, the queue, and the one
+//! end of every request.
 //!
-//! A model that is to leave takes no more requests and goes when its last has ended. Two seconds after a model has gone
-//! its memory is taken to be back. A load that fails is tried again then. Requests start in order of arrival; priorities are left out.
+//! A model that is to leave takes no more requests and goes when its last has ended. Two seconds after a model has
+//! gone, its memory is assumed to be back; a load that failed is then tried again. Requests start in order of arrival;
+//! priorities are ignored.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, VecDeque};
@@ -18,38 +19,38 @@ use tiershift_core::settings::Settings;
 use tiershift_core::time::{Timestamp, earliest};
 use tiershift_core::units::{Bytes, Percent};
 
-/// Where a request goes.
+/// The model that a request goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// To the best model that is ready: the idea is about one model at a time.
+    /// The best model that is ready: the idea is about one model at a time.
     Best,
-    /// To the model that it asks for, past those that wait for another.
+    /// The model that it names, past those that wait for another.
     Asked,
-    /// To the model that it asks for, after everybody who came before it.
+    /// The model that it names, after all that arrived before it.
     InOrder,
 }
 
-/// The models, one a rung, and the requests.
+/// The models, one per rung, and the requests.
 #[derive(Debug)]
 pub(super) struct Fleet {
     catalog: Catalog,
     settings: Settings,
     route: Route,
-    /// What its decisions are said to be for.
+    /// The reason code of its decisions.
     code: Code,
     now: Timestamp,
-    /// What was unloaded last may still be in memory until then.
+    /// Until then, what was last unloaded may still be in memory.
     pause: Option<Timestamp>,
     /// By rung; that of `none` is never used.
     slots: Vec<Slot>,
-    /// The only model that is to be there, where the idea is about one at a time.
+    /// The only model that should be loaded, if the idea is about one at a time.
     goal: Option<Rung>,
     queue: VecDeque<Waiting>,
     running: BTreeMap<RequestId, Running>,
     sample: Option<Sample>,
     stopping: bool,
-    /// What was reported last: the best that is there or wanted, the best that is ready, and the best when nothing was under
-    /// way.
+    /// What was last reported: the best that is loaded or wanted, the best that is ready, and the best when nothing was
+    /// in progress.
     aim: Rung,
     serving: Rung,
     settled: Rung,
@@ -112,7 +113,7 @@ impl Fleet {
         }
     }
 
-    /// Takes an input, before the idea looks at it. What only a live run brings is ignored.
+    /// Takes an input, before the idea sees it. Inputs that occur only in a live run are ignored.
     pub(super) fn take(&mut self, now: Timestamp, input: &Input) {
         self.now = now;
         self.pause = self.pause.filter(|&until| until > now);
@@ -158,14 +159,14 @@ impl Fleet {
         self.out.pop_front()
     }
 
-    /// Returns when the next of those that wait has waited for too long, or a load may begin.
+    /// Returns when the next waiting request has waited for too long, or a load may begin.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         let impatient = self.queue.iter().map(|waiting| waiting.deadline).min();
         earliest([impatient, self.pause])
     }
 }
 
-/// What an idea may ask.
+/// The questions of an idea.
 impl Fleet {
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping
@@ -175,34 +176,34 @@ impl Fleet {
         self.catalog.top()
     }
 
-    /// Returns the rungs that hold a model, upwards.
+    /// Returns the rungs that have a model, upwards.
     pub(super) fn rungs(&self) -> impl DoubleEndedIterator<Item = Rung> + use<> {
         self.catalog.rungs_up()
     }
 
-    /// Returns the model that is there or on its way, of an idea about one at a time.
+    /// Returns the model that is loaded or being loaded, for an idea about one at a time.
     pub(super) fn goal(&self) -> Rung {
         self.goal.unwrap_or(Rung::NONE)
     }
 
-    /// Returns whether nothing is being loaded or unloaded, or about to be.
+    /// Returns whether nothing is being loaded or unloaded, or is about to be.
     pub(super) fn is_settled(&self) -> bool {
         let rests = |slot: &Slot| match slot.state {
             State::Absent => true,
             State::Ready => !slot.leaving,
             State::Loading | State::Unloading => false,
         };
-        // What is to come waits for the memory of what has gone.
+        // The next load waits for the memory of what has gone.
         let comes = self.goal.is_some_and(|goal| goal > Rung::NONE && !self.is_present(goal));
         self.slots.iter().all(rests) && (self.stopping || !comes)
     }
 
-    /// Returns whether nobody is served and nobody waits.
+    /// Returns whether no request runs or waits.
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_empty() && self.queue.is_empty()
     }
 
-    /// Returns the models that are there, also half, upwards.
+    /// Returns the models that are at least partly in memory, upwards.
     pub(super) fn present(&self) -> impl Iterator<Item = Rung> {
         self.rungs().filter(|&rung| self.at(rung).state != State::Absent)
     }
@@ -211,7 +212,7 @@ impl Fleet {
         self.at(rung).state != State::Absent
     }
 
-    /// Returns the models that are ready and serve nobody, with the moment at which they last did.
+    /// Returns the models that are ready and have no request, with the moment when they last had one.
     pub(super) fn idle(&self) -> impl Iterator<Item = (Rung, Timestamp)> {
         let is_idle = |rung: &Rung| {
             let slot = self.at(*rung);
@@ -220,17 +221,17 @@ impl Fleet {
         self.rungs().filter(is_idle).map(|rung| (rung, self.at(rung).used))
     }
 
-    /// Returns whether a model serves nobody.
+    /// Returns whether a model has no request.
     pub(super) fn is_free(&self, rung: Rung) -> bool {
         self.at(rung).running == 0
     }
 
-    /// Returns what the waiting requests ask for, in order of arrival.
+    /// Returns the rungs that the waiting requests name, in order of arrival.
     pub(super) fn asked(&self) -> Vec<Rung> {
         self.queue.iter().map(|waiting| self.asked_by(&waiting.request)).collect()
     }
 
-    /// Returns what a request asks for: the best model where it does not say.
+    /// Returns the rung that a request names: the best if it names none.
     pub(super) fn asked_by(&self, request: &Request) -> Rung {
         let named = match &request.target {
             Target::Auto => None,
@@ -247,7 +248,8 @@ impl Fleet {
         if model.vram > Bytes::ZERO { footprint.vram } else { footprint.ram }
     }
 
-    /// Returns the space that a rung is loaded into, as it was read last: memory, or the GPU's with the most free.
+    /// Returns the space that a rung is loaded into, as it was last read: memory, or that of the GPU with the most
+    /// free.
     pub(super) fn space(&self, rung: Rung) -> Option<Space> {
         let sample = self.sample.as_ref()?;
         match self.gpu(rung) {
@@ -256,12 +258,12 @@ impl Fleet {
         }
     }
 
-    /// Returns the best rung that keeps its space below a share of it, where whatever of ours is there goes first.
+    /// Returns the best rung that keeps its space below a share of it, if all our models are unloaded first.
     pub(super) fn best_below(&self, line: Percent) -> Rung {
         self.best_beside(|space| space.others, line)
     }
 
-    /// The same, as if nobody else used anything.
+    /// The same, as if there were no other programs.
     pub(super) fn best_on_an_empty_machine(&self, line: Percent) -> Rung {
         self.best_beside(|_| Bytes::ZERO, line)
     }
@@ -275,15 +277,15 @@ impl Fleet {
     }
 }
 
-/// What an idea may do.
+/// The actions of an idea.
 impl Fleet {
     /// Keeps this model alone: the others leave, then it is loaded.
     pub(super) fn go_to(&mut self, rung: Rung) {
         self.goal = Some(rung);
     }
 
-    /// Loads a model beside what is there, once the memory of what has gone is back. One on its way out that is still there
-    /// stays.
+    /// Loads a model beside what is loaded, once the memory of what has gone is back. One that is on its way out but
+    /// still there stays.
     pub(super) fn load(&mut self, rung: Rung) {
         if self.pause.is_some() && !self.is_present(rung) {
             return;
@@ -302,13 +304,13 @@ impl Fleet {
         }
     }
 
-    /// Lets a model finish what it serves, and go.
+    /// Lets a model finish its requests, and go.
     pub(super) fn unload(&mut self, rung: Rung) {
         let slot = self.slot(rung);
         slot.leaving = slot.state != State::Absent;
     }
 
-    /// Lets a model go now: what it serves is cut off.
+    /// Unloads a model now: its requests are cut off.
     pub(super) fn cut(&mut self, rung: Rung) {
         self.unload(rung);
         for (&request, running) in &mut self.running {
@@ -349,7 +351,7 @@ impl Fleet {
         Some(roomiest.map_or(0, |(_, gpu)| gpu))
     }
 
-    /// Returns where to begin: the tier that the settings name, or the best below the degrade line.
+    /// Returns the rung to begin with: the tier that the settings name, or the best below the degrade line.
     fn start(&self) -> Rung {
         let named = self.settings.manager.start.as_ref();
         named
@@ -484,7 +486,7 @@ impl Fleet {
         }
     }
 
-    /// Takes a request off its model. A server may answer twice; a request ends once.
+    /// Removes a request from its model. A server may answer twice; a request ends once.
     fn ended(&mut self, now: Timestamp, request: RequestId) -> Option<Running> {
         let running = self.running.remove(&request)?;
         let slot = self.slot(running.rung);
@@ -532,7 +534,7 @@ impl Fleet {
         self.rungs().rev().find(is_ready).unwrap_or(Rung::NONE)
     }
 
-    /// Says what was decided, where the best that is there or wanted is another than it was.
+    /// Reports a decision if the best that is loaded or wanted has changed.
     fn say_what_changed(&mut self) {
         let stays = |rung: &Rung| self.is_present(*rung) && !self.at(*rung).leaving;
         let there = self.rungs().rev().find(stays).unwrap_or(Rung::NONE);
@@ -556,7 +558,7 @@ impl Fleet {
         self.out.push_back(Output::Decision(decision));
     }
 
-    /// Tells what serves, and that a switch is complete once nothing is under way.
+    /// Reports what serves, and that a switch is complete once nothing is in progress.
     fn tell(&mut self, now: Timestamp) {
         let (ladder, best) = (LadderId::FIRST, self.best_ready());
         if best != self.serving {
@@ -576,7 +578,8 @@ impl Fleet {
     }
 }
 
-/// Longest time from "unloaded" to free memory in a comment of Ollama's scheduler, and one sample: programs wait for it.
+/// The longest time from "unloaded" to free memory in a comment of Ollama's scheduler, and one sample: programs wait
+/// this long.
 const RELEASE: Duration = Duration::from_secs(2);
 
 /// Returns whether a model can serve a request at all.

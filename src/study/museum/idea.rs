@@ -1,4 +1,5 @@
-//! The ideas, one a file: each a model of how a kind of program decides, with what it leaves out. None is anybody's code.
+//! The ideas, one per file: each a model of how a kind of program decides, with what it leaves out. None is a copy of
+//! code.
 
 use tiershift_core::control::Control;
 use tiershift_core::event::{Input, Output};
@@ -22,18 +23,18 @@ pub(super) mod single_line;
 pub(super) mod stacked_margins;
 pub(super) mod wait_for_idle;
 
-/// How a program decides which models are there. What follows from it is the [`Fleet`]'s.
+/// How a program decides which models are loaded. The [`Fleet`] carries it out.
 pub(super) trait Idea {
-    /// What policy files and reasons call it.
+    /// Its name in policy files and reasons.
     const NAME: &str;
 
     /// What it does, in a sentence without a full stop.
     const ABOUT: &str;
 
-    /// Which model a request goes to.
+    /// The model that a request goes to.
     const ROUTE: Route;
 
-    /// Looks at an input that the fleet has taken, and instructs the fleet what to load and what to let go.
+    /// Looks at an input that the fleet has taken, and instructs the fleet what to load and unload.
     fn step(&mut self, now: Timestamp, input: &Input, fleet: &mut Fleet);
 
     /// Returns when it wants to look again, if nothing happens before.
@@ -42,7 +43,7 @@ pub(super) trait Idea {
     }
 }
 
-/// An idea with a fleet of its own, in the controller's place.
+/// An idea with its own fleet, in place of the controller.
 #[derive(Debug)]
 pub(super) struct Played<I> {
     pub(super) idea: I,

@@ -16,7 +16,7 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> (Worth, Vec<(Times
     let mut plan = Plan { rungs, readings: Vec::new(), choices: Vec::new(), first: None };
     let mut groups = sweep.groups();
     let mut first_loads = sweep.first_loads();
-    // What is to come where nothing was ever loaded.
+    // The worth of the rest while nothing was ever loaded.
     let mut unloaded: Worth = 0;
     let open = sweep.open(&groups);
     for (rung, line) in rows.row_mut(sweep.count).iter_mut().enumerate() {
@@ -25,9 +25,9 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> (Worth, Vec<(Times
     for run in sweep.runs() {
         let room = sweep.room(run);
         let best = ladder.qualities[room.best()];
-        // How much each line grows in a time in which the best rung serves, whatever was there before.
+        // How much each line grows while the best rung serves, whatever was there before.
         let growth = |rung: usize, span| worth(best, span) - worth(ladder.qualities[rung], span);
-        // Readings in a row at which each has grown by that.
+        // Successive samples at which each has grown by that.
         let (mut steady, mut spacing) = (0, 0);
         let mut reading = run.behind;
         while reading > run.first {
@@ -85,13 +85,13 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> (Worth, Vec<(Times
     (unloaded, plan.follow(ladder, tape, end))
 }
 
-/// What is best to do at each reading, from the last one back. A reading that is missing does as the next one.
+/// The best move at each sample, from the last one back. A missing sample is like the next one.
 struct Plan {
     rungs: usize,
     readings: Vec<usize>,
-    /// For each rung at each reading, zero to stay, else one more than the move's place.
+    /// For each rung at each sample: zero to stay, otherwise one more than the move's index.
     choices: Vec<u16>,
-    /// The reading of the first load of all, and its place among those of the ladder.
+    /// The sample of the very first load, and its index among those of the ladder.
     first: Option<(usize, usize)>,
 }
 
@@ -150,7 +150,7 @@ impl Plan {
     }
 }
 
-/// Returns the moment of the first reading from this one on at which a rung cannot serve while another one loads.
+/// Returns the moment of the first sample, from this one on, at which a rung cannot serve while another one loads.
 fn together_until(tape: &Tape, reading: usize, from: usize, to: usize) -> u64 {
     if from == 0 {
         return u64::MAX;

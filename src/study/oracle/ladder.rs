@@ -1,4 +1,4 @@
-//! The ladder as an optimum knows it: what each rung is worth, and every way from one to another.
+//! The ladder of an optimum: the worth of each rung, and every move from one to another.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::study::oracle::tape::Room;
 /// switch in the lower 32. One comparison prefers what is worth more and, among equals, the fewer switches.
 pub(super) type Worth = i128;
 
-/// The worth of what cannot be. Adding any worth to it leaves it below [`POSSIBLE`].
+/// The worth of what is impossible. Adding any worth to it leaves it below [`POSSIBLE`].
 pub(super) const NEVER: Worth = -(1 << 124);
-/// Whatever can be is worth more.
+/// Everything possible is worth more.
 pub(super) const POSSIBLE: Worth = -(1 << 123);
 /// Bits of a worth that count switches.
 const COUNT_BITS: u32 = 32;
@@ -23,23 +23,23 @@ const COUNT_BITS: u32 = 32;
 pub(super) struct Ladder {
     /// Quality of each rung in thousandths of a percent, `none` first.
     pub(super) qualities: Vec<u64>,
-    /// Every way from one rung to another.
+    /// Every move from one rung to another.
     pub(super) moves: Vec<Move>,
-    /// The ways to begin a run: no file is cached yet.
+    /// The moves that begin a run: no file is cached yet.
     pub(super) first_loads: Vec<Move>,
-    /// What a switch costs, as a worth.
+    /// The price of a switch, as a worth.
     pub(super) toll: Worth,
     /// A change of direction sooner than this after a switch is a reversal [ns].
     pub(super) window: u64,
 }
 
-/// A way from one rung to another.
+/// A move from one rung to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Move {
     pub(super) from: usize,
     pub(super) to: usize,
     pub(super) kind: Kind,
-    /// From its begin until the rung that it leads to serves [ns].
+    /// From its beginning until the rung that it leads to serves [ns].
     pub(super) takes: u64,
 }
 
@@ -50,7 +50,7 @@ pub(super) enum Kind {
     Leave,
     /// The new model loads beside the old one, which serves for as long as both fit.
     Beside,
-    /// The old model goes first, and nothing serves until the new one is ready.
+    /// The old model is unloaded first, and nothing serves until the new one is ready.
     After,
 }
 
@@ -69,7 +69,7 @@ impl Ladder {
                 let mut add = |kind, takes| moves.push(Move { from, to, kind, takes });
                 match (from, to) {
                     (_, 0) => add(Kind::Leave, 0),
-                    // Beside nothing there is nothing to unload.
+                    // From `none` there is nothing to unload.
                     (0, _) => add(Kind::Beside, load(to)),
                     _ => {
                         add(Kind::Beside, load(to));
@@ -95,7 +95,7 @@ impl Ladder {
         self.qualities.len()
     }
 
-    /// Returns whether a move may begin at a reading.
+    /// Returns whether a move may begin at a sample.
     pub(super) fn is_open(&self, room: &Room, way: &Move) -> bool {
         match way.kind {
             Kind::Leave => true,
@@ -117,7 +117,7 @@ pub(super) fn worth(quality: u64, nanos: u64) -> Worth {
     (i128::from(quality) * i128::from(nanos)) << COUNT_BITS
 }
 
-/// Returns the quality times time, tolls paid, and the switches of a worth.
+/// Returns the two parts of a worth: quality times time less the prices paid, and the switches.
 pub(super) fn unpack(worth: Worth) -> (i128, u64) {
     let switches = worth.wrapping_neg() & ((1 << COUNT_BITS) - 1);
     let switches = u64::try_from(switches).expect("32 bits of a number fit in 64");

@@ -2,9 +2,9 @@
 //! direction. The first load of a run has no direction.
 //!
 //! After a switch there are two ways on: another one in the same direction, at any time, or one in the other direction,
-//! which must not be complete before the window has passed. For the second, what each kind of next move is worth
-//! is kept for every reading ("stay here, and make this move now or later"), and is looked up at the first reading from
-//! which it is late enough.
+//! which must not be complete before the window has passed. For the second, the worth of each kind of next move is kept
+//! for every sample ("stay here, and make this move now or later"), and is looked up at the first sample from which it
+//! is late enough.
 
 use crate::study::oracle::ladder::{Ladder, NEVER, POSSIBLE, Worth, worth};
 use crate::study::oracle::sweep::{Group, Passage, Rows, Sweep};
@@ -28,7 +28,7 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
     let open = sweep.open(&groups);
     let mut turns: Vec<Turns> =
         groups.iter().map(|group| Turns::after(group, ladder, sweep.count)).collect();
-    // What is to come where nothing was ever loaded.
+    // The worth of the rest while nothing was ever loaded.
     let mut unloaded: Worth = 0;
     for run in sweep.runs() {
         let room = sweep.room(run);
@@ -36,7 +36,7 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
         let is_open = |place: usize| ladder.is_open(room, &ladder.moves[place]);
         let opened: Vec<usize> = (0..columns.moves).filter(|&place| is_open(place)).collect();
         let best = ladder.qualities[room.best()];
-        // How much a line grows in a time in which the best rung serves, whatever was there before.
+        // How much a line grows while the best rung serves, whatever was there before.
         let growth = |rung: usize, span| worth(best, span) - worth(ladder.qualities[rung], span);
         let mut grown: Vec<Worth> = vec![0; columns.rungs];
         let (mut steady, mut spacing) = (0, 0);
@@ -53,7 +53,7 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
                 let group = &mut groups[*number];
                 let Some(passage) = sweep.passage(reading, group) else { continue };
                 let any = rows.row(passage.arrival)[columns.any(group.to)] - passage.cost;
-                // Nothing that follows is worth more than what may follow without a rule: that is looked at first.
+                // Nothing that follows is worth more than what may follow without the rule: that is checked first.
                 let mut after = None;
                 for &place in moves {
                     let way = &ladder.moves[place];
@@ -106,7 +106,7 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
     unloaded
 }
 
-/// Where a row has what: each move now or later; then, for each rung, staying to the end, and the best of what may
+/// The layout of a row: each move now or later; then, for each rung, staying to the end, and the best of what may
 /// follow a downward switch, an upward one, and neither, and how often a move down or up became worth more.
 struct Columns {
     moves: usize,
@@ -138,7 +138,7 @@ impl Columns {
         self.moves + (4 + usize::from(up)) * self.rungs + rung
     }
 
-    /// Returns the columns of some rungs that hold a worth.
+    /// Returns the columns of the chosen rungs that contain a worth.
     fn of_rungs(&self, ladder: &Ladder, is_meant: impl Fn(usize) -> bool) -> Vec<usize> {
         let rung = |column: usize| match column.checked_sub(self.moves) {
             None => ladder.moves[column].from,
@@ -160,7 +160,7 @@ impl Columns {
         }
     }
 
-    /// Puts the value of a move, where it is more than was known, into all columns that it belongs to.
+    /// Enters the value of a move, if it is higher than the known one, into all columns that it belongs to.
     #[inline]
     fn raise(&self, row: &mut [Worth], place: usize, (from, up): (usize, bool), value: Worth) {
         row[self.changes(from, up)] += Worth::from(value > row[place]);
@@ -182,9 +182,9 @@ struct Turns {
 struct Turn {
     /// The second move.
     place: usize,
-    /// From the completion of the first one to the earliest begin of the second [ns].
+    /// From the completion of the first one to the earliest beginning of the second [ns].
     wait: u64,
-    /// The reading that was found last.
+    /// The sample that was last found.
     reading: usize,
 }
 
@@ -206,7 +206,7 @@ impl Turns {
         Self { each, ends: [first, last].map(Option::unwrap_or_default) }
     }
 
-    /// Returns what a move of the group is worth with what may follow it, but for what the old rung serves.
+    /// Returns the worth of a move of the group with what may follow it, without what the old rung serves.
     fn value(
         &mut self,
         sweep: &Sweep<'_>,
@@ -219,7 +219,8 @@ impl Turns {
         if self.each.is_empty() {
             return best - passage.cost;
         }
-        // Mostly none of them became worth more between the readings that count for the first and the last: one look will do.
+        // Usually none of them became worth more between the samples that count for the first and the last: one look is
+        // enough.
         let [first, last] = &mut self.ends;
         let [first, last] = [first, last].map(|turn| turn.look(sweep, passage));
         if last < sweep.count && sweep.stays_allowed(group.to, last) {
@@ -240,7 +241,7 @@ impl Turns {
 }
 
 impl Turn {
-    /// Returns the first reading at which it may begin after a move.
+    /// Returns the first sample at which it may begin after a move.
     #[inline]
     fn look(&mut self, sweep: &Sweep<'_>, passage: &Passage) -> usize {
         let moment = passage.done.saturating_add(self.wait);

@@ -1,22 +1,22 @@
-//! What both optima share on their way through the readings, from the last one back to the first.
+//! What both optima share on their way through the samples, from the last one back to the first.
 //!
-//! Values are kept as *lines*: the worth of what is to come, plus the quality of the present rung times the present moment.
-//! To stay on a rung then changes nothing, and a move costs a few additions.
+//! Values are kept as *lines*: the worth of the rest, plus the quality of the present rung times the present moment.
+//! Then staying on a rung changes nothing, and a move costs a few additions.
 
 use crate::study::oracle::ladder::{Kind, Ladder, Move, NEVER, Worth, worth};
 use crate::study::oracle::tape::{Room, Tape};
 
-/// The readings that lie ahead of the one that is looked at, and when each stretch of room ends.
+/// The samples after the present one, and when each stretch of room ends.
 pub(super) struct Sweep<'a> {
     pub(super) ladder: &'a Ladder,
     tape: &'a Tape,
-    /// The readings up to the end of the run, and how many there are.
+    /// The samples up to the end of the run, and their number.
     times: &'a [u64],
     pub(super) count: usize,
     pub(super) end: u64,
-    /// For each rung, the moment of the next reading that does not allow it.
+    /// For each rung, the moment of the next sample that does not allow it.
     banned: Vec<u64>,
-    /// For each move beside, the moment of the next reading at which the two do not fit together.
+    /// For each move beside, the moment of the next sample at which the two do not fit together.
     apart: Vec<u64>,
 }
 
@@ -26,30 +26,30 @@ pub(super) struct Group {
     pub(super) to: usize,
     pub(super) up: bool,
     takes: u64,
-    /// The places of the moves.
+    /// The indices of the moves.
     pub(super) moves: Vec<usize>,
-    /// The reading at which they were last found to be followed by another one at the earliest.
+    /// The earliest sample at which they were last found to be followed by another move.
     arrival: usize,
 }
 
-/// The moves of a group, begun at a reading.
+/// The moves of a group, begun at a sample.
 #[derive(Clone, Copy)]
 pub(super) struct Passage {
     now: u64,
     /// When the new rung serves.
     pub(super) done: u64,
-    /// The first reading at which another move may begin; the number of readings is the end.
+    /// The first sample at which another move may begin; the number of samples stands for the end.
     pub(super) arrival: usize,
-    /// What the line of the new rung at the arrival loses on the way back to the begin.
+    /// What the line of the new rung at the arrival loses on the way back to the beginning.
     pub(super) cost: Worth,
 }
 
-/// A stretch of readings with the same room.
+/// A stretch of samples with the same room.
 #[derive(Clone, Copy)]
 pub(super) struct Run {
     pub(super) first: usize,
     pub(super) behind: usize,
-    /// The place of its room.
+    /// The index of its room.
     pub(super) place: usize,
 }
 
@@ -101,7 +101,7 @@ impl<'a> Sweep<'a> {
         groups
     }
 
-    /// Returns the ways to begin a run, each a group of its own.
+    /// Returns the moves that begin a run, each in its own group.
     pub(super) fn first_loads(&self) -> Vec<Group> {
         let group = |way: &Move| Group {
             to: way.to,
@@ -113,7 +113,7 @@ impl<'a> Sweep<'a> {
         self.ladder.first_loads.iter().map(group).collect()
     }
 
-    /// Returns the best first load at a reading, and its place among them; `line` is the new rung's line at the arrival.
+    /// Returns the best first load at a sample, and its index; `line` is the new rung's line at the arrival.
     pub(super) fn first_load(
         &self,
         (reading, room): (usize, &Room),
@@ -131,7 +131,7 @@ impl<'a> Sweep<'a> {
         best
     }
 
-    /// Returns, for each kind of room, the moves that may begin in it, as (group, places).
+    /// Returns, for each kind of room, the moves that may begin in it, as (group, indices).
     pub(super) fn open(&self, groups: &[Group]) -> Vec<Vec<(usize, Vec<usize>)>> {
         let of_room = |room: &Room| {
             let open = |&place: &usize| self.ladder.is_open(room, &self.ladder.moves[place]);
@@ -143,23 +143,23 @@ impl<'a> Sweep<'a> {
         self.tape.rooms.iter().map(of_room).collect()
     }
 
-    /// Returns the moment of a reading; that of the end for the one behind the last.
+    /// Returns the moment of a sample; that of the end for the index after the last.
     #[inline]
     pub(super) fn time(&self, reading: usize) -> u64 {
         self.times.get(reading).copied().unwrap_or(self.end)
     }
 
-    /// Returns the time that a reading holds.
+    /// Returns how long a sample holds.
     #[inline]
     pub(super) fn holds(&self, reading: usize) -> u64 {
         self.time(reading + 1) - self.time(reading)
     }
 
-    /// Returns the first reading at `moment` or later, as seen from a `guess` that is not too early.
+    /// Returns the first sample at `moment` or later, starting from a `guess` that is not too early.
     #[inline]
     pub(super) fn reading_from(&self, moment: u64, guess: usize) -> usize {
         let mut place = guess;
-        // It moves by a reading or two; after a stretch that was skipped, by many.
+        // It moves by a sample or two; after a skipped stretch, by many.
         for _ in 0..4 {
             if place == 0 || self.times[place - 1] < moment {
                 return place;
@@ -169,7 +169,7 @@ impl<'a> Sweep<'a> {
         self.times[..place].partition_point(|&at| at < moment)
     }
 
-    /// Returns what comes of a group's moves that begin at a reading, where they can be completed.
+    /// Returns the passage of a group's moves that begin at a sample, if they can be completed.
     #[inline]
     pub(super) fn passage(&self, reading: usize, group: &mut Group) -> Option<Passage> {
         let now = self.times[reading];
@@ -193,7 +193,7 @@ impl<'a> Sweep<'a> {
         worth(self.ladder.qualities[way.from], until)
     }
 
-    /// Returns whether a rung is allowed at every reading from the one that is looked at to this one, which is not meant.
+    /// Returns whether a rung is allowed at every sample from the present one up to, but not including, this one.
     #[inline]
     pub(super) fn stays_allowed(&self, rung: usize, before: usize) -> bool {
         self.banned[rung] >= self.time(before)
@@ -215,7 +215,7 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// Returns the most readings that lie within `span` of one of them, and one more for what lies behind.
+    /// Returns the most samples that lie within `span` of one of them, and one more for the next.
     pub(super) fn most_within(&self, span: u64) -> usize {
         let (mut most, mut far) = (0, 0);
         for (near, &at) in self.times.iter().enumerate() {
@@ -227,7 +227,7 @@ impl<'a> Sweep<'a> {
         most + 1
     }
 
-    /// Returns the first reading of a run from which on readings are as far apart as the two at `reading`.
+    /// Returns the first sample of a run from which samples are as far apart as the two at `reading`.
     pub(super) fn grid_from(&self, run: Run, reading: usize) -> usize {
         let apart = self.holds(reading);
         let mut first = reading;
@@ -238,7 +238,7 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// The rows of the readings ahead, each written over the one that nobody looks at any more.
+/// The rows of later samples, each overwritten when it is no longer needed.
 pub(super) struct Rows {
     width: usize,
     mask: usize,
@@ -246,7 +246,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Makes room for a row and the `ahead` rows behind it.
+    /// Makes room for a row and the `ahead` rows after it.
     pub(super) fn new(width: usize, ahead: usize) -> Self {
         let count = (ahead + 1).next_power_of_two();
         Self { width, mask: count - 1, cells: vec![0; count * width] }
@@ -264,7 +264,7 @@ impl Rows {
         &mut self.cells[start..start + self.width]
     }
 
-    /// Makes the row of a reading as the next one's.
+    /// Makes the row of a sample equal to that of the next.
     #[inline]
     pub(super) fn repeat(&mut self, reading: usize) {
         let next = ((reading + 1) & self.mask) * self.width;

@@ -1,13 +1,13 @@
-//! What a recording allows, reading by reading, in bits: all that an optimum is computed from.
+//! What a recording allows, sample by sample, in bits: the whole input of an optimum.
 
 use std::collections::BTreeMap;
 
-/// What one reading allows. Bit `r` of a mask stands for rung `r`; rung 0, nothing, is always allowed.
+/// What one sample allows. Bit `r` of a mask stands for rung `r`; rung 0, nothing, is always allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Room {
     /// The rungs that may serve.
     pub(super) allowed: u64,
-    /// The rungs that may begin to load once nothing else of ours is there.
+    /// The rungs that may begin to load once no other model of ours is loaded.
     pub(super) loadable: u64,
     /// For each rung, those that may serve while it loads.
     pub(super) beside: Box<[u64]>,
@@ -19,7 +19,7 @@ impl Room {
         self.allowed >> rung & 1 == 1
     }
 
-    /// Returns whether a rung may begin to load once nothing else of ours is there.
+    /// Returns whether a rung may begin to load once no other model of ours is loaded.
     pub(super) fn loads(&self, rung: usize) -> bool {
         self.loadable >> rung & 1 == 1
     }
@@ -35,20 +35,20 @@ impl Room {
     }
 }
 
-/// The readings in order: a moment each, and what holds from each change to the next.
+/// The samples in order: the moment of each, and what holds from each change to the next.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tape {
     /// Nanoseconds since the run began, strictly rising.
     pub(super) times: Vec<u64>,
-    /// What there is room for from a reading on, as (reading, place in `rooms`).
+    /// The room from a sample on, as (sample, index in `rooms`).
     pub(super) runs: Vec<(usize, usize)>,
-    /// Each kind of room that was met, once.
+    /// Each kind of room that occurred, once.
     pub(super) rooms: Vec<Room>,
     places: BTreeMap<Room, usize>,
 }
 
 impl Tape {
-    /// Adds a reading that finds the room of the one before it.
+    /// Adds a sample with the same room as the one before it.
     #[inline]
     pub(super) fn push_same(&mut self, at: u64) {
         if self.times.last().is_none_or(|&last| last < at) {
@@ -56,7 +56,7 @@ impl Tape {
         }
     }
 
-    /// Adds a reading. Of two at one moment the later holds.
+    /// Adds a sample. Of two at one moment the later counts.
     pub(super) fn push(&mut self, at: u64, room: Room) {
         let next = self.rooms.len();
         let place = *self.places.entry(room).or_insert_with_key(|room| {
@@ -73,7 +73,7 @@ impl Tape {
         }
     }
 
-    /// Returns the bytes that the readings take.
+    /// Returns the bytes that the samples take.
     pub(super) fn bytes(&self) -> usize {
         self.times.capacity() * size_of::<u64>()
             + self.runs.capacity() * size_of::<(usize, usize)>()

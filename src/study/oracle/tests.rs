@@ -1,4 +1,4 @@
-//! The dynamic programs against every schedule there is.
+//! Compares the dynamic programs with every possible schedule.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,15 +16,15 @@ use crate::sim::rng::{Seed, Stream};
 use crate::study::oracle::ladder::{Kind, NEVER, worth};
 use crate::summary::Reversals;
 
-/// A small machine: its ladder, and others' use at each reading.
+/// A small machine: its ladder, and others' use at each sample.
 struct Case {
     oracle: Oracle,
     end: u64,
-    /// What was tried already, by reading, stand and whether reversals are allowed.
+    /// What was already tried, by sample, stand and whether reversals are allowed.
     tried: RefCell<BTreeMap<(usize, Stand, bool), Worth>>,
 }
 
-/// A schedule that is tried: where it stands after its last switch.
+/// A schedule being tried: its state after its last switch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Stand {
     rung: usize,
@@ -34,7 +34,7 @@ struct Stand {
 }
 
 impl Case {
-    /// Invents a case whose others change at one of `calm` readings.
+    /// Invents a case in which others change at one of `calm` samples.
     fn invent(luck: &mut Stream, readings: usize, calm: u64) -> Self {
         let total = Bytes::from_gib(100);
         let below = |luck: &mut Stream, bound| luck.below(bound);
@@ -79,7 +79,7 @@ impl Case {
         Self { oracle, end, tried: RefCell::default() }
     }
 
-    /// Returns the most that any schedule is worth from a reading on.
+    /// Returns the highest worth of any schedule from a sample on.
     fn best_from(&self, reading: usize, stand: Stand, reverses: bool) -> Worth {
         let key = (reading, stand, reverses);
         if let Some(&worth) = self.tried.borrow().get(&key) {
@@ -173,7 +173,7 @@ fn memory_that_a_gpu_shares_changes_what_fits_with_others_use_of_it() {
     let model = Model { vram: gib(20), ..Model::of_size("m", "m", Percent::ONE_HUNDRED, gib(5)) };
     let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
     let mut oracle = Oracle::new(&settings, &Catalog::new(vec![model]).unwrap());
-    // The degrade line is at 90 of 100 GiB: of both memories the model takes 25.
+    // The degrade line is at 90 of 100 GiB: the model takes 25 of each memory.
     for (second, others) in [(0, 60), (1, 64), (2, 68)] {
         let space = |others| Some(Space { total: gib(100), others: gib(others), own: Bytes::ZERO });
         let gpu = GpuSample { vram: space(0), shared: true, ..GpuSample::default() };

@@ -1,4 +1,4 @@
-//! One setting of a sweep: the values that it may have.
+//! One setting of a sweep: its possible values.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tiershift_core::time::SpanText;
 use tiershift_core::units::{Bytes, Percent};
 use toml::Value;
 
-/// The values of a setting, as a plan has them.
+/// The values of a setting, as in a plan.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Range {
@@ -17,12 +17,12 @@ pub struct Range {
     /// The last value, in the same unit.
     #[schemars(with = "serde_json::Value")]
     pub to: Value,
-    /// How values are spaced between `from` and `to`. Default `linear`; `log` has as many between 1 and 10 as between 10 and 100, which suits
-    /// spans, and needs a first value above zero.
+    /// How values are spaced between `from` and `to`. Default `linear`; `log` has as many between 1 and 10 as between
+    /// 10 and 100, which suits spans, and needs a first value above zero.
     #[serde(default)]
     pub scale: Scale,
-    /// How many values there are, both ends among them. Without it there is any value in between, and points must be drawn at
-    /// random (`points`).
+    /// The number of values, including both ends. Without it, any value in between is possible, and points must be
+    /// drawn at random (`points`).
     #[serde(default)]
     pub steps: Option<u32>,
 }
@@ -45,7 +45,7 @@ pub enum Scale {
 pub enum Axis {
     /// One of these.
     Listed(Vec<Value>),
-    /// Anything between two values of a unit.
+    /// Anything between two values with the same unit.
     Between(Between),
 }
 
@@ -60,7 +60,7 @@ pub struct Between {
     scale: Scale,
 }
 
-/// What numbers count.
+/// The unit of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unit {
     Seconds,
@@ -74,7 +74,7 @@ impl Axis {
     /// Checks a list, or a range.
     ///
     /// # Errors
-    /// What is not valid, in a sentence.
+    /// What is not valid, as a sentence.
     pub fn new(value: &Value) -> Result<Self, String> {
         match value {
             Value::Array(values) if values.is_empty() => Err("the list has no value".to_owned()),
@@ -87,7 +87,7 @@ impl Axis {
         }
     }
 
-    /// Returns the values of a grid; `None` of a range without steps.
+    /// Returns the values of a grid; `None` for a range without steps.
     pub fn values(&self) -> Option<&[Value]> {
         match self {
             Self::Listed(values) => Some(values),
@@ -95,7 +95,7 @@ impl Axis {
         }
     }
 
-    /// Returns values by which a mistake is found: all of a list, the ends and the middle of a range.
+    /// Returns values that would show a mistake: all of a list, the ends and the middle of a range.
     pub fn samples(&self) -> Vec<Value> {
         match self {
             Self::Listed(values) => values.clone(),
@@ -103,7 +103,7 @@ impl Axis {
         }
     }
 
-    /// Returns the value at a place in `[0, 1)`.
+    /// Returns the value at a position in `[0, 1)`.
     pub fn at(&self, place: f64) -> Value {
         match self {
             Self::Listed(values) => {
@@ -139,14 +139,14 @@ impl Between {
                 let place = |step: u32| f64::from(step) / f64::from((steps - 1).max(1));
                 let mut values: Vec<Value> =
                     (0..steps).map(|step| between.at(place(step))).collect();
-                // Rounded, two may be one.
+                // After rounding, two values may be equal.
                 values.dedup();
                 Ok(Axis::Listed(values))
             }
         }
     }
 
-    /// Returns the value at a place in `[0, 1]`, rounded as a person would write it.
+    /// Returns the value at a position in `[0, 1]`, rounded as a person would write it.
     fn at(&self, place: f64) -> Value {
         let Self { from, to, .. } = *self;
         if place <= 0.0 || place >= 1.0 {
@@ -156,7 +156,7 @@ impl Between {
             Scale::Linear => from + (to - from) * place,
             Scale::Log => from * libm::pow(to / from, place),
         };
-        // Rounded, it may lie outside.
+        // After rounding, it may lie outside.
         let rounded = two_digits(value).clamp(from, to);
         match self.unit {
             Unit::Seconds => {
@@ -171,7 +171,7 @@ impl Between {
     }
 }
 
-/// Rounds to two digits that count: more would say that it was measured.
+/// Rounds to two significant digits: more would suggest that it was measured.
 fn two_digits(value: f64) -> f64 {
     if value == 0.0 {
         return 0.0;

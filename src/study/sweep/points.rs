@@ -1,4 +1,4 @@
-//! The points of a sweep: which policy, which catalog, which settings.
+//! The points of a sweep: policy, catalog and settings of each.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,29 +13,29 @@ use crate::study::sweep::axis::Axis;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Point {
-    /// What reports call it: its policy, its catalog where there are several, and what it sets.
+    /// Its name in reports: its policy, its catalog if there are several, and its settings.
     pub name: String,
     /// The policy: a name, a policy file, an `exec:` command.
     pub policy: String,
-    /// The catalog, where one is named.
+    /// The catalog, if one is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalog: Option<PathBuf>,
-    /// What it sets, by the keys of a policy file.
+    /// Its settings, by the keys of a policy file.
     pub settings: Vec<(String, Value)>,
 }
 
 /// What points are made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Points<'a> {
-    /// The policies, of which there is one.
+    /// The policies, at least one.
     pub policies: &'a [String],
-    /// The catalogs, which may be none.
+    /// The catalogs, possibly none.
     pub catalogs: &'a [PathBuf],
     /// The settings.
     pub axes: &'a [(String, Axis)],
 }
 
-/// Returns the settings of a table, with dots in the keys of tables within it.
+/// Returns the settings of a table; keys of inner tables are joined with dots.
 ///
 /// # Errors
 /// The key whose values are not valid, and why.
@@ -54,10 +54,10 @@ pub fn axes(table: &Table) -> Result<Vec<(String, Axis)>, (String, String)> {
 }
 
 impl Points<'_> {
-    /// Returns every combination, after one that sets nothing.
+    /// Returns every combination, after one without settings.
     ///
     /// # Errors
-    /// The key of a range that has no steps, or `points` where there are too many; and why.
+    /// The key of a range that has no steps, or `points` if there are too many; and why.
     pub fn grid(&self) -> Result<Vec<Point>, (String, String)> {
         let mut combinations: Vec<Vec<(String, Value)>> = vec![Vec::new()];
         for (key, axis) in self.axes {
@@ -96,10 +96,11 @@ impl Points<'_> {
         Ok(distinct(points))
     }
 
-    /// Returns so many that are drawn at random, after one that sets nothing. There are fewer where the values allow no more.
+    /// Returns this many points drawn at random, after one without settings. There are fewer if the values allow no
+    /// more.
     ///
     /// # Errors
-    /// Where there are too many.
+    /// When there are too many.
     pub fn drawn(&self, count: usize, luck: &mut Stream) -> Result<Vec<Point>, (String, String)> {
         if count > MOST_POINTS {
             return Err(("points".to_owned(), format!("{count} are more than {MOST_POINTS}")));
@@ -129,7 +130,7 @@ impl Points<'_> {
         Ok(points)
     }
 
-    /// Returns what all others are compared with.
+    /// Returns the point with which all others are compared.
     fn first(&self) -> Point {
         let catalog = self.each_catalog().next().flatten();
         self.point(&self.policies[0], catalog, Vec::new())
@@ -153,21 +154,21 @@ impl Points<'_> {
     }
 }
 
-/// Returns a setting as names have it, without a space: `price=1m30s`.
+/// Returns a setting as in a name, without a space: `price=1m30s`.
 pub fn setting_text(key: &str, value: &Value) -> String {
     let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     format!("{key}={}", value.replace(' ', ""))
 }
 
-/// Leaves out what is there twice.
+/// Removes duplicates.
 fn distinct(points: Vec<Point>) -> Vec<Point> {
     let mut known = BTreeSet::new();
     points.into_iter().filter(|point| known.insert(point.name.clone())).collect()
 }
 
-/// Chosen: a hundred thousand points on ten recordings are a day's work of a hundred processors.
+/// Chosen: a hundred thousand points on ten recordings are a day's work for a hundred processors.
 const MOST_POINTS: usize = 100_000;
-/// How often a point is drawn, at most, for each that is wanted. Chosen.
+/// The most draws for each point that is wanted. Chosen.
 const DRAWS: usize = 20;
 
 #[cfg(test)]

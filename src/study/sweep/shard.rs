@@ -1,14 +1,14 @@
-//! The shards of a sweep: what each comes to, as a file, and all of them together.
+//! The shards of a sweep: the results of each as a file, and of all together.
 
 use serde::{Deserialize, Serialize};
 
 use crate::study::compare::{About, Compared, OnRecording, Run};
 use crate::study::sweep::Plan;
 
-/// What one shard came to.
+/// The results of one shard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shard {
-    /// Which one it is, from zero.
+    /// Its number, from zero.
     pub number: usize,
     /// The hash of the plan.
     pub plan: String,
@@ -18,16 +18,16 @@ pub struct Shard {
     pub parts: Vec<OnShard>,
 }
 
-/// What a shard came to on a recording.
+/// The results of a shard on a recording.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OnShard {
-    /// The recording's place in the plan.
+    /// The recording's index in the plan.
     pub recording: usize,
-    /// Why it was not played; absent where it was.
+    /// Why it was not played; absent if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
-    /// What it is; from the recording's first run, and absent where that belongs to another shard.
+    /// Facts about it; from the recording's first run, and absent if that belongs to another shard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<About>,
     /// The runs, in the plan's order.
@@ -46,7 +46,7 @@ struct Head {
 }
 
 impl Shard {
-    /// Returns the shard's file: a line that says whose it is, and one with what it came to.
+    /// Returns the shard's file: a line that identifies it, and one with its results.
     pub fn to_text(&self) -> String {
         let sunk = "plain data with text keys is always JSON";
         let body = serde_json::to_string(&self.parts).expect(sunk);
@@ -62,7 +62,7 @@ impl Shard {
     /// Reads a shard's file.
     ///
     /// # Errors
-    /// Where it is not a shard, or not as it was written.
+    /// When it is not a shard, or was changed.
     pub fn parse(text: &str) -> Result<Self, ShardError> {
         let (head, body) = text.split_once('\n').ok_or(ShardError::NotOne)?;
         let head: Head = serde_json::from_str(head).map_err(|_| ShardError::NotOne)?;
@@ -75,16 +75,16 @@ impl Shard {
         Ok(Self { number, plan, program, parts })
     }
 
-    /// Returns whether it is that shard of the plan, computed by this program.
+    /// Returns whether it is this shard of the plan, computed by this program.
     pub fn is_of(&self, plan: &Plan, number: usize, program: &str) -> bool {
         (self.number, &*self.plan, &*self.program) == (number, &plan.hash, program)
     }
 }
 
-/// Puts the shards of a plan together, in their order.
+/// Combines the shards of a plan, in their order.
 ///
 /// # Errors
-/// Where one is of another plan, or of another program than the others.
+/// When one belongs to another plan, or was computed by another program than the others.
 pub fn merge(plan: &Plan, shards: &[Shard]) -> Result<Compared, MergeError> {
     let mut played: Vec<OnShard> = (0..plan.recordings.len())
         .map(|recording| OnShard { recording, ..OnShard::default() })
@@ -131,7 +131,7 @@ pub enum ShardError {
     Changed,
 }
 
-/// Why shards cannot be put together.
+/// Why shards cannot be combined.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message says what it is")]
 pub enum MergeError {

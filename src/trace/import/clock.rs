@@ -1,4 +1,4 @@
-//! Times as public traces write them, and the clock that makes one course of them.
+//! Times as public traces write them, and the clock that makes one sequence of them.
 
 use std::str::FromStr;
 
@@ -10,17 +10,17 @@ use jiff::tz::{Offset, TimeZone};
 /// How a time is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TimeForm {
-    /// `2017-09-03T14:10:11Z`; without an offset it is taken as UTC.
+    /// `2017-09-03T14:10:11Z`; without an offset it counts as UTC.
     Iso8601,
-    /// A number of this many nanoseconds each.
+    /// A number in units of this many nanoseconds.
     Count(u64),
-    /// `strptime` directives. Date, year or hour may be missing. Where it is open, anything may follow.
+    /// `strptime` directives. Date, year or hour may be missing. If it is open, anything may follow.
     Pattern { pattern: String, open: bool },
-    /// Numbers with anything between them, each of so many nanoseconds, which are added up.
+    /// Numbers with anything between them, in units of these numbers of nanoseconds, which are added up.
     Sum(Vec<u64>),
 }
 
-/// What a time says of the moment. All in nanoseconds.
+/// What a time states about the moment. All in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stamp {
     /// Since the epoch, or since the file's own zero.
@@ -65,7 +65,7 @@ fn units(text: &str) -> Option<Vec<u64>> {
     (units.len() > 1).then_some(units)
 }
 
-/// Returns how long a unit of time is.
+/// Returns the length of a unit of time.
 fn unit_nanoseconds(unit: &str) -> Option<u64> {
     Some(match unit {
         "d" => 86_400 * SECOND as u64,
@@ -80,7 +80,7 @@ fn unit_nanoseconds(unit: &str) -> Option<u64> {
 }
 
 impl TimeForm {
-    /// Returns what `text` says of the moment.
+    /// Returns what `text` states about the moment.
     pub(crate) fn parse(&self, text: &str) -> Option<Stamp> {
         match self {
             Self::Iso8601 => {
@@ -110,7 +110,7 @@ impl TimeForm {
         }
     }
 
-    /// Returns the offset from UTC of a time of this form, where it says one. Counts since the epoch are UTC.
+    /// Returns the offset from UTC of a time of this form, if it states one. Counts since the epoch are UTC.
     pub(crate) fn offset(&self, text: &str) -> Option<Offset> {
         match self {
             Self::Iso8601 => Pieces::parse(text).ok()?.to_numeric_offset(),
@@ -127,7 +127,7 @@ impl TimeForm {
         }
     }
 
-    /// Returns whether a text of this form says so much that it lies behind all dates, and is probably of a smaller unit.
+    /// Returns whether a number of this form is so large that it is beyond all dates, and probably in a smaller unit.
     pub(crate) fn is_smaller_than_said(&self, text: &str) -> bool {
         match self {
             Self::Count(each) => {
@@ -145,12 +145,12 @@ fn broken_down(mut time: BrokenDownTime) -> Option<Stamp> {
     let has_day = time.month().is_some() && time.day().is_some();
     if has_day && time.year().is_none() {
         time.set_year(Some(LEAP_YEAR)).ok()?;
-        // A weekday belongs to the year that it was written in.
+        // A weekday belongs to the year in which it was written.
         time.set_weekday(None);
         return time.to_datetime().ok().map(Stamp::OfYear);
     }
     if let Ok(civil) = time.to_datetime() {
-        // With an offset, the moment is exact; else local times are taken as UTC.
+        // With an offset, the moment is exact; otherwise local times are taken as UTC.
         let moment = match time.offset() {
             Some(offset) => offset.to_timestamp(civil).ok(),
             None => utc(civil),
@@ -185,8 +185,8 @@ fn nanoseconds(moment: jiff::Timestamp) -> Option<i64> {
     i64::try_from(moment.as_nanosecond()).ok()
 }
 
-/// Parses a decimal number exactly: a float of today's epoch seconds is only good to a quarter microsecond. What lies behind
-/// all dates is taken in the next smaller unit in which it is a date.
+/// Parses a decimal number exactly: a float of today's epoch seconds is only accurate to a quarter of a microsecond. A
+/// number beyond all dates is read in the next smaller unit in which it is a date.
 pub(crate) fn decimal_nanoseconds(text: &str, each: u64) -> Option<i64> {
     let mut value = exact(text, each)?;
     if let Ok(value) = i64::try_from(value) {
@@ -213,7 +213,7 @@ pub(crate) fn duration_nanoseconds(text: &str) -> Option<i64> {
         let end = behind.find(|c: char| is_number(c) || c.is_whitespace()).unwrap_or(behind.len());
         let (unit, behind) = behind.split_at(end);
         let each = match unit {
-            // A bare number is all there is.
+            // A bare number must be the whole text.
             "" if number.len() == text.trim().len() => SECOND as u64,
             "µs" | "μs" => 1000,
             unit => unit_nanoseconds(unit)?,
@@ -256,13 +256,13 @@ fn exact(text: &str, each: u64) -> Option<i128> {
     Some(if negative { -value } else { value })
 }
 
-/// Makes one course of stamps that leave out the year or the day.
+/// Makes one sequence of stamps that leave out the year or the day.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     /// The year of the first date without one.
     year: i16,
     last: Option<i64>,
-    /// Days or years that have gone by.
+    /// The number of days or years that have passed.
     passed: i16,
     /// What a stamp left out.
     pub lacks: Option<Lacks>,
@@ -276,7 +276,7 @@ pub(crate) enum Lacks {
 }
 
 impl Clock {
-    /// Begins in a year; where nobody knows it, in one that is not a leap year, so that 28 February and 1 March are
+    /// Begins in a year; if it is not known, in one that is not a leap year, so that 28 February and 1 March are
     /// neighbours.
     pub(crate) fn new(year: Option<i16>) -> Self {
         Self { year: year.unwrap_or(YEAR), last: None, passed: 0, lacks: None }
@@ -302,34 +302,35 @@ impl Clock {
         at
     }
 
-    /// Returns the moment of a stamp in the day or year that it is now.
+    /// Returns the moment of a stamp in the present day or year.
     fn unwrapped(&self, stamp: Stamp) -> Option<i64> {
         match stamp {
             Stamp::Moment(at) => Some(at),
             Stamp::OfDay(at) => at.checked_add(i64::from(self.passed) * DAY),
             Stamp::OfYear(civil) => {
                 let year = self.year.checked_add(self.passed)?;
-                // 29 February is in leap years only.
+                // 29 February exists only in leap years.
                 utc(civil.with().year(year).build().ok()?).and_then(nanoseconds)
             }
         }
     }
 
-    /// Begins with the first day or year again: another table of the same course follows.
+    /// Begins with the first day or year again: another table of the same period follows.
     pub(crate) fn begin_again(&mut self) {
         (self.last, self.passed) = (None, 0);
     }
 }
 
-/// The year of dates without one, where nobody says it.
+/// The year of dates without one, if it is not known.
 const YEAR: i16 = 2001;
-/// Has every day that any year has.
+/// It has every day that any year has.
 const LEAP_YEAR: i16 = 2000;
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400 * SECOND;
-/// Times before 1980 are of a clock that nobody has set, or count from a beginning of their own. In nanoseconds since 1970.
+/// Times before 1980 come from a clock that was never set, or count from their own beginning. In nanoseconds since
+/// 1970.
 pub(crate) const YEAR_1980: i64 = 315_532_800 * SECOND;
-/// The dates of our days, between which a bare number is probably a time. In nanoseconds since 1970.
+/// The range of dates in which a bare number is probably a time. In nanoseconds since 1970.
 pub(crate) const OUR_DAYS: std::ops::Range<i64> = 946_684_800 * SECOND..4_102_444_800 * SECOND;
 
 #[cfg(test)]

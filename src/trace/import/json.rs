@@ -1,4 +1,4 @@
-//! Records out of one large JSON value, one at a time: the file is never held as a whole.
+//! Records from one large JSON value, one at a time: the file is never held as a whole.
 
 use crate::trace::TraceError;
 use crate::trace::source::Source;
@@ -8,10 +8,10 @@ use crate::trace::source::Source;
 pub(crate) struct Scanner {
     /// One part for each level: a key, or `*` for every key or index.
     pattern: Vec<String>,
-    /// The containers that are open, outermost first, and whether the path to them fits.
+    /// The open containers, outermost first, and whether the path to them fits.
     open: Vec<Container>,
     expect: Expect,
-    /// Whether the value that comes next fits the pattern so far.
+    /// Whether the next value fits the pattern so far.
     fits: bool,
     pushed_back: Option<u8>,
     column: u64,
@@ -33,7 +33,7 @@ enum Expect {
     CommaOrClose,
 }
 
-/// Where a record began.
+/// The beginning of a record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
     pub line: u64,
@@ -120,7 +120,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// Whether a child of the innermost container fits the pattern.
+    /// Returns whether a child of the innermost container fits the pattern.
     fn child_fits(&self, key: Option<&[u8]>) -> bool {
         let Some(parent) = self.open.last() else { return true };
         let Some(part) = self.pattern.get(self.open.len() - 1) else { return false };
@@ -142,7 +142,7 @@ impl Scanner {
         self.fits = self.open.is_empty();
     }
 
-    /// Copies one value, balanced by its brackets; whether it is well-formed inside is for the parser.
+    /// Copies one value, balanced by its brackets; the parser checks whether it is well-formed inside.
     fn capture(
         &mut self,
         source: &mut Source,
@@ -187,7 +187,7 @@ impl Scanner {
         }
     }
 
-    /// Copies a string's inside up to its closing quote.
+    /// Copies the content of a string up to its closing quote.
     fn string(&mut self, source: &mut Source, into: &mut Vec<u8>) -> Result<(), TraceError> {
         loop {
             match self.any_byte(source)? {

@@ -1,4 +1,4 @@
-//! A mapping file, checked and ready to read by.
+//! A mapping file, checked and ready for use.
 
 use std::sync::Arc;
 
@@ -21,9 +21,9 @@ pub struct Mapping {
     pub(crate) kind: Kind,
     recognise: Vec<Vec<String>>,
     pub(crate) layout: RawLayout,
-    /// Columns that have one value for each field.
+    /// Columns that must have one value for each field.
     pub(crate) same: Vec<usize>,
-    /// Columns that say whether a row counts, with what they must hold.
+    /// Columns that determine whether a row counts, with the values that they must have.
     pub(crate) only: Vec<(usize, Vec<String>)>,
     pub(crate) text: Text,
     pub(crate) time: Time,
@@ -31,13 +31,13 @@ pub struct Mapping {
     /// Every column that the time or a field reads, once each.
     pub(crate) columns: Vec<String>,
     pub(crate) gpu: Option<GpuRule>,
-    /// What users should know about traces in this format.
+    /// Notes for users about traces in this format.
     pub(crate) notes: Vec<String>,
-    /// Whether a person has named the columns.
+    /// Whether the user has named the columns.
     pub(crate) are_columns_told: bool,
 }
 
-/// The lines of a text, ready to be cut, the particular before the general. Empty for the other shapes.
+/// The lines of a text as templates, specific ones before general ones. Empty for the other shapes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Text(pub Vec<Line>);
 
@@ -46,11 +46,11 @@ pub(crate) struct Text(pub Vec<Line>);
 pub(crate) struct Line {
     pub sort: LineSort,
     pub template: Template,
-    /// How the mapping writes it.
+    /// Its spelling in the mapping.
     pub written: String,
 }
 
-/// What a line of a text is for.
+/// The purpose of a line of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LineSort {
     Row,
@@ -70,7 +70,7 @@ pub(crate) struct Time {
     pub forms: Vec<TimeForm>,
     /// Time between rows that have no time of their own.
     pub interval_ns: Option<i64>,
-    /// When the file begins, for one that does not say it.
+    /// When the file begins, if it does not state it.
     pub starts_at: Option<WallTime>,
     pub whole: bool,
     pub wall_clock: bool,
@@ -82,7 +82,7 @@ pub(crate) struct Time {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct GpuRule {
     pub by: Vec<usize>,
-    /// Those that identify them where they are of several makes.
+    /// Columns that identify them if they are of several makes.
     pub names: Vec<usize>,
     pub sweep_ns: i64,
 }
@@ -129,7 +129,7 @@ impl Field {
         self.plus.iter().chain(&self.minus).chain(&self.over).filter_map(Term::column)
     }
 
-    /// Returns the column that stands for it in messages.
+    /// Returns the column that represents it in messages.
     pub(crate) fn first_column(&self) -> usize {
         self.columns().next().expect("a field without a column is refused")
     }
@@ -174,7 +174,7 @@ impl Mapping {
     /// Parses and checks a mapping file.
     ///
     /// # Errors
-    /// Where it is not TOML, has an unknown key, or names what does not exist.
+    /// When it is not TOML, has an unknown key, or names something that does not exist.
     pub fn parse(name: &str, text: &str) -> Result<Self, TraceError> {
         let document = Document::new(name, text);
         let raw: RawMapping = document.read(&[])?;
@@ -223,10 +223,10 @@ impl Mapping {
         })
     }
 
-    /// Returns the mapping with what a person says about the file.
+    /// Returns the mapping, completed with what the user states about the file.
     ///
     /// # Errors
-    /// Where the mapping asks for something that was not said.
+    /// When the mapping requires something that was not stated.
     pub(crate) fn with(self: Arc<Self>, told: &Told, file: &str) -> Result<Arc<Self>, TraceError> {
         let refuse = |reason: String| TraceError::Ask { name: file.to_owned(), reason };
         let asks = self.fields.iter().any(|field| field.metric.is_some());
@@ -258,7 +258,7 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Keeps of the fields that a person must choose from the one that was chosen.
+    /// Of the fields among which the user must choose, keeps only the chosen one.
     fn choose(&mut self, metric: Option<&str>) -> Result<(), String> {
         let is_chosen = |field: &Field| field.metric.is_none() || field.metric.as_deref() == metric;
         let mut metrics: Vec<_> = self.fields.iter().filter_map(|f| f.metric.as_deref()).collect();
@@ -277,7 +277,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Returns where a column of a text is among the mapping's.
+    /// Returns the index of a text's column in the mapping.
     pub(crate) fn column(&self, name: &str) -> usize {
         let at = self.columns.iter().position(|column| column == name);
         at.expect("each cell of a template is a column")
@@ -287,19 +287,19 @@ impl Mapping {
         self.recognise.iter().any(|signs| signs.iter().all(|sign| is_in(head, sign)))
     }
 
-    /// Returns the signs of that list of which the most are in `head`: those that are, and those that are not.
+    /// Returns the signs of the list that has most of them in `head`: those that are there, and those that are not.
     pub(crate) fn nearest_signs(&self, head: &str) -> Option<(Vec<&str>, Vec<&str>)> {
         let lists = self.recognise.iter().map(|signs| {
             let signs = signs.iter().map(String::as_str);
             signs.partition::<Vec<_>, _>(|sign| is_in(head, sign))
         });
-        // The first of equally near ones.
+        // The first among equally near ones.
         lists.rev().max_by_key(|(met, unmet)| (met.len() * 1000) / (met.len() + unmet.len()).max(1))
     }
 }
 
-/// Returns whether a sign is in the head of a file. A mark at the sign's beginning binds it to the file's beginning (`^`) or to
-/// that of a line (`|`).
+/// Returns whether a sign is in the head of a file. A mark at its beginning anchors it at the file's beginning (`^`) or
+/// at that of a line (`|`).
 fn is_in(head: &str, sign: &str) -> bool {
     if let Some(shape) = sign.strip_prefix('^') {
         return number::looks_like(head, shape);
@@ -412,8 +412,8 @@ impl Field {
 }
 
 impl Text {
-    /// Checks the templates of a text, and adds to `columns` what nobody else wants of their cells.
-    /// A refusal names the key of `[layout]` that it is about.
+    /// Checks the templates of a text, and adds to `columns` those of their cells that are not used otherwise. A
+    /// refusal names the key of `[layout]` that it is about.
     fn parse(layout: &RawLayout, columns: &mut Vec<String>) -> Result<Self, Refused> {
         let mut lines = Vec::new();
         for (key, sort, texts) in [
@@ -444,7 +444,7 @@ impl Text {
                 columns.push(name.to_owned());
             }
         }
-        // Stable: of equally particular ones the first that is written counts.
+        // Stable: among equally specific ones the first in the file counts.
         lines.sort_by_key(|line| std::cmp::Reverse(line.template.letters()));
         Ok(Self(lines))
     }

@@ -8,19 +8,18 @@ use crate::trace::column::Quantity;
 /// A unit of measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// Bytes times this.
+    /// This many bytes.
     Bytes(u64),
     Percent,
     Fraction,
-    /// Milliseconds of one processor in a second.
+    /// Milliseconds of one processor per second.
     MillisecondsPerSecond,
     Celsius,
     One,
 }
 
 impl Unit {
-    /// Returns what one of this unit is in a native column of `quantity`; `None` where it measures something
-    /// else.
+    /// Returns the factor from this unit to a native column of `quantity`; `None` if it measures something else.
     pub(crate) fn factor(self, quantity: Quantity) -> Option<f64> {
         Some(match (self, quantity) {
             (Self::Bytes(factor), Quantity::Bytes) => factor as f64,
@@ -64,7 +63,7 @@ impl FromStr for Unit {
 }
 
 impl Unit {
-    /// Returns whether the two are one word for different things: MB, which some write for MiB.
+    /// Returns whether the two may be the same word for different things: MB, which some write for MiB.
     pub(crate) fn is_alike(self, other: Self) -> bool {
         match (self, other) {
             // 2.4 % for each step of a thousand.
@@ -97,8 +96,8 @@ impl fmt::Display for Unit {
     }
 }
 
-/// Reads a number as people and programs write it. `comma` says whether a comma stands before the fraction; where that is
-/// not known, a comma counts only where it can be nothing else.
+/// Reads a number as people and programs write it. `comma` is whether a comma precedes the fraction; if that is not
+/// known, a comma counts only where it can be nothing else.
 pub(crate) fn decimal(text: &str, comma: Option<bool>) -> Option<f64> {
     if !text.contains(',') {
         // With a decimal comma, a point groups digits: 1.024 would be a thousand.
@@ -116,7 +115,7 @@ pub(crate) fn decimal(text: &str, comma: Option<bool>) -> Option<f64> {
     }
 }
 
-/// Returns whether the comma of a number stands before its fraction, or groups digits; `None` where it may do either.
+/// Returns whether the comma of a number precedes its fraction, or groups digits; `None` if it may do either.
 pub(crate) fn is_decimal_comma(text: &str) -> Option<bool> {
     let (_, behind) = text.rsplit_once(',')?;
     let groups = text.matches(',').count() > 1 || behind.contains('.');

@@ -9,16 +9,16 @@ use tiershift_core::time::SpanText;
 use crate::trace::import::Kind;
 use crate::wall::WallTime;
 
-/// How a public format becomes a native trace.
+/// The description of a public format, for converting it to a native trace.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RawMapping {
-    /// What `--format` calls it.
+    /// Name of the format, for `--format`.
     pub name: String,
-    /// What the format is, in one line.
+    /// Description of the format, in one line.
     pub about: String,
     pub kind: Kind,
-    /// What users should know about traces in this format.
+    /// Notes for users about traces in this format.
     #[serde(default)]
     pub notes: Vec<String>,
     #[serde(default)]
@@ -31,11 +31,11 @@ pub(crate) struct RawMapping {
     pub field: Vec<RawField>,
 }
 
-/// By which words the format is known: all words of any one list must be in the head of the file.
+/// The words by which the format is recognised: all words of any one list must be in the head of the file.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RawRecognise {
-    /// `^` stands for the file's beginning, and behind it `9` for any digit.
+    /// Lists of words. A `^` stands for the file's beginning, and after it `9` for any digit.
     pub any: Vec<Vec<String>>,
 }
 
@@ -44,69 +44,69 @@ pub(crate) struct RawRecognise {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RawLayout {
     pub shape: Shape,
-    /// Between the cells of a table; spaces and tabs around a cell do not count.
+    /// Character between the cells of a table; spaces and tabs around a cell are ignored.
     #[serde(default = "comma")]
     pub separator: char,
     /// Prefixes of lines to skip.
     pub comment: Option<String>,
     /// Names for the columns of a table that has no header.
     pub columns: Option<Vec<String>>,
-    /// Rows that count: those whose cell in each of these columns is one of these. A table without the column is
-    /// not concerned.
+    /// Rows that count: those whose cell in each of these columns has one of these values. Tables without the column
+    /// are not affected.
     #[serde(default)]
     pub only: BTreeMap<String, Vec<String>>,
     /// Lines to skip: those whose first cell is one of these.
     #[serde(default)]
     pub ignore: Vec<String>,
-    /// Lines that begin so name the columns, wherever they stand. A `#` before the names is none of them.
+    /// Beginnings of lines that name the columns, wherever they are. A `#` before the names is ignored.
     #[serde(default)]
     pub header_marks: Vec<String>,
-    /// Whether a line without any number, but for that of its time, names the columns, wherever it stands.
+    /// Whether a line without any number, except that of its time, names the columns, wherever it is.
     #[serde(default)]
     pub word_header: bool,
-    /// The first cell says what a line is.
+    /// Meaning of the first cell, if it marks the kind of a line.
     pub tag: Option<RawTag>,
-    /// Where the records are in a JSON file: a path with `*` for every key or index.
+    /// Path of the records in a JSON file, with `*` for every key or index.
     pub records: Option<String>,
-    /// Rows within a JSON record: the elements of the array at this pointer. Columns are looked for in the element, those
-    /// that begin with `^` in the record.
+    /// Rows within a JSON record: the elements of the array at this pointer. Columns are looked for in the element,
+    /// those that begin with `^` in the record.
     pub each: Option<String>,
-    /// Whether each column of a JSON record is an array, with an element for each row.
+    /// Whether each column of a JSON record is an array, with one element per row.
     #[serde(default)]
     pub arrays: bool,
-    /// What a line of text is that gives a record, `{time}: MA={available} {}`. Of all templates that fit a line, also those
-    /// of `told`, `next` and `skip`, the one with the most words is taken.
+    /// Templates of the lines of text that give a record, such as `{time}: MA={available} {}`. If several templates fit
+    /// a line, including those of `told`, `next` and `skip`, the one with the most words is used.
     #[serde(default)]
     pub rows: Vec<String>,
-    /// Lines of text whose cells hold for every record after them.
+    /// Templates of lines of text whose cells apply to every record after them.
     #[serde(default)]
     pub told: Vec<String>,
-    /// Lines of text whose cells hold for the next record only: a record that takes several lines.
+    /// Templates of lines of text whose cells apply only to the next record, for a record that takes several lines.
     #[serde(default)]
     pub next: Vec<String>,
     /// Lines of text to skip.
     #[serde(default)]
     pub skip: Vec<String>,
-    /// Columns that have one value for each field: the machine that a row is of. A second value is refused.
+    /// Columns that must have one value for each field, such as the name of the machine. A second value is refused.
     #[serde(default)]
     pub same: Vec<String>,
-    /// Whether the line above a header names groups of its columns, each from its own place on. A column is then called
-    /// `group/name`.
+    /// Whether the line above a header names groups of its columns, each from its own position on. A column is then
+    /// called `group/name`.
     #[serde(default)]
     pub groups: bool,
-    /// Rows to leave out at the beginning and after each header: averages since the boot, mostly.
+    /// Number of rows to leave out at the beginning and after each header, for averages since the boot.
     #[serde(default)]
     pub leave_out: u32,
-    /// The mark between a number's whole part and its fraction; found out where it is not given.
+    /// Character between a number's whole part and its fraction. Default: detected.
     pub decimal: Option<char>,
     /// Encoding of lines that are not UTF-8.
     pub encoding: Option<String>,
-    /// What stands for "no value", beside an empty cell.
+    /// Texts that mean "no value", besides an empty cell.
     #[serde(default)]
     pub missing: Vec<String>,
 }
 
-/// The shapes a file may have.
+/// The possible shapes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Shape {
@@ -116,17 +116,17 @@ pub(crate) enum Shape {
     Text,
     /// Lines of the Prometheus text format: a column for each label, `__name__`, `value` and `timestamp`.
     Prometheus,
-    /// A JSON object in each line.
+    /// One JSON object per line.
     JsonLines,
     /// One large JSON value.
     Json,
 }
 
-/// What the first cell of a line says.
+/// The meanings of the first cell of a line.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RawTag {
-    /// A line of column names, wherever it stands.
+    /// A line of column names, wherever it is.
     pub header: String,
     /// A row. Without it, every other line is one.
     pub sample: Option<String>,
@@ -139,40 +139,40 @@ pub(crate) struct RawTag {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RawTime {
-    /// Joined by a space where there are several. None where the rows have no time: then `interval` says how far they are
-    /// apart.
+    /// Columns of the time, joined by a space if there are several. None if the rows have no time: then `interval` is
+    /// the time between them.
     #[serde(default)]
     pub columns: Vec<String>,
-    /// A duration to take off, for logs that write the end: seconds, or with units (`95.2 ms`, `1m53.8s`).
+    /// Column of a duration to subtract, for logs that record the end: seconds, or with units (`95.2 ms`, `1m53.8s`).
     pub minus: Option<String>,
-    /// Whether times since a start that fall back are of another run, which was appended. Where there is `minus`, that is
-    /// seen before it is taken off.
+    /// Whether times since a start that fall back belong to another run, which was appended. With `minus`, this is
+    /// checked before the subtraction.
     #[serde(default)]
     pub runs: bool,
-    /// What a person can do about a file without any time. It is said where such a file is refused.
+    /// What the user can do about a file without any time; part of the error message.
     pub remedy: Option<String>,
-    /// Columns of rows without a time that a reading has once each: a row that the reading has already begins the next one.
+    /// For rows without a time: columns whose values occur once per reading; a repeated value begins the next reading.
     /// Default: those that identify the GPUs.
     #[serde(default)]
     pub reading: Vec<String>,
-    /// `strptime` patterns, iso8601, seconds, milliseconds, microseconds or nanoseconds, or units for numbers that are added
-    /// up (`m.s.ms`); tried in this order.
+    /// `strptime` patterns, iso8601, seconds, milliseconds, microseconds or nanoseconds, or units for numbers that are
+    /// added up (`m.s.ms`); tried in this order.
     #[serde(default)]
     pub forms: Vec<String>,
     /// Time between rows that have no time of their own. With `columns`, the first of them has that time.
     pub interval: Option<SpanText>,
-    /// When a file begins that does not say it: 2026-01-31T02:13:00, with +01:00 or Z behind it where the offset from UTC is
-    /// known. Of times without a date or a year, only what they leave out is taken from it.
+    /// Beginning of a file that does not state it: 2026-01-31T02:13:00, followed by +01:00 or Z if the offset from UTC
+    /// is known. Times without a date or a year take only the missing part from it.
     #[schemars(with = "Option<String>")]
     pub starts_at: Option<WallTime>,
-    /// Whether stamps are whole numbers: one with a fraction is of another format, and refused.
+    /// Whether stamps are whole numbers: a stamp with a fraction belongs to another format, and is refused.
     #[serde(default)]
     pub whole: bool,
-    /// Whether the clock is a calendar's; a monotonic one has no date.
+    /// Whether the clock is a calendar clock; a monotonic one has no date.
     #[serde(default = "yes")]
     pub wall_clock: bool,
-    /// Whether records stand in the order of time. Where they do not, they are sorted; those of a resource trace that have
-    /// one time are put together.
+    /// Whether records are in the order of time. If not, they are sorted; those of a resource trace with the same time
+    /// are joined.
     #[serde(default = "yes")]
     pub sorted: bool,
     /// A silence up to this many seconds is not a gap.
@@ -199,15 +199,15 @@ impl Default for RawTime {
     }
 }
 
-/// Rows that are one machine's GPUs, one after the other.
+/// Rows that are the GPUs of one machine, one after the other.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RawGpu {
-    /// Columns that identify the GPUs, the best first: a number, a bus or serial number. Without any of them, rows
-    /// count up within the sweep, as far as the times separate sweeps.
+    /// Columns that identify the GPUs, the best first: a number, a bus or serial number. Without any of them, rows are
+    /// numbered within a sweep, as far as the times separate sweeps.
     #[serde(default)]
     pub by: Vec<String>,
-    /// Columns that identify the GPUs where they are of several makes.
+    /// Columns that identify the GPUs if they are of several makes.
     #[serde(default)]
     pub names: Vec<String>,
     /// Rows of one sweep are at most this far apart.
@@ -225,14 +225,13 @@ pub(crate) struct RawField {
     pub unit: Option<String>,
     #[serde(default = "one")]
     pub scale: f64,
-    /// Under which word `--metric` asks for this field. A file does not say what such a column holds; without the option it
-    /// is refused.
+    /// Word by which `--metric` selects this field. It is for a column whose content the file does not state; without
+    /// the option the file is refused.
     pub metric: Option<String>,
-    /// Whether the file does not say that this is what its column holds. The first value that cannot be then refuses the
-    /// file.
+    /// Whether the meaning of the column is an assumption. Then the first impossible value refuses the file.
     #[serde(default)]
     pub assumed: bool,
-    /// Of an assumed column: some reading is above this, or the file is refused. In `unit`.
+    /// For an assumed column: some reading must be above this, or the file is refused. In `unit`.
     pub above: Option<f64>,
     #[serde(default)]
     pub plus: Vec<String>,
@@ -240,10 +239,10 @@ pub(crate) struct RawField {
     pub minus: Vec<String>,
     #[serde(default)]
     pub over: Vec<String>,
-    /// Columns that must not be zero, for zero stands for "not known": the next field with the same `to` is taken then.
+    /// Columns in which zero means "not known": if one is zero, the next field with the same `to` is used.
     #[serde(default)]
     pub nonzero: Vec<String>,
-    /// Rows from which this field is read: those whose cell in each of these columns is one of these.
+    /// Rows from which this field is read: those whose cell in each of these columns has one of these values.
     #[serde(default)]
     pub only: BTreeMap<String, Vec<String>>,
     /// How several rows of one reading are combined.

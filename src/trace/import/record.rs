@@ -1,4 +1,4 @@
-//! Records of a public format, brought to the columns of a native trace.
+//! Records of a public format, converted to the columns of a native trace.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -29,80 +29,80 @@ pub(crate) struct Records {
     scanner: Scanner,
     /// Rows of the last JSON record that are still to come.
     queue: VecDeque<Json>,
-    /// That record, and its place.
+    /// That record, and its position.
     parent: (Json, Place),
     /// The present record's cells, one for each column of the mapping.
     cells: Vec<Found>,
-    /// The form in which the last time was written: tried first.
+    /// The form of the last time: tried first.
     form: usize,
     clock: Clock,
-    /// The offset from UTC of the first time, where it was written; `None` before there is a time.
+    /// The offset from UTC of the first time, if it had one; `None` before there is a time.
     offset: Option<Option<Offset>>,
     beat: Beat,
-    /// The last time of the file itself, and what is added to it: the length of the runs before.
+    /// The last time of the file itself, and what is added to it: the length of the earlier runs.
     last_written: Option<i64>,
     runs_before: i64,
     /// Whether any record had a time.
     has_times: bool,
-    /// For each field and each column that has one value, that value.
+    /// For each field and each column that must have one value, that value.
     machines: Vec<Option<Vec<String>>>,
     /// The line above a header that names groups of its columns: its number and its cells.
     groups: Option<(u64, Vec<String>)>,
-    /// Of lines of metrics: the time that was written above them, and the present one's name with its labels.
+    /// For lines of metrics: the time written above them, and the present one's name with its labels.
     date: Option<String>,
     series: String,
-    /// Whether the parts of a record were used, and what they said ends.
+    /// Whether the parts of a record were used, so that their values end.
     are_parts_used: bool,
     /// Lines that came before the first header, with their numbers.
     early: VecDeque<(u64, Vec<u8>)>,
-    /// Rows since the last header that were to be left out.
+    /// Rows since the last header that had to be left out.
     left_out: u32,
-    /// Whether a comma stands before fractions; `None` while that is not known.
+    /// Whether a comma precedes fractions; `None` while that is not known.
     decimal_comma: Option<bool>,
-    /// Whether stamps were taken in a smaller unit than the mapping says.
+    /// Whether stamps were read in a smaller unit than the mapping states.
     smaller_stamps: bool,
-    /// By what bytes of main memory and of GPUs are scaled whose unit is smaller than the mapping believes.
+    /// The factors for bytes of main memory and of GPUs if their unit is smaller than the mapping states.
     smaller_units: [Option<f64>; 2],
-    /// What the readings of each field were like.
+    /// The range of each field's readings.
     seen: Vec<value::Seen>,
-    /// Columns of the file that nothing reads, each once.
+    /// Columns of the file that are not read, each once.
     unread: Vec<String>,
-    /// Lines of a text that each of its templates took.
+    /// The number of lines that each template of a text took.
     taken: Vec<u64>,
     buffer: Vec<u8>,
-    /// Whether the present record is of a last line without a line end.
+    /// Whether the present record is from a last line without a line end.
     is_cut: bool,
 }
 
 /// Counts rows that have no time of their own.
 #[derive(Clone, Debug, Default)]
 struct Beat {
-    /// The last time that was read, and how it was written.
+    /// The last time that was read, and its text.
     told: Option<(String, i64)>,
     /// Readings since then.
     readings: i64,
-    /// What the present reading has.
+    /// The values of the present reading.
     has: BTreeSet<String>,
 }
 
-/// A record's time and place. Its numbers are asked for with [`Records::fill`].
+/// A record's time and position. Its numbers are read by [`Records::fill`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record {
     pub at: i64,
     pub place: Place,
 }
 
-/// Where the mapping's columns are in a table.
+/// The positions of the mapping's columns in a table.
 #[derive(Clone, Debug)]
 struct Header {
     names: Vec<String>,
-    /// Cells that the header line had, trailing empty ones included.
+    /// Cells of the header line, including trailing empty ones.
     width: usize,
     positions: Vec<Option<usize>>,
     units: Vec<Option<Unit>>,
-    /// Whether the file says so itself, not the mapping.
+    /// Whether the file itself names them, not the mapping.
     is_of_file: bool,
-    /// Whether a person has named the columns of this very file.
+    /// Whether the user has named the columns of this very file.
     is_of_person: bool,
 }
 
@@ -166,7 +166,7 @@ impl Records {
         records
     }
 
-    /// Reads on to the next record with a time; `None` at the end.
+    /// Reads the next record with a time; `None` at the end.
     pub(crate) fn next(
         &mut self,
         source: &mut Source,
@@ -204,13 +204,14 @@ impl Records {
         }
     }
 
-    /// Returns what the record says in a column of the mapping.
+    /// Returns the record's text in a column of the mapping.
     pub(crate) fn text(&self, column: usize) -> Option<&str> {
         let cell = &self.cells[column];
         (cell.presence == Presence::Text).then_some(cell.text.as_str())
     }
 
-    /// Returns what a person can do about a file of which no record had a time; `None` where one had, or nothing can be done.
+    /// Returns what the user can do about a file in which no record had a time; `None` if one had, or there is no
+    /// remedy.
     pub(crate) fn remedy_for_times(&self) -> Option<&str> {
         self.mapping.time.remedy.as_deref().filter(|_| !self.has_times)
     }
@@ -220,12 +221,12 @@ impl Records {
         self.clock.lacks
     }
 
-    /// Returns the offset from UTC with which the first time is written.
+    /// Returns the offset from UTC of the first time.
     pub(crate) fn offset(&self) -> Option<Offset> {
         self.offset.flatten()
     }
 
-    /// Returns what a user should know about how the file was read so far.
+    /// Returns notes for the user on how the file was read so far.
     pub(crate) fn notes(&self) -> Vec<String> {
         let mut notes = self.notes_of_fields();
         if !self.unread.is_empty() {
@@ -245,7 +246,7 @@ impl Records {
             (LineSort::Skip, "skip"),
         ] {
             let templates = self.mapping.text.0.iter().zip(&self.taken);
-            // What is skipped matters where it took something.
+            // Skipping matters only if it took something.
             let counted = templates.filter(|(line, taken)| {
                 line.sort == sort && (**taken > 0 || sort != LineSort::Skip)
             });
@@ -258,7 +259,7 @@ impl Records {
         notes
     }
 
-    /// Reads the record's time; `None` where it was refused.
+    /// Reads the record's time; `None` if it was refused.
     fn time(&mut self, line: u64, defects: &mut Defects) -> Result<Option<i64>, TraceError> {
         let mapping = Arc::clone(&self.mapping);
         let time = &mapping.time;
@@ -319,8 +320,8 @@ impl Records {
         Ok(at)
     }
 
-    /// Returns a time since a start behind those of the runs before, whose clock started over. How long nothing ran, nobody
-    /// wrote: the next run is taken to begin where the one before ends.
+    /// Returns a time since a start, after those of the earlier runs, whose clock started over. The pause between runs
+    /// is not recorded: the next run is assumed to begin where the one before ends.
     fn after_runs(
         &mut self,
         written: i64,
@@ -340,7 +341,7 @@ impl Records {
         Ok(written.checked_add(self.runs_before))
     }
 
-    /// A stamp may be of another unit, or of another format, than the mapping believes.
+    /// Checks whether a stamp is in another unit, or of another format, than the mapping states.
     fn judge_stamp(
         &mut self,
         form: usize,
@@ -374,8 +375,8 @@ impl Records {
         Ok(())
     }
 
-    /// Counts a reading of rows that have no time of their own, and returns how many there were since the last time that was read
-    /// last. A row that the reading does not have yet, such as one of another GPU, belongs to it.
+    /// Counts a reading of rows that have no time of their own, and returns how many there were since the last time
+    /// that was read. A row that the reading does not have yet, such as one of another GPU, belongs to it.
     fn beat(&mut self, told: Option<(String, i64)>) -> i64 {
         let row = self.name_in_reading();
         let beat = &mut self.beat;
@@ -388,7 +389,7 @@ impl Records {
                 beat.has.insert(row);
             }
             row => {
-                // The first row of all is the beginning.
+                // The very first row is the beginning.
                 let is_first = beat.told.is_none();
                 beat.readings += i64::from(!is_first);
                 beat.told.get_or_insert_default();
@@ -413,5 +414,5 @@ impl Records {
     }
 }
 
-/// Columns that are named in a note. Chosen: a line of them.
+/// The most columns that are named in a note. Chosen: a line of them.
 const NAMED: usize = 8;

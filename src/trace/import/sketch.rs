@@ -11,11 +11,11 @@ use crate::trace::import::number::{self, Unit};
 use crate::trace::import::table;
 use crate::trace::source::Source;
 
-/// Drafts a mapping for a file of no known format: its layout, its time, and a line for each column that may be meant. What is
-/// guessed says so; a person completes it.
+/// Drafts a mapping for a file of no known format: its layout, its time, and a line for each column that may be useful.
+/// Guesses are marked; the user completes the draft.
 ///
 /// # Errors
-/// Where the file cannot be read.
+/// When the file cannot be read.
 pub fn sketch(path: &Path) -> Result<String, TraceError> {
     let mut source = Source::open(path)?;
     let head = String::from_utf8_lossy(source.head()?).into_owned();
@@ -59,7 +59,7 @@ fn draft(name: &str, head: &str) -> String {
     out
 }
 
-/// Returns what cuts the most lines into the same number of cells, two at least.
+/// Returns the separator that cuts the most lines into the same number of cells, at least two.
 fn separator(lines: &[&str]) -> Option<(char, usize)> {
     let count = |separator: char| {
         let mut cells = Vec::new();
@@ -68,12 +68,12 @@ fn separator(lines: &[&str]) -> Option<(char, usize)> {
         let width =
             *widths.iter().max_by_key(|&&width| widths.iter().filter(|&&w| w == width).count())?;
         let alike = widths.iter().filter(|&&w| w == width).count();
-        // Sentences have blanks, too; lines that have as many of them are a table.
+        // Sentences have blanks too; only lines with the same number of them are a table.
         let is_table = width > 1 && alike * 2 > lines.len() && (separator != ' ' || alike > 1);
         is_table.then_some((alike, width, separator))
     };
     let best = [';', '\t', ',', '|', ' '].into_iter().filter_map(count);
-    // Of equally good ones the first.
+    // Among equally good ones the first.
     best.rev()
         .max_by_key(|&(alike, width, separator)| (alike, separator != ' ', width))
         .map(|(_, width, s)| (s, width))
@@ -151,14 +151,14 @@ fn form(value: &str) -> Option<&'static str> {
     FORMS.into_iter().find(|form| {
         let parsed = form.parse::<TimeForm>().ok().and_then(|form| form.parse(value));
         match parsed {
-            // Numbers are times where they are dates of our days.
+            // Numbers are times if they are in the range of our dates.
             Some(Stamp::Moment(at)) if form.ends_with("seconds") => OUR_DAYS.contains(&at),
             parsed => parsed.is_some(),
         }
     })
 }
 
-/// Returns which native column a name speaks of.
+/// Returns the native column that a name suggests.
 fn guess(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
@@ -201,7 +201,7 @@ fn leaves(json: &Json, path: &str, into: &mut Vec<(String, String)>) {
     }
 }
 
-/// Forms that are tried, the particular first.
+/// The forms to try, specific ones first.
 const FORMS: [&str; 12] = [
     "iso8601",
     "%Y/%m/%d %H:%M:%S%.f",
@@ -216,7 +216,7 @@ const FORMS: [&str; 12] = [
     "microseconds",
     "nanoseconds",
 ];
-/// Lines that are looked at. Chosen: beyond any tool's preamble.
+/// The number of lines that are examined. Chosen: beyond any tool's preamble.
 const LINES: usize = 64;
 
 #[cfg(test)]

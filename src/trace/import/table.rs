@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
-/// A cell: where it begins in its line (a byte, from one) and what it says, without quotes and blanks.
+/// A cell: where it begins in its line (a byte, from one) and its text, without quotes and blanks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cell<'a> {
     pub column: u64,
     pub text: &'a str,
 }
 
-/// Returns the text of a line; what is not UTF-8 is decoded by `encoding`, or refused without one.
+/// Returns the text of a line; a line that is not UTF-8 is decoded by `encoding`, or refused without one.
 pub(crate) fn decode<'a>(bytes: &'a [u8], encoding: Option<&str>) -> Option<Cow<'a, str>> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Some(Cow::Borrowed(text));
@@ -18,9 +18,9 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], encoding: Option<&str>) -> Option<Cow<
     Some(encoding.decode_without_bom_handling(bytes).0)
 }
 
-/// Cuts a line at `separator` and returns how many cells there were; with a blank, at each run of blanks. A cell that begins
-/// with a double quote goes to its closing quote: separators and line ends within do not cut. Trailing empty cells are left
-/// out: some tools end each line with a separator.
+/// Cuts a line at `separator` and returns the number of cells; with a blank, at each run of blanks. A cell that begins
+/// with a double quote extends to its closing quote: separators and line ends within do not cut. Trailing empty cells
+/// are left out: some tools end each line with a separator.
 ///
 /// A CSV library would take any quote across lines, so that one stray quote swallows the file, and reports no column.
 pub(crate) fn cells<'a>(line: &'a str, separator: char, into: &mut Vec<Cell<'a>>) -> usize {
@@ -51,23 +51,23 @@ pub(crate) fn cells<'a>(line: &'a str, separator: char, into: &mut Vec<Cell<'a>>
     count
 }
 
-/// Returns where the cell that `rest` begins with ends: `rest`'s length, or the next separator.
+/// Returns the end of the cell that `rest` begins with: `rest`'s length, or the next separator.
 fn next_separator(rest: &str, separator: char) -> usize {
     match separator {
-        // Tables that are aligned by blanks have tabs, too.
+        // Tables that are aligned by blanks have tabs too.
         ' ' => rest.find([' ', '\t']).unwrap_or(rest.len()),
         separator => rest.find(separator).unwrap_or(rest.len()),
     }
 }
 
-/// Returns the end of the quoted cell that `rest` begins with; `None` where it begins with none, or the quote is not closed.
+/// Returns the end of the quoted cell that `rest` begins with; `None` if there is none, or the quote is not closed.
 fn quoted_end(rest: &str) -> Option<usize> {
     let blanks = rest.len() - rest.trim_start_matches([' ', '\t']).len();
     let inside = rest[blanks..].strip_prefix('"')?;
     let mut from = 0;
     loop {
         let quote = from + inside[from..].find('"')?;
-        // Two quotes are one that is meant.
+        // Two quotes stand for one.
         if !inside[quote + 1..].starts_with('"') {
             return Some(blanks + quote + 2);
         }
@@ -96,8 +96,8 @@ pub(crate) fn is_open(line: &[u8], separator: char) -> bool {
     }
 }
 
-/// Finds a mapping's column in a header: `#3` is the third; else the whole name, then the name without a
-/// unit in brackets, and `*name` is one that ends so. The first of several counts. `one|other` is whichever there is.
+/// Finds a mapping's column in a header: `#3` is the third; otherwise the full name, then the name without a unit in
+/// brackets; `*name` is one with this ending. The first of several counts. `one|other` is whichever exists.
 pub(crate) fn find(header: &[Cell<'_>], name: &str) -> Option<usize> {
     if let Some(position) = name.strip_prefix('#').and_then(|digits| digits.parse::<usize>().ok()) {
         return position.checked_sub(1);
@@ -119,7 +119,7 @@ pub(crate) fn unit_of(name: &str) -> Option<&str> {
     square.or_else(round).map(|(_, unit)| unit)
 }
 
-/// Returns a column's name without the unit in brackets behind it.
+/// Returns a column's name without the unit in brackets after it.
 pub(crate) fn bare(name: &str) -> &str {
     unit_of(name).map_or(name, |unit| name[..name.len() - unit.len() - 2].trim_end())
 }

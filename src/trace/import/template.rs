@@ -1,8 +1,8 @@
 //! Lines of plain text, cut by a template: `{time}: MA={available}={} MF={}`.
 //!
-//! Words stand for themselves, a blank for any run of blanks, `{ }` for blanks that may be missing, `{name}` for a cell and
-//! `{}` for one that nobody wants. A cell ends where the text behind it is found first. There are no classes and no alternatives: what a
-//! regular expression could say beyond this, no log that we have met needs.
+//! Words stand for themselves, a blank for any run of blanks, `{ }` for blanks that may be missing, `{name}` for a cell
+//! and `{}` for one that is ignored. A cell ends where the text after it is first found. There are no classes and no
+//! alternatives: no log that we have met needs the further power of regular expressions.
 
 use crate::trace::import::table::Cell;
 
@@ -13,7 +13,7 @@ pub(crate) struct Template(Vec<Part>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Words(String),
-    /// A cell's name; empty where it is skipped.
+    /// A cell's name; empty if it is skipped.
     Cell(String),
 }
 
@@ -21,7 +21,7 @@ impl Template {
     /// Reads a template.
     ///
     /// # Errors
-    /// Where a brace stands alone, or two cells touch: the end of the first one would be unknown.
+    /// When a brace is unmatched, or two cells touch: the end of the first one would be unknown.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut parts: Vec<Part> = Vec::new();
         let mut words = String::new();
@@ -65,7 +65,7 @@ impl Template {
         })
     }
 
-    /// Returns how many letters, digits and marks the line must have: how particular it is.
+    /// Returns how many letters, digits and marks the line must have: how specific it is.
     pub(crate) fn letters(&self) -> usize {
         let words = self.0.iter().map(|part| match part {
             Part::Words(words) => {
@@ -76,8 +76,8 @@ impl Template {
         words.sum()
     }
 
-    /// Cuts a line, and hands over each cell that has a name. Returns whether the line fits; where it does not,
-    /// nothing is handed over.
+    /// Cuts a line, and passes on each cell that has a name. Returns whether the line fits; if not, nothing is passed
+    /// on.
     pub(crate) fn cut<'a>(&self, line: &'a str, mut set: impl FnMut(&str, Cell<'a>)) -> bool {
         let line = line.trim_end();
         let mut found = Vec::with_capacity(self.0.len());
@@ -115,13 +115,13 @@ impl Template {
     }
 }
 
-/// Finds the first place from `from` on where `words` stand, and returns its beginning and end.
+/// Finds the first position from `from` on at which `words` occur, and returns its beginning and end.
 fn find(line: &str, from: usize, words: &str) -> Option<(usize, usize)> {
     let places = line[from..].char_indices().map(|(at, _)| from + at);
     places.into_iter().find_map(|at| Some((at, starts_at(line, at, words)?)))
 }
 
-/// Returns where `words` end that stand at `at`.
+/// Returns the end of `words` if they occur at `at`.
 fn starts_at(line: &str, at: usize, words: &str) -> Option<usize> {
     let mut rest = &line[at..];
     for word in words.chars() {
@@ -129,8 +129,8 @@ fn starts_at(line: &str, at: usize, words: &str) -> Option<usize> {
             MAYBE => rest = rest.trim_start(),
             ' ' => {
                 let behind = rest.trim_start();
-                // A line's trailing blanks were cut off: the blanks of the template count as met there. Neighbouring blanks
-                // are one run.
+                // A line's trailing blanks were cut off: the blanks of the template count as present there.
+                // Neighbouring blanks are one run.
                 let is_run = rest.len() < line.len() - at
                     && line[..line.len() - rest.len()].ends_with(char::is_whitespace);
                 if behind.len() == rest.len() && !rest.is_empty() && !is_run {
@@ -144,7 +144,7 @@ fn starts_at(line: &str, at: usize, words: &str) -> Option<usize> {
     Some(line.len() - rest.len())
 }
 
-/// Stands in a template's words for blanks that may be missing.
+/// In a template's words: blanks that may be missing.
 const MAYBE: char = '\0';
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What recordings say of the wall clock.
+//! What recordings state about the wall clock.
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn a_person_says_the_date_and_the_rows_say_the_time_of_day() {
     let came = good(midnight, &with("%H:%M:%S", Some("2031-03-04T20:00:00+01:00")));
     assert_eq!(came.began(), "2031-03-04T23:59:58+01:00");
     came.notes("the row's own time is taken");
-    // No year, as dstat writes it: over a leap day, where the year has one.
+    // No year, as dstat writes it: across a leap day, if the year has one.
     let leap = "t,cpu\n28-02 23:59:58,1\n29-02 00:00:03,2\n";
     let came = good(leap, &with("%d-%m %H:%M:%S", Some("2028-02-28")));
     assert_eq!((came.times(), came.began()), (vec![0.0, 5.0], "2028-02-28T23:59:58".to_owned()));
@@ -45,7 +45,7 @@ fn a_person_says_the_date_and_the_rows_say_the_time_of_day() {
     let came = good("t,cpu\n1931328000,1\n", &with("seconds", Some("2031-03-04T08:00:00Z")));
     assert_eq!(came.began(), "2031-03-04T08:00:00Z");
     came.notes("by the file itself");
-    // A mapping says it as well.
+    // A mapping may state it as well.
     let key = "forms = [\"%H:%M:%S\"]\nstarts-at = \"2031-03-04\"";
     let came = good(midnight, &mapped(&CPU.replace("forms = [\"seconds\"]", key)));
     assert_eq!(came.began(), "2031-03-04T23:59:58");

@@ -10,7 +10,7 @@ fn text(name: &str) -> String {
 /// A request's time [s], and its tokens.
 type Asked = (f64, u32, u32);
 
-/// Returns times [s], tokens of prompts and of replies, and what was wrong.
+/// Returns times [s], tokens of prompts and of replies, and the defects.
 fn requests(text: &str) -> Result<(Vec<Asked>, Vec<String>), TraceError> {
     let mut reader = RequestReader::from_reader(Cursor::new(text.to_owned()), "file", &plain())?;
     let mut all = Vec::new();
@@ -28,10 +28,10 @@ fn every(seconds: u64) -> ReadOptions {
 fn a_llama_servers_requests_begin_before_their_lines_and_runs_follow_one_another() {
     let log = text("llama-server");
     let (all, warnings) = requests(&log).unwrap();
-    // The second ends first, and the third is of a run that begins when the first one ends, at 20.1 s.
+    // The second ends first, and the third is from a run that begins when the first one ends, at 20.1 s.
     assert_eq!(all, [(0.0, 100, 90), (1.0, 50, 10), (15.1, 7, 3)]);
     assert!(warnings.iter().any(|warning| warning.contains("another run")), "{warnings:?}");
-    // A total without its lines is not a request of the tokens before it.
+    // A total without its lines is not a request with the tokens before it.
     assert!(warnings.iter().any(|warning| warning.contains("unreadable-row")), "{warnings:?}");
     let bare = log
         .replace("0.12.500.000 I ", "")
@@ -74,7 +74,7 @@ fn metrics_of_prometheus_are_read_from_answers_and_from_scrapes() {
     assert_eq!(came.vram(1), [Some(10), Some(20), None]);
     assert_eq!(came.busy(0), [5.0, 50.0, 95.0].map(Some));
     assert_eq!(came.machine.gpus, [Bytes::from_gib(8), Bytes::from_gib(4)]);
-    // A processor less in one reading: its rise would be that of another sum.
+    // One processor fewer in one reading: its rise would be that of another sum.
     let less = json.replace("[1930464015, \"1012\"], ", "");
     assert_eq!(good(&less, &plain()).cpu(), [None, None, None]);
     let two = json.replacen(
@@ -83,7 +83,7 @@ fn metrics_of_prometheus_are_read_from_answers_and_from_scrapes() {
         1,
     );
     assert_ne!(two, json);
-    // Another machine's memory is another field's here, but not the processors of two.
+    // The memory of another machine is a separate field here, but not the processors of two.
     good(&two, &plain());
     refused(
         &json.replacen("box:9100\", \"cpu\": \"1\"", "other:9100\", \"cpu\": \"1\"", 1),

@@ -1,4 +1,4 @@
-//! Rows of native resource CSV, read fast where they are plain and with care where they are not.
+//! Rows of native resource CSV: a fast path for plain rows, a careful one for others.
 
 use crate::trace::TraceError;
 use crate::trace::column::{self, Slots};
@@ -14,7 +14,7 @@ pub(crate) struct NativeRows {
     /// The slot of each column; `None` for the time.
     columns: Vec<Option<usize>>,
     pub slots: Slots,
-    /// Whether another run has begun in the file, with a header of its own.
+    /// Whether another run has begun in the file, with its own header.
     pub is_restarted: bool,
 }
 
@@ -57,10 +57,10 @@ impl NativeRows {
         Ok(Self { columns: slots, slots: Slots::for_gpus(gpus), is_restarted: false })
     }
 
-    /// Parses a line of nothing but digits and commas, with which `ahead` begins, into the slots. Returns its time and
-    /// its length; `None` where there is anything else to look at, or the line may go on behind `ahead`.
+    /// Parses a line that consists only of digits and commas, at the beginning of `ahead`, into the slots. Returns its
+    /// time and its length; `None` if it contains anything else, or may continue beyond `ahead`.
     ///
-    /// Where the cells end is found out first, so that no cell waits for the one before it.
+    /// The ends of the cells are found first, so that no cell waits for the one before it.
     #[inline]
     pub(crate) fn parse_plain(&mut self, ahead: &[u8]) -> Option<(i64, usize)> {
         let slots = &mut self.slots.0[..];
@@ -86,7 +86,7 @@ impl NativeRows {
         time.map(|time| (time, length))
     }
 
-    /// Parses any line into the slots and returns its time, or `None` where the row was refused.
+    /// Parses any line into the slots and returns its time, or `None` if the row was refused.
     #[cold]
     pub(crate) fn parse_carefully(
         &mut self,
@@ -141,7 +141,7 @@ impl NativeRows {
         Ok(time)
     }
 
-    /// Takes a line that is of another run's preamble or header. Returns whether it was one.
+    /// Takes a line that belongs to another run's preamble or header. Returns whether it was one.
     fn begins_again(
         &mut self,
         bytes: &[u8],
@@ -186,7 +186,7 @@ enum Cell {
     Other,
 }
 
-/// Reads the cell that begins at `at` and moves `at` to the comma, or the end, behind it.
+/// Reads the cell that begins at `at` and moves `at` to the comma, or the end, after it.
 fn cell_at(bytes: &[u8], at: &mut usize) -> Cell {
     let begin = *at;
     let length = bytes[begin.min(bytes.len())..].iter().position(|byte| *byte == b',');
@@ -198,7 +198,7 @@ fn cell_at(bytes: &[u8], at: &mut usize) -> Cell {
     }
 }
 
-/// An impossible number is distinguished from a word.
+/// Distinguishes an impossible number from a word.
 fn kind_of(text: &str) -> DefectKind {
     match text.trim().parse::<f64>() {
         Ok(_) => DefectKind::ImpossibleValue,
@@ -242,7 +242,7 @@ fn unknown_column(name: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Parses a line of three columns, of which the second is the time, the quick way and the careful way.
+    /// Parses a line of three columns, the second being the time, in the fast and in the careful way.
     #[track_caller]
     fn check(text: &str, want: Option<[Option<i64>; 2]>) {
         let ahead = format!("{text}\n{}", "1,2,3\n".repeat(20));

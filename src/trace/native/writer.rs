@@ -10,7 +10,7 @@ use tiershift_core::units::Celsius;
 use crate::trace::column;
 use crate::trace::native::{RESOURCE_MAGIC, VERSION};
 
-/// Writes native resource CSV. Each row is handed to the file at once: a kill costs one row at most.
+/// Writes native resource CSV. Each row is passed to the file at once: a kill loses at most one row.
 pub struct NativeWriter<W: Write> {
     output: W,
     gpus: usize,
@@ -19,11 +19,11 @@ pub struct NativeWriter<W: Write> {
 }
 
 impl<W: Write> NativeWriter<W> {
-    /// Writes the preamble and the header. `about` becomes `# key: value` lines, in its order; `machine` says
-    /// how many GPUs there are columns for, and the processors.
+    /// Writes the preamble and the header. `about` becomes `# key: value` lines, in its order; `machine` determines the
+    /// columns for GPUs and the number of processors.
     ///
     /// # Errors
-    /// What the output says.
+    /// When the output fails.
     pub fn new(
         mut output: W,
         machine: &Machine,
@@ -47,7 +47,7 @@ impl<W: Write> NativeWriter<W> {
     /// Writes a row. GPUs beyond those of the header's machine are an error, never dropped.
     ///
     /// # Errors
-    /// What the output says.
+    /// When the output fails.
     pub fn write(&mut self, at: Timestamp, sample: &Sample) -> std::io::Result<()> {
         if sample.gpus.len() > self.gpus {
             let reason = format!(

@@ -10,7 +10,7 @@ use crate::trace::defects::{DefectKind, Defects, Place, quoted};
 use crate::trace::import::table::{self, Cell};
 use crate::trace::source::Source;
 
-/// A row of the file, at its own scale of time.
+/// A row of the file, on the file's own scale of time.
 pub(super) struct Arrival {
     pub(super) at: i64,
     pub(super) place: Place,
@@ -198,13 +198,13 @@ pub(super) fn check(
     }
 }
 
-/// Returns whether a name can stand in a cell without quotes.
+/// Returns whether a name can be in a cell without quotes.
 pub(super) fn fits_a_cell(text: &str) -> bool {
     !text.contains([',', '"', '\n', '\r']) && text.trim() == text
 }
 
 fn parse_target(text: &str) -> Option<Target> {
-    // What the writer could not write again is a damaged row.
+    // A name that the writer could not write is a damaged row.
     if !fits_a_cell(text) {
         return None;
     }

@@ -18,7 +18,7 @@ impl<W: Write> RequestWriter<W> {
     /// Writes the preamble and the header.
     ///
     /// # Errors
-    /// What the output says.
+    /// When the output fails.
     pub fn new(mut output: W, about: &[(String, String)]) -> std::io::Result<Self> {
         let mut head = format!("{REQUEST_MAGIC}{VERSION}\n");
         for (key, value) in about {
@@ -34,7 +34,7 @@ impl<W: Write> RequestWriter<W> {
     /// Writes a row.
     ///
     /// # Errors
-    /// What the output says; also for a target whose name would break the row.
+    /// When the output fails; also for a target whose name would break the row.
     pub fn write(&mut self, at: Timestamp, request: &Request) -> std::io::Result<()> {
         let task =
             TASKS.iter().find(|(_, task)| *task == request.task).map_or("", |(name, _)| name);

@@ -15,29 +15,29 @@ use crate::trace::source::{HEAD_BYTES, Source};
 /// How the GPUs of a file are identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gpus {
-    /// Each row is of one and the same.
+    /// Each row is of the same GPU.
     One,
-    /// By what a column of the mapping says.
+    /// By a column of the mapping.
     By(usize),
     /// By whichever of the mapping's columns a row has.
     Labelled,
-    /// By their order in a reading, whose rows are at most so many nanoseconds apart.
+    /// By their order in a reading, whose rows are at most this many nanoseconds apart.
     Counted { gpus: usize, within: i64 },
 }
 
-/// What the beginning of a file shows of a row.
+/// The beginning of a file: one of its rows.
 #[derive(Clone, Debug, Default)]
 struct Glance {
     at: i64,
-    /// What the columns say that may identify GPUs: `by`, then `names`.
+    /// The values of the columns that may identify GPUs: `by`, then `names`.
     labels: Vec<Option<String>>,
     total: Option<i64>,
 }
 
-/// Decides how GPUs are identified by the first rows of a file, or by what a person says.
+/// Decides how GPUs are identified, by the first rows of a file or by what the user states.
 ///
 /// # Errors
-/// Where rows of one moment may be several GPUs or several readings of one.
+/// When rows of one moment may be several GPUs or several readings of one.
 pub(super) fn gpus(
     mapping: &Arc<Mapping>,
     told: &Told,
@@ -45,7 +45,7 @@ pub(super) fn gpus(
     name: &str,
 ) -> Result<Gpus, TraceError> {
     let Some(rule) = &mapping.gpu else { return Ok(Gpus::One) };
-    // One number a row: that the first rows say nothing of GPUs means nothing.
+    // One number per row: if the first rows do not mention GPUs, that means nothing.
     if mapping.layout.shape == Shape::Prometheus || mapping.layout.each.is_some() {
         return Ok(Gpus::Labelled);
     }
@@ -87,9 +87,9 @@ pub(super) fn gpus(
 enum Pattern {
     /// One reading after the other.
     Even,
-    /// So many rows at once, a pause, and so on: nobody reads one GPU like that.
+    /// This many rows at once, a pause, and so on: one GPU is not read like that.
     Sweeps { rows: usize, within: i64 },
-    /// So many rows with one stamp of whole seconds each: GPUs, or readings within the second.
+    /// This many rows with each stamp of whole seconds: GPUs, or readings within the second.
     Stamps { rows: usize },
 }
 
@@ -100,7 +100,7 @@ fn pattern(rows: &[Glance], sweep_ns: i64) -> Pattern {
     }
     let mut sorted = steps.clone();
     sorted.sort_unstable();
-    // The steps within a reading and those between readings differ by far; even steps have no such edge.
+    // Steps within a reading and those between readings differ widely; even steps have no such edge.
     let is_edge = |pair: &[i64]| pair[0] <= sweep_ns && pair[1] >= EDGE * pair[0].max(MILLISECOND);
     let edge = sorted.windows(2).find(|pair| is_edge(pair)).map(|pair| pair[0]);
     let all_at_once = rows.len() <= MAX_GPUS && sorted.last().is_some_and(|&step| step <= AT_ONCE);
@@ -112,7 +112,7 @@ fn pattern(rows: &[Glance], sweep_ns: i64) -> Pattern {
             _ => groups.push(1),
         }
     }
-    // The last one may go on behind what was looked at.
+    // The last one may continue beyond what was examined.
     if groups.len() > 1 && groups.last() != groups.first() {
         groups.pop();
     }
@@ -128,7 +128,8 @@ fn pattern(rows: &[Glance], sweep_ns: i64) -> Pattern {
     if is_coarse { Pattern::Stamps { rows: most } } else { Pattern::Sweeps { rows: most, within } }
 }
 
-/// Returns whether a label distinguishes the rows of each reading: there are several, and none is twice in one reading.
+/// Returns whether a label distinguishes the rows of each reading: there are several values, and none occurs twice in
+/// one reading.
 fn tells_apart(rows: &[Glance], label: usize, pattern: Pattern) -> bool {
     let of = |row: &Glance| row.labels[label].clone();
     let mut distinct: Vec<_> = rows.iter().filter_map(of).collect();
@@ -143,7 +144,7 @@ fn tells_apart(rows: &[Glance], label: usize, pattern: Pattern) -> bool {
         && rows.windows(2).all(|pair| of(&pair[0]) != of(&pair[1]))
 }
 
-/// Returns whether the places of a reading have totals of their own.
+/// Returns whether the positions in a reading have different totals.
 fn totals_differ(rows: &[Glance], gpus: usize) -> bool {
     let of = |place: usize| -> Vec<_> {
         let mut totals: Vec<_> =
@@ -156,7 +157,7 @@ fn totals_differ(rows: &[Glance], gpus: usize) -> bool {
 }
 
 fn glance(mapping: &Arc<Mapping>, rule: &GpuRule, head: &[u8]) -> Vec<Glance> {
-    // What is behind the last line end goes on behind the head.
+    // What is after the last line end continues beyond the head.
     let whole = match head.iter().rposition(|byte| *byte == b'\n') {
         Some(end) if head.len() >= HEAD_BYTES => &head[..=end],
         _ => head,
@@ -167,7 +168,7 @@ fn glance(mapping: &Arc<Mapping>, rule: &GpuRule, head: &[u8]) -> Vec<Glance> {
     let mut records = Records::new(Arc::clone(mapping));
     let total = column::gpu_slot(0);
     let mut rows = Vec::new();
-    // What is wrong with a row is reported when it is read.
+    // Defects of a row are reported when it is read.
     while let Ok(Some(record)) = records.next(&mut source, &mut defects) {
         let labels = rule.by.iter().chain(&rule.names);
         let labels = labels.map(|&column| records.text(column).map(str::to_owned)).collect();
@@ -188,11 +189,11 @@ fn glance(mapping: &Arc<Mapping>, rule: &GpuRule, head: &[u8]) -> Vec<Glance> {
 }
 
 const MILLISECOND: i64 = 1_000_000;
-/// Rows that are looked at. Chosen: a minute of eight GPUs at one reading a second.
+/// The number of rows that are examined. Chosen: a minute of eight GPUs at one reading per second.
 const ROWS: usize = 480;
-/// Steps between readings are at least so many times as long as those within.
+/// Steps between readings are at least this many times as long as those within.
 const EDGE: i64 = 3;
-/// Rows this near to one another are one reading: nobody reads one GPU so often.
+/// Rows this close together are one reading: one GPU is not read so often.
 const AT_ONCE: i64 = 5 * MILLISECOND;
 
 #[cfg(test)]
@@ -215,7 +216,7 @@ mod tests {
         check(&[7, 8, 5007, 5008, 10_007, 10_008], two(1));
         check(&[7, 8], two(5));
         check(&[7], Pattern::Even);
-        // Seconds: as many rows in each, or now more and now fewer.
+        // Seconds: the same number of rows in each, or varying numbers.
         check(&[0, 0, 1000, 1000, 2000], Pattern::Stamps { rows: 2 });
         check(&[0, 1000, 1000, 2000, 3000, 3000, 4000], Pattern::Even);
     }

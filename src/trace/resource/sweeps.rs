@@ -1,4 +1,4 @@
-//! Rows of a public format, put together to readings of the machine.
+//! Rows of a public format, joined to readings of the machine.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use crate::trace::import::record::{Record, Records};
 use crate::trace::resource::survey::Gpus;
 use crate::trace::source::Source;
 
-/// Rows of a public format, with the rows of one reading put together.
+/// Rows of a public format, with the rows of one reading joined.
 pub(super) struct MappedRows {
     mapping: Arc<Mapping>,
     pub(super) records: Records,
     gpus: Gpus,
-    /// What was read of the column that identifies the GPUs, where it is not a number.
+    /// The values of the column that identifies the GPUs, if they are not numbers.
     labels: Vec<String>,
-    /// The sweep that was handed out last.
+    /// The sweep that was last returned.
     pub(super) ready: Sweep,
-    /// The sweep that is being put together.
+    /// The sweep that is being assembled.
     next: Option<Sweep>,
-    /// All sweeps, where they are not in the order of time.
+    /// All sweeps, if they are not in the order of time.
     sorted: Option<std::collections::btree_map::IntoValues<i64, Sweep>>,
-    /// GPUs that any row spoke of: each sample has a place for all of them.
+    /// The number of GPUs in all rows so far: each sample has a place for all of them.
     places: usize,
-    /// The last value of each counter, its time, and of how many rows it was made.
+    /// The last value of each counter, its time, and the number of rows in it.
     counted: BTreeMap<usize, (i64, i64, i64)>,
     /// The last total of the one GPU, and how often it changed.
     total: Option<i64>,
@@ -41,12 +41,12 @@ pub(super) struct Sweep {
     pub(super) place: Place,
     /// The GPUs that it has, by their bits.
     gpus: u64,
-    /// Whether a row of it speaks of no GPU.
+    /// Whether one of its rows names no GPU.
     has_machine: bool,
     pub(super) slots: Slots,
     /// The byte of each slot's cell.
     pub(super) columns: Vec<u64>,
-    /// Rows that each slot is made of.
+    /// The number of rows in each slot.
     rows: Vec<i64>,
 }
 
@@ -118,7 +118,7 @@ impl MappedRows {
         }
     }
 
-    /// Holds all rows, puts those of one time together, and hands them out in the order of time.
+    /// Holds all rows, joins those of one time, and returns them in the order of time.
     fn next_sorted(
         &mut self,
         source: &mut Source,
@@ -144,7 +144,7 @@ impl MappedRows {
         Ok(self.sorted.insert(all.into_values()).next())
     }
 
-    /// Returns which GPU the present record speaks of, where it says so; nothing where the row was refused.
+    /// Returns the GPU of the present record, if it names one; nothing if the row was refused.
     fn gpu(
         &mut self,
         record: Record,
@@ -176,7 +176,7 @@ impl MappedRows {
         Ok(Some(Some(gpu)))
     }
 
-    /// Returns which GPU the present record speaks of, if any, and whether it belongs to the sweep before it.
+    /// Returns the GPU of the present record, if any, and whether it belongs to the previous sweep.
     fn place_in_sweep(
         &mut self,
         record: Record,
@@ -210,7 +210,7 @@ impl MappedRows {
         }))
     }
 
-    /// A GPU's total does not come and go: rows are of several GPUs then, and nothing identifies them.
+    /// A GPU's total does not come and go: otherwise rows are of several GPUs, and nothing identifies them.
     fn watch_total(&mut self, place: Place, defects: &Defects) -> Result<(), TraceError> {
         if self.gpus != Gpus::One || self.mapping.gpu.is_none() {
             return Ok(());
@@ -232,7 +232,7 @@ impl MappedRows {
         Err(defects.refuse(place, reason.to_owned()))
     }
 
-    /// Puts the rise in a second in the place of what counts up.
+    /// Replaces counters by their increase per second.
     fn take_rises(&mut self, sweep: &mut Sweep, rows: &[i64]) {
         if !self.mapping.fields.iter().any(|field| field.counter) {
             return;
@@ -249,7 +249,7 @@ impl MappedRows {
             sweep.slots.0[slot] = before.and_then(|(at, before, rows_before)| {
                 let nanos = i128::from(sweep.at) - i128::from(at);
                 let rise = i128::from(value) - i128::from(before);
-                // A counter that falls began again; one of more or fewer rows is another sum.
+                // A counter that falls began again; one with more or fewer rows is another sum.
                 let is_sound = nanos > 0 && rise >= 0 && rows == rows_before;
                 is_sound.then(|| i64::try_from(rise * 1_000_000_000 / nanos).unwrap_or(i64::MAX))
             });
@@ -271,7 +271,7 @@ impl Sweep {
         }
     }
 
-    /// Adds the present record, as the reading of the GPU of that number, or of none.
+    /// Adds the present record, as the reading of the GPU with that number, or of none.
     fn take(
         &mut self,
         records: &mut Records,
@@ -320,5 +320,5 @@ impl Sweep {
     }
 }
 
-/// Moments that are held to be sorted. Chosen: ten days at one a second, some 400 bytes each.
+/// The most moments that are held for sorting. Chosen: ten days at one per second, some 400 bytes each.
 const MOST_MOMENTS: usize = 1_000_000;

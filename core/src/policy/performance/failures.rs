@@ -1,4 +1,4 @@
-//! How requests ended of late: whether a rung is failing.
+//! How recent requests ended: whether a rung is failing.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use crate::time::Timestamp;
 pub(super) struct Failures {
     window: Duration,
     in_a_row: u32,
-    /// The ends of the window in order; `true` where the model failed.
+    /// The ends in the window, in order; `true` for a failure of the model.
     ends: VecDeque<(Timestamp, bool)>,
     /// How many of them are failures.
     recent: u32,
 }
 
 impl Failures {
-    /// Returns that nothing has ended. Failures that are mixed with successes count while they are in the window.
+    /// Builds it without ends. Failures among successes count while they are in the window.
     pub(super) fn new(window: Duration) -> Self {
         Self { window, in_a_row: 0, ends: VecDeque::new(), recent: 0 }
     }
@@ -34,8 +34,8 @@ impl Failures {
         self.drop_older(now);
     }
 
-    /// Returns how many failures there are, where they are too many: `limit` in a row, or as many in the window, where they
-    /// are half of what ended.
+    /// Returns the number of failures, if it is too high: `limit` in a row, or as many in the window if they are half
+    /// of what ended.
     pub(super) fn too_many(&mut self, now: Timestamp, limit: u32) -> Option<u32> {
         if self.in_a_row >= limit {
             return Some(self.in_a_row);
@@ -58,14 +58,14 @@ impl Failures {
     }
 }
 
-/// A bound on memory: the last 512 ends say enough.
+/// Limits memory: the last 512 ends are enough.
 const MOST_ENDS: usize = 512;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Hands in ends, one every few seconds, an `x` for a failure, and says whether three are too many after it.
+    /// Records ends, one every few seconds, an `x` for a failure, and checks whether three are too many after it.
     #[track_caller]
     fn check(every: u64, ends: &str, want: Option<u32>) {
         let mut failures = Failures::new(Duration::from_mins(2));

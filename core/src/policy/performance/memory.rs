@@ -1,14 +1,14 @@
-//! What is remembered of a rung that was left for being slow: it is tried again, each time after twice as long.
+//! What is remembered of a rung that was left for being slow: it is tried again, after twice the time each time.
 
 use std::time::Duration;
 
 use crate::settings::Settings;
 use crate::time::Timestamp;
 
-/// What one rung has shown.
+/// The state for one rung.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SlowMemory {
-    /// How often it has proved slow, less what good service has made up for.
+    /// How often it was slow, less what good service has compensated.
     level: u32,
     since: Timestamp,
     measured: Duration,
@@ -20,17 +20,17 @@ pub(super) struct SlowMemory {
 /// The bounds of what is remembered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// How long a rung is kept away that has done nothing wrong; each time that it proves slow doubles it.
+    /// How long a rung with a clean record is kept away; each time that it proves slow doubles this.
     usual: Duration,
     /// The longest that it is ever remembered.
     longest: Duration,
-    /// The least good service that makes up for one time.
+    /// The least good service that compensates for one time.
     good: Duration,
 }
 
 impl Bounds {
     pub(super) fn new(settings: &Settings) -> Self {
-        // However short the reversal window is set, what was slow is slow for some time.
+        // However short the reversal window is, a slow rung stays slow for some time.
         let usual = settings.reversal_window.max(settings.performance_window / 5);
         Self { usual, longest: usual * LONGEST_IN_USUAL, good: usual * GOOD_IN_USUAL }
     }
@@ -41,8 +41,8 @@ impl Bounds {
 }
 
 impl SlowMemory {
-    /// Counts that the rung is left now for having broken a limit. Coming back to it forgives nothing; serving well does: one
-    /// time for as long as it kept the rung away, and at least three reversal windows.
+    /// Counts that the rung is left now because it broke a limit. Coming back to it forgives nothing; serving well
+    /// does: one time for as long as the rung was kept away, and at least three reversal windows.
     pub(super) fn fail(
         &mut self,
         now: Timestamp,
@@ -51,7 +51,7 @@ impl SlowMemory {
         bounds: Bounds,
     ) {
         if self.in_force(now, bounds).is_some() {
-            // It is still there, or was brought back in spite of this: that is the same time.
+            // It is still there, or was brought back regardless: that is the same time.
             self.measured = measured;
             self.limit = limit;
             return;
@@ -71,25 +71,25 @@ impl SlowMemory {
         self.well_for = self.well_for.saturating_add(span);
     }
 
-    /// Returns whether the rung was slow so long ago that it is tried whatever is predicted of it: the catalog may be wrong
-    /// about what was measured once.
+    /// Returns whether the rung was slow so long ago that it is tried whatever is predicted for it: the catalog may be
+    /// wrong about what was measured once.
     pub(super) fn is_due_for_a_try(&self, now: Timestamp, bounds: Bounds) -> bool {
         self.level > 0 && now.since(self.since) >= bounds.longest
     }
 
-    /// Returns what was measured and the limit that it broke, while the rung is kept away for it.
+    /// Returns what was measured and the limit that it broke, while the rung is kept away because of it.
     pub(super) fn in_force(&self, now: Timestamp, bounds: Bounds) -> Option<(Duration, Duration)> {
         let holds = self.level > 0 && now.since(self.since) < bounds.wait(self.level);
         holds.then_some((self.measured, self.limit))
     }
 }
 
-/// The longest memory is so many times the reversal window: with the default of 15 min it is a day. A machine is not the same
-/// from one day to the next.
+/// The longest memory in reversal windows: with the default of 15 min it is a day. A machine is not the same from one
+/// day to the next.
 const LONGEST_IN_USUAL: u32 = 96;
 
-/// The least good service that makes up for one time is so many times the reversal window: by default three quarters of an
-/// hour. Chosen: longer than a rung serves well by chance.
+/// The least good service that compensates for one time, in reversal windows: by default three quarters of an hour.
+/// Chosen: longer than a rung serves well by chance.
 const GOOD_IN_USUAL: u32 = 3;
 
 /// Seven doublings take the reversal window past the longest memory.
@@ -106,7 +106,7 @@ mod tests {
         good: Duration::from_mins(45),
     };
 
-    /// Returns for how many minutes a rung is kept away that proved slow at each of these, after so many good minutes.
+    /// Returns for how many minutes a rung is kept away that was slow after each of these numbers of good minutes.
     fn kept_away(well_for: &[u32]) -> Vec<u64> {
         let mut memory = SlowMemory::default();
         let mut now = Timestamp::ZERO;

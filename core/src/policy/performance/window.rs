@@ -1,4 +1,4 @@
-//! The replies of a sliding window, and the figures that limits are held against.
+//! The replies of a sliding window, and the figures that limits apply to.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::demand::ReplyTimes;
 use crate::time::Timestamp;
 
-/// What may have a limit.
+/// A figure that may have a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Figure {
     /// Arrival to last token.
@@ -29,17 +29,17 @@ impl Figure {
 /// The limit of each figure that has one, by [`Figure::ALL`].
 pub(super) type Limits = [Option<Duration>; Figure::ALL.len()];
 
-/// Replies in order of their end, with what they come to.
+/// Replies in order of their end, with their totals.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Replies {
     held: VecDeque<(Timestamp, ReplyTimes)>,
-    /// By figure, of all that are held.
+    /// By figure, over all held replies.
     sums: [Sum; Figure::ALL.len()],
-    /// Room for a percentile's work, kept so that none is asked for at each reply.
+    /// A buffer for computing percentiles, kept to avoid an allocation at each reply.
     scratch: Vec<Duration>,
 }
 
-/// What the held replies come to in one figure.
+/// The totals of the held replies in one figure.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sum {
     /// The 95th percentile (nearest rank).
@@ -68,7 +68,7 @@ impl Replies {
         }
     }
 
-    /// Lets go of replies that ended before `oldest`. Returns whether there were any.
+    /// Drops replies that ended before `oldest`. Returns whether there were any.
     pub(super) fn drop_older(&mut self, oldest: Timestamp, limits: &Limits) -> bool {
         let before = self.held.len();
         while self.held.front().is_some_and(|&(at, _)| at < oldest)
@@ -92,12 +92,12 @@ impl Replies {
         self.sums[figure as usize]
     }
 
-    /// Returns the 95th percentile; `None` under `minimum` replies.
+    /// Returns the 95th percentile; `None` for fewer than `minimum` replies.
     pub(super) fn p95(&self, figure: Figure, minimum: u32) -> Option<Duration> {
         (self.len() >= minimum.max(1)).then_some(self.sum(figure).p95)
     }
 
-    /// Sums up what is held; the only work that grows with the window, done where the window has changed.
+    /// Computes the totals; the only work that grows with the window, done when the window has changed.
     fn sum_up(&mut self, limits: &Limits) {
         for figure in Figure::ALL {
             let sum = &mut self.sums[figure as usize];
@@ -125,5 +125,5 @@ pub(super) const fn rank_of_p95(count: usize) -> usize {
     (count * 95).div_ceil(100)
 }
 
-/// A bound on memory and on the work of a percentile: 512 replies pin the 95th percentile to within 1 %.
+/// Limits memory and the work of a percentile: 512 replies determine the 95th percentile to within 1 %.
 const MOST_REPLIES: usize = 512;

@@ -27,7 +27,7 @@ fn machine() -> Room {
     Room { total: Bytes::from_gib(64), available: Bytes::from_gib(40) }
 }
 
-/// Returns total and available memory in MiB, as a machine of 64 GiB with 40 available has it here.
+/// Returns total and available memory in MiB, for a machine of 64 GiB with 40 available.
 #[track_caller]
 fn memory(mountinfo: &str, cgroup: &str, files: &[(&str, &str)]) -> (u64, u64) {
     let mut all = vec![("proc/self/mountinfo", mountinfo), ("proc/self/cgroup", cgroup)];
@@ -131,7 +131,7 @@ fn a_bind_mounted_part_of_the_hierarchy_is_found() {
     ];
     assert_eq!(memory(mount, "4:memory:/docker/abc\n", &files), (1024, 768));
     assert_eq!(memory(mount, "4:memory:/docker/abc/in\n", &files).0, 512);
-    // Told in another namespace's words: the mount point is all that is known.
+    // A path from another namespace: only the mount point is known.
     assert_eq!(memory(mount, "4:memory:/elsewhere\n", &files), (1024, 768));
     assert_eq!(memory(mount, "4:memory:/../../other\n", &files), (1024, 768));
 }

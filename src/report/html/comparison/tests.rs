@@ -13,7 +13,7 @@ fn run(share: f64, reversals: u64) -> Summary {
     }
 }
 
-/// Two recordings that count, one that is too short, and one that is none, under two seeds.
+/// Two recordings that count, one that is too short, and one file that is no recording, under two seeds.
 fn compared(policies: &[&str], recordings: [&str; 4]) -> Compared {
     let policies: Vec<String> = policies.iter().map(|&name| name.to_owned()).collect();
     let runs = |scale: f64, seconds: f64| -> Vec<Summary> {

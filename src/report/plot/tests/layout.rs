@@ -1,4 +1,4 @@
-//! Where a picture's words and lines are: nothing over anything else, equal axes, lines that move.
+//! The positions of a picture's texts and lines: no overlaps, equal axes, lines that move.
 
 use super::*;
 use crate::report::plot::drawing::{self, Anchor, Drawing};
@@ -15,7 +15,7 @@ struct TextBox {
     bottom: i32,
 }
 
-/// Returns the texts of an SVG, as their elements say where they are and how large.
+/// Returns the texts of an SVG, with position and size from their elements.
 fn texts(picture: &str) -> Vec<TextBox> {
     let element = |part: &str| {
         let (tag, rest) = part.split_once('>').unwrap();
@@ -40,7 +40,7 @@ fn texts(picture: &str) -> Vec<TextBox> {
     picture.split("<text").skip(1).map(element).collect()
 }
 
-/// Returns the pairs of texts that lie over one another, and the texts that leave the sheet.
+/// Returns the pairs of texts that overlap, and the texts that leave the sheet.
 fn defects(picture: &str) -> Vec<String> {
     let texts = texts(picture);
     let side = |name: &str| {
@@ -78,7 +78,7 @@ fn a_text_over_a_text_and_one_beside_the_sheet_are_found() {
     assert_eq!(defects(&picture(&drawing)).len(), 2);
 }
 
-/// Returns a run of many GPUs on which everything that a plot names is there: all lines at one height, companions, refusals.
+/// Returns a run of many GPUs with everything that a plot can name: all lines at one height, companions, refusals.
 fn crowded(gpus: usize) -> (PlotData, Summary) {
     let mut run = Play::new();
     let gib = Bytes::from_gib;
@@ -198,7 +198,7 @@ fn lines_follow_the_machine_and_the_settings() {
     for want in ["all 8.0 GiB", "degrade 6.0 (75%)"] {
         assert!(texts.iter().any(|text| text.text == want), "{want}: {texts:?}");
     }
-    // 16 and 8 GiB, then a lower line: each is where it was until it moved.
+    // 16 and 8 GiB, then a lower line: each stays in place until it moves.
     let scale = Scale { begin: Timestamp::ZERO, end, pixels: 180, holds_to_end: true };
     let held = run.data.memory.degrade.columns.held(scale, &[]);
     let at = |second: usize| Bytes::new(held[second].unwrap().last).as_gib();

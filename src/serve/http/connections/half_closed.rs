@@ -1,9 +1,9 @@
-//! A client that closes its half of a connection after its request, as `nc -N` does, still reads the answer. One that is gone
-//! closes the same way, and shall not be worked for.
+//! A client that closes its half of a connection after its request, as `nc -N` does, still reads the answer. One that
+//! is gone closes the same way, and must not be worked for.
 //!
-//! Both look alike until something is sent: then the system of one that is gone answers that nobody is there. So a client whose
-//! half is closed is sent an interim response (`100 Continue`, of which HTTP allows any number before the answer), and its
-//! connection is looked at for that.
+//! Both look alike until something is sent: then the system of one that is gone resets the connection. So a client that
+//! has closed its half is sent an interim response (`100 Continue`, of which HTTP allows any number before the answer),
+//! and the connection is watched for a reset.
 
 use std::io;
 use std::pin::Pin;
@@ -24,11 +24,11 @@ pub(super) struct HalfClosed {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
     place: Arc<Place>,
     closed: Option<Closed>,
-    /// Whether a part of a head has come that is not answered.
+    /// Whether part of a head has arrived that is not answered.
     has_begun: bool,
 }
 
-/// What is done since its half was closed.
+/// What has been done since the client closed its half.
 struct Closed {
     has_asked: bool,
     looks: Interval,
@@ -39,19 +39,19 @@ impl HalfClosed {
         Self { stream: Box::pin(stream), place, closed: None, has_begun: false }
     }
 
-    /// Waits for as long as an answer is owed to a client that may still read it.
+    /// Waits while an answer is owed to a client that may still read it.
     fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(closed) = &mut self.closed else { return Poll::Ready(Ok(())) };
         while self.place.owes_an_answer() {
             if !self.place.has_answered() && !std::mem::replace(&mut closed.has_asked, true) {
-                // Part of an earlier answer may be on its way yet, and nothing is to come into that.
+                // Part of an earlier answer may still be on its way, and nothing may be inserted into that.
                 if !self.place.is_at_its_first() {
                     return Poll::Ready(Ok(()));
                 }
                 let sent = self.stream.as_mut().poll_write(context, INTERIM);
                 let is_whole = matches!(sent, Poll::Ready(Ok(count)) if count == INTERIM.len());
                 if !is_whole {
-                    // There is no room for a line: it reads nothing.
+                    // There is no room for a line: the client does not read.
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -122,17 +122,18 @@ impl AsyncWrite for HalfClosed {
     }
 }
 
-/// One whose head has begun and does not end in time is notified: the server drops the connection, and says nothing.
+/// A client whose head has begun and does not end in time is answered here: the server drops such a connection
+/// silently.
 impl Drop for HalfClosed {
     fn drop(&mut self) {
         if self.has_begun && self.place.is_idle() && self.closed.is_none() {
-            // As much as can be sent at once: there is nobody left to wait.
+            // As much as can be sent at once: nothing waits for the rest.
             let _ = self.stream.get_ref().try_write(TOO_SLOW);
         }
     }
 }
 
-/// A request's body, which is noted when it has come.
+/// A request's body, which notes when it has arrived.
 pub(super) struct Watched<B> {
     body: B,
     place: Arc<Place>,
@@ -177,5 +178,5 @@ const TOO_SLOW: &[u8] =
 
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Chosen: on this machine the answer is there at once, and over a network within a few of these.
+/// Chosen: on this machine the reset comes at once, and over a network within a few of these.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);

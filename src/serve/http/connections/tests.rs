@@ -12,7 +12,7 @@ use super::*;
 const SHORT: Limits =
     Limits { most: 8, head: Duration::from_millis(200), unread: Duration::from_millis(200) };
 
-/// Chosen: a busy machine keeps nobody waiting for longer.
+/// Chosen: no busy machine takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server whose `/` greets, whose `/endless` never ends, and which counts the streams that are open.
@@ -40,7 +40,7 @@ async fn start(limits: Limits) -> (std::net::SocketAddr, Arc<AtomicUsize>, onesh
     (address, open, stop)
 }
 
-/// Counts itself while it is there.
+/// Counts itself while it exists.
 struct Open(Arc<AtomicUsize>);
 
 impl Open {
@@ -69,7 +69,7 @@ async fn send(address: std::net::SocketAddr, text: &str) -> TcpStream {
     stream
 }
 
-/// Reads to the end, which a reset is as well.
+/// Reads to the end; a reset counts as one.
 async fn rest(mut stream: TcpStream) -> String {
     let mut read = Vec::new();
     let _ = stream.read_to_end(&mut read).await;
@@ -105,7 +105,7 @@ fn an_idle_connection_is_kept_for_a_while_only() {
     run(async {
         let (address, _, _stop) = start(SHORT).await;
         let kept = send(address, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-        // Its end comes without our asking for it.
+        // It ends without a request from us.
         assert!(rest(kept).await.ends_with("hello"));
     });
 }
@@ -173,7 +173,7 @@ fn idle_connections_make_room_and_busy_ones_do_not() {
             tokio::task::yield_now().await;
         }
         assert!(ask(address).await.contains("hello"));
-        // Told to stop, it does not wait for those that want nothing.
+        // Asked to stop, it does not wait for idle clients.
         drop(stop);
         for stream in idle {
             rest(stream).await;
@@ -181,7 +181,7 @@ fn idle_connections_make_room_and_busy_ones_do_not() {
     });
 }
 
-/// A server whose `/slow` answers after a while, and counts whom it works for.
+/// A server whose `/slow` answers after a while, and which counts the requests that it works on.
 async fn start_slow() -> (std::net::SocketAddr, Arc<AtomicUsize>, oneshot::Sender<()>) {
     let open = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&open);
@@ -230,7 +230,7 @@ fn nobody_is_worked_for_who_is_gone() {
         let soon = Duration::from_secs(3);
         let found = tokio::time::timeout(soon, until(|| open.load(Ordering::SeqCst) == 0)).await;
         found.expect("it is found before its answer is sent");
-        // Nor who is gone before its request has come.
+        // Nor for a client that is gone before its request has arrived.
         let half = "POST /slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx";
         let mut stream = send(address, half).await;
         stream.shutdown().await.unwrap();

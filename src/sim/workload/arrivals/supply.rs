@@ -13,7 +13,7 @@ use tiershift_core::time::{Timestamp, from_secs_f64, nanos};
 use crate::sim::rng::{Seed, Stream};
 use crate::sim::workload::{ArrivalRate, Arrivals, Recorded, Workload};
 
-/// A workload and where it has come to.
+/// A workload and its present position.
 #[derive(Clone, Debug)]
 pub(super) struct Supply {
     pub(super) spec: Workload,
@@ -62,7 +62,7 @@ enum Timing {
     },
 }
 
-/// A user's own streams: what a user does next does not depend on how fast others are served.
+/// A user's own streams: a user's next step does not depend on how fast others are served.
 #[derive(Clone, Debug)]
 struct User {
     thoughts: Stream,
@@ -70,7 +70,7 @@ struct User {
 }
 
 impl Workload {
-    /// Returns a request of this workload, its lengths drawn.
+    /// Returns a request of this workload, with random lengths.
     fn draw(&self, id: RequestId, sizes: &mut Stream) -> Request {
         Request {
             id,
@@ -228,7 +228,7 @@ impl Supply {
         .filter(|next| *next < until);
     }
 
-    /// A user has a reply and thinks about the next request.
+    /// Notes that a user has a reply and thinks about the next request.
     pub(super) fn think(&mut self, now: Timestamp, user: usize) {
         if let Timing::ClosedLoop { think, users, due } = &mut self.timing {
             let thought = from_secs_f64(users[user].thoughts.exponential(*think));
@@ -238,8 +238,8 @@ impl Supply {
     }
 }
 
-/// Returns the next arrival of a Poisson process whose rate is a cosine, by thinning: candidates come at the
-/// highest rate, and each is kept with the probability that the present rate bears to it.
+/// Returns the next arrival of a Poisson process whose rate is a cosine, by thinning: candidates come at the highest
+/// rate, and each is kept with a probability equal to the ratio of the present rate to it.
 ///
 /// # Supply
 /// Lewis and Shedler, Simulation of nonhomogeneous Poisson processes by thinning, 1979.

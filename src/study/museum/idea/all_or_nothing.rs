@@ -1,8 +1,8 @@
-//! Under pressure everything goes; what was there is loaded again when it fits.
+//! Under pressure everything is unloaded; what was there is loaded again when it fits.
 //!
-//! A model of answers to a shortage that know no smaller model: a server that lets all of its models go when one has run
-//! out of memory, an enforcer that evicts at every soft signal and pays for it with the next request (jundot/omlx#3338). It
-//! projects as well as ours does. Left out: that the one evicts the least recently used first.
+//! A model of reactions to a shortage that know no smaller model: a server that unloads all of its models when one has
+//! run out of memory, an enforcer that evicts at every soft signal and pays for it with the next request
+//! (jundot/omlx#3338). It projects as well as ours does. Left out: that the one evicts the least recently used first.
 
 use tiershift_core::catalog::Rung;
 use tiershift_core::event::Input;
@@ -33,5 +33,5 @@ impl Idea for AllOrNothing {
     }
 }
 
-/// The line that ours degrades at, so that nothing but the way down differs.
+/// The line at which ours degrades, so that only the way down differs.
 const LINE: Percent = Percent::new(90);

@@ -1,8 +1,8 @@
 //! The best model that fits, by each single reading, at once and both ways.
 //!
-//! A model of planning again on every reading: on a dip shorter than a switch, on a sensor's slip of the unit
-//! (lemonade-sdk/lemonade#2648), in the midst of a relaunch of its own (CambrianTech/continuum#1975). It projects as well as
-//! ours does. Left out: lanes and windows; the plan is a tier.
+//! A model of planning anew on every reading: on a dip shorter than a switch, on a sensor's mistaken unit
+//! (lemonade-sdk/lemonade#2648), in the midst of a relaunch of its own (CambrianTech/continuum#1975). It projects as
+//! well as ours does. Left out: lanes and windows; the plan is a tier.
 
 use tiershift_core::event::Input;
 use tiershift_core::time::Timestamp;
@@ -28,5 +28,5 @@ impl Idea for FirstReading {
     }
 }
 
-/// The line that ours degrades at, so that nothing but the haste differs.
+/// The line at which ours degrades, so that only the haste differs.
 const LINE: Percent = Percent::new(90);

@@ -1,9 +1,9 @@
 //! A fixed reserve is kept free: a tier down when it is not, a tier up when it is with some to spare, and a pause after
-//! each. Nobody asks what the next tier would take.
+//! each. What the next tier would take is not considered.
 //!
 //! A model of governors by reserve, dead-band and calm-down, with the figures of atomantic/PortOS#6243; that one only
-//! releases and leaves the way back to the next request, here it comes by itself. Left out: least recently used first, and
-//! pins.
+//! releases models and leaves reloading to the next request, here it happens by itself. Left out: least recently used
+//! first, and pins.
 
 use std::time::Duration;
 

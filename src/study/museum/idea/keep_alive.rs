@@ -1,7 +1,8 @@
-//! A model is loaded on request and unloaded after five minutes without one; nobody looks at memory until then.
+//! A model is loaded on request and unloaded after five minutes without one; memory is not considered.
 //!
 //! A model of unloading by idle time alone: Ollama's `keep_alive` as its users meet it (intelowlproject/IntelOwl#3855,
-//! stavsap/comfyui-ollama#10), and LM Studio's time to live. Left out: that Ollama makes room for another model of its own.
+//! stavsap/comfyui-ollama#10), and LM Studio's time to live. Left out: that Ollama itself makes room for another of its
+//! models.
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ pub(crate) struct KeepAlive;
 
 impl Idea for KeepAlive {
     const NAME: &str = "keep-alive";
-    const ABOUT: &str = "loads a model for whoever asks, unloads it after five idle minutes, and never looks at memory";
+    const ABOUT: &str =
+        "loads a model on request, unloads it after five idle minutes, and never looks at memory";
     const ROUTE: Route = Route::Asked;
 
     fn step(&mut self, now: Timestamp, _input: &Input, fleet: &mut Fleet) {

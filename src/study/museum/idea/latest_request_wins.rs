@@ -1,4 +1,4 @@
-//! The request that came last says which model is there; what is loading or serving for another makes way at once.
+//! The latest request determines which model is loaded; what is loading or serving for another makes way at once.
 //!
 //! A model of a router that chooses its victim without asking what it is doing, as llama.cpp's did with `--models-max 1`
 //! while it loaded (ggml-org/llama.cpp#25528) and while it served (ggml-org/llama.cpp#24849). Left out: that such a router
@@ -22,7 +22,7 @@ impl Idea for LatestRequestWins {
     fn step(&mut self, _now: Timestamp, input: &Input, fleet: &mut Fleet) {
         let wanted = match input {
             Input::Request(request) => fleet.asked_by(request),
-            // Who lost keeps waiting, and is next when nobody is served.
+            // The request that lost keeps waiting, and is next when no request runs.
             _ if fleet.is_settled() && fleet.present().all(|rung| fleet.is_free(rung)) => {
                 match fleet.asked().first() {
                     Some(&first) => first,

@@ -1,4 +1,4 @@
-//! Whoever asks for a model gets it: what is there finishes and goes, the next in the queue is loaded.
+//! Each request gets the model that it names: the loaded one finishes and goes, and the next in the queue is loaded.
 //!
 //! A model of a proxy that swaps in order of arrival, as llama-swap did until its scheduler collated requests
 //! (mostlygeek/llama-swap#612, #790), and of a scheduler whose queue is blocked by its head (ollama/ollama#14578). Left out:

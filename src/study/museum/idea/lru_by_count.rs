@@ -1,8 +1,8 @@
-//! The most recently used models stay, so many of them; nobody looks at memory.
+//! A fixed number of the most recently used models stays; memory is not considered.
 //!
 //! A model of what routers with a limit on the number of models do, as their users meet it: llama.cpp's router mode
-//! (`--models-max`, ggml-org/llama.cpp#25326), and who manages one (NousResearch/hermes-agent#116078). Left out: whatever
-//! such a router does once a load has failed.
+//! (`--models-max`, ggml-org/llama.cpp#25326), and a program that manages one (NousResearch/hermes-agent#116078). Left
+//! out: what such a router does once a load has failed.
 
 use tiershift_core::event::Input;
 use tiershift_core::time::Timestamp;
@@ -33,5 +33,5 @@ impl Idea for LruByCount {
     }
 }
 
-/// Default of llama.cpp's `--models-max`, as its documentation of August 2026 says.
+/// Default of llama.cpp's `--models-max`, according to its documentation of August 2026.
 const MOST_MODELS: usize = 4;

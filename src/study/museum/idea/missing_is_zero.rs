@@ -1,8 +1,8 @@
-//! What is not read is taken for zero.
+//! A missing reading counts as zero.
 //!
-//! A model of a collector that fills in a nought for a reading that failed, and of an analyser that believes it
-//! (llm-d/llm-d-autoscaling#360, #1543). With readings it goes down at once and up after five minutes in which the model has
-//! fitted. Left out: that there it was a queue's length, here it is memory.
+//! A model of a collector that fills in zero for a reading that failed, and of an analyser that believes it
+//! (llm-d/llm-d-autoscaling#360, #1543). With readings it steps down at once, and up after the model has fitted for
+//! five minutes. Left out: there it was the length of a queue, here it is memory.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::study::museum::idea::Idea;
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct MissingIsZero {
-    /// What has fitted for how long, above what is there.
+    /// The rung above the loaded one that has fitted, and since when.
     fits: Option<(Rung, Timestamp)>,
 }
 
@@ -47,6 +47,6 @@ impl Idea for MissingIsZero {
     }
 }
 
-/// As ours, so that nothing but the missing readings differs.
+/// As ours, so that only the missing readings differ.
 const LINE: Percent = Percent::new(90);
 const WINDOW: Duration = Duration::from_mins(5);

@@ -1,8 +1,8 @@
-//! A model is taken to need free room beside the one that it replaces: what is ours counts against us.
+//! A model needs free room beside the one that it replaces: our own use counts against us.
 //!
 //! A model of the guardrail that projects both models at once (lmstudio-ai/lmstudio-bug-tracker#1562,
-//! raullenchai/Rapid-MLX#2439, timtoole02/Camelid#501), in the place of a person who tries again every five minutes. A
-//! shortage unloads. Left out: that such a guardrail may be switched off.
+//! raullenchai/Rapid-MLX#2439, timtoole02/Camelid#501), with a person who tries again every five minutes. A shortage
+//! unloads. Left out: that such a guardrail may be switched off.
 
 use std::time::Duration;
 
@@ -50,8 +50,8 @@ impl Idea for NoCredit {
     }
 }
 
-/// The line that ours degrades at, so that nothing but the credit differs.
+/// The line at which ours degrades, so that only the credit differs.
 const LINE: Percent = Percent::new(90);
 
-/// As often as ours looks upwards.
+/// As often as ours considers an upgrade.
 const EVERY: Duration = Duration::from_mins(5);

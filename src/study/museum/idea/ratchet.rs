@@ -1,8 +1,8 @@
 //! Down when there is less room, and never up again.
 //!
 //! A model of a lowest value that is remembered: the smallest number of lanes that any short dip ever led to became the
-//! limit for good (CambrianTech/continuum#4227); a context that shrinks at a failed load and stays so. It projects as well as
-//! ours does. Left out: that a person may set the value back.
+//! limit for good (CambrianTech/continuum#4227); a context that shrinks at a failed load and stays small. It projects
+//! as well as ours does. Left out: that a person may reset the value.
 
 use tiershift_core::event::Input;
 use tiershift_core::time::Timestamp;
@@ -27,5 +27,5 @@ impl Idea for Ratchet {
     }
 }
 
-/// The line that ours degrades at, so that nothing but the way back differs.
+/// The line at which ours degrades, so that only the way back differs.
 const LINE: Percent = Percent::new(90);

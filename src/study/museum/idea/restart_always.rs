@@ -1,8 +1,8 @@
-//! What has died is started again at once, for ever.
+//! A dead model is started again at once, forever.
 //!
-//! A model of a supervisor whose restarts know no pause (`restart: always`), around the model that fitted first: what
-//! users of servers meet that load again whatever was just ended (ollama/ollama#16830). Left out: that some supervisors give
-//! up after a number of starts.
+//! A model of a supervisor whose restarts have no pause (`restart: always`), around the model that fitted first: what
+//! users meet with servers that load again whatever was just ended (ollama/ollama#16830). Left out: that some
+//! supervisors give up after a number of starts.
 
 use tiershift_core::event::Input;
 use tiershift_core::time::Timestamp;
@@ -19,6 +19,6 @@ impl Idea for RestartAlways {
     const ABOUT: &str = "starts again what has died, at once and for ever";
     const ROUTE: Route = Route::Best;
 
-    /// Keeps what it began with, which the fleet loads whenever it is not there.
+    /// Keeps the first model, which the fleet loads whenever it is not there.
     fn step(&mut self, _now: Timestamp, _input: &Input, _fleet: &mut Fleet) {}
 }

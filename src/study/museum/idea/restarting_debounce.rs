@@ -1,7 +1,7 @@
 //! A plan is carried out once it has been the same for a while; any other plan restarts the count.
 //!
-//! A model of a debounce that flapping input starves: each flip of a power mode changed the plan and set the count of
-//! sustained readings back, so that no change could pass (CambrianTech/continuum#4163). It projects as well as ours does.
+//! A model of a debounce that flapping input starves: each flip of a power mode changed the plan and reset the count of
+//! sustained readings, so that no change could pass (CambrianTech/continuum#4163). It projects as well as ours does.
 //! Left out: lanes and windows; the plan is a tier.
 
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl Idea for RestartingDebounce {
     }
 }
 
-/// The line that ours degrades at, so that nothing but the count differs.
+/// The line at which ours degrades, so that only the count differs.
 const LINE: Percent = Percent::new(90);
 
 /// Continuum's readiness budget.

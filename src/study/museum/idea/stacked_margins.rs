@@ -45,5 +45,5 @@ impl Idea for StackedMargins {
 const MACHINE: Percent = Percent::new(80);
 const PLAN: Percent = Percent::new(85);
 
-/// As ours, so that nothing but the margins differs.
+/// As ours, so that only the margins differ.
 const WINDOW: Duration = Duration::from_mins(5);

@@ -1,8 +1,8 @@
-//! The right model for the room there is, but only once nobody is served and nobody waits, however short memory is.
+//! The right model for the available room, but only once no request runs or waits, however short memory is.
 //!
-//! A model of eviction that a model in use is safe from while new requests go on to it: a scheduler whose victim comes
-//! back to life (ollama/ollama#17408), a rollout that waits for an idle moment without refusing work. It projects as well as
-//! ours does. Left out: that in the one the wait ends with the server's restart only.
+//! A model of eviction from which a model in use is safe while new requests continue to reach it: a scheduler whose
+//! victim comes back to life (ollama/ollama#17408), a rollout that waits for an idle moment without refusing work. It
+//! projects as well as ours does. Left out: that in the one the wait ends only with the server's restart.
 
 use tiershift_core::event::Input;
 use tiershift_core::time::Timestamp;
@@ -17,8 +17,7 @@ pub(crate) struct WaitForIdle;
 
 impl Idea for WaitForIdle {
     const NAME: &str = "wait-for-idle";
-    const ABOUT: &str =
-        "picks the right model, but switches only once nobody is served and nobody waits";
+    const ABOUT: &str = "picks the right model, but switches only once no request runs or waits";
     const ROUTE: Route = Route::Best;
 
     fn step(&mut self, _now: Timestamp, input: &Input, fleet: &mut Fleet) {
@@ -31,5 +30,5 @@ impl Idea for WaitForIdle {
     }
 }
 
-/// The line that ours degrades at, so that nothing but the wait differs.
+/// The line at which ours degrades, so that only the wait differs.
 const LINE: Percent = Percent::new(90);

@@ -35,7 +35,7 @@ impl Records {
                 continue;
             };
             let text = text.trim_start_matches('\u{feff}');
-            // A run of NUL is a hole: the machine stopped before the file system wrote what was there.
+            // A run of NUL bytes is a hole: the machine stopped before the file system wrote the content.
             let (text, hole) = match text.split_once('\0') {
                 Some((before, _)) => (before, true),
                 None => (text, false),
@@ -45,7 +45,7 @@ impl Records {
                 defects.note(DefectKind::UnreadableRow, place, || {
                     "NUL bytes: the content of this line is lost".to_owned()
                 })?;
-                // The part of a row before a hole may end inside a number; a header's names are still good.
+                // The part of a row before a hole may end inside a number; a header's names are still valid.
                 if self.header.is_some() {
                     continue;
                 }
@@ -97,7 +97,7 @@ impl Records {
                 let header = self.place_columns(&cells, width);
                 let is_other =
                     self.header.as_ref().is_some_and(|known| known.names != header.names);
-                // A header that is known by its sign may come again: the tool was started again.
+                // A header that is known by its sign may occur again: the tool was restarted.
                 let is_marked = layout.tag.is_some() || layout.word_header || mark.is_some();
                 if self.header.is_some() && !is_marked {
                     defects.note(DefectKind::RepeatedHeader, here, || match is_other {
@@ -105,7 +105,7 @@ impl Records {
                         false => "the header again".to_owned(),
                     })?;
                 }
-                // Tables of one time follow one another; groups of columns are of runs that do.
+                // Tables of one period follow one another; groups of columns are from runs that do.
                 if is_other && !layout.groups {
                     self.clock.begin_again();
                 }
@@ -128,7 +128,7 @@ impl Records {
                 continue;
             }
             let Some(header) = &self.header else {
-                // The header may come later: the beginning of a log is lost, or it was turned over.
+                // The header may come later: the beginning of a log is lost, or it was reversed.
                 if self.early.len() < MOST_EARLY {
                     self.early.push_back((number, line.bytes.to_vec()));
                     continue;
@@ -167,7 +167,7 @@ impl Records {
         Ok(None)
     }
 
-    /// Whether the present row is one of those that the mapping wants.
+    /// Returns whether the present row is one that the mapping wants.
     pub(super) fn counts(&self) -> bool {
         self.mapping.only.iter().all(|(at, wanted)| {
             let cell = &self.cells[*at];
@@ -212,7 +212,7 @@ impl Records {
                 LineSort::Told | LineSort::Next => self.take_text(&mapping, fitting, text),
                 LineSort::Row => {
                     self.are_parts_used = true;
-                    // What another sort of row has said is not a part of this one; what lines before it said is.
+                    // Cells of another kind of row are not part of this one; cells of lines before it are.
                     let names = |sort| {
                         let lines = mapping.text.0.iter().filter(move |line| line.sort == sort);
                         lines.flat_map(|line| line.template.names())
@@ -232,8 +232,8 @@ impl Records {
         Ok(None)
     }
 
-    /// Takes from the beginning of a file what is said there about all its records, for those that come before it. A
-    /// date is not: it holds for what is below it.
+    /// Reads from the beginning of a file what applies to all its records, for those that come before it. A date is not
+    /// included: it applies to what is below it.
     pub(crate) fn foretell(&mut self, head: &str) {
         let mapping = Arc::clone(&self.mapping);
         for line in head.lines() {
@@ -250,7 +250,7 @@ impl Records {
         }
     }
 
-    /// Takes the cells of a line that fits a template. What an earlier line said stays.
+    /// Takes the cells of a line that fits a template. Cells of earlier lines stay.
     fn take_text(&mut self, mapping: &Mapping, template: usize, text: &str) {
         mapping.text.0[template].template.cut(text, |name, cell| {
             let cell = Some((cell.text, cell.column));
@@ -266,7 +266,7 @@ impl Records {
         }
         let Some((_, groups)) = self.groups.take_if(|(above, _)| *above + 1 == line) else {
             self.groups = Some((line, own.collect()));
-            // Rows below this line are not of the header before it.
+            // Rows below this line do not belong to the header before it.
             if let Some(header) = &mut self.header {
                 header.positions.fill(None);
             }
@@ -282,7 +282,7 @@ impl Records {
         Some(named.collect())
     }
 
-    /// Remembers the columns of a header that nothing reads.
+    /// Remembers the columns of a header that are not read.
     fn note_unread(&mut self, header: &Header) {
         for (at, name) in header.names.iter().enumerate() {
             // The sign of a header is not a column.
@@ -299,7 +299,7 @@ impl Records {
             self.mapping.columns.iter().map(|name| table::find(cells, name)).collect();
         let units = positions.iter().zip(&self.mapping.columns).map(|(position, name)| {
             let header = cells.get((*position)?)?.text;
-            // Where the mapping names the column with its brackets, it has also said what they mean.
+            // If the mapping names the column with its brackets, it has also defined their meaning.
             table::unit_of(header).filter(|_| header != name)?.parse().ok()
         });
         Header {
@@ -314,7 +314,8 @@ impl Records {
 }
 
 impl Header {
-    /// Returns whether a row names columns once more: its times are called as the time is, here or in the row itself.
+    /// Returns whether a row repeats the column names: the cell of its time contains the name of the time's column,
+    /// here or in the row itself.
     fn is_repeated_by(&self, cells: &[Cell<'_>], mapping: &Mapping) -> bool {
         let times = &mapping.time.columns;
         let is_name = |&at: &usize| {
@@ -330,7 +331,7 @@ impl Header {
         self.is_of_file && times.iter().all(is_name)
     }
 
-    /// Returns a column of the time that is not there.
+    /// Returns a missing column of the time.
     fn lacks<'a>(&self, mapping: &'a Mapping) -> Option<&'a str> {
         if mapping.time.interval_ns.is_some() {
             return None;
@@ -358,22 +359,22 @@ impl Found {
     }
 }
 
-/// Returns whether a row is one of words: no number is in it but that of its time.
+/// Returns whether a row consists of words: it contains no number except that of its time.
 fn names_columns(cells: &[Cell<'_>]) -> bool {
     let is_number =
         |cell: &Cell<'_>| number::decimal(cell.text.trim_end_matches('%'), None).is_some();
     cells.len() > 1 && !cells.iter().any(is_number)
 }
 
-/// Returns whether a line ends in a digit, behind which there may have been more.
+/// Returns whether a line ends in a digit, after which there may have been more.
 fn ends_in_number(line: &[u8]) -> bool {
     line.last().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'.')
 }
 
 pub(super) const NOT_UTF_8: &str = "not UTF-8";
-/// Columns that are remembered as unread. Chosen: more than anybody looks through.
+/// The most columns that are remembered as unread. Chosen: more than a user looks through.
 const MOST_UNREAD: usize = 256;
-/// Rows that are held until a header comes. Chosen: a day at one a second, some 20 MB.
+/// The most rows that are held until a header comes. Chosen: a day at one per second, some 20 MB.
 const MOST_EARLY: usize = 86_400;
 
 fn is_one_of(text: &str, words: &[String]) -> bool {

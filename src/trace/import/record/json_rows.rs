@@ -1,4 +1,4 @@
-//! Rows out of JSON: objects, elements of an array in a record, or arrays that are columns.
+//! Rows from JSON: objects, elements of an array in a record, or arrays that are columns.
 
 use std::sync::Arc;
 
@@ -110,7 +110,7 @@ impl Records {
     fn take_json(&mut self, row: &Json) {
         let Self { mapping, cells, parent: (parent, place), .. } = self;
         for (found, name) in cells.iter_mut().zip(&mapping.columns) {
-            // The row of arrays has the columns' whole names as its keys.
+            // The row of arrays has the columns' full names as its keys.
             let value = match mapping.layout.arrays {
                 true if !name.starts_with('^') => row.get(name),
                 _ => find(row, parent, name),
@@ -126,7 +126,7 @@ impl Records {
     }
 }
 
-/// Finds a column: a key or a pointer in the row, or behind `^` in the record that the row is of.
+/// Finds a column: a key or a pointer in the row or, after `^`, in the record of the row.
 fn find<'a>(row: &'a Json, record: &'a Json, name: &str) -> Option<&'a Json> {
     let (json, name) = match name.strip_prefix('^') {
         Some(name) => (record, name),

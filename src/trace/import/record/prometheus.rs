@@ -1,7 +1,7 @@
-//! Lines of the Prometheus text format: `name{label="value"} number`, with or without a time behind it.
+//! Lines of the Prometheus text format: `name{label="value"} number`, with or without a time after it.
 //!
-//! The crates that parse it (`prometheus-parse`, `openmetrics-parser`, `prom_text_format_parser`) take one whole scrape; a file
-//! of a loop has many, with lines of time between them, and each defect has its line.
+//! The crates that parse it (`prometheus-parse`, `openmetrics-parser`, `prom_text_format_parser`) take one whole
+//! scrape; a file written by a loop has many, with lines of time between them, and each defect needs its line.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::trace::import::clock::{OUR_DAYS, Stamp};
 use crate::trace::import::record::Records;
 use crate::trace::source::Source;
 
-/// A line, cut.
+/// A line, cut into its parts.
 #[derive(Debug, PartialEq, Eq)]
 struct Series<'a> {
     name: &'a str,
@@ -40,7 +40,7 @@ impl Records {
             };
             let text = text.trim_start_matches('\u{feff}').trim();
             if text.is_empty() || text.starts_with('#') {
-                // A date may stand behind the mark of a comment.
+                // A date may follow the mark of a comment.
                 self.take_date(text.trim_start_matches(['#', ' ']));
                 continue;
             }
@@ -80,11 +80,11 @@ impl Records {
         Ok(None)
     }
 
-    /// Takes a line that is a time: it holds for the lines below it. Returns whether it is one.
+    /// Takes a line that is a time: it applies to the lines below it. Returns whether it is one.
     fn take_date(&mut self, text: &str) -> bool {
         let forms = &self.mapping.time.forms;
         let is_date = forms.iter().any(|form| {
-            // A bare number may be anything but for the dates of our days.
+            // A bare number may be anything, unless it is in the range of our dates.
             matches!(form.parse(text), Some(Stamp::Moment(at)) if OUR_DAYS.contains(&at))
         });
         if is_date {
@@ -99,7 +99,7 @@ impl Records {
     }
 }
 
-/// Cuts a line; `None` where it is none of the format.
+/// Cuts a line; `None` if it is not in the format.
 fn cut(line: &str) -> Option<Series<'_>> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '.');
     let end = line.find(|c| !is_name(c)).unwrap_or(line.len());
@@ -123,7 +123,7 @@ fn cut(line: &str) -> Option<Series<'_>> {
         }
     }
     let written = &line[..line.len() - rest.len()];
-    // OpenMetrics may have an exemplar behind a mark.
+    // OpenMetrics may have an exemplar after a mark.
     let rest = rest.split_once(" # ").map_or(rest, |(before, _)| before);
     let mut words = rest.split_whitespace();
     let (value, timestamp) = (words.next()?, words.next());
@@ -136,7 +136,7 @@ fn cut(line: &str) -> Option<Series<'_>> {
     })
 }
 
-/// Takes the quotes off what `text` begins with, and returns what is behind them.
+/// Removes the quotes from the beginning of `text`, and returns what follows them.
 fn quoted_text(text: &str) -> Option<(String, &str)> {
     let inside = text.strip_prefix('"')?;
     let mut out = String::new();

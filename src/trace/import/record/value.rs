@@ -8,20 +8,20 @@ use crate::trace::import::number;
 use crate::trace::import::record::{Presence, Records};
 use crate::trace::import::table;
 
-/// What the readings of a field were like: what their unit may be mistaken for.
+/// The range of a field's readings, to detect a mistaken unit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     readings: u64,
     most: f64,
     has_fractions: bool,
-    /// Whether the file itself says the unit.
+    /// Whether the file itself states the unit.
     is_stated: bool,
     /// Whether two units were reported already.
     is_noted: bool,
 }
 
 impl Records {
-    /// Hands each native column that the record gives to `set`, with its field and the byte of its first cell.
+    /// Passes each native column that the record gives to `set`, with its field and the byte of its first cell.
     pub(crate) fn fill(
         &mut self,
         line: u64,
@@ -167,7 +167,7 @@ impl Records {
         Ok(Some(sum))
     }
 
-    /// Reads a cell's number, in native units where it belongs to a field.
+    /// Reads a cell's number, in native units if it belongs to a field.
     fn number(
         &mut self,
         at: usize,
@@ -225,10 +225,11 @@ impl Records {
         Ok(Some(number * factor))
     }
 
-    /// Returns what one of a cell's unit is in native units; `None` where its unit measures something else, or nobody says it.
+    /// Returns the factor from a cell's unit to native units; `None` if its unit measures something else, or is not
+    /// stated.
     ///
-    /// The mapping knows best what a word means (MB are MiB on Windows), and which unit a header should have named. Only a
-    /// cell that has another unit than the others is believed, because each cell may state its own.
+    /// The mapping takes precedence on what a word means (MB are MiB on Windows), and which unit a header should have
+    /// named. Only a cell with another unit than the others is believed, because each cell may state its own.
     fn factor(
         &mut self,
         at: usize,
@@ -276,8 +277,8 @@ impl Records {
         Ok(unit.factor(field.quantity))
     }
 
-    /// Returns by what a number of bytes must be scaled that the file has in a smaller unit than the mapping believes, which is
-    /// seen from more memory than there is in the world's largest machines. All columns of a space are alike.
+    /// Returns the factor for a number of bytes that the file has in a smaller unit than the mapping states, which
+    /// shows when there would be more memory than in the world's largest machines. All columns of a space are alike.
     fn smaller_unit(
         &mut self,
         index: usize,
@@ -317,7 +318,7 @@ impl Records {
         Ok(self.smaller_units[usize::from(is_gpu)])
     }
 
-    /// Returns why the columns of a file that does not name them cannot be what they were taken for.
+    /// Returns why the columns of a file that does not name them cannot have the assumed meaning.
     pub(crate) fn doubt(&self) -> Option<String> {
         if self.header.as_ref().is_some_and(|header| header.is_of_person) {
             return None;
@@ -334,7 +335,7 @@ impl Records {
         ))
     }
 
-    /// Returns what is odd about the readings of fields.
+    /// Returns notes on odd readings of fields.
     pub(super) fn notes_of_fields(&self) -> Vec<String> {
         let fields = self.mapping.fields.iter().zip(&self.seen);
         fields.filter_map(|(field, seen)| self.note_of(field, *seen)).collect()
@@ -344,7 +345,7 @@ impl Records {
         let column = &self.mapping.columns[field.first_column()];
         let to = column::name_of(field.slot);
         let says_percent = seen.is_stated || column.contains('%');
-        // One percent is the most that fractions come to where they are taken for percent.
+        // Fractions that are taken for percent reach at most one percent.
         let may_be_fraction = field.quantity == Quantity::MilliPercent
             && field.unit == Some(number::Unit::Percent)
             && field.over.is_empty()
@@ -373,11 +374,11 @@ impl Records {
     }
 }
 
-/// Readings from which on their range says anything about their unit. Chosen: the second may be a coincidence.
+/// The number of readings from which on their range is evidence of their unit. Chosen: the second may be a coincidence.
 const ENOUGH_READINGS: u64 = 2;
 /// A smaller machine or GPU runs no model. Chosen: less than any that was sold in twenty years.
 const LEAST_TOTAL: f64 = 67_108_864.0;
-/// More than the largest machines have. Chosen: 64 TiB is what the largest servers take, four times an eight-way board's
-/// video memory.
+/// More than the largest machines have. Chosen: 64 TiB is the most that the largest servers take, four times the video
+/// memory of an eight-way board.
 const MOST_MEMORY: f64 = 64.0 * 1_099_511_627_776.0;
 const MOST_VRAM: f64 = 2.0 * 1_099_511_627_776.0;

@@ -1,11 +1,11 @@
-//! Where cells end, and the numbers in them, eight bytes at a time.
+//! The ends of cells, and the numbers in them, eight bytes at a time.
 
-/// Finds where cells end: at commas and line ends, a block at a time.
+/// Finds the ends of cells: commas and line ends, a block at a time.
 pub(super) struct Ends<'a> {
     ahead: &'a [u8],
     /// Where the next block begins.
     next: usize,
-    /// A bit for each byte of the block before it that is an end and was not taken out, from the lowest.
+    /// One bit for each byte of the previous block that is an end and was not taken out, from the lowest.
     marks: u64,
 }
 
@@ -15,7 +15,7 @@ impl<'a> Ends<'a> {
         Self { ahead, next: 0, marks: 0 }
     }
 
-    /// Takes out the first; `None` where too few bytes are left to look at a block.
+    /// Takes out the first; `None` if too few bytes are left for a block.
     #[inline(always)]
     pub(super) fn next(&mut self) -> Option<usize> {
         while self.marks == 0 {
@@ -47,8 +47,8 @@ fn equal_bytes(word: u64, wanted: u8) -> u64 {
     !(((differs & low) + low) | differs | low)
 }
 
-/// Reads the digits from `at` to `end`: `Some(None)` for none. Returns nothing where there is anything else among
-/// them, there are more than eighteen, or too few bytes left to look at eight at once.
+/// Reads the digits from `at` to `end`: `Some(None)` for none. Returns nothing if there is anything else among them,
+/// there are more than eighteen, or too few bytes are left to read eight at once.
 #[inline(always)]
 pub(super) fn plain_number(ahead: &[u8], at: usize, end: usize) -> Option<Option<i64>> {
     let length = end - at;
@@ -76,8 +76,8 @@ fn word_at(ahead: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(eight.try_into().expect("the range is eight bytes long")))
 }
 
-/// Returns the number that the first `length` characters (one to eight) of a word are, from its lowest byte; nothing
-/// where one of them is not a digit.
+/// Returns the number in the first `length` characters (one to eight) of a word, from its lowest byte; nothing if one
+/// of them is not a digit.
 ///
 /// # Source
 /// D. Lemire, "Quickly parsing eight digits" (2018): neighbours are joined in pairs, fours and eights.
@@ -94,7 +94,7 @@ fn digits(word: u64, length: usize) -> Option<u64> {
     Some(fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff)
 }
 
-/// Bytes whose ends are looked for at once: a bit of a word each.
+/// Bytes whose ends are looked for at once: one bit of a word each.
 const BLOCK: usize = 64;
 /// One in each byte.
 const ONES: u64 = 0x0101_0101_0101_0101;
