@@ -1,7 +1,7 @@
 // Shows what /events reports. It decides and computes nothing about the machine: words and lines come from the daemon.
 const MOST_POINTS = 3800, HOUR_NS = 3600e9, OLDER_POINT_DISTANCE_NS = 60e9, MOST_ENTRIES = 200, MOST_REPLIES = 200, POINT_DISTANCE_NS = 1.9e9, RETRY_MS = 5000, MISSED_READINGS = 3, LOOK_MS = 1000, DAY_MS = 86400e3;
 // What is drawn of the resources, in their order.
-const SPACES = [["memory", "memory in use, by everybody"], ["vram", "video memory in use, by everybody"]];
+const SPACES = [["memory", "memory in use, by all programs"], ["vram", "video memory in use, by all programs"]];
 let arrived = 0, isLost = false;
 let status = null, points = [], entries = [], replies = [], cursor = null;
 

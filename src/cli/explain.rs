@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use tiershift_core::catalog::Catalog;
+use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::decision::{Decision, Gate, Measure};
 use tiershift_core::event::{Event, Observe, Output};
 use tiershift_core::policy::Registry;
@@ -50,6 +50,38 @@ struct Explained<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     wall_time: Option<WallTime>,
     decision: Decision,
+    /// What served at the moment that was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serving: Option<Serving>,
+}
+
+/// The tier that served at a moment, and for how long.
+#[derive(serde::Serialize)]
+struct Serving {
+    tier: String,
+    since_ns: Timestamp,
+    /// Absent if the log ends first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until_ns: Option<Timestamp>,
+}
+
+impl Serving {
+    /// Returns it as a line.
+    fn text(&self, clock: &WallClock) -> String {
+        let shown = |at: Timestamp| match clock.at(at) {
+            Some(time) => time.short(),
+            None => text::seconds(at.as_secs_f64()),
+        };
+        let what = match self.tier.as_str() {
+            "none" => "nothing serves".to_owned(),
+            tier => format!("{tier} serves"),
+        };
+        let since = shown(self.since_ns);
+        match self.until_ns {
+            Some(until) => format!("{what} from {since} until {}", shown(until)),
+            None => format!("{what} from {since} to the end of the log"),
+        }
+    }
 }
 
 /// A change, with the wall clock's time.
@@ -71,12 +103,22 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     let until = until(arguments.at, &path)?;
     let mut timeline = Timeline::new(&catalog, window);
     let mut last = None;
+    let (mut serving, mut since, mut ended) = (Rung::NONE, Timestamp::ZERO, None);
     let following = common::Following::new("reading", log.progress());
     let mut told = Retold::new(log, policies);
     for record in &mut told {
         let record = record?;
+        if let Event::Output(Output::Serving { rung, .. }) = record.event
+            && rung != serving
+        {
+            if record.at > until {
+                ended = Some(record.at);
+                break;
+            }
+            (serving, since) = (rung, record.at);
+        }
         if record.at > until {
-            break;
+            continue;
         }
         timeline.observe(record.at, record.event.as_ref());
         if let Event::Output(Output::Decision(decision)) = record.event {
@@ -95,13 +137,19 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
     let clock = log.clock();
     let changes = if arguments.at.is_none() { timeline.changes() } else { &[] };
     let stopped = timeline.stopped().filter(|_| arguments.at.is_none());
+    let serving = arguments.at.is_some().then(|| Serving {
+        tier: catalog.tier_name(serving).to_owned(),
+        since_ns: since,
+        until_ns: ended,
+    });
     if json {
         let changes = changes
             .iter()
             .map(|change| ExplainedChange { wall_time: clock.at(change.at), change })
             .collect();
         let (started_at, wall_time) = (clock.started_at(), clock.at(at_ns));
-        let explained = Explained { started_at, changes, stopped, at_ns, wall_time, decision };
+        let explained =
+            Explained { started_at, changes, stopped, at_ns, wall_time, decision, serving };
         common::print_json(&explained)?;
         return Ok(Verdict::Done);
     }
@@ -122,6 +170,9 @@ pub(super) fn run(arguments: &Arguments, policies: &Registry, json: bool) -> Res
         common::moment(at_ns, clock),
         text::decision(decision.action, decision.rung, &decision.reason, &catalog)
     ))?;
+    if let Some(serving) = &serving {
+        common::print(&serving.text(clock))?;
+    }
     if decision.gates.is_empty() {
         common::print(match log.header().level {
             LogLevel::Full => "this decision did not evaluate any gates",

@@ -327,7 +327,7 @@ fn ladder(machine: &Machine, wanted: Option<Ladder>, trace: &Path) -> Result<Cat
     if on_gpu {
         anyhow::ensure!(
             vram > Bytes::ZERO,
-            "{trace}: the trace does not state how much video memory the machine has: give --vram or --catalog"
+            "{trace}: the trace does not state how much video memory the machine has: give it, as in --vram 24GiB, or a --catalog (`memory.total` in the query of nvidia-smi states it)"
         );
         return Ok(Catalog::relative_to_vram(
             vram,
@@ -336,12 +336,12 @@ fn ladder(machine: &Machine, wanted: Option<Ladder>, trace: &Path) -> Result<Cat
     }
     // A trace of a GPU alone lacks that GPU's total.
     let (lacks, option) = match machine.gpus.is_empty() {
-        true => ("memory", "--memory"),
-        false => ("video memory", "--vram"),
+        true => ("memory", "--memory 32GiB"),
+        false => ("video memory", "--vram 24GiB"),
     };
     anyhow::ensure!(
         machine.memory > Bytes::ZERO,
-        "{trace}: the trace does not state how much {lacks} the machine has: give {option} or --catalog"
+        "{trace}: the trace does not state how much {lacks} the machine has: give it, as in {option}, or a --catalog"
     );
     Ok(Catalog::relative_to(machine.memory))
 }

@@ -157,6 +157,7 @@ fn found((name, model): (&String, &ModelFile)) -> Found {
         id: model.id.clone(),
         file: Some(name.clone()),
         size: Some(model.size),
+        context_tokens: None,
         dimensions: model.dimensions,
         can_see: model.projector.is_some(),
     }

@@ -51,6 +51,8 @@ pub(super) struct Found {
     pub(super) file: Option<String>,
     /// Of its weights, if known.
     pub(super) size: Option<Bytes>,
+    /// Tokens of context in each slot, if its server is running and reports them.
+    pub(super) context_tokens: Option<u32>,
     pub(super) dimensions: Dimensions,
     pub(super) can_see: bool,
 }
@@ -213,7 +215,8 @@ impl Wishes {
             if table.tasks.is_none() {
                 table.tasks.clone_from(tasks);
             }
-            table.context_tokens = table.context_tokens.or(*context_tokens);
+            let of_server = one.found.context_tokens;
+            table.context_tokens = table.context_tokens.or(of_server).or(*context_tokens);
             table.slots = table.slots.or(*slots);
             one.args = args.iter().chain(table.args.iter().flatten()).cloned().collect();
         }

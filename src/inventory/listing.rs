@@ -92,7 +92,14 @@ impl RemoteServer {
                 }
             })
         };
-        let ladder = wishes.ladder(&found, find, None)?;
+        let mut ladder = wishes.ladder(&found, find, None)?;
+        if self.server.never_unloads() {
+            ladder.notes.push(format!(
+                "{} at {} can neither load nor unload models, so tiershift only forwards requests to it and frees no memory; give a folder of models (--models), or a server that switches models, such as llama-server's router",
+                self.name(),
+                self.url
+            ));
+        }
         let is_started_by_us = |served: &Served| !served.args.is_empty() || !served.env.is_empty();
         if let Some((model, _)) = ladder.rungs.iter().find(|(_, it)| is_started_by_us(it)) {
             return Err(ListingError::Started { server: self.name(), model: model.clone() });
@@ -107,6 +114,7 @@ fn found(entry: &Entry) -> Found {
         id: entry.name.clone(),
         file: None,
         size: size(entry),
+        context_tokens: entry.context_tokens,
         dimensions: dimensions.unwrap_or_default(),
         can_see: false,
     }

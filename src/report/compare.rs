@@ -28,6 +28,9 @@ pub fn text(compared: &Compared) -> String {
     if compared.recordings.iter().any(|one| one.skipped.is_none() && !one.counts()) {
         out.push_str(&not_counted());
     }
+    if !compared.recordings.iter().any(|one| one.skipped.is_none() && one.counts()) {
+        out.push_str("no recording counts, so that the policies cannot be judged\n");
+    }
     out.push_str(&sentences(compared));
     out.push_str(&remarks(compared));
     out

@@ -62,7 +62,7 @@ pub(super) fn cell(figure: &Figure, value: Option<f64>) -> String {
 /// Explains the mark of a recording that does not count.
 pub(super) fn not_counted() -> String {
     format!(
-        "{NOT_COUNTED} not in the means: shorter than {LEAST_PRICES} prices of a switch, or an optimum's score below {LEAST_SCORE}\n"
+        "{NOT_COUNTED} not in the means: shorter than {LEAST_PRICES} times the price of a switch (40 minutes by default), or an optimum's score below {LEAST_SCORE}\n"
     )
     .trim_start()
     .to_owned()

@@ -87,10 +87,10 @@ pub(super) fn figures(summary: &Summary) -> Vec<(&'static str, String)> {
         (
             "over memory",
             format!(
-                "{} ({} unavoidable), {} out of memory",
+                "{} ({} unavoidable); {} with memory and swap exhausted",
                 text::seconds(summary.seconds_over_memory),
                 text::seconds(summary.seconds_over_memory_unavoidable),
-                summary.out_of_memory_events
+                text::count(summary.out_of_memory_events, "time")
             ),
         ),
     ]);
@@ -145,7 +145,10 @@ fn optimum(comparison: &Comparison) -> String {
             "{found}; ours {free:.3} of its score ({one_way:.3} of the best without reversals)"
         ),
         (Some(free), None) => format!("{found}; ours {free:.3} of its score"),
-        (None, _) => format!("{found}; its score is not above zero"),
+        (None, _) => format!(
+            "{found}: no switch is worth its price ({}) in this run, which is too short or has no room",
+            text::seconds(comparison.price_seconds)
+        ),
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Timeline {
     changes: Vec<Change>,
     /// The indices in `changes` of those that are not complete.
     pending: OpenChanges<usize>,
+    /// Whether models are being adopted that were loaded before.
+    is_adopting: bool,
     /// Whether the run was asked to stop.
     stopping: bool,
     stopped: Option<Stop>,
@@ -79,6 +81,9 @@ pub struct Change {
     pub to: Rung,
     /// `None`: it was not decided, for example after a crash.
     pub reason: Option<Reason>,
+    /// Whether the model was loaded already when the run began.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     /// How fast a downgrade had to be.
     pub urgency: Option<Urgency>,
     /// Its completion; `None` if it was given up.
@@ -92,7 +97,7 @@ impl Change {
     pub fn text(&self, catalog: &Catalog) -> String {
         let reason = match &self.reason {
             Some(reason) => text::reason(reason, catalog),
-            None => "without a decision: a crash, a failed load or a fallback".to_owned(),
+            None => self.why_not_decided().to_owned(),
         };
         let urgency = self.urgency.map(|urgency| format!(", {}", text::urgency(urgency)));
         let end = match self.completed {
@@ -101,6 +106,15 @@ impl Change {
         };
         let [from, to] = [self.from, self.to].map(|rung| catalog.tier_name(rung));
         format!("{from} → {to}{}: {reason} ({end})", urgency.unwrap_or_default())
+    }
+
+    /// Returns why there is no reason, as text.
+    pub(super) fn why_not_decided(&self) -> &'static str {
+        if self.adopted {
+            "it was loaded already"
+        } else {
+            "without a decision: a crash, a failed load or a fallback"
+        }
     }
 }
 
@@ -160,6 +174,9 @@ impl Observe for Timeline {
         if now > self.part.to {
             return;
         }
+        if let EventRef::Input(input) = event {
+            self.is_adopting = matches!(input, Input::Adopt { .. });
+        }
         self.end = self.end.max(now);
         match event {
             EventRef::Input(Input::Outcome(outcome)) => self.outcome(now, outcome),
@@ -197,6 +214,7 @@ impl Timeline {
             waits: Stretches::new(begin),
             changes: Vec::new(),
             pending: OpenChanges::default(),
+            is_adopting: false,
             stopping: false,
             stopped: None,
             reversals: Reversals::default(),
@@ -310,6 +328,7 @@ impl Timeline {
             from: decision.rung,
             to,
             reason: Some(decision.reason),
+            adopted: false,
             urgency,
             completed: None,
             reversal: false,
@@ -365,6 +384,7 @@ impl Timeline {
                 from,
                 to,
                 reason: None,
+                adopted: self.is_adopting,
                 urgency: None,
                 completed,
                 reversal,

@@ -12,6 +12,8 @@ use tokio::runtime::Builder;
 /// # Errors
 /// When nothing answers, when the answer is not from tiershift, or when a token is required that was not given.
 pub fn fetch_status(url: &str, token: Option<&str>) -> Result<Value, AskError> {
+    // As people write an address, and curl takes it.
+    let url = &if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let runtime = Builder::new_current_thread().enable_all().build().map_err(AskError::Runtime)?;
     runtime.block_on(async {
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build();

@@ -463,6 +463,18 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_with_an_offset_is_regular() {
+        let others = background(
+            "[[background]]\nresource = \"cpu\"\nshape = \"burst\"\nto = \"80%\"\nperiod = \"1m\"\n\
+             length = \"5s\"\noffset = \"20s\"",
+        );
+        for second in 0..7200 {
+            let cpu = others.sample(Timestamp::from_secs(second)).cpu.unwrap().others;
+            assert_eq!(cpu > Percent::ZERO, (20..25).contains(&(second % 60)), "at {second} s");
+        }
+    }
+
+    #[test]
     fn noise_fills_its_amplitude_evenly() {
         let others = background(
             "[[background]]\nresource = \"memory\"\nshape = \"constant\"\nlevel = \"8GiB\"\n\

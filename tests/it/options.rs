@@ -228,7 +228,7 @@ fn policies_are_listed_and_explained() {
         assert!(one.contains(wanted), "{wanted}: {one}");
     }
     let fixed = run_in(root(), "policies fixed exec").exits(0).out;
-    for wanted in ["goes by: manager.start", "command, max-age, time-limit"] {
+    for wanted in ["uses: manager.start", "command, max-age, time-limit"] {
         assert!(fixed.contains(wanted), "{wanted}: {fixed}");
     }
     let refused = run_in(root(), "policies proactiv").exits(2);

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
 use crate::decision::{Decision, Reason, Urgency};
-use crate::place::{Ladder, Place, Projection};
+use crate::place::{Fit, Ladder, Place, Projection};
 use crate::policy::{Observation, Policy, named_rung};
-use crate::sample::{Resource, Sample};
+use crate::sample::{Resource, ResourceKey, Sample};
 use crate::settings::Settings;
 use crate::time::Timestamp;
 use crate::units::{Bytes, Percent};
@@ -27,10 +27,31 @@ impl Projecting {
         Self { settings: settings.clone(), ladder, fits_since }
     }
 
-    /// Returns where a rung fits with the margin.
-    fn place(&self, sample: &Sample, rung: Rung) -> Option<Place> {
+    /// Returns whether a rung fits with the margin.
+    fn fit(&self, sample: &Sample, rung: Rung) -> Fit {
         let limit = |total: Bytes| self.settings.degrade_limit(total) - total.share(MARGIN);
-        self.ladder.place_under(sample, rung, limit).place()
+        self.ladder.place_under(sample, rung, limit)
+    }
+
+    fn place(&self, sample: &Sample, rung: Rung) -> Option<Place> {
+        self.fit(sample, rung).place()
+    }
+
+    /// Returns what the next rung waits for.
+    fn why_not(&self, now: Timestamp, seen: &Observation<'_>, window: Duration) -> Reason {
+        let Observation { sample, standing, .. } = *seen;
+        let to = Rung(standing.rung.0 + 1);
+        match self.fit(sample, to) {
+            Fit::Short(Projection { resource, gpu, projected, limit, .. }) => {
+                Reason::WouldNotFit { to, resource, gpu, projected, limit }
+            }
+            Fit::Unknown(ResourceKey { resource, gpu }) => Reason::NotRead { to, resource, gpu },
+            Fit::Fits(_) => {
+                let since = self.fits_since[usize::from(to.0)].unwrap_or(now);
+                let since = standing.last_change.map_or(since, |change| since.max(change.at));
+                Reason::Window { to, remaining: window.saturating_sub(now.since(since)) }
+            }
+        }
     }
 }
 
@@ -45,8 +66,9 @@ impl Policy for Projecting {
         if standing.switching {
             return standing.hold(Reason::Switching);
         }
-        if let Some(Projection { resource, gpu, projected: used, limit, .. }) =
-            self.ladder.overrun(sample)
+        if standing.rung > Rung::NONE
+            && let Some(Projection { resource, gpu, projected: used, limit, .. }) =
+                self.ladder.overrun(sample)
         {
             let reason = Reason::AboveDegradeLine { resource, gpu, used, limit };
             let fits = |&lower: &Rung| self.place(sample, lower).is_some();
@@ -67,7 +89,10 @@ impl Policy for Projecting {
                 return standing.up(rung, super::room_reason(&place, now.since(since), None));
             }
         }
-        standing.hold(Reason::AtTop)
+        if standing.rung >= self.ladder.top() {
+            return standing.hold(Reason::AtTop);
+        }
+        standing.hold(self.why_not(now, seen, window))
     }
 }
 

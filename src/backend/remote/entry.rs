@@ -14,6 +14,8 @@ pub struct Entry {
     pub presence: Presence,
     /// Bytes of its weights.
     pub size: Option<Bytes>,
+    /// Tokens of context in each slot, if the server reports them.
+    pub context_tokens: Option<u32>,
     /// Its file, if the server reports it.
     pub file: Option<PathBuf>,
     /// Whether it only turns texts into vectors and completes nothing: then it is not on a ladder.

@@ -51,13 +51,14 @@ pub(super) struct Models {
 struct Model {
     id: String,
     owned_by: Option<String>,
-    /// A single llama-server reports the size of its model.
+    /// A single llama-server reports the size of its model, and its context.
     meta: Option<Meta>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Meta {
     size: Option<u64>,
+    n_ctx: Option<u32>,
 }
 
 impl Models {
@@ -66,11 +67,15 @@ impl Models {
     }
 
     pub(super) fn entries(self) -> Vec<Entry> {
-        let entry = |model: Model| Entry {
-            name: model.id,
-            presence: Presence::Ready,
-            size: model.meta.and_then(|meta| meta.size).map(Bytes::new),
-            ..Entry::default()
+        let entry = |model: Model| {
+            let meta = model.meta.unwrap_or_default();
+            Entry {
+                name: model.id,
+                presence: Presence::Ready,
+                size: meta.size.map(Bytes::new),
+                context_tokens: meta.n_ctx,
+                ..Entry::default()
+            }
         };
         self.data.into_iter().map(entry).collect()
     }

@@ -166,7 +166,7 @@ impl Server {
     }
 
     /// Returns whether a model cannot be unloaded.
-    pub(super) fn never_unloads(&self) -> bool {
+    pub(crate) fn never_unloads(&self) -> bool {
         self.kind.protocol().unload.is_none()
     }
 

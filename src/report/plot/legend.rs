@@ -149,7 +149,7 @@ fn counts(changes: &[Change]) -> Vec<(usize, String)> {
         let direction = if change.to > change.from { "up" } else { "down" };
         let reason = match &change.reason {
             Some(reason) => reason.code().as_str().replace('-', " "),
-            None => "without a decision: a crash, a failed load or a fallback".to_owned(),
+            None => change.why_not_decided().to_owned(),
         };
         *counts.entry(format!("{direction}: {reason}")).or_default() += 1;
     }

@@ -61,7 +61,7 @@ pub enum RawShape {
         /// Length of one period.
         period: SpanText,
     },
-    /// One burst in each period, at a random moment of it: a build, a page that is opened.
+    /// One burst in each period, at a random moment of it or after `offset`: a build, a page that is opened.
     Burst {
         /// Between bursts. Default: nothing.
         #[serde(default)]
@@ -72,6 +72,9 @@ pub enum RawShape {
         period: SpanText,
         /// Length of a burst; not longer than the period.
         length: SpanText,
+        /// Time from the beginning of each period to its burst, which must end within the period. Default: random.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offset: Option<SpanText>,
         /// Probability of a burst in each period. Default `100%`.
         #[serde(default = "certain")]
         chance: PercentText,
@@ -156,11 +159,14 @@ impl RawShape {
                 let turn = seconds(rest(into, period.0)) / seconds(period.0);
                 mix(of(from), of(to), (1.0 - libm::cos(TAU * turn)) / 2.0)
             }
-            Self::Burst { from, to, period, length, chance } => {
+            Self::Burst { from, to, period, length, offset, chance } => {
                 let mut draw = seed.stream(&cell_label("burst", place, cell(into, period.0)));
                 let happens = draw.happens(chance.0.fraction());
                 let slack = period.0.saturating_sub(length.0);
-                let begins = Duration::from_nanos(draw.below(nanos(slack).saturating_add(1)));
+                let begins = match offset {
+                    Some(offset) => offset.0,
+                    None => Duration::from_nanos(draw.below(nanos(slack).saturating_add(1))),
+                };
                 let during =
                     rest(into, period.0).checked_sub(begins).is_some_and(|since| since < length.0);
                 of(if happens && during { to } else { from })
@@ -187,9 +193,12 @@ impl RawShape {
         if let Some((key, _)) = self.period().filter(|(_, period)| period.is_zero()) {
             return Some((key, "more than nothing"));
         }
-        if let Self::Burst { period, length, chance, .. } = self {
+        if let Self::Burst { period, length, offset, chance, .. } = self {
             if length > period || length.0.is_zero() {
                 return Some(("length", "more than nothing and no longer than `period`"));
+            }
+            if offset.as_ref().is_some_and(|offset| offset.0.saturating_add(length.0) > period.0) {
+                return Some(("offset", "early enough for the burst to end within its `period`"));
             }
             if chance.0 > Percent::ONE_HUNDRED {
                 return Some(("chance", "at most 100%"));
