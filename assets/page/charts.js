@@ -342,14 +342,20 @@ function drawLines({ ctx, x, y, box, dot, min, max }, lines, moments) {
   }
   ctx.setLineDash([]);
   ctx.textAlign = "right";
-  // Names stand above their lines, and not over one another.
+  // Names stand above their lines, and not over one another; no line goes through one.
+  const right = box.left + box.width - 4 * dot;
   let free = box.top + 10 * dot;
-  for (const [height, name, colour] of names.sort((a, b) => a[0] - b[0])) {
+  const placed = names.sort((a, b) => a[0] - b[0]).map(([height, name, colour]) => {
     const place = Math.max(height - 3 * dot, free);
     free = place + 12 * dot;
-    const right = box.left + box.width - 4 * dot, width = ctx.measureText(name).width;
-    ctx.fillStyle = ink("panel");
-    ctx.fillRect(right - width - 2 * dot, place - 9 * dot, width + 4 * dot, 11 * dot);
+    return { place, name, colour };
+  });
+  ctx.fillStyle = ink("panel");
+  for (const { place, name } of placed) {
+    const width = ctx.measureText(name).width;
+    ctx.fillRect(right - width - 2 * dot, place - 10 * dot, width + 4 * dot, 13 * dot);
+  }
+  for (const { place, name, colour } of placed) {
     ctx.fillStyle = colour;
     ctx.fillText(name, right, place);
   }

@@ -87,10 +87,15 @@ pub(super) fn figures(summary: &Summary) -> Vec<(&'static str, String)> {
         (
             "over memory",
             format!(
-                "{} ({} unavoidable); {} with memory and swap exhausted",
+                "{} ({} unavoidable){}",
                 text::seconds(summary.seconds_over_memory),
                 text::seconds(summary.seconds_over_memory_unavoidable),
-                text::count(summary.out_of_memory_events, "time")
+                match summary.out_of_memory_events {
+                    0 => String::new(),
+                    times => {
+                        format!("; memory and swap exhausted {}", text::count(times, "time"))
+                    }
+                }
             ),
         ),
     ]);

@@ -151,8 +151,11 @@ impl Rig {
     fn within(&mut self, span: Duration) -> Option<Outcome> {
         let until = self.clock.now() + span;
         loop {
-            if let Some(outcome) = self.backend.poll(self.now) {
-                return Some(outcome);
+            // A load that takes a while, on a busy machine for one, may report that it goes on.
+            match self.backend.poll(self.now) {
+                Some(Outcome::Loading { .. }) => continue,
+                Some(outcome) => return Some(outcome),
+                None => {}
             }
             if self.live {
                 let left = until.since(self.clock.now());
