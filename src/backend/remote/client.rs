@@ -28,6 +28,11 @@ impl ServerClient {
         self.base.as_str().trim_end_matches('/')
     }
 
+    /// Returns the port at which the server answers.
+    pub(super) fn port(&self) -> Option<u16> {
+        self.base.port_or_known_default()
+    }
+
     /// Returns the content at a path.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use tiershift_core::units::Bytes;
 
 use crate::backend::remote::client::{ServerError, read};
 use crate::backend::remote::entry::{Entry, Presence};
+use crate::backend::remote::processes;
 use crate::backend::remote::protocol::Protocol;
 
 pub(super) const PROTOCOL: Protocol = Protocol {
@@ -23,6 +24,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
     renew: None,
     is_busy: None,
     can_cancel_load: true,
+    is_one_process: false,
     processes: |_| BTreeSet::new(),
 };
 
@@ -39,6 +41,8 @@ pub(super) const LLAMA_SERVER: Protocol = Protocol {
             }))
         })
     },
+    is_one_process: true,
+    processes: processes::of_entry,
     ..PROTOCOL
 };
 

@@ -107,7 +107,12 @@ impl Server {
             Some(loaded) => self.client.text(loaded.path).await??,
             None => String::new(),
         };
-        (protocol.entries)(&list, &loaded)
+        let mut entries = (protocol.entries)(&list, &loaded)?;
+        if protocol.is_one_process {
+            let port = self.client.port();
+            entries.iter_mut().for_each(|entry| entry.port = port);
+        }
+        Ok(entries)
     }
 
     /// Returns what is now known of one model.

@@ -48,10 +48,14 @@ fn a_daemon_waits_for_its_model_server_and_says_so_to_everybody() {
         daemon.try_get("/status").is_ok_and(|it| it.starts_with("HTTP/1.1 200 "))
     });
     daemon.wait_for("the model", |status| status["tier"] == "small");
+    // The use of a server of one model is that of its process.
+    daemon.wait_for("its use", |status| status["own_use_from"]["a"] == "processes");
     assert!(daemon.get("/healthz").starts_with("HTTP/1.1 200 "));
     assert!(daemon.ask(&chat("the cat", 2)).rest().contains("data: [DONE]"));
     daemon.stop();
     let errors = fs::read_to_string(folder.join("errors.txt")).unwrap();
     assert!(errors.contains("no model server answers at http://127.0.0.1:"), "{errors}");
     assert!(errors.contains(" server: llama-server answers at http://127.0.0.1:"), "{errors}");
+    assert!(errors.contains("can neither load nor unload models"), "{errors}");
+    assert!(errors.contains("4096 tokens of context in each of"), "{errors}");
 }
