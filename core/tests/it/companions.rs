@@ -147,8 +147,8 @@ fn gpu_with(own: u64) -> GpuSample {
     GpuSample { vram: Some(Space { total, others, own }), ..GpuSample::default() }
 }
 
-#[test]
-fn the_ladder_steps_down_for_no_space_of_which_it_has_nothing() {
+/// Begins with "large" in main memory and the companion on the GPU.
+fn large_beside_a_companion_on_the_gpu() -> Rig {
     let mut rig = Rig::new("", on_gpu_and_in_ram("vram = '1GiB'"));
     rig.rest.gpus = vec![gpu_with(0)];
     rig.adopt(&["large"]);
@@ -156,6 +156,12 @@ fn the_ladder_steps_down_for_no_space_of_which_it_has_nothing() {
     rig.obey();
     rig.samples(1.0, minutes(1));
     rig.outputs();
+    rig
+}
+
+#[test]
+fn the_ladder_steps_down_for_no_space_of_which_it_has_nothing() {
+    let mut rig = large_beside_a_companion_on_the_gpu();
     // The companion leaks. The use beyond its size is ours, but belongs to no model.
     rig.rest.gpus = vec![gpu_with(7)];
     rig.sample(1.0);
@@ -165,12 +171,7 @@ fn the_ladder_steps_down_for_no_space_of_which_it_has_nothing() {
 
 #[test]
 fn a_companion_goes_from_its_gpu_while_the_ladder_drains_for_memory() {
-    let mut rig = Rig::new("", on_gpu_and_in_ram("vram = '1GiB'"));
-    rig.rest.gpus = vec![gpu_with(0)];
-    rig.adopt(&["large"]);
-    rig.sample(1.0);
-    rig.obey();
-    rig.samples(1.0, minutes(1));
+    let mut rig = large_beside_a_companion_on_the_gpu();
     rig.request(1);
     // The companion has leaked, so that "small" has no place on the GPU yet; "large" finishes its reply before it goes.
     rig.rest.gpus = vec![gpu_with(6)];
