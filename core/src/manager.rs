@@ -327,7 +327,7 @@ impl Manager {
             return false;
         }
         self.note_reading();
-        self.find_what_has_gone();
+        self.find_what_has_gone(out);
         self.heed_shortage(now);
         self.give_up_a_load_that_others_crowd_out(now, out);
         self.limit_a_load_beside(now, out);
@@ -527,7 +527,7 @@ impl Manager {
         self.rest_remaining(now, rung).is_some()
     }
 
-    /// Notes that a model no longer holds memory of ours, because its server reported so or will not unload it.
+    /// Notes that a model no longer holds memory of ours, because its server reported so or does not answer.
     fn note_gone(&mut self, index: usize) {
         let need = self.catalog.models()[index].footprint_to_load();
         self.gone.push((need, self.slots[index].gpu));

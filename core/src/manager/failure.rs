@@ -73,7 +73,8 @@ impl Manager {
     /// Returns the same for a model.
     pub(super) fn rest_of(&self, now: Timestamp, index: usize) -> Option<Duration> {
         let slot = &self.slots[index];
-        let until = if self.is_lost(index) { slot.deadline } else { slot.rests_until };
+        // Of two waits, the longer one: the rest after a failure goes on while the unload is not answered.
+        let until = slot.rests_until.max(slot.deadline.filter(|_| self.is_lost(index)));
         let until = until.filter(|&until| until > now)?;
         left(until.since(now), Duration::ZERO)
     }

@@ -38,16 +38,13 @@ impl Manager {
         index: usize,
         out: &mut VecDeque<Output>,
     ) {
-        self.slots[index].asked += 1;
         if self.stopping || self.shows_gone(index) {
-            self.pass(index, Trigger::Unloaded);
+            self.count_as_gone(index, out);
             return;
         }
+        self.slots[index].asked += 1;
         if self.slots[index].asked == UNLOAD_ATTEMPTS {
-            self.note_gone(index);
-            let model = self.catalog.models()[index].id.clone();
-            let what = Unanswered::Unload;
-            out.push_back(Output::Notice(Notice::Unanswered { model, what }));
+            self.wait_no_longer(index, out);
             if self.switch.is_some_and(|switch| switch.goal == Some(index)) {
                 let stand_in = self.stand_in_for(now, index);
                 self.fall_back_to(stand_in);
@@ -57,14 +54,29 @@ impl Manager {
     }
 
     /// Finds out from a sample whether a model has gone whose unload was not answered in time.
-    pub(super) fn find_what_has_gone(&mut self) {
+    pub(super) fn find_what_has_gone(&mut self, out: &mut VecDeque<Output>) {
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
             if slot.state == Lifecycle::Unloading && slot.asked > 0 && self.shows_gone(index) {
-                self.slots[index].deadline = None;
-                self.pass(index, Trigger::Unloaded);
+                self.count_as_gone(index, out);
             }
         }
+    }
+
+    /// Counts a model as unloaded although its server has not said so.
+    fn count_as_gone(&mut self, index: usize, out: &mut VecDeque<Output>) {
+        if !self.is_lost(index) {
+            self.wait_no_longer(index, out);
+        }
+        self.pass(index, Trigger::Unloaded);
+        (self.slots[index].deadline, self.slots[index].asked) = (None, 0);
+    }
+
+    /// Stops waiting for an unload that the server does not answer.
+    fn wait_no_longer(&mut self, index: usize, out: &mut VecDeque<Output>) {
+        self.note_gone(index);
+        let model = self.catalog.models()[index].id.clone();
+        out.push_back(Output::Notice(Notice::Unanswered { model, what: Unanswered::Unload }));
     }
 
     /// Returns whether the server will not unload a model. Its memory counts as taken, and is not waited for.

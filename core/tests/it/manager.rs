@@ -495,7 +495,35 @@ fn readings_that_show_a_model_gone_stand_for_an_unload_without_an_answer() {
     rig.sample(1.0);
     rig.outputs();
     rig.after(seconds(13));
-    rig.check(&["small to none in 15s", "notice small to none: asked"]);
+    rig.check(&[
+        "notice small did not answer: Unload",
+        "small to none in 15s",
+        "notice small to none: asked",
+    ]);
+    // The next unload is waited for as if it were the first.
+    rig.switch("small");
+    rig.obey();
+    rig.samples(1.0, seconds(30));
+    rig.switch("none");
+    rig.outputs();
+    rig.after(seconds(15));
+    rig.check(&["unload small"]);
+}
+
+#[test]
+fn the_wait_for_a_model_that_rests_and_is_not_unloaded_either_is_the_longer_one() {
+    let timeout = |_: &str| "load-timeout = \"20s\"".to_owned();
+    let settings = "manager.pin = 'small'\nmanager.load-retry = '10m'\nmanager.load-attempts = 1";
+    let mut rig = rig_with_models(settings, timeout).serving("small");
+    rig.samples(1.0, minutes(1));
+    rig.switch("medium");
+    rig.after(seconds(20));
+    // Its server does not answer for a quarter, half and all of a minute, and is asked again after two.
+    rig.after(seconds(105));
+    rig.outputs();
+    rig.sample(1.0);
+    rig.switch("medium");
+    rig.check(&["order medium refused: backoff, again in 8m 13s"]);
 }
 
 #[track_caller]
@@ -787,7 +815,7 @@ fn a_shutdown_ends_whatever_the_server_answers() {
     rig.after(seconds(15));
     rig.check(&["#1 cancelled by Shutdown", "unload medium"]);
     rig.after(seconds(15));
-    rig.check(&["medium to none in 2m 30s"]);
+    rig.check(&["notice medium did not answer: Unload", "medium to none in 2m 30s"]);
 }
 
 #[test]

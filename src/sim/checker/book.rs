@@ -261,6 +261,18 @@ impl Book {
         })
     }
 
+    /// Notes that an unload is not waited for: samples show that the model has gone, or it was requested often enough.
+    /// A manager that only says so is still held to the answer.
+    fn take_unanswered_unload(&mut self, index: usize) {
+        let has_gone = self.models[index].state == State::Unloading && !self.is_there(index);
+        if has_gone {
+            self.models[index].state = State::Absent;
+        }
+        if has_gone || self.models[index].asked >= UNLOADS_WAITED_FOR {
+            self.note_gone(index);
+        }
+    }
+
     fn note_gone(&mut self, index: usize) {
         let need = self.catalog.models()[index].footprint_to_load();
         self.attribution.note_gone(self.now, need, self.models[index].gpu);
@@ -387,9 +399,6 @@ impl Book {
                     let seen = &mut self.models[index];
                     seen.state = State::Unloading;
                     seen.asked += 1;
-                    if seen.asked == UNLOADS_WAITED_FOR + 1 {
-                        self.note_gone(index);
-                    }
                 }
             }
             Output::Command(
@@ -414,10 +423,11 @@ impl Book {
             Output::Companion { model, news } => self.take_companion(model, *news),
             Output::Notice(Notice::Unanswered { model, what }) => {
                 self.disturb();
-                if *what == Unanswered::Request
-                    && let Some(index) = self.index_of(model)
-                {
-                    self.models[index].is_broken = true;
+                let Some(index) = self.index_of(model) else { return };
+                match what {
+                    Unanswered::Load => {}
+                    Unanswered::Request => self.models[index].is_broken = true,
+                    Unanswered::Unload => self.take_unanswered_unload(index),
                 }
             }
             Output::Notice(_)

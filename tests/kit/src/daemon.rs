@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::process::{children, servers_of, signal};
+use crate::process::{children, end, servers_of, signal};
 use crate::server::{Server, json};
 use crate::wait::wait_for;
 
@@ -158,14 +158,10 @@ impl Deref for Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            for child in children(self.child.id()) {
-                signal("KILL", child);
-            }
+            children(self.child.id()).into_iter().for_each(end);
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        for left in servers_of(&self.folder) {
-            signal("KILL", left);
-        }
+        servers_of(&self.folder).into_iter().for_each(end);
     }
 }

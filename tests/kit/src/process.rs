@@ -64,6 +64,11 @@ pub fn signal(name: &str, pid: u32) {
     assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success(), "{line}");
 }
 
+/// Kills a process that may be ending by itself.
+pub fn end(pid: u32) {
+    let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).output();
+}
+
 /// Returns whether there is such a process.
 pub fn is_there(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
