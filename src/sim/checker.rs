@@ -233,7 +233,10 @@ impl Checker {
         let (book, out) = (&self.book, &mut self.violations);
         match command {
             Command::Load { model, gpu } => match book.index_of(model) {
-                Some(index) => safety::check_load(book, index, *gpu, out),
+                Some(index) => {
+                    safety::check_load(book, index, *gpu, out);
+                    self.waits.load(&book.catalog.models()[index].tier);
+                }
                 None => self.stranger(model),
             },
             Command::Unload { model } => match book.index_of(model) {

@@ -78,7 +78,8 @@ pub(super) enum State {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Change {
     pub(super) to: Rung,
-    pub(super) is_up: bool,
+    /// The rung that served when it was decided, or that the change before it began from.
+    base: Rung,
     pub(super) urgency: Urgency,
     /// When the first decision since the last complete change was taken.
     pub(super) since: Timestamp,
@@ -86,6 +87,12 @@ pub(super) struct Change {
     pub(super) critical_since: Option<Timestamp>,
     /// Whether a model broke on the way, so that another may stand in.
     pub(super) is_disturbed: bool,
+}
+
+impl Change {
+    pub(super) fn is_up(&self) -> bool {
+        self.to > self.base
+    }
 }
 
 impl Book {
@@ -358,7 +365,7 @@ impl Book {
         if self.change.is_none() {
             self.change = Some(Change {
                 to: self.rung,
-                is_up: false,
+                base: self.rung,
                 urgency: Urgency::Graceful,
                 since: self.now,
                 critical_since: None,
@@ -452,7 +459,7 @@ impl Book {
                 let is_critical = is_critical(&self.reading, &self.settings);
                 seen.given_up = Some(Change {
                     to: Rung::NONE,
-                    is_up: false,
+                    base: Rung::NONE,
                     urgency: if is_critical { Urgency::Critical } else { Urgency::Immediate },
                     since: self.now,
                     critical_since: is_critical.then_some(self.now),
@@ -474,10 +481,14 @@ impl Book {
         let critical = (urgency == Urgency::Critical).then_some(self.now);
         self.change = Some(Change {
             to,
-            is_up: to > decision.rung,
+            base: match (before, self.serving) {
+                (Some(before), None) => before.base,
+                _ => self.rung,
+            },
             urgency: pressed.map_or(urgency, |before| before.urgency.max(urgency)),
             since: before.map_or(self.now, |before| before.since),
-            critical_since: pressed.and_then(|before| before.critical_since).or(critical),
+            // Another goal gives what runs no more time.
+            critical_since: before.and_then(|before| before.critical_since).or(critical),
             is_disturbed: false,
         });
         self.note_shortage();

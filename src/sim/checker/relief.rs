@@ -164,7 +164,7 @@ fn is_within_its_deadline(book: &Book, index: usize, critical_since: Option<Time
     let cut_after = |since: Timestamp, deadline| since.max(left) + deadline + CANCEL_TIMEOUT;
     let critical_since = critical_since.filter(|_| has_deadline_of_its_own(book));
     let critical = critical_since.map(|since| cut_after(since, manager.critical_drain_deadline));
-    let is_up = book.change.is_some_and(|change| change.is_up);
+    let is_up = book.change.is_some_and(|change| change.is_up());
     // A critical shortage has its own deadline, or none but the usual one.
     let is_usual = critical_since.is_none() && !is_up;
     let usual = (is_usual && manager.at_drain_deadline == AtDrainDeadline::Cancel)

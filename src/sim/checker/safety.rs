@@ -167,7 +167,8 @@ fn may_cut(book: &Book, on: usize) -> bool {
     let is_late = book.now >= change.since + manager.drain_deadline;
     // A critical shortage leaves running requests less time, never more.
     let is_critical = change.critical_since.is_some_and(|since| {
-        manager.at_critical_drain_deadline == AtDrainDeadline::Cancel
+        change.urgency == Urgency::Critical
+            && manager.at_critical_drain_deadline == AtDrainDeadline::Cancel
             && (is_late || book.now >= since + manager.critical_drain_deadline)
     });
     is_critical || (is_late && manager.at_drain_deadline == AtDrainDeadline::Cancel)

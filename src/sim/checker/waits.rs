@@ -14,8 +14,8 @@ use crate::sim::checker::violations::Violations;
 /// Watches the waits that were announced.
 #[derive(Default)]
 pub(super) struct Waits {
-    /// When an order that waits for the cooldown must have begun.
-    order: Option<Timestamp>,
+    /// When an order of this tier, which waits for the cooldown, must have begun.
+    order: Option<(String, Timestamp)>,
     /// When a hold for a rung's cooldown, or for its back-off, must be over.
     cooldown: Option<(Rung, Timestamp)>,
     backoff: Option<(Rung, Timestamp)>,
@@ -42,7 +42,7 @@ impl Waits {
         self.order = None;
         match *news {
             OrderNews::Taken { wait, .. } => {
-                self.order = wait.map(|wait| book.now + twice(book, wait));
+                self.order = wait.map(|wait| (tier.to_owned(), book.now + twice(book, wait)));
             }
             OrderNews::Refused { reason, retry_after } => {
                 if !matches!(reason, Reason::Backoff { .. } | Reason::Cooldown { .. }) {
@@ -90,15 +90,20 @@ impl Waits {
         }
     }
 
-    /// Notes that an order is carried out, or is under way.
+    /// Notes that a tier serves: an order is carried out, or begun anew.
     pub(super) fn begin(&mut self) {
         self.order = None;
+    }
+
+    /// Notes that a model is loaded: what was ordered is under way, whatever it is loaded for.
+    pub(super) fn load(&mut self, tier: &str) {
+        self.order = self.order.take().filter(|(ordered, _)| ordered != tier);
     }
 
     /// Reports what should have begun by `moment`, whose inputs have all been answered.
     #[inline]
     pub(super) fn pass(&mut self, book: &Book, moment: Timestamp, out: &mut Violations) {
-        if self.order.is_some_and(|due| due <= moment) {
+        if self.order.as_ref().is_some_and(|&(_, due)| due <= moment) {
             self.order = None;
             out.report(
                 book.now,
