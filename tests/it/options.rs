@@ -201,6 +201,27 @@ fn a_size_without_its_unit_is_asked_for_it() {
 }
 
 #[test]
+fn a_size_in_a_decimal_unit_is_noted_once_with_what_it_is() {
+    let folder = workshop();
+    let note = |line: &str| run_in(folder.path(), line).exits(0).err;
+    for (option, wanted) in [
+        (
+            "--vram 24GB,24GB",
+            "note: 24GB is 22.4 GiB, because GB is a decimal unit: did you mean 24GiB?",
+        ),
+        ("--memory 16g", "note: 16g is 14.9 GiB, because g is a decimal unit: did you mean 16GiB?"),
+    ] {
+        let said = note(&format!("compare good.csv --policies fixed {option}"));
+        assert_eq!(said.matches(wanted).count(), 1, "{option}: {said}");
+    }
+    for option in ["--vram 24GiB", "--vram 24gib", "--memory 17179869184", "--memory 17179869184B"]
+    {
+        let said = note(&format!("replay good.csv {option}"));
+        assert!(!said.contains("did you mean"), "{option}: {said}");
+    }
+}
+
+#[test]
 fn policies_are_listed_and_explained() {
     let all = run_in(root(), "policies --json").exits(0).json();
     let guide = fs::read_to_string(root().join("docs/policies.md")).unwrap();
