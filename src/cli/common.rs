@@ -32,15 +32,29 @@ use crate::wall::{Part, WallClock, WallTime, When};
 /// The size of the machine, for a file that does not state it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Totals {
-    /// The machine's memory, for a file that does not state it
+    /// The machine's memory, for a file that does not state it; without effect on a recording of a GPU alone
     #[arg(long, value_name = "SIZE")]
     memory: Option<Size>,
-    /// The video memory of each GPU, for a file that does not state it
+    /// The video memory of each GPU, for a file that does not state it; without effect on a recording without a GPU
     #[arg(long, value_name = "SIZE,..", value_delimiter = ',')]
     vram: Vec<Size>,
 }
 
 impl Totals {
+    /// Returns what has no effect on a recording of this machine: the option, and what is not recorded.
+    pub(super) fn without_effect(
+        &self,
+        machine: &Machine,
+    ) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let vram = machine.gpus.iter().copied().max().unwrap_or_default();
+        let all = [
+            ("--memory", MEMORY, self.memory.is_some(), machine.memory),
+            ("--vram", VRAM, !self.vram.is_empty(), vram),
+        ];
+        let is_it = |&(_, _, given, total): &(_, _, bool, Bytes)| given && total == Bytes::ZERO;
+        all.into_iter().filter(is_it).map(|(option, what, ..)| (option, what))
+    }
+
     /// Returns the machine, if any part of it was given, and notes which sizes have a decimal unit.
     pub(super) fn machine(&self) -> Option<Machine> {
         let sizes = self.memory.iter().chain(&self.vram);
@@ -354,6 +368,10 @@ impl Drop for Following {
         }
     }
 }
+
+/// What totals are of, for users.
+pub(super) const MEMORY: &str = "memory";
+pub(super) const VRAM: &str = "video memory";
 
 /// Chosen: how often a bar is worth drawing.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
