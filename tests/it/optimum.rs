@@ -64,6 +64,7 @@ fn without_an_oracle_nothing_is_compared_and_nothing_else_changes() {
             "seconds_below_best_fitting",
             "share_of_optimum",
             "share_of_optimum_without_reversals",
+            "tier_seconds_fitting",
         ]
     );
     assert!(without.iter().all(|(key, value)| with[key] == *value));
