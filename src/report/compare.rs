@@ -14,13 +14,7 @@ use crate::study::compare::{
 /// long names.
 pub fn text(compared: &Compared) -> String {
     let mut groups: Vec<Group> = compared.recordings.iter().filter_map(group).collect();
-    if let Some(first) = compared.overall.first() {
-        let line = |overall: &Overall| (indented(&overall.policy), means(overall));
-        groups.push(Group {
-            heading: Some(format!("mean of {}", recordings(first.recordings))),
-            lines: compared.overall.iter().map(line).collect(),
-        });
-    }
+    groups.extend(means_group(compared));
     let mut out = match groups.is_empty() {
         true => String::new(),
         false => figures_table("", &groups, |figure| figure.better.is_some()),
@@ -111,6 +105,21 @@ pub fn csv(compared: &Compared) -> Vec<u8> {
         }
     }
     writer.into_inner().expect(sunk)
+}
+
+/// Returns the table of the means alone: those of many recordings are as short.
+pub(super) fn means_table(compared: &Compared) -> String {
+    let groups: Vec<Group> = means_group(compared).into_iter().collect();
+    figures_table("", &groups, |figure| figure.better.is_some())
+}
+
+fn means_group(compared: &Compared) -> Option<Group> {
+    let first = compared.overall.first()?;
+    let line = |overall: &Overall| (indented(&overall.policy), means(overall));
+    Some(Group {
+        heading: Some(format!("mean of {}", recordings(first.recordings))),
+        lines: compared.overall.iter().map(line).collect(),
+    })
 }
 
 /// Returns the lines of a recording; `None` if it was not played.
