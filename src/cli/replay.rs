@@ -285,7 +285,7 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
     }
     let end = Timestamp::ZERO + from_secs_f64(summary.seconds);
     let page = page
-        .map(|page| page.finish(&header.name, &summary, end, &recording.clock(), &optimum))
+        .map(|page| page.finish(&header.title(), &summary, end, &recording.clock(), &optimum))
         .transpose()?;
     Ok(Replayed { summary, made_up: opened.made_up, page })
 }
