@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use tiershift_core::text;
 
-use crate::report::figures::{Group, NOT_COUNTED, cell, figures_table, not_counted};
+use crate::report::figures::{Group, NOT_COUNTED, cell, explained, figures_table, not_counted};
 use crate::study::compare::{
     AgainstFirst, Compared, Difference, FIGURES, Figure, Figures, OnRecording, Outcome, Overall,
     PerFigure,
 };
 
-/// Returns the tables and sentences for a terminal. It is at most 100 columns wide, unless policies or recordings have
+/// Returns the tables and sentences for a terminal. The tables are at most 100 columns wide, unless policies or recordings have
 /// long names.
 pub fn text(compared: &Compared) -> String {
     let mut groups: Vec<Group> = compared.recordings.iter().filter_map(group).collect();
@@ -74,6 +74,9 @@ pub fn markdown(compared: &Compared) -> String {
     let mut remarks = remarks(compared);
     if compared.recordings.iter().any(|one| one.skipped.is_none() && !one.counts()) {
         remarks.insert_str(0, &not_counted().replacen('*', "\\*", 1));
+    }
+    if let Some(explained) = explained(&columns) {
+        remarks.insert_str(0, &format!("{explained}\n"));
     }
     if !remarks.is_empty() {
         out.push('\n');
@@ -286,7 +289,7 @@ pub(super) fn violations(compared: &Compared) -> Vec<String> {
 }
 
 /// The most characters of a policy's name in tables: a program's command may be long.
-const LONGEST_NAME: usize = 18;
+const LONGEST_NAME: usize = 16;
 
 #[cfg(test)]
 mod tests;

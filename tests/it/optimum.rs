@@ -85,6 +85,7 @@ fn a_folder_is_one_table_whatever_the_number_of_jobs() {
         "all/deep/busy.csv",
         "all/short.csv *",
         "mean of 2",
+        "columns: ",
         "lowest share of the optimum: ",
         "lowest share of the optimum without reversals: ",
         "* not in the means",
