@@ -190,6 +190,9 @@ pub struct Comparison {
     /// Time in which what served was below the highest rung that fitted.
     #[serde(serialize_with = "six_decimals")]
     pub seconds_below_best_fitting: f64,
+    /// Seconds in which each rung fitted beside others' use, whatever served, by tier name in ladder order.
+    #[serde(default)]
+    pub tier_seconds_fitting: Vec<TierSeconds>,
 }
 
 /// The result of the best schedule.

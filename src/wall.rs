@@ -209,6 +209,15 @@ impl WallClock {
         Some(mark.wall_time.after(moment.since(mark.at)))
     }
 
+    /// Returns a moment for users: what the clock shows or, if that is unknown, the time since the run began, as `since`
+    /// writes it.
+    pub fn moment_text(&self, moment: Timestamp, since: impl Fn(Duration) -> String) -> String {
+        match self.at(moment) {
+            Some(time) => time.short(),
+            None => since(moment.since(Timestamp::ZERO)),
+        }
+    }
+
     /// Returns the moments at which it shows a time, in a run that lasts until `end`, in order: none if that time is
     /// before or after the run or was left out, several if the clock was set back.
     pub fn moments_of(&self, time: WallTime, end: Timestamp) -> Vec<Timestamp> {
@@ -456,7 +465,8 @@ mod tests {
         let secs = Timestamp::from_secs;
         clock.set(secs(0), time("2026-01-31T23:59:50"));
         clock.set(secs(60), time("2026-02-03T08:00:00"));
-        let shows = |clock: &WallClock, at| clock.at(secs(at)).unwrap().short();
+        let shows = |clock: &WallClock, at| clock.moment_text(secs(at), span_text);
+        assert_eq!(shows(&WallClock::default(), 90), "1m 30s");
         assert_eq!(shows(&clock, 20), "2026-02-01 00:00:10");
         assert_eq!(shows(&clock, 59), "2026-02-01 00:00:49");
         assert_eq!(shows(&clock, 61), "2026-02-03 08:00:01");

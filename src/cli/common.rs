@@ -1,7 +1,9 @@
 //! Shared by several verbs: catalogs, printing, progress.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use tiershift_core::catalog::Catalog;
 use tiershift_core::machine::Machine;
 use tiershift_core::text;
 use tiershift_core::time::{Clock, SpanText, Timestamp};
-use tiershift_core::units::Bytes;
+use tiershift_core::units::{Bytes, UnitError};
 
 use crate::cli::say;
 use crate::files::catalog::CatalogFile;
@@ -30,21 +32,72 @@ use crate::wall::{Part, WallClock, WallTime, When};
 /// The size of the machine, for a file that does not state it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Totals {
-    /// The machine's memory, for a file that does not state it
+    /// The machine's memory, for a file that does not state it; without effect on a recording of a GPU alone
     #[arg(long, value_name = "SIZE")]
-    memory: Option<Bytes>,
-    /// The video memory of each GPU, for a file that does not state it
+    memory: Option<Size>,
+    /// The video memory of each GPU, for a file that does not state it; without effect on a recording without a GPU
     #[arg(long, value_name = "SIZE,..", value_delimiter = ',')]
-    vram: Vec<Bytes>,
+    vram: Vec<Size>,
 }
 
 impl Totals {
-    /// Returns the machine, if any part of it was given.
+    /// Returns what has no effect on a recording of this machine: the option, and what is not recorded.
+    pub(super) fn without_effect(
+        &self,
+        machine: &Machine,
+    ) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let vram = machine.gpus.iter().copied().max().unwrap_or_default();
+        let all = [
+            ("--memory", MEMORY, self.memory.is_some(), machine.memory),
+            ("--vram", VRAM, !self.vram.is_empty(), vram),
+        ];
+        let is_it = |&(_, _, given, total): &(_, _, bool, Bytes)| given && total == Bytes::ZERO;
+        all.into_iter().filter(is_it).map(|(option, what, ..)| (option, what))
+    }
+
+    /// Returns the machine, if any part of it was given, and notes which sizes have a decimal unit.
     pub(super) fn machine(&self) -> Option<Machine> {
+        let sizes = self.memory.iter().chain(&self.vram);
+        let notes: BTreeSet<String> = sizes.filter_map(Size::note).collect();
+        notes.iter().for_each(|note| say::note(note));
         (self.memory.is_some() || !self.vram.is_empty()).then(|| Machine {
-            memory: self.memory.unwrap_or(Bytes::ZERO),
-            gpus: self.vram.clone(),
+            memory: self.memory.as_ref().map_or(Bytes::ZERO, |size| size.bytes),
+            gpus: self.vram.iter().map(|size| size.bytes).collect(),
             ..Machine::default()
+        })
+    }
+}
+
+/// A size, and how it was written.
+#[derive(Clone, Debug)]
+struct Size {
+    bytes: Bytes,
+    written: String,
+}
+
+impl FromStr for Size {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        Ok(Self { bytes: text.parse()?, written: text.trim().to_owned() })
+    }
+}
+
+impl Size {
+    /// Returns a note on a decimal unit: vendors write GB on memory of which there is a GiB.
+    fn note(&self) -> Option<String> {
+        let written = &self.written;
+        let number = written.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = &written[number.len()..];
+        let prefix = unit.strip_suffix(['B', 'b']).unwrap_or(unit);
+        let is_decimal = !prefix.is_empty() && !prefix.ends_with(['i', 'I']);
+        is_decimal.then(|| {
+            format!(
+                "{written} is {}, because {unit} is a decimal unit: did you mean {}{}iB?",
+                text::bytes(self.bytes),
+                number.trim_end(),
+                prefix.to_uppercase()
+            )
         })
     }
 }
@@ -315,6 +368,10 @@ impl Drop for Following {
         }
     }
 }
+
+/// What totals are of, for users.
+pub(super) const MEMORY: &str = "memory";
+pub(super) const VRAM: &str = "video memory";
 
 /// Chosen: how often a bar is worth drawing.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

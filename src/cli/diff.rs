@@ -1,9 +1,12 @@
 //! `tiershift diff`: where two logs part, and why.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use serde_json::Value;
+use tiershift_core::catalog::RawCatalog;
 use tiershift_core::event::{Event, Observe, Output, Record};
 use tiershift_core::policy::Registry;
 use tiershift_core::text;
@@ -127,22 +130,19 @@ fn compare_headers(left: &Header, right: &Header) -> Result<Vec<String>> {
     let is_retold = left.level.has_every_input() && right.level.has_every_input();
     let level = if is_retold { left.level } else { right.level };
     let right = Header { level, ..right.clone() };
+    let catalogs = compare_catalogs(&left.catalog, &right.catalog)?;
     let (left, right) = (serde_json::to_value(left)?, serde_json::to_value(right)?);
     let mut lines = Vec::new();
     compare("", &left, &right, &mut lines);
+    lines.extend(catalogs);
     Ok(lines)
 }
 
-fn compare(
-    path: &str,
-    left: &serde_json::Value,
-    right: &serde_json::Value,
-    lines: &mut Vec<String>,
-) {
-    use serde_json::Value;
+fn compare(path: &str, left: &Value, right: &Value, lines: &mut Vec<String>) {
     match (left, right) {
+        _ if left == right || path == "setup_digest" || path == "catalog" => {}
         (Value::Object(a), Value::Object(b)) => {
-            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
             for key in keys {
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 let missing = Value::Null;
@@ -154,9 +154,33 @@ fn compare(
                 );
             }
         }
-        _ if left == right || path == "setup_digest" => {}
         _ => lines.push(format!("header {path}: left {left}, right {right}")),
     }
+}
+
+/// Returns in what the catalogs differ: the models that only one has, and the fields of those that both have. Their text
+/// would fill a screen.
+fn compare_catalogs(left: &RawCatalog, right: &RawCatalog) -> Result<Option<String>> {
+    let models = |catalog: &RawCatalog| -> Result<BTreeMap<String, Value>> {
+        let all = catalog.models.iter();
+        all.map(|model| Ok((model.id.clone(), serde_json::to_value(model)?))).collect()
+    };
+    let [left, right] = [models(left)?, models(right)?];
+    let only = |side: &str, these: &BTreeMap<String, Value>, those: &BTreeMap<String, Value>| {
+        let ids = these.keys().filter(|id| !those.contains_key(*id));
+        let ids: Vec<String> = ids.map(|id| format!("`{id}`")).collect();
+        (!ids.is_empty()).then(|| format!("only {side} has {}", ids.join(", ")))
+    };
+    let fields = left.iter().filter_map(|(id, a)| {
+        let (a, b) = (a.as_object()?, right.get(id)?.as_object()?);
+        let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        let keys = keys.into_iter().filter(|key| a.get(*key) != b.get(*key));
+        let keys: Vec<&str> = keys.map(String::as_str).collect();
+        (!keys.is_empty()).then(|| format!("`{id}` differs in {}", keys.join(", ")))
+    });
+    let only = [only("left", &left, &right), only("right", &right, &left)];
+    let clauses: Vec<String> = only.into_iter().flatten().chain(fields).collect();
+    Ok((!clauses.is_empty()).then(|| format!("header catalog: {}", clauses.join("; "))))
 }
 
 /// Returns why two logs part, by the kind of the records that differ.
@@ -173,5 +197,26 @@ fn why(left: Option<&Record>, right: Option<&Record>) -> &'static str {
             "the controller answered differently on the same inputs"
         }
         (Some(_), Some(_)) => "one of them answers where the other receives an input",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tiershift_core::catalog::Catalog;
+    use tiershift_core::units::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn of_two_catalogs_only_the_names_of_what_differs_are_shown() {
+        let left = RawCatalog::from(&Catalog::relative_to(Bytes::from_gib(16)));
+        assert_eq!(compare_catalogs(&left, &left).unwrap(), None);
+        let mut right = left.clone();
+        right.models[0].slots += 1;
+        right.models[0].companion = true;
+        right.models[2].id = "huge".to_owned();
+        let line = compare_catalogs(&left, &right).unwrap().unwrap();
+        let want = "header catalog: only left has `large`; only right has `huge`; `small` differs in companion, slots";
+        assert_eq!(line, want);
     }
 }

@@ -68,10 +68,7 @@ struct Serving {
 impl Serving {
     /// Returns it as a line.
     fn text(&self, clock: &WallClock) -> String {
-        let shown = |at: Timestamp| match clock.at(at) {
-            Some(time) => time.short(),
-            None => text::seconds(at.as_secs_f64()),
-        };
+        let shown = |at| clock.moment_text(at, text::span);
         let what = match self.tier.as_str() {
             "none" => "nothing serves".to_owned(),
             tier => format!("{tier} serves"),

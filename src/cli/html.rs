@@ -186,6 +186,6 @@ impl Over {
         common::note_end(path, log);
         data.finish(end, log.clock(), &[]);
         let summary = summary_of(fold, end, log);
-        Ok(Self { title: header.name, data, summary })
+        Ok(Self { title: header.title(), data, summary })
     }
 }

@@ -173,10 +173,7 @@ impl Observe for First {
 
 /// Returns which part of a run is drawn; the figures above the plot are for the whole run.
 fn between(part: Part, end: Timestamp, clock: &WallClock) -> String {
-    let [from, to] = [part.from, end.min(part.to)].map(|at| match clock.at(at) {
-        Some(time) => time.short(),
-        None => span_text(at.since(Timestamp::ZERO)),
-    });
+    let [from, to] = [part.from, end.min(part.to)].map(|at| clock.moment_text(at, span_text));
     format!("from {from} to {to} (figures are of the whole run)")
 }
 

@@ -11,10 +11,11 @@ use tiershift_core::text;
 use tiershift_core::time::Timestamp;
 use tiershift_core::units::{Bytes, Percent};
 
-use crate::cli::common;
+use crate::cli::common::{self, MEMORY, VRAM};
 use crate::cli::input::Inputs;
 use crate::cli::offered::Offered;
 use crate::cli::requests::{Laid, NamedRequests, RequestsAt};
+use crate::cli::say;
 use crate::log::{Played, Source};
 use crate::scenario::is_scenario;
 use crate::sim::SimulationError;
@@ -145,6 +146,13 @@ impl Recorded<'_> {
         part.with_context(|| file.path.display().to_string())
     }
 
+    /// Notes which totals have no effect on a recording.
+    pub(super) fn note_without_effect(&self, machine: &Machine, name: &str) {
+        for (option, what) in self.options.totals.without_effect(machine) {
+            say::note(&format!("{name} does not record {what}: {option} has no effect on it"));
+        }
+    }
+
     /// Opens a recording. One that was found in a folder is skipped if nothing can be loaded in it.
     pub(super) fn open(&self, file: &RecordingFile) -> Result<Opened> {
         self.open_part(file, self.part(file)?)
@@ -166,7 +174,7 @@ impl Recorded<'_> {
         let catalog = match self.catalog.as_ref().or(origin.map(|origin| &origin.setup.catalog)) {
             Some(catalog) => catalog.clone(),
             None => {
-                let catalog = ladder(recording.machine(), self.options.ladder, trace)?;
+                let catalog = ladder(recording.machine(), self.options, trace)?;
                 made_up = Some(ladder_text(&catalog));
                 catalog
             }
@@ -317,33 +325,34 @@ fn extent(trace: &Path, options: &ReadOptions) -> Result<(WallClock, Timestamp)>
 
 /// Returns models for a machine without a catalog: on the largest GPU, if the trace has its memory, or else in main
 /// memory.
-fn ladder(machine: &Machine, wanted: Option<Ladder>, trace: &Path) -> Result<Catalog> {
+fn ladder(machine: &Machine, options: &RecordedOptions, trace: &Path) -> Result<Catalog> {
     let trace = trace.display();
     let vram = machine.gpus.iter().copied().max().unwrap_or_default();
-    let on_gpu = match wanted {
+    let on_gpu = match options.ladder {
         Some(ladder) => ladder == Ladder::Vram,
         None => vram > Bytes::ZERO,
     };
-    if on_gpu {
-        anyhow::ensure!(
-            vram > Bytes::ZERO,
-            "{trace}: the trace does not state how much video memory the machine has: give it, as in --vram 24GiB, or a --catalog (`memory.total` in the query of nvidia-smi states it)"
-        );
-        return Ok(Catalog::relative_to_vram(
-            vram,
-            BESIDE_VRAM.min(machine.memory.share(Percent::new(5))),
-        ));
+    match on_gpu {
+        true if vram > Bytes::ZERO => {
+            let beside = BESIDE_VRAM.min(machine.memory.share(Percent::new(5)));
+            return Ok(Catalog::relative_to_vram(vram, beside));
+        }
+        false if machine.memory > Bytes::ZERO => return Ok(Catalog::relative_to(machine.memory)),
+        _ => {}
     }
     // A trace of a GPU alone lacks that GPU's total.
-    let (lacks, option) = match machine.gpus.is_empty() {
-        true => ("memory", "--memory 32GiB"),
-        false => ("video memory", "--vram 24GiB"),
+    let (lacks, example, hint) = match on_gpu || !machine.gpus.is_empty() {
+        true => (VRAM, "--vram 24GiB", " (`memory.total` in the query of nvidia-smi states it)"),
+        false => (MEMORY, "--memory 32GiB", ""),
     };
+    let mut without_effect = options.totals.without_effect(machine);
     anyhow::ensure!(
-        machine.memory > Bytes::ZERO,
-        "{trace}: the trace does not state how much {lacks} the machine has: give it, as in {option}, or a --catalog"
+        !without_effect.any(|(_, what)| what == lacks),
+        "{trace}: the trace does not record {lacks}, so that no model can be placed there"
     );
-    Ok(Catalog::relative_to(machine.memory))
+    anyhow::bail!(
+        "{trace}: the trace does not state how much {lacks} the machine has: give it, as in {example}, or a --catalog{hint}"
+    )
 }
 
 /// Returns which default models were used, and how large they are.

@@ -39,7 +39,7 @@ tiershift replay --demo --html demo.html\n  \
 tiershift replay traces/models-come-and-go.csv --out out/first\n  \
 tiershift replay traces/models-come-and-go.csv --html day.html\n  \
 tiershift replay host.csv --policy original --json\n  \
-tiershift replay gpu.csv --format nvidia-smi --memory 32GiB --requests azure.csv\n  \
+tiershift replay gpu.csv --format nvidia-smi --vram 24GiB --requests azure.csv\n  \
 tiershift replay out/first --policy projecting --out out/other\n  \
 tiershift replay traces -j 2 --set price=10s")]
 pub(super) struct Arguments {
@@ -218,6 +218,9 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
     let Plan { arguments, .. } = plan;
     let opened = plan.recorded.open(plan.file)?;
     let recording = &opened.recording;
+    if is_alone && recording.origin().is_none() {
+        plan.recorded.note_without_effect(recording.machine(), &plan.file.name);
+    }
     let mut settings = opened.settings();
     plan.policy.apply(&mut settings, plan.policies)?;
     let catalog = opened.catalog.clone();
@@ -282,7 +285,7 @@ fn replay(plan: &Plan<'_>, is_alone: bool) -> Result<Replayed> {
     }
     let end = Timestamp::ZERO + from_secs_f64(summary.seconds);
     let page = page
-        .map(|page| page.finish(&header.name, &summary, end, &recording.clock(), &optimum))
+        .map(|page| page.finish(&header.title(), &summary, end, &recording.clock(), &optimum))
         .transpose()?;
     Ok(Replayed { summary, made_up: opened.made_up, page })
 }

@@ -158,6 +158,7 @@ fn found((name, model): (&String, &ModelFile)) -> Found {
         file: Some(name.clone()),
         size: Some(model.size),
         context_tokens: None,
+        slots: None,
         dimensions: model.dimensions,
         can_see: model.projector.is_some(),
     }

@@ -53,6 +53,8 @@ pub(super) struct Found {
     pub(super) size: Option<Bytes>,
     /// Tokens of context in each slot, if its server is running and reports them.
     pub(super) context_tokens: Option<u32>,
+    /// Requests side by side, if its server is running and reports it.
+    pub(super) slots: Option<u32>,
     pub(super) dimensions: Dimensions,
     pub(super) can_see: bool,
 }
@@ -215,9 +217,10 @@ impl Wishes {
             if table.tasks.is_none() {
                 table.tasks.clone_from(tasks);
             }
-            let of_server = one.found.context_tokens;
-            table.context_tokens = table.context_tokens.or(of_server).or(*context_tokens);
-            table.slots = table.slots.or(*slots);
+            let of_server = one.found;
+            table.context_tokens =
+                table.context_tokens.or(of_server.context_tokens).or(*context_tokens);
+            table.slots = table.slots.or(of_server.slots).or(*slots);
             one.args = args.iter().chain(table.args.iter().flatten()).cloned().collect();
         }
         Ok(chosen)

@@ -115,6 +115,7 @@ fn found(entry: &Entry) -> Found {
         file: None,
         size: size(entry),
         context_tokens: entry.context_tokens,
+        slots: entry.slots,
         dimensions: dimensions.unwrap_or_default(),
         can_see: false,
     }

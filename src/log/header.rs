@@ -89,6 +89,14 @@ impl Header {
         .seal()
     }
 
+    /// Returns the name of the run with the part of its recording that was played, if not all.
+    pub fn title(&self) -> String {
+        match self.sources.first().and_then(|source| source.part) {
+            Some(part) => format!("{}, {}", self.name, part.text()),
+            None => self.name.clone(),
+        }
+    }
+
     /// Returns the setup of the run.
     ///
     /// # Errors

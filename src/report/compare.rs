@@ -4,23 +4,17 @@ use std::fmt::Write as _;
 
 use tiershift_core::text;
 
-use crate::report::figures::{Group, NOT_COUNTED, cell, figures_table, not_counted};
+use crate::report::figures::{Group, NOT_COUNTED, cell, explained, figures_table, not_counted};
 use crate::study::compare::{
     AgainstFirst, Compared, Difference, FIGURES, Figure, Figures, OnRecording, Outcome, Overall,
     PerFigure,
 };
 
-/// Returns the tables and sentences for a terminal. It is at most 100 columns wide, unless policies or recordings have
+/// Returns the tables and sentences for a terminal. The tables are at most 100 columns wide, unless policies or recordings have
 /// long names.
 pub fn text(compared: &Compared) -> String {
     let mut groups: Vec<Group> = compared.recordings.iter().filter_map(group).collect();
-    if let Some(first) = compared.overall.first() {
-        let line = |overall: &Overall| (indented(&overall.policy), means(overall));
-        groups.push(Group {
-            heading: Some(format!("mean of {}", recordings(first.recordings))),
-            lines: compared.overall.iter().map(line).collect(),
-        });
-    }
+    groups.extend(means_group(compared));
     let mut out = match groups.is_empty() {
         true => String::new(),
         false => figures_table("", &groups, |figure| figure.better.is_some()),
@@ -81,6 +75,9 @@ pub fn markdown(compared: &Compared) -> String {
     if compared.recordings.iter().any(|one| one.skipped.is_none() && !one.counts()) {
         remarks.insert_str(0, &not_counted().replacen('*', "\\*", 1));
     }
+    if let Some(explained) = explained(&columns) {
+        remarks.insert_str(0, &format!("{explained}\n"));
+    }
     if !remarks.is_empty() {
         out.push('\n');
     }
@@ -111,6 +108,21 @@ pub fn csv(compared: &Compared) -> Vec<u8> {
         }
     }
     writer.into_inner().expect(sunk)
+}
+
+/// Returns the table of the means alone: those of many recordings are as short.
+pub(super) fn means_table(compared: &Compared) -> String {
+    let groups: Vec<Group> = means_group(compared).into_iter().collect();
+    figures_table("", &groups, |figure| figure.better.is_some())
+}
+
+fn means_group(compared: &Compared) -> Option<Group> {
+    let first = compared.overall.first()?;
+    let line = |overall: &Overall| (indented(&overall.policy), means(overall));
+    Some(Group {
+        heading: Some(format!("mean of {}", recordings(first.recordings))),
+        lines: compared.overall.iter().map(line).collect(),
+    })
 }
 
 /// Returns the lines of a recording; `None` if it was not played.
@@ -277,7 +289,7 @@ pub(super) fn violations(compared: &Compared) -> Vec<String> {
 }
 
 /// The most characters of a policy's name in tables: a program's command may be long.
-const LONGEST_NAME: usize = 18;
+const LONGEST_NAME: usize = 16;
 
 #[cfg(test)]
 mod tests;

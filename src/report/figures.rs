@@ -12,7 +12,7 @@ pub(super) struct Group {
     pub(super) lines: Vec<(String, Figures)>,
 }
 
-/// Returns the table, with `names` as the head of the names. Figures that are not `wanted`, or that no run has, are
+/// Returns the table, with `names` as the head of the names, and a line about its columns. Figures that are not `wanted`, or that no run has, are
 /// left out.
 pub(super) fn figures_table(
     names: &str,
@@ -51,7 +51,19 @@ pub(super) fn figures_table(
         }
         place += group.lines.len();
     }
+    lines.extend(explained(&columns));
     lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Returns a line that explains the heads that are shorter than the names of their figures.
+pub(super) fn explained(columns: &[usize]) -> Option<String> {
+    let short = |place: &usize| {
+        let Figure { head, name, .. } = &FIGURES[*place];
+        let head = head.replace('\n', " ");
+        (head != name.replace("the ", "")).then(|| format!("{head}: {name}"))
+    };
+    let short: Vec<String> = columns.iter().filter_map(short).collect();
+    (!short.is_empty()).then(|| format!("columns: {}", short.join("; ")))
 }
 
 /// Returns a value as shown in tables.

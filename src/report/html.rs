@@ -28,6 +28,7 @@ pub use crate::report::html::suite::{ScenarioRow, suite_page};
 use crate::report::html::document::Document;
 use crate::report::html::frame::Frame;
 use crate::report::html::moments::Moments;
+use crate::report::text::text_summary;
 use crate::report::timeline::Timeline;
 use crate::report::timeline::gaps::Gaps;
 use crate::summary::Summary;
@@ -170,7 +171,9 @@ impl PageData {
 /// Returns the page of runs, each over the ones before it. The same runs give the same bytes.
 pub fn page(runs: &[PageRun<'_>]) -> String {
     let titles: Vec<&str> = runs.iter().map(|run| run.title).collect();
-    PAGE.filled(&titles.join(" and "), &Document::of(runs))
+    let text = |run: &PageRun<'_>| format!("{}\n{}", run.title, text_summary(run.summary));
+    let texts: Vec<String> = runs.iter().map(text).collect();
+    PAGE.filled(&titles.join(" and "), &texts.join("\n"), &Document::of(runs))
 }
 
 const PAGE: Frame = Frame {

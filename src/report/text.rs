@@ -3,7 +3,7 @@
 use comfy_table::{ContentArrangement, Table, presets};
 use tiershift_core::text;
 
-use crate::summary::{CompanionFigures, Comparison, Percentiles, Summary};
+use crate::summary::{CompanionFigures, Comparison, Percentiles, Summary, TierSeconds};
 use crate::wall::WallTime;
 
 /// Returns the most important figures, one per line, without colours.
@@ -72,6 +72,7 @@ pub(super) fn figures(summary: &Summary) -> Vec<(&'static str, String)> {
     ]);
     rows.extend(summary.companions.iter().map(|it| ("companions", companion(it, summary))));
     if let Some(comparison) = &summary.comparison {
+        rows.push(("would have fitted", shares(&comparison.tier_seconds_fitting, summary.seconds)));
         rows.push(("optimum", optimum(comparison)));
         rows.push((
             "below best fitting",
@@ -158,15 +159,15 @@ fn optimum(comparison: &Comparison) -> String {
 }
 
 fn tiers(summary: &Summary) -> String {
-    let share = |seconds: f64| match summary.seconds {
-        all if all > 0.0 => seconds / all * 100.0,
-        _ => 0.0,
-    };
     let tiers = summary.tier_seconds.iter().filter(|time| time.seconds > 0.0);
-    tiers
-        .map(|time| format!("{} {:.1}%", time.tier, share(time.seconds)))
-        .collect::<Vec<_>>()
-        .join(", ")
+    shares(tiers, summary.seconds)
+}
+
+/// Returns the share of all seconds that each tier has: `small 12.5%, large 87.5%`.
+fn shares<'a>(tiers: impl IntoIterator<Item = &'a TierSeconds>, seconds: f64) -> String {
+    let share = |part: f64| if seconds > 0.0 { part / seconds * 100.0 } else { 0.0 };
+    let each = tiers.into_iter().map(|time| format!("{} {:.1}%", time.tier, share(time.seconds)));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 fn companion(figures: &CompanionFigures, summary: &Summary) -> String {
@@ -184,7 +185,7 @@ fn percentiles(spans: &Percentiles) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::summary::{Optimum, RequestCounts, TierSeconds};
+    use crate::summary::{Optimum, RequestCounts};
 
     #[test]
     fn the_figures_fit_on_a_screen() {
@@ -212,6 +213,7 @@ mod tests {
                 share_of_optimum_without_reversals: Some(0.995),
                 seconds_at_none_while_smallest_fitted: 12.0,
                 seconds_below_best_fitting: 512.0,
+                tier_seconds_fitting: vec![tier("small", 99_360.0), tier("large", 99_310.32)],
                 ..Comparison::default()
             }),
             tier_seconds: vec![tier("none", 99.36), tier("small", 0.0), tier("large", 99_260.64)],

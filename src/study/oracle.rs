@@ -55,7 +55,7 @@ use tiershift_core::units::{Bytes, Percent};
 
 use crate::study::oracle::ladder::{Ladder, Worth, unpack};
 use crate::study::oracle::tape::{Room, Tape};
-use crate::summary::{Comparison, Optimum, Summary};
+use crate::summary::{Comparison, Optimum, Summary, TierSeconds};
 
 /// Takes the samples of a run, and computes the optimum when it is over.
 #[derive(Clone, Debug)]
@@ -177,6 +177,13 @@ impl Oracle {
     pub fn compare(&self, best: &Best, summary: &mut Summary) {
         let end = best.end;
         let (at_none, below_best) = self.missed(&summary.timeline, end);
+        let fitting = |(tier, nanos): (&TierSeconds, u64)| TierSeconds {
+            tier: tier.tier.clone(),
+            seconds: Timestamp::from_nanos(nanos).as_secs_f64(),
+        };
+        // `none` always fits.
+        let tiers = summary.tier_seconds.iter().zip(self.fitting(end)).skip(1);
+        let tier_seconds_fitting = tiers.map(fitting).collect();
         let price = self.settings.price.as_secs_f64() * self.top_quality();
         summary.comparison = (end > 0).then(|| {
             let optimum = self.optimum(best.free, end);
@@ -193,6 +200,7 @@ impl Oracle {
                 optimum_without_reversals: without_reversals,
                 seconds_at_none_while_smallest_fitted: Timestamp::from_nanos(at_none).as_secs_f64(),
                 seconds_below_best_fitting: Timestamp::from_nanos(below_best).as_secs_f64(),
+                tier_seconds_fitting,
             }
         });
     }
@@ -215,11 +223,7 @@ impl Oracle {
     fn missed(&self, timeline: &[(Timestamp, Rung)], end: u64) -> (u64, u64) {
         let (mut at_none, mut below_best) = (0, 0);
         let mut place = 0;
-        let begins = |run: &(usize, usize)| self.tape.times[run.0];
-        for (number, run) in self.tape.runs.iter().enumerate() {
-            let room = &self.tape.rooms[run.1];
-            let until = self.tape.runs.get(number + 1).map_or(end, begins).min(end);
-            let mut now = begins(run);
+        for (mut now, until, room) in self.tape.spans(end) {
             while now < until {
                 while timeline.get(place + 1).is_some_and(|next| next.0.as_nanos() <= now) {
                     place += 1;
@@ -233,6 +237,17 @@ impl Oracle {
             }
         }
         (at_none, below_best)
+    }
+
+    /// Returns how long each rung was allowed, `none` first [ns].
+    fn fitting(&self, end: u64) -> Vec<u64> {
+        let mut fitting = vec![0; self.needs.len()];
+        for (from, until, room) in self.tape.spans(end) {
+            for (rung, nanos) in fitting.iter_mut().enumerate() {
+                *nanos += if room.allows(rung) { until - from } else { 0 };
+            }
+        }
+        fitting
     }
 
     #[inline]

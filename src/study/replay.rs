@@ -14,6 +14,7 @@ use tiershift_core::machine::Machine;
 use tiershift_core::sample::Sample;
 use tiershift_core::setup::Setup;
 use tiershift_core::time::Timestamp;
+use tiershift_core::units::Bytes;
 
 use crate::log::{LogEnd, LogError, LogReader};
 use crate::sim::action::{Action, ActionKind};
@@ -109,18 +110,26 @@ impl Recording {
     fn of_trace(path: &Path, options: &ReadOptions) -> Result<Self, RecordingError> {
         let mut reader = ResourceReader::open(path, options)?;
         let mut first = reader.next()?;
-        if reader.lacks_a_total() {
+        let mut machine = reader.machine().clone();
+        // A total from the options may be of something that is only recorded further down.
+        let is_told = |told: &Machine| {
+            let is_new = |told: Bytes, so_far: Bytes| told > so_far && so_far == Bytes::ZERO;
+            let of = |gpu| machine.gpus.get(gpu).copied().unwrap_or_default();
+            let mut gpus = told.gpus.iter().enumerate();
+            is_new(told.memory, machine.memory) || gpus.any(|(gpu, &told)| is_new(told, of(gpu)))
+        };
+        if reader.lacks_a_total() || options.machine.as_ref().is_some_and(is_told) {
             // The size of the machine may be stated further down, and applies from the beginning.
-            let (machine, _) = survey(path, options)?;
+            (machine, _) = survey(path, options)?;
             reader = ResourceReader::open(
                 path,
-                &ReadOptions { machine: Some(machine), ..options.clone() },
+                &ReadOptions { machine: Some(machine.clone()), ..options.clone() },
             )?;
             first = reader.next()?;
         }
         Ok(Self {
             first,
-            machine: reader.machine().clone(),
+            machine,
             notes: reader.header().notes.clone(),
             clock: reader.header().clock.clone(),
             progress: Some(reader.progress()),

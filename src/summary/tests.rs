@@ -113,6 +113,7 @@ impl Comparison {
             share_of_optimum_without_reversals: Some(share),
             seconds_at_none_while_smallest_fitted: 12.4,
             seconds_below_best_fitting: 100.0,
+            tier_seconds_fitting: Vec::new(),
         }
     }
 }

@@ -176,8 +176,8 @@ impl Slots {
 #[derive(Clone, Debug)]
 pub(crate) struct Assembler {
     /// The totals from the options, for files that give a use without its total.
-    told: Machine,
-    /// The totals from the file itself; grows with the rows.
+    pub told: Machine,
+    /// The totals of what the file gives the use of; grows with the rows.
     pub machine: Machine,
     /// Whether memory use was seen without a total; the same for each GPU's video memory, by its bit.
     pub memory_without_total: bool,
@@ -192,7 +192,8 @@ impl Assembler {
     pub(super) fn new(told: Option<Machine>) -> Self {
         let told = told.unwrap_or_default();
         Self {
-            machine: told.clone(),
+            // A total alone is not a resource: models that were placed there would never be loaded.
+            machine: Machine { memory: Bytes::ZERO, gpus: Vec::new(), ..told.clone() },
             told,
             memory_without_total: false,
             vram_without_total: 0,
@@ -216,8 +217,10 @@ impl Assembler {
         if let Some(cpus) = row.get(CPUS) {
             self.machine.cpus = u32::try_from(cpus).unwrap_or_default();
         }
-        sample.memory =
-            row.space(MEMORY, MEMORY + 2, MEMORY_LEFT, self.machine.memory, "memory")?;
+        // A row without a total refers to the known one.
+        let known = |total: Bytes, told: Bytes| if total == Bytes::ZERO { told } else { total };
+        let total = known(self.machine.memory, self.told.memory);
+        sample.memory = row.space(MEMORY, MEMORY + 2, MEMORY_LEFT, total, "memory")?;
         self.memory_without_total |=
             sample.memory.is_none() && row.lacks_total(MEMORY, MEMORY_LEFT);
         self.memory_without_use |= sample.memory.is_none() && row.lacks_use(MEMORY, MEMORY_LEFT);
@@ -234,9 +237,9 @@ impl Assembler {
         sample.gpus.resize(gpus, GpuSample::default());
         for (gpu, reading) in sample.gpus.iter_mut().enumerate() {
             let first = gpu_slot(gpu);
-            // A row without a total refers to the known one.
-            let told = self.machine.gpus.get(gpu).copied().unwrap_or_default();
-            reading.vram = row.space(first, first + 2, first + VRAM_LEFT, told, "video memory")?;
+            let of = |machine: &Machine| machine.gpus.get(gpu).copied().unwrap_or_default();
+            let total = known(of(&self.machine), of(&self.told));
+            reading.vram = row.space(first, first + 2, first + VRAM_LEFT, total, "video memory")?;
             if reading.vram.is_none() && row.lacks_total(first, first + VRAM_LEFT) {
                 self.vram_without_total |= 1 << gpu;
             }

@@ -331,7 +331,8 @@ impl ResourceReader {
         &self.defects
     }
 
-    /// Returns what is known of the machine from the options and the samples so far. Zero or empty is unknown.
+    /// Returns what is known of the machine from the samples so far, with totals from the options where these lack them.
+    /// Zero or empty is unknown.
     pub fn machine(&self) -> &Machine {
         &self.assembler.machine
     }

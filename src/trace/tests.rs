@@ -391,6 +391,23 @@ fn the_presets_have_distinct_names_that_find_them() {
 }
 
 #[test]
+fn a_total_of_what_the_file_does_not_record_is_not_of_its_machine() {
+    let told = Machine {
+        memory: Bytes::from_gib(16),
+        gpus: vec![Bytes::from_gib(8)],
+        ..Machine::default()
+    };
+    let options = ReadOptions { machine: Some(told), ..ReadOptions::default() };
+    let text = "# tiershift resource trace 1\nat_ns,memory_total_bytes,memory_others_bytes\n\
+                0,,1\n1000000000,,2\n";
+    let mut reader = open(text, &options).unwrap();
+    let (_, first) = reader.next().unwrap().unwrap();
+    assert_eq!(first.memory.unwrap().total, Bytes::from_gib(16));
+    let machine = reader.machine();
+    assert_eq!((machine.memory, machine.gpus.as_slice()), (Bytes::from_gib(16), [].as_slice()));
+}
+
+#[test]
 fn what_the_file_says_of_the_machine_goes_before_what_was_told() {
     let told = Machine { memory: Bytes::from_gib(16), ..Machine::default() };
     let options = ReadOptions { machine: Some(told), ..ReadOptions::default() };

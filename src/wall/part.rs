@@ -27,6 +27,15 @@ impl Part {
         self == Self::WHOLE
     }
 
+    /// Returns it for users: `from 1h to 2h 30m`.
+    pub(crate) fn text(self) -> String {
+        let [from, to] = [self.from, self.to].map(|at| span_text(at.since(Timestamp::ZERO)));
+        match self.to {
+            Timestamp::MAX => format!("from {from} on"),
+            _ => format!("from {from} to {to}"),
+        }
+    }
+
     /// Returns the moment since the part's beginning; `None` outside of it.
     #[inline]
     pub(crate) fn place(self, at: Timestamp) -> Option<Timestamp> {

@@ -82,6 +82,12 @@ fn a_page_is_of_one_run_or_of_a_part_of_it() {
         "what served before is known: {}",
         part["steps"]
     );
+
+    run("replay host.csv --from 2m --to 4m --html replayed.html --out replayed").exits(0);
+    let replayed = run_of(&place("replayed.html"));
+    assert_eq!(replayed["title"], "host.csv, from 2m to 4m");
+    let plot = fs::read_to_string(place("replayed/decisions.svg")).unwrap();
+    assert!(plot.contains(">host.csv, from 2m to 4m<"), "{}", &plot[..plot.len().min(2000)]);
 }
 
 #[test]

@@ -64,6 +64,7 @@ fn without_an_oracle_nothing_is_compared_and_nothing_else_changes() {
             "seconds_below_best_fitting",
             "share_of_optimum",
             "share_of_optimum_without_reversals",
+            "tier_seconds_fitting",
         ]
     );
     assert!(without.iter().all(|(key, value)| with[key] == *value));
@@ -84,6 +85,7 @@ fn a_folder_is_one_table_whatever_the_number_of_jobs() {
         "all/deep/busy.csv",
         "all/short.csv *",
         "mean of 2",
+        "columns: ",
         "lowest share of the optimum: ",
         "lowest share of the optimum without reversals: ",
         "* not in the means",

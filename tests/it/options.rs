@@ -201,6 +201,54 @@ fn a_size_without_its_unit_is_asked_for_it() {
 }
 
 #[test]
+fn a_size_in_a_decimal_unit_is_noted_once_with_what_it_is() {
+    let folder = workshop();
+    let note = |line: &str| run_in(folder.path(), line).exits(0).err;
+    for (option, wanted) in [
+        (
+            "--vram 24GB,24GB",
+            "note: 24GB is 22.4 GiB, because GB is a decimal unit: did you mean 24GiB?",
+        ),
+        ("--memory 16g", "note: 16g is 14.9 GiB, because g is a decimal unit: did you mean 16GiB?"),
+    ] {
+        let said = note(&format!("compare good.csv --policies fixed {option}"));
+        assert_eq!(said.matches(wanted).count(), 1, "{option}: {said}");
+    }
+    for option in ["--vram 24GiB", "--vram 24gib", "--memory 17179869184", "--memory 17179869184B"]
+    {
+        let said = note(&format!("replay good.csv {option}"));
+        assert!(!said.contains("did you mean"), "{option}: {said}");
+    }
+}
+
+#[test]
+fn a_total_of_what_a_recording_does_not_have_changes_nothing() {
+    let folder = workshop();
+    let row =
+        |second: u32| format!("2026/01/01 00:00:{second:02}.000, X, 5 %, 100 MiB, 24576 MiB\n");
+    let head = "timestamp, name, utilization.gpu [%], memory.used [MiB], memory.total [MiB]\n";
+    let rows: String = (0..60).map(row).collect();
+    fs::write(folder.path().join("gpu.csv"), format!("{head}{rows}")).unwrap();
+    for (recording, option, what) in
+        [("good.csv", "--vram 24GiB", "video memory"), ("gpu.csv", "--memory 32GiB", "memory")]
+    {
+        for line in [
+            format!("replay {recording}"),
+            format!("compare {recording} --policies proactive,original --csv"),
+        ] {
+            let [without, with] = ["", option]
+                .map(|option| run_in(folder.path(), &format!("{line} {option}")).exits(0));
+            assert_eq!(with.out, without.out, "{line} {option}");
+        }
+        let ran = run_in(folder.path(), &format!("replay {recording} {option}")).exits(0);
+        let note = format!("{recording} does not record {what}: {}", &option[..option.len() - 6]);
+        assert!(ran.err.contains(&note), "{note}: {}", ran.err);
+    }
+    let refused = run_in(folder.path(), "replay good.csv --vram 24GiB --ladder vram").exits(2);
+    assert!(refused.err.contains("does not record video memory"), "{}", refused.err);
+}
+
+#[test]
 fn policies_are_listed_and_explained() {
     let all = run_in(root(), "policies --json").exits(0).json();
     let guide = fs::read_to_string(root().join("docs/policies.md")).unwrap();

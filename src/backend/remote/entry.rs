@@ -16,6 +16,8 @@ pub struct Entry {
     pub size: Option<Bytes>,
     /// Tokens of context in each slot, if the server reports them.
     pub context_tokens: Option<u32>,
+    /// Requests side by side, if the server reports it.
+    pub slots: Option<u32>,
     /// Its file, if the server reports it.
     pub file: Option<PathBuf>,
     /// Whether it only turns texts into vectors and completes nothing: then it is not on a ladder.

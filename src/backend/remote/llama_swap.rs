@@ -33,6 +33,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
     renew: None,
     is_busy: None,
     can_cancel_load: true,
+    slots: None,
     is_one_process: false,
     processes: processes::of_entry,
 };

@@ -32,6 +32,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
     renew: None,
     is_busy: None,
     can_cancel_load: false,
+    slots: None,
     is_one_process: false,
     processes: |_| BTreeSet::new(),
 };

@@ -38,6 +38,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
     renew: Some(|client, model| Box::pin(keep(client, model, FOR_EVER))),
     is_busy: None,
     can_cancel_load: false,
+    slots: None,
     is_one_process: false,
     processes: |_| processes::of_ollama(),
 };

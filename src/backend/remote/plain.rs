@@ -1,6 +1,7 @@
 //! Any server with OpenAI's API. It lists and completes; a listed model counts as loaded while it is listed.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 
 use serde::Deserialize;
 use tiershift_core::units::Bytes;
@@ -24,6 +25,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
     renew: None,
     is_busy: None,
     can_cancel_load: true,
+    slots: None,
     is_one_process: false,
     processes: |_| BTreeSet::new(),
 };
@@ -41,6 +43,9 @@ pub(super) const LLAMA_SERVER: Protocol = Protocol {
             }))
         })
     },
+    slots: Some(|client| {
+        Box::pin(async { Ok(client.ask::<Props>("/props").await?.total_slots.get()) })
+    }),
     is_one_process: true,
     processes: processes::of_entry,
     ..PROTOCOL
@@ -63,6 +68,11 @@ struct Model {
 struct Meta {
     size: Option<u64>,
     n_ctx: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Props {
+    total_slots: NonZeroU32,
 }
 
 impl Models {

@@ -37,6 +37,8 @@ pub(super) struct Protocol {
         Option<for<'a> fn(client: &'a ServerClient, model: &'a str) -> Answer<'a, bool>>,
     /// Whether a load that is under way can be ended by an unload.
     pub(super) can_cancel_load: bool,
+    /// Asks for the slots of a server of one model. `None` if it does not report them.
+    pub(super) slots: Option<for<'a> fn(client: &'a ServerClient) -> Answer<'a, u32>>,
     /// Whether the models run in the process that answers at its address.
     pub(super) is_one_process: bool,
     /// Returns the processes in which a loaded model runs, if they can be found.

@@ -42,6 +42,7 @@ pub(super) const PROTOCOL: Protocol = Protocol {
     is_busy: Some(|client, model| Box::pin(is_busy(client, model))),
     // It answers a load at once; an unload that overtook the load would be lost.
     can_cancel_load: false,
+    slots: None,
     is_one_process: false,
     processes: processes::of_entry,
 };

@@ -101,6 +101,16 @@ impl Server {
 
     /// Returns the models that it has, in its order.
     pub async fn list(&self) -> Result<Vec<Entry>, ServerError> {
+        let mut entries = self.entries().await?;
+        if let Some(slots) = self.kind.protocol().slots {
+            // A server that does not report them still serves.
+            let slots = slots(&self.client).await.ok();
+            entries.iter_mut().for_each(|entry| entry.slots = slots);
+        }
+        Ok(entries)
+    }
+
+    async fn entries(&self) -> Result<Vec<Entry>, ServerError> {
         let protocol = self.kind.protocol();
         let list = self.client.text(protocol.list).await??;
         let loaded = match &protocol.loaded {
@@ -119,7 +129,7 @@ impl Server {
     pub(super) async fn look(&self, name: &str) -> Result<Entry, ServerError> {
         let entries = match &self.kind.protocol().loaded {
             Some(loaded) => (loaded.entries)(&self.client.text(loaded.path).await??)?,
-            None => self.list().await?,
+            None => self.entries().await?,
         };
         let absent = || Entry { name: name.to_owned(), ..Entry::default() };
         Ok(entries.into_iter().find(|entry| entry.name == name).unwrap_or_else(absent))

@@ -3,7 +3,9 @@
 use serde::Serialize;
 use tiershift_core::text;
 
-use crate::report::compare::{against_first, apart, extent, luck, means, recordings, violations};
+use crate::report::compare::{
+    against_first, apart, extent, luck, means, means_table, recordings, violations,
+};
 use crate::report::figures::not_counted;
 use crate::report::html::columns::{Column, Columns, shown};
 use crate::report::html::frame::Frame;
@@ -11,7 +13,7 @@ use crate::study::compare::{Compared, FIGURES, OnRecording, Outcome, Overall, Wo
 
 /// Returns the page of a comparison. The same comparison gives the same bytes.
 pub fn comparison_page(title: &str, compared: &Compared) -> String {
-    PAGE.filled(title, &Document::of(compared))
+    PAGE.filled(title, &means_table(compared), &Document::of(compared))
 }
 
 /// The input of a page's script. Figures are as they are shown, in the order of the columns.

@@ -2,7 +2,7 @@
 //!
 //! A page contains its styles, its scripts and its data; a policy within the page prevents the browser from fetching
 //! anything. The data is compressed, so that a day of two-second samples takes some hundred KB, and so that no name of
-//! a file, a model or a policy can be read as markup.
+//! a file, a model or a policy can be read as markup; what is not compressed is escaped.
 
 use std::io::Write;
 
@@ -14,19 +14,20 @@ use serde::Serialize;
 
 /// A kind of page: the parts that are the same in all of its pages.
 pub(super) struct Frame {
-    /// It contains `{{title}}`, `{{styles}}`, `{{data}}` and `{{scripts}}` where these belong.
+    /// It contains `{{title}}`, `{{styles}}`, `{{figures}}`, `{{data}}` and `{{scripts}}` where these belong.
     pub(super) markup: &'static str,
     pub(super) styles: &'static str,
     pub(super) scripts: &'static str,
 }
 
 impl Frame {
-    /// Returns the page with the input of its scripts. Inserted parts are not searched for the names of others.
-    pub(super) fn filled(&self, title: &str, document: &impl Serialize) -> String {
+    /// Returns the page with the input of its scripts, and the figures for a browser that runs none. Inserted parts are not searched for the names of others.
+    pub(super) fn filled(&self, title: &str, figures: &str, document: &impl Serialize) -> String {
         let json = serde_json::to_vec(document).expect("plain data with text keys is always JSON");
         let data = packed(&json);
         let fixed = self.markup.len() + self.styles.len() + self.scripts.len();
-        let mut page = String::with_capacity(fixed + data.len());
+        let figures = escaped(figures);
+        let mut page = String::with_capacity(fixed + data.len() + figures.len());
         let mut rest = self.markup;
         while let Some((before, after)) = rest.split_once("{{") {
             let (name, after) = after.split_once("}}").expect("the frame closes what it opens");
@@ -34,6 +35,7 @@ impl Frame {
             match name {
                 "title" => page.push_str(&escaped(title)),
                 "styles" => page.push_str(self.styles),
+                "figures" => page.push_str(&figures),
                 "data" => page.push_str(&data),
                 "scripts" => page.push_str(self.scripts),
                 _ => unreachable!("the frame names these parts only"),

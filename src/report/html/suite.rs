@@ -19,7 +19,16 @@ pub struct ScenarioRow<'a> {
 
 /// Returns the page of a suite. The same results give the same bytes.
 pub fn suite_page(title: &str, rows: &[ScenarioRow<'_>]) -> String {
-    PAGE.filled(title, &Document::of(rows))
+    let texts: Vec<String> = rows.iter().map(text).collect();
+    PAGE.filled(title, &texts.join("\n"), &Document::of(rows))
+}
+
+/// Returns the result of a scenario in a line, with a line for each failure.
+fn text(row: &ScenarioRow<'_>) -> String {
+    let ScenarioRow { folder, checked, .. } = row;
+    let result = if checked.failures.is_empty() { "passed" } else { "FAILED" };
+    let failures = checked.failures.iter().map(|failure| format!("\n        {failure}"));
+    format!("{result}  {folder}/{}{}", checked.name, failures.collect::<String>())
 }
 
 /// The input of a page's script.
@@ -121,6 +130,7 @@ mod tests {
         assert_eq!(page, suite_page("check of <i>", &rows), "the same results, the same bytes");
         assert_eq!(page.matches("</script>").count(), 2, "of the data and of the scripts");
         assert!(page.contains("<title>check of &lt;i&gt;") && !page.contains("<!-- "));
+        assert!(page.contains("FAILED  scenarios/museum/b\n        &lt;/script&gt;&lt;b&gt;"));
         let document = unpacked(&page);
         let folders = document["folders"].as_array().unwrap();
         let names: Vec<&str> = folders.iter().map(|it| it["name"].as_str().unwrap()).collect();

@@ -107,6 +107,13 @@ fn no_name_is_read_as_markup() {
 }
 
 #[test]
+fn a_browser_without_scripts_shows_the_figures() {
+    let page = written("day", &run(10));
+    let (_, without) = page.split_once("<pre>day\npolicy").unwrap();
+    assert!(without.split_once("</pre>\n</noscript>").unwrap().0.contains("\nswitches "));
+}
+
+#[test]
 fn requests_that_are_refused_and_lines_that_move_are_shown_where_they_were() {
     let catalog = Catalog::relative_to(TOTAL);
     let raw = RawSettings::default();

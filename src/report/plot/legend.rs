@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tiershift_core::decision::{Reason, Urgency};
 use tiershift_core::text;
-use tiershift_core::time::Timestamp;
 use tiershift_core::units::Bytes;
 
 use crate::report::plot::data::PlotData;
@@ -15,7 +14,6 @@ use crate::report::plot::drawing::{Anchor, fit};
 use crate::report::plot::mark::{Kind, mark};
 use crate::report::plot::{BLACK, DARK, Run, SMALL, Sheet, TEXT, WIDTH, figures};
 use crate::report::timeline::Change;
-use crate::wall::WallClock;
 
 /// Returns the changes that have a number, in order of time: all of them, or the worst.
 pub(super) fn explained(data: &PlotData, room: usize) -> Vec<&Change> {
@@ -98,7 +96,7 @@ pub(super) fn draw(sheet: &mut Sheet<'_>, data: &PlotData, room: usize) {
     sheet.bottom = top + deepest as i32 * ROW;
     let mut notes = Vec::new();
     if let Some(stop) = data.timeline.stopped() {
-        let at = moment(stop.at, &data.timeline.clock);
+        let at = data.timeline.clock.moment_text(stop.at, text::span);
         notes.push(format!("{at} · {}", stop.text(&data.timeline.catalog)));
     }
     if has_counts {
@@ -130,16 +128,8 @@ pub(super) fn description(run: &Run<'_>) -> String {
 }
 
 fn line(change: &Change, data: &PlotData) -> String {
-    let at = moment(change.at, &data.timeline.clock);
+    let at = data.timeline.clock.moment_text(change.at, text::span);
     format!("{at} · {}", change.text(&data.timeline.catalog))
-}
-
-/// Returns a moment as the axis shows it first: by the wall clock if that is known.
-fn moment(at: Timestamp, clock: &WallClock) -> String {
-    match clock.at(at) {
-        Some(time) => time.short(),
-        None => text::span(at.since(Timestamp::ZERO)),
-    }
 }
 
 /// Counts the changes by reason, the most frequent first.

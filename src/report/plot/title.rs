@@ -21,8 +21,7 @@ pub struct Title {
 impl Title {
     /// Returns the title of a run that was made from, or is stored in, the file or the folder at `path`.
     pub fn of(header: &Header, path: &Path) -> Self {
-        let name = header.name.clone();
-        Self { place: place(path), machine: machine(&header.machine), name }
+        Self { name: header.title(), place: place(path), machine: machine(&header.machine) }
     }
 
     /// Returns the second line, for a run that began at `start`, if known.

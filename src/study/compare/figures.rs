@@ -146,7 +146,7 @@ pub const FIGURES: [Figure; 12] = [
     },
     Figure {
         key: OVER_MEMORY,
-        head: "s over\nmemory",
+        head: "over\nmemory",
         name: "avoidable seconds over memory",
         shown: Shown::Decimals(0),
         better: Some(Better::Lower),
@@ -155,7 +155,7 @@ pub const FIGURES: [Figure; 12] = [
     },
     Figure {
         key: "seconds_at_none_while_smallest_fitted",
-        head: "s at\nnone",
+        head: "at\nnone",
         name: "seconds without service while something fitted",
         shown: Shown::Decimals(0),
         better: Some(Better::Lower),
@@ -171,7 +171,7 @@ pub const FIGURES: [Figure; 12] = [
     },
     Figure {
         key: "latency_p95_ms",
-        head: "p95\nms",
+        head: "reply\ntime",
         name: "p95 latency [ms]",
         shown: Shown::Decimals(0),
         better: Some(Better::Lower),

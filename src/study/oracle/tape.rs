@@ -73,6 +73,14 @@ impl Tape {
         }
     }
 
+    /// Returns from when until when each room holds, in a run that lasts until `end` [ns].
+    pub(super) fn spans(&self, end: u64) -> impl Iterator<Item = (u64, u64, &Room)> {
+        let begins = move |run: &(usize, usize)| self.times[run.0].min(end);
+        let ends = self.runs.iter().skip(1).map(begins).chain([end]);
+        let runs = self.runs.iter().zip(ends);
+        runs.map(move |(run, until)| (begins(run), until, &self.rooms[run.1]))
+    }
+
     /// Returns the bytes that the samples take.
     pub(super) fn bytes(&self) -> usize {
         self.times.capacity() * size_of::<u64>()

@@ -186,6 +186,23 @@ fn memory_that_a_gpu_shares_changes_what_fits_with_others_use_of_it() {
 }
 
 #[test]
+fn the_time_in_which_each_rung_fitted_ends_with_the_run() {
+    let gib = Bytes::from_gib;
+    let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
+    let mut oracle = Oracle::new(&settings, &Catalog::relative_to(gib(16)));
+    // The degrade line is at 14.4 GiB, and the models take 2, 5 and 9.
+    for (second, others) in [(0, 4), (10, 8), (30, 10)] {
+        let space = Space { total: gib(16), others: gib(others), own: Bytes::ZERO };
+        let sample = Sample { memory: Some(space), ..Sample::default() };
+        oracle.read(Timestamp::from_secs(second), &sample);
+    }
+    let fitting = |end: u64| oracle.fitting(end * 1_000_000_000).into_iter();
+    let seconds = |end| fitting(end).map(|nanos| nanos / 1_000_000_000).collect::<Vec<_>>();
+    assert_eq!(seconds(60), [60, 60, 30, 10]);
+    assert_eq!(seconds(20), [20, 20, 20, 10]);
+}
+
+#[test]
 fn no_schedule_of_a_short_run_is_better_than_the_optimum() {
     let mut luck = Seed(1).stream("oracle.test");
     for case in 0..20_000 {

@@ -42,7 +42,8 @@ fn a_daemon_waits_for_its_model_server_and_says_so_to_everybody() {
         assert_eq!(json(&answer)["error"]["code"], "no_server");
     }
     let model = folder.models().join("a.gguf");
-    let arguments = ["--model", model.to_str().unwrap(), "--alias", "a", "--ctx-size", "4096"];
+    let arguments = ["--model", model.to_str().unwrap(), "--alias", "a", "--ctx-size", "6144"];
+    let arguments = arguments.into_iter().chain(["--parallel", "3"]).collect::<Vec<_>>();
     let _server = LlamaServer::start_at(port, &engine, &arguments);
     wait_until("the daemon", || {
         daemon.try_get("/status").is_ok_and(|it| it.starts_with("HTTP/1.1 200 "))
@@ -57,5 +58,5 @@ fn a_daemon_waits_for_its_model_server_and_says_so_to_everybody() {
     assert!(errors.contains("no model server answers at http://127.0.0.1:"), "{errors}");
     assert!(errors.contains(" server: llama-server answers at http://127.0.0.1:"), "{errors}");
     assert!(errors.contains("can neither load nor unload models"), "{errors}");
-    assert!(errors.contains("4096 tokens of context in each of"), "{errors}");
+    assert!(errors.contains("2048 tokens of context in each of 3 slots"), "{errors}");
 }
