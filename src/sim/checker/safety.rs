@@ -2,7 +2,7 @@
 
 use tiershift_core::catalog::Rung;
 use tiershift_core::decision::{Action, Decision, Reason, Urgency};
-use tiershift_core::place::{Projection, Resident};
+use tiershift_core::place::{Fit, Projection, Resident};
 use tiershift_core::request::RequestId;
 use tiershift_core::sample::{Resource, ResourceKey, Space};
 use tiershift_core::settings::AtDrainDeadline;
@@ -136,7 +136,15 @@ fn homeless_successor(book: &Book, index: usize) -> Option<Rung> {
     }
     // What lingers of an earlier model counts as others' use by then.
     let share = book.ladders_share();
-    let has_place = |rung: Rung| book.ladder.place(&share, rung).is_there();
+    let has_place = |rung: Rung| match book.ladder.place(&share, rung) {
+        Fit::Fits(_) => true,
+        Fit::Short(_) => false,
+        // What is not read any more says nothing against a load that had its place.
+        Fit::Unknown(_) => {
+            let primary = book.catalog.primary(rung).and_then(|model| book.index_of(&model.id));
+            primary.is_some_and(|index| book.models[index].state == State::Loading)
+        }
+    };
     let finds_one = match change.is_disturbed {
         // A fallback or a lower rung may stand in.
         true => book.catalog.rungs_up().any(has_place),
