@@ -10,8 +10,8 @@ use crate::study::compare::{
     PerFigure,
 };
 
-/// Returns the tables and sentences for a terminal. The tables are at most 100 columns wide, unless policies or recordings have
-/// long names.
+/// Returns the tables and sentences for a terminal. The tables are at most 100 columns wide, unless policies or
+/// recordings have long names.
 pub fn text(compared: &Compared) -> String {
     let mut groups: Vec<Group> = compared.recordings.iter().filter_map(group).collect();
     groups.extend(means_group(compared));

@@ -12,8 +12,8 @@ pub(super) struct Group {
     pub(super) lines: Vec<(String, Figures)>,
 }
 
-/// Returns the table, with `names` as the head of the names, and a line about its columns. Figures that are not `wanted`, or that no run has, are
-/// left out.
+/// Returns the table, with `names` as the head of the names, and a line about its columns. Figures that are not
+/// `wanted`, or that no run has, are left out.
 pub(super) fn figures_table(
     names: &str,
     groups: &[Group],

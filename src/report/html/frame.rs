@@ -21,7 +21,8 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Returns the page with the input of its scripts, and the figures for a browser that runs none. Inserted parts are not searched for the names of others.
+    /// Returns the page with the input of its scripts, and the figures for a browser that runs none. Inserted parts are
+    /// not searched for the names of others.
     pub(super) fn filled(&self, title: &str, figures: &str, document: &impl Serialize) -> String {
         let json = serde_json::to_vec(document).expect("plain data with text keys is always JSON");
         let data = packed(&json);
