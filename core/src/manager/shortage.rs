@@ -36,9 +36,10 @@ impl Manager {
         }
     }
 
-    /// Returns whether the switch is a downgrade while a space is over its line.
+    /// Returns whether the switch is a downgrade, or was made urgent on its way up, while a space is over its line.
     fn is_forced_by_shortage(&self) -> bool {
-        self.switch.is_some_and(|switch| !switch.is_up()) && self.is_short()
+        let is_forced = |switch: Switch| !switch.is_up() || switch.urgency > Urgency::Graceful;
+        self.switch.is_some_and(is_forced) && self.is_short()
     }
 
     /// Returns whether a space that holds one of our models is over its line.

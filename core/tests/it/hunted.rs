@@ -287,6 +287,24 @@ fn an_order_that_would_end_a_shortage_does_not_wait_for_an_idle_moment() {
     rig.check(&["serve none", "queue #3"]);
 }
 
+#[test]
+fn what_a_shortage_forces_out_while_it_loads_goes_although_its_successor_rests() {
+    let mut rig = rig("manager.load-retry = '10m'\nmanager.load-attempts = 9");
+    rig.sample(1.0);
+    rig.switch("medium");
+    rig.obey_all_but("medium");
+    rig.sample(1.0);
+    rig.load_failed("medium");
+    rig.switch("large");
+    rig.sample(1.0);
+    rig.switch("auto");
+    rig.outputs();
+    // "large" is half there. From nothing loaded, the step down to "medium" leads up.
+    rig.late = gib(9.0);
+    rig.sample(6.0);
+    rig.check(&["down to medium, Immediate: above-degrade-line", "unload large"]);
+}
+
 // S10: an order is carried out or refused.
 
 #[test]
