@@ -14,11 +14,15 @@ use crate::live::serving::CATALOG;
 use crate::live::{SERVE, engine, site};
 use crate::support::run_in;
 
-/// A daemon whose small model serves, and a bare server with the same model and the same arguments.
+/// A daemon whose small model serves, and a bare server with the same model and the same arguments. There is no try-out,
+/// after which a busy machine's model is loaded again.
 fn pair(engine: &Path, arguments: &str) -> (Site, Daemon, LlamaServer) {
     let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL)]);
     folder.put("catalog.toml", CATALOG);
-    folder.put("pinned.toml", "sampling-interval = \"500ms\"\nmanager.pin = \"small\"\n");
+    folder.put(
+        "pinned.toml",
+        "sampling-interval = \"500ms\"\nmanager.pin = \"small\"\nmanager.try-out = false\n",
+    );
     let daemon =
         crate::live::daemon(engine, &folder).arguments("--models models --record log.jsonl");
     let daemon = daemon.arguments("--policy pinned.toml --catalog catalog.toml");
