@@ -180,7 +180,7 @@ impl Header {
         let without: Vec<_> = (0..column::MAX_GPUS).filter(is_without).collect();
         match without.as_slice() {
             [] => {}
-            _ if machine.gpus.iter().chain(&assembler.told.gpus).all(|total| lacking(*total)) => {
+            _ if machine.gpus.iter().chain(&assembler.given.gpus).all(|total| lacking(*total)) => {
                 self.note(note("video memory", "--vram SIZE, one for each GPU"));
             }
             some => {

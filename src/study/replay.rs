@@ -112,13 +112,13 @@ impl Recording {
         let mut first = reader.next()?;
         let mut machine = reader.machine().clone();
         // A total from the options may be of something that is only recorded further down.
-        let is_told = |told: &Machine| {
-            let is_new = |told: Bytes, so_far: Bytes| told > so_far && so_far == Bytes::ZERO;
+        let adds = |given: &Machine| {
+            let is_new = |given, so_far| so_far == Bytes::ZERO && given > Bytes::ZERO;
             let of = |gpu| machine.gpus.get(gpu).copied().unwrap_or_default();
-            let mut gpus = told.gpus.iter().enumerate();
-            is_new(told.memory, machine.memory) || gpus.any(|(gpu, &told)| is_new(told, of(gpu)))
+            let mut gpus = given.gpus.iter().enumerate();
+            is_new(given.memory, machine.memory) || gpus.any(|(gpu, &vram)| is_new(vram, of(gpu)))
         };
-        if reader.lacks_a_total() || options.machine.as_ref().is_some_and(is_told) {
+        if reader.lacks_a_total() || options.machine.as_ref().is_some_and(adds) {
             // The size of the machine may be stated further down, and applies from the beginning.
             (machine, _) = survey(path, options)?;
             reader = ResourceReader::open(

@@ -176,7 +176,7 @@ impl Slots {
 #[derive(Clone, Debug)]
 pub(crate) struct Assembler {
     /// The totals from the options, for files that give a use without its total.
-    pub told: Machine,
+    pub given: Machine,
     /// The totals of what the file gives the use of; grows with the rows.
     pub machine: Machine,
     /// Whether memory use was seen without a total; the same for each GPU's video memory, by its bit.
@@ -189,12 +189,12 @@ pub(crate) struct Assembler {
 }
 
 impl Assembler {
-    pub(super) fn new(told: Option<Machine>) -> Self {
-        let told = told.unwrap_or_default();
+    pub(super) fn new(given: Option<Machine>) -> Self {
+        let given = given.unwrap_or_default();
         Self {
             // A total alone is not a resource: models that were placed there would never be loaded.
-            machine: Machine { memory: Bytes::ZERO, gpus: Vec::new(), ..told.clone() },
-            told,
+            machine: Machine { memory: Bytes::ZERO, gpus: Vec::new(), ..given.clone() },
+            given,
             memory_without_total: false,
             vram_without_total: 0,
             memory_without_use: false,
@@ -218,8 +218,8 @@ impl Assembler {
             self.machine.cpus = u32::try_from(cpus).unwrap_or_default();
         }
         // A row without a total refers to the known one.
-        let known = |total: Bytes, told: Bytes| if total == Bytes::ZERO { told } else { total };
-        let total = known(self.machine.memory, self.told.memory);
+        let known = |total: Bytes, given: Bytes| if total == Bytes::ZERO { given } else { total };
+        let total = known(self.machine.memory, self.given.memory);
         sample.memory = row.space(MEMORY, MEMORY + 2, MEMORY_LEFT, total, "memory")?;
         self.memory_without_total |=
             sample.memory.is_none() && row.lacks_total(MEMORY, MEMORY_LEFT);
@@ -238,7 +238,7 @@ impl Assembler {
         for (gpu, reading) in sample.gpus.iter_mut().enumerate() {
             let first = gpu_slot(gpu);
             let of = |machine: &Machine| machine.gpus.get(gpu).copied().unwrap_or_default();
-            let total = known(of(&self.machine), of(&self.told));
+            let total = known(of(&self.machine), of(&self.given));
             reading.vram = row.space(first, first + 2, first + VRAM_LEFT, total, "video memory")?;
             if reading.vram.is_none() && row.lacks_total(first, first + VRAM_LEFT) {
                 self.vram_without_total |= 1 << gpu;
@@ -265,18 +265,18 @@ impl Assembler {
 
     fn learn_totals(&mut self, sample: &Sample) {
         // The file takes precedence over the options, and its earlier values over its later ones.
-        let known = |space: Option<Space>, so_far: Bytes, told: Bytes| match space {
-            Some(space) if so_far == Bytes::ZERO || so_far == told => space.total,
+        let known = |space: Option<Space>, so_far: Bytes, given: Bytes| match space {
+            Some(space) if so_far == Bytes::ZERO || so_far == given => space.total,
             _ => so_far,
         };
-        self.machine.memory = known(sample.memory, self.machine.memory, self.told.memory);
-        self.machine.swap = known(sample.swap, self.machine.swap, self.told.swap);
+        self.machine.memory = known(sample.memory, self.machine.memory, self.given.memory);
+        self.machine.swap = known(sample.swap, self.machine.swap, self.given.swap);
         for (gpu, reading) in sample.gpus.iter().enumerate() {
             if self.machine.gpus.len() <= gpu {
                 self.machine.gpus.push(Bytes::ZERO);
             }
-            let told = self.told.gpus.get(gpu).copied().unwrap_or_default();
-            self.machine.gpus[gpu] = known(reading.vram, self.machine.gpus[gpu], told);
+            let given = self.given.gpus.get(gpu).copied().unwrap_or_default();
+            self.machine.gpus[gpu] = known(reading.vram, self.machine.gpus[gpu], given);
         }
         let Machine { memory, swap, gpus, .. } = &self.machine;
         self.settled = !gpus.iter().chain([memory, swap]).any(|total| *total == Bytes::ZERO);

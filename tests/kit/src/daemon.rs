@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::process::{children, end, servers_of, signal};
+use crate::process::{children, send, servers_of, signal};
 use crate::server::{Server, json};
 use crate::wait::wait_for;
 
@@ -158,10 +158,14 @@ impl Deref for Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            children(self.child.id()).into_iter().for_each(end);
+            for child in children(self.child.id()) {
+                send("KILL", child);
+            }
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        servers_of(&self.folder).into_iter().for_each(end);
+        for left in servers_of(&self.folder) {
+            send("KILL", left);
+        }
     }
 }

@@ -60,13 +60,13 @@ pub fn children(pid: u32) -> Vec<u32> {
 /// Sends a signal.
 #[track_caller]
 pub fn signal(name: &str, pid: u32) {
-    let line = format!("kill -{name} {pid}");
-    assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success(), "{line}");
+    assert!(send(name, pid), "kill -{name} {pid}");
 }
 
-/// Kills a process that may be ending by itself.
-pub fn end(pid: u32) {
-    let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).output();
+/// Sends a signal to a process that may have ended by itself, and returns whether it was there.
+pub fn send(name: &str, pid: u32) -> bool {
+    let kill = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).output();
+    kill.is_ok_and(|output| output.status.success())
 }
 
 /// Returns whether there is such a process.

@@ -18,7 +18,7 @@ use tiershift::probe::clock::SystemClock;
 use tiershift::sim::rng::{Seed, Stream};
 use tiershift_core::time::{Clock, SpanText, Timestamp};
 use tiershift_testkit::daemon::Daemon;
-use tiershift_testkit::process::{Footprint, children, signal};
+use tiershift_testkit::process::{Footprint, children, send, signal};
 use tiershift_testkit::program::{self, whole_path};
 use tiershift_testkit::server::{Connection, Server, chat};
 
@@ -315,11 +315,6 @@ impl Trouble<'_> {
         self.hog = Some(Command::new(program).args(HOG).spawn()?);
         Ok(true)
     }
-}
-
-fn send(name: &str, process: u32) -> bool {
-    let kill = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).output();
-    kill.is_ok_and(|output| output.status.success())
 }
 
 impl fmt::Display for Made {
