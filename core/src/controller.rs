@@ -272,6 +272,8 @@ impl Controller {
         let sample = &*share;
         let moved = self.manager.handle_sample(now, sample, &mut self.out);
         if moved {
+            // What went wrong lengthens the waits that are reported.
+            self.note_setbacks(now);
             // If an ordered switch has just ended elsewhere, it is refused before the policy begins another.
             self.pursue_order(now);
         }
@@ -410,7 +412,7 @@ impl Controller {
         self.manager.set_settings(&settings);
         let of_companion = |manager: &mut Manager, _: &mut _| manager.set_settings(&settings);
         self.tell_companions(self.now, of_companion);
-        self.attribution.set_settle_limit(settings.settle_limit);
+        self.attribution.set_settle_limit(self.manager.settle_limit());
         let is_same =
             settings.policy == self.settings.policy && settings.options == self.settings.options;
         if !(is_same && self.policy.reconfigure(&settings, &self.catalog)) {
@@ -463,10 +465,12 @@ impl Controller {
     #[inline]
     fn note_setbacks(&mut self, now: Timestamp) {
         if self.manager.has_setbacks() {
+            // A switch may have been called off because memory comes back late here.
+            self.attribution.set_settle_limit(self.manager.settle_limit());
             for setback in self.manager.take_setbacks() {
                 match setback {
                     Setback::Broke(rung) => self.policy.broke(now, rung),
-                    Setback::CalledOff(rung) => self.policy.called_off(now, rung),
+                    Setback::CalledOff(rung, cause) => self.policy.called_off(now, rung, cause),
                 }
             }
         }

@@ -69,6 +69,15 @@ pub enum Urgency {
     Critical,
 }
 
+/// Why a switch was called off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CalledOff {
+    /// The model that serves was never idle.
+    Busy,
+    /// Others took its room, or memory of ours came back too late.
+    NoRoom,
+}
+
 /// Why the policy decided as it did, with the numbers that it decided on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

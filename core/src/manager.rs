@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::attribution::{Holding, Phase};
 use crate::catalog::{Catalog, LadderId, Rung};
-use crate::decision::{Action, Reason, Urgency};
+use crate::decision::{Action, CalledOff, Reason, Urgency};
 use crate::event::{Adopted, Outcome, Output};
 use crate::manager::asked::Asked;
 use crate::manager::lifecycle::{Lifecycle, Slot, Trigger};
@@ -63,6 +63,8 @@ pub struct Manager {
     gone: Vec<(Footprint, Option<u8>)>,
     /// What lingers of unloaded models, in main memory and on each GPU.
     lingering: Vec<Bytes>,
+    /// How often memory came back later than a switch waits for it.
+    late_releases: u32,
     queue: Queue,
     running: BTreeMap<RequestId, Running>,
     asked: Asked,
@@ -87,7 +89,7 @@ pub(crate) enum Setback {
     /// A model of it did not load, or died.
     Broke(Rung),
     /// The switch to it was called off.
-    CalledOff(Rung),
+    CalledOff(Rung, CalledOff),
 }
 
 impl Manager {
@@ -107,6 +109,7 @@ impl Manager {
             gone_since: false,
             gone: Vec::new(),
             lingering: Vec::new(),
+            late_releases: 0,
             queue: Queue::default(),
             running: BTreeMap::new(),
             asked: Asked::new(catalog),
@@ -167,6 +170,22 @@ impl Manager {
     /// Returns whether a fresh sample would let a switch continue: it waits for freed memory.
     pub fn waits_for_room(&self) -> bool {
         self.switch.is_some_and(|switch| switch.next_look.is_some())
+    }
+
+    /// Returns how long it waits for freed memory: on a machine on which that came back late, longer than the settings
+    /// say.
+    pub(crate) fn settle_limit(&self) -> Duration {
+        self.settings.settle_limit.saturating_mul(1 << self.late_releases.min(MOST_LIMIT_DOUBLINGS))
+    }
+
+    /// Returns whether the switch under way waits for nothing but the rest of a model that failed.
+    pub(crate) fn waits_for_a_rest(&self) -> bool {
+        let Some(goal) = self.switch.and_then(|switch| switch.goal) else { return false };
+        let is_at_rest = |index: usize| {
+            let Slot { state, .. } = self.slots[index];
+            matches!(state, Lifecycle::Absent | Lifecycle::Failed) || self.is_lost(index)
+        };
+        self.slots[goal].deadline.is_some() && (0..self.slots.len()).all(is_at_rest)
     }
 
     /// Returns the time between two looks for freed memory.
@@ -546,6 +565,10 @@ impl Manager {
 
 /// Freed memory is looked for this often within the settle limit (Ollama: every 250 ms, for 5 s).
 pub(crate) const ROOM_LOOKS: u32 = 20;
+
+/// Limits the wait for freed memory to eight times the settle limit: 40 s by default. Chosen: nothing serves meanwhile,
+/// and releases that were measured took 0.2 s to 1.5 s.
+const MOST_LIMIT_DOUBLINGS: u32 = 3;
 
 /// The shortest time between two looks, however short the limit is.
 const SHORTEST_LOOK: Duration = Duration::from_millis(10);

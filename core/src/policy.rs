@@ -21,7 +21,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
-use crate::decision::{Action, Code, Decision, Gate, Odds, Reason, Urgency};
+use crate::decision::{Action, CalledOff, Code, Decision, Gate, Odds, Reason, Urgency};
 use crate::event::{Advice, Consult};
 use crate::place::{Place, Projection};
 use crate::sample::Sample;
@@ -50,9 +50,8 @@ pub trait Policy: Send + Debug {
     /// Notes that a model of `rung` did not load or died, so that it is not tried again at once.
     fn broke(&mut self, _now: Timestamp, _rung: Rung) {}
 
-    /// Notes that a switch to `rung` was called off on the way, so that it is not tried again at once: it found no idle
-    /// moment, or its room was gone.
-    fn called_off(&mut self, _now: Timestamp, _rung: Rung) {}
+    /// Notes that a switch to `rung` was called off on the way, so that it is not tried again at once.
+    fn called_off(&mut self, _now: Timestamp, _rung: Rung, _cause: CalledOff) {}
 
     /// Returns every gate of the next upgrade as of the last sample, for `explain`.
     fn gates(&self, _now: Timestamp, _standing: &Standing) -> Vec<Gate> {

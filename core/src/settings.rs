@@ -89,8 +89,9 @@ pub struct RawSettings {
     /// The same difference in percent of the space; the larger of the two applies. Default `2%` (same source as
     /// `settle-tolerance`).
     pub settle_share: PercentText,
-    /// Longest time to wait for memory to settle after a switch. Default `5s` (Ollama's recovery time-out). Too short, and
-    /// decisions use memory that is still being freed; longer waits delay a second step down.
+    /// Longest time to wait for memory to settle after a switch. Default `5s` (Ollama's recovery time-out). It doubles each
+    /// time that a switch is called off because memory came back later, up to eight times. Too short, and decisions use
+    /// memory that is still being freed; longer waits delay a second step down.
     pub settle_limit: SpanText,
     /// A change that is undone sooner than this counts as a reversal. Default `15m` (chosen: users no longer call it flapping
     /// after that time). The behaviour of other programs during the last two windows also predicts how likely space is lost

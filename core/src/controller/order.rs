@@ -99,7 +99,7 @@ impl Controller {
             Progress::Done => return,
             _ if is_there => Progress::Done,
             Progress::Waiting { until } if until.is_some_and(|until| until > now) => return,
-            Progress::UnderWay if self.manager.is_switching() => return,
+            Progress::UnderWay if self.manager.is_switching() && !self.is_held_up(to) => return,
             // The switch ended elsewhere: it was called off, or another model stands in.
             Progress::UnderWay => {
                 let again = self.settings.manager.switch_cooldown;
@@ -124,6 +124,12 @@ impl Controller {
         if next == Progress::UnderWay && !self.manager.is_switching() {
             self.pursue_order(now);
         }
+    }
+
+    /// Returns whether the switch under way leads elsewhere, because a space was short, and waits for a model that rests:
+    /// nothing serves meanwhile, and the ordered rung may fit sooner.
+    fn is_held_up(&self, to: Rung) -> bool {
+        self.manager.rung() != to && self.manager.waits_for_a_rest()
     }
 
     fn carry_out(&mut self, now: Timestamp, to: Rung) {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::catalog::Rung;
-use crate::decision::{Reason, Urgency};
+use crate::decision::{CalledOff, Reason, Urgency};
 use crate::event::{Notice, Output, Unanswered};
 use crate::manager::lifecycle::{Lifecycle, Trigger};
 use crate::manager::{Manager, Setback};
@@ -97,7 +97,7 @@ impl Manager {
         }
         let is_homeless = || !self.place_alone(&self.catalog.models()[goal]).is_there();
         if switch.is_up() || (switch.urgency == Urgency::Graceful && is_homeless()) {
-            self.call_off();
+            self.call_off(CalledOff::NoRoom);
         } else {
             self.serve_from(now, None, out);
             self.drain_all_except(now, Some(goal), out);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::decision::Urgency;
+use crate::decision::{CalledOff, Urgency};
 use crate::event::Output;
 use crate::manager::Manager;
 use crate::manager::lifecycle::Lifecycle;
@@ -21,7 +21,7 @@ impl Manager {
         let is_luxury =
             switch.is_up() && self.serving.is_some_and(|serving| switch.goal != Some(serving));
         if is_luxury {
-            self.call_off();
+            self.call_off(CalledOff::NoRoom);
         }
         if let Some(switch) = &mut self.switch {
             switch.press(now, Urgency::Critical, &self.settings);

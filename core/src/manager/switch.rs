@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::catalog::{LadderId, Rung};
-use crate::decision::{Reason, Urgency};
+use crate::decision::{CalledOff, Reason, Urgency};
 use crate::event::{Command, Notice, Output, Unanswered};
 use crate::manager::lifecycle::{Lifecycle, Trigger};
 use crate::manager::{Manager, ROOM_LOOKS, Setback};
@@ -134,7 +134,7 @@ impl Manager {
             let has_come = self.serving.is_some() && self.serving == old.goal;
             if old.is_up() && !has_come && to < old.to && urgency > Urgency::Graceful {
                 switch.called_off.get_or_insert(old.to);
-                self.setbacks.push(Setback::CalledOff(old.to));
+                self.setbacks.push(Setback::CalledOff(old.to, CalledOff::NoRoom));
             }
         }
         switch.press(now, urgency, &self.settings);
@@ -277,7 +277,7 @@ impl Manager {
         // What must go for a shortage goes, whatever follows it.
         let is_forced = switch.urgency > Urgency::Graceful || switch.blind;
         if !is_forced && !self.place_alone(&self.catalog.models()[goal]).is_there() {
-            self.call_off();
+            self.call_off(CalledOff::NoRoom);
             return true;
         }
         if switch.is_up()
@@ -305,7 +305,7 @@ impl Manager {
         resident: &Resident,
         out: &mut VecDeque<Output>,
     ) -> bool {
-        let (limit, interval) = (self.settings.settle_limit, self.look_interval());
+        let (limit, interval) = (self.settle_limit(), self.look_interval());
         let switch = self.switch.as_mut().expect("only a switch waits for room");
         let until = *switch.room_since.get_or_insert(now) + limit;
         // The last look is at the end of that time, not shortly before.
@@ -322,12 +322,14 @@ impl Manager {
             return false;
         }
         // The policy sees by itself what others took or the server does not release. Memory that comes back late will
-        // soon look like room, and will be late again.
+        // soon look like room, and be as late again: then it is waited for longer.
         let is_any_lost = (0..self.slots.len()).any(|index| self.is_lost(index));
         let is_late = !is_any_lost && self.would_fit_once_all_is_back(model);
-        match is_late {
-            true => self.call_off(),
-            false => self.give_up(),
+        if is_late {
+            self.late_releases = self.late_releases.saturating_add(1);
+            self.call_off(CalledOff::NoRoom);
+        } else {
+            self.give_up();
         }
         true
     }
@@ -369,9 +371,9 @@ impl Manager {
 
     /// Stays with the model that serves, or has just stopped serving, and lets the policy know, so that it is not tried
     /// again at once.
-    pub(super) fn call_off(&mut self) {
+    pub(super) fn call_off(&mut self, cause: CalledOff) {
         if let Some(switch) = &self.switch {
-            self.setbacks.push(Setback::CalledOff(switch.to));
+            self.setbacks.push(Setback::CalledOff(switch.to, cause));
         }
         self.give_up();
     }
@@ -400,7 +402,7 @@ impl Manager {
             && goal.is_some_and(|goal| self.slots[goal].state == Lifecycle::Absent);
         // An upgrade that the user asked for is carried out: nothing new is started, and what runs is finished.
         if waits_for_an_idle_moment && reason != Reason::Asked && self.serving.is_some() {
-            self.call_off();
+            self.call_off(CalledOff::Busy);
         }
         self.limit_a_load_beside(now, out);
         self.cut_what_is_overdue(now, out);

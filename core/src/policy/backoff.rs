@@ -42,9 +42,14 @@ impl Backoff {
         }
     }
 
+    /// Returns whether a failure counts.
+    pub(crate) fn is_in_force(&self) -> bool {
+        self.level > 0
+    }
+
     /// Returns how long the rung is not tried after the last failure; `None` when no failure counts any more.
     pub(crate) fn wait(&self, bounds: Bounds) -> Option<Duration> {
-        (self.level > 0).then(|| self.doubled(bounds).min(bounds.most))
+        self.is_in_force().then(|| self.doubled(bounds).min(bounds.most))
     }
 
     /// Returns the moment of the last failure.

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Rung};
-use crate::decision::{Decision, Gate, Reason, Urgency};
+use crate::decision::{CalledOff, Decision, Gate, Reason, Urgency};
 use crate::demand::{Demand, Performance};
 use crate::place::{CRITICAL_SHARE, Fit, Ladder, Projection, critical_overrun};
 use crate::policy::backoff::Backoff;
@@ -71,8 +71,9 @@ pub(super) struct RungState {
     pub(super) broken: Backoff,
     /// Whether, since the last change, something was requested that it can serve and the serving rung cannot.
     pub(super) was_wanted: bool,
-    /// After a switch that was called off on its way.
+    /// After a switch that was called off on its way; and after one that found no idle moment, until nothing runs.
     pub(super) called_off: Backoff,
+    pub(super) busy: Backoff,
     /// Quality, as a share of one.
     pub(super) quality: f64,
     unload: Duration,
@@ -119,6 +120,7 @@ impl Proactive {
                 broken: Backoff::default(),
                 was_wanted: false,
                 called_off: Backoff::default(),
+                busy: Backoff::default(),
                 quality: model.map_or(0.0, |model| model.quality.fraction()),
                 unload: model.map_or(Duration::ZERO, |model| model.unload),
                 load: model.map_or(Duration::ZERO, |model| model.load_cold),
@@ -179,6 +181,7 @@ impl Policy for Proactive {
             return self.step_down_one(reason, sample, standing);
         }
         self.note_what_is_wanted(now);
+        self.note_idle_moment(demand);
         self.consider_upgrade(now, standing)
     }
 
@@ -202,7 +205,7 @@ impl Policy for Proactive {
         }
     }
 
-    fn called_off(&mut self, now: Timestamp, rung: Rung) {
+    fn called_off(&mut self, now: Timestamp, rung: Rung, cause: CalledOff) {
         // A rescue that never served counts as lost, like one that served too briefly.
         if self.seen_rung == Rung::NONE {
             self.rescue.lose(now);
@@ -210,7 +213,11 @@ impl Policy for Proactive {
         let bounds = self.called_off_bounds();
         // What kept this one away keeps away larger ones too.
         for state in &mut self.rungs[usize::from(rung.0)..] {
-            state.called_off.fail(now, bounds);
+            let backoff = match cause {
+                CalledOff::Busy => &mut state.busy,
+                CalledOff::NoRoom => &mut state.called_off,
+            };
+            backoff.fail(now, bounds);
         }
     }
 
@@ -219,6 +226,7 @@ impl Policy for Proactive {
         let before = std::mem::replace(self, Self::new(settings, catalog));
         for (state, known) in self.rungs.iter_mut().zip(&before.rungs) {
             (state.broken, state.called_off) = (known.broken, known.called_off);
+            state.busy = known.busy;
         }
         self.rescue.learn_from(&before.rescue);
         self.service.learn_from(&before.service);
@@ -373,6 +381,18 @@ impl Proactive {
             let serving = &mut self.rungs[usize::from(standing.rung.0)];
             serving.broken.heal(now, since, good);
             serving.called_off.heal(now, since, good);
+        }
+    }
+
+    /// Forgets that switches found no idle moment once there is one.
+    #[inline]
+    fn note_idle_moment(&mut self, demand: &Demand) {
+        // Whatever kept one away kept away the top one too.
+        let is_any_awaited = self.rungs.last().is_some_and(|top| top.busy.is_in_force());
+        if is_any_awaited && demand.running == 0 && demand.waiting == 0 {
+            for state in &mut self.rungs {
+                state.busy = Backoff::default();
+            }
         }
     }
 

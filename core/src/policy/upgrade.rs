@@ -278,8 +278,12 @@ impl Proactive {
     /// must pass.
     pub(super) fn broken_wait(&self, now: Timestamp, rung: Rung) -> Option<(Duration, Duration)> {
         let state = &self.rungs[usize::from(rung.0)];
-        let waits =
-            [(&state.broken, self.broken_bounds()), (&state.called_off, self.called_off_bounds())];
+        let called_off = self.called_off_bounds();
+        let waits = [
+            (&state.broken, self.broken_bounds()),
+            (&state.called_off, called_off),
+            (&state.busy, called_off),
+        ];
         let waits = waits.into_iter().filter_map(|(backoff, bounds)| {
             Some((now.since(backoff.since()), backoff.wait(bounds)?))
         });
@@ -288,7 +292,7 @@ impl Proactive {
     }
 
     /// After a switch that was called off nothing is broken: it is tried again after one window, and then less and less
-    /// often.
+    /// often; one that found no idle moment, when there is one.
     pub(super) fn called_off_bounds(&self) -> Bounds {
         let Bounds { least, most } = self.broken_bounds();
         Bounds { least: least / 2, most }

@@ -343,6 +343,37 @@ fn an_order_waits_for_the_cooldown_that_ran_when_it_was_given_and_for_no_later_o
     rig.check(&["order large refused: would-not-fit, again in 1m"]);
 }
 
+#[test]
+fn an_order_does_not_wait_for_the_rest_of_a_model_to_which_a_shortage_leads() {
+    let mut rig = rig("manager.pin = 'small'");
+    rig.sample(4.0);
+    for wait in [10, 20, 40, 80, 160] {
+        rig.load_failed("small");
+        rig.samples(4.0, seconds(wait));
+    }
+    rig.load_failed("small");
+    rig.sample(4.0);
+    rig.outputs();
+    rig.switch("medium");
+    rig.check(&["up to medium: asked", "load medium"]);
+    // Half of it is loaded, and others take the rest.
+    rig.late = gib(2.6);
+    rig.sample(12.0);
+    rig.late = Bytes::ZERO;
+    rig.unloaded("medium");
+    rig.sample(12.0);
+    rig.check(&[
+        "down to small, Critical: above-degrade-line",
+        "unload medium",
+        "order medium refused: would-not-fit, again in 1m",
+    ]);
+    // There is room again, and "small" rests for another four minutes.
+    rig.samples(4.0, minutes(1));
+    rig.check(&[]);
+    rig.switch("medium");
+    rig.check(&["up to medium: asked", "load medium"]);
+}
+
 // A server that answers late, or answers something that was not requested.
 
 #[test]

@@ -97,6 +97,56 @@ fn memory_that_does_not_come_back_is_waited_for_until_the_settle_limit() {
 }
 
 #[test]
+fn memory_that_once_came_back_late_is_waited_for_longer_the_next_time() {
+    let mut rig = rested("", "large", 4.0);
+    let released_after_seven_seconds = |rig: &mut Rig| {
+        rig.switch("small");
+        rig.late = gib(9.0);
+        rig.unloaded("large");
+        rig.samples(4.0, seconds(6));
+        rig.late = Bytes::ZERO;
+        rig.sample(4.0);
+        rig.outputs()
+    };
+    let outputs = released_after_seven_seconds(&mut rig);
+    assert!(outputs.contains(&"large to none in 5s 250ms, small called off".to_owned()));
+    for tier in ["small", "large"] {
+        rig.samples(4.0, minutes(1));
+        rig.switch(tier);
+        rig.complete(4.0);
+    }
+    rig.samples(4.0, minutes(1));
+    rig.outputs();
+    let outputs = released_after_seven_seconds(&mut rig);
+    assert_eq!(outputs.last().unwrap(), "load small");
+}
+
+#[test]
+fn memory_that_once_came_back_late_is_waited_for_twice_as_long_the_next_time() {
+    let mut rig = rested("", "large", 4.0);
+    let released_after_seven_seconds = |rig: &mut Rig| {
+        rig.switch("small");
+        rig.late = gib(9.0);
+        rig.unloaded("large");
+        rig.samples(4.0, seconds(6));
+        rig.late = Bytes::ZERO;
+        rig.sample(4.0);
+        rig.outputs()
+    };
+    let outputs = released_after_seven_seconds(&mut rig);
+    assert!(outputs.contains(&"large to none in 5s 250ms, small called off".to_owned()));
+    for tier in ["small", "large"] {
+        rig.samples(4.0, minutes(1));
+        rig.switch(tier);
+        rig.complete(4.0);
+    }
+    rig.samples(4.0, minutes(1));
+    rig.outputs();
+    let outputs = released_after_seven_seconds(&mut rig);
+    assert_eq!(outputs.last().unwrap(), "load small");
+}
+
+#[test]
 fn a_switch_that_no_shortage_forces_comes_no_sooner_than_the_cooldown_after_the_last() {
     let mut rig = rested("", "small", 4.0);
     // A load that replaced nothing starts no cooldown.
@@ -254,6 +304,17 @@ fn an_upgrade_that_finds_no_idle_moment_is_called_off_and_tried_again_later_and_
     }
     rig.done(1);
     assert_eq!(rig.outputs()[1..], ["serve none", "unload medium"]);
+}
+
+#[test]
+fn an_upgrade_that_found_no_idle_moment_is_made_at_the_next_one() {
+    let mut rig = upgrading_behind_a_reply();
+    rig.samples(2.0, minutes(3));
+    rig.outputs();
+    rig.done(1);
+    rig.check(&["#1 done by medium in 4m 2s"]);
+    rig.sample(2.0);
+    rig.check(&["up to large: room", "serve none", "unload medium"]);
 }
 
 #[test]

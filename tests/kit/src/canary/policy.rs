@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tiershift_core::catalog::{Catalog, Rung};
-use tiershift_core::decision::{Action, Decision, Gate, Reason, Urgency};
+use tiershift_core::decision::{Action, CalledOff, Decision, Gate, Reason, Urgency};
 use tiershift_core::demand::Performance;
 use tiershift_core::place::Ladder;
 use tiershift_core::policy::{Observation, Policy, Promises, Standing};
@@ -81,8 +81,8 @@ impl Policy for FlawedPolicy {
         self.inner.broke(now, rung);
     }
 
-    fn called_off(&mut self, now: Timestamp, rung: Rung) {
-        self.inner.called_off(now, rung);
+    fn called_off(&mut self, now: Timestamp, rung: Rung, cause: CalledOff) {
+        self.inner.called_off(now, rung, cause);
     }
 
     fn gates(&self, now: Timestamp, standing: &Standing) -> Vec<Gate> {
