@@ -81,11 +81,11 @@ use crate::serve::world::{LiveWorld, Parts};
 
 pub use crate::serve::client::{AskError, fetch_status};
 pub use crate::serve::config::{
-    ConfigError, RawConfig, RawHooks, RawListen, RawModels, RawRecording, RawServer,
+    ConfigError, RawClient, RawConfig, RawHooks, RawListen, RawModels, RawRecording, RawServer,
     schema as config_schema,
 };
 pub use crate::serve::hooks::HookPlan;
-pub use crate::serve::http::access::{Access, Token, TokenError};
+pub use crate::serve::http::access::{Access, KnownClient, Token, TokenError};
 pub use crate::serve::http::names::UnknownModel;
 pub use crate::serve::notice::DaemonEvent;
 pub use crate::serve::recorder::RecordingPlan;
@@ -249,7 +249,7 @@ pub fn serve(
 
 /// Refuses an address that others can reach without a token.
 fn check_access(address: SocketAddr, access: &Access) -> Result<(), LiveError> {
-    match address.ip().is_loopback() || access.token.is_some() {
+    match address.ip().is_loopback() || access.has_tokens() {
         true => Ok(()),
         false => Err(LiveError::NoToken { address }),
     }

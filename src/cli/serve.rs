@@ -20,8 +20,8 @@ use crate::inventory::ladder::Wishes;
 use crate::inventory::listing::RemoteServer;
 use crate::probe::system::SystemProbe;
 use crate::serve::{
-    self, Access, DaemonEvent, Notify, Plan, RawConfig, RawListen, Reload, Source, Supervisor,
-    Token,
+    self, Access, DaemonEvent, KnownClient, Notify, Plan, RawClient, RawConfig, RawListen, Reload,
+    Source, Supervisor, Token,
 };
 
 /// Serve the best model that fits on this machine, through llama-server or another model server
@@ -159,6 +159,14 @@ fn plan(
     };
     let (token, order_token) =
         (read(token_file, token_env)?, read(order_token_file, order_token_env)?);
+    let clients =
+        config.client.into_iter().map(|RawClient { token_file, token_env, priority, deadline }| {
+            let token = read(token_file, token_env)?.context(
+                "a [[client]] of the config has no token: give it `token-file` or `token-env`",
+            )?;
+            Ok(KnownClient { token, priority, deadline: deadline.map(Duration::from) })
+        });
+    let clients = clients.collect::<Result<Vec<_>>>()?;
     let wishes = Wishes {
         catalog: config.models.catalog.as_deref().map(common::catalog_file).transpose()?,
         all: config.models.for_all(),
@@ -166,7 +174,8 @@ fn plan(
         ladder: config.models.ladder,
     };
     let address = SocketAddr::new(host, port);
-    let access = Access { token, order_token, hosts: allowed_hosts, origins: allowed_origins };
+    let (hosts, origins) = (allowed_hosts, allowed_origins);
+    let access = Access { token, clients, order_token, hosts, origins };
     let say = |kind, text: &str| notify(DaemonEvent::Happened { kind, text });
     let mut listener = None;
     let (source, ladder) = match &config.server.url {

@@ -32,6 +32,9 @@ use crate::serve::recorder::RecordingPlan;
 pub struct RawConfig {
     /// Where to listen for clients.
     pub listen: RawListen,
+    /// Clients with tokens of their own: `[[client]]` tables. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub client: Vec<RawClient>,
     /// The model server: a llama-server that the daemon starts, or one that is already running.
     pub server: RawServer,
     /// The models to serve.
@@ -80,6 +83,25 @@ pub struct RawListen {
     /// twice as much, and at least 128 MiB. Too low, and requests with pictures are refused; too high, and clients can
     /// fill the memory.
     pub body_limit: BytesText,
+}
+
+/// A `[[client]]` table: a client with a token of its own, which it may send instead of the token of all clients.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RawClient {
+    /// File that contains the client's token. Required here, or `token-env`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// Environment variable that contains the client's token, instead of a file. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_env: Option<String>,
+    /// Priority of the client's requests, from 0 to 255; higher goes first. Default 0. The header `x-tiershift-priority` of
+    /// a request takes precedence. If it is too high, other clients' requests wait for all of this one's.
+    pub priority: u8,
+    /// Longest wait of the client's requests for a model. Default: they wait as long as the client is connected. The header
+    /// `x-tiershift-deadline` of a request takes precedence. Too short, and requests are refused while a model loads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<SpanText>,
 }
 
 /// The `[server]` table.
@@ -333,7 +355,8 @@ impl RawConfig {
             &mut self.listen.order_token_file,
             &mut self.recording.folder,
         ];
-        for path in paths.into_iter().flatten() {
+        let of_clients = self.client.iter_mut().map(|client| &mut client.token_file);
+        for path in paths.into_iter().chain(of_clients).flatten() {
             *path = folder.join(&path);
         }
     }
@@ -389,13 +412,14 @@ mod tests {
     #[test]
     fn what_the_example_leaves_out_can_be_put_in() {
         let example = RawConfig::example();
+        const TABLES: [&str; 3] = ["[[client]]", "[[model]]", "[shadow]"];
         // A comment whose text is a key with its value.
         let is_key = |line: &str| {
             let key = line.split_once(" = ").map_or("", |(key, _)| key);
             !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '-')
         };
         let lines = example.lines().map(|line| match line.strip_prefix("# ") {
-            Some(rest) if is_key(rest) || rest == "[shadow]" || rest == "[[model]]" => rest,
+            Some(rest) if is_key(rest) || TABLES.contains(&rest) => rest,
             Some(_) | None => line,
         });
         let whole = lines.collect::<Vec<_>>().join("\n");
@@ -404,6 +428,7 @@ mod tests {
         assert_eq!(config.policy.manager.start.as_deref(), Some("small"));
         assert!(config.shadow.is_some());
         assert_eq!(config.models.aliases.len(), 1);
+        assert_eq!(config.client[0].priority, 10);
         assert!(!whole.contains("\n# upgrade-line"), "every key was put in:\n{whole}");
     }
 
@@ -426,6 +451,7 @@ mod tests {
         shown.remove(&("model", "id"));
         let tables = [
             ("listen", "RawListen"),
+            ("client", "RawClient"),
             ("server", "RawServer"),
             ("models", "RawModels"),
             ("policy", "RawSettings"),

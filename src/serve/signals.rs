@@ -71,11 +71,12 @@ struct Reread {
 impl Reloader {
     /// Returns the policy's settings as they are now, and what else has changed.
     fn read(&mut self) -> Result<Reread, String> {
-        let RawConfig { listen, server, models, model, policy, recording, hooks, shadow } =
+        let RawConfig { listen, client, server, models, model, policy, recording, hooks, shadow } =
             (self.reload.read)()?;
         let running = &mut self.reload.running;
         let fixed = [
             ("listen", listen == running.listen),
+            ("client", client == running.client),
             ("server", server == running.server),
             ("models", models == running.models),
             ("model", model == running.model),

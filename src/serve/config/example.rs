@@ -120,6 +120,13 @@ const HEAD: &str = "\
 ";
 
 const FOOT: &str = "
+# A client with a token of its own, which it may send instead of the token of all clients.
+# [[client]]
+# token-file = \"editor-token\"
+# token-env = \"EDITOR_TOKEN\"
+# priority = 10
+# deadline = \"2m\"
+
 # Figures of one model, as in a catalog (`tiershift schema catalog`), which they override. Figures that are given nowhere are
 # estimated from the model's file.
 # [[model]]

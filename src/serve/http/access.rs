@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -17,20 +18,55 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use tiershift_core::time::SpanText;
 
+use crate::serve::http::completions::{DEADLINE, PRIORITY};
 use crate::serve::http::refusal::Refusal;
 
 /// Who may send requests.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// The token that every client must send, if there is one. Without it, only loopback is listened on.
+    /// The token that every client must send, if there is one. Without any token, only loopback is listened on.
     pub token: Option<Token>,
+    /// Clients with tokens of their own, which they may send instead.
+    pub clients: Vec<KnownClient>,
     /// The token that an order requires. If clients have a token and this is absent, no orders are accepted over HTTP.
     pub order_token: Option<Token>,
     /// Names of this machine, besides its own for itself.
     pub hosts: Vec<String>,
     /// Origins whose pages may send requests and read answers, such as `http://localhost:3000`; `*` for all.
     pub origins: Vec<String>,
+}
+
+impl Access {
+    /// Returns whether any client has a token.
+    pub fn has_tokens(&self) -> bool {
+        self.token.is_some() || !self.clients.is_empty()
+    }
+}
+
+/// A client that its own token identifies. The token stands for headers that the client need not send.
+#[derive(Clone, Debug)]
+pub struct KnownClient {
+    /// Its token.
+    pub token: Token,
+    /// The priority of its requests; higher goes first.
+    pub priority: u8,
+    /// How long its requests may wait for a model.
+    pub deadline: Option<Duration>,
+}
+
+impl KnownClient {
+    /// Adds the headers that a request lacks.
+    fn complete(&self, headers: &mut HeaderMap) {
+        let deadline = self.deadline.map(|deadline| SpanText(deadline).to_string());
+        let values = [(PRIORITY, Some(self.priority.to_string())), (DEADLINE, deadline)];
+        for (name, value) in values {
+            if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
+                headers.entry(name).or_insert(value);
+            }
+        }
+    }
 }
 
 /// A token's digest: the token itself is not kept, and two digests are compared in constant time.
@@ -81,30 +117,30 @@ impl AccessPolicy {
         Self { access, is_open: !address.is_loopback() }
     }
 
-    fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Returns the client whose token was sent, if it is one of those with their own.
+    fn check(&self, path: &str, headers: &HeaderMap) -> Result<Option<&KnownClient>, Refusal> {
         self.check_names(path, headers)?;
-        let Access { token, order_token, .. } = &self.access;
-        let is_order = path == ORDER_PATH;
-        let wanted = match (token, order_token) {
-            _ if path == OPEN_PATH || PUBLIC_PATHS.contains(&path) => None,
-            (_, Some(order_token)) if is_order => Some(order_token),
-            (Some(token), None) if is_order => {
-                // A client that may not even send requests does not learn what orders need.
-                Self::check_token(headers, token)?;
-                let message = "a client's token does not allow orders: start the daemon with --order-token-file, and send that token";
-                return Err(Refusal::new(StatusCode::FORBIDDEN, "no_orders", message));
-            }
-            (token, _) => token.as_ref(),
-        };
-        wanted.map_or(Ok(()), |token| Self::check_token(headers, token))
-    }
-
-    fn check_token(headers: &HeaderMap, token: &Token) -> Result<(), Refusal> {
-        if shows(headers, token) {
-            return Ok(());
+        if path == OPEN_PATH || PUBLIC_PATHS.contains(&path) {
+            return Ok(None);
         }
-        let message = "a token is required: send it as Authorization: Bearer ..., x-api-key: ..., or as a password";
-        Err(Refusal::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
+        let Access { token, clients, order_token, .. } = &self.access;
+        let is_order = path == ORDER_PATH;
+        if let Some(order_token) = order_token.as_ref().filter(|_| is_order) {
+            return shows(headers, order_token).then_some(None).ok_or_else(token_required);
+        }
+        let known = clients.iter().find(|client| shows(headers, &client.token));
+        let is_common = token.as_ref().is_some_and(|token| shows(headers, token));
+        // On loopback, tokens of single clients are not for keeping out the others.
+        let is_required = token.is_some() || (self.is_open && !clients.is_empty());
+        if is_required && known.is_none() && !is_common {
+            return Err(token_required());
+        }
+        // A client that may not even send requests does not learn what orders need.
+        if is_required && is_order {
+            let message = "a client's token does not allow orders: start the daemon with --order-token-file, and send that token";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "no_orders", message));
+        }
+        Ok(known)
     }
 
     /// Checks the host name that the client uses, and the origin of a page.
@@ -151,7 +187,7 @@ impl AccessPolicy {
 /// Passes a request on, or answers why not.
 pub(in crate::serve) async fn let_in(
     State(policy): State<Arc<AccessPolicy>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let origin = request.headers().get(ORIGIN).cloned();
@@ -167,7 +203,12 @@ pub(in crate::serve) async fn let_in(
         })
     } else {
         match policy.check(path, request.headers()) {
-            Ok(()) => next.run(request).await,
+            Ok(client) => {
+                if let Some(client) = client {
+                    client.complete(request.headers_mut());
+                }
+                next.run(request).await
+            }
             Err(refusal) => refuse(refusal),
         }
     };
@@ -191,6 +232,11 @@ fn preflight(wanted: Option<HeaderValue>) -> Response {
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted);
     }
     response
+}
+
+fn token_required() -> Refusal {
+    let message = "a token is required: send it as Authorization: Bearer ..., x-api-key: ..., or as a password";
+    Refusal::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
 }
 
 fn refuse(refusal: Refusal) -> Response {
@@ -361,6 +407,48 @@ mod tests {
         near.access.order_token = Some(Token::new(ORDERS).unwrap());
         check(&near, "/switch", &[("host", "localhost")], Some(401));
         check(&near, "/status", &[("host", "localhost")], None);
+    }
+
+    fn named_client(token: &str, priority: u8, deadline: Option<Duration>) -> KnownClient {
+        KnownClient { token: Token::new(token).unwrap(), priority, deadline }
+    }
+
+    #[test]
+    fn a_clients_own_token_stands_for_headers_that_it_does_not_send() {
+        const EDITOR: &str = "editor-0123456789";
+        let mut access = Access::default();
+        let patience = Duration::from_secs(90);
+        access.clients = vec![
+            named_client(EDITOR, 200, Some(patience)),
+            named_client("batch-0123456789", 0, None),
+        ];
+        let near = AccessPolicy::new(access.clone(), "127.0.0.1".parse().unwrap());
+        let headers_of = |token: &str, own: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", "localhost".parse().unwrap());
+            headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+            for (name, value) in own {
+                headers.insert(*name, value.parse().unwrap());
+            }
+            if let Some(client) = near.check("/v1/models", &headers).unwrap() {
+                client.complete(&mut headers);
+            }
+            [PRIORITY, DEADLINE]
+                .map(|name| headers.get(name).map(|value| value.to_str().unwrap().to_owned()))
+        };
+        let [editor, batch, other] =
+            [EDITOR, "batch-0123456789", "nobody-0123456789"].map(|token| headers_of(token, &[]));
+        assert_eq!(editor, [Some("200".to_owned()), Some("1m 30s".to_owned())]);
+        assert_eq!(batch, [Some("0".to_owned()), None]);
+        assert_eq!(other, [None, None]);
+        let own = headers_of(EDITOR, &[("x-tiershift-priority", "3")]);
+        assert_eq!(own[0].as_deref(), Some("3"));
+        // From elsewhere they are what opens, and give no orders.
+        let open = AccessPolicy::new(access, "0.0.0.0".parse().unwrap());
+        check(&open, "/status", &with(&format!("Bearer {EDITOR}")), None);
+        check(&open, "/status", &with("Bearer nobody-0123456789"), Some(401));
+        check(&open, "/switch", &with(&format!("Bearer {EDITOR}")), Some(403));
+        check(&near, "/switch", &[("host", "localhost")], None);
     }
 
     #[test]

@@ -239,7 +239,7 @@ const DEGRADED_BECAUSE: HeaderName = HeaderName::from_static("x-tiershift-degrad
 const UNKNOWN_MODEL: HeaderName = HeaderName::from_static("x-tiershift-unknown-model");
 
 /// Higher goes first.
-const PRIORITY: HeaderName = HeaderName::from_static("x-tiershift-priority");
+pub(super) const PRIORITY: HeaderName = HeaderName::from_static("x-tiershift-priority");
 
 /// How long the request may wait for a model.
-const DEADLINE: HeaderName = HeaderName::from_static("x-tiershift-deadline");
+pub(super) const DEADLINE: HeaderName = HeaderName::from_static("x-tiershift-deadline");

@@ -23,8 +23,10 @@ fn pair(engine: &Path, arguments: &str) -> (Site, Daemon, LlamaServer) {
         "pinned.toml",
         "sampling-interval = \"500ms\"\nmanager.pin = \"small\"\nmanager.try-out = false\n",
     );
-    let daemon =
-        crate::live::daemon(engine, &folder).arguments("--models models --record log.jsonl");
+    folder.put("hasty-token", HASTY);
+    folder.put("serve.toml", "[[client]]\ntoken-file = \"hasty-token\"\ndeadline = \"200ms\"\n");
+    let daemon = crate::live::daemon(engine, &folder)
+        .arguments("--models models --record log.jsonl --config serve.toml");
     let daemon = daemon.arguments("--policy pinned.toml --catalog catalog.toml");
     let daemon = daemon.arguments(arguments).start();
     daemon.wait_for("a model", |status| status["tier"] == "small");
@@ -34,6 +36,9 @@ fn pair(engine: &Path, arguments: &str) -> (Site, Daemon, LlamaServer) {
     let bare = LlamaServer::start(engine, &[arguments.as_slice(), &model].concat());
     (folder, daemon, bare)
 }
+
+/// The token of a client that does not wait.
+const HASTY: &str = "hasty-and-some-more-letters";
 
 fn status_of(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or_default()
@@ -313,10 +318,13 @@ fn whoever_sets_a_deadline_is_answered_at_it() {
         let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
         daemon.send(&format!("{head}{headers}Content-Length: {length}\r\n\r\n{body}")).rest()
     };
-    let late = ask("x-tiershift-deadline: 200ms\r\n");
-    assert_eq!(status_of(&late), "503", "{late}");
-    assert_eq!(json(&late)["error"]["code"], "deadline");
-    assert!(late.contains("retry-after: "), "{late}");
+    let by_token = format!("Authorization: Bearer {HASTY}\r\n");
+    for deadline in ["x-tiershift-deadline: 200ms\r\n", &by_token] {
+        let late = ask(deadline);
+        assert_eq!(status_of(&late), "503", "{late}");
+        assert_eq!(json(&late)["error"]["code"], "deadline");
+        assert!(late.contains("retry-after: "), "{late}");
+    }
     for wrong in ["x-tiershift-deadline: soon\r\n", "x-tiershift-priority: 300\r\n"] {
         let refused = ask(wrong);
         assert_eq!(status_of(&refused), "400", "{refused}");
