@@ -21,6 +21,7 @@ mount --bind "$rust" "$root/rust"
 mount -t proc proc "$root/proc"
 mount --bind /dev "$root/dev"
 cp /etc/resolv.conf "$root/etc/"
+cp -r /etc/apt/apt.conf.d/. "$root/etc/apt/apt.conf.d/"
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 rm -rf "$root/srv/tiershift"
 git clone --quiet . "$root/srv/tiershift"
@@ -45,6 +46,10 @@ while IFS=$'\t' read -r block command <&3; do
       until grep -q '^serving on' ~/serve.txt || ! kill -0 "$serving" 2>/dev/null; do sleep 1; done
       code=0 ;;
     *) eval "$command" > ~/out.txt 2>&1 < /dev/null && code=0 || code=$? ;;
+  esac
+  # Two runs that differ are what the README shows: 1, as of diff(1).
+  case "$command" in
+    *"tiershift diff "*) [ "$code" = 1 ] && code=0 ;;
   esac
   printf '%4d s  %s%s\n' "$((SECONDS - began))" "$command" "$([ "$code" = 0 ] || echo "   FAILED ($code)")"
   [ "$code" = 0 ] || { failed=1; tail -n 15 ~/out.txt; }

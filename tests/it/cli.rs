@@ -6,6 +6,7 @@ use std::path::Path;
 
 use snapbox::Data;
 use tempfile::TempDir;
+use tiershift_testkit::process::signal;
 
 use crate::support::{Ran, contents, files, root, run_in, short, tiershift, trace};
 
@@ -221,8 +222,7 @@ fn a_run_that_is_stopped_by_a_signal_leaves_nothing_behind() {
         assert_eq!(child.try_wait().unwrap(), None, "it ended before it could be stopped");
         std::thread::yield_now();
     }
-    let pid = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    signal("TERM", child.id());
     assert!(!child.wait().unwrap().success());
     assert_eq!(left(), Vec::<String>::new());
 }

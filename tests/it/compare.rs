@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
+use tiershift_testkit::skip::is_installed;
 
 use crate::support::{held_by, root, run_in, tiershift, trace};
 
@@ -70,6 +71,9 @@ fn a_policy_does_not_differ_from_itself_and_intervals_come_with_seeds() {
 
 #[test]
 fn a_program_is_compared_as_any_policy() {
+    if !is_installed("python3", "a_program_is_compared_as_any_policy") {
+        return;
+    }
     let folder = folder();
     let program = root().join("examples/policy.py");
     let line = format!("exec:python3 {}", program.display());

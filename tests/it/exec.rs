@@ -1,5 +1,7 @@
 //! A policy in another program, and the suite under another policy.
 
+use tiershift_testkit::skip::is_installed;
+
 use crate::support::{root, run_in};
 
 /// Returns the option for a Python program as the policy; `answer` is its answer to `reading`.
@@ -13,6 +15,9 @@ fn program(answer: &str) -> String {
 
 #[test]
 fn a_program_is_a_policy_whose_run_verifies_without_it() {
+    if !is_installed("python3", "a_program_is_a_policy_whose_run_verifies_without_it") {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let trace = root().join("traces/models-come-and-go.csv");
     let trace = trace.display();
@@ -34,6 +39,12 @@ fn a_program_is_a_policy_whose_run_verifies_without_it() {
 
 #[test]
 fn a_program_stays_where_it_says_nothing_and_space_is_relieved_without_it() {
+    if !is_installed(
+        "python3",
+        "a_program_stays_where_it_says_nothing_and_space_is_relieved_without_it",
+    ) {
+        return;
+    }
     let scenarios = root().join("scenarios");
     let silent = program("print('{}')");
     let plain = format!("run {}/memory-pressure.toml {silent} --json", scenarios.display());
@@ -46,6 +57,9 @@ fn a_program_stays_where_it_says_nothing_and_space_is_relieved_without_it() {
 
 #[test]
 fn a_program_that_fails_is_named_with_the_line_and_the_remedy() {
+    if !is_installed("python3", "a_program_that_fails_is_named_with_the_line_and_the_remedy") {
+        return;
+    }
     let stable = root().join("scenarios/stable.toml");
     let run =
         |policy: &str| run_in(root(), &format!("run {} {policy}", stable.display())).exits(2).err;
@@ -73,6 +87,9 @@ fn a_program_that_fails_is_named_with_the_line_and_the_remedy() {
 
 #[test]
 fn worlds_are_hunted_under_a_program_whose_end_ends_the_hunt() {
+    if !is_installed("python3", "worlds_are_hunted_under_a_program_whose_end_ends_the_hunt") {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let largest = program("print(json.dumps({'tier': setup['tiers'][-1]['tier']}))");
     let hunt = |rest: &str| run_in(folder.path(), &format!("hunt --seed 300 {rest}"));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use snapbox::Data;
 use snapbox::cmd::{Command, cargo_bin};
+use tiershift_testkit::skip::is_installed;
 
 use crate::support::{root, run_in};
 
@@ -44,6 +45,9 @@ fn blocks(page: &str) -> Vec<Block> {
 /// `file=NAME` becomes a file there. Blocks that need a model server or a recording are marked `console` and not run.
 #[test]
 fn what_the_guide_says_to_type_works() {
+    if !is_installed("python3", "what_the_guide_says_to_type_works") {
+        return;
+    }
     let mut run = 0;
     for page in pages() {
         let folder = tempfile::tempdir().unwrap();

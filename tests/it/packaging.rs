@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use snapbox::cmd::cargo_bin;
-use tiershift_testkit::skip::skip;
+use tiershift_testkit::skip::is_installed;
 
 use crate::support::root;
 
@@ -23,21 +23,24 @@ fn unit(name: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Runs systemd-analyze on a file and returns its output; `None` if it is not installed.
+/// Runs systemd-analyze on a file and returns its output.
 #[track_caller]
-fn analyze(words: &[&str], file: &Path) -> Option<String> {
+fn analyze(words: &[&str], file: &Path) -> String {
     let mut command = Command::new("systemd-analyze");
     // Without a login session, there is no folder for a user's session.
     command.env("XDG_RUNTIME_DIR", file.parent().unwrap());
-    let ran = command.args(words).arg(file).output().ok()?;
+    let ran = command.args(words).arg(file).output().unwrap();
     let said = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
     assert!(ran.status.success(), "{words:?} {}: {said}", file.display());
-    Some(said)
+    said
 }
 
 #[test]
 fn systemd_takes_the_units_without_a_word_and_a_stop_leaves_the_models_their_time() {
     let test = "systemd_takes_the_units_without_a_word_and_a_stop_leaves_the_models_their_time";
+    if !is_installed("systemd-analyze", test) {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tiershift.service");
     for (name, whose) in [("tiershift.service", "--system"), ("user/tiershift.service", "--user")] {
@@ -46,9 +49,7 @@ fn systemd_takes_the_units_without_a_word_and_a_stop_leaves_the_models_their_tim
             assert!(unit.lines().any(|has| has == line), "{name} lacks {line}");
         }
         fs::write(&file, &unit).unwrap();
-        let Some(said) = analyze(&["verify", "--man=no", whose], &file) else {
-            return skip("systemd-analyze", test, "it is not installed");
-        };
+        let said = analyze(&["verify", "--man=no", whose], &file);
         assert_eq!(said.trim(), "", "{name}");
     }
     // On a scale to ten; network and devices remain open.
@@ -59,9 +60,8 @@ fn systemd_takes_the_units_without_a_word_and_a_stop_leaves_the_models_their_tim
 #[test]
 fn the_archive_and_the_debian_package_have_what_a_machine_needs_and_nothing_of_ours() {
     let test = "the_archive_and_the_debian_package_have_what_a_machine_needs_and_nothing_of_ours";
-    let has = |tool: &str| Command::new(tool).arg("--version").output().is_ok();
-    if let Some(tool) = ["dpkg-deb", "strip", "objdump"].into_iter().find(|tool| !has(tool)) {
-        return skip(tool, test, "it is not installed");
+    if !["dpkg-deb", "strip", "objdump"].iter().all(|tool| is_installed(tool, test)) {
+        return;
     }
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name);

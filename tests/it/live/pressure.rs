@@ -82,17 +82,11 @@ fn a_hog_takes_one_tier_and_gives_it_back() {
     keep(&folder);
     let story = Story::read(&folder.join("log.jsonl"));
     let switches: Vec<_> = story.switches.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-    assert_eq!(
-        switches,
-        [
-            ("none", "small"),
-            ("small", "large"),
-            ("large", "medium"),
-            ("medium", "large"),
-            // The stop.
-            ("large", "none"),
-        ]
-    );
+    // What others use at the start decides whether it climbs at once.
+    let (climb, rest) = switches.split_at(switches.iter().position(|it| it.1 == "large").unwrap());
+    assert!(climb.len() <= 2, "{climb:?}");
+    // The stop is the last.
+    assert_eq!(rest[1..], [("large", "medium"), ("medium", "large"), ("large", "none")]);
     assert_eq!(story.ends(), [5, 0, 0, 0]);
     run_in(&folder, "verify log.jsonl").exits(0);
     run_in(&folder, "plot log.jsonl --out log.svg").exits(0);

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tiershift_testkit::gguf;
 use tiershift_testkit::policy::policy;
 use tiershift_testkit::server::chat;
+use tiershift_testkit::skip::is_installed;
 
 use crate::live::{daemon, engine, site};
 use crate::support::run_in;
@@ -71,9 +72,8 @@ fn a_shadow_is_the_replay_of_the_log_fed_while_it_is_written() {
 
 #[test]
 fn a_program_may_be_the_shadow_and_its_end_stops_nothing_else() {
-    let Some(engine) = engine("a_program_may_be_the_shadow_and_its_end_stops_nothing_else") else {
-        return;
-    };
+    let name = "a_program_may_be_the_shadow_and_its_end_stops_nothing_else";
+    let Some(engine) = engine(name).filter(|_| is_installed("python3", name)) else { return };
     let folder = site(&[("a", gguf::TINY), ("b", gguf::SMALL)]);
     let answer = "print('{\"tier\": \"small\"}', flush=True)";
     let start = |name: &str, body: &str| {

@@ -65,7 +65,8 @@ pub fn signal(name: &str, pid: u32) {
 
 /// Sends a signal to a process that may have ended by itself, and returns whether it was there.
 pub fn send(name: &str, pid: u32) -> bool {
-    let kill = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).output();
+    // A small system has no program of that name, but every shell has the command.
+    let kill = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).output();
     kill.is_ok_and(|output| output.status.success())
 }
 

@@ -3,6 +3,17 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Returns whether a program is installed; if not, reports that a test is skipped.
+#[track_caller]
+pub fn is_installed(program: &str, test: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    if !is_there {
+        skip(program, test, "it is not installed");
+    }
+    is_there
+}
+
 /// Reports that a test is skipped, and why; `part` is what it needs, such as `llama-server`.
 ///
 /// The test runner captures the output of a passed test, so this bypasses it; the last such line has the count.
