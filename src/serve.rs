@@ -30,6 +30,7 @@ mod signals;
 mod source;
 mod status;
 mod supervisor;
+mod token_length;
 mod waiting;
 mod world;
 

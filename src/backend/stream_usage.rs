@@ -25,6 +25,8 @@ pub(crate) struct StreamUsage {
 pub(crate) struct Count {
     /// Tokens of the prompt that it read, without those that it had cached.
     pub(crate) prompt_tokens: Option<u32>,
+    /// Tokens of the whole prompt.
+    pub(crate) prompt_length: Option<u32>,
     pub(crate) output_tokens: Option<u32>,
     /// How long it read the prompt.
     pub(crate) first_token: Option<Duration>,
@@ -64,6 +66,7 @@ struct PromptDetails {
 #[derive(Debug, Deserialize)]
 struct Timings {
     prompt_n: Option<u32>,
+    cache_n: Option<u32>,
     predicted_n: Option<u32>,
     prompt_ms: Option<f64>,
 }
@@ -85,6 +88,9 @@ impl Count {
                 .and_then(|it| it.prompt_n)
                 .or(usage.and_then(read_of))
                 .or(prompt_eval_count),
+            prompt_length: usage
+                .and_then(|it| it.prompt_tokens)
+                .or(timings.and_then(|it| it.prompt_n?.checked_add(it.cache_n?))),
             output_tokens: usage
                 .and_then(|it| it.completion_tokens)
                 .or(timings.and_then(|it| it.predicted_n))
@@ -104,6 +110,7 @@ impl Count {
     fn or(self, earlier: Self) -> Self {
         Self {
             prompt_tokens: self.prompt_tokens.or(earlier.prompt_tokens),
+            prompt_length: self.prompt_length.or(earlier.prompt_length),
             output_tokens: self.output_tokens.or(earlier.output_tokens),
             first_token: self.first_token.or(earlier.first_token),
         }
@@ -287,18 +294,19 @@ mod tests {
         let cases = [
             (
                 r#"{"usage":{"completion_tokens":3,"prompt_tokens":9},"timings":{"prompt_n":7,"prompt_ms":2.0}}"#,
-                (Some(7), Some(3), Some(Duration::from_millis(2))),
+                (Some(7), Some(9), Some(3), Some(Duration::from_millis(2))),
             ),
             (
                 r#"{"usage":{"prompt_tokens":9,"prompt_tokens_details":{"cached_tokens":4}}}"#,
-                (Some(5), None, None),
+                (Some(5), Some(9), None, None),
             ),
-            (r#"{"timings":{"predicted_n":5}}"#, (None, Some(5), None)),
-            ("{}", (None, None, None)),
-            ("proxy error", (None, None, None)),
+            (r#"{"timings":{"prompt_n":2,"cache_n":7}}"#, (Some(2), Some(9), None, None)),
+            (r#"{"timings":{"predicted_n":5}}"#, (None, None, Some(5), None)),
+            ("{}", (None, None, None, None)),
+            ("proxy error", (None, None, None, None)),
         ];
-        for (reply, (prompt_tokens, output_tokens, first_token)) in cases {
-            let count = Count { prompt_tokens, output_tokens, first_token };
+        for (reply, (prompt_tokens, prompt_length, output_tokens, first_token)) in cases {
+            let count = Count { prompt_tokens, prompt_length, output_tokens, first_token };
             assert_eq!(Count::read(reply.as_bytes()), count, "{reply}");
         }
     }

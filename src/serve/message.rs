@@ -1,5 +1,6 @@
 //! The messages between the HTTP side and the controller's thread: data and one-time answers; no state is shared.
 
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::backend::endpoint::Endpoint;
 use crate::backend::stream_usage::Count;
+use crate::serve::token_length::TokenLength;
 
 /// What the controller's thread receives.
 #[derive(Debug)]
@@ -68,6 +70,8 @@ pub(super) struct PendingRequest {
     to: Sender<Message>,
     started: oneshot::Receiver<Started>,
     ended: oneshot::Receiver<End>,
+    /// The bytes of its text, and who learns how many tokens they are.
+    text: Option<(u64, Arc<TokenLength>)>,
     is_over: bool,
 }
 
@@ -83,7 +87,12 @@ impl PendingRequest {
         let (end, ended) = oneshot::channel();
         let handle = ReplyHandle { started: Some(start), ended: end };
         to.send(Message::Request(request, handle)).map_err(|_| Gone)?;
-        Ok(Self { id, to: to.clone(), started, ended, is_over: false })
+        Ok(Self { id, to: to.clone(), started, ended, text: None, is_over: false })
+    }
+
+    /// Lets the server's count of a text of this many bytes be learned.
+    pub(super) fn teach(&mut self, bytes: u64, token_length: &Arc<TokenLength>) {
+        self.text = Some((bytes, Arc::clone(token_length)));
     }
 
     /// Waits for the start, or for the end of a request that is not started.
@@ -107,7 +116,10 @@ impl PendingRequest {
 
     /// Reports that the reply is complete: its first token came after `first_token`, and this is the server's count.
     pub(super) fn done(&mut self, first_token: Duration, count: Count) {
-        let Count { prompt_tokens, output_tokens, .. } = count;
+        let Count { prompt_tokens, prompt_length, output_tokens, .. } = count;
+        if let (Some((bytes, token_length)), Some(tokens)) = (self.text.take(), prompt_length) {
+            token_length.learn(bytes, tokens.into());
+        }
         let output_tokens = output_tokens.unwrap_or_default();
         let request = self.id;
         self.report(Outcome::Done { request, first_token, prompt_tokens, output_tokens });
@@ -138,7 +150,8 @@ impl PendingRequest {
         }
         let (_, started) = oneshot::channel();
         let (_, ended) = oneshot::channel();
-        let rest = Self { id: self.id, to: self.to.clone(), started, ended, is_over: true };
+        let (id, to_controller) = (self.id, self.to.clone());
+        let rest = Self { id, to: to_controller, started, ended, text: None, is_over: true };
         to(std::mem::replace(self, rest));
     }
 

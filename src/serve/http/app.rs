@@ -16,6 +16,7 @@ use crate::serve::http::body::BodyReader;
 use crate::serve::http::clients::Clients;
 use crate::serve::http::names::Names;
 use crate::serve::message::Message;
+use crate::serve::token_length::TokenLength;
 
 /// What every handler needs.
 pub(in crate::serve) struct App {
@@ -27,6 +28,7 @@ pub(in crate::serve) struct App {
     /// Pages that may still be opened.
     pub(super) watchers: Arc<Semaphore>,
     pub(super) clients: Clients,
+    pub(super) token_length: Arc<TokenLength>,
     /// In seconds since 1970.
     pub(super) started_at: i64,
     /// Whether Ollama's own API is available.
@@ -69,6 +71,7 @@ impl App {
             bodies,
             watchers,
             clients,
+            token_length: Arc::default(),
             started_at,
             is_ollama,
             is_dry_run,

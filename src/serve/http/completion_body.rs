@@ -13,6 +13,7 @@ use tiershift_core::request::{Request, RequestId, Target};
 
 use crate::backend::endpoint::{Changes, Endpoint};
 use crate::serve::http::refusal::Refusal;
+use crate::serve::token_length::TokenLength;
 
 /// The body of a completion.
 #[derive(Debug)]
@@ -156,23 +157,37 @@ impl<'a> CompletionBody<'a> {
         start..start + value.get().len()
     }
 
-    /// Returns the request as the controller sees it. The prompt's length is estimated: see [`BYTES_PER_TOKEN`]. A
-    /// picture needs a model with the task `vision`, if the catalog has one.
-    pub(super) fn request(
-        &self,
-        id: RequestId,
-        task: Task,
-        target: Target,
-        catalog: &Catalog,
-    ) -> Request {
+    /// Returns the bytes of its text, and its pictures.
+    fn prompt(&self) -> (u64, Pictures) {
         let it = &self.fields;
         let texts = [it.prompt, it.messages, it.system, it.instructions, it.tools, it.input];
         let others = [it.input_prefix, it.input_suffix, it.query, it.documents];
         let texts = texts.into_iter().chain(others).flatten();
         let bytes: usize = texts.map(|text| bytes_of(text.get())).sum();
         let pictures = it.messages.map(Pictures::of).unwrap_or_default();
-        let text_tokens = bytes.saturating_sub(pictures.bytes) / BYTES_PER_TOKEN;
-        let prompt_tokens = text_tokens.saturating_add(pictures.count * PICTURE_TOKENS);
+        (bytes.saturating_sub(pictures.bytes) as u64, pictures)
+    }
+
+    /// Returns the bytes of a prompt that is nothing but text.
+    pub(super) fn plain_text(&self) -> Option<u64> {
+        let (bytes, pictures) = self.prompt();
+        (pictures.count == 0).then_some(bytes)
+    }
+
+    /// Returns the request as the controller sees it. The prompt's length is estimated; only admission depends on it: the
+    /// model counts for itself, and its count goes into the log. A picture needs a model with the task `vision`, if the
+    /// catalog has one.
+    pub(super) fn request(
+        &self,
+        id: RequestId,
+        task: Task,
+        target: Target,
+        (catalog, token_length): (&Catalog, &TokenLength),
+    ) -> Request {
+        let it = &self.fields;
+        let (text, pictures) = self.prompt();
+        let of_pictures = (pictures.count * PICTURE_TOKENS) as u64;
+        let prompt_tokens = token_length.tokens(text).saturating_add(of_pictures);
         let prompt_tokens = u32::try_from(prompt_tokens).unwrap_or(u32::MAX).max(1);
         let looks = pictures.count > 0 && catalog.models().iter().any(|it| it.can(Task::Vision));
         let task = if looks { Task::Vision } else { task };
@@ -245,10 +260,6 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const ESCAPED_LETTER: usize = 6;
 const LETTER: usize = 3;
 
-/// English text has about four bytes per token with the tokenizers of current models. Only admission depends on it: the
-/// model counts for itself, and its count goes into the log.
-const BYTES_PER_TOKEN: usize = 4;
-
 /// A picture of 336 by 336 points in patches of 14, as LLaVA 1.5 reads it: 24 x 24 tokens. Others take from 85 to some
 /// thousands; as for text, it is an estimate.
 const PICTURE_TOKENS: usize = 576;
@@ -297,7 +308,8 @@ mod tests {
         for (task, body, prompt, output, model) in cases {
             let body_read = CompletionBody::read(body.as_bytes()).unwrap();
             assert_eq!(body_read.model(), model, "{body}");
-            let request = body_read.request(RequestId(1), task, Target::Auto, &catalog);
+            let known = (&catalog, &TokenLength::default());
+            let request = body_read.request(RequestId(1), task, Target::Auto, known);
             assert_eq!((request.prompt_tokens, request.output_tokens), (prompt, output), "{body}");
         }
     }
@@ -312,7 +324,8 @@ mod tests {
             |content: &str| format!(r#"{{"messages":[{{"role":"user","content":{content}}}]}}"#);
         let request = |catalog: &Catalog, body: &str| {
             let read = CompletionBody::read(body.as_bytes()).unwrap();
-            read.request(RequestId(1), Task::Chat, Target::Auto, catalog)
+            let known = (catalog, &TokenLength::default());
+            read.request(RequestId(1), Task::Chat, Target::Auto, known)
         };
         let picture = body(&format!("[{text},{part}]"));
         let asked = request(&catalog, &picture);

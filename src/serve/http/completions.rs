@@ -65,7 +65,8 @@ async fn pass_on(app: &App, asked: &Asked, task: Task, body: Body) -> Result<Res
     let body = app.bodies.read(body).await?;
     let completion = CompletionBody::read(&body.bytes)?;
     let named = app.names.resolve(completion.model()).ok_or_else(Refusal::unknown_model)?;
-    let request = completion.request(app.next_request(), task, named.target.clone(), &app.catalog);
+    let known = (&app.catalog, &*app.token_length);
+    let request = completion.request(app.next_request(), task, named.target.clone(), known);
     let peer = asked.peer.as_ref().map(|Extension(peer)| *peer);
     let patience = patience(&asked.headers)?;
     let mut request = Request {
@@ -140,6 +141,9 @@ async fn forward(
     request: &Request,
 ) -> Result<Forwarded, Unserved> {
     let mut pending = PendingRequest::submit(&app.to, request.clone())?;
+    if let Some(bytes) = completion.plain_text() {
+        pending.teach(bytes, &app.token_length);
+    }
     let started = pending.start().await?.map_err(Unserved::ended)?;
     let because = app.board().degraded_because(&request.target, &started.model);
     let sent = started

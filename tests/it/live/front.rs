@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use serde_json::Value;
+use tiershift::log::LogReader;
+use tiershift_core::event::{Event, Input, Outcome};
 use tiershift_testkit::daemon::Daemon;
 use tiershift_testkit::engine::LlamaServer;
 use tiershift_testkit::gguf;
@@ -331,4 +333,29 @@ fn whoever_sets_a_deadline_is_answered_at_it() {
         assert!(refused.contains("x-tiershift-"), "it says which: {refused}");
     }
     drop(streams);
+}
+
+#[test]
+fn the_length_of_a_prompt_is_estimated_by_what_the_server_counted_before() {
+    let name = "the_length_of_a_prompt_is_estimated_by_what_the_server_counted_before";
+    let Some(engine) = engine(name) else { return };
+    let (folder, mut daemon, _bare) = pair(&engine, "");
+    for words in ["the cat sat on a mat ", "one dog ran to the sea "] {
+        let prompt = words.repeat(60);
+        let body = format!(r#"{{"prompt":"{prompt}","max_tokens":1}}"#);
+        assert_eq!(status_of(&daemon.post("/v1/completions", &body)), "200");
+    }
+    daemon.stop();
+    let (mut estimated, mut counted) = (Vec::new(), Vec::new());
+    for record in &mut LogReader::open(&folder.join("log.jsonl")).unwrap() {
+        match record.unwrap().event {
+            Event::Input(Input::Request(request)) => estimated.push(request.prompt_tokens),
+            Event::Input(Input::Outcome(Outcome::Done { prompt_tokens, .. })) => {
+                counted.push(prompt_tokens.unwrap());
+            }
+            _ => {}
+        }
+    }
+    let error = |it: usize| (f64::from(estimated[it]) / f64::from(counted[it])).ln().abs();
+    assert!(error(1) < error(0) * 0.7, "{estimated:?} {counted:?}");
 }
