@@ -42,7 +42,8 @@ while IFS=$'\t' read -r block command <&3; do
   began=$SECONDS
   case "$command" in
     *"tiershift serve"*)
-      eval "$command" > ~/serve.txt 2>&1 & serving=$!; served_in=$block
+      # Without `exec`, the signal would reach a shell, which ignores it.
+      eval "exec $command" > ~/serve.txt 2>&1 & serving=$!; served_in=$block
       until grep -q '^serving on' ~/serve.txt || ! kill -0 "$serving" 2>/dev/null; do sleep 1; done
       code=0 ;;
     *) eval "$command" > ~/out.txt 2>&1 < /dev/null && code=0 || code=$? ;;
