@@ -6,7 +6,6 @@ use std::path::Path;
 
 use snapbox::Data;
 use tempfile::TempDir;
-use tiershift_testkit::process::signal;
 
 use crate::support::{Ran, contents, files, root, run_in, short, tiershift, trace};
 
@@ -222,7 +221,7 @@ fn a_run_that_is_stopped_by_a_signal_leaves_nothing_behind() {
         assert_eq!(child.try_wait().unwrap(), None, "it ended before it could be stopped");
         std::thread::yield_now();
     }
-    signal("TERM", child.id());
+    tiershift_testkit::process::signal("TERM", child.id());
     assert!(!child.wait().unwrap().success());
     assert_eq!(left(), Vec::<String>::new());
 }
