@@ -97,31 +97,6 @@ fn memory_that_does_not_come_back_is_waited_for_until_the_settle_limit() {
 }
 
 #[test]
-fn memory_that_once_came_back_late_is_waited_for_longer_the_next_time() {
-    let mut rig = rested("", "large", 4.0);
-    let released_after_seven_seconds = |rig: &mut Rig| {
-        rig.switch("small");
-        rig.late = gib(9.0);
-        rig.unloaded("large");
-        rig.samples(4.0, seconds(6));
-        rig.late = Bytes::ZERO;
-        rig.sample(4.0);
-        rig.outputs()
-    };
-    let outputs = released_after_seven_seconds(&mut rig);
-    assert!(outputs.contains(&"large to none in 5s 250ms, small called off".to_owned()));
-    for tier in ["small", "large"] {
-        rig.samples(4.0, minutes(1));
-        rig.switch(tier);
-        rig.complete(4.0);
-    }
-    rig.samples(4.0, minutes(1));
-    rig.outputs();
-    let outputs = released_after_seven_seconds(&mut rig);
-    assert_eq!(outputs.last().unwrap(), "load small");
-}
-
-#[test]
 fn memory_that_once_came_back_late_is_waited_for_twice_as_long_the_next_time() {
     let mut rig = rested("", "large", 4.0);
     let released_after_seven_seconds = |rig: &mut Rig| {

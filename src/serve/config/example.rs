@@ -120,7 +120,7 @@ const HEAD: &str = "\
 ";
 
 const FOOT: &str = "
-# A client with a token of its own, which it may send instead of the token of all clients.
+# A client with a token of its own, from a file or a variable, which it may send instead of the token of all clients.
 # [[client]]
 # token-file = \"editor-token\"
 # token-env = \"EDITOR_TOKEN\"

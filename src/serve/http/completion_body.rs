@@ -22,6 +22,9 @@ pub(super) struct CompletionBody<'a> {
     fields: Fields<'a>,
     model: Option<String>,
     user: Option<String>,
+    /// The bytes of its text, without its pictures.
+    text_bytes: u64,
+    pictures: Pictures,
 }
 
 /// The parts of a body that matter here, not yet parsed: the model's server decides which types are valid.
@@ -64,6 +67,17 @@ struct Fields<'a> {
     documents: Option<&'a RawValue>,
 }
 
+impl Fields<'_> {
+    /// Returns the bytes of everything that a model reads.
+    fn text_bytes(&self) -> usize {
+        let texts =
+            [self.prompt, self.messages, self.system, self.instructions, self.tools, self.input];
+        let others = [self.input_prefix, self.input_suffix, self.query, self.documents];
+        let texts = texts.into_iter().chain(others).flatten();
+        texts.map(|text| bytes_of(text.get())).sum()
+    }
+}
+
 /// Reads a field that is present, even as `null`.
 fn present<'de, D: Deserializer<'de>>(input: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(input).map(Some)
@@ -99,7 +113,9 @@ impl<'a> CompletionBody<'a> {
         });
         // If the user is not a name, it does not matter here.
         let user = text(fields.user);
-        Ok(Self { bytes, fields, model, user })
+        let pictures = fields.messages.map(Pictures::of).unwrap_or_default();
+        let text_bytes = fields.text_bytes().saturating_sub(pictures.bytes) as u64;
+        Ok(Self { bytes, fields, model, user, text_bytes, pictures })
     }
 
     /// Returns the name of the model that the client wants.
@@ -157,21 +173,9 @@ impl<'a> CompletionBody<'a> {
         start..start + value.get().len()
     }
 
-    /// Returns the bytes of its text, and its pictures.
-    fn prompt(&self) -> (u64, Pictures) {
-        let it = &self.fields;
-        let texts = [it.prompt, it.messages, it.system, it.instructions, it.tools, it.input];
-        let others = [it.input_prefix, it.input_suffix, it.query, it.documents];
-        let texts = texts.into_iter().chain(others).flatten();
-        let bytes: usize = texts.map(|text| bytes_of(text.get())).sum();
-        let pictures = it.messages.map(Pictures::of).unwrap_or_default();
-        (bytes.saturating_sub(pictures.bytes) as u64, pictures)
-    }
-
     /// Returns the bytes of a prompt that is nothing but text.
     pub(super) fn plain_text(&self) -> Option<u64> {
-        let (bytes, pictures) = self.prompt();
-        (pictures.count == 0).then_some(bytes)
+        (self.pictures.count == 0).then_some(self.text_bytes)
     }
 
     /// Returns the request as the controller sees it. The prompt's length is estimated; only admission depends on it: the
@@ -185,11 +189,11 @@ impl<'a> CompletionBody<'a> {
         (catalog, token_length): (&Catalog, &TokenLength),
     ) -> Request {
         let it = &self.fields;
-        let (text, pictures) = self.prompt();
-        let of_pictures = (pictures.count * PICTURE_TOKENS) as u64;
-        let prompt_tokens = token_length.tokens(text).saturating_add(of_pictures);
+        let of_pictures = (self.pictures.count * PICTURE_TOKENS) as u64;
+        let prompt_tokens = token_length.tokens(self.text_bytes).saturating_add(of_pictures);
         let prompt_tokens = u32::try_from(prompt_tokens).unwrap_or(u32::MAX).max(1);
-        let looks = pictures.count > 0 && catalog.models().iter().any(|it| it.can(Task::Vision));
+        let looks =
+            self.pictures.count > 0 && catalog.models().iter().any(|it| it.can(Task::Vision));
         let task = if looks { Task::Vision } else { task };
         let limits = [it.max_completion_tokens, it.max_tokens, it.max_output_tokens, it.n_predict];
         // Other values are for the model server: -1 for no limit, the rest to refuse.

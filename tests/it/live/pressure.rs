@@ -84,7 +84,7 @@ fn a_hog_takes_one_tier_and_gives_it_back() {
     let switches: Vec<_> = story.switches.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
     // What others use at the start decides whether it climbs at once.
     let (climb, rest) = switches.split_at(switches.iter().position(|it| it.1 == "large").unwrap());
-    assert!(climb.len() <= 2, "{climb:?}");
+    assert!([("none", "small"), ("small", "medium")].starts_with(climb), "{climb:?}");
     // The stop is the last.
     assert_eq!(rest[1..], [("large", "medium"), ("medium", "large"), ("large", "none")]);
     assert_eq!(story.ends(), [5, 0, 0, 0]);
