@@ -10,6 +10,8 @@ export CARGO_PROFILE_DEV_DEBUG=0
 target="${CARGO_TARGET_DIR:-target}"
 # Our own packages.
 workspace=(--workspace --locked)
+# What plays, draws and checks, optimised, without the daemon and its dependencies: nothing of these is in a report.
+optimised=(--quiet --locked --release --no-default-features --features png --bin tiershift --target-dir "$target/optimised")
 
 step() {
   printf '\n== %s (%ss)\n' "$*" "$SECONDS"
