@@ -43,6 +43,7 @@ mod sweep;
 mod tape;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::event::{EventRef, Input, Observe};
@@ -256,7 +257,7 @@ impl Oracle {
         let same = sample.spaces().all(|(key, space)| {
             cells.next().is_some_and(|(known, cell)| *known == key && cell.holds(space))
         });
-        same && cells.next().is_none() && !self.tape.times.is_empty()
+        same && cells.next().is_none() && self.tape.times.last().is_some()
     }
 
     fn read_change(&mut self, at: Timestamp, sample: &Sample) {

@@ -118,16 +118,16 @@ impl Plan {
         };
         let Some((begin, first_load)) = self.first else { return serving };
         let way = ladder.first_loads[first_load];
-        let (mut rung, mut idle_from) = (way.to, tape.times[begin] + way.takes);
+        let (mut rung, mut idle_from) = (way.to, tape.times.at(begin) + way.takes);
         serve(idle_from, rung);
-        let count = tape.times.partition_point(|&at| at <= end);
+        let count = tape.times.count_up_to(end);
         let mut row = self.readings.len();
         let mut reading = begin + 1;
         while reading < count {
             while row > 0 && (row == self.readings.len() || self.readings[row] < reading) {
                 row -= 1;
             }
-            let now = tape.times[reading];
+            let now = tape.times.at(reading);
             let choice = usize::from(self.choices[row * self.rungs + rung]);
             if now < idle_from || choice == 0 {
                 reading += 1;
@@ -157,5 +157,5 @@ fn together_until(tape: &Tape, reading: usize, from: usize, to: usize) -> u64 {
     }
     let run = tape.runs.partition_point(|run| run.0 <= reading);
     let apart = |run: &&(usize, usize)| !tape.rooms[run.1].fits_beside(from, to);
-    tape.runs[run..].iter().find(apart).map_or(u64::MAX, |run| tape.times[run.0])
+    tape.runs[run..].iter().find(apart).map_or(u64::MAX, |run| tape.times.at(run.0))
 }

@@ -5,13 +5,14 @@
 
 use crate::study::oracle::ladder::{Kind, Ladder, Move, NEVER, Worth, worth};
 use crate::study::oracle::tape::{Room, Tape};
+use crate::study::oracle::times::Times;
 
 /// The samples after the present one, and when each stretch of room ends.
 pub(super) struct Sweep<'a> {
     pub(super) ladder: &'a Ladder,
     tape: &'a Tape,
-    /// The samples up to the end of the run, and their number.
-    times: &'a [u64],
+    times: &'a Times,
+    /// The number of samples up to the end of the run.
     pub(super) count: usize,
     pub(super) end: u64,
     /// For each rung, the moment of the next sample that does not allow it.
@@ -55,10 +56,9 @@ pub(super) struct Run {
 
 impl<'a> Sweep<'a> {
     pub(super) fn new(ladder: &'a Ladder, tape: &'a Tape, end: u64) -> Self {
-        let count = tape.times.partition_point(|&at| at <= end);
         Self {
-            times: &tape.times[..count],
-            count,
+            times: &tape.times,
+            count: tape.times.count_up_to(end),
             end,
             banned: vec![u64::MAX; ladder.rungs()],
             apart: vec![u64::MAX; ladder.moves.len()],
@@ -146,7 +146,7 @@ impl<'a> Sweep<'a> {
     /// Returns the moment of a sample; that of the end for the index after the last.
     #[inline]
     pub(super) fn time(&self, reading: usize) -> u64 {
-        self.times.get(reading).copied().unwrap_or(self.end)
+        if reading < self.count { self.times.at(reading) } else { self.end }
     }
 
     /// Returns how long a sample holds.
@@ -161,18 +161,18 @@ impl<'a> Sweep<'a> {
         let mut place = guess;
         // It moves by a sample or two; after a skipped stretch, by many.
         for _ in 0..4 {
-            if place == 0 || self.times[place - 1] < moment {
+            if place == 0 || self.times.at(place - 1) < moment {
                 return place;
             }
             place -= 1;
         }
-        self.times[..place].partition_point(|&at| at < moment)
+        self.times.first_from(moment, place)
     }
 
     /// Returns the passage of a group's moves that begin at a sample, if they can be completed.
     #[inline]
     pub(super) fn passage(&self, reading: usize, group: &mut Group) -> Option<Passage> {
-        let now = self.times[reading];
+        let now = self.times.at(reading);
         let done = now.saturating_add(group.takes);
         if done > self.end || self.banned[group.to] < done {
             return None;
@@ -202,7 +202,7 @@ impl<'a> Sweep<'a> {
     /// Notes what a stretch does not allow, for those before it.
     pub(super) fn leave(&mut self, run: Run) {
         let room = self.room(run);
-        let at = self.times[run.first];
+        let at = self.times.at(run.first);
         for (rung, banned) in self.banned.iter_mut().enumerate() {
             if !room.allows(rung) {
                 *banned = at;
@@ -218,8 +218,9 @@ impl<'a> Sweep<'a> {
     /// Returns the most samples that lie within `span` of one of them, and one more for the next.
     pub(super) fn most_within(&self, span: u64) -> usize {
         let (mut most, mut far) = (0, 0);
-        for (near, &at) in self.times.iter().enumerate() {
-            while far < self.count && self.times[far] < at.saturating_add(span) {
+        for near in 0..self.count {
+            let until = self.times.at(near).saturating_add(span);
+            while far < self.count && self.times.at(far) < until {
                 far += 1;
             }
             most = most.max(far - near);

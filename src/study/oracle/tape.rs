@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::study::oracle::times::Times;
+
 /// What one sample allows. Bit `r` of a mask stands for rung `r`; rung 0, nothing, is always allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Room {
@@ -38,8 +40,7 @@ impl Room {
 /// The samples in order: the moment of each, and what holds from each change to the next.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tape {
-    /// Nanoseconds since the run began, strictly rising.
-    pub(super) times: Vec<u64>,
+    pub(super) times: Times,
     /// The room from a sample on, as (sample, index in `rooms`).
     pub(super) runs: Vec<(usize, usize)>,
     /// Each kind of room that occurred, once.
@@ -51,7 +52,7 @@ impl Tape {
     /// Adds a sample with the same room as the one before it.
     #[inline]
     pub(super) fn push_same(&mut self, at: u64) {
-        if self.times.last().is_none_or(|&last| last < at) {
+        if self.times.last().is_none_or(|last| last < at) {
             self.times.push(at);
         }
     }
@@ -75,7 +76,7 @@ impl Tape {
 
     /// Returns from when until when each room holds, in a run that lasts until `end` [ns].
     pub(super) fn spans(&self, end: u64) -> impl Iterator<Item = (u64, u64, &Room)> {
-        let begins = move |run: &(usize, usize)| self.times[run.0].min(end);
+        let begins = move |run: &(usize, usize)| self.times.at(run.0).min(end);
         let ends = self.runs.iter().skip(1).map(begins).chain([end]);
         let runs = self.runs.iter().zip(ends);
         runs.map(move |(run, until)| (begins(run), until, &self.rooms[run.1]))
@@ -83,7 +84,6 @@ impl Tape {
 
     /// Returns the bytes that the samples take.
     pub(super) fn bytes(&self) -> usize {
-        self.times.capacity() * size_of::<u64>()
-            + self.runs.capacity() * size_of::<(usize, usize)>()
+        self.times.bytes() + self.runs.capacity() * size_of::<(usize, usize)>()
     }
 }

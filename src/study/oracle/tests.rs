@@ -92,12 +92,16 @@ impl Case {
 
     fn try_all(&self, reading: usize, stand: Stand, reverses: bool) -> Worth {
         let (ladder, tape) = (&self.oracle.ladder, &self.oracle.tape);
-        let Some(&now) = tape.times.get(reading) else { return 0 };
+        if reading == tape.times.len() {
+            return 0;
+        }
         let room_at = |reading: usize| {
             let run = tape.runs.partition_point(|run| run.0 <= reading) - 1;
             &tape.rooms[tape.runs[run].1]
         };
-        let time = |reading: usize| tape.times.get(reading).copied().unwrap_or(self.end);
+        let is_there = |reading: usize| reading < tape.times.len();
+        let time = |reading| if is_there(reading) { tape.times.at(reading) } else { self.end };
+        let now = time(reading);
         let mut best = NEVER;
         if room_at(reading).allows(stand.rung) {
             let held = worth(ladder.qualities[stand.rung], time(reading + 1) - now);
