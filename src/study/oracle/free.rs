@@ -9,9 +9,8 @@ use crate::study::oracle::tape::Tape;
 
 /// Returns the worth of the best schedule, and what serves from when on in it.
 pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> (Worth, Vec<(Timestamp, Rung)>) {
-    let mut sweep = Sweep::new(ladder, tape, end);
-    let rungs = ladder.rungs();
-    let ahead = sweep.most_within(ladder.longest());
+    let mut sweep = Sweep::new(ladder, tape, end, ladder.longest());
+    let (rungs, ahead) = (ladder.rungs(), sweep.ahead);
     let mut rows = Rows::new(rungs, ahead + 1);
     let mut plan = Plan { rungs, readings: Vec::new(), choices: Vec::new(), first: None };
     let mut groups = sweep.groups();
@@ -32,6 +31,7 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> (Worth, Vec<(Times
         let mut reading = run.behind;
         while reading > run.first {
             reading -= 1;
+            sweep.go_to(reading);
             rows.repeat(reading);
             let choices = plan.add(reading);
             for (rung, line) in rows.row_mut(reading).iter_mut().enumerate() {
@@ -53,6 +53,7 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> (Worth, Vec<(Times
                     }
                 }
             }
+            plan.drop_if_repeated();
             let line = |arrival, to| rows.row(arrival)[to];
             let first_load = sweep.first_load((reading, room), &mut first_loads, line);
             let mut begin = |reading: usize, value: Worth| {
@@ -69,14 +70,14 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> (Worth, Vec<(Times
             steady = if is_steady { steady + 1 } else { 0 };
             spacing = holds;
             if steady > ahead {
-                let first = sweep.grid_from(run, reading);
-                let span = sweep.time(reading) - sweep.time(first);
+                let (first, span) = sweep.grid_from(run);
                 rows.shift((reading, first), ahead, |row| {
                     for (rung, line) in row.iter_mut().enumerate() {
                         *line += growth(rung, span);
                     }
                 });
                 begin(first, first_load.0 + growth(0, span));
+                sweep.go_to(first);
                 reading = first;
             }
         }
@@ -101,6 +102,17 @@ impl Plan {
         let start = self.choices.len();
         self.choices.resize(start + self.rungs, 0);
         &mut self.choices[start..]
+    }
+
+    /// Drops the last row if it is like the one before it.
+    fn drop_if_repeated(&mut self) {
+        let mut rows = self.choices.rchunks_exact(self.rungs);
+        if let (Some(last), Some(before)) = (rows.next(), rows.next())
+            && last == before
+        {
+            self.readings.pop();
+            self.choices.truncate(self.choices.len() - self.rungs);
+        }
     }
 
     /// Returns what serves from when on.

@@ -12,9 +12,9 @@ use crate::study::oracle::tape::Tape;
 
 /// Returns the worth of the best schedule without a reversal.
 pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
-    let mut sweep = Sweep::new(ladder, tape, end);
-    let columns = Columns::new(ladder);
-    let ahead = sweep.most_within(ladder.longest().saturating_add(ladder.window));
+    let span = ladder.longest().saturating_add(ladder.window);
+    let mut sweep = Sweep::new(ladder, tape, end, span);
+    let (columns, ahead) = (Columns::new(ladder), sweep.ahead);
     let mut rows = Rows::new(columns.width(), ahead + 1);
     let mut last = vec![NEVER; columns.width()];
     last[columns.changes(0, false)..].fill(0);
@@ -43,6 +43,7 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
         let mut reading = run.behind;
         while reading > run.first {
             reading -= 1;
+            sweep.go_to(reading);
             rows.repeat(reading);
             for &column in &banned {
                 rows.row_mut(reading)[column] = NEVER;
@@ -89,8 +90,7 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
             steady = if is_steady { steady + 1 } else { 0 };
             spacing = holds;
             if steady > ahead {
-                let first = sweep.grid_from(run, reading);
-                let span = sweep.time(reading) - sweep.time(first);
+                let (first, span) = sweep.grid_from(run);
                 rows.shift((reading, first), ahead, |row| {
                     for &place in &opened {
                         row[place] += growth(ladder.moves[place].from, span);
@@ -98,6 +98,7 @@ pub(super) fn best(ladder: &Ladder, tape: &Tape, end: u64) -> Worth {
                     columns.gather(ladder, row);
                 });
                 unloaded = unloaded.max(first_load + growth(0, span));
+                sweep.go_to(first);
                 reading = first;
             }
         }

@@ -15,6 +15,13 @@ pub(super) struct Sweep<'a> {
     /// The number of samples up to the end of the run.
     pub(super) count: usize,
     pub(super) end: u64,
+    /// The present sample.
+    reading: usize,
+    /// The most samples that anything which begins at a sample may take.
+    pub(super) ahead: usize,
+    /// The moments of the present sample and of those that far ahead, each in the place of its index's lower bits: they
+    /// are looked at again and again.
+    near: Vec<u64>,
     /// For each rung, the moment of the next sample that does not allow it.
     banned: Vec<u64>,
     /// For each move beside, the moment of the next sample at which the two do not fit together.
@@ -55,11 +62,18 @@ pub(super) struct Run {
 }
 
 impl<'a> Sweep<'a> {
-    pub(super) fn new(ladder: &'a Ladder, tape: &'a Tape, end: u64) -> Self {
+    /// Begins behind the last sample. Nothing that begins at a sample takes longer than `span`.
+    pub(super) fn new(ladder: &'a Ladder, tape: &'a Tape, end: u64, span: u64) -> Self {
+        let times = &tape.times;
+        let count = times.count_up_to(end);
+        let ahead = most_within(times, count, span);
         Self {
-            times: &tape.times,
-            count: tape.times.count_up_to(end),
+            times,
+            count,
             end,
+            reading: count,
+            ahead,
+            near: vec![0; (ahead + 2).next_power_of_two()],
             banned: vec![u64::MAX; ladder.rungs()],
             apart: vec![u64::MAX; ladder.moves.len()],
             ladder,
@@ -143,10 +157,21 @@ impl<'a> Sweep<'a> {
         self.tape.rooms.iter().map(of_room).collect()
     }
 
-    /// Returns the moment of a sample; that of the end for the index after the last.
+    /// Goes back to a sample, over those between.
+    #[inline]
+    pub(super) fn go_to(&mut self, reading: usize) {
+        let mask = self.near.len() - 1;
+        for place in reading..self.reading.min(reading + mask + 1) {
+            self.near[place & mask] = self.times.at(place);
+        }
+        self.reading = reading;
+    }
+
+    /// Returns the moment of the present sample or of one not too far ahead; that of the end for the index after the
+    /// last.
     #[inline]
     pub(super) fn time(&self, reading: usize) -> u64 {
-        if reading < self.count { self.times.at(reading) } else { self.end }
+        if reading < self.count { self.near[reading & (self.near.len() - 1)] } else { self.end }
     }
 
     /// Returns how long a sample holds.
@@ -155,24 +180,41 @@ impl<'a> Sweep<'a> {
         self.time(reading + 1) - self.time(reading)
     }
 
-    /// Returns the first sample at `moment` or later, starting from a `guess` that is not too early.
+    /// Returns the first sample, from the present one on, at `moment` or later, starting from a `guess` that is not too
+    /// early.
     #[inline]
     pub(super) fn reading_from(&self, moment: u64, guess: usize) -> usize {
-        let mut place = guess;
-        // It moves by a sample or two; after a skipped stretch, by many.
+        // After a skipped stretch, the guess is far behind.
+        let mut place = guess.min(self.reading + self.ahead);
+        // Usually it moves by a sample or two.
         for _ in 0..4 {
-            if place == 0 || self.times.at(place - 1) < moment {
+            if place == self.reading || self.time(place - 1) < moment {
                 return place;
             }
             place -= 1;
         }
-        self.times.first_from(moment, place)
+        self.search(moment, place)
+    }
+
+    /// The same for any guess.
+    #[cold]
+    fn search(&self, moment: u64, mut guess: usize) -> usize {
+        let mut from = self.reading;
+        while from < guess {
+            let middle = from.midpoint(guess);
+            if self.time(middle) < moment {
+                from = middle + 1;
+            } else {
+                guess = middle;
+            }
+        }
+        from
     }
 
     /// Returns the passage of a group's moves that begin at a sample, if they can be completed.
     #[inline]
     pub(super) fn passage(&self, reading: usize, group: &mut Group) -> Option<Passage> {
-        let now = self.times.at(reading);
+        let now = self.time(reading);
         let done = now.saturating_add(group.takes);
         if done > self.end || self.banned[group.to] < done {
             return None;
@@ -215,28 +257,30 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// Returns the most samples that lie within `span` of one of them, and one more for the next.
-    pub(super) fn most_within(&self, span: u64) -> usize {
-        let (mut most, mut far) = (0, 0);
-        for near in 0..self.count {
-            let until = self.times.at(near).saturating_add(span);
-            while far < self.count && self.times.at(far) < until {
-                far += 1;
-            }
-            most = most.max(far - near);
-        }
-        most + 1
-    }
-
-    /// Returns the first sample of a run from which samples are as far apart as the two at `reading`.
-    pub(super) fn grid_from(&self, run: Run, reading: usize) -> usize {
-        let apart = self.holds(reading);
-        let mut first = reading;
-        while first > run.first && self.holds(first - 1) == apart {
+    /// Returns the first sample of a run from which samples are as far apart as the present one and the next, and how
+    /// long before the present one it is.
+    pub(super) fn grid_from(&self, run: Run) -> (usize, u64) {
+        let (now, apart) = (self.time(self.reading), self.holds(self.reading));
+        let (mut first, mut at) = (self.reading, now);
+        while first > run.first && at - self.times.at(first - 1) == apart {
             first -= 1;
+            at -= apart;
         }
-        first
+        (first, now - at)
     }
+}
+
+/// Returns the most samples that lie within `span` of one of them, and one more for the next.
+fn most_within(times: &Times, count: usize, span: u64) -> usize {
+    let (mut most, mut far) = (0, 0);
+    for near in 0..count {
+        let until = times.at(near).saturating_add(span);
+        while far < count && times.at(far) < until {
+            far += 1;
+        }
+        most = most.max(far - near);
+    }
+    most + 1
 }
 
 /// The rows of later samples, each overwritten when it is no longer needed.

@@ -6,6 +6,8 @@ pub(super) struct Times {
     blocks: Vec<Block>,
     /// Those after the last whole block.
     rest: Vec<u64>,
+    /// What the blocks have put elsewhere, in bytes.
+    boxed: usize,
 }
 
 /// The moments of [`BLOCK`] samples.
@@ -25,7 +27,9 @@ impl Times {
     pub(super) fn push(&mut self, at: u64) {
         self.rest.push(at);
         if self.rest.len() == BLOCK {
-            self.blocks.push(Block::of(&self.rest));
+            let block = Block::of(&self.rest);
+            self.boxed += block.boxed();
+            self.blocks.push(block);
             self.rest.clear();
         }
     }
@@ -53,38 +57,23 @@ impl Times {
         }
     }
 
-    /// Returns the first of the samples before `before` that is at `moment` or later, or else `before`.
-    pub(super) fn first_from(&self, moment: u64, before: usize) -> usize {
-        self.first_that(before, |at| at >= moment)
-    }
-
     /// Returns how many are at `moment` or before it.
     pub(super) fn count_up_to(&self, moment: u64) -> usize {
-        self.first_that(self.len(), |at| at > moment)
-    }
-
-    fn first_that(&self, before: usize, is_late: impl Fn(u64) -> bool) -> usize {
-        let (mut from, mut to) = (0, before);
-        while from < to {
-            let middle = from.midpoint(to);
-            if is_late(self.at(middle)) {
-                to = middle;
+        let (mut count, mut most) = (0, self.len());
+        while count < most {
+            let middle = count.midpoint(most);
+            if self.at(middle) <= moment {
+                count = middle + 1;
             } else {
-                from = middle + 1;
+                most = middle;
             }
         }
-        from
+        count
     }
 
     /// Returns the bytes that they take.
     pub(super) fn bytes(&self) -> usize {
-        let boxed = |block: &Block| match block {
-            Block::Even { .. } => 0,
-            Block::Near { later, .. } => size_of_val(&**later),
-            Block::Any(times) => size_of_val(&**times),
-        };
-        let blocks = self.blocks.capacity() * size_of::<Block>();
-        blocks + self.blocks.iter().map(boxed).sum::<usize>()
+        self.blocks.capacity() * size_of::<Block>() + self.boxed
     }
 }
 
@@ -115,6 +104,14 @@ impl Block {
         let mut all = Box::new([0; BLOCK]);
         all.copy_from_slice(times);
         Self::Any(all)
+    }
+
+    fn boxed(&self) -> usize {
+        match self {
+            Self::Even { .. } => 0,
+            Self::Near { later, .. } => size_of_val(&**later),
+            Self::Any(times) => size_of_val(&**times),
+        }
     }
 
     #[inline]
@@ -152,8 +149,6 @@ mod tests {
         assert_eq!((0..all.len()).map(|place| times.at(place)).collect::<Vec<_>>(), *all);
         for moment in [0, all[0], all[5], all[5] + 1, all[500] - 1, all[999], all[999] + 1] {
             assert_eq!(times.count_up_to(moment), all.partition_point(|&at| at <= moment));
-            let before = all[..700].partition_point(|&at| at < moment);
-            assert_eq!(times.first_from(moment, 700), before);
         }
     }
 
@@ -169,6 +164,9 @@ mod tests {
             check(times);
         }
         let [regular, jitters, gaps] = [&regular, &jitters, &gaps].map(|times| times.1.bytes());
-        assert!(regular < 1000 && jitters < 5 * 1000 && gaps < 9 * 1000, "{regular} {jitters} {gaps}");
+        assert!(
+            regular < 1000 && jitters < 5 * 1000 && gaps < 9 * 1000,
+            "{regular} {jitters} {gaps}"
+        );
     }
 }
