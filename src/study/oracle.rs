@@ -15,7 +15,8 @@
 //!   nothing. Our own use is left out: only others' use counts.
 //! - A rung is *allowed* if its footprint with a full KV cache fits beside others under the degrade limit of every
 //!   constrained space, and may be *loaded* if its load transient fits as well. A model in video memory may be on any
-//!   GPU. A space that it needs and that was not read has no room.
+//!   GPU. Where a space is not read, what serves goes on as long as it fitted at the last reading of that space, and
+//!   nothing is loaded there; one that was never read has no room.
 //! - A switch begins at a sample, at most one at each. To `none` it takes no time. Otherwise, if both models fit side
 //!   by side, the old one serves until the new one is ready, or until the two no longer fit; if they do not, nothing
 //!   serves while the one unloads and the other loads. Completions fall between samples and are counted to the
@@ -49,7 +50,7 @@ use tiershift_core::catalog::{Catalog, Rung};
 use tiershift_core::event::{EventRef, Input, Observe};
 use tiershift_core::model::Footprint;
 use tiershift_core::place::fit_together;
-use tiershift_core::sample::{Resource, ResourceKey, Sample, Space};
+use tiershift_core::sample::{GpuSample, Resource, ResourceKey, Sample, Space};
 use tiershift_core::settings::Settings;
 use tiershift_core::time::{Timestamp, nanos};
 use tiershift_core::units::{Bytes, Percent};
@@ -69,6 +70,8 @@ pub struct Oracle {
     sums: [Vec<Bytes>; 2],
     /// The uses of each space that leave the same room as the last sample.
     cells: Vec<(ResourceKey, Cell)>,
+    /// Each space as it was last read.
+    known: Sample,
     tape: Tape,
 }
 
@@ -128,6 +131,7 @@ impl Oracle {
             needs,
             sums,
             cells: Vec::new(),
+            known: Sample::default(),
             tape: Tape::default(),
         }
     }
@@ -219,8 +223,8 @@ impl Oracle {
         Optimum { quality, switches, score: net as f64 / whole }
     }
 
-    /// Returns how long nothing served although the smallest rung was allowed, and how long what served was below the
-    /// highest allowed rung [ns].
+    /// Returns how long nothing served although the smallest rung fitted, and how long what served was below the highest
+    /// fitting rung [ns].
     fn missed(&self, timeline: &[(Timestamp, Rung)], end: u64) -> (u64, u64) {
         let (mut at_none, mut below_best) = (0, 0);
         let mut place = 0;
@@ -232,20 +236,20 @@ impl Oracle {
                 let next =
                     timeline.get(place + 1).map_or(until, |next| next.0.as_nanos().min(until));
                 let serves = timeline.get(place).map_or(0, |served| usize::from(served.1.0));
-                at_none += if serves == 0 && room.allows(1) { next - now } else { 0 };
-                below_best += if serves < room.best() { next - now } else { 0 };
+                at_none += if serves == 0 && room.fits(1) { next - now } else { 0 };
+                below_best += if serves < room.best_that_fits() { next - now } else { 0 };
                 now = next;
             }
         }
         (at_none, below_best)
     }
 
-    /// Returns how long each rung was allowed, `none` first [ns].
+    /// Returns how long each rung fitted, `none` first [ns].
     fn fitting(&self, end: u64) -> Vec<u64> {
         let mut fitting = vec![0; self.needs.len()];
         for (from, until, room) in self.tape.spans(end) {
             for (rung, nanos) in fitting.iter_mut().enumerate() {
-                *nanos += if room.allows(rung) { until - from } else { 0 };
+                *nanos += if room.fits(rung) { until - from } else { 0 };
             }
         }
         fitting
@@ -261,6 +265,7 @@ impl Oracle {
     }
 
     fn read_change(&mut self, at: Timestamp, sample: &Sample) {
+        self.note_what_is_read(sample);
         let room = self.room(sample);
         self.tape.push(at.as_nanos(), room);
         let cell = |(key, space): (ResourceKey, &Space)| {
@@ -271,19 +276,38 @@ impl Oracle {
         self.cells = cells;
     }
 
+    /// Keeps each space that a sample reads; one that it does not read stays as it was.
+    fn note_what_is_read(&mut self, sample: &Sample) {
+        let before = std::mem::replace(&mut self.known, sample.clone());
+        self.known.memory = sample.memory.or(before.memory);
+        let gpus = self.known.gpus.len().max(before.gpus.len());
+        self.known.gpus.resize(gpus, GpuSample::default());
+        for (gpu, before) in self.known.gpus.iter_mut().zip(before.gpus) {
+            if gpu.vram.is_none() {
+                (gpu.vram, gpu.shared) = (before.vram, before.shared);
+            }
+        }
+    }
+
     /// Returns what fits beside others' use in a sample.
     fn room(&self, sample: &Sample) -> Room {
         let limit = |total| self.settings.degrade_limit(total);
-        let fit = |needs: &[Footprint]| fit_together(needs, sample, &self.settings, limit);
+        let fits_in =
+            |sample, needs: &[Footprint]| fit_together(needs, sample, &self.settings, limit);
+        let is_read = |need: &Footprint| fits_in(sample, &[*need]);
+        let fit = |needs: &[Footprint]| fits_in(&self.known, needs);
         let rungs = || self.needs.iter().enumerate();
         let bits = |is_set: &dyn Fn(&(Footprint, Footprint)) -> bool| {
             rungs().fold(0, |bits, (rung, need)| bits | u64::from(is_set(need)) << rung)
         };
         Room {
             // `none` fits everywhere.
+            fitting: bits(&|(kept, _)| is_read(kept)) | 1,
             allowed: bits(&|(kept, _)| fit(&[*kept])) | 1,
-            loadable: bits(&|(_, load)| fit(&[*load])),
-            beside: rungs().map(|(_, (_, load))| bits(&|(kept, _)| fit(&[*kept, *load]))).collect(),
+            loadable: bits(&|(_, load)| is_read(load)),
+            beside: rungs()
+                .map(|(_, (_, load))| bits(&|(kept, _)| is_read(load) && fit(&[*kept, *load])))
+                .collect(),
         }
     }
 }

@@ -113,8 +113,10 @@ impl Pace {
     /// A long silence: the clock was set, or the machine was off. `None` if it is an ordinary interval, or stays.
     #[cold]
     fn leap(&mut self, at: i64, interval: u64, after: Option<i64>) -> Option<Step> {
-        let next = after.map(|after| after.saturating_sub(at)).filter(|&step| step > 0);
-        let known = self.rhythm.usual().map(nanos).or(next.map(i64::unsigned_abs));
+        // What is itself too long for a silence is no interval either.
+        let next = after.and_then(|after| u64::try_from(after.saturating_sub(at)).ok());
+        let next = next.filter(|step| (1..=LONGEST_SILENCE).contains(step));
+        let known = self.rhythm.usual().map(nanos).or(next);
         if interval > LONGEST_SILENCE {
             let usual = known.unwrap_or(SECOND);
             let moment = self.resume(at, usual);
@@ -145,7 +147,9 @@ impl Pace {
     fn fall_behind(&mut self, at: i64) -> Step {
         let by = self.last.abs_diff(at);
         let behind = match self.behind {
-            Some(Behind { first, last, rows }) if at > last => {
+            Some(Behind { first, last, rows })
+                if at > last && at.abs_diff(last) <= LONGEST_SILENCE =>
+            {
                 Behind { first, last: at, rows: rows + 1 }
             }
             Some(behind) if at == behind.last => behind,
@@ -256,6 +260,25 @@ mod tests {
             ],
         );
         assert_eq!(pace.zero, Some(1_699_999_940 * i128::from(S)));
+    }
+
+    #[test]
+    fn of_rows_years_apart_none_lasts_for_years() {
+        let mut pace = Pace::new(0, false);
+        pace.step(2 * S, None);
+        let years = [1_700_000_000, 5_000_000_000, 7_000_000_000_i64];
+        let after = years.iter().skip(1).map(|year| Some(year * S)).chain([None]);
+        let steps = years.iter().zip(after).map(|(year, after)| pace.step(year * S, after));
+        let moments = steps.map(|step| match step {
+            Step::ClockSet(moment, _) => moment,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(moments.collect::<Vec<_>>(), [at(1), at(2), at(3)]);
+        // Rows that are behind belong to one clock only if they follow one another.
+        for behind in [0, 1, 2_000_000_000, 2_000_000_001] {
+            let step = pace.step(behind * S, None);
+            assert!(matches!(step, Step::Backward(_)), "{behind}: {step:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,9 @@ use crate::study::oracle::times::Times;
 /// What one sample allows. Bit `r` of a mask stands for rung `r`; rung 0, nothing, is always allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Room {
-    /// The rungs that may serve.
+    /// The rungs that fit by what the sample itself reads.
+    pub(super) fitting: u64,
+    /// The rungs that may serve: those, and what fitted when a space was last read that now is not.
     pub(super) allowed: u64,
     /// The rungs that may begin to load once no other model of ours is loaded.
     pub(super) loadable: u64,
@@ -16,6 +18,16 @@ pub(super) struct Room {
 }
 
 impl Room {
+    /// Returns whether a rung fits by what was read.
+    pub(super) fn fits(&self, rung: usize) -> bool {
+        self.fitting >> rung & 1 == 1
+    }
+
+    /// Returns the highest rung that fits by what was read.
+    pub(super) fn best_that_fits(&self) -> usize {
+        self.fitting.checked_ilog2().unwrap_or(0) as usize
+    }
+
     /// Returns whether a rung may serve.
     pub(super) fn allows(&self, rung: usize) -> bool {
         self.allowed >> rung & 1 == 1

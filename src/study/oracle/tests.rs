@@ -7,7 +7,6 @@ use std::time::Duration;
 use tiershift_core::catalog::Catalog;
 use tiershift_core::machine::MachineClass;
 use tiershift_core::model::Model;
-use tiershift_core::sample::GpuSample;
 use tiershift_core::settings::RawSettings;
 use tiershift_core::time::SpanText;
 
@@ -187,6 +186,29 @@ fn memory_that_a_gpu_shares_changes_what_fits_with_others_use_of_it() {
     let allowed: Vec<bool> =
         oracle.tape.runs.iter().map(|run| oracle.tape.rooms[run.1].allows(1)).collect();
     assert_eq!(allowed, [true, false]);
+}
+
+#[test]
+fn what_serves_goes_on_while_its_space_is_not_read_and_nothing_is_loaded_then() {
+    let gib = Bytes::from_gib;
+    let settings = Settings::new(RawSettings::default(), MachineClass::MidRange).unwrap();
+    let mut oracle = Oracle::new(&settings, &Catalog::relative_to(gib(16)));
+    let space = |others| Some(Space { total: gib(16), others: gib(others), own: Bytes::ZERO });
+    // The models take 2, 5 and 9 of the 14.4 GiB up to the degrade line.
+    for (second, memory) in [(0, None), (10, space(8)), (20, None), (30, space(11)), (40, None)] {
+        let gpu = GpuSample { vram: space(0), ..GpuSample::default() };
+        let sample = Sample { memory, gpus: vec![gpu], ..Sample::default() };
+        oracle.read(Timestamp::from_secs(second), &sample);
+    }
+    let rooms = oracle.tape.runs.iter().map(|run| &oracle.tape.rooms[run.1]);
+    let masks = rooms.map(|room| (room.allowed, room.fitting, room.loadable & !1));
+    let [none, two, one] = [0b1, 0b111, 0b11];
+    let unread = |allowed| (allowed, none, 0);
+    let read = |allowed| (allowed, allowed, allowed & !1);
+    assert_eq!(
+        masks.collect::<Vec<_>>(),
+        [unread(none), read(two), unread(two), read(one), unread(one)]
+    );
 }
 
 #[test]
