@@ -256,21 +256,18 @@ impl ResourceReader {
         {
             return Err(TraceError::Ask { name: name(), reason });
         }
-        let is_repeated = self.defects.count(DefectKind::DuplicateTime) > 0;
-        let remedy = match &self.rows {
-            Rows::Mapped(rows) if is_repeated => rows.records.remedy_for_times_above(),
-            _ => None,
-        };
-        if let (Rows::Mapped(rows), Some(remedy)) = (&self.rows, remedy)
-            && rows.records.are_runs_below_times()
+        if self.defects.count(DefectKind::DuplicateTime) > 0
+            && let Rows::Mapped(rows) = &self.rows
+            && let Some(remedy) = rows.records.remedy_for_times_above()
         {
             let reason = format!("a time is above several rows, which have none: {remedy}");
             return Err(TraceError::Ask { name: name(), reason });
         }
         if self.defects.misplaced(self.is_text()) > self.samples {
-            let why = self.defects.why_most_are_rejected();
-            let rejected = remedy.map_or(why.clone(), |remedy| format!("{why}; {remedy}"));
-            return Err(TraceError::MostlyRejected { name: name(), rejected });
+            return Err(TraceError::MostlyRejected {
+                name: name(),
+                rejected: self.defects.why_most_are_rejected(),
+            });
         }
         self.header.notes.extend(notes);
         self.header.finish(&self.assembler);

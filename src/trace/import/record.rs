@@ -240,16 +240,10 @@ impl Records {
         time.remedy.as_deref().filter(|_| !self.has_times && time.interval_ns.is_none())
     }
 
-    /// Returns what the user can do about times that are above several rows of a text, if nothing was stated about them.
+    /// Returns what the user can do about times that are above the rows of a run, each of which has another.
     pub(crate) fn remedy_for_times_above(&self) -> Option<&str> {
-        let time = &self.mapping.time;
-        let is_text = self.mapping.layout.shape == Shape::Text;
-        time.remedy.as_deref().filter(|_| is_text && time.interval_ns.is_none())
-    }
-
-    /// Returns whether a time is above the rows of a run, each of which has another.
-    pub(crate) fn are_runs_below_times(&self) -> bool {
-        self.mapping.layout.leave_out_again
+        let (layout, time) = (&self.mapping.layout, &self.mapping.time);
+        time.remedy.as_deref().filter(|_| layout.leave_out_again && time.interval_ns.is_none())
     }
 
     /// Returns whether rows have neither a time nor a name of their GPU, nor has the user stated how many there are.

@@ -48,7 +48,7 @@ fn draft(name: &str, head: &str) -> String {
         let mut columns = Vec::new();
         leaves(&Json::Object(object), "", &mut columns);
         out.push_str("[layout]\nshape = \"json-lines\"\n");
-        fields(&columns, &mut out);
+        fields(&columns, &[], &mut out);
     } else if head.trim_start().starts_with(['{', '[']) {
         out.push_str(
             "[layout]\nshape = \"json\"\nrecords = \"/*\"   # the path of the records, * for any key or index\n\
@@ -112,29 +112,33 @@ fn table_draft(lines: &[&str], separator: char, width: usize, out: &mut String) 
     });
     let header = rows.first().filter(|_| is_header);
     let row = rows.get(usize::from(header.is_some()));
-    let columns: Vec<(String, String)> = (0..width)
-        .map(|at| {
+    let columns_of = |row: Option<&Vec<String>>| -> Vec<(String, String)> {
+        let column = |at: usize| {
             let name = header.and_then(|header| header.get(at)).cloned();
             let value = row.and_then(|row| row.get(at)).cloned().unwrap_or_default();
             (name.unwrap_or_else(|| format!("column{}", at + 1)), value)
-        })
-        .filter(|(name, _)| !name.is_empty())
-        .collect();
+        };
+        (0..width).map(column).filter(|(name, _)| !name.is_empty()).collect()
+    };
+    let columns = columns_of(row);
     if header.is_none() {
         let names: Vec<_> = columns.iter().map(|(name, _)| format!("{name:?}")).collect();
         let _ = writeln!(out, "columns = [{}]   # the file names none", names.join(", "));
     }
-    fields(&columns, out);
+    fields(&columns, &columns_of(rows.last()), out);
 }
 
-/// Writes the time and the fields, from the columns' names and first values.
-fn fields(columns: &[(String, String)], out: &mut String) {
+/// Writes the time and the fields, from the columns' names with their first values, and those of a later row.
+fn fields(columns: &[(String, String)], later: &[(String, String)], out: &mut String) {
     let time = time(columns);
     match &time {
         Some(Time { names, form, is_relative }) => {
             let _ = writeln!(out, "\n[time]\ncolumns = {names:?}\nforms = [{form:?}]");
             if *is_relative {
                 out.push_str("wall-clock = false   # a guess by the name: times since the start\n");
+            }
+            if moment(columns, names, form) > moment(later, names, form) {
+                out.push_str("sorted = false   # the newest row comes first\n");
             }
         }
         None => out.push_str("\n[time]\ninterval = \"1s\"   # no column was seen to be a time\n"),
@@ -195,6 +199,16 @@ fn alike<'a>(columns: &[&'a (String, String)], name: &str) -> Vec<&'a String> {
         |other: &str| is_numbered(name) && is_numbered(other) && bare(other) == bare(name);
     let names = columns.iter().map(|(name, _)| name);
     names.filter(|other| *other == name || is_alike(other)).collect()
+}
+
+/// Returns what the columns of the time show in a row; the end of time if it is not one.
+fn moment(row: &[(String, String)], names: &[&String], form: &str) -> i64 {
+    let cells = row.iter().filter(|(name, _)| names.contains(&name));
+    let text = cells.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(" ");
+    match form.parse::<TimeForm>().ok().and_then(|form| form.parse(&text)) {
+        Some(Stamp::Moment(at)) => at,
+        _ => i64::MAX,
+    }
 }
 
 /// The columns of the time, and its form.
@@ -426,6 +440,11 @@ mod tests {
             "Zeit,Größe,12V [V],cpu [%]\n2031-03-04 08:00:00,7,12.1,5\n",
             &["columns = [\"Zeit\"]", "# plus = [\"12V [V]\"]"],
             &["column1"],
+        );
+        check(
+            "when,cpu\n2031-03-04 08:00:05,1\n2031-03-04 08:00:00,1\n",
+            &["forms = [\"iso8601\"]\nsorted = false"],
+            &[],
         );
         check(
             "when,prompt_length,output_tokens,cpu\n2031-03-04 08:00:00,7,8,9\n",

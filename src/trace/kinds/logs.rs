@@ -319,3 +319,13 @@ fn vmstat_is_read_with_times_in_front_or_above() {
     let larger = run.replace("1048576 524288 524288", "1024 512 512");
     refused(&larger, &ReadOptions { machine: box_().machine, ..every(5) }, "-S M");
 }
+
+#[test]
+fn readings_of_one_second_are_set_apart_by_their_interval() {
+    let rows = "80, 04-03-2031 08:00:00, 50.000 ,7.000 \n".repeat(4);
+    let head = "02, 04-03-2031 08:00:00, GPU temperature ,GPU usage \n";
+    let text = format!("{head}{rows}{}", rows.replace(":00,", ":01,"));
+    refused(&text, &plain(), "--interval 500ms");
+    let often = told(Told { interval: Some(Duration::from_millis(250)), ..Told::default() });
+    assert_eq!(good(&text, &often).times(), [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75]);
+}
